@@ -1,0 +1,91 @@
+"""Owns the exception tree; each leaf knows the exit code that a command ends with.
+
+VoxflowError                 exit 1   something failed while working
+├── InputError               exit 2   what the user gave is wrong: file, place, value, rule
+│   ├── ConfigError                   a workspace's or params' configuration
+│   ├── DataError                     an image, a label, a table or a datalist
+│   └── DicomError                    a DICOM file or series; carries the tag where there is one
+├── MissingDependencyError   exit 2   an optional package is not installed; says what to install
+├── TrainingError            exit 1   training can't go on (a loss that is not a number, say)
+├── ParityError              exit 1   an exported engine differs from the model that it came from
+└── QualityError             exit 1   a critical data check failed
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+EXIT_OK = 0
+EXIT_FAILURE = 1
+EXIT_WRONG_INPUT = 2
+EXIT_SOME_FAILED = 3
+EXIT_INTERRUPTED = 130
+
+
+class VoxflowError(Exception):
+    """The root: anything that a command reports as one clear line."""
+
+    exit_code = EXIT_FAILURE
+
+
+class InputError(VoxflowError):
+    """Wrong input.
+
+    Args:
+        message: what is wrong, with the value received, and what would be right.
+        path: the file that holds it.
+        where: the place inside the file: a JSON path, a row, a DICOM tag.
+    """
+
+    exit_code = EXIT_WRONG_INPUT
+
+    def __init__(self, message: str, *, path: Path | str | None = None, where: str | None = None) -> None:
+        self.message = message
+        self.path = path
+        self.where = where
+        place = ": ".join(str(part) for part in (path, where) if part is not None)
+        super().__init__(f"{place}: {message}" if place else message)
+
+
+class ConfigError(InputError):
+    """One or several faults of a configuration, all reported at once.
+
+    Args:
+        findings: one line a fault; each names its own file and JSON path.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        path: Path | str | None = None,
+        where: str | None = None,
+        findings: Sequence[str] = (),
+    ) -> None:
+        self.findings = tuple(findings)
+        super().__init__("\n".join([message, *self.findings]), path=path, where=where)
+
+
+class DataError(InputError):
+    """An image, a label, a table or a datalist that can't be used."""
+
+
+class DicomError(InputError):
+    """A DICOM file or series that can't be trusted; ``where`` carries the tag."""
+
+
+class MissingDependencyError(VoxflowError):
+    """An optional package is missing; the message says what to install."""
+
+    exit_code = EXIT_WRONG_INPUT
+
+
+class TrainingError(VoxflowError):
+    """Training can't go on."""
+
+
+class ParityError(VoxflowError):
+    """An exported engine differs from the model that it came from by more than its bound."""
+
+
+class QualityError(VoxflowError):
+    """A data check marked critical failed."""

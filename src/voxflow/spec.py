@@ -1,0 +1,58 @@
+"""Owns what travels inside every model file, so that the file alone is enough to infer."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Task = Literal["segmentation", "classification"]
+
+
+class TransformSpec(BaseModel):
+    """One deterministic transform of the image: a component's name and arguments, as the config gave them."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    args: dict[str, Any] = Field(default_factory=dict)
+
+
+class ModelSpec(BaseModel):
+    """How to feed a network and how to read its answer.
+
+    Attributes:
+        task: what the answer means.
+        in_channels: channels of the input tensor.
+        class_names: segmentation: name of label value 0, 1, ... in order of the output channels; classification:
+            name of each finding.
+        activation: what turns logits into probabilities; the exported network returns logits.
+        spacing_mm: segmentation: voxel spacing along (i, j, k) that the network was trained at; None: native.
+        orientation: segmentation: where (i, j, k) increase to, such as "LPS"; None: as stored.
+        size: classification: (rows, columns) that images are brought to; None: as stored.
+        preprocess: transforms of the image after resampling, in order.
+        window: segmentation: training patch (i, j, k); the smallest sensible inference window.
+        divisor: each spatial size of the input must be a multiple of this (the network's total stride).
+        overlap: segmentation: share of a window that neighbours share.
+        modality: DICOM modality of the images, such as "CT"; empty when unknown.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    task: Task
+    in_channels: int = 1
+    class_names: tuple[str, ...]
+    activation: Literal["softmax", "sigmoid"]
+    spacing_mm: tuple[float, float, float] | None = None
+    orientation: str | None = None
+    size: tuple[int, int] | None = None
+    preprocess: tuple[TransformSpec, ...] = ()
+    window: tuple[int, int, int] | None = None
+    divisor: int = 1
+    overlap: float = 0.25
+    modality: str = ""
+
+    @property
+    def out_channels(self) -> int:
+        """Channels of the network's answer."""
+        return len(self.class_names)

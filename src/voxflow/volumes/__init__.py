@@ -1,0 +1,26 @@
+"""Owns images as files and grids: reading, writing, resampling."""
+
+from voxflow.volumes.files import (
+    VOLUME_SUFFIXES,
+    read_geometry,
+    read_radiograph,
+    read_volume,
+    write_radiograph,
+    write_volume,
+)
+from voxflow.volumes.resample import Interpolation, isotropic_or_per_axis, resample, target_geometry
+from voxflow.volumes.volume import Volume
+
+__all__ = [
+    "VOLUME_SUFFIXES",
+    "Interpolation",
+    "Volume",
+    "isotropic_or_per_axis",
+    "read_geometry",
+    "read_radiograph",
+    "read_volume",
+    "resample",
+    "target_geometry",
+    "write_radiograph",
+    "write_volume",
+]

@@ -1,0 +1,112 @@
+"""Owns image files: NIfTI, MetaImage and NRRD volumes, PNG radiographs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from voxflow.errors import DataError
+from voxflow.files import atomic_path
+from voxflow.volumes.volume import Volume, geometry_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import SimpleITK as sitk
+    from numpy.typing import NDArray
+
+    from voxflow.geometry import Geometry
+
+VOLUME_SUFFIXES = (".nii.gz", ".nii", ".mha", ".nrrd")
+
+
+def read_volume(path: Path) -> Volume:
+    """Read a 3D image.
+
+    Raises:
+        DataError: the file is missing, unreadable, not 3D, or has several values a voxel.
+    """
+    reader = _reader(path)
+    try:
+        return Volume.from_sitk(reader.Execute())
+    except RuntimeError as error:
+        raise DataError(f"unreadable image: {_last_line(error)}", path=path) from error
+    except DataError as error:
+        raise DataError(error.message, path=path) from error
+
+
+def read_geometry(path: Path) -> Geometry:
+    """Read the geometry of a 3D image without its voxels.
+
+    Raises:
+        DataError: as for :func:`read_volume`.
+    """
+    reader = _reader(path)
+    try:
+        reader.ReadImageInformation()
+        return geometry_of(reader)
+    except RuntimeError as error:
+        raise DataError(f"unreadable image: {_last_line(error)}", path=path) from error
+    except DataError as error:
+        raise DataError(error.message, path=path) from error
+
+
+def write_volume(path: Path, volume: Volume) -> None:
+    """Write a 3D image whole or not at all; the suffix (:data:`VOLUME_SUFFIXES`) chooses the format."""
+    import SimpleITK as sitk
+
+    if not path.name.endswith(VOLUME_SUFFIXES):
+        raise DataError(f"unknown image format, expected one of {', '.join(VOLUME_SUFFIXES)}", path=path)
+    with atomic_path(path) as temporary:
+        sitk.WriteImage(volume.to_sitk(), str(temporary), useCompression=not path.name.endswith(".nii"))
+
+
+def read_radiograph(path: Path) -> NDArray[Any]:
+    """Read a 2D grey image.
+
+    Returns:
+        Array of shape (rows, columns): uint8 or uint16 as stored. Colour and alpha are dropped: a
+        radiograph stored as RGB or RGBA has equal channels, and their luminance is taken.
+
+    Raises:
+        DataError: the file is missing or no image.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(path) as image:
+            if image.mode.startswith("I"):
+                return np.asarray(image).astype(np.uint16)
+            return np.asarray(image.convert("L"))
+    except FileNotFoundError as error:
+        raise DataError("file not found", path=path) from error
+    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+        raise DataError(f"unreadable image: {error}", path=path) from error
+
+
+def write_radiograph(path: Path, array: NDArray[Any]) -> None:
+    """Write (rows, columns) of uint8 or uint16 as a grey PNG, whole or not at all."""
+    from PIL import Image
+
+    if array.ndim != 2 or array.dtype not in (np.uint8, np.uint16):
+        raise DataError(
+            f"a PNG holds (rows, columns) of uint8 or uint16, received {array.shape} {array.dtype}", path=path
+        )
+    with atomic_path(path) as temporary:
+        Image.fromarray(array).save(temporary, format="PNG")
+
+
+def _reader(path: Path) -> sitk.ImageFileReader:
+    import SimpleITK as sitk
+
+    if not path.is_file():
+        raise DataError("file not found", path=path)
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    return reader
+
+
+def _last_line(error: RuntimeError) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else "no reason given"

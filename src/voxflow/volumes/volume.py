@@ -1,0 +1,62 @@
+"""Owns the pair that must not be parted: voxels and their geometry."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from voxflow.errors import DataError
+from voxflow.geometry import Geometry
+
+if TYPE_CHECKING:
+    import SimpleITK as sitk
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, eq=False)
+class Volume:
+    """A 3D image.
+
+    Attributes:
+        array: voxels, axes (i, j, k), the order of NIfTI and of ``geometry.size``.
+        geometry: where they lie, LPS, mm.
+    """
+
+    array: NDArray[Any]
+    geometry: Geometry
+
+    def __post_init__(self) -> None:
+        if self.array.shape != self.geometry.size:
+            raise DataError(f"voxels have shape {self.array.shape}, their geometry says {self.geometry.size}")
+
+    def to_sitk(self) -> sitk.Image:
+        """A SimpleITK image with the same voxels and geometry (copies)."""
+        import SimpleITK as sitk
+
+        array = self.array.astype(np.uint8) if self.array.dtype == np.bool_ else self.array
+        image = sitk.GetImageFromArray(np.ascontiguousarray(array.transpose(2, 1, 0)))
+        image.SetSpacing(self.geometry.spacing)
+        image.SetOrigin(self.geometry.origin)
+        image.SetDirection(self.geometry.direction.ravel().tolist())
+        return image
+
+    @classmethod
+    def from_sitk(cls, image: sitk.Image) -> Volume:
+        """Take over a SimpleITK image; a fourth axis or vector voxels are refused."""
+        import SimpleITK as sitk
+
+        return cls(sitk.GetArrayFromImage(image).transpose(2, 1, 0), geometry_of(image))
+
+
+def geometry_of(image: sitk.Image | sitk.ImageFileReader) -> Geometry:
+    """Read the geometry of a SimpleITK image or of a file reader that has read its header."""
+    import SimpleITK as sitk
+
+    is_image = isinstance(image, sitk.Image)
+    components = image.GetNumberOfComponentsPerPixel() if is_image else image.GetNumberOfComponents()
+    dimension = image.GetDimension()
+    if dimension != 3 or components != 1:
+        raise DataError(f"expected a 3D image with one value a voxel, received {dimension}D with {components}")
+    return Geometry.from_parts(image.GetSize(), image.GetSpacing(), image.GetOrigin(), image.GetDirection())

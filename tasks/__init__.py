@@ -1,0 +1,1 @@
+"""One short program a stage: ``python -m tasks.STAGE WORKSPACE``. No scheduler is imported here."""

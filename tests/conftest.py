@@ -1,0 +1,27 @@
+"""Shared fixtures: where real images lie, and skipping with a reason when they do not."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Callable[[str], Path]:
+    """Find a folder of real images, or skip the test that asks for it."""
+
+    def find(name: str) -> Path:
+        base = Path(os.environ.get("VOXFLOW_DATA", ROOT.parent / "shared" / "data"))
+        if not (base / name).is_dir():
+            pytest.skip(f"real images {name!r} are not at {base}; set VOXFLOW_DATA to the folder that holds them")
+        return base / name
+
+    return find
