@@ -1,0 +1,61 @@
+# The commands of the project; CI calls the same ones. Everything is set up by itself, in .venv.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PIP_ROOT_USER_ACTION := ignore
+READY := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-all lint format serve lock clean
+
+help: ## list the commands
+	@grep -hE '^[a-z-]+:.*## ' Makefile | sed 's/:.*## /\t/' | expand -t 12
+
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "setup: error: Python 3.11 or newer is needed, $(PYTHON) is older; try make PYTHON=python3.11"; exit 2; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+		{ echo "setup: error: $(PYTHON) has no venv module; on Debian and Ubuntu install python3-venv"; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --requirement requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $(READY)
+
+setup: $(READY) ## make .venv with the exact versions of requirements.lock
+
+demo: $(READY) ## run the whole DAG on the two sample workspaces
+	$(BIN)/dvc repro
+	@$(BIN)/dvc metrics show
+	@$(BIN)/python -m tasks.summary
+
+test: $(READY) lint ## lint, types, and the tests that need no long training
+	$(BIN)/python -m pytest -m "not slow" --cov --cov-report=term:skip-covered
+
+test-all: $(READY) lint ## everything, with the real images and the long trainings
+	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered
+
+lint: $(READY) ## ruff, mypy strict, the import rules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(READY) ## let ruff mend what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+serve: $(READY) ## Prefect server and worker, MLflow UI, on loopback (PREFECT_PORT, MLFLOW_PORT)
+	@$(BIN)/python -m tasks.serve
+
+lock: ## resolve pyproject.toml afresh into requirements.lock
+	rm -rf $(VENV)-lock && $(PYTHON) -m venv $(VENV)-lock
+	$(VENV)-lock/bin/python -m pip install --quiet torch==2.13.0 '.[dev]'
+	{ head -n 1 requirements.lock; $(VENV)-lock/bin/python -m pip freeze --all \
+		| grep -viE '^(pip|voxflow|-e)' | sed -E 's/\+cpu//' | LC_ALL=C sort -f; } > requirements.lock.new
+	mv requirements.lock.new requirements.lock && rm -rf $(VENV)-lock
+
+clean: ## remove what the tools keep; data, models and metrics stay
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage

@@ -1,0 +1,50 @@
+"""Owns the ``voxflow`` program: its commands, its one-line errors, its exit codes."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import traceback
+from typing import TYPE_CHECKING
+
+from voxflow import __version__
+from voxflow.cli.new import New
+from voxflow.errors import EXIT_FAILURE, EXIT_INTERRUPTED, VoxflowError
+from voxflow.progress import say
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+COMMANDS = (New,)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line, without importing what the commands need."""
+    top = argparse.ArgumentParser(prog="voxflow", description=__doc__)
+    top.add_argument("--version", action="version", version=f"voxflow {__version__}")
+    top.add_argument("--debug", action="store_true", help="show the traceback of a failure")
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for command in COMMANDS:
+        one = commands.add_parser(command.name, help=command.help, description=command.help)
+        command.add_arguments(one)
+        one.set_defaults(read=command.read)
+    return top
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code (see :mod:`voxflow.errors`)."""
+    given = parser().parse_args(arguments)
+    try:
+        return int(given.read(given).run())
+    except (VoxflowError, OSError) as error:
+        if given.debug:
+            traceback.print_exc()
+        say(f"voxflow {given.command}: error: {error}")
+        return error.exit_code if isinstance(error, VoxflowError) else EXIT_FAILURE
+    except KeyboardInterrupt:
+        say(f"voxflow {given.command}: interrupted")
+        return EXIT_INTERRUPTED
+
+
+if __name__ == "__main__":
+    sys.exit(main())

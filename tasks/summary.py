@@ -1,0 +1,52 @@
+"""What the last ``dvc repro`` made, in a few lines: scores, what was set aside, where to look next."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from tasks.stage import PARAMS_FILE, Stage
+from voxflow.errors import EXIT_OK
+from voxflow.progress import say
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def summary(workspace: str, block: dict[str, Any]) -> list[str]:
+    """The lines for one workspace; empty when its report is not there yet."""
+    stage = Stage(workspace, "evaluate", block)
+    report = stage.evaluation / "report.html"
+    if not report.is_file():
+        return []
+    scores = json.loads(stage.metrics.read_text(encoding="utf-8"))
+    key, title = ("mean_dice", "mean Dice") if stage.task == "segmentation" else ("mean_auc", "mean AUC")
+    lines = [f"{workspace}: {title} {scores[key]:.3f} on {scores['cases']} unseen cases", f"  report      {report}"]
+    lines += [f"  masks       {stage.evaluation / 'infer'}"] if stage.task == "segmentation" else []
+    lines += [f"  quarantined {row}" for row in _quarantined(stage.volumes / "conversion.csv")]
+    return lines
+
+
+def _quarantined(table: Path) -> list[str]:
+    import csv
+
+    with table.open(encoding="utf-8", newline="") as stream:
+        rows = [row for row in csv.DictReader(stream) if row["verdict"] == "quarantined"]
+    return [f"series {row['series']}: {row['reason']}" for row in rows]
+
+
+def main() -> int:
+    """Print the summary of every workspace that has a report."""
+    params = yaml.safe_load(PARAMS_FILE.read_text(encoding="utf-8"))
+    for workspace, block in params["workspaces"].items():
+        for line in summary(workspace, block):
+            say(line)
+    say("compare runs: make serve, then the MLflow page that it names")
+    return EXIT_OK
+
+
+if __name__ == "__main__":
+    sys.exit(main())
