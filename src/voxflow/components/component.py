@@ -1,0 +1,37 @@
+"""Owns what a configuration says of one component: its name, its arguments, where it stands."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Named(Protocol):
+    """Anything that names a component and its arguments: a :class:`Component`, a ``TransformSpec``."""
+
+    @property
+    def name(self) -> str:
+        """The component's name in the registry."""
+
+    @property
+    def args(self) -> dict[str, Any]:
+        """Its arguments as plain JSON values."""
+
+
+class Component(BaseModel):
+    """One component of a configuration.
+
+    Attributes:
+        name: its name in the registry.
+        args: its arguments, variables substituted.
+        disabled: it takes no part; readers drop it.
+        where: the JSON path in its file, such as ``train.pre_transforms[3]``.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    args: dict[str, Any] = Field(default_factory=dict)
+    disabled: bool = False
+    where: str = ""

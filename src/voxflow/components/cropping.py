@@ -1,0 +1,190 @@
+"""Owns the transforms that take patches out of an image, around its label or anywhere."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+
+from voxflow.components.registry import register
+from voxflow.components.transform import (
+    Draw,
+    FieldNames,
+    RandomFieldTransform,
+    RandomTransform,
+    Sample,
+    field_of,
+)
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+FOREGROUND = "foreground"  # the sample's key for flat indices of labelled voxels
+MAX_FOREGROUND = 100_000  # enough to draw centres from; keeps the cache small for large organs
+
+
+class RatioCrop(RandomTransform):
+    """Patches whose centre lies inside the label with probability pos / (pos + neg), and outside else.
+
+    Attributes:
+        fields: images to crop; the label is cropped with them.
+        label_field: the mask that says where inside is.
+        size: (i, j, k) of a patch in voxels.
+        pos: weight of centres inside the label.
+        neg: weight of centres outside it.
+        batch_size: patches taken from one sample.
+    """
+
+    fields: FieldNames
+    label_field: str = "label"
+    size: tuple[PositiveInt, PositiveInt, PositiveInt]
+    pos: NonNegativeFloat = 1.0
+    neg: NonNegativeFloat = 1.0
+    batch_size: PositiveInt = 1
+
+    @model_validator(mode="after")
+    def _ratio(self) -> Self:
+        if self.pos + self.neg == 0:
+            raise ValueError("pos and neg must not both be 0")
+        return self
+
+    def prepare(self, sample: Sample) -> Sample:
+        """Add where the label lies."""
+        inside = np.flatnonzero(field_of(sample, self.label_field, self)[0])
+        thinned = inside[:: max(1, -(-inside.size // MAX_FOREGROUND))]
+        return sample | {FOREGROUND: thinned.astype(np.int64)}
+
+    def run(self, sample: Sample, rng: np.random.Generator) -> list[Sample]:
+        """Return ``batch_size`` patches."""
+        prepared = sample if FOREGROUND in sample else self.prepare(sample)
+        patches = [self(prepared, rng) for _ in range(self.batch_size)]
+        return [{key: value for key, value in patch.items() if key != FOREGROUND} for patch in patches]
+
+    def draw_centre(self, sample: Sample, rng: np.random.Generator) -> NDArray[np.int64]:
+        """Choose a voxel (i, j, k) inside or outside the label; outside needs no list, chance finds it soon."""
+        label = sample[self.label_field][0]
+        inside = sample[FOREGROUND]
+        if inside.size and rng.random() * (self.pos + self.neg) < self.pos:
+            return np.array(np.unravel_index(int(rng.choice(inside)), label.shape))
+        for _ in range(50):
+            centre = rng.integers(label.shape)
+            if label[tuple(centre)] == 0:
+                break
+        return np.asarray(centre)
+
+    @property
+    def cropped(self) -> tuple[str, ...]:
+        """The fields that are cropped, label included."""
+        return (*(name for name in self.fields if name != self.label_field), self.label_field)
+
+
+@register("transform")
+class FastCropByPosNegRatio(RatioCrop):
+    """Crop patches that stay inside the image; an image smaller than a patch is padded with 0."""
+
+    def draw(self, sample: Sample, rng: np.random.Generator) -> Draw:
+        """Choose the first voxel of the patch; negative where the image is smaller and padding begins."""
+        shape = np.array(sample[self.label_field].shape[1:])
+        size = np.array(self.size)
+        start = np.clip(self.draw_centre(sample, rng) - size // 2, 0, np.maximum(shape - size, 0))
+        return {"start": np.where(shape < size, -((size - shape) // 2), start)}
+
+    def apply(self, sample: Sample, drawn: Draw) -> Sample:
+        """Cut every field alike."""
+        return sample | {name: cut(field_of(sample, name, self), drawn["start"], self.size) for name in self.cropped}
+
+
+@register("transform")
+class FastPosNegRatioCropROI(RatioCrop):
+    """Crop patches rotated, scaled and deformed about their centre, all in one interpolation of the patch alone.
+
+    Angles are true angles: the voxel spacing that the loader noted is respected. Outside the image is 0.
+
+    Attributes:
+        rotation: turn about all three axes, each angle drawn from [-rotation_degree, rotation_degree].
+        rotation_degree: degrees.
+        scale: magnify by a factor drawn from [1 - scale_factor, 1 + scale_factor].
+        scale_factor: share of the size.
+        deform: bend by a smooth random field.
+        deform_magnitude: standard deviation of the bending at its control points, mm.
+    """
+
+    rotation: bool = False
+    rotation_degree: float = Field(default=15.0, ge=0, le=180)
+    scale: bool = False
+    scale_factor: float = Field(default=0.1, ge=0, lt=1)
+    deform: bool = False
+    deform_magnitude: PositiveFloat = 2.0
+
+    def draw(self, sample: Sample, rng: np.random.Generator) -> Draw:
+        """Choose centre, angles, factor and control points."""
+        return {
+            "centre": self._centre(sample, rng),
+            "angles": np.deg2rad(rng.uniform(-self.rotation_degree, self.rotation_degree, 3)) * self.rotation,
+            "factor": 1 + rng.uniform(-self.scale_factor, self.scale_factor) * self.scale,
+            "bend": rng.normal(0, self.deform_magnitude, (3, 5, 5, 5)) if self.deform else None,
+        }
+
+    def _centre(self, sample: Sample, rng: np.random.Generator) -> NDArray[np.float64]:
+        """The patch's centre: kept inside the image, in its middle where the patch is larger."""
+        shape = np.array(sample[self.label_field].shape[1:])
+        half = (np.array(self.size) - 1) / 2
+        centre = np.clip(self.draw_centre(sample, rng), half, np.maximum(shape - 1 - half, half))
+        return np.where(shape <= self.size, (shape - 1) / 2, centre)
+
+    def apply(self, sample: Sample, drawn: Draw) -> Sample:
+        """Sample every field at the same points."""
+        from voxflow.components.patches import patch_points, sample_at
+
+        spacing = np.asarray(sample.get("spacing", (1.0, 1.0, 1.0)))
+        points = patch_points(
+            self.size, drawn["centre"], spacing, angles=drawn["angles"], factor=drawn["factor"], bend=drawn["bend"]
+        )
+        return sample | {name: sample_at(field_of(sample, name, self), points) for name in self.cropped}
+
+
+@register("transform")
+class CropRandomSizeWithDisplacement(RandomFieldTransform):
+    """Crop a box of random size about a displaced centre, inside the image.
+
+    Attributes:
+        lower_size: smallest size, one value an axis: a share of the image up to 1.0, or voxels above.
+        max_displacement: farthest that the box's centre moves from the image's, voxels; it stays inside.
+    """
+
+    lower_size: tuple[PositiveFloat, ...]
+    max_displacement: NonNegativeInt | tuple[NonNegativeInt, ...] = 0
+
+    def draw(self, sample: Sample, rng: np.random.Generator) -> Draw:
+        """Choose first voxel and size."""
+        shape = np.array(self.shape_of(sample))
+        lower = np.array([n * share if share <= 1 else share for n, share in zip(shape, self.lower_size, strict=True)])
+        size = rng.integers(np.clip(np.ceil(lower), 1, shape).astype(int), shape, endpoint=True)
+        reach = np.broadcast_to(self.max_displacement, shape.shape)
+        start = (shape - size) // 2 + rng.integers(-reach, reach, endpoint=True)
+        return {"start": np.clip(start, 0, shape - size), "size": size}
+
+    def change(self, array: NDArray[Any], drawn: Draw) -> NDArray[Any]:
+        """Return (channel, *size)."""
+        return cut(array, drawn["start"], drawn["size"])
+
+
+def cut(array: NDArray[Any], start: NDArray[Any], size: Any) -> NDArray[Any]:
+    """Cut a box of ``size`` from ``start`` out of (channel, ...spatial); what lies outside is 0."""
+    shape = np.array(array.shape[1:])
+    begin, end = np.maximum(start, 0), np.minimum(np.asarray(start) + size, shape)
+    box = array[(slice(None), *(slice(int(b), int(e)) for b, e in zip(begin, end, strict=True)))]
+    before = begin - start
+    after = np.asarray(size) - (end - begin) - before
+    if not before.any() and not after.any():
+        return box
+    return np.pad(box, [(0, 0), *((int(b), int(a)) for b, a in zip(before, after, strict=True))])
+
+
+def fit(array: NDArray[Any], size: tuple[int, ...]) -> NDArray[Any]:
+    """Crop or pad (channel, ...spatial) about its centre to ``size``; -1 keeps an axis whole."""
+    shape = array.shape[1:]
+    wanted = [n if s == -1 else s for n, s in zip(shape, size, strict=True)]
+    start = np.array([(n - s) // 2 if n >= s else -((s - n) // 2) for n, s in zip(shape, wanted, strict=True)])
+    return cut(array, start, wanted)

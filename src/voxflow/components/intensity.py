@@ -1,0 +1,119 @@
+"""Owns the transforms that change intensities and leave the grid alone."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, Self
+
+import numpy as np
+from pydantic import BeforeValidator, Field, NonNegativeFloat, model_validator
+
+from voxflow.components.registry import register
+from voxflow.components.transform import Draw, FieldTransform, Probability, RandomFieldTransform, Sample
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+PerChannel = Annotated[
+    tuple[float, ...],
+    BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else (value,)),
+    Field(min_length=1),
+]
+
+
+@register("transform")
+class ScaleIntensityRange(FieldTransform):
+    """Map the interval [a_min, a_max] linearly onto [b_min, b_max]; ``clip`` cuts what lies outside."""
+
+    a_min: float
+    a_max: float
+    b_min: float
+    b_max: float
+    clip: bool = False
+
+    @model_validator(mode="after")
+    def _interval(self) -> Self:
+        if self.a_min == self.a_max:
+            raise ValueError(f"a_min and a_max must differ, both are {self.a_min}")
+        return self
+
+    def change(self, array: NDArray[Any]) -> NDArray[Any]:
+        """Return float32 of the same shape."""
+        gain = (self.b_max - self.b_min) / (self.a_max - self.a_min)
+        scaled = (array.astype(np.float32) - np.float32(self.a_min)) * np.float32(gain) + np.float32(self.b_min)
+        low, high = sorted((self.b_min, self.b_max))
+        return np.asarray(np.clip(scaled, low, high) if self.clip else scaled)
+
+
+@register("transform")
+class CenterData(FieldTransform):
+    """Subtract, then divide, by channel; left out they are the channel's own mean and standard deviation."""
+
+    subtrahend: PerChannel | None = None
+    divisor: PerChannel | None = None
+
+    @model_validator(mode="after")
+    def _nonzero(self) -> Self:
+        if self.divisor is not None and 0 in self.divisor:
+            raise ValueError("divisor must not be 0")
+        return self
+
+    def change(self, array: NDArray[Any]) -> NDArray[Any]:
+        """Return float32 of the same shape."""
+        axes = tuple(range(1, array.ndim))
+        mean = array.mean(axes, dtype=np.float64) if self.subtrahend is None else np.asarray(self.subtrahend)
+        deviation = array.std(axes, dtype=np.float64) if self.divisor is None else np.asarray(self.divisor)
+        deviation = np.where(deviation == 0, 1, deviation)
+        shape = (-1,) + (1,) * len(axes)
+        centred = (array - mean.reshape(shape)) / deviation.reshape(shape)
+        return np.asarray(centred, dtype=np.float32)
+
+
+@register("transform")
+class NormalizeNonzeroIntensities(FieldTransform):
+    """By channel, bring the voxels that are not 0 to mean 0 and standard deviation 1; zeros stay 0."""
+
+    def change(self, array: NDArray[Any]) -> NDArray[Any]:
+        """Return float32 of the same shape."""
+        normal = np.zeros(array.shape, dtype=np.float32)
+        for channel, out in zip(array, normal, strict=True):
+            inside = channel != 0
+            values = channel[inside].astype(np.float64)
+            if values.size:
+                out[inside] = (values - values.mean()) / (values.std() or 1.0)
+        return normal
+
+
+@register("transform")
+class ScaleIntensityOscillation(RandomFieldTransform):
+    """Multiply by a factor drawn from [1 - magnitude, 1 + magnitude]."""
+
+    magnitude: NonNegativeFloat
+
+    def draw(self, sample: Sample, rng: np.random.Generator) -> Draw:
+        """Choose the factor."""
+        del sample
+        return {"factor": rng.uniform(1 - self.magnitude, 1 + self.magnitude)}
+
+    def change(self, array: NDArray[Any], drawn: Draw) -> NDArray[Any]:
+        """Return float32 of the same shape."""
+        return np.multiply(array, np.float32(drawn["factor"]), dtype=np.float32)
+
+
+@register("transform")
+class AddGaussianNoise(RandomFieldTransform):
+    """With ``probability``, add noise of mean 0 and a standard deviation drawn from [0, magnitude]."""
+
+    magnitude: NonNegativeFloat = 0.1
+    probability: Probability = 1.0
+
+    def draw(self, sample: Sample, rng: np.random.Generator) -> Draw:
+        """Choose the strength and the seed of the noise."""
+        del sample
+        if rng.random() >= self.probability:
+            return {}
+        return {"deviation": rng.uniform(0, self.magnitude), "seed": int(rng.integers(2**32))}
+
+    def change(self, array: NDArray[Any], drawn: Draw) -> NDArray[Any]:
+        """Return float32 of the same shape."""
+        noise = np.random.default_rng(drawn["seed"]).standard_normal(array.shape, dtype=np.float32)
+        return np.asarray(array + noise * np.float32(drawn["deviation"]), dtype=np.float32)

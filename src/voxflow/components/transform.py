@@ -1,0 +1,125 @@
+"""Owns what a transform is: a callable on a sample; random ones draw apart from applying."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Annotated, Any
+
+import numpy as np
+from pydantic import BeforeValidator, Field
+
+from voxflow.components.registry import ComponentModel
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+# A sample maps a field to its value. An image is float32 and a mask an integer array, both with axes
+# (channel, i, j, k), radiographs (channel, rows, columns); before a loader has run the value is the path.
+Sample = dict[str, Any]
+Draw = dict[str, Any]
+
+
+def _as_tuple(value: Any) -> Any:
+    if isinstance(value, str):
+        return (value,)
+    return tuple(value) if isinstance(value, list) else value
+
+
+FieldNames = Annotated[tuple[str, ...], BeforeValidator(_as_tuple), Field(min_length=1)]
+Probability = Annotated[float, Field(ge=0, le=1)]
+
+
+def is_mask(array: NDArray[Any]) -> bool:
+    """Whether an array holds label values, which must never be blended: masks are integers, images floats."""
+    return array.dtype.kind in "iub"
+
+
+class Transform(ComponentModel, ABC):
+    """A deterministic transform of a sample; the sample that comes in is left as it is."""
+
+    @abstractmethod
+    def __call__(self, sample: Sample) -> Sample:
+        """Return the transformed sample."""
+
+    def run(self, sample: Sample, rng: np.random.Generator) -> list[Sample]:
+        """Return what comes out of one sample; crops may make several."""
+        del rng
+        return [self(sample)]
+
+
+class FieldTransform(Transform):
+    """The same change to each named field.
+
+    Attributes:
+        fields: names of the sample's fields, one or several.
+    """
+
+    fields: FieldNames
+
+    def __call__(self, sample: Sample) -> Sample:
+        """Return the sample with every field changed."""
+        return sample | {name: self.change(field_of(sample, name, self)) for name in self.fields}
+
+    @abstractmethod
+    def change(self, array: NDArray[Any]) -> NDArray[Any]:
+        """Change one array, axes (channel, ...spatial)."""
+
+
+class RandomTransform(Transform):
+    """A random transform: ``draw`` chooses, ``apply`` does, so that a draw can be replayed."""
+
+    @abstractmethod
+    def draw(self, sample: Sample, rng: np.random.Generator) -> Draw:
+        """Choose the parameters for one sample."""
+
+    @abstractmethod
+    def apply(self, sample: Sample, drawn: Draw) -> Sample:
+        """Do what was chosen."""
+
+    def prepare(self, sample: Sample) -> Sample:
+        """Add to a sample, once, what every later draw needs (where the label lies, say); cached with it."""
+        return sample
+
+    def __call__(self, sample: Sample, rng: np.random.Generator | None = None) -> Sample:
+        """Draw and apply once."""
+        return self.apply(sample, self.draw(sample, rng or np.random.default_rng()))
+
+    def run(self, sample: Sample, rng: np.random.Generator) -> list[Sample]:
+        """Return what comes out of one sample."""
+        return [self(sample, rng)]
+
+
+class RandomFieldTransform(RandomTransform):
+    """The same draw applied to each named field.
+
+    Attributes:
+        fields: names of the sample's fields, one or several.
+    """
+
+    fields: FieldNames
+
+    def apply(self, sample: Sample, drawn: Draw) -> Sample:
+        """Return the sample with every field changed alike; an empty draw changes nothing."""
+        if not drawn:
+            return sample
+        return sample | {name: self.change(field_of(sample, name, self), drawn) for name in self.fields}
+
+    @abstractmethod
+    def change(self, array: NDArray[Any], drawn: Draw) -> NDArray[Any]:
+        """Change one array, axes (channel, ...spatial)."""
+
+    def shape_of(self, sample: Sample) -> tuple[int, ...]:
+        """The spatial shape of the first field."""
+        shape: tuple[int, ...] = field_of(sample, self.fields[0], self).shape
+        return shape[1:]
+
+
+def field_of(sample: Sample, name: str, transform: ComponentModel) -> Any:
+    """Return a field of the sample.
+
+    Raises:
+        KeyError: no earlier transform and no datalist entry made it; the message lists those that exist.
+    """
+    if name not in sample:
+        raise KeyError(f"{transform.component_name()} reads the field {name!r}; the sample has {sorted(sample)}")
+    return sample[name]

@@ -1,0 +1,61 @@
+"""Owns holding a component's name and arguments against the registry; imports neither torch nor MONAI."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from voxflow.components import registry
+from voxflow.config.findings import show, suggest
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
+    from voxflow.components.component import Component
+    from voxflow.components.registry import ComponentModel, Kind
+    from voxflow.config.findings import Findings
+
+
+def check_component(kind: Kind, component: Component, findings: Findings) -> ComponentModel | None:
+    """Note every fault of one component; return it, built, when there is none."""
+    model = registry.known(kind).get(component.name)
+    if model is None:
+        findings.add(f"{component.where}.name", _unknown_name(kind, component.name))
+        return None
+    try:
+        return registry.parse(model, component.args)
+    except ValidationError as error:
+        for fault in error.errors():
+            where, message = _explain(fault, component.name, model)
+            findings.add(f"{component.where}.args{where}", message)
+        return None
+
+
+def _unknown_name(kind: Kind, name: str) -> str:
+    others = registry.kinds_of(name)
+    if others:
+        return f"{name!r} is a {' and a '.join(others)}, where a {kind} is expected"
+    return f"unknown {kind} {name!r}{suggest(name, registry.known(kind))}"
+
+
+def _explain(fault: ErrorDetails, name: str, model: type[ComponentModel]) -> tuple[str, str]:
+    """The place below ``args`` and the sentence for one pydantic fault."""
+    place = _json_path(fault["loc"])
+    argument = str(fault["loc"][-1]) if fault["loc"] else ""
+    if fault["type"] == "extra_forbidden":
+        return place, f"{name} takes no argument {argument!r}{suggest(argument, _fields(model))}"
+    if fault["type"] == "missing":
+        return "", f"{name} needs the argument {argument!r}"
+    message = fault["msg"].removeprefix("Value error, ")
+    if fault["loc"]:
+        return place, f"{message}, received {show(fault['input'])}"
+    return place, f"{name}: {message}"
+
+
+def _fields(model: type[ComponentModel]) -> list[str]:
+    return [field.alias or name for name, field in model.model_fields.items()]
+
+
+def _json_path(loc: tuple[Any, ...]) -> str:
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc)
