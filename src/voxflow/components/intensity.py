@@ -96,7 +96,7 @@ class ScaleIntensityOscillation(RandomFieldTransform):
 
     def change(self, array: NDArray[Any], drawn: Draw) -> NDArray[Any]:
         """Return float32 of the same shape."""
-        return np.multiply(array, np.float32(drawn["factor"]), dtype=np.float32)
+        return np.asarray(array * np.float32(drawn["factor"]), dtype=np.float32)
 
 
 @register("transform")

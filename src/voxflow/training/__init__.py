@@ -1,0 +1,7 @@
+"""Owns training: one explicit loop, its data, its checkpoints."""
+
+from voxflow.training.checkpoint import load_model, read_checkpoint, save_model
+from voxflow.training.loop import TrainingResult, train
+from voxflow.training.options import DataFacts, TrainOptions
+
+__all__ = ["DataFacts", "TrainOptions", "TrainingResult", "load_model", "read_checkpoint", "save_model", "train"]

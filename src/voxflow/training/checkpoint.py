@@ -1,0 +1,83 @@
+"""Owns model.pt: weights together with everything that is needed to use them."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from voxflow.components import Component, build_network
+from voxflow.errors import DataError
+from voxflow.files import atomic_path
+from voxflow.spec import ModelSpec
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import torch
+
+FORMAT = 1
+_KEYS = {"format", "state_dict", "network", "spec", "epoch", "metric"}
+
+
+def save_model(
+    path: Path, network: torch.nn.Module, component: Component, *, spec: ModelSpec, epoch: int, metric: float
+) -> None:
+    """Write a checkpoint whole or not at all.
+
+    Args:
+        path: usually model.pt or model_final.pt.
+        network: its weights are copied to the CPU, in plain memory layout.
+        component: the network as the configuration names it, channel counts filled in.
+        spec: how to feed it and read its answer.
+        epoch: epochs trained.
+        metric: the key metric, NaN when there is none.
+    """
+    import torch
+
+    weights = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
+    content = {
+        "format": FORMAT,
+        "state_dict": weights,
+        "network": json.dumps({"name": component.name, "args": component.args}),
+        "spec": spec.model_dump_json(),
+        "epoch": epoch,
+        "metric": metric,
+    }
+    with atomic_path(path) as temporary:
+        torch.save(content, temporary)
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a checkpoint's content onto the CPU without running any code that it holds.
+
+    Raises:
+        DataError: the file is missing or no checkpoint of Voxflow.
+    """
+    import pickle
+
+    import torch
+
+    if not path.is_file():
+        raise DataError("file not found; train first", path=path)
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError) as error:
+        raise DataError(f"no model file: {str(error).splitlines()[0]}", path=path) from error
+    if not isinstance(content, dict) or content.keys() < _KEYS or content.get("format") != FORMAT:
+        raise DataError(f"no Voxflow model file of format {FORMAT}", path=path)
+    return content
+
+
+def load_model(path: Path) -> tuple[torch.nn.Module, ModelSpec]:
+    """Rebuild a trained network, in evaluation mode on the CPU, and its spec.
+
+    Raises:
+        DataError: the file is missing, no checkpoint, or its weights don't fit its network.
+    """
+    content = read_checkpoint(path)
+    network = build_network(Component.model_validate(json.loads(content["network"])))
+    try:
+        network.load_state_dict(content["state_dict"])
+    except RuntimeError as error:
+        raise DataError(f"weights don't fit the network: {str(error).splitlines()[0]}", path=path) from error
+    return network.eval(), ModelSpec.model_validate_json(content["spec"])

@@ -1,0 +1,183 @@
+"""Owns where batches come from: each case's deterministic transforms once, random patches of them every epoch."""
+
+from __future__ import annotations
+
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from voxflow.components.cropping import fit
+from voxflow.errors import DataError, InputError
+from voxflow.progress import track
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    import torch
+    from numpy.typing import NDArray
+
+    from voxflow.components import Chain, Sample
+    from voxflow.components.pipelines import Pipeline
+    from voxflow.datalist import Case
+
+FIELDS = ("image", "label")
+
+
+class SampleStore(Protocol):
+    """Cases after their deterministic transforms, by position."""
+
+    def __len__(self) -> int:
+        """How many cases."""
+
+    def __getitem__(self, index: int) -> Sample:
+        """One case's sample; whoever reads it must not write into its arrays."""
+
+
+class MemoryStore:
+    """Every case's sample in memory."""
+
+    def __init__(self, cases: Sequence[Case], chain: Chain, *, threads: int, classes: int | None) -> None:
+        """Read and transform every case, several at a time.
+
+        Args:
+            cases: cases with labels.
+            chain: its head is run.
+            threads: cases at once.
+            classes: segmentation: label values must lie below this.
+
+        Raises:
+            DataError: an image or label can't be used; the message names the case.
+        """
+
+        def prepare(case: Case) -> Sample:
+            return _prepare(case, chain, classes)
+
+        with ThreadPoolExecutor(threads) as pool:
+            done = track(pool.map(prepare, cases), "reading cases", total=len(cases))
+            self._samples = list(done)
+
+    def __len__(self) -> int:
+        return len(self._samples)
+
+    def __getitem__(self, index: int) -> Sample:
+        return self._samples[index]
+
+
+def _prepare(case: Case, chain: Chain, classes: int | None) -> Sample:
+    label: Any = case.label
+    if isinstance(label, tuple):
+        label = np.asarray(label, dtype=np.float32)
+    try:
+        sample = chain.run_head({"case": case.id, "image": case.image, "label": label})
+    except InputError:
+        raise
+    except (KeyError, ValueError) as error:
+        raise DataError(f"case {case.id}: {error.args[0] if error.args else error}") from error
+    _check(sample, case, classes)
+    return sample
+
+
+def _check(sample: Sample, case: Case, classes: int | None) -> None:
+    image, label = sample["image"], sample["label"]
+    if not isinstance(image, np.ndarray) or not isinstance(label, np.ndarray):
+        raise DataError(f"case {case.id}: no transform loads its image and label")
+    if classes is None:
+        return
+    if image.shape[1:] != label.shape[1:]:
+        raise DataError(f"case {case.id}: image {image.shape[1:]} and label {label.shape[1:]} differ in size")
+    if label.size and int(label.max()) >= classes:
+        raise DataError(f"case {case.id}: label value {int(label.max())}, the data names {classes} classes (0 first)")
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one step learns from.
+
+    Attributes:
+        image: (batch, channel, ...spatial), float32.
+        label: masks (batch, 1, i, j, k), integers; findings (batch, finding), float32.
+        cases: the case of each item.
+    """
+
+    image: torch.Tensor
+    label: torch.Tensor
+    cases: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Batches:
+    """Random batches of a store; the same seed gives the same, whatever the number of workers.
+
+    Attributes:
+        store: the cases.
+        chain: its tail is run.
+        pipeline: how many cases make a batch, and its crop size.
+        seed: of every choice.
+        workers: threads that prepare ahead; 0: the caller's own.
+    """
+
+    store: SampleStore
+    chain: Chain
+    pipeline: Pipeline
+    seed: int
+    workers: int = 0
+
+    @property
+    def steps(self) -> int:
+        """Steps an epoch; the last batch is filled up with cases from the epoch's beginning."""
+        return -(-len(self.store) // self.pipeline.cases_per_step)
+
+    @property
+    def channels(self) -> int:
+        """Channels of an image after every transform."""
+        return int(self._batch(np.zeros(1, dtype=np.int64), (self.seed,)).image.shape[1])
+
+    def epoch(self, number: int) -> Iterator[Batch]:
+        """Yield the batches of one epoch, every case once, in random order."""
+        order = np.random.default_rng((self.seed, number)).permutation(len(self.store))
+        wanted = np.resize(order, (self.steps, self.pipeline.cases_per_step))
+        if not self.workers:
+            for step, cases in enumerate(wanted):
+                yield self._batch(cases, (self.seed, number, step))
+            return
+        with ThreadPoolExecutor(self.workers) as pool:
+            ahead: deque[Any] = deque()
+            for step, cases in enumerate(wanted):
+                ahead.append(pool.submit(self._batch, cases, (self.seed, number, step)))
+                if len(ahead) > self.workers:
+                    yield ahead.popleft().result()
+            while ahead:
+                yield ahead.popleft().result()
+
+    def _batch(self, cases: NDArray[np.int64], seed: tuple[int, ...]) -> Batch:
+        rng = np.random.default_rng(seed)
+        made = [sample for index in cases for sample in self.chain.run_tail(self.store[int(index)], rng)]
+        return collate(made, self.pipeline.output_crop_size)
+
+
+def collate(samples: Sequence[Sample], size: tuple[int, ...]) -> Batch:
+    """Stack samples into one batch, images and masks fitted to ``size`` (-1: whole).
+
+    Raises:
+        DataError: the samples differ in shape.
+    """
+    import torch
+
+    arrays = {name: [_fitted(sample[name], size) for sample in samples] for name in FIELDS}
+    for name, parts in arrays.items():
+        shapes = {part.shape for part in parts}
+        if len(shapes) > 1:
+            cases = ", ".join(str(sample["case"]) for sample in samples)
+            raise DataError(
+                f"{name}s of one batch differ in shape: {sorted(shapes)} (cases {cases}); crop or scale them"
+            )
+    image, label = (torch.from_numpy(np.ascontiguousarray(np.stack(arrays[name]))) for name in FIELDS)
+    return Batch(image, label, tuple(str(sample["case"]) for sample in samples))
+
+
+def _fitted(array: NDArray[Any], size: tuple[int, ...]) -> NDArray[Any]:
+    # A list of findings has one axis and no size; only images and masks are fitted.
+    return fit(array, size) if array.ndim == len(size) + 1 else array

@@ -1,0 +1,46 @@
+"""Owns the training stage's options and what it is told of its data."""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt
+
+
+class TrainOptions(BaseModel):
+    """The key ``train`` of a workspace in params.yaml.
+
+    Attributes:
+        config: the training configuration, relative to the MMAR.
+        environment: the environment file, relative to the MMAR; it may be missing.
+        set: values that win over both (``epochs: 20``, ``train.optimizer.name: AdamW``).
+        seed: of every random choice; the configuration's ``determinism`` wins over it.
+        precision: "auto" computes in bfloat16 where the processor has instructions for it, unless the
+            configuration says ``use_amp: false``.
+        accelerator: "auto" takes a GPU where there is one.
+        threads: of the processor; None: all that this process may use.
+        workers: threads that prepare batches ahead; None: one where a second core is free.
+        max_minutes: the training ends cleanly after this long, whatever ``epochs`` says.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    config: str = "config/config_train.json"
+    environment: str = "config/environment.json"
+    set: dict[str, Any] = Field(default_factory=dict)
+    seed: NonNegativeInt = 0
+    precision: Literal["auto", "bf16", "fp16", "fp32"] = "auto"
+    accelerator: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: PositiveInt | None = None
+    workers: NonNegativeInt | None = None
+    max_minutes: PositiveFloat | None = None
+
+
+class DataFacts(BaseModel):
+    """What the stages before know of the data and the model file must remember; see ``ModelSpec``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    class_names: tuple[str, ...]
+    spacing_mm: tuple[float, float, float] | None = None
+    orientation: str | None = None
+    size: tuple[int, int] | None = None
+    modality: str = ""

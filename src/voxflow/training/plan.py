@@ -1,0 +1,163 @@
+"""Owns turning a checked workflow into the parts that the loop runs; says what does not fit the data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from voxflow.components import Chain, Component, complete_network, create, read_network
+from voxflow.components.cropping import RatioCrop
+from voxflow.components.inferers import TFScanWindowInferer
+from voxflow.components.loading import ConvertToChannelsFirst, ConvertToChannelsLast, LoadNifti, LoadPng
+from voxflow.components.spatial import ScaleToShape
+from voxflow.config.findings import Findings
+from voxflow.errors import ConfigError
+from voxflow.spec import ModelSpec, TransformSpec
+
+if TYPE_CHECKING:
+    from voxflow.components.inferers import Inferer
+    from voxflow.components.losses import Loss
+    from voxflow.components.metrics import AuxiliaryOperation, Metric
+    from voxflow.components.networks import Network
+    from voxflow.components.optimizers import Optimizer, Policy
+    from voxflow.components.pipelines import Pipeline
+    from voxflow.components.transform import Transform
+    from voxflow.config import Workflow
+    from voxflow.training.options import DataFacts
+
+_NOT_PREPROCESSING = (LoadNifti, LoadPng, ConvertToChannelsFirst, ConvertToChannelsLast, ScaleToShape)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Every part of a training, typed, before data is read and before torch is imported."""
+
+    workflow: Workflow
+    facts: DataFacts
+    network: Network
+    loss: Loss
+    optimizer: Optimizer
+    policy: Policy | None
+    train_chain: Chain
+    train_pipeline: Pipeline
+    valid_chain: Chain
+    valid_pipeline: Pipeline
+    inferer: Inferer
+    metrics: tuple[Metric, ...]
+    aux_ops: tuple[AuxiliaryOperation, ...]
+
+    @classmethod
+    def build(cls, workflow: Workflow, facts: DataFacts) -> Plan:
+        """Build every part.
+
+        Raises:
+            ConfigError: the parts don't fit each other or the data, all at once.
+        """
+        train, validate = workflow.train, workflow.validate
+        plan = cls(
+            workflow=workflow,
+            facts=facts,
+            network=read_network(train.model),
+            loss=create("loss", train.loss),
+            optimizer=create("optimizer", train.optimizer),
+            policy=create("lr_policy", train.lr_policy) if train.lr_policy else None,
+            train_chain=Chain.build(train.pre_transforms),
+            train_pipeline=create("pipeline", train.image_pipeline),
+            valid_chain=Chain.build(validate.pre_transforms),
+            valid_pipeline=create("pipeline", validate.image_pipeline),
+            inferer=create("inferer", validate.inferer),
+            metrics=tuple(create("metric", metric) for metric in validate.metrics),
+            aux_ops=tuple(create("aux_op", operation) for operation in train.aux_ops),
+        )
+        plan._check()
+        return plan
+
+    def _check(self) -> None:
+        findings = Findings(self.workflow.path)
+        classes, given = len(self.facts.class_names), self.network.num_classes
+        if given is not None and given != classes:
+            names = ", ".join(self.facts.class_names)
+            findings.add("train.model.args.num_classes", f"{given}, but the data has {classes}: {names}")
+        if self.workflow.task == "segmentation":
+            self._check_sizes(findings)
+        if self.valid_chain.tail:
+            name = self.valid_chain.tail[0].component_name()
+            findings.add("validate.pre_transforms", f"{name} is random; validation must be the same each time")
+        if sum(metric.is_key_metric for metric in self.metrics) > 1:
+            findings.add("validate.metrics", "several metrics say is_key_metric; exactly one decides")
+        findings.raise_if_any()
+
+    def _check_sizes(self, findings: Findings) -> None:
+        """Windows that the network can't halve often enough, found before any data is read."""
+        if self.network.final_activation != "softmax":
+            findings.add(
+                "train.model.args.final_activation",
+                f"{self.network.final_activation!r}, but the masks hold one class a voxel; use 'softmax'",
+            )
+        divisor = self.network.divisor
+        sizes = {"train.pre_transforms": self.patch, "validate.inferer.args.roi_size": self.roi}
+        for where, size in sizes.items():
+            if size is not None and any(n % divisor for n in size):
+                findings.add(where, f"size {list(size)} is no multiple of {divisor}, which {self._name} needs")
+
+    @property
+    def _name(self) -> str:
+        return self.network.component_name()
+
+    @property
+    def patch(self) -> tuple[int, int, int] | None:
+        """The training patch (i, j, k); None when whole images are learnt from."""
+        crops = [transform for transform in self.train_chain.tail if isinstance(transform, RatioCrop)]
+        return crops[-1].size if crops else None
+
+    @property
+    def roi(self) -> tuple[int, int, int] | None:
+        """The window of validation (i, j, k)."""
+        return self.inferer.roi_size if isinstance(self.inferer, TFScanWindowInferer) else None
+
+    @property
+    def key_metric(self) -> Metric | None:
+        """The metric that decides which model is the best: the one marked, else the first."""
+        marked = [metric for metric in self.metrics if metric.is_key_metric]
+        return next(iter([*marked, *self.metrics]), None)
+
+    def network_component(self, in_channels: int) -> Component:
+        """The network with its channel counts filled in.
+
+        Raises:
+            ConfigError: the configuration asks for another number of input channels than the images have.
+        """
+        given = self.network.in_channels
+        if given is not None and given != in_channels:
+            message = f"{given}, but the images have {in_channels} channel(s) after the transforms"
+            raise ConfigError(message, path=self.workflow.path, where="train.model.args.in_channels")
+        model = self.workflow.train.model
+        return complete_network(model, in_channels=in_channels, num_classes=len(self.facts.class_names))
+
+    def spec(self, in_channels: int) -> ModelSpec:
+        """What the model file says of itself."""
+        is_volume = self.workflow.task == "segmentation"
+        scaled = [t.target_shape for t in self.valid_chain.head if isinstance(t, ScaleToShape)]
+        size = (scaled[-1][0], scaled[-1][1]) if scaled and not is_volume else self.facts.size
+        return ModelSpec(
+            task=self.workflow.task,
+            in_channels=in_channels,
+            class_names=self.facts.class_names,
+            activation=self.network.final_activation,
+            spacing_mm=self.facts.spacing_mm,
+            orientation=self.facts.orientation,
+            size=None if is_volume else size,
+            preprocess=tuple(filter(None, map(_preprocessing, self.valid_chain.head))),
+            window=(self.patch or self.roi) if is_volume else None,
+            divisor=self.network.divisor,
+            overlap=self.inferer.overlap if isinstance(self.inferer, TFScanWindowInferer) else 0.25,
+            modality=self.facts.modality,
+        )
+
+
+def _preprocessing(transform: Transform) -> TransformSpec | None:
+    """What of a validation transform inference must repeat: changes of the image after loading and resampling."""
+    if isinstance(transform, _NOT_PREPROCESSING) or "image" not in getattr(transform, "fields", ()):
+        return None
+    args = transform.model_dump(mode="json", exclude_defaults=True) | {"fields": ["image"]}
+    return TransformSpec(name=transform.component_name(), args=args)

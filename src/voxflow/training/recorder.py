@@ -1,0 +1,59 @@
+"""Owns what a training leaves to look at: TensorBoard events, curves.csv, metrics by epoch at the tracker."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from typing import TYPE_CHECKING, Any, Self
+
+from voxflow.files import write_text
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+    from types import TracebackType
+
+    from voxflow.tracking import Tracker
+
+
+class Recorder:
+    """Writes one row a validation: epoch, train_loss, learning_rate, seconds, then every metric.
+
+    Args:
+        events: folder of the TensorBoard event files.
+        curves: the CSV file, rewritten whole at each row so that it can be watched.
+        tracker: gets the same numbers.
+    """
+
+    def __init__(self, events: Path, curves: Path, tracker: Tracker) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._curves = curves
+        self._tracker = tracker
+        self._rows: list[dict[str, Any]] = []
+        self._writer: Any = SummaryWriter(str(events))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._writer.close()
+
+    def row(self, epoch: int, values: Mapping[str, float]) -> None:
+        """Record numbers of one epoch; those that are not defined (NaN) are left empty."""
+        defined = {name: float(value) for name, value in values.items() if math.isfinite(value)}
+        for name, value in defined.items():
+            self._writer.add_scalar(name, value, epoch)
+        self._tracker.metrics(defined, step=epoch)
+        self._rows.append({"epoch": epoch} | {name: f"{value:.6g}" for name, value in defined.items()})
+        self._write({name: None for row in self._rows for name in row})
+
+    def _write(self, columns: Mapping[str, None]) -> None:
+        text = io.StringIO()
+        writer = csv.DictWriter(text, list(columns), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self._rows)
+        write_text(self._curves, text.getvalue())
