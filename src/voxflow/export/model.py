@@ -1,0 +1,105 @@
+"""Owns the export of one checkpoint: every format that was asked for, each held against torch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from voxflow.errors import DataError
+from voxflow.export.formats import write_onnx, write_openvino, write_torchscript
+from voxflow.export.parity import Parity, ParityReport, measure
+from voxflow.export.tensorrt import write_tensorrt
+from voxflow.inference import MODEL_FILES, open_engine, prepare_radiograph, prepare_volume, unusable
+from voxflow.inference.cases import read_radiographs, read_volumes
+from voxflow.inference.runtimes import TorchEngine
+from voxflow.inference.tensorrt import sidecar
+from voxflow.progress import say, track
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from voxflow.export.options import ExportFormat, ExportOptions
+    from voxflow.inference import EngineName, InferenceCase
+    from voxflow.spec import ModelSpec
+
+# The engine that runs each format.
+ENGINE_OF: dict[ExportFormat, EngineName] = {
+    "torchscript": "torchscript",
+    "onnx": "onnxruntime",
+    "openvino": "openvino",
+    "tensorrt": "tensorrt",
+}
+
+
+def export_model(model: Path, out: Path, options: ExportOptions, cases: Sequence[InferenceCase]) -> ParityReport:
+    """Export a checkpoint and compare every file with it.
+
+    Args:
+        model: model.pt.
+        out: an existing folder; gets model.ts, model.onnx, model.xml with model.bin, model.engine, as asked for. A
+            file that is not the same model, by the options' bounds, is removed again and named in the report.
+        options: formats and bounds.
+        cases: real images to compare on; at most ``options.parity_cases`` are read.
+
+    Raises:
+        DataError: there is no case to compare on, or none can be read.
+        VoxflowError: the network can't be expressed in a format.
+    """
+    torch_engine = TorchEngine(model)
+    images = _images(cases[: options.parity_cases], torch_engine.spec)
+    left_out = _write(torch_engine, out, options)
+    made = [name for name in options.engines if name not in left_out]
+    measured: list[Parity] = []
+    refused: dict[str, str] = {}
+    for name in track(made, "comparing with torch"):
+        engine = ENGINE_OF[name]
+        measured.append(measure(open_engine(out / MODEL_FILES[engine], engine), torch_engine, images))
+        faults = measured[-1].faults(options)
+        if faults:
+            refused[engine] = faults
+            remove_engine(out, engine)
+    return ParityReport(tuple(measured), refused, left_out, len(images))
+
+
+def remove_engine(out: Path, engine: EngineName) -> None:
+    """Remove an engine's files from a folder of exported models."""
+    file = out / MODEL_FILES[engine]
+    for path in (file, file.with_suffix(".bin") if engine == "openvino" else sidecar(file)):
+        path.unlink(missing_ok=True)
+
+
+def _write(torch_engine: TorchEngine, out: Path, options: ExportOptions) -> dict[str, str]:
+    """Write every format; return those that can't be made here, with the reason."""
+    module, spec = torch_engine.module.cpu(), torch_engine.spec
+    left_out: dict[str, str] = {}
+    wanted = set(options.engines)
+    if "torchscript" in wanted:
+        write_torchscript(module, spec, out / MODEL_FILES["torchscript"])
+    reason = unusable("tensorrt") if "tensorrt" in wanted else None
+    if reason is not None:
+        left_out["tensorrt"] = reason
+        say(f"export: TensorRT engine left out: {reason}")
+        wanted.discard("tensorrt")
+    if wanted - {"torchscript"}:
+        onnx_file = out / MODEL_FILES["onnxruntime"]
+        if not write_onnx(module, spec, onnx_file, options.opset):
+            say(f"export: the ONNX file takes one size only, {spec.window or spec.size}; windows of it are used")
+        if "openvino" in wanted:
+            write_openvino(onnx_file, spec, out / MODEL_FILES["openvino"], fp16_weights=options.fp16_weights)
+        if "tensorrt" in wanted:
+            write_tensorrt(onnx_file, spec, out / MODEL_FILES["tensorrt"], options)
+        if "onnx" not in wanted:
+            onnx_file.unlink()
+    torch_engine.module.to(torch_engine.device)
+    return left_out
+
+
+def _images(cases: Sequence[InferenceCase], spec: ModelSpec) -> list[NDArray[np.float32]]:
+    if not cases:
+        raise DataError("no case to compare the exported engines on; the datalist's validation part is empty")
+    if spec.task == "segmentation":
+        return [prepare_volume(read_volumes(case), spec)[0] for case in cases]
+    return [prepare_radiograph(read_radiographs(case), spec) for case in cases]

@@ -1,0 +1,38 @@
+"""Owns what the export stage may be told."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+
+ExportFormat = Literal["torchscript", "onnx", "openvino", "tensorrt"]
+
+
+class ExportOptions(BaseModel):
+    """Which files to make, and how far each may be from torch.
+
+    Attributes:
+        engines: the formats; TensorRT is left out, with a line that says so, where it can't be built.
+        parity_cases: how many real cases each engine is compared on.
+        max_abs_difference: greatest difference of any probability.
+        min_dice: least Dice between an engine's mask and torch's, of any class in any case; for a
+            classification the least share of findings on which both agree.
+        opset: ONNX operator set.
+        fp16_weights: OpenVINO weights stored in half precision: half the file, and not quite the same model.
+        tensorrt_batch: greatest batch of the TensorRT engine.
+        tensorrt_scale: greatest spatial size of the TensorRT engine, in training windows an axis.
+        tensorrt_workspace_mb: memory that TensorRT may use while it chooses kernels.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    engines: tuple[ExportFormat, ...] = ("torchscript", "onnx", "openvino", "tensorrt")
+    parity_cases: PositiveInt = 2
+    max_abs_difference: float = Field(default=1e-2, gt=0)
+    min_dice: float = Field(default=0.999, ge=0, le=1)
+    opset: int = Field(default=18, ge=13, le=20)
+    fp16_weights: bool = False
+    tensorrt_batch: PositiveInt = 4
+    tensorrt_scale: PositiveInt = 2
+    tensorrt_workspace_mb: PositiveInt = 4096

@@ -1,0 +1,47 @@
+"""Owns inference: engines behind one protocol, window plans, geometry there and back, evaluation, writers."""
+
+from voxflow.inference.cases import Failures, InferenceCase, native_cases
+from voxflow.inference.engines import MODEL_FILES, Engine, EngineChoice, EngineName, open_engine, unusable
+from voxflow.inference.evaluate import EvaluateOptions, Evaluation, evaluate_classification, evaluate_segmentation
+from voxflow.inference.infer import Inference, InferOptions, infer_cases
+from voxflow.inference.predict import (
+    Prediction,
+    PredictOptions,
+    label_names,
+    labels_of,
+    plan_of,
+    predict_radiograph,
+    predict_volume,
+    prepare_radiograph,
+    prepare_volume,
+    probabilities_of,
+)
+
+__all__ = [
+    "MODEL_FILES",
+    "Engine",
+    "EngineChoice",
+    "EngineName",
+    "EvaluateOptions",
+    "Evaluation",
+    "Failures",
+    "InferOptions",
+    "Inference",
+    "InferenceCase",
+    "PredictOptions",
+    "Prediction",
+    "evaluate_classification",
+    "evaluate_segmentation",
+    "infer_cases",
+    "label_names",
+    "labels_of",
+    "native_cases",
+    "open_engine",
+    "plan_of",
+    "predict_radiograph",
+    "predict_volume",
+    "prepare_radiograph",
+    "prepare_volume",
+    "probabilities_of",
+    "unusable",
+]

@@ -1,0 +1,135 @@
+"""Owns the cases that a model is shown: their files, reading them, and keeping account of the bad ones."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from voxflow.errors import DataError, InputError
+from voxflow.files import write_json
+from voxflow.volumes import Volume, read_radiograph, read_volume
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+T = TypeVar("T")
+
+# What one bad image or label can raise. Files that can't be written (OSError) are no case's fault and end the work.
+_CASE_ERRORS = (InputError, RuntimeError, ValueError, KeyError, MemoryError)
+
+
+@dataclass(frozen=True)
+class InferenceCase:
+    """One case, on its own grid.
+
+    Attributes:
+        id: pseudonym.
+        images: one file a channel.
+        label: mask file, or 0 and 1 by class; None when unknown.
+        series_uid: DICOM (0020,000E) of the series that it came from; empty when it was no DICOM.
+        source_files: that series' files, where a DICOM SEG is wanted.
+    """
+
+    id: str
+    images: tuple[Path, ...]
+    label: Path | tuple[int, ...] | None = None
+    series_uid: str = ""
+    source_files: tuple[Path, ...] = ()
+
+
+@dataclass
+class Failures:
+    """The cases that could not be used, each with its reason."""
+
+    rows: list[dict[str, str]] = field(default_factory=list)
+
+    def attempt(self, case: InferenceCase, work: Callable[[], T]) -> T | None:
+        """Do one case's work; note the reason and return None where the case is bad."""
+        try:
+            return work()
+        except _CASE_ERRORS as error:
+            lines = str(error).strip().splitlines()
+            self.rows.append({"case": case.id, "reason": lines[0] if lines else type(error).__name__})
+            return None
+
+    @property
+    def cases(self) -> set[str]:
+        """Names of the failed cases."""
+        return {row["case"] for row in self.rows}
+
+    def write(self, folder: Path) -> None:
+        """Write failures.json, an empty list when all went well."""
+        write_json(folder / "failures.json", list(self.rows))
+
+
+def read_volumes(case: InferenceCase) -> tuple[Volume, ...]:
+    """Read the channels of a volume.
+
+    Raises:
+        DataError: a file is missing or unreadable.
+    """
+    return tuple(read_volume(path) for path in case.images)
+
+
+def read_radiographs(case: InferenceCase) -> tuple[NDArray[Any], ...]:
+    """Read the channels of a radiograph.
+
+    Raises:
+        DataError: a file is missing or unreadable.
+    """
+    images = []
+    for path in case.images:
+        try:
+            images.append(read_radiograph(path))
+        except OSError as error:
+            raise DataError(f"unreadable image: {error}", path=path) from error
+    return tuple(images)
+
+
+def native_cases(
+    listed: Iterable[tuple[str, Path | tuple[int, ...] | None]], volumes: Path, *, is_mask: bool
+) -> list[InferenceCase]:
+    """Find the original images of cases that a datalist names.
+
+    Args:
+        listed: case and label, as the datalist gives them.
+        volumes: the folder that the stage convert made; its cases.csv tells the files.
+        is_mask: labels are masks: the original mask is taken, too.
+
+    Raises:
+        DataError: cases.csv is missing or does not hold a case; all of those at once.
+    """
+    table = volumes / "cases.csv"
+    rows = {row["case"]: row for row in _rows(table)}
+    wanted = list(listed)
+    missing = [case for case, _ in wanted if case not in rows]
+    if missing:
+        raise DataError(f"no row for {_capped(missing)}; run the stages convert and split again", path=table)
+    return [_native(case, label, rows[case], volumes, is_mask) for case, label in wanted]
+
+
+def _native(
+    case: str, label: Path | tuple[int, ...] | None, row: dict[str, str], volumes: Path, is_mask: bool
+) -> InferenceCase:
+    if is_mask:
+        label = volumes / row["label"] if row.get("label") else None
+    # A case of several channels names them in one cell.
+    images = tuple(volumes / part.strip() for part in row["image"].split(";"))
+    is_dicom = not row.get("source")
+    return InferenceCase(case, images, label, row.get("series_uid", "") if is_dicom else "")
+
+
+def _rows(table: Path) -> list[dict[str, str]]:
+    if not table.is_file():
+        raise DataError("file not found; run the stage convert first", path=table)
+    with table.open(encoding="utf-8", newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def _capped(names: Sequence[str], most: int = 10) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

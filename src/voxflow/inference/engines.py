@@ -1,0 +1,131 @@
+"""Owns what runs a model: one small protocol, and the choice between the engines that can fulfil it."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Literal, Protocol
+
+from voxflow.errors import DataError, InputError, MissingDependencyError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from voxflow.spec import ModelSpec
+
+EngineName = Literal["torch", "torchscript", "onnxruntime", "openvino", "tensorrt"]
+EngineChoice = Literal["auto", "torch", "torchscript", "onnxruntime", "openvino", "tensorrt"]
+
+# The file of each engine inside a folder of exported models, fastest engine first: the order that "auto" tries.
+MODEL_FILES: dict[EngineName, str] = {
+    "tensorrt": "model.engine",
+    "openvino": "model.xml",
+    "onnxruntime": "model.onnx",
+    "torchscript": "model.ts",
+    "torch": "model.pt",
+}
+
+
+class Engine(Protocol):
+    """A loaded model.
+
+    Attributes:
+        name: which engine it is.
+        spec: what the model file says of itself.
+        smallest: least spatial size (i, j, k) or (rows, columns) of an input; None: no bound but the divisor.
+        largest: greatest one; equal to ``smallest`` where the file allows one size only.
+    """
+
+    @property
+    def name(self) -> EngineName: ...  # noqa: D102
+
+    @property
+    def spec(self) -> ModelSpec: ...  # noqa: D102
+
+    @property
+    def smallest(self) -> tuple[int, ...] | None: ...  # noqa: D102
+
+    @property
+    def largest(self) -> tuple[int, ...] | None: ...  # noqa: D102
+
+    def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Map (batch, channel, *space) to logits: (batch, class, *space), or (batch, class) for classification."""
+
+
+def open_engine(path: Path, engine: EngineChoice = "auto") -> Engine:
+    """Load a model.
+
+    Args:
+        path: a model file, or a folder of exported models (names as in :data:`MODEL_FILES`).
+        engine: which engine; "auto" takes, of those whose file is there and whose package is installed, the
+            first of tensorrt, openvino, onnxruntime, torchscript, torch.
+
+    Raises:
+        DataError: no such file, or the file holds no Voxflow model.
+        InputError: the engine does not read this kind of file.
+        MissingDependencyError: the engine asked for is not installed.
+    """
+    if not path.exists():
+        raise DataError("no such model file or folder", path=path)
+    candidates = _candidates(path)
+    if engine != "auto":
+        if engine not in candidates:
+            raise InputError(f"no model for the engine {engine!r}; there is {_listed(candidates)}", path=path)
+        return _OPENERS[engine](candidates[engine])
+    reasons = []
+    for name, file in candidates.items():
+        reason = unusable(name)
+        if reason is None:
+            return _OPENERS[name](file)
+        reasons.append(f"{name}: {reason}")
+    raise InputError(f"no usable model; {'; '.join(reasons) or 'expected ' + _listed(MODEL_FILES)}", path=path)
+
+
+def unusable(name: EngineName) -> str | None:
+    """Why an engine can't run on this machine; None when it can."""
+    if name == "tensorrt":
+        from voxflow.inference.tensorrt import unusable_reason
+
+        return unusable_reason()
+    package = {"onnxruntime": "onnxruntime", "openvino": "openvino"}.get(name, "torch")
+    return None if find_spec(package) else f"{package} is not installed (pip install {package})"
+
+
+def _candidates(path: Path) -> dict[EngineName, Path]:
+    if path.is_dir():
+        return {name: path / file for name, file in MODEL_FILES.items() if (path / file).is_file()}
+    suffixes = {file.rpartition(".")[2]: name for name, file in MODEL_FILES.items()}
+    name = suffixes.get(path.suffix.lstrip("."))
+    if name is None:
+        raise InputError(f"a model file ends in one of {', '.join('.' + s for s in suffixes)}", path=path)
+    return {name: path}
+
+
+def _listed(names: dict[EngineName, Path] | dict[EngineName, str]) -> str:
+    return ", ".join(names) or "none"
+
+
+def _opener(name: EngineName) -> Callable[[Path], Engine]:
+    def opened(path: Path) -> Engine:
+        reason = unusable(name)
+        if reason is not None:
+            raise MissingDependencyError(f"the engine {name} can't run here: {reason}")
+        from voxflow.inference import runtimes
+        from voxflow.inference.tensorrt import TensorRtEngine
+
+        classes: dict[EngineName, Callable[[Path], Engine]] = {
+            "torch": runtimes.TorchEngine,
+            "torchscript": runtimes.TorchScriptEngine,
+            "onnxruntime": runtimes.OnnxRuntimeEngine,
+            "openvino": runtimes.OpenVinoEngine,
+            "tensorrt": TensorRtEngine,
+        }
+        return classes[name](path)
+
+    return opened
+
+
+_OPENERS: dict[EngineName, Callable[[Path], Engine]] = {name: _opener(name) for name in MODEL_FILES}

@@ -1,0 +1,139 @@
+"""Owns inference: a model on cases without a label; masks, DICOM SEG, tables and pictures out."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from pydantic import NonNegativeInt  # noqa: TC002 - pydantic reads it
+
+from voxflow.errors import InputError
+from voxflow.inference.cases import Failures
+from voxflow.inference.engines import EngineChoice  # noqa: TC001 - pydantic reads it
+from voxflow.inference.evaluate import Metrics, prediction_columns, prediction_rows
+from voxflow.inference.predict import PredictOptions, label_names
+from voxflow.inference.run import classified, segmented
+from voxflow.inference.tables import write_predictions
+from voxflow.inference.writing import Sheet, write_mask
+from voxflow.reporting.overlays import write_overlay
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from voxflow.inference.cases import InferenceCase
+    from voxflow.inference.engines import Engine
+    from voxflow.inference.run import Classified, Segmented
+
+
+class InferOptions(PredictOptions):
+    """What inference does.
+
+    Attributes:
+        engine: which engine runs the model.
+        key: the datalist's key that holds the cases.
+        dicom_seg: write a DICOM SEG beside the NIfTI mask where the image came from DICOM.
+        overlays: the first so many cases get a picture.
+    """
+
+    engine: EngineChoice = "auto"
+    key: str = "inference"
+    dicom_seg: bool = True
+    overlays: NonNegativeInt = 8
+
+
+@dataclass(frozen=True)
+class Inference:
+    """What an inference made.
+
+    Attributes:
+        metrics: cases, failed_cases, seconds_per_case.
+        failures: the cases that could not be used.
+    """
+
+    metrics: Metrics
+    failures: Failures
+
+
+def infer_cases(engine: Engine, cases: Sequence[InferenceCase], out: Path, options: InferOptions) -> Inference:
+    """Run a model over cases and write what it says.
+
+    Args:
+        engine: the model.
+        cases: no label is read. Those with ``source_files`` get a DICOM SEG.
+        out: an existing folder; gets preds_outputs.csv, preds.csv, failures.json, overlays/, and for a
+            segmentation CASE/CASE.nii.gz and CASE/CASE_seg.dcm.
+        options: window plan, way back, what to write.
+
+    Raises:
+        OSError: a result could not be written.
+    """
+    failures = Failures()
+    began = time.perf_counter()
+    (out / "overlays").mkdir()
+    work = _segment if engine.spec.task == "segmentation" else _classify
+    done = work(engine, cases, out, options, failures)
+    failures.write(out)
+    metrics: Metrics = {"cases": done, "failed_cases": len(failures.cases)}
+    if done:
+        metrics["seconds_per_case"] = round((time.perf_counter() - began) / done, 3)
+    return Inference(metrics, failures)
+
+
+def _segment(
+    engine: Engine, cases: Sequence[InferenceCase], out: Path, options: InferOptions, failures: Failures
+) -> int:
+    names = label_names(engine.spec)
+    rows = []
+    for done in segmented(engine, cases, options, failures):
+        rows.append(_mask_row(done, names))
+        write_mask(out / rows[-1]["mask"], done.prediction.mask)
+        if options.dicom_seg and done.case.source_files:
+            failures.attempt(done.case, partial(_write_segmentation, done, names, out))
+        if len(rows) <= options.overlays:
+            picture = out / "overlays" / f"{done.case.id}.png"
+            write_overlay(picture, done.image, done.prediction.mask, names, title=done.case.id)
+    write_predictions(out, rows, ["case", "image", "mask", *_volume_columns(names)])
+    return len(rows)
+
+
+def _classify(
+    engine: Engine, cases: Sequence[InferenceCase], out: Path, options: InferOptions, failures: Failures
+) -> int:
+    sheet = Sheet()
+    done: list[Classified] = []
+    for each in classified(engine, cases, failures):
+        done.append(each)
+        if options.overlays:
+            sheet.add(each.case.id, each.image, each.chances)
+    sheet.write(out / "overlays" / "contact_sheet.png")
+    write_predictions(out, prediction_rows(done), prediction_columns(engine.spec.class_names))
+    return len(done)
+
+
+def _mask_row(done: Segmented, names: Mapping[int, str]) -> dict[str, Any]:
+    mask = done.prediction.mask
+    counts = np.bincount(mask.array.ravel(), minlength=max(names) + 1)
+    voxel_ml = math.prod(mask.geometry.spacing) / 1000
+    volumes = [float(counts[value] * voxel_ml) for value in names]
+    case = done.case.id
+    files = {"case": case, "image": done.case.images[0].name, "mask": f"{case}/{case}.nii.gz"}
+    return files | dict(zip(_volume_columns(names), volumes, strict=True))
+
+
+def _volume_columns(names: Mapping[int, str]) -> list[str]:
+    return [f"{name}_ml" for name in names.values()]
+
+
+def _write_segmentation(done: Segmented, names: Mapping[int, str], out: Path) -> None:
+    from voxflow.dicom import write_segmentation
+
+    path = out / done.case.id / f"{done.case.id}_seg.dcm"
+    try:
+        write_segmentation(path, done.prediction.mask, list(done.case.source_files), names)
+    except (InputError, ValueError, RuntimeError) as error:
+        raise InputError(f"the mask is there, its DICOM SEG is not: {error}") from error

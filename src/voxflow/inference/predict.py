@@ -1,0 +1,192 @@
+"""Owns one image's way through a model: preprocess, run, and back to the grid that it came from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, PositiveInt
+
+from voxflow.errors import DataError
+from voxflow.inference.grids import labels_to, scores_to, to_network
+from voxflow.inference.windows import Plan, plan_windows, slabs
+from voxflow.spec import TransformSpec
+from voxflow.volumes import Volume, resample
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from voxflow.inference.engines import Engine
+    from voxflow.inference.windows import WindowPlan
+    from voxflow.spec import ModelSpec
+
+
+class PredictOptions(BaseModel):
+    """How a volume passes through the network.
+
+    Attributes:
+        plan: "whole" passes the volume in one window, "windows" in windows of the training patch, "auto" takes
+            the whole volume when it fits ``memory_mb``.
+        memory_mb: bound on what the network's activations need.
+        bytes_per_voxel: what they need for one voxel of input; a U-Net with 16 to 32 features at full
+            resolution stays below 1024.
+        back: "labels" takes the strongest class on the network's grid and returns it by nearest neighbour;
+            "probabilities" returns each class's probabilities linearly first: smoother borders, slower.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    plan: Plan = "auto"
+    memory_mb: PositiveInt = 4096
+    bytes_per_voxel: PositiveInt = 1024
+    back: Literal["labels", "probabilities"] = "labels"
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What a model says of one volume.
+
+    Attributes:
+        mask: label values on the grid of the image that came in.
+        windows: how many windows it took.
+    """
+
+    mask: Volume
+    windows: int
+
+
+def predict_volume(
+    engine: Engine, volume: Volume | Sequence[Volume], options: PredictOptions | None = None
+) -> Prediction:
+    """Segment a volume, whatever its spacing and orientation.
+
+    Args:
+        engine: a segmentation model.
+        volume: the image; several for a network of several channels, in the network's order.
+        options: window plan and way back.
+
+    Returns:
+        Label values 0, 1, ... in the order of ``engine.spec.class_names``, on the first volume's grid.
+
+    Raises:
+        DataError: the wrong number of channels, or a model that does not segment.
+    """
+    options = options or PredictOptions()
+    volumes = (volume,) if isinstance(volume, Volume) else tuple(volume)
+    spec = engine.spec
+    if spec.task != "segmentation":
+        raise DataError(f"the model does {spec.task}, a volume needs a segmentation model")
+    image, grid = prepare_volume(volumes, spec)
+    plan = plan_of(image, engine, options)
+    native = volumes[0].geometry
+    if options.back == "labels":
+        labels = np.empty(image.shape[1:], dtype=_label_type(spec))
+        for part, logits in slabs(engine, image, plan):
+            labels[part] = labels_of(logits, spec)
+        return Prediction(labels_to(Volume(labels, grid.geometry), native), plan.count)
+    scores = np.empty((spec.out_channels, *image.shape[1:]), dtype=np.float32)
+    for part, logits in slabs(engine, image, plan):
+        scores[:, part] = probabilities_of(logits, spec)
+    returned = np.stack([scores_to(score, grid.geometry, native) for score in scores])
+    return Prediction(Volume(_strongest(returned, 0.5, spec), native), plan.count)
+
+
+def predict_radiograph(engine: Engine, image: NDArray[Any] | Sequence[NDArray[Any]]) -> dict[str, float]:
+    """Classify a radiograph.
+
+    Args:
+        engine: a classification model.
+        image: (rows, columns), values as stored; several for a network of several channels.
+
+    Returns:
+        Probability by class name.
+
+    Raises:
+        DataError: the wrong number of channels, or a model that does not classify.
+    """
+    spec = engine.spec
+    if spec.task != "classification":
+        raise DataError(f"the model does {spec.task}, a radiograph needs a classification model")
+    images = (image,) if isinstance(image, np.ndarray) else tuple(image)
+    logits = engine.run(prepare_radiograph(images, spec)[None])
+    chances = probabilities_of(logits.T, spec)[:, 0]
+    return {name: float(chance) for name, chance in zip(spec.class_names, chances, strict=True)}
+
+
+def prepare_volume(volumes: Sequence[Volume], spec: ModelSpec) -> tuple[NDArray[np.float32], Volume]:
+    """The network's input (channel, i, j, k), and the first volume on the network's grid."""
+    first = to_network(volumes[0], spec)
+    others = [resample(volume, first.geometry, "linear").array for volume in volumes[1:]]
+    return _preprocess(np.stack([first.array, *others]), spec), first
+
+
+def prepare_radiograph(images: Sequence[NDArray[Any]], spec: ModelSpec) -> NDArray[np.float32]:
+    """The network's input (channel, rows, columns)."""
+    return _preprocess(np.stack(images), spec)
+
+
+def plan_of(image: NDArray[np.float32], engine: Engine, options: PredictOptions) -> WindowPlan:
+    """The window plan of a prepared image (channel, i, j, k)."""
+    return plan_windows(
+        image.shape[1:],
+        engine,
+        options.plan,
+        memory_mb=options.memory_mb,
+        bytes_per_voxel=options.bytes_per_voxel,
+    )
+
+
+def probabilities_of(logits: NDArray[np.float32], spec: ModelSpec) -> NDArray[np.float32]:
+    """Map logits (class, ...) to probabilities of the same shape."""
+    if spec.activation == "sigmoid":
+        return np.asarray(0.5 * (1 + np.tanh(0.5 * logits)), dtype=np.float32)
+    grown = np.exp(logits - logits.max(axis=0, keepdims=True))
+    return np.asarray(grown / grown.sum(axis=0, keepdims=True), dtype=np.float32)
+
+
+def labels_of(logits: NDArray[np.float32], spec: ModelSpec) -> NDArray[Any]:
+    """Map logits (class, ...) to label values (...): the strongest class; with a sigmoid one above one half."""
+    return _strongest(logits, 0.0, spec)
+
+
+def _strongest(scores: NDArray[np.float32], half: float, spec: ModelSpec) -> NDArray[Any]:
+    labels: NDArray[Any] = scores.argmax(axis=0).astype(_label_type(spec))
+    if spec.activation == "sigmoid":
+        labels = np.where(scores.max(axis=0) > half, labels + first_label(spec), 0).astype(_label_type(spec))
+    return labels
+
+
+def label_names(spec: ModelSpec) -> dict[int, str]:
+    """The label values that a mask may hold, without the background, and their names."""
+    numbered = enumerate(spec.class_names, start=first_label(spec))
+    return {value: name for value, name in numbered if value > 0}
+
+
+def first_label(spec: ModelSpec) -> int:
+    """The label value of output channel 0: 1 where the network has no channel for the background."""
+    return int(spec.activation == "sigmoid" and spec.class_names[0] != "background")
+
+
+def _label_type(spec: ModelSpec) -> type[np.uint8] | type[np.uint16]:
+    return np.uint8 if spec.out_channels < 256 else np.uint16
+
+
+def _preprocess(image: NDArray[Any], spec: ModelSpec) -> NDArray[np.float32]:
+    from voxflow.components import build_transform
+
+    sample: dict[str, Any] = {"image": image.astype(np.float32)}
+    for transform in (*_resize(spec), *spec.preprocess):
+        sample = build_transform(transform)(sample)
+    made = np.ascontiguousarray(sample["image"], dtype=np.float32)
+    if made.shape[0] != spec.in_channels:
+        raise DataError(f"the network takes {spec.in_channels} channel(s), the image has {made.shape[0]}")
+    return made
+
+
+def _resize(spec: ModelSpec) -> tuple[TransformSpec, ...]:
+    if spec.size is None:
+        return ()
+    return (TransformSpec(name="ScaleToShape", args={"fields": ["image"], "target_shape": list(spec.size)}),)

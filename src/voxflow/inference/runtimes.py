@@ -1,0 +1,168 @@
+"""Owns the engines that run on any machine: torch, TorchScript, ONNX Runtime, OpenVINO."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from voxflow.errors import DataError
+from voxflow.spec import ModelSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from voxflow.inference.engines import EngineName
+
+# Where each file format keeps the ModelSpec's JSON.
+SPEC_FILE = "voxflow_spec.json"
+SPEC_KEY = "voxflow_spec"
+SPEC_RT_INFO = ("voxflow", "spec")
+
+
+class TorchEngine:
+    """Runs model.pt as torch built it, on the GPU where there is one."""
+
+    name: ClassVar[EngineName] = "torch"
+    smallest = largest = None
+
+    def __init__(self, path: Path) -> None:
+        from voxflow.training import load_model
+
+        module, self.spec = load_model(path)
+        self.module, self.device = _ready(module)
+
+    def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        """See :class:`voxflow.inference.Engine`."""
+        return _run_torch(self.module, self.device, batch)
+
+
+class TorchScriptEngine:
+    """Runs model.ts; needs no code of the network."""
+
+    name: ClassVar[EngineName] = "torchscript"
+    smallest = largest = None
+
+    def __init__(self, path: Path) -> None:
+        import torch
+
+        files = {SPEC_FILE: ""}
+        with warnings.catch_warnings():
+            # The format stays a deliverable while torch, pinned exactly, still reads it.
+            warnings.filterwarnings("ignore", r"`torch\.jit\.\w+` is deprecated", DeprecationWarning)
+            try:
+                module: Any = torch.jit.load(str(path), map_location="cpu", _extra_files=files)  # type: ignore[no-untyped-call]
+            except RuntimeError as error:
+                raise DataError(f"no TorchScript file: {str(error).splitlines()[0]}", path=path) from error
+        self.spec = _spec(files[SPEC_FILE], path)
+        self.module, self.device = _ready(module)
+
+    def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        """See :class:`voxflow.inference.Engine`."""
+        return _run_torch(self.module, self.device, batch)
+
+
+class OnnxRuntimeEngine:
+    """Runs model.onnx on the CPU."""
+
+    name: ClassVar[EngineName] = "onnxruntime"
+
+    def __init__(self, path: Path) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = available_cores()
+        # A failure raises; its lines on stderr would only say it twice.
+        options.log_severity_level = 4
+        try:
+            self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        except Exception as error:
+            raise DataError(f"no ONNX model: {str(error).splitlines()[0]}", path=path) from error
+        self.spec = _spec(self._session.get_modelmeta().custom_metadata_map.get(SPEC_KEY, ""), path)
+        self._input = self._session.get_inputs()[0]
+        self.smallest = self.largest = _fixed_size(self._input.shape[2:])
+
+    def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        """See :class:`voxflow.inference.Engine`."""
+        return np.asarray(self._session.run(None, {self._input.name: np.ascontiguousarray(batch)})[0])
+
+
+class OpenVinoEngine:
+    """Runs model.xml with model.bin on the CPU, in float32 (a CPU with bf16 would round by itself)."""
+
+    name: ClassVar[EngineName] = "openvino"
+
+    def __init__(self, path: Path) -> None:
+        ov = import_openvino()
+        core = ov.Core()
+        try:
+            model = core.read_model(str(path))
+        except RuntimeError as error:
+            raise DataError(f"no OpenVINO model: {_last_line(error)}", path=path) from error
+        here = model.has_rt_info(list(SPEC_RT_INFO))
+        self.spec = _spec(model.get_rt_info(list(SPEC_RT_INFO)).astype(str) if here else "", path)
+        self.smallest = self.largest = _fixed_size(
+            [None if axis.is_dynamic else axis.get_length() for axis in list(model.input(0).get_partial_shape())[2:]]
+        )
+        hints = {
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_PRECISION_HINT": "f32",
+            "INFERENCE_NUM_THREADS": available_cores(),
+        }
+        self._request = core.compile_model(model, "CPU", hints).create_infer_request()
+
+    def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        """See :class:`voxflow.inference.Engine`."""
+        answer = self._request.infer([np.ascontiguousarray(batch)], share_inputs=True)
+        return np.asarray(answer[0])
+
+
+def import_openvino() -> Any:
+    """Import openvino with its telemetry off: without its sender, it takes the stub that it ships itself."""
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # None: importing it fails
+    import openvino
+
+    return openvino
+
+
+def available_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _spec(text: str | bytes, path: Path) -> ModelSpec:
+    if not text:
+        raise DataError("the model file carries no Voxflow spec; export it with Voxflow", path=path)
+    return ModelSpec.model_validate_json(text)
+
+
+def _ready(module: Any) -> tuple[Any, str]:
+    import torch
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return module.eval().to(device), device
+
+
+def _run_torch(module: Any, device: str, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+    import torch
+
+    with torch.inference_mode():
+        answer = module(torch.from_numpy(np.ascontiguousarray(batch)).to(device))
+    return np.asarray(answer.float().cpu().numpy())
+
+
+def _fixed_size(shape: Sequence[int | str | None]) -> tuple[int, ...] | None:
+    """The spatial size where every axis has one; None where the file leaves them open."""
+    sizes = tuple(size for size in shape if isinstance(size, int))
+    return sizes if len(sizes) == len(shape) else None
+
+
+def _last_line(error: RuntimeError) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else "no reason given"

@@ -1,0 +1,96 @@
+"""Owns running TensorRT engines; written against the Python API of TensorRT 10 and 11.
+
+An engine file belongs to one TensorRT version and one GPU model, so that ``model.engine.json`` beside it names
+both, with the spec.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from voxflow.errors import DataError, VoxflowError
+from voxflow.spec import ModelSpec
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from voxflow.inference.engines import EngineName
+
+INPUT_NAME = "image"
+OUTPUT_NAME = "logits"
+
+
+def unusable_reason() -> str | None:
+    """Why TensorRT can't be used on this machine, and what would help; None when it can."""
+    try:
+        import tensorrt  # noqa: F401
+    except (ImportError, OSError):
+        return "tensorrt is not installed (pip install 'voxflow[tensorrt]'; it needs an NVIDIA GPU and CUDA 13)"
+    import torch
+
+    return None if torch.cuda.is_available() else "torch sees no NVIDIA GPU"
+
+
+def sidecar(path: Path) -> Path:
+    """The JSON file beside an engine file."""
+    return path.with_name(path.name + ".json")
+
+
+def built_for() -> dict[str, str]:
+    """What an engine file built here is tied to."""
+    import tensorrt
+    import torch
+
+    return {"tensorrt": str(tensorrt.__version__), "gpu": torch.cuda.get_device_name()}
+
+
+class TensorRtEngine:
+    """Runs model.engine on the GPU; torch holds the device memory."""
+
+    name: ClassVar[EngineName] = "tensorrt"
+
+    def __init__(self, path: Path) -> None:
+        import tensorrt
+
+        if not sidecar(path).is_file():
+            raise DataError("the engine's description is missing beside it", path=sidecar(path))
+        described = json.loads(sidecar(path).read_text(encoding="utf-8"))
+        if described["built_for"] != built_for():
+            raise DataError(
+                f"built for {described['built_for']}, this machine has {built_for()}; run the export stage here",
+                path=path,
+            )
+        self.spec = ModelSpec.model_validate(described["spec"])
+        # The logger and the runtime must outlive the engine.
+        self._logger = tensorrt.Logger(tensorrt.Logger.WARNING)
+        self._runtime = tensorrt.Runtime(self._logger)
+        self._engine = self._runtime.deserialize_cuda_engine(path.read_bytes())
+        if self._engine is None:
+            raise DataError("TensorRT can't read this engine", path=path)
+        self._context = self._engine.create_execution_context()
+        least, _, most = self._engine.get_tensor_profile_shape(INPUT_NAME, 0)
+        self.smallest, self.largest = tuple(least)[2:], tuple(most)[2:]
+
+    def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        """See :class:`voxflow.inference.Engine`."""
+        import torch
+
+        image = torch.from_numpy(np.ascontiguousarray(batch)).cuda()
+        self._check(self._context.set_input_shape(INPUT_NAME, tuple(image.shape)), f"input of shape {batch.shape}")
+        shape = tuple(self._context.get_tensor_shape(OUTPUT_NAME))
+        logits = torch.empty(shape, dtype=torch.float32, device="cuda")
+        self._context.set_tensor_address(INPUT_NAME, image.data_ptr())
+        self._context.set_tensor_address(OUTPUT_NAME, logits.data_ptr())
+        stream = torch.cuda.current_stream()
+        self._check(self._context.execute_async_v3(stream.cuda_stream), "execution")
+        stream.synchronize()
+        return np.asarray(logits.cpu().numpy())
+
+    def _check(self, done: Any, what: str) -> None:
+        if not done:
+            raise VoxflowError(f"TensorRT refused: {what}; sizes from {self.smallest} to {self.largest} fit")

@@ -1,0 +1,54 @@
+"""Owns writing one case's results; a file that can't be written ends the work, since it is no case's fault."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from voxflow.errors import VoxflowError
+from voxflow.reporting.overlays import Tile, write_contact_sheet
+from voxflow.volumes import Volume, write_volume
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+SHEET_TILES = 12
+
+
+def write_mask(path: Path, mask: Volume) -> None:
+    """Write a mask whole or not at all.
+
+    Raises:
+        OSError: the disk is full, or the folder can't be written.
+        VoxflowError: the same, as the image library says it.
+    """
+    try:
+        write_volume(path, mask)
+    except RuntimeError as error:
+        raise VoxflowError(f"{path.name}: could not be written (is the disk full?): {_last_line(error)}") from error
+
+
+class Sheet:
+    """Collects the first radiographs with their likeliest class, for one picture."""
+
+    def __init__(self) -> None:
+        self._tiles: list[Tile] = []
+
+    def add(self, case: str, image: NDArray[Any], chances: Mapping[str, float], truth: str = "") -> None:
+        """Note one case; after the first dozen nothing is kept."""
+        if len(self._tiles) < SHEET_TILES:
+            name = max(chances, key=lambda each: chances[each])
+            said = f"{case}\n{name} {chances[name]:.2f}"
+            self._tiles.append(Tile(image, f"{said} ({truth})" if truth else said))
+
+    def write(self, path: Path) -> None:
+        """Write the picture; nothing when there was no case."""
+        if self._tiles:
+            write_contact_sheet(path, self._tiles)
+
+
+def _last_line(error: RuntimeError) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else "no reason given"

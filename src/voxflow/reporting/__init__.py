@@ -1,0 +1,1 @@
+"""Owns what people look at: overlays, the HTML report, the model card."""

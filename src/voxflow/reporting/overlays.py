@@ -1,0 +1,158 @@
+"""Owns pictures: an image's slice with its label's and its prediction's contours, and sheets of radiographs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from voxflow.files import atomic_path
+from voxflow.volumes import Volume, resample, target_geometry
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from matplotlib.figure import Figure
+    from numpy.typing import NDArray
+
+# Colour-blind safe (Okabe and Ito); a class keeps its colour, dashes tell the prediction from the label.
+COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7")
+DPI = 110
+MOST_NAMED = 7
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One radiograph of a sheet.
+
+    Attributes:
+        image: (rows, columns).
+        title: what is said above it.
+    """
+
+    image: NDArray[Any]
+    title: str
+
+
+def write_overlay(
+    path: Path,
+    image: Volume,
+    mask: Volume,
+    names: Mapping[int, str],
+    *,
+    label: Volume | None = None,
+    title: str = "",
+) -> None:
+    """Write a PNG of the axial slice where the label, or without one the mask, is largest.
+
+    Args:
+        path: the PNG.
+        image: the grey image.
+        mask: the prediction, on the same grid; drawn dashed.
+        names: name of each label value to draw.
+        label: the reference, on the same grid; drawn solid.
+        title: what is said above the picture.
+    """
+    # Seen as radiologists look: from below, so that columns run to the patient's left and rows to the back.
+    upright = [_lps(volume) for volume in (image, mask, label) if volume is not None]
+    shown = largest_slice(upright[-1].array if upright[-1].array.any() else upright[1].array)
+    left, back, _ = upright[0].geometry.spacing
+    figure, axes = _canvas(upright[0].array.shape[0] * left, upright[0].array.shape[1] * back)
+    low, high = grey_window(upright[0].array)
+    axes.imshow(_plane(upright[0], shown), cmap="gray", vmin=low, vmax=high, aspect=back / left)
+    for volume, style in zip(upright[1:], ("dashed", "solid"), strict=False):
+        _contours(axes, _plane(volume, shown), names, style)
+    axes.set_title(f"{title}  slice {shown + 1} of {upright[0].array.shape[2]}".strip(), fontsize=8)
+    _legend(axes, names, has_label=label is not None)
+    _save(figure, path)
+
+
+def write_contact_sheet(path: Path, tiles: Sequence[Tile], columns: int = 4) -> None:
+    """Write a PNG of several radiographs side by side, each in its own proportions."""
+    from matplotlib.figure import Figure
+
+    rows = max(1, -(-len(tiles) // columns))
+    figure = Figure(figsize=(2.4 * columns, 2.7 * rows), dpi=DPI, layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False)
+    for axes in grid.flat:
+        axes.axis("off")
+    for axes, tile in zip(grid.flat, tiles, strict=False):
+        low, high = grey_window(tile.image)
+        axes.imshow(tile.image, cmap="gray", vmin=low, vmax=high)
+        axes.set_title(tile.title, fontsize=7)
+    _save(figure, path)
+
+
+def largest_slice(mask: NDArray[Any]) -> int:
+    """The index along the last axis where most voxels are labelled; the middle of an empty mask."""
+    areas = np.count_nonzero(mask, axis=(0, 1))
+    return int(areas.argmax()) if areas.any() else mask.shape[2] // 2
+
+
+def grey_window(image: NDArray[Any]) -> tuple[float, float]:
+    """The intensities shown as black and white: what all but the darkest and brightest half percent have."""
+    thinned = image[tuple(slice(None, None, max(1, n // 128)) for n in image.shape)]
+    low, high = np.percentile(thinned, (0.5, 99.5))
+    return float(low), float(high) if high > low else float(low) + 1
+
+
+def _lps(volume: Volume) -> Volume:
+    return resample(volume, target_geometry(volume.geometry, None, "LPS"), "nearest")
+
+
+def _plane(volume: Volume, index: int) -> NDArray[Any]:
+    """Rows to the back, columns to the patient's left."""
+    return np.asarray(volume.array[:, :, index].T)
+
+
+def _canvas(width_mm: float, height_mm: float) -> tuple[Figure, Any]:
+    from matplotlib.figure import Figure
+
+    height = 5.0 * min(max(height_mm / width_mm, 0.4), 2.5)
+    figure = Figure(figsize=(5.0, height + 0.5), dpi=DPI, layout="constrained")
+    axes = figure.add_subplot()
+    axes.axis("off")
+    return figure, axes
+
+
+def _contours(axes: Any, labels: NDArray[Any], names: Mapping[int, str], style: str) -> None:
+    for value in names:
+        region = labels == value
+        # One voxel of margin closes the outline of what touches the border.
+        if region.any() and min(region.shape) > 1:
+            rows, columns = (np.arange(-1, n + 1) for n in region.shape)
+            axes.contour(
+                columns,
+                rows,
+                np.pad(region, 1).astype(float),
+                levels=[0.5],
+                colors=[_colour(value)],
+                linestyles=style,
+                linewidths=1.2,
+            )
+
+
+def _colour(value: int) -> str:
+    return COLOURS[(value - 1) % len(COLOURS)]
+
+
+def _legend(axes: Any, names: Mapping[int, str], *, has_label: bool) -> None:
+    from matplotlib.lines import Line2D
+
+    shown = list(names.items())[:MOST_NAMED]
+    lines = [Line2D([], [], color=_colour(value), label=name) for value, name in shown]
+    if has_label:
+        lines.append(Line2D([], [], color="0.5", label="label"))
+    lines.append(Line2D([], [], color="0.5", linestyle="dashed", label="prediction"))
+    axes.legend(handles=lines, fontsize=6, loc="lower left", framealpha=0.6)
+
+
+def _save(figure: Figure, path: Path) -> None:
+    """Write without a date or a version, so that the same picture is the same file."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    FigureCanvasAgg(figure)
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, format="png", metadata={"Software": None})
