@@ -1,0 +1,162 @@
+"""Owns the datalist's form (Clara's): cases under keys, paths relative to a root, labels that match their format."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from voxflow.errors import DataError
+
+SHOWN_FAULTS = 20
+
+
+@dataclass(frozen=True)
+class Case:
+    """One training or inference item.
+
+    Attributes:
+        id: its name in tables and outputs.
+        image: image files; several are joined as channels.
+        label: segmentation: the label file; classification: one class a position of ``label_format``; None when
+            unknown.
+        patient: the pseudonym that groups cases; the id when the datalist has none.
+    """
+
+    id: str
+    image: tuple[Path, ...]
+    label: Path | tuple[int, ...] | None = None
+    patient: str = ""
+
+
+@dataclass(frozen=True)
+class Datalist:
+    """A datalist file, read and checked.
+
+    Attributes:
+        path: the file.
+        root: the folder that its paths are relative to.
+        parts: cases by key.
+        label_format: classification: number of labels a position (1: binary), empty for segmentation.
+        metadata: every other key of the file.
+    """
+
+    path: Path
+    root: Path
+    parts: dict[str, tuple[Case, ...]]
+    label_format: tuple[int, ...] = ()
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, path: Path, root: Path | None = None, *, outside_root: bool = False) -> Datalist:
+        """Read a datalist; every fault is reported at once.
+
+        Args:
+            path: the JSON file.
+            root: what its paths are relative to; None: the file's own folder.
+            outside_root: whether paths may leave the root.
+
+        Raises:
+            DataError: not found, not JSON (line and column), or wrong cases (JSON paths).
+        """
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            raise DataError("file not found", path=path) from error
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise DataError(f"not valid JSON: {error}", path=path) from error
+        if not isinstance(content, dict):
+            raise DataError("expected an object with keys such as 'training'", path=path)
+        reader = _Reader((root or path.parent).resolve(), outside_root, tuple(content.get("label_format", ())))
+        parts = {
+            key: tuple(reader.case(item, f"{key}[{n}]") for n, item in enumerate(value))
+            for key, value in content.items()
+            if _names_cases(value)
+        }
+        _raise_all(path, reader.faults)
+        metadata = {key: value for key, value in content.items() if key not in parts and key != "label_format"}
+        return cls(path, reader.root, parts, reader.label_format, metadata)
+
+    def cases(self, key: str) -> list[Case]:
+        """The cases under a key.
+
+        Raises:
+            DataError: the file has no such key.
+        """
+        if key not in self.parts:
+            raise DataError(f"no key {key!r} with cases; it has {', '.join(self.parts) or 'none'}", path=self.path)
+        return list(self.parts[key])
+
+    def check_files(self, keys: list[str] | None = None) -> None:
+        """Find image and label files that do not exist.
+
+        Raises:
+            DataError: names each missing file with its JSON path.
+        """
+        faults = [
+            f"{key}[{n}]: file not found: {file}"
+            for key in keys or list(self.parts)
+            for n, case in enumerate(self.cases(key))
+            for file in (*case.image, *([case.label] if isinstance(case.label, Path) else []))
+            if not file.is_file()
+        ]
+        _raise_all(self.path, faults)
+
+
+@dataclass
+class _Reader:
+    root: Path
+    outside_root: bool
+    label_format: tuple[int, ...]
+    faults: list[str] = field(default_factory=list)
+
+    def case(self, item: dict[str, Any], where: str) -> Case:
+        names = item.get("image", [])
+        names = [names] if isinstance(names, str) else names
+        if not names or not all(isinstance(name, str) for name in names):
+            self.faults.append(f"{where}.image: expected a path or a list of paths, received {item.get('image')!r}")
+            names = ["?"]
+        image = tuple(self._path(name, f"{where}.image") for name in names)
+        case_id = str(item.get("case") or _stem(Path(names[0])))
+        return Case(case_id, image, self._label(item.get("label"), f"{where}.label"), str(item.get("patient", case_id)))
+
+    def _label(self, label: Any, where: str) -> Path | tuple[int, ...] | None:
+        if label is None:
+            return None
+        if isinstance(label, str):
+            return self._path(label, where)
+        if not isinstance(label, list) or not all(isinstance(value, int) for value in label):
+            self.faults.append(f"{where}: expected a path or a list of classes, received {label!r}")
+        elif not self.label_format:
+            self.faults.append(f"{where}: a list of classes needs the key label_format, such as [1, 1]")
+        elif len(label) != len(self.label_format):
+            self.faults.append(f"{where}: {len(label)} values, label_format has {len(self.label_format)}")
+        elif any(not 0 <= value <= most for value, most in zip(label, self.label_format, strict=True)):
+            self.faults.append(f"{where}: {label} has a value outside label_format {list(self.label_format)}")
+        else:
+            return tuple(label)
+        return None
+
+    def _path(self, name: str, where: str) -> Path:
+        path = self.root / name
+        if not self.outside_root and not path.resolve().is_relative_to(self.root):
+            self.faults.append(f"{where}: {name!r} leaves the data root {self.root}")
+        return path
+
+
+def _names_cases(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(item, dict) for item in value)
+
+
+def _stem(path: Path) -> str:
+    return path.name.removesuffix("".join(path.suffixes[-2:]) if path.name.endswith(".gz") else path.suffix)
+
+
+def _raise_all(path: Path, faults: list[str]) -> None:
+    if not faults:
+        return
+    shown = faults[:SHOWN_FAULTS]
+    if len(faults) > SHOWN_FAULTS:
+        shown.append(f"... and {len(faults) - SHOWN_FAULTS} more")
+    raise DataError(shown[0] if len(shown) == 1 else "\n".join([f"{len(faults)} faults", *shown]), path=path)
