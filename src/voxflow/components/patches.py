@@ -75,9 +75,11 @@ def sample_at(array: NDArray[Any], points: NDArray[np.float32]) -> NDArray[Any]:
     import torch
     from torch.nn.functional import grid_sample
 
-    # One voxel of margin: at the image's own border the zero padding beyond it takes part.
-    low = np.maximum(np.floor(points.min((0, 1, 2))).astype(int) - 1, 0)
-    high = np.minimum(np.ceil(points.max((0, 1, 2))).astype(int) + 2, array.shape[1:])
+    # Axis by axis: NumPy reduces a trailing axis of three ten times slower. One voxel of margin: at the
+    # image's own border the zero padding beyond it takes part.
+    axes = [points[..., axis] for axis in range(3)]
+    low = np.maximum(np.floor([axis.min() for axis in axes]).astype(int) - 1, 0)
+    high = np.minimum(np.ceil([axis.max() for axis in axes]).astype(int) + 2, array.shape[1:])
     low = np.minimum(low, np.array(array.shape[1:]) - 1)
     high = np.maximum(high, low + 1)
     box = array[:, low[0] : high[0], low[1] : high[1], low[2] : high[2]]

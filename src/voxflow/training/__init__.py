@@ -1,7 +1,17 @@
 """Owns training: one explicit loop, its data, its checkpoints."""
 
 from voxflow.training.checkpoint import load_model, read_checkpoint, save_model
+from voxflow.training.facts import read_facts
 from voxflow.training.loop import TrainingResult, train
 from voxflow.training.options import DataFacts, TrainOptions
 
-__all__ = ["DataFacts", "TrainOptions", "TrainingResult", "load_model", "read_checkpoint", "save_model", "train"]
+__all__ = [
+    "DataFacts",
+    "TrainOptions",
+    "TrainingResult",
+    "load_model",
+    "read_checkpoint",
+    "read_facts",
+    "save_model",
+    "train",
+]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import random
 from typing import TYPE_CHECKING, Any
@@ -47,6 +48,7 @@ def open_fabric(options: TrainOptions, precision: str) -> Any:
     silence_telemetry()
     from lightning_fabric import Fabric
 
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it announces its precision on stderr
     torch.set_num_threads(options.threads or cpu_count())
     return Fabric(accelerator=options.accelerator, devices=1, precision=FABRIC_PRECISION[precision])
 

@@ -1,0 +1,55 @@
+"""Owns what the model file must remember of its data: class names, grid, modality."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from voxflow.errors import DataError
+from voxflow.training.options import DataFacts
+from voxflow.volumes import isotropic_or_per_axis
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+
+def read_facts(labels: Path, resampling: Mapping[str, Any], metadata: Mapping[str, Any]) -> DataFacts:
+    """Gather the facts.
+
+    Args:
+        labels: labels.json: ``{"0": "background", "1": "spleen"}``, or ``{"findings": ["mass", ...]}``.
+        resampling: the workspace's key ``resample``: spacing_mm and orientation, or size.
+        metadata: the datalist's, for its modality.
+
+    Raises:
+        DataError: labels.json is missing or has neither form.
+    """
+    size, spacing = resampling.get("size"), resampling.get("spacing_mm")
+    modality = metadata.get("modality", "")
+    if isinstance(modality, dict):
+        modality = next(iter(modality.values()), "")
+    return DataFacts(
+        class_names=_class_names(labels),
+        spacing_mm=None if spacing is None else isotropic_or_per_axis(spacing),
+        orientation=resampling.get("orientation"),
+        size=None if size is None else (int(size[0]), int(size[1])),
+        modality=str(modality),
+    )
+
+
+def _class_names(labels: Path) -> tuple[str, ...]:
+    try:
+        content = json.loads(labels.read_text(encoding="utf-8"))
+        if "findings" in content:
+            return tuple(str(name) for name in content["findings"])
+        names = {int(value): str(name) for value, name in content.items()}
+    except FileNotFoundError as error:
+        raise DataError("file not found; the stage resample writes it", path=labels) from error
+    except (ValueError, TypeError, AttributeError) as error:
+        form = '{"0": "background", "1": NAME, ...} or {"findings": [NAME, ...]}'
+        raise DataError(f"expected {form}: {error}", path=labels) from error
+    if not names or min(names) < 0:
+        raise DataError(f"label values must be 0 or more, received {sorted(names)}", path=labels)
+    # The network's channels are counted through; a value that the data skips gets a channel without a name.
+    return tuple(names.get(value, f"class_{value}") for value in range(max(names) + 1))
