@@ -60,6 +60,11 @@ class Stage:
         return Path(self.block["source"])
 
     @property
+    def raw(self) -> Path:
+        """What sample makes: DICOM as a hospital would send it."""
+        return Path("data/raw") / self.workspace
+
+    @property
     def mmar(self) -> Path:
         """The workspace's MMAR folder."""
         return Path("mmars") / self.workspace

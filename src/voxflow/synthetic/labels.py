@@ -1,0 +1,106 @@
+"""Owns the labels of invented patients, in the two forms that hospitals hold them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from voxflow.synthetic.files import Person, new_dataset
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from pydicom import Dataset
+
+    from voxflow.synthetic.anatomy import Abdomen
+
+
+def seg_dataset(person: Person, series: list[Dataset], mask: NDArray[np.bool_], name: str) -> Dataset:
+    """A binary DICOM SEG of one segment; ``mask`` is (i, j, k) with k along ``series``."""
+    import highdicom as hd
+    from pydicom.sr.codedict import codes
+
+    description = hd.seg.SegmentDescription(
+        segment_number=1,
+        segment_label=name,
+        segmented_property_category=codes.SCT.Organ,
+        segmented_property_type=codes.SCT.Spleen,
+        algorithm_type=hd.seg.SegmentAlgorithmTypeValues.MANUAL,
+    )
+    return hd.seg.Segmentation(
+        source_images=series,
+        pixel_array=mask.transpose(2, 1, 0).astype(np.uint8),
+        segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
+        segment_descriptions=[description],
+        series_instance_uid=person.uid("seg"),
+        series_number=2,
+        sop_instance_uid=person.uid("seg", "1"),
+        instance_number=1,
+        manufacturer="Voxflow",
+        manufacturer_model_name="sample",
+        software_versions="1",
+        device_serial_number="1",
+    )
+
+
+def rtstruct_dataset(person: Person, series: list[Dataset], abdomen: Abdomen, name: str) -> Dataset:
+    """An RTSTRUCT of one ROI: closed planar contours along the mask's outline, in mm."""
+    from pydicom.uid import CTImageStorage, RTStructureSetStorage
+
+    dataset = new_dataset(person, RTStructureSetStorage, modality="RTSTRUCT", series="rtstruct", instance=1)
+    dataset.StructureSetLabel, dataset.StructureSetDate, dataset.StructureSetTime = "demo", "20200102", "120000"
+    referenced = [
+        _dataset(ReferencedSOPClassUID=CTImageStorage, ReferencedSOPInstanceUID=s.SOPInstanceUID) for s in series
+    ]
+    in_series = _dataset(SeriesInstanceUID=series[0].SeriesInstanceUID, ContourImageSequence=referenced)
+    in_study = _dataset(
+        ReferencedSOPClassUID="1.2.840.10008.3.1.2.3.1",
+        ReferencedSOPInstanceUID=dataset.StudyInstanceUID,
+        RTReferencedSeriesSequence=[in_series],
+    )
+    frame = series[0].FrameOfReferenceUID
+    dataset.ReferencedFrameOfReferenceSequence = [
+        _dataset(FrameOfReferenceUID=frame, RTReferencedStudySequence=[in_study])
+    ]
+    dataset.StructureSetROISequence = [
+        _dataset(ROINumber=1, ReferencedFrameOfReferenceUID=frame, ROIName=name, ROIGenerationAlgorithm="MANUAL")
+    ]
+    contours = [
+        _dataset(
+            ContourImageSequence=[referenced[k]],
+            ContourGeometricType="CLOSED_PLANAR",
+            NumberOfContourPoints=len(points),
+            ContourData=[f"{value:.3f}" for value in points.ravel()],
+        )
+        for k in range(abdomen.geometry.size[2])
+        for points in _outlines(abdomen, k)
+    ]
+    dataset.ROIContourSequence = [
+        _dataset(ReferencedROINumber=1, ROIDisplayColor=[200, 80, 60], ContourSequence=contours)
+    ]
+    dataset.RTROIObservationsSequence = [
+        _dataset(ObservationNumber=1, ReferencedROINumber=1, RTROIInterpretedType="ORGAN", ROIInterpreter="")
+    ]
+    return dataset
+
+
+def _outlines(abdomen: Abdomen, k: int) -> list[NDArray[np.float64]]:
+    from contourpy import contour_generator
+
+    # Lines lie half a voxel outside the outermost centres, so that filling them gives the mask back.
+    padded = np.pad(abdomen.spleen[:, :, k].T.astype(float), 1)
+    outlines = []
+    for line in contour_generator(z=padded).lines(0.5):
+        closed = np.asarray(line)[:-1] - 1
+        index = np.column_stack([closed, np.full(len(closed), float(k))])
+        outlines.append(abdomen.geometry.to_physical(index))
+    return outlines
+
+
+def _dataset(**attributes: object) -> Dataset:
+    from pydicom.dataset import Dataset
+
+    dataset = Dataset()
+    for keyword, value in attributes.items():
+        setattr(dataset, keyword, value)
+    return dataset

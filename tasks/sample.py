@@ -1,0 +1,67 @@
+"""Write the synthetic patients of a demo workspace as real DICOM."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from tasks.stage import PARAMS_FILE, Stage, main
+from voxflow.errors import EXIT_OK, ConfigError
+from voxflow.files import atomic_directory
+from voxflow.progress import say
+from voxflow.synthetic import write_abdominal_ct, write_chest_xray
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class AbdominalCt(BaseModel):
+    """CT series with a spleen, labels as DICOM SEG and RTSTRUCT."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["abdominal_ct"]
+    patients: int = 14
+    seed: int = 0
+
+    def write(self, folder: Path) -> None:
+        """Write the patients."""
+        write_abdominal_ct(folder, self.patients, self.seed)
+
+
+class ChestXray(BaseModel):
+    """Chest radiographs with a CSV of findings."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["chest_xray"]
+    images: int = Field(default=160, ge=1)
+    seed: int = 0
+
+    def write(self, folder: Path) -> None:
+        """Write the images."""
+        write_chest_xray(folder, self.images, self.seed)
+
+
+Sample = TypeAdapter[AbdominalCt | ChestXray](Annotated[AbdominalCt | ChestXray, Field(discriminator="kind")])
+
+
+def run(stage: Stage) -> int:
+    """Write data/raw/WS."""
+    try:
+        sample = Sample.validate_python(stage.block)
+    except ValidationError as error:
+        findings = [f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()]
+        where = f"samples.{stage.workspace}"
+        raise ConfigError("wrong parameter(s)", path=PARAMS_FILE, where=where, findings=findings) from error
+    with atomic_directory(stage.raw) as folder:
+        sample.write(folder)
+        count = sum(1 for path in folder.rglob("*") if path.is_file())
+    say(f"sample {stage.workspace}: {count} files → {stage.raw}")
+    return EXIT_OK
+
+
+if __name__ == "__main__":
+    sys.exit(main("sample", run, key="samples"))
