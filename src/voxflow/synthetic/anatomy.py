@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from voxflow.geometry import Geometry
-
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from voxflow.geometry import Geometry
 
 AIR, FAT, MUSCLE, BONE, GAS = -1000.0, -95.0, 48.0, 260.0, -850.0
 LIVER, SPLEEN, KIDNEY, STOMACH = 64.0, 56.0, 40.0, 46.0

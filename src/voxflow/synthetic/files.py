@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
     import numpy as np
     from pydicom import Dataset
+    from pydicom.uid import UID
 
 DAY, TIME = "20200102", "120000"
 
@@ -28,14 +29,14 @@ class Person:
     seed: int
     kind: str
 
-    def uid(self, *what: str) -> str:
+    def uid(self, *what: str) -> UID:
         """A UID that depends on the seed, the person and ``what``, and on nothing else."""
         from pydicom.uid import generate_uid
 
-        return str(generate_uid(entropy_srcs=["voxflow sample", str(self.seed), self.kind, str(self.number), *what]))
+        return generate_uid(entropy_srcs=["voxflow sample", str(self.seed), self.kind, str(self.number), *what])
 
 
-def new_dataset(person: Person, sop_class: str, *, modality: str, series: str, instance: int) -> Dataset:
+def new_dataset(person: Person, sop_class: UID, *, modality: str, series: str, instance: int) -> Dataset:
     """A dataset with patient, study, series and SOP attributes, little endian, uncompressed."""
     from pydicom.dataset import Dataset, FileMetaDataset
     from pydicom.uid import ExplicitVRLittleEndian

@@ -27,7 +27,7 @@ def seg_dataset(person: Person, series: list[Dataset], mask: NDArray[np.bool_], 
         segmented_property_type=codes.SCT.Spleen,
         algorithm_type=hd.seg.SegmentAlgorithmTypeValues.MANUAL,
     )
-    return hd.seg.Segmentation(
+    segmentation: Dataset = hd.seg.Segmentation(
         source_images=series,
         pixel_array=mask.transpose(2, 1, 0).astype(np.uint8),
         segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
@@ -41,6 +41,7 @@ def seg_dataset(person: Person, series: list[Dataset], mask: NDArray[np.bool_], 
         software_versions="1",
         device_serial_number="1",
     )
+    return segmentation
 
 
 def rtstruct_dataset(person: Person, series: list[Dataset], abdomen: Abdomen, name: str) -> Dataset:
