@@ -35,7 +35,7 @@ def check_component(kind: Kind, component: Component, findings: Findings) -> Com
 def _unknown_name(kind: Kind, name: str) -> str:
     others = registry.kinds_of(name)
     if others:
-        return f"{name!r} is a {' and a '.join(others)}, where a {kind} is expected"
+        return f"{name!r} is of kind {' and '.join(others)}, where a {kind} is expected"
     return f"unknown {kind} {name!r}{suggest(name, registry.known(kind))}"
 
 

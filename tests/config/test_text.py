@@ -1,0 +1,57 @@
+"""Forgiven and unforgiven JSON."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+import pytest
+
+from voxflow.config import read_json
+from voxflow.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "config.json"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_forgives_comments_and_trailing_commas_with_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = written(tmp_path, '{\n  // how long\n  "epochs": 3, /* enough */\n  "list": [1, 2,],\n}')
+    with caplog.at_level(logging.WARNING):
+        assert read_json(path) == {"epochs": 3, "list": [1, 2]}
+    assert "2 comment(s) and 2 trailing comma(s)" in caplog.text
+
+
+def test_what_looks_like_a_comment_in_a_string_stays(tmp_path: Path) -> None:
+    assert read_json(written(tmp_path, '{"a": "http://x/,]", "b": "\\"//"}')) == {"a": "http://x/,]", "b": '"//'}
+
+
+def test_keys_with_two_underscores_are_comments(tmp_path: Path) -> None:
+    assert read_json(written(tmp_path, '{"__note": 1, "a": {"__b": 2}}')) == {"a": {}}
+
+
+def test_a_misspelled_true_is_named_by_line_and_column(tmp_path: Path) -> None:
+    path = written(tmp_path, '{\n  // first\n  "multi_gpu": ture\n}')
+    with pytest.raises(ConfigError, match=r"config.json: line 3, column 16: .*'\"multi_gpu\": ture'"):
+        read_json(path)
+
+
+@pytest.mark.parametrize("text", ["", "[1]", "{"])
+def test_refuses_what_is_no_object(tmp_path: Path, text: str) -> None:
+    with pytest.raises(ConfigError, match="JSON"):
+        read_json(written(tmp_path, text))
+
+
+def test_refuses_a_key_that_stands_twice(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="stands twice in one object: 'a'"):
+        read_json(written(tmp_path, '{"a": 1, "a": 2}'))
+
+
+def test_a_missing_file_is_said(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="nowhere.json: file not found"):
+        read_json(tmp_path / "nowhere.json")
