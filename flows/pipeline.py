@@ -1,0 +1,117 @@
+"""The DAG of one workspace as a Prefect flow: ``python -m flows.pipeline WORKSPACE``.
+
+The stages and their order come from DVC; each is one task that calls ``dvc repro --single-item STAGE``. So what runs
+and what is cached stays DVC's business, and when, where, retries and logs are Prefect's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from prefect import flow, get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+
+# Prefect reads the annotations of flows, tasks and hooks while it runs.
+from prefect.client.schemas.objects import State, TaskRun  # noqa: TC002
+from prefect.futures import PrefectFuture  # noqa: TC002
+from prefect.states import Completed, Failed
+from prefect.tasks import Task  # noqa: TC002
+
+from flows.artifacts import publish
+from flows.turn import wait_for_turn
+from tasks.graph import read_graph
+from tasks.repro import Outcome, Reproducer, StageError
+from voxflow.errors import EXIT_FAILURE, EXIT_INTERRUPTED, EXIT_OK, VoxflowError
+
+# A stage that was killed is tried as often as the flow allows; one that failed by itself, once more.
+RUNS_AFTER_FAILURE = 2
+
+
+def worth_another_try(_task: Task[..., object], run: TaskRun, state: State[object]) -> bool:
+    """Wrong input stays wrong; a killed stage deserves every retry; another failure deserves one."""
+    error = state.data
+    if not isinstance(error, StageError):
+        return False
+    return error.killed or (error.exit_code == EXIT_FAILURE and run.run_count < RUNS_AFTER_FAILURE)
+
+
+@task(task_run_name="{address}", cache_policy=NO_CACHE, retry_condition_fn=worth_another_try, persist_result=False)
+def run_stage(address: str, force: bool, reproducer: Reproducer) -> Outcome | State[StageError]:
+    """Run one stage; its lines go to the task's log. A failure is returned: a traceback would say nothing more."""
+    logger = get_run_logger()
+    try:
+        outcome = reproducer.run(address, force=force, say=logger.info)
+    except StageError as error:
+        logger.error(str(error))
+        return Failed(message=str(error), data=error)
+    logger.info("%s: %s, %.1f s", address, outcome.verdict, outcome.seconds)
+    return outcome
+
+
+@flow(name="pipeline", flow_run_name="pipeline {workspace}", persist_result=False)
+def pipeline(workspace: str, force: bool = False, retries: int = 2, retry_delay_seconds: float = 10.0) -> State[object]:
+    """Run every stage of a workspace that changed, those that do not need each other at once.
+
+    Args:
+        workspace: a key of params.yaml.
+        force: run every stage, changed or not.
+        retries: how often a stage that was killed is tried again.
+        retry_delay_seconds: how long to wait before.
+    """
+    logger = get_run_logger()
+    try:
+        nodes = read_graph(workspace)
+    except VoxflowError as error:
+        return Failed(message=str(error), data=error)
+    stage = run_stage.with_options(retries=retries, retry_delay_seconds=retry_delay_seconds)
+    futures: dict[str, PrefectFuture[Outcome | State[StageError]]] = {}
+    with wait_for_turn(workspace, logger.info), Reproducer() as reproducer:
+        for node in nodes:
+            before = [futures[address] for address in node.upstream]
+            futures[node.address] = stage.submit(node.address, force, reproducer, wait_for=before, return_state=False)
+        for future in futures.values():
+            future.wait()
+    results = {address: _result(future.state) for address, future in futures.items()}
+    publish(workspace, results)
+    return _final_state(workspace, results)
+
+
+def _result(state: State[Outcome | State[StageError]]) -> Outcome | StageError | None:
+    """What the task returned; None when it never ran."""
+    if not state.is_final():
+        return None
+    value = state.result(raise_on_failure=False)
+    return value if isinstance(value, Outcome | StageError) else StageError(str(value), code=EXIT_FAILURE)
+
+
+def _final_state(workspace: str, results: dict[str, Outcome | StageError | None]) -> State[object]:
+    errors = [result for result in results.values() if isinstance(result, StageError)]
+    if errors:
+        return Failed(message="; ".join(str(error) for error in errors), data=errors[0])
+    ran = sum(isinstance(result, Outcome) and result.verdict == "ran" for result in results.values())
+    return Completed(message=f"{workspace}: {ran} stages ran, {len(results) - ran} had not changed")
+
+
+def main() -> int:
+    """Run the flow as a program; the exit code is that of the first stage that failed (see ``voxflow.errors``)."""
+    parser = argparse.ArgumentParser(prog="python -m flows.pipeline", description="Run every stage that changed.")
+    parser.add_argument("workspace", help="a key below 'workspaces' in params.yaml")
+    parser.add_argument("--force", action="store_true", help="run every stage, changed or not")
+    parser.add_argument("--retries", type=int, default=2, help="how often a killed stage is tried again (default: 2)")
+    parser.add_argument("--retry-delay", type=float, default=10.0, metavar="SECONDS", help="wait before (default: 10)")
+    arguments = parser.parse_args()
+    try:
+        state = pipeline(
+            arguments.workspace, arguments.force, arguments.retries, arguments.retry_delay, return_state=True
+        )
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    if state.is_completed():
+        return EXIT_OK
+    error = state.result(raise_on_failure=False)
+    return error.exit_code if isinstance(error, VoxflowError) else EXIT_FAILURE
+
+
+if __name__ == "__main__":
+    sys.exit(main())

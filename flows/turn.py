@@ -1,0 +1,36 @@
+"""Owns that two flow runs of one workspace in one repository take turns instead of fighting over its folders."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+POLL_S = 1.0
+
+
+@contextlib.contextmanager
+def wait_for_turn(workspace: str, say: Callable[[str], None], folder: Path = Path(".voxflow")) -> Iterator[None]:
+    """Hold the workspace's lock inside the block; the system lets go of it when this process ends, however it ends."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / f"{workspace}.lock").open("w") as lock:
+        waiting = False
+        while not _taken(lock.fileno()):
+            if not waiting:
+                say(f"another flow run works on {workspace}, waiting for it to end")
+            waiting = True
+            time.sleep(POLL_S)
+        yield
+
+
+def _taken(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

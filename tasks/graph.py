@@ -1,0 +1,73 @@
+"""Owns reading the graph from DVC: which stages one workspace has, and which come before which."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from voxflow.errors import ConfigError
+
+if TYPE_CHECKING:
+    import networkx
+
+GRAPH_FILE = Path("dvc.yaml")
+
+
+@dataclass(frozen=True)
+class Node:
+    """One stage of one workspace.
+
+    Attributes:
+        address: how DVC calls it, such as ``train@spleen_demo``.
+        upstream: the addresses of the stages that must have run before, in a stable order.
+    """
+
+    address: str
+    upstream: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """The stage without its workspace, such as ``train``."""
+        return self.address.split("@", maxsplit=1)[0]
+
+
+def read_graph(workspace: str) -> tuple[Node, ...]:
+    """Read from the current folder the stages that a workspace needs, every one after those that it needs itself.
+
+    Args:
+        workspace: a key of params.yaml that stages of dvc.yaml are instanced for.
+
+    Raises:
+        ConfigError: dvc.yaml is missing or wrong, or it has no stage for this workspace.
+    """
+    import networkx
+
+    graph = _dependencies()
+    mine = {address for address in graph if _workspace(address) == workspace}
+    if not mine:
+        known = ", ".join(sorted({_workspace(address) for address in graph} - {""})) or "none"
+        raise ConfigError(f"no stage for workspace {workspace!r}; known: {known}", path=GRAPH_FILE)
+    needed = mine.union(*(networkx.descendants(graph, address) for address in mine))
+    order = networkx.lexicographical_topological_sort(graph.subgraph(needed).reverse())
+    return tuple(Node(address, tuple(sorted(graph.successors(address)))) for address in order)
+
+
+def _dependencies() -> networkx.DiGraph[str]:
+    """The whole graph of DVC, addresses instead of objects; an edge goes from a stage to one that it needs."""
+    import networkx
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+
+    if not GRAPH_FILE.is_file():
+        raise ConfigError("file not found; run from the root of the repository", path=GRAPH_FILE)
+    try:
+        with Repo() as repository:
+            return networkx.relabel_nodes(repository.index.graph, lambda stage: str(stage.addressing))
+    except DvcException as error:
+        raise ConfigError(f"DVC can't read it: {error}", path=GRAPH_FILE) from error
+
+
+def _workspace(address: str) -> str:
+    """The part after the @; empty for a stage that is not instanced."""
+    return address.partition("@")[2]

@@ -1,0 +1,182 @@
+"""Prefect server, a worker and the MLflow pages, on this machine only, until Ctrl-C: ``python -m tasks.serve``."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import signal
+import socket
+import sys
+import time
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tasks import leash
+from voxflow.errors import EXIT_OK, InputError, VoxflowError
+from voxflow.progress import say
+
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Iterator
+
+HOST = "127.0.0.1"
+WORK_POOL = "voxflow"
+# The first start makes two databases, which takes a slow machine a while.
+START_TIMEOUT_S = 180.0
+POLL_S = 0.2
+DEFAULT_STORE = "sqlite:///mlflow.db"
+
+
+@dataclass(frozen=True)
+class Service:
+    """A program that is kept running.
+
+    Attributes:
+        name: for messages.
+        command: program and arguments.
+        health: an address that answers 200 when the service is ready; None: there is nothing to ask.
+    """
+
+    name: str
+    command: tuple[str, ...]
+    health: str | None = None
+
+
+def services(prefect_port: int, mlflow_port: int, store: str) -> tuple[Service, ...]:
+    """What is started, in order; the MLflow server is left out when the runs are on a server already."""
+    programs = Path(sys.executable).parent
+    prefect, mlflow = str(programs / "prefect"), str(programs / "mlflow")
+    server = (prefect, "server", "start", "--host", HOST, "--port", str(prefect_port))
+    worker = (prefect, "--no-prompt", "worker", "start", "--pool", WORK_POOL, "--type", "process")
+    pages = (mlflow, "server", "--host", HOST, "--port", str(mlflow_port), "--backend-store-uri", store)
+    started = [
+        Service("Prefect server", server, f"http://{HOST}:{prefect_port}/api/health"),
+        Service("MLflow", (*pages, "--workers", "1"), f"http://{HOST}:{mlflow_port}/health"),
+        Service("Prefect worker", worker),
+    ]
+    return tuple(service for service in started if service.name != "MLflow" or not _is_server(store))
+
+
+def environment(prefect_port: int) -> dict[str, str]:
+    """Programs of this interpreter first, Prefect's files in this folder, its server where it is started."""
+    programs = str(Path(sys.executable).parent)
+    return {
+        "PREFECT_HOME": str(Path(".prefect").resolve()),
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(Path.cwd()), os.environ.get("PYTHONPATH")])),
+        **os.environ,
+        "PATH": os.pathsep.join([programs, os.environ.get("PATH", os.defpath)]),
+        "PREFECT_API_URL": f"http://{HOST}:{prefect_port}/api",
+    }
+
+
+def serve(prefect_port: int, mlflow_port: int) -> int:
+    """Start everything, say where it is, and end all of it when a signal comes or one of them ends.
+
+    Raises:
+        InputError: a port is taken.
+        VoxflowError: a service ended by itself or did not answer in time.
+    """
+    store = os.environ.get("MLFLOW_TRACKING_URI", DEFAULT_STORE)
+    wanted = services(prefect_port, mlflow_port, store)
+    _check_free(prefect_port, "PREFECT_PORT")
+    if not _is_server(store):
+        _check_free(mlflow_port, "MLFLOW_PORT")
+    variables = environment(prefect_port)
+    with contextlib.ExitStack() as running:
+        started: dict[str, subprocess.Popen[str]] = {}
+        for service in wanted:
+            started[service.name] = process = leash.start(service.command, environment=variables)
+            running.enter_context(_ended(process))
+            _wait_until_healthy(service, process)
+        say(
+            f"Prefect  http://{HOST}:{prefect_port}  (elsewhere: export PREFECT_API_URL={variables['PREFECT_API_URL']})"
+        )
+        say(f"MLflow   {store if _is_server(store) else f'http://{HOST}:{mlflow_port}'}")
+        say("Ctrl-C ends all of it")
+        _watch(started)
+    return EXIT_OK
+
+
+@contextlib.contextmanager
+def _ended(process: subprocess.Popen[str]) -> Iterator[None]:
+    """Let go of the process when the block is left, and wait until it is gone."""
+    try:
+        yield
+    finally:
+        leash.let_go(process)
+        process.wait()
+
+
+def _check_free(port: int, variable: str) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        # A port that was just left may be taken again, as the servers themselves do.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError as error:
+            raise InputError(f"port {port} can't be used: {error.strerror}; choose another: {variable}=...") from error
+
+
+def _wait_until_healthy(service: Service, process: subprocess.Popen[str]) -> None:
+    until = time.monotonic() + START_TIMEOUT_S
+    while service.health is not None and not _answers(service.health):
+        if process.poll() is not None:
+            raise VoxflowError(f"{service.name} ended with exit code {process.returncode}; its lines above say why")
+        if time.monotonic() > until:
+            raise VoxflowError(f"{service.name} did not answer at {service.health} within {START_TIMEOUT_S:.0f} s")
+        time.sleep(POLL_S)
+
+
+def _answers(address: str) -> bool:
+    # No proxy: the address is on this machine.
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(address, timeout=5) as response:
+            return bool(response.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def _watch(started: dict[str, subprocess.Popen[str]]) -> None:
+    while True:
+        for name, process in started.items():
+            if process.poll() is not None:
+                raise VoxflowError(f"{name} ended with exit code {process.returncode}; the others were ended too")
+        time.sleep(POLL_S)
+
+
+def _is_server(store: str) -> bool:
+    return store.startswith(("http://", "https://", "databricks"))
+
+
+def _interrupt(*_: Any) -> None:
+    raise KeyboardInterrupt
+
+
+def main() -> int:
+    """Serve until Ctrl-C or SIGTERM, which is how it is meant to end."""
+    parser = argparse.ArgumentParser(prog="python -m tasks.serve", description=__doc__)
+    ports = (("prefect", os.environ.get("PREFECT_PORT", "4200")), ("mlflow", os.environ.get("MLFLOW_PORT", "5000")))
+    for name, default in ports:
+        parser.add_argument(
+            f"--{name}-port", type=int, default=default, help=f"default: {name.upper()}_PORT or %(default)s"
+        )
+    arguments = parser.parse_args()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _interrupt)
+    try:
+        return serve(arguments.prefect_port, arguments.mlflow_port)
+    except KeyboardInterrupt:
+        say("serve: ended")
+        return EXIT_OK
+    except VoxflowError as error:
+        say(f"serve: error: {error}")
+        return error.exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

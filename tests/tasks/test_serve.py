@@ -1,0 +1,106 @@
+"""``make serve``: both pages answer, and nothing is left after Ctrl-C."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from typing import TYPE_CHECKING
+
+import psutil
+import pytest
+
+from tests.flows.repository import environment, make_repository
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def status(address: str) -> int:
+    with urllib.request.urlopen(address, timeout=10) as response:  # noqa: S310
+        return int(response.status)
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> dict[str, object]:
+    variables = environment() | {"PREFECT_HOME": str(tmp_path / "prefect")}
+    return {"cwd": make_repository(tmp_path / "repository"), "env": variables, "stderr": subprocess.PIPE, "text": True}
+
+
+@pytest.fixture
+def nothing_left() -> Iterator[list[psutil.Process]]:
+    started: list[psutil.Process] = []
+    yield started
+    _, alive = psutil.wait_procs(started, timeout=20)
+    for process in alive:
+        process.kill()
+    assert alive == []
+
+
+def test_pages_answer_until_ctrl_c_ends_everything(
+    command: dict[str, object], nothing_left: list[psutil.Process]
+) -> None:
+    prefect, mlflow = free_port(), free_port()
+    ports = ["--prefect-port", str(prefect), "--mlflow-port", str(mlflow)]
+    with subprocess.Popen([sys.executable, "-m", "tasks.serve", *ports], **command) as serve:  # type: ignore[call-overload]
+        lines = iter(serve.stderr.readline, "")
+        assert any(line.startswith("Ctrl-C") for line in lines), "it ended before it was ready"
+        nothing_left.extend(psutil.Process(serve.pid).children(recursive=True))
+        assert len(nothing_left) > 3
+        assert status(f"http://127.0.0.1:{prefect}/api/health") == 200
+        assert status(f"http://127.0.0.1:{mlflow}/health") == 200
+        serve.send_signal(signal.SIGINT)
+        assert "serve: ended\n" in lines
+        assert serve.wait(30) == 0
+
+
+def test_a_signal_before_it_is_ready_ends_everything_too(
+    command: dict[str, object], nothing_left: list[psutil.Process]
+) -> None:
+    ports = ["--prefect-port", str(free_port()), "--mlflow-port", str(free_port())]
+    with subprocess.Popen([sys.executable, "-m", "tasks.serve", *ports], **command) as serve:  # type: ignore[call-overload]
+        main = psutil.Process(serve.pid)
+        while len(main.children(recursive=True)) < 2 and serve.poll() is None:
+            time.sleep(0.05)
+        nothing_left.extend(main.children(recursive=True))
+        serve.send_signal(signal.SIGTERM)
+        assert serve.wait(30) == 0
+
+
+def test_a_taken_port_is_said_in_one_line(command: dict[str, object]) -> None:
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        holder.listen()
+        taken = holder.getsockname()[1]
+        result = subprocess.run(  # type: ignore[call-overload]
+            [sys.executable, "-m", "tasks.serve", "--mlflow-port", str(taken), "--prefect-port", str(free_port())],
+            **command,
+            check=False,
+        )
+    assert result.returncode == 2
+    assert result.stderr.startswith(f"serve: error: port {taken} can't be used: Address already in use")
+    assert "choose another: MLFLOW_PORT=" in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_everything_listens_on_loopback_only() -> None:
+    from tasks.serve import services
+
+    for service in services(4200, 5000, "sqlite:///mlflow.db"):
+        assert "--host" not in service.command or service.command[service.command.index("--host") + 1] == "127.0.0.1"
+
+
+def test_runs_on_a_server_need_no_second_one() -> None:
+    from tasks.serve import services
+
+    assert [one.name for one in services(1, 2, "https://mlflow.example")] == ["Prefect server", "Prefect worker"]
