@@ -1,5 +1,6 @@
 """Owns images as files and grids: reading, writing, resampling."""
 
+from voxflow.volumes.dataset import ResampleOptions, resample_cases
 from voxflow.volumes.files import (
     VOLUME_SUFFIXES,
     read_geometry,
@@ -14,12 +15,14 @@ from voxflow.volumes.volume import Volume
 __all__ = [
     "VOLUME_SUFFIXES",
     "Interpolation",
+    "ResampleOptions",
     "Volume",
     "isotropic_or_per_axis",
     "read_geometry",
     "read_radiograph",
     "read_volume",
     "resample",
+    "resample_cases",
     "target_geometry",
     "write_radiograph",
     "write_volume",

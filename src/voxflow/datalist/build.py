@@ -1,0 +1,53 @@
+"""Owns writing a datalist in Clara's form from a split case table."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from voxflow.datalist.split import FINDING, INFERENCE, TESTING, TRAINING, VALIDATION
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import pandas as pd
+
+PARTS = (TRAINING, VALIDATION, TESTING, INFERENCE)
+CHANNELS = ";"
+
+
+def build_datalist(table: pd.DataFrame, labels: Mapping[str, Any], *, name: str) -> dict[str, Any]:
+    """Build the JSON of a datalist.
+
+    Args:
+        table: one row a case, with ``part`` and paths relative to the data root.
+        labels: the content of labels.json: names by label value, or the list of findings.
+        name: the data set's name.
+
+    Returns:
+        Metadata, ``label_format`` for classification, and the four parts.
+    """
+    findings = [column for column in table.columns if column.startswith(FINDING)]
+    counts = table["part"].value_counts()
+    datalist: dict[str, Any] = {
+        "name": name,
+        "description": f"{name}, split by patient",
+        "labels": labels.get("findings", labels) if findings else dict(labels),
+        "modality": {str(n): value for n, value in enumerate(sorted(table["modality"].dropna().unique()))},
+        "tensorImageSize": "2D" if findings else "3D",
+        "numTraining": int(counts.get(TRAINING, 0) + counts.get(VALIDATION, 0)),
+        "numTest": int(counts.get(TESTING, 0)),
+    }
+    if findings:
+        datalist["label_format"] = [1] * len(findings)
+    rows = table.sort_values("case").to_dict("records")
+    for part in PARTS:
+        datalist[part] = [_item(row, findings, part) for row in rows if row["part"] == part]
+    return datalist
+
+
+def _item(row: dict[Any, Any], findings: list[str], part: str) -> dict[str, Any]:
+    images = str(row["image"]).split(CHANNELS)
+    item: dict[str, Any] = {"image": images[0] if len(images) == 1 else images}
+    if part != INFERENCE:
+        item["label"] = [int(row[column]) for column in findings] if findings else row["label"]
+    return item | {"case": row["case"], "patient": row["patient"]}

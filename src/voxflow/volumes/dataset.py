@@ -1,0 +1,167 @@
+"""Owns bringing a whole case table to one grid: several cases at a time, every fault listed."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+
+from voxflow.errors import DataError
+from voxflow.progress import track
+from voxflow.volumes.files import read_radiograph, read_volume, write_radiograph, write_volume
+from voxflow.volumes.resample import Interpolation, isotropic_or_per_axis, resample, target_geometry
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    import pandas as pd
+    from numpy.typing import NDArray
+
+    from voxflow.geometry import Geometry
+
+CHANNELS = ";"
+GEOMETRY_TOLERANCE_MM = 1e-2
+
+
+class ResampleOptions(BaseModel):
+    """The key ``resample`` of a workspace in params.yaml.
+
+    Attributes:
+        spacing_mm: volumes: one value (isotropic) or three along (i, j, k) of the new grid; None keeps each
+            volume's own.
+        orientation: volumes: where (i, j, k) shall increase to, such as "LPS"; None keeps each volume's own.
+        interpolation: of images.
+        label_interpolation: of label maps; neither makes new values, "label" has smoother borders.
+        size: radiographs: (rows, columns); None keeps each image's own.
+        workers: cases at a time; None: one a processor.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    spacing_mm: float | tuple[float, ...] | None = None
+    orientation: str | None = None
+    interpolation: Interpolation = "linear"
+    label_interpolation: Literal["nearest", "label"] = "label"
+    size: tuple[PositiveInt, PositiveInt] | None = None
+    workers: int | None = Field(default=None, ge=1)
+
+
+def resample_cases(table: pd.DataFrame, source: Path, target: Path, options: ResampleOptions) -> pd.DataFrame:
+    """Resample every case of a table.
+
+    Args:
+        table: one row a case with ``case``, ``image`` and ``label``, paths relative to ``source``.
+        source: the folder that convert made.
+        target: an empty folder; files keep their relative paths.
+        options: the grid to bring them to.
+
+    Returns:
+        The table with the new ``size``, ``spacing_mm`` and ``orientation``.
+
+    Raises:
+        DataError: for every case that can't be read, or whose image and label lie on different grids; all at once.
+    """
+    is_radiograph = table["image"].str.endswith(".png")
+    rows = table.to_dict("records")
+    work = [_radiograph if flat else _volume for flat in is_radiograph]
+    changes, faults = _each_case(rows, work, source, target, options)
+    if faults:
+        raise DataError("\n".join([f"{len(faults)} case(s) can't be resampled", *faults]))
+    changed = table.copy()
+    for column in ("size", "spacing_mm", "orientation"):
+        changed[column] = [change.get(column, row.get(column, "")) for change, row in zip(changes, rows, strict=True)]
+    return changed
+
+
+def _each_case(
+    rows: Sequence[dict[Any, Any]],
+    work: Sequence[Callable[..., dict[str, str]]],
+    source: Path,
+    target: Path,
+    options: ResampleOptions,
+) -> tuple[list[dict[str, str]], list[str]]:
+    import SimpleITK as sitk
+
+    workers = options.workers or len(os.sched_getaffinity(0))
+    changes: list[dict[str, str]] = []
+    faults: list[str] = []
+    before = sitk.ProcessObject.GetGlobalDefaultNumberOfThreads()
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
+    try:
+        with ThreadPoolExecutor(workers) as pool:
+            running = [pool.submit(do, row, source, target, options) for do, row in zip(work, rows, strict=True)]
+            for row, future in track(list(zip(rows, running, strict=True)), "resampling"):
+                try:
+                    changes.append(future.result())
+                except DataError as error:
+                    faults.append(f"{row['case']}: {error}")
+    finally:
+        sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(before)
+    return changes, faults
+
+
+def _volume(row: dict[str, Any], source: Path, target: Path, options: ResampleOptions) -> dict[str, str]:
+    first: Geometry | None = None
+    grid: Geometry | None = None
+    for name in str(row["image"]).split(CHANNELS):
+        image = read_volume(source / name)
+        if first is None or grid is None:
+            first = image.geometry
+            spacing = None if options.spacing_mm is None else isotropic_or_per_axis(options.spacing_mm)
+            grid = target_geometry(first, spacing, options.orientation)
+        _require_equal(first, image.geometry, source / name)
+        # Outside the image nothing was measured: the darkest value seen is the least surprising.
+        write_volume(target / name, resample(image, grid, options.interpolation, fill=float(image.array.min())))
+    if first is None or grid is None:
+        raise DataError("the row names no image")
+    if row.get("label"):
+        label = read_volume(source / str(row["label"]))
+        _require_equal(first, label.geometry, source / str(row["label"]))
+        write_volume(target / str(row["label"]), resample(label, grid, options.label_interpolation))
+    return {
+        "size": " ".join(map(str, grid.size)),
+        "spacing_mm": " ".join(f"{value:g}" for value in grid.spacing),
+        "orientation": grid.orientation,
+    }
+
+
+def _require_equal(expected: Geometry, received: Geometry, path: Path) -> None:
+    if not expected.is_close(received, GEOMETRY_TOLERANCE_MM):
+        raise DataError(
+            f"its grid is not the image's: size {received.size}, spacing {_rounded(received.spacing)} mm, origin "
+            f"{_rounded(received.origin)}; the image has size {expected.size}, spacing "
+            f"{_rounded(expected.spacing)} mm, origin {_rounded(expected.origin)}",
+            path=path,
+        )
+
+
+def _rounded(values: tuple[float, ...]) -> tuple[float, ...]:
+    return tuple(round(value, 3) for value in values)
+
+
+def _radiograph(row: dict[str, Any], source: Path, target: Path, options: ResampleOptions) -> dict[str, str]:
+    shape: tuple[int, ...] = ()
+    for name in str(row["image"]).split(CHANNELS):
+        image = read_radiograph(source / name)
+        image = image if options.size is None else resize(image, options.size)
+        write_radiograph(target / name, image)
+        shape = image.shape
+    return {"size": " ".join(map(str, shape))}
+
+
+def resize(image: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
+    """Bring a radiograph to (rows, columns); smaller sizes are averaged over the area that a pixel covers.
+
+    Args:
+        image: (rows, columns), uint8 or uint16; the type is kept.
+        size: wanted (rows, columns); the aspect ratio follows it.
+    """
+    from PIL import Image
+
+    rows, columns = size
+    resized = Image.fromarray(image.astype(np.float32)).resize((columns, rows), Image.Resampling.BILINEAR)
+    return np.asarray(np.rint(np.asarray(resized)).astype(image.dtype))
