@@ -16,6 +16,7 @@ from voxflow.inference.predict import (
     prepare_volume,
     probabilities_of,
 )
+from voxflow.inference.tables import metric_name
 
 __all__ = [
     "MODEL_FILES",
@@ -35,6 +36,7 @@ __all__ = [
     "infer_cases",
     "label_names",
     "labels_of",
+    "metric_name",
     "native_cases",
     "open_engine",
     "plan_of",

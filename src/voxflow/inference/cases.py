@@ -6,7 +6,7 @@ import csv
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from voxflow.errors import DataError, InputError
+from voxflow.errors import EXIT_FAILURE, EXIT_OK, EXIT_SOME_FAILED, DataError, InputError
 from voxflow.files import write_json
 from voxflow.volumes import Volume, read_radiograph, read_volume
 
@@ -60,6 +60,20 @@ class Failures:
     def cases(self) -> set[str]:
         """Names of the failed cases."""
         return {row["case"] for row in self.rows}
+
+    def exit_code(self, done: int) -> int:
+        """What a stage ends with, when ``done`` cases went well."""
+        if not self.rows:
+            return EXIT_OK
+        return EXIT_SOME_FAILED if done else EXIT_FAILURE
+
+    def summary(self) -> str:
+        """Half a line for a person: how many failed and the first reason; empty when none did."""
+        if not self.rows:
+            return ""
+        return (
+            f", {len(self.cases)} failed (failures.json; the first, {self.rows[0]['case']}: {self.rows[0]['reason']})"
+        )
 
     def write(self, folder: Path) -> None:
         """Write failures.json, an empty list when all went well."""

@@ -42,6 +42,11 @@ def mean_of(values: Iterable[float]) -> float:
     return sum(defined) / len(defined) if defined else math.nan
 
 
+def metric_name(name: str) -> str:
+    """A name that MLflow takes for a metric: what it would refuse in a class's name becomes an underscore."""
+    return "".join(letter if letter.isalnum() or letter in "_-. /" else "_" for letter in name)
+
+
 def _cell(value: Any) -> Any:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""

@@ -1,0 +1,57 @@
+"""Export the best checkpoint to every engine that this machine can build, and compare each with torch."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from tasks.stage import Stage, main
+from voxflow.datalist import Datalist
+from voxflow.errors import EXIT_OK
+from voxflow.export import ExportOptions, export_model
+from voxflow.files import atomic_directory, write_json
+from voxflow.inference import InferenceCase
+from voxflow.progress import say
+from voxflow.tracking import continue_run, read_run_file
+
+if TYPE_CHECKING:
+    from voxflow.export import ParityReport
+    from voxflow.tracking import Tracker
+
+
+def run(stage: Stage) -> int:
+    """Export, compare, record; an engine that differs is removed and ends the stage with an error."""
+    options = stage.options(ExportOptions)
+    cases = _cases(stage, options.parity_cases)
+    with continue_run(read_run_file(stage.models / "train" / "run.json")) as tracker:
+        with atomic_directory(stage.models / "export") as out:
+            report = export_model(stage.models / "train" / "model.pt", out, options, cases)
+        _record(stage, report, tracker)
+        report.require()
+    made = ", ".join(each.engine for each in report.measured)
+    left_out = f" ({', '.join(report.left_out)} left out)" if report.left_out else ""
+    say(f"export {stage.workspace}: {made} equal torch on {report.cases} cases{left_out} → {stage.models / 'export'}")
+    return EXIT_OK
+
+
+def _cases(stage: Stage, count: int) -> list[InferenceCase]:
+    """Cases that the network may have seen, on its own grid: the comparison is with torch, not with a label."""
+    datalist = Datalist.read(stage.datalists / "dataset_0.json", stage.resampled)
+    seen = [case for key in ("validation", "training") for case in datalist.parts.get(key, ())]
+    return [InferenceCase(case.id, case.image) for case in seen[:count]]
+
+
+def _record(stage: Stage, report: ParityReport, tracker: Tracker) -> None:
+    parity = stage.models / "parity.json"
+    write_json(parity, report.metrics())
+    tracker.artifact(parity, "export")
+    for each in report.measured:
+        tracker.metrics({f"parity/{each.engine}_max_probability_difference": each.max_probability_difference})
+        tracker.metrics({f"parity/{each.engine}_min_dice": each.min_dice})
+    onnx_file = stage.models / "export" / "model.onnx"
+    if onnx_file.is_file():
+        tracker.model(onnx_file)
+
+
+if __name__ == "__main__":
+    sys.exit(main("export", run))

@@ -1,0 +1,66 @@
+"""Run the exported model on the datalist's cases without a label: masks, DICOM SEG, tables, pictures."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from tasks.stage import Stage, main
+from voxflow.datalist import Datalist
+from voxflow.dicom import find_series
+from voxflow.files import atomic_directory, write_json
+from voxflow.inference import InferenceCase, InferOptions, infer_cases, metric_name, native_cases, open_engine
+from voxflow.progress import say
+from voxflow.tracking import continue_run, read_run_file
+
+if TYPE_CHECKING:
+    from voxflow.inference import Inference
+    from voxflow.tracking import Tracker
+
+
+def run(stage: Stage) -> int:
+    """Infer and record; a bad case is reported and the others go on."""
+    options = stage.options(InferOptions)
+    is_segmentation = stage.task == "segmentation"
+    cases = _cases(stage, options.key)
+    if is_segmentation and options.dicom_seg:
+        cases = _with_sources(stage, cases)
+    engine = open_engine(stage.models / "export", options.engine)
+    target = stage.evaluation / "infer"
+    with continue_run(read_run_file(stage.models / "train" / "run.json")) as tracker:
+        with atomic_directory(target) as out:
+            inference = infer_cases(engine, cases, out, options)
+        _record(stage, inference, tracker)
+    if not cases:
+        say(f"infer {stage.workspace}: the datalist has no case under {options.key!r}, nothing to infer → {target}")
+        return inference.failures.exit_code(0)
+    made = "masks" if is_segmentation else "predictions"
+    done = int(inference.metrics["cases"])
+    said = f"{made} for {done} of {len(cases)} cases ({engine.name}){inference.failures.summary()}"
+    say(f"infer {stage.workspace}: {said} → {target}")
+    return inference.failures.exit_code(done)
+
+
+def _cases(stage: Stage, key: str) -> list[InferenceCase]:
+    datalist = Datalist.read(stage.datalists / "dataset_0.json", stage.resampled)
+    return native_cases([(case.id, None) for case in datalist.parts.get(key, ())], stage.volumes, is_mask=False)
+
+
+def _with_sources(stage: Stage, cases: list[InferenceCase]) -> list[InferenceCase]:
+    """The same cases with the DICOM files that they came from, for those that did."""
+    wanted = {case.series_uid for case in cases if case.series_uid}
+    found = find_series(stage.source, wanted) if wanted else {}
+    return [replace(case, source_files=tuple(found.get(case.series_uid, ()))) for case in cases]
+
+
+def _record(stage: Stage, inference: Inference, tracker: Tracker) -> None:
+    write_json(stage.metrics, inference.metrics)
+    tracker.metrics({f"infer/{metric_name(name)}": value for name, value in inference.metrics.items()})
+    folder = stage.evaluation / "infer"
+    for name in ("preds_outputs.csv", "failures.json", "overlays"):
+        tracker.artifact(folder / name, "infer/overlays" if name == "overlays" else "infer")
+
+
+if __name__ == "__main__":
+    sys.exit(main("infer", run))

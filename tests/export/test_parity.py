@@ -1,0 +1,174 @@
+"""An exported engine is the model that it came from, or it is not published."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from tests.inference.models import save_densenet, save_unet, seeded, volume_spec
+from voxflow.components import Component
+from voxflow.errors import DataError, ParityError
+from voxflow.export import ExportOptions, export_model
+from voxflow.geometry import Geometry
+from voxflow.inference import InferenceCase, open_engine, unusable
+from voxflow.volumes import Volume, write_radiograph, write_volume
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+RNG = np.random.default_rng(0)
+
+
+@pytest.fixture
+def volume_case(tmp_path: Path) -> InferenceCase:
+    path = tmp_path / "data" / "a.nii.gz"
+    image = RNG.normal(size=(21, 18, 9)).astype(np.float32)
+    write_volume(path, Volume(image, Geometry.from_parts(image.shape, (1, 1, 2))))
+    return InferenceCase("a", (path,))
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    folder = tmp_path / "export"
+    folder.mkdir()
+    return folder
+
+
+def test_every_engine_equals_torch(volume_case: InferenceCase, out: Path, tmp_path: Path) -> None:
+    options = ExportOptions(engines=("torchscript", "onnx", "openvino"))
+    report = export_model(save_unet(tmp_path / "model.pt"), out, options, [volume_case])
+    report.require()
+    assert sorted(path.name for path in out.iterdir()) == ["model.bin", "model.onnx", "model.ts", "model.xml"]
+    assert [each.engine for each in report.measured] == ["torchscript", "onnxruntime", "openvino"]
+    assert max(each.max_probability_difference for each in report.measured) < 1e-5
+    assert min(each.min_dice for each in report.measured) == 1
+    assert report.metrics()["openvino"]["published"] == 1
+
+
+def test_a_classifier_passes_the_same_gate(out: Path, tmp_path: Path) -> None:
+    write_radiograph(tmp_path / "a.png", RNG.integers(0, 4000, (32, 32)).astype(np.uint16))
+    options = ExportOptions(engines=("torchscript", "onnx", "openvino"))
+    case = InferenceCase("a", (tmp_path / "a.png",))
+    report = export_model(save_densenet(tmp_path / "model.pt"), out, options, [case])
+    report.require()
+    assert max(each.max_probability_difference for each in report.measured) < 1e-5
+
+
+def test_a_damaged_engine_is_removed_and_named(
+    volume_case: InferenceCase, out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from voxflow.export import model as export
+
+    def damaged(onnx_file: Path, *arguments: object, **named: object) -> None:
+        """Write an OpenVINO model of a network with other weights."""
+        import torch
+
+        from tests.inference.models import UNET
+        from voxflow.components import build_network
+        from voxflow.export.formats import write_onnx, write_openvino
+
+        torch.manual_seed(99)
+        other = tmp_path / "other.onnx"
+        write_onnx(build_network(UNET).eval(), volume_spec(), other, 18)
+        write_openvino(other, *arguments, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(export, "write_openvino", damaged)
+    options = ExportOptions(engines=("onnx", "openvino"))
+    report = export_model(save_unet(tmp_path / "model.pt"), out, options, [volume_case])
+    assert sorted(path.name for path in out.iterdir()) == ["model.onnx"]
+    assert report.metrics()["openvino"]["published"] == 0
+    with pytest.raises(
+        ParityError, match=r"not published: openvino: a probability differs by .* \(max_abs_difference\)"
+    ):
+        report.require()
+
+
+def test_logits_that_are_not_numbers_never_pass(volume_case: InferenceCase) -> None:
+    from tests.inference.models import ThresholdEngine
+    from voxflow.export.parity import measure
+
+    sick, sound = ThresholdEngine(threshold=np.nan), ThresholdEngine()
+    parity = measure(sick, sound, [np.ones((1, 16, 16, 8), np.float32)])
+    assert "a probability differs by inf" in parity.faults(ExportOptions())
+
+
+def test_tensorrt_is_left_out_with_a_line(
+    volume_case: InferenceCase, out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if unusable("tensorrt") is None:
+        pytest.skip("TensorRT can run here")
+    options = ExportOptions(engines=("torchscript", "tensorrt"))
+    report = export_model(save_unet(tmp_path / "model.pt"), out, options, [volume_case])
+    report.require()
+    assert "tensorrt" in report.left_out
+    assert "TensorRT engine left out: " in capsys.readouterr().err
+    assert sorted(path.name for path in out.iterdir()) == ["model.ts"]
+
+
+def test_tensorrt_engine_equals_torch(volume_case: InferenceCase, out: Path, tmp_path: Path) -> None:
+    reason = unusable("tensorrt")
+    if reason is not None:
+        pytest.skip(reason)
+    options = ExportOptions(engines=("tensorrt",))
+    report = export_model(save_unet(tmp_path / "model.pt"), out, options, [volume_case])
+    report.require()
+    assert open_engine(out).name == "tensorrt"
+
+
+def test_no_case_to_compare_on_is_an_error(out: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no case to compare"):
+        export_model(save_unet(tmp_path / "model.pt"), out, ExportOptions(), [])
+
+
+def test_a_network_of_one_size_is_written_for_that_size(tmp_path: Path) -> None:
+    import torch
+
+    from voxflow.export.formats import write_onnx
+
+    class Fixed(torch.nn.Module):
+        """Its weights are as large as its input."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.ones(1, 1, 16, 16, 8))
+
+        def forward(self, image: torch.Tensor) -> torch.Tensor:
+            if image.shape[2:] != self.weight.shape[2:]:
+                return torch.cat([image, image], 1)
+            return torch.cat([image * self.weight, image - self.weight], 1)
+
+    assert not write_onnx(Fixed(), volume_spec(), tmp_path / "model.onnx", 18)
+    engine = open_engine(tmp_path / "model.onnx")
+    assert engine.smallest == engine.largest == (16, 16, 8)
+
+
+@pytest.mark.parametrize(
+    "component",
+    [
+        Component(name="SegResnet", args={"in_channels": 1, "num_classes": 2, "blocks_down": [1, 1], "blocks_up": [1]}),
+        Component(name="Unet", args={"in_channels": 1, "num_classes": 2, "nf_enc": [4, 8, 8], "use_batch_norm": True}),
+    ],
+    ids=["SegResnet", "Unet with batch norm"],
+)
+def test_other_networks_export_with_open_axes(component: Component, tmp_path: Path) -> None:
+    from voxflow.export.formats import write_onnx, write_torchscript
+
+    spec = volume_spec(divisor=4)
+    module = seeded(component)
+    assert write_onnx(module, spec, tmp_path / "model.onnx", 18)
+    write_torchscript(module, spec, tmp_path / "model.ts")
+    batch = RNG.normal(size=(1, 1, 24, 16, 12)).astype(np.float32)
+    first, second = (open_engine(tmp_path / name).run(batch) for name in ("model.onnx", "model.ts"))
+    assert np.abs(first - second).max() < 1e-3
+
+
+def test_tensorrt_is_built_strongly_typed_by_the_names_of_each_version() -> None:
+    from types import SimpleNamespace
+
+    from voxflow.export.tensorrt import _network_flags
+
+    older = SimpleNamespace(__version__="10.13.3", NetworkDefinitionCreationFlag=SimpleNamespace(STRONGLY_TYPED=1))
+    assert _network_flags(older) == 2
+    assert _network_flags(SimpleNamespace(__version__="11.4.0.106")) == 0

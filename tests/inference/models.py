@@ -1,0 +1,101 @@
+"""Small models that the tests of export, inference and the stages share."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from voxflow.components import Component, build_network
+from voxflow.spec import ModelSpec
+from voxflow.training import save_model
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import torch
+    from numpy.typing import NDArray
+
+    from voxflow.inference import EngineName
+
+UNET = Component(name="Unet", args={"nf_enc": [4, 8], "residual_units": 1, "in_channels": 1, "num_classes": 2})
+DENSENET = Component(
+    name="DenseNet",
+    args={"init_features": 4, "growth_rate": 4, "block_config": [2, 2], "in_channels": 1, "num_classes": 2},
+)
+
+
+def volume_spec(**changes: object) -> ModelSpec:
+    """A segmentation of one organ on small windows."""
+    values: dict[str, object] = {
+        "task": "segmentation",
+        "class_names": ("background", "organ"),
+        "activation": "softmax",
+        "window": (16, 16, 8),
+        "divisor": 2,
+    }
+    return ModelSpec.model_validate(values | changes)
+
+
+def radiograph_spec(**changes: object) -> ModelSpec:
+    """Two findings on small radiographs."""
+    values: dict[str, object] = {
+        "task": "classification",
+        "class_names": ("mass", "nodule"),
+        "activation": "sigmoid",
+        "size": (32, 32),
+    }
+    return ModelSpec.model_validate(values | changes)
+
+
+def seeded(component: Component) -> torch.nn.Module:
+    """The network with weights that are random but always the same."""
+    import torch
+
+    torch.manual_seed(0)
+    return build_network(component).eval()
+
+
+def save_unet(path: Path, spec: ModelSpec | None = None) -> Path:
+    """Write model.pt of a small U-Net."""
+    save_model(path, seeded(UNET), UNET, spec=spec or volume_spec(), epoch=1, metric=0.5)
+    return path
+
+
+def save_densenet(path: Path) -> Path:
+    """Write model.pt of a small classifier."""
+    save_model(path, seeded(DENSENET), DENSENET, spec=radiograph_spec(), epoch=1, metric=0.5)
+    return path
+
+
+class ThresholdEngine:
+    """An engine whose organ is everything brighter than a threshold: its right answer is known for any image."""
+
+    name: EngineName = "torch"
+    smallest: tuple[int, ...] | None = None
+    largest: tuple[int, ...] | None = None
+
+    def __init__(self, spec: ModelSpec | None = None, threshold: float = 0.5) -> None:
+        self.spec = spec or volume_spec()
+        self.threshold = threshold
+        self.shapes: list[tuple[int, ...]] = []
+
+    def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        self.shapes.append(batch.shape)
+        organ = batch[:, :1] - np.float32(self.threshold)
+        return np.concatenate([np.zeros_like(organ), organ], axis=1)
+
+
+class BrightnessEngine:
+    """A classifier whose first finding is brightness; the second never is."""
+
+    name: EngineName = "torch"
+    smallest: tuple[int, ...] | None = None
+    largest: tuple[int, ...] | None = None
+
+    def __init__(self) -> None:
+        self.spec = radiograph_spec()
+
+    def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        bright = batch.mean(axis=(1, 2, 3))
+        return np.stack([(bright - 100) / 20, np.full_like(bright, -3)], axis=1).astype(np.float32)

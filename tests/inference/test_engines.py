@@ -1,0 +1,115 @@
+"""Each engine opens its own file, "auto" takes the fastest that is there, wrong files are named."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.inference.models import UNET, save_unet, seeded, volume_spec
+from voxflow.errors import DataError, InputError, MissingDependencyError
+from voxflow.export.formats import write_onnx, write_openvino, write_torchscript
+from voxflow.inference import EngineName, open_engine, unusable
+
+BATCH = np.random.default_rng(0).normal(size=(2, 1, 20, 18, 10)).astype(np.float32)
+ENGINES: tuple[EngineName, ...] = ("torchscript", "onnxruntime", "openvino")
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("export")
+    module = seeded(UNET)
+    save_unet(folder / "model.pt")
+    write_torchscript(module, volume_spec(), folder / "model.ts")
+    assert write_onnx(module, volume_spec(), folder / "model.onnx", opset=18)
+    write_openvino(folder / "model.onnx", volume_spec(), folder / "model.xml", fp16_weights=False)
+    return folder
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_engines_return_torchs_logits_at_any_size_and_batch(name: EngineName, exported: Path) -> None:
+    engine = open_engine(exported, name)
+    expected = open_engine(exported, "torch").run(BATCH)
+    received = engine.run(BATCH)
+    assert (engine.name, engine.spec, received.dtype.name) == (name, volume_spec(), "float32")
+    assert np.abs(received - expected).max() < 1e-4
+
+
+def test_auto_takes_the_fastest_that_is_there(exported: Path, tmp_path: Path) -> None:
+    assert open_engine(exported).name == "openvino"
+    for file in ("model.pt", "model.ts"):
+        shutil.copy(exported / file, tmp_path / file)
+    assert open_engine(tmp_path).name == "torchscript"
+
+
+def test_auto_passes_over_an_engine_that_cannot_run(exported: Path, tmp_path: Path) -> None:
+    if unusable("tensorrt") is None:
+        pytest.skip("TensorRT can run here")
+    (tmp_path / "model.engine").write_bytes(b"")
+    shutil.copy(exported / "model.onnx", tmp_path / "model.onnx")
+    assert open_engine(tmp_path).name == "onnxruntime"
+    with pytest.raises(MissingDependencyError, match="tensorrt can't run here"):
+        open_engine(tmp_path, "tensorrt")
+
+
+@pytest.mark.parametrize("name", ["model.ts", "model.onnx", "model.xml", "model.pt"])
+def test_a_damaged_file_is_named(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(b"not a model")
+    with pytest.raises(DataError, match=name):
+        open_engine(tmp_path / name)
+
+
+def test_a_file_without_a_spec_is_refused(exported: Path, tmp_path: Path) -> None:
+    import onnx
+
+    model = onnx.load(exported / "model.onnx")
+    del model.metadata_props[:]
+    onnx.save(model, tmp_path / "model.onnx")
+    with pytest.raises(DataError, match="carries no Voxflow spec"):
+        open_engine(tmp_path / "model.onnx")
+
+
+def test_an_engine_without_its_file_is_named(exported: Path, tmp_path: Path) -> None:
+    shutil.copy(exported / "model.onnx", tmp_path / "model.onnx")
+    with pytest.raises(InputError, match="no model for the engine 'openvino'; there is onnxruntime"):
+        open_engine(tmp_path, "openvino")
+    with pytest.raises(DataError, match="no such model file or folder"):
+        open_engine(tmp_path / "elsewhere")
+    with pytest.raises(InputError, match="a model file ends in one of"):
+        open_engine(Path(__file__))
+
+
+PLAIN = """
+import sys, numpy as np
+sys.modules["voxflow"] = None
+sys.modules["openvino_telemetry"] = None
+batch, expected = np.load("batch.npy"), np.load("expected.npy")
+import torch, onnxruntime, openvino
+torchscript = torch.jit.load("model.ts")(torch.from_numpy(batch)).detach().numpy()
+onnx = onnxruntime.InferenceSession("model.onnx", providers=["CPUExecutionProvider"]).run(None, {"image": batch})[0]
+core = openvino.Core()
+ir = core.compile_model(core.read_model("model.xml"), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})(batch)[0]
+sys.exit(max(float(np.abs(each - expected).max()) for each in (torchscript, onnx, ir)) > 1e-4)
+"""
+
+
+def test_files_load_without_voxflow(exported: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(exported, tmp_path / "plain")
+    np.save(folder / "batch.npy", BATCH)
+    np.save(folder / "expected.npy", open_engine(exported, "torch").run(BATCH))
+    result = subprocess.run([sys.executable, "-c", PLAIN], cwd=folder, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+
+
+def test_openvino_loads_without_its_telemetry(exported: Path) -> None:
+    code = (
+        "import sys; from voxflow.inference import open_engine; from pathlib import Path; "
+        f"open_engine(Path({str(exported / 'model.xml')!r})); "
+        "sys.exit(sys.modules['openvino_telemetry'] is not None)"
+    )
+    path = str(Path(__file__).parents[2] / "src")
+    assert subprocess.run([sys.executable, "-c", code], env={"PYTHONPATH": path}, check=False).returncode == 0

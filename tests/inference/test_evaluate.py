@@ -1,0 +1,126 @@
+"""Evaluation scores each case on its own grid, reports the bad ones, and writes every table."""
+
+from __future__ import annotations
+
+import csv
+import json
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from tests.inference.models import BrightnessEngine, ThresholdEngine, volume_spec
+from voxflow.geometry import Geometry
+from voxflow.inference import EvaluateOptions, InferenceCase, evaluate_classification, evaluate_segmentation
+from voxflow.volumes import Volume, read_volume, write_radiograph, write_volume
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+GRID = Geometry.from_parts((24, 20, 10), (0.8, 0.8, 3), (5, 6, 7))
+
+
+def volume_case(folder: Path, name: str, *, shift: int = 0, organ: bool = True) -> InferenceCase:
+    """An image with a bright box, and its label, ``shift`` voxels beside it."""
+    image = np.zeros(GRID.size, np.float32)
+    label = np.zeros(GRID.size, np.uint8)
+    if organ:
+        image[6:14, 5:13, 3:7] = 1
+        label[6 + shift : 14 + shift, 5:13, 3:7] = 1
+    write_volume(folder / f"{name}.nii.gz", Volume(image, GRID))
+    write_volume(folder / f"{name}_label.nii.gz", Volume(label, GRID))
+    return InferenceCase(name, (folder / f"{name}.nii.gz",), folder / f"{name}_label.nii.gz")
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    folder = tmp_path / "out"
+    folder.mkdir()
+    return folder
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
+
+
+def test_scores_are_right_and_everything_is_written(tmp_path: Path, out: Path) -> None:
+    cases = [volume_case(tmp_path, "good"), volume_case(tmp_path, "poor", shift=4)]
+    found = evaluate_segmentation(ThresholdEngine(), cases, out, EvaluateOptions())
+    assert found.metrics["dice_organ"] == found.metrics["mean_dice"] == pytest.approx((1 + 0.5) / 2)
+    assert found.metrics["jaccard_organ"] == pytest.approx((1 + 1 / 3) / 2)
+    assert found.metrics["hd95_organ"] == pytest.approx(4 * 0.8 / 2)
+    assert (found.metrics["cases"], found.metrics["failed_cases"]) == (2, 0)
+    assert (out / "mean_dice.txt").read_text() == "good 1.000000\npoor 0.500000\nmean 0.750000\n"
+    assert (out / "organ_dice_report.txt").read_text().splitlines()[-1] == "mean 0.750000"
+    assert [row["dice_organ"] for row in rows(out / "per_case.csv")] == ["1.0", "0.5"]
+    assert read_volume(out / "masks" / "poor.nii.gz").geometry.is_close(GRID)
+    assert sorted(path.name for path in (out / "overlays").iterdir()) == ["best_good.png", "worst_poor.png"]
+    assert json.loads((out / "failures.json").read_text()) == []
+
+
+def test_an_organ_that_is_nowhere_is_listed_and_not_averaged(tmp_path: Path, out: Path) -> None:
+    cases = [volume_case(tmp_path, "full", shift=4), volume_case(tmp_path, "none", organ=False)]
+    found = evaluate_segmentation(ThresholdEngine(), cases, out, EvaluateOptions())
+    assert found.metrics["mean_dice"] == pytest.approx(0.5)
+    assert found.metrics["empty_organ"] == 1
+    assert rows(out / "per_case.csv")[1]["remark"] == "organ: empty in reference and mask"
+    assert rows(out / "per_case.csv")[1]["dice_organ"] == ""
+    assert "none undefined" in (out / "mean_dice.txt").read_text()
+
+
+def test_bad_cases_are_named_and_the_others_go_on(tmp_path: Path, out: Path) -> None:
+    broken = volume_case(tmp_path, "broken")
+    broken.images[0].write_bytes(b"no image")
+    other_grid = volume_case(tmp_path, "other_grid")
+    write_volume(
+        tmp_path / "other_grid_label.nii.gz",
+        Volume(np.zeros((5, 5, 5), np.uint8), Geometry.from_parts((5, 5, 5), (1, 1, 1))),
+    )
+    cases = [broken, InferenceCase("gone", (tmp_path / "gone.nii.gz",)), other_grid, volume_case(tmp_path, "good")]
+    found = evaluate_segmentation(ThresholdEngine(), cases, out, EvaluateOptions())
+    reasons = {row["case"]: row["reason"] for row in json.loads((out / "failures.json").read_text())}
+    assert set(reasons) == {"broken", "gone", "other_grid"}
+    assert "unreadable image" in reasons["broken"]
+    assert "file not found" in reasons["gone"]
+    assert "different grids" in reasons["other_grid"]
+    assert (found.metrics["cases"], found.metrics["failed_cases"]) == (1, 3)
+    assert found.failures.exit_code(1) == 3
+    assert found.failures.exit_code(0) == 1
+
+
+def test_every_class_gets_its_own_numbers(tmp_path: Path, out: Path) -> None:
+    engine = ThresholdEngine(volume_spec(class_names=("background", "organ", "tumour of it")))
+    found = evaluate_segmentation(engine, [volume_case(tmp_path, "a")], out, EvaluateOptions())
+    assert found.metrics["dice_organ"] == 1
+    assert "dice_tumour of it" not in found.metrics
+    assert found.metrics["empty_tumour of it"] == 1
+    assert (out / "tumour_of_it_dice_report.txt").is_file()
+
+
+def radiograph_case(folder: Path, name: str, grey: int, label: tuple[int, ...]) -> InferenceCase:
+    write_radiograph(folder / f"{name}.png", np.full((40, 30), grey, np.uint16))
+    return InferenceCase(name, (folder / f"{name}.png",), label)
+
+
+def test_classification_reports_classes_without_auc(tmp_path: Path, out: Path) -> None:
+    greys = {"a": (60, 0), "b": (90, 0), "c": (110, 0), "d": (105, 1), "e": (140, 1)}
+    cases = [radiograph_case(tmp_path, name, grey, (has, 0)) for name, (grey, has) in greys.items()]
+    found = evaluate_classification(BrightnessEngine(), cases, out)
+    assert found.metrics["auc_mass"] == found.metrics["mean_auc"] == pytest.approx(5 / 6)
+    assert "auc_nodule" not in found.metrics
+    assert found.metrics["classes_without_auc"] == 1
+    assert found.metrics["accuracy"] == pytest.approx((4 + 5) / 10)
+    assert [row["auc"] for row in rows(out / "per_class.csv")] == ["0.833333", ""]
+    assert rows(out / "preds_outputs.csv")[4]["case"] == "e"
+    assert rows(out / "preds.csv") == rows(out / "preds_outputs.csv")
+    assert {row["class"] for row in rows(out / "roc.csv")} == {"mass"}
+    assert (out / "overlays" / "contact_sheet.png").is_file()
+
+
+def test_classification_names_bad_cases(tmp_path: Path, out: Path) -> None:
+    (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n nothing")
+    cases = [InferenceCase("broken", (tmp_path / "broken.png",), (1, 0)), radiograph_case(tmp_path, "short", 9, (1,))]
+    found = evaluate_classification(BrightnessEngine(), cases, out)
+    assert found.failures.cases == {"broken", "short"}
+    assert found.metrics["cases"] == 0
+    assert found.failures.exit_code(0) == 1

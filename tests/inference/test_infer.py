@@ -1,0 +1,110 @@
+"""Inference writes masks, tables and pictures; one bad case is named, a full disk ends the work."""
+
+from __future__ import annotations
+
+import csv
+import errno
+import json
+import os
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from tests.inference.models import BrightnessEngine, ThresholdEngine
+from voxflow.errors import DataError, VoxflowError
+from voxflow.geometry import Geometry
+from voxflow.inference import InferenceCase, InferOptions, infer_cases, native_cases
+from voxflow.volumes import Volume, read_volume, write_radiograph, write_volume
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+GRID = Geometry.from_parts((24, 20, 10), (1, 1, 5))
+
+
+@pytest.fixture
+def case(tmp_path: Path) -> InferenceCase:
+    image = np.zeros(GRID.size, np.float32)
+    image[6:14, 5:13, 3:7] = 1
+    write_volume(tmp_path / "images" / "a.nii.gz", Volume(image, GRID))
+    return InferenceCase("a", (tmp_path / "images" / "a.nii.gz",))
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    folder = tmp_path / "out"
+    folder.mkdir()
+    return folder
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
+
+
+def test_masks_tables_and_pictures(case: InferenceCase, out: Path) -> None:
+    bad = InferenceCase("bad", (out / "gone.nii.gz",))
+    found = infer_cases(ThresholdEngine(), [case, bad], out, InferOptions())
+    mask = read_volume(out / "a" / "a.nii.gz")
+    assert mask.geometry.is_close(GRID)
+    assert mask.array.sum() == 8 * 8 * 4
+    (row,) = rows(out / "preds_outputs.csv")
+    assert row == {"case": "a", "image": "a.nii.gz", "mask": "a/a.nii.gz", "organ_ml": "1.28"}
+    assert (out / "preds.csv").read_text() == (out / "preds_outputs.csv").read_text()
+    assert (out / "overlays" / "a.png").is_file()
+    assert json.loads((out / "failures.json").read_text())[0]["case"] == "bad"
+    assert (found.metrics["cases"], found.metrics["failed_cases"]) == (1, 1)
+
+
+def test_no_case_leaves_empty_outputs(out: Path) -> None:
+    found = infer_cases(ThresholdEngine(), [], out, InferOptions())
+    assert found.metrics == {"cases": 0, "failed_cases": 0}
+    assert rows(out / "preds_outputs.csv") == []
+    assert json.loads((out / "failures.json").read_text()) == []
+
+
+def test_radiographs_get_probabilities(tmp_path: Path, out: Path) -> None:
+    write_radiograph(tmp_path / "x.png", np.full((40, 30), 100, np.uint8))
+    found = infer_cases(BrightnessEngine(), [InferenceCase("x", (tmp_path / "x.png",))], out, InferOptions())
+    assert found.failures.rows == []
+    assert rows(out / "preds_outputs.csv")[0]["mass"] == "0.5"
+    assert (out / "overlays" / "contact_sheet.png").is_file()
+
+
+def test_a_full_disk_is_no_cases_fault(case: InferenceCase, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path, volume: Volume) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    monkeypatch.setattr("voxflow.inference.writing.write_volume", full)
+    with pytest.raises(OSError, match="No space left on device"):
+        infer_cases(ThresholdEngine(), [case], out, InferOptions())
+
+
+def test_a_write_that_the_image_library_refuses_is_said_in_one_line(
+    case: InferenceCase, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(path: Path, volume: Volume) -> None:
+        raise RuntimeError("Exception thrown in SimpleITK\nITK ERROR: write failed")
+
+    monkeypatch.setattr("voxflow.inference.writing.write_volume", refused)
+    with pytest.raises(VoxflowError, match=r"a\.nii\.gz: could not be written \(is the disk full\?\): ITK ERROR"):
+        infer_cases(ThresholdEngine(), [case], out, InferOptions())
+
+
+def table(folder: Path, text: str) -> Path:
+    (folder / "cases.csv").write_text("case,image,label,series_uid,source\n" + text)
+    return folder
+
+
+def test_cases_are_found_in_the_case_table(tmp_path: Path) -> None:
+    table(tmp_path, "a,images/a.nii.gz,labels/a.nii.gz,1.2.3,\nb,x.nii.gz;y.nii.gz,,,in/b.nii.gz\n")
+    first, second = native_cases([("a", tmp_path / "other"), ("b", None)], tmp_path, is_mask=True)
+    assert first == InferenceCase("a", (tmp_path / "images/a.nii.gz",), tmp_path / "labels/a.nii.gz", "1.2.3")
+    assert second == InferenceCase("b", (tmp_path / "x.nii.gz", tmp_path / "y.nii.gz"))
+    assert native_cases([("a", (0, 1))], tmp_path, is_mask=False)[0].label == (0, 1)
+
+
+def test_cases_that_the_table_lacks_are_named_at_once(tmp_path: Path) -> None:
+    table(tmp_path, "a,images/a.nii.gz,,,\n")
+    with pytest.raises(DataError, match=r"cases\.csv: no row for b, c"):
+        native_cases([("a", None), ("b", None), ("c", None)], tmp_path, is_mask=True)

@@ -1,0 +1,79 @@
+"""Overlap measures equal MONAI's and SimpleITK's; empty masks follow the documented rule."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+import torch
+from monai.metrics import compute_dice, compute_hausdorff_distance, compute_iou
+
+from voxflow.errors import DataError
+from voxflow.geometry import Geometry
+from voxflow.inference.overlap import overlap
+from voxflow.volumes import Volume
+
+SPACING = (0.8, 1.1, 3.0)
+
+
+def ball(centre: tuple[float, float, float], radius: float) -> Volume:
+    grid = np.meshgrid(*(np.arange(n) * mm for n, mm in zip((48, 40, 20), SPACING, strict=True)), indexing="ij")
+    inside = sum((x - c) ** 2 for x, c in zip(grid, centre, strict=True)) < radius**2
+    return Volume(inside.astype(np.uint8), Geometry.from_parts((48, 40, 20), SPACING))
+
+
+PAIRS = [((20, 20, 30), 9, (22, 19, 33), 11), ((5, 20, 30), 9, (30, 22, 28), 8), ((0, 0, 0), 12, (4, 2, 3), 9)]
+
+
+# MONAI 1.6 calls its own deprecated argument.
+@pytest.mark.filterwarnings("ignore:.*always_return_as_numpy:FutureWarning")
+@pytest.mark.parametrize(("first", "radius", "second", "other"), PAIRS)
+def test_measures_are_monais(first: tuple[float, ...], radius: float, second: tuple[float, ...], other: float) -> None:
+    mask, reference = ball(first, radius), ball(second, other)  # type: ignore[arg-type]
+    found = overlap(mask, reference, 1)
+    a, b = (torch.from_numpy(volume.array[None, None]) for volume in (mask, reference))
+    assert found.dice == pytest.approx(float(compute_dice(a, b)), abs=1e-6)
+    assert found.jaccard == pytest.approx(float(compute_iou(a, b)), abs=1e-6)
+    distance = compute_hausdorff_distance(a, b, include_background=True, percentile=95, spacing=list(SPACING))
+    assert found.hd95_mm == pytest.approx(float(distance), abs=1e-3)
+    assert found.remark == ""
+
+
+def test_dice_and_volume_are_simpleitks() -> None:
+    mask, reference = ball((20, 20, 30), 9), ball((22, 19, 33), 11)
+    measures = sitk.LabelOverlapMeasuresImageFilter()
+    measures.Execute(reference.to_sitk(), mask.to_sitk())
+    shapes = [sitk.LabelShapeStatisticsImageFilter(), sitk.LabelShapeStatisticsImageFilter()]
+    for shape, volume in zip(shapes, (mask, reference), strict=True):
+        shape.Execute(volume.to_sitk())
+    found = overlap(mask, reference, 1)
+    assert found.dice == pytest.approx(measures.GetDiceCoefficient(1))
+    difference = (shapes[0].GetPhysicalSize(1) - shapes[1].GetPhysicalSize(1)) / 1000
+    assert found.volume_error_ml == pytest.approx(difference)
+
+
+def test_equal_masks_are_at_distance_zero() -> None:
+    found = overlap(ball((20, 20, 30), 9), ball((20, 20, 30), 9), 1)
+    assert (found.dice, found.jaccard, found.hd95_mm, found.volume_error_ml) == (1, 1, 0, 0)
+
+
+def test_nothing_is_measured_where_both_are_empty() -> None:
+    found = overlap(ball((20, 20, 30), 9), ball((20, 20, 30), 9), 2)
+    assert math.isnan(found.dice)
+    assert found.remark == "empty in reference and mask"
+
+
+@pytest.mark.parametrize(("radii", "remark"), [((0, 9), "empty in the mask"), ((9, 0), "empty in the reference")])
+def test_one_empty_side_scores_zero_and_has_no_distance(radii: tuple[float, float], remark: str) -> None:
+    found = overlap(ball((20, 20, 30), radii[0]), ball((20, 20, 30), radii[1]), 1)
+    assert (found.dice, found.jaccard, found.remark) == (0, 0, remark)
+    assert math.isnan(found.hd95_mm)
+
+
+def test_different_grids_are_refused() -> None:
+    mask = ball((20, 20, 30), 9)
+    moved = Volume(mask.array, Geometry.from_parts((48, 40, 20), SPACING, (1, 0, 0)))
+    with pytest.raises(DataError, match="different grids"):
+        overlap(mask, moved, 1)

@@ -1,0 +1,152 @@
+"""A volume comes back on the grid that it came from, and what the network says lies where it belongs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from tests.inference.models import BrightnessEngine, ThresholdEngine, radiograph_spec, volume_spec
+from voxflow.errors import DataError
+from voxflow.geometry import Geometry
+from voxflow.inference import PredictOptions, label_names, labels_of, predict_radiograph, predict_volume
+from voxflow.spec import TransformSpec
+from voxflow.volumes import Volume
+
+if TYPE_CHECKING:
+    from voxflow.spec import ModelSpec
+
+ORIENTATIONS = ("LPS", "RAS", "SPL", "ASR", "ILA")
+
+
+def blob(spacing: tuple[float, float, float] = (1.0, 1.0, 1.0)) -> Volume:
+    """An ellipsoid off the centre, smooth across its border, on an LPS grid with an odd origin."""
+    size = [int(40 / mm) + n for n, mm in enumerate(spacing)]
+    axes = np.meshgrid(*(np.arange(n) * mm for n, mm in zip(size, spacing, strict=True)), indexing="ij")
+    away = sum(((x - c) / r) ** 2 for x, c, r in zip(axes, (15, 22, 18), (9, 12, 10), strict=True))
+    return Volume((1 / (1 + away**2)).astype(np.float32), Geometry.from_parts(size, spacing, (-12.5, 30.25, 7)))
+
+
+def turned(volume: Volume, orientation: str) -> Volume:
+    """The same image stored along other axes, by SimpleITK."""
+    return Volume.from_sitk(sitk.DICOMOrient(volume.to_sitk(), orientation))
+
+
+def border(mask: np.ndarray) -> np.ndarray:
+    """The voxels on both sides of the mask's surface."""
+    image = sitk.GetImageFromArray(mask.astype(np.uint8))
+    grown, shrunk = sitk.BinaryDilate(image, [1, 1, 1]), sitk.BinaryErode(image, [1, 1, 1])
+    return np.asarray(sitk.GetArrayFromImage(grown) != sitk.GetArrayFromImage(shrunk))
+
+
+@pytest.mark.parametrize("orientation", ORIENTATIONS)
+@pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (0.8, 0.9, 3.0)])
+@pytest.mark.parametrize("back", ["labels", "probabilities"])
+def test_mask_lies_on_the_thresholded_image(orientation: str, spacing: tuple[float, float, float], back: str) -> None:
+    image = turned(blob(spacing), orientation)
+    spec = volume_spec(spacing_mm=(1.5, 1.25, 2.0), orientation="RAS")
+    mask = predict_volume(ThresholdEngine(spec), image, PredictOptions.model_validate({"back": back})).mask
+    assert mask.geometry.is_close(image.geometry)
+    expected = image.array > 0.5
+    assert np.array_equal(mask.array[~border(expected)] > 0, expected[~border(expected)])
+
+
+@pytest.mark.parametrize("orientation", ORIENTATIONS)
+def test_turning_alone_loses_no_voxel(orientation: str) -> None:
+    image = turned(blob(), orientation)
+    mask = predict_volume(ThresholdEngine(volume_spec(orientation="LPS")), image).mask
+    assert np.array_equal(mask.array, image.array > 0.5)
+
+
+def test_oblique_images_keep_their_direction() -> None:
+    image = blob()
+    tilt = np.deg2rad(20)
+    direction = [np.cos(tilt), -np.sin(tilt), 0, np.sin(tilt), np.cos(tilt), 0, 0, 0, 1]
+    oblique = Volume(image.array, Geometry.from_parts(image.geometry.size, (1, 1, 1), (3, 4, 5), direction))
+    spec = volume_spec(orientation="RAS", spacing_mm=(1, 1, 1))
+    mask = predict_volume(ThresholdEngine(spec), oblique).mask
+    assert mask.geometry.is_close(oblique.geometry)
+    assert np.array_equal(mask.array, oblique.array > 0.5)
+
+
+def test_voxels_beyond_the_networks_last_centre_are_kept() -> None:
+    image = Volume(np.ones((21, 21, 21), np.float32), Geometry.from_parts((21, 21, 21), (1, 1, 1)))
+    mask = predict_volume(ThresholdEngine(volume_spec(spacing_mm=(4, 4, 4))), image).mask
+    assert mask.array.all()
+
+
+def test_way_back_is_simpleitks_nearest_neighbour() -> None:
+    from voxflow.inference.grids import labels_to
+
+    source = turned(blob((2.1, 1.7, 2.9)), "ASR")
+    labels = Volume((source.array * 7).astype(np.uint8), source.geometry)
+    target = blob((0.9, 1.3, 2.2)).geometry
+    reference = sitk.Resample(
+        labels.to_sitk(),
+        Volume(np.zeros(target.size, np.uint8), target).to_sitk(),
+        sitk.Transform(),
+        sitk.sitkNearestNeighbor,
+    )
+    inside = sitk.Resample(
+        Volume(np.ones(labels.array.shape, np.uint8), labels.geometry).to_sitk(),
+        reference,
+        sitk.Transform(),
+        sitk.sitkNearestNeighbor,
+    )
+    covered = Volume.from_sitk(inside).array > 0
+    assert np.array_equal(labels_to(labels, target).array[covered], Volume.from_sitk(reference).array[covered])
+
+
+def test_grids_that_are_rotated_against_each_other_are_refused() -> None:
+    from voxflow.inference.grids import labels_to
+
+    image = blob()
+    tilted = Geometry.from_parts((40, 40, 40), (1, 1, 1), direction=[0.8, -0.6, 0, 0.6, 0.8, 0, 0, 0, 1])
+    with pytest.raises(DataError, match="rotated against each other"):
+        labels_to(Volume(image.array.astype(np.uint8), image.geometry), tilted)
+
+
+def test_preprocessing_travels_with_the_model() -> None:
+    scale = {"fields": ["image"], "a_min": 0, "a_max": 1, "b_min": 0, "b_max": 10}
+    spec = volume_spec(preprocess=(TransformSpec(name="ScaleIntensityRange", args=scale),))
+    image = blob()
+    mask = predict_volume(ThresholdEngine(spec, threshold=5), image).mask
+    assert np.array_equal(mask.array, image.array > 0.5)
+
+
+def test_several_channels_are_brought_to_the_first_ones_grid() -> None:
+    image = blob()
+    engine = ThresholdEngine(volume_spec(in_channels=2))
+    mask = predict_volume(engine, [image, turned(image, "RAS")]).mask
+    assert engine.shapes[0][1] == 2
+    assert np.array_equal(mask.array, image.array > 0.5)
+
+
+def test_wrong_number_of_channels_is_named() -> None:
+    with pytest.raises(DataError, match=r"takes 2 channel\(s\), the image has 1"):
+        predict_volume(ThresholdEngine(volume_spec(in_channels=2)), blob())
+
+
+def test_a_classifier_segments_no_volume() -> None:
+    with pytest.raises(DataError, match="the model does classification"):
+        predict_volume(BrightnessEngine(), blob())
+
+
+def test_radiograph_gets_a_probability_a_class() -> None:
+    chances = predict_radiograph(BrightnessEngine(), np.full((64, 48), 120, np.uint16))
+    assert chances == pytest.approx({"mass": 1 / (1 + np.exp(-1)), "nodule": 1 / (1 + np.exp(3))}, abs=1e-5)
+
+
+def sigmoid(names: tuple[str, ...]) -> ModelSpec:
+    return volume_spec(activation="sigmoid", class_names=names)
+
+
+def test_sigmoid_without_a_background_channel_counts_labels_from_one() -> None:
+    logits = np.array([[-1.0, 2.0, 1.0], [-2.0, -1.0, 3.0]], np.float32)
+    spec = sigmoid(("core", "edema"))
+    assert labels_of(logits, spec).tolist() == [0, 1, 2]
+    assert label_names(spec) == {1: "core", 2: "edema"}
+    assert label_names(sigmoid(("background", "organ"))) == {1: "organ"}
+    assert radiograph_spec().out_channels == 2

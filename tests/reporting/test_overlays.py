@@ -1,0 +1,82 @@
+"""Pictures show the slice with most of the organ, upright, in the patient's proportions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from voxflow.geometry import Geometry
+from voxflow.reporting.overlays import Tile, grey_window, largest_slice, write_contact_sheet, write_overlay
+from voxflow.volumes import Volume, resample, target_geometry
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+ORGAN = {1: "organ"}
+
+
+def scene(
+    size: tuple[int, int, int] = (40, 20, 8), spacing: tuple[float, float, float] = (1, 2, 5)
+) -> tuple[Volume, Volume]:
+    geometry = Geometry.from_parts(size, spacing)
+    image = np.random.default_rng(0).normal(size=size).astype(np.float32)
+    mask = np.zeros(size, np.uint8)
+    mask[5:15, 5:10, 5] = 1
+    return Volume(image, geometry), Volume(mask, geometry)
+
+
+def picture(path: Path) -> np.ndarray:
+    return np.asarray(Image.open(path).convert("RGB")).astype(int)
+
+
+def drawn(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and columns of the image's own area: what is not white."""
+    inside = (picture(path) < 250).all(axis=2)
+    box = inside.mean(axis=1) > 0.3, inside.mean(axis=0) > 0.3
+    return np.flatnonzero(box[0]), np.flatnonzero(box[1])
+
+
+def test_largest_slice_of_a_mask_and_the_middle_of_an_empty_one() -> None:
+    assert largest_slice(scene()[1].array) == 5
+    assert largest_slice(np.zeros((3, 3, 9))) == 4
+
+
+@pytest.mark.parametrize(("size", "spacing", "ratio"), [((40, 20, 8), (1, 2, 5), 1.0), ((40, 20, 8), (1, 1, 5), 2.0)])
+def test_pixels_have_the_patients_proportions(
+    size: tuple[int, int, int], spacing: tuple[float, float, float], ratio: float, tmp_path: Path
+) -> None:
+    image, mask = scene(size, spacing)
+    bright = Volume(np.zeros(size, np.float32), image.geometry)
+    write_overlay(tmp_path / "a.png", bright, mask, ORGAN, title="a")
+    rows, columns = drawn(tmp_path / "a.png")
+    assert np.ptp(columns) / np.ptp(rows) == pytest.approx(ratio, rel=0.1)
+
+
+def test_the_picture_is_the_same_however_the_volume_is_stored(tmp_path: Path) -> None:
+    image, mask = scene()
+    write_overlay(tmp_path / "a.png", image, mask, ORGAN, label=mask, title="case")
+    turned = [resample(v, target_geometry(v.geometry, None, "SRA"), "nearest") for v in (image, mask)]
+    write_overlay(tmp_path / "b.png", turned[0], turned[1], ORGAN, label=turned[1], title="case")
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+
+
+def test_an_empty_prediction_is_drawn_without_contours(tmp_path: Path) -> None:
+    image, mask = scene()
+    write_overlay(tmp_path / "a.png", image, Volume(np.zeros_like(mask.array), mask.geometry), ORGAN, label=mask)
+    assert picture(tmp_path / "a.png").shape[2] == 3
+
+
+def test_grey_window_ignores_the_brightest_and_copes_with_flat_images() -> None:
+    image = np.zeros((64, 64, 4))
+    image[:32] = 1
+    image[0, 0, 0] = 1e6
+    assert grey_window(image) == (0, 1)
+    assert grey_window(np.full((4, 4, 4), 7.0)) == (7, 8)
+
+
+def test_contact_sheet_holds_its_tiles(tmp_path: Path) -> None:
+    write_contact_sheet(tmp_path / "sheet.png", [Tile(np.eye(30), f"case {n}") for n in range(5)])
+    assert picture(tmp_path / "sheet.png").shape[0] > 400
