@@ -3,65 +3,102 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import logging
 import math
 import os
-import subprocess
-from dataclasses import dataclass
+import sqlite3
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from voxflow.progress import say
-from voxflow.tracking.tracker import NullTracker, Tracker
+from voxflow.tracking.provenance import as_params, provenance, safe_name
+from voxflow.tracking.tracker import NullTracker, Tracker, tracking_uri
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
-DEFAULT_URI = "sqlite:///mlflow.db"
-LONGEST_VALUE = 5900  # MLflow refuses parameters of more than 6,000 characters.
+ARTIFACTS = "mlartifacts"
+SQLITE = "sqlite:///"
+# A server that is away must not hold a training up: MLflow's own defaults wait for minutes.
+PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
+SYSTEM_METRICS_INTERVAL_S = 5
 
 
 @dataclass
 class MlflowTracker:
-    """Records into one MLflow run, which is active while the context of begin_run or continue_run lasts."""
+    """Records into one MLflow run, which is active while the context of begin_run or continue_run lasts.
+
+    Attributes:
+        run_id: MLflow's id of the run.
+        status: what the run ends with when its context ends without an error.
+    """
 
     run_id: str
+    status: str = "FINISHED"
+    _client: Any = field(default=None, repr=False)
+    _is_lost: bool = field(default=False, repr=False)
+
+    def __post_init__(self) -> None:
+        from mlflow import MlflowClient
+
+        self._client = MlflowClient()
 
     def params(self, values: Mapping[str, Any]) -> None:
         """Record parameters, flattened to dotted names; a value recorded before is kept."""
-        import mlflow
-
-        known = mlflow.get_run(self.run_id).data.params
-        flat = {key: str(value)[:LONGEST_VALUE] for key, value in flatten(values).items()}
-        mlflow.log_params({key: value for key, value in flat.items() if key not in known})
+        self._attempt("parameters", lambda: self._params(as_params(values)))
 
     def metrics(self, values: Mapping[str, float], step: int | None = None) -> None:
         """Record finite numbers."""
         import mlflow
 
-        mlflow.log_metrics({key: float(value) for key, value in values.items() if math.isfinite(value)}, step=step)
+        finite = {safe_name(key): float(value) for key, value in values.items() if math.isfinite(value)}
+        if finite:
+            self._attempt("metrics", lambda: mlflow.log_metrics(finite, step=step, run_id=self.run_id))
 
     def tags(self, values: Mapping[str, str]) -> None:
         """Record short facts."""
-        import mlflow
-
-        mlflow.set_tags(dict(values))
+        self._attempt("tags", lambda: [self._client.set_tag(self.run_id, *tag) for tag in values.items()])
 
     def artifact(self, path: Path, folder: str | None = None) -> None:
         """Keep a file or a folder."""
+        if not path.exists():
+            say(f"warning: {path} is not there, so MLflow keeps no copy of it")
+            return
+        keep = self._client.log_artifacts if path.is_dir() else self._client.log_artifact
+        self._attempt(f"{path}", lambda: keep(self.run_id, str(path), folder))
+
+    def model(self, path: Path, name: str = "model") -> str:
+        """Keep an ONNX file as an MLflow model, with the signature that its inputs and outputs state."""
+        uri: list[str] = []
+        self._attempt(f"model {path}", lambda: uri.append(_log_onnx(path, name)))
+        return uri[0] if uri else ""
+
+    def interrupted(self) -> None:
+        """Let the run end as KILLED."""
+        self.status = "KILLED"
+
+    def end(self, status: str) -> None:
+        """End the run."""
         import mlflow
 
-        keep = mlflow.log_artifacts if path.is_dir() else mlflow.log_artifact
-        keep(str(path), artifact_path=folder)
+        self._attempt("end", lambda: mlflow.end_run(status))
 
-    def model(self, path: Path, name: str = "model") -> None:
-        """Keep an ONNX file as an MLflow model, with the signature that its inputs and outputs state."""
-        import mlflow.onnx
-        import onnx
+    def _params(self, values: Mapping[str, str]) -> None:
+        import mlflow
 
-        model = onnx.load(str(path))
-        mlflow.onnx.log_model(model, name=name, signature=_signature(model), pip_requirements=["onnxruntime", "numpy"])
+        known = self._client.get_run(self.run_id).data.params
+        mlflow.log_params({key: value for key, value in values.items() if key not in known}, run_id=self.run_id)
+
+    def _attempt(self, what: str, call: Callable[[], Any]) -> None:
+        """Make one call; when the store fails, say so once and make no other: each could wait for a long time."""
+        if self._is_lost:
+            return
+        try:
+            call()
+        except _failures() as error:
+            self._is_lost = True
+            say(f"warning: MLflow could not record {what} and gets no more of this run: {_first_line(error)}")
 
 
 @contextlib.contextmanager
@@ -81,7 +118,7 @@ def begin_run(
     """
     with _active_run(experiment, None) as tracker:
         tracker.params(params or {})
-        tracker.tags(provenance(datalist))
+        tracker.tags({"workspace": experiment, **provenance(datalist)})
         yield tracker
 
 
@@ -97,67 +134,107 @@ def continue_run(run_id: str) -> Iterator[Tracker]:
 
 @contextlib.contextmanager
 def _active_run(experiment: str | None, run_id: str | None) -> Iterator[Tracker]:
-    import mlflow
-    from mlflow.exceptions import MlflowException
-
-    for noisy in ("mlflow", "alembic"):
-        logging.getLogger(noisy).setLevel(logging.ERROR)
-    mlflow.set_tracking_uri(os.environ.get("MLFLOW_TRACKING_URI", DEFAULT_URI))
     try:
-        if experiment is not None:
-            mlflow.set_experiment(experiment)
-        mlflow.start_run(run_id=run_id, log_system_metrics=True)
-    except (MlflowException, OSError) as error:
-        say(f"warning: the MLflow store can't be used, so nothing is recorded there: {str(error).splitlines()[0]}")
+        tracker = _start(experiment, run_id)
+    except _failures() as error:
+        say(f"warning: the MLflow store can't be used, so nothing is recorded there: {_first_line(error)}")
         yield NullTracker(run_id or "")
         return
-    active = mlflow.active_run()
     status = "FAILED"
     try:
-        yield MlflowTracker(active.info.run_id)
-        status = "FINISHED"
+        yield tracker
+        status = tracker.status
     except KeyboardInterrupt:
         status = "KILLED"
         raise
     finally:
-        mlflow.end_run(status)
+        tracker.end(status)
 
 
-def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Turn nested mappings into dotted names: ``{"set": {"epochs": 3}}`` → ``{"set.epochs": 3}``."""
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, dict):
-            flat |= flatten(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
+def _start(experiment: str | None, run_id: str | None) -> MlflowTracker:
+    for name, value in PATIENCE.items():
+        os.environ.setdefault(name, value)
+    import mlflow
+
+    for noisy in ("mlflow", "alembic"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)
+    _check_sqlite(tracking_uri())
+    mlflow.set_tracking_uri(tracking_uri())
+    if experiment is None:
+        run = mlflow.start_run(run_id=run_id, log_system_metrics=False)
+    else:
+        mlflow.set_system_metrics_sampling_interval(SYSTEM_METRICS_INTERVAL_S)
+        run = mlflow.start_run(experiment_id=_experiment_id(experiment), log_system_metrics=True)
+    return MlflowTracker(run.info.run_id)
 
 
-def provenance(datalist: Path | None) -> dict[str, str]:
-    """The tags that say what a run was made of: git commit, dvc.lock and datalist hashes."""
-    tags = {"git_commit": _git("rev-parse", "HEAD") or "none", "git_dirty": str(bool(_git("status", "--porcelain")))}
-    for name, path in (("dvc_lock_sha256", Path("dvc.lock")), ("datalist_sha256", datalist)):
-        if path is not None and path.is_file():
-            tags[name] = hashlib.sha256(path.read_bytes()).hexdigest()
-    return tags
+def _experiment_id(name: str) -> str:
+    """The experiment's id; a new one keeps its artifacts beside the SQLite file, or where the server says."""
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    client = MlflowClient()
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        try:
+            return str(client.create_experiment(name, artifact_location=_artifact_location(name)))
+        except MlflowException:
+            # Another training may have made it in between.
+            found = client.get_experiment_by_name(name)
+            if found is None:
+                raise
+    return str(found.experiment_id)
 
 
-def _git(*arguments: str) -> str:
-    try:
-        result = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False, timeout=30)
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return result.stdout.strip() if result.returncode == 0 else ""
+def _artifact_location(experiment: str) -> str | None:
+    if not tracking_uri().startswith(SQLITE):
+        return None
+    return (_sqlite_file(tracking_uri()).parent / ARTIFACTS / experiment).as_uri()
+
+
+def _check_sqlite(uri: str) -> None:
+    """Find a file that can't be opened at once; MLflow would try for a minute and a half."""
+    if uri.startswith(SQLITE):
+        with contextlib.closing(sqlite3.connect(_sqlite_file(uri))) as connection:
+            connection.execute("PRAGMA schema_version").fetchone()
+
+
+def _sqlite_file(uri: str) -> Path:
+    return Path(uri.removeprefix(SQLITE).partition("?")[0]).absolute()
+
+
+def _log_onnx(path: Path, name: str) -> str:
+    import mlflow.onnx
+    import numpy as np
+    import onnx
+
+    model = onnx.load(str(path))
+    needed = [*mlflow.onnx.get_default_pip_requirements(), f"numpy=={np.__version__}"]
+    info = mlflow.onnx.log_model(model, name=name, signature=_signature(model), pip_requirements=needed)
+    return str(info.model_uri)
 
 
 def _signature(model: Any) -> Any:
-    import numpy as np
+    """What the ONNX graph states of its inputs and outputs; -1 where a size may vary."""
     from mlflow.models import ModelSignature
     from mlflow.types import Schema, TensorSpec
+    from onnx.helper import tensor_dtype_to_np_dtype
 
     def spec(value: Any) -> TensorSpec:
-        shape = tuple(d.dim_value if d.HasField("dim_value") else -1 for d in value.type.tensor_type.shape.dim)
-        return TensorSpec(np.dtype("float32"), shape, value.name)
+        tensor = value.type.tensor_type
+        shape = tuple(d.dim_value if d.HasField("dim_value") else -1 for d in tensor.shape.dim)
+        return TensorSpec(tensor_dtype_to_np_dtype(tensor.elem_type), shape, value.name)
 
     return ModelSignature(Schema([spec(v) for v in model.graph.input]), Schema([spec(v) for v in model.graph.output]))
+
+
+def _failures() -> tuple[type[Exception], ...]:
+    """What a store that is away, full, locked or of another version can raise."""
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    return MlflowException, SQLAlchemyError, sqlite3.Error, OSError
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

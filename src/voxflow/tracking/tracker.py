@@ -1,10 +1,12 @@
-"""Owns what the library may say to a tracker, whoever keeps the record."""
+"""Owns what the library may say to a tracker, whoever keeps the record, and the file that names the run."""
 
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
+from urllib.parse import urlsplit, urlunsplit
 
 from voxflow.errors import DataError
 from voxflow.files import write_json
@@ -13,11 +15,15 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+DEFAULT_URI = "sqlite:///mlflow.db"
+
 
 class Tracker(Protocol):
-    """The record of one run; every call is safe to make at any time."""
+    """The record of one run; no call ever fails the work that it records."""
 
-    run_id: str
+    @property
+    def run_id(self) -> str:
+        """The run's id; empty when no record is kept."""
 
     def params(self, values: Mapping[str, Any]) -> None:
         """Record parameters; nested mappings are flattened to dotted names as in params.yaml."""
@@ -31,11 +37,18 @@ class Tracker(Protocol):
     def artifact(self, path: Path, folder: str | None = None) -> None:
         """Keep a file, or a folder with what it holds."""
 
-    def model(self, path: Path, name: str = "model") -> None:
-        """Keep an exported ONNX file as a model that can be registered, served and loaded."""
+    def model(self, path: Path, name: str = "model") -> str:
+        """Keep an exported ONNX file as a model that can be registered, served and loaded.
+
+        Returns:
+            The model's URI, for ``mlflow.pyfunc.load_model`` or the registry; empty when it was not kept.
+        """
+
+    def interrupted(self) -> None:
+        """Note that a person ended the work early, so that the run ends as KILLED although no error is raised."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class NullTracker:
     """Keeps no record."""
 
@@ -53,13 +66,25 @@ class NullTracker:
     def artifact(self, path: Path, folder: str | None = None) -> None:
         """Drop it."""
 
-    def model(self, path: Path, name: str = "model") -> None:
+    def model(self, path: Path, name: str = "model") -> str:
+        """Drop it."""
+        del path, name
+        return ""
+
+    def interrupted(self) -> None:
         """Drop it."""
 
 
+def tracking_uri() -> str:
+    """Where runs are kept: ``MLFLOW_TRACKING_URI``, else a SQLite file in the working directory."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
+
+
 def write_run_file(path: Path, tracker: Tracker, experiment: str) -> None:
-    """Write the run's id where the later stages find it."""
-    write_json(path, {"run_id": tracker.run_id, "experiment": experiment})
+    """Write the run's id where the later stages find it; a password in the tracking address is left out."""
+    uri = urlsplit(tracking_uri())
+    address = urlunsplit(uri._replace(netloc=uri.netloc.rpartition("@")[2])) if "@" in uri.netloc else tracking_uri()
+    write_json(path, {"run_id": tracker.run_id, "experiment": experiment, "tracking_uri": address})
 
 
 def read_run_file(path: Path) -> str:
@@ -72,5 +97,5 @@ def read_run_file(path: Path) -> str:
         return str(json.loads(path.read_text(encoding="utf-8"))["run_id"])
     except FileNotFoundError as error:
         raise DataError("file not found; the stage train writes it", path=path) from error
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
         raise DataError('expected {"run_id": ...}', path=path) from error

@@ -1,0 +1,69 @@
+"""Owns what a run was made of: parameters as flat text, the git commit, hashes of dvc.lock and the datalist."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+LONGEST_VALUE = 5900  # MLflow refuses parameters of more than 6,000 characters.
+NONE = "none"
+# The pseudonym key would let anyone who reads the runs test guesses of patients' names.
+_SECRET = re.compile(r"(pseudonym_key|password|secret|token)$", re.IGNORECASE)
+_NOT_IN_NAMES = re.compile(r"[^\w\-. :/]")
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Turn nested mappings into dotted names: ``{"set": {"epochs": 3}}`` → ``{"set.epochs": 3}``."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, dict) and value:
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def as_params(values: Mapping[str, Any]) -> dict[str, str]:
+    """Flatten parameters to what MLflow accepts; secrets are masked, so that a run may be shown to anyone."""
+    return {
+        safe_name(key): "***" if _SECRET.search(key) and value is not None else str(value)[:LONGEST_VALUE]
+        for key, value in flatten(values).items()
+    }
+
+
+def safe_name(name: str) -> str:
+    """The name with what MLflow refuses in names (``#``, ``@``, ...) replaced by ``_``."""
+    return _NOT_IN_NAMES.sub("_", name)
+
+
+def provenance(datalist: Path | None) -> dict[str, str]:
+    """The tags of a run; a file or a repository that is not there is "none".
+
+    Args:
+        datalist: the datalist file that the training reads.
+    """
+    status = _git("status", "--porcelain")
+    return {
+        "git_commit": _git("rev-parse", "HEAD") or NONE,
+        "git_dirty": NONE if status is None else str(bool(status)).lower(),
+        "dvc_lock_sha256": _hash(Path("dvc.lock")),
+        "datalist_sha256": _hash(datalist),
+    }
+
+
+def _hash(path: Path | None) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path is not None and path.is_file() else NONE
+
+
+def _git(*arguments: str) -> str | None:
+    try:
+        result = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False, timeout=30)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return result.stdout.strip() if result.returncode == 0 else None

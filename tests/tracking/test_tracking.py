@@ -1,0 +1,220 @@
+"""Runs are kept in SQLite, continued by id, and a store that is away never fails the work."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from voxflow.errors import DataError, TrainingError
+from voxflow.tracking import NullTracker, begin_run, continue_run, read_run_file, write_run_file
+from voxflow.tracking.provenance import as_params, flatten, provenance
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """One SQLite store for the module: making its tables takes seconds."""
+    folder = tmp_path_factory.mktemp("store")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        yield folder
+
+
+def stored(run_id: str) -> Any:
+    from mlflow import MlflowClient
+
+    return MlflowClient().get_run(run_id)
+
+
+def test_a_run_keeps_params_metrics_tags_and_artifacts(store: Path) -> None:
+    datalist = store / "dataset_0.json"
+    datalist.write_text("{}")
+    params = {"train": {"set": {"learning_rate": 0.01}}, "convert": {"pseudonym_key": "very secret"}}
+    with begin_run("spleen", params=params, datalist=datalist) as tracker:
+        tracker.metrics({"loss": 1.0, "dice": math.nan}, step=1)
+        tracker.metrics({"loss": 0.5}, step=2)
+        tracker.artifact(datalist, "data")
+    run = stored(tracker.run_id)
+    assert run.info.status == "FINISHED"
+    assert run.data.params == {"train.set.learning_rate": "0.01", "convert.pseudonym_key": "***"}
+    assert run.data.metrics["loss"] == 0.5
+    assert "dice" not in run.data.metrics
+    assert run.data.tags["datalist_sha256"] == "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"
+    assert run.data.tags["dvc_lock_sha256"] == "none"
+    kept = list((store / "mlartifacts" / "spleen").rglob("dataset_0.json"))
+    assert [path.parent.name for path in kept] == ["data"]
+    assert (store / "mlflow.db").is_file()
+
+
+def test_later_stages_continue_the_same_run(store: Path) -> None:
+    with begin_run("spleen", params={"seed": 1}) as tracker:
+        write_run_file(store / "run.json", tracker, "spleen")
+    assert json.loads((store / "run.json").read_text()) == {
+        "run_id": tracker.run_id,
+        "experiment": "spleen",
+        "tracking_uri": "sqlite:///mlflow.db",
+    }
+    with continue_run(read_run_file(store / "run.json")) as later:
+        later.params({"seed": 2, "engine": "onnx"})
+        later.metrics({"mean_dice": 0.9})
+        assert stored(tracker.run_id).info.status == "RUNNING"
+    run = stored(tracker.run_id)
+    assert (run.info.status, run.data.params, run.data.metrics["mean_dice"]) == (
+        "FINISHED",
+        {"seed": "1", "engine": "onnx"},
+        0.9,
+    )
+
+
+@pytest.mark.usefixtures("store")
+def test_a_failure_ends_the_run_as_failed() -> None:
+    with pytest.raises(TrainingError, match="NaN"), begin_run("spleen") as tracker:
+        raise TrainingError("NaN")
+    assert stored(tracker.run_id).info.status == "FAILED"
+
+
+@pytest.mark.usefixtures("store")
+def test_an_interruption_ends_the_run_as_killed() -> None:
+    with pytest.raises(KeyboardInterrupt), begin_run("spleen") as tracker:
+        raise KeyboardInterrupt
+    assert stored(tracker.run_id).info.status == "KILLED"
+
+
+@pytest.mark.usefixtures("store")
+def test_work_that_was_ended_early_ends_the_run_as_killed() -> None:
+    with begin_run("spleen") as tracker:
+        tracker.interrupted()
+    assert stored(tracker.run_id).info.status == "KILLED"
+
+
+@pytest.mark.usefixtures("store")
+def test_system_metrics_are_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("voxflow.tracking.mlflow_tracker.SYSTEM_METRICS_INTERVAL_S", 0.2)
+    with begin_run("spleen") as tracker:
+        time.sleep(0.8)
+    assert "system/cpu_utilization_percentage" in stored(tracker.run_id).data.metrics
+
+
+def test_an_exported_model_can_be_loaded_and_registered(store: Path) -> None:
+    import mlflow
+    import numpy as np
+    import onnx
+    from onnx import TensorProto, helper
+
+    shape = ["batch", 1, 4]
+    graph = helper.make_graph(
+        [helper.make_node("Neg", ["image"], ["logits"])],
+        "negate",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, shape)],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    onnx.save(model, str(store / "model.onnx"))
+    with begin_run("spleen") as tracker:
+        uri = tracker.model(store / "model.onnx")
+    image = np.arange(4, dtype=np.float32).reshape(1, 1, 4)
+    np.testing.assert_array_equal(mlflow.pyfunc.load_model(uri).predict(image)["logits"], -image)
+    assert mlflow.register_model(uri, "spleen").run_id == tracker.run_id
+
+
+@pytest.mark.usefixtures("store")
+def test_nothing_is_said_when_all_is_well(capfd: pytest.CaptureFixture[str]) -> None:
+    with begin_run("quiet") as tracker:
+        tracker.metrics({"loss": 1.0})
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    "uri", ["sqlite:////nowhere/at/all.db", "./mlruns", "http://127.0.0.1:9"], ids=["folder", "file store", "server"]
+)
+def test_a_store_that_is_away_costs_one_warning(
+    uri: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with begin_run("spleen", params={"seed": 1}) as tracker:
+        tracker.metrics({"loss": 1.0})
+    assert tracker.run_id == ""
+    lines = capfd.readouterr().err.splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith("warning: the MLflow store can't be used")
+
+
+def test_a_store_that_goes_away_costs_one_warning(
+    store: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError("No space left on device")
+
+    del store
+    with begin_run("spleen") as tracker:
+        with monkeypatch.context() as patch:
+            patch.setattr("mlflow.log_metrics", full)
+            tracker.metrics({"loss": 1.0}, step=1)
+            tracker.metrics({"loss": 0.5}, step=2)
+        tracker.tags({"after": "all"})
+    lines = capfd.readouterr().err.splitlines()
+    assert len(lines) == 1
+    assert "could not record metrics" in lines[0]
+    import mlflow
+
+    mlflow.end_run()
+
+
+def test_a_missing_artifact_is_named(store: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    with begin_run("spleen") as tracker:
+        tracker.artifact(store / "absent.png")
+        tracker.metrics({"loss": 1.0})
+    assert "absent.png is not there" in capfd.readouterr().err
+    assert stored(tracker.run_id).data.metrics["loss"] == 1.0
+
+
+def test_without_a_run_nothing_is_recorded(tmp_path: Path) -> None:
+    write_run_file(tmp_path / "run.json", NullTracker(), "spleen")
+    with continue_run(read_run_file(tmp_path / "run.json")) as tracker:
+        assert tracker == NullTracker()
+        tracker.artifact(tmp_path / "absent")
+
+
+def test_passwords_are_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://me:secret@mlflow.hospital:5000/x")
+    write_run_file(tmp_path / "run.json", NullTracker(), "spleen")
+    assert json.loads((tmp_path / "run.json").read_text())["tracking_uri"] == "https://mlflow.hospital:5000/x"
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"run": 1}'])
+def test_a_run_file_without_an_id_is_wrong_input(text: str, tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text(text)
+    with pytest.raises(DataError, match=r'run\.json: expected \{"run_id"'):
+        read_run_file(tmp_path / "run.json")
+
+
+def test_a_missing_run_file_says_who_writes_it(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="the stage train writes it"):
+        read_run_file(tmp_path / "run.json")
+
+
+def test_params_are_flattened_as_params_yaml_names_them() -> None:
+    block = {"train": {"set": {"train.loss.name": "Dice"}, "seed": 3}, "validate": {}}
+    assert flatten(block) == {"train.set.train.loss.name": "Dice", "train.seed": 3, "validate": {}}
+
+
+def test_names_that_mlflow_refuses_are_mended() -> None:
+    assert as_params({"Dice#Alias": "x" * 9000, "pseudonym_key": None}) == {
+        "Dice_Alias": "x" * 5900,
+        "pseudonym_key": "None",
+    }
+
+
+def test_outside_a_repository_there_is_no_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert set(provenance(None).values()) == {"none"}
