@@ -29,7 +29,7 @@ def _strides(value: Any) -> Any:
     return tuple(tuple(step) if isinstance(step, list) else (step,) * 3 for step in value)
 
 
-Filters = Annotated[tuple[PositiveInt, ...], BeforeValidator(_filters), Field(min_length=2)]
+Filters = Annotated[tuple[PositiveInt, ...], BeforeValidator(_filters), Field(min_length=1)]
 Strides = Annotated[tuple[tuple[PositiveInt, PositiveInt, PositiveInt], ...], BeforeValidator(_strides)]
 
 
@@ -85,6 +85,8 @@ class Unet(Network):
 
     @model_validator(mode="after")
     def _levels(self) -> Self:
+        if len(self.nf_enc) < 2:
+            raise ValueError(f"nf_enc needs two levels or more, received {list(self.nf_enc)}")
         mirrored = self.nf_enc[-2::-1]
         if self.nf_dec is not None and self.nf_dec != mirrored:
             raise ValueError(f"nf_dec must mirror nf_enc: {list(mirrored)}, received {list(self.nf_dec)}")

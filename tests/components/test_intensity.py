@@ -1,0 +1,86 @@
+"""Intensity transforms against their formulas."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from voxflow.components import Component, build_transform
+from voxflow.components.transform import RandomTransform
+from voxflow.errors import ConfigError
+
+
+def made(name: str, **args: object) -> object:
+    return build_transform(Component(name=name, args={"fields": ["image"], **args}))
+
+
+@pytest.fixture
+def image() -> np.ndarray:
+    values = np.random.default_rng(0).normal(50, 100, (2, 6, 5, 4)).astype(np.float32)
+    values[:, :2] = 0
+    return values
+
+
+def test_scale_intensity_range_maps_ends_and_clips(image: np.ndarray) -> None:
+    scale = made("ScaleIntensityRange", a_min=-57, a_max=164, b_min=0.0, b_max=1.0, clip=True)
+    out = scale({"image": image})["image"]  # type: ignore[operator]
+    assert out.dtype == np.float32
+    np.testing.assert_allclose(out, np.interp(image, [-57, 164], [0, 1]), atol=1e-6)
+
+
+def test_scale_intensity_range_extrapolates_without_clip(image: np.ndarray) -> None:
+    scale = made("ScaleIntensityRange", a_min=0, a_max=10, b_min=-1.0, b_max=1.0)
+    np.testing.assert_allclose(scale({"image": image})["image"], image / 5 - 1, rtol=1e-5, atol=1e-6)  # type: ignore[operator]
+
+
+def test_scale_intensity_range_refuses_an_empty_interval() -> None:
+    with pytest.raises(ConfigError, match="a_min and a_max must differ, both are 3"):
+        made("ScaleIntensityRange", a_min=3, a_max=3, b_min=0, b_max=1)
+
+
+def test_center_data_uses_given_numbers_by_channel(image: np.ndarray) -> None:
+    out = made("CenterData", subtrahend=[10.0, 20.0], divisor=[2.0, 4.0])({"image": image})["image"]  # type: ignore[operator]
+    np.testing.assert_allclose(out[0], (image[0] - 10) / 2, rtol=1e-5)
+    np.testing.assert_allclose(out[1], (image[1] - 20) / 4, rtol=1e-5)
+
+
+def test_center_data_falls_back_on_mean_and_deviation(image: np.ndarray) -> None:
+    out = made("CenterData")({"image": image})["image"]  # type: ignore[operator]
+    np.testing.assert_allclose(out.mean((1, 2, 3)), 0, atol=1e-5)
+    np.testing.assert_allclose(out.std((1, 2, 3)), 1, atol=1e-5)
+
+
+def test_nonzero_normalisation_leaves_zeros_and_scales_the_rest(image: np.ndarray) -> None:
+    out = made("NormalizeNonzeroIntensities")({"image": image})["image"]  # type: ignore[operator]
+    assert (out[:, :2] == 0).all()
+    for channel, given in zip(out, image, strict=True):
+        inside = given[given != 0]
+        np.testing.assert_allclose(channel[given != 0], (inside - inside.mean()) / inside.std(), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("value", [0.0, 7.0])
+def test_normalisation_of_a_constant_image_is_finite(value: float) -> None:
+    out = made("NormalizeNonzeroIntensities")({"image": np.full((1, 3, 3, 3), value, np.float32)})["image"]  # type: ignore[operator]
+    assert (out == 0).all()
+
+
+def test_oscillation_multiplies_by_one_factor_within_the_magnitude(image: np.ndarray) -> None:
+    oscillate = made("ScaleIntensityOscillation", magnitude=0.1)
+    assert isinstance(oscillate, RandomTransform)
+    rng = np.random.default_rng(1)
+    factors = [oscillate.draw({"image": image}, rng)["factor"] for _ in range(200)]
+    assert 0.9 <= min(factors) < 0.92
+    assert 1.08 < max(factors) <= 1.1
+    np.testing.assert_allclose(oscillate.apply({"image": image}, {"factor": 1.05})["image"], image * 1.05, rtol=1e-6)
+
+
+def test_noise_is_replayed_by_its_draw(image: np.ndarray) -> None:
+    noise = made("AddGaussianNoise", magnitude=2.0)
+    assert isinstance(noise, RandomTransform)
+    drawn = {"deviation": 1.5, "seed": 3}
+    first, second = (noise.apply({"image": image}, drawn)["image"] for _ in range(2))
+    np.testing.assert_array_equal(first, second)
+    assert (first - image).std() == pytest.approx(1.5, rel=0.15)
+    never = made("AddGaussianNoise", probability=0.0)
+    assert isinstance(never, RandomTransform)
+    assert never({"image": image})["image"] is image
