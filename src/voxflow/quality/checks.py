@@ -1,0 +1,167 @@
+"""Owns running checks on a table with Great Expectations, and reading its answer back by case."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import warnings
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from voxflow.errors import QualityError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    import pandas as pd
+
+Severity = Literal["critical", "warning"]
+Kind = Literal["range", "set", "values", "true", "unique"]
+SITE = "docs"
+TRAINED_ON = ("training", "validation", "testing")
+
+
+@dataclass(frozen=True)
+class Check:
+    """One expectation of one column.
+
+    Attributes:
+        name: what it says, in words.
+        column: of the table.
+        kind: "range" (bounds, either may be None), "set" (allowed values), "values" (a cell lists values
+            separated by blanks, all of them allowed), "true", "unique".
+        bounds: for range, set and values.
+        severity: whether a miss stops the DAG.
+        optional: empty cells are allowed.
+    """
+
+    name: str
+    column: str
+    kind: Kind
+    bounds: tuple[Any, ...] = ()
+    severity: Severity = "critical"
+    optional: bool = False
+
+    def with_severity(self, severity: str) -> Check:
+        """The same check, as grave as told."""
+        return dataclasses.replace(self, severity="critical" if severity == "critical" else "warning")
+
+    def expectation(self) -> Any:
+        """Great Expectations' form of it."""
+        import great_expectations.expectations as gxe
+
+        shared = {"column": self.column, "severity": self.severity, "description": self.name}
+        if self.kind == "range":
+            return gxe.ExpectColumnValuesToBeBetween(min_value=self.bounds[0], max_value=self.bounds[1], **shared)
+        if self.kind == "values":
+            value = "|".join(map(str, self.bounds))
+            return gxe.ExpectColumnValuesToMatchRegex(regex=rf"^(?:{value})(?: (?:{value}))*$", **shared)
+        if self.kind == "unique":
+            return gxe.ExpectColumnValuesToBeUnique(**shared)
+        return gxe.ExpectColumnValuesToBeInSet(value_set=[True] if self.kind == "true" else list(self.bounds), **shared)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a check.
+
+    Attributes:
+        check: the check.
+        success: whether every case holds it.
+        failures: value by case, for those that do not; at most :data:`MOST_FAILURES`.
+    """
+
+    check: Check
+    success: bool
+    failures: dict[str, str] = field(default_factory=dict)
+
+    def line(self) -> str:
+        """One line for a person."""
+        cases = ", ".join(f"{case} ({value})" for case, value in list(self.failures.items())[:5])
+        more = f" and {len(self.failures) - 5} more" if len(self.failures) > 5 else ""
+        return f"{self.check.name}: {cases}{more}"
+
+
+def run_checks(table: pd.DataFrame, checks: Sequence[Check], *, name: str, docs: Path | None = None) -> list[Outcome]:
+    """Check a table with a ``case`` column.
+
+    Args:
+        table: one row a case.
+        checks: those whose column the table lacks fail for every case, unless they are optional.
+        name: of the suite, as the Data Docs show it.
+        docs: folder for the browsable Data Docs; None: none.
+    """
+    present = [check for check in checks if check.column in table.columns]
+    absent = [check for check in checks if check.column not in table.columns and not check.optional]
+    required = [check for check in present if not check.optional]
+    empty = {check.column: table.loc[table[check.column].isna(), "case"] for check in required}
+    results = _validate(table, present, name, docs)
+    outcomes = [
+        _outcome(check, result, empty.get(check.column)) for check, result in zip(present, results, strict=True)
+    ]
+    missing = [Outcome(check, False, dict.fromkeys(table["case"].astype(str), "missing")) for check in absent]
+    return outcomes + missing
+
+
+def require_separate_patients(table: pd.DataFrame) -> None:
+    """Make sure that no patient is in two of training, validation and testing.
+
+    Args:
+        table: one row a case with ``patient`` and ``part``.
+
+    Raises:
+        QualityError: names the patients.
+    """
+    parts = table[table["part"].isin(TRAINED_ON)].groupby("patient")["part"].nunique()
+    frame = parts.rename("parts").rename_axis("case").reset_index()
+    (outcome,) = run_checks(frame, [Check("patient is in one part only", "parts", "range", (1, 1))], name="split")
+    if not outcome.success:
+        raise QualityError(f"leakage: {outcome.line()}")
+
+
+def _validate(table: pd.DataFrame, checks: Sequence[Check], name: str, docs: Path | None) -> list[Any]:
+    with warnings.catch_warnings():
+        # Deprecations inside great_expectations are not this project's to mend.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        import great_expectations as gx
+
+        logging.getLogger("great_expectations").setLevel(logging.ERROR)
+        context = gx.get_context(mode="ephemeral")
+        context.variables.progress_bars = {"globally": False}
+        if docs is not None:
+            context.add_data_docs_site(site_name=SITE, site_config=_site(docs))
+        batches = context.data_sources.add_pandas(name).add_dataframe_asset("cases")
+        definition = batches.add_batch_definition_whole_dataframe("all cases")
+        suite = gx.ExpectationSuite(name=name, expectations=[check.expectation() for check in checks])
+        validation = gx.ValidationDefinition(name=name, data=definition, suite=context.suites.add(suite))
+        checkpoint = gx.Checkpoint(
+            name=name,
+            validation_definitions=[context.validation_definitions.add(validation)],
+            actions=[gx.checkpoint.UpdateDataDocsAction(name=SITE)] if docs is not None else [],
+            result_format={"result_format": "COMPLETE", "unexpected_index_column_names": ["case"]},
+        )
+        result = context.checkpoints.add(checkpoint).run(batch_parameters={"dataframe": table})
+        (validated,) = result.run_results.values()
+    by_key = {(r.expectation_config.type, r.expectation_config.description): r for r in validated.results}
+    return [by_key[(check.expectation().expectation_type, check.name)] for check in checks]
+
+
+def _site(docs: Path) -> dict[str, Any]:
+    store = {"class_name": "TupleFilesystemStoreBackend", "base_directory": str(docs.resolve())}
+    return {
+        "class_name": "SiteBuilder",
+        "site_index_builder": {"class_name": "DefaultSiteIndexBuilder"},
+        "store_backend": store,
+    }
+
+
+def _outcome(check: Check, result: Any, empty: pd.Series[str] | None) -> Outcome:
+    rows = result.result.get("unexpected_index_list") or []
+    failures = {str(row["case"]): str(row[check.column]) for row in rows}
+    if empty is not None:
+        failures |= dict.fromkeys(empty.astype(str), "missing")
+    broken = not result.success and not rows
+    if broken and not failures:
+        raise QualityError(f"the check {check.name!r} could not be run: {result.exception_info}")
+    return Outcome(check, bool(result.success) and not failures, failures)

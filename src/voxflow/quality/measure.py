@@ -1,0 +1,90 @@
+"""Owns measuring every case from its files, independently of what convert wrote in the table."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from voxflow.errors import DataError
+from voxflow.progress import track
+from voxflow.volumes import read_radiograph, read_volume
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pandas as pd
+    from numpy.typing import NDArray
+
+CHANNELS = ";"
+GRID_TOLERANCE_MM = 1e-2
+
+
+def measure_cases(table: pd.DataFrame, folder: Path) -> pd.DataFrame:
+    """Read every image and label and measure them.
+
+    Args:
+        table: one row a case with ``case``, ``patient``, ``modality``, ``image`` and ``label``.
+        folder: what the paths are relative to.
+
+    Returns:
+        One row a case: ``readable`` and the reason where not; for volumes ``size_*`` (voxels), ``spacing_*`` (mm),
+        ``label_on_grid``, ``label_values``, ``label_voxels``; for radiographs ``rows`` and ``columns``; for
+        both ``minimum``, ``maximum``, ``deviation``, ``finite``, ``pixel_hash`` and the findings.
+    """
+    import pandas as pd
+
+    rows = table.to_dict("records")
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        measured = list(track(pool.map(lambda row: _measure(row, folder), rows), "measuring", total=len(rows)))
+    findings = [column for column in table.columns if column.startswith("finding:")]
+    identity = table[["case", "patient", "modality", *findings]].reset_index(drop=True)
+    return pd.concat([identity, pd.DataFrame(measured)], axis=1)
+
+
+def _measure(row: dict[Any, Any], folder: Path) -> dict[str, Any]:
+    try:
+        images = [folder / name for name in str(row["image"]).split(CHANNELS)]
+        if images[0].suffix == ".png":
+            return {"readable": True, "reason": "", **_radiograph(images)}
+        return {"readable": True, "reason": "", **_volume(images, folder / row["label"] if row["label"] else None)}
+    except DataError as error:
+        return {"readable": False, "reason": error.message}
+
+
+def _radiograph(images: list[Path]) -> dict[str, Any]:
+    arrays = [read_radiograph(path) for path in images]
+    rows, columns = arrays[0].shape
+    return {"rows": rows, "columns": columns, **_intensity(arrays)}
+
+
+def _volume(images: list[Path], label: Path | None) -> dict[str, Any]:
+    volumes = [read_volume(path) for path in images]
+    geometry = volumes[0].geometry
+    facts: dict[str, Any] = {f"size_{axis}": n for axis, n in zip("ijk", geometry.size, strict=True)}
+    facts |= {f"spacing_{axis}": round(mm, 4) for axis, mm in zip("ijk", geometry.spacing, strict=True)}
+    facts |= _intensity([volume.array for volume in volumes])
+    facts["channels_on_grid"] = all(v.geometry.is_close(geometry, GRID_TOLERANCE_MM) for v in volumes)
+    if label is not None:
+        mask = read_volume(label)
+        facts["label_on_grid"] = mask.geometry.is_close(geometry, GRID_TOLERANCE_MM)
+        facts["label_values"] = " ".join(f"{value:g}" for value in np.unique(mask.array))
+        facts["label_voxels"] = int(np.count_nonzero(mask.array))
+    return facts
+
+
+def _intensity(arrays: list[NDArray[Any]]) -> dict[str, Any]:
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(str((array.shape, array.dtype)).encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return {
+        "finite": all(bool(np.isfinite(array).all()) for array in arrays),
+        "minimum": min(float(array.min()) for array in arrays),
+        "maximum": max(float(array.max()) for array in arrays),
+        "deviation": min(float(array.std()) for array in arrays),
+        "pixel_hash": digest.hexdigest()[:16],
+    }

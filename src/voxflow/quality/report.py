@@ -1,0 +1,40 @@
+"""Owns report.json: every check, how grave it is, and the cases that fail it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from voxflow.errors import QualityError
+from voxflow.files import write_json
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from voxflow.quality.checks import Outcome
+
+
+def write_quality_report(path: Path, outcomes: Sequence[Outcome], cases: int) -> None:
+    """Write the outcomes, failures first."""
+    checks = [
+        {
+            "name": outcome.check.name,
+            "column": outcome.check.column,
+            "severity": outcome.check.severity,
+            "success": outcome.success,
+            "failures": outcome.failures,
+        }
+        for outcome in sorted(outcomes, key=lambda one: (one.success, one.check.severity != "critical"))
+    ]
+    write_json(path, {"success": all(one.success for one in outcomes), "cases": cases, "checks": checks})
+
+
+def require_critical(outcomes: Sequence[Outcome], report: Path) -> None:
+    """Stop the DAG where a critical check failed.
+
+    Raises:
+        QualityError: names each failed check with its cases and where the whole report lies.
+    """
+    failed = [one.line() for one in outcomes if not one.success and one.check.severity == "critical"]
+    if failed:
+        raise QualityError("\n".join([f"{len(failed)} critical check(s) failed, see {report}", *failed]))

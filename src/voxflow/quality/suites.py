@@ -1,0 +1,106 @@
+"""Owns what is expected of volumes and radiographs; every bound can be set in params.yaml."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pydantic import BaseModel, ConfigDict
+
+from voxflow.quality.checks import Check
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+Range = tuple[float, float]
+
+# Bounds that hold for a modality's own units: Hounsfield units, SUV, arbitrary.
+INTENSITY: dict[str, Range] = {"CT": (-32768.0, 32767.0), "PT": (-1e-3, 1e7)}
+# What a modality's images must reach, else rescaling was lost: CT holds air or soft tissue.
+DARKEST: dict[str, Range] = {"CT": (-32768.0, 0.0)}
+
+
+class ValidateOptions(BaseModel):
+    """The key ``validate`` of a workspace in params.yaml.
+
+    Attributes:
+        spacing_mm: smallest and largest distance between voxels that is believed.
+        size: volumes: fewest and most voxels along each axis; radiographs: rows and columns.
+        intensity: smallest and largest value; None: what is usual for the modality.
+        label_values: values that a label may hold; None: those of labels.json.
+        critical: checks, by name, to treat as critical although they warn by default.
+        warning: checks, by name, to treat as a warning although they are critical by default.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    spacing_mm: Range = (0.05, 12.0)
+    size: Range = (4, 4096)
+    intensity: Range | None = None
+    label_values: tuple[int, ...] | None = None
+    critical: tuple[str, ...] = ()
+    warning: tuple[str, ...] = ()
+
+
+def volume_checks(options: ValidateOptions, modalities: Sequence[str], label_values: Sequence[int]) -> list[Check]:
+    """The checks of 3D images and their labels.
+
+    Args:
+        options: bounds and severities.
+        modalities: DICOM modalities in the table.
+        label_values: values that labels.json names, background included.
+    """
+    allowed = " ".join(map(str, sorted({0, *(options.label_values or label_values)})))
+    checks = [
+        *_identity(),
+        *(Check(f"spacing_{a}", f"spacing_{a}", "range", options.spacing_mm) for a in "ijk"),
+        *(Check(f"size_{a}", f"size_{a}", "range", options.size) for a in "ijk"),
+        Check("channels share one grid", "channels_on_grid", "true"),
+        Check("label lies on the image's grid", "label_on_grid", "true", optional=True),
+        Check("label values are known", "label_values", "values", tuple(allowed.split()), optional=True),
+        Check("label is not empty", "label_voxels", "range", (1, None), severity="warning", optional=True),
+        *_intensity(options, modalities),
+    ]
+    return _with_severity(checks, options)
+
+
+def radiograph_checks(options: ValidateOptions, modalities: Sequence[str], findings: Sequence[str]) -> list[Check]:
+    """The checks of 2D images and their findings."""
+    checks = [
+        *_identity(),
+        Check("rows", "rows", "range", options.size),
+        Check("columns", "columns", "range", options.size),
+        *(Check(f"{name} is 0 or 1", f"finding:{name}", "set", (0, 1), optional=True) for name in findings),
+        *_intensity(options, modalities),
+    ]
+    return _with_severity(checks, options)
+
+
+def _identity() -> list[Check]:
+    return [
+        Check("case is listed once", "case", "unique"),
+        Check("files can be read", "readable", "true"),
+        Check("pixels occur once", "pixel_hash", "unique"),
+    ]
+
+
+def _intensity(options: ValidateOptions, modalities: Sequence[str]) -> list[Check]:
+    checks = [
+        Check("values are finite", "finite", "true"),
+        Check("image is not constant", "deviation", "range", (1e-12, None)),
+    ]
+    known = INTENSITY.get(modalities[0]) if len(set(modalities)) == 1 else None
+    low, high = options.intensity or known or (None, None)
+    if low is not None:
+        checks += [
+            Check("intensity from below", "minimum", "range", (low, None), severity="warning"),
+            Check("intensity from above", "maximum", "range", (None, high), severity="warning"),
+        ]
+    darkest = DARKEST.get(modalities[0]) if len(set(modalities)) == 1 else None
+    if darkest:
+        checks.append(Check("darkest value is rescaled", "minimum", "range", darkest, severity="warning"))
+    return checks
+
+
+def _with_severity(checks: list[Check], options: ValidateOptions) -> list[Check]:
+    chosen = dict.fromkeys(options.critical, "critical") | dict.fromkeys(options.warning, "warning")
+    return [check.with_severity(chosen.get(check.name, check.severity)) for check in checks]

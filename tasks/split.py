@@ -1,0 +1,48 @@
+"""Split a workspace's cases into training, validation, testing and inference, by patient."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+from tasks.stage import Stage, main
+from tasks.tables import read_cases
+from voxflow.datalist import SplitOptions, build_datalist, split_cases
+from voxflow.errors import EXIT_OK
+from voxflow.files import atomic_directory, write_json
+from voxflow.progress import say
+from voxflow.quality import require_separate_patients
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def run(stage: Stage) -> int:
+    """Write data/datalists/WS; see ``voxflow.datalist.split_cases``."""
+    table = read_cases(stage.resampled / "cases.csv")
+    labels: dict[str, Any] = json.loads((stage.resampled / "labels.json").read_text(encoding="utf-8"))
+    splits = split_cases(table, stage.options(SplitOptions))
+    tables = [table.assign(part=table["case"].map(split)) for split in splits]
+    for one in tables:
+        require_separate_patients(one)
+    with atomic_directory(stage.datalists) as folder:
+        for number, one in enumerate(tables):
+            name = "dataset_0.json" if number == 0 else f"fold_{number}.json"
+            write_json(folder / name, build_datalist(one, labels, name=stage.workspace))
+        tables[0][["case", "patient", "part"]].to_csv(folder / "split.csv", index=False)
+    numbers = _numbers(tables[0])
+    write_json(stage.metrics, numbers)
+    counts = ", ".join(f"{count} {part}" for part, count in numbers.items() if not part.endswith("patients"))
+    say(f"split {stage.workspace}: {counts} → {stage.datalists}")
+    return EXIT_OK
+
+
+def _numbers(table: pd.DataFrame) -> dict[str, int]:
+    parts = table.groupby("part")
+    counts = {str(part): int(count) for part, count in parts.size().items()}
+    return counts | {f"{part}_patients": int(count) for part, count in parts["patient"].nunique().items()}
+
+
+if __name__ == "__main__":
+    sys.exit(main("split", run))

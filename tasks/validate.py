@@ -1,0 +1,66 @@
+"""Check a workspace's volumes or radiographs with Great Expectations before anything is trained on them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tasks.stage import Stage, main
+from tasks.tables import read_cases
+from voxflow.errors import EXIT_OK
+from voxflow.files import atomic_directory, write_json
+from voxflow.progress import say
+from voxflow.quality import (
+    Check,
+    Outcome,
+    ValidateOptions,
+    measure_cases,
+    radiograph_checks,
+    require_critical,
+    run_checks,
+    volume_checks,
+    write_quality_report,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def run(stage: Stage) -> int:
+    """Write data/quality/WS; where a critical check fails, data/quality/WS.failed, and stop."""
+    options = stage.options(ValidateOptions)
+    table = read_cases(stage.volumes / "cases.csv")
+    measured = measure_cases(table, stage.volumes)
+    failed = stage.quality.with_name(f"{stage.workspace}.failed")
+    shutil.rmtree(failed, ignore_errors=True)
+    with atomic_directory(stage.quality) as folder:
+        measured.to_csv(folder / "measurements.csv", index=False)
+        outcomes = run_checks(measured, _checks(stage, options, measured), name=stage.workspace, docs=folder / "docs")
+        write_quality_report(folder / "report.json", outcomes, len(table))
+        # DVC drops the outputs of a failed stage; the reader still needs them.
+        if any(not one.success and one.check.severity == "critical" for one in outcomes):
+            shutil.copytree(folder, failed)
+        require_critical(outcomes, failed / "report.json")
+    write_json(stage.metrics, {"cases": len(table), "checks": len(outcomes), "failed": _failed(outcomes)})
+    warned = "".join(f"\n  warning: {one.line()}" for one in outcomes if not one.success)
+    say(f"validate {stage.workspace}: {len(outcomes)} checks on {len(table)} cases → {stage.quality}{warned}")
+    return EXIT_OK
+
+
+def _failed(outcomes: list[Outcome]) -> int:
+    return sum(not one.success for one in outcomes)
+
+
+def _checks(stage: Stage, options: ValidateOptions, measured: pd.DataFrame) -> list[Check]:
+    labels = json.loads(Path(stage.volumes / "labels.json").read_text(encoding="utf-8"))
+    modalities = sorted(measured["modality"].dropna().astype(str).unique())
+    if stage.task == "classification":
+        return radiograph_checks(options, modalities, labels["findings"])
+    return volume_checks(options, modalities, [int(value) for value in labels])
+
+
+if __name__ == "__main__":
+    sys.exit(main("validate", run))
