@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os.path
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,10 @@ from typing import Any
 from voxflow.errors import DataError
 
 SHOWN_FAULTS = 20
+# The Decathlon lists its unlabelled images as bare paths; other lists of strings are metadata.
+_BARE_LISTS = ("test", "testing", "inference")
+# An id names files and folders of outputs, so it must stay one plain file name.
+_ID = re.compile(r"\w[\w.+@\[\] -]*")
 
 
 @dataclass(frozen=True)
@@ -55,7 +61,7 @@ class Datalist:
         Args:
             path: the JSON file.
             root: what its paths are relative to; None: the file's own folder.
-            outside_root: whether paths may leave the root.
+            outside_root: whether paths may leave the root (absolute ones, or ``..``).
 
         Raises:
             DataError: not found, not JSON (line and column), or wrong cases (JSON paths).
@@ -68,12 +74,9 @@ class Datalist:
             raise DataError(f"not valid JSON: {error}", path=path) from error
         if not isinstance(content, dict):
             raise DataError("expected an object with keys such as 'training'", path=path)
-        reader = _Reader((root or path.parent).resolve(), outside_root, tuple(content.get("label_format", ())))
-        parts = {
-            key: tuple(reader.case(item, f"{key}[{n}]") for n, item in enumerate(value))
-            for key, value in content.items()
-            if _names_cases(value)
-        }
+        reader = _Reader((root or path.parent).absolute(), outside_root)
+        reader.read_label_format(content.get("label_format", []))
+        parts = {key: reader.part(key, value) for key, value in content.items() if _names_cases(key, value)}
         _raise_all(path, reader.faults)
         metadata = {key: value for key, value in content.items() if key not in parts and key != "label_format"}
         return cls(path, reader.root, parts, reader.label_format, metadata)
@@ -108,25 +111,54 @@ class Datalist:
 class _Reader:
     root: Path
     outside_root: bool
-    label_format: tuple[int, ...]
+    label_format: tuple[int, ...] = ()
     faults: list[str] = field(default_factory=list)
 
-    def case(self, item: dict[str, Any], where: str) -> Case:
-        names = item.get("image", [])
-        names = [names] if isinstance(names, str) else names
-        if not names or not all(isinstance(name, str) for name in names):
-            self.faults.append(f"{where}.image: expected a path or a list of paths, received {item.get('image')!r}")
-            names = ["?"]
-        image = tuple(self._path(name, f"{where}.image") for name in names)
-        case_id = str(item.get("case") or _stem(Path(names[0])))
-        return Case(case_id, image, self._label(item.get("label"), f"{where}.label"), str(item.get("patient", case_id)))
+    def read_label_format(self, value: Any) -> None:
+        if isinstance(value, list) and all(_is_whole(n) and n > 0 for n in value):
+            self.label_format = tuple(value)
+        else:
+            self.faults.append(f"label_format: expected a list of positive whole numbers, received {value!r}")
+
+    def part(self, key: str, items: list[Any]) -> tuple[Case, ...]:
+        parsed = [(self._images(item, f"{key}[{n}]"), item) for n, item in enumerate(items)]
+        short: dict[str, set[str]] = {}
+        for names, _ in parsed:
+            short.setdefault(_stem(Path(names[0])), set()).add(names[0])
+        cases: list[Case] = []
+        known: dict[str, tuple[Path, ...]] = {}
+        for n, (names, item) in enumerate(parsed):
+            fields = item if isinstance(item, dict) else {}
+            stem = _stem(Path(names[0]))
+            name = stem if len(short[stem]) == 1 else "_".join((*Path(names[0]).parent.parts, stem))
+            case = self._case(str(fields.get("case") or name), names, fields, f"{key}[{n}]")
+            # The same image twice weighs it double, which is fine; two images of one name would overwrite each other.
+            if known.setdefault(case.id, case.image) != case.image:
+                self.faults.append(f"{key}[{n}].case: another image before it is called {case.id!r}, too")
+            cases.append(case)
+        return tuple(cases)
+
+    def _images(self, item: Any, where: str) -> list[str]:
+        given = item.get("image") if isinstance(item, dict) else item
+        names = [given] if isinstance(given, str) else given
+        if isinstance(names, list) and names and all(isinstance(name, str) and name for name in names):
+            return names
+        self.faults.append(f"{where}.image: expected a path or a list of paths, received {given!r}")
+        return [where]
+
+    def _case(self, name: str, images: list[str], item: dict[str, Any], where: str) -> Case:
+        if not _ID.fullmatch(name):
+            self.faults.append(f"{where}.case: {name!r} can't name a file")
+        paths = tuple(self._path(image, f"{where}.image") for image in images)
+        label = self._label(item.get("label"), f"{where}.label")
+        return Case(name, paths, label, str(item.get("patient", name)))
 
     def _label(self, label: Any, where: str) -> Path | tuple[int, ...] | None:
         if label is None:
             return None
-        if isinstance(label, str):
+        if isinstance(label, str) and label:
             return self._path(label, where)
-        if not isinstance(label, list) or not all(isinstance(value, int) for value in label):
+        if not isinstance(label, list) or not all(_is_whole(value) for value in label):
             self.faults.append(f"{where}: expected a path or a list of classes, received {label!r}")
         elif not self.label_format:
             self.faults.append(f"{where}: a list of classes needs the key label_format, such as [1, 1]")
@@ -139,14 +171,22 @@ class _Reader:
         return None
 
     def _path(self, name: str, where: str) -> Path:
-        path = self.root / name
-        if not self.outside_root and not path.resolve().is_relative_to(self.root):
+        # Links are not followed: DVC may link every image to its cache, outside of the root.
+        path = Path(os.path.normpath(self.root / name))
+        if not self.outside_root and not path.is_relative_to(os.path.normpath(self.root)):
             self.faults.append(f"{where}: {name!r} leaves the data root {self.root}")
         return path
 
 
-def _names_cases(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(item, dict) for item in value)
+def _names_cases(key: str, value: Any) -> bool:
+    if not isinstance(value, list) or key == "label_format":
+        return False
+    is_bare = key in _BARE_LISTS and all(isinstance(item, str) for item in value)
+    return not value or is_bare or any(isinstance(item, dict) for item in value)
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _stem(path: Path) -> str:
