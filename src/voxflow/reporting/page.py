@@ -1,0 +1,88 @@
+"""Owns the report: one HTML page that needs nothing but itself, and the model card."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from voxflow.files import write_text
+from voxflow.reporting import sections
+from voxflow.reporting.sources import ReportOptions, Sources, installed_versions
+from voxflow.reporting.tables import make_table, read_json, read_pictures
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+PAGE, CARD = "report.html.j2", "model_card.md.j2"
+
+
+def write_report(sources: Sources, page: Path, card: Path, options: ReportOptions | None = None) -> None:
+    """Write the report and the model card; a part that is missing is named with the reason.
+
+    Args:
+        sources: where the parts lie.
+        page: the HTML file; everything that it shows is inside it.
+        card: the Markdown file.
+        options: title, description, how many pictures.
+
+    Raises:
+        OSError: a file could not be written.
+    """
+    facts = _facts(sources, options or ReportOptions())
+    write_text(page, _render(PAGE, facts))
+    write_text(card, _render(CARD, facts))
+
+
+def _facts(sources: Sources, options: ReportOptions) -> dict[str, Any]:
+    header = sections.header(sources)
+    run = read_json(sources.models / "train" / "run.json") or {}
+    made_of = {**sources.provenance, "mlflow_run": run.get("run_id") or "none"}
+    found = {**installed_versions(), **made_of}
+    return {
+        "title": options.title or sources.workspace,
+        "workspace": sources.workspace,
+        "task": sources.task,
+        "description": options.description or str(header.get("description") or ""),
+        "modality": _words(header.get("modality")),
+        "labels": _words(header.get("labels")),
+        "counts": sections.part_counts(sources),
+        "tiles": sections.tiles(sources),
+        "curves": sections.curves(sources),
+        "roc": sections.roc(sources),
+        "scores": sections.scores(sources),
+        "per_case": sections.per_case(sources),
+        "failures": sections.failures(sources),
+        "test_pictures": read_pictures(sources.evaluation / "test" / "overlays", 4, order=("best", "worst")),
+        "infer_pictures": read_pictures(
+            sources.evaluation / "infer" / "overlays", options.overlays, order=("contact_sheet",)
+        ),
+        "verdicts": sections.verdicts(sources),
+        "set_aside": sections.set_aside(sources),
+        "quality": sections.quality(sources),
+        "parity": sections.parity(sources),
+        "training": sections.training(sources),
+        "versions": make_table([{"what": name, "value": value} for name, value in found.items()], missing=""),
+        "settings": json.dumps(dict(sources.settings), indent=2, default=str),
+    }
+
+
+def _words(value: Any) -> str:
+    """A datalist's modality or labels as words, whether it holds a text, a list or a mapping."""
+    if isinstance(value, dict):
+        return ", ".join(str(word) for word in value.values())
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value or "")
+
+
+def _render(template: str, facts: dict[str, Any]) -> str:
+    from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+
+    environment = Environment(
+        loader=PackageLoader("voxflow.reporting"),
+        autoescape=select_autoescape(("html.j2",)),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["cell"] = lambda text: text.replace("|", "\\|").replace("\n", " ")
+    return environment.get_template(template).render(facts)

@@ -1,0 +1,253 @@
+"""Owns what each part of a report says, read from what the stages left."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from voxflow.reporting.charts import colour_of, line_chart
+from voxflow.reporting.tables import Row, Table, make_table, number, read_json, read_rows, readable
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from voxflow.reporting.sources import Sources
+
+NOT_CURVES = ("epoch", "learning_rate", "seconds")
+PARTS = ("training", "validation", "testing", "inference")
+PART_NAMES = {"training": "to learn from", "validation": "to choose by", "testing": "unseen", "inference": "no label"}
+KEY_SCORES = {"segmentation": ("mean_dice", "mean Dice"), "classification": ("mean_auc", "mean AUC")}
+MOST_NAMED = 5
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One number at the top of the page: what it is, and on what."""
+
+    value: str
+    label: str
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A drawing and the names of its lines with their colours."""
+
+    title: str
+    svg: str
+    legend: tuple[tuple[str, str], ...]
+
+
+def tiles(sources: Sources) -> tuple[Tile, ...]:
+    """The numbers that a reader looks for first; those that are not known are left out."""
+    scores, training = _numbers(sources, "evaluate"), _numbers(sources, "train")
+    found = []
+    key, title = KEY_SCORES[sources.task]
+    if key in scores:
+        found.append(Tile(f"{scores[key]:.3f}", title, f"on {scores.get('cases', 0):.0f} unseen cases"))
+    counts = part_counts(sources)
+    if counts:
+        found.append(Tile(str(counts.get("training", 0)), "training cases", _other_parts(counts)))
+    if "best_epoch" in training and "seconds" in training:
+        minutes = training["seconds"] / 60
+        found.append(
+            Tile(f"{training['best_epoch']:.0f}", "best epoch", f"of {training['epochs']:.0f}, {minutes:.1f} min")
+        )
+    rows = read_rows(sources.volumes / "conversion.csv")
+    if rows is not None:
+        verdicts = Counter(row.get("verdict", "") for row in rows)
+        found.append(Tile(str(verdicts["quarantined"]), "series in quarantine", f"of {len(rows)} series or files"))
+    failed = [_numbers(sources, stage).get("failed_cases") for stage in ("evaluate", "infer")]
+    if any(count is not None for count in failed):
+        found.append(Tile(f"{sum(count or 0 for count in failed):.0f}", "failed cases", "in evaluation and inference"))
+    return tuple(found)
+
+
+def part_counts(sources: Sources) -> dict[str, int]:
+    """Cases in each part of the datalist; empty when there is no datalist."""
+    datalist = read_json(sources.datalist)
+    if not isinstance(datalist, dict):
+        return {}
+    return {part: len(datalist[part]) for part in PARTS if isinstance(datalist.get(part), list)}
+
+
+def header(sources: Sources) -> dict[str, Any]:
+    """What the datalist says of itself, in a block ``metadata`` or beside its parts."""
+    datalist = read_json(sources.datalist)
+    if not isinstance(datalist, dict):
+        return {}
+    block = datalist.get("metadata")
+    return block if isinstance(block, dict) else datalist
+
+
+def curves(sources: Sources) -> tuple[Chart, ...]:
+    """Loss and metrics by epoch."""
+    rows = read_rows(sources.models / "curves.csv") or []
+    names = [name for name in (rows[0] if rows else {}) if name not in NOT_CURVES]
+    losses = {name: _points(rows, "epoch", name) for name in names if "loss" in name}
+    metrics = {name: _points(rows, "epoch", name) for name in names if "loss" not in name}
+    charts = []
+    if any(losses.values()):
+        charts.append(_chart("Loss", losses, "epoch", None))
+    if any(metrics.values()):
+        charts.append(_chart("Metrics on validation cases", metrics, "epoch", _unit(metrics)))
+    return tuple(charts)
+
+
+def roc(sources: Sources) -> tuple[Chart, ...]:
+    """Sensitivity against false alarms, a line a finding."""
+    rows = read_rows(sources.evaluation / "test" / "roc.csv") or []
+    names = dict.fromkeys(row.get("class", "") for row in rows)
+    lines = {name: _points([row for row in rows if row.get("class") == name], "fpr", "tpr") for name in names}
+    return (_chart("ROC on unseen cases", lines, "false positive rate", (0.0, 1.0)),) if any(lines.values()) else ()
+
+
+def scores(sources: Sources) -> Table:
+    """Every number of the stage evaluate."""
+    rows = [{"score": readable(name), "value": f"{value:.6g}"} for name, value in _numbers(sources, "evaluate").items()]
+    return make_table(rows, missing=_absent(sources.metrics / "evaluate.json", "evaluate"), rounded=True)
+
+
+def per_case(sources: Sources) -> Table:
+    """Scores case by case, the worst first."""
+    path = sources.evaluation / "test" / "per_case.csv"
+    rows = sorted(read_rows(path) or [], key=_badness, reverse=True)
+    return make_table(rows, missing=_absent(path, "evaluate"), rounded=True)
+
+
+def _badness(row: Row) -> float:
+    """Greater is worse: one minus Dice, or the greatest distance of a probability from the truth; undefined first."""
+    if "mean_dice" in row:
+        dice = number(row["mean_dice"])
+        return 2.0 if dice is None else 1.0 - dice
+    names = [name.removeprefix("probability_") for name in row if name.startswith("probability_")]
+    pairs = [(number(row.get(name)), number(row[f"probability_{name}"])) for name in names]
+    return max(
+        (abs(truth - chance) for truth, chance in pairs if truth is not None and chance is not None), default=2.0
+    )
+
+
+def failures(sources: Sources) -> Table:
+    """Cases that could not be used, each with its reason."""
+    rows = [
+        {"stage": stage, "case": str(row.get("case", "")), "reason": str(row.get("reason", ""))}
+        for stage, folder in (("evaluate", "test"), ("infer", "infer"))
+        for row in read_json(sources.evaluation / folder / "failures.json") or []
+    ]
+    return make_table(rows, missing="None: every case went through.")
+
+
+def verdicts(sources: Sources) -> Table:
+    """How many series got which verdict."""
+    path = sources.volumes / "conversion.csv"
+    found = Counter((row.get("verdict", ""), row.get("modality", "")) for row in read_rows(path) or [])
+    rows = [{"verdict": key[0], "modality": key[1], "series": str(count)} for key, count in sorted(found.items())]
+    return make_table(rows, missing=_absent(path, "convert"))
+
+
+def set_aside(sources: Sources) -> Table:
+    """Series in quarantine and those that were used after a remedy, with the reasons; no UID leaves the tables."""
+    path = sources.volumes / "conversion.csv"
+    rows = read_rows(path)
+    if rows is None:
+        return Table(missing=_absent(path, "convert"))
+    shown = [row for row in rows if row.get("verdict") in ("quarantined", "remedied")]
+    shown.sort(key=lambda row: row.get("verdict", ""))
+    columns = ("verdict", "series", "modality", "files", "reason", "remedy", "case")
+    return make_table(shown, columns, missing="None: every series was converted or skipped as no image of this task.")
+
+
+def quality(sources: Sources) -> Table:
+    """The data checks with their outcome, those that failed first."""
+    path = sources.quality / "report.json"
+    report = read_json(path)
+    if not isinstance(report, dict):
+        return Table(missing=_absent(path, "validate"))
+    rows = [_check_row(check) for check in report.get("checks", [])]
+    return make_table(rows, missing=f"Not available: {path} lists no check.")
+
+
+def _check_row(check: Mapping[str, Any]) -> Row:
+    failed = [f"{case} ({value})" for case, value in (check.get("failures") or {}).items()]
+    more = f" and {len(failed) - MOST_NAMED} more" if len(failed) > MOST_NAMED else ""
+    return {
+        "outcome": "passed" if check.get("success") else "failed",
+        "severity": str(check.get("severity", "")),
+        "check": str(check.get("name", "")),
+        "column": str(check.get("column", "")),
+        "cases that fail it": ", ".join(failed[:MOST_NAMED]) + more,
+    }
+
+
+def parity(sources: Sources) -> Table:
+    """How far each exported engine is from torch."""
+    path = sources.models / "parity.json"
+    report = read_json(path)
+    blocks = report if isinstance(report, dict) else {}
+    rows = [
+        {"engine": engine} | {name: _parity_cell(name, value) for name, value in block.items()}
+        for engine, block in blocks.items()
+        if isinstance(block, dict)
+    ]
+    return make_table(rows, missing=_absent(path, "export"), rounded=True)
+
+
+def _parity_cell(name: str, value: float) -> str:
+    if name == "published":
+        return "yes" if value else "no, it differs too much"
+    return f"{value:g}"
+
+
+def training(sources: Sources) -> Table:
+    """What was trained: the configured components and the training's numbers."""
+    config = read_json(sources.config)
+    rows = []
+    if isinstance(config, dict) and isinstance(config.get("train"), dict):
+        parts = {"network": "model", "loss": "loss", "optimizer": "optimizer", "learning rate policy": "lr_policy"}
+        for title, key in parts.items():
+            block = config["train"].get(key)
+            if isinstance(block, dict):
+                arguments = ", ".join(f"{name}={value}" for name, value in (block.get("args") or {}).items())
+                name = block.get("name") or block.get("path")
+                rows.append({"what": title, "value": f"{name}({arguments})" if arguments else str(name)})
+    for stage in ("resample", "split", "train"):
+        rows += [
+            {"what": f"{stage}: {name}", "value": str(value)}
+            for name, value in (sources.settings.get(stage) or {}).items()
+        ]
+    rows += [{"what": readable(name), "value": f"{value:g}"} for name, value in _numbers(sources, "train").items()]
+    return make_table(rows, missing=_absent(sources.config, "the workspace"), rounded=True)
+
+
+def _numbers(sources: Sources, stage: str) -> dict[str, float]:
+    found = read_json(sources.metrics / f"{stage}.json")
+    return {name: float(value) for name, value in found.items()} if isinstance(found, dict) else {}
+
+
+def _other_parts(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{counts[part]} {PART_NAMES[part]}" for part in PARTS[1:] if counts.get(part))
+
+
+def _points(rows: list[Row], x: str, y: str) -> list[tuple[float, float]]:
+    pairs = [(number(row.get(x)), number(row.get(y))) for row in rows]
+    return [(across, up) for across, up in pairs if across is not None and up is not None]
+
+
+def _unit(lines: Mapping[str, list[tuple[float, float]]]) -> tuple[float, float] | None:
+    """Scores between 0 and 1 are drawn from 0 to 1, so that a small gain looks small."""
+    values = [y for line in lines.values() for _, y in line]
+    return (0.0, 1.0) if values and min(values) >= 0 and max(values) <= 1 else None
+
+
+def _chart(
+    title: str, lines: Mapping[str, list[tuple[float, float]]], x_title: str, y_range: tuple[float, float] | None
+) -> Chart:
+    shown = {readable(name): line for name, line in lines.items() if line}
+    legend = tuple((name, colour_of(index)) for index, name in enumerate(shown))
+    return Chart(title, line_chart(shown, x_title=x_title, y_range=y_range), legend)
+
+
+def _absent(path: Path, stage: str) -> str:
+    return f"Not available: {path} is not there; {stage} writes it."

@@ -1,0 +1,123 @@
+"""Owns reading what the stages left: tables, JSON and pictures, or the reason why one is not there."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+Row = dict[str, str]
+
+SMALLEST = 0.001
+
+
+@dataclass(frozen=True)
+class Table:
+    """What a reader sees as a table: column titles and cells, in order.
+
+    Attributes:
+        missing: why there is nothing to show; empty when there is.
+    """
+
+    columns: tuple[str, ...] = ()
+    rows: tuple[tuple[str, ...], ...] = ()
+    missing: str = ""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A PNG inside the page.
+
+    Attributes:
+        title: what it shows.
+        source: a ``data:`` address that holds the picture itself.
+    """
+
+    title: str
+    source: str
+
+
+def read_rows(path: Path) -> list[Row] | None:
+    """Read a CSV with a header; None when it is not there."""
+    if not path.is_file():
+        return None
+    with path.open(encoding="utf-8", newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def read_json(path: Path) -> Any:
+    """Read JSON; None when the file is not there or is no JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError):
+        return None
+
+
+def read_pictures(folder: Path, most: int, *, order: Sequence[str] = ()) -> tuple[Picture, ...]:
+    """Read the PNG files of a folder.
+
+    Args:
+        folder: may be missing.
+        most: no more than so many.
+        order: beginnings of file names that come first, in this order; the others follow by name.
+    """
+
+    def rank(path: Path) -> tuple[int, str]:
+        return next((at for at, start in enumerate(order) if path.name.startswith(start)), len(order)), path.name
+
+    return tuple(
+        Picture(_picture_title(path.stem), f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}")
+        for path in sorted(folder.glob("*.png"), key=rank)[:most]
+    )
+
+
+def make_table(
+    rows: Sequence[Row] | None, columns: Sequence[str] | None = None, *, missing: str, rounded: bool = False
+) -> Table:
+    """Lay out rows; columns that are empty in every row are left out.
+
+    Args:
+        rows: None or empty gives a table that only says ``missing``.
+        columns: which to show, and in which order; None shows all.
+        missing: the reason to show instead of an empty table.
+        rounded: show numbers with three decimals.
+    """
+    if not rows:
+        return Table(missing=missing)
+    wanted = [name for name in (columns or list(rows[0])) if any(row.get(name) for row in rows)]
+    show = _rounded if rounded else str
+    cells = tuple(tuple(show(row.get(name) or "") for name in wanted) for row in rows)
+    return Table(tuple(readable(name) for name in wanted), cells)
+
+
+def number(text: str | None) -> float | None:
+    """A cell's number; None for an empty cell and for words."""
+    try:
+        return float(text) if text else None
+    except ValueError:
+        return None
+
+
+def _picture_title(stem: str) -> str:
+    """``best_CASE`` → ``best: CASE``; a case's own name stays as it is."""
+    kind, _, case = stem.partition("_")
+    return f"{kind}: {case}" if kind in ("best", "worst") else stem.replace("contact_sheet", "contact sheet")
+
+
+def _rounded(text: str) -> str:
+    """Three decimals, or three digits for what would round to nothing; words and whole numbers stay."""
+    value = number(text)
+    if value is None or value == round(value):
+        return text
+    return f"{value:.3f}" if abs(value) >= SMALLEST else f"{value:.2e}"
+
+
+def readable(name: str) -> str:
+    """A column's or a metric's name as words."""
+    return name.replace("_", " ").replace(":", ": ")

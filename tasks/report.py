@@ -1,0 +1,56 @@
+"""Gather what the other stages left into one HTML page and a model card."""
+
+from __future__ import annotations
+
+import sys
+
+from tasks.stage import Stage, main
+from voxflow.errors import EXIT_OK
+from voxflow.progress import say
+from voxflow.reporting.page import write_report
+from voxflow.reporting.sources import ReportOptions, Sources
+from voxflow.tracking import continue_run, read_run_file
+from voxflow.tracking.provenance import provenance
+
+
+def run(stage: Stage) -> int:
+    """Write both, and keep them with the MLflow run of the training."""
+    options = stage.options(ReportOptions)
+    page, card = stage.evaluation / "report.html", stage.evaluation / "model_card.md"
+    write_report(_sources(stage), page, card, options)
+    run_file = stage.models / "train" / "run.json"
+    if run_file.is_file():
+        with continue_run(read_run_file(run_file)) as tracker:
+            tracker.artifact(page)
+            tracker.artifact(card)
+    say(f"report {stage.workspace}: {page.stat().st_size / 1e6:.1f} MB, opens in any browser → {page}")
+    return EXIT_OK
+
+
+def _sources(stage: Stage) -> Sources:
+    datalist = stage.datalists / "dataset_0.json"
+    return Sources(
+        workspace=stage.workspace,
+        task=stage.task,
+        volumes=stage.volumes,
+        quality=stage.quality,
+        datalist=datalist,
+        config=stage.mmar / str((stage.block.get("train") or {}).get("config", "config/config_train.json")),
+        models=stage.models,
+        evaluation=stage.evaluation,
+        metrics=stage.metrics.parent,
+        settings=_without_secrets(stage),
+        provenance=provenance(datalist),
+    )
+
+
+def _without_secrets(stage: Stage) -> dict[str, object]:
+    """The workspace's block without the key that its pseudonyms are made with."""
+    block = dict(stage.block)
+    if isinstance(block.get("convert"), dict):
+        block["convert"] = {name: value for name, value in block["convert"].items() if name != "pseudonym_key"}
+    return block
+
+
+if __name__ == "__main__":
+    sys.exit(main("report", run))

@@ -1,0 +1,134 @@
+"""The report holds everything inside itself, says what is missing, and trusts no text that it shows."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.reporting.stages import CASES, sources_of, write_classification, write_segmentation
+from voxflow.reporting.page import write_report
+from voxflow.reporting.sources import ReportOptions
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from voxflow.reporting.sources import Sources
+
+VOID = {"meta", "link", "img", "line", "br"}
+
+
+class Page(HTMLParser):
+    """Collects addresses and checks that every element is closed."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.text = text
+        self.open: list[str] = []
+        self.addresses: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.addresses += [value or "" for name, value in attrs if name in ("src", "href", "srcset", "action")]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """A closed element needs no end."""
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag, f"</{tag}> closes another element at {self.getpos()}"
+
+
+def report(sources: Sources, root: Path, options: ReportOptions | None = None) -> tuple[Page, str]:
+    page, card = root / "report.html", root / "model_card.md"
+    write_report(sources, page, card, options)
+    return Page(page.read_text(encoding="utf-8")), card.read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def finished(tmp_path: Path) -> tuple[Page, str]:
+    return report(write_segmentation(tmp_path), tmp_path)
+
+
+def test_page_is_well_formed_and_asks_no_other_address(finished: tuple[Page, str]) -> None:
+    page, _ = finished
+    assert page.open == []
+    assert [address[:22] for address in page.addresses if not address.startswith("#")] == [
+        "data:,",
+        *["data:image/png;base64,"] * 3,
+    ]
+    assert not re.search(r"https?://|@import|url\(", page.text)
+
+
+def test_worst_case_comes_first_and_an_undefined_one_before_it(finished: tuple[Page, str]) -> None:
+    table = finished[0].text.split("worst first</h2>")[1].split("</table>")[0]
+    assert re.findall(r"<td>([0-9a-f]{8}_1)</td>", table) == [CASES[2], CASES[1], CASES[3], CASES[0]]
+
+
+def test_quarantine_and_failures_come_with_their_reasons(finished: tuple[Page, str]) -> None:
+    text = finished[0].text
+    assert "slice 17 of 42 is missing" in text
+    assert "gantry tilt of 4 degrees straightened" in text
+    assert "the file is cut short" in text
+
+
+def test_text_from_the_data_is_shown_and_not_run(finished: tuple[Page, str]) -> None:
+    assert "is usual &lt;b&gt;" in finished[0].text
+
+
+def test_no_uid_reaches_page_or_card(finished: tuple[Page, str]) -> None:
+    assert "1.2.3" not in finished[0].text + finished[1]
+
+
+@pytest.mark.parametrize(
+    "words", ["0.851", "on 3 unseen cases", "best epoch", "of 40, 1.4 min", "series in quarantine", "failed cases"]
+)
+def test_key_numbers_stand_on_top(finished: tuple[Page, str], words: str) -> None:
+    assert words in finished[0].text.split('<section id="scores">')[0]
+
+
+def test_provenance_names_commit_hashes_run_and_versions(finished: tuple[Page, str]) -> None:
+    for page in (finished[0].text, finished[1]):
+        assert "8f2c" * 10 in page
+        assert "0123abcd" in page
+        assert "torch" in page
+
+
+def test_card_says_use_data_scores_and_limits(finished: tuple[Page, str]) -> None:
+    card = finished[1]
+    assert "not a medical device" in card
+    assert "- training: 7 cases" in card
+    assert "| mean dice | 0.851 |" in card
+    assert "1 case(s) failed" in card
+    assert card.count("\n## ") == 8
+
+
+def test_classification_is_sorted_by_its_gravest_error_and_shows_its_roc(tmp_path: Path) -> None:
+    page, _ = report(write_classification(tmp_path), tmp_path)
+    table = page.text.split("worst first</h2>")[1].split("</table>")[0]
+    assert re.findall(r"<td>(sure|unsure|wrong)</td>", table) == ["wrong", "unsure", "sure"]
+    assert "ROC on unseen cases" in page.text
+    assert "mean AUC" in page.text
+
+
+def test_nothing_there_is_said_part_by_part(tmp_path: Path) -> None:
+    page, card = report(sources_of(tmp_path, "segmentation"), tmp_path)
+    assert page.open == []
+    for part in ("per_case.csv", "conversion.csv", "quality/spleen_demo/report.json", "parity.json", "evaluate.json"):
+        assert re.search(rf"Not available: \S*{part} is not there", page.text)
+    assert "Not available" in card
+
+
+def test_a_small_difference_is_not_rounded_to_nothing(finished: tuple[Page, str]) -> None:
+    assert "<td>4.20e-06</td>" in finished[0].text
+
+
+def test_title_description_and_number_of_pictures_can_be_chosen(tmp_path: Path) -> None:
+    options = ReportOptions(title="Spleen <1>", description="What it is for", overlays=0)
+    page, card = report(write_segmentation(tmp_path), tmp_path, options)
+    assert "<h1>Spleen &lt;1&gt;</h1>" in page.text
+    assert page.text.count("data:image/png") == 2
+    assert card.startswith("# Model card: Spleen <1>\nWhat it is for\n")
