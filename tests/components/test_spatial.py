@@ -99,5 +99,5 @@ def test_zoom_magnifies_about_the_centre(sample: dict[str, Any]) -> None:
 
 
 def test_zoom_with_crossed_limits_is_refused() -> None:
-    with pytest.raises(ConfigError, match="lower_limits 2.0 exceed upper_limits 1.0"):
+    with pytest.raises(ConfigError, match=r"lower_limits 2.0 exceed upper_limits 1.0"):
         made("RandomZoom", lower_limits=2.0, upper_limits=1.0)

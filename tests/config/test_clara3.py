@@ -83,7 +83,10 @@ def test_disabled_components_drop_out_unchecked(tmp_path: Path, spleen: dict[str
     path = tmp_path / "config_train.json"
     path.write_text(json.dumps(spleen))
     workflow = load_workflow(path, environment=ENVIRONMENT)
-    assert [c.where for c in workflow.train.pre_transforms][3:5] == ["train.pre_transforms[3]", "train.pre_transforms[5]"]
+    assert [c.where for c in workflow.train.pre_transforms][3:5] == [
+        "train.pre_transforms[3]",
+        "train.pre_transforms[5]",
+    ]
 
 
 def test_unknown_component_and_misspelt_argument_come_together_with_suggestions(

@@ -53,5 +53,5 @@ def test_refuses_a_key_that_stands_twice(tmp_path: Path) -> None:
 
 
 def test_a_missing_file_is_said(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="nowhere.json: file not found"):
+    with pytest.raises(ConfigError, match=r"nowhere.json: file not found"):
         read_json(tmp_path / "nowhere.json")

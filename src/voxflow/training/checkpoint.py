@@ -54,11 +54,14 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         DataError: the file is missing or no checkpoint of Voxflow.
     """
     import pickle
+    import zipfile
 
     import torch
 
     if not path.is_file():
         raise DataError("file not found; train first", path=path)
+    if not zipfile.is_zipfile(path):
+        raise DataError("no model file, or only a part of one", path=path)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError) as error:

@@ -1,0 +1,92 @@
+"""The stage train: from a repository's files to model, curves, metrics and run file, and what stops it early."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+
+from tasks import train as stage_program
+from tasks.stage import Stage
+from tests.training.conftest import volume_config, write_cube
+from voxflow.errors import ConfigError, DataError
+from voxflow.files import write_json
+from voxflow.tracking import NullTracker
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture
+def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
+    """A workspace ``cubes`` whose stages up to split have run."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(stage_program, "begin_run", lambda *_, **__: contextlib.nullcontext(NullTracker("run7")))
+    resampled = tmp_path / "data/resampled/cubes"
+    resampled.mkdir(parents=True)
+    cases = [write_cube(resampled, f"cube{n}", n) for n in range(4)]
+    listed = [{"image": c.image[0].name, "label": f"{c.id}_label.nii.gz", "case": c.id} for c in cases]
+    datalist = {"modality": {"0": "CT"}, "training": listed[:3], "validation": listed[3:]}
+    write_json(tmp_path / "data/datalists/cubes/dataset_0.json", datalist)
+    write_json(resampled / "labels.json", {"0": "background", "1": "cube"})
+    config = volume_config()
+    for section in ("train", "validate"):
+        places = {"data_list_file_path": "{DATASET_JSON}", "data_file_base_dir": "{DATA_ROOT}"}
+        config[section]["image_pipeline"]["args"] |= places
+    write_json(tmp_path / "mmars/cubes/config/config_train.json", config)
+    options: dict[str, Any] = {"threads": 1, "workers": 0, "set": {"epochs": 2}}
+    block = {"task": "segmentation", "source": "x", "resample": {"spacing_mm": [1, 1, 2]}, "train": options}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump({"workspaces": {"cubes": block}}))
+    return Stage("cubes", "train", block)
+
+
+def test_trains_and_writes_what_later_stages_read(stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
+    assert stage_program.run(stage) == 0
+    made = {path.name for path in (stage.models / "train").iterdir()}
+    assert made == {"model.pt", "model_final.pt", "events", "run.json"}
+    assert (stage.models / "curves.csv").read_text().startswith("epoch,train_loss,learning_rate,seconds,mean_dice")
+    assert json.loads((stage.models / "train" / "run.json").read_text())["run_id"] == "run7"
+    numbers = json.loads(stage.metrics.read_text())
+    assert numbers["epochs"] == 2
+    assert 0 <= numbers["mean_dice"] <= 1
+    assert capsys.readouterr().err.splitlines()[-1].startswith("train cubes: 2 epochs, 0.0 min in ")
+
+
+def test_an_interrupted_training_ends_with_130(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    from voxflow.training.interruption import Interruption
+
+    def asked_at_once(self: Interruption) -> Interruption:
+        self.asked = True
+        return self
+
+    monkeypatch.setattr(Interruption, "__enter__", asked_at_once)
+    assert stage_program.run(stage) == 130
+    assert (stage.models / "train" / "model_final.pt").exists()
+
+
+def test_a_wrong_configuration_is_said_before_any_data_is_read(stage: Stage) -> None:
+    path = stage.mmar / "config/config_train.json"
+    config = json.loads(path.read_text())
+    config["train"]["loss"]["name"] = "Dise"
+    config["train"]["optimizer"]["args"] = {"learning_rate": 1}
+    write_json(path, config)
+    (stage.datalists / "dataset_0.json").unlink()
+    with pytest.raises(ConfigError, match="unknown loss 'Dise'; did you mean 'Dice'") as caught:
+        stage_program.run(stage)
+    assert len(caught.value.findings) == 2
+    assert not stage.models.exists()
+
+
+def test_a_datalist_that_names_a_missing_file_is_said(stage: Stage) -> None:
+    (stage.resampled / "cube1.nii.gz").unlink()
+    with pytest.raises(DataError, match=r"training\[1\]: file not found: .*cube1.nii.gz"):
+        stage_program.run(stage)
+
+
+def test_a_misspelt_option_is_said_with_its_place(stage: Stage) -> None:
+    wrong = Stage("cubes", "train", {**stage.block, "train": {"precison": "bf16"}})
+    with pytest.raises(ConfigError, match=r"workspaces.cubes.train.precison: Extra inputs"):
+        stage_program.run(wrong)

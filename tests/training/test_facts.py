@@ -1,0 +1,35 @@
+"""What a model file remembers of its data."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from voxflow.errors import DataError
+from voxflow.files import write_json, write_text
+from voxflow.training import read_facts
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_class_names_follow_label_values_and_gaps_get_a_name(tmp_path: Path) -> None:
+    write_json(tmp_path / "labels.json", {"3": "tumour", "0": "background", "1": "liver"})
+    resampling = {"spacing_mm": [1, 1, 2], "orientation": "LPS"}
+    facts = read_facts(tmp_path / "labels.json", resampling, {"modality": {"0": "CT"}})
+    assert facts.class_names == ("background", "liver", "class_2", "tumour")
+    assert (facts.spacing_mm, facts.orientation, facts.modality) == ((1, 1, 2), "LPS", "CT")
+
+
+def test_findings_and_size_of_radiographs(tmp_path: Path) -> None:
+    write_json(tmp_path / "labels.json", {"findings": ["mass", "nodule"]})
+    facts = read_facts(tmp_path / "labels.json", {"size": [128, 96]}, {})
+    assert (facts.class_names, facts.size, facts.spacing_mm) == (("mass", "nodule"), (128, 96), None)
+
+
+@pytest.mark.parametrize("text", ["[", "[]", '{"spleen": 1}', '{"-1": "x"}', "{}"])
+def test_other_forms_are_refused(tmp_path: Path, text: str) -> None:
+    write_text(tmp_path / "labels.json", text)
+    with pytest.raises(DataError, match=r"labels.json: (expected|label values)"):
+        read_facts(tmp_path / "labels.json", {}, {})
