@@ -1,0 +1,148 @@
+"""Owns the conversion of a whole folder: what it holds decides between DICOM and the pass-through."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from voxflow.dicom.findings import Findings, read_findings
+from voxflow.dicom.group import Part, group
+from voxflow.dicom.labels import LabelObject, label_names, label_values, match, read_label_object
+from voxflow.dicom.passthrough import find_files, pass_through
+from voxflow.dicom.pseudonyms import find_key, number_cases, pseudonyms
+from voxflow.dicom.scan import process_map, scan_folder
+from voxflow.dicom.series import Job, convert_part, row_of
+from voxflow.dicom.table import Case, ConversionSummary, Outcome, Row, write_tables
+from voxflow.errors import DataError, DicomError
+from voxflow.files import atomic_directory
+from voxflow.progress import say, track
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from voxflow.dicom.options import ConvertOptions
+    from voxflow.dicom.scan import Scan
+
+SHOWN_REASONS = 5
+
+
+@dataclass(frozen=True)
+class Converted:
+    """What was made of a folder, before the tables are written."""
+
+    rows: list[Row]
+    cases: list[Case]
+    labels: dict[str, object]
+    notes: dict[str, int]
+
+
+def convert_folder(source: Path, target: Path, options: ConvertOptions) -> ConversionSummary:
+    """Convert a folder tree of DICOM (or else NIfTI, MHA, NRRD, PNG) to volumes, labels and a case table.
+
+    Args:
+        source: any folder tree; files are known by their content.
+        target: made whole or not at all: images/, labels/, labels.json, cases.csv, conversion.csv, conversion.json.
+        options: what to take and how strictly to check.
+
+    Raises:
+        DataError: the folder is missing, empty, without images, or nothing at all could be converted; or the CSV of
+            findings is wrong.
+    """
+    scan = scan_folder(source, options.workers)
+    with atomic_directory(target) as folder:
+        if scan.headers:
+            converted = _convert_dicom(scan, source, folder, options)
+        else:
+            files = find_files(source, scan.others, options)
+            outcomes, labels = pass_through(files, folder, options)
+            converted = Converted(*_flat(outcomes), labels, {"other_files": len(scan.others) - files.used, "copies": 0})
+        if not converted.cases:
+            raise DataError(_nothing_converted(converted.rows), path=source)
+        return write_tables(folder, converted.rows, converted.cases, converted.labels, converted.notes)
+
+
+def _convert_dicom(scan: Scan, source: Path, folder: Path, options: ConvertOptions) -> Converted:
+    findings = read_findings(source / options.findings) if options.findings else Findings()
+    parts = group(scan.headers, options)
+    images = [part for part in parts if part.kind in ("volume", "radiograph")]
+    labels, label_rows = _read_labels([part for part in parts if part.kind == "label"])
+    names = [name for label in labels for name in label.names.values()]
+    values = label_values(names, options.labels)
+    matched, unmatched = _match_labels(labels, [part for part in images if part.kind == "volume"], values)
+    jobs = _jobs(images, folder, options, findings)
+    jobs = [replace(job, labels=matched.get(job.part.key, ()), values=values) for job in jobs]
+    with process_map(options.workers if len(jobs) > 1 else 1) as run:
+        outcomes = list(track(run(convert_part, jobs), "converting", total=len(jobs)))
+    rows, cases = _flat(outcomes)
+    rows += label_rows + unmatched + [row_of(part) for part in parts if part.kind == "skipped"]
+    known = {header.sop_uid for part in images for header in part.headers}
+    lost = len(set(findings.values) - known - {header.path.name for part in images for header in part.headers})
+    if lost:
+        say(f"{options.findings}: {lost} of {len(findings.values)} rows name no image in the folder")
+    described: dict[str, object] = {"findings": list(findings.names)} if findings.names else {}
+    described = described or dict(label_names(names, values))
+    notes = {"other_files": len(scan.others), "copies": scan.copies, "findings_without_image": lost}
+    return Converted(rows, cases, described, notes)
+
+
+def _jobs(images: Sequence[Part], folder: Path, options: ConvertOptions, findings: Findings) -> list[Job]:
+    names = pseudonyms({part.first.patient for part in images}, find_key(options.pseudonym_key))
+    cases = number_cases((part.first.patient for part in images), names)
+    return [
+        Job(
+            part=part,
+            case=case,
+            patient=names[part.first.patient],
+            target=folder,
+            tolerance_mm=options.spacing_tolerance_mm,
+            min_slices=options.min_slices,
+            findings=dict(zip(findings.names, findings.of(part.first.sop_uid, part.first.path.name), strict=True)),
+        )
+        for part, case in zip(images, cases, strict=True)
+    ]
+
+
+def _read_labels(parts: Sequence[Part]) -> tuple[list[LabelObject], list[Row]]:
+    labels, rows = [], []
+    for part in parts:
+        try:
+            labels.append(read_label_object(part))
+        except DicomError as error:
+            rows.append(replace(row_of(part), verdict="quarantined", reason=str(error)))
+        except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
+            rows.append(replace(row_of(part), verdict="quarantined", reason=f"unreadable: {type(error).__name__}"))
+    return labels, rows
+
+
+def _match_labels(
+    labels: Sequence[LabelObject], volumes: Sequence[Part], values: Mapping[str, int]
+) -> tuple[dict[tuple[str, str], tuple[LabelObject, ...]], list[Row]]:
+    """Labels by the key of their volume, and a row for each label that belongs to none."""
+    matched: dict[tuple[str, str], tuple[LabelObject, ...]] = {}
+    rows = []
+    for label in labels:
+        row = Row(
+            verdict="skipped", modality=label.kind.upper(), study_uid=label.study_uid, series_uid=label.series_uid
+        )
+        if not any(name.casefold() in values for name in label.names.values()):
+            rows.append(replace(row, reason=f"holds none of the labels asked for: {', '.join(sorted(values))}"))
+            continue
+        try:
+            for part in match(label, volumes):
+                matched[part.key] = (*matched.get(part.key, ()), label)
+        except DicomError as error:
+            rows.append(replace(row, verdict="quarantined", reason=str(error)))
+    return matched, rows
+
+
+def _flat(outcomes: Sequence[Outcome]) -> tuple[list[Row], list[Case]]:
+    rows = [row for outcome in outcomes for row in outcome.rows]
+    return rows, [case for outcome in outcomes for case in outcome.cases]
+
+
+def _nothing_converted(rows: Sequence[Row]) -> str:
+    reasons = list(dict.fromkeys(row.reason for row in rows if row.reason))
+    shown = "; ".join(reasons[:SHOWN_REASONS])
+    more = f"; and {len(reasons) - SHOWN_REASONS} more reasons" if len(reasons) > SHOWN_REASONS else ""
+    return f"none of {len(rows)} series could be converted: {shown}{more}"

@@ -1,0 +1,115 @@
+"""Owns findings: what a CSV, or the folder that an image lies in, says about an image."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from voxflow.errors import DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+IMAGE_COLUMNS = ("sop_instance_uid", "sopinstanceuid", "file", "filename", "image")
+PATIENT_COLUMNS = ("patient_id", "patientid", "patient")
+POSITIVE, NEGATIVE, UNKNOWN = ("1", "1.0", "true", "yes"), ("0", "0.0", "false", "no"), ("", "nan", "-1", "-1.0")
+# A folder of this name holds images without any of the findings that the other folders are named after.
+WITHOUT_FINDING = ("no_finding", "no_findings", "normal", "healthy", "negative")
+
+
+@dataclass(frozen=True)
+class Findings:
+    """A table of findings.
+
+    Attributes:
+        names: the findings.
+        values: 0, 1 or nothing (unknown) for each finding, by image.
+        patients: the patient that the table names, by image.
+    """
+
+    names: tuple[str, ...] = ()
+    values: Mapping[str, tuple[int | None, ...]] = field(default_factory=dict)
+    patients: Mapping[str, str] = field(default_factory=dict)
+
+    def of(self, *keys: str) -> tuple[int | None, ...]:
+        """The values under the first of some keys that the table knows; all unknown if it knows none."""
+        found = [self.values[key] for key in keys if key in self.values]
+        return found[0] if found else (None,) * len(self.names)
+
+
+def read_findings(path: Path) -> Findings:
+    """Read a CSV of findings; all that is wrong with it is reported at once.
+
+    Raises:
+        DataError: missing, without a column that names the image, a value that is neither 0, 1 nor empty, or an
+            image named twice.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as stream:
+            rows = list(csv.reader(stream))
+    except FileNotFoundError as error:
+        raise DataError("file not found", path=path) from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"no CSV in UTF-8: {error}", path=path) from error
+    header = [name.strip() for name in rows[0]] if rows else []
+    image = _column(header, IMAGE_COLUMNS)
+    if image is None:
+        raise DataError(
+            f"no column names the image; expected one of {', '.join(IMAGE_COLUMNS)}, received {', '.join(header)}",
+            path=path,
+        )
+    patient = _column(header, PATIENT_COLUMNS)
+    columns = [n for n in range(len(header)) if n not in (image, patient)]
+    return _collect(path, header, rows[1:], (image, patient), columns)
+
+
+def _collect(
+    path: Path, header: list[str], rows: Sequence[list[str]], keys: tuple[int, int | None], columns: list[int]
+) -> Findings:
+    values: dict[str, tuple[int | None, ...]] = {}
+    patients: dict[str, str] = {}
+    faults = []
+    for number, row in enumerate(rows, start=2):
+        if len(row) != len(header):
+            faults.append(f"row {number} has {len(row)} values, the header {len(header)}")
+            continue
+        key = row[keys[0]].strip()
+        if key in values:
+            faults.append(f"row {number} names an image for the second time")
+        wrong = [f"{header[n]}={row[n]!r}" for n in columns if row[n].strip().lower() not in _ALLOWED]
+        if wrong:
+            faults.append(f"row {number}: {', '.join(wrong)}; expected 0, 1 or nothing")
+        values[key] = tuple(_ALLOWED.get(row[n].strip().lower()) for n in columns)
+        if keys[1] is not None:
+            patients[key] = row[keys[1]].strip()
+    if faults:
+        shown = faults[:5] + ([f"and {len(faults) - 5} more"] if len(faults) > 5 else [])
+        raise DataError("; ".join(shown), path=path)
+    return Findings(tuple(header[n] for n in columns), values, patients)
+
+
+def findings_from_folders(files: Mapping[str, str]) -> Findings:
+    """Take the name of the folder that each image lies in as its only finding.
+
+    Args:
+        files: folder by image; a folder such as ``no_findings`` or ``normal`` means none of the others.
+    """
+    folders = sorted(set(files.values()))
+    names = tuple(folder for folder in folders if folder.lower() not in WITHOUT_FINDING)
+    if len(folders) < 2:
+        return Findings()
+    return Findings(names, {key: tuple(int(folder == name) for name in names) for key, folder in files.items()})
+
+
+_ALLOWED: dict[str, int | None] = {
+    **dict.fromkeys(POSITIVE, 1),
+    **dict.fromkeys(NEGATIVE, 0),
+    **dict.fromkeys(UNKNOWN, None),
+}
+
+
+def _column(header: Sequence[str], known: Sequence[str]) -> int | None:
+    lower = [name.lower() for name in header]
+    return next((lower.index(name) for name in known if name in lower), None)

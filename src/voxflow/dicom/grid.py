@@ -1,0 +1,150 @@
+"""Owns the check that slices make a volume: one regular grid, or a reason in words and values why not."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from voxflow.errors import DicomError
+from voxflow.geometry import Geometry
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from voxflow.dicom.headers import Plane
+
+POSITION, ORIENTATION, SPACING = "(0020,0032)", "(0020,0037)", "(0028,0030)"
+COSINE_TOLERANCE = 1e-3
+SAME_PLACE_MM = 1e-3
+# A gap of more than this many usual gaps means that a slice is not there.
+MISSING_FROM = 1.5
+
+
+def slice_grid(planes: Sequence[Plane], *, tolerance_mm: float, min_slices: int) -> tuple[Geometry, list[int]]:
+    """Put slices in order along their normal, and fit the grid that they lie on.
+
+    Args:
+        planes: where each slice lies.
+        tolerance_mm: how far a slice may lie from its place on the grid.
+        min_slices: fewer are no volume.
+
+    Returns:
+        The geometry (i along columns' index, j along rows' index, k along the normal) and the order: slice k of
+        the volume is ``planes[order[k]]``.
+
+    Raises:
+        DicomError: they make no volume that can be trusted.
+    """
+    _check_complete(planes)
+    _check_same(planes)
+    if len(planes) < min_slices:
+        raise DicomError(f"too few slices: {len(planes)}, a volume needs at least {min_slices}", where=POSITION)
+    along_row, along_column, normal = axes(planes[0])
+    positions = np.array([plane.position for plane in planes])
+    distances = positions @ normal
+    order = np.argsort(distances, kind="stable")
+    _check_steps(distances[order])
+    step = float((distances[order[-1]] - distances[order[0]]) / (len(planes) - 1))
+    # The first slice's own position: a grid fitted to all would move every voxel by a fraction.
+    first = positions[order[0]]
+    _check_on_grid(positions[order], first, normal, step, tolerance_mm)
+    spacing = (planes[0].spacing[1], planes[0].spacing[0], step)
+    size = (planes[0].columns, planes[0].rows, len(planes))
+    direction = np.column_stack([along_row, along_column, normal])
+    return Geometry.from_parts(size, spacing, first.tolist(), direction), [int(n) for n in order]
+
+
+def axes(plane: Plane) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Unit vectors in which the column index grows, the row index grows, and their normal.
+
+    Raises:
+        DicomError: the orientation is not two perpendicular unit vectors.
+    """
+    along_row, along_column = np.array(plane.orientation[:3]), np.array(plane.orientation[3:])
+    lengths = np.linalg.norm(along_row), np.linalg.norm(along_column)
+    if np.abs(np.array(lengths) - 1).max() > 0.01 or abs(along_row @ along_column) > 0.01:
+        raise DicomError(f"not two perpendicular unit vectors: {_show(plane.orientation)}", where=ORIENTATION)
+    along_row = along_row / lengths[0]
+    along_column = along_column - (along_column @ along_row) * along_row
+    along_column = along_column / np.linalg.norm(along_column)
+    return along_row, along_column, np.cross(along_row, along_column)
+
+
+def _check_complete(planes: Sequence[Plane]) -> None:
+    for tag, name, length in (
+        (POSITION, "position", 3),
+        (ORIENTATION, "orientation", 6),
+        (SPACING, "spacing", 2),
+    ):
+        values = [getattr(plane, name) for plane in planes]
+        lacking = sum(len(value) != length or not np.isfinite(value).all() for value in values)
+        if lacking:
+            raise DicomError(f"the {name} is missing or no {length} numbers in {lacking} of {len(planes)}", where=tag)
+    if min(min(plane.spacing) for plane in planes) <= 0:
+        raise DicomError(f"the spacing is not positive: {_show(min(p.spacing for p in planes))}", where=SPACING)
+
+
+def _check_same(planes: Sequence[Plane]) -> None:
+    sizes = sorted({(plane.rows, plane.columns) for plane in planes})
+    if len(sizes) > 1:
+        raise DicomError(f"slices of different size (rows, columns): {', '.join(map(str, sizes))}", where="(0028,0010)")
+    for tag, name, tolerance in ((ORIENTATION, "orientation", COSINE_TOLERANCE), (SPACING, "spacing", 1e-4)):
+        values = np.array([getattr(plane, name) for plane in planes])
+        apart = np.abs(values - values[0]).max(axis=1)
+        if apart.max() > tolerance:
+            example = _show(values[int(apart.argmax())])
+            count = int((apart > tolerance).sum())
+            raise DicomError(
+                f"mixed {name}: {_show(values[0])} in {len(values) - count} slices, {example} among the other {count}",
+                where=tag,
+            )
+
+
+def _check_steps(distances: NDArray[np.float64]) -> None:
+    """Distances along the normal, ascending, mm: no two at one place, and none left out."""
+    steps = np.diff(distances)
+    same = int((steps < SAME_PLACE_MM).sum())
+    if same:
+        at = distances[int(np.argmax(steps < SAME_PLACE_MM))]
+        raise DicomError(f"{same} slice(s) at the same position as another, first at {at:.2f} mm", where=POSITION)
+    usual = float(np.median(steps))
+    if steps.max() > MISSING_FROM * usual:
+        at = int(steps.argmax())
+        count = sum(round(step / usual) - 1 for step in steps if step > MISSING_FROM * usual)
+        raise DicomError(
+            f"{max(1, count)} slice(s) missing: a gap of {steps[at]:.2f} mm after slice {at + 1} of {len(distances)} "
+            f"at {distances[at]:.2f} mm, where slices usually lie {usual:.2f} mm apart",
+            where=POSITION,
+        )
+
+
+def _check_on_grid(
+    positions: NDArray[np.float64],
+    first: NDArray[np.float64],
+    normal: NDArray[np.float64],
+    step: float,
+    tolerance_mm: float,
+) -> None:
+    off = positions - (first + np.arange(len(positions))[:, None] * step * normal)
+    along = np.abs(off @ normal)
+    if along.max() > tolerance_mm:
+        steps = np.diff(positions @ normal)
+        raise DicomError(
+            f"irregular spacing: slices lie {steps.min():.3f} to {steps.max():.3f} mm apart, one of them "
+            f"{along.max():.3f} mm off the regular grid (tolerance {tolerance_mm} mm)",
+            where=POSITION,
+        )
+    sideways = np.linalg.norm(off - (off @ normal)[:, None] * normal, axis=1)
+    if sideways.max() > tolerance_mm:
+        raise DicomError(
+            f"slices shifted sideways by up to {sideways.max():.2f} mm, as with a tilted gantry "
+            f"(tolerance {tolerance_mm} mm)",
+            where=POSITION,
+        )
+
+
+def _show(values: Sequence[float] | NDArray[np.float64]) -> str:
+    return "[" + ", ".join(f"{value:.4g}" for value in values) + "]"

@@ -1,0 +1,165 @@
+"""Owns what is read from a DICOM file's header, once, into one typed record."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pydicom.dataset import Dataset
+
+SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.4"
+LABEL_MAP_SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.7"
+RT_STRUCTURE_SET = "1.2.840.10008.5.1.4.1.1.481.3"
+LABEL_CLASSES = (SEGMENTATION, LABEL_MAP_SEGMENTATION, RT_STRUCTURE_SET)
+SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
+
+_TAGS = [
+    "SOPClassUID",
+    "SOPInstanceUID",
+    "SeriesInstanceUID",
+    "StudyInstanceUID",
+    "PatientID",
+    "Modality",
+    "ImageType",
+    "FrameOfReferenceUID",
+    "Rows",
+    "Columns",
+    "NumberOfFrames",
+    "ImagePositionPatient",
+    "ImageOrientationPatient",
+    "PixelSpacing",
+    "SamplesPerPixel",
+    "EchoTime",
+    "AcquisitionNumber",
+    "TemporalPositionIdentifier",
+]
+
+
+@dataclass(frozen=True)
+class Plane:
+    """Where one slice lies.
+
+    Attributes:
+        position: ImagePositionPatient (0020,0032), centre of the first pixel, mm, LPS.
+        orientation: ImageOrientationPatient (0020,0037), the directions in which the column index and the row
+            index grow.
+        spacing: PixelSpacing (0028,0030), mm between rows, mm between columns.
+        rows, columns: the matrix.
+    """
+
+    position: tuple[float, ...]
+    orientation: tuple[float, ...]
+    spacing: tuple[float, ...]
+    rows: int
+    columns: int
+
+
+@dataclass(frozen=True)
+class Header:
+    """One DICOM object. UIDs and texts that are not there are empty."""
+
+    path: Path
+    sop_class: str
+    sop_uid: str
+    series_uid: str
+    study_uid: str
+    patient_id: str
+    modality: str
+    image_type: tuple[str, ...]
+    frame_of_reference: str
+    frames: int
+    samples: int
+    plane: Plane
+    echo_time: str
+    acquisition: str
+    temporal_position: str
+
+    @property
+    def patient(self) -> str:
+        """What tells patients apart: PatientID (0010,0020), or the study where there is none."""
+        return f"id {self.patient_id}" if self.patient_id else f"study {self.study_uid}"
+
+
+def read_dataset(path: Path, *, pixels: bool = False, tags: list[str] | None = None) -> Dataset:
+    """Read a DICOM file; values that break their rules are taken as they are, since hospitals send them.
+
+    Raises:
+        pydicom.errors.InvalidDicomError: no DICOM file.
+    """
+    import pydicom
+    from pydicom import config
+
+    # Reading is lazy, so that this can't be undone after the call.
+    config.settings.reading_validation_mode = config.IGNORE
+    return pydicom.dcmread(path, stop_before_pixels=not pixels, specific_tags=tags, force=True)
+
+
+def read_header(path: Path) -> Header | None:
+    """Read the header of a DICOM object; None for anything else, a DICOMDIR too."""
+    if not _looks_like_dicom(path):
+        return None
+    try:
+        dataset = read_dataset(path, tags=list(_TAGS))
+        return _header(path, dataset)
+    except (OSError, ValueError, TypeError, AttributeError, KeyError, EOFError, NotImplementedError):
+        return None
+
+
+def _looks_like_dicom(path: Path) -> bool:
+    """Whether it has the magic word, or begins with a data element of group 2 or 8, as old exports do."""
+    try:
+        with path.open("rb") as stream:
+            start = stream.read(132)
+    except OSError:
+        return False
+    return start[128:132] == b"DICM" or start[:2] in (b"\x02\x00", b"\x08\x00")
+
+
+def _header(path: Path, dataset: Dataset) -> Header | None:
+    sop_class = _text(dataset, "SOPClassUID") or str(dataset.file_meta.get("MediaStorageSOPClassUID", ""))
+    sop_uid = _text(dataset, "SOPInstanceUID")
+    if not sop_class or not sop_uid:
+        return None
+    plane = Plane(
+        position=_numbers(dataset, "ImagePositionPatient"),
+        orientation=_numbers(dataset, "ImageOrientationPatient"),
+        spacing=_numbers(dataset, "PixelSpacing"),
+        rows=int(dataset.get("Rows") or 0),
+        columns=int(dataset.get("Columns") or 0),
+    )
+    return Header(
+        path=path,
+        sop_class=sop_class,
+        sop_uid=sop_uid,
+        series_uid=_text(dataset, "SeriesInstanceUID"),
+        study_uid=_text(dataset, "StudyInstanceUID"),
+        patient_id=_text(dataset, "PatientID"),
+        modality=_text(dataset, "Modality"),
+        image_type=tuple(str(part) for part in _values(dataset, "ImageType")),
+        frame_of_reference=_text(dataset, "FrameOfReferenceUID"),
+        frames=int(dataset.get("NumberOfFrames") or 1),
+        samples=int(dataset.get("SamplesPerPixel") or 1),
+        plane=plane,
+        echo_time=_text(dataset, "EchoTime"),
+        acquisition=_text(dataset, "AcquisitionNumber"),
+        temporal_position=_text(dataset, "TemporalPositionIdentifier"),
+    )
+
+
+def _text(dataset: Dataset, keyword: str) -> str:
+    value = dataset.get(keyword)
+    return "" if value is None else str(value).strip()
+
+
+def _values(dataset: Dataset, keyword: str) -> list[Any]:
+    value = dataset.get(keyword)
+    if value is None or value == "":
+        return []
+    return list(value) if not isinstance(value, str) and hasattr(value, "__iter__") else [value]
+
+
+def _numbers(dataset: Dataset, keyword: str) -> tuple[float, ...]:
+    return tuple(float(value) for value in _values(dataset, keyword))

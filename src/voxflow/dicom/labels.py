@@ -1,0 +1,185 @@
+"""Owns label objects: what they name, which image they belong to, and the one label volume made of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from voxflow.dicom.headers import RT_STRUCTURE_SET, read_dataset
+from voxflow.dicom.rtstruct import read_rois
+from voxflow.dicom.seg import read_segments
+from voxflow.errors import DicomError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+    from pydicom.dataset import Dataset
+
+    from voxflow.dicom.group import Part
+    from voxflow.geometry import Geometry
+
+
+@dataclass(frozen=True)
+class LabelObject:
+    """A DICOM SEG or RTSTRUCT.
+
+    Attributes:
+        path: the file.
+        kind: which of the two.
+        names: name by segment number or ROI number, ascending.
+        patient: as :attr:`Header.patient`.
+        sop_uid, series_uid, study_uid: its own UIDs.
+        sop_refs, series_refs: the images and series that it refers to.
+        frames_of_reference: the frames of reference that it is drawn in.
+    """
+
+    path: Path
+    kind: Literal["seg", "rtstruct"]
+    names: dict[int, str]
+    patient: str
+    sop_uid: str
+    series_uid: str
+    study_uid: str
+    sop_refs: frozenset[str]
+    series_refs: frozenset[str]
+    frames_of_reference: frozenset[str]
+
+
+def read_label_object(part: Part) -> LabelObject:
+    """Read what a label object names and refers to, without its masks.
+
+    Raises:
+        DicomError: it names no segment or ROI.
+    """
+    header = part.first
+    dataset = read_dataset(header.path)
+    rtstruct = header.sop_class == RT_STRUCTURE_SET
+    names = dict(sorted(_roi_names(dataset) if rtstruct else _segment_names(dataset)))
+    if not names:
+        raise DicomError("no ROI is named" if rtstruct else "no segment is named", where="(3006,0020)")
+    frames = {header.frame_of_reference} if header.frame_of_reference else set()
+    series = list(_referenced_series(dataset))
+    for item in dataset.get("ReferencedFrameOfReferenceSequence") or []:
+        frames.add(str(item.get("FrameOfReferenceUID", "")))
+    return LabelObject(
+        path=header.path,
+        kind="rtstruct" if rtstruct else "seg",
+        names=names,
+        patient=header.patient,
+        sop_uid=header.sop_uid,
+        series_uid=header.series_uid,
+        study_uid=header.study_uid,
+        sop_refs=frozenset(uid for item in series for uid in _referenced_instances(item)),
+        series_refs=frozenset(str(item.get("SeriesInstanceUID", "")) for item in series) - {""},
+        frames_of_reference=frozenset(frames) - {""},
+    )
+
+
+def match(label: LabelObject, volumes: Sequence[Part]) -> list[Part]:
+    """Find the volumes that a label belongs to: by the images, then the series, then the frame of reference.
+
+    A frame of reference counts only within one patient, and only where one volume has it.
+
+    Raises:
+        DicomError: no volume, or several in the same frame of reference.
+    """
+    by_image = [v for v in volumes if any(header.sop_uid in label.sop_refs for header in v.headers)]
+    by_series = [v for v in volumes if v.first.series_uid in label.series_refs]
+    if by_image or by_series:
+        return by_image or by_series
+    by_frame = [
+        v
+        for v in volumes
+        if v.first.patient == label.patient and v.first.frame_of_reference in label.frames_of_reference
+    ]
+    if len(by_frame) > 1:
+        raise DicomError(
+            f"{len(by_frame)} image series share its frame of reference, and it refers to none of them",
+            where="(0020,0052)",
+        )
+    if not by_frame:
+        raise DicomError(
+            "no image series here is the one that it refers to, or shares its frame of reference", where="(0020,0052)"
+        )
+    return by_frame
+
+
+def label_values(names: Iterable[str], chosen: Mapping[str, int] | None) -> dict[str, int]:
+    """The value of each name; keys are case-folded. Without a choice, sorted names are numbered from 1."""
+    if chosen is not None:
+        return {name.casefold(): value for name, value in chosen.items()}
+    folded = sorted({name.casefold() for name in names})
+    return {name: number for number, name in enumerate(folded, start=1)}
+
+
+def label_names(names: Iterable[str], values: Mapping[str, int]) -> dict[str, str]:
+    """What labels.json holds: value → name as it was first written; 0 is the background."""
+    out = {0: "background"}
+    for name in sorted(names):
+        if name.casefold() in values:
+            out.setdefault(values[name.casefold()], name)
+    return {str(value): out[value] for value in sorted(out)}
+
+
+def merge_labels(
+    labels: Sequence[LabelObject], geometry: Geometry, values: Mapping[str, int]
+) -> tuple[NDArray[np.uint8] | NDArray[np.uint16], dict[str, str]]:
+    """Make one label volume of all label objects of an image.
+
+    Where segments overlap, the one with the higher number wins, within an object.
+
+    Returns:
+        Labels (i, j, k), and the reason by SOPInstanceUID for each object that could not be used.
+    """
+    out = np.zeros(geometry.size, dtype=np.uint8 if max(values.values(), default=0) < 256 else np.uint16)
+    problems: dict[str, str] = {}
+    taken: set[str] = set()
+    for label in labels:
+        wanted = {number: name.casefold() for number, name in label.names.items() if name.casefold() in values}
+        twice = sorted(taken.intersection(wanted.values()))
+        try:
+            if twice:
+                raise DicomError(f"{', '.join(twice)}: already labelled by another object of the same image")
+            masks = _masks(label, geometry, sorted(wanted))
+        except DicomError as error:
+            problems[label.sop_uid] = str(error)
+            continue
+        for number in sorted(wanted):
+            out[masks[number]] = values[wanted[number]]
+        taken.update(wanted.values())
+    return out, problems
+
+
+def _masks(label: LabelObject, geometry: Geometry, numbers: Sequence[int]) -> dict[int, NDArray[np.bool_]]:
+    if label.kind == "rtstruct":
+        return read_rois(label.path, geometry, numbers)
+    return read_segments(label.path, geometry)
+
+
+def _segment_names(dataset: Dataset) -> Iterator[tuple[int, str]]:
+    for item in dataset.get("SegmentSequence") or []:
+        number = int(item.SegmentNumber)
+        if number > 0:
+            yield number, str(item.get("SegmentLabel") or f"segment {number}").strip()
+
+
+def _roi_names(dataset: Dataset) -> Iterator[tuple[int, str]]:
+    for item in dataset.get("StructureSetROISequence") or []:
+        yield int(item.ROINumber), str(item.get("ROIName") or f"ROI {item.ROINumber}").strip()
+
+
+def _referenced_series(dataset: Dataset) -> Iterator[Dataset]:
+    yield from dataset.get("ReferencedSeriesSequence") or []
+    for frame in dataset.get("ReferencedFrameOfReferenceSequence") or []:
+        for study in frame.get("RTReferencedStudySequence") or []:
+            yield from study.get("RTReferencedSeriesSequence") or []
+
+
+def _referenced_instances(series: Dataset) -> Iterator[str]:
+    for keyword in ("ReferencedInstanceSequence", "ContourImageSequence"):
+        for item in series.get(keyword) or []:
+            yield str(item.get("ReferencedSOPInstanceUID", ""))

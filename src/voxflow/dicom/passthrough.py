@@ -1,0 +1,285 @@
+"""Owns images that are no DICOM: NIfTI, MHA and NRRD volumes with their labels, and PNG radiographs, checked."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from voxflow.dicom.findings import Findings, findings_from_folders, read_findings
+from voxflow.dicom.labels import label_names
+from voxflow.dicom.pseudonyms import find_key, number_cases, pseudonyms
+from voxflow.dicom.scan import process_map
+from voxflow.dicom.table import Case, Outcome, Row, geometry_texts
+from voxflow.errors import DataError, InputError
+from voxflow.progress import track
+from voxflow.volumes import (
+    VOLUME_SUFFIXES,
+    Volume,
+    read_radiograph,
+    read_volume,
+    write_radiograph,
+    write_volume,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from voxflow.dicom.options import ConvertOptions
+
+SUFFIXES = (*VOLUME_SUFFIXES, ".png")
+IMAGE_FOLDERS = ("images", "image", "imagestr", "imagests", "imagesval")
+LABEL_FOLDERS = ("labels", "label", "masks", "mask", "labelstr", "labelsts", "labelsval")
+IMAGE_ENDS = ("_image", "_img", "_volume")
+LABEL_ENDS = ("_label", "_mask", "_seg", "_segmentation", "-label")
+NUMBERED = re.compile(r"^(\d+)_\d+$")
+
+
+@dataclass(frozen=True)
+class Pair:
+    """An image file and its label file, where it has one.
+
+    Attributes:
+        name: what image and label have in common: the path below the source without suffix and role.
+    """
+
+    name: str
+    image: Path | None = None
+    label: Path | None = None
+
+
+@dataclass(frozen=True)
+class Files:
+    """The images of a folder that are no DICOM."""
+
+    source: Path
+    pairs: tuple[Pair, ...]
+    findings: Findings
+
+    @property
+    def used(self) -> int:
+        """Number of files."""
+        return sum((pair.image is not None) + (pair.label is not None) for pair in self.pairs)
+
+
+@dataclass(frozen=True)
+class PassJob:
+    """One case to make of files; as ``voxflow.dicom.series.Job``."""
+
+    pair: Pair
+    source: Path
+    case: str
+    patient: str
+    target: Path
+    values: tuple[int, ...] | None = None
+    findings: Mapping[str, int | None] = field(default_factory=dict)
+    findings_source: Literal["csv", "folder"] = "csv"
+
+
+def find_files(source: Path, files: Sequence[Path], options: ConvertOptions) -> Files:
+    """Pair images with labels by their names, and read what is known of radiographs.
+
+    Raises:
+        DataError: no image among the files, or the CSV of findings is wrong.
+    """
+    pairs: dict[str, Pair] = {}
+    for file in files:
+        if file.name.lower().endswith(SUFFIXES):
+            role, name = role_and_name(file.relative_to(source))
+            pair = pairs.setdefault(name, Pair(name))
+            if getattr(pair, role) is not None:
+                raise DataError(f"two files are the {role} of {name!r}: {getattr(pair, role).name}, {file.name}")
+            pairs[name] = replace(pair, image=file) if role == "image" else replace(pair, label=file)
+    if not pairs:
+        raise DataError(f"{len(files)} file(s), and none of them is DICOM, NIfTI, MHA, NRRD or PNG", path=source)
+    ordered = tuple(pairs[name] for name in sorted(pairs))
+    return Files(source, ordered, _findings(source, ordered, options))
+
+
+def role_and_name(path: Path) -> tuple[Literal["image", "label"], str]:
+    """Whether a file is an image or a label, and the name that it shares with the other.
+
+    Args:
+        path: below the source folder: ``imagesTr/a.nii.gz`` with ``labelsTr/a.nii.gz``, or ``x/a_image.nii.gz``
+            with ``x/a_label.nii.gz``; anything else is an image.
+    """
+    stem = _without_suffix(path.name)
+    folders = path.parts[:-1]
+    for end in IMAGE_ENDS + LABEL_ENDS:
+        if stem.lower().endswith(end) and len(stem) > len(end):
+            role: Literal["image", "label"] = "label" if end in LABEL_ENDS else "image"
+            return role, PurePosixPath(*folders, stem[: -len(end)]).as_posix()
+    lower = [folder.lower() for folder in folders]
+    role = "label" if any(folder in LABEL_FOLDERS for folder in lower) else "image"
+    kept = [folder for folder in folders if folder.lower() not in IMAGE_FOLDERS + LABEL_FOLDERS]
+    return role, PurePosixPath(*kept, stem).as_posix()
+
+
+def pass_through(files: Files, target: Path, options: ConvertOptions) -> tuple[list[Outcome], dict[str, object]]:
+    """Check every image and label and write them under their case's name, without their headers' texts.
+
+    Returns:
+        What became of each pair, and the content of labels.json.
+    """
+    jobs = _jobs(files, target, options)
+    with process_map(options.workers if len(jobs) > 64 else 1) as run:
+        outcomes = list(track(run(pass_pair, jobs), "checking", total=len(jobs)))
+    if files.findings.names:
+        return outcomes, {"findings": list(files.findings.names)}
+    if options.labels:
+        return outcomes, dict(label_names(options.labels, {n.casefold(): v for n, v in options.labels.items()}))
+    found = sorted({value for outcome in outcomes for value in outcome.label_values} - {0})
+    return outcomes, {"0": "background", **{str(value): f"label_{value}" for value in found}}
+
+
+def pass_pair(job: PassJob) -> Outcome:
+    """Make one case of files, or say why not."""
+    row = Row(verdict="quarantined", modality="PNG" if _is_png(job.pair) else "volume")
+    row = replace(row, files=(job.pair.image is not None) + (job.pair.label is not None))
+    try:
+        if job.pair.image is None:
+            raise DataError("a label without an image of the same name")
+        return _radiograph(job, row, job.pair.image) if _is_png(job.pair) else _volume(job, row, job.pair.image)
+    except InputError as error:
+        return Outcome((replace(row, reason=_without_path(error)),))
+
+
+def _volume(job: PassJob, row: Row, image: Path) -> Outcome:
+    volume = read_volume(image)
+    label = _checked_label(job, volume)
+    case = Case(
+        case=job.case,
+        patient=job.patient,
+        modality="",
+        image=f"images/{job.case}.nii.gz",
+        label=f"labels/{job.case}.nii.gz" if label else "",
+        label_source="nifti" if label else "",
+        source=image.relative_to(job.source).as_posix(),
+        **geometry_texts(volume.geometry),
+    )
+    write_volume(job.target / case.image, volume)
+    if label:
+        write_volume(job.target / case.label, label)
+    values = tuple(int(value) for value in np.unique(label.array)) if label else ()
+    done = replace(row, verdict="converted", case=job.case, **geometry_texts(volume.geometry))
+    return Outcome((done,), (case,), values)
+
+
+def _checked_label(job: PassJob, volume: Volume) -> Volume | None:
+    """The label with whole, known values on the image's own grid.
+
+    Raises:
+        DataError: it has another grid than the image, or values that it should not have.
+    """
+    if job.pair.label is None:
+        return None
+    label = read_volume(job.pair.label)
+    if not label.geometry.is_close(volume.geometry, tolerance_mm=1e-2):
+        mine, other = geometry_texts(volume.geometry), geometry_texts(label.geometry)
+        raise DataError(
+            f"image and label lie on different grids: size {mine['size']} and {other['size']}, spacing "
+            f"{mine['spacing_mm']} and {other['spacing_mm']} mm, origin {_origin(volume)} and {_origin(label)}"
+        )
+    values = np.unique(label.array)
+    if not np.array_equal(values, np.rint(values)) or values.min() < 0 or values.max() > 65535:
+        raise DataError(f"label values are no whole numbers from 0: {values[:5].tolist()}")
+    unknown = sorted({int(value) for value in values} - {0, *job.values}) if job.values else []
+    if unknown:
+        raise DataError(
+            f"label values {unknown} have no name in the option labels, which names {list(job.values or ())}"
+        )
+    dtype = np.uint8 if values.max() < 256 else np.uint16
+    return Volume(label.array.astype(dtype), volume.geometry)
+
+
+def _radiograph(job: PassJob, row: Row, image: Path) -> Outcome:
+    array = read_radiograph(image)
+    size = " ".join(map(str, array.shape))
+    known = any(value is not None for value in job.findings.values())
+    case = Case(
+        case=job.case,
+        patient=job.patient,
+        modality="",
+        image=f"images/{job.case}.png",
+        label_source=job.findings_source if known else "",
+        source=image.relative_to(job.source).as_posix(),
+        size=size,
+        findings=job.findings,
+    )
+    write_radiograph(job.target / case.image, array)
+    return Outcome((replace(row, verdict="converted", case=job.case, size=size),), (case,))
+
+
+def _jobs(files: Files, target: Path, options: ConvertOptions) -> list[PassJob]:
+    patients = [patient_of(pair, options.patient_pattern) for pair in files.pairs]
+    patients = [
+        files.findings.patients.get(_key(files, pair)) or p for pair, p in zip(files.pairs, patients, strict=True)
+    ]
+    names = pseudonyms(set(patients), find_key(options.pseudonym_key))
+    cases = number_cases(patients, names)
+    if options.keep_names:
+        cases = [re.sub(r"[^A-Za-z0-9.-]+", "_", pair.name) for pair in files.pairs]
+    return [
+        PassJob(
+            pair=pair,
+            source=files.source,
+            case=case,
+            patient=names[patient],
+            target=target,
+            values=tuple(sorted(set(options.labels.values()))) if options.labels else None,
+            findings=dict(zip(files.findings.names, files.findings.of(_key(files, pair), *_names(pair)), strict=True)),
+            findings_source="csv" if options.findings else "folder",
+        )
+        for pair, case, patient in zip(files.pairs, cases, patients, strict=True)
+    ]
+
+
+def patient_of(pair: Pair, pattern: str | None) -> str:
+    """Who a file shows: the first group of ``pattern`` in its name, or the number before ``_`` of a PNG.
+
+    A file that the pattern does not match is a patient of its own.
+    """
+    found = re.search(pattern, pair.name) if pattern else None
+    if found is None and _is_png(pair):
+        found = NUMBERED.match(PurePosixPath(pair.name).name)
+    return f"file {found.group(1)}" if found else f"file {pair.name}"
+
+
+def _findings(source: Path, pairs: Iterable[Pair], options: ConvertOptions) -> Findings:
+    pictures = [pair for pair in pairs if _is_png(pair)]
+    if options.findings:
+        return read_findings(source / options.findings)
+    if not pictures:
+        return Findings()
+    return findings_from_folders({pair.name: PurePosixPath(pair.name).parent.name for pair in pictures})
+
+
+def _key(files: Files, pair: Pair) -> str:
+    return pair.image.relative_to(files.source).as_posix() if pair.image else pair.name
+
+
+def _names(pair: Pair) -> tuple[str, ...]:
+    return (pair.image.name if pair.image else "", PurePosixPath(pair.name).name, pair.name)
+
+
+def _is_png(pair: Pair) -> bool:
+    return pair.image is not None and pair.image.name.lower().endswith(".png")
+
+
+def _without_suffix(name: str) -> str:
+    for suffix in SUFFIXES:
+        if name.lower().endswith(suffix):
+            return name[: -len(suffix)]
+    return name
+
+
+def _without_path(error: InputError) -> str:
+    """The message alone: paths may hold names of patients."""
+    return f"{error.where}: {error.message}" if error.where else error.message
+
+
+def _origin(volume: Volume) -> str:
+    return " ".join(f"{mm:.2f}" for mm in volume.geometry.origin)

@@ -1,0 +1,105 @@
+"""Owns pixels to values: decoding, unused bits, and each slice's own rescale."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from voxflow.dicom.enhanced import frame_planes, frame_rescale
+from voxflow.dicom.grid import slice_grid
+from voxflow.dicom.headers import read_dataset
+from voxflow.errors import DicomError
+from voxflow.volumes.volume import Volume
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+    from pydicom.dataset import Dataset
+
+    from voxflow.dicom.headers import Header
+
+
+def read_series(headers: Sequence[Header], *, tolerance_mm: float, min_slices: int) -> Volume:
+    """Read a series of single-frame objects, or one multi-frame object, as a volume.
+
+    Returns:
+        Values after RescaleSlope (0028,1053) and RescaleIntercept (0028,1052): int16 (or int32) where these are
+        whole numbers in all slices, else float32.
+
+    Raises:
+        DicomError: the slices make no volume that can be trusted, or pixels can't be decoded.
+    """
+    if len(headers) == 1 and headers[0].frames > 1:
+        return _read_multiframe(headers[0].path, tolerance_mm, min_slices)
+    planes = [header.plane for header in headers]
+    geometry, order = slice_grid(planes, tolerance_mm=tolerance_mm, min_slices=min_slices)
+    stored, rescales = [], []
+    for index in order:
+        dataset = read_dataset(headers[index].path, pixels=True)
+        stored.append(stored_values(dataset))
+        rescales.append(rescale_of(dataset))
+    return Volume(_rescaled(stored, rescales).transpose(2, 1, 0), geometry)
+
+
+def stored_values(dataset: Dataset) -> NDArray[Any]:
+    """Decode the stored values, (rows, columns) or (frames, rows, columns), with the unused high bits cleared.
+
+    Raises:
+        DicomError: colour pixels, or pixels that no decoder reads.
+    """
+    if int(dataset.get("SamplesPerPixel") or 1) != 1:
+        raise DicomError(
+            f"expected grey pixels, received {dataset.get('PhotometricInterpretation')}", where="(0028,0004)"
+        )
+    try:
+        array = dataset.pixel_array
+    except Exception as error:
+        syntax = dataset.file_meta.get("TransferSyntaxUID")
+        name = getattr(syntax, "name", "an unknown transfer syntax")
+        raise DicomError(f"pixels can't be decoded ({name}): {_one_line(error)}", where="(7FE0,0010)") from error
+    return _clear_unused_bits(array, dataset)
+
+
+def _clear_unused_bits(array: NDArray[Any], dataset: Dataset) -> NDArray[Any]:
+    """Old scanners keep overlays in the bits above BitsStored (0028,0101)."""
+    stored, allocated = int(dataset.BitsStored), int(dataset.BitsAllocated)
+    if not 1 < stored < allocated or array.dtype.kind not in "iu" or array.dtype.itemsize * 8 != allocated:
+        return array
+    shift = allocated - stored
+    return np.asarray((array << shift) >> shift)
+
+
+def rescale_of(dataset: Dataset) -> tuple[float, float]:
+    """RescaleSlope and RescaleIntercept of a single-frame object; 1 and 0 where there are none."""
+    slope, intercept = dataset.get("RescaleSlope"), dataset.get("RescaleIntercept")
+    return 1.0 if slope is None else float(slope), 0.0 if intercept is None else float(intercept)
+
+
+def _read_multiframe(path: Path, tolerance_mm: float, min_slices: int) -> Volume:
+    dataset = read_dataset(path, pixels=True)
+    geometry, order = slice_grid(frame_planes(dataset), tolerance_mm=tolerance_mm, min_slices=min_slices)
+    stored = stored_values(dataset)
+    rescales = frame_rescale(dataset)
+    frames = _rescaled([stored[index] for index in order], [rescales[index] for index in order])
+    return Volume(frames.transpose(2, 1, 0), geometry)
+
+
+def _rescaled(stored: Sequence[NDArray[Any]], rescales: Sequence[tuple[float, float]]) -> NDArray[Any]:
+    """Stack (rows, columns) of stored values into (slices, rows, columns) of real ones."""
+    whole = all(slope.is_integer() and intercept.is_integer() for slope, intercept in rescales)
+    out = np.empty((len(stored), *stored[0].shape), dtype=np.int64 if whole else np.float32)
+    for k, (values, (slope, intercept)) in enumerate(zip(stored, rescales, strict=True)):
+        out[k] = values.astype(np.float64) * slope + intercept
+    if not whole:
+        return out
+    low, high = int(out.min()), int(out.max())
+    fits = low >= -(2**15) and high < 2**15
+    return out.astype(np.int16 if fits else np.int32)
+
+
+def _one_line(error: Exception) -> str:
+    lines = str(error).splitlines()
+    return lines[0][:200] if lines else type(error).__name__

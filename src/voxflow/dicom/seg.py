@@ -1,0 +1,86 @@
+"""Owns reading DICOM SEG: bit-packed, fractional or label-map frames onto their image's grid."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from voxflow.dicom.enhanced import frame_planes, functional_group
+from voxflow.dicom.grid import axes
+from voxflow.dicom.headers import Plane, read_dataset
+from voxflow.dicom.pixels import stored_values
+from voxflow.errors import DicomError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+    from pydicom.dataset import Dataset
+
+    from voxflow.geometry import Geometry
+
+# A segmentation's pixel centre this close to a voxel's centre, in voxels, is that voxel.
+SAME_VOXEL = 0.1
+FRACTION_FROM = 0.5
+
+
+def read_segments(path: Path, geometry: Geometry) -> dict[int, NDArray[np.bool_]]:
+    """Read a DICOM SEG onto the grid of the image that it belongs to.
+
+    Args:
+        path: the SEG object; segments may cover any of the slices, and overlap.
+        geometry: the image's grid.
+
+    Returns:
+        Mask (i, j, k) by SegmentNumber (0062,0004), ascending. Fractional frames are inside from 0.5.
+
+    Raises:
+        DicomError: the frames lie on another grid than the image, or reach outside of it.
+    """
+    dataset = read_dataset(path, pixels=True)
+    numbers = sorted(int(item.SegmentNumber) for item in dataset.SegmentSequence)
+    masks = {number: np.zeros(geometry.size, dtype=np.bool_) for number in numbers}
+    planes = frame_planes(dataset)
+    for frame, number, inside in _frames(dataset, numbers):
+        if number in masks and inside.any():
+            i, j, k = _voxels(inside, planes[frame], geometry)
+            masks[number][i, j, k] = True
+    return masks
+
+
+def _frames(dataset: Dataset, numbers: list[int]) -> Iterator[tuple[int, int, NDArray[np.bool_]]]:
+    """Each frame's index, segment number and mask (rows, columns); a label map gives several a frame."""
+    stored = stored_values(dataset).reshape(-1, int(dataset.Rows), int(dataset.Columns))
+    kind = str(dataset.get("SegmentationType", "BINARY"))
+    threshold = FRACTION_FROM * float(dataset.get("MaximumFractionalValue") or 1) if kind == "FRACTIONAL" else 1
+    for frame, values in enumerate(stored):
+        if kind == "LABELMAP":
+            yield from ((frame, number, values == number) for number in numbers if number > 0)
+        else:
+            item = functional_group(dataset, frame, "SegmentIdentificationSequence")
+            if item is None:
+                raise DicomError(f"frame {frame + 1} names no segment", where="(0062,000A)")
+            yield frame, int(item.ReferencedSegmentNumber), values >= threshold
+
+
+def _voxels(inside: NDArray[np.bool_], plane: Plane, geometry: Geometry) -> tuple[NDArray[np.intp], ...]:
+    """Image voxels under the pixels that are inside, three index arrays."""
+    if len(plane.position) != 3 or len(plane.orientation) != 6 or len(plane.spacing) != 2:
+        raise DicomError("a segmentation's frame has no position, orientation or spacing", where="(0020,9113)")
+    along_row, along_column, _ = axes(plane)
+    row, column = np.nonzero(inside)
+    offset = np.outer(column * plane.spacing[1], along_row) + np.outer(row * plane.spacing[0], along_column)
+    index = geometry.to_index(np.array(plane.position) + offset)
+    nearest = np.rint(index).astype(np.intp)
+    apart = float(np.abs(index - nearest).max())
+    if apart > SAME_VOXEL:
+        raise DicomError(
+            f"the segmentation lies on another grid than its image: pixels are up to {apart:.2f} voxels off "
+            f"(tolerance {SAME_VOXEL})",
+            where="(0020,9113)",
+        )
+    if (nearest < 0).any() or (nearest >= geometry.size).any():
+        raise DicomError("the segmentation reaches outside of its image", where="(0020,9113)")
+    return tuple(nearest.T)

@@ -1,0 +1,148 @@
+"""Owns turning one DICOM volume or radiograph, with its labels, into files and rows; runs in worker processes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from voxflow.dicom.labels import LabelObject, merge_labels
+from voxflow.dicom.pixels import read_series
+from voxflow.dicom.radiograph import read_radiograph_object
+from voxflow.dicom.table import Case, Outcome, Row, geometry_texts
+from voxflow.errors import InputError
+from voxflow.volumes import Volume, write_radiograph, write_volume
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from voxflow.dicom.group import Part
+    from voxflow.geometry import Geometry
+
+
+@dataclass(frozen=True)
+class Job:
+    """One case to make.
+
+    Attributes:
+        part: its images.
+        case, patient: pseudonyms.
+        target: the folder that images/ and labels/ lie in.
+        tolerance_mm, min_slices: as in ConvertOptions.
+        labels: the label objects that belong to it.
+        values: label value by case-folded name.
+        findings: of a radiograph.
+    """
+
+    part: Part
+    case: str
+    patient: str
+    target: Path
+    tolerance_mm: float
+    min_slices: int
+    labels: tuple[LabelObject, ...] = ()
+    values: Mapping[str, int] = field(default_factory=dict)
+    findings: Mapping[str, int | None] = field(default_factory=dict)
+
+
+def convert_part(job: Job) -> Outcome:
+    """Make one case, or say why not; one bad series never stops the others."""
+    try:
+        return _radiograph(job) if job.part.kind == "radiograph" else _volume(job)
+    except InputError as error:
+        return _quarantined(job, str(error))
+    except (OSError, ValueError, TypeError, AttributeError, KeyError, MemoryError) as error:
+        return _quarantined(job, f"unreadable: {type(error).__name__}")
+
+
+def row_of(part: Part) -> Row:
+    """A row with what a part says of itself, to be completed."""
+    first = part.first
+    return Row(
+        verdict="skipped",
+        reason=part.reason,
+        modality=first.modality,
+        files=len(part.headers),
+        study_uid=first.study_uid,
+        series_uid=first.series_uid,
+    )
+
+
+def _quarantined(job: Job, reason: str) -> Outcome:
+    row = replace(row_of(job.part), verdict="quarantined", reason=reason)
+    labels = [
+        replace(_label_row(label), verdict="skipped", reason="its image series was quarantined") for label in job.labels
+    ]
+    return Outcome((row, *labels))
+
+
+def _volume(job: Job) -> Outcome:
+    volume = read_series(job.part.headers, tolerance_mm=job.tolerance_mm, min_slices=job.min_slices)
+    image = f"images/{job.case}.nii.gz"
+    write_volume(job.target / image, volume)
+    label, source, rows = _label(job, volume.geometry)
+    texts = geometry_texts(volume.geometry)
+    first = job.part.first
+    case = Case(
+        case=job.case,
+        patient=job.patient,
+        modality=first.modality,
+        image=image,
+        label=label,
+        label_source=source,
+        study_uid=first.study_uid,
+        series_uid=first.series_uid,
+        **texts,
+    )
+    row = replace(row_of(job.part), verdict="converted", case=job.case, **texts)
+    return Outcome((row, *rows), (case,))
+
+
+def _label(job: Job, geometry: Geometry) -> tuple[str, str, list[Row]]:
+    """Write the label volume; gives its path, what it was made from, and a row for each label object."""
+    if not job.labels:
+        return "", "", []
+    array, problems = merge_labels(job.labels, geometry, job.values)
+    rows = []
+    used = [label for label in job.labels if label.sop_uid not in problems]
+    for label in job.labels:
+        reason = problems.get(label.sop_uid, "")
+        verdict = replace(_label_row(label), verdict="quarantined", reason=reason, case=job.case)
+        rows.append(verdict if reason else replace(verdict, verdict="converted"))
+    if not used:
+        return "", "", rows
+    path = f"labels/{job.case}.nii.gz"
+    write_volume(job.target / path, Volume(array, geometry))
+    return path, "+".join(sorted({label.kind for label in used})), rows
+
+
+def _label_row(label: LabelObject) -> Row:
+    return Row(
+        verdict="converted",
+        modality=label.kind.upper(),
+        study_uid=label.study_uid,
+        series_uid=label.series_uid,
+    )
+
+
+def _radiograph(job: Job) -> Outcome:
+    first = job.part.first
+    array, spacing = read_radiograph_object(first.path)
+    image = f"images/{job.case}.png"
+    write_radiograph(job.target / image, array)
+    size, spacing_mm = " ".join(map(str, array.shape)), " ".join(f"{mm:.6g}" for mm in spacing)
+    known = any(value is not None for value in job.findings.values())
+    case = Case(
+        case=job.case,
+        patient=job.patient,
+        modality=first.modality,
+        image=image,
+        label_source="csv" if known else "",
+        study_uid=first.study_uid,
+        series_uid=first.series_uid,
+        size=size,
+        spacing_mm=spacing_mm,
+        findings=job.findings,
+    )
+    row = replace(row_of(job.part), verdict="converted", case=job.case, size=size, spacing_mm=spacing_mm)
+    return Outcome((row,), (case,))

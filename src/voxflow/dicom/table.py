@@ -1,0 +1,178 @@
+"""Owns the tables that conversion leaves: cases.csv, conversion.csv, conversion.json, labels.json."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import asdict, dataclass, field, fields
+from typing import TYPE_CHECKING, Literal, TypedDict
+
+from voxflow.files import atomic_path, write_json
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
+
+    from voxflow.geometry import Geometry
+
+Verdict = Literal["converted", "remedied", "quarantined", "skipped"]
+FINDING_PREFIX = "finding:"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of conversion.csv: what became of one series, radiograph, label object or file."""
+
+    verdict: Verdict
+    reason: str = ""
+    modality: str = ""
+    files: int = 1
+    size: str = ""
+    spacing_mm: str = ""
+    orientation: str = ""
+    study_uid: str = ""
+    series_uid: str = ""
+    case: str = ""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One row of cases.csv; ``findings`` becomes one column each, empty where unknown."""
+
+    case: str
+    patient: str
+    modality: str
+    image: str
+    label: str = ""
+    label_source: str = ""
+    study_uid: str = ""
+    series_uid: str = ""
+    source: str = ""
+    size: str = ""
+    spacing_mm: str = ""
+    orientation: str = ""
+    remedy: str = ""
+    findings: Mapping[str, int | None] = field(default_factory=dict)
+
+    @property
+    def labelled(self) -> bool:
+        """Whether something is known to train on: a mask, or every finding."""
+        known = bool(self.findings) and all(value is not None for value in self.findings.values())
+        return bool(self.label) or known
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one piece of the input became.
+
+    Attributes:
+        rows, cases: for the tables.
+        label_values: the values that a passed-through label holds.
+    """
+
+    rows: tuple[Row, ...]
+    cases: tuple[Case, ...] = ()
+    label_values: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class ConversionSummary:
+    """What a conversion made, counted.
+
+    Attributes:
+        series: rows of conversion.csv.
+        converted, remedied, quarantined, skipped: rows by verdict.
+        cases, labelled, patients: what cases.csv holds.
+        reasons: why things were quarantined, one line each, in the order of conversion.csv.
+    """
+
+    series: int
+    converted: int
+    remedied: int
+    quarantined: int
+    skipped: int
+    cases: int
+    labelled: int
+    patients: int
+    reasons: tuple[str, ...]
+
+    @classmethod
+    def count(cls, rows: Sequence[Row], cases: Sequence[Case]) -> ConversionSummary:
+        """Count rows and cases."""
+        verdicts = [row.verdict for row in rows]
+        quarantined = [(number, row) for number, row in enumerate(rows, start=1) if row.verdict == "quarantined"]
+        return cls(
+            series=len(rows),
+            converted=verdicts.count("converted"),
+            remedied=verdicts.count("remedied"),
+            quarantined=verdicts.count("quarantined"),
+            skipped=verdicts.count("skipped"),
+            cases=len(cases),
+            labelled=sum(case.labelled for case in cases),
+            patients=len({case.patient for case in cases}),
+            reasons=tuple(f"series {number} ({row.modality}): {row.reason}" for number, row in quarantined),
+        )
+
+    @property
+    def metrics(self) -> dict[str, int]:
+        """The counts alone, flat."""
+        return {name: value for name, value in asdict(self).items() if isinstance(value, int)}
+
+
+class GeometryTexts(TypedDict):
+    """The geometry columns of a row or a case."""
+
+    size: str
+    spacing_mm: str
+    orientation: str
+
+
+def geometry_texts(geometry: Geometry) -> GeometryTexts:
+    """The geometry columns of a row or a case."""
+    return {
+        "size": " ".join(str(n) for n in geometry.size),
+        "spacing_mm": " ".join(f"{mm:.6g}" for mm in geometry.spacing),
+        "orientation": geometry.orientation,
+    }
+
+
+def write_tables(
+    folder: Path,
+    rows: Sequence[Row],
+    cases: Sequence[Case],
+    labels: Mapping[str, object],
+    notes: Mapping[str, int],
+) -> ConversionSummary:
+    """Write all four files into ``folder`` and return their counts.
+
+    Args:
+        folder: the conversion's target.
+        rows: what became of each series, in the order to be numbered.
+        cases: what can be used.
+        labels: the content of labels.json.
+        notes: further counts for conversion.json, such as files that are no images.
+    """
+    summary = ConversionSummary.count(rows, cases)
+    _write_rows(folder / "conversion.csv", ["series", *(f.name for f in fields(Row))], map(_numbered, enumerate(rows)))
+    findings = list(dict.fromkeys(name for case in cases for name in case.findings))
+    columns = [f.name for f in fields(Case) if f.name != "findings"]
+    header = [*columns, *(FINDING_PREFIX + name for name in findings)]
+    _write_rows(folder / "cases.csv", header, (_case_values(case, columns, findings) for case in cases))
+    write_json(folder / "labels.json", dict(labels))
+    write_json(folder / "conversion.json", {**summary.metrics, **notes, "reasons": list(summary.reasons)})
+    return summary
+
+
+def _numbered(item: tuple[int, Row]) -> list[object]:
+    return [item[0] + 1, *asdict(item[1]).values()]
+
+
+def _case_values(case: Case, columns: Sequence[str], findings: Sequence[str]) -> list[object]:
+    known = (case.findings.get(name) for name in findings)
+    return [*(getattr(case, name) for name in columns), *("" if value is None else value for value in known)]
+
+
+def _write_rows(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows(rows)

@@ -1,0 +1,32 @@
+"""Turn the workspace's folder of DICOM (or NIfTI, PNG) into checked volumes, labels and a case table."""
+
+from __future__ import annotations
+
+import sys
+
+from tasks.stage import Stage, main
+from voxflow.dicom import ConvertOptions, convert_folder
+from voxflow.errors import EXIT_OK, EXIT_SOME_FAILED
+from voxflow.files import write_json
+from voxflow.progress import say
+
+SHOWN_REASONS = 10
+
+
+def run(stage: Stage) -> int:
+    """Write data/volumes/WORKSPACE; exit code 3 when something was quarantined."""
+    summary = convert_folder(stage.source, stage.volumes, stage.options(ConvertOptions))
+    write_json(stage.metrics, summary.metrics)
+    for reason in summary.reasons[:SHOWN_REASONS]:
+        say(f"  quarantined: {reason}")
+    if summary.quarantined > SHOWN_REASONS:
+        say(f"  and {summary.quarantined - SHOWN_REASONS} more, in {stage.volumes / 'conversion.csv'}")
+    say(
+        f"convert {stage.workspace}: {summary.cases} cases of {summary.patients} patients, {summary.labelled} labelled, "
+        f"{summary.quarantined} of {summary.series} series quarantined, {summary.skipped} skipped → {stage.volumes}"
+    )
+    return EXIT_SOME_FAILED if summary.quarantined else EXIT_OK
+
+
+if __name__ == "__main__":
+    sys.exit(main("convert", run))
