@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from tasks.stage import Stage, main
 from tasks.tables import read_cases
-from voxflow.datalist import SplitOptions, build_datalist, split_cases
+from voxflow.datalist import SplitOptions, build_datalist, lacking_findings, split_cases
 from voxflow.errors import EXIT_OK
 from voxflow.files import atomic_directory, write_json
 from voxflow.progress import say
@@ -35,6 +35,8 @@ def run(stage: Stage) -> int:
     write_json(stage.metrics, numbers)
     counts = ", ".join(f"{count} {part}" for part, count in numbers.items() if not part.endswith("patients"))
     say(f"split {stage.workspace}: {counts} → {stage.datalists}")
+    for line in lacking_findings(tables[0]):
+        say(f"  warning: {line}")
     return EXIT_OK
 
 

@@ -2,6 +2,6 @@
 
 from voxflow.datalist.build import build_datalist
 from voxflow.datalist.model import Case, Datalist
-from voxflow.datalist.split import SplitOptions, split_cases
+from voxflow.datalist.split import SplitOptions, lacking_findings, split_cases
 
-__all__ = ["Case", "Datalist", "SplitOptions", "build_datalist", "split_cases"]
+__all__ = ["Case", "Datalist", "SplitOptions", "build_datalist", "lacking_findings", "split_cases"]

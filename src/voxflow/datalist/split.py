@@ -3,37 +3,41 @@
 from __future__ import annotations
 
 import hashlib
-from collections import defaultdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from voxflow.datalist.stratify import spread
 from voxflow.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable
 
     import pandas as pd
 
 FINDING = "finding:"
 TRAINING, VALIDATION, TESTING, INFERENCE = "training", "validation", "testing", "inference"
+SHOWN_NAMES = 10
+
+Part = Annotated[float, Field(ge=0)] | tuple[str, ...]
 
 
 class SplitOptions(BaseModel):
-    """How to split.
+    """The key ``split`` of a workspace in params.yaml.
 
     Attributes:
         seed: decides the split, together with the patients' pseudonyms.
-        testing: share of the labelled patients, or how many (1 or more), kept unseen for the evaluation.
-        validation: share of the labelled patients, or how many, that choose the best model.
+        testing: kept unseen for the evaluation: a share of the labelled patients (0.25), how many of them (20), or
+            a list of cases, patients or source files; a case brings all cases of its patient with it.
+        validation: chooses the best model; in the same forms, of all labelled patients.
         folds: k > 1 also rotates training and validation k times; the testing part stays the same.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     seed: int = 0
-    testing: float = Field(default=0.2, ge=0)
-    validation: float = Field(default=0.2, ge=0)
+    testing: Part = 0.2
+    validation: Part = 0.2
     folds: int = Field(default=0, ge=0)
 
 
@@ -42,98 +46,140 @@ def split_cases(table: pd.DataFrame, options: SplitOptions) -> list[dict[str, st
 
     Args:
         table: one row a case, with the columns ``case``, ``patient``, ``label`` and, for classification,
-            ``finding:NAME``.
+            ``finding:NAME`` (0, 1 or empty); ``source`` where there is one.
         options: seed and shares.
 
     Returns:
-        One mapping case → part a datalist: the first is the split itself, the others its folds.
+        One mapping case → part a datalist: the first is the split itself, the others its folds. A case without a
+        label, or with an unknown finding, goes to "inference", whatever part its patient is in.
 
     Raises:
-        DataError: a part would be empty, or there are fewer patients than parts or folds.
+        DataError: a part would be empty, there are fewer patients than parts or folds, a list names what the table
+            does not have, or lists put a patient in two parts.
     """
-    labelled = _labelled(table)
-    groups = _patients(table[labelled])
-    counts = _counts(len(groups), options)
-    unlabelled = dict.fromkeys(table[~labelled]["case"], INFERENCE)
-    order = sorted(groups, key=lambda patient: hashlib.sha256(f"{options.seed}:{patient}".encode()).hexdigest())
-    testing = _spread(order, groups, [counts[TESTING], len(groups) - counts[TESTING]])
-    rest = [patient for patient in order if testing[patient] == 1]
-    validation = _spread(rest, groups, [counts[VALIDATION], len(rest) - counts[VALIDATION]])
-    parts = {p: TESTING if testing[p] == 0 else VALIDATION if validation[p] == 0 else TRAINING for p in order}
-    splits = [parts]
-    if options.folds > 1:
-        if len(rest) < options.folds:
-            raise DataError(f"{len(rest)} patients outside testing can't make {options.folds} folds")
-        fold_of = _spread(rest, groups, [len(rest) / options.folds] * options.folds)
-        splits += [
-            {p: TESTING if testing[p] == 0 else VALIDATION if fold_of[p] == fold else TRAINING for p in order}
-            for fold in range(options.folds)
-        ]
-    return [unlabelled | {c: split[p] for p in order for c in groups[p].cases} for split in splits]
+    labelled = table[_labelled(table)]
+    traits = _traits(labelled)
+    order = sorted(traits, key=lambda patient: hashlib.sha256(f"{options.seed}:{patient}".encode()).hexdigest())
+    fixed = _fixed(labelled, options)
+    free = [patient for patient in order if patient not in fixed]
+    parts = fixed | spread(free, traits, _sizes(len(order), len(free), options))
+    _require_no_empty_part(parts, options)
+    unseen = [patient for patient in order if parts[patient] != TESTING]
+    splits = [parts, *_folds(unseen, parts, traits, options.folds)]
+    patient_of = dict(zip(labelled["case"], labelled["patient"].astype(str), strict=True))
+    return [
+        {str(case): split[patient_of[case]] if case in patient_of else INFERENCE for case in table["case"]}
+        for split in splits
+    ]
 
 
-class _Group:
-    """One patient: its cases and how often each finding is positive and negative among them."""
+def lacking_findings(table: pd.DataFrame) -> list[str]:
+    """Say which part has no case with, or none without, a finding: its AUC can't be computed there.
 
-    def __init__(self) -> None:
-        self.cases: list[str] = []
-        self.findings: dict[str, int] = defaultdict(int)
+    Args:
+        table: one row a case, with ``part`` and ``finding:NAME``.
+    """
+    lacks = []
+    for part in (TRAINING, VALIDATION, TESTING):
+        rows = table[table["part"] == part]
+        for column in _findings(table):
+            lacks += [
+                f"{part} has no case {word} {column.removeprefix(FINDING)}"
+                for value, word in ((1, "with"), (0, "without"))
+                if not (rows[column] == value).any()
+            ]
+    return lacks
+
+
+def _findings(table: pd.DataFrame) -> list[str]:
+    return [column for column in table.columns if column.startswith(FINDING)]
 
 
 def _labelled(table: pd.DataFrame) -> pd.Series[bool]:
-    findings = [column for column in table.columns if column.startswith(FINDING)]
+    findings = _findings(table)
     if findings:
         return table[findings].notna().all(axis=1)
     return table["label"].fillna("") != ""
 
 
-def _patients(table: pd.DataFrame) -> dict[str, _Group]:
-    findings = [column for column in table.columns if column.startswith(FINDING)]
-    groups: dict[str, _Group] = defaultdict(_Group)
-    for row in table.to_dict("records"):
-        group = groups[str(row["patient"])]
-        group.cases.append(str(row["case"]))
-        for column in findings:
-            group.findings[f"{column}={int(row[column])}"] += 1
-    return dict(groups)
+def _traits(labelled: pd.DataFrame) -> dict[str, frozenset[str]]:
+    """By patient: which findings its cases have, and which they lack."""
+    findings = _findings(labelled)
+    traits: dict[str, set[str]] = {str(patient): set() for patient in labelled["patient"]}
+    for row in labelled.to_dict("records"):
+        traits[str(row["patient"])].update(f"{column}={int(row[column])}" for column in findings)
+    return {patient: frozenset(found) for patient, found in traits.items()}
 
 
-def _counts(patients: int, options: SplitOptions) -> dict[str, int]:
-    counts = {TESTING: _count(options.testing, patients), VALIDATION: _count(options.validation, patients)}
-    counts[TRAINING] = patients - sum(counts.values())
-    empty = [part for part, count in counts.items() if count < 1]
-    if empty:
+def _sizes(patients: int, free: int, options: SplitOptions) -> dict[str, int]:
+    """How many of the free patients go to each part."""
+    sizes = {TESTING: _count(options.testing, patients), VALIDATION: _count(options.validation, patients)}
+    return sizes | {TRAINING: max(0, free - sum(sizes.values()))}
+
+
+def _count(part: float | tuple[str, ...], patients: int) -> int:
+    if isinstance(part, tuple):
+        return 0
+    if part >= 1:
+        return round(part)
+    return max(1, round(part * patients)) if part > 0 else 0
+
+
+def _require_no_empty_part(parts: dict[str, str], options: SplitOptions) -> None:
+    sizes = {part: sum(one == part for one in parts.values()) for part in (TRAINING, VALIDATION, TESTING)}
+    wanted = _sizes(len(parts), 0, options)
+    short = [part for part, size in sizes.items() if size < max(1, wanted.get(part, 0))]
+    if short:
+        shares = ", ".join(f"{part} {_shown(getattr(options, part))}" for part in (TESTING, VALIDATION))
         raise DataError(
-            f"{patients} labelled patients leave {' and '.join(empty)} empty "
-            f"(testing {options.testing:g}, validation {options.validation:g}); add patients or change the shares"
+            f"{len(parts)} labelled patients are too few: {' and '.join(short)} would be empty or smaller than asked "
+            f"({shares}); add patients or change the shares"
         )
-    return counts
 
 
-def _count(share: float, patients: int) -> int:
-    return round(share) if share >= 1 else max(1, round(share * patients)) if share > 0 else 0
+def _shown(part: float | tuple[str, ...]) -> str:
+    return f"{len(part)} listed" if isinstance(part, tuple) else f"{part:g}"
 
 
-def _spread(order: Sequence[str], groups: Mapping[str, _Group], sizes: Sequence[float]) -> dict[str, int]:
-    """Deal patients to parts of given sizes so that each finding is shared out in proportion.
+def _fixed(labelled: pd.DataFrame, options: SplitOptions) -> dict[str, str]:
+    """The patients that options list by name."""
+    patient_of = _patients_by_name(labelled)
+    fixed: dict[str, str] = {}
+    unknown, leaking = [], []
+    for part in (TESTING, VALIDATION):
+        listed = getattr(options, part)
+        for name in listed if isinstance(listed, tuple) else ():
+            if name not in patient_of:
+                unknown.append(name)
+            elif fixed.setdefault(patient_of[name], part) != part:
+                leaking.append(patient_of[name])
+    if unknown:
+        raise DataError(f"no labelled case, patient or source file is called {_capped(unknown)}")
+    if leaking:
+        raise DataError(f"leakage: the lists put patients in testing and in validation: {_capped(leaking)}")
+    return fixed
 
-    Greedy iterative stratification (Sechidis, Tsoumakas and Vlahavas 2011) on patients: those with the rarest
-    finding are dealt first, each to the part that lacks that finding most.
-    """
-    share = [size / max(1, sum(sizes)) for size in sizes]
-    totals: dict[str, int] = defaultdict(int)
-    for patient in order:
-        for finding, count in groups[patient].findings.items():
-            totals[finding] += count
-    wanted = [{finding: total * part for finding, total in totals.items()} for part in share]
-    room = list(sizes)
-    dealt: dict[str, int] = {}
-    for patient in sorted(order, key=lambda p: min((totals[f] for f in groups[p].findings), default=0)):
-        rarest = min(groups[patient].findings, key=lambda finding: totals[finding], default="")
-        open_parts = [n for n in range(len(sizes)) if room[n] > 0] or list(range(len(sizes)))
-        part = max(open_parts, key=lambda n: (wanted[n].get(rarest, 0.0), room[n]))
-        dealt[patient] = part
-        room[part] -= 1
-        for finding, count in groups[patient].findings.items():
-            wanted[part][finding] -= count
-    return dealt
+
+def _patients_by_name(labelled: pd.DataFrame) -> dict[str, str]:
+    known: dict[str, str] = {}
+    for column in ("source", "case", "patient"):
+        if column in labelled.columns:
+            known |= dict(zip(labelled[column].astype(str), labelled["patient"].astype(str), strict=True))
+    return known
+
+
+def _folds(
+    unseen: list[str], parts: dict[str, str], traits: dict[str, frozenset[str]], folds: int
+) -> Iterable[dict[str, str]]:
+    if folds < 2:
+        return []
+    if len(unseen) < folds:
+        raise DataError(f"{len(unseen)} patients outside testing can't make {folds} folds")
+    share, more = divmod(len(unseen), folds)
+    fold_of = spread(unseen, traits, {str(fold): share + (fold < more) for fold in range(folds)})
+    return [parts | {p: VALIDATION if fold_of[p] == str(fold) else TRAINING for p in unseen} for fold in range(folds)]
+
+
+def _capped(names: list[str]) -> str:
+    more = f" and {len(names) - SHOWN_NAMES} more" if len(names) > SHOWN_NAMES else ""
+    return ", ".join(names[:SHOWN_NAMES]) + more

@@ -1,0 +1,88 @@
+"""Owns dealing patients to parts so that every trait is spread over all of them.
+
+Iterative stratification (Sechidis, Tsoumakas and Vlahavas 2011) with patients as the items: those with the rarest
+trait are dealt first, each to the part that lacks the trait most. What proportions alone would leave out is mended
+by exchanging patients: a trait that enough patients have is in every part.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+Traits = frozenset[str]
+
+
+def spread(order: Sequence[str], traits: Mapping[str, Traits], sizes: Mapping[str, int]) -> dict[str, str]:
+    """Deal patients to parts.
+
+    Args:
+        order: the patients; those before others are dealt first where all else is equal.
+        traits: of each patient, such as "finding:mass=1".
+        sizes: patients by part; where they sum to less than there are patients, the last part takes the others.
+    """
+    dealt = _deal(order, traits, sizes)
+    _mend(dealt, order, traits, [part for part, size in sizes.items() if size])
+    return dealt
+
+
+def _deal(order: Sequence[str], traits: Mapping[str, Traits], sizes: Mapping[str, int]) -> dict[str, str]:
+    left = Counter(trait for patient in order for trait in traits[patient])
+    total = max(1, sum(sizes.values()))
+    wanted = {part: {trait: count * size / total for trait, count in left.items()} for part, size in sizes.items()}
+    room = dict(sizes)
+    last = list(sizes)[-1]
+    having = {trait: iter([patient for patient in order if trait in traits[patient]]) for trait in left}
+    dealt: dict[str, str] = {}
+    without = iter(order)
+    while len(dealt) < len(order):
+        rarest = min((trait for trait, count in left.items() if count > 0), key=lambda t: (left[t], t), default="")
+        patient = next(one for one in having.get(rarest, without) if one not in dealt)
+        is_open = [part for part in sizes if room[part] > 0] or [last]
+        part = max(is_open, key=lambda one: (wanted[one].get(rarest, 0.0), room[one]))
+        dealt[patient] = part
+        room[part] -= 1
+        for trait in traits[patient]:
+            left[trait] -= 1
+            wanted[part][trait] -= 1
+    return dealt
+
+
+def _mend(dealt: dict[str, str], order: Sequence[str], traits: Mapping[str, Traits], parts: Sequence[str]) -> None:
+    """Exchange patients until every part has every trait that as many patients have as there are parts."""
+    total = Counter(trait for patient in order for trait in traits[patient])
+    held = {part: Counter(trait for p in order if dealt[p] == part for trait in traits[p]) for part in parts}
+    common = {trait for trait, count in total.items() if count >= len(parts)}
+    for trait in sorted(common, key=lambda one: (total[one], one)):
+        for part in parts:
+            if held[part][trait] == 0:
+                _exchange(trait, part, dealt, order, traits=traits, held=held, common=common)
+
+
+def _exchange(
+    trait: str,
+    part: str,
+    dealt: dict[str, str],
+    order: Sequence[str],
+    *,
+    traits: Mapping[str, Traits],
+    held: Mapping[str, Counter[str]],
+    common: set[str],
+) -> None:
+    """Bring a patient with ``trait`` to ``part`` for one of its own; no part may lose its only holder of another."""
+    givers = [p for p in order if trait in traits[p] and dealt[p] in held and held[dealt[p]][trait] > 1]
+    takers = [p for p in order if dealt[p] == part]
+    for giver in givers:
+        source = dealt[giver]
+        for taker in takers:
+            leaves, comes = (traits[giver] - traits[taker]) & common, (traits[taker] - traits[giver]) & common
+            if all(held[source][one] > 1 for one in leaves) and all(held[part][one] > 1 for one in comes):
+                dealt[giver], dealt[taker] = part, source
+                held[source] += Counter(traits[taker])
+                held[source].subtract(traits[giver])
+                held[part] += Counter(traits[giver])
+                held[part].subtract(traits[taker])
+                return
