@@ -87,10 +87,10 @@ def test_a_damaged_engine_is_removed_and_named(
 
 def test_logits_that_are_not_numbers_never_pass(volume_case: InferenceCase) -> None:
     from tests.inference.models import ThresholdEngine
-    from voxflow.export.parity import measure
+    from voxflow.export.parity import Reference, measure
 
     sick, sound = ThresholdEngine(threshold=np.nan), ThresholdEngine()
-    parity = measure(sick, sound, [np.ones((1, 16, 16, 8), np.float32)])
+    parity = measure(sick, Reference(sound, [np.ones((1, 16, 16, 8), np.float32)]))
     assert "a probability differs by inf" in parity.faults(ExportOptions())
 
 

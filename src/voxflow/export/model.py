@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from voxflow.errors import DataError
 from voxflow.export.formats import write_onnx, write_openvino, write_torchscript
-from voxflow.export.parity import Parity, ParityReport, measure
+from voxflow.export.parity import Parity, ParityReport, Reference, measure
 from voxflow.export.tensorrt import write_tensorrt
 from voxflow.inference import MODEL_FILES, open_engine, prepare_radiograph, prepare_volume, unusable
 from voxflow.inference.cases import read_radiographs, read_volumes
@@ -49,19 +49,19 @@ def export_model(model: Path, out: Path, options: ExportOptions, cases: Sequence
         VoxflowError: the network can't be expressed in a format.
     """
     torch_engine = TorchEngine(model)
-    images = _images(cases[: options.parity_cases], torch_engine.spec)
+    reference = Reference(torch_engine, _images(cases[: options.parity_cases], torch_engine.spec))
     left_out = _write(torch_engine, out, options)
     made = [name for name in options.engines if name not in left_out]
     measured: list[Parity] = []
     refused: dict[str, str] = {}
     for name in track(made, "comparing with torch"):
         engine = ENGINE_OF[name]
-        measured.append(measure(open_engine(out / MODEL_FILES[engine], engine), torch_engine, images))
+        measured.append(measure(open_engine(out / MODEL_FILES[engine], engine), reference))
         faults = measured[-1].faults(options)
         if faults:
             refused[engine] = faults
             remove_engine(out, engine)
-    return ParityReport(tuple(measured), refused, left_out, len(images))
+    return ParityReport(tuple(measured), refused, left_out, len(reference.images))
 
 
 def remove_engine(out: Path, engine: EngineName) -> None:
@@ -101,5 +101,12 @@ def _images(cases: Sequence[InferenceCase], spec: ModelSpec) -> list[NDArray[np.
     if not cases:
         raise DataError("no case to compare the exported engines on; the datalist's validation part is empty")
     if spec.task == "segmentation":
-        return [prepare_volume(read_volumes(case), spec)[0] for case in cases]
+        return [_middle(prepare_volume(read_volumes(case), spec)[0], spec) for case in cases]
     return [prepare_radiograph(read_radiographs(case), spec) for case in cases]
+
+
+def _middle(image: NDArray[np.float32], spec: ModelSpec) -> NDArray[np.float32]:
+    """The middle of a volume, two windows long at most: a whole CT would take torch minutes and tell no more."""
+    most = [2 * side for side in spec.window or image.shape[1:]]
+    first = [max(0, (have - n) // 2) for have, n in zip(image.shape[1:], most, strict=True)]
+    return image[:, *(slice(start, start + n) for start, n in zip(first, most, strict=True))]

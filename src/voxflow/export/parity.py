@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from voxflow.export.options import ExportOptions
     from voxflow.inference import Engine
+    from voxflow.inference.windows import WindowPlan
     from voxflow.spec import ModelSpec
 
 
@@ -57,6 +58,14 @@ class Parity:
         return " and ".join(found)
 
 
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """Logits (class, ...) of one image, and how long they took."""
+
+    logits: NDArray[np.float32]
+    seconds: float
+
+
 @dataclass(frozen=True)
 class ParityReport:
     """What came of an export.
@@ -92,44 +101,59 @@ class ParityReport:
             raise ParityError("not published: " + "; ".join(f"{name}: {why}" for name, why in self.refused.items()))
 
 
-def measure(engine: Engine, torch_engine: Engine, images: Sequence[NDArray[np.float32]]) -> Parity:
-    """Compare an engine with torch.
+class Reference:
+    """What torch says of real images; each answer is computed once, whichever engines ask for it.
 
     Args:
-        engine: what was exported.
-        torch_engine: the model that it came from.
+        engine: the model that was exported, run by torch.
         images: prepared inputs, (channel, i, j, k) or (channel, rows, columns).
     """
-    spec = torch_engine.spec
+
+    def __init__(self, engine: Engine, images: Sequence[NDArray[np.float32]]) -> None:
+        self.engine = engine
+        self.images = images
+        self._answers: dict[tuple[int, WindowPlan | None], Answer] = {}
+
+    def answer(self, index: int, plan: WindowPlan | None) -> Answer:
+        """Torch's answer to one image, by the plan that the tested engine uses."""
+        key = (index, plan)
+        if key not in self._answers:
+            self._answers[key] = _answer(self.engine, self.images[index], plan)
+        return self._answers[key]
+
+
+def measure(engine: Engine, reference: Reference) -> Parity:
+    """Compare an engine with torch on every image of ``reference``."""
+    spec = reference.engine.spec
     differences, dices, seconds = [(0.0, 0.0)], [1.0], np.zeros(2)
-    for image in images:
-        # The first answer of an engine pays for its set-up, so that only the second is timed.
-        received, expected = (_logits(each, image, engine) for each in (engine, torch_engine))
-        seconds += [_timed(each, image, engine) for each in (engine, torch_engine)]
-        chances = np.abs(probabilities_of(received, spec) - probabilities_of(expected, spec)).max()
-        differences.append((_worst(np.abs(received - expected).max()), _worst(chances)))
-        dices.append(_agreement(received, expected, spec))
+    for index, image in enumerate(reference.images):
+        plan = plan_of(image, engine, PredictOptions()) if spec.task == "segmentation" else None
+        received, expected = _answer(engine, image, plan), reference.answer(index, plan)
+        seconds += received.seconds, expected.seconds
+        chances = probabilities_of(received.logits, spec) - probabilities_of(expected.logits, spec)
+        differences.append((_largest(received.logits - expected.logits), _largest(chances)))
+        dices.append(_agreement(received.logits, expected.logits, spec))
     logit, chance = (max(column) for column in zip(*differences, strict=True))
     return Parity(engine.name, logit, chance, min(dices), float(seconds[0]), float(seconds[1]))
 
 
-def _logits(engine: Engine, image: NDArray[np.float32], planned_for: Engine) -> NDArray[np.float32]:
-    """Logits (class, ...) of one image, both engines by the plan of the one that is tested."""
-    if engine.spec.task == "classification":
-        return np.asarray(engine.run(image[None])[0])
-    plan = plan_of(image, planned_for, PredictOptions())
-    return np.concatenate([logits for _, logits in slabs(engine, image, plan)], axis=1)
-
-
-def _timed(engine: Engine, image: NDArray[np.float32], planned_for: Engine) -> float:
+def _answer(engine: Engine, image: NDArray[np.float32], plan: WindowPlan | None) -> Answer:
+    """Logits (class, ...) of one image and how long they took, once the engine is warm."""
+    first = image if plan is None else np.zeros((image.shape[0], *plan.window), dtype=np.float32)
+    # The first answer of an engine pays for its set-up.
+    engine.run(first[None])
     began = time.perf_counter()
-    _logits(engine, image, planned_for)
-    return time.perf_counter() - began
+    if plan is None:
+        logits = np.asarray(engine.run(image[None])[0])
+    else:
+        logits = np.concatenate([part for _, part in slabs(engine, image, plan)], axis=1)
+    return Answer(logits, time.perf_counter() - began)
 
 
-def _worst(value: np.floating[Any]) -> float:
+def _largest(differences: NDArray[np.float32]) -> float:
     """NaN counts as infinitely far, so that no comparison lets it pass."""
-    return float(value) if np.isfinite(value) else float("inf")
+    value = float(np.abs(differences).max())
+    return value if np.isfinite(value) else float("inf")
 
 
 def _agreement(received: NDArray[np.float32], expected: NDArray[np.float32], spec: ModelSpec) -> float:

@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 
 
 def to_network(volume: Volume, spec: ModelSpec) -> Volume:
-    """Bring an image to the orientation and spacing that the network was trained at (linear)."""
-    return resample(volume, target_geometry(volume.geometry, spec.spacing_mm, spec.orientation), "linear")
+    """Bring an image to the orientation and spacing that the network was trained at, as the stage resample does."""
+    grid = target_geometry(volume.geometry, spec.spacing_mm, spec.orientation)
+    return resample(volume, grid, "linear", fill=float(volume.array.min()))
 
 
 def labels_to(labels: Volume, geometry: Geometry) -> Volume:

@@ -11,8 +11,8 @@ from pydantic import BaseModel, ConfigDict, PositiveInt
 from voxflow.errors import DataError
 from voxflow.inference.grids import labels_to, scores_to, to_network
 from voxflow.inference.windows import Plan, plan_windows, slabs
-from voxflow.spec import TransformSpec
 from voxflow.volumes import Volume, resample
+from voxflow.volumes.dataset import resize
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -119,13 +119,14 @@ def predict_radiograph(engine: Engine, image: NDArray[Any] | Sequence[NDArray[An
 def prepare_volume(volumes: Sequence[Volume], spec: ModelSpec) -> tuple[NDArray[np.float32], Volume]:
     """The network's input (channel, i, j, k), and the first volume on the network's grid."""
     first = to_network(volumes[0], spec)
-    others = [resample(volume, first.geometry, "linear").array for volume in volumes[1:]]
+    others = [resample(each, first.geometry, "linear", float(each.array.min())).array for each in volumes[1:]]
     return _preprocess(np.stack([first.array, *others]), spec), first
 
 
 def prepare_radiograph(images: Sequence[NDArray[Any]], spec: ModelSpec) -> NDArray[np.float32]:
     """The network's input (channel, rows, columns)."""
-    return _preprocess(np.stack(images), spec)
+    resized = [image if spec.size is None else resize(image, spec.size) for image in images]
+    return _preprocess(np.stack(resized), spec)
 
 
 def plan_of(image: NDArray[np.float32], engine: Engine, options: PredictOptions) -> WindowPlan:
@@ -178,15 +179,9 @@ def _preprocess(image: NDArray[Any], spec: ModelSpec) -> NDArray[np.float32]:
     from voxflow.components import build_transform
 
     sample: dict[str, Any] = {"image": image.astype(np.float32)}
-    for transform in (*_resize(spec), *spec.preprocess):
+    for transform in spec.preprocess:
         sample = build_transform(transform)(sample)
     made = np.ascontiguousarray(sample["image"], dtype=np.float32)
     if made.shape[0] != spec.in_channels:
         raise DataError(f"the network takes {spec.in_channels} channel(s), the image has {made.shape[0]}")
     return made
-
-
-def _resize(spec: ModelSpec) -> tuple[TransformSpec, ...]:
-    if spec.size is None:
-        return ()
-    return (TransformSpec(name="ScaleToShape", args={"fields": ["image"], "target_shape": list(spec.size)}),)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from voxflow.errors import VoxflowError
+import numpy as np
+
+from voxflow.errors import DataError, VoxflowError
 from voxflow.reporting.overlays import Tile, write_contact_sheet
-from voxflow.volumes import Volume, write_volume
+from voxflow.volumes import Volume, read_volume, write_volume
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,16 +20,20 @@ SHEET_TILES = 12
 
 
 def write_mask(path: Path, mask: Volume) -> None:
-    """Write a mask whole or not at all.
+    """Write a mask whole or not at all, and read it back: on a full disk the image library only warns.
 
     Raises:
-        OSError: the disk is full, or the folder can't be written.
-        VoxflowError: the same, as the image library says it.
+        OSError: the folder can't be written.
+        VoxflowError: the file is not whole.
     """
     try:
         write_volume(path, mask)
-    except RuntimeError as error:
-        raise VoxflowError(f"{path.name}: could not be written (is the disk full?): {_last_line(error)}") from error
+        reason = "" if np.array_equal(read_volume(path).array, mask.array) else "what was read back differs"
+    except (RuntimeError, DataError) as error:
+        reason = str(error).strip().splitlines()[-1]
+    if reason:
+        path.unlink(missing_ok=True)
+        raise VoxflowError(f"{path.name}: could not be written (is the disk full?): {reason}")
 
 
 class Sheet:
@@ -47,8 +53,3 @@ class Sheet:
         """Write the picture; nothing when there was no case."""
         if self._tiles:
             write_contact_sheet(path, self._tiles)
-
-
-def _last_line(error: RuntimeError) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else "no reason given"

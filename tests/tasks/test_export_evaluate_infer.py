@@ -1,0 +1,262 @@
+"""The stages export, evaluate and infer: one workspace from model.pt to masks, and what they end with."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import yaml
+
+from tasks import evaluate, export, infer
+from tasks.stage import Stage, main
+from tests.inference.models import save_densenet, save_unet, volume_spec
+from voxflow.geometry import Geometry
+from voxflow.tracking import NullTracker
+from voxflow.volumes import Volume, read_volume, write_radiograph, write_volume
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+GRID = Geometry.from_parts((24, 20, 10), (1, 1, 2))
+STAGES: dict[str, Callable[[Stage], int]] = {"export": export.run, "evaluate": evaluate.run, "infer": infer.run}
+COLUMNS = "case,patient,image,label,series_uid,source\n"
+
+
+def stage(name: str, workspace: str = "ws") -> int:
+    """Run a stage as its program would."""
+    sys.argv = [f"tasks.{name}", workspace]
+    return main(name, STAGES[name])
+
+
+def prepare(root: Path, task: str, parts: dict[str, list[dict[str, Any]]], **changes: Any) -> None:
+    """Write what the stages before leave behind, without any image."""
+    block = {
+        "task": task,
+        "source": "data/raw/ws",
+        "export": {"engines": ["torchscript", "onnx", "openvino"], "parity_cases": 1},
+        "evaluate": {},
+        "infer": {},
+    }
+    (root / "params.yaml").write_text(yaml.safe_dump({"workspaces": {"ws": block | changes}}))
+    models = root / "mmars/ws/models/train"
+    models.mkdir(parents=True)
+    (models / "run.json").write_text('{"run_id": "", "experiment": "ws"}')
+    content = {"label_format": [1, 1]} if task == "classification" else {}
+    (root / "data/datalists/ws").mkdir(parents=True)
+    (root / "data/datalists/ws/dataset_0.json").write_text(json.dumps(content | parts))
+
+
+@pytest.fixture
+def volumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A segmentation workspace with two labelled cases to test on and two without a label."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", [])
+    rng = np.random.default_rng(0)
+    rows = []
+    for name in ("seen", "t1", "t2", "u1", "u2"):
+        image, label = rng.normal(size=GRID.size).astype(np.float32), np.zeros(GRID.size, np.uint8)
+        label[6:14, 5:13, 3:7] = 1
+        for folder in ("volumes", "resampled"):
+            write_volume(Path(f"data/{folder}/ws/images/{name}.nii.gz"), Volume(image, GRID))
+        write_volume(Path(f"data/volumes/ws/labels/{name}.nii.gz"), Volume(label, GRID))
+        labelled = "" if name.startswith("u") else f"labels/{name}.nii.gz"
+        rows.append(f"{name},{name},images/{name}.nii.gz,{labelled},,in/{name}.nii.gz\n")
+    Path("data/volumes/ws/cases.csv").write_text(COLUMNS + "".join(rows))
+
+    def entries(*names: str) -> list[dict[str, Any]]:
+        return [{"image": f"images/{name}.nii.gz", "case": name, "patient": name} for name in names]
+
+    labelled = [entry | {"label": f"labels/{entry['case']}.nii.gz"} for entry in entries("seen", "t1", "t2")]
+    parts = {"training": [], "validation": labelled[:1], "testing": labelled[1:], "inference": entries("u1", "u2")}
+    prepare(tmp_path, "segmentation", parts)
+    save_unet(Path("mmars/ws/models/train/model.pt"), volume_spec(spacing_mm=(1, 1, 2), orientation="LPS"))
+    return tmp_path
+
+
+def names_in(folder: str) -> list[str]:
+    return sorted(path.name for path in Path(folder).iterdir())
+
+
+def read_json(path: str) -> Any:
+    return json.loads(Path(path).read_text())
+
+
+def test_a_workspace_goes_from_checkpoint_to_masks(volumes: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert stage("export") == 0
+    parity = read_json("mmars/ws/models/parity.json")
+    assert parity["openvino"]["published"] == 1
+    assert parity["openvino"]["max_probability_difference"] < 1e-5
+    assert stage("evaluate") == 0
+    assert read_json("data/metrics/ws/evaluate.json")["cases"] == 2
+    assert len(list(Path("mmars/ws/eval/test/masks").iterdir())) == 2
+    assert stage("infer") == 0
+    assert read_json("data/metrics/ws/infer.json")["cases"] == 2
+    assert read_volume(Path("mmars/ws/eval/infer/u1/u1.nii.gz")).geometry.is_close(GRID)
+    said = capsys.readouterr().err
+    assert "export ws: torchscript, onnxruntime, openvino equal torch on 1 cases" in said
+    assert "evaluate ws: mean Dice " in said
+    assert "infer ws: masks for 2 of 2 cases (openvino) → mmars/ws/eval/infer" in said
+
+
+def test_bad_cases_end_with_3_and_none_good_with_1(volumes: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert stage("export") == 0
+    for name in ("t1", "u1"):
+        Path(f"data/volumes/ws/images/{name}.nii.gz").write_bytes(b"broken")
+    assert (stage("evaluate"), stage("infer")) == (3, 3)
+    for path in ("mmars/ws/eval/test/failures.json", "mmars/ws/eval/infer/failures.json"):
+        assert "unreadable image" in read_json(path)[0]["reason"]
+    assert "1 failed (failures.json; the first, u1: " in capsys.readouterr().err
+    for name in ("t2", "u2"):
+        Path(f"data/volumes/ws/images/{name}.nii.gz").unlink()
+    assert (stage("evaluate"), stage("infer")) == (1, 1)
+    assert read_json("data/metrics/ws/infer.json") == {"cases": 0, "failed_cases": 2}
+
+
+def test_a_full_disk_ends_with_one_line_and_leaves_nothing(
+    volumes: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert stage("export") == 0
+
+    def full(path: Path, volume: Volume) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    monkeypatch.setattr("voxflow.inference.writing.write_volume", full)
+    capsys.readouterr()
+    for name in ("evaluate", "infer"):
+        assert stage(name) == 1
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith(f"{name} ws: error: [Errno 28] No space left on device")
+    assert list(Path("mmars/ws/eval").iterdir()) == []
+    assert not Path("data/metrics/ws/infer.json").exists()
+
+
+@pytest.mark.parametrize("part", [{"inference": []}, {}], ids=["empty", "absent"])
+def test_nothing_to_infer_is_no_failure(
+    part: dict[str, list[Any]], volumes: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert stage("export") == 0
+    listed = Path("data/datalists/ws/dataset_0.json")
+    content = json.loads(listed.read_text())
+    del content["inference"]
+    listed.write_text(json.dumps(content | part))
+    assert stage("infer") == 0
+    assert "no case under 'inference', nothing to infer" in capsys.readouterr().err
+    assert {"failures.json", "preds_outputs.csv", "preds.csv", "overlays"} == set(names_in("mmars/ws/eval/infer"))
+
+
+def test_nothing_to_evaluate_on_is_wrong_input(volumes: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert stage("export") == 0
+    listed = Path("data/datalists/ws/dataset_0.json")
+    listed.write_text(json.dumps(json.loads(listed.read_text()) | {"testing": []}))
+    assert stage("evaluate") == 2
+    assert "dataset_0.json: testing: no case to evaluate on" in capsys.readouterr().err
+
+
+def test_an_engine_that_differs_ends_the_export(
+    volumes: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from voxflow.inference.runtimes import OpenVinoEngine
+
+    whole = OpenVinoEngine.run
+    monkeypatch.setattr(OpenVinoEngine, "run", lambda self, batch: whole(self, batch)[:, ::-1].copy())
+    assert stage("export") == 1
+    assert "error: not published: openvino: a probability differs by" in capsys.readouterr().err
+    assert names_in("mmars/ws/models/export") == ["model.onnx", "model.ts"]
+    assert read_json("mmars/ws/models/parity.json")["openvino"]["published"] == 0
+
+
+def test_a_missing_checkpoint_and_a_misspelt_option_are_wrong_input(
+    volumes: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("mmars/ws/models/train/model.pt").unlink()
+    assert stage("export") == 2
+    assert "model.pt" in capsys.readouterr().err
+    assert not Path("mmars/ws/models/export").exists()
+    params = yaml.safe_load(Path("params.yaml").read_text())
+    params["workspaces"]["ws"]["evaluate"] = {"engnie": "auto"}
+    Path("params.yaml").write_text(yaml.safe_dump(params))
+    assert stage("evaluate") == 2
+    assert "workspaces.ws.evaluate.engnie" in capsys.readouterr().err
+
+
+def test_dicom_cases_get_a_segmentation_object(volumes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert stage("export") == 0
+    table = Path("data/volumes/ws/cases.csv")
+    table.write_text(table.read_text().replace("u1.nii.gz,,,in/u1.nii.gz", "u1.nii.gz,,1.2.3,"))
+    asked: list[set[str]] = []
+
+    def found(source: Path, uids: set[str]) -> dict[str, list[Path]]:
+        asked.append(uids)
+        return {"1.2.3": [source / "slice"]}
+
+    def written(path: Path, mask: Volume, files: list[Path], names: dict[int, str]) -> None:
+        assert (mask.geometry.is_close(GRID), files, names) == (True, [Path("data/raw/ws/slice")], {1: "organ"})
+        path.write_bytes(b"SEG")
+
+    monkeypatch.setattr("tasks.infer.find_series", found)
+    monkeypatch.setattr("voxflow.dicom.write_segmentation", written)
+    assert stage("infer") == 0
+    assert asked == [{"1.2.3"}]
+    assert names_in("mmars/ws/eval/infer/u1") == ["u1.nii.gz", "u1_seg.dcm"]
+    assert names_in("mmars/ws/eval/infer/u2") == ["u2.nii.gz"]
+
+
+def test_radiographs_go_the_same_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", [])
+    rng = np.random.default_rng(0)
+    names = ("v", "t1", "t2", "t3", "u1")
+    for name in names:
+        image = rng.integers(0, 4000, (50, 40)).astype(np.uint16)
+        for folder in ("volumes", "resampled"):
+            write_radiograph(Path(f"data/{folder}/ws/images/{name}.png"), image)
+    rows = [f"{name},{name},images/{name}.png,,,\n" for name in names]
+    Path("data/volumes/ws/cases.csv").write_text(COLUMNS + "".join(rows))
+    labels = {"v": [0, 1], "t1": [1, 0], "t2": [0, 0], "t3": [1, 0]}
+    entries = {name: {"image": f"images/{name}.png", "case": name, "label": label} for name, label in labels.items()}
+    unknown = [{"image": "images/u1.png", "case": "u1"}]
+    parts = {"validation": [entries["v"]], "testing": [entries[n] for n in ("t1", "t2", "t3")], "inference": unknown}
+    prepare(tmp_path, "classification", parts)
+    save_densenet(Path("mmars/ws/models/train/model.pt"))
+    assert [stage(name) for name in STAGES] == [0, 0, 0]
+    metrics = read_json("data/metrics/ws/evaluate.json")
+    assert metrics["classes_without_auc"] == 1
+    assert metrics["mean_auc"] == metrics["auc_mass"]
+    assert "evaluate ws: mean AUC " in capsys.readouterr().err
+    assert Path("mmars/ws/eval/infer/preds.csv").read_text().startswith("case,image,mass,nodule\nu1,u1.png,")
+
+
+def test_the_training_run_is_continued(volumes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import contextlib
+
+    kept: list[tuple[str, str]] = []
+
+    class Record(NullTracker):
+        """Notes what is kept."""
+
+        def metrics(self, values: Any, step: int | None = None) -> None:
+            kept.extend(("metric", name) for name in values)
+
+        def artifact(self, path: Path, folder: str | None = None) -> None:
+            assert path.exists()
+            kept.append((folder or "", path.name))
+
+        def model(self, path: Path, name: str = "model") -> None:
+            kept.append((name, path.name))
+
+    Path("mmars/ws/models/train/run.json").write_text('{"run_id": "r1", "experiment": "ws"}')
+    for module in (export, evaluate, infer):
+        monkeypatch.setattr(module, "continue_run", lambda run_id: contextlib.nullcontext(Record(run_id)))
+    assert [stage(name) for name in STAGES] == [0, 0, 0]
+    assert {("export", "parity.json"), ("model", "model.onnx"), ("metric", "test/mean_dice")} <= set(kept)
+    assert {("test", "per_case.csv"), ("test/overlays", "overlays"), ("infer", "preds_outputs.csv")} <= set(kept)
+    assert not any(name == "masks" for _, name in kept)
