@@ -1,22 +1,31 @@
 """Owns one promise: no library that Voxflow uses phones home unless the user asks for it."""
 
 import os
+import sys
 
-# Environment variables, as each project documents them, that turn usage statistics and update checks off.
+# Environment variables, as each project documents them, that turn usage statistics and update checks off. DVC's
+# update check has none: `.dvc/config` turns it off, and prefect.toml what a Prefect server would send.
 QUIET = {
     "DO_NOT_TRACK": "1",
     "DVC_NO_ANALYTICS": "1",
     "GX_ANALYTICS_ENABLED": "false",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
     "MLFLOW_DISABLE_TELEMETRY": "true",
+    # Since 1.29 the Linux wheels send model and session facts to their maker. It is read when the library loads.
+    "ORT_DISABLE_TELEMETRY": "1",
+    "PREFECT_CLOUD_ENABLE_ORCHESTRATION_TELEMETRY": "false",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
-    "LIGHTNING_DISABLE_VERSION_CHECK": "1",
-    "NO_ALBUMENTATIONS_UPDATE": "1",
-    "HF_HUB_DISABLE_TELEMETRY": "1",
 }
+
+# OpenVINO knows no variable, only a file in the home folder that all programs share. It sends on import, unless this
+# package is missing; so it is made to be missing in this process.
+SENDERS = ("openvino_telemetry",)
 
 
 def silence_telemetry() -> None:
-    """Set every opt-out variable that the user has not set, for this process and its children."""
+    """Set every opt-out that the user has not set, for this process and, where there is a variable, its children."""
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
+    for module in SENDERS:
+        sys.modules.setdefault(module, None)  # type: ignore[arg-type]

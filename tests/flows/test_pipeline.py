@@ -67,7 +67,7 @@ def test_a_terminated_flow_takes_its_stage_with_it(server: Server, repository: P
     with subprocess.Popen(command("endless"), cwd=repository, env=server.environment) as flow:
         pids = wait_for_pids(repository / "slow.pid")
         flow.send_signal(signal.SIGTERM)
-        assert flow.wait(30) != 0
+        assert flow.wait(60) != 0
     assert_gone(pids)
 
 

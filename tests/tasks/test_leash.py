@@ -19,7 +19,7 @@ SLEEPERS = "sleep 60 & echo $$ $! > {0}.new; mv {0}.new {0}; wait"
 
 
 def wait_for_pids(path: Path) -> list[int]:
-    until = time.monotonic() + 20
+    until = time.monotonic() + 90
     while not path.exists():
         assert time.monotonic() < until, "the command did not start"
         time.sleep(0.02)

@@ -89,5 +89,5 @@ def test_stopping_ends_the_stage_that_runs(repository: Path) -> None:
     reproducer.stop()
     thread.join(20)
     assert_gone(pids)
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 20
     assert errors[0].exit_code == EXIT_INTERRUPTED

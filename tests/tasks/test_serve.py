@@ -41,7 +41,7 @@ def command(tmp_path: Path) -> dict[str, object]:
 def nothing_left() -> Iterator[list[psutil.Process]]:
     started: list[psutil.Process] = []
     yield started
-    _, alive = psutil.wait_procs(started, timeout=20)
+    _, alive = psutil.wait_procs(started, timeout=60)
     for process in alive:
         process.kill()
     assert alive == []
@@ -61,7 +61,7 @@ def test_pages_answer_until_ctrl_c_ends_everything(
         assert status(f"http://127.0.0.1:{mlflow}/health") == 200
         serve.send_signal(signal.SIGINT)
         assert "serve: ended\n" in lines
-        assert serve.wait(30) == 0
+        assert serve.wait(60) == 0
 
 
 def test_a_signal_before_it_is_ready_ends_everything_too(
@@ -74,7 +74,7 @@ def test_a_signal_before_it_is_ready_ends_everything_too(
             time.sleep(0.05)
         nothing_left.extend(main.children(recursive=True))
         serve.send_signal(signal.SIGTERM)
-        assert serve.wait(30) == 0
+        assert serve.wait(60) == 0
 
 
 def test_a_taken_port_is_said_in_one_line(command: dict[str, object]) -> None:
