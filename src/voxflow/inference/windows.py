@@ -50,7 +50,7 @@ class WindowPlan:
 
 
 def plan_windows(
-    size: Sequence[int], engine: Engine, plan: Plan = "auto", *, memory_mb: int = 4096, bytes_per_voxel: int = 1024
+    size: Sequence[int], engine: Engine, plan: Plan = "auto", *, memory_mb: int = 4096, bytes_per_voxel: int = 384
 ) -> WindowPlan:
     """Choose between the whole image and windows.
 
