@@ -33,10 +33,10 @@ def run(stage: Stage) -> int:
         tables[0][["case", "patient", "part"]].to_csv(folder / "split.csv", index=False)
     numbers = _numbers(tables[0])
     write_json(stage.metrics, numbers)
+    for line in lacking_findings(tables[0]):
+        say(f"warning: {line}")
     counts = ", ".join(f"{count} {part}" for part, count in numbers.items() if not part.endswith("patients"))
     say(f"split {stage.workspace}: {counts} → {stage.datalists}")
-    for line in lacking_findings(tables[0]):
-        say(f"  warning: {line}")
     return EXIT_OK
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from voxflow.errors import QualityError
+from voxflow.quality.docs import make_self_contained
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -69,7 +70,7 @@ class Outcome:
     Attributes:
         check: the check.
         success: whether every case holds it.
-        failures: value by case, for those that do not; at most :data:`MOST_FAILURES`.
+        failures: value by case, for those that do not.
     """
 
     check: Check
@@ -92,16 +93,19 @@ def run_checks(table: pd.DataFrame, checks: Sequence[Check], *, name: str, docs:
         name: of the suite, as the Data Docs show it.
         docs: folder for the browsable Data Docs; None: none.
     """
+    # Nothing can be measured of a file that can't be read; that alone is the finding.
+    unread = set(table.loc[~table["readable"].astype(bool), "case"].astype(str)) if "readable" in table else set()
     present = [check for check in checks if check.column in table.columns]
     absent = [check for check in checks if check.column not in table.columns and not check.optional]
     required = [check for check in present if not check.optional]
-    empty = {check.column: table.loc[table[check.column].isna(), "case"] for check in required}
+    empty = {check.column: list(table.loc[table[check.column].isna(), "case"].astype(str)) for check in required}
     results = _validate(table, present, name, docs)
     outcomes = [
-        _outcome(check, result, empty.get(check.column)) for check, result in zip(present, results, strict=True)
+        _outcome(check, result, [case for case in empty.get(check.column, []) if case not in unread])
+        for check, result in zip(present, results, strict=True)
     ]
-    missing = [Outcome(check, False, dict.fromkeys(table["case"].astype(str), "missing")) for check in absent]
-    return outcomes + missing
+    cases = [case for case in table["case"].astype(str) if case not in unread]
+    return outcomes + [Outcome(check, not cases, dict.fromkeys(cases, "missing")) for check in absent]
 
 
 def require_separate_patients(table: pd.DataFrame) -> None:
@@ -126,9 +130,10 @@ def _validate(table: pd.DataFrame, checks: Sequence[Check], name: str, docs: Pat
         warnings.simplefilter("ignore", DeprecationWarning)
         import great_expectations as gx
 
-        logging.getLogger("great_expectations").setLevel(logging.ERROR)
-        context = gx.get_context(mode="ephemeral")
-        context.variables.progress_bars = {"globally": False}
+        # The second one sets a level of its own and announces its temporary folders.
+        for noisy in ("great_expectations", "great_expectations.data_context.types.base"):
+            logging.getLogger(noisy).setLevel(logging.ERROR)
+        context = gx.get_context(mode="ephemeral", project_config=_project())
         if docs is not None:
             context.add_data_docs_site(site_name=SITE, site_config=_site(docs))
         batches = context.data_sources.add_pandas(name).add_dataframe_asset("cases")
@@ -143,8 +148,25 @@ def _validate(table: pd.DataFrame, checks: Sequence[Check], name: str, docs: Pat
         )
         result = context.checkpoints.add(checkpoint).run(batch_parameters={"dataframe": table})
         (validated,) = result.run_results.values()
+    if docs is not None:
+        make_self_contained(docs, f"Data quality of {name}")
     by_key = {(r.expectation_config.type, r.expectation_config.description): r for r in validated.results}
     return [by_key[(check.expectation().expectation_type, check.name)] for check in checks]
+
+
+def _project() -> Any:
+    """A project that lives in memory only; the default one leaves empty folders behind."""
+    from great_expectations.data_context.types.base import (
+        DataContextConfig,
+        InMemoryStoreBackendDefaults,
+        ProgressBarsConfig,
+    )
+
+    return DataContextConfig(
+        store_backend_defaults=InMemoryStoreBackendDefaults(init_temp_docs_sites=False),
+        progress_bars=ProgressBarsConfig(globally=False),
+        analytics_enabled=False,
+    )
 
 
 def _site(docs: Path) -> dict[str, Any]:
@@ -156,12 +178,9 @@ def _site(docs: Path) -> dict[str, Any]:
     }
 
 
-def _outcome(check: Check, result: Any, empty: pd.Series[str] | None) -> Outcome:
+def _outcome(check: Check, result: Any, empty: Sequence[str]) -> Outcome:
     rows = result.result.get("unexpected_index_list") or []
-    failures = {str(row["case"]): str(row[check.column]) for row in rows}
-    if empty is not None:
-        failures |= dict.fromkeys(empty.astype(str), "missing")
-    broken = not result.success and not rows
-    if broken and not failures:
+    failures = {str(row["case"]): str(row[check.column]) for row in rows} | dict.fromkeys(empty, "missing")
+    if not result.success and not failures:
         raise QualityError(f"the check {check.name!r} could not be run: {result.exception_info}")
     return Outcome(check, bool(result.success) and not failures, failures)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +10,8 @@ import numpy as np
 
 from voxflow.errors import DataError
 from voxflow.progress import track
-from voxflow.volumes import read_radiograph, read_volume
+from voxflow.quality.nifti import holds_only_finite_values
+from voxflow.volumes import read_radiograph, read_volume, worker_count
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 CHANNELS = ";"
 GRID_TOLERANCE_MM = 1e-2
+ENOUGH = 1_000_000
 
 
 def measure_cases(table: pd.DataFrame, folder: Path) -> pd.DataFrame:
@@ -33,12 +34,13 @@ def measure_cases(table: pd.DataFrame, folder: Path) -> pd.DataFrame:
     Returns:
         One row a case: ``readable`` and the reason where not; for volumes ``size_*`` (voxels), ``spacing_*`` (mm),
         ``label_on_grid``, ``label_values``, ``label_voxels``; for radiographs ``rows`` and ``columns``; for
-        both ``minimum``, ``maximum``, ``deviation``, ``finite``, ``pixel_hash`` and the findings.
+        both ``minimum``, ``maximum``, ``percentile_1``, ``percentile_99``, ``deviation``, ``finite``,
+        ``pixel_hash`` and the findings. Where channels differ, the lowest and the highest value count.
     """
     import pandas as pd
 
     rows = table.to_dict("records")
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+    with ThreadPoolExecutor(worker_count()) as pool:
         measured = list(track(pool.map(lambda row: _measure(row, folder), rows), "measuring", total=len(rows)))
     findings = [column for column in table.columns if column.startswith("finding:")]
     identity = table[["case", "patient", "modality", *findings]].reset_index(drop=True)
@@ -51,8 +53,8 @@ def _measure(row: dict[Any, Any], folder: Path) -> dict[str, Any]:
         if images[0].suffix == ".png":
             return {"readable": True, "reason": "", **_radiograph(images)}
         return {"readable": True, "reason": "", **_volume(images, folder / row["label"] if row["label"] else None)}
-    except DataError as error:
-        return {"readable": False, "reason": error.message}
+    except (DataError, OSError, EOFError) as error:
+        return {"readable": False, "reason": error.message if isinstance(error, DataError) else str(error)}
 
 
 def _radiograph(images: list[Path]) -> dict[str, Any]:
@@ -67,6 +69,7 @@ def _volume(images: list[Path], label: Path | None) -> dict[str, Any]:
     facts: dict[str, Any] = {f"size_{axis}": n for axis, n in zip("ijk", geometry.size, strict=True)}
     facts |= {f"spacing_{axis}": round(mm, 4) for axis, mm in zip("ijk", geometry.spacing, strict=True)}
     facts |= _intensity([volume.array for volume in volumes])
+    facts["finite"] = facts["finite"] and all(holds_only_finite_values(path) for path in images)
     facts["channels_on_grid"] = all(v.geometry.is_close(geometry, GRID_TOLERANCE_MM) for v in volumes)
     if label is not None:
         mask = read_volume(label)
@@ -81,10 +84,19 @@ def _intensity(arrays: list[NDArray[Any]]) -> dict[str, Any]:
     for array in arrays:
         digest.update(str((array.shape, array.dtype)).encode())
         digest.update(np.ascontiguousarray(array).data)
-    return {
-        "finite": all(bool(np.isfinite(array).all()) for array in arrays),
-        "minimum": min(float(array.min()) for array in arrays),
-        "maximum": max(float(array.max()) for array in arrays),
-        "deviation": min(float(array.std()) for array in arrays),
+    finite = [array[np.isfinite(array)] if array.dtype.kind == "f" else array for array in arrays]
+    facts = {
+        "finite": all(kept.size == array.size for kept, array in zip(finite, arrays, strict=True)),
         "pixel_hash": digest.hexdigest()[:16],
+    }
+    if not all(kept.size for kept in finite):
+        return facts
+    # Percentiles of every eighth voxel are as telling, and a whole CT takes a second to sort.
+    tails = [np.percentile(kept.ravel()[:: 8 if kept.size > ENOUGH else 1], (1, 99)) for kept in finite]
+    return facts | {
+        "minimum": min(float(kept.min()) for kept in finite),
+        "maximum": max(float(kept.max()) for kept in finite),
+        "percentile_1": min(float(low) for low, _ in tails),
+        "percentile_99": max(float(high) for _, high in tails),
+        "deviation": min(float(kept.std()) for kept in finite),
     }

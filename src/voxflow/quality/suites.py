@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict
 
+from voxflow.errors import ConfigError
 from voxflow.quality.checks import Check
 
 if TYPE_CHECKING:
@@ -13,9 +15,11 @@ if TYPE_CHECKING:
 
 Range = tuple[float, float]
 
-# Bounds that hold for a modality's own units: Hounsfield units, SUV, arbitrary.
-INTENSITY: dict[str, Range] = {"CT": (-32768.0, 32767.0), "PT": (-1e-3, 1e7)}
-# What a modality's images must reach, else rescaling was lost: CT holds air or soft tissue.
+# Where a modality has units, its values lie between these; they bound the 1st and 99th percentile, so that metal or a
+# single bad voxel is no finding: CT in Hounsfield units (padding of -2000 outside the field of view is one), PET in
+# SUV or Bq/ml, both positive.
+INTENSITY: dict[str, Range] = {"CT": (-1024.0, 4000.0), "PT": (-1e-3, 1e7)}
+# What a modality's darkest value must reach, else rescaling was lost: CT holds air or at least water.
 DARKEST: dict[str, Range] = {"CT": (-32768.0, 0.0)}
 
 
@@ -25,7 +29,7 @@ class ValidateOptions(BaseModel):
     Attributes:
         spacing_mm: smallest and largest distance between voxels that is believed.
         size: volumes: fewest and most voxels along each axis; radiographs: rows and columns.
-        intensity: smallest and largest value; None: what is usual for the modality.
+        intensity: bounds of the 1st and 99th percentile of an image; None: what is usual for the modality.
         label_values: values that a label may hold; None: those of labels.json.
         critical: checks, by name, to treat as critical although they warn by default.
         warning: checks, by name, to treat as a warning although they are critical by default.
@@ -52,8 +56,8 @@ def volume_checks(options: ValidateOptions, modalities: Sequence[str], label_val
     allowed = " ".join(map(str, sorted({0, *(options.label_values or label_values)})))
     checks = [
         *_identity(),
-        *(Check(f"spacing_{a}", f"spacing_{a}", "range", options.spacing_mm) for a in "ijk"),
-        *(Check(f"size_{a}", f"size_{a}", "range", options.size) for a in "ijk"),
+        *(Check(f"spacing along {a} in mm", f"spacing_{a}", "range", options.spacing_mm) for a in "ijk"),
+        *(Check(f"voxels along {a}", f"size_{a}", "range", options.size) for a in "ijk"),
         Check("channels share one grid", "channels_on_grid", "true"),
         Check("label lies on the image's grid", "label_on_grid", "true", optional=True),
         Check("label values are known", "label_values", "values", tuple(allowed.split()), optional=True),
@@ -92,8 +96,8 @@ def _intensity(options: ValidateOptions, modalities: Sequence[str]) -> list[Chec
     low, high = options.intensity or known or (None, None)
     if low is not None:
         checks += [
-            Check("intensity from below", "minimum", "range", (low, None), severity="warning"),
-            Check("intensity from above", "maximum", "range", (None, high), severity="warning"),
+            Check("dark values are of the modality", "percentile_1", "range", (low, None), severity="warning"),
+            Check("bright values are of the modality", "percentile_99", "range", (None, high), severity="warning"),
         ]
     darkest = DARKEST.get(modalities[0]) if len(set(modalities)) == 1 else None
     if darkest:
@@ -102,5 +106,14 @@ def _intensity(options: ValidateOptions, modalities: Sequence[str]) -> list[Chec
 
 
 def _with_severity(checks: list[Check], options: ValidateOptions) -> list[Check]:
-    chosen = dict.fromkeys(options.critical, "critical") | dict.fromkeys(options.warning, "warning")
+    names = [check.name for check in checks]
+    findings = [_unknown(name, names) for name in (*options.critical, *options.warning) if name not in names]
+    if findings:
+        raise ConfigError("the key 'validate' names checks that there are not", findings=findings)
+    chosen = dict.fromkeys(options.warning, "warning") | dict.fromkeys(options.critical, "critical")
     return [check.with_severity(chosen.get(check.name, check.severity)) for check in checks]
+
+
+def _unknown(name: str, names: Sequence[str]) -> str:
+    near = get_close_matches(name, names, n=1, cutoff=0.3)
+    return f"{name!r}: did you mean {near[0]!r}?" if near else f"{name!r}: expected one of {', '.join(names)}"

@@ -1,6 +1,6 @@
 """Owns images as files and grids: reading, writing, resampling."""
 
-from voxflow.volumes.dataset import ResampleOptions, resample_cases
+from voxflow.volumes.dataset import ResampleOptions, resample_cases, worker_count
 from voxflow.volumes.files import (
     VOLUME_SUFFIXES,
     read_geometry,
@@ -24,6 +24,7 @@ __all__ = [
     "resample",
     "resample_cases",
     "target_geometry",
+    "worker_count",
     "write_radiograph",
     "write_volume",
 ]

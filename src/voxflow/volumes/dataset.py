@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from voxflow.geometry import Geometry
+    from voxflow.volumes.volume import Volume
 
 CHANNELS = ";"
 GEOMETRY_TOLERANCE_MM = 1e-2
@@ -48,6 +50,11 @@ class ResampleOptions(BaseModel):
     label_interpolation: Literal["nearest", "label"] = "label"
     size: tuple[PositiveInt, PositiveInt] | None = None
     workers: int | None = Field(default=None, ge=1)
+
+
+def worker_count() -> int:
+    """How many cases to work on at a time: one a processor that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def resample_cases(table: pd.DataFrame, source: Path, target: Path, options: ResampleOptions) -> pd.DataFrame:
@@ -86,7 +93,7 @@ def _each_case(
 ) -> tuple[list[dict[str, str]], list[str]]:
     import SimpleITK as sitk
 
-    workers = options.workers or len(os.sched_getaffinity(0))
+    workers = options.workers or worker_count()
     changes: list[dict[str, str]] = []
     faults: list[str] = []
     before = sitk.ProcessObject.GetGlobalDefaultNumberOfThreads()
@@ -114,19 +121,28 @@ def _volume(row: dict[str, Any], source: Path, target: Path, options: ResampleOp
             spacing = None if options.spacing_mm is None else isotropic_or_per_axis(options.spacing_mm)
             grid = target_geometry(first, spacing, options.orientation)
         _require_equal(first, image.geometry, source / name)
-        # Outside the image nothing was measured: the darkest value seen is the least surprising.
-        write_volume(target / name, resample(image, grid, options.interpolation, fill=float(image.array.min())))
+        _write(image, grid, source / name, target / name, options.interpolation)
     if first is None or grid is None:
         raise DataError("the row names no image")
     if row.get("label"):
         label = read_volume(source / str(row["label"]))
         _require_equal(first, label.geometry, source / str(row["label"]))
-        write_volume(target / str(row["label"]), resample(label, grid, options.label_interpolation))
+        _write(label, grid, source / str(row["label"]), target / str(row["label"]), options.label_interpolation)
     return {
         "size": " ".join(map(str, grid.size)),
         "spacing_mm": " ".join(f"{value:g}" for value in grid.spacing),
         "orientation": grid.orientation,
     }
+
+
+def _write(volume: Volume, grid: Geometry, source: Path, target: Path, interpolation: Interpolation) -> None:
+    """Resample to a file; a file that is on the grid already is copied as it is."""
+    if volume.geometry.is_close(grid, tolerance_mm=1e-6):
+        _copy(source, target)
+        return
+    # Outside the image nothing was measured: the darkest value seen is the least surprising.
+    fill = 0.0 if interpolation in ("nearest", "label") else float(volume.array.min())
+    write_volume(target, resample(volume, grid, interpolation, fill))
 
 
 def _require_equal(expected: Geometry, received: Geometry, path: Path) -> None:
@@ -144,13 +160,29 @@ def _rounded(values: tuple[float, ...]) -> tuple[float, ...]:
 
 
 def _radiograph(row: dict[str, Any], source: Path, target: Path, options: ResampleOptions) -> dict[str, str]:
-    shape: tuple[int, ...] = ()
+    shapes: list[tuple[int, ...]] = []
     for name in str(row["image"]).split(CHANNELS):
         image = read_radiograph(source / name)
-        image = image if options.size is None else resize(image, options.size)
-        write_radiograph(target / name, image)
-        shape = image.shape
-    return {"size": " ".join(map(str, shape))}
+        shapes.append(image.shape)
+        if options.size is None or image.shape == options.size:
+            _copy(source / name, target / name)
+        else:
+            write_radiograph(target / name, resize(image, options.size))
+    size = options.size or shapes[0]
+    return {"size": " ".join(map(str, size)), "spacing_mm": _scaled(row.get("spacing_mm"), shapes[0], size)}
+
+
+def _scaled(spacing: Any, old: tuple[int, ...], new: tuple[int, ...]) -> str:
+    """The pixel spacing after resizing, "rows columns" in mm; empty where it was not known."""
+    known = spacing.split() if isinstance(spacing, str) else []
+    if len(known) != len(new):
+        return ""
+    return " ".join(f"{float(mm) * before / after:g}" for mm, before, after in zip(known, old, new, strict=True))
+
+
+def _copy(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(source, target)
 
 
 def resize(image: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
