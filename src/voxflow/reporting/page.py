@@ -67,9 +67,9 @@ def _facts(sources: Sources, options: ReportOptions) -> dict[str, Any]:
 
 
 def _words(value: Any) -> str:
-    """A datalist's modality or labels as words, whether it holds a text, a list or a mapping."""
+    """A datalist's modality or labels as words, whether text, list or mapping; background is nothing to find."""
     if isinstance(value, dict):
-        return ", ".join(str(word) for word in value.values())
+        return ", ".join(str(word) for word in value.values() if word != "background")
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value or "")
 
 
