@@ -105,6 +105,7 @@ def test_a_file_that_cannot_be_read_is_one_finding_only(tmp_path: Path) -> None:
     assert {name: sorted(outcome.failures) for name, outcome in found.items()} == {
         "files can be read": ["b", "gone"],
     }
+    assert found["files can be read"].failures["gone"] == "file not found"
 
 
 def test_nothing_readable_is_still_a_report(tmp_path: Path) -> None:

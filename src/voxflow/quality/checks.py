@@ -105,6 +105,9 @@ def run_checks(table: pd.DataFrame, checks: Sequence[Check], *, name: str, docs:
         for check, result in zip(present, results, strict=True)
     ]
     cases = [case for case in table["case"].astype(str) if case not in unread]
+    if "reason" in table:
+        reasons = dict(zip(table["case"].astype(str), table["reason"], strict=True))
+        outcomes = [_with_reasons(one, reasons) if one.check.column == "readable" else one for one in outcomes]
     return outcomes + [Outcome(check, not cases, dict.fromkeys(cases, "missing")) for check in absent]
 
 
@@ -176,6 +179,10 @@ def _site(docs: Path) -> dict[str, Any]:
         "site_index_builder": {"class_name": "DefaultSiteIndexBuilder"},
         "store_backend": store,
     }
+
+
+def _with_reasons(outcome: Outcome, reasons: dict[str, str]) -> Outcome:
+    return dataclasses.replace(outcome, failures={case: reasons[case] for case in outcome.failures})
 
 
 def _outcome(check: Check, result: Any, empty: Sequence[str]) -> Outcome:

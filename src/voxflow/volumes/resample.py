@@ -7,7 +7,7 @@ and TorchIO do it; MONAI's Spacing with ``align_corners`` keeps voxel centres in
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -17,6 +17,8 @@ from voxflow.volumes.volume import Volume
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from numpy.typing import NDArray
 
 Interpolation = Literal["linear", "nearest", "bspline", "label"]
 
@@ -44,7 +46,8 @@ def target_geometry(geometry: Geometry, spacing_mm: Sequence[float] | None, orie
     if spacing_mm is None:
         return turned
     spacing = np.asarray(isotropic_or_per_axis(spacing_mm))
-    size = np.maximum(1, np.rint(np.asarray(turned.extent) / spacing)).astype(int)
+    # Halves are rounded down: the last centre would lie on the outer face, inside or outside by chance.
+    size = np.maximum(1, np.ceil(np.asarray(turned.extent) / spacing - 0.5 - 1e-4)).astype(int)
     first_centre = turned.to_physical(np.array([-0.5] * 3)) + turned.direction @ (spacing / 2)
     return Geometry.from_parts(size.tolist(), spacing.tolist(), first_centre.tolist(), turned.direction)
 
@@ -81,7 +84,20 @@ def resample(volume: Volume, geometry: Geometry, interpolation: Interpolation = 
     resampler.SetOutputDirection(geometry.direction.ravel().tolist())
     resampler.SetInterpolator(interpolators[interpolation])
     resampler.SetDefaultPixelValue(fill)
-    return Volume.from_sitk(resampler.Execute(volume.to_sitk()))
+    blends = interpolation in ("linear", "bspline") and volume.array.dtype.kind in "iu"
+    resampled = Volume.from_sitk(resampler.Execute((_as_float(volume) if blends else volume).to_sitk()))
+    return Volume(_rounded(resampled.array, volume.array.dtype), geometry) if blends else resampled
+
+
+def _as_float(volume: Volume) -> Volume:
+    """SimpleITK cuts interpolated integers off towards zero, half a Hounsfield unit of bias; so floats go in."""
+    is_exact = volume.array.dtype.itemsize <= 2
+    return Volume(volume.array.astype(np.float32 if is_exact else np.float64), volume.geometry)
+
+
+def _rounded(array: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
+    bounds = np.iinfo(dtype)
+    return np.asarray(np.clip(np.rint(array), bounds.min, bounds.max).astype(dtype))
 
 
 def _oriented(geometry: Geometry, orientation: str) -> Geometry:
