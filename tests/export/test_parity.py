@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from tests.inference.models import save_densenet, save_unet, seeded, volume_spec
+from tests.inference.models import radiograph_spec, save_densenet, save_unet, seeded, volume_spec
 from voxflow.components import Component
 from voxflow.errors import DataError, ParityError
 from voxflow.export import ExportOptions, export_model
@@ -172,3 +172,23 @@ def test_tensorrt_is_built_strongly_typed_by_the_names_of_each_version() -> None
     older = SimpleNamespace(__version__="10.13.3", NetworkDefinitionCreationFlag=SimpleNamespace(STRONGLY_TYPED=1))
     assert _network_flags(older) == 2
     assert _network_flags(SimpleNamespace(__version__="11.4.0.106")) == 0
+
+
+def test_small_classes_and_undecided_findings_do_not_refuse_an_engine() -> None:
+    from voxflow.export.parity import _Agreement
+
+    masks = _Agreement(volume_spec())
+    logits = np.zeros((2, 20, 20, 20), np.float32)
+    logits[0] = 1
+    speck = logits.copy()
+    speck[1, 0, 0, 0] = 2
+    masks.add(speck, logits)
+    assert masks.least() > 0.999
+    speck[1, :10] = 2
+    masks.add(speck, logits)
+    assert masks.least() == 0
+    findings = _Agreement(radiograph_spec())
+    findings.add(np.array([0.001, 3], np.float32), np.array([-0.001, 3], np.float32))
+    assert findings.least() == 1
+    findings.add(np.array([1, 3], np.float32), np.array([-1, 3], np.float32))
+    assert findings.least() == 0.5

@@ -74,6 +74,7 @@ class ThresholdEngine:
     name: EngineName = "torch"
     smallest: tuple[int, ...] | None = None
     largest: tuple[int, ...] | None = None
+    is_local = True
 
     def __init__(self, spec: ModelSpec | None = None, threshold: float = 0.5) -> None:
         self.spec = spec or volume_spec()
@@ -92,6 +93,7 @@ class BrightnessEngine:
     name: EngineName = "torch"
     smallest: tuple[int, ...] | None = None
     largest: tuple[int, ...] | None = None
+    is_local = False
 
     def __init__(self) -> None:
         self.spec = radiograph_spec()

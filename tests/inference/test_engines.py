@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 
 from tests.inference.models import UNET, save_unet, seeded, volume_spec
+from voxflow.components import Component
 from voxflow.errors import DataError, InputError, MissingDependencyError
 from voxflow.export.formats import write_onnx, write_openvino, write_torchscript
 from voxflow.inference import EngineName, open_engine, unusable
+from voxflow.training import save_model
 
 BATCH = np.random.default_rng(0).normal(size=(2, 1, 20, 18, 10)).astype(np.float32)
 ENGINES: tuple[EngineName, ...] = ("torchscript", "onnxruntime", "openvino")
@@ -37,6 +39,23 @@ def test_engines_return_torchs_logits_at_any_size_and_batch(name: EngineName, ex
     received = engine.run(BATCH)
     assert (engine.name, engine.spec, received.dtype.name) == (name, volume_spec(), "float32")
     assert np.abs(received - expected).max() < 1e-4
+
+
+@pytest.mark.parametrize("name", ["torch", *ENGINES])
+def test_instance_norm_is_found_in_every_format(name: EngineName, exported: Path) -> None:
+    assert not open_engine(exported, name).is_local
+
+
+@pytest.mark.parametrize("group_norm", [False, True])
+def test_batch_norm_leaves_a_network_local_and_group_norm_does_not(group_norm: bool, tmp_path: Path) -> None:
+    sizes = {"in_channels": 1, "num_classes": 2, "blocks_down": [1, 1], "blocks_up": [1]}
+    component = Component(name="SegResnet", args=sizes | {"use_groupnorm": group_norm})
+    module = seeded(component)
+    save_model(tmp_path / "model.pt", module, component, spec=volume_spec(), epoch=1, metric=0.5)
+    write_torchscript(module, volume_spec(), tmp_path / "model.ts")
+    write_onnx(module, volume_spec(), tmp_path / "model.onnx", opset=18)
+    write_openvino(tmp_path / "model.onnx", volume_spec(), tmp_path / "model.xml", fp16_weights=False)
+    assert {open_engine(tmp_path, name).is_local for name in ("torch", *ENGINES)} == {not group_norm}
 
 
 def test_auto_takes_the_fastest_that_is_there(exported: Path, tmp_path: Path) -> None:

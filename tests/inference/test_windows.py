@@ -40,6 +40,13 @@ def test_what_exceeds_memory_goes_in_windows() -> None:
     assert plan.count > 1
 
 
+def test_a_network_that_averages_over_its_window_keeps_the_windows_of_its_training() -> None:
+    engine = ThresholdEngine()
+    engine.is_local = False
+    assert plan_windows((40, 40, 40), engine).window == (16, 16, 8)
+    assert plan_windows((40, 40, 40), engine, "whole").count == 1
+
+
 def test_a_file_for_one_size_is_given_that_size() -> None:
     engine = ThresholdEngine()
     engine.smallest = engine.largest = (16, 16, 8)

@@ -34,7 +34,7 @@ def stage(name: str, workspace: str = "ws") -> int:
     return main(name, STAGES[name])
 
 
-def prepare(root: Path, task: str, parts: dict[str, list[dict[str, Any]]], **changes: Any) -> None:
+def prepare(root: Path, task: str, parts: dict[str, Any]) -> None:
     """Write what the stages before leave behind, without any image."""
     block = {
         "task": task,
@@ -43,7 +43,7 @@ def prepare(root: Path, task: str, parts: dict[str, list[dict[str, Any]]], **cha
         "evaluate": {},
         "infer": {},
     }
-    (root / "params.yaml").write_text(yaml.safe_dump({"workspaces": {"ws": block | changes}}))
+    (root / "params.yaml").write_text(yaml.safe_dump({"workspaces": {"ws": block}}))
     models = root / "mmars/ws/models/train"
     models.mkdir(parents=True)
     (models / "run.json").write_text('{"run_id": "", "experiment": "ws"}')
@@ -72,8 +72,8 @@ def volumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     def entries(*names: str) -> list[dict[str, Any]]:
         return [{"image": f"images/{name}.nii.gz", "case": name, "patient": name} for name in names]
 
-    labelled = [entry | {"label": f"labels/{entry['case']}.nii.gz"} for entry in entries("seen", "t1", "t2")]
-    parts = {"training": [], "validation": labelled[:1], "testing": labelled[1:], "inference": entries("u1", "u2")}
+    known = [entry | {"label": f"labels/{entry['case']}.nii.gz"} for entry in entries("seen", "t1", "t2")]
+    parts = {"training": [], "validation": known[:1], "testing": known[1:], "inference": entries("u1", "u2")}
     prepare(tmp_path, "segmentation", parts)
     save_unet(Path("mmars/ws/models/train/model.pt"), volume_spec(spacing_mm=(1, 1, 2), orientation="LPS"))
     return tmp_path
@@ -250,8 +250,9 @@ def test_the_training_run_is_continued(volumes: Path, monkeypatch: pytest.Monkey
             assert path.exists()
             kept.append((folder or "", path.name))
 
-        def model(self, path: Path, name: str = "model") -> None:
+        def model(self, path: Path, name: str = "model") -> str:
             kept.append((name, path.name))
+            return ""
 
     Path("mmars/ws/models/train/run.json").write_text('{"run_id": "r1", "experiment": "ws"}')
     for module in (export, evaluate, infer):

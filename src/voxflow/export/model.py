@@ -106,7 +106,7 @@ def _images(cases: Sequence[InferenceCase], spec: ModelSpec) -> list[NDArray[np.
 
 
 def _middle(image: NDArray[np.float32], spec: ModelSpec) -> NDArray[np.float32]:
-    """The middle of a volume, two windows long at most: a whole CT would take torch minutes and tell no more."""
-    most = [2 * side for side in spec.window or image.shape[1:]]
+    """The middle of a volume, a few windows at most: a whole CT would take torch minutes and tell no more."""
+    most = [side + side // 2 for side in spec.window or image.shape[1:]]
     first = [max(0, (have - n) // 2) for have, n in zip(image.shape[1:], most, strict=True)]
     return image[:, *(slice(start, start + n) for start, n in zip(first, most, strict=True))]

@@ -16,8 +16,8 @@ class ExportOptions(BaseModel):
         engines: the formats; TensorRT is left out, with a line that says so, where it can't be built.
         parity_cases: how many real cases each engine is compared on.
         max_abs_difference: greatest difference of any probability.
-        min_dice: least Dice between an engine's mask and torch's, of any class in any case; for a
-            classification the least share of findings on which both agree.
+        min_dice: least Dice between an engine's masks and torch's, of any class with a thousand voxels or more; for
+            a classification the least share of findings on which both agree.
         opset: ONNX operator set.
         fp16_weights: OpenVINO weights stored in half precision: half the file, and not quite the same model.
         tensorrt_batch: greatest batch of the TensorRT engine.

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from voxflow.inference.windows import WindowPlan
     from voxflow.spec import ModelSpec
 
+LEAST_VOXELS = 1000
+UNDECIDED = 0.01
+
 
 @dataclass(frozen=True)
 class Parity:
@@ -32,8 +35,8 @@ class Parity:
         engine: its name.
         max_logit_difference: greatest absolute difference of a logit.
         max_probability_difference: greatest absolute difference of a probability.
-        min_dice: least Dice between both masks, of any class (both empty: 1); classification: least share of
-            findings on which both agree.
+        min_dice: least Dice between both masks of a class, over all cases; classification: least share of findings
+            on which both agree.
         seconds: for all cases, network alone.
         torch_seconds: what torch took for the same.
     """
@@ -125,16 +128,16 @@ class Reference:
 def measure(engine: Engine, reference: Reference) -> Parity:
     """Compare an engine with torch on every image of ``reference``."""
     spec = reference.engine.spec
-    differences, dices, seconds = [(0.0, 0.0)], [1.0], np.zeros(2)
+    differences, agreement, seconds = [(0.0, 0.0)], _Agreement(spec), np.zeros(2)
     for index, image in enumerate(reference.images):
         plan = plan_of(image, engine, PredictOptions()) if spec.task == "segmentation" else None
         received, expected = _answer(engine, image, plan), reference.answer(index, plan)
         seconds += received.seconds, expected.seconds
         chances = probabilities_of(received.logits, spec) - probabilities_of(expected.logits, spec)
         differences.append((_largest(received.logits - expected.logits), _largest(chances)))
-        dices.append(_agreement(received.logits, expected.logits, spec))
+        agreement.add(received.logits, expected.logits)
     logit, chance = (max(column) for column in zip(*differences, strict=True))
-    return Parity(engine.name, logit, chance, min(dices), float(seconds[0]), float(seconds[1]))
+    return Parity(engine.name, logit, chance, agreement.least(), float(seconds[0]), float(seconds[1]))
 
 
 def _answer(engine: Engine, image: NDArray[np.float32], plan: WindowPlan | None) -> Answer:
@@ -156,14 +159,37 @@ def _largest(differences: NDArray[np.float32]) -> float:
     return value if np.isfinite(value) else float("inf")
 
 
-def _agreement(received: NDArray[np.float32], expected: NDArray[np.float32], spec: ModelSpec) -> float:
-    if spec.task == "classification":
-        if spec.activation == "softmax":
-            return float(received.argmax() == expected.argmax())
-        return float(((received > 0) == (expected > 0)).mean())
-    masks = labels_of(received, spec), labels_of(expected, spec)
-    dices = [1.0]
-    for value in np.union1d(*(np.unique(mask) for mask in masks)):
-        first, second = (mask == value for mask in masks)
-        dices.append(float(2 * (first & second).sum() / (first.sum() + second.sum())))
-    return min(dices)
+class _Agreement:
+    """How far two engines' answers agree, over all images."""
+
+    def __init__(self, spec: ModelSpec) -> None:
+        self._spec = spec
+        classes = spec.out_channels + 1
+        self._both, self._either = np.zeros(classes, dtype=np.int64), np.zeros(classes, dtype=np.int64)
+        self._shares: list[float] = []
+
+    def add(self, received: NDArray[np.float32], expected: NDArray[np.float32]) -> None:
+        """Take in the logits (class, ...) of one image."""
+        if self._spec.task == "classification":
+            self._shares.append(_same_findings(received, expected, self._spec))
+            return
+        first, second = labels_of(received, self._spec).ravel(), labels_of(expected, self._spec).ravel()
+        classes = len(self._both)
+        self._both += np.bincount(first[first == second], minlength=classes)
+        self._either += np.bincount(first, minlength=classes) + np.bincount(second, minlength=classes)
+
+    def least(self) -> float:
+        """The least Dice of a class; of a handful of voxels one would decide, so that small classes don't count."""
+        counted = self._either >= 2 * LEAST_VOXELS
+        dices = 2 * self._both[counted] / self._either[counted]
+        return float(min([1.0, *self._shares, *dices.tolist()]))
+
+
+def _same_findings(received: NDArray[np.float32], expected: NDArray[np.float32], spec: ModelSpec) -> float:
+    """The share of findings on which both agree, or where torch itself is undecided."""
+    chances = probabilities_of(expected, spec)
+    if spec.activation == "softmax":
+        second, first = np.sort(chances)[-2:]
+        return float(received.argmax() == expected.argmax() or first - second < UNDECIDED)
+    same = ((received > 0) == (expected > 0)) | (np.abs(chances - 0.5) < UNDECIDED)
+    return float(same.mean())

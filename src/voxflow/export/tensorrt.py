@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from voxflow.errors import VoxflowError
 from voxflow.export.formats import INPUT_NAME, example_input
 from voxflow.files import atomic_path, write_json
+from voxflow.inference.runtimes import is_local, onnx_operators
 from voxflow.inference.tensorrt import built_for, sidecar
 
 if TYPE_CHECKING:
@@ -44,7 +45,8 @@ def write_tensorrt(onnx_file: Path, spec: ModelSpec, path: Path, options: Export
         raise VoxflowError("TensorRT built no engine; its own log says why")
     with atomic_path(path) as temporary:
         temporary.write_bytes(bytes(plan))
-    write_json(sidecar(path), {"spec": spec.model_dump(mode="json"), "built_for": built_for()})
+    described = {"spec": spec.model_dump(mode="json"), "is_local": is_local(onnx_operators(onnx_file))}
+    write_json(sidecar(path), described | {"built_for": built_for()})
 
 
 def _network_flags(tensorrt: Any) -> int:

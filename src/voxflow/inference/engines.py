@@ -37,6 +37,8 @@ class Engine(Protocol):
         spec: what the model file says of itself.
         smallest: least spatial size (i, j, k) or (rows, columns) of an input; None: no bound but the divisor.
         largest: greatest one; equal to ``smallest`` where the file allows one size only.
+        is_local: whether a voxel's answer depends on a bounded neighbourhood alone, as with plain convolutions and
+            batch norm; instance norm, say, averages over the window, so that a larger one changes every answer.
     """
 
     @property
@@ -47,6 +49,9 @@ class Engine(Protocol):
 
     @property
     def smallest(self) -> tuple[int, ...] | None: ...  # noqa: D102
+
+    @property
+    def is_local(self) -> bool: ...  # noqa: D102
 
     @property
     def largest(self) -> tuple[int, ...] | None: ...  # noqa: D102

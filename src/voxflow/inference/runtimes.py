@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import warnings
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -13,7 +14,7 @@ from voxflow.errors import DataError
 from voxflow.spec import ModelSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
 SPEC_FILE = "voxflow_spec.json"
 SPEC_KEY = "voxflow_spec"
 SPEC_RT_INFO = ("voxflow", "spec")
+
+# What averages over all that it is shown, by the names of modules and operators: instance and group norm, global
+# pooling. A network with one of these answers otherwise when its window grows.
+_GLOBAL = re.compile(r"instance_?norm|group_?norm|layer_?norm|adaptive_?\w*pool|global\w*pool|^MVN$", re.IGNORECASE)
 
 
 class TorchEngine:
@@ -36,6 +41,7 @@ class TorchEngine:
         from voxflow.training import load_model
 
         module, self.spec = load_model(path)
+        self.is_local = is_local(type(part).__name__ for part in module.modules())
         self.module, self.device = _ready(module)
 
     def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -61,6 +67,7 @@ class TorchScriptEngine:
             except RuntimeError as error:
                 raise DataError(f"no TorchScript file: {str(error).splitlines()[0]}", path=path) from error
         self.spec = _spec(files[SPEC_FILE], path)
+        self.is_local = is_local([str(module.inlined_graph)])
         self.module, self.device = _ready(module)
 
     def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -85,6 +92,7 @@ class OnnxRuntimeEngine:
         except Exception as error:
             raise DataError(f"no ONNX model: {str(error).splitlines()[0]}", path=path) from error
         self.spec = _spec(self._session.get_modelmeta().custom_metadata_map.get(SPEC_KEY, ""), path)
+        self.is_local = is_local(onnx_operators(path))
         self._input = self._session.get_inputs()[0]
         self.smallest = self.largest = _fixed_size(self._input.shape[2:])
 
@@ -110,6 +118,7 @@ class OpenVinoEngine:
         self.smallest = self.largest = _fixed_size(
             [None if axis.is_dynamic else axis.get_length() for axis in list(model.input(0).get_partial_shape())[2:]]
         )
+        self.is_local = is_local(operator.get_type_name() for operator in model.get_ops())
         hints = {
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_PRECISION_HINT": "f32",
@@ -129,6 +138,18 @@ def import_openvino() -> Any:
     import openvino
 
     return openvino
+
+
+def is_local(parts: Iterable[str]) -> bool:
+    """Whether none of the named modules or operators averages over the whole window."""
+    return not any(_GLOBAL.search(part) for part in parts)
+
+
+def onnx_operators(path: Path) -> set[str]:
+    """The operators that an ONNX file uses."""
+    import onnx
+
+    return {node.op_type for node in onnx.load(str(path)).graph.node}
 
 
 def available_cores() -> int:

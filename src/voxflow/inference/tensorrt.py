@@ -66,6 +66,7 @@ class TensorRtEngine:
                 path=path,
             )
         self.spec = ModelSpec.model_validate(described["spec"])
+        self.is_local = bool(described["is_local"])
         # The logger and the runtime must outlive the engine.
         self._logger = tensorrt.Logger(tensorrt.Logger.WARNING)
         self._runtime = tensorrt.Runtime(self._logger)

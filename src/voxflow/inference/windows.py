@@ -57,7 +57,8 @@ def plan_windows(
     Args:
         size: voxels of the image along (i, j, k), on the network's grid.
         engine: gives divisor, training window, overlap, and the sizes that the file accepts.
-        plan: "auto" takes the whole image when its activations fit ``memory_mb``.
+        plan: "auto" takes the whole image when its activations fit ``memory_mb`` and the network is local; one
+            that averages over its window (instance norm) is shown windows of the size that it was trained on.
         memory_mb: bound on the network's activations.
         bytes_per_voxel: what the network's activations need for one voxel of input.
     """
@@ -66,7 +67,7 @@ def plan_windows(
     whole = _fitting([max(have, least) for have, least in zip(size, window, strict=True)], engine)
     covers = all(have >= need for have, need in zip(whole, size, strict=True))
     fits = math.prod(whole) * bytes_per_voxel <= memory_mb * 2**20
-    if covers and (plan == "whole" or (plan == "auto" and fits)):
+    if covers and (plan == "whole" or (plan == "auto" and engine.is_local and fits)):
         window = whole
     padded = _size([max(have, least) for have, least in zip(size, window, strict=True)])
     before = _size([(new - old) // 2 for new, old in zip(padded, size, strict=True)])
