@@ -22,8 +22,9 @@ def run(stage: Stage) -> int:
     if summary.quarantined > SHOWN_REASONS:
         say(f"  and {summary.quarantined - SHOWN_REASONS} more, in {stage.volumes / 'conversion.csv'}")
     say(
-        f"convert {stage.workspace}: {summary.cases} cases of {summary.patients} patients, {summary.labelled} labelled, "
-        f"{summary.quarantined} of {summary.series} series quarantined, {summary.skipped} skipped → {stage.volumes}"
+        f"convert {stage.workspace}: {summary.converted} of {summary.series} series converted, "
+        f"{summary.quarantined} quarantined, {summary.skipped} skipped; {summary.cases} cases of "
+        f"{summary.patients} patients, {summary.labelled} labelled → {stage.volumes}"
     )
     return EXIT_SOME_FAILED if summary.quarantined else EXIT_OK
 

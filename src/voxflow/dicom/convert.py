@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from voxflow.dicom.findings import Findings, read_findings
 from voxflow.dicom.group import Part, group
+from voxflow.dicom.headers import UNREADABLE
 from voxflow.dicom.labels import LabelObject, label_names, label_values, match, read_label_object
 from voxflow.dicom.passthrough import find_files, pass_through
 from voxflow.dicom.pseudonyms import find_key, number_cases, pseudonyms
@@ -15,7 +16,7 @@ from voxflow.dicom.series import Job, convert_part, row_of
 from voxflow.dicom.table import Case, ConversionSummary, Outcome, Row, write_tables
 from voxflow.errors import DataError, DicomError
 from voxflow.files import atomic_directory
-from voxflow.progress import say, track
+from voxflow.progress import track
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -76,10 +77,8 @@ def _convert_dicom(scan: Scan, source: Path, folder: Path, options: ConvertOptio
         outcomes = list(track(run(convert_part, jobs), "converting", total=len(jobs)))
     rows, cases = _flat(outcomes)
     rows += label_rows + unmatched + [row_of(part) for part in parts if part.kind == "skipped"]
-    known = {header.sop_uid for part in images for header in part.headers}
-    lost = len(set(findings.values) - known - {header.path.name for part in images for header in part.headers})
-    if lost:
-        say(f"{options.findings}: {lost} of {len(findings.values)} rows name no image in the folder")
+    members = [header for part in images for header in part.headers]
+    lost = findings.report_lost({name for header in members for name in (header.sop_uid, header.path.name)})
     described: dict[str, object] = {"findings": list(findings.names)} if findings.names else {}
     described = described or dict(label_names(names, values))
     notes = {"other_files": len(scan.others), "copies": scan.copies, "findings_without_image": lost}
@@ -110,7 +109,7 @@ def _read_labels(parts: Sequence[Part]) -> tuple[list[LabelObject], list[Row]]:
             labels.append(read_label_object(part))
         except DicomError as error:
             rows.append(replace(row_of(part), verdict="quarantined", reason=str(error)))
-        except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
+        except UNREADABLE as error:
             rows.append(replace(row_of(part), verdict="quarantined", reason=f"unreadable: {type(error).__name__}"))
     return labels, rows
 

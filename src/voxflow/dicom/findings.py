@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from voxflow.errors import DataError
+from voxflow.progress import say
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
     from pathlib import Path
 
 IMAGE_COLUMNS = ("sop_instance_uid", "sopinstanceuid", "file", "filename", "image")
@@ -37,6 +38,13 @@ class Findings:
         """The values under the first of some keys that the table knows; all unknown if it knows none."""
         found = [self.values[key] for key in keys if key in self.values]
         return found[0] if found else (None,) * len(self.names)
+
+    def report_lost(self, images: Collection[str]) -> int:
+        """Count the rows that name none of ``images``, and say so where there are any."""
+        lost = sum(key not in images for key in self.values)
+        if lost:
+            say(f"findings: {lost} of {len(self.values)} rows name no image in the folder")
+        return lost
 
 
 def read_findings(path: Path) -> Findings:

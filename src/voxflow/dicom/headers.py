@@ -16,6 +16,9 @@ RT_STRUCTURE_SET = "1.2.840.10008.5.1.4.1.1.481.3"
 LABEL_CLASSES = (SEGMENTATION, LABEL_MAP_SEGMENTATION, RT_STRUCTURE_SET)
 SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 
+# What pydicom raises at values that make no sense; its readers document none of them.
+UNREADABLE = (OSError, EOFError, ValueError, TypeError, AttributeError, KeyError, IndexError, NotImplementedError)
+
 _TAGS = [
     "SOPClassUID",
     "SOPInstanceUID",
@@ -94,7 +97,18 @@ def read_dataset(path: Path, *, pixels: bool = False, tags: list[str] | None = N
 
     # Reading is lazy, so that this can't be undone after the call.
     config.settings.reading_validation_mode = config.IGNORE
-    return pydicom.dcmread(path, stop_before_pixels=not pixels, specific_tags=tags, force=True)
+    dataset = pydicom.dcmread(path, stop_before_pixels=not pixels, specific_tags=tags, force=True)
+    if "TransferSyntaxUID" not in dataset.file_meta:
+        dataset.file_meta.add_new(0x00020010, "UI", _syntax_read(dataset))
+    return dataset
+
+
+def _syntax_read(dataset: Dataset) -> str:
+    """The syntax that a file without meta header turned out to have; such files are never compressed."""
+    implicit, little = dataset.original_encoding
+    if implicit:
+        return "1.2.840.10008.1.2"
+    return "1.2.840.10008.1.2.1" if little else "1.2.840.10008.1.2.2"
 
 
 def read_header(path: Path) -> Header | None:
@@ -104,7 +118,7 @@ def read_header(path: Path) -> Header | None:
     try:
         dataset = read_dataset(path, tags=list(_TAGS))
         return _header(path, dataset)
-    except (OSError, ValueError, TypeError, AttributeError, KeyError, EOFError, NotImplementedError):
+    except UNREADABLE:
         return None
 
 

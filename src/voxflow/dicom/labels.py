@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from voxflow.dicom.headers import RT_STRUCTURE_SET, read_dataset
+from voxflow.dicom.headers import RT_STRUCTURE_SET, UNREADABLE, read_dataset
 from voxflow.dicom.rtstruct import read_rois
 from voxflow.dicom.seg import read_segments
 from voxflow.errors import DicomError
@@ -147,6 +147,9 @@ def merge_labels(
             masks = _masks(label, geometry, sorted(wanted))
         except DicomError as error:
             problems[label.sop_uid] = str(error)
+            continue
+        except UNREADABLE as error:
+            problems[label.sop_uid] = f"unreadable: {type(error).__name__}"
             continue
         for number in sorted(wanted):
             out[masks[number]] = values[wanted[number]]

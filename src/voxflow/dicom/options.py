@@ -37,15 +37,15 @@ class ConvertOptions(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    modalities: tuple[str, ...] | None = Field(None, min_length=1)
+    modalities: tuple[str, ...] | None = Field(default=None, min_length=1)
     findings: str | None = None
-    labels: dict[str, LabelValue] | None = Field(None, min_length=1)
-    pseudonym_key: str | None = Field(None, min_length=1)
+    labels: dict[str, LabelValue] | None = Field(default=None, min_length=1)
+    pseudonym_key: str | None = Field(default=None, min_length=1)
     patient_pattern: str | None = None
     keep_names: bool = False
-    spacing_tolerance_mm: float = Field(0.1, gt=0)
-    min_slices: int = Field(3, ge=2)
-    workers: int | None = Field(None, ge=1)
+    spacing_tolerance_mm: float = Field(default=0.1, gt=0)
+    min_slices: int = Field(default=3, ge=2)
+    workers: int | None = Field(default=None, ge=1)
 
     @field_validator("modalities")
     @classmethod

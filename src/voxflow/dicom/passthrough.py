@@ -106,14 +106,14 @@ def role_and_name(path: Path) -> tuple[Literal["image", "label"], str]:
         path: below the source folder: ``imagesTr/a.nii.gz`` with ``labelsTr/a.nii.gz``, or ``x/a_image.nii.gz``
             with ``x/a_label.nii.gz``; anything else is an image.
     """
-    stem = _without_suffix(path.name)
-    folders = path.parts[:-1]
+    stem, folders = _without_suffix(path.name), path.parts[:-1]
+    in_labels = any(folder.lower() in LABEL_FOLDERS for folder in folders)
+    role: Literal["image", "label"] = "label" if in_labels else "image"
     for end in IMAGE_ENDS + LABEL_ENDS:
         if stem.lower().endswith(end) and len(stem) > len(end):
-            role: Literal["image", "label"] = "label" if end in LABEL_ENDS else "image"
-            return role, PurePosixPath(*folders, stem[: -len(end)]).as_posix()
-    lower = [folder.lower() for folder in folders]
-    role = "label" if any(folder in LABEL_FOLDERS for folder in lower) else "image"
+            role = "label" if end in LABEL_ENDS else "image"
+            stem = stem[: -len(end)]
+            break
     kept = [folder for folder in folders if folder.lower() not in IMAGE_FOLDERS + LABEL_FOLDERS]
     return role, PurePosixPath(*kept, stem).as_posix()
 
@@ -125,6 +125,7 @@ def pass_through(files: Files, target: Path, options: ConvertOptions) -> tuple[l
         What became of each pair, and the content of labels.json.
     """
     jobs = _jobs(files, target, options)
+    files.findings.report_lost({key for pair in files.pairs for key in (_key(files, pair), *_names(pair))})
     with process_map(options.workers if len(jobs) > 64 else 1) as run:
         outcomes = list(track(run(pass_pair, jobs), "checking", total=len(jobs)))
     if files.findings.names:

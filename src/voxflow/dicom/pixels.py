@@ -90,14 +90,14 @@ def _read_multiframe(path: Path, tolerance_mm: float, min_slices: int) -> Volume
 def _rescaled(stored: Sequence[NDArray[Any]], rescales: Sequence[tuple[float, float]]) -> NDArray[Any]:
     """Stack (rows, columns) of stored values into (slices, rows, columns) of real ones."""
     whole = all(slope.is_integer() and intercept.is_integer() for slope, intercept in rescales)
-    out = np.empty((len(stored), *stored[0].shape), dtype=np.int64 if whole else np.float32)
+    out = np.empty((len(stored), *stored[0].shape), dtype=np.int32 if whole else np.float32)
     for k, (values, (slope, intercept)) in enumerate(zip(stored, rescales, strict=True)):
         out[k] = values.astype(np.float64) * slope + intercept
     if not whole:
         return out
     low, high = int(out.min()), int(out.max())
     fits = low >= -(2**15) and high < 2**15
-    return out.astype(np.int16 if fits else np.int32)
+    return out.astype(np.int16) if fits else out
 
 
 def _one_line(error: Exception) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from voxflow.dicom.headers import UNREADABLE
 from voxflow.dicom.labels import LabelObject, merge_labels
 from voxflow.dicom.pixels import read_series
 from voxflow.dicom.radiograph import read_radiograph_object
@@ -15,6 +16,9 @@ from voxflow.volumes import Volume, write_radiograph, write_volume
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
+
+    import numpy as np
+    from numpy.typing import NDArray
 
     from voxflow.dicom.group import Part
     from voxflow.geometry import Geometry
@@ -48,11 +52,16 @@ class Job:
 def convert_part(job: Job) -> Outcome:
     """Make one case, or say why not; one bad series never stops the others."""
     try:
-        return _radiograph(job) if job.part.kind == "radiograph" else _volume(job)
+        if job.part.kind == "radiograph":
+            picture, spacing = read_radiograph_object(job.part.first.path)
+        else:
+            volume = read_series(job.part.headers, tolerance_mm=job.tolerance_mm, min_slices=job.min_slices)
     except InputError as error:
         return _quarantined(job, str(error))
-    except (OSError, ValueError, TypeError, AttributeError, KeyError, MemoryError) as error:
+    except UNREADABLE as error:
         return _quarantined(job, f"unreadable: {type(error).__name__}")
+    # Outside of the try: a full disk is no fault of the series.
+    return _radiograph(job, picture, spacing) if job.part.kind == "radiograph" else _volume(job, volume)
 
 
 def row_of(part: Part) -> Row:
@@ -76,8 +85,7 @@ def _quarantined(job: Job, reason: str) -> Outcome:
     return Outcome((row, *labels))
 
 
-def _volume(job: Job) -> Outcome:
-    volume = read_series(job.part.headers, tolerance_mm=job.tolerance_mm, min_slices=job.min_slices)
+def _volume(job: Job, volume: Volume) -> Outcome:
     image = f"images/{job.case}.nii.gz"
     write_volume(job.target / image, volume)
     label, source, rows = _label(job, volume.geometry)
@@ -125,9 +133,8 @@ def _label_row(label: LabelObject) -> Row:
     )
 
 
-def _radiograph(job: Job) -> Outcome:
+def _radiograph(job: Job, array: NDArray[np.uint16], spacing: tuple[float, ...]) -> Outcome:
     first = job.part.first
-    array, spacing = read_radiograph_object(first.path)
     image = f"images/{job.case}.png"
     write_radiograph(job.target / image, array)
     size, spacing_mm = " ".join(map(str, array.shape)), " ".join(f"{mm:.6g}" for mm in spacing)

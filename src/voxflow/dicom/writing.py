@@ -134,7 +134,7 @@ def _description(number: int, name: str, author: Author) -> Any:
     return hd.seg.SegmentDescription(
         segment_number=number,
         segment_label=name[:64],
-        segmented_property_category=codes.SCT.BodyStructure,
+        segmented_property_category=codes.SCT.AnatomicalStructure,
         segmented_property_type=_code(name),
         algorithm_type=hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
         algorithm_identification=hd.AlgorithmIdentificationSequence(
@@ -144,14 +144,14 @@ def _description(number: int, name: str, author: Author) -> Any:
 
 
 def _code(name: str) -> Any:
-    """The SNOMED CT code whose meaning is the name, such as "Spleen", else the one for any body structure."""
+    """The SNOMED CT code whose meaning is the name, such as "Spleen", else the one for any anatomical structure."""
     from pydicom.sr.codedict import codes
 
     keyword = "".join(word.capitalize() for word in name.replace("_", " ").split())
     try:
         return getattr(codes.SCT, keyword)
     except AttributeError:
-        return codes.SCT.BodyStructure
+        return codes.SCT.AnatomicalStructure
 
 
 def _complete(image: Dataset) -> Dataset:

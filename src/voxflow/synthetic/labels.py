@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from voxflow.synthetic.files import Person, new_dataset
+from voxflow.synthetic.files import DAY, TIME, Person, new_dataset
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -41,7 +41,18 @@ def seg_dataset(person: Person, series: list[Dataset], mask: NDArray[np.bool_], 
         software_versions="1",
         device_serial_number="1",
     )
+    _forget_now(segmentation, person)
     return segmentation
+
+
+def _forget_now(segmentation: Dataset, person: Person) -> None:
+    """Replace what highdicom takes from the clock and at random, so that a seed gives the same bytes at any time."""
+    segmentation.ContentDate = segmentation.SeriesDate = segmentation.InstanceCreationDate = DAY
+    segmentation.ContentTime = segmentation.SeriesTime = segmentation.InstanceCreationTime = TIME
+    for entry in [*segmentation.DimensionOrganizationSequence, *segmentation.DimensionIndexSequence]:
+        entry.DimensionOrganizationUID = person.uid("dimensions")
+    for entry in segmentation.get("ContributingEquipmentSequence", []):
+        entry.ContributionDateTime = DAY + TIME
 
 
 def rtstruct_dataset(person: Person, series: list[Dataset], abdomen: Abdomen, name: str) -> Dataset:

@@ -1,0 +1,136 @@
+"""DICOM SEG and RTSTRUCT against independent computations."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.dicom.objects import Series, rtstruct, save, seg, stored
+from voxflow.dicom import ConvertOptions, convert_folder
+from voxflow.dicom.rtstruct import fill, fill_outline
+from voxflow.errors import DicomError
+from voxflow.geometry import Geometry
+from voxflow.volumes import read_volume
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+SHAPE = (6, 9, 7)
+
+
+def masks(segments: int = 1, seed: int = 3) -> NDArray[np.uint8]:
+    return (np.random.default_rng(seed).random((*SHAPE, segments)) < 0.4).astype(np.uint8)
+
+
+def converted(tmp_path: Path, dataset: Any, series: Series, **options: Any) -> NDArray[Any]:
+    """The label volume as (slices, rows, columns), in the order of the series as written."""
+    series.write(tmp_path / "in/ct")
+    save(dataset, tmp_path / "in/label")
+    convert_folder(tmp_path / "in", tmp_path / "out", ConvertOptions(pseudonym_key="k", workers=1, **options))
+    return read_volume(next((tmp_path / "out/labels").iterdir())).array.transpose(2, 1, 0)
+
+
+def test_bit_packed_frames_of_odd_size_equal_numpys_unpacking(tmp_path: Path) -> None:
+    series, mask = Series(stored()), masks()
+    dataset = seg(series, mask, ["Organ"], omit_empty_frames=False)
+    bits = np.unpackbits(np.frombuffer(dataset.PixelData, np.uint8), bitorder="little")
+    groups = dataset.PerFrameFunctionalGroupsSequence
+    heights = [float(group.PlanePositionSequence[0].ImagePositionPatient[2]) for group in groups]
+    expected = bits[: mask.size].reshape(SHAPE)[np.argsort(heights)]
+    assert SHAPE[1] * SHAPE[2] % 8
+    assert np.array_equal(expected, mask[..., 0])
+    assert np.array_equal(converted(tmp_path, dataset, series), expected)
+
+
+def test_segments_on_fewer_slices_land_on_their_own(tmp_path: Path) -> None:
+    series, mask = Series(stored(), orientation=(0, 1, 0, 0, 0, -1)), masks()
+    mask[[0, 1, 4]] = 0
+    dataset = seg(series, mask, ["Organ"])
+    assert dataset.NumberOfFrames == 3
+    assert np.array_equal(converted(tmp_path, dataset, series), mask[..., 0])
+
+
+def test_overlapping_segments_go_by_segment_number(tmp_path: Path) -> None:
+    series, mask = Series(stored()), masks(2)
+    label = converted(tmp_path, seg(series, mask, ["b", "a"]), series)
+    assert np.array_equal(label, np.where(mask[..., 1] > 0, 1, np.where(mask[..., 0] > 0, 2, 0)))
+    assert json.loads((tmp_path / "out/labels.json").read_text()) == {"0": "background", "1": "a", "2": "b"}
+
+
+def test_fractions_are_inside_from_one_half(tmp_path: Path) -> None:
+    series = Series(stored())
+    fractions = np.random.default_rng(1).random(SHAPE)
+    dataset = seg(series, fractions, ["Organ"], "FRACTIONAL", max_fractional_value=200, fractional_type="PROBABILITY")
+    stored_values = np.rint(fractions * 200)
+    assert np.array_equal(converted(tmp_path, dataset, series), stored_values >= 100)
+
+
+def test_chosen_labels_get_their_values_and_others_are_left_out(tmp_path: Path) -> None:
+    series, mask = Series(stored()), masks(3)
+    dataset = seg(series, mask, ["Liver", "Spleen", "Couch"])
+    label = converted(tmp_path, dataset, series, labels={"spleen": 5, "liver": 2})
+    assert np.array_equal(label, np.where(mask[..., 1] > 0, 5, np.where(mask[..., 0] > 0, 2, 0)))
+    assert json.loads((tmp_path / "out/labels.json").read_text()) == {"0": "background", "2": "Liver", "5": "Spleen"}
+
+
+def test_label_values_are_the_same_in_all_cases(tmp_path: Path) -> None:
+    for patient, names in (("P1", ["kidney", "spleen"]), ("P2", ["spleen"])):
+        series = Series(stored(), patient=patient, frame=f"1.2.{patient[1]}")
+        series.write(tmp_path / "in" / patient)
+        save(seg(series, np.ones((*SHAPE, len(names)), np.uint8), names), tmp_path / "in" / f"{patient}.dcm")
+    convert_folder(tmp_path / "in", tmp_path / "out", ConvertOptions(pseudonym_key="k", workers=1))
+    values = [set(np.unique(read_volume(path).array)) for path in (tmp_path / "out/labels").iterdir()]
+    assert values == [{2}, {2}]
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.tuples(st.floats(-3, 12), st.floats(-3, 14)), min_size=3, max_size=12))
+def test_a_filled_outline_equals_counting_crossings_point_by_point(points: list[tuple[float, float]]) -> None:
+    # Away from whole numbers, so that no pixel centre lies on the outline.
+    outline = np.round(np.array(points), 1) + 0.037
+    expected = np.array([[crossings(outline, i, j) % 2 == 1 for j in range(11)] for i in range(9)])
+    assert np.array_equal(fill_outline(outline, (9, 11)), expected)
+
+
+def crossings(outline: NDArray[np.float64], i: int, j: int) -> int:
+    count = 0
+    for (x0, y0), (x1, y1) in zip(outline, np.roll(outline, -1, axis=0), strict=True):
+        if (y0 > j) != (y1 > j):
+            count += bool(x0 + (j - y0) / (y1 - y0) * (x1 - x0) < i)
+    return count
+
+
+def test_contours_in_patient_coordinates_equal_matplotlibs_point_test(tmp_path: Path) -> None:
+    from matplotlib.path import Path as Outline
+
+    series = Series(stored(), orientation=(0, 1, 0, 0, 0, -1), origin=(20, -30, 12), spacing=(1.5, 0.8))
+    outer = np.array([[-0.6, -0.6], [6.3, 0.4], [5.8, 8.2], [0.3, 7.6]])
+    hole = np.array([[2.2, 2.3], [4.3, 2.2], [4.2, 5.7], [2.3, 5.6]])
+    grid = np.array([[column, row] for row in range(9) for column in range(7)], float)
+    plane = (Outline(outer).contains_points(grid) ^ Outline(hole).contains_points(grid)).reshape(9, 7)
+    expected = np.zeros(SHAPE, bool)
+    expected[[1, 2]] = plane
+    along = np.array(series.orientation).reshape(2, 3) * np.array([[0.8], [1.5]])
+    contours = [o @ along + np.array(series.origin) + k * 2 * series.normal for k in (1, 2) for o in (outer, hole)]
+    label = converted(tmp_path, rtstruct(contours), series)
+    assert np.array_equal(label > 0, expected)
+
+
+def test_of_two_planes_in_one_slice_the_nearer_one_counts() -> None:
+    geometry = Geometry((8, 8, 3), np.diag([1.0, 1, 5, 1]))
+    near = np.array([[0.5, 0.5, 5], [3.5, 0.5, 5], [3.5, 3.5, 5], [0.5, 3.5, 5]])
+    far = near + np.array([3.0, 0, 2])
+    assert np.array_equal(fill([near, far], geometry), fill([near], geometry))
+
+
+def test_contours_outside_of_the_image_are_an_error() -> None:
+    geometry = Geometry((8, 8, 3), np.diag([1.0, 1, 5, 1]))
+    with pytest.raises(DicomError, match="all contours lie outside of the image"):
+        fill([np.array([[0.0, 0, 90], [3, 0, 90], [0, 3, 90]])], geometry)

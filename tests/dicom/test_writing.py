@@ -1,0 +1,98 @@
+"""A DICOM SEG that was written reads back as the same voxels, and says where it came from."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import highdicom as hd
+import numpy as np
+import pydicom
+import pytest
+
+from tests.dicom.objects import Series, stored
+from voxflow.dicom import ConvertOptions, convert_folder, find_series, write_segmentation
+from voxflow.dicom.headers import read_header
+from voxflow.dicom.pixels import read_series
+from voxflow.dicom.seg import read_segments
+from voxflow.errors import DicomError
+from voxflow.volumes import Volume
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture
+def series(tmp_path: Path) -> list[Path]:
+    return Series(stored(), uid="1.2.3", orientation=(0, 1, 0, 0, 0, -1)).write(tmp_path / "ct")
+
+
+@pytest.fixture
+def mask(series: list[Path]) -> Volume:
+    headers = [header for header in map(read_header, series) if header]
+    geometry = read_series(headers, tolerance_mm=0.1, min_slices=3).geometry
+    return Volume(np.random.default_rng(2).integers(0, 3, geometry.size).astype(np.uint8), geometry)
+
+
+def test_what_is_written_reads_back_voxel_by_voxel(tmp_path: Path, series: list[Path], mask: Volume) -> None:
+    write_segmentation(tmp_path / "seg.dcm", mask, series[::-1], {1: "spleen", 2: "left kidney"})
+    back = read_segments(tmp_path / "seg.dcm", mask.geometry)
+    assert np.array_equal(back[1] + 2 * back[2].astype(int), mask.array)
+
+
+def test_highdicom_finds_the_same_masks_by_source_image(tmp_path: Path, series: list[Path], mask: Volume) -> None:
+    write_segmentation(tmp_path / "seg.dcm", mask, series, {1: "spleen", 2: "left kidney"})
+    uids = [pydicom.dcmread(path).SOPInstanceUID for path in series]
+    theirs = hd.seg.segread(tmp_path / "seg.dcm").get_pixels_by_source_instance(uids, combine_segments=True)
+    headers = [header for header in map(read_header, series) if header]
+    order = np.argsort([np.dot(h.plane.position, (-1, 0, 0)) for h in headers])
+    assert np.array_equal(theirs[order].transpose(2, 1, 0), mask.array)
+
+
+def test_it_names_algorithm_segment_and_series(tmp_path: Path, series: list[Path], mask: Volume) -> None:
+    write_segmentation(tmp_path / "seg.dcm", mask, series, {1: "spleen", 2: "thing without a code"})
+    dataset = pydicom.dcmread(tmp_path / "seg.dcm")
+    spleen, other = dataset.SegmentSequence
+    assert spleen.SegmentedPropertyTypeCodeSequence[0].CodeValue == "78961009"
+    assert other.SegmentedPropertyTypeCodeSequence[0].CodeMeaning == "Anatomical Structure"
+    assert spleen.SegmentationAlgorithmIdentificationSequence[0].AlgorithmName == "Voxflow"
+    assert dataset.ReferencedSeriesSequence[0].SeriesInstanceUID == "1.2.3"
+    assert dataset.PatientID == "MARKER-ID"
+
+
+def test_an_empty_mask_can_be_written(tmp_path: Path, series: list[Path], mask: Volume) -> None:
+    empty = Volume(np.zeros_like(mask.array), mask.geometry)
+    write_segmentation(tmp_path / "seg.dcm", empty, series, {1: "spleen"})
+    assert not read_segments(tmp_path / "seg.dcm", mask.geometry)[1].any()
+
+
+def test_values_need_not_follow_each_other(tmp_path: Path, series: list[Path], mask: Volume) -> None:
+    sparse = Volume((mask.array > 1).astype(np.uint8) * 7, mask.geometry)
+    write_segmentation(tmp_path / "seg.dcm", sparse, series, {3: "liver", 7: "spleen"})
+    back = read_segments(tmp_path / "seg.dcm", mask.geometry)
+    assert not back[1].any()
+    assert np.array_equal(back[2], sparse.array == 7)
+
+
+def test_it_becomes_the_label_when_it_is_converted(tmp_path: Path, series: list[Path], mask: Volume) -> None:
+    write_segmentation(tmp_path / "ct/seg.dcm", mask, series, {1: "a", 2: "b"})
+    summary = convert_folder(tmp_path / "ct", tmp_path / "out", ConvertOptions(pseudonym_key="k", workers=1))
+    assert summary.labelled == 1
+
+
+def test_a_mask_on_another_grid_is_refused(tmp_path: Path, series: list[Path], mask: Volume) -> None:
+    other = Volume(
+        mask.array[1:], type(mask.geometry)((mask.geometry.size[0] - 1, *mask.geometry.size[1:]), mask.geometry.affine)
+    )
+    with pytest.raises(DicomError, match="the mask lies on another grid than the series"):
+        write_segmentation(tmp_path / "seg.dcm", other, series, {1: "spleen", 2: "b"})
+
+
+def test_a_value_without_a_name_is_refused(tmp_path: Path, series: list[Path], mask: Volume) -> None:
+    with pytest.raises(DicomError, match=r"label values \[2\] have no name; named are \[1\]"):
+        write_segmentation(tmp_path / "seg.dcm", mask, series, {1: "spleen"})
+
+
+def test_series_are_found_by_their_uid(tmp_path: Path, series: list[Path]) -> None:
+    Series(stored(), uid="1.2.4").write(tmp_path / "other")
+    found = find_series(tmp_path, {"1.2.3", "1.2.9"})
+    assert {uid: set(paths) for uid, paths in found.items()} == {"1.2.3": set(series)}
