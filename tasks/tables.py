@@ -11,27 +11,32 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-TEXT = ("case", "patient", "image", "label")
+NEEDED = ("case", "patient", "modality", "image", "label")
+FINDING = "finding:"
 
 
 def read_cases(path: Path) -> pd.DataFrame:
-    """Read cases.csv: empty text stays empty text, unknown findings are NaN.
+    """Read cases.csv: text stays as it is written ("1.20", "NA", empty), findings are numbers, NaN where unknown.
 
     Raises:
-        DataError: the table is missing, empty, or lacks a column.
+        DataError: the table is missing, empty, lacks a column, or holds a finding that is no number.
     """
     import pandas as pd
 
     try:
-        table = pd.read_csv(path, dtype=dict.fromkeys(TEXT, "str"))
+        table = pd.read_csv(path, dtype="str", keep_default_na=False)
     except FileNotFoundError as error:
         raise DataError("file not found; the stage before writes it", path=path) from error
-    except (pd.errors.EmptyDataError, pd.errors.ParserError) as error:
+    except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
         raise DataError(f"not a CSV table: {error}", path=path) from error
-    missing = [column for column in TEXT if column not in table.columns]
+    missing = [column for column in NEEDED if column not in table.columns]
     if missing:
         raise DataError(f"lacks the column(s) {', '.join(missing)}", path=path)
     if table.empty:
         raise DataError("holds no case", path=path)
-    table["label"] = table["label"].fillna("")
+    for column in table.columns[table.columns.str.startswith(FINDING)]:
+        try:
+            table[column] = pd.to_numeric(table[column].replace("", None)).astype("float64")
+        except ValueError as error:
+            raise DataError(f"expected 0, 1 or nothing: {error}", path=path, where=column) from error
     return table

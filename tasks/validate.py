@@ -56,7 +56,7 @@ def _failed(outcomes: list[Outcome]) -> int:
 
 def _checks(stage: Stage, options: ValidateOptions, measured: pd.DataFrame) -> list[Check]:
     labels = json.loads(Path(stage.volumes / "labels.json").read_text(encoding="utf-8"))
-    modalities = sorted(measured["modality"].dropna().astype(str).unique())
+    modalities = sorted({one for one in measured["modality"] if one})
     if stage.task == "classification":
         return radiograph_checks(options, modalities, labels["findings"])
     return volume_checks(options, modalities, [int(value) for value in labels])

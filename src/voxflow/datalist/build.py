@@ -32,7 +32,9 @@ def build_datalist(table: pd.DataFrame, labels: Mapping[str, Any], *, name: str)
         "name": name,
         "description": f"{name}, split by patient",
         "labels": labels.get("findings", labels) if findings else dict(labels),
-        "modality": {str(n): value for n, value in enumerate(sorted(table["modality"].dropna().unique()))},
+        "modality": {
+            str(n): value for n, value in enumerate(sorted({str(one) for one in table["modality"].dropna() if one}))
+        },
         "tensorImageSize": "2D" if findings else "3D",
         "numTraining": int(counts.get(TRAINING, 0) + counts.get(VALIDATION, 0)),
         "numTest": int(counts.get(TESTING, 0)),

@@ -7,6 +7,7 @@ import logging
 import math
 import os
 import sqlite3
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -160,11 +161,14 @@ def _start(experiment: str | None, run_id: str | None) -> MlflowTracker:
         logging.getLogger(noisy).setLevel(logging.ERROR)
     _check_sqlite(tracking_uri())
     mlflow.set_tracking_uri(tracking_uri())
-    if experiment is None:
-        run = mlflow.start_run(run_id=run_id, log_system_metrics=False)
-    else:
-        mlflow.set_system_metrics_sampling_interval(SYSTEM_METRICS_INTERVAL_S)
-        run = mlflow.start_run(experiment_id=_experiment_id(experiment), log_system_metrics=True)
+    with warnings.catch_warnings():
+        # MLflow opens its database with options that SQLAlchemy deprecates; that is not this project's to mend.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        if experiment is None:
+            run = mlflow.start_run(run_id=run_id, log_system_metrics=False)
+        else:
+            mlflow.set_system_metrics_sampling_interval(SYSTEM_METRICS_INTERVAL_S)
+            run = mlflow.start_run(experiment_id=_experiment_id(experiment), log_system_metrics=True)
     return MlflowTracker(run.info.run_id)
 
 
@@ -204,13 +208,16 @@ def _sqlite_file(uri: str) -> Path:
 
 
 def _log_onnx(path: Path, name: str) -> str:
-    import mlflow.onnx
-    import numpy as np
-    import onnx
+    with warnings.catch_warnings():
+        # MLflow warns of type hints in its own modules when it loads them.
+        warnings.simplefilter("ignore")
+        import mlflow.onnx
+        import numpy as np
+        import onnx
 
-    model = onnx.load(str(path))
-    needed = [*mlflow.onnx.get_default_pip_requirements(), f"numpy=={np.__version__}"]
-    info = mlflow.onnx.log_model(model, name=name, signature=_signature(model), pip_requirements=needed)
+        model = onnx.load(str(path))
+        needed = [*mlflow.onnx.get_default_pip_requirements(), f"numpy=={np.__version__}"]
+        info = mlflow.onnx.log_model(model, name=name, signature=_signature(model), pip_requirements=needed)
     return str(info.model_uri)
 
 

@@ -1,0 +1,125 @@
+"""The stage resample: every case on one grid, or none at all and each bad one named."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import SimpleITK as sitk
+
+from tasks import resample
+from tests.tasks.demo_cases import GRID, VOLUMES, run, write_radiographs, write_volumes
+from voxflow.geometry import Geometry
+from voxflow.volumes import Volume, read_radiograph, read_volume, write_radiograph, write_volume
+
+OUT = Path("data/resampled/demo")
+
+
+@pytest.fixture(autouse=True)
+def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def test_volumes_come_to_one_spacing_and_orientation(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_volumes()
+    assert run(resample, monkeypatch, {"spacing_mm": [2.0, 2.0, 2.0], "orientation": "LPS"}) == 0
+    table = pd.read_csv(OUT / "cases.csv", dtype="str")
+    assert set(table["size"]) == {"6 5 9"}
+    assert set(table["spacing_mm"]) == {"2 2 2"}
+    assert set(table["orientation"]) == {"LPS"}
+    assert set(table["study_uid"]) == {"1.20"}
+    image, label = read_volume(OUT / "images/p0_1.nii.gz"), read_volume(OUT / "labels/p0_1.nii.gz")
+    assert image.geometry.is_close(label.geometry)
+    assert [image.array.dtype.name, label.array.dtype.name] == ["int16", "uint8"]
+    assert set(np.unique(label.array)) == {0, 1}
+    assert (OUT / "labels.json").read_text() == (VOLUMES / "labels.json").read_text()
+    assert json.loads((OUT / "resample.json").read_text())["spacing_mm"] == [2.0, 2.0, 2.0]
+    assert json.loads(Path("data/metrics/demo/resample.json").read_text()) == {"cases": 8}
+    assert capsys.readouterr().err.splitlines()[-1] == "resample demo: 8 cases → data/resampled/demo"
+
+
+def test_masks_stay_where_they_are_in_the_patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    write_volumes()
+    assert run(resample, monkeypatch, {"spacing_mm": 0.5, "orientation": "LPS"}) == 0
+
+    def centre(folder: Path) -> tuple[float, ...]:
+        shape = sitk.LabelShapeStatisticsImageFilter()
+        shape.Execute(sitk.ReadImage(str(folder / "labels/p0_1.nii.gz")))
+        return (*shape.GetCentroid(1), shape.GetPhysicalSize(1))
+
+    # Smooth interpolation rounds the corners of a box off.
+    np.testing.assert_allclose(centre(OUT)[:3], centre(VOLUMES)[:3], atol=1e-6)
+    np.testing.assert_allclose(centre(OUT)[3], centre(VOLUMES)[3], rtol=0.1)
+
+
+def test_without_a_wish_files_stay_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    write_volumes()
+    assert run(resample, monkeypatch, {"spacing_mm": None}) == 0
+    for name in ("images/p3_1.nii.gz", "labels/p3_1.nii.gz"):
+        assert (OUT / name).read_bytes() == (VOLUMES / name).read_bytes()
+
+
+def test_every_bad_case_is_named_and_nothing_is_left(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_volumes()
+    moved = Geometry.from_parts(GRID.size, GRID.spacing, (0.0, 0.0, 0.0))
+    write_volume(VOLUMES / "labels/p1_1.nii.gz", Volume(np.ones(GRID.size, dtype=np.uint8), moved))
+    (VOLUMES / "images/p2_1.nii.gz").unlink()
+    (VOLUMES / "images/p4_1.nii.gz").write_text("no image")
+    assert run(resample, monkeypatch, {"spacing_mm": 2.0}) == 2
+    printed = capsys.readouterr().err
+    assert "resample demo: error: 3 case(s) can't be resampled" in printed
+    assert "p1_1: data/volumes/demo/labels/p1_1.nii.gz: its grid is not the image's" in printed
+    assert "p2_1: data/volumes/demo/images/p2_1.nii.gz: file not found" in printed
+    assert "p4_1: data/volumes/demo/images/p4_1.nii.gz: unreadable image" in printed
+    assert not OUT.exists()
+    assert not list(Path("data/resampled").iterdir())
+
+
+def test_channels_of_a_case_come_to_the_first_ones_grid(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = write_volumes(cases=3)
+    write_volume(VOLUMES / "images/p0_1_pet.nii.gz", Volume(np.ones(GRID.size, dtype=np.float32), GRID))
+    table["image"] = ["images/p0_1.nii.gz;images/p0_1_pet.nii.gz", *table["image"][1:]]
+    table.to_csv(VOLUMES / "cases.csv", index=False)
+    assert run(resample, monkeypatch, {"spacing_mm": 2.0}) == 0
+    first, second = (read_volume(OUT / f"images/{name}.nii.gz") for name in ("p0_1", "p0_1_pet"))
+    assert first.geometry.is_close(second.geometry)
+
+
+def test_radiographs_come_to_one_size_with_16_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    write_radiographs(cases=2)
+    stripes = np.zeros((30, 40), dtype=np.uint16)
+    stripes[:, ::2] = 50000
+    write_radiograph(VOLUMES / "images/c0.png", stripes)
+    assert run(resample, monkeypatch, {"size": [15, 20]}) == 0
+    small = read_radiograph(OUT / "images/c0.png")
+    assert (*small.shape, small.dtype.name) == (15, 20, "uint16")
+    assert np.abs(small[:, 2:-2].astype(float) - 25000).max() < 1000, "fine stripes must be averaged, not aliased"
+    table = pd.read_csv(OUT / "cases.csv")
+    assert set(table["size"]) == {"15 20"}
+    assert set(table["spacing_mm"]) == {"1 0.5"}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"spacing": 2}, r"workspaces\.demo\.resample\.spacing: Extra inputs are not permitted, got 2"),
+        ({"size": [0, 5]}, r"resample\.size\.0: Input should be greater than 0"),
+        ({"spacing_mm": [1, 2]}, "one or three positive numbers in mm"),
+        ({"spacing_mm": 1, "orientation": "XYZ"}, "one of each pair, received 'XYZ'"),
+    ],
+)
+def test_wrong_options_are_wrong_input(
+    options: dict[str, object], message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import re
+
+    write_volumes(cases=2)
+    assert run(resample, monkeypatch, options) == 2
+    assert re.search(message, capsys.readouterr().err)
