@@ -70,6 +70,17 @@ def test_patients_stay_whole_and_findings_are_everywhere(seed: int) -> None:
     assert share.max() - share.min() < 0.15
 
 
+def test_a_patient_with_many_cases_weighs_as_many() -> None:
+    table = pd.DataFrame({"case": [f"c{n}" for n in range(60)], "label": ""})
+    table["patient"] = ["many"] * 20 + [f"p{n}" for n in range(40)]
+    table["finding:mass"] = (np.arange(60) % 2).astype(float)
+    for seed in range(10):
+        (split,) = split_cases(table, SplitOptions(seed=seed, testing=0.2, validation=0.2))
+        counted = Counter(split.values())
+        assert split["c0"] == "training"
+        assert counted["testing"] == counted["validation"] == 8
+
+
 def test_a_finding_of_three_patients_is_in_all_three_parts() -> None:
     table = volumes(40)
     table["finding:common"] = (np.arange(40) % 2).astype(float)
@@ -142,7 +153,7 @@ def test_an_impossible_split_is_refused(patients: int, options: dict[str, Any], 
     sizes=st.lists(st.integers(1, 9), min_size=2, max_size=4),
 )
 def test_whatever_the_patients_all_are_dealt_once(rows: list[tuple[int, bool, bool]], sizes: list[int]) -> None:
-    traits = {f"p{n}": frozenset({f"a={int(a)}", f"b={int(b)}"}) for n, a, b in rows}
+    traits = {f"p{n}": {f"a={int(a)}": 1, f"b={int(b)}": 2} for n, a, b in rows}
     wanted = {str(part): size for part, size in enumerate(sizes)}
     dealt = spread(list(traits), traits, wanted)
     assert dealt.keys() == traits.keys()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from typing import TYPE_CHECKING, Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -102,13 +103,13 @@ def _labelled(table: pd.DataFrame) -> pd.Series[bool]:
     return table["label"].fillna("") != ""
 
 
-def _traits(labelled: pd.DataFrame) -> dict[str, frozenset[str]]:
-    """By patient: which findings its cases have, and which they lack."""
+def _traits(labelled: pd.DataFrame) -> dict[str, Counter[str]]:
+    """By patient: how many of its cases have each finding, and how many have it not."""
     findings = _findings(labelled)
-    traits: dict[str, set[str]] = {str(patient): set() for patient in labelled["patient"]}
+    traits: dict[str, Counter[str]] = {str(patient): Counter() for patient in labelled["patient"]}
     for row in labelled.to_dict("records"):
         traits[str(row["patient"])].update(f"{column}={int(row[column])}" for column in findings)
-    return {patient: frozenset(found) for patient, found in traits.items()}
+    return traits
 
 
 def _sizes(patients: int, free: int, options: SplitOptions) -> dict[str, int]:
@@ -169,7 +170,7 @@ def _patients_by_name(labelled: pd.DataFrame) -> dict[str, str]:
 
 
 def _folds(
-    unseen: list[str], parts: dict[str, str], traits: dict[str, frozenset[str]], folds: int
+    unseen: list[str], parts: dict[str, str], traits: dict[str, Counter[str]], folds: int
 ) -> Iterable[dict[str, str]]:
     if folds < 2:
         return []

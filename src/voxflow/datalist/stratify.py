@@ -8,12 +8,10 @@ by exchanging patients: a trait that enough patients have is in every part.
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-Traits = frozenset[str]
+# How many cases of a patient have each trait.
+Traits = Mapping[str, int]
 
 
 def spread(order: Sequence[str], traits: Mapping[str, Traits], sizes: Mapping[str, int]) -> dict[str, str]:
@@ -21,7 +19,7 @@ def spread(order: Sequence[str], traits: Mapping[str, Traits], sizes: Mapping[st
 
     Args:
         order: the patients; those before others are dealt first where all else is equal.
-        traits: of each patient, such as "finding:mass=1".
+        traits: of each patient: how many of its cases have a trait, such as "finding:mass=1".
         sizes: patients by part; where they sum to less than there are patients, the last part takes the others.
     """
     dealt = _deal(order, traits, sizes)
@@ -32,10 +30,16 @@ def spread(order: Sequence[str], traits: Mapping[str, Traits], sizes: Mapping[st
 def _deal(order: Sequence[str], traits: Mapping[str, Traits], sizes: Mapping[str, int]) -> dict[str, str]:
     left = Counter(trait for patient in order for trait in traits[patient])
     total = max(1, sum(sizes.values()))
-    wanted = {part: {trait: count * size / total for trait, count in left.items()} for part, size in sizes.items()}
+    # Patients are dealt, but cases are balanced: a patient with many weighs as much.
+    cases = Counter[str]()
+    for patient in order:
+        cases.update(traits[patient])
+    wanted = {part: {trait: count * size / total for trait, count in cases.items()} for part, size in sizes.items()}
     room = dict(sizes)
     last = list(sizes)[-1]
-    having = {trait: iter([patient for patient in order if trait in traits[patient]]) for trait in left}
+    # Those with many cases come first: later no part has the room for them.
+    heavy = sorted(order, key=lambda patient: -sum(traits[patient].values()))
+    having = {trait: iter([patient for patient in heavy if trait in traits[patient]]) for trait in left}
     dealt: dict[str, str] = {}
     without = iter(order)
     while len(dealt) < len(order):
@@ -45,9 +49,9 @@ def _deal(order: Sequence[str], traits: Mapping[str, Traits], sizes: Mapping[str
         part = max(is_open, key=lambda one: (wanted[one].get(rarest, 0.0), room[one]))
         dealt[patient] = part
         room[part] -= 1
-        for trait in traits[patient]:
+        for trait, count in traits[patient].items():
             left[trait] -= 1
-            wanted[part][trait] -= 1
+            wanted[part][trait] -= count
     return dealt
 
 
@@ -78,11 +82,11 @@ def _exchange(
     for giver in givers:
         source = dealt[giver]
         for taker in takers:
-            leaves, comes = (traits[giver] - traits[taker]) & common, (traits[taker] - traits[giver]) & common
+            leaves = (traits[giver].keys() - traits[taker].keys()) & common
+            comes = (traits[taker].keys() - traits[giver].keys()) & common
             if all(held[source][one] > 1 for one in leaves) and all(held[part][one] > 1 for one in comes):
                 dealt[giver], dealt[taker] = part, source
-                held[source] += Counter(traits[taker])
-                held[source].subtract(traits[giver])
-                held[part] += Counter(traits[giver])
-                held[part].subtract(traits[taker])
+                for one, out, into in ((giver, source, part), (taker, part, source)):
+                    held[out].subtract(traits[one].keys())
+                    held[into].update(traits[one].keys())
                 return
