@@ -14,12 +14,12 @@ from voxflow.errors import DataError
 from voxflow.inference.cases import Failures, read_volumes
 from voxflow.inference.engines import EngineChoice  # noqa: TC001 - pydantic reads it
 from voxflow.inference.overlap import Overlap, overlap
+from voxflow.inference.overlays import write_overlay
 from voxflow.inference.predict import PredictOptions, label_names
 from voxflow.inference.run import classified, segmented
 from voxflow.inference.scores import accuracy, class_scores, roc_rows
 from voxflow.inference.tables import mean_of, write_dice_report, write_predictions, write_table
 from voxflow.inference.writing import Sheet, write_mask
-from voxflow.reporting.overlays import write_overlay
 from voxflow.volumes import read_volume
 
 if TYPE_CHECKING:

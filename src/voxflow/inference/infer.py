@@ -15,11 +15,11 @@ from voxflow.errors import InputError
 from voxflow.inference.cases import Failures
 from voxflow.inference.engines import EngineChoice  # noqa: TC001 - pydantic reads it
 from voxflow.inference.evaluate import Metrics, prediction_columns, prediction_rows
+from voxflow.inference.overlays import write_overlay
 from voxflow.inference.predict import PredictOptions, label_names
 from voxflow.inference.run import classified, segmented
 from voxflow.inference.tables import write_predictions
 from voxflow.inference.writing import Sheet, write_mask
-from voxflow.reporting.overlays import write_overlay
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from voxflow.errors import DataError, VoxflowError
-from voxflow.reporting.overlays import Tile, write_contact_sheet
+from voxflow.inference.overlays import Tile, write_contact_sheet
 from voxflow.volumes import Volume, read_volume, write_volume
 
 if TYPE_CHECKING:

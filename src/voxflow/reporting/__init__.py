@@ -1,1 +1,1 @@
-"""Owns what people look at: overlays, the HTML report, the model card."""
+"""Owns what people look at: the HTML report and the model card."""

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from voxflow.geometry import Geometry
-from voxflow.reporting.overlays import Tile, grey_window, largest_slice, write_contact_sheet, write_overlay
+from voxflow.inference.overlays import Tile, grey_window, largest_slice, write_contact_sheet, write_overlay
 from voxflow.volumes import Volume, resample, target_geometry
 
 if TYPE_CHECKING:
