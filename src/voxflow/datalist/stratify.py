@@ -1,7 +1,7 @@
 """Owns dealing patients to parts so that every trait is spread over all of them.
 
-Iterative stratification (Sechidis, Tsoumakas and Vlahavas 2011) with patients as the items: those with the rarest
-trait are dealt first, each to the part that lacks the trait most. What proportions alone would leave out is mended
+Iterative stratification (after Sechidis, Tsoumakas and Vlahavas 2011) with patients as the items: those with the
+rarest trait are dealt first, each to the part that lacks most of what the patient brings, all traits counted. What proportions alone would leave out is mended
 by exchanging patients: a trait that enough patients have is in every part.
 """
 
@@ -34,7 +34,8 @@ def _deal(order: Sequence[str], traits: Mapping[str, Traits], sizes: Mapping[str
     cases = Counter[str]()
     for patient in order:
         cases.update(traits[patient])
-    wanted = {part: {trait: count * size / total for trait, count in cases.items()} for part, size in sizes.items()}
+    share = {part: size / total for part, size in sizes.items()}
+    wanted = {part: {trait: count * share[part] for trait, count in cases.items()} for part in sizes}
     room = dict(sizes)
     last = list(sizes)[-1]
     # Those with many cases come first: later no part has the room for them.
@@ -46,13 +47,20 @@ def _deal(order: Sequence[str], traits: Mapping[str, Traits], sizes: Mapping[str
         rarest = min((trait for trait, count in left.items() if count > 0), key=lambda t: (left[t], t), default="")
         patient = next(one for one in having.get(rarest, without) if one not in dealt)
         is_open = [part for part in sizes if room[part] > 0] or [last]
-        part = max(is_open, key=lambda one: (wanted[one].get(rarest, 0.0), room[one]))
+        part = max(is_open, key=lambda one: (_need(wanted[one], share[one], cases, traits[patient]), room[one]))
         dealt[patient] = part
         room[part] -= 1
         for trait, count in traits[patient].items():
             left[trait] -= 1
             wanted[part][trait] -= count
     return dealt
+
+
+def _need(wanted: Traits | Mapping[str, float], share: float, cases: Traits, traits: Traits) -> float:
+    """How much a part still lacks of what a patient brings: unmet shares, rare traits weighing more."""
+    if not traits or not share:
+        return 0.0
+    return sum(count / cases[trait] * wanted[trait] / (cases[trait] * share) for trait, count in traits.items())
 
 
 def _mend(dealt: dict[str, str], order: Sequence[str], traits: Mapping[str, Traits], parts: Sequence[str]) -> None:
