@@ -1,8 +1,8 @@
 """Owns dealing patients to parts so that every trait is spread over all of them.
 
 Iterative stratification (after Sechidis, Tsoumakas and Vlahavas 2011) with patients as the items: those with the
-rarest trait are dealt first, each to the part that lacks most of what the patient brings, all traits counted. What proportions alone would leave out is mended
-by exchanging patients: a trait that enough patients have is in every part.
+rarest trait are dealt first, each to the part that lacks most of what the patient brings, all traits counted. What
+proportions alone would leave out is mended by exchanging patients: a trait that enough patients have is in every part.
 """
 
 from __future__ import annotations

@@ -47,7 +47,8 @@ class Volume:
         """Take over a SimpleITK image; a fourth axis or vector voxels are refused."""
         import SimpleITK as sitk
 
-        return cls(sitk.GetArrayFromImage(image).transpose(2, 1, 0), geometry_of(image))
+        geometry = geometry_of(image)
+        return cls(sitk.GetArrayFromImage(image).transpose(2, 1, 0), geometry)
 
 
 def geometry_of(image: sitk.Image | sitk.ImageFileReader) -> Geometry:
