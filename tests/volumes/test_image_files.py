@@ -69,7 +69,7 @@ def test_what_is_no_volume_is_wrong_input(tmp_path: Path) -> None:
             ("absent.nii", "file not found"),
             ("text.nii.gz", "unreadable image"),
             ("flat.mha", "expected a 3D image with one value a voxel, received 2D with 1"),
-            ("colour.mha", "received 3D with 3"),
+            ("colour.mha", "expected a 3D image with one value a voxel, received 3D with 3"),
         ):
             with pytest.raises(DataError, match=rf"{name}: {message}"):
                 read(tmp_path / name)
