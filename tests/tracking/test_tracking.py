@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import subprocess
+import sys
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -168,6 +171,21 @@ def test_a_store_that_goes_away_costs_one_warning(
     import mlflow
 
     mlflow.end_run()
+
+
+def test_two_trainings_may_make_the_store_at_once(tmp_path: Path) -> None:
+    code = "import sys; from voxflow.tracking import begin_run\nwith begin_run(sys.argv[1]) as t: print(t.run_id)"
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    environment.pop("MLFLOW_TRACKING_URI", None)
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, name], cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True
+        )
+        for name in ("spleen", "chest")
+    ]
+    ids = [process.communicate(timeout=120)[0].strip() for process in started]
+    assert all(ids)
+    assert ids[0] != ids[1]
 
 
 def test_a_missing_artifact_is_named(store: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -161,7 +161,7 @@ def _start(experiment: str | None, run_id: str | None) -> MlflowTracker:
         logging.getLogger(noisy).setLevel(logging.ERROR)
     _check_sqlite(tracking_uri())
     mlflow.set_tracking_uri(tracking_uri())
-    with warnings.catch_warnings():
+    with _one_at_a_time(tracking_uri()), warnings.catch_warnings():
         # MLflow opens its database with options that SQLAlchemy deprecates; that is not this project's to mend.
         warnings.simplefilter("ignore", DeprecationWarning)
         if experiment is None:
@@ -201,6 +201,23 @@ def _check_sqlite(uri: str) -> None:
     if uri.startswith(SQLITE):
         with contextlib.closing(sqlite3.connect(_sqlite_file(uri))) as connection:
             connection.execute("PRAGMA schema_version").fetchone()
+
+
+@contextlib.contextmanager
+def _one_at_a_time(uri: str) -> Iterator[None]:
+    """Let one process open a SQLite store: two that make its tables at once break each other's work."""
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
+    if not uri.startswith(SQLITE):
+        yield
+        return
+    database = _sqlite_file(uri)
+    with database.with_name(f"{database.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _sqlite_file(uri: str) -> Path:
