@@ -1,0 +1,134 @@
+"""From a folder of DICOM to a report in one ``dvc repro``, on small synthetic data."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import shutil
+from typing import TYPE_CHECKING
+
+import pytest
+import SimpleITK as sitk
+
+from tests.dag.repository import CHEST, SPLEEN, FirstRun
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.dag.repository import Repository
+
+pytestmark = pytest.mark.timeout(1500)  # the first test runs the whole DAG
+
+STAGES = ["convert", "validate", "resample", "split", "train", "export", "evaluate", "infer", "report"]
+
+
+def ran(output: str) -> set[str]:
+    return set(re.findall(r"Running stage '([^']+)'", output))
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_first_run_runs_every_stage_of_both_workspaces(first_run: FirstRun) -> None:
+    assert ran(first_run.output) == {f"{stage}@{ws}" for ws in (SPLEEN, CHEST) for stage in ["sample", *STAGES]}
+
+
+def test_nothing_tries_to_reach_the_outside(first_run: FirstRun) -> None:
+    assert first_run.connections == []
+
+
+def test_broken_series_is_quarantined_with_its_reason(repository: Repository) -> None:
+    table = rows(repository.root / f"data/volumes/{SPLEEN}/conversion.csv")
+    quarantined = [row for row in table if row["verdict"] == "quarantined"]
+    assert len(quarantined) == 1
+    assert "missing" in quarantined[0]["reason"]
+    assert {row["verdict"] for row in table} == {"converted", "quarantined", "skipped"}
+
+
+@pytest.mark.parametrize("workspace", [SPLEEN, CHEST])
+def test_report_shows_without_any_outside_address(repository: Repository, workspace: str) -> None:
+    page = repository.read(f"mmars/{workspace}/eval/report.html")
+    assert not re.findall(r"""(?:src|href)=["'](?:https?:)?//[^"']+""", page)
+    assert "not a medical device" in page
+
+
+def test_masks_lie_on_the_grid_of_the_converted_volume(repository: Repository) -> None:
+    cases = {row["case"]: row for row in rows(repository.root / f"data/volumes/{SPLEEN}/cases.csv")}
+    masks = sorted((repository.root / f"mmars/{SPLEEN}/eval/infer").glob("*/*.nii.gz"))
+    assert masks
+    for mask in masks:
+        read = sitk.ReadImage(str(mask))
+        image = sitk.ReadImage(str(repository.root / f"data/volumes/{SPLEEN}" / cases[mask.parent.name]["image"]))
+        assert read.GetSize() == image.GetSize()
+        assert read.GetOrigin() == pytest.approx(image.GetOrigin())
+        assert read.GetDirection() == pytest.approx(image.GetDirection())
+
+
+def test_every_unlabelled_ct_gets_a_dicom_seg(repository: Repository) -> None:
+    folder = repository.root / f"mmars/{SPLEEN}/eval/infer"
+    assert len(list(folder.glob("*/*_seg.dcm"))) == len(list(folder.glob("*/*.nii.gz"))) == 2
+
+
+def test_predictions_have_a_row_a_case_and_the_old_name_links_to_them(repository: Repository) -> None:
+    folder = repository.root / f"mmars/{CHEST}/eval/infer"
+    assert rows(folder / "preds_outputs.csv")
+    assert rows(folder / "preds.csv") == rows(folder / "preds_outputs.csv")
+
+
+@pytest.mark.parametrize(("workspace", "key"), [(SPLEEN, "mean_dice"), (CHEST, "mean_auc")])
+def test_metrics_and_plots_show(repository: Repository, workspace: str, key: str) -> None:
+    shown = json.loads(repository.run("dvc", "metrics", "show", "--json").stdout)
+    files = shown[""]["data"]
+    assert key in files[f"data/metrics/{workspace}/evaluate.json"]["data"]
+    repository.run("dvc", "plots", "show", "--out", "plots-page")
+    assert workspace in repository.read("plots-page/index.html")
+    shutil.rmtree(repository.root / "plots-page")
+
+
+def test_second_run_runs_nothing(repository: Repository) -> None:
+    assert ran(repository.run("dvc", "repro").stdout) == set()
+
+
+def test_deleted_data_comes_back_from_the_cache(repository: Repository) -> None:
+    before = sorted(path.relative_to(repository.root) for path in (repository.root / "data").rglob("*.nii.gz"))
+    shutil.rmtree(repository.root / "data/volumes")
+    shutil.rmtree(repository.root / "data/raw")
+    repository.run("dvc", "checkout")
+    assert sorted(path.relative_to(repository.root) for path in (repository.root / "data").rglob("*.nii.gz")) == before
+    assert ran(repository.run("dvc", "repro").stdout) == set()
+
+
+def test_no_patient_name_or_id_leaves_the_raw_folder(repository: Repository) -> None:
+    """The sample's patients carry this marker in name and id; tables, headers and pages must not."""
+    written = [path for folder in ("data", "mmars") for path in (repository.root / folder).rglob("*") if path.is_file()]
+    written = [path for path in written if not path.is_relative_to(repository.root / "data/raw")]
+    assert len(written) > 100
+    leaks = [path for path in written if path.suffix != ".dcm" and b"DEMO" in path.read_bytes()]
+    assert leaks == []
+
+
+def test_one_mlflow_run_holds_everything_of_a_training(repository: Repository) -> None:
+    code = (
+        "import json, mlflow; mlflow.set_tracking_uri('sqlite:///mlflow.db'); client = mlflow.MlflowClient();"
+        f"run = client.get_run(json.load(open('mmars/{SPLEEN}/models/train/run.json'))['run_id']);"
+        "names = [f.path for f in client.list_artifacts(run.info.run_id)];"
+        "print(json.dumps([run.data.params, run.data.metrics, run.data.tags, names, run.info.status]))"
+    )
+    params, metrics, tags, artifacts, status = json.loads(repository.run("python", "-c", code).stdout.splitlines()[-1])
+    assert params["train.set.epochs"] == "1"
+    assert any("mean_dice" in name for name in metrics)
+    assert len(tags["git_commit"]) == 40
+    assert {"dvc_lock_sha256", "datalist_sha256"} <= set(tags)
+    assert "report.html" in artifacts
+    assert status == "FINISHED"
+
+
+def test_a_changed_spacing_runs_what_follows_for_that_workspace_only(repository: Repository) -> None:
+    params = repository.params
+    params["workspaces"][SPLEEN]["resample"]["spacing_mm"] = [2.5, 2.5, 5.0]
+    repository.set_params(params)
+    again = ran(repository.run("dvc", "repro").stdout)
+    assert again == {f"{stage}@{SPLEEN}" for stage in STAGES[STAGES.index("resample") :]}
