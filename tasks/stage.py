@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import signal
 import sys
 import traceback
 from dataclasses import dataclass
@@ -134,6 +135,8 @@ def main(name: str, run: Callable[[Stage], int], *, key: str = "workspaces") -> 
     parser.add_argument("workspace", help=f"a key below {key!r} in params.yaml")
     parser.add_argument("--debug", action="store_true", help="show the traceback of a failure")
     arguments = parser.parse_args()
+    # A scheduler's SIGTERM ends a stage as Ctrl-C does: what is half done is cleared away.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     try:
         stage = Stage(arguments.workspace, name, load_params(key, arguments.workspace))

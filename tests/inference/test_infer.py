@@ -6,18 +6,19 @@ import csv
 import errno
 import json
 import os
-import subprocess
-import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
 from tests.inference.models import BrightnessEngine, ThresholdEngine
-from voxflow.errors import DataError, VoxflowError
+from voxflow.errors import DataError
 from voxflow.geometry import Geometry
 from voxflow.inference import InferenceCase, InferOptions, infer_cases, native_cases
 from voxflow.volumes import Volume, read_volume, write_radiograph, write_volume
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 GRID = Geometry.from_parts((24, 20, 10), (1, 1, 5))
 
@@ -74,19 +75,8 @@ def test_a_full_disk_is_no_cases_fault(case: InferenceCase, out: Path, monkeypat
     def full(path: Path, volume: Volume) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
-    monkeypatch.setattr("voxflow.inference.writing.write_volume", full)
+    monkeypatch.setattr("voxflow.inference.infer.write_volume", full)
     with pytest.raises(OSError, match="No space left on device"):
-        infer_cases(ThresholdEngine(), [case], out, InferOptions())
-
-
-def test_a_write_that_the_image_library_refuses_is_said_in_one_line(
-    case: InferenceCase, out: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refused(path: Path, volume: Volume) -> None:
-        raise RuntimeError("Exception thrown in SimpleITK\nITK ERROR: write failed")
-
-    monkeypatch.setattr("voxflow.inference.writing.write_volume", refused)
-    with pytest.raises(VoxflowError, match=r"a\.nii\.gz: could not be written \(is the disk full\?\): ITK ERROR"):
         infer_cases(ThresholdEngine(), [case], out, InferOptions())
 
 
@@ -107,30 +97,3 @@ def test_cases_that_the_table_lacks_are_named_at_once(tmp_path: Path) -> None:
     table(tmp_path, "a,images/a.nii.gz,,,\n")
     with pytest.raises(DataError, match=r"cases\.csv: no row for b, c"):
         native_cases([("a", None), ("b", None), ("c", None)], tmp_path, is_mask=True)
-
-
-FULL_DISK = """
-import resource, signal, sys
-from pathlib import Path
-import numpy as np
-from voxflow.errors import VoxflowError
-from voxflow.geometry import Geometry
-from voxflow.inference.writing import write_mask
-from voxflow.volumes import Volume
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000))
-noise = np.random.default_rng(0).integers(0, 255, (64, 64, 32)).astype(np.uint8)
-try:
-    write_mask(Path("mask.nii.gz"), Volume(noise, Geometry.from_parts(noise.shape, (1, 1, 1))))
-except VoxflowError as error:
-    sys.exit(0 if "could not be written" in str(error) and not Path("mask.nii.gz").exists() else str(error))
-sys.exit("no error")
-"""
-
-
-def test_a_mask_that_the_disk_cuts_short_is_noticed_and_removed(tmp_path: Path) -> None:
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2] / "src")}
-    result = subprocess.run(
-        [sys.executable, "-c", FULL_DISK], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
-    )
-    assert result.returncode == 0, result.stderr

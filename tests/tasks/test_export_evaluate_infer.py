@@ -127,7 +127,8 @@ def test_a_full_disk_ends_with_one_line_and_leaves_nothing(
         path.parent.mkdir(parents=True, exist_ok=True)
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
-    monkeypatch.setattr("voxflow.inference.writing.write_volume", full)
+    for module in ("evaluate", "infer"):
+        monkeypatch.setattr(f"voxflow.inference.{module}.write_volume", full)
     capsys.readouterr()
     for name in ("evaluate", "infer"):
         assert stage(name) == 1

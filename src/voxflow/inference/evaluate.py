@@ -19,8 +19,8 @@ from voxflow.inference.predict import PredictOptions, label_names
 from voxflow.inference.run import classified, segmented
 from voxflow.inference.scores import accuracy, class_scores, roc_rows
 from voxflow.inference.tables import mean_of, write_dice_report, write_predictions, write_table
-from voxflow.inference.writing import Sheet, write_mask
-from voxflow.volumes import read_volume
+from voxflow.inference.writing import Sheet
+from voxflow.volumes import read_volume, write_volume
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -84,7 +84,7 @@ def evaluate_segmentation(
         found = failures.attempt(done.case, partial(_compare, done, names))
         if found is not None:
             scores[done.case.id] = found
-            write_mask(out / "masks" / f"{done.case.id}.nii.gz", done.prediction.mask)
+            write_volume(out / "masks" / f"{done.case.id}.nii.gz", done.prediction.mask)
     metrics = _write_scores(scores, list(names.values()), out)
     _write_best_and_worst({case.id: case for case in cases}, scores, names, out)
     failures.write(out)

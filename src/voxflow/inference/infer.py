@@ -19,7 +19,8 @@ from voxflow.inference.overlays import write_overlay
 from voxflow.inference.predict import PredictOptions, label_names
 from voxflow.inference.run import classified, segmented
 from voxflow.inference.tables import write_predictions
-from voxflow.inference.writing import Sheet, write_mask
+from voxflow.inference.writing import Sheet
+from voxflow.volumes import write_volume
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -91,7 +92,7 @@ def _segment(
     rows = []
     for done in segmented(engine, cases, options, failures):
         rows.append(_mask_row(done, names))
-        write_mask(out / rows[-1]["mask"], done.prediction.mask)
+        write_volume(out / rows[-1]["mask"], done.prediction.mask)
         if options.dicom_seg and done.case.source_files:
             failures.attempt(done.case, partial(_write_segmentation, done, names, out))
         if len(rows) <= options.overlays:

@@ -4,11 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from voxflow.errors import DataError, VoxflowError
 from voxflow.inference.overlays import Tile, write_contact_sheet
-from voxflow.volumes import Volume, read_volume, write_volume
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,23 +13,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 SHEET_TILES = 12
-
-
-def write_mask(path: Path, mask: Volume) -> None:
-    """Write a mask whole or not at all, and read it back: on a full disk the image library only warns.
-
-    Raises:
-        OSError: the folder can't be written.
-        VoxflowError: the file is not whole.
-    """
-    try:
-        write_volume(path, mask)
-        reason = "" if np.array_equal(read_volume(path).array, mask.array) else "what was read back differs"
-    except (RuntimeError, DataError) as error:
-        reason = str(error).strip().splitlines()[-1]
-    if reason:
-        path.unlink(missing_ok=True)
-        raise VoxflowError(f"{path.name}: could not be written (is the disk full?): {reason}")
 
 
 class Sheet:

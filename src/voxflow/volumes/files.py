@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from voxflow.errors import DataError
 from voxflow.files import atomic_path
+from voxflow.volumes.nifti import write_nifti
 from voxflow.volumes.volume import Volume, geometry_of
 
 if TYPE_CHECKING:
@@ -53,13 +55,32 @@ def read_geometry(path: Path) -> Geometry:
 
 
 def write_volume(path: Path, volume: Volume) -> None:
-    """Write a 3D image whole or not at all; the suffix (:data:`VOLUME_SUFFIXES`) chooses the format."""
-    import SimpleITK as sitk
+    """Write a 3D image whole or not at all; the suffix (:data:`VOLUME_SUFFIXES`) chooses the format.
 
+    Raises:
+        DataError: the suffix is unknown.
+        OSError: the file can't be written.
+    """
     if not path.name.endswith(VOLUME_SUFFIXES):
         raise DataError(f"unknown image format, expected one of {', '.join(VOLUME_SUFFIXES)}", path=path)
     with atomic_path(path) as temporary:
-        sitk.WriteImage(volume.to_sitk(), str(temporary), useCompression=not path.name.endswith(".nii"))
+        if path.name.endswith((".nii", ".nii.gz")):
+            write_nifti(temporary, volume, compress=path.name.endswith(".gz"))
+        else:
+            _write_by_itk(temporary, volume)
+
+
+def _write_by_itk(path: Path, volume: Volume) -> None:
+    import SimpleITK as sitk
+
+    try:
+        sitk.WriteImage(volume.to_sitk(), str(path), useCompression=True)
+        # ITK says nothing of a disk that fills up on the way.
+        whole = np.array_equal(read_volume(path).array, volume.array)
+    except (RuntimeError, DataError) as error:
+        raise OSError(errno.EIO, f"could not be written (is the disk full?): {error}", str(path)) from error
+    if not whole:
+        raise OSError(errno.EIO, "could not be written (is the disk full?): what was read back differs", str(path))
 
 
 def read_radiograph(path: Path) -> NDArray[Any]:
