@@ -52,7 +52,7 @@ def _deflate(stream: BinaryIO, header: bytes, voxels: NDArray[Any]) -> None:
     # No name and no time in the file, so that the same volume is the same file.
     with igzip.IGzipFile(filename="", mode="wb", compresslevel=LEVEL, fileobj=stream, mtime=0) as deflated:
         deflated.write(header)
-        whole = memoryview(voxels).cast("B")
+        whole = voxels.data.cast("B")
         for begin in range(0, len(whole), BUFFER):
             deflated.write(whole[begin : begin + BUFFER])
 
