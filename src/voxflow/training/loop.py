@@ -13,7 +13,7 @@ from voxflow.errors import DataError, TrainingError
 from voxflow.progress import say
 from voxflow.training.checkpoint import save_model
 from voxflow.training.data import Batches, MemoryStore
-from voxflow.training.device import choose_precision, cpu_count, open_fabric, seed_everything
+from voxflow.training.device import choose_precision, cpu_count, open_fabric, seed_everything, share_cores
 from voxflow.training.interruption import Interruption
 from voxflow.training.plan import Plan
 from voxflow.training.recorder import Recorder
@@ -91,6 +91,7 @@ def train(
         DataError: cases are missing or can't be used.
         TrainingError: the loss is not a number; the best checkpoint so far is kept.
     """
+    share_cores()
     plan = Plan.build(workflow, facts)
     training, validation = _cases(datalist, plan)
     _clear(out)
@@ -220,8 +221,8 @@ class _Loop:
         self.recorder.row(epoch, row)
         key = self.plan.key_metric
         value = metrics.get(key.name, math.nan) if key else math.nan
-        # Written so that a first value beats NaN, and NaN never wins.
-        if key and not math.isnan(value) and not value <= self.result.best_metric:
+        # Written so that a first value beats NaN, NaN never wins, and of equal ones the longer trained is kept.
+        if key and not math.isnan(value) and not value < self.result.best_metric:
             self.result.best_epoch, self.result.best_metric, self.result.metrics = epoch, value, metrics
             self.result.key_metric = key.name
             self._save(BEST, value)
