@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 import torch
 
 from tests.training.conftest import radiograph_config, volume_config, workflow_of, write_cube
 from voxflow.errors import ConfigError, DataError, TrainingError
 from voxflow.tracking import NullTracker
 from voxflow.training import DataFacts, TrainOptions, load_model, read_checkpoint, train
-from voxflow.volumes import Volume, read_volume, write_volume
+from voxflow.volumes import Volume, read_volume
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -131,7 +132,7 @@ def test_a_broken_voxel_is_traced_to_its_case(
     case = write_cube(tmp_path, "broken", 1)
     volume = read_volume(case.image[0])
     image = tmp_path / "broken.mha"  # NIfTI's own reader turns NaN into 0
-    write_volume(image, Volume(np.full_like(volume.array, np.nan), volume.geometry))
+    sitk.WriteImage(Volume(np.full_like(volume.array, np.nan), volume.geometry).to_sitk(), str(image))
     broken = replace(cubes, parts={**cubes.parts, "training": (replace(case, image=(image,)),)})
     with pytest.raises(TrainingError, match=r"loss is nan in epoch 1, batch of case\(s\) broken; no checkpoint"):
         train(
