@@ -39,6 +39,8 @@ def run(stage: Stage) -> int:
             tracker.artifact(curves)
         numbers = _numbers(result)
         tracker.metrics({f"train/{name}": value for name, value in numbers.items()})
+        if result.ending == "interrupted":
+            tracker.interrupted()
     write_json(stage.metrics, numbers)
     _say(stage, result, out)
     return EXIT_INTERRUPTED if result.ending == "interrupted" else EXIT_OK

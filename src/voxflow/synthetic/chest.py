@@ -72,11 +72,11 @@ def draw_chest(rng: np.random.Generator) -> Chest:
         width, height = rng.uniform(0.135, 0.155), rng.uniform(0.29, 0.33)
         lungs = np.maximum(lungs, _blob(x - side * 0.2, y + 0.02, width, height, sharp=8))
     ribs = 0.05 * np.sin(60 * (y + 0.6 * np.abs(x) ** 2) + rng.uniform(0, 6)) * lungs
-    heart_width = rng.uniform(0.165, 0.2) if cardiomegaly else rng.uniform(0.105, 0.135)
+    heart_width = rng.uniform(0.14, 0.18) if cardiomegaly else rng.uniform(0.105, 0.145)
     heart = _blob(x - 0.05, y - 0.14, heart_width, 0.14, sharp=6)
     image = body - 0.38 * lungs * (1 - 0.85 * heart) + ribs
-    image += 0.2 * _masses(rng, x, y) * lungs if mass else 0
-    image += 0.33 * _effusion(rng, x, y) * lungs if effusion else 0
+    image += 0.12 * _masses(rng, x, y) * lungs if mass else 0
+    image += 0.18 * _effusion(rng, x, y) * lungs if effusion else 0
     image = gaussian_filter(image, rng.uniform(0.8, 1.4)) * rng.uniform(0.9, 1.1)
     image += gaussian_filter(rng.normal(0, 0.05, image.shape), 0.6) + 0.03 * gaussian_filter(
         rng.normal(0, 12, image.shape), 12
