@@ -106,7 +106,7 @@ def test_a_full_disk_while_writing_an_image_leaves_nothing(tmp_path: Path, monke
     monkeypatch.setattr(sitk, "WriteImage", write)
     mask = Volume(np.ones((2, 2, 2), dtype=np.uint8), Geometry.from_parts((2, 2, 2), (1, 1, 1)))
     with pytest.raises(OSError, match="No space left on device"):
-        write_volume(tmp_path / "mask.nii.gz", mask)
+        write_volume(tmp_path / "mask.nrrd", mask)
     assert list(tmp_path.iterdir()) == []
 
 

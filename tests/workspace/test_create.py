@@ -44,6 +44,15 @@ def test_every_template_makes_a_workspace_that_checks_clean(root: Path, template
     assert stages <= block.keys()
 
 
+@pytest.mark.parametrize(("table", "findings"), [(True, "findings.csv"), (False, None)])
+def test_findings_come_from_a_table_where_there_is_one(root: Path, table: bool, findings: str | None) -> None:
+    if table:
+        (root / "images of mine" / "findings.csv").write_text("file,mass\n")
+    new_workspace("mine", Path("images of mine"), "classification", root=root)
+    block = yaml.safe_load((root / "params.yaml").read_text())["workspaces"]["mine"]
+    assert block["convert"]["findings"] == findings
+
+
 def test_params_keep_their_comments_and_the_keys_that_follow(root: Path) -> None:
     new_workspace("mine", Path("images of mine"), root=root)
     text = (root / "params.yaml").read_text()

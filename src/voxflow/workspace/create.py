@@ -15,6 +15,7 @@ from voxflow.files import atomic_directory, write_text
 TEMPLATES = Path(__file__).parent / "templates"
 COMMON = "_common"
 PARAMS = "params.yaml"
+FINDINGS = "findings.csv"
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 _NOT_COPIED = shutil.ignore_patterns(PARAMS, "description.txt", "__pycache__")
 
@@ -48,6 +49,8 @@ def new_workspace(name: str, source: Path, template: str = "segmentation", *, ro
     if not (root / source).is_dir():
         raise DataError("no such folder; --source is the folder that holds the images", path=source)
     words = {"WORKSPACE": name, "SOURCE": source.as_posix(), "DESCRIPTION": templates()[template]}
+    # Without a table, the sub-folder that an image lies in names its finding.
+    words["FINDINGS"] = FINDINGS if (root / source / FINDINGS).is_file() else "null"
     words["SOURCE_YAML"] = json.dumps(source.as_posix())  # a JSON string is a YAML string
     with atomic_directory(folder) as temporary:
         for part in (COMMON, template):

@@ -1,0 +1,57 @@
+"""The program ``voxflow``: what it says, and what it ends with."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from voxflow import __version__
+from voxflow.cli.main import main
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "params.yaml").write_text("workspaces:\n  old: {task: segmentation}\n")
+    (tmp_path / "images").mkdir()
+    return tmp_path
+
+
+def test_new_makes_a_workspace_and_says_what_comes_next(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["new", "liver", "--source", "images", "--template", "segmentation_ct"]) == 0
+    assert (here / "mmars/liver/config/config_train.json").is_file()
+    assert "dvc repro report@liver" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["new", "old", "--source", "images"], "params.yaml: workspaces: the workspace 'old' exists already"),
+        (["new", "x", "--source", "images", "--template", "segmentaton"], "did you mean 'segmentation'?"),
+        (["new", "x", "--source", "absent"], "absent: no such folder"),
+    ],
+)
+def test_wrong_input_is_one_line_and_exit_code_2(
+    here: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], line: str
+) -> None:
+    assert main(arguments) == 2
+    said = capsys.readouterr().err
+    assert line in said
+    assert said.count("\n") == 1
+    assert not (here / "mmars").exists()
+
+
+def test_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main(["--version"])
+    assert capsys.readouterr().out == f"voxflow {__version__}\n"
+
+
+def test_the_program_without_a_command_shows_how_to_use_it(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main([])
+    assert "COMMAND" in capsys.readouterr().err

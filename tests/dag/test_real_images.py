@@ -1,0 +1,50 @@
+"""The DAG ends with real images, in workspaces made as the documentation says."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.dag.repository import Repository
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Repository:
+    return Repository.copy_to(tmp_path_factory.mktemp("repository"))
+
+
+def run(repository: Repository, name: str, source: Path, template: str, **split: Any) -> dict[str, float]:
+    repository.run("voxflow", "new", name, "--source", str(source), "--template", template)
+    params = repository.params
+    params["workspaces"][name]["split"] |= split
+    repository.set_params(params)
+    repository.run("dvc", "repro", f"report@{name}")
+    return dict(json.loads(repository.read(f"data/metrics/{name}/evaluate.json")))
+
+
+def test_hippocampus_from_nifti(repository: Repository, real_data: Callable[[str], Path]) -> None:
+    scores = run(repository, "hippocampus", real_data("hippocampus"), "segmentation_mr", testing=20, validation=8)
+    assert scores["cases"] == 20
+    assert scores["mean_dice"] >= 0.86
+
+
+def test_sarcoma_from_pet_and_rtstruct_beats_a_threshold(
+    repository: Repository, real_data: Callable[[str], Path]
+) -> None:
+    scores = run(repository, "sarcoma", real_data("pet_sarcoma") / "dicom", "segmentation_pet")
+    assert scores["cases"] == 3
+    assert scores["mean_dice"] > 0.61  # a fixed threshold of SUV 2.0 over all 16
+
+
+def test_pneumonia_from_png_in_one_folder_a_class(repository: Repository, real_data: Callable[[str], Path]) -> None:
+    scores = run(repository, "pneumonia", real_data("chestxray"), "classification")
+    assert scores["failed_cases"] == 0
+    assert scores["mean_auc"] > 0.5
