@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import csv
 import json
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 Row = dict[str, str]
 
 SMALLEST = 0.001
+# How Python writes a finite number; float() also takes pseudonyms that happen to hold only digits, "e" and "_".
+NUMBER = re.compile(r"[-+]?\d+(?:\.\d*)?(?:e[-+]\d+)?")
 
 
 @dataclass(frozen=True)
@@ -97,11 +100,8 @@ def make_table(
 
 
 def number(text: str | None) -> float | None:
-    """A cell's number; None for an empty cell and for words."""
-    try:
-        return float(text) if text else None
-    except ValueError:
-        return None
+    """A cell's finite number; None for an empty cell, for words, and for names such as ``98e65432_1``."""
+    return float(text) if text and NUMBER.fullmatch(text) else None
 
 
 def _picture_title(stem: str) -> str:
