@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import grimp
+import networkx
 import pytest
 import yaml
+
+from tasks.graph import read_graph
 
 ROOT = Path(__file__).resolve().parent.parent
 STAGES: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
@@ -52,3 +57,16 @@ def test_every_stage_says_what_it_does(stage: str) -> None:
 def test_every_stage_has_a_program(stage: str) -> None:
     assert (ROOT / "tasks" / f"{stage}.py").is_file()
     assert STAGES[stage]["do"]["cmd"].startswith(f"python -m tasks.{stage} ")
+
+
+@pytest.mark.filterwarnings("ignore:_NoneStep.value:DeprecationWarning")  # pygtrie, which DVC uses
+def test_the_readmes_picture_is_the_graph(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    nodes = read_graph("spleen_demo")
+    edges = [(up.partition("@")[0], node.name) for node in nodes for up in node.upstream]
+    direct = networkx.transitive_reduction(networkx.DiGraph(edges)).edges
+    picture = re.search(r"```mermaid\ngraph LR\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert picture
+    chains = [re.findall(r"(\w+)(?:\[[^]]*\])?", line) for line in picture[1].splitlines()]
+    drawn = {pair for chain in chains for pair in pairwise(chain)}
+    assert drawn == set(direct)
