@@ -28,7 +28,6 @@ setup: $(READY) ## make .venv with the exact versions of requirements.lock
 
 demo: $(READY) ## run the whole DAG on the two sample workspaces
 	$(BIN)/dvc repro
-	@$(BIN)/dvc metrics show
 	@$(BIN)/python -m tasks.summary
 
 test: $(READY) lint ## lint, types, and the tests that need no long training
