@@ -55,7 +55,11 @@ def services(prefect_port: int, mlflow_port: int, store: str) -> tuple[Service, 
     pages = (mlflow, "server", "--host", HOST, "--port", str(mlflow_port), "--backend-store-uri", store)
     started = [
         Service("Prefect server", server, f"http://{HOST}:{prefect_port}/api/health"),
-        Service("MLflow", (*pages, "--workers", "1", "--uvicorn-opts", "--log-level warning"), f"http://{HOST}:{mlflow_port}/health"),
+        Service(
+            "MLflow",
+            (*pages, "--workers", "1", "--uvicorn-opts", "--log-level warning"),
+            f"http://{HOST}:{mlflow_port}/health",
+        ),
         Service("Prefect worker", worker),
     ]
     return tuple(service for service in started if service.name != "MLflow" or not _is_server(store))
