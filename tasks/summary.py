@@ -24,7 +24,8 @@ def summary(workspace: str, block: dict[str, Any]) -> list[str]:
         return []
     scores = json.loads(stage.metrics.read_text(encoding="utf-8"))
     key, title = ("mean_dice", "mean Dice") if stage.task == "segmentation" else ("mean_auc", "mean AUC")
-    lines = [f"{workspace}: {title} {scores[key]:.3f} on {scores['cases']} unseen cases", f"  report      {report}"]
+    score = f"{scores[key]:.3f}" if key in scores else "undefined"
+    lines = [f"{workspace}: {title} {score} on {scores['cases']} unseen cases", f"  report      {report}"]
     lines += [f"  masks       {stage.evaluation / 'infer'}"] if stage.task == "segmentation" else []
     lines += [f"  quarantined {row}" for row in _quarantined(stage.volumes / "conversion.csv")]
     return lines

@@ -88,6 +88,14 @@ def test_metrics_and_plots_show(repository: Repository, workspace: str, key: str
     shutil.rmtree(repository.root / "plots-page")
 
 
+def test_summary_names_scores_reports_and_what_was_set_aside(repository: Repository) -> None:
+    said = repository.run("python", "-m", "tasks.summary").stderr
+    assert re.search(rf"{SPLEEN}: mean Dice \d\.\d{{3}} on \d+ unseen cases", said)
+    assert re.search(rf"{CHEST}: mean AUC (\d\.\d{{3}}|undefined) on \d+ unseen cases", said)
+    assert f"mmars/{SPLEEN}/eval/report.html" in said
+    assert "quarantined series" in said
+
+
 def test_second_run_runs_nothing(repository: Repository) -> None:
     assert ran(repository.run("dvc", "repro").stdout) == set()
 
