@@ -94,8 +94,7 @@ def _jobs(images: Sequence[Part], folder: Path, options: ConvertOptions, finding
             case=case,
             patient=names[part.first.patient],
             target=folder,
-            tolerance_mm=options.spacing_tolerance_mm,
-            min_slices=options.min_slices,
+            options=options,
             findings=dict(zip(findings.names, findings.of(part.first.sop_uid, part.first.path.name), strict=True)),
         )
         for part, case in zip(images, cases, strict=True)

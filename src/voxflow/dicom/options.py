@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -32,6 +32,8 @@ class ConvertOptions(BaseModel):
         keep_names: for NIfTI and PNG, use file names as case ids in place of pseudonyms.
         spacing_tolerance_mm: how far a slice may lie from where the regular grid has it, mm.
         min_slices: volumes of fewer slices are quarantined.
+        pet: "suv" turns PET into standardised uptake values (body weight) where the attributes allow; "stated" keeps
+            what the series states.
         workers: processes; None takes the number of cores.
     """
 
@@ -45,6 +47,7 @@ class ConvertOptions(BaseModel):
     keep_names: bool = False
     spacing_tolerance_mm: float = Field(default=0.1, gt=0)
     min_slices: int = Field(default=3, ge=2)
+    pet: Literal["suv", "stated"] = "suv"
     workers: int | None = Field(default=None, ge=1)
 
     @field_validator("modalities")

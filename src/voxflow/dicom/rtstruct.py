@@ -77,6 +77,9 @@ def fill_outline(outline: NDArray[np.float64], size: tuple[int, int]) -> NDArray
         Mask (i, j). A centre that lies on the outline counts for one of the two sides, always the same one.
     """
     start, end = outline, np.roll(outline, -1, axis=0)
+    # From its lower end, so that an edge drawn there and back crosses at the very same number both times.
+    upwards = (start[:, 1] < end[:, 1]) | ((start[:, 1] == end[:, 1]) & (start[:, 0] <= end[:, 0]))
+    start, end = np.where(upwards[:, None], start, end), np.where(upwards[:, None], end, start)
     toggles = np.zeros((size[0] + 1, size[1]), dtype=np.int32)
     low = np.ceil(np.minimum(start[:, 1], end[:, 1])).astype(int).clip(0, size[1])
     high = np.ceil(np.maximum(start[:, 1], end[:, 1])).astype(int).clip(0, size[1])
