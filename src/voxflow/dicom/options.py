@@ -32,6 +32,8 @@ class ConvertOptions(BaseModel):
         keep_names: for NIfTI and PNG, use file names as case ids in place of pseudonyms.
         spacing_tolerance_mm: how far a slice may lie from where the regular grid has it, mm.
         min_slices: volumes of fewer slices are quarantined.
+        gantry_tilt: "shear" resamples the slices of a tilted CT onto a straight grid; "quarantine" refuses them.
+        irregular_spacing: "resample" brings slices whose spacing changes onto a regular grid; "quarantine" refuses.
         pet: "suv" turns PET into standardised uptake values (body weight) where the attributes allow; "stated" keeps
             what the series states.
         workers: processes; None takes the number of cores.
@@ -47,6 +49,8 @@ class ConvertOptions(BaseModel):
     keep_names: bool = False
     spacing_tolerance_mm: float = Field(default=0.1, gt=0)
     min_slices: int = Field(default=3, ge=2)
+    gantry_tilt: Literal["shear", "quarantine"] = "shear"
+    irregular_spacing: Literal["resample", "quarantine"] = "quarantine"
     pet: Literal["suv", "stated"] = "suv"
     workers: int | None = Field(default=None, ge=1)
 

@@ -7,16 +7,22 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from voxflow.dicom.grid import UnevenError, slice_grid
 from voxflow.dicom.padding import PADDING_TAGS, replace_padding
 from voxflow.dicom.pet import PET_TAGS, PHILIPS_GROUP, pet_scale, stated_scale
 from voxflow.dicom.pixels import read_series
+from voxflow.dicom.remedy import Mending, mend, plan_mending
 from voxflow.volumes.volume import Volume
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from pydicom.dataset import Dataset
 
     from voxflow.dicom.group import Part
+    from voxflow.dicom.headers import Plane
     from voxflow.dicom.options import ConvertOptions
+    from voxflow.geometry import Geometry
 
 
 @dataclass(frozen=True)
@@ -43,19 +49,43 @@ def read_part(part: Part, options: ConvertOptions) -> Reading:
         DicomError: the slices make no volume that can be trusted, or pixels can't be decoded.
     """
     headers: list[Dataset] = []
+    lay_out = _Layout(options)
     volume = read_series(
         part.headers,
         tolerance_mm=options.spacing_tolerance_mm,
         min_slices=options.min_slices,
+        lay_out=lay_out,
         seen=lambda dataset: headers.append(_without_pixels(dataset)),
     )
     replace_padding(volume.array, headers)
+    remedy = ""
+    if lay_out.mending:
+        volume, remedy = mend(volume.array, lay_out.mending), lay_out.mending.remedy
     if part.first.modality != "PT":
-        return Reading(volume, _units(headers[0]))
+        return Reading(volume, _units(headers[0]), "", remedy)
     scale = pet_scale(headers) if options.pet == "suv" else stated_scale(headers)
     if scale.factor != 1:
         volume = Volume(volume.array.astype(np.float32) * np.float32(scale.factor), volume.geometry)
-    return Reading(volume, scale.units, scale.remark)
+    return Reading(volume, scale.units, scale.remark, remedy)
+
+
+class _Layout:
+    """Lays planes out on a regular grid, and keeps how to mend those that lie on none."""
+
+    def __init__(self, options: ConvertOptions) -> None:
+        self.options = options
+        self.mending: Mending | None = None
+
+    def __call__(self, planes: Sequence[Plane]) -> tuple[Geometry, list[int]]:
+        tolerance = self.options.spacing_tolerance_mm
+        try:
+            return slice_grid(planes, tolerance_mm=tolerance, min_slices=self.options.min_slices)
+        except UnevenError:
+            tilt, irregular = self.options.gantry_tilt == "shear", self.options.irregular_spacing == "resample"
+            self.mending = plan_mending(planes, tolerance_mm=tolerance, tilt=tilt, irregular=irregular)
+            if self.mending is None:
+                raise
+            return self.mending.stacked, self.mending.order
 
 
 def _units(header: Dataset) -> str:
