@@ -39,6 +39,16 @@ _TAGS = [
     "AcquisitionNumber",
     "TemporalPositionIdentifier",
 ]
+# Further attributes that may tell the volumes of one series apart, each with its tag.
+VARYING = (
+    "InversionTime (0018,0082)",
+    "FlipAngle (0018,1314)",
+    "DiffusionBValue (0018,9087)",
+    "TriggerTime (0018,1060)",
+    "FrameReferenceTime (0054,1300)",
+    "AcquisitionTime (0008,0032)",
+)
+_VARYING_TAGS = [name.split()[0] for name in VARYING]
 
 
 @dataclass(frozen=True)
@@ -62,7 +72,7 @@ class Plane:
 
 @dataclass(frozen=True)
 class Header:
-    """One DICOM object. UIDs and texts that are not there are empty."""
+    """One DICOM object. UIDs and texts that are not there are empty; ``varying`` follows :data:`VARYING`."""
 
     path: Path
     sop_class: str
@@ -79,6 +89,7 @@ class Header:
     echo_time: str
     acquisition: str
     temporal_position: str
+    varying: tuple[str, ...]
 
     @property
     def patient(self) -> str:
@@ -116,7 +127,7 @@ def read_header(path: Path) -> Header | None:
     if not _looks_like_dicom(path):
         return None
     try:
-        dataset = read_dataset(path, tags=list(_TAGS))
+        dataset = read_dataset(path, tags=[*_TAGS, *_VARYING_TAGS])
         return _header(path, dataset)
     except UNREADABLE:
         return None
@@ -160,6 +171,7 @@ def _header(path: Path, dataset: Dataset) -> Header | None:
         echo_time=_text(dataset, "EchoTime"),
         acquisition=_text(dataset, "AcquisitionNumber"),
         temporal_position=_text(dataset, "TemporalPositionIdentifier"),
+        varying=tuple(_text(dataset, keyword) for keyword in _VARYING_TAGS),
     )
 
 

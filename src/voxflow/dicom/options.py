@@ -32,6 +32,7 @@ class ConvertOptions(BaseModel):
         keep_names: for NIfTI and PNG, use file names as case ids in place of pseudonyms.
         spacing_tolerance_mm: how far a slice may lie from where the regular grid has it, mm.
         min_slices: volumes of fewer slices are quarantined.
+        several_volumes: "each" makes a case of each time point, echo or acquisition of a series; "first" of the first.
         gantry_tilt: "shear" resamples the slices of a tilted CT onto a straight grid; "quarantine" refuses them.
         irregular_spacing: "resample" brings slices whose spacing changes onto a regular grid; "quarantine" refuses.
         pet: "suv" turns PET into standardised uptake values (body weight) where the attributes allow; "stated" keeps
@@ -49,6 +50,7 @@ class ConvertOptions(BaseModel):
     keep_names: bool = False
     spacing_tolerance_mm: float = Field(default=0.1, gt=0)
     min_slices: int = Field(default=3, ge=2)
+    several_volumes: Literal["each", "first"] = "each"
     gantry_tilt: Literal["shear", "quarantine"] = "shear"
     irregular_spacing: Literal["resample", "quarantine"] = "quarantine"
     pet: Literal["suv", "stated"] = "suv"

@@ -55,6 +55,7 @@ def read_part(part: Part, options: ConvertOptions) -> Reading:
         tolerance_mm=options.spacing_tolerance_mm,
         min_slices=options.min_slices,
         lay_out=lay_out,
+        frames=part.frames,
         seen=lambda dataset: headers.append(_without_pixels(dataset)),
     )
     replace_padding(volume.array, headers)
@@ -62,11 +63,12 @@ def read_part(part: Part, options: ConvertOptions) -> Reading:
     if lay_out.mending:
         volume, remedy = mend(volume.array, lay_out.mending), lay_out.mending.remedy
     if part.first.modality != "PT":
-        return Reading(volume, _units(headers[0]), "", remedy)
+        return Reading(volume, _units(headers[0]), part.remark, remedy)
     scale = pet_scale(headers) if options.pet == "suv" else stated_scale(headers)
     if scale.factor != 1:
         volume = Volume(volume.array.astype(np.float32) * np.float32(scale.factor), volume.geometry)
-    return Reading(volume, scale.units, scale.remark, remedy)
+    remarks = "; ".join(text for text in (part.remark, scale.remark) if text)
+    return Reading(volume, scale.units, remarks, remedy)
 
 
 class _Layout:
