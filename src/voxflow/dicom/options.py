@@ -35,6 +35,10 @@ class ConvertOptions(BaseModel):
         several_volumes: "each" makes a case of each time point, echo or acquisition of a series; "first" of the first.
         gantry_tilt: "shear" resamples the slices of a tilted CT onto a straight grid; "quarantine" refuses them.
         irregular_spacing: "resample" brings slices whose spacing changes onto a regular grid; "quarantine" refuses.
+        label_grid: "resample" takes the nearest pixel of a segmentation on another grid than its image; "quarantine"
+            refuses it.
+        overlap: which segment counts where several lie: the "last" or the "first" by its number, or by "listed" the
+            one that ``labels`` names last.
         pet: "suv" turns PET into standardised uptake values (body weight) where the attributes allow; "stated" keeps
             what the series states.
         workers: processes; None takes the number of cores.
@@ -53,6 +57,8 @@ class ConvertOptions(BaseModel):
     several_volumes: Literal["each", "first"] = "each"
     gantry_tilt: Literal["shear", "quarantine"] = "shear"
     irregular_spacing: Literal["resample", "quarantine"] = "quarantine"
+    label_grid: Literal["resample", "quarantine"] = "resample"
+    overlap: Literal["last", "first", "listed"] = "last"
     pet: Literal["suv", "stated"] = "suv"
     workers: int | None = Field(default=None, ge=1)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from voxflow.dicom.headers import UNREADABLE
-from voxflow.dicom.labels import LabelObject, merge_labels
+from voxflow.dicom.labels import LabelObject, Merged, merge_labels
 from voxflow.dicom.radiograph import read_radiograph_object
 from voxflow.dicom.reading import Reading, read_part
 from voxflow.dicom.table import Case, Outcome, Row, Verdict, geometry_texts
@@ -115,18 +115,25 @@ def _label(job: Job, geometry: Geometry) -> tuple[str, str, list[Row]]:
     """Write the label volume; gives its path, what it was made from, and a row for each label object."""
     if not job.labels:
         return "", "", []
-    array, problems = merge_labels(job.labels, geometry, job.values)
+    merged = merge_labels(job.labels, geometry, job.values, job.options)
     rows = []
-    used = [label for label in job.labels if label.sop_uid not in problems]
+    used = [label for label in job.labels if label.sop_uid not in merged.problems]
     for label in job.labels:
-        reason = problems.get(label.sop_uid, "")
-        verdict = replace(_label_row(label), verdict="quarantined", reason=reason, case=job.case)
-        rows.append(verdict if reason else replace(verdict, verdict="converted"))
+        rows.append(replace(_verdict(label, merged), case=job.case))
     if not used:
         return "", "", rows
     path = f"labels/{job.case}.nii.gz"
-    write_volume(job.target / path, Volume(array, geometry))
+    write_volume(job.target / path, Volume(merged.array, geometry))
     return path, "+".join(sorted({label.kind for label in used})), rows
+
+
+def _verdict(label: LabelObject, merged: Merged) -> Row:
+    """The row of a label object that belongs to a converted image."""
+    problem, remedy = merged.problems.get(label.sop_uid), merged.remedies.get(label.sop_uid, "")
+    if problem:
+        return replace(_label_row(label), verdict="quarantined", reason=problem)
+    said = "; ".join(text for text in (remedy, merged.remarks.get(label.sop_uid, "")) if text)
+    return replace(_label_row(label), verdict="remedied" if remedy else "converted", reason=said)
 
 
 def _label_row(label: LabelObject) -> Row:
