@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +19,19 @@ LABEL_CLASSES = (SEGMENTATION, LABEL_MAP_SEGMENTATION, RT_STRUCTURE_SET)
 SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 
 # What pydicom raises at values that make no sense; its readers document none of them.
-UNREADABLE = (OSError, EOFError, ValueError, TypeError, AttributeError, KeyError, IndexError, NotImplementedError)
+UNREADABLE = (
+    OSError,
+    EOFError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    LookupError,
+    ArithmeticError,
+    RuntimeError,
+    MemoryError,
+    struct.error,
+    zlib.error,
+)
 
 _TAGS = [
     "SOPClassUID",
@@ -108,6 +122,8 @@ def read_dataset(path: Path, *, pixels: bool = False, tags: list[str] | None = N
 
     # Reading is lazy, so that this can't be undone after the call.
     config.settings.reading_validation_mode = config.IGNORE
+    # A number of a wrong length stays bytes; else it raises an error that is no ValueError.
+    config.convert_wrong_length_to_UN = True
     dataset = pydicom.dcmread(path, stop_before_pixels=not pixels, specific_tags=tags, force=True)
     if "TransferSyntaxUID" not in dataset.file_meta:
         dataset.file_meta.add_new(0x00020010, "UI", _syntax_read(dataset))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
     from voxflow.geometry import Geometry
 
     LayOut = Callable[[Sequence[Plane]], tuple[Geometry, list[int]]]
+
+STEEPEST_SLOPE, FARTHEST_INTERCEPT = 1e4, 1e6
+# Up to so many pixels a size is believed; above, if a byte does not stand for more than so many of them.
+LARGEST_UNASKED, EMPTIEST_RATIO = 2**28, 1000
 
 
 def read_series(
@@ -76,6 +81,7 @@ def stored_values(dataset: Dataset) -> NDArray[Any]:
         raise DicomError(
             f"expected grey pixels, received {dataset.get('PhotometricInterpretation')}", where="(0028,0004)"
         )
+    _check_claim(dataset)
     try:
         array = dataset.pixel_array
     except Exception as error:
@@ -117,7 +123,10 @@ def _read_multiframe(
 
 def _rescaled(stored: Sequence[NDArray[Any]], rescales: Sequence[tuple[float, float]]) -> NDArray[Any]:
     """Stack (rows, columns) of stored values into (slices, rows, columns) of real ones."""
+    for rescale in rescales:
+        _check_rescale(*rescale)
     whole = all(slope.is_integer() and intercept.is_integer() for slope, intercept in rescales)
+    whole = whole and all(values.dtype.itemsize <= 2 for values in stored)
     out = np.empty((len(stored), *stored[0].shape), dtype=np.int32 if whole else np.float32)
     for k, (values, (slope, intercept)) in enumerate(zip(stored, rescales, strict=True)):
         out[k] = values.astype(np.float64) * slope + intercept
@@ -126,6 +135,20 @@ def _rescaled(stored: Sequence[NDArray[Any]], rescales: Sequence[tuple[float, fl
     low, high = int(out.min()), int(out.max())
     fits = low >= -(2**15) and high < 2**15
     return out.astype(np.int16) if fits else out
+
+
+def _check_rescale(slope: float, intercept: float) -> None:
+    """Numbers that no scanner writes would overflow, or leave nothing of the image."""
+    if not (isfinite(slope) and 0 < abs(slope) <= STEEPEST_SLOPE and abs(intercept) <= FARTHEST_INTERCEPT):
+        raise DicomError(f"slope {slope:g} and intercept {intercept:g} can't be right", where="(0028,1053)")
+
+
+def _check_claim(dataset: Dataset) -> None:
+    """A size that lies would have a decoder take all memory."""
+    pixels = int(dataset.Rows) * int(dataset.Columns) * int(dataset.get("NumberOfFrames") or 1)
+    held = len(dataset.get("PixelData") or b"")
+    if pixels > LARGEST_UNASKED and pixels > EMPTIEST_RATIO * held:
+        raise DicomError(f"{pixels} pixels are claimed and {held} bytes are there", where="(0028,0010)")
 
 
 def _one_line(error: Exception) -> str:

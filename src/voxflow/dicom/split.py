@@ -10,6 +10,7 @@ import numpy as np
 
 from voxflow.dicom.enhanced import frame_planes, functional_group
 from voxflow.dicom.headers import UNREADABLE, VARYING, Header, read_dataset
+from voxflow.errors import DicomError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -101,7 +102,7 @@ def frames_as_headers(header: Header) -> list[Header]:
         dataset = read_dataset(header.path)
         planes = frame_planes(dataset)
         return [replace(header, plane=plane, **_frame(dataset, n)) for n, plane in enumerate(planes)]
-    except UNREADABLE:
+    except (DicomError, *UNREADABLE):
         return [header]
 
 
