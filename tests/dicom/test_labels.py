@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tests.dicom.objects import Series, rtstruct, save, seg, stored
 from voxflow.dicom import ConvertOptions, convert_folder
-from voxflow.dicom.rtstruct import fill, fill_outline
+from voxflow.dicom.rtstruct import Contour, fill, fill_between, fill_outline
 from voxflow.errors import DicomError
 from voxflow.geometry import Geometry
 from voxflow.volumes import read_volume
@@ -93,8 +93,8 @@ def test_label_values_are_the_same_in_all_cases(tmp_path: Path) -> None:
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.tuples(st.floats(-3, 12), st.floats(-3, 14)), min_size=3, max_size=12))
 def test_a_filled_outline_equals_counting_crossings_point_by_point(points: list[tuple[float, float]]) -> None:
-    # Away from whole numbers, so that no pixel centre lies on the outline.
-    outline = np.round(np.array(points), 1) + 0.037
+    # Away from whole numbers and from diagonals, so that no pixel centre lies on the outline.
+    outline = np.round(np.array(points), 1) + np.array([0.0371828, 0.0141421])
     expected = np.array([[crossings(outline, i, j) % 2 == 1 for j in range(11)] for i in range(9)])
     assert np.array_equal(fill_outline(outline, (9, 11)), expected)
 
@@ -127,10 +127,97 @@ def test_of_two_planes_in_one_slice_the_nearer_one_counts() -> None:
     geometry = Geometry((8, 8, 3), np.diag([1.0, 1, 5, 1]))
     near = np.array([[0.5, 0.5, 5], [3.5, 0.5, 5], [3.5, 3.5, 5], [0.5, 3.5, 5]])
     far = near + np.array([3.0, 0, 2])
-    assert np.array_equal(fill([near, far], geometry), fill([near], geometry))
+    assert np.array_equal(fill([Contour(near), Contour(far)], geometry), fill([Contour(near)], geometry))
 
 
 def test_contours_outside_of_the_image_are_an_error() -> None:
     geometry = Geometry((8, 8, 3), np.diag([1.0, 1, 5, 1]))
     with pytest.raises(DicomError, match="all contours lie outside of the image"):
-        fill([np.array([[0.0, 0, 90], [3, 0, 90], [0, 3, 90]])], geometry)
+        fill([Contour(np.array([[0.0, 0, 90], [3, 0, 90], [0, 3, 90]]))], geometry)
+
+
+SQUARE = np.array([[0.0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0]])
+FLAT = Geometry((12, 12, 9), np.eye(4))
+
+
+def square(side: float, corner: float, k: int = 4, *, exclusive: bool = False) -> Contour:
+    return Contour(SQUARE * side + np.array([corner + 0.5, corner + 0.5, k]), exclusive)
+
+
+@pytest.mark.parametrize(
+    ("contours", "pixels"),
+    [
+        ([square(6, 1), square(2, 3)], 36 - 4),
+        ([square(2, 3), square(6, 1)], 36 - 4),
+        ([square(9, 0), square(5, 2), square(1, 4)], 81 - 25 + 1),
+        ([square(4, 1), square(4, 3)], 16 + 16 - 4),
+        ([square(4, 1), square(4, 1)], 16),
+        ([square(4, 1, exclusive=True), square(4, 3, exclusive=True)], 16 + 16 - 2 * 4),
+        ([square(3, 0), square(3, 6)], 18),
+    ],
+)
+def test_holes_islands_and_overlaps_of_contours(contours: list[Contour], pixels: int) -> None:
+    assert int(fill(contours, FLAT)[:, :, 4].sum()) == pixels
+
+
+def test_a_contour_between_slices_counts_for_the_nearer_one() -> None:
+    moved = Contour(square(4, 1).points + np.array([0, 0, 0.4]))
+    assert np.array_equal(fill([moved], FLAT), fill([square(4, 1)], FLAT))
+
+
+def test_slices_between_sparse_contours_are_interpolated() -> None:
+    mask = fill([square(8, 1, 1), square(6, 2, 4), square(4, 3, 7)], FLAT)
+    filled = fill_between(mask)
+    assert filled.any(axis=(0, 1)).tolist() == [False] + [True] * 7 + [False]
+    assert np.array_equal(filled[:, :, [1, 4, 7]], mask[:, :, [1, 4, 7]])
+    areas = filled.sum(axis=(0, 1))[1:8]
+    assert (np.diff(areas) <= 0).all()
+
+
+def test_contours_with_gaps_of_their_own_stay_as_they_are() -> None:
+    mask = fill([square(4, 1, k) for k in (0, 1, 2, 6, 7)], FLAT)
+    assert fill_between(mask) is mask
+
+
+def test_a_label_map_gives_its_segments(tmp_path: Path) -> None:
+    series = Series(stored())
+    labels = np.random.default_rng(5).integers(0, 3, SHAPE).astype(np.uint8)
+    dataset = seg(series, labels, ["a", "b"], "LABELMAP")
+    assert dataset.SegmentationType == "LABELMAP"
+    assert np.array_equal(converted(tmp_path, dataset, series), labels)
+
+
+@pytest.mark.parametrize(
+    ("options", "winner"),
+    [
+        ({"overlap": "last"}, 1),
+        ({"overlap": "first"}, 0),
+        ({"overlap": "listed", "labels": {"b": 1, "a": 2}}, 0),
+        ({"overlap": "listed", "labels": {"a": 1, "b": 2}}, 1),
+    ],
+)
+def test_overlaps_follow_the_stated_order(tmp_path: Path, options: dict[str, Any], winner: int) -> None:
+    series, mask = Series(stored()), masks(2)
+    values = options.get("labels", {"a": 1, "b": 2})
+    label = converted(tmp_path, seg(series, mask, ["a", "b"]), series, **options)
+    both = (mask > 0).all(axis=-1)
+    assert (label[both] == values["ab"[winner]]).all()
+    assert f"{int(both.sum())} voxels lie in several segments" in (tmp_path / "out/conversion.csv").read_text()
+
+
+@pytest.mark.parametrize("kind", ["BINARY", "FRACTIONAL"])
+def test_a_segmentation_on_a_coarser_grid_gives_each_voxel_its_nearest_pixel(tmp_path: Path, kind: str) -> None:
+    fine = Series(stored((12, 18, 14)), uid="1.2.3", spacing=(0.75, 0.5), step=1.0, origin=(-0.25, -0.375, -0.5))
+    coarse = Series(stored(), uid="1.2.3")
+    mask = masks()[..., 0]
+    label = converted(tmp_path, seg(coarse, mask.copy(), ["Organ"], kind), fine)
+    assert np.array_equal(label, mask.repeat(2, 0).repeat(2, 1).repeat(2, 2))
+    assert "remedied,the segmentation lies on another grid" in (tmp_path / "out/conversion.csv").read_text()
+
+
+def test_a_segmentation_far_from_its_image_is_quarantined(tmp_path: Path) -> None:
+    series, away = Series(stored(), uid="1.2.3"), Series(stored(), uid="1.2.3", origin=(500.3, 0, 0))
+    series.write(tmp_path / "in/ct")
+    save(seg(away, masks()[..., 0], ["Organ"]), tmp_path / "in/seg")
+    summary = convert_folder(tmp_path / "in", tmp_path / "out", ConvertOptions(pseudonym_key="k", workers=1))
+    assert "nothing of the segmentation lies inside of its image" in summary.reasons[0]

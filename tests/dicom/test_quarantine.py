@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-OPTIONS = ConvertOptions(pseudonym_key="key", workers=1)
+OPTIONS = ConvertOptions(pseudonym_key="key", workers=1, gantry_tilt="quarantine", label_grid="quarantine")
 
 
 def drop_middle(datasets: list[Any]) -> None:

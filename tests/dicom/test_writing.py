@@ -35,7 +35,7 @@ def mask(series: list[Path]) -> Volume:
 
 def test_what_is_written_reads_back_voxel_by_voxel(tmp_path: Path, series: list[Path], mask: Volume) -> None:
     write_segmentation(tmp_path / "seg.dcm", mask, series[::-1], {1: "spleen", 2: "left kidney"})
-    back = read_segments(tmp_path / "seg.dcm", mask.geometry)
+    back = read_segments(tmp_path / "seg.dcm", mask.geometry).masks
     assert np.array_equal(back[1] + 2 * back[2].astype(int), mask.array)
 
 
@@ -62,13 +62,13 @@ def test_it_names_algorithm_segment_and_series(tmp_path: Path, series: list[Path
 def test_an_empty_mask_can_be_written(tmp_path: Path, series: list[Path], mask: Volume) -> None:
     empty = Volume(np.zeros_like(mask.array), mask.geometry)
     write_segmentation(tmp_path / "seg.dcm", empty, series, {1: "spleen"})
-    assert not read_segments(tmp_path / "seg.dcm", mask.geometry)[1].any()
+    assert not read_segments(tmp_path / "seg.dcm", mask.geometry).masks[1].any()
 
 
 def test_values_need_not_follow_each_other(tmp_path: Path, series: list[Path], mask: Volume) -> None:
     sparse = Volume((mask.array > 1).astype(np.uint8) * 7, mask.geometry)
     write_segmentation(tmp_path / "seg.dcm", sparse, series, {3: "liver", 7: "spleen"})
-    back = read_segments(tmp_path / "seg.dcm", mask.geometry)
+    back = read_segments(tmp_path / "seg.dcm", mask.geometry).masks
     assert not back[1].any()
     assert np.array_equal(back[2], sparse.array == 7)
 

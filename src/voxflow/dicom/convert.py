@@ -94,8 +94,7 @@ def _jobs(images: Sequence[Part], folder: Path, options: ConvertOptions, finding
             case=case,
             patient=names[part.first.patient],
             target=folder,
-            tolerance_mm=options.spacing_tolerance_mm,
-            min_slices=options.min_slices,
+            options=options,
             findings=dict(zip(findings.names, findings.of(part.first.sop_uid, part.first.path.name), strict=True)),
         )
         for part, case in zip(images, cases, strict=True)
@@ -116,9 +115,9 @@ def _read_labels(parts: Sequence[Part]) -> tuple[list[LabelObject], list[Row]]:
 
 def _match_labels(
     labels: Sequence[LabelObject], volumes: Sequence[Part], values: Mapping[str, int]
-) -> tuple[dict[tuple[str, str], tuple[LabelObject, ...]], list[Row]]:
+) -> tuple[dict[tuple[str, int, str], tuple[LabelObject, ...]], list[Row]]:
     """Labels by the key of their volume, and a row for each label that belongs to none."""
-    matched: dict[tuple[str, str], tuple[LabelObject, ...]] = {}
+    matched: dict[tuple[str, int, str], tuple[LabelObject, ...]] = {}
     rows = []
     for label in labels:
         row = Row(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from voxflow.dicom.headers import Plane
+from voxflow.errors import DicomError
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -24,8 +25,15 @@ def functional_group(dataset: Dataset, frame: int, keyword: str) -> Dataset | No
 
 
 def frame_planes(dataset: Dataset) -> list[Plane]:
-    """Where each frame lies; values that are not there are empty, and the grid check names them."""
-    return [_plane(dataset, frame) for frame in range(int(dataset.NumberOfFrames))]
+    """Where each frame lies; values that are not there are empty, and the grid check names them.
+
+    Raises:
+        DicomError: the object describes fewer frames than it says to hold.
+    """
+    frames, described = int(dataset.NumberOfFrames), len(dataset.get("PerFrameFunctionalGroupsSequence") or [])
+    if not 1 <= frames <= max(1, described):
+        raise DicomError(f"says to hold {frames} frames and describes {described}", where="(0028,0008)")
+    return [_plane(dataset, frame) for frame in range(frames)]
 
 
 def frame_rescale(dataset: Dataset) -> list[tuple[float, float]]:

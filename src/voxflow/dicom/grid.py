@@ -23,6 +23,10 @@ SAME_PLACE_MM = 1e-3
 MISSING_FROM = 1.5
 
 
+class UnevenError(DicomError):
+    """Slices of one kind that are all there, but lie on no regular grid."""
+
+
 def slice_grid(planes: Sequence[Plane], *, tolerance_mm: float, min_slices: int) -> tuple[Geometry, list[int]]:
     """Put slices in order along their normal, and fit the grid that they lie on.
 
@@ -110,15 +114,24 @@ def _check_steps(distances: NDArray[np.float64]) -> None:
     if same:
         at = distances[int(np.argmax(steps < SAME_PLACE_MM))]
         raise DicomError(f"{same} slice(s) at the same position as another, first at {at:.2f} mm", where=POSITION)
-    usual = float(np.median(steps))
-    if steps.max() > MISSING_FROM * usual:
-        at = int(steps.argmax())
-        count = sum(round(step / usual) - 1 for step in steps if step > MISSING_FROM * usual)
+    missing = is_missing(steps)
+    if missing.any():
+        usual = float(np.median(steps))
+        at = int(np.argmax(np.where(missing, steps, 0)))
+        count = sum(round(step / usual) - 1 for step in steps[missing])
         raise DicomError(
             f"{max(1, count)} slice(s) missing: a gap of {steps[at]:.2f} mm after slice {at + 1} of {len(distances)} "
             f"at {distances[at]:.2f} mm, where slices usually lie {usual:.2f} mm apart",
             where=POSITION,
         )
+
+
+def is_missing(steps: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Which steps skip a slice: wider than usual, and than their neighbours, where spacing does not simply change."""
+    padded = np.concatenate([[0.0], steps, [0.0]])
+    beside = np.maximum(padded[:-2], padded[2:])
+    beside = np.where(beside > 0, beside, np.inf)
+    return np.asarray((steps > MISSING_FROM * np.median(steps)) & (steps > MISSING_FROM * beside))
 
 
 def _check_on_grid(
@@ -132,14 +145,14 @@ def _check_on_grid(
     along = np.abs(off @ normal)
     if along.max() > tolerance_mm:
         steps = np.diff(positions @ normal)
-        raise DicomError(
+        raise UnevenError(
             f"irregular spacing: slices lie {steps.min():.3f} to {steps.max():.3f} mm apart, one of them "
             f"{along.max():.3f} mm off the regular grid (tolerance {tolerance_mm} mm)",
             where=POSITION,
         )
     sideways = np.linalg.norm(off - (off @ normal)[:, None] * normal, axis=1)
     if sideways.max() > tolerance_mm:
-        raise DicomError(
+        raise UnevenError(
             f"slices shifted sideways by up to {sideways.max():.2f} mm, as with a tilted gantry "
             f"(tolerance {tolerance_mm} mm)",
             where=POSITION,

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
-
-import numpy as np
 
 from voxflow.dicom.headers import LABEL_CLASSES, SECONDARY_CAPTURE, Header
 from voxflow.dicom.options import RADIOGRAPH_MODALITIES, VOLUME_MODALITIES
+from voxflow.dicom.split import frames_as_headers, take_apart
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Iterable
 
     from voxflow.dicom.options import ConvertOptions
 
@@ -26,11 +25,17 @@ class Part:
         kind: what is made of it.
         headers: its objects.
         reason: why it is left out, for ``skipped``.
+        number: which volume of its series it is, from 1.
+        remark: the same in words; empty where there is one.
+        frames: of a multi-frame object that holds several volumes, those of this one, from 0.
     """
 
     kind: Kind
     headers: tuple[Header, ...]
     reason: str = ""
+    number: int = 1
+    remark: str = ""
+    frames: tuple[int, ...] = ()
 
     @property
     def first(self) -> Header:
@@ -38,9 +43,9 @@ class Part:
         return self.headers[0]
 
     @property
-    def key(self) -> tuple[str, str]:
+    def key(self) -> tuple[str, int, str]:
         """What orders parts the same way on every machine, whatever the files are called."""
-        return self.first.series_uid, min(header.sop_uid for header in self.headers)
+        return self.first.series_uid, self.number, min(header.sop_uid for header in self.headers)
 
 
 def group(headers: Iterable[Header], options: ConvertOptions) -> list[Part]:
@@ -53,9 +58,24 @@ def group(headers: Iterable[Header], options: ConvertOptions) -> list[Part]:
         gathered.setdefault((kind, reason, place), []).append(header)
     parts = []
     for (kind, reason, _), members in gathered.items():
-        pieces = split_mixed(members, options.min_slices) if kind == "volume" else [members]
-        parts += [Part(kind, tuple(piece), reason) for piece in pieces]
+        parts += _volumes(members, options) if kind == "volume" else [Part(kind, tuple(members), reason)]
     return sorted(parts, key=lambda part: part.key)
+
+
+def _volumes(headers: list[Header], options: ConvertOptions) -> list[Part]:
+    """The volumes of a series, or of one multi-frame object."""
+    frames = headers[0].frames > 1
+    each = frames_as_headers(headers[0]) if frames else sorted(headers, key=lambda header: header.sop_uid)
+    pieces = take_apart(each, options.min_slices)
+    parts = []
+    for number, piece in enumerate(pieces, start=1):
+        members = tuple(headers) if frames else tuple(each[n] for n in piece.members)
+        remark = f"volume {number} of {len(pieces)} in its series, by {piece.by}" if piece.by else ""
+        part = Part("volume", members, "", number, remark, piece.members if frames and piece.by else ())
+        if number > 1 and options.several_volumes == "first":
+            part = replace(part, kind="skipped", reason=f"{remark}; only the first is asked for")
+        parts.append(part)
+    return parts
 
 
 def _kind(header: Header, options: ConvertOptions) -> tuple[Kind, str]:
@@ -71,45 +91,3 @@ def _kind(header: Header, options: ConvertOptions) -> tuple[Kind, str]:
     if header.modality not in wanted:
         return "skipped", f"modality {header.modality or 'unknown'} is not among {', '.join(wanted)}"
     return ("radiograph" if header.modality in RADIOGRAPH_MODALITIES else "volume"), ""
-
-
-def split_mixed(headers: Sequence[Header], min_slices: int) -> list[list[Header]]:
-    """Take a series apart that holds several volumes, by the first attribute that leaves each one plain.
-
-    A series that no attribute takes apart into whole volumes stays as it is; the grid check then names its fault.
-    """
-    if _plain(headers):
-        return [list(headers)]
-    for attribute in _ATTRIBUTES:
-        pieces: dict[object, list[Header]] = {}
-        for header in headers:
-            pieces.setdefault(attribute(header), []).append(header)
-        if len(pieces) > 1 and all(len(piece) >= min_slices and _plain(piece) for piece in pieces.values()):
-            return list(pieces.values())
-    return [list(headers)]
-
-
-def _orientation(header: Header) -> tuple[float, ...]:
-    return tuple(float(np.round(value, 2)) + 0.0 for value in header.plane.orientation)
-
-
-def _matrix(header: Header) -> tuple[object, ...]:
-    return header.plane.rows, header.plane.columns, header.plane.spacing
-
-
-_ATTRIBUTES: tuple[Callable[[Header], object], ...] = (
-    lambda header: header.image_type,
-    lambda header: header.echo_time,
-    lambda header: header.acquisition,
-    lambda header: header.temporal_position,
-    _orientation,
-    _matrix,
-)
-
-
-def _plain(headers: Sequence[Header]) -> bool:
-    """Whether all look one way, have one matrix, and no two lie at one place."""
-    if len({(_orientation(header), _matrix(header)) for header in headers}) > 1:
-        return False
-    places = {tuple(round(value, 3) for value in header.plane.position) for header in headers}
-    return len(places) == len(headers)

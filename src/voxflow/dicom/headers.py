@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +19,19 @@ LABEL_CLASSES = (SEGMENTATION, LABEL_MAP_SEGMENTATION, RT_STRUCTURE_SET)
 SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 
 # What pydicom raises at values that make no sense; its readers document none of them.
-UNREADABLE = (OSError, EOFError, ValueError, TypeError, AttributeError, KeyError, IndexError, NotImplementedError)
+UNREADABLE = (
+    OSError,
+    EOFError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    LookupError,
+    ArithmeticError,
+    RuntimeError,
+    MemoryError,
+    struct.error,
+    zlib.error,
+)
 
 _TAGS = [
     "SOPClassUID",
@@ -39,6 +53,16 @@ _TAGS = [
     "AcquisitionNumber",
     "TemporalPositionIdentifier",
 ]
+# Further attributes that may tell the volumes of one series apart, each with its tag.
+VARYING = (
+    "InversionTime (0018,0082)",
+    "FlipAngle (0018,1314)",
+    "DiffusionBValue (0018,9087)",
+    "TriggerTime (0018,1060)",
+    "FrameReferenceTime (0054,1300)",
+    "AcquisitionTime (0008,0032)",
+)
+_VARYING_TAGS = [name.split()[0] for name in VARYING]
 
 
 @dataclass(frozen=True)
@@ -62,7 +86,7 @@ class Plane:
 
 @dataclass(frozen=True)
 class Header:
-    """One DICOM object. UIDs and texts that are not there are empty."""
+    """One DICOM object. UIDs and texts that are not there are empty; ``varying`` follows :data:`VARYING`."""
 
     path: Path
     sop_class: str
@@ -79,6 +103,7 @@ class Header:
     echo_time: str
     acquisition: str
     temporal_position: str
+    varying: tuple[str, ...]
 
     @property
     def patient(self) -> str:
@@ -97,6 +122,8 @@ def read_dataset(path: Path, *, pixels: bool = False, tags: list[str] | None = N
 
     # Reading is lazy, so that this can't be undone after the call.
     config.settings.reading_validation_mode = config.IGNORE
+    # A number of a wrong length stays bytes; else it raises an error that is no ValueError.
+    config.convert_wrong_length_to_UN = True
     dataset = pydicom.dcmread(path, stop_before_pixels=not pixels, specific_tags=tags, force=True)
     if "TransferSyntaxUID" not in dataset.file_meta:
         dataset.file_meta.add_new(0x00020010, "UI", _syntax_read(dataset))
@@ -116,7 +143,7 @@ def read_header(path: Path) -> Header | None:
     if not _looks_like_dicom(path):
         return None
     try:
-        dataset = read_dataset(path, tags=list(_TAGS))
+        dataset = read_dataset(path, tags=[*_TAGS, *_VARYING_TAGS])
         return _header(path, dataset)
     except UNREADABLE:
         return None
@@ -160,6 +187,7 @@ def _header(path: Path, dataset: Dataset) -> Header | None:
         echo_time=_text(dataset, "EchoTime"),
         acquisition=_text(dataset, "AcquisitionNumber"),
         temporal_position=_text(dataset, "TemporalPositionIdentifier"),
+        varying=tuple(_text(dataset, keyword) for keyword in _VARYING_TAGS),
     )
 
 

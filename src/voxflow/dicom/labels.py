@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from voxflow.dicom.headers import RT_STRUCTURE_SET, UNREADABLE, read_dataset
 from voxflow.dicom.rtstruct import read_rois
-from voxflow.dicom.seg import read_segments
+from voxflow.dicom.seg import Masks, read_segments
 from voxflow.errors import DicomError
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
     from voxflow.dicom.group import Part
+    from voxflow.dicom.options import ConvertOptions
     from voxflow.geometry import Geometry
 
 
@@ -125,18 +126,34 @@ def label_names(names: Iterable[str], values: Mapping[str, int]) -> dict[str, st
     return {str(value): out[value] for value in sorted(out)}
 
 
+@dataclass(frozen=True)
+class Merged:
+    """The one label volume of an image.
+
+    Attributes:
+        array: labels (i, j, k).
+        problems: the reason by SOPInstanceUID of each object that could not be used.
+        remedies: how an object came onto the image's grid, by SOPInstanceUID.
+        remarks: what else is to be said, by SOPInstanceUID.
+    """
+
+    array: NDArray[np.uint8] | NDArray[np.uint16]
+    problems: dict[str, str]
+    remedies: dict[str, str]
+    remarks: dict[str, str]
+
+
 def merge_labels(
-    labels: Sequence[LabelObject], geometry: Geometry, values: Mapping[str, int]
-) -> tuple[NDArray[np.uint8] | NDArray[np.uint16], dict[str, str]]:
+    labels: Sequence[LabelObject], geometry: Geometry, values: Mapping[str, int], options: ConvertOptions
+) -> Merged:
     """Make one label volume of all label objects of an image.
 
-    Where segments overlap, the one with the higher number wins, within an object.
-
-    Returns:
-        Labels (i, j, k), and the reason by SOPInstanceUID for each object that could not be used.
+    Where segments overlap, ``options.overlap`` says which one counts: the last or the first by number, or the one
+    that ``labels`` names last.
     """
-    out = np.zeros(geometry.size, dtype=np.uint8 if max(values.values(), default=0) < 256 else np.uint16)
-    problems: dict[str, str] = {}
+    small = max(values.values(), default=0) < 256
+    array = np.zeros(geometry.size, np.uint8) if small else np.zeros(geometry.size, np.uint16)
+    out = Merged(array, {}, {}, {})
     taken: set[str] = set()
     for label in labels:
         wanted = {number: name.casefold() for number, name in label.names.items() if name.casefold() in values}
@@ -144,23 +161,44 @@ def merge_labels(
         try:
             if twice:
                 raise DicomError(f"{', '.join(twice)}: already labelled by another object of the same image")
-            masks = _masks(label, geometry, sorted(wanted))
+            found = _masks(label, geometry, sorted(wanted), resample=options.label_grid == "resample")
         except DicomError as error:
-            problems[label.sop_uid] = str(error)
+            out.problems[label.sop_uid] = str(error)
             continue
         except UNREADABLE as error:
-            problems[label.sop_uid] = f"unreadable: {type(error).__name__}"
+            out.problems[label.sop_uid] = f"unreadable: {type(error).__name__}"
             continue
-        for number in sorted(wanted):
-            out[masks[number]] = values[wanted[number]]
+        out.remedies[label.sop_uid] = found.remedy
+        out.remarks[label.sop_uid] = _paint(out.array, found.masks, wanted, values, options.overlap)
         taken.update(wanted.values())
-    return out, problems
+    return out
 
 
-def _masks(label: LabelObject, geometry: Geometry, numbers: Sequence[int]) -> dict[int, NDArray[np.bool_]]:
+def _paint(
+    out: NDArray[Any],
+    masks: Mapping[int, NDArray[np.bool_]],
+    wanted: Mapping[int, str],
+    values: Mapping[str, int],
+    overlap: str,
+) -> str:
+    """Paint the masks of one object, the one that counts last; says how many voxels lie in several."""
+    order = sorted(wanted, reverse=overlap == "first")
+    if overlap == "listed":
+        listed = list(values)
+        order.sort(key=lambda number: listed.index(wanted[number]))
+    covered, several = np.zeros(out.shape, dtype=np.bool_), np.zeros(out.shape, dtype=np.bool_)
+    for number in order:
+        several |= covered & masks[number] & (out != values[wanted[number]])
+        covered |= masks[number]
+        out[masks[number]] = values[wanted[number]]
+    which = {"last": "the last by number", "first": "the first by number", "listed": "the last as listed"}[overlap]
+    return f"{int(several.sum())} voxels lie in several segments: {which} counts" if several.any() else ""
+
+
+def _masks(label: LabelObject, geometry: Geometry, numbers: Sequence[int], *, resample: bool) -> Masks:
     if label.kind == "rtstruct":
-        return read_rois(label.path, geometry, numbers)
-    return read_segments(label.path, geometry)
+        return Masks(*read_rois(label.path, geometry, numbers))
+    return read_segments(label.path, geometry, resample=resample)
 
 
 def _segment_names(dataset: Dataset) -> Iterator[tuple[int, str]]:

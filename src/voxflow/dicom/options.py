@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -32,6 +32,15 @@ class ConvertOptions(BaseModel):
         keep_names: for NIfTI and PNG, use file names as case ids in place of pseudonyms.
         spacing_tolerance_mm: how far a slice may lie from where the regular grid has it, mm.
         min_slices: volumes of fewer slices are quarantined.
+        several_volumes: "each" makes a case of each time point, echo or acquisition of a series; "first" of the first.
+        gantry_tilt: "shear" resamples the slices of a tilted CT onto a straight grid; "quarantine" refuses them.
+        irregular_spacing: "resample" brings slices whose spacing changes onto a regular grid; "quarantine" refuses.
+        label_grid: "resample" takes the nearest pixel of a segmentation on another grid than its image; "quarantine"
+            refuses it.
+        overlap: which segment counts where several lie: the "last" or the "first" by its number, or by "listed" the
+            one that ``labels`` names last.
+        pet: "suv" turns PET into standardised uptake values (body weight) where the attributes allow; "stated" keeps
+            what the series states.
         workers: processes; None takes the number of cores.
     """
 
@@ -45,6 +54,12 @@ class ConvertOptions(BaseModel):
     keep_names: bool = False
     spacing_tolerance_mm: float = Field(default=0.1, gt=0)
     min_slices: int = Field(default=3, ge=2)
+    several_volumes: Literal["each", "first"] = "each"
+    gantry_tilt: Literal["shear", "quarantine"] = "shear"
+    irregular_spacing: Literal["resample", "quarantine"] = "quarantine"
+    label_grid: Literal["resample", "quarantine"] = "resample"
+    overlap: Literal["last", "first", "listed"] = "last"
+    pet: Literal["suv", "stated"] = "suv"
     workers: int | None = Field(default=None, ge=1)
 
     @field_validator("modalities")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,17 +15,40 @@ from voxflow.errors import DicomError
 from voxflow.volumes.volume import Volume
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
     from pydicom.dataset import Dataset
 
-    from voxflow.dicom.headers import Header
+    from voxflow.dicom.headers import Header, Plane
+    from voxflow.geometry import Geometry
+
+    LayOut = Callable[[Sequence[Plane]], tuple[Geometry, list[int]]]
+
+STEEPEST_SLOPE, FARTHEST_INTERCEPT = 1e4, 1e6
+# Up to so many pixels a size is believed; above, if a byte does not stand for more than so many of them.
+LARGEST_UNASKED, EMPTIEST_RATIO = 2**28, 1000
 
 
-def read_series(headers: Sequence[Header], *, tolerance_mm: float, min_slices: int) -> Volume:
+def read_series(
+    headers: Sequence[Header],
+    *,
+    tolerance_mm: float,
+    min_slices: int,
+    lay_out: LayOut | None = None,
+    frames: Sequence[int] = (),
+    seen: Callable[[Dataset], None] | None = None,
+) -> Volume:
     """Read a series of single-frame objects, or one multi-frame object, as a volume.
+
+    Args:
+        headers: its objects.
+        tolerance_mm: how far a slice may lie from its place on the grid.
+        min_slices: fewer are no volume.
+        lay_out: gives the grid and the order of planes in place of :func:`slice_grid`.
+        frames: of a multi-frame object, those that make the volume, from 0; empty takes all.
+        seen: is shown each object, in the order of slices.
 
     Returns:
         Values after RescaleSlope (0028,1053) and RescaleIntercept (0028,1052): int16 (or int32) where these are
@@ -32,15 +57,17 @@ def read_series(headers: Sequence[Header], *, tolerance_mm: float, min_slices: i
     Raises:
         DicomError: the slices make no volume that can be trusted, or pixels can't be decoded.
     """
+    lay_out = lay_out or partial(slice_grid, tolerance_mm=tolerance_mm, min_slices=min_slices)
     if len(headers) == 1 and headers[0].frames > 1:
-        return _read_multiframe(headers[0].path, tolerance_mm, min_slices)
-    planes = [header.plane for header in headers]
-    geometry, order = slice_grid(planes, tolerance_mm=tolerance_mm, min_slices=min_slices)
+        return _read_multiframe(headers[0].path, lay_out, frames, seen)
+    geometry, order = lay_out([header.plane for header in headers])
     stored, rescales = [], []
     for index in order:
         dataset = read_dataset(headers[index].path, pixels=True)
         stored.append(stored_values(dataset))
         rescales.append(rescale_of(dataset))
+        if seen:
+            seen(dataset)
     return Volume(_rescaled(stored, rescales).transpose(2, 1, 0), geometry)
 
 
@@ -54,6 +81,7 @@ def stored_values(dataset: Dataset) -> NDArray[Any]:
         raise DicomError(
             f"expected grey pixels, received {dataset.get('PhotometricInterpretation')}", where="(0028,0004)"
         )
+    _check_claim(dataset)
     try:
         array = dataset.pixel_array
     except Exception as error:
@@ -78,18 +106,27 @@ def rescale_of(dataset: Dataset) -> tuple[float, float]:
     return 1.0 if slope is None else float(slope), 0.0 if intercept is None else float(intercept)
 
 
-def _read_multiframe(path: Path, tolerance_mm: float, min_slices: int) -> Volume:
+def _read_multiframe(
+    path: Path, lay_out: LayOut, frames: Sequence[int], seen: Callable[[Dataset], None] | None
+) -> Volume:
     dataset = read_dataset(path, pixels=True)
-    geometry, order = slice_grid(frame_planes(dataset), tolerance_mm=tolerance_mm, min_slices=min_slices)
+    planes, rescales = frame_planes(dataset), frame_rescale(dataset)
+    frames = frames or range(len(planes))
+    geometry, order = lay_out([planes[frame] for frame in frames])
     stored = stored_values(dataset)
-    rescales = frame_rescale(dataset)
-    frames = _rescaled([stored[index] for index in order], [rescales[index] for index in order])
-    return Volume(frames.transpose(2, 1, 0), geometry)
+    if seen:
+        seen(dataset)
+    chosen = [frames[index] for index in order]
+    values = _rescaled([stored[frame] for frame in chosen], [rescales[frame] for frame in chosen])
+    return Volume(values.transpose(2, 1, 0), geometry)
 
 
 def _rescaled(stored: Sequence[NDArray[Any]], rescales: Sequence[tuple[float, float]]) -> NDArray[Any]:
     """Stack (rows, columns) of stored values into (slices, rows, columns) of real ones."""
+    for rescale in rescales:
+        _check_rescale(*rescale)
     whole = all(slope.is_integer() and intercept.is_integer() for slope, intercept in rescales)
+    whole = whole and all(values.dtype.itemsize <= 2 for values in stored)
     out = np.empty((len(stored), *stored[0].shape), dtype=np.int32 if whole else np.float32)
     for k, (values, (slope, intercept)) in enumerate(zip(stored, rescales, strict=True)):
         out[k] = values.astype(np.float64) * slope + intercept
@@ -98,6 +135,20 @@ def _rescaled(stored: Sequence[NDArray[Any]], rescales: Sequence[tuple[float, fl
     low, high = int(out.min()), int(out.max())
     fits = low >= -(2**15) and high < 2**15
     return out.astype(np.int16) if fits else out
+
+
+def _check_rescale(slope: float, intercept: float) -> None:
+    """Numbers that no scanner writes would overflow, or leave nothing of the image."""
+    if not (isfinite(slope) and 0 < abs(slope) <= STEEPEST_SLOPE and abs(intercept) <= FARTHEST_INTERCEPT):
+        raise DicomError(f"slope {slope:g} and intercept {intercept:g} can't be right", where="(0028,1053)")
+
+
+def _check_claim(dataset: Dataset) -> None:
+    """A size that lies would have a decoder take all memory."""
+    pixels = int(dataset.Rows) * int(dataset.Columns) * int(dataset.get("NumberOfFrames") or 1)
+    held = len(dataset.get("PixelData") or b"")
+    if pixels > LARGEST_UNASKED and pixels > EMPTIEST_RATIO * held:
+        raise DicomError(f"{pixels} pixels are claimed and {held} bytes are there", where="(0028,0010)")
 
 
 def _one_line(error: Exception) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,7 +11,7 @@ from voxflow.dicom.headers import read_dataset
 from voxflow.errors import DicomError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -24,11 +25,24 @@ CONTOUR_DATA = "(3006,0050)"
 SAME_PLANE = 0.1
 
 
-def read_rois(path: Path, geometry: Geometry, numbers: Sequence[int]) -> dict[int, NDArray[np.bool_]]:
+@dataclass(frozen=True)
+class Contour:
+    """A closed planar contour.
+
+    Attributes:
+        points: (points, 3), mm, LPS.
+        exclusive: whether it is combined even-odd with all others of its plane (CLOSEDPLANAR_XOR).
+    """
+
+    points: NDArray[np.float64]
+    exclusive: bool = False
+
+
+def read_rois(path: Path, geometry: Geometry, numbers: Sequence[int]) -> tuple[dict[int, NDArray[np.bool_]], str]:
     """Fill the closed contours of some ROIs on an image's grid.
 
-    A voxel is inside if its centre is; contours of one ROI in one plane are combined even-odd, so that a contour
-    within another one is a hole.
+    A voxel is inside if its centre is. In one plane, a contour within another one is a hole, contours that overlap
+    in part are joined, and CLOSEDPLANAR_XOR contours are combined even-odd.
 
     Args:
         path: the RTSTRUCT object.
@@ -36,34 +50,77 @@ def read_rois(path: Path, geometry: Geometry, numbers: Sequence[int]) -> dict[in
         numbers: the ROIs, by ROINumber (3006,0022).
 
     Returns:
-        Mask (i, j, k) by ROINumber, in the order of ``numbers``.
+        Mask (i, j, k) by ROINumber, in the order of ``numbers``; and what was interpolated, in words.
 
     Raises:
         DicomError: contours are not in the image's slices, or all lie outside of it.
     """
     contours = _contours(read_dataset(path))
-    return {number: fill(contours.get(number, []), geometry) for number in numbers}
+    masks, sparse = {}, []
+    for number in numbers:
+        masks[number] = fill(contours.get(number, []), geometry)
+        between = fill_between(masks[number])
+        sparse += [] if between is masks[number] else [number]
+        masks[number] = between
+    said = f"contours only in every other slice or fewer: {len(sparse)} ROI(s) interpolated between" if sparse else ""
+    return masks, said
 
 
-def fill(contours: Sequence[NDArray[np.float64]], geometry: Geometry) -> NDArray[np.bool_]:
-    """Fill contours, each (points, 3) in mm, LPS; gives a mask (i, j, k)."""
+def fill(contours: Sequence[Contour], geometry: Geometry) -> NDArray[np.bool_]:
+    """Fill contours; gives a mask (i, j, k). A contour between two slices counts for the nearer one."""
     mask = np.zeros(geometry.size, dtype=np.bool_)
-    planes: dict[float, list[NDArray[np.float64]]] = {}
+    planes: dict[float, list[tuple[NDArray[np.float64], bool]]] = {}
     for contour in contours:
-        index = geometry.to_index(contour)
+        index = geometry.to_index(contour.points)
         if np.ptp(index[:, 2]) > 0.5:
             raise DicomError(
                 f"a contour runs through {np.ptp(index[:, 2]):.1f} slices; only contours within a slice can be filled",
                 where=CONTOUR_DATA,
             )
-        planes.setdefault(round(float(index[:, 2].mean()) / SAME_PLANE) * SAME_PLANE, []).append(index[:, :2])
+        plane = round(float(index[:, 2].mean()) / SAME_PLANE) * SAME_PLANE
+        planes.setdefault(plane, []).append((index[:, :2], contour.exclusive))
     chosen = _nearest_plane(planes, geometry.size[2])
     if planes and not chosen:
         raise DicomError("all contours lie outside of the image", where=CONTOUR_DATA)
     for k, plane in chosen.items():
-        for outline in planes[plane]:
-            mask[:, :, k] ^= fill_outline(outline, geometry.size[:2])
+        filled = [(fill_outline(outline, geometry.size[:2]), exclusive) for outline, exclusive in planes[plane]]
+        mask[:, :, k] = _combine(filled)
     return mask
+
+
+def fill_between(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Interpolate shapes where an ROI is drawn in every nth slice alone; gives the mask itself where it is not."""
+    from scipy.ndimage import distance_transform_edt
+
+    drawn = np.flatnonzero(mask.any(axis=(0, 1)))
+    gaps = np.diff(drawn)
+    if len(drawn) < 3 or gaps.min() < 2 or gaps.max() > gaps.min():
+        return mask
+    depth = [distance_transform_edt(mask[:, :, k]) - distance_transform_edt(~mask[:, :, k]) for k in drawn]
+    out = mask.copy()
+    for n, gap in enumerate(gaps):
+        for step in range(1, int(gap)):
+            share = step / gap
+            out[:, :, drawn[n] + step] = (1 - share) * depth[n] + share * depth[n + 1] > 0
+    return out
+
+
+def _combine(filled: Sequence[tuple[NDArray[np.bool_], bool]]) -> NDArray[np.bool_]:
+    """The contours of one plane, from the largest to the smallest."""
+    ordered = sorted(filled, key=lambda each: -int(each[0].sum()))
+    out = np.zeros_like(ordered[0][0])
+    before: list[NDArray[np.bool_]] = []
+    for mask, exclusive in ordered:
+        if exclusive:
+            out ^= mask
+        elif any(np.array_equal(mask, other) for other in before):
+            continue
+        elif (out & mask).sum() == mask.sum():
+            out &= ~mask
+        else:
+            out |= mask
+        before.append(mask)
+    return out
 
 
 def fill_outline(outline: NDArray[np.float64], size: tuple[int, int]) -> NDArray[np.bool_]:
@@ -77,6 +134,9 @@ def fill_outline(outline: NDArray[np.float64], size: tuple[int, int]) -> NDArray
         Mask (i, j). A centre that lies on the outline counts for one of the two sides, always the same one.
     """
     start, end = outline, np.roll(outline, -1, axis=0)
+    # From its lower end, so that an edge drawn there and back crosses at the very same number both times.
+    upwards = (start[:, 1] < end[:, 1]) | ((start[:, 1] == end[:, 1]) & (start[:, 0] <= end[:, 0]))
+    start, end = np.where(upwards[:, None], start, end), np.where(upwards[:, None], end, start)
     toggles = np.zeros((size[0] + 1, size[1]), dtype=np.int32)
     low = np.ceil(np.minimum(start[:, 1], end[:, 1])).astype(int).clip(0, size[1])
     high = np.ceil(np.maximum(start[:, 1], end[:, 1])).astype(int).clip(0, size[1])
@@ -89,7 +149,7 @@ def fill_outline(outline: NDArray[np.float64], size: tuple[int, int]) -> NDArray
     return np.asarray(np.cumsum(toggles[:-1], axis=0) % 2 == 1)
 
 
-def _nearest_plane(planes: dict[float, list[NDArray[np.float64]]], slices: int) -> dict[int, float]:
+def _nearest_plane(planes: Iterable[float], slices: int) -> dict[int, float]:
     """Which plane of contours each slice takes, where several lie within one slice."""
     chosen: dict[int, float] = {}
     for plane in planes:
@@ -99,13 +159,16 @@ def _nearest_plane(planes: dict[float, list[NDArray[np.float64]]], slices: int) 
     return chosen
 
 
-def _contours(dataset: Dataset) -> dict[int, list[NDArray[np.float64]]]:
-    """Closed contours, each (points, 3) in mm, by ROI number."""
-    found: dict[int, list[NDArray[np.float64]]] = {}
+def _contours(dataset: Dataset) -> dict[int, list[Contour]]:
+    """Closed contours by ROI number."""
+    found: dict[int, list[Contour]] = {}
     for roi in dataset.get("ROIContourSequence") or []:
         for contour in roi.get("ContourSequence") or []:
-            if str(contour.get("ContourGeometricType", "")) in CLOSED:
+            kind = str(contour.get("ContourGeometricType", ""))
+            if kind in CLOSED:
                 points = np.asarray(contour.ContourData, dtype=np.float64).reshape(-1, 3)
+                if not np.isfinite(points).all():
+                    raise DicomError("a contour's points are no finite numbers", where=CONTOUR_DATA)
                 if len(points) >= 3:
-                    found.setdefault(int(roi.ReferencedROINumber), []).append(points)
+                    found.setdefault(int(roi.ReferencedROINumber), []).append(Contour(points, kind == CLOSED[1]))
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,6 +11,7 @@ from voxflow.dicom.enhanced import frame_planes, functional_group
 from voxflow.dicom.grid import axes
 from voxflow.dicom.headers import Plane, read_dataset
 from voxflow.dicom.pixels import stored_values
+from voxflow.dicom.seg_grid import OtherGridError, resample_frames
 from voxflow.errors import DicomError
 
 if TYPE_CHECKING:
@@ -26,12 +28,26 @@ SAME_VOXEL = 0.1
 FRACTION_FROM = 0.5
 
 
-def read_segments(path: Path, geometry: Geometry) -> dict[int, NDArray[np.bool_]]:
+@dataclass(frozen=True)
+class Masks:
+    """The masks of a label object on an image's grid.
+
+    Attributes:
+        masks: (i, j, k) by segment or ROI number.
+        remedy: how they came onto the grid, in words, where they were not drawn on it.
+    """
+
+    masks: dict[int, NDArray[np.bool_]]
+    remedy: str = ""
+
+
+def read_segments(path: Path, geometry: Geometry, *, resample: bool = True) -> Masks:
     """Read a DICOM SEG onto the grid of the image that it belongs to.
 
     Args:
         path: the SEG object; segments may cover any of the slices, and overlap.
         geometry: the image's grid.
+        resample: take the nearest voxel of a SEG that lies on another grid, where that is refused else.
 
     Returns:
         Mask (i, j, k) by SegmentNumber (0062,0004), ascending. Fractional frames are inside from 0.5.
@@ -41,13 +57,25 @@ def read_segments(path: Path, geometry: Geometry) -> dict[int, NDArray[np.bool_]
     """
     dataset = read_dataset(path, pixels=True)
     numbers = sorted(int(item.SegmentNumber) for item in dataset.SegmentSequence)
-    masks = {number: np.zeros(geometry.size, dtype=np.bool_) for number in numbers}
     planes = frame_planes(dataset)
-    for frame, number, inside in _frames(dataset, numbers):
-        if number in masks and inside.any():
-            i, j, k = _voxels(inside, planes[frame], geometry)
-            masks[number][i, j, k] = True
-    return masks
+    try:
+        masks = {number: np.zeros(geometry.size, dtype=np.bool_) for number in numbers}
+        for frame, number, inside in _frames(dataset, numbers):
+            if number in masks and inside.any():
+                i, j, k = _voxels(inside, planes[frame], geometry)
+                masks[number][i, j, k] = True
+        return Masks(masks)
+    except OtherGridError:
+        if not resample:
+            raise
+    frames = [(planes[frame], number, inside) for frame, number, inside in _frames(dataset, numbers)]
+    return Masks(*resample_frames(frames, numbers, _thickness(dataset), geometry))
+
+
+def _thickness(dataset: Dataset) -> float:
+    """How far its slices reach, mm; 0 where it does not say."""
+    item = functional_group(dataset, 0, "PixelMeasuresSequence")
+    return float(item.get("SpacingBetweenSlices") or item.get("SliceThickness") or 0) if item is not None else 0.0
 
 
 def _frames(dataset: Dataset, numbers: list[int]) -> Iterator[tuple[int, int, NDArray[np.bool_]]]:
@@ -76,7 +104,7 @@ def _voxels(inside: NDArray[np.bool_], plane: Plane, geometry: Geometry) -> tupl
     nearest = np.rint(index).astype(np.intp)
     apart = float(np.abs(index - nearest).max())
     if apart > SAME_VOXEL:
-        raise DicomError(
+        raise OtherGridError(
             f"the segmentation lies on another grid than its image: pixels are up to {apart:.2f} voxels off "
             f"(tolerance {SAME_VOXEL})",
             where="(0020,9113)",

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from voxflow.dicom.headers import UNREADABLE
-from voxflow.dicom.labels import LabelObject, merge_labels
-from voxflow.dicom.pixels import read_series
+from voxflow.dicom.labels import LabelObject, Merged, merge_labels
 from voxflow.dicom.radiograph import read_radiograph_object
-from voxflow.dicom.table import Case, Outcome, Row, geometry_texts
+from voxflow.dicom.reading import Reading, read_part
+from voxflow.dicom.table import Case, Outcome, Row, Verdict, geometry_texts
 from voxflow.errors import InputError
 from voxflow.volumes import Volume, write_radiograph, write_volume
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from voxflow.dicom.group import Part
+    from voxflow.dicom.options import ConvertOptions
     from voxflow.geometry import Geometry
 
 
@@ -32,7 +33,7 @@ class Job:
         part: its images.
         case, patient: pseudonyms.
         target: the folder that images/ and labels/ lie in.
-        tolerance_mm, min_slices: as in ConvertOptions.
+        options: how strictly to check, and what to remedy.
         labels: the label objects that belong to it.
         values: label value by case-folded name.
         findings: of a radiograph.
@@ -42,8 +43,7 @@ class Job:
     case: str
     patient: str
     target: Path
-    tolerance_mm: float
-    min_slices: int
+    options: ConvertOptions
     labels: tuple[LabelObject, ...] = ()
     values: Mapping[str, int] = field(default_factory=dict)
     findings: Mapping[str, int | None] = field(default_factory=dict)
@@ -55,13 +55,13 @@ def convert_part(job: Job) -> Outcome:
         if job.part.kind == "radiograph":
             picture, spacing = read_radiograph_object(job.part.first.path)
         else:
-            volume = read_series(job.part.headers, tolerance_mm=job.tolerance_mm, min_slices=job.min_slices)
+            reading = read_part(job.part, job.options)
     except InputError as error:
         return _quarantined(job, str(error))
     except UNREADABLE as error:
         return _quarantined(job, f"unreadable: {type(error).__name__}")
     # Outside of the try: a full disk is no fault of the series.
-    return _radiograph(job, picture, spacing) if job.part.kind == "radiograph" else _volume(job, volume)
+    return _radiograph(job, picture, spacing) if job.part.kind == "radiograph" else _volume(job, reading)
 
 
 def row_of(part: Part) -> Row:
@@ -85,7 +85,8 @@ def _quarantined(job: Job, reason: str) -> Outcome:
     return Outcome((row, *labels))
 
 
-def _volume(job: Job, volume: Volume) -> Outcome:
+def _volume(job: Job, reading: Reading) -> Outcome:
+    volume = reading.volume
     image = f"images/{job.case}.nii.gz"
     write_volume(job.target / image, volume)
     label, source, rows = _label(job, volume.geometry)
@@ -100,9 +101,13 @@ def _volume(job: Job, volume: Volume) -> Outcome:
         label_source=source,
         study_uid=first.study_uid,
         series_uid=first.series_uid,
+        units=reading.units,
+        remedy=reading.remedy,
         **texts,
     )
-    row = replace(row_of(job.part), verdict="converted", case=job.case, **texts)
+    said = "; ".join(text for text in (reading.remedy, reading.remark) if text)
+    verdict: Verdict = "remedied" if reading.remedy else "converted"
+    row = replace(row_of(job.part), verdict=verdict, reason=said, case=job.case, units=reading.units, **texts)
     return Outcome((row, *rows), (case,))
 
 
@@ -110,18 +115,25 @@ def _label(job: Job, geometry: Geometry) -> tuple[str, str, list[Row]]:
     """Write the label volume; gives its path, what it was made from, and a row for each label object."""
     if not job.labels:
         return "", "", []
-    array, problems = merge_labels(job.labels, geometry, job.values)
+    merged = merge_labels(job.labels, geometry, job.values, job.options)
     rows = []
-    used = [label for label in job.labels if label.sop_uid not in problems]
+    used = [label for label in job.labels if label.sop_uid not in merged.problems]
     for label in job.labels:
-        reason = problems.get(label.sop_uid, "")
-        verdict = replace(_label_row(label), verdict="quarantined", reason=reason, case=job.case)
-        rows.append(verdict if reason else replace(verdict, verdict="converted"))
+        rows.append(replace(_verdict(label, merged), case=job.case))
     if not used:
         return "", "", rows
     path = f"labels/{job.case}.nii.gz"
-    write_volume(job.target / path, Volume(array, geometry))
+    write_volume(job.target / path, Volume(merged.array, geometry))
     return path, "+".join(sorted({label.kind for label in used})), rows
+
+
+def _verdict(label: LabelObject, merged: Merged) -> Row:
+    """The row of a label object that belongs to a converted image."""
+    problem, remedy = merged.problems.get(label.sop_uid), merged.remedies.get(label.sop_uid, "")
+    if problem:
+        return replace(_label_row(label), verdict="quarantined", reason=problem)
+    said = "; ".join(text for text in (remedy, merged.remarks.get(label.sop_uid, "")) if text)
+    return replace(_label_row(label), verdict="remedied" if remedy else "converted", reason=said)
 
 
 def _label_row(label: LabelObject) -> Row:

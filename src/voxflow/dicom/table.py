@@ -29,6 +29,7 @@ class Row:
     size: str = ""
     spacing_mm: str = ""
     orientation: str = ""
+    units: str = ""
     study_uid: str = ""
     series_uid: str = ""
     case: str = ""
@@ -50,6 +51,7 @@ class Case:
     size: str = ""
     spacing_mm: str = ""
     orientation: str = ""
+    units: str = ""
     remedy: str = ""
     findings: Mapping[str, int | None] = field(default_factory=dict)
 

@@ -1,0 +1,202 @@
+"""Owns the units of PET: from activity to standardised uptake values, where the attributes allow.
+
+The formula is the vendor-neutral one of QIBA (SUV body weight): value in Bq/ml × weight in g / dose in Bq, with the
+dose decayed from its injection to the time that the images were corrected to.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from math import exp, expm1, isfinite, log
+from typing import TYPE_CHECKING, Any
+
+from voxflow.dicom.enhanced import functional_group
+from voxflow.errors import DicomError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pydicom.dataset import Dataset
+
+SUV, ACTIVITY = "SUVbw g/ml", "Bq/ml"
+# A dose below this is one in MBq, written where Bq belong.
+LEAST_DOSE_BQ = 1e5
+LONGEST_DECAY = timedelta(days=1)
+PHILIPS_GROUP, PHILIPS = 0x7053, "Philips PET Private Group"
+PET_TAGS = (
+    "Units",
+    "SUVType",
+    "CorrectedImage",
+    "DecayCorrection",
+    "DecayCorrected",
+    "DecayCorrectionDateTime",
+    "RadiopharmaceuticalInformationSequence",
+    "PatientWeight",
+    "SeriesDate",
+    "SeriesTime",
+    "AcquisitionDate",
+    "AcquisitionTime",
+    "FrameReferenceTime",
+    "ActualFrameDuration",
+)
+
+
+@dataclass(frozen=True)
+class PetScale:
+    """What rescaled PET values are multiplied by.
+
+    Attributes:
+        factor: 1 where they stay as the series states them.
+        units: of the product.
+        remark: why it is no SUV, in words, without any value of the patient's; else empty.
+    """
+
+    factor: float
+    units: str
+    remark: str = ""
+
+
+class _NoSuvError(Exception):
+    """Why a series is not turned into SUV; never leaves this module."""
+
+
+def pet_scale(datasets: Sequence[Dataset]) -> PetScale:
+    """How to turn the rescaled values of one PET series into SUV (body weight).
+
+    Args:
+        datasets: the headers of all its slices, or of its one multi-frame object.
+
+    Raises:
+        DicomError: slices state different Units (0054,1001).
+    """
+    units = sorted({_units(dataset) for dataset in datasets})
+    if len(units) > 1:
+        raise DicomError(f"slices state different units: {', '.join(units)}", where="(0054,1001)")
+    first = datasets[0]
+    if units[0] == "GML":
+        kind = str(first.get("SUVType") or "BW")
+        return PetScale(1.0, SUV if kind == "BW" else f"SUV{kind.lower()} g/ml")
+    if units[0] == "CNTS" and _philips(first, 0x00):
+        return PetScale(_philips(first, 0x00), SUV)
+    to_activity = _philips(first, 0x09) if units[0] == "CNTS" else 1.0
+    if units[0] not in ("BQML", "CNTS") or not to_activity:
+        return PetScale(1.0, units[0], f"not in SUV: Units (0054,1001) are {units[0] or 'not stated'}")
+    try:
+        return PetScale(to_activity * _per_activity(datasets), SUV)
+    except _NoSuvError as reason:
+        return PetScale(to_activity, ACTIVITY, f"not in SUV: {reason}")
+
+
+def stated_scale(datasets: Sequence[Dataset]) -> PetScale:
+    """The values as the series states them."""
+    units = _units(datasets[0])
+    return PetScale(1.0, {"BQML": ACTIVITY, "GML": SUV}.get(units, units))
+
+
+def _per_activity(datasets: Sequence[Dataset]) -> float:
+    """Weight in g divided by the dose in Bq at the time that the images are corrected to."""
+    first = datasets[0]
+    drug = (first.get("RadiopharmaceuticalInformationSequence") or [None])[0]
+    if drug is None:
+        raise _NoSuvError("RadiopharmaceuticalInformationSequence (0054,0016) is missing")
+    weight = _positive(first, "PatientWeight", "(0010,1030)")
+    dose = _positive(drug, "RadionuclideTotalDose", "(0018,1074)")
+    if dose < LEAST_DOSE_BQ:
+        raise _NoSuvError("RadionuclideTotalDose (0018,1074) is too small to be in Bq")
+    corrected = {str(part).upper() for part in _several(first.get("CorrectedImage"))}
+    if corrected and "ATTN" not in corrected:
+        raise _NoSuvError("CorrectedImage (0028,0051) names no attenuation correction")
+    to = str(first.get("DecayCorrection") or "").upper()
+    if to == "ADMIN":
+        return weight * 1000 / dose
+    if to != "START" and str(first.get("DecayCorrected") or "") != "YES":
+        raise _NoSuvError(f"DecayCorrection (0054,1102) is {to or 'not stated'}")
+    half_life = _positive(drug, "RadionuclideHalfLife", "(0018,1075)")
+    elapsed = _elapsed(datasets, drug, half_life)
+    return weight * 1000 / (dose * exp(-log(2) * elapsed.total_seconds() / half_life))
+
+
+def _elapsed(datasets: Sequence[Dataset], drug: Dataset, half_life: float) -> timedelta:
+    """From the injection to the time that the images are decay corrected to."""
+    corrected_to = _corrected_to(datasets, half_life)
+    time = str(drug.get("RadiopharmaceuticalStartTime") or "")
+    same_day = _datetime(corrected_to.strftime("%Y%m%d") + time) if time else None
+    if same_day is not None and same_day > corrected_to:
+        same_day -= timedelta(days=1)
+    # Anonymizers shift dates, not always all of them; the time of day is then still right.
+    for injected in (_datetime(str(drug.get("RadiopharmaceuticalStartDateTime") or "")), same_day):
+        if injected is not None and timedelta(0) <= corrected_to - injected < LONGEST_DECAY:
+            return corrected_to - injected
+    raise _NoSuvError("RadiopharmaceuticalStartTime (0018,1072) is missing or not within a day before the scan")
+
+
+def _corrected_to(datasets: Sequence[Dataset], half_life: float) -> datetime:
+    stated = _datetime(str(datasets[0].get("DecayCorrectionDateTime") or ""))
+    if stated is not None:
+        return stated
+    series = _moment(datasets[0], "Series")
+    acquired = [moment for dataset in datasets if (moment := _moment(dataset, "Acquisition")) is not None]
+    if series is not None and (not acquired or series <= min(acquired)):
+        return series
+    if not acquired:
+        raise _NoSuvError("neither SeriesTime (0008,0031) nor AcquisitionTime (0008,0032) can be read")
+    # The series was made anew later on; each slice tells how far it lies behind the start of the scan.
+    first = min(datasets, key=lambda dataset: _moment(dataset, "Acquisition") or datetime.max)
+    reference, duration = first.get("FrameReferenceTime"), first.get("ActualFrameDuration")
+    if reference is None or duration is None:
+        raise _NoSuvError("the series is younger than its acquisition, and FrameReferenceTime (0054,1300) is missing")
+    rate = log(2) / half_life
+    frame = rate * float(duration) / 1000
+    middle = log(frame / -expm1(-frame)) / rate if frame > 0 else 0.0
+    return min(acquired) + timedelta(seconds=middle - float(reference) / 1000)
+
+
+def _units(dataset: Dataset) -> str:
+    """Units (0054,1001), or what an enhanced object's real-world value mapping says, in the same words."""
+    stated = str(dataset.get("Units") or "").strip().upper()
+    if stated or "SharedFunctionalGroupsSequence" not in dataset:
+        return stated
+    mapping = functional_group(dataset, 0, "RealWorldValueMappingSequence")
+    codes = (mapping.get("MeasurementUnitsCodeSequence") if mapping is not None else None) or []
+    code = str(codes[0].get("CodeValue", "")) if codes else ""
+    return {"Bq/ml": "BQML", "{SUVbw}g/ml": "GML", "g/ml{SUVbw}": "GML"}.get(code, code)
+
+
+def _philips(dataset: Dataset, element: int) -> float:
+    """Philips' factors from counts: to SUV (7053,xx00), to Bq/ml (7053,xx09); 0 where there is none."""
+    try:
+        value = float(dataset.private_block(PHILIPS_GROUP, PHILIPS)[element].value)
+    except (KeyError, ValueError, TypeError):
+        return 0.0
+    return value if isfinite(value) and value > 0 else 0.0
+
+
+def _positive(dataset: Dataset, keyword: str, tag: str) -> float:
+    try:
+        value = float(dataset.get(keyword) or 0)
+    except (TypeError, ValueError):
+        value = 0.0
+    if not isfinite(value) or value <= 0:
+        raise _NoSuvError(f"{keyword} {tag} is missing or no positive number")
+    return value
+
+
+def _moment(dataset: Dataset, what: str) -> datetime | None:
+    date, time = str(dataset.get(f"{what}Date") or ""), str(dataset.get(f"{what}Time") or "")
+    return _datetime(date + time) if date and time else None
+
+
+def _datetime(text: str) -> datetime | None:
+    """YYYYMMDDHHMM[SS[.F]], as DA + TM or DT write it; zones are left out, since scan and injection share one."""
+    digits = text.strip().split("+")[0].split("-")[0].replace(":", "")
+    whole, _, fraction = digits.partition(".")
+    try:
+        moment = datetime.strptime(whole[:14].ljust(14, "0") if len(whole) >= 12 else "", "%Y%m%d%H%M%S")
+        return moment + timedelta(seconds=float(f"0.{fraction}") if fraction else 0)
+    except ValueError:
+        return None
+
+
+def _several(value: Any) -> list[Any]:
+    return [] if value is None else [value] if isinstance(value, str) else list(value)

@@ -1,0 +1,111 @@
+"""Owns one volume's way from its objects to real values: grid, pixels, padding, units, and what was remedied."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from voxflow.dicom.grid import UnevenError, slice_grid
+from voxflow.dicom.padding import PADDING_TAGS, replace_padding
+from voxflow.dicom.pet import PET_TAGS, PHILIPS_GROUP, pet_scale, stated_scale
+from voxflow.dicom.pixels import read_series
+from voxflow.dicom.remedy import Mending, mend, plan_mending
+from voxflow.volumes.volume import Volume
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pydicom.dataset import Dataset
+
+    from voxflow.dicom.group import Part
+    from voxflow.dicom.headers import Plane
+    from voxflow.dicom.options import ConvertOptions
+    from voxflow.geometry import Geometry
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A volume, and what has to be said of it.
+
+    Attributes:
+        volume: real values, on a regular grid.
+        units: of the values; empty where nothing is stated, as in MR.
+        remark: what the user should know, though nothing was changed.
+        remedy: what was changed to make a volume of it; empty where nothing was.
+    """
+
+    volume: Volume
+    units: str = ""
+    remark: str = ""
+    remedy: str = ""
+
+
+def read_part(part: Part, options: ConvertOptions) -> Reading:
+    """Read the objects of a part as a volume of real values.
+
+    Raises:
+        DicomError: the slices make no volume that can be trusted, or pixels can't be decoded.
+    """
+    headers: list[Dataset] = []
+    lay_out = _Layout(options)
+    volume = read_series(
+        part.headers,
+        tolerance_mm=options.spacing_tolerance_mm,
+        min_slices=options.min_slices,
+        lay_out=lay_out,
+        frames=part.frames,
+        seen=lambda dataset: headers.append(_without_pixels(dataset)),
+    )
+    replace_padding(volume.array, headers)
+    remedy = ""
+    if lay_out.mending:
+        volume, remedy = mend(volume.array, lay_out.mending), lay_out.mending.remedy
+    if part.first.modality != "PT":
+        return Reading(volume, _units(headers[0]), part.remark, remedy)
+    scale = pet_scale(headers) if options.pet == "suv" else stated_scale(headers)
+    if scale.factor != 1:
+        volume = Volume(volume.array.astype(np.float32) * np.float32(scale.factor), volume.geometry)
+    remarks = "; ".join(text for text in (part.remark, scale.remark) if text)
+    return Reading(volume, scale.units, remarks, remedy)
+
+
+class _Layout:
+    """Lays planes out on a regular grid, and keeps how to mend those that lie on none."""
+
+    def __init__(self, options: ConvertOptions) -> None:
+        self.options = options
+        self.mending: Mending | None = None
+
+    def __call__(self, planes: Sequence[Plane]) -> tuple[Geometry, list[int]]:
+        tolerance = self.options.spacing_tolerance_mm
+        try:
+            return slice_grid(planes, tolerance_mm=tolerance, min_slices=self.options.min_slices)
+        except UnevenError:
+            tilt, irregular = self.options.gantry_tilt == "shear", self.options.irregular_spacing == "resample"
+            self.mending = plan_mending(planes, tolerance_mm=tolerance, tilt=tilt, irregular=irregular)
+            if self.mending is None:
+                raise
+            return self.mending.stacked, self.mending.order
+
+
+def _units(header: Dataset) -> str:
+    """RescaleType (0028,1054), which CT may leave out when it is HU; MR states none."""
+    stated = str(header.get("RescaleType") or "").strip()
+    if header.get("Modality") != "CT":
+        return ""
+    return stated if stated not in ("", "US") else "HU"
+
+
+def _without_pixels(dataset: Dataset) -> Dataset:
+    """A few attributes of an object: kept for all slices, whole objects would be a second volume."""
+    from pydicom.dataset import Dataset as New
+
+    kept = New()
+    for keyword in (*PADDING_TAGS, *PET_TAGS):
+        if keyword in dataset:
+            kept[keyword] = dataset[keyword]
+    for element in dataset.group_dataset(PHILIPS_GROUP):
+        kept.add(element)
+    return kept

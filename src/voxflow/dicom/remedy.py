@@ -1,0 +1,160 @@
+"""Owns what may be mended about a stack of slices: a tilted gantry's shear, and spacing that changes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from voxflow.dicom.grid import POSITION, SAME_PLACE_MM, axes, is_missing
+from voxflow.errors import DicomError
+from voxflow.geometry import Geometry
+from voxflow.volumes.volume import Volume
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from voxflow.dicom.headers import Plane
+
+# Gantries tilt by 30 degrees at most; a stack that leans more is something else.
+STEEPEST_DEGREES = 45.0
+# Where a slice lies is rounded to this many decimals of a pixel or a slice, so that noise adds no rim.
+DECIMALS = 6
+
+
+@dataclass(frozen=True)
+class Mending:
+    """How slices that lie on no regular grid are brought onto one.
+
+    Attributes:
+        order: slice k of the stack is plane ``order[k]``.
+        shifts: (slices, 2), how far each slice lies from the first along (i, j), pixels.
+        places: (slices,), where each slice lies along the new grid's k.
+        corner: the index (i, j) of the new grid's first voxel in the first slice; not above 0.
+        target: the new grid.
+        remedy: what is changed, in words.
+    """
+
+    order: list[int]
+    shifts: NDArray[np.float64]
+    places: NDArray[np.float64]
+    corner: tuple[int, int]
+    target: Geometry
+    remedy: str
+
+    @property
+    def stacked(self) -> Geometry:
+        """A grid for the slices as they are stacked, before they are mended; its k says nothing."""
+        first = self.target.to_physical(-np.array([*self.corner, 0.0]))
+        size = tuple(n - extra for n, extra in zip(self.target.size, self._rim, strict=False))
+        return Geometry.from_parts(
+            (size[0], size[1], len(self.order)), self.target.spacing, first.tolist(), self.target.direction
+        )
+
+    @property
+    def _rim(self) -> tuple[int, int]:
+        width = np.ceil(self.shifts.max(axis=0)) - np.floor(self.shifts.min(axis=0))
+        return int(width[0]), int(width[1])
+
+
+def plan_mending(planes: Sequence[Plane], *, tolerance_mm: float, tilt: bool, irregular: bool) -> Mending | None:
+    """How to mend slices that :func:`slice_grid` refuses; all of one size, orientation and spacing.
+
+    Args:
+        planes: where each slice lies.
+        tolerance_mm: how far a slice may lie from its place.
+        tilt: whether shear may be corrected.
+        irregular: whether changing spacing may be resampled.
+
+    Returns:
+        None where nothing of that kind is wrong with them, or it may not be mended.
+
+    Raises:
+        DicomError: slices are shifted sideways, but not as a tilted gantry does it.
+    """
+    along_row, along_column, normal = axes(planes[0])
+    order = np.argsort([np.dot(plane.position, normal) for plane in planes], kind="stable")
+    offsets = np.array([planes[n].position for n in order]) - planes[order[0]].position
+    distances = offsets @ normal
+    steps = np.diff(distances)
+    even = np.abs(distances - np.linspace(0, distances[-1], len(distances))).max() <= tolerance_mm
+    if steps.min() < SAME_PLACE_MM or is_missing(steps).any() or not (even or irregular):
+        return None
+    sideways = offsets - distances[:, None] * normal
+    moved = float(np.linalg.norm(sideways, axis=1).max())
+    if moved > tolerance_mm and not tilt:
+        return None
+    degrees = _tilt(sideways, distances, tolerance_mm) if moved > tolerance_mm else 0.0
+    count = len(planes) if even else max(2, round(float(distances[-1] / np.median(steps))) + 1)
+    step = float(distances[-1]) / (count - 1)
+    said = [f"gantry tilt of {degrees:.2f} degrees corrected by shear, slices moved by up to {moved:.2f} mm"]
+    resampled = f"{len(planes)} slices, {steps.min():.3f} to {steps.max():.3f} mm apart, resampled to {step:.3f} mm"
+    said = [*(said if degrees else []), *([] if even else [resampled])]
+    if not said:
+        return None
+    pixel = np.array([planes[0].spacing[1], planes[0].spacing[0]])
+    shifts = np.round(sideways @ np.column_stack([along_row, along_column]) / pixel, DECIMALS) + 0.0
+    shifts = shifts if degrees else np.zeros_like(shifts)
+    low, high = np.floor(shifts.min(axis=0)), np.ceil(shifts.max(axis=0))
+    size = (planes[0].columns + int(high[0] - low[0]), planes[0].rows + int(high[1] - low[1]), count)
+    first = planes[order[0]].position + np.column_stack([along_row, along_column]) @ (low * pixel)
+    direction = np.column_stack([along_row, along_column, normal])
+    target = Geometry.from_parts(size, (pixel[0], pixel[1], step), first.tolist(), direction)
+    places = np.arange(float(count)) if even else np.round(distances / step, DECIMALS)
+    return Mending([int(n) for n in order], shifts, places, (int(low[0]), int(low[1])), target, "; ".join(said))
+
+
+def mend(stack: NDArray[Any], mending: Mending) -> Volume:
+    """Bring a stack (i, j, slices) onto the regular grid: linear between pixels and between slices.
+
+    Where no slice reaches, voxels get the lowest value of the stack. Whole numbers are rounded.
+    """
+    out = np.empty(mending.target.size, dtype=stack.dtype)
+    lowest = float(stack.min())
+    for k in range(mending.target.size[2]):
+        upper = int(np.searchsorted(mending.places, k))
+        upper = min(max(upper, 0), len(mending.places) - 1)
+        lower = upper if mending.places[upper] <= k or upper == 0 else upper - 1
+        values = _moved(stack[:, :, lower], lower, mending, lowest)
+        if lower != upper:
+            weight = (k - mending.places[lower]) / (mending.places[upper] - mending.places[lower])
+            values = (1 - weight) * values + weight * _moved(stack[:, :, upper], upper, mending, lowest)
+        out[:, :, k] = np.rint(values) if out.dtype.kind in "iu" else values
+    return Volume(out, mending.target)
+
+
+def _moved(values: NDArray[Any], k: int, mending: Mending, fill: float) -> NDArray[np.float64]:
+    """One slice (i, j) on the new grid's plane, moved by its shift."""
+    moved = values.astype(np.float64)
+    for axis in (0, 1):
+        place = float(mending.shifts[k, axis]) - mending.corner[axis]
+        whole = int(np.floor(place))
+        shape = list(moved.shape)
+        shape[axis] = mending.target.size[axis] + 1
+        wide = np.full(shape, fill)
+        # One voxel of rim in front, so that the first voxel blends with what lies outside.
+        inside = [slice(None), slice(None)]
+        inside[axis] = slice(whole + 1, whole + 1 + moved.shape[axis])
+        wide[tuple(inside)] = moved
+        at, before = np.arange(1, shape[axis]), np.arange(shape[axis] - 1)
+        fraction = place - whole
+        moved = fraction * wide.take(before, axis=axis) + (1 - fraction) * wide.take(at, axis=axis)
+    return moved
+
+
+def _tilt(sideways: NDArray[np.float64], distances: NDArray[np.float64], tolerance_mm: float) -> float:
+    """The angle by which a stack leans, degrees."""
+    lean = distances @ sideways / (distances @ distances)
+    apart = float(np.linalg.norm(sideways - distances[:, None] * lean, axis=1).max())
+    degrees = float(np.degrees(np.arctan(np.linalg.norm(lean))))
+    if apart > tolerance_mm or degrees > STEEPEST_DEGREES:
+        moved = float(np.linalg.norm(sideways, axis=1).max())
+        raise DicomError(
+            f"slices shifted sideways by up to {moved:.2f} mm, and no tilt of a gantry "
+            f"explains it: {apart:.2f} mm stay at {degrees:.1f} degrees (tolerance {tolerance_mm} mm)",
+            where=POSITION,
+        )
+    return degrees

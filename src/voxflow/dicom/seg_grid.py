@@ -1,0 +1,102 @@
+"""Owns a segmentation on another grid than its image: which voxels are inside, by the nearest of its own."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from voxflow.dicom.grid import axes
+from voxflow.errors import DicomError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from voxflow.dicom.headers import Plane
+    from voxflow.geometry import Geometry
+
+FRAME_PLACE = "(0020,9113)"
+# Frames this close along their normal are one slice, mm.
+SAME_SLICE_MM = 1e-2
+
+
+class OtherGridError(DicomError):
+    """A segmentation's pixels do not lie on its image's voxels."""
+
+
+def resample_frames(
+    frames: Sequence[tuple[Plane, int, NDArray[np.bool_]]],
+    numbers: Sequence[int],
+    thickness_mm: float,
+    geometry: Geometry,
+) -> tuple[dict[int, NDArray[np.bool_]], str]:
+    """Take for each voxel of the image the nearest pixel of the segmentation.
+
+    Args:
+        frames: plane, segment number and mask (rows, columns) of each frame; all look one way.
+        numbers: the segments.
+        thickness_mm: how far a slice of the segmentation reaches along its normal; 0 if it does not say.
+        geometry: the image's grid.
+
+    Returns:
+        Mask (i, j, k) by segment number, and what was done, in words.
+
+    Raises:
+        DicomError: frames look several ways, or nothing of the segmentation lies inside of the image.
+    """
+    first = frames[0][0]
+    _check_one_way([plane for plane, _, _ in frames])
+    along_row, along_column, normal = axes(first)
+    away = np.array([np.dot(plane.position, normal) for plane, _, _ in frames])
+    slices = _distinct(away)
+    steps = np.diff(slices)
+    reach = thickness_mm or (float(steps.min()) if steps.size else float(min(geometry.spacing)))
+    stacks = {n: np.zeros((len(slices), first.rows, first.columns), dtype=np.bool_) for n in numbers}
+    for (_, number, inside), distance in zip(frames, away, strict=True):
+        if number in stacks:
+            stacks[number][int(np.abs(slices - distance).argmin())] |= inside
+    masks = {n: np.zeros(geometry.size, dtype=np.bool_) for n in numbers}
+    plane_axes = np.column_stack([along_row / first.spacing[1], along_column / first.spacing[0], normal])
+    i, j = np.meshgrid(*map(np.arange, geometry.size[:2]), indexing="ij")
+    for k in range(geometry.size[2]):
+        points = geometry.to_physical(np.stack([i, j, np.full_like(i, k)], axis=-1).astype(np.float64))
+        place = (points - np.array(first.position)) @ plane_axes
+        # Rounded first, so that a voxel halfway between two pixels takes the same one on every machine.
+        column, row = (np.rint(np.round(place[..., axis], 6)).astype(np.intp) for axis in (0, 1))
+        distance = place[..., 2] + np.dot(first.position, normal)
+        nearest = _nearest(slices, distance)
+        valid = (column >= 0) & (column < first.columns) & (row >= 0) & (row < first.rows)
+        valid &= np.abs(slices[nearest] - distance) <= reach / 2 * 1.001
+        for number, stack in stacks.items():
+            masks[number][:, :, k][valid] = stack[nearest[valid], row[valid], column[valid]]
+    drawn = any(stack.any() for stack in stacks.values())
+    if drawn and not any(mask.any() for mask in masks.values()):
+        raise DicomError("nothing of the segmentation lies inside of its image", where=FRAME_PLACE)
+    return masks, "the segmentation lies on another grid than its image: each voxel takes the nearest pixel"
+
+
+def _check_one_way(planes: Sequence[Plane]) -> None:
+    for plane in planes:
+        if len(plane.position) != 3 or len(plane.orientation) != 6 or len(plane.spacing) != 2:
+            raise DicomError("a frame has no position, orientation or spacing", where=FRAME_PLACE)
+    ways = np.array([(*plane.orientation, *plane.spacing) for plane in planes])
+    if np.abs(ways - ways[0]).max() > 1e-3:
+        raise DicomError("the frames look several ways, or differ in pixel spacing", where=FRAME_PLACE)
+    _, _, normal = axes(planes[0])
+    offsets = np.array([plane.position for plane in planes]) - planes[0].position
+    sideways = np.abs(offsets - np.outer(offsets @ normal, normal)).max()
+    if sideways > 0.1:
+        raise DicomError(f"the frames are shifted sideways by up to {sideways:.2f} mm", where=FRAME_PLACE)
+
+
+def _distinct(distances: NDArray[np.float64]) -> NDArray[np.float64]:
+    ordered = np.sort(distances)
+    return np.asarray(ordered[np.concatenate([[True], np.diff(ordered) > SAME_SLICE_MM])])
+
+
+def _nearest(slices: NDArray[np.float64], distance: NDArray[np.float64]) -> NDArray[np.intp]:
+    """Index of the slice nearest to each distance; of two equally near, the lower one."""
+    middles = np.round((slices[1:] + slices[:-1]) / 2, 6)
+    return np.asarray(np.searchsorted(middles, np.round(distance, 6), side="left"), dtype=np.intp)
