@@ -8,6 +8,7 @@ import sysconfig
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pydicom
 import pytest
 from scipy.spatial.transform import Rotation
 
@@ -71,8 +72,12 @@ def test_both_put_the_same_value_at_the_same_point(
 
 
 def test_both_straighten_a_tilted_stack_alike(tmp_path: Path, theirs: Callable[[Path, str], Volume]) -> None:
-    # dcm2niix moves slices by fractions of a pixel as we do; the sign that it takes for the tilt is the positions'.
     write(tmp_path / "in", np.outer(np.arange(6), (0, -0.7, 2)), (1.0, 0, 0, 0, 1.0, 0))
+    for path in (tmp_path / "in").iterdir():
+        # dcm2niix goes by this attribute, we by the positions.
+        dataset = pydicom.dcmread(path)
+        dataset.GantryDetectorTilt = 19.29
+        dataset.save_as(path)
     mine, other = ours(tmp_path / "in"), theirs(tmp_path / "in", "_Tilt_1")
     grid = np.stack(np.meshgrid(*map(np.arange, mine.geometry.size), indexing="ij"), axis=-1).astype(float)
     expected = mine.geometry.to_physical(grid) @ RAMP
