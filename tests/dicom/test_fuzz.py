@@ -62,7 +62,7 @@ def check(out: Path, done: dict[str, str], where: str) -> None:
     assert np.array_equal(volume_of(out, sound), stored(seed=7).transpose(2, 1, 0) - 100), where
     for row in rows:
         assert row["verdict"] in ("converted", "remedied") or row["reason"], where
-        if row["series_uid"] in WHOLE and row["size"]:
+        if row["series_uid"] in WHOLE and row["size"] and row["modality"] not in ("CR", "DX"):
             check_volume(volume_of(out, row), row, done, where)
 
 

@@ -1,0 +1,111 @@
+"""dcm2niix, an independent converter, agrees wherever it is right, and converts what should be refused."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sysconfig
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pydicom
+import pytest
+from scipy.spatial.transform import Rotation
+
+from tests.dicom.objects import Series, save, stored
+from tests.dicom.test_remedies import RAMP, write
+from voxflow.dicom import ConvertOptions, convert_folder
+from voxflow.errors import DataError
+from voxflow.volumes import Volume, read_volume
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+OPTIONS = ConvertOptions(pseudonym_key="k", workers=1)
+
+
+@pytest.fixture
+def theirs() -> Callable[[Path, str], Volume]:
+    """Converts a folder with dcm2niix, and reads the volume whose name ends as asked."""
+    program = shutil.which("dcm2niix", path=sysconfig.get_path("scripts")) or shutil.which("dcm2niix")
+    if program is None:
+        pytest.skip("dcm2niix is not installed (pip install dcm2niix)")
+
+    def convert(folder: Path, ending: str = "") -> Volume:
+        out = folder.parent / "theirs"
+        out.mkdir(exist_ok=True)
+        command = [program, "-z", "n", "-b", "n", "-f", "x", "-o", str(out), str(folder)]
+        subprocess.run(command, check=True, capture_output=True, timeout=60)
+        return read_volume(out / f"x{ending}.nii")
+
+    return convert
+
+
+def ours(folder: Path) -> Volume:
+    convert_folder(folder, folder.parent / "ours", OPTIONS)
+    return read_volume(next((folder.parent / "ours/images").iterdir()))
+
+
+def at_the_points_of(mine: Volume, other: Volume) -> NDArray[Any]:
+    """My voxels in the order of the other's, whose axes may run the other way; off the grid is an error."""
+    grid = np.stack(np.meshgrid(*map(np.arange, other.geometry.size), indexing="ij"), axis=-1).reshape(-1, 3)
+    index = mine.geometry.to_index(other.geometry.to_physical(grid.astype(float)))
+    assert np.abs(index - np.rint(index)).max() < 1e-3
+    return np.asarray(mine.array[tuple(np.rint(index).astype(int).T)].reshape(other.array.shape))
+
+
+@pytest.mark.parametrize("turn", [(0, 0, 0), (30, 0, 0), (0, 90, 0), (-20, 35, 70), (90, 0, -90)])
+@pytest.mark.parametrize("slope", [1.0, 0.5])
+def test_both_put_the_same_value_at_the_same_point(
+    tmp_path: Path, theirs: Callable[[Path, str], Volume], turn: tuple[int, ...], slope: float
+) -> None:
+    axes = Rotation.from_euler("zyx", turn, degrees=True).as_matrix()
+    orientation = axes[:, :2].T.ravel().tolist()
+    series = Series(stored(), orientation=orientation, origin=(12.5, -40, 7), slopes=[slope] * 6)
+    series.write(tmp_path / "in")
+    mine, other = ours(tmp_path / "in"), theirs(tmp_path / "in", "")
+    assert mine.geometry.size == other.geometry.size
+    assert np.allclose(at_the_points_of(mine, other), other.array, rtol=1e-6)
+
+
+def test_both_straighten_a_tilted_stack_alike(tmp_path: Path, theirs: Callable[[Path, str], Volume]) -> None:
+    write(tmp_path / "in", np.outer(np.arange(6), (0, -0.7, 2)), (1.0, 0, 0, 0, 1.0, 0))
+    for path in (tmp_path / "in").iterdir():
+        # dcm2niix goes by this attribute, we by the positions.
+        dataset = pydicom.dcmread(path)
+        dataset.GantryDetectorTilt = 19.29
+        dataset.save_as(path)
+    mine, other = ours(tmp_path / "in"), theirs(tmp_path / "in", "_Tilt_1")
+    grid = np.stack(np.meshgrid(*map(np.arange, mine.geometry.size), indexing="ij"), axis=-1).astype(float)
+    expected = mine.geometry.to_physical(grid) @ RAMP
+    inside = np.abs(mine.array - expected) < 0.2
+    assert inside.mean() > 0.6
+    assert other.geometry.size == mine.geometry.size
+    assert other.geometry.spacing == pytest.approx(mine.geometry.spacing, abs=1e-3)
+
+
+def drop(datasets: list[Any]) -> None:
+    del datasets[3]
+
+
+def coarser(datasets: list[Any]) -> None:
+    datasets[3].PixelSpacing = [3, 2]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [(drop, "1 slice.s. missing"), (coarser, "mixed spacing")],
+)
+def test_what_dcm2niix_converts_all_the_same_is_refused(
+    tmp_path: Path, theirs: Callable[[Path, str], Volume], spoil: Callable[[list[Any]], None], reason: str
+) -> None:
+    datasets = Series(stored(), uid="1.2.3").datasets()
+    spoil(datasets)
+    for k, dataset in enumerate(datasets):
+        save(dataset, tmp_path / "in" / str(k))
+    assert theirs(tmp_path / "in", "").array.size
+    with pytest.raises(DataError, match=reason):
+        ours(tmp_path / "in")
