@@ -52,6 +52,8 @@ def test_positions_equal_simpleitks(geometry: Geometry, indices: list[tuple[floa
 @given(geometry=geometries(), indices=points)
 def test_there_and_back_is_the_same_index(geometry: Geometry, indices: list[tuple[float, ...]]) -> None:
     np.testing.assert_allclose(geometry.to_index(geometry.to_physical(np.array(indices))), indices, atol=1e-6)
+    grid = np.array(indices)[:, None, None]
+    np.testing.assert_allclose(geometry.to_index(geometry.to_physical(grid)), grid, atol=1e-6)
 
 
 @settings(deadline=None)

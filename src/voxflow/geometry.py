@@ -112,7 +112,7 @@ class Geometry:
 
     def to_index(self, point: NDArray[np.float64]) -> NDArray[np.float64]:
         """Map points (..., 3) in mm, LPS, to fractional voxel indices."""
-        return np.asarray(np.linalg.solve(self.affine[:3, :3], (np.asarray(point) - self.affine[:3, 3]).T).T)
+        return np.asarray((np.asarray(point) - self.affine[:3, 3]) @ np.linalg.inv(self.affine[:3, :3]).T)
 
     def is_close(self, other: Geometry, tolerance_mm: float = 1e-3) -> bool:
         """Whether both grids have one size and no voxel centre differs by more than ``tolerance_mm``."""
