@@ -8,14 +8,15 @@ import traceback
 from typing import TYPE_CHECKING
 
 from voxflow import __version__
+from voxflow.cli.convert import Convert
 from voxflow.cli.new import New
 from voxflow.errors import EXIT_FAILURE, EXIT_INTERRUPTED, VoxflowError
 from voxflow.progress import say
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
-COMMANDS = (New,)
+COMMANDS = (New, Convert)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -34,15 +35,20 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code (see :mod:`voxflow.errors`)."""
     given = parser().parse_args(arguments)
+    return guarded(f"voxflow {given.command}", lambda: int(given.read(given).run()), debug=given.debug)
+
+
+def guarded(program: str, run: Callable[[], int], *, debug: bool = False) -> int:
+    """Run a command; what it raises on purpose becomes one line and an exit code."""
     try:
-        return int(given.read(given).run())
+        return run()
     except (VoxflowError, OSError) as error:
-        if given.debug:
+        if debug:
             traceback.print_exc()
-        say(f"voxflow {given.command}: error: {error}")
+        say(f"{program}: error: {error}")
         return error.exit_code if isinstance(error, VoxflowError) else EXIT_FAILURE
     except KeyboardInterrupt:
-        say(f"voxflow {given.command}: interrupted")
+        say(f"{program}: interrupted")
         return EXIT_INTERRUPTED
 
 

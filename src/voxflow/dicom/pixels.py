@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 STEEPEST_SLOPE, FARTHEST_INTERCEPT = 1e4, 1e6
 # Up to so many pixels a size is believed; above, if a byte does not stand for more than so many of them.
 LARGEST_UNASKED, EMPTIEST_RATIO = 2**28, 1000
+LITTLE_ENDIAN = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1")
 
 
 def read_series(
@@ -83,12 +84,29 @@ def stored_values(dataset: Dataset) -> NDArray[Any]:
         )
     _check_claim(dataset)
     try:
-        array = dataset.pixel_array
+        array = _plain_values(dataset)
+        if array is None:
+            array = dataset.pixel_array
     except Exception as error:
         syntax = dataset.file_meta.get("TransferSyntaxUID")
         name = getattr(syntax, "name", "an unknown transfer syntax")
         raise DicomError(f"pixels can't be decoded ({name}): {_one_line(error)}", where="(7FE0,0010)") from error
     return _clear_unused_bits(array, dataset)
+
+
+def _plain_values(dataset: Dataset) -> NDArray[Any] | None:
+    """The pixels of one uncompressed frame of 16 bits as they lie in the file; None for all that is less plain."""
+    if dataset.file_meta.get("TransferSyntaxUID") not in LITTLE_ENDIAN or dataset.get("BitsAllocated") != 16:
+        return None
+    if dataset.get("PhotometricInterpretation") not in ("MONOCHROME1", "MONOCHROME2"):
+        return None
+    sign, data, bits = dataset.get("PixelRepresentation"), dataset.get("PixelData"), dataset.get("BitsStored")
+    shape = int(dataset.get("Rows") or 0), int(dataset.get("Columns") or 0)
+    if int(dataset.get("NumberOfFrames") or 1) != 1 or sign not in (0, 1) or not bits or not 0 < bits <= 16:
+        return None
+    if not isinstance(data, bytes) or not data or len(data) != 2 * shape[0] * shape[1]:
+        return None
+    return np.frombuffer(data, dtype="<i2" if sign else "<u2").reshape(shape)
 
 
 def _clear_unused_bits(array: NDArray[Any], dataset: Dataset) -> NDArray[Any]:
@@ -127,6 +145,8 @@ def _rescaled(stored: Sequence[NDArray[Any]], rescales: Sequence[tuple[float, fl
         _check_rescale(*rescale)
     whole = all(slope.is_integer() and intercept.is_integer() for slope, intercept in rescales)
     whole = whole and all(values.dtype.itemsize <= 2 for values in stored)
+    if whole and (short := _short_rescaled(stored, rescales)) is not None:
+        return short
     out = np.empty((len(stored), *stored[0].shape), dtype=np.int32 if whole else np.float32)
     for k, (values, (slope, intercept)) in enumerate(zip(stored, rescales, strict=True)):
         out[k] = values.astype(np.float64) * slope + intercept
@@ -135,6 +155,24 @@ def _rescaled(stored: Sequence[NDArray[Any]], rescales: Sequence[tuple[float, fl
     low, high = int(out.min()), int(out.max())
     fits = low >= -(2**15) and high < 2**15
     return out.astype(np.int16) if fits else out
+
+
+def _short_rescaled(
+    stored: Sequence[NDArray[Any]], rescales: Sequence[tuple[float, float]]
+) -> NDArray[np.int16] | None:
+    """As :func:`_rescaled`, without floats and with one slice of wide integers at a time; None where int16 is short."""
+    out = np.empty((len(stored), *stored[0].shape), dtype=np.int16)
+    for k, (values, (slope, intercept)) in enumerate(zip(stored, rescales, strict=True)):
+        if values.dtype.kind not in "iu" or values.dtype.itemsize > 2 or abs(slope) > 2**14 or abs(intercept) > 2**29:
+            return None
+        wide = values.astype(np.int32)
+        if slope != 1:
+            wide *= int(slope)
+        wide += int(intercept)
+        if wide.min() < -(2**15) or wide.max() >= 2**15:
+            return None
+        out[k] = wide
+    return out
 
 
 def _check_rescale(slope: float, intercept: float) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,14 +15,15 @@ from voxflow.volumes.nifti import write_nifti
 from voxflow.volumes.volume import Volume, geometry_of
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import SimpleITK as sitk
     from numpy.typing import NDArray
 
     from voxflow.geometry import Geometry
 
 VOLUME_SUFFIXES = (".nii.gz", ".nii", ".mha", ".nrrd")
+# Two files: a header, and the voxels beside it.
+HEADER_SUFFIX = ".mhd"
+DATA_SUFFIXES = (".zraw", ".raw")
 
 
 def read_volume(path: Path) -> Volume:
@@ -55,19 +58,37 @@ def read_geometry(path: Path) -> Geometry:
 
 
 def write_volume(path: Path, volume: Volume) -> None:
-    """Write a 3D image whole or not at all; the suffix (:data:`VOLUME_SUFFIXES`) chooses the format.
+    """Write a 3D image whole or not at all; the suffix (:data:`VOLUME_SUFFIXES`, .mhd) chooses the format.
 
     Raises:
         DataError: the suffix is unknown.
         OSError: the file can't be written.
     """
-    if not path.name.endswith(VOLUME_SUFFIXES):
-        raise DataError(f"unknown image format, expected one of {', '.join(VOLUME_SUFFIXES)}", path=path)
+    known = (*VOLUME_SUFFIXES, HEADER_SUFFIX)
+    if not path.name.endswith(known):
+        raise DataError(f"unknown image format, expected one of {', '.join(known)}", path=path)
+    if path.name.endswith(HEADER_SUFFIX):
+        _write_pair(path, volume)
+        return
     with atomic_path(path) as temporary:
         if path.name.endswith((".nii", ".nii.gz")):
             write_nifti(temporary, volume, compress=path.name.endswith(".gz"))
         else:
             _write_by_itk(temporary, volume)
+
+
+def _write_pair(path: Path, volume: Volume) -> None:
+    """The header, which makes the pair readable, goes first and comes last."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".partial-", dir=path.parent) as folder:
+        written = Path(folder) / path.name
+        _write_by_itk(written, volume)
+        path.unlink(missing_ok=True)
+        for suffix in DATA_SUFFIXES:
+            path.with_suffix(suffix).unlink(missing_ok=True)
+            if written.with_suffix(suffix).exists():
+                written.with_suffix(suffix).replace(path.with_suffix(suffix))
+        written.replace(path)
 
 
 def _write_by_itk(path: Path, volume: Volume) -> None:

@@ -1,0 +1,109 @@
+"""Owns ``voxflow convert``: a folder of images becomes volumes, labels and a case table, without a workspace."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from voxflow.errors import EXIT_OK, EXIT_SOME_FAILED, ConfigError, DataError
+from voxflow.progress import say
+
+if TYPE_CHECKING:
+    import argparse
+
+    from voxflow.dicom import ConversionSummary
+
+SHOWN_REASONS = 10
+
+
+@dataclass(frozen=True)
+class Convert:
+    """Convert a folder.
+
+    Attributes:
+        source: any folder tree with DICOM, or else NIfTI, MHA, NRRD or PNG.
+        target: the folder to make.
+        force: replace the target when it is there.
+        options: the fields of ConvertOptions that were given.
+    """
+
+    name: ClassVar[str] = "convert"
+    help: ClassVar[str] = "convert a folder of images to volumes, labels and a case table"
+
+    source: Path
+    target: Path
+    force: bool
+    options: dict[str, Any]
+
+    @staticmethod
+    def add_arguments(parser: argparse.ArgumentParser) -> None:
+        """Declare the flags; what is not given keeps the default of ConvertOptions."""
+        parser.add_argument("source", type=Path, help="folder tree with DICOM, NIfTI, MHA, NRRD or PNG images")
+        parser.add_argument("target", type=Path, help="folder to make")
+        parser.add_argument("-f", "--force", action="store_true", help="replace TARGET when it is there")
+        parser.add_argument("--modalities", nargs="+", metavar="CT", help="of CT, MR, PT, CR, DX (default: all)")
+        parser.add_argument("--labels", nargs="+", metavar="NAME=VALUE", help="segments or ROIs to read (default: all)")
+        parser.add_argument("--findings", metavar="CSV", help="table of findings below SOURCE")
+        parser.add_argument("--patient-pattern", metavar="REGEX", help="its first group names the patient of a file")
+        parser.add_argument("--keep-names", action="store_true", default=None, help="file names as case ids")
+        parser.add_argument("--spacing-tolerance-mm", type=float, metavar="MM", help="slices' tolerance (default: 0.1)")
+        parser.add_argument("--min-slices", type=int, metavar="N", help="fewer are no volume (default: 3)")
+        parser.add_argument("--workers", type=int, metavar="N", help="processes (default: cores)")
+
+    @classmethod
+    def read(cls, given: argparse.Namespace) -> Convert:
+        """Take the parsed flags.
+
+        Raises:
+            ConfigError: a label is not NAME=VALUE.
+        """
+        kept = {"source", "target", "force", "labels", "command", "debug", "read"}
+        options = {key: value for key, value in vars(given).items() if key not in kept and value is not None}
+        if given.labels:
+            options["labels"] = dict(_label(text) for text in given.labels)
+        return cls(given.source, given.target, given.force, options)
+
+    def run(self) -> int:
+        """Convert and say what became of it; exit code 3 when something was quarantined."""
+        from pydantic import ValidationError
+
+        from voxflow.dicom import ConvertOptions, convert_folder
+
+        try:
+            options = ConvertOptions.model_validate(self.options)
+        except ValidationError as error:
+            raise ConfigError("; ".join(f"--{_flag(one['loc'])}: {one['msg']}" for one in error.errors())) from error
+        self._check_target()
+        summary = convert_folder(self.source, self.target, options)
+        self._report(summary)
+        return EXIT_SOME_FAILED if summary.quarantined else EXIT_OK
+
+    def _check_target(self) -> None:
+        source, target = self.source.resolve(), self.target.resolve()
+        if target == source or target in source.parents:
+            raise DataError("the target would replace the source", path=self.target)
+        if self.target.exists() and not self.force:
+            raise DataError("is there already; --force replaces it", path=self.target)
+
+    def _report(self, summary: ConversionSummary) -> None:
+        for reason in summary.reasons[:SHOWN_REASONS]:
+            say(f"  quarantined: {reason}")
+        if summary.quarantined > SHOWN_REASONS:
+            say(f"  and {summary.quarantined - SHOWN_REASONS} more, in {self.target / 'conversion.csv'}")
+        say(
+            f"convert: {summary.converted + summary.remedied} of {summary.series} series converted, "
+            f"{summary.quarantined} quarantined, {summary.skipped} skipped; {summary.cases} cases of "
+            f"{summary.patients} patients, {summary.labelled} labelled → {self.target}"
+        )
+
+
+def _flag(place: tuple[int | str, ...]) -> str:
+    return str(place[0]).replace("_", "-") if place else "options"
+
+
+def _label(text: str) -> tuple[str, str]:
+    name, equals, value = text.rpartition("=")
+    if not equals or not name:
+        raise ConfigError(f"--labels: expected NAME=VALUE, received {text!r}")
+    return name, value

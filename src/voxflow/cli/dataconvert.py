@@ -1,0 +1,162 @@
+"""Owns ``nvmidl-dataconvert`` and ``tlt-dataconvert``: one image format to another, resampled on request."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from voxflow.errors import EXIT_OK, EXIT_SOME_FAILED, DataError, VoxflowError
+from voxflow.progress import say, track
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from voxflow.dicom.headers import Header
+    from voxflow.volumes import Volume
+
+SOURCES = (".dcm", ".nii", ".nii.gz", ".mha", ".mhd")
+TARGETS = (".nii", ".nii.gz", ".mha", ".mhd")
+
+
+@dataclass(frozen=True)
+class Item:
+    """One volume to make.
+
+    Attributes:
+        target: path of the new file.
+        source: the volume file, or the folder of the series, for messages.
+        headers: the slices of a DICOM series, empty for a volume file.
+    """
+
+    target: Path
+    source: Path
+    headers: tuple[Header, ...] = ()
+
+    def load(self) -> Volume:
+        """Read the volume."""
+        from voxflow.dicom.pixels import read_series
+        from voxflow.volumes import read_volume
+
+        return read_series(self.headers, tolerance_mm=0.1, min_slices=3) if self.headers else read_volume(self.source)
+
+
+@dataclass(frozen=True)
+class DataConvert:
+    """Convert all images of a tree.
+
+    Attributes:
+        folder: the tree to read.
+        output: the tree to write, with the same sub-folders.
+        force: replace files that are there.
+        labels: the volumes are label maps: nearest neighbour, else linear.
+        resolution: mm, none (keep), one (isotropic) or three (per axis).
+        source, target: file types, such as ``.dcm`` and ``.nii.gz``.
+    """
+
+    folder: Path
+    output: Path
+    force: bool
+    labels: bool
+    resolution: tuple[float, ...]
+    source: str
+    target: str
+
+    def run(self) -> int:
+        """Convert every volume; exit code 3 when some could not be.
+
+        Raises:
+            DataError: nothing to convert, nothing could be, or files are there already and ``force`` is not given.
+        """
+        items = self._series() if self.source == ".dcm" else self._files()
+        if not items:
+            raise DataError(f"holds no {self.source} volumes", path=self.folder)
+        present = [item.target for item in items if item.target.exists()]
+        if present and not self.force:
+            raise DataError(f"{len(present)} file(s) are there already, first {present[0]}; -f overwrites them")
+        faults = [fault for item in track(items, "converting") if (fault := self._convert(item))]
+        for fault in faults:
+            say(f"  quarantined: {fault}")
+        if len(faults) == len(items):
+            raise DataError(f"none of {len(items)} volumes could be converted", path=self.folder)
+        say(f"dataconvert: {len(items) - len(faults)} of {len(items)} volumes converted → {self.output}")
+        return EXIT_SOME_FAILED if faults else EXIT_OK
+
+    def _convert(self, item: Item) -> str:
+        """Make one file; gives what is wrong with its source, or nothing."""
+        from voxflow.dicom.headers import UNREADABLE
+        from voxflow.volumes import resample, target_geometry, write_volume
+
+        try:
+            volume = item.load()
+        except VoxflowError as error:
+            return f"{item.source}: {error}"
+        except UNREADABLE as error:
+            return f"{item.source}: unreadable: {type(error).__name__}"
+        if self.resolution:
+            fill = 0.0 if self.labels else float(volume.array.min())
+            grid = target_geometry(volume.geometry, self.resolution)
+            volume = resample(volume, grid, "nearest" if self.labels else "linear", fill)
+        write_volume(item.target, volume)
+        return ""
+
+    def _files(self) -> list[Item]:
+        from voxflow.dicom.scan import list_files
+
+        files = [file for file in list_files(self.folder) if file.name.lower().endswith(self.source)]
+        return [Item(self.output / self._renamed(file), file) for file in files]
+
+    def _renamed(self, file: Path) -> Path:
+        inside = file.relative_to(self.folder)
+        return inside.with_name(inside.name[: -len(self.source)] + self.target)
+
+    def _series(self) -> list[Item]:
+        """The volumes of every folder are called as it is, and numbered where there are several."""
+        from voxflow.dicom import ConvertOptions
+        from voxflow.dicom.group import group
+        from voxflow.dicom.scan import scan_folder
+
+        parts = [part for part in group(scan_folder(self.folder).headers, ConvertOptions()) if part.kind == "volume"]
+        homes = [min(header.path for header in part.headers).parent for part in parts]
+        items = []
+        for number, (part, home) in enumerate(zip(parts, homes, strict=True)):
+            count = f"_{homes[: number + 1].count(home)}" if homes.count(home) > 1 else ""
+            inside = home.relative_to(self.folder)
+            inside = inside if inside.name else Path(self.folder.resolve().name)
+            items.append(Item(self.output / inside.parent / f"{inside.name}{count}{self.target}", home, part.headers))
+        return items
+
+
+def read(arguments: Sequence[str] | None = None) -> DataConvert:
+    """Parse the flags of the old command.
+
+    Raises:
+        DataError: a resolution is not one or three positive numbers.
+    """
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("-d", dest="folder", type=Path, required=True, help="input folder with sub-folders")
+    parser.add_argument("-o", dest="output", type=Path, required=True, help="output folder")
+    parser.add_argument("-f", dest="force", action="store_true", help="overwrite files that are there")
+    parser.add_argument("-l", dest="labels", action="store_true", help="label maps: nearest neighbour, else linear")
+    parser.add_argument("-r", dest="resolution", type=float, nargs="+", default=(), help="mm: one value or three")
+    parser.add_argument("-s", dest="source", choices=SOURCES, default=".dcm", help="input type (default: %(default)s)")
+    parser.add_argument("-e", dest="target", choices=TARGETS, default=".nii.gz", help="output type (%(default)s)")
+    given = parser.parse_args(arguments)
+    if given.resolution:
+        from voxflow.volumes import isotropic_or_per_axis
+
+        given.resolution = isotropic_or_per_axis(given.resolution)
+    return DataConvert(**vars(given))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code (see :mod:`voxflow.errors`)."""
+    from voxflow.cli.main import guarded
+
+    return guarded("dataconvert", lambda: read(arguments).run())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

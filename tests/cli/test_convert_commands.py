@@ -1,0 +1,98 @@
+"""The conversion commands write what was asked for, refuse to overwrite, and answer with exit codes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from tests.dicom.objects import Series, stored
+from voxflow.cli import dataconvert
+from voxflow.cli.main import main
+from voxflow.geometry import Geometry
+from voxflow.volumes import Volume, read_volume, write_volume
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+GRID = Geometry.from_parts((12, 10, 8), (0.7, 0.8, 2.5), (-11.0, 22.0, 33.0))
+
+
+@pytest.fixture
+def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("VOXFLOW_PSEUDONYM_KEY", "key")
+    Series(stored()).write(tmp_path / "in" / "patient" / "ct")
+    return tmp_path / "in"
+
+
+def test_convert_makes_the_case_table(source: Path, tmp_path: Path) -> None:
+    assert main(["convert", str(source), str(tmp_path / "out"), "--modalities", "CT", "--workers", "1"]) == 0
+    assert len(list((tmp_path / "out" / "images").glob("*.nii.gz"))) == 1
+
+
+def test_convert_says_3_when_something_was_quarantined(source: Path, tmp_path: Path) -> None:
+    Series(stored((2, 9, 7))).write(source / "short")
+    assert main(["convert", str(source), str(tmp_path / "out")]) == 3
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--workers", "0"], "--workers: Input should be greater than or equal to 1"),
+        (["--modalities", "XX"], "unknown modality XX"),
+        (["--labels", "spleen"], "expected NAME=VALUE, received 'spleen'"),
+    ],
+)
+def test_convert_refuses_wrong_options_in_a_line(
+    flags: list[str], message: str, source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["convert", str(source), str(tmp_path / "out"), *flags]) == 2
+    told = capsys.readouterr().err
+    assert message in told
+    assert told.count("\n") == 1
+
+
+def test_convert_replaces_nothing_unasked(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "out").mkdir()
+    assert main(["convert", str(source), str(tmp_path / "out")]) == 2
+    assert "--force" in capsys.readouterr().err
+    assert main(["convert", str(source), str(tmp_path / "out"), "--force"]) == 0
+    assert main(["convert", str(source), str(source.parent), "--force"]) == 2
+
+
+@pytest.mark.parametrize("suffix", dataconvert.TARGETS)
+def test_dataconvert_keeps_sub_folders_and_overwrites_with_f_only(suffix: str, source: Path, tmp_path: Path) -> None:
+    flags = ["-d", str(source), "-o", str(tmp_path / "out"), "-e", suffix]
+    assert dataconvert.main(flags) == 0
+    volume = read_volume(tmp_path / "out" / "patient" / f"ct{suffix}")
+    np.testing.assert_array_equal(volume.array, stored().transpose(2, 1, 0) - 100)
+    assert dataconvert.main(flags) == 2
+    assert dataconvert.main([*flags, "-f"]) == 0
+
+
+@pytest.mark.parametrize("labels", [False, True])
+@pytest.mark.parametrize("resolution", [["1.5"], ["1.3", "1.7", "2"]])
+def test_dataconvert_resamples_as_simpleitk_does(labels: bool, resolution: list[str], tmp_path: Path) -> None:
+    array = np.random.default_rng(0).integers(0, 200, GRID.size).astype(np.int16)
+    write_volume(tmp_path / "in" / "a" / "b.mhd", Volume(array, GRID))
+    flags = ["-d", str(tmp_path / "in"), "-o", str(tmp_path / "out"), "-s", ".mhd", "-r", *resolution]
+    assert dataconvert.main([*flags, *(["-l"] if labels else [])]) == 0
+    made = sitk.ReadImage(str(tmp_path / "out" / "a" / "b.nii.gz"))
+    spacing = [float(mm) for mm in (resolution * 3)[:3]]
+    assert made.GetSpacing() == pytest.approx(spacing)
+    first = np.array(GRID.origin) + (np.array(spacing) - np.array(GRID.spacing)) / 2
+    assert made.GetOrigin() == pytest.approx(first.tolist(), abs=1e-4)
+    original = sitk.Cast(sitk.ReadImage(str(tmp_path / "in" / "a" / "b.mhd")), sitk.sitkFloat32)
+    interpolator = sitk.sitkNearestNeighbor if labels else sitk.sitkLinear
+    expected = sitk.Resample(original, made, sitk.Transform(), interpolator, float(0 if labels else array.min()))
+    apart = np.abs(sitk.GetArrayFromImage(made) - sitk.GetArrayFromImage(expected))
+    assert np.mean(apart > 0.51) < 0.01
+
+
+def test_dataconvert_goes_on_after_a_broken_file(tmp_path: Path) -> None:
+    write_volume(tmp_path / "in" / "a.mha", Volume(np.zeros(GRID.size, np.int16), GRID))
+    (tmp_path / "in" / "b.mha").write_text("no image")
+    assert dataconvert.main(["-d", str(tmp_path / "in"), "-o", str(tmp_path / "out"), "-s", ".mha"]) == 3
+    assert (tmp_path / "out" / "a.nii.gz").exists()
