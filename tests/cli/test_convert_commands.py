@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 import pytest
@@ -10,7 +10,9 @@ import SimpleITK as sitk
 
 from tests.dicom.objects import Series, stored
 from voxflow.cli import dataconvert
-from voxflow.cli.main import main
+from voxflow.cli.convert import CHOICES
+from voxflow.cli.main import main, parser
+from voxflow.dicom import ConvertOptions
 from voxflow.geometry import Geometry
 from voxflow.volumes import Volume, read_volume, write_volume
 
@@ -30,6 +32,15 @@ def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_convert_makes_the_case_table(source: Path, tmp_path: Path) -> None:
     assert main(["convert", str(source), str(tmp_path / "out"), "--modalities", "CT", "--workers", "1"]) == 0
     assert len(list((tmp_path / "out" / "images").glob("*.nii.gz"))) == 1
+
+
+def test_every_option_of_conversion_is_a_flag_but_the_secret() -> None:
+    given = vars(parser().parse_args(["convert", "in", "out"]))
+    assert ConvertOptions.model_fields.keys() - given.keys() == {"pseudonym_key"}
+    for flag, choices, _ in CHOICES:
+        field = ConvertOptions.model_fields[flag.replace("-", "_")]
+        assert set(get_args(field.annotation)) == set(choices)
+        assert field.default == choices[0]
 
 
 def test_convert_says_3_when_something_was_quarantined(source: Path, tmp_path: Path) -> None:

@@ -16,6 +16,16 @@ if TYPE_CHECKING:
 
 SHOWN_REASONS = 10
 
+# Flag, choices (the first is the default), what is chosen. Written out, since the parser must not import the library.
+CHOICES = (
+    ("several-volumes", ("each", "first"), "of a series that holds several volumes"),
+    ("gantry-tilt", ("shear", "quarantine"), "for series with a tilted gantry"),
+    ("irregular-spacing", ("quarantine", "resample"), "for series whose slices lie unevenly"),
+    ("label-grid", ("resample", "quarantine"), "for a SEG on another grid than its image"),
+    ("overlap", ("last", "first", "listed"), "which segment counts where several overlap"),
+    ("pet", ("suv", "stated"), "values of PET"),
+)
+
 
 @dataclass(frozen=True)
 class Convert:
@@ -49,6 +59,8 @@ class Convert:
         parser.add_argument("--keep-names", action="store_true", default=None, help="file names as case ids")
         parser.add_argument("--spacing-tolerance-mm", type=float, metavar="MM", help="slices' tolerance (default: 0.1)")
         parser.add_argument("--min-slices", type=int, metavar="N", help="fewer are no volume (default: 3)")
+        for flag, choices, what in CHOICES:
+            parser.add_argument(f"--{flag}", choices=choices, help=f"{what} (default: {choices[0]})")
         parser.add_argument("--workers", type=int, metavar="N", help="processes (default: cores)")
 
     @classmethod
