@@ -10,22 +10,15 @@ from voxflow.errors import EXIT_OK, EXIT_SOME_FAILED
 from voxflow.files import write_json
 from voxflow.progress import say
 
-SHOWN_REASONS = 10
-
 
 def run(stage: Stage) -> int:
     """Write data/volumes/WORKSPACE; exit code 3 when something was quarantined."""
     summary = convert_folder(stage.source, stage.volumes, stage.options(ConvertOptions))
     write_json(stage.metrics, summary.metrics)
-    for reason in summary.reasons[:SHOWN_REASONS]:
-        say(f"  quarantined: {reason}")
-    if summary.quarantined > SHOWN_REASONS:
-        say(f"  and {summary.quarantined - SHOWN_REASONS} more, in {stage.volumes / 'conversion.csv'}")
-    say(
-        f"convert {stage.workspace}: {summary.converted} of {summary.series} series converted, "
-        f"{summary.quarantined} quarantined, {summary.skipped} skipped; {summary.cases} cases of "
-        f"{summary.patients} patients, {summary.labelled} labelled → {stage.volumes}"
-    )
+    *reasons, counts = summary.lines(stage.volumes)
+    for reason in reasons:
+        say(reason)
+    say(f"convert {stage.workspace}: {counts}")
     return EXIT_SOME_FAILED if summary.quarantined else EXIT_OK
 
 

@@ -12,10 +12,6 @@ from voxflow.progress import say
 if TYPE_CHECKING:
     import argparse
 
-    from voxflow.dicom import ConversionSummary
-
-SHOWN_REASONS = 10
-
 # Flag, choices (the first is the default), what is chosen. Written out, since the parser must not import the library.
 CHOICES = (
     ("several-volumes", ("each", "first"), "of a series that holds several volumes"),
@@ -88,7 +84,10 @@ class Convert:
             raise ConfigError("; ".join(f"--{_flag(one['loc'])}: {one['msg']}" for one in error.errors())) from error
         self._check_target()
         summary = convert_folder(self.source, self.target, options)
-        self._report(summary)
+        *reasons, counts = summary.lines(self.target)
+        for reason in reasons:
+            say(reason)
+        say(f"convert: {counts}")
         return EXIT_SOME_FAILED if summary.quarantined else EXIT_OK
 
     def _check_target(self) -> None:
@@ -97,17 +96,6 @@ class Convert:
             raise DataError("the target would replace the source", path=self.target)
         if self.target.exists() and not self.force:
             raise DataError("is there already; --force replaces it", path=self.target)
-
-    def _report(self, summary: ConversionSummary) -> None:
-        for reason in summary.reasons[:SHOWN_REASONS]:
-            say(f"  quarantined: {reason}")
-        if summary.quarantined > SHOWN_REASONS:
-            say(f"  and {summary.quarantined - SHOWN_REASONS} more, in {self.target / 'conversion.csv'}")
-        say(
-            f"convert: {summary.converted + summary.remedied} of {summary.series} series converted, "
-            f"{summary.quarantined} quarantined, {summary.skipped} skipped; {summary.cases} cases of "
-            f"{summary.patients} patients, {summary.labelled} labelled → {self.target}"
-        )
 
 
 def _flag(place: tuple[int | str, ...]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, NonNegativeFloat
 
@@ -40,6 +40,18 @@ class OverlapLoss(Loss):
     squared_pred: bool = False
     smooth: NonNegativeFloat = 1e-5
 
+    def shared(self, activation: str) -> dict[str, Any]:
+        """The arguments that MONAI's overlap losses have in common."""
+        return {
+            "include_background": not self.skip_background,
+            "to_onehot_y": not self.is_onehot_targets,
+            "softmax": activation == "softmax",
+            "sigmoid": activation == "sigmoid",
+            "squared_pred": self.squared_pred,
+            "smooth_nr": self.smooth,
+            "smooth_dr": self.smooth,
+        }
+
 
 @register("loss")
 class Dice(OverlapLoss):
@@ -49,15 +61,7 @@ class Dice(OverlapLoss):
         """Build MONAI's DiceLoss."""
         from monai.losses import DiceLoss
 
-        loss: LossFunction = DiceLoss(
-            include_background=not self.skip_background,
-            to_onehot_y=not self.is_onehot_targets,
-            softmax=activation == "softmax",
-            sigmoid=activation == "sigmoid",
-            squared_pred=self.squared_pred,
-            smooth_nr=self.smooth,
-            smooth_dr=self.smooth,
-        )
+        loss: LossFunction = DiceLoss(**self.shared(activation))
         return loss
 
 
@@ -80,13 +84,7 @@ class DiceCE(OverlapLoss):
         from monai.losses import DiceCELoss
 
         loss: LossFunction = DiceCELoss(
-            include_background=not self.skip_background,
-            to_onehot_y=not self.is_onehot_targets,
-            softmax=activation == "softmax",
-            sigmoid=activation == "sigmoid",
-            squared_pred=self.squared_pred,
-            smooth_nr=self.smooth,
-            smooth_dr=self.smooth,
+            **self.shared(activation),
             batch=self.batch,
             lambda_dice=self.lambda_dice,
             lambda_ce=self.lambda_ce,

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 Verdict = Literal["converted", "remedied", "quarantined", "skipped"]
 FINDING_PREFIX = "finding:"
+TOLD_REASONS = 10
 
 
 @dataclass(frozen=True)
@@ -118,6 +119,19 @@ class ConversionSummary:
     def metrics(self) -> dict[str, int]:
         """The counts alone, flat."""
         return {name: value for name, value in asdict(self).items() if isinstance(value, int)}
+
+    def lines(self, target: Path) -> list[str]:
+        """What a person is told: the first reasons of quarantine, then one line of what lies in ``target``."""
+        told = [f"  quarantined: {reason}" for reason in self.reasons[:TOLD_REASONS]]
+        if self.quarantined > TOLD_REASONS:
+            told.append(f"  and {self.quarantined - TOLD_REASONS} more, in {target / 'conversion.csv'}")
+        remedied = f" ({self.remedied} with a remedy)" if self.remedied else ""
+        counts = (
+            f"{self.converted + self.remedied} of {self.series} series converted{remedied}, {self.quarantined} "
+            f"quarantined, {self.skipped} skipped; {self.cases} cases of {self.patients} patients, "
+            f"{self.labelled} labelled"
+        )
+        return [*told, f"{counts} → {target}"]
 
 
 class GeometryTexts(TypedDict):
