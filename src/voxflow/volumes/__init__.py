@@ -9,11 +9,12 @@ from voxflow.volumes.files import (
     write_radiograph,
     write_volume,
 )
-from voxflow.volumes.resample import Interpolation, isotropic_or_per_axis, resample, target_geometry
+from voxflow.volumes.resample import Extent, Interpolation, isotropic_or_per_axis, resample, target_geometry
 from voxflow.volumes.volume import Volume
 
 __all__ = [
     "VOLUME_SUFFIXES",
+    "Extent",
     "Interpolation",
     "ResampleOptions",
     "Volume",
