@@ -64,6 +64,8 @@ def grid_of(shape: tuple[int, ...]) -> Geometry:
 
 def ours(voxels: NDArray[np.int16]) -> Callable[[], NDArray[Any]]:
     """Voxflow's call, ready to be measured."""
+    import SimpleITK  # noqa: F401 - resampling takes its number of threads
+
     from voxflow.volumes import Volume, resample, target_geometry
 
     geometry = grid_of(voxels.shape)
