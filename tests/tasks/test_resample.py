@@ -70,6 +70,21 @@ def test_all_cases_come_to_the_grid_of_a_reference(monkeypatch: pytest.MonkeyPat
     assert set(pd.read_csv(OUT / "cases.csv", dtype="str")["size"]) == {"7 6 5"}
 
 
+def test_channels_of_labels_come_along(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = write_volumes(cases=2)
+    mask = read_volume(VOLUMES / table["label"][0])
+    for value in (1, 2):
+        write_volume(VOLUMES / f"channels/p0_1/{value}.nii.gz", Volume(mask.array, mask.geometry))
+    table["label_channels"] = ["channels/p0_1/1.nii.gz;channels/p0_1/2.nii.gz", ""]
+    table.to_csv(VOLUMES / "cases.csv", index=False)
+    assert run(resample, monkeypatch, {"spacing_mm": 2.0}) == 0
+    label = read_volume(OUT / table["label"][0])
+    for value in (1, 2):
+        channel = read_volume(OUT / f"channels/p0_1/{value}.nii.gz")
+        assert np.array_equal(channel.array, label.array)
+        assert channel.geometry.is_close(label.geometry)
+
+
 def test_a_reference_that_no_image_reaches_is_named(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

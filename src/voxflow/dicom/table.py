@@ -38,7 +38,10 @@ class Row:
 
 @dataclass(frozen=True)
 class Case:
-    """One row of cases.csv; ``findings`` becomes one column each, empty where unknown."""
+    """One row of cases.csv; ``findings`` becomes one column each, empty where unknown.
+
+    ``label_channels`` names one mask a label, joined by ";", where labels may overlap.
+    """
 
     case: str
     patient: str
@@ -46,6 +49,7 @@ class Case:
     image: str
     label: str = ""
     label_source: str = ""
+    label_channels: str = ""
     study_uid: str = ""
     series_uid: str = ""
     source: str = ""

@@ -93,7 +93,8 @@ def resample_cases(table: pd.DataFrame, source: Path, target: Path, options: Res
     """Resample every case of a table.
 
     Args:
-        table: one row a case with ``case``, ``image`` and ``label``, paths relative to ``source``.
+        table: one row a case with ``case``, ``image``, ``label`` and, where labels may overlap, ``label_channels``;
+            paths are relative to ``source``, several in one cell are joined by ";".
         source: the folder that convert made.
         target: an empty folder; files keep their relative paths.
         options: the grid to bring them to.
@@ -160,16 +161,22 @@ def _volume(row: dict[str, Any], source: Path, target: Path, options: ResampleOp
         write_volume(target / name, done)
     if first is None or grid is None:
         raise DataError("the row names no image")
-    if row.get("label"):
-        label = read_volume(source / str(row["label"]))
-        _require_equal(first, label.geometry, source / str(row["label"]))
-        if not _on_grid(label, grid, source / str(row["label"]), target / str(row["label"])):
-            write_volume(target / str(row["label"]), resample(label, grid, options.label_interpolation))
+    for name in _labels(row):
+        label = read_volume(source / name)
+        _require_equal(first, label.geometry, source / name)
+        if not _on_grid(label, grid, source / name, target / name):
+            write_volume(target / name, resample(label, grid, options.label_interpolation))
     return {
         "size": " ".join(map(str, grid.size)),
         "spacing_mm": " ".join(f"{value:g}" for value in grid.spacing),
         "orientation": grid.orientation,
     }
+
+
+def _labels(row: dict[str, Any]) -> list[str]:
+    """The label volume of a case, and its channels where labels may overlap."""
+    given = (row.get("label"), row.get("label_channels"))
+    return [name for text in given if isinstance(text, str) and text for name in text.split(CHANNELS)]
 
 
 def _on_grid(volume: Volume, grid: Geometry, source: Path, target: Path) -> bool:
