@@ -109,6 +109,8 @@ def _volume(job: Job, reading: Reading) -> Outcome:
         **label,
         study_uid=first.study_uid,
         series_uid=first.series_uid,
+        volume=job.part.number,
+        instance_uid=min(header.sop_uid for header in job.part.headers),
         units=reading.units,
         remedy=reading.remedy,
         **texts,

@@ -40,6 +40,7 @@ class Row:
 class Case:
     """One row of cases.csv; ``findings`` becomes one column each, empty where unknown.
 
+    ``volume`` is its number in the series, and ``instance_uid`` the lowest SOPInstanceUID of what it was made of.
     ``label_channels`` names one mask a label, joined by ";", where labels may overlap.
     """
 
@@ -52,6 +53,8 @@ class Case:
     label_channels: str = ""
     study_uid: str = ""
     series_uid: str = ""
+    volume: int | str = ""
+    instance_uid: str = ""
     source: str = ""
     size: str = ""
     spacing_mm: str = ""
