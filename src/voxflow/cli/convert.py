@@ -18,7 +18,7 @@ CHOICES = (
     ("gantry-tilt", ("shear", "quarantine"), "for series with a tilted gantry"),
     ("irregular-spacing", ("quarantine", "resample"), "for series whose slices lie unevenly"),
     ("label-grid", ("resample", "quarantine"), "for a SEG on another grid than its image"),
-    ("overlap", ("last", "first", "listed"), "which segment counts where several overlap"),
+    ("overlap", ("last", "first", "listed", "channels"), "which segment counts where several overlap"),
     ("pet", ("suv", "stated"), "values of PET"),
 )
 

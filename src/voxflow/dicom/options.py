@@ -38,7 +38,8 @@ class ConvertOptions(BaseModel):
         label_grid: "resample" takes the nearest pixel of a segmentation on another grid than its image; "quarantine"
             refuses it.
         overlap: which segment counts where several lie: the "last" or the "first" by its number, or by "listed" the
-            one that ``labels`` names last.
+            one that ``labels`` names last. "channels" writes each label whole, a mask file of its own, beside the label
+            volume, in which the last counts.
         pet: "suv" turns PET into standardised uptake values (body weight) where the attributes allow; "stated" keeps
             what the series states.
         workers: processes; None takes the number of cores.
@@ -58,7 +59,7 @@ class ConvertOptions(BaseModel):
     gantry_tilt: Literal["shear", "quarantine"] = "shear"
     irregular_spacing: Literal["resample", "quarantine"] = "quarantine"
     label_grid: Literal["resample", "quarantine"] = "resample"
-    overlap: Literal["last", "first", "listed"] = "last"
+    overlap: Literal["last", "first", "listed", "channels"] = "last"
     pet: Literal["suv", "stated"] = "suv"
     workers: int | None = Field(default=None, ge=1)
 

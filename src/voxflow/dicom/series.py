@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
+
+import numpy as np
 
 from voxflow.dicom.headers import UNREADABLE
 from voxflow.dicom.labels import LabelObject, Merged, merge_labels
@@ -11,18 +13,25 @@ from voxflow.dicom.radiograph import read_radiograph_object
 from voxflow.dicom.reading import Reading, read_part
 from voxflow.dicom.table import Case, Outcome, Row, Verdict, geometry_texts
 from voxflow.errors import InputError
-from voxflow.volumes import Volume, write_radiograph, write_volume
+from voxflow.volumes import CHANNELS, Volume, write_radiograph, write_volume
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    import numpy as np
     from numpy.typing import NDArray
 
     from voxflow.dicom.group import Part
     from voxflow.dicom.options import ConvertOptions
     from voxflow.geometry import Geometry
+
+
+class _LabelTexts(TypedDict):
+    """The label columns of a case."""
+
+    label: str
+    label_source: str
+    label_channels: str
 
 
 @dataclass(frozen=True)
@@ -99,7 +108,7 @@ def _volume(job: Job, reading: Reading) -> Outcome:
     volume = reading.volume
     image = f"images/{job.case}.nii.gz"
     write_volume(job.target / image, volume)
-    label, source, rows = _label(job, volume.geometry)
+    label, rows = _label(job, volume.geometry)
     texts = geometry_texts(volume.geometry)
     first = job.part.first
     case = Case(
@@ -107,10 +116,11 @@ def _volume(job: Job, reading: Reading) -> Outcome:
         patient=job.patient,
         modality=first.modality,
         image=image,
-        label=label,
-        label_source=source,
+        **label,
         study_uid=first.study_uid,
         series_uid=first.series_uid,
+        volume=job.part.number,
+        instance_uid=min(header.sop_uid for header in job.part.headers),
         units=reading.units,
         remedy=reading.remedy,
         **texts,
@@ -121,20 +131,24 @@ def _volume(job: Job, reading: Reading) -> Outcome:
     return Outcome((row, *rows), (case,))
 
 
-def _label(job: Job, geometry: Geometry) -> tuple[str, str, list[Row]]:
-    """Write the label volume; gives its path, what it was made from, and a row for each label object."""
+def _label(job: Job, geometry: Geometry) -> tuple[_LabelTexts, list[Row]]:
+    """Write the label volume, and its channels where asked; gives their columns and a row for each label object."""
+    texts: _LabelTexts = {"label": "", "label_source": "", "label_channels": ""}
     if not job.labels:
-        return "", "", []
+        return texts, []
     merged = merge_labels(job.labels, geometry, job.values, job.options)
-    rows = []
+    rows = [replace(_verdict(label, merged), case=job.case) for label in job.labels]
     used = [label for label in job.labels if label.sop_uid not in merged.problems]
-    for label in job.labels:
-        rows.append(replace(_verdict(label, merged), case=job.case))
     if not used:
-        return "", "", rows
-    path = f"labels/{job.case}.nii.gz"
-    write_volume(job.target / path, Volume(merged.array, geometry))
-    return path, "+".join(sorted({label.kind for label in used})), rows
+        return texts, rows
+    texts["label"] = f"labels/{job.case}.nii.gz"
+    texts["label_source"] = "+".join(sorted({label.kind for label in used}))
+    write_volume(job.target / texts["label"], Volume(merged.array, geometry))
+    channels = {f"channels/{job.case}/{value}.nii.gz": mask for value, mask in merged.channels.items()}
+    for path, mask in channels.items():
+        write_volume(job.target / path, Volume(mask.view(np.uint8), geometry))
+    texts["label_channels"] = CHANNELS.join(channels)
+    return texts, rows
 
 
 def _verdict(label: LabelObject, merged: Merged) -> Row:

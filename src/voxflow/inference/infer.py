@@ -65,7 +65,7 @@ def infer_cases(engine: Engine, cases: Sequence[InferenceCase], out: Path, optio
 
     Args:
         engine: the model.
-        cases: no label is read. Those with ``source_files`` get a DICOM SEG.
+        cases: no label is read. Those with ``source`` get a DICOM SEG.
         out: an existing folder; gets preds_outputs.csv, preds.csv, failures.json, overlays/, and for a
             segmentation CASE/CASE.nii.gz and CASE/CASE_seg.dcm.
         options: window plan, way back, what to write.
@@ -93,7 +93,7 @@ def _segment(
     for done in segmented(engine, cases, options, failures):
         rows.append(_mask_row(done, names))
         write_volume(out / rows[-1]["mask"], done.prediction.mask)
-        if options.dicom_seg and done.case.source_files:
+        if options.dicom_seg and done.case.source:
             failures.attempt(done.case, partial(_write_segmentation, done, names, out))
         if len(rows) <= options.overlays:
             picture = out / "overlays" / f"{done.case.id}.png"
@@ -135,6 +135,6 @@ def _write_segmentation(done: Segmented, names: Mapping[int, str], out: Path) ->
 
     path = out / done.case.id / f"{done.case.id}_seg.dcm"
     try:
-        write_segmentation(path, done.prediction.mask, list(done.case.source_files), names)
+        write_segmentation(path, done.prediction.mask, done.case.source or (), names)
     except (InputError, ValueError, RuntimeError) as error:
         raise InputError(f"the mask is there, its DICOM SEG is not: {error}") from error

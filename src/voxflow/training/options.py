@@ -42,5 +42,7 @@ class DataFacts(BaseModel):
     class_names: tuple[str, ...]
     spacing_mm: tuple[float, float, float] | None = None
     orientation: str | None = None
+    interpolation: Literal["linear", "nearest", "bspline"] = "linear"
+    antialias: bool = False
     size: tuple[int, int] | None = None
     modality: str = ""

@@ -145,6 +145,8 @@ class Plan:
             class_names=self.facts.class_names,
             activation=self.network.final_activation,
             spacing_mm=self.facts.spacing_mm,
+            interpolation=self.facts.interpolation,
+            antialias=self.facts.antialias,
             orientation=self.facts.orientation,
             size=None if is_volume else size,
             preprocess=tuple(filter(None, map(_preprocessing, self.valid_chain.head))),
