@@ -32,7 +32,7 @@ def network() -> torch.nn.Module:
     from monai.networks.nets import UNet
 
     torch.manual_seed(0)
-    net = UNet(3, 1, 2, (16, 32, 64, 128, 256), (2, 2, 2, 2), num_res_units=2, norm="batch")
+    net: torch.nn.Module = UNet(3, 1, 2, (16, 32, 64, 128, 256), (2, 2, 2, 2), num_res_units=2, norm="batch")
     net.train()
     with torch.no_grad():
         for _ in range(3):
@@ -91,11 +91,9 @@ def infer_by_voxflow(image: Path, models: Path, out: Path, plan: str) -> None:
 
     options: dict[str, Any] = {"overlays": 0}
     if plan == "same":
-        options |= {"plan": "windows", "back": "probabilities"}
+        options |= {"plan": "windows", "back": "probabilities", "blend": "constant"}
     out.mkdir(parents=True)
-    infer_cases(
-        open_engine(models), [InferenceCase("ct", (image,))], out, InferOptions.model_validate(options)
-    )
+    infer_cases(open_engine(models), [InferenceCase("ct", (image,))], out, InferOptions.model_validate(options))
 
 
 def prepare(folder: Path, image: Path, slices: int | None) -> Path:
@@ -118,6 +116,7 @@ def prepare(folder: Path, image: Path, slices: int | None) -> Path:
         activation="softmax",
         spacing_mm=SPACING,
         orientation="RAS",
+        extent="centres",
         preprocess=(scale,),
         window=ROI,
         divisor=16,
