@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from voxflow.volumes import Volume
 
 ALL = "all"
-# Voxels that touch by a face, an edge or a corner are one component, as in MONAI's KeepLargestConnectedComponent.
+# Voxels that touch by a face, an edge or a corner are one component.
 _TOUCHING = np.ones((3, 3, 3), dtype=bool)
 
 
