@@ -42,6 +42,10 @@ class ConvertOptions(BaseModel):
             volume, in which the last counts.
         pet: "suv" turns PET into standardised uptake values (body weight) where the attributes allow; "stated" keeps
             what the series states.
+        volume_format: the suffix of the volumes and labels that are written.
+        window: radiographs: the part of the values that is spread over all of the grey: (centre, width) in the values
+            after the modality's rescale, or what each has "stated" (VOI LUT, else its first window). None keeps all.
+        radiograph_bits: of the PNG files, 16 or 8.
         workers: processes; None takes the number of cores.
     """
 
@@ -61,6 +65,9 @@ class ConvertOptions(BaseModel):
     label_grid: Literal["resample", "quarantine"] = "resample"
     overlap: Literal["last", "first", "listed", "channels"] = "last"
     pet: Literal["suv", "stated"] = "suv"
+    volume_format: Literal[".nii.gz", ".nii", ".mha", ".mhd", ".nrrd"] = ".nii.gz"
+    window: Literal["stated"] | tuple[float, Annotated[float, Field(ge=1)]] | None = None
+    radiograph_bits: Literal[8, 16] = 16
     workers: int | None = Field(default=None, ge=1)
 
     @field_validator("modalities")
