@@ -53,6 +53,8 @@ class Convert:
         parser.add_argument("--labels", nargs="+", metavar="NAME=VALUE", help="segments or ROIs to read (default: all)")
         parser.add_argument("--findings", metavar="CSV", help="table of findings below SOURCE")
         parser.add_argument("--patient-pattern", metavar="REGEX", help="its first group names the patient of a file")
+        no_mapping = "no file that leads from pseudonyms back to patients"
+        parser.add_argument("--no-mapping", dest="mapping", action="store_false", default=None, help=no_mapping)
         parser.add_argument("--keep-names", action="store_true", default=None, help="file names as case ids")
         parser.add_argument("--spacing-tolerance-mm", type=float, metavar="MM", help="slices' tolerance (default: 0.1)")
         parser.add_argument("--min-slices", type=int, metavar="N", help="fewer are no volume (default: 3)")

@@ -26,6 +26,8 @@ class ConvertOptions(BaseModel):
             all cases. For NIfTI labels, the names of the values that the files hold.
         pseudonym_key: the secret that pseudonyms are made with. None takes ``VOXFLOW_PSEUDONYM_KEY``, else
             ``.voxflow/pseudonym.key``, which is made when it is not there.
+        mapping: write the file that leads from pseudonyms back to patients, to the folder ``VOXFLOW_MAPPING_FOLDER``,
+            else ``.voxflow/mapping``.
         patient_pattern: for NIfTI and PNG, a regular expression whose first group, found in the file's path
             without suffix, names the patient. None: a PNG named ``NUMBER_NUMBER`` belongs to patient NUMBER, any
             other file to a patient of its own.
@@ -55,6 +57,7 @@ class ConvertOptions(BaseModel):
     findings: str | None = None
     labels: dict[str, LabelValue] | None = Field(default=None, min_length=1)
     pseudonym_key: str | None = Field(default=None, min_length=1)
+    mapping: bool = True
     patient_pattern: str | None = None
     keep_names: bool = False
     spacing_tolerance_mm: float = Field(default=0.1, gt=0)
