@@ -70,6 +70,15 @@ def test_all_cases_come_to_the_grid_of_a_reference(monkeypatch: pytest.MonkeyPat
     assert set(pd.read_csv(OUT / "cases.csv", dtype="str")["size"]) == {"7 6 5"}
 
 
+def test_files_of_header_and_voxels_stay_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = write_volumes(cases=1, unlabelled=1)
+    image = read_volume(VOLUMES / table["image"][0])
+    write_volume(VOLUMES / "images/p0_1.mhd", image)
+    table.assign(image="images/p0_1.mhd").to_csv(VOLUMES / "cases.csv", index=False)
+    assert run(resample, monkeypatch, {}) == 0
+    assert np.array_equal(read_volume(OUT / "images/p0_1.mhd").array, image.array)
+
+
 def test_channels_of_labels_come_along(monkeypatch: pytest.MonkeyPatch) -> None:
     table = write_volumes(cases=2)
     mask = read_volume(VOLUMES / table["label"][0])

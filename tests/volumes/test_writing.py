@@ -13,7 +13,7 @@ import SimpleITK as sitk
 
 from voxflow.errors import DataError
 from voxflow.geometry import Geometry
-from voxflow.volumes import Volume, read_volume, write_volume
+from voxflow.volumes import VOLUME_SUFFIXES, Volume, read_volume, write_volume
 
 TYPES = ("uint8", "int16", "uint16", "int32", "float32", "float64")
 OBLIQUE = np.linalg.qr(np.random.default_rng(3).normal(size=(3, 3)))[0]
@@ -25,7 +25,7 @@ def noise(dtype: str = "int16", direction: np.ndarray = OBLIQUE) -> Volume:
 
 
 @pytest.mark.parametrize("dtype", TYPES)
-@pytest.mark.parametrize("suffix", [".nii", ".nii.gz", ".mha", ".nrrd"])
+@pytest.mark.parametrize("suffix", VOLUME_SUFFIXES)
 def test_every_type_and_format_comes_back(tmp_path: Path, suffix: str, dtype: str) -> None:
     volume = noise(dtype)
     write_volume(tmp_path / f"a{suffix}", volume)

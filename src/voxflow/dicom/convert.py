@@ -9,6 +9,7 @@ from voxflow.dicom.findings import Findings, read_findings
 from voxflow.dicom.group import Part, group
 from voxflow.dicom.headers import UNREADABLE
 from voxflow.dicom.labels import LabelObject, label_names, label_values, match, read_label_object
+from voxflow.dicom.mapping import mapping_path, write_mapping
 from voxflow.dicom.passthrough import find_files, pass_through
 from voxflow.dicom.pseudonyms import find_key, number_cases, pseudonyms
 from voxflow.dicom.scan import process_map, scan_folder, thread_map
@@ -47,9 +48,11 @@ def convert_folder(source: Path, target: Path, options: ConvertOptions) -> Conve
         options: what to take and how strictly to check.
 
     Raises:
+        ConfigError: the mapping of pseudonyms would lie in the target.
         DataError: the folder is missing, empty, without images, or nothing at all could be converted; or the CSV of
             findings is wrong.
     """
+    mapping = mapping_path(target) if options.mapping else None
     scan = scan_folder(source, options.workers)
     with atomic_directory(target) as folder:
         if scan.headers:
@@ -60,6 +63,8 @@ def convert_folder(source: Path, target: Path, options: ConvertOptions) -> Conve
             converted = Converted(*_flat(outcomes), labels, {"other_files": len(scan.others) - files.used, "copies": 0})
         if not converted.cases:
             raise DataError(_nothing_converted(converted.rows), path=source)
+        if mapping:
+            write_mapping(mapping, converted.cases, scan.headers)
         return write_tables(folder, converted.rows, converted.cases, converted.labels, converted.notes)
 
 

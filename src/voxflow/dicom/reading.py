@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from voxflow.dicom.options import ConvertOptions
     from voxflow.geometry import Geometry
 
+# The defined terms of PS3.3 C.11.1.1.2, less US (unspecified).
+RESCALE_TYPES = ("OD", "HU", "MGML", "Z_EFF", "ED", "EDW", "HU_MOD", "PCT")
+
 
 @dataclass(frozen=True)
 class Reading:
@@ -92,11 +95,11 @@ class _Layout:
 
 
 def _units(header: Attributes) -> str:
-    """RescaleType (0028,1054), which CT may leave out when it is HU; MR states none."""
+    """RescaleType (0028,1054), which CT may leave out when it is HU; MR states none, and free text is left out."""
     stated = str(header.get("RescaleType") or "").strip()
     if header.get("Modality") != "CT":
         return ""
-    return stated if stated not in ("", "US") else "HU"
+    return stated if stated in RESCALE_TYPES else "HU" if stated in ("", "US") else ""
 
 
 def _without_pixels(dataset: Attributes) -> Attributes:

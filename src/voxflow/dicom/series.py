@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 
@@ -72,7 +72,7 @@ def convert_part(job: Job) -> Outcome:
     """Make one case, or say why not; one bad series never stops the others."""
     try:
         if job.part.kind == "radiograph":
-            picture, spacing = read_radiograph_object(job.part.first.path)
+            picture, spacing = _read_radiograph(job)
         else:
             reading = read_part(job.part, job.options)
     except InputError as error:
@@ -81,6 +81,11 @@ def convert_part(job: Job) -> Outcome:
         return _quarantined(job, f"unreadable: {type(error).__name__}")
     # Outside of the try: a full disk is no fault of the series.
     return _radiograph(job, picture, spacing) if job.part.kind == "radiograph" else _volume(job, reading)
+
+
+def _read_radiograph(job: Job) -> tuple[NDArray[np.uint8] | NDArray[np.uint16], tuple[float, ...]]:
+    options = job.options
+    return read_radiograph_object(job.part.first.path, window=options.window, bits=options.radiograph_bits)
 
 
 def row_of(part: Part) -> Row:
@@ -106,7 +111,7 @@ def _quarantined(job: Job, reason: str) -> Outcome:
 
 def _volume(job: Job, reading: Reading) -> Outcome:
     volume = reading.volume
-    image = f"images/{job.case}.nii.gz"
+    image = f"images/{job.case}{job.options.volume_format}"
     write_volume(job.target / image, volume)
     label, rows = _label(job, volume.geometry)
     texts = geometry_texts(volume.geometry)
@@ -141,10 +146,12 @@ def _label(job: Job, geometry: Geometry) -> tuple[_LabelTexts, list[Row]]:
     used = [label for label in job.labels if label.sop_uid not in merged.problems]
     if not used:
         return texts, rows
-    texts["label"] = f"labels/{job.case}.nii.gz"
+    texts["label"] = f"labels/{job.case}{job.options.volume_format}"
     texts["label_source"] = "+".join(sorted({label.kind for label in used}))
     write_volume(job.target / texts["label"], Volume(merged.array, geometry))
-    channels = {f"channels/{job.case}/{value}.nii.gz": mask for value, mask in merged.channels.items()}
+    channels = {
+        f"channels/{job.case}/{value}{job.options.volume_format}": mask for value, mask in merged.channels.items()
+    }
     for path, mask in channels.items():
         write_volume(job.target / path, Volume(mask.view(np.uint8), geometry))
     texts["label_channels"] = CHANNELS.join(channels)
@@ -169,7 +176,7 @@ def _label_row(label: LabelObject) -> Row:
     )
 
 
-def _radiograph(job: Job, array: NDArray[np.uint16], spacing: tuple[float, ...]) -> Outcome:
+def _radiograph(job: Job, array: NDArray[Any], spacing: tuple[float, ...]) -> Outcome:
     first = job.part.first
     image = f"images/{job.case}.png"
     write_radiograph(job.target / image, array)

@@ -13,7 +13,14 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
 from voxflow.errors import DataError
 from voxflow.progress import track
-from voxflow.volumes.files import read_geometry, read_radiograph, read_volume, write_radiograph, write_volume
+from voxflow.volumes.files import (
+    HEADER_SUFFIX,
+    read_geometry,
+    read_radiograph,
+    read_volume,
+    write_radiograph,
+    write_volume,
+)
 from voxflow.volumes.resample import Extent, isotropic_or_per_axis, resample, target_geometry
 
 if TYPE_CHECKING:
@@ -182,7 +189,10 @@ def _labels(row: dict[str, Any]) -> list[str]:
 def _on_grid(volume: Volume, grid: Geometry, source: Path, target: Path) -> bool:
     """Whether a volume is on the grid already; its file is then copied as it is."""
     there = volume.geometry.is_close(grid, tolerance_mm=1e-6)
-    if there:
+    if there and source.name.endswith(HEADER_SUFFIX):
+        # Its voxels lie in a file of their own, whose name the header holds.
+        write_volume(target, volume)
+    elif there:
         _copy(source, target)
     return there
 
