@@ -197,3 +197,10 @@ def test_the_grid_of_centres_is_that_of_monais_spacing() -> None:
     assert np.allclose(made.affine, seen.geometry.affine_ras, atol=1e-6)
     inside = tuple(slice(0, n - 1) for n in seen.array.shape)  # beyond the last centre MONAI repeats the border
     assert np.allclose(made[0][inside], seen.array[inside], atol=1e-4)
+
+
+def test_an_image_of_no_numbers_is_refused() -> None:
+    image = blob()
+    image.array[3, 3, 3] = np.nan
+    with pytest.raises(DataError, match="NaN or infinite"):
+        predict_volume(ThresholdEngine(), image)

@@ -128,7 +128,7 @@ def test_a_full_disk_ends_with_one_line_and_leaves_nothing(
         path.parent.mkdir(parents=True, exist_ok=True)
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
-    for module in ("evaluate", "infer"):
+    for module in ("evaluate", "run"):
         monkeypatch.setattr(f"voxflow.inference.{module}.write_volume", full)
     capsys.readouterr()
     for name in ("evaluate", "infer"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import nibabel
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -92,3 +93,67 @@ def test_what_can_not_be_written_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"voxels have shape \(2, 2, 2\), their geometry says \(5, 4, 3\)"):
         Volume(np.zeros((2, 2, 2)), GRID)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz", ".mha", ".nrrd"])
+@pytest.mark.parametrize("share", [0.999, 0.5, 0.1])
+def test_a_file_that_ends_early_is_no_volume(tmp_path: Path, suffix: str, share: float) -> None:
+    array = np.random.default_rng(0).normal(size=(20, 20, 20)).astype(np.float32)
+    path = tmp_path / f"a{suffix}"
+    write_volume(path, Volume(array, Geometry.from_parts(array.shape, (1, 1, 1))))
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(len(whole) * share)])
+    with pytest.raises(DataError, match=r"ends early|unreadable image"):
+        read_volume(path)
+
+
+@pytest.mark.parametrize("at", [0.3, 0.6, 0.9])
+def test_a_flipped_bit_in_a_compressed_volume_is_found(tmp_path: Path, at: float) -> None:
+    array = np.random.default_rng(0).integers(0, 999, (20, 20, 20)).astype(np.int16)
+    path = tmp_path / "a.nii.gz"
+    write_volume(path, Volume(array, Geometry.from_parts(array.shape, (1, 1, 1))))
+    data = bytearray(path.read_bytes())
+    data[int(len(data) * at)] ^= 4
+    path.write_bytes(bytes(data))
+    with pytest.raises(DataError, match="damaged, or it ends early"):
+        read_volume(path)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("scale", [(1, 0), (0.5, -3)])
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+def test_nifti_of_both_byte_orders_is_read_as_nibabel_does(
+    tmp_path: Path, order: str, scale: tuple[float, float], suffix: str
+) -> None:
+    array = np.random.default_rng(0).integers(-900, 999, (7, 6, 5)).astype(np.int16)
+    affine = np.array([[0.0, -2, 0, 4], [1, 0, 0, -5], [0, 0, 3, 6], [0, 0, 0, 1]])
+    image = nibabel.Nifti1Image(array, affine, nibabel.Nifti1Header(endianness=order))
+    image.header.set_slope_inter(*scale)
+    nibabel.save(image, tmp_path / f"a{suffix}")
+    read = read_volume(tmp_path / f"a{suffix}")
+    loaded = nibabel.Nifti1Image.from_filename(tmp_path / f"a{suffix}")
+    assert np.allclose(read.array, np.asarray(loaded.dataobj), atol=1e-4)
+    assert np.allclose(read.geometry.affine_ras, affine, atol=1e-5)
+    assert read.array.dtype.isnative
+    assert read.array.dtype == sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / f"a{suffix}"))).dtype
+
+
+def test_nifti_2_is_named(tmp_path: Path) -> None:
+    nibabel.save(nibabel.Nifti2Image(np.zeros((3, 3, 3), np.int16), np.eye(4)), tmp_path / "a.nii")
+    with pytest.raises(DataError, match="NIfTI-2"):
+        read_volume(tmp_path / "a.nii")
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz", ".mha", ".nrrd"])
+def test_values_that_are_no_numbers_stay_so(tmp_path: Path, bad: float, suffix: str) -> None:
+    array = np.zeros((3, 4, 5), np.float32)
+    array[2, 3, 4] = bad
+    write_volume(tmp_path / f"a{suffix}", Volume(array, Geometry.from_parts(array.shape, (1, 1, 1))))
+    assert np.array_equal(read_volume(tmp_path / f"a{suffix}").array, array, equal_nan=True)
+
+
+def test_a_fourth_axis_of_one_is_none(tmp_path: Path) -> None:
+    array = np.arange(60, dtype=np.int16).reshape(3, 4, 5)
+    nibabel.save(nibabel.Nifti1Image(array[..., None], np.eye(4)), tmp_path / "a.nii")
+    assert np.array_equal(read_volume(tmp_path / "a.nii").array, array)

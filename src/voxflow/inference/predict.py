@@ -178,7 +178,13 @@ def predict_radiograph(engine: Engine, image: NDArray[Any] | Sequence[NDArray[An
 
 
 def prepare_volume(volumes: Sequence[Volume], spec: ModelSpec) -> tuple[NDArray[np.float32], Volume]:
-    """The network's input (channel, i, j, k), and the first volume on the network's grid."""
+    """The network's input (channel, i, j, k), and the first volume on the network's grid.
+
+    Raises:
+        DataError: values that are no numbers, or the wrong number of channels.
+    """
+    if not all(np.isfinite(each.array).all() for each in volumes if each.array.dtype.kind == "f"):
+        raise DataError("the image holds NaN or infinite values")
     first = to_network(volumes[0], spec)
     others = [resample(each, first.geometry, "linear", float(each.array.min())).array for each in volumes[1:]]
     return _preprocess(np.stack([first.array, *others]), spec), first

@@ -10,7 +10,6 @@ import numpy as np
 
 from voxflow.errors import DataError
 from voxflow.progress import track
-from voxflow.quality.nifti import holds_only_finite_values
 from voxflow.volumes import read_radiograph, read_volume, worker_count
 
 if TYPE_CHECKING:
@@ -69,7 +68,6 @@ def _volume(images: list[Path], label: Path | None) -> dict[str, Any]:
     facts: dict[str, Any] = {f"size_{axis}": n for axis, n in zip("ijk", geometry.size, strict=True)}
     facts |= {f"spacing_{axis}": round(mm, 4) for axis, mm in zip("ijk", geometry.spacing, strict=True)}
     facts |= _intensity([volume.array for volume in volumes])
-    facts["finite"] = facts["finite"] and all(holds_only_finite_values(path) for path in images)
     facts["channels_on_grid"] = all(v.geometry.is_close(geometry, GRID_TOLERANCE_MM) for v in volumes)
     if label is not None:
         mask = read_volume(label)

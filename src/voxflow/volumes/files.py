@@ -11,7 +11,7 @@ import numpy as np
 
 from voxflow.errors import DataError
 from voxflow.files import atomic_path
-from voxflow.volumes.nifti import write_nifti
+from voxflow.volumes.nifti import read_voxels, write_nifti
 from voxflow.volumes.volume import Volume, geometry_of
 
 if TYPE_CHECKING:
@@ -30,11 +30,17 @@ def read_volume(path: Path) -> Volume:
     """Read a 3D image.
 
     Raises:
-        DataError: the file is missing, unreadable, not 3D, or has several values a voxel.
+        DataError: the file is missing, unreadable, ends early, is not 3D, or has several values a voxel.
     """
     reader = _reader(path)
+    voxels = read_voxels(path) if path.name.endswith((".nii", ".nii.gz")) else None
     try:
-        return Volume.from_sitk(reader.Execute())
+        if voxels is None:
+            return Volume.from_sitk(reader.Execute())
+        reader.ReadImageInformation()
+        geometry = geometry_of(reader)
+        # A fourth axis of one is none.
+        return Volume(voxels.reshape(geometry.size, order="F"), geometry)
     except RuntimeError as error:
         raise DataError(f"unreadable image: {_last_line(error)}", path=path) from error
     except DataError as error:

@@ -1,8 +1,14 @@
-"""Owns writing NIfTI-1: voxels go straight from memory to the file, so that a full disk is an error, not a guess."""
+"""Owns the voxels of NIfTI files: straight between memory and disk, so that a full disk is an error, not a guess.
+
+ITK reads a file that ends early without a word, and fills the rest with whatever its memory held: here every byte is
+counted, and the checksum of a compressed file is held against what came out.
+"""
 
 from __future__ import annotations
 
+import math
 import struct
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
@@ -50,6 +56,87 @@ def write_nifti(path: Path, volume: Volume, *, compress: bool) -> None:
         else:
             stream.write(header)
             stream.write(voxels.data)
+
+
+def read_voxels(path: Path) -> NDArray[Any] | None:
+    """Read the voxels of a .nii or .nii.gz file, and make sure that it is whole.
+
+    Returns:
+        Real values with axes (i, j, k, ...) as many as the header says, NaN included (ITK reads zeros there): as
+        stored, or float32 (of float64, float64) where the header scales them. None for types that NumPy lacks.
+
+    Raises:
+        DataError: the file is damaged, ends early, or has no NIfTI header.
+    """
+    import zlib
+
+    from isal import igzip
+
+    try:
+        with igzip.open(path, "rb") if path.name.endswith(".gz") else path.open("rb") as stream:
+            layout = _layout(stream.read(_HEADER.size), path)
+            stream.seek(layout.offset)
+            raw = np.empty(layout.bytes, dtype=np.uint8)
+            held = _fill(stream, raw)
+            while stream.read(BUFFER):  # the checksum stands at the end
+                pass
+    except FileNotFoundError as error:
+        raise DataError("file not found", path=path) from error
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"unreadable image: damaged, or it ends early: {error}", path=path) from error
+    if held < layout.bytes:
+        raise DataError(
+            f"unreadable image: it ends early, {layout.bytes} bytes of voxels are claimed and {held} are there",
+            path=path,
+        )
+    if layout.dtype is None:
+        return None
+    voxels = raw.view(layout.dtype).reshape(layout.size, order="F")
+    slope, intercept = layout.scale
+    if (slope, intercept) == (1, 0):
+        return voxels.astype(layout.dtype.newbyteorder("="), copy=False)
+    scaled = voxels.astype(np.float64) * slope + intercept
+    return scaled if layout.dtype.str[1:] == "f8" else scaled.astype(np.float32)
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """Where a file's voxels begin, how many there are along each axis, their type (None: not NumPy's), and scale."""
+
+    offset: int
+    size: tuple[int, ...]
+    bytes: int
+    dtype: np.dtype[Any] | None
+    scale: tuple[float, float]
+
+
+def _layout(header: bytes, path: Path) -> _Layout:
+    order = next((o for o in "<>" if header[:4] == struct.pack(f"{o}i", _HEADER.size)), "")
+    if header[4:8] == b"n+2\0":
+        raise DataError("unreadable image: NIfTI-2, which few tools read; save it as NIfTI-1", path=path)
+    if not order or header[344:348] != b"n+1\0":
+        raise DataError("unreadable image: no header of a single NIfTI-1 file", path=path)
+    sizes = struct.unpack(f"{order}8h", header[40:56])
+    datatype, bits = struct.unpack(f"{order}2h", header[70:74])
+    offset, slope, intercept = struct.unpack(f"{order}3f", header[108:120])
+    size = sizes[1 : 1 + sizes[0]]
+    if not 1 <= sizes[0] <= 7 or min(size) < 1 or bits < 1:
+        raise DataError(f"unreadable image: its header claims the size {list(sizes)}", path=path)
+    name = {number: name for name, number in _DATATYPES.items()}.get(datatype)
+    dtype = np.dtype(f"{order}{name}") if name else None
+    # A slope of 0 means that nothing is scaled; one that is no number can mean nothing else.
+    scale = (slope, intercept) if slope and math.isfinite(slope) and math.isfinite(intercept) else (1.0, 0.0)
+    return _Layout(int(offset), size, math.prod(size) * bits // 8, dtype, scale)
+
+
+def _fill(stream: Any, raw: NDArray[np.uint8]) -> int:
+    held, view = 0, raw.data
+    while held < len(view):
+        got = stream.readinto(view[held : held + BUFFER])
+        if not got:
+            break
+        held += got
+    return held
 
 
 def _deflate(stream: BinaryIO, header: bytes, voxels: NDArray[Any]) -> None:
