@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 from voxflow import __version__
 from voxflow.cli.convert import Convert
 from voxflow.cli.new import New
+from voxflow.cli.serve import Serve
 from voxflow.errors import EXIT_FAILURE, EXIT_INTERRUPTED, VoxflowError
 from voxflow.progress import say
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-COMMANDS = (New, Convert)
+COMMANDS = (New, Convert, Serve)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -1,0 +1,86 @@
+"""Owns ``voxflow serve``: an exported model behind HTTP."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from voxflow.errors import EXIT_OK, ConfigError
+from voxflow.progress import say
+
+if TYPE_CHECKING:
+    import argparse
+
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
+@dataclass(frozen=True)
+class Serve:
+    """Answer requests until stopped.
+
+    Attributes:
+        model: a model file, or a folder of exported models.
+        host, port: where to listen.
+        engine: which engine runs the model.
+        limits: fields of ``ServeLimits`` that were given.
+    """
+
+    name: ClassVar[str] = "serve"
+    help: ClassVar[str] = "answer HTTP requests with an exported model: a NIfTI or a zip of DICOM in, a mask or SEG out"
+
+    model: Path
+    host: str = "127.0.0.1"
+    port: int = 8080
+    engine: str = "auto"
+    limits: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def add_arguments(cls, parser: argparse.ArgumentParser) -> None:
+        """Describe the command line."""
+        from voxflow.serving.limits import ServeLimits
+
+        parser.add_argument("model", type=Path, help="a model file, or a folder of exported models")
+        parser.add_argument("--host", default=cls.host, help="address to listen on (default: this machine alone)")
+        parser.add_argument("--port", type=int, default=cls.port)
+        parser.add_argument("--engine", default="auto", help="what runs it (default: the fastest that is there)")
+        for name, info in ServeLimits.model_fields.items():
+            kind = float if isinstance(info.default, float) else int
+            flag = f"--{name.replace('_', '-')}"
+            parser.add_argument(flag, type=kind, metavar="N", help=f"at most (default: {info.default:g})")
+
+    @classmethod
+    def read(cls, given: argparse.Namespace) -> Serve:
+        """Take the parsed flags."""
+        from voxflow.serving.limits import ServeLimits
+
+        values = vars(given)
+        limits = {name: values[name] for name in ServeLimits.model_fields if values[name] is not None}
+        return cls(given.model, given.host, given.port, given.engine, limits)
+
+    def run(self) -> int:
+        """Load the model and listen.
+
+        Raises:
+            ConfigError: a limit is no positive number, or there is no such engine.
+        """
+        import uvicorn
+        from pydantic import ValidationError
+
+        from voxflow.inference import InferOptions, open_engine
+        from voxflow.serving.app import make_app
+        from voxflow.serving.limits import ServeLimits
+
+        try:
+            limits = ServeLimits.model_validate(self.limits)
+            options = InferOptions.model_validate({"engine": self.engine})
+        except ValidationError as error:
+            raise ConfigError(
+                "; ".join(f"--{str(one['loc'][0]).replace('_', '-')}: {one['msg']}" for one in error.errors())
+            ) from error
+        engine = open_engine(self.model, options.engine)
+        if self.host not in LOOPBACK:
+            say(f"serve: warning: {self.host} is open to other machines, and nobody has to say who he is")
+        say(f"serve: {self.model} ({engine.name}) on http://{self.host}:{self.port}/predict")
+        uvicorn.run(make_app(engine, options, limits), host=self.host, port=self.port, log_level="warning")
+        return EXIT_OK

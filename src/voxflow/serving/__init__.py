@@ -1,0 +1,1 @@
+"""Owns the HTTP service: an exported model behind a socket that trusts nobody."""

@@ -1,0 +1,129 @@
+"""Owns one request's work: from the upload to the file that is sent back."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import zipfile
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
+
+from voxflow.errors import InputError
+from voxflow.inference import InferenceCase, InferOptions, infer_cases, native_cases
+from voxflow.serving.limits import RefusedError
+from voxflow.serving.uploads import check_nifti, kind_of, unpack
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from voxflow.inference import Engine
+    from voxflow.serving.limits import ServeLimits
+
+Format = Literal["auto", "nifti", "seg", "json"]
+
+NIFTI, DICOM, ZIP, JSON = "application/gzip", "application/dicom", "application/zip", "application/json"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A file to send back.
+
+    Attributes:
+        path: the file.
+        media_type: its content type.
+        name: what a client may call it.
+    """
+
+    path: Path
+    media_type: str
+    name: str
+
+
+def answer(engine: Engine, folder: Path, options: InferOptions, limits: ServeLimits, wanted: Format) -> Answer:
+    """Infer on ``folder``/upload and return what is sent back; everything is written below ``folder``.
+
+    Raises:
+        RefusedError: the upload can't be used.
+    """
+    upload, out = folder / "upload", folder / "out"
+    kind = kind_of(upload)
+    is_segmentation = engine.spec.task == "segmentation"
+    if (kind == "png") is is_segmentation and kind != "zip":
+        raise RefusedError(415, f"the model does {engine.spec.task}, received {kind}")
+    if kind == "zip":
+        cases = _dicom_cases(upload, folder, limits, is_segmentation=is_segmentation)
+    else:
+        if kind != "png":
+            check_nifti(upload, kind, limits)
+        image = upload.rename(folder / {"nifti": "image.nii", "nifti.gz": "image.nii.gz", "png": "image.png"}[kind])
+        cases = [InferenceCase("image", (image,))]
+    out.mkdir()
+    found = infer_cases(engine, cases, out, options)
+    if found.failures.rows and len(found.failures.cases) == len(cases):
+        reasons = "; ".join(dict.fromkeys(row["reason"] for row in found.failures.rows))
+        raise RefusedError(422, reasons.replace(f"{folder}/", ""))
+    if wanted == "json" or not is_segmentation:
+        return _table(out)
+    masks, segs = sorted(out.glob("*/*.nii.gz")), sorted(out.glob("*/*_seg.dcm"))
+    if len(masks) == 1 and wanted == "nifti":
+        return Answer(masks[0], NIFTI, "mask.nii.gz")
+    if len(segs) == 1 and len(masks) == 1 and wanted in ("auto", "seg"):
+        return Answer(segs[0], DICOM, "seg.dcm")
+    if wanted == "seg" and not segs:
+        reasons = "; ".join(row["reason"] for row in found.failures.rows)
+        raise RefusedError(422, f"there is no DICOM SEG: {reasons or 'the upload was no DICOM'}")
+    if len(masks) == 1 and not segs:
+        return Answer(masks[0], NIFTI, "mask.nii.gz")
+    return _zipped(out, segs if wanted == "seg" else masks if wanted == "nifti" else [*masks, *segs])
+
+
+def _dicom_cases(upload: Path, folder: Path, limits: ServeLimits, *, is_segmentation: bool) -> list[InferenceCase]:
+    """Convert a zip of DICOM, as the stage convert does."""
+    import csv
+
+    from voxflow.dicom import ConvertOptions, convert_folder, find_sources
+
+    source, volumes = folder / "dicom", folder / "volumes"
+    source.mkdir()
+    unpack(upload, source, limits)
+    upload.unlink()
+    # The pseudonyms leave this folder nowhere: any key will do.
+    options = ConvertOptions(pseudonym_key=secrets.token_hex(16), workers=1)
+    try:
+        convert_folder(source, volumes, options)
+    except InputError as error:
+        raise RefusedError(422, str(error).replace(str(source), "the zip").replace(f"{folder}/", "")) from error
+    with (volumes / "cases.csv").open(encoding="utf-8") as stream:
+        names = [row["case"] for row in csv.DictReader(stream) if row["image"].endswith(".png") is not is_segmentation]
+    if not names:
+        raise RefusedError(422, "the zip holds no image of the kind that the model takes")
+    cases = native_cases([(name, None) for name in names], volumes, is_mask=False)
+    wanted = {case.origin for case in cases if case.origin}
+    sources = find_sources(source, wanted, options) if is_segmentation else {}
+    return [replace(case, source=sources.get(case.origin) if case.origin else None) for case in cases]
+
+
+def _table(out: Path) -> Answer:
+    import csv
+
+    with (out / "preds_outputs.csv").open(encoding="utf-8") as stream:
+        rows = [{key: _number(value) for key, value in row.items()} for row in csv.DictReader(stream)]
+    failures = json.loads((out / "failures.json").read_text(encoding="utf-8").replace(f"{out.parent}/", ""))
+    path = out / "answer.json"
+    path.write_text(json.dumps({"cases": rows, "failures": failures}), encoding="utf-8")
+    return Answer(path, JSON, "answer.json")
+
+
+def _number(text: str) -> float | str:
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def _zipped(out: Path, files: list[Path]) -> Answer:
+    path = out / "answer.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+        for file in [*files, out / "preds_outputs.csv", out / "failures.json"]:
+            archive.write(file, file.name)
+    return Answer(path, ZIP, "answer.zip")

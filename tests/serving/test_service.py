@@ -1,0 +1,241 @@
+"""The service answers with what inference writes, refuses what is hostile, and loses nothing that it accepted."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import socket
+import struct
+import threading
+import time
+import zipfile
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import httpx
+import numpy as np
+import psutil
+import pydicom
+import pytest
+import uvicorn
+
+from tests.dicom.objects import Series, stored
+from tests.inference.models import BrightnessEngine, ThresholdEngine, volume_spec
+from voxflow.geometry import Geometry
+from voxflow.serving.app import make_app
+from voxflow.serving.limits import ServeLimits
+from voxflow.volumes import Volume, read_volume, write_radiograph, write_volume
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from voxflow.inference import Engine
+
+    Start = Callable[..., httpx.Client]
+
+SMALL = ServeLimits(upload_mb=1, unpacked_mb=4, files=50, waiting=3)
+GRID = Geometry.from_parts((24, 20, 10), (1, 1, 5))
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Runs a service on a free port of this machine."""
+    running = []
+
+    def begin(engine: Engine, limits: ServeLimits = SMALL) -> httpx.Client:
+        listener = socket.create_server(("127.0.0.1", 0))
+        server = uvicorn.Server(uvicorn.Config(make_app(engine, limits=limits), log_level="warning"))
+        thread = threading.Thread(target=server.run, args=([listener],))
+        thread.start()
+        client = httpx.Client(base_url=f"http://127.0.0.1:{listener.getsockname()[1]}", timeout=60, trust_env=False)
+        running.append((server, thread, client, listener))
+        while not server.started:
+            time.sleep(0.01)
+        return client
+
+    yield begin
+    for server, thread, client, listener in running:
+        client.close()
+        server.should_exit = True
+        thread.join()
+        listener.close()
+
+
+def nifti(tmp_path: Path, seed: int = 0) -> tuple[bytes, np.ndarray]:
+    array = np.random.default_rng(seed).random(GRID.size).astype(np.float32)
+    write_volume(tmp_path / f"sent{seed}.nii.gz", Volume(array, GRID))
+    return (tmp_path / f"sent{seed}.nii.gz").read_bytes(), array
+
+
+def zipped(files: dict[str, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in files.items():
+            archive.writestr(name, data)
+    return buffer.getvalue()
+
+
+def dicom_zip(*series: Series) -> bytes:
+    files = {}
+    for number, each in enumerate(series):
+        for k, dataset in enumerate(each.datasets()):
+            buffer = io.BytesIO()
+            dataset.save_as(buffer, enforce_file_format=True)
+            files[f"study/{number}/{k}"] = buffer.getvalue()
+    return zipped(files)
+
+
+def test_a_nifti_comes_back_as_a_mask(start: Start, tmp_path: Path) -> None:
+    data, array = nifti(tmp_path)
+    answer = start(ThresholdEngine()).post("/predict", content=data)
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "application/gzip")
+    (tmp_path / "mask.nii.gz").write_bytes(answer.content)
+    mask = read_volume(tmp_path / "mask.nii.gz")
+    assert mask.geometry.is_close(GRID)
+    assert np.array_equal(mask.array, array > 0.5)
+
+
+def test_json_tells_the_volumes(start: Start, tmp_path: Path) -> None:
+    data, array = nifti(tmp_path)
+    answer = start(ThresholdEngine()).post("/predict?format=json", content=data).json()
+    assert answer["failures"] == []
+    assert answer["cases"][0]["organ_ml"] == pytest.approx((array > 0.5).sum() * 5 / 1000)
+
+
+def test_a_zip_of_dicom_comes_back_as_a_seg_of_its_series(start: Start) -> None:
+    series = Series(stored((6, 20, 24)).clip(0))
+    answer = start(ThresholdEngine(volume_spec(), 300)).post("/predict", content=dicom_zip(series))
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "application/dicom")
+    seg = pydicom.dcmread(io.BytesIO(answer.content))
+    sent = {str(dataset.SOPInstanceUID) for dataset in series.datasets()}
+    referenced = seg.ReferencedSeriesSequence[0].ReferencedInstanceSequence
+    assert {str(item.ReferencedSOPInstanceUID) for item in referenced} <= sent
+
+
+def test_several_series_come_back_as_a_zip_that_names_the_bad_one(start: Start) -> None:
+    series = [Series(stored((6, 20, 24), seed=n).clip(0), uid=f"1.2.{n}", frame=f"1.3.{n}") for n in (1, 2)]
+    answer = start(ThresholdEngine(volume_spec(), 300)).post("/predict", content=dicom_zip(*series))
+    with zipfile.ZipFile(io.BytesIO(answer.content)) as archive:
+        names = archive.namelist()
+        assert json.loads(archive.read("failures.json")) == []
+    assert sum(name.endswith(".nii.gz") for name in names) == 2
+    assert sum(name.endswith("_seg.dcm") for name in names) == 2
+
+
+def test_a_radiograph_comes_back_as_probabilities(start: Start, tmp_path: Path) -> None:
+    write_radiograph(tmp_path / "a.png", np.full((40, 40), 140, np.uint8))
+    answer = start(BrightnessEngine()).post("/predict", content=(tmp_path / "a.png").read_bytes()).json()
+    chances = [value for key, value in answer["cases"][0].items() if key not in ("case", "image")]
+    assert chances[0] > 0.8
+    assert chances[1] < 0.1
+
+
+def test_health_and_metrics(start: Start, tmp_path: Path) -> None:
+    client = start(ThresholdEngine())
+    assert client.post("/predict", content=nifti(tmp_path)[0]).status_code == 200
+    assert client.post("/predict", content=b"what is this").status_code == 415
+    health = client.get("/health").json()
+    assert (health["status"], health["engine"], health["waiting"]) == ("ok", "torch", 0)
+    lines = client.get("/metrics").text.splitlines()
+    assert 'voxflow_requests_total{status="200"} 1' in lines
+    assert 'voxflow_requests_total{status="415"} 1' in lines
+
+
+def header(shape: tuple[int, ...]) -> bytes:
+    start = struct.pack("<i", 348) + bytes(36) + struct.pack("<8h", len(shape), *shape, *(1,) * (7 - len(shape)))
+    start += bytes(14) + struct.pack("<2h", 4, 16)
+    return start.ljust(108, b"\0") + struct.pack("<f", 352) + bytes(232) + b"n+1\0" + bytes(4)
+
+
+BOMB = zipped({"a": bytes(5 << 20)})
+HOSTILE = {
+    "an empty body": (b"", 400, "empty"),
+    "text": (b"hello", 415, "expected a NIfTI-1"),
+    "a body above the bound": (bytes(2 << 20), 413, "the body has"),
+    "a zip bomb": (BOMB, 413, "unpacks to 5 MB"),
+    # The claimed size lies, so that only what comes out tells.
+    "a zip bomb that lies": (BOMB.replace(struct.pack("<I", 5 << 20), struct.pack("<I", 10)), 400, "can't be unpacked"),
+    "a path that leads out": (zipped({"../../etc/passwd": b"x"}), 400, "leads out"),
+    "an absolute path": (zipped({"/etc/passwd": b"x"}), 400, "leads out"),
+    "a path that leads out, the other way": (zipped({"..\\..\\x": b"x"}), 400, "leads out"),
+    "too many files": (zipped({str(n): b"" for n in range(60)}), 413, "60 files"),
+    "a truncated zip": (dicom_zip(Series(stored()))[:-200], 400, "can't be unpacked"),
+    "a zip of nothing": (zipped({"readme.txt": b"hello"}), 422, ""),
+    "a truncated gzip": (gzip.compress(bytes(4000))[:12], 422, "gzip"),
+    "a gzip of something else": (gzip.compress(b"x" * 4000), 415, "no NIfTI-1"),
+    "a volume that claims the world": (gzip.compress(header((30000, 30000, 30000))), 413, "unpacked"),
+    "a volume of no size": (header((0, 4, 4)), 422, "claims the size"),
+    "a volume without its voxels": (header((20, 20, 20)), 422, ""),
+    "the same, compressed": (gzip.compress(header((20, 20, 20))), 422, ""),
+    "a volume of two files": (header((4, 4, 4)).replace(b"n+1", b"ni1") + bytes(128), 422, "single file"),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_what_can_not_be_used_is_refused_in_one_line(start: Start, name: str) -> None:
+    body, status, words = HOSTILE[name]
+    answer = start(ThresholdEngine()).post("/predict", content=body)
+    assert answer.status_code == status, answer.text
+    error = answer.json()["error"]
+    assert words in error
+    assert len(error.splitlines()) == 1
+    assert "/tmp" not in error  # noqa: S108 - no path of the server
+
+
+def test_a_link_in_a_zip_is_refused(start: Start) -> None:
+    link = zipfile.ZipInfo("a")
+    link.external_attr = 0o120777 << 16
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr(link, "/etc/passwd")
+    assert "link" in start(ThresholdEngine()).post("/predict", content=buffer.getvalue()).json()["error"]
+
+
+class SlowEngine(ThresholdEngine):
+    """Takes its time, so that others wait."""
+
+    def run(self, batch: np.ndarray) -> np.ndarray:
+        time.sleep(0.3)
+        return super().run(batch)
+
+
+def test_who_finds_the_queue_full_is_told_to_come_back_and_who_was_accepted_is_answered(
+    start: Start, tmp_path: Path
+) -> None:
+    client = start(SlowEngine())
+    data, _ = nifti(tmp_path)
+    with ThreadPoolExecutor(12) as pool:
+        answers = list(pool.map(lambda _: client.post("/predict", content=data), range(12)))
+    statuses = [answer.status_code for answer in answers]
+    assert set(statuses) == {200, 503}
+    assert all(answer.headers["retry-after"] for answer in answers if answer.status_code == 503)
+    assert client.get("/health").json()["waiting"] == 0
+
+
+@pytest.mark.slow
+def test_four_clients_for_a_minute_lose_nothing_and_memory_stays(start: Start, tmp_path: Path) -> None:
+    client = start(ThresholdEngine(), ServeLimits())
+    sent = [nifti(tmp_path, seed) for seed in range(4)]
+    ends = time.monotonic() + 60
+    process = psutil.Process()
+
+    def keep_sending(number: int) -> int:
+        data, array = sent[number]
+        count = 0
+        while time.monotonic() < ends:
+            answer = client.post("/predict", content=data)
+            assert answer.status_code == 200
+            (tmp_path / f"got{number}.nii.gz").write_bytes(answer.content)
+            assert np.array_equal(read_volume(tmp_path / f"got{number}.nii.gz").array, array > 0.5)
+            count += 1
+        return count
+
+    with ThreadPoolExecutor(4) as pool:
+        running = [pool.submit(keep_sending, number) for number in range(4)]
+        time.sleep(10)
+        early = process.memory_info().rss
+        counts = [each.result() for each in running]
+    assert min(counts) > 5
+    assert process.memory_info().rss < early * 1.2
