@@ -76,7 +76,7 @@ def test_a_full_disk_is_no_cases_fault(case: InferenceCase, out: Path, monkeypat
     def full(path: Path, volume: Volume) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
-    monkeypatch.setattr("voxflow.inference.infer.write_volume", full)
+    monkeypatch.setattr("voxflow.inference.run.write_volume", full)
     with pytest.raises(OSError, match="No space left on device"):
         infer_cases(ThresholdEngine(), [case], out, InferOptions())
 

@@ -57,6 +57,16 @@ class Job:
     values: Mapping[str, int] = field(default_factory=dict)
     findings: Mapping[str, int | None] = field(default_factory=dict)
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether nearly all of its time goes into reading and deflating, which leave other threads alone."""
+        return (
+            self.part.kind == "volume"
+            and not self.labels
+            and self.part.first.modality != "PT"
+            and all(header.pixels for header in self.part.headers)
+        )
+
 
 def convert_part(job: Job) -> Outcome:
     """Make one case, or say why not; one bad series never stops the others."""

@@ -38,6 +38,7 @@ def read_facts(labels: Path, resampling: Mapping[str, Any], metadata: Mapping[st
         class_names=_class_names(labels),
         spacing_mm=None if spacing is None else isotropic_or_per_axis(spacing),
         orientation=orientation,
+        extent=resampling.get("extent", "faces"),
         interpolation=resampling.get("interpolation", "linear"),
         antialias=resampling.get("antialias", False),
         size=None if size is None else (int(size[0]), int(size[1])),

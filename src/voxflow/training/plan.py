@@ -145,6 +145,7 @@ class Plan:
             class_names=self.facts.class_names,
             activation=self.network.final_activation,
             spacing_mm=self.facts.spacing_mm,
+            extent=self.facts.extent,
             interpolation=self.facts.interpolation,
             antialias=self.facts.antialias,
             orientation=self.facts.orientation,
