@@ -6,13 +6,16 @@ import csv
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pydicom
 import pytest
+from pydicom.uid import EnhancedPETImageStorage, generate_uid
 
-from tests.dicom.objects import Series, item, save, stored
+from tests.dicom.objects import FRAME, IDENTITY, Series, item, new, save, stored
 from voxflow.dicom import ConvertOptions, convert_folder
 from voxflow.volumes import read_volume
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -145,3 +148,116 @@ def test_a_range_of_padding_is_replaced_whole(tmp_path: Path) -> None:
     convert_folder(tmp_path / "in", tmp_path / "out", ConvertOptions(pseudonym_key="k", workers=1))
     array = read_volume(next((tmp_path / "out/images").iterdir())).array.transpose(2, 1, 0)
     assert (array[:, 0] == values[:, 1:].min() * 0.5 - 100).all()
+
+
+SUV_CODE, ACTIVITY_CODE = "{SUVbw}g/ml", "Bq/ml"
+
+
+def enhanced(path: Path, code: str, mapped: float = 1.0, slopes: Sequence[float] = (0.5,) * 6, **changes: Any) -> None:
+    """An enhanced PET of one volume; ``mapped`` is what its real-world values are to its rescaled ones."""
+    d = new(EnhancedPETImageStorage, "PT", str(generate_uid()))
+    d.FrameOfReferenceUID, d.ImageType = FRAME, ["ORIGINAL", "PRIMARY", "VOLUME", "NONE"]
+    d.NumberOfFrames, d.Rows, d.Columns, d.SamplesPerPixel = 6, 9, 7, 1
+    d.PhotometricInterpretation, d.BitsAllocated, d.BitsStored, d.HighBit = "MONOCHROME2", 16, 16, 15
+    d.PixelRepresentation, d.PatientWeight, d.DecayCorrected = 1, 70, "YES"
+    d.DecayCorrectionDateTime = "20200102120000"
+    d.RadiopharmaceuticalInformationSequence = [
+        item(
+            RadionuclideTotalDose=3.5e8,
+            RadionuclideHalfLife=HALF_LIFE,
+            RadiopharmaceuticalStartDateTime="20200102110000",
+        )
+    ]
+    d.SharedFunctionalGroupsSequence = [
+        item(
+            PixelMeasuresSequence=[item(PixelSpacing=[1.5, 1], SliceThickness=2)],
+            PlaneOrientationSequence=[item(ImageOrientationPatient=list(IDENTITY))],
+        )
+    ]
+    units = [item(CodeValue=code, CodingSchemeDesignator="UCUM", CodeMeaning=code)]
+    d.PerFrameFunctionalGroupsSequence = [
+        item(
+            PlanePositionSequence=[item(ImagePositionPatient=[0, 0, 2 * k])],
+            PixelValueTransformationSequence=[item(RescaleSlope=slopes[k], RescaleIntercept=0, RescaleType="US")],
+            RealWorldValueMappingSequence=[
+                item(
+                    RealWorldValueSlope=slopes[k] * mapped,
+                    RealWorldValueIntercept=0.0,
+                    MeasurementUnitsCodeSequence=units,
+                )
+            ],
+        )
+        for k in range(6)
+    ]
+    d.PixelData = stored().clip(0).astype("<i2").tobytes()
+    for keyword, value in changes.items():
+        setattr(d, keyword, value)
+    save(d, path)
+
+
+def read_enhanced(tmp_path: Path) -> tuple[NDArray[Any], dict[str, str]]:
+    convert_folder(tmp_path / "in", tmp_path / "out", ConvertOptions(pseudonym_key="k", workers=1))
+    with (tmp_path / "out/conversion.csv").open(encoding="utf-8") as stream:
+        row = next(csv.DictReader(stream))
+    return read_volume(next((tmp_path / "out/images").iterdir())).array.transpose(2, 1, 0), row
+
+
+PER_ACTIVITY = 70_000 / (3.5e8 * 0.5 ** (3600 / HALF_LIFE))
+
+
+@pytest.mark.parametrize(
+    ("code", "mapped", "factor"),
+    [
+        (ACTIVITY_CODE, 1.0, PER_ACTIVITY),
+        (ACTIVITY_CODE, 4.0, 4 * PER_ACTIVITY),
+        (SUV_CODE, 1.0, 1),
+        (SUV_CODE, 0.01, 0.01),
+    ],
+)
+def test_an_enhanced_object_becomes_suv_by_its_own_units(
+    tmp_path: Path, code: str, mapped: float, factor: float
+) -> None:
+    slopes = (0.5, 1, 2, 0.25, 3, 4)
+    enhanced(tmp_path / "in/one", code, mapped, slopes)
+    array, row = read_enhanced(tmp_path)
+    assert row["units"] == "SUVbw g/ml"
+    expected = stored().clip(0) * np.array(slopes)[:, None, None] * factor
+    assert np.allclose(array, expected, rtol=1e-6)
+    # The mapping itself, frame by frame, from stored values.
+    theirs = np.stack([apply_rwm(tmp_path / "in/one", k) for k in range(6)])
+    assert np.allclose(array, theirs * (PER_ACTIVITY if code == ACTIVITY_CODE else 1), rtol=1e-6)
+
+
+def apply_rwm(path: Path, frame: int) -> NDArray[Any]:
+    """PS3.3 C.7.6.16.2.11: stored value times RealWorldValueSlope plus RealWorldValueIntercept."""
+    dataset = pydicom.dcmread(path)
+    mapping = dataset.PerFrameFunctionalGroupsSequence[frame].RealWorldValueMappingSequence[0]
+    return np.asarray(dataset.pixel_array[frame] * mapping.RealWorldValueSlope + mapping.RealWorldValueIntercept)
+
+
+@pytest.mark.parametrize(
+    ("code", "changes", "units", "reason"),
+    [
+        (ACTIVITY_CODE, {"PatientWeight": None}, "Bq/ml", "PatientWeight (0010,1030) is missing"),
+        (ACTIVITY_CODE, {"DecayCorrected": "NO"}, "Bq/ml", "DecayCorrection (0054,1102) is not stated"),
+        ("MARKER", {}, "other units", "Units (0054,1001) are other units"),
+    ],
+)
+def test_an_enhanced_object_that_states_too_little_stays_as_it_is(
+    tmp_path: Path, code: str, changes: dict[str, Any], units: str, reason: str
+) -> None:
+    enhanced(tmp_path / "in/one", code, **changes)
+    array, row = read_enhanced(tmp_path)
+    assert row["units"] == units
+    assert reason in row["reason"]
+    assert np.allclose(array, times(0.5))
+
+
+def test_real_world_values_that_no_factor_reaches_are_said_to_be_others(tmp_path: Path) -> None:
+    enhanced(tmp_path / "in/one", ACTIVITY_CODE)
+    dataset = pydicom.dcmread(tmp_path / "in/one")
+    dataset.PerFrameFunctionalGroupsSequence[2].RealWorldValueMappingSequence[0].RealWorldValueIntercept = 7.0
+    save(dataset, tmp_path / "in/one")
+    array, row = read_enhanced(tmp_path)
+    assert (row["units"], "maps frames unequally" in row["reason"]) == ("other units", True)
+    assert np.allclose(array, times(0.5))

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from math import exp, expm1, isfinite, log
+from math import exp, expm1, isclose, isfinite, log
 from typing import TYPE_CHECKING, Any
 
-from voxflow.dicom.enhanced import functional_group
+from voxflow.dicom.enhanced import frame_rescale, functional_group
 from voxflow.errors import DicomError
 
 if TYPE_CHECKING:
@@ -80,15 +80,18 @@ def pet_scale(datasets: Sequence[Dataset]) -> PetScale:
     if len(units) > 1:
         raise DicomError(f"slices state different units: {', '.join(units)}", where="(0054,1001)")
     first = datasets[0]
+    mapped = _mapped(first)
+    if mapped is None:
+        return PetScale(1.0, OTHER_UNITS, "not in SUV: RealWorldValueMappingSequence (0040,9096) maps frames unequally")
     if units[0] == "GML":
         kind = str(first.get("SUVType") or "BW")
         known = {"BSA": "SUVbsa", "LBM": "SUVlbm", "LBMJANMA": "SUVlbm", "LBMJAMES128": "SUVlbm", "IBW": "SUVibw"}
-        return PetScale(1.0, SUV if kind == "BW" else f"{known.get(kind, 'SUV')} g/ml")
+        return PetScale(mapped, SUV if kind == "BW" else f"{known.get(kind, 'SUV')} g/ml")
     if units[0] == "CNTS" and _philips(first, 0x00):
         return PetScale(_philips(first, 0x00), SUV)
-    to_activity = _philips(first, 0x09) if units[0] == "CNTS" else 1.0
+    to_activity = _philips(first, 0x09) if units[0] == "CNTS" else mapped
     if units[0] not in ("BQML", "CNTS") or not to_activity:
-        return PetScale(1.0, units[0], f"not in SUV: Units (0054,1001) are {units[0] or 'not stated'}")
+        return PetScale(mapped, units[0], f"not in SUV: Units (0054,1001) are {units[0] or 'not stated'}")
     try:
         return PetScale(to_activity * _per_activity(datasets), SUV)
     except _NoSuvError as reason:
@@ -97,8 +100,10 @@ def pet_scale(datasets: Sequence[Dataset]) -> PetScale:
 
 def stated_scale(datasets: Sequence[Dataset]) -> PetScale:
     """The values as the series states them."""
-    units = _units(datasets[0])
-    return PetScale(1.0, {"BQML": ACTIVITY, "GML": SUV}.get(units, units))
+    units, mapped = _units(datasets[0]), _mapped(datasets[0])
+    if mapped is None:
+        return PetScale(1.0, OTHER_UNITS)
+    return PetScale(mapped, {"BQML": ACTIVITY, "GML": SUV}.get(units, units))
 
 
 def _per_activity(datasets: Sequence[Dataset]) -> float:
@@ -170,6 +175,28 @@ def _units(dataset: Dataset) -> str:
     codes = (mapping.get("MeasurementUnitsCodeSequence") if mapping is not None else None) or []
     code = str(codes[0].get("CodeValue", "")) if codes else ""
     return {"Bq/ml": "BQML", "{SUVbw}g/ml": "GML", "g/ml{SUVbw}": "GML"}.get(code, OTHER_UNITS if code else "")
+
+
+def _mapped(dataset: Dataset) -> float | None:
+    """What brings rescaled values to those that the units of an enhanced object are about; None if no factor does.
+
+    The units belong to the real-world value mapping, which counts from stored values and may differ from the rescale.
+    """
+    if dataset.get("Units") or "SharedFunctionalGroupsSequence" not in dataset:
+        return 1.0
+    factors = []
+    for frame, (slope, intercept) in enumerate(frame_rescale(dataset)):
+        mapping = functional_group(dataset, frame, "RealWorldValueMappingSequence")
+        if mapping is None:
+            return 1.0
+        real = mapping.get("RealWorldValueSlope"), mapping.get("RealWorldValueIntercept")
+        if None in real or not slope:
+            return None
+        factors.append(float(real[0]) / slope)
+        # A factor moves the zero of the rescale along; where the mapping has it elsewhere, none will do.
+        if not isclose(float(real[1]), factors[-1] * intercept, rel_tol=1e-6, abs_tol=1e-9):
+            return None
+    return factors[0] if all(isclose(each, factors[0], rel_tol=1e-5) for each in factors) else None
 
 
 def _philips(dataset: Dataset, element: int) -> float:
