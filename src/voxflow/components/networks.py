@@ -293,4 +293,5 @@ def build_network(component: Named) -> torch.nn.Module:
 def complete_network(component: Named, *, in_channels: int, num_classes: int) -> Component:
     """The same network component with the channel counts that the data asks for filled in."""
     counts = {"in_channels": in_channels, "num_classes": num_classes}
-    return Component(name=component.name, args={**counts, **component.args}, where=getattr(component, "where", ""))
+    kept = {key: getattr(component, key) for key in ("where", "path", "custom") if hasattr(component, key)}
+    return Component(name=component.name, args={**counts, **component.args}, **kept)
