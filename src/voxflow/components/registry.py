@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from voxflow.components.fields import FieldUser
 from voxflow.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 Kind = Literal["transform", "network", "loss", "optimizer", "lr_policy", "metric", "aux_op", "pipeline", "inferer"]
 
 
-class ComponentModel(BaseModel):
+class ComponentModel(FieldUser, BaseModel):
     """The base of every component: arguments are its fields, unknown ones are errors, types are strict."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
