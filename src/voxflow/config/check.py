@@ -19,6 +19,12 @@ if TYPE_CHECKING:
 
 def check_component(kind: Kind, component: Component, findings: Findings) -> ComponentModel | None:
     """Note every fault of one component; return it, built, when there is none."""
+    built = _check(kind, component, findings)
+    findings.checked.append((kind, component, built))
+    return built
+
+
+def _check(kind: Kind, component: Component, findings: Findings) -> ComponentModel | None:
     model = registry.find(kind, component.name)
     if model is None:
         findings.add(f"{component.where}.name", _unknown_name(kind, component.name))
