@@ -19,6 +19,12 @@ if TYPE_CHECKING:
 
 def check_component(kind: Kind, component: Component, findings: Findings) -> ComponentModel | None:
     """Note every fault of one component; return it, built, when there is none and it is no class of the user's own."""
+    built = _check(kind, component, findings)
+    findings.checked.append((kind, component, built))
+    return built
+
+
+def _check(kind: Kind, component: Component, findings: Findings) -> ComponentModel | None:
     if component.path:
         for where, message in own.faults(component, kind):
             findings.add(f"{component.where}{where}", message)
