@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from voxflow.training.options import DataFacts, TrainOptions
 
 # Options that change what is computed; the others only say how fast, how often it is written down, or from where.
-_DECISIVE = ("seed", "precision", "freeze")
+_DECISIVE = ("seed", "precision", "freeze", "accumulate", "clip_norm", "ema", "early_stopping", "stopping_metric")
 HASHING_THREADS = 8
 
 

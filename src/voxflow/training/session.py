@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from voxflow.errors import DataError
 from voxflow.progress import say
 from voxflow.training.data import Batches, MemoryStore
-from voxflow.training.device import choose_precision, cpu_count, open_fabric, seed_everything, share_cores
+from voxflow.training.device import choose_precision, open_fabric, seed_everything, share_cores, thread_count
+from voxflow.training.distributed import World
 from voxflow.training.fingerprint import fingerprint
 from voxflow.training.interruption import Interruption
 from voxflow.training.loop import BEST, FINAL, Loop
@@ -19,7 +21,6 @@ from voxflow.training.weights import read_weights
 
 if TYPE_CHECKING:
     from pathlib import Path
-    from typing import Any
 
     from voxflow.config import Workflow
     from voxflow.datalist import Case, Datalist
@@ -62,29 +63,53 @@ def train(
     share_cores()
     plan = Plan.build(workflow, facts)
     training, validation = _cases(datalist, plan)
-    identity = fingerprint(workflow, [*training, *validation], options, facts)
-    state = _begin(out, identity, options)
-    # Read before anything is removed: it may be what the last run left in the same folder.
-    start = read_weights(options.checkpoint) if options.checkpoint and not state else None
-    if state is None:
-        _clear(out)
-    seed = seed_everything(options.seed, workflow.globals.determinism)
     precision = choose_precision(options, workflow.globals.use_amp)
-    fabric = open_fabric(options, precision)
-    threads = options.threads or cpu_count()
-    classes = len(facts.class_names) if workflow.task == "segmentation" else None
-    store = MemoryStore(training, plan.train_chain, threads=threads, classes=classes)
-    unseen = MemoryStore(validation, plan.valid_chain, threads=threads, classes=classes)
-    workers = min(1, threads - 1) if options.workers is None else options.workers
-    batches = Batches(store, plan.train_chain, plan.train_pipeline, seed, workers)
-    rows = state["rows"] if state else None
-    run = {"fingerprint": identity, "run_id": tracker.run_id}
-    with Interruption() as interruption, Recorder(out / EVENTS, curves or out / CURVES, tracker, rows) as recorder:
-        loop = Loop(plan, options, fabric, batches, unseen=unseen, out=out, recorder=recorder, run=run, start=start)
-        if state:
-            loop.restore(state)
-        loop.result.precision = precision
-        loop.run(interruption)
+    fabric = open_fabric(options, precision, multi_gpu=workflow.globals.multi_gpu)
+    world = World.open(fabric, options.peer_timeout_minutes)
+    with world.watched():
+        identity = fingerprint(workflow, [*training, *validation], options, facts)
+        state = world.from_first(_begin(out, identity, options) if world.is_first else None)
+        # Read before anything is removed: it may be what the last run left in the same folder.
+        start = read_weights(options.checkpoint) if options.checkpoint and not state else None
+        world.gather(None)
+        if state is None and world.is_first:
+            _clear(out)
+        determinism = workflow.globals.determinism
+        seed = seed_everything(options.seed, determinism, deterministic=options.deterministic)
+        threads = thread_count(options)
+        classes = len(facts.class_names) if workflow.task == "segmentation" else None
+        store = MemoryStore(training, plan.train_chain, threads=threads, classes=classes)
+        unseen = MemoryStore(validation, plan.valid_chain, threads=threads, classes=classes)
+        batches = Batches(
+            store,
+            plan.train_chain,
+            plan.train_pipeline,
+            seed,
+            workers=min(1, threads - 1) if options.workers is None else options.workers,
+            rank=world.rank,
+            size=world.size,
+            skip=options.on_bad_case == "skip",
+            pin=fabric.device.type == "cuda",
+        )
+        run = {"fingerprint": identity, "run_id": tracker.run_id}
+        rows = state["rows"] if state else None
+        with Interruption() as interruption, contextlib.ExitStack() as stack:
+            recorder = None
+            if world.is_first:
+                recorder = stack.enter_context(Recorder(out / EVENTS, curves or out / CURVES, tracker, rows))
+            parts: dict[str, Any] = {
+                "batches": batches,
+                "unseen": unseen,
+                "out": out,
+                "recorder": recorder,
+                "run": run,
+                "start": start,
+            }
+            loop = Loop(plan, options, fabric, world, **parts)
+            if state:
+                loop.restore(state)
+            loop.result.precision = precision
+            loop.run(interruption)
     return loop.result
 
 
@@ -105,7 +130,7 @@ def _begin(out: Path, identity: dict[str, str], options: TrainOptions) -> dict[s
         return None
     state, reason = matching_state(out / STATE, identity)
     if state is not None:
-        say(f"continuing the run in {out} at epoch {state['epoch']}, step {state['step'] + 1}")
+        say(f"continuing the run in {out} at epoch {state['epoch']}, batch {state['batch'] + 1}")
     elif reason:
         say(f"{reason}: starting afresh")
     elif (out / FINAL).is_file():
