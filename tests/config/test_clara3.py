@@ -14,10 +14,10 @@ import pytest
 from voxflow.config import load_workflow
 from voxflow.errors import ConfigError
 
-EXAMPLES = Path(__file__).parent / "examples"
-SPLEEN = EXAMPLES / "segmentation_ct_spleen.json"
-CHEST = EXAMPLES / "classification_chestxray.json"
-ENVIRONMENT = EXAMPLES / "environment.json"
+SEEDS = Path(__file__).parent / "seeds"
+SPLEEN = SEEDS / "clara3_spleen_train.json"
+CHEST = SEEDS / "clara3_chestxray_train.json"
+ENVIRONMENT = SEEDS / "environment.json"
 
 
 @pytest.fixture

@@ -27,7 +27,8 @@ def check_component(kind: Kind, component: Component, findings: Findings) -> Com
 def _check(kind: Kind, component: Component, findings: Findings) -> ComponentModel | None:
     if component.path:
         for where, message in own.faults(component, kind):
-            findings.add(f"{component.where}{where}", message)
+            place = f"{component.where_args}{where.removeprefix('.args')}" if where.startswith(".args") else None
+            findings.add(place or f"{component.where}{where}", message)
         return None
     model = registry.find(kind, component.name)
     if model is None:
@@ -38,7 +39,7 @@ def _check(kind: Kind, component: Component, findings: Findings) -> ComponentMod
     except ValidationError as error:
         for fault in error.errors():
             where, message = _explain(fault, registry.plain_name(component.name), model)
-            findings.add(f"{component.where}.args{where}", message)
+            findings.add(f"{component.where_args}{where}", message)
         return None
 
 
