@@ -44,7 +44,7 @@ def test_reads_the_published_spleen_example() -> None:
 
 
 def test_reads_the_published_chest_example() -> None:
-    workflow = load_workflow(CHEST, environment=ENVIRONMENT)
+    workflow = load_workflow(CHEST, environment=ENVIRONMENT, overrides={"PROCESSING_TASK": "classification"})
     assert workflow.task == "classification"
     assert workflow.globals.num_training_epoch_per_valid == 1
     assert len(workflow.validate.metrics) == 17

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegative
 
 from voxflow.components import registry
 from voxflow.components.component import Component
+from voxflow.config.check import argument_names
 from voxflow.config.findings import show, suggest
 from voxflow.config.reading import SEARCH_KEYS, ComponentReader, components_of
 from voxflow.config.values import read_values, task_of
@@ -60,8 +61,6 @@ CLARA3_WORDS = {
     "label_key": "label_field",
     "stopping_metric": "is_key_metric",
 }
-# Outputs that TLT's classification makes without being told.
-BINARY = ("binary_preds", "binary_labels")
 _ONLY_TLT2 = ("net_config", "auxiliary_outputs", "input_nodes", "output_nodes")
 _SIGNS_OF_RADIOGRAPHS = frozenset(("tlt2:LoadPng", "LoadPng", "tlt2:MetricAUC", "tlt2:WriteClassificationResults"))
 
@@ -184,7 +183,6 @@ def read_workflow(source: Source) -> Workflow:
     source.findings.raise_if_any()
     base = str(source.variables.setdefault("DATA_ROOT", values.image_base_dir))
     listed = str(source.variables.get("DATASET_JSON", ""))
-    aux_ops = (*top.get("auxiliary_outputs", ()), *_binary_outputs(metrics, top.get("auxiliary_outputs", ())))
     return Workflow(
         task=task,
         path=source.path,
@@ -192,7 +190,7 @@ def read_workflow(source: Source) -> Workflow:
         train=TrainSection(
             model=top["net_config"],
             image_pipeline=_pipeline(task, values, base, listed, key="training"),
-            aux_ops=aux_ops,
+            aux_ops=top.get("auxiliary_outputs", ()),
             **train,
         ),
         validate=ValidateSection(
@@ -271,19 +269,20 @@ def _takes(kind: Kind, given: Mapping[str, Any]) -> set[str]:
         return {"in_channels", "num_classes", "weight_decay"}
     plain = str(given.get("name", "")).replace(" ", "").rpartition(".")[2]
     model = registry.find(kind, registry.canonical_name(plain, "tlt2")) or registry.find(kind, plain)
-    return set(model.model_fields) if model else set()
+    return set(argument_names(model)) if model else set()
 
 
 def _tag_for(model: type[ComponentModel], args: dict[str, Any]) -> dict[str, Any]:
     """``tag`` as ``name`` where the component has no ``tag`` of its own; TLT could not write a second ``name``."""
-    if "tag" in args and "tag" not in model.model_fields and "name" in model.model_fields:
+    known = argument_names(model)
+    if "tag" in args and "tag" not in known and "name" in known:
         return {"name" if key == "tag" else key: value for key, value in args.items()}
     return args
 
 
 def _translated(model: type[ComponentModel], args: dict[str, Any]) -> dict[str, Any]:
     """TLT's words for arguments as those of a component of Clara 3's."""
-    known = model.model_fields
+    known = argument_names(model)
 
     def word(key: str) -> str:
         other = CLARA3_WORDS.get(key)
@@ -374,12 +373,3 @@ def _without_prefixes(
             args[key] = words.get(value, value)
         made.append(metric.model_copy(update={"args": args}))
     return tuple(made)
-
-
-def _binary_outputs(metrics: tuple[Component, ...], operations: tuple[Component, ...]) -> tuple[Component, ...]:
-    """The operation behind ``binary_preds`` and ``binary_labels``, which TLT's metrics read unannounced."""
-    read = {value for metric in metrics for value in metric.args.values() if isinstance(value, str)}
-    made = {value for operation in operations for value in operation.args.values() if isinstance(value, str)}
-    if not read & set(BINARY) or made & set(BINARY):
-        return ()
-    return (Component(name="ComputeBinaryPreds", where="auxiliary_outputs"),)
