@@ -13,15 +13,7 @@ from pydantic import ValidationError
 from voxflow.components import registry
 from voxflow.components.component import Component
 
-try:
-    from voxflow.config import load_evaluation, load_workflow
-except ImportError:
-    from voxflow.config import load_workflow
-
-    def load_evaluation(path, **k):
-        raise ConfigError("TODO no load_evaluation")
-
-
+from voxflow.config import load_evaluation, load_workflow
 from voxflow.config.findings import FaultyConfigError
 from voxflow.errors import ConfigError, VoxflowError
 
