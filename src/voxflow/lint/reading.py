@@ -12,7 +12,6 @@ from pydantic import ValidationError
 
 from voxflow.components import registry
 from voxflow.components.component import Component
-
 from voxflow.config import load_evaluation, load_workflow
 from voxflow.config.findings import FaultyConfigError
 from voxflow.errors import ConfigError, VoxflowError
