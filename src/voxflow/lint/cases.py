@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from voxflow.config.findings import suggest
 from voxflow.lint.data import Data
-from voxflow.lint.files import check_files
+from voxflow.lint.files import check_files, is_folder
 from voxflow.lint.headers import is_radiograph, is_volume
-from voxflow.lint.listing import Listing, read_listing
+from voxflow.lint.listing import Listing, as_fix, read_listing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -65,7 +65,7 @@ def read_data(
             _note_key(source, listing)
     _note_same_key(sources)
     for place, listing in listings.items():
-        if listing:
+        if listing and _has_root(place[1], sources, variables, target):
             used = {source.key for source in sources if (source.path, source.root) == place}
             keys = [key for key in listing.parts if key in used]
             images = check_files(listing, keys, report.at(listing.path))
@@ -73,6 +73,18 @@ def read_data(
     root = sources[0].root if sources else None
     data.read_classes(target.labels or (root / "labels.json" if root else None))
     return data
+
+
+def _has_root(root: Path, sources: list[Source], variables: Mapping[str, Any], target: Target) -> bool:
+    """Whether the data root is there; where it is not, that is one finding and not one for each file."""
+    if is_folder(root):
+        return True
+    told = variables.get("DATA_ROOT")
+    if not (isinstance(told, str) and told and target.resolve(told) == root) and not target.made_by:
+        source = next(source for source in sources if source.root == root)
+        where = source.where.replace("data_list_key", "data_file_base_dir")
+        source.notes.error("missing-file", where, f"no such folder: {root}", "give the folder of the images")
+    return False
 
 
 def _sources(readings: Mapping[str, Reading | None], variables: Mapping[str, Any], target: Target) -> list[Source]:
@@ -118,8 +130,7 @@ def _read(source: Source, target: Target, report: Report) -> Listing | None:
 
 def _note_key(source: Source, listing: Listing) -> None:
     message = f"{listing.path.name} has no cases under {source.key!r}"
-    fix = suggest(source.key, listing.parts).removeprefix("; ") or "list cases under it"
-    fix = fix.replace("did you mean", "write").rstrip("?")
+    fix = as_fix(suggest(source.key, listing.parts)) or "list cases under it"
     if source.section == "validate" and not fix.startswith("write"):
         source.notes.warning("unknown-part", source.where, f"{message}: nothing is validated", fix)
     elif source.is_told:

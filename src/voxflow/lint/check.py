@@ -12,7 +12,7 @@ from voxflow.lint.environment import check_environment, check_places, variables_
 from voxflow.lint.findings import Report
 from voxflow.lint.flow import Flow, check_fixed, check_loaded
 from voxflow.lint.reading import collected_warnings, note_one, read_evaluation, read_workflow
-from voxflow.lint.scores import check_metrics, check_names, check_outputs
+from voxflow.lint.scores import BINARY, check_metrics, check_names, check_outputs
 from voxflow.lint.sizes import check_sizes
 from voxflow.lint.values import check_depth, check_globals, check_masks_follow, check_preparation
 
@@ -31,17 +31,19 @@ def check_workspace(target: Target) -> Report:
     outside = target.environment if environment is not None else None
     train = evaluation = None
     if target.config:
-        train = read_workflow(target.config, outside, target.overrides, report.at(target.config))
+        train = read_workflow(target.config, target, outside, report)
     if target.evaluation:
-        evaluation = read_evaluation(target.evaluation, outside, target.overrides, report.at(target.evaluation))
+        evaluation = read_evaluation(target.evaluation, target, outside, report)
     variables = _values(target, environment or {}, report)
     data = read_data({"train": train, "validate": train, "evaluate": evaluation}, variables, target, report)
-    if train:
+    if train and train.is_read:
         _check_training(train, data, report)
-    if evaluation:
+    if evaluation and evaluation.is_read:
         _check_evaluation(evaluation, data)
     if train:
         check_preparation(train, evaluation)
+    if environment is None:  # what it would have set is no fault of the configurations
+        report.findings = [finding for finding in report.findings if finding.code != "unset-variable"]
     report.sort()
     return report
 
@@ -135,7 +137,7 @@ def _check_evaluation(reading: Reading, data: Data) -> None:
             check_loaded(flow, ("label",), "label_transforms", reading.notes)
     flow.values |= {"model", *getattr(reading.loaded, "output_names", ())}
     flow.run(reading.many("evaluate", "post_transforms"), reading.notes)
-    outputs = flow.values | flow.paths | {"label"}
+    outputs = flow.values | flow.paths | {"label"} | (BINARY if reading.task == "classification" else set())
     check_outputs(reading, [*metrics, *writers], outputs, is_open=flow.is_open)
     check_names(reading, metrics)
     check_metrics_classes(reading, metrics, len(data.class_names) or None)

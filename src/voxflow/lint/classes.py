@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from voxflow.components.losses import OverlapLoss
+from voxflow.components.losses import ClassificationLoss, OverlapLoss
 from voxflow.components.metrics import ComputeAUC
 from voxflow.components.networks import Network
 from voxflow.components.pipelines import ClassificationImagePipeline
@@ -76,11 +76,11 @@ def _check_task(reading: Reading, network: Part, model: Network) -> None:
         message = f"{network.name} is for {kind}, the task is {reading.task}"
         reading.notes.error("wrong-task", f"{network.where}.name", message, "take a network for the task")
     loss = reading.one("train", "loss")
-    if loss and loss.model and isinstance(loss.model, OverlapLoss) != (reading.task == "segmentation"):
-        kinds = "masks" if isinstance(loss.model, OverlapLoss) else "findings"
-        if isinstance(loss.model, OverlapLoss) or "Classification" in loss.name:
-            message = f"{loss.name} compares {kinds}, the task is {reading.task}"
-            reading.notes.error("wrong-task", f"{loss.where}.name", message, "take a loss for the task")
+    wrong = ClassificationLoss if reading.task == "segmentation" else OverlapLoss
+    if loss and isinstance(loss.model, wrong):
+        kinds = "findings" if wrong is ClassificationLoss else "masks"
+        message = f"{loss.name} compares {kinds}, the task is {reading.task}"
+        reading.notes.error("wrong-task", f"{loss.where}.name", message, "take a loss for the task")
 
 
 def _check_loss(reading: Reading, label: int | None) -> None:

@@ -159,7 +159,7 @@ def _note_labels(items: list[Item], images: Images, notes: Notes) -> None:
         others = [(place, path) for place, path in item.files[1:] if images.header(path)]
         for where, path in others:
             header = images.header(path)
-            if grid is None or header is None:
+            if grid is None or header is None or len(grid.size) != len(header.size):
                 continue
             if header.size != grid.size:
                 message = f"{_by(header.size)} voxels, the image has {_by(grid.size)}"

@@ -25,6 +25,7 @@ class Flow:
         paths: fields that are still paths of files.
         values: fields that hold values.
         channels: channels by field, where known.
+        loaded: fields that a transform of the chain has loaded.
         is_open: a part whose fields are not known has run, so that any field may be there by now.
     """
 
@@ -32,6 +33,7 @@ class Flow:
     values: set[str] = field(default_factory=set)
     channels: dict[str, int] = field(default_factory=dict)
     is_open: bool = False
+    loaded: set[str] = field(default_factory=set)
 
     @property
     def fields(self) -> list[str]:
@@ -59,13 +61,14 @@ class Flow:
             elif name in self.paths and not model.takes_paths:
                 message = f"{part.name} needs the image of {name!r}, which is not loaded yet"
                 notes.error("not-loaded", where, message, f"put a transform that loads {name!r} before it")
-                self._hold(name)
-            elif name in self.values and type(model).__name__.startswith("Load") and name in model.makes():
+            elif model.takes_paths and name in self.loaded & {*model.makes()}:
                 message = f"{part.name} loads {name!r}, which is loaded already"
                 notes.warning("loaded-twice", where, message, "leave one of the two out")
 
     def _make(self, model: FieldUser) -> None:
         for name in model.makes():
+            if model.takes_paths and name in self.paths:
+                self.loaded.add(name)
             self._hold(name)
         self.channels |= model.channels_after(self.channels)
 

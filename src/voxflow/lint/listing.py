@@ -104,7 +104,7 @@ def _parse(path: Path, notes: Notes) -> dict[str, Any] | None:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
-        line = error.doc.splitlines()[error.lineno - 1].strip() if error.doc.strip() else ""
+        line = next(iter(error.doc.splitlines()[error.lineno - 1 :]), "").strip()
         where = f"line {error.lineno}, column {error.colno}"
         notes.error("syntax", where, f"not valid JSON: {error.msg}, at {show(line)}", "mend the JSON there")
         return None
@@ -125,7 +125,7 @@ def _check_keys(content: dict[str, Any], notes: Notes) -> None:
         holds_cases = isinstance(value, list) and any(isinstance(item, dict) for item in value)
         hint = suggest(key, (*PARTS, *METADATA)).removeprefix("; ")
         if hint.startswith("did you mean"):
-            notes.warning("unknown-key", key, f"unknown key {key!r}", hint)
+            notes.warning("unknown-key", key, f"unknown key {key!r}", as_fix(hint))
         elif not holds_cases:
             notes.warning("unknown-key", key, f"{key!r} is neither metadata nor a list of cases", "leave it out")
 
@@ -138,7 +138,7 @@ def _item(item: Any, where: str, root: Path, notes: Notes) -> Item:
         notes.error("datalist-form", where, f"expected an object, received {show(item)}", fix)
         return Item(where, (), None, "")
     for key in item.keys() - set(ITEM):
-        hint = suggest(key, ITEM).removeprefix("; ") if isinstance(key, str) else ""
+        hint = as_fix(suggest(key, ITEM))
         notes.warning("unknown-key", f"{where}.{key}", f"unknown key {key!r}; it is not read", hint)
     given = item.get("image")
     names = [given] if isinstance(given, str) else given if isinstance(given, list) else []
@@ -150,6 +150,12 @@ def _item(item: Any, where: str, root: Path, notes: Notes) -> Item:
     elif isinstance(label, list):
         read = tuple(n for n in label if isinstance(n, int))
     return Item(where, images, read, str(item["patient"]) if "patient" in item else "")
+
+
+def as_fix(hint: str) -> str:
+    """A suggestion as what to do: "; did you mean 'x'?" becomes "write 'x'"."""
+    text = hint.removeprefix("; ")
+    return text.replace("did you mean", "write").rstrip("?") if text.startswith("did you mean") else text
 
 
 def _labels(content: dict[str, Any], notes: Notes) -> dict[int, str]:
@@ -187,7 +193,7 @@ def _check_counts(content: dict[str, Any], listing: Listing, notes: Notes) -> No
     for key, parts in _COUNTS.items():
         told, counts = content.get(key), [count[part] for part in parts if part in count]
         # The Decathlon counts the cases that validation was split from among those of training.
-        if isinstance(told, int) and counts and told not in {counts[0], sum(counts)}:
+        if isinstance(told, int) and parts[0] in count and told not in {counts[0], sum(counts)}:
             message = f"{told}, but {parts[0]!r} lists {counts[0]}"
             notes.warning("datalist-count", key, message, f"write {counts[0]}")
 
@@ -202,7 +208,8 @@ def _check_rules(path: Path, root: Path, notes: Notes) -> None:
         for fault in faults:
             where, _, message = fault.partition(": ")
             noted.append((where, message, _FIXES.get(_code(message), "")))
-        for where, message, fix in noted:
+        # What is no object has no image either; that was said.
+        for where, message, fix in [one for one in noted if not notes.has(one[0])]:
             notes.error(_code(message), where, message, fix)
     except (TypeError, ValueError, AttributeError, KeyError, RecursionError) as error:
         notes.error("datalist-form", "", f"its form can't be read: {error}", "see docs/your-own-data.md")

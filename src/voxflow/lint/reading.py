@@ -12,17 +12,20 @@ from pydantic import ValidationError
 
 from voxflow.components import registry
 from voxflow.components.component import Component
-from voxflow.config import load_evaluation, load_workflow
+from voxflow.config import Globals, Workflow, load_evaluation, load_workflow
+from voxflow.config.clara3 import EVALUATE
 from voxflow.config.findings import FaultyConfigError
-from voxflow.errors import ConfigError, VoxflowError
+from voxflow.config.workflow import EvaluationValues
+from voxflow.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from voxflow.components.registry import ComponentModel, Kind
-    from voxflow.config import Evaluation, Workflow
-    from voxflow.lint.findings import Notes
+    from voxflow.config import Evaluation
+    from voxflow.lint.findings import Notes, Report
+    from voxflow.lint.target import Target
 
 # The fields of the typed models that hold components, with their kinds.
 KINDS: dict[str, Kind] = {
@@ -44,6 +47,7 @@ KINDS: dict[str, Kind] = {
     "model_loader": "model_loader",
     "handlers": "handler",
 }
+MAX_NAMES = 8
 _CHAINS = ("label_transforms", "post_transforms", "batch_transforms")
 
 
@@ -97,6 +101,7 @@ class Reading:
         path: the file.
         notes: where its findings go.
         parts: its components in order.
+        is_read: it is JSON, and some of its parts could be read.
         loaded: the whole of it, where it has no fault.
         task: what the model does; None where nothing tells.
     """
@@ -104,6 +109,7 @@ class Reading:
     path: Path
     notes: Notes
     parts: list[Part] = field(default_factory=list)
+    is_read: bool = True
     loaded: Workflow | Evaluation | None = None
     task: str | None = None
 
@@ -116,29 +122,58 @@ class Reading:
         return next(iter(self.many(section, key)), None)
 
 
-def read_workflow(path: Path, environment: Path | None, overrides: Mapping[str, Any], notes: Notes) -> Reading:
+def read_workflow(path: Path, target: Target, environment: Path | None, report: Report) -> Reading:
     """Read a training configuration; what is wrong with it is noted, and never raised."""
-    return _read(load_workflow, path, environment, overrides, notes)
+    overrides = target.overrides
+    if target.evaluation:
+        overrides = {key: value for key, value in overrides.items() if _head(key) not in _EVALUATION_ONLY}
+    return _read(load_workflow, path, environment, overrides=overrides, target=target, report=report)
 
 
-def read_evaluation(path: Path, environment: Path | None, overrides: Mapping[str, Any], notes: Notes) -> Reading:
+def read_evaluation(path: Path, target: Target, environment: Path | None, report: Report) -> Reading:
     """Read a configuration of validation and inference; what is wrong with it is noted, and never raised."""
-    return _read(load_evaluation, path, environment, overrides, notes)
+    overrides = target.overrides
+    if target.config:  # whose reader says what nobody knows
+        known = _EVALUATION_ONLY | EvaluationValues.model_fields.keys()
+        overrides = {key: value for key, value in overrides.items() if key.isupper() or _head(key) in known}
+    return _read(load_evaluation, path, environment, overrides=overrides, target=target, report=report)
 
 
-def _read(load: Any, path: Path, environment: Path | None, overrides: Mapping[str, Any], notes: Notes) -> Reading:
+_EVALUATION_ONLY = EvaluationValues.model_fields.keys() - Globals.model_fields.keys() | EVALUATE.keys()
+
+
+def _head(key: str) -> str:
+    return re.split(r"[.\[]", key, maxsplit=1)[0]
+
+
+def _read(
+    load: Any,
+    path: Path,
+    environment: Path | None,
+    *,
+    overrides: Mapping[str, Any],
+    target: Target,
+    report: Report,
+) -> Reading:
+    notes = report.at(path)
     reading = Reading(path, notes)
     is_evaluation = load is load_evaluation
     with collected_warnings(path, notes):
         try:
-            reading.loaded = load(path, environment=environment, overrides=overrides)
+            reading.loaded = load(path, environment=environment, overrides=overrides, workspace=target.mmar)
         except FaultyConfigError as error:
-            note_faults(error.faults, notes)
+            start = f"{environment}: "
+            told = error.faults
+            if environment and "PROCESSING_TASK" not in overrides:  # the check of the environment says it
+                told = tuple(one for one in told if one[0] != "PROCESSING_TASK" or "fit" in one[1])
+            note_faults([fault for fault in told if not fault[0].startswith(start)], notes)
+            if environment:
+                outside = [(where.removeprefix(start), text) for where, text in told if where.startswith(start)]
+                note_faults(outside, report.at(environment))
             reading.parts = [_placed(*one, is_evaluation=is_evaluation) for one in error.checked]
         except ConfigError as error:
+            reading.is_read = False
             note_one(error, notes)
-        except VoxflowError as error:
-            notes.error("config", "", str(error))
     if reading.loaded:
         reading.parts = list(_parts_of(reading.loaded))
         reading.task = reading.loaded.task
@@ -169,7 +204,12 @@ def split_fix(message: str) -> tuple[str, str]:
     if not semicolon or not last.startswith(_FIXES):
         return message, ""
     name = re.fullmatch(r"did you mean (.*)\?", last)
-    return text, f"write {name[1]}" if name else last
+    return text, f"write {name[1]}" if name else _shortened(last)
+
+
+def _shortened(known: str) -> str:
+    names = known.split(", ")
+    return ", ".join([*names[:MAX_NAMES], f"... ({len(names)} in all)"]) if len(names) > MAX_NAMES + 2 else known
 
 
 _FIXES = ("did you mean", "known:", "use ", "write ", "give ", "leave ", "put ", "name ", "set ", "remove ", "one of")
@@ -181,7 +221,7 @@ _CODES = (
     (r"unknown key", "unknown-key"),
     (r"takes no argument", "unknown-argument"),
     (r"needs the argument", "missing-argument"),
-    (r"^unknown \w+ '|is of kind", "unknown-component"),
+    (r"^unknown \w+ '|is of kind|no component of this file", "unknown-component"),
     (r"missing; a|^missing", "missing-component"),
     (r"does not fit", "wrong-task"),
     (r"no such value|holds no", "override"),
@@ -195,7 +235,7 @@ def code_of(message: str) -> str:
 
 
 def _parts_of(loaded: Workflow | Evaluation) -> Iterator[Part]:
-    if hasattr(loaded, "train"):
+    if isinstance(loaded, Workflow):
         sections: list[tuple[str, Any]] = [("train", loaded.train), ("validate", loaded.validate)]
     else:
         sections = [("evaluate", loaded)]

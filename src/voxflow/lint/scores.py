@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from voxflow.lint.reading import Part, Reading
 
 
+# What a classifier's answer and labels are called; TLT 2 and evaluations read them without an operation that says so.
+BINARY = {"binary_preds", "binary_labels"}
+
+
 def check_metrics(reading: Reading, flow: Flow) -> None:
     """Note validation without a key metric, metrics of one name, and metrics that read what nobody makes."""
     metrics = reading.many("validate", "metrics")
@@ -31,6 +35,8 @@ def check_metrics(reading: Reading, flow: Flow) -> None:
         notes.error("key-metrics", part.argument("is_key_metric"), message, "leave it true for one of them")
     check_names(reading, metrics)
     outputs = {"model", "label"} | flow.values
+    if getattr(reading.loaded, "dialect", "") == "tlt2" and reading.task == "classification":
+        outputs |= BINARY
     for part in reading.many("train", "aux_ops"):
         outputs |= set(part.model.makes()) if part.model else {"*"}
     check_outputs(reading, metrics, outputs, is_open=flow.is_open)
