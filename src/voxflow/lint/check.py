@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from voxflow.lint.data import Data
+    from voxflow.lint.findings import Notes
     from voxflow.lint.reading import Reading
     from voxflow.lint.target import Target
 
@@ -69,7 +70,7 @@ def _values(target: Target, environment: dict[str, Any], report: Report) -> dict
         if path is None:
             continue
         used |= variables_in(path.read_text(encoding="utf-8", errors="replace"))
-        content = _content(path)
+        content = _content(path, report.at(path))
         check_globals({**content, **{key: outside[key] for key in outside if key in content}}, report.at(path))
         config |= content
     variables = {**{key: value for key, value in config.items() if not isinstance(value, dict | list)}, **outside}
@@ -82,18 +83,13 @@ def _values(target: Target, environment: dict[str, Any], report: Report) -> dict
     return variables
 
 
-def _content(path: Path) -> dict[str, Any]:
+def _content(path: Path, notes: Notes) -> dict[str, Any]:
     """A configuration as plain JSON; empty where its reader has noted that it is none."""
-    import logging
-
-    logger = logging.getLogger("voxflow.config")
-    was_off, logger.disabled = logger.disabled, True
-    try:
-        return read_json(path)
-    except ConfigError:
-        return {}
-    finally:
-        logger.disabled = was_off
+    with collected_warnings(path, notes):
+        try:
+            return read_json(path)
+        except ConfigError:
+            return {}
 
 
 def _check_training(reading: Reading, data: Data, report: Report) -> None:

@@ -89,8 +89,9 @@ def _look(path: Path) -> Seen:
         return Seen(fault="file not found", code="missing-file")
     except DataError as error:
         return Seen(fault=error.message, code="unreadable-image")
-    except OSError as error:
-        return Seen(fault=f"can't be read: {error.strerror}", code="unreadable-image")
+    except (OSError, ValueError) as error:  # a name that no file can have is a ValueError
+        reason = error.strerror if isinstance(error, OSError) else error
+        return Seen(fault=f"can't be read: {reason}", code="unreadable-image")
     return seen
 
 
