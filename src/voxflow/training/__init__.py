@@ -2,8 +2,9 @@
 
 from voxflow.training.checkpoint import load_model, read_checkpoint, save_model
 from voxflow.training.facts import read_facts
-from voxflow.training.loop import TrainingResult, train
 from voxflow.training.options import DataFacts, TrainOptions
+from voxflow.training.result import TrainingResult
+from voxflow.training.session import train, unfinished_run
 
 __all__ = [
     "DataFacts",
@@ -14,4 +15,5 @@ __all__ = [
     "read_facts",
     "save_model",
     "train",
+    "unfinished_run",
 ]

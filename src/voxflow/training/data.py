@@ -135,17 +135,20 @@ class Batches:
         """Channels of an image after every transform."""
         return int(self._batch(np.zeros(1, dtype=np.int64), (self.seed,)).image.shape[1])
 
-    def epoch(self, number: int) -> Iterator[Batch]:
-        """Yield the batches of one epoch, every case once, in random order."""
+    def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
+        """Yield the batches of one epoch from step ``start`` on: every case once, in random order.
+
+        Nothing is remembered from step to step, so that a continued epoch goes on with what it would have had.
+        """
         order = np.random.default_rng((self.seed, number)).permutation(len(self.store))
-        wanted = np.resize(order, (self.steps, self.pipeline.cases_per_step))
+        wanted = list(enumerate(np.resize(order, (self.steps, self.pipeline.cases_per_step))))[start:]
         if not self.workers:
-            for step, cases in enumerate(wanted):
+            for step, cases in wanted:
                 yield self._batch(cases, (self.seed, number, step))
             return
         with ThreadPoolExecutor(self.workers) as pool:
             ahead: deque[Any] = deque()
-            for step, cases in enumerate(wanted):
+            for step, cases in wanted:
                 ahead.append(pool.submit(self._batch, cases, (self.seed, number, step)))
                 if len(ahead) > self.workers:
                     yield ahead.popleft().result()

@@ -1,190 +1,151 @@
-"""Owns the training loop: steps, validation, best and final checkpoint, and every way that it can end."""
+"""Owns the training loop: steps, validation, checkpoints, and every way that it can end."""
 
 from __future__ import annotations
 
 import math
-import shutil
 import time
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
 from voxflow.components import build_network
-from voxflow.errors import DataError, TrainingError
+from voxflow.errors import TrainingError
 from voxflow.progress import say
-from voxflow.training.checkpoint import save_model
-from voxflow.training.data import Batches, MemoryStore
-from voxflow.training.device import choose_precision, cpu_count, open_fabric, seed_everything, share_cores
-from voxflow.training.interruption import Interruption
-from voxflow.training.plan import Plan
-from voxflow.training.recorder import Recorder
+from voxflow.training.checkpoint import read_checkpoint, save_model
+from voxflow.training.result import Ending, TrainingResult
+from voxflow.training.state import STATE, random_state, restore_random_state, save_state
 from voxflow.training.validation import validate
+from voxflow.training.weights import freeze, load_weights, to_training_mode
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     import torch
 
     from voxflow.components.component import Component
-    from voxflow.config import Workflow
-    from voxflow.datalist import Case, Datalist
     from voxflow.spec import ModelSpec
-    from voxflow.tracking import Tracker
-    from voxflow.training.data import Batch
-    from voxflow.training.options import DataFacts, TrainOptions
+    from voxflow.training.data import Batch, Batches, SampleStore
+    from voxflow.training.interruption import Interruption
+    from voxflow.training.options import TrainOptions
+    from voxflow.training.plan import Plan
+    from voxflow.training.recorder import Recorder
 
-BEST, FINAL, CURVES, EVENTS = "model.pt", "model_final.pt", "curves.csv", "events"
-Ending = Literal["finished", "time is up", "interrupted"]
-
-
-@dataclass
-class TrainingResult:
-    """How a training went.
-
-    Attributes:
-        ending: why it stopped.
-        epochs: epochs that were begun.
-        steps: steps that were taken.
-        seconds: of the loop, reading the data left out.
-        key_metric: name of the metric that chose the best model; empty when nothing could be validated.
-        best_epoch: the best model's epoch.
-        best_metric: its key metric; NaN when there is none.
-        metrics: every metric at the best epoch.
-        train_loss: mean loss since the last validation.
-        precision: what it computed in.
-    """
-
-    ending: Ending = "finished"
-    epochs: int = 0
-    steps: int = 0
-    seconds: float = 0.0
-    key_metric: str = ""
-    best_epoch: int = 0
-    best_metric: float = math.nan
-    metrics: dict[str, float] = field(default_factory=dict)
-    train_loss: float = math.nan
-    precision: str = "fp32"
+BEST, FINAL = "model.pt", "model_final.pt"
 
 
-def train(
-    workflow: Workflow,
-    datalist: Datalist,
-    options: TrainOptions,
-    out: Path,
-    *,
-    facts: DataFacts,
-    tracker: Tracker,
-    curves: Path | None = None,
-) -> TrainingResult:
-    """Train a network and keep its best and its final state.
+class Loop:
+    """The state of one training.
 
     Args:
-        workflow: what to train, checked.
-        datalist: cases under the keys that the workflow's pipelines name.
-        options: seed, precision, threads, time budget.
-        out: folder for model.pt (best key metric), model_final.pt and events/; an older run's are removed.
-        facts: class names and grid of the data, for the model file.
-        tracker: gets metrics by epoch.
-        curves: the CSV of metrics by epoch; ``out``/curves.csv when left out.
-
-    Raises:
-        ConfigError: the workflow does not fit the data.
-        DataError: cases are missing or can't be used.
-        TrainingError: the loss is not a number; the best checkpoint so far is kept.
+        plan: the parts.
+        options: how to run them.
+        fabric: device, precision, processes.
+        batches: to learn from.
+        unseen: to validate on.
+        out: folder of the checkpoints.
+        recorder: gets a row a validation.
+        run: what names the run in state.pt: its fingerprint and the tracker's run id.
+        start: weights to begin from, and where they come from.
     """
-    share_cores()
-    plan = Plan.build(workflow, facts)
-    training, validation = _cases(datalist, plan)
-    _clear(out)
-    seed = seed_everything(options.seed, workflow.globals.determinism)
-    precision = choose_precision(options, workflow.globals.use_amp)
-    fabric = open_fabric(options, precision)
-    threads = options.threads or cpu_count()
-    classes = len(facts.class_names) if workflow.task == "segmentation" else None
-    store = MemoryStore(training, plan.train_chain, threads=threads, classes=classes)
-    unseen = MemoryStore(validation, plan.valid_chain, threads=threads, classes=classes)
-    workers = min(1, threads - 1) if options.workers is None else options.workers
-    batches = Batches(store, plan.train_chain, plan.train_pipeline, seed, workers)
-    with Interruption() as interruption, Recorder(out / EVENTS, curves or out / CURVES, tracker) as recorder:
-        loop = _Loop(plan, fabric, batches, unseen=unseen, out=out, recorder=recorder)
-        loop.result.precision = precision
-        loop.run(interruption, options.max_minutes)
-    return loop.result
-
-
-def _cases(datalist: Datalist, plan: Plan) -> tuple[list[Case], list[Case]]:
-    """The labelled cases to learn from and to validate on."""
-    keys = plan.train_pipeline.data_list_key, plan.valid_pipeline.data_list_key
-    training, validation = ([case for case in datalist.cases(key) if case.label is not None] for key in keys)
-    if not training:
-        raise DataError(f"the datalist has no labelled case under {keys[0]!r}")
-    if not validation:
-        say(f"no labelled case under {keys[1]!r}: nothing is validated, the best model is the final one")
-    return training, validation
-
-
-def _clear(out: Path) -> None:
-    """Remove what an older run left, so that no model outlives the data and options that made it."""
-    out.mkdir(parents=True, exist_ok=True)
-    for name in (BEST, FINAL):
-        (out / name).unlink(missing_ok=True)
-    shutil.rmtree(out / EVENTS, ignore_errors=True)
-
-
-class _Loop:
-    """The state of one training."""
 
     def __init__(
-        self, plan: Plan, fabric: Any, batches: Batches, *, unseen: MemoryStore, out: Path, recorder: Recorder
+        self,
+        plan: Plan,
+        options: TrainOptions,
+        fabric: Any,
+        batches: Batches,
+        *,
+        unseen: SampleStore,
+        out: Path,
+        recorder: Recorder,
+        run: Mapping[str, Any],
+        start: Mapping[str, torch.Tensor] | None = None,
     ) -> None:
-        import torch
-
-        self.plan, self.fabric, self.batches, self.unseen = plan, fabric, batches, unseen
-        self.out, self.recorder = out, recorder
+        self.plan, self.options, self.fabric = plan, options, fabric
+        self.batches, self.unseen = batches, unseen
+        self.out, self.recorder, self.run_facts = out, recorder, dict(run)
         self.result = TrainingResult()
         channels = batches.channels
         self.component: Component = plan.network_component(channels)
         self.spec: ModelSpec = plan.spec(channels)
-        network = build_network(self.component)
-        self.layout = torch.channels_last_3d if plan.network.spatial_dims == 3 else torch.channels_last
-        if not plan.network.channels_last:
-            self.layout = torch.contiguous_format
-        decay = getattr(plan.network, "weight_decay", 0.0)
-        optimizer = plan.optimizer.build(network.parameters(), plan.workflow.globals.learning_rate, decay)
-        self.base_rate = float(optimizer.param_groups[0]["lr"])
-        network = network.to(memory_format=self.layout)  # type: ignore[call-overload]
-        self.network, self.optimizer = fabric.setup(network, optimizer)
         self.loss = plan.loss.build(plan.network.final_activation)
         self.total = plan.workflow.globals.epochs * batches.steps
         self.losses: list[float] = []
+        self._epoch_number, self._epoch_step = 1, 0
+        self._setup(start)
 
-    def run(self, interruption: Interruption, max_minutes: float | None) -> None:
+    def _setup(self, start: Mapping[str, torch.Tensor] | None) -> None:
+        """Build network and optimizer, and hand them to fabric."""
+        import torch
+
+        network = build_network(self.component)
+        if start is not None and self.options.checkpoint is not None:
+            report = load_weights(network, start, self.options.checkpoint)
+            say(f"start weights from {self.options.checkpoint}: {report.line()}")
+        frozen = freeze(network, self.options.freeze)
+        if frozen:
+            say(f"frozen: {len(frozen)} of {len(list(network.parameters()))} parameters")
+        self.layout = torch.channels_last_3d if self.plan.network.spatial_dims == 3 else torch.channels_last
+        if not self.plan.network.channels_last:
+            self.layout = torch.contiguous_format
+        decay = getattr(self.plan.network, "weight_decay", 0.0)
+        trainable = [parameter for parameter in network.parameters() if parameter.requires_grad]
+        optimizer = self.plan.optimizer.build(trainable, self.plan.workflow.globals.learning_rate, decay)
+        self.base_rate = float(optimizer.param_groups[0]["lr"])
+        network = network.to(memory_format=self.layout)  # type: ignore[call-overload]
+        self.network, self.optimizer = self.fabric.setup(network, optimizer)
+
+    def run(self, interruption: Interruption) -> None:
         """Train until the last epoch, the time budget or an interruption; write the final checkpoint."""
-        began = time.monotonic()
-        values = self.plan.workflow.globals
-        self.network.train()
-        for epoch in range(1, values.epochs + 1):
+        values, minutes = self.plan.workflow.globals, self.options.max_minutes
+        self._began = time.monotonic() - self.result.seconds
+        self._state_written = time.monotonic()
+        deadline = self._began + minutes * 60 if minutes else math.inf
+        to_training_mode(self.network)
+        for epoch in range(self._epoch_number, values.epochs + 1):
             self.result.epochs = epoch
-            ending = self._epoch(epoch, interruption, began + max_minutes * 60 if max_minutes else math.inf)
+            ending = self._epoch(epoch, interruption, deadline)
             is_last = epoch == values.epochs or ending == "time is up"
-            if ending != "interrupted" and (is_last or epoch % values.num_training_epoch_per_valid == 0):
-                self._validate(epoch, time.monotonic() - began)
+            if ending != "interrupted":
+                self._end_epoch(epoch, validates=is_last or epoch % values.num_training_epoch_per_valid == 0)
             if ending != "finished":
                 self.result.ending = ending
                 break
-        self.result.seconds = time.monotonic() - began
-        self._save(FINAL, math.nan)
-        if not (self.out / BEST).exists() and self.result.ending != "interrupted":
-            self.result.best_epoch = self.result.epochs
-            self._save(BEST, math.nan)
+        self._finish()
 
     def _epoch(self, epoch: int, interruption: Interruption, deadline: float) -> Ending:
-        for batch in self.batches.epoch(epoch):
+        start = self._epoch_step
+        for step, batch in enumerate(self.batches.epoch(epoch, start), start + 1):
             self._step(epoch, batch)
+            self._epoch_number, self._epoch_step = epoch, step
             if interruption.asked:
                 return "interrupted"
             if time.monotonic() > deadline:
                 return "time is up"
+            if time.monotonic() - self._state_written > self.options.state_minutes * 60:
+                self._save_state()
         return "finished"
+
+    def _end_epoch(self, epoch: int, *, validates: bool) -> None:
+        # From here on a continuation begins the next epoch.
+        self._epoch_number, self._epoch_step = epoch + 1, 0
+        if validates:
+            self._validate(epoch)
+        every = self.options.state_epochs
+        if validates if every is None else epoch % every == 0:
+            self._save_state()
+
+    def _finish(self) -> None:
+        """Write the final checkpoint; a run that is complete leaves no state, an interrupted one does."""
+        self.result.seconds = time.monotonic() - self._began
+        self._save(FINAL, math.nan)
+        if self.result.ending == "interrupted":
+            self._save_state()
+            return
+        if not (self.out / BEST).exists():
+            self.result.best_epoch = self.result.epochs
+            self._save(BEST, math.nan)
+        (self.out / STATE).unlink(missing_ok=True)
 
     def _step(self, epoch: int, batch: Batch) -> None:
         """One step of the optimizer."""
@@ -211,11 +172,13 @@ class _Loop:
         cases = ", ".join(dict.fromkeys(batch.cases))
         raise TrainingError(f"the loss is {value} in epoch {epoch}, batch of case(s) {cases}; {kept}")
 
-    def _validate(self, epoch: int, seconds: float) -> None:
+    def _validate(self, epoch: int) -> None:
         """Judge the network, keep it when it is the best so far, record the row."""
         metrics = validate(self.network, self.unseen, self.plan, self.fabric.device) if len(self.unseen) else {}
+        to_training_mode(self.network)
         self.result.train_loss = sum(self.losses) / max(1, len(self.losses))
         self.losses = []
+        seconds = time.monotonic() - self._began
         rate = float(self.optimizer.param_groups[0]["lr"])
         row = {"train_loss": self.result.train_loss, "learning_rate": rate, "seconds": seconds, **metrics}
         self.recorder.row(epoch, row)
@@ -232,3 +195,43 @@ class _Loop:
     def _save(self, name: str, metric: float) -> None:
         network: torch.nn.Module = self.network.module
         save_model(self.out / name, network, self.component, spec=self.spec, epoch=self.result.epochs, metric=metric)
+
+    def _save_state(self) -> None:
+        """Write down everything that a continuation needs; batches need no more than their epoch and step."""
+        self.result.seconds = time.monotonic() - self._began
+        state = {
+            **self.run_facts,
+            "epoch": self._epoch_number,
+            "step": self._epoch_step,
+            "network": self.network.module.state_dict(),
+            "optimizer": self.optimizer.optimizer.state_dict(),
+            "precision": self.fabric.strategy.precision.state_dict(),
+            "random": [random_state()],
+            "result": asdict(self.result),
+            "losses": self.losses,
+            "rows": self.recorder.rows,
+        }
+        save_state(self.out / STATE, state)
+        self._state_written = time.monotonic()
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from what ``_save_state`` wrote."""
+        self.network.module.load_state_dict(state["network"])
+        self.optimizer.optimizer.load_state_dict(state["optimizer"])
+        self.fabric.strategy.precision.load_state_dict(state["precision"])
+        self.result = TrainingResult(**state["result"])
+        self.result.ending, self.result.continued_at = "finished", self.result.steps
+        self.losses = list(state["losses"])
+        self._epoch_number, self._epoch_step = state["epoch"], state["step"]
+        restore_random_state(state["random"][self.fabric.global_rank])
+        self._take_newer_best()
+
+    def _take_newer_best(self) -> None:
+        """A model.pt that was written just before the end, and is better than what the state knows of, counts."""
+        if not (self.out / BEST).is_file():
+            return
+        best = read_checkpoint(self.out / BEST)
+        if self.plan.key_metric and best["epoch"] > self.result.best_epoch and not math.isnan(best["metric"]):
+            self.result.key_metric = self.plan.key_metric.name
+            self.result.best_epoch, self.result.best_metric = best["epoch"], best["metric"]
+            self.result.metrics = {self.result.key_metric: best["metric"]}

@@ -1,5 +1,6 @@
 """Owns the training stage's options and what it is told of its data."""
 
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt
@@ -19,6 +20,12 @@ class TrainOptions(BaseModel):
         threads: of the processor; None: all that this process may use.
         workers: threads that prepare batches ahead; None: one where a second core is free.
         max_minutes: the training ends cleanly after this long, whatever ``epochs`` says.
+        checkpoint: a file of weights to start from: a model.pt or model_final.pt, or any file of a plain torch
+            state_dict. What does not fit by name and shape starts fresh, and is said.
+        freeze: parameters that stay as they are, by name: ``["encoder.*", "model.0"]``.
+        resume: go on with a run of the same configuration, data and start weights that was killed or interrupted.
+        state_minutes: how often, at least, all that a continuation needs is written down.
+        state_epochs: the same in epochs; None: after each validation.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -32,6 +39,11 @@ class TrainOptions(BaseModel):
     threads: PositiveInt | None = None
     workers: NonNegativeInt | None = None
     max_minutes: PositiveFloat | None = None
+    checkpoint: Path | None = None
+    freeze: tuple[str, ...] = ()
+    resume: bool = True
+    state_minutes: PositiveFloat = 10.0
+    state_epochs: PositiveInt | None = None
 
 
 class DataFacts(BaseModel):
