@@ -12,8 +12,8 @@ from voxflow.datalist import Datalist
 from voxflow.errors import EXIT_INTERRUPTED, EXIT_OK
 from voxflow.files import write_json
 from voxflow.progress import say
-from voxflow.tracking import begin_run, write_run_file
-from voxflow.training import TrainingResult, TrainOptions, read_facts, train, unfinished_run
+from voxflow.tracking import NullTracker, begin_run, write_run_file
+from voxflow.training import TrainingResult, TrainOptions, is_first_process, read_facts, train, unfinished_run
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,6 +31,9 @@ def run(stage: Stage) -> int:
     datalist.check_files(sorted(keys & datalist.parts.keys()))
     facts = read_facts(stage.resampled / "labels.json", stage.block.get("resample") or {}, datalist.metadata)
     out, curves = stage.models / "train", stage.models / "curves.csv"
+    if not is_first_process():
+        result = train(workflow, datalist, options, out, facts=facts, tracker=NullTracker(), curves=curves)
+        return EXIT_INTERRUPTED if result.ending == "interrupted" else EXIT_OK
     run_id = unfinished_run(workflow, datalist, options, out, facts=facts)
     with begin_run(stage.workspace, params=stage.block, datalist=listed, run_id=run_id) as tracker:
         write_run_file(out / "run.json", tracker, stage.workspace)

@@ -87,7 +87,7 @@ def test_the_run_to_continue_is_known_before_training(
     ("change", "said"),
     [
         ({"learning_rate": 0.01}, "had different configuration: starting afresh"),
-        ({}, "continuing the run in .* at epoch 3, step 2"),
+        ({}, "continuing the run in .* at epoch 3, batch 2"),
     ],
 )
 def test_what_becomes_of_an_unfinished_run_is_said(

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal
 
-Ending = Literal["finished", "time is up", "no more improvement", "target reached", "interrupted"]
+Ending = Literal["finished", "time is up", "no more improvement", "interrupted"]
 
 
 @dataclass

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from voxflow.errors import DataError
 from voxflow.progress import say
-from voxflow.training.data import Batches, MemoryStore
-from voxflow.training.device import choose_precision, cpu_count, open_fabric, seed_everything, share_cores
+from voxflow.training.cache import Cache
+from voxflow.training.data import Batches
+from voxflow.training.device import choose_precision, open_fabric, seed_everything, share_cores, thread_count
+from voxflow.training.distributed import World
 from voxflow.training.fingerprint import fingerprint
 from voxflow.training.interruption import Interruption
 from voxflow.training.loop import BEST, FINAL, Loop
 from voxflow.training.plan import Plan
 from voxflow.training.recorder import Recorder
 from voxflow.training.state import STATE, matching_state
+from voxflow.training.store import CachedStore
 from voxflow.training.weights import read_weights
 
 if TYPE_CHECKING:
     from pathlib import Path
-    from typing import Any
+
+    import torch
 
     from voxflow.config import Workflow
     from voxflow.datalist import Case, Datalist
@@ -62,30 +68,50 @@ def train(
     share_cores()
     plan = Plan.build(workflow, facts)
     training, validation = _cases(datalist, plan)
-    identity = fingerprint(workflow, [*training, *validation], options, facts)
-    state = _begin(out, identity, options)
-    # Read before anything is removed: it may be what the last run left in the same folder.
-    start = read_weights(options.checkpoint) if options.checkpoint and not state else None
-    if state is None:
-        _clear(out)
-    seed = seed_everything(options.seed, workflow.globals.determinism)
     precision = choose_precision(options, workflow.globals.use_amp)
-    fabric = open_fabric(options, precision)
-    threads = options.threads or cpu_count()
-    classes = len(facts.class_names) if workflow.task == "segmentation" else None
-    store = MemoryStore(training, plan.train_chain, threads=threads, classes=classes)
-    unseen = MemoryStore(validation, plan.valid_chain, threads=threads, classes=classes)
-    workers = min(1, threads - 1) if options.workers is None else options.workers
-    batches = Batches(store, plan.train_chain, plan.train_pipeline, seed, workers)
-    rows = state["rows"] if state else None
-    run = {"fingerprint": identity, "run_id": tracker.run_id}
-    with Interruption() as interruption, Recorder(out / EVENTS, curves or out / CURVES, tracker, rows) as recorder:
-        loop = Loop(plan, options, fabric, batches, unseen=unseen, out=out, recorder=recorder, run=run, start=start)
+    fabric = open_fabric(options, precision, multi_gpu=workflow.globals.multi_gpu)
+    world = World.open(fabric, options.peer_timeout_minutes)
+    with world.watched(), contextlib.ExitStack() as stack:
+        identity = fingerprint(workflow, [*training, *validation], options, facts)
+        state, start = _begin(out, identity, options, world)
+        seed = seed_everything(options.seed, workflow.globals.determinism, deterministic=options.deterministic)
+        batches, unseen = _open_data(plan, (training, validation), options, world, seed=seed)
+        batches = replace(batches, pin=fabric.device.type == "cuda")
+        interruption, recorder = stack.enter_context(Interruption()), None
+        if world.is_first:
+            rows = state["rows"] if state else None
+            recorder = stack.enter_context(Recorder(out / EVENTS, curves or out / CURVES, tracker, rows))
+        run = {"fingerprint": identity, "run_id": tracker.run_id}
+        parts: dict[str, Any] = {"batches": batches, "unseen": unseen, "recorder": recorder, "run": run}
+        loop = Loop(plan, options, fabric, world, out=out, start=start, **parts)
         if state:
             loop.restore(state)
         loop.result.precision = precision
         loop.run(interruption)
     return loop.result
+
+
+def _open_data(
+    plan: Plan, cases: tuple[list[Case], list[Case]], options: TrainOptions, world: World, *, seed: int
+) -> tuple[Batches, CachedStore]:
+    """Prepare the cases to learn from and to validate on; processes share the work, and wait for each other."""
+    threads, skip = thread_count(options), options.on_bad_case == "skip"
+    cache = Cache.open(options.cache)
+    how: dict[str, Any] = {
+        "threads": threads,
+        "classes": len(plan.facts.class_names) if plan.workflow.task == "segmentation" else None,
+        "skip": skip,
+        "turn": world.rank / world.size,
+    }
+    store = CachedStore(cases[0], plan.train_chain, cache, **how)
+    unseen = CachedStore(cases[1], plan.valid_chain, cache, **how)
+    world.gather(None)
+    if world.is_first:
+        cache.prune([*store.paths, *unseen.paths])
+    workers = min(1, threads - 1) if options.workers is None else options.workers
+    pipeline = plan.train_pipeline
+    batches = Batches(store, plan.train_chain, pipeline, seed, workers, rank=world.rank, size=world.size, skip=skip)
+    return batches, unseen
 
 
 def unfinished_run(
@@ -99,13 +125,28 @@ def unfinished_run(
     return None if state is None else str(state["run_id"])
 
 
-def _begin(out: Path, identity: dict[str, str], options: TrainOptions) -> dict[str, Any] | None:
-    """The state to go on from, if any; one line says what is done with what an older run left."""
+def _begin(
+    out: Path, identity: dict[str, str], options: TrainOptions, world: World
+) -> tuple[dict[str, Any] | None, dict[str, torch.Tensor] | None]:
+    """The state to go on from, or else the weights to start from, if any; then what an older run left is removed."""
+    state = world.from_first(_unfinished(out, identity, options) if world.is_first else None)
+    if state is not None:
+        return state, None
+    # Read before anything is removed: it may be what the last run left in the same folder.
+    start = read_weights(options.checkpoint) if options.checkpoint else None
+    world.gather(None)
+    if world.is_first:
+        _clear(out)
+    return None, start
+
+
+def _unfinished(out: Path, identity: dict[str, str], options: TrainOptions) -> dict[str, Any] | None:
+    """The state to go on from; one line says what is done with what an older run left."""
     if not options.resume:
         return None
     state, reason = matching_state(out / STATE, identity)
     if state is not None:
-        say(f"continuing the run in {out} at epoch {state['epoch']}, step {state['step'] + 1}")
+        say(f"continuing the run in {out} at epoch {state['epoch']}, batch {state['batch'] + 1}")
     elif reason:
         say(f"{reason}: starting afresh")
     elif (out / FINAL).is_file():

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from voxflow.files import atomic_path
 from voxflow.progress import say
+from voxflow.training.checkpoint import save_torch
 from voxflow.training.fingerprint import differences
 
 if TYPE_CHECKING:
@@ -29,14 +29,7 @@ def save_state(path: Path, state: dict[str, Any]) -> None:
     Raises:
         OSError: the disk is full, say; the older file stays.
     """
-    import torch
-
-    with atomic_path(path) as temporary:
-        try:
-            torch.save({"format": FORMAT, **state}, temporary)
-        except RuntimeError as error:
-            # torch's own writer says nothing of the disk; a full one is by far the likeliest.
-            raise OSError(f"{path}: could not be written: {str(error).splitlines()[0]}") from error
+    save_torch(path, {"format": FORMAT, **state})
 
 
 def read_state(path: Path) -> dict[str, Any] | None:
