@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from voxflow.components.fields import FieldUser
 from voxflow.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ Dialect = Literal["clara3", "tlt2"]
 _TLT2 = "tlt2:"
 
 
-class ComponentModel(BaseModel):
+class ComponentModel(FieldUser, BaseModel):
     """The base of every component: arguments are its fields, unknown ones are errors, types are strict."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
