@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from pathlib import Path
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,6 +24,7 @@ from voxflow.progress import say, track
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -114,9 +115,7 @@ class _Pass:
         self.metrics: list[Metric] = [create("metric", each) for each in self.evaluation.val_metrics if measures]
         self.kept: list[list[NDArray[Any]]] = [[] for _ in self.metrics]
         self.done: list[str] = []
-        self.writing = Writing.of(
-            self.evaluation, self.mmar.root, self.mmar.eval, names, overwrite=self.overwrite
-        )
+        self.writing = Writing.of(self.evaluation, self.mmar.root, self.mmar.eval, names, overwrite=self.overwrite)
         if not writes:
             self.writing.writers = ()
         known = {} if self.overwrite else read_predictions(self.mmar.eval, names)
@@ -126,8 +125,7 @@ class _Pass:
         """Do every case that can be done, then write what concerns all of them."""
         left = [case for case in cases if self.metrics or not self.writing.is_done(case)]
         for case in track(left, "evaluating" if self.metrics else "inferring"):
-            if self.failures.attempt(case, lambda case=case: self._one(case) or True):  # type: ignore[misc]
-                self.done.append(case.id)
+            self.failures.attempt(case, partial(self._one, case))
         if not self.known:
             self.writing.finish()
         metrics = self._report()
@@ -147,6 +145,7 @@ class _Pass:
         self.writing.write(sample, case)
         for kept, value in zip(self.kept, measured, strict=True):
             kept.append(value)
+        self.done.append(case.id)
 
     def _report(self) -> dict[str, float]:
         numbers: dict[str, float] = {}

@@ -45,7 +45,7 @@ def write_metric(
 
 
 def read_predictions(folder: Path, class_names: Sequence[str]) -> dict[str, list[float]]:
-    """Probabilities by case that an inference left in preds_outputs.csv; empty where there are none of these classes."""
+    """Probabilities by case that an inference left in preds_outputs.csv; empty where it has not these classes."""
     file = folder / PREDICTIONS
     if not file.is_file():
         return {}

@@ -125,7 +125,7 @@ class Runner:
 
     def _probabilities(self, logits: NDArray[Any]) -> NDArray[np.float32]:
         if set(self.label_format) - {1}:
-            return chances(logits[None], self.label_format)[0].astype(np.float32)
+            return np.asarray(chances(logits[None], self.label_format)[0], dtype=np.float32)
         return probabilities_of(logits, self.engine.spec)
 
     def _network(self) -> Any:
@@ -141,7 +141,8 @@ class Runner:
             missing = [(0, -side % divisor) for side in space]
             filled = np.pad(array, [(0, 0), (0, 0), *missing]) if any(more for _, more in missing) else array
             logits = self.engine.run(filled)
-            return torch.from_numpy(np.array(logits[(..., *(slice(side) for side in space))]))
+            inside: tuple[Any, ...] = (..., *(slice(side) for side in space))
+            return torch.from_numpy(np.array(logits[inside]))
 
         return run
 
@@ -151,7 +152,9 @@ def _chain(evaluation: Evaluation, section: str) -> Chain:
     if chain.tail:
         where = "pre_transforms" if section == "transforms" else section
         name = chain.tail[0].component_name()
-        raise ConfigError(f"{name} is random; an evaluation must be the same each time", path=evaluation.path, where=where)
+        raise ConfigError(
+            f"{name} is random; an evaluation must be the same each time", path=evaluation.path, where=where
+        )
     return chain
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from voxflow.volumes import Volume, write_volume
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from voxflow.components import Sample
     from voxflow.components.writers import Writer
@@ -120,6 +120,7 @@ def _write_field(path: Path, sample: Sample, name: str, array: Any, dtype: str) 
 
 def _with_grid(sample: Sample, name: str, array: Any) -> str:
     """The field whose grid a field lies on: its own, else the image's where both have one shape."""
-    if affine_key(name) not in sample and np.shape(sample.get("image"))[1:] == array.shape[1:]:
+    image = sample.get("image")
+    if affine_key(name) not in sample and isinstance(image, np.ndarray) and image.shape[1:] == array.shape[1:]:
         return "image"
     return name
