@@ -69,7 +69,12 @@ class Evaluated:
 
 
 def evaluate_mmar(
-    mmar: Mmar, *, model: Path | None = None, setup: Setup | None = None, overwrite: bool = True
+    mmar: Mmar,
+    *,
+    model: Path | None = None,
+    setup: Setup | None = None,
+    overwrite: bool = True,
+    keep_predictions: bool = False,
 ) -> Evaluated:
     """Run a model on cases, write what the configuration's writers say, and measure what its metrics say.
 
@@ -78,6 +83,7 @@ def evaluate_mmar(
         model: the model file, or a name that stands for one; None: the configuration's model_loader.
         setup: how an image goes through the model where the configuration does not say.
         overwrite: replace results that are there; else they stay, and predictions that are there are judged.
+        keep_predictions: fill tables of predictions even where ``output_infer_result`` says that nothing is written.
 
     Raises:
         ConfigError: the configuration is wrong.
@@ -94,7 +100,8 @@ def evaluate_mmar(
     runner = Runner.of(evaluation, engine, setup=setup, label_format=datalist.label_format)
     mmar.eval.mkdir(parents=True, exist_ok=True)
     with continued_record(mmar.models, mmar.repository) as tracker:
-        done = _Pass(mmar, evaluation, runner, overwrite=overwrite).run(cases)
+        work = _Pass(mmar, evaluation, runner, overwrite=overwrite, keep_predictions=keep_predictions)
+        done = work.run(cases)
         tracker.metrics({f"eval/{metric_name(name)}": value for name, value in done.metrics.items()})
     return done
 
@@ -107,6 +114,7 @@ class _Pass:
     evaluation: Evaluation
     runner: Runner
     overwrite: bool
+    keep_predictions: bool
     failures: Failures = field(default_factory=Failures)
 
     def __post_init__(self) -> None:
@@ -117,7 +125,8 @@ class _Pass:
         self.done: list[str] = []
         self.writing = Writing.of(self.evaluation, self.mmar.root, self.mmar.eval, names, overwrite=self.overwrite)
         if not writes:
-            self.writing.writers = ()
+            kept = [pair for pair in self.writing.writers if not pair[0].writes_volumes]
+            self.writing.writers = kept if self.keep_predictions else ()
         known = {} if self.overwrite else read_predictions(self.mmar.eval, names)
         self.known = {case: _logits(chances, self.runner.engine) for case, chances in known.items()}
 

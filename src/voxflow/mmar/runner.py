@@ -40,6 +40,7 @@ class Runner:
         inferer: how an image goes through it.
         before, after, of_label: transforms of image, answer and label.
         output_names: fields that the answer goes by.
+        input_name: the field that the model takes.
         label_format: classification: classes of each position of a label.
     """
 
@@ -49,6 +50,7 @@ class Runner:
     after: Chain
     of_label: Chain
     output_names: tuple[str, ...] = (ANSWER,)
+    input_name: str = "image"
     label_format: tuple[int, ...] = ()
 
     @classmethod
@@ -74,6 +76,7 @@ class Runner:
             after=_chain(evaluation, "post_transforms"),
             of_label=_chain(evaluation, "label_transforms"),
             output_names=evaluation.output_names,
+            input_name=evaluation.input_name,
             label_format=tuple(label_format),
         )
 
@@ -85,9 +88,9 @@ class Runner:
         """The sample with the model's answer: probabilities (class, ...) under every output name."""
         import torch
 
-        image = sample["image"]
+        image = sample.get(self.input_name)
         if not isinstance(image, np.ndarray):
-            raise DataError("no transform loads the image; pre_transforms begin with LoadNifti or LoadPng")
+            raise DataError(f"no transform loads {self.input_name!r}; pre_transforms begin with LoadNifti or LoadPng")
         batch = torch.from_numpy(np.ascontiguousarray(image, dtype=np.float32))[None]
         logits = self.inferer.infer(self._network(), batch)[0].numpy()
         return self.answered(sample, logits)
