@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from voxflow.components.metrics import Metric
+    from voxflow.components.model_loaders import ModelLoader
     from voxflow.config import Evaluation
     from voxflow.datalist import Datalist
     from voxflow.inference import Engine
@@ -125,14 +126,14 @@ class _Pass:
         self.done: list[str] = []
         self.writing = Writing.of(self.evaluation, self.mmar.root, self.mmar.eval, names, overwrite=self.overwrite)
         if not writes:
-            kept = [pair for pair in self.writing.writers if not pair[0].writes_volumes]
-            self.writing.writers = kept if self.keep_predictions else ()
+            tables = self.writing.tables if self.keep_predictions else ()
+            self.writing = replace(self.writing, volumes=(), tables=tables)
         known = {} if self.overwrite else read_predictions(self.mmar.eval, names)
         self.known = {case: _logits(chances, self.runner.engine) for case, chances in known.items()}
 
     def run(self, cases: Sequence[InferenceCase]) -> Evaluated:
         """Do every case that can be done, then write what concerns all of them."""
-        left = [case for case in cases if self.metrics or not self.writing.is_done(case)]
+        left = [case for case in cases if self.metrics or not self.writing.is_done(case.id)]
         for case in track(left, "evaluating" if self.metrics else "inferring"):
             self.failures.attempt(case, partial(self._one, case))
         if not self.known:
@@ -151,7 +152,7 @@ class _Pass:
         sample = self.runner.finish(sample, with_label=bool(self.metrics))
         # All are measured before one is kept, so that each metric knows the same cases.
         measured = [metric.measure(self.runner.measured(sample, metric)) for metric in self.metrics]
-        self.writing.write(sample, case)
+        self.writing.write(sample)
         for kept, value in zip(self.kept, measured, strict=True):
             kept.append(value)
         self.done.append(case.id)
@@ -185,11 +186,10 @@ def _cases(mmar: Mmar, evaluation: Evaluation) -> tuple[Datalist, list[Inference
 
 def _model_path(mmar: Mmar, evaluation: Evaluation) -> Path:
     """What the model_loader names: a file, or a folder of checkpoints."""
-    args = evaluation.model_loader.args if evaluation.model_loader else {}
-    if args.get("checkpoint_dir"):
-        return mmar.root / str(args["checkpoint_dir"]) / "model.ckpt"
-    named = args.get("model_file_path") or args.get("checkpoint_file_path")
-    return mmar.root / str(named) if named else mmar.models / "model.trt.pb"
+    if evaluation.model_loader is None:
+        return mmar.models / "model.trt.pb"
+    loader: ModelLoader = create("model_loader", evaluation.model_loader)
+    return mmar.root / loader.path
 
 
 def _say_when_older(file: Path) -> None:

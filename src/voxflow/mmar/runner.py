@@ -9,6 +9,7 @@ import numpy as np
 
 from voxflow.components import Chain, create
 from voxflow.components.columns import LABEL_FORMAT, chances
+from voxflow.components.grids import affine_key
 from voxflow.components.inferers import TFScanWindowInferer, TFSimpleInferer
 from voxflow.components.metrics import ComputeAUC
 from voxflow.errors import ConfigError, DataError
@@ -98,7 +99,13 @@ class Runner:
     def answered(self, sample: Sample, logits: NDArray[Any]) -> Sample:
         """The sample with an answer that is known already."""
         chance = self._probabilities(logits)
-        return sample | dict.fromkeys({ANSWER, *self.output_names}, chance) | {LOGITS: logits}
+        names = {ANSWER, *self.output_names}
+        made = sample | dict.fromkeys(names, chance) | {LOGITS: logits}
+        affine = sample.get(affine_key(self.input_name))
+        if affine is None:
+            return made
+        # The answer lies where the image does, whether a transform says so or not.
+        return made | {affine_key(name): np.array(affine) for name in names}
 
     def finish(self, sample: Sample, *, with_label: bool) -> Sample:
         """The sample after the transforms of the answer and, if wanted, those of the label."""
