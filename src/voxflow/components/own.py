@@ -41,6 +41,7 @@ OFFERED: dict[Kind, tuple[str, ...]] = {
     "metric": ("name", "field", "label_field", "is_key_metric"),
     "aux_op": (),
     "inferer": (),
+    "writer": ("field",),
 }
 _importing = threading.RLock()
 

@@ -6,7 +6,7 @@ import ast
 import copy
 import inspect
 import traceback
-from pathlib import Path  # noqa: TC003 (pydantic reads annotations at run time)
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import numpy as np
@@ -20,6 +20,7 @@ from voxflow.components.optimizers import Optimizer, Policy
 from voxflow.components.own import OFFERED, Owned, constants, digest_of, faults, load_class, locate
 from voxflow.components.registry import ComponentModel
 from voxflow.components.transform import Draw, RandomTransform, Sample, Transform
+from voxflow.components.writers import Writer
 from voxflow.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -296,6 +297,28 @@ class OwnInferer(Own, Inferer):
         return logits
 
 
+class OwnWriter(Own, Writer):
+    """A callable (sample, folder) that writes one case and returns the files that it wrote, if any.
+
+    Attributes:
+        field: what is written, where the class says so.
+    """
+
+    kind: ClassVar[Kind] = "writer"
+
+    field: str = "model"
+
+    def write(self, samples: Iterable[Sample], out: Path, class_names: Sequence[str] = ()) -> list[Path]:
+        """Hand on one case after the other."""
+        del class_names
+        writer = self.make(field=self.field)
+        written: list[Path] = []
+        for sample in samples:
+            made = self.guard(writer, _copied(sample), out)
+            written += [Path(one) for one in ([made] if isinstance(made, str | Path) else made or ())]
+        return written
+
+
 _ADAPTERS: dict[Kind, type[Own]] = {
     "transform": OwnTransform,
     "network": OwnNetwork,
@@ -305,6 +328,7 @@ _ADAPTERS: dict[Kind, type[Own]] = {
     "metric": OwnMetric,
     "aux_op": OwnAuxiliaryOperation,
     "inferer": OwnInferer,
+    "writer": OwnWriter,
 }
 
 
