@@ -106,4 +106,5 @@ def complete_network(
     known: dict[str, Any] = {"in_channels": in_channels, "num_classes": num_classes}
     if patch is not None and "input_size" in type(read_network(component)).model_fields:
         known["input_size"] = list(patch)
-    return Component(name=component.name, args={**known, **component.args}, where=getattr(component, "where", ""))
+    kept = {key: getattr(component, key) for key in ("where", "path", "custom") if hasattr(component, key)}
+    return Component(name=component.name, args={**known, **component.args}, **kept)

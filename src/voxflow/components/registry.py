@@ -130,12 +130,15 @@ def parse(component: type[Built], args: Mapping[str, Any]) -> Built:
 
 
 def create(kind: Kind, component: Named) -> Any:
-    """Build the component that a checked configuration names.
+    """Build the component that a checked configuration names, or the user's own class that its ``path`` names.
 
     Raises:
         ConfigError: the name is unknown or the arguments don't fit; configurations that were loaded with
             ``voxflow.config.load_workflow`` never get here.
     """
+    if getattr(component, "path", None):
+        own = importlib.import_module("voxflow.components.own_kinds")
+        return own.create_own(kind, component)
     model = find(kind, component.name)
     if model is None:
         names = ", ".join(sorted(known(kind, dialect_of(component.name))))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from voxflow.components import registry
+from voxflow.components import own, registry
 from voxflow.config.findings import show, suggest
 
 if TYPE_CHECKING:
@@ -18,7 +18,17 @@ if TYPE_CHECKING:
 
 
 def check_component(kind: Kind, component: Component, findings: Findings) -> ComponentModel | None:
-    """Note every fault of one component; return it, built, when there is none."""
+    """Note every fault of one component; return it, built, when there is none and it is no class of the user's own."""
+    built = _check(kind, component, findings)
+    findings.checked.append((kind, component, built))
+    return built
+
+
+def _check(kind: Kind, component: Component, findings: Findings) -> ComponentModel | None:
+    if component.path:
+        for where, message in own.faults(component, kind):
+            findings.add(f"{component.where}{where}", message)
+        return None
     model = registry.find(kind, component.name)
     if model is None:
         findings.add(f"{component.where}.name", _unknown_name(kind, component.name))
