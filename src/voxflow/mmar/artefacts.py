@@ -46,7 +46,7 @@ def find_model(path: Path) -> Path:
     Raises:
         DataError: there is none; the message lists what was looked for.
     """
-    if path.is_file() and path.name.endswith(_KNOWN_ENDINGS):
+    if path.is_file() and not any(pattern.search(path.name) for _, pattern in _OLD_NAMES):
         return path
     role, name = role_of(path)
     looked = list(_places(role, path, name))
@@ -54,7 +54,8 @@ def find_model(path: Path) -> Path:
     if found is None:
         wanted = ", ".join(str(place.relative_to(path.parent)) for place in looked)
         command = "train" if role == "checkpoint" else "export"
-        raise DataError(f"no {role}: looked for {wanted}; {command} first", path=path)
+        foreign = " (what is there is TensorFlow's, which can't be read)" if _is_tensorflow(path) else ""
+        raise DataError(f"no {role}: looked for {wanted}; {command} first{foreign}", path=path)
     return found
 
 
@@ -82,6 +83,10 @@ def usable(path: Path) -> bool:
     from voxflow.inference import unusable
 
     return not path.name.endswith(".engine") or unusable("tensorrt") is None
+
+
+def _is_tensorflow(path: Path) -> bool:
+    return path.is_file() or path.with_name(f"{path.name}.index").is_file()
 
 
 def _places(role: Role, path: Path, name: str) -> Iterator[Path]:

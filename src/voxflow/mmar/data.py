@@ -77,8 +77,8 @@ def _class_names(workflow: Workflow, datalist: Datalist) -> tuple[str, ...]:
         count = network.num_classes or len(datalist.label_format)
         if not count:
             raise DataError("a classification needs label_format, such as [1, 1]", path=datalist.path)
-        names = _finding_names(workflow)
-        return tuple(names.get(index, f"class_{index}") for index in range(count))
+        findings = _finding_names(workflow)
+        return tuple(findings.get(index, f"class_{index}") for index in range(count))
     listed = _listed_names(datalist.metadata.get("labels"))
     if network.num_classes in (None, len(listed)) and listed:
         return listed

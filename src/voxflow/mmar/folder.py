@@ -102,7 +102,9 @@ class Mmar:
 def repository_of(folder: Path) -> Path | None:
     """The nearest folder at or above ``folder`` that holds dvc.yaml and params.yaml."""
     places = (folder, *folder.parents)
-    return next((place for place in places if all((place / name).is_file() for name in ("dvc.yaml", "params.yaml"))), None)
+    return next(
+        (place for place in places if all((place / name).is_file() for name in ("dvc.yaml", "params.yaml"))), None
+    )
 
 
 def find_input(value: str | Path, root: Path) -> Path:

@@ -24,14 +24,20 @@ def is_main_process() -> bool:
 
 
 @contextlib.contextmanager
-def new_record(mmar: Mmar, datalist: Path) -> Iterator[Tracker]:
-    """Begin a run named after the MMAR and note its id in the models folder, so that later commands continue it."""
+def new_record(mmar: Mmar, datalist: Path, unfinished: str | None = None) -> Iterator[Tracker]:
+    """Begin a run named after the MMAR and note its id in the models folder, so that later commands continue it.
+
+    Args:
+        mmar: what is trained.
+        datalist: its hash becomes a tag.
+        unfinished: id of the run that the training continues; None or empty: a new one.
+    """
     with store_in(mmar.repository) as is_kept:
-        (mmar.models / RUN_FILE).unlink(missing_ok=True)
         if not is_kept or not is_main_process():
             yield NullTracker()
             return
-        with begin_run(mmar.root.name, params=dict(mmar.given), datalist=datalist) as tracker:
+        values = dict(mmar.given)
+        with begin_run(mmar.root.name, params=values, datalist=datalist, run_id=unfinished) as tracker:
             write_run_file(mmar.models / RUN_FILE, tracker, mmar.root.name)
             tracker.artifact(mmar.config, "config")
             yield tracker
@@ -41,5 +47,8 @@ def new_record(mmar: Mmar, datalist: Path) -> Iterator[Tracker]:
 def continued_record(models: Path, repository: Path | None) -> Iterator[Tracker]:
     """Continue the run that the training in ``models`` began; none where it kept none."""
     file = models / RUN_FILE
-    with store_in(repository) as is_kept, continue_run(read_run_file(file) if is_kept and file.is_file() else "") as run:
+    with (
+        store_in(repository) as is_kept,
+        continue_run(read_run_file(file) if is_kept and file.is_file() else "") as run,
+    ):
         yield run

@@ -14,20 +14,19 @@ from voxflow.errors import ConfigError
 from voxflow.files import write_json
 from voxflow.mmar.artefacts import find_model
 from voxflow.mmar.data import facts_of, training_data, used_data
-from voxflow.mmar.folder import Mmar
 from voxflow.mmar.record import is_main_process, new_record
-from voxflow.progress import say
-from voxflow.training import TrainOptions, train
+from voxflow.training import TrainOptions, train, unfinished_run
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from voxflow.mmar.folder import Mmar
     from voxflow.training import TrainingResult
 
 STATS_FILE = "train_stats.json"
 DATA_FILE = "data.json"
 # What --set may say of how the training is run, beside what it says of the configuration.
-RUN_KEYS = TrainOptions.model_fields.keys() - {"config", "environment", "set", "checkpoint", "resume"}
+RUN_KEYS = TrainOptions.model_fields.keys() - {"config", "environment", "set", "checkpoint"}
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,9 @@ class Trained:
         best = ""
         if result.key_metric:
             best = f", best {result.key_metric} {result.best_metric:.4f} in epoch {result.best_epoch}"
-        return f"{result.epochs} epochs{ended}, {result.seconds / 60:.1f} min in {result.precision}{best} → {self.models}"
+        return (
+            f"{result.epochs} epochs{ended}, {result.seconds / 60:.1f} min in {result.precision}{best} → {self.models}"
+        )
 
 
 def train_mmar(mmar: Mmar, *, write_stats: bool = False) -> Trained:
@@ -70,7 +71,8 @@ def train_mmar(mmar: Mmar, *, write_stats: bool = False) -> Trained:
     workflow = load_workflow(mmar.config, environment=mmar.environment, overrides=overrides)
     workflow, datalist = training_data(mmar, workflow)
     facts = facts_of(workflow, datalist)
-    with new_record(mmar, datalist.path) as tracker:
+    unfinished = unfinished_run(workflow, datalist, options, mmar.models, facts=facts)
+    with new_record(mmar, datalist.path, unfinished) as tracker:
         result = train(workflow, datalist, options, mmar.models, facts=facts, tracker=tracker)
         if result.ending == "interrupted":
             tracker.interrupted()
@@ -109,8 +111,6 @@ def _options(mmar: Mmar) -> TrainOptions:
     start = mmar.variables.get("MMAR_CKPT")
     if start:
         given["checkpoint"] = find_model(mmar.input_path(str(start)))
-        if is_main_process():
-            say(f"starting from the weights of {given['checkpoint']}")
     try:
         return TrainOptions.model_validate(given)
     except ValidationError as error:

@@ -6,7 +6,7 @@ import json
 import re
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from voxflow.config.findings import suggest
 from voxflow.errors import ConfigError, DataError
@@ -14,6 +14,9 @@ from voxflow.files import atomic_directory, write_json, write_text
 from voxflow.workspace.zoo import VARIANTS, ZooModel, find, write_model, zoo
 from voxflow.workspace.zoo.files import environment
 from voxflow.workspace.zoo.params import block_words
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 TEMPLATES = Path(__file__).parent / "templates"
 COMMON = "_common"
@@ -106,7 +109,7 @@ def make_mmar(
         raise ConfigError("exists already", path=folder)
     data_root = data_root or f"/workspace/data/{model.data.folder}"
     with atomic_directory(folder) as temporary:
-        _copy(COMMON, temporary, _words(folder.name, data_root, model.summary) | _settings(model, variant))
+        _copy(COMMON, temporary, _words(folder.name, data_root, model.summary))
         write_model(model, temporary, "cpu" if variant == "cpu" else "published")
         place = environment(model, data_root, datalist or f"config/{model.datalist_name}")
         write_json(temporary / "config" / "environment.json", place)
@@ -122,9 +125,7 @@ def _in_repository(name: str, source: Path, template: str, *, root: Path, varian
     # Without a table, the sub-folder that an image lies in names its finding.
     words["FINDINGS"] = FINDINGS if (root / source / FINDINGS).is_file() else "null"
     if model is None:
-        with atomic_directory(folder) as temporary:
-            for part in (COMMON, template):
-                _copy(part, temporary, words)
+        copy_template(template, folder, words)
     else:
         if not model.has_stages:
             return make_mmar(template, folder, variant=variant, data_root=source.as_posix())
@@ -134,6 +135,33 @@ def _in_repository(name: str, source: Path, template: str, *, root: Path, varian
     block = _fill((TEMPLATES / (template if model is None else ZOO) / PARAMS).read_text(encoding="utf-8"), words)
     write_text(params, _with_block(params.read_text(encoding="utf-8"), block))
     return folder
+
+
+def copy_template(template: str, folder: Path, words: Mapping[str, str]) -> None:
+    """Make an MMAR of any template, whole or not at all.
+
+    Args:
+        template: one of :func:`templates`, or another name of a model of the zoo.
+        folder: the MMAR to make; what is there is replaced.
+        words: what stands in for ``@WORD@`` in templates for one's own data.
+
+    Raises:
+        ConfigError: no such template.
+    """
+    model = _template(template, "published")
+    if model is not None:
+        shutil.rmtree(folder, ignore_errors=True)
+        make_mmar(template, folder)
+        return
+    with atomic_directory(folder) as temporary:
+        for part in (COMMON, template):
+            _copy(part, temporary, words)
+
+
+def template_called(name: str) -> str | None:
+    """The template that a name or an alias means; None when there is none."""
+    model = find(name)
+    return model.name if model else name if name in templates() else None
 
 
 def _template(template: str, variant: str) -> ZooModel | None:
@@ -192,7 +220,7 @@ def _with_block(text: str, block: str) -> str:
     return f"{before}\n\n{block}" + (f"\n{after}" if after else "")
 
 
-def _copy(part: str, target: Path, words: dict[str, str]) -> None:
+def _copy(part: str, target: Path, words: Mapping[str, str]) -> None:
     """Copy a folder of templates with its words filled in; scripts can be run."""
     shutil.copytree(TEMPLATES / part, target, ignore=_NOT_COPIED, dirs_exist_ok=True)
     for file in target.rglob("*.*"):
@@ -207,18 +235,7 @@ def _words(name: str, source: str, description: str) -> dict[str, str]:
     return {"WORKSPACE": name, "SOURCE": source, "DESCRIPTION": description, "SOURCE_YAML": json.dumps(source)}
 
 
-def _settings(model: ZooModel, variant: str) -> dict[str, str]:
-    """What the scripts of commands/ may say of the training."""
-    recipe = model.cpu if variant == "cpu" else model.published
-    return {
-        "DATALIST": model.datalist_name,
-        "EPOCHS": str(recipe.epochs),
-        "LEARNING_RATE": f"{recipe.learning_rate:g}",
-        "EPOCHS_PER_VALIDATION": str(recipe.epochs_per_validation),
-    }
-
-
-def _fill(text: str, words: dict[str, str]) -> str:
+def _fill(text: str, words: Mapping[str, str]) -> str:
     for word, value in words.items():
         text = text.replace(f"@{word}@", value)
     return text
