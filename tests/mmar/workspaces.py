@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,6 +11,9 @@ from voxflow.files import write_json
 from voxflow.geometry import Geometry
 from voxflow.volumes import Volume, write_radiograph, write_volume
 from voxflow.workspace.create import TEMPLATES
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 PIPELINE = {"data_list_file_path": "{DATASET_JSON}", "data_file_base_dir": "{DATA_ROOT}"}
 ROI = [24, 24, 24]

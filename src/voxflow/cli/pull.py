@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 # A template is a configuration with no weights. Older documents ask for version 1 of the models of its name.
 TEMPLATE_VERSION = "1"
+Rows = list[tuple[str, ...]]
 NO_MEANING = {
     "key": "no account is needed",
     "org": "models are this machine's and its MLflow registry's",
@@ -122,14 +123,14 @@ def _numbers(version: ModelVersion) -> set[str]:
     return {version.version, *version.aliases}
 
 
-def _models(built_in: Mapping[str, str], kept: Sequence[ModelVersion]) -> list[tuple[str, ...]]:
-    rows = [(name, "template", TEMPLATE_VERSION, about.splitlines()[0]) for name, about in built_in.items()]
+def _models(built_in: Mapping[str, str], kept: Sequence[ModelVersion]) -> Rows:
+    rows: Rows = [(name, "template", TEMPLATE_VERSION, about.splitlines()[0]) for name, about in built_in.items()]
     latest = {each.name: each for each in kept}  # the last of each name has the highest number
     return rows + [(each.name, "registry", each.version, each.description) for each in latest.values()]
 
 
-def _versions(model: str, built_in: Mapping[str, str], kept: Sequence[ModelVersion]) -> list[tuple[str, ...]]:
-    rows = [(TEMPLATE_VERSION, "template", built_in[model].splitlines()[0])] if model in built_in else []
+def _versions(model: str, built_in: Mapping[str, str], kept: Sequence[ModelVersion]) -> Rows:
+    rows: Rows = [(TEMPLATE_VERSION, "template", built_in[model].splitlines()[0])] if model in built_in else []
     mine = [each for each in kept if each.name == model]
     return rows + [(each.version, "registry", " ".join((*each.aliases, each.description))) for each in mine]
 

@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from voxflow.components import read_network
+from voxflow.components.columns import spans
 from voxflow.config import read_json
 from voxflow.datalist import Datalist
 from voxflow.errors import DataError
 from voxflow.training import DataFacts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from voxflow.config import Component, Workflow
     from voxflow.mmar.folder import Mmar
@@ -74,11 +75,10 @@ def _list_of(mmar: Mmar, pipeline: Component) -> Datalist:
 def _class_names(workflow: Workflow, datalist: Datalist) -> tuple[str, ...]:
     network = read_network(workflow.train.model)
     if workflow.task == "classification":
-        count = network.num_classes or len(datalist.label_format)
-        if not count:
+        if not datalist.label_format:
             raise DataError("a classification needs label_format, such as [1, 1]", path=datalist.path)
         findings = _finding_names(workflow)
-        return tuple(findings.get(index, f"class_{index}") for index in range(count))
+        return tuple(findings.get(index, name) for index, name in enumerate(_logit_names(datalist.label_format)))
     listed = _listed_names(datalist.metadata.get("labels"))
     if network.num_classes in (None, len(listed)) and listed:
         return listed
@@ -91,6 +91,12 @@ def _class_names(workflow: Workflow, datalist: Datalist) -> tuple[str, ...]:
     if network.final_activation == "sigmoid":
         return tuple(f"class_{index + 1}" for index in range(count))
     return ("background", *(f"class_{index}" for index in range(1, count)))
+
+
+def _logit_names(label_format: Sequence[int]) -> Iterator[str]:
+    for column, span in enumerate(spans(label_format)):
+        width = span.stop - span.start
+        yield from [f"class_{column}"] if width == 1 else [f"class_{column}_{value}" for value in range(width)]
 
 
 def _listed_names(labels: Any) -> tuple[str, ...]:
