@@ -36,9 +36,7 @@ def test_a_name_means_its_role(tmp_path: Path, asked: str, there: list[str], fou
 
 
 def test_what_was_looked_for_is_named(tmp_path: Path) -> None:
-    with pytest.raises(
-        DataError, match=r"no optimised model: looked for model\.trt\.engine, .*export first"
-    ):
+    with pytest.raises(DataError, match=r"no optimised model: looked for model\.trt\.engine, .*export first"):
         find_model(tmp_path / "model.trt.pb")
     (tmp_path / "model.ckpt.index").touch()
     with pytest.raises(DataError, match=r"train first \(what is there is TensorFlow's, which can't be read\)"):

@@ -169,7 +169,7 @@ class Export:
 
         folder = getattr(given, "model_file_path", None)
         if folder is None:
-            folder = Mmar.open(given.mmar, given.mmar / TRAIN_CONFIG).models
+            folder = Mmar.open(given.mmar).models
         names = Names(given.model_name, given.regular_frozen_file_ext, given.trt_file_ext)
         unused = {flag: why for flag, why in NO_MEANING.items() if getattr(given, flag) not in (None, False)}
         return cls(folder, names, given.trt_precision_mode, given.max_batch_size, unused)
@@ -230,9 +230,9 @@ def evaluate_main(arguments: Sequence[str] | None = None) -> int:
     return _run_app(Evaluate, "evaluate", arguments)
 
 
-def export_main(arguments: Sequence[str] | None = None) -> int:
-    """Run ``python -m nvmidl.apps.export``."""
-    parser = argparse.ArgumentParser(prog="nvmidl.apps.export", description=Export.help, allow_abbrev=False)
+def export_main(arguments: Sequence[str] | None = None, program: str = "nvmidl.apps.export") -> int:
+    """Run ``python -m nvmidl.apps.export``, or the same as ``tlt-export``."""
+    parser = argparse.ArgumentParser(prog=program, description=Export.help, allow_abbrev=False)
     parser.add_argument("--model_file_path", type=Path, required=True, help="the models folder")
     parser.add_argument("--model_name", default="model", help="base name of the checkpoint (default: %(default)s)")
     add_export_flags(parser)

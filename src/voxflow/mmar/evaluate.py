@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from voxflow.components.metrics import Metric
+    from voxflow.components.model_loaders import ModelLoader
     from voxflow.config import Evaluation
     from voxflow.datalist import Datalist
     from voxflow.inference import Engine
@@ -69,7 +70,12 @@ class Evaluated:
 
 
 def evaluate_mmar(
-    mmar: Mmar, *, model: Path | None = None, setup: Setup | None = None, overwrite: bool = True
+    mmar: Mmar,
+    *,
+    model: Path | None = None,
+    setup: Setup | None = None,
+    overwrite: bool = True,
+    keep_predictions: bool = False,
 ) -> Evaluated:
     """Run a model on cases, write what the configuration's writers say, and measure what its metrics say.
 
@@ -78,6 +84,7 @@ def evaluate_mmar(
         model: the model file, or a name that stands for one; None: the configuration's model_loader.
         setup: how an image goes through the model where the configuration does not say.
         overwrite: replace results that are there; else they stay, and predictions that are there are judged.
+        keep_predictions: fill tables of predictions even where ``output_infer_result`` says that nothing is written.
 
     Raises:
         ConfigError: the configuration is wrong.
@@ -94,7 +101,8 @@ def evaluate_mmar(
     runner = Runner.of(evaluation, engine, setup=setup, label_format=datalist.label_format)
     mmar.eval.mkdir(parents=True, exist_ok=True)
     with continued_record(mmar.models, mmar.repository) as tracker:
-        done = _Pass(mmar, evaluation, runner, overwrite=overwrite).run(cases)
+        work = _Pass(mmar, evaluation, runner, overwrite=overwrite, keep_predictions=keep_predictions)
+        done = work.run(cases)
         tracker.metrics({f"eval/{metric_name(name)}": value for name, value in done.metrics.items()})
     return done
 
@@ -107,6 +115,7 @@ class _Pass:
     evaluation: Evaluation
     runner: Runner
     overwrite: bool
+    keep_predictions: bool
     failures: Failures = field(default_factory=Failures)
 
     def __post_init__(self) -> None:
@@ -117,13 +126,14 @@ class _Pass:
         self.done: list[str] = []
         self.writing = Writing.of(self.evaluation, self.mmar.root, self.mmar.eval, names, overwrite=self.overwrite)
         if not writes:
-            self.writing.writers = ()
+            tables = self.writing.tables if self.keep_predictions else ()
+            self.writing = replace(self.writing, volumes=(), tables=tables)
         known = {} if self.overwrite else read_predictions(self.mmar.eval, names)
         self.known = {case: _logits(chances, self.runner.engine) for case, chances in known.items()}
 
     def run(self, cases: Sequence[InferenceCase]) -> Evaluated:
         """Do every case that can be done, then write what concerns all of them."""
-        left = [case for case in cases if self.metrics or not self.writing.is_done(case)]
+        left = [case for case in cases if self.metrics or not self.writing.is_done(case.id)]
         for case in track(left, "evaluating" if self.metrics else "inferring"):
             self.failures.attempt(case, partial(self._one, case))
         if not self.known:
@@ -142,7 +152,7 @@ class _Pass:
         sample = self.runner.finish(sample, with_label=bool(self.metrics))
         # All are measured before one is kept, so that each metric knows the same cases.
         measured = [metric.measure(self.runner.measured(sample, metric)) for metric in self.metrics]
-        self.writing.write(sample, case)
+        self.writing.write(sample)
         for kept, value in zip(self.kept, measured, strict=True):
             kept.append(value)
         self.done.append(case.id)
@@ -176,11 +186,10 @@ def _cases(mmar: Mmar, evaluation: Evaluation) -> tuple[Datalist, list[Inference
 
 def _model_path(mmar: Mmar, evaluation: Evaluation) -> Path:
     """What the model_loader names: a file, or a folder of checkpoints."""
-    args = evaluation.model_loader.args if evaluation.model_loader else {}
-    if args.get("checkpoint_dir"):
-        return mmar.root / str(args["checkpoint_dir"]) / "model.ckpt"
-    named = args.get("model_file_path") or args.get("checkpoint_file_path")
-    return mmar.root / str(named) if named else mmar.models / "model.trt.pb"
+    if evaluation.model_loader is None:
+        return mmar.models / "model.trt.pb"
+    loader: ModelLoader = create("model_loader", evaluation.model_loader)
+    return mmar.root / loader.path
 
 
 def _say_when_older(file: Path) -> None:

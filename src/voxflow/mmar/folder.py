@@ -48,6 +48,8 @@ class Mmar:
         config: str | Path = TRAIN_CONFIG,
         environment: str | Path | None = None,
         values: Mapping[str, Any] | None = None,
+        *,
+        has_environment: bool = True,
     ) -> Self:
         """Find the files and settle the variables.
 
@@ -56,6 +58,7 @@ class Mmar:
             config: the configuration, relative to the MMAR or else to the present folder.
             environment: likewise; None: config/environment.json where there is one.
             values: of ``--set``; they win over the environment, which wins over the configuration.
+            has_environment: whether one is looked for where none is named; TLT 2 knew none.
 
         Raises:
             ConfigError: no such folder or file, or a file that is no JSON object.
@@ -65,7 +68,8 @@ class Mmar:
             raise ConfigError("no such MMAR folder", path=root)
         found = _file(config, root)
         if environment is None:
-            environment_file = root / ENVIRONMENT if (root / ENVIRONMENT).is_file() else None
+            is_there = has_environment and (root / ENVIRONMENT).is_file()
+            environment_file = root / ENVIRONMENT if is_there else None
         else:
             environment_file = _file(environment, root)
         given = dict(values or {})

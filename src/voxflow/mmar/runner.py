@@ -9,6 +9,7 @@ import numpy as np
 
 from voxflow.components import Chain, create
 from voxflow.components.columns import LABEL_FORMAT, chances
+from voxflow.components.grids import affine_key
 from voxflow.components.inferers import TFScanWindowInferer, TFSimpleInferer
 from voxflow.components.metrics import ComputeAUC
 from voxflow.errors import ConfigError, DataError
@@ -40,6 +41,7 @@ class Runner:
         inferer: how an image goes through it.
         before, after, of_label: transforms of image, answer and label.
         output_names: fields that the answer goes by.
+        input_name: the field that the model takes.
         label_format: classification: classes of each position of a label.
     """
 
@@ -49,6 +51,7 @@ class Runner:
     after: Chain
     of_label: Chain
     output_names: tuple[str, ...] = (ANSWER,)
+    input_name: str = "image"
     label_format: tuple[int, ...] = ()
 
     @classmethod
@@ -74,6 +77,7 @@ class Runner:
             after=_chain(evaluation, "post_transforms"),
             of_label=_chain(evaluation, "label_transforms"),
             output_names=evaluation.output_names,
+            input_name=evaluation.input_name,
             label_format=tuple(label_format),
         )
 
@@ -85,9 +89,9 @@ class Runner:
         """The sample with the model's answer: probabilities (class, ...) under every output name."""
         import torch
 
-        image = sample["image"]
+        image = sample.get(self.input_name)
         if not isinstance(image, np.ndarray):
-            raise DataError("no transform loads the image; pre_transforms begin with LoadNifti or LoadPng")
+            raise DataError(f"no transform loads {self.input_name!r}; pre_transforms begin with LoadNifti or LoadPng")
         batch = torch.from_numpy(np.ascontiguousarray(image, dtype=np.float32))[None]
         logits = self.inferer.infer(self._network(), batch)[0].numpy()
         return self.answered(sample, logits)
@@ -95,7 +99,13 @@ class Runner:
     def answered(self, sample: Sample, logits: NDArray[Any]) -> Sample:
         """The sample with an answer that is known already."""
         chance = self._probabilities(logits)
-        return sample | dict.fromkeys({ANSWER, *self.output_names}, chance) | {LOGITS: logits}
+        names = {ANSWER, *self.output_names}
+        made = sample | dict.fromkeys(names, chance) | {LOGITS: logits}
+        affine = sample.get(affine_key(self.input_name))
+        if affine is None:
+            return made
+        # The answer lies where the image does, whether a transform says so or not.
+        return made | {affine_key(name): np.array(affine) for name in names}
 
     def finish(self, sample: Sample, *, with_label: bool) -> Sample:
         """The sample after the transforms of the answer and, if wanted, those of the label."""

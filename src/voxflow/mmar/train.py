@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import math
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
 from voxflow.config import load_workflow
-from voxflow.errors import ConfigError
+from voxflow.errors import ConfigError, DataError
 from voxflow.files import write_json
 from voxflow.mmar.artefacts import find_model
 from voxflow.mmar.data import facts_of, training_data, used_data
 from voxflow.mmar.record import is_main_process, new_record
-from voxflow.training import TrainOptions, train, unfinished_run
+from voxflow.progress import say
+from voxflow.training import TrainOptions, read_checkpoint, train, unfinished_run
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from voxflow.config import Workflow
     from voxflow.mmar.folder import Mmar
     from voxflow.training import TrainingResult
 
@@ -68,7 +70,9 @@ def train_mmar(mmar: Mmar, *, write_stats: bool = False) -> Trained:
     adopt_mpi_ranks()
     options = _options(mmar)
     overrides = {key: value for key, value in mmar.overrides.items() if key not in RUN_KEYS}
-    workflow = load_workflow(mmar.config, environment=mmar.environment, overrides=overrides)
+    workflow = load_workflow(mmar.config, environment=mmar.environment, overrides=overrides, workspace=mmar.root)
+    options = _as_configured(options, workflow)
+    workflow = _remaining(options, workflow)
     workflow, datalist = training_data(mmar, workflow)
     facts = facts_of(workflow, datalist)
     unfinished = unfinished_run(workflow, datalist, options, mmar.models, facts=facts)
@@ -116,6 +120,35 @@ def _options(mmar: Mmar) -> TrainOptions:
     except ValidationError as error:
         faults = [f"--set {fault['loc'][0]}: {fault['msg']}, received {fault['input']!r}" for fault in error.errors()]
         raise ConfigError(f"{len(faults)} wrong value(s)", path=mmar.config, findings=faults) from error
+
+
+def _as_configured(options: TrainOptions, workflow: Workflow) -> TrainOptions:
+    """How often the state of the training is kept, and whether a killed one goes on, where TLT 2 says so."""
+    changes: dict[str, Any] = {}
+    every = workflow.globals.record_step
+    if every is not None and every != "best_only" and options.state_epochs is None:
+        changes["state_epochs"] = 1 if every == "every_epoch" else every
+    if workflow.dialect == "tlt2" and "resume" not in options.model_fields_set:
+        changes["resume"] = workflow.globals.continue_from_checkpoint_epoch
+    return options.model_copy(update=changes)
+
+
+def _remaining(options: TrainOptions, workflow: Workflow) -> Workflow:
+    """With ``continue_from_checkpoint_epoch``, the epochs that a checkpoint has behind it count."""
+    values = workflow.globals
+    if not values.continue_from_checkpoint_epoch or options.checkpoint is None:
+        return workflow
+    try:
+        behind = int(read_checkpoint(options.checkpoint)["epoch"])
+    except DataError:
+        return workflow  # weights alone: they have no epochs
+    left = values.epochs - behind
+    if left < 1:
+        message = f"{values.epochs}, but {options.checkpoint} was trained for {behind} already; ask for more"
+        raise ConfigError(message, path=workflow.path, where="epochs")
+    if is_main_process():
+        say(f"continue_from_checkpoint_epoch: {behind} of {values.epochs} epochs are done, {left} follow")
+    return replace(workflow, globals=values.model_copy(update={"epochs": left}))
 
 
 def _numbers(result: TrainingResult) -> dict[str, float]:

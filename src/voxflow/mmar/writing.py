@@ -1,126 +1,94 @@
-"""Owns what an evaluation's writers leave of each case: masks on the image's grid, a table of predictions."""
+"""Owns running a configuration's writers: each case's volumes as it is done, tables when all are."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from voxflow.components import create
-from voxflow.components.grids import affine_key, geometry_of
 from voxflow.components.transform import field_of
-from voxflow.errors import DataError
-from voxflow.inference.tables import write_predictions
-from voxflow.mmar.reports import file_name
-from voxflow.volumes import Volume, write_volume
+from voxflow.components.writers import WriteNifti, Writer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
     from voxflow.components import Sample
-    from voxflow.components.writers import Writer
     from voxflow.config import Evaluation
-    from voxflow.inference import InferenceCase
 
 
 @dataclass
 class Writing:
-    """The writers of a configuration, and the tables that they fill.
+    """The writers of a configuration.
 
     Attributes:
-        writers: each writer and the folder that it writes to.
-        class_names: columns of a table of predictions.
+        out: the folder of a writer that names none.
+        volumes: writers of a file a case.
+        tables: writers of one file for all cases.
+        class_names: columns of the tables.
         overwrite: replace what is there.
     """
 
-    writers: Sequence[tuple[Writer, Path]]
-    class_names: Sequence[str]
+    out: Path
+    volumes: Sequence[WriteNifti] = ()
+    tables: Sequence[Writer] = ()
+    class_names: Sequence[str] = ()
     overwrite: bool = True
-    _rows: dict[Path, list[dict[str, Any]]] = field(default_factory=dict)
+    _rows: list[Sample] = field(default_factory=list)
 
     @classmethod
     def of(
-        cls, evaluation: Evaluation, root: Path, default: Path, class_names: Sequence[str], *, overwrite: bool
+        cls, evaluation: Evaluation, root: Path, out: Path, class_names: Sequence[str], *, overwrite: bool
     ) -> Writing:
         """Build the writers.
 
         Args:
             evaluation: names them.
             root: where relative folders begin.
-            default: the folder of a writer that names none.
+            out: the folder of a writer that names none.
             class_names: of the model.
             overwrite: replace what is there.
         """
-        built: list[Writer] = [create("writer", component) for component in evaluation.writers]
-        pairs = [(writer, root / writer.write_path if writer.write_path else default) for writer in built]
-        return cls(pairs, class_names, overwrite)
+        built = [_below(create("writer", component), root) for component in evaluation.writers]
+        volumes = [writer for writer in built if isinstance(writer, WriteNifti)]
+        tables = [writer for writer in built if not isinstance(writer, WriteNifti)]
+        return cls(out, volumes, tables, class_names, overwrite)
 
-    def is_done(self, case: InferenceCase) -> bool:
+    def is_done(self, case: str) -> bool:
         """Whether nothing is left to write for a case, since all its files are there and must stay."""
-        masks = [(writer, folder) for writer, folder in self.writers if writer.writes_volumes]
-        if self.overwrite or not masks or len(masks) < len(self.writers):
+        if self.overwrite or self.tables or not self.volumes:
             return False
-        return all(_mask_file(folder, case, writer.field).is_file() for writer, folder in masks)
+        return all(self._file(writer, case).is_file() for writer in self.volumes)
 
-    def write(self, sample: Sample, case: InferenceCase) -> None:
-        """Write a case's volumes, and note its row of predictions.
+    def write(self, sample: Sample) -> None:
+        """Write a case's volumes, and keep what the tables say of it.
 
         Raises:
-            DataError: a field is no volume, or no list of numbers.
+            DataError: a field is no volume of one channel, or has values that its type can't hold.
         """
-        for writer, folder in self.writers:
-            array = np.asarray(field_of(sample, writer.field, writer))
-            if not writer.writes_volumes:
-                self._rows.setdefault(folder, []).append(self._row(array, case, writer.field))
-                continue
-            path = _mask_file(folder, case, writer.field)
-            if self.overwrite or not path.is_file():
-                _write_field(path, sample, writer.field, array, writer.dtype)
+        for writer in self.volumes:
+            field_of(sample, writer.field, writer)
+            if self.overwrite or not self._file(writer, str(sample["case"])).is_file():
+                writer.write([sample], self.out, self.class_names)
+        if self.tables:
+            self._rows.append({"case": sample["case"]} | {w.field: field_of(sample, w.field, w) for w in self.tables})
 
     def finish(self) -> None:
         """Write the tables."""
-        for folder, rows in self._rows.items():
-            folder.mkdir(parents=True, exist_ok=True)
-            write_predictions(folder, rows, list(rows[0]))
+        for writer in self.tables:
+            folder = getattr(writer, "write_path", "") or self.out
+            writer.write(self._rows, self._made(folder), self.class_names)
 
-    def _row(self, array: Any, case: InferenceCase, name: str) -> dict[str, Any]:
-        values = array.ravel()
-        if array.ndim != 1:
-            raise DataError(f"the field {name!r} has shape {array.shape}; a table takes one number a class")
-        columns = self.class_names if len(self.class_names) == len(values) else range(len(values))
-        chances = {str(column): float(value) for column, value in zip(columns, values, strict=True)}
-        return {"case": case.id, "image": case.images[0].name, **chances}
+    def _made(self, folder: Path | str) -> Path:
+        path = self.out / folder
+        path.mkdir(parents=True, exist_ok=True)
+        return path
 
-
-def _mask_file(folder: Path, case: InferenceCase, name: str) -> Path:
-    return folder / case.id / f"{case.id}_{file_name(name)}.nii.gz"
+    def _file(self, writer: WriteNifti, case: str) -> Path:
+        return self.out / writer.write_path / case / f"{case}_{writer.field}.nii.gz"
 
 
-def _write_field(path: Path, sample: Sample, name: str, array: Any, dtype: str) -> None:
-    """Write (channel, i, j, k): one channel as a volume, several as one of four axes."""
-    if array.ndim != 4:
-        raise DataError(f"the field {name!r} has shape {array.shape}; a volume has (channel, i, j, k)")
-    wanted = np.dtype(dtype)
-    # What was resampled may lie a little beside a whole number; cutting it off would lose it.
-    values = (np.rint(array) if wanted.kind in "iu" else array).astype(wanted)
-    geometry = geometry_of(sample, _with_grid(sample, name, array))
-    if len(values) == 1:
-        write_volume(path, Volume(values[0], geometry))
-        return
-    import nibabel
-
-    from voxflow.files import atomic_path
-
-    to_ras = np.diag([-1.0, -1.0, 1.0, 1.0]) @ geometry.affine
-    with atomic_path(path) as temporary:
-        nibabel.save(nibabel.Nifti1Image(np.moveaxis(values, 0, -1), to_ras), temporary)
-
-
-def _with_grid(sample: Sample, name: str, array: Any) -> str:
-    """The field whose grid a field lies on: its own, else the image's where both have one shape."""
-    image = sample.get("image")
-    if affine_key(name) not in sample and isinstance(image, np.ndarray) and image.shape[1:] == array.shape[1:]:
-        return "image"
-    return name
+def _below(writer: Writer, root: Path) -> Writer:
+    """The writer with its folder absolute."""
+    folder = getattr(writer, "write_path", "")
+    return writer.model_copy(update={"write_path": (root / folder).as_posix()}) if folder else writer
