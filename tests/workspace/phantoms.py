@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from voxflow.workspace.zoo import ZooModel
 
-SIZE = (40, 36, 32)
+SIZE = (36, 32, 32)
 # BraTS: the whole tumour holds 2 (oedema), in it 1 (core), in that 4 (enhancing); others: one ball a class.
 BRATS_RADII = {2: 11.0, 1: 8.0, 4: 5.0}
 

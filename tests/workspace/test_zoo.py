@@ -18,7 +18,7 @@ from voxflow.workspace import make_mmar, new_workspace, templates
 from voxflow.workspace.zoo import find, zoo
 from voxflow.workspace.zoo.files import fill
 
-EXAMPLES = Path(__file__).parents[1] / "config" / "examples"
+SEEDS = Path(__file__).parents[1] / "config" / "seeds"
 COMMANDS = ("set_env", "train", "train_finetune", "train_2gpu", "train_2gpu_finetune", "infer", "validate", "export")
 NAMES = sorted(zoo())
 # By the short names, as the Transfer Learning guide 2.0 lists them: Dice or AUC, training and validation cases.
@@ -111,10 +111,10 @@ def test_the_example_datalist_fits_channels_and_labels(mmar: Path) -> None:
     assert all(len(case.label) == 15 for case in listed.cases("training") if isinstance(case.label, tuple))
 
 
-@pytest.mark.parametrize("name", ["segmentation_ct_spleen", "classification_chestxray"])
+@pytest.mark.parametrize("name", ["spleen", "chestxray"])
 def test_printed_configurations_are_kept_to_the_letter(tmp_path: Path, name: str) -> None:
     made = json.loads((make_mmar(name, tmp_path / "mmar") / "config/config_train.json").read_text())
-    printed = json.loads((EXAMPLES / f"{name}.json").read_text())
+    printed = json.loads((SEEDS / f"clara3_{name}_train.json").read_text())
     # The guide's script sets what the chest radiographs' file leaves to the defaults.
     extra = {"num_training_epoch_per_valid": 1, "use_amp": False}
     assert made == {**extra, **printed}

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.workspace.phantoms import use_cases, write_cases
-from voxflow.cli.apps import train_main
+from voxflow.cli.apps import evaluate_main, export_main, train_main
+from voxflow.lint import check_workspace, find_target
 from voxflow.training import load_model
+from voxflow.volumes import read_volume
 from voxflow.workspace import make_mmar
 from voxflow.workspace.zoo import zoo
 
@@ -21,6 +23,12 @@ if TYPE_CHECKING:
 NAMES = sorted(zoo())
 EDGE = 32  # voxels: the least that SegAhnet can halve five times
 PIXELS = 64
+# The way through the files is the same with the smallest of networks.
+SMALL_NETWORK: dict[str, dict[str, Any]] = {
+    "volume": {"train.model.args.nf_enc": [4, 8]},
+    "brain": {"train.model.args.init_filters": 4, "train.model.args.use_group_normG": 4},
+    "chestxray": {"train.model.args.block_config": [2, 2]},
+}
 QUICK = ["accelerator=cpu", "threads=1", "workers=0"]
 
 
@@ -41,7 +49,7 @@ def small(name: str) -> dict[str, Any]:
     """Values of --set that make patches small and trainings short, and leave the network as it is."""
     family = zoo()[name].family
     values: dict[str, Any] = {
-        "epochs": 2,
+        "epochs": 1,
         "num_training_epoch_per_valid": 2,
         "train.image_pipeline.args.num_workers": 0,
     }
@@ -70,7 +78,7 @@ def test_the_published_network_trains(tmp_path: Path, name: str) -> None:
     mmar = workspace(tmp_path, name, "published")
     assert train_main(["-m", str(mmar), "--write_train_stats", "--set", *QUICK, *settings(small(name))]) == 0
     stats = json.loads((mmar / "models/train_stats.json").read_text())
-    assert (stats["ending"], stats["epochs"]) == ("finished", 2)
+    assert (stats["ending"], stats["epochs"]) == ("finished", 1)
     assert stats["steps"] >= 2
     assert 0 <= stats[stats["key_metric"]] <= 1
     # The files that later commands start from say what the network is for.
@@ -81,6 +89,41 @@ def test_the_published_network_trains(tmp_path: Path, name: str) -> None:
     assert spec.in_channels == (3 if model.family == "chestxray" else len(model.channels))
     assert spec.activation == ("softmax" if is_volume else "sigmoid")
     assert sum(weights.numel() for weights in network.parameters()) > 4e6
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_small_variant_goes_all_the_way(tmp_path: Path, name: str) -> None:
+    model = zoo()[name]
+    mmar = workspace(tmp_path, name, "cpu")
+    values = [*QUICK, *settings(small(name)), *settings(SMALL_NETWORK[model.family])]
+    assert train_main(["-m", str(mmar), "--set", *values]) == 0
+    assert export_main(["--model_file_path", str(mmar / "models")]) == 0
+    window = settings({"inferer.args.roi_size": [EDGE] * 3}) if model.task == "segmentation" else []
+    assert evaluate_main(["-m", str(mmar), "--set", *window, "do_validation=true", "output_infer_result=false"]) == 0
+    assert evaluate_main(["-m", str(mmar), "--set", *window, "do_validation=false", "output_infer_result=true"]) == 0
+    scores = json.loads((mmar / "eval/metrics.json").read_text())
+    if model.task == "classification":
+        assert scores.keys() >= {"Average_AUC", *model.outputs}
+        header = (mmar / "eval/preds_outputs.csv").read_text().splitlines()[0]
+        assert all(finding in header for finding in model.outputs)
+        return
+    several = len(model.outputs) > 1
+    assert scores.keys() >= ({f"mean_dice_{n.lower()}" for n in model.outputs} if several else {"mean_dice"})
+    case = json.loads((mmar / "config/dataset_0.json").read_text())["validation"][0]
+    masks = {path.name: read_volume(path) for path in (mmar / "eval").glob("*/*.nii.gz")}
+    written = model.outputs if model.family == "brain" else [f"pred_class{n}" for n in range(model.classes)]
+    assert len(masks) == len(written) + (model.family == "volume")
+    truth = read_volume(tmp_path / "images" / case["label"])
+    for mask in masks.values():
+        assert mask.geometry.is_close(truth.geometry)
+        assert int(mask.array.max()) < max(model.classes, 2)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("variant", ["published", "cpu"])
+def test_a_workspace_checks_clean(tmp_path: Path, name: str, variant: str) -> None:
+    report = check_workspace(find_target(str(workspace(tmp_path, name, variant))))
+    assert [str(finding) for finding in report.findings] == []
 
 
 def run_script(mmar: Path, script: str, *values: str) -> str:
