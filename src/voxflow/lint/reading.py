@@ -82,15 +82,11 @@ class Part:
     @property
     def is_own(self) -> bool:
         """Whether its class is the user's own."""
-        return getattr(self.component, "path", None) is not None
+        return self.component.path is not None
 
     def argument(self, name: str) -> str:
-        """The JSON path of one of its arguments; arguments stand flat in TLT 2."""
-        return (
-            f"{self.where}.{name}"
-            if registry.dialect_of(self.component.name) == "tlt2"
-            else f"{self.where}.args.{name}"
-        )
+        """The JSON path of one of its arguments."""
+        return f"{self.component.where_args}.{name}"
 
 
 @dataclass
@@ -249,7 +245,7 @@ def _parts_of(loaded: Workflow | Evaluation) -> Iterator[Part]:
 
 def _model(kind: Kind, component: Component) -> ComponentModel | None:
     found = registry.find(kind, component.name)
-    if found is None or getattr(component, "path", None) is not None:
+    if found is None or component.path is not None:
         return None
     try:
         return registry.parse(found, component.args)
