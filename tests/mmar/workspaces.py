@@ -190,3 +190,135 @@ def _classification_validation() -> dict[str, Any]:
         "inferer": {"name": "TFSimpleInferer"},
         "model_loader": component("FrozenGraphModelLoader", model_file_path="{MMAR_CKPT_DIR}/model.trt.pb"),
     }
+
+
+def brats_experiment(folder: Path, cases: int = 3) -> Path:
+    """A TLT 2 experiment in the form of the guide's BraTS tutorial: four channels in, three nested regions out."""
+    data = folder / "data"
+    geometry = Geometry.from_parts((16, 16, 16), (1, 1, 1), (3, 4, 5))
+    for n in range(cases):
+        label = np.zeros((16, 16, 16), np.uint8)
+        label[3:13, 3:13, 3 + n : 13] = 2
+        label[5:11, 5:11, 5:11] = 1
+        label[6:10, 6:10, 6:10] = 4
+        noise = np.random.default_rng(n).normal(0, 5, (4, *label.shape))
+        for channel, name in enumerate(("t1c", "t1", "t2", "flair")):
+            image = (label > 0) * 60 + (label == (1, 4, 2, 2)[channel]) * 60 + 50 + noise[channel]
+            write_volume(data / f"p{n}" / f"p{n}_{name}.nii.gz", Volume(image.astype(np.float32), geometry))
+        write_volume(data / f"p{n}" / f"p{n}_seg.nii.gz", Volume(label, geometry))
+    images = [[f"p{n}/p{n}_{name}.nii.gz" for name in ("t1c", "t1", "t2", "flair")] for n in range(cases)]
+    items = [{"image": image, "label": f"p{n}/p{n}_seg.nii.gz"} for n, image in enumerate(images)]
+    write_json(folder / "datalist.json", {"training": items[:-1], "validation": items[-1:]})
+    write_json(folder / "config_brats.json", _brats_training())
+    write_json(folder / "config_validation.json", _brats_validation())
+    return folder
+
+
+def _brats_training() -> dict[str, Any]:
+    load = [
+        {"name": "transforms.LoadNifty", "fields": ["image", "label"]},
+        {"name": "transforms.BratsConvertLabels", "fields": ["label"], "classes": ["TC", "WT", "ET"]},
+    ]
+    normalise = {"name": "transforms.NormalizeNonzeroIntensities", "fields": "image"}
+    size = {"size": [16, 16, 16], "fields": ["image", "label"]}
+    tags = ["dice", "dice_tc", "dice_wt", "dice_et"]
+    means = [{"name": "MetricAverage", "tag": f"mean_{tag}", "applied_key": f"val_{tag}"} for tag in tags]
+    return {
+        "num_channels": 4,
+        "num_label_channels": 3,
+        "num_classes": 3,
+        "batch_size": 1,
+        "epochs": 8,
+        "num_workers": 2,
+        "network_input_size": [16, 16, 16],
+        "num_training_epoch_per_valid": 4,
+        "record_step": "every_epoch",
+        "use_scanning_window": False,
+        "continue_from_checkpoint_epoch": False,
+        "multi_gpu": False,
+        "net_config": {
+            "name": "SegmResnet",
+            "use_vae": False,
+            "blocks_down": "1,1",
+            "blocks_up": "1",
+            "init_filters": 8,
+            "use_groupnorm": True,
+            "use_groupnormG": 8,
+            "dropout_prob": 0.0,
+            "final_activation": "sigmoid",
+        },
+        "auxiliary_outputs": [
+            {
+                "name": "common.metrics.metrics.dice_metric_masked_output",
+                "is_onehot_targets": True,
+                "is_independent_predictions": True,
+                "tags": tags,
+            }
+        ],
+        "train": {
+            "loss": {"name": "losses.dice_loss", "squared_pred": True, "is_onehot_targets": True},
+            "optimizer": {"name": "Adam", "lr": 0.01},
+            "lr_policy": {"name": "lr_policy.ReduceLR_Poly", "poly_power": 0.9},
+            "pre_transforms": [
+                *load,
+                {"name": "transforms.CropSubVolumeRandomWithinBounds", **size},
+                {"name": "transforms.FlipAxisRandom", "fields": ["image", "label"], "axis": [0, 1, 2]},
+                normalise,
+            ],
+        },
+        "validate": {
+            "pre_transforms": [*load, {"name": "transforms.CropSubVolumeCenter", **size}, normalise],
+            "metrics": [means[0] | {"stopping_metric": True}, *means[1:]],
+        },
+    }
+
+
+def _brats_validation() -> dict[str, Any]:
+    regions = ["TC", "WT", "ET"]
+    spacing = {"applied_key": "model", "resolution": [1.0, 1.0, 1.0], "target_resolution": "image_resolution"}
+    return {
+        "input_nodes": {"image": "NV_INPUTALL_ITERATORGETNEXT"},
+        "output_nodes": {"model": "NV_OUTPUT_LABEL"},
+        "batch_size": 1,
+        "pre_transforms": [
+            {
+                "name": "transforms.LoadResolutionFromNifty",
+                "applied_key": "image",
+                "new_key": "image_resolution",
+            },
+            {"name": "transforms.LoadNifty", "fields": "image"},
+            {"name": "transforms.NormalizeNonzeroIntensities", "fields": "image"},
+            {
+                "name": "transforms.ResampleVolume",
+                "applied_key": "image",
+                "resolution": "image_resolution",
+                "target_resolution": [1.0, 1.0, 1.0],
+            },
+        ],
+        "post_transforms": [
+            {"name": "transforms.ThresholdValues", "applied_key": "model", "threshold": 0.5},
+            {"name": "transforms.ResampleVolume", **spacing},
+            {"name": "transforms.SplitAcrossChannels", "applied_key": "model", "channel_names": regions},
+        ],
+        "label_transforms": [
+            {"name": "transforms.LoadNifty", "fields": "label"},
+            {"name": "transforms.BratsConvertLabels", "fields": ["label"], "classes": regions},
+            {
+                "name": "transforms.SplitAcrossChannels",
+                "applied_key": "label",
+                "channel_names": [f"{region}_label" for region in regions],
+            },
+        ],
+        "writers": [
+            {"applied_key": region, "name": "writers.WriteNiftyResults", "dtype": "uint8"} for region in regions
+        ],
+        "val_metrics": [
+            {
+                "name": "MetricAverageFromArrayDice",
+                "tag": f"mean_dice_{region.lower()}",
+                "applied_key": region,
+                "label_key": f"{region}_label",
+            }
+            for region in regions
+        ],
+    }

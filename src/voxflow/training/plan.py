@@ -89,7 +89,7 @@ class Plan:
 
     def _check_sizes(self, findings: Findings) -> None:
         """Windows that the network can't halve often enough, found before any data is read."""
-        if self.network.final_activation != "softmax":
+        if self.network.final_activation != "softmax" and not self.labels_are_channels:
             findings.add(
                 "train.model.args.final_activation",
                 f"{self.network.final_activation!r}, but the masks hold one class a voxel; use 'softmax'",
@@ -114,6 +114,16 @@ class Plan:
     def roi(self) -> tuple[int, int, int] | None:
         """The window of validation (i, j, k)."""
         return self.inferer.roi_size if isinstance(self.inferer, TFScanWindowInferer) else None
+
+    @property
+    def labels_are_channels(self) -> bool:
+        """Whether each class is judged by itself, on a label channel of its own; classes may then overlap."""
+        channels = {"label": 1}
+        for transform in (*self.train_chain.head, *self.train_chain.tail):
+            channels |= transform.channels_after(channels)
+        stated = self.workflow.globals.num_label_channels or 1
+        one_hot = getattr(self.loss, "is_onehot_targets", False)
+        return one_hot or len(self.facts.class_names) == 1 or max(channels["label"], stated) > 1
 
     @property
     def key_metric(self) -> Metric | None:

@@ -99,7 +99,8 @@ def _open_data(
     cache = Cache.open(options.cache)
     how: dict[str, Any] = {
         "threads": threads,
-        "classes": len(plan.facts.class_names) if plan.workflow.task == "segmentation" else None,
+        # A channel that is judged by itself holds 0 and 1.
+        "classes": max(2, len(plan.facts.class_names)) if plan.workflow.task == "segmentation" else None,
         "skip": skip,
         "turn": world.rank / world.size,
     }
