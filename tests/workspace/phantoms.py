@@ -23,19 +23,19 @@ SIZE = (36, 32, 32)
 BRATS_RADII = {2: 11.0, 1: 8.0, 4: 5.0}
 
 
-def write_cases(model: ZooModel, root: Path, count: int = 3, *, seed: int = 0) -> dict[str, Any]:
-    """Write ``count`` cases below ``root`` in the files that the model's example datalist names.
+def write_cases(model: ZooModel, root: Path, count: int = 2, *, seed: int = 0) -> dict[str, Any]:
+    """Write ``count`` cases to train and one or two to validate, in files as the model's example datalist names them.
 
     Returns:
-        The datalist: the last case validates, the others train.
+        The datalist.
     """
     rng = np.random.default_rng(seed)
     write = _write_radiograph if model.task == "classification" else _write_volumes
-    items = [write(model, root, f"case{number:02d}", rng) for number in range(count)]
-    content: dict[str, Any] = {"training": items[:-1], "validation": items[-1:]}
+    # Radiographs: every finding is there and is not there in both parts, so that each has an AUC.
+    unseen = 2 if model.task == "classification" else 1
+    items = [write(model, root, f"case{number:02d}", rng) for number in range(count + unseen)]
+    content: dict[str, Any] = {"training": items[:count], "validation": items[count:]}
     if model.task == "classification":
-        # Every finding is there and is not there in both parts, so that each has an AUC.
-        content["validation"] = items[-2:]
         return {"label_format": [1] * len(model.outputs), **content}
     return {"labels": model.labels, "modality": dict(enumerate(model.channels)), **content}
 

@@ -41,7 +41,7 @@ def workspace(folder: Path, name: str, variant: str) -> Path:
     """An MMAR of the zoo with synthetic cases: two to train, and one (radiographs: two) to validate."""
     model = zoo()[name]
     mmar = make_mmar(name, folder / "mmar", variant=variant)
-    use_cases(mmar, folder / "images", model, write_cases(model, folder / "images", 3))
+    use_cases(mmar, folder / "images", model, write_cases(model, folder / "images"))
     return mmar
 
 
@@ -56,6 +56,7 @@ def small(name: str) -> dict[str, Any]:
     if family == "chestxray":
         pipelines = {f"{part}.image_pipeline.args.output_crop_size": [PIXELS] * 2 for part in ("train", "validate")}
         scaled = {"train.pre_transforms[2]": 0, "validate.pre_transforms[1]": 0}
+        values["epochs"] = 2
         return values | pipelines | {f"{place}.args.target_shape": [PIXELS] * 2 for place in scaled}
     crop = 4 if family == "brain" else 3
     sizes = {
@@ -78,7 +79,7 @@ def test_the_published_network_trains(tmp_path: Path, name: str) -> None:
     mmar = workspace(tmp_path, name, "published")
     assert train_main(["-m", str(mmar), "--write_train_stats", "--set", *QUICK, *settings(small(name))]) == 0
     stats = json.loads((mmar / "models/train_stats.json").read_text())
-    assert (stats["ending"], stats["epochs"]) == ("finished", 1)
+    assert stats["ending"] == "finished"
     assert stats["steps"] >= 2
     assert 0 <= stats[stats["key_metric"]] <= 1
     # The files that later commands start from say what the network is for.
@@ -121,9 +122,10 @@ def test_the_small_variant_goes_all_the_way(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("variant", ["published", "cpu"])
-def test_a_workspace_checks_clean(tmp_path: Path, name: str, variant: str) -> None:
+def test_a_workspace_with_cases_checks_clean(tmp_path: Path, name: str, variant: str) -> None:
     report = check_workspace(find_target(str(workspace(tmp_path, name, variant))))
-    assert [str(finding) for finding in report.findings] == []
+    # The synthetic images are smaller than the published patches, and say so.
+    assert [finding for finding in report.findings if finding.code != "patch-larger"] == []
 
 
 def run_script(mmar: Path, script: str, *values: str) -> str:

@@ -187,7 +187,6 @@ class OwnLoss(Own, Loss):
 
     def build(self, activation: str, label_format: Sequence[int] = ()) -> LossFunction:
         """Make the user's loss."""
-        del label_format
         import torch
 
         function = self.make(activation=activation, label_format=label_format)
