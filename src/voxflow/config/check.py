@@ -27,6 +27,10 @@ def check_component(kind: Kind, component: Component, findings: Findings) -> Com
 
 def _check(kind: Kind, component: Component, findings: Findings) -> ComponentModel | None:
     if component.path:
+        reason = refusal(component.path)
+        if reason is not None:
+            findings.add(f"{component.where}.path", reason)
+            return None
         for where, message in own.faults(component, kind):
             place = f"{component.where_args}{where.removeprefix('.args')}" if where.startswith(".args") else None
             findings.add(place or f"{component.where}{where}", message)

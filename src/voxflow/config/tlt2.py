@@ -122,6 +122,7 @@ class Tlt2Reader(ComponentReader):
     """Reads components whose arguments stand beside their names."""
 
     keys = ("name", "path", "disabled")
+    dialect = "tlt2"
     flat = True
 
     def example(self) -> str:

@@ -97,9 +97,9 @@ class MlflowTracker:
             return
         try:
             call()
-        except _failures() as error:
+        except failures() as error:
             self._is_lost = True
-            say(f"warning: MLflow could not record {what} and gets no more of this run: {_first_line(error)}")
+            say(f"warning: MLflow could not record {what} and gets no more of this run: {first_line(error)}")
 
 
 @contextlib.contextmanager
@@ -142,8 +142,8 @@ def continue_run(run_id: str) -> Iterator[Tracker]:
 def _active_run(experiment: str | None, run_id: str | None) -> Iterator[Tracker]:
     try:
         tracker = _start(experiment, run_id)
-    except _failures() as error:
-        say(f"warning: the MLflow store can't be used, so nothing is recorded there: {_first_line(error)}")
+    except failures() as error:
+        say(f"warning: the MLflow store can't be used, so nothing is recorded there: {first_line(error)}")
         yield NullTracker(run_id or "")
         return
     status = "FAILED"
@@ -157,7 +157,12 @@ def _active_run(experiment: str | None, run_id: str | None) -> Iterator[Tracker]
         tracker.end(status)
 
 
-def _start(experiment: str | None, run_id: str | None) -> MlflowTracker:
+def open_store() -> None:
+    """Point MLflow at the tracking store, quietly and without waiting for minutes.
+
+    Raises:
+        sqlite3.Error: the store is a file that is no database.
+    """
     for name, value in PATIENCE.items():
         os.environ.setdefault(name, value)
     import mlflow
@@ -166,6 +171,12 @@ def _start(experiment: str | None, run_id: str | None) -> MlflowTracker:
         logging.getLogger(noisy).setLevel(logging.ERROR)
     _check_sqlite(tracking_uri())
     mlflow.set_tracking_uri(tracking_uri())
+
+
+def _start(experiment: str | None, run_id: str | None) -> MlflowTracker:
+    open_store()
+    import mlflow
+
     with _one_at_a_time(tracking_uri()), warnings.catch_warnings():
         # MLflow opens its database with options that SQLAlchemy deprecates; that is not this project's to mend.
         warnings.simplefilter("ignore", DeprecationWarning)
@@ -214,13 +225,13 @@ def _experiment_id(name: str) -> str:
 def _artifact_location(experiment: str) -> str | None:
     if not tracking_uri().startswith(SQLITE):
         return None
-    return (_sqlite_file(tracking_uri()).parent / ARTIFACTS / experiment).as_uri()
+    return (sqlite_file(tracking_uri()).parent / ARTIFACTS / experiment).as_uri()
 
 
 def _check_sqlite(uri: str) -> None:
     """Find a file that can't be opened at once; MLflow would try for a minute and a half."""
     if uri.startswith(SQLITE):
-        with contextlib.closing(sqlite3.connect(_sqlite_file(uri))) as connection:
+        with contextlib.closing(sqlite3.connect(sqlite_file(uri))) as connection:
             connection.execute("PRAGMA schema_version").fetchone()
 
 
@@ -235,13 +246,14 @@ def _one_at_a_time(uri: str) -> Iterator[None]:
     if not uri.startswith(SQLITE):
         yield
         return
-    database = _sqlite_file(uri)
+    database = sqlite_file(uri)
     with database.with_name(f"{database.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 
-def _sqlite_file(uri: str) -> Path:
+def sqlite_file(uri: str) -> Path:
+    """The file of a SQLite store."""
     return Path(uri.removeprefix(SQLITE).partition("?")[0]).absolute()
 
 
@@ -273,7 +285,7 @@ def _signature(model: Any) -> Any:
     return ModelSignature(Schema([spec(v) for v in model.graph.input]), Schema([spec(v) for v in model.graph.output]))
 
 
-def _failures() -> tuple[type[Exception], ...]:
+def failures() -> tuple[type[Exception], ...]:
     """What a store that is away, full, locked or of another version can raise."""
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
@@ -281,5 +293,6 @@ def _failures() -> tuple[type[Exception], ...]:
     return MlflowException, SQLAlchemyError, sqlite3.Error, OSError
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """What a store's error says, short."""
     return (str(error).splitlines() or [type(error).__name__])[0]

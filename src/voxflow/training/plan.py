@@ -204,4 +204,6 @@ class Plan:
 def _preprocessing(transform: Transform) -> TransformSpec | None:
     """What of a validation transform inference must repeat: changes of the image after loading and resampling."""
     args = None if isinstance(transform, _NOT_PREPROCESSING) else transform.for_field("image")
-    return None if args is None else TransformSpec(name=transform.component_name(), args=args)
+    if args is None:
+        return None
+    return TransformSpec(name=transform.component_name(), args=args, path=getattr(transform, "path", None))
