@@ -8,6 +8,7 @@ import traceback
 from typing import TYPE_CHECKING
 
 from voxflow import __version__
+from voxflow.cli.apps import Evaluate, Export, Infer, Train
 from voxflow.cli.check import Check
 from voxflow.cli.convert import Convert
 from voxflow.cli.new import New
@@ -17,7 +18,7 @@ from voxflow.progress import say
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-COMMANDS = (New, Convert, Check)
+COMMANDS = (New, Convert, Check, Train, Export, Evaluate, Infer)
 
 
 def parser() -> argparse.ArgumentParser:

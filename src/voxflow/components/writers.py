@@ -99,7 +99,6 @@ class WriteClassificationResults(Writer):
         width = max((len(row) for row in values.values()), default=0)
         names = list(class_names) if len(class_names) == width else [f"finding_{n}" for n in range(width)]
         rows = [{"case": case} | dict(zip(names, map(float, row), strict=True)) for case, row in values.items()]
-        (folder / "preds.csv").unlink(missing_ok=True)
         write_predictions(folder, rows, ["case", *names])
         return [folder / "preds_outputs.csv"]
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     import torch
 
     from voxflow.components.component import Component
+    from voxflow.components.losses import LossFunction
     from voxflow.spec import ModelSpec
     from voxflow.training.data import Batch, Batches, SampleStore
     from voxflow.training.distributed import World
@@ -37,6 +38,18 @@ if TYPE_CHECKING:
     from voxflow.training.recorder import Recorder
 
 BEST, FINAL = "model.pt", "model_final.pt"
+
+
+def _loss_of(plan: Plan, device: torch.device) -> LossFunction:
+    """The loss of logits as the network computed them; on a CPU in a quicker form where there is one."""
+    from voxflow.training.losses import cpu_loss
+
+    activation = plan.network.final_activation
+    quick = cpu_loss(plan.loss, activation) if device.type == "cpu" else None
+    if quick is not None:
+        return quick
+    own = plan.loss.build(activation, plan.facts.label_format)
+    return lambda logits, label: own(logits.float(), label)
 
 
 class Loop:
@@ -78,7 +91,7 @@ class Loop:
         channels = batches.channels
         self.component: Component = plan.network_component(channels)
         self.spec: ModelSpec = plan.spec(channels)
-        self.loss = plan.loss.build(plan.network.final_activation)
+        self.loss = _loss_of(plan, fabric.device)
         self.steps_an_epoch = -(-batches.steps // options.accumulate)
         self.total = plan.workflow.globals.epochs * self.steps_an_epoch
         self._epoch_number, self._epoch_batch = 1, 0
@@ -92,6 +105,8 @@ class Loop:
         if start is not None and self.options.checkpoint is not None:
             report = load_weights(network, start, self.options.checkpoint)
             self.world.say(f"start weights from {self.options.checkpoint}: {report.line()}")
+        elif line := self.plan.network.load_pretrained(network):
+            self.world.say(f"start weights: {line}")
         frozen = freeze(network, self.options.freeze)
         if frozen:
             self.world.say(f"frozen: {len(frozen)} of {len(list(network.parameters()))} parameters")
@@ -182,6 +197,8 @@ class Loop:
             label = batch.label.to(self.fabric.device, non_blocking=True)
             with self.fabric.no_backward_sync(self.network, enabled=number < len(group)):
                 loss = self.loss(self.network(image), label)
+                extra = getattr(self.bare, "extra_loss", None)
+                loss = loss if extra is None else loss + extra
                 with self._named_when_not_finite():
                     self.meter.add(loss, (epoch, batch.cases))
                 self.fabric.backward(loss / len(group) if len(group) > 1 else loss)
