@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from voxflow import __version__
 from voxflow.cli.convert import Convert
+from voxflow.cli.migrate import Migrate
 from voxflow.cli.new import New
 from voxflow.errors import EXIT_FAILURE, EXIT_INTERRUPTED, VoxflowError
 from voxflow.progress import say
@@ -16,7 +17,7 @@ from voxflow.progress import say
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-COMMANDS = (New, Convert)
+COMMANDS = (New, Convert, Migrate)
 
 
 def parser() -> argparse.ArgumentParser:
