@@ -79,7 +79,14 @@ def test_a_radiograph_comes_out_the_same(name: str, args: dict[str, Any], tmp_pa
 
 def test_patches_hold_the_object_as_often_and_have_the_same_size(tmp_path: Path) -> None:
     case = write_cube(tmp_path, "cube", 1)
-    args: dict[str, Any] = {"fields": "image", "label_field": "label", "size": [8, 8, 20], "pos": 3, "neg": 1, "batch_size": 40}
+    args: dict[str, Any] = {
+        "fields": "image",
+        "label_field": "label",
+        "size": [8, 8, 20],
+        "pos": 3,
+        "neg": 1,
+        "batch_size": 40,
+    }
     load: dict[str, Any] = {"fields": ["image", "label"]}
     chain = [("LoadNifti", load), ("FastCropByPosNegRatio", args)]
     whole: Any = {"image": case.image, "label": case.label}
