@@ -12,8 +12,8 @@ from voxflow.datalist import Datalist
 from voxflow.errors import EXIT_INTERRUPTED, EXIT_OK
 from voxflow.files import write_json
 from voxflow.progress import say
-from voxflow.tracking import begin_run, write_run_file
-from voxflow.training import TrainingResult, TrainOptions, read_facts, train
+from voxflow.tracking import NullTracker, begin_run, write_run_file
+from voxflow.training import TrainingResult, TrainOptions, is_first_process, read_facts, train, unfinished_run
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 def run(stage: Stage) -> int:
     """Check the configuration, then train; see ``voxflow.training.train``."""
-    options = stage.options(TrainOptions)
+    options = _options(stage)
     listed = stage.datalists / "dataset_0.json"
     workflow = _workflow(stage, options, listed)
     datalist = Datalist.read(listed, stage.resampled)
@@ -31,7 +31,11 @@ def run(stage: Stage) -> int:
     datalist.check_files(sorted(keys & datalist.parts.keys()))
     facts = read_facts(stage.resampled / "labels.json", stage.block.get("resample") or {}, datalist.metadata)
     out, curves = stage.models / "train", stage.models / "curves.csv"
-    with begin_run(stage.workspace, params=stage.block, datalist=listed) as tracker:
+    if not is_first_process():
+        result = train(workflow, datalist, options, out, facts=facts, tracker=NullTracker(), curves=curves)
+        return EXIT_INTERRUPTED if result.ending == "interrupted" else EXIT_OK
+    run_id = unfinished_run(workflow, datalist, options, out, facts=facts)
+    with begin_run(stage.workspace, params=stage.block, datalist=listed, run_id=run_id) as tracker:
         write_run_file(out / "run.json", tracker, stage.workspace)
         tracker.artifact(stage.mmar / options.config, "config")
         result = train(workflow, datalist, options, out, facts=facts, tracker=tracker, curves=curves)
@@ -44,6 +48,14 @@ def run(stage: Stage) -> int:
     write_json(stage.metrics, numbers)
     _say(stage, result, out)
     return EXIT_INTERRUPTED if result.ending == "interrupted" else EXIT_OK
+
+
+def _options(stage: Stage) -> TrainOptions:
+    """The stage's options; start weights are looked for in the MMAR first, then from the repository's root."""
+    options = stage.options(TrainOptions)
+    if options.checkpoint is None or not (stage.mmar / options.checkpoint).is_file():
+        return options
+    return options.model_copy(update={"checkpoint": stage.mmar / options.checkpoint})
 
 
 def _workflow(stage: Stage, options: TrainOptions, listed: Path) -> Workflow:

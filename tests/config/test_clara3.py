@@ -112,7 +112,7 @@ def test_unknown_component_and_misspelt_argument_come_together_with_suggestions(
         ("train.optimizer", {"name": "Adam", "args": {"lr": "1"}}, r"train.optimizer.args.lr: .*number, received '1'"),
         ("train.optimizer", {"name": "Adam", "arg": {}}, "train.optimizer.arg: .*did you mean 'args'"),
         ("train.optimizer", "Adam", "train.optimizer: expected an object"),
-        ("train.optimizer", {"path": "my.Adam"}, "train.optimizer.path: own classes"),
+        ("train.optimizer", {"path": "my.Adam"}, "train.optimizer.path: 'my.Adam': no file custom/my.py"),
         ("train.loss", {"name": "Adam"}, "train.loss.name: 'Adam' is of kind optimizer, where a loss is expected"),
         ("train.looss", {}, "train.looss: unknown key; did you mean 'loss'"),
         ("train.pre_transforms", {}, "train.pre_transforms: expected a list"),

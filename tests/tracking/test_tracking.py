@@ -78,6 +78,19 @@ def test_later_stages_continue_the_same_run(store: Path) -> None:
 
 
 @pytest.mark.usefixtures("store")
+def test_a_killed_training_goes_on_in_its_own_run() -> None:
+    with begin_run("spleen", params={"seed": 1}) as first:
+        pass
+    with begin_run("spleen", params={"seed": 1}, run_id=first.run_id) as again:
+        assert again.run_id == first.run_id
+        assert stored(first.run_id).info.status == "RUNNING"
+        again.metrics({"loss": 0.5}, step=3)
+    assert stored(first.run_id).data.metrics["loss"] == 0.5
+    with begin_run("spleen", run_id="0" * 32) as unknown:
+        assert unknown.run_id not in {"", "0" * 32}
+
+
+@pytest.mark.usefixtures("store")
 def test_a_failure_ends_the_run_as_failed() -> None:
     with pytest.raises(TrainingError, match="NaN"), begin_run("spleen") as tracker:
         raise TrainingError("NaN")

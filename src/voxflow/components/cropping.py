@@ -20,6 +20,8 @@ from voxflow.components.transform import (
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from voxflow.components.fields import Grid
+
 FOREGROUND = "foreground"  # the sample's key for flat indices of labelled voxels
 MAX_FOREGROUND = 100_000  # enough to draw centres from; keeps the cache small for large organs
 
@@ -155,6 +157,11 @@ class CropRandomSizeWithDisplacement(RandomFieldTransform):
 
     lower_size: tuple[PositiveFloat, ...]
     max_displacement: NonNegativeInt | tuple[NonNegativeInt, ...] = 0
+
+    def grid_after(self, grid: Grid) -> Grid | None:
+        """Chance decides."""
+        del grid
+        return None
 
     def draw(self, sample: Sample, rng: np.random.Generator) -> Draw:
         """Choose first voxel and size."""

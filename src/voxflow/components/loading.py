@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from pydantic import PositiveInt  # noqa: TC002 (pydantic reads annotations at run time)
@@ -13,6 +13,8 @@ from voxflow.components.transform import FieldNames, FieldTransform, Sample, Tra
 from voxflow.errors import DataError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.typing import NDArray
 
 LABEL_FIELD = "label"
@@ -26,7 +28,13 @@ class LoadNifti(Transform):
     ``sample["spacing"]`` becomes the voxel spacing along (i, j, k) in mm.
     """
 
+    takes_paths: ClassVar[bool] = True
+
     fields: FieldNames
+
+    def makes(self) -> tuple[str, ...]:
+        """Its fields, and the spacing."""
+        return (*self.fields, "spacing")
 
     def __call__(self, sample: Sample) -> Sample:
         """Read every field that is a path; a field that is an array already stays."""
@@ -50,6 +58,8 @@ class LoadNifti(Transform):
 @register("transform")
 class LoadPng(Transform):
     """Read 8 or 16 bit PNG radiographs: paths become (channel, rows, columns), float32, values as stored."""
+
+    takes_paths: ClassVar[bool] = True
 
     fields: FieldNames
 
@@ -88,6 +98,10 @@ class RepeatChannel(FieldTransform):
     """Repeat every channel ``repeat_times`` times, so that a grey image feeds a colour network."""
 
     repeat_times: PositiveInt
+
+    def channels_after(self, channels: Mapping[str, int]) -> Mapping[str, int]:
+        """Every channel, so many times."""
+        return {name: channels[name] * self.repeat_times for name in self.fields if name in channels}
 
     def change(self, array: NDArray[Any]) -> NDArray[Any]:
         """Return (channel × repeat_times, ...)."""

@@ -13,12 +13,22 @@ from voxflow.components.transform import Draw, FieldTransform, Probability, Rand
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from voxflow.components.fields import Grid
+
 
 @register("transform")
 class ScaleToShape(FieldTransform):
     """Resize to ``target_shape``, outer edge to outer edge; linear for images (averaging when shrinking)."""
 
     target_shape: tuple[PositiveInt, ...]
+
+    def grid_after(self, grid: Grid) -> Grid | None:
+        """The target; each voxel covers more or less of what it did."""
+        size, spacing = grid
+        if len(size) != len(self.target_shape):
+            return None
+        steps = zip(spacing, size, self.target_shape, strict=True)
+        return self.target_shape, tuple(step * before / after for step, before, after in steps)
 
     def change(self, array: NDArray[Any]) -> NDArray[Any]:
         """Return (channel, *target_shape)."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from voxflow.components import registry
+from voxflow.components import own, registry
 from voxflow.config.findings import show, suggest
 
 if TYPE_CHECKING:
@@ -18,8 +18,18 @@ if TYPE_CHECKING:
 
 
 def check_component(kind: Kind, component: Component, findings: Findings) -> ComponentModel | None:
-    """Note every fault of one component; return it, built, when there is none."""
-    model = registry.known(kind).get(component.name)
+    """Note every fault of one component; return it, built, when there is none and it is no class of the user's own."""
+    built = _check(kind, component, findings)
+    findings.checked.append((kind, component, built))
+    return built
+
+
+def _check(kind: Kind, component: Component, findings: Findings) -> ComponentModel | None:
+    if component.path:
+        for where, message in own.faults(component, kind):
+            findings.add(f"{component.where}{where}", message)
+        return None
+    model = registry.find(kind, component.name)
     if model is None:
         findings.add(f"{component.where}.name", _unknown_name(kind, component.name))
         return None
@@ -27,16 +37,16 @@ def check_component(kind: Kind, component: Component, findings: Findings) -> Com
         return registry.parse(model, component.args)
     except ValidationError as error:
         for fault in error.errors():
-            where, message = _explain(fault, component.name, model)
+            where, message = _explain(fault, registry.plain_name(component.name), model)
             findings.add(f"{component.where}.args{where}", message)
         return None
 
 
 def _unknown_name(kind: Kind, name: str) -> str:
-    others = registry.kinds_of(name)
+    others, plain = registry.kinds_of(name), registry.plain_name(name)
     if others:
-        return f"{name!r} is of kind {' and '.join(others)}, where a {kind} is expected"
-    return f"unknown {kind} {name!r}{suggest(name, registry.known(kind))}"
+        return f"{plain!r} is of kind {' and '.join(others)}, where a {kind} is expected"
+    return f"unknown {kind} {plain!r}{suggest(plain, registry.known(kind, registry.dialect_of(name)))}"
 
 
 def _explain(fault: ErrorDetails, name: str, model: type[ComponentModel]) -> tuple[str, str]:

@@ -104,20 +104,25 @@ class MlflowTracker:
 
 @contextlib.contextmanager
 def begin_run(
-    experiment: str, *, params: Mapping[str, Any] | None = None, datalist: Path | None = None
+    experiment: str,
+    *,
+    params: Mapping[str, Any] | None = None,
+    datalist: Path | None = None,
+    run_id: str | None = None,
 ) -> Iterator[Tracker]:
-    """Begin the run of a training.
+    """Begin the run of a training, or go on with that of one that was killed.
 
     Args:
         experiment: the workspace's name.
         params: the workspace's block of params.yaml.
         datalist: the datalist file, whose hash becomes a tag.
+        run_id: the run to go on with; one that the store does not know (any more) is begun afresh.
 
     Yields:
         The tracker. When the tracking store can't be reached, one line says so and nothing is recorded: a
         training must not die of it.
     """
-    with _active_run(experiment, None) as tracker:
+    with _active_run(experiment, run_id or None) as tracker:
         tracker.params(params or {})
         tracker.tags({"workspace": experiment, **provenance(datalist)})
         yield tracker
@@ -168,8 +173,24 @@ def _start(experiment: str | None, run_id: str | None) -> MlflowTracker:
             run = mlflow.start_run(run_id=run_id, log_system_metrics=False)
         else:
             mlflow.set_system_metrics_sampling_interval(SYSTEM_METRICS_INTERVAL_S)
-            run = mlflow.start_run(experiment_id=_experiment_id(experiment), log_system_metrics=True)
+            known = {"run_id": run_id} if _exists(run_id) else {"experiment_id": _experiment_id(experiment)}
+            run = mlflow.start_run(**known, log_system_metrics=True)
     return MlflowTracker(run.info.run_id)
+
+
+def _exists(run_id: str | None) -> bool:
+    """Whether the store has this run, not deleted."""
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    if not run_id:
+        return False
+    try:
+        return bool(MlflowClient().get_run(run_id).info.lifecycle_stage == "active")
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            return False
+        raise
 
 
 def _experiment_id(name: str) -> str:

@@ -31,9 +31,10 @@ def save_model(
         spec: how to feed it and read its answer.
         epoch: epochs trained.
         metric: the key metric, NaN when there is none.
-    """
-    import torch
 
+    Raises:
+        OSError: the disk is full, say; an older file stays.
+    """
     weights = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
     content = {
         "format": FORMAT,
@@ -43,8 +44,23 @@ def save_model(
         "epoch": epoch,
         "metric": metric,
     }
+    save_torch(path, content)
+
+
+def save_torch(path: Path, content: dict[str, Any]) -> None:
+    """Write with torch.save, whole or not at all.
+
+    Raises:
+        OSError: the disk is full, say; an older file stays.
+    """
+    import torch
+
     with atomic_path(path) as temporary:
-        torch.save(content, temporary)
+        try:
+            torch.save(content, temporary)
+        except RuntimeError as error:
+            # torch's own writer says nothing of the disk; a full one is by far the likeliest.
+            raise OSError(f"{path}: could not be written: {str(error).splitlines()[0]}") from error
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:

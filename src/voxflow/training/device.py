@@ -5,11 +5,14 @@ from __future__ import annotations
 import logging
 import os
 import random
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from voxflow.offline import silence_telemetry
+from voxflow.progress import say
+from voxflow.training.distributed import process_count, processes_here
 
 if TYPE_CHECKING:
     from voxflow.config import Determinism
@@ -50,24 +53,67 @@ def choose_precision(options: TrainOptions, use_amp: bool | None) -> str:
     return "bf16" if has_bf16 else "fp32"
 
 
-def open_fabric(options: TrainOptions, precision: str) -> Any:
-    """Start lightning-fabric on one device."""
+def open_fabric(options: TrainOptions, precision: str, *, multi_gpu: bool = False) -> Any:
+    """Start lightning-fabric: on one device, or as one of the processes that torchrun started.
+
+    Args:
+        options: accelerator, threads, time-out.
+        precision: "bf16", "fp16" or "fp32".
+        multi_gpu: what the configuration says; without torchrun a line tells how several devices are used.
+    """
     import torch
 
     silence_telemetry()
     from lightning_fabric import Fabric
+    from lightning_fabric.strategies import DDPStrategy
 
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it announces its precision on stderr
-    torch.set_num_threads(options.threads or cpu_count())
-    return Fabric(accelerator=options.accelerator, devices=1, precision=FABRIC_PRECISION[precision])
+    torch.set_num_threads(thread_count(options))
+    count, here = process_count(), processes_here()
+    wanted: dict[str, Any] = {"accelerator": options.accelerator, "precision": FABRIC_PRECISION[precision]}
+    if count == 1:
+        if multi_gpu:
+            say(_how_to_use_several())
+        return Fabric(devices=1, **wanted)
+    timeout = timedelta(minutes=options.peer_timeout_minutes)
+    fabric = Fabric(devices=here, num_nodes=count // here, strategy=DDPStrategy(timeout=timeout), **wanted)
+    fabric.launch()
+    return fabric
 
 
-def seed_everything(seed: int, determinism: Determinism) -> int:
+def thread_count(options: TrainOptions) -> int:
+    """Threads of one process: the option, or this machine's cores shared among the processes on it."""
+    return options.threads or max(1, cpu_count() // processes_here())
+
+
+def _how_to_use_several() -> str:
+    import torch
+
+    devices = torch.cuda.device_count()
+    if devices < 2:
+        return "multi_gpu: there is one device here, training goes on with it"
+    command = f"torchrun --standalone --nproc_per_node {devices} -m tasks.train WORKSPACE"
+    return f"multi_gpu: one of {devices} GPUs is used; all are with: {command}"
+
+
+def seed_everything(seed: int, determinism: Determinism, *, deterministic: bool = False) -> int:
     """Seed Python, NumPy and torch; return the seed that batches are drawn with.
 
     Clara names one seed a library; ``tf_seed`` was the network's and so is torch's here.
+
+    Args:
+        seed: for what ``determinism`` does not name.
+        determinism: the configuration's seeds.
+        deterministic: forbid operations whose result may differ from run to run.
     """
     import torch
+
+    torch.use_deterministic_algorithms(deterministic)
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.backends.cudnn.benchmark = False
+        # Filling memory that is overwritten anyway costs time and changes no result.
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
     random.seed(determinism.python_seed if determinism.python_seed is not None else seed)
     np.random.seed(seed if determinism.numpy_seed is None else determinism.numpy_seed)
