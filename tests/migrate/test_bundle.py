@@ -61,9 +61,12 @@ def run_stock(bundle: Path, monkeypatch: pytest.MonkeyPatch, *names: str, **over
     run(config_file=[f"configs/{name}.json" for name in names], **overrides)
 
 
-def test_monais_own_program_trains_it(cube_bundle: Path, tmp_path: Path) -> None:
-    bundle = shutil.copytree(cube_bundle, tmp_path / "bundle")
-    (bundle / "models/model.pt").unlink()
+def test_monais_own_program_trains_it(cube_workspace: Path, tmp_path: Path) -> None:
+    untrained = shutil.copytree(cube_workspace / "config", tmp_path / "cubes" / "config").parent
+    # A network that MONAI has no class for travels as a script.
+    network = {"nf_enc": [4, 8], "nf_dec": [8, 4, 4, 4], "use_group_norm": True}
+    bundle = to_bundle(untrained, tmp_path / "bundle", overrides={"train.model.args": network}).folder
+    assert {"__init__.py", "norms.py", "skip_unet.py"} == {path.name for path in (bundle / "scripts").iterdir()}
     command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", "configs/train.json", "--epochs", "2"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, cwd=bundle, env=environment, capture_output=True, text=True, check=False)

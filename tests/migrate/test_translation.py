@@ -9,14 +9,15 @@ import pytest
 import torch
 
 from tests.training.conftest import write_corner, write_cube
-from voxflow.components import Chain, Component, build_transform, create
+from voxflow.components import Chain, Component, build_network, build_transform, create
 from voxflow.migrate.translation import Facts, translate, translated
+from voxflow.migrate.weights import build
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 VOLUME = Facts(task="segmentation", in_channels=1, class_names=("background", "cube"), learning_rate=0.02)
-RADIOGRAPH = Facts(task="classification", in_channels=1, class_names=("a", "b"), activation="sigmoid")
+RADIOGRAPH = Facts("classification", 1, ("a", "b"), "sigmoid", spatial_dims=2)
 # MONAI's own modules warn of their age.
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -179,3 +180,33 @@ def test_every_transform_of_the_older_dialects_has_an_answer() -> None:
         RepeatChannel CopyProperties SplitBasedOnLabel ScaleByResolution FastPosNegRatioCropROI
         CropFixedSizeRandomCenter RandomZoom ScaleShiftIntensity SaveAsNifti MergeBatchDims"""
     assert not set(names.split()) - translated("transform")
+
+
+@pytest.mark.parametrize(
+    ("name", "args", "size"),
+    [
+        ("Unet", {"nf_enc": [4, 8], "residual_units": 1, "strides": [[2, 2, 1]]}, (8, 8, 5)),
+        ("Unet", {"nf_enc": [4, 6], "use_group_norm": True, "use_group_normG": 4}, (8, 8, 8)),
+        ("Unet", {"nf_enc": [4, 8], "nf_dec": [8, 4, 4, 4], "use_batch_norm": True}, (8, 8, 8)),
+        ("SegResnet", {"init_filters": 4, "blocks_down": [1, 1], "blocks_up": [1]}, (8, 8, 8)),
+        (
+            "tlt2:SegmResnet",
+            {"init_filters": 4, "blocks_down": "1,1", "blocks_up": "1", "use_groupnorm": False},
+            (8, 8, 8),
+        ),
+        ("SegAhnet", {"plane": "x"}, (32, 64, 64)),
+        ("DenseNet121", {"dropout": 0.1}, (32, 32)),
+        ("DenseNet", {"init_features": 8, "growth_rate": 4, "block_config": [1, 1]}, (32, 32)),
+    ],
+)
+def test_a_network_takes_the_weights_and_gives_the_same_logits(
+    name: str, args: dict[str, Any], size: tuple[int, ...]
+) -> None:
+    facts = VOLUME if len(size) == 3 else RADIOGRAPH
+    component = Component(name=name, args={"in_channels": 1, "num_classes": 2, **args})
+    network = build_network(component).eval()
+    twin = build(translate("network", component, facts).nodes[0]).eval()
+    twin.load_state_dict(network.state_dict())
+    image = torch.randn(1, 1, *size)
+    with torch.inference_mode():
+        torch.testing.assert_close(twin(image), network(image), rtol=0, atol=1e-6)

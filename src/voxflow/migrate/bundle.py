@@ -125,6 +125,7 @@ class Bundle:
         transforms.append(self._typed())
         first = next((n for n, made in enumerate(transforms) if made["_target_"].startswith("Rand")), len(transforms))
         self._many("aux_op", section.aux_ops)
+        self._extras(section.batch_transforms, section.handlers)
         handlers = [
             node("ValidationHandler", validator="@validate#evaluator", epoch_level=True, interval="@val_interval")
         ]
@@ -160,6 +161,7 @@ class Bundle:
     def _validation(self) -> dict[str, Any]:
         section = self.source.workflow.validate
         transforms = [*self._many("transform", section.pre_transforms), *self._fitted(section.image_pipeline)]
+        self._extras(section.batch_transforms, section.handlers)
         metrics = self._metrics()
         key = next(iter(metrics), None)
         evaluator = node(
@@ -188,6 +190,20 @@ class Bundle:
             **({"additional_metrics": {n: m for n, m in metrics.items() if n != key}} if len(metrics) > 1 else {}),
             "evaluator": evaluator,
         }
+
+    def _extras(self, batch_transforms: Iterable[Component], handlers: Iterable[Component]) -> None:
+        """Note what has no place of its own in the bundle."""
+        for component in batch_transforms:
+            made = translate("transform", component, self.facts)
+            if made.nodes:
+                why = "transforms of whole batches have no place in MONAI's trainer"
+                made = Translation(verdict="not carried", why=why)
+            self.report.add(component.where, component.name, made.becomes, made.verdict, made.why)
+        for component in handlers:
+            why = "" if own else "the bundle has MONAI's handlers for checkpoints, curves and validation"
+            self.report.add(
+                component.where, component.name, component.name * own, "exact" if own else "not carried", why
+            )
 
     def _metrics(self) -> dict[str, Node]:
         """Every metric by name, the key metric first."""

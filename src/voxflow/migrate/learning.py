@@ -41,21 +41,28 @@ def _focal(args: Args, facts: Facts) -> Translation:
         to_onehot_y=not facts.one_hot,
         use_softmax=facts.activation == "softmax",
         gamma=args.get("gamma", 2.0),
-        alpha=args.get("alpha"),
     )
-    return exact(made) if set(args) <= {"skip_background", "gamma"} else approximate("class weights are MONAI's", made)
+    return approximate("MONAI leaves a skipped background out of the softmax, too", made)
 
 
-@translates("loss", "BinaryClassificationLoss", "classification_loss")
+@translates("loss", "BinaryClassificationLoss", "MulticlassClassificationLoss", "classification_loss")
 def _classification(args: Args, facts: Facts) -> Translation:
-    if facts.activation == "softmax":
-        return exact(node("torch.nn.CrossEntropyLoss"))
+    if any(classes > 1 for classes in facts.label_format):
+        return _multiclass(args, facts)
     smoothing = float(args.get("label_smoothing", 0.0))
     target = f"label.float().clamp(0, 1) * {1 - smoothing} + {smoothing / 2}"
     each = f"torch.nn.functional.binary_cross_entropy_with_logits(logits.float(), {target}, reduction='none')"
     # A negative label is an unknown finding; torch's own class would learn from it.
     rule = f"$lambda logits, label: ({each} * (label >= 0)).sum() / (label >= 0).sum().clamp(min=1)"
     return Translation(expression=rule)
+
+
+def _multiclass(args: Args, facts: Facts) -> Translation:
+    if len(facts.label_format) > 1:
+        return Translation(verdict="not carried", why="several columns of classes have no loss in MONAI")
+    smoothing = f"label_smoothing={args.get('label_smoothing', 0.0)}"
+    rule = f"torch.nn.functional.cross_entropy(logits.float(), label[:, 0].long(), {smoothing})"
+    return Translation(expression=f"$lambda logits, label: {rule}")
 
 
 @translates("optimizer", "Adam")

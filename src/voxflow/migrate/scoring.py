@@ -47,7 +47,8 @@ def _average(args: Args, facts: Facts) -> Translation:
     return approximate("the accuracy, averaged by batch", node("ignite.metrics.Average", output_transform=mean))
 
 
-@translates("aux_op", "ComputeAccuracy", "compute_accuracy", "ComputeBinaryPreds", "DiceMaskedOutput")
+@translates("aux_op", "ComputeAccuracy", "compute_accuracy", "ComputeBinaryPreds")
+@translates("aux_op", "DiceMaskedOutput", "dice_metric_masked_output", "NegLoss")
 def _auxiliary(args: Args, facts: Facts) -> Translation:
     del args, facts
     return exact(why="nothing to do: metrics of the bundle read the postprocessed prediction and label themselves")

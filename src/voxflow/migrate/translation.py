@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from voxflow.components.registry import plain_name
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
@@ -33,6 +35,8 @@ class Facts:
         patch: (i, j, k) of the training patch; None when whole images are learnt from.
         learning_rate: the global rate.
         weight_decay: the network's own L2 penalty, for optimizers that give none.
+        spatial_dims: 3 for volumes, 2 for radiographs and slices.
+        label_format: classification: the datalist's; () where every column is a finding.
     """
 
     task: Task
@@ -43,11 +47,8 @@ class Facts:
     patch: tuple[int, ...] | None = None
     learning_rate: float = 1e-4
     weight_decay: float = 0.0
-
-    @property
-    def spatial_dims(self) -> int:
-        """3 for volumes, 2 for radiographs."""
-        return 3 if self.task == "segmentation" else 2
+    spatial_dims: int = 3
+    label_format: tuple[int, ...] = ()
 
     @property
     def classes(self) -> int:
@@ -101,14 +102,18 @@ def translates(
 def translate(kind: str, component: Named, facts: Facts) -> Translation:
     """Translate one component; one that nobody knows here is "not carried"."""
     _load()
+    if getattr(component, "path", None):
+        why = "a class of the workspace's own; write it as MONAI has it, into the bundle's folder scripts/"
+        return Translation(verdict="not carried", why=why)
     args = {key: value for key, value in component.args.items() if value is not None}
-    name = component.name.rpartition(".")[2] if (kind, component.name) not in _table else component.name
-    function = _table.get((kind, name))
+    function = _table.get((kind, plain_name(component.name)))
     if function is not None:
         return function(args, facts)
     if component.name.startswith("monai:"):
         return Translation(({"_target_": component.name.removeprefix("monai:"), **args},))
-    return Translation(verdict="not carried", why=f"MONAI has no {kind} that does what {component.name} does")
+    return Translation(
+        verdict="not carried", why=f"MONAI has no {kind} that does what {plain_name(component.name)} does"
+    )
 
 
 def translated(kind: str) -> set[str]:

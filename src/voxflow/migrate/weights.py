@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 from voxflow.errors import ParityError
 from voxflow.files import atomic_path
+from voxflow.migrate.networks import SCRIPTS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -53,7 +55,9 @@ def build(network_def: Node) -> torch.nn.Module:
     """Build a bundle's network as MONAI does."""
     from monai.bundle import ConfigParser
 
-    parser: Any = ConfigParser({"network_def": network_def})
+    # The bundle's folder scripts/ holds copies of these modules.
+    here = json.loads(json.dumps(network_def).replace(f'"{SCRIPTS}', '"voxflow.components.nets.'))
+    parser: Any = ConfigParser({"network_def": here})
     network: torch.nn.Module = parser.get_parsed_content("network_def")
     return network
 

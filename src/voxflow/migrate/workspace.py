@@ -124,6 +124,8 @@ def _facts(
         patch=tuple(patch) if isinstance(patch, list) else None,
         learning_rate=workflow.globals.learning_rate,
         weight_decay=float(getattr(typed, "weight_decay", 0.0) or 0.0),
+        spatial_dims=typed.spatial_dims,
+        label_format=tuple(listed.get("label_format") or ()),
     )
 
 

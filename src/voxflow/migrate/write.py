@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from voxflow.errors import ConfigError
 from voxflow.files import atomic_directory, write_json, write_text
 from voxflow.migrate.bundle import Bundle
 from voxflow.migrate.documents import metadata, readme
+from voxflow.migrate.networks import scripts_of
 from voxflow.migrate.weights import write_weights
 from voxflow.migrate.workspace import TRAIN, read_source
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     from voxflow.migrate.report import Report
 
@@ -63,6 +64,7 @@ def to_bundle(
         for name, content in (("train", bundle.train), ("evaluate", bundle.evaluate), ("inference", bundle.inference)):
             write_json(folder / "configs" / f"{name}.json", content)
         write_json(folder / "configs" / "metadata.json", metadata(source))
+        _write_scripts(scripts_of(bundle.network), folder / "scripts")
         if source.datalist is not None:
             shutil.copyfile(source.datalist, folder / "configs" / "datalist.json")
         (folder / "models").mkdir()
@@ -75,3 +77,15 @@ def to_bundle(
             shutil.copyfile(licence, folder / "docs" / "license.txt")
         write_json(folder / "docs" / REPORT, report.as_json() | {"logit_difference": difference})
     return Migration(target, report, difference)
+
+
+def _write_scripts(modules: set[str], folder: Path) -> None:
+    """Copy the networks' own modules, which need torch and MONAI alone; a folder of scripts has an __init__.py."""
+    from voxflow.components import nets
+
+    if not modules:
+        return
+    folder.mkdir()
+    write_text(folder / "__init__.py", "")
+    for name in sorted(modules):
+        shutil.copyfile(Path(nets.__path__[0]) / f"{name}.py", folder / f"{name}.py")
