@@ -200,10 +200,11 @@ class Bundle:
                 made = Translation(verdict="not carried", why=why)
             self.report.add(component.where, component.name, made.becomes, made.verdict, made.why)
         for component in handlers:
-            why = "" if own else "the bundle has MONAI's handlers for checkpoints, curves and validation"
-            self.report.add(
-                component.where, component.name, component.name * own, "exact" if own else "not carried", why
-            )
+            if component.name == "StatsHandler":
+                self.report.add(component.where, component.name, component.name, "exact")
+                continue
+            why = "the bundle has MONAI's handlers for checkpoints, curves and validation"
+            self.report.add(component.where, component.name, "", "not carried", why)
 
     def _metrics(self) -> dict[str, Node]:
         """Every metric by name, the key metric first."""
