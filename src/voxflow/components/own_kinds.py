@@ -188,7 +188,7 @@ class OwnLoss(Own, Loss):
 
     kind: ClassVar[Kind] = "loss"
 
-    def build(self, activation: str) -> LossFunction:
+    def build(self, activation: str, label_format: Sequence[int] = ()) -> LossFunction:
         """Make the user's loss."""
         import torch
 
