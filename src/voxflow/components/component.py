@@ -31,6 +31,7 @@ class Component(BaseModel):
         path: a user's own class as the configuration writes it, such as ``custom.losses.Weighted``; None for
             components of the registry.
         custom: the workspace's folder ``custom/``, the only one that ``path`` is looked for in.
+        flat: its arguments stand beside its name, as TLT 2 writes them.
         alias: what ``Name#Alias`` calls it, for ``{"ref": "Alias"}`` elsewhere in the file.
     """
 
@@ -43,3 +44,9 @@ class Component(BaseModel):
     path: str | None = None
     custom: Path | None = None
     alias: str = ""
+    flat: bool = False
+
+    @property
+    def where_args(self) -> str:
+        """The JSON path of its arguments."""
+        return self.where if self.flat else f"{self.where}.args"

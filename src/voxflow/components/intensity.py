@@ -8,7 +8,14 @@ import numpy as np
 from pydantic import BeforeValidator, Field, NonNegativeFloat, model_validator
 
 from voxflow.components.registry import register
-from voxflow.components.transform import Draw, FieldTransform, Probability, RandomFieldTransform, Sample
+from voxflow.components.transform import (
+    Draw,
+    FieldTransform,
+    Probability,
+    RandomFieldTransform,
+    Sample,
+    field_of,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -85,13 +92,16 @@ class NormalizeNonzeroIntensities(FieldTransform):
 
 @register("transform")
 class ScaleIntensityOscillation(RandomFieldTransform):
-    """Multiply by a factor drawn from [1 - magnitude, 1 + magnitude]."""
+    """With ``probability``, multiply by a factor drawn from [1 - magnitude, 1 + magnitude]."""
 
     magnitude: NonNegativeFloat
+    probability: Probability = 1.0
 
     def draw(self, sample: Sample, rng: np.random.Generator) -> Draw:
         """Choose the factor."""
         del sample
+        if rng.random() >= self.probability:
+            return {}
         return {"factor": rng.uniform(1 - self.magnitude, 1 + self.magnitude)}
 
     def change(self, array: NDArray[Any], drawn: Draw) -> NDArray[Any]:
@@ -101,19 +111,61 @@ class ScaleIntensityOscillation(RandomFieldTransform):
 
 @register("transform")
 class AddGaussianNoise(RandomFieldTransform):
-    """With ``probability``, add noise of mean 0 and a standard deviation drawn from [0, magnitude]."""
+    """With ``probability``, add noise of mean 0.
 
-    magnitude: NonNegativeFloat = 0.1
-    probability: Probability = 1.0
+    Attributes:
+        variance: the largest; the noise's own is drawn from [0, variance].
+        magnitude: the largest standard deviation instead; the noise's own is drawn from [0, magnitude].
+    """
+
+    variance: NonNegativeFloat = 0.1
+    magnitude: NonNegativeFloat | None = None
+    probability: Probability = 0.5
 
     def draw(self, sample: Sample, rng: np.random.Generator) -> Draw:
         """Choose the strength and the seed of the noise."""
         del sample
         if rng.random() >= self.probability:
             return {}
-        return {"deviation": rng.uniform(0, self.magnitude), "seed": int(rng.integers(2**32))}
+        if self.magnitude is None:
+            deviation = float(np.sqrt(rng.uniform(0, self.variance)))
+        else:
+            deviation = rng.uniform(0, self.magnitude)
+        return {"deviation": deviation, "seed": int(rng.integers(2**32))}
 
     def change(self, array: NDArray[Any], drawn: Draw) -> NDArray[Any]:
         """Return float32 of the same shape."""
         noise = np.random.default_rng(drawn["seed"]).standard_normal(array.shape, dtype=np.float32)
         return np.asarray(array + noise * np.float32(drawn["deviation"]), dtype=np.float32)
+
+
+@register("transform")
+class ScaleShiftIntensity(RandomFieldTransform):
+    """Multiply and shift every channel on its own.
+
+    Attributes:
+        scale: the factor is drawn from [1 - scale, 1 + scale].
+        shift: what is added is drawn from [-shift, shift] standard deviations of the channel's values that are not 0.
+    """
+
+    scale: NonNegativeFloat = 0.1
+    shift: NonNegativeFloat = 0.1
+
+    def draw(self, sample: Sample, rng: np.random.Generator) -> Draw:
+        """Choose a factor and a shift for each channel."""
+        channels = len(field_of(sample, self.fields[0], self))
+        return {
+            "factors": rng.uniform(1 - self.scale, 1 + self.scale, channels),
+            "shifts": rng.uniform(-self.shift, self.shift, channels),
+        }
+
+    def change(self, array: NDArray[Any], drawn: Draw) -> NDArray[Any]:
+        """Return float32 of the same shape."""
+        pairs = zip(array, drawn["factors"], drawn["shifts"], strict=True)
+        channels = [c * np.float32(factor) + np.float32(shift * _spread(c)) for c, factor, shift in pairs]
+        return np.stack(channels).astype(np.float32)
+
+
+def _spread(channel: NDArray[Any]) -> float:
+    inside = channel[channel != 0]
+    return float(inside.std(dtype=np.float64)) if inside.size else 0.0

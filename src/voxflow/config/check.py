@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pydantic import ValidationError
+from pydantic import AliasChoices, ValidationError
 
 from voxflow.components import own, registry
 from voxflow.config.findings import show, suggest
@@ -27,7 +27,8 @@ def check_component(kind: Kind, component: Component, findings: Findings) -> Com
 def _check(kind: Kind, component: Component, findings: Findings) -> ComponentModel | None:
     if component.path:
         for where, message in own.faults(component, kind):
-            findings.add(f"{component.where}{where}", message)
+            place = f"{component.where_args}{where.removeprefix('.args')}" if where.startswith(".args") else None
+            findings.add(place or f"{component.where}{where}", message)
         return None
     model = registry.find(kind, component.name)
     if model is None:
@@ -38,7 +39,7 @@ def _check(kind: Kind, component: Component, findings: Findings) -> ComponentMod
     except ValidationError as error:
         for fault in error.errors():
             where, message = _explain(fault, registry.plain_name(component.name), model)
-            findings.add(f"{component.where}.args{where}", message)
+            findings.add(f"{component.where_args}{where}", message)
         return None
 
 
@@ -54,7 +55,7 @@ def _explain(fault: ErrorDetails, name: str, model: type[ComponentModel]) -> tup
     place = _json_path(fault["loc"])
     argument = str(fault["loc"][-1]) if fault["loc"] else ""
     if fault["type"] == "extra_forbidden":
-        return place, f"{name} takes no argument {argument!r}{suggest(argument, _fields(model))}"
+        return place, f"{name} takes no argument {argument!r}{suggest(argument, argument_names(model))}"
     if fault["type"] == "missing":
         return "", f"{name} needs the argument {argument!r}"
     message = fault["msg"].removeprefix("Value error, ")
@@ -63,8 +64,16 @@ def _explain(fault: ErrorDetails, name: str, model: type[ComponentModel]) -> tup
     return place, f"{name}: {message}"
 
 
-def _fields(model: type[ComponentModel]) -> list[str]:
-    return [field.alias or name for name, field in model.model_fields.items()]
+def argument_names(model: type[ComponentModel]) -> list[str]:
+    """The arguments that a component takes, by the names that its configurations write."""
+    names: list[str] = []
+    for name, field in model.model_fields.items():
+        alias = field.validation_alias
+        if isinstance(alias, AliasChoices):
+            names += [choice for choice in alias.choices if isinstance(choice, str)]
+        else:
+            names.append(alias if isinstance(alias, str) else name)
+    return names
 
 
 def _json_path(loc: tuple[Any, ...]) -> str:

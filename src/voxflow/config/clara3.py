@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
-from voxflow.config.findings import show, suggest
 from voxflow.config.reading import ComponentReader
 from voxflow.config.values import read_values, task_of
 from voxflow.config.workflow import Evaluation, EvaluationValues, Globals, TrainSection, ValidateSection, Workflow
@@ -44,7 +43,6 @@ EVALUATE: Layout = {
     "model_loader": ("model_loader", False),
     "image_pipeline": ("pipeline", False),
 }
-NEEDED = ("model", "loss", "optimizer", "image_pipeline", "inferer")
 SECTIONS = ("train", "validate")
 
 
@@ -59,8 +57,8 @@ def read_workflow(source: Source) -> Workflow:
     config = source.settle(Globals.model_fields, SECTIONS)
     values = read_values(Globals, config, source, others=SECTIONS)
     reader = ComponentReader.of(source, config)
-    train = _section(reader, config, "train", TRAIN)
-    validate = _section(reader, config, "validate", VALIDATE)
+    train = reader.object(config, "train", TRAIN, needed=("model", "loss", "optimizer", "image_pipeline"))
+    validate = reader.object(config, "validate", VALIDATE, needed=("image_pipeline", "inferer"))
     pipeline = train.get("image_pipeline")
     classifies = pipeline is not None and pipeline.name.startswith("Classification")
     task = task_of(source, "classification" if classifies else "segmentation", pipeline)
@@ -97,17 +95,3 @@ def read_evaluation(source: Source) -> Evaluation:
         **cast("EvaluationValues", values).model_dump(),
         **parts,
     )
-
-
-def _section(reader: ComponentReader, config: Mapping[str, Any], section: str, layout: Layout) -> dict[str, Any]:
-    """Read every component of a section; unknown and missing keys are findings."""
-    given = config.get(section)
-    if not isinstance(given, dict):
-        reader.findings.add(section, f"expected an object with {', '.join(layout)}, received {show(given)}")
-        return {}
-    for key in given.keys() - layout.keys():
-        reader.findings.add(f"{section}.{key}", f"unknown key{suggest(key, layout)}")
-    for key in layout.keys() - given.keys():
-        if key in NEEDED:
-            reader.findings.add(f"{section}.{key}", f"missing; a {layout[key][0]} is needed")
-    return reader.section(given, layout, f"{section}.")

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from voxflow.components.component import Component
 from voxflow.config.check import check_component
 from voxflow.config.findings import Findings, show, suggest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping
     from pathlib import Path
 
     from voxflow.components.registry import Kind
@@ -39,13 +39,14 @@ class ComponentReader:
     custom: Path
     named: dict[str, list[tuple[str, dict[str, Any]]]] = field(default_factory=dict)
 
-    keys = ("name", "path", "args", "disabled")
+    keys: ClassVar[tuple[str, ...]] = ("name", "path", "args", "disabled")
+    flat: ClassVar[bool] = False  # whether arguments stand beside the name
 
     @classmethod
     def of(cls, source: Source, config: Mapping[str, Any]) -> ComponentReader:
         """A reader of a settled configuration."""
         reader = cls(source.findings, source.custom)
-        for where, given in _components(config):
+        for where, given in components_of(config):
             name, alias = _split_alias(given["name"])
             for word in {name, alias, given["name"]} - {""}:
                 reader.named.setdefault(word, []).append((where, given))
@@ -61,6 +62,25 @@ class ComponentReader:
             part = self.many(kind, given[key], where) if several else self.one(kind, given[key], where)
             if part is not None:
                 parts[key] = part
+        return parts
+
+    def object(
+        self, config: Mapping[str, Any], name: str, layout: Layout, *, needed: Collection[str] = ()
+    ) -> dict[str, Any]:
+        """Read the section ``name``; unknown keys, and missing ones that are ``needed``, are findings."""
+        given = config.get(name)
+        if not isinstance(given, dict):
+            self.findings.add(name, f"expected an object with {', '.join(layout)}, received {show(given)}")
+            return {}
+        for key in given.keys() - layout.keys():
+            self.findings.add(f"{name}.{key}", f"unknown key{suggest(key, layout)}")
+        for key in needed:
+            if key not in given:
+                self.findings.add(f"{name}.{key}", f"missing; a {layout[key][0]} is needed")
+        parts = self.section(given, layout, f"{name}.")
+        for key in needed:
+            if isinstance(given.get(key), dict) and given[key].get("disabled") is True:
+                self.findings.add(f"{name}.{key}", f"disabled, but a {layout[key][0]} is needed")
         return parts
 
     def many(self, kind: Kind, given: Any, where: str) -> tuple[Component, ...]:
@@ -124,7 +144,8 @@ class ComponentReader:
             self.findings.add(f"{where}.disabled", f"expected true or false, received {show(disabled)}")
             sound = False
         for place in _references(args or {}):
-            self.findings.add(f"{where}.args{place}", "arguments are plain values; a whole component may be a ref")
+            rule = "an argument is a plain value; only a whole component may be a ref"
+            self.findings.add(f"{where}{'' if self.flat else '.args'}{place}", rule)
             sound = False
         if not sound:
             return None
@@ -167,7 +188,7 @@ def _split_alias(name: Any) -> tuple[str, str]:
     return plain, alias
 
 
-def _components(value: Any, where: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+def components_of(value: Any, where: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
     """Every object that names a component, with its JSON path."""
     if isinstance(value, dict):
         if isinstance(value.get("name"), str) and where:
@@ -175,10 +196,10 @@ def _components(value: Any, where: str = "") -> Iterator[tuple[str, dict[str, An
             return
         prefix = f"{where}." if where else ""
         for key, item in value.items():
-            yield from _components(item, f"{prefix}{key}")
+            yield from components_of(item, f"{prefix}{key}")
     elif isinstance(value, list):
         for index, item in enumerate(value):
-            yield from _components(item, f"{where}[{index}]")
+            yield from components_of(item, f"{where}[{index}]")
 
 
 def _references(value: Any, where: str = "") -> Iterator[str]:

@@ -126,6 +126,7 @@ class Evaluation:
         val_metrics: what is measured; not for inference.
         writers: what is written.
         image_pipeline: how images are read; None: one after the other.
+        input_name: the field that the model reads.
         output_names: the fields that the model's answer goes by: "model", and in TLT 2 the graph's own name of
             that node too.
         data_list_key: the datalist's key, from DATA_LIST_KEY.
@@ -148,6 +149,7 @@ class Evaluation:
     val_metrics: tuple[Component, ...] = ()
     writers: tuple[Component, ...] = ()
     image_pipeline: Component | None = None
+    input_name: str = "image"
     output_names: tuple[str, ...] = ("model",)
     data_list_key: str = "validation"
     do_validation: bool = True

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from voxflow.components.cropping import fit
-from voxflow.errors import DataError, InputError
-from voxflow.progress import say, track
+from voxflow.errors import DataError
+from voxflow.progress import say
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -21,75 +21,18 @@ if TYPE_CHECKING:
 
     from voxflow.components import Chain, Sample
     from voxflow.components.pipelines import Pipeline
-    from voxflow.datalist import Case
 
 FIELDS = ("image", "label")
 
 
 class SampleStore(Protocol):
-    """Cases after their deterministic transforms, by position."""
+    """Cases after their deterministic transforms, by position; see ``CachedStore``."""
 
     def __len__(self) -> int:
         """How many cases."""
 
     def __getitem__(self, index: int) -> Sample:
         """One case's sample; whoever reads it must not write into its arrays."""
-
-
-class MemoryStore:
-    """Every case's sample in memory."""
-
-    def __init__(self, cases: Sequence[Case], chain: Chain, *, threads: int, classes: int | None) -> None:
-        """Read and transform every case, several at a time.
-
-        Args:
-            cases: cases with labels.
-            chain: its head is run.
-            threads: cases at once.
-            classes: segmentation: label values must lie below this.
-
-        Raises:
-            DataError: an image or label can't be used; the message names the case.
-        """
-
-        def prepare(case: Case) -> Sample:
-            return _prepare(case, chain, classes)
-
-        with ThreadPoolExecutor(threads) as pool:
-            done = track(pool.map(prepare, cases), "reading cases", total=len(cases))
-            self._samples = list(done)
-
-    def __len__(self) -> int:
-        return len(self._samples)
-
-    def __getitem__(self, index: int) -> Sample:
-        return self._samples[index]
-
-
-def _prepare(case: Case, chain: Chain, classes: int | None) -> Sample:
-    label: Any = case.label
-    if isinstance(label, tuple):
-        label = np.asarray(label, dtype=np.float32)
-    try:
-        sample = chain.run_head({"case": case.id, "image": case.image, "label": label})
-    except InputError:
-        raise
-    except (KeyError, ValueError) as error:
-        raise DataError(f"case {case.id}: {error.args[0] if error.args else error}") from error
-    _check(sample, case, classes)
-    return sample
-
-
-def _check(sample: Sample, case: Case, classes: int | None) -> None:
-    image, label = sample["image"], sample["label"]
-    if not isinstance(image, np.ndarray) or not isinstance(label, np.ndarray):
-        raise DataError(f"case {case.id}: no transform loads its image and label")
-    if classes is None:
-        return
-    if image.shape[1:] != label.shape[1:]:
-        raise DataError(f"case {case.id}: image {image.shape[1:]} and label {label.shape[1:]} differ in size")
-    if label.size and int(label.max()) >= classes:
-        raise DataError(f"case {case.id}: label value {int(label.max())}, the data names {classes} classes (0 first)")
 
 
 @dataclass(frozen=True)

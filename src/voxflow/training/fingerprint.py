@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import json
+import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from voxflow.errors import DataError
+from voxflow.files import write_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -21,6 +24,8 @@ if TYPE_CHECKING:
 # Options that change what is computed; the others only say how fast, how often it is written down, or from where.
 _DECISIVE = ("seed", "precision", "freeze", "accumulate", "clip_norm", "ema", "early_stopping", "stopping_metric")
 HASHING_THREADS = 8
+HASHES = "hashes"
+WORTH_NOTING = 1 << 20  # smaller files are hashed sooner than looked up
 
 
 def fingerprint(workflow: Workflow, cases: Iterable[Case], options: TrainOptions, facts: DataFacts) -> dict[str, str]:
@@ -57,35 +62,51 @@ def text_hash(value: Any) -> str:
     return hashlib.blake2b(json.dumps(value, sort_keys=True, default=str).encode(), digest_size=16).hexdigest()
 
 
+def default_folder() -> Path:
+    """``VOXFLOW_CACHE``, or ``voxflow`` in the user's cache folder: outside of any repository."""
+    named = os.environ.get("VOXFLOW_CACHE")
+    if named:
+        return Path(named)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "voxflow"
+
+
 def content_hash(path: Path) -> str:
-    """Hash a file's content; read once as long as its size and time of change stay the same.
+    """Hash a file's content; read once as long as the file is not touched, in later runs, too.
 
     Raises:
         DataError: the file can't be read.
     """
     try:
         state = path.stat()
-        return _content_hash(path.absolute(), state.st_size, state.st_mtime_ns)
+        return _content_hash(path.absolute(), (state.st_size, state.st_mtime_ns, state.st_ctime_ns, state.st_ino))
     except OSError as error:
         raise DataError(error.strerror or str(error), path=path) from error
 
 
 @functools.cache
-def _content_hash(path: Path, size: int, changed: int) -> str:
-    del size, changed
+def _content_hash(path: Path, state: tuple[int, int, int, int]) -> str:
+    noted = default_folder() / HASHES / text_hash([str(path), *state])
+    if state[0] >= WORTH_NOTING:
+        with contextlib.suppress(OSError):
+            os.utime(noted)
+            return noted.read_text(encoding="ascii")
     with path.open("rb") as stream:
-        return hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+        found = hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+    if state[0] >= WORTH_NOTING:
+        with contextlib.suppress(OSError):
+            write_text(noted, found)
+    return found
 
 
 def _data(cases: Sequence[Case]) -> list[Any]:
     with ThreadPoolExecutor(HASHING_THREADS) as pool:
-        return list(pool.map(case_identity, cases))
+        return list(pool.map(lambda case: [case.id, *case_content(case)], cases))
 
 
-def case_identity(case: Case) -> list[Any]:
-    """What makes a case this case: its id and the content of its files."""
+def case_content(case: Case) -> list[Any]:
+    """The content of a case's files, as hashes; a label that is no file as it is."""
     label = content_hash(case.label) if isinstance(case.label, Path) else case.label
-    return [case.id, [content_hash(path) for path in case.image], label]
+    return [[content_hash(path) for path in case.image], label]
 
 
 def _without_places(value: Any) -> Any:

@@ -6,6 +6,23 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 
+class CacheOptions(BaseModel):
+    """Where cases are kept after their deterministic transforms, and for how long.
+
+    Attributes:
+        folder: None: the folder that VOXFLOW_CACHE names, else ``voxflow`` in the user's cache folder
+            (``~/.cache``, or XDG_CACHE_HOME). It holds the images' content: keep it where the images may lie.
+        max_days: cases that no training used for longer are removed.
+        max_gb: the longest unused cases are removed until the rest is no larger; those in use stay.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    folder: Path | None = None
+    max_days: PositiveFloat = 30.0
+    max_gb: PositiveFloat = 200.0
+
+
 class TrainOptions(BaseModel):
     """The key ``train`` of a workspace in params.yaml.
 
@@ -37,6 +54,7 @@ class TrainOptions(BaseModel):
         stopping_metric: name of a metric; None: the key metric.
         peer_timeout_minutes: with several processes, how long one waits for the others before it gives up.
         on_bad_case: a case that can't be read or transformed stops the training, or is named and left out.
+        cache: of prepared cases.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -64,6 +82,7 @@ class TrainOptions(BaseModel):
     stopping_metric: str | None = None
     peer_timeout_minutes: PositiveFloat = 30.0
     on_bad_case: Literal["stop", "skip"] = "stop"
+    cache: CacheOptions = CacheOptions()
 
 
 class DataFacts(BaseModel):

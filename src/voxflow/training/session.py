@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from voxflow.errors import DataError
 from voxflow.progress import say
-from voxflow.training.data import Batches, MemoryStore
+from voxflow.training.cache import Cache
+from voxflow.training.data import Batches
 from voxflow.training.device import choose_precision, open_fabric, seed_everything, share_cores, thread_count
 from voxflow.training.distributed import World
 from voxflow.training.fingerprint import fingerprint
@@ -17,10 +19,13 @@ from voxflow.training.loop import BEST, FINAL, Loop
 from voxflow.training.plan import Plan
 from voxflow.training.recorder import Recorder
 from voxflow.training.state import STATE, matching_state
+from voxflow.training.store import CachedStore
 from voxflow.training.weights import read_weights
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    import torch
 
     from voxflow.config import Workflow
     from voxflow.datalist import Case, Datalist
@@ -66,51 +71,47 @@ def train(
     precision = choose_precision(options, workflow.globals.use_amp)
     fabric = open_fabric(options, precision, multi_gpu=workflow.globals.multi_gpu)
     world = World.open(fabric, options.peer_timeout_minutes)
-    with world.watched():
+    with world.watched(), contextlib.ExitStack() as stack:
         identity = fingerprint(workflow, [*training, *validation], options, facts)
-        state = world.from_first(_begin(out, identity, options) if world.is_first else None)
-        # Read before anything is removed: it may be what the last run left in the same folder.
-        start = read_weights(options.checkpoint) if options.checkpoint and not state else None
-        world.gather(None)
-        if state is None and world.is_first:
-            _clear(out)
-        determinism = workflow.globals.determinism
-        seed = seed_everything(options.seed, determinism, deterministic=options.deterministic)
-        threads = thread_count(options)
-        classes = len(facts.class_names) if workflow.task == "segmentation" else None
-        store = MemoryStore(training, plan.train_chain, threads=threads, classes=classes)
-        unseen = MemoryStore(validation, plan.valid_chain, threads=threads, classes=classes)
-        batches = Batches(
-            store,
-            plan.train_chain,
-            plan.train_pipeline,
-            seed,
-            workers=min(1, threads - 1) if options.workers is None else options.workers,
-            rank=world.rank,
-            size=world.size,
-            skip=options.on_bad_case == "skip",
-            pin=fabric.device.type == "cuda",
-        )
+        state, start = _begin(out, identity, options, world)
+        seed = seed_everything(options.seed, workflow.globals.determinism, deterministic=options.deterministic)
+        batches, unseen = _open_data(plan, (training, validation), options, world, seed=seed)
+        batches = replace(batches, pin=fabric.device.type == "cuda")
+        interruption, recorder = stack.enter_context(Interruption()), None
+        if world.is_first:
+            rows = state["rows"] if state else None
+            recorder = stack.enter_context(Recorder(out / EVENTS, curves or out / CURVES, tracker, rows))
         run = {"fingerprint": identity, "run_id": tracker.run_id}
-        rows = state["rows"] if state else None
-        with Interruption() as interruption, contextlib.ExitStack() as stack:
-            recorder = None
-            if world.is_first:
-                recorder = stack.enter_context(Recorder(out / EVENTS, curves or out / CURVES, tracker, rows))
-            parts: dict[str, Any] = {
-                "batches": batches,
-                "unseen": unseen,
-                "out": out,
-                "recorder": recorder,
-                "run": run,
-                "start": start,
-            }
-            loop = Loop(plan, options, fabric, world, **parts)
-            if state:
-                loop.restore(state)
-            loop.result.precision = precision
-            loop.run(interruption)
+        parts: dict[str, Any] = {"batches": batches, "unseen": unseen, "recorder": recorder, "run": run}
+        loop = Loop(plan, options, fabric, world, out=out, start=start, **parts)
+        if state:
+            loop.restore(state)
+        loop.result.precision = precision
+        loop.run(interruption)
     return loop.result
+
+
+def _open_data(
+    plan: Plan, cases: tuple[list[Case], list[Case]], options: TrainOptions, world: World, *, seed: int
+) -> tuple[Batches, CachedStore]:
+    """Prepare the cases to learn from and to validate on; processes share the work, and wait for each other."""
+    threads, skip = thread_count(options), options.on_bad_case == "skip"
+    cache = Cache.open(options.cache)
+    how: dict[str, Any] = {
+        "threads": threads,
+        "classes": len(plan.facts.class_names) if plan.workflow.task == "segmentation" else None,
+        "skip": skip,
+        "turn": world.rank / world.size,
+    }
+    store = CachedStore(cases[0], plan.train_chain, cache, **how)
+    unseen = CachedStore(cases[1], plan.valid_chain, cache, **how)
+    world.gather(None)
+    if world.is_first:
+        cache.prune([*store.paths, *unseen.paths])
+    workers = min(1, threads - 1) if options.workers is None else options.workers
+    pipeline = plan.train_pipeline
+    batches = Batches(store, plan.train_chain, pipeline, seed, workers, rank=world.rank, size=world.size, skip=skip)
+    return batches, unseen
 
 
 def unfinished_run(
@@ -124,8 +125,23 @@ def unfinished_run(
     return None if state is None else str(state["run_id"])
 
 
-def _begin(out: Path, identity: dict[str, str], options: TrainOptions) -> dict[str, Any] | None:
-    """The state to go on from, if any; one line says what is done with what an older run left."""
+def _begin(
+    out: Path, identity: dict[str, str], options: TrainOptions, world: World
+) -> tuple[dict[str, Any] | None, dict[str, torch.Tensor] | None]:
+    """The state to go on from, or else the weights to start from, if any; then what an older run left is removed."""
+    state = world.from_first(_unfinished(out, identity, options) if world.is_first else None)
+    if state is not None:
+        return state, None
+    # Read before anything is removed: it may be what the last run left in the same folder.
+    start = read_weights(options.checkpoint) if options.checkpoint else None
+    world.gather(None)
+    if world.is_first:
+        _clear(out)
+    return None, start
+
+
+def _unfinished(out: Path, identity: dict[str, str], options: TrainOptions) -> dict[str, Any] | None:
+    """The state to go on from; one line says what is done with what an older run left."""
     if not options.resume:
         return None
     state, reason = matching_state(out / STATE, identity)

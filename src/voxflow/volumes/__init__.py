@@ -3,6 +3,7 @@
 from voxflow.volumes.dataset import ResampleOptions, resample_cases, worker_count
 from voxflow.volumes.files import (
     VOLUME_SUFFIXES,
+    read_channels,
     read_geometry,
     read_radiograph,
     read_volume,
@@ -18,6 +19,7 @@ __all__ = [
     "ResampleOptions",
     "Volume",
     "isotropic_or_per_axis",
+    "read_channels",
     "read_geometry",
     "read_radiograph",
     "read_volume",
