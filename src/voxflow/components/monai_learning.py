@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
@@ -11,6 +10,7 @@ from pydantic import ConfigDict, Field, PositiveInt, PrivateAttr, model_validato
 from voxflow.components.inferers import Inferer
 from voxflow.components.losses import Loss
 from voxflow.components.monai_names import check_arguments, lookup, modern
+from voxflow.components.monai_names import parameters as parameters_of
 from voxflow.components.networks import Network
 from voxflow.components.optimizers import Optimizer, Policy
 
@@ -58,7 +58,7 @@ class MonaiNetwork(Network):
 
     @classmethod
     def _takes(cls) -> set[str]:
-        return set(inspect.signature(lookup("network", cls.target)).parameters)
+        return set(parameters_of(lookup("network", cls.target))[0])
 
     def build(self) -> torch.nn.Module:
         """Build MONAI's network."""
@@ -136,7 +136,7 @@ class MonaiOptimizer(Optimizer):
     def build(self, parameters: Iterable[torch.nn.Parameter], lr: float, weight_decay: float) -> torch.optim.Optimizer:
         """Build it; both numbers hold where the configuration gave none of its own."""
         found = lookup("optimizer", self.target)
-        takes = inspect.signature(found).parameters
+        takes, _ = parameters_of(found)
         settings = {name: value for name, value in self.settings(lr, weight_decay).items() if name in takes}
         if self.weight_decay is None and not weight_decay:
             settings.pop("weight_decay", None)  # the class's own default, which is not always 0

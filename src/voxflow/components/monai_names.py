@@ -101,18 +101,35 @@ def check_arguments(kind: Kind, name: str, given: Mapping[str, Any], filled: tup
     """
     from voxflow.config.findings import suggest
 
-    signature = inspect.signature(lookup(kind, name))
-    takes = [p.name for p in signature.parameters.values() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
-    is_open = any(p.kind == p.VAR_KEYWORD for p in signature.parameters.values())
+    takes, is_open = parameters(lookup(kind, name))
     for argument in given:
         if argument in REFUSED and given[argument]:
             raise ValueError(f"{argument!r} can't be given: {REFUSED[argument]}")
         if argument not in takes and not is_open:
             raise ValueError(f"takes no argument {argument!r}{suggest(argument, takes)}")
-    for parameter in signature.parameters.values():
-        needed = parameter.default is parameter.empty and parameter.name in takes
-        if needed and parameter.name not in given and parameter.name not in filled:
-            raise ValueError(f"needs the argument {parameter.name!r}")
+    for argument, parameter in takes.items():
+        if parameter.default is parameter.empty and argument not in given and argument not in filled:
+            raise ValueError(f"needs the argument {argument!r}")
+
+
+def parameters(target: Any) -> tuple[dict[str, inspect.Parameter], bool]:
+    """The named parameters of a class, and whether it takes any other.
+
+    A network that takes ``**kwargs`` hands them to its base, so that the base's parameters are its own, none of them
+    needed. Transforms hand theirs to functions of NumPy and torch, which can't be known here.
+    """
+    takes: dict[str, inspect.Parameter] = {}
+    for owner in target.__mro__:
+        if "__init__" not in vars(owner) or owner is object:
+            continue
+        found = list(inspect.signature(owner.__init__).parameters.values())[1:]
+        named = [p for p in found if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+        takes = {p.name: p.replace(default=None, kind=p.KEYWORD_ONLY) if takes else p for p in named} | takes
+        if not any(p.kind == p.VAR_KEYWORD for p in found):
+            return takes, False
+        if "monai.networks" not in owner.__module__:
+            return takes, True
+    return takes, True
 
 
 def modern(args: Mapping[str, Any], takes: set[str]) -> dict[str, Any]:

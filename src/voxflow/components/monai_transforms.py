@@ -6,17 +6,16 @@ that transforms that move the grid find it, and ``spacing`` follows it. A mask s
 
 from __future__ import annotations
 
-import inspect
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
-from pydantic import BeforeValidator, ConfigDict, PrivateAttr, model_validator
+from pydantic import ConfigDict, PrivateAttr, model_validator
 
 from voxflow.components.loading import LoadNifti, LoadPng
-from voxflow.components.monai_names import check_arguments, lookup, modern
-from voxflow.components.registry import ComponentModel, register
+from voxflow.components.monai_names import check_arguments, lookup, modern, parameters
+from voxflow.components.registry import register
 from voxflow.components.transform import Draw, FieldNames, RandomTransform, Sample, Transform, is_mask
 from voxflow.errors import DataError
 from voxflow.spec import TransformSpec
@@ -24,6 +23,7 @@ from voxflow.spec import TransformSpec
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+OPEN = ConfigDict(frozen=True, extra="allow", strict=True, allow_inf_nan=False)
 AFFINE = "_affine"
 # Inference brings images to the network's grid itself, and cuts no image.
 _OF_THE_GRID = ("Spacingd", "Orientationd", "Resized", "Zoomd", "Rotate90d", "Flipd")
@@ -38,7 +38,7 @@ class MonaiTransform(Transform):
         keys: the sample's fields.
     """
 
-    model_config = ConfigDict(frozen=True, extra="allow", strict=True, allow_inf_nan=False)
+    model_config = OPEN
     target: ClassVar[str] = ""
     _built: threading.local = PrivateAttr(default_factory=threading.local)
 
@@ -108,6 +108,12 @@ class MonaiTransform(Transform):
         return TransformSpec(name=self.component_name(), args={"keys": ["image"], **extra})
 
     @property
+    def target_shape(self) -> tuple[int, ...] | None:
+        """The size that it brings every image to, as far as that is known before any is read."""
+        size = (self.model_extra or {}).get("spatial_size")
+        return tuple(size) if self.target == "Resized" and isinstance(size, list) else None
+
+    @property
     def grid(self) -> tuple[tuple[float, float, float] | None, str | None]:
         """The spacing in mm and the orientation that it brings images to; None for what it leaves."""
         extra = self.model_extra or {}
@@ -119,6 +125,8 @@ class MonaiTransform(Transform):
 
 class MonaiRandomTransform(MonaiTransform, RandomTransform):
     """One that draws: a seed is drawn, MONAI's object draws the rest from it."""
+
+    model_config = OPEN
 
     def draw(self, sample: Sample, rng: np.random.Generator) -> Draw:
         """Choose the seed."""
@@ -145,15 +153,12 @@ def adapter_for(target: Any) -> type[MonaiTransform]:
     return MonaiRandomTransform if issubclass(target, Randomizable | RandomizableTrait) else MonaiTransform
 
 
-Keys = Annotated[FieldNames, BeforeValidator(lambda value: value)]
-
-
-class _Fixed(ComponentModel):
+class _Fixed(Transform):
     """What a component of MONAI's name that Voxflow does itself has in common: further arguments say nothing."""
 
-    model_config = ConfigDict(frozen=True, extra="allow", strict=True)
+    model_config = OPEN
 
-    keys: Keys
+    keys: FieldNames
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -162,7 +167,7 @@ class _Fixed(ComponentModel):
 
 
 @register("transform", "clara4", name="LoadImaged")
-class LoadImaged(_Fixed, Transform):
+class LoadImaged(_Fixed):
     """Reads NIfTI, MetaImage, NRRD and PNG as Voxflow does: channels first, (rows, columns) for radiographs.
 
     No other reader can be named: MONAI would import whatever stands there.
@@ -200,7 +205,7 @@ class LoadImaged(_Fixed, Transform):
         return made
 
 
-class _Nothing(_Fixed, Transform):
+class _Nothing(_Fixed):
     """Accepted and without effect: every array here has its channels first and the type that training wants."""
 
     def preprocessing(self) -> TransformSpec | None:
@@ -231,7 +236,7 @@ def _path_of(value: Any) -> Path | None:
 
 
 def _takes(target: str) -> set[str]:
-    return set(inspect.signature(lookup("transform", target)).parameters)
+    return set(parameters(lookup("transform", target))[0])
 
 
 def _modern_as_discrete(given: dict[str, Any]) -> dict[str, Any]:

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from voxflow.components import Chain, Component, complete_network, create, read_network
-from voxflow.components.cropping import RatioCrop
-from voxflow.components.inferers import TFScanWindowInferer
 from voxflow.components.loading import ConvertToChannelsFirst, ConvertToChannelsLast, LoadNifti, LoadPng
 from voxflow.components.spatial import ScaleToShape
 from voxflow.config.findings import Findings
@@ -107,13 +105,14 @@ class Plan:
     @property
     def patch(self) -> tuple[int, int, int] | None:
         """The training patch (i, j, k); None when whole images are learnt from."""
-        crops = [transform for transform in self.train_chain.tail if isinstance(transform, RatioCrop)]
-        return crops[-1].size if crops else None
+        crops = [size for transform in self.train_chain.tail if (size := transform.patch()) and len(size) == 3]
+        return (crops[-1][0], crops[-1][1], crops[-1][2]) if crops else None
 
     @property
     def roi(self) -> tuple[int, int, int] | None:
         """The window of validation (i, j, k)."""
-        return self.inferer.roi_size if isinstance(self.inferer, TFScanWindowInferer) else None
+        size = getattr(self.inferer, "roi_size", None)
+        return (size[0], size[1], size[2]) if size and len(size) == 3 else None
 
     @property
     def key_metric(self) -> Metric | None:
@@ -137,26 +136,35 @@ class Plan:
     def spec(self, in_channels: int) -> ModelSpec:
         """What the model file says of itself."""
         is_volume = self.workflow.task == "segmentation"
-        scaled = [t.target_shape for t in self.valid_chain.head if isinstance(t, ScaleToShape)]
+        spacing, orientation = self.facts.spacing_mm, self.facts.orientation
+        for transform in self.valid_chain.head:
+            # What the configuration resamples itself comes after what the stage before it did.
+            own_spacing, own_orientation = getattr(transform, "grid", (None, None))
+            spacing, orientation = own_spacing or spacing, own_orientation or orientation
+        scaled = [size for t in self.valid_chain.head if (size := getattr(t, "target_shape", None))]
         size = (scaled[-1][0], scaled[-1][1]) if scaled and not is_volume else self.facts.size
         return ModelSpec(
             task=self.workflow.task,
             in_channels=in_channels,
             class_names=self.facts.class_names,
             activation=self.network.final_activation,
-            spacing_mm=self.facts.spacing_mm,
-            orientation=self.facts.orientation,
+            spacing_mm=spacing,
+            orientation=orientation,
             size=None if is_volume else size,
             preprocess=tuple(filter(None, map(_preprocessing, self.valid_chain.head))),
             window=(self.patch or self.roi) if is_volume else None,
             divisor=self.network.divisor,
-            overlap=self.inferer.overlap if isinstance(self.inferer, TFScanWindowInferer) else 0.25,
+            overlap=getattr(self.inferer, "overlap", 0.25),
             modality=self.facts.modality,
         )
 
 
 def _preprocessing(transform: Transform) -> TransformSpec | None:
     """What of a validation transform inference must repeat: changes of the image after loading and resampling."""
+    own = getattr(transform, "preprocessing", None)
+    if own is not None:
+        made: TransformSpec | None = own()
+        return made
     if isinstance(transform, _NOT_PREPROCESSING) or "image" not in getattr(transform, "fields", ()):
         return None
     args = transform.model_dump(mode="json", exclude_defaults=True) | {"fields": ["image"]}
