@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,8 +24,8 @@ from voxflow.volumes import read_volume
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
+ROOT = Path(__file__).resolve().parents[2]
 pytest.importorskip("ignite", reason="MONAI's engines need pytorch-ignite: pip install voxflow[bundle]")
 pytest.importorskip("fire", reason="MONAI's command line needs fire: pip install voxflow[bundle]")
 # What MONAI and ignite warn of in their own modules is not this project's to mend.
@@ -196,3 +197,28 @@ def test_what_stands_nowhere_in_monai_is_not_carried(
     assert made.logit_difference is None
     assert not list((made.folder / "models").iterdir())
     assert content(made.folder / "configs/train.json")["dataset_dir"].endswith("nowhere")
+
+
+@stock
+def test_a_clara4_workspace_keeps_its_components(
+    cube_workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = json.loads((ROOT / "tests/config/clara4/segmentation_ct_spleen.json").read_text())
+    workspace = shutil.copytree(cube_workspace / "config", tmp_path / "cubes" / "config").parent
+    write_json(workspace / "config/config_train.json", config)
+    small = {
+        "train.model.args.channels": [4, 8],
+        "train.model.args.strides": [2],
+        "train.pre_transforms[4].args.spatial_size": [16, 16, 16],
+        "validate.inferer.args.roi_size": [16, 16, 16],
+        **{"TRAIN_DATALIST_KEY": "training", "VAL_DATALIST_KEY": "validation", "MMAR_CKPT_DIR": "m"},
+    }
+    made = to_bundle(workspace, tmp_path / "bundle", overrides=small)
+    assert made.report.count("not carried") == 0
+    train = json.loads((made.folder / "configs/train.json").read_text())
+    assert train["network_def"]["_target_"] == "UNet"
+    assert train["optimizer"]["_target_"] == "torch.optim.Adam"
+    assert train["train"]["handlers"][1]["epoch_level"] is True
+    fast = {"train#dataloader#num_workers": 0, "validate#dataloader#num_workers": 0}
+    run_stock(made.folder, monkeypatch, "train", epochs=1, val_interval=1, **fast)
+    assert (made.folder / "models/model.pt").is_file()

@@ -6,6 +6,7 @@ the kind that is asked for. MONAI is imported here, when the first such name is 
 
 from __future__ import annotations
 
+import difflib
 import functools
 import importlib
 import inspect
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from voxflow.components import registry
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from voxflow.components.registry import ComponentModel, Kind
 
@@ -99,17 +100,20 @@ def check_arguments(kind: Kind, name: str, given: Mapping[str, Any], filled: tup
     Raises:
         ValueError: an argument is unknown, missing or refused.
     """
-    from voxflow.config.findings import suggest
-
     takes, is_open = parameters(lookup(kind, name))
     for argument in given:
         if argument in REFUSED and given[argument]:
             raise ValueError(f"{argument!r} can't be given: {REFUSED[argument]}")
         if argument not in takes and not is_open:
-            raise ValueError(f"takes no argument {argument!r}{suggest(argument, takes)}")
+            raise ValueError(f"takes no argument {argument!r}{_nearest(argument, takes)}")
     for argument, parameter in takes.items():
         if parameter.default is parameter.empty and argument not in given and argument not in filled:
             raise ValueError(f"needs the argument {argument!r}")
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(sorted(known))}"
 
 
 def parameters(target: Any) -> tuple[dict[str, inspect.Parameter], bool]:

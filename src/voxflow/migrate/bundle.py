@@ -130,7 +130,8 @@ class Bundle:
             node("ValidationHandler", validator="@validate#evaluator", epoch_level=True, interval="@val_interval")
         ]
         if has_scheduler:
-            scheduler = {"lr_scheduler": "@lr_scheduler", "print_lr": False, "epoch_level": False}
+            by_epoch = bool(section.lr_policy and section.lr_policy.args.get("by_epoch"))
+            scheduler = {"lr_scheduler": "@lr_scheduler", "print_lr": False, "epoch_level": by_epoch}
             handlers.append(node("LrScheduleHandler", **scheduler))
         handlers += [
             node("StatsHandler", tag_name="train_loss", output_transform=LOSS),

@@ -105,12 +105,14 @@ def translate(kind: str, component: Named, facts: Facts) -> Translation:
     if getattr(component, "path", None):
         why = "a class of the workspace's own; write it as MONAI has it, into the bundle's folder scripts/"
         return Translation(verdict="not carried", why=why)
+    if component.name.startswith("monai:"):
+        from voxflow.migrate.monai import translate_monai
+
+        return translate_monai(kind, component, facts)
     args = {key: value for key, value in component.args.items() if value is not None}
     function = _table.get((kind, plain_name(component.name)))
     if function is not None:
         return function(args, facts)
-    if component.name.startswith("monai:"):
-        return Translation(({"_target_": component.name.removeprefix("monai:"), **args},))
     return Translation(
         verdict="not carried", why=f"MONAI has no {kind} that does what {plain_name(component.name)} does"
     )
