@@ -8,6 +8,7 @@ import traceback
 from typing import TYPE_CHECKING
 
 from voxflow import __version__
+from voxflow.cli.check import Check
 from voxflow.cli.convert import Convert
 from voxflow.cli.migrate import Migrate
 from voxflow.cli.new import New
@@ -17,7 +18,7 @@ from voxflow.progress import say
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-COMMANDS = (New, Convert, Migrate)
+COMMANDS = (New, Convert, Check, Migrate)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -61,5 +61,6 @@ class FieldUser:
         names: list[str] = []
         for argument in arguments:
             value = getattr(self, argument, None)
-            names += [value] if isinstance(value, str) else [v for v in value or () if isinstance(v, str)]
+            given = value if isinstance(value, list | tuple) else (value,)
+            names += [name for name in given if isinstance(name, str)]
         return tuple(dict.fromkeys(name for name in names if name))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 import numpy as np
 from pydantic import BeforeValidator, Field, NonNegativeFloat, model_validator
@@ -29,8 +29,14 @@ PerChannel = Annotated[
 
 @register("transform")
 class ScaleIntensityRange(FieldTransform):
-    """Map the interval [a_min, a_max] linearly onto [b_min, b_max]; ``clip`` cuts what lies outside."""
+    """Map the interval [a_min, a_max] linearly onto [b_min, b_max].
 
+    Attributes:
+        clip: cut what lies outside.
+        a_offset: added to the values before they are mapped.
+    """
+
+    a_offset: float = 0.0
     a_min: float
     a_max: float
     b_min: float
@@ -46,7 +52,9 @@ class ScaleIntensityRange(FieldTransform):
     def change(self, array: NDArray[Any]) -> NDArray[Any]:
         """Return float32 of the same shape."""
         gain = (self.b_max - self.b_min) / (self.a_max - self.a_min)
-        scaled = (array.astype(np.float32) - np.float32(self.a_min)) * np.float32(gain) + np.float32(self.b_min)
+        scaled = (array.astype(np.float32) - np.float32(self.a_min - self.a_offset)) * np.float32(gain) + np.float32(
+            self.b_min
+        )
         low, high = sorted((self.b_min, self.b_max))
         return np.asarray(np.clip(scaled, low, high) if self.clip else scaled)
 
@@ -54,6 +62,8 @@ class ScaleIntensityRange(FieldTransform):
 @register("transform")
 class CenterData(FieldTransform):
     """Subtract, then divide, by channel; left out they are the channel's own mean and standard deviation."""
+
+    by_channel: ClassVar[bool] = True
 
     subtrahend: PerChannel | None = None
     divisor: PerChannel | None = None
@@ -66,11 +76,11 @@ class CenterData(FieldTransform):
 
     def change(self, array: NDArray[Any]) -> NDArray[Any]:
         """Return float32 of the same shape."""
-        axes = tuple(range(1, array.ndim))
+        axes = tuple(range(1, array.ndim)) if self.by_channel else None
         mean = array.mean(axes, dtype=np.float64) if self.subtrahend is None else np.asarray(self.subtrahend)
         deviation = array.std(axes, dtype=np.float64) if self.divisor is None else np.asarray(self.divisor)
         deviation = np.where(deviation == 0, 1, deviation)
-        shape = (-1,) + (1,) * len(axes)
+        shape = (-1,) + (1,) * (array.ndim - 1)
         centred = (array - mean.reshape(shape)) / deviation.reshape(shape)
         return np.asarray(centred, dtype=np.float32)
 

@@ -15,7 +15,7 @@ import re
 import sys
 import threading
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path  # noqa: TC003 (dataclasses keep their annotations)
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
@@ -35,12 +35,13 @@ _TENSORFLOW = frozenset(("ai4med", "dlmed", "horovod", "keras", "medl", "nvmidl"
 OFFERED: dict[Kind, tuple[str, ...]] = {
     "transform": (),
     "network": ("in_channels", "num_classes", "out_channels", "final_activation"),
-    "loss": ("activation",),
+    "loss": ("activation", "label_format"),
     "optimizer": ("params", "lr", "weight_decay"),
     "lr_policy": (),
     "metric": ("name", "field", "label_field", "is_key_metric"),
     "aux_op": (),
     "inferer": (),
+    "writer": ("field",),
 }
 _importing = threading.RLock()
 
@@ -80,16 +81,24 @@ class Located:
     tree: ast.Module
 
 
-def locate(path: str, custom: Path) -> Located:
+def custom_of(model: Path) -> Path | None:
+    """The folder of own classes of the workspace that a model file lies in: beside ``models/``; None outside one."""
+    folder = next((parent for parent in model.absolute().parents if parent.name == "models"), None)
+    return folder.parent / FOLDER if folder else None
+
+
+def locate(path: str, custom: Path | None) -> Located:
     """Find a class without running any code.
 
     Args:
         path: ``custom.module.Class`` or ``module.Class``; packages may nest.
-        custom: the workspace's folder ``custom/``.
+        custom: the workspace's folder ``custom/``; None where the workspace is not known, which is refused.
 
     Raises:
         ConfigError: it lies outside that folder, the file is missing or is no Python, or has no such class.
     """
+    if custom is None:
+        raise ConfigError(f"{path!r} is a class of a workspace's own; use it from inside that (WORKSPACE/models/...)")
     if not _DOTTED.fullmatch(path):
         raise ConfigError(f"expected MODULE.CLASS in the workspace's custom/ folder, received {path!r}")
     *modules, name = path.removeprefix(f"{FOLDER}.").split(".")
@@ -139,7 +148,7 @@ def faults(component: Owned, kind: Kind) -> Iterator[tuple[str, str]]:
         yield ".path", f"a {kind} can't be of your own; use a registered one, by its name"
         return
     try:
-        located = locate(str(component.path), component.custom or Path(FOLDER))
+        located = locate(str(component.path), component.custom)
     except ConfigError as error:
         yield ".path", str(error)
         return
@@ -188,6 +197,15 @@ def _nearest(name: str, known: Iterable[str]) -> str:
     if near:
         return f"; did you mean {near[0]!r}?"
     return f"; known: {', '.join(names)}" if names else ""
+
+
+def digest_of(custom: Path) -> str:
+    """A hash of all the code in ``custom/``: a class may use any of its neighbours."""
+    code = hashlib.sha256()
+    for file in sorted(custom.rglob("*.py")):
+        code.update(f"{file.relative_to(custom).as_posix()}\0".encode())
+        code.update(hashlib.sha256(file.read_bytes()).digest())
+    return code.hexdigest()
 
 
 def constants(located: Located) -> dict[str, Any]:
@@ -246,18 +264,25 @@ def _package(home: Path) -> str:
 
 
 class _Neighbours:
-    """An import hook by which modules of ``custom/`` find each other by their old names, asked after all others."""
+    """An import hook by which modules of ``custom/`` find each other by the names that Clara gave them.
 
-    def __init__(self, package: str, custom: Path) -> None:
-        self.package, self.custom = package, custom
+    ``custom.x`` is asked for before anything that is installed, ``x`` after it.
+    """
+
+    def __init__(self, package: str, custom: Path, *, prefixed: bool) -> None:
+        self.package, self.custom, self.prefixed = package, custom, prefixed
         self.made: list[str] = []
 
     def find_spec(self, name: str, path: object = None, target: object = None) -> ModuleSpec | None:
         """Lead ``custom.x`` and, where there is such a file, ``x`` to the package's own ``x``."""
         del path, target
         if name == FOLDER or name.startswith(f"{FOLDER}."):
+            if not self.prefixed:
+                return None
             real = self.package + name.removeprefix(FOLDER)
         else:
+            if self.prefixed:
+                return None
             top = self.custom / name.partition(".")[0]
             if not (top.with_suffix(".py").is_file() or (top / "__init__.py").is_file()):
                 return None
@@ -286,12 +311,14 @@ class _Alias:
 @contextlib.contextmanager
 def _neighbours(package: str, custom: Path) -> Iterator[None]:
     """While this lasts, modules of ``custom/`` find each other; no name of theirs stays behind in ``sys.modules``."""
-    hook = _Neighbours(package, custom)
+    first, last = (_Neighbours(package, custom, prefixed=prefixed) for prefixed in (True, False))
     with _importing:
-        sys.meta_path.append(cast("Any", hook))
+        sys.meta_path.insert(0, cast("Any", first))
+        sys.meta_path.append(cast("Any", last))
         try:
             yield
         finally:
-            sys.meta_path.remove(cast("Any", hook))
-            for name in hook.made:
-                sys.modules.pop(name, None)
+            for hook in (first, last):
+                sys.meta_path.remove(cast("Any", hook))
+                for name in hook.made:
+                    sys.modules.pop(name, None)

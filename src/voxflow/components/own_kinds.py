@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import copy
-import hashlib
 import inspect
 import traceback
 from pathlib import Path
@@ -18,9 +17,10 @@ from voxflow.components.losses import Loss
 from voxflow.components.metrics import AuxiliaryOperation, Metric, Outputs
 from voxflow.components.networks import Network
 from voxflow.components.optimizers import Optimizer, Policy
-from voxflow.components.own import FOLDER, OFFERED, Owned, constants, faults, load_class, locate
+from voxflow.components.own import OFFERED, Owned, constants, digest_of, faults, load_class, locate
 from voxflow.components.registry import ComponentModel
 from voxflow.components.transform import Draw, RandomTransform, Sample, Transform
+from voxflow.components.writers import Writer
 from voxflow.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -43,13 +43,13 @@ class Own(ComponentModel):
         path: the class, as the configuration writes it.
         custom: the workspace's folder ``custom/``.
         arguments: keywords of its constructor.
-        digest: of its file, so that what was kept of one version is not taken for another's.
+        digest: of all code in that folder, so that what was kept of one version is not taken for another's.
     """
 
     kind: ClassVar[Kind]
 
     path: str
-    custom: Path
+    custom: Path = Field(exclude=True)
     arguments: dict[str, Any] = Field(default_factory=dict)
     digest: str = ""
 
@@ -88,11 +88,9 @@ class OwnTransform(Own, Transform):
         super().model_post_init(context)
         self._object = self.make()
 
-    @property
-    def fields(self) -> tuple[str, ...]:
-        """The sample's fields that its arguments name."""
-        named = [self.arguments.get(key) for key in ("fields", "field", "keys")]
-        return tuple(name for value in named if value for name in ([value] if isinstance(value, str) else value))
+    def for_field(self, name: str) -> dict[str, Any] | None:
+        """The arguments with that field alone; without any that name fields, it may change every one."""
+        return _for_field(self.arguments, name)
 
     def __call__(self, sample: Sample) -> Sample:
         """Return the transformed sample."""
@@ -117,10 +115,9 @@ class OwnRandomTransform(Own, RandomTransform):
         super().model_post_init(context)
         self._object = self.make()
 
-    @property
-    def fields(self) -> tuple[str, ...]:
-        """The sample's fields that its arguments name."""
-        return cast("tuple[str, ...]", OwnTransform.fields.fget(self))  # type: ignore[attr-defined]
+    def for_field(self, name: str) -> dict[str, Any] | None:
+        """The arguments with that field alone; without any that name fields, it may change every one."""
+        return _for_field(self.arguments, name)
 
     def draw(self, sample: Sample, rng: np.random.Generator) -> Draw:
         """Choose the seed of everything that it draws."""
@@ -192,7 +189,7 @@ class OwnLoss(Own, Loss):
         """Make the user's loss."""
         import torch
 
-        function = self.make(activation=activation)
+        function = self.make(activation=activation, label_format=label_format)
 
         def loss(logits: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
             value = self.guard(function, logits, label)
@@ -300,6 +297,28 @@ class OwnInferer(Own, Inferer):
         return logits
 
 
+class OwnWriter(Own, Writer):
+    """A callable (sample, folder) that writes one case and returns the files that it wrote, if any.
+
+    Attributes:
+        field: what is written, where the class says so.
+    """
+
+    kind: ClassVar[Kind] = "writer"
+
+    field: str = "model"
+
+    def write(self, samples: Iterable[Sample], out: Path, class_names: Sequence[str] = ()) -> list[Path]:
+        """Hand on one case after the other."""
+        del class_names
+        writer = self.make(field=self.field)
+        written: list[Path] = []
+        for sample in samples:
+            made = self.guard(writer, _copied(sample), out)
+            written += [Path(one) for one in ([made] if isinstance(made, str | Path) else made or ())]
+        return written
+
+
 _ADAPTERS: dict[Kind, type[Own]] = {
     "transform": OwnTransform,
     "network": OwnNetwork,
@@ -309,6 +328,7 @@ _ADAPTERS: dict[Kind, type[Own]] = {
     "metric": OwnMetric,
     "aux_op": OwnAuxiliaryOperation,
     "inferer": OwnInferer,
+    "writer": OwnWriter,
 }
 
 
@@ -321,20 +341,19 @@ def create_own(kind: Kind, component: Owned) -> ComponentModel:
     found = [f"{where.removeprefix('.')}: {message}" for where, message in faults(component, kind)]
     if found:
         raise ConfigError(f"{kind} {component.path}: {'; '.join(found)}")
-    custom = component.custom or Path(FOLDER)
-    located = locate(str(component.path), custom)
+    located = locate(str(component.path), component.custom)
+    custom = cast("Path", component.custom)
     adapter = _ADAPTERS[kind]
     if kind == "transform" and _is_random(str(component.path), custom):
         adapter = OwnRandomTransform
     # The class's own name shows in messages, so the adapter bears it.
     named = create_model(located.name, __base__=adapter)
-    digest = hashlib.sha256(located.file.read_bytes()).hexdigest()
     ours = _ours(adapter, component.args)
     if kind == "network" and "final_activation" not in ours:
         is_flat = constants(located).get("spatial_dims") == 2
         ours["final_activation"] = constants(located).get("final_activation", "sigmoid" if is_flat else "softmax")
     arguments = dict(component.args)
-    return named(path=str(component.path), custom=custom, arguments=arguments, digest=digest, **ours)
+    return named(path=str(component.path), custom=custom, arguments=arguments, digest=digest_of(custom), **ours)
 
 
 def _ours(adapter: type[Own], args: Mapping[str, Any]) -> dict[str, Any]:
@@ -357,6 +376,16 @@ def _is_random(path: str, custom: Path) -> bool:
         or (isinstance(node, ast.Attribute) and node.attr in _CHANCE)
         for node in nodes
     )
+
+
+def _for_field(arguments: Mapping[str, Any], name: str) -> dict[str, Any] | None:
+    for key in ("fields", "field", "keys"):
+        value = arguments.get(key)
+        if value is not None:
+            named = [value] if isinstance(value, str) else list(value)
+            alone = name if isinstance(value, str) else [name]
+            return {**arguments, key: alone} if name in named else None
+    return dict(arguments)
 
 
 def _takes(function: Any, name: str) -> bool:

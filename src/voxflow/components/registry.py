@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from voxflow.components.fields import FieldUser
+from voxflow.components.refused import refusal
 from voxflow.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -148,6 +149,9 @@ def create(kind: Kind, component: Named) -> Any:
         return own.create_own(kind, component)
     model = find(kind, component.name)
     if model is None:
+        reason = refusal(plain_name(component.name))
+        if reason is not None:
+            raise ConfigError(reason)
         names = ", ".join(sorted(known(kind, dialect_of(component.name))))
         raise ConfigError(f"unknown {kind} {plain_name(component.name)!r}; known: {names}")
     try:

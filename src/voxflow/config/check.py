@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import AliasChoices, ValidationError
 
 from voxflow.components import own, registry
+from voxflow.components.refused import refusal
 from voxflow.config.findings import show, suggest
 
 if TYPE_CHECKING:
@@ -26,6 +27,10 @@ def check_component(kind: Kind, component: Component, findings: Findings) -> Com
 
 def _check(kind: Kind, component: Component, findings: Findings) -> ComponentModel | None:
     if component.path:
+        reason = refusal(component.path)
+        if reason is not None:
+            findings.add(f"{component.where}.path", reason)
+            return None
         for where, message in own.faults(component, kind):
             place = f"{component.where_args}{where.removeprefix('.args')}" if where.startswith(".args") else None
             findings.add(place or f"{component.where}{where}", message)
@@ -45,6 +50,9 @@ def _check(kind: Kind, component: Component, findings: Findings) -> ComponentMod
 
 def _unknown_name(kind: Kind, name: str) -> str:
     others, plain = registry.kinds_of(name), registry.plain_name(name)
+    reason = None if others else refusal(plain)
+    if reason is not None:
+        return reason
     if others:
         return f"{plain!r} is of kind {' and '.join(others)}, where a {kind} is expected"
     return f"unknown {kind} {plain!r}{suggest(plain, registry.known(kind, registry.dialect_of(name)))}"

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from voxflow.components.component import Component
+from voxflow.components.registry import known
 from voxflow.config.check import check_component
 from voxflow.config.findings import Findings, show, suggest
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
     from pathlib import Path
 
-    from voxflow.components.registry import Kind
+    from voxflow.components.registry import Dialect, Kind
     from voxflow.config.source import Source
 
 logger = logging.getLogger(__name__)
@@ -40,6 +41,7 @@ class ComponentReader:
     named: dict[str, list[tuple[str, dict[str, Any]]]] = field(default_factory=dict)
 
     keys: ClassVar[tuple[str, ...]] = ("name", "path", "args", "disabled")
+    dialect: ClassVar[Dialect] = "clara3"
     flat: ClassVar[bool] = False  # whether arguments stand beside the name
 
     @classmethod
@@ -74,14 +76,16 @@ class ComponentReader:
             return {}
         for key in given.keys() - layout.keys():
             self.findings.add(f"{name}.{key}", f"unknown key{suggest(key, layout)}")
+        self.need(given, layout, needed, f"{name}.")
+        return self.section(given, layout, f"{name}.")
+
+    def need(self, given: Mapping[str, Any], layout: Layout, needed: Collection[str], prefix: str = "") -> None:
+        """Note each component that must be there and is missing or disabled."""
         for key in needed:
             if key not in given:
-                self.findings.add(f"{name}.{key}", f"missing; a {layout[key][0]} is needed")
-        parts = self.section(given, layout, f"{name}.")
-        for key in needed:
-            if isinstance(given.get(key), dict) and given[key].get("disabled") is True:
-                self.findings.add(f"{name}.{key}", f"disabled, but a {layout[key][0]} is needed")
-        return parts
+                self.findings.add(f"{prefix}{key}", f"missing; a {layout[key][0]} is needed")
+            elif isinstance(given[key], dict) and given[key].get("disabled") is True:
+                self.findings.add(f"{prefix}{key}", f"disabled, but a {layout[key][0]} is needed")
 
     def many(self, kind: Kind, given: Any, where: str) -> tuple[Component, ...]:
         """Read a list of components; disabled ones drop out."""
@@ -102,6 +106,13 @@ class ComponentReader:
             return None
         component = self._component(given, where)
         if component is None:
+            return None
+        if ":" in component.name:
+            # The registry writes a dialect so; a configuration is in one dialect, whose names stand alone.
+            plain = component.name.rpartition(":")[2]
+            self.findings.add(
+                f"{where}.name", f"unknown {kind} {component.name!r}{suggest(plain, known(kind, self.dialect))}"
+            )
             return None
         component = self.named_for(kind, component)
         check_component(kind, component, self.findings)
@@ -152,7 +163,9 @@ class ComponentReader:
         self._note_ignored(given, where)
         plain, alias = _split_alias(name or "")
         own = {"path": path, "custom": self.custom} if path else {}
-        return Component(name=plain or str(path).rpartition(".")[2], args=args or {}, where=where, alias=alias, **own)
+        return Component(
+            name=plain or str(path).rpartition(".")[2], args=args or {}, where=where, alias=alias, flat=self.flat, **own
+        )
 
     def _referred(self, kind: Kind, word: Any, where: str) -> Component | None:
         """Read the component that ``{"ref": word}`` means, as if it stood here."""

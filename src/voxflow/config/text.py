@@ -74,7 +74,8 @@ def _parse(plain: str, text: str, path: Path) -> Any:
     try:
         value = json.loads(plain, object_pairs_hook=unique)
     except json.JSONDecodeError as error:
-        line = text.splitlines()[error.lineno - 1].strip() if text.strip() else ""
+        # A file that is cut off breaks after its last line.
+        line = next(iter(text.splitlines()[error.lineno - 1 :]), "").strip()
         where = f"line {error.lineno}, column {error.colno}"
         raise ConfigError(f"not valid JSON: {error.msg}, at {line!r}", path=path, where=where) from error
     if repeated:

@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from voxflow.components import Component, build_network
+from voxflow.components.own import custom_of
 from voxflow.errors import DataError
 from voxflow.files import atomic_path
 from voxflow.spec import ModelSpec
@@ -39,7 +40,7 @@ def save_model(
     content = {
         "format": FORMAT,
         "state_dict": weights,
-        "network": json.dumps({"name": component.name, "args": component.args}),
+        "network": component.model_dump_json(include={"name", "args", "path"}, exclude_none=True),
         "spec": spec.model_dump_json(),
         "epoch": epoch,
         "metric": metric,
@@ -87,16 +88,22 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return content
 
 
-def load_model(path: Path) -> tuple[torch.nn.Module, ModelSpec]:
+def load_model(path: Path, custom: Path | None = None) -> tuple[torch.nn.Module, ModelSpec]:
     """Rebuild a trained network, in evaluation mode on the CPU, and its spec.
 
+    Args:
+        path: a checkpoint.
+        custom: where a network of the user's own lives; when left out, in the workspace that the checkpoint lies in.
+
     Raises:
+        ConfigError: the network is the user's own and not there.
         DataError: the file is missing, no checkpoint, or its weights don't fit its network.
     """
     content = read_checkpoint(path)
-    network = build_network(Component.model_validate(json.loads(content["network"])))
+    custom = custom or custom_of(path)
+    network = build_network(Component.model_validate({**json.loads(content["network"]), "custom": custom}))
     try:
         network.load_state_dict(content["state_dict"])
     except RuntimeError as error:
         raise DataError(f"weights don't fit the network: {str(error).splitlines()[0]}", path=path) from error
-    return network.eval(), ModelSpec.model_validate_json(content["spec"])
+    return network.eval(), ModelSpec.model_validate_json(content["spec"]).at(custom)

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from voxflow.components.own import digest_of
 from voxflow.errors import DataError
 from voxflow.files import write_text
 
@@ -41,11 +42,12 @@ def fingerprint(workflow: Workflow, cases: Iterable[Case], options: TrainOptions
 
     from voxflow.config import Workflow as WorkflowModel
 
-    config = _without_places(TypeAdapter(WorkflowModel).dump_python(workflow, mode="json"))
+    plain = TypeAdapter(WorkflowModel).dump_python(workflow, mode="json")
+    config = _without_places({key: value for key, value in plain.items() if key not in {"path", "variables"}})
     chosen = options.model_dump(mode="json", include=set(_DECISIVE))
     start = "" if options.checkpoint is None else content_hash(options.checkpoint)
     return {
-        "configuration": text_hash([config, facts.model_dump(mode="json")]),
+        "configuration": text_hash([config, facts.model_dump(mode="json"), _own_code(plain)]),
         "options": text_hash(chosen),
         "data": text_hash(_data(list(cases))),
         "start weights": start,
@@ -109,8 +111,17 @@ def case_content(case: Case) -> list[Any]:
     return [[content_hash(path) for path in case.image], label]
 
 
+def _own_code(value: Any) -> str:
+    """A hash of the code of the user's own components; empty where there is none."""
+    if isinstance(value, dict):
+        if value.get("path") and value.get("custom"):
+            return digest_of(Path(value["custom"]))
+        value = list(value.values())
+    return max(map(_own_code, value), default="") if isinstance(value, list) else ""
+
+
 def _without_places(value: Any) -> Any:
     if isinstance(value, dict):
-        dropped = {"path", "where", "data_list_file_path", "data_file_base_dir"}
+        dropped = {"custom", "where", "data_list_file_path", "data_file_base_dir"}
         return {key: _without_places(item) for key, item in value.items() if key not in dropped}
     return [_without_places(item) for item in value] if isinstance(value, list) else value

@@ -161,11 +161,7 @@ class Plan:
 
 def _preprocessing(transform: Transform) -> TransformSpec | None:
     """What of a validation transform inference must repeat: changes of the image after loading and resampling."""
-    own = getattr(transform, "preprocessing", None)
-    if own is not None:
-        made: TransformSpec | None = own()
-        return made
-    if isinstance(transform, _NOT_PREPROCESSING) or "image" not in getattr(transform, "fields", ()):
+    args = None if isinstance(transform, _NOT_PREPROCESSING) else transform.for_field("image")
+    if args is None:
         return None
-    args = transform.model_dump(mode="json", exclude_defaults=True) | {"fields": ["image"]}
-    return TransformSpec(name=transform.component_name(), args=args)
+    return TransformSpec(name=transform.component_name(), args=args, path=getattr(transform, "path", None))
