@@ -1,7 +1,8 @@
 """Owns MONAI's dictionary transforms as components: arrays in, MetaTensors through, arrays out.
 
-Samples hold NumPy arrays with the channels first; ``FIELD_affine`` beside an image keeps its 4×4 affine (RAS, mm), so
-that transforms that move the grid find it, and ``spacing`` follows it. A mask stays an integer array.
+Samples hold NumPy arrays with the channels first; what ``FIELD_affine`` says beside an image (see ``grids``) goes along
+as the MetaTensor's own affine, so that transforms that move the grid find it, and comes back. A mask stays an integer
+array.
 """
 
 from __future__ import annotations
@@ -13,18 +14,18 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 from pydantic import ConfigDict, PrivateAttr, model_validator
 
+from voxflow.components.grids import SPACING, affine_key
 from voxflow.components.loading import LoadNifti, LoadPng
 from voxflow.components.monai_names import check_arguments, lookup, modern, parameters
 from voxflow.components.registry import register
 from voxflow.components.transform import Draw, FieldNames, RandomTransform, Sample, Transform, is_mask
 from voxflow.errors import DataError
-from voxflow.spec import TransformSpec
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 OPEN = ConfigDict(frozen=True, extra="allow", strict=True, allow_inf_nan=False)
-AFFINE = "_affine"
+LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])  # its own inverse
 # Inference brings images to the network's grid itself, and cuts no image.
 _OF_THE_GRID = ("Spacingd", "Orientationd", "Resized", "Zoomd", "Rotate90d", "Flipd")
 _CUTS = ("Crop", "Pad")
@@ -94,18 +95,21 @@ class MonaiTransform(Transform):
         fixed = "Crop" in self.target and not extra.get("random_size", self.target == "RandSpatialCropd")
         return tuple(size) if fixed and isinstance(size, list) and all(isinstance(n, int) for n in size) else None
 
-    def preprocessing(self) -> TransformSpec | None:
-        """What of it inference must repeat: changes of the image on the network's own grid."""
+    def for_field(self, name: str) -> dict[str, Any] | None:
+        """The arguments that do the same to one field alone; None for what inference does not repeat.
+
+        Inference brings images to the network's grid itself, and cuts none.
+        """
         moves = self.target in _OF_THE_GRID or any(word in self.target for word in _CUTS)
-        if moves or "image" not in self.keys or not self.target:
+        if moves or name not in self.keys:
             return None
-        where = self.keys.index("image")
+        where = self.keys.index(name)
         # MONAI takes one value for all keys or a list with one each.
         extra = {
-            name: value[where] if isinstance(value, list) and _is_by_key(name, value, len(self.keys)) else value
-            for name, value in (self.model_extra or {}).items()
+            key: value[where] if isinstance(value, list) and _is_by_key(key, value, len(self.keys)) else value
+            for key, value in (self.model_extra or {}).items()
         }
-        return TransformSpec(name=self.component_name(), args={"keys": ["image"], **extra})
+        return {"keys": [name], **extra}
 
     @property
     def target_shape(self) -> tuple[int, ...] | None:
@@ -114,13 +118,18 @@ class MonaiTransform(Transform):
         return tuple(size) if self.target == "Resized" and isinstance(size, list) else None
 
     @property
-    def grid(self) -> tuple[tuple[float, float, float] | None, str | None]:
-        """The spacing in mm and the orientation that it brings images to; None for what it leaves."""
-        extra = self.model_extra or {}
-        pixdim, axcodes = extra.get("pixdim"), extra.get("axcodes")
-        spacing = tuple(float(n) for n in pixdim) if self.target == "Spacingd" and isinstance(pixdim, list) else None
-        orientation = axcodes if self.target == "Orientationd" and isinstance(axcodes, str) else None
-        return spacing if spacing is None or len(spacing) == 3 else None, orientation
+    def target_resolution(self) -> tuple[float, float, float] | None:
+        """The spacing in mm that it brings volumes to; None where it leaves it."""
+        given = (self.model_extra or {}).get("pixdim")
+        if self.target != "Spacingd" or not isinstance(given, list) or len(given) != 3:
+            return None
+        return float(given[0]), float(given[1]), float(given[2])
+
+    @property
+    def axcodes(self) -> str | None:
+        """The orientation, such as "RAS", that it turns volumes to; None where it leaves it."""
+        given = (self.model_extra or {}).get("axcodes")
+        return given if self.target == "Orientationd" and isinstance(given, str) else None
 
 
 class MonaiRandomTransform(MonaiTransform, RandomTransform):
@@ -185,14 +194,13 @@ class LoadImaged(_Fixed):
         """Its fields, and the spacing."""
         return (*self.keys, "spacing")
 
-    def preprocessing(self) -> TransformSpec | None:
+    def for_field(self, name: str) -> dict[str, Any] | None:
         """Nothing: inference reads images itself."""
+        del name
         return None
 
     def __call__(self, sample: Sample) -> Sample:
-        """Read every field that is a path, and note where it lies in the patient."""
-        from voxflow.volumes.files import read_geometry
-
+        """Read every field that is a path."""
         made = dict(sample)
         for name in self.keys:
             path = _path_of(sample.get(name))
@@ -200,16 +208,15 @@ class LoadImaged(_Fixed):
                 continue
             loader = LoadPng if path.suffix.lower() in _RADIOGRAPHS else LoadNifti
             made = loader(fields=(name,))(made)
-            if loader is LoadNifti:
-                made[f"{name}{AFFINE}"] = read_geometry(path).affine_ras
         return made
 
 
 class _Nothing(_Fixed):
     """Accepted and without effect: every array here has its channels first and the type that training wants."""
 
-    def preprocessing(self) -> TransformSpec | None:
+    def for_field(self, name: str) -> dict[str, Any] | None:
         """Nothing."""
+        del name
         return None
 
     def __call__(self, sample: Sample) -> Sample:
@@ -266,12 +273,13 @@ def _tensors(sample: Sample) -> dict[str, Any]:
     from monai.data import MetaTensor
 
     made: dict[str, Any] = {}
+    grids = {affine_key(name) for name in sample}
     for name, value in sample.items():
         if isinstance(value, np.ndarray) and value.ndim >= 3:
-            affine = sample.get(f"{name}{AFFINE}")
+            affine = sample.get(affine_key(name))
             tensor = torch.from_numpy(np.ascontiguousarray(value))
-            made[name] = MetaTensor(tensor, affine=None if affine is None else torch.as_tensor(affine))
-        elif not name.endswith(AFFINE):
+            made[name] = MetaTensor(tensor, affine=None if affine is None else torch.as_tensor(LPS_TO_RAS @ affine))
+        elif name not in grids:
             made[name] = value
     return made
 
@@ -283,11 +291,12 @@ def _arrays(before: Sample, made: dict[str, Any], target: str) -> Sample:
 
     after: Sample = {}
     for name, value in made.items():
-        if isinstance(value, MetaTensor) and (f"{name}{AFFINE}" in before):
-            after[f"{name}{AFFINE}"] = value.affine.numpy().astype(np.float64)
+        key = affine_key(name)
+        if isinstance(value, MetaTensor) and key in before:
+            after[key] = LPS_TO_RAS @ value.affine.numpy().astype(np.float64)
         after[name] = _array(before.get(name), value, name, target) if isinstance(value, torch.Tensor) else value
-    if f"image{AFFINE}" in after and "spacing" in after:
-        after["spacing"] = tuple(float(n) for n in np.linalg.norm(after[f"image{AFFINE}"][:3, :3], axis=0))
+    if affine_key("image") in after and SPACING in after:
+        after[SPACING] = tuple(float(n) for n in np.linalg.norm(after[affine_key("image")][:3, :3], axis=0))
     return after
 
 

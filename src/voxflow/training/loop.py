@@ -48,7 +48,7 @@ def _loss_of(plan: Plan, device: torch.device) -> LossFunction:
     quick = cpu_loss(plan.loss, activation) if device.type == "cpu" else None
     if quick is not None:
         return quick
-    own = plan.loss.build(activation)
+    own = plan.loss.build(activation, plan.facts.label_format)
     return lambda logits, label: own(logits.float(), label)
 
 
@@ -105,6 +105,8 @@ class Loop:
         if start is not None and self.options.checkpoint is not None:
             report = load_weights(network, start, self.options.checkpoint)
             self.world.say(f"start weights from {self.options.checkpoint}: {report.line()}")
+        elif line := self.plan.network.load_pretrained(network):
+            self.world.say(f"start weights: {line}")
         frozen = freeze(network, self.options.freeze)
         if frozen:
             self.world.say(f"frozen: {len(frozen)} of {len(list(network.parameters()))} parameters")
@@ -195,6 +197,8 @@ class Loop:
             label = batch.label.to(self.fabric.device, non_blocking=True)
             with self.fabric.no_backward_sync(self.network, enabled=number < len(group)):
                 loss = self.loss(self.network(image), label)
+                extra = getattr(self.bare, "extra_loss", None)
+                loss = loss if extra is None else loss + extra
                 with self._named_when_not_finite():
                     self.meter.add(loss, (epoch, batch.cases))
                 self.fabric.backward(loss / len(group) if len(group) > 1 else loss)
