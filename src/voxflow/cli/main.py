@@ -8,6 +8,7 @@ import traceback
 from typing import TYPE_CHECKING
 
 from voxflow import __version__
+from voxflow.cli.apps import Evaluate, Export, Infer, Train
 from voxflow.cli.check import Check
 from voxflow.cli.convert import Convert
 from voxflow.cli.migrate import Migrate
@@ -18,7 +19,7 @@ from voxflow.progress import say
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-COMMANDS = (New, Convert, Check, Migrate)
+COMMANDS = (New, Convert, Check, Train, Export, Evaluate, Infer, Migrate)
 
 
 def parser() -> argparse.ArgumentParser:

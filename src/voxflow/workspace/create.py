@@ -6,11 +6,14 @@ import json
 import re
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from voxflow.config.findings import suggest
 from voxflow.errors import ConfigError, DataError
 from voxflow.files import atomic_directory, write_text
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 TEMPLATES = Path(__file__).parent / "templates"
 COMMON = "_common"
@@ -52,15 +55,31 @@ def new_workspace(name: str, source: Path, template: str = "segmentation", *, ro
     # Without a table, the sub-folder that an image lies in names its finding.
     words["FINDINGS"] = FINDINGS if (root / source / FINDINGS).is_file() else "null"
     words["SOURCE_YAML"] = json.dumps(source.as_posix())  # a JSON string is a YAML string
+    copy_template(template, folder, words)
+    block = _fill((TEMPLATES / template / PARAMS).read_text(encoding="utf-8"), words)
+    write_text(params, _with_block(params.read_text(encoding="utf-8"), block))
+    return folder
+
+
+def copy_template(template: str, folder: Path, words: Mapping[str, str]) -> None:
+    """Make an MMAR of a template, whole or not at all.
+
+    Args:
+        template: one of :func:`templates`.
+        folder: the MMAR to make; what is there is replaced.
+        words: what stands in for ``@WORD@``.
+
+    Raises:
+        ConfigError: no such template.
+    """
+    if template not in templates():
+        raise ConfigError(f"unknown template {template!r}{suggest(template, templates())}")
     with atomic_directory(folder) as temporary:
         for part in (COMMON, template):
             shutil.copytree(TEMPLATES / part, temporary, ignore=_NOT_COPIED, dirs_exist_ok=True)
         for file in temporary.rglob("*.*"):
             if file.is_file():
                 file.write_text(_fill(file.read_text(encoding="utf-8"), words), encoding="utf-8")
-    block = _fill((TEMPLATES / template / PARAMS).read_text(encoding="utf-8"), words)
-    write_text(params, _with_block(params.read_text(encoding="utf-8"), block))
-    return folder
 
 
 def _check(name: str, template: str, params: Path, folder: Path) -> None:
@@ -101,7 +120,7 @@ def _with_block(text: str, block: str) -> str:
     return f"{before}\n\n{block}" + (f"\n{after}" if after else "")
 
 
-def _fill(text: str, words: dict[str, str]) -> str:
+def _fill(text: str, words: Mapping[str, str]) -> str:
     for word, value in words.items():
         text = text.replace(f"@{word}@", value)
     return text
