@@ -29,6 +29,14 @@ def spans(label_format: Sequence[int]) -> list[slice]:
     return [slice(end - _width(classes), end) for classes, end in zip(label_format, ends, strict=True)]
 
 
+def names_of_logits(names: Sequence[str], label_format: Sequence[int]) -> tuple[str, ...]:
+    """A name for each logit, where names of the columns are given: a column of several classes gets NAME_CLASS."""
+    if len(names) != len(label_format):
+        return tuple(names)
+    pairs = zip(names, map(_width, label_format), strict=True)
+    return tuple(name if width == 1 else f"{name}_{n}" for name, width in pairs for n in range(width))
+
+
 def format_of(outputs: dict[str, Any], label: NDArray[Any]) -> tuple[int, ...]:
     """The label format that validation knows; without one every column is a finding."""
     return tuple(outputs.get(LABEL_FORMAT) or (1,) * label.shape[1])

@@ -74,7 +74,7 @@ class RatioCrop(RandomTransform):
         first = int(len(label) > 1 and bool(((label != 0).sum(0) == 1).all()))
         inside = np.flatnonzero(label[first:].any(0) if len(label) > 1 else label[0])
         thinned = inside[:: max(1, -(-inside.size // MAX_FOREGROUND))]
-        return sample | {FOREGROUND: thinned.astype(np.int64), FIRST_CLASS: np.int64(first)}
+        return sample | {FOREGROUND: thinned.astype(np.int64), FIRST_CLASS: first}
 
     def run(self, sample: Sample, rng: np.random.Generator) -> list[Sample]:
         """Return ``batch_size`` patches."""
@@ -85,7 +85,7 @@ class RatioCrop(RandomTransform):
 
     def draw_centre(self, sample: Sample, rng: np.random.Generator) -> NDArray[np.int64]:
         """Choose a voxel (i, j, k) inside or outside the label; outside needs no list, chance finds it soon."""
-        label = sample[self.label_field][int(sample[FIRST_CLASS]) :]
+        label = sample[self.label_field][sample[FIRST_CLASS] :]
         inside = sample[FOREGROUND]
         if inside.size and rng.random() * (self.pos + self.neg) < self.pos:
             return np.array(np.unravel_index(int(rng.choice(inside)), label.shape[1:]))

@@ -23,6 +23,7 @@ ARTIFACTS = "mlartifacts"
 SQLITE = "sqlite:///"
 # A server that is away must not hold a training up: MLflow's own defaults wait for minutes.
 PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
+NO_BARS = {"MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
 SYSTEM_METRICS_INTERVAL_S = 5
 
 
@@ -163,7 +164,7 @@ def open_store() -> None:
     Raises:
         sqlite3.Error: the store is a file that is no database.
     """
-    for name, value in PATIENCE.items():
+    for name, value in (PATIENCE | NO_BARS).items():
         os.environ.setdefault(name, value)
     import mlflow
 

@@ -52,7 +52,7 @@ def registered_models() -> list[ModelVersion]:
 
 
 def download_model(model: ModelVersion, folder: Path) -> list[Path]:
-    """Bring a version's files: NAME ``model.fzn.onnx``, and ``model.pt`` where its run kept the checkpoint.
+    """Bring a version's files: ``model.fzn.onnx``, and ``model.pt`` where its run kept the checkpoint.
 
     Args:
         model: one of :func:`registered_models`.
@@ -94,11 +94,18 @@ def _download(model: ModelVersion, out: Path) -> None:
         onnx = sorted(files.rglob("*.onnx"))
         if not onnx:
             raise DataError(f"version {model.version} of {model.name} holds no ONNX file, the form that Voxflow keeps")
-        shutil.copy(onnx[0], out / "model.fzn.onnx")
         folder, _, name = CHECKPOINT.rpartition("/")
         kept = MlflowClient().list_artifacts(model.run_id, folder) if model.run_id else []
         if any(each.path == CHECKPOINT for each in kept):
             shutil.copy(download_artifacts(run_id=model.run_id, artifact_path=CHECKPOINT, dst_path=scratch), out / name)
+        _in_one_file(onnx[0], out / "model.fzn.onnx")
+
+
+def _in_one_file(source: Path, target: Path) -> None:
+    """MLflow keeps the weights beside the graph, under a name that the graph tells; here a model is one file."""
+    import onnx
+
+    onnx.save(onnx.load(str(source)), str(target))
 
 
 def _asked(work: Callable[[], Any]) -> Any:

@@ -81,20 +81,21 @@ class Batches:
 
     @property
     def steps(self) -> int:
-        """Batches an epoch; the last one is filled up with cases from the epoch's beginning."""
-        return -(-len(self.store) // (self.pipeline.cases_per_step * self.size))
+        """Batches an epoch of the cases that it learns from; the last is filled up with cases from its beginning."""
+        cases = len(self.pipeline.window(len(self.store), 1))
+        return -(-cases // (self.pipeline.cases_per_step * self.size))
 
     @property
     def channels(self) -> int:
         """Channels of an image after every transform."""
-        return int(self._batch([0], (self.seed,), 0).image.shape[1])
+        return int(self._batch([0], (self.seed, 1), 0).image.shape[1])
 
     def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
         """Yield this process's batches of one epoch from number ``start`` on: every case once, in random order.
 
         Nothing is remembered from batch to batch, so that a continued epoch goes on with what it would have had.
         """
-        order = np.random.default_rng((self.seed, number)).permutation(len(self.store))
+        order = np.random.default_rng((self.seed, number)).permutation(self.pipeline.window(len(self.store), number))
         each = self.pipeline.cases_per_step
         wanted = np.resize(order, (self.steps, self.size, each))[:, self.rank]
         first = [(step * self.size + self.rank) * each for step in range(self.steps)]
@@ -120,12 +121,15 @@ class Batches:
         return Batch(batch.image.pin_memory(), batch.label.pin_memory(), batch.cases)
 
     def _patches(self, index: int, seed: tuple[int, ...]) -> list[Sample]:
-        """What the tail makes of one case; of the next one where it fails and that is allowed."""
+        """What the tail makes of one case; of the next one where it fails and that is allowed.
+
+        The seed is the training's own, then the epoch.
+        """
         for case in range(index, index + len(self.store)):
             sample: Sample = {"case": case}
             try:
                 sample = self.store[case % len(self.store)]
-                return self.chain.run_tail(sample, np.random.default_rng(seed))
+                return self.chain.run_tail(sample, np.random.default_rng(seed), epoch=seed[1])
             except Exception as error:
                 fault = f"case {sample['case']}: {type(error).__name__}: {error}"
                 if not self.skip:

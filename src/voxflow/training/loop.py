@@ -78,7 +78,7 @@ class Loop:
         channels = batches.channels
         self.component: Component = plan.network_component(channels)
         self.spec: ModelSpec = plan.spec(channels)
-        self.loss = plan.loss.build(plan.network.final_activation)
+        self.loss = plan.loss.build(plan.network.final_activation, plan.facts.label_format)
         self.steps_an_epoch = -(-batches.steps // options.accumulate)
         self.total = plan.workflow.globals.epochs * self.steps_an_epoch
         self._epoch_number, self._epoch_batch = 1, 0
@@ -92,6 +92,8 @@ class Loop:
         if start is not None and self.options.checkpoint is not None:
             report = load_weights(network, start, self.options.checkpoint)
             self.world.say(f"start weights from {self.options.checkpoint}: {report.line()}")
+        elif line := self.plan.network.load_pretrained(network):
+            self.world.say(f"start weights: {line}")
         frozen = freeze(network, self.options.freeze)
         if frozen:
             self.world.say(f"frozen: {len(frozen)} of {len(list(network.parameters()))} parameters")
@@ -182,6 +184,8 @@ class Loop:
             label = batch.label.to(self.fabric.device, non_blocking=True)
             with self.fabric.no_backward_sync(self.network, enabled=number < len(group)):
                 loss = self.loss(self.network(image), label)
+                extra = getattr(self.bare, "extra_loss", None)
+                loss = loss if extra is None else loss + extra
                 with self._named_when_not_finite():
                     self.meter.add(loss, (epoch, batch.cases))
                 self.fabric.backward(loss / len(group) if len(group) > 1 else loss)

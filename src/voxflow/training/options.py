@@ -86,11 +86,17 @@ class TrainOptions(BaseModel):
 
 
 class DataFacts(BaseModel):
-    """What the stages before know of the data and the model file must remember; see ``ModelSpec``."""
+    """What the stages before know of the data and the model file must remember; see ``ModelSpec``.
+
+    Attributes:
+        class_names: names of the classes or findings; a column of several classes may have one name for all.
+        label_format: classification: the datalist's, where it is known.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     class_names: tuple[str, ...]
+    label_format: tuple[int, ...] = ()
     spacing_mm: tuple[float, float, float] | None = None
     orientation: str | None = None
     size: tuple[int, int] | None = None

@@ -66,7 +66,7 @@ def train(
         TrainingError: the loss is not a number; the best checkpoint so far is kept.
     """
     share_cores()
-    plan = Plan.build(workflow, facts)
+    plan = Plan.build(workflow, facts.model_copy(update={"label_format": datalist.label_format}))
     training, validation = _cases(datalist, plan)
     precision = choose_precision(options, workflow.globals.use_amp)
     fabric = open_fabric(options, precision, multi_gpu=workflow.globals.multi_gpu)
@@ -99,8 +99,7 @@ def _open_data(
     cache = Cache.open(options.cache)
     how: dict[str, Any] = {
         "threads": threads,
-        # A channel that is judged by itself holds 0 and 1.
-        "classes": max(2, len(plan.facts.class_names)) if plan.workflow.task == "segmentation" else None,
+        "classes": plan.label_values if plan.workflow.task == "segmentation" else None,
         "skip": skip,
         "turn": world.rank / world.size,
     }

@@ -5,6 +5,9 @@ from __future__ import annotations
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from voxflow.components.columns import LABEL_FORMAT
 from voxflow.training.data import collate
 from voxflow.training.distributed import World
 
@@ -54,13 +57,22 @@ def _batches(store: SampleStore, plan: Plan, world: World) -> Iterator[Batch]:
     count = 1 if -1 in pipeline.output_crop_size else pipeline.output_batch_size
     starts = range(0, len(store), count)
     for start in starts[world.rank :: world.size]:
-        samples = [store[index] for index in range(start, min(start + count, len(store)))]
-        yield collate(samples, pipeline.output_crop_size)
+        cases = range(start, min(start + count, len(store)))
+        # Each case has its own fixed seed: a crop takes the same place at every validation.
+        made = (plan.valid_chain.run_tail(store[case], np.random.default_rng(case)) for case in cases)
+        yield collate([sample for samples in made for sample in samples], pipeline.output_crop_size)
 
 
 def _infer(network: torch.nn.Module, batch: Batch, plan: Plan, device: torch.device) -> Outputs:
     logits = plan.inferer.infer(network, batch.image.to(device))
-    outputs: Outputs = {"model": logits.float().cpu().numpy(), "label": batch.label.numpy()}
+    activation, label_format = plan.network.final_activation, plan.facts.label_format
+    outputs: Outputs = {"model": logits.float().cpu().numpy(), "label": batch.label.numpy(), "activation": activation}
+    if label_format:
+        outputs[LABEL_FORMAT] = label_format
+    if any(operation.needs_loss for operation in plan.aux_ops):
+        loss, label = plan.loss.build(activation, label_format), batch.label.to(device)
+        each = [loss(logits[n : n + 1].float(), label[n : n + 1]).item() for n in range(len(label))]
+        outputs["loss"] = np.array(each)
     for operation in plan.aux_ops:
         outputs |= operation.compute(outputs)
     return outputs
