@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 Tags = Annotated[
     tuple[str, ...],
-    BeforeValidator(lambda value: (value,) if isinstance(value, str) else tuple(value)),
+    BeforeValidator(
+        lambda value: (value,) if isinstance(value, str) else tuple(value) if type(value) is list else value
+    ),
     Field(min_length=1),
 ]
 

@@ -93,21 +93,14 @@ class WriteClassificationResults(Writer):
         """Write the table, and preds.csv as a link to it."""
         from voxflow.inference.tables import write_predictions
 
-        out = Path(self.write_path) if self.write_path else out
-
+        folder = Path(self.write_path) if self.write_path else out
+        folder.mkdir(parents=True, exist_ok=True)
         values = {str(sample["case"]): np.ravel(field_of(sample, self.field, self)) for sample in samples}
         width = max((len(row) for row in values.values()), default=0)
         names = list(class_names) if len(class_names) == width else [f"finding_{n}" for n in range(width)]
         rows = [{"case": case} | dict(zip(names, map(float, row), strict=True)) for case, row in values.items()]
-        write_predictions(out, rows, ["case", *names])
-        return [out / "preds_outputs.csv"]
-
-
-@register("writer", dialect="tlt2", name="WriteClassificationResults")
-class TltWriteClassificationResults(WriteClassificationResults):
-    """TLT's words for WriteClassificationResults."""
-
-    field: str = Field(alias="applied_key")
+        write_predictions(folder, rows, ["case", *names])
+        return [folder / "preds_outputs.csv"]
 
 
 @register("transform")
@@ -170,3 +163,10 @@ def _as_type(array: Any, dtype: VoxelType, path: Path) -> Any:
     if array.size and (whole.min() < bounds.min or whole.max() > bounds.max):
         raise DataError(f"values from {whole.min():g} to {whole.max():g} don't fit {dtype}", path=path)
     return whole.astype(wanted)
+
+
+@register("writer", dialect="tlt2", name="WriteClassificationResults")
+class TltWriteClassificationResults(WriteClassificationResults):
+    """The same under TLT's arguments."""
+
+    field: str = Field(alias="applied_key")

@@ -76,14 +76,16 @@ class ComponentReader:
             return {}
         for key in given.keys() - layout.keys():
             self.findings.add(f"{name}.{key}", f"unknown key{suggest(key, layout)}")
+        self.need(given, layout, needed, f"{name}.")
+        return self.section(given, layout, f"{name}.")
+
+    def need(self, given: Mapping[str, Any], layout: Layout, needed: Collection[str], prefix: str = "") -> None:
+        """Note each component that must be there and is missing or disabled."""
         for key in needed:
             if key not in given:
-                self.findings.add(f"{name}.{key}", f"missing; a {layout[key][0]} is needed")
-        parts = self.section(given, layout, f"{name}.")
-        for key in needed:
-            if isinstance(given.get(key), dict) and given[key].get("disabled") is True:
-                self.findings.add(f"{name}.{key}", f"disabled, but a {layout[key][0]} is needed")
-        return parts
+                self.findings.add(f"{prefix}{key}", f"missing; a {layout[key][0]} is needed")
+            elif isinstance(given[key], dict) and given[key].get("disabled") is True:
+                self.findings.add(f"{prefix}{key}", f"disabled, but a {layout[key][0]} is needed")
 
     def many(self, kind: Kind, given: Any, where: str) -> tuple[Component, ...]:
         """Read a list of components; disabled ones drop out."""

@@ -95,9 +95,9 @@ class Source:
         sections: frozenset[str],
         origin: str,
     ) -> None:
-        if key in values:
+        if key in values or key in sections:
             config[key] = value
-        elif _head(key) in sections and key != _head(key):
+        elif _head(key) in sections:
             fault = set_nested(config, key, value)
             if fault:
                 self.findings.add(origin, fault)

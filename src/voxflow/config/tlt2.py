@@ -173,8 +173,7 @@ def read_workflow(source: Source) -> Workflow:
     config = _spread(config, values)
     reader = Tlt2Reader.of(source, config)
     top = reader.section(config, TOP, "")
-    if "net_config" not in config:
-        source.findings.add("net_config", "missing; a network is needed")
+    reader.need(config, TOP, ("net_config",))
     train = reader.object(config, "train", TRAIN, needed=("loss", "optimizer"))
     validate = reader.object(config, "validate", VALIDATE)
     task = task_of(source, _task(top, train, values))
@@ -249,7 +248,9 @@ def _spread(config: dict[str, Any], values: Tlt2Values) -> dict[str, Any]:
             train["pre_transforms"] = train.pop("transforms")  # the guide's own table calls them so
         optimizer = train.get("optimizer")
         if isinstance(optimizer, dict):
-            train["optimizer"] = _optimizer(optimizer, values, has_decay="weight_decay" in (network or {}))
+            train["optimizer"] = _optimizer(
+                optimizer, values, has_decay=isinstance(network, dict) and "weight_decay" in network
+            )
         spread["train"] = train
     return spread
 
@@ -346,8 +347,10 @@ def _tags(operations: tuple[Component, ...]) -> tuple[str, ...]:
     """What auxiliary outputs are called."""
     tags: list[str] = []
     for operation in operations:
-        given = operation.args.get("tags", operation.args.get("tag", ()))
-        tags += [given] if isinstance(given, str) else given
+        given = operation.args.get("tags", operation.args.get("tag"))
+        if not isinstance(given, str | list):
+            continue  # its own check has said so
+        tags += [given] if isinstance(given, str) else [tag for tag in given if isinstance(tag, str)]
     return tuple(tags)
 
 

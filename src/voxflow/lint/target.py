@@ -27,6 +27,7 @@ class Target:
         environment: the environment file; None: none.
         overrides: values that win over both.
         labels: where the stages note the names of the classes.
+        from_here: relative paths are from the present folder, not below the MMAR.
         made_by: the command that makes data which is not there yet; empty: data must be there.
     """
 
@@ -37,13 +38,14 @@ class Target:
     environment: Path | None
     overrides: dict[str, Any] = field(default_factory=dict)
     labels: Path | None = None
+    from_here: bool = False
     made_by: str = ""
 
     def resolve(self, path: str) -> Path:
         """A path of the configuration: absolute, or below the MMAR, or from the present folder."""
         below = self.mmar / path
         try:
-            here = Path(path).exists() or bool(self.made_by)
+            here = Path(path).exists() or self.from_here
             return Path(path) if here and not below.exists() else below
         except (OSError, ValueError):
             return below
@@ -90,6 +92,7 @@ def find_target(
         environment=place if place.is_file() else None,
         overrides={**places, **(wins or {}), **(overrides or {})},
         labels=Path("data/resampled") / name / "labels.json" if places else None,
+        from_here=bool(places),
         made_by=f"dvc repro split@{name}" if places else "",
     )
 

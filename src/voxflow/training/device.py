@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import logging
 import os
 import random
@@ -33,6 +35,29 @@ def share_cores() -> None:
     twice as long. Alone on the machine the difference is lost in the noise.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+# Of glibc's malloc.h.
+_TRIM_THRESHOLD, _MMAP_MAX = -1, -4
+
+
+def keep_memory() -> None:
+    """Let the C library keep memory that a step frees for the next step; other libraries than glibc are left alone.
+
+    Else each large tensor is handed back to the kernel and asked for again, page by page and zeroed: measured on two
+    cores, 14 % of the time of forward and backward.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        library = ctypes.CDLL("libc.so.6")
+        library.mallopt(_MMAP_MAX, 0)
+        library.mallopt(_TRIM_THRESHOLD, -1)
+
+
+def has_gpu() -> bool:
+    """Whether torch can use a GPU here."""
+    import torch
+
+    return torch.cuda.is_available()
 
 
 def choose_precision(options: TrainOptions, use_amp: bool | None) -> str:
@@ -70,7 +95,7 @@ def open_fabric(options: TrainOptions, precision: str, *, multi_gpu: bool = Fals
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it announces its precision on stderr
     torch.set_num_threads(thread_count(options))
     count, here = process_count(), processes_here()
-    wanted: dict[str, Any] = {"accelerator": options.accelerator, "precision": FABRIC_PRECISION[precision]}
+    wanted: dict[str, Any] = {"accelerator": options.accelerator, **_precision(options, precision)}
     if count == 1:
         if multi_gpu:
             say(_how_to_use_several())
@@ -79,6 +104,19 @@ def open_fabric(options: TrainOptions, precision: str, *, multi_gpu: bool = Fals
     fabric = Fabric(devices=here, num_nodes=count // here, strategy=DDPStrategy(timeout=timeout), **wanted)
     fabric.launch()
     return fabric
+
+
+def _precision(options: TrainOptions, precision: str) -> dict[str, Any]:
+    """How fabric computes; on a CPU the answer stays in half precision, since the loss widens what it needs."""
+    if precision == "fp32" or (options.accelerator != "cpu" and has_gpu()):
+        return {"precision": FABRIC_PRECISION[precision]}
+    from lightning_fabric.plugins import MixedPrecision
+
+    class AsComputed(MixedPrecision):  # type: ignore[misc]
+        def convert_output(self, data: Any) -> Any:
+            return data
+
+    return {"plugins": [AsComputed(FABRIC_PRECISION[precision], "cpu")]}
 
 
 def thread_count(options: TrainOptions) -> int:

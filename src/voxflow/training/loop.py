@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     import torch
 
     from voxflow.components.component import Component
+    from voxflow.components.losses import LossFunction
     from voxflow.spec import ModelSpec
     from voxflow.training.data import Batch, Batches, SampleStore
     from voxflow.training.distributed import World
@@ -37,6 +38,18 @@ if TYPE_CHECKING:
     from voxflow.training.recorder import Recorder
 
 BEST, FINAL = "model.pt", "model_final.pt"
+
+
+def _loss_of(plan: Plan, device: torch.device) -> LossFunction:
+    """The loss of logits as the network computed them; on a CPU in a quicker form where there is one."""
+    from voxflow.training.losses import cpu_loss
+
+    activation = plan.network.final_activation
+    quick = cpu_loss(plan.loss, activation) if device.type == "cpu" else None
+    if quick is not None:
+        return quick
+    own = plan.loss.build(activation, plan.facts.label_format)
+    return lambda logits, label: own(logits.float(), label)
 
 
 class Loop:
@@ -78,7 +91,7 @@ class Loop:
         channels = batches.channels
         self.component: Component = plan.network_component(channels)
         self.spec: ModelSpec = plan.spec(channels)
-        self.loss = plan.loss.build(plan.network.final_activation, plan.facts.label_format)
+        self.loss = _loss_of(plan, fabric.device)
         self.steps_an_epoch = -(-batches.steps // options.accumulate)
         self.total = plan.workflow.globals.epochs * self.steps_an_epoch
         self._epoch_number, self._epoch_batch = 1, 0

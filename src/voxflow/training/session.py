@@ -11,7 +11,15 @@ from voxflow.errors import DataError
 from voxflow.progress import say
 from voxflow.training.cache import Cache
 from voxflow.training.data import Batches
-from voxflow.training.device import choose_precision, open_fabric, seed_everything, share_cores, thread_count
+from voxflow.training.device import (
+    choose_precision,
+    has_gpu,
+    keep_memory,
+    open_fabric,
+    seed_everything,
+    share_cores,
+    thread_count,
+)
 from voxflow.training.distributed import World
 from voxflow.training.fingerprint import fingerprint
 from voxflow.training.interruption import Interruption
@@ -69,6 +77,8 @@ def train(
     plan = Plan.build(workflow, facts.model_copy(update={"label_format": datalist.label_format}))
     training, validation = _cases(datalist, plan)
     precision = choose_precision(options, workflow.globals.use_amp)
+    if options.accelerator == "cpu" or not has_gpu():
+        keep_memory()
     fabric = open_fabric(options, precision, multi_gpu=workflow.globals.multi_gpu)
     world = World.open(fabric, options.peer_timeout_minutes)
     with world.watched(), contextlib.ExitStack() as stack:
