@@ -121,3 +121,10 @@ def _check_pipelines(reading: Reading, data: Data) -> None:
             reading.notes.report.at(data.listing.path).error(
                 "channel-count", f"{where}.image", f"cases differ in their channels: {told}", "list as many for each"
             )
+        named = len(data.listing.modality) if data.listing else 0
+        # One modality for all channels, or the modalities of a mixed data set of one channel, are all right.
+        if data.listing and named > 1 and len(counts) == 1 and 1 < next(iter(counts)) != named:
+            count = next(iter(counts))
+            message = f"names {named} modalities, but the images have {count} channels"
+            fix = f"name {count}, in the order of the channels"
+            reading.notes.report.at(data.listing.path).warning("datalist-modality", "modality", message, fix)
