@@ -193,10 +193,12 @@ def test_what_a_class_raises_names_its_line(custom: Path, write: Writer) -> None
 
 def test_an_answer_of_the_wrong_kind_is_named(custom: Path, write: Writer) -> None:
     write("steps.py", "class Silent:\n    def __call__(self, sample):\n        pass\n\nclass NoNet:\n    pass\n")
-    with pytest.raises(ConfigError, match=r"steps.Silent returned a NoneType, expected the sample"):
+    with pytest.raises(ConfigError, match=r"steps.Silent gave a NoneType, expected the sample"):
         build_transform(own(custom, "steps.Silent"))({"image": 1})
-    with pytest.raises(ConfigError, match=r"steps.NoNet returned a NoNet, expected a torch.nn.Module"):
+    with pytest.raises(ConfigError, match=r"steps.NoNet gave a NoNet, expected a torch.nn.Module"):
         build_network(own(custom, "steps.NoNet"))
+    with pytest.raises(ConfigError, match=r"steps.NoNet gave a NoNet, expected a metric with update\(\)"):
+        create("metric", own(custom, "steps.NoNet", name="m")).measure({})
 
 
 def test_a_network_says_its_divisor_and_gets_only_the_counts_it_names(custom: Path, write: Writer) -> None:
@@ -241,6 +243,30 @@ def test_a_metric_of_one_s_own_agrees_with_monai_s(custom: Path, write: Writer) 
     assert metric.is_key_metric
 
 
+def test_processes_that_share_the_cases_get_the_number_of_one(
+    custom: Path, write: Writer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(
+        "measures.py",
+        "from monai.metrics import DiceMetric, ROCAUCMetric\nclass Overlap(DiceMetric):\n    pass\n"
+        "class Area(ROCAUCMetric):\n    pass\n"
+        "class Voxels:\n    def __init__(self):\n        self.count = 0\n"
+        "    def update(self, prediction, label):\n        self.count = self.count * 2 + int(label.sum())\n"
+        "    def compute(self):\n        return self.count\n",
+    )
+    rng = np.random.default_rng(1)
+    volumes = [rng.integers(0, 2, (2, 2, 1, 4, 4, 4)) for _ in range(4)]
+    findings = [np.stack([rng.normal(size=(3, 2)), rng.integers(0, 2, (3, 2))]) for _ in range(4)]
+    for name, batches in (("Overlap", volumes), ("Voxels", volumes), ("Area", findings)):
+        outputs = [{"model": guess.astype(float), "label": truth} for guess, truth in batches]
+        alone, first, second = (create("metric", own(custom, f"measures.{name}", name="m")) for _ in range(3))
+        expected = alone.summarise([alone.measure(each) for each in outputs], ())
+        monkeypatch.setattr("voxflow.components.own_kinds._is_shared", lambda: True)
+        kept = [metric.measure(each) for metric, each in zip((first, second) * 2, outputs, strict=True)]
+        assert first.summarise(kept, ()) == second.summarise(kept, ()) == expected
+        monkeypatch.undo()
+
+
 def test_optimizer_policy_operation_and_inferer_of_one_s_own(custom: Path, write: Writer) -> None:
     import torch
 
@@ -273,7 +299,7 @@ def test_a_loss_must_be_one_number(custom: Path, write: Writer) -> None:
     )
     loss = create("loss", own(custom, "losses.Mean")).build("softmax")
     assert float(loss(torch.ones(4), torch.zeros(4))) == 1
-    with pytest.raises(ConfigError, match=r"losses.Map returned a Tensor, expected a tensor of one number"):
+    with pytest.raises(ConfigError, match=r"losses.Map gave a Tensor, expected a tensor of one number"):
         create("loss", own(custom, "losses.Map")).build("softmax")(torch.ones(4), torch.zeros(4))
 
 

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 # Names by which code draws at random; a class that uses one is never run once and kept.
 _CHANCE = frozenset(("random", "rand", "randn", "randint", "randperm", "default_rng", "RandomState", "Randomizable"))
+_METRIC_METHODS = (("update", "compute"), ("extend", "aggregate"))
 
 
 class Own(ComponentModel):
@@ -74,7 +75,7 @@ class Own(ComponentModel):
 
     def refuse(self, returned: Any, expected: str) -> ConfigError:
         """The error for an answer of the wrong kind."""
-        return ConfigError(f"{self.path} returned a {type(returned).__name__}, expected {expected}", path=self.custom)
+        return ConfigError(f"{self.path} gave a {type(returned).__name__}, expected {expected}", path=self.custom)
 
 
 class OwnTransform(Own, Transform):
@@ -231,6 +232,9 @@ class OwnPolicy(Own, Policy):
 class OwnMetric(Own, Metric):
     """``update(prediction, label)`` and ``compute()``, or a MONAI Metric; both get logits and labels as tensors.
 
+    Of a MONAI Metric each batch's own values are kept. Another class keeps what it needs itself; where several
+    processes share the cases, each keeps its predictions, and every process then shows all of them to its object.
+
     Attributes:
         label_field: the output that is right.
     """
@@ -241,26 +245,47 @@ class OwnMetric(Own, Metric):
     _object: Any = PrivateAttr(default=None)
 
     def measure(self, outputs: Outputs) -> NDArray[Any]:
-        """Hand one batch on; the user's object keeps what it needs, so that nothing is kept here."""
+        """What to keep of one batch: one item, or none where the user's object keeps it."""
         import torch
 
         if self._object is None:
-            ours = {"name": self.name, "field": self.field, "label_field": self.label_field}
-            self._object = self.make(**ours, is_key_metric=self.is_key_metric)
-        pair = [torch.as_tensor(np.asarray(outputs[name])) for name in (self.field, self.label_field)]
-        self.guard(getattr(self._object, "update", self._object), *pair)
+            self._object = self._fresh()
+        pair = tuple(torch.as_tensor(np.asarray(outputs[name])) for name in (self.field, self.label_field))
+        if hasattr(self._object, "aggregate"):
+            values = self.guard(self._object, *pair)
+            self.guard(self._object.reset)
+            return _one(tuple(values) if isinstance(values, tuple | list) else (values,))
+        if _is_shared():
+            return _one(pair)
+        self.guard(self._object.update, *pair)
         return np.zeros(0)
 
     def summarise(self, kept: Sequence[NDArray[Any]], class_names: Sequence[str]) -> dict[str, float]:
         """The numbers under ``name``; a number a class also under ``name_CLASS``."""
-        del kept
-        if self._object is None:
+        import torch
+
+        items = [tuple(torch.as_tensor(value) for value in one[0]) for one in kept if one.size]
+        # What the object itself kept is in it; the next validation begins anew.
+        made, self._object = (self._fresh() if items else self._object), None
+        if made is None:
             return {self.name: np.nan}
-        made, self._object = self._object, None  # the next validation begins anew
-        value = self.guard(made.aggregate if hasattr(made, "aggregate") else made.compute)
+        is_monai = hasattr(made, "aggregate")
+        for item in items:
+            self.guard(made.extend if is_monai else made.update, *item)
+        return self._named(self.guard(made.aggregate if is_monai else made.compute), class_names)
+
+    def _fresh(self) -> Any:
+        ours = {"name": self.name, "field": self.field, "label_field": self.label_field}
+        made = self.make(**ours, is_key_metric=self.is_key_metric)
+        if not any(all(hasattr(made, method) for method in pair) for pair in _METRIC_METHODS):
+            raise self.refuse(made, "a metric with update() and compute(), or a MONAI CumulativeIterationMetric")
+        return made
+
+    def _named(self, value: Any, class_names: Sequence[str]) -> dict[str, float]:
         if isinstance(value, dict):
             return {self.name if key == self.name else f"{self.name}_{key}": float(n) for key, n in value.items()}
-        numbers = np.asarray(value, dtype=float).ravel()
+        parts = value if isinstance(value, tuple | list) else [value]
+        numbers = np.concatenate([np.asarray(part, dtype=float).ravel() for part in parts])
         defined = numbers[~np.isnan(numbers)]
         values = {self.name: float(defined.mean()) if defined.size else np.nan}
         if numbers.size > 1:
@@ -393,6 +418,21 @@ def _takes(function: Any, name: str) -> bool:
         return name in inspect.signature(function).parameters
     except (TypeError, ValueError):
         return False
+
+
+def _one(value: Any) -> NDArray[Any]:
+    """An array that holds one object of any kind; tensors become arrays, which travel between processes."""
+    holder = np.empty(1, dtype=object)
+    holder[0] = tuple(np.asarray(part.detach().cpu()) if hasattr(part, "detach") else part for part in value)
+    return holder
+
+
+def _is_shared() -> bool:
+    """Whether several processes share the cases."""
+    import torch
+
+    distributed = torch.distributed
+    return bool(distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1)
 
 
 def _constant(component: Own, name: str, otherwise: int) -> Any:
