@@ -169,4 +169,4 @@ def test_the_check_imports_nothing_heavy_and_is_quick_with_a_thousand_cases(mmar
     done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True, cwd=mmar.parent)
     taken = time.monotonic() - began
     assert (done.returncode, done.stderr) == (0, ""), done.stdout
-    assert taken < 10, "1.0 s where the machine is idle"
+    assert taken < 10, "about half a second of processor time; the rest is a busy machine"

@@ -8,6 +8,7 @@ removes), ``text`` replaces words of a file as they stand, ``write`` gives a who
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,8 @@ import pytest
 from tests.lint.workspace import GOOD, put, write_files, write_images, write_png, write_size
 from voxflow.lint import Finding, check_workspace, find_target
 
-BROKEN = sorted((Path(__file__).parent.parent / "config" / "broken").glob("*.json"))
+ROOT = Path(__file__).resolve().parents[2]
+BROKEN = sorted((ROOT / "tests/config/broken").glob("*.json"))
 
 
 @pytest.fixture(scope="session")
@@ -53,6 +55,12 @@ def test_a_broken_workspace_gives_the_expected_findings(mmar: Path, case: Path) 
 
 def test_there_are_broken_workspaces_enough() -> None:
     assert len(BROKEN) >= 60
+
+
+def test_the_documentation_names_every_code() -> None:
+    told = set(re.findall(r"`([a-z-]+)`", (ROOT / "docs/check.md").read_text(encoding="utf-8")))
+    expected = {one[1] for case in BROKEN for one in json.loads(case.read_text(encoding="utf-8"))["expect"]}
+    assert expected <= told
 
 
 def break_workspace(mmar: Path, told: dict[str, Any]) -> None:

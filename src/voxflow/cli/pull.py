@@ -49,12 +49,16 @@ class Pull:
         """Do what was asked."""
         from voxflow.mmar import repository_of
         from voxflow.tracking import registered_models, store_in
-        from voxflow.workspace import templates
+        from voxflow.workspace import template_called, templates
 
         say_unused(self.unused)
         with store_in(repository_of(Path.cwd())) as is_there:
             kept = registered_models() if is_there else []
             built_in = templates()
+            # Older documents call a model of the zoo by other names, which are as good.
+            called = template_called(self.model)
+            if called is not None:
+                built_in[self.model] = built_in[called]
             if self.listing == "models":
                 _write(_models(built_in, kept))
                 return EXIT_OK

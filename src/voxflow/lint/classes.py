@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from voxflow.components.brats import BratsConvertLabels
 from voxflow.components.losses import ClassificationLoss, OverlapLoss
 from voxflow.components.metrics import ComputeAUC
 from voxflow.components.networks import Network
@@ -20,22 +21,27 @@ def check_classes(reading: Reading, data: Data, flow: Flow) -> None:
     network = reading.one("train", "model")
     model = network.model if network and isinstance(network.model, Network) else None
     label = flow.channels.get("label")
+    # A single nested class is one channel, too, and yet no longer the values of the file.
+    nested = any(isinstance(part.model, BratsConvertLabels) for part in reading.many("train", "pre_transforms"))
     if network and model:
-        _check_answer(reading, network, model, data, label)
+        _check_answer(reading, network, model, data, label, nested=nested)
         _check_input(reading, network, model, flow.channels.get("image"))
         _check_task(reading, network, model)
-    _check_loss(reading, label)
+    if not nested or label != 1:
+        _check_loss(reading, label)
     classes = (model.num_classes if model else None) or len(data.class_names) or None
     check_metrics_classes(reading, reading.many("validate", "metrics"), classes)
     _check_pipelines(reading, data)
 
 
-def _check_answer(reading: Reading, network: Part, model: Network, data: Data, label: int | None) -> None:
+def _check_answer(
+    reading: Reading, network: Part, model: Network, data: Data, label: int | None, *, nested: bool
+) -> None:
     given = model.num_classes
     where = network.argument("num_classes")
-    if label is not None and label > 1:
+    if label is not None and (label > 1 or nested):
         if given is not None and given != label:
-            message = f"{given}, but the label has {label} channels after the transforms"
+            message = f"{given}, but the label has {label} channel(s) after the transforms"
             reading.notes.error("class-count", where, message, f"write {label}")
         return
     names = data.class_names
@@ -115,3 +121,10 @@ def _check_pipelines(reading: Reading, data: Data) -> None:
             reading.notes.report.at(data.listing.path).error(
                 "channel-count", f"{where}.image", f"cases differ in their channels: {told}", "list as many for each"
             )
+        named = len(data.listing.modality) if data.listing else 0
+        # One modality for all channels, or the modalities of a mixed data set of one channel, are all right.
+        if data.listing and named > 1 and len(counts) == 1 and 1 < next(iter(counts)) != named:
+            count = next(iter(counts))
+            message = f"names {named} modalities, but the images have {count} channels"
+            fix = f"name {count}, in the order of the channels"
+            reading.notes.report.at(data.listing.path).warning("datalist-modality", "modality", message, fix)

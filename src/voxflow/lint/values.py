@@ -87,7 +87,7 @@ def _compare(learnt: list[Part], used: list[Part], notes: Notes, source: str) ->
 def _fixed_intensities(parts: list[Part]) -> dict[str, list[Part]]:
     found: dict[str, list[Part]] = {}
     for part in parts:
-        is_intensity = type(part.model).__module__.endswith(".intensity")
+        is_intensity = type(part.model).__module__.endswith("intensity")
         if part.model and is_intensity and isinstance(part.model, FieldTransform):
             found.setdefault(part.name, []).append(part)
     return found
@@ -103,7 +103,7 @@ def check_masks_follow(reading: Reading) -> None:
         return
     for section in ("train", "validate"):
         for part in reading.many(section, "pre_transforms"):
-            if part.model is None or not type(part.model).__module__.endswith(".spatial"):
+            if part.model is None or not type(part.model).__module__.endswith("spatial"):
                 continue
             reads = part.model.reads()
             if "image" in reads and "label" not in reads:
