@@ -158,13 +158,13 @@ def test_an_export_older_than_its_checkpoint_is_said(segmentation: Path, capsys:
     ("arguments", "message"),
     [
         (["--set", "epochs"], "--set takes KEY=VALUE, received 'epochs'"),
-        (["--set", "epoch=3"], "did you mean 'epochs'?"),
+        (["--set", "epoch=3"], "no such value (variables are upper case); write 'epochs'"),
         (["--set", "epochs=many"], "received 'many'"),
         (["--set", "threads=0"], "--set threads: Input should be greater than 0, received 0"),
         (["-c", "config/config_trian.json"], "file not found, neither there nor at"),
         (["--set", "MMAR_CKPT=models/none.ckpt"], "no checkpoint: looked for none.pt"),
-        (["--set", "DATASET_JSON=none.json"], "none.json: file not found"),
-        (["--set", "train.image_pipeline.args.data_list_key=trainings"], "no key 'trainings' with cases"),
+        (["--set", "DATASET_JSON=none.json"], "none.json: the datalist is not there; correct DATASET_JSON"),
+        (["--set", "train.image_pipeline.args.data_list_key=trainings"], "has no cases under 'trainings'; write 'training'"),
     ],
 )
 def test_wrong_input_is_told_before_anything_is_removed(

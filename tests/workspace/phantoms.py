@@ -23,7 +23,9 @@ SIZE = (36, 32, 32)
 BRATS_RADII = {2: 11.0, 1: 8.0, 4: 5.0}
 
 
-def write_cases(model: ZooModel, root: Path, count: int = 2, *, seed: int = 0) -> dict[str, Any]:
+def write_cases(
+    model: ZooModel, root: Path, count: int = 2, *, seed: int = 0, name: str = "case{0:02d}"
+) -> dict[str, Any]:
     """Write ``count`` cases to train and one or two to validate, in files as the model's example datalist names them.
 
     Returns:
@@ -33,7 +35,7 @@ def write_cases(model: ZooModel, root: Path, count: int = 2, *, seed: int = 0) -
     write = _write_radiograph if model.task == "classification" else _write_volumes
     # Radiographs: every finding is there and is not there in both parts, so that each has an AUC.
     unseen = 2 if model.task == "classification" else 1
-    items = [write(model, root, f"case{number:02d}", rng) for number in range(count + unseen)]
+    items = [write(model, root, name.format(number), rng) for number in range(count + unseen)]
     content: dict[str, Any] = {"training": items[:count], "validation": items[count:]}
     if model.task == "classification":
         return {"label_format": [1] * len(model.outputs), **content}
@@ -77,7 +79,7 @@ def _write_volumes(model: ZooModel, root: Path, case: str, rng: np.random.Genera
 
 
 def _write_radiograph(model: ZooModel, root: Path, case: str, rng: np.random.Generator) -> dict[str, Any]:
-    number = int(case.removeprefix("case"))
+    number = int(case[-2:])
     findings = [int((number + index) % 2) for index in range(len(model.outputs))]
     image = rng.normal(2800, 300, (96, 80))
     for index, present in enumerate(findings):

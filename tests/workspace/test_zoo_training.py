@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 from typing import TYPE_CHECKING, Any
 
@@ -128,15 +127,14 @@ def test_a_workspace_with_cases_checks_clean(tmp_path: Path, name: str, variant:
     assert [finding for finding in report.findings if finding.code != "patch-larger"] == []
 
 
-def run_script(mmar: Path, script: str, *values: str) -> str:
+def run_script(mmar: Path, script: str, *values: str, limit: int = 300) -> str:
     """Run one of the workspace's own scripts as a user does, from another folder."""
     done = subprocess.run(
         [str(mmar / "commands" / script), *values],
         cwd=mmar.parent,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=limit,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
