@@ -6,32 +6,40 @@ import math
 import sys
 from typing import TYPE_CHECKING
 
+from tasks import bundle
 from tasks.stage import Stage, main
 from voxflow.config import load_workflow
 from voxflow.datalist import Datalist
 from voxflow.errors import EXIT_INTERRUPTED, EXIT_OK
 from voxflow.files import write_json
+from voxflow.lint import Target, check_workspace
 from voxflow.progress import say
-from voxflow.tracking import begin_run, write_run_file
-from voxflow.training import TrainingResult, TrainOptions, read_facts, train
+from voxflow.tracking import NullTracker, begin_run, write_run_file
+from voxflow.training import TrainingResult, TrainOptions, is_first_process, read_facts, train, unfinished_run
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from voxflow.config import Workflow
-
 
 def run(stage: Stage) -> int:
-    """Check the configuration, then train; see ``voxflow.training.train``."""
-    options = stage.options(TrainOptions)
+    """Check the workspace as ``voxflow check`` does, then train; see ``voxflow.training.train``."""
+    if bundle.is_bundle(stage):
+        return bundle.train(stage)
+    options = _options(stage)
     listed = stage.datalists / "dataset_0.json"
-    workflow = _workflow(stage, options, listed)
+    target = _target(stage, options, listed)
+    _check(target)
+    workflow = load_workflow(
+        stage.mmar / options.config, environment=target.environment, overrides=target.overrides, workspace=stage.mmar
+    )
     datalist = Datalist.read(listed, stage.resampled)
-    keys = {section.image_pipeline.args["data_list_key"] for section in (workflow.train, workflow.validate)}
-    datalist.check_files(sorted(keys & datalist.parts.keys()))
     facts = read_facts(stage.resampled / "labels.json", stage.block.get("resample") or {}, datalist.metadata)
     out, curves = stage.models / "train", stage.models / "curves.csv"
-    with begin_run(stage.workspace, params=stage.block, datalist=listed) as tracker:
+    if not is_first_process():
+        result = train(workflow, datalist, options, out, facts=facts, tracker=NullTracker(), curves=curves)
+        return EXIT_INTERRUPTED if result.ending == "interrupted" else EXIT_OK
+    run_id = unfinished_run(workflow, datalist, options, out, facts=facts)
+    with begin_run(stage.workspace, params=stage.block, datalist=listed, run_id=run_id) as tracker:
         write_run_file(out / "run.json", tracker, stage.workspace)
         tracker.artifact(stage.mmar / options.config, "config")
         result = train(workflow, datalist, options, out, facts=facts, tracker=tracker, curves=curves)
@@ -46,14 +54,38 @@ def run(stage: Stage) -> int:
     return EXIT_INTERRUPTED if result.ending == "interrupted" else EXIT_OK
 
 
-def _workflow(stage: Stage, options: TrainOptions, listed: Path) -> Workflow:
+def _options(stage: Stage) -> TrainOptions:
+    """The stage's options; start weights are looked for in the MMAR first, then from the repository's root."""
+    options = stage.options(TrainOptions)
+    if options.checkpoint is None or not (stage.mmar / options.checkpoint).is_file():
+        return options
+    return options.model_copy(update={"checkpoint": stage.mmar / options.checkpoint})
+
+
+def _target(stage: Stage, options: TrainOptions, listed: Path) -> Target:
+    """What is checked and trained; config_validation.json is for later stages, which read it themselves."""
     environment = stage.mmar / options.environment
     places = {"DATA_ROOT": stage.resampled.as_posix(), "DATASET_JSON": listed.as_posix(), "PROCESSING_TASK": stage.task}
-    return load_workflow(
-        stage.mmar / options.config,
+    return Target(
+        name=stage.workspace,
+        mmar=stage.mmar,
+        config=stage.mmar / options.config,
+        evaluation=None,
         environment=environment if environment.is_file() else None,
         overrides={**places, **options.set},
+        labels=stage.resampled / "labels.json",
+        from_here=True,
     )
+
+
+def _check(target: Target) -> None:
+    """Say every warning and raise every error, before anything heavy is imported for it."""
+    report = check_workspace(target)
+    if is_first_process():
+        for finding in report.findings:
+            if finding.severity == "warning":
+                say(f"train {target.name}: warning: {finding.line}")
+    report.raise_errors()
 
 
 def _numbers(result: TrainingResult) -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -10,12 +11,21 @@ Task = Literal["segmentation", "classification"]
 
 
 class TransformSpec(BaseModel):
-    """One deterministic transform of the image: a component's name and arguments, as the config gave them."""
+    """One deterministic transform of the image: a component's name and arguments, as the config gave them.
+
+    Attributes:
+        name: the component's name.
+        args: its arguments.
+        path: a user's own class, which lives in the workspace and not in the model file.
+        custom: the workspace's folder that it is looked for in; never written, so that a file names no folder.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
     args: dict[str, Any] = Field(default_factory=dict)
+    path: str | None = None
+    custom: Path | None = Field(default=None, exclude=True)
 
 
 class ModelSpec(BaseModel):
@@ -57,6 +67,11 @@ class ModelSpec(BaseModel):
     divisor: int = 1
     overlap: float = 0.25
     modality: str = ""
+
+    def at(self, custom: Path | None) -> ModelSpec:
+        """The same spec, read from a model file: its own transforms live in the workspace's folder ``custom``."""
+        own = tuple(one.model_copy(update={"custom": custom if one.path else None}) for one in self.preprocess)
+        return self.model_copy(update={"preprocess": own})
 
     @property
     def out_channels(self) -> int:

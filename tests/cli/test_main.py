@@ -27,9 +27,24 @@ def test_new_makes_a_workspace_and_says_what_comes_next(here: Path, capsys: pyte
     assert "dvc repro report@liver" in capsys.readouterr().err
 
 
+def test_new_lists_what_there_is(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["new", "--list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert any(line.startswith("segmentation_mri_hippocampus ") for line in lines)
+    assert not (here / "mmars").exists()
+
+
+def test_new_makes_an_mmar_alone_outside_a_repository(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (here / "params.yaml").unlink()
+    assert main(["new", "mine", "--template", "segmentation_hippocampus", "--variant", "cpu"]) == 0
+    assert "mine/commands/train.sh" in capsys.readouterr().err
+    assert (here / "mine/config/dataset_0.json").is_file()
+
+
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
+        (["new"], "a workspace needs a name"),
         (["new", "old", "--source", "images"], "params.yaml: workspaces: the workspace 'old' exists already"),
         (["new", "x", "--source", "images", "--template", "segmentaton"], "did you mean 'segmentation'?"),
         (["new", "x", "--source", "absent"], "absent: no such folder"),

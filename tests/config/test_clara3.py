@@ -14,10 +14,10 @@ import pytest
 from voxflow.config import load_workflow
 from voxflow.errors import ConfigError
 
-EXAMPLES = Path(__file__).parent / "examples"
-SPLEEN = EXAMPLES / "segmentation_ct_spleen.json"
-CHEST = EXAMPLES / "classification_chestxray.json"
-ENVIRONMENT = EXAMPLES / "environment.json"
+SEEDS = Path(__file__).parent / "seeds"
+SPLEEN = SEEDS / "clara3_spleen_train.json"
+CHEST = SEEDS / "clara3_chestxray_train.json"
+ENVIRONMENT = SEEDS / "environment.json"
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def test_reads_the_published_spleen_example() -> None:
 
 
 def test_reads_the_published_chest_example() -> None:
-    workflow = load_workflow(CHEST, environment=ENVIRONMENT)
+    workflow = load_workflow(CHEST, environment=ENVIRONMENT, overrides={"PROCESSING_TASK": "classification"})
     assert workflow.task == "classification"
     assert workflow.globals.num_training_epoch_per_valid == 1
     assert len(workflow.validate.metrics) == 17
@@ -112,7 +112,7 @@ def test_unknown_component_and_misspelt_argument_come_together_with_suggestions(
         ("train.optimizer", {"name": "Adam", "args": {"lr": "1"}}, r"train.optimizer.args.lr: .*number, received '1'"),
         ("train.optimizer", {"name": "Adam", "arg": {}}, "train.optimizer.arg: .*did you mean 'args'"),
         ("train.optimizer", "Adam", "train.optimizer: expected an object"),
-        ("train.optimizer", {"path": "my.Adam"}, "train.optimizer.path: own classes"),
+        ("train.optimizer", {"path": "my.Adam"}, "train.optimizer.path: 'my.Adam': no file custom/my.py"),
         ("train.loss", {"name": "Adam"}, "train.loss.name: 'Adam' is of kind optimizer, where a loss is expected"),
         ("train.looss", {}, "train.looss: unknown key; did you mean 'loss'"),
         ("train.pre_transforms", {}, "train.pre_transforms: expected a list"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from typing import TYPE_CHECKING
 
 import pytest
@@ -41,10 +42,35 @@ def test_a_misspelled_true_is_named_by_line_and_column(tmp_path: Path) -> None:
         read_json(path)
 
 
+@pytest.mark.parametrize(
+    ("word", "hint"),
+    [
+        ("ture", "did you mean true?"),
+        ("True", "did you mean true?"),
+        ("flase", "did you mean false?"),
+        ("None", "did you mean null?"),
+        ("image", "text stands in quotation marks"),
+    ],
+)
+def test_a_bare_word_is_told_for_what_it_was_meant(tmp_path: Path, word: str, hint: str) -> None:
+    with pytest.raises(ConfigError, match=f"line 1, column 7: .*{re.escape(hint)}"):
+        read_json(written(tmp_path, f'{{"a": {word}}}'))
+
+
+def test_a_missing_comma_is_named_where_the_next_word_begins(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"line 3, column 3: .*Expecting ',' delimiter.*label"):
+        read_json(written(tmp_path, '{\n  "image": "im1.png"\n  "label": [0]\n}'))
+
+
 @pytest.mark.parametrize("text", ["", "[1]", "{"])
 def test_refuses_what_is_no_object(tmp_path: Path, text: str) -> None:
     with pytest.raises(ConfigError, match="JSON"):
         read_json(written(tmp_path, text))
+
+
+def test_nesting_without_end_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="nested too deeply"):
+        read_json(written(tmp_path, '{"a": ' + "[" * 100_000 + "]" * 100_000 + "}"))
 
 
 def test_refuses_a_key_that_stands_twice(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import yaml
 from tasks import train as stage_program
 from tasks.stage import Stage
 from tests.training.conftest import volume_config, write_cube
-from voxflow.errors import ConfigError, DataError
+from voxflow.errors import ConfigError
 from voxflow.files import write_json
 from voxflow.tracking import NullTracker
 
@@ -74,16 +74,27 @@ def test_a_wrong_configuration_is_said_before_any_data_is_read(stage: Stage) -> 
     config["train"]["optimizer"]["args"] = {"learning_rate": 1}
     write_json(path, config)
     (stage.datalists / "dataset_0.json").unlink()
-    with pytest.raises(ConfigError, match="unknown loss 'Dise'; did you mean 'Dice'") as caught:
+    with pytest.raises(ConfigError, match="unknown loss 'Dise'; write 'Dice'") as caught:
         stage_program.run(stage)
-    assert len(caught.value.findings) == 2
+    assert [finding.partition(": ")[0] for finding in caught.value.findings] == [
+        *["mmars/cubes/config/config_train.json"] * 2,
+        "data/datalists/cubes/dataset_0.json",
+    ]
     assert not stage.models.exists()
 
 
 def test_a_datalist_that_names_a_missing_file_is_said(stage: Stage) -> None:
     (stage.resampled / "cube1.nii.gz").unlink()
-    with pytest.raises(DataError, match=r"training\[1\]: file not found: .*cube1.nii.gz"):
+    with pytest.raises(ConfigError, match=r"dataset_0.json: training\[1\].image: file not found: .*cube1.nii.gz"):
         stage_program.run(stage)
+
+
+def test_a_warning_of_the_check_is_said_and_training_goes_on(stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
+    path = stage.datalists / "dataset_0.json"
+    write_json(path, json.loads(path.read_text()) | {"numTraining": 9})
+    assert stage_program.run(stage) == 0
+    said = "train cubes: warning: data/datalists/cubes/dataset_0.json: numTraining: 9, but 'training' lists 3; write 3"
+    assert said in capsys.readouterr().err
 
 
 def test_a_misspelt_option_is_said_with_its_place(stage: Stage) -> None:

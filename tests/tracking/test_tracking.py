@@ -78,6 +78,19 @@ def test_later_stages_continue_the_same_run(store: Path) -> None:
 
 
 @pytest.mark.usefixtures("store")
+def test_a_killed_training_goes_on_in_its_own_run() -> None:
+    with begin_run("spleen", params={"seed": 1}) as first:
+        pass
+    with begin_run("spleen", params={"seed": 1}, run_id=first.run_id) as again:
+        assert again.run_id == first.run_id
+        assert stored(first.run_id).info.status == "RUNNING"
+        again.metrics({"loss": 0.5}, step=3)
+    assert stored(first.run_id).data.metrics["loss"] == 0.5
+    with begin_run("spleen", run_id="0" * 32) as unknown:
+        assert unknown.run_id not in {"", "0" * 32}
+
+
+@pytest.mark.usefixtures("store")
 def test_a_failure_ends_the_run_as_failed() -> None:
     with pytest.raises(TrainingError, match="NaN"), begin_run("spleen") as tracker:
         raise TrainingError("NaN")
@@ -152,25 +165,57 @@ def test_a_store_that_is_away_costs_one_warning(
     assert lines[0].startswith("warning: the MLflow store can't be used")
 
 
-def test_a_store_that_goes_away_costs_one_warning(
+def test_what_a_store_missed_is_sent_when_it_is_back(
     store: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object, **__: object) -> None:
         raise OSError("No space left on device")
 
-    del store
-    with begin_run("spleen") as tracker:
+    with begin_run("spleen", params={"seed": 1}) as tracker:
         with monkeypatch.context() as patch:
-            patch.setattr("mlflow.log_metrics", full)
+            patch.setattr("mlflow.MlflowClient.log_batch", full)
             tracker.metrics({"loss": 1.0}, step=1)
             tracker.metrics({"loss": 0.5}, step=2)
         tracker.tags({"after": "all"})
+        assert [path.stem for path in (store / ".voxflow/unsent").iterdir()] == [tracker.run_id]
     lines = capfd.readouterr().err.splitlines()
     assert len(lines) == 1
-    assert "could not record metrics" in lines[0]
-    import mlflow
+    assert "could not record metrics; this and what follows is kept in" in lines[0]
+    assert list((store / ".voxflow/unsent").iterdir()) == []
+    run = stored(tracker.run_id)
+    assert (run.info.status, run.data.tags["after"]) == ("FINISHED", "all")
+    assert history(tracker.run_id, "loss") == [(1, 1.0), (2, 0.5)]
 
-    mlflow.end_run()
+
+def test_a_run_that_never_reached_the_store_is_sent_by_the_next(
+    store: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow import MlflowClient
+
+    (store / "curves.csv").write_text("epoch")
+    with monkeypatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", "sqlite:////nowhere/at/all.db")
+        with begin_run("absent", params={"seed": 7}) as tracker:
+            tracker.metrics({"loss": 0.25}, step=3)
+            tracker.artifact(store / "curves.csv")
+            tracker.interrupted()
+    assert tracker.run_id == ""
+    with begin_run("spleen"):
+        pass
+    assert "sent to MLflow what an earlier run of absent could not" in capfd.readouterr().err
+    client = MlflowClient()
+    experiment = client.get_experiment_by_name("absent")
+    (run,) = client.search_runs([experiment.experiment_id])
+    assert (run.info.status, run.data.params["seed"]) == ("KILLED", "7")
+    assert history(run.info.run_id, "loss") == [(3, 0.25)]
+    assert [file.path for file in client.list_artifacts(run.info.run_id)] == ["curves.csv"]
+    assert list((store / ".voxflow/unsent").iterdir()) == []
+
+
+def history(run_id: str, name: str) -> list[tuple[int, float]]:
+    from mlflow import MlflowClient
+
+    return [(each.step, each.value) for each in MlflowClient().get_metric_history(run_id, name)]
 
 
 def test_two_trainings_may_make_the_store_at_once(tmp_path: Path) -> None:

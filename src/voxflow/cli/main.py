@@ -8,7 +8,10 @@ import traceback
 from typing import TYPE_CHECKING
 
 from voxflow import __version__
+from voxflow.cli.apps import Evaluate, Export, Infer, Train
+from voxflow.cli.check import Check
 from voxflow.cli.convert import Convert
+from voxflow.cli.migrate import Migrate
 from voxflow.cli.new import New
 from voxflow.cli.serve import Serve
 from voxflow.errors import EXIT_FAILURE, EXIT_INTERRUPTED, VoxflowError
@@ -17,7 +20,7 @@ from voxflow.progress import say
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-COMMANDS = (New, Convert, Serve)
+COMMANDS = (New, Convert, Check, Train, Export, Evaluate, Infer, Serve, Migrate)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -1,4 +1,4 @@
-"""Owns ``voxflow new``: a workspace for one's own folder of images."""
+"""Owns ``voxflow new``: a workspace for one's own folder of images, or one of the model zoo."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from voxflow.errors import EXIT_OK
+from voxflow.errors import EXIT_OK, ConfigError
 from voxflow.progress import say
 
 if TYPE_CHECKING:
@@ -18,35 +18,70 @@ class New:
     """Make a workspace.
 
     Attributes:
-        workspace: its name, the folder below mmars/ and the key in params.yaml.
-        source: the folder of images.
+        workspace: its name, the folder below mmars/ and the key in params.yaml; None to list the templates.
+        source: the folder of images; None where the MMAR stands alone.
         template: the template that its configuration starts from.
+        variant: of a template of the zoo: "published" or "cpu".
+        lists: say what templates there are and make nothing.
     """
 
     name: ClassVar[str] = "new"
-    help: ClassVar[str] = "make a workspace (an MMAR and a block in params.yaml) for a folder of images"
+    help: ClassVar[str] = "make a workspace: an MMAR, and in a repository its block in params.yaml"
 
-    workspace: str
-    source: Path
+    workspace: str | None
+    source: Path | None
     template: str
+    variant: str
+    lists: bool
 
     @staticmethod
     def add_arguments(parser: argparse.ArgumentParser) -> None:
         """Declare the flags."""
-        parser.add_argument("workspace", help="name of the workspace, such as liver_2026")
-        parser.add_argument("--source", type=Path, required=True, help="folder with DICOM, NIfTI or PNG images")
+        parser.add_argument("workspace", nargs="?", help="name of the workspace, such as liver_2026")
+        parser.add_argument(
+            "--source",
+            type=Path,
+            help="folder with DICOM, NIfTI or PNG images; needed in a repository, elsewhere it becomes DATA_ROOT",
+        )
         parser.add_argument("--template", default="segmentation", help="what to start from (default: %(default)s)")
+        parser.add_argument(
+            "--variant",
+            default="published",
+            help="of a model of the zoo: published, or cpu for a small network (default: %(default)s)",
+        )
+        parser.add_argument("--list", action="store_true", dest="lists", help="list the templates, make nothing")
 
     @classmethod
     def read(cls, given: argparse.Namespace) -> New:
         """Take the parsed flags."""
-        return cls(given.workspace, given.source, given.template)
+        return cls(given.workspace, given.source, given.template, given.variant, given.lists)
 
     def run(self) -> int:
         """Write the workspace into the present folder and say what comes next."""
-        from voxflow.workspace import new_workspace
+        if self.lists:
+            return _list()
+        if self.workspace is None:
+            raise ConfigError("a workspace needs a name, such as liver_2026; --list shows the templates")
+        from voxflow.workspace import new_workspace, workspaces
 
-        folder = new_workspace(self.workspace, self.source, self.template)
-        say(f"new {self.workspace}: made {folder} and a block in params.yaml; look through both, then run")
-        say(f"  dvc repro report@{self.workspace}")
+        folder = new_workspace(self.workspace, self.source, self.template, variant=self.variant)
+        if self.workspace in workspaces(Path("params.yaml")):
+            say(f"new {self.workspace}: made {folder} and a block in params.yaml; look through both, then run")
+            say(f"  dvc repro report@{self.workspace}")
+        else:
+            say(f"new {self.workspace}: made {folder}; its docs/Readme.md says how to name your images; then run")
+            say(f"  {folder}/commands/train.sh")
         return EXIT_OK
+
+
+def _list() -> int:
+    """One line a template."""
+    import sys
+
+    from voxflow.workspace import templates
+
+    rows = templates()
+    width = max(map(len, rows))
+    # The list is the command's answer, so it goes where a pipe reads it.
+    sys.stdout.writelines(f"{name:{width}}  {line}\n" for name, line in rows.items())
+    return EXIT_OK

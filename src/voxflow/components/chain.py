@@ -37,7 +37,7 @@ class Chain:
     def build(cls, components: Iterable[Named]) -> Chain:
         """Build every component and split them."""
         transforms = [build_transform(component) for component in components]
-        first = next((n for n, t in enumerate(transforms) if isinstance(t, RandomTransform)), len(transforms))
+        first = next((n for n, t in enumerate(transforms) if t.is_random), len(transforms))
         return cls(tuple(transforms[:first]), tuple(transforms[first:]))
 
     def run_head(self, sample: Sample) -> Sample:
@@ -48,9 +48,10 @@ class Chain:
             sample = self.tail[0].prepare(sample)
         return sample
 
-    def run_tail(self, sample: Sample, rng: np.random.Generator) -> list[Sample]:
-        """Run the random part; a crop may make several samples."""
+    def run_tail(self, sample: Sample, rng: np.random.Generator, epoch: int = 1) -> list[Sample]:
+        """Run the random part as it is in an epoch, from 1; a crop may make several samples."""
         samples = [sample]
         for transform in self.tail:
-            samples = [made for each in samples for made in transform.run(each, rng)]
+            now = transform.at_epoch(epoch)
+            samples = [made for each in samples for made in now.run(each, rng)]
         return samples

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import numpy as np
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import (
+    AliasChoices,
+    BeforeValidator,
+    Field,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
 
-from voxflow.components.registry import register
+from voxflow.components.grids import geometry_of, moved, shifted
+from voxflow.components.registry import ComponentModel, register
 from voxflow.components.transform import (
     Draw,
     FieldNames,
@@ -20,15 +29,25 @@ from voxflow.components.transform import (
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from voxflow.components.fields import Grid
+
 FOREGROUND = "foreground"  # the sample's key for flat indices of labelled voxels
+FIRST_CLASS = "foreground_first"  # the label's first channel that is no background
 MAX_FOREGROUND = 100_000  # enough to draw centres from; keeps the cache small for large organs
+
+
+Limits = Annotated[
+    tuple[PositiveFloat, ...],
+    BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else (value,)),
+    Field(min_length=1),
+]
 
 
 class RatioCrop(RandomTransform):
     """Patches whose centre lies inside the label with probability pos / (pos + neg), and outside else.
 
     Attributes:
-        fields: images to crop; the label is cropped with them.
+        fields: images to crop, also under the name ``image_field``; the label is cropped with them.
         label_field: the mask that says where inside is.
         size: (i, j, k) of a patch in voxels.
         pos: weight of centres inside the label.
@@ -36,7 +55,7 @@ class RatioCrop(RandomTransform):
         batch_size: patches taken from one sample.
     """
 
-    fields: FieldNames
+    fields: FieldNames = Field(validation_alias=AliasChoices("fields", "image_field"))
     label_field: str = "label"
     size: tuple[PositiveInt, PositiveInt, PositiveInt]
     pos: NonNegativeFloat = 1.0
@@ -50,26 +69,29 @@ class RatioCrop(RandomTransform):
         return self
 
     def prepare(self, sample: Sample) -> Sample:
-        """Add where the label lies."""
-        inside = np.flatnonzero(field_of(sample, self.label_field, self)[0])
+        """Add where the label lies: any class but the background, which of one-hot masks is the first channel."""
+        label = field_of(sample, self.label_field, self)
+        first = int(len(label) > 1 and bool(((label != 0).sum(0) == 1).all()))
+        inside = np.flatnonzero(label[first:].any(0) if len(label) > 1 else label[0])
         thinned = inside[:: max(1, -(-inside.size // MAX_FOREGROUND))]
-        return sample | {FOREGROUND: thinned.astype(np.int64)}
+        return sample | {FOREGROUND: thinned.astype(np.int64), FIRST_CLASS: first}
 
     def run(self, sample: Sample, rng: np.random.Generator) -> list[Sample]:
         """Return ``batch_size`` patches."""
         prepared = sample if FOREGROUND in sample else self.prepare(sample)
         patches = [self(prepared, rng) for _ in range(self.batch_size)]
-        return [{key: value for key, value in patch.items() if key != FOREGROUND} for patch in patches]
+        notes = (FOREGROUND, FIRST_CLASS)
+        return [{key: value for key, value in patch.items() if key not in notes} for patch in patches]
 
     def draw_centre(self, sample: Sample, rng: np.random.Generator) -> NDArray[np.int64]:
         """Choose a voxel (i, j, k) inside or outside the label; outside needs no list, chance finds it soon."""
-        label = sample[self.label_field][0]
+        label = sample[self.label_field][sample[FIRST_CLASS] :]
         inside = sample[FOREGROUND]
         if inside.size and rng.random() * (self.pos + self.neg) < self.pos:
-            return np.array(np.unravel_index(int(rng.choice(inside)), label.shape))
+            return np.array(np.unravel_index(int(rng.choice(inside)), label.shape[1:]))
         for _ in range(50):
-            centre = rng.integers(label.shape)
-            if label[tuple(centre)] == 0:
+            centre = rng.integers(label.shape[1:])
+            if not label[(slice(None), *centre)].any():
                 break
         return np.asarray(centre)
 
@@ -81,7 +103,13 @@ class RatioCrop(RandomTransform):
 
 @register("transform")
 class FastCropByPosNegRatio(RatioCrop):
-    """Crop patches that stay inside the image; an image smaller than a patch is padded with 0."""
+    """Crop patches that stay inside the image; an image smaller than a patch is padded with 0.
+
+    Attributes:
+        batches_to_gen_at_once: accepted: images stay at hand here, so that nothing is won by cutting patches ahead.
+    """
+
+    batches_to_gen_at_once: PositiveInt = 1
 
     def draw(self, sample: Sample, rng: np.random.Generator) -> Draw:
         """Choose the first voxel of the patch; negative where the image is smaller and padding begins."""
@@ -92,7 +120,7 @@ class FastCropByPosNegRatio(RatioCrop):
 
     def apply(self, sample: Sample, drawn: Draw) -> Sample:
         """Cut every field alike."""
-        return sample | {name: cut(field_of(sample, name, self), drawn["start"], self.size) for name in self.cropped}
+        return cut_fields(sample, self.cropped, drawn["start"], self.size, by=self)
 
 
 @register("transform")
@@ -108,6 +136,7 @@ class FastPosNegRatioCropROI(RatioCrop):
         scale_factor: share of the size.
         deform: bend by a smooth random field.
         deform_magnitude: standard deviation of the bending at its control points, mm.
+        fast_crop: accepted: only the voxels that the patch needs are ever read.
     """
 
     rotation: bool = False
@@ -116,6 +145,7 @@ class FastPosNegRatioCropROI(RatioCrop):
     scale_factor: float = Field(default=0.1, ge=0, lt=1)
     deform: bool = False
     deform_magnitude: PositiveFloat = 2.0
+    fast_crop: bool = True
 
     def draw(self, sample: Sample, rng: np.random.Generator) -> Draw:
         """Choose centre, angles, factor and control points."""
@@ -135,13 +165,16 @@ class FastPosNegRatioCropROI(RatioCrop):
 
     def apply(self, sample: Sample, drawn: Draw) -> Sample:
         """Sample every field at the same points."""
-        from voxflow.components.patches import patch_points, sample_at
+        from voxflow.components.patches import patch_matrix, patch_points, sample_at
 
-        spacing = np.asarray(sample.get("spacing", (1.0, 1.0, 1.0)))
+        spacing = np.asarray(geometry_of(sample, self.fields[0]).spacing)
+        matrix = patch_matrix(spacing, drawn["angles"], drawn["factor"])
+        begin = drawn["centre"] - matrix @ ((np.array(self.size) - 1) / 2)
         points = patch_points(
             self.size, drawn["centre"], spacing, angles=drawn["angles"], factor=drawn["factor"], bend=drawn["bend"]
         )
-        return sample | {name: sample_at(field_of(sample, name, self), points) for name in self.cropped}
+        patches = {name: sample_at(field_of(sample, name, self), points) for name in self.cropped}
+        return sample | patches | moved(sample, self.cropped, matrix, begin)
 
 
 @register("transform")
@@ -149,25 +182,67 @@ class CropRandomSizeWithDisplacement(RandomFieldTransform):
     """Crop a box of random size about a displaced centre, inside the image.
 
     Attributes:
-        lower_size: smallest size, one value an axis: a share of the image up to 1.0, or voxels above.
+        lower_size: smallest size, one value or one an axis: a share of the image up to 1.0, or voxels above.
         max_displacement: farthest that the box's centre moves from the image's, voxels; it stays inside.
+        keep_aspect: the box has the image's proportions.
     """
 
-    lower_size: tuple[PositiveFloat, ...]
-    max_displacement: NonNegativeInt | tuple[NonNegativeInt, ...] = 0
+    lower_size: Limits
+    max_displacement: NonNegativeFloat | tuple[NonNegativeFloat, ...] = 0.0
+    keep_aspect: bool = False
+
+    def grid_after(self, grid: Grid) -> Grid | None:
+        """Chance decides."""
+        del grid
+        return None
 
     def draw(self, sample: Sample, rng: np.random.Generator) -> Draw:
         """Choose first voxel and size."""
         shape = np.array(self.shape_of(sample))
-        lower = np.array([n * share if share <= 1 else share for n, share in zip(shape, self.lower_size, strict=True)])
-        size = rng.integers(np.clip(np.ceil(lower), 1, shape).astype(int), shape, endpoint=True)
-        reach = np.broadcast_to(self.max_displacement, shape.shape)
+        limits = np.broadcast_to(self.lower_size, shape.shape)
+        lower = np.clip(np.ceil(np.where(limits <= 1, limits * shape, limits)), 1, shape).astype(int)
+        if self.keep_aspect:
+            size = np.maximum(1, np.rint(shape * rng.uniform((lower / shape).max(), 1))).astype(int)
+        else:
+            size = rng.integers(lower, shape, endpoint=True)
+        reach = np.broadcast_to(np.floor(self.max_displacement).astype(int), shape.shape)
         start = (shape - size) // 2 + rng.integers(-reach, reach, endpoint=True)
         return {"start": np.clip(start, 0, shape - size), "size": size}
+
+    def apply(self, sample: Sample, drawn: Draw) -> Sample:
+        """Cut every field alike."""
+        return cut_fields(sample, self.changed, drawn["start"], drawn["size"], by=self)
 
     def change(self, array: NDArray[Any], drawn: Draw) -> NDArray[Any]:
         """Return (channel, *size)."""
         return cut(array, drawn["start"], drawn["size"])
+
+
+@register("transform")
+class CropFixedSizeRandomCenter(RandomFieldTransform):
+    """Crop a box of fixed size anywhere inside the image; a smaller image is padded with 0 about its middle."""
+
+    size: tuple[PositiveInt, ...] = Field(min_length=2, max_length=3)
+
+    def draw(self, sample: Sample, rng: np.random.Generator) -> Draw:
+        """Choose the first voxel."""
+        shape, size = np.array(self.shape_of(sample)), np.array(self.size)
+        start = rng.integers(0, np.maximum(shape - size, 0), endpoint=True)
+        return {"start": np.where(shape < size, -((size - shape) // 2), start)}
+
+    def apply(self, sample: Sample, drawn: Draw) -> Sample:
+        """Cut every field alike."""
+        return cut_fields(sample, self.fields, drawn["start"], self.size, by=self)
+
+    def change(self, array: NDArray[Any], drawn: Draw) -> NDArray[Any]:
+        """Return (channel, *size)."""
+        return cut(array, drawn["start"], self.size)
+
+
+def cut_fields(sample: Sample, names: tuple[str, ...], start: NDArray[Any], size: Any, *, by: ComponentModel) -> Sample:
+    """Cut the same box out of every field, and note where it lies now."""
+    boxes = {name: cut(field_of(sample, name, by), start, size) for name in names}
+    return sample | boxes | shifted(sample, names, start)
 
 
 def cut(array: NDArray[Any], start: NDArray[Any], size: Any) -> NDArray[Any]:

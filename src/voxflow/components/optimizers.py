@@ -37,6 +37,7 @@ class Optimizer(ComponentModel, ABC):
         return {"lr": self.lr or lr, "weight_decay": decay}
 
 
+@register("optimizer", dialect="tlt2")
 @register("optimizer")
 class Adam(Optimizer):
     """torch's Adam."""
@@ -104,6 +105,7 @@ class DecayOnStep(Policy):
         return float(self.decay_ratio ** (step // self.decay_freq))
 
 
+@register("lr_policy", dialect="tlt2", name="ReduceLR_Poly")
 @register("lr_policy")
 class ReducePoly(Policy):
     """Fall from 1 to 0 as (1 - step / total) to the power of ``poly_power``."""

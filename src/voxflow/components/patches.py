@@ -21,6 +21,11 @@ def rotation_matrix(angles: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(about_k @ about_j @ about_i)
 
 
+def patch_matrix(spacing: NDArray[np.float64], angles: NDArray[np.float64], factor: float = 1.0) -> NDArray[np.float64]:
+    """3×3: an offset from the patch's centre, voxels, to the image's: turned in mm, then back to voxels."""
+    return np.asarray(np.diag(1 / spacing) @ rotation_matrix(angles) @ np.diag(spacing) / factor)
+
+
 def patch_points(
     size: tuple[int, int, int],
     centre: NDArray[np.float64],
@@ -43,8 +48,7 @@ def patch_points(
     Returns:
         Fractional voxel indices (*size, 3).
     """
-    # index = centre + (turn in mm, then back to voxels) · offset from the patch's centre
-    matrix = np.diag(1 / spacing) @ rotation_matrix(angles) @ np.diag(spacing) / factor
+    matrix = patch_matrix(spacing, angles, factor)
     axes = [(np.arange(n, dtype=np.float32) - (n - 1) / 2) for n in size]
     columns = matrix.astype(np.float32).T
     points = (

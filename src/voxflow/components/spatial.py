@@ -5,13 +5,24 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-from pydantic import PositiveFloat, PositiveInt, model_validator
+from pydantic import AliasChoices, Field, PositiveFloat, PositiveInt, model_validator
 
+from voxflow.components.grids import rescaled
 from voxflow.components.registry import register
-from voxflow.components.transform import Draw, FieldTransform, Probability, RandomFieldTransform, Sample, is_mask
+from voxflow.components.transform import (
+    Draw,
+    FieldNames,
+    FieldTransform,
+    Probability,
+    RandomFieldTransform,
+    Sample,
+    is_mask,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from voxflow.components.fields import Grid
 
 
 @register("transform")
@@ -20,23 +31,24 @@ class ScaleToShape(FieldTransform):
 
     target_shape: tuple[PositiveInt, ...]
 
+    def grid_after(self, grid: Grid) -> Grid | None:
+        """The target; each voxel covers more or less of what it did."""
+        size, spacing = grid
+        if len(size) != len(self.target_shape):
+            return None
+        steps = zip(spacing, size, self.target_shape, strict=True)
+        return self.target_shape, tuple(step * before / after for step, before, after in steps)
+
+    def __call__(self, sample: Sample) -> Sample:
+        """Return the sample with every field resized."""
+        made = super().__call__(sample)
+        return made | rescaled(sample, self.fields, self.target_shape)
+
     def change(self, array: NDArray[Any]) -> NDArray[Any]:
         """Return (channel, *target_shape)."""
         if array.ndim - 1 != len(self.target_shape):
             raise ValueError(f"target_shape {self.target_shape} does not fit an image of shape {array.shape[1:]}")
-        if array.shape[1:] == self.target_shape:
-            return array
-        import torch
-        from torch.nn.functional import interpolate
-
-        tensor = torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))[None]
-        if is_mask(array):
-            resized = interpolate(tensor, size=self.target_shape, mode="nearest-exact")
-        elif array.ndim == 3:
-            resized = interpolate(tensor, size=self.target_shape, mode="bilinear", antialias=True)
-        else:
-            resized = interpolate(tensor, size=self.target_shape, mode="trilinear")
-        return np.asarray(resized[0].numpy().astype(array.dtype))
+        return resized(array, self.target_shape)
 
 
 @register("transform")
@@ -92,17 +104,22 @@ class RandomRotate2D(RandomFieldTransform):
     """Rotate in the plane of the first two spatial axes.
 
     Attributes:
-        angle: degrees; with ``is_random`` the largest, either way round.
-        is_random: draw the angle anew for each sample.
+        angle: degrees; where it is drawn the largest, either way round.
+        is_drawn: the argument ``is_random``: draw the angle anew for each sample.
     """
 
     angle: float
-    is_random: bool = True
+    is_drawn: bool = Field(default=True, alias="is_random")
+
+    @property
+    def is_random(self) -> bool:
+        """Whether the angle is drawn."""
+        return self.is_drawn
 
     def draw(self, sample: Sample, rng: np.random.Generator) -> Draw:
         """Choose the angle."""
         del sample
-        return {"angle": rng.uniform(-self.angle, self.angle) if self.is_random else self.angle}
+        return {"angle": rng.uniform(-self.angle, self.angle) if self.is_drawn else self.angle}
 
     def change(self, array: NDArray[Any], drawn: Draw) -> NDArray[Any]:
         """Return the same shape; what turns in from outside repeats the edge."""
@@ -115,16 +132,27 @@ class RandomRotate2D(RandomFieldTransform):
 
 @register("transform")
 class RandomZoom(RandomFieldTransform):
-    """With ``probability``, magnify about the centre; the shape stays, what comes in from outside is 0.
+    """With ``probability``, magnify about the centre; what comes in from outside is 0.
 
     Attributes:
+        fields: images, also under the name ``image_field``.
+        label_field: a mask that is magnified with them.
         lower_limits: smallest factor; one value for all axes or one an axis.
         upper_limits: largest factor.
+        keep_size: the shape stays; else it grows and shrinks with the factor.
     """
 
+    fields: FieldNames = Field(validation_alias=AliasChoices("fields", "image_field"))
+    label_field: str | None = None
+    keep_size: bool = True
     lower_limits: tuple[PositiveFloat, ...] | PositiveFloat = 0.9
     upper_limits: tuple[PositiveFloat, ...] | PositiveFloat = 1.1
     probability: Probability = 1.0
+
+    @property
+    def changed(self) -> tuple[str, ...]:
+        """The images, and the mask with them."""
+        return self.fields if self.label_field in (None, *self.fields) else (*self.fields, str(self.label_field))
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -140,7 +168,10 @@ class RandomZoom(RandomFieldTransform):
         return {"factors": np.broadcast_to(low + rng.random() * (high - low), len(self.shape_of(sample)))}
 
     def change(self, array: NDArray[Any], drawn: Draw) -> NDArray[Any]:
-        """Return the same shape, magnified."""
+        """Return the magnified array."""
+        if not self.keep_size:
+            shape = np.maximum(1, np.rint(np.array(array.shape[1:]) * drawn["factors"])).astype(int)
+            return resized(array, tuple(shape.tolist()))
         from scipy import ndimage
 
         centre = (np.asarray(array.shape[1:]) - 1) / 2
@@ -148,3 +179,20 @@ class RandomZoom(RandomFieldTransform):
         order = 0 if is_mask(array) else 1
         zoomed = [ndimage.affine_transform(c, matrix, centre - matrix * centre, order=order) for c in array]
         return np.stack(zoomed)
+
+
+def resized(array: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+    """Bring (channel, ...spatial) to a spatial shape, outer edge to outer edge; masks keep their values."""
+    if array.shape[1:] == shape:
+        return array
+    import torch
+    from torch.nn.functional import interpolate
+
+    tensor = torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))[None]
+    if is_mask(array):
+        made = interpolate(tensor, size=shape, mode="nearest-exact")
+    elif array.ndim == 3:
+        made = interpolate(tensor, size=shape, mode="bilinear", antialias=True)
+    else:
+        made = interpolate(tensor, size=shape, mode="trilinear")
+    return np.asarray(made[0].numpy().astype(array.dtype))

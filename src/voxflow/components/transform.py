@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import numpy as np
 from pydantic import BeforeValidator, Field
@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 # A sample maps a field to its value. An image is float32 and a mask an integer array, both with axes
-# (channel, i, j, k), radiographs (channel, rows, columns); before a loader has run the value is the path.
+# (channel, i, j, k), radiographs (channel, rows, columns); before a loader has run the value is the path. Beside a
+# volume FIELD its grid stands under FIELD_affine (see ``grids``).
 Sample = dict[str, Any]
 Draw = dict[str, Any]
 
@@ -41,10 +42,34 @@ class Transform(ComponentModel, ABC):
     def __call__(self, sample: Sample) -> Sample:
         """Return the transformed sample."""
 
+    @property
+    def is_random(self) -> bool:
+        """Whether it may give another result each time."""
+        return False
+
+    def at_epoch(self, epoch: int) -> Self:
+        """The transform as it is in an epoch, from 1; few change."""
+        del epoch
+        return self
+
     def run(self, sample: Sample, rng: np.random.Generator) -> list[Sample]:
         """Return what comes out of one sample; crops may make several."""
         del rng
         return [self(sample)]
+
+    def for_field(self, name: str) -> dict[str, Any] | None:
+        """The arguments, as a configuration gives them, that do the same to one field alone.
+
+        Returns:
+            None where the transform leaves that field as it is.
+        """
+        for argument in ("fields", "field"):
+            value = getattr(self, argument, ())
+            if name in ((value,) if isinstance(value, str) else value):
+                args = self.model_dump(mode="json", exclude_defaults=True, by_alias=True)
+                key = type(self).model_fields[argument].alias or argument
+                return args | {key: name if isinstance(value, str) else [name]}
+        return None
 
 
 class FieldTransform(Transform):
@@ -76,6 +101,11 @@ class RandomTransform(Transform):
     def apply(self, sample: Sample, drawn: Draw) -> Sample:
         """Do what was chosen."""
 
+    @property
+    def is_random(self) -> bool:
+        """Unless its probability is 0."""
+        return getattr(self, "probability", 1.0) > 0
+
     def prepare(self, sample: Sample) -> Sample:
         """Add to a sample, once, what every later draw needs (where the label lies, say); cached with it."""
         return sample
@@ -102,7 +132,12 @@ class RandomFieldTransform(RandomTransform):
         """Return the sample with every field changed alike; an empty draw changes nothing."""
         if not drawn:
             return sample
-        return sample | {name: self.change(field_of(sample, name, self), drawn) for name in self.fields}
+        return sample | {name: self.change(field_of(sample, name, self), drawn) for name in self.changed}
+
+    @property
+    def changed(self) -> tuple[str, ...]:
+        """The fields that are changed."""
+        return self.fields
 
     @abstractmethod
     def change(self, array: NDArray[Any], drawn: Draw) -> NDArray[Any]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pydantic import ValidationError
+from pydantic import AliasChoices, ValidationError
 
-from voxflow.components import registry
+from voxflow.components import own, registry
+from voxflow.components.refused import refusal
 from voxflow.config.findings import show, suggest
 
 if TYPE_CHECKING:
@@ -18,8 +19,23 @@ if TYPE_CHECKING:
 
 
 def check_component(kind: Kind, component: Component, findings: Findings) -> ComponentModel | None:
-    """Note every fault of one component; return it, built, when there is none."""
-    model = registry.known(kind).get(component.name)
+    """Note every fault of one component; return it, built, when there is none and it is no class of the user's own."""
+    built = _check(kind, component, findings)
+    findings.checked.append((kind, component, built))
+    return built
+
+
+def _check(kind: Kind, component: Component, findings: Findings) -> ComponentModel | None:
+    if component.path:
+        reason = refusal(component.path)
+        if reason is not None:
+            findings.add(f"{component.where}.path", reason)
+            return None
+        for where, message in own.faults(component, kind):
+            place = f"{component.where_args}{where.removeprefix('.args')}" if where.startswith(".args") else None
+            findings.add(place or f"{component.where}{where}", message)
+        return None
+    model = registry.find(kind, component.name)
     if model is None:
         findings.add(f"{component.where}.name", _unknown_name(kind, component.name))
         return None
@@ -27,16 +43,19 @@ def check_component(kind: Kind, component: Component, findings: Findings) -> Com
         return registry.parse(model, component.args)
     except ValidationError as error:
         for fault in error.errors():
-            where, message = _explain(fault, component.name, model)
-            findings.add(f"{component.where}.args{where}", message)
+            where, message = _explain(fault, registry.plain_name(component.name), model)
+            findings.add(f"{component.where_args}{where}", message)
         return None
 
 
 def _unknown_name(kind: Kind, name: str) -> str:
-    others = registry.kinds_of(name)
+    others, plain = registry.kinds_of(name), registry.plain_name(name)
+    reason = None if others else refusal(plain)
+    if reason is not None:
+        return reason
     if others:
-        return f"{name!r} is of kind {' and '.join(others)}, where a {kind} is expected"
-    return f"unknown {kind} {name!r}{suggest(name, registry.known(kind))}"
+        return f"{plain!r} is of kind {' and '.join(others)}, where a {kind} is expected"
+    return f"unknown {kind} {plain!r}{suggest(plain, registry.known(kind, registry.dialect_of(name)))}"
 
 
 def _explain(fault: ErrorDetails, name: str, model: type[ComponentModel]) -> tuple[str, str]:
@@ -44,7 +63,7 @@ def _explain(fault: ErrorDetails, name: str, model: type[ComponentModel]) -> tup
     place = _json_path(fault["loc"])
     argument = str(fault["loc"][-1]) if fault["loc"] else ""
     if fault["type"] == "extra_forbidden":
-        return place, f"{name} takes no argument {argument!r}{suggest(argument, _fields(model))}"
+        return place, f"{name} takes no argument {argument!r}{suggest(argument, argument_names(model))}"
     if fault["type"] == "missing":
         return "", f"{name} needs the argument {argument!r}"
     message = fault["msg"].removeprefix("Value error, ")
@@ -53,8 +72,16 @@ def _explain(fault: ErrorDetails, name: str, model: type[ComponentModel]) -> tup
     return place, f"{name}: {message}"
 
 
-def _fields(model: type[ComponentModel]) -> list[str]:
-    return [field.alias or name for name, field in model.model_fields.items()]
+def argument_names(model: type[ComponentModel]) -> list[str]:
+    """The arguments that a component takes, by the names that its configurations write."""
+    names: list[str] = []
+    for name, field in model.model_fields.items():
+        alias = field.validation_alias
+        if isinstance(alias, AliasChoices):
+            names += [choice for choice in alias.choices if isinstance(choice, str)]
+        else:
+            names.append(alias if isinstance(alias, str) else name)
+    return names
 
 
 def _json_path(loc: tuple[Any, ...]) -> str:

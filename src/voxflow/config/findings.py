@@ -8,10 +8,32 @@ from typing import TYPE_CHECKING, Any
 from voxflow.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
+    from voxflow.components.component import Component
+    from voxflow.components.registry import ComponentModel, Kind
+
 MAX_SHOWN = 40
+
+# One component that a reader held against the registry; without a model it is faulty.
+Checked = tuple["Kind", "Component", "ComponentModel | None"]
+
+
+class FaultyConfigError(ConfigError):
+    """The faults of one file, and what could be read of it all the same.
+
+    Attributes:
+        faults: (JSON path, message) of each, uncapped.
+        checked: every component that was read, faulty or not, in the order of the file.
+    """
+
+    def __init__(
+        self, message: str, *, findings: Sequence[str], faults: Sequence[tuple[str, str]], checked: Sequence[Checked]
+    ) -> None:
+        self.faults = tuple(faults)
+        self.checked = tuple(checked)
+        super().__init__(message, findings=findings)
 
 
 class Findings:
@@ -19,21 +41,23 @@ class Findings:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._lines: list[str] = []
+        self.faults: list[tuple[str, str]] = []
+        self.checked: list[Checked] = []
 
     def add(self, where: str, message: str) -> None:
         """Note a fault at a JSON path such as ``train.pre_transforms[3].args.a_min``."""
-        self._lines.append(f"{self.path}: {where}: {message}")
+        self.faults.append((where, message))
 
     def raise_if_any(self) -> None:
         """Raise one ConfigError that holds every fault, capped at ``MAX_SHOWN``."""
-        if not self._lines:
+        if not self.faults:
             return
-        count = len(self._lines)
-        shown = self._lines[:MAX_SHOWN]
+        count = len(self.faults)
+        shown = [f"{self.path}: {where}: {message}" for where, message in self.faults[:MAX_SHOWN]]
         if count > MAX_SHOWN:
             shown.append(f"and {count - MAX_SHOWN} more")
-        raise ConfigError(f"{count} fault{'s' if count > 1 else ''} in the configuration", findings=shown)
+        message = f"{count} fault{'s' if count > 1 else ''} in the configuration"
+        raise FaultyConfigError(message, findings=shown, faults=self.faults, checked=self.checked)
 
 
 def suggest(name: str, known: Iterable[str]) -> str:

@@ -1,4 +1,4 @@
-"""Owns ``{VAR}``: where variables come from, which wins, and how they enter a configuration."""
+"""Owns ``{VAR}``: how variables enter a configuration, and each other."""
 
 from __future__ import annotations
 
@@ -27,6 +27,29 @@ WELL_KNOWN = (
 _VARIABLE = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
+def resolve(variables: Mapping[str, Any], findings: Findings) -> dict[str, Any]:
+    """Replace ``{NAME}`` inside the variables themselves, so that ``"{DATA_ROOT}/dataset_0.json"`` is one.
+
+    A variable that leads back to itself is a finding and stays as it is written.
+    """
+    resolved: dict[str, Any] = {}
+
+    def value_of(name: str, asked: tuple[str, ...]) -> Any:
+        if name in asked:
+            circle = " → ".join([*asked[asked.index(name) :], name])
+            findings.add(name, f"a variable that leads back to itself: {circle}")
+            resolved[name] = variables[name]
+        if name not in resolved:
+            inner = [one for one in _VARIABLE.findall(variables[name]) if one in variables]
+            known = {one: value_of(one, (*asked, name)) for one in inner}
+            resolved.setdefault(name, _replace(variables[name], known))
+        return resolved[name]
+
+    plain = {name: value for name, value in variables.items() if not isinstance(value, str)}
+    resolved.update(plain)
+    return {name: value_of(name, ()) for name in variables}
+
+
 def substitute(value: Any, variables: Mapping[str, Any], findings: Findings, where: str = "") -> Any:
     """Replace every ``{NAME}`` in the strings of ``value``.
 
@@ -45,7 +68,11 @@ def substitute(value: Any, variables: Mapping[str, Any], findings: Findings, whe
             hint = suggest(name, filter(str.isupper, variables))
             findings.add(where, f"unknown variable {name!r} in {value!r}: neither config, environment nor --set{hint}")
             return value
-    whole = _VARIABLE.fullmatch(value)
-    if whole:
+    return _replace(value, variables)
+
+
+def _replace(text: str, variables: Mapping[str, Any]) -> Any:
+    whole = _VARIABLE.fullmatch(text)
+    if whole and whole[1] in variables:
         return variables[whole[1]]
-    return _VARIABLE.sub(lambda match: str(variables[match[1]]), value)
+    return _VARIABLE.sub(lambda match: str(variables.get(match[1], match[0])), text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import logging
 import re
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+LITERALS = ("true", "false", "null")
 # One token at a time, so that what looks like a comment inside a string stays a string.
 _STRING_OR_COMMENT = re.compile(r'"(?:\\.|[^"\\\n])*"|//[^\n]*|/\*.*?\*/', re.DOTALL)
 _STRING_OR_COMMA = re.compile(r'"(?:\\.|[^"\\\n])*"|,(?=\s*[}\]])')
@@ -74,9 +76,22 @@ def _parse(plain: str, text: str, path: Path) -> Any:
     try:
         value = json.loads(plain, object_pairs_hook=unique)
     except json.JSONDecodeError as error:
-        line = text.splitlines()[error.lineno - 1].strip() if text.strip() else ""
+        # A file that is cut off breaks after its last line.
+        line = next(iter(text.splitlines()[error.lineno - 1 :]), "").strip()
         where = f"line {error.lineno}, column {error.colno}"
-        raise ConfigError(f"not valid JSON: {error.msg}, at {line!r}", path=path, where=where) from error
+        message = f"not valid JSON: {error.msg}, at {line!r}{_literal_hint(plain, error.pos)}"
+        raise ConfigError(message, path=path, where=where) from error
+    except RecursionError as error:
+        raise ConfigError("not readable: its objects and lists are nested too deeply", path=path) from error
     if repeated:
         raise ConfigError(f"a key stands twice in one object: {', '.join(map(repr, repeated))}", path=path)
     return value
+
+
+def _literal_hint(text: str, position: int) -> str:
+    """The literal that a bare word was meant to be: ``ture`` and Python's ``True`` are both true."""
+    word = re.match(r"[A-Za-z]+", text[position:])
+    if word is None:
+        return ""
+    meant = "null" if word[0] == "None" else next(iter(difflib.get_close_matches(word[0].lower(), LITERALS, n=1)), "")
+    return f"; did you mean {meant}?" if meant else "; text stands in quotation marks"

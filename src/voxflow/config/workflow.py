@@ -1,6 +1,8 @@
 """Owns the one typed model that every dialect is read into and that alone is ever built."""
 
+from dataclasses import field
 from pathlib import Path
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
@@ -26,6 +28,12 @@ class Globals(BaseModel):
     Attributes:
         use_amp: None: mixed precision where the processor has it; true and false decide.
         dynamic_input_shape: accepted; networks here are fully convolutional and always take any size.
+        train_summary_recording_interval: steps between two points of the training curves; None: one an epoch.
+        record_step: "every_epoch", "best_only", or epochs between two checkpoints besides best and final; None:
+            those two only (TLT 2).
+        continue_from_checkpoint_epoch: go on counting epochs where the checkpoint ended (TLT 2).
+        num_label_channels: channels of the label once its transforms have run; None: whatever they make (TLT 2).
+        description: what the configuration says of itself.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -37,6 +45,11 @@ class Globals(BaseModel):
     determinism: Determinism = Field(default_factory=Determinism)
     use_amp: bool | None = None
     dynamic_input_shape: bool = False
+    train_summary_recording_interval: PositiveInt | None = None
+    record_step: PositiveInt | Literal["every_epoch", "best_only"] | None = None
+    continue_from_checkpoint_epoch: bool = False
+    num_label_channels: PositiveInt | None = None
+    description: str = ""
 
 
 @dataclass(frozen=True)
@@ -50,6 +63,8 @@ class TrainSection:
     lr_policy: Component | None = None
     pre_transforms: tuple[Component, ...] = ()
     aux_ops: tuple[Component, ...] = ()
+    batch_transforms: tuple[Component, ...] = ()
+    handlers: tuple[Component, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -60,6 +75,8 @@ class ValidateSection:
     inferer: Component
     metrics: tuple[Component, ...] = ()
     pre_transforms: tuple[Component, ...] = ()
+    batch_transforms: tuple[Component, ...] = ()
+    handlers: tuple[Component, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -69,6 +86,8 @@ class Workflow:
     Attributes:
         task: what the model does, from PROCESSING_TASK or else from the kind of image pipeline.
         path: the file that it was read from.
+        dialect: the language that the file is written in.
+        variables: DATA_ROOT, DATASET_JSON, MMAR_CKPT and the like, after configuration < environment < ``--set``.
     """
 
     task: Task
@@ -76,3 +95,65 @@ class Workflow:
     globals: Globals
     train: TrainSection
     validate: ValidateSection
+    dialect: str = "clara3"
+    variables: dict[str, Any] = field(default_factory=dict)
+
+
+class EvaluationValues(BaseModel):
+    """The plain values of a configuration of validation and inference; see :class:`Evaluation`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    batch_size: PositiveInt = 1
+    do_validation: bool = True
+    output_infer_result: bool = True
+    multi_gpu: bool = False
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One configuration of validation and inference, read, substituted and checked.
+
+    Attributes:
+        task: what the model does, from PROCESSING_TASK or else from the components.
+        path: the file that it was read from.
+        batch_size: images that go through the model at once.
+        model_loader: which file of the model; None: the command says.
+        inferer: how an image goes through the model; None (TLT 2): the command's ``--setup`` says.
+        transforms: of the image, before the model.
+        label_transforms: of the label; not run for inference.
+        post_transforms: of the model's answer, which holds probabilities under each of ``output_names``.
+        val_metrics: what is measured; not for inference.
+        writers: what is written.
+        image_pipeline: how images are read; None: one after the other.
+        input_name: the field that the model reads.
+        output_names: the fields that the model's answer goes by: "model", and in TLT 2 the graph's own name of
+            that node too.
+        data_list_key: the datalist's key, from DATA_LIST_KEY.
+        do_validation: compute the metrics.
+        output_infer_result: run the writers.
+        multi_gpu: share the images between processes.
+        dialect: the language that the file is written in.
+        variables: DATA_ROOT, DATASET_JSON, MMAR_CKPT_DIR and the like, after configuration < environment <
+            ``--set``.
+    """
+
+    task: Task
+    path: Path
+    batch_size: PositiveInt = 1
+    model_loader: Component | None = None
+    inferer: Component | None = None
+    transforms: tuple[Component, ...] = ()
+    label_transforms: tuple[Component, ...] = ()
+    post_transforms: tuple[Component, ...] = ()
+    val_metrics: tuple[Component, ...] = ()
+    writers: tuple[Component, ...] = ()
+    image_pipeline: Component | None = None
+    input_name: str = "image"
+    output_names: tuple[str, ...] = ("model",)
+    data_list_key: str = "validation"
+    do_validation: bool = True
+    output_infer_result: bool = True
+    multi_gpu: bool = False
+    dialect: str = "clara3"
+    variables: dict[str, Any] = field(default_factory=dict)

@@ -74,6 +74,17 @@ class Datalist:
             raise DataError(f"not valid JSON: {error}", path=path) from error
         if not isinstance(content, dict):
             raise DataError("expected an object with keys such as 'training'", path=path)
+        return cls.of(content, path, root, outside_root=outside_root)
+
+    @classmethod
+    def of(
+        cls, content: dict[str, Any], path: Path, root: Path | None = None, *, outside_root: bool = False
+    ) -> Datalist:
+        """Check what a datalist file holds; as :meth:`read`, for who has read the file already.
+
+        Raises:
+            DataError: wrong cases, with their JSON paths.
+        """
         reader = _Reader((root or path.parent).absolute(), outside_root)
         reader.read_label_format(content.get("label_format", []))
         parts = {key: reader.part(key, value) for key, value in content.items() if _names_cases(key, value)}

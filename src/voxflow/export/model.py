@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from voxflow.errors import DataError
-from voxflow.export.formats import write_onnx, write_openvino, write_torchscript
+from voxflow.export.formats import example_input, write_onnx, write_openvino, write_torchscript
 from voxflow.export.parity import Parity, ParityReport, Reference, measure
 from voxflow.export.tensorrt import write_tensorrt
 from voxflow.inference import MODEL_FILES, open_engine, prepare_radiograph, prepare_volume, unusable
@@ -34,7 +34,9 @@ ENGINE_OF: dict[ExportFormat, EngineName] = {
 }
 
 
-def export_model(model: Path, out: Path, options: ExportOptions, cases: Sequence[InferenceCase]) -> ParityReport:
+def export_model(
+    model: Path, out: Path, options: ExportOptions, cases: Sequence[InferenceCase], *, on_noise: bool = False
+) -> ParityReport:
     """Export a checkpoint and compare every file with it.
 
     Args:
@@ -43,13 +45,16 @@ def export_model(model: Path, out: Path, options: ExportOptions, cases: Sequence
             file that is not the same model, by the options' bounds, is removed again and named in the report.
         options: formats and bounds.
         cases: real images to compare on; at most ``options.parity_cases`` are read.
+        on_noise: compare on noise of the training window's size where there is no case.
 
     Raises:
         DataError: there is no case to compare on, or none can be read.
         VoxflowError: the network can't be expressed in a format.
     """
     torch_engine = TorchEngine(model)
-    reference = Reference(torch_engine, _images(cases[: options.parity_cases], torch_engine.spec))
+    spec = torch_engine.spec
+    images = _noise(spec) if on_noise and not cases else _images(cases[: options.parity_cases], spec)
+    reference = Reference(torch_engine, images)
     left_out = _write(torch_engine, out, options)
     made = [name for name in options.engines if name not in left_out]
     measured: list[Parity] = []
@@ -61,7 +66,7 @@ def export_model(model: Path, out: Path, options: ExportOptions, cases: Sequence
         if faults:
             refused[engine] = faults
             remove_engine(out, engine)
-    return ParityReport(tuple(measured), refused, left_out, len(reference.images))
+    return ParityReport(tuple(measured), refused, left_out, min(len(cases), len(reference.images)))
 
 
 def remove_engine(out: Path, engine: EngineName) -> None:
@@ -103,6 +108,10 @@ def _images(cases: Sequence[InferenceCase], spec: ModelSpec) -> list[NDArray[np.
     if spec.task == "segmentation":
         return [_middle(prepare_volume(read_volumes(case), spec)[0], spec) for case in cases]
     return [prepare_radiograph(read_radiographs(case), spec) for case in cases]
+
+
+def _noise(spec: ModelSpec) -> list[NDArray[np.float32]]:
+    return [example_input(spec)[0].numpy(), example_input(spec, larger=1)[0].numpy()]
 
 
 def _middle(image: NDArray[np.float32], spec: ModelSpec) -> NDArray[np.float32]:

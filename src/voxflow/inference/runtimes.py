@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from voxflow.components.own import custom_of
 from voxflow.errors import DataError
 from voxflow.spec import ModelSpec
 
@@ -160,7 +161,7 @@ def available_cores() -> int:
 def _spec(text: str | bytes, path: Path) -> ModelSpec:
     if not text:
         raise DataError("the model file carries no Voxflow spec; export it with Voxflow", path=path)
-    return ModelSpec.model_validate_json(text)
+    return ModelSpec.model_validate_json(text).at(custom_of(path))
 
 
 def _ready(module: Any) -> tuple[Any, str]:

@@ -24,7 +24,9 @@ def write_table(path: Path, rows: Sequence[Mapping[str, Any]], columns: Sequence
 def write_predictions(folder: Path, rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
     """Write preds_outputs.csv, and preds.csv as a link to it: Clara's documents know it under both names."""
     write_table(folder / "preds_outputs.csv", rows, columns)
-    (folder / "preds.csv").symlink_to("preds_outputs.csv")
+    link = folder / "preds.csv"
+    link.unlink(missing_ok=True)
+    link.symlink_to("preds_outputs.csv")
 
 
 def write_dice_report(path: Path, scores: Iterable[tuple[str, float]]) -> float:

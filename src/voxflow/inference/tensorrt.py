@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from voxflow.components.own import custom_of
 from voxflow.errors import DataError, VoxflowError
 from voxflow.spec import ModelSpec
 
@@ -65,7 +66,7 @@ class TensorRtEngine:
                 f"built for {described['built_for']}, this machine has {built_for()}; run the export stage here",
                 path=path,
             )
-        self.spec = ModelSpec.model_validate(described["spec"])
+        self.spec = ModelSpec.model_validate(described["spec"]).at(custom_of(path))
         self.is_local = bool(described["is_local"])
         # The logger and the runtime must outlive the engine.
         self._logger = tensorrt.Logger(tensorrt.Logger.WARNING)

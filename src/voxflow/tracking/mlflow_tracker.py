@@ -7,23 +7,28 @@ import logging
 import math
 import os
 import sqlite3
+import time
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from voxflow.progress import say
+from voxflow.tracking.backlog import Backlog, left_behind
 from voxflow.tracking.provenance import as_params, provenance, safe_name
 from voxflow.tracking.tracker import NullTracker, Tracker, tracking_uri
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
 ARTIFACTS = "mlartifacts"
 SQLITE = "sqlite:///"
 # A server that is away must not hold a training up: MLflow's own defaults wait for minutes.
 PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
+NO_BARS = {"MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
 SYSTEM_METRICS_INTERVAL_S = 5
+RETRY_S = 600  # how long a store that is away is left alone
+BATCH = 100  # of parameters and tags, as MLflow takes them at most
 
 
 @dataclass
@@ -33,12 +38,14 @@ class MlflowTracker:
     Attributes:
         run_id: MLflow's id of the run.
         status: what the run ends with when its context ends without an error.
+        backlog: where goes what the store can't take.
     """
 
     run_id: str
     status: str = "FINISHED"
     _client: Any = field(default=None, repr=False)
-    _is_lost: bool = field(default=False, repr=False)
+    backlog: Backlog = field(default_factory=lambda: Backlog.of("", ""), repr=False)
+    _lost_at: float | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         from mlflow import MlflowClient
@@ -47,77 +54,195 @@ class MlflowTracker:
 
     def params(self, values: Mapping[str, Any]) -> None:
         """Record parameters, flattened to dotted names; a value recorded before is kept."""
-        self._attempt("parameters", lambda: self._params(as_params(values)))
+        self._attempt("parameters", {"kind": "params", "values": as_params(values)})
 
     def metrics(self, values: Mapping[str, float], step: int | None = None) -> None:
         """Record finite numbers."""
-        import mlflow
-
         finite = {safe_name(key): float(value) for key, value in values.items() if math.isfinite(value)}
         if finite:
-            self._attempt("metrics", lambda: mlflow.log_metrics(finite, step=step, run_id=self.run_id))
+            self._attempt("metrics", {"kind": "metrics", "values": finite, "step": step})
 
     def tags(self, values: Mapping[str, str]) -> None:
         """Record short facts."""
-        self._attempt("tags", lambda: [self._client.set_tag(self.run_id, *tag) for tag in values.items()])
+        self._attempt("tags", {"kind": "tags", "values": dict(values)})
 
     def artifact(self, path: Path, folder: str | None = None) -> None:
         """Keep a file or a folder."""
         if not path.exists():
             say(f"warning: {path} is not there, so MLflow keeps no copy of it")
             return
-        keep = self._client.log_artifacts if path.is_dir() else self._client.log_artifact
-        self._attempt(f"{path}", lambda: keep(self.run_id, str(path), folder))
+        self._attempt(f"{path}", {"kind": "artifact", "path": str(path.absolute()), "folder": folder})
 
     def model(self, path: Path, name: str = "model") -> str:
         """Keep an ONNX file as an MLflow model, with the signature that its inputs and outputs state."""
-        uri: list[str] = []
-        self._attempt(f"model {path}", lambda: uri.append(_log_onnx(path, name)))
-        return uri[0] if uri else ""
+        if self._is_lost:
+            return ""
+        try:
+            return _log_onnx(path, name)
+        except failures() as error:
+            self._lose(f"model {path}", error)
+            return ""
 
     def interrupted(self) -> None:
         """Let the run end as KILLED."""
         self.status = "KILLED"
 
     def end(self, status: str) -> None:
-        """End the run."""
+        """End the run, and send what waits."""
         import mlflow
 
-        self._attempt("end", lambda: mlflow.end_run(status))
+        self._lost_at = None if self._lost_at is None else -math.inf  # so that it is tried once more
+        try:
+            self.backlog.send(self.take)
+            self._client.set_terminated(self.run_id, status)
+        except failures() as error:
+            self._lose("end", error)
+            self.backlog.add("end", status=status)
+        with contextlib.suppress(*failures()):
+            mlflow.end_run(status)
 
-    def _params(self, values: Mapping[str, str]) -> None:
-        import mlflow
+    def take(self, entry: Mapping[str, Any]) -> None:
+        """Record one call, made now or kept from before."""
+        values = entry.get("values", {})
+        match entry["kind"]:
+            case "params":
+                known = self._client.get_run(self.run_id).data.params
+                self._log(params={key: value for key, value in values.items() if key not in known})
+            case "metrics":
+                moment, step = entry.get("time") or int(time.time() * 1000), entry.get("step") or 0
+                self._log(metrics={key: (value, moment, step) for key, value in values.items()})
+            case "tags":
+                self._log(tags=values)
+            case "artifact":
+                keep = self._client.log_artifacts if Path(entry["path"]).is_dir() else self._client.log_artifact
+                keep(self.run_id, entry["path"], entry["folder"])
+            case "end":
+                self._client.set_terminated(self.run_id, entry["status"])
 
-        known = self._client.get_run(self.run_id).data.params
-        mlflow.log_params({key: value for key, value in values.items() if key not in known}, run_id=self.run_id)
+    def _log(self, **kinds: Mapping[str, Any]) -> None:
+        from mlflow.entities import Metric, Param, RunTag
 
-    def _attempt(self, what: str, call: Callable[[], Any]) -> None:
-        """Make one call; when the store fails, say so once and make no other: each could wait for a long time."""
+        made = {
+            "params": [Param(key, str(value)) for key, value in kinds.get("params", {}).items()],
+            "metrics": [Metric(key, *value) for key, value in kinds.get("metrics", {}).items()],
+            "tags": [RunTag(key, str(value)) for key, value in kinds.get("tags", {}).items()],
+        }
+        for kind, entities in made.items():
+            for first in range(0, len(entities), BATCH):
+                self._client.log_batch(self.run_id, **{kind: entities[first : first + BATCH]})
+
+    @property
+    def _is_lost(self) -> bool:
+        return self._lost_at is not None and time.monotonic() - self._lost_at < RETRY_S
+
+    def _attempt(self, what: str, entry: dict[str, Any]) -> None:
+        """Make one call; when the store fails, say so once, and keep this and later ones for when it is back.
+
+        A store that is away is asked again after some minutes only: each call could wait for a long time.
+        """
         if self._is_lost:
+            self.backlog.add(**entry)
             return
         try:
-            call()
-        except _failures() as error:
-            self._is_lost = True
-            say(f"warning: MLflow could not record {what} and gets no more of this run: {_first_line(error)}")
+            self.backlog.send(self.take)
+            self.take(entry)
+            self._lost_at = None
+        except failures() as error:
+            self._lose(what, error)
+            self.backlog.add(**entry)
+
+    def _lose(self, what: str, error: Exception) -> None:
+        if self._lost_at is None:
+            say(
+                f"warning: MLflow could not record {what}; this and what follows is kept in {self.backlog.path} "
+                f"and sent when it is back: {first_line(error)}"
+            )
+        self._lost_at = time.monotonic()
+
+
+@dataclass
+class AbsentTracker:
+    """Keeps everything for a store that was away when the run began; a later run sends it.
+
+    Attributes:
+        backlog: where it goes.
+        run_id: empty, or the id of the run that was to be continued.
+    """
+
+    backlog: Backlog
+    run_id: str = ""
+    status: str = "FINISHED"
+
+    def params(self, values: Mapping[str, Any]) -> None:
+        """Keep them."""
+        self.backlog.add("params", values=as_params(values))
+
+    def metrics(self, values: Mapping[str, float], step: int | None = None) -> None:
+        """Keep finite numbers."""
+        finite = {safe_name(key): float(value) for key, value in values.items() if math.isfinite(value)}
+        self.backlog.add("metrics", values=finite, step=step)
+
+    def tags(self, values: Mapping[str, str]) -> None:
+        """Keep them."""
+        self.backlog.add("tags", values=dict(values))
+
+    def artifact(self, path: Path, folder: str | None = None) -> None:
+        """Keep where it lies."""
+        self.backlog.add("artifact", path=str(path.absolute()), folder=folder)
+
+    def model(self, path: Path, name: str = "model") -> str:
+        """Models are not kept for later: they are in the workspace."""
+        del path, name
+        return ""
+
+    def interrupted(self) -> None:
+        """Let the run end as KILLED."""
+        self.status = "KILLED"
+
+    def end(self, status: str) -> None:
+        """Keep how it ended."""
+        self.backlog.add("end", status=status)
+
+
+def _send_left_behind() -> None:
+    """Send what earlier runs could not; one that the store does not know gets a run of its own."""
+    from mlflow import MlflowClient
+
+    for backlog in left_behind():
+        run_id = backlog.run_id
+        if not _exists(run_id):
+            client = MlflowClient()
+            run_id = client.create_run(_experiment_id(backlog.experiment or "unnamed")).info.run_id
+            backlog.run_id = run_id
+        try:
+            backlog.send(MlflowTracker(run_id).take)
+        except failures() as error:
+            say(f"warning: {backlog.path} could not be sent yet: {first_line(error)}")
+            return
+        say(f"sent to MLflow what an earlier run of {backlog.experiment or 'a workspace'} could not ({run_id})")
 
 
 @contextlib.contextmanager
 def begin_run(
-    experiment: str, *, params: Mapping[str, Any] | None = None, datalist: Path | None = None
+    experiment: str,
+    *,
+    params: Mapping[str, Any] | None = None,
+    datalist: Path | None = None,
+    run_id: str | None = None,
 ) -> Iterator[Tracker]:
-    """Begin the run of a training.
+    """Begin the run of a training, or go on with that of one that was killed.
 
     Args:
         experiment: the workspace's name.
         params: the workspace's block of params.yaml.
         datalist: the datalist file, whose hash becomes a tag.
+        run_id: the run to go on with; one that the store does not know (any more) is begun afresh.
 
     Yields:
         The tracker. When the tracking store can't be reached, one line says so and nothing is recorded: a
         training must not die of it.
     """
-    with _active_run(experiment, None) as tracker:
+    with _active_run(experiment, run_id or None) as tracker:
         tracker.params(params or {})
         tracker.tags({"workspace": experiment, **provenance(datalist)})
         yield tracker
@@ -135,12 +260,13 @@ def continue_run(run_id: str) -> Iterator[Tracker]:
 
 @contextlib.contextmanager
 def _active_run(experiment: str | None, run_id: str | None) -> Iterator[Tracker]:
+    tracker: MlflowTracker | AbsentTracker
     try:
         tracker = _start(experiment, run_id)
-    except _failures() as error:
-        say(f"warning: the MLflow store can't be used, so nothing is recorded there: {_first_line(error)}")
-        yield NullTracker(run_id or "")
-        return
+    except failures() as error:
+        tracker = AbsentTracker(Backlog.of(experiment or "", run_id or ""), run_id or "")
+        kept = f"what is to be recorded is kept in {tracker.backlog.path}"
+        say(f"warning: the MLflow store can't be used, {kept} and sent when it is back: {first_line(error)}")
     status = "FAILED"
     try:
         yield tracker
@@ -152,8 +278,13 @@ def _active_run(experiment: str | None, run_id: str | None) -> Iterator[Tracker]
         tracker.end(status)
 
 
-def _start(experiment: str | None, run_id: str | None) -> MlflowTracker:
-    for name, value in PATIENCE.items():
+def open_store() -> None:
+    """Point MLflow at the tracking store, quietly and without waiting for minutes.
+
+    Raises:
+        sqlite3.Error: the store is a file that is no database.
+    """
+    for name, value in (PATIENCE | NO_BARS).items():
         os.environ.setdefault(name, value)
     import mlflow
 
@@ -161,6 +292,12 @@ def _start(experiment: str | None, run_id: str | None) -> MlflowTracker:
         logging.getLogger(noisy).setLevel(logging.ERROR)
     _check_sqlite(tracking_uri())
     mlflow.set_tracking_uri(tracking_uri())
+
+
+def _start(experiment: str | None, run_id: str | None) -> MlflowTracker:
+    open_store()
+    import mlflow
+
     with _one_at_a_time(tracking_uri()), warnings.catch_warnings():
         # MLflow opens its database with options that SQLAlchemy deprecates; that is not this project's to mend.
         warnings.simplefilter("ignore", DeprecationWarning)
@@ -168,8 +305,25 @@ def _start(experiment: str | None, run_id: str | None) -> MlflowTracker:
             run = mlflow.start_run(run_id=run_id, log_system_metrics=False)
         else:
             mlflow.set_system_metrics_sampling_interval(SYSTEM_METRICS_INTERVAL_S)
-            run = mlflow.start_run(experiment_id=_experiment_id(experiment), log_system_metrics=True)
-    return MlflowTracker(run.info.run_id)
+            known = {"run_id": run_id} if _exists(run_id) else {"experiment_id": _experiment_id(experiment)}
+            run = mlflow.start_run(**known, log_system_metrics=True)
+    _send_left_behind()
+    return MlflowTracker(run.info.run_id, backlog=Backlog.of(experiment or "", run.info.run_id))
+
+
+def _exists(run_id: str | None) -> bool:
+    """Whether the store has this run, not deleted."""
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    if not run_id:
+        return False
+    try:
+        return bool(MlflowClient().get_run(run_id).info.lifecycle_stage == "active")
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            return False
+        raise
 
 
 def _experiment_id(name: str) -> str:
@@ -193,13 +347,13 @@ def _experiment_id(name: str) -> str:
 def _artifact_location(experiment: str) -> str | None:
     if not tracking_uri().startswith(SQLITE):
         return None
-    return (_sqlite_file(tracking_uri()).parent / ARTIFACTS / experiment).as_uri()
+    return (sqlite_file(tracking_uri()).parent / ARTIFACTS / experiment).as_uri()
 
 
 def _check_sqlite(uri: str) -> None:
     """Find a file that can't be opened at once; MLflow would try for a minute and a half."""
     if uri.startswith(SQLITE):
-        with contextlib.closing(sqlite3.connect(_sqlite_file(uri))) as connection:
+        with contextlib.closing(sqlite3.connect(sqlite_file(uri))) as connection:
             connection.execute("PRAGMA schema_version").fetchone()
 
 
@@ -214,13 +368,14 @@ def _one_at_a_time(uri: str) -> Iterator[None]:
     if not uri.startswith(SQLITE):
         yield
         return
-    database = _sqlite_file(uri)
+    database = sqlite_file(uri)
     with database.with_name(f"{database.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 
-def _sqlite_file(uri: str) -> Path:
+def sqlite_file(uri: str) -> Path:
+    """The file of a SQLite store."""
     return Path(uri.removeprefix(SQLITE).partition("?")[0]).absolute()
 
 
@@ -252,7 +407,7 @@ def _signature(model: Any) -> Any:
     return ModelSignature(Schema([spec(v) for v in model.graph.input]), Schema([spec(v) for v in model.graph.output]))
 
 
-def _failures() -> tuple[type[Exception], ...]:
+def failures() -> tuple[type[Exception], ...]:
     """What a store that is away, full, locked or of another version can raise."""
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
@@ -260,5 +415,6 @@ def _failures() -> tuple[type[Exception], ...]:
     return MlflowException, SQLAlchemyError, sqlite3.Error, OSError
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """What a store's error says, short."""
     return (str(error).splitlines() or [type(error).__name__])[0]

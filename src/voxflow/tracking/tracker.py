@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from dataclasses import dataclass
@@ -12,10 +13,12 @@ from voxflow.errors import DataError
 from voxflow.files import write_json
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-DEFAULT_URI = "sqlite:///mlflow.db"
+DEFAULT_FILE = "mlflow.db"
+DEFAULT_URI = f"sqlite:///{DEFAULT_FILE}"
+URI_VARIABLE = "MLFLOW_TRACKING_URI"
 
 
 class Tracker(Protocol):
@@ -77,7 +80,28 @@ class NullTracker:
 
 def tracking_uri() -> str:
     """Where runs are kept: ``MLFLOW_TRACKING_URI``, else a SQLite file in the working directory."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
+    return os.environ.get(URI_VARIABLE) or DEFAULT_URI
+
+
+@contextlib.contextmanager
+def store_in(repository: Path | None) -> Iterator[bool]:
+    """Choose the store for work that may stand in a repository or by itself, while the context lasts.
+
+    Args:
+        repository: the root of a repository, whose own store is used unless ``MLFLOW_TRACKING_URI`` names another;
+            None: there is none.
+
+    Yields:
+        Whether there is a store at all.
+    """
+    if os.environ.get(URI_VARIABLE) or repository is None:
+        yield bool(os.environ.get(URI_VARIABLE))
+        return
+    os.environ[URI_VARIABLE] = f"sqlite:///{(repository / DEFAULT_FILE).absolute()}"
+    try:
+        yield True
+    finally:
+        del os.environ[URI_VARIABLE]
 
 
 def write_run_file(path: Path, tracker: Tracker, experiment: str) -> None:

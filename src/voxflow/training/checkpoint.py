@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from voxflow.components import Component, build_network
+from voxflow.components.own import custom_of
 from voxflow.errors import DataError
 from voxflow.files import atomic_path
 from voxflow.spec import ModelSpec
@@ -31,20 +32,36 @@ def save_model(
         spec: how to feed it and read its answer.
         epoch: epochs trained.
         metric: the key metric, NaN when there is none.
-    """
-    import torch
 
+    Raises:
+        OSError: the disk is full, say; an older file stays.
+    """
     weights = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
     content = {
         "format": FORMAT,
         "state_dict": weights,
-        "network": json.dumps({"name": component.name, "args": component.args}),
+        "network": component.model_dump_json(include={"name", "args", "path"}, exclude_none=True),
         "spec": spec.model_dump_json(),
         "epoch": epoch,
         "metric": metric,
     }
+    save_torch(path, content)
+
+
+def save_torch(path: Path, content: dict[str, Any]) -> None:
+    """Write with torch.save, whole or not at all.
+
+    Raises:
+        OSError: the disk is full, say; an older file stays.
+    """
+    import torch
+
     with atomic_path(path) as temporary:
-        torch.save(content, temporary)
+        try:
+            torch.save(content, temporary)
+        except RuntimeError as error:
+            # torch's own writer says nothing of the disk; a full one is by far the likeliest.
+            raise OSError(f"{path}: could not be written: {str(error).splitlines()[0]}") from error
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -71,16 +88,22 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return content
 
 
-def load_model(path: Path) -> tuple[torch.nn.Module, ModelSpec]:
+def load_model(path: Path, custom: Path | None = None) -> tuple[torch.nn.Module, ModelSpec]:
     """Rebuild a trained network, in evaluation mode on the CPU, and its spec.
 
+    Args:
+        path: a checkpoint.
+        custom: where a network of the user's own lives; when left out, in the workspace that the checkpoint lies in.
+
     Raises:
+        ConfigError: the network is the user's own and not there.
         DataError: the file is missing, no checkpoint, or its weights don't fit its network.
     """
     content = read_checkpoint(path)
-    network = build_network(Component.model_validate(json.loads(content["network"])))
+    custom = custom or custom_of(path)
+    network = build_network(Component.model_validate({**json.loads(content["network"]), "custom": custom}))
     try:
         network.load_state_dict(content["state_dict"])
     except RuntimeError as error:
         raise DataError(f"weights don't fit the network: {str(error).splitlines()[0]}", path=path) from error
-    return network.eval(), ModelSpec.model_validate_json(content["spec"])
+    return network.eval(), ModelSpec.model_validate_json(content["spec"]).at(custom)

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from voxflow.components.cropping import fit
-from voxflow.errors import DataError, InputError
-from voxflow.progress import track
+from voxflow.errors import DataError
+from voxflow.progress import say
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -21,75 +21,18 @@ if TYPE_CHECKING:
 
     from voxflow.components import Chain, Sample
     from voxflow.components.pipelines import Pipeline
-    from voxflow.datalist import Case
 
 FIELDS = ("image", "label")
 
 
 class SampleStore(Protocol):
-    """Cases after their deterministic transforms, by position."""
+    """Cases after their deterministic transforms, by position; see ``CachedStore``."""
 
     def __len__(self) -> int:
         """How many cases."""
 
     def __getitem__(self, index: int) -> Sample:
         """One case's sample; whoever reads it must not write into its arrays."""
-
-
-class MemoryStore:
-    """Every case's sample in memory."""
-
-    def __init__(self, cases: Sequence[Case], chain: Chain, *, threads: int, classes: int | None) -> None:
-        """Read and transform every case, several at a time.
-
-        Args:
-            cases: cases with labels.
-            chain: its head is run.
-            threads: cases at once.
-            classes: segmentation: label values must lie below this.
-
-        Raises:
-            DataError: an image or label can't be used; the message names the case.
-        """
-
-        def prepare(case: Case) -> Sample:
-            return _prepare(case, chain, classes)
-
-        with ThreadPoolExecutor(threads) as pool:
-            done = track(pool.map(prepare, cases), "reading cases", total=len(cases))
-            self._samples = list(done)
-
-    def __len__(self) -> int:
-        return len(self._samples)
-
-    def __getitem__(self, index: int) -> Sample:
-        return self._samples[index]
-
-
-def _prepare(case: Case, chain: Chain, classes: int | None) -> Sample:
-    label: Any = case.label
-    if isinstance(label, tuple):
-        label = np.asarray(label, dtype=np.float32)
-    try:
-        sample = chain.run_head({"case": case.id, "image": case.image, "label": label})
-    except InputError:
-        raise
-    except (KeyError, ValueError) as error:
-        raise DataError(f"case {case.id}: {error.args[0] if error.args else error}") from error
-    _check(sample, case, classes)
-    return sample
-
-
-def _check(sample: Sample, case: Case, classes: int | None) -> None:
-    image, label = sample["image"], sample["label"]
-    if not isinstance(image, np.ndarray) or not isinstance(label, np.ndarray):
-        raise DataError(f"case {case.id}: no transform loads its image and label")
-    if classes is None:
-        return
-    if image.shape[1:] != label.shape[1:]:
-        raise DataError(f"case {case.id}: image {image.shape[1:]} and label {label.shape[1:]} differ in size")
-    if label.size and int(label.max()) >= classes:
-        raise DataError(f"case {case.id}: label value {int(label.max())}, the data names {classes} classes (0 first)")
 
 
 @dataclass(frozen=True)
@@ -109,7 +52,10 @@ class Batch:
 
 @dataclass(frozen=True)
 class Batches:
-    """Random batches of a store; the same seed gives the same, whatever the number of workers.
+    """Random batches of a store; the same seed gives the same, whatever the number of workers and processes.
+
+    Every place in an epoch's order has its own random generator. So a batch depends on no batch before it, and two
+    processes with batches of two draw the same patches as one process with batches of four.
 
     Attributes:
         store: the cases.
@@ -117,6 +63,10 @@ class Batches:
         pipeline: how many cases make a batch, and its crop size.
         seed: of every choice.
         workers: threads that prepare ahead; 0: the caller's own.
+        rank: which of the processes this one is.
+        size: how many processes share an epoch.
+        skip: a case whose transforms fail is named and replaced by the next one, instead of an error.
+        pin: page-locked memory, from which a GPU copies in the background.
     """
 
     store: SampleStore
@@ -124,38 +74,69 @@ class Batches:
     pipeline: Pipeline
     seed: int
     workers: int = 0
+    rank: int = 0
+    size: int = 1
+    skip: bool = False
+    pin: bool = False
 
     @property
     def steps(self) -> int:
-        """Steps an epoch; the last batch is filled up with cases from the epoch's beginning."""
-        return -(-len(self.store) // self.pipeline.cases_per_step)
+        """Batches an epoch of the cases that it learns from; the last is filled up with cases from its beginning."""
+        cases = len(self.pipeline.window(len(self.store), 1))
+        return -(-cases // (self.pipeline.cases_per_step * self.size))
 
     @property
     def channels(self) -> int:
         """Channels of an image after every transform."""
-        return int(self._batch(np.zeros(1, dtype=np.int64), (self.seed,)).image.shape[1])
+        return int(self._batch([0], (self.seed, 1), 0).image.shape[1])
 
-    def epoch(self, number: int) -> Iterator[Batch]:
-        """Yield the batches of one epoch, every case once, in random order."""
-        order = np.random.default_rng((self.seed, number)).permutation(len(self.store))
-        wanted = np.resize(order, (self.steps, self.pipeline.cases_per_step))
+    def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
+        """Yield this process's batches of one epoch from number ``start`` on: every case once, in random order.
+
+        Nothing is remembered from batch to batch, so that a continued epoch goes on with what it would have had.
+        """
+        order = np.random.default_rng((self.seed, number)).permutation(self.pipeline.window(len(self.store), number))
+        each = self.pipeline.cases_per_step
+        wanted = np.resize(order, (self.steps, self.size, each))[:, self.rank]
+        first = [(step * self.size + self.rank) * each for step in range(self.steps)]
+        jobs = [(list(map(int, cases)), (self.seed, number), at) for cases, at in zip(wanted, first, strict=True)]
         if not self.workers:
-            for step, cases in enumerate(wanted):
-                yield self._batch(cases, (self.seed, number, step))
+            for job in jobs[start:]:
+                yield self._batch(*job)
             return
         with ThreadPoolExecutor(self.workers) as pool:
             ahead: deque[Any] = deque()
-            for step, cases in enumerate(wanted):
-                ahead.append(pool.submit(self._batch, cases, (self.seed, number, step)))
+            for job in jobs[start:]:
+                ahead.append(pool.submit(self._batch, *job))
                 if len(ahead) > self.workers:
                     yield ahead.popleft().result()
             while ahead:
                 yield ahead.popleft().result()
 
-    def _batch(self, cases: NDArray[np.int64], seed: tuple[int, ...]) -> Batch:
-        rng = np.random.default_rng(seed)
-        made = [sample for index in cases for sample in self.chain.run_tail(self.store[int(index)], rng)]
-        return collate(made, self.pipeline.output_crop_size)
+    def _batch(self, cases: list[int], seed: tuple[int, ...], first: int) -> Batch:
+        made = [sample for at, case in enumerate(cases, first) for sample in self._patches(case, (*seed, at))]
+        batch = collate(made, self.pipeline.output_crop_size)
+        if not self.pin:
+            return batch
+        return Batch(batch.image.pin_memory(), batch.label.pin_memory(), batch.cases)
+
+    def _patches(self, index: int, seed: tuple[int, ...]) -> list[Sample]:
+        """What the tail makes of one case; of the next one where it fails and that is allowed.
+
+        The seed is the training's own, then the epoch.
+        """
+        fault = ""
+        for case in range(index, index + len(self.store)):
+            sample: Sample = {"case": case}
+            try:
+                sample = self.store[case % len(self.store)]
+                return self.chain.run_tail(sample, np.random.default_rng(seed), epoch=seed[1])
+            except Exception as error:
+                fault = f"case {sample['case']}: {type(error).__name__}: {error}"
+                if not self.skip:
+                    raise DataError(f"{fault} (on_bad_case: skip goes on without it)") from error
+                say(f"warning: {fault}; another case takes its place")
+        raise DataError(f"no case is left that can be transformed; the last one: {fault}")
 
 
 def collate(samples: Sequence[Sample], size: tuple[int, ...]) -> Batch:

@@ -1,234 +1,362 @@
-"""Owns the training loop: steps, validation, best and final checkpoint, and every way that it can end."""
+"""Owns the training loop: steps, validation, checkpoints, and every way that it can end."""
 
 from __future__ import annotations
 
+import contextlib
 import math
-import shutil
 import time
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, cast
 
 from voxflow.components import build_network
-from voxflow.errors import DataError, TrainingError
+from voxflow.errors import ConfigError, TrainingError
 from voxflow.progress import say
-from voxflow.training.checkpoint import save_model
-from voxflow.training.data import Batches, MemoryStore
-from voxflow.training.device import choose_precision, cpu_count, open_fabric, seed_everything, share_cores
-from voxflow.training.interruption import Interruption
-from voxflow.training.plan import Plan
-from voxflow.training.recorder import Recorder
+from voxflow.training.checkpoint import read_checkpoint, save_model
+from voxflow.training.distributed import GO, INTERRUPTED, SAVE, TIME_UP
+from voxflow.training.ema import Average
+from voxflow.training.meter import LossMeter, LossNotFinite
+from voxflow.training.result import Ending, TrainingResult
+from voxflow.training.state import STATE, random_state, restore_random_state, save_state
+from voxflow.training.stopping import Patience
 from voxflow.training.validation import validate
+from voxflow.training.weights import freeze, load_weights, to_training_mode
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     import torch
 
     from voxflow.components.component import Component
-    from voxflow.config import Workflow
-    from voxflow.datalist import Case, Datalist
+    from voxflow.components.losses import LossFunction
     from voxflow.spec import ModelSpec
-    from voxflow.tracking import Tracker
-    from voxflow.training.data import Batch
-    from voxflow.training.options import DataFacts, TrainOptions
+    from voxflow.training.data import Batch, Batches, SampleStore
+    from voxflow.training.distributed import World
+    from voxflow.training.interruption import Interruption
+    from voxflow.training.options import TrainOptions
+    from voxflow.training.plan import Plan
+    from voxflow.training.recorder import Recorder
 
-BEST, FINAL, CURVES, EVENTS = "model.pt", "model_final.pt", "curves.csv", "events"
-Ending = Literal["finished", "time is up", "interrupted"]
-
-
-@dataclass
-class TrainingResult:
-    """How a training went.
-
-    Attributes:
-        ending: why it stopped.
-        epochs: epochs that were begun.
-        steps: steps that were taken.
-        seconds: of the loop, reading the data left out.
-        key_metric: name of the metric that chose the best model; empty when nothing could be validated.
-        best_epoch: the best model's epoch.
-        best_metric: its key metric; NaN when there is none.
-        metrics: every metric at the best epoch.
-        train_loss: mean loss since the last validation.
-        precision: what it computed in.
-    """
-
-    ending: Ending = "finished"
-    epochs: int = 0
-    steps: int = 0
-    seconds: float = 0.0
-    key_metric: str = ""
-    best_epoch: int = 0
-    best_metric: float = math.nan
-    metrics: dict[str, float] = field(default_factory=dict)
-    train_loss: float = math.nan
-    precision: str = "fp32"
+BEST, FINAL = "model.pt", "model_final.pt"
 
 
-def train(
-    workflow: Workflow,
-    datalist: Datalist,
-    options: TrainOptions,
-    out: Path,
-    *,
-    facts: DataFacts,
-    tracker: Tracker,
-    curves: Path | None = None,
-) -> TrainingResult:
-    """Train a network and keep its best and its final state.
+def _loss_of(plan: Plan, device: torch.device) -> LossFunction:
+    """The loss of logits as the network computed them; on a CPU in a quicker form where there is one."""
+    from voxflow.training.losses import cpu_loss
+
+    activation = plan.network.final_activation
+    quick = cpu_loss(plan.loss, activation) if device.type == "cpu" else None
+    if quick is not None:
+        return quick
+    own = plan.loss.build(activation, plan.facts.label_format)
+    return lambda logits, label: own(logits.float(), label)
+
+
+class Loop:
+    """The state of one training.
 
     Args:
-        workflow: what to train, checked.
-        datalist: cases under the keys that the workflow's pipelines name.
-        options: seed, precision, threads, time budget.
-        out: folder for model.pt (best key metric), model_final.pt and events/; an older run's are removed.
-        facts: class names and grid of the data, for the model file.
-        tracker: gets metrics by epoch.
-        curves: the CSV of metrics by epoch; ``out``/curves.csv when left out.
-
-    Raises:
-        ConfigError: the workflow does not fit the data.
-        DataError: cases are missing or can't be used.
-        TrainingError: the loss is not a number; the best checkpoint so far is kept.
+        plan: the parts.
+        options: how to run them.
+        fabric: device and precision.
+        world: the processes that train together; only the first writes.
+        batches: to learn from.
+        unseen: to validate on.
+        out: folder of the checkpoints.
+        recorder: gets a row a validation.
+        run: what names the run in state.pt: its fingerprint and the tracker's run id.
+        start: weights to begin from.
     """
-    share_cores()
-    plan = Plan.build(workflow, facts)
-    training, validation = _cases(datalist, plan)
-    _clear(out)
-    seed = seed_everything(options.seed, workflow.globals.determinism)
-    precision = choose_precision(options, workflow.globals.use_amp)
-    fabric = open_fabric(options, precision)
-    threads = options.threads or cpu_count()
-    classes = len(facts.class_names) if workflow.task == "segmentation" else None
-    store = MemoryStore(training, plan.train_chain, threads=threads, classes=classes)
-    unseen = MemoryStore(validation, plan.valid_chain, threads=threads, classes=classes)
-    workers = min(1, threads - 1) if options.workers is None else options.workers
-    batches = Batches(store, plan.train_chain, plan.train_pipeline, seed, workers)
-    with Interruption() as interruption, Recorder(out / EVENTS, curves or out / CURVES, tracker) as recorder:
-        loop = _Loop(plan, fabric, batches, unseen=unseen, out=out, recorder=recorder)
-        loop.result.precision = precision
-        loop.run(interruption, options.max_minutes)
-    return loop.result
-
-
-def _cases(datalist: Datalist, plan: Plan) -> tuple[list[Case], list[Case]]:
-    """The labelled cases to learn from and to validate on."""
-    keys = plan.train_pipeline.data_list_key, plan.valid_pipeline.data_list_key
-    training, validation = ([case for case in datalist.cases(key) if case.label is not None] for key in keys)
-    if not training:
-        raise DataError(f"the datalist has no labelled case under {keys[0]!r}")
-    if not validation:
-        say(f"no labelled case under {keys[1]!r}: nothing is validated, the best model is the final one")
-    return training, validation
-
-
-def _clear(out: Path) -> None:
-    """Remove what an older run left, so that no model outlives the data and options that made it."""
-    out.mkdir(parents=True, exist_ok=True)
-    for name in (BEST, FINAL):
-        (out / name).unlink(missing_ok=True)
-    shutil.rmtree(out / EVENTS, ignore_errors=True)
-
-
-class _Loop:
-    """The state of one training."""
 
     def __init__(
-        self, plan: Plan, fabric: Any, batches: Batches, *, unseen: MemoryStore, out: Path, recorder: Recorder
+        self,
+        plan: Plan,
+        options: TrainOptions,
+        fabric: Any,
+        world: World,
+        *,
+        batches: Batches,
+        unseen: SampleStore,
+        out: Path,
+        recorder: Recorder | None,
+        run: Mapping[str, Any],
+        start: Mapping[str, torch.Tensor] | None = None,
     ) -> None:
-        import torch
-
-        self.plan, self.fabric, self.batches, self.unseen = plan, fabric, batches, unseen
-        self.out, self.recorder = out, recorder
+        self.plan, self.options, self.fabric, self.world = plan, options, fabric, world
+        self.batches, self.unseen = batches, unseen
+        self.out, self.recorder, self.run_facts = out, recorder, dict(run)
         self.result = TrainingResult()
+        self.meter = LossMeter()
+        self.patience = Patience(options.early_stopping)
         channels = batches.channels
         self.component: Component = plan.network_component(channels)
         self.spec: ModelSpec = plan.spec(channels)
+        self.loss = _loss_of(plan, fabric.device)
+        self.steps_an_epoch = -(-batches.steps // options.accumulate)
+        self.total = plan.workflow.globals.epochs * self.steps_an_epoch
+        self._epoch_number, self._epoch_batch = 1, 0
+        self._setup(start)
+
+    def _setup(self, start: Mapping[str, torch.Tensor] | None) -> None:
+        """Build network and optimizer, and hand them to fabric."""
+        import torch
+
         network = build_network(self.component)
-        self.layout = torch.channels_last_3d if plan.network.spatial_dims == 3 else torch.channels_last
-        if not plan.network.channels_last:
+        if start is not None and self.options.checkpoint is not None:
+            report = load_weights(network, start, self.options.checkpoint)
+            self.world.say(f"start weights from {self.options.checkpoint}: {report.line()}")
+        elif line := self.plan.network.load_pretrained(network):
+            self.world.say(f"start weights: {line}")
+        frozen = freeze(network, self.options.freeze)
+        if frozen:
+            self.world.say(f"frozen: {len(frozen)} of {len(list(network.parameters()))} parameters")
+        self.layout = torch.channels_last_3d if self.plan.network.spatial_dims == 3 else torch.channels_last
+        if not self.plan.network.channels_last:
             self.layout = torch.contiguous_format
-        decay = getattr(plan.network, "weight_decay", 0.0)
-        optimizer = plan.optimizer.build(network.parameters(), plan.workflow.globals.learning_rate, decay)
+        decay = getattr(self.plan.network, "weight_decay", 0.0)
+        trainable = [parameter for parameter in network.parameters() if parameter.requires_grad]
+        optimizer = self.plan.optimizer.build(trainable, self.plan.workflow.globals.learning_rate, decay)
         self.base_rate = float(optimizer.param_groups[0]["lr"])
         network = network.to(memory_format=self.layout)  # type: ignore[call-overload]
-        self.network, self.optimizer = fabric.setup(network, optimizer)
-        self.loss = plan.loss.build(plan.network.final_activation)
-        self.total = plan.workflow.globals.epochs * batches.steps
-        self.losses: list[float] = []
+        self.average = None
+        if self.options.ema:
+            self.average = Average(network, self.options.ema)
+            self.average.network.to(self.fabric.device)
+        if self.options.compile:
+            network.compile()  # in place, so that the weights keep their names
+        self.network, self.optimizer = self.fabric.setup(network, optimizer)
+        # Processes begin with the same weights, and draw dropout apart from each other.
+        torch.manual_seed(torch.initial_seed() + self.world.rank)
 
-    def run(self, interruption: Interruption, max_minutes: float | None) -> None:
-        """Train until the last epoch, the time budget or an interruption; write the final checkpoint."""
-        began = time.monotonic()
-        values = self.plan.workflow.globals
-        self.network.train()
-        for epoch in range(1, values.epochs + 1):
+    @property
+    def bare(self) -> torch.nn.Module:
+        """The network that is trained, without fabric's wrappers."""
+        return cast("torch.nn.Module", self.network.module)
+
+    @property
+    def kept(self) -> torch.nn.Module:
+        """The network that is validated and saved: the running average where there is one."""
+        return self.average.network if self.average else self.bare
+
+    def run(self, interruption: Interruption) -> None:
+        """Train until the last epoch, the time budget, the end of patience or an interruption."""
+        values, minutes = self.plan.workflow.globals, self.options.max_minutes
+        self._began = time.monotonic() - self.result.seconds
+        self._state_written = time.monotonic()
+        deadline = self._began + minutes * 60 if minutes else math.inf
+        to_training_mode(self.bare)
+        for epoch in range(self._epoch_number, values.epochs + 1):
             self.result.epochs = epoch
-            ending = self._epoch(epoch, interruption, began + max_minutes * 60 if max_minutes else math.inf)
+            ending = self._epoch(epoch, interruption, deadline)
             is_last = epoch == values.epochs or ending == "time is up"
-            if ending != "interrupted" and (is_last or epoch % values.num_training_epoch_per_valid == 0):
-                self._validate(epoch, time.monotonic() - began)
+            if ending != "interrupted":
+                self._end_epoch(epoch, validates=is_last or epoch % values.num_training_epoch_per_valid == 0)
+                if ending == "finished" and self.patience.is_over:
+                    ending = "no more improvement"
             if ending != "finished":
                 self.result.ending = ending
                 break
-        self.result.seconds = time.monotonic() - began
-        self._save(FINAL, math.nan)
-        if not (self.out / BEST).exists() and self.result.ending != "interrupted":
-            self.result.best_epoch = self.result.epochs
-            self._save(BEST, math.nan)
+        self._finish()
 
     def _epoch(self, epoch: int, interruption: Interruption, deadline: float) -> Ending:
-        for batch in self.batches.epoch(epoch):
-            self._step(epoch, batch)
-            if interruption.asked:
-                return "interrupted"
-            if time.monotonic() > deadline:
-                return "time is up"
+        group: list[Batch] = []
+        for number, batch in enumerate(self.batches.epoch(epoch, self._epoch_batch), self._epoch_batch + 1):
+            group.append(batch)
+            if len(group) < self.options.accumulate and number < self.batches.steps:
+                continue
+            self._step(epoch, group)
+            group = []
+            self._epoch_number, self._epoch_batch = epoch, number
+            match self._what_next(interruption, deadline):
+                case 3:
+                    return "interrupted"
+                case 2:
+                    return "time is up"
+                case 1:
+                    self._save_state()
         return "finished"
 
-    def _step(self, epoch: int, batch: Batch) -> None:
-        """One step of the optimizer."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = self._rate()
-        image = batch.image.to(self.fabric.device, memory_format=self.layout, non_blocking=True)
-        loss = self.loss(self.network(image), batch.label.to(self.fabric.device, non_blocking=True))
-        value = float(loss.detach())
-        if not math.isfinite(value):
-            self._fail(epoch, batch, value)
+    def _what_next(self, interruption: Interruption, deadline: float) -> int:
+        """What all processes do after a step: the most urgent of what each would do."""
+        now = time.monotonic()
+        if interruption.asked:
+            wish = INTERRUPTED
+        elif now > deadline:
+            wish = TIME_UP
+        else:
+            wish = SAVE if now - self._state_written > self.options.state_minutes * 60 else GO
+        return self.world.agree(wish)  # type: ignore[arg-type]
+
+    def _step(self, epoch: int, group: list[Batch]) -> None:
+        """One step of the optimizer, on one batch or on several whose gradients add up."""
+        for parameters in self.optimizer.param_groups:
+            parameters["lr"] = self._rate()
         self.optimizer.zero_grad(set_to_none=True)
-        self.fabric.backward(loss)
+        for number, batch in enumerate(group, 1):
+            image = batch.image.to(self.fabric.device, memory_format=self.layout, non_blocking=True)
+            label = batch.label.to(self.fabric.device, non_blocking=True)
+            with self.fabric.no_backward_sync(self.network, enabled=number < len(group)):
+                loss = self.loss(self.network(image), label)
+                extra = getattr(self.bare, "extra_loss", None)
+                loss = loss if extra is None else loss + extra
+                with self._named_when_not_finite():
+                    self.meter.add(loss, (epoch, batch.cases))
+                self.fabric.backward(loss / len(group) if len(group) > 1 else loss)
+        if self.options.clip_norm:
+            clip = {"max_norm": self.options.clip_norm, "error_if_nonfinite": False}
+            self.fabric.clip_gradients(self.network, self.optimizer, **clip)
         self.optimizer.step()
-        self.losses.append(value)
         self.result.steps += 1
+        if self.average:
+            self.average.update(self.bare, self.result.steps)
 
     def _rate(self) -> float:
         policy = self.plan.policy
         return self.base_rate * (policy.factor(self.result.steps, self.total) if policy else 1.0)
 
-    def _fail(self, epoch: int, batch: Batch, value: float) -> None:
-        best = self.out / BEST
-        kept = f"{best} holds epoch {self.result.best_epoch}" if best.exists() else "no checkpoint was written yet"
-        cases = ", ".join(dict.fromkeys(batch.cases))
-        raise TrainingError(f"the loss is {value} in epoch {epoch}, batch of case(s) {cases}; {kept}")
+    @contextlib.contextmanager
+    def _named_when_not_finite(self) -> Any:
+        """Turn a loss that is no number into an error that names the epoch, the cases and what is kept."""
+        try:
+            yield
+        except LossNotFinite as fault:
+            epoch, cases = fault.place
+            best = self.out / BEST
+            kept = f"{best} holds epoch {self.result.best_epoch}" if best.exists() else "no checkpoint was written yet"
+            named = ", ".join(dict.fromkeys(cases))
+            message = f"the loss is {fault.value} in epoch {epoch}, batch of case(s) {named}; {kept}"
+            raise TrainingError(message) from fault
 
-    def _validate(self, epoch: int, seconds: float) -> None:
+    def _end_epoch(self, epoch: int, *, validates: bool) -> None:
+        # From here on a continuation begins the next epoch.
+        self._epoch_number, self._epoch_batch = epoch + 1, 0
+        if validates:
+            self._validate(epoch)
+        every = self.options.state_epochs
+        if validates if every is None else epoch % every == 0:
+            self._save_state()
+
+    def _validate(self, epoch: int) -> None:
         """Judge the network, keep it when it is the best so far, record the row."""
-        metrics = validate(self.network, self.unseen, self.plan, self.fabric.device) if len(self.unseen) else {}
-        self.result.train_loss = sum(self.losses) / max(1, len(self.losses))
-        self.losses = []
+        with self._named_when_not_finite():
+            self.meter.drain()
+        metrics = validate(self.kept, self.unseen, self.plan, self.fabric, self.world) if len(self.unseen) else {}
+        to_training_mode(self.bare)
+        losses = self.world.gather((self.meter.total, self.meter.count))
+        self.result.train_loss = sum(total for total, _ in losses) / max(1, sum(count for _, count in losses))
+        self.meter.reset()
+        seconds = time.monotonic() - self._began
         rate = float(self.optimizer.param_groups[0]["lr"])
         row = {"train_loss": self.result.train_loss, "learning_rate": rate, "seconds": seconds, **metrics}
-        self.recorder.row(epoch, row)
+        if self.recorder:
+            self.recorder.row(epoch, row)
+        self._judge(epoch, metrics)
         key = self.plan.key_metric
-        value = metrics.get(key.name, math.nan) if key else math.nan
+        shown = f", {key.name} {metrics[key.name]:.4f} (best {self.result.best_metric:.4f})" if key and metrics else ""
+        self.world.say(f"epoch {epoch}: loss {self.result.train_loss:.4f}{shown}, {seconds:.0f} s")
+
+    def _judge(self, epoch: int, metrics: dict[str, float]) -> None:
+        """Keep the network when it is the best so far; count how long nothing has got better."""
+        key = self.plan.key_metric
+        if key is None or not metrics:
+            return
+        watched = self.options.stopping_metric or key.name
+        if watched not in metrics:
+            raise ConfigError(f"stopping_metric: no metric {watched!r}; there are {', '.join(metrics)}")
+        self.patience.take(metrics[watched])
+        value = metrics[key.name]
         # Written so that a first value beats NaN, NaN never wins, and of equal ones the longer trained is kept.
-        if key and not math.isnan(value) and not value < self.result.best_metric:
+        if math.isnan(value) or value < self.result.best_metric:
+            return
+        if self._try_to_write(f"{BEST} of epoch {epoch}", lambda: self._save(BEST, value)):
             self.result.best_epoch, self.result.best_metric, self.result.metrics = epoch, value, metrics
             self.result.key_metric = key.name
-            self._save(BEST, value)
-        shown = f", {key.name} {value:.4f} (best {self.result.best_metric:.4f})" if key and metrics else ""
-        say(f"epoch {epoch}: loss {self.result.train_loss:.4f}{shown}, {seconds:.0f} s")
+
+    def _finish(self) -> None:
+        """Write the final checkpoint; a run that is complete leaves no state, an interrupted one does."""
+        with self._named_when_not_finite():
+            self.meter.drain()
+        self.result.seconds = time.monotonic() - self._began
+        if self.result.ending == "interrupted":
+            self._save_state()
+        self._save(FINAL, math.nan)
+        if self.result.ending == "interrupted":
+            return
+        if not self.result.best_epoch:
+            self.result.best_epoch = self.result.epochs
+            self._save(BEST, math.nan)
+        if self.world.is_first:
+            (self.out / STATE).unlink(missing_ok=True)
 
     def _save(self, name: str, metric: float) -> None:
-        network: torch.nn.Module = self.network.module
-        save_model(self.out / name, network, self.component, spec=self.spec, epoch=self.result.epochs, metric=metric)
+        if self.world.is_first:
+            about = {"spec": self.spec, "epoch": self.result.epochs, "metric": metric}
+            save_model(self.out / name, self.kept, self.component, **about)  # type: ignore[arg-type]
+
+    def _save_state(self) -> None:
+        """Write down everything that a continuation needs; batches need no more than their epoch and number."""
+        with self._named_when_not_finite():
+            self.meter.drain()
+        self.result.seconds = time.monotonic() - self._began
+        everyone = self.world.gather((random_state(), self.meter.total, self.meter.count))
+        self._state_written = time.monotonic()
+        if not self.world.is_first:
+            return
+        state = {
+            **self.run_facts,
+            "epoch": self._epoch_number,
+            "batch": self._epoch_batch,
+            "processes": self.world.size,
+            "network": self.bare.state_dict(),
+            "average": self.average.network.state_dict() if self.average else None,
+            "optimizer": self.optimizer.optimizer.state_dict(),
+            "precision": self.fabric.strategy.precision.state_dict(),
+            "everyone": everyone,
+            "patience": asdict(self.patience),
+            "result": asdict(self.result),
+            "rows": self.recorder.rows if self.recorder else [],
+        }
+        self._try_to_write(STATE, lambda: save_state(self.out / STATE, state))
+
+    def _try_to_write(self, what: str, write: Any) -> bool:
+        """Write; a disk that is full must not end the training, and what was written before is still there."""
+        try:
+            write()
+        except OSError as error:
+            say(f"warning: {what} could not be written, training goes on: {error}")
+            return False
+        return True
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from what ``_save_state`` wrote."""
+        self.bare.load_state_dict(state["network"])
+        if self.average and state["average"]:
+            self.average.network.load_state_dict(state["average"])
+        self.optimizer.optimizer.load_state_dict(state["optimizer"])
+        self.fabric.strategy.precision.load_state_dict(state["precision"])
+        self.result = TrainingResult(**state["result"])
+        self.patience = Patience(**state["patience"])
+        self._epoch_number, self._epoch_batch = state["epoch"], state["batch"]
+        if self.world.size == state["processes"]:
+            generators, self.meter.total, self.meter.count = state["everyone"][self.world.rank]
+            restore_random_state(generators)
+        else:
+            self._take_up_place(state["processes"])
+        self.result.ending, self.result.continued_at = "finished", self.result.steps
+        self._take_newer_best()
+
+    def _take_up_place(self, processes: int) -> None:
+        """The place of a run of another number of processes: the same cases of the epoch have been seen."""
+        self._epoch_batch = min(self._epoch_batch * processes // self.world.size, self.batches.steps - 1)
+        begun = (self._epoch_number - 1) * self.steps_an_epoch
+        self.result.steps = begun + self._epoch_batch // self.options.accumulate
+
+    def _take_newer_best(self) -> None:
+        """A model.pt that was written just before the end, and is newer than what the state knows of, counts."""
+        if not (self.out / BEST).is_file():
+            return
+        best = read_checkpoint(self.out / BEST)
+        if self.plan.key_metric and best["epoch"] > self.result.best_epoch and not math.isnan(best["metric"]):
+            self.result.key_metric = self.plan.key_metric.name
+            self.result.best_epoch, self.result.best_metric = best["epoch"], best["metric"]
+            self.result.metrics = {self.result.key_metric: best["metric"]}

@@ -1,8 +1,26 @@
 """Owns the training stage's options and what it is told of its data."""
 
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt
+
+
+class CacheOptions(BaseModel):
+    """Where cases are kept after their deterministic transforms, and for how long.
+
+    Attributes:
+        folder: None: the folder that VOXFLOW_CACHE names, else ``voxflow`` in the user's cache folder
+            (``~/.cache``, or XDG_CACHE_HOME). It holds the images' content: keep it where the images may lie.
+        max_days: cases that no training used for longer are removed.
+        max_gb: the longest unused cases are removed until the rest is no larger; those in use stay.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    folder: Path | None = None
+    max_days: PositiveFloat = 30.0
+    max_gb: PositiveFloat = 200.0
 
 
 class TrainOptions(BaseModel):
@@ -19,6 +37,24 @@ class TrainOptions(BaseModel):
         threads: of the processor; None: all that this process may use.
         workers: threads that prepare batches ahead; None: one where a second core is free.
         max_minutes: the training ends cleanly after this long, whatever ``epochs`` says.
+        checkpoint: a file of weights to start from: a model.pt or model_final.pt, or any file of a plain torch
+            state_dict. What does not fit by name and shape starts fresh, and is said.
+        freeze: parameters that stay as they are, by name: ``["encoder.*", "model.0"]``.
+        resume: go on with a run of the same configuration, data and start weights that was killed or interrupted.
+        state_minutes: how often, at least, all that a continuation needs is written down.
+        state_epochs: the same in epochs; None: after each validation.
+        accumulate: batches whose gradients make one step of the optimizer.
+        clip_norm: longest gradient (L2 norm over all parameters); None: as it is.
+        ema: decay of a running average of the weights (0.999, say), which is then validated and kept instead of
+            the weights themselves; None: none.
+        compile: hand the network to torch.compile. Off: on the CPUs measured it did not pay (docs/training.md).
+        deterministic: let torch use no operation whose result may differ from run to run; slower on a GPU. On a CPU
+            trainings are repeatable without it.
+        early_stopping: end after this many validations without a better ``stopping_metric``; None: never.
+        stopping_metric: name of a metric; None: the key metric.
+        peer_timeout_minutes: with several processes, how long one waits for the others before it gives up.
+        on_bad_case: a case that can't be read or transformed stops the training, or is named and left out.
+        cache: of prepared cases.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -32,14 +68,35 @@ class TrainOptions(BaseModel):
     threads: PositiveInt | None = None
     workers: NonNegativeInt | None = None
     max_minutes: PositiveFloat | None = None
+    checkpoint: Path | None = None
+    freeze: tuple[str, ...] = ()
+    resume: bool = True
+    state_minutes: PositiveFloat = 10.0
+    state_epochs: PositiveInt | None = None
+    accumulate: PositiveInt = 1
+    clip_norm: PositiveFloat | None = None
+    ema: float | None = Field(default=None, gt=0, lt=1)
+    compile: bool = False
+    deterministic: bool = False
+    early_stopping: PositiveInt | None = None
+    stopping_metric: str | None = None
+    peer_timeout_minutes: PositiveFloat = 30.0
+    on_bad_case: Literal["stop", "skip"] = "stop"
+    cache: CacheOptions = CacheOptions()
 
 
 class DataFacts(BaseModel):
-    """What the stages before know of the data and the model file must remember; see ``ModelSpec``."""
+    """What the stages before know of the data and the model file must remember; see ``ModelSpec``.
+
+    Attributes:
+        class_names: names of the classes or findings; a column of several classes may have one name for all.
+        label_format: classification: the datalist's, where it is known.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     class_names: tuple[str, ...]
+    label_format: tuple[int, ...] = ()
     spacing_mm: tuple[float, float, float] | None = None
     orientation: str | None = None
     interpolation: Literal["linear", "nearest", "bspline"] = "linear"

@@ -6,10 +6,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from voxflow.components import Chain, Component, complete_network, create, read_network
-from voxflow.components.cropping import RatioCrop
-from voxflow.components.inferers import TFScanWindowInferer
+from voxflow.components.columns import logits_of, names_of_logits
 from voxflow.components.loading import ConvertToChannelsFirst, ConvertToChannelsLast, LoadNifti, LoadPng
+from voxflow.components.monai_transforms import MonaiTransform
+from voxflow.components.registry import plain_name
+from voxflow.components.resampling import ResampleVolume, ScaleByResolution
 from voxflow.components.spatial import ScaleToShape
+from voxflow.components.tlt_cropping import CropForegroundObject, CropSubVolumeCenter
+from voxflow.components.tlt_loading import NPExpandDims, VolumeTo4dArray
+from voxflow.components.writers import SaveAsNifti, WriteNiftyTransform
 from voxflow.config.findings import Findings
 from voxflow.errors import ConfigError
 from voxflow.spec import ModelSpec, TransformSpec
@@ -25,7 +30,22 @@ if TYPE_CHECKING:
     from voxflow.config import Workflow
     from voxflow.training.options import DataFacts
 
-_NOT_PREPROCESSING = (LoadNifti, LoadPng, ConvertToChannelsFirst, ConvertToChannelsLast, ScaleToShape)
+_RESAMPLING = (ScaleByResolution, ResampleVolume)
+# Inference loads, resamples and resizes by itself, takes whole images, and writes what it is asked to.
+_NOT_PREPROCESSING = (
+    *_RESAMPLING,
+    LoadNifti,
+    LoadPng,
+    ConvertToChannelsFirst,
+    ConvertToChannelsLast,
+    VolumeTo4dArray,
+    NPExpandDims,
+    ScaleToShape,
+    CropSubVolumeCenter,
+    CropForegroundObject,
+    SaveAsNifti,
+    WriteNiftyTransform,
+)
 
 
 @dataclass(frozen=True)
@@ -54,9 +74,10 @@ class Plan:
             ConfigError: the parts don't fit each other or the data, all at once.
         """
         train, validate = workflow.train, workflow.validate
+        names = names_of_logits(facts.class_names, facts.label_format)
         plan = cls(
             workflow=workflow,
-            facts=facts,
+            facts=facts.model_copy(update={"class_names": names}),
             network=read_network(train.model),
             loss=create("loss", train.loss),
             optimizer=create("optimizer", train.optimizer),
@@ -80,8 +101,15 @@ class Plan:
             findings.add("train.model.args.num_classes", f"{given}, but the data has {classes}: {names}")
         if self.workflow.task == "segmentation":
             self._check_sizes(findings)
-        if self.valid_chain.tail:
-            name = self.valid_chain.tail[0].component_name()
+        elif self.facts.label_format and logits_of(self.facts.label_format) != classes:
+            wanted = logits_of(self.facts.label_format)
+            findings.add(
+                "train.model", f"label_format {list(self.facts.label_format)} asks for {wanted} logits, not {classes}"
+            )
+        # A crop of fixed size takes the same place of a case each time; see validation.
+        changing = [transform for transform in self.valid_chain.tail if transform.is_random and not transform.patch()]
+        if changing:
+            name = plain_name(changing[0].component_name())
             findings.add("validate.pre_transforms", f"{name} is random; validation must be the same each time")
         if sum(metric.is_key_metric for metric in self.metrics) > 1:
             findings.add("validate.metrics", "several metrics say is_key_metric; exactly one decides")
@@ -89,16 +117,13 @@ class Plan:
 
     def _check_sizes(self, findings: Findings) -> None:
         """Windows that the network can't halve often enough, found before any data is read."""
-        if self.network.final_activation != "softmax":
-            findings.add(
-                "train.model.args.final_activation",
-                f"{self.network.final_activation!r}, but the masks hold one class a voxel; use 'softmax'",
-            )
-        divisor = self.network.divisor
+        divisor, least = self.network.divisor, self.network.least_size
         sizes = {"train.pre_transforms": self.patch, "validate.inferer.args.roi_size": self.roi}
         for where, size in sizes.items():
             if size is not None and any(n % divisor for n in size):
                 findings.add(where, f"size {list(size)} is no multiple of {divisor}, which {self._name} needs")
+            elif size is not None and len(size) == len(least) and any(n < m for n, m in zip(size, least, strict=True)):
+                findings.add(where, f"size {list(size)} is smaller than {list(least)}, which {self._name} needs")
 
     @property
     def _name(self) -> str:
@@ -107,13 +132,21 @@ class Plan:
     @property
     def patch(self) -> tuple[int, int, int] | None:
         """The training patch (i, j, k); None when whole images are learnt from."""
-        crops = [transform for transform in self.train_chain.tail if isinstance(transform, RatioCrop)]
-        return crops[-1].size if crops else None
+        sizes = [transform.patch() for transform in (*self.train_chain.head, *self.train_chain.tail)]
+        cropped = [(size[0], size[1], size[2]) for size in sizes if size is not None and len(size) == 3]
+        return cropped[-1] if cropped else None
+
+    @property
+    def input_size(self) -> tuple[int, ...] | None:
+        """The one size that the network sees in training; None when images differ."""
+        size = self.train_pipeline.output_crop_size
+        return self.patch if -1 in size else size
 
     @property
     def roi(self) -> tuple[int, int, int] | None:
         """The window of validation (i, j, k)."""
-        return self.inferer.roi_size if isinstance(self.inferer, TFScanWindowInferer) else None
+        size = getattr(self.inferer, "roi_size", None)
+        return (size[0], size[1], size[2]) if size and len(size) == 3 else None
 
     @property
     def key_metric(self) -> Metric | None:
@@ -121,46 +154,74 @@ class Plan:
         marked = [metric for metric in self.metrics if metric.is_key_metric]
         return next(iter([*marked, *self.metrics]), None)
 
+    @property
+    def label_values(self) -> int:
+        """Values of a mask lie below this; where channels are judged by themselves even a single one has 0 and 1."""
+        classes = len(self.facts.class_names)
+        return max(2, classes) if self.network.final_activation == "sigmoid" else classes
+
     def network_component(self, in_channels: int) -> Component:
         """The network with its channel counts filled in.
 
         Raises:
             ConfigError: the configuration asks for another number of input channels than the images have.
         """
-        given = self.network.in_channels
-        if given is not None and given != in_channels:
-            message = f"{given}, but the images have {in_channels} channel(s) after the transforms"
-            raise ConfigError(message, path=self.workflow.path, where="train.model.args.in_channels")
+        stated = {
+            "train.model.args.in_channels": self.network.in_channels,
+            "train.image_pipeline.args.output_image_channels": self.train_pipeline.output_image_channels,
+        }
+        for where, given in stated.items():
+            if given is not None and given != in_channels:
+                message = f"{given}, but the images have {in_channels} channel(s) after the transforms"
+                raise ConfigError(message, path=self.workflow.path, where=where)
         model = self.workflow.train.model
-        return complete_network(model, in_channels=in_channels, num_classes=len(self.facts.class_names))
+        classes = len(self.facts.class_names)
+        return complete_network(model, in_channels=in_channels, num_classes=classes, patch=self.input_size)
 
     def spec(self, in_channels: int) -> ModelSpec:
         """What the model file says of itself."""
         is_volume = self.workflow.task == "segmentation"
-        scaled = [t.target_shape for t in self.valid_chain.head if isinstance(t, ScaleToShape)]
+        scaled = [size for t in self.valid_chain.head if (size := getattr(t, "target_shape", None))]
         size = (scaled[-1][0], scaled[-1][1]) if scaled and not is_volume else self.facts.size
         return ModelSpec(
             task=self.workflow.task,
             in_channels=in_channels,
             class_names=self.facts.class_names,
             activation=self.network.final_activation,
-            spacing_mm=self.facts.spacing_mm,
+            spacing_mm=self._spacing,
             extent=self.facts.extent,
             interpolation=self.facts.interpolation,
             antialias=self.facts.antialias,
-            orientation=self.facts.orientation,
+            orientation=self._orientation,
             size=None if is_volume else size,
             preprocess=tuple(filter(None, map(_preprocessing, self.valid_chain.head))),
             window=(self.patch or self.roi) if is_volume else None,
             divisor=self.network.divisor,
-            overlap=self.inferer.overlap if isinstance(self.inferer, TFScanWindowInferer) else 0.25,
+            overlap=getattr(self.inferer, "overlap", 0.25),
             modality=self.facts.modality,
         )
+
+    @property
+    def _spacing(self) -> tuple[float, float, float] | None:
+        """What validation resamples to last; else the data's own."""
+        targets = [
+            t.target_resolution
+            for t in self.valid_chain.head
+            if isinstance(t, _RESAMPLING) or (isinstance(t, MonaiTransform) and t.target_resolution)
+        ]
+        stated = [target for target in targets if not isinstance(target, str)]
+        return stated[-1] if stated else self.facts.spacing_mm
+
+    @property
+    def _orientation(self) -> str | None:
+        """What validation turns images to last; else the data's own."""
+        turned = [t.axcodes for t in self.valid_chain.head if isinstance(t, MonaiTransform) and t.axcodes]
+        return turned[-1] if turned else self.facts.orientation
 
 
 def _preprocessing(transform: Transform) -> TransformSpec | None:
     """What of a validation transform inference must repeat: changes of the image after loading and resampling."""
-    if isinstance(transform, _NOT_PREPROCESSING) or "image" not in getattr(transform, "fields", ()):
+    args = None if isinstance(transform, _NOT_PREPROCESSING) else transform.for_field("image")
+    if args is None:
         return None
-    args = transform.model_dump(mode="json", exclude_defaults=True) | {"fields": ["image"]}
-    return TransformSpec(name=transform.component_name(), args=args)
+    return TransformSpec(name=transform.component_name(), args=args, path=getattr(transform, "path", None))

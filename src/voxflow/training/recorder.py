@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 from voxflow.files import write_text
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
     from types import TracebackType
 
@@ -24,15 +24,22 @@ class Recorder:
         events: folder of the TensorBoard event files.
         curves: the CSV file, rewritten whole at each row so that it can be watched.
         tracker: gets the same numbers.
+        rows: those of a run that is continued; events of later epochs than theirs are taken back.
     """
 
-    def __init__(self, events: Path, curves: Path, tracker: Tracker) -> None:
+    def __init__(
+        self, events: Path, curves: Path, tracker: Tracker, rows: Sequence[Mapping[str, Any]] | None = None
+    ) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
         self._curves = curves
         self._tracker = tracker
-        self._rows: list[dict[str, Any]] = []
-        self._writer: Any = SummaryWriter(str(events))
+        self.rows: list[dict[str, Any]] = [dict(row) for row in rows or ()]
+        purged = None if rows is None else (self.rows[-1]["epoch"] + 1 if self.rows else 0)
+        self._writer: Any = SummaryWriter(str(events), purge_step=purged)
+        if self.rows:
+            # DVC removes the file before it runs the stage again.
+            self._write()
 
     def __enter__(self) -> Self:
         return self
@@ -48,12 +55,13 @@ class Recorder:
         for name, value in defined.items():
             self._writer.add_scalar(name, value, epoch)
         self._tracker.metrics(defined, step=epoch)
-        self._rows.append({"epoch": epoch} | {name: f"{value:.6g}" for name, value in defined.items()})
-        self._write({name: None for row in self._rows for name in row})
+        self.rows.append({"epoch": epoch} | {name: f"{value:.6g}" for name, value in defined.items()})
+        self._write()
 
-    def _write(self, columns: Mapping[str, None]) -> None:
+    def _write(self) -> None:
         text = io.StringIO()
+        columns = {name: None for row in self.rows for name in row}
         writer = csv.DictWriter(text, list(columns), lineterminator="\n")
         writer.writeheader()
-        writer.writerows(self._rows)
+        writer.writerows(self.rows)
         write_text(self._curves, text.getvalue())

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from itertools import zip_longest
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from voxflow.components.columns import LABEL_FORMAT
 from voxflow.training.data import collate
+from voxflow.training.distributed import World
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -16,44 +21,58 @@ if TYPE_CHECKING:
     from voxflow.training.plan import Plan
 
 
-def validate(network: torch.nn.Module, store: SampleStore, plan: Plan, device: torch.device) -> dict[str, float]:
+def validate(
+    network: torch.nn.Module, store: SampleStore, plan: Plan, fabric: Any, world: World | None = None
+) -> dict[str, float]:
     """Return every metric of the configuration over all cases; NaN where one is not defined.
 
     Args:
-        network: left in the mode it was in.
+        network: bare, not wrapped for several processes; left in evaluation mode.
         store: validation cases after their transforms.
         plan: inferer, auxiliary operations and metrics.
-        device: where the network is.
+        fabric: device and precision.
+        world: processes that share the cases; every one gets the same numbers.
     """
     import torch
 
-    was_training = network.training
+    world = world or World()
     network.eval()
-    kept: list[list[object]] = [[] for _ in plan.metrics]
-    with torch.inference_mode():
-        for batch in _batches(store, plan):
-            outputs = _infer(network, batch, plan, device)
-            for metric, values in zip(plan.metrics, kept, strict=True):
-                values.append(metric.measure(outputs))
-    network.train(was_training)
+    kept: list[list[object]] = []
+    with torch.inference_mode(), fabric.autocast():
+        for batch in _batches(store, plan, world):
+            outputs = _infer(network, batch, plan, fabric.device)
+            kept.append([metric.measure(outputs) for metric in plan.metrics])
+    # In the order of the cases, so that sums don't depend on the number of processes.
+    everyone = [values for turn in zip_longest(*world.gather(kept)) for values in turn if values is not None]
     numbers: dict[str, float] = {}
-    for metric, values in zip(plan.metrics, kept, strict=True):
-        numbers |= metric.summarise(values, plan.facts.class_names)  # type: ignore[arg-type]
+    for number, metric in enumerate(plan.metrics):
+        values = [values[number] for values in everyone]
+        numbers |= metric.summarise(values, plan.facts.class_names)
     return numbers
 
 
-def _batches(store: SampleStore, plan: Plan) -> Iterator[Batch]:
+def _batches(store: SampleStore, plan: Plan, world: World) -> Iterator[Batch]:
     pipeline = plan.valid_pipeline
     # Whole volumes differ in size; only one at a time can be stacked.
     count = 1 if -1 in pipeline.output_crop_size else pipeline.output_batch_size
-    for start in range(0, len(store), count):
-        samples = [store[index] for index in range(start, min(start + count, len(store)))]
-        yield collate(samples, pipeline.output_crop_size)
+    starts = range(0, len(store), count)
+    for start in starts[world.rank :: world.size]:
+        cases = range(start, min(start + count, len(store)))
+        # Each case has its own fixed seed: a crop takes the same place at every validation.
+        made = (plan.valid_chain.run_tail(store[case], np.random.default_rng(case)) for case in cases)
+        yield collate([sample for samples in made for sample in samples], pipeline.output_crop_size)
 
 
 def _infer(network: torch.nn.Module, batch: Batch, plan: Plan, device: torch.device) -> Outputs:
     logits = plan.inferer.infer(network, batch.image.to(device))
-    outputs: Outputs = {"model": logits.float().cpu().numpy(), "label": batch.label.numpy()}
+    activation, label_format = plan.network.final_activation, plan.facts.label_format
+    outputs: Outputs = {"model": logits.float().cpu().numpy(), "label": batch.label.numpy(), "activation": activation}
+    if label_format:
+        outputs[LABEL_FORMAT] = label_format
+    if any(operation.needs_loss for operation in plan.aux_ops):
+        loss, label = plan.loss.build(activation, label_format), batch.label.to(device)
+        each = [loss(logits[n : n + 1].float(), label[n : n + 1]).item() for n in range(len(label))]
+        outputs["loss"] = np.array(each)
     for operation in plan.aux_ops:
         outputs |= operation.compute(outputs)
     return outputs

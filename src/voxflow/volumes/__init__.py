@@ -3,6 +3,7 @@
 from voxflow.volumes.dataset import CHANNELS, ResampleOptions, resample_cases, worker_count
 from voxflow.volumes.files import (
     VOLUME_SUFFIXES,
+    read_channels,
     read_geometry,
     read_radiograph,
     read_volume,
@@ -20,6 +21,7 @@ __all__ = [
     "ResampleOptions",
     "Volume",
     "isotropic_or_per_axis",
+    "read_channels",
     "read_geometry",
     "read_radiograph",
     "read_volume",

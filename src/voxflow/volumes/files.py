@@ -47,6 +47,28 @@ def read_volume(path: Path) -> Volume:
         raise DataError(error.message, path=path) from error
 
 
+def read_channels(path: Path) -> list[Volume]:
+    """Read a 3D image, or the channels of one that has a fourth axis or several values a voxel.
+
+    Raises:
+        DataError: the file is missing, unreadable, or neither 3D nor 4D.
+    """
+    import SimpleITK as sitk
+
+    try:
+        image = _reader(path).Execute()
+        if image.GetDimension() == 4:
+            return [Volume.from_sitk(image[:, :, :, n]) for n in range(image.GetSize()[3])]
+        values = image.GetNumberOfComponentsPerPixel()
+        if values > 1:
+            return [Volume.from_sitk(sitk.VectorIndexSelectionCast(image, n)) for n in range(values)]
+        return [Volume.from_sitk(image)]
+    except RuntimeError as error:
+        raise DataError(f"unreadable image: {_last_line(error)}", path=path) from error
+    except DataError as error:
+        raise DataError(error.message, path=path) from error
+
+
 def read_geometry(path: Path) -> Geometry:
     """Read the geometry of a 3D image without its voxels.
 

@@ -1,5 +1,12 @@
-"""Owns workspaces: an MMAR folder and its block of params.yaml, made from a template."""
+"""Owns workspaces: an MMAR folder, alone or with its block of params.yaml, made from a template."""
 
-from voxflow.workspace.create import new_workspace, templates
+from voxflow.workspace.create import (
+    copy_template,
+    make_mmar,
+    new_workspace,
+    template_called,
+    templates,
+    workspaces,
+)
 
-__all__ = ["new_workspace", "templates"]
+__all__ = ["copy_template", "make_mmar", "new_workspace", "template_called", "templates", "workspaces"]

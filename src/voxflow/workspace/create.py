@@ -1,4 +1,4 @@
-"""Owns making a workspace from a template of this package."""
+"""Owns making a workspace from a template: in a repository with its block of params.yaml, or an MMAR alone."""
 
 from __future__ import annotations
 
@@ -6,14 +6,21 @@ import json
 import re
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from voxflow.config.findings import suggest
 from voxflow.errors import ConfigError, DataError
-from voxflow.files import atomic_directory, write_text
+from voxflow.files import atomic_directory, write_json, write_text
+from voxflow.workspace.zoo import VARIANTS, ZooModel, find, write_model, zoo
+from voxflow.workspace.zoo.files import environment
+from voxflow.workspace.zoo.params import block_words
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 TEMPLATES = Path(__file__).parent / "templates"
 COMMON = "_common"
+ZOO = "_zoo"
 PARAMS = "params.yaml"
 FINDINGS = "findings.csv"
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
@@ -21,64 +28,176 @@ _NOT_COPIED = shutil.ignore_patterns(PARAMS, "description.txt", "__pycache__")
 
 
 def templates() -> dict[str, str]:
-    """Each template's name and what it is for."""
+    """Each template's name and what it is for: first those for one's own data, then the zoo's."""
     folders = sorted(path for path in TEMPLATES.iterdir() if path.is_dir() and not path.name.startswith("_"))
-    return {path.name: (path / "description.txt").read_text(encoding="utf-8").strip() for path in folders}
+    own = {path.name: (path / "description.txt").read_text(encoding="utf-8").strip() for path in folders}
+    return own | {model.name: model.line for model in zoo().values()}
 
 
-def new_workspace(name: str, source: Path, template: str = "segmentation", *, root: Path | None = None) -> Path:
-    """Make ``mmars/NAME`` and append a block to params.yaml; what stands there already is kept as it is.
+def new_workspace(
+    name: str,
+    source: Path | None = None,
+    template: str = "segmentation",
+    *,
+    root: Path | None = None,
+    variant: str = "published",
+) -> Path:
+    """Make a workspace; what stands there already is kept as it is.
+
+    In a repository (a folder with params.yaml) it is ``mmars/NAME`` and a block in params.yaml. Elsewhere a
+    template of the zoo makes the folder ``NAME`` alone, an MMAR that its own commands/ train.
 
     Args:
         name: letters, digits, ``_`` and ``-``; begins with a letter.
-        source: the folder of images.
-        template: one of :func:`templates`.
+        source: the folder of images; may be left out where the MMAR stands alone.
+        template: one of :func:`templates`, or another name of a model of the zoo.
         root: the repository's root, the present folder when left out.
+        variant: zoo: "published", or "cpu" for a small network.
 
     Returns:
         The MMAR's folder.
 
     Raises:
-        ConfigError: the name is taken or no name, the template is unknown, params.yaml is missing.
-        DataError: the source is no folder.
+        ConfigError: the name is taken or no name, the template or variant is unknown, a template for one's own data
+            outside a repository.
+        DataError: the source is no folder, or is needed.
     """
     root = root or Path()
-    params = root / PARAMS
-    folder = root / "mmars" / name
-    _check(name, template, params, folder)
-    if not (root / source).is_dir():
+    model = _template(template, variant)
+    alone = not (root / PARAMS).is_file()
+    if alone and model is None:
+        raise ConfigError("file not found; make workspaces from the root of the repository", path=root / PARAMS)
+    folder = root / name if alone else root / "mmars" / name
+    _check_name(name, folder, root / PARAMS)
+    if source is not None and not (root / source).is_dir():
         raise DataError("no such folder; --source is the folder that holds the images", path=source)
-    words = {"WORKSPACE": name, "SOURCE": source.as_posix(), "DESCRIPTION": templates()[template]}
+    if alone and model is not None:
+        where = (root / source).absolute().as_posix() if source else None
+        return make_mmar(template, folder, variant=variant, data_root=where)
+    if source is None:
+        raise DataError("--source is needed in a repository: the folder that holds the images")
+    return _in_repository(name, source, template, root=root, variant=variant)
+
+
+def make_mmar(
+    template: str,
+    folder: Path,
+    *,
+    variant: str = "published",
+    data_root: str | None = None,
+    datalist: str | None = None,
+) -> Path:
+    """Make the MMAR of a model of the zoo: complete, plain files, with folders for models and results.
+
+    Args:
+        template: the model's name, or one of its others.
+        folder: is made; must not exist.
+        variant: "published", or "cpu" for a small network.
+        data_root: DATA_ROOT of environment.json; left out: where the data set's own archive would unpack to.
+        datalist: DATASET_JSON of environment.json; left out: the example in the MMAR's config/.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ConfigError: the template or variant is unknown, or the folder exists.
+    """
+    model = _template(template, variant)
+    if model is None:
+        raise ConfigError(f"{template!r} is no model of the zoo{suggest(template, _names())}")
+    if folder.exists():
+        raise ConfigError("exists already", path=folder)
+    data_root = data_root or f"/workspace/data/{model.data.folder}"
+    with atomic_directory(folder) as temporary:
+        _copy(COMMON, temporary, _words(folder.name, data_root, model.summary))
+        write_model(model, temporary, "cpu" if variant == "cpu" else "published")
+        place = environment(model, data_root, datalist or f"config/{model.datalist_name}")
+        write_json(temporary / "config" / "environment.json", place)
+        for empty in ("models", "eval"):
+            (temporary / empty).mkdir(exist_ok=True)
+    return folder
+
+
+def _in_repository(name: str, source: Path, template: str, *, root: Path, variant: str) -> Path:
+    folder, params = root / "mmars" / name, root / PARAMS
+    model = find(template)
+    words = _words(name, source.as_posix(), model.summary if model else templates()[template])
     # Without a table, the sub-folder that an image lies in names its finding.
     words["FINDINGS"] = FINDINGS if (root / source / FINDINGS).is_file() else "null"
-    words["SOURCE_YAML"] = json.dumps(source.as_posix())  # a JSON string is a YAML string
-    with atomic_directory(folder) as temporary:
-        for part in (COMMON, template):
-            shutil.copytree(TEMPLATES / part, temporary, ignore=_NOT_COPIED, dirs_exist_ok=True)
-        for file in temporary.rglob("*.*"):
-            if file.is_file():
-                file.write_text(_fill(file.read_text(encoding="utf-8"), words), encoding="utf-8")
-    block = _fill((TEMPLATES / template / PARAMS).read_text(encoding="utf-8"), words)
+    if model is None:
+        copy_template(template, folder, words)
+    else:
+        if not model.has_stages:
+            return make_mmar(template, folder, variant=variant, data_root=source.as_posix())
+        listed = f"data/datalists/{name}/dataset_0.json"
+        make_mmar(template, folder, variant=variant, data_root=f"data/resampled/{name}", datalist=listed)
+        words |= block_words(model, variant, words["FINDINGS"])
+    block = _fill((TEMPLATES / (template if model is None else ZOO) / PARAMS).read_text(encoding="utf-8"), words)
     write_text(params, _with_block(params.read_text(encoding="utf-8"), block))
     return folder
 
 
-def _check(name: str, template: str, params: Path, folder: Path) -> None:
+def copy_template(template: str, folder: Path, words: Mapping[str, str]) -> None:
+    """Make an MMAR of any template, whole or not at all.
+
+    Args:
+        template: one of :func:`templates`, or another name of a model of the zoo.
+        folder: the MMAR to make; what is there is replaced.
+        words: what stands in for ``@WORD@`` in templates for one's own data.
+
+    Raises:
+        ConfigError: no such template.
+    """
+    model = _template(template, "published")
+    if model is not None:
+        shutil.rmtree(folder, ignore_errors=True)
+        make_mmar(template, folder)
+        return
+    with atomic_directory(folder) as temporary:
+        for part in (COMMON, template):
+            _copy(part, temporary, words)
+
+
+def template_called(name: str) -> str | None:
+    """The template that a name or an alias means; None when there is none."""
+    model = find(name)
+    return model.name if model else name if name in templates() else None
+
+
+def _template(template: str, variant: str) -> ZooModel | None:
+    """The model of the zoo that is meant; None for a template for one's own data."""
+    if variant not in VARIANTS:
+        raise ConfigError(f"unknown variant {variant!r}{suggest(variant, VARIANTS)}; known: {', '.join(VARIANTS)}")
+    model = find(template)
+    if model is None and template not in templates():
+        raise ConfigError(f"unknown template {template!r}{suggest(template, _names())}")
+    return model
+
+
+def _names() -> list[str]:
+    """Everything that a template can be called."""
+    return [*templates(), *(alias for model in zoo().values() for alias in model.aliases)]
+
+
+def _check_name(name: str, folder: Path, params: Path) -> None:
     if not _NAME.fullmatch(name):
         raise ConfigError(f"a workspace is named with letters, digits, _ and -, a letter first, received {name!r}")
-    if template not in templates():
-        raise ConfigError(f"unknown template {template!r}{suggest(template, templates())}")
-    if not params.is_file():
-        raise ConfigError("file not found; make workspaces from the root of the repository", path=params)
     if folder.exists():
         raise ConfigError(f"the workspace {name!r} exists already", path=folder)
-    if name in _workspaces(params):
+    if name in workspaces(params):
         raise ConfigError(f"the workspace {name!r} exists already", path=params, where="workspaces")
 
 
-def _workspaces(params: Path) -> dict[str, Any]:
+def workspaces(params: Path) -> dict[str, Any]:
+    """Each workspace that params.yaml knows, with its block; none where the file is missing.
+
+    Raises:
+        ConfigError: it is no YAML.
+    """
     import yaml
 
+    if not params.is_file():
+        return {}
     try:
         content = yaml.safe_load(params.read_text(encoding="utf-8")) or {}
     except yaml.YAMLError as error:
@@ -101,7 +220,22 @@ def _with_block(text: str, block: str) -> str:
     return f"{before}\n\n{block}" + (f"\n{after}" if after else "")
 
 
-def _fill(text: str, words: dict[str, str]) -> str:
+def _copy(part: str, target: Path, words: Mapping[str, str]) -> None:
+    """Copy a folder of templates with its words filled in; scripts can be run."""
+    shutil.copytree(TEMPLATES / part, target, ignore=_NOT_COPIED, dirs_exist_ok=True)
+    for file in target.rglob("*.*"):
+        if file.is_file():
+            file.write_text(_fill(file.read_text(encoding="utf-8"), words), encoding="utf-8")
+    for script in target.glob("commands/*.sh"):
+        script.chmod(script.stat().st_mode | 0o111)
+
+
+def _words(name: str, source: str, description: str) -> dict[str, str]:
+    # A JSON string is a YAML string.
+    return {"WORKSPACE": name, "SOURCE": source, "DESCRIPTION": description, "SOURCE_YAML": json.dumps(source)}
+
+
+def _fill(text: str, words: Mapping[str, str]) -> str:
     for word, value in words.items():
         text = text.replace(f"@{word}@", value)
     return text

@@ -1,0 +1,1 @@
+"""Owns nothing: the programs are in :mod:`voxflow.cli.apps`."""

@@ -1,0 +1,8 @@
+"""``python3 -u -m nvmidl.apps.evaluate``: see :mod:`voxflow.cli.apps`."""
+
+import sys
+
+from voxflow.cli.apps import evaluate_main
+
+if __name__ == "__main__":
+    sys.exit(evaluate_main())

@@ -1,0 +1,273 @@
+"""Owns the programs of an MMAR: ``voxflow train|evaluate|infer|export MMAR`` and ``python -m nvmidl.apps.*``."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+from voxflow.errors import EXIT_INTERRUPTED, EXIT_OK
+from voxflow.progress import say
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from voxflow.mmar import Names
+
+TRAIN_CONFIG = "config/config_train.json"
+VALIDATION_CONFIG = "config/config_validation.json"
+MODELS = "models"
+
+
+class Runnable(Protocol):
+    """A command that was read."""
+
+    def run(self) -> int:
+        """Do it and return the exit code."""
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train an MMAR.
+
+    Attributes:
+        mmar: the folder.
+        config: the training configuration, relative to the MMAR.
+        environment: the environment file, relative to the MMAR; None: config/environment.json where there is one.
+        settings: ``KEY=VALUE`` as typed.
+        write_train_stats: leave train_stats.json beside the models.
+    """
+
+    name: ClassVar[str] = "train"
+    help: ClassVar[str] = "train what an MMAR's configuration says"
+
+    mmar: Path
+    config: str = TRAIN_CONFIG
+    environment: str | None = None
+    settings: tuple[str, ...] = ()
+    write_train_stats: bool = False
+
+    @staticmethod
+    def add_arguments(parser: argparse.ArgumentParser) -> None:
+        """Declare the flags of ``voxflow train``."""
+        parser.add_argument("mmar", type=Path, help="the MMAR folder")
+        add_flags(parser, TRAIN_CONFIG)
+        parser.add_argument("--write_train_stats", action="store_true", help="leave models/train_stats.json")
+
+    @classmethod
+    def read(cls, given: argparse.Namespace) -> Train:
+        """Take the parsed flags."""
+        return cls(given.mmar, given.config, given.environment, tuple(given.settings), given.write_train_stats)
+
+    def run(self) -> int:
+        """Train, and say on which model the best is based; 130 when it was interrupted."""
+        from voxflow.mmar import Mmar, is_main_process, parse_settings, train_mmar
+
+        mmar = Mmar.open(self.mmar, self.config, self.environment, parse_settings(self.settings))
+        done = train_mmar(mmar, write_stats=self.write_train_stats)
+        if is_main_process():
+            say(f"train {mmar.root.name}: {done.summary()}")
+        return EXIT_INTERRUPTED if done.result.ending == "interrupted" else EXIT_OK
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Judge an MMAR's model on labelled cases, or run it on any.
+
+    Attributes:
+        mmar, config, environment, settings: as of :class:`Train`.
+    """
+
+    name: ClassVar[str] = "evaluate"
+    help: ClassVar[str] = "judge an MMAR's model as its validation configuration says"
+
+    mmar: Path
+    config: str = VALIDATION_CONFIG
+    environment: str | None = None
+    settings: tuple[str, ...] = ()
+
+    @staticmethod
+    def add_arguments(parser: argparse.ArgumentParser) -> None:
+        """Declare the flags."""
+        parser.add_argument("mmar", type=Path, help="the MMAR folder")
+        add_flags(parser, VALIDATION_CONFIG)
+
+    @classmethod
+    def read(cls, given: argparse.Namespace) -> Evaluate:
+        """Take the parsed flags."""
+        return cls(given.mmar, given.config, given.environment, tuple(given.settings))
+
+    def run(self) -> int:
+        """Evaluate; exit code 3 when some cases could not be used."""
+        from voxflow.mmar import Mmar, evaluate_mmar, parse_settings
+
+        mmar = Mmar.open(self.mmar, self.config, self.environment, parse_settings(self.settings))
+        done = evaluate_mmar(mmar)
+        say(f"{self.name} {mmar.root.name}: {done.summary()}")
+        return done.exit_code
+
+
+class Infer(Evaluate):
+    """Run an MMAR's model on cases, labels or not: what infer.sh does."""
+
+    name = "infer"
+    help = "run an MMAR's model on cases and write masks or predictions"
+
+    @classmethod
+    def read(cls, given: argparse.Namespace) -> Infer:
+        """Take the parsed flags; what was typed wins over the command's own."""
+        settings = ("do_validation=false", "output_infer_result=true", *given.settings)
+        return cls(given.mmar, given.config, given.environment, settings)
+
+
+# Flags of the old export that speak of TensorFlow's graphs or of what is always so here.
+NO_MEANING = {
+    "input_node_names": "an exported model's input is called 'image'",
+    "output_node_names": "its output is called 'logits'",
+    "checkpoint_ext": "a checkpoint ends in .pt",
+    "meta_file_ext": "a checkpoint is one file",
+    "trt_min_seg_size": "an engine takes the network whole",
+    "trt_dynamic_mode": "sizes are always open",
+}
+
+
+@dataclass(frozen=True)
+class Export:
+    """Export a checkpoint.
+
+    Attributes:
+        folder: the models folder.
+        names: which checkpoint, and what the files are called.
+        precision: "FP16": the optimised model's weights in half precision.
+        batch: greatest batch of a TensorRT engine.
+        unused: flags that were given and mean nothing here, with the reason.
+    """
+
+    name: ClassVar[str] = "export"
+    help: ClassVar[str] = "export an MMAR's checkpoint: regular and optimised model"
+
+    folder: Path
+    names: Names
+    precision: str = "FP32"
+    batch: int = 5
+    unused: Mapping[str, str] = field(default_factory=dict)
+
+    @staticmethod
+    def add_arguments(parser: argparse.ArgumentParser) -> None:
+        """Declare the flags of ``voxflow export``."""
+        parser.add_argument("mmar", type=Path, help="the MMAR folder")
+        parser.add_argument("--model_name", default="model", help="base name of the checkpoint (default: %(default)s)")
+        add_export_flags(parser)
+
+    @classmethod
+    def read(cls, given: argparse.Namespace) -> Export:
+        """Take the parsed flags of either program."""
+        from voxflow.mmar import Mmar, Names
+
+        folder = getattr(given, "model_file_path", None)
+        if folder is None:
+            folder = Mmar.open(given.mmar).models
+        names = Names(given.model_name, given.regular_frozen_file_ext, given.trt_file_ext)
+        unused = {flag: why for flag, why in NO_MEANING.items() if getattr(given, flag) not in (None, False)}
+        return cls(folder, names, given.trt_precision_mode, given.max_batch_size, unused)
+
+    def run(self) -> int:
+        """Export and say what was made."""
+        from voxflow.export import ExportOptions
+        from voxflow.mmar import export_checkpoint
+
+        say_unused(self.unused)
+        options = ExportOptions(fp16_weights=self.precision == "FP16", tensorrt_batch=self.batch)
+        done = export_checkpoint(self.folder, self.names, options)
+        say(f"export: {done.summary()} → {self.folder}")
+        return EXIT_OK
+
+
+def add_flags(parser: argparse.ArgumentParser, config: str) -> None:
+    """Declare what training and evaluation share."""
+    parser.add_argument("-c", "--config", default=config, help="configuration, relative to the MMAR (%(default)s)")
+    parser.add_argument("-e", "--environment", help="environment file (config/environment.json where there is one)")
+    parser.add_argument(
+        "--set",
+        dest="settings",
+        nargs="*",
+        action="extend",
+        default=[],
+        metavar="KEY=VALUE",
+        help="values that win over environment and configuration",
+    )
+
+
+def add_export_flags(parser: argparse.ArgumentParser) -> None:
+    """Declare every flag that an old export had beside path and name of the model."""
+    parser.add_argument("--model_file_format", choices=("CKPT",), default="CKPT", help="what is exported: a checkpoint")
+    parser.add_argument("--regular_frozen_file_ext", default=".fzn.pb", help="the regular model (default: %(default)s)")
+    parser.add_argument("--trt_file_ext", default=".trt.pb", help="the optimised model (default: %(default)s)")
+    parser.add_argument("--trt_precision_mode", choices=("FP32", "FP16"), default="FP32", help="of the optimised model")
+    parser.add_argument("--max_batch_size", type=_positive, default=5, help="of a TensorRT engine (default: 5)")
+    for flag, why in NO_MEANING.items():
+        action: dict[str, Any] = {"action": "store_true"} if flag == "trt_dynamic_mode" else {}
+        parser.add_argument(f"--{flag}", help=f"accepted: {why}", **action)
+
+
+def say_unused(unused: Mapping[str, str]) -> None:
+    """One line for all flags that were given and mean nothing here."""
+    if unused:
+        reasons = ", ".join(f"--{flag} ({why})" for flag, why in unused.items())
+        say(f"no meaning here: {reasons}")
+
+
+def train_main(arguments: Sequence[str] | None = None) -> int:
+    """Run ``python -m nvmidl.apps.train``."""
+    return _run_app(Train, "train", arguments)
+
+
+def evaluate_main(arguments: Sequence[str] | None = None) -> int:
+    """Run ``python -m nvmidl.apps.evaluate``."""
+    return _run_app(Evaluate, "evaluate", arguments)
+
+
+def export_main(arguments: Sequence[str] | None = None, program: str = "nvmidl.apps.export") -> int:
+    """Run ``python -m nvmidl.apps.export``, or the same as ``tlt-export``."""
+    parser = argparse.ArgumentParser(prog=program, description=Export.help, allow_abbrev=False)
+    parser.add_argument("--model_file_path", type=Path, required=True, help="the models folder")
+    parser.add_argument("--model_name", default="model", help="base name of the checkpoint (default: %(default)s)")
+    add_export_flags(parser)
+    return run_command("export", parser, Export.read, arguments)
+
+
+def _run_app(command: type[Train | Evaluate], name: str, arguments: Sequence[str] | None) -> int:
+    parser = argparse.ArgumentParser(prog=f"nvmidl.apps.{name}", description=command.help, allow_abbrev=False)
+    config = TRAIN_CONFIG if name == "train" else VALIDATION_CONFIG
+    parser.add_argument("-m", "--mmar", type=Path, required=True, help="the MMAR folder")
+    add_flags(parser, config)
+    if name == "train":
+        parser.add_argument("--write_train_stats", action="store_true", help="leave models/train_stats.json")
+    return run_command(name, parser, command.read, arguments)
+
+
+def run_command(
+    program: str, parser: argparse.ArgumentParser, read: Any, arguments: Sequence[str] | None = None
+) -> int:
+    """Parse, run and return the exit code; what is wrong is one line."""
+    from voxflow.cli.main import guarded
+
+    parser.add_argument("--debug", action="store_true", help="show the traceback of a failure")
+    given = parser.parse_args(sys.argv[1:] if arguments is None else list(arguments))
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+
+    def run() -> int:
+        command: Runnable = read(given)
+        return command.run()
+
+    return guarded(program, run, debug=given.debug)
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"expected 1 or more, received {text}")
+    return value

@@ -1,0 +1,79 @@
+"""Owns ``voxflow check``: everything that is wrong with a workspace, before anything heavy runs."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from voxflow.errors import EXIT_OK, EXIT_WRONG_INPUT, ConfigError
+
+if TYPE_CHECKING:
+    import argparse
+
+
+@dataclass(frozen=True)
+class Check:
+    """Check a workspace.
+
+    Attributes:
+        workspace: the path of an MMAR's folder, or the name of a workspace of params.yaml.
+        config: one configuration instead of both.
+        environment: the environment file.
+        overrides: values that win over both.
+        as_json: write the report for machines.
+    """
+
+    name: ClassVar[str] = "check"
+    help: ClassVar[str] = "find what is wrong with a workspace: configuration, environment, datalist and files"
+
+    workspace: str
+    config: str | None
+    environment: str | None
+    overrides: dict[str, Any]
+    as_json: bool
+
+    @staticmethod
+    def add_arguments(parser: argparse.ArgumentParser) -> None:
+        """Declare the flags, those of training among them."""
+        parser.add_argument("workspace", help="folder of an MMAR, or name of a workspace of params.yaml")
+        parser.add_argument("-c", "--config", metavar="FILE", help="check this configuration only")
+        parser.add_argument("-e", "--environment", metavar="FILE", help="default: config/environment.json")
+        parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="as in training")
+        parser.add_argument("--json", action="store_true", help="write JSON for machines; see docs/check.md")
+
+    @classmethod
+    def read(cls, given: argparse.Namespace) -> Check:
+        """Take the parsed flags.
+
+        Raises:
+            ConfigError: a value of ``--set`` is not KEY=VALUE.
+        """
+        overrides = dict(_override(text) for text in given.set)
+        return cls(given.workspace, given.config, given.environment, overrides, given.json)
+
+    def run(self) -> int:
+        """Write the report; exit code 2 when it holds an error."""
+        from voxflow.lint import check_workspace, find_target
+        from voxflow.lint.text import render
+
+        target = find_target(self.workspace, config=self.config, environment=self.environment, overrides=self.overrides)
+        report = check_workspace(target)
+        if self.as_json:
+            sys.stdout.write(json.dumps(report.to_json(), indent=2, ensure_ascii=False) + "\n")
+        else:
+            sys.stdout.write(render(report, colours=sys.stdout.isatty() and "NO_COLOR" not in os.environ))
+        return EXIT_WRONG_INPUT if report.errors else EXIT_OK
+
+
+def _override(text: str) -> tuple[str, Any]:
+    """``epochs=20`` as a number, ``name=x`` as text, as in JSON."""
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"--set: expected KEY=VALUE, received {text!r}")
+    try:
+        return key, json.loads(value)
+    except json.JSONDecodeError:
+        return key, value

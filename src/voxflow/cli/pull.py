@@ -1,0 +1,163 @@
+"""Owns ``tlt-pull``: lists and fetches models, from the built-in templates and the MLflow model registry."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from voxflow.cli.apps import run_command, say_unused
+from voxflow.errors import EXIT_OK, ConfigError
+from voxflow.progress import say
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from voxflow.tracking import ModelVersion
+
+# A template is a configuration with no weights. Older documents ask for version 1 of the models of its name.
+TEMPLATE_VERSION = "1"
+Rows = list[tuple[str, ...]]
+NO_MEANING = {
+    "key": "no account is needed",
+    "org": "models are this machine's and its MLflow registry's",
+    "team": "models are this machine's and its MLflow registry's",
+}
+
+
+@dataclass(frozen=True)
+class Pull:
+    """List or fetch.
+
+    Attributes:
+        model: the model's name; empty where all are listed.
+        version: which; the registry's, else the template.
+        folder: where it goes; None: a folder of the model's name.
+        listing: "models", "versions" or nothing: fetch.
+        unused: flags that were given and mean nothing here.
+    """
+
+    model: str
+    version: str
+    folder: Path | None
+    listing: str = ""
+    unused: Mapping[str, str] = field(default_factory=dict)
+
+    def run(self) -> int:
+        """Do what was asked."""
+        from voxflow.mmar import repository_of
+        from voxflow.tracking import registered_models, store_in
+        from voxflow.workspace import template_called, templates
+
+        say_unused(self.unused)
+        with store_in(repository_of(Path.cwd())) as is_there:
+            kept = registered_models() if is_there else []
+            built_in = templates()
+            # Older documents call a model of the zoo by other names, which are as good.
+            called = template_called(self.model)
+            if called is not None:
+                built_in[self.model] = built_in[called]
+            if self.listing == "models":
+                _write(_models(built_in, kept))
+                return EXIT_OK
+            if self.model not in {*built_in, *(each.name for each in kept)}:
+                raise ConfigError(_unknown(self.model, [*built_in, *(each.name for each in kept)]))
+            if self.listing == "versions":
+                _write(_versions(self.model, built_in, kept))
+                return EXIT_OK
+            self._fetch(built_in, kept)
+        return EXIT_OK
+
+    def _fetch(self, built_in: Mapping[str, str], kept: Sequence[ModelVersion]) -> None:
+        from voxflow.tracking import download_model
+        from voxflow.workspace import copy_template
+
+        folder = self.folder or Path(self.model)
+        if folder.is_dir() and any(folder.iterdir()):
+            raise ConfigError("the folder is not empty; nothing is replaced", path=folder)
+        found = next((each for each in kept if each.name == self.model and self.version in _numbers(each)), None)
+        if found is not None:
+            made = ", ".join(path.name for path in download_model(found, folder))
+            say(f"tlt-pull: version {found.version} of {found.name}: {made} → {folder}")
+        elif self.model in built_in and self.version == TEMPLATE_VERSION:
+            copy_template(self.model, folder, _words(self.model, folder, built_in[self.model]))
+            say(f"tlt-pull: the template {self.model}, an MMAR without weights → {folder}")
+        else:
+            there = [TEMPLATE_VERSION] if self.model in built_in else []
+            there += [each.version for each in kept if each.name == self.model]
+            raise ConfigError(f"{self.model} has no version {self.version!r}; it has {', '.join(there)}")
+
+
+def read(given: argparse.Namespace) -> Pull:
+    """Take the parsed flags.
+
+    Raises:
+        ConfigError: a model or a version is missing.
+    """
+    listing = "models" if given.list_models else "versions" if given.list_versions else ""
+    if listing != "models" and not given.model:
+        raise ConfigError("-m NAME is needed; -lm lists the models")
+    if not listing and not given.version:
+        raise ConfigError(f"-v VERSION is needed; -lv -m {given.model} lists the versions")
+    unused = {flag: why for flag, why in NO_MEANING.items() if getattr(given, flag) is not None}
+    return Pull(given.model or "", given.version or "", given.folder, listing, unused)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code (see :mod:`voxflow.errors`)."""
+    parser = argparse.ArgumentParser(prog="tlt-pull", description=__doc__, allow_abbrev=False)
+    parser.add_argument("-lm", "--list_models", action="store_true", help="list the models")
+    parser.add_argument("-lv", "--list_versions", action="store_true", help="list the versions of the model -m")
+    parser.add_argument("-m", "--model", help="the model's name")
+    parser.add_argument("-v", "--version", help="its version; an alias of the registry will do")
+    parser.add_argument("-d", "--dir", dest="folder", type=Path, help="where it goes (default: a folder of its name)")
+    parser.add_argument("-k", "--key", help="accepted: no account is needed")
+    parser.add_argument("-o", "--org", help="accepted")
+    parser.add_argument("-t", "--team", help="accepted")
+    return run_command("tlt-pull", parser, read, arguments)
+
+
+def _numbers(version: ModelVersion) -> set[str]:
+    return {version.version, *version.aliases}
+
+
+def _models(built_in: Mapping[str, str], kept: Sequence[ModelVersion]) -> Rows:
+    rows: Rows = [(name, "template", TEMPLATE_VERSION, about.splitlines()[0]) for name, about in built_in.items()]
+    latest = {each.name: each for each in kept}  # the last of each name has the highest number
+    return rows + [(each.name, "registry", each.version, each.description) for each in latest.values()]
+
+
+def _versions(model: str, built_in: Mapping[str, str], kept: Sequence[ModelVersion]) -> Rows:
+    rows: Rows = [(TEMPLATE_VERSION, "template", built_in[model].splitlines()[0])] if model in built_in else []
+    mine = [each for each in kept if each.name == model]
+    return rows + [(each.version, "registry", " ".join((*each.aliases, each.description))) for each in mine]
+
+
+def _write(rows: Sequence[tuple[str, ...]]) -> None:
+    """Write columns to stdout, so that a list can be searched and counted."""
+    widths = [max(len(row[n]) for row in rows) for n in range(len(rows[0]))] if rows else []
+    for row in rows:
+        line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        sys.stdout.write(line.rstrip() + "\n")
+
+
+def _words(model: str, folder: Path, about: str) -> dict[str, str]:
+    return {
+        "WORKSPACE": folder.resolve().name,
+        "SOURCE": "",
+        "SOURCE_YAML": '""',
+        "FINDINGS": "null",
+        "DESCRIPTION": about or model,
+    }
+
+
+def _unknown(name: str, known: Sequence[str]) -> str:
+    from voxflow.config.findings import suggest
+
+    return f"unknown model {name!r}{suggest(name, known)}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

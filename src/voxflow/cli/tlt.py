@@ -1,0 +1,207 @@
+"""Owns ``tlt-train``, ``tlt-export``, ``tlt-evaluate`` and ``tlt-infer`` with the flags of TLT 2.0."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from voxflow.cli.apps import export_main, run_command, say_unused
+from voxflow.errors import EXIT_INTERRUPTED, EXIT_OK
+from voxflow.progress import say
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from voxflow.mmar import Mmar
+
+NO_MEANING = {
+    "metagraph_tag": "a model file holds one graph",
+    "signature_tag": "a model file has one input and one output",
+}
+
+
+@dataclass(frozen=True)
+class TltTrain:
+    """Train with TLT 2's flags.
+
+    Attributes:
+        task: what is trained.
+        config: the configuration.
+        datalist: the cases.
+        output: where checkpoints and event files go.
+        checkpoint: weights to start from; None or empty: from scratch.
+        file_root: what the datalist's paths are relative to; None: the configuration's image_base_dir, else the
+            datalist's folder.
+        settings: ``KEY=VALUE`` as typed.
+    """
+
+    task: str
+    config: Path
+    datalist: Path
+    output: Path
+    checkpoint: str | None = None
+    file_root: Path | None = None
+    settings: tuple[str, ...] = ()
+
+    @classmethod
+    def read(cls, given: argparse.Namespace) -> TltTrain:
+        """Take the parsed flags."""
+        return cls(given.task, given.e, given.d, given.r, given.c, given.file_root, settings=tuple(given.settings))
+
+    def run(self) -> int:
+        """Train; 130 when it was interrupted."""
+        from voxflow.mmar import is_main_process, train_mmar
+
+        values = {"PROCESSING_TASK": self.task, "MMAR_CKPT_DIR": _absolute(self.output)}
+        if self.checkpoint:
+            values["MMAR_CKPT"] = _absolute(Path(self.checkpoint))
+        mmar = _open(self.config, self.datalist, self.file_root, values, self.settings)
+        done = train_mmar(mmar)
+        if is_main_process():
+            say(f"tlt-train {self.task}: {done.summary()}")
+        return EXIT_INTERRUPTED if done.result.ending == "interrupted" else EXIT_OK
+
+
+@dataclass(frozen=True)
+class TltEvaluate:
+    """Judge or run a model with TLT 2's flags.
+
+    Attributes:
+        program: "tlt-evaluate" or "tlt-infer".
+        model: the model file, or a name that stands for one.
+        config: the configuration.
+        datalist: the cases, under ``validation`` unless ``--set DATA_LIST_KEY`` says otherwise.
+        output: where results go.
+        file_root: what the datalist's paths are relative to; None: the datalist's folder.
+        setup: windows over the image, or the whole image at once; None: as the model was trained.
+        overwrite: replace results that are there.
+        settings: ``KEY=VALUE`` as typed.
+        unused: flags that were given and mean nothing here.
+    """
+
+    program: Literal["tlt-evaluate", "tlt-infer"]
+    model: Path
+    config: Path
+    datalist: Path
+    output: Path
+    file_root: Path | None = None
+    setup: Literal["scanning_window", "standard"] | None = None
+    overwrite: bool = True
+    settings: tuple[str, ...] = ()
+    unused: Mapping[str, str] = field(default_factory=dict)
+
+    def run(self) -> int:
+        """Evaluate or infer; exit code 3 when some cases could not be used."""
+        from voxflow.mmar import evaluate_mmar
+
+        say_unused(self.unused)
+        measures = self.program == "tlt-evaluate"
+        values = {
+            "MMAR_EVAL_OUTPUT_PATH": _absolute(self.output),
+            "MMAR_CKPT_DIR": _absolute(self.model.parent),
+            "do_validation": measures,
+            "output_infer_result": not measures,
+        }
+        mmar = _open(self.config, self.datalist, self.file_root, values, self.settings)
+        done = evaluate_mmar(
+            mmar,
+            model=self.model.absolute(),
+            setup=self.setup,
+            overwrite=self.overwrite,
+            keep_predictions=measures,
+        )
+        say(f"{self.program}: {done.summary()}")
+        return done.exit_code
+
+
+def train_main(arguments: Sequence[str] | None = None) -> int:
+    """Run ``tlt-train``."""
+    parser = argparse.ArgumentParser(prog="tlt-train", description="Train a model.", allow_abbrev=False)
+    parser.add_argument("task", choices=("segmentation", "classification"), help="what is trained")
+    parser.add_argument("-e", type=_path, required=True, metavar="CONFIG", help="configuration")
+    parser.add_argument("-d", type=_path, required=True, metavar="DATALIST", help="datalist")
+    parser.add_argument("-r", type=_path, required=True, metavar="FOLDER", help="checkpoints and event files")
+    parser.add_argument("-c", metavar="CHECKPOINT", help="weights to start from")
+    parser.add_argument("--file_root", type=_path, metavar="FOLDER", help="what the datalist's paths are relative to")
+    _add_settings(parser)
+    return run_command("tlt-train", parser, TltTrain.read, arguments)
+
+
+def tlt_export_main(arguments: Sequence[str] | None = None) -> int:
+    """Run ``tlt-export``."""
+    return export_main(arguments, "tlt-export")
+
+
+def evaluate_main(arguments: Sequence[str] | None = None) -> int:
+    """Run ``tlt-evaluate``."""
+    return _judge("tlt-evaluate", arguments)
+
+
+def infer_main(arguments: Sequence[str] | None = None) -> int:
+    """Run ``tlt-infer``."""
+    return _judge("tlt-infer", arguments)
+
+
+def _judge(program: Literal["tlt-evaluate", "tlt-infer"], arguments: Sequence[str] | None) -> int:
+    about = "Judge a model on labelled cases." if program == "tlt-evaluate" else "Run a model on cases."
+    parser = argparse.ArgumentParser(prog=program, description=about, allow_abbrev=False)
+    parser.add_argument("--model_save_path", type=_path, required=True, help="model file, such as model.trt.pb")
+    parser.add_argument("--model_format", choices=("trtmodel",), default="trtmodel", help="accepted: files say it")
+    parser.add_argument("--config", type=_path, required=True, help="configuration")
+    parser.add_argument("--data_file", type=_path, required=True, help="datalist")
+    parser.add_argument("--output_path", type=_path, required=True, help="where results go")
+    parser.add_argument("--file_root", type=_path, help="what the datalist's paths are relative to")
+    parser.add_argument("--setup", choices=("scanning_window", "standard"), help="windows, or the whole image at once")
+    parser.add_argument("--no_overwrite", action="store_true", help="keep results that are there")
+    for flag, why in NO_MEANING.items():
+        parser.add_argument(f"--{flag}", help=f"accepted: {why}")
+    _add_settings(parser)
+
+    def read(given: argparse.Namespace) -> TltEvaluate:
+        return TltEvaluate(
+            program=program,
+            model=given.model_save_path,
+            config=given.config,
+            datalist=given.data_file,
+            output=given.output_path,
+            file_root=given.file_root,
+            setup=given.setup,
+            overwrite=not given.no_overwrite,
+            settings=tuple(given.settings),
+            unused={flag: why for flag, why in NO_MEANING.items() if getattr(given, flag) is not None},
+        )
+
+    return run_command(program, parser, read, arguments)
+
+
+def _add_settings(parser: argparse.ArgumentParser) -> None:
+    about = "values that win over the configuration"
+    parser.add_argument(
+        "--set", dest="settings", nargs="*", action="extend", default=[], metavar="KEY=VALUE", help=about
+    )
+
+
+def _open(
+    config: Path, datalist: Path, file_root: Path | None, values: Mapping[str, Any], settings: Sequence[str]
+) -> Mmar:
+    """The folder of a configuration, as if it were an MMAR; what was typed after ``--set`` wins."""
+    from voxflow.config.load import workspace_of
+    from voxflow.mmar import Mmar, parse_settings
+
+    values = {"DATASET_JSON": _absolute(datalist), **values}
+    if file_root is not None:
+        values["DATA_ROOT"] = _absolute(file_root)
+    return Mmar.open(
+        workspace_of(config), config.absolute(), None, values | parse_settings(settings), has_environment=False
+    )
+
+
+def _path(text: str) -> Path:
+    # The guide itself prints "--config =$CONFIG" once, and people copied it.
+    return Path(text.removeprefix("="))
+
+
+def _absolute(path: Path) -> str:
+    return path.absolute().as_posix()

@@ -1,0 +1,29 @@
+"""Owns group normalisation for networks whose layers are too narrow for the groups that were asked for."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+from torch import nn
+
+Net = TypeVar("Net", bound=nn.Module)
+
+
+def groups_for(channels: int, groups: int) -> int:
+    """The most groups, up to ``groups``, that a layer's channels can be shared out among evenly."""
+    return max(n for n in range(1, min(groups, channels) + 1) if channels % n == 0)
+
+
+def with_group_norm(network: Net, groups: int) -> Net:
+    """Put group normalisation in the place of every batch normalisation, and return the network.
+
+    Args:
+        network: built with batch normalisation; changed in place.
+        groups: wanted; a layer with fewer channels, or a number that they don't divide by, gets fewer.
+    """
+    for parent in list(network.modules()):
+        for name, child in parent.named_children():
+            if isinstance(child, nn.modules.batchnorm._BatchNorm):
+                count = groups_for(child.num_features, groups)
+                setattr(parent, name, nn.GroupNorm(count, child.num_features))
+    return network

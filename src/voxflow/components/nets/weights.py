@@ -1,0 +1,89 @@
+"""Owns filling networks with weights from elsewhere: torch files; 2D kernels are stretched to 3D."""
+
+from __future__ import annotations
+
+import pickle
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from voxflow.errors import DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    Tensors = dict[str, torch.Tensor]
+    Renamer = Callable[[str, torch.Tensor, Mapping[str, torch.Tensor]], tuple[str, torch.Tensor]]
+
+TENSORFLOW = (".h5", ".hdf5", ".ckpt", ".pb", ".index", ".meta", ".npz")
+_DENSE_LAYER = re.compile(r"(denselayer\d+)\.(norm|conv)")
+
+
+def fill_from(network: torch.nn.Module, name: str, rename: Renamer) -> str:
+    """Fill what fits of a network, and return one line on what came of it.
+
+    Args:
+        network: fresh; filled in place.
+        name: the path that the configuration gives; "" for none.
+        rename: the network's name and shape of one tensor of the file.
+
+    Raises:
+        DataError: the file can't be read, or nothing in it fits.
+    """
+    if not name:
+        return ""
+    path = Path(name)
+    if path.suffix.lower() in TENSORFLOW:
+        return f"{path}: TensorFlow's weights can't be read; training begins from fresh ones. Give a torch file instead"
+    if not path.is_file():
+        return f"{path}: no such file; training begins from fresh weights"
+    own = network.state_dict()
+    given = dict(rename(key, value, own) for key, value in _read(path).items())
+    fitting = {key: value for key, value in given.items() if key in own and own[key].shape == value.shape}
+    if not fitting:
+        raise DataError(f"none of its {len(given)} tensors fits the network by name and shape", path=path)
+    network.load_state_dict(fitting, strict=False)
+    return f"{path}: {len(fitting)} of the network's {len(own)} tensors taken, {len(given) - len(fitting)} left aside"
+
+
+def from_resnet(key: str, value: torch.Tensor, own: Mapping[str, torch.Tensor]) -> tuple[str, torch.Tensor]:
+    """A tensor of torchvision's ResNet-50 as MONAI's AHNet has it.
+
+    Kernels within a slice get a last axis of 1; the first one's three colours become three neighbouring slices.
+    """
+    key = key.removeprefix("module.").replace("downsample.1.", "downsample.2.")
+    key = re.sub(r"^bn1\.", "bn0.", key)
+    wanted = own.get(key)
+    if wanted is not None and wanted.ndim == value.ndim + 1:
+        if key == "conv1.weight":
+            value = value.permute(0, 2, 3, 1).unsqueeze(1).repeat(1, wanted.shape[1], 1, 1, 1)
+        else:
+            value = value.unsqueeze(-1)
+    return key, value
+
+
+def from_densenet(key: str, value: torch.Tensor, own: Mapping[str, torch.Tensor]) -> tuple[str, torch.Tensor]:
+    """A tensor of torchvision's DenseNet as MONAI's has it; colours are shared out among the image's channels.
+
+    The first kernel's colours are averaged so that its answer to a grey image stays what it was.
+    """
+    key = _DENSE_LAYER.sub(r"\1.layers.\2", key.removeprefix("module."))
+    wanted = own.get(key)
+    if key == "features.conv0.weight" and wanted is not None and wanted.shape[1] != value.shape[1]:
+        share = value.sum(1, keepdim=True) / wanted.shape[1]
+        value = share.repeat(1, wanted.shape[1], 1, 1)
+    return key, value
+
+
+def _read(path: Path) -> Tensors:
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError) as error:
+        raise DataError(f"no torch file of weights: {str(error).splitlines()[0]}", path=path) from error
+    if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
+        content = content["state_dict"]
+    if not isinstance(content, dict):
+        raise DataError(f"expected a state dict, received {type(content).__name__}", path=path)
+    return {str(key): value for key, value in content.items() if isinstance(value, torch.Tensor)}

@@ -1,0 +1,324 @@
+"""Owns a user's own classes: found in the workspace's ``custom/`` and nowhere else, checked unrun, imported.
+
+Finding and checking read the file's text only. Its code runs when a component is built, and not before.
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import difflib
+import hashlib
+import importlib
+import importlib.util
+import re
+import sys
+import threading
+from dataclasses import dataclass
+from pathlib import Path  # noqa: TC003 (dataclasses keep their annotations)
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+from voxflow.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from importlib.machinery import ModuleSpec
+
+    from voxflow.components.registry import Kind
+
+FOLDER = "custom"
+_DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", re.ASCII)
+# What code written for Clara 3 and TLT 2 imports; none of it can be had outside NVIDIA's container.
+_TENSORFLOW = frozenset(("ai4med", "dlmed", "horovod", "keras", "medl", "nvmidl", "tensorflow"))
+# The kinds that may be a user's own, and the values of ours that a constructor is given where it names them.
+OFFERED: dict[Kind, tuple[str, ...]] = {
+    "transform": (),
+    "network": ("in_channels", "num_classes", "out_channels", "final_activation"),
+    "loss": ("activation", "label_format"),
+    "optimizer": ("params", "lr", "weight_decay"),
+    "lr_policy": (),
+    "metric": ("name", "field", "label_field", "is_key_metric"),
+    "aux_op": (),
+    "inferer": (),
+    "writer": ("field",),
+}
+_importing = threading.RLock()
+
+
+class Owned(Protocol):
+    """A component that names a user's own class: a :class:`~voxflow.components.Component` with a ``path``."""
+
+    @property
+    def path(self) -> str | None:
+        """The class, such as ``custom.losses.Weighted`` or ``losses.Weighted``."""
+
+    @property
+    def custom(self) -> Path | None:
+        """The workspace's folder ``custom/``."""
+
+    @property
+    def args(self) -> dict[str, Any]:
+        """Keywords of its constructor."""
+
+
+@dataclass(frozen=True)
+class Located:
+    """Where a user's own class stands.
+
+    Attributes:
+        file: the module, inside ``custom/`` once every link is followed.
+        module: its name below ``custom/``, such as ``losses``; empty for ``custom/__init__.py``.
+        name: the class.
+        node: the class as the file's text has it.
+        tree: the whole file.
+    """
+
+    file: Path
+    module: str
+    name: str
+    node: ast.ClassDef
+    tree: ast.Module
+
+
+def custom_of(model: Path) -> Path | None:
+    """The folder of own classes of the workspace that a model file lies in: beside ``models/``; None outside one."""
+    folder = next((parent for parent in model.absolute().parents if parent.name == "models"), None)
+    return folder.parent / FOLDER if folder else None
+
+
+def locate(path: str, custom: Path | None) -> Located:
+    """Find a class without running any code.
+
+    Args:
+        path: ``custom.module.Class`` or ``module.Class``; packages may nest.
+        custom: the workspace's folder ``custom/``; None where the workspace is not known, which is refused.
+
+    Raises:
+        ConfigError: it lies outside that folder, the file is missing or is no Python, or has no such class.
+    """
+    if custom is None:
+        raise ConfigError(f"{path!r} is a class of a workspace's own; use it from inside that (WORKSPACE/models/...)")
+    if not _DOTTED.fullmatch(path):
+        raise ConfigError(f"expected MODULE.CLASS in the workspace's custom/ folder, received {path!r}")
+    *modules, name = path.removeprefix(f"{FOLDER}.").split(".")
+    file = _file(path, modules, custom)
+    try:
+        tree = ast.parse(file.read_bytes())
+    except (SyntaxError, ValueError) as error:
+        line = f"line {error.lineno}, column {error.offset}: " if isinstance(error, SyntaxError) else ""
+        raise ConfigError(f"{line}no valid Python: {error.args[0]}", path=file) from error
+    classes = {node.name: node for node in _statements(tree) if isinstance(node, ast.ClassDef)}
+    if name not in classes:
+        raise ConfigError(f"the file defines no class {name!r}{_nearest(name, classes)}", path=file)
+    return Located(file, ".".join(modules), name, classes[name], tree)
+
+
+def _file(path: str, modules: Sequence[str], custom: Path) -> Path:
+    below = custom.joinpath(*modules)
+    tried = [below / "__init__.py"] if not modules else [below.with_suffix(".py"), below / "__init__.py"]
+    file = next((one for one in tried if one.is_file()), None)
+    if file is None:
+        shown = "/".join([FOLDER, *modules]) + ("/__init__.py" if not modules else ".py")
+        installed = bool(modules) and importlib.util.find_spec(modules[0]) is not None
+        hint = f"; {modules[0]!r} is an installed package, which configurations can't reach into" if installed else ""
+        raise ConfigError(
+            f"{path!r}: no file {shown} in {custom.parent}; own classes live there and nowhere else{hint}"
+        )
+    # The folder's own link counts too: custom/ itself must not lead out of the workspace.
+    home = custom.parent.resolve() / custom.name
+    if not file.resolve().is_relative_to(home):
+        raise ConfigError(f"{path!r} leads outside the workspace's custom/ folder, to {file.resolve()}")
+    return file
+
+
+def _statements(tree: ast.Module) -> Iterator[ast.stmt]:
+    """The module's statements, those inside ``if`` and ``try`` too."""
+    waiting: list[ast.stmt] = list(tree.body)
+    while waiting:
+        node = waiting.pop(0)
+        yield node
+        if isinstance(node, ast.If | ast.Try):
+            waiting += [*node.body, *node.orelse]
+
+
+def faults(component: Owned, kind: Kind) -> Iterator[tuple[str, str]]:
+    """Yield what can be told wrong without running any code: the place below the component, and the rule broken."""
+    if kind not in OFFERED:
+        yield ".path", f"a {kind} can't be of your own; use a registered one, by its name"
+        return
+    try:
+        located = locate(str(component.path), component.custom)
+    except ConfigError as error:
+        yield ".path", str(error)
+        return
+    foreign = sorted(_imports(located.tree) & _TENSORFLOW)
+    if foreign:
+        yield (
+            ".path",
+            f"{located.file.name} imports {', '.join(foreign)}, which runs in NVIDIA's container only; "
+            f"write the {kind} on torch and NumPy (docs/configuration.md shows how)",
+        )
+    yield from _argument_faults(located, component.args, OFFERED[kind])
+
+
+def _imports(tree: ast.Module) -> set[str]:
+    """The packages that a module imports, by their first name."""
+    names: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            names.add((node.module or "").partition(".")[0])
+    return names
+
+
+def _argument_faults(located: Located, args: Mapping[str, Any], offered: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Arguments that the class's own ``__init__`` does not take, or takes and is not given."""
+    found = [node for node in located.node.body if isinstance(node, ast.FunctionDef) and node.name == "__init__"]
+    if not found:
+        return
+    taken = found[0].args
+    positional = [argument.arg for argument in [*taken.posonlyargs, *taken.args]][1:]
+    names = {*positional, *(argument.arg for argument in taken.kwonlyargs)}
+    if taken.kwarg is None:
+        for name in args.keys() - names - {*offered}:
+            yield f".args.{name}", f"{located.name} takes no argument {name!r}{_nearest(name, names)}"
+    optional = positional[len(positional) - len(taken.defaults) :]
+    keywords = zip(taken.kwonlyargs, taken.kw_defaults, strict=True)
+    required = {*positional} - {*optional} | {argument.arg for argument, default in keywords if default is None}
+    for name in sorted(required - args.keys() - {*offered}):
+        yield ".args", f"{located.name} needs the argument {name!r}"
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    names = sorted(known)
+    near = difflib.get_close_matches(name, names, n=1)
+    if near:
+        return f"; did you mean {near[0]!r}?"
+    return f"; known: {', '.join(names)}" if names else ""
+
+
+def digest_of(custom: Path) -> str:
+    """A hash of all the code in ``custom/``: a class may use any of its neighbours."""
+    code = hashlib.sha256()
+    for file in sorted(custom.rglob("*.py")):
+        code.update(f"{file.relative_to(custom).as_posix()}\0".encode())
+        code.update(hashlib.sha256(file.read_bytes()).digest())
+    return code.hexdigest()
+
+
+def constants(located: Located) -> dict[str, Any]:
+    """Plain values that the class's body sets, such as ``divisor = 16``, without running any code."""
+    values: dict[str, Any] = {}
+    for node in located.node.body:
+        targets: list[ast.expr] = []
+        if isinstance(node, ast.Assign):
+            targets = node.targets
+        elif isinstance(node, ast.AnnAssign):
+            targets = [node.target]
+        for target in targets:
+            value = getattr(node, "value", None)
+            if isinstance(target, ast.Name) and isinstance(value, ast.Constant):
+                values[target.id] = value.value
+    return values
+
+
+def load_class(path: str, custom: Path) -> type[Any]:
+    """Import a user's own class; its module may import its neighbours as ``.x``, ``custom.x`` or ``x``.
+
+    Raises:
+        ConfigError: see :func:`locate`; or its code fails while it is imported.
+    """
+    located = locate(path, custom)
+    package = _package(custom.parent.resolve() / custom.name)
+    try:
+        with _neighbours(package, custom):
+            module = importlib.import_module(f"{package}.{located.module}" if located.module else package)
+            found = getattr(module, located.name, None)
+    except Exception as error:
+        raise ConfigError(f"importing it failed: {type(error).__name__}: {error}", path=located.file) from error
+    if not isinstance(found, type) or found.__module__ != module.__name__:
+        raise ConfigError(f"{located.name!r} is no class that this file defines", path=located.file)
+    return found
+
+
+def _package(home: Path) -> str:
+    """Make ``custom/`` a package under a name that no other workspace has."""
+    name = f"voxflow_custom_{hashlib.sha256(str(home).encode()).hexdigest()[:12]}"
+    if name not in sys.modules:
+        start = home / "__init__.py"
+        if start.is_file():
+            spec = importlib.util.spec_from_file_location(name, start, submodule_search_locations=[str(home)])
+            if spec is None or spec.loader is None:
+                raise ConfigError("can't be read as a Python package", path=home)
+            module = importlib.util.module_from_spec(spec)
+            sys.modules[name] = module
+            with _neighbours(name, home):
+                spec.loader.exec_module(module)
+        else:
+            module = ModuleType(name)
+            module.__path__ = [str(home)]
+            sys.modules[name] = module
+    return name
+
+
+class _Neighbours:
+    """An import hook by which modules of ``custom/`` find each other by the names that Clara gave them.
+
+    ``custom.x`` is asked for before anything that is installed, ``x`` after it.
+    """
+
+    def __init__(self, package: str, custom: Path, *, prefixed: bool) -> None:
+        self.package, self.custom, self.prefixed = package, custom, prefixed
+        self.made: list[str] = []
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> ModuleSpec | None:
+        """Lead ``custom.x`` and, where there is such a file, ``x`` to the package's own ``x``."""
+        del path, target
+        if name == FOLDER or name.startswith(f"{FOLDER}."):
+            if not self.prefixed:
+                return None
+            real = self.package + name.removeprefix(FOLDER)
+        else:
+            if self.prefixed:
+                return None
+            top = self.custom / name.partition(".")[0]
+            if not (top.with_suffix(".py").is_file() or (top / "__init__.py").is_file()):
+                return None
+            real = f"{self.package}.{name}"
+        self.made.append(name)
+        return importlib.util.spec_from_loader(name, cast("Any", _Alias(real)))
+
+
+class _Alias:
+    """A loader that gives a module that has another name."""
+
+    def __init__(self, real: str) -> None:
+        self.real = real
+        self.spec: ModuleSpec | None = None
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        del spec
+        module = importlib.import_module(self.real)
+        self.spec = module.__spec__
+        return module
+
+    def exec_module(self, module: ModuleType) -> None:
+        module.__spec__ = self.spec  # importlib put the alias's there
+
+
+@contextlib.contextmanager
+def _neighbours(package: str, custom: Path) -> Iterator[None]:
+    """While this lasts, modules of ``custom/`` find each other; no name of theirs stays behind in ``sys.modules``."""
+    first, last = (_Neighbours(package, custom, prefixed=prefixed) for prefixed in (True, False))
+    with _importing:
+        sys.meta_path.insert(0, cast("Any", first))
+        sys.meta_path.append(cast("Any", last))
+        try:
+            yield
+        finally:
+            for hook in (first, last):
+                sys.meta_path.remove(cast("Any", hook))
+                for name in hook.made:
+                    sys.modules.pop(name, None)

@@ -1,0 +1,379 @@
+"""Owns the dialect ``tlt2``: configurations of tlt-train, tlt-evaluate and tlt-infer of TLT 2.0.
+
+A component's arguments stand flat beside its name, which carries TLT's module (``transforms.LoadNifty``). What Clara
+3 states in components of their own, image pipelines and the inferer, follows here from values at the top of the file.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+
+from voxflow.components import registry
+from voxflow.components.component import Component
+from voxflow.config.check import argument_names
+from voxflow.config.findings import show, suggest
+from voxflow.config.reading import SEARCH_KEYS, ComponentReader, components_of
+from voxflow.config.values import read_values, task_of
+from voxflow.config.workflow import Evaluation, EvaluationValues, Globals, TrainSection, ValidateSection, Workflow
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from voxflow.components.registry import ComponentModel, Kind
+    from voxflow.config.reading import Layout
+    from voxflow.config.source import Source
+    from voxflow.spec import Task
+
+TOP: Layout = {"net_config": ("network", False), "auxiliary_outputs": ("aux_op", True)}
+TRAIN: Layout = {
+    "loss": ("loss", False),
+    "optimizer": ("optimizer", False),
+    "lr_policy": ("lr_policy", False),
+    "pre_transforms": ("transform", True),
+}
+VALIDATE: Layout = {"pre_transforms": ("transform", True), "metrics": ("metric", True)}
+EVALUATE: Layout = {
+    "pre_transforms": ("transform", True),
+    "post_transforms": ("transform", True),
+    "label_transforms": ("transform", True),
+    "writers": ("writer", True),
+    "val_metrics": ("metric", True),
+}
+SECTIONS = ("train", "validate")
+# The modules that TLT writes before a component's name.
+MODULES = (
+    "transforms",
+    "transforms_ctrl",
+    "transforms_fastaug",
+    "losses",
+    "lr_policy",
+    "common.metrics.metrics",
+    "writers",
+)
+# TLT's words for arguments that Clara 3 calls otherwise.
+CLARA3_WORDS = {
+    "tag": "name",
+    "tags": "tag",
+    "applied_key": "field",
+    "applied_keys": "fields",
+    "label_key": "label_field",
+    "stopping_metric": "is_key_metric",
+}
+_ONLY_TLT2 = ("net_config", "auxiliary_outputs", "input_nodes", "output_nodes")
+_SIGNS_OF_RADIOGRAPHS = frozenset(("tlt2:LoadPng", "LoadPng", "tlt2:MetricAUC", "tlt2:WriteClassificationResults"))
+
+
+class Tlt2Values(BaseModel):
+    """The plain values at the top of a training configuration.
+
+    Attributes:
+        image_base_dir: the folder that the datalist's paths begin in; ``--file_root`` wins over it.
+        num_channels: channels of the image.
+        num_label_channels: channels of the label once its transforms have run.
+        num_classes: channels of the network's answer.
+        batch_size: images a step.
+        num_workers: threads that prepare batches ahead.
+        network_input_size: what every training image is cropped or padded to.
+        use_scanning_window: validation slides a window of that size over the whole image.
+        weight_decay: L2 penalty of the weights.
+        data_format: accepted; the memory layout is chosen by what is fastest.
+        learning_rate: for ``--set``; wins over the optimizer's ``lr``.
+
+    The others are as in :class:`~voxflow.config.workflow.Globals`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    description: str = ""
+    image_base_dir: str = ""
+    num_channels: PositiveInt | None = None
+    num_label_channels: PositiveInt | None = None
+    num_classes: PositiveInt | None = None
+    batch_size: PositiveInt = 1
+    epochs: PositiveInt = 1
+    num_workers: NonNegativeInt = 0
+    network_input_size: tuple[PositiveInt, ...] | None = Field(default=None, min_length=2, max_length=3)
+    num_training_epoch_per_valid: PositiveInt = 1
+    record_step: PositiveInt | Literal["every_epoch", "best_only"] | None = None
+    use_scanning_window: bool = False
+    continue_from_checkpoint_epoch: bool = False
+    multi_gpu: bool = False
+    weight_decay: NonNegativeFloat | None = None
+    data_format: Literal["channels_first", "channels_last"] | None = None
+    learning_rate: PositiveFloat | None = None
+
+
+class Nodes(BaseModel):
+    """What the graph of an evaluation calls its ends: a field of the sample to the graph's name of a node."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    input_nodes: dict[str, str] = Field(default={"image": ""}, min_length=1)
+    output_nodes: dict[str, str] = Field(default={"model": ""}, min_length=1)
+
+
+class Tlt2EvaluationValues(EvaluationValues, Nodes):
+    """The plain values of a configuration of validation and inference."""
+
+
+class Tlt2Reader(ComponentReader):
+    """Reads components whose arguments stand beside their names."""
+
+    keys = ("name", "path", "disabled")
+    dialect = "tlt2"
+    flat = True
+
+    def example(self) -> str:
+        """How a component looks, for errors."""
+        return '{"name": ..., "fields": ...}'
+
+    def arguments(self, given: Mapping[str, Any], where: str) -> dict[str, Any] | None:
+        """Everything beside the name."""
+        args = {key: value for key, value in given.items() if key not in self.keys and key not in SEARCH_KEYS}
+        if isinstance(args.get("args"), dict):
+            self.findings.add(f"{where}.args", "TLT 2 writes arguments beside the name; move them out of args")
+            return None
+        return args
+
+    def named_for(self, kind: Kind, component: Component) -> Component:
+        """TLT 2's own component of that name; Clara 3's where there is none, its arguments renamed."""
+        if component.path:
+            return component
+        module, _, plain = component.name.replace(" ", "").rpartition(".")
+        if module and module not in MODULES:
+            nearest = suggest(module, MODULES)
+            self.findings.add(f"{component.where}.name", f"unknown module {module!r} before {plain!r}{nearest}")
+        canonical = registry.canonical_name(plain, "tlt2")
+        model = registry.find(kind, canonical)
+        if model is not None:
+            return component.model_copy(update={"name": canonical, "args": _tag_for(model, component.args)})
+        fallback = registry.find(kind, plain)
+        if fallback is not None:
+            return component.model_copy(update={"name": plain, "args": _translated(fallback, component.args)})
+        return component.model_copy(update={"name": canonical})
+
+
+def detect(config: Mapping[str, Any]) -> bool:
+    """Whether a file is in this dialect: it has keys of TLT 2's alone, or writes most arguments beside the names."""
+    if any(key in config for key in _ONLY_TLT2):
+        return True
+    found = [given for _, given in components_of(config)]
+    nested = sum("args" in given for given in found)
+    flat = sum(bool(given.keys() - {*ComponentReader.keys, *SEARCH_KEYS}) for given in found)
+    return flat > nested
+
+
+def read_workflow(source: Source) -> Workflow:
+    """Read a configuration of tlt-train; faults are in ``source.findings``, raised at the end."""
+    config = source.settle(Tlt2Values.model_fields, (*TOP, *SECTIONS))
+    read = read_values(Tlt2Values, config, source, others=(*TOP, *SECTIONS))
+    values = read or Tlt2Values()
+    config = _spread(config, values)
+    reader = Tlt2Reader.of(source, config)
+    top = reader.section(config, TOP, "")
+    reader.need(config, TOP, ("net_config",))
+    train = reader.object(config, "train", TRAIN, needed=("loss", "optimizer"))
+    validate = reader.object(config, "validate", VALIDATE)
+    task = task_of(source, _task(top, train, values))
+    if read is not None:
+        _check_window(values, source)
+    metrics = _without_prefixes(validate.get("metrics", ()), top.get("auxiliary_outputs", ()), source)
+    source.findings.raise_if_any()
+    base = str(source.variables.setdefault("DATA_ROOT", values.image_base_dir))
+    listed = str(source.variables.get("DATASET_JSON", ""))
+    return Workflow(
+        task=task,
+        path=source.path,
+        globals=_globals(values, train["optimizer"]),
+        train=TrainSection(
+            model=top["net_config"],
+            image_pipeline=_pipeline(task, values, base, listed, key="training"),
+            aux_ops=top.get("auxiliary_outputs", ()),
+            **train,
+        ),
+        validate=ValidateSection(
+            image_pipeline=_pipeline(task, values, base, listed, key="validation"),
+            inferer=_inferer(values),
+            metrics=metrics,
+            pre_transforms=validate.get("pre_transforms", ()),
+        ),
+        dialect="tlt2",
+        variables=source.variables,
+    )
+
+
+def read_evaluation(source: Source) -> Evaluation:
+    """Read a configuration of tlt-evaluate or tlt-infer; faults are in ``source.findings``, raised at the end."""
+    config = source.settle(Tlt2EvaluationValues.model_fields, EVALUATE)
+    values = read_values(Tlt2EvaluationValues, config, source, others=EVALUATE) or Tlt2EvaluationValues()
+    parts = Tlt2Reader.of(source, config).section(config, EVALUATE, "")
+    if "pre_transforms" not in config:
+        source.findings.add("pre_transforms", "missing; the transforms that load an image are needed")
+    names = {c.name for key in ("pre_transforms", "val_metrics", "writers") for c in parts.get(key, ())}
+    task = task_of(source, "classification" if names & _SIGNS_OF_RADIOGRAPHS else "segmentation")
+    source.findings.raise_if_any()
+    outputs = [name for pair in values.output_nodes.items() for name in pair if name]
+    return Evaluation(
+        task=task,
+        path=source.path,
+        transforms=parts.pop("pre_transforms", ()),
+        input_name=next(iter(values.input_nodes)),
+        output_names=tuple(dict.fromkeys(outputs)),
+        data_list_key=str(source.variables.get("DATA_LIST_KEY") or "validation"),
+        dialect="tlt2",
+        variables=source.variables,
+        **values.model_dump(include=set(EvaluationValues.model_fields)),
+        **parts,
+    )
+
+
+def _spread(config: dict[str, Any], values: Tlt2Values) -> dict[str, Any]:
+    """Put what TLT states at the top of the file where the model of a workflow has it: into its components."""
+    spread = {**config}
+    network, train = config.get("net_config"), config.get("train")
+    if isinstance(network, dict):
+        network = {
+            key: "" if value is None and key == "pretrain_weight_name" else value for key, value in network.items()
+        }
+        given: dict[str, Any] = {"in_channels": values.num_channels, "num_classes": values.num_classes}
+        given |= {"weight_decay": values.weight_decay, "data_format": values.data_format}
+        takes = _takes("network", network)
+        known = {key: value for key, value in given.items() if value is not None and key in takes}
+        spread["net_config"] = network = known | network
+    if isinstance(train, dict):
+        train = dict(train)
+        if "transforms" in train and "pre_transforms" not in train:
+            train["pre_transforms"] = train.pop("transforms")  # the guide's own table calls them so
+        optimizer = train.get("optimizer")
+        if isinstance(optimizer, dict):
+            train["optimizer"] = _optimizer(
+                optimizer, values, has_decay=isinstance(network, dict) and "weight_decay" in network
+            )
+        spread["train"] = train
+    return spread
+
+
+def _optimizer(given: dict[str, Any], values: Tlt2Values, *, has_decay: bool) -> dict[str, Any]:
+    """The optimizer with the rate of ``--set``, and the decay that its network has no place for."""
+    made = dict(given)
+    if values.learning_rate is not None:
+        made["lr"] = values.learning_rate
+    if values.weight_decay is not None and not has_decay and "weight_decay" in _takes("optimizer", given):
+        made.setdefault("weight_decay", values.weight_decay)
+    return made
+
+
+def _takes(kind: Kind, given: Mapping[str, Any]) -> set[str]:
+    """The arguments that the component named here takes, as far as it is known."""
+    if given.get("path"):
+        return {"in_channels", "num_classes"} if kind == "network" else {"weight_decay"}
+    plain = str(given.get("name", "")).replace(" ", "").rpartition(".")[2]
+    model = registry.find(kind, registry.canonical_name(plain, "tlt2")) or registry.find(kind, plain)
+    return set(argument_names(model)) if model else set()
+
+
+def _tag_for(model: type[ComponentModel], args: dict[str, Any]) -> dict[str, Any]:
+    """``tag`` as ``name`` where the component has no ``tag`` of its own; TLT could not write a second ``name``."""
+    known = argument_names(model)
+    if "tag" in args and "tag" not in known and "name" in known:
+        return {"name" if key == "tag" else key: value for key, value in args.items()}
+    return args
+
+
+def _translated(model: type[ComponentModel], args: dict[str, Any]) -> dict[str, Any]:
+    """TLT's words for arguments as those of a component of Clara 3's."""
+    known = argument_names(model)
+
+    def word(key: str) -> str:
+        other = CLARA3_WORDS.get(key)
+        return other if other in known and key not in known else key
+
+    return {word(key): value for key, value in args.items()}
+
+
+def _task(top: Mapping[str, Any], train: Mapping[str, Any], values: Tlt2Values) -> Task:
+    names = {component.name for component in train.get("pre_transforms", ())}
+    network = top.get("net_config")
+    is_flat = values.network_input_size is not None and len(values.network_input_size) == 2
+    if is_flat or names & _SIGNS_OF_RADIOGRAPHS or (network is not None and "dense" in network.name.lower()):
+        return "classification"
+    return "segmentation"
+
+
+def _check_window(values: Tlt2Values, source: Source) -> None:
+    if values.use_scanning_window and (values.network_input_size is None or len(values.network_input_size) != 3):
+        size = None if values.network_input_size is None else list(values.network_input_size)
+        source.findings.add(
+            "use_scanning_window", f"needs network_input_size [i, j, k] for its window, received {size}"
+        )
+
+
+def _globals(values: Tlt2Values, optimizer: Component) -> Globals:
+    given = values.model_dump(include=set(Globals.model_fields) - {"learning_rate"})
+    rate = optimizer.args.get("lr", values.learning_rate)
+    return Globals(**given, **({"learning_rate": rate} if rate else {}))
+
+
+def _pipeline(task: Task, values: Tlt2Values, base: str, listed: str, *, key: str) -> Component:
+    """The image pipeline that the values at the top of the file describe."""
+    axes = 2 if task == "classification" else 3
+    size = list(values.network_input_size or [-1] * axes)
+    is_whole = key == "validation" and values.use_scanning_window
+    args = {
+        "data_list_file_path": listed,
+        "data_file_base_dir": base,
+        "data_list_key": key,
+        "output_crop_size": [-1] * axes if is_whole else size,
+        "output_batch_size": 1 if is_whole else values.batch_size,
+        "num_workers": values.num_workers,
+    }
+    if task == "classification" and values.num_channels is not None:
+        args["output_image_channels"] = values.num_channels
+    name = "ClassificationImagePipeline" if task == "classification" else "SegmentationImagePipeline"
+    return Component(name=name, args=args, where="network_input_size")
+
+
+def _inferer(values: Tlt2Values) -> Component:
+    """How validation brings an image through the network."""
+    if values.use_scanning_window:
+        size = {"roi_size": list(values.network_input_size or ())}
+        return Component(name="TFScanWindowInferer", args=size, where="use_scanning_window")
+    return Component(name="TFSimpleInferer", where="use_scanning_window")
+
+
+def _tags(operations: tuple[Component, ...]) -> tuple[str, ...]:
+    """What auxiliary outputs are called."""
+    tags: list[str] = []
+    for operation in operations:
+        given = operation.args.get("tags", operation.args.get("tag"))
+        if not isinstance(given, str | list):
+            continue  # its own check has said so
+        tags += [given] if isinstance(given, str) else [tag for tag in given if isinstance(tag, str)]
+    return tuple(tags)
+
+
+def _without_prefixes(
+    metrics: tuple[Component, ...], operations: tuple[Component, ...], source: Source
+) -> tuple[Component, ...]:
+    """Metrics that read ``val_TAG`` read the auxiliary output TAG: a workflow has one list of them for both phases."""
+    tags = _tags(operations)
+    words = {f"val_{tag}": tag for tag in tags}
+    made: list[Component] = []
+    for metric in metrics:
+        args = dict(metric.args)
+        for key in ("applied_key", "label_key", "field", "label_field"):
+            value = args.get(key)
+            if not isinstance(value, str):
+                continue
+            if value.startswith("val_") and value not in words and tags:
+                source.findings.add(
+                    f"{metric.where}.{key}", f"no auxiliary output makes {show(value)}{suggest(value, words)}"
+                )
+            if value.startswith("train_") and value.removeprefix("train_") in tags:
+                known = f"val_{value.removeprefix('train_')}"
+                source.findings.add(f"{metric.where}.{key}", f"validation does not know {show(value)}; use {known!r}")
+            args[key] = words.get(value, value)
+        made.append(metric.model_copy(update={"args": args}))
+    return tuple(made)

@@ -1,0 +1,67 @@
+"""Owns the plain values of a configuration: typed, unknown keys refused with the nearest known one."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from voxflow.config.findings import show, suggest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from voxflow.components.component import Component
+    from voxflow.config.source import Source
+    from voxflow.spec import Task
+
+logger = logging.getLogger(__name__)
+
+Values = TypeVar("Values", bound=BaseModel)
+TASKS: tuple[Task, ...] = ("segmentation", "classification")
+# Keys of tools around training that have no part in one training; said, then left alone.
+IGNORED = {"lr_search": "AutoML's search is not carried; training uses learning_rate"}
+
+
+def read_values(
+    model: type[Values], config: Mapping[str, Any], source: Source, *, others: Iterable[str] = ()
+) -> Values | None:
+    """Read the plain values of a settled configuration into ``model``; None where one of them is faulty.
+
+    Args:
+        model: its fields are the keys that may stand there.
+        config: the settled configuration; upper-case keys are variables and no concern of this.
+        source: takes the findings.
+        others: keys of components, which are read elsewhere.
+    """
+    others = tuple(others)
+    given = {key: value for key, value in config.items() if key not in others and not key.isupper()}
+    for key in given.keys() & IGNORED.keys():
+        logger.warning("%s: %s: %s", source.path, key, IGNORED[key])
+        del given[key]
+    try:
+        return model.model_validate(given)
+    except ValidationError as error:
+        for fault in error.errors():
+            where = ".".join(map(str, fault["loc"]))
+            if fault["type"] == "extra_forbidden":
+                hint = suggest(str(fault["loc"][-1]), [*model.model_fields, *others])
+                source.findings.add(where, f"unknown key{hint}")
+            else:
+                source.findings.add(where, f"{fault['msg']}, received {show(fault['input'])}")
+        return None
+
+
+def task_of(source: Source, inferred: Task, pipeline: Component | None = None) -> Task:
+    """What the model does: PROCESSING_TASK, else what the components say; they must not contradict each other."""
+    given = source.variables.get("PROCESSING_TASK")
+    if given is None:
+        return inferred
+    if given not in TASKS:
+        source.findings.add("PROCESSING_TASK", f"expected {' or '.join(TASKS)}, received {show(given)}")
+        return inferred
+    if pipeline is not None and pipeline.path is None and given != inferred:
+        source.findings.add("PROCESSING_TASK", f"{given!r} does not fit {pipeline.name}, which is for {inferred}")
+    task: Task = given
+    return task

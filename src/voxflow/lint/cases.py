@@ -1,0 +1,188 @@
+"""Owns bringing configuration and datalist together: which file, which key, which cases."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from voxflow.config.findings import suggest
+from voxflow.lint.data import Data
+from voxflow.lint.files import check_files, is_folder
+from voxflow.lint.headers import is_radiograph, is_volume
+from voxflow.lint.listing import Listing, as_fix, read_listing
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from voxflow.lint.findings import Notes, Report
+    from voxflow.lint.listing import Item
+    from voxflow.lint.reading import Reading
+    from voxflow.lint.target import Target
+
+DEFAULT_KEY = "validation"
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a section's cases come from.
+
+    Attributes:
+        section: "train", "validate" or "evaluate".
+        path: the datalist.
+        root: what its paths are relative to.
+        key: its key; empty where it is faulty.
+        notes, where: the place that names the key.
+        is_told: the key was named, not left to the default.
+    """
+
+    section: str
+    path: Path
+    root: Path
+    key: str
+    notes: Notes
+    where: str
+    is_told: bool = True
+
+
+def read_data(
+    readings: Mapping[str, Reading | None], variables: Mapping[str, Any], target: Target, report: Report
+) -> Data:
+    """Read every datalist that the configurations name, and look at the files of the keys in use."""
+    sources = _sources(readings, variables, target)
+    data, listings = Data(), dict[tuple[Path, Path], Listing | None]()
+    for source in sources:
+        place = (source.path, source.root)
+        if place not in listings:
+            listings[place] = _read(source, target, report)
+        listing = listings[place]
+        if listing is None:
+            continue
+        data.listing = data.listing or listing
+        if source.key in listing.parts:
+            data.sections[source.section] = listing.parts[source.key]
+        elif source.key:
+            _note_key(source, listing)
+    _note_same_key(sources)
+    for place, listing in listings.items():
+        if listing and _has_root(place[1], sources, variables, target):
+            used = {source.key for source in sources if (source.path, source.root) == place}
+            keys = [key for key in listing.parts if key in used]
+            images = check_files(listing, keys, report.at(listing.path))
+            data.images.seen |= images.seen
+    root = sources[0].root if sources else None
+    data.read_classes(target.labels or (root / "labels.json" if root else None))
+    return data
+
+
+def _has_root(root: Path, sources: list[Source], variables: Mapping[str, Any], target: Target) -> bool:
+    """Whether the data root is there; where it is not, that is one finding and not one for each file."""
+    if is_folder(root):
+        return True
+    told = variables.get("DATA_ROOT")
+    if not (isinstance(told, str) and told and target.resolve(told) == root) and not target.made_by:
+        source = next(source for source in sources if source.root == root)
+        where = source.where.replace("data_list_key", "data_file_base_dir")
+        source.notes.error("missing-file", where, f"no such folder: {root}", "give the folder of the images")
+    return False
+
+
+def _sources(readings: Mapping[str, Reading | None], variables: Mapping[str, Any], target: Target) -> list[Source]:
+    found = []
+    for section, reading in readings.items():
+        if reading is None:
+            continue
+        pipeline = reading.one(section, "image_pipeline")
+        args = pipeline.component.args if pipeline else {}
+        path = args.get("data_list_file_path") or variables.get("DATASET_JSON")
+        root = args.get("data_file_base_dir") or variables.get("DATA_ROOT")
+        key = args.get("data_list_key")
+        where, is_told = pipeline.argument("data_list_key") if pipeline and key else "DATA_LIST_KEY", True
+        if section == "evaluate" and key is None:
+            key = variables.get("DATA_LIST_KEY")
+            is_told, key = key is not None, DEFAULT_KEY if key is None else key
+        if not isinstance(path, str) or not path or "{" in path:
+            continue
+        datalist = target.resolve(path)
+        base = target.resolve(root) if isinstance(root, str) and root and "{" not in root else datalist.parent
+        if key is None and section in {"train", "validate"}:
+            key = "training" if section == "train" else DEFAULT_KEY
+        name = key if isinstance(key, str) else ""
+        found.append(Source(section, datalist, base, name, reading.notes, where, is_told))
+    return found
+
+
+def _read(source: Source, target: Target, report: Report) -> Listing | None:
+    notes = report.at(source.path)
+    try:
+        is_file = source.path.is_file()
+    except (OSError, ValueError):
+        is_file = False
+    if is_file:
+        return read_listing(source.path, source.root.absolute(), notes)
+    if target.made_by:
+        notes.warning("not-made-yet", "", "the datalist is not there yet", f"make it with: {target.made_by}")
+    else:
+        fix = "correct DATASET_JSON in the environment, or give it with --set"
+        notes.error("missing-file", "", "the datalist is not there", fix)
+    return None
+
+
+def _note_key(source: Source, listing: Listing) -> None:
+    message = f"{listing.path.name} has no cases under {source.key!r}"
+    fix = as_fix(suggest(source.key, listing.parts)) or "list cases under it"
+    if source.section == "validate" and not fix.startswith("write"):
+        source.notes.warning("unknown-part", source.where, f"{message}: nothing is validated", fix)
+    elif source.is_told:
+        source.notes.error("unknown-part", source.where, message, fix)
+    else:
+        source.notes.warning("unknown-part", source.where, message, f"set DATA_LIST_KEY in the environment; {fix}")
+
+
+def _note_same_key(sources: list[Source]) -> None:
+    by_section = {source.section: source for source in sources}
+    train, validate = by_section.get("train"), by_section.get("validate")
+    if train and validate and train.key and (train.path, train.key) == (validate.path, validate.key):
+        message = f"{validate.key!r} is what training learns from, too"
+        validate.notes.error("leak", validate.where, message, "validate on cases of their own")
+
+
+def check_labels(data: Data, task: str | None, section: str, notes: Notes) -> None:
+    """Note cases without a label, or with one of the other task's kind."""
+    absent, wrong = [], []
+    for item in data.items(section):
+        where = f"{item.where}.label"
+        if item.label is None and not notes.has(where):
+            absent.append((where, "the case has no label", "add it, or take the case out"))
+        elif task == "segmentation" and isinstance(item.label, tuple):
+            wrong.append((where, "a list of classes, but the task is segmentation", "give the path of a mask"))
+        elif task == "classification" and isinstance(item.label, Path):
+            wrong.append(
+                (where, f"the file {item.label.name}, but the task is classification", "give a list of classes")
+            )
+    notes.many("error", "missing-label", absent)
+    notes.many("error", "wrong-task", wrong)
+
+
+def check_loaders(data: Data, reading: Reading, section: str, key: str) -> None:
+    """Note a loader for another kind of file than the datalist names."""
+    files = {"image": _first(data.items(section), "image"), "label": _first(data.items(section), "label")}
+    for part in reading.many(section, key):
+        if not part.name.startswith("Load") or part.model is None:
+            continue
+        for name in part.model.reads():
+            path = files.get(name)
+            wants_png = "Png" in part.name
+            if path and (is_volume(path) if wants_png else is_radiograph(path)):
+                kind = "a volume" if wants_png else "a flat image"
+                fix = f"use {'LoadNifti' if wants_png else 'LoadPng'}"
+                reading.notes.error("loader", f"{part.where}.name", f"{part.name} can't read {path.name}, {kind}", fix)
+
+
+def _first(items: list[Item], name: str) -> Path | None:
+    for item in items:
+        if name == "image" and item.images:
+            return item.images[0]
+        if name == "label" and isinstance(item.label, Path):
+            return item.label
+    return None

@@ -1,0 +1,140 @@
+"""Owns the check of a whole workspace, from its files to one report."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from voxflow.config.text import read_json
+from voxflow.errors import ConfigError
+from voxflow.lint.cases import check_labels, check_loaders, read_data
+from voxflow.lint.classes import check_classes, check_metrics_classes
+from voxflow.lint.environment import check_environment, check_places, variables_in
+from voxflow.lint.findings import Report
+from voxflow.lint.flow import Flow, check_fixed, check_loaded
+from voxflow.lint.reading import collected_warnings, note_one, read_evaluation, read_workflow
+from voxflow.lint.scores import BINARY, check_metrics, check_names, check_outputs
+from voxflow.lint.sizes import check_sizes
+from voxflow.lint.values import check_depth, check_globals, check_masks_follow, check_preparation
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from voxflow.lint.data import Data
+    from voxflow.lint.findings import Notes
+    from voxflow.lint.reading import Reading
+    from voxflow.lint.target import Target
+
+
+def check_workspace(target: Target) -> Report:
+    """Check configurations, environment, datalist and files; nothing heavy is imported, no voxel is read."""
+    report = Report(target.name)
+    environment = _environment(target, report)
+    outside = target.environment if environment is not None else None
+    train = evaluation = None
+    if target.config:
+        train = read_workflow(target.config, target, outside, report)
+    if target.evaluation:
+        evaluation = read_evaluation(target.evaluation, target, outside, report)
+    variables = _values(target, environment or {}, report)
+    data = read_data({"train": train, "validate": train, "evaluate": evaluation}, variables, target, report)
+    if train and train.is_read:
+        _check_training(train, data, report)
+    if evaluation and evaluation.is_read:
+        _check_evaluation(evaluation, data)
+    if train:
+        check_preparation(train, evaluation)
+    if environment is None:  # what it would have set is no fault of the configurations
+        report.findings = [finding for finding in report.findings if finding.code != "unset-variable"]
+    report.sort()
+    return report
+
+
+def _environment(target: Target, report: Report) -> dict[str, Any] | None:
+    """The environment's content; None where there is none or it can't be read."""
+    if target.environment is None:
+        return {}
+    notes = report.at(target.environment)
+    with collected_warnings(target.environment, notes):
+        try:
+            return read_json(target.environment)
+        except ConfigError as error:
+            note_one(error, notes)
+    return None
+
+
+def _values(target: Target, environment: dict[str, Any], report: Report) -> dict[str, Any]:
+    """Check the values beside the components; gives every variable, the winner of each."""
+    outside = {**environment, **target.overrides}
+    used, config = set[str](), dict[str, Any]()
+    for path in (target.config, target.evaluation):
+        if path is None:
+            continue
+        used |= variables_in(path.read_text(encoding="utf-8", errors="replace"))
+        content = _content(path, report.at(path))
+        check_globals({**content, **{key: outside[key] for key in outside if key in content}}, report.at(path))
+        config |= content
+    variables = {**{key: value for key, value in config.items() if not isinstance(value, dict | list)}, **outside}
+    if target.environment:
+        notes = report.at(target.environment)
+        check_environment(environment, used, config, notes)
+        check_places(target, variables, notes)
+    elif target.config:
+        check_places(target, variables, report.at(target.config))
+    return variables
+
+
+def _content(path: Path, notes: Notes) -> dict[str, Any]:
+    """A configuration as plain JSON; empty where its reader has noted that it is none."""
+    with collected_warnings(path, notes):
+        try:
+            return read_json(path)
+        except ConfigError:
+            return {}
+
+
+def _check_training(reading: Reading, data: Data, report: Report) -> None:
+    listed = report.at(data.listing.path) if data.listing else None
+    flows = {}
+    for section in ("train", "validate"):
+        if listed:
+            check_labels(data, reading.task, section, listed)
+            check_loaders(data, reading, section, "pre_transforms")
+        flow = flows[section] = _flow(reading, data, section)
+        flow.run(reading.many(section, "pre_transforms"), reading.notes)
+        needed = ("image", "label") if reading.task == "segmentation" else ("image",)
+        if reading.task and not reading.notes.has(f"{section}.pre_transforms"):
+            check_loaded(flow, needed, f"{section}.pre_transforms", reading.notes)
+    check_fixed(reading.many("validate", "pre_transforms"), reading.notes, "validation")
+    check_sizes(reading, data)
+    check_classes(reading, data, flows["train"])
+    check_metrics(reading, flows["validate"])
+    check_masks_follow(reading)
+    check_depth(reading, data)
+
+
+def _flow(reading: Reading, data: Data, section: str) -> Flow:
+    channels = data.channels(section)
+    if reading.task == "classification":
+        channels.pop("label", None)
+        return Flow({"image"}, {"case", "label"}, channels)
+    return Flow({"image", "label"}, {"case"}, channels)
+
+
+def _check_evaluation(reading: Reading, data: Data) -> None:
+    chain, metrics = reading.many("evaluate", "transforms"), reading.many("evaluate", "val_metrics")
+    labels, writers = reading.many("evaluate", "label_transforms"), reading.many("evaluate", "writers")
+    flow = _flow(reading, data, "evaluate")
+    check_loaders(data, reading, "evaluate", "transforms")
+    flow.run([*chain, *labels], reading.notes)
+    check_fixed([*chain, *labels], reading.notes, "evaluation")
+    if reading.loaded:
+        check_loaded(flow, ("image",), "pre_transforms", reading.notes)
+        if metrics and reading.task == "segmentation":
+            check_loaded(flow, ("label",), "label_transforms", reading.notes)
+    flow.values |= {"model", *getattr(reading.loaded, "output_names", ())}
+    flow.run(reading.many("evaluate", "post_transforms"), reading.notes)
+    outputs = flow.values | flow.paths | {"label"} | (BINARY if reading.task == "classification" else set())
+    check_outputs(reading, [*metrics, *writers], outputs, is_open=flow.is_open)
+    check_names(reading, metrics)
+    check_metrics_classes(reading, metrics, len(data.class_names) or None)
+    check_sizes(reading, data)

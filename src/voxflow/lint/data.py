@@ -1,0 +1,74 @@
+"""Owns what the check knows of a workspace's data: the datalist, its headers, the names of its classes."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from voxflow.lint.files import Images
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from voxflow.lint.headers import Header
+    from voxflow.lint.listing import Item, Listing
+
+
+@dataclass
+class Data:
+    """The data of a workspace, as far as it is known.
+
+    Attributes:
+        listing: the datalist of training, or else of validation; None where there is none to read.
+        images: the headers of its files.
+        sections: the cases that "train", "validate" and "evaluate" read; absent where nothing tells.
+        class_names: names in order of the label values, or of the findings; empty where nothing tells.
+        classes_from: where the names stand, for messages.
+    """
+
+    listing: Listing | None = None
+    images: Images = field(default_factory=Images)
+    sections: dict[str, list[Item]] = field(default_factory=dict)
+    class_names: tuple[str, ...] = ()
+    classes_from: str = ""
+
+    def items(self, section: str) -> list[Item]:
+        """The cases that a section reads."""
+        return self.sections.get(section, [])
+
+    def grids(self, section: str) -> list[tuple[Item, Header]]:
+        """The cases of a section whose header is known."""
+        return self.images.of_images(self.items(section))
+
+    def channels(self, section: str) -> dict[str, int]:
+        """Channels of image and label when they are loaded; absent where the cases differ or nothing tells."""
+        counts = {len(item.images) * header.channels for item, header in self.grids(section)}
+        labels = {header.channels for item in self.items(section) if (header := self.images.header(item.label))}
+        found = {"image": counts, "label": labels}
+        return {name: next(iter(numbers)) for name, numbers in found.items() if len(numbers) == 1}
+
+    def read_classes(self, labels: Path | None) -> None:
+        """Take the class names from the stages' labels.json where it is there, else from the datalist."""
+        try:
+            content = json.loads("" if labels is None else labels.read_text(encoding="utf-8"))
+            names = content["findings"] if "findings" in content else {int(key): name for key, name in content.items()}
+            self.class_names, self.classes_from = _in_order(names), "names in labels.json"
+        except (OSError, ValueError, TypeError, AttributeError):
+            if self.listing is None:
+                return
+            if self.listing.label_format:
+                count = len(self.listing.label_format)
+                names = [self.listing.labels.get(n, f"finding_{n}") for n in range(count)]
+                self.class_names, self.classes_from = tuple(names), f"label_format of {self.listing.path.name}"
+            elif self.listing.labels:
+                self.class_names = _in_order(self.listing.labels)
+                self.classes_from = f"labels of {self.listing.path.name}"
+
+
+def _in_order(names: dict[int, str] | list[str]) -> tuple[str, ...]:
+    if isinstance(names, list):
+        return tuple(map(str, names))
+    if not names or not 0 <= min(names) <= max(names) < 10_000:
+        return ()
+    return tuple(str(names.get(value, f"class_{value}")) for value in range(max(names) + 1))

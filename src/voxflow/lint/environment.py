@@ -1,0 +1,84 @@
+"""Owns environment.json and ``--set``: variables unused or misspelt, and paths that are not there."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from typing import TYPE_CHECKING, Any
+
+from voxflow.config.findings import show
+from voxflow.config.substitution import WELL_KNOWN
+from voxflow.lint.files import is_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+
+    from voxflow.lint.findings import Notes
+    from voxflow.lint.target import Target
+
+_VARIABLE = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
+TASKS = ("segmentation", "classification")
+TEXTS = ("DATA_ROOT", "DATASET_JSON", "DATA_LIST_KEY", "MMAR_CKPT", "MMAR_CKPT_DIR", "MMAR_EVAL_OUTPUT_PATH")
+WORDS = ("do_validation", "output_infer_result")
+
+
+def variables_in(text: str) -> set[str]:
+    """The names of the variables that a text uses as ``{NAME}``."""
+    return set(_VARIABLE.findall(text))
+
+
+def check_environment(environment: Mapping[str, Any], used: set[str], known: Iterable[str], notes: Notes) -> None:
+    """Note variables that no configuration uses, and values of the wrong type.
+
+    Args:
+        environment: the file's content.
+        used: names that a configuration uses as ``{NAME}``.
+        known: every other name that a configuration may leave to the environment.
+        notes: of the environment file.
+    """
+    names = {*WELL_KNOWN, *used, *known, *WORDS}
+    for key, value in environment.items():
+        if key not in names and key.isupper():
+            near = difflib.get_close_matches(key, names, n=1, cutoff=0.7)
+            fix = f"write {near[0]!r}" if near else "leave it out"
+            notes.warning("unused-variable", key, f"no configuration uses the variable {key!r}", fix)
+        if key in TEXTS and not isinstance(value, str):
+            notes.error("wrong-type", key, f"expected text, received {show(value)}", "put it in quotes")
+    task = environment.get("PROCESSING_TASK")
+    if task is not None and task not in TASKS and not notes.has("PROCESSING_TASK"):
+        near = difflib.get_close_matches(str(task).lower(), TASKS, n=1)
+        fix = f"write {near[0]!r}" if near else f"write {' or '.join(map(repr, TASKS))}"
+        notes.error("wrong-value", "PROCESSING_TASK", f"unknown task {show(task)}", fix)
+
+
+def check_places(target: Target, variables: Mapping[str, Any], notes: Notes) -> None:
+    """Note a data root and weights that are not there; the datalist is looked for where it is read."""
+    root = variables.get("DATA_ROOT")
+    # Where the stages make the data, that the datalist is not there yet says it all.
+    if isinstance(root, str) and root and not target.made_by and not is_folder(target.resolve(root)):
+        message = f"no such folder: {target.resolve(root)}"
+        fix = "correct DATA_ROOT in the environment, or give it with --set"
+        notes.error("missing-file", "DATA_ROOT", message, fix)
+    weights = variables.get("PRETRAIN_WEIGHTS_FILE")
+    if isinstance(weights, str) and weights and not _is_file(target.resolve(weights)):
+        message = f"file not found: {weights}; training begins from fresh weights"
+        notes.warning("missing-file", "PRETRAIN_WEIGHTS_FILE", message, "give a file that is there, or an empty text")
+    checkpoint = variables.get("MMAR_CKPT")
+    if isinstance(checkpoint, str) and checkpoint and not _has_checkpoint(target.resolve(checkpoint)):
+        message = f"file not found: {checkpoint}"
+        notes.error("missing-file", "MMAR_CKPT", message, "give the checkpoint to start from, or an empty text")
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def _has_checkpoint(path: Path) -> bool:
+    """A checkpoint of TensorFlow's name (model.ckpt) means the one of that role."""
+    if _is_file(path) or _is_file(path.with_suffix(".pt")):
+        return True
+    return is_folder(path.parent) and any(path.parent.glob(f"{path.stem}*.pt")) if path.name else False

@@ -1,0 +1,133 @@
+"""Owns following fields through a chain of transforms: who makes them, who reads them, in which order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from voxflow.components.fields import FieldUser
+from voxflow.components.transform import RandomTransform
+from voxflow.config.findings import suggest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from voxflow.components.fields import Grid
+    from voxflow.lint.findings import Notes
+    from voxflow.lint.reading import Part
+
+
+@dataclass
+class Flow:
+    """What is known of a sample while it goes through a chain.
+
+    Attributes:
+        paths: fields that are still paths of files.
+        values: fields that hold values.
+        channels: channels by field, where known.
+        loaded: fields that a transform of the chain has loaded.
+        is_open: a part whose fields are not known has run, so that any field may be there by now.
+    """
+
+    paths: set[str] = field(default_factory=set)
+    values: set[str] = field(default_factory=set)
+    channels: dict[str, int] = field(default_factory=dict)
+    is_open: bool = False
+    loaded: set[str] = field(default_factory=set)
+
+    @property
+    def fields(self) -> list[str]:
+        """Every field that is there."""
+        return sorted(self.paths | self.values)
+
+    def run(self, parts: Iterable[Part], notes: Notes) -> None:
+        """Send the sample through, and note who reads what is not there, or not loaded yet."""
+        for part in parts:
+            model = part.model
+            if isinstance(model, FieldUser):
+                self._read(part, model, notes)
+                self._make(model)
+            else:
+                self._assume(part)
+
+    def _read(self, part: Part, model: FieldUser, notes: Notes) -> None:
+        for name in model.reads():
+            where = place_of(part, name)
+            if name not in self.paths | self.values:
+                if not self.is_open:
+                    message = f"{part.name} reads the field {name!r}, which nothing before it makes"
+                    notes.error("field-not-made", where, message, nearest(name, self.fields))
+                self.values.add(name)  # said once
+            elif name in self.paths and not model.takes_paths:
+                message = f"{part.name} needs the image of {name!r}, which is not loaded yet"
+                notes.error("not-loaded", where, message, f"put a transform that loads {name!r} before it")
+            elif model.takes_paths and name in self.loaded & {*model.makes()}:
+                message = f"{part.name} loads {name!r}, which is loaded already"
+                notes.warning("loaded-twice", where, message, "leave one of the two out")
+
+    def _make(self, model: FieldUser) -> None:
+        for name in model.makes():
+            if model.takes_paths and name in self.paths:
+                self.loaded.add(name)
+            self._hold(name)
+        self.channels |= model.channels_after(self.channels)
+
+    def _hold(self, name: str) -> None:
+        self.paths.discard(name)
+        self.values.add(name)
+
+    def _assume(self, part: Part) -> None:
+        """A faulty part has its own finding; what it names is taken as made, so that no other follows from it."""
+        guess = FieldUser()
+        vars(guess).update({key: value for key, value in part.component.args.items() if key != "size"})
+        names = {*guess.reads(), *guess.makes()}
+        for name in names or set(self.paths):
+            self._hold(name)
+            self.channels.pop(name, None)
+        self.is_open = True
+
+
+def check_loaded(flow: Flow, needed: tuple[str, ...], where: str, notes: Notes) -> None:
+    """Note fields that are still paths when the chain ends."""
+    for name in needed:
+        if name in flow.paths and not flow.is_open:
+            message = f"no transform loads {name!r}"
+            notes.error("not-loaded", where, message, f"begin with a transform that loads {name!r}, such as LoadNifti")
+
+
+def check_fixed(parts: Iterable[Part], notes: Notes, purpose: str) -> None:
+    """Note random transforms where each run must give the same; validation crops a case at the same place each time."""
+    for part in parts:
+        model = part.model
+        if isinstance(model, RandomTransform) and model.is_random and not (purpose == "validation" and model.patch()):
+            message = f"{part.name} is random; {purpose} must be the same each time"
+            notes.error("random-validation", part.where, message, "take it out of this list")
+
+
+def grid_before(parts: list[Part], stop: Part, grid: Grid) -> Grid | None:
+    """The grid of an image when it reaches ``stop``; None where a transform before it leaves that open."""
+    for part in parts:
+        if part is stop:
+            return grid
+        after = part.model.grid_after(grid) if isinstance(part.model, FieldUser) else None
+        if after is None:
+            return None
+        patch = part.model.patch() if isinstance(part.model, FieldUser) else None
+        grid = (patch, after[1]) if patch else after
+    return grid
+
+
+def place_of(part: Part, name: str) -> str:
+    """The JSON path of the argument that names a field."""
+    for argument, value in part.component.args.items():
+        if value == name or (isinstance(value, list) and name in value):
+            return part.argument(argument)
+    return part.where
+
+
+def nearest(name: str, there: list[str]) -> str:
+    """What to write instead of a field that is not there."""
+    hint = suggest(name, there).removeprefix("; ")
+    if hint.startswith("did you mean"):
+        return hint.replace("did you mean", "write").rstrip("?")
+    return f"there are {', '.join(there)}" if there else "make it first"

@@ -1,0 +1,75 @@
+"""Owns the metrics of validation: which one decides, and what each of them reads."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from voxflow.lint.flow import nearest, place_of
+
+if TYPE_CHECKING:
+    from voxflow.lint.flow import Flow
+    from voxflow.lint.reading import Part, Reading
+
+
+# What a classifier's answer and labels are called; TLT 2 and evaluations read them without an operation that says so.
+BINARY = {"binary_preds", "binary_labels"}
+
+
+def check_metrics(reading: Reading, flow: Flow) -> None:
+    """Note validation without a key metric, metrics of one name, and metrics that read what nobody makes."""
+    metrics = reading.many("validate", "metrics")
+    keys = [part for part in metrics if _is_key(part)]
+    notes = reading.notes
+    if not metrics:
+        if not notes.has("validate.metrics") and not notes.has("validate"):
+            message = "no metric: nothing tells which model is the best"
+            notes.warning("no-key-metric", "validate.metrics", message, 'add one with "is_key_metric": true')
+    elif not keys and all(part.model for part in metrics):
+        fix = 'add "is_key_metric": true to one of them'
+        first = getattr(metrics[0].model, "name", metrics[0].name)
+        message = f"no metric says that it is the key metric; the first one, {first!r}, decides which model is the best"
+        notes.warning("no-key-metric", "validate.metrics", message, fix)
+    for part in keys[1:]:
+        message = "a second key metric; exactly one decides which model is the best"
+        notes.error("key-metrics", part.argument("is_key_metric"), message, "leave it true for one of them")
+    check_names(reading, metrics)
+    outputs = {"model", "label"} | flow.values
+    if getattr(reading.loaded, "dialect", "") == "tlt2" and reading.task == "classification":
+        outputs |= BINARY
+    for part in reading.many("train", "aux_ops"):
+        outputs |= set(part.model.makes()) if part.model else {"*"}
+    check_outputs(reading, metrics, outputs, is_open=flow.is_open)
+
+
+def _is_key(part: Part) -> bool:
+    for name in ("is_key_metric", "stopping_metric"):
+        if getattr(part.model, name, False) is True or part.component.args.get(name) is True:
+            return True
+    return False
+
+
+def check_names(reading: Reading, metrics: list[Part]) -> None:
+    """Note metrics that would overwrite each other's number."""
+    names = [(part, _label(part)) for part in metrics]
+    count = Counter(name for _, name in names)
+    for part, name in names:
+        if name and count[name] > 1:
+            count[name] = 0  # said once
+            message = f"several metrics are called {name!r}; one number would overwrite the other"
+            reading.notes.error("duplicate-name", place_of(part, name), message, "give each its own name")
+
+
+def _label(part: Part) -> str:
+    args = part.component.args
+    value = args.get("name", args.get("tag"))
+    return value if isinstance(value, str) else ""
+
+
+def check_outputs(reading: Reading, readers: list[Part], outputs: set[str], *, is_open: bool) -> None:
+    """Note metrics and writers that read an output nobody makes."""
+    for part in readers:
+        for name in part.model.reads() if part.model else ():
+            if name not in outputs and "*" not in outputs and not is_open:
+                message = f"{part.name} reads the field {name!r}, which nothing makes"
+                reading.notes.error("field-not-made", place_of(part, name), message, nearest(name, sorted(outputs)))

@@ -1,0 +1,160 @@
+"""Owns what is checked: an MMAR's folder or a workspace of params.yaml, its files and the values that win over them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from voxflow.config.findings import suggest
+from voxflow.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+PARAMS = Path("params.yaml")
+
+
+@dataclass(frozen=True)
+class Target:
+    """One workspace.
+
+    Attributes:
+        name: as the user named it.
+        mmar: its folder.
+        config: the training configuration; None: there is none to check.
+        evaluation: the configuration of validation and inference; None: there is none to check.
+        environment: the environment file; None: none.
+        overrides: values that win over both.
+        labels: where the stages note the names of the classes.
+        from_here: relative paths are from the present folder, not below the MMAR.
+        made_by: the command that makes data which is not there yet; empty: data must be there.
+    """
+
+    name: str
+    mmar: Path
+    config: Path | None
+    evaluation: Path | None
+    environment: Path | None
+    overrides: dict[str, Any] = field(default_factory=dict)
+    labels: Path | None = None
+    from_here: bool = False
+    made_by: str = ""
+
+    def resolve(self, path: str) -> Path:
+        """A path of the configuration: absolute, or below the MMAR, or from the present folder."""
+        below = self.mmar / path
+        try:
+            here = Path(path).exists() or self.from_here
+            return Path(path) if here and not below.exists() else below
+        except (OSError, ValueError):
+            return below
+
+
+def find_target(
+    workspace: str,
+    *,
+    config: str | None = None,
+    environment: str | None = None,
+    overrides: Mapping[str, Any] | None = None,
+) -> Target:
+    """Find the files of a workspace.
+
+    Args:
+        workspace: the path of an MMAR's folder, or the name of a workspace of params.yaml.
+        config: one configuration to check instead of both, relative to the MMAR or to the present folder.
+        environment: the environment file, likewise.
+        overrides: as ``--set`` gives them.
+
+    Raises:
+        ConfigError: there is no such workspace, or it has no configuration.
+    """
+    name = _name_of(workspace)
+    block = _block(name) if name else None
+    mmar = Path("mmars") / name if name and block is not None else Path(workspace)
+    if not mmar.is_dir():
+        known = _names()
+        hint = suggest(workspace, known) if known else ""
+        raise ConfigError(f"no folder and no workspace of {PARAMS} is called {workspace!r}{hint}")
+    options = (block or {}).get("train") or {}
+    configs = _configs(mmar, config or options.get("config"), one_only=config is not None)
+    given = environment or options.get("environment") or "config/environment.json"
+    place = _place(mmar, given)
+    if environment and not place.is_file():
+        raise ConfigError("file not found; -e names the environment file", path=place)
+    places = _places(name, block) if name and block is not None else {}
+    wins = options.get("set") if isinstance(options.get("set"), dict) else {}
+    return Target(
+        name=workspace,
+        mmar=mmar,
+        config=configs[0],
+        evaluation=configs[1],
+        environment=place if place.is_file() else None,
+        overrides={**places, **(wins or {}), **(overrides or {})},
+        labels=Path("data/resampled") / name / "labels.json" if places else None,
+        from_here=bool(places),
+        made_by=f"dvc repro split@{name}" if places else "",
+    )
+
+
+def _name_of(workspace: str) -> str:
+    """The name in params.yaml that a user's word means; empty when it is a folder elsewhere."""
+    path = Path(workspace)
+    name = path.name
+    if workspace not in {name, f"{name}/"} and path.resolve() != (Path("mmars") / name).resolve():
+        return ""
+    return name if name in _names() else ""
+
+
+def _names() -> list[str]:
+    content = _params().get("workspaces")
+    return [str(name) for name in content] if isinstance(content, dict) else []
+
+
+def _block(name: str) -> dict[str, Any]:
+    block = _params()["workspaces"][name]
+    return block if isinstance(block, dict) else {}
+
+
+def _params() -> dict[str, Any]:
+    if not PARAMS.is_file():
+        return {}
+    import yaml
+
+    try:
+        content = yaml.safe_load(PARAMS.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"not valid YAML: {error}", path=PARAMS) from error
+    return content if isinstance(content, dict) else {}
+
+
+def _places(name: str, block: Mapping[str, Any]) -> dict[str, Any]:
+    """What the stage train puts in the place of the environment's own."""
+    places = {"DATA_ROOT": f"data/resampled/{name}", "DATASET_JSON": f"data/datalists/{name}/dataset_0.json"}
+    return places | ({"PROCESSING_TASK": block["task"]} if isinstance(block.get("task"), str) else {})
+
+
+def _configs(mmar: Path, config: str | None, *, one_only: bool) -> tuple[Path | None, Path | None]:
+    given = _place(mmar, config or "config/config_train.json")
+    evaluation = mmar / "config/config_validation.json"
+    if one_only:
+        if not given.is_file():
+            raise ConfigError("file not found; -c names the configuration", path=given)
+        return (None, given) if _is_evaluation(given) else (given, None)
+    train = given if given.is_file() else None
+    if train is None and not evaluation.is_file():
+        raise ConfigError("no such file, nor config_validation.json: an MMAR has them in config/", path=given)
+    return train, evaluation if evaluation.is_file() else None
+
+
+def _is_evaluation(path: Path) -> bool:
+    """By its keys as text: the file may hold faults."""
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+    return '"train"' not in text and any(f'"{key}"' in text for key in ("val_metrics", "writers", "label_transforms"))
+
+
+def _place(mmar: Path, path: str) -> Path:
+    return mmar / path if (mmar / path).is_file() or not Path(path).is_file() else Path(path)

@@ -1,0 +1,126 @@
+"""Owns the values beside the components: globals, determinism, and what two sections should agree on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from voxflow.components.intensity import CenterData
+from voxflow.components.transform import FieldTransform
+from voxflow.config.findings import show
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from voxflow.lint.data import Data
+    from voxflow.lint.findings import Notes
+    from voxflow.lint.reading import Part, Reading
+
+MAX_SEED = 2**32 - 1  # NumPy takes no more
+NUMBERS = ("epochs", "num_training_epoch_per_valid", "learning_rate", "batch_size", "num_workers")
+SEEDS = ("random_seed", "numpy_seed", "tf_seed")
+
+
+def check_globals(config: Mapping[str, Any], notes: Notes) -> None:
+    """Note values of a configuration's top level that are read, but not meant so."""
+    for key in NUMBERS:
+        _check_text(config.get(key), key, notes)
+    for key in ("multi_gpu", "use_amp"):
+        if isinstance(config.get(key), str) and not _is_variable(config[key]):
+            notes.warning("wrong-type", key, f"the text {config[key]!r}", "write true or false, without quotes")
+    epochs, every = config.get("epochs"), config.get("num_training_epoch_per_valid")
+    if epochs and every and _is_number(epochs) and _is_number(every) and 0 < epochs < every:
+        message = f"{every}, but there are {epochs} epochs: validation runs after the last one only"
+        notes.warning("no-validation", "num_training_epoch_per_valid", message, f"write {epochs} or less")
+    seeds = config.get("determinism")
+    if isinstance(seeds, dict):
+        _check_seeds(seeds, notes)
+
+
+def _check_seeds(seeds: Mapping[str, Any], notes: Notes) -> None:
+    python = seeds.get("python_seed")
+    if _is_number(python):
+        notes.warning("determinism", "determinism.python_seed", f"the number {python}", f'write "{python}": a string')
+    for key in SEEDS:
+        value, where = seeds.get(key), f"determinism.{key}"
+        _check_text(value, where, notes)
+        if isinstance(value, bool):
+            notes.error("determinism", where, f"expected a whole number, received {value}", "write a number")
+        elif isinstance(value, int) and not 0 <= value <= MAX_SEED:
+            notes.error("determinism", where, f"{value} is no seed", f"write a number from 0 to {MAX_SEED}")
+
+
+def _check_text(value: Any, where: str, notes: Notes) -> None:
+    if isinstance(value, str) and not _is_variable(value) and not notes.has(where):
+        notes.warning("wrong-type", where, f"the text {show(value)}", "write a number, without quotes")
+
+
+def _is_variable(value: str) -> bool:
+    return "{" in value
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def check_preparation(reading: Reading, other: Reading | None) -> None:
+    """Note a transform of intensities whose arguments differ between training, validation and evaluation."""
+    learnt = reading.many("train", "pre_transforms")
+    _compare(learnt, reading.many("validate", "pre_transforms"), reading.notes, "train.pre_transforms")
+    if other:
+        _compare(learnt, other.many("evaluate", "transforms"), other.notes, f"{reading.path.name}")
+
+
+def _compare(learnt: list[Part], used: list[Part], notes: Notes, source: str) -> None:
+    before = _fixed_intensities(learnt)
+    after = _fixed_intensities(used)
+    for name, parts in after.items():
+        if name not in before or len(before[name]) != len(parts):
+            continue
+        for part, model in zip(parts, before[name], strict=True):
+            for argument, value in _arguments(part).items():
+                wanted = _arguments(model).get(argument)
+                if wanted != value:
+                    message = f"{show(value)}, but the model learns with {show(wanted)} ({source})"
+                    notes.warning("preparation", part.argument(argument), message, f"write {show(wanted)}")
+
+
+def _fixed_intensities(parts: list[Part]) -> dict[str, list[Part]]:
+    found: dict[str, list[Part]] = {}
+    for part in parts:
+        is_intensity = type(part.model).__module__.endswith("intensity")
+        if part.model and is_intensity and isinstance(part.model, FieldTransform):
+            found.setdefault(part.name, []).append(part)
+    return found
+
+
+def _arguments(part: Part) -> dict[str, Any]:
+    return part.model.model_dump(exclude={"fields"}) if part.model else {}
+
+
+def check_masks_follow(reading: Reading) -> None:
+    """Note a transform that moves the image's voxels and leaves the mask where it was."""
+    if reading.task != "segmentation":
+        return
+    for section in ("train", "validate"):
+        for part in reading.many(section, "pre_transforms"):
+            if part.model is None or not type(part.model).__module__.endswith("spatial"):
+                continue
+            reads = part.model.reads()
+            if "image" in reads and "label" not in reads:
+                message = f"{part.name} moves the image's voxels, but not the label's"
+                notes = reading.notes
+                notes.error("mask-left-behind", part.argument("fields"), message, 'write ["image", "label"]')
+
+
+def check_depth(reading: Reading, data: Data) -> None:
+    """Note 8-bit numbers for 16-bit radiographs."""
+    for section in ("train", "validate"):
+        bits = {header.bits for _, header in data.grids(section) if header.colour == "grey"}
+        for part in reading.many(section, "pre_transforms"):
+            model = part.model
+            if not isinstance(model, CenterData) or not model.subtrahend or 16 not in bits:
+                continue
+            if max(model.subtrahend) <= 255:
+                message = f"{list(model.subtrahend)}, but the PNGs hold up to 65535 (16 bits)"
+                fix = "leave it out (each image's own mean), or give a value of 16 bits"
+                reading.notes.warning("png-depth", part.argument("subtrahend"), message, fix)

@@ -1,0 +1,141 @@
+"""Owns an MMAR's cases: the datalists that its pipelines name, and what the model file must remember of the data."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from voxflow.components import read_network
+from voxflow.components.columns import spans
+from voxflow.config import read_json
+from voxflow.datalist import Datalist
+from voxflow.errors import DataError
+from voxflow.training import DataFacts
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from voxflow.config import Component, Workflow
+    from voxflow.mmar.folder import Mmar
+
+
+def read_datalist(mmar: Mmar, file: str, base: str) -> Datalist:
+    """Read a datalist with its paths relative to ``base``; empty: to the datalist's own folder.
+
+    Raises:
+        DataError: not found, not JSON, or wrong cases.
+    """
+    if not file:
+        raise DataError("no datalist: set DATASET_JSON in the environment or with --set", path=mmar.config)
+    path = mmar.input_path(file)
+    return Datalist.of(read_json(path), path, mmar.input_path(base) if base else None)
+
+
+def training_data(mmar: Mmar, workflow: Workflow) -> tuple[Workflow, Datalist]:
+    """The cases of both pipelines as one datalist, and the workflow that reads it.
+
+    Each pipeline names its own file, folder and key. A datalist without a key for validation is allowed: then nothing
+    is validated. Where both name one key of different files, the workflow that comes back calls the second
+    ``validate:KEY``.
+
+    Raises:
+        DataError: a datalist or one of its files is missing or wrong.
+    """
+    first, second = workflow.train.image_pipeline, workflow.validate.image_pipeline
+    training, key = _list_of(mmar, first), str(first.args["data_list_key"])
+    validation, other = _list_of(mmar, second), str(second.args["data_list_key"])
+    parts = {key: tuple(training.cases(key))}
+    training.check_files([key])
+    if other in validation.parts:
+        validation.check_files([other])
+    if other == key and (validation.path, validation.root) != (training.path, training.root):
+        renamed = f"validate:{other}"
+        pipeline = second.model_copy(update={"args": {**second.args, "data_list_key": renamed}})
+        workflow = replace(workflow, validate=replace(workflow.validate, image_pipeline=pipeline))
+        parts[renamed] = validation.parts.get(other, ())
+    else:
+        parts[other] = validation.parts.get(other, ())
+    return workflow, replace(training, parts=parts)
+
+
+def facts_of(workflow: Workflow, datalist: Datalist) -> DataFacts:
+    """What the model file must remember: names of the classes and the modality; the grid is the images' own."""
+    modality = datalist.metadata.get("modality", "")
+    if isinstance(modality, dict):
+        modality = next(iter(modality.values()), "")
+    return DataFacts(class_names=_class_names(workflow, datalist), modality=str(modality))
+
+
+def _list_of(mmar: Mmar, pipeline: Component) -> Datalist:
+    args = pipeline.args
+    return read_datalist(mmar, str(args.get("data_list_file_path", "")), str(args.get("data_file_base_dir", "")))
+
+
+def _class_names(workflow: Workflow, datalist: Datalist) -> tuple[str, ...]:
+    network = read_network(workflow.train.model)
+    if workflow.task == "classification":
+        if not datalist.label_format:
+            raise DataError("a classification needs label_format, such as [1, 1]", path=datalist.path)
+        findings = _finding_names(workflow)
+        return tuple(findings.get(index, name) for index, name in enumerate(_logit_names(datalist.label_format)))
+    listed = _listed_names(datalist.metadata.get("labels"))
+    if network.num_classes in (None, len(listed)) and listed:
+        return listed
+    count = network.num_classes or 2
+    for names in _named_channels(workflow):
+        if len(names) == count:
+            return names
+    if len(listed) == count + 1:
+        return listed[1:]
+    if network.final_activation == "sigmoid":
+        return tuple(f"class_{index + 1}" for index in range(count))
+    return ("background", *(f"class_{index}" for index in range(1, count)))
+
+
+def _logit_names(label_format: Sequence[int]) -> Iterator[str]:
+    for column, span in enumerate(spans(label_format)):
+        width = span.stop - span.start
+        yield from [f"class_{column}"] if width == 1 else [f"class_{column}_{value}" for value in range(width)]
+
+
+def _listed_names(labels: Any) -> tuple[str, ...]:
+    """Names of label values 0, 1, ... as the Decathlon's datalists give them; empty when there are none."""
+    if not isinstance(labels, dict) or not all(str(value).isdecimal() for value in labels):
+        return ()
+    names = {int(value): str(name) for value, name in labels.items()}
+    return tuple(names.get(value, f"class_{value}") for value in range(max(names, default=-1) + 1))
+
+
+def _named_channels(workflow: Workflow) -> Iterator[tuple[str, ...]]:
+    """Lists of names that a transform gives to channels, such as BratsConvertLabels' classes."""
+    for component in workflow.train.pre_transforms:
+        for key in ("classes", "channel_names"):
+            value = component.args.get(key)
+            if isinstance(value, list) and all(isinstance(name, str) for name in value):
+                yield tuple(value)
+
+
+def _finding_names(workflow: Workflow) -> dict[int, str]:
+    """Names of findings, as the metrics that judge one finding each are called."""
+    named: dict[int, str] = {}
+    for metric in workflow.validate.metrics:
+        index: Any = metric.args.get("class_index")
+        name: Any = metric.args.get("name", metric.args.get("tag"))
+        if isinstance(index, int) and isinstance(name, str):
+            named.setdefault(index, name)
+    return named
+
+
+def used_data(mmar: Mmar, workflow: Workflow) -> Mapping[str, str]:
+    """Where the training's cases lie, for an export that is told of a models folder only."""
+    pipeline = workflow.validate.image_pipeline.args
+    file, base = str(pipeline.get("data_list_file_path", "")), str(pipeline.get("data_file_base_dir", ""))
+    path = mmar.input_path(file)
+    root = mmar.input_path(base) if base else path.parent
+    return {
+        "datalist": Path(path).as_posix(),
+        "root": root.as_posix(),
+        "key": str(pipeline["data_list_key"]),
+        "training_key": str(workflow.train.image_pipeline.args["data_list_key"]),
+    }

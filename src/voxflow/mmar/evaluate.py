@@ -1,0 +1,206 @@
+"""Owns evaluation and inference as an MMAR's validation configuration describes them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from voxflow.components import create
+from voxflow.config import load_evaluation
+from voxflow.errors import DataError
+from voxflow.files import write_json
+from voxflow.inference import Failures, InferenceCase, metric_name, open_engine
+from voxflow.mmar.artefacts import find_model
+from voxflow.mmar.data import read_datalist
+from voxflow.mmar.record import continued_record
+from voxflow.mmar.reports import read_predictions, write_metric
+from voxflow.mmar.runner import Runner
+from voxflow.mmar.writing import Writing
+from voxflow.progress import say, track
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from voxflow.components.metrics import Metric
+    from voxflow.components.model_loaders import ModelLoader
+    from voxflow.config import Evaluation
+    from voxflow.datalist import Datalist
+    from voxflow.inference import Engine
+    from voxflow.mmar.folder import Mmar
+    from voxflow.mmar.runner import Setup
+
+METRICS_FILE = "metrics.json"
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """What an evaluation found and made.
+
+    Attributes:
+        folder: where it lies.
+        metrics: numbers by name; those that are not defined are left out.
+        cases: how many went well.
+        failures: the others.
+        engine: what ran the model.
+    """
+
+    folder: Path
+    metrics: dict[str, float]
+    cases: int
+    failures: Failures
+    engine: str
+
+    @property
+    def exit_code(self) -> int:
+        """0; 3 when some cases failed, 1 when all did."""
+        return self.failures.exit_code(self.cases)
+
+    def summary(self) -> str:
+        """One line for a person."""
+        numbers = ", ".join(f"{name} {value:.4f}" for name, value in self.metrics.items())
+        done = f"{numbers} on " if numbers else ""
+        return f"{done}{self.cases} case(s) ({self.engine}){self.failures.summary()} → {self.folder}"
+
+
+def evaluate_mmar(
+    mmar: Mmar,
+    *,
+    model: Path | None = None,
+    setup: Setup | None = None,
+    overwrite: bool = True,
+    keep_predictions: bool = False,
+) -> Evaluated:
+    """Run a model on cases, write what the configuration's writers say, and measure what its metrics say.
+
+    Args:
+        mmar: opened on a validation configuration. ``do_validation`` and ``output_infer_result`` choose what is done.
+        model: the model file, or a name that stands for one; None: the configuration's model_loader.
+        setup: how an image goes through the model where the configuration does not say.
+        overwrite: replace results that are there; else they stay, and predictions that are there are judged.
+        keep_predictions: fill tables of predictions even where ``output_infer_result`` says that nothing is written.
+
+    Raises:
+        ConfigError: the configuration is wrong.
+        DataError: no model, no datalist, or no such cases.
+        OSError: a result could not be written.
+    """
+    evaluation = load_evaluation(
+        mmar.config, environment=mmar.environment, overrides=mmar.overrides, workspace=mmar.root
+    )
+    datalist, cases = _cases(mmar, evaluation)
+    file = find_model(model or _model_path(mmar, evaluation))
+    _say_when_older(file)
+    engine = open_engine(file)
+    runner = Runner.of(evaluation, engine, setup=setup, label_format=datalist.label_format)
+    mmar.eval.mkdir(parents=True, exist_ok=True)
+    with continued_record(mmar.models, mmar.repository) as tracker:
+        work = _Pass(mmar, evaluation, runner, overwrite=overwrite, keep_predictions=keep_predictions)
+        done = work.run(cases)
+        tracker.metrics({f"eval/{metric_name(name)}": value for name, value in done.metrics.items()})
+    return done
+
+
+@dataclass
+class _Pass:
+    """One pass over the cases."""
+
+    mmar: Mmar
+    evaluation: Evaluation
+    runner: Runner
+    overwrite: bool
+    keep_predictions: bool
+    failures: Failures = field(default_factory=Failures)
+
+    def __post_init__(self) -> None:
+        names = self.runner.engine.spec.class_names
+        measures, writes = self.evaluation.do_validation, self.evaluation.output_infer_result
+        self.metrics: list[Metric] = [create("metric", each) for each in self.evaluation.val_metrics if measures]
+        self.kept: list[list[NDArray[Any]]] = [[] for _ in self.metrics]
+        self.done: list[str] = []
+        self.writing = Writing.of(self.evaluation, self.mmar.root, self.mmar.eval, names, overwrite=self.overwrite)
+        if not writes:
+            tables = self.writing.tables if self.keep_predictions else ()
+            self.writing = replace(self.writing, volumes=(), tables=tables)
+        known = {} if self.overwrite else read_predictions(self.mmar.eval, names)
+        self.known = {case: _logits(chances, self.runner.engine) for case, chances in known.items()}
+
+    def run(self, cases: Sequence[InferenceCase]) -> Evaluated:
+        """Do every case that can be done, then write what concerns all of them."""
+        left = [case for case in cases if self.metrics or not self.writing.is_done(case.id)]
+        for case in track(left, "evaluating" if self.metrics else "inferring"):
+            self.failures.attempt(case, partial(self._one, case))
+        if not self.known:
+            self.writing.finish()
+        metrics = self._report()
+        self.failures.write(self.mmar.eval)
+        engine: Engine = self.runner.engine
+        return Evaluated(self.mmar.eval, metrics, len(self.done), self.failures, engine.name)
+
+    def _one(self, case: InferenceCase) -> None:
+        if case.id in self.known:
+            start = {"case": case.id, "image": case.images, "label": case.label}
+            sample = self.runner.answered(start, self.known[case.id])
+        else:
+            sample = self.runner.answer(self.runner.prepare(case))
+        sample = self.runner.finish(sample, with_label=bool(self.metrics))
+        # All are measured before one is kept, so that each metric knows the same cases.
+        measured = [metric.measure(self.runner.measured(sample, metric)) for metric in self.metrics]
+        self.writing.write(sample)
+        for kept, value in zip(self.kept, measured, strict=True):
+            kept.append(value)
+        self.done.append(case.id)
+
+    def _report(self) -> dict[str, float]:
+        numbers: dict[str, float] = {}
+        names = self.runner.engine.spec.class_names
+        for metric, kept in zip(self.metrics, self.kept, strict=True):
+            folder = self.mmar.root / metric.report_path if metric.report_path else self.mmar.eval
+            folder.mkdir(parents=True, exist_ok=True)
+            numbers |= write_metric(metric, kept, self.done, folder, names)
+        defined = {name: value for name, value in numbers.items() if math.isfinite(value)}
+        if self.metrics:
+            counts = {"cases": len(self.done), "failed_cases": len(self.failures.cases)}
+            write_json(self.mmar.eval / METRICS_FILE, defined | counts)
+        return defined
+
+
+def _cases(mmar: Mmar, evaluation: Evaluation) -> tuple[Datalist, list[InferenceCase]]:
+    args = evaluation.image_pipeline.args if evaluation.image_pipeline else {}
+    variables = evaluation.variables
+    file = args.get("data_list_file_path") or variables.get("DATASET_JSON") or ""
+    base = args.get("data_file_base_dir") or variables.get("DATA_ROOT") or ""
+    key = str(args.get("data_list_key") or evaluation.data_list_key)
+    datalist = read_datalist(mmar, str(file), str(base))
+    cases = [InferenceCase(case.id, case.image, case.label) for case in datalist.cases(key)]
+    if not cases:
+        raise DataError("no case to evaluate", path=datalist.path, where=key)
+    return datalist, cases
+
+
+def _model_path(mmar: Mmar, evaluation: Evaluation) -> Path:
+    """What the model_loader names: a file, or a folder of checkpoints."""
+    if evaluation.model_loader is None:
+        return mmar.models / "model.trt.pb"
+    loader: ModelLoader = create("model_loader", evaluation.model_loader)
+    return mmar.root / loader.path
+
+
+def _say_when_older(file: Path) -> None:
+    """An export outlives the training that it came from; nobody should judge it for the new one unawares."""
+    checkpoint = file.with_name(file.name.partition(".")[0] + ".pt")
+    if checkpoint.is_file() and file.stat().st_mtime < checkpoint.stat().st_mtime:
+        say(f"{file.name} is older than {checkpoint.name}: export again to use the newer one")
+
+
+def _logits(chances: Sequence[float], engine: Engine) -> NDArray[np.float32]:
+    """Logits of an answer that is known as probabilities."""
+    values = np.clip(np.asarray(chances, np.float64), 1e-7, 1 - 1e-7)
+    logits = np.log(values) if engine.spec.activation == "softmax" else np.log(values / (1 - values))
+    return logits.astype(np.float32)

@@ -1,0 +1,148 @@
+"""Owns exporting a checkpoint where it lies: the regular and the optimised model under Clara's names beside it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from voxflow.datalist import Datalist
+from voxflow.errors import DataError, VoxflowError
+from voxflow.export import ExportOptions, export_model
+from voxflow.files import atomic_directory, write_json
+from voxflow.inference import MODEL_FILES, InferenceCase
+from voxflow.inference.tensorrt import sidecar
+from voxflow.mmar.artefacts import find_model
+from voxflow.mmar.folder import repository_of
+from voxflow.mmar.record import continued_record
+from voxflow.mmar.train import DATA_FILE
+from voxflow.progress import say
+
+if TYPE_CHECKING:
+    from voxflow.export import ParityReport
+    from voxflow.inference import EngineName
+
+PARITY_FILE = "{name}.parity.json"
+REGULAR: tuple[EngineName, ...] = ("torchscript", "onnxruntime")
+OPTIMISED: tuple[EngineName, ...] = ("openvino", "tensorrt")
+
+
+@dataclass(frozen=True)
+class Names:
+    """What the files are called.
+
+    Attributes:
+        name: the model's base name; "model" is the best, "model_final" the last.
+        regular: what a regular export's name goes on with; an ending ".pb" has no meaning here and drops.
+        optimised: the same for an optimised model.
+    """
+
+    name: str = "model"
+    regular: str = ".fzn.pb"
+    optimised: str = ".trt.pb"
+
+    def file(self, engine: EngineName) -> str:
+        """The file of one engine, such as model.trt.xml."""
+        middle = (self.regular if engine in REGULAR else self.optimised).removesuffix(".pb")
+        return self.name + middle + Path(MODEL_FILES[engine]).suffix
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What an export left.
+
+    Attributes:
+        files: the files that can be loaded, by engine.
+        report: how each compares with torch.
+    """
+
+    files: dict[EngineName, Path]
+    report: ParityReport
+
+    def summary(self) -> str:
+        """One line for a person."""
+        on = f"{self.report.cases} case(s)" if self.report.cases else "noise, since no case of the training was found"
+        made = ", ".join(path.name for path in self.files.values())
+        left_out = f" ({', '.join(self.report.left_out)} left out)" if self.report.left_out else ""
+        return f"{made} equal torch on {on}{left_out}"
+
+
+def export_checkpoint(folder: Path, names: Names, options: ExportOptions) -> Exported:
+    """Export a checkpoint; a file that is not the same model is not kept.
+
+    Args:
+        folder: the models folder; gets the exported files and NAME.parity.json.
+        names: which checkpoint, and how the files are called.
+        options: formats and bounds.
+
+    Raises:
+        DataError: no such folder or checkpoint.
+        ParityError: an engine differs from torch by more than its bound; the others are there.
+        VoxflowError: the network can't be expressed in a format.
+    """
+    if not folder.is_dir():
+        raise DataError("no such folder of models", path=folder)
+    checkpoint = find_model(folder / f"{names.name}.ckpt")
+    cases = _cases(folder, options.parity_cases)
+    with continued_record(folder, repository_of(folder.absolute())) as tracker:
+        scratch = folder / f".export-{names.name}"
+        try:
+            with atomic_directory(scratch) as out:
+                report = _export(checkpoint, out, options, cases)
+            files = {engine: path for engine in MODEL_FILES if (path := _move(engine, scratch, folder, names))}
+        finally:
+            _remove(scratch)
+        parity = folder / PARITY_FILE.format(name=names.name)
+        write_json(parity, report.metrics())
+        tracker.artifact(parity, "export")
+        if "onnxruntime" in files and names.name == "model":
+            tracker.model(files["onnxruntime"])
+    report.require()
+    return Exported(files, report)
+
+
+def _export(checkpoint: Path, out: Path, options: ExportOptions, cases: list[InferenceCase]) -> ParityReport:
+    try:
+        return export_model(checkpoint, out, options, cases, on_noise=True)
+    except DataError as error:
+        # The cases serve the comparison only: images that moved or changed are no reason not to export.
+        say(f"export: the training's cases can't be compared on: {str(error).splitlines()[0]}")
+        for left in out.iterdir():
+            left.unlink()
+        return export_model(checkpoint, out, options, [], on_noise=True)
+
+
+def _cases(folder: Path, count: int) -> list[InferenceCase]:
+    """Cases that the training read, as it noted them; none when it noted nothing or they are gone."""
+    try:
+        noted = json.loads((folder / DATA_FILE).read_text(encoding="utf-8"))
+        datalist = Datalist.read(Path(noted["datalist"]), Path(noted["root"]))
+    except (OSError, ValueError, KeyError, TypeError, VoxflowError):
+        return []
+    listed = [case for key in (noted["key"], noted["training_key"]) for case in datalist.parts.get(key, ())]
+    present = [case for case in listed if all(path.is_file() for path in case.image)]
+    return [InferenceCase(case.id, case.image) for case in present[:count]]
+
+
+def _move(engine: EngineName, scratch: Path, folder: Path, names: Names) -> Path | None:
+    """Bring one engine's files to their names; an older file of an engine that was not made now is removed."""
+    made, target = scratch / MODEL_FILES[engine], folder / names.file(engine)
+    if engine == "torch":
+        return None
+    extra = (made.with_suffix(".bin"), target.with_suffix(".bin"))
+    if engine != "openvino":
+        extra = (sidecar(made), sidecar(target))
+    for source, place in (extra, (made, target)):
+        if source.is_file():
+            source.replace(place)
+        else:
+            place.unlink(missing_ok=True)
+    return target if target.is_file() else None
+
+
+def _remove(scratch: Path) -> None:
+    if scratch.is_dir():
+        for left in scratch.iterdir():
+            left.unlink()
+        scratch.rmdir()

@@ -1,0 +1,136 @@
+"""Owns an MMAR folder as a command was told of it: its files, its variables, where relative paths begin."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from voxflow.config import read_json
+from voxflow.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+TRAIN_CONFIG = "config/config_train.json"
+VALIDATION_CONFIG = "config/config_validation.json"
+ENVIRONMENT = "config/environment.json"
+
+# Variables that Clara's own commands set where nobody else does.
+DEFAULTS = {"MMAR_CKPT_DIR": "models", "MMAR_EVAL_OUTPUT_PATH": "eval", "DATA_LIST_KEY": "validation"}
+OUTPUTS = ("MMAR_CKPT_DIR", "MMAR_EVAL_OUTPUT_PATH")
+INPUTS = ("DATA_ROOT", "DATASET_JSON", "MMAR_CKPT", "PRETRAIN_WEIGHTS_FILE")
+
+
+@dataclass(frozen=True)
+class Mmar:
+    """One MMAR, a configuration of it, and what the command line says.
+
+    Attributes:
+        root: the folder, absolute.
+        config: the configuration that is run.
+        environment: the environment file; None when there is none.
+        given: the values of ``--set``, as they were typed.
+        variables: every variable that is known outside of sections: configuration < environment < ``--set``, paths
+            absolute.
+    """
+
+    root: Path
+    config: Path
+    environment: Path | None = None
+    given: Mapping[str, Any] = field(default_factory=dict)
+    variables: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def open(
+        cls,
+        root: Path,
+        config: str | Path = TRAIN_CONFIG,
+        environment: str | Path | None = None,
+        values: Mapping[str, Any] | None = None,
+        *,
+        has_environment: bool = True,
+    ) -> Self:
+        """Find the files and settle the variables.
+
+        Args:
+            root: the MMAR folder.
+            config: the configuration, relative to the MMAR or else to the present folder.
+            environment: likewise; None: config/environment.json where there is one.
+            values: of ``--set``; they win over the environment, which wins over the configuration.
+            has_environment: whether one is looked for where none is named; TLT 2 knew none.
+
+        Raises:
+            ConfigError: no such folder or file, or a file that is no JSON object.
+        """
+        root = root.absolute()
+        if not root.is_dir():
+            raise ConfigError("no such MMAR folder", path=root)
+        found = _file(config, root)
+        if environment is None:
+            is_there = has_environment and (root / ENVIRONMENT).is_file()
+            environment_file = root / ENVIRONMENT if is_there else None
+        else:
+            environment_file = _file(environment, root)
+        given = dict(values or {})
+        stated = {key: value for key, value in read_json(found).items() if not isinstance(value, dict | list)}
+        stated |= read_json(environment_file) if environment_file else {}
+        return cls(root, found, environment_file, given, _settled(DEFAULTS | stated | given, root))
+
+    @property
+    def overrides(self) -> dict[str, Any]:
+        """What wins over configuration and environment: ``--set``, and every path made absolute."""
+        paths = {key: value for key, value in self.variables.items() if key in (*DEFAULTS, *OUTPUTS, *INPUTS)}
+        return {"MMAR_ROOT": self.root.as_posix(), **self.given, **paths}
+
+    @property
+    def models(self) -> Path:
+        """Where training writes and export reads."""
+        return Path(self.variables["MMAR_CKPT_DIR"])
+
+    @property
+    def eval(self) -> Path:
+        """Where evaluation and inference write."""
+        return Path(self.variables["MMAR_EVAL_OUTPUT_PATH"])
+
+    def input_path(self, value: str | Path) -> Path:
+        """Where an input lies: below the MMAR, else the present folder, else the repository that holds the MMAR."""
+        return find_input(value, self.root)
+
+    @property
+    def repository(self) -> Path | None:
+        """The Voxflow repository that the MMAR lies in; None when it stands by itself."""
+        return repository_of(self.root)
+
+
+def repository_of(folder: Path) -> Path | None:
+    """The nearest folder at or above ``folder`` that holds dvc.yaml and params.yaml."""
+    places = (folder, *folder.parents)
+    return next(
+        (place for place in places if all((place / name).is_file() for name in ("dvc.yaml", "params.yaml"))), None
+    )
+
+
+def find_input(value: str | Path, root: Path) -> Path:
+    """The first of MMAR, present folder and repository that holds a relative path; below the MMAR when none does."""
+    path = Path(value)
+    bases = [root, Path.cwd(), *filter(None, [repository_of(root)])]
+    return next((base / path for base in bases if (base / path).exists()), root / path)
+
+
+def _settled(variables: Mapping[str, Any], root: Path) -> dict[str, Any]:
+    """Paths made absolute; an empty one stays empty, since that is how a file is said not to be used."""
+    settled = dict(variables)
+    for key in (*OUTPUTS, *INPUTS):
+        value = settled.get(key)
+        if isinstance(value, str) and value:
+            settled[key] = (root / value if key in OUTPUTS else find_input(value, root)).as_posix()
+    return settled
+
+
+def _file(name: str | Path, root: Path) -> Path:
+    places = [root / name, Path.cwd() / name]
+    found = next((place for place in places if place.is_file()), None)
+    if found is None:
+        raise ConfigError(f"file not found, neither there nor at {places[1]}", path=places[0])
+    return found

@@ -1,0 +1,54 @@
+"""Owns which record an MMAR's runs are kept in: MLFLOW_TRACKING_URI, else its repository's, else none."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import TYPE_CHECKING
+
+from voxflow.tracking import NullTracker, begin_run, continue_run, read_run_file, store_in, write_run_file
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from voxflow.mmar.folder import Mmar
+    from voxflow.tracking import Tracker
+
+RUN_FILE = "run.json"
+
+
+def is_main_process() -> bool:
+    """Whether this is the one process of a training that speaks and writes; the only one, or the first of several."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+@contextlib.contextmanager
+def new_record(mmar: Mmar, datalist: Path, unfinished: str | None = None) -> Iterator[Tracker]:
+    """Begin a run named after the MMAR and note its id in the models folder, so that later commands continue it.
+
+    Args:
+        mmar: what is trained.
+        datalist: its hash becomes a tag.
+        unfinished: id of the run that the training continues; None or empty: a new one.
+    """
+    with store_in(mmar.repository) as is_kept:
+        if not is_kept or not is_main_process():
+            yield NullTracker()
+            return
+        values = dict(mmar.given)
+        with begin_run(mmar.root.name, params=values, datalist=datalist, run_id=unfinished) as tracker:
+            write_run_file(mmar.models / RUN_FILE, tracker, mmar.root.name)
+            tracker.artifact(mmar.config, "config")
+            yield tracker
+
+
+@contextlib.contextmanager
+def continued_record(models: Path, repository: Path | None) -> Iterator[Tracker]:
+    """Continue the run that the training in ``models`` began; none where it kept none."""
+    file = models / RUN_FILE
+    with (
+        store_in(repository) as is_kept,
+        continue_run(read_run_file(file) if is_kept and file.is_file() else "") as run,
+    ):
+        yield run

@@ -1,0 +1,61 @@
+"""Owns what an evaluation says in files: one text file a number, the Dice of each case, the predictions."""
+
+from __future__ import annotations
+
+import csv
+import math
+from typing import TYPE_CHECKING, Any
+
+from voxflow.components.metrics import ComputeAverageDice
+from voxflow.files import write_text
+from voxflow.inference.tables import write_dice_report
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from voxflow.components.metrics import Metric
+
+PREDICTIONS = "preds_outputs.csv"
+
+
+def write_metric(
+    metric: Metric, kept: Sequence[NDArray[Any]], cases: Sequence[str], folder: Path, class_names: Sequence[str]
+) -> dict[str, float]:
+    """Write a metric's files and return its numbers, NaN where one is not defined.
+
+    Args:
+        metric: what was measured.
+        kept: what it kept of each case.
+        cases: the cases, in the same order.
+        folder: an existing folder; gets NAME.txt for each number, and NAME_dice_report.txt for a Dice.
+        class_names: of the model.
+    """
+    if not kept:
+        return {metric.name: math.nan}
+    numbers = metric.summarise(kept, class_names)
+    for name, value in numbers.items():
+        write_text(folder / f"{file_name(name)}.txt", f"{value:.6f}\n" if math.isfinite(value) else "undefined\n")
+    if isinstance(metric, ComputeAverageDice):
+        report = folder / f"{file_name(metric.name)}_dice_report.txt"
+        write_dice_report(report, zip(cases, metric.by_case(kept), strict=True))
+    return numbers
+
+
+def read_predictions(folder: Path, class_names: Sequence[str]) -> dict[str, list[float]]:
+    """Probabilities by case that an inference left in preds_outputs.csv; empty where it has not these classes."""
+    file = folder / PREDICTIONS
+    if not file.is_file():
+        return {}
+    with file.open(encoding="utf-8", newline="") as stream:
+        rows: list[Mapping[str, str]] = list(csv.DictReader(stream))
+    if not rows or not {"case", *class_names} <= rows[0].keys():
+        return {}
+    return {row["case"]: [float(row[name]) for name in class_names] for row in rows}
+
+
+def file_name(name: str) -> str:
+    """A metric's or a field's name as a file's."""
+    return "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in name)

@@ -1,0 +1,190 @@
+"""Owns one case's way through an evaluation configuration: its transforms, the model, the transforms after it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from voxflow.components import Chain, create
+from voxflow.components.columns import LABEL_FORMAT, chances
+from voxflow.components.grids import affine_key
+from voxflow.components.inferers import TFScanWindowInferer, TFSimpleInferer
+from voxflow.components.metrics import ComputeAUC
+from voxflow.errors import ConfigError, DataError
+from voxflow.inference import probabilities_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import torch
+    from numpy.typing import NDArray
+
+    from voxflow.components import Sample
+    from voxflow.components.inferers import Inferer
+    from voxflow.components.metrics import Metric, Outputs
+    from voxflow.config import Evaluation
+    from voxflow.inference import Engine, InferenceCase
+
+Setup = Literal["scanning_window", "standard"]
+ANSWER = "model"
+LOGITS = "_logits"
+
+
+@dataclass(frozen=True)
+class Runner:
+    """Everything that one case passes through.
+
+    Attributes:
+        engine: the model.
+        inferer: how an image goes through it.
+        before, after, of_label: transforms of image, answer and label.
+        output_names: fields that the answer goes by.
+        input_name: the field that the model takes.
+        label_format: classification: classes of each position of a label.
+    """
+
+    engine: Engine
+    inferer: Inferer
+    before: Chain
+    after: Chain
+    of_label: Chain
+    output_names: tuple[str, ...] = (ANSWER,)
+    input_name: str = "image"
+    label_format: tuple[int, ...] = ()
+
+    @classmethod
+    def of(
+        cls, evaluation: Evaluation, engine: Engine, *, setup: Setup | None, label_format: Sequence[int] = ()
+    ) -> Runner:
+        """Build every part.
+
+        Args:
+            evaluation: what is to be done.
+            engine: the model.
+            setup: how an image goes through the model where the configuration does not say; None: windows of the
+                training's size for volumes, the whole image else.
+            label_format: the datalist's.
+
+        Raises:
+            ConfigError: a transform is random, or the window does not fit the model.
+        """
+        return cls(
+            engine=engine,
+            inferer=_inferer(evaluation, engine, setup),
+            before=_chain(evaluation, "transforms"),
+            after=_chain(evaluation, "post_transforms"),
+            of_label=_chain(evaluation, "label_transforms"),
+            output_names=evaluation.output_names,
+            input_name=evaluation.input_name,
+            label_format=tuple(label_format),
+        )
+
+    def prepare(self, case: InferenceCase) -> Sample:
+        """The image as the model takes it; the label is still what the datalist says."""
+        return self.before.run_head({"case": case.id, "image": case.images, "label": case.label})
+
+    def answer(self, sample: Sample) -> Sample:
+        """The sample with the model's answer: probabilities (class, ...) under every output name."""
+        import torch
+
+        image = sample.get(self.input_name)
+        if not isinstance(image, np.ndarray):
+            raise DataError(f"no transform loads {self.input_name!r}; pre_transforms begin with LoadNifti or LoadPng")
+        batch = torch.from_numpy(np.ascontiguousarray(image, dtype=np.float32))[None]
+        logits = self.inferer.infer(self._network(), batch)[0].numpy()
+        return self.answered(sample, logits)
+
+    def answered(self, sample: Sample, logits: NDArray[Any]) -> Sample:
+        """The sample with an answer that is known already."""
+        chance = self._probabilities(logits)
+        names = {ANSWER, *self.output_names}
+        made = sample | dict.fromkeys(names, chance) | {LOGITS: logits}
+        affine = sample.get(affine_key(self.input_name))
+        if affine is None:
+            return made
+        # The answer lies where the image does, whether a transform says so or not.
+        return made | {affine_key(name): np.array(affine) for name in names}
+
+    def finish(self, sample: Sample, *, with_label: bool) -> Sample:
+        """The sample after the transforms of the answer and, if wanted, those of the label."""
+        done = self.after.run_head(sample)
+        if not with_label:
+            return done
+        if done.get("label") is None:
+            raise DataError("the case has no label to compare with")
+        if isinstance(done["label"], tuple):
+            done = done | {"label": np.asarray(done["label"], dtype=np.float32)}
+        return self.of_label.run_head(done)
+
+    def measured(self, sample: Sample, metric: Metric) -> Outputs:
+        """What a metric sees of one case: arrays with a batch axis.
+
+        Dice judges logits, or masks that transforms made; the area under a curve judges probabilities.
+        """
+        outputs: Outputs = {key: value[None] for key, value in sample.items() if isinstance(value, np.ndarray)}
+        logits = outputs.pop(LOGITS)
+        chance = self._probabilities(sample[LOGITS])[None]
+        for name in {ANSWER, *self.output_names}:
+            value = outputs.get(name)
+            if value is None or value.shape != chance.shape or not np.array_equal(value, chance):
+                continue  # a transform changed it
+            outputs[name] = chance if isinstance(metric, ComputeAUC) and name == metric.field else logits
+        return outputs | {"activation": self.engine.spec.activation, LABEL_FORMAT: self.label_format}
+
+    def _probabilities(self, logits: NDArray[Any]) -> NDArray[np.float32]:
+        if set(self.label_format) - {1}:
+            return np.asarray(chances(logits[None], self.label_format)[0], dtype=np.float32)
+        return probabilities_of(logits, self.engine.spec)
+
+    def _network(self) -> Any:
+        """The engine as a torch function; sizes that the network can't halve often enough are filled up with zeros."""
+        import torch
+
+        def run(batch: torch.Tensor) -> torch.Tensor:
+            array = batch.numpy()
+            space = array.shape[2:]
+            if self.engine.spec.task == "classification":
+                return torch.from_numpy(np.array(self.engine.run(array)))
+            divisor = self.engine.spec.divisor
+            missing = [(0, -side % divisor) for side in space]
+            filled = np.pad(array, [(0, 0), (0, 0), *missing]) if any(more for _, more in missing) else array
+            logits = self.engine.run(filled)
+            inside: tuple[Any, ...] = (..., *(slice(side) for side in space))
+            return torch.from_numpy(np.array(logits[inside]))
+
+        return run
+
+
+def _chain(evaluation: Evaluation, section: str) -> Chain:
+    chain = Chain.build(getattr(evaluation, section))
+    if chain.tail:
+        where = "pre_transforms" if section == "transforms" else section
+        name = chain.tail[0].component_name()
+        raise ConfigError(
+            f"{name} is random; an evaluation must be the same each time", path=evaluation.path, where=where
+        )
+    return chain
+
+
+def _inferer(evaluation: Evaluation, engine: Engine, setup: Setup | None) -> Inferer:
+    spec = engine.spec
+    if evaluation.inferer is not None:
+        inferer: Inferer = create("inferer", evaluation.inferer)
+    elif spec.window is None or setup == "standard":
+        inferer = TFSimpleInferer()
+    else:
+        inferer = TFScanWindowInferer(roi_size=spec.window)
+    if isinstance(inferer, TFScanWindowInferer):
+        _check_window(inferer.roi_size, engine, evaluation)
+    return inferer
+
+
+def _check_window(roi: tuple[int, ...], engine: Engine, evaluation: Evaluation) -> None:
+    """Say in one line what an engine would say in many: it takes sizes in a range, and multiples of its stride."""
+    least, most = engine.smallest, engine.largest
+    if least and most and not all(low <= side <= high for low, side, high in zip(least, roi, most, strict=True)):
+        sizes = f"{list(least)}" if least == most else f"{list(least)} to {list(most)}"
+        message = f"{list(roi)}, but the {engine.name} engine takes {sizes}"
+        raise ConfigError(message, path=evaluation.path, where="inferer.args.roi_size")

@@ -1,0 +1,171 @@
+"""Owns training an MMAR where it stands: its configuration and cases in, its models folder out."""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from voxflow.config import load_workflow
+from voxflow.errors import ConfigError, DataError
+from voxflow.files import write_json
+from voxflow.lint import Target, check_workspace
+from voxflow.mmar.artefacts import find_model
+from voxflow.mmar.data import facts_of, training_data, used_data
+from voxflow.mmar.record import is_main_process, new_record
+from voxflow.progress import say
+from voxflow.training import TrainOptions, read_checkpoint, train, unfinished_run
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from voxflow.config import Workflow
+    from voxflow.mmar.folder import Mmar
+    from voxflow.training import TrainingResult
+
+STATS_FILE = "train_stats.json"
+DATA_FILE = "data.json"
+# What --set may say of how the training is run, beside what it says of the configuration.
+RUN_KEYS = TrainOptions.model_fields.keys() - {"config", "environment", "set", "checkpoint"}
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a training left.
+
+    Attributes:
+        result: how it went.
+        models: the folder of model.pt and model_final.pt.
+    """
+
+    result: TrainingResult
+    models: Path
+
+    def summary(self) -> str:
+        """One line for a person."""
+        result = self.result
+        ended = "" if result.ending == "finished" else f" ({result.ending})"
+        best = ""
+        if result.key_metric:
+            best = f", best {result.key_metric} {result.best_metric:.4f} in epoch {result.best_epoch}"
+        return (
+            f"{result.epochs} epochs{ended}, {result.seconds / 60:.1f} min in {result.precision}{best} → {self.models}"
+        )
+
+
+def train_mmar(mmar: Mmar, *, write_stats: bool = False) -> Trained:
+    """Train what the MMAR's configuration says on what its pipelines name.
+
+    Args:
+        mmar: opened on a training configuration. ``MMAR_CKPT`` names a checkpoint to start from.
+        write_stats: write train_stats.json beside the models.
+
+    Raises:
+        ConfigError: the configuration or a value of ``--set`` is wrong.
+        DataError: cases are missing or can't be used.
+        TrainingError: the loss is not a number.
+    """
+    adopt_mpi_ranks()
+    options = _options(mmar)
+    overrides = {key: value for key, value in mmar.overrides.items() if key not in RUN_KEYS}
+    _check(mmar, overrides)
+    workflow = load_workflow(mmar.config, environment=mmar.environment, overrides=overrides, workspace=mmar.root)
+    options = _as_configured(options, workflow)
+    workflow = _remaining(options, workflow)
+    workflow, datalist = training_data(mmar, workflow)
+    facts = facts_of(workflow, datalist)
+    unfinished = unfinished_run(workflow, datalist, options, mmar.models, facts=facts)
+    with new_record(mmar, datalist.path, unfinished) as tracker:
+        result = train(workflow, datalist, options, mmar.models, facts=facts, tracker=tracker)
+        if result.ending == "interrupted":
+            tracker.interrupted()
+        numbers = _numbers(result)
+        tracker.metrics({f"train/{name}": value for name, value in numbers.items()})
+        tracker.artifact(mmar.models / "model.pt", "models")
+    if is_main_process():
+        write_json(mmar.models / DATA_FILE, dict(used_data(mmar, workflow)))
+        if write_stats:
+            ends = {"ending": result.ending, "key_metric": result.key_metric}
+            write_json(mmar.models / STATS_FILE, ends | numbers)
+    return Trained(result, mmar.models)
+
+
+def adopt_mpi_ranks() -> None:
+    """Take over the ranks of Open MPI's mpirun, so that scripts which start with it train as under torchrun."""
+    size = os.environ.get("OMPI_COMM_WORLD_SIZE", "1")
+    if size == "1" or "RANK" in os.environ:
+        return
+    # All processes of one job must meet at one port that no other job on this machine uses.
+    port = 20000 + os.getppid() % 20000
+    for name, value in {
+        "RANK": os.environ["OMPI_COMM_WORLD_RANK"],
+        "WORLD_SIZE": size,
+        "LOCAL_RANK": os.environ.get("OMPI_COMM_WORLD_LOCAL_RANK", os.environ["OMPI_COMM_WORLD_RANK"]),
+        "LOCAL_WORLD_SIZE": os.environ.get("OMPI_COMM_WORLD_LOCAL_SIZE", size),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "TORCHELASTIC_RUN_ID": f"mpirun-{os.getppid()}",
+    }.items():
+        os.environ.setdefault(name, value)
+
+
+def _check(mmar: Mmar, overrides: dict[str, Any]) -> None:
+    """Check configuration and data as ``voxflow check`` does: every fault at once, before anything heavy is done."""
+    report = check_workspace(
+        Target(mmar.root.name, mmar.root, mmar.config, None, mmar.environment, overrides=overrides)
+    )
+    if is_main_process():
+        for finding in report.findings:
+            if finding.severity == "warning":
+                say(f"train {mmar.root.name}: warning: {finding.line}")
+    report.raise_errors()
+
+
+def _options(mmar: Mmar) -> TrainOptions:
+    given: dict[str, Any] = {key: value for key, value in mmar.given.items() if key in RUN_KEYS}
+    start = mmar.variables.get("MMAR_CKPT")
+    if start:
+        given["checkpoint"] = find_model(mmar.input_path(str(start)))
+    try:
+        return TrainOptions.model_validate(given)
+    except ValidationError as error:
+        faults = [f"--set {fault['loc'][0]}: {fault['msg']}, received {fault['input']!r}" for fault in error.errors()]
+        raise ConfigError(f"{len(faults)} wrong value(s)", path=mmar.config, findings=faults) from error
+
+
+def _as_configured(options: TrainOptions, workflow: Workflow) -> TrainOptions:
+    """How often the state of the training is kept, and whether a killed one goes on, where TLT 2 says so."""
+    changes: dict[str, Any] = {}
+    every = workflow.globals.record_step
+    if every is not None and every != "best_only" and options.state_epochs is None:
+        changes["state_epochs"] = 1 if every == "every_epoch" else every
+    if workflow.dialect == "tlt2" and "resume" not in options.model_fields_set:
+        changes["resume"] = workflow.globals.continue_from_checkpoint_epoch
+    return options.model_copy(update=changes)
+
+
+def _remaining(options: TrainOptions, workflow: Workflow) -> Workflow:
+    """With ``continue_from_checkpoint_epoch``, the epochs that a checkpoint has behind it count."""
+    values = workflow.globals
+    if not values.continue_from_checkpoint_epoch or options.checkpoint is None:
+        return workflow
+    try:
+        behind = int(read_checkpoint(options.checkpoint)["epoch"])
+    except DataError:
+        return workflow  # weights alone: they have no epochs
+    left = values.epochs - behind
+    if left < 1:
+        message = f"{values.epochs}, but {options.checkpoint} was trained for {behind} already; ask for more"
+        raise ConfigError(message, path=workflow.path, where="epochs")
+    if is_main_process():
+        say(f"continue_from_checkpoint_epoch: {behind} of {values.epochs} epochs are done, {left} follow")
+    return replace(workflow, globals=values.model_copy(update={"epochs": left}))
+
+
+def _numbers(result: TrainingResult) -> dict[str, float]:
+    counts = {"epochs": result.epochs, "steps": result.steps, "best_epoch": result.best_epoch}
+    values = {"seconds": round(result.seconds, 1), "train_loss": result.train_loss, **result.metrics}
+    return counts | {name: value for name, value in values.items() if math.isfinite(value)}

@@ -1,0 +1,94 @@
+"""Owns running a configuration's writers: each case's volumes as it is done, tables when all are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from voxflow.components import create
+from voxflow.components.transform import field_of
+from voxflow.components.writers import WriteNifti, Writer
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from voxflow.components import Sample
+    from voxflow.config import Evaluation
+
+
+@dataclass
+class Writing:
+    """The writers of a configuration.
+
+    Attributes:
+        out: the folder of a writer that names none.
+        volumes: writers of a file a case.
+        tables: writers of one file for all cases.
+        class_names: columns of the tables.
+        overwrite: replace what is there.
+    """
+
+    out: Path
+    volumes: Sequence[WriteNifti] = ()
+    tables: Sequence[Writer] = ()
+    class_names: Sequence[str] = ()
+    overwrite: bool = True
+    _rows: list[Sample] = field(default_factory=list)
+
+    @classmethod
+    def of(
+        cls, evaluation: Evaluation, root: Path, out: Path, class_names: Sequence[str], *, overwrite: bool
+    ) -> Writing:
+        """Build the writers.
+
+        Args:
+            evaluation: names them.
+            root: where relative folders begin.
+            out: the folder of a writer that names none.
+            class_names: of the model.
+            overwrite: replace what is there.
+        """
+        built = [_below(create("writer", component), root) for component in evaluation.writers]
+        volumes = [writer for writer in built if isinstance(writer, WriteNifti)]
+        tables = [writer for writer in built if not isinstance(writer, WriteNifti)]
+        return cls(out, volumes, tables, class_names, overwrite)
+
+    def is_done(self, case: str) -> bool:
+        """Whether nothing is left to write for a case, since all its files are there and must stay."""
+        if self.overwrite or self.tables or not self.volumes:
+            return False
+        return all(self._file(writer, case).is_file() for writer in self.volumes)
+
+    def write(self, sample: Sample) -> None:
+        """Write a case's volumes, and keep what the tables say of it.
+
+        Raises:
+            DataError: a field is no volume of one channel, or has values that its type can't hold.
+        """
+        for writer in self.volumes:
+            field_of(sample, writer.field, writer)
+            if self.overwrite or not self._file(writer, str(sample["case"])).is_file():
+                writer.write([sample], self.out, self.class_names)
+        if self.tables:
+            self._rows.append({"case": sample["case"]} | {w.field: field_of(sample, w.field, w) for w in self.tables})
+
+    def finish(self) -> None:
+        """Write the tables."""
+        for writer in self.tables:
+            folder = getattr(writer, "write_path", "") or self.out
+            writer.write(self._rows, self._made(folder), self.class_names)
+
+    def _made(self, folder: Path | str) -> Path:
+        path = self.out / folder
+        path.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def _file(self, writer: WriteNifti, case: str) -> Path:
+        return self.out / writer.write_path / case / f"{case}_{writer.field}.nii.gz"
+
+
+def _below(writer: Writer, root: Path) -> Writer:
+    """The writer with its folder absolute."""
+    folder = getattr(writer, "write_path", "")
+    return writer.model_copy(update={"write_path": (root / folder).as_posix()}) if folder else writer

@@ -1,0 +1,86 @@
+"""Owns what the store could not take: kept in a file, line by line, and sent when the store is back."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from voxflow.files import write_text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+FOLDER = Path(".voxflow") / "unsent"
+
+
+@dataclass
+class Backlog:
+    """The lines of one run: the first names it, each other is one call of the tracker.
+
+    Attributes:
+        path: the file; it is there only while something waits.
+        experiment: the run's experiment, for a run that the store has never heard of.
+        run_id: the run's id; empty when the store was away from the beginning.
+    """
+
+    path: Path
+    experiment: str
+    run_id: str
+
+    @classmethod
+    def of(cls, experiment: str, run_id: str) -> Backlog:
+        """The backlog of a run, below the working directory."""
+        return cls(FOLDER.absolute() / f"{run_id or uuid.uuid4().hex}.jsonl", experiment, run_id)
+
+    @classmethod
+    def read(cls, path: Path) -> Backlog:
+        """What an earlier process left."""
+        head = json.loads(path.read_text(encoding="utf-8").splitlines()[0])
+        return cls(path, head["experiment"], head["run_id"])
+
+    @property
+    def waits(self) -> bool:
+        """Whether anything waits."""
+        return self.path.is_file()
+
+    def add(self, kind: str, **values: Any) -> None:
+        """Keep one call; a disk that takes nothing any more loses it."""
+        with contextlib.suppress(OSError):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            head = "" if self.waits else self._head() + "\n"
+            line = json.dumps({"kind": kind, "time": int(time.time() * 1000), **values}, default=str)
+            with self.path.open("a", encoding="utf-8") as stream:
+                stream.write(f"{head}{line}\n")
+
+    def send(self, take: Callable[[Mapping[str, Any]], None]) -> None:
+        """Hand over every line in order; what was taken is gone, and what was not stays when ``take`` raises."""
+        if not self.waits:
+            return
+        _, *lines = self.path.read_text(encoding="utf-8").splitlines()
+        try:
+            while lines:
+                # The last line may have been cut off when its process was killed.
+                with contextlib.suppress(json.JSONDecodeError):
+                    take(json.loads(lines[0]))
+                lines.pop(0)
+        finally:
+            if lines:
+                write_text(self.path, "\n".join([self._head(), *lines]) + "\n")
+            else:
+                self.path.unlink(missing_ok=True)
+
+    def _head(self) -> str:
+        return json.dumps({"experiment": self.experiment, "run_id": self.run_id})
+
+
+def left_behind() -> Iterator[Backlog]:
+    """Backlogs of earlier processes, oldest first; one that can't be read is left alone."""
+    with contextlib.suppress(OSError):
+        for path in sorted(FOLDER.absolute().glob("*.jsonl"), key=lambda path: path.stat().st_mtime):
+            with contextlib.suppress(OSError, ValueError, KeyError, IndexError, TypeError):
+                yield Backlog.read(path)

@@ -1,0 +1,119 @@
+"""Owns reading the MLflow model registry: which models it holds, and bringing one of them here."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from voxflow.errors import DataError, VoxflowError
+from voxflow.files import atomic_directory
+from voxflow.tracking.mlflow_tracker import SQLITE, failures, first_line, open_store, sqlite_file
+from voxflow.tracking.tracker import tracking_uri
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+CHECKPOINT = "models/model.pt"  # where the run of a training keeps it
+
+
+@dataclass(frozen=True)
+class ModelVersion:
+    """One version of a registered model.
+
+    Attributes:
+        name: the model.
+        version: its number.
+        run_id: the run that made it; empty when it is not known.
+        aliases: such as "champion".
+        description: the version's, else the model's.
+    """
+
+    name: str
+    version: str
+    run_id: str = ""
+    aliases: tuple[str, ...] = ()
+    description: str = ""
+
+
+def registered_models() -> list[ModelVersion]:
+    """Every version of every registered model, by name, then number; empty where the store was never used.
+
+    Raises:
+        VoxflowError: the store can't be reached.
+    """
+    uri = tracking_uri()
+    if uri.startswith(SQLITE) and not sqlite_file(uri).is_file():
+        return []  # MLflow would make one
+    return _asked(_list)
+
+
+def download_model(model: ModelVersion, folder: Path) -> list[Path]:
+    """Bring a version's files: ``model.fzn.onnx``, and ``model.pt`` where its run kept the checkpoint.
+
+    Args:
+        model: one of :func:`registered_models`.
+        folder: made whole or not at all; what is there is replaced.
+
+    Raises:
+        DataError: the version holds no ONNX model.
+        VoxflowError: the store can't be reached.
+    """
+    with atomic_directory(folder) as out:
+        _asked(lambda: _download(model, out))
+        made = sorted(path.name for path in out.iterdir())
+    return [folder / name for name in made]
+
+
+def _list() -> list[ModelVersion]:
+    from mlflow import MlflowClient
+
+    client = MlflowClient()
+    found = []
+    for model in client.search_registered_models(max_results=1000):
+        aliases: dict[str, list[str]] = {}
+        for alias, version in dict(model.aliases).items():
+            aliases.setdefault(str(version), []).append(alias)
+        versions = client.search_model_versions(f"name='{model.name}'")
+        for version in sorted(versions, key=lambda each: int(each.version)):
+            number = str(version.version)
+            about = version.description or model.description or ""
+            found.append(ModelVersion(model.name, number, version.run_id or "", tuple(aliases.get(number, ())), about))
+    return found
+
+
+def _download(model: ModelVersion, out: Path) -> None:
+    from mlflow import MlflowClient
+    from mlflow.artifacts import download_artifacts
+
+    with tempfile.TemporaryDirectory() as scratch:
+        files = Path(download_artifacts(artifact_uri=f"models:/{model.name}/{model.version}", dst_path=scratch))
+        onnx = sorted(files.rglob("*.onnx"))
+        if not onnx:
+            raise DataError(f"version {model.version} of {model.name} holds no ONNX file, the form that Voxflow keeps")
+        folder, _, name = CHECKPOINT.rpartition("/")
+        kept = MlflowClient().list_artifacts(model.run_id, folder) if model.run_id else []
+        if any(each.path == CHECKPOINT for each in kept):
+            shutil.copy(download_artifacts(run_id=model.run_id, artifact_path=CHECKPOINT, dst_path=scratch), out / name)
+        _in_one_file(onnx[0], out / "model.fzn.onnx")
+
+
+def _in_one_file(source: Path, target: Path) -> None:
+    """MLflow keeps the weights beside the graph, under a name that the graph tells; here a model is one file."""
+    import onnx
+
+    onnx.save(onnx.load(str(source)), str(target))
+
+
+def _asked(work: Callable[[], Any]) -> Any:
+    try:
+        with warnings.catch_warnings():
+            # MLflow opens its database with options that SQLAlchemy deprecates; that is not this project's to mend.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            open_store()
+            return work()
+    except failures() as error:
+        raise VoxflowError(f"the model registry at {tracking_uri()} can't be used: {first_line(error)}") from error

@@ -1,0 +1,136 @@
+"""Owns the folder of prepared cases: what a case is kept under, who builds it, when it is thrown away."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from voxflow import __version__
+from voxflow.training.casefile import MAGIC, CaseFile, CaseFileError, write_case
+from voxflow.training.fingerprint import HASHES, case_content, content_hash, default_folder, text_hash
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from voxflow.components import Chain, Sample
+    from voxflow.datalist import Case
+    from voxflow.training.options import CacheOptions
+
+SUFFIX = ".case"
+DAY_S = 86_400
+GB = 1e9
+
+
+def head_identity(chain: Chain) -> list[Any]:
+    """What decides the result of a chain's head besides its input: transforms, arguments, the versions of both."""
+    # The first random transform prepares each sample once, so it counts, too.
+    return [MAGIC.decode(), __version__, *map(_transform_identity, [*chain.head, *chain.tail[:1]])]
+
+
+def _transform_identity(transform: Any) -> list[Any]:
+    kind = type(transform)
+    arguments = transform.model_dump(mode="json") if hasattr(transform, "model_dump") else repr(transform)
+    module = sys.modules.get(kind.__module__)
+    source = getattr(module, "__file__", None)
+    # A user's own class has no version but its text.
+    own = kind.__module__.startswith("voxflow.") or source is None
+    return [f"{kind.__module__}.{kind.__qualname__}", arguments, "" if own else content_hash(Path(source or ""))]
+
+
+@dataclass(frozen=True)
+class Cache:
+    """Prepared cases on disk, shared by all trainings of a machine.
+
+    Attributes:
+        folder: holds one file a case.
+        options: how long and how much is kept.
+    """
+
+    folder: Path
+    options: CacheOptions
+
+    @classmethod
+    def open(cls, options: CacheOptions) -> Cache:
+        """Open the folder that the options name, or the default one; it is made when something is kept."""
+        return cls((options.folder or default_folder()) / "cases", options)
+
+    def path(self, case: Case, head: list[Any]) -> Path:
+        """The file of a case: its name is a hash of the head and of the content of the case's files."""
+        key = text_hash([head, case_content(case)])
+        return self.folder / key[:2] / f"{key}{SUFFIX}"
+
+    def get(self, path: Path, build: Callable[[], Sample]) -> CaseFile:
+        """Open a case's file; build it when it is missing or not whole. Of several processes, one builds.
+
+        Raises:
+            OSError: the disk is full, say.
+        """
+        with contextlib.suppress(FileNotFoundError, CaseFileError):
+            return self._used(path)
+        with self._lock(path):
+            with contextlib.suppress(FileNotFoundError, CaseFileError):
+                return self._used(path)
+            write_case(path, build())
+        return CaseFile(path)
+
+    def _used(self, path: Path) -> CaseFile:
+        found = CaseFile(path)
+        with contextlib.suppress(OSError):
+            os.utime(path)
+        return found
+
+    @contextlib.contextmanager
+    def _lock(self, path: Path) -> Iterator[None]:
+        """Let one process work on the files of a folder; a process that dies loses its lock."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            import fcntl
+        except ImportError:
+            yield  # twice the work at worst: files are replaced whole
+            return
+        with (path.parent / ".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def prune(self, keep: Iterable[Path]) -> tuple[int, int]:
+        """Remove files that were not used for long, then the longest unused until the rest fits.
+
+        Args:
+            keep: files of the training that begins.
+
+        Returns:
+            How many were removed, and their bytes.
+        """
+        kept, now = set(keep), time.time()
+        files = sorted((status.st_mtime, status.st_size, path) for path, status in _files(self.folder))
+        total, removed, freed = sum(size for _, size, _ in files), 0, 0
+        for used, size, path in files:
+            is_old = now - used > self.options.max_days * DAY_S
+            if path in kept or not (is_old or total - freed > self.options.max_gb * GB):
+                continue
+            with contextlib.suppress(OSError):
+                path.unlink()
+                removed, freed = removed + 1, freed + size
+        self._prune_hashes(now)
+        return removed, freed
+
+    def _prune_hashes(self, now: float) -> None:
+        with contextlib.suppress(OSError):
+            for path in (default_folder() / HASHES).iterdir():
+                if now - path.stat().st_mtime > self.options.max_days * DAY_S:
+                    path.unlink()
+
+
+def _files(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
+    """Cases, and what a killed process left half written."""
+    for path in folder.glob("??/*"):
+        is_half = path.name.startswith(".partial-")
+        if path.suffix != SUFFIX and not is_half:
+            continue
+        with contextlib.suppress(FileNotFoundError):
+            yield path, path.stat()

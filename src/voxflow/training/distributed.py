@@ -1,0 +1,123 @@
+"""Owns several processes that train one network: who writes, what all must agree on, and what a lost one means."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Literal
+
+from voxflow.errors import TrainingError
+from voxflow.progress import say
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# What the processes tell each other after a step; the highest wins.
+Signal = Literal[0, 1, 2, 3]
+GO, SAVE, TIME_UP, INTERRUPTED = 0, 1, 2, 3
+# How gloo and NCCL name a partner that is gone or silent; both raise a plain RuntimeError.
+_LOST = ("gloo", "nccl", "connection", "timed out", "timeout", "peer", "socket")
+
+
+def process_count() -> int:
+    """Processes that torchrun (or Slurm, by the same variables) started for this training; 1 without it."""
+    return int(os.environ.get("WORLD_SIZE", "1")) if "RANK" in os.environ else 1
+
+
+def is_first_process() -> bool:
+    """Whether this process writes: models, curves, the record of the run."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
+def processes_here() -> int:
+    """Processes of this training on this machine."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", process_count()))
+
+
+@dataclass(frozen=True)
+class World:
+    """The processes of one training.
+
+    Attributes:
+        rank: this one's number.
+        size: how many there are.
+        group: a gloo group for plain values, so that agreeing never waits for a GPU; None for one process.
+    """
+
+    rank: int = 0
+    size: int = 1
+    group: Any = field(default=None, repr=False)
+
+    @classmethod
+    def open(cls, fabric: Any, timeout_minutes: float) -> World:
+        """Join the processes that fabric has launched."""
+        if fabric.world_size == 1:
+            return cls()
+        import torch
+
+        group = torch.distributed.new_group(backend="gloo", timeout=timedelta(minutes=timeout_minutes))
+        return cls(fabric.global_rank, fabric.world_size, group)
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process writes."""
+        return self.rank == 0
+
+    def say(self, line: str) -> None:
+        """Write one line for a person, once for all processes."""
+        if self.is_first:
+            say(line)
+
+    def agree(self, value: Signal) -> Signal:
+        """The highest value that any process gives."""
+        if self.size == 1:
+            return value
+        import torch
+
+        agreed = torch.tensor([value])
+        torch.distributed.all_reduce(agreed, torch.distributed.ReduceOp.MAX, group=self.group)
+        return int(agreed)  # type: ignore[return-value]
+
+    def gather(self, value: Any) -> list[Any]:
+        """Every process's value, in order of rank, at every process."""
+        if self.size == 1:
+            return [value]
+        import torch
+
+        gathered: list[Any] = [None] * self.size
+        torch.distributed.all_gather_object(gathered, value, group=self.group)
+        return gathered
+
+    def from_first(self, value: Any) -> Any:
+        """The first process's value at every process."""
+        if self.size == 1:
+            return value
+        import torch
+
+        holder = [value]
+        torch.distributed.broadcast_object_list(holder, src=0, group=self.group)
+        return holder[0]
+
+    @contextlib.contextmanager
+    def watched(self) -> Iterator[None]:
+        """Turn the failure of a partner into one clear error, and leave the group at the end.
+
+        Raises:
+            TrainingError: another process has died or has not answered in time.
+        """
+        try:
+            yield
+        except RuntimeError as error:
+            text = str(error)
+            if self.size == 1 or not any(word in text.lower() for word in _LOST):
+                raise
+            raise TrainingError(
+                f"process {self.rank} of {self.size}: another process of this training has ended or does not answer "
+                f"({text.splitlines()[0][:200]}); the same command goes on from the last state.pt"
+            ) from error
+        if self.size > 1:
+            import torch
+
+            torch.distributed.destroy_process_group()

@@ -1,0 +1,188 @@
+"""Owns Dice and cross entropy on a CPU: the same numbers as MONAI's, several times sooner.
+
+MONAI's losses make a one-hot copy of the mask and softmax over channels that lie side by side, which torch does not
+vectorise: on two cores that is a third of a step in bfloat16. Here a sample's channels are laid out one after the
+other, every sum is one pass, and the gradient is written down directly.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+
+from voxflow.components.losses import Dice, DiceCE, OverlapLoss
+
+if TYPE_CHECKING:
+    from voxflow.components.losses import Loss, LossFunction
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """What the loss is made of; see ``voxflow.components.losses.DiceCE``."""
+
+    squared: bool
+    smooth: float
+    batch: bool
+    skip_background: bool
+    dice: float
+    entropy: float
+
+
+def cpu_loss(loss: Loss, activation: str) -> LossFunction | None:
+    """The quick form of a loss for logits and masks on a CPU; None where there is none, and its own must be built."""
+    if type(loss) not in {Dice, DiceCE} or activation != "softmax":
+        return None
+    given = cast("OverlapLoss", loss)
+    if given.is_onehot_targets:
+        return None
+    about = Overlap(
+        squared=given.squared_pred,
+        smooth=given.smooth,
+        batch=getattr(given, "batch", False),
+        skip_background=given.skip_background,
+        dice=getattr(given, "lambda_dice", 1.0),
+        entropy=getattr(given, "lambda_ce", 0.0),
+    )
+
+    def quick(logits: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+        return cast("torch.Tensor", _DiceCE.apply(logits, label, about))  # type: ignore[no-untyped-call]
+
+    return quick
+
+
+class _DiceCE(torch.autograd.Function):
+    """Logits (batch, class, ...spatial) of any float type and memory layout, label (batch, 1, ...spatial)."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: torch.Tensor, label: torch.Tensor, about: Overlap) -> torch.Tensor:
+        classes, voxels = logits.shape[1], logits[0, 0].numel()
+        measure = _measure_two if classes == 2 else _measure
+        found = [measure(one, mask[0].reshape(-1)) for one, mask in zip(logits.detach(), label, strict=True)]
+        kept = [probabilities for probabilities, _ in found]
+        # Rows of (batch, what, class): overlap, size of the mask, sum of probabilities, sum of their squares, entropy.
+        sums = torch.stack([row for _, row in found]).double()
+        value, on_mask, on_probability = _combine(sums, about)
+        weight = about.entropy / (len(found) * voxels)
+        ctx.parts = label, kept, on_mask.tolist(), on_probability.tolist(), weight, about
+        ctx.like = logits
+        entropy: torch.Tensor = sums[:, 4].sum() * weight
+        return (value + entropy).float()
+
+    @staticmethod
+    def backward(ctx: Any, *outer: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+        label, kept, on_mask, on_probability, weight, about = ctx.parts
+        gradient, by = torch.empty_like(ctx.like), float(outer[0])
+        write = _write_two if gradient.shape[1] == 2 else _write
+        for n, probabilities in enumerate(kept):
+            mask = label[n, 0].reshape(-1)
+            scaled = [value * by for value in on_mask[n]], [value * by for value in on_probability[n]]
+            write(gradient[n], probabilities, mask, *scaled, weight=weight * by, squared=about.squared)
+        ctx.parts = ctx.like = None
+        return gradient, None, None
+
+
+def _combine(sums: torch.Tensor, about: Overlap) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The Dice term, and its slopes: by a probability inside the mask, and by any one (by its double, if squared)."""
+    overlap, truth, linear, squares, _ = sums.unbind(1)
+    first, count = int(about.skip_background), len(sums)
+    predicted = squares if about.squared else linear
+    if about.batch:
+        overlap, truth, predicted = (value.sum(0, keepdim=True) for value in (overlap, truth, predicted))
+    above, below = 2 * overlap + about.smooth, truth + predicted + about.smooth
+    scale = about.dice / (1 - above / below)[:, first:].numel()
+    on_mask, on_probability = -2 / below * scale, above / below**2 * scale * (2 if about.squared else 1)
+    on_mask[:, :first] = on_probability[:, :first] = 0
+    classes = sums.shape[2]
+    value = (1 - above / below)[:, first:].sum() * scale
+    return value, on_mask.expand(count, classes), on_probability.expand(count, classes)
+
+
+def _measure(logits: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Probabilities (class, voxel) of one sample, and its sums (5, class)."""
+    planes = torch.empty(len(logits), mask.numel())
+    for plane, given in zip(planes, logits, strict=True):
+        plane.view(given.shape).copy_(given)
+    # With an axis before it, torch vectorises along the voxels.
+    logarithms = torch.log_softmax(planes[None], 1)[0]
+    inside = torch.empty(mask.numel())
+    rows = []
+    for number, plane in enumerate(logarithms):
+        inside.copy_(mask == number)
+        entropy = -torch.dot(inside, plane)
+        plane.exp_()
+        size = inside.sum()
+        rows.append(torch.stack((torch.dot(inside, plane), size, plane.sum(), torch.dot(plane, plane), entropy)))
+    return logarithms, torch.stack(rows, 1)
+
+
+def _measure_two(logits: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The same for two classes, of which one is the rest of the other: probabilities (voxel,) of class 1."""
+    voxels = float(mask.numel())
+    difference = torch.empty(logits.shape[1:]).copy_(logits[1]).sub_(logits[0]).view(-1)
+    inside = mask.float()
+    size = inside.sum()
+    weighted = torch.dot(inside, difference)
+    entropy = torch.nn.functional.softplus(difference).sum() - weighted
+    first = difference.sigmoid_()
+    overlap, total, squares = torch.dot(inside, first), first.sum(), torch.dot(first, first)
+    nothing = torch.zeros(())
+    background = (voxels - size - total + overlap, voxels - size, voxels - total, voxels - 2 * total + squares, nothing)
+    return first, torch.stack([torch.stack(background), torch.stack((overlap, size, total, squares, entropy))], 1)
+
+
+def _write(
+    gradient: torch.Tensor,
+    probabilities: torch.Tensor,
+    mask: torch.Tensor,
+    on_mask: list[float],
+    on_probability: list[float],
+    *,
+    weight: float,
+    squared: bool,
+) -> None:
+    """Write the gradient (class, ...spatial) of one sample's logits."""
+    inside, slope, mean = torch.empty(mask.numel()), torch.empty(mask.numel()), torch.zeros(mask.numel())
+
+    def slope_of(number: int) -> torch.Tensor:
+        """By the probability of one class: (voxel,), in the memory of ``slope``."""
+        inside.copy_(mask == number)
+        torch.mul(inside, on_mask[number], out=slope)
+        if squared:
+            return slope.add_(probabilities[number], alpha=on_probability[number])
+        return slope.add_(on_probability[number])
+
+    for number, plane in enumerate(probabilities):
+        mean.addcmul_(plane, slope_of(number))
+    for number, plane in enumerate(probabilities):
+        slope_of(number).sub_(mean).add_(weight).mul_(plane).sub_(inside, alpha=weight)
+        gradient[number].copy_(slope.view(gradient.shape[1:]))
+
+
+def _write_two(
+    gradient: torch.Tensor,
+    first: torch.Tensor,
+    mask: torch.Tensor,
+    on_mask: list[float],
+    on_probability: list[float],
+    *,
+    weight: float,
+    squared: bool,
+) -> None:
+    """The same for two classes: the gradient of one is the negative of the other's."""
+    inside = mask.float()
+    by_mask, by_first = sum(on_mask), sum(on_probability) if squared else 0.0
+    constant = -sum(on_mask[:1]) - on_probability[0] + (0.0 if squared else on_probability[1])
+    slope = torch.mul(inside, by_mask)
+    if by_first:
+        slope.add_(first, alpha=by_first)
+    slope.add_(constant).mul_(torch.addcmul(first, first, first, value=-1))
+    slope.add_(first, alpha=weight).sub_(inside, alpha=weight)
+    slope = slope.to(gradient.dtype).view(gradient.shape[1:])
+    together = gradient.permute(1, 2, 3, 0) if gradient.ndim == 4 else gradient.permute(1, 2, 0)
+    if together.is_contiguous():
+        torch.stack((-slope, slope), -1, out=together)
+    else:
+        torch.neg(slope, out=gradient[0]) if gradient[0].is_contiguous() else gradient[0].copy_(-slope)
+        gradient[1].copy_(slope)

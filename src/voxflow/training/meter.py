@@ -1,0 +1,84 @@
+"""Owns the loss's numbers: their mean, and finding one that is no number without waiting for the device."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+
+
+class LossNotFinite(Exception):  # noqa: N818 (a signal between meter and loop, turned into a TrainingError there)
+    """A loss that is not a number; ``place`` is what the step was noted with."""
+
+    def __init__(self, value: float, place: Any) -> None:
+        self.value, self.place = value, place
+        super().__init__(f"{value}")
+
+
+@dataclass
+class LossMeter:
+    """Collects losses.
+
+    On a GPU a loss is copied to the host in the background and looked at when it has arrived, a step or two later;
+    ``drain`` waits for all, and is called before anything is written down. On a CPU it is looked at right away.
+
+    Attributes:
+        total: sum of the losses since ``reset``.
+        count: how many.
+    """
+
+    total: float = 0.0
+    count: int = 0
+    _pending: deque[tuple[Any, torch.Tensor, Any]] = field(default_factory=deque, repr=False)
+
+    def add(self, loss: torch.Tensor, place: Any) -> None:
+        """Note one loss.
+
+        Args:
+            loss: a number on any device.
+            place: what to tell of it when it is not finite (epoch, cases).
+
+        Raises:
+            LossNotFinite: it, or one before it, is not a number.
+        """
+        import torch
+
+        loss = loss.detach()
+        if loss.device.type == "cpu":
+            self._take(float(loss), place)
+            return
+        arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        host = torch.empty((), dtype=torch.float32, pin_memory=True)
+        host.copy_(loss, non_blocking=True)
+        arrived.record()
+        self._pending.append((arrived, host, place))
+        while self._pending and self._pending[0][0].query():
+            self._next()
+
+    def drain(self) -> None:
+        """Wait for every loss.
+
+        Raises:
+            LossNotFinite: one is not a number.
+        """
+        while self._pending:
+            self._pending[0][0].synchronize()
+            self._next()
+
+    def reset(self) -> None:
+        """Begin a new mean."""
+        self.total, self.count = 0.0, 0
+
+    def _next(self) -> None:
+        _, host, place = self._pending.popleft()
+        self._take(float(host), place)
+
+    def _take(self, value: float, place: Any) -> None:
+        if not math.isfinite(value):
+            raise LossNotFinite(value, place)
+        self.total += value
+        self.count += 1

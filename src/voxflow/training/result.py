@@ -1,0 +1,40 @@
+"""Owns what a training tells of itself: how it ended, how long it took, what its best model scored."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Literal
+
+Ending = Literal["finished", "time is up", "no more improvement", "interrupted"]
+
+
+@dataclass
+class TrainingResult:
+    """How a training went.
+
+    Attributes:
+        ending: why it stopped.
+        epochs: epochs that were begun.
+        steps: steps that the optimizer took.
+        seconds: of the loop, reading the data left out; what ran before a continuation counts.
+        key_metric: name of the metric that chose the best model; empty when nothing could be validated.
+        best_epoch: the best model's epoch.
+        best_metric: its key metric; NaN when there is none.
+        metrics: every metric at the best epoch.
+        train_loss: mean loss since the last validation.
+        precision: what it computed in.
+        continued_at: the step that a killed run was continued at; 0: it was begun afresh.
+    """
+
+    ending: Ending = "finished"
+    epochs: int = 0
+    steps: int = 0
+    seconds: float = 0.0
+    key_metric: str = ""
+    best_epoch: int = 0
+    best_metric: float = math.nan
+    metrics: dict[str, float] = field(default_factory=dict)
+    train_loss: float = math.nan
+    precision: str = "fp32"
+    continued_at: int = 0

@@ -1,0 +1,183 @@
+"""Owns one training from its configuration to its result: data, device, start or continuation, the loop."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from voxflow.errors import DataError
+from voxflow.progress import say
+from voxflow.training.cache import Cache
+from voxflow.training.data import Batches
+from voxflow.training.device import (
+    choose_precision,
+    has_gpu,
+    keep_memory,
+    open_fabric,
+    seed_everything,
+    share_cores,
+    thread_count,
+)
+from voxflow.training.distributed import World
+from voxflow.training.fingerprint import fingerprint
+from voxflow.training.interruption import Interruption
+from voxflow.training.loop import BEST, FINAL, Loop
+from voxflow.training.plan import Plan
+from voxflow.training.recorder import Recorder
+from voxflow.training.state import STATE, matching_state
+from voxflow.training.store import CachedStore
+from voxflow.training.weights import read_weights
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import torch
+
+    from voxflow.config import Workflow
+    from voxflow.datalist import Case, Datalist
+    from voxflow.tracking import Tracker
+    from voxflow.training.options import DataFacts, TrainOptions
+    from voxflow.training.result import TrainingResult
+
+CURVES, EVENTS = "curves.csv", "events"
+
+
+def train(
+    workflow: Workflow,
+    datalist: Datalist,
+    options: TrainOptions,
+    out: Path,
+    *,
+    facts: DataFacts,
+    tracker: Tracker,
+    curves: Path | None = None,
+) -> TrainingResult:
+    """Train a network and keep its best and its final state.
+
+    A run of the same fingerprint that was killed or interrupted goes on where its last state.pt stands.
+
+    Args:
+        workflow: what to train, checked.
+        datalist: cases under the keys that the workflow's pipelines name.
+        options: seed, precision, threads, time budget, start weights.
+        out: folder for model.pt (best key metric), model_final.pt, events/ and, until the run is complete, state.pt;
+            an older run's are removed.
+        facts: class names and grid of the data, for the model file.
+        tracker: gets metrics by epoch.
+        curves: the CSV of metrics by epoch; ``out``/curves.csv when left out.
+
+    Raises:
+        ConfigError: the workflow does not fit the data.
+        DataError: cases are missing or can't be used.
+        TrainingError: the loss is not a number; the best checkpoint so far is kept.
+    """
+    share_cores()
+    plan = Plan.build(workflow, facts.model_copy(update={"label_format": datalist.label_format}))
+    training, validation = _cases(datalist, plan)
+    precision = choose_precision(options, workflow.globals.use_amp)
+    if options.accelerator == "cpu" or not has_gpu():
+        keep_memory()
+    fabric = open_fabric(options, precision, multi_gpu=workflow.globals.multi_gpu)
+    world = World.open(fabric, options.peer_timeout_minutes)
+    with world.watched(), contextlib.ExitStack() as stack:
+        identity = fingerprint(workflow, [*training, *validation], options, facts)
+        state, start = _begin(out, identity, options, world)
+        seed = seed_everything(options.seed, workflow.globals.determinism, deterministic=options.deterministic)
+        batches, unseen = _open_data(plan, (training, validation), options, world, seed=seed)
+        batches = replace(batches, pin=fabric.device.type == "cuda")
+        interruption, recorder = stack.enter_context(Interruption()), None
+        if world.is_first:
+            rows = state["rows"] if state else None
+            recorder = stack.enter_context(Recorder(out / EVENTS, curves or out / CURVES, tracker, rows))
+        run = {"fingerprint": identity, "run_id": tracker.run_id}
+        parts: dict[str, Any] = {"batches": batches, "unseen": unseen, "recorder": recorder, "run": run}
+        loop = Loop(plan, options, fabric, world, out=out, start=start, **parts)
+        if state:
+            loop.restore(state)
+        loop.result.precision = precision
+        loop.run(interruption)
+    return loop.result
+
+
+def _open_data(
+    plan: Plan, cases: tuple[list[Case], list[Case]], options: TrainOptions, world: World, *, seed: int
+) -> tuple[Batches, CachedStore]:
+    """Prepare the cases to learn from and to validate on; processes share the work, and wait for each other."""
+    threads, skip = thread_count(options), options.on_bad_case == "skip"
+    cache = Cache.open(options.cache)
+    how: dict[str, Any] = {
+        "threads": threads,
+        "classes": plan.label_values if plan.workflow.task == "segmentation" else None,
+        "skip": skip,
+        "turn": world.rank / world.size,
+    }
+    store = CachedStore(cases[0], plan.train_chain, cache, **how)
+    unseen = CachedStore(cases[1], plan.valid_chain, cache, **how)
+    world.gather(None)
+    if world.is_first:
+        cache.prune([*store.paths, *unseen.paths])
+    workers = min(1, threads - 1) if options.workers is None else options.workers
+    pipeline = plan.train_pipeline
+    batches = Batches(store, plan.train_chain, pipeline, seed, workers, rank=world.rank, size=world.size, skip=skip)
+    return batches, unseen
+
+
+def unfinished_run(
+    workflow: Workflow, datalist: Datalist, options: TrainOptions, out: Path, *, facts: DataFacts
+) -> str | None:
+    """The tracker's id of the run that ``train`` would continue; None when it would begin afresh."""
+    if not options.resume or not (out / STATE).is_file():
+        return None
+    cases = [case for part in _cases(datalist, Plan.build(workflow, facts)) for case in part]
+    state, _ = matching_state(out / STATE, fingerprint(workflow, cases, options, facts))
+    return None if state is None else str(state["run_id"])
+
+
+def _begin(
+    out: Path, identity: dict[str, str], options: TrainOptions, world: World
+) -> tuple[dict[str, Any] | None, dict[str, torch.Tensor] | None]:
+    """The state to go on from, or else the weights to start from, if any; then what an older run left is removed."""
+    state = world.from_first(_unfinished(out, identity, options) if world.is_first else None)
+    if state is not None:
+        return state, None
+    # Read before anything is removed: it may be what the last run left in the same folder.
+    start = read_weights(options.checkpoint) if options.checkpoint else None
+    world.gather(None)
+    if world.is_first:
+        _clear(out)
+    return None, start
+
+
+def _unfinished(out: Path, identity: dict[str, str], options: TrainOptions) -> dict[str, Any] | None:
+    """The state to go on from; one line says what is done with what an older run left."""
+    if not options.resume:
+        return None
+    state, reason = matching_state(out / STATE, identity)
+    if state is not None:
+        say(f"continuing the run in {out} at epoch {state['epoch']}, batch {state['batch'] + 1}")
+    elif reason:
+        say(f"{reason}: starting afresh")
+    elif (out / FINAL).is_file():
+        say(f"the run in {out} is complete: starting afresh")
+    return state
+
+
+def _cases(datalist: Datalist, plan: Plan) -> tuple[list[Case], list[Case]]:
+    """The labelled cases to learn from and to validate on."""
+    keys = plan.train_pipeline.data_list_key, plan.valid_pipeline.data_list_key
+    training, validation = ([case for case in datalist.cases(key) if case.label is not None] for key in keys)
+    if not training:
+        raise DataError(f"the datalist has no labelled case under {keys[0]!r}")
+    if not validation:
+        say(f"no labelled case under {keys[1]!r}: nothing is validated, the best model is the final one")
+    return training, validation
+
+
+def _clear(out: Path) -> None:
+    """Remove what an older run left, so that no model outlives the data and options that made it."""
+    out.mkdir(parents=True, exist_ok=True)
+    for name in (BEST, FINAL, STATE):
+        (out / name).unlink(missing_ok=True)
+    shutil.rmtree(out / EVENTS, ignore_errors=True)

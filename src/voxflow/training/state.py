@@ -1,0 +1,94 @@
+"""Owns state.pt: everything that a killed training needs to go on as if nothing had happened."""
+
+from __future__ import annotations
+
+import pickle
+import random
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from voxflow.progress import say
+from voxflow.training.checkpoint import save_torch
+from voxflow.training.fingerprint import differences
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+STATE = "state.pt"
+FORMAT = 1
+
+
+def save_state(path: Path, state: dict[str, Any]) -> None:
+    """Write a state whole or not at all.
+
+    Args:
+        path: usually state.pt beside model.pt.
+        state: tensors and plain values.
+
+    Raises:
+        OSError: the disk is full, say; the older file stays.
+    """
+    save_torch(path, {"format": FORMAT, **state})
+
+
+def read_state(path: Path) -> dict[str, Any] | None:
+    """Read a state onto the CPU without running any code that it holds; None when there is none that can be used."""
+    import torch
+
+    if not path.is_file():
+        return None
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError) as error:
+        say(f"warning: {path} can't be read, so the run is not continued: {str(error).splitlines()[0]}")
+        return None
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        say(f"warning: {path} is of another version, so the run is not continued")
+        return None
+    return content
+
+
+def matching_state(path: Path, wanted: dict[str, str]) -> tuple[dict[str, Any] | None, str]:
+    """Return the state of an unfinished run of the same fingerprint, or None and the reason why there is none.
+
+    Args:
+        path: the file.
+        wanted: the fingerprint of the training that begins.
+
+    Returns:
+        The state, and an empty reason; or None, and a reason that is empty when there simply was no run.
+    """
+    state = read_state(path)
+    if state is None:
+        return None, ""
+    parts = differences(state["fingerprint"], wanted)
+    if parts:
+        return None, f"the unfinished run in {path.parent} had different {' and '.join(parts)}"
+    return state, ""
+
+
+def random_state() -> dict[str, Any]:
+    """The state of every random generator of this process, as plain values and tensors."""
+    import torch
+
+    kind, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)
+    state = {
+        "python": random.getstate(),
+        "numpy": (kind, torch.from_numpy(np.asarray(keys, dtype=np.int64)), position, has_gauss, gauss),
+        "torch": torch.get_rng_state(),
+    }
+    return state | ({"cuda": torch.cuda.get_rng_state()} if torch.cuda.is_available() else {})
+
+
+def restore_random_state(state: dict[str, Any]) -> None:
+    """Set every random generator of this process to what ``random_state`` returned."""
+    import torch
+
+    version, internal, gauss = state["python"]
+    random.setstate((version, tuple(internal), gauss))
+    kind, keys, *rest = state["numpy"]
+    np.random.set_state((kind, keys.numpy().astype(np.uint32), *rest))
+    torch.set_rng_state(state["torch"])
+    if "cuda" in state and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state["cuda"])

@@ -1,0 +1,33 @@
+"""Owns early stopping: how long to go on without getting better."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+
+@dataclass
+class Patience:
+    """Counts validations since the last better value.
+
+    Attributes:
+        limit: validations without a better value that end the training; None: it never ends this way.
+        best: the highest value so far; NaN before the first.
+        waited: validations since.
+    """
+
+    limit: int | None
+    best: float = math.nan
+    waited: int = 0
+
+    @property
+    def is_over(self) -> bool:
+        """Whether training should end."""
+        return self.limit is not None and self.waited >= self.limit
+
+    def take(self, value: float) -> None:
+        """Note one validation; a value that is not defined is no better."""
+        if value > self.best or (math.isnan(self.best) and not math.isnan(value)):
+            self.best, self.waited = value, 0
+        else:
+            self.waited += 1

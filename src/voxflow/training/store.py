@@ -1,0 +1,137 @@
+"""Owns the cases that training reads: prepared once on disk, opened a patch at a time."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from voxflow.errors import DataError, InputError
+from voxflow.progress import say, track
+from voxflow.training.cache import Cache, head_identity
+from voxflow.training.casefile import CaseFile, CaseFileError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from voxflow.components import Chain, Sample
+    from voxflow.datalist import Case
+
+SHOWN_FAULTS = 20
+HIGHEST = "highest_label"  # the sample's key for its largest label value
+
+
+class CachedStore:
+    """Cases after their deterministic transforms, in files that are mapped into memory.
+
+    A sample's arrays are views of its file: what a crop does not touch is not read, and the memory of the process
+    stays the same however many cases there are.
+    """
+
+    def __init__(
+        self,
+        cases: Sequence[Case],
+        chain: Chain,
+        cache: Cache,
+        *,
+        threads: int,
+        classes: int | None,
+        skip: bool = False,
+        turn: float = 0.0,
+    ) -> None:
+        """Prepare what the cache does not have yet, several cases at a time.
+
+        Args:
+            cases: cases with labels.
+            chain: its head is run.
+            cache: where prepared cases are kept.
+            threads: cases at once.
+            classes: segmentation: label values must lie below this.
+            skip: cases that can't be used are named and left out, instead of an error.
+            turn: where in the list to begin, 0 to 1: processes that begin apart share the work.
+
+        Raises:
+            DataError: images or labels can't be used; the message names every case.
+            OSError: the disk is full, say.
+        """
+        self._chain, self._cache, self._classes = chain, cache, classes
+        self._head = head_identity(chain)
+        self._verified: set[Path] = set()
+        faults: list[str] = []
+
+        def prepare(case: Case) -> CaseFile | None:
+            try:
+                return self._file(case)
+            except InputError as error:
+                faults.append(str(error) if case.id in str(error) else f"case {case.id}: {error}")
+                return None
+
+        first = int(len(cases) * turn)
+        turned = [*cases[first:], *cases[:first]]
+        with ThreadPoolExecutor(threads) as pool:
+            files = list(track(pool.map(prepare, turned), "preparing cases", total=len(turned)))
+        files = files[len(cases) - first :] + files[: len(cases) - first]
+        self._entries = [(case, file) for case, file in zip(cases, files, strict=True) if file]
+        self._report(sorted(faults), skip=skip)
+
+    def _report(self, faults: list[str], *, skip: bool) -> None:
+        if not faults:
+            return
+        more = [f"... and {len(faults) - SHOWN_FAULTS} more"] if len(faults) > SHOWN_FAULTS else []
+        if not skip or not self._entries:
+            raise DataError("\n".join([*faults[:SHOWN_FAULTS], *more]))
+        for fault in [*faults[:SHOWN_FAULTS], *more]:
+            say(f"warning: left out: {fault}")
+
+    @property
+    def paths(self) -> list[Path]:
+        """The files of the cases."""
+        return [file.path for _, file in self._entries]
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __getitem__(self, index: int) -> Sample:
+        case, file = self._entries[index]
+        try:
+            if file.path not in self._verified:
+                file.verify()
+            sample = file.sample()
+        except (OSError, CaseFileError, ValueError) as error:
+            say(f"warning: case {case.id} is prepared afresh, its file in the cache can't be used: {error}")
+            file.path.unlink(missing_ok=True)
+            file = self._file(case)
+            self._entries[index] = case, file
+            sample = file.sample()
+        self._verified.add(file.path)
+        return sample | {"case": case.id}
+
+    def _file(self, case: Case) -> CaseFile:
+        file = self._cache.get(self._cache.path(case, self._head), lambda: self._prepare(case))
+        highest = file.value(HIGHEST)
+        # Asked here and not when the case is prepared: another training may have prepared it for more classes.
+        if self._classes is not None and highest is not None and highest >= self._classes:
+            raise DataError(f"case {case.id}: label value {highest}, the data names {self._classes} classes (0 first)")
+        return file
+
+    def _prepare(self, case: Case) -> Sample:
+        label: Any = case.label
+        if isinstance(label, tuple):
+            label = np.asarray(label, dtype=np.float32)
+        try:
+            sample = self._chain.run_head({"case": case.id, "image": case.image, "label": label})
+        except InputError:
+            raise
+        except Exception as error:  # a library's, a transform's, a user's own: the case must be named
+            text = error.args[0] if error.args else type(error).__name__
+            raise DataError(f"case {case.id}: {text}") from error
+        image, label = sample["image"], sample["label"]
+        if not isinstance(image, np.ndarray) or not isinstance(label, np.ndarray):
+            raise DataError(f"case {case.id}: no transform loads its image and label")
+        if self._classes is None:
+            return sample
+        if image.shape[1:] != label.shape[1:]:
+            raise DataError(f"case {case.id}: image {image.shape[1:]} and label {label.shape[1:]} differ in size")
+        return sample | {HIGHEST: int(label.max(initial=0))}

@@ -1,0 +1,165 @@
+"""Owns beginning from weights that exist: which fit, which don't, and which layers stay as they are."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Any
+
+from voxflow.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    import torch
+
+SHOWN = 4
+# Where files keep their weights: Voxflow's model.pt and state.pt, then what other tools' training scripts write.
+_NESTED = ("state_dict", "network", "model", "model_state_dict", "net")
+# What wrappers (several GPUs, torch.compile) put before every name.
+_WRAPPERS = ("module.", "_orig_mod.", "network.")
+
+
+@dataclass(frozen=True)
+class WeightsReport:
+    """What a file of weights gave to a network.
+
+    Attributes:
+        taken: names that were loaded.
+        different: names whose shape differs; theirs stay fresh.
+        missing: names of the network that the file has not; they stay fresh.
+        unused: names of the file that the network has not.
+    """
+
+    taken: tuple[str, ...]
+    different: tuple[str, ...]
+    missing: tuple[str, ...]
+    unused: tuple[str, ...]
+
+    def line(self) -> str:
+        """One line for a person."""
+        total = len(self.taken) + len(self.different) + len(self.missing)
+        parts = [f"{len(self.taken)} of {total} weights taken"]
+        for what, names in (
+            ("of another shape, so fresh", self.different),
+            ("not in the file, so fresh", self.missing),
+            ("not in the network, so unused", self.unused),
+        ):
+            if names:
+                more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+                parts.append(f"{what}: {', '.join(names[:SHOWN])}{more}")
+        return "; ".join(parts)
+
+
+def read_weights(path: Path) -> dict[str, torch.Tensor]:
+    """Read weights by name: from model.pt, model_final.pt, state.pt, or a file of a plain state_dict.
+
+    No code that the file holds is run.
+
+    Raises:
+        DataError: the file is missing, damaged, needs code to be read, or holds no weights.
+    """
+    import pickle
+
+    import torch
+
+    if not path.is_file():
+        raise DataError("file of start weights not found", path=path)
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError, AttributeError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise DataError(f"no file of weights that can be read without running its code: {reason}", path=path) from error
+    weights = _find(content)
+    if not weights:
+        raise DataError(f"no weights in it: expected names with tensors, at the top or under {_NESTED[0]!r}", path=path)
+    return weights
+
+
+def _find(content: Any) -> dict[str, torch.Tensor]:
+    import torch
+
+    if not isinstance(content, dict):
+        return {}
+    nested = next((content[key] for key in _NESTED if isinstance(content.get(key), dict)), content)
+    return {_plain(str(name)): value for name, value in nested.items() if isinstance(value, torch.Tensor)}
+
+
+def _plain(name: str) -> str:
+    for wrapper in _WRAPPERS:
+        name = name.removeprefix(wrapper)
+    return name
+
+
+def load_weights(network: torch.nn.Module, weights: Mapping[str, torch.Tensor], path: Path) -> WeightsReport:
+    """Copy every weight whose name and shape fit; the others of the network stay as they are.
+
+    Args:
+        network: changed in place.
+        weights: as ``read_weights`` returns them.
+        path: where they come from, for the message.
+
+    Raises:
+        DataError: not one fits.
+    """
+    own = {_plain(name): name for name in network.state_dict()}
+    targets = {name: network.state_dict()[given] for name, given in own.items()}
+    fitting = {name for name in targets if name in weights and weights[name].shape == targets[name].shape}
+    if not fitting:
+        raise DataError(
+            f"none of its {len(weights)} weights fits the network by name and shape; "
+            f"it has {_first(weights)}, the network {_first(targets)}",
+            path=path,
+        )
+    network.load_state_dict({own[name]: weights[name] for name in fitting}, strict=False)
+    different = [
+        f"{name} {list(weights[name].shape)} instead of {list(target.shape)}"
+        for name, target in targets.items()
+        if name in weights and name not in fitting
+    ]
+    return WeightsReport(
+        taken=tuple(name for name in targets if name in fitting),
+        different=tuple(different),
+        missing=tuple(name for name in targets if name not in weights),
+        unused=tuple(name for name in weights if name not in targets),
+    )
+
+
+def _first(weights: Mapping[str, torch.Tensor]) -> str:
+    return ", ".join([f"{name} {list(value.shape)}" for name, value in weights.items()][:2]) or "none"
+
+
+def freeze(network: torch.nn.Module, patterns: Sequence[str]) -> list[str]:
+    """Keep every parameter whose name fits a pattern (``model.0.*``) from being trained; return their names.
+
+    Raises:
+        ConfigError: a pattern fits no parameter, or nothing is left to be trained.
+    """
+    names = {_plain(name): parameter for name, parameter in network.named_parameters()}
+    frozen: list[str] = []
+    for pattern in patterns:
+        fitting = [name for name in names if fnmatchcase(name, pattern) or name.startswith(f"{pattern}.")]
+        if not fitting:
+            raise ConfigError(f"freeze: {pattern!r} fits no parameter of the network{_nearest(pattern, list(names))}")
+        frozen += fitting
+    if names and len(set(frozen)) == len(names):
+        raise ConfigError(f"freeze: {', '.join(map(repr, patterns))} leaves no parameter to be trained")
+    for name in frozen:
+        names[name].requires_grad = False
+    return list(dict.fromkeys(frozen))
+
+
+def _nearest(pattern: str, names: list[str]) -> str:
+    near = difflib.get_close_matches(pattern.rstrip(".*"), names, n=1, cutoff=0.3) or names[:1]
+    return f"; its names are such as {near[0]!r}" if near else ""
+
+
+def to_training_mode(network: torch.nn.Module) -> None:
+    """Set training mode, but leave wholly frozen layers in evaluation mode: their running statistics must not move."""
+    network.train()
+    for module in network.modules():
+        parameters = list(module.parameters())
+        if parameters and not any(parameter.requires_grad for parameter in parameters):
+            module.eval()

@@ -1,0 +1,172 @@
+"""``voxflow check``: what it says, to whom, and what it ends with."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.lint.workspace import component, put, segmentation, write_files, write_images
+from voxflow.cli.main import main
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture
+def mmar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A good MMAR called "spleen"."""
+    monkeypatch.chdir(tmp_path)
+    write_files(tmp_path / "spleen", segmentation())
+    write_images(tmp_path / "spleen/data")
+    return tmp_path / "spleen"
+
+
+def break_it(mmar: Path, **changes: object) -> None:
+    files = segmentation()
+    for path, value in changes.items():
+        put(files["config_train.json"], path.replace("__", "."), value)
+    write_files(mmar, files)
+
+
+def test_a_good_workspace_ends_with_0(mmar: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert mmar.is_dir()
+    assert main(["check", "spleen"]) == 0
+    assert capsys.readouterr().out == "check spleen: nothing is wrong\n"
+
+
+def test_findings_stand_below_their_file_in_whole_lines(mmar: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    break_it(mmar, train__loss__name="Dise", train__image_pipeline__args__output_crop_size=[16, 16, 12], epochs="6")
+    assert main(["check", "spleen"]) == 2
+    assert capsys.readouterr().out.splitlines() == [
+        "spleen/config/config_train.json",
+        "  error    train.loss.name [unknown-component]",
+        "           unknown loss 'Dise'",
+        "           → write 'Dice'",
+        "  warning  epochs [wrong-type]",
+        "           the text '6'",
+        "           → write a number, without quotes",
+        "  warning  train.image_pipeline.args.output_crop_size [crop-size]",
+        "           [16, 16, 12], but FastCropByPosNegRatio makes [16, 16, 8]: the rest is cut off or filled with 0",
+        "           → write [16, 16, 8]",
+        "",
+        "check spleen: 1 error, 2 warnings",
+    ]
+
+
+def test_warnings_alone_end_with_0(mmar: Path) -> None:
+    break_it(mmar, epochs="6")
+    assert main(["check", "spleen"]) == 0
+
+
+def test_colours_are_for_terminals_only(mmar: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from voxflow.lint import check_workspace, find_target
+    from voxflow.lint.text import render
+
+    break_it(mmar, train__loss__name="Dise")
+    main(["check", "spleen"])
+    assert "\033" not in capsys.readouterr().out
+    assert "\033[31merror  \033[0m" in render(check_workspace(find_target("spleen")), colours=True)
+
+
+def test_json_holds_what_the_documentation_says(mmar: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    break_it(mmar, train__loss__name="Dise")
+    assert main(["check", "spleen", "--json"]) == 2
+    assert json.loads(capsys.readouterr().out) == {
+        "schema": 1,
+        "workspace": "spleen",
+        "ok": False,
+        "errors": 1,
+        "warnings": 0,
+        "findings": [
+            {
+                "severity": "error",
+                "code": "unknown-component",
+                "file": "spleen/config/config_train.json",
+                "path": "train.loss.name",
+                "message": "unknown loss 'Dise'",
+                "fix": "write 'Dice'",
+            }
+        ],
+    }
+
+
+def test_set_wins_over_environment_and_configuration(mmar: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    break_it(mmar, train__loss__name="Dise")
+    assert main(["check", "spleen", "--set", "train.loss.name=Dice", "epochs=9"]) == 0
+    assert main(["check", "spleen", "--set", "DATASET_JSON=nowhere.json"]) == 2
+    assert "spleen/nowhere.json" in capsys.readouterr().out
+
+
+def test_another_configuration_and_environment_can_be_named(mmar: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (mmar / "config/mine.json").write_text('{"train": 3}')
+    (mmar / "config/other.json").write_text('{"COLOUR": "red"}')
+    assert main(["check", "spleen", "-c", "config/mine.json", "-e", "config/other.json"]) == 2
+    said = capsys.readouterr().out
+    assert "spleen/config/mine.json" in said
+    assert "spleen/config/other.json" in said
+    assert "config_train.json" not in said
+
+
+def test_a_validation_configuration_alone_is_checked_as_one(mmar: Path) -> None:
+    assert mmar.is_dir()
+    assert main(["check", "spleen", "-c", "config/config_validation.json"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["splean"], "no folder and no workspace of params.yaml is called 'splean'; did you mean 'spleen'?"),
+        (["spleen", "-c", "config/no.json"], "spleen/config/no.json: file not found; -c names the configuration"),
+        (["spleen", "-e", "no.json"], "spleen/no.json: file not found; -e names the environment file"),
+        (["spleen", "--set", "epochs"], "--set: expected KEY=VALUE, received 'epochs'"),
+        (["spleen/data"], "an MMAR has them in config/"),
+    ],
+)
+def test_what_can_not_be_checked_is_one_line(
+    mmar: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], line: str
+) -> None:
+    (mmar.parent / "params.yaml").write_text("workspaces:\n  spleen: {task: segmentation}\n")
+    arguments = [*arguments] if arguments[0] != "spleen" else ["./spleen", *arguments[1:]]
+    assert main(["check", *arguments]) == 2
+    said = capsys.readouterr().err
+    assert line in said
+    assert said.count("\n") == 1
+
+
+def test_a_workspace_of_params_is_checked_with_its_own_values(mmar: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (mmar.parent / "mmars").mkdir()
+    mmar.rename(mmar.parent / "mmars/spleen")
+    params = "workspaces:\n  spleen: {task: segmentation, train: {set: {train.loss.name: Dise}}}\n"
+    (mmar.parent / "params.yaml").write_text(params)
+    assert main(["check", "spleen"]) == 2
+    said = capsys.readouterr().out
+    assert "unknown loss 'Dise'" in said
+    assert "the datalist is not there yet" in said
+    assert "dvc repro split@spleen" in said
+    assert main(["check", "mmars/spleen", "--set", "train.loss.name=Dice"]) == 0
+
+
+def test_the_check_imports_nothing_heavy_and_is_quick_with_a_thousand_cases(mmar: Path) -> None:
+    files = segmentation()
+    for n in range(1000):
+        for name in ("image", "label"):
+            (mmar / f"data/more_{name}{n}.nii.gz").write_bytes((mmar / f"data/{name}0.nii.gz").read_bytes())
+    cases = [{"image": f"more_image{n}.nii.gz", "label": f"more_label{n}.nii.gz"} for n in range(1000)]
+    files["dataset_0.json"] |= {"training": cases[:800], "validation": cases[800:], "numTraining": 800}
+    files["config_train.json"]["train"]["optimizer"] = component("Adam")
+    write_files(mmar, files)
+    code = (
+        "import sys; from voxflow.cli.main import main; done = main(['check', 'spleen']);"
+        "heavy = {'torch', 'monai', 'SimpleITK', 'pandas', 'scipy', 'nibabel', 'rich', 'mlflow'} & sys.modules.keys();"
+        "sys.exit(str(heavy) if heavy else done)"
+    )
+    began = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True, cwd=mmar.parent)
+    taken = time.monotonic() - began
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+    assert taken < 10, "about half a second of processor time; the rest is a busy machine"

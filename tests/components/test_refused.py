@@ -1,0 +1,44 @@
+"""What lives in TensorFlow alone is answered with the reason and what to use instead."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from voxflow.components import Component, create
+from voxflow.components.refused import refusal
+from voxflow.components.registry import kinds_of
+from voxflow.config.check import check_component
+from voxflow.config.findings import Findings
+from voxflow.errors import ConfigError
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "message"),
+    [
+        ("handler", "MMARHandler", "exists only for TensorFlow: AutoML ran many .* by --set, one run for each"),
+        ("handler", "ModelAggregator", "learning between sites is not part of Voxflow; train at each site"),
+        ("handler", "AdjustLayerLRs", "an own component in the workspace's custom folder"),
+        ("inferer", "TRTISInference", "Triton's client; evaluate the exported model with one of the engines"),
+        ("loss", "ai4med.components.losses.dice.Dice", "name the component without its module, or write an own one"),
+    ],
+)
+def test_the_reason_is_given_where_a_component_is_built_or_checked(kind: Any, name: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        create(kind, Component(name=name))
+    findings = Findings(Path("config_train.json"))
+    assert check_component(kind, Component(name=name, where="train.x"), findings) is None
+    with pytest.raises(ConfigError, match=message):
+        findings.raise_if_any()
+
+
+def test_a_misspelled_name_is_no_such_case() -> None:
+    assert refusal("Dicee") is None
+
+
+def test_nothing_that_is_refused_is_offered_as_well() -> None:
+    from voxflow.components import refused
+
+    assert not [name for name in refused._REASONS if kinds_of(name) or kinds_of(f"tlt2:{name}")]

@@ -1,0 +1,119 @@
+"""Writers and model loaders: files and folders under the names that Clara's documents give them."""
+
+from __future__ import annotations
+
+import csv
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from voxflow.components import Component, build_transform, create
+from voxflow.components.grids import notes
+from voxflow.errors import ConfigError, DataError
+from voxflow.geometry import Geometry
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+GRID = Geometry.from_parts((4, 5, 6), (0.7, 0.9, 3.0), (1, 2, 3), (-1, 0, 0, 0, 1, 0, 0, 0, -1))
+
+
+def writer(name: str, **args: object) -> Any:
+    return create("writer", Component(name=name, args=args))
+
+
+@pytest.fixture
+def sample() -> dict[str, Any]:
+    mask = np.random.default_rng(0).integers(0, 2, (1, 4, 5, 6)).astype(np.uint8)
+    return {"case": "p1", "TC": mask, **notes(["TC"], GRID)}
+
+
+@pytest.mark.parametrize("name", ["WriteNifti", "tlt2:WriteNiftyResults"])
+def test_a_mask_is_written_below_its_case_where_it_lies(name: str, sample: dict[str, Any], tmp_path: Path) -> None:
+    key = {"field" if name == "WriteNifti" else "applied_key": "TC"}
+    files = writer(name, **key, dtype="uint8").write([sample], tmp_path)
+    assert files == [tmp_path / "p1" / "p1_TC.nii.gz"]
+    image = sitk.ReadImage(str(files[0]))
+    assert image.GetPixelID() == sitk.sitkUInt8
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(image).transpose(2, 1, 0), sample["TC"][0])
+    assert image.GetOrigin() == pytest.approx(GRID.origin)
+    np.testing.assert_allclose(image.GetDirection(), GRID.direction.ravel(), atol=1e-6)
+
+
+def test_a_writer_has_its_own_folder_where_it_names_one(sample: dict[str, Any], tmp_path: Path) -> None:
+    files = writer("WriteNifti", field="TC", write_path=str(tmp_path / "eval")).write([sample], tmp_path / "out")
+    assert files[0] == tmp_path / "eval" / "p1" / "p1_TC.nii.gz"
+    again = {"applied_key": "TC", "write_path": str(tmp_path / "chain"), "dtype": "int16"}
+    build_transform(Component(name="tlt2:WriteNiftyResults", args=again))(sample)
+    assert sitk.ReadImage(str(tmp_path / "chain" / "p1" / "p1_TC.nii.gz")).GetPixelID() == sitk.sitkInt16
+
+
+def test_values_that_do_not_fit_the_type_are_refused(sample: dict[str, Any], tmp_path: Path) -> None:
+    large = sample | {"TC": sample["TC"].astype(np.int32) * 300}
+    with pytest.raises(DataError, match="values from 0 to 300 don't fit uint8"):
+        writer("WriteNifti", field="TC", dtype="uint8").write([large], tmp_path)
+    with pytest.raises(DataError, match="'TC' has 3 channels, a file holds one"):
+        writer("WriteNifti", field="TC").write([sample | {"TC": np.zeros((3, 4, 5, 6))}], tmp_path)
+    with pytest.raises(ConfigError, match="dtype: Input should be 'uint8'"):
+        writer("WriteNifti", field="TC", dtype="complex64")
+
+
+def test_findings_become_one_table_and_a_link_to_it(tmp_path: Path) -> None:
+    samples = [{"case": f"p{n}", "outputs": np.array([0.25 * n, 0.5])} for n in range(3)]
+    table = writer("tlt2:WriteClassificationResults", applied_key="outputs")
+    for _ in range(2):
+        assert table.write(samples, tmp_path, ["nodule", "mass"]) == [tmp_path / "preds_outputs.csv"]
+    rows = list(csv.DictReader((tmp_path / "preds.csv").read_text().splitlines()))
+    assert rows[2] == {"case": "p2", "nodule": "0.5", "mass": "0.5"}
+    assert len(rows) == 3
+
+
+def test_what_a_chain_makes_is_saved_to_look_at(sample: dict[str, Any], tmp_path: Path) -> None:
+    image = np.random.default_rng(0).normal(size=(2, 4, 5, 6)).astype(np.float32)
+    save = build_transform(
+        Component(name="SaveAsNifti", args={"fields": ["image", "TC"], "out_dir": str(tmp_path), "interrupt": True})
+    )
+    both = sample | {"image": image, **notes(["image"], GRID)}
+    assert save(both) is both
+    assert save(both) is both
+    files = sorted(path.name.split("_", 2)[2] for path in tmp_path.iterdir())
+    assert files == sorted(["TC.nii.gz", "image_0.nii.gz", "image_1.nii.gz"] * 2)
+    written = sitk.ReadImage(str(next(iter(sorted(tmp_path.glob("*image_1*"))))))
+    np.testing.assert_allclose(sitk.GetArrayFromImage(written).transpose(2, 1, 0), image[1])
+
+
+def loader(name: str, **args: object) -> Any:
+    return create("model_loader", Component(name=name, args=args))
+
+
+@pytest.mark.parametrize(
+    ("named", "there", "found"),
+    [
+        ("model.trt.pb", ("model.pt", "model.onnx", "model.engine", "model.engine.json"), "model.engine"),
+        ("model.trt.pb", ("model.pt", "model.xml", "model.bin"), "model.xml"),
+        ("model.trt.pb", ("model.pt",), "model.pt"),
+        ("model.fzn.pb", ("model.pt", "model.onnx", "model.ts", "model.engine"), "model.ts"),
+        ("model.fzn.pb", ("model.fzn.onnx", "model.ts"), "model.fzn.onnx"),
+        ("model_final.trt.pb", ("model.pt", "model.engine", "model_final.pt"), "model_final.pt"),
+        ("model.onnx", ("model.pt", "model.onnx"), "model.onnx"),
+    ],
+)
+def test_a_frozen_graph_means_the_export_of_its_role(
+    named: str, there: tuple[str, ...], found: str, tmp_path: Path
+) -> None:
+    (tmp_path / "models").mkdir()
+    for name in there:
+        (tmp_path / "models" / name).touch()
+    assert loader("FrozenGraphModelLoader", model_file_path=f"models/{named}").find(tmp_path).name == found
+
+
+def test_a_checkpoint_is_the_trainings_own_file(tmp_path: Path) -> None:
+    load = loader("CheckpointLoader", checkpoint_dir=str(tmp_path))
+    with pytest.raises(DataError, match=r"no model there: looked for model\.pt"):
+        load.find()
+    (tmp_path / "model.pt").touch()
+    assert load.find() == tmp_path / "model.pt"
+    assert isinstance(create("handler", Component(name="CheckpointLoader", args={"checkpoint_dir": "x"})), type(load))
+    create("handler", Component(name="StatsHandler"))

@@ -1,0 +1,45 @@
+"""Names of TensorFlow's files stand for the file of that role."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from voxflow.errors import DataError
+from voxflow.mmar import find_model
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.mark.parametrize(
+    ("asked", "there", "found"),
+    [
+        ("model.ckpt", ["model.pt", "model_final.pt"], "model.pt"),
+        ("model_final.ckpt.meta", ["model.pt", "model_final.pt"], "model_final.pt"),
+        ("model.ckpt", ["model.ckpt", "model.pt"], "model.pt"),
+        ("model.fzn.pb", ["model.fzn.ts", "model.fzn.onnx", "model.trt.xml"], "model.fzn.ts"),
+        ("model.frn.pb", ["model.fzn.onnx"], "model.fzn.onnx"),
+        ("model.trt.pb", ["model.fzn.ts", "model.trt.xml"], "model.trt.xml"),
+        ("model.trt.pb", ["export/model.xml", "export/model.ts"], "export/model.xml"),
+        ("model.ckpt", ["train/model.pt"], "train/model.pt"),
+        ("weights.pth", ["weights.pth"], "weights.pth"),
+        ("model.fzn.onnx", ["model.fzn.onnx"], "model.fzn.onnx"),
+    ],
+)
+def test_a_name_means_its_role(tmp_path: Path, asked: str, there: list[str], found: str) -> None:
+    for name in there:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    assert find_model(tmp_path / asked) == tmp_path / found
+
+
+def test_what_was_looked_for_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"no optimised model: looked for model\.trt\.engine, .*export first"):
+        find_model(tmp_path / "model.trt.pb")
+    (tmp_path / "model.ckpt.index").touch()
+    with pytest.raises(DataError, match=r"train first \(what is there is TensorFlow's, which can't be read\)"):
+        find_model(tmp_path / "model.ckpt")
+    with pytest.raises(DataError, match=r"should end in \.ckpt, \.fzn\.pb, \.trt\.pb or"):
+        find_model(tmp_path / "model")

@@ -1,0 +1,100 @@
+"""Two processes under torchrun learn what one would, and a lost one ends the other."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psutil
+import pytest
+
+from tests.training.conftest import volume_config, workflow_of
+from tests.training.test_loop import rows_of
+from voxflow.files import write_json
+from voxflow.tracking import NullTracker
+from voxflow.training import TrainOptions, train
+
+if TYPE_CHECKING:
+    from voxflow.datalist import Datalist
+    from voxflow.training import DataFacts
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+OPTIONS = {"accelerator": "cpu", "threads": 1, "workers": 0, "seed": 3, "precision": "fp32"}
+
+
+def config(batch: int, epochs: int) -> dict[str, Any]:
+    made = volume_config() | {"epochs": epochs, "num_training_epoch_per_valid": 1, "multi_gpu": True}
+    made["train"]["image_pipeline"]["args"]["output_batch_size"] = batch
+    return made
+
+
+def torchrun(cubes: Path, folder: Path, given: dict[str, Any], **options: Any) -> subprocess.Popen[str]:
+    """Start two processes; they write below ``folder``/two."""
+    write_json(folder / "two.json", given)
+    program = ["-m", "tests.training.program", str(cubes), str(folder / "two.json"), str(folder / "two")]
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    return subprocess.Popen(
+        [sys.executable, *launcher, *program, json.dumps(OPTIONS | options)],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": f"{ROOT / 'src'}:{ROOT}", "OMP_NUM_THREADS": "1"},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_two_processes_learn_what_one_does_with_the_same_global_batch(
+    tmp_path: Path, cubes: Datalist, facts: DataFacts
+) -> None:
+    with torchrun(cubes.root, tmp_path, config(batch=2, epochs=3)) as process:
+        _, said = process.communicate(timeout=120)
+    assert process.returncode == 0, said
+    one = workflow_of(config(batch=4, epochs=3), tmp_path)
+    options = TrainOptions.model_validate(OPTIONS)
+    train(one, cubes, options, tmp_path / "one", facts=facts, tracker=NullTracker())
+    for name in ("train_loss", "mean_dice"):
+        two, single = ([float(row[name]) for row in rows_of(tmp_path / n / "curves.csv")] for n in ("two", "one"))
+        assert two == pytest.approx(single, rel=2e-3)
+    assert len(re.findall("^epoch 1: loss", said, re.MULTILINE)) == 1
+
+
+def test_a_killed_process_ends_the_other_with_a_reason(tmp_path: Path, cubes: Datalist) -> None:
+    with torchrun(cubes.root, tmp_path, config(batch=2, epochs=5000), peer_timeout_minutes=0.2) as process:
+        wait_for(tmp_path / "two" / "state.pt", process)
+        workers = [child for child in psutil.Process(process.pid).children(recursive=True) if is_worker(child)]
+        second = next(child for child in workers if child.environ()["RANK"] == "1")
+        second.send_signal(signal.SIGKILL)
+        killed = time.monotonic()
+        _, said = process.communicate(timeout=60)
+    assert process.returncode != 0
+    assert time.monotonic() - killed < 45
+    assert "another process of this training has ended or does not answer" in said
+    assert not any(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in workers)
+
+
+def is_worker(process: psutil.Process) -> bool:
+    return "tests.training.program" in process.cmdline() and "RANK" in process.environ()
+
+
+def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 60
+    while not path.exists():
+        assert process.poll() is None, process.stderr and process.stderr.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def test_multi_gpu_on_one_device_is_one_line(
+    tmp_path: Path, cubes: Datalist, facts: DataFacts, capsys: pytest.CaptureFixture[str]
+) -> None:
+    workflow = workflow_of(config(batch=4, epochs=1), tmp_path)
+    options = TrainOptions.model_validate(OPTIONS)
+    result = train(workflow, cubes, options, tmp_path / "one", facts=facts, tracker=NullTracker())
+    assert result.ending == "finished"
+    assert "multi_gpu: there is one device here, training goes on with it" in capsys.readouterr().err

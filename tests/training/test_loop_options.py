@@ -1,0 +1,214 @@
+"""What can be asked of the loop: larger steps, averages, early ends, and going on when something is in the way."""
+
+from __future__ import annotations
+
+import resource
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import torch
+
+from tests.training.conftest import volume_config, workflow_of
+from tests.training.test_loop import rows_of
+from voxflow.components import Chain
+from voxflow.errors import ConfigError, DataError
+from voxflow.tracking import NullTracker
+from voxflow.training import TrainOptions, load_model, read_checkpoint, train
+from voxflow.training.ema import Average
+from voxflow.training.meter import LossMeter, LossNotFinite
+from voxflow.training.state import STATE, read_state, save_state
+from voxflow.training.stopping import Patience
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from voxflow.datalist import Datalist
+    from voxflow.training import DataFacts
+    from voxflow.training.result import TrainingResult
+
+
+@pytest.fixture
+def training(tmp_path: Path, cubes: Datalist, facts: DataFacts, options: TrainOptions) -> Callable[..., TrainingResult]:
+    """Train the cubes into ``tmp_path``/NAME with options and places of the configuration changed."""
+
+    def run(name: str = "m", places: dict[str, Any] | None = None, **changed: Any) -> TrainingResult:
+        workflow = workflow_of(volume_config(), tmp_path, **{"epochs": 2, **(places or {})})
+        given = TrainOptions.model_validate(options.model_dump() | {"precision": "fp32"} | changed)
+        return train(workflow, cubes, given, tmp_path / name, facts=facts, tracker=NullTracker())
+
+    return run
+
+
+def weights(path: Path) -> torch.Tensor:
+    return torch.cat([value.flatten().float() for value in read_checkpoint(path)["state_dict"].values()])
+
+
+def test_two_batches_that_add_up_are_one_of_twice_the_size(tmp_path: Path, training: Any) -> None:
+    batch = "train.image_pipeline.args.output_batch_size"
+    added = training("added", {batch: 2}, accumulate=2)
+    large = training("large", {batch: 4})
+    assert added.steps == large.steps == 2
+    torch.testing.assert_close(
+        weights(tmp_path / "added/model_final.pt"), weights(tmp_path / "large/model_final.pt"), rtol=1e-3, atol=1e-5
+    )
+
+
+def test_a_clipped_gradient_moves_plain_descent_less(tmp_path: Path, training: Any) -> None:
+    training("free")
+    training("clipped", clip_norm=1e-6)
+    assert not torch.equal(weights(tmp_path / "free/model_final.pt"), weights(tmp_path / "clipped/model_final.pt"))
+
+
+def test_the_average_of_the_weights_is_what_is_kept(tmp_path: Path, training: Any) -> None:
+    plain = training("plain")
+    averaged = training("averaged", ema=0.999)
+    assert averaged.steps == plain.steps
+    assert not torch.equal(weights(tmp_path / "plain/model_final.pt"), weights(tmp_path / "averaged/model_final.pt"))
+
+
+def test_an_average_follows_its_formula() -> None:
+    network = torch.nn.Linear(1, 1, bias=False)
+    average = Average(network, 0.9)
+    expected = network.weight.detach().clone()
+    for step in range(1, 200):
+        with torch.no_grad():
+            network.weight.fill_(step)
+        average.update(network, step)
+        keep = min(0.9, (1 + step) / (10 + step))
+        expected = keep * expected + (1 - keep) * step
+    torch.testing.assert_close(average.network.state_dict()["weight"], expected)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_half_precision_learns_the_same(training: Any, tmp_path: Path, precision: str) -> None:
+    losses = [
+        [float(row["train_loss"]) for row in rows_of(tmp_path / name / "curves.csv")]
+        for name, given in (("full", "fp32"), ("half", precision))
+        if training(name, {"epochs": 4}, precision=given)
+    ]
+    assert losses[1] == pytest.approx(losses[0], rel=0.02)
+
+
+def test_the_loss_scale_is_part_of_the_state(training: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    states: list[dict[str, Any]] = []
+    monkeypatch.setattr("voxflow.training.loop.save_state", lambda _, state: states.append(state))
+    training(precision="fp16")
+    assert states[-1]["precision"]["scale"] > 1
+
+
+def test_without_improvement_it_ends_early(training: Any) -> None:
+    places = {"epochs": 40, "learning_rate": 1e-9, "num_training_epoch_per_valid": 1}
+    result = training(places=places, early_stopping=3)
+    assert result.ending == "no more improvement"
+    assert result.epochs < 40
+
+
+def test_a_stopping_metric_that_is_not_there_is_a_config_error(training: Any) -> None:
+    with pytest.raises(ConfigError, match="stopping_metric: no metric 'dize'; there are mean_dice"):
+        training(stopping_metric="dize")
+
+
+def test_patience_counts_from_the_best() -> None:
+    patience = Patience(2)
+    for value, over in ((np.nan, False), (0.5, False), (0.4, False), (0.6, False), (0.6, False), (np.nan, True)):
+        patience.take(float(value))
+        assert patience.is_over is over
+    assert patience.best == 0.6
+
+
+def test_a_compiled_network_keeps_its_names(training: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled: list[str] = []
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self: compiled.append(type(self).__name__))
+    training(compile=True)
+    assert compiled == ["UNet"]
+    load_model(tmp_path / "m/model_final.pt")
+
+
+@pytest.fixture
+def little_room() -> Iterator[None]:
+    """No file of this process may grow beyond 4 kB, as on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_full_disk_costs_the_state_a_warning_and_keeps_the_older_one(
+    training: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+
+    calls: list[int] = []
+
+    def later_full(path: Path, state: dict[str, Any]) -> None:
+        calls.append(state["epoch"])
+        if len(calls) == 2:
+            raise OSError(28, "No space left on device", str(path))
+        save_state(path, state)
+
+    monkeypatch.setattr("voxflow.training.loop.save_state", later_full)
+    result = training(places={"epochs": 3}, state_epochs=1)
+    assert result.ending == "finished"
+    assert "warning: state.pt could not be written, training goes on: [Errno 28]" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("little_room")
+def test_a_final_model_that_can_not_be_written_is_said(tmp_path: Path) -> None:
+    from voxflow.training.checkpoint import save_torch
+
+    with pytest.raises(OSError, match=r"File too large|could not be written"):
+        save_torch(tmp_path / "model.pt", {"x": torch.zeros(100_000)})
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("skip", [True, False])
+def test_a_case_whose_random_transforms_fail_is_named(
+    training: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *, skip: bool
+) -> None:
+    run_tail = Chain.run_tail
+
+    def broken(self: Chain, sample: dict[str, Any], *given: Any, **named: Any) -> list[dict[str, Any]]:
+        if sample["case"] == "cube1":
+            raise ValueError("no such axis")
+        return run_tail(self, sample, *given, **named)
+
+    monkeypatch.setattr(Chain, "run_tail", broken)
+    if not skip:
+        with pytest.raises(DataError, match="case cube1: ValueError: no such axis"):
+            training()
+        return
+    assert training(on_bad_case="skip").ending == "finished"
+    assert "case cube1: ValueError: no such axis; another case takes its place" in capsys.readouterr().err
+
+
+def test_a_case_that_can_not_be_read_is_left_out_when_that_is_allowed(
+    tmp_path: Path, cubes: Datalist, facts: DataFacts, options: TrainOptions, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "broken.nii.gz").write_bytes(b"no image")
+    first, *others = cubes.parts["training"]
+    bad = replace(first, image=(tmp_path / "broken.nii.gz",))
+    given = replace(cubes, parts={**cubes.parts, "training": (bad, *others)})
+    workflow = workflow_of(volume_config(), tmp_path, epochs=1)
+    with pytest.raises(DataError, match=r"broken.nii.gz"):
+        train(workflow, given, options, tmp_path / "m", facts=facts, tracker=NullTracker())
+    skipping = options.model_copy(update={"on_bad_case": "skip"})
+    result = train(workflow, given, skipping, tmp_path / "m", facts=facts, tracker=NullTracker())
+    assert result.steps == 2
+    assert "warning: left out: case cube0:" in capsys.readouterr().err
+
+
+def test_a_loss_meter_remembers_what_was_not_finite() -> None:
+    meter = LossMeter()
+    meter.add(torch.tensor(1.0), "a")
+    meter.add(torch.tensor(3.0), "b")
+    assert (meter.total, meter.count) == (4.0, 2)
+    with pytest.raises(LossNotFinite) as caught:
+        meter.add(torch.tensor(float("inf")), "c")
+    assert caught.value.place == "c"
+
+
+def test_a_time_budget_counts_what_ran_before(training: Any, tmp_path: Path) -> None:
+    training(places={"epochs": 3}, max_minutes=1e-6)
+    assert read_state(tmp_path / "m" / STATE) is None

@@ -1,0 +1,216 @@
+"""The model zoo: published names, scores and values, in workspaces that are complete and check clean."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from voxflow.config import load_workflow, read_json
+from voxflow.datalist import Datalist
+from voxflow.dicom.options import ConvertOptions
+from voxflow.errors import ConfigError, DataError
+from voxflow.workspace import make_mmar, new_workspace, templates
+from voxflow.workspace.zoo import find, zoo
+from voxflow.workspace.zoo.files import fill
+
+SEEDS = Path(__file__).parents[1] / "config" / "seeds"
+COMMANDS = ("set_env", "train", "train_finetune", "train_2gpu", "train_2gpu_finetune", "infer", "validate", "export")
+NAMES = sorted(zoo())
+# By the short names, as the Transfer Learning guide 2.0 lists them: Dice or AUC, training and validation cases.
+PUBLISHED = {
+    "brain_br16_full": ([0.86, 0.90, 0.77], (285,)),
+    "brain_br16_t1c2tc": ([0.86], (285,)),
+    "liver": ([0.946, 0.540], (104, 27)),
+    "hippocampus": ([0.858, 0.846], (208, 52)),
+    "lung": ([0.383], (50, 13)),
+    "prostate": ([0.467, 0.519], (25, 7)),
+    "heart": ([0.912], (16, 4)),
+    "pancreas": ([0.640, 0.341], (224, 57)),
+    "colon": ([0.370], (100, 26)),
+    "hepatic_vessel": ([0.569, 0.391], (242, 61)),
+    "spleen": ([0.957], (32, 9)),
+    "chestxray": ([0.868], ()),
+}
+
+
+@pytest.fixture
+def mmar(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
+    name, variant = request.param
+    return make_mmar(name, tmp_path / "mmar", variant=variant)
+
+
+every_workspace = pytest.mark.parametrize(
+    "mmar", [(name, variant) for name in NAMES for variant in ("published", "cpu")], indirect=True, ids="-".join
+)
+
+
+@pytest.mark.parametrize("short", PUBLISHED)
+def test_published_scores_and_cases_are_told(tmp_path: Path, short: str) -> None:
+    scores, cases = PUBLISHED[short]
+    model = find(short)
+    assert model is not None
+    assert list(model.scores.values()) == scores
+    readme = (make_mmar(short, tmp_path / "mmar") / "docs/Readme.md").read_text()
+    assert all(f"| {score:.3f} |" in readme for score in scores)
+    assert all(re.search(rf"\b{count} (cases|training|validation)", readme) for count in cases)
+    assert "1 x 1 x 1 mm" in readme or short == "chestxray"
+
+
+def test_every_model_has_the_names_of_both_toolkits() -> None:
+    assert {model.name for model in map(find, PUBLISHED) if model} == set(zoo())
+    for short in PUBLISHED:
+        task = "classification" if short == "chestxray" else "segmentation"
+        assert find(f"{task}_{short}") is find(short)
+    assert find("segmentation_mri_brain_br16_full") is find("segmentation_mri_brain_tumors_br16_full")
+    names = [name for model in zoo().values() for name in (model.name, *model.aliases)]
+    assert len(names) == len(set(names))
+    assert find("segmentation_ct") is None
+
+
+def test_the_list_has_one_line_a_template() -> None:
+    lines = templates()
+    assert lines.keys() >= {*zoo(), "segmentation", "segmentation_ct", "classification"}
+    assert all(line and "\n" not in line for line in lines.values())
+    assert lines["segmentation_ct_spleen"].endswith("published Dice spleen 0.957; in short spleen")
+
+
+@every_workspace
+def test_a_workspace_is_complete_and_has_no_holes(mmar: Path) -> None:
+    datalist = "plco.json" if (mmar / "config/plco.json").exists() else "dataset_0.json"
+    for name in ("config_train.json", "config_validation.json", "environment.json", datalist):
+        assert json.loads((mmar / "config" / name).read_text())
+    for command in COMMANDS:
+        assert os.access(mmar / "commands" / f"{command}.sh", os.X_OK)
+    for name in ("docs/Readme.md", "docs/license.txt", "resources/log.config"):
+        assert (mmar / name).stat().st_size
+    assert (mmar / "models").is_dir()
+    assert (mmar / "eval").is_dir()
+    for file in filter(Path.is_file, mmar.rglob("*")):
+        assert not re.search(r"@\w+@", file.read_text()), file
+
+
+@every_workspace
+def test_a_training_configuration_checks_clean(mmar: Path) -> None:
+    workflow = load_workflow(mmar / "config/config_train.json", environment=mmar / "config/environment.json")
+    assert workflow.train.image_pipeline.args["data_file_base_dir"].startswith("/workspace/data/")
+    assert workflow.task == read_json(mmar / "config/environment.json")["PROCESSING_TASK"]
+
+
+@every_workspace
+def test_the_example_datalist_fits_channels_and_labels(mmar: Path) -> None:
+    task = read_json(mmar / "config/environment.json")["PROCESSING_TASK"]
+    listed = Datalist.read(mmar / "config" / ("plco.json" if task == "classification" else "dataset_0.json"))
+    assert [len(listed.cases(key)) for key in ("training", "validation")] == [3, 1]
+    modalities = listed.metadata["modality"]
+    assert all(len(case.image) == len(modalities) for case in listed.cases("training"))
+    assert all(len(case.label) == 15 for case in listed.cases("training") if isinstance(case.label, tuple))
+
+
+@pytest.mark.parametrize("name", ["spleen", "chestxray"])
+def test_printed_configurations_are_kept_to_the_letter(tmp_path: Path, name: str) -> None:
+    made = json.loads((make_mmar(name, tmp_path / "mmar") / "config/config_train.json").read_text())
+    printed = json.loads((SEEDS / f"clara3_{name}_train.json").read_text())
+    # The guide's script sets what the chest radiographs' file leaves to the defaults.
+    extra = {"num_training_epoch_per_valid": 1, "use_amp": False}
+    assert made == {**extra, **printed}
+
+
+@pytest.mark.parametrize("mmar", [(name, "published") for name in NAMES], indirect=True, ids="-".join)
+def test_training_and_validation_agree_on_classes(mmar: Path) -> None:
+    config = read_json(mmar / "config/config_validation.json")
+    train = read_json(mmar / "config/config_train.json")
+    scored = {metric["args"]["field"] for metric in config["val_metrics"]}
+    made = {name for t in config.get("post_transforms", []) for name in _names(t)} | {"model"}
+    truths = {name for t in config.get("label_transforms", []) for name in _names(t)} | {"label"}
+    assert scored <= made
+    assert {metric["args"]["label_field"] for metric in config["val_metrics"]} <= truths
+    assert {writer["args"]["field"] for writer in config["writers"]} <= made
+    # What is scored has been made of exactly the network's channels.
+    network = train["train"]["model"]["args"]
+    if "num_classes" in network:
+        assert len(made - {"model"}) == network["num_classes"]
+
+
+def _names(transform: dict[str, dict[str, list[str]]]) -> list[str]:
+    return transform["args"].get("label_names") or transform["args"].get("channel_names") or []
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if zoo()[name].has_stages])
+def test_in_a_repository_the_stages_get_the_data_ready(tmp_path: Path, name: str) -> None:
+    (tmp_path / "params.yaml").write_text("workspaces: {}\n")
+    (tmp_path / "images").mkdir()
+    folder = new_workspace("mine", Path("images"), name, root=tmp_path, variant="cpu")
+    block = yaml.safe_load((tmp_path / "params.yaml").read_text())["workspaces"]["mine"]
+    options = ConvertOptions.model_validate(block["convert"])
+    model = zoo()[name]
+    assert options.labels == ({n: int(v) for v, n in model.labels.items() if v != "0"} or None)
+    grid = block["resample"]
+    assert grid.get("spacing_mm") == [1, 1, 1] or tuple(grid["size"]) == model.cpu.patch
+    config = read_json(folder / "config/config_train.json")
+    assert block["train"]["set"] == {"epochs": config["epochs"], "learning_rate": config["learning_rate"]}
+    assert read_json(folder / "config/environment.json")["DATA_ROOT"] == "data/resampled/mine"
+
+
+def test_a_model_of_several_channels_stands_alone_in_a_repository(tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_text("workspaces: {}\n")
+    (tmp_path / "brats").mkdir()
+    folder = new_workspace("mine", Path("brats"), "brain_br16_full", root=tmp_path)
+    assert folder == tmp_path / "mmars/mine"
+    assert (tmp_path / "params.yaml").read_text() == "workspaces: {}\n"
+    assert read_json(folder / "config/environment.json")["DATA_ROOT"] == "brats"
+    assert read_json(folder / "config/environment.json")["DATASET_JSON"] == "config/dataset_0.json"
+
+
+def test_outside_a_repository_the_mmar_stands_alone(tmp_path: Path) -> None:
+    (tmp_path / "nifti").mkdir()
+    first = new_workspace("first", template="hippocampus", root=tmp_path)
+    second = new_workspace("second", Path("nifti"), "hippocampus", root=tmp_path)
+    assert (first, second) == (tmp_path / "first", tmp_path / "second")
+    assert read_json(first / "config/environment.json")["DATA_ROOT"] == "/workspace/data/Task04_Hippocampus"
+    assert read_json(second / "config/environment.json")["DATA_ROOT"] == (tmp_path / "nifti").as_posix()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["first", "nifti", "second"]
+
+
+@pytest.mark.parametrize(
+    ("template", "variant", "message"),
+    [
+        ("hipocampus", "published", "unknown template 'hipocampus'; did you mean 'hippocampus'"),
+        ("hippocampus", "gpu", "unknown variant 'gpu'.*known: published, cpu"),
+        ("segmentation_ct", "published", "params.yaml: file not found"),
+    ],
+)
+def test_wrong_templates_and_variants_are_named(tmp_path: Path, template: str, variant: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        new_workspace("mine", template=template, root=tmp_path, variant=variant)
+    assert not list(tmp_path.iterdir())
+
+
+def test_in_a_repository_the_source_is_needed(tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_text("workspaces: {}\n")
+    with pytest.raises(DataError, match="--source is needed"):
+        new_workspace("mine", template="spleen", root=tmp_path)
+
+
+def test_an_mmar_is_never_written_over(tmp_path: Path) -> None:
+    make_mmar("spleen", tmp_path / "mine")
+    with pytest.raises(ConfigError, match="mine: exists already"):
+        make_mmar("liver", tmp_path / "mine")
+    with pytest.raises(ConfigError, match="'segmentation_ct' is no model of the zoo"):
+        make_mmar("segmentation_ct", tmp_path / "other")
+
+
+def test_holes_keep_the_type_of_what_fills_them() -> None:
+    values = {"n": 3, "sizes": [1, 2], "none": None, "nested": {"classes": "@n@"}}
+    base = {"a": "@n@", "b": ["x", "@sizes@", "y"], "c": "@none@", "d": "@nested@", "e": "{VAR}", "f": ["@nested@"]}
+    assert fill(base, values) == {
+        "a": 3,
+        "b": ["x", 1, 2, "y"],
+        "d": {"classes": 3},
+        "e": "{VAR}",
+        "f": [{"classes": 3}],
+    }
