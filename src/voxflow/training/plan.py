@@ -165,10 +165,14 @@ class Plan:
         Raises:
             ConfigError: the configuration asks for another number of input channels than the images have.
         """
-        given = self.network.in_channels
-        if given is not None and given != in_channels:
-            message = f"{given}, but the images have {in_channels} channel(s) after the transforms"
-            raise ConfigError(message, path=self.workflow.path, where="train.model.args.in_channels")
+        stated = {
+            "train.model.args.in_channels": self.network.in_channels,
+            "train.image_pipeline.args.output_image_channels": self.train_pipeline.output_image_channels,
+        }
+        for where, given in stated.items():
+            if given is not None and given != in_channels:
+                message = f"{given}, but the images have {in_channels} channel(s) after the transforms"
+                raise ConfigError(message, path=self.workflow.path, where=where)
         model = self.workflow.train.model
         classes = len(self.facts.class_names)
         return complete_network(model, in_channels=in_channels, num_classes=classes, patch=self.input_size)
