@@ -134,6 +134,8 @@ def test_auc_is_that_of_scikit_learn_on_the_predictions(classification: Path) ->
     assert ((chances > 0) & (chances < 1)).all()
     assert float((folder / "Average_AUC.txt").read_text()) == pytest.approx(roc_auc_score(labels, chances), abs=1e-6)
     assert roc_auc_score(labels, chances) < 1
+    right = ((chances > 0.5) == (labels > 0)).mean()
+    assert float((folder / "mean_accuracy.txt").read_text()) == pytest.approx(right, abs=1e-6)
     nodule = roc_auc_score(labels[:, 0], chances[:, 0])
     assert float((folder / "Nodule.txt").read_text()) == pytest.approx(nodule, abs=1e-6)
 
