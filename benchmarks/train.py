@@ -49,44 +49,65 @@ def write_cases(folder: Path, count: int, size: tuple[int, int, int]) -> None:
         write_volume(folder / f"case{number}_label.nii.gz", Volume(label.astype(np.uint8), geometry))
 
 
+def work_done() -> float:
+    """CPU seconds of this process so far, and of those that it started and that have ended."""
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
+
+
 class Clock:
     """Notes when steps end, and stops the training after a time.
 
     Attributes:
         began: when the process began, as ``time.time`` counts.
-        steps: seconds of each step after the warm-up, the wait for its batch included.
-        pure: seconds of pure forward and backward of the same network on the same batch.
+        steps: wall and CPU seconds of each step after the warm-up, the wait for its batch included.
+        pure: the same of pure forward and backward of the same network on the same batch.
     """
 
     def __init__(self, seconds: float) -> None:
         self.began = float(os.environ["BENCH_BEGAN"])
         self.seconds, self.first, self.count = seconds, 0.0, 0
-        self.steps: list[float] = []
-        self.pure: list[float] = []
-        self._last = 0.0
+        self.steps: list[tuple[float, float]] = []
+        self.pure: list[tuple[float, float]] = []
+        self._last = self._now()
 
     def step(self, pure: Callable[[], None] | None = None) -> bool:
         """Note the end of a step; return whether time is up."""
-        now, self.count = time.perf_counter(), self.count + 1
+        self.count += 1
         if self.count == 1:
             self.first = time.time() - self.began
         if self.count > WARM_UP:
-            self.steps.append(now - self._last)
+            self.steps.append(self._since_last())
         if pure and self.count > WARM_UP and self.count % BLOCK == 0:
             for _ in range(BLOCK):
-                begun = time.perf_counter()
+                self._last = self._now()
                 pure()
-                self.pure.append(time.perf_counter() - begun)
-        self._last = time.perf_counter()
-        return sum(self.steps) + sum(self.pure) > self.seconds
+                self.pure.append(self._since_last())
+        self._last = self._now()
+        return sum(wall for wall, _ in [*self.steps, *self.pure]) > self.seconds and self.count > WARM_UP + BLOCK
 
     def write(self, path: Path) -> None:
         """Write what was measured."""
-        rate = PATCHES_A_CASE * CASES_A_BATCH / statistics.median(self.steps)
-        values = {"rate": rate, "steps": len(self.steps), "first": self.first}
+        patches = PATCHES_A_CASE * CASES_A_BATCH
+        wall, cpu = self._typical(self.steps)
+        values = {"rate": patches / wall, "cpu": cpu / patches, "steps": len(self.steps), "first": self.first}
         if self.pure:
-            values["share"] = statistics.median(self.pure) / statistics.median(self.steps)
+            pure_wall, pure_cpu = self._typical(self.pure)
+            values |= {"share": pure_wall / wall, "share_cpu": pure_cpu / cpu}
         path.write_text(json.dumps(values))
+
+    @staticmethod
+    def _typical(times: list[tuple[float, float]]) -> tuple[float, float]:
+        """The median wall time, and the mean CPU time, since that of other processes is seen only when they end."""
+        return statistics.median(wall for wall, _ in times), statistics.fmean(cpu for _, cpu in times)
+
+    @staticmethod
+    def _now() -> tuple[float, float]:
+        return time.perf_counter(), work_done()
+
+    def _since_last(self) -> tuple[float, float]:
+        wall, cpu = self._now()
+        return wall - self._last[0], cpu - self._last[1]
 
 
 def stock_monai(folder: Path, out: Path, seconds: float) -> None:
@@ -233,8 +254,15 @@ def compare(folder: Path, work: Path, seconds: float, rounds: int) -> None:
         os.environ["VOXFLOW_CACHE"] = str(work / f"cache{number}")
         for side in sides:
             found[side].append(run(side, folder, work, seconds))
+    units = {
+        "rate": "patches/s",
+        "cpu": "CPU s/patch",
+        "share": "of pure forward and backward",
+        "share_cpu": "of pure forward and backward, by CPU time",
+        "memory": "MB",
+    }
     for side in sides:
-        for name, unit in (("rate", "patches/s"), ("share", "of pure forward and backward"), ("memory", "MB")):
+        for name, unit in units.items():
             if name in found[side][0]:
                 print(f"figure {side}_{name} {statistics.median(each[name] for each in found[side]):.3f} {unit}")
     # bf16 runs first and finds an empty cache, fp32 finds what bf16 has prepared.
@@ -244,6 +272,8 @@ def compare(folder: Path, work: Path, seconds: float, rounds: int) -> None:
     for side in sides[1:]:
         pairs = zip(found["monai"], found[side], strict=True)
         print(f"ratio {side} {statistics.median(ours['rate'] / theirs['rate'] for theirs, ours in pairs):.2f}")
+        pairs = zip(found["monai"], found[side], strict=True)
+        print(f"ratio {side}_cpu {statistics.median(theirs['cpu'] / ours['cpu'] for theirs, ours in pairs):.2f}")
 
 
 def compare_memory(work: Path, seconds: float) -> None:

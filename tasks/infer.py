@@ -6,9 +6,10 @@ import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from tasks import bundle
 from tasks.stage import Stage, main
 from voxflow.datalist import Datalist
-from voxflow.dicom import find_series
+from voxflow.dicom import ConvertOptions, find_sources
 from voxflow.files import atomic_directory, write_json
 from voxflow.inference import InferenceCase, InferOptions, infer_cases, metric_name, native_cases, open_engine
 from voxflow.progress import say
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 def run(stage: Stage) -> int:
     """Infer and record; a bad case is reported and the others go on."""
+    if bundle.is_bundle(stage):
+        return bundle.infer(stage)
     options = stage.options(InferOptions)
     is_segmentation = stage.task == "segmentation"
     cases = _cases(stage, options.key)
@@ -48,10 +51,11 @@ def _cases(stage: Stage, key: str) -> list[InferenceCase]:
 
 
 def _with_sources(stage: Stage, cases: list[InferenceCase]) -> list[InferenceCase]:
-    """The same cases with the DICOM files that they came from, for those that did."""
-    wanted = {case.series_uid for case in cases if case.series_uid}
-    found = find_series(stage.source, wanted) if wanted else {}
-    return [replace(case, source_files=tuple(found.get(case.series_uid, ()))) for case in cases]
+    """The same cases with the DICOM files that they were made of, for those that were."""
+    wanted = {case.origin for case in cases if case.origin}
+    options = ConvertOptions.model_validate(stage.block.get("convert") or {})
+    found = find_sources(stage.source, wanted, options) if wanted else {}
+    return [replace(case, source=found.get(case.origin) if case.origin else None) for case in cases]
 
 
 def _record(stage: Stage, inference: Inference, tracker: Tracker) -> None:

@@ -6,6 +6,7 @@ import math
 import sys
 from typing import TYPE_CHECKING
 
+from tasks import bundle
 from tasks.stage import Stage, main
 from voxflow.config import load_workflow
 from voxflow.datalist import Datalist
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 def run(stage: Stage) -> int:
     """Check the workspace as ``voxflow check`` does, then train; see ``voxflow.training.train``."""
+    if bundle.is_bundle(stage):
+        return bundle.train(stage)
     options = _options(stage)
     listed = stage.datalists / "dataset_0.json"
     target = _target(stage, options, listed)

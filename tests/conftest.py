@@ -22,6 +22,12 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
+@pytest.fixture(autouse=True)
+def _mappings_stay_apart(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Conversions leave the way back from pseudonyms on the machine; tests leave nothing in the working folder."""
+    monkeypatch.setenv("VOXFLOW_MAPPING_FOLDER", str(tmp_path_factory.getbasetemp() / "mapping"))
+
+
 @pytest.fixture(scope="session")
 def real_data() -> Callable[[str], Path]:
     """Find a folder of real images, or skip the test that asks for it."""

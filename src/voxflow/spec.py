@@ -39,6 +39,9 @@ class ModelSpec(BaseModel):
         activation: what turns logits into probabilities; the exported network returns logits.
         spacing_mm: segmentation: voxel spacing along (i, j, k) that the network was trained at; None: native.
         orientation: segmentation: where (i, j, k) increase to, such as "LPS"; None: as stored.
+        extent: segmentation: what of the box stayed: the first voxel's outer corner ("faces") or its centre.
+        interpolation: segmentation: how images were brought to that spacing.
+        antialias: segmentation: whether they were smoothed first along the axes that got coarser.
         size: classification: (rows, columns) that images are brought to; None: as stored.
         preprocess: transforms of the image after resampling, in order.
         window: segmentation: training patch (i, j, k); the smallest sensible inference window.
@@ -55,6 +58,9 @@ class ModelSpec(BaseModel):
     activation: Literal["softmax", "sigmoid"]
     spacing_mm: tuple[float, float, float] | None = None
     orientation: str | None = None
+    extent: Literal["faces", "centres"] = "faces"
+    interpolation: Literal["linear", "nearest", "bspline"] = "linear"
+    antialias: bool = False
     size: tuple[int, int] | None = None
     preprocess: tuple[TransformSpec, ...] = ()
     window: tuple[int, int, int] | None = None

@@ -166,3 +166,11 @@ def test_one_hot_masks_of_a_softmax_are_judged_by_the_largest() -> None:
     outputs = {"model": logits, "label": one_hot(truth, 3).astype(np.uint8), "activation": "softmax"}
     np.testing.assert_allclose(made("ComputeAverageDice", is_one_hot_targets=True).measure(outputs), one_channel)
     assert made("ComputeAverageDice", remove_bg=False).measure(outputs).shape == (1, 3)
+
+
+def test_auc_of_a_column_of_several_classes_is_each_class_against_the_rest() -> None:
+    rng = np.random.default_rng(0)
+    label, scores = rng.integers(0, 3, (60, 1)), rng.random((60, 3))
+    metric = made("ComputeAUC", field="model")
+    value = metric.summarise([metric.measure({"model": scores, "label": label, "label_format": (2,)})], [])["value"]
+    assert value == pytest.approx(roc_auc_score(np.eye(3)[label[:, 0]], scores))

@@ -228,3 +228,24 @@ def test_a_file_of_other_weights_is_refused(tmp_path: Path) -> None:
         model = read_network(component("DenseNet121", pretrain_weight_name=str(tmp_path / f"{name}.pth")))
         with pytest.raises(DataError, match=message):
             model.load_pretrained(model.build())
+
+
+@pytest.mark.parametrize(
+    ("name", "args", "size"),
+    [
+        ("Unet", {"nf_enc": "4,8", "nf_dec": "8,8,4,4"}, (16, 16, 16)),
+        (
+            "SegResnet",
+            {"blocks_down": [1, 1], "blocks_up": [1], "use_vae": True, "input_size": [16, 16, 16]},
+            (16,) * 3,
+        ),
+        ("SegAhnet", {}, (64, 64, 32)),
+        ("DenseNet121", {}, (64, 64)),
+    ],
+)
+def test_every_weight_is_learnt(name: str, args: dict[str, object], size: tuple[int, ...]) -> None:
+    """Several processes wait for the gradient of every weight that is to be learnt."""
+    network: Any = build_network(component(name, **args)).train()
+    loss = network(torch.randn(2, 2, *size)).square().mean()
+    (loss + (getattr(network, "extra_loss", None) or 0)).backward()
+    assert not [key for key, weight in network.named_parameters() if weight.requires_grad and weight.grad is None]

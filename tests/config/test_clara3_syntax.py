@@ -43,6 +43,14 @@ def test_a_reference_stands_for_the_whole_component(tmp_path: Path, spleen: dict
     assert workflow.train.pre_transforms[2].alias == "window"
 
 
+def test_an_own_class_is_referred_to_by_its_name(tmp_path: Path, spleen: dict[str, Any]) -> None:
+    (tmp_path / "custom").mkdir()
+    (tmp_path / "custom" / "steps.py").write_text("class Twice:\n    pass\n")
+    spleen["train"]["pre_transforms"][2] = {"path": "steps.Twice"}
+    spleen["validate"]["pre_transforms"][2] = {"ref": "Twice"}
+    assert read(tmp_path, spleen).validate.pre_transforms[2].path == "steps.Twice"
+
+
 @pytest.mark.parametrize(
     ("value", "expected"),
     [

@@ -68,6 +68,11 @@ def test_refuses_what_is_no_object(tmp_path: Path, text: str) -> None:
         read_json(written(tmp_path, text))
 
 
+def test_nesting_without_end_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="nested too deeply"):
+        read_json(written(tmp_path, '{"a": ' + "[" * 100_000 + "]" * 100_000 + "}"))
+
+
 def test_refuses_a_key_that_stands_twice(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="stands twice in one object: 'a'"):
         read_json(written(tmp_path, '{"a": 1, "a": 2}'))

@@ -66,6 +66,17 @@ def test_weight_decay_goes_to_the_optimizer_where_the_network_has_no_place_for_i
     assert "weight_decay" not in read(tmp_path, plco).train.optimizer.args
 
 
+def test_a_network_of_one_s_own_gets_the_counts_and_no_decay(tmp_path: Path, brats: dict[str, Any]) -> None:
+    (tmp_path / "custom").mkdir()
+    (tmp_path / "custom" / "nets.py").write_text(
+        "class Net:\n    def __init__(self, in_channels, width):\n        pass\n"
+    )
+    brats |= {"weight_decay": 0.1, "net_config": {"path": "custom.nets.Net", "width": 3}}
+    train = read(tmp_path, brats).train
+    assert train.model.args == {"in_channels": 4, "num_classes": 3, "width": 3}
+    assert train.optimizer.args["weight_decay"] == 0.1
+
+
 def test_the_network_s_own_counts_win(tmp_path: Path, brats: dict[str, Any]) -> None:
     brats["net_config"]["num_classes"] = 1
     assert read(tmp_path, brats).train.model.args["num_classes"] == 1

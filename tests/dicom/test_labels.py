@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -203,6 +204,24 @@ def test_overlaps_follow_the_stated_order(tmp_path: Path, options: dict[str, Any
     both = (mask > 0).all(axis=-1)
     assert (label[both] == values["ab"[winner]]).all()
     assert f"{int(both.sum())} voxels lie in several segments" in (tmp_path / "out/conversion.csv").read_text()
+
+
+def test_overlapping_labels_are_whole_in_channels_of_their_own(tmp_path: Path) -> None:
+    series, mask = Series(stored()), masks(3)
+    dataset = seg(series, mask, ["b", "a", "c"])
+    merged = converted(tmp_path, dataset, series, overlap="channels", labels={"a": 1, "b": 2, "c": 2, "d": 5})
+    with (tmp_path / "out/cases.csv").open(encoding="utf-8") as stream:
+        case = next(csv.DictReader(stream))
+    channels = case["label_channels"].split(";")
+    assert [path.rsplit("/", 1)[1] for path in channels] == ["1.nii.gz", "2.nii.gz", "5.nii.gz"]
+    one, two, five = (read_volume(tmp_path / "out" / path) for path in channels)
+    assert one.geometry.is_close(read_volume(tmp_path / "out" / case["image"]).geometry)
+    # Of the SEG as highdicom got it, not of what was made of it.
+    assert np.array_equal(one.array.transpose(2, 1, 0), mask[..., 1])
+    assert np.array_equal(two.array.transpose(2, 1, 0), mask[..., 0] | mask[..., 2])
+    assert not five.array.any()
+    assert (merged[mask[..., 2] > 0] == 2).all()
+    assert "each is whole in its channel" in (tmp_path / "out/conversion.csv").read_text()
 
 
 @pytest.mark.parametrize("kind", ["BINARY", "FRACTIONAL"])

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 
 from voxflow.dicom import ConvertOptions, convert_folder
 from voxflow.dicom.passthrough import role_and_name
@@ -61,6 +62,18 @@ def test_voxels_and_geometry_pass_unchanged(tmp_path: Path) -> None:
     assert mask.array.dtype == np.uint8
     assert np.array_equal(mask.array, label().array)
     assert json.loads((tmp_path / "out/labels.json").read_text()) == {"0": "background", "1": "one", "2": "two"}
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".mha", ".mhd", ".nrrd"])
+def test_every_format_is_read_and_written(tmp_path: Path, suffix: str) -> None:
+    write_volume(tmp_path / f"in/images/a{suffix}", image())
+    write_volume(tmp_path / f"in/labels/a{suffix}", label())
+    row = convert(tmp_path, volume_format=suffix)[0]
+    for column, expected in (("image", image()), ("label", label())):
+        assert row[column].endswith(suffix)
+        theirs = sitk.ReadImage(str(tmp_path / "out" / row[column]))
+        assert np.array_equal(sitk.GetArrayFromImage(theirs).T, expected.array)
+        assert theirs.GetOrigin() == pytest.approx((-3, 4, 9), abs=1e-4)
 
 
 def test_names_stay_only_where_that_is_asked_for(tmp_path: Path) -> None:

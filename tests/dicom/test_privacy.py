@@ -2,37 +2,134 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
 import stat
-from typing import TYPE_CHECKING
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
+from dvc.fs import LocalFileSystem
+from dvc.ignore import DvcIgnoreFilter
 from pydantic import ValidationError
+from pydicom._dicom_dict import DicomDictionary
+from pydicom.tag import Tag
+from pydicom.uid import ComprehensiveSRStorage, ComputedRadiographyImageStorage
 
-from tests.dicom.objects import Series, stored
+from tests.dicom.objects import Series, new, pixels, rtstruct, save, seg, stored
 from voxflow.dicom import ConvertOptions, convert_folder
+from voxflow.dicom.mapping import FOLDER_VARIABLE
 from voxflow.dicom.pseudonyms import KEY_VARIABLE, find_key, number_cases, pseudonyms
+from voxflow.errors import ConfigError
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from pydicom.dataset import Dataset
 
 MARKERS = (b"MARKER", b"19390713", b"20180317")
+TEXTS = {
+    **dict.fromkeys(("LO", "SH", "ST", "LT", "UT", "UC", "PN", "UR"), "MARKER"),
+    **{"DA": "19390713", "DT": "20180317110000"},
+}
+# A label's name becomes the label's name, by design. The rest would make another kind of object.
+NOT_PLANTED = {"SegmentLabel", "ROIName", "PixelDataProviderURL", "RetrieveURL", "CodeMeaning", "CodeValue"}
 
 
-def test_no_name_id_or_date_is_left_in_any_output(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    Series(stored()).write(tmp_path / "in/MARKER^NAME")
-    Series(stored()[:2], uid="1.2.3").write(tmp_path / "in/MARKER-ID")
-    Series(stored()[:4], uid="1.2.4", changes={"PixelData": b"12"}).write(tmp_path / "in/MARKER")
-    summary = convert_folder(tmp_path / "in", tmp_path / "out", ConvertOptions(pseudonym_key="k", workers=1))
-    assert (summary.cases, summary.quarantined) == (1, 2)
-    for path in (tmp_path / "out").rglob("*"):
-        content = path.name.encode()
+def planted(dataset: Dataset) -> Dataset:
+    """The same object with a marker in every text and date of the dictionary, and in what it has of them within."""
+    for tag, (vr, multiplicity, _, _, keyword) in DicomDictionary.items():
+        is_free = vr in TEXTS and keyword and keyword not in NOT_PLANTED and not multiplicity.startswith("2")
+        if is_free and Tag(tag).group >= 0x0008:
+            dataset.add_new(tag, vr, TEXTS[vr])
+    for element in list(dataset.iterall()):
+        if element.VR in TEXTS and element.keyword not in NOT_PLANTED:
+            element.value = TEXTS[element.VR]
+    dataset.private_block(0x0009, "MARKER", create=True).add_new(1, "LO", "MARKER")
+    return dataset
+
+
+def plant(folder: Path) -> None:
+    """Sound and spoilt series of several kinds, an RTSTRUCT and a SEG; names of folders and files say MARKER, too."""
+    ct = Series(stored(), uid="1.2.1")
+    whole = {
+        "ct": ct.datasets(),
+        "few": Series(stored()[:2], uid="1.2.3").datasets(),
+        "broken": Series(stored()[:4], uid="1.2.4", changes={"PixelData": b"12"}).datasets(),
+        "pt": Series(stored().clip(0), uid="1.2.5", changes={"Modality": "PT", "Units": "MARKER"}).datasets(),
+        "mr": Series(stored(), uid="1.2.6", frame="1.2.9", changes={"Modality": "MR"}).datasets(),
+        "sr": [new(ComprehensiveSRStorage, "SR", "1.2.7")],
+        "cr": [new(ComputedRadiographyImageStorage, "CR", "1.2.8")],
+        "seg": [seg(ct, (stored() > 0).astype(np.uint8), ["Organ"])],
+        "rt": [rtstruct([np.array([[1.0, 1, 2], [5, 1, 2], [5, 5, 2]])], frame="1.2.9", name="Part")],
+    }
+    pixels(whole["cr"][0], np.arange(60, dtype=np.uint16).reshape(6, 10), 12)
+    for kind, datasets in whole.items():
+        for k, dataset in enumerate(datasets):
+            save(planted(dataset), folder / f"MARKER^NAME/{kind}/MARKER{k}")
+    (folder / "MARKER-19390713.txt").write_text("MARKER")
+
+
+def traces(folder: Path) -> list[Path]:
+    """The files below whose name or content, deflated or not, holds a marker."""
+    found = []
+    for path in folder.rglob("*"):
+        content = str(path.relative_to(folder)).encode()
         if path.is_file():
             raw = path.read_bytes()
             content += gzip.decompress(raw) if path.suffix == ".gz" else raw
-        assert not [marker for marker in MARKERS if marker in content], path
-    printed = "".join(capfd.readouterr())
-    assert "MARKER" not in printed
+        found += [path] if any(marker in content for marker in MARKERS) else []
+    return found
+
+
+@pytest.mark.parametrize("options", [{}, {"volume_format": ".nrrd", "window": (500, 900), "overlap": "channels"}])
+def test_no_text_or_date_is_left_in_any_output_but_the_mapping(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
+) -> None:
+    monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path / "kept/mapping"))
+    plant(tmp_path / "in")
+    assert len(traces(tmp_path / "in")) > 30
+    summary = convert_folder(
+        tmp_path / "in", tmp_path / "kept/out", ConvertOptions(pseudonym_key="k", workers=1, **options)
+    )
+    assert (summary.cases, summary.labelled, summary.quarantined) == (4, 2, 2)
+    (mapping,) = [path for path in (tmp_path / "kept/mapping").iterdir() if path.suffix == ".csv"]
+    assert traces(tmp_path / "kept") == [mapping]
+    printed = "".join(capfd.readouterr()) + "".join(summary.lines(tmp_path))
+    assert not [marker for marker in MARKERS if marker.decode() in printed.replace(str(tmp_path), "")]
+
+
+def test_the_mapping_leads_back_and_is_for_its_owner_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv(FOLDER_VARIABLE)
+    subprocess.run(["git", "init", "-q"], check=True)
+    Series(stored(), uid="1.2.1", patient="P1").write(tmp_path / "in/a")
+    Series(stored(), uid="1.2.2", patient="P2").write(tmp_path / "in/b")
+    for _ in range(2):
+        convert_folder(Path("in"), Path("data/volumes/ws"), ConvertOptions(pseudonym_key="k", workers=1))
+    mapping = Path(".voxflow/mapping/data_volumes_ws.csv")
+    assert stat.S_IMODE(mapping.stat().st_mode) == 0o600
+    assert stat.S_IMODE(mapping.parent.stat().st_mode) == 0o700
+    with mapping.open(encoding="utf-8") as stream, Path("data/volumes/ws/cases.csv").open(encoding="utf-8") as table:
+        back = {row["case"]: row for row in csv.DictReader(stream)}
+        cases = {row["case"]: row for row in csv.DictReader(table)}
+    assert back.keys() == cases.keys()
+    assert {back[case]["series_uid"]: back[case]["patient_id"] for case in cases} == {"1.2.1": "P1", "1.2.2": "P2"}
+    assert all(back[case]["patient"] == cases[case]["patient"] for case in cases)
+    seen = subprocess.run(["git", "status", "--porcelain", "-uall"], check=True, capture_output=True, text=True).stdout
+    assert ".voxflow" not in seen
+    assert DvcIgnoreFilter(LocalFileSystem(), str(tmp_path)).is_ignored_file(str(mapping.resolve()))
+
+
+def test_no_mapping_is_written_where_params_say_so_or_into_what_is_passed_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path / "out/mapping"))
+    Series(stored()).write(tmp_path / "in")
+    with pytest.raises(ConfigError, match=r"the mapping of pseudonyms would lie in .*out, which is passed on"):
+        convert_folder(tmp_path / "in", tmp_path / "out", ConvertOptions(pseudonym_key="k", workers=1))
+    convert_folder(tmp_path / "in", tmp_path / "out", ConvertOptions(pseudonym_key="k", workers=1, mapping=False))
+    assert not (tmp_path / "out/mapping").exists()
 
 
 def test_the_key_file_is_made_once_and_is_for_its_owner_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

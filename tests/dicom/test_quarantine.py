@@ -173,7 +173,7 @@ def test_a_missing_folder_is_named(tmp_path: Path) -> None:
 def test_a_folder_of_text_files_says_so(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     (tmp_path / "in/a.txt").write_text("hello")
-    with pytest.raises(DataError, match=r"1 file\(s\), and none of them is DICOM, NIfTI, MHA, NRRD or PNG"):
+    with pytest.raises(DataError, match=r"1 file\(s\), and none of them is DICOM, NIfTI, MetaImage, NRRD or PNG"):
         convert_folder(tmp_path / "in", tmp_path / "out", OPTIONS)
 
 

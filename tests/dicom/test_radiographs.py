@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import argparse
 import csv
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pydicom
 import pytest
+from pydantic import ValidationError
+from pydicom.pixels.processing import apply_modality_lut, apply_voi_lut
 from pydicom.uid import ComputedRadiographyImageStorage, generate_uid
 
-from tests.dicom.objects import new, pixels, save
+from tests.dicom.objects import item, new, pixels, save
+from voxflow.cli.convert import Convert
 from voxflow.dicom import ConvertOptions, convert_folder
 from voxflow.dicom.findings import findings_from_folders, read_findings
 from voxflow.dicom.radiograph import read_radiograph_object
@@ -45,6 +50,84 @@ def test_signed_values_begin_at_zero(tmp_path: Path) -> None:
 def test_the_detectors_spacing_serves_where_no_other_is_given(tmp_path: Path) -> None:
     path = save(radiograph(ImagerPixelSpacing=[0.14, 0.15]), tmp_path / "x")
     assert read_radiograph_object(path)[1] == (0.14, 0.15)
+
+
+def voi_lut(values: Any = range(4095, -1, -1), bits: int = 12) -> Any:
+    return item(LUTDescriptor=[4096, 0, bits], LUTData=np.array(values, "<u2").tobytes())
+
+
+@pytest.mark.parametrize(
+    "window",
+    [
+        {"WindowCenter": 1500, "WindowWidth": 900},
+        {"WindowCenter": [1200, 99], "WindowWidth": [1, 99]},
+        {"WindowCenter": 1500.5, "WindowWidth": 800.5, "VOILUTFunction": "LINEAR_EXACT"},
+        {"WindowCenter": 1500, "WindowWidth": 900, "VOILUTFunction": "SIGMOID"},
+        {"WindowCenter": 90, "WindowWidth": 300, "RescaleSlope": 0.25, "RescaleIntercept": -200},
+        {"VOILUTSequence": [voi_lut()], "WindowCenter": 1, "WindowWidth": 2},
+    ],
+)
+def test_a_stated_window_gives_what_pydicom_shows(tmp_path: Path, window: dict[str, Any]) -> None:
+    for kind in ("MONOCHROME2", "MONOCHROME1"):
+        path = save(radiograph(PhotometricInterpretation=kind, **window), tmp_path / kind)
+        dataset = pydicom.dcmread(path)
+        shown = apply_voi_lut(apply_modality_lut(VALUES, dataset), dataset).astype(float)
+        if "RescaleSlope" in window:
+            # pydicom answers in the rescaled values' range.
+            shown = (shown - window["RescaleIntercept"]) / window["RescaleSlope"]
+        grey = shown / 4095 if kind == "MONOCHROME2" else 1 - shown / 4095
+        for bits in (8, 16):
+            array, _ = read_radiograph_object(path, window="stated", bits=bits)
+            assert array.dtype == f"uint{bits}"
+            assert np.abs(array - grey * (2**bits - 1)).max() <= 0.5 + 1e-6
+            assert array.min() < array.max()
+
+
+def test_a_table_of_eight_bits_reaches_beyond_its_first_entries(tmp_path: Path) -> None:
+    table = voi_lut(np.arange(4096) // 16, bits=8)
+    array, _ = read_radiograph_object(save(radiograph(VOILUTSequence=[table]), tmp_path / "x"), window="stated", bits=8)
+    assert np.array_equal(array, VALUES // 16)
+
+
+def test_a_window_by_params_spreads_its_values_over_all_of_the_grey(tmp_path: Path) -> None:
+    save(radiograph(), tmp_path / "in/1")
+    options = ["--window", "1500", "1000", "--radiograph-bits", "8"]
+    given = argparse.ArgumentParser()
+    Convert.add_arguments(given)
+    parsed = given.parse_args([str(tmp_path / "in"), str(tmp_path / "out"), *options])
+    assert Convert.read(parsed).run() == 0
+    array = read_radiograph(next((tmp_path / "out/images").iterdir()))
+    assert array.dtype == np.uint8
+    # PS3.3 C.11.2.1.2.1 for c = 1500, w = 1000.
+    expected = np.clip((VALUES - 1499.5) / 999 + 0.5, 0, 1) * 255
+    assert np.array_equal(array, np.rint(expected))
+
+
+def test_eight_bits_without_a_window_keep_the_range_of_the_stored_ones(tmp_path: Path) -> None:
+    array, _ = read_radiograph_object(save(radiograph(), tmp_path / "x"), bits=8)
+    assert np.array_equal(array, np.rint(VALUES / 4095 * 255))
+
+
+@pytest.mark.parametrize(
+    ("window", "changes", "reason"),
+    [
+        ("stated", {}, r"\(0028,1050\): a window is asked for, and the radiograph states none"),
+        ("stated", {"WindowCenter": 3, "WindowWidth": 0}, "no window: centre 3, width 0"),
+        ("stated", {"WindowCenter": 3, "WindowWidth": 9, "VOILUTFunction": "X"}, "unknown function 'X'"),
+        ("stated", {"VOILUTSequence": [voi_lut(bits=20)]}, "a VOI LUT of 20 bits; expected 8 to 16"),
+        ("stated", {"VOILUTSequence": [voi_lut([1, 2])]}, "a VOI LUT of 4096 entries holds 4"),
+        ((3.0, 0.5), {}, "no window: centre 3, width 0.5"),
+    ],
+)
+def test_windows_that_can_not_be_are_named(tmp_path: Path, window: Any, changes: Any, reason: str) -> None:
+    with pytest.raises(DicomError, match=reason):
+        read_radiograph_object(save(radiograph(**changes), tmp_path / "x"), window=window)
+
+
+@pytest.mark.parametrize("options", [{"window": "bone"}, {"window": [3]}, {"window": [3, 0]}, {"radiograph_bits": 12}])
+def test_windows_and_bits_are_checked_before_anything_is_read(options: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match=r"window|radiograph_bits"):
+        ConvertOptions.model_validate(options)
 
 
 def test_colour_is_refused(tmp_path: Path) -> None:

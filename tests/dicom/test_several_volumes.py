@@ -113,6 +113,12 @@ def test_slices_are_not_dealt_out_by_a_time_that_alternates(tmp_path: Path) -> N
 
 
 def test_the_time_points_of_a_multi_frame_object_are_volumes(tmp_path: Path) -> None:
+    values = two_in_one(tmp_path / "in/one")
+    assert same(converted(tmp_path), list(values))
+
+
+def two_in_one(path: Path) -> NDArray[np.int16]:
+    """A multi-frame object of two time points, whose frames take turns; gives (times, slices, rows, columns)."""
     values = np.stack([stored(seed=n) for n in range(2)])
     d = new(EnhancedMRImageStorage, "MR", str(generate_uid()))
     d.FrameOfReferenceUID, d.ImageType = FRAME, ["ORIGINAL", "PRIMARY", "M", "NONE"]
@@ -133,5 +139,5 @@ def test_the_time_points_of_a_multi_frame_object_are_volumes(tmp_path: Path) -> 
         for t, k in order
     ]
     d.PixelData = np.stack([values[t, k] for t, k in order]).astype("<i2").tobytes()
-    save(d, tmp_path / "in/one")
-    assert same(converted(tmp_path), list(values))
+    save(d, path)
+    return values

@@ -13,12 +13,14 @@ from scipy.spatial.transform import Rotation
 
 from tests.dicom.objects import Series, pixels, save, stored
 from voxflow.dicom import ConvertOptions, convert_folder
-from voxflow.dicom.headers import Header, read_header
 from voxflow.dicom.pixels import read_series
+from voxflow.dicom.plain import read_header
 from voxflow.volumes import Volume, read_volume
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from voxflow.dicom.headers import Header
 
 
 def headers(paths: list[Path]) -> list[Header]:

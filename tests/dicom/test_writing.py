@@ -11,8 +11,8 @@ import pytest
 
 from tests.dicom.objects import Series, stored
 from voxflow.dicom import ConvertOptions, convert_folder, find_series, write_segmentation
-from voxflow.dicom.headers import read_header
 from voxflow.dicom.pixels import read_series
+from voxflow.dicom.plain import read_header
 from voxflow.dicom.seg import read_segments
 from voxflow.errors import DicomError
 from voxflow.volumes import Volume

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from tests.inference.models import BrightnessEngine, ThresholdEngine
+from voxflow.dicom import Origin
 from voxflow.errors import DataError
 from voxflow.geometry import Geometry
 from voxflow.inference import InferenceCase, InferOptions, infer_cases, native_cases
@@ -75,7 +76,7 @@ def test_a_full_disk_is_no_cases_fault(case: InferenceCase, out: Path, monkeypat
     def full(path: Path, volume: Volume) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
-    monkeypatch.setattr("voxflow.inference.infer.write_volume", full)
+    monkeypatch.setattr("voxflow.inference.run.write_volume", full)
     with pytest.raises(OSError, match="No space left on device"):
         infer_cases(ThresholdEngine(), [case], out, InferOptions())
 
@@ -88,7 +89,8 @@ def table(folder: Path, text: str) -> Path:
 def test_cases_are_found_in_the_case_table(tmp_path: Path) -> None:
     table(tmp_path, "a,images/a.nii.gz,labels/a.nii.gz,1.2.3,\nb,x.nii.gz;y.nii.gz,,,in/b.nii.gz\n")
     first, second = native_cases([("a", tmp_path / "other"), ("b", None)], tmp_path, is_mask=True)
-    assert first == InferenceCase("a", (tmp_path / "images/a.nii.gz",), tmp_path / "labels/a.nii.gz", "1.2.3")
+    image, label = tmp_path / "images/a.nii.gz", tmp_path / "labels/a.nii.gz"
+    assert first == InferenceCase("a", (image,), label, Origin("1.2.3"))
     assert second == InferenceCase("b", (tmp_path / "x.nii.gz", tmp_path / "y.nii.gz"))
     assert native_cases([("a", (0, 1))], tmp_path, is_mask=False)[0].label == (0, 1)
 

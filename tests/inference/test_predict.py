@@ -12,6 +12,8 @@ from tests.inference.models import BrightnessEngine, ThresholdEngine, radiograph
 from voxflow.errors import DataError
 from voxflow.geometry import Geometry
 from voxflow.inference import PredictOptions, label_names, labels_of, predict_radiograph, predict_volume
+from voxflow.inference.flips import FlippedEngine
+from voxflow.inference.grids import to_network
 from voxflow.spec import TransformSpec
 from voxflow.volumes import Volume
 
@@ -150,3 +152,48 @@ def test_sigmoid_without_a_background_channel_counts_labels_from_one() -> None:
     assert label_names(spec) == {1: "core", 2: "edema"}
     assert label_names(sigmoid(("background", "organ"))) == {1: "organ"}
     assert radiograph_spec().out_channels == 2
+
+
+def test_flips_average_the_answers_to_every_mirror_image() -> None:
+    class Leaning(ThresholdEngine):
+        """Answers by where a voxel lies in what it is shown."""
+
+        def run(self, batch: np.ndarray) -> np.ndarray:
+            i, j = np.meshgrid(np.arange(batch.shape[2]), np.arange(batch.shape[3]), indexing="ij")
+            ramp = np.broadcast_to((i + 10 * j)[None, None, :, :, None], batch.shape).astype(np.float32)
+            return np.concatenate([np.zeros_like(ramp), ramp], axis=1)
+
+    batch = np.zeros((1, 1, 3, 4, 2), np.float32)
+    once = Leaning().run(batch)[0, 1]
+    flipped = FlippedEngine(Leaning(), ("j", "i")).run(batch)[0, 1]
+    expected = np.mean([once, once[::-1], once[:, ::-1], once[::-1, ::-1]], axis=0)
+    assert np.allclose(flipped, expected)
+    assert np.allclose(FlippedEngine(Leaning(), ("i",)).run(batch)[0, 1], (once + once[::-1]) / 2)
+
+
+def test_cleaning_is_done_on_the_native_grid() -> None:
+    image = blob()
+    image.array[1:3, 1:3, 1:3] = 1
+    options = PredictOptions.model_validate({"clean": {"largest_component": ["all"]}})
+    mask = predict_volume(ThresholdEngine(volume_spec()), image, options).mask.array
+    assert mask[1, 1, 1] == 0
+    assert mask.sum() == (blob().array > 0.5).sum()
+
+
+def test_cleaning_names_a_class_that_the_model_lacks() -> None:
+    options = PredictOptions.model_validate({"clean": {"fill_holes": ["kidney"]}})
+    with pytest.raises(DataError, match=r"clean: no class kidney; the model has organ"):
+        predict_volume(ThresholdEngine(), blob(), options)
+
+
+def test_the_grid_of_centres_is_that_of_monais_spacing() -> None:
+    from monai.data import MetaTensor
+    from monai.transforms import Spacing
+
+    image = blob((0.8, 0.9, 3.0))
+    seen = to_network(image, volume_spec(spacing_mm=(1.5, 1.25, 2.0)).model_copy(update={"extent": "centres"}))
+    made = Spacing((1.5, 1.25, 2.0))(MetaTensor(image.array[None], affine=image.geometry.affine_ras))
+    assert made.shape[1:] == seen.array.shape
+    assert np.allclose(made.affine, seen.geometry.affine_ras, atol=1e-6)
+    inside = tuple(slice(0, n - 1) for n in seen.array.shape)  # beyond the last centre MONAI repeats the border
+    assert np.allclose(made[0][inside], seen.array[inside], atol=1e-4)

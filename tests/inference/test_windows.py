@@ -9,19 +9,20 @@ from monai.inferers import sliding_window_inference
 
 from tests.inference.models import UNET, ThresholdEngine, save_unet, seeded, volume_spec
 from voxflow.inference.runtimes import TorchEngine
-from voxflow.inference.windows import plan_windows, slabs
+from voxflow.inference.windows import Blend, plan_windows, slabs
 
 
 @pytest.mark.parametrize("size", [(40, 33, 21), (16, 16, 8), (9, 50, 8), (17, 16, 30)])
 @pytest.mark.parametrize("overlap", [0.25, 0.5])
-def test_blending_is_monais(size: tuple[int, int, int], overlap: float, tmp_path) -> None:  # type: ignore[no-untyped-def]
+@pytest.mark.parametrize("blend", ["gaussian", "constant"])
+def test_blending_is_monais(size: tuple[int, int, int], overlap: float, blend: Blend, tmp_path) -> None:  # type: ignore[no-untyped-def]
     engine = TorchEngine(save_unet(tmp_path / "model.pt", volume_spec(overlap=overlap)))
     image = np.random.default_rng(1).normal(size=(1, *size)).astype(np.float32)
-    plan = plan_windows(size, engine, "windows")
+    plan = plan_windows(size, engine, "windows", blend=blend)
     parts = list(slabs(engine, image, plan))
     with torch.inference_mode():
         expected = sliding_window_inference(
-            torch.from_numpy(image[None]), (16, 16, 8), 1, seeded(UNET), overlap=overlap, mode="gaussian"
+            torch.from_numpy(image[None]), (16, 16, 8), 1, seeded(UNET), overlap=overlap, mode=blend
         )
     received = np.concatenate([logits for _, logits in parts], axis=1)
     assert np.abs(received - expected[0].numpy()).max() < 1e-4

@@ -134,6 +134,8 @@ def test_auc_is_that_of_scikit_learn_on_the_predictions(classification: Path) ->
     assert ((chances > 0) & (chances < 1)).all()
     assert float((folder / "Average_AUC.txt").read_text()) == pytest.approx(roc_auc_score(labels, chances), abs=1e-6)
     assert roc_auc_score(labels, chances) < 1
+    right = ((chances > 0.5) == (labels > 0)).mean()
+    assert float((folder / "mean_accuracy.txt").read_text()) == pytest.approx(right, abs=1e-6)
     nodule = roc_auc_score(labels[:, 0], chances[:, 0])
     assert float((folder / "Nodule.txt").read_text()) == pytest.approx(nodule, abs=1e-6)
 
@@ -158,13 +160,13 @@ def test_an_export_older_than_its_checkpoint_is_said(segmentation: Path, capsys:
     ("arguments", "message"),
     [
         (["--set", "epochs"], "--set takes KEY=VALUE, received 'epochs'"),
-        (["--set", "epoch=3"], "did you mean 'epochs'?"),
+        (["--set", "epoch=3"], "no such value (variables are upper case); write 'epochs'"),
         (["--set", "epochs=many"], "received 'many'"),
         (["--set", "threads=0"], "--set threads: Input should be greater than 0, received 0"),
         (["-c", "config/config_trian.json"], "file not found, neither there nor at"),
         (["--set", "MMAR_CKPT=models/none.ckpt"], "no checkpoint: looked for none.pt"),
-        (["--set", "DATASET_JSON=none.json"], "none.json: file not found"),
-        (["--set", "train.image_pipeline.args.data_list_key=trainings"], "no key 'trainings' with cases"),
+        (["--set", "DATASET_JSON=none.json"], "none.json: the datalist is not there; correct DATASET_JSON"),
+        (["--set", "train.image_pipeline.args.data_list_key=tra"], "has no cases under 'tra'; known: training, validation"),
     ],
 )
 def test_wrong_input_is_told_before_anything_is_removed(

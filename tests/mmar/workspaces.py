@@ -184,7 +184,8 @@ def _classification_validation() -> dict[str, Any]:
         "pre_transforms": [component("LoadPng", fields=["image"]), component("CenterData", fields="image")],
         "val_metrics": [
             component("ComputeAUC", name="Average_AUC", auc_average="macro", **judged),
-            component("ComputeAUC", name="Nodule", class_index=0, **judged),
+            component("ComputeAUC", name="Nodule", class_index=0, field="binary_preds", label_field="binary_labels"),
+            component("ComputeAverage", name="mean_accuracy", field="accuracy"),
         ],
         "writers": [component("WriteClassificationResults", field="model", write_path="{MMAR_EVAL_OUTPUT_PATH}")],
         "inferer": {"name": "TFSimpleInferer"},

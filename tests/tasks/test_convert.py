@@ -65,7 +65,7 @@ def test_a_source_of_text_files_is_one_line_and_exit_code_2(
     Path("data/raw/demo").mkdir(parents=True)
     Path("data/raw/demo/readme.txt").write_text("hello")
     assert run(convert) == 2
-    assert "1 file(s), and none of them is DICOM, NIfTI, MHA, NRRD or PNG" in capsys.readouterr().err
+    assert "1 file(s), and none of them is DICOM, NIfTI, MetaImage, NRRD or PNG" in capsys.readouterr().err
 
 
 def test_misspelt_options_are_named(run: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,6 +16,7 @@ import yaml
 from tasks import evaluate, export, infer
 from tasks.stage import Stage, main
 from tests.inference.models import save_densenet, save_unet, volume_spec
+from voxflow.dicom import ConvertOptions, Origin, SourceFiles
 from voxflow.geometry import Geometry
 from voxflow.tracking import NullTracker
 from voxflow.volumes import Volume, read_volume, write_radiograph, write_volume
@@ -191,20 +192,21 @@ def test_dicom_cases_get_a_segmentation_object(volumes: Path, monkeypatch: pytes
     assert stage("export") == 0
     table = Path("data/volumes/ws/cases.csv")
     table.write_text(table.read_text().replace("u1.nii.gz,,,in/u1.nii.gz", "u1.nii.gz,,1.2.3,"))
-    asked: list[set[str]] = []
+    asked: list[set[Origin]] = []
+    files = SourceFiles((Path("data/raw/ws/slice"),))
 
-    def found(source: Path, uids: set[str]) -> dict[str, list[Path]]:
-        asked.append(uids)
-        return {"1.2.3": [source / "slice"]}
+    def found(source: Path, wanted: set[Origin], options: ConvertOptions) -> dict[Origin, SourceFiles]:
+        asked.append(wanted)
+        return dict.fromkeys(wanted, files)
 
-    def written(path: Path, mask: Volume, files: list[Path], names: dict[int, str]) -> None:
-        assert (mask.geometry.is_close(GRID), files, names) == (True, [Path("data/raw/ws/slice")], {1: "organ"})
+    def written(path: Path, mask: Volume, source: SourceFiles, names: dict[int, str]) -> None:
+        assert (mask.geometry.is_close(GRID), source, names) == (True, files, {1: "organ"})
         path.write_bytes(b"SEG")
 
-    monkeypatch.setattr("tasks.infer.find_series", found)
+    monkeypatch.setattr("tasks.infer.find_sources", found)
     monkeypatch.setattr("voxflow.dicom.write_segmentation", written)
     assert stage("infer") == 0
-    assert asked == [{"1.2.3"}]
+    assert asked == [{Origin("1.2.3")}]
     assert names_in("mmars/ws/eval/infer/u1") == ["u1.nii.gz", "u1_seg.dcm"]
     assert names_in("mmars/ws/eval/infer/u2") == ["u2.nii.gz"]
 

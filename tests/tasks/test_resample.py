@@ -9,11 +9,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import SimpleITK as sitk
+from pydantic import ValidationError
 
 from tasks import resample
 from tests.tasks.demo_cases import GRID, VOLUMES, run, write_radiographs, write_volumes
 from voxflow.geometry import Geometry
-from voxflow.volumes import Volume, read_radiograph, read_volume, write_radiograph, write_volume
+from voxflow.volumes import ResampleOptions, Volume, read_radiograph, read_volume, write_radiograph, write_volume
 
 OUT = Path("data/resampled/demo")
 
@@ -55,6 +56,65 @@ def test_masks_stay_where_they_are_in_the_patient(monkeypatch: pytest.MonkeyPatc
     # Smooth interpolation rounds the corners of a box off.
     np.testing.assert_allclose(centre(OUT)[:3], centre(VOLUMES)[:3], atol=1e-6)
     np.testing.assert_allclose(centre(OUT)[3], centre(VOLUMES)[3], rtol=0.1)
+
+
+def test_all_cases_come_to_the_grid_of_a_reference(monkeypatch: pytest.MonkeyPatch) -> None:
+    write_volumes()
+    image = read_volume(VOLUMES / "images/p0_1.nii.gz")
+    turn = sitk.VersorTransform((0, 0, 1), 0.2).GetMatrix()
+    grid = Geometry.from_parts((7, 6, 5), (1.5, 1.5, 2), image.geometry.origin, turn)
+    write_volume(Path("atlas.nii"), Volume(np.zeros(grid.size, np.uint8), grid))
+    assert run(resample, monkeypatch, {"reference": "atlas.nii", "interpolation": "bspline", "antialias": True}) == 0
+    for name in ("images/p0_1.nii.gz", "labels/p0_1.nii.gz"):
+        assert read_volume(OUT / name).geometry.is_close(grid, 1e-3)
+    assert set(pd.read_csv(OUT / "cases.csv", dtype="str")["size"]) == {"7 6 5"}
+
+
+def test_files_of_header_and_voxels_stay_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = write_volumes(cases=1, unlabelled=1)
+    image = read_volume(VOLUMES / table["image"][0])
+    write_volume(VOLUMES / "images/p0_1.mhd", image)
+    table.assign(image="images/p0_1.mhd").to_csv(VOLUMES / "cases.csv", index=False)
+    assert run(resample, monkeypatch, {}) == 0
+    assert np.array_equal(read_volume(OUT / "images/p0_1.mhd").array, image.array)
+
+
+def test_channels_of_labels_come_along(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = write_volumes(cases=2)
+    mask = read_volume(VOLUMES / table["label"][0])
+    for value in (1, 2):
+        write_volume(VOLUMES / f"channels/p0_1/{value}.nii.gz", Volume(mask.array, mask.geometry))
+    table["label_channels"] = ["channels/p0_1/1.nii.gz;channels/p0_1/2.nii.gz", ""]
+    table.to_csv(VOLUMES / "cases.csv", index=False)
+    assert run(resample, monkeypatch, {"spacing_mm": 2.0}) == 0
+    label = read_volume(OUT / table["label"][0])
+    for value in (1, 2):
+        channel = read_volume(OUT / f"channels/p0_1/{value}.nii.gz")
+        assert np.array_equal(channel.array, label.array)
+        assert channel.geometry.is_close(label.geometry)
+
+
+def test_a_reference_that_no_image_reaches_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_volumes()
+    write_volume(Path("atlas.nii"), Volume(np.zeros((4, 4, 4)), Geometry.from_parts((4, 4, 4), (1, 1, 1), (0, 900, 0))))
+    assert run(resample, monkeypatch, {"reference": "atlas.nii"}) == 2
+    assert "the image does not reach the grid of the reference atlas.nii: it lies around" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"reference": "a.nii", "spacing_mm": 1}, "reference states the whole grid; leave spacing_mm"),
+        ({"antialias": True, "interpolation": "nearest"}, "antialias smooths before linear or bspline"),
+        ({"interpolation": "label"}, "Input should be 'linear', 'bspline' or 'nearest'"),
+        ({"extent": "corners"}, "Input should be 'faces' or 'centres'"),
+    ],
+)
+def test_choices_that_exclude_each_other_are_refused(options: dict[str, object], reason: str) -> None:
+    with pytest.raises(ValidationError, match=reason):
+        ResampleOptions.model_validate(options)
 
 
 def test_without_a_wish_files_stay_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,6 +19,7 @@ from voxflow.training.cache import Cache, head_identity
 from voxflow.training.casefile import CaseFile, CaseFileError, write_case
 from voxflow.training.options import CacheOptions
 from voxflow.training.store import CachedStore
+from voxflow.volumes import Volume, read_volume, write_volume
 
 if TYPE_CHECKING:
     from voxflow.datalist import Case, Datalist
@@ -109,6 +110,21 @@ def test_a_second_training_reads_what_the_first_prepared(tmp_path: Path, cubes: 
     expected = chain().run_head({"case": cases[0].id, "image": cases[0].image, "label": cases[0].label})
     assert expected.keys() <= first[0].keys()
     np.testing.assert_array_equal(first[0]["image"], expected["image"])
+
+
+def test_centres_fall_on_small_classes_as_often_as_on_large_ones(tmp_path: Path, cubes: Datalist) -> None:
+    """A class of one voxel among thousands, from the coordinates that the cache holds."""
+    case = cubes.parts["training"][0]
+    volume = read_volume(case.label)  # type: ignore[arg-type]
+    label = volume.array.copy()
+    label[tuple(np.argwhere(label == 0)[0])] = 2
+    write_volume(tmp_path / "three.nii.gz", Volume(label, volume.geometry))
+    args = {**CROP.args, "size": [1, 1, 1], "neg": 0.0, "batch_size": 400, "classes_alike": True}
+    given = Chain.build([LOAD, Component(name=CROP.name, args=args)])
+    opened = store([replace(case, label=tmp_path / "three.nii.gz")], tmp_path / "c", given, classes=3)
+    patches = given.run_tail(opened[0], np.random.default_rng(0))
+    assert 0.4 < np.mean([patch["label"].item() == 2 for patch in patches]) < 0.6
+    assert all(patch["label"].item() > 0 for patch in patches)
 
 
 def test_other_transforms_or_content_are_other_files(tmp_path: Path, cubes: Datalist) -> None:

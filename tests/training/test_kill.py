@@ -37,7 +37,8 @@ MOMENTS = [(place, turn) for place, count in PLACES.items() for turn in range(1,
 def starter() -> Any:
     """Starts processes that have torch and MONAI imported already."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.training.test_kill", "monai.networks.nets", "torch.utils.tensorboard"])
+    heavy = ["SimpleITK", "lightning_fabric.strategies", "monai.inferers", "monai.losses", "monai.networks.nets"]
+    context.set_forkserver_preload([*heavy, "sklearn", "torch.utils.tensorboard", "voxflow.training.losses"])
     return context
 
 

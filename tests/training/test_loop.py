@@ -168,6 +168,7 @@ def test_an_older_model_does_not_outlive_a_failed_training(
     [
         ("train.model.args.num_classes", 4, "num_classes: 4, but the data has 2: background, cube"),
         ("train.model.args.in_channels", 3, "in_channels: 3, but the images have 1"),
+        ("train.image_pipeline.args.output_image_channels", 2, "output_image_channels: 2, but the images have 1"),
         ("train.pre_transforms[2].args.size", [16, 15, 16], r"size \[16, 15, 16\] is no multiple of 2, which Unet"),
         ("validate.inferer.args.roi_size", [9, 8, 8], r"roi_size: size \[9, 8, 8\] is no multiple of 2"),
         (

@@ -169,10 +169,10 @@ def test_a_case_whose_random_transforms_fail_is_named(
 ) -> None:
     run_tail = Chain.run_tail
 
-    def broken(self: Chain, sample: dict[str, Any], rng: np.random.Generator) -> list[dict[str, Any]]:
+    def broken(self: Chain, sample: dict[str, Any], *given: Any, **named: Any) -> list[dict[str, Any]]:
         if sample["case"] == "cube1":
             raise ValueError("no such axis")
-        return run_tail(self, sample, rng)
+        return run_tail(self, sample, *given, **named)
 
     monkeypatch.setattr(Chain, "run_tail", broken)
     if not skip:

@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from voxflow.errors import DataError
 from voxflow.geometry import Geometry
 from voxflow.volumes import Volume, isotropic_or_per_axis, resample, target_geometry
+from voxflow.volumes.resample import smoothed
+from voxflow.volumes.separable import parallel_taps, resample_parallel
 
 ORIENTATIONS = ["LPS", "RAS", "SPL", "AIR", "ILP"]
 OBLIQUE = sitk.VersorTransform((0.2, 0.3, 0.1), 0.35).GetMatrix()
@@ -96,6 +98,127 @@ def test_values_equal_monais_at_the_same_points() -> None:
     )
     inner = (slice(2, -2),) * 3
     np.testing.assert_allclose(resample(volume, grid).array[inner], np.asarray(reference)[0][inner], atol=1e-4)
+
+
+def by_simpleitk(volume: Volume, grid: Geometry, fill: float) -> Any:
+    arguments = (grid.size, sitk.Transform(), sitk.sitkLinear, grid.origin, grid.spacing, grid.direction.ravel())
+    return sitk.GetArrayFromImage(sitk.Resample(volume.to_sitk(), *arguments, fill, volume.to_sitk().GetPixelID())).T
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    size=st.tuples(*[st.integers(1, 14)] * 3),
+    scale=st.tuples(*[st.floats(0.3, 4)] * 3),
+    shift=st.tuples(*[st.floats(-4, 4)] * 3),
+    axes=st.permutations(range(3)),
+    signs=st.tuples(*[st.sampled_from([-1, 1])] * 3),
+    memory=st.sampled_from("CF"),
+    seed=st.integers(0, 9),
+)
+def test_parallel_grids_get_what_simpleitk_gives_them_borders_included(
+    *, size: Any, scale: Any, shift: Any, axes: Any, signs: Any, memory: Any, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    geometry = Geometry.from_parts(size, (0.9, 1.1, 2.5), (-30, 12, 400), OBLIQUE)
+    voxels = np.asarray(rng.normal(0, 500, size), np.float32, order=memory)
+    turn = np.zeros((3, 3))
+    turn[axes, range(3)] = np.array(signs) * scale
+    # Begins beside the image at times, so that voxels of it lie outside.
+    corner = np.where(turn.sum(axis=1) < 0, np.array(size) - 1, 0) + np.array(shift)
+    affine = geometry.affine @ np.block([[turn, corner[:, None]], [np.zeros(3), 1]])
+    grid = Geometry((9, 8, 7), affine)
+    mine = resample(Volume(voxels, geometry), grid, fill=-2000).array
+    theirs = by_simpleitk(Volume(voxels, geometry), grid, -2000)
+    place = geometry.to_index(grid.to_physical(np.moveaxis(np.indices(grid.size), 0, -1).astype(float)))
+    # On the outer face itself rounding decides; a millionth of a voxel is left to it.
+    on_face = (np.abs(np.abs(place - (np.array(size) - 1) / 2) - np.array(size) / 2) < 2e-6).any(axis=-1)
+    np.testing.assert_allclose(mine[~on_face], theirs[~on_face], atol=1e-3)
+
+
+def test_threads_change_nothing() -> None:
+    geometry = Geometry.from_parts((20, 18, 13), (0.9, 1.1, 2.5))
+    volume = Volume(np.random.default_rng(0).integers(-1000, 3000, geometry.size).astype(np.int16), geometry)
+    grid = target_geometry(geometry, (1.3, 0.8, 1.0))
+    taps = parallel_taps(geometry, grid)
+    assert taps is not None
+    one = resample_parallel(volume.array, taps, 0, 1)
+    np.testing.assert_array_equal(resample_parallel(volume.array, taps, 0, 5), one)
+
+
+def test_a_neighbour_of_no_weight_may_be_anything() -> None:
+    geometry = Geometry.from_parts((4, 4, 4), (1, 1, 1))
+    voxels = np.ones(geometry.size, np.float32)
+    voxels[1::2] = np.nan
+    grid = Geometry.from_parts((2, 4, 4), (2, 1, 1))
+    np.testing.assert_array_equal(resample(Volume(voxels, geometry), grid).array, 1)
+
+
+@pytest.mark.parametrize("spacing", [(0.5, 0.6, 1.1), (2.0, 2.3, 4.0), (1.0, 1.0, 1.0)], ids=str)
+@pytest.mark.parametrize(("extent", "scales_extent"), [("centres", False), ("faces", True)])
+def test_the_grid_is_monais_where_it_keeps_the_same_extent(
+    spacing: tuple[float, ...], extent: Any, scales_extent: bool
+) -> None:
+    import torch
+    from monai.data import MetaTensor
+    from monai.transforms import Spacing
+
+    geometry = Geometry.from_parts((20, 18, 13), (0.9, 1.1, 2.5), (-30, 12, 400))
+    volume = Volume(np.random.default_rng(0).normal(size=geometry.size).astype(np.float32), geometry)
+    grid = target_geometry(geometry, spacing, extent=extent)
+    image = MetaTensor(torch.from_numpy(volume.array[None]), affine=torch.from_numpy(geometry.affine_ras))
+    theirs: Any = Spacing(spacing, scale_extent=scales_extent, align_corners=True, padding_mode="border")(image)
+    assert tuple(theirs.shape[1:]) == grid.size
+    if extent == "centres":
+        np.testing.assert_allclose(theirs.affine, grid.affine_ras, atol=1e-9)
+        inner = resample(volume, grid).array
+        inside = tuple(
+            slice(0, int((n - 1) * a / b) + 1) for n, a, b in zip(geometry.size, geometry.spacing, spacing, strict=True)
+        )
+        np.testing.assert_allclose(inner[inside], theirs.numpy()[0][inside], atol=1e-4)
+
+
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize(("axis", "spacing_mm", "coarser_mm"), [(0, 1, 3.0), (1, 1.5, 4.0), (2, 2, 1.0)])
+def test_a_wave_is_damped_as_a_gaussian_of_the_stated_width_damps_it(
+    turned: bool, axis: int, spacing_mm: float, coarser_mm: float
+) -> None:
+    geometry = Geometry.from_parts((60, 60, 60), (1, 1.5, 2), (0, 0, 0), OBLIQUE)
+    wave = np.cos(2 * np.pi * np.arange(60) / 12)
+    voxels = np.broadcast_to(np.expand_dims(wave, [n for n in range(3) if n != axis]), geometry.size) * 1000
+    grid = target_geometry(geometry, (3.0, 4.0, 1.0))
+    if turned:
+        grid = target_geometry(grid, None, "SRA")
+    sigma_mm = np.sqrt(max(coarser_mm**2 - spacing_mm**2, 0)) / (2 * np.sqrt(2 * np.log(2)))
+    damped = np.exp(-((2 * np.pi / 12 * sigma_mm / spacing_mm) ** 2) / 2)
+    mine = smoothed(Volume(voxels.astype(np.float32), geometry), grid).array
+    inner = (slice(12, -12),) * 3
+    np.testing.assert_allclose(mine[inner], voxels[inner] * damped, atol=1.0)
+
+
+def test_what_the_coarser_grid_cannot_hold_is_gone_only_with_antialias() -> None:
+    geometry = Geometry.from_parts((64, 8, 8), (1, 1, 1))
+    stripes = np.broadcast_to((np.arange(64) % 2 * 1000.0)[:, None, None], geometry.size).astype(np.float32)
+    grid = Geometry.from_parts((15, 8, 8), (4, 1, 1), (2, 0, 0))
+    assert resample(Volume(stripes, geometry), grid).array.max() == 0
+    # Borders are continued, so that the outermost voxels see more of one stripe.
+    np.testing.assert_allclose(resample(Volume(stripes, geometry), grid, antialias=True).array[1:], 500, atol=5)
+
+
+def test_finer_axes_are_not_smoothed() -> None:
+    volume = ramp(Geometry.from_parts((6, 6, 6), (1, 1, 1)))
+    assert smoothed(volume, target_geometry(volume.geometry, (0.5, 1, 0.7))) is volume
+
+
+def test_smooth_labels_are_the_strongest_of_labels_interpolated_one_by_one() -> None:
+    geometry = Geometry.from_parts((16, 15, 9), (1, 1, 2))
+    labels = np.random.default_rng(0).integers(0, 4, (4, 5, 3)).repeat(4, 0).repeat(3, 1).repeat(3, 2).astype(np.uint8)
+    grid = target_geometry(geometry, (0.7, 0.6, 0.9))
+    mine = resample(Volume(labels, geometry), grid, "label").array
+    each = [by_simpleitk(Volume((labels == n).astype(np.float64), geometry), grid, 0) for n in range(4)]
+    best = np.sort(each, axis=0)
+    clear = best[-1] - best[-2] > 1e-6
+    assert clear.mean() > 0.9
+    np.testing.assert_array_equal(mine[clear], np.argmax(each, axis=0)[clear])
 
 
 @pytest.mark.parametrize("interpolation", ["nearest", "label"])

@@ -13,7 +13,7 @@ import SimpleITK as sitk
 
 from voxflow.errors import DataError
 from voxflow.geometry import Geometry
-from voxflow.volumes import Volume, read_volume, write_volume
+from voxflow.volumes import VOLUME_SUFFIXES, Volume, read_volume, write_volume
 
 TYPES = ("uint8", "int16", "uint16", "int32", "float32", "float64")
 OBLIQUE = np.linalg.qr(np.random.default_rng(3).normal(size=(3, 3)))[0]
@@ -25,7 +25,7 @@ def noise(dtype: str = "int16", direction: np.ndarray = OBLIQUE) -> Volume:
 
 
 @pytest.mark.parametrize("dtype", TYPES)
-@pytest.mark.parametrize("suffix", [".nii", ".nii.gz", ".mha", ".nrrd"])
+@pytest.mark.parametrize("suffix", VOLUME_SUFFIXES)
 def test_every_type_and_format_comes_back(tmp_path: Path, suffix: str, dtype: str) -> None:
     volume = noise(dtype)
     write_volume(tmp_path / f"a{suffix}", volume)
@@ -87,3 +87,27 @@ def test_a_disk_that_fills_up_is_an_error_and_leaves_nothing(tmp_path: Path, nam
         command, cwd=tmp_path, env={"PYTHONPATH": source}, capture_output=True, text=True, check=False
     )
     assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_nifti_header_is_nibabels(tmp_path: Path, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    direction = np.linalg.qr(rng.normal(size=(3, 3)))[0] if seed % 2 else np.eye(3)[rng.permutation(3)]
+    array = np.zeros((4, 5, 6), TYPES[seed % len(TYPES)])
+    spacing, origin = rng.uniform(0.3, 5, 3), rng.uniform(-300, 300, 3)
+    geometry = Geometry.from_parts(array.shape, tuple(spacing), tuple(origin), direction)
+    write_volume(tmp_path / "a.nii", Volume(array, geometry))
+    expected = nibabel.Nifti1Header()
+    expected.set_data_dtype(array.dtype)
+    expected.set_data_shape(array.shape)
+    expected.set_qform(geometry.affine_ras, code=1)
+    expected.set_sform(geometry.affine_ras, code=1)
+    expected.set_xyzt_units("mm")
+    expected.set_slope_inter(1, 0)
+    expected["vox_offset"] = 352
+    with (tmp_path / "a.nii").open("rb") as stream:
+        written = nibabel.Nifti1Header.from_fileobj(stream)
+    assert np.allclose(written.get_qform(), expected.get_qform(), atol=1e-3)
+    for key in set(expected.keys()) - {"quatern_b", "quatern_c", "quatern_d"}:
+        value, other = written[key], expected[key]
+        assert np.allclose(value, other, equal_nan=True) if value.dtype.kind in "if" else value == other, key

@@ -18,8 +18,9 @@ CHOICES = (
     ("gantry-tilt", ("shear", "quarantine"), "for series with a tilted gantry"),
     ("irregular-spacing", ("quarantine", "resample"), "for series whose slices lie unevenly"),
     ("label-grid", ("resample", "quarantine"), "for a SEG on another grid than its image"),
-    ("overlap", ("last", "first", "listed"), "which segment counts where several overlap"),
+    ("overlap", ("last", "first", "listed", "channels"), "which segment counts where several overlap"),
     ("pet", ("suv", "stated"), "values of PET"),
+    ("volume-format", (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd"), "of the volumes and labels"),
 )
 
 
@@ -28,7 +29,7 @@ class Convert:
     """Convert a folder.
 
     Attributes:
-        source: any folder tree with DICOM, or else NIfTI, MHA, NRRD or PNG.
+        source: any folder tree with DICOM, or else NIfTI, MetaImage, NRRD or PNG.
         target: the folder to make.
         force: replace the target when it is there.
         options: the fields of ConvertOptions that were given.
@@ -45,18 +46,27 @@ class Convert:
     @staticmethod
     def add_arguments(parser: argparse.ArgumentParser) -> None:
         """Declare the flags; what is not given keeps the default of ConvertOptions."""
-        parser.add_argument("source", type=Path, help="folder tree with DICOM, NIfTI, MHA, NRRD or PNG images")
+        parser.add_argument("source", type=Path, help="folder tree with DICOM, NIfTI, MetaImage, NRRD or PNG images")
         parser.add_argument("target", type=Path, help="folder to make")
         parser.add_argument("-f", "--force", action="store_true", help="replace TARGET when it is there")
         parser.add_argument("--modalities", nargs="+", metavar="CT", help="of CT, MR, PT, CR, DX (default: all)")
         parser.add_argument("--labels", nargs="+", metavar="NAME=VALUE", help="segments or ROIs to read (default: all)")
         parser.add_argument("--findings", metavar="CSV", help="table of findings below SOURCE")
         parser.add_argument("--patient-pattern", metavar="REGEX", help="its first group names the patient of a file")
+        no_mapping = "no file that leads from pseudonyms back to patients"
+        parser.add_argument("--no-mapping", dest="mapping", action="store_false", default=None, help=no_mapping)
         parser.add_argument("--keep-names", action="store_true", default=None, help="file names as case ids")
         parser.add_argument("--spacing-tolerance-mm", type=float, metavar="MM", help="slices' tolerance (default: 0.1)")
         parser.add_argument("--min-slices", type=int, metavar="N", help="fewer are no volume (default: 3)")
         for flag, choices, what in CHOICES:
             parser.add_argument(f"--{flag}", choices=choices, help=f"{what} (default: {choices[0]})")
+        parser.add_argument(
+            "--window",
+            nargs="+",
+            metavar="CENTRE WIDTH",
+            help="of radiographs: two numbers, or 'stated' (default: none)",
+        )
+        parser.add_argument("--radiograph-bits", type=int, choices=(16, 8), help="of radiographs' PNG (default: 16)")
         parser.add_argument("--workers", type=int, metavar="N", help="processes (default: cores)")
 
     @classmethod
@@ -68,6 +78,8 @@ class Convert:
         """
         kept = {"source", "target", "force", "labels", "command", "debug", "read"}
         options = {key: value for key, value in vars(given).items() if key not in kept and value is not None}
+        if given.window == ["stated"]:
+            options["window"] = "stated"
         if given.labels:
             options["labels"] = dict(_label(text) for text in given.labels)
         return cls(given.source, given.target, given.force, options)

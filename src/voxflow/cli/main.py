@@ -11,6 +11,7 @@ from voxflow import __version__
 from voxflow.cli.apps import Evaluate, Export, Infer, Train
 from voxflow.cli.check import Check
 from voxflow.cli.convert import Convert
+from voxflow.cli.migrate import Migrate
 from voxflow.cli.new import New
 from voxflow.errors import EXIT_FAILURE, EXIT_INTERRUPTED, VoxflowError
 from voxflow.progress import say
@@ -18,7 +19,7 @@ from voxflow.progress import say
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-COMMANDS = (New, Convert, Check, Train, Export, Evaluate, Infer)
+COMMANDS = (New, Convert, Check, Train, Export, Evaluate, Infer, Migrate)
 
 
 def parser() -> argparse.ArgumentParser:

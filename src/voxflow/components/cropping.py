@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from voxflow.components.fields import Grid
 
 FOREGROUND = "foreground"  # the sample's key for flat indices of labelled voxels
+BY_CLASS = "foreground_by_class"  # the same of each class apart
 FIRST_CLASS = "foreground_first"  # the label's first channel that is no background
 MAX_FOREGROUND = 100_000  # enough to draw centres from; keeps the cache small for large organs
 
@@ -53,6 +54,8 @@ class RatioCrop(RandomTransform):
         pos: weight of centres inside the label.
         neg: weight of centres outside it.
         batch_size: patches taken from one sample.
+        classes_alike: centres inside fall on each class of the label equally often, however small it is; else on
+            each labelled voxel.
     """
 
     fields: FieldNames = Field(validation_alias=AliasChoices("fields", "image_field"))
@@ -61,6 +64,7 @@ class RatioCrop(RandomTransform):
     pos: NonNegativeFloat = 1.0
     neg: NonNegativeFloat = 1.0
     batch_size: PositiveInt = 1
+    classes_alike: bool = False
 
     @model_validator(mode="after")
     def _ratio(self) -> Self:
@@ -73,14 +77,21 @@ class RatioCrop(RandomTransform):
         label = field_of(sample, self.label_field, self)
         first = int(len(label) > 1 and bool(((label != 0).sum(0) == 1).all()))
         inside = np.flatnonzero(label[first:].any(0) if len(label) > 1 else label[0])
-        thinned = inside[:: max(1, -(-inside.size // MAX_FOREGROUND))]
-        return sample | {FOREGROUND: thinned.astype(np.int64), FIRST_CLASS: first}
+        prepared = sample | {FOREGROUND: _thinned(inside), FIRST_CLASS: first}
+        if not self.classes_alike:
+            return prepared
+        if len(label) > 1:
+            apart = {n: np.flatnonzero(label[n]) for n in range(first, len(label))}
+        else:
+            values = label[0].ravel()[inside]
+            apart = {int(value): inside[values == value] for value in np.unique(values)}
+        return prepared | {BY_CLASS: {value: _thinned(where) for value, where in apart.items() if where.size}}
 
     def run(self, sample: Sample, rng: np.random.Generator) -> list[Sample]:
         """Return ``batch_size`` patches."""
         prepared = sample if FOREGROUND in sample else self.prepare(sample)
         patches = [self(prepared, rng) for _ in range(self.batch_size)]
-        notes = (FOREGROUND, FIRST_CLASS)
+        notes = (FOREGROUND, BY_CLASS, FIRST_CLASS)
         return [{key: value for key, value in patch.items() if key not in notes} for patch in patches]
 
     def draw_centre(self, sample: Sample, rng: np.random.Generator) -> NDArray[np.int64]:
@@ -88,6 +99,9 @@ class RatioCrop(RandomTransform):
         label = sample[self.label_field][sample[FIRST_CLASS] :]
         inside = sample[FOREGROUND]
         if inside.size and rng.random() * (self.pos + self.neg) < self.pos:
+            apart = sample.get(BY_CLASS)
+            if apart:
+                inside = apart[sorted(apart)[int(rng.integers(len(apart)))]]
             return np.array(np.unravel_index(int(rng.choice(inside)), label.shape[1:]))
         for _ in range(50):
             centre = rng.integers(label.shape[1:])
@@ -99,6 +113,11 @@ class RatioCrop(RandomTransform):
     def cropped(self) -> tuple[str, ...]:
         """The fields that are cropped, label included."""
         return (*(name for name in self.fields if name != self.label_field), self.label_field)
+
+
+def _thinned(indices: NDArray[np.int64]) -> NDArray[np.int64]:
+    """At most MAX_FOREGROUND of them, evenly."""
+    return indices[:: max(1, -(-indices.size // MAX_FOREGROUND))].astype(np.int64)
 
 
 @register("transform")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field, NonNegativeInt
 
+from voxflow.components.columns import format_of, one_against_rest
 from voxflow.components.registry import ComponentModel, register
 from voxflow.components.transform import is_mask
 
@@ -146,8 +147,11 @@ class ComputeAUC(Metric):
     include_list: tuple[NonNegativeInt, ...] | None = None
 
     def measure(self, outputs: Outputs) -> NDArray[Any]:
-        """Scores and labels (2, batch, finding)."""
-        return np.stack([np.asarray(outputs[self.field], float), np.asarray(outputs[self.label_field], float)])
+        """Scores and labels (2, batch, finding); columns of several classes count as one finding a class."""
+        scores, labels = np.asarray(outputs[self.field], float), np.asarray(outputs[self.label_field], float)
+        if scores.shape != labels.shape:
+            labels = one_against_rest(labels, format_of(outputs, labels))
+        return np.stack([scores, labels])
 
     def summarise(self, kept: Sequence[NDArray[Any]], class_names: Sequence[str]) -> dict[str, float]:
         """The AUC under ``name``."""

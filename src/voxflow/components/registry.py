@@ -5,6 +5,7 @@ or MONAI only then. So a configuration is checked without importing either.
 
 Two dialects use one name for different arguments, so each has its own names: Clara 3's stand in the registry as
 they are, TLT 2's as ``tlt2:NAME``, without the module that TLT writes before them (``transforms.``, ``losses.``).
+Clara 4's are MONAI's and torch's own classes, ``monai:NAME``; :mod:`voxflow.components.monai_names` finds them.
 """
 
 from __future__ import annotations
@@ -40,8 +41,8 @@ Kind = Literal[
     "model_loader",
     "handler",
 ]
-Dialect = Literal["clara3", "tlt2"]
-_TLT2 = "tlt2:"
+Dialect = Literal["clara3", "tlt2", "clara4"]
+_PREFIXES: dict[Dialect, str] = {"clara3": "", "tlt2": "tlt2:", "clara4": "monai:"}
 
 
 class ComponentModel(FieldUser, BaseModel):
@@ -80,17 +81,17 @@ def register(kind: Kind, dialect: Dialect = "clara3", *, name: str = "") -> Call
 
 def canonical_name(name: str, dialect: Dialect) -> str:
     """The name in the registry: ``transforms.LoadNifty`` of TLT 2 becomes ``tlt2:LoadNifty``."""
-    return f"{_TLT2}{name.rpartition('.')[2]}" if dialect == "tlt2" else name
+    return f"{_PREFIXES[dialect]}{name.rpartition('.')[2]}" if dialect != "clara3" else name
 
 
 def plain_name(name: str) -> str:
     """The name as its dialect writes it: ``tlt2:LoadNifty`` becomes ``LoadNifty``."""
-    return name.removeprefix(_TLT2)
+    return name.removeprefix(_PREFIXES[dialect_of(name)])
 
 
 def dialect_of(name: str) -> Dialect:
     """The dialect that a name of the registry belongs to."""
-    return "tlt2" if name.startswith(_TLT2) else "clara3"
+    return next((d for d, prefix in _PREFIXES.items() if prefix and name.startswith(prefix)), "clara3")
 
 
 @functools.cache
@@ -104,6 +105,9 @@ def _load() -> None:
 def known(kind: Kind, dialect: Dialect = "clara3") -> Mapping[str, type[ComponentModel]]:
     """Every component of a kind that a dialect offers, by the name that its configurations write."""
     _load()
+    if dialect == "clara4":
+        names: Mapping[str, Any] = importlib.import_module("voxflow.components.monai_names").known(kind)
+        return names
     every = _registry.get(kind, {})
     return {plain_name(name): component for name, component in every.items() if dialect_of(name) == dialect}
 
@@ -111,6 +115,9 @@ def known(kind: Kind, dialect: Dialect = "clara3") -> Mapping[str, type[Componen
 def find(kind: Kind, name: str) -> type[ComponentModel] | None:
     """The component that a name of the registry means; None when it is unknown."""
     _load()
+    if dialect_of(name) == "clara4":
+        found: type[ComponentModel] | None = importlib.import_module("voxflow.components.monai_names").find(kind, name)
+        return found
     return _registry.get(kind, {}).get(name)
 
 

@@ -207,7 +207,10 @@ class SegResnet(Network):
             raise ConfigError("use_vae binds the network to one patch: give input_size, or crop to a fixed size")
         if any(n % self.divisor for n in size):
             raise ConfigError(f"input_size {list(size)} is no multiple of {self.divisor}, which the VAE branch needs")
-        return WithVae(SegResNetVAE(list(size), vae_estimate_std=False, **self._shared()), VAE_WEIGHT)
+        network = SegResNetVAE(list(size), vae_estimate_std=False, **self._shared())
+        # MONAI makes this layer for estimated deviations only; several processes wait for every weight's gradient.
+        network.vae_fc2.requires_grad_(False)
+        return WithVae(network, VAE_WEIGHT)
 
 
 @register("network", dialect="tlt2")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from voxflow.config import clara3, tlt2
+from voxflow.config import clara3, clara4, tlt2
 from voxflow.config.findings import suggest
 from voxflow.config.source import Source
 from voxflow.config.text import read_json
@@ -35,6 +35,7 @@ class Dialect:
 
 # Asked in this order; the last takes what no other wants.
 DIALECTS: dict[str, Dialect] = {
+    "clara4": Dialect(clara4.detect, clara4.read_workflow, clara4.read_evaluation),
     "tlt2": Dialect(tlt2.detect, tlt2.read_workflow, tlt2.read_evaluation),
     "clara3": Dialect(clara3.detect, clara3.read_workflow, clara3.read_evaluation),
 }

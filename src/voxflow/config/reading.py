@@ -49,8 +49,8 @@ class ComponentReader:
         """A reader of a settled configuration."""
         reader = cls(source.findings, source.custom)
         for where, given in components_of(config):
-            name, alias = _split_alias(given["name"])
-            for word in {name, alias, given["name"]} - {""}:
+            written = str(given.get("name") or str(given.get("path") or "").rpartition(".")[2])
+            for word in {written, *_split_alias(written)} - {""}:
                 reader.named.setdefault(word, []).append((where, given))
         return reader
 
@@ -204,7 +204,7 @@ def _split_alias(name: Any) -> tuple[str, str]:
 def components_of(value: Any, where: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
     """Every object that names a component, with its JSON path."""
     if isinstance(value, dict):
-        if isinstance(value.get("name"), str) and where:
+        if where and (isinstance(value.get("name"), str) or isinstance(value.get("path"), str)):
             yield where, value
             return
         prefix = f"{where}." if where else ""

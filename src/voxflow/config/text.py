@@ -81,6 +81,8 @@ def _parse(plain: str, text: str, path: Path) -> Any:
         where = f"line {error.lineno}, column {error.colno}"
         message = f"not valid JSON: {error.msg}, at {line!r}{_literal_hint(plain, error.pos)}"
         raise ConfigError(message, path=path, where=where) from error
+    except RecursionError as error:
+        raise ConfigError("not readable: its objects and lists are nested too deeply", path=path) from error
     if repeated:
         raise ConfigError(f"a key stands twice in one object: {', '.join(map(repr, repeated))}", path=path)
     return value

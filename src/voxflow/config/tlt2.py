@@ -268,7 +268,7 @@ def _optimizer(given: dict[str, Any], values: Tlt2Values, *, has_decay: bool) ->
 def _takes(kind: Kind, given: Mapping[str, Any]) -> set[str]:
     """The arguments that the component named here takes, as far as it is known."""
     if given.get("path"):
-        return {"in_channels", "num_classes", "weight_decay"}
+        return {"in_channels", "num_classes"} if kind == "network" else {"weight_decay"}
     plain = str(given.get("name", "")).replace(" ", "").rpartition(".")[2]
     model = registry.find(kind, registry.canonical_name(plain, "tlt2")) or registry.find(kind, plain)
     return set(argument_names(model)) if model else set()

@@ -3,7 +3,17 @@
 from voxflow.dicom.convert import convert_folder
 from voxflow.dicom.options import ConvertOptions
 from voxflow.dicom.scan import find_series
+from voxflow.dicom.sources import Origin, SourceFiles, find_sources
 from voxflow.dicom.table import ConversionSummary
 from voxflow.dicom.writing import write_segmentation
 
-__all__ = ["ConversionSummary", "ConvertOptions", "convert_folder", "find_series", "write_segmentation"]
+__all__ = [
+    "ConversionSummary",
+    "ConvertOptions",
+    "Origin",
+    "SourceFiles",
+    "convert_folder",
+    "find_series",
+    "find_sources",
+    "write_segmentation",
+]

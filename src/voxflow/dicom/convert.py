@@ -9,9 +9,10 @@ from voxflow.dicom.findings import Findings, read_findings
 from voxflow.dicom.group import Part, group
 from voxflow.dicom.headers import UNREADABLE
 from voxflow.dicom.labels import LabelObject, label_names, label_values, match, read_label_object
+from voxflow.dicom.mapping import mapping_path, write_mapping
 from voxflow.dicom.passthrough import find_files, pass_through
 from voxflow.dicom.pseudonyms import find_key, number_cases, pseudonyms
-from voxflow.dicom.scan import process_map, scan_folder
+from voxflow.dicom.scan import process_map, scan_folder, thread_map
 from voxflow.dicom.series import Job, convert_part, row_of
 from voxflow.dicom.table import Case, ConversionSummary, Outcome, Row, write_tables
 from voxflow.errors import DataError, DicomError
@@ -19,7 +20,7 @@ from voxflow.files import atomic_directory
 from voxflow.progress import track
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from voxflow.dicom.options import ConvertOptions
@@ -47,9 +48,11 @@ def convert_folder(source: Path, target: Path, options: ConvertOptions) -> Conve
         options: what to take and how strictly to check.
 
     Raises:
+        ConfigError: the mapping of pseudonyms would lie in the target.
         DataError: the folder is missing, empty, without images, or nothing at all could be converted; or the CSV of
             findings is wrong.
     """
+    mapping = mapping_path(target) if options.mapping else None
     scan = scan_folder(source, options.workers)
     with atomic_directory(target) as folder:
         if scan.headers:
@@ -60,6 +63,8 @@ def convert_folder(source: Path, target: Path, options: ConvertOptions) -> Conve
             converted = Converted(*_flat(outcomes), labels, {"other_files": len(scan.others) - files.used, "copies": 0})
         if not converted.cases:
             raise DataError(_nothing_converted(converted.rows), path=source)
+        if mapping:
+            write_mapping(mapping, converted.cases, scan.headers)
         return write_tables(folder, converted.rows, converted.cases, converted.labels, converted.notes)
 
 
@@ -73,9 +78,8 @@ def _convert_dicom(scan: Scan, source: Path, folder: Path, options: ConvertOptio
     matched, unmatched = _match_labels(labels, [part for part in images if part.kind == "volume"], values)
     jobs = _jobs(images, folder, options, findings)
     jobs = [replace(job, labels=matched.get(job.part.key, ()), values=values) for job in jobs]
-    with process_map(options.workers if len(jobs) > 1 else 1) as run:
-        outcomes = list(track(run(convert_part, jobs), "converting", total=len(jobs)))
-    rows, cases = _flat(outcomes)
+    outcomes = dict(track(_outcomes(jobs, options.workers), "converting", total=len(jobs)))
+    rows, cases = _flat([outcomes[n] for n in range(len(jobs))])
     rows += label_rows + unmatched + [row_of(part) for part in parts if part.kind == "skipped"]
     members = [header for part in images for header in part.headers]
     lost = findings.report_lost({name for header in members for name in (header.sop_uid, header.path.name)})
@@ -83,6 +87,16 @@ def _convert_dicom(scan: Scan, source: Path, folder: Path, options: ConvertOptio
     described = described or dict(label_names(names, values))
     notes = {"other_files": len(scan.others), "copies": scan.copies, "findings_without_image": lost}
     return Converted(rows, cases, described, notes)
+
+
+def _outcomes(jobs: Sequence[Job], workers: int | None) -> Iterator[tuple[int, Outcome]]:
+    """Convert, plain volumes in threads and then what keeps Python busy in processes; each with its job's number."""
+    plain = [n for n, job in enumerate(jobs) if job.is_plain]
+    heavy = [n for n, job in enumerate(jobs) if not job.is_plain]
+    with thread_map(workers) as run:
+        yield from zip(plain, run(convert_part, [jobs[n] for n in plain]), strict=True)
+    with process_map(workers if len(heavy) > 1 else 1) as run:
+        yield from zip(heavy, run(convert_part, [jobs[n] for n in heavy]), strict=True)
 
 
 def _jobs(images: Sequence[Part], folder: Path, options: ConvertOptions, findings: Findings) -> list[Job]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 import zlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -65,7 +65,7 @@ VARYING = (
 _VARYING_TAGS = [name.split()[0] for name in VARYING]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Plane:
     """Where one slice lies.
 
@@ -84,9 +84,57 @@ class Plane:
     columns: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
+class PlainPixels:
+    """Where the pixels of one uncompressed grey frame of 16 bits lie, and what they mean.
+
+    Attributes:
+        offset: of the first pixel in the file, bytes.
+        signed: PixelRepresentation (0028,0103) is 1.
+        bits_stored: (0028,0101).
+        slope, intercept: RescaleSlope (0028,1053) and RescaleIntercept (0028,1052); 1 and 0 where there are none.
+        rescale_type: (0028,1054).
+        padding, padding_limit: PixelPaddingValue (0028,0120) and PixelPaddingRangeLimit (0028,0121), as unsigned.
+        lossy: LossyImageCompression (0028,2110).
+    """
+
+    offset: int
+    signed: bool
+    bits_stored: int
+    slope: float = 1.0
+    intercept: float = 0.0
+    rescale_type: str = ""
+    padding: int | None = None
+    padding_limit: int | None = None
+    lossy: str = ""
+
+    def attributes(self, modality: str) -> dict[str, Any]:
+        """What a data set with these pixels would answer."""
+        return {
+            "Modality": modality,
+            "PixelRepresentation": int(self.signed),
+            "RescaleSlope": self.slope,
+            "RescaleIntercept": self.intercept,
+            "RescaleType": self.rescale_type,
+            "PixelPaddingValue": self.padding,
+            "PixelPaddingRangeLimit": self.padding_limit,
+            "LossyImageCompression": self.lossy,
+        }
+
+
+class Attributes(Protocol):
+    """Anything that answers with the values of attributes by their keyword: a pydicom data set, a dictionary."""
+
+    def get(self, keyword: str, /) -> Any:
+        """The value; None where there is none."""
+
+
+@dataclass(frozen=True, slots=True)
 class Header:
-    """One DICOM object. UIDs and texts that are not there are empty; ``varying`` follows :data:`VARYING`."""
+    """One DICOM object. UIDs and texts that are not there are empty; ``varying`` follows :data:`VARYING`.
+
+    ``pixels`` is known where they can be read without a parser.
+    """
 
     path: Path
     sop_class: str
@@ -104,6 +152,7 @@ class Header:
     acquisition: str
     temporal_position: str
     varying: tuple[str, ...]
+    pixels: PlainPixels | None = None
 
     @property
     def patient(self) -> str:
@@ -138,8 +187,8 @@ def _syntax_read(dataset: Dataset) -> str:
     return "1.2.840.10008.1.2.1" if little else "1.2.840.10008.1.2.2"
 
 
-def read_header(path: Path) -> Header | None:
-    """Read the header of a DICOM object; None for anything else, a DICOMDIR too."""
+def parse_header(path: Path) -> Header | None:
+    """Read the header of any DICOM object; None for anything else, a DICOMDIR too."""
     if not _looks_like_dicom(path):
         return None
     try:

@@ -24,6 +24,14 @@ if TYPE_CHECKING:
     from voxflow.geometry import Geometry
 
 
+_COUNTS = {
+    "last": "the last by number counts",
+    "first": "the first by number counts",
+    "listed": "the last as listed counts",
+    "channels": "each is whole in its channel, and the last by number counts in the label volume",
+}
+
+
 @dataclass(frozen=True)
 class LabelObject:
     """A DICOM SEG or RTSTRUCT.
@@ -135,12 +143,14 @@ class Merged:
         problems: the reason by SOPInstanceUID of each object that could not be used.
         remedies: how an object came onto the image's grid, by SOPInstanceUID.
         remarks: what else is to be said, by SOPInstanceUID.
+        channels: where ``overlap`` is "channels", the whole mask (i, j, k) of each label value, overlaps and all.
     """
 
     array: NDArray[np.uint8] | NDArray[np.uint16]
     problems: dict[str, str]
     remedies: dict[str, str]
     remarks: dict[str, str]
+    channels: dict[int, NDArray[np.bool_]]
 
 
 def merge_labels(
@@ -149,11 +159,13 @@ def merge_labels(
     """Make one label volume of all label objects of an image.
 
     Where segments overlap, ``options.overlap`` says which one counts: the last or the first by number, or the one
-    that ``labels`` names last.
+    that ``labels`` names last. With "channels" the last by number counts here, and each label is kept whole beside it.
     """
     small = max(values.values(), default=0) < 256
     array = np.zeros(geometry.size, np.uint8) if small else np.zeros(geometry.size, np.uint16)
-    out = Merged(array, {}, {}, {})
+    # Of every label, drawn here or not, so that all cases have the same channels.
+    apart = sorted(set(values.values())) if options.overlap == "channels" else []
+    out = Merged(array, {}, {}, {}, {value: np.zeros(geometry.size, np.bool_) for value in apart})
     taken: set[str] = set()
     for label in labels:
         wanted = {number: name.casefold() for number, name in label.names.items() if name.casefold() in values}
@@ -171,6 +183,9 @@ def merge_labels(
         out.remedies[label.sop_uid] = found.remedy
         out.remarks[label.sop_uid] = _paint(out.array, found.masks, wanted, values, options.overlap)
         taken.update(wanted.values())
+        for number, name in wanted.items():
+            if out.channels:
+                out.channels[values[name]] |= found.masks[number]
     return out
 
 
@@ -191,8 +206,7 @@ def _paint(
         several |= covered & masks[number] & (out != values[wanted[number]])
         covered |= masks[number]
         out[masks[number]] = values[wanted[number]]
-    which = {"last": "the last by number", "first": "the first by number", "listed": "the last as listed"}[overlap]
-    return f"{int(several.sum())} voxels lie in several segments: {which} counts" if several.any() else ""
+    return f"{int(several.sum())} voxels lie in several segments: {_COUNTS[overlap]}" if several.any() else ""
 
 
 def _masks(label: LabelObject, geometry: Geometry, numbers: Sequence[int], *, resample: bool) -> Masks:

@@ -26,6 +26,8 @@ class ConvertOptions(BaseModel):
             all cases. For NIfTI labels, the names of the values that the files hold.
         pseudonym_key: the secret that pseudonyms are made with. None takes ``VOXFLOW_PSEUDONYM_KEY``, else
             ``.voxflow/pseudonym.key``, which is made when it is not there.
+        mapping: write the file that leads from pseudonyms back to patients, to the folder ``VOXFLOW_MAPPING_FOLDER``,
+            else ``.voxflow/mapping``.
         patient_pattern: for NIfTI and PNG, a regular expression whose first group, found in the file's path
             without suffix, names the patient. None: a PNG named ``NUMBER_NUMBER`` belongs to patient NUMBER, any
             other file to a patient of its own.
@@ -38,9 +40,14 @@ class ConvertOptions(BaseModel):
         label_grid: "resample" takes the nearest pixel of a segmentation on another grid than its image; "quarantine"
             refuses it.
         overlap: which segment counts where several lie: the "last" or the "first" by its number, or by "listed" the
-            one that ``labels`` names last.
+            one that ``labels`` names last. "channels" writes each label whole, a mask file of its own, beside the label
+            volume, in which the last counts.
         pet: "suv" turns PET into standardised uptake values (body weight) where the attributes allow; "stated" keeps
             what the series states.
+        volume_format: the suffix of the volumes and labels that are written.
+        window: radiographs: the part of the values that is spread over all of the grey: (centre, width) in the values
+            after the modality's rescale, or what each has "stated" (VOI LUT, else its first window). None keeps all.
+        radiograph_bits: of the PNG files, 16 or 8.
         workers: processes; None takes the number of cores.
     """
 
@@ -50,6 +57,7 @@ class ConvertOptions(BaseModel):
     findings: str | None = None
     labels: dict[str, LabelValue] | None = Field(default=None, min_length=1)
     pseudonym_key: str | None = Field(default=None, min_length=1)
+    mapping: bool = True
     patient_pattern: str | None = None
     keep_names: bool = False
     spacing_tolerance_mm: float = Field(default=0.1, gt=0)
@@ -58,8 +66,11 @@ class ConvertOptions(BaseModel):
     gantry_tilt: Literal["shear", "quarantine"] = "shear"
     irregular_spacing: Literal["resample", "quarantine"] = "quarantine"
     label_grid: Literal["resample", "quarantine"] = "resample"
-    overlap: Literal["last", "first", "listed"] = "last"
+    overlap: Literal["last", "first", "listed", "channels"] = "last"
     pet: Literal["suv", "stated"] = "suv"
+    volume_format: Literal[".nii.gz", ".nii", ".mha", ".mhd", ".nrrd"] = ".nii.gz"
+    window: Literal["stated"] | tuple[float, Annotated[float, Field(ge=1)]] | None = None
+    radiograph_bits: Literal[8, 16] = 16
     workers: int | None = Field(default=None, ge=1)
 
     @field_validator("modalities")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
     from pydicom.dataset import Dataset
+
+    from voxflow.dicom.headers import Attributes
 
 
 PADDING_TAGS = (
@@ -31,7 +33,7 @@ PADDING_TAGS = (
 )
 
 
-def replace_padding(array: NDArray[Any], headers: Sequence[Dataset]) -> None:
+def replace_padding(array: NDArray[Any], headers: Sequence[Attributes]) -> None:
     """Give padding pixels the lowest real value of the volume, in place.
 
     Padding is PixelPaddingValue (0028,0120), or from there to PixelPaddingRangeLimit (0028,0121). A padding of 0
@@ -56,19 +58,20 @@ def replace_padding(array: NDArray[Any], headers: Sequence[Dataset]) -> None:
             array[:, :, k][mask] = array.dtype.type(0) if lowest is None else lowest
 
 
-def _bounds(headers: Sequence[Dataset], slices: int) -> Iterator[tuple[Any, Any] | None]:
+def _bounds(headers: Sequence[Attributes], slices: int) -> Iterator[tuple[Any, Any] | None]:
     """The lowest and highest real value of padding in each slice."""
     if len(headers) == slices:
         for header in headers:
             yield _bound(header, rescale_of(header))
         return
-    rescales = set(frame_rescale(headers[0]))
+    # One object for all slices has frames, and only pydicom reads those.
+    rescales = set(frame_rescale(cast("Dataset", headers[0])))
     # Frames that are scaled in different ways: which slice has which is not told here.
     bound = _bound(headers[0], rescales.pop()) if len(rescales) == 1 else None
     yield from (bound for _ in range(slices))
 
 
-def _bound(header: Dataset, rescale: tuple[float, float]) -> tuple[Any, Any] | None:
+def _bound(header: Attributes, rescale: tuple[float, float]) -> tuple[Any, Any] | None:
     value = _stored(header, "PixelPaddingValue")
     # Lossy pixels no longer hold the padding value exactly.
     lossy = header.get("LossyImageCompression") == "01"
@@ -79,7 +82,7 @@ def _bound(header: Dataset, rescale: tuple[float, float]) -> tuple[Any, Any] | N
     return np.float32(ends[0]), np.float32(ends[1])
 
 
-def _stored(header: Dataset, keyword: str) -> int | None:
+def _stored(header: Attributes, keyword: str) -> int | None:
     """The number as the pixels hold it; signed ones are at times written as unsigned."""
     try:
         value = int(header.get(keyword))

@@ -1,4 +1,4 @@
-"""Owns images that are no DICOM: NIfTI, MHA and NRRD volumes with their labels, and PNG radiographs, checked."""
+"""Owns images that are no DICOM: NIfTI, MetaImage and NRRD volumes with their labels, and PNG radiographs, checked."""
 
 from __future__ import annotations
 
@@ -74,6 +74,7 @@ class PassJob:
     case: str
     patient: str
     target: Path
+    suffix: str = ".nii.gz"
     values: tuple[int, ...] | None = None
     findings: Mapping[str, int | None] = field(default_factory=dict)
     findings_source: Literal["csv", "folder"] = "csv"
@@ -94,7 +95,7 @@ def find_files(source: Path, files: Sequence[Path], options: ConvertOptions) -> 
                 raise DataError(f"two files are the {role} of {name!r}: {getattr(pair, role).name}, {file.name}")
             pairs[name] = replace(pair, image=file) if role == "image" else replace(pair, label=file)
     if not pairs:
-        raise DataError(f"{len(files)} file(s), and none of them is DICOM, NIfTI, MHA, NRRD or PNG", path=source)
+        raise DataError(f"{len(files)} file(s), and none of them is DICOM, NIfTI, MetaImage, NRRD or PNG", path=source)
     ordered = tuple(pairs[name] for name in sorted(pairs))
     return Files(source, ordered, _findings(source, ordered, options))
 
@@ -155,8 +156,8 @@ def _volume(job: PassJob, row: Row, image: Path) -> Outcome:
         case=job.case,
         patient=job.patient,
         modality="",
-        image=f"images/{job.case}.nii.gz",
-        label=f"labels/{job.case}.nii.gz" if label else "",
+        image=f"images/{job.case}{job.suffix}",
+        label=f"labels/{job.case}{job.suffix}" if label else "",
         label_source="nifti" if label else "",
         source=image.relative_to(job.source).as_posix(),
         **geometry_texts(volume.geometry),
@@ -230,6 +231,7 @@ def _jobs(files: Files, target: Path, options: ConvertOptions) -> list[PassJob]:
             case=case,
             patient=names[patient],
             target=target,
+            suffix=options.volume_format,
             values=tuple(sorted(set(options.labels.values()))) if options.labels else None,
             findings=dict(zip(files.findings.names, files.findings.of(_key(files, pair), *_names(pair)), strict=True)),
             findings_source="csv" if options.findings else "folder",

@@ -20,6 +20,12 @@ if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
 SUV, ACTIVITY = "SUVbw g/ml", "Bq/ml"
+# The defined terms of PS3.3 C.8.9.1.1.3; anything else is told as such, since it may be any text.
+KNOWN_UNITS = (
+    *("CNTS", "NONE", "CM2", "CM2ML", "PCNT", "CPS", "BQML", "MGMINML", "UMOLMINML", "MLMING", "MLG", "1CM", "UMOLML"),
+    *("PROPCNTS", "PROPCPS", "MLMINML", "MLML", "GML", "STDDEV"),
+)
+OTHER_UNITS = "other units"
 # A dose below this is one in MBq, written where Bq belong.
 LEAST_DOSE_BQ = 1e5
 LONGEST_DECAY = timedelta(days=1)
@@ -76,7 +82,8 @@ def pet_scale(datasets: Sequence[Dataset]) -> PetScale:
     first = datasets[0]
     if units[0] == "GML":
         kind = str(first.get("SUVType") or "BW")
-        return PetScale(1.0, SUV if kind == "BW" else f"SUV{kind.lower()} g/ml")
+        known = {"BSA": "SUVbsa", "LBM": "SUVlbm", "LBMJANMA": "SUVlbm", "LBMJAMES128": "SUVlbm", "IBW": "SUVibw"}
+        return PetScale(1.0, SUV if kind == "BW" else f"{known.get(kind, 'SUV')} g/ml")
     if units[0] == "CNTS" and _philips(first, 0x00):
         return PetScale(_philips(first, 0x00), SUV)
     to_activity = _philips(first, 0x09) if units[0] == "CNTS" else 1.0
@@ -155,12 +162,14 @@ def _corrected_to(datasets: Sequence[Dataset], half_life: float) -> datetime:
 def _units(dataset: Dataset) -> str:
     """Units (0054,1001), or what an enhanced object's real-world value mapping says, in the same words."""
     stated = str(dataset.get("Units") or "").strip().upper()
+    if stated and stated not in KNOWN_UNITS:
+        return OTHER_UNITS
     if stated or "SharedFunctionalGroupsSequence" not in dataset:
         return stated
     mapping = functional_group(dataset, 0, "RealWorldValueMappingSequence")
     codes = (mapping.get("MeasurementUnitsCodeSequence") if mapping is not None else None) or []
     code = str(codes[0].get("CodeValue", "")) if codes else ""
-    return {"Bq/ml": "BQML", "{SUVbw}g/ml": "GML", "g/ml{SUVbw}": "GML"}.get(code, code)
+    return {"Bq/ml": "BQML", "{SUVbw}g/ml": "GML", "g/ml{SUVbw}": "GML"}.get(code, OTHER_UNITS if code else "")
 
 
 def _philips(dataset: Dataset, element: int) -> float:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import partial
-from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +10,8 @@ import numpy as np
 from voxflow.dicom.enhanced import frame_planes, frame_rescale
 from voxflow.dicom.grid import slice_grid
 from voxflow.dicom.headers import read_dataset
+from voxflow.dicom.plain import read_plain_values
+from voxflow.dicom.stack import Stack
 from voxflow.errors import DicomError
 from voxflow.volumes.volume import Volume
 
@@ -21,12 +22,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from pydicom.dataset import Dataset
 
-    from voxflow.dicom.headers import Header, Plane
+    from voxflow.dicom.headers import Attributes, Header, Plane
     from voxflow.geometry import Geometry
 
     LayOut = Callable[[Sequence[Plane]], tuple[Geometry, list[int]]]
 
-STEEPEST_SLOPE, FARTHEST_INTERCEPT = 1e4, 1e6
 # Up to so many pixels a size is believed; above, if a byte does not stand for more than so many of them.
 LARGEST_UNASKED, EMPTIEST_RATIO = 2**28, 1000
 LITTLE_ENDIAN = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1")
@@ -39,7 +39,7 @@ def read_series(
     min_slices: int,
     lay_out: LayOut | None = None,
     frames: Sequence[int] = (),
-    seen: Callable[[Dataset], None] | None = None,
+    seen: Callable[[Attributes], None] | None = None,
 ) -> Volume:
     """Read a series of single-frame objects, or one multi-frame object, as a volume.
 
@@ -49,7 +49,7 @@ def read_series(
         min_slices: fewer are no volume.
         lay_out: gives the grid and the order of planes in place of :func:`slice_grid`.
         frames: of a multi-frame object, those that make the volume, from 0; empty takes all.
-        seen: is shown each object, in the order of slices.
+        seen: is shown what each object says of its pixels, in the order of slices.
 
     Returns:
         Values after RescaleSlope (0028,1053) and RescaleIntercept (0028,1052): int16 (or int32) where these are
@@ -62,14 +62,22 @@ def read_series(
     if len(headers) == 1 and headers[0].frames > 1:
         return _read_multiframe(headers[0].path, lay_out, frames, seen)
     geometry, order = lay_out([header.plane for header in headers])
-    stored, rescales = [], []
+    stack = Stack(len(order))
     for index in order:
-        dataset = read_dataset(headers[index].path, pixels=True)
-        stored.append(stored_values(dataset))
-        rescales.append(rescale_of(dataset))
+        stored, attributes = _slice(headers[index])
+        stack.add(stored, rescale_of(attributes))
         if seen:
-            seen(dataset)
-    return Volume(_rescaled(stored, rescales).transpose(2, 1, 0), geometry)
+            seen(attributes)
+    return Volume(stack.values.transpose(2, 1, 0), geometry)
+
+
+def _slice(header: Header) -> tuple[NDArray[Any], Attributes]:
+    """The stored values (rows, columns) of one object, and what it says of them."""
+    # What makes an SUV of PET stands in further attributes.
+    if header.pixels is not None and header.modality != "PT":
+        return read_plain_values(header), header.pixels.attributes(header.modality)
+    dataset = read_dataset(header.path, pixels=True)
+    return stored_values(dataset), dataset
 
 
 def stored_values(dataset: Dataset) -> NDArray[Any]:
@@ -118,14 +126,14 @@ def _clear_unused_bits(array: NDArray[Any], dataset: Dataset) -> NDArray[Any]:
     return np.asarray((array << shift) >> shift)
 
 
-def rescale_of(dataset: Dataset) -> tuple[float, float]:
+def rescale_of(dataset: Attributes) -> tuple[float, float]:
     """RescaleSlope and RescaleIntercept of a single-frame object; 1 and 0 where there are none."""
     slope, intercept = dataset.get("RescaleSlope"), dataset.get("RescaleIntercept")
     return 1.0 if slope is None else float(slope), 0.0 if intercept is None else float(intercept)
 
 
 def _read_multiframe(
-    path: Path, lay_out: LayOut, frames: Sequence[int], seen: Callable[[Dataset], None] | None
+    path: Path, lay_out: LayOut, frames: Sequence[int], seen: Callable[[Attributes], None] | None
 ) -> Volume:
     dataset = read_dataset(path, pixels=True)
     planes, rescales = frame_planes(dataset), frame_rescale(dataset)
@@ -134,51 +142,10 @@ def _read_multiframe(
     stored = stored_values(dataset)
     if seen:
         seen(dataset)
-    chosen = [frames[index] for index in order]
-    values = _rescaled([stored[frame] for frame in chosen], [rescales[frame] for frame in chosen])
-    return Volume(values.transpose(2, 1, 0), geometry)
-
-
-def _rescaled(stored: Sequence[NDArray[Any]], rescales: Sequence[tuple[float, float]]) -> NDArray[Any]:
-    """Stack (rows, columns) of stored values into (slices, rows, columns) of real ones."""
-    for rescale in rescales:
-        _check_rescale(*rescale)
-    whole = all(slope.is_integer() and intercept.is_integer() for slope, intercept in rescales)
-    whole = whole and all(values.dtype.itemsize <= 2 for values in stored)
-    if whole and (short := _short_rescaled(stored, rescales)) is not None:
-        return short
-    out = np.empty((len(stored), *stored[0].shape), dtype=np.int32 if whole else np.float32)
-    for k, (values, (slope, intercept)) in enumerate(zip(stored, rescales, strict=True)):
-        out[k] = values.astype(np.float64) * slope + intercept
-    if not whole:
-        return out
-    low, high = int(out.min()), int(out.max())
-    fits = low >= -(2**15) and high < 2**15
-    return out.astype(np.int16) if fits else out
-
-
-def _short_rescaled(
-    stored: Sequence[NDArray[Any]], rescales: Sequence[tuple[float, float]]
-) -> NDArray[np.int16] | None:
-    """As :func:`_rescaled`, without floats and with one slice of wide integers at a time; None where int16 is short."""
-    out = np.empty((len(stored), *stored[0].shape), dtype=np.int16)
-    for k, (values, (slope, intercept)) in enumerate(zip(stored, rescales, strict=True)):
-        if values.dtype.kind not in "iu" or values.dtype.itemsize > 2 or abs(slope) > 2**14 or abs(intercept) > 2**29:
-            return None
-        wide = values.astype(np.int32)
-        if slope != 1:
-            wide *= int(slope)
-        wide += int(intercept)
-        if wide.min() < -(2**15) or wide.max() >= 2**15:
-            return None
-        out[k] = wide
-    return out
-
-
-def _check_rescale(slope: float, intercept: float) -> None:
-    """Numbers that no scanner writes would overflow, or leave nothing of the image."""
-    if not (isfinite(slope) and 0 < abs(slope) <= STEEPEST_SLOPE and abs(intercept) <= FARTHEST_INTERCEPT):
-        raise DicomError(f"slope {slope:g} and intercept {intercept:g} can't be right", where="(0028,1053)")
+    stack = Stack(len(order))
+    for index in order:
+        stack.add(stored[frames[index]], rescales[frames[index]])
+    return Volume(stack.values.transpose(2, 1, 0), geometry)
 
 
 def _check_claim(dataset: Dataset) -> None:

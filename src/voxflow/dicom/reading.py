@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
@@ -20,9 +20,12 @@ if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
     from voxflow.dicom.group import Part
-    from voxflow.dicom.headers import Plane
+    from voxflow.dicom.headers import Attributes, Plane
     from voxflow.dicom.options import ConvertOptions
     from voxflow.geometry import Geometry
+
+# The defined terms of PS3.3 C.11.1.1.2, less US (unspecified).
+RESCALE_TYPES = ("OD", "HU", "MGML", "Z_EFF", "ED", "EDW", "HU_MOD", "PCT")
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,7 @@ def read_part(part: Part, options: ConvertOptions) -> Reading:
     Raises:
         DicomError: the slices make no volume that can be trusted, or pixels can't be decoded.
     """
-    headers: list[Dataset] = []
+    headers: list[Attributes] = []
     lay_out = _Layout(options)
     volume = read_series(
         part.headers,
@@ -56,7 +59,7 @@ def read_part(part: Part, options: ConvertOptions) -> Reading:
         min_slices=options.min_slices,
         lay_out=lay_out,
         frames=part.frames,
-        seen=lambda dataset: headers.append(_without_pixels(dataset)),
+        seen=lambda attributes: headers.append(_without_pixels(attributes)),
     )
     replace_padding(volume.array, headers)
     remedy = ""
@@ -64,7 +67,8 @@ def read_part(part: Part, options: ConvertOptions) -> Reading:
         volume, remedy = mend(volume.array, lay_out.mending), lay_out.mending.remedy
     if part.first.modality != "PT":
         return Reading(volume, _units(headers[0]), part.remark, remedy)
-    scale = pet_scale(headers) if options.pet == "suv" else stated_scale(headers)
+    datasets = cast("list[Dataset]", headers)  # PET is always read by pydicom
+    scale = pet_scale(datasets) if options.pet == "suv" else stated_scale(datasets)
     if scale.factor != 1:
         volume = Volume(volume.array.astype(np.float32) * np.float32(scale.factor), volume.geometry)
     remarks = "; ".join(text for text in (part.remark, scale.remark) if text)
@@ -90,19 +94,22 @@ class _Layout:
             return self.mending.stacked, self.mending.order
 
 
-def _units(header: Dataset) -> str:
-    """RescaleType (0028,1054), which CT may leave out when it is HU; MR states none."""
+def _units(header: Attributes) -> str:
+    """RescaleType (0028,1054), which CT may leave out when it is HU; MR states none, and free text is left out."""
     stated = str(header.get("RescaleType") or "").strip()
     if header.get("Modality") != "CT":
         return ""
-    return stated if stated not in ("", "US") else "HU"
+    return stated if stated in RESCALE_TYPES else "HU" if stated in ("", "US") else ""
 
 
-def _without_pixels(dataset: Dataset) -> Dataset:
+def _without_pixels(dataset: Attributes) -> Attributes:
     """A few attributes of an object: kept for all slices, whole objects would be a second volume."""
-    from pydicom.dataset import Dataset as New
+    if isinstance(dataset, dict):
+        return dataset
+    from pydicom.dataset import Dataset
 
-    kept = New()
+    dataset = cast("Dataset", dataset)
+    kept = Dataset()
     for keyword in (*PADDING_TAGS, *PET_TAGS):
         if keyword in dataset:
             kept[keyword] = dataset[keyword]

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 FRAME_PLACE = "(0020,9113)"
 # Frames this close along their normal are one slice, mm.
 SAME_SLICE_MM = 1e-2
+# Frames of one slice lie upon each other, up to this, mm.
+SAME_CORNER_MM = 0.1
 
 
 class OtherGridError(DicomError):
@@ -52,21 +54,22 @@ def resample_frames(
     away = np.array([np.dot(plane.position, normal) for plane, _, _ in frames])
     slices = _distinct(away)
     steps = np.diff(slices)
+    corners = _corners(slices, away, frames)
     reach = thickness_mm or (float(steps.min()) if steps.size else float(min(geometry.spacing)))
     stacks = {n: np.zeros((len(slices), first.rows, first.columns), dtype=np.bool_) for n in numbers}
     for (_, number, inside), distance in zip(frames, away, strict=True):
         if number in stacks:
             stacks[number][int(np.abs(slices - distance).argmin())] |= inside
     masks = {n: np.zeros(geometry.size, dtype=np.bool_) for n in numbers}
-    plane_axes = np.column_stack([along_row / first.spacing[1], along_column / first.spacing[0], normal])
+    plane_axes = np.column_stack([along_row / first.spacing[1], along_column / first.spacing[0]])
     i, j = np.meshgrid(*map(np.arange, geometry.size[:2]), indexing="ij")
     for k in range(geometry.size[2]):
         points = geometry.to_physical(np.stack([i, j, np.full_like(i, k)], axis=-1).astype(np.float64))
-        place = (points - np.array(first.position)) @ plane_axes
+        distance = points @ normal
+        nearest = _nearest(slices, distance)
+        place = (points - corners[nearest]) @ plane_axes
         # Rounded first, so that a voxel halfway between two pixels takes the same one on every machine.
         column, row = (np.rint(np.round(place[..., axis], 6)).astype(np.intp) for axis in (0, 1))
-        distance = place[..., 2] + np.dot(first.position, normal)
-        nearest = _nearest(slices, distance)
         valid = (column >= 0) & (column < first.columns) & (row >= 0) & (row < first.rows)
         valid &= np.abs(slices[nearest] - distance) <= reach / 2 * 1.001
         for number, stack in stacks.items():
@@ -84,11 +87,20 @@ def _check_one_way(planes: Sequence[Plane]) -> None:
     ways = np.array([(*plane.orientation, *plane.spacing) for plane in planes])
     if np.abs(ways - ways[0]).max() > 1e-3:
         raise DicomError("the frames look several ways, or differ in pixel spacing", where=FRAME_PLACE)
-    _, _, normal = axes(planes[0])
-    offsets = np.array([plane.position for plane in planes]) - planes[0].position
-    sideways = np.abs(offsets - np.outer(offsets @ normal, normal)).max()
-    if sideways > 0.1:
-        raise DicomError(f"the frames are shifted sideways by up to {sideways:.2f} mm", where=FRAME_PLACE)
+
+
+def _corners(
+    slices: NDArray[np.float64], away: NDArray[np.float64], frames: Sequence[tuple[Plane, int, NDArray[np.bool_]]]
+) -> NDArray[np.float64]:
+    """Where the first pixel of each slice lies; slices of a tilted gantry are shifted against each other."""
+    corners = np.full((len(slices), 3), np.nan)
+    for (plane, _, _), distance in zip(frames, away, strict=True):
+        k = int(np.abs(slices - distance).argmin())
+        apart = 0.0 if np.isnan(corners[k, 0]) else float(np.linalg.norm(corners[k] - plane.position))
+        if apart > SAME_CORNER_MM:
+            raise DicomError(f"frames of one slice are shifted sideways by {apart:.2f} mm", where=FRAME_PLACE)
+        corners[k] = plane.position
+    return corners
 
 
 def _distinct(distances: NDArray[np.float64]) -> NDArray[np.float64]:

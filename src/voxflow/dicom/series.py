@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypedDict
+
+import numpy as np
 
 from voxflow.dicom.headers import UNREADABLE
 from voxflow.dicom.labels import LabelObject, Merged, merge_labels
@@ -11,18 +13,25 @@ from voxflow.dicom.radiograph import read_radiograph_object
 from voxflow.dicom.reading import Reading, read_part
 from voxflow.dicom.table import Case, Outcome, Row, Verdict, geometry_texts
 from voxflow.errors import InputError
-from voxflow.volumes import Volume, write_radiograph, write_volume
+from voxflow.volumes import CHANNELS, Volume, write_radiograph, write_volume
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    import numpy as np
     from numpy.typing import NDArray
 
     from voxflow.dicom.group import Part
     from voxflow.dicom.options import ConvertOptions
     from voxflow.geometry import Geometry
+
+
+class _LabelTexts(TypedDict):
+    """The label columns of a case."""
+
+    label: str
+    label_source: str
+    label_channels: str
 
 
 @dataclass(frozen=True)
@@ -48,12 +57,22 @@ class Job:
     values: Mapping[str, int] = field(default_factory=dict)
     findings: Mapping[str, int | None] = field(default_factory=dict)
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether nearly all of its time goes into reading and deflating, which leave other threads alone."""
+        return (
+            self.part.kind == "volume"
+            and not self.labels
+            and self.part.first.modality != "PT"
+            and all(header.pixels for header in self.part.headers)
+        )
+
 
 def convert_part(job: Job) -> Outcome:
     """Make one case, or say why not; one bad series never stops the others."""
     try:
         if job.part.kind == "radiograph":
-            picture, spacing = read_radiograph_object(job.part.first.path)
+            picture, spacing = _read_radiograph(job)
         else:
             reading = read_part(job.part, job.options)
     except InputError as error:
@@ -62,6 +81,11 @@ def convert_part(job: Job) -> Outcome:
         return _quarantined(job, f"unreadable: {type(error).__name__}")
     # Outside of the try: a full disk is no fault of the series.
     return _radiograph(job, picture, spacing) if job.part.kind == "radiograph" else _volume(job, reading)
+
+
+def _read_radiograph(job: Job) -> tuple[NDArray[np.uint8] | NDArray[np.uint16], tuple[float, ...]]:
+    options = job.options
+    return read_radiograph_object(job.part.first.path, window=options.window, bits=options.radiograph_bits)
 
 
 def row_of(part: Part) -> Row:
@@ -87,9 +111,9 @@ def _quarantined(job: Job, reason: str) -> Outcome:
 
 def _volume(job: Job, reading: Reading) -> Outcome:
     volume = reading.volume
-    image = f"images/{job.case}.nii.gz"
+    image = f"images/{job.case}{job.options.volume_format}"
     write_volume(job.target / image, volume)
-    label, source, rows = _label(job, volume.geometry)
+    label, rows = _label(job, volume.geometry)
     texts = geometry_texts(volume.geometry)
     first = job.part.first
     case = Case(
@@ -97,10 +121,11 @@ def _volume(job: Job, reading: Reading) -> Outcome:
         patient=job.patient,
         modality=first.modality,
         image=image,
-        label=label,
-        label_source=source,
+        **label,
         study_uid=first.study_uid,
         series_uid=first.series_uid,
+        volume=job.part.number,
+        instance_uid=min(header.sop_uid for header in job.part.headers),
         units=reading.units,
         remedy=reading.remedy,
         **texts,
@@ -111,20 +136,26 @@ def _volume(job: Job, reading: Reading) -> Outcome:
     return Outcome((row, *rows), (case,))
 
 
-def _label(job: Job, geometry: Geometry) -> tuple[str, str, list[Row]]:
-    """Write the label volume; gives its path, what it was made from, and a row for each label object."""
+def _label(job: Job, geometry: Geometry) -> tuple[_LabelTexts, list[Row]]:
+    """Write the label volume, and its channels where asked; gives their columns and a row for each label object."""
+    texts: _LabelTexts = {"label": "", "label_source": "", "label_channels": ""}
     if not job.labels:
-        return "", "", []
+        return texts, []
     merged = merge_labels(job.labels, geometry, job.values, job.options)
-    rows = []
+    rows = [replace(_verdict(label, merged), case=job.case) for label in job.labels]
     used = [label for label in job.labels if label.sop_uid not in merged.problems]
-    for label in job.labels:
-        rows.append(replace(_verdict(label, merged), case=job.case))
     if not used:
-        return "", "", rows
-    path = f"labels/{job.case}.nii.gz"
-    write_volume(job.target / path, Volume(merged.array, geometry))
-    return path, "+".join(sorted({label.kind for label in used})), rows
+        return texts, rows
+    texts["label"] = f"labels/{job.case}{job.options.volume_format}"
+    texts["label_source"] = "+".join(sorted({label.kind for label in used}))
+    write_volume(job.target / texts["label"], Volume(merged.array, geometry))
+    channels = {
+        f"channels/{job.case}/{value}{job.options.volume_format}": mask for value, mask in merged.channels.items()
+    }
+    for path, mask in channels.items():
+        write_volume(job.target / path, Volume(mask.view(np.uint8), geometry))
+    texts["label_channels"] = CHANNELS.join(channels)
+    return texts, rows
 
 
 def _verdict(label: LabelObject, merged: Merged) -> Row:
@@ -145,7 +176,7 @@ def _label_row(label: LabelObject) -> Row:
     )
 
 
-def _radiograph(job: Job, array: NDArray[np.uint16], spacing: tuple[float, ...]) -> Outcome:
+def _radiograph(job: Job, array: NDArray[Any], spacing: tuple[float, ...]) -> Outcome:
     first = job.part.first
     image = f"images/{job.case}.png"
     write_radiograph(job.target / image, array)

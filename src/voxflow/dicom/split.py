@@ -38,7 +38,7 @@ class Attribute:
 
 def orientation(header: Header) -> tuple[float, ...]:
     """ImageOrientationPatient, rounded so that noise makes no second orientation."""
-    return tuple(float(np.round(value, 2)) + 0.0 for value in header.plane.orientation)
+    return tuple(round(value, 2) + 0.0 for value in header.plane.orientation)
 
 
 def matrix(header: Header) -> tuple[object, ...]:

@@ -38,7 +38,11 @@ class Row:
 
 @dataclass(frozen=True)
 class Case:
-    """One row of cases.csv; ``findings`` becomes one column each, empty where unknown."""
+    """One row of cases.csv; ``findings`` becomes one column each, empty where unknown.
+
+    ``volume`` is its number in the series, and ``instance_uid`` the lowest SOPInstanceUID of what it was made of.
+    ``label_channels`` names one mask a label, joined by ";", where labels may overlap.
+    """
 
     case: str
     patient: str
@@ -46,8 +50,11 @@ class Case:
     image: str
     label: str = ""
     label_source: str = ""
+    label_channels: str = ""
     study_uid: str = ""
     series_uid: str = ""
+    volume: int | str = ""
+    instance_uid: str = ""
     source: str = ""
     size: str = ""
     spacing_mm: str = ""

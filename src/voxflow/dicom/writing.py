@@ -9,8 +9,9 @@ import numpy as np
 
 import voxflow
 from voxflow.dicom.enhanced import frame_planes
-from voxflow.dicom.grid import slice_grid
 from voxflow.dicom.headers import Plane, read_dataset
+from voxflow.dicom.seg_source import on_slices
+from voxflow.dicom.sources import SourceFiles
 from voxflow.errors import DicomError
 from voxflow.files import atomic_path
 
@@ -54,52 +55,68 @@ class Author:
 
 
 def write_segmentation(
-    path: Path, mask: Volume, source_files: Sequence[Path], names: Mapping[int, str], *, author: Author | None = None
+    path: Path,
+    mask: Volume,
+    source: Sequence[Path] | SourceFiles,
+    names: Mapping[int, str],
+    *,
+    author: Author | None = None,
 ) -> None:
     """Write a binary DICOM SEG that refers to the images it was made from.
 
+    Where the image was mended on its way (a tilted gantry, uneven spacing) the mask is brought back onto its slices,
+    and the SEG's description (0070,0081) says so.
+
     Args:
         path: the file to write, whole or not at all.
-        mask: label values (i, j, k) on the grid of the series, in its own order of slices.
-        source_files: the DICOM files of the series, in any order; or one multi-frame file.
+        mask: label values (i, j, k) on the grid of the volume that was converted.
+        source: the DICOM files of the volume, in any order; or one multi-frame file, with the frames that are its.
         names: name by label value; every name becomes a segment, numbered from 1 in the order of the values.
         author: what made the mask.
 
     Raises:
         DicomError: the files make no volume, or the mask lies on another grid or has a value without a name.
     """
-    author = author or Author()
-    images = [_complete(read_dataset(file)) for file in source_files]
-    order = _order(images, mask)
-    values = sorted(value for value in names if value != 0)
-    unnamed = sorted({int(value) for value in np.unique(mask.array)} - {0, *values})
-    if unnamed or not values:
-        raise DicomError(f"label values {unnamed} have no name; named are {values}", path=path)
-    dataset = _segmentation(images, _frames(mask, order, values), [names[value] for value in values], author)
+    source = source if isinstance(source, SourceFiles) else SourceFiles(tuple(source))
+    images = [_complete(read_dataset(file)) for file in source.files]
+    if source.frames:
+        images = [_only(images[0], source.frames)]
+    planes = frame_planes(images[0]) if _multiframe(images) else [_plane(image) for image in images]
+    values, remark = on_slices(mask, planes)
+    named = sorted(value for value in names if value != 0)
+    unnamed = sorted({int(value) for value in np.unique(mask.array)} - {0, *named})
+    if unnamed or not named:
+        raise DicomError(f"label values {unnamed} have no name; named are {named}", path=path)
+    dataset = _segmentation(images, _numbers(named)[values], [names[value] for value in named], author or Author())
+    if source.frames:
+        _renumber(dataset, source.frames)
+    if remark:
+        dataset.ContentDescription = f"Mask {remark}"[:64]
     with atomic_path(path) as temporary:
         dataset.save_as(temporary, enforce_file_format=True)
 
 
-def _order(images: Sequence[Dataset], mask: Volume) -> list[int]:
-    """Slice k of the mask belongs to image (or frame) ``order[k]``."""
-    planes = frame_planes(images[0]) if _multiframe(images) else [_plane(image) for image in images]
-    geometry, order = slice_grid(planes, tolerance_mm=0.1, min_slices=1 if len(planes) == 1 else 2)
-    if not geometry.is_close(mask.geometry, tolerance_mm=0.1):
-        raise DicomError(
-            f"the mask lies on another grid than the series: {mask.geometry.size} and {geometry.size} voxels, "
-            f"origin {_mm(mask.geometry.origin)} and {_mm(geometry.origin)} mm"
-        )
-    return order
-
-
-def _frames(mask: Volume, order: Sequence[int], values: Sequence[int]) -> NDArray[np.uint8]:
-    """Segment numbers (frame, row, column), frames in the order of the images."""
+def _numbers(values: Sequence[int]) -> NDArray[np.uint8]:
+    """Segment number by label value."""
     numbers = np.zeros(max(values) + 1, dtype=np.uint8)
     numbers[list(values)] = np.arange(1, len(values) + 1)
-    frames = np.empty((len(order), mask.array.shape[1], mask.array.shape[0]), dtype=np.uint8)
-    for k, index in enumerate(order):
-        frames[index] = numbers[mask.array[:, :, k].T]
-    return frames
+    return numbers
+
+
+def _only(image: Dataset, frames: Sequence[int]) -> Dataset:
+    """A multi-frame object's header with some of its frames; highdicom takes no two frames at one place."""
+    groups = image.PerFrameFunctionalGroupsSequence
+    image.PerFrameFunctionalGroupsSequence = [groups[frame] for frame in frames]
+    image.NumberOfFrames = len(frames)
+    return image
+
+
+def _renumber(dataset: Dataset, frames: Sequence[int]) -> None:
+    """Let references to the frames of :func:`_only` name those of the whole object, which count from 1."""
+    for group in dataset.PerFrameFunctionalGroupsSequence:
+        for derivation in group.get("DerivationImageSequence") or []:
+            for image in derivation.get("SourceImageSequence") or []:
+                image.ReferencedFrameNumber = frames[int(image.ReferencedFrameNumber) - 1] + 1
 
 
 def _segmentation(
@@ -171,7 +188,3 @@ def _plane(image: Dataset) -> Plane:
         for keyword in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
     )
     return Plane(position, orientation, spacing, int(image.Rows), int(image.Columns))
-
-
-def _mm(values: Sequence[float]) -> str:
-    return " ".join(f"{value:.2f}" for value in values)

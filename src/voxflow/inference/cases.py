@@ -6,6 +6,7 @@ import csv
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from voxflow.dicom import Origin
 from voxflow.errors import EXIT_FAILURE, EXIT_OK, EXIT_SOME_FAILED, DataError, InputError
 from voxflow.files import write_json
 from voxflow.volumes import Volume, read_radiograph, read_volume
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
+
+    from voxflow.dicom import SourceFiles
 
 T = TypeVar("T")
 
@@ -30,15 +33,15 @@ class InferenceCase:
         id: pseudonym.
         images: one file a channel.
         label: mask file, or 0 and 1 by class; None when unknown.
-        series_uid: DICOM (0020,000E) of the series that it came from; empty when it was no DICOM.
-        source_files: that series' files, where a DICOM SEG is wanted.
+        origin: the DICOM series and volume that it came from; None when it was no DICOM.
+        source: the files that it was made of, where a DICOM SEG is wanted.
     """
 
     id: str
     images: tuple[Path, ...]
     label: Path | tuple[int, ...] | None = None
-    series_uid: str = ""
-    source_files: tuple[Path, ...] = ()
+    origin: Origin | None = None
+    source: SourceFiles | None = None
 
 
 @dataclass
@@ -133,8 +136,10 @@ def _native(
         label = volumes / row["label"] if row.get("label") else None
     # A case of several channels names them in one cell.
     images = tuple(volumes / part.strip() for part in row["image"].split(";"))
-    is_dicom = not row.get("source")
-    return InferenceCase(case, images, label, row.get("series_uid", "") if is_dicom else "")
+    if row.get("source") or not row.get("series_uid"):
+        return InferenceCase(case, images, label)
+    origin = Origin(row["series_uid"], int(row.get("volume") or 1), row.get("instance_uid") or "")
+    return InferenceCase(case, images, label, origin)
 
 
 def _rows(table: Path) -> list[dict[str, str]]:

@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 
 def to_network(volume: Volume, spec: ModelSpec) -> Volume:
     """Bring an image to the orientation and spacing that the network was trained at, as the stage resample does."""
-    grid = target_geometry(volume.geometry, spec.spacing_mm, spec.orientation)
-    return resample(volume, grid, "linear", fill=float(volume.array.min()))
+    grid = target_geometry(volume.geometry, spec.spacing_mm, spec.orientation, spec.extent)
+    fill = float(volume.array.min())
+    return resample(volume, grid, spec.interpolation, fill, antialias=spec.antialias)
 
 
 def labels_to(labels: Volume, geometry: Geometry) -> Volume:

@@ -17,10 +17,9 @@ from voxflow.inference.engines import EngineChoice  # noqa: TC001 - pydantic rea
 from voxflow.inference.evaluate import Metrics, prediction_columns, prediction_rows
 from voxflow.inference.overlays import write_overlay
 from voxflow.inference.predict import PredictOptions, label_names
-from voxflow.inference.run import classified, segmented
+from voxflow.inference.run import classified, segmented, written
 from voxflow.inference.tables import write_predictions
 from voxflow.inference.writing import Sheet
-from voxflow.volumes import write_volume
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -65,7 +64,7 @@ def infer_cases(engine: Engine, cases: Sequence[InferenceCase], out: Path, optio
 
     Args:
         engine: the model.
-        cases: no label is read. Those with ``source_files`` get a DICOM SEG.
+        cases: no label is read. Those with ``source`` get a DICOM SEG.
         out: an existing folder; gets preds_outputs.csv, preds.csv, failures.json, overlays/, and for a
             segmentation CASE/CASE.nii.gz and CASE/CASE_seg.dcm.
         options: window plan, way back, what to write.
@@ -90,10 +89,9 @@ def _segment(
 ) -> int:
     names = label_names(engine.spec)
     rows = []
-    for done in segmented(engine, cases, options, failures):
+    for done in written(segmented(engine, cases, options, failures), lambda done: out / _mask_path(done.case.id)):
         rows.append(_mask_row(done, names))
-        write_volume(out / rows[-1]["mask"], done.prediction.mask)
-        if options.dicom_seg and done.case.source_files:
+        if options.dicom_seg and done.case.source:
             failures.attempt(done.case, partial(_write_segmentation, done, names, out))
         if len(rows) <= options.overlays:
             picture = out / "overlays" / f"{done.case.id}.png"
@@ -122,8 +120,12 @@ def _mask_row(done: Segmented, names: Mapping[int, str]) -> dict[str, Any]:
     voxel_ml = math.prod(mask.geometry.spacing) / 1000
     volumes = [float(counts[value] * voxel_ml) for value in names]
     case = done.case.id
-    files = {"case": case, "image": done.case.images[0].name, "mask": f"{case}/{case}.nii.gz"}
+    files = {"case": case, "image": done.case.images[0].name, "mask": _mask_path(case)}
     return files | dict(zip(_volume_columns(names), volumes, strict=True))
+
+
+def _mask_path(case: str) -> str:
+    return f"{case}/{case}.nii.gz"
 
 
 def _volume_columns(names: Mapping[int, str]) -> list[str]:
@@ -135,6 +137,6 @@ def _write_segmentation(done: Segmented, names: Mapping[int, str], out: Path) ->
 
     path = out / done.case.id / f"{done.case.id}_seg.dcm"
     try:
-        write_segmentation(path, done.prediction.mask, list(done.case.source_files), names)
+        write_segmentation(path, done.prediction.mask, done.case.source or (), names)
     except (InputError, ValueError, RuntimeError) as error:
         raise InputError(f"the mask is there, its DICOM SEG is not: {error}") from error

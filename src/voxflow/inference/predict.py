@@ -9,19 +9,24 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, PositiveInt
 
 from voxflow.errors import DataError
+from voxflow.inference.cleaning import CleaningOptions, clean
+from voxflow.inference.flips import Axis, FlippedEngine
 from voxflow.inference.grids import labels_to, scores_to, to_network
-from voxflow.inference.windows import Plan, plan_windows, slabs
+from voxflow.inference.windows import Blend, Plan, plan_windows, slabs
 from voxflow.volumes import Volume, resample
 from voxflow.volumes.dataset import resize
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
+    from voxflow.geometry import Geometry
     from voxflow.inference.engines import Engine
     from voxflow.inference.windows import WindowPlan
     from voxflow.spec import ModelSpec
+
+    Slabs = Iterator[tuple[slice, NDArray[np.float32]]]
 
 
 class PredictOptions(BaseModel):
@@ -35,8 +40,12 @@ class PredictOptions(BaseModel):
         memory_mb: bound on what the network's activations need.
         bytes_per_voxel: what they need for one voxel of input: about 130 measured for a U-Net with 16 features
             at full resolution, and in proportion with more.
+        flips: axes of the network's grid along which the image is also shown mirrored; logits are averaged over
+            every combination, so that three axes take eight times as long.
+        blend: overlapping windows count most at their centre ("gaussian") or alike ("constant").
         back: "labels" takes the strongest class on the network's grid and returns it by nearest neighbour;
             "probabilities" returns each class's probabilities linearly first: smoother borders, slower.
+        clean: what is done to the mask on the image's own grid.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -44,7 +53,25 @@ class PredictOptions(BaseModel):
     plan: Plan = "auto"
     memory_mb: PositiveInt = 4096
     bytes_per_voxel: PositiveInt = 384
+    blend: Blend = "gaussian"
     back: Literal["labels", "probabilities"] = "labels"
+    flips: tuple[Axis, ...] = ()
+    clean: CleaningOptions = CleaningOptions()
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """An image as a network takes it.
+
+    Attributes:
+        image: (channel, i, j, k).
+        grid: where its voxels lie.
+        native: the grid of the image that came in.
+    """
+
+    image: NDArray[np.float32]
+    grid: Geometry
+    native: Geometry
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,24 +103,56 @@ def predict_volume(
     Raises:
         DataError: the wrong number of channels, or a model that does not segment.
     """
-    options = options or PredictOptions()
     volumes = (volume,) if isinstance(volume, Volume) else tuple(volume)
-    spec = engine.spec
+    return predict_prepared(engine, prepare(volumes, engine.spec), options or PredictOptions())
+
+
+def prepare(volumes: Sequence[Volume], spec: ModelSpec) -> Prepared:
+    """Bring an image to the network's grid and values; the part that needs no network.
+
+    Raises:
+        DataError: the wrong number of channels, or a model that does not segment.
+    """
     if spec.task != "segmentation":
         raise DataError(f"the model does {spec.task}, a volume needs a segmentation model")
-    image, grid = prepare_volume(volumes, spec)
-    plan = plan_of(image, engine, options)
-    native = volumes[0].geometry
-    if options.back == "labels":
-        labels = np.empty(image.shape[1:], dtype=_label_type(spec))
-        for part, logits in slabs(engine, image, plan):
-            labels[part] = labels_of(logits, spec)
-        return Prediction(labels_to(Volume(labels, grid.geometry), native), plan.count)
-    scores = np.empty((spec.out_channels, *image.shape[1:]), dtype=np.float32)
-    for part, logits in slabs(engine, image, plan):
+    image, first = prepare_volume(volumes, spec)
+    return Prepared(image, first.geometry, volumes[0].geometry)
+
+
+def predict_prepared(engine: Engine, prepared: Prepared, options: PredictOptions) -> Prediction:
+    """Run the network over what :func:`prepare` made, and bring its answer back.
+
+    Raises:
+        DataError: the options name a class that the model does not have.
+    """
+    spec, names = engine.spec, label_names(engine.spec)
+    unknown = options.clean.unknown(names)
+    if unknown:
+        raise DataError(f"clean: no class {', '.join(unknown)}; the model has {', '.join(names.values())}")
+    plan = plan_of(prepared.image, engine, options)
+    if options.flips:
+        engine = FlippedEngine(engine, options.flips)
+    back = _by_labels if options.back == "labels" else _by_probabilities
+    mask = Volume(back(slabs(engine, prepared.image, plan), prepared, spec), prepared.native)
+    clean(mask, names, options.clean)
+    return Prediction(mask, plan.count)
+
+
+def _by_labels(parts: Slabs, prepared: Prepared, spec: ModelSpec) -> NDArray[Any]:
+    """The strongest class on the network's grid, brought back by nearest neighbour."""
+    labels = np.empty(prepared.image.shape[1:], dtype=_label_type(spec))
+    for part, logits in parts:
+        labels[part] = labels_of(logits, spec)
+    return labels_to(Volume(labels, prepared.grid), prepared.native).array
+
+
+def _by_probabilities(parts: Slabs, prepared: Prepared, spec: ModelSpec) -> NDArray[Any]:
+    """The strongest class of the probabilities that are brought back linearly."""
+    scores = np.empty((spec.out_channels, *prepared.image.shape[1:]), dtype=np.float32)
+    for part, logits in parts:
         scores[:, part] = probabilities_of(logits, spec)
-    returned = np.stack([scores_to(score, grid.geometry, native) for score in scores])
-    return Prediction(Volume(_strongest(returned, 0.5, spec), native), plan.count)
+    returned = np.stack([scores_to(score, prepared.grid, prepared.native) for score in scores])
+    return _strongest(returned, 0.5, spec)
 
 
 def predict_radiograph(engine: Engine, image: NDArray[Any] | Sequence[NDArray[Any]]) -> dict[str, float]:
@@ -139,6 +198,7 @@ def plan_of(image: NDArray[np.float32], engine: Engine, options: PredictOptions)
         options.plan,
         memory_mb=options.memory_mb,
         bytes_per_voxel=options.bytes_per_voxel,
+        blend=options.blend,
     )
 
 

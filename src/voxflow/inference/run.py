@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from voxflow.inference.cases import read_radiographs, read_volumes
-from voxflow.inference.predict import predict_radiograph, predict_volume
+from voxflow.inference.predict import predict_prepared, predict_radiograph, prepare
 from voxflow.progress import track
+from voxflow.volumes import write_volume
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from concurrent.futures import Future
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
     from voxflow.inference.cases import Failures, InferenceCase
     from voxflow.inference.engines import Engine
-    from voxflow.inference.predict import Prediction, PredictOptions
+    from voxflow.inference.predict import Prediction, PredictOptions, Prepared
     from voxflow.volumes import Volume
 
 
@@ -42,16 +47,51 @@ class Classified:
 def segmented(
     engine: Engine, cases: Sequence[InferenceCase], options: PredictOptions, failures: Failures
 ) -> Iterator[Segmented]:
-    """Segment every case that can be; the others go to ``failures``."""
+    """Segment every case that can be; the others go to ``failures``.
 
-    def work(case: InferenceCase) -> Segmented:
+    The next case is read and brought to the network's grid while the network is at work on one.
+    """
+
+    def read(case: InferenceCase) -> tuple[Volume, Prepared]:
         volumes = read_volumes(case)
-        return Segmented(case, volumes[0], predict_volume(engine, volumes, options))
+        return volumes[0], prepare(volumes, engine.spec)
 
-    for case in track(cases, "segmenting"):
-        done = failures.attempt(case, partial(work, case))
-        if done is not None:
-            yield done
+    def work(case: InferenceCase, reading: Future[tuple[Volume, Prepared]]) -> Segmented:
+        image, prepared = reading.result()
+        return Segmented(case, image, predict_prepared(engine, prepared, options))
+
+    with ThreadPoolExecutor(1) as ahead:
+        upcoming = deque((case, ahead.submit(read, case)) for case in cases[:1])
+        for number in track(range(len(cases)), "segmenting"):
+            case, reading = upcoming.popleft()
+            reading.exception()  # only one image waits beside the one at work
+            upcoming.extend((each, ahead.submit(read, each)) for each in cases[number + 1 : number + 2])
+            done = failures.attempt(case, partial(work, case, reading))
+            del reading
+            if done is not None:
+                yield done
+
+
+def written(done: Iterable[Segmented], path_of: Callable[[Segmented], Path]) -> Iterator[Segmented]:
+    """Write each mask while the next case is at work, and hand the case on once its mask is on the disk.
+
+    Raises:
+        OSError: a mask could not be written.
+    """
+    with ThreadPoolExecutor(1) as behind:
+        waiting: deque[tuple[Segmented, Future[None]]] = deque()
+        for each in done:
+            waiting.append((each, behind.submit(write_volume, path_of(each), each.prediction.mask)))
+            if len(waiting) > 1:
+                yield _finished(waiting)
+        while waiting:
+            yield _finished(waiting)
+
+
+def _finished(waiting: deque[tuple[Segmented, Future[None]]]) -> Segmented:
+    each, writing = waiting.popleft()
+    writing.result()
+    return each
 
 
 def classified(engine: Engine, cases: Sequence[InferenceCase], failures: Failures) -> Iterator[Classified]:

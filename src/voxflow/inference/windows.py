@@ -1,7 +1,7 @@
 """Owns how a volume passes through a network: whole where it fits, else in blended windows.
 
-Blending is MONAI's: a Gaussian of an eighth of the window, windows clipped to the image. The accumulator holds one
-slab as thick as a window, however long the image is.
+Blending is MONAI's: a Gaussian of an eighth of the window, or every window alike; windows are clipped to the image.
+The accumulator holds one slab as thick as a window, however long the image is.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from voxflow.inference.engines import Engine
 
 Plan = Literal["auto", "whole", "windows"]
+Blend = Literal["gaussian", "constant"]
 Size = tuple[int, int, int]
 
 SIGMA_SHARE = 0.125
@@ -36,12 +37,14 @@ class WindowPlan:
         before: voxels of padding in front of each axis.
         window: size of one window; equal to ``padded`` for a single one.
         starts: for each axis, the first voxel of each window.
+        blend: how overlapping windows are weighted: by a Gaussian around each one's centre, or alike.
     """
 
     padded: Size
     before: Size
     window: Size
     starts: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
+    blend: Blend = "gaussian"
 
     @property
     def count(self) -> int:
@@ -50,7 +53,13 @@ class WindowPlan:
 
 
 def plan_windows(
-    size: Sequence[int], engine: Engine, plan: Plan = "auto", *, memory_mb: int = 4096, bytes_per_voxel: int = 384
+    size: Sequence[int],
+    engine: Engine,
+    plan: Plan = "auto",
+    *,
+    memory_mb: int = 4096,
+    bytes_per_voxel: int = 384,
+    blend: Blend = "gaussian",
 ) -> WindowPlan:
     """Choose between the whole image and windows.
 
@@ -61,6 +70,7 @@ def plan_windows(
             that averages over its window (instance norm) is shown windows of the size that it was trained on.
         memory_mb: bound on the network's activations.
         bytes_per_voxel: what the network's activations need for one voxel of input.
+        blend: how overlapping windows are weighted.
     """
     spec = engine.spec
     window = _fitting(spec.window or tuple(size), engine)
@@ -72,7 +82,7 @@ def plan_windows(
     padded = _size([max(have, least) for have, least in zip(size, window, strict=True)])
     before = _size([(new - old) // 2 for new, old in zip(padded, size, strict=True)])
     i, j, k = (_starts(n, w, spec.overlap) for n, w in zip(padded, window, strict=True))
-    return WindowPlan(padded, before, window, (i, j, k))
+    return WindowPlan(padded, before, window, (i, j, k), blend)
 
 
 def slabs(engine: Engine, image: NDArray[np.float32], plan: WindowPlan) -> Iterator[tuple[slice, NDArray[np.float32]]]:
@@ -113,7 +123,7 @@ def _padded_slabs(
     if plan.count == 1:
         yield slice(0, plan.padded[0]), engine.run(image[None])[0]
         return
-    weight = importance(plan.window)
+    weight = importance(plan.window) if plan.blend == "gaussian" else np.ones(plan.window, dtype=np.float32)
     thick = plan.window[0]
     total = np.zeros((engine.spec.out_channels, thick, *plan.padded[1:]), dtype=np.float32)
     weights = np.zeros((thick, *plan.padded[1:]), dtype=np.float32)

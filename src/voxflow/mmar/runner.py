@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from voxflow.components import Chain, create
+from voxflow.components.aux_ops import ComputeAccuracy, ComputeBinaryPreds
 from voxflow.components.columns import LABEL_FORMAT, chances
 from voxflow.components.grids import affine_key
 from voxflow.components.inferers import TFScanWindowInferer, TFSimpleInferer
@@ -125,13 +126,18 @@ class Runner:
         """
         outputs: Outputs = {key: value[None] for key, value in sample.items() if isinstance(value, np.ndarray)}
         logits = outputs.pop(LOGITS)
+        known = {"activation": self.engine.spec.activation, LABEL_FORMAT: self.label_format}
+        if self.engine.spec.task == "classification" and "label" in outputs:
+            # What training's auxiliary operations make, under the names that they have unless told otherwise.
+            shown = {ANSWER: logits, "label": outputs["label"], **known}
+            outputs = ComputeBinaryPreds().compute(shown) | ComputeAccuracy().compute(shown) | outputs
         chance = self._probabilities(sample[LOGITS])[None]
         for name in {ANSWER, *self.output_names}:
             value = outputs.get(name)
             if value is None or value.shape != chance.shape or not np.array_equal(value, chance):
                 continue  # a transform changed it
             outputs[name] = chance if isinstance(metric, ComputeAUC) and name == metric.field else logits
-        return outputs | {"activation": self.engine.spec.activation, LABEL_FORMAT: self.label_format}
+        return outputs | known
 
     def _probabilities(self, logits: NDArray[Any]) -> NDArray[np.float32]:
         if set(self.label_format) - {1}:

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from voxflow.config import load_workflow
 from voxflow.errors import ConfigError, DataError
 from voxflow.files import write_json
+from voxflow.lint import Target, check_workspace
 from voxflow.mmar.artefacts import find_model
 from voxflow.mmar.data import facts_of, training_data, used_data
 from voxflow.mmar.record import is_main_process, new_record
@@ -70,6 +71,7 @@ def train_mmar(mmar: Mmar, *, write_stats: bool = False) -> Trained:
     adopt_mpi_ranks()
     options = _options(mmar)
     overrides = {key: value for key, value in mmar.overrides.items() if key not in RUN_KEYS}
+    _check(mmar, overrides)
     workflow = load_workflow(mmar.config, environment=mmar.environment, overrides=overrides, workspace=mmar.root)
     options = _as_configured(options, workflow)
     workflow = _remaining(options, workflow)
@@ -108,6 +110,18 @@ def adopt_mpi_ranks() -> None:
         "TORCHELASTIC_RUN_ID": f"mpirun-{os.getppid()}",
     }.items():
         os.environ.setdefault(name, value)
+
+
+def _check(mmar: Mmar, overrides: dict[str, Any]) -> None:
+    """Check configuration and data as ``voxflow check`` does: every fault at once, before anything heavy is done."""
+    report = check_workspace(
+        Target(mmar.root.name, mmar.root, mmar.config, None, mmar.environment, overrides=overrides)
+    )
+    if is_main_process():
+        for finding in report.findings:
+            if finding.severity == "warning":
+                say(f"train {mmar.root.name}: warning: {finding.line}")
+    report.raise_errors()
 
 
 def _options(mmar: Mmar) -> TrainOptions:

@@ -48,7 +48,8 @@ def registered_models() -> list[ModelVersion]:
     uri = tracking_uri()
     if uri.startswith(SQLITE) and not sqlite_file(uri).is_file():
         return []  # MLflow would make one
-    return _asked(_list)
+    found: list[ModelVersion] = _asked(_list)
+    return found
 
 
 def download_model(model: ModelVersion, folder: Path) -> list[Path]:

@@ -125,6 +125,7 @@ class Batches:
 
         The seed is the training's own, then the epoch.
         """
+        fault = ""
         for case in range(index, index + len(self.store)):
             sample: Sample = {"case": case}
             try:
@@ -135,7 +136,7 @@ class Batches:
                 if not self.skip:
                     raise DataError(f"{fault} (on_bad_case: skip goes on without it)") from error
                 say(f"warning: {fault}; another case takes its place")
-        raise DataError("no case is left that can be transformed")
+        raise DataError(f"no case is left that can be transformed; the last one: {fault}")
 
 
 def collate(samples: Sequence[Sample], size: tuple[int, ...]) -> Batch:

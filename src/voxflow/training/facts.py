@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from voxflow.errors import DataError
 from voxflow.training.options import DataFacts
-from voxflow.volumes import isotropic_or_per_axis
+from voxflow.volumes import isotropic_or_per_axis, read_geometry
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
 
 def read_facts(labels: Path, resampling: Mapping[str, Any], metadata: Mapping[str, Any]) -> DataFacts:
@@ -19,7 +19,7 @@ def read_facts(labels: Path, resampling: Mapping[str, Any], metadata: Mapping[st
 
     Args:
         labels: labels.json: ``{"0": "background", "1": "spleen"}``, or ``{"findings": ["mass", ...]}``.
-        resampling: the workspace's key ``resample``: spacing_mm and orientation, or size.
+        resampling: the workspace's key ``resample``: spacing_mm and orientation, or a reference, or size.
         metadata: the datalist's, for its modality.
 
     Raises:
@@ -29,10 +29,18 @@ def read_facts(labels: Path, resampling: Mapping[str, Any], metadata: Mapping[st
     modality = metadata.get("modality", "")
     if isinstance(modality, dict):
         modality = next(iter(modality.values()), "")
+    orientation = resampling.get("orientation")
+    if resampling.get("reference"):
+        # A new image keeps its own box, and gets the voxels that the network knows.
+        grid = read_geometry(Path(resampling["reference"]))
+        spacing, orientation = grid.spacing, grid.orientation
     return DataFacts(
         class_names=_class_names(labels),
         spacing_mm=None if spacing is None else isotropic_or_per_axis(spacing),
-        orientation=resampling.get("orientation"),
+        orientation=orientation,
+        extent=resampling.get("extent", "faces"),
+        interpolation=resampling.get("interpolation", "linear"),
+        antialias=resampling.get("antialias", False),
         size=None if size is None else (int(size[0]), int(size[1])),
         modality=str(modality),
     )

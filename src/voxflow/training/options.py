@@ -99,5 +99,8 @@ class DataFacts(BaseModel):
     label_format: tuple[int, ...] = ()
     spacing_mm: tuple[float, float, float] | None = None
     orientation: str | None = None
+    interpolation: Literal["linear", "nearest", "bspline"] = "linear"
+    extent: Literal["faces", "centres"] = "faces"
+    antialias: bool = False
     size: tuple[int, int] | None = None
     modality: str = ""

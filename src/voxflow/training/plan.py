@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from voxflow.components import Chain, Component, complete_network, create, read_network
 from voxflow.components.columns import logits_of, names_of_logits
-from voxflow.components.inferers import TFScanWindowInferer
 from voxflow.components.loading import ConvertToChannelsFirst, ConvertToChannelsLast, LoadNifti, LoadPng
+from voxflow.components.monai_transforms import MonaiTransform
 from voxflow.components.registry import plain_name
 from voxflow.components.resampling import ResampleVolume, ScaleByResolution
 from voxflow.components.spatial import ScaleToShape
@@ -145,7 +145,8 @@ class Plan:
     @property
     def roi(self) -> tuple[int, int, int] | None:
         """The window of validation (i, j, k)."""
-        return self.inferer.roi_size if isinstance(self.inferer, TFScanWindowInferer) else None
+        size = getattr(self.inferer, "roi_size", None)
+        return (size[0], size[1], size[2]) if size and len(size) == 3 else None
 
     @property
     def key_metric(self) -> Metric | None:
@@ -165,10 +166,14 @@ class Plan:
         Raises:
             ConfigError: the configuration asks for another number of input channels than the images have.
         """
-        given = self.network.in_channels
-        if given is not None and given != in_channels:
-            message = f"{given}, but the images have {in_channels} channel(s) after the transforms"
-            raise ConfigError(message, path=self.workflow.path, where="train.model.args.in_channels")
+        stated = {
+            "train.model.args.in_channels": self.network.in_channels,
+            "train.image_pipeline.args.output_image_channels": self.train_pipeline.output_image_channels,
+        }
+        for where, given in stated.items():
+            if given is not None and given != in_channels:
+                message = f"{given}, but the images have {in_channels} channel(s) after the transforms"
+                raise ConfigError(message, path=self.workflow.path, where=where)
         model = self.workflow.train.model
         classes = len(self.facts.class_names)
         return complete_network(model, in_channels=in_channels, num_classes=classes, patch=self.input_size)
@@ -176,7 +181,7 @@ class Plan:
     def spec(self, in_channels: int) -> ModelSpec:
         """What the model file says of itself."""
         is_volume = self.workflow.task == "segmentation"
-        scaled = [t.target_shape for t in self.valid_chain.head if isinstance(t, ScaleToShape)]
+        scaled = [size for t in self.valid_chain.head if (size := getattr(t, "target_shape", None))]
         size = (scaled[-1][0], scaled[-1][1]) if scaled and not is_volume else self.facts.size
         return ModelSpec(
             task=self.workflow.task,
@@ -184,21 +189,34 @@ class Plan:
             class_names=self.facts.class_names,
             activation=self.network.final_activation,
             spacing_mm=self._spacing,
-            orientation=self.facts.orientation,
+            extent=self.facts.extent,
+            interpolation=self.facts.interpolation,
+            antialias=self.facts.antialias,
+            orientation=self._orientation,
             size=None if is_volume else size,
             preprocess=tuple(filter(None, map(_preprocessing, self.valid_chain.head))),
             window=(self.patch or self.roi) if is_volume else None,
             divisor=self.network.divisor,
-            overlap=self.inferer.overlap if isinstance(self.inferer, TFScanWindowInferer) else 0.25,
+            overlap=getattr(self.inferer, "overlap", 0.25),
             modality=self.facts.modality,
         )
 
     @property
     def _spacing(self) -> tuple[float, float, float] | None:
         """What validation resamples to last; else the data's own."""
-        targets = [t.target_resolution for t in self.valid_chain.head if isinstance(t, _RESAMPLING)]
+        targets = [
+            t.target_resolution
+            for t in self.valid_chain.head
+            if isinstance(t, _RESAMPLING) or (isinstance(t, MonaiTransform) and t.target_resolution)
+        ]
         stated = [target for target in targets if not isinstance(target, str)]
         return stated[-1] if stated else self.facts.spacing_mm
+
+    @property
+    def _orientation(self) -> str | None:
+        """What validation turns images to last; else the data's own."""
+        turned = [t.axcodes for t in self.valid_chain.head if isinstance(t, MonaiTransform) and t.axcodes]
+        return turned[-1] if turned else self.facts.orientation
 
 
 def _preprocessing(transform: Transform) -> TransformSpec | None:

@@ -1,6 +1,6 @@
 """Owns images as files and grids: reading, writing, resampling."""
 
-from voxflow.volumes.dataset import ResampleOptions, resample_cases, worker_count
+from voxflow.volumes.dataset import CHANNELS, ResampleOptions, resample_cases, worker_count
 from voxflow.volumes.files import (
     VOLUME_SUFFIXES,
     read_channels,
@@ -10,11 +10,13 @@ from voxflow.volumes.files import (
     write_radiograph,
     write_volume,
 )
-from voxflow.volumes.resample import Interpolation, isotropic_or_per_axis, resample, target_geometry
+from voxflow.volumes.resample import Extent, Interpolation, isotropic_or_per_axis, resample, target_geometry
 from voxflow.volumes.volume import Volume
 
 __all__ = [
+    "CHANNELS",
     "VOLUME_SUFFIXES",
+    "Extent",
     "Interpolation",
     "ResampleOptions",
     "Volume",

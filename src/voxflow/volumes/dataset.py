@@ -5,19 +5,26 @@ from __future__ import annotations
 import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
 from voxflow.errors import DataError
 from voxflow.progress import track
-from voxflow.volumes.files import read_radiograph, read_volume, write_radiograph, write_volume
-from voxflow.volumes.resample import Interpolation, isotropic_or_per_axis, resample, target_geometry
+from voxflow.volumes.files import (
+    HEADER_SUFFIX,
+    read_geometry,
+    read_radiograph,
+    read_volume,
+    write_radiograph,
+    write_volume,
+)
+from voxflow.volumes.resample import Extent, isotropic_or_per_axis, resample, target_geometry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from pathlib import Path
 
     import pandas as pd
     from numpy.typing import NDArray
@@ -36,7 +43,11 @@ class ResampleOptions(BaseModel):
         spacing_mm: volumes: one value (isotropic) or three along (i, j, k) of the new grid; None keeps each
             volume's own.
         orientation: volumes: where (i, j, k) shall increase to, such as "LPS"; None keeps each volume's own.
+        extent: volumes: what stays of the covered box, see :func:`voxflow.volumes.target_geometry`.
+        reference: volumes: an image file whose grid all are brought to, in place of spacing and orientation; relative
+            to the repository. Its voxels are not read.
         interpolation: of images.
+        antialias: volumes: smooth images along the axes that get coarser, before they are sampled.
         label_interpolation: of label maps; neither makes new values, "label" has smoother borders.
         size: radiographs: (rows, columns); None keeps each image's own.
         workers: cases at a time; None: one a processor.
@@ -46,10 +57,38 @@ class ResampleOptions(BaseModel):
 
     spacing_mm: float | tuple[float, ...] | None = None
     orientation: str | None = None
-    interpolation: Interpolation = "linear"
+    extent: Extent = "faces"
+    reference: Path | None = None
+    interpolation: Literal["linear", "bspline", "nearest"] = "linear"
+    antialias: bool = False
     label_interpolation: Literal["nearest", "label"] = "label"
     size: tuple[PositiveInt, PositiveInt] | None = None
     workers: int | None = Field(default=None, ge=1)
+
+    @model_validator(mode="after")
+    def _one_grid(self) -> Self:
+        if self.reference is not None and (self.spacing_mm is not None or self.orientation is not None):
+            raise ValueError("reference states the whole grid; leave spacing_mm and orientation out")
+        if self.antialias and self.interpolation == "nearest":
+            raise ValueError("antialias smooths before linear or bspline; nearest takes no part of it")
+        return self
+
+    def grid(self, geometry: Geometry) -> Geometry:
+        """The grid to bring an image to.
+
+        Raises:
+            DataError: the reference is missing or unreadable, or the image lies wholly outside of it.
+        """
+        if self.reference is None:
+            spacing = None if self.spacing_mm is None else isotropic_or_per_axis(self.spacing_mm)
+            return target_geometry(geometry, spacing, self.orientation, self.extent)
+        grid = read_geometry(self.reference)
+        if not overlap(geometry, grid):
+            raise DataError(
+                f"the image does not reach the grid of the reference {self.reference}: it lies around "
+                f"{_rounded(_centre(geometry))} mm, the reference around {_rounded(_centre(grid))} mm"
+            )
+        return grid
 
 
 def worker_count() -> int:
@@ -61,7 +100,8 @@ def resample_cases(table: pd.DataFrame, source: Path, target: Path, options: Res
     """Resample every case of a table.
 
     Args:
-        table: one row a case with ``case``, ``image`` and ``label``, paths relative to ``source``.
+        table: one row a case with ``case``, ``image``, ``label`` and, where labels may overlap, ``label_channels``;
+            paths are relative to ``source``, several in one cell are joined by ";".
         source: the folder that convert made.
         target: an empty folder; files keep their relative paths.
         options: the grid to bring them to.
@@ -118,16 +158,21 @@ def _volume(row: dict[str, Any], source: Path, target: Path, options: ResampleOp
         image = read_volume(source / name)
         if first is None or grid is None:
             first = image.geometry
-            spacing = None if options.spacing_mm is None else isotropic_or_per_axis(options.spacing_mm)
-            grid = target_geometry(first, spacing, options.orientation)
+            grid = options.grid(first)
         _require_equal(first, image.geometry, source / name)
-        _write(image, grid, source / name, target / name, options.interpolation)
+        if _on_grid(image, grid, source / name, target / name):
+            continue
+        # Outside the image nothing was measured: the darkest value seen is the least surprising.
+        darkest = float(image.array.min())
+        done = resample(image, grid, options.interpolation, darkest, antialias=options.antialias)
+        write_volume(target / name, done)
     if first is None or grid is None:
         raise DataError("the row names no image")
-    if row.get("label"):
-        label = read_volume(source / str(row["label"]))
-        _require_equal(first, label.geometry, source / str(row["label"]))
-        _write(label, grid, source / str(row["label"]), target / str(row["label"]), options.label_interpolation)
+    for name in _labels(row):
+        label = read_volume(source / name)
+        _require_equal(first, label.geometry, source / name)
+        if not _on_grid(label, grid, source / name, target / name):
+            write_volume(target / name, resample(label, grid, options.label_interpolation))
     return {
         "size": " ".join(map(str, grid.size)),
         "spacing_mm": " ".join(f"{value:g}" for value in grid.spacing),
@@ -135,14 +180,21 @@ def _volume(row: dict[str, Any], source: Path, target: Path, options: ResampleOp
     }
 
 
-def _write(volume: Volume, grid: Geometry, source: Path, target: Path, interpolation: Interpolation) -> None:
-    """Resample to a file; a file that is on the grid already is copied as it is."""
-    if volume.geometry.is_close(grid, tolerance_mm=1e-6):
+def _labels(row: dict[str, Any]) -> list[str]:
+    """The label volume of a case, and its channels where labels may overlap."""
+    given = (row.get("label"), row.get("label_channels"))
+    return [name for text in given if isinstance(text, str) and text for name in text.split(CHANNELS)]
+
+
+def _on_grid(volume: Volume, grid: Geometry, source: Path, target: Path) -> bool:
+    """Whether a volume is on the grid already; its file is then copied as it is."""
+    there = volume.geometry.is_close(grid, tolerance_mm=1e-6)
+    if there and source.name.endswith(HEADER_SUFFIX):
+        # Its voxels lie in a file of their own, whose name the header holds.
+        write_volume(target, volume)
+    elif there:
         _copy(source, target)
-        return
-    # Outside the image nothing was measured: the darkest value seen is the least surprising.
-    fill = 0.0 if interpolation in ("nearest", "label") else float(volume.array.min())
-    write_volume(target, resample(volume, grid, interpolation, fill))
+    return there
 
 
 def _require_equal(expected: Geometry, received: Geometry, path: Path) -> None:
@@ -153,6 +205,22 @@ def _require_equal(expected: Geometry, received: Geometry, path: Path) -> None:
             f"{_rounded(expected.spacing)} mm, origin {_rounded(expected.origin)}",
             path=path,
         )
+
+
+def overlap(one: Geometry, other: Geometry) -> bool:
+    """Whether the centre of any voxel of ``other`` lies inside of the box that ``one`` covers."""
+    grid = np.meshgrid(*(np.arange(n, dtype=np.float64) for n in other.size), indexing="ij", sparse=True)
+    matrix = np.linalg.inv(one.affine) @ other.affine
+    # A sum of three small arrays an axis, compared where they meet: no array of points is made.
+    inside: Any = True
+    for axis in range(3):
+        place = sum(matrix[axis, n] * grid[n] for n in range(3)) + matrix[axis, 3]
+        inside = inside & (place >= -0.5) & (place <= one.size[axis] - 0.5)
+    return bool(np.any(inside))
+
+
+def _centre(geometry: Geometry) -> tuple[float, ...]:
+    return tuple(geometry.to_physical((np.array(geometry.size) - 1) / 2).tolist())
 
 
 def _rounded(values: tuple[float, ...]) -> tuple[float, ...]:

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
     from voxflow.geometry import Geometry
 
-VOLUME_SUFFIXES = (".nii.gz", ".nii", ".mha", ".nrrd")
 # Two files: a header, and the voxels beside it.
 HEADER_SUFFIX = ".mhd"
+VOLUME_SUFFIXES = (".nii.gz", ".nii", ".mha", HEADER_SUFFIX, ".nrrd")
 DATA_SUFFIXES = (".zraw", ".raw")
 
 
@@ -80,15 +80,14 @@ def read_geometry(path: Path) -> Geometry:
 
 
 def write_volume(path: Path, volume: Volume) -> None:
-    """Write a 3D image whole or not at all; the suffix (:data:`VOLUME_SUFFIXES`, .mhd) chooses the format.
+    """Write a 3D image whole or not at all; the suffix (:data:`VOLUME_SUFFIXES`) chooses the format.
 
     Raises:
         DataError: the suffix is unknown.
         OSError: the file can't be written.
     """
-    known = (*VOLUME_SUFFIXES, HEADER_SUFFIX)
-    if not path.name.endswith(known):
-        raise DataError(f"unknown image format, expected one of {', '.join(known)}", path=path)
+    if not path.name.endswith(VOLUME_SUFFIXES):
+        raise DataError(f"unknown image format, expected one of {', '.join(VOLUME_SUFFIXES)}", path=path)
     if path.name.endswith(HEADER_SUFFIX):
         _write_pair(path, volume)
         return

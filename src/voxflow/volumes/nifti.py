@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
@@ -18,8 +19,13 @@ if TYPE_CHECKING:
 
 NO_EXTENSION = bytes(4)
 SCANNER = 1  # the code that says that the affine is in scanner coordinates
-LEVEL = 1
+MILLIMETRES = 2
+# Of four, the one whose files are the smallest, and no slower on images than the others.
+LEVEL = 3
 BUFFER = 1 << 20
+
+_HEADER = struct.Struct("<i10s18sihcB8h3f4h8f3fhBB4f2i80s24s2h6f12f16s4s")
+_DATATYPES = {"u1": 2, "i2": 4, "i4": 8, "f4": 16, "f8": 64, "i1": 256, "u2": 512, "u4": 768, "i8": 1024, "u8": 1280}
 
 
 def write_nifti(path: Path, volume: Volume, *, compress: bool) -> None:
@@ -58,18 +64,44 @@ def _deflate(stream: BinaryIO, header: bytes, voxels: NDArray[Any]) -> None:
 
 
 def _header(array: NDArray[Any], geometry: Geometry, path: Path) -> bytes:
-    from nibabel.nifti1 import Nifti1Header
-    from nibabel.spatialimages import HeaderDataError
+    """The 348 bytes of a NIfTI-1 header, and the four that say that no extension follows."""
+    datatype = _DATATYPES.get(array.dtype.str[1:])
+    if datatype is None:
+        raise DataError(f"NIfTI has no voxel type {array.dtype}", path=path)
+    affine = geometry.affine_ras
+    spacing = geometry.spacing
+    handedness, quaternion = _rotation(affine[:3, :3] / np.asarray(spacing))
+    return _HEADER.pack(
+        _HEADER.size, b"", b"", 0, 0, b"\0", 0,
+        3, *array.shape, 1, 1, 1, 1,
+        0, 0, 0, 0, datatype, array.dtype.itemsize * 8, 0,
+        handedness, *spacing, 1, 1, 1, 1,
+        _HEADER.size + len(NO_EXTENSION), 1, 0, 0, 0, MILLIMETRES,
+        0, 0, 0, 0, 0, 0, b"", b"", SCANNER, SCANNER,
+        *quaternion, *affine[:3, 3], *affine[:3].ravel(), b"", b"n+1",
+    ) + NO_EXTENSION  # fmt: skip
 
-    header = Nifti1Header()
-    try:
-        header.set_data_dtype(array.dtype)
-    except HeaderDataError as error:
-        raise DataError(f"NIfTI has no voxel type {array.dtype}", path=path) from error
-    header.set_data_shape(array.shape)
-    header.set_qform(geometry.affine_ras, code=SCANNER, strip_shears=True)
-    header.set_sform(geometry.affine_ras, code=SCANNER)
-    header.set_xyzt_units("mm")
-    header.set_slope_inter(1, 0)
-    header["vox_offset"] = len(header.binaryblock) + len(NO_EXTENSION)
-    return bytes(header.binaryblock) + NO_EXTENSION
+
+def _rotation(direction: NDArray[np.float64]) -> tuple[float, tuple[float, float, float]]:
+    """NIfTI's handedness (1, or -1 where the third axis points back) and quaternion (b, c, d) of three axes in RAS.
+
+    Axes that are not perpendicular get the nearest that are; the affine beside it keeps them as they stand.
+    """
+    u, _, v = np.linalg.svd(direction)
+    axes = u @ v
+    handedness = 1.0 if np.linalg.det(axes) > 0 else -1.0
+    axes = axes * [1, 1, handedness]
+    # The four ways to the quaternion (a, b, c, d), each good where its first number is large; a is not negative.
+    x, y, z = np.diag(axes)
+    squares = np.array([1 + x + y + z, 1 + x - y - z, 1 - x + y - z, 1 - x - y + z])
+    largest = int(np.argmax(squares))
+    (_, xy, xz), (yx, _, yz), (zx, zy, _) = axes
+    pairs = np.array([
+        [squares[0], zy - yz, xz - zx, yx - xy],
+        [zy - yz, squares[1], yx + xy, xz + zx],
+        [xz - zx, yx + xy, squares[2], zy + yz],
+        [yx - xy, xz + zx, zy + yz, squares[3]],
+    ])  # fmt: skip
+    quaternion = pairs[largest] / np.linalg.norm(pairs[largest])
+    _, b, c, d = quaternion if quaternion[0] >= 0 else -quaternion
+    return handedness, (float(b), float(c), float(d))

@@ -1,18 +1,20 @@
-"""Owns moving voxels to another grid, with SimpleITK.
+"""Owns moving voxels to another grid: SimpleITK's rules, and its code wherever the axes are turned.
 
-The new grid covers the same box as the old one, outer face to outer face: the first voxel's outer corner stays
-where it was and the size is rounded to the nearest count of voxels (SimpleITK's convention, as its own examples
-and TorchIO do it; MONAI's Spacing with ``align_corners`` keeps voxel centres instead).
+By default the new grid covers the same box as the old one, outer face to outer face: the first voxel's outer corner
+stays where it was and the size is rounded to the nearest count of voxels (``faces``: SimpleITK's convention, as its own
+examples and TorchIO do it, and MONAI's Spacing with ``scale_extent=True``). ``centres`` keeps the first voxel's centre
+instead and rounds the distance to the last one, as MONAI's Spacing does by default.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
 from voxflow.errors import DataError
 from voxflow.geometry import Geometry
+from voxflow.volumes.separable import parallel_taps, resample_parallel
 from voxflow.volumes.volume import Volume
 
 if TYPE_CHECKING:
@@ -21,6 +23,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Interpolation = Literal["linear", "nearest", "bspline", "label"]
+Extent = Literal["faces", "centres"]
+# Full width at half maximum of a Gaussian of standard deviation 1.
+FWHM = 2 * np.sqrt(2 * np.log(2))
 
 
 def isotropic_or_per_axis(spacing_mm: float | Sequence[float]) -> tuple[float, float, float]:
@@ -33,26 +38,42 @@ def isotropic_or_per_axis(spacing_mm: float | Sequence[float]) -> tuple[float, f
     return float(values[0]), float(values[1]), float(values[2])
 
 
-def target_geometry(geometry: Geometry, spacing_mm: Sequence[float] | None, orientation: str | None = None) -> Geometry:
+def target_geometry(
+    geometry: Geometry,
+    spacing_mm: float | Sequence[float] | None,
+    orientation: str | None = None,
+    extent: Extent = "faces",
+) -> Geometry:
     """The grid that covers the same box with another spacing and, where asked, axes turned or flipped.
 
     Args:
         geometry: the present grid.
-        spacing_mm: wanted along (i, j, k) of the new grid; None keeps the present one.
+        spacing_mm: wanted along (i, j, k) of the new grid, or one value for all; None keeps the present one.
         orientation: where the new axes increase to, such as "RAS"; None keeps the present one. Axes are only
             permuted and flipped, never rotated off the old ones.
+        extent: what of the box stays: the first voxel's outer corner ("faces"), or its centre ("centres").
     """
     turned = _oriented(geometry, orientation) if orientation else geometry
     if spacing_mm is None:
         return turned
     spacing = np.asarray(isotropic_or_per_axis(spacing_mm))
+    if extent == "centres":
+        size = np.round((np.asarray(turned.size) - 1) * turned.spacing / spacing + 1).astype(int)
+        return Geometry.from_parts(size.tolist(), spacing.tolist(), turned.origin, turned.direction)
     # Halves are rounded down: the last centre would lie on the outer face, inside or outside by chance.
     size = np.maximum(1, np.ceil(np.asarray(turned.extent) / spacing - 0.5 - 1e-4)).astype(int)
     first_centre = turned.to_physical(np.array([-0.5] * 3)) + turned.direction @ (spacing / 2)
     return Geometry.from_parts(size.tolist(), spacing.tolist(), first_centre.tolist(), turned.direction)
 
 
-def resample(volume: Volume, geometry: Geometry, interpolation: Interpolation = "linear", fill: float = 0.0) -> Volume:
+def resample(
+    volume: Volume,
+    geometry: Geometry,
+    interpolation: Interpolation = "linear",
+    fill: float = 0.0,
+    *,
+    antialias: bool = False,
+) -> Volume:
     """Resample onto another grid.
 
     Args:
@@ -61,22 +82,59 @@ def resample(volume: Volume, geometry: Geometry, interpolation: Interpolation = 
         interpolation: "linear" or "bspline" for images; "nearest" for labels; "label" for labels with smooth
             borders (each label interpolated by itself, the strongest wins; no new values).
         fill: the value outside the image.
+        antialias: smooth "linear" and "bspline" with a Gaussian along the axes that get coarser, see :func:`smoothed`.
 
     Returns:
         A volume of the same voxel type; integer images are rounded.
     """
-    import SimpleITK as sitk
-
     if volume.geometry.is_close(geometry, tolerance_mm=1e-6):
         return Volume(volume.array, geometry)
+    known = get_args(Interpolation)
+    if interpolation not in known:
+        raise DataError(f"unknown interpolation {interpolation!r}, expected one of {', '.join(known)}")
+    dtype = volume.array.dtype
+    blends = interpolation in ("linear", "bspline") and dtype.kind in "iuf"
+    if antialias and blends:
+        volume = smoothed(volume, geometry)
+    taps = parallel_taps(volume.geometry, geometry) if interpolation == "linear" and blends else None
+    if taps is not None:
+        array = resample_parallel(volume.array, taps, fill, _threads())
+        return Volume(_rounded(array, dtype), geometry)
+    array = _by_simpleitk(_as_float(volume) if blends else volume, geometry, interpolation, fill)
+    return Volume(_rounded(array, dtype) if blends else array, geometry)
+
+
+def smoothed(volume: Volume, geometry: Geometry) -> Volume:
+    """Take away what a coarser grid can't hold, before it is sampled; finer axes stay as they are.
+
+    A voxel of the old grid stands for its spacing, one of the new grid for its own: the Gaussian's width at half
+    maximum is what, added to the first in squares, gives the second (Cardoso et al. 2015). Borders are continued.
+
+    Returns:
+        Floats on the volume's own grid, where any axis gets coarser; else the volume itself.
+    """
+    from scipy.ndimage import gaussian_filter1d
+
+    # How far apart the new centres lie along each old axis, in old voxels, whichever way they are turned.
+    factors = np.linalg.norm((np.linalg.inv(volume.geometry.affine) @ geometry.affine)[:3, :3], axis=1)
+    coarser = [(axis, float(factor)) for axis, factor in enumerate(factors) if factor > 1 + 1e-3]
+    if not coarser:
+        return volume
+    array = _as_float(volume).array
+    for axis, factor in coarser:
+        array = gaussian_filter1d(array, np.sqrt(factor**2 - 1) / FWHM, axis=axis, mode="nearest")
+    return Volume(array, volume.geometry)
+
+
+def _by_simpleitk(volume: Volume, geometry: Geometry, interpolation: Interpolation, fill: float) -> NDArray[Any]:
+    import SimpleITK as sitk
+
     interpolators = {
         "linear": sitk.sitkLinear,
         "nearest": sitk.sitkNearestNeighbor,
         "bspline": sitk.sitkBSpline,
         "label": sitk.sitkLabelLinear,
     }
-    if interpolation not in interpolators:
-        raise DataError(f"unknown interpolation {interpolation!r}, expected one of {', '.join(interpolators)}")
     resampler = sitk.ResampleImageFilter()
     resampler.SetSize(geometry.size)
     resampler.SetOutputSpacing(geometry.spacing)
@@ -84,18 +142,26 @@ def resample(volume: Volume, geometry: Geometry, interpolation: Interpolation = 
     resampler.SetOutputDirection(geometry.direction.ravel().tolist())
     resampler.SetInterpolator(interpolators[interpolation])
     resampler.SetDefaultPixelValue(fill)
-    blends = interpolation in ("linear", "bspline") and volume.array.dtype.kind in "iu"
-    resampled = Volume.from_sitk(resampler.Execute((_as_float(volume) if blends else volume).to_sitk()))
-    return Volume(_rounded(resampled.array, volume.array.dtype), geometry) if blends else resampled
+    return Volume.from_sitk(resampler.Execute(volume.to_sitk())).array
+
+
+def _threads() -> int:
+    """As many as SimpleITK would take, which who works on several cases at a time has set."""
+    import SimpleITK as sitk
+
+    return int(sitk.ProcessObject.GetGlobalDefaultNumberOfThreads())
 
 
 def _as_float(volume: Volume) -> Volume:
     """SimpleITK cuts interpolated integers off towards zero, half a Hounsfield unit of bias; so floats go in."""
-    is_exact = volume.array.dtype.itemsize <= 2
+    is_exact = volume.array.dtype.itemsize <= 2 or volume.array.dtype == np.float32
     return Volume(volume.array.astype(np.float32 if is_exact else np.float64), volume.geometry)
 
 
 def _rounded(array: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Of the type asked for; whole numbers are rounded, and cut at its bounds."""
+    if array.dtype == dtype or dtype.kind not in "iu":
+        return array.astype(dtype, copy=False)
     bounds = np.iinfo(dtype)
     return np.asarray(np.clip(np.rint(array), bounds.min, bounds.max).astype(dtype))
 

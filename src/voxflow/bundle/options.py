@@ -1,0 +1,46 @@
+"""Owns what a stage may be told of a bundle: which of its configurations, and what wins over them."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class BundleOptions(BaseModel):
+    """The keys ``train``, ``evaluate`` and ``infer`` of a workspace of ``kind: bundle``.
+
+    Attributes:
+        config: configurations relative to the bundle, read one over the other.
+        set: values that win over them, by MONAI's ids: ``train#trainer#max_epochs: 20``.
+        data: "split" puts the cases of Voxflow's split in the place of the configuration's own data
+            (``train#dataset#data``, ``validate#dataset#data``, ``dataset#data``); "own" leaves the configuration's.
+        key: the datalist's key whose cases are evaluated or inferred.
+        trainer: id of the trainer.
+        evaluator: id of what validates, evaluates or infers.
+        checkpoints: id of the folder that checkpoints are written to and read from.
+        outputs: id of the folder that everything else is written to.
+        load_path: id of the path that weights are read from, for configurations that state it by itself.
+        network: id of the network, for the export.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    config: tuple[str, ...] = ()
+    set: dict[str, Any] = Field(default_factory=dict)
+    data: Literal["split", "own"] = "split"
+    key: str = ""
+    trainer: str = "train#trainer"
+    evaluator: str = ""
+    checkpoints: str = "ckpt_dir"
+    outputs: str = "output_dir"
+    load_path: str = "checkpointloader#load_path"
+    network: str = "network_def"
+
+
+DEFAULT_CONFIG = {
+    "train": ("configs/train.json",),
+    "evaluate": ("configs/train.json", "configs/evaluate.json"),
+    "infer": ("configs/inference.json",),
+}
+DEFAULT_EVALUATOR = {"train": "validate#evaluator", "evaluate": "validate#evaluator", "infer": "evaluator"}

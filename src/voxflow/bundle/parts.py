@@ -1,0 +1,139 @@
+"""Owns opening a bundle: its configurations parsed by MONAI, with Voxflow's folders and cases put in."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from typing import TYPE_CHECKING, Any
+
+from voxflow.bundle.options import DEFAULT_CONFIG
+from voxflow.config.findings import suggest
+from voxflow.errors import ConfigError, MissingDependencyError, VoxflowError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from voxflow.bundle.options import BundleOptions
+    from voxflow.datalist import Case
+
+Item = dict[str, Any]
+NOT_TRUSTED = (
+    "running a bundle runs the code in its configurations ('$' expressions, any class that '_target_' names); look "
+    "through them, then say trust: true beside kind: bundle"
+)
+
+
+def require(*, trust: bool, where: str) -> None:
+    """Let only a bundle run that the user trusts, and only where MONAI's engines are installed.
+
+    Raises:
+        ConfigError: it is not trusted.
+        MissingDependencyError: pytorch-ignite is missing.
+    """
+    from importlib.util import find_spec
+
+    if trust is not True:
+        raise ConfigError(NOT_TRUSTED, path="params.yaml", where=where)
+    if find_spec("ignite") is None:
+        raise MissingDependencyError("MONAI's engines need pytorch-ignite: pip install 'voxflow[bundle]'")
+
+
+@contextlib.contextmanager
+def opened(
+    bundle: Path, stage: str, options: BundleOptions, *, folders: Mapping[str, Path], data: Mapping[str, list[Item]]
+) -> Iterator[Any]:
+    """Open a bundle's configurations for one stage.
+
+    Args:
+        bundle: its folder, which holds configs/.
+        stage: "train", "evaluate" or "infer".
+        options: which configurations, what wins.
+        folders: a path by id; where the configuration has no such id there is an error.
+        data: lists of items by id, put in where the configuration has the id.
+
+    Yields:
+        MONAI's ConfigWorkflow, initialised.
+
+    Raises:
+        ConfigError: a configuration is missing or has no such id.
+    """
+    from monai.bundle import ConfigWorkflow
+
+    bundle = bundle.resolve()
+    files = [bundle / name for name in options.config or DEFAULT_CONFIG[stage]]
+    for file in files:
+        if not file.is_file():
+            raise ConfigError(f"file not found; workspaces.*.{stage}.config names the configurations", path=file)
+    # A bundle's own modules stand beside configs/ and are imported by their names.
+    before, sys.path[:] = list(sys.path), [str(bundle), *sys.path]
+    try:
+        workflow = ConfigWorkflow(
+            config_file=[str(file) for file in files], logging_file=False, workflow_type=None, bundle_root=str(bundle)
+        )
+        parser = workflow.parser
+        for name, folder in folders.items():
+            if not has(parser, name):
+                known = [key for key in parser.get() if key.endswith(("dir", "path", "root"))]
+                message = f"no id {name!r} that Voxflow could put its folder in{suggest(name, known)}"
+                raise ConfigError(message, path=files[0])
+            parser[name] = str(folder.resolve())
+        for name, items in data.items():
+            if has(parser, name) and name not in options.set:
+                parser[name] = items
+        for name, value in options.set.items():
+            parser[name] = value
+        _as_one_line(workflow.initialize)
+        yield workflow
+    finally:
+        sys.path[:] = before
+
+
+def run_through(workflow: Any) -> None:
+    """Do what the configuration says under ``run`` and ``finalize``.
+
+    Raises:
+        VoxflowError: something in it failed; the message is the first cause.
+    """
+    _as_one_line(workflow.run)
+    _as_one_line(workflow.finalize)
+
+
+def _as_one_line(call: Callable[[], Any]) -> Any:
+    """Call something of the bundle's; MONAI wraps what fails in an error a level, and the innermost says what it is."""
+    try:
+        return call()
+    except (RuntimeError, ValueError, TypeError, KeyError, AttributeError, ImportError) as error:
+        first: BaseException = error
+        while first.__cause__ is not None:
+            first = first.__cause__
+        text = (str(first).splitlines() or [""])[0]
+        raise VoxflowError(f"the bundle's own configuration failed: {type(first).__name__}: {text}") from error
+
+
+def has(parser: Any, name: str) -> bool:
+    """Whether a configuration states an id."""
+    return name in parser
+
+
+def part(workflow: Any, name: str) -> Any:
+    """An object of the configuration, such as its trainer.
+
+    Raises:
+        ConfigError: the configuration has no such id.
+    """
+    if not has(workflow.parser, name):
+        raise ConfigError(f"no id {name!r}", path=workflow.config_root_path)
+    return _as_one_line(lambda: workflow.parser.get_parsed_content(name))
+
+
+def items(cases: Sequence[Case], *, with_label: bool = True) -> list[Item]:
+    """Cases as MONAI's datasets take them: paths by field."""
+    made: list[Item] = []
+    for case in cases:
+        images = [str(path.resolve()) for path in case.image]
+        item: Item = {"image": images[0] if len(images) == 1 else images}
+        if with_label and case.label is not None:
+            item["label"] = list(case.label) if isinstance(case.label, tuple) else str(case.label.resolve())
+        made.append(item)
+    return made

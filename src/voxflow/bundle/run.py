@@ -1,0 +1,184 @@
+"""Owns running a bundle's configurations: training, evaluation, inference, each in its own folders."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from voxflow.bundle.options import DEFAULT_EVALUATOR
+from voxflow.bundle.parts import has, opened, part, run_through
+from voxflow.bundle.watch import Watch, is_number
+from voxflow.errors import DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from voxflow.bundle.options import BundleOptions
+    from voxflow.bundle.parts import Item
+    from voxflow.tracking import Tracker
+
+MODEL = "model.pt"
+
+
+@dataclass(frozen=True)
+class BundleResult:
+    """What a run of a bundle came to.
+
+    Attributes:
+        numbers: flat and finite, as ``dvc metrics`` wants them.
+        key_metric: name of the metric that decides; empty when there is none.
+        is_interrupted: a person ended it early.
+    """
+
+    numbers: dict[str, float] = field(default_factory=dict)
+    key_metric: str = ""
+    is_interrupted: bool = False
+
+
+def train_bundle(
+    bundle: Path,
+    out: Path,
+    options: BundleOptions,
+    *,
+    data: Mapping[str, list[Item]],
+    tracker: Tracker,
+    curves: Path,
+) -> BundleResult:
+    """Train by the bundle's own configuration.
+
+    Args:
+        bundle: its folder, which holds configs/.
+        out: folder for its checkpoints and event files; an older run's are removed.
+        options: which configurations, what wins.
+        data: cases by id.
+        tracker: gets loss and metrics by epoch.
+        curves: the CSV of the same.
+
+    Raises:
+        ConfigError: a configuration is missing, or has no such id.
+        DataError: the configuration wrote no checkpoint.
+        TrainingError: the loss is not a number.
+    """
+    from voxflow.training.interruption import Interruption
+    from voxflow.training.recorder import Recorder
+
+    _clear(out)
+    folders = {options.checkpoints: out, options.outputs: out / "events"}
+    with (
+        opened(bundle, "train", options, folders=folders, data=data) as workflow,
+        Interruption() as interruption,
+        Recorder(out / "events", curves, tracker) as recorder,
+    ):
+        name = options.evaluator or DEFAULT_EVALUATOR["train"]
+        evaluator = part(workflow, name) if has(workflow.parser, name) else None
+        trainer = part(workflow, options.trainer)
+        watch = Watch(trainer, evaluator, recorder, interruption)
+        run_through(workflow)
+        asked = interruption.asked
+    watch.require()
+    _name_best(out, is_needed=not asked)
+    best, epoch = watch.best
+    counts = {"epochs": int(trainer.state.epoch), "steps": watch.steps, "best_epoch": epoch}
+    values = {"seconds": round(watch.seconds, 1), "train_loss": watch.train_loss, **watch.metrics}
+    numbers = counts | {name: value for name, value in values.items() if math.isfinite(value)}
+    return BundleResult(numbers, watch.key if not math.isnan(best) else "", asked)
+
+
+def evaluate_bundle(
+    bundle: Path, model: Path, out: Path, options: BundleOptions, *, data: Mapping[str, list[Item]]
+) -> BundleResult:
+    """Judge a trained bundle by its own configuration.
+
+    Args:
+        bundle: its folder.
+        model: the folder of its checkpoints.
+        out: an existing folder for what it writes.
+        options: which configurations, what wins.
+        data: cases by id.
+
+    Raises:
+        ConfigError: a configuration is missing, or has no such id.
+        DataError: there is no trained model.
+    """
+    engine = _run(bundle, "evaluate", model, out, options=options, data=data)
+    found = {name: float(value) for name, value in engine.state.metrics.items() if is_number(value)}
+    key = str(getattr(engine.state, "key_metric_name", None) or next(iter(found), ""))
+    return BundleResult({**found, "cases": _cases(data, engine)}, key)
+
+
+def infer_bundle(
+    bundle: Path, model: Path, out: Path, options: BundleOptions, *, data: Mapping[str, list[Item]]
+) -> BundleResult:
+    """Run a trained bundle on cases without a label; see :func:`evaluate_bundle`."""
+    engine = _run(bundle, "infer", model, out, options=options, data=data)
+    return BundleResult({"cases": _cases(data, engine)})
+
+
+def _run(
+    bundle: Path, stage: str, model: Path, out: Path, *, options: BundleOptions, data: Mapping[str, list[Item]]
+) -> Any:
+    if not (model / MODEL).is_file():
+        raise DataError("file not found; train first", path=model / MODEL)
+    # Where the configuration has no folder of checkpoints, its loader names the file itself.
+    weights = options.set | {options.load_path: str((model / MODEL).resolve())}
+    folders = {options.outputs: out, options.checkpoints: model}
+    with opened_for(bundle, stage, options, folders=folders, weights=weights, data=data) as workflow:
+        engine = part(workflow, options.evaluator or DEFAULT_EVALUATOR[stage])
+        run_through(workflow)
+    return engine
+
+
+def opened_for(
+    bundle: Path,
+    stage: str,
+    options: BundleOptions,
+    *,
+    folders: dict[str, Path],
+    weights: dict[str, Any],
+    data: Mapping[str, list[Item]],
+) -> Any:
+    """Open a configuration that reads trained weights, from a folder or by a path of its own."""
+    from monai.bundle import ConfigParser
+
+    from voxflow.bundle.options import DEFAULT_CONFIG
+
+    files = [str(bundle / name) for name in options.config or DEFAULT_CONFIG[stage] if (bundle / name).is_file()]
+    stated = ConfigParser()
+    stated.read_config(files)
+    if has(stated, options.load_path):
+        options = options.model_copy(update={"set": {options.load_path: weights[options.load_path], **options.set}})
+        if not has(stated, options.checkpoints):
+            folders = {name: path for name, path in folders.items() if name != options.checkpoints}
+    return opened(bundle, stage, options, folders=folders, data=data)
+
+
+def _cases(data: Mapping[str, list[Item]], engine: Any) -> int:
+    """How many cases went through: what was put in, else what the engine counted."""
+    return sum(len(cases) for cases in data.values()) or int(engine.state.iteration)
+
+
+def _clear(out: Path) -> None:
+    """Remove what an older run left."""
+    out.mkdir(parents=True, exist_ok=True)
+    for old in (*out.glob("*.pt"), *out.glob("*.pth")):
+        old.unlink()
+    shutil.rmtree(out / "events", ignore_errors=True)
+
+
+def _name_best(out: Path, *, is_needed: bool) -> None:
+    """Let model.pt be the best checkpoint, whatever the configuration called it."""
+    if (out / MODEL).is_file():
+        return
+    # CheckpointSaver's own names: the key metric's first, then the final one, then by epoch.
+    found = [
+        path
+        for pattern in ("*key_metric*.pt", "*best*.pt", "*final*.pt", "*.pt")
+        for path in sorted(out.glob(pattern), key=lambda each: each.stat().st_mtime, reverse=True)
+    ]
+    if found:
+        shutil.copyfile(found[0], out / MODEL)
+    elif is_needed:
+        raise DataError("the bundle's configuration wrote no checkpoint; give it a CheckpointSaver", path=out)

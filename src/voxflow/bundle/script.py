@@ -1,0 +1,79 @@
+"""Owns a bundle's export: TorchScript by monai.bundle, held against the network in torch."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING, Any
+
+from voxflow.bundle.options import DEFAULT_CONFIG
+from voxflow.errors import DataError, ParityError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from voxflow.bundle.options import BundleOptions
+
+MODEL, SCRIPT = "model.pt", "model.ts"
+MOST = 1e-4
+
+
+def export_bundle(bundle: Path, model: Path, out: Path, options: BundleOptions) -> dict[str, Any]:
+    """Export the trained network and compare.
+
+    Args:
+        bundle: its folder.
+        model: the folder of its checkpoints.
+        out: an existing folder; gets model.ts, which holds the configurations too.
+        options: those of the training.
+
+    Returns:
+        The greatest difference of the logits, relative to the largest, and the size that was compared.
+
+    Raises:
+        DataError: there is no trained model.
+        ParityError: the exported network answers otherwise; the file is removed.
+    """
+    import torch
+    from monai.bundle import ConfigParser, ckpt_export
+
+    if not (model / MODEL).is_file():
+        raise DataError("file not found; train first", path=model / MODEL)
+    files = [str(bundle / name) for name in options.config or DEFAULT_CONFIG["train"]]
+    meta = bundle / "configs" / "metadata.json"
+    with warnings.catch_warnings():
+        # torch and MONAI warn of TorchScript's age; the format stays a deliverable while torch, pinned, writes it.
+        warnings.simplefilter("ignore")
+        shape = _shape(meta)
+        ckpt_export(
+            net_id=options.network,
+            filepath=str(out / SCRIPT),
+            ckpt_file=str(model / MODEL),
+            meta_file=str(meta),
+            config_file=files,
+            bundle_root=str(bundle.resolve()),
+        )
+        parser = ConfigParser()
+        parser.read_config(files)
+        network = parser.get_parsed_content(options.network)
+        network.load_state_dict(torch.load(model / MODEL, map_location="cpu", weights_only=True))
+        scripted: Any = torch.jit.load(str(out / SCRIPT), map_location="cpu")  # type: ignore[no-untyped-call]
+    example = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        expected, received = network.eval()(example), scripted.eval()(example)
+    difference = float((expected - received).abs().max() / max(1.0, float(expected.abs().max())))
+    if difference > MOST:
+        (out / SCRIPT).unlink()
+        raise ParityError(f"{out / SCRIPT}: differs from torch by {difference:.2g} (at most {MOST})")
+    return {"torchscript_max_logit_difference": difference, "cases": 1}
+
+
+def _shape(meta: Path) -> tuple[int, ...]:
+    """An input that the metadata allows: one image, its channels, its size with the formulas filled in."""
+    from monai.bundle import ConfigParser
+    from monai.bundle.scripts import _get_fake_input_shape
+
+    if not meta.is_file():
+        raise DataError("file not found; a bundle says there what its network takes", path=meta)
+    parser = ConfigParser()
+    parser.read_meta(str(meta))
+    return tuple(int(n) for n in _get_fake_input_shape(parser=parser))

@@ -1,0 +1,69 @@
+"""Owns finding again what a case was made of: the files, and the frames, of one volume of a series."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from voxflow.dicom.group import group
+from voxflow.dicom.scan import scan_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+    from pathlib import Path
+
+    from voxflow.dicom.options import ConvertOptions
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Which volume of which series a case is, as cases.csv tells it.
+
+    Attributes:
+        series_uid: SeriesInstanceUID (0020,000E).
+        volume: its number in the series, from 1.
+        instance_uid: the lowest SOPInstanceUID (0008,0018) of its objects. Where it is empty, as in tables of older
+            conversions, the whole series is meant.
+    """
+
+    series_uid: str
+    volume: int = 1
+    instance_uid: str = ""
+
+
+@dataclass(frozen=True)
+class SourceFiles:
+    """What a volume was made of.
+
+    Attributes:
+        files: its DICOM files.
+        frames: of a multi-frame file that holds several volumes, those of this one, from 0; else empty.
+    """
+
+    files: tuple[Path, ...]
+    frames: tuple[int, ...] = ()
+
+
+def find_sources(source: Path, wanted: Collection[Origin], options: ConvertOptions) -> dict[Origin, SourceFiles]:
+    """Find what volumes were made of, by taking the series below ``source`` apart as conversion did.
+
+    Args:
+        source: the folder that was converted.
+        wanted: the volumes.
+        options: those of the conversion.
+
+    Returns:
+        Files and frames of those that are there.
+    """
+    series = {origin.series_uid for origin in wanted}
+    headers = [header for header in scan_folder(source).headers if header.series_uid in series]
+    parts = [part for part in group(headers, options) if part.kind == "volume"]
+    found = {Origin(*part.key): SourceFiles(tuple(h.path for h in part.headers), part.frames) for part in parts}
+    return {origin: each for origin in wanted if (each := found.get(origin) or _whole(found, origin)) is not None}
+
+
+def _whole(found: Mapping[Origin, SourceFiles], origin: Origin) -> SourceFiles | None:
+    if origin.instance_uid:
+        return None
+    files = [file for key, each in found.items() if key.series_uid == origin.series_uid for file in each.files]
+    return SourceFiles(tuple(dict.fromkeys(files))) if files else None

@@ -1,0 +1,82 @@
+"""Owns laying slices of stored values into one volume of real ones, one by one as they are read."""
+
+from __future__ import annotations
+
+from math import isfinite
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from voxflow.errors import DicomError
+
+if TYPE_CHECKING:
+    from numpy.typing import DTypeLike, NDArray
+
+STEEPEST_SLOPE, FARTHEST_INTERCEPT = 1e4, 1e6
+_SHORT = np.iinfo(np.int16)
+
+
+class Stack:
+    """A growing volume; one slice of stored values is held beside it.
+
+    Attributes:
+        values: (slices, rows, columns): int16 where all real values are whole numbers that fit, int32 where they
+            are whole numbers, else float32. Complete once every slice has been added.
+    """
+
+    def __init__(self, slices: int) -> None:
+        self._slices = slices
+        self._count = 0
+        self.values: NDArray[Any] = np.empty((0, 0, 0), dtype=np.int16)
+
+    def add(self, stored: NDArray[Any], rescale: tuple[float, float]) -> None:
+        """Add the next slice.
+
+        Args:
+            stored: (rows, columns).
+            rescale: slope and intercept; real = stored × slope + intercept.
+
+        Raises:
+            DicomError: numbers that no scanner writes; they would overflow, or leave nothing of the image.
+        """
+        slope, intercept = rescale
+        if not (isfinite(slope) and 0 < abs(slope) <= STEEPEST_SLOPE and abs(intercept) <= FARTHEST_INTERCEPT):
+            raise DicomError(f"slope {slope:g} and intercept {intercept:g} can't be right", where="(0028,1053)")
+        whole = slope.is_integer() and intercept.is_integer() and stored.dtype.kind in "iu"
+        if not (whole and stored.dtype.itemsize <= 2):
+            self._place(stored.shape, np.float32)[...] = stored.astype(np.float64) * slope + intercept
+            return
+        ends = [int(end) * int(slope) + int(intercept) for end in (stored.min(), stored.max())]
+        if min(ends) < _SHORT.min or max(ends) > _SHORT.max:
+            place = self._place(stored.shape, np.int32)
+            place[...] = stored.astype(np.int64) * int(slope) + int(intercept)
+            return
+        place = self._place(stored.shape, np.int16)
+        if place.dtype == np.int16:
+            # Integers wrap, so that what fits in the end is right whatever happened on the way.
+            np.copyto(place, stored, casting="unsafe")
+            _in_place(place, int(slope), int(intercept))
+        else:
+            place[...] = stored.astype(np.int32) * int(slope) + int(intercept)
+
+    def _place(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
+        """Where the next slice goes, wide enough for a type and all that came before."""
+        if self._count == 0:
+            self.values = np.empty((self._slices, *shape), dtype=dtype)
+        elif _WIDTH[np.dtype(dtype)] > _WIDTH[self.values.dtype]:
+            self.values = self.values.astype(dtype)
+        if shape != self.values.shape[1:]:
+            raise DicomError(f"{shape} pixels in one slice, {self.values.shape[1:]} before", where="(0028,0010)")
+        self._count += 1
+        place: NDArray[Any] = self.values[self._count - 1]
+        return place
+
+
+_WIDTH = {np.dtype(np.int16): 0, np.dtype(np.int32): 1, np.dtype(np.float32): 2}
+
+
+def _in_place(values: NDArray[np.int16], slope: int, intercept: int) -> None:
+    if slope != 1:
+        values *= np.array(slope).astype(np.int16)
+    if intercept:
+        values += np.array(intercept).astype(np.int16)

@@ -1,0 +1,94 @@
+"""Owns tidying a mask: islands that no organ has, and holes that none has either."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, NonNegativeFloat
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+    from voxflow.volumes import Volume
+
+ALL = "all"
+# Voxels that touch by a face, an edge or a corner are one component.
+_TOUCHING = np.ones((3, 3, 3), dtype=bool)
+
+
+class CleaningOptions(BaseModel):
+    """What is done to each class of a mask, on the image's own grid; nothing where nothing is said.
+
+    Attributes:
+        largest_component: classes of which only the largest connected component is kept; "all" names every class.
+        least_component_ml: smaller components of any class become background.
+        fill_holes: classes whose enclosed background is filled; "all" names every class.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    largest_component: tuple[str, ...] = ()
+    least_component_ml: NonNegativeFloat = 0.0
+    fill_holes: tuple[str, ...] = ()
+
+    def unknown(self, names: Mapping[int, str]) -> list[str]:
+        """The classes named here that the model does not have."""
+        known = {ALL, *names.values()}
+        return sorted({*self.largest_component, *self.fill_holes} - known)
+
+    @property
+    def does_nothing(self) -> bool:
+        """Whether a mask stays as it is."""
+        return not (self.largest_component or self.least_component_ml or self.fill_holes)
+
+
+def clean(mask: Volume, names: Mapping[int, str], options: CleaningOptions) -> None:
+    """Tidy a mask in place, class by class in the order of their values.
+
+    Args:
+        mask: label values.
+        names: the values to look at, and their classes.
+        options: what to do.
+    """
+    from scipy.ndimage import find_objects
+
+    if options.does_nothing:
+        return
+    voxel_ml = math.prod(mask.geometry.spacing) / 1000
+    boxes = find_objects(mask.array, max_label=max(names))
+    for value, name in names.items():
+        box = boxes[value - 1]
+        if box is None:
+            continue
+        part = mask.array[box]
+        wanted = {ALL, name}
+        largest = bool(wanted & set(options.largest_component))
+        _drop_islands(part, value, largest=largest, least=options.least_component_ml / voxel_ml)
+        if wanted & set(options.fill_holes):
+            _fill_holes(part, value)
+
+
+def _drop_islands(part: NDArray[Any], value: int, *, largest: bool, least: float) -> None:
+    from scipy.ndimage import label
+
+    if not (largest or least):
+        return
+    components, count = label(part == value, _TOUCHING)
+    sizes = np.bincount(components.ravel(), minlength=count + 1)
+    sizes[0] = 0
+    kept = sizes >= max(least, 1)
+    if largest and count:
+        kept &= np.arange(count + 1) == int(sizes.argmax())
+    kept[0] = True
+    part[~kept[components]] = 0
+
+
+def _fill_holes(part: NDArray[Any], value: int) -> None:
+    from scipy.ndimage import binary_fill_holes
+
+    filled = binary_fill_holes(part == value)
+    part[filled & (part == 0)] = value

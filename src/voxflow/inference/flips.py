@@ -1,0 +1,62 @@
+"""Owns test-time flips: a network is shown an image and its mirror images, and its answers are averaged."""
+
+from __future__ import annotations
+
+from itertools import combinations
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from voxflow.inference.engines import Engine, EngineName
+    from voxflow.spec import ModelSpec
+
+Axis = Literal["i", "j", "k"]
+AXES: tuple[Axis, ...] = ("i", "j", "k")
+
+
+class FlippedEngine:
+    """An engine whose logits are the mean over every combination of flips along some axes of the network's grid."""
+
+    def __init__(self, engine: Engine, axes: Sequence[Axis]) -> None:
+        places = sorted(AXES.index(axis) for axis in set(axes))
+        self._engine = engine
+        self._flips = [tuple(n - 3 for n in some) for count in range(1, len(places) + 1)
+                       for some in combinations(places, count)]  # fmt: skip
+
+    def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        """See :class:`voxflow.inference.Engine`."""
+        total = self._engine.run(batch).copy()  # an engine may hand out the same memory at every call
+        for axes in self._flips:
+            total += np.flip(self._engine.run(np.ascontiguousarray(np.flip(batch, axes))), axes)
+        total /= len(self._flips) + 1
+        return total
+
+    @property
+    def name(self) -> EngineName:
+        """See :class:`voxflow.inference.Engine`."""
+        return self._engine.name
+
+    @property
+    def spec(self) -> ModelSpec:
+        """See :class:`voxflow.inference.Engine`."""
+        return self._engine.spec
+
+    @property
+    def smallest(self) -> tuple[int, ...] | None:
+        """See :class:`voxflow.inference.Engine`."""
+        return self._engine.smallest
+
+    @property
+    def largest(self) -> tuple[int, ...] | None:
+        """See :class:`voxflow.inference.Engine`."""
+        return self._engine.largest
+
+    @property
+    def is_local(self) -> bool:
+        """See :class:`voxflow.inference.Engine`."""
+        return self._engine.is_local

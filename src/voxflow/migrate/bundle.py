@@ -1,0 +1,423 @@
+"""Owns a bundle's configurations, laid out as in MONAI's model zoo: train.json, evaluate.json and inference.json.
+
+Longer than most files: each of the three is one object that is read from top to bottom.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from voxflow.errors import ConfigError
+from voxflow.migrate.report import Report
+from voxflow.migrate.translation import Node, Translation, node, translate
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from voxflow.components.component import Component
+    from voxflow.migrate.translation import Facts
+    from voxflow.migrate.workspace import Source
+
+CONFIGS = ("train.json", "evaluate.json", "inference.json")
+LOSS = "$monai.handlers.from_engine(['loss'], first=True)"
+FILES = "$lambda x: [i['image'].meta for i in x]"
+GPU = "$torch.device('cuda:0' if torch.cuda.is_available() else 'cpu')"
+# A folder beside the datalist that an inference is usually asked for first.
+INFERENCE_KEYS = ("inference", "testing", "test", "validation")
+
+
+class Bundle:
+    """A bundle in the making.
+
+    Attributes:
+        report: what became of each component.
+        train: configs/train.json.
+        evaluate: configs/evaluate.json; to be read after train.json.
+        inference: configs/inference.json.
+    """
+
+    def __init__(self, source: Source) -> None:
+        self.source, self.report = source, Report()
+        self.facts: Facts = source.facts
+        self.network = self._needed("network", source.network, "train.model")
+        self.train = self._train()
+        self.inference = self._inference()
+        self.evaluate = self._evaluate()
+
+    def _one(self, kind: str, component: Component, where: str = "") -> Translation:
+        """Translate one component and note what became of it."""
+        made = translate(kind, component, self.facts)
+        self.report.add(where or component.where, component.name, made.becomes, made.verdict, made.why)
+        return made
+
+    def _needed(self, kind: str, component: Component, where: str = "") -> Any:
+        value = self._one(kind, component, where).value
+        if value is None:
+            message = f"{component.name} has no counterpart in MONAI, and a bundle without its {kind} can't run"
+            raise ConfigError(message, path=self.source.workflow.path, where=where or component.where)
+        return value
+
+    def _many(self, kind: str, components: Iterable[Component]) -> list[Node]:
+        return [made for component in components for made in self._one(kind, component).nodes]
+
+    def _places(self) -> dict[str, Any]:
+        """What both train.json and inference.json begin with."""
+        source = self.source
+        listed = (
+            "$@bundle_root + '/configs/datalist.json'"
+            if source.datalist
+            else str(source.variables.get("DATASET_JSON", ""))
+        )
+        return {
+            "imports": ["$import math", "$import torch", "$import monai", "$import ignite"],
+            "bundle_root": ".",
+            "ckpt_dir": "$@bundle_root + '/models'",
+            "output_dir": "$@bundle_root + '/eval'",
+            "data_list_file_path": listed,
+            "dataset_dir": str(source.data_root.resolve()),
+            "device": GPU,
+            "network_def": self.network,
+            "network": "$@network_def.to(@device)",
+        }
+
+    def _train(self) -> dict[str, Any]:
+        workflow = self.source.workflow
+        values, section = workflow.globals, workflow.train
+        self._globals()
+        made = self._places() | {
+            "epochs": values.epochs,
+            "val_interval": values.num_training_epoch_per_valid,
+            "learning_rate": values.learning_rate,
+            "amp": "$torch.cuda.is_available()" if values.use_amp else False,
+            "loss": self._needed("loss", section.loss),
+            "optimizer": self._needed("optimizer", section.optimizer),
+        }
+        if section.lr_policy is not None:
+            scheduler = self._one("lr_policy", section.lr_policy).value
+            if scheduler is not None:
+                made |= {"total_steps": "$@epochs * len(@train#dataloader)", "lr_scheduler": scheduler}
+        made["train"] = self._training("lr_scheduler" in made)
+        made["validate"] = self._validation()
+        seed = values.determinism.random_seed
+        made["initialize"] = [f"$monai.utils.set_determinism(seed={0 if seed is None else seed})"]
+        return made | {"run": ["$@train#trainer.run()"]}
+
+    def _globals(self) -> None:
+        values, add = self.source.workflow.globals, self.report.add
+        for name, key in (
+            ("epochs", "epochs"),
+            ("num_training_epoch_per_valid", "val_interval"),
+            ("learning_rate",) * 2,
+        ):
+            add(name, str(getattr(values, name)), key, "exact")
+        if values.use_amp:
+            add("use_amp", "true", "amp", "approximate", "half precision by autocast, on a GPU only")
+        given = values.determinism.model_dump(exclude_none=True)
+        if given:
+            add("determinism", ", ".join(given), "set_determinism", "approximate", "one seed for every library")
+        if values.multi_gpu:
+            why = "start it with torchrun and a configuration that wraps the network, as MONAI's tutorials show"
+            add("multi_gpu", "true", "", "not carried", why)
+
+    def _training(self, has_scheduler: bool) -> dict[str, Any]:
+        section = self.source.workflow.train
+        transforms = [*self._many("transform", section.pre_transforms), *self._fitted(section.image_pipeline)]
+        transforms.append(self._typed())
+        first = next((n for n, made in enumerate(transforms) if made["_target_"].startswith("Rand")), len(transforms))
+        self._many("aux_op", section.aux_ops)
+        self._extras(section.batch_transforms, section.handlers)
+        handlers = [
+            node("ValidationHandler", validator="@validate#evaluator", epoch_level=True, interval="@val_interval")
+        ]
+        if has_scheduler:
+            by_epoch = bool(section.lr_policy and section.lr_policy.args.get("by_epoch"))
+            scheduler = {"lr_scheduler": "@lr_scheduler", "print_lr": False, "epoch_level": by_epoch}
+            handlers.append(node("LrScheduleHandler", **scheduler))
+        handlers += [
+            node("StatsHandler", tag_name="train_loss", output_transform=LOSS),
+            node("TensorBoardStatsHandler", log_dir="@output_dir", tag_name="train_loss", output_transform=LOSS),
+            self._saver(save_final=True, final_filename="model_final.pt"),
+        ]
+        return {
+            "deterministic_transforms": transforms[:first],
+            "random_transforms": transforms[first:],
+            "preprocessing": node("Compose", transforms="$@train#deterministic_transforms + @train#random_transforms"),
+            **self._data("train", section.image_pipeline, shuffle=True),
+            "inferer": node("SimpleInferer"),
+            "handlers": handlers,
+            "trainer": node(
+                "SupervisedTrainer",
+                max_epochs="@epochs",
+                device="@device",
+                train_data_loader="@train#dataloader",
+                network="@network",
+                loss_function="@loss",
+                optimizer="@optimizer",
+                inferer="@train#inferer",
+                train_handlers="@train#handlers",
+                amp="@amp",
+            ),
+        }
+
+    def _validation(self) -> dict[str, Any]:
+        section = self.source.workflow.validate
+        transforms = [*self._many("transform", section.pre_transforms), *self._fitted(section.image_pipeline)]
+        self._extras(section.batch_transforms, section.handlers)
+        metrics = self._metrics()
+        key = next(iter(metrics), None)
+        evaluator = node(
+            "SupervisedEvaluator",
+            device="@device",
+            val_data_loader="@validate#dataloader",
+            network="@network",
+            inferer="@validate#inferer",
+            postprocessing="@validate#postprocessing",
+            key_val_metric="@validate#key_metric" if key else None,
+            additional_metrics="@validate#additional_metrics" if len(metrics) > 1 else None,
+            val_handlers="@validate#handlers",
+            amp="@amp",
+        )
+        return {
+            "preprocessing": node("Compose", transforms=[*transforms, self._typed()]),
+            **self._data("validate", section.image_pipeline, shuffle=False),
+            "inferer": self._needed("inferer", section.inferer),
+            "postprocessing": node("Compose", transforms=self._postprocessing(with_label=True)),
+            "handlers": [
+                node("StatsHandler", iteration_log=False),
+                node("TensorBoardStatsHandler", log_dir="@output_dir", iteration_log=False),
+                self._saver(save_key_metric=True, key_metric_filename="model.pt"),
+            ],
+            **({"key_metric": {key: metrics[key]}} if key else {}),
+            **({"additional_metrics": {n: m for n, m in metrics.items() if n != key}} if len(metrics) > 1 else {}),
+            "evaluator": evaluator,
+        }
+
+    def _extras(self, batch_transforms: Iterable[Component], handlers: Iterable[Component]) -> None:
+        """Note what has no place of its own in the bundle."""
+        for component in batch_transforms:
+            made = translate("transform", component, self.facts)
+            if made.nodes:
+                why = "transforms of whole batches have no place in MONAI's trainer"
+                made = Translation(verdict="not carried", why=why)
+            self.report.add(component.where, component.name, made.becomes, made.verdict, made.why)
+        for component in handlers:
+            if component.name == "StatsHandler":
+                self.report.add(component.where, component.name, component.name, "exact")
+                continue
+            why = "the bundle has MONAI's handlers for checkpoints, curves and validation"
+            self.report.add(component.where, component.name, "", "not carried", why)
+
+    def _metrics(self) -> dict[str, Node]:
+        """Every metric by name, the key metric first."""
+        made: dict[str, Node] = {}
+        given = self.source.workflow.validate.metrics
+        ordered = sorted(given, key=lambda metric: not metric.args.get("is_key_metric", False))
+        for metric in ordered:
+            value = self._one("metric", metric).value
+            if value is not None:
+                made[f"val_{metric.args.get('name', metric.args.get('tag', metric.name))}"] = value
+        return made
+
+    def _saver(self, **how: Any) -> Node:
+        return node("CheckpointSaver", save_dir="@ckpt_dir", save_dict={"model": "@network"}, **how)
+
+    def _typed(self) -> Node:
+        if self.facts.task == "classification":
+            return node("EnsureTyped", keys=["image", "label"], dtype="$torch.float32", track_meta=False)
+        return node("EnsureTyped", keys=["image", "label"])
+
+    def _fitted(self, pipeline: Component) -> list[Node]:
+        """The pipeline's own crop, where the transforms have not already made images of that size."""
+        size = pipeline.args.get("output_crop_size")
+        if not isinstance(size, list) or all(n == -1 for n in size) or tuple(size) == self.facts.patch:
+            return []
+        keys = ["image", "label"] if self.facts.task == "segmentation" else ["image"]
+        return [node("ResizeWithPadOrCropd", keys=keys, spatial_size=size)]
+
+    def _data(self, section: str, pipeline: Component, *, shuffle: bool) -> dict[str, Node]:
+        args, is_mask = pipeline.args, self.facts.task == "segmentation"
+        listed = (
+            f"$monai.data.load_decathlon_datalist(@data_list_file_path, is_segmentation={is_mask}, "
+            f"data_list_key='{args.get('data_list_key', 'training')}', base_dir=@dataset_dir)"
+        )
+        cached = "Cache" in pipeline.name
+        dataset = node("CacheDataset" if cached else "Dataset", data=listed, transform=f"@{section}#preprocessing")
+        if cached:
+            dataset |= {"cache_rate": 1.0, "num_workers": args.get("num_workers", 0)}
+        batch = 1 if args.get("batched_by_transforms") or -1 in (args.get("output_crop_size") or [0]) else None
+        loader = node(
+            "DataLoader",
+            dataset=f"@{section}#dataset",
+            batch_size=batch or args.get("output_batch_size", 1),
+            shuffle=shuffle,
+            num_workers=args.get("num_workers", 0),
+        )
+        why = "an epoch's last batch may be smaller, where Voxflow fills it up" if shuffle else ""
+        name = f"{dataset['_target_']}, DataLoader"
+        self.report.add(pipeline.where, pipeline.name, name, "approximate" if why else "exact", why)
+        return {"dataset": dataset, "dataloader": loader}
+
+    def _postprocessing(self, *, with_label: bool, invert: str = "") -> list[Node]:
+        """From logits to what metrics read (one channel a class) or, without a label, to a mask on the image's grid."""
+        facts = self.facts
+        made = [node("Activationsd", keys="pred", **{facts.activation: True})]
+        if facts.task == "classification":
+            return made
+        if invert:
+            how: dict[str, Any] = {"orig_keys": "image", "nearest_interp": False, "to_tensor": True}
+            made.append(node("Invertd", keys="pred", transform=invert, **how))
+        if facts.activation == "sigmoid":
+            made.append(node("AsDiscreted", keys="pred", threshold=0.5))
+        elif with_label:
+            made.append(node("AsDiscreted", keys="pred", argmax=True, to_onehot=facts.classes))
+            if not facts.one_hot:
+                made.append(node("AsDiscreted", keys="label", to_onehot=facts.classes))
+        else:
+            made.append(node("AsDiscreted", keys="pred", argmax=True))
+        return made
+
+    def _inference(self) -> dict[str, Any]:
+        """On images as they are: brought to the training's grid where the model knows it, and the answer back."""
+        key = self._inference_key()
+        listed = (
+            f"$[{{'image': item['image']}} for item in monai.data.load_decathlon_datalist(@data_list_file_path, "
+            f"is_segmentation=False, data_list_key='{key}', base_dir=@dataset_dir)]"
+        )
+        handlers = [node("StatsHandler", iteration_log=False)]
+        post = self._postprocessing(with_label=False, invert="@preprocessing")
+        if self.facts.task == "segmentation":
+            post.append(
+                node(
+                    "SaveImaged",
+                    keys="pred",
+                    output_dir="@output_dir",
+                    output_postfix="seg",
+                    output_dtype="$numpy.uint8",
+                )
+            )
+        else:
+            handlers.append(
+                node(
+                    "ClassificationSaver",
+                    output_dir="@output_dir",
+                    filename="preds_outputs.csv",
+                    batch_transform=FILES,
+                    output_transform="$monai.handlers.from_engine(['pred'])",
+                )
+            )
+        self._outputs()
+        evaluator = node(
+            "SupervisedEvaluator",
+            device="@device",
+            val_data_loader="@dataloader",
+            network="@network",
+            inferer="@inferer",
+            postprocessing="@postprocessing",
+            val_handlers="@handlers",
+            amp="$torch.cuda.is_available()" if self.source.workflow.globals.use_amp else False,
+        )
+        loader = node("CheckpointLoader", load_path="$@ckpt_dir + '/model.pt'", load_dict={"model": "@network"})
+        return self._places() | {
+            "imports": ["$import math", "$import numpy", "$import torch", "$import monai"],
+            "datalist": listed,
+            "preprocessing": node("Compose", transforms=self._image_preprocessing()),
+            "dataset": node("Dataset", data="@datalist", transform="@preprocessing"),
+            "dataloader": node("DataLoader", dataset="@dataset", batch_size=1, shuffle=False, num_workers=0),
+            "inferer": self._inferer(),
+            "postprocessing": node("Compose", transforms=post),
+            "handlers": handlers,
+            "evaluator": evaluator,
+            "checkpointloader": loader | {"map_location": "@device"},
+            "initialize": ["$monai.utils.set_determinism(seed=0)", "$@checkpointloader(@evaluator)"],
+            "run": ["$@evaluator.run()"],
+        }
+
+    def _inference_key(self) -> str:
+        import json
+
+        if self.source.datalist is None:
+            return str(self.source.variables.get("DATA_LIST_KEY", "validation"))
+        listed = json.loads(self.source.datalist.read_text(encoding="utf-8"))
+        given = self.source.variables.get("DATA_LIST_KEY")
+        keys = [key for key in (given, *INFERENCE_KEYS) if key and listed.get(key)]
+        return keys[0] if keys else "validation"
+
+    def _image_preprocessing(self) -> list[Node]:
+        """The validation's transforms of the image, after the grid that the model was trained on."""
+        spec = self.source.spec
+        grid: list[Node] = []
+        if spec is not None and spec.task == "segmentation":
+            if spec.orientation:
+                grid.append(node("Orientationd", keys="image", axcodes=spec.orientation))
+            if spec.spacing_mm:
+                grid.append(node("Spacingd", keys="image", pixdim=list(spec.spacing_mm), mode="bilinear"))
+        made: list[Node] = []
+        for component in self.source.workflow.validate.pre_transforms:
+            nodes = translate("transform", component, self.facts).nodes
+            for each in filter(None, (_for_image(each) for each in nodes)):
+                made.append(each)
+                if each["_target_"] == "LoadImaged":
+                    made += grid
+                    grid = []
+        return [*made, node("EnsureTyped", keys="image")]
+
+    def _inferer(self) -> Any:
+        given = self.source.validation.get("inferer")
+        component = self.source.workflow.validate.inferer
+        if isinstance(given, dict) and isinstance(given.get("name"), str):
+            from voxflow.components.component import Component
+
+            args = given.get("args") or {key: value for key, value in given.items() if key != "name"}
+            component = Component(name=given["name"], args=args, where="inferer")
+        made = translate("inferer", component, self.facts)
+        return made.value or translate("inferer", self.source.workflow.validate.inferer, self.facts).value
+
+    def _outputs(self) -> None:
+        """Note what became of config_validation.json."""
+        kinds = {"post_transforms": "SaveImaged after argmax", "writers": "", "val_metrics": "evaluate.json"}
+        saved = "SaveImaged" if self.facts.task == "segmentation" else "ClassificationSaver"
+        for key, becomes in kinds.items():
+            for number, given in enumerate(self.source.validation.get(key) or []):
+                name = str(given.get("name", given.get("path", ""))) if isinstance(given, dict) else str(given)
+                place = f"config_validation.{key}[{number}]"
+                if key == "val_metrics":
+                    self.report.add(place, name, becomes, "approximate", "the metrics of the training's validation")
+                else:
+                    self.report.add(place, name, saved if key == "writers" else "postprocessing", "exact")
+        if "model_loader" in self.source.validation:
+            name = str(self.source.validation["model_loader"].get("name", ""))
+            why = "the weights themselves are loaded, not an exported graph"
+            self.report.add("config_validation.model_loader", name, "CheckpointLoader", "exact", why)
+
+    def _evaluate(self) -> dict[str, Any]:
+        """What stands over train.json when the trained model is judged."""
+        loader = node("CheckpointLoader", load_path="$@ckpt_dir + '/model.pt'", load_dict={"model": "@network"})
+        names = [*self.train["validate"].get("key_metric", {}), *self.train["validate"].get("additional_metrics", {})]
+        return {
+            "validate#handlers": [
+                loader | {"map_location": "@device"},
+                node("StatsHandler", iteration_log=False),
+                node(
+                    "MetricsSaver",
+                    save_dir="@output_dir",
+                    metrics=names or "*",
+                    metric_details="*",
+                    batch_transform=FILES,
+                    summary_ops="*",
+                ),
+            ],
+            "run": ["$@validate#evaluator.run()"],
+        }
+
+
+def _for_image(made: Node) -> Node | None:
+    """The same transform of the image alone; None where it changes only the label."""
+    keys = made.get("keys", [])
+    names = [keys] if isinstance(keys, str) else list(keys)
+    if "image" not in names:
+        return None
+    where = names.index("image")
+    changed = {key: value for key, value in made.items() if key != "keys"}
+    if isinstance(made.get("mode"), list) and len(made["mode"]) == len(names):
+        changed["mode"] = made["mode"][where]
+    return changed | {"keys": "image"}

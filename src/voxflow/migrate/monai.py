@@ -1,0 +1,99 @@
+"""Owns components that are MONAI's or torch's own classes already: Clara 4's, which keep their names."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from voxflow.components.registry import create, plain_name
+from voxflow.migrate.scoring import PREDICTION_AND_LABEL
+from voxflow.migrate.translation import Args, Facts, Node, Translation, approximate, exact, node
+
+if TYPE_CHECKING:
+    from voxflow.components.component import Named
+    from voxflow.components.registry import Kind
+
+# The bundle's loader and its last transform do what these do.
+NOTHING = (
+    "EnsureChannelFirstd",
+    "AsChannelFirstd",
+    "AddChanneld",
+    "ToTensord",
+    "ToNumpyd",
+    "EnsureTyped",
+    "CastToTyped",
+)
+METRICS = {"Accuracy": "ignite.metrics.Accuracy"}
+
+
+def translate_monai(kind: str, component: Named, facts: Facts) -> Translation:
+    """Write a component under its own name, with what the bundle wires."""
+    name = plain_name(component.name)
+    return {
+        "transform": _transform,
+        "network": _network,
+        "optimizer": _optimizer,
+        "lr_policy": _policy,
+        "metric": _metric,
+    }.get(kind, _as_it_is)(kind, name, component, facts)
+
+
+def _target(kind: Kind, name: str) -> str:
+    """What a bundle calls the class: MONAI's by the name alone, torch's with the module."""
+    from voxflow.components.monai_names import MODULES, lookup
+
+    found = lookup(kind, name)
+    home = next(module for module in MODULES[kind][0] if hasattr(__import__(module, fromlist=[name]), name))
+    return name if home.startswith("monai") else f"{home}.{found.__name__}"
+
+
+def _given(kind: str, component: Named) -> Args:
+    """The arguments under this MONAI's names."""
+    typed: Any = create(kind, component)  # type: ignore[arg-type]
+    return dict(typed.model_extra or {})
+
+
+def _as_it_is(kind: Any, name: str, component: Named, facts: Facts) -> Translation:
+    del facts
+    return exact(node(_target(kind, name), **_given(kind, component)))
+
+
+def _transform(kind: Any, name: str, component: Named, facts: Facts) -> Translation:
+    keys = component.args.get("keys", [])
+    if name == "LoadImaged":
+        how: Node = {"ensure_channel_first": True}
+        if facts.spatial_dims == 2:
+            how |= {"reader": "PILReader", "reverse_indexing": False}
+        return exact(node("LoadImaged", keys=keys, **how))
+    if name in NOTHING:
+        return exact(why="nothing to do: the loader puts channels first, and the last transform makes tensors")
+    return exact(node(name, keys=keys, **_given(kind, component)))
+
+
+def _network(kind: Any, name: str, component: Named, facts: Facts) -> Translation:
+    from voxflow.components.monai_names import lookup, parameters
+
+    takes, _ = parameters(lookup(kind, name))
+    counts = {"in_channels": facts.in_channels, "out_channels": facts.classes, "num_classes": facts.classes}
+    filled = {key: value for key, value in counts.items() if key in takes}
+    return exact(node(name, **{**filled, **_given(kind, component)}))
+
+
+def _optimizer(kind: Any, name: str, component: Named, facts: Facts) -> Translation:
+    args = {key: component.args[key] for key in ("lr", "weight_decay") if key in component.args}
+    if args.get("lr", facts.learning_rate) == facts.learning_rate:
+        args["lr"] = "@learning_rate"
+    return exact(node(_target(kind, name), params="$@network.parameters()", **args, **_given(kind, component)))
+
+
+def _policy(kind: Any, name: str, component: Named, facts: Facts) -> Translation:
+    del facts
+    return exact(node(_target(kind, name), optimizer="@optimizer", **_given(kind, component)))
+
+
+def _metric(kind: Any, name: str, component: Named, facts: Facts) -> Translation:
+    del kind, facts
+    args = dict(component.args.get("args") or {})
+    made = node(METRICS.get(name, name), output_transform=PREDICTION_AND_LABEL, **args)
+    if name == "Accuracy":
+        return approximate("ignite compares every channel of the one-hot masks by its largest value", made)
+    return exact(made)

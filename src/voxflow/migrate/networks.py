@@ -1,0 +1,126 @@
+"""Owns the networks in MONAI's words: what each ``build`` of :mod:`voxflow.components` builds, as a node.
+
+What MONAI has no class for is a few lines of torch below ``voxflow/components/nets``; the bundle gets that file in its
+folder scripts/, as bundles of the model zoo carry code of their own.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+from voxflow.components.component import Component
+from voxflow.components.networks import read_network
+from voxflow.migrate.translation import Args, Facts, Node, Translation, approximate, exact, node, translates
+
+if TYPE_CHECKING:
+    from voxflow.components.ahnet import SegAhnet
+    from voxflow.components.radiograph_networks import DenseNet, RadiographNetwork
+    from voxflow.components.unets import SegResnet, Unet
+
+SCRIPTS = "scripts."
+
+
+@translates("network", "Unet")
+def _unet(args: Args, facts: Facts) -> Translation:
+    typed = cast("Unet", read_network(Component(name="Unet", args=args)))
+    norm = "batch" if typed.use_batch_norm or typed.use_group_norm else None
+    if typed.is_mirrored:
+        made = node(
+            "UNet",
+            spatial_dims=3,
+            in_channels=facts.in_channels,
+            out_channels=facts.classes,
+            channels=list(typed.nf_enc),
+            strides=[list(step) for step in typed.steps],
+            num_res_units=typed.residual_units,
+            norm=norm or "instance",
+            dropout=typed.dropout,
+        )
+    else:
+        decoder = list(typed.nf_dec or ())
+        sizes = {"in_channels": facts.in_channels, "classes": facts.classes}
+        made = node(f"{SCRIPTS}skip_unet.SkipUnet", **sizes, encoder=list(typed.nf_enc), decoder=decoder, norm=norm)
+    return exact(_grouped(made, typed))
+
+
+@translates("network", "SegResnet", "SegmResnet")
+def _segresnet(args: Args, facts: Facts) -> Translation:
+    typed = cast("SegResnet", read_network(Component(name="SegResnet", args=args)))
+    made = node(
+        "SegResNetVAE" if typed.use_vae else "SegResNet",
+        spatial_dims=3,
+        init_filters=typed.init_filters,
+        in_channels=facts.in_channels,
+        out_channels=facts.classes,
+        dropout_prob=typed.dropout_prob or None,
+        norm="batch",
+        blocks_down=list(typed.blocks_down),
+        blocks_up=list(typed.blocks_up),
+    )
+    if not typed.use_vae:
+        return exact(_grouped(made, typed))
+    from voxflow.components.unets import VAE_WEIGHT
+
+    made |= {"input_image_size": list(typed.input_size or facts.patch or ()), "vae_estimate_std": False}
+    wrapped = node(f"{SCRIPTS}wrappers.WithVae", network=made, weight=VAE_WEIGHT)
+    return approximate("MONAI's trainer does not add the autoencoder branch's loss", _grouped(wrapped, typed))
+
+
+def _grouped(made: Node, typed: Unet | SegResnet) -> Node:
+    """Group norm in the place of batch norm, with fewer groups where a layer is too narrow for them."""
+    if not typed.use_group_norm:
+        return made
+    return node(f"{SCRIPTS}norms.with_group_norm", network=made, groups=typed.use_group_normG)
+
+
+@translates("network", "SegAhnet")
+def _ahnet(args: Args, facts: Facts) -> Translation:
+    from voxflow.components.ahnet import AXES
+
+    typed = cast("SegAhnet", read_network(Component(name="SegAhnet", args=args)))
+    made = node(
+        "AHNet",
+        spatial_dims=typed.n_spatial_dim,
+        in_channels=facts.in_channels,
+        out_channels=facts.classes,
+        psp_block_num=4 if typed.if_use_psp else 0,
+        upsample_mode="trilinear" if typed.n_spatial_dim == 3 else "bilinear",
+    )
+    if typed.plane != "z":
+        made = node(f"{SCRIPTS}wrappers.AcrossAxis", network=made, axis=AXES[typed.plane])
+    return _from_scratch(made, typed.pretrain_weight_name)
+
+
+@translates("network", "DenseNet121", "Densenet121")
+def _densenet121(args: Args, facts: Facts) -> Translation:
+    typed = cast("RadiographNetwork", read_network(Component(name="DenseNet121", args=args)))
+    made = node("DenseNet121", **_classifier(facts), dropout_prob=typed.dropout)
+    return _from_scratch(made, typed.pretrain_weight_name)
+
+
+@translates("network", "DenseNet")
+def _densenet(args: Args, facts: Facts) -> Translation:
+    typed = cast("DenseNet", read_network(Component(name="DenseNet", args=args)))
+    layers = {"init_features": typed.init_features, "growth_rate": typed.growth_rate}
+    blocks = list(typed.block_config)
+    made = node("DenseNet", **_classifier(facts), **layers, block_config=blocks, dropout_prob=typed.dropout)
+    return _from_scratch(made, typed.pretrain_weight_name)
+
+
+def _classifier(facts: Facts) -> dict[str, Any]:
+    return {"spatial_dims": 2, "in_channels": facts.in_channels, "out_channels": facts.classes}
+
+
+def _from_scratch(made: Node, weights: str) -> Translation:
+    if weights:
+        return approximate("a training begins from fresh weights, not from pretrain_weight_name", made)
+    return exact(made)
+
+
+def scripts_of(made: Any) -> set[str]:
+    """The modules of the bundle's folder scripts/ that a network needs."""
+    if not isinstance(made, dict):
+        return set()
+    target = str(made.get("_target_", ""))
+    own = {target.split(".")[1]} if target.startswith(SCRIPTS) else set()
+    return own.union(*(scripts_of(value) for value in made.values()))

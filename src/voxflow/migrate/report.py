@@ -1,0 +1,74 @@
+"""Owns the account of a migration: what became of every component, as a table and as JSON."""
+
+from __future__ import annotations
+
+import textwrap
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+Verdict = Literal["exact", "approximate", "not carried"]
+VERDICTS: tuple[Verdict, ...] = ("exact", "approximate", "not carried")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What became of one component or value.
+
+    Attributes:
+        where: its JSON path in the configuration.
+        name: what stood there.
+        becomes: the classes that stand for it in the bundle; empty when nothing is needed or nothing was carried.
+        verdict: "exact": the same mathematics; "approximate": the same purpose, ``why`` says what differs;
+            "not carried": the bundle lacks it, ``why`` says why or what to do.
+        why: a sentence; may be empty where the verdict is "exact".
+    """
+
+    where: str
+    name: str
+    becomes: str
+    verdict: Verdict
+    why: str = ""
+
+
+@dataclass
+class Report:
+    """Every entry in the order of the configuration."""
+
+    entries: list[Entry] = field(default_factory=list)
+
+    def add(self, where: str, name: str, becomes: str, verdict: Verdict, why: str = "") -> None:
+        """Note one component or value."""
+        self.entries.append(Entry(where, name, becomes, verdict, why))
+
+    def count(self, verdict: Verdict) -> int:
+        """How many entries have this verdict."""
+        return sum(entry.verdict == verdict for entry in self.entries)
+
+    def summary(self) -> str:
+        """Such as "12 exact, 3 approximate, 1 not carried"."""
+        return ", ".join(f"{self.count(verdict)} {verdict}" for verdict in VERDICTS)
+
+    def as_json(self) -> dict[str, Any]:
+        """The counts and every entry."""
+        counts = {verdict: self.count(verdict) for verdict in VERDICTS}
+        return {"counts": counts, "components": [asdict(entry) for entry in self.entries]}
+
+    def lines(self, width: int = 100) -> list[str]:
+        """The table for a terminal: one line an entry, its reason indented below."""
+        places = [(f"{entry.where}: {entry.name}", entry) for entry in self.entries]
+        first = max((len(place) for place, _ in places), default=0)
+        made: list[str] = []
+        for place, entry in places:
+            made.append(
+                f"{entry.verdict:<11}  {place:<{first}}  {'→ ' + entry.becomes if entry.becomes else ''}".rstrip()
+            )
+            made += textwrap.wrap(entry.why, width, initial_indent=" " * 13, subsequent_indent=" " * 13)
+        return made
+
+    def markdown(self) -> str:
+        """The table for the bundle's README."""
+        rows = ["| place | component | in the bundle | verdict | why |", "|---|---|---|---|---|"]
+        for entry in self.entries:
+            cells = (entry.where, entry.name, entry.becomes, entry.verdict, entry.why)
+            rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+        return "\n".join(rows) + "\n"

@@ -1,0 +1,54 @@
+"""Owns metrics and auxiliary operations in MONAI's and ignite's words.
+
+In the bundle a metric reads ``pred`` and ``label`` after postprocessing: one channel a class, 0 or 1, or a probability
+a finding.
+"""
+
+from __future__ import annotations
+
+from voxflow.migrate.translation import Args, Facts, Translation, approximate, exact, node, translates
+
+PREDICTION_AND_LABEL = "$monai.handlers.from_engine(['pred', 'label'])"
+
+
+@translates("metric", "ComputeAverageDice", "MetricAverageFromArrayDice")
+def _dice(args: Args, facts: Facts) -> Translation:
+    del args
+    made = node(
+        "MeanDice", include_background=facts.activation == "sigmoid", output_transform=PREDICTION_AND_LABEL
+    )  # fmt: skip
+    why = "a class that is only predicted is left out where Voxflow counts 0"
+    if facts.classes > 2:
+        why += "; classes are averaged before cases"
+    return approximate(why, made)
+
+
+@translates("metric", "ComputeAUC", "MetricAUC")
+def _auc(args: Args, facts: Facts) -> Translation:
+    del facts
+    index = args.get("class_index")
+    pairs = PREDICTION_AND_LABEL
+    if index is not None:
+        one = f"[{index}:{index} + 1]"
+        pairs = f"$lambda x: ([i['pred']{one} for i in x], [i['label']{one} for i in x])"
+    made = node("ROCAUC", average=args.get("auc_average", "macro"), output_transform=pairs)
+    return approximate("a finding that all cases share makes MONAI's average undefined; Voxflow leaves it out", made)
+
+
+@translates("metric", "ComputeAverage", "MetricAverage")
+def _average(args: Args, facts: Facts) -> Translation:
+    if facts.task != "classification":
+        field = args.get("field", args.get("applied_key", "model"))
+        return Translation(verdict="not carried", why=f"a mean of {field!r}, which only Voxflow's own operations make")
+    right = "((i['pred'] > 0.5) == (i['label'] > 0.5)).float().mean().item()"
+    if facts.activation == "softmax":
+        right = "float(i['pred'].argmax() == i['label'].argmax())"
+    mean = f"$lambda x: sum({right} for i in x) / len(x)"
+    return approximate("the accuracy, averaged by batch", node("ignite.metrics.Average", output_transform=mean))
+
+
+@translates("aux_op", "ComputeAccuracy", "compute_accuracy", "ComputeBinaryPreds")
+@translates("aux_op", "DiceMaskedOutput", "dice_metric_masked_output", "NegLoss")
+def _auxiliary(args: Args, facts: Facts) -> Translation:
+    del args, facts
+    return exact(why="nothing to do: metrics of the bundle read the postprocessed prediction and label themselves")

@@ -1,0 +1,352 @@
+"""Owns Clara's and TLT's transforms in MONAI's words.
+
+Longer than most files: it is one table, an entry a transform.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from voxflow.migrate.translation import (
+    Args,
+    Facts,
+    Node,
+    Translation,
+    approximate,
+    exact,
+    fields_of,
+    modes,
+    node,
+    translates,
+)
+
+
+@translates("transform", "LoadNifti", "LoadNifty")
+def _load_volume(args: Args, facts: Facts) -> Translation:
+    del facts
+    return exact(node("LoadImaged", keys=fields_of(args), ensure_channel_first=True))
+
+
+@translates("transform", "LoadPng")
+def _load_png(args: Args, facts: Facts) -> Translation:
+    del facts
+    keys = fields_of(args)
+    # (rows, columns) as everywhere in Voxflow; MONAI would swap them.
+    loader = node("LoadImaged", keys=keys, reader="PILReader", reverse_indexing=False, ensure_channel_first=True)
+    return exact(loader, node("EnsureTyped", keys=keys, dtype="$torch.float32"), why="grey PNG, as the loader reads")
+
+
+@translates("transform", "ConvertToChannelsFirst", "ConvertToChannelsLast", "VolumeTo4dArray", "NPExpandDims")
+def _channels(args: Args, facts: Facts) -> Translation:
+    del args, facts
+    return exact(why="nothing to do: channels are first from the loader on")
+
+
+@translates("transform", "CopyProperties", "LoadResolutionFromNifty", "Load3DShapeFromNumpy")
+def _properties(args: Args, facts: Facts) -> Translation:
+    del args, facts
+    return exact(why="nothing to do: MONAI's arrays carry their affine with them")
+
+
+@translates("transform", "RepeatChannel", "NPRepChannels")
+def _repeat(args: Args, facts: Facts) -> Translation:
+    del facts
+    repeats = args.get("repeat_times", args.get("repeat"))
+    return exact(node("RepeatChanneld", keys=fields_of(args), repeats=repeats))
+
+
+@translates("transform", "ScaleIntensityRange")
+def _scale_range(args: Args, facts: Facts) -> Translation:
+    del facts
+    if "a_min" not in args:
+        return Translation(verdict="not carried", why=f"a magnitude of {args.get('magnitude')} states no range")
+    bounds = {key: args[key] for key in ("a_min", "a_max", "b_min", "b_max")}
+    return exact(node("ScaleIntensityRanged", keys=fields_of(args), **bounds, clip=args.get("clip", False)))
+
+
+@translates("transform", "CenterData")
+def _center(args: Args, facts: Facts) -> Translation:
+    def by_channel(value: Any) -> list[float] | None:
+        values = value if isinstance(value, list) else [value]
+        return None if value is None else values * (facts.in_channels if len(values) == 1 else 1)
+
+    shift, scale = by_channel(args.get("subtrahend")), by_channel(args.get("divisor"))
+    return exact(node("NormalizeIntensityd", keys=fields_of(args), subtrahend=shift, divisor=scale, channel_wise=True))
+
+
+@translates("transform", "NormalizeNonzeroIntensities")
+def _normalize(args: Args, facts: Facts) -> Translation:
+    del facts
+    return exact(node("NormalizeIntensityd", keys=fields_of(args), nonzero=True, channel_wise=True))
+
+
+@translates("transform", "ScaleIntensityOscillation")
+def _oscillate(args: Args, facts: Facts) -> Translation:
+    del facts
+    return exact(node("RandScaleIntensityd", keys=fields_of(args), factors=args["magnitude"], prob=1.0))
+
+
+@translates("transform", "ScaleShiftIntensity")
+def _scale_shift(args: Args, facts: Facts) -> Translation:
+    del facts
+    keys = fields_of(args)
+    return approximate(
+        "MONAI's shift adds an absolute offset, one draw each",
+        node("RandScaleIntensityd", keys=keys, factors=args.get("scale", 0.1), prob=1.0),
+        node("RandShiftIntensityd", keys=keys, offsets=args.get("shift", 0.1), prob=1.0),
+    )
+
+
+@translates("transform", "AddGaussianNoise")
+def _noise(args: Args, facts: Facts) -> Translation:
+    del facts
+    probability, deviation = args.get("probability", 1.0), args.get("magnitude", 0.1)
+    return exact(node("RandGaussianNoised", keys=fields_of(args), prob=probability, std=deviation, sample_std=True))
+
+
+@translates("transform", "AdjustContrast")
+def _contrast(args: Args, facts: Facts) -> Translation:
+    del facts
+    return approximate(
+        "MONAI draws an exponent between 0.5 and 4.5", node("RandAdjustContrastd", keys=fields_of(args), prob=1.0)
+    )
+
+
+@translates("transform", "ThresholdValues")
+def _threshold(args: Args, facts: Facts) -> Translation:
+    del facts
+    return exact(node("AsDiscreted", keys=fields_of(args), threshold=args.get("threshold", 0.5)))
+
+
+@translates("transform", "ArgmaxAcrossChannels")
+def _argmax(args: Args, facts: Facts) -> Translation:
+    del facts
+    return exact(node("AsDiscreted", keys=fields_of(args), argmax=True))
+
+
+@translates("transform", "BratsConvertLabels")
+def _brats(args: Args, facts: Facts) -> Translation:
+    del facts
+    classes = args.get("classes", [1, 2, 4])
+    enhancing = 3 if 3 in classes else 4
+    # Tumour core is 1 or enhancing, the whole tumour adds 2: channels TC, WT, ET as Clara orders them.
+    expression = (
+        f"$lambda x: torch.cat([(x == 1) | (x == {enhancing}), (x == 1) | (x == {enhancing}) | (x == 2), "
+        f"x == {enhancing}]).to(torch.uint8)"
+    )
+    return exact(node("Lambdad", keys=fields_of(args), func=expression))
+
+
+@translates("transform", "SplitBasedOnLabel", "SplitAcrossChannels")
+def _split(args: Args, facts: Facts) -> Translation:
+    names: Any = args.get("label_names", args.get("channel_names", []))
+    names = list(names.values()) if isinstance(names, dict) else list(names)
+    del facts
+    why = f"metrics of the bundle see every class at once; {', '.join(map(str, names))} get no field of their own"
+    return Translation(verdict="not carried", why=why)
+
+
+@translates("transform", "ScaleToShape", "NPResizeImage")
+def _resize(args: Args, facts: Facts) -> Translation:
+    keys = fields_of(args)
+    size: list[int] = args["target_shape"] if "target_shape" in args else args["output_shape"]
+    if facts.spatial_dims == 3:
+        modern = modes(keys, "trilinear", "nearest-exact")
+        return exact(node("Resized", keys=keys, spatial_size=size, mode=modern))
+    # MONAI's own smoothing is a Gaussian of another width, so torch's is called as Voxflow calls it.
+    expression = (
+        f"$lambda x: torch.nn.functional.interpolate(x[None].float(), size={tuple(size)}, mode='bilinear', "
+        "antialias=True)[0]"
+    )
+    return exact(node("Lambdad", keys=keys, func=expression))
+
+
+@translates("transform", "ScaleByResolution", "ResampleVolume")
+def _resolution(args: Args, facts: Facts) -> Translation:
+    del facts
+    keys = fields_of(args)
+    target = args.get("target_resolution")
+    if not isinstance(target, list | tuple):
+        return Translation(verdict="not carried", why=f"the resolution {target!r} is named by a key of the sample")
+    is_label = bool(args.get("is_label"))
+    interpolation = ["nearest"] * len(keys) if is_label else modes(keys, "bilinear")
+    why = "the same spacing; MONAI rounds the grid's size and edge in its own way"
+    return approximate(why, node("Spacingd", keys=keys, pixdim=target, mode=interpolation))
+
+
+@translates("transform", "RandomAxisFlip")
+def _axis_flip(args: Args, facts: Facts) -> Translation:
+    del facts
+    return exact(node("RandAxisFlipd", keys=fields_of(args), prob=args.get("probability", 0.5)))
+
+
+@translates("transform", "RandomSpatialFlip", "NPRandomFlip3D")
+def _spatial_flip(args: Args, facts: Facts) -> Translation:
+    keys, chance = fields_of(args), args.get("probability", 0.5)
+    return exact(*(node("RandFlipd", keys=keys, prob=chance, spatial_axis=axis) for axis in range(facts.spatial_dims)))
+
+
+@translates("transform", "FlipAxisRandom")
+def _one_flip(args: Args, facts: Facts) -> Translation:
+    del facts
+    axes = args.get("axis", 0)
+    each = axes if isinstance(axes, list) else [axes]
+    return exact(*(node("RandFlipd", keys=fields_of(args), prob=0.5, spatial_axis=axis) for axis in each))
+
+
+@translates("transform", "RandomRotate3D", "NPRandomRot90_XY")
+def _quarter_turns(args: Args, facts: Facts) -> Translation:
+    keys, chance = fields_of(args), args.get("probability", 0.5)
+    if facts.patch is None or facts.patch[0] == facts.patch[1]:
+        return exact(node("RandRotate90d", keys=keys, prob=chance, max_k=3, spatial_axes=[0, 1]))
+    turn = "$lambda x: torch.rot90(x, 2, (1, 2))"
+    return exact(node("RandLambdad", keys=keys, prob=chance, func=turn), why="the patch is not square: half turns")
+
+
+@translates("transform", "RandomRotate2D", "NP2DRotate")
+def _rotate(args: Args, facts: Facts) -> Translation:
+    keys, angle = fields_of(args), math.radians(float(args["angle"]))
+    shared: dict[str, Any] = {"keep_size": True, "mode": modes(keys, "bilinear"), "padding_mode": "border"}
+    if args.get("is_random", args.get("random", True)):
+        turn = "range_x" if facts.spatial_dims == 2 else "range_z"
+        return exact(node("RandRotated", keys=keys, prob=1.0, **{turn: angle}, **shared))
+    fixed: Any = angle if facts.spatial_dims == 2 else [0.0, 0.0, angle]
+    return approximate("the turn's sense may be the other one", node("Rotated", keys=keys, angle=fixed, **shared))
+
+
+@translates("transform", "RandomZoom", "NPRandomZoom3D")
+def _zoom(args: Args, facts: Facts) -> Translation:
+    keys = fields_of(args)
+    low, high = args.get("lower_limits", 0.9), args.get("upper_limits", 1.1)
+    image = "trilinear" if facts.spatial_dims == 3 else "bilinear"
+    zoom = node(
+        "RandZoomd",
+        keys=keys,
+        prob=args.get("probability", 1.0),
+        min_zoom=low,
+        max_zoom=high,
+        mode=modes(keys, image),
+        padding_mode="constant",
+    )
+    return approximate("MONAI rounds the zoomed size to whole voxels, and draws every axis apart from a list", zoom)
+
+
+@translates("transform", "FastCropByPosNegRatio", "CropByPosNegRatio", "CropByPosNegRatioLabelOnly")
+def _ratio_crop(args: Args, facts: Facts) -> Translation:
+    del facts
+    return exact(*_padded_crop(args, list(args["size"])))
+
+
+@translates("transform", "CropSubVolumePosNegRatioCtrlEpoch")
+def _ratio_by_epoch(args: Args, facts: Facts) -> Translation:
+    del facts
+    start = args.get("ratio_start", 1.0)
+    nodes = _padded_crop(args | {"pos": start, "neg": 1.0}, list(args["size"]))
+    return approximate(f"the ratio stays at its first value, {start}; a bundle's transforms know no epoch", *nodes)
+
+
+@translates("transform", "FastPosNegRatioCropROI", "TransformVolumeCropROIFastPosNegRatio")
+def _bent_crop(args: Args, facts: Facts) -> Translation:
+    del facts
+    size, keys = list(args["size"]), _cropped(args)
+    turn = math.radians(float(args.get("rotation_degree", 15.0))) if args.get("rotation") else 0.0
+    scale = float(args.get("scale_factor", 0.1)) if args.get("scale") else 0.0
+    if not turn and not scale and not args.get("deform"):
+        return exact(*_padded_crop(args, size))
+    affine = node(
+        "RandAffined",
+        keys=keys,
+        prob=1.0,
+        spatial_size=size,
+        rotate_range=[turn] * 3 if turn else None,
+        scale_range=[scale] * 3 if scale else None,
+        mode=modes(keys, "bilinear"),
+        padding_mode="zeros",
+    )
+    why = "crop and turn are two interpolations instead of one; angles are on the voxel grid, not in mm; every axis is "
+    why += "scaled by its own draw" + ("; deform is left out" if args.get("deform") else "")
+    return approximate(why, *_padded_crop(args, _margin(size, turn, scale)), affine)
+
+
+def _margin(size: list[int], turn: float, scale: float) -> list[int]:
+    """A patch large enough that a turned and scaled one of ``size`` lies inside it."""
+    side = math.sin(turn) * (1 + math.sin(turn))
+    return [math.ceil((n + side * (sum(size) - n)) * (1 + scale)) for n in size]
+
+
+def _cropped(args: Args) -> list[str]:
+    label = args.get("label_field", "label")
+    return fields_of(args, *([args["image_field"]] if "image_field" in args else []), label)
+
+
+def _padded_crop(args: Args, size: list[int]) -> tuple[Node, Node]:
+    keys, label = _cropped(args), args.get("label_field", "label")
+    crop = node(
+        "RandCropByPosNegLabeld",
+        keys=keys,
+        label_key=label,
+        spatial_size=size,
+        pos=args.get("pos", 1.0),
+        neg=args.get("neg", 1.0),
+        num_samples=args.get("batch_size", args.get("batches_to_gen_at_once", 1)),
+    )
+    return node("SpatialPadd", keys=keys, spatial_size=size), crop
+
+
+@translates("transform", "CropFixedSizeRandomCenter", "CropSubVolumeRandomWithinBounds")
+def _random_crop(args: Args, facts: Facts) -> Translation:
+    del facts
+    keys, size = fields_of(args), args["size"]
+    pad = node("SpatialPadd", keys=keys, spatial_size=size)
+    return exact(pad, node("RandSpatialCropd", keys=keys, roi_size=size, random_center=True, random_size=False))
+
+
+@translates("transform", "CropSubVolumeCenter")
+def _center_crop(args: Args, facts: Facts) -> Translation:
+    del facts
+    return exact(node("CenterSpatialCropd", keys=fields_of(args), roi_size=args["size"]))
+
+
+@translates("transform", "CropForegroundObject")
+def _foreground(args: Args, facts: Facts) -> Translation:
+    del facts
+    label, size = args.get("label_field", "label"), args["size"]
+    keys = fields_of(args, args.get("image_field", "image"), label)
+    return approximate(
+        "a box about a random voxel of the object, not about its middle",
+        *_padded_crop({"fields": keys, "label_field": label, "pos": 1.0, "neg": 0.0}, list(size)),
+    )
+
+
+@translates("transform", "CropRandomSizeWithDisplacement", "CropRandomSubImageInRange")
+def _random_size(args: Args, facts: Facts) -> Translation:
+    del facts
+    keys = fields_of(args, *([args["image_field"]] if "image_field" in args else []))
+    lower = args["lower_size"]
+    shares = all(float(n) <= 1 for n in (lower if isinstance(lower, list) else [lower]))
+    why = "the box may lie anywhere in the image, not only within max_displacement of its middle"
+    if shares:
+        scaled = node("RandScaleCropd", keys=keys, roi_scale=lower, random_center=True, random_size=True)
+        return approximate(why, scaled)
+    return approximate(why, node("RandSpatialCropd", keys=keys, roi_size=lower, random_center=True, random_size=True))
+
+
+@translates("transform", "AddExtremePointsChannel")
+def _extreme_points(args: Args, facts: Facts) -> Translation:
+    del facts
+    image, label = args.get("image_field", "image"), args.get("label_field", "label")
+    points = node("AddExtremePointsChanneld", keys=[image], label_key=label, sigma=args.get("sigma", 3.0))
+    return approximate("MONAI shifts a point by up to pert voxels evenly", points | {"pert": args.get("pert", 0.0)})
+
+
+@translates("transform", "SaveAsNifti", "WriteNiftyResults")
+def _save(args: Args, facts: Facts) -> Translation:
+    del args, facts
+    return Translation(verdict="not carried", why="a look at intermediate images; add SaveImaged where one is wanted")
+
+
+@translates("transform", "MergeBatchDims")
+def _merge(args: Args, facts: Facts) -> Translation:
+    del args, facts
+    return exact(why="nothing to do: MONAI's loader flattens several patches of a case into the batch")

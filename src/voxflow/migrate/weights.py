@@ -1,0 +1,69 @@
+"""Owns the weights of a bundle: a plain state dictionary, held against the network that they came from."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from voxflow.errors import ParityError
+from voxflow.files import atomic_path
+from voxflow.migrate.networks import SCRIPTS
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import torch
+
+    from voxflow.migrate.translation import Node
+    from voxflow.spec import ModelSpec
+
+# Both networks are the same arithmetic, so that only the order of additions may differ.
+MOST = 1e-5
+
+
+def write_weights(model: Path, network_def: Node, target: Path) -> float:
+    """Write model.pt for ``network_def`` from a trained model; return the greatest difference of their logits.
+
+    Raises:
+        ParityError: the weights don't fit the bundle's network, or its logits differ; nothing is written.
+    """
+    import torch
+
+    from voxflow.training import load_model
+
+    network, spec = load_model(model)
+    twin = build(network_def)
+    try:
+        twin.load_state_dict(network.state_dict())
+    except RuntimeError as error:
+        raise ParityError(
+            f"{model}: the weights don't fit the bundle's network: {str(error).splitlines()[0]}"
+        ) from error
+    example = _example(spec)
+    with torch.inference_mode():
+        expected, received = network(example), twin.eval()(example)
+    difference = float((expected - received).abs().max() / max(1.0, float(expected.abs().max())))
+    if difference > MOST:
+        raise ParityError(f"{model}: the bundle's network answers otherwise, by {difference:.2g} (at most {MOST})")
+    weights = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
+    with atomic_path(target) as temporary:
+        torch.save(weights, temporary)
+    return difference
+
+
+def build(network_def: Node) -> torch.nn.Module:
+    """Build a bundle's network as MONAI does."""
+    from monai.bundle import ConfigParser
+
+    # The bundle's folder scripts/ holds copies of these modules.
+    here = json.loads(json.dumps(network_def).replace(f'"{SCRIPTS}', '"voxflow.components.nets.'))
+    parser: Any = ConfigParser({"network_def": here})
+    network: torch.nn.Module = parser.get_parsed_content("network_def")
+    return network
+
+
+def _example(spec: ModelSpec) -> torch.Tensor:
+    """A fixed random batch of one training window."""
+    from voxflow.export.formats import example_input
+
+    return example_input(spec)

@@ -1,0 +1,169 @@
+"""Owns what a migration reads of a workspace: its configuration, its trained model, what its data says of itself."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from voxflow.components import read_network
+from voxflow.components.component import Component
+from voxflow.config import load_workflow, read_json
+from voxflow.errors import ConfigError
+from voxflow.migrate.translation import Facts, fields_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from voxflow.config import Workflow
+    from voxflow.spec import ModelSpec
+
+TRAIN, VALIDATION, ENVIRONMENT = "config_train.json", "config_validation.json", "environment.json"
+# Where a trained model may lie below models/: the stage's folder first, then where Clara's commands leave it.
+MODELS = ("train/model.pt", "model.pt")
+CROPS = ("size", "spatial_size")
+
+
+@dataclass(frozen=True)
+class Source:
+    """One workspace, read.
+
+    Attributes:
+        folder: the MMAR.
+        workflow: its training configuration.
+        validation: config_validation.json as it stands; empty when there is none.
+        variables: environment.json.
+        datalist: the datalist file; None when it isn't there.
+        data_root: the folder that the datalist's paths begin in.
+        model: the trained model; None when there is none.
+        spec: what the trained model says of itself.
+        network: the network, as trained, else as configured.
+        facts: what translators want to know.
+    """
+
+    folder: Path
+    workflow: Workflow
+    validation: dict[str, Any]
+    variables: dict[str, Any]
+    datalist: Path | None
+    data_root: Path
+    model: Path | None
+    spec: ModelSpec | None
+    network: Component
+    facts: Facts
+
+
+def read_source(folder: Path, config: str = TRAIN, overrides: Mapping[str, Any] | None = None) -> Source:
+    """Read a workspace.
+
+    Args:
+        folder: the MMAR.
+        config: the training configuration below config/.
+        overrides: values that win over the configuration, as for training.
+
+    Raises:
+        ConfigError: the configuration is faulty, or the number of classes can't be known.
+        DataError: the trained model can't be read.
+    """
+    path = folder / "config" / config
+    if not path.is_file():
+        raise ConfigError("file not found; the first argument is an MMAR, a folder with config/", path=path)
+    environment = folder / "config" / ENVIRONMENT
+    variables = read_json(environment) if environment.is_file() else {}
+    places = {"DATA_ROOT": variables.get("DATA_ROOT", "."), "DATASET_JSON": variables.get("DATASET_JSON", "")}
+    workflow = load_workflow(
+        path, environment=environment if environment.is_file() else None, overrides={**places, **(overrides or {})}
+    )
+    datalist = Path(str((overrides or {}).get("DATASET_JSON", places["DATASET_JSON"])))
+    datalist = datalist if datalist.is_absolute() or datalist.is_file() else folder / "config" / datalist.name
+    data_root = Path(str((overrides or {}).get("DATA_ROOT", places["DATA_ROOT"])))
+    listed = json.loads(datalist.read_text(encoding="utf-8")) if datalist.is_file() else {}
+    validation = folder / "config" / VALIDATION
+    model = next((folder / "models" / name for name in MODELS if (folder / "models" / name).is_file()), None)
+    network, spec = _trained(model) if model else (workflow.train.model, None)
+    return Source(
+        folder=folder,
+        workflow=workflow,
+        validation=read_json(validation) if validation.is_file() else {},
+        variables=variables,
+        datalist=datalist if datalist.is_file() else None,
+        data_root=data_root,
+        model=model,
+        spec=spec,
+        network=network,
+        facts=_facts(workflow, network, spec, listed, data_root),
+    )
+
+
+def _trained(model: Path) -> tuple[Component, ModelSpec]:
+    """The network that the weights belong to, and its spec."""
+    from voxflow.spec import ModelSpec
+    from voxflow.training import read_checkpoint
+
+    content = read_checkpoint(model)
+    network = Component.model_validate(json.loads(content["network"]))
+    return network, ModelSpec.model_validate_json(content["spec"])
+
+
+def _facts(
+    workflow: Workflow, network: Component, spec: ModelSpec | None, listed: Mapping[str, Any], data_root: Path
+) -> Facts:
+    typed = read_network(network)
+    names = spec.class_names if spec else _class_names(workflow, typed.num_classes, listed, data_root)
+    crops = [
+        component.args for component in workflow.train.pre_transforms if any(key in component.args for key in CROPS)
+    ]
+    patch = next((crops[-1][key] for key in CROPS if key in crops[-1]), None) if crops else None
+    return Facts(
+        task=workflow.task,
+        in_channels=spec.in_channels if spec else typed.in_channels or _channels(workflow, listed),
+        class_names=tuple(names),
+        activation=spec.activation if spec else typed.final_activation,
+        one_hot=bool(workflow.train.loss.args.get("is_onehot_targets")),
+        patch=tuple(patch) if isinstance(patch, list) else None,
+        learning_rate=workflow.globals.learning_rate,
+        weight_decay=float(getattr(typed, "weight_decay", 0.0) or 0.0),
+        spatial_dims=typed.spatial_dims,
+        label_format=tuple(listed.get("label_format") or ()),
+    )
+
+
+def _class_names(workflow: Workflow, count: int | None, listed: Mapping[str, Any], data_root: Path) -> tuple[str, ...]:
+    """Names from the data where it says them, else numbers; the count must be known from somewhere."""
+    labels = data_root / "labels.json"
+    named = json.loads(labels.read_text(encoding="utf-8")) if labels.is_file() else listed.get("labels", {})
+    if isinstance(named, dict) and isinstance(named.get("findings"), list):
+        named = named["findings"]
+    if isinstance(named, dict) and named:
+        numbered = {int(value): str(name) for value, name in named.items()}
+        names = tuple(numbered.get(value, f"class_{value}") for value in range(max(numbered) + 1))
+    else:
+        names = tuple(str(name) for name in named or ())
+    if not names and isinstance(listed.get("label_format"), list):
+        names = tuple(f"finding_{n}" for n in range(len(listed["label_format"])))
+    if count is not None and len(names) != count:
+        names = tuple(f"class_{n}" for n in range(count))
+    if not names:
+        raise ConfigError(
+            "the number of classes is stated nowhere: neither by a trained model, the datalist's labels nor the "
+            "network; give --set train.model.args.num_classes=N",
+            path=workflow.path,
+            where="train.model.args",
+        )
+    return names
+
+
+def _channels(workflow: Workflow, listed: Mapping[str, Any]) -> int:
+    """Channels after the transforms: files an image, times what RepeatChannel repeats."""
+    key = workflow.train.image_pipeline.args.get("data_list_key", "training")
+    items = listed.get(key) or []
+    image = items[0].get("image") if items and isinstance(items[0], dict) else None
+    modality = listed.get("modality")
+    count = len(image) if isinstance(image, list) else len(modality) if isinstance(modality, dict) else 1
+    repeats = [
+        component.args.get("repeat_times", 1)
+        for component in workflow.train.pre_transforms
+        if component.name == "RepeatChannel" and "image" in fields_of(component.args)
+    ]
+    return int(count * max([1, *repeats]))

@@ -1,0 +1,91 @@
+"""Owns writing a bundle's folder from a workspace, whole or not at all."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from voxflow.errors import ConfigError
+from voxflow.files import atomic_directory, write_json, write_text
+from voxflow.migrate.bundle import Bundle
+from voxflow.migrate.documents import metadata, readme
+from voxflow.migrate.networks import scripts_of
+from voxflow.migrate.weights import write_weights
+from voxflow.migrate.workspace import TRAIN, read_source
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from voxflow.migrate.report import Report
+
+REPORT = "migration.json"
+
+
+@dataclass(frozen=True)
+class Migration:
+    """A migration that was made.
+
+    Attributes:
+        folder: the bundle.
+        report: what became of each component.
+        logit_difference: greatest relative difference of the logits, trained network against the bundle's; None
+            where there were no weights.
+    """
+
+    folder: Path
+    report: Report
+    logit_difference: float | None
+
+
+def to_bundle(
+    workspace: Path, target: Path, *, config: str = TRAIN, overrides: Mapping[str, Any] | None = None
+) -> Migration:
+    """Write a MONAI bundle of a workspace.
+
+    Args:
+        workspace: the MMAR.
+        target: the bundle's folder; it must not exist yet.
+        config: the training configuration below config/.
+        overrides: values that win over the configuration.
+
+    Raises:
+        ConfigError: the target exists, the configuration is faulty, or its network, loss, optimizer or inferer has no
+            counterpart.
+        ParityError: the trained weights give other logits in the bundle's network.
+    """
+    if target.exists():
+        raise ConfigError("exists already; name another folder with --output", path=target)
+    source = read_source(workspace, config, overrides)
+    bundle = Bundle(source)
+    difference = None
+    with atomic_directory(target) as folder:
+        for name, content in (("train", bundle.train), ("evaluate", bundle.evaluate), ("inference", bundle.inference)):
+            write_json(folder / "configs" / f"{name}.json", content)
+        write_json(folder / "configs" / "metadata.json", metadata(source))
+        _write_scripts(scripts_of(bundle.network), folder / "scripts")
+        if source.datalist is not None:
+            shutil.copyfile(source.datalist, folder / "configs" / "datalist.json")
+        (folder / "models").mkdir()
+        if source.model is not None:
+            difference = write_weights(source.model, bundle.network, folder / "models" / "model.pt")
+        report = bundle.report
+        write_text(folder / "docs" / "README.md", readme(source, report, is_trained=source.model is not None))
+        licence = workspace / "docs" / "license.txt"
+        if licence.is_file():
+            shutil.copyfile(licence, folder / "docs" / "license.txt")
+        write_json(folder / "docs" / REPORT, report.as_json() | {"logit_difference": difference})
+    return Migration(target, report, difference)
+
+
+def _write_scripts(modules: set[str], folder: Path) -> None:
+    """Copy the networks' own modules, which need torch and MONAI alone; a folder of scripts has an __init__.py."""
+    from voxflow.components import nets
+
+    if not modules:
+        return
+    folder.mkdir()
+    write_text(folder / "__init__.py", "")
+    for name in sorted(modules):
+        shutil.copyfile(Path(nets.__path__[0]) / f"{name}.py", folder / f"{name}.py")

@@ -1,0 +1,85 @@
+"""Islands and holes go, organs stay; held against SimpleITK's filters."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from scipy.ndimage import gaussian_filter
+
+from voxflow.geometry import Geometry
+from voxflow.inference.cleaning import CleaningOptions, clean
+from voxflow.volumes import Volume
+
+NAMES = {1: "liver", 2: "spleen", 3: "absent"}
+
+
+def mask(seed: int = 0) -> Volume:
+    noise = gaussian_filter(np.random.default_rng(seed).normal(size=(30, 28, 26)), 1.5)
+    labels = np.digitize(noise, np.quantile(noise, [0.6, 0.85])).astype(np.uint8)
+    return Volume(labels, Geometry.from_parts(labels.shape, (1.0, 2.0, 2.5)))
+
+
+def cleaned(volume: Volume, **options: object) -> np.ndarray:
+    copy = Volume(volume.array.copy(), volume.geometry)
+    clean(copy, NAMES, CleaningOptions.model_validate(options))
+    return copy.array
+
+
+def test_nothing_asked_for_changes_nothing() -> None:
+    assert np.array_equal(cleaned(mask()), mask().array)
+
+
+def components(binary: np.ndarray) -> np.ndarray:
+    """SimpleITK's components, 1 the largest; voxels that touch by a corner belong together."""
+    image = sitk.GetImageFromArray(binary.astype(np.uint8))
+    return np.asarray(sitk.GetArrayFromImage(sitk.RelabelComponent(sitk.ConnectedComponent(image, True))))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_largest_component_is_simpleitks(seed: int) -> None:
+    volume = mask(seed)
+    done = cleaned(volume, largest_component=["all"])
+    for value in (1, 2):
+        assert np.array_equal(done == value, components(volume.array == value) == 1)
+
+
+def test_only_the_named_class_loses_its_islands() -> None:
+    volume = mask()
+    done = cleaned(volume, largest_component=["spleen"])
+    assert np.array_equal(done == 1, volume.array == 1)
+    assert 0 < (done == 2).sum() < (volume.array == 2).sum()
+
+
+def test_small_components_become_background() -> None:
+    volume = mask()
+    single = Volume((volume.array == 2).astype(np.uint8) * 2, volume.geometry)
+    found = components(single.array)
+    large = np.bincount(found.ravel()) >= 40
+    assert 1 < large[1:].sum() < large[1:].size
+    # 40 voxels of 1 × 2 × 2.5 mm
+    done = cleaned(single, least_component_ml=40 * 5 / 1000)
+    assert np.array_equal(done == 2, (found > 0) & large[found])
+
+
+def test_holes_are_those_of_simpleitk() -> None:
+    volume = mask()
+    single = Volume((volume.array == 1).astype(np.uint8), volume.geometry)
+    single.array[10:20, 10:20, 10:20] = 1
+    single.array[14:16, 14:16, 14:16] = 0
+    expected = sitk.GetArrayFromImage(sitk.BinaryFillhole(sitk.GetImageFromArray(single.array), False, 1))
+    done = cleaned(single, fill_holes=["liver"])
+    assert done.sum() > single.array.sum()
+    assert np.array_equal(done, expected)
+
+
+def test_a_hole_that_holds_another_organ_keeps_it() -> None:
+    volume = mask()
+    volume.array[...] = 0
+    volume.array[5:20, 5:20, 5:20] = 1
+    volume.array[10:14, 10:14, 10:14] = 2
+    assert np.array_equal(cleaned(volume, fill_holes=["all"]), volume.array)
+
+
+def test_a_class_that_the_model_lacks_is_named() -> None:
+    assert CleaningOptions(largest_component=("kidney", "all")).unknown(NAMES) == ["kidney"]

@@ -1,0 +1,316 @@
+"""A workspace that is a MONAI bundle: the stages run its own configurations, watched, kept and recorded."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+
+from tasks import bundle as stage_programs
+from tasks import evaluate as evaluate_stage
+from tasks import export as export_stage
+from tasks import infer as infer_stage
+from tasks import train as train_stage
+from tasks.stage import Stage
+from tests.training.conftest import write_cube
+from voxflow.errors import ConfigError, DataError
+from voxflow.files import write_json
+from voxflow.tracking import NullTracker
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+pytest.importorskip("ignite", reason="MONAI's engines need pytorch-ignite: pip install voxflow[bundle]")
+# What MONAI and ignite warn of in their own modules is not this project's to mend.
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+PAIR = "$monai.handlers.from_engine(['pred', 'label'])"
+LOSS = "$monai.handlers.from_engine(['loss'], first=True)"
+
+
+class Kept(NullTracker):
+    """Remembers what it is told."""
+
+    def __init__(self) -> None:
+        super().__init__("run7")
+        object.__setattr__(self, "rows", [])
+
+    def metrics(self, values: Mapping[str, float], step: int | None = None) -> None:
+        self.rows.append((step, dict(values)))  # type: ignore[attr-defined]
+
+
+def network() -> dict[str, Any]:
+    sizes = {"spatial_dims": 3, "in_channels": 1, "out_channels": 2, "channels": [4, 8], "strides": [2]}
+    return {"_target_": "UNet", **sizes, "num_res_units": 1, "norm": "batch"}
+
+
+def loading(keys: Any) -> list[dict[str, Any]]:
+    return [
+        {"_target_": "LoadImaged", "keys": keys},
+        {"_target_": "EnsureChannelFirstd", "keys": keys},
+        {"_target_": "ScaleIntensityRanged", "keys": "image", "a_min": 0, "a_max": 200, "b_min": 0, "b_max": 1},
+        {"_target_": "EnsureTyped", "keys": keys},
+    ]
+
+
+def train_config() -> dict[str, Any]:
+    """In the form of the model zoo's spleen bundle, for cubes and a CPU."""
+    both = ["image", "label"]
+    crop = {"_target_": "RandCropByPosNegLabeld", "keys": both, "label_key": "label", "spatial_size": [16, 16, 16]}
+    files = "$list(sorted(glob.glob(@dataset_dir + '/imagesTr/*.nii.gz')))"
+    post = [
+        {"_target_": "Activationsd", "keys": "pred", "softmax": True},
+        {"_target_": "AsDiscreted", "keys": ["pred", "label"], "argmax": [True, False], "to_onehot": 2},
+    ]
+    return {
+        "imports": ["$import glob", "$import ignite"],
+        "bundle_root": ".",
+        "ckpt_dir": "$@bundle_root + '/models'",
+        "output_dir": "$@bundle_root + '/eval'",
+        "dataset_dir": "/workspace/data/Task09_Spleen",
+        "images": files,
+        "val_interval": 1,
+        "device": "$torch.device('cpu')",
+        "network_def": network(),
+        "network": "$@network_def.to(@device)",
+        "loss": {"_target_": "DiceCELoss", "to_onehot_y": True, "softmax": True},
+        "optimizer": {"_target_": "Novograd", "params": "$@network.parameters()", "lr": 0.02},
+        "train": {
+            "preprocessing": {"_target_": "Compose", "transforms": [*loading(both), {**crop, "num_samples": 2}]},
+            "dataset": {
+                "_target_": "CacheDataset",
+                "data": "$[{'image': i} for i in @images]",
+                "transform": "@train#preprocessing",
+            },
+            "dataloader": {"_target_": "DataLoader", "dataset": "@train#dataset", "batch_size": 2, "shuffle": True},
+            "inferer": {"_target_": "SimpleInferer"},
+            "handlers": [
+                {"_target_": "ValidationHandler", "validator": "@validate#evaluator", "interval": "@val_interval"},
+                {"_target_": "StatsHandler", "tag_name": "train_loss", "output_transform": LOSS},
+            ],
+            "trainer": {
+                "_target_": "SupervisedTrainer",
+                "max_epochs": 300,
+                "device": "@device",
+                "train_data_loader": "@train#dataloader",
+                "network": "@network",
+                "loss_function": "@loss",
+                "optimizer": "@optimizer",
+                "inferer": "@train#inferer",
+                "train_handlers": "@train#handlers",
+            },
+        },
+        "validate": {
+            "preprocessing": {"_target_": "Compose", "transforms": loading(both)},
+            "dataset": {"_target_": "Dataset", "data": "$[]", "transform": "@validate#preprocessing"},
+            "dataloader": {"_target_": "DataLoader", "dataset": "@validate#dataset", "batch_size": 1},
+            "inferer": {"_target_": "SlidingWindowInferer", "roi_size": [16, 16, 16], "overlap": 0.25},
+            "postprocessing": {"_target_": "Compose", "transforms": post},
+            "handlers": [
+                {
+                    "_target_": "CheckpointSaver",
+                    "save_dir": "@ckpt_dir",
+                    "save_dict": {"model": "@network"},
+                    "save_key_metric": True,
+                    "key_metric_filename": "model.pt",
+                }
+            ],
+            "key_metric": {
+                "val_mean_dice": {"_target_": "MeanDice", "include_background": False, "output_transform": PAIR}
+            },
+            "evaluator": {
+                "_target_": "SupervisedEvaluator",
+                "device": "@device",
+                "val_data_loader": "@validate#dataloader",
+                "network": "@network",
+                "inferer": "@validate#inferer",
+                "postprocessing": "@validate#postprocessing",
+                "key_val_metric": "@validate#key_metric",
+                "val_handlers": "@validate#handlers",
+            },
+        },
+        "initialize": ["$monai.utils.set_determinism(seed=123)"],
+        "run": ["$@train#trainer.run()"],
+    }
+
+
+def evaluate_config() -> dict[str, Any]:
+    loader = {
+        "_target_": "CheckpointLoader",
+        "load_path": "$@ckpt_dir + '/model.pt'",
+        "load_dict": {"model": "@network"},
+    }
+    saver = {"_target_": "MetricsSaver", "save_dir": "@output_dir", "metrics": ["val_mean_dice"], "summary_ops": "*"}
+    return {"validate#handlers": [loader, saver], "run": ["$@validate#evaluator.run()"]}
+
+
+def inference_config() -> dict[str, Any]:
+    made = {key: value for key, value in train_config().items() if key in ("bundle_root", "output_dir", "device")}
+    save = {"_target_": "SaveImaged", "keys": "pred", "output_dir": "@output_dir", "output_postfix": "trans"}
+    return made | {
+        "network_def": network(),
+        "network": "$@network_def.to(@device)",
+        "preprocessing": {"_target_": "Compose", "transforms": loading("image")},
+        "dataset": {"_target_": "Dataset", "data": "$[]", "transform": "@preprocessing"},
+        "dataloader": {"_target_": "DataLoader", "dataset": "@dataset", "batch_size": 1},
+        "inferer": {"_target_": "SlidingWindowInferer", "roi_size": [16, 16, 16]},
+        "postprocessing": {
+            "_target_": "Compose",
+            "transforms": [{"_target_": "AsDiscreted", "keys": "pred", "argmax": True}, save],
+        },
+        "evaluator": {
+            "_target_": "SupervisedEvaluator",
+            "device": "@device",
+            "val_data_loader": "@dataloader",
+            "network": "@network",
+            "inferer": "@inferer",
+            "postprocessing": "@postprocessing",
+        },
+        "checkpointloader": {
+            "_target_": "CheckpointLoader",
+            "load_path": "$@bundle_root + '/models/model.pt'",
+            "load_dict": {"model": "@network"},
+        },
+        "initialize": ["$@checkpointloader(@evaluator)"],
+        "run": ["$@evaluator.run()"],
+    }
+
+
+@pytest.fixture
+def tracker() -> Kept:
+    return Kept()
+
+
+@pytest.fixture
+def block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tracker: Kept) -> dict[str, Any]:
+    """A workspace ``spleen`` whose stages up to split have run; returns its block of params."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(stage_programs, "begin_run", lambda *_, **__: contextlib.nullcontext(tracker))
+    monkeypatch.setattr(stage_programs, "continue_run", lambda *_: contextlib.nullcontext(tracker))
+    resampled = tmp_path / "data/resampled/spleen"
+    cases = [write_cube(resampled, f"cube{n}", n) for n in range(4)]
+    listed = [{"image": c.image[0].name, "label": f"{c.id}_label.nii.gz", "case": c.id} for c in cases]
+    split = {"training": listed[:2], "validation": listed[2:3], "testing": listed[3:]}
+    write_json(tmp_path / "data/datalists/spleen/dataset_0.json", split)
+    configs = tmp_path / "mmars/spleen/config/configs"
+    write_json(configs / "train.json", train_config())
+    write_json(configs / "evaluate.json", evaluate_config())
+    write_json(configs / "inference.json", inference_config())
+    tensor = {"type": "image", "format": "magnitude", "dtype": "float32", "value_range": [], "is_patch_data": True}
+    image = {**tensor, "num_channels": 1, "spatial_shape": ["2*n", "2*n", "2*n"]}
+    formats = {"inputs": {"image": image}, "outputs": {"pred": {**image, "num_channels": 2}}}
+    write_json(configs / "metadata.json", {"network_data_format": formats})
+    return {
+        "kind": "bundle",
+        "trust": True,
+        "task": "segmentation",
+        "source": "x",
+        "train": {"set": {"train#trainer#max_epochs": 2}},
+    }
+
+
+def test_the_stages_run_the_bundles_own_configurations(
+    block: dict[str, Any], tracker: Kept, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = Stage("spleen", "train", block)
+    assert train_stage.run(stage) == 0
+    assert {"model.pt", "run.json", "events"} <= {path.name for path in (stage.models / "train").iterdir()}
+    curves = (stage.models / "curves.csv").read_text().splitlines()
+    assert curves[0] == "epoch,train_loss,learning_rate,seconds,val_mean_dice"
+    assert [row.split(",")[0] for row in curves[1:]] == ["1", "2"]
+    numbers = json.loads(stage.metrics.read_text())
+    assert (numbers["epochs"], numbers["steps"]) == (2, 2)
+    steps = {step: values for step, values in tracker.rows if step is not None}  # type: ignore[attr-defined]
+    assert steps.keys() == {1, 2}
+    assert max(values["val_mean_dice"] for values in steps.values()) == pytest.approx(numbers["val_mean_dice"])
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.startswith("train spleen: 2 epochs of the bundle's own training, best")
+
+    assert export_stage.run(Stage("spleen", "export", block)) == 0
+    assert (stage.models / "export/model.ts").is_file()
+    parity = json.loads((stage.models / "parity.json").read_text())
+    assert parity["torchscript_max_logit_difference"] < 1e-4
+
+    evaluated = Stage("spleen", "evaluate", block)
+    assert evaluate_stage.run(evaluated) == 0
+    found = json.loads(evaluated.metrics.read_text())
+    assert found["cases"] == 1
+    assert 0 < found["val_mean_dice"] <= 1
+    assert (stage.evaluation / "test/metrics.csv").is_file()
+
+    image = (stage.resampled / "cube3.nii.gz").resolve()
+    monkeypatch.setattr(stage_programs, "_native", lambda *_: [{"image": str(image)}])
+    inferred = Stage("spleen", "infer", block)
+    assert infer_stage.run(inferred) == 0
+    assert (stage.evaluation / "infer/cube3/cube3_trans.nii.gz").is_file()
+    assert json.loads(inferred.metrics.read_text()) == {"cases": 1}
+
+
+def test_the_weights_are_those_of_the_best_epoch_and_a_plain_state_dictionary(block: dict[str, Any]) -> None:
+    stage = Stage("spleen", "train", block)
+    train_stage.run(stage)
+    weights = torch.load(stage.models / "train/model.pt", weights_only=True)
+    assert all(isinstance(value, torch.Tensor) for value in weights.values())
+
+
+@pytest.mark.parametrize("trust", [None, False, "yes", 1])
+def test_a_bundle_that_is_not_trusted_runs_nothing(block: dict[str, Any], trust: Any, tmp_path: Path) -> None:
+    config = train_config() | {"initialize": [f"$open('{tmp_path}/ran', 'w')"]}
+    write_json(tmp_path / "mmars/spleen/config/configs/train.json", config)
+    for program, name in ((train_stage, "train"), (export_stage, "export"), (infer_stage, "infer")):
+        with pytest.raises(ConfigError, match=r"params.yaml: workspaces.spleen.trust: running a bundle runs the code"):
+            program.run(Stage("spleen", name, block | {"trust": trust}))
+    assert not (tmp_path / "ran").exists()
+
+
+def test_an_interrupted_training_ends_with_130(block: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    from voxflow.training.interruption import Interruption
+
+    def asked_at_once(self: Interruption) -> Interruption:
+        self.asked = True
+        return self
+
+    monkeypatch.setattr(Interruption, "__enter__", asked_at_once)
+    assert train_stage.run(Stage("spleen", "train", block)) == 130
+
+
+def test_a_folder_that_the_configuration_does_not_name_is_said(block: dict[str, Any], tmp_path: Path) -> None:
+    config = train_config()
+    config["models_dir"] = config.pop("ckpt_dir")
+    write_json(tmp_path / "mmars/spleen/config/configs/train.json", config)
+    with pytest.raises(ConfigError, match=r"train.json: no id 'ckpt_dir' that Voxflow could put its folder in"):
+        train_stage.run(Stage("spleen", "train", block))
+
+
+def test_what_is_missing_is_said_before_anything_runs(block: dict[str, Any]) -> None:
+    with pytest.raises(DataError, match=r"run.json: file not found; the stage train writes it"):
+        export_stage.run(Stage("spleen", "export", block | {"train": {}}))
+    block["train"]["config"] = ["configs/trian.json"]
+    with pytest.raises(ConfigError, match=r"trian.json: file not found"):
+        train_stage.run(Stage("spleen", "train", block))
+
+
+def test_a_misspelt_option_is_said_with_its_place(block: dict[str, Any]) -> None:
+    block["train"] = {"epochs": 3}
+    with pytest.raises(ConfigError, match=r"workspaces.spleen.train.epochs: Extra inputs"):
+        train_stage.run(Stage("spleen", "train", block))
+
+
+def test_a_loss_that_is_no_number_stops_the_training(block: dict[str, Any]) -> None:
+    from voxflow.errors import TrainingError
+
+    block["train"]["set"]["loss"] = "$lambda pred, label: pred.sum() * float('nan')"
+    with pytest.raises(TrainingError, match="the loss is nan in epoch 1, step 1"):
+        train_stage.run(Stage("spleen", "train", block))
+
+
+def test_what_fails_inside_the_bundle_is_one_line(block: dict[str, Any]) -> None:
+    from voxflow.errors import VoxflowError
+
+    block["train"]["set"]["network_def#channels"] = [4, 8, 8]
+    with pytest.raises(VoxflowError, match=r"own configuration failed: ValueError: the length of `strides`"):
+        train_stage.run(Stage("spleen", "train", block))
