@@ -91,8 +91,7 @@ def test_chest_xray(tmp_path: Path, programs: Path) -> None:
     said = follow("tutorial-chestxray.md", tmp_path, programs)
     assert_all_weights_taken(said)
     results = tmp_path / "results"
-    with (results / "preds_outputs.csv").open(newline="") as stream:
-        rows = list(csv.DictReader(stream))
+    rows = read_rows(results / "preds_outputs.csv")
     assert len(rows) == len(listed["validation"])
     assert all(0 <= float(row[name]) <= 1 for row in rows for name in model.outputs)
     assert (results / "preds.csv").read_text() == (results / "preds_outputs.csv").read_text()
@@ -100,3 +99,11 @@ def test_chest_xray(tmp_path: Path, programs: Path) -> None:
     mean = float((results / "Average_AUC.txt").read_text())
     assert mean == pytest.approx(sum(each) / len(each), abs=1e-5)
     assert f"{mean:.6f}" in said
+    grades = [list(row.values())[1:] for row in read_rows(tmp_path / "results_grades/preds_outputs.csv")]
+    assert {len(row) for row in grades} == {17}
+    assert [sum(map(float, row[-3:])) for row in grades] == pytest.approx([1] * len(grades), abs=1e-4)
+
+
+def read_rows(file: Path) -> list[dict[str, str]]:
+    with file.open(newline="") as stream:
+        return list(csv.DictReader(stream))
