@@ -202,8 +202,8 @@ def test_own_arguments_are_checked_at_their_places(tmp_path: Path, spleen: dict[
 def test_an_unknown_dialect_is_named(tmp_path: Path, spleen: dict[str, Any]) -> None:
     path = tmp_path / "config_train.json"
     path.write_text(json.dumps(spleen), encoding="utf-8")
-    with pytest.raises(ConfigError, match="unknown dialect 'clara2'; did you mean 'clara3'"):
-        load_workflow(path, dialect="clara2")
+    with pytest.raises(ConfigError, match="unknown dialect 'clara33'; did you mean 'clara3'"):
+        load_workflow(path, dialect="clara33")
 
 
 def test_a_task_that_is_none_is_a_finding(tmp_path: Path, spleen: dict[str, Any]) -> None:
