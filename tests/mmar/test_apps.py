@@ -164,7 +164,10 @@ def test_an_export_older_than_its_checkpoint_is_said(segmentation: Path, capsys:
         (["-c", "config/config_trian.json"], "file not found, neither there nor at"),
         (["--set", "MMAR_CKPT=models/none.ckpt"], "no checkpoint: looked for none.pt"),
         (["--set", "DATASET_JSON=none.json"], "none.json: the datalist is not there; correct DATASET_JSON"),
-        (["--set", "train.image_pipeline.args.data_list_key=trainings"], "has no cases under 'trainings'; write 'training'"),
+        (
+            ["--set", "train.image_pipeline.args.data_list_key=trainings"],
+            "has no cases under 'trainings'; write 'training'",
+        ),
     ],
 )
 def test_wrong_input_is_told_before_anything_is_removed(
