@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -15,9 +16,6 @@ from tests.training.conftest import volume_config, write_cube
 from voxflow.errors import ConfigError
 from voxflow.files import write_json
 from voxflow.tracking import NullTracker
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @pytest.fixture
@@ -101,3 +99,23 @@ def test_a_misspelt_option_is_said_with_its_place(stage: Stage) -> None:
     wrong = Stage("cubes", "train", {**stage.block, "train": {"precison": "bf16"}})
     with pytest.raises(ConfigError, match=r"workspaces.cubes.train.precison: Extra inputs"):
         stage_program.run(wrong)
+
+
+@pytest.mark.filterwarnings("ignore")  # MONAI's own modules warn of their age
+def test_a_workspace_of_clara_4_is_checked_and_trains(stage: Stage) -> None:
+    example = Path(__file__).parent.parent / "config/clara4/segmentation_ct_spleen.json"
+    write_json(stage.mmar / "config/config_train.json", json.loads(example.read_text()))
+    small = {
+        "epochs": 2,
+        "train.model.args.channels": [4, 8],
+        "train.model.args.strides": [2],
+        "train.pre_transforms[4].args.spatial_size": [16, 16, 16],
+        "validate.inferer.args.roi_size": [16, 16, 16],
+        **{"TRAIN_DATALIST_KEY": "training", "VAL_DATALIST_KEY": "validation", "MMAR_CKPT_DIR": "m"},
+    }
+    given = {**stage.block, "train": {"threads": 1, "workers": 0, "set": small}}
+    assert stage_program.run(Stage("cubes", "train", given)) == 0
+    assert json.loads(stage.metrics.read_text())["epochs"] == 2
+    broken = {**given, "train": {"set": small | {"train.loss.name": "DiceLos"}}}
+    with pytest.raises(ConfigError, match="unknown loss 'DiceLos'; write 'DiceLoss'"):
+        stage_program.run(Stage("cubes", "train", broken))

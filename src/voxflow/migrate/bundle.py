@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from voxflow.components.registry import plain_name
 from voxflow.errors import ConfigError
 from voxflow.migrate.report import Report
 from voxflow.migrate.translation import Node, Translation, node, translate
@@ -47,7 +48,7 @@ class Bundle:
     def _one(self, kind: str, component: Component, where: str = "") -> Translation:
         """Translate one component and note what became of it."""
         made = translate(kind, component, self.facts)
-        self.report.add(where or component.where, component.name, made.becomes, made.verdict, made.why)
+        self.report.add(where or component.where, plain_name(component.name), made.becomes, made.verdict, made.why)
         return made
 
     def _needed(self, kind: str, component: Component, where: str = "") -> Any:

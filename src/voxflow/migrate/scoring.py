@@ -37,8 +37,10 @@ def _auc(args: Args, facts: Facts) -> Translation:
 
 @translates("metric", "ComputeAverage", "MetricAverage")
 def _average(args: Args, facts: Facts) -> Translation:
+    field = str(args.get("field", args.get("applied_key", "model")))
+    if field in facts.dice_fields:
+        return _masked_dice(facts.dice_fields[field], facts)
     if facts.task != "classification":
-        field = args.get("field", args.get("applied_key", "model"))
         return Translation(verdict="not carried", why=f"a mean of {field!r}, which only Voxflow's own operations make")
     right = "((i['pred'] > 0.5) == (i['label'] > 0.5)).float().mean().item()"
     if facts.activation == "softmax":
@@ -52,3 +54,13 @@ def _average(args: Args, facts: Facts) -> Translation:
 def _auxiliary(args: Args, facts: Facts) -> Translation:
     del args, facts
     return exact(why="nothing to do: metrics of the bundle read the postprocessed prediction and label themselves")
+
+
+def _masked_dice(channel: int | None, facts: Facts) -> Translation:
+    """The Dice of one channel, or the mean of all that are judged; classes that a case lacks are left out."""
+    if channel is None:
+        made = node("MeanDice", include_background=facts.dice_background, output_transform=PREDICTION_AND_LABEL)
+        return exact(made)
+    one = f"[{channel}:{channel} + 1]"
+    pairs = f"$lambda x: ([i['pred']{one} for i in x], [i['label']{one} for i in x])"
+    return exact(node("MeanDice", include_background=True, output_transform=pairs))

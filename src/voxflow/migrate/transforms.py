@@ -87,14 +87,14 @@ def _oscillate(args: Args, facts: Facts) -> Translation:
     return exact(node("RandScaleIntensityd", keys=fields_of(args), factors=args["magnitude"], prob=1.0))
 
 
-@translates("transform", "ScaleShiftIntensity")
+@translates("transform", "ScaleShiftIntensity", "AugmentIntensityRandomScaleShift")
 def _scale_shift(args: Args, facts: Facts) -> Translation:
     del facts
-    keys = fields_of(args)
+    keys, by_channel = fields_of(args), {"nonzero": True, "channel_wise": True}
     return approximate(
-        "MONAI's shift adds an absolute offset, one draw each",
-        node("RandScaleIntensityd", keys=keys, factors=args.get("scale", 0.1), prob=1.0),
-        node("RandShiftIntensityd", keys=keys, offsets=args.get("shift", 0.1), prob=1.0),
+        "the shift is of the scaled image's deviation, one draw for all channels",
+        node("RandScaleIntensityd", keys=keys, factors=args.get("scale", 0.1), prob=1.0, channel_wise=True),
+        node("RandStdShiftIntensityd", keys=keys, factors=args.get("shift", 0.1), prob=1.0, **by_channel),
     )
 
 
@@ -128,13 +128,13 @@ def _argmax(args: Args, facts: Facts) -> Translation:
 @translates("transform", "BratsConvertLabels")
 def _brats(args: Args, facts: Facts) -> Translation:
     del facts
-    classes = args.get("classes", [1, 2, 4])
-    enhancing = 3 if 3 in classes else 4
-    # Tumour core is 1 or enhancing, the whole tumour adds 2: channels TC, WT, ET as Clara orders them.
-    expression = (
-        f"$lambda x: torch.cat([(x == 1) | (x == {enhancing}), (x == 1) | (x == {enhancing}) | (x == 2), "
-        f"x == {enhancing}]).to(torch.uint8)"
-    )
+    from voxflow.components.brats import VALUES
+
+    masks = [
+        " | ".join(f"(x == {value})" for value in VALUES[name]) for name in args.get("classes", ["TC", "WT", "ET"])
+    ]
+    # Numbers, not bits: MONAI's losses multiply one-hot masks as they are.
+    expression = f"$lambda x: torch.cat([{', '.join(masks)}]).float()"
     return exact(node("Lambdad", keys=fields_of(args), func=expression))
 
 

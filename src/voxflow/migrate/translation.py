@@ -6,7 +6,7 @@ a bundle can be written of a component whose class isn't imported here.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from voxflow.components.registry import plain_name
@@ -37,6 +37,8 @@ class Facts:
         weight_decay: the network's own L2 penalty, for optimizers that give none.
         spatial_dims: 3 for volumes, 2 for radiographs and slices.
         label_format: classification: the datalist's; () where every column is a finding.
+        dice_fields: outputs that hold a Dice, with the channel that each judges; None: the mean of all.
+        dice_background: whether channel 0 is among those that are judged.
     """
 
     task: Task
@@ -49,6 +51,8 @@ class Facts:
     weight_decay: float = 0.0
     spatial_dims: int = 3
     label_format: tuple[int, ...] = ()
+    dice_fields: Mapping[str, int | None] = field(default_factory=dict)
+    dice_background: bool = True
 
     @property
     def classes(self) -> int:

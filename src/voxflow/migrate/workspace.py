@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from voxflow.components import read_network
 from voxflow.components.component import Component
+from voxflow.components.registry import create, plain_name
 from voxflow.config import load_workflow, read_json
 from voxflow.errors import ConfigError
 from voxflow.migrate.translation import Facts, fields_of
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 TRAIN, VALIDATION, ENVIRONMENT = "config_train.json", "config_validation.json", "environment.json"
 # Where a trained model may lie below models/: the stage's folder first, then where Clara's commands leave it.
 MODELS = ("train/model.pt", "model.pt")
+MASKED_DICE = ("DiceMaskedOutput", "dice_metric_masked_output")
 CROPS = ("size", "spatial_size")
 
 
@@ -126,7 +128,21 @@ def _facts(
         weight_decay=float(getattr(typed, "weight_decay", 0.0) or 0.0),
         spatial_dims=typed.spatial_dims,
         label_format=tuple(listed.get("label_format") or ()),
+        **_dice_fields(workflow, len(names)),
     )
+
+
+def _dice_fields(workflow: Workflow, classes: int) -> dict[str, Any]:
+    """Which outputs of auxiliary operations are Dice values, and of what."""
+    for component in workflow.train.aux_ops:
+        if component.path is None and plain_name(component.name) in MASKED_DICE:
+            typed = create("aux_op", component)
+            first = int(typed.skip_background and classes > 1)
+            tags, judged = typed.tags, list(range(first, classes))
+            channels = [None, *judged] if len(tags) in (1, len(judged) + 1) else judged
+            fields = dict(zip(tags, channels, strict=False))
+            return {"dice_fields": fields, "dice_background": not first}
+    return {}
 
 
 def _class_names(workflow: Workflow, count: int | None, listed: Mapping[str, Any], data_root: Path) -> tuple[str, ...]:
@@ -145,9 +161,10 @@ def _class_names(workflow: Workflow, count: int | None, listed: Mapping[str, Any
     if count is not None and len(names) != count:
         names = tuple(f"class_{n}" for n in range(count))
     if not names:
+        key = "num_classes" if workflow.dialect == "tlt2" else "train.model.args.num_classes"
         raise ConfigError(
             "the number of classes is stated nowhere: neither by a trained model, the datalist's labels nor the "
-            "network; give --set train.model.args.num_classes=N",
+            f"network; give --set {key}=N",
             path=workflow.path,
             where="train.model.args",
         )
