@@ -91,7 +91,7 @@ class WriteClassificationResults(Writer):
 
     def write(self, samples: Iterable[Sample], out: Path, class_names: Sequence[str] = ()) -> list[Path]:
         """Write the table, and preds.csv as a link to it."""
-        from voxflow.inference.tables import write_predictions
+        from voxflow.tables import write_predictions
 
         folder = Path(self.write_path) if self.write_path else out
         folder.mkdir(parents=True, exist_ok=True)

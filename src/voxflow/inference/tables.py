@@ -1,32 +1,18 @@
-"""Owns the tables and text reports that evaluation and inference write."""
+"""Owns the text reports that evaluation writes, and the names and means in them."""
 
 from __future__ import annotations
 
-import csv
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from voxflow.files import atomic_path, write_text
+from voxflow.files import write_text
+from voxflow.tables import write_predictions, write_table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable
     from pathlib import Path
 
-
-def write_table(path: Path, rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
-    """Write a CSV with a header, also when there are no rows; NaN and None become empty cells."""
-    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
-        writer = csv.DictWriter(stream, columns)
-        writer.writeheader()
-        writer.writerows({key: _cell(row.get(key)) for key in columns} for row in rows)
-
-
-def write_predictions(folder: Path, rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
-    """Write preds_outputs.csv, and preds.csv as a link to it: Clara's documents know it under both names."""
-    write_table(folder / "preds_outputs.csv", rows, columns)
-    link = folder / "preds.csv"
-    link.unlink(missing_ok=True)
-    link.symlink_to("preds_outputs.csv")
+__all__ = ["mean_of", "metric_name", "write_dice_report", "write_predictions", "write_table"]
 
 
 def write_dice_report(path: Path, scores: Iterable[tuple[str, float]]) -> float:
@@ -47,9 +33,3 @@ def mean_of(values: Iterable[float]) -> float:
 def metric_name(name: str) -> str:
     """A name that MLflow takes for a metric: what it would refuse in a class's name becomes an underscore."""
     return "".join(letter if letter.isalnum() or letter in "_-. /" else "_" for letter in name)
-
-
-def _cell(value: Any) -> Any:
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return ""
-    return round(value, 6) if isinstance(value, float) else value
