@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from tasks import bundle
+from tasks import bundle_infer
+from tasks.bundle import is_bundle
 from tasks.stage import Stage, main
 from voxflow.datalist import Datalist
 from voxflow.errors import DataError
@@ -28,8 +29,8 @@ if TYPE_CHECKING:
 
 def run(stage: Stage) -> int:
     """Evaluate and record; a bad case is reported and the others go on."""
-    if bundle.is_bundle(stage):
-        return bundle.evaluate(stage)
+    if is_bundle(stage):
+        return bundle_infer.evaluate(stage)
     options = stage.options(EvaluateOptions)
     datalist = Datalist.read(stage.datalists / "dataset_0.json", stage.resampled)
     listed = [(case.id, case.label) for case in datalist.cases(options.key)]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from tasks import bundle
+from tasks import bundle_train
+from tasks.bundle import is_bundle
 from tasks.stage import Stage, main
 from voxflow.datalist import Datalist
 from voxflow.errors import EXIT_OK
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
 
 def run(stage: Stage) -> int:
     """Export, compare, record; an engine that differs is removed and ends the stage with an error."""
-    if bundle.is_bundle(stage):
-        return bundle.export(stage)
+    if is_bundle(stage):
+        return bundle_train.export(stage)
     options = stage.options(ExportOptions)
     cases = _cases(stage, options.parity_cases)
     with continue_run(read_run_file(stage.models / "train" / "run.json")) as tracker:

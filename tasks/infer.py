@@ -6,7 +6,8 @@ import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from tasks import bundle
+from tasks import bundle_infer
+from tasks.bundle import is_bundle
 from tasks.stage import Stage, main
 from voxflow.datalist import Datalist
 from voxflow.dicom import ConvertOptions, find_sources
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
 
 def run(stage: Stage) -> int:
     """Infer and record; a bad case is reported and the others go on."""
-    if bundle.is_bundle(stage):
-        return bundle.infer(stage)
+    if is_bundle(stage):
+        return bundle_infer.infer(stage)
     options = stage.options(InferOptions)
     is_segmentation = stage.task == "segmentation"
     cases = _cases(stage, options.key)

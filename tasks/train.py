@@ -6,7 +6,8 @@ import math
 import sys
 from typing import TYPE_CHECKING
 
-from tasks import bundle
+from tasks import bundle_train
+from tasks.bundle import is_bundle
 from tasks.stage import Stage, main
 from voxflow.config import load_workflow
 from voxflow.datalist import Datalist
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
 
 def run(stage: Stage) -> int:
     """Check the workspace as ``voxflow check`` does, then train; see ``voxflow.training.train``."""
-    if bundle.is_bundle(stage):
-        return bundle.train(stage)
+    if is_bundle(stage):
+        return bundle_train.train(stage)
     options = _options(stage)
     listed = stage.datalists / "dataset_0.json"
     target = _target(stage, options, listed)
