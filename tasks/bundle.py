@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from voxflow.bundle import BundleOptions
@@ -25,7 +26,7 @@ def is_bundle(stage: Stage) -> bool:
 def bundle_options(stage: Stage, name: str | None = None) -> BundleOptions:
     """The stage's options, once the bundle may run at all."""
     require(trust=stage.block.get("trust") is True, where=f"workspaces.{stage.workspace}.trust")
-    return type(stage)(stage.workspace, name or stage.name, stage.block).options(BundleOptions)
+    return replace(stage, name=name or stage.name).options(BundleOptions)
 
 
 def bundle_folder(stage: Stage) -> Path:

@@ -20,16 +20,16 @@ if TYPE_CHECKING:
     from voxflow.tracking import Tracker
 
 
-def evaluate(stage: Stage) -> int:
-    """Judge the trained bundle by its own configuration on the datalist's unseen cases."""
+def evaluate(stage: Stage, key: str | None = None, part: str = "test") -> int:
+    """Judge the trained bundle by its own configuration on the datalist's unseen cases, or those under ``key``."""
     options = bundle_options(stage)
-    data = {"validate#dataset#data": _needed(stage, options.key or "testing")} if options.data == "split" else {}
+    data = {"validate#dataset#data": _needed(stage, key or options.key or "testing")} if options.data == "split" else {}
     with continue_run(read_run_file(stage.models / "train" / "run.json")) as tracker:
-        with atomic_directory(stage.evaluation / "test") as out:
+        with atomic_directory(stage.evaluation / part) as out:
             result = evaluate_bundle(bundle_folder(stage), stage.models / "train", out, options, data=data)
-        _record(stage, result, tracker, "test")
+        _record(stage, result, tracker, part)
     score = f"{result.key_metric} {result.numbers[result.key_metric]:.4f}" if result.key_metric else "no metric"
-    say(f"evaluate {stage.workspace}: {score} on {result.numbers['cases']:g} cases → {stage.evaluation / 'test'}")
+    say(f"evaluate {stage.title}: {score} on {result.numbers['cases']:g} cases → {stage.evaluation / part}")
     return EXIT_OK
 
 
@@ -53,7 +53,7 @@ def infer(stage: Stage) -> int:
 
 
 def _needed(stage: Stage, key: str) -> list[Item]:
-    datalist = Datalist.read(stage.datalists / "dataset_0.json", stage.resampled)
+    datalist = Datalist.read(stage.datalist, stage.resampled)
     found = labelled_items(datalist, key)
     if not found:
         raise DataError("no case to evaluate on", path=datalist.path, where=key)
@@ -62,7 +62,7 @@ def _needed(stage: Stage, key: str) -> list[Item]:
 
 def _native(stage: Stage, key: str) -> list[Item]:
     """Images as they came, since a bundle's own inference resamples them and returns masks on their own grid."""
-    datalist = Datalist.read(stage.datalists / "dataset_0.json", stage.resampled)
+    datalist = Datalist.read(stage.datalist, stage.resampled)
     cases = native_cases([(case.id, None) for case in datalist.parts.get(key, ())], stage.volumes, is_mask=False)
     paths = [[str(image.resolve()) for image in case.images] for case in cases]
     return [{"image": each[0] if len(each) == 1 else each} for each in paths]

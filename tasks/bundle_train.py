@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 
 def train(stage: Stage) -> int:
     """Train by the bundle's own configuration; loss and metrics go to MLflow."""
-    options, listed = bundle_options(stage), stage.datalists / "dataset_0.json"
+    options, listed = bundle_options(stage), stage.datalist
     datalist = Datalist.read(listed, stage.resampled)
     data: dict[str, list[Item]] = {}
     if options.data == "split":
         data = {"train#dataset#data": labelled_items(datalist, "training")}
         data["validate#dataset#data"] = labelled_items(datalist, "validation")
     out, curves = stage.models / "train", stage.models / "curves.csv"
-    with begin_run(stage.workspace, params=stage.block, datalist=listed) as tracker:
+    with begin_run(stage.workspace, params=stage.block, datalist=listed, name=stage.run_name) as tracker:
         write_run_file(out / "run.json", tracker, stage.workspace)
         tracker.artifact(bundle_folder(stage) / "configs", "config")
         result = train_bundle(bundle_folder(stage), out, options, data=data, tracker=tracker, curves=curves)
@@ -41,7 +41,7 @@ def train(stage: Stage) -> int:
     best = f", best {result.key_metric} {result.numbers[result.key_metric]:.4f}" if result.key_metric else ""
     ended = " (interrupted)" if result.is_interrupted else ""
     done = f"{result.numbers['epochs']:g} epochs{ended} of the bundle's own training{best}"
-    say(f"train {stage.workspace}: {done} → {out}")
+    say(f"train {stage.title}: {done} → {out}")
     return EXIT_INTERRUPTED if result.is_interrupted else EXIT_OK
 
 
@@ -54,5 +54,5 @@ def export(stage: Stage) -> int:
         write_json(stage.models / "parity.json", numbers)
         tracker.artifact(stage.models / "parity.json", "export")
         tracker.metrics({f"parity/{name}": value for name, value in numbers.items()})
-    say(f"export {stage.workspace}: torchscript equals torch → {stage.models / 'export'}")
+    say(f"export {stage.title}: torchscript equals torch → {stage.models / 'export'}")
     return EXIT_OK

@@ -34,13 +34,13 @@ def run(stage: Stage) -> int:
         report.require()
     made = ", ".join(each.engine for each in report.measured)
     left_out = f" ({', '.join(report.left_out)} left out)" if report.left_out else ""
-    say(f"export {stage.workspace}: {made} equal torch on {report.cases} cases{left_out} → {stage.models / 'export'}")
+    say(f"export {stage.title}: {made} equal torch on {report.cases} cases{left_out} → {stage.models / 'export'}")
     return EXIT_OK
 
 
 def _cases(stage: Stage, count: int) -> list[InferenceCase]:
     """Cases that the network may have seen, on its own grid: the comparison is with torch, not with a label."""
-    datalist = Datalist.read(stage.datalists / "dataset_0.json", stage.resampled)
+    datalist = Datalist.read(stage.datalist, stage.resampled)
     seen = [case for key in ("validation", "training") for case in datalist.parts.get(key, ())]
     return [InferenceCase(case.id, case.image) for case in seen[:count]]
 
