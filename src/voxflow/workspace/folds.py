@@ -60,16 +60,32 @@ def _without(entries: Mapping[str, Any] | None, workspace: str) -> dict[str, Any
 
 def _with_split(text: str, workspace: str, count: int) -> str:
     """The text with ``folds`` in the workspace's block ``split``; unchanged where that has another layout."""
-    block = re.search(rf"^(  ){re.escape(workspace)}:[ \t]*\n(?:(?:\1[ \t].*|[ \t]*(?:#.*)?)\n?)*", text, re.MULTILINE)
-    split = block and re.search(r"^(    )split:[ \t]*\n(?:(?:\1[ \t].*|[ \t]*(?:#.*)?)\n?)*", block[0], re.MULTILINE)
-    if not block or not split:
-        return text
-    begin, line = block.start() + split.start(), f"      folds: {count}"
-    changed, found = re.subn(r"^      folds:[ \t]*\d*", line, split[0], flags=re.MULTILINE)
-    if not found:
-        head, _, rest = split[0].partition("\n")
-        changed = f"{head}\n{line}\n{rest}"
-    return text[:begin] + changed + text[begin + len(split[0]) :]
+    lines = text.splitlines()
+    block = range(len(lines))
+    for depth, name in enumerate(("workspaces", workspace, "split")):
+        found = _inside(lines, block, depth, name)
+        if found is None:
+            return text
+        block = found
+    line = f"      folds: {count}"
+    places = [number for number in block if re.match(r"      folds:", lines[number])]
+    if places:
+        lines[places[0]] = re.sub(r"^      folds:[ ]*\d*", line, lines[places[0]])
+    else:
+        lines.insert(block.start, line)
+    return "\n".join(lines) + "\n"
+
+
+def _inside(lines: list[str], within: range, depth: int, name: str) -> range | None:
+    """The lines below ``name:``, which stands at this depth and has nothing beside it; None when there is none."""
+    head = re.compile(rf"{'  ' * depth}{re.escape(name)}:[ ]*(#.*)?")
+    begin = next((number + 1 for number in within if head.fullmatch(lines[number])), None)
+    if begin is None:
+        return None
+    # A block goes on with every line that is further in, is empty, or only says something.
+    deeper = re.compile(rf"{'  ' * depth} |[ ]*(#.*)?$")
+    end = next((number for number in range(begin, within.stop) if not deeper.match(lines[number])), within.stop)
+    return range(begin, end)
 
 
 def _with_section(text: str, name: str, entries: Mapping[str, Any], comment: str) -> str:
