@@ -11,6 +11,7 @@ from voxflow import __version__
 from voxflow.cli.apps import Evaluate, Export, Infer, Train
 from voxflow.cli.check import Check
 from voxflow.cli.convert import Convert
+from voxflow.cli.folds import Folds
 from voxflow.cli.migrate import Migrate
 from voxflow.cli.new import New
 from voxflow.cli.serve import Serve
@@ -20,7 +21,7 @@ from voxflow.progress import say
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-COMMANDS = (New, Convert, Check, Train, Export, Evaluate, Infer, Serve, Migrate)
+COMMANDS = (New, Folds, Convert, Check, Train, Export, Evaluate, Infer, Serve, Migrate)
 
 
 def parser() -> argparse.ArgumentParser:

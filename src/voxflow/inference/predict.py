@@ -10,9 +10,11 @@ from pydantic import BaseModel, ConfigDict, PositiveInt
 
 from voxflow.errors import DataError
 from voxflow.inference.cleaning import CleaningOptions, clean
-from voxflow.inference.flips import Axis, FlippedEngine
+from voxflow.inference.ensemble import answer
+from voxflow.inference.flips import Axis
 from voxflow.inference.grids import labels_to, scores_to, to_network
-from voxflow.inference.windows import Blend, Plan, plan_windows, slabs
+from voxflow.inference.probabilities import probabilities_of
+from voxflow.inference.windows import Blend, Plan, plan_windows
 from voxflow.volumes import Volume, resample
 from voxflow.volumes.dataset import resize
 
@@ -130,10 +132,8 @@ def predict_prepared(engine: Engine, prepared: Prepared, options: PredictOptions
     if unknown:
         raise DataError(f"clean: no class {', '.join(unknown)}; the model has {', '.join(names.values())}")
     plan = plan_of(prepared.image, engine, options)
-    if options.flips:
-        engine = FlippedEngine(engine, options.flips)
     back = _by_labels if options.back == "labels" else _by_probabilities
-    mask = Volume(back(slabs(engine, prepared.image, plan), prepared, spec), prepared.native)
+    mask = Volume(back(answer(engine, prepared.image, plan, options.flips), prepared, spec), prepared.native)
     clean(mask, names, options.clean)
     return Prediction(mask, plan.count)
 
@@ -206,14 +206,6 @@ def plan_of(image: NDArray[np.float32], engine: Engine, options: PredictOptions)
         bytes_per_voxel=options.bytes_per_voxel,
         blend=options.blend,
     )
-
-
-def probabilities_of(logits: NDArray[np.float32], spec: ModelSpec) -> NDArray[np.float32]:
-    """Map logits (class, ...) to probabilities of the same shape."""
-    if spec.activation == "sigmoid":
-        return np.asarray(0.5 * (1 + np.tanh(0.5 * logits)), dtype=np.float32)
-    grown = np.exp(logits - logits.max(axis=0, keepdims=True))
-    return np.asarray(grown / grown.sum(axis=0, keepdims=True), dtype=np.float32)
 
 
 def labels_of(logits: NDArray[np.float32], spec: ModelSpec) -> NDArray[Any]:

@@ -1,6 +1,6 @@
 """Owns the record of every model: one MLflow run a training, which the later stages continue."""
 
-from voxflow.tracking.mlflow_tracker import begin_run, continue_run
+from voxflow.tracking.mlflow_tracker import begin_run, common_parent, continue_run
 from voxflow.tracking.registry import ModelVersion, download_model, registered_models
 from voxflow.tracking.tracker import (
     DEFAULT_URI,
@@ -18,6 +18,7 @@ __all__ = [
     "NullTracker",
     "Tracker",
     "begin_run",
+    "common_parent",
     "continue_run",
     "download_model",
     "read_run_file",
