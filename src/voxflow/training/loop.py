@@ -212,7 +212,16 @@ class Loop:
 
     def _rate(self) -> float:
         policy = self.plan.policy
-        return self.base_rate * (policy.factor(self.result.steps, self.total) if policy else 1.0)
+        return self.base_rate * (policy.factor(self._steps_of_course(), self.total) if policy else 1.0)
+
+    def _steps_of_course(self) -> int:
+        """How far along the learning-rate policy is: the steps done, or the share of the minutes that is over."""
+        minutes = self.options.max_minutes
+        if self.options.schedule == "epochs" or minutes is None:
+            return self.result.steps
+        # Processes whose clocks differ must not step by different rates.
+        share: float = self.world.from_first((time.monotonic() - self._began) / (minutes * 60))
+        return max(self.result.steps, min(self.total - 1, round(share * self.total)))
 
     @contextlib.contextmanager
     def _named_when_not_finite(self) -> Any:
