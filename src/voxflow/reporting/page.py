@@ -60,6 +60,7 @@ def _facts(sources: Sources, options: ReportOptions) -> dict[str, Any]:
         "set_aside": sections.set_aside(sources),
         "quality": sections.quality(sources),
         "parity": sections.parity(sources),
+        "decision": sections.decision(sources),
         "training": sections.training(sources),
         "versions": make_table([{"what": name, "value": value} for name, value in found.items()], missing=""),
         "settings": json.dumps(dict(sources.settings), indent=2, default=str),

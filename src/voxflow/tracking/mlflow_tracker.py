@@ -210,9 +210,9 @@ def _send_left_behind() -> None:
 
     for backlog in left_behind():
         run_id = backlog.run_id
-        if not _exists(run_id):
+        if not run_exists(run_id):
             client = MlflowClient()
-            run_id = client.create_run(_experiment_id(backlog.experiment or "unnamed")).info.run_id
+            run_id = client.create_run(experiment_id_of(backlog.experiment or "unnamed")).info.run_id
             backlog.run_id = run_id
         try:
             backlog.send(MlflowTracker(run_id).take)
@@ -305,13 +305,13 @@ def _start(experiment: str | None, run_id: str | None) -> MlflowTracker:
             run = mlflow.start_run(run_id=run_id, log_system_metrics=False)
         else:
             mlflow.set_system_metrics_sampling_interval(SYSTEM_METRICS_INTERVAL_S)
-            known = {"run_id": run_id} if _exists(run_id) else {"experiment_id": _experiment_id(experiment)}
+            known = {"run_id": run_id} if run_exists(run_id) else {"experiment_id": experiment_id_of(experiment)}
             run = mlflow.start_run(**known, log_system_metrics=True)
     _send_left_behind()
     return MlflowTracker(run.info.run_id, backlog=Backlog.of(experiment or "", run.info.run_id))
 
 
-def _exists(run_id: str | None) -> bool:
+def run_exists(run_id: str | None) -> bool:
     """Whether the store has this run, not deleted."""
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
@@ -326,7 +326,7 @@ def _exists(run_id: str | None) -> bool:
         raise
 
 
-def _experiment_id(name: str) -> str:
+def experiment_id_of(name: str) -> str:
     """The experiment's id; a new one keeps its artifacts beside the SQLite file, or where the server says."""
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
