@@ -22,8 +22,12 @@ from voxflow.progress import say
 from voxflow.tracking import continue_run, read_run_file
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from voxflow.inference import Evaluation
     from voxflow.tracking import Tracker
+
+MASKS_UP_TO = 100_000_000  # bytes
 
 
 def run(stage: Stage) -> int:
@@ -58,9 +62,14 @@ def _record(stage: Stage, evaluation: Evaluation, tracker: Tracker) -> None:
     tracker.metrics({f"test/{metric_name(name)}": value for name, value in evaluation.metrics.items()})
     folder = stage.evaluation / "test"
     for path in sorted(folder.iterdir()):
-        # Masks stay in DVC: they are large, and the pictures show them.
-        if path.name != "masks":
-            tracker.artifact(path, "test/overlays" if path.is_dir() else "test")
+        # Many large masks stay in DVC; the others let two runs be compared by picture.
+        if path.name != "masks" or _size(path) <= MASKS_UP_TO:
+            tracker.artifact(path, f"test/{path.name}" if path.is_dir() else "test")
+    tracker.table(folder / "per_case.csv", "test/per_case.json")
+
+
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.iterdir())
 
 
 if __name__ == "__main__":

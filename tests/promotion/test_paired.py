@@ -75,6 +75,11 @@ def test_the_same_model_gains_nothing() -> None:
     assert (found.gain, found.p_value, found.ties) == (0.0, 1.0, 5)
 
 
+def test_one_case_is_even_odds() -> None:
+    assert compare_cases(dice((0.9,)), dice((0.7,)), OPTIONS).p_value == 0.5
+    assert compare_cases(dice((0.6,)), dice((0.7,)), OPTIONS).p_value == 1.0
+
+
 def test_a_case_that_the_new_model_fails_counts_as_zero() -> None:
     old = dice((0.8,), (0.8,))
     new = CaseScores("segmentation", ("spleen",), {"c0": (0.9,)}, {})

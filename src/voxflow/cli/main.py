@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from voxflow import __version__
 from voxflow.cli.apps import Evaluate, Export, Infer, Train
 from voxflow.cli.check import Check
+from voxflow.cli.compare import Compare
 from voxflow.cli.convert import Convert
 from voxflow.cli.migrate import Migrate
 from voxflow.cli.new import New
@@ -21,7 +22,7 @@ from voxflow.progress import say
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-COMMANDS = (New, Convert, Check, Train, Export, Evaluate, Infer, Serve, Migrate, Promote, Rollback)
+COMMANDS = (New, Convert, Check, Train, Export, Evaluate, Infer, Serve, Migrate, Compare, Promote, Rollback)
 
 
 def parser() -> argparse.ArgumentParser:

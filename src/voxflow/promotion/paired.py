@@ -132,20 +132,9 @@ def _tested(
     errors: NDArray[Any] | None = None,
 ) -> PairedResult:
     """The test on row numbers: those below ``count`` are the new model's results, the others the old one's."""
-    from scipy.stats import permutation_test
-
     own, other = np.arange(count), np.arange(count) + count
-    tested = permutation_test(
-        (own, other),
-        lambda x, y, axis: score(np.moveaxis(x, axis, -1).astype(int)) - score(np.moveaxis(y, axis, -1).astype(int)),
-        permutation_type="samples",
-        vectorized=True,
-        alternative="greater",
-        n_resamples=options.permutations,
-        batch=BATCH,
-        rng=np.random.default_rng(options.seed),
-    )
-    gain = float(tested.statistic)
+    gain = float(score(own) - score(other))
+    p_value = _p_value(score, count, options) if count > 1 else (0.5 if gain > 0 else 1.0)
     drawn = np.random.default_rng(options.seed).integers(0, count, (RESAMPLES, count))
     spread = score(drawn) - score(drawn + count)
     spread = spread[~np.isnan(spread)]
@@ -159,13 +148,34 @@ def _tested(
         old=float(score(other)),
         gain=gain,
         interval=(interval[0], interval[1]),
-        p_value=float(tested.pvalue),
+        p_value=p_value,
         least_p=max(0.5**count, 1 / (options.permutations + 1)),
         wins=int((better > TIE).sum()),
         losses=int((better < -TIE).sum()),
         ties=int((np.abs(better) <= TIE).sum()),
         classes=classes,
     )
+
+
+def _p_value(score: Callable[[NDArray[Any]], NDArray[Any]], count: int, options: PromoteOptions) -> float:
+    from scipy.stats import permutation_test
+
+    def gain(x: NDArray[Any], y: NDArray[Any], axis: int) -> NDArray[Any]:
+        rows = (np.moveaxis(each, axis, -1).astype(int) for each in (x, y))
+        own, other = (score(each) for each in rows)
+        return np.asarray(own - other)
+
+    tested = permutation_test(
+        (np.arange(count), np.arange(count) + count),
+        gain,
+        permutation_type="samples",
+        vectorized=True,
+        alternative="greater",
+        n_resamples=options.permutations,
+        batch=BATCH,
+        rng=np.random.default_rng(options.seed),
+    )
+    return float(tested.pvalue)
 
 
 def _filled(new: CaseScores, old: CaseScores, cases: Sequence[str]) -> tuple[NDArray[Any], NDArray[Any]]:

@@ -2,6 +2,7 @@
 
 from voxflow.tracking.mlflow_tracker import begin_run, continue_run
 from voxflow.tracking.registry import ModelVersion, download_model, registered_models
+from voxflow.tracking.runs import Run, fetch_artifacts, find_run
 from voxflow.tracking.tracker import (
     DEFAULT_URI,
     NullTracker,
@@ -33,12 +34,15 @@ __all__ = [
     "DEFAULT_URI",
     "ModelVersion",
     "NullTracker",
+    "Run",
     "Tracker",
     "Version",
     "begin_run",
     "continue_run",
     "download_model",
     "fetch",
+    "fetch_artifacts",
+    "find_run",
     "keep_file",
     "materialise_champion",
     "model_tag",

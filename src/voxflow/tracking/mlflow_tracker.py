@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from voxflow.progress import say
 from voxflow.tracking.backlog import Backlog, left_behind
 from voxflow.tracking.provenance import as_params, provenance, safe_name
+from voxflow.tracking.table import log_table
 from voxflow.tracking.tracker import NullTracker, Tracker, tracking_uri
 
 if TYPE_CHECKING:
@@ -73,6 +74,11 @@ class MlflowTracker:
             return
         self._attempt(f"{path}", {"kind": "artifact", "path": str(path.absolute()), "folder": folder})
 
+    def table(self, path: Path, name: str) -> None:
+        """Keep a CSV as a table; one of this name that is there is replaced."""
+        if path.is_file():
+            self._attempt(f"{path}", {"kind": "table", "path": str(path.absolute()), "name": name})
+
     def model(self, path: Path, name: str = "model") -> str:
         """Keep an ONNX file as an MLflow model, with the signature that its inputs and outputs state."""
         if self._is_lost:
@@ -116,6 +122,8 @@ class MlflowTracker:
             case "artifact":
                 keep = self._client.log_artifacts if Path(entry["path"]).is_dir() else self._client.log_artifact
                 keep(self.run_id, entry["path"], entry["folder"])
+            case "table":
+                log_table(self._client, self.run_id, Path(entry["path"]), entry["name"])
             case "end":
                 self._client.set_terminated(self.run_id, entry["status"])
 
@@ -189,6 +197,10 @@ class AbsentTracker:
     def artifact(self, path: Path, folder: str | None = None) -> None:
         """Keep where it lies."""
         self.backlog.add("artifact", path=str(path.absolute()), folder=folder)
+
+    def table(self, path: Path, name: str) -> None:
+        """Keep where it lies."""
+        self.backlog.add("table", path=str(path.absolute()), name=name)
 
     def model(self, path: Path, name: str = "model") -> str:
         """Models are not kept for later: they are in the workspace."""
