@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.timeout(1500)  # the first test runs the whole DAG
 
-STAGES = ["convert", "validate", "resample", "split", "train", "export", "evaluate", "infer", "report"]
+STAGES = ["convert", "validate", "resample", "split", "train", "export", "evaluate", "infer", "promote", "report"]
 
 
 def ran(output: str) -> set[str]:
