@@ -10,8 +10,8 @@ import numpy as np
 
 from voxflow.errors import ParityError
 from voxflow.inference import labels_of, plan_of, probabilities_of
+from voxflow.inference.blending import slabs
 from voxflow.inference.predict import PredictOptions
-from voxflow.inference.windows import slabs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -149,7 +149,9 @@ def _answer(engine: Engine, image: NDArray[np.float32], plan: WindowPlan | None)
     if plan is None:
         logits = np.asarray(engine.run(image[None])[0])
     else:
-        logits = np.concatenate([part for _, part in slabs(engine, image, plan)], axis=1)
+        logits = np.empty((engine.spec.out_channels, *plan.size), dtype=np.float32)
+        for box, part in slabs(engine, image, plan):
+            logits[:, *box] = part
     return Answer(logits, time.perf_counter() - began)
 
 

@@ -128,7 +128,7 @@ class MlflowTracker:
                 keep = self._client.log_artifacts if Path(entry["path"]).is_dir() else self._client.log_artifact
                 keep(self.run_id, entry["path"], entry["folder"])
             case "children":
-                for run_id in filter(_exists, values):
+                for run_id in filter(run_exists, values):
                     self._client.set_tag(run_id, PARENT, self.run_id)
             case "table":
                 log_table(self._client, self.run_id, Path(entry["path"]), entry["name"])
@@ -293,9 +293,9 @@ def common_parent(run_ids: Sequence[str]) -> str | None:
 
         with _one_at_a_time(tracking_uri()), _quietly():
             client = MlflowClient()
-            parents = {client.get_run(run_id).data.tags.get(PARENT) for run_id in run_ids if _exists(run_id)}
+            parents = {client.get_run(run_id).data.tags.get(PARENT) for run_id in run_ids if run_exists(run_id)}
             parent = parents.pop() if len(parents) == 1 else None
-            return parent if _exists(parent) else None
+            return parent if run_exists(parent) else None
     except failures():
         # Where the store is away, begin_run says so and keeps everything for later.
         return None
