@@ -6,6 +6,7 @@ import os
 import re
 import sys
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -125,7 +126,11 @@ class OpenVinoEngine:
             "INFERENCE_PRECISION_HINT": "f32",
             "INFERENCE_NUM_THREADS": available_cores(),
         }
-        self._request = core.compile_model(model, "CPU", hints).create_infer_request()
+        # On processors with AMX, OpenVINO gives the thread that loads it a stack for signal handlers, and frees it when
+        # the last model goes, in whatever thread: a signal that this one gets afterwards would end the process.
+        with ThreadPoolExecutor(1) as thread:
+            compiled = thread.submit(core.compile_model, model, "CPU", hints).result()
+        self._request = compiled.create_infer_request()
 
     def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         """See :class:`voxflow.inference.Engine`."""
