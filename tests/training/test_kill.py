@@ -38,7 +38,7 @@ def starter() -> Any:
     """Starts processes that have torch and MONAI imported already."""
     context = multiprocessing.get_context("forkserver")
     heavy = ["SimpleITK", "lightning_fabric.strategies", "monai.inferers", "monai.losses", "monai.networks.nets"]
-    context.set_forkserver_preload([*heavy, "sklearn", "torch.utils.tensorboard", "voxflow.training.losses"])
+    context.set_forkserver_preload([*heavy, "sklearn", "tensorboard.compat.proto.event_pb2", "voxflow.training.losses"])
     return context
 
 
