@@ -13,6 +13,7 @@ from voxflow.cli.check import Check
 from voxflow.cli.convert import Convert
 from voxflow.cli.migrate import Migrate
 from voxflow.cli.new import New
+from voxflow.cli.plan import Plan
 from voxflow.cli.serve import Serve
 from voxflow.errors import EXIT_FAILURE, EXIT_INTERRUPTED, VoxflowError
 from voxflow.progress import say
@@ -20,7 +21,7 @@ from voxflow.progress import say
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-COMMANDS = (New, Convert, Check, Train, Export, Evaluate, Infer, Serve, Migrate)
+COMMANDS = (New, Convert, Check, Plan, Train, Export, Evaluate, Infer, Serve, Migrate)
 
 
 def parser() -> argparse.ArgumentParser:
