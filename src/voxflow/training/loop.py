@@ -95,6 +95,7 @@ class Loop:
         self.steps_an_epoch = -(-batches.steps // options.accumulate)
         self.total = plan.workflow.globals.epochs * self.steps_an_epoch
         self._epoch_number, self._epoch_batch = 1, 0
+        self._began = time.monotonic()
         self._setup(start)
 
     def _setup(self, start: Mapping[str, torch.Tensor] | None) -> None:
@@ -164,7 +165,7 @@ class Loop:
             group.append(batch)
             if len(group) < self.options.accumulate and number < self.batches.steps:
                 continue
-            self._step(epoch, group)
+            self.step(epoch, group)
             group = []
             self._epoch_number, self._epoch_batch = epoch, number
             match self._what_next(interruption, deadline):
@@ -187,10 +188,11 @@ class Loop:
             wish = SAVE if now - self._state_written > self.options.state_minutes * 60 else GO
         return self.world.agree(wish)  # type: ignore[arg-type]
 
-    def _step(self, epoch: int, group: list[Batch]) -> None:
+    def step(self, epoch: int, group: list[Batch]) -> None:
         """One step of the optimizer, on one batch or on several whose gradients add up."""
+        rate = self._rate()
         for parameters in self.optimizer.param_groups:
-            parameters["lr"] = self._rate()
+            parameters["lr"] = rate
         self.optimizer.zero_grad(set_to_none=True)
         for number, batch in enumerate(group, 1):
             image = batch.image.to(self.fabric.device, memory_format=self.layout, non_blocking=True)

@@ -102,6 +102,11 @@ class Fingerprint(BaseModel):
         """Of an image of median size."""
         return float(np.prod(self.size.median))
 
+    @property
+    def gigabytes(self) -> float:
+        """Of all cases as training keeps them: an image in four bytes a voxel, a label in one."""
+        return self.cases * self.voxels * (4 * self.channels + 1) / 1e9
+
     def numbers(self) -> dict[str, float]:
         """The same as flat numbers, as ``dvc metrics`` shows them."""
         flat: dict[str, float] = {"labelled": self.labelled}
