@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 SPEC_FILE = "voxflow_spec.json"
 SPEC_KEY = "voxflow_spec"
 SPEC_RT_INFO = ("voxflow", "spec")
+PRECISION_RT_INFO = ("voxflow", "precision")
 
 # What averages over all that it is shown, by the names of modules and operators: instance and group norm, global
 # pooling. A network with one of these answers otherwise when its window grows.
@@ -103,7 +104,7 @@ class OnnxRuntimeEngine:
 
 
 class OpenVinoEngine:
-    """Runs model.xml with model.bin on the CPU, in float32 (a CPU with bf16 would round by itself)."""
+    """Runs model.xml with model.bin on the CPU, in float32 unless the model says bf16 (a CPU would round by itself)."""
 
     name: ClassVar[EngineName] = "openvino"
 
@@ -122,7 +123,7 @@ class OpenVinoEngine:
         self.is_local = is_local(operator.get_type_name() for operator in model.get_ops())
         hints = {
             "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_PRECISION_HINT": "f32",
+            "INFERENCE_PRECISION_HINT": "bf16" if model.has_rt_info(list(PRECISION_RT_INFO)) else "f32",
             "INFERENCE_NUM_THREADS": available_cores(),
         }
         self._request = core.compile_model(model, "CPU", hints).create_infer_request()
