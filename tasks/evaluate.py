@@ -43,7 +43,7 @@ def run(stage: Stage) -> int:
             if is_segmentation:
                 evaluation = evaluate_segmentation(engine, cases, out, options)
             else:
-                evaluation = evaluate_classification(engine, cases, out)
+                evaluation = evaluate_classification(engine, cases, out, options)
         _record(stage, evaluation, tracker)
     metrics = evaluation.metrics
     title, key = ("mean Dice", "mean_dice") if is_segmentation else ("mean AUC", "mean_auc")
