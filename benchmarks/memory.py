@@ -13,11 +13,14 @@ import argparse
 import sys
 import tempfile
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from benchmarks.measure import figures, measure
+
+if TYPE_CHECKING:
+    from voxflow.inference import EngineName
 
 WINDOW, BYTES_PER_VOXEL = (96, 96, 96), 384
 
@@ -25,8 +28,9 @@ WINDOW, BYTES_PER_VOXEL = (96, 96, 96), 384
 class Stand:
     """An engine that finds the last of its classes wherever the image is bright."""
 
-    name: Literal["torch"] = "torch"
-    smallest = largest = None
+    name: EngineName = "torch"
+    smallest: tuple[int, ...] | None = None
+    largest: tuple[int, ...] | None = None
 
     def __init__(self, classes: int, *, is_local: bool) -> None:
         from voxflow.spec import ModelSpec, TransformSpec

@@ -75,7 +75,7 @@ def evaluate(
         if is_segmentation:
             evaluation = evaluate_segmentation(engine, cases, out, options)
         else:
-            evaluation = evaluate_classification(engine, cases, out)
+            evaluation = evaluate_classification(engine, cases, out, options)
     _record(stage, evaluation, tracker, part)
     metrics = evaluation.metrics
     title, key = ("mean Dice", "mean_dice") if is_segmentation else ("mean AUC", "mean_auc")

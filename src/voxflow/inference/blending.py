@@ -51,7 +51,7 @@ def slabs(
     if block is not None:
         low[plan.across], high[plan.across] = block.start, block.stop
     if plan.count == 1:
-        logits = engine.run(_window(image, [-n for n in plan.before], plan)[None])[0]
+        logits = engine.run(window_of(image, [-n for n in plan.before], plan)[None])[0]
         inside = _box([a + n for a, n in zip(low, plan.before, strict=True)],
                       [b + n for b, n in zip(high, plan.before, strict=True)])  # fmt: skip
         yield _box(low, high), logits[:, *inside]
@@ -83,7 +83,7 @@ def _blended(
             corner.insert(along, start)
             corner = [first - before for first, before in zip(corner, plan.before, strict=True)]
             if all(c < b and c + w > a for c, w, a, b in zip(corner, plan.window, low, high, strict=True)):
-                sums.add(_logits(engine, _window(image, corner, plan), plan), corner, begin)
+                sums.add(_logits(engine, window_of(image, corner, plan), plan), corner, begin)
         # No later window reaches in front of `end`: that part is final, the rest moves to the front.
         yield sums.finish(begin, end)
         sums.shift(end - begin)
@@ -151,8 +151,8 @@ def _background(spec: ModelSpec, size: Sequence[int]) -> NDArray[np.float32]:
     return np.broadcast_to(certain, (spec.out_channels, *size))
 
 
-def _window(image: NDArray[np.float32], corner: Sequence[int], plan: WindowPlan) -> NDArray[np.float32]:
-    """One window of the image; beyond the borders it is 0, as the training transforms pad."""
+def window_of(image: NDArray[np.float32], corner: Sequence[int], plan: WindowPlan) -> NDArray[np.float32]:
+    """One window (channel, i, j, k) of an image, from ``corner`` on; beyond the borders it is 0, as in training."""
     high = [c + w for c, w in zip(corner, plan.window, strict=True)]
     inside = _box([max(c, 0) for c in corner], [min(b, n) for b, n in zip(high, plan.size, strict=True)])
     part = image[:, *inside]
