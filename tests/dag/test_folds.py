@@ -16,7 +16,7 @@ from tests.dag.repository import CHEST, SPLEEN, Repository
 if TYPE_CHECKING:
     from pathlib import Path
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
 TARGETS = (f"evaluate_ensemble@{CHEST}", f"infer_ensemble@{CHEST}")
 FOLDED = {f"{stage}_fold@{CHEST}-{fold}" for stage in ("train", "export", "evaluate") for fold in (1, 2)}

@@ -48,7 +48,7 @@ def on_a_small_disk(script: str, tmp_path: Path, cubes: Datalist, cache: Path) -
     small, kept = tmp_path / "small", tmp_path / "kept"
     small.mkdir()
     kept.mkdir()
-    config = volume_config() | {"epochs": 30, "num_training_epoch_per_valid": 1}
+    config = volume_config() | {"epochs": 12, "num_training_epoch_per_valid": 1}
     write_json(tmp_path / "config.json", config)
     program = [sys.executable, "-m", "tests.training.program", str(cubes.root), str(tmp_path / "config.json")]
     options: dict[str, Any] = OPTIONS | {"cache": {"folder": str(cache)}}
@@ -59,7 +59,7 @@ def on_a_small_disk(script: str, tmp_path: Path, cubes: Datalist, cache: Path) -
         capture_output=True,
         text=True,
         check=False,
-        timeout=300,
+        timeout=1200,
     )
     if result.returncode == 99:
         pytest.skip(f"this machine lets no user mount a disk: {result.stderr.strip()}")
@@ -78,7 +78,7 @@ def test_a_disk_that_fills_up_does_not_end_training_and_a_continuation_ends_in_t
     tmp_path: Path, cubes: Datalist
 ) -> None:
     said = on_a_small_disk(FILLED_WHILE_IT_TRAINS, tmp_path, cubes, tmp_path / "cache")
-    assert "epoch 30: loss" in said.partition("error: ")[0]
+    assert "epoch 12: loss" in said.partition("error: ")[0]
     assert said.count("warning: the curves could not be written, training goes on: [Errno 28]") == 1
     assert "warning: state.pt could not be written, training goes on" in said
     assert "Traceback" not in said

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import socket
 import time
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 FORMAT = "brain.Event:2"
+_COUNT = itertools.count()
 
 
 class Events:
@@ -25,7 +27,9 @@ class Events:
     """
 
     def __init__(self, folder: Path, purged: int | None = None) -> None:
-        self._path = folder / f"events.out.tfevents.{int(time.time())}.{socket.gethostname()}.{os.getpid()}"
+        # TensorBoard reads the files of a folder in the order of their names.
+        place = f"{socket.gethostname()}.{os.getpid()}.{next(_COUNT)}"
+        self._path = folder / f"events.out.tfevents.{int(time.time()):010d}.{place}"
         self._purged = purged
 
     def row(self, step: int, values: Mapping[str, float]) -> None:
