@@ -8,12 +8,16 @@ import traceback
 from typing import TYPE_CHECKING
 
 from voxflow import __version__
+from voxflow.cli.add import Add
 from voxflow.cli.apps import Evaluate, Export, Infer, Train
 from voxflow.cli.check import Check
 from voxflow.cli.compare import Compare
 from voxflow.cli.convert import Convert
+from voxflow.cli.drift import Drift
+from voxflow.cli.index import Index
 from voxflow.cli.migrate import Migrate
 from voxflow.cli.new import New
+from voxflow.cli.profile import Profile
 from voxflow.cli.promote import Promote, Rollback
 from voxflow.cli.serve import Serve
 from voxflow.errors import EXIT_FAILURE, EXIT_INTERRUPTED, VoxflowError
@@ -22,7 +26,10 @@ from voxflow.progress import say
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-COMMANDS = (New, Convert, Check, Train, Export, Evaluate, Infer, Serve, Migrate, Compare, Promote, Rollback)
+COMMANDS = (
+    *(New, Add, Convert, Profile, Check, Train, Export, Evaluate, Infer, Serve, Migrate),
+    *(Compare, Promote, Rollback, Drift, Index),
+)
 
 
 def parser() -> argparse.ArgumentParser:
