@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,6 +51,12 @@ def publish_decision(workspace: str) -> str:
     line = f"{workspace}: {decision.get('verdict')}: {_words(decision.get('reasons'))}"
     create_table_artifact(key=f"decision-{artifact_key(workspace)}", table=rows, description=line)
     return line
+
+
+def write_index() -> None:
+    """Bring the page that leads to all others up to date; a run does not fail for it."""
+    command = [sys.executable, "-m", "voxflow.cli.main", "index"]
+    subprocess.run(command, check=False, capture_output=True)
 
 
 def artifact_key(workspace: str) -> str:

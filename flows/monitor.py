@@ -17,11 +17,22 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State  # noqa: TC002
 from prefect.states import Completed, Failed
 
-from flows.artifacts import artifact_key
+from flows.artifacts import artifact_key, write_index
 from flows.pipeline import exit_code
 from flows.retrain import retrain
 from flows.turn import wait_for_turn
+from tasks.graph import read_graph
+from tasks.repro import Reproducer
 from voxflow.errors import EXIT_ALERT, EXIT_OK
+
+
+@task(task_run_name="convert {workspace}", cache_policy=NO_CACHE, persist_result=False)
+def convert(workspace: str) -> None:
+    """Bring the converted volumes up to date, in which new labels are counted; DVC does nothing where nothing came."""
+    address = f"convert@{workspace}"
+    if address in {node.address for node in read_graph(workspace)}:
+        with Reproducer() as reproducer:
+            reproducer.run(address, force=False, say=get_run_logger().info)
 
 
 @task(task_run_name="monitor {workspace}", cache_policy=NO_CACHE, persist_result=False)
@@ -47,8 +58,10 @@ def monitor(workspace: str, start_training: bool = True) -> State[object]:
         start_training: let a training start when one is due; otherwise only say so.
     """
     with wait_for_turn(workspace, get_run_logger().info):
+        convert(workspace)
         found = look(workspace)
     _publish(workspace, found)
+    write_index()
     if found["retrain"] and start_training:
         state = retrain(workspace, return_state=True)
         if not state.is_completed():
