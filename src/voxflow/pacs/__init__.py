@@ -2,6 +2,7 @@
 
 from voxflow.pacs.answer import Answered, AnswerOptions, Desk, answer_new
 from voxflow.pacs.archive import Archive, Query, RemoteSeries, open_archive
+from voxflow.pacs.folder import DropFolder
 from voxflow.pacs.ingest import Ingested, IngestOptions, ingest
 from voxflow.pacs.ledger import Ledger
 from voxflow.pacs.settings import DicomWebSettings, DimseSettings, PacsSettings, parse_settings
@@ -13,6 +14,7 @@ __all__ = [
     "Desk",
     "DicomWebSettings",
     "DimseSettings",
+    "DropFolder",
     "IngestOptions",
     "Ingested",
     "Ledger",
