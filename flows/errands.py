@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence  # noqa: TC003 - Prefect reads the annotations of tasks
+from typing import Any
 
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
@@ -34,7 +35,7 @@ def run_errand(name: str, module: str, arguments: Sequence[str]) -> State[object
         return Failed(message=str(error), data=error)
 
 
-def final(state: State[object]) -> State[object]:
+def final(state: State[Any]) -> State[object]:
     """The flow's state, which is its last errand's."""
     if state.is_completed():
         return Completed(message=state.message)

@@ -38,7 +38,7 @@ def test_sizes_spacings_and_classes_are_counted(tmp_path: Path) -> None:
     found = measure(cases(tmp_path), "CT")
     assert (found.cases, found.labelled, found.channels, found.modality) == (3, 2, 1, "CT")
     assert [found.size.least, found.size.median, found.size.most] == [(10, 8, 2), (12, 8, 4), (14, 8, 6)]
-    assert found.spacing_mm.median == (1, 1, 2)
+    assert found.spacing_mm.median == pytest.approx((1, 1, 2))
     first, second = found.classes
     assert (first.value, first.cases) == (1, 2)
     assert first.median_ml == pytest.approx(0.030)
