@@ -43,7 +43,8 @@ def test_sizes_spacings_and_classes_are_counted(tmp_path: Path) -> None:
     assert (first.value, first.cases) == (1, 2)
     assert first.median_ml == pytest.approx(0.030)
     assert first.share == pytest.approx(40 / (480 + 384), rel=1e-3)
-    assert (second.value, second.cases, second.median_ml) == (2, 1, pytest.approx(0.002))
+    assert (second.value, second.cases) == (2, 1)
+    assert second.median_ml == pytest.approx(0.002)
 
 
 def test_intensities_are_those_inside_the_labels(tmp_path: Path) -> None:
