@@ -24,9 +24,12 @@ from voxflow.tracking import continue_run, read_run_file
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from voxflow.inference import Engine, Evaluation, InferenceCase
     from voxflow.tracking import Tracker
+
+MASKS_UP_TO = 100_000_000  # bytes
 
 
 def run(stage: Stage) -> int:
@@ -72,7 +75,7 @@ def evaluate(
         if is_segmentation:
             evaluation = evaluate_segmentation(engine, cases, out, options)
         else:
-            evaluation = evaluate_classification(engine, cases, out)
+            evaluation = evaluate_classification(engine, cases, out, options)
     _record(stage, evaluation, tracker, part)
     metrics = evaluation.metrics
     title, key = ("mean Dice", "mean_dice") if is_segmentation else ("mean AUC", "mean_auc")
@@ -85,10 +88,16 @@ def evaluate(
 def _record(stage: Stage, evaluation: Evaluation, tracker: Tracker, part: str) -> None:
     write_json(stage.metrics, evaluation.metrics)
     tracker.metrics({f"{part}/{metric_name(name)}": value for name, value in evaluation.metrics.items()})
-    for path in sorted((stage.evaluation / part).iterdir()):
-        # Masks stay in DVC: they are large, and the pictures show them.
-        if path.name != "masks":
-            tracker.artifact(path, f"{part}/overlays" if path.is_dir() else part)
+    folder = stage.evaluation / part
+    for path in sorted(folder.iterdir()):
+        # Many large masks stay in DVC; the others let two runs be compared by picture.
+        if path.name != "masks" or _size(path) <= MASKS_UP_TO:
+            tracker.artifact(path, f"{part}/{path.name}" if path.is_dir() else part)
+    tracker.table(folder / "per_case.csv", f"{part}/per_case.json")
+
+
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.iterdir())
 
 
 if __name__ == "__main__":

@@ -60,7 +60,9 @@ def test_a_volumes_probabilities_are_the_mean_of_each_models(
     ensemble = open_ensemble(folders(tmp_path, spec))
     image = np.random.default_rng(1).normal(size=(1, *SIZE)).astype(np.float32)
     plan = plan_windows(SIZE, ensemble, "windows")
-    received = np.concatenate([logits for _, logits in answer(ensemble, image, plan, flips)], axis=1)
+    received = np.full((ensemble.spec.out_channels, *SIZE), np.nan, dtype=np.float32)
+    for box, logits in answer(ensemble, image, plan, flips):
+        received[:, *box] = logits
     expected = MeanEnsemble()([of_monai(network, image, flips, activation) for network in networks()])
     assert plan.count > 1
     assert np.abs(probabilities_of(received, spec) - np.asarray(expected)).max() < 1e-5

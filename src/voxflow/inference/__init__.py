@@ -3,7 +3,8 @@
 from voxflow.inference.cases import Failures, InferenceCase, native_cases
 from voxflow.inference.engines import MODEL_FILES, Engine, EngineChoice, EngineName, open_engine, unusable
 from voxflow.inference.ensemble import Ensemble, open_ensemble
-from voxflow.inference.evaluate import EvaluateOptions, Evaluation, evaluate_classification, evaluate_segmentation
+from voxflow.inference.evaluate import EvaluateOptions, Evaluation, evaluate_segmentation
+from voxflow.inference.grade import evaluate_classification
 from voxflow.inference.infer import Inference, InferOptions, infer_cases
 from voxflow.inference.predict import (
     Prediction,

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from voxflow.errors import DataError
+from voxflow.inference.blending import slabs
 from voxflow.inference.engines import open_engine
 from voxflow.inference.flips import FlippedEngine
 from voxflow.inference.probabilities import probabilities_of
-from voxflow.inference.windows import slabs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from voxflow.inference.blending import Box
     from voxflow.inference.engines import Engine, EngineChoice, EngineName
     from voxflow.inference.flips import Axis
     from voxflow.inference.windows import WindowPlan
@@ -100,18 +101,24 @@ def open_ensemble(folders: Sequence[Path], engine: EngineChoice = "auto") -> Ens
 
 
 def answer(
-    engine: Engine, image: NDArray[np.float32], plan: WindowPlan, flips: Sequence[Axis] = ()
-) -> Iterator[tuple[slice, NDArray[np.float32]]]:
-    """What one model, or several as one, say of an image; see :func:`voxflow.inference.windows.slabs`.
+    engine: Engine,
+    image: NDArray[np.float32],
+    plan: WindowPlan,
+    flips: Sequence[Axis] = (),
+    *,
+    block: slice | None = None,
+) -> Iterator[tuple[Box, NDArray[Any]]]:
+    """What one model, or several as one, say of an image; see :func:`voxflow.inference.blending.slabs`.
 
     Args:
         engine: a model or an ensemble.
         image: (channel, i, j, k), already preprocessed.
         plan: of windows, for this size.
         flips: axes along which the image is also shown mirrored; each model's logits are averaged over them.
+        block: of the axis ``plan.across``, the voxels that are wanted; None: all.
     """
     engines = engine.engines if isinstance(engine, Ensemble) else (engine,)
-    parts = [slabs(FlippedEngine(each, flips) if flips else each, image, plan) for each in engines]
+    parts = [slabs(FlippedEngine(each, flips) if flips else each, image, plan, block) for each in engines]
     if len(parts) == 1:
         yield from parts[0]
         return
@@ -120,7 +127,7 @@ def answer(
         yield together[0][0], _mean_logits([logits for _, logits in together], engine.spec)
 
 
-def _mean_logits(answers: Sequence[NDArray[np.float32]], spec: ModelSpec) -> NDArray[np.float32]:
+def _mean_logits(answers: Sequence[NDArray[Any]], spec: ModelSpec) -> NDArray[np.float32]:
     """Logits (class, ...) whose probabilities are the mean of those of each answer (class, ...)."""
     mean = sum(probabilities_of(logits, spec) for logits in answers) / np.float32(len(answers))
     mean = np.clip(mean, LEAST, 1 - LEAST if spec.activation == "sigmoid" else None)

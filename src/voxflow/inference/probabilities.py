@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,9 +12,15 @@ if TYPE_CHECKING:
     from voxflow.spec import ModelSpec
 
 
-def probabilities_of(logits: NDArray[np.float32], spec: ModelSpec) -> NDArray[np.float32]:
+def probabilities_of(logits: NDArray[Any], spec: ModelSpec) -> NDArray[np.float32]:
     """Map logits (class, ...) to probabilities of the same shape."""
     if spec.activation == "sigmoid":
-        return np.asarray(0.5 * (1 + np.tanh(0.5 * logits)), dtype=np.float32)
-    grown = np.exp(logits - logits.max(axis=0, keepdims=True))
-    return np.asarray(grown / grown.sum(axis=0, keepdims=True), dtype=np.float32)
+        half: NDArray[np.float32] = np.multiply(logits, np.float32(0.5), dtype=np.float32)
+        np.tanh(half, out=half)
+        half += 1
+        half *= np.float32(0.5)
+        return half
+    made: NDArray[np.float32] = np.subtract(logits, logits.max(axis=0, keepdims=True), dtype=np.float32)
+    np.exp(made, out=made)
+    made /= made.sum(axis=0, keepdims=True)
+    return made

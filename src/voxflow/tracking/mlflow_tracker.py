@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from voxflow.progress import say
 from voxflow.tracking.backlog import Backlog, left_behind
 from voxflow.tracking.provenance import as_params, provenance, safe_name
+from voxflow.tracking.table import log_table
 from voxflow.tracking.tracker import NullTracker, Tracker, tracking_uri
 
 if TYPE_CHECKING:
@@ -74,6 +75,11 @@ class MlflowTracker:
             return
         self._attempt(f"{path}", {"kind": "artifact", "path": str(path.absolute()), "folder": folder})
 
+    def table(self, path: Path, name: str) -> None:
+        """Keep a CSV as a table; one of this name that is there is replaced."""
+        if path.is_file():
+            self._attempt(f"{path}", {"kind": "table", "path": str(path.absolute()), "name": name})
+
     def model(self, path: Path, name: str = "model") -> str:
         """Keep an ONNX file as an MLflow model, with the signature that its inputs and outputs state."""
         if self._is_lost:
@@ -122,8 +128,10 @@ class MlflowTracker:
                 keep = self._client.log_artifacts if Path(entry["path"]).is_dir() else self._client.log_artifact
                 keep(self.run_id, entry["path"], entry["folder"])
             case "children":
-                for run_id in filter(_exists, values):
+                for run_id in filter(run_exists, values):
                     self._client.set_tag(run_id, PARENT, self.run_id)
+            case "table":
+                log_table(self._client, self.run_id, Path(entry["path"]), entry["name"])
             case "end":
                 self._client.set_terminated(self.run_id, entry["status"])
 
@@ -198,6 +206,10 @@ class AbsentTracker:
         """Keep where it lies."""
         self.backlog.add("artifact", path=str(path.absolute()), folder=folder)
 
+    def table(self, path: Path, name: str) -> None:
+        """Keep where it lies."""
+        self.backlog.add("table", path=str(path.absolute()), name=name)
+
     def model(self, path: Path, name: str = "model") -> str:
         """Models are not kept for later: they are in the workspace."""
         del path, name
@@ -222,9 +234,9 @@ def _send_left_behind() -> None:
 
     for backlog in left_behind():
         run_id = backlog.run_id
-        if not _exists(run_id):
+        if not run_exists(run_id):
             client = MlflowClient()
-            run_id = client.create_run(_experiment_id(backlog.experiment or "unnamed")).info.run_id
+            run_id = client.create_run(experiment_id_of(backlog.experiment or "unnamed")).info.run_id
             backlog.run_id = run_id
         try:
             backlog.send(MlflowTracker(run_id).take)
@@ -281,9 +293,9 @@ def common_parent(run_ids: Sequence[str]) -> str | None:
 
         with _one_at_a_time(tracking_uri()), _quietly():
             client = MlflowClient()
-            parents = {client.get_run(run_id).data.tags.get(PARENT) for run_id in run_ids if _exists(run_id)}
+            parents = {client.get_run(run_id).data.tags.get(PARENT) for run_id in run_ids if run_exists(run_id)}
             parent = parents.pop() if len(parents) == 1 else None
-            return parent if _exists(parent) else None
+            return parent if run_exists(parent) else None
     except failures():
         # Where the store is away, begin_run says so and keeps everything for later.
         return None
@@ -342,13 +354,13 @@ def _start(experiment: str | None, run_id: str | None) -> MlflowTracker:
             run = mlflow.start_run(run_id=run_id, log_system_metrics=False)
         else:
             mlflow.set_system_metrics_sampling_interval(SYSTEM_METRICS_INTERVAL_S)
-            known = {"run_id": run_id} if _exists(run_id) else {"experiment_id": _experiment_id(experiment)}
+            known = {"run_id": run_id} if run_exists(run_id) else {"experiment_id": experiment_id_of(experiment)}
             run = mlflow.start_run(**known, log_system_metrics=True)
     _send_left_behind()
     return MlflowTracker(run.info.run_id, backlog=Backlog.of(experiment or "", run.info.run_id))
 
 
-def _exists(run_id: str | None) -> bool:
+def run_exists(run_id: str | None) -> bool:
     """Whether the store has this run, not deleted."""
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
@@ -363,7 +375,7 @@ def _exists(run_id: str | None) -> bool:
         raise
 
 
-def _experiment_id(name: str) -> str:
+def experiment_id_of(name: str) -> str:
     """The experiment's id; a new one keeps its artifacts beside the SQLite file, or where the server says."""
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException

@@ -40,6 +40,9 @@ class Tracker(Protocol):
     def artifact(self, path: Path, folder: str | None = None) -> None:
         """Keep a file, or a folder with what it holds."""
 
+    def table(self, path: Path, name: str) -> None:
+        """Keep a CSV as a table that the pages show and compare row by row; ``name`` ends in ``.json``."""
+
     def model(self, path: Path, name: str = "model") -> str:
         """Keep an exported ONNX file as a model that can be registered, served and loaded.
 
@@ -70,6 +73,9 @@ class NullTracker:
         """Drop them."""
 
     def artifact(self, path: Path, folder: str | None = None) -> None:
+        """Drop it."""
+
+    def table(self, path: Path, name: str) -> None:
         """Drop it."""
 
     def model(self, path: Path, name: str = "model") -> str:
