@@ -110,7 +110,7 @@ class Trial:
         arguments = (self.cubes.root, self.folder / "config_train.json", self.folder / name, cache, moment)
         process = self.starter.Process(target=train_here, args=arguments)
         process.start()
-        process.join(60)
+        process.join(500)  # a machine may be busy; a hang is what this is for
         assert process.exitcode is not None
         return int(process.exitcode)
 
