@@ -105,7 +105,7 @@ def voxflow(work: Path, seconds: float, clock: str) -> tuple[dict[str, float], C
     with (work / "mmars" / NAME / "models/curves.csv").open(newline="") as stream:
         curve = [(float(row["seconds"]), float(row["mean_dice"])) for row in csv.DictReader(stream)]
     trained = json.loads((work / "data/metrics" / NAME / "train.json").read_text())
-    found = {"anterior": metrics["mean_dice_label_1"], "posterior": metrics["mean_dice_label_2"]}
+    found = {"anterior": metrics["dice_label_1"], "posterior": metrics["dice_label_2"]}
     return found | {"seconds": trained["seconds"], "steps": trained["steps"]}, curve
 
 
