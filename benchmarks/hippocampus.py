@@ -105,7 +105,7 @@ def voxflow(work: Path, seconds: float, clock: str) -> tuple[dict[str, float], C
     with (work / "mmars" / NAME / "models/curves.csv").open(newline="") as stream:
         curve = [(float(row["seconds"]), float(row["mean_dice"])) for row in csv.DictReader(stream)]
     trained = json.loads((work / "data/metrics" / NAME / "train.json").read_text())
-    found = {"anterior": metrics["mean_dice_label_1"], "posterior": metrics["mean_dice_label_2"]}
+    found = {"anterior": metrics["dice_label_1"], "posterior": metrics["dice_label_2"]}
     return found | {"seconds": trained["seconds"], "steps": trained["steps"]}, curve
 
 
@@ -154,7 +154,7 @@ def train_monai(work: Path, seconds: float, clock: str, out: Path) -> None:
     optimizer = torch.optim.AdamW(network.parameters(), RATE, weight_decay=0.01)
     # What a worker's process computes would not be counted by the processor's clock.
     workers = {"num_workers": 1, "persistent_workers": True} if clock == "wall" else {}
-    loader = DataLoader(dataset, BATCH, shuffle=True, **workers)
+    loader = DataLoader(dataset, batch_size=BATCH, shuffle=True, **workers)
     now = time.monotonic if clock == "wall" else seconds_worked
     curve: Curve = []
     began, steps = now(), 0
@@ -241,6 +241,7 @@ def main() -> int:
     parser.add_argument("--clock", choices=["wall", "processor"], default="wall")
     parser.add_argument("--chart", type=Path)
     parser.add_argument("--results", type=Path, help="keep figures and curves as JSON, beside those that it holds")
+    parser.add_argument("--work", type=Path, help="an empty folder for the workspace, or one of an earlier run")
     parser.add_argument("--by-processor", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--monai", type=float, help=argparse.SUPPRESS)
     given = parser.parse_args()
@@ -251,11 +252,13 @@ def main() -> int:
         return 0
     kept = Path(given.results) if given.results else Path(os.devnull)
     content = json.loads(kept.read_text() or "{}") if kept.exists() else {}
-    with tempfile.TemporaryDirectory(prefix="voxflow-hippocampus-") as folder:
-        prepare(Path(folder), given.source)
+    with tempfile.TemporaryDirectory(prefix="voxflow-hippocampus-") as temporary:
+        folder = given.work or Path(temporary)
+        if not (folder / "data/datalists").exists():
+            prepare(folder, given.source)
         for seconds in given.seconds:
             for side in given.sides:
-                found, curve = {"voxflow": voxflow, "monai": monai}[side](Path(folder), seconds, given.clock)
+                found, curve = {"voxflow": voxflow, "monai": monai}[side](folder, seconds, given.clock)
                 content.setdefault(side, {})[f"{seconds:g}"] = {**found, "curve": curve}
                 kept.write_text(json.dumps(content, indent=1))
     if given.chart:

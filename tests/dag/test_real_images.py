@@ -43,8 +43,8 @@ def test_hippocampus_from_nifti(repository: Repository, real_data: Callable[[str
 
 def test_hippocampus_without_a_configuration(repository: Repository, real_data: Callable[[str], Path]) -> None:
     scores = run(repository, "hippocampus_auto", real_data("hippocampus"), "auto", testing=20, validation=8)
-    assert scores["mean_dice_label_1"] >= 0.90
-    assert scores["mean_dice_label_2"] >= 0.87
+    assert scores["dice_label_1"] >= 0.90
+    assert scores["dice_label_2"] >= 0.87
     planned = json.loads(repository.read("mmars/hippocampus_auto/models/train/plan.json"))
     assert planned["layout"]["patch"] == [40, 56, 40]
 
