@@ -6,10 +6,10 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
-from tests.flows.conftest import Server
-
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from tests.flows.conftest import Server
 
 WORKSPACE = "chestxray_demo"
 CASES = "case,patient,modality,image,label\na_1,a,CT,images/a.nii.gz,labels/a.nii.gz\nb_1,b,CT,images/b.nii.gz,\n"
