@@ -14,9 +14,11 @@ from voxflow.cli.check import Check
 from voxflow.cli.compare import Compare
 from voxflow.cli.convert import Convert
 from voxflow.cli.drift import Drift
+from voxflow.cli.folds import Folds
 from voxflow.cli.index import Index
 from voxflow.cli.migrate import Migrate
 from voxflow.cli.new import New
+from voxflow.cli.plan import Plan
 from voxflow.cli.profile import Profile
 from voxflow.cli.promote import Promote, Rollback
 from voxflow.cli.serve import Serve
@@ -27,8 +29,24 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 COMMANDS = (
-    *(New, Add, Convert, Profile, Check, Train, Export, Evaluate, Infer, Serve, Migrate),
-    *(Compare, Promote, Rollback, Drift, Index),
+    New,
+    Add,
+    Folds,
+    Convert,
+    Profile,
+    Check,
+    Plan,
+    Train,
+    Export,
+    Evaluate,
+    Infer,
+    Serve,
+    Migrate,
+    Compare,
+    Promote,
+    Rollback,
+    Drift,
+    Index,
 )
 
 

@@ -1,6 +1,6 @@
 """Owns the record of every model: one MLflow run a training, which the later stages continue."""
 
-from voxflow.tracking.mlflow_tracker import begin_run, continue_run
+from voxflow.tracking.mlflow_tracker import begin_run, common_parent, continue_run
 from voxflow.tracking.registry import ModelVersion, download_model, registered_models
 from voxflow.tracking.runs import Run, fetch_artifacts, find_run
 from voxflow.tracking.tracker import (
@@ -38,6 +38,7 @@ __all__ = [
     "Tracker",
     "Version",
     "begin_run",
+    "common_parent",
     "continue_run",
     "download_model",
     "fetch",

@@ -20,7 +20,7 @@ from voxflow.tracking.table import log_table
 from voxflow.tracking.tracker import NullTracker, Tracker, tracking_uri
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
 ARTIFACTS = "mlartifacts"
 SQLITE = "sqlite:///"
@@ -29,6 +29,7 @@ PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT
 NO_BARS = {"MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
 SYSTEM_METRICS_INTERVAL_S = 5
 RETRY_S = 600  # how long a store that is away is left alone
+PARENT, RUN_NAME = "mlflow.parentRunId", "mlflow.runName"
 BATCH = 100  # of parameters and tags, as MLflow takes them at most
 
 
@@ -89,6 +90,10 @@ class MlflowTracker:
             self._lose(f"model {path}", error)
             return ""
 
+    def adopt(self, run_ids: Sequence[str]) -> None:
+        """Make this run the parent of others; one that the store does not know is left out."""
+        self._attempt("child runs", {"kind": "children", "values": [run_id for run_id in run_ids if run_id]})
+
     def interrupted(self) -> None:
         """Let the run end as KILLED."""
         self.status = "KILLED"
@@ -122,6 +127,9 @@ class MlflowTracker:
             case "artifact":
                 keep = self._client.log_artifacts if Path(entry["path"]).is_dir() else self._client.log_artifact
                 keep(self.run_id, entry["path"], entry["folder"])
+            case "children":
+                for run_id in filter(run_exists, values):
+                    self._client.set_tag(run_id, PARENT, self.run_id)
             case "table":
                 log_table(self._client, self.run_id, Path(entry["path"]), entry["name"])
             case "end":
@@ -207,6 +215,10 @@ class AbsentTracker:
         del path, name
         return ""
 
+    def adopt(self, run_ids: Sequence[str]) -> None:
+        """Keep which they are."""
+        self.backlog.add("children", values=[run_id for run_id in run_ids if run_id])
+
     def interrupted(self) -> None:
         """Let the run end as KILLED."""
         self.status = "KILLED"
@@ -241,6 +253,7 @@ def begin_run(
     params: Mapping[str, Any] | None = None,
     datalist: Path | None = None,
     run_id: str | None = None,
+    name: str | None = None,
 ) -> Iterator[Tracker]:
     """Begin the run of a training, or go on with that of one that was killed.
 
@@ -249,6 +262,7 @@ def begin_run(
         params: the workspace's block of params.yaml.
         datalist: the datalist file, whose hash becomes a tag.
         run_id: the run to go on with; one that the store does not know (any more) is begun afresh.
+        name: what the run is called; left out, MLflow invents a name.
 
     Yields:
         The tracker. When the tracking store can't be reached, one line says so and nothing is recorded: a
@@ -256,7 +270,8 @@ def begin_run(
     """
     with _active_run(experiment, run_id or None) as tracker:
         tracker.params(params or {})
-        tracker.tags({"workspace": experiment, **provenance(datalist)})
+        called = {RUN_NAME: name} if name else {}
+        tracker.tags({"workspace": experiment, **provenance(datalist), **called})
         yield tracker
 
 
@@ -268,6 +283,22 @@ def continue_run(run_id: str) -> Iterator[Tracker]:
         return
     with _active_run(None, run_id) as tracker:
         yield tracker
+
+
+def common_parent(run_ids: Sequence[str]) -> str | None:
+    """The run that an earlier :meth:`Tracker.adopt` made the parent of all of these; None when there is none."""
+    try:
+        open_store()
+        from mlflow import MlflowClient
+
+        with _one_at_a_time(tracking_uri()), _quietly():
+            client = MlflowClient()
+            parents = {client.get_run(run_id).data.tags.get(PARENT) for run_id in run_ids if run_exists(run_id)}
+            parent = parents.pop() if len(parents) == 1 else None
+            return parent if run_exists(parent) else None
+    except failures():
+        # Where the store is away, begin_run says so and keeps everything for later.
+        return None
 
 
 @contextlib.contextmanager
@@ -306,13 +337,19 @@ def open_store() -> None:
     mlflow.set_tracking_uri(tracking_uri())
 
 
+@contextlib.contextmanager
+def _quietly() -> Iterator[None]:
+    with warnings.catch_warnings():
+        # MLflow opens its database with options that SQLAlchemy deprecates; that is not this project's to mend.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        yield
+
+
 def _start(experiment: str | None, run_id: str | None) -> MlflowTracker:
     open_store()
     import mlflow
 
-    with _one_at_a_time(tracking_uri()), warnings.catch_warnings():
-        # MLflow opens its database with options that SQLAlchemy deprecates; that is not this project's to mend.
-        warnings.simplefilter("ignore", DeprecationWarning)
+    with _one_at_a_time(tracking_uri()), _quietly():
         if experiment is None:
             run = mlflow.start_run(run_id=run_id, log_system_metrics=False)
         else:

@@ -13,7 +13,7 @@ from voxflow.errors import DataError
 from voxflow.files import write_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
 DEFAULT_FILE = "mlflow.db"
@@ -50,6 +50,9 @@ class Tracker(Protocol):
             The model's URI, for ``mlflow.pyfunc.load_model`` or the registry; empty when it was not kept.
         """
 
+    def adopt(self, run_ids: Sequence[str]) -> None:
+        """Make this run the parent of others, so that they are shown and compared below it."""
+
     def interrupted(self) -> None:
         """Note that a person ended the work early, so that the run ends as KILLED although no error is raised."""
 
@@ -79,6 +82,9 @@ class NullTracker:
         """Drop it."""
         del path, name
         return ""
+
+    def adopt(self, run_ids: Sequence[str]) -> None:
+        """Drop it."""
 
     def interrupted(self) -> None:
         """Drop it."""
