@@ -41,10 +41,14 @@ class Stage:
 
     def options(self, model: type[Options]) -> Options:
         """Parse this stage's own key of the block into ``model``; every fault is reported at once."""
+        return self.options_of(self.name, model)
+
+    def options_of(self, key: str, model: type[Options]) -> Options:
+        """Parse another key of the block, as :meth:`options` does."""
         try:
-            return model.model_validate(self.block.get(self.name) or {})
+            return model.model_validate(self.block.get(key) or {})
         except ValidationError as error:
-            place = f"workspaces.{self.workspace}.{self.name}"
+            place = f"workspaces.{self.workspace}.{key}"
             findings = [
                 f"{PARAMS_FILE}: {'.'.join([place, *map(str, fault['loc'])])}: {fault['msg']}, got {fault['input']!r}"
                 for fault in error.errors()
