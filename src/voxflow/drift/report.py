@@ -53,7 +53,7 @@ def write_drift(drift: Drift, reference: Sample, incoming: Sample, folder: Path,
     facts = {
         "workspace": workspace,
         "when": when,
-        "line": drift.line(),
+        "line": f"Drift of {', '.join(readable(each.name) for each in drift.moved)}" if drift.moved else drift.line(),
         "alert": bool(drift.moved),
         "tiles": _tiles(drift),
         "table_": make_table(rows, missing="Both samples have no feature in common."),

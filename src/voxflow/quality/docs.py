@@ -43,16 +43,17 @@ def make_self_contained(docs: Path, title: str) -> None:
     for page in docs.rglob("*.html"):
         text = _DEAD.sub("", _REMOTE.sub("", page.read_text(encoding="utf-8")))
         page.write_text(text.replace("</head>", f"<style>{STYLE}</style></head>", 1), encoding="utf-8")
-    # One page a suite: the newest, should there be several.
-    by_suite = {page.relative_to(docs / "validations").parts[0]: page for page in sorted(_results(docs))}
-    target = html.escape(next(iter(by_suite.values())).relative_to(docs).as_posix()) if by_suite else "#"
-    results = "".join(
-        _item(page.relative_to(docs).as_posix(), f"results of {suite}") for suite, page in by_suite.items()
-    )
-    suites = "".join(
-        _item(page.relative_to(docs).as_posix(), f"what is expected of {page.stem}")
-        for page in sorted((docs / "expectations").rglob("*.html"))
-    )
+    write_docs_index(docs, title)
+
+
+def write_docs_index(docs: Path, title: str) -> None:
+    """Write index.html, which leads to the newest results of every suite at or below ``docs``."""
+    pages = sorted(page.relative_to(docs) for page in docs.rglob("*.html"))
+    by_suite = {_after("validations", page): page.as_posix() for page in pages if "validations" in page.parts}
+    expected = [page for page in pages if "expectations" in page.parts]
+    target = html.escape(next(iter(by_suite.values()), "#"))
+    results = "".join(_item(page, f"results of {suite}") for suite, page in by_suite.items())
+    suites = "".join(_item(page.as_posix(), f"what is expected of {page.stem}") for page in expected)
     # With one suite the page of its results is what a reader wants.
     refresh = f'<meta http-equiv="refresh" content="0; url={target}">' if len(by_suite) == 1 else ""
     (docs / "index.html").write_text(
@@ -63,8 +64,8 @@ def make_self_contained(docs: Path, title: str) -> None:
     )
 
 
-def _results(docs: Path) -> list[Path]:
-    return list((docs / "validations").rglob("*.html"))
+def _after(folder: str, page: Path) -> str:
+    return page.parts[page.parts.index(folder) + 1]
 
 
 def _item(name: str, title: str) -> str:

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from voxflow.errors import ConfigError, DataError
 from voxflow.quality.checks import Check, Outcome, run_checks
+from voxflow.quality.docs import write_docs_index
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -109,7 +110,10 @@ def run_suites(measured: pd.DataFrame, suites: Mapping[str, Mapping[str, Rule]],
         rows = measured[measured["modality"] == modality].reset_index(drop=True)
         if len(rows):
             checks = [rule.check(column, modality) for column, rule in rules.items()]
-            outcomes += run_checks(rows, checks, name=modality, docs=docs)
+            # A folder each: Great Expectations clears a site away before it builds it.
+            outcomes += run_checks(rows, checks, name=modality, docs=docs / modality if docs else None)
+    if docs is not None and outcomes:
+        write_docs_index(docs, "Data quality")
     return outcomes
 
 
