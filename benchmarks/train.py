@@ -170,7 +170,7 @@ def voxflow(folder: Path, out: Path, seconds: float, precision: str) -> None:
     from voxflow.training import DataFacts, TrainOptions, loop, train
 
     clock = Clock(seconds)
-    step = loop.Loop._step
+    step = loop.Loop.step
 
     def noted(self: Any, epoch: int, group: list[Any]) -> None:
         step(self, epoch, group)
@@ -184,7 +184,7 @@ def voxflow(folder: Path, out: Path, seconds: float, precision: str) -> None:
             self.fabric.backward(logits, logits.detach())
         self.optimizer.zero_grad(set_to_none=True)
 
-    loop.Loop._step = noted  # type: ignore[method-assign]
+    loop.Loop.step = noted  # type: ignore[method-assign]
     config = out.with_suffix(".config.json")
     config.write_text(json.dumps(configuration()))
     cases = tuple(Case(n, (folder / f"{n}.nii.gz",), folder / f"{n}_label.nii.gz", n) for n in names(folder))

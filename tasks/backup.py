@@ -42,12 +42,12 @@ def copy_databases(target: Path) -> list[Path]:
     copied = []
     for source in [path for pattern in DATABASES for path in sorted(Path().glob(pattern))]:
         copy = target / source.as_posix().lstrip(".").replace("/", "_")
-        with atomic_path(copy) as temporary:
-            with (
-                contextlib.closing(sqlite3.connect(f"file:{source}?mode=ro", uri=True)) as here,
-                contextlib.closing(sqlite3.connect(temporary)) as there,
-            ):
-                here.backup(there)
+        with (
+            atomic_path(copy) as temporary,
+            contextlib.closing(sqlite3.connect(f"file:{source}?mode=ro", uri=True)) as here,
+            contextlib.closing(sqlite3.connect(temporary)) as there,
+        ):
+            here.backup(there)
         copied.append(copy)
     return copied
 

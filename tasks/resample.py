@@ -4,27 +4,71 @@ from __future__ import annotations
 
 import shutil
 import sys
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from tasks.stage import Stage, main
 from tasks.tables import read_cases
 from voxflow.errors import EXIT_OK
 from voxflow.files import atomic_directory, write_json
 from voxflow.progress import say
-from voxflow.volumes import ResampleOptions, resample_cases
+from voxflow.volumes import (
+    CHANNELS,
+    FINGERPRINT,
+    Fingerprint,
+    ResampleOptions,
+    measure,
+    read_geometry,
+    resample_cases,
+    target_spacing,
+    write_fingerprint,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pandas as pd
 
 
 def run(stage: Stage) -> int:
-    """Write data/resampled/WS; see ``voxflow.volumes.resample_cases``."""
-    options = stage.options(ResampleOptions)
+    """Write data/resampled/WS, the fingerprint of its volumes with it; see ``voxflow.volumes.resample_cases``."""
     table = read_cases(stage.volumes / "cases.csv")
+    options = _options(stage, table)
+    numbers: dict[str, float] = {"cases": len(table)}
     with atomic_directory(stage.resampled) as folder:
         resampled = resample_cases(table, stage.volumes, folder, options)
         resampled.to_csv(folder / "cases.csv", index=False)
         shutil.copyfile(stage.volumes / "labels.json", folder / "labels.json")
         write_json(folder / "resample.json", options.model_dump(mode="json"))
-    write_json(stage.metrics, {"cases": len(table)})
+        if stage.task == "segmentation":
+            fingerprint = _measure(resampled, folder)
+            write_fingerprint(folder / FINGERPRINT, fingerprint)
+            numbers |= fingerprint.numbers()
+    write_json(stage.metrics, numbers)
     say(f"resample {stage.workspace}: {len(table)} cases → {stage.resampled}")
     return EXIT_OK
+
+
+def _options(stage: Stage, table: pd.DataFrame) -> ResampleOptions:
+    """The stage's options; ``spacing_mm: auto`` becomes what suits most of the images."""
+    given = stage.block.get("resample") or {}
+    if given.get("spacing_mm") != "auto":
+        return stage.options(ResampleOptions)
+    block = {**stage.block, "resample": {**given, "spacing_mm": None}}
+    options = replace(stage, block=block).options(ResampleOptions)
+    names = [str(name).split(CHANNELS)[0] for name in table["image"]]
+    grids = [options.grid(read_geometry(stage.volumes / name)) for name in names]
+    spacing = target_spacing([grid.size for grid in grids], [grid.spacing for grid in grids])
+    say(f"resample {stage.workspace}: spacing_mm: auto → {', '.join(f'{mm:g}' for mm in spacing)}")
+    return options.model_copy(update={"spacing_mm": spacing})
+
+
+def _measure(table: pd.DataFrame, folder: Path) -> Fingerprint:
+    """Of the images as training will see them."""
+    rows = zip(table["image"], table["label"], strict=True)
+    cases = [([folder / n for n in image.split(CHANNELS)], folder / label if label else None) for image, label in rows]
+    modalities = set(table["modality"])
+    return measure(cases, modalities.pop() if len(modalities) == 1 else "")
 
 
 if __name__ == "__main__":

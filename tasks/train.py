@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import math
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from tasks import bundle
+from tasks import bundle_train
+from tasks.bundle import is_bundle
 from tasks.stage import Stage, main
 from voxflow.config import load_workflow
 from voxflow.datalist import Datalist
 from voxflow.errors import EXIT_INTERRUPTED, EXIT_OK
 from voxflow.files import write_json
 from voxflow.lint import Target, check_workspace
+from voxflow.planning import planned
 from voxflow.progress import say
 from voxflow.tracking import NullTracker, begin_run, write_run_file
 from voxflow.training import TrainingResult, TrainOptions, is_first_process, read_facts, train, unfinished_run
@@ -20,27 +23,31 @@ from voxflow.training import TrainingResult, TrainOptions, is_first_process, rea
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from voxflow.planning import Proposal
+
 
 def run(stage: Stage) -> int:
     """Check the workspace as ``voxflow check`` does, then train; see ``voxflow.training.train``."""
-    if bundle.is_bundle(stage):
-        return bundle.train(stage)
+    if is_bundle(stage):
+        return bundle_train.train(stage)
     options = _options(stage)
-    listed = stage.datalists / "dataset_0.json"
-    target = _target(stage, options, listed)
+    listed = stage.datalist
+    decided, proposal = planned(stage.block.get("train") or {}, stage.resampled, stage.mmar / options.config)
+    target = _target(stage, options, listed, decided)
     _check(target)
     workflow = load_workflow(
         stage.mmar / options.config, environment=target.environment, overrides=target.overrides, workspace=stage.mmar
     )
     datalist = Datalist.read(listed, stage.resampled)
-    facts = read_facts(stage.resampled / "labels.json", stage.block.get("resample") or {}, datalist.metadata)
+    facts = read_facts(stage.resampled / "labels.json", _resampling(stage), datalist.metadata)
     out, curves = stage.models / "train", stage.models / "curves.csv"
     if not is_first_process():
         result = train(workflow, datalist, options, out, facts=facts, tracker=NullTracker(), curves=curves)
         return EXIT_INTERRUPTED if result.ending == "interrupted" else EXIT_OK
     run_id = unfinished_run(workflow, datalist, options, out, facts=facts)
-    with begin_run(stage.workspace, params=stage.block, datalist=listed, run_id=run_id) as tracker:
+    with begin_run(stage.workspace, params=stage.block, datalist=listed, run_id=run_id, name=stage.run_name) as tracker:
         write_run_file(out / "run.json", tracker, stage.workspace)
+        _write_proposal(out / "plan.json", proposal, decided)
         tracker.artifact(stage.mmar / options.config, "config")
         result = train(workflow, datalist, options, out, facts=facts, tracker=tracker, curves=curves)
         if curves.is_file():
@@ -62,7 +69,22 @@ def _options(stage: Stage) -> TrainOptions:
     return options.model_copy(update={"checkpoint": stage.mmar / options.checkpoint})
 
 
-def _target(stage: Stage, options: TrainOptions, listed: Path) -> Target:
+def _resampling(stage: Stage) -> dict[str, Any]:
+    """The stage's own parameters; where they leave the spacing to it, what the stage resample wrote down."""
+    given: dict[str, Any] = stage.block.get("resample") or {}
+    if given.get("spacing_mm") == "auto":
+        given = json.loads((stage.resampled / "resample.json").read_text(encoding="utf-8"))
+    return given
+
+
+def _write_proposal(path: Path, proposal: Proposal | None, decided: dict[str, Any]) -> None:
+    """Keep beside the model what it was planned from."""
+    path.unlink(missing_ok=True)
+    if proposal is not None:
+        write_json(path, {**proposal.to_json(), "set": decided})
+
+
+def _target(stage: Stage, options: TrainOptions, listed: Path, decided: dict[str, Any]) -> Target:
     """What is checked and trained; config_validation.json is for later stages, which read it themselves."""
     environment = stage.mmar / options.environment
     places = {"DATA_ROOT": stage.resampled.as_posix(), "DATASET_JSON": listed.as_posix(), "PROCESSING_TASK": stage.task}
@@ -72,7 +94,8 @@ def _target(stage: Stage, options: TrainOptions, listed: Path) -> Target:
         config=stage.mmar / options.config,
         evaluation=None,
         environment=environment if environment.is_file() else None,
-        overrides={**places, **options.set},
+        overrides={**places, **decided, **options.set},
+        decided=frozenset(decided),
         labels=stage.resampled / "labels.json",
         from_here=True,
     )
@@ -101,7 +124,7 @@ def _say(stage: Stage, result: TrainingResult, out: Path) -> None:
         f", best {result.key_metric} {result.best_metric:.4f} in epoch {result.best_epoch}" if result.key_metric else ""
     )
     minutes = f"{result.seconds / 60:.1f} min in {result.precision}"
-    say(f"train {stage.workspace}: {result.epochs} epochs{ended}, {minutes}{best} → {out}")
+    say(f"train {stage.title}: {result.epochs} epochs{ended}, {minutes}{best} → {out}")
 
 
 if __name__ == "__main__":

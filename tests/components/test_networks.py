@@ -30,6 +30,11 @@ def component(name: str, **args: object) -> Component:
         ("Unet", {"nf_enc": "4,4", "nf_dec": "4,4,4,4,2"}),
         ("Unet", {"nf_enc": [6, 10], "use_group_norm": True}),
         ("Unet", {"nf_enc": "2,4", "nf_dec": "4,4,4,2", "use_group_norm": True}),
+        (
+            "PlainUnet",
+            {"nf_enc": [4, 8, 8], "strides": [[2, 2, 1], 2], "kernels": [[3, 3, 1], 3, 3], "norm": "instance"},
+        ),
+        ("PlainUnet", {"nf_enc": "4,8", "down": [2, 1], "up": [2], "norm": "instance"}),
         ("SegResnet", {"init_filters": 4, "blocks_down": [1, 1], "blocks_up": [1]}),
         ("SegResnet", {"init_filters": 2, "blocks_down": "1,1,1", "blocks_up": "1,1", "use_group_normG": 8}),
         ("tlt2:SegmResnet", {"blocks_down": "1,1", "blocks_up": "1", "use_groupnorm": True, "use_groupnormG": 8}),
@@ -90,6 +95,26 @@ def test_what_the_configuration_says_wins_over_what_the_data_suggests() -> None:
 def test_contradictions_are_refused(args: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         read_network(component("Unet", **args))
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        ({"nf_enc": [4]}, r"nf_enc needs two levels or more, received \[4\]"),
+        ({"nf_enc": [4, 8], "down": [1]}, "2 levels need 2 down, not 1"),
+        ({"nf_enc": [4, 8], "kernels": [3, [3, 3, 2]]}, "kernels are odd, received 2"),
+    ],
+)
+def test_contradictions_of_the_plain_unet_are_refused(args: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        read_network(component("PlainUnet", **args))
+
+
+def test_the_plain_unet_has_as_many_convolutions_as_it_is_told() -> None:
+    network = build_network(component("PlainUnet", nf_enc=[4, 8, 8], down=[1, 2, 3], up=[1, 2]))
+    kinds = [type(module).__name__ for module in network.modules()]
+    # The last one is the head.
+    assert (kinds.count("Conv3d"), kinds.count("BatchNorm3d"), kinds.count("ConvTranspose3d")) == (9 + 1, 9, 2)
 
 
 def test_the_published_unet_joins_each_level_with_its_encoder() -> None:
@@ -239,6 +264,7 @@ def test_a_file_of_other_weights_is_refused(tmp_path: Path) -> None:
             {"blocks_down": [1, 1], "blocks_up": [1], "use_vae": True, "input_size": [16, 16, 16]},
             (16,) * 3,
         ),
+        ("PlainUnet", {"nf_enc": [4, 8, 8]}, (16, 16, 16)),
         ("SegAhnet", {}, (64, 64, 32)),
         ("DenseNet121", {}, (64, 64)),
     ],

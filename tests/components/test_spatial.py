@@ -67,6 +67,12 @@ def test_spatial_flip_chooses_each_axis_on_its_own(sample: dict[str, Any]) -> No
     assert len(set(drawn)) == 8
 
 
+def test_spatial_flip_leaves_axes_alone_that_are_not_named(sample: dict[str, Any]) -> None:
+    flip = made("RandomSpatialFlip", probability=0.9, axes=["i", "k"])
+    drawn = {flip.draw(sample, np.random.default_rng(n)).get("axes", ()) for n in range(60)}
+    assert drawn == {(), (0,), (2,), (0, 2)}
+
+
 def test_quarter_turns_only_where_the_plane_is_square(sample: dict[str, Any]) -> None:
     turn = made("RandomRotate3D", probability=1.0)
     assert {turn.draw(sample, np.random.default_rng(n))["turns"] for n in range(30)} == {1, 2, 3}

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+MINUTES = 6  # of training where a template goes by them; the machine may have other work
+
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
 
 
@@ -25,6 +27,8 @@ def run(repository: Repository, name: str, source: Path, template: str, **split:
     repository.run("voxflow", "new", name, "--source", str(source), "--template", template)
     params = repository.params
     params["workspaces"][name]["split"] |= split
+    if template == "auto":
+        params["workspaces"][name]["train"]["max_minutes"] = MINUTES
     repository.set_params(params)
     # Pseudonyms decide the split, so that a key that is made afresh would draw other patients each time.
     repository.run("dvc", "repro", f"report@{name}", env={"VOXFLOW_PSEUDONYM_KEY": "the same split every time"})
@@ -35,6 +39,14 @@ def test_hippocampus_from_nifti(repository: Repository, real_data: Callable[[str
     scores = run(repository, "hippocampus", real_data("hippocampus"), "segmentation_mr", testing=20, validation=8)
     assert scores["cases"] == 20
     assert scores["mean_dice"] >= 0.86
+
+
+def test_hippocampus_without_a_configuration(repository: Repository, real_data: Callable[[str], Path]) -> None:
+    scores = run(repository, "hippocampus_auto", real_data("hippocampus"), "auto", testing=20, validation=8)
+    assert scores["mean_dice_label_1"] >= 0.90
+    assert scores["mean_dice_label_2"] >= 0.87
+    planned = json.loads(repository.read("mmars/hippocampus_auto/models/train/plan.json"))
+    assert planned["layout"]["patch"] == [40, 56, 40]
 
 
 def test_sarcoma_from_pet_and_rtstruct_beats_a_threshold(

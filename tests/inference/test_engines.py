@@ -132,3 +132,22 @@ def test_openvino_loads_without_its_telemetry(exported: Path) -> None:
     )
     path = str(Path(__file__).parents[2] / "src")
     assert subprocess.run([sys.executable, "-c", code], env={"PYTHONPATH": path}, check=False).returncode == 0
+
+
+SIGNALLED = """
+import os, signal, sys, threading
+from pathlib import Path
+from voxflow.inference import open_engine
+held = [open_engine(Path(sys.argv[1]), "openvino")]
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(5))
+thread = threading.Thread(target=held.clear)
+thread.start()
+thread.join()
+os.kill(os.getpid(), signal.SIGTERM)
+"""
+
+
+def test_a_signal_is_handled_once_a_thread_has_dropped_openvinos_model(exported: Path) -> None:
+    path = str(Path(__file__).parents[2] / "src")
+    command = [sys.executable, "-c", SIGNALLED, str(exported / "model.xml")]
+    assert subprocess.run(command, env={"PYTHONPATH": path}, check=False).returncode == 5

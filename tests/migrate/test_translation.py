@@ -187,6 +187,7 @@ def test_every_transform_of_the_older_dialects_has_an_answer() -> None:
         ("Unet", {"nf_enc": [4, 8], "residual_units": 1, "strides": [[2, 2, 1]]}, (8, 8, 5)),
         ("Unet", {"nf_enc": [4, 6], "use_group_norm": True, "use_group_normG": 4}, (8, 8, 8)),
         ("Unet", {"nf_enc": [4, 8], "nf_dec": [8, 4, 4, 4], "use_batch_norm": True}, (8, 8, 8)),
+        ("PlainUnet", {"nf_enc": [4, 8], "strides": [[2, 2, 1]], "kernels": [[3, 3, 1], 3]}, (8, 8, 5)),
         ("SegResnet", {"init_filters": 4, "blocks_down": [1, 1], "blocks_up": [1]}, (8, 8, 8)),
         (
             "tlt2:SegmResnet",

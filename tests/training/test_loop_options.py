@@ -212,3 +212,17 @@ def test_a_loss_meter_remembers_what_was_not_finite() -> None:
 def test_a_time_budget_counts_what_ran_before(training: Any, tmp_path: Path) -> None:
     training(places={"epochs": 3}, max_minutes=1e-6)
     assert read_state(tmp_path / "m" / STATE) is None
+
+
+def test_a_schedule_by_minutes_runs_its_whole_course_in_them(tmp_path: Path, training: Any) -> None:
+    result = training(places={"epochs": 100_000}, max_minutes=0.05, schedule="minutes")
+    assert (result.ending, result.epochs < 100_000) == ("time is up", True)
+    rates = [float(row["learning_rate"]) for row in rows_of(tmp_path / "m/curves.csv")]
+    peak = 0.02
+    assert max(rates) > 0.3 * peak
+    assert rates[-1] < 0.05 * peak
+
+
+def test_a_schedule_by_minutes_needs_minutes() -> None:
+    with pytest.raises(ValueError, match="schedule: minutes needs max_minutes"):
+        TrainOptions(schedule="minutes")

@@ -10,9 +10,13 @@ from typing import TYPE_CHECKING
 from voxflow import __version__
 from voxflow.cli.apps import Evaluate, Export, Infer, Train
 from voxflow.cli.check import Check
+from voxflow.cli.compare import Compare
 from voxflow.cli.convert import Convert
+from voxflow.cli.folds import Folds
 from voxflow.cli.migrate import Migrate
 from voxflow.cli.new import New
+from voxflow.cli.plan import Plan
+from voxflow.cli.promote import Promote, Rollback
 from voxflow.cli.serve import Serve
 from voxflow.errors import EXIT_FAILURE, EXIT_INTERRUPTED, VoxflowError
 from voxflow.progress import say
@@ -20,7 +24,22 @@ from voxflow.progress import say
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-COMMANDS = (New, Convert, Check, Train, Export, Evaluate, Infer, Serve, Migrate)
+COMMANDS = (
+    New,
+    Folds,
+    Convert,
+    Check,
+    Plan,
+    Train,
+    Export,
+    Evaluate,
+    Infer,
+    Serve,
+    Migrate,
+    Compare,
+    Promote,
+    Rollback,
+)
 
 
 def parser() -> argparse.ArgumentParser:

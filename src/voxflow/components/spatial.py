@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 from pydantic import AliasChoices, Field, PositiveFloat, PositiveInt, model_validator
@@ -70,11 +70,18 @@ class RandomAxisFlip(RandomFieldTransform):
 
 @register("transform")
 class RandomSpatialFlip(RandomAxisFlip):
-    """Flip along each spatial axis on its own with ``probability``."""
+    """Flip along each spatial axis on its own with ``probability``.
+
+    Attributes:
+        axes: those that may be flipped; None: all.
+    """
+
+    axes: tuple[Literal["i", "j", "k"], ...] | None = None
 
     def draw(self, sample: Sample, rng: np.random.Generator) -> Draw:
         """Choose the axes."""
-        axes = tuple(int(a) for a in np.flatnonzero(rng.random(len(self.shape_of(sample))) < self.probability))
+        chosen = np.flatnonzero(rng.random(len(self.shape_of(sample))) < self.probability)
+        axes = tuple(int(axis) for axis in chosen if self.axes is None or "ijk"[axis] in self.axes)
         return {"axes": axes} if axes else {}
 
 

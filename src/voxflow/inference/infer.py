@@ -14,7 +14,7 @@ from pydantic import NonNegativeInt  # noqa: TC002 - pydantic reads it
 from voxflow.errors import InputError
 from voxflow.inference.cases import Failures
 from voxflow.inference.engines import EngineChoice  # noqa: TC001 - pydantic reads it
-from voxflow.inference.evaluate import Metrics, prediction_columns, prediction_rows
+from voxflow.inference.grade import prediction_columns, prediction_rows
 from voxflow.inference.overlays import write_overlay
 from voxflow.inference.predict import PredictOptions, label_names
 from voxflow.inference.run import classified, segmented, written
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from voxflow.inference.cases import InferenceCase
     from voxflow.inference.engines import Engine
+    from voxflow.inference.evaluate import Metrics
     from voxflow.inference.run import Classified, Segmented
 
 

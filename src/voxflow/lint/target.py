@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from voxflow.config.findings import suggest
 from voxflow.errors import ConfigError
+from voxflow.planning import planned, planned_evaluation
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,6 +27,7 @@ class Target:
         evaluation: the configuration of validation and inference; None: there is none to check.
         environment: the environment file; None: none.
         overrides: values that win over both.
+        decided: those of them that follow from the data themselves.
         labels: where the stages note the names of the classes.
         from_here: relative paths are from the present folder, not below the MMAR.
         made_by: the command that makes data which is not there yet; empty: data must be there.
@@ -37,6 +39,7 @@ class Target:
     evaluation: Path | None
     environment: Path | None
     overrides: dict[str, Any] = field(default_factory=dict)
+    decided: frozenset[str] = frozenset()
     labels: Path | None = None
     from_here: bool = False
     made_by: str = ""
@@ -84,13 +87,15 @@ def find_target(
         raise ConfigError("file not found; -e names the environment file", path=place)
     places = _places(name, block) if name and block is not None else {}
     wins = options.get("set") if isinstance(options.get("set"), dict) else {}
+    decided = _decided(name, options, configs) if places else {}
     return Target(
         name=workspace,
         mmar=mmar,
         config=configs[0],
         evaluation=configs[1],
         environment=place if place.is_file() else None,
-        overrides={**places, **(wins or {}), **(overrides or {})},
+        overrides={**places, **decided, **(wins or {}), **(overrides or {})},
+        decided=frozenset(decided),
         labels=Path("data/resampled") / name / "labels.json" if places else None,
         from_here=bool(places),
         made_by=f"dvc repro split@{name}" if places else "",
@@ -132,6 +137,15 @@ def _places(name: str, block: Mapping[str, Any]) -> dict[str, Any]:
     """What the stage train puts in the place of the environment's own."""
     places = {"DATA_ROOT": f"data/resampled/{name}", "DATASET_JSON": f"data/datalists/{name}/dataset_0.json"}
     return places | ({"PROCESSING_TASK": block["task"]} if isinstance(block.get("task"), str) else {})
+
+
+def _decided(name: str, train: Mapping[str, Any], configs: tuple[Path | None, Path | None]) -> dict[str, Any]:
+    """What ``plan: auto`` puts over both configurations, once the images are there."""
+    if configs[0] is None:
+        return {}
+    decided, proposal = planned(train, Path("data/resampled") / name, configs[0])
+    evaluation = planned_evaluation(proposal, configs[1]) if proposal and configs[1] else {}
+    return decided | evaluation
 
 
 def _configs(mmar: Path, config: str | None, *, one_only: bool) -> tuple[Path | None, Path | None]:

@@ -14,6 +14,7 @@ from voxflow.migrate.translation import Args, Facts, Node, Translation, approxim
 
 if TYPE_CHECKING:
     from voxflow.components.ahnet import SegAhnet
+    from voxflow.components.plain_unet import PlainUnet
     from voxflow.components.radiograph_networks import DenseNet, RadiographNetwork
     from voxflow.components.unets import SegResnet, Unet
 
@@ -41,6 +42,13 @@ def _unet(args: Args, facts: Facts) -> Translation:
         sizes = {"in_channels": facts.in_channels, "classes": facts.classes}
         made = node(f"{SCRIPTS}skip_unet.SkipUnet", **sizes, encoder=list(typed.nf_enc), decoder=decoder, norm=norm)
     return exact(_grouped(made, typed))
+
+
+@translates("network", "PlainUnet")
+def _plain_unet(args: Args, facts: Facts) -> Translation:
+    typed = cast("PlainUnet", read_network(Component(name="PlainUnet", args=args)))
+    sizes = {"in_channels": facts.in_channels, "classes": facts.classes}
+    return exact(node(f"{SCRIPTS}plain_unet.PlainUnet", **sizes, **typed.layout))
 
 
 @translates("network", "SegResnet", "SegmResnet")

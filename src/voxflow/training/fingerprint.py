@@ -23,7 +23,10 @@ if TYPE_CHECKING:
     from voxflow.training.options import DataFacts, TrainOptions
 
 # Options that change what is computed; the others only say how fast, how often it is written down, or from where.
-_DECISIVE = ("seed", "precision", "freeze", "accumulate", "clip_norm", "ema", "early_stopping", "stopping_metric")
+_DECISIVE = (
+    *("seed", "precision", "freeze", "accumulate", "clip_norm", "ema", "schedule"),
+    *("early_stopping", "stopping_metric"),
+)
 HASHING_THREADS = 8
 HASHES = "hashes"
 WORTH_NOTING = 1 << 20  # smaller files are hashed sooner than looked up

@@ -95,6 +95,7 @@ class Loop:
         self.steps_an_epoch = -(-batches.steps // options.accumulate)
         self.total = plan.workflow.globals.epochs * self.steps_an_epoch
         self._epoch_number, self._epoch_batch = 1, 0
+        self._began = time.monotonic()
         self._setup(start)
 
     def _setup(self, start: Mapping[str, torch.Tensor] | None) -> None:
@@ -164,7 +165,7 @@ class Loop:
             group.append(batch)
             if len(group) < self.options.accumulate and number < self.batches.steps:
                 continue
-            self._step(epoch, group)
+            self.step(epoch, group)
             group = []
             self._epoch_number, self._epoch_batch = epoch, number
             match self._what_next(interruption, deadline):
@@ -187,10 +188,11 @@ class Loop:
             wish = SAVE if now - self._state_written > self.options.state_minutes * 60 else GO
         return self.world.agree(wish)  # type: ignore[arg-type]
 
-    def _step(self, epoch: int, group: list[Batch]) -> None:
+    def step(self, epoch: int, group: list[Batch]) -> None:
         """One step of the optimizer, on one batch or on several whose gradients add up."""
+        rate = self._rate()
         for parameters in self.optimizer.param_groups:
-            parameters["lr"] = self._rate()
+            parameters["lr"] = rate
         self.optimizer.zero_grad(set_to_none=True)
         for number, batch in enumerate(group, 1):
             image = batch.image.to(self.fabric.device, memory_format=self.layout, non_blocking=True)
@@ -212,7 +214,16 @@ class Loop:
 
     def _rate(self) -> float:
         policy = self.plan.policy
-        return self.base_rate * (policy.factor(self.result.steps, self.total) if policy else 1.0)
+        return self.base_rate * (policy.factor(self._steps_of_course(), self.total) if policy else 1.0)
+
+    def _steps_of_course(self) -> int:
+        """How far along the learning-rate policy is: the steps done, or the share of the minutes that is over."""
+        minutes = self.options.max_minutes
+        if self.options.schedule == "epochs" or minutes is None:
+            return self.result.steps
+        # Processes whose clocks differ must not step by different rates.
+        share: float = self.world.from_first((time.monotonic() - self._began) / (minutes * 60))
+        return max(self.result.steps, min(self.total - 1, round(share * self.total)))
 
     @contextlib.contextmanager
     def _named_when_not_finite(self) -> Any:

@@ -1,9 +1,9 @@
 """Owns the training stage's options and what it is told of its data."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 
 class CacheOptions(BaseModel):
@@ -30,6 +30,9 @@ class TrainOptions(BaseModel):
         config: the training configuration, relative to the MMAR.
         environment: the environment file, relative to the MMAR; it may be missing.
         set: values that win over both (``epochs: 20``, ``train.optimizer.name: AdamW``).
+        plan: "auto": network, patch, batch, scaling of intensities and how often is validated follow from the data's
+            fingerprint and this machine, and win over the configuration; ``set`` wins over both. "config": the
+            configuration alone decides.
         seed: of every random choice; the configuration's ``determinism`` wins over it.
         precision: "auto" computes in bfloat16 where the processor has instructions for it, unless the
             configuration says ``use_amp: false``.
@@ -37,6 +40,8 @@ class TrainOptions(BaseModel):
         threads: of the processor; None: all that this process may use.
         workers: threads that prepare batches ahead; None: one where a second core is free.
         max_minutes: the training ends cleanly after this long, whatever ``epochs`` says.
+        schedule: what the learning-rate policy goes by: the epochs, or "minutes": its whole course fits into
+            ``max_minutes``, however fast the machine is.
         checkpoint: a file of weights to start from: a model.pt or model_final.pt, or any file of a plain torch
             state_dict. What does not fit by name and shape starts fresh, and is said.
         freeze: parameters that stay as they are, by name: ``["encoder.*", "model.0"]``.
@@ -62,12 +67,14 @@ class TrainOptions(BaseModel):
     config: str = "config/config_train.json"
     environment: str = "config/environment.json"
     set: dict[str, Any] = Field(default_factory=dict)
+    plan: Literal["config", "auto"] = "config"
     seed: NonNegativeInt = 0
     precision: Literal["auto", "bf16", "fp16", "fp32"] = "auto"
     accelerator: Literal["auto", "cpu", "cuda"] = "auto"
     threads: PositiveInt | None = None
     workers: NonNegativeInt | None = None
     max_minutes: PositiveFloat | None = None
+    schedule: Literal["epochs", "minutes"] = "epochs"
     checkpoint: Path | None = None
     freeze: tuple[str, ...] = ()
     resume: bool = True
@@ -83,6 +90,12 @@ class TrainOptions(BaseModel):
     peer_timeout_minutes: PositiveFloat = 30.0
     on_bad_case: Literal["stop", "skip"] = "stop"
     cache: CacheOptions = CacheOptions()
+
+    @model_validator(mode="after")
+    def _time_to_go_by(self) -> Self:
+        if self.schedule == "minutes" and self.max_minutes is None:
+            raise ValueError("schedule: minutes needs max_minutes")
+        return self
 
 
 class DataFacts(BaseModel):

@@ -75,7 +75,7 @@ def train(
     """
     share_cores()
     plan = Plan.build(workflow, facts.model_copy(update={"label_format": datalist.label_format}))
-    training, validation = _cases(datalist, plan)
+    training, validation = cases_of(datalist, plan)
     precision = choose_precision(options, workflow.globals.use_amp)
     if options.accelerator == "cpu" or not has_gpu():
         keep_memory()
@@ -85,12 +85,12 @@ def train(
         identity = fingerprint(workflow, [*training, *validation], options, facts)
         state, start = _begin(out, identity, options, world)
         seed = seed_everything(options.seed, workflow.globals.determinism, deterministic=options.deterministic)
-        batches, unseen = _open_data(plan, (training, validation), options, world, seed=seed)
+        batches, unseen = open_data(plan, (training, validation), options, world, seed=seed)
         batches = replace(batches, pin=fabric.device.type == "cuda")
         interruption, recorder = stack.enter_context(Interruption()), None
         if world.is_first:
             rows = state["rows"] if state else None
-            recorder = stack.enter_context(Recorder(out / EVENTS, curves or out / CURVES, tracker, rows))
+            recorder = Recorder(out / EVENTS, curves or out / CURVES, tracker, rows)
         run = {"fingerprint": identity, "run_id": tracker.run_id}
         parts: dict[str, Any] = {"batches": batches, "unseen": unseen, "recorder": recorder, "run": run}
         loop = Loop(plan, options, fabric, world, out=out, start=start, **parts)
@@ -101,7 +101,7 @@ def train(
     return loop.result
 
 
-def _open_data(
+def open_data(
     plan: Plan, cases: tuple[list[Case], list[Case]], options: TrainOptions, world: World, *, seed: int
 ) -> tuple[Batches, CachedStore]:
     """Prepare the cases to learn from and to validate on; processes share the work, and wait for each other."""
@@ -130,7 +130,7 @@ def unfinished_run(
     """The tracker's id of the run that ``train`` would continue; None when it would begin afresh."""
     if not options.resume or not (out / STATE).is_file():
         return None
-    cases = [case for part in _cases(datalist, Plan.build(workflow, facts)) for case in part]
+    cases = [case for part in cases_of(datalist, Plan.build(workflow, facts)) for case in part]
     state, _ = matching_state(out / STATE, fingerprint(workflow, cases, options, facts))
     return None if state is None else str(state["run_id"])
 
@@ -164,7 +164,7 @@ def _unfinished(out: Path, identity: dict[str, str], options: TrainOptions) -> d
     return state
 
 
-def _cases(datalist: Datalist, plan: Plan) -> tuple[list[Case], list[Case]]:
+def cases_of(datalist: Datalist, plan: Plan) -> tuple[list[Case], list[Case]]:
     """The labelled cases to learn from and to validate on."""
     keys = plan.train_pipeline.data_list_key, plan.valid_pipeline.data_list_key
     training, validation = ([case for case in datalist.cases(key) if case.label is not None] for key in keys)

@@ -1,0 +1,113 @@
+"""Owns ``voxflow plan``: what a training will need and take, before anyone waits for it."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from voxflow.errors import EXIT_OK
+
+if TYPE_CHECKING:
+    import argparse
+
+    from voxflow.planning.workspace import Study
+    from voxflow.training import Trial
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Plan the training of a workspace.
+
+    Attributes:
+        workspace: the path of an MMAR's folder, or the name of a workspace of params.yaml.
+        applies: write what is proposed into the configuration.
+        tries: train a few steps to measure time and memory.
+        as_json: write the plan for machines.
+    """
+
+    name: ClassVar[str] = "plan"
+    help: ClassVar[str] = "say what a training needs and takes: patch, batch, disk, memory, time an epoch"
+
+    workspace: str
+    applies: bool
+    tries: bool
+    as_json: bool
+
+    @staticmethod
+    def add_arguments(parser: argparse.ArgumentParser) -> None:
+        """Declare the flags."""
+        parser.add_argument("workspace", help="folder of an MMAR, or name of a workspace of params.yaml")
+        parser.add_argument("--apply", action="store_true", help="write what is proposed into the configuration")
+        parser.add_argument("--quick", action="store_true", help="train no steps: time and memory stay unknown")
+        parser.add_argument("--json", action="store_true", help="write JSON for machines")
+
+    @classmethod
+    def read(cls, given: argparse.Namespace) -> Plan:
+        """Take the parsed flags."""
+        return cls(given.workspace, given.apply, not given.quick, given.json)
+
+    def run(self) -> int:
+        """Study, apply where asked, measure what stands there then, and write the answer."""
+        from voxflow.planning.workspace import apply, study, to_json, try_out
+
+        studied, changed = study(self.workspace), list[str]()
+        if self.applies:
+            studied, changed = apply(studied, self.workspace)
+        trial = try_out(studied) if self.tries else None
+        if self.as_json:
+            sys.stdout.write(to_json(studied, trial, changed) + "\n")
+        else:
+            rows = _rows(studied, trial)
+            width = max(map(len, rows))
+            sys.stdout.writelines(f"{name:{width}}  {value}\n" for name, value in rows.items())
+            sys.stdout.writelines(f"written: {path}\n" for path in changed)
+        return EXIT_OK
+
+
+def _rows(studied: Study, trial: Trial | None) -> dict[str, str]:
+    proposal = studied.proposal
+    data, layout = proposal.fingerprint, proposal.layout
+    volumes = ", ".join(f"{one.value}: {one.median_ml:g} ml in {one.cases}" for one in data.classes)
+    rows = {
+        "cases": f"{data.cases}, {data.labelled} labelled; {data.channels} channel(s)",
+        "voxels": f"{_by(data.size.median)} (median; from {_by(data.size.least)} to {_by(data.size.most)})",
+        "spacing": f"{_by(data.spacing_mm.median)} mm",
+        "classes": volumes or "none",
+        "machine": proposal.machine.line,
+        "patch": _beside(_by(layout.patch), _by(studied.configured["patch"] or ("whole image",))),
+        "batch": _beside(str(layout.batch), str(studied.configured["batch"])),
+        "workers": _beside(str(proposal.workers), str(studied.configured["workers"])),
+    }
+    if studied.is_auto:
+        rows["network"] = f"levels of {', '.join(map(str, layout.filters))} filters"
+    return rows | _costs(trial, data.gigabytes)
+
+
+def _costs(trial: Trial | None, cache: float) -> dict[str, str]:
+    if trial is None:
+        return {"cache": f"about {_size(cache)} on disk (estimated)", "time": "not measured (--quick)"}
+    return {
+        "cache": f"{_size(trial.cache_gb)} on disk",
+        "memory": f"{_size(trial.memory_gb)}",
+        "gpu memory": _size(trial.gpu_memory_gb) if trial.gpu_memory_gb else "none used",
+        "step": f"{trial.step_seconds:.3g} s in {trial.precision} (median of {trial.steps}, measured), "
+        f"{trial.parameters / 1e6:.2g} million weights",
+        "epoch": f"{_time(trial.epoch_seconds)}: {trial.steps_an_epoch} steps, validation not counted",
+    }
+
+
+def _beside(proposed: str, configured: str) -> str:
+    return proposed if proposed == configured else f"{proposed} proposed, {configured} configured"
+
+
+def _by(values: Any) -> str:
+    return " × ".join(f"{value:g}" if isinstance(value, int | float) else str(value) for value in values)
+
+
+def _size(gigabytes: float) -> str:
+    return f"{gigabytes:.1f} GB" if gigabytes >= 1 else f"{gigabytes * 1000:.0f} MB"
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds:.1f} s" if seconds < 90 else f"{seconds / 60:.1f} min"

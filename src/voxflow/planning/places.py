@@ -1,0 +1,113 @@
+"""Owns where a layout goes in a training configuration: places as ``--set`` takes them, with their values."""
+
+from __future__ import annotations
+
+from math import ceil
+from typing import TYPE_CHECKING, Any
+
+from voxflow.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from voxflow.planning.layout import Layout
+    from voxflow.volumes import Fingerprint
+
+NETWORK = "PlainUnet"
+NORMALISATION = "NormalizeNonzeroIntensities"
+STEPS_A_VALIDATION = 250
+CROP, LEVELS = "train.pre_transforms", "train.model.args"
+# Hounsfield units mean the same in every image, so that all are scaled alike: by what lies inside the labels.
+COMPARABLE = ("CT",)
+
+
+def sizes(config: Mapping[str, Any], layout: Layout, workers: int | None, *, path: Path) -> dict[str, Any]:
+    """Patch, batch and workers, wherever a configuration states them.
+
+    Args:
+        config: the content of a configuration of Clara 3's form.
+        layout: to put in.
+        workers: threads that prepare batches; None: as they are.
+        path: of the configuration.
+
+    Raises:
+        ConfigError: it has no crop or no image pipeline.
+    """
+    patch = list(layout.patch)
+    found: dict[str, Any] = {}
+    crops = [n for n, crop in enumerate(_at(config, CROP, path)) if _is_crop(crop)]
+    if not crops:
+        raise ConfigError("no transform takes patches; nothing says where a patch size goes", path=path, where=CROP)
+    found[f"{CROP}[{crops[-1]}].args.size"] = patch
+    pipeline = _at(config, "train.image_pipeline.args", path)
+    if -1 not in pipeline.get("output_crop_size", [-1]):
+        found["train.image_pipeline.args.output_crop_size"] = patch
+    of_a_case = _at(config, CROP, path)[crops[-1]]["args"].get("batch_size", 1)
+    found["train.image_pipeline.args.output_batch_size"] = max(1, layout.batch // of_a_case)
+    if workers is not None:
+        found["train.image_pipeline.args.num_workers"] = workers
+    if "roi_size" in _at(config, "validate.inferer", path).get("args", {}):
+        found["validate.inferer.args.roi_size"] = patch
+    return found
+
+
+def everything(config: Mapping[str, Any], layout: Layout, fingerprint: Fingerprint, *, path: Path) -> dict[str, Any]:
+    """What ``plan: auto`` decides: sizes, network, scaling of intensities, epochs between validations."""
+    found = sizes(config, layout, None, path=path)
+    found |= {
+        f"{LEVELS}.nf_enc": list(layout.filters),
+        f"{LEVELS}.strides": [list(step) for step in layout.strides],
+        f"{LEVELS}.kernels": [list(size) for size in layout.kernels],
+    }
+    steps = ceil(max(1, fingerprint.labelled) / layout.batch)
+    found["num_training_epoch_per_valid"] = ceil(STEPS_A_VALIDATION / steps)
+    scaling = _scaling(fingerprint)
+    for section in ("train", "validate") if scaling else ():
+        where = f"{section}.pre_transforms"
+        for number, transform in enumerate(_at(config, where, path)):
+            if transform.get("name") == NORMALISATION:
+                found |= {f"{where}[{number}].name": scaling["name"], f"{where}[{number}].args": scaling["args"]}
+    return found
+
+
+def of_evaluation(config: Mapping[str, Any], layout: Layout, fingerprint: Fingerprint) -> dict[str, Any]:
+    """The same for a configuration of validation and inference: its window and its scaling."""
+    found: dict[str, Any] = {}
+    if "roi_size" in config.get("inferer", {}).get("args", {}):
+        found["inferer.args.roi_size"] = list(layout.patch)
+    scaling = _scaling(fingerprint)
+    for number, transform in enumerate(config.get("pre_transforms", []) if scaling else []):
+        if transform.get("name") == NORMALISATION:
+            where = f"pre_transforms[{number}]"
+            found |= {f"{where}.name": scaling["name"], f"{where}.args": scaling["args"]}
+    return found
+
+
+def _scaling(fingerprint: Fingerprint) -> dict[str, Any]:
+    """One scaling for all images, where their units say that it may be; else {}: each by its own mean."""
+    if fingerprint.modality not in COMPARABLE or fingerprint.channels != 1 or not fingerprint.labelled:
+        return {}
+    values = fingerprint.intensity[0]
+    low, high, deviation = values.percentile_00_5, values.percentile_99_5, values.deviation
+    if not (low < high and deviation > 0):
+        return {}
+    ends = {f"b_{end}": round((bound - values.mean) / deviation, 4) for end, bound in (("min", low), ("max", high))}
+    args = {"fields": "image", "a_min": low, "a_max": high, **ends, "clip": True}
+    return {"name": "ScaleIntensityRange", "args": args}
+
+
+def _is_crop(transform: Any) -> bool:
+    return isinstance(transform, dict) and isinstance(transform.get("args", {}).get("size"), list)
+
+
+def _at(config: Mapping[str, Any], where: str, path: Path) -> Any:
+    """What stands at a place."""
+    found: Any = config
+    for part in where.split("."):
+        if not isinstance(found, dict) or part not in found:
+            raise ConfigError(
+                f"no {part!r} there; planning reads configurations of Clara 3's form", path=path, where=where
+            )
+        found = found[part]
+    return found

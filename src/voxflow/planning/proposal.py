@@ -1,0 +1,73 @@
+"""Owns what ``voxflow plan`` proposes for a workspace, and what a training takes from it with ``plan: auto``."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ConfigDict
+
+from voxflow.config.text import read_json
+from voxflow.planning.layout import Layout, lay_out
+from voxflow.planning.machine import Machine, read_machine
+from voxflow.planning.places import everything, of_evaluation
+from voxflow.volumes import FINGERPRINT, Fingerprint, read_fingerprint
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+AUTO, CONFIG = "auto", "config"
+
+
+class Proposal(BaseModel):
+    """Data, machine, and what follows from both."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    fingerprint: Fingerprint
+    machine: Machine
+    layout: Layout
+
+    @classmethod
+    def make(cls, fingerprint: Fingerprint, machine: Machine | None = None) -> Proposal:
+        """Choose the layout for this machine, or for another."""
+        machine = machine or read_machine()
+        return cls(fingerprint=fingerprint, machine=machine, layout=lay_out(fingerprint, machine))
+
+    @property
+    def workers(self) -> int:
+        """Threads that prepare batches: a second one pays where a GPU is fed."""
+        return min(4 if self.machine.gpu else 1, self.machine.cores - 1)
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain values."""
+        content: dict[str, Any] = json.loads(self.model_dump_json())
+        return content
+
+
+def planned(train: Mapping[str, Any], resampled: Path, config: Path) -> tuple[dict[str, Any], Proposal | None]:
+    """What the data decide over the configuration, as ``--set`` takes it.
+
+    Args:
+        train: the key ``train`` of the workspace's block.
+        resampled: the folder of its resampled images, with their fingerprint.
+        config: its training configuration.
+
+    Returns:
+        Nothing, and no proposal, unless the block says ``plan: auto`` and there is a fingerprint.
+
+    Raises:
+        ConfigError: the configuration is not of the form that a plan is for.
+        DataError: the fingerprint is damaged.
+    """
+    place = resampled / FINGERPRINT
+    if train.get("plan") != AUTO or not place.is_file() or not config.is_file():
+        return {}, None
+    proposal = Proposal.make(read_fingerprint(place))
+    return everything(read_json(config), proposal.layout, proposal.fingerprint, path=config), proposal
+
+
+def planned_evaluation(proposal: Proposal, config: Path) -> dict[str, Any]:
+    """The same for config_validation.json."""
+    return of_evaluation(read_json(config), proposal.layout, proposal.fingerprint)

@@ -1,0 +1,221 @@
+"""Owns planning one workspace: its data measured, its training tried for a few steps, its configuration changed."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from voxflow.config import load_workflow
+from voxflow.config.source import set_nested
+from voxflow.config.text import read_json
+from voxflow.datalist import Datalist
+from voxflow.errors import ConfigError, DataError
+from voxflow.files import write_text
+from voxflow.lint import find_target
+from voxflow.planning.places import sizes
+from voxflow.planning.proposal import AUTO, CONFIG, Proposal, planned, planned_evaluation
+from voxflow.volumes import FINGERPRINT, Fingerprint, measure, read_fingerprint
+from voxflow.workspace.zoo.files import pretty
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from voxflow.config import Workflow
+    from voxflow.lint import Target
+    from voxflow.training import Trial
+
+PARAMS = Path("params.yaml")
+
+
+@dataclass(frozen=True)
+class Study:
+    """A workspace with its data.
+
+    Attributes:
+        target: its files, and what wins over them.
+        train: the key ``train`` of its block; empty for an MMAR alone.
+        datalist: its cases.
+        proposal: what follows from them and this machine.
+        configured: patch, batch and workers as they are, or as ``plan: auto`` has them.
+    """
+
+    target: Target
+    train: Mapping[str, Any]
+    datalist: Datalist
+    proposal: Proposal
+    configured: dict[str, Any]
+
+    @property
+    def config(self) -> Path:
+        """The training configuration."""
+        if self.target.config is None:
+            raise ConfigError("there is no training configuration to plan for", path=self.target.mmar)
+        return self.target.config
+
+    @property
+    def is_auto(self) -> bool:
+        """Whether training follows the plan by itself."""
+        return self.train.get("plan") == AUTO
+
+
+def study(name: str) -> Study:
+    """Read a workspace of params.yaml, or an MMAR's folder.
+
+    Raises:
+        ConfigError: there is no such workspace, it is for radiographs, or its configuration is wrong.
+        DataError: its images are not there yet, or can't be read.
+    """
+    target = find_target(name)
+    if target.config is None:
+        raise ConfigError("there is no training configuration to plan for", path=target.mmar)
+    workflow = _workflow(target)
+    if workflow.task != "segmentation":
+        raise ConfigError(f"plans are for segmentation of volumes; the task is {workflow.task}", path=target.config)
+    root, listed = (_place(target, workflow, variable) for variable in ("DATA_ROOT", "DATASET_JSON"))
+    if not listed.is_file():
+        first = f"; {target.made_by} makes it" if target.made_by else ""
+        raise DataError(f"no datalist there, so that there is no image to measure{first}", path=listed)
+    datalist = Datalist.read(listed, root)
+    train = _block(name).get("train") or {}
+    proposal = Proposal.make(_fingerprint(root, datalist, workflow))
+    return Study(target, train, datalist, proposal, _configured(workflow))
+
+
+def _workflow(target: Target) -> Workflow:
+    if target.config is None:
+        raise ConfigError("there is no training configuration to plan for", path=target.mmar)
+    known = {key: value for key, value in target.overrides.items() if not key.startswith(("inferer", "pre_transforms"))}
+    return load_workflow(target.config, environment=target.environment, overrides=known, workspace=target.mmar)
+
+
+def _place(target: Target, workflow: Workflow, variable: str) -> Path:
+    given = workflow.variables.get(variable)
+    if not isinstance(given, str) or not given:
+        raise ConfigError(
+            f"{variable} is not set; it says where the images are", path=target.environment or target.mmar
+        )
+    return target.resolve(given)
+
+
+def _block(name: str) -> dict[str, Any]:
+    import yaml
+
+    if not PARAMS.is_file():
+        return {}
+    content = yaml.safe_load(PARAMS.read_text(encoding="utf-8")) or {}
+    block = (content.get("workspaces") or {}).get(Path(name).name)
+    return block if isinstance(block, dict) else {}
+
+
+def _fingerprint(root: Path, datalist: Datalist, workflow: Workflow) -> Fingerprint:
+    """The one that the stage resample wrote, or else measured from the cases to learn from."""
+    if (root / FINGERPRINT).is_file():
+        return read_fingerprint(root / FINGERPRINT)
+    key = workflow.train.image_pipeline.args.get("data_list_key", "training")
+    cases = datalist.cases(str(key))
+    modality = datalist.metadata.get("modality", "")
+    found = [(case.image, case.label if isinstance(case.label, Path) else None) for case in cases]
+    return measure(found, modality if isinstance(modality, str) else "")
+
+
+def _configured(workflow: Workflow) -> dict[str, Any]:
+    patches = [one.args["size"] for one in workflow.train.pre_transforms if isinstance(one.args.get("size"), list)]
+    crops = [one for one in workflow.train.pre_transforms if isinstance(one.args.get("size"), list)]
+    pipeline = workflow.train.image_pipeline.args
+    of_a_case = crops[-1].args.get("batch_size", 1) if crops else 1
+    batch = pipeline.get("output_batch_size", 1) * of_a_case
+    return {"patch": patches[-1] if patches else None, "batch": batch, "workers": pipeline.get("num_workers", 0)}
+
+
+def try_out(studied: Study, steps: int = 5) -> Trial:
+    """Train a few steps as the configuration stands now."""
+    from voxflow.training import TrainOptions, read_facts, try_steps
+
+    target = studied.target
+    given = {key: value for key, value in studied.train.items() if key in TrainOptions.model_fields}
+    options = TrainOptions.model_validate(given)
+    classes = studied.proposal.fingerprint.classes
+    if target.labels and target.labels.is_file():
+        facts = read_facts(target.labels, {}, studied.datalist.metadata)
+    else:
+        from voxflow.training import DataFacts
+
+        names = tuple(f"class_{value}" for value in range(max((one.value for one in classes), default=1) + 1))
+        facts = DataFacts(class_names=names)
+    return try_steps(_workflow(target), studied.datalist, options, facts=facts, steps=steps)
+
+
+def apply(studied: Study, name: str) -> tuple[Study, list[str]]:
+    """Write the proposal into the workspace's configuration; with ``plan: auto``, all that it decides.
+
+    Returns:
+        The workspace as it is now, and the files that were changed.
+
+    Raises:
+        ConfigError: the configuration is not of the form that a plan is for.
+    """
+    target, proposal = studied.target, studied.proposal
+    evaluation: dict[str, Any] = {}
+    if studied.is_auto:
+        places, _ = planned(studied.train, Path("data/resampled") / Path(name).name, studied.config)
+        evaluation = planned_evaluation(proposal, target.evaluation) if target.evaluation else {}
+    else:
+        multiple = _divisor(target)
+        patch = [-(-n // multiple) * multiple for n in proposal.layout.patch]
+        layout = proposal.layout.model_copy(update={"patch": tuple(patch)})
+        places = sizes(read_json(studied.config), layout, proposal.workers, path=studied.config)
+        if target.evaluation and "roi_size" in read_json(target.evaluation).get("inferer", {}).get("args", {}):
+            evaluation = {"inferer.args.roi_size": patch}
+    changed = [_write(studied.config, places)]
+    if evaluation and target.evaluation:
+        changed.append(_write(target.evaluation, evaluation))
+    if studied.is_auto:
+        write_text(PARAMS, _without_auto(PARAMS.read_text(encoding="utf-8"), Path(name).name))
+        changed.append(str(PARAMS))
+    return study(name), changed
+
+
+def _divisor(target: Target) -> int:
+    from voxflow.components import read_network
+
+    return read_network(_workflow(target).train.model).divisor
+
+
+def _write(path: Path, places: Mapping[str, Any]) -> str:
+    content = read_json(path)
+    for place, value in places.items():
+        fault = set_nested(content, place, value)
+        if fault:
+            raise ConfigError(fault, path=path, where=place)
+    write_text(path, pretty(content) + "\n")
+    return str(path)
+
+
+def _without_auto(text: str, name: str) -> str:
+    """Every other character of params.yaml kept."""
+    start = re.search(rf"^  {re.escape(name)}:.*\n", text, re.MULTILINE)
+    if start is None:
+        raise ConfigError(f"no block of {name!r} with the usual indentation", path=PARAMS, where="workspaces")
+    following = re.search(r"^ {0,2}\S", text[start.end() :], re.MULTILINE)
+    end = start.end() + following.start() if following else len(text)
+    block = re.sub(rf"^(\s+plan:\s*){AUTO}\b", rf"\g<1>{CONFIG}", text[start.end() : end], count=1, flags=re.MULTILINE)
+    return text[: start.end()] + block + text[end:]
+
+
+def to_json(studied: Study, trial: Trial | None, changed: list[str]) -> str:
+    """The answer for machines."""
+    return json.dumps(
+        {
+            "workspace": studied.target.name,
+            **studied.proposal.to_json(),
+            "workers": studied.proposal.workers,
+            "plan": AUTO if studied.is_auto else CONFIG,
+            "configured": studied.configured,
+            "measured": None if trial is None else {**vars(trial), "epoch_seconds": trial.epoch_seconds},
+            "changed": changed,
+        },
+        indent=2,
+    )

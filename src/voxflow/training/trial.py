@@ -1,0 +1,147 @@
+"""Owns trying a training for a few steps: what a step takes, in time, memory and disk, before anyone waits for it."""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psutil
+
+from voxflow.training.device import choose_precision, has_gpu, keep_memory, open_fabric, share_cores
+from voxflow.training.distributed import World
+from voxflow.training.loop import Loop
+from voxflow.training.plan import Plan
+from voxflow.training.session import cases_of, open_data
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from voxflow.config import Workflow
+    from voxflow.datalist import Datalist
+    from voxflow.training.data import Batch, Batches
+    from voxflow.training.options import DataFacts, TrainOptions
+
+WARM_UP = 2  # steps: memory is allocated and kernels are chosen
+CASES = 4  # prepared for the trial, and found in the cache by the training
+GB = 1e9
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What was measured.
+
+    Attributes:
+        step_seconds: median over the steps, the wait for a batch included.
+        steps: that were timed.
+        steps_an_epoch: batches of the whole datalist.
+        cache_gb: of all cases to learn from and to validate on, by the size of those that were prepared.
+        memory_gb: the most that this process held.
+        gpu_memory_gb: the most that torch held there; 0 without a GPU.
+        precision: that it computed in.
+        parameters: of the network.
+    """
+
+    step_seconds: float
+    steps: int
+    steps_an_epoch: int
+    cache_gb: float
+    memory_gb: float
+    gpu_memory_gb: float
+    precision: str
+    parameters: int
+
+    @property
+    def epoch_seconds(self) -> float:
+        """Of the steps alone, without validation."""
+        return self.step_seconds * self.steps_an_epoch
+
+
+def try_steps(
+    workflow: Workflow, datalist: Datalist, options: TrainOptions, *, facts: DataFacts, steps: int = 5
+) -> Trial:
+    """Train a few steps on a few of the cases; nothing is kept but those cases in the cache.
+
+    Args:
+        workflow: what to train, checked.
+        datalist: all cases.
+        options: as training would have them.
+        facts: of the data.
+        steps: to time, after two that warm up.
+
+    Raises:
+        ConfigError: the workflow does not fit the data.
+        DataError: cases are missing or can't be used.
+    """
+    import torch
+
+    share_cores()
+    plan = Plan.build(workflow, facts.model_copy(update={"label_format": datalist.label_format}))
+    training, validation = cases_of(datalist, plan)
+    precision = choose_precision(options, workflow.globals.use_amp)
+    on_gpu = options.accelerator != "cpu" and has_gpu()
+    if not on_gpu:
+        keep_memory()
+    fabric, world = open_fabric(options, precision), World()
+    few = training[: max(CASES, plan.train_pipeline.cases_per_step)]
+    batches, _ = open_data(plan, (few, []), options, world, seed=0)
+    batches = replace(batches, pin=fabric.device.type == "cuda")
+    with tempfile.TemporaryDirectory() as out:
+        parts: dict[str, Any] = {"batches": batches, "unseen": [], "recorder": None, "run": {}}
+        loop = Loop(plan, options, fabric, world, out=Path(out), **parts)
+        times = _timed(loop, batches, steps)
+    each = plan.train_pipeline.cases_per_step
+    files = [path.stat().st_size for path in batches.store.paths]  # type: ignore[attr-defined]
+    return Trial(
+        step_seconds=statistics.median(times),
+        steps=len(times),
+        steps_an_epoch=-(-len(plan.train_pipeline.window(len(training), 1)) // each),
+        cache_gb=statistics.fmean(files) * (len(training) + len(validation)) / GB,
+        memory_gb=_peak_memory() / GB,
+        gpu_memory_gb=torch.cuda.max_memory_reserved() / GB if on_gpu else 0.0,
+        precision=precision,
+        parameters=sum(parameter.numel() for parameter in loop.bare.parameters()),
+    )
+
+
+def _timed(loop: Loop, batches: Batches, steps: int) -> list[float]:
+    import torch
+
+    loop.bare.train()
+    times: list[float] = []
+    stream = _endless(batches)
+    last = time.perf_counter()
+    for number in range(WARM_UP + steps):
+        loop.step(1, [next(stream)])
+        if loop.fabric.device.type == "cuda":
+            torch.cuda.synchronize()
+        now = time.perf_counter()
+        if number >= WARM_UP:
+            times.append(now - last)
+        last = now
+    stream.close()
+    return times
+
+
+def _endless(batches: Batches) -> Any:
+    def stream() -> Iterator[Batch]:
+        epoch = 0
+        while True:
+            epoch += 1
+            yield from batches.epoch(epoch)
+
+    return stream()
+
+
+def _peak_memory() -> int:
+    """The most bytes that this process has held so far, or what it holds where nobody counts."""
+    try:
+        import resource
+        import sys
+    except ImportError:
+        return int(psutil.Process().memory_info().rss)
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return int(most if sys.platform == "darwin" else most * 1024)

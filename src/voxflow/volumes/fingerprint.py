@@ -1,0 +1,226 @@
+"""Owns the data's fingerprint: sizes, spacings, intensities and class volumes of a set of cases, as a few numbers."""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from voxflow.errors import DataError
+from voxflow.files import write_json
+from voxflow.progress import track
+from voxflow.volumes.dataset import worker_count
+from voxflow.volumes.files import read_volume
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+FINGERPRINT = "fingerprint.json"
+VOXELS_A_CASE = 20_000  # drawn from each image; percentiles of a set of cases move by less than their own spread
+TAILS = (0.5, 50.0, 99.5)
+
+Triple = tuple[float, float, float]
+
+
+class Spread(BaseModel):
+    """What cases have along (i, j, k), each axis by itself."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    least: Triple
+    median: Triple
+    most: Triple
+
+
+class Intensity(BaseModel):
+    """One channel's values inside the labels, or anywhere where no case has a label."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    percentile_00_5: float
+    median: float
+    percentile_99_5: float
+    mean: float
+    deviation: float
+
+
+class ClassVolume(BaseModel):
+    """One class of the labels.
+
+    Attributes:
+        value: in the label map.
+        cases: how many hold it.
+        median_ml: its volume where it is there.
+        share: of all voxels of the labelled images.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    value: int
+    cases: int
+    median_ml: float
+    share: float
+
+
+class Fingerprint(BaseModel):
+    """A set of cases in numbers.
+
+    Attributes:
+        cases: how many.
+        labelled: how many have a label.
+        modality: DICOM's word for it, where all cases have the same; else empty.
+        size: voxels.
+        spacing_mm: between voxels.
+        intensity: by channel.
+        classes: by label value, the background left out.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    cases: int
+    labelled: int
+    modality: str = ""
+    size: Spread
+    spacing_mm: Spread
+    intensity: tuple[Intensity, ...]
+    classes: tuple[ClassVolume, ...]
+
+    @property
+    def channels(self) -> int:
+        """Of an image."""
+        return len(self.intensity)
+
+    @property
+    def voxels(self) -> float:
+        """Of an image of median size."""
+        return float(np.prod(self.size.median))
+
+    @property
+    def gigabytes(self) -> float:
+        """Of all cases as training keeps them: an image in four bytes a voxel, a label in one."""
+        return self.cases * self.voxels * (4 * self.channels + 1) / 1e9
+
+    def numbers(self) -> dict[str, float]:
+        """The same as flat numbers, as ``dvc metrics`` shows them."""
+        flat: dict[str, float] = {"labelled": self.labelled}
+        for name, spread in (("size", self.size), ("spacing_mm", self.spacing_mm)):
+            flat |= {f"{name}_{axis}": value for axis, value in zip("ijk", spread.median, strict=True)}
+        for channel, values in enumerate(self.intensity):
+            flat |= {f"intensity_{channel}_{name}": value for name, value in values.model_dump().items()}
+        for one in self.classes:
+            flat |= {f"class_{one.value}_ml": one.median_ml, f"class_{one.value}_cases": one.cases}
+        return flat
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """One case: its grid, some of its voxels (channel, n), and voxels and millilitres by label value."""
+
+    size: tuple[int, ...]
+    spacing: tuple[float, ...]
+    drawn: NDArray[np.float64]
+    voxels: dict[int, int] | None
+
+
+def measure(cases: Sequence[tuple[Sequence[Path], Path | None]], modality: str = "") -> Fingerprint:
+    """Measure cases from their files.
+
+    Args:
+        cases: channels and label of each.
+        modality: of all of them; empty where they differ or nobody knows.
+
+    Raises:
+        DataError: there is no case, or a file can't be read.
+    """
+    if not cases:
+        raise DataError("no case to measure")
+    with ThreadPoolExecutor(worker_count()) as pool:
+        found = list(track(pool.map(lambda case: _measure(*case), cases), "measuring", total=len(cases)))
+    channels = {len(one.drawn) for one in found}
+    if len(channels) > 1:
+        raise DataError(f"cases have different numbers of channels: {sorted(channels)}")
+    labelled = [one for one in found if one.voxels is not None]
+    # Where some cases have labels, those without say nothing of what lies inside of them.
+    drawn = np.concatenate([one.drawn for one in labelled or found], axis=1)
+    return Fingerprint(
+        cases=len(found),
+        labelled=len(labelled),
+        modality=modality,
+        size=_spread([one.size for one in found]),
+        spacing_mm=_spread([one.spacing for one in found]),
+        intensity=tuple(map(_intensity, drawn)),
+        classes=_classes(labelled),
+    )
+
+
+def _measure(images: Sequence[Path], label: Path | None) -> _Measured:
+    volumes = [read_volume(path) for path in images]
+    geometry = volumes[0].geometry
+    inside, voxels = None, None
+    if label is not None:
+        mask = read_volume(label).array
+        if mask.shape != volumes[0].array.shape:
+            raise DataError(f"label has {mask.shape} voxels, its image {volumes[0].array.shape}", path=label)
+        values, counts = np.unique(mask, return_counts=True)
+        voxels = {int(value): int(count) for value, count in zip(values, counts, strict=True)}
+        inside = np.flatnonzero(mask)
+    flat = [volume.array.reshape(-1) for volume in volumes]
+    where = inside if inside is not None and inside.size else np.arange(flat[0].size)
+    where = where[:: -(-where.size // VOXELS_A_CASE)]
+    return _Measured(geometry.size, geometry.spacing, np.stack([one[where] for one in flat]).astype(np.float64), voxels)
+
+
+def _spread(values: Sequence[Sequence[float]]) -> Spread:
+    rows = np.round(np.array(values, dtype=np.float64), 4)
+    least, median, most = ((float(i), float(j), float(k)) for i, j, k in (rows.min(0), np.median(rows, 0), rows.max(0)))
+    return Spread(least=least, median=median, most=most)
+
+
+def _intensity(values: NDArray[np.float64]) -> Intensity:
+    kept = values[np.isfinite(values)]
+    if not kept.size:
+        raise DataError("no voxel has a finite value")
+    low, middle, high = (float(f"{value:.6g}") for value in np.percentile(kept, TAILS))
+    mean, deviation = float(f"{kept.mean():.6g}"), float(f"{kept.std():.6g}")
+    return Intensity(percentile_00_5=low, median=middle, percentile_99_5=high, mean=mean, deviation=deviation)
+
+
+def _classes(labelled: Sequence[_Measured]) -> tuple[ClassVolume, ...]:
+    found = [(one.voxels or {}, float(np.prod(one.spacing)) / 1000) for one in labelled]
+    total = sum(sum(voxels.values()) for voxels, _ in found)
+    made = []
+    for value in sorted({value for voxels, _ in found for value in voxels if value != 0}):
+        volumes = [voxels[value] * each for voxels, each in found if value in voxels]
+        share = sum(voxels.get(value, 0) for voxels, _ in found) / total
+        median = float(f"{np.median(volumes):.6g}")
+        made.append(ClassVolume(value=value, cases=len(volumes), median_ml=median, share=float(f"{share:.4g}")))
+    return tuple(made)
+
+
+def read_fingerprint(path: Path) -> Fingerprint:
+    """Read what :func:`write_fingerprint` wrote.
+
+    Raises:
+        DataError: the file is missing or holds something else.
+    """
+    try:
+        return Fingerprint.model_validate_json(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise DataError("file not found; the stage resample writes it", path=path) from error
+    except ValidationError as error:
+        fault = error.errors()[0]
+        place = ".".join(map(str, fault["loc"]))
+        raise DataError(f"no fingerprint: {place}: {fault['msg']}", path=path) from error
+
+
+def write_fingerprint(path: Path, fingerprint: Fingerprint) -> None:
+    """Write it as JSON."""
+    content: dict[str, Any] = json.loads(fingerprint.model_dump_json())
+    write_json(path, content)

@@ -1,0 +1,48 @@
+"""Owns the spacing that a set of images is best brought to: what most have, and no finer than pays."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+# An axis is coarse where its voxels are three times longer than the others'; then the finer tenth of the images
+# counts, so that those are not blurred (nnU-Net's rule).
+COARSE, FINE_SHARE = 3.0, 10.0
+# Beyond as many voxels in an image of median size no patch that a common machine trains on sees enough of it.
+MOST_VOXELS = 24e6
+DIGITS = 3
+
+
+def target_spacing(sizes: Sequence[Sequence[float]], spacings: Sequence[Sequence[float]]) -> tuple[float, float, float]:
+    """The spacing (i, j, k) in mm to resample images to.
+
+    Args:
+        sizes: voxels of each image along (i, j, k) of the wanted orientation.
+        spacings: its mm, likewise.
+    """
+    size, spacing = np.array(sizes, dtype=np.float64), np.array(spacings, dtype=np.float64)
+    target = np.median(spacing, 0)
+    axis = int(target.argmax())
+    others = np.delete(target, axis)
+    if target[axis] > COARSE * others.max():
+        target[axis] = max(float(np.percentile(spacing[:, axis], FINE_SHARE)), float(others.max()))
+    voxels = float(np.prod(np.median(size * spacing / target, 0)))
+    target = _coarser(target, voxels / MOST_VOXELS)
+    i, j, k = (round(float(mm), DIGITS) for mm in target)
+    return i, j, k
+
+
+def _coarser(target: np.ndarray, excess: float) -> np.ndarray:
+    """Make voxels larger until the image has ``excess`` times fewer; the finest axes give way first."""
+    while excess > 1 + 1e-9:
+        finest = target.min()
+        chosen = np.isclose(target, finest)
+        coarser = target[~chosen].min() if not chosen.all() else np.inf
+        factor = min(excess ** (1 / chosen.sum()), coarser / finest)
+        target = np.where(chosen, target * factor, target)
+        excess /= factor ** chosen.sum()
+    return target

@@ -1,0 +1,66 @@
+"""A plan finds its places in a configuration, and says so where there are none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.planning.test_layout import LAPTOP, fingerprint
+from voxflow.config import load_workflow, read_json
+from voxflow.config.source import set_nested
+from voxflow.errors import ConfigError
+from voxflow.files import write_json
+from voxflow.planning import lay_out
+from voxflow.planning.places import everything, of_evaluation, sizes
+from voxflow.workspace.create import TEMPLATES
+
+CONFIG = TEMPLATES / "auto" / "config" / "config_train.json"
+HERE = Path("config_train.json")
+
+
+def planned(modality: str = "") -> dict[str, Any]:
+    data = fingerprint((36, 50, 37), modality=modality)
+    return everything(read_json(CONFIG), lay_out(data, LAPTOP), data, path=CONFIG)
+
+
+def test_the_templates_configuration_takes_a_whole_plan(tmp_path: Path) -> None:
+    content = read_json(CONFIG)
+    assert [set_nested(content, place, value) for place, value in planned("CT").items()].count(None) == len(
+        planned("CT")
+    )
+    write_json(tmp_path / "config_train.json", content)
+    workflow = load_workflow(tmp_path / "config_train.json", overrides={"DATASET_JSON": "x", "DATA_ROOT": "y"})
+    crop = next(one for one in workflow.train.pre_transforms if "size" in one.args)
+    assert crop.args["size"] == workflow.validate.inferer.args["roi_size"] == [40, 56, 40]
+    assert workflow.train.image_pipeline.args["output_batch_size"] == 2
+    # 80 cases in batches of 2: 40 steps an epoch, and about 250 between two validations.
+    assert workflow.globals.num_training_epoch_per_valid == 7
+
+
+def test_hounsfield_units_are_scaled_alike_in_training_validation_and_evaluation() -> None:
+    expected = {"fields": "image", "a_min": -50, "a_max": 150, "b_min": -2.5, "b_max": 2.5, "clip": True}
+    found = planned("CT")
+    assert found["train.pre_transforms[2].args"] == found["validate.pre_transforms[2].args"] == expected
+    data = fingerprint((36, 50, 37), modality="CT")
+    evaluation = read_json(TEMPLATES / "auto" / "config" / "config_validation.json")
+    assert of_evaluation(evaluation, lay_out(data, LAPTOP), data)["pre_transforms[2].args"] == expected
+    assert not [place for place in planned("MR") if "pre_transforms[2]" in place]
+
+
+def test_patches_of_one_case_count_in_the_batch() -> None:
+    content = read_json(CONFIG)
+    content["train"]["pre_transforms"][3]["args"]["batch_size"] = 2
+    found = sizes(content, lay_out(fingerprint((36, 50, 37)), LAPTOP), 1, path=HERE)
+    assert found["train.image_pipeline.args.output_batch_size"] == 1
+    assert found["train.image_pipeline.args.num_workers"] == 1
+
+
+def test_a_configuration_without_patches_is_refused() -> None:
+    content = read_json(CONFIG)
+    del content["train"]["pre_transforms"][3]
+    with pytest.raises(ConfigError, match=r"config_train.json: train.pre_transforms: no transform takes patches"):
+        sizes(content, lay_out(fingerprint((36, 50, 37)), LAPTOP), None, path=HERE)
+    with pytest.raises(ConfigError, match="planning reads configurations of Clara 3's form"):
+        sizes({"epochs": 1}, lay_out(fingerprint((36, 50, 37)), LAPTOP), None, path=HERE)

@@ -1,0 +1,120 @@
+"""``voxflow plan`` on a workspace of small cubes: what it says, what it writes, what it refuses."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tasks import resample, split
+from tests.tasks.demo_cases import run as run_stage
+from tests.tasks.demo_cases import write_volumes
+from voxflow.cli.main import main
+from voxflow.config import read_json
+from voxflow.workspace import new_workspace
+
+CONFIG = Path("mmars/demo/config/config_train.json")
+
+
+@pytest.fixture(autouse=True)
+def _workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What ``voxflow new --template auto`` and the stages up to split leave."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("VOXFLOW_CACHE", str(tmp_path / "cache"))
+    write_volumes()
+    assert run_stage(resample, monkeypatch, {"spacing_mm": "auto", "orientation": "LPS"}) == 0
+    assert run_stage(split, monkeypatch, {"testing": 0.2, "validation": 0.2}) == 0
+    Path("params.yaml").write_text("workspaces: {}\n")
+    Path("raw").mkdir()
+    new_workspace("demo", Path("raw"), "auto")
+
+
+def plan(*flags: str) -> int:
+    return main(["plan", "demo", *flags])
+
+
+def answer(capsys: pytest.CaptureFixture[str], *flags: str) -> dict[str, Any]:
+    assert plan("--json", *flags) == 0
+    return dict(json.loads(capsys.readouterr().out))
+
+
+def test_the_stage_chose_a_spacing_and_left_a_fingerprint() -> None:
+    written = json.loads(Path("data/resampled/demo/resample.json").read_text())
+    assert written["spacing_mm"] == [1.0, 1.0, 3.0]
+    metrics = json.loads(Path("data/metrics/demo/resample.json").read_text())
+    assert (metrics["labelled"], metrics["size_i"], metrics["class_1_ml"]) == (7, 12, pytest.approx(0.18))
+
+
+def test_it_says_what_a_training_takes(capsys: pytest.CaptureFixture[str]) -> None:
+    assert plan() == 0
+    rows = dict(line.split(None, 1) for line in capsys.readouterr().out.splitlines())
+    assert rows["cases"] == "8, 7 labelled; 1 channel(s)"
+    assert rows["patch"] == "12 × 12 × 8"
+    assert "measured" in rows["step"]
+    assert rows["cache"].endswith("on disk")
+
+
+def test_a_few_steps_are_really_timed(capsys: pytest.CaptureFixture[str]) -> None:
+    measured = answer(capsys)["measured"]
+    assert measured["step_seconds"] > 0
+    assert measured["epoch_seconds"] == pytest.approx(measured["step_seconds"] * measured["steps_an_epoch"])
+    files = list(Path("cache").rglob("*.case"))
+    each = sum(path.stat().st_size for path in files) / len(files)
+    labelled = sum(
+        len(read_json(Path("data/datalists/demo/dataset_0.json"))[key]) for key in ("training", "validation")
+    )
+    assert measured["cache_gb"] == pytest.approx(each * labelled / 1e9)
+
+
+def test_quick_trains_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    assert answer(capsys, "--quick")["measured"] is None
+    assert not list(Path("cache").rglob("*.case"))
+
+
+def test_apply_writes_the_configuration_that_auto_would_have(capsys: pytest.CaptureFixture[str]) -> None:
+    before = answer(capsys, "--quick")
+    after = answer(capsys, "--quick", "--apply")
+    assert (before["plan"], after["plan"]) == ("auto", "config")
+    assert after["configured"] == before["configured"]
+    assert read_json(CONFIG)["train"]["model"]["args"]["nf_enc"] == before["layout"]["filters"]
+    assert yaml.safe_load(Path("params.yaml").read_text())["workspaces"]["demo"]["train"]["plan"] == "config"
+    assert after["changed"][-1] == "params.yaml"
+
+
+def test_apply_keeps_another_network_and_its_strides(capsys: pytest.CaptureFixture[str]) -> None:
+    content = read_json(CONFIG)
+    content["train"]["model"] = {"name": "Unet", "args": {"nf_enc": [4, 8, 8, 8, 8]}}
+    CONFIG.write_text(json.dumps(content))
+    params = Path("params.yaml")
+    params.write_text(params.read_text().replace("plan: auto", "plan: config"))
+    after = answer(capsys, "--quick", "--apply")
+    assert after["configured"]["patch"] == [16, 16, 16]
+    assert read_json(CONFIG)["train"]["model"] == content["train"]["model"]
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [("dmo", "voxflow plan: error: no folder and no workspace of params.yaml is called 'dmo'; did you mean 'demo'?")],
+)
+def test_a_name_that_is_none_is_one_line(name: str, line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", name]) == 2
+    assert capsys.readouterr().err.splitlines() == [line]
+
+
+def test_images_that_are_not_there_yet_are_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("data/datalists/demo/dataset_0.json").unlink()
+    assert plan() == 2
+    assert capsys.readouterr().err.splitlines() == [
+        "voxflow plan: error: data/datalists/demo/dataset_0.json: no datalist there, so that there is no image to "
+        "measure; dvc repro split@demo makes it"
+    ]
+
+
+def test_a_damaged_fingerprint_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("data/resampled/demo/fingerprint.json").write_text("{")
+    assert plan() == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("voxflow plan: error: data/resampled/demo/fingerprint.json: no fingerprint:")
