@@ -175,7 +175,8 @@ class Dimse:
         finally:
             if association.is_established:
                 association.release()
-            association.join(settings.timeout_s)
+            if association.is_alive():
+                association.join(settings.timeout_s)
             for each in opened:
                 each.close()
 
