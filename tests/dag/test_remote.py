@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import subprocess
 import sys
@@ -31,7 +32,10 @@ AUTHOR = ["-c", "user.name=Test", "-c", "user.email=test@localhost"]
 
 
 def run(folder: Path, *command: str, code: int = 0) -> str:
-    result = subprocess.run(command, cwd=folder, env=environment(), capture_output=True, text=True, check=False)
+    packages = {"PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT)])}
+    result = subprocess.run(
+        command, cwd=folder, env=environment() | packages, capture_output=True, text=True, check=False
+    )
     assert result.returncode == code, result.stdout + result.stderr
     return result.stdout + result.stderr
 
@@ -45,8 +49,7 @@ def backup(folder: Path, *arguments: str, code: int = 0) -> str:
 
 
 @pytest.fixture
-def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+def repository(tmp_path: Path) -> Path:
     folder = tmp_path / "first"
     folder.mkdir()
     run(folder, "git", "init", "--quiet")
