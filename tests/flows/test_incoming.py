@@ -16,7 +16,7 @@ import yaml
 
 from tests import postgresql
 from tests.dicom.objects import Series, stored
-from tests.flows.conftest import Server, prefect, until
+from tests.flows.conftest import PATIENCE_S, Server, prefect, until
 from tests.flows.repository import environment, make_repository
 from tests.inference.models import save_unet
 from tests.pacs.orthanc import PASSWORD, Orthanc, running
@@ -47,18 +47,25 @@ class Department:
     def __init__(self, repository: Path, variables: dict[str, str]) -> None:
         self.repository, self.variables = repository, variables
         self.ports = [free_port(), free_port()]
-        self.server = Server(f"http://127.0.0.1:{self.ports[0]}/api", variables)
-        self.process: subprocess.Popen[str] | None = None
+        address = f"http://127.0.0.1:{self.ports[0]}/api"
+        self.server = Server(address, variables | {"PREFECT_API_URL": address})
+        self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         command = [sys.executable, "-m", "tasks.serve"]
         command += ["--prefect-port", str(self.ports[0]), "--mlflow-port", str(self.ports[1])]
-        self.process = subprocess.Popen(
-            command, cwd=self.repository, env=self.variables, stderr=subprocess.PIPE, text=True
-        )
-        assert self.process.stderr is not None
-        lines = list(iter(self.process.stderr.readline, "Ctrl-C ends all of it\n"))
-        assert self.process.poll() is None, "".join(lines)
+        log = self.repository.parent / f"serve-{time.monotonic_ns()}.log"
+        with log.open("wb") as out:
+            self.process = subprocess.Popen(
+                command, cwd=self.repository, env=self.variables, stdout=out, stderr=subprocess.STDOUT
+            )
+        until(lambda: "Ctrl-C ends" in log.read_text() or self.has_ended, "the start of everything")
+        assert not self.has_ended, log.read_text()
+        until(lambda: self.server.post("/work_pools/filter"), "the worker's pool")
+
+    @property
+    def has_ended(self) -> bool:
+        return self.process is None or self.process.poll() is not None
 
     def kill_worker(self) -> None:
         """Kill the worker and what it runs, without a word; the others end, as ``make serve`` says."""
@@ -69,14 +76,12 @@ class Department:
                 if "worker" in command and "leash.py" not in " ".join(command):
                     for each in [*child.children(recursive=True), child]:
                         each.kill()
-        assert self.process.wait(120) != 0
+        assert self.process.wait(PATIENCE_S) != 0
 
     def stop(self) -> None:
-        if self.process is not None and self.process.poll() is None:
+        if self.process is not None and not self.has_ended:
             self.process.send_signal(signal.SIGINT)
-            self.process.wait(120)
-        if self.process is not None and self.process.stderr is not None:
-            self.process.stderr.close()
+            self.process.wait(PATIENCE_S)
 
 
 @pytest.fixture
