@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.flows.conftest import PATIENCE_S
 from tests.flows.repository import make_repository
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ EPOCHS = 40
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(2400)
 def test_no_run_is_lost_and_one_workspace_is_trained_in_turn(server: Server, tmp_path: Path) -> None:
     repository = make_repository(tmp_path / "repository")
     (repository / "dvc.yaml").write_text(GRAPH)
@@ -53,7 +54,7 @@ def test_no_run_is_lost_and_one_workspace_is_trained_in_turn(server: Server, tmp
         subprocess.Popen([*command, workspace], cwd=repository, env=server.environment)
         for workspace in ("spleen_demo", "chestxray_demo", "spleen_demo", "chestxray_demo")
     ]
-    assert [one.wait(900) for one in started] == [0, 0, 0, 0]
+    assert [one.wait(PATIENCE_S) for one in started] == [0, 0, 0, 0]
     with sqlite3.connect(repository / "mlflow.db") as store:
         runs = store.execute("SELECT run_uuid, status FROM runs").fetchall()
         assert [status for _, status in runs] == ["FINISHED"] * 4
