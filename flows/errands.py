@@ -40,3 +40,8 @@ def final(state: State[Any]) -> State[object]:
     if state.is_completed():
         return Completed(message=state.message)
     return Failed(message=state.message, data=state.result(raise_on_failure=False))
+
+
+def skipped(workspace: str) -> State[object]:
+    """The state of a run that found another one at work, which does what this one would have done."""
+    return Completed(name="Skipped", message=f"another run is at work for {workspace}")

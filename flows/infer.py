@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from prefect import flow, get_run_logger
+from prefect import flow
 
 # Prefect reads the annotations of flows while it runs.
 from prefect.client.schemas.objects import State  # noqa: TC002
 
-from flows.errands import final, run_errand
-from flows.turn import wait_for_turn
+from flows.errands import final, run_errand, skipped
+from flows.turn import try_turn
 
 EXPORT, CHAMPION = "export", "champion"
 
@@ -33,7 +33,9 @@ def infer(
     """
     errand = run_errand.with_options(retries=retries, retry_delay_seconds=retry_delay_seconds)
     arguments = [workspace, *([] if send else ["--keep"])]
-    with wait_for_turn(f"{workspace}.infer", get_run_logger().info):
+    with try_turn(f"{workspace}.infer") as ours:
+        if not ours:
+            return skipped(workspace)
         if model == CHAMPION:
             folder = f".voxflow/champion/{workspace}"
             fetched = errand(f"champion {workspace}", "tasks.champion", [workspace, folder], return_state=True)

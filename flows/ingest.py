@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from prefect import flow, get_run_logger
+from prefect import flow
 
 # Prefect reads the annotations of flows while it runs.
 from prefect.client.schemas.objects import State  # noqa: TC002
 
-from flows.errands import final, run_errand
-from flows.turn import wait_for_turn
+from flows.errands import final, run_errand, skipped
+from flows.turn import try_turn
 
 
 @flow(name="ingest", flow_run_name="ingest {workspace}", persist_result=False)
@@ -21,5 +21,7 @@ def ingest(workspace: str, retries: int = 3, retry_delay_seconds: float = 20.0) 
         retry_delay_seconds: how long to wait before.
     """
     errand = run_errand.with_options(retries=retries, retry_delay_seconds=retry_delay_seconds)
-    with wait_for_turn(f"{workspace}.ingest", get_run_logger().info):
+    with try_turn(f"{workspace}.ingest") as ours:
+        if not ours:
+            return skipped(workspace)
         return final(errand(f"ingest {workspace}", "tasks.ingest", [workspace], return_state=True))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -138,11 +139,10 @@ def test_a_wrong_ae_title_is_wrong_input(orthanc: Orthanc) -> None:
         list(asked.find(Query()))
 
 
-def test_a_pacs_that_does_not_know_where_to_send_is_wrong_input(orthanc: Orthanc, tmp_path: Path) -> None:
+def test_a_pacs_that_does_not_know_where_to_send_is_asked_whether_it_does(orthanc: Orthanc, tmp_path: Path) -> None:
     send(orthanc, tmp_path)
-    with (
-        Ledger(tmp_path / "ledger") as ledger,
-        archive(orthanc, "dimse", own_aet="NOBODY") as asked,
-        pytest.raises(ConfigError, match=r"does not know where NOBODY is; reg"),
-    ):
-        ingest(asked, tmp_path / "inbox", ledger, NOW)
+    with Ledger(tmp_path / "ledger") as ledger, archive(orthanc, "dimse", own_aet="NOBODY") as asked:
+        failed = ingest(asked, tmp_path / "inbox", ledger, NOW).failed
+        assert re.search(r"C-MOVE failed \(0xc000\); does it know NOBODY as 127", failed["1.2.840.99.1.1"])
+        assert ledger.counts()["failed"] == 1
+    assert not list((tmp_path / "inbox").glob("*/*/*.dcm"))

@@ -124,13 +124,14 @@ class Dimse:
         own = self._settings.own_aet
         for status, _ in association.send_c_move(_identifier("IMAGE", asked), own, MOVE):
             code = self._code(status, "C-MOVE")
+            listens = f"{own} as {self._settings.receive_host}:{self._settings.receive_port}"
             if code == UNKNOWN_DESTINATION:
-                listens = f"{self._settings.receive_host}:{self._settings.receive_port}"
-                raise ConfigError(f"{self.name}: does not know where {own} is; register it there as {listens}")
+                raise ConfigError(f"{self.name}: does not know where to send; register {listens} there")
             if code not in (*PENDING, SUCCESS):
                 failed = status.get("NumberOfFailedSuboperations")
                 how_many = f", {failed} of {len(uids)} objects not sent" if failed else ""
-                raise PacsError(f"{self.name}: C-MOVE failed ({code:#06x}{how_many})", lost=code in OUT_OF_RESOURCES)
+                said = f"{self.name}: C-MOVE failed ({code:#06x}{how_many}); does it know {listens}?"
+                raise PacsError(said, lost=code in OUT_OF_RESOURCES)
 
     def _store_one(self, association: Any, file: Path) -> None:
         try:
@@ -174,7 +175,8 @@ class Dimse:
         finally:
             if association.is_established:
                 association.release()
-            association.join(settings.timeout_s)
+            if association.is_alive():
+                association.join(settings.timeout_s)
             for each in opened:
                 each.close()
 

@@ -160,9 +160,7 @@ class Ledger:
             "SELECT COALESCE(SUM(taken > 0), 0), COALESCE(SUM(reason <> ''), 0) FROM series"
         ).fetchone()
         states = dict(self._connection.execute("SELECT state, COUNT(*) FROM answers GROUP BY state").fetchall())
-        return {"taken": taken, "failed": failed} | {
-            state: states.get(state, 0) for state in ("made", "sent", "refused")
-        }
+        return {"taken": taken, "failed": failed} | {state: states.get(state, 0) for state in ANSWERS}
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
