@@ -8,9 +8,10 @@ import traceback
 from typing import TYPE_CHECKING
 
 from voxflow import __version__
-from voxflow.cli.apps import Evaluate, Export, Infer, Train
+from voxflow.cli.apps import Evaluate, Export, Train
 from voxflow.cli.check import Check
 from voxflow.cli.convert import Convert
+from voxflow.cli.infer import Infer
 from voxflow.cli.migrate import Migrate
 from voxflow.cli.new import New
 from voxflow.cli.serve import Serve
