@@ -1,4 +1,4 @@
-"""Measure how many small MR volumes a second go through: read, segmented, cleaned of nothing, and written as NIfTI.
+"""Measure how many small MR volumes a second go through: read, segmented, and written as NIfTI.
 
 The network is that of the template ``segmentation_hippocampus --variant cpu`` (U-Net, 16 to 128 filters, instance
 norm), with random but fixed weights unless a trained model.pt or a folder of exported models is given. The first
@@ -77,7 +77,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=Path, required=True, help="a folder of .nii.gz volumes")
     parser.add_argument("--model", type=Path, help="a model.pt, or a folder of exported models")
-    parser.add_argument("--precision", default="f32", choices=("f32", "bf16"), help="of OpenVINO's arithmetic")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--warm", type=int, default=10)
     given = parser.parse_args()

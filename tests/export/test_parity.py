@@ -234,6 +234,14 @@ def test_tensorrt_is_built_strongly_typed_by_the_names_of_each_version() -> None
     assert _network_flags(SimpleNamespace(__version__="11.4.0.106")) == 0
 
 
+def test_timings_are_kept_by_gpu_and_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from voxflow.export.tensorrt import timing_cache_file
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    file = timing_cache_file({"tensorrt": "11.4.0.106", "gpu": "NVIDIA H100 80GB HBM3"})
+    assert file == tmp_path / "voxflow" / "tensorrt-11.4.0.106-NVIDIA_H100_80GB_HBM3.timings"
+
+
 def test_small_classes_and_undecided_findings_do_not_refuse_an_engine() -> None:
     from voxflow.export.parity import _Agreement
 

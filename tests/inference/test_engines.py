@@ -120,7 +120,9 @@ def test_files_load_without_voxflow(exported: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(exported, tmp_path / "plain")
     np.save(folder / "batch.npy", BATCH)
     np.save(folder / "expected.npy", open_engine(exported, "torch").run(BATCH))
-    result = subprocess.run([sys.executable, "-c", PLAIN], cwd=folder, capture_output=True, text=True, check=False)
+    result = subprocess.run(
+        [sys.executable, "-I", "-c", PLAIN], cwd=folder, capture_output=True, text=True, check=False
+    )
     assert result.returncode == 0, result.stderr
 
 

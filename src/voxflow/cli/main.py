@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 
 from voxflow import __version__
 from voxflow.cli.add import Add
-from voxflow.cli.apps import Evaluate, Export, Infer, Train
+from voxflow.cli.apps import Evaluate, Export, Train
 from voxflow.cli.check import Check
 from voxflow.cli.compare import Compare
 from voxflow.cli.convert import Convert
 from voxflow.cli.drift import Drift
 from voxflow.cli.folds import Folds
 from voxflow.cli.index import Index
+from voxflow.cli.infer import Infer
 from voxflow.cli.migrate import Migrate
 from voxflow.cli.new import New
 from voxflow.cli.plan import Plan
