@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +26,7 @@ def publish(workspace: str, results: Mapping[str, Result]) -> None:
         workspace: a key of params.yaml.
         results: what came of each stage; None when it did not begin because one before it failed.
     """
-    key = re.sub(r"[^a-z0-9]+", "-", workspace.lower()).strip("-")
+    key = artifact_key(workspace)
     rows = [_row(address, result) for address, result in results.items()]
     create_table_artifact(key=f"stages-{key}", table=rows, description=f"Stages of {workspace}")
     report = (Path("mmars") / workspace / "eval" / "report.html").resolve()
@@ -34,6 +37,37 @@ def publish(workspace: str, results: Mapping[str, Result]) -> None:
             link_text=f"Report of {workspace}",
             description=f"`{report}` on the machine that ran the flow; the same page hangs on the MLflow run.",
         )
+
+
+def publish_decision(workspace: str) -> str:
+    """Write the decision on the champion with its numbers, and return it as one line."""
+    path = Path("mmars") / workspace / "eval" / "decision.json"
+    try:
+        decision = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError):
+        return f"{workspace}: no decision on the champion, since {path} is not there"
+    numbers = decision.pop("numbers", None) or {}
+    rows = [{"what": name, "value": _words(value)} for name, value in {**decision, **numbers}.items()]
+    line = f"{workspace}: {decision.get('verdict')}: {_words(decision.get('reasons'))}"
+    create_table_artifact(key=f"decision-{artifact_key(workspace)}", table=rows, description=line)
+    return line
+
+
+def write_index() -> None:
+    """Bring the page that leads to all others up to date; a run does not fail for it."""
+    command = [sys.executable, "-m", "voxflow.cli.main", "index"]
+    subprocess.run(command, check=False, capture_output=True)
+
+
+def artifact_key(workspace: str) -> str:
+    """The workspace's name with what Prefect takes in keys."""
+    return re.sub(r"[^a-z0-9]+", "-", workspace.lower()).strip("-")
+
+
+def _words(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {each}" for name, each in value.items())
+    return "; ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _row(address: str, result: Result) -> dict[str, Any]:

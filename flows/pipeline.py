@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from typing import TYPE_CHECKING, Any
 
 from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
@@ -23,6 +24,9 @@ from flows.turn import wait_for_turn
 from tasks.graph import read_graph
 from tasks.repro import Outcome, Reproducer, StageError
 from voxflow.errors import EXIT_FAILURE, EXIT_INTERRUPTED, EXIT_OK, VoxflowError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 # A stage that was killed is tried as often as the flow allows; one that failed by itself, once more.
 RUNS_AFTER_FAILURE = 2
@@ -101,10 +105,17 @@ def main() -> int:
     parser.add_argument("--retries", type=int, default=2, help="how often a killed stage is tried again (default: 2)")
     parser.add_argument("--retry-delay", type=float, default=10.0, metavar="SECONDS", help="wait before (default: 10)")
     arguments = parser.parse_args()
-    try:
-        state = pipeline(
+    return exit_code(
+        lambda: pipeline(
             arguments.workspace, arguments.force, arguments.retries, arguments.retry_delay, return_state=True
         )
+    )
+
+
+def exit_code(run: Callable[[], State[Any]]) -> int:
+    """What a program ends with that ran a flow."""
+    try:
+        state = run()
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     if state.is_completed():

@@ -28,6 +28,14 @@ def wait_for_turn(workspace: str, say: Callable[[str], None], folder: Path = Pat
         yield
 
 
+@contextlib.contextmanager
+def try_turn(workspace: str, folder: Path = Path(".voxflow")) -> Iterator[bool]:
+    """As :func:`wait_for_turn`, for work that comes round again soon: yields whether it is ours, and never waits."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / f"{workspace}.lock").open("w") as lock:
+        yield _taken(lock.fileno())
+
+
 def _taken(descriptor: int) -> bool:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

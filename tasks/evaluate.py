@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from tasks import bundle
+from tasks import bundle_infer
+from tasks.bundle import is_bundle
 from tasks.stage import Stage, main
 from voxflow.datalist import Datalist
 from voxflow.errors import DataError
@@ -22,45 +23,81 @@ from voxflow.progress import say
 from voxflow.tracking import continue_run, read_run_file
 
 if TYPE_CHECKING:
-    from voxflow.inference import Evaluation
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from voxflow.inference import Engine, Evaluation, InferenceCase
     from voxflow.tracking import Tracker
+
+MASKS_UP_TO = 100_000_000  # bytes
 
 
 def run(stage: Stage) -> int:
     """Evaluate and record; a bad case is reported and the others go on."""
-    if bundle.is_bundle(stage):
-        return bundle.evaluate(stage)
+    if is_bundle(stage):
+        return bundle_infer.evaluate(stage)
     options = stage.options(EvaluateOptions)
-    datalist = Datalist.read(stage.datalists / "dataset_0.json", stage.resampled)
-    listed = [(case.id, case.label) for case in datalist.cases(options.key)]
-    if not listed:
-        raise DataError("no case to evaluate on", path=datalist.path, where=options.key)
-    is_segmentation = stage.task == "segmentation"
-    cases = native_cases(listed, stage.volumes, is_mask=is_segmentation)
+    cases = labelled_cases(stage, options.key)
     engine = open_engine(stage.models / "export", options.engine)
     with continue_run(read_run_file(stage.models / "train" / "run.json")) as tracker:
-        with atomic_directory(stage.evaluation / "test") as out:
-            if is_segmentation:
-                evaluation = evaluate_segmentation(engine, cases, out, options)
-            else:
-                evaluation = evaluate_classification(engine, cases, out)
-        _record(stage, evaluation, tracker)
+        return evaluate(stage, engine, cases, options, tracker=tracker)
+
+
+def labelled_cases(stage: Stage, key: str) -> list[InferenceCase]:
+    """The datalist's cases under a key, as they came, with their labels.
+
+    Raises:
+        DataError: there is none.
+    """
+    datalist = Datalist.read(stage.datalist, stage.resampled)
+    listed = [(case.id, case.label) for case in datalist.cases(key)]
+    if not listed:
+        raise DataError("no case to evaluate on", path=datalist.path, where=key)
+    return native_cases(listed, stage.volumes, is_mask=stage.task == "segmentation")
+
+
+def evaluate(
+    stage: Stage,
+    engine: Engine,
+    cases: Sequence[InferenceCase],
+    options: EvaluateOptions,
+    *,
+    tracker: Tracker,
+    part: str = "test",
+) -> int:
+    """Evaluate a model on cases, write what was found to the stage's folder ``part``, and record it.
+
+    Returns:
+        The exit code.
+    """
+    is_segmentation = stage.task == "segmentation"
+    with atomic_directory(stage.evaluation / part) as out:
+        if is_segmentation:
+            evaluation = evaluate_segmentation(engine, cases, out, options)
+        else:
+            evaluation = evaluate_classification(engine, cases, out, options)
+    _record(stage, evaluation, tracker, part)
     metrics = evaluation.metrics
     title, key = ("mean Dice", "mean_dice") if is_segmentation else ("mean AUC", "mean_auc")
     score = f"{metrics[key]:.3f}" if key in metrics else "undefined"
     found = f"{title} {score} on {metrics['cases']} unseen cases ({engine.name}){evaluation.failures.summary()}"
-    say(f"evaluate {stage.workspace}: {found} → {stage.evaluation / 'test'}")
+    say(f"evaluate {stage.title}: {found} → {stage.evaluation / part}")
     return evaluation.failures.exit_code(int(metrics["cases"]))
 
 
-def _record(stage: Stage, evaluation: Evaluation, tracker: Tracker) -> None:
+def _record(stage: Stage, evaluation: Evaluation, tracker: Tracker, part: str) -> None:
     write_json(stage.metrics, evaluation.metrics)
-    tracker.metrics({f"test/{metric_name(name)}": value for name, value in evaluation.metrics.items()})
-    folder = stage.evaluation / "test"
+    tracker.metrics({f"{part}/{metric_name(name)}": value for name, value in evaluation.metrics.items()})
+    folder = stage.evaluation / part
     for path in sorted(folder.iterdir()):
-        # Masks stay in DVC: they are large, and the pictures show them.
-        if path.name != "masks":
-            tracker.artifact(path, "test/overlays" if path.is_dir() else "test")
+        # Many large masks stay in DVC; the others let two runs be compared by picture.
+        if path.name != "masks" or _size(path) <= MASKS_UP_TO:
+            tracker.artifact(path, f"{part}/{path.name}" if path.is_dir() else part)
+    tracker.table(folder / "per_case.csv", f"{part}/per_case.json")
+
+
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.iterdir())
 
 
 if __name__ == "__main__":

@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from tasks import bundle
+from tasks import bundle_train
+from tasks.bundle import is_bundle
 from tasks.stage import Stage, main
 from voxflow.datalist import Datalist
 from voxflow.errors import EXIT_OK
@@ -22,26 +23,30 @@ if TYPE_CHECKING:
 
 def run(stage: Stage) -> int:
     """Export, compare, record; an engine that differs is removed and ends the stage with an error."""
-    if bundle.is_bundle(stage):
-        return bundle.export(stage)
+    if is_bundle(stage):
+        return bundle_train.export(stage)
     options = stage.options(ExportOptions)
-    cases = _cases(stage, options.parity_cases)
+    cases, calibration = _cases(stage, options)
     with continue_run(read_run_file(stage.models / "train" / "run.json")) as tracker:
         with atomic_directory(stage.models / "export") as out:
-            report = export_model(stage.models / "train" / "model.pt", out, options, cases)
+            report = export_model(stage.models / "train" / "model.pt", out, options, cases, calibration=calibration)
         _record(stage, report, tracker)
         report.require()
-    made = ", ".join(each.engine for each in report.measured)
+    made = ", ".join(report.published)
     left_out = f" ({', '.join(report.left_out)} left out)" if report.left_out else ""
-    say(f"export {stage.workspace}: {made} equal torch on {report.cases} cases{left_out} → {stage.models / 'export'}")
+    say(f"export {stage.title}: {made} equal torch on {report.cases} cases{left_out} → {stage.models / 'export'}")
     return EXIT_OK
 
 
-def _cases(stage: Stage, count: int) -> list[InferenceCase]:
-    """Cases that the network may have seen, on its own grid: the comparison is with torch, not with a label."""
-    datalist = Datalist.read(stage.datalists / "dataset_0.json", stage.resampled)
-    seen = [case for key in ("validation", "training") for case in datalist.parts.get(key, ())]
-    return [InferenceCase(case.id, case.image) for case in seen[:count]]
+def _cases(stage: Stage, options: ExportOptions) -> tuple[list[InferenceCase], list[InferenceCase]]:
+    """Cases that the network may have seen, on its own grid, to compare and to calibrate on; labels are not needed."""
+    parts = Datalist.read(stage.datalist, stage.resampled).parts
+    training = parts.get("training", ())
+    seen = [*parts.get("validation", ()), *training]
+    compared, calibration = seen[: options.parity_cases], training[: options.calibration_cases]
+    return [InferenceCase(case.id, case.image) for case in compared], [
+        InferenceCase(case.id, case.image) for case in calibration
+    ]
 
 
 def _record(stage: Stage, report: ParityReport, tracker: Tracker) -> None:

@@ -69,5 +69,6 @@ def _dependencies() -> networkx.DiGraph[str]:
 
 
 def _workspace(address: str) -> str:
-    """The part after the @; empty for a stage that is not instanced."""
-    return address.partition("@")[2]
+    """The part after the @; empty for a stage that is not instanced, or for a fold, which its ensemble brings along."""
+    stage, _, key = address.partition("@")
+    return "" if stage.endswith("_fold") else key

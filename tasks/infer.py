@@ -6,7 +6,8 @@ import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from tasks import bundle
+from tasks import bundle_infer
+from tasks.bundle import is_bundle
 from tasks.stage import Stage, main
 from voxflow.datalist import Datalist
 from voxflow.dicom import ConvertOptions, find_sources
@@ -16,38 +17,47 @@ from voxflow.progress import say
 from voxflow.tracking import continue_run, read_run_file
 
 if TYPE_CHECKING:
-    from voxflow.inference import Inference
+    from voxflow.inference import Engine, Inference
     from voxflow.tracking import Tracker
 
 
 def run(stage: Stage) -> int:
     """Infer and record; a bad case is reported and the others go on."""
-    if bundle.is_bundle(stage):
-        return bundle.infer(stage)
+    if is_bundle(stage):
+        return bundle_infer.infer(stage)
     options = stage.options(InferOptions)
-    is_segmentation = stage.task == "segmentation"
-    cases = _cases(stage, options.key)
-    if is_segmentation and options.dicom_seg:
-        cases = _with_sources(stage, cases)
+    cases = unlabelled_cases(stage, options)
     engine = open_engine(stage.models / "export", options.engine)
-    target = stage.evaluation / "infer"
     with continue_run(read_run_file(stage.models / "train" / "run.json")) as tracker:
-        with atomic_directory(target) as out:
-            inference = infer_cases(engine, cases, out, options)
-        _record(stage, inference, tracker)
+        return infer(stage, engine, cases, options, tracker=tracker)
+
+
+def unlabelled_cases(stage: Stage, options: InferOptions) -> list[InferenceCase]:
+    """The datalist's cases to infer, as they came, with their DICOM files where a DICOM SEG is wanted."""
+    datalist = Datalist.read(stage.datalist, stage.resampled)
+    listed = [(case.id, None) for case in datalist.parts.get(options.key, ())]
+    cases = native_cases(listed, stage.volumes, is_mask=False)
+    return _with_sources(stage, cases) if stage.task == "segmentation" and options.dicom_seg else cases
+
+
+def infer(stage: Stage, engine: Engine, cases: list[InferenceCase], options: InferOptions, *, tracker: Tracker) -> int:
+    """Run a model over cases, write what it says to the stage's folder, and record it.
+
+    Returns:
+        The exit code.
+    """
+    target = stage.evaluation / "infer"
+    with atomic_directory(target) as out:
+        inference = infer_cases(engine, cases, out, options)
+    _record(stage, inference, tracker)
     if not cases:
-        say(f"infer {stage.workspace}: the datalist has no case under {options.key!r}, nothing to infer → {target}")
+        say(f"infer {stage.title}: the datalist has no case under {options.key!r}, nothing to infer → {target}")
         return inference.failures.exit_code(0)
-    made = "masks" if is_segmentation else "predictions"
+    made = "masks" if stage.task == "segmentation" else "predictions"
     done = int(inference.metrics["cases"])
     said = f"{made} for {done} of {len(cases)} cases ({engine.name}){inference.failures.summary()}"
-    say(f"infer {stage.workspace}: {said} → {target}")
+    say(f"infer {stage.title}: {said} → {target}")
     return inference.failures.exit_code(done)
-
-
-def _cases(stage: Stage, key: str) -> list[InferenceCase]:
-    datalist = Datalist.read(stage.datalists / "dataset_0.json", stage.resampled)
-    return native_cases([(case.id, None) for case in datalist.parts.get(key, ())], stage.volumes, is_mask=False)
 
 
 def _with_sources(stage: Stage, cases: list[InferenceCase]) -> list[InferenceCase]:

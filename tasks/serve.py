@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 HOST = "127.0.0.1"
 WORK_POOL = "voxflow"
-# The first start makes two databases, which takes a slow machine a while.
-START_TIMEOUT_S = 180.0
+# The first start makes two databases, which takes a busy machine minutes; a service that ends is noticed at once.
+START_TIMEOUT_S = 900.0
 POLL_S = 0.2
 DEFAULT_STORE = "sqlite:///mlflow.db"
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 Options = TypeVar("Options", bound=BaseModel)
+AnyStage = TypeVar("AnyStage", bound="Stage")
 
 PARAMS_FILE = Path("params.yaml")
 
@@ -40,15 +41,29 @@ class Stage:
 
     def options(self, model: type[Options]) -> Options:
         """Parse this stage's own key of the block into ``model``; every fault is reported at once."""
+        return self.options_of(self.name, model)
+
+    def options_of(self, key: str, model: type[Options]) -> Options:
+        """Parse another key of the block, as :meth:`options` does."""
         try:
-            return model.model_validate(self.block.get(self.name) or {})
+            return model.model_validate(self.block.get(key) or {})
         except ValidationError as error:
-            place = f"workspaces.{self.workspace}.{self.name}"
+            place = f"workspaces.{self.workspace}.{key}"
             findings = [
                 f"{PARAMS_FILE}: {'.'.join([place, *map(str, fault['loc'])])}: {fault['msg']}, got {fault['input']!r}"
                 for fault in error.errors()
             ]
             raise ConfigError(f"{len(findings)} wrong parameter(s)", findings=findings) from error
+
+    @property
+    def title(self) -> str:
+        """What the stage's lines call its work."""
+        return self.workspace
+
+    @property
+    def run_name(self) -> str | None:
+        """What the run of a training is called; None leaves it to the tracker."""
+        return None
 
     @property
     def task(self) -> str:
@@ -91,6 +106,11 @@ class Stage:
         return Path("data/datalists") / self.workspace
 
     @property
+    def datalist(self) -> Path:
+        """The datalist that the stage reads."""
+        return self.datalists / "dataset_0.json"
+
+    @property
     def models(self) -> Path:
         """What train and export make."""
         return self.mmar / "models"
@@ -124,12 +144,24 @@ def load_params(key: str, workspace: str) -> dict[str, Any]:
 
 
 def main(name: str, run: Callable[[Stage], int], *, key: str = "workspaces") -> int:
-    """Run one stage as a program and return its exit code (see ``voxflow.errors``).
+    """Run one stage as a program and return its exit code; see :func:`program`.
 
     Args:
         name: the stage, as dvc.yaml names it.
         run: the work; returns the exit code, says its own last line.
         key: the block of params.yaml that holds the workspace.
+    """
+    return program(name, run, lambda workspace: Stage(workspace, name, load_params(key, workspace)), key=key)
+
+
+def program(name: str, run: Callable[[AnyStage], int], load: Callable[[str], AnyStage], *, key: str) -> int:
+    """Run one stage as a program and return its exit code (see ``voxflow.errors``).
+
+    Args:
+        name: the stage, as dvc.yaml names it.
+        run: the work; returns the exit code, says its own last line.
+        load: makes the stage of the command line's argument.
+        key: the block of params.yaml that the argument is a key of.
     """
     parser = argparse.ArgumentParser(prog=f"python -m tasks.{name}", description=(sys.modules["__main__"].__doc__))
     parser.add_argument("workspace", help=f"a key below {key!r} in params.yaml")
@@ -139,8 +171,7 @@ def main(name: str, run: Callable[[Stage], int], *, key: str = "workspaces") -> 
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     try:
-        stage = Stage(arguments.workspace, name, load_params(key, arguments.workspace))
-        return run(stage) or EXIT_OK
+        return run(load(arguments.workspace)) or EXIT_OK
     except VoxflowError as error:
         if arguments.debug:
             traceback.print_exc()

@@ -7,7 +7,8 @@ import math
 import sys
 from typing import TYPE_CHECKING, Any
 
-from tasks import bundle
+from tasks import bundle_train
+from tasks.bundle import is_bundle
 from tasks.stage import Stage, main
 from voxflow.config import load_workflow
 from voxflow.datalist import Datalist
@@ -27,10 +28,10 @@ if TYPE_CHECKING:
 
 def run(stage: Stage) -> int:
     """Check the workspace as ``voxflow check`` does, then train; see ``voxflow.training.train``."""
-    if bundle.is_bundle(stage):
-        return bundle.train(stage)
+    if is_bundle(stage):
+        return bundle_train.train(stage)
     options = _options(stage)
-    listed = stage.datalists / "dataset_0.json"
+    listed = stage.datalist
     decided, proposal = planned(stage.block.get("train") or {}, stage.resampled, stage.mmar / options.config)
     target = _target(stage, options, listed, decided)
     _check(target)
@@ -44,7 +45,7 @@ def run(stage: Stage) -> int:
         result = train(workflow, datalist, options, out, facts=facts, tracker=NullTracker(), curves=curves)
         return EXIT_INTERRUPTED if result.ending == "interrupted" else EXIT_OK
     run_id = unfinished_run(workflow, datalist, options, out, facts=facts)
-    with begin_run(stage.workspace, params=stage.block, datalist=listed, run_id=run_id) as tracker:
+    with begin_run(stage.workspace, params=stage.block, datalist=listed, run_id=run_id, name=stage.run_name) as tracker:
         write_run_file(out / "run.json", tracker, stage.workspace)
         _write_proposal(out / "plan.json", proposal, decided)
         tracker.artifact(stage.mmar / options.config, "config")
@@ -123,7 +124,7 @@ def _say(stage: Stage, result: TrainingResult, out: Path) -> None:
         f", best {result.key_metric} {result.best_metric:.4f} in epoch {result.best_epoch}" if result.key_metric else ""
     )
     minutes = f"{result.seconds / 60:.1f} min in {result.precision}"
-    say(f"train {stage.workspace}: {result.epochs} epochs{ended}, {minutes}{best} → {out}")
+    say(f"train {stage.title}: {result.epochs} epochs{ended}, {minutes}{best} → {out}")
 
 
 if __name__ == "__main__":

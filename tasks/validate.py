@@ -17,10 +17,12 @@ from voxflow.quality import (
     Check,
     Outcome,
     ValidateOptions,
+    keep_history,
     measure_cases,
     radiograph_checks,
     require_critical,
     run_checks,
+    run_suites,
     volume_checks,
     write_quality_report,
 )
@@ -39,7 +41,10 @@ def run(stage: Stage) -> int:
     with atomic_directory(stage.quality) as folder:
         measured.to_csv(folder / "measurements.csv", index=False)
         outcomes = run_checks(measured, _checks(stage, options, measured), name=stage.workspace, docs=folder / "docs")
+        outcomes += run_suites(measured, options.suites, docs=folder / "docs")
         write_quality_report(folder / "report.json", outcomes, len(table))
+        history = stage.quality.with_name(f"{stage.workspace}.history")
+        keep_history(history, folder, f"Data quality of {stage.workspace}, run by run")
         # DVC drops the outputs of a failed stage; the reader still needs them.
         if any(not one.success and one.check.severity == "critical" for one in outcomes):
             shutil.copytree(folder, failed)

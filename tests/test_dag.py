@@ -48,6 +48,11 @@ def test_deps_name_the_imported_modules(stage: str, graph: grimp.ImportGraph) ->
     assert code == expected, f"{stage}: add {sorted(expected - code)}, remove {sorted(code - expected)}"
 
 
+def test_a_change_of_inference_trains_nothing_again(graph: grimp.ImportGraph) -> None:
+    later = {f"src/voxflow/{name}" for name in ("inference", "export", "dicom", "reporting")}
+    assert not needed(graph, "train") & later
+
+
 @pytest.mark.parametrize("stage", STAGES)
 def test_every_stage_says_what_it_does(stage: str) -> None:
     assert STAGES[stage]["do"]["desc"]

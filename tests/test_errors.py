@@ -16,6 +16,7 @@ TREE = {
     "DicomError": ("InputError", 2),
     "MissingDependencyError": ("VoxflowError", 2),
     "TrainingError": ("VoxflowError", 1),
+    "PacsError": ("VoxflowError", 1),
     "ParityError": ("VoxflowError", 1),
     "QualityError": ("VoxflowError", 1),
 }

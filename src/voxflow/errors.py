@@ -8,6 +8,7 @@ VoxflowError                 exit 1   something failed while working
 ├── MissingDependencyError   exit 2   an optional package is not installed; says what to install
 ├── TrainingError            exit 1   training can't go on (a loss that is not a number, say)
 ├── ParityError              exit 1   an exported engine differs from the model that it came from
+├── PacsError                exit 1   a PACS is away or did not do what it was asked; may well work later
 └── QualityError             exit 1   a critical data check failed
 """
 
@@ -18,6 +19,7 @@ EXIT_OK = 0
 EXIT_FAILURE = 1
 EXIT_WRONG_INPUT = 2
 EXIT_SOME_FAILED = 3
+EXIT_ALERT = 4
 EXIT_INTERRUPTED = 130
 
 
@@ -89,3 +91,16 @@ class ParityError(VoxflowError):
 
 class QualityError(VoxflowError):
     """A data check marked critical failed."""
+
+
+class PacsError(VoxflowError):
+    """A PACS is away, or did not do what it was asked.
+
+    Args:
+        message: one line that names the PACS and what it said.
+        lost: the connection is gone, so that asking it for the next thing now makes no sense.
+    """
+
+    def __init__(self, message: str, *, lost: bool = False) -> None:
+        super().__init__(message)
+        self.lost = lost

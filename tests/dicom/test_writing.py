@@ -10,7 +10,7 @@ import pydicom
 import pytest
 
 from tests.dicom.objects import Series, stored
-from voxflow.dicom import ConvertOptions, convert_folder, find_series, write_segmentation
+from voxflow.dicom import ConvertOptions, convert_folder, write_segmentation
 from voxflow.dicom.pixels import read_series
 from voxflow.dicom.plain import read_header
 from voxflow.dicom.seg import read_segments
@@ -90,9 +90,3 @@ def test_a_mask_on_another_grid_is_refused(tmp_path: Path, series: list[Path], m
 def test_a_value_without_a_name_is_refused(tmp_path: Path, series: list[Path], mask: Volume) -> None:
     with pytest.raises(DicomError, match=r"label values \[2\] have no name; named are \[1\]"):
         write_segmentation(tmp_path / "seg.dcm", mask, series, {1: "spleen"})
-
-
-def test_series_are_found_by_their_uid(tmp_path: Path, series: list[Path]) -> None:
-    Series(stored(), uid="1.2.4").write(tmp_path / "other")
-    found = find_series(tmp_path, {"1.2.3", "1.2.9"})
-    assert {uid: set(paths) for uid, paths in found.items()} == {"1.2.3": set(series)}

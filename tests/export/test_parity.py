@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from tests.inference.models import radiograph_spec, save_densenet, save_unet, seeded, volume_spec
+from tests.inference.models import UNET, radiograph_spec, save_densenet, save_unet, seeded, volume_spec
 from voxflow.components import Component
 from voxflow.errors import DataError, ParityError
 from voxflow.export import ExportOptions, export_model
@@ -17,6 +17,8 @@ from voxflow.volumes import Volume, write_radiograph, write_volume
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from voxflow.export.options import Precision
 
 RNG = np.random.default_rng(0)
 
@@ -117,6 +119,64 @@ def test_tensorrt_engine_equals_torch(volume_case: InferenceCase, out: Path, tmp
     assert open_engine(out).name == "tensorrt"
 
 
+@pytest.mark.parametrize("precision", ["bf16", "int8"])
+def test_less_precision_is_published_where_its_masks_hold(
+    precision: Precision, volume_case: InferenceCase, out: Path, tmp_path: Path
+) -> None:
+    if precision == "int8":
+        pytest.importorskip("nncf")
+    options = ExportOptions(engines=("openvino",), openvino_precision=precision, reduced_min_dice=0.9)
+    report = export_model(save_unet(tmp_path / "model.pt"), out, options, [volume_case])
+    report.require()
+    assert report.published == ["openvino", f"openvino-{precision}"]
+    assert sorted(path.name for path in out.iterdir()) == ["model.bin", "model.xml"]
+    text = (out / "model.xml").read_text()
+    assert ('value="bf16"' in text) is (precision == "bf16")
+    assert ('type="FakeQuantize"' in text) is (precision == "int8")
+    assert open_engine(out).spec == volume_spec()
+
+
+def test_less_precision_is_withheld_with_a_line_where_its_masks_do_not_hold(
+    volume_case: InferenceCase,
+    out: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from voxflow.export import model as export
+    from voxflow.export.formats import write_onnx, write_openvino
+
+    def damaged(source: Path, target: Path, *_: object) -> None:
+        other = Component(name="Unet", args={**UNET.args, "nf_enc": [6, 8]})
+        write_onnx(seeded(other), volume_spec(), tmp_path / "other.onnx", 18)
+        write_openvino(tmp_path / "other.onnx", volume_spec(), target, fp16_weights=False)
+
+    monkeypatch.setattr(export, "write_reduced", damaged)
+    options = ExportOptions(engines=("openvino",), openvino_precision="bf16")
+    report = export_model(save_unet(tmp_path / "model.pt"), out, options, [volume_case])
+    report.require()
+    assert report.published == ["openvino"]
+    assert report.metrics()["openvino-bf16"]["published"] == 0
+    line = capsys.readouterr().err
+    assert "openvino-bf16 not published, float32 stays: masks agree to a Dice of" in line
+    assert 'value="bf16"' not in (out / "model.xml").read_text()
+
+
+def test_int8_without_nncf_is_left_out_with_a_line(
+    volume_case: InferenceCase,
+    out: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("voxflow.export.reduced.find_spec", lambda name: None)
+    options = ExportOptions(engines=("openvino",), openvino_precision="int8")
+    report = export_model(save_unet(tmp_path / "model.pt"), out, options, [volume_case])
+    report.require()
+    assert report.left_out == {"openvino-int8": "nncf is not installed (pip install 'voxflow[int8]')"}
+    assert "openvino-int8 left out, float32 stays: nncf is not installed" in capsys.readouterr().err
+
+
 def test_no_case_to_compare_on_is_an_error(out: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no case to compare"):
         export_model(save_unet(tmp_path / "model.pt"), out, ExportOptions(), [])
@@ -172,6 +232,14 @@ def test_tensorrt_is_built_strongly_typed_by_the_names_of_each_version() -> None
     older = SimpleNamespace(__version__="10.13.3", NetworkDefinitionCreationFlag=SimpleNamespace(STRONGLY_TYPED=1))
     assert _network_flags(older) == 2
     assert _network_flags(SimpleNamespace(__version__="11.4.0.106")) == 0
+
+
+def test_timings_are_kept_by_gpu_and_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from voxflow.export.tensorrt import timing_cache_file
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    file = timing_cache_file({"tensorrt": "11.4.0.106", "gpu": "NVIDIA H100 80GB HBM3"})
+    assert file == tmp_path / "voxflow" / "tensorrt-11.4.0.106-NVIDIA_H100_80GB_HBM3.timings"
 
 
 def test_small_classes_and_undecided_findings_do_not_refuse_an_engine() -> None:

@@ -120,7 +120,9 @@ def test_files_load_without_voxflow(exported: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(exported, tmp_path / "plain")
     np.save(folder / "batch.npy", BATCH)
     np.save(folder / "expected.npy", open_engine(exported, "torch").run(BATCH))
-    result = subprocess.run([sys.executable, "-c", PLAIN], cwd=folder, capture_output=True, text=True, check=False)
+    result = subprocess.run(
+        [sys.executable, "-I", "-c", PLAIN], cwd=folder, capture_output=True, text=True, check=False
+    )
     assert result.returncode == 0, result.stderr
 
 
@@ -132,3 +134,22 @@ def test_openvino_loads_without_its_telemetry(exported: Path) -> None:
     )
     path = str(Path(__file__).parents[2] / "src")
     assert subprocess.run([sys.executable, "-c", code], env={"PYTHONPATH": path}, check=False).returncode == 0
+
+
+SIGNALLED = """
+import os, signal, sys, threading
+from pathlib import Path
+from voxflow.inference import open_engine
+held = [open_engine(Path(sys.argv[1]), "openvino")]
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(5))
+thread = threading.Thread(target=held.clear)
+thread.start()
+thread.join()
+os.kill(os.getpid(), signal.SIGTERM)
+"""
+
+
+def test_a_signal_is_handled_once_a_thread_has_dropped_openvinos_model(exported: Path) -> None:
+    path = str(Path(__file__).parents[2] / "src")
+    command = [sys.executable, "-c", SIGNALLED, str(exported / "model.xml")]
+    assert subprocess.run(command, env={"PYTHONPATH": path}, check=False).returncode == 5

@@ -48,6 +48,11 @@ def test_scores_are_right_and_everything_is_written(tmp_path: Path, out: Path) -
     found = evaluate_segmentation(ThresholdEngine(), cases, out, EvaluateOptions())
     assert found.metrics["dice_organ"] == found.metrics["mean_dice"] == pytest.approx((1 + 0.5) / 2)
     assert found.metrics["jaccard_organ"] == pytest.approx((1 + 1 / 3) / 2)
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["intervals_95"]["mean_dice"] == [0.5, 1]
+    assert summary["per_case"]["poor"]["organ"]["surface_dice"] == pytest.approx(
+        found.metrics["surface_dice_organ"] * 2 - 1
+    )
     assert found.metrics["hd95_organ"] == pytest.approx(4 * 0.8 / 2)
     assert (found.metrics["cases"], found.metrics["failed_cases"]) == (2, 0)
     assert (out / "mean_dice.txt").read_text() == "good 1.000000\npoor 0.500000\nmean 0.750000\n"
@@ -84,6 +89,14 @@ def test_bad_cases_are_named_and_the_others_go_on(tmp_path: Path, out: Path) -> 
     assert "file not found" in reasons["gone"]
     assert "different grids" in reasons["other_grid"]
     assert (found.metrics["cases"], found.metrics["failed_cases"]) == (1, 3)
+    table = rows(out / "per_case.csv")
+    assert [row["case"] for row in table] == ["broken", "gone", "other_grid", "good"]
+    assert table[0]["remark"].startswith("failed: ")
+    assert "unreadable image" in table[0]["remark"]
+    summary = json.loads((out / "summary.json").read_text())
+    assert next(iter(summary)) == "failures"
+    assert len(summary["failures"]) == 3
+    assert (out / "report.txt").read_text().startswith("3 failed\n  broken: ")
     assert found.failures.exit_code(1) == 3
     assert found.failures.exit_code(0) == 1
 
@@ -111,6 +124,13 @@ def test_classification_reports_classes_without_auc(tmp_path: Path, out: Path) -
     assert found.metrics["classes_without_auc"] == 1
     assert found.metrics["accuracy"] == pytest.approx((4 + 5) / 10)
     assert [row["auc"] for row in rows(out / "per_class.csv")] == ["0.833333", ""]
+    assert found.metrics["sensitivity_mass"] == 0.5
+    assert "sensitivity_nodule" not in found.metrics
+    assert found.metrics["brier_nodule"] == pytest.approx((1 / (1 + np.exp(3))) ** 2, abs=1e-4)
+    assert [bool(row["auc_low"]) for row in rows(out / "per_class.csv")] == [True, False]
+    assert json.loads((out / "summary.json").read_text())["per_class"][1]["auc"] is None
+    assert {row["class"] for row in rows(out / "calibration.csv")} == {"mass", "nodule"}
+    assert (out / "overlays" / "curves.png").is_file()
     assert rows(out / "preds_outputs.csv")[4]["case"] == "e"
     assert rows(out / "preds.csv") == rows(out / "preds_outputs.csv")
     assert {row["class"] for row in rows(out / "roc.csv")} == {"mass"}

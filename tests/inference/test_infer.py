@@ -6,6 +6,7 @@ import csv
 import errno
 import json
 import os
+import time
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,6 +17,7 @@ from voxflow.dicom import Origin
 from voxflow.errors import DataError
 from voxflow.geometry import Geometry
 from voxflow.inference import InferenceCase, InferOptions, infer_cases, native_cases
+from voxflow.inference.cases import read_volumes
 from voxflow.volumes import Volume, read_volume, write_radiograph, write_volume
 
 if TYPE_CHECKING:
@@ -99,3 +101,34 @@ def test_cases_that_the_table_lacks_are_named_at_once(tmp_path: Path) -> None:
     table(tmp_path, "a,images/a.nii.gz,,,\n")
     with pytest.raises(DataError, match=r"cases\.csv: no row for b, c"):
         native_cases([("a", None), ("b", None), ("c", None)], tmp_path, is_mask=True)
+
+
+@pytest.mark.parametrize(("memory_mb", "ahead"), [(1, False), (4096, True)])
+def test_the_next_case_is_read_ahead_where_two_fit(
+    memory_mb: int, ahead: bool, tmp_path: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order: list[str] = []
+
+    def noted(case: InferenceCase) -> tuple[Volume, ...]:
+        order.append(case.id)
+        return read_volumes(case)
+
+    monkeypatch.setattr("voxflow.inference.run.read_volumes", noted)
+    cases = []
+    for name in ("a", "b"):
+        write_volume(tmp_path / f"{name}.nii.gz", Volume(np.zeros((64, 64, 32), np.float32), blank((64, 64, 32))))
+        cases.append(InferenceCase(name, (tmp_path / f"{name}.nii.gz",)))
+
+    class Slow(ThresholdEngine):
+        def run(self, batch: np.ndarray) -> np.ndarray:
+            time.sleep(0.5)
+            order.append("network")
+            return super().run(batch)
+
+    options = InferOptions(memory_mb=memory_mb, bytes_per_voxel=1, plan="whole", overlays=0)
+    infer_cases(Slow(), cases, out, options)
+    assert order == (["a", "b", "network", "network"] if ahead else ["a", "network", "b", "network"])
+
+
+def blank(size: tuple[int, int, int]) -> Geometry:
+    return Geometry.from_parts(size, (1, 1, 1))

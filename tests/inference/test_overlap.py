@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
-from monai.metrics import compute_dice, compute_hausdorff_distance, compute_iou
+from monai.metrics import compute_dice, compute_hausdorff_distance, compute_iou, compute_surface_dice
 
 from voxflow.errors import DataError
 from voxflow.geometry import Geometry
@@ -38,6 +38,9 @@ def test_measures_are_monais(first: tuple[float, ...], radius: float, second: tu
     assert found.jaccard == pytest.approx(float(compute_iou(a, b)), abs=1e-6)
     distance = compute_hausdorff_distance(a, b, include_background=True, percentile=95, spacing=list(SPACING))
     assert found.hd95_mm == pytest.approx(float(distance), abs=1e-3)
+    for tolerance in (0.5, 2.0, 4.0):
+        agreed = compute_surface_dice(a, b, [tolerance], include_background=True, spacing=list(SPACING))
+        assert overlap(mask, reference, 1, tolerance).surface_dice == pytest.approx(float(agreed), abs=1e-6)
     assert found.remark == ""
 
 
@@ -56,7 +59,8 @@ def test_dice_and_volume_are_simpleitks() -> None:
 
 def test_equal_masks_are_at_distance_zero() -> None:
     found = overlap(ball((20, 20, 30), 9), ball((20, 20, 30), 9), 1)
-    assert (found.dice, found.jaccard, found.hd95_mm, found.volume_error_ml) == (1, 1, 0, 0)
+    assert (found.dice, found.jaccard, found.surface_dice) == (1, 1, 1)
+    assert (found.hd95_mm, found.volume_error_ml) == (0, 0)
 
 
 def test_nothing_is_measured_where_both_are_empty() -> None:
@@ -68,7 +72,7 @@ def test_nothing_is_measured_where_both_are_empty() -> None:
 @pytest.mark.parametrize(("radii", "remark"), [((0, 9), "empty in the mask"), ((9, 0), "empty in the reference")])
 def test_one_empty_side_scores_zero_and_has_no_distance(radii: tuple[float, float], remark: str) -> None:
     found = overlap(ball((20, 20, 30), radii[0]), ball((20, 20, 30), radii[1]), 1)
-    assert (found.dice, found.jaccard, found.remark) == (0, 0, remark)
+    assert (found.dice, found.jaccard, found.surface_dice, found.remark) == (0, 0, 0, remark)
     assert math.isnan(found.hd95_mm)
 
 

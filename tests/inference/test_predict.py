@@ -7,17 +7,20 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from scipy.ndimage import map_coordinates
 
 from tests.inference.models import BrightnessEngine, ThresholdEngine, radiograph_spec, volume_spec
 from voxflow.errors import DataError
 from voxflow.geometry import Geometry
 from voxflow.inference import PredictOptions, label_names, labels_of, predict_radiograph, predict_volume
 from voxflow.inference.flips import FlippedEngine
-from voxflow.inference.grids import to_network
+from voxflow.inference.grids import WayBack, to_network
+from voxflow.inference.predict import predict_prepared, prepare
 from voxflow.spec import TransformSpec
 from voxflow.volumes import Volume
 
 if TYPE_CHECKING:
+    from voxflow.inference.windows import Plan
     from voxflow.spec import ModelSpec
 
 ORIENTATIONS = ("LPS", "RAS", "SPL", "ASR", "ILA")
@@ -99,6 +102,40 @@ def test_way_back_is_simpleitks_nearest_neighbour() -> None:
     )
     covered = Volume.from_sitk(inside).array > 0
     assert np.array_equal(labels_to(labels, target).array[covered], Volume.from_sitk(reference).array[covered])
+
+
+@pytest.mark.parametrize("orientation", ["LPS", "SPL", "ASR"])
+@pytest.mark.parametrize("plan", ["whole", "windows"])
+def test_probabilities_come_back_as_scipy_interpolates_them(orientation: str, plan: Plan) -> None:
+    image = turned(blob((1.1, 0.9, 1.3)), "LPS")
+    spec = volume_spec(spacing_mm=(1.5, 1.25, 2.0), orientation=orientation)
+    prepared = prepare([image], spec)
+    chances = 1 / (1 + np.exp(0.5 - prepared.image[0].astype(np.float64)))
+    to_source = np.linalg.solve(prepared.grid.affine, image.geometry.affine)
+    index = np.indices(image.geometry.size).reshape(3, -1)
+    at = to_source[:3, :3] @ index + to_source[:3, 3:]
+    expected = map_coordinates(chances, at, order=1, mode="nearest").reshape(image.geometry.size)
+    predicted = predict_prepared(ThresholdEngine(spec), prepared, PredictOptions(back="probabilities", plan=plan))
+    clear = np.abs(expected - 0.5) > 1e-5
+    assert np.array_equal(predicted.mask.array[clear] > 0, expected[clear] > 0.5)
+
+
+def test_blocks_come_back_as_the_whole_does() -> None:
+    image = blob((1.1, 0.9, 1.3))
+    prepared = prepare([image], volume_spec(spacing_mm=(1.5, 1.25, 2.0), orientation="SPL"))
+    scores = np.random.default_rng(0).random((3, *prepared.grid.size), dtype=np.float32)
+    made = {}
+    for blocks in (1, 4):
+        back, filled = WayBack(prepared.grid, prepared.native, 0, 2), np.full((3, *prepared.native.size), np.nan)
+        edges = np.linspace(0, prepared.grid.size[2], blocks + 1).astype(int).tolist()
+        for block in map(slice, edges, edges[1:]):
+            needed, piece = back.block(block)
+            for part in (slice(0, 7), slice(7, 8), slice(8, prepared.grid.size[0])):
+                for box, some in piece.planes(part, scores[:, part, :, needed]):
+                    filled[:, *box] = list(some)
+        made[blocks] = filled
+    assert not np.isnan(made[1]).any()
+    assert np.array_equal(made[1], made[4])
 
 
 def test_grids_that_are_rotated_against_each_other_are_refused() -> None:

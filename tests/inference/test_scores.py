@@ -1,34 +1,88 @@
-"""Classification scores equal an independent computation; what has no meaning is None, not a number."""
+"""Classification scores equal scikit-learn's and MONAI's; what has no meaning is None, not a number."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy.stats import mannwhitneyu
+import torch
+from monai.metrics.calibration import CalibrationErrorMetric
+from scipy.stats import bootstrap, mannwhitneyu
+from sklearn.metrics import accuracy_score, average_precision_score, brier_score_loss, roc_auc_score, roc_curve
 
-from voxflow.inference.scores import accuracy, class_scores, roc_rows
+from voxflow.inference.scores import accuracy, calibration_rows, mean_interval, roc_rows, score_classes
 
 RNG = np.random.default_rng(3)
 TRUTH = RNG.integers(0, 2, (40, 2))
 CHANCES = np.clip(TRUTH * 0.3 + RNG.random((40, 2)) * 0.7, 0, 1).round(2)
+DRAWN = RNG.integers(0, 40, (5, 40))
 
 
 def test_auc_is_the_rank_sum() -> None:
-    for n, score in enumerate(class_scores(TRUTH, CHANCES, ["a", "b"])):
+    for n, score in enumerate(score_classes(TRUTH, CHANCES, ["a", "b"], samples=0).classes):
         positive, negative = CHANCES[TRUTH[:, n] == 1, n], CHANCES[TRUTH[:, n] == 0, n]
         expected = mannwhitneyu(positive, negative).statistic / (len(positive) * len(negative))
         assert score.auc == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("drawn", [np.arange(40), *DRAWN])
+def test_every_measure_is_scikit_learns_on_any_sample_of_the_cases(drawn: np.ndarray) -> None:
+    truth, chances = TRUTH[drawn, 0], CHANCES[drawn, 0]
+    (score,) = score_classes(truth[:, None], chances[:, None], ["a"], specificity=0.8, samples=0).classes
+    assert score.auc == pytest.approx(roc_auc_score(truth, chances))
+    assert score.average_precision == pytest.approx(average_precision_score(truth, chances))
+    assert score.accuracy == pytest.approx(accuracy_score(truth, chances >= 0.5))
+    assert score.brier == pytest.approx(brier_score_loss(truth, chances))
+    false, true, _ = roc_curve(truth, chances, drop_intermediate=False)
+    assert score.sensitivity == pytest.approx(true[false <= 0.2 + 1e-9].max())
+
+
+def test_calibration_error_is_monais() -> None:
+    # MONAI's bins are open on the other side: no probability lies on an edge here.
+    chances = RNG.random(200)
+    truth = (RNG.random(200) < chances**2).astype(int)
+    (score,) = score_classes(truth[:, None], chances[:, None], ["a"], samples=0).classes
+    metric = CalibrationErrorMetric(num_bins=10)
+    metric(y_pred=torch.tensor(chances).reshape(1, 1, -1), y=torch.tensor(truth).reshape(1, 1, -1))
+    assert score.ece == pytest.approx(float(metric.aggregate()), abs=1e-6)
+    rows = calibration_rows(truth[:, None], chances[:, None], ["a"])
+    gaps = [row["cases"] * abs(row["mean_probability"] - row["share_positive"]) for row in rows]
+    assert sum(gaps) / 200 == pytest.approx(score.ece)
+
+
+def test_intervals_are_those_of_scipys_bootstrap() -> None:
+    scores = score_classes(TRUTH, CHANCES, ["a", "b"], samples=4000)
+    score = scores.classes[0]
+    cases = (TRUTH[:, 0], CHANCES[:, 0])
+    for name, measure in {"auc": roc_auc_score, "brier": brier_score_loss}.items():
+        reference = bootstrap(
+            cases, measure, paired=True, vectorized=False, n_resamples=1000, method="percentile", rng=1
+        ).confidence_interval
+        assert score.intervals[name] == pytest.approx((reference.low, reference.high), abs=0.02)
+    low, high = scores.intervals["mean_auc"]
+    assert low < np.mean([each.auc for each in scores.classes]) < high
+    assert high - low < score.intervals["auc"][1] - score.intervals["auc"][0]
+
+
+def test_the_interval_of_a_mean_is_scipys() -> None:
+    values = RNG.random(30)
+    reference = bootstrap((values,), np.mean, method="percentile", rng=1).confidence_interval
+    assert mean_interval(values.tolist()) == pytest.approx((reference.low, reference.high), abs=0.02)
+    assert mean_interval([0.5]) is None
+
+
 def test_average_precision_of_a_known_ranking() -> None:
-    (score,) = class_scores(np.array([[1], [0], [1], [0]]), np.array([[0.9], [0.8], [0.7], [0.1]]), ["a"])
+    truth, chances = np.array([[1], [0], [1], [0]]), np.array([[0.9], [0.8], [0.7], [0.1]])
+    (score,) = score_classes(truth, chances, ["a"], samples=0).classes
     assert score.average_precision == pytest.approx((1 / 1 + 2 / 3) / 2)
     assert score.accuracy == 0.75
+    assert (score.sensitivity, score.intervals) == (0.5, {})
 
 
 def test_a_class_that_all_cases_share_has_no_auc() -> None:
-    (score,) = class_scores(np.ones((5, 1)), np.linspace(0, 1, 5)[:, None], ["a"])
+    (score,) = score_classes(np.ones((5, 1)), np.linspace(0, 1, 5)[:, None], ["a"]).classes
     assert (score.auc, score.average_precision, score.positives, score.negatives) == (None, None, 5, 0)
+    assert score.sensitivity is None
+    assert set(score.intervals) == {"accuracy", "brier", "ece"}
     assert roc_rows(np.ones((5, 1)), np.linspace(0, 1, 5)[:, None], ["a"]) == []
 
 

@@ -2,14 +2,35 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pytest
 import torch
 from monai.inferers import sliding_window_inference
 
 from tests.inference.models import UNET, ThresholdEngine, save_unet, seeded, volume_spec
+from voxflow.inference.blending import slabs
 from voxflow.inference.runtimes import TorchEngine
-from voxflow.inference.windows import Blend, plan_windows, slabs
+from voxflow.inference.windows import Blend, plan_windows
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from voxflow.inference import Engine
+    from voxflow.inference.windows import WindowPlan
+
+
+def assembled(engine: Engine, image: np.ndarray, plan: WindowPlan) -> np.ndarray:
+    """The logits of a whole image, every voxel of it once."""
+    logits, times = np.empty((engine.spec.out_channels, *plan.size), np.float32), np.zeros(plan.size, int)
+    for box, part in slabs(engine, image, plan):
+        logits[:, *box] = part
+        times[box] += 1
+    assert (times == 1).all()
+    return logits
 
 
 @pytest.mark.parametrize("size", [(40, 33, 21), (16, 16, 8), (9, 50, 8), (17, 16, 30)])
@@ -19,15 +40,12 @@ def test_blending_is_monais(size: tuple[int, int, int], overlap: float, blend: B
     engine = TorchEngine(save_unet(tmp_path / "model.pt", volume_spec(overlap=overlap)))
     image = np.random.default_rng(1).normal(size=(1, *size)).astype(np.float32)
     plan = plan_windows(size, engine, "windows", blend=blend)
-    parts = list(slabs(engine, image, plan))
+    received = assembled(engine, image, plan)
     with torch.inference_mode():
         expected = sliding_window_inference(
             torch.from_numpy(image[None]), (16, 16, 8), 1, seeded(UNET), overlap=overlap, mode=blend
         )
-    received = np.concatenate([logits for _, logits in parts], axis=1)
     assert np.abs(received - expected[0].numpy()).max() < 1e-4
-    assert [part.start for part, _ in parts] == [0, *(part.stop for part, _ in parts)][:-1]
-    assert parts[-1][0].stop == size[0]
 
 
 def test_whole_volume_takes_one_window_padded_to_the_divisor() -> None:
@@ -56,19 +74,57 @@ def test_a_file_for_one_size_is_given_that_size() -> None:
     assert plan.count == 2
 
 
-def test_no_part_is_thicker_than_a_window() -> None:
+def test_no_part_is_thicker_than_a_window_along_the_longest_way() -> None:
     engine = ThresholdEngine()
-    image = np.random.default_rng(0).random((1, 200, 20, 9), dtype=np.float32)
+    image = np.random.default_rng(0).random((1, 20, 9, 200), dtype=np.float32)
     plan = plan_windows(image.shape[1:], engine, "windows")
-    parts = list(slabs(engine, image, plan))
-    assert max(logits.shape[1] for _, logits in parts) <= plan.window[0]
-    whole = np.concatenate([logits for _, logits in parts], axis=1)
-    assert np.allclose(whole[1], image[0] - 0.5, atol=1e-5)
+    boxes = [box for box, _ in slabs(engine, image, plan)]
+    assert plan.along == 2
+    assert max(box[2].stop - box[2].start for box in boxes) <= plan.window[2]
+    assert [box[2].start for box in boxes] == [0, *(box[2].stop for box in boxes)][:-1]
+    assert np.allclose(assembled(engine, image, plan)[1], image[0] - 0.5, atol=1e-5)
 
 
 def test_padding_is_taken_off_again() -> None:
     engine = ThresholdEngine()
     image = np.random.default_rng(0).random((1, 5, 6, 3), dtype=np.float32)
-    ((part, logits),) = slabs(engine, image, plan_windows((5, 6, 3), engine))
-    assert (part, logits.shape) == (slice(0, 5), (2, 5, 6, 3))
+    ((box, logits),) = slabs(engine, image, plan_windows((5, 6, 3), engine))
+    assert (box, logits.shape) == ((slice(0, 5), slice(0, 6), slice(0, 3)), (2, 5, 6, 3))
     assert np.allclose(logits[1], image[0] - 0.5)
+
+
+@pytest.mark.parametrize("blocks", [1, 2, 3])
+@pytest.mark.parametrize("half", [False, True])
+def test_blocks_and_half_precision_change_no_more_than_rounding(blocks: int, half: bool, tmp_path: Path) -> None:
+    engine = TorchEngine(save_unet(tmp_path / "model.pt", volume_spec(overlap=0.5)))
+    image = np.random.default_rng(1).normal(size=(1, 50, 34, 21)).astype(np.float32)
+    plan = plan_windows(image.shape[1:], engine, "windows")
+    expected = assembled(engine, image, plan)
+    received = assembled(engine, image, replace(plan, blocks=blocks, half=half))
+    assert np.abs(received - expected).max() < (2e-3 if half else 1e-6) * np.abs(expected).max()
+
+
+def test_sums_go_to_half_precision_and_then_to_blocks_as_the_budget_shrinks() -> None:
+    engine = ThresholdEngine(volume_spec(class_names=tuple(map(str, range(100)))))
+    sizes = [(m, plan_windows((96, 64, 128), engine, "windows", memory_mb=m, bytes_per_voxel=8)) for m in (64, 16, 8)]
+    assert [(plan.half, plan.blocks > 1) for _, plan in sizes] == [(False, False), (True, False), (True, True)]
+    assert all(plan.sums_bytes(100) < memory * 2**20 for memory, plan in sizes)
+
+
+def test_a_local_network_gets_few_large_windows_where_the_whole_does_not_fit() -> None:
+    size, memory = (64, 64, 64), 4
+    plan = plan_windows(size, ThresholdEngine(), memory_mb=memory, bytes_per_voxel=16)
+    assert 1 < plan.count < plan_windows(size, ThresholdEngine(), "windows").count
+    assert math.prod(plan.window) * (16 + 4 * 2) + plan.sums_bytes(2) <= memory * 2**20
+
+
+def test_windows_of_one_value_are_background_where_asked() -> None:
+    engine = ThresholdEngine()
+    image = np.ones((1, 64, 16, 8), dtype=np.float32)
+    image[:, :32] = np.random.default_rng(0).random((1, 32, 16, 8), dtype=np.float32)
+    seen = assembled(engine, image, plan_windows(image.shape[1:], engine, "windows"))
+    everything = len(engine.shapes)
+    skipped = assembled(engine, image, plan_windows(image.shape[1:], engine, "windows", skip_empty=True))
+    assert len(engine.shapes) - everything < everything
+    assert np.allclose(skipped[:, :24], seen[:, :24], atol=1e-5)
+    assert (skipped[0, 48:] > skipped[1, 48:]).all()

@@ -14,6 +14,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 CASES = [f"{number:08x}_1" for number in range(0x3F9A1C2B, 0x3F9A1C2B + 4)]
+DECISION = {
+    "verdict": "kept",
+    "reasons": ["a gain of 0.1 is below the margin"],
+    "challenger": "4",
+    "champion": "3",
+    "margin": "0.2",
+    "numbers": {"metric": "mean Dice", "gain": 0.1, "interval": [0.01, 0.03], "classes": {"spleen": 0.1}},
+}
 DICE = {CASES[0]: 0.951234, CASES[1]: 0.703, CASES[2]: None, CASES[3]: 0.9}
 CURVES = "epoch,train_loss,learning_rate,seconds,val_mean_dice\n" + "".join(
     f"{epoch},{1.4 * math.exp(-epoch / 9) + 0.1:.4f},0.004,{epoch * 2.1:.1f},{0.96 - 0.9 * math.exp(-epoch / 7):.4f}\n"
@@ -46,6 +54,7 @@ def write_segmentation(root: Path) -> Sources:
         picture(sources.evaluation / f"{name}.png")
     put(sources.evaluation / "infer/failures.json", [{"case": "bad_1", "reason": "the file is cut short"}])
     put(sources.evaluation / "test/failures.json", [])
+    put(sources.evaluation / "decision.json", DECISION)
     put(sources.volumes / "conversion.csv", CONVERSION)
     put(sources.quality / "report.json", {"success": False, "cases": 4, "checks": CHECKS})
     put(sources.models / "curves.csv", CURVES)

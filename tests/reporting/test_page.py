@@ -103,7 +103,14 @@ def test_card_says_use_data_scores_and_limits(finished: tuple[Page, str]) -> Non
     assert "- training: 7 cases" in card
     assert "| mean dice | 0.851 |" in card
     assert "1 case(s) failed" in card
-    assert card.count("\n## ") == 8
+    assert card.count("\n## ") == 9
+
+
+def test_the_decision_on_the_champion_shows_with_its_numbers(finished: tuple[Page, str]) -> None:
+    for page in (finished[0].text, finished[1]):
+        assert "this model did not become champion" in page
+        assert "0.1 is below the margin" in page
+        assert "+0.0100 to +0.0300" in page
 
 
 def test_classification_is_sorted_by_its_gravest_error_and_shows_its_roc(tmp_path: Path) -> None:

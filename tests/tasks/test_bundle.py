@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 
-from tasks import bundle as stage_programs
+from tasks import bundle_infer, bundle_train
 from tasks import evaluate as evaluate_stage
 from tasks import export as export_stage
 from tasks import infer as infer_stage
@@ -189,8 +189,9 @@ def tracker() -> Kept:
 def block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tracker: Kept) -> dict[str, Any]:
     """A workspace ``spleen`` whose stages up to split have run; returns its block of params."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(stage_programs, "begin_run", lambda *_, **__: contextlib.nullcontext(tracker))
-    monkeypatch.setattr(stage_programs, "continue_run", lambda *_: contextlib.nullcontext(tracker))
+    monkeypatch.setattr(bundle_train, "begin_run", lambda *_, **__: contextlib.nullcontext(tracker))
+    for module in (bundle_train, bundle_infer):
+        monkeypatch.setattr(module, "continue_run", lambda *_: contextlib.nullcontext(tracker))
     resampled = tmp_path / "data/resampled/spleen"
     cases = [write_cube(resampled, f"cube{n}", n) for n in range(4)]
     listed = [{"image": c.image[0].name, "label": f"{c.id}_label.nii.gz", "case": c.id} for c in cases]
@@ -243,7 +244,7 @@ def test_the_stages_run_the_bundles_own_configurations(
     assert (stage.evaluation / "test/metrics.csv").is_file()
 
     image = (stage.resampled / "cube3.nii.gz").resolve()
-    monkeypatch.setattr(stage_programs, "_native", lambda *_: [{"image": str(image)}])
+    monkeypatch.setattr(bundle_infer, "_native", lambda *_: [{"image": str(image)}])
     inferred = Stage("spleen", "infer", block)
     assert infer_stage.run(inferred) == 0
     assert (stage.evaluation / "infer/cube3/cube3_trans.nii.gz").is_file()

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from voxflow.errors import DataError, TrainingError
-from voxflow.tracking import NullTracker, begin_run, continue_run, read_run_file, write_run_file
+from voxflow.tracking import NullTracker, begin_run, common_parent, continue_run, read_run_file, write_run_file
 from voxflow.tracking.provenance import as_params, flatten, provenance
 
 if TYPE_CHECKING:
@@ -88,6 +88,22 @@ def test_a_killed_training_goes_on_in_its_own_run() -> None:
     assert stored(first.run_id).data.metrics["loss"] == 0.5
     with begin_run("spleen", run_id="0" * 32) as unknown:
         assert unknown.run_id not in {"", "0" * 32}
+
+
+@pytest.mark.usefixtures("store")
+def test_runs_get_a_parent_that_is_found_again() -> None:
+    def begun(name: str) -> str:
+        with begin_run("folds", name=name) as tracker:
+            return tracker.run_id
+
+    children = [begun(f"fold {number}") for number in (1, 2)]
+    assert common_parent(children) is None
+    with begin_run("folds", name="cross-validation", run_id=common_parent(children)) as parent:
+        parent.adopt([*children, "", "0" * 32])
+    assert [stored(child).data.tags["mlflow.parentRunId"] for child in children] == [parent.run_id] * 2
+    assert [stored(run).info.run_name for run in (children[0], parent.run_id)] == ["fold 1", "cross-validation"]
+    assert common_parent(children) == parent.run_id
+    assert common_parent([*children, begun("fold 3")]) is None
 
 
 @pytest.mark.usefixtures("store")

@@ -12,7 +12,7 @@ from pathlib import Path
 from tests.training.conftest import PLACES
 from voxflow.config import load_workflow
 from voxflow.datalist import Case, Datalist
-from voxflow.errors import VoxflowError
+from voxflow.errors import EXIT_FAILURE, VoxflowError
 from voxflow.tracking import NullTracker
 from voxflow.training import DataFacts, TrainOptions, train
 
@@ -31,9 +31,9 @@ def main() -> int:
     workflow = load_workflow(config, overrides=PLACES)
     try:
         result = train(workflow, cubes_in(folder), options, out, facts=facts, tracker=NullTracker("run7"))
-    except VoxflowError as error:
+    except (VoxflowError, OSError) as error:
         sys.stderr.write(f"error: {error}\n")
-        return error.exit_code
+        return error.exit_code if isinstance(error, VoxflowError) else EXIT_FAILURE
     sys.stderr.write(f"{result.ending} after {result.steps} steps, continued at {result.continued_at}\n")
     return 0
 

@@ -38,7 +38,7 @@ def starter() -> Any:
     """Starts processes that have torch and MONAI imported already."""
     context = multiprocessing.get_context("forkserver")
     heavy = ["SimpleITK", "lightning_fabric.strategies", "monai.inferers", "monai.losses", "monai.networks.nets"]
-    context.set_forkserver_preload([*heavy, "sklearn", "torch.utils.tensorboard", "voxflow.training.losses"])
+    context.set_forkserver_preload([*heavy, "sklearn", "tensorboard.compat.proto.event_pb2", "voxflow.training.losses"])
     return context
 
 
@@ -87,8 +87,8 @@ def set_trap(place: str, turn: int, share: float) -> None:
     elif place == "validation":
         loop.validate = partial(trapped, loop.validate)  # type: ignore[attr-defined]
     else:
-        step = loop.Loop._step
-        loop.Loop._step = lambda self, *args: trapped(step, self, *args)  # type: ignore[method-assign]
+        step = loop.Loop.step
+        loop.Loop.step = lambda self, *args: trapped(step, self, *args)  # type: ignore[method-assign]
 
 
 def weights(path: Path) -> torch.Tensor:
@@ -110,7 +110,7 @@ class Trial:
         arguments = (self.cubes.root, self.folder / "config_train.json", self.folder / name, cache, moment)
         process = self.starter.Process(target=train_here, args=arguments)
         process.start()
-        process.join(60)
+        process.join(500)  # a machine may be busy; a hang is what this is for
         assert process.exitcode is not None
         return int(process.exitcode)
 

@@ -41,7 +41,7 @@ def test_every_template_makes_a_workspace_that_checks_clean(root: Path, template
         assert "@" not in (folder / name).read_text().replace("report@mine", "")
     block = yaml.safe_load((root / "params.yaml").read_text())["workspaces"]["mine"]
     assert (block["task"], block["source"]) == (workflow.task, "images of mine")
-    stages = {"convert", "validate", "resample", "split", "train", "export", "evaluate", "infer", "report"}
+    stages = {"convert", "validate", "resample", "split", "train", "export", "evaluate", "infer", "promote", "report"}
     assert stages <= block.keys()
 
 

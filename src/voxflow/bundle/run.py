@@ -70,8 +70,8 @@ def train_bundle(
     with (
         opened(bundle, "train", options, folders=folders, data=data) as workflow,
         Interruption() as interruption,
-        Recorder(out / "events", curves, tracker) as recorder,
     ):
+        recorder = Recorder(out / "events", curves, tracker)
         name = options.evaluator or DEFAULT_EVALUATOR["train"]
         evaluator = part(workflow, name) if has(workflow.parser, name) else None
         trainer = part(workflow, options.trainer)

@@ -8,12 +8,20 @@ import traceback
 from typing import TYPE_CHECKING
 
 from voxflow import __version__
-from voxflow.cli.apps import Evaluate, Export, Infer, Train
+from voxflow.cli.add import Add
+from voxflow.cli.apps import Evaluate, Export, Train
 from voxflow.cli.check import Check
+from voxflow.cli.compare import Compare
 from voxflow.cli.convert import Convert
+from voxflow.cli.drift import Drift
+from voxflow.cli.folds import Folds
+from voxflow.cli.index import Index
+from voxflow.cli.infer import Infer
 from voxflow.cli.migrate import Migrate
 from voxflow.cli.new import New
 from voxflow.cli.plan import Plan
+from voxflow.cli.profile import Profile
+from voxflow.cli.promote import Promote, Rollback
 from voxflow.cli.serve import Serve
 from voxflow.errors import EXIT_FAILURE, EXIT_INTERRUPTED, VoxflowError
 from voxflow.progress import say
@@ -21,7 +29,26 @@ from voxflow.progress import say
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-COMMANDS = (New, Convert, Check, Plan, Train, Export, Evaluate, Infer, Serve, Migrate)
+COMMANDS = (
+    New,
+    Add,
+    Folds,
+    Convert,
+    Profile,
+    Check,
+    Plan,
+    Train,
+    Export,
+    Evaluate,
+    Infer,
+    Serve,
+    Migrate,
+    Compare,
+    Promote,
+    Rollback,
+    Drift,
+    Index,
+)
 
 
 def parser() -> argparse.ArgumentParser:

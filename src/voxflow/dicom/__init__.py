@@ -2,7 +2,6 @@
 
 from voxflow.dicom.convert import convert_folder
 from voxflow.dicom.options import ConvertOptions
-from voxflow.dicom.scan import find_series
 from voxflow.dicom.sources import Origin, SourceFiles, find_sources
 from voxflow.dicom.table import ConversionSummary
 from voxflow.dicom.writing import write_segmentation
@@ -13,7 +12,6 @@ __all__ = [
     "Origin",
     "SourceFiles",
     "convert_folder",
-    "find_series",
     "find_sources",
     "write_segmentation",
 ]

@@ -59,19 +59,6 @@ def scan_folder(source: Path, workers: int | None = None) -> Scan:
     return Scan(tuple(headers.values()), others, read - len(headers))
 
 
-def find_series(source: Path, series_uids: set[str]) -> dict[str, list[Path]]:
-    """Find the files of some series below ``source``, by SeriesInstanceUID (0020,000E).
-
-    Returns:
-        The files of each series that was found, in the order of their paths.
-    """
-    found: dict[str, list[Path]] = {}
-    for header in scan_folder(source).headers:
-        if header.series_uid in series_uids:
-            found.setdefault(header.series_uid, []).append(header.path)
-    return found
-
-
 def list_files(source: Path) -> list[Path]:
     """All files below ``source`` in the order of their paths, hidden ones left out."""
     if not source.is_dir():

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import tempfile
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from voxflow.errors import DataError
 from voxflow.export.formats import example_input, write_onnx, write_openvino, write_torchscript
 from voxflow.export.parity import Parity, ParityReport, Reference, measure
+from voxflow.export.reduced import calibration_samples, unavailable, write_reduced
 from voxflow.export.tensorrt import write_tensorrt
 from voxflow.inference import MODEL_FILES, open_engine, prepare_radiograph, prepare_volume, unusable
 from voxflow.inference.cases import read_radiographs, read_volumes
@@ -16,7 +20,6 @@ from voxflow.progress import say, track
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     import numpy as np
     from numpy.typing import NDArray
@@ -35,7 +38,13 @@ ENGINE_OF: dict[ExportFormat, EngineName] = {
 
 
 def export_model(
-    model: Path, out: Path, options: ExportOptions, cases: Sequence[InferenceCase], *, on_noise: bool = False
+    model: Path,
+    out: Path,
+    options: ExportOptions,
+    cases: Sequence[InferenceCase],
+    *,
+    calibration: Sequence[InferenceCase] = (),
+    on_noise: bool = False,
 ) -> ParityReport:
     """Export a checkpoint and compare every file with it.
 
@@ -45,6 +54,7 @@ def export_model(
             file that is not the same model, by the options' bounds, is removed again and named in the report.
         options: formats and bounds.
         cases: real images to compare on; at most ``options.parity_cases`` are read.
+        calibration: training cases for int8; where there are none, ``cases`` serve.
         on_noise: compare on noise of the training window's size where there is no case.
 
     Raises:
@@ -66,7 +76,36 @@ def export_model(
         if faults:
             refused[engine] = faults
             remove_engine(out, engine)
-    return ParityReport(tuple(measured), refused, left_out, min(len(cases), len(reference.images)))
+    report = ParityReport(tuple(measured), refused, left_out, min(len(cases), len(reference.images)))
+    if options.openvino_precision == "fp32" or "openvino" not in report.published:
+        return report
+    return _reduced(report, reference, out, options, calibration or cases)
+
+
+def _reduced(
+    report: ParityReport, reference: Reference, out: Path, options: ExportOptions, calibration: Sequence[InferenceCase]
+) -> ParityReport:
+    """Put an OpenVINO model of less precision in the place of the one in float32, if its masks are good enough."""
+    name = f"openvino-{options.openvino_precision}"
+    reason = unavailable(options.openvino_precision)
+    if reason is not None:
+        say(f"export: {name} left out, float32 stays: {reason}")
+        return replace(report, left_out=report.left_out | {name: reason})
+    model = out / MODEL_FILES["openvino"]
+    engine = open_engine(model)
+    images = _images(calibration[: options.calibration_cases], engine.spec) if calibration else list(reference.images)
+    with tempfile.TemporaryDirectory(dir=out, prefix=".reduced-") as folder:
+        made = Path(folder) / model.name
+        write_reduced(model, made, options.openvino_precision, calibration_samples(engine, images))
+        measured = measure(open_engine(made), reference, name)
+        faults = measured.reduced_faults(options)
+        if not faults:
+            for path in (made.with_suffix(".bin"), made):
+                path.replace(out / path.name)
+    if faults:
+        say(f"export: {name} not published, float32 stays: {faults}")
+    withheld = {name: faults} if faults else {}
+    return replace(report, measured=(*report.measured, measured), withheld=withheld)
 
 
 def remove_engine(out: Path, engine: EngineName) -> None:

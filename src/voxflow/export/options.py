@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
 ExportFormat = Literal["torchscript", "onnx", "openvino", "tensorrt"]
+Precision = Literal["fp32", "bf16", "int8"]
 
 
 class ExportOptions(BaseModel):
@@ -20,6 +21,10 @@ class ExportOptions(BaseModel):
             a classification the least share of findings on which both agree.
         opset: ONNX operator set.
         fp16_weights: OpenVINO weights stored in half precision: half the file, and not quite the same model.
+        openvino_precision: of the OpenVINO model: "bf16" computes so where the processor can, "int8" is quantised by
+            NNCF. Where the masks then differ by more than ``reduced_min_dice``, a line says so and float32 stays.
+        calibration_cases: how many training cases int8 is calibrated on.
+        reduced_min_dice: as ``min_dice``, for bf16 and int8.
         tensorrt_batch: greatest batch of the TensorRT engine.
         tensorrt_scale: greatest spatial size of the TensorRT engine, in training windows an axis.
         tensorrt_workspace_mb: memory that TensorRT may use while it chooses kernels.
@@ -33,6 +38,9 @@ class ExportOptions(BaseModel):
     min_dice: float = Field(default=0.999, ge=0, le=1)
     opset: int = Field(default=18, ge=13, le=20)
     fp16_weights: bool = False
+    openvino_precision: Precision = "fp32"
+    calibration_cases: PositiveInt = 16
+    reduced_min_dice: float = Field(default=0.99, ge=0, le=1)
     tensorrt_batch: PositiveInt = 4
     tensorrt_scale: PositiveInt = 2
     tensorrt_workspace_mb: PositiveInt = 4096

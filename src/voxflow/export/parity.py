@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from voxflow.errors import ParityError
 from voxflow.inference import labels_of, plan_of, probabilities_of
+from voxflow.inference.blending import slabs
 from voxflow.inference.predict import PredictOptions
-from voxflow.inference.windows import slabs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -60,6 +60,12 @@ class Parity:
             found.append(f"masks agree to a Dice of {self.min_dice:.5f}, needed {options.min_dice:g} (min_dice)")
         return " and ".join(found)
 
+    def reduced_faults(self, options: ExportOptions) -> str:
+        """What lies outside the bound on a model of less precision, in words; empty when nothing does."""
+        if self.min_dice >= options.reduced_min_dice:
+            return ""
+        return f"masks agree to a Dice of {self.min_dice:.5f}, needed {options.reduced_min_dice:g} (reduced_min_dice)"
+
 
 @dataclass(frozen=True, eq=False)
 class Answer:
@@ -78,12 +84,19 @@ class ParityReport:
         refused: engine → why its file was removed.
         left_out: engine → why it could not be made here.
         cases: how many cases were compared.
+        withheld: model of less precision → why the one in float32 stands in its place.
     """
 
     measured: tuple[Parity, ...]
     refused: dict[str, str]
     left_out: dict[str, str]
     cases: int
+    withheld: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def published(self) -> list[str]:
+        """Names of the engines that are there."""
+        return [each.engine for each in self.measured if each.engine not in self.refused | self.withheld]
 
     def metrics(self) -> dict[str, Any]:
         """Numbers for parity.json, one block an engine."""
@@ -94,7 +107,7 @@ class ParityReport:
                 "max_probability_difference": float(f"{each.max_probability_difference:.4g}"),
                 "min_dice": round(each.min_dice, 6),
                 "speedup_over_torch": round(each.torch_seconds / max(each.seconds, 1e-9), 2),
-                "published": int(each.engine not in self.refused),
+                "published": int(each.engine in self.published),
             }
         return blocks
 
@@ -125,8 +138,8 @@ class Reference:
         return self._answers[key]
 
 
-def measure(engine: Engine, reference: Reference) -> Parity:
-    """Compare an engine with torch on every image of ``reference``."""
+def measure(engine: Engine, reference: Reference, name: str = "") -> Parity:
+    """Compare an engine with torch on every image of ``reference``; ``name``: what it is called, if not as it says."""
     spec = reference.engine.spec
     differences, agreement, seconds = [(0.0, 0.0)], _Agreement(spec), np.zeros(2)
     for index, image in enumerate(reference.images):
@@ -137,7 +150,7 @@ def measure(engine: Engine, reference: Reference) -> Parity:
         differences.append((_largest(received.logits - expected.logits), _largest(chances)))
         agreement.add(received.logits, expected.logits)
     logit, chance = (max(column) for column in zip(*differences, strict=True))
-    return Parity(engine.name, logit, chance, agreement.least(), float(seconds[0]), float(seconds[1]))
+    return Parity(name or engine.name, logit, chance, agreement.least(), float(seconds[0]), float(seconds[1]))
 
 
 def _answer(engine: Engine, image: NDArray[np.float32], plan: WindowPlan | None) -> Answer:
@@ -149,7 +162,9 @@ def _answer(engine: Engine, image: NDArray[np.float32], plan: WindowPlan | None)
     if plan is None:
         logits = np.asarray(engine.run(image[None])[0])
     else:
-        logits = np.concatenate([part for _, part in slabs(engine, image, plan)], axis=1)
+        logits = np.empty((engine.spec.out_channels, *plan.size), dtype=np.float32)
+        for box, part in slabs(engine, image, plan):
+            logits[:, *box] = part
     return Answer(logits, time.perf_counter() - began)
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from voxflow.errors import VoxflowError
@@ -11,8 +14,6 @@ from voxflow.inference.runtimes import is_local, onnx_operators
 from voxflow.inference.tensorrt import built_for, sidecar
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from voxflow.export.options import ExportOptions
     from voxflow.spec import ModelSpec
 
@@ -40,13 +41,25 @@ def write_tensorrt(onnx_file: Path, spec: ModelSpec, path: Path, options: Export
     config.set_memory_pool_limit(tensorrt.MemoryPoolType.WORKSPACE, options.tensorrt_workspace_mb * 2**20)
     config.clear_flag(tensorrt.BuilderFlag.TF32)
     config.add_optimization_profile(_profile(builder, network, spec, options))
+    timings = timing_cache_file(built_for())
+    cache = config.create_timing_cache(timings.read_bytes() if timings.is_file() else b"")
+    config.set_timing_cache(cache, ignore_mismatch=False)
     plan = builder.build_serialized_network(network, config)
     if plan is None:
         raise VoxflowError("TensorRT built no engine; its own log says why")
     with atomic_path(path) as temporary:
         temporary.write_bytes(bytes(plan))
+    with atomic_path(timings) as temporary:
+        temporary.write_bytes(bytes(config.get_timing_cache().serialize()))
     described = {"spec": spec.model_dump(mode="json"), "is_local": is_local(onnx_operators(onnx_file))}
     write_json(sidecar(path), described | {"built_for": built_for()})
+
+
+def timing_cache_file(tied_to: dict[str, str]) -> Path:
+    """Where the kernels' timings on one GPU by one version are kept, so that the next build need not take them."""
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "voxflow"
+    name = "-".join(re.sub(r"[^A-Za-z0-9.]+", "_", part) for part in tied_to.values())
+    return folder / f"tensorrt-{name}.timings"
 
 
 def _network_flags(tensorrt: Any) -> int:

@@ -2,7 +2,9 @@
 
 from voxflow.inference.cases import Failures, InferenceCase, native_cases
 from voxflow.inference.engines import MODEL_FILES, Engine, EngineChoice, EngineName, open_engine, unusable
-from voxflow.inference.evaluate import EvaluateOptions, Evaluation, evaluate_classification, evaluate_segmentation
+from voxflow.inference.ensemble import Ensemble, open_ensemble
+from voxflow.inference.evaluate import EvaluateOptions, Evaluation, evaluate_segmentation
+from voxflow.inference.grade import evaluate_classification
 from voxflow.inference.infer import Inference, InferOptions, infer_cases
 from voxflow.inference.predict import (
     Prediction,
@@ -14,8 +16,8 @@ from voxflow.inference.predict import (
     predict_volume,
     prepare_radiograph,
     prepare_volume,
-    probabilities_of,
 )
+from voxflow.inference.probabilities import probabilities_of
 from voxflow.inference.tables import metric_name
 
 __all__ = [
@@ -23,6 +25,7 @@ __all__ = [
     "Engine",
     "EngineChoice",
     "EngineName",
+    "Ensemble",
     "EvaluateOptions",
     "Evaluation",
     "Failures",
@@ -39,6 +42,7 @@ __all__ = [
     "metric_name",
     "native_cases",
     "open_engine",
+    "open_ensemble",
     "plan_of",
     "predict_radiograph",
     "predict_volume",

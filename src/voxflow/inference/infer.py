@@ -11,15 +11,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic import NonNegativeInt  # noqa: TC002 - pydantic reads it
 
-from voxflow.errors import InputError
+from voxflow.errors import DataError, InputError
 from voxflow.inference.cases import Failures
 from voxflow.inference.engines import EngineChoice  # noqa: TC001 - pydantic reads it
-from voxflow.inference.evaluate import Metrics, prediction_columns, prediction_rows
+from voxflow.inference.grade import prediction_columns, prediction_rows
 from voxflow.inference.overlays import write_overlay
 from voxflow.inference.predict import PredictOptions, label_names
 from voxflow.inference.run import classified, segmented, written
 from voxflow.inference.tables import write_predictions
 from voxflow.inference.writing import Sheet
+from voxflow.volumes import read_volume
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -27,7 +28,9 @@ if TYPE_CHECKING:
 
     from voxflow.inference.cases import InferenceCase
     from voxflow.inference.engines import Engine
-    from voxflow.inference.run import Classified, Segmented
+    from voxflow.inference.evaluate import Metrics
+    from voxflow.inference.run import Classified
+    from voxflow.volumes import Volume
 
 
 class InferOptions(PredictOptions):
@@ -38,12 +41,14 @@ class InferOptions(PredictOptions):
         key: the datalist's key that holds the cases.
         dicom_seg: write a DICOM SEG beside the NIfTI mask where the image came from DICOM.
         overlays: the first so many cases get a picture.
+        overwrite: make masks anew that are there; else a case whose mask is there is not computed again.
     """
 
     engine: EngineChoice = "auto"
     key: str = "inference"
     dicom_seg: bool = True
     overlays: NonNegativeInt = 8
+    overwrite: bool = True
 
 
 @dataclass(frozen=True)
@@ -59,7 +64,14 @@ class Inference:
     failures: Failures
 
 
-def infer_cases(engine: Engine, cases: Sequence[InferenceCase], out: Path, options: InferOptions) -> Inference:
+def infer_cases(
+    engine: Engine,
+    cases: Sequence[InferenceCase],
+    out: Path,
+    options: InferOptions,
+    *,
+    refused: Sequence[dict[str, str]] = (),
+) -> Inference:
     """Run a model over cases and write what it says.
 
     Args:
@@ -68,13 +80,14 @@ def infer_cases(engine: Engine, cases: Sequence[InferenceCase], out: Path, optio
         out: an existing folder; gets preds_outputs.csv, preds.csv, failures.json, overlays/, and for a
             segmentation CASE/CASE.nii.gz and CASE/CASE_seg.dcm.
         options: window plan, way back, what to write.
+        refused: what could not even be read: case and reason; the first of the failures.
 
     Raises:
         OSError: a result could not be written.
     """
-    failures = Failures()
+    failures = Failures(list(refused))
     began = time.perf_counter()
-    (out / "overlays").mkdir()
+    (out / "overlays").mkdir(exist_ok=True)
     work = _segment if engine.spec.task == "segmentation" else _classify
     done = work(engine, cases, out, options, failures)
     failures.write(out)
@@ -88,16 +101,38 @@ def _segment(
     engine: Engine, cases: Sequence[InferenceCase], out: Path, options: InferOptions, failures: Failures
 ) -> int:
     names = label_names(engine.spec)
-    rows = []
-    for done in written(segmented(engine, cases, options, failures), lambda done: out / _mask_path(done.case.id)):
-        rows.append(_mask_row(done, names))
+    rows: dict[str, dict[str, Any]] = {}
+    left = []
+    for case in cases:
+        row = None if options.overwrite else failures.attempt(case, partial(_resumed, case, names, out, options))
+        if row is None:
+            left.append(case)
+        else:
+            rows[case.id] = row
+    for done in written(segmented(engine, left, options, failures), lambda done: out / mask_path(done.case.id)):
+        rows[done.case.id] = _mask_row(done.case, done.prediction.mask, names)
         if options.dicom_seg and done.case.source:
-            failures.attempt(done.case, partial(_write_segmentation, done, names, out))
+            failures.attempt(done.case, partial(_write_segmentation, done.case, done.prediction.mask, names, out))
+        picture = out / "overlays" / f"{done.case.id}.png"
         if len(rows) <= options.overlays:
-            picture = out / "overlays" / f"{done.case.id}.png"
             write_overlay(picture, done.image, done.prediction.mask, names, title=done.case.id)
-    write_predictions(out, rows, ["case", "image", "mask", *_volume_columns(names)])
+    listed = [rows[case.id] for case in cases if case.id in rows]
+    write_predictions(out, listed, ["case", "image", "mask", *_volume_columns(names)])
     return len(rows)
+
+
+def _resumed(case: InferenceCase, names: Mapping[int, str], out: Path, options: InferOptions) -> dict[str, Any] | None:
+    """The row of a case whose mask an earlier run has written; None where there is no readable one."""
+    path = out / mask_path(case.id)
+    if not path.is_file():
+        return None
+    try:
+        mask = read_volume(path)
+    except DataError:
+        return None
+    if options.dicom_seg and case.source and not _seg_path(case.id, out).is_file():
+        _write_segmentation(case, mask, names, out)
+    return _mask_row(case, mask, names)
 
 
 def _classify(
@@ -114,29 +149,31 @@ def _classify(
     return len(done)
 
 
-def _mask_row(done: Segmented, names: Mapping[int, str]) -> dict[str, Any]:
-    mask = done.prediction.mask
-    counts = np.bincount(mask.array.ravel(), minlength=max(names) + 1)
+def _mask_row(case: InferenceCase, mask: Volume, names: Mapping[int, str]) -> dict[str, Any]:
+    counts = np.bincount(mask.array.ravel(order="K"), minlength=max(names) + 1)
     voxel_ml = math.prod(mask.geometry.spacing) / 1000
     volumes = [float(counts[value] * voxel_ml) for value in names]
-    case = done.case.id
-    files = {"case": case, "image": done.case.images[0].name, "mask": _mask_path(case)}
+    files = {"case": case.id, "image": case.images[0].name, "mask": mask_path(case.id)}
     return files | dict(zip(_volume_columns(names), volumes, strict=True))
 
 
-def _mask_path(case: str) -> str:
+def mask_path(case: str) -> str:
+    """Where a case's mask lies in the folder of the results."""
     return f"{case}/{case}.nii.gz"
+
+
+def _seg_path(case: str, out: Path) -> Path:
+    return out / case / f"{case}_seg.dcm"
 
 
 def _volume_columns(names: Mapping[int, str]) -> list[str]:
     return [f"{name}_ml" for name in names.values()]
 
 
-def _write_segmentation(done: Segmented, names: Mapping[int, str], out: Path) -> None:
+def _write_segmentation(case: InferenceCase, mask: Volume, names: Mapping[int, str], out: Path) -> None:
     from voxflow.dicom import write_segmentation
 
-    path = out / done.case.id / f"{done.case.id}_seg.dcm"
     try:
-        write_segmentation(path, done.prediction.mask, done.case.source or (), names)
+        write_segmentation(_seg_path(case.id, out), mask, case.source or (), names)
     except (InputError, ValueError, RuntimeError) as error:
         raise InputError(f"the mask is there, its DICOM SEG is not: {error}") from error

@@ -1,7 +1,7 @@
-"""Owns how far a mask is from its reference: Dice, Jaccard, 95 % Hausdorff distance, volume error.
+"""Owns how far a mask is from its reference: Dice, Jaccard, surface Dice, 95 % Hausdorff distance, volume error.
 
 Empty masks: where the reference and the mask are both empty, nothing is measured (NaN, said in ``remark``, left out
-of means). Where only one is empty, Dice and Jaccard are 0 and count; a distance to nothing stays NaN.
+of means). Where only one is empty, the three Dice-like ones are 0 and count; a distance to nothing stays NaN.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from voxflow.volumes import Volume
 
 NAN = math.nan
+TOLERANCE_MM = 2.0
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class Overlap:
     Attributes:
         dice: 2 |A∩B| / (|A| + |B|).
         jaccard: |A∩B| / |A∪B|.
+        surface_dice: share of both surfaces that lies within a tolerance of the other one.
         hd95_mm: the 95th percentile of the distances from one surface to the other, the greater direction.
         volume_error_ml: volume of the mask less that of the reference.
         remark: why a value is missing; empty when none is.
@@ -38,13 +40,20 @@ class Overlap:
 
     dice: float
     jaccard: float
+    surface_dice: float
     hd95_mm: float
     volume_error_ml: float
     remark: str = ""
 
 
-def overlap(mask: Volume, reference: Volume, label: int) -> Overlap:
+def overlap(mask: Volume, reference: Volume, label: int, tolerance_mm: float = TOLERANCE_MM) -> Overlap:
     """Compare one label value of two label maps.
+
+    Args:
+        mask: what the model found.
+        reference: what it should have found, on the same grid.
+        label: the value.
+        tolerance_mm: how far surfaces may lie apart for surface Dice.
 
     Raises:
         DataError: the grids differ.
@@ -59,17 +68,24 @@ def overlap(mask: Volume, reference: Volume, label: int) -> Overlap:
     sizes = int(found.sum()), int(wanted.sum())
     volume_error = (sizes[0] - sizes[1]) * math.prod(spacing) / 1000
     if not any(sizes):
-        return Overlap(NAN, NAN, NAN, 0.0, "empty in reference and mask")
+        return Overlap(NAN, NAN, NAN, NAN, 0.0, "empty in reference and mask")
     if not all(sizes):
-        return Overlap(0.0, 0.0, NAN, volume_error, "empty in the mask" if sizes[1] else "empty in the reference")
+        return Overlap(0.0, 0.0, 0.0, NAN, volume_error, "empty in the mask" if sizes[1] else "empty in the reference")
     both = int((found & wanted).sum())
+    distances = surface_distances(found, wanted, spacing)
     return Overlap(
-        2 * both / sum(sizes), both / (sum(sizes) - both), hausdorff_95(found, wanted, spacing), volume_error
+        2 * both / sum(sizes),
+        both / (sum(sizes) - both),
+        float(np.mean(np.concatenate(distances) <= tolerance_mm)),
+        float(max(np.percentile(directed, 95) for directed in distances)),
+        volume_error,
     )
 
 
-def hausdorff_95(first: NDArray[np.bool_], second: NDArray[np.bool_], spacing: Sequence[float]) -> float:
-    """The 95th percentile of surface distances, the greater of the two directions.
+def surface_distances(
+    first: NDArray[np.bool_], second: NDArray[np.bool_], spacing: Sequence[float]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The distance of every surface voxel to the other surface, mm, in both directions.
 
     Args:
         first: mask (i, j, k), not empty.
@@ -77,9 +93,8 @@ def hausdorff_95(first: NDArray[np.bool_], second: NDArray[np.bool_], spacing: S
         spacing: mm along each axis.
     """
     box = _bounding_box(first | second)
-    surfaces = [_surface(first[box]), _surface(second[box])]
-    directed = [_distances(a, b, spacing) for a, b in (surfaces, surfaces[::-1])]
-    return float(max(np.percentile(distances, 95) for distances in directed))
+    one, other = _surface(first[box]), _surface(second[box])
+    return _distances(one, other, spacing), _distances(other, one, spacing)
 
 
 def _distances(surface: NDArray[Any], target: NDArray[Any], spacing: Sequence[float]) -> NDArray[np.float64]:

@@ -66,7 +66,7 @@ def write_overlay(
         _contours(axes, _plane(volume, shown), names, style)
     axes.set_title(f"{title}  slice {shown + 1} of {upright[0].array.shape[2]}".strip(), fontsize=8)
     _legend(axes, names, has_label=label is not None)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def write_contact_sheet(path: Path, tiles: Sequence[Tile], columns: int = 4) -> None:
@@ -82,7 +82,7 @@ def write_contact_sheet(path: Path, tiles: Sequence[Tile], columns: int = 4) -> 
         low, high = grey_window(tile.image)
         axes.imshow(tile.image, cmap="gray", vmin=low, vmax=high)
         axes.set_title(tile.title, fontsize=7)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def largest_slice(mask: NDArray[Any]) -> int:
@@ -149,7 +149,7 @@ def _legend(axes: Any, names: Mapping[int, str], *, has_label: bool) -> None:
     axes.legend(handles=lines, fontsize=6, loc="lower left", framealpha=0.6)
 
 
-def _save(figure: Figure, path: Path) -> None:
+def save_figure(figure: Figure, path: Path) -> None:
     """Write without a date or a version, so that the same picture is the same file."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -10,14 +11,16 @@ from pydantic import BaseModel, ConfigDict, PositiveInt
 
 from voxflow.errors import DataError
 from voxflow.inference.cleaning import CleaningOptions, clean
-from voxflow.inference.flips import Axis, FlippedEngine
-from voxflow.inference.grids import labels_to, scores_to, to_network
-from voxflow.inference.windows import Blend, Plan, plan_windows, slabs
+from voxflow.inference.ensemble import answer
+from voxflow.inference.flips import Axis
+from voxflow.inference.grids import WayBack, labels_to, to_network
+from voxflow.inference.probabilities import probabilities_of
+from voxflow.inference.windows import Blend, Plan, plan_windows
 from voxflow.volumes import Volume, resample
 from voxflow.volumes.dataset import resize
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -26,7 +29,10 @@ if TYPE_CHECKING:
     from voxflow.inference.windows import WindowPlan
     from voxflow.spec import ModelSpec
 
-    Slabs = Iterator[tuple[slice, NDArray[np.float32]]]
+# Scores that are compared at a time: so many that they stay in the processor's cache.
+AT_A_TIME = 1 << 18
+# Planes of every class's probabilities that are held on the way back: two to blend, and one in the making.
+PLANES_HELD = 3
 
 
 class PredictOptions(BaseModel):
@@ -36,13 +42,16 @@ class PredictOptions(BaseModel):
         plan: "whole" passes the volume in one window, "windows" in windows of the training patch. "auto" takes the
             whole volume when it fits ``memory_mb`` and the network is local; with instance norm the window's size
             changes every answer (mean Dice 0.003 to 0.12 lower on whole volumes, measured), so that windows are
-            taken.
-        memory_mb: bound on what the network's activations need.
+            taken. A local network's windows are as large as memory allows.
+        memory_mb: bound on what one volume takes from the moment it is prepared: the image on the network's grid,
+            activations, logits and their sums, both masks. Windows of the training's size are the least.
         bytes_per_voxel: what they need for one voxel of input: about 130 measured for a U-Net with 16 features
             at full resolution, and in proportion with more.
         flips: axes of the network's grid along which the image is also shown mirrored; logits are averaged over
             every combination, so that three axes take eight times as long.
         blend: overlapping windows count most at their centre ("gaussian") or alike ("constant").
+        skip_empty: a window that holds one value only, as air does that the intensity window cut off, is taken for
+            background unseen. Right for networks that have learnt it as such; no whole volume is ever skipped.
         back: "labels" takes the strongest class on the network's grid and returns it by nearest neighbour;
             "probabilities" returns each class's probabilities linearly first: smoother borders, slower.
         clean: what is done to the mask on the image's own grid.
@@ -54,6 +63,7 @@ class PredictOptions(BaseModel):
     memory_mb: PositiveInt = 4096
     bytes_per_voxel: PositiveInt = 384
     blend: Blend = "gaussian"
+    skip_empty: bool = False
     back: Literal["labels", "probabilities"] = "labels"
     flips: tuple[Axis, ...] = ()
     clean: CleaningOptions = CleaningOptions()
@@ -129,30 +139,46 @@ def predict_prepared(engine: Engine, prepared: Prepared, options: PredictOptions
     unknown = options.clean.unknown(names)
     if unknown:
         raise DataError(f"clean: no class {', '.join(unknown)}; the model has {', '.join(names.values())}")
-    plan = plan_of(prepared.image, engine, options)
-    if options.flips:
-        engine = FlippedEngine(engine, options.flips)
+    plan = plan_of(prepared.image, engine, options, also=math.prod(prepared.native.size) * _label_type(spec)().itemsize)
     back = _by_labels if options.back == "labels" else _by_probabilities
-    mask = Volume(back(slabs(engine, prepared.image, plan), prepared, spec), prepared.native)
+    mask = Volume(back(engine, prepared, plan, options.flips), prepared.native)
     clean(mask, names, options.clean)
     return Prediction(mask, plan.count)
 
 
-def _by_labels(parts: Slabs, prepared: Prepared, spec: ModelSpec) -> NDArray[Any]:
+def _by_labels(engine: Engine, prepared: Prepared, plan: WindowPlan, flips: Sequence[Axis]) -> NDArray[Any]:
     """The strongest class on the network's grid, brought back by nearest neighbour."""
+    spec = engine.spec
     labels = np.empty(prepared.image.shape[1:], dtype=_label_type(spec))
-    for part, logits in parts:
-        labels[part] = labels_of(logits, spec)
+    for box, logits in answer(engine, prepared.image, plan, flips):
+        labels[box] = labels_of(logits, spec)
+        del logits  # the next block's sums take the memory of these
     return labels_to(Volume(labels, prepared.grid), prepared.native).array
 
 
-def _by_probabilities(parts: Slabs, prepared: Prepared, spec: ModelSpec) -> NDArray[Any]:
-    """The strongest class of the probabilities that are brought back linearly."""
-    scores = np.empty((spec.out_channels, *prepared.image.shape[1:]), dtype=np.float32)
-    for part, logits in parts:
-        scores[:, part] = probabilities_of(logits, spec)
-    returned = np.stack([scores_to(score, prepared.grid, prepared.native) for score in scores])
-    return _strongest(returned, 0.5, spec)
+def _by_probabilities(engine: Engine, prepared: Prepared, plan: WindowPlan, flips: Sequence[Axis]) -> NDArray[Any]:
+    """The strongest class of the probabilities that are brought back linearly, a few planes at a time."""
+    spec = engine.spec
+    back = WayBack(prepared.grid, prepared.native, plan.along, plan.across)
+    mask = np.empty(prepared.native.size, dtype=_label_type(spec))
+    for block in plan.block_slices():
+        needed, piece = back.block(block)
+        for box, logits in answer(engine, prepared.image, plan, flips, block=needed):
+            for part, some in _few_planes(box[plan.along], logits, plan.along):
+                for here, scores in piece.planes(part, probabilities_of(some, spec)):
+                    mask[here] = _strongest(scores, 0.5, spec)
+            del logits, some  # the next block's sums take the memory of these
+    return mask
+
+
+def _few_planes(part: slice, logits: NDArray[Any], along: int) -> Iterator[tuple[slice, NDArray[Any]]]:
+    """Logits (class, i, j, k) in pieces: probabilities are needed of a few planes at a time, and not all together."""
+    step = max(1, AT_A_TIME * logits.shape[along + 1] // max(1, logits.size))
+    for first in range(part.start, part.stop, step):
+        here = slice(first, min(first + step, part.stop))
+        which = [slice(None)] * 4
+        which[along + 1] = slice(here.start - part.start, here.stop - part.start)
+        yield here, logits[tuple(which)]
 
 
 def predict_radiograph(engine: Engine, image: NDArray[Any] | Sequence[NDArray[Any]]) -> dict[str, float]:
@@ -187,7 +213,8 @@ def prepare_volume(volumes: Sequence[Volume], spec: ModelSpec) -> tuple[NDArray[
         raise DataError("the image holds NaN or infinite values")
     first = to_network(volumes[0], spec)
     others = [resample(each, first.geometry, "linear", float(each.array.min())).array for each in volumes[1:]]
-    return _preprocess(np.stack([first.array, *others]), spec), first
+    image = np.stack([first.array, *others]) if others else first.array[None]
+    return _preprocess(image, spec), first
 
 
 def prepare_radiograph(images: Sequence[NDArray[Any]], spec: ModelSpec) -> NDArray[np.float32]:
@@ -196,35 +223,45 @@ def prepare_radiograph(images: Sequence[NDArray[Any]], spec: ModelSpec) -> NDArr
     return _preprocess(np.stack(resized), spec)
 
 
-def plan_of(image: NDArray[np.float32], engine: Engine, options: PredictOptions) -> WindowPlan:
-    """The window plan of a prepared image (channel, i, j, k)."""
+def plan_of(image: NDArray[np.float32], engine: Engine, options: PredictOptions, *, also: int = 0) -> WindowPlan:
+    """The window plan of a prepared image (channel, i, j, k), where ``also`` bytes are held beside it."""
+    size = image.shape[1:]
+    held = image.nbytes + also + math.prod(size) * _label_type(engine.spec)().itemsize
+    if options.back == "probabilities":
+        held += PLANES_HELD * image.itemsize * engine.spec.out_channels * math.prod(size) // max(size)
     return plan_windows(
-        image.shape[1:],
+        size,
         engine,
         options.plan,
-        memory_mb=options.memory_mb,
+        memory_mb=max(1, options.memory_mb - math.ceil(held / 2**20)),
         bytes_per_voxel=options.bytes_per_voxel,
         blend=options.blend,
+        skip_empty=options.skip_empty,
     )
 
 
-def probabilities_of(logits: NDArray[np.float32], spec: ModelSpec) -> NDArray[np.float32]:
-    """Map logits (class, ...) to probabilities of the same shape."""
-    if spec.activation == "sigmoid":
-        return np.asarray(0.5 * (1 + np.tanh(0.5 * logits)), dtype=np.float32)
-    grown = np.exp(logits - logits.max(axis=0, keepdims=True))
-    return np.asarray(grown / grown.sum(axis=0, keepdims=True), dtype=np.float32)
-
-
-def labels_of(logits: NDArray[np.float32], spec: ModelSpec) -> NDArray[Any]:
+def labels_of(logits: NDArray[Any], spec: ModelSpec) -> NDArray[Any]:
     """Map logits (class, ...) to label values (...): the strongest class; with a sigmoid one above one half."""
-    return _strongest(logits, 0.0, spec)
+    labels = np.empty(logits.shape[1:], dtype=_label_type(spec))
+    # In pieces: argmax over the first axis, or all at once, goes through memory once a class.
+    step = max(1, AT_A_TIME * len(labels) // max(1, logits.size))
+    for first in range(0, len(labels), step):
+        part = slice(first, first + step)
+        labels[part] = _strongest(logits[:, part], 0.0, spec)
+    return labels
 
 
-def _strongest(scores: NDArray[np.float32], half: float, spec: ModelSpec) -> NDArray[Any]:
-    labels: NDArray[Any] = scores.argmax(axis=0).astype(_label_type(spec))
+def _strongest(scores: Iterable[NDArray[Any]], half: float, spec: ModelSpec) -> NDArray[Any]:
+    """The strongest of the classes, whose scores come one after the other."""
+    each = iter(scores)
+    best = next(each).copy()
+    labels = np.zeros(best.shape, dtype=_label_type(spec))
+    for value, score in enumerate(each, start=1):
+        np.copyto(labels, value, where=score > best)
+        np.maximum(best, score, out=best)
     if spec.activation == "sigmoid":
-        labels = np.where(scores.max(axis=0) > half, labels + first_label(spec), 0).astype(_label_type(spec))
+        labels += first_label(spec)
+        labels[~(best > half)] = 0
     return labels
 
 

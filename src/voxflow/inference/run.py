@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from voxflow.volumes import Volume
 
 
+# The share of the memory that a case may take for the next one to be read beside it.
+ROOM = 1 / 8
+
+
 @dataclass(frozen=True, eq=False)
 class Segmented:
     """One case's first channel and its prediction, on one grid."""
@@ -49,7 +53,8 @@ def segmented(
 ) -> Iterator[Segmented]:
     """Segment every case that can be; the others go to ``failures``.
 
-    The next case is read and brought to the network's grid while the network is at work on one.
+    The next case is read and brought to the network's grid while the network is at work on one, unless a case takes
+    so much of the memory that two at a time would not fit.
     """
 
     def read(case: InferenceCase) -> tuple[Volume, Prepared]:
@@ -61,15 +66,20 @@ def segmented(
         return Segmented(case, image, predict_prepared(engine, prepared, options))
 
     with ThreadPoolExecutor(1) as ahead:
-        upcoming = deque((case, ahead.submit(read, case)) for case in cases[:1])
-        for number in track(range(len(cases)), "segmenting"):
-            case, reading = upcoming.popleft()
-            reading.exception()  # only one image waits beside the one at work
-            upcoming.extend((each, ahead.submit(read, each)) for each in cases[number + 1 : number + 2])
+        upcoming: deque[Future[tuple[Volume, Prepared]]] = deque()
+        for number, case in enumerate(track(cases, "segmenting")):
+            reading = upcoming.popleft() if upcoming else ahead.submit(read, case)
+            # Only one image waits beside the one at work.
+            if reading.exception() is not None or _leaves_room(*reading.result(), options):
+                upcoming.extend(ahead.submit(read, each) for each in cases[number + 1 : number + 2])
             done = failures.attempt(case, partial(work, case, reading))
             del reading
             if done is not None:
                 yield done
+
+
+def _leaves_room(image: Volume, prepared: Prepared, options: PredictOptions) -> bool:
+    return image.array.nbytes + prepared.image.nbytes < ROOM * options.memory_mb * 2**20
 
 
 def written(done: Iterable[Segmented], path_of: Callable[[Segmented], Path]) -> Iterator[Segmented]:

@@ -6,6 +6,7 @@ import os
 import re
 import sys
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 SPEC_FILE = "voxflow_spec.json"
 SPEC_KEY = "voxflow_spec"
 SPEC_RT_INFO = ("voxflow", "spec")
+PRECISION_RT_INFO = ("voxflow", "precision")
 
 # What averages over all that it is shown, by the names of modules and operators: instance and group norm, global
 # pooling. A network with one of these answers otherwise when its window grows.
@@ -103,7 +105,7 @@ class OnnxRuntimeEngine:
 
 
 class OpenVinoEngine:
-    """Runs model.xml with model.bin on the CPU, in float32 (a CPU with bf16 would round by itself)."""
+    """Runs model.xml with model.bin on the CPU, in float32 unless the model says bf16 (a CPU would round by itself)."""
 
     name: ClassVar[EngineName] = "openvino"
 
@@ -122,10 +124,14 @@ class OpenVinoEngine:
         self.is_local = is_local(operator.get_type_name() for operator in model.get_ops())
         hints = {
             "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_PRECISION_HINT": "f32",
+            "INFERENCE_PRECISION_HINT": "bf16" if model.has_rt_info(list(PRECISION_RT_INFO)) else "f32",
             "INFERENCE_NUM_THREADS": available_cores(),
         }
-        self._request = core.compile_model(model, "CPU", hints).create_infer_request()
+        # On processors with AMX, OpenVINO gives the thread that loads it a stack for signal handlers, and frees it when
+        # the last model goes, in whatever thread: a signal that this one gets afterwards would end the process.
+        with ThreadPoolExecutor(1) as thread:
+            compiled = thread.submit(core.compile_model, model, "CPU", hints).result()
+        self._request = compiled.create_infer_request()
 
     def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         """See :class:`voxflow.inference.Engine`."""

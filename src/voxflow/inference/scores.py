@@ -1,19 +1,35 @@
-"""Owns how good a classifier is: AUC, average precision, accuracy by class, and the ROC curve."""
+"""Owns how good a classifier is: ranking, decisions and calibration by class, with bootstrap intervals.
+
+Every measure is computed for many weightings of the cases at once. With weights of one it is the measure itself; with
+the numbers of times that each case is drawn, with replacement, it is one of the bootstrap's.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
+
+MEASURES = ("auc", "average_precision", "accuracy", "sensitivity", "brier", "ece")
+# Of these there is none where all cases are alike.
+NEED_BOTH = ("auc", "average_precision", "sensitivity")
+BINS = 10
+LEVEL = 0.95
+SEED = 0
+# Weights that are held at a time.
+AT_A_TIME = 1 << 21
+Interval = tuple[float, float]
 
 
 @dataclass(frozen=True)
 class ClassScore:
-    """One class over all cases.
+    """One class over all cases; None: not defined.
 
     Attributes:
         name: the class.
@@ -22,6 +38,11 @@ class ClassScore:
         auc: area under the ROC curve; None where all cases are alike, since it has no meaning there.
         average_precision: None likewise.
         accuracy: share of cases on the right side of a probability of one half.
+        sensitivity: the greatest at which the specificity is at least the one asked for; None likewise.
+        brier: mean squared difference of probability and truth.
+        ece: expected calibration error: the difference of mean probability and share of positives in ten bins of
+            equal width, weighted by their cases.
+        intervals: 95 % bootstrap interval by measure, where there is one.
     """
 
     name: str
@@ -30,17 +51,58 @@ class ClassScore:
     auc: float | None
     average_precision: float | None
     accuracy: float
+    sensitivity: float | None
+    brier: float
+    ece: float
+    intervals: dict[str, Interval] = field(default_factory=dict)
 
 
-def class_scores(truth: NDArray[Any], chances: NDArray[Any], names: Sequence[str]) -> list[ClassScore]:
-    """Score each class by itself.
+@dataclass(frozen=True)
+class Scores:
+    """All classes, and the means over those that have an AUC.
+
+    Attributes:
+        classes: one entry a class.
+        intervals: 95 % bootstrap interval of mean_auc and mean_average_precision, where there is one.
+    """
+
+    classes: tuple[ClassScore, ...]
+    intervals: dict[str, Interval]
+
+
+def score_classes(
+    truth: NDArray[Any], chances: NDArray[Any], names: Sequence[str], *, specificity: float = 0.9, samples: int = 1000
+) -> Scores:
+    """Score each class by itself; all classes of a bootstrap sample come from the same cases.
 
     Args:
         truth: 0 or 1, (case, class).
         chances: probabilities, (case, class).
         names: the classes.
+        specificity: at which sensitivity is read off the ROC curve.
+        samples: how many times the cases are drawn anew; 0: no intervals. Samples in which a measure is not defined
+            do not count for it.
     """
-    return [_score(truth[:, n], chances[:, n], name) for n, name in enumerate(names)]
+    once = np.ones((1, len(truth)))
+    at_hand = [_measures(truth[:, n], chances[:, n], once, specificity) for n in range(len(names))]
+    drawn = [{name: np.concatenate(parts) for name, parts in each.items()}
+             for each in _drawn(truth, chances, specificity, samples)]  # fmt: skip
+    classes = tuple(_score(name, truth[:, n], at_hand[n], drawn[n] if drawn else {}) for n, name in enumerate(names))
+    defined = [n for n, each in enumerate(classes) if each.auc is not None]
+    means = {
+        f"mean_{measure}": np.mean([drawn[n][measure] for n in defined], axis=0)
+        for measure in ("auc", "average_precision")
+        if drawn and defined
+    }
+    return Scores(classes, _intervals(means))
+
+
+def mean_interval(values: Sequence[float], samples: int = 1000) -> Interval | None:
+    """The 95 % bootstrap interval of a mean; None of fewer than two values."""
+    if len(values) < 2 or not samples:
+        return None
+    draws = np.random.default_rng(SEED).integers(0, len(values), (samples, len(values)))
+    return _intervals({"mean": np.asarray(values)[draws].mean(axis=1)})["mean"]
 
 
 def accuracy(truth: NDArray[Any], chances: NDArray[Any], *, exclusive: bool) -> float:
@@ -69,13 +131,119 @@ def roc_rows(truth: NDArray[Any], chances: NDArray[Any], names: Sequence[str]) -
     return rows
 
 
-def _score(truth: NDArray[Any], chances: NDArray[Any], name: str) -> ClassScore:
-    from sklearn.metrics import average_precision_score, roc_auc_score
+def calibration_rows(truth: NDArray[Any], chances: NDArray[Any], names: Sequence[str]) -> list[dict[str, Any]]:
+    """The bins of each class that hold a case: its bounds, cases, mean probability, share of positives."""
+    rows = []
+    for n, name in enumerate(names):
+        bins = _bin_of(chances[:, n])
+        for number in np.unique(bins):
+            inside = bins == number
+            rows.append({
+                "class": name,
+                "low": number / BINS,
+                "high": (number + 1) / BINS,
+                "cases": int(inside.sum()),
+                "mean_probability": float(chances[inside, n].mean()),
+                "share_positive": float((truth[inside, n] > 0).mean()),
+            })  # fmt: skip
+    return rows
 
-    positives = int(truth.sum())
-    negatives = len(truth) - positives
-    hits = float(((chances >= 0.5) == (truth > 0)).mean())
-    if not positives or not negatives:
-        return ClassScore(name, positives, negatives, None, None, hits)
-    auc = float(roc_auc_score(truth, chances))
-    return ClassScore(name, positives, negatives, auc, float(average_precision_score(truth, chances)), hits)
+
+def _drawn(
+    truth: NDArray[Any], chances: NDArray[Any], specificity: float, samples: int
+) -> list[dict[str, list[NDArray[np.float64]]]]:
+    """Every class's measures of every bootstrap sample; an empty list where there are none."""
+    if not samples or len(truth) < 2:
+        return []
+    found: list[dict[str, list[NDArray[np.float64]]]] = [{name: [] for name in MEASURES} for _ in range(truth.shape[1])]
+    for weights in _weights(len(truth), samples):
+        for n, parts in enumerate(found):
+            for name, values in _measures(truth[:, n], chances[:, n], weights, specificity).items():
+                parts[name].append(values)
+    return found
+
+
+def _weights(cases: int, samples: int) -> Iterator[NDArray[np.float64]]:
+    """How many times each case is drawn, (sample, case), a few samples at a time."""
+    generator = np.random.default_rng(SEED)
+    step = max(1, AT_A_TIME // cases)
+    for first in range(0, samples, step):
+        yield generator.multinomial(cases, np.full(cases, 1 / cases), min(step, samples - first)).astype(float)
+
+
+def _measures(
+    truth: NDArray[Any], chances: NDArray[Any], weights: NDArray[np.float64], specificity: float
+) -> dict[str, NDArray[np.float64]]:
+    """Each measure of one class for every row of weights (sample, case); NaN where it is not defined."""
+    has = truth > 0
+    with np.errstate(invalid="ignore", divide="ignore"):
+        made = _ranking(has, chances, weights, specificity)
+        mean = 1 / weights.sum(axis=1)
+        made["accuracy"] = weights @ ((chances >= 0.5) == has) * mean
+        made["brier"] = weights @ (chances - has) ** 2 * mean
+        made["ece"] = _ece(has, chances, weights) * mean
+    return made
+
+
+def _ranking(
+    has: NDArray[np.bool_], chances: NDArray[Any], weights: NDArray[np.float64], specificity: float
+) -> dict[str, NDArray[np.float64]]:
+    """What follows from the order of the probabilities alone; equal ones stand together."""
+    order = np.argsort(-chances, kind="stable")
+    ordered = chances[order]
+    begins = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
+    positive = np.add.reduceat(weights[:, order] * has[order], begins, axis=1)
+    negative = np.add.reduceat(weights[:, order] * ~has[order], begins, axis=1)
+    above, false = np.cumsum(positive, axis=1), np.cumsum(negative, axis=1)
+    positives, negatives = above[:, -1:], false[:, -1:]
+    undefined = ((positives == 0) | (negatives == 0)).ravel()
+    area = (negative * (above - positive / 2)).sum(axis=1) / (positives * negatives).ravel()
+    # A threshold that nobody of the sample stands at has no precision, and adds no recall.
+    precision = np.divide(above, above + false, out=np.zeros_like(above), where=above + false > 0)
+    average = (positive * precision).sum(axis=1) / positives.ravel()
+    allowed = false <= (1 - specificity) * negatives * (1 + 1e-12)
+    sensitivity = np.where(allowed, above, 0).max(axis=1) / positives.ravel()
+    made = {"auc": area, "average_precision": average, "sensitivity": sensitivity}
+    return {name: np.where(undefined, np.nan, values) for name, values in made.items()}
+
+
+def _ece(has: NDArray[np.bool_], chances: NDArray[Any], weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    bins = _bin_of(chances)
+    gaps = [np.abs(weights[:, bins == n] @ (chances - has)[bins == n]) for n in np.unique(bins)]
+    return np.asarray(np.sum(gaps, axis=0))
+
+
+def _bin_of(chances: NDArray[Any]) -> NDArray[np.intp]:
+    return np.minimum((chances * BINS).astype(np.intp), BINS - 1)
+
+
+def _score(
+    name: str, truth: NDArray[Any], found: dict[str, NDArray[np.float64]], drawn: dict[str, NDArray[np.float64]]
+) -> ClassScore:
+    positives = int((truth > 0).sum())
+    value = {measure: float(found[measure][0]) for measure in MEASURES}
+    undefined = not 0 < positives < len(truth)
+    intervals = _intervals({key: some for key, some in drawn.items() if not (undefined and key in NEED_BOTH)})
+    return ClassScore(
+        name,
+        positives,
+        len(truth) - positives,
+        None if undefined else value["auc"],
+        None if undefined else value["average_precision"],
+        value["accuracy"],
+        None if undefined else value["sensitivity"],
+        value["brier"],
+        value["ece"],
+        intervals,
+    )
+
+
+def _intervals(drawn: dict[str, NDArray[np.float64]]) -> dict[str, Interval]:
+    edges = [50 * (1 - LEVEL), 50 * (1 + LEVEL)]
+    found = {}
+    for name, values in drawn.items():
+        defined = values[~np.isnan(values)]
+        if len(defined):
+            low, high = np.percentile(defined, edges)
+            found[name] = (float(low), float(high))
+    return found

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from voxflow.files import write_text
+from voxflow.files import write_json, write_text
 from voxflow.tables import write_predictions, write_table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable, Mapping, Sequence
     from pathlib import Path
 
-__all__ = ["mean_of", "metric_name", "write_dice_report", "write_predictions", "write_table"]
+__all__ = [
+    "failed_rows",
+    "mean_of",
+    "metric_name",
+    "write_dice_report",
+    "write_predictions",
+    "write_summary",
+    "write_table",
+]
 
 
 def write_dice_report(path: Path, scores: Iterable[tuple[str, float]]) -> float:
@@ -22,6 +30,49 @@ def write_dice_report(path: Path, scores: Iterable[tuple[str, float]]) -> float:
     lines = [f"{name} {score:.6f}" if not math.isnan(score) else f"{name} undefined" for name, score in listed]
     write_text(path, "\n".join([*lines, f"mean {mean:.6f}" if not math.isnan(mean) else "mean undefined"]) + "\n")
     return mean
+
+
+def failed_rows(failures: Sequence[Mapping[str, str]], scored: Collection[str]) -> list[dict[str, str]]:
+    """Rows of a per-case table for the cases that have no scores, with the reason as the remark."""
+    reasons = {row["case"]: row["reason"] for row in reversed(failures)}
+    listed = dict.fromkeys(row["case"] for row in failures)
+    return [{"case": case, "remark": f"failed: {reasons[case]}"} for case in listed if case not in scored]
+
+
+def write_summary(
+    folder: Path,
+    failures: Sequence[Mapping[str, str]],
+    metrics: Mapping[str, float],
+    intervals: Mapping[str, tuple[float, float]],
+    more: Mapping[str, Any],
+) -> None:
+    """Write summary.json, and report.txt for a person; both begin with what failed.
+
+    Args:
+        folder: where to.
+        failures: case and reason.
+        metrics: flat numbers.
+        intervals: the 95 % interval of some of them.
+        more: what else stands in the JSON; NaN in it becomes null.
+    """
+    bounds = {name: [float(f"{low:.6g}"), float(f"{high:.6g}")] for name, (low, high) in intervals.items()}
+    told = {"failures": [dict(row) for row in failures], "metrics": dict(metrics), "intervals_95": bounds}
+    write_json(folder / "summary.json", told | _plain(more))
+    lines = [f"{len(failures)} failed"] + [f"  {row['case']}: {row['reason']}" for row in failures]
+    width = max((len(name) for name in metrics), default=0)
+    for name, value in metrics.items():
+        interval = f"  ({bounds[name][0]:.4g} to {bounds[name][1]:.4g})" if name in bounds else ""
+        lines.append(f"{name:{width}}  {value:.6g}{interval}")
+    write_text(folder / "report.txt", "\n".join(lines) + "\n")
+
+
+def _plain(value: Any) -> Any:
+    """The same for JSON: tables and lists as they are, and null for what is not a number."""
+    if isinstance(value, dict):
+        return {str(key): _plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def mean_of(values: Iterable[float]) -> float:

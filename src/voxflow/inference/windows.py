@@ -1,22 +1,19 @@
-"""Owns how a volume passes through a network: whole where it fits, else in blended windows.
+"""Owns how a volume is cut for a network: whole where it fits, else the fewest windows that memory allows.
 
-Blending is MONAI's: a Gaussian of an eighth of the window, or every window alike; windows are clipped to the image.
-The accumulator holds one slab as thick as a window, however long the image is.
+What is held beside the volume is counted: the network's activations, one window's logits, and the sums of the
+logits of a slab, as thick as a window, along the image's longest way. Where the sums of many classes do not fit in
+single precision they are kept in half, and where these do not fit either, the slab is done a block at a time.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from itertools import product
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, Literal
 
-import numpy as np
-
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from numpy.typing import NDArray
+    from collections.abc import Sequence
 
     from voxflow.inference.engines import Engine
 
@@ -24,8 +21,10 @@ Plan = Literal["auto", "whole", "windows"]
 Blend = Literal["gaussian", "constant"]
 Size = tuple[int, int, int]
 
-SIGMA_SHARE = 0.125
-LEAST_WEIGHT = 1e-3
+LOGIT_BYTES = 4
+HALF_BYTES = 2
+# Of one voxel of the sums: the sum of the weights, in single precision.
+WEIGHT_BYTES = 4
 
 
 @dataclass(frozen=True)
@@ -33,23 +32,50 @@ class WindowPlan:
     """How one image is cut.
 
     Attributes:
-        padded: image size after padding, voxels along (i, j, k).
+        size: voxels of the image along (i, j, k).
+        padded: its size after padding.
         before: voxels of padding in front of each axis.
         window: size of one window; equal to ``padded`` for a single one.
-        starts: for each axis, the first voxel of each window.
+        starts: for each axis, the first voxel of each window, counted in the padded image.
         blend: how overlapping windows are weighted: by a Gaussian around each one's centre, or alike.
+        along: the axis along which slabs follow each other.
+        across: the axis along which a slab is cut into blocks.
+        blocks: how many; more than one where the sums of a whole slab would not fit.
+        half: whether the sums are kept in half precision.
+        skip_empty: whether a window that holds one value only is taken for background unseen.
     """
 
+    size: Size
     padded: Size
     before: Size
     window: Size
     starts: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
     blend: Blend = "gaussian"
+    along: int = 0
+    across: int = 1
+    blocks: int = 1
+    half: bool = False
+    skip_empty: bool = False
 
     @property
     def count(self) -> int:
         """Number of windows."""
         return math.prod(len(starts) for starts in self.starts)
+
+    def block_slices(self) -> list[slice]:
+        """The image's voxels along ``across`` that each block holds."""
+        n = self.size[self.across]
+        edges = [round(n * part / self.blocks) for part in range(self.blocks + 1)]
+        return [slice(low, high) for low, high in pairwise(edges)]
+
+    def sums_bytes(self, classes: int) -> int:
+        """What the sums of the logits take."""
+        if self.count == 1:
+            return 0
+        sides = [min(w, n) if axis == self.along else n for axis, (w, n) in enumerate(zip(self.window, self.size,
+                                                                                          strict=True))]  # fmt: skip
+        sides[self.across] = -(-sides[self.across] // self.blocks)
+        return math.prod(sides) * (classes * (HALF_BYTES if self.half else LOGIT_BYTES) + WEIGHT_BYTES)
 
 
 def plan_windows(
@@ -60,93 +86,92 @@ def plan_windows(
     memory_mb: int = 4096,
     bytes_per_voxel: int = 384,
     blend: Blend = "gaussian",
+    skip_empty: bool = False,
 ) -> WindowPlan:
     """Choose between the whole image and windows.
 
     Args:
         size: voxels of the image along (i, j, k), on the network's grid.
-        engine: gives divisor, training window, overlap, and the sizes that the file accepts.
-        plan: "auto" takes the whole image when its activations fit ``memory_mb`` and the network is local; one
-            that averages over its window (instance norm) is shown windows of the size that it was trained on.
-        memory_mb: bound on the network's activations.
+        engine: gives divisor, training window, overlap, classes, and the sizes that the file accepts.
+        plan: "auto" takes the whole image when it fits ``memory_mb`` and the network is local, and else the largest
+            windows that do; one that averages over its window (instance norm) is shown windows of the size that it
+            was trained on. "windows" takes these for any network.
+        memory_mb: bound on activations, logits and their sums; one window of the training's size is the least.
         bytes_per_voxel: what the network's activations need for one voxel of input.
         blend: how overlapping windows are weighted.
+        skip_empty: take a window that holds one value only for background.
     """
-    spec = engine.spec
-    window = _fitting(spec.window or tuple(size), engine)
-    whole = _fitting([max(have, least) for have, least in zip(size, window, strict=True)], engine)
-    covers = all(have >= need for have, need in zip(whole, size, strict=True))
-    fits = math.prod(whole) * bytes_per_voxel <= memory_mb * 2**20
-    if covers and (plan == "whole" or (plan == "auto" and engine.is_local and fits)):
-        window = whole
-    padded = _size([max(have, least) for have, least in zip(size, window, strict=True)])
+    limits = _Limits(engine, memory_mb * 2**20, bytes_per_voxel)
+    image = _size(size)
+    window = _fitting(engine.spec.window or image, engine)
+    whole = _fitting(_greater(image, window), engine)
+    covers = all(have >= need for have, need in zip(whole, image, strict=True))
+    template = WindowPlan(image, image, (0, 0, 0), window, ((0,), (0,), (0,)), blend, skip_empty=skip_empty)
+    if covers and (plan == "whole" or (plan == "auto" and engine.is_local and limits.window(whole) <= limits.budget)):
+        return _cut(template, whole, engine)
+    if plan == "auto" and engine.is_local:
+        return _largest(template, whole, window, limits)
+    return _bounded(_cut(template, window, engine), limits)
+
+
+@dataclass(frozen=True)
+class _Limits:
+    """What windows cost, and what they may."""
+
+    engine: Engine
+    budget: int
+    bytes_per_voxel: int
+
+    @property
+    def classes(self) -> int:
+        return self.engine.spec.out_channels
+
+    def window(self, window: Size) -> int:
+        """Bytes that one pass needs: activations, and logits of every class."""
+        return math.prod(window) * (self.bytes_per_voxel + LOGIT_BYTES * self.classes)
+
+    def fits(self, plan: WindowPlan) -> bool:
+        return self.window(plan.window) + plan.sums_bytes(self.classes) <= self.budget
+
+
+def _largest(template: WindowPlan, whole: Size, least: Size, limits: _Limits) -> WindowPlan:
+    """Cut the longest side of the window in two, three, ... until all fits: few windows, and none below ``least``."""
+    pieces, engine = [1, 1, 1], limits.engine
+    while True:
+        sides = [max(small, -(-n // parts)) for n, parts, small in zip(whole, pieces, least, strict=True)]
+        plan = _bounded(_cut(template, _fitting(sides, engine), engine), limits, blocks=False)
+        free = [axis for axis in range(3) if plan.window[axis] > least[axis]]
+        if limits.fits(plan) or not free:
+            return _bounded(replace(plan, half=False), limits)
+        pieces[max(free, key=lambda axis: plan.window[axis])] += 1
+
+
+def _bounded(plan: WindowPlan, limits: _Limits, *, blocks: bool = True) -> WindowPlan:
+    """The same windows, their sums kept in as little as it takes, and in no less than that."""
+    if limits.fits(plan) or plan.count == 1:
+        return plan
+    plan = replace(plan, half=True)
+    # A block below a window's side would have every window computed for several of them.
+    most = max(1, plan.size[plan.across] // plan.window[plan.across])
+    while blocks and not limits.fits(plan) and plan.blocks < most:
+        plan = replace(plan, blocks=plan.blocks + 1)
+    return plan
+
+
+def _cut(template: WindowPlan, window: Size, engine: Engine) -> WindowPlan:
+    """Lay windows over the image; grown ones share as many voxels with their neighbours as those of the training."""
+    size = template.size
+    padded = _greater(size, window)
     before = _size([(new - old) // 2 for new, old in zip(padded, size, strict=True)])
-    i, j, k = (_starts(n, w, spec.overlap) for n, w in zip(padded, window, strict=True))
-    return WindowPlan(padded, before, window, (i, j, k), blend)
-
-
-def slabs(engine: Engine, image: NDArray[np.float32], plan: WindowPlan) -> Iterator[tuple[slice, NDArray[np.float32]]]:
-    """Run the network over an image.
-
-    Args:
-        engine: the network.
-        image: (channel, i, j, k), already preprocessed.
-        plan: from :func:`plan_windows`, for this size.
-
-    Yields:
-        A slice of axis i and its logits (class, part of i, j, k); the slices cover axis i in order.
-    """
-    size = image.shape[1:]
-    padded = _pad(image, plan)
-    crop = tuple(slice(before, before + n) for before, n in zip(plan.before, size, strict=True))
-    for part, logits in _padded_slabs(engine, padded, plan):
-        first, last = max(part.start, crop[0].start), min(part.stop, crop[0].stop)
-        if first < last:
-            inside = logits[:, first - part.start : last - part.start, crop[1], crop[2]]
-            yield slice(first - crop[0].start, last - crop[0].start), inside
-
-
-def importance(window: Sequence[int]) -> NDArray[np.float32]:
-    """Weight of each voxel of a window (i, j, k): a Gaussian around its centre, at least 0.001."""
-    weight = np.ones((1,) * len(window))
-    for axis, n in enumerate(window):
-        away = np.arange(n) - (n - 1) / 2
-        shape = [1] * len(window)
-        shape[axis] = n
-        weight = weight * np.exp(-0.5 * (away / (SIGMA_SHARE * n)) ** 2).reshape(shape)
-    return np.maximum(weight, LEAST_WEIGHT).astype(np.float32)
-
-
-def _padded_slabs(
-    engine: Engine, image: NDArray[np.float32], plan: WindowPlan
-) -> Iterator[tuple[slice, NDArray[np.float32]]]:
-    if plan.count == 1:
-        yield slice(0, plan.padded[0]), engine.run(image[None])[0]
-        return
-    weight = importance(plan.window) if plan.blend == "gaussian" else np.ones(plan.window, dtype=np.float32)
-    thick = plan.window[0]
-    total = np.zeros((engine.spec.out_channels, thick, *plan.padded[1:]), dtype=np.float32)
-    weights = np.zeros((thick, *plan.padded[1:]), dtype=np.float32)
-    ends = [*plan.starts[0][1:], plan.padded[0]]
-    for start, end in zip(plan.starts[0], ends, strict=True):
-        for j, k in product(plan.starts[1], plan.starts[2]):
-            here = (slice(None), slice(j, j + plan.window[1]), slice(k, k + plan.window[2]))
-            logits = engine.run(image[:, start : start + thick, here[1], here[2]][None])[0]
-            total[:, *here] += logits * weight
-            weights[here] += weight
-        # No later window reaches in front of `end`: that part is final, the rest moves to the front.
-        done = end - start
-        yield slice(start, end), total[:, :done] / weights[:done]
-        for array, axis in ((total, 1), (weights, 0)):
-            _shift(array, axis, done)
-
-
-def _shift(array: NDArray[np.float32], axis: int, by: int) -> None:
-    """Move the content ``by`` voxels to the front of an axis and fill the rest with 0."""
-    view = np.moveaxis(array, axis, 0)
-    kept = len(view) - by
-    view[:kept] = view[by:].copy()
-    view[kept:] = 0
+    trained = _fitting(engine.spec.window or window, engine)
+    steps = [
+        max(1, int(now * (1 - engine.spec.overlap)), now - int(then * engine.spec.overlap))
+        for now, then in zip(window, trained, strict=True)
+    ]
+    i, j, k = (_starts(n, w, step) for n, w, step in zip(padded, window, steps, strict=True))
+    # The sums are least where the image is longest beside the window.
+    across, along = sorted(range(3), key=lambda axis: size[axis] / window[axis])[1:]
+    return replace(template, padded=padded, before=before, window=window, starts=(i, j, k), along=along, across=across)
 
 
 def _fitting(size: Sequence[int], engine: Engine) -> Size:
@@ -160,20 +185,16 @@ def _fitting(size: Sequence[int], engine: Engine) -> Size:
     return _size(sizes)
 
 
-def _starts(size: int, window: int, overlap: float) -> tuple[int, ...]:
+def _starts(size: int, window: int, step: int) -> tuple[int, ...]:
     """First voxels of the windows along one axis; the last window ends with the image."""
     if window >= size:
         return (0,)
-    step = max(1, int(window * (1 - overlap)))
     count = math.ceil((size - window) / step) + 1
     return tuple(min(n * step, size - window) for n in range(count))
 
 
-def _pad(image: NDArray[np.float32], plan: WindowPlan) -> NDArray[np.float32]:
-    """Pad with 0 on both sides, as the training transforms pad."""
-    sizes = zip(plan.padded, plan.before, image.shape[1:], strict=True)
-    widths = [(before, new - before - old) for new, before, old in sizes]
-    return np.pad(image, [(0, 0), *widths]) if any(map(any, widths)) else image
+def _greater(one: Sequence[int], other: Sequence[int]) -> Size:
+    return _size([max(pair) for pair in zip(one, other, strict=True)])
 
 
 def _size(values: Sequence[int]) -> Size:

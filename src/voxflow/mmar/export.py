@@ -20,6 +20,9 @@ from voxflow.mmar.train import DATA_FILE
 from voxflow.progress import say
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from voxflow.datalist import Case
     from voxflow.export import ParityReport
     from voxflow.inference import EngineName
 
@@ -84,12 +87,12 @@ def export_checkpoint(folder: Path, names: Names, options: ExportOptions) -> Exp
     if not folder.is_dir():
         raise DataError("no such folder of models", path=folder)
     checkpoint = find_model(folder / f"{names.name}.ckpt")
-    cases = _cases(folder, options.parity_cases)
+    cases, calibration = _cases(folder, options)
     with continued_record(folder, repository_of(folder.absolute())) as tracker:
         scratch = folder / f".export-{names.name}"
         try:
             with atomic_directory(scratch) as out:
-                report = _export(checkpoint, out, options, cases)
+                report = _export(checkpoint, out, options, cases, calibration)
             files = {engine: path for engine in MODEL_FILES if (path := _move(engine, scratch, folder, names))}
         finally:
             _remove(scratch)
@@ -102,9 +105,15 @@ def export_checkpoint(folder: Path, names: Names, options: ExportOptions) -> Exp
     return Exported(files, report)
 
 
-def _export(checkpoint: Path, out: Path, options: ExportOptions, cases: list[InferenceCase]) -> ParityReport:
+def _export(
+    checkpoint: Path,
+    out: Path,
+    options: ExportOptions,
+    cases: list[InferenceCase],
+    calibration: list[InferenceCase],
+) -> ParityReport:
     try:
-        return export_model(checkpoint, out, options, cases, on_noise=True)
+        return export_model(checkpoint, out, options, cases, calibration=calibration, on_noise=True)
     except DataError as error:
         # The cases serve the comparison only: images that moved or changed are no reason not to export.
         say(f"export: the training's cases can't be compared on: {str(error).splitlines()[0]}")
@@ -113,15 +122,21 @@ def _export(checkpoint: Path, out: Path, options: ExportOptions, cases: list[Inf
         return export_model(checkpoint, out, options, [], on_noise=True)
 
 
-def _cases(folder: Path, count: int) -> list[InferenceCase]:
-    """Cases that the training read, as it noted them; none when it noted nothing or they are gone."""
+def _cases(folder: Path, options: ExportOptions) -> tuple[list[InferenceCase], list[InferenceCase]]:
+    """Cases that the training read, as it noted them, to compare and to calibrate on; none that is gone."""
     try:
         noted = json.loads((folder / DATA_FILE).read_text(encoding="utf-8"))
         datalist = Datalist.read(Path(noted["datalist"]), Path(noted["root"]))
     except (OSError, ValueError, KeyError, TypeError, VoxflowError):
-        return []
+        return [], []
     listed = [case for key in (noted["key"], noted["training_key"]) for case in datalist.parts.get(key, ())]
-    present = [case for case in listed if all(path.is_file() for path in case.image)]
+    return _present(listed, options.parity_cases), _present(
+        datalist.parts.get(noted["training_key"], ()), options.calibration_cases
+    )
+
+
+def _present(cases: Iterable[Case], count: int) -> list[InferenceCase]:
+    present = [case for case in cases if all(path.is_file() for path in case.image)]
     return [InferenceCase(case.id, case.image) for case in present[:count]]
 
 

@@ -43,18 +43,30 @@ def make_self_contained(docs: Path, title: str) -> None:
     for page in docs.rglob("*.html"):
         text = _DEAD.sub("", _REMOTE.sub("", page.read_text(encoding="utf-8")))
         page.write_text(text.replace("</head>", f"<style>{STYLE}</style></head>", 1), encoding="utf-8")
-    results = sorted((docs / "validations").rglob("*.html"))
-    target = html.escape(results[-1].relative_to(docs).as_posix()) if results else "#"
-    suites = "".join(
-        _item(page.relative_to(docs).as_posix()) for page in sorted((docs / "expectations").rglob("*.html"))
-    )
+    write_docs_index(docs, title)
+
+
+def write_docs_index(docs: Path, title: str) -> None:
+    """Write index.html, which leads to the newest results of every suite at or below ``docs``."""
+    pages = sorted(page.relative_to(docs) for page in docs.rglob("*.html"))
+    by_suite = {_after("validations", page): page.as_posix() for page in pages if "validations" in page.parts}
+    expected = [page for page in pages if "expectations" in page.parts]
+    target = html.escape(next(iter(by_suite.values()), "#"))
+    results = "".join(_item(page, f"results of {suite}") for suite, page in by_suite.items())
+    suites = "".join(_item(page.as_posix(), f"what is expected of {page.stem}") for page in expected)
+    # With one suite the page of its results is what a reader wants.
+    refresh = f'<meta http-equiv="refresh" content="0; url={target}">' if len(by_suite) == 1 else ""
     (docs / "index.html").write_text(
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>'
-        f'<meta http-equiv="refresh" content="0; url={target}"><style>{STYLE}</style></head><body>'
-        f'<h4>{html.escape(title)}</h4><ul><li><a href="{target}">results</a></li>{suites}</ul></body></html>\n',
+        f'<meta name="viewport" content="width=device-width, initial-scale=1">{refresh}<style>{STYLE}</style></head>'
+        f"<body><h1>{html.escape(title)}</h1><ul>{results}{suites}</ul></body></html>\n",
         encoding="utf-8",
     )
 
 
-def _item(name: str) -> str:
-    return f'<li><a href="{html.escape(name)}">what is expected</a></li>'
+def _after(folder: str, page: Path) -> str:
+    return page.parts[page.parts.index(folder) + 1]
+
+
+def _item(name: str, title: str) -> str:
+    return f'<li><a href="{html.escape(name)}">{html.escape(title)}</a></li>'

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict
 
 from voxflow.errors import ConfigError
 from voxflow.quality.checks import Check
+from voxflow.quality.rules import Rule
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,6 +34,7 @@ class ValidateOptions(BaseModel):
         label_values: values that a label may hold; None: those of labels.json.
         critical: checks, by name, to treat as critical although they warn by default.
         warning: checks, by name, to treat as a warning although they are critical by default.
+        suites: further rules, by modality and measured column; ``voxflow profile`` makes them.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -43,6 +45,7 @@ class ValidateOptions(BaseModel):
     label_values: tuple[int, ...] | None = None
     critical: tuple[str, ...] = ()
     warning: tuple[str, ...] = ()
+    suites: dict[str, dict[str, Rule]] = {}
 
 
 def volume_checks(options: ValidateOptions, modalities: Sequence[str], label_values: Sequence[int]) -> list[Check]:

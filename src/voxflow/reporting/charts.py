@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 WIDTH, HEIGHT = 440, 260
 LEFT, RIGHT, TOP, BOTTOM = 52, 12, 10, 40
+SIDE = 380  # of a square chart
 TICKS = 5
 # Colour-blind safe (Okabe and Ito), those that can be read on white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#8A6D00", "#4B4B4B", "#56B4E9")
@@ -59,6 +60,54 @@ def line_chart(series: Mapping[str, Points], *, x_title: str, y_range: tuple[flo
     parts.append(f'<text x="{middle}" y="{HEIGHT - 5}" text-anchor="middle">{html.escape(x_title)}</text>')
     for index, (name, line) in enumerate(series.items()):
         parts.append(_line(name, line, [at(x, y) for x, y in line], colour_of(index)))
+    return "".join([*parts, "</svg>"])
+
+
+def scatter_chart(points: Sequence[tuple[str, float, float]], *, x_title: str, y_title: str) -> str:
+    """Draw one point a case, and the diagonal on which both are equal.
+
+    Args:
+        points: name, x, y.
+        x_title: what x is.
+        y_title: what y is.
+
+    Returns:
+        One ``<svg>`` element; empty without points.
+    """
+    if not points:
+        return ""
+    values = [value for _, x, y in points for value in (x, y)]
+    ticks = _ticks(min(values), max(values))
+    side = SIDE - LEFT - RIGHT
+
+    def at(x: float, y: float) -> tuple[float, float]:
+        across, up = ((value - ticks[0]) / (ticks[-1] - ticks[0]) for value in (x, y))
+        return LEFT + across * side, TOP + (1 - up) * side
+
+    better = sum(y > x for _, x, y in points)
+    about = f"{y_title} against {x_title}: {better} of {len(points)} cases lie above the diagonal"
+    parts = [f'<svg viewBox="0 0 {SIDE} {TOP + side + BOTTOM}" role="img" aria-label="{html.escape(about)}">']
+    for value in ticks:
+        column, row = at(value, value)
+        parts.append(f'<line class="grid" x1="{LEFT}" x2="{LEFT + side}" y1="{row:.1f}" y2="{row:.1f}"/>')
+        parts.append(f'<text x="{LEFT - 8}" y="{row + 4:.1f}" text-anchor="end">{_label(value, ticks)}</text>')
+        parts.append(f'<text x="{column:.1f}" y="{TOP + side + 18}" text-anchor="middle">{_label(value, ticks)}</text>')
+    parts.append(
+        f'<line x1="{LEFT}" y1="{TOP + side}" x2="{LEFT + side}" y2="{TOP}" stroke="#4B4B4B" stroke-dasharray="4 4"/>'
+    )
+    middle = LEFT + side / 2
+    parts.append(f'<text x="{middle}" y="{TOP + side + 35}" text-anchor="middle">{html.escape(x_title)}</text>')
+    upright = f"rotate(-90 12 {TOP + side / 2})"
+    parts.append(
+        f'<text x="12" y="{TOP + side / 2}" text-anchor="middle" transform="{upright}">{html.escape(y_title)}</text>'
+    )
+    for name, x, y in points:
+        column, row = at(x, y)
+        said = html.escape(f"{name}: {x:.4g} → {y:.4g}")
+        parts.append(
+            f'<circle cx="{column:.1f}" cy="{row:.1f}" r="4" fill="{COLOURS[0] if y >= x else COLOURS[1]}" '
+            f'fill-opacity="0.75"><title>{said}</title></circle>'
+        )
     return "".join([*parts, "</svg>"])
 
 

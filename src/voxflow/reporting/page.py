@@ -11,6 +11,7 @@ from voxflow.reporting.sources import ReportOptions, Sources, installed_versions
 from voxflow.reporting.tables import make_table, read_json, read_pictures
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
 PAGE, CARD = "report.html.j2", "model_card.md.j2"
@@ -29,8 +30,8 @@ def write_report(sources: Sources, page: Path, card: Path, options: ReportOption
         OSError: a file could not be written.
     """
     facts = _facts(sources, options or ReportOptions())
-    write_text(page, _render(PAGE, facts))
-    write_text(card, _render(CARD, facts))
+    write_text(page, render(PAGE, facts))
+    write_text(card, render(CARD, facts))
 
 
 def _facts(sources: Sources, options: ReportOptions) -> dict[str, Any]:
@@ -60,6 +61,7 @@ def _facts(sources: Sources, options: ReportOptions) -> dict[str, Any]:
         "set_aside": sections.set_aside(sources),
         "quality": sections.quality(sources),
         "parity": sections.parity(sources),
+        "decision": sections.decision(sources),
         "training": sections.training(sources),
         "versions": make_table([{"what": name, "value": value} for name, value in found.items()], missing=""),
         "settings": json.dumps(dict(sources.settings), indent=2, default=str),
@@ -73,7 +75,8 @@ def _words(value: Any) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value or "")
 
 
-def _render(template: str, facts: dict[str, Any]) -> str:
+def render(template: str, facts: Mapping[str, Any]) -> str:
+    """Fill one of this package's templates; a name that it does not get is an error."""
     from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
     environment = Environment(

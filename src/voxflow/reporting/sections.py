@@ -20,6 +20,13 @@ PARTS = ("training", "validation", "testing", "inference")
 PART_NAMES = {"training": "to learn from", "validation": "to choose by", "testing": "unseen", "inference": "no label"}
 KEY_SCORES = {"segmentation": ("mean_dice", "mean Dice"), "classification": ("mean_auc", "mean AUC")}
 MOST_NAMED = 5
+BOUNDS = ("margin", "alpha", "worst_class", "parity", "test_part_sha256", "decided")
+DECISIONS = {
+    "promoted": "this model became champion",
+    "kept": "this model did not become champion",
+    "champion": "this model was champion already",
+    "undecided": "not decided",
+}
 
 
 @dataclass(frozen=True)
@@ -198,6 +205,36 @@ def _parity_cell(name: str, value: float) -> str:
     if name == "published":
         return "yes" if value else "no, it differs too much"
     return f"{value:g}"
+
+
+def decision(sources: Sources) -> Table:
+    """Whether this model became champion, why, and by which numbers."""
+    path = sources.evaluation / "decision.json"
+    found = read_json(path)
+    if not isinstance(found, dict):
+        return Table(missing=_absent(path, "promote"))
+    numbers = found.get("numbers") or {}
+    classes = {f"change of {name}": value for name, value in (numbers.get("classes") or {}).items()}
+    low, high = numbers.get("interval") or (None, None)
+    facts = {
+        "decision": DECISIONS.get(str(found.get("verdict")), str(found.get("verdict"))),
+        "why": "; ".join(map(str, found.get("reasons") or ())),
+        "challenger": _version(found.get("challenger")),
+        "champion until then": _version(found.get("champion")),
+        **{name: value for name, value in numbers.items() if name not in ("classes", "interval")},
+        "gain, 95 % interval": None if low is None else f"{low:+.4f} to {high:+.4f}",
+        **classes,
+        **{
+            name: found.get(name)
+            for name in ("margin", "alpha", "worst_class", "parity", "test_part_sha256", "decided")
+        },
+    }
+    rows = [{"what": readable(name), "value": str(value)} for name, value in facts.items() if value not in (None, "")]
+    return make_table(rows, missing="", rounded=True)
+
+
+def _version(number: Any) -> str:
+    return f"version {number}" if number else ""
 
 
 def training(sources: Sources) -> Table:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import secrets
 import zipfile
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from voxflow.errors import InputError
-from voxflow.inference import InferenceCase, InferOptions, infer_cases, native_cases
+from voxflow.inference import InferenceCase, InferOptions, infer_cases
 from voxflow.serving.limits import RefusedError
 from voxflow.serving.uploads import check_nifti, kind_of, unpack
 
@@ -79,9 +79,8 @@ def answer(engine: Engine, folder: Path, options: InferOptions, limits: ServeLim
 
 def _dicom_cases(upload: Path, folder: Path, limits: ServeLimits, *, is_segmentation: bool) -> list[InferenceCase]:
     """Convert a zip of DICOM, as the stage convert does."""
-    import csv
-
-    from voxflow.dicom import ConvertOptions, convert_folder, find_sources
+    from voxflow.dicom import ConvertOptions
+    from voxflow.inference.inputs import dicom_cases
 
     source, volumes = folder / "dicom", folder / "volumes"
     source.mkdir()
@@ -90,17 +89,10 @@ def _dicom_cases(upload: Path, folder: Path, limits: ServeLimits, *, is_segmenta
     # The pseudonyms leave this folder nowhere: any key will do.
     options = ConvertOptions(pseudonym_key=secrets.token_hex(16), workers=1)
     try:
-        convert_folder(source, volumes, options)
+        found = dicom_cases(source, volumes, is_segmentation=is_segmentation, options=options)
     except InputError as error:
         raise RefusedError(422, str(error).replace(str(source), "the zip").replace(f"{folder}/", "")) from error
-    with (volumes / "cases.csv").open(encoding="utf-8") as stream:
-        names = [row["case"] for row in csv.DictReader(stream) if row["image"].endswith(".png") is not is_segmentation]
-    if not names:
-        raise RefusedError(422, "the zip holds no image of the kind that the model takes")
-    cases = native_cases([(name, None) for name in names], volumes, is_mask=False)
-    wanted = {case.origin for case in cases if case.origin}
-    sources = find_sources(source, wanted, options) if is_segmentation else {}
-    return [replace(case, source=sources.get(case.origin) if case.origin else None) for case in cases]
+    return list(found.cases)
 
 
 def _table(out: Path) -> Answer:

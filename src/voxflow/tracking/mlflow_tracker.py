@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any
 from voxflow.progress import say
 from voxflow.tracking.backlog import Backlog, left_behind
 from voxflow.tracking.provenance import as_params, provenance, safe_name
+from voxflow.tracking.table import log_table
 from voxflow.tracking.tracker import NullTracker, Tracker, tracking_uri
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
 ARTIFACTS = "mlartifacts"
 SQLITE = "sqlite:///"
@@ -28,6 +29,7 @@ PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT
 NO_BARS = {"MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
 SYSTEM_METRICS_INTERVAL_S = 5
 RETRY_S = 600  # how long a store that is away is left alone
+PARENT, RUN_NAME = "mlflow.parentRunId", "mlflow.runName"
 BATCH = 100  # of parameters and tags, as MLflow takes them at most
 
 
@@ -73,6 +75,11 @@ class MlflowTracker:
             return
         self._attempt(f"{path}", {"kind": "artifact", "path": str(path.absolute()), "folder": folder})
 
+    def table(self, path: Path, name: str) -> None:
+        """Keep a CSV as a table; one of this name that is there is replaced."""
+        if path.is_file():
+            self._attempt(f"{path}", {"kind": "table", "path": str(path.absolute()), "name": name})
+
     def model(self, path: Path, name: str = "model") -> str:
         """Keep an ONNX file as an MLflow model, with the signature that its inputs and outputs state."""
         if self._is_lost:
@@ -82,6 +89,10 @@ class MlflowTracker:
         except failures() as error:
             self._lose(f"model {path}", error)
             return ""
+
+    def adopt(self, run_ids: Sequence[str]) -> None:
+        """Make this run the parent of others; one that the store does not know is left out."""
+        self._attempt("child runs", {"kind": "children", "values": [run_id for run_id in run_ids if run_id]})
 
     def interrupted(self) -> None:
         """Let the run end as KILLED."""
@@ -116,6 +127,11 @@ class MlflowTracker:
             case "artifact":
                 keep = self._client.log_artifacts if Path(entry["path"]).is_dir() else self._client.log_artifact
                 keep(self.run_id, entry["path"], entry["folder"])
+            case "children":
+                for run_id in filter(run_exists, values):
+                    self._client.set_tag(run_id, PARENT, self.run_id)
+            case "table":
+                log_table(self._client, self.run_id, Path(entry["path"]), entry["name"])
             case "end":
                 self._client.set_terminated(self.run_id, entry["status"])
 
@@ -190,10 +206,18 @@ class AbsentTracker:
         """Keep where it lies."""
         self.backlog.add("artifact", path=str(path.absolute()), folder=folder)
 
+    def table(self, path: Path, name: str) -> None:
+        """Keep where it lies."""
+        self.backlog.add("table", path=str(path.absolute()), name=name)
+
     def model(self, path: Path, name: str = "model") -> str:
         """Models are not kept for later: they are in the workspace."""
         del path, name
         return ""
+
+    def adopt(self, run_ids: Sequence[str]) -> None:
+        """Keep which they are."""
+        self.backlog.add("children", values=[run_id for run_id in run_ids if run_id])
 
     def interrupted(self) -> None:
         """Let the run end as KILLED."""
@@ -210,9 +234,9 @@ def _send_left_behind() -> None:
 
     for backlog in left_behind():
         run_id = backlog.run_id
-        if not _exists(run_id):
+        if not run_exists(run_id):
             client = MlflowClient()
-            run_id = client.create_run(_experiment_id(backlog.experiment or "unnamed")).info.run_id
+            run_id = client.create_run(experiment_id_of(backlog.experiment or "unnamed")).info.run_id
             backlog.run_id = run_id
         try:
             backlog.send(MlflowTracker(run_id).take)
@@ -229,6 +253,7 @@ def begin_run(
     params: Mapping[str, Any] | None = None,
     datalist: Path | None = None,
     run_id: str | None = None,
+    name: str | None = None,
 ) -> Iterator[Tracker]:
     """Begin the run of a training, or go on with that of one that was killed.
 
@@ -237,6 +262,7 @@ def begin_run(
         params: the workspace's block of params.yaml.
         datalist: the datalist file, whose hash becomes a tag.
         run_id: the run to go on with; one that the store does not know (any more) is begun afresh.
+        name: what the run is called; left out, MLflow invents a name.
 
     Yields:
         The tracker. When the tracking store can't be reached, one line says so and nothing is recorded: a
@@ -244,7 +270,8 @@ def begin_run(
     """
     with _active_run(experiment, run_id or None) as tracker:
         tracker.params(params or {})
-        tracker.tags({"workspace": experiment, **provenance(datalist)})
+        called = {RUN_NAME: name} if name else {}
+        tracker.tags({"workspace": experiment, **provenance(datalist), **called})
         yield tracker
 
 
@@ -256,6 +283,22 @@ def continue_run(run_id: str) -> Iterator[Tracker]:
         return
     with _active_run(None, run_id) as tracker:
         yield tracker
+
+
+def common_parent(run_ids: Sequence[str]) -> str | None:
+    """The run that an earlier :meth:`Tracker.adopt` made the parent of all of these; None when there is none."""
+    try:
+        open_store()
+        from mlflow import MlflowClient
+
+        with _one_at_a_time(tracking_uri()), _quietly():
+            client = MlflowClient()
+            parents = {client.get_run(run_id).data.tags.get(PARENT) for run_id in run_ids if run_exists(run_id)}
+            parent = parents.pop() if len(parents) == 1 else None
+            return parent if run_exists(parent) else None
+    except failures():
+        # Where the store is away, begin_run says so and keeps everything for later.
+        return None
 
 
 @contextlib.contextmanager
@@ -294,24 +337,30 @@ def open_store() -> None:
     mlflow.set_tracking_uri(tracking_uri())
 
 
+@contextlib.contextmanager
+def _quietly() -> Iterator[None]:
+    with warnings.catch_warnings():
+        # MLflow opens its database with options that SQLAlchemy deprecates; that is not this project's to mend.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        yield
+
+
 def _start(experiment: str | None, run_id: str | None) -> MlflowTracker:
     open_store()
     import mlflow
 
-    with _one_at_a_time(tracking_uri()), warnings.catch_warnings():
-        # MLflow opens its database with options that SQLAlchemy deprecates; that is not this project's to mend.
-        warnings.simplefilter("ignore", DeprecationWarning)
+    with _one_at_a_time(tracking_uri()), _quietly():
         if experiment is None:
             run = mlflow.start_run(run_id=run_id, log_system_metrics=False)
         else:
             mlflow.set_system_metrics_sampling_interval(SYSTEM_METRICS_INTERVAL_S)
-            known = {"run_id": run_id} if _exists(run_id) else {"experiment_id": _experiment_id(experiment)}
+            known = {"run_id": run_id} if run_exists(run_id) else {"experiment_id": experiment_id_of(experiment)}
             run = mlflow.start_run(**known, log_system_metrics=True)
     _send_left_behind()
     return MlflowTracker(run.info.run_id, backlog=Backlog.of(experiment or "", run.info.run_id))
 
 
-def _exists(run_id: str | None) -> bool:
+def run_exists(run_id: str | None) -> bool:
     """Whether the store has this run, not deleted."""
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
@@ -326,7 +375,7 @@ def _exists(run_id: str | None) -> bool:
         raise
 
 
-def _experiment_id(name: str) -> str:
+def experiment_id_of(name: str) -> str:
     """The experiment's id; a new one keeps its artifacts beside the SQLite file, or where the server says."""
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException

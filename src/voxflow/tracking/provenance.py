@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -49,12 +50,18 @@ def provenance(datalist: Path | None) -> dict[str, str]:
         datalist: the datalist file that the training reads.
     """
     status = _git("status", "--porcelain")
-    return {
+    return _experiment() | {
         "git_commit": _git("rev-parse", "HEAD") or NONE,
         "git_dirty": NONE if status is None else str(bool(status)).lower(),
         "dvc_lock_sha256": _hash(Path("dvc.lock")),
         "datalist_sha256": _hash(datalist),
     }
+
+
+def _experiment() -> dict[str, str]:
+    """Which experiment of DVC this is, under the name that ``dvc exp show`` lists; nothing outside of one."""
+    named = {"dvc_exp": os.environ.get("DVC_EXP_NAME"), "dvc_exp_baseline": os.environ.get("DVC_EXP_BASELINE_REV")}
+    return {tag: value for tag, value in named.items() if value} if named["dvc_exp"] else {}
 
 
 def _hash(path: Path | None) -> str:

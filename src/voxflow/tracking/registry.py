@@ -48,7 +48,7 @@ def registered_models() -> list[ModelVersion]:
     uri = tracking_uri()
     if uri.startswith(SQLITE) and not sqlite_file(uri).is_file():
         return []  # MLflow would make one
-    found: list[ModelVersion] = _asked(_list)
+    found: list[ModelVersion] = asked(_list)
     return found
 
 
@@ -64,7 +64,7 @@ def download_model(model: ModelVersion, folder: Path) -> list[Path]:
         VoxflowError: the store can't be reached.
     """
     with atomic_directory(folder) as out:
-        _asked(lambda: _download(model, out))
+        asked(lambda: _download(model, out))
         made = sorted(path.name for path in out.iterdir())
     return [folder / name for name in made]
 
@@ -109,7 +109,12 @@ def _in_one_file(source: Path, target: Path) -> None:
     onnx.save(onnx.load(str(source)), str(target))
 
 
-def _asked(work: Callable[[], Any]) -> Any:
+def asked(work: Callable[[], Any]) -> Any:
+    """Do work on the store.
+
+    Raises:
+        VoxflowError: the store can't be reached.
+    """
     try:
         with warnings.catch_warnings():
             # MLflow opens its database with options that SQLAlchemy deprecates; that is not this project's to mend.

@@ -13,7 +13,7 @@ from voxflow.errors import DataError
 from voxflow.files import write_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
 DEFAULT_FILE = "mlflow.db"
@@ -40,12 +40,18 @@ class Tracker(Protocol):
     def artifact(self, path: Path, folder: str | None = None) -> None:
         """Keep a file, or a folder with what it holds."""
 
+    def table(self, path: Path, name: str) -> None:
+        """Keep a CSV as a table that the pages show and compare row by row; ``name`` ends in ``.json``."""
+
     def model(self, path: Path, name: str = "model") -> str:
         """Keep an exported ONNX file as a model that can be registered, served and loaded.
 
         Returns:
             The model's URI, for ``mlflow.pyfunc.load_model`` or the registry; empty when it was not kept.
         """
+
+    def adopt(self, run_ids: Sequence[str]) -> None:
+        """Make this run the parent of others, so that they are shown and compared below it."""
 
     def interrupted(self) -> None:
         """Note that a person ended the work early, so that the run ends as KILLED although no error is raised."""
@@ -69,10 +75,16 @@ class NullTracker:
     def artifact(self, path: Path, folder: str | None = None) -> None:
         """Drop it."""
 
+    def table(self, path: Path, name: str) -> None:
+        """Drop it."""
+
     def model(self, path: Path, name: str = "model") -> str:
         """Drop it."""
         del path, name
         return ""
+
+    def adopt(self, run_ids: Sequence[str]) -> None:
+        """Drop it."""
 
     def interrupted(self) -> None:
         """Drop it."""

@@ -5,14 +5,15 @@ from __future__ import annotations
 import csv
 import io
 import math
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from voxflow.files import write_text
+from voxflow.progress import say
+from voxflow.training.events import Events
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
-    from types import TracebackType
 
     from voxflow.tracking import Tracker
 
@@ -30,33 +31,34 @@ class Recorder:
     def __init__(
         self, events: Path, curves: Path, tracker: Tracker, rows: Sequence[Mapping[str, Any]] | None = None
     ) -> None:
-        from torch.utils.tensorboard import SummaryWriter
-
         self._curves = curves
         self._tracker = tracker
         self.rows: list[dict[str, Any]] = [dict(row) for row in rows or ()]
         purged = None if rows is None else (self.rows[-1]["epoch"] + 1 if self.rows else 0)
-        self._writer: Any = SummaryWriter(str(events), purge_step=purged)
+        self._events = Events(events, purged)
+        self._failing: set[str] = set()
         if self.rows:
             # DVC removes the file before it runs the stage again.
-            self._write()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._writer.close()
+            self._try("the curves", self._write)
 
     def row(self, epoch: int, values: Mapping[str, float]) -> None:
         """Record numbers of one epoch; those that are not defined (NaN) are left empty."""
         defined = {name: float(value) for name, value in values.items() if math.isfinite(value)}
-        for name, value in defined.items():
-            self._writer.add_scalar(name, value, epoch)
+        self._try("TensorBoard's events", lambda: self._events.row(epoch, defined))
         self._tracker.metrics(defined, step=epoch)
         self.rows.append({"epoch": epoch} | {name: f"{value:.6g}" for name, value in defined.items()})
-        self._write()
+        self._try("the curves", self._write)
+
+    def _try(self, what: str, write: Callable[[], None]) -> None:
+        """Write; a full disk must not end a training for the sake of its pictures, and is said once."""
+        try:
+            write()
+        except OSError as error:
+            if what not in self._failing:
+                say(f"warning: {what} could not be written, training goes on: {error}")
+            self._failing.add(what)
+        else:
+            self._failing.discard(what)
 
     def _write(self) -> None:
         text = io.StringIO()

@@ -90,7 +90,7 @@ def train(
         interruption, recorder = stack.enter_context(Interruption()), None
         if world.is_first:
             rows = state["rows"] if state else None
-            recorder = stack.enter_context(Recorder(out / EVENTS, curves or out / CURVES, tracker, rows))
+            recorder = Recorder(out / EVENTS, curves or out / CURVES, tracker, rows)
         run = {"fingerprint": identity, "run_id": tracker.run_id}
         parts: dict[str, Any] = {"batches": batches, "unseen": unseen, "recorder": recorder, "run": run}
         loop = Loop(plan, options, fabric, world, out=out, start=start, **parts)

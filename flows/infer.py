@@ -1,0 +1,47 @@
+"""Masks for the studies that came in, and their DICOM SEG back to the PACS, as a Prefect flow."""
+
+from __future__ import annotations
+
+from prefect import flow
+
+# Prefect reads the annotations of flows while it runs.
+from prefect.client.schemas.objects import State  # noqa: TC002
+
+from flows.errands import final, run_errand, skipped
+from flows.turn import try_turn
+
+EXPORT, CHAMPION = "export", "champion"
+
+
+@flow(name="infer", flow_run_name="infer {workspace}", persist_result=False)
+def infer(
+    workspace: str,
+    model: str = EXPORT,
+    send: bool = True,
+    retries: int = 3,
+    retry_delay_seconds: float = 20.0,
+) -> State[object]:
+    """Answer every study in the inbox that has no answer yet.
+
+    Args:
+        workspace: a key of params.yaml, whose blocks ``ingest`` and ``answer`` name inbox and PACS.
+        model: "export" (what the workspace exported last), "champion" (the registered model with that alias), or the
+            path of a model file or of a folder of them.
+        send: masks go to the PACS; otherwise they stay here.
+        retries: how often a PACS that is away is asked again.
+        retry_delay_seconds: how long to wait before.
+    """
+    errand = run_errand.with_options(retries=retries, retry_delay_seconds=retry_delay_seconds)
+    arguments = [workspace, *([] if send else ["--keep"])]
+    with try_turn(f"{workspace}.infer") as ours:
+        if not ours:
+            return skipped(workspace)
+        if model == CHAMPION:
+            folder = f".voxflow/champion/{workspace}"
+            fetched = errand(f"champion {workspace}", "tasks.champion", [workspace, folder], return_state=True)
+            if not fetched.is_completed():
+                return final(fetched)
+            model = folder
+        if model != EXPORT:
+            arguments += ["--model", model]
+        return final(errand(f"answer {workspace}", "tasks.answer", arguments, return_state=True))

@@ -1,0 +1,27 @@
+"""New studies from a PACS or a folder into a workspace's inbox, as a Prefect flow."""
+
+from __future__ import annotations
+
+from prefect import flow
+
+# Prefect reads the annotations of flows while it runs.
+from prefect.client.schemas.objects import State  # noqa: TC002
+
+from flows.errands import final, run_errand, skipped
+from flows.turn import try_turn
+
+
+@flow(name="ingest", flow_run_name="ingest {workspace}", persist_result=False)
+def ingest(workspace: str, retries: int = 3, retry_delay_seconds: float = 20.0) -> State[object]:
+    """Take in what is new; what was taken before a cut is not taken again.
+
+    Args:
+        workspace: a key of params.yaml, whose block ``ingest`` says from where and what.
+        retries: how often a PACS that is away is asked again.
+        retry_delay_seconds: how long to wait before.
+    """
+    errand = run_errand.with_options(retries=retries, retry_delay_seconds=retry_delay_seconds)
+    with try_turn(f"{workspace}.ingest") as ours:
+        if not ours:
+            return skipped(workspace)
+        return final(errand(f"ingest {workspace}", "tasks.ingest", [workspace], return_state=True))

@@ -1,0 +1,98 @@
+"""Drift of a workspace's inbox, as a Prefect flow; it starts a training when one is due."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from prefect import flow, get_run_logger, task
+from prefect.artifacts import create_link_artifact, create_markdown_artifact
+from prefect.cache_policies import NO_CACHE
+
+# Prefect reads the annotations of flows while it runs.
+from prefect.client.schemas.objects import State  # noqa: TC002
+from prefect.states import Completed, Failed
+
+from flows.artifacts import artifact_key, write_index
+from flows.pipeline import exit_code
+from flows.retrain import retrain
+from flows.turn import wait_for_turn
+from tasks.graph import read_graph
+from tasks.repro import Reproducer
+from voxflow.errors import EXIT_ALERT, EXIT_OK
+
+
+@task(task_run_name="convert {workspace}", cache_policy=NO_CACHE, persist_result=False)
+def convert(workspace: str) -> None:
+    """Bring the converted volumes up to date, in which new labels are counted; DVC does nothing where nothing came."""
+    address = f"convert@{workspace}"
+    if address in {node.address for node in read_graph(workspace)}:
+        with Reproducer() as reproducer:
+            reproducer.run(address, force=False, say=get_run_logger().info)
+
+
+@task(task_run_name="monitor {workspace}", cache_policy=NO_CACHE, persist_result=False)
+def look(workspace: str) -> dict[str, Any]:
+    """Run ``python -m tasks.monitor``; its lines go to the log."""
+    logger = get_run_logger()
+    command = [sys.executable, "-m", "tasks.monitor", workspace]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    for line in result.stderr.splitlines():
+        logger.info(line)
+    if result.returncode not in (EXIT_OK, EXIT_ALERT):
+        raise RuntimeError(result.stderr.strip().splitlines()[-1] if result.stderr.strip() else "monitor failed")
+    found: dict[str, Any] = json.loads(_folder(workspace).joinpath("monitor.json").read_text(encoding="utf-8"))
+    return found
+
+
+@flow(name="monitor", flow_run_name="monitor {workspace}", persist_result=False)
+def monitor(workspace: str, start_training: bool = True) -> State[object]:
+    """Compare the inbox with the training data; retrain when drift or new labels ask for it.
+
+    Args:
+        workspace: a key of params.yaml, whose block ``monitor`` names the inbox and the bounds.
+        start_training: let a training start when one is due; otherwise only say so.
+    """
+    with wait_for_turn(workspace, get_run_logger().info):
+        convert(workspace)
+        found = look(workspace)
+    _publish(workspace, found)
+    write_index()
+    if found["retrain"] and start_training:
+        state = retrain(workspace, return_state=True)
+        if not state.is_completed():
+            return Failed(message=state.message, data=state.result(raise_on_failure=False))
+        return Completed(message=f"{found['line']}; retrained: {'; '.join(found['retrain'])}")
+    return Completed(message=str(found["line"]), name="Drift" if found["alert"] else "Completed")
+
+
+def _publish(workspace: str, found: dict[str, Any]) -> None:
+    key = artifact_key(workspace)
+    title = f"# {'Alert: drift' if found['alert'] else 'No alert'}"
+    due = [f"- a training is due: {reason}" for reason in found["retrain"]]
+    lines = [title, found["line"], "", f"- {found['new_labelled']} labelled cases that no training has seen", *due]
+    create_markdown_artifact(key=f"monitor-{key}", markdown="\n".join(lines), description=found["line"])
+    page = (_folder(workspace) / "drift.html").resolve()
+    if page.is_file():
+        create_link_artifact(key=f"drift-{key}", link=page.as_uri(), link_text=f"Drift of {workspace}")
+
+
+def _folder(workspace: str) -> Path:
+    return Path("data/drift") / workspace
+
+
+def main() -> int:
+    """Run the flow as a program."""
+    parser = argparse.ArgumentParser(prog="python -m flows.monitor", description=__doc__)
+    parser.add_argument("workspace", help="a key below 'workspaces' in params.yaml")
+    parser.add_argument("--no-training", action="store_true", help="only say when a training is due")
+    given = parser.parse_args()
+    return exit_code(lambda: monitor(given.workspace, not given.no_training, return_state=True))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,47 @@
+"""The whole DAG of one workspace and the decision who is champion: ``python -m flows.retrain WORKSPACE``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from prefect import flow, get_run_logger
+
+# Prefect reads the annotations of flows while it runs.
+from prefect.client.schemas.objects import State  # noqa: TC002
+from prefect.states import Completed, Failed
+
+from flows.artifacts import publish_decision, write_index
+from flows.pipeline import exit_code, pipeline
+
+
+@flow(name="retrain", flow_run_name="retrain {workspace}", persist_result=False)
+def retrain(workspace: str, force: bool = False, retries: int = 2, retry_delay_seconds: float = 10.0) -> State[object]:
+    """Train on what has arrived; the new model becomes champion where it beats the present one.
+
+    Args:
+        workspace: a key of params.yaml.
+        force: run every stage, changed or not.
+        retries: how often a stage that was killed is tried again.
+        retry_delay_seconds: how long to wait before.
+    """
+    state = pipeline(workspace, force, retries, retry_delay_seconds, return_state=True)
+    if not state.is_completed():
+        return Failed(message=state.message, data=state.result(raise_on_failure=False))
+    line = publish_decision(workspace)
+    write_index()
+    get_run_logger().info(line)
+    return Completed(message=line)
+
+
+def main() -> int:
+    """Run the flow as a program; the exit code is that of the first stage that failed (see ``voxflow.errors``)."""
+    parser = argparse.ArgumentParser(prog="python -m flows.retrain", description="Retrain, and decide on the champion.")
+    parser.add_argument("workspace", help="a key below 'workspaces' in params.yaml")
+    parser.add_argument("--force", action="store_true", help="run every stage, changed or not")
+    given = parser.parse_args()
+    return exit_code(lambda: retrain(given.workspace, given.force, return_state=True))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,64 @@
+"""Owns ``voxflow add``: patients that have arrived, into a workspace."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from voxflow.errors import EXIT_OK, ConfigError
+from voxflow.progress import say
+
+if TYPE_CHECKING:
+    import argparse
+
+
+@dataclass(frozen=True)
+class Add:
+    """Add patients.
+
+    Attributes:
+        folder: what has arrived.
+        workspace: whose source it goes to; None: the only one of params.yaml.
+    """
+
+    name: ClassVar[str] = "add"
+    help: ClassVar[str] = (
+        "add patients to a workspace: none that is tested on, the test part as it was, raw data versioned"
+    )
+
+    folder: Path
+    workspace: str | None = None
+
+    @staticmethod
+    def add_arguments(parser: argparse.ArgumentParser) -> None:
+        """Declare the flags."""
+        parser.add_argument("folder", type=Path, help="DICOM, NIfTI or PNG that has arrived; it is copied")
+        parser.add_argument("--to", dest="workspace", metavar="WORKSPACE", help="needed where params.yaml has several")
+
+    @classmethod
+    def read(cls, given: argparse.Namespace) -> Add:
+        """Take the parsed flags."""
+        return cls(given.folder, given.workspace)
+
+    def run(self) -> int:
+        """Add, and say what was added and what comes next.
+
+        Raises:
+            ConfigError: it is not clear which workspace is meant.
+        """
+        from voxflow.places import PARAMS, Places
+        from voxflow.workspace.add import add_patients
+        from voxflow.workspace.create import workspaces
+
+        workspace = self.workspace
+        if workspace is None:
+            known = sorted(workspaces(PARAMS))
+            if len(known) != 1:
+                raise ConfigError(f"--to WORKSPACE is needed: {', '.join(known) or 'none'} are known", path=PARAMS)
+            workspace = known[0]
+        places = Places.of(workspace)
+        added = add_patients(places, self.folder)
+        say(f"add {workspace}: {added.line()}")
+        say(f"  git add params.yaml {places.source}.dvc; dvc repro report@{workspace}")
+        return EXIT_OK

@@ -1,0 +1,65 @@
+"""Owns ``voxflow compare``: two models side by side, on a page."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from voxflow.errors import EXIT_OK
+from voxflow.progress import say
+
+if TYPE_CHECKING:
+    import argparse
+
+
+@dataclass(frozen=True)
+class Compare:
+    """Compare two evaluated models.
+
+    Attributes:
+        old, new: each a run, a model version, or a folder that evaluate wrote.
+        out: the page; None: mmars/WS/eval/compare.html, else compare.html here.
+        workspace: whose images the pictures are drawn on; None: the runs'.
+    """
+
+    name: ClassVar[str] = "compare"
+    help: ClassVar[str] = "compare two evaluated models case by case, on one HTML page"
+
+    old: str
+    new: str
+    out: Path | None = None
+    workspace: str | None = None
+
+    @staticmethod
+    def add_arguments(parser: argparse.ArgumentParser) -> None:
+        """Declare the flags."""
+        what = (
+            "a run's id or name, an experiment of DVC, MODEL@champion, MODEL/3, or a folder such as mmars/WS/eval/test"
+        )
+        parser.add_argument("old", help=what)
+        parser.add_argument("new", help="likewise; changes are told from old to new")
+        parser.add_argument("--out", type=Path, help="the page (default: mmars/WS/eval/compare.html)")
+        parser.add_argument("--workspace", help="whose images the pictures are drawn on (default: the runs')")
+
+    @classmethod
+    def read(cls, given: argparse.Namespace) -> Compare:
+        """Take the parsed flags."""
+        return cls(given.old, given.new, given.out, given.workspace)
+
+    def run(self) -> int:
+        """Write the page, and say the result in a line."""
+        from voxflow.comparing import open_side, write_comparison
+        from voxflow.tracking import store_in
+
+        with store_in(Path.cwd()), tempfile.TemporaryDirectory() as scratch:
+            old, new = (open_side(called, Path(scratch)) for called in (self.old, self.new))
+            workspace = self.workspace or new.workspace or old.workspace
+            beside = Path("mmars") / workspace / "eval" if workspace else Path()
+            page = self.out or beside / "compare.html"
+            compared = write_comparison(old, new, page, Path("data/volumes") / workspace)
+        change = f"{compared.gain:+.4f}, p = {compared.p_value:.3g}"
+        score = f"{compared.metric} {compared.old:.4f} → {compared.new:.4f} ({change})"
+        say(f"compare: {score}, {compared.wins} cases better and {compared.losses} worse → {page}")
+        return EXIT_OK

@@ -1,0 +1,61 @@
+"""Owns ``voxflow drift``: incoming studies against a workspace's training data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from voxflow.errors import EXIT_ALERT, EXIT_OK
+from voxflow.progress import say
+
+if TYPE_CHECKING:
+    import argparse
+
+
+@dataclass(frozen=True)
+class Drift:
+    """Look for drift.
+
+    Attributes:
+        workspace: whose training data are the reference.
+        folder: the incoming studies.
+        predictions: preds_outputs.csv of them; None: predictions are not compared.
+        out: where table and page go; None: data/drift/WORKSPACE.
+    """
+
+    name: ClassVar[str] = "drift"
+    help: ClassVar[str] = "compare incoming studies with a workspace's training data; exit code 4 when they drifted"
+
+    workspace: str
+    folder: Path
+    predictions: Path | None = None
+    out: Path | None = None
+
+    @staticmethod
+    def add_arguments(parser: argparse.ArgumentParser) -> None:
+        """Declare the flags."""
+        parser.add_argument("workspace", help="a key below 'workspaces' in params.yaml")
+        parser.add_argument("folder", type=Path, help="incoming studies: DICOM, NIfTI, PNG, or converted volumes")
+        parser.add_argument("--predictions", type=Path, metavar="CSV", help="preds_outputs.csv of the same studies")
+        parser.add_argument("--out", type=Path, help="folder for table and page (default: data/drift/WORKSPACE)")
+
+    @classmethod
+    def read(cls, given: argparse.Namespace) -> Drift:
+        """Take the parsed flags."""
+        return cls(given.workspace, given.folder, given.predictions, given.out)
+
+    def run(self) -> int:
+        """Compare, write drift.csv, drift.json and drift.html, and say what moved."""
+        from voxflow.drift import MonitorOptions, compare_samples, sample_of_folder, sample_of_training, write_drift
+        from voxflow.places import Places
+
+        places = Places.of(self.workspace)
+        options = places.options("monitor", MonitorOptions)
+        reference = sample_of_training(places)
+        incoming = sample_of_folder(self.folder, places, self.predictions)
+        found = compare_samples(reference, incoming, options)
+        out = self.out or places.drift
+        write_drift(found, reference, incoming, out, self.workspace)
+        say(f"drift {self.workspace}: {found.line()} → {out / 'drift.html'}")
+        return EXIT_ALERT if found.moved else EXIT_OK

@@ -1,0 +1,52 @@
+"""Owns ``voxflow folds``: the cross-validation of a workspace, switched on and off."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from voxflow.errors import EXIT_OK
+from voxflow.progress import say
+
+if TYPE_CHECKING:
+    import argparse
+
+
+@dataclass(frozen=True)
+class Folds:
+    """Write a workspace's folds into params.yaml.
+
+    Attributes:
+        workspace: a key of params.yaml.
+        count: how many; 0 for none.
+    """
+
+    name: ClassVar[str] = "folds"
+    help: ClassVar[str] = "cross-validate a workspace: k trainings, and their models together"
+
+    workspace: str
+    count: int
+
+    @staticmethod
+    def add_arguments(parser: argparse.ArgumentParser) -> None:
+        """Declare the arguments."""
+        parser.add_argument("workspace", help="a key below 'workspaces' in params.yaml")
+        parser.add_argument("count", type=int, help="how many folds, 2 or more; 0 ends the cross-validation")
+
+    @classmethod
+    def read(cls, given: argparse.Namespace) -> Folds:
+        """Take the parsed arguments."""
+        return cls(given.workspace, given.count)
+
+    def run(self) -> int:
+        """Write them and say what comes next."""
+        from voxflow.workspace.folds import set_folds
+
+        set_folds(Path("params.yaml"), self.workspace, self.count)
+        if self.count:
+            say(f"folds {self.workspace}: {self.count} in params.yaml; now run")
+            say(f"  dvc repro evaluate_ensemble@{self.workspace}")
+        else:
+            say(f"folds {self.workspace}: none any more; what earlier ones made stays until you remove it")
+        return EXIT_OK

@@ -1,0 +1,67 @@
+"""Owns ``voxflow index``: the page that leads to all others."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from voxflow.errors import EXIT_OK
+from voxflow.progress import say
+
+if TYPE_CHECKING:
+    import argparse
+
+    from voxflow.reporting.index import Link
+
+PAGE = Path("data/index.html")
+
+
+@dataclass(frozen=True)
+class Index:
+    """Write the index.
+
+    Attributes:
+        out: the page.
+    """
+
+    name: ClassVar[str] = "index"
+    help: ClassVar[str] = "write one page that leads to every report, comparison, drift and data check"
+
+    out: Path = PAGE
+
+    @staticmethod
+    def add_arguments(parser: argparse.ArgumentParser) -> None:
+        """Declare the flags."""
+        parser.add_argument("--out", type=Path, default=PAGE, help="the page (default: %(default)s)")
+
+    @classmethod
+    def read(cls, given: argparse.Namespace) -> Index:
+        """Take the parsed flags."""
+        return cls(given.out)
+
+    def run(self) -> int:
+        """Write it, and say where."""
+        from voxflow.places import PARAMS
+        from voxflow.reporting.index import write_index
+        from voxflow.workspace import workspaces
+
+        count = write_index(Path(), self.out, workspaces(PARAMS), services())
+        say(f"index: {count} pages → {self.out}")
+        return EXIT_OK
+
+
+def services() -> list[Link]:
+    """Where Prefect and MLflow are: as the environment says, else as ``make serve`` starts them."""
+    from voxflow.reporting.index import Link
+
+    store = os.environ.get("MLFLOW_TRACKING_URI", "")
+    prefect = os.environ.get("PREFECT_API_URL", "").removesuffix("/").removesuffix("/api")
+    prefect = prefect or f"http://127.0.0.1:{os.environ.get('PREFECT_PORT', '4200')}"
+    mlflow = store if store.startswith("http") else f"http://127.0.0.1:{os.environ.get('MLFLOW_PORT', '5000')}"
+    return [
+        Link("Prefect", prefect, "runs, schedules, logs"),
+        Link("MLflow", mlflow, "trainings, parameters, cases side by side"),
+        Link("MLflow models", f"{mlflow}/#/models", "versions, champion and challenger, decisions"),
+    ]

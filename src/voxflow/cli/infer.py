@@ -1,0 +1,133 @@
+"""Owns ``voxflow infer``: an MMAR's model as its configuration says, or any model on any images."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from voxflow.cli.apps import Evaluate
+from voxflow.cli.apps import Infer as InferMmar
+from voxflow.errors import ConfigError
+from voxflow.progress import say
+
+if TYPE_CHECKING:
+    import argparse
+
+    from voxflow.cli.apps import Runnable
+
+
+@dataclass(frozen=True)
+class Infer:
+    """Run a model on images.
+
+    Attributes:
+        model: a model file, or a folder of exported models, or an MMAR.
+        images: a file, a folder, a datalist, or DICOM.
+        out: the folder for the results.
+        key, root: the datalist's key, and what its paths are relative to.
+        overwrite: make masks anew that are there.
+        settings: fields of ``InferOptions``.
+    """
+
+    name: ClassVar[str] = "infer"
+    help: ClassVar[str] = "run a model on cases and write masks or predictions"
+
+    model: Path
+    images: Path
+    out: Path
+    key: str = "inference"
+    root: Path | None = None
+    overwrite: bool = True
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    @staticmethod
+    def add_arguments(parser: argparse.ArgumentParser) -> None:
+        """Declare the flags: those of an MMAR, and those that go with --images."""
+        Evaluate.add_arguments(parser)
+        images = parser.add_argument_group(
+            "any model on any images",
+            "With --images, MMAR may also be a model file or a folder of exported models, and --set takes the keys "
+            "of 'infer' in params.yaml, such as back=probabilities or clean.fill_holes='[\"all\"]'.",
+        )
+        images.add_argument(
+            "--images", type=Path, help="a volume, a radiograph, a folder of them, a datalist, or DICOM"
+        )
+        images.add_argument("--out", type=Path, help="the folder for the results")
+        images.add_argument("--key", default="inference", help="the datalist's key (default: %(default)s)")
+        images.add_argument("--root", type=Path, help="what the datalist's paths are relative to (its folder)")
+        images.add_argument("--no_overwrite", action="store_true", help="go on where an earlier run stopped")
+
+    @classmethod
+    def read(cls, given: argparse.Namespace) -> Runnable:
+        """Take the parsed flags.
+
+        Raises:
+            ConfigError: flags that go together, one without the other.
+        """
+        if given.images is None and given.out is None and not given.no_overwrite:
+            return InferMmar.read(given)
+        from voxflow.mmar import parse_settings
+
+        if given.images is None or given.out is None:
+            raise ConfigError("--images and --out go together")
+        settings = _nested(parse_settings(given.settings))
+        return cls(given.mmar, given.images, given.out, given.key, given.root, not given.no_overwrite, settings)
+
+    def run(self) -> int:
+        """Infer; exit code 3 when some cases could not be used.
+
+        Raises:
+            ConfigError: a setting that there is not, or a wrong value.
+            DataError: no model, or nothing to infer on.
+        """
+        from pydantic import ValidationError
+
+        from voxflow.inference import InferOptions, infer_cases, open_engine
+        from voxflow.inference.inputs import find_cases
+
+        try:
+            options = InferOptions.model_validate(self.settings | {"overwrite": self.overwrite, "key": self.key})
+        except ValidationError as error:
+            wrong = (f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
+            raise ConfigError(f"--set {'; '.join(wrong)}") from error
+        engine = open_engine(self._models(), options.engine)
+        self.out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".work-", dir=self.out) as scratch:
+            is_segmentation = engine.spec.task == "segmentation"
+            found = find_cases(
+                self.images, Path(scratch), is_segmentation=is_segmentation, key=self.key, root=self.root
+            )
+            done = infer_cases(engine, found.cases, self.out, options, refused=found.refused)
+        count = int(done.metrics["cases"])
+        total = len(found.cases) + len(found.refused)
+        say(f"infer: {count} of {total} cases ({engine.name}){done.failures.summary()} → {self.out}")
+        return done.failures.exit_code(count)
+
+    def _models(self) -> Path:
+        """What an MMAR has exported, else its checkpoint; else what was given."""
+        from voxflow.errors import DataError
+        from voxflow.mmar.artefacts import find_model
+
+        inside = self.model / "models"
+        if not inside.is_dir():
+            return self.model
+        if (inside / "export").is_dir():
+            return inside / "export"
+        try:
+            return find_model(inside / "model.trt.pb")
+        except DataError:
+            return find_model(inside / "model.ckpt")
+
+
+def _nested(settings: dict[str, Any]) -> dict[str, Any]:
+    """``clean.fill_holes`` is the key ``fill_holes`` of ``clean``."""
+    made: dict[str, Any] = {}
+    for key, value in settings.items():
+        *parents, last = key.split(".")
+        inner = made
+        for parent in parents:
+            inner = inner.setdefault(parent, {})
+        inner[last] = value
+    return made

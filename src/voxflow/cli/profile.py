@@ -1,0 +1,76 @@
+"""Owns ``voxflow profile``: a suite of data checks made from a workspace's own data."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from voxflow.errors import EXIT_OK, ConfigError, DataError
+from voxflow.progress import say
+
+if TYPE_CHECKING:
+    import argparse
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Make suites.
+
+    Attributes:
+        workspace: whose data.
+        writes: put them into params.yaml; otherwise they are printed.
+        replaces: also where there are suites already, which may have been edited.
+    """
+
+    name: ClassVar[str] = "profile"
+    help: ClassVar[str] = "make data checks by modality from what a workspace's data are like, to be edited"
+
+    workspace: str
+    writes: bool = False
+    replaces: bool = False
+
+    @staticmethod
+    def add_arguments(parser: argparse.ArgumentParser) -> None:
+        """Declare the flags."""
+        parser.add_argument("workspace", help="a key below 'workspaces' in params.yaml")
+        parser.add_argument("--write", action="store_true", dest="writes", help="put them into params.yaml")
+        parser.add_argument("--replace", action="store_true", dest="replaces", help="also where there are some already")
+
+    @classmethod
+    def read(cls, given: argparse.Namespace) -> Profile:
+        """Take the parsed flags."""
+        return cls(given.workspace, given.writes, given.replaces)
+
+    def run(self) -> int:
+        """Profile what the stage validate measured.
+
+        Raises:
+            DataError: it has not run, or there are too few cases.
+            ConfigError: there are suites already.
+        """
+        import pandas as pd
+
+        from voxflow.files import write_text
+        from voxflow.places import PARAMS, Places
+        from voxflow.quality import profile
+        from voxflow.workspace.params_file import dumped, with_value
+
+        places = Places.of(self.workspace)
+        measured = places.quality / "measurements.csv"
+        if not measured.is_file():
+            raise DataError("file not found; the stage validate writes it", path=measured)
+        suites = profile(pd.read_csv(measured))
+        if not self.writes:
+            sys.stdout.write(dumped({"validate": {"suites": suites}}))
+            return EXIT_OK
+        where = f"workspaces.{self.workspace}.validate.suites"
+        if (places.block.get("validate") or {}).get("suites") and not self.replaces:
+            raise ConfigError(
+                "there are suites already; --replace overwrites what was edited", path=PARAMS, where=where
+            )
+        keys = ("workspaces", self.workspace, "validate", "suites")
+        write_text(PARAMS, with_value(PARAMS.read_text(encoding="utf-8"), keys, suites))
+        count = sum(len(rules) for rules in suites.values())
+        say(f"profile {self.workspace}: {count} rules for {', '.join(suites)} → {PARAMS}: {where}; edit them there")
+        return EXIT_OK

@@ -1,0 +1,105 @@
+"""Owns ``voxflow promote`` and ``voxflow rollback``: who is champion, decided by rules or by a person."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from voxflow.errors import EXIT_OK, ConfigError
+from voxflow.progress import say
+
+if TYPE_CHECKING:
+    import argparse
+
+
+@dataclass(frozen=True)
+class Promote:
+    """Let a model become champion.
+
+    Attributes:
+        workspace: whose.
+        version: which of its versions; None: its present model.
+        because: why it needs no comparison; empty: the rules decide.
+    """
+
+    name: ClassVar[str] = "promote"
+    help: ClassVar[str] = "let a workspace's model become champion if it beats the present one, or by hand"
+
+    workspace: str
+    version: str | None = None
+    because: str = ""
+
+    @staticmethod
+    def add_arguments(parser: argparse.ArgumentParser) -> None:
+        """Declare the flags."""
+        parser.add_argument("workspace", help="a key below 'workspaces' in params.yaml")
+        parser.add_argument("--version", help="by hand: a version's number or alias (default: challenger)")
+        parser.add_argument(
+            "--because", default="", metavar="REASON", help="promote by hand, without comparing; stands on the version"
+        )
+
+    @classmethod
+    def read(cls, given: argparse.Namespace) -> Promote:
+        """Take the parsed flags."""
+        return cls(given.workspace, given.version, given.because)
+
+    def run(self) -> int:
+        """Decide, and say why.
+
+        Raises:
+            ConfigError: a version was named without a reason.
+        """
+        from voxflow.promotion import PromoteOptions, judge, promote_by_hand, read_candidate
+        from voxflow.tracking import CHALLENGER, store_in
+
+        if self.version and not self.because:
+            raise ConfigError("--version needs --because: what the rules compare is the workspace's present model")
+        with store_in(Path.cwd()):
+            if self.because:
+                decision = promote_by_hand(self.workspace, self.version or CHALLENGER, self.because)
+            else:
+                from voxflow.places import Places
+
+                places = Places.of(self.workspace)
+                options = places.options("promote", PromoteOptions)
+                decision = judge(read_candidate(places), options, moves_alias=True)
+        say(f"promote {self.workspace}: {decision.line()}")
+        return EXIT_OK
+
+
+@dataclass(frozen=True)
+class Rollback:
+    """Make the champion before this one champion again.
+
+    Attributes:
+        workspace: whose.
+        because: why; stands on the version that is left.
+    """
+
+    name: ClassVar[str] = "rollback"
+    help: ClassVar[str] = "make the champion before the present one champion again"
+
+    workspace: str
+    because: str = ""
+
+    @staticmethod
+    def add_arguments(parser: argparse.ArgumentParser) -> None:
+        """Declare the flags."""
+        parser.add_argument("workspace", help="the workspace, which the registered model is called as")
+        parser.add_argument("--because", default="", metavar="REASON", help="stands on the version that is left")
+
+    @classmethod
+    def read(cls, given: argparse.Namespace) -> Rollback:
+        """Take the parsed flags."""
+        return cls(given.workspace, given.because)
+
+    def run(self) -> int:
+        """Move the alias back."""
+        from voxflow.promotion import roll_back
+        from voxflow.tracking import store_in
+
+        with store_in(Path.cwd()):
+            left, champion = roll_back(self.workspace, self.because)
+        say(f"rollback {self.workspace}: version {champion.number} is champion again, version {left.number} was left")
+        return EXIT_OK

@@ -1,0 +1,183 @@
+"""Owns compare.html: paired scores, who wins where, what differs, and pictures of the largest changes."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from voxflow.comparing.pictures import read_changes
+from voxflow.errors import DataError
+from voxflow.files import write_text
+from voxflow.promotion import PairedResult, PromoteOptions, compare_cases
+from voxflow.promotion.paired import case_gains
+from voxflow.reporting.charts import COLOURS, scatter_chart
+from voxflow.reporting.page import render
+from voxflow.reporting.sections import Chart, Tile
+from voxflow.reporting.tables import Table, make_table
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from voxflow.comparing.sides import Side
+    from voxflow.promotion import CaseScores
+
+TEMPLATE = "compare.html.j2"
+PICTURES = 4  # of the cases that gained most, and as many of those that lost most
+SAID_TAGS = ("git_commit", "git_dirty", "dvc_lock_sha256", "datalist_sha256", "dvc_exp", "dvc_exp_baseline")
+
+
+def write_comparison(
+    old: Side, new: Side, page: Path, volumes: Path, options: PromoteOptions | None = None
+) -> PairedResult:
+    """Write one HTML page that needs nothing but itself.
+
+    Args:
+        old: the model to compare with.
+        new: the model in question.
+        page: the file.
+        volumes: what the stage convert made, for the pictures; may be missing.
+        options: of the paired test.
+
+    Raises:
+        DataError: both have no case in common, or answer different questions.
+    """
+    common = sorted({*old.scores.values} & {*new.scores.values})
+    if not common:
+        raise DataError(f"{old.name} and {new.name} have no case in common")
+    first, second = _only(old.scores, common), _only(new.scores, common)
+    compared = compare_cases(second, first, options or PromoteOptions())
+    gains = case_gains(second, first)
+    ranked = sorted(gains, key=lambda case: (gains[case], case))
+    worst = [case for case in ranked if gains[case] < 0][:PICTURES]
+    best = [case for case in reversed(ranked) if gains[case] > 0][:PICTURES]
+    is_segmentation = new.scores.task == "segmentation"
+    facts = {
+        "old": old.name,
+        "new": new.name,
+        "metric": compared.metric,
+        "task": new.scores.task,
+        "tiles": _tiles(compared),
+        "verdict": _verdict(compared),
+        "notices": _notices(old, new, common),
+        "scatter": _scatter(old, new, gains, common),
+        "classes": _classes(second, first, compared),
+        "cases": _cases(old, new, gains),
+        "params": _differences(old, new, old.params, new.params),
+        "made_of": _differences(old, new, _said(old), _said(new)),
+        "lost": read_changes(old, new, gains, worst, volumes) if is_segmentation else [],
+        "gained": read_changes(old, new, gains, best, volumes) if is_segmentation else [],
+    }
+    write_text(page, render(TEMPLATE, facts))
+    return compared
+
+
+def _only(scores: CaseScores, cases: list[str]) -> CaseScores:
+    kept = {case: scores.values[case] for case in cases}
+    return replace(scores, values=kept, truth={case: scores.truth[case] for case in cases if case in scores.truth})
+
+
+def _tiles(compared: PairedResult) -> tuple[Tile, ...]:
+    low, high = compared.interval
+    return (
+        Tile(f"{compared.gain:+.3f}", f"change of {compared.metric}", f"95 % {low:+.3f} to {high:+.3f}"),
+        Tile(f"{compared.old:.3f} → {compared.new:.3f}", compared.metric, f"on {compared.cases} cases"),
+        Tile(f"{compared.wins} : {compared.losses}", "cases better : worse", f"{compared.ties} equal"),
+        Tile(f"{compared.p_value:.3g}", "p of the gain", "paired, one-sided"),
+    )
+
+
+def _verdict(compared: PairedResult) -> str:
+    low, high = compared.interval
+    if compared.cases and low > 0:
+        return "The new model is better on these cases."
+    return "The new model is worse on these cases." if high < 0 else "These cases do not tell which one is better."
+
+
+def _notices(old: Side, new: Side, common: list[str]) -> list[str]:
+    found = []
+    for side in (old, new):
+        alone = sorted({*side.scores.values} - {*common})
+        if alone:
+            more = f" and {len(alone) - 5} more" if len(alone) > 5 else ""
+            found.append(f"Only {side.name} has scores of {', '.join(alone[:5])}{more}; they are left out here.")
+    return found
+
+
+def _scatter(old: Side, new: Side, gains: dict[str, float], common: list[str]) -> tuple[Chart, ...]:
+    if new.scores.task == "segmentation":
+        points = [(case, _mean(old, case), _mean(new, case)) for case in common if case in gains]
+        what = "Dice"
+    else:
+        points = [(case, _rightness(old, case), _rightness(new, case)) for case in common if case in gains]
+        what = "probability of the right answer"
+    shown = [point for point in points if not any(math.isnan(value) for value in point[1:])]
+    svg = scatter_chart(shown, x_title=f"{what}, {old.name}", y_title=f"{what}, {new.name}")
+    legend = (("better or equal", COLOURS[0]), ("worse", COLOURS[1]))
+    return (Chart("Each case once: above the line the new model is better", svg, legend),) if svg else ()
+
+
+def _mean(side: Side, case: str) -> float:
+    values = [value for value in side.scores.values[case] if not math.isnan(value)]
+    return sum(values) / len(values) if values else math.nan
+
+
+def _rightness(side: Side, case: str) -> float:
+    pairs = zip(side.scores.values[case], side.scores.truth[case], strict=True)
+    chances = [value if truth else 1 - value for value, truth in pairs]
+    return sum(chances) / len(chances)
+
+
+def _classes(new: CaseScores, old: CaseScores, compared: PairedResult) -> Table:
+    rows = []
+    for n, name in enumerate(new.classes):
+        both = [(new.values[case][n], old.values[case][n]) for case in new.values]
+        pairs = [(a, b) for a, b in both if not (math.isnan(a) or math.isnan(b))]
+        rows.append(
+            {
+                "class": name,
+                "change": _signed(compared.classes[name]),
+                "cases better": str(sum(a > b for a, b in pairs)),
+                "cases worse": str(sum(a < b for a, b in pairs)),
+                "cases": str(len(pairs)),
+            }
+            if new.task == "segmentation"
+            else {"class": name, "change of AUC": _signed(compared.classes[name])}
+        )
+    return make_table(rows, missing="No class.")
+
+
+def _cases(old: Side, new: Side, gains: dict[str, float]) -> Table:
+    """Every case, the largest loss first."""
+    show = _mean if new.scores.task == "segmentation" else _rightness
+    rows: list[dict[str, str]] = []
+    for case in sorted(gains, key=lambda one: (gains[one], one)):
+        row = {"case": case, old.name: _plain(show(old, case)), new.name: _plain(show(new, case))}
+        row["change"] = _signed(gains[case])
+        for n, name in enumerate(new.scores.classes):
+            row[f"{name}: {old.name}"] = _plain(old.scores.values[case][n])
+            row[f"{name}: {new.name}"] = _plain(new.scores.values[case][n])
+        rows.append(row)
+    return make_table(rows, missing="No case has a score.")
+
+
+def _said(side: Side) -> dict[str, str]:
+    return {tag: side.tags[tag] for tag in SAID_TAGS if tag in side.tags}
+
+
+def _differences(old: Side, new: Side, before: Mapping[str, str], after: Mapping[str, str]) -> Table:
+    rows = [
+        {"what": key, old.name: before.get(key, "–"), new.name: after.get(key, "–")}
+        for key in sorted({*before, *after})
+        if before.get(key) != after.get(key)
+    ]
+    return make_table(rows, missing="None that is known.")
+
+
+def _plain(value: float) -> str:
+    return "undefined" if math.isnan(value) else f"{value:.3f}"
+
+
+def _signed(value: float) -> str:
+    return "undefined" if math.isnan(value) else f"{value:+.3f}"

@@ -1,0 +1,90 @@
+"""Owns the pictures of a comparison: both masks of one case on the slice where they differ most."""
+
+from __future__ import annotations
+
+import base64
+import io
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from voxflow.errors import InputError
+from voxflow.inference.overlays import COLOURS, grey_window
+from voxflow.reporting.tables import Picture, read_rows
+from voxflow.volumes import Volume, read_volume, resample, target_geometry
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from voxflow.comparing.sides import Side
+
+DPI = 100
+
+
+def read_changes(
+    old: Side, new: Side, gains: Mapping[str, float], cases: Iterable[str], volumes: Path
+) -> list[Picture]:
+    """Draw cases; those whose image or masks are not here are left out.
+
+    Args:
+        old: drawn to the left.
+        new: drawn to the right.
+        gains: by case, for the titles.
+        cases: which to draw, in order.
+        volumes: what the stage convert made: images and labels on their own grid.
+    """
+    rows = {row["case"]: row for row in read_rows(volumes / "cases.csv") or []}
+    pictures = []
+    for case in cases:
+        masks = [side.folder / "masks" / f"{case}.nii.gz" for side in (old, new)]
+        row = rows.get(case)
+        if row is None or not row.get("label") or not all(mask.is_file() for mask in masks):
+            continue
+        try:
+            files = [volumes / row["image"].split(";")[0], volumes / row["label"], *masks]
+            image, label, before, after = (_upright(read_volume(path)) for path in files)
+        except (InputError, OSError):
+            continue
+        if not image.array.shape == label.array.shape == before.array.shape == after.array.shape:
+            continue
+        drawn = _draw(image, label, {old.name: before, new.name: after})
+        pictures.append(Picture(f"{case}: {gains[case]:+.3f}", f"data:image/png;base64,{drawn}"))
+    return pictures
+
+
+def _upright(volume: Volume) -> Volume:
+    """Seen as radiologists look: columns to the patient's left, rows to the back."""
+    return resample(volume, target_geometry(volume.geometry, None, "LPS"), "nearest")
+
+
+def _draw(image: Volume, label: Volume, masks: Mapping[str, Volume]) -> str:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    before, after = (mask.array for mask in masks.values())
+    index = int(np.count_nonzero(before != after, axis=(0, 1)).argmax())
+    left, back, _ = image.geometry.spacing
+    low, high = grey_window(image.array)
+    figure = Figure(figsize=(8.0, 4.4), dpi=DPI, layout="constrained")
+    for axes, (name, mask) in zip(figure.subplots(1, 2), masks.items(), strict=True):
+        axes.axis("off")
+        axes.imshow(image.array[:, :, index].T, cmap="gray", vmin=low, vmax=high, aspect=back / left)
+        _outline(axes, label.array[:, :, index].T, "solid")
+        _outline(axes, mask.array[:, :, index].T, "dashed")
+        axes.set_title(f"{name}  slice {index + 1} of {image.array.shape[2]}", fontsize=8)
+    FigureCanvasAgg(figure)
+    out = io.BytesIO()
+    figure.savefig(out, format="png", metadata={"Software": None})
+    return base64.b64encode(out.getvalue()).decode()
+
+
+def _outline(axes: Any, labels: NDArray[Any], style: str) -> None:
+    for value in (int(each) for each in np.unique(labels) if each > 0):
+        # One voxel of margin closes the outline of what touches the border.
+        region = np.pad(labels == value, 1).astype(float)
+        rows, columns = (np.arange(-1, n + 1) for n in labels.shape)
+        colour = COLOURS[(value - 1) % len(COLOURS)]
+        axes.contour(columns, rows, region, levels=[0.5], colors=[colour], linestyles=style, linewidths=1.2)

@@ -1,0 +1,57 @@
+"""Owns one side of a comparison: the scores of a run, a model version, or a folder that evaluate wrote."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from voxflow.promotion import CaseScores, read_scores
+from voxflow.tracking import fetch_artifacts, find_run
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+PER_CASE = "per_case.csv"
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of two models.
+
+    Attributes:
+        name: what the page calls it.
+        scores: case by case.
+        folder: what the stage evaluate wrote; masks/ where they were kept.
+        workspace: empty where it is not known.
+        params: what it was trained with.
+        tags: commit, hashes, experiment.
+    """
+
+    name: str
+    scores: CaseScores
+    folder: Path
+    workspace: str = ""
+    params: Mapping[str, str] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+
+def open_side(called: str, scratch: Path) -> Side:
+    """Open one side.
+
+    Args:
+        called: a folder with per_case.csv, or what :func:`voxflow.tracking.find_run` takes.
+        scratch: where a run's files may be put; they must stay there until the page is written.
+
+    Raises:
+        DataError: no run is called so, or it was not evaluated.
+        VoxflowError: the tracking store can't be reached.
+    """
+    local = Path(called)
+    if (local / PER_CASE).is_file():
+        return Side(called, read_scores(local / PER_CASE), local)
+    run = find_run(called)
+    folder = fetch_artifacts(run, "test", scratch / run.run_id)
+    known = run.tags.get("dvc_exp") or run.name
+    name = called if called != run.run_id and not run.run_id.startswith(called) else known
+    return Side(name, read_scores(folder / PER_CASE), folder, run.tags.get("workspace", ""), run.params, run.tags)

@@ -1,0 +1,177 @@
+"""Owns the comparison of two samples: which features moved, how far, and how sure that is."""
+
+from __future__ import annotations
+
+import statistics
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from voxflow.drift.statistics import (
+    category_difference,
+    category_stability,
+    holm,
+    kolmogorov_smirnov,
+    least_p,
+    population_stability,
+    rounded,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from voxflow.drift.features import Sample, Value
+    from voxflow.drift.options import MonitorOptions
+
+Verdict = Literal["moved", "same", "too few"]
+SHOWN_CATEGORIES = 3
+NAMED = 5
+
+
+@dataclass(frozen=True)
+class FeatureDrift:
+    """One feature.
+
+    Attributes:
+        name: such as "spacing_k".
+        verdict: "moved" where both the index and the test say so; "too few" where no drift could be proven.
+        psi: population stability index.
+        statistic: Kolmogorov-Smirnov's D; None for a category.
+        p_value: of the test, this feature alone.
+        adjusted: the same, for looking at all features (Holm).
+        before, now: median and middle half, or the most frequent categories, as text.
+        outside: share of the incoming patients beyond what training had: below its least, above its greatest value,
+            or a category that it did not have.
+    """
+
+    name: str
+    verdict: Verdict
+    psi: float
+    statistic: float | None
+    p_value: float
+    adjusted: float
+    before: str
+    now: str
+    outside: float
+
+    @property
+    def line(self) -> str:
+        """One line for a person."""
+        return f"{self.name}: {self.before} → {self.now} (PSI {self.psi:.2f}, p {self.adjusted:.2g})"
+
+
+@dataclass(frozen=True)
+class Drift:
+    """What was found.
+
+    Attributes:
+        features: those that moved first.
+        reference, incoming: patients in each sample.
+        alpha, psi: the bounds.
+    """
+
+    features: tuple[FeatureDrift, ...]
+    reference: int
+    incoming: int
+    alpha: float
+    psi: float
+
+    @property
+    def moved(self) -> tuple[FeatureDrift, ...]:
+        """The features that moved."""
+        return tuple(each for each in self.features if each.verdict == "moved")
+
+    @property
+    def too_few(self) -> bool:
+        """Whether so few studies came that no drift could have been proven."""
+        return bool(self.features) and all(each.verdict == "too few" for each in self.features)
+
+    def line(self) -> str:
+        """One line for a person."""
+        if self.moved:
+            more = f" and {len(self.moved) - NAMED} more" if len(self.moved) > NAMED else ""
+            return f"DRIFT in {self.incoming} patients: {'; '.join(each.line for each in self.moved[:NAMED])}{more}"
+        if self.too_few:
+            return f"{self.incoming} patients are too few to tell drift from chance"
+        return f"no drift in {self.incoming} patients, {len(self.features)} features compared with {self.reference}"
+
+    def as_json(self) -> dict[str, Any]:
+        """For drift.json."""
+        return {
+            "alert": bool(self.moved),
+            "moved": [each.name for each in self.moved],
+            "too_few": self.too_few,
+            "reference_patients": self.reference,
+            "incoming_patients": self.incoming,
+            "alpha": self.alpha,
+            "psi": self.psi,
+            "features": [vars(each) for each in self.features],
+        }
+
+
+def compare_samples(reference: Sample, incoming: Sample, options: MonitorOptions) -> Drift:
+    """Compare incoming studies with those of the training, patient by patient, feature by feature.
+
+    A feature moved where its population stability index reaches ``options.psi`` and, since that index alone is large by
+    chance in small samples, a test proves a difference: Kolmogorov-Smirnov for numbers, Fisher's for categories, both
+    exact, adjusted for the number of features so that ``options.alpha`` holds for all of them together.
+    """
+    names = [name for name in reference.features if name in incoming.features and name not in options.ignore]
+    found = [_compare(reference.features[name], incoming.features[name], options) for name in names]
+    adjusted = holm([each["p_value"] for each in found])
+    features = []
+    for name, each, p in zip(names, found, adjusted, strict=True):
+        verdict: Verdict = "same"
+        if p <= options.alpha and each["psi"] >= options.psi:
+            verdict = "moved"
+        elif each.pop("least_p") * len(names) > options.alpha:
+            verdict = "too few"
+        each.pop("least_p", None)
+        features.append(FeatureDrift(name=name, verdict=verdict, adjusted=p, **each))
+    features.sort(key=lambda each: (each.verdict != "moved", each.adjusted, -each.psi, each.name))
+    return Drift(tuple(features), reference.patients, incoming.patients, options.alpha, options.psi)
+
+
+def _compare(reference: Mapping[str, Value], incoming: Mapping[str, Value], options: MonitorOptions) -> dict[str, Any]:
+    known, new = list(reference.values()), list(incoming.values())
+    least = {"least_p": least_p(len(known), len(new))}
+    if all(isinstance(value, float) for value in (*known, *new)):
+        return _numbers(np.array(known, float), np.array(new, float), options.tolerance) | least
+    return _categories([str(value) for value in known], [str(value) for value in new]) | least
+
+
+def _numbers(known: Any, new: Any, tolerance: float) -> dict[str, Any]:
+    first, second = rounded(known, new, tolerance)
+    statistic, p_value = kolmogorov_smirnov(first, second)
+    return {
+        "psi": population_stability(first, second),
+        "statistic": statistic,
+        "p_value": p_value,
+        "before": _middle(known),
+        "now": _middle(new),
+        "outside": float(np.mean((second < first.min()) | (second > first.max()))),
+    }
+
+
+def _categories(known: Sequence[str], new: Sequence[str]) -> dict[str, Any]:
+    return {
+        "psi": category_stability(known, new),
+        "statistic": None,
+        "p_value": category_difference(known, new),
+        "before": _frequent(known),
+        "now": _frequent(new),
+        "outside": statistics.fmean(value not in {*known} for value in new),
+    }
+
+
+def _middle(values: Any) -> str:
+    low, middle, high = np.percentile(values, (25, 50, 75))
+    return f"{middle:.4g}" if low == high else f"{middle:.4g} ({low:.4g} to {high:.4g})"
+
+
+def _frequent(values: Sequence[str]) -> str:
+    counts = Counter(values).most_common()
+    shown = [f"{name or 'not stated'} {count / len(values):.0%}" for name, count in counts[:SHOWN_CATEGORIES]]
+    return ", ".join(shown + (["..."] if len(counts) > SHOWN_CATEGORIES else []))

@@ -1,0 +1,210 @@
+"""Owns fingerprints: what is measured of every study, by patient."""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from voxflow.dicom import ConvertOptions, convert_folder
+from voxflow.dicom.headers import UNREADABLE, read_dataset
+from voxflow.dicom.scan import scan_folder
+from voxflow.errors import DataError
+from voxflow.quality import measure_cases
+from voxflow.reporting.tables import number, read_rows
+from voxflow.volumes import read_volume
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    import pandas as pd
+
+    from voxflow.places import Places
+
+Value = float | str
+
+INTENSITY = ("percentile_1", "percentile_99", "deviation")
+PIXELS = ("rows", "columns")
+AXES = "ijk"
+# Attributes that say how an image was made; none of them tells who the patient is, or where.
+SCANNER = {
+    "manufacturer": "Manufacturer",
+    "scanner": "ManufacturerModelName",
+    "kernel": "ConvolutionKernel",
+    "tube_voltage_kv": "KVP",
+    "field_strength_t": "MagneticFieldStrength",
+}
+LEARNED_FROM = ("training", "validation")
+NOT_SCORES = ("case", "image", "mask")
+
+
+@dataclass
+class Sample:
+    """A fingerprint: by feature, by patient, one value. A patient with several studies counts once, by their middle.
+
+    Attributes:
+        features: numbers are floats, categories text.
+    """
+
+    features: dict[str, dict[str, Value]] = field(default_factory=dict)
+
+    @property
+    def patients(self) -> int:
+        """How many patients have at least one value."""
+        return len({patient for values in self.features.values() for patient in values})
+
+    def add(self, rows: Iterable[tuple[str, Mapping[str, Value]]]) -> None:
+        """Take in rows of patient and features."""
+        gathered: dict[str, dict[str, list[Value]]] = defaultdict(lambda: defaultdict(list))
+        for patient, values in rows:
+            for name, value in values.items():
+                gathered[name][patient].append(value)
+        for name, by_patient in gathered.items():
+            middles = {patient: _middle(values) for patient, values in by_patient.items()}
+            self.features.setdefault(name, {}).update(middles)
+
+
+def sample_of_training(places: Places) -> Sample:
+    """The fingerprint of what a workspace's model learned from, and of what it said of the cases that it did not.
+
+    Raises:
+        DataError: the stages validate and split have not run.
+    """
+    measured, split = places.quality / "measurements.csv", places.datalists / "split.csv"
+    for path, stage in ((measured, "validate"), (split, "split")):
+        if not path.is_file():
+            raise DataError(f"file not found; the stage {stage} writes it", path=path)
+    learned = {row["case"] for row in read_rows(split) or [] if row["part"] in LEARNED_FROM}
+    rows = [row for row in read_rows(measured) or [] if row["case"] in learned]
+    sample = Sample()
+    sample.add((row["patient"], _measured(row)) for row in rows)
+    sample.add(_scanners(places.source, places.volumes / "cases.csv", learned))
+    sample.add(_said_in_test(places))
+    return sample
+
+
+def sample_of_folder(folder: Path, places: Places, predictions: Path | None = None) -> Sample:
+    """The fingerprint of incoming studies.
+
+    Args:
+        folder: DICOM, NIfTI or PNG as a hospital sends it, converted here by the workspace's own options; or a folder
+            that ``voxflow convert`` made, with cases.csv.
+        places: the workspace.
+        predictions: preds_outputs.csv of the same studies, where there is one.
+
+    Raises:
+        DataError: nothing could be converted, or a table is missing.
+    """
+    sample = Sample()
+    if (folder / "cases.csv").is_file():
+        _add_converted(sample, folder, None)
+    else:
+        options = places.options("convert", ConvertOptions).model_copy(update={"mapping": False})
+        with tempfile.TemporaryDirectory() as scratch:
+            converted = Path(scratch) / "volumes"
+            convert_folder(folder, converted, options)
+            _add_converted(sample, converted, folder)
+    if predictions is not None:
+        rows = read_rows(predictions)
+        if rows is None:
+            raise DataError("file not found; the stage infer writes it", path=predictions)
+        sample.add((_patient(row["case"]), _predicted(row)) for row in rows)
+    return sample
+
+
+def _add_converted(sample: Sample, converted: Path, source: Path | None) -> None:
+    table = _cases(converted / "cases.csv")
+    measured = measure_cases(table, converted)
+    rows = [{str(name): _text(value) for name, value in row.items()} for row in measured.to_dict("records")]
+    sample.add((row["patient"], _measured(row)) for row in rows)
+    if source is not None:
+        sample.add(_scanners(source, converted / "cases.csv", set(table["case"])))
+
+
+def _measured(row: Mapping[str, str]) -> dict[str, Value]:
+    numbers = {name: number(row[name]) for name in row}
+    found: dict[str, Value] = {"modality": row["modality"]} if row.get("modality") else {}
+    for axis in AXES:
+        spacing, size = numbers.get(f"spacing_{axis}"), numbers.get(f"size_{axis}")
+        if spacing is not None and size is not None:
+            found |= {f"spacing_{axis}_mm": spacing, f"extent_{axis}_mm": spacing * size}
+    found |= {name: value for name in (*PIXELS, *INTENSITY) if (value := numbers.get(name)) is not None}
+    return found
+
+
+def _scanners(source: Path, table: Path, cases: set[str]) -> list[tuple[str, dict[str, Value]]]:
+    """Patient and scanner of every case that came from DICOM."""
+    patient_of = {
+        row["series_uid"]: row["patient"]
+        for row in read_rows(table) or []
+        if row["case"] in cases and row.get("series_uid")
+    }
+    if not patient_of or not source.is_dir():
+        return []
+    first = {header.series_uid: header.path for header in reversed(scan_folder(source).headers)}
+    wanted = [(patient, first[series]) for series, patient in patient_of.items() if series in first]
+    return [(patient, found) for patient, path in wanted if (found := _scanner(path))]
+
+
+def _scanner(path: Path) -> dict[str, Value]:
+    try:
+        dataset = read_dataset(path, tags=list(SCANNER.values()))
+    except UNREADABLE:
+        return {}
+    return {name: " ".join(str(dataset.get(tag) or "").split()) for name, tag in SCANNER.items()}
+
+
+def _said_in_test(places: Places) -> list[tuple[str, dict[str, Value]]]:
+    """What the model said of the cases that it never saw: volumes in ml, or probabilities."""
+    rows = read_rows(places.evaluation / "test" / "preds_outputs.csv")
+    if rows is not None:
+        return [(_patient(row["case"]), _predicted(row)) for row in rows]
+    names = _label_names(places.volumes / "labels.json")
+    masks = sorted((places.evaluation / "test" / "masks").glob("*.nii.gz"))
+    return [(_patient(path.name.removesuffix(".nii.gz")), _volumes(path, names)) for path in masks] if names else []
+
+
+def _volumes(path: Path, names: Mapping[int, str]) -> dict[str, Value]:
+    mask = read_volume(path)
+    counts = np.bincount(mask.array.ravel().astype(np.int64), minlength=max(names) + 1)
+    voxel_ml = float(np.prod(mask.geometry.spacing)) / 1000
+    return {f"predicted_{name}_ml": float(counts[value] * voxel_ml) for value, name in names.items()}
+
+
+def _label_names(path: Path) -> dict[int, str]:
+    from voxflow.reporting.tables import read_json
+
+    found = read_json(path)
+    named = {value: name for value, name in found.items() if value.isdigit()} if isinstance(found, dict) else {}
+    return {int(value): str(name) for value, name in named.items() if int(value) > 0}
+
+
+def _predicted(row: Mapping[str, str]) -> dict[str, Value]:
+    return {f"predicted_{k}": v for k, text in row.items() if k not in NOT_SCORES and (v := number(text)) is not None}
+
+
+def _cases(path: Path) -> pd.DataFrame:
+    import pandas as pd
+
+    return pd.read_csv(path, dtype="str", keep_default_na=False)
+
+
+def _patient(case: str) -> str:
+    """The patient in a case's name, PATIENT_NUMBER."""
+    return case.rpartition("_")[0] or case
+
+
+def _middle(values: list[Value]) -> Value:
+    numbers = [value for value in values if isinstance(value, float)]
+    if len(numbers) == len(values):
+        return float(statistics.median(numbers))
+    return Counter(str(value) for value in values).most_common(1)[0][0]
+
+
+def _text(value: Any) -> str:
+    return "" if value is None or (isinstance(value, float) and np.isnan(value)) else str(value)

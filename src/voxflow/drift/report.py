@@ -1,0 +1,92 @@
+"""Owns drift.csv, drift.json and drift.html."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from voxflow.files import write_json, write_text
+from voxflow.reporting.charts import colour_of, line_chart
+from voxflow.reporting.page import render
+from voxflow.reporting.sections import Chart, Tile
+from voxflow.reporting.tables import make_table, readable
+from voxflow.tables import write_table
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from voxflow.drift.check import Drift
+    from voxflow.drift.features import Sample, Value
+
+COLUMNS = ("name", "verdict", "psi", "statistic", "p_value", "adjusted", "before", "now", "outside")
+TEMPLATE = "drift.html.j2"
+CHARTS = 12
+
+
+def write_drift(drift: Drift, reference: Sample, incoming: Sample, folder: Path, workspace: str) -> None:
+    """Write the table, the numbers and the page.
+
+    Args:
+        drift: what was found.
+        reference: the training's sample, for the plots.
+        incoming: the other one.
+        folder: gets drift.csv, drift.json, drift.html.
+        workspace: for the title.
+    """
+    when = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    write_table(folder / "drift.csv", [vars(each) for each in drift.features], COLUMNS)
+    write_json(folder / "drift.json", {"workspace": workspace, "checked": when, **drift.as_json()})
+    rows = [
+        {
+            "outcome": each.verdict,
+            "feature": readable(each.name),
+            "training": each.before,
+            "incoming": each.now,
+            "PSI": f"{each.psi:.2f}",
+            "p, adjusted": f"{each.adjusted:.2g}",
+            "beyond training": f"{each.outside:.0%}",
+        }
+        for each in drift.features
+    ]
+    shown = [each.name for each in drift.features][:CHARTS]
+    facts = {
+        "workspace": workspace,
+        "when": when,
+        "line": f"Drift of {', '.join(readable(each.name) for each in drift.moved)}" if drift.moved else drift.line(),
+        "alert": bool(drift.moved),
+        "tiles": _tiles(drift),
+        "table_": make_table(rows, missing="Both samples have no feature in common."),
+        "charts_": [chart for name in shown if (chart := _chart(name, reference, incoming)) is not None],
+        "alpha": f"{drift.alpha:g}",
+        "psi": f"{drift.psi:g}",
+    }
+    write_text(folder / "drift.html", render(TEMPLATE, facts))
+
+
+def _tiles(drift: Drift) -> tuple[Tile, ...]:
+    return (
+        Tile(str(len(drift.moved)), "features moved", f"of {len(drift.features)}"),
+        Tile(str(drift.incoming), "incoming patients", f"{drift.reference} in training"),
+    )
+
+
+def _chart(name: str, reference: Sample, incoming: Sample) -> Chart | None:
+    """The share of patients up to each value; None for a category, which the table tells."""
+    samples = {"training": reference.features[name], "incoming": incoming.features[name]}
+    if not all(isinstance(value, float) for values in samples.values() for value in values.values()):
+        return None
+    everything = [float(value) for values in samples.values() for value in values.values()]
+    low, high = min(everything), max(everything)
+    lines = {title: _steps(list(values.values()), low, high) for title, values in samples.items()}
+    svg = line_chart(lines, x_title=readable(name), y_range=(0.0, 1.0))
+    return Chart(readable(name), svg, tuple((title, colour_of(n)) for n, title in enumerate(lines)))
+
+
+def _steps(values: Sequence[Value], low: float, high: float) -> list[tuple[float, float]]:
+    """An empirical distribution function as corners, more than a chart draws dots for."""
+    ordered = sorted(float(value) for value in values)
+    corners = [(low, 0.0)]
+    for rank, value in enumerate(ordered):
+        corners += [(value, rank / len(ordered)), (value, (rank + 1) / len(ordered))]
+    return [*corners, (high, 1.0)]

@@ -1,0 +1,36 @@
+"""Owns when a training is due: drift, or enough labelled cases that no training has seen."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from voxflow.reporting.tables import read_rows
+
+if TYPE_CHECKING:
+    from voxflow.drift.check import Drift
+    from voxflow.drift.options import RetrainOptions
+    from voxflow.places import Places
+
+FINDING = "finding:"
+
+
+def new_labelled_cases(places: Places) -> int:
+    """How many labelled cases conversion found that the present split does not have, or has without a label."""
+    split = read_rows(places.datalists / "split.csv") or []
+    seen = {row["case"] for row in split if row["part"] != "inference"}
+    return sum(_labelled(row) and row["case"] not in seen for row in read_rows(places.volumes / "cases.csv") or [])
+
+
+def reasons_to_retrain(drift: Drift | None, labelled: int, options: RetrainOptions) -> list[str]:
+    """Why a training is due, in words; empty when none is."""
+    reasons = []
+    if options.on_drift and drift is not None and drift.moved:
+        reasons.append(f"drift of {', '.join(each.name for each in drift.moved)}")
+    if options.new_labelled and labelled >= options.new_labelled:
+        reasons.append(f"{labelled} labelled cases that no training has seen (from {options.new_labelled} on)")
+    return reasons
+
+
+def _labelled(row: dict[str, str]) -> bool:
+    findings = [value for name, value in row.items() if name.startswith(FINDING)]
+    return all(findings) if findings else bool(row.get("label"))

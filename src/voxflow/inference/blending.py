@@ -1,0 +1,173 @@
+"""Owns running a network over a planned image: windows are blended, and each slab's logits handed on once final.
+
+Blending is MONAI's: a Gaussian of an eighth of the window, or every window alike; windows are clipped to the image.
+The sums hold one slab as thick as a window, however long the image is.
+"""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+    from voxflow.inference.engines import Engine
+    from voxflow.inference.windows import WindowPlan
+    from voxflow.spec import ModelSpec
+
+Box = tuple[slice, slice, slice]
+
+SIGMA_SHARE = 0.125
+LEAST_WEIGHT = 1e-3
+# The logit of what is taken for background unseen, and less it of every other class.
+CERTAIN = 10.0
+
+
+def slabs(
+    engine: Engine, image: NDArray[np.float32], plan: WindowPlan, block: slice | None = None
+) -> Iterator[tuple[Box, NDArray[Any]]]:
+    """Run the network over an image.
+
+    Args:
+        engine: the network.
+        image: (channel, i, j, k), already preprocessed.
+        plan: from :func:`voxflow.inference.windows.plan_windows`, for this size.
+        block: of the axis ``plan.across``, the voxels that are wanted; None: every block of the plan in turn.
+
+    Yields:
+        A box of the image and its logits (class, part of i, j, k), float16 where the plan says so; valid until the
+        next are asked for. Within a block the boxes cover the axis ``plan.along`` in order.
+    """
+    if block is None and plan.blocks > 1:
+        for each in plan.block_slices():
+            yield from slabs(engine, image, plan, each)
+        return
+    low, high = [0, 0, 0], list(plan.size)
+    if block is not None:
+        low[plan.across], high[plan.across] = block.start, block.stop
+    if plan.count == 1:
+        logits = engine.run(window_of(image, [-n for n in plan.before], plan)[None])[0]
+        inside = _box([a + n for a, n in zip(low, plan.before, strict=True)],
+                      [b + n for b, n in zip(high, plan.before, strict=True)])  # fmt: skip
+        yield _box(low, high), logits[:, *inside]
+    else:
+        yield from _blended(engine, image, plan, low, high)
+
+
+def importance(window: Sequence[int]) -> NDArray[np.float32]:
+    """Weight of each voxel of a window (i, j, k): a Gaussian around its centre, at least 0.001."""
+    weight = np.ones((1,) * len(window))
+    for axis, n in enumerate(window):
+        away = np.arange(n) - (n - 1) / 2
+        shape = [1] * len(window)
+        shape[axis] = n
+        weight = weight * np.exp(-0.5 * (away / (SIGMA_SHARE * n)) ** 2).reshape(shape)
+    return np.maximum(weight, LEAST_WEIGHT).astype(np.float32)
+
+
+def _blended(
+    engine: Engine, image: NDArray[np.float32], plan: WindowPlan, low: list[int], high: list[int]
+) -> Iterator[tuple[Box, NDArray[Any]]]:
+    along = plan.along
+    sums = _Sums(plan, low, high, engine.spec.out_channels)
+    others = [axis for axis in range(3) if axis != along]
+    begins = [max(start - plan.before[along], 0) for start in plan.starts[along]]
+    for start, begin, end in zip(plan.starts[along], begins, [*begins[1:], plan.size[along]], strict=True):
+        for pair in product(*(plan.starts[axis] for axis in others)):
+            corner = list(pair)
+            corner.insert(along, start)
+            corner = [first - before for first, before in zip(corner, plan.before, strict=True)]
+            if all(c < b and c + w > a for c, w, a, b in zip(corner, plan.window, low, high, strict=True)):
+                sums.add(_logits(engine, window_of(image, corner, plan), plan), corner, begin)
+        # No later window reaches in front of `end`: that part is final, the rest moves to the front.
+        yield sums.finish(begin, end)
+        sums.shift(end - begin)
+
+
+class _Sums:
+    """The weighted sums of a slab's logits, for the part of the image between two corners."""
+
+    def __init__(self, plan: WindowPlan, low: Sequence[int], high: Sequence[int], classes: int) -> None:
+        self._low, self._high, self._along, self._window = list(low), list(high), plan.along, plan.window
+        shape = [b - a for a, b in zip(low, high, strict=True)]
+        shape[plan.along] = min(plan.window[plan.along], shape[plan.along])
+        self._total = np.zeros((classes, *shape), dtype=np.float16 if plan.half else np.float32)
+        self._weights = np.zeros(shape, dtype=np.float32)
+        gaussian = plan.blend == "gaussian"
+        self._weight = importance(plan.window) if gaussian else np.ones(plan.window, dtype=np.float32)
+
+    def add(self, logits: NDArray[np.float32], corner: Sequence[int], begin: int) -> None:
+        """Take in one window, whose first voxel is ``corner``, where the slab's first plane is ``begin``."""
+        first = [begin if axis == self._along else n for axis, n in enumerate(self._low)]
+        least = [max(pair) for pair in zip(corner, first, strict=True)]
+        most = [min(c + w, n) for c, w, n in zip(corner, self._window, self._high, strict=True)]
+        inside = _box(_less(least, corner), _less(most, corner))
+        here = _box(_less(least, first), _less(most, first))
+        weight = self._weight[inside]
+        self._weights[here] += weight
+        # One class at a time: the product of all would be as large as the window's logits.
+        for total, one in zip(self._total, logits, strict=True):
+            np.add(total[here], one[inside] * weight, out=total[here], casting="unsafe")
+
+    def finish(self, begin: int, end: int) -> tuple[Box, NDArray[Any]]:
+        """The box from plane ``begin`` to ``end`` and its logits; they are final."""
+        done = self._planes(slice(0, end - begin))
+        weights = self._weights[done]
+        for total in self._total:
+            np.divide(total[done], weights, out=total[done], casting="unsafe")
+        low, high = list(self._low), list(self._high)
+        low[self._along], high[self._along] = begin, end
+        return _box(low, high), self._total[:, *done]
+
+    def shift(self, by: int) -> None:
+        """Move what is behind the first ``by`` planes to the front, and fill the rest with 0."""
+        for part in (*self._total, self._weights):
+            kept = part.shape[self._along] - by
+            part[self._planes(slice(0, kept))] = part[self._planes(slice(by, None))].copy()
+            part[self._planes(slice(kept, None))] = 0
+
+    def _planes(self, which: slice) -> Box:
+        i, j, k = (which if axis == self._along else slice(None) for axis in range(3))
+        return i, j, k
+
+
+def _logits(engine: Engine, window: NDArray[np.float32], plan: WindowPlan) -> NDArray[np.float32]:
+    if plan.skip_empty and window.min() == window.max():
+        return _background(engine.spec, window.shape[1:])
+    logits: NDArray[np.float32] = engine.run(window[None])[0]
+    return logits
+
+
+def _background(spec: ModelSpec, size: Sequence[int]) -> NDArray[np.float32]:
+    """Logits of a window that is taken for background; takes no memory."""
+    certain = np.full((spec.out_channels, 1, 1, 1), -CERTAIN, dtype=np.float32)
+    if spec.activation == "softmax" or spec.class_names[0] == "background":
+        certain[0] = CERTAIN
+    return np.broadcast_to(certain, (spec.out_channels, *size))
+
+
+def window_of(image: NDArray[np.float32], corner: Sequence[int], plan: WindowPlan) -> NDArray[np.float32]:
+    """One window (channel, i, j, k) of an image, from ``corner`` on; beyond the borders it is 0, as in training."""
+    high = [c + w for c, w in zip(corner, plan.window, strict=True)]
+    inside = _box([max(c, 0) for c in corner], [min(b, n) for b, n in zip(high, plan.size, strict=True)])
+    part = image[:, *inside]
+    if part.shape[1:] == plan.window:
+        return np.asarray(part)
+    window = np.zeros((len(image), *plan.window), dtype=image.dtype)
+    first = [max(-c, 0) for c in corner]
+    window[:, *_box(first, [a + n for a, n in zip(first, part.shape[1:], strict=True)])] = part
+    return window
+
+
+def _less(one: Sequence[int], other: Sequence[int]) -> list[int]:
+    return [a - b for a, b in zip(one, other, strict=True)]
+
+
+def _box(low: Sequence[int], high: Sequence[int]) -> Box:
+    i, j, k = (slice(a, b) for a, b in zip(low, high, strict=True))
+    return i, j, k

@@ -1,0 +1,43 @@
+"""Owns the picture of a classifier: its ROC curves, and how often what it calls probable is there."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from voxflow.inference.overlays import COLOURS, DPI, save_figure
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from matplotlib.axes import Axes
+
+MOST_CLASSES = 7
+
+
+def write_curves(path: Path, roc: Sequence[dict[str, Any]], bins: Sequence[dict[str, Any]]) -> None:
+    """Write a PNG of two plots, for the first classes.
+
+    Args:
+        path: the PNG.
+        roc: rows with class, fpr and tpr.
+        bins: rows with class, mean_probability and share_positive.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9.0, 4.4), dpi=DPI, layout="constrained")
+    left, right = figure.subplots(1, 2)
+    _plot(left, roc, ("fpr", "tpr"), ("1 - specificity", "sensitivity"), marker="")
+    _plot(right, bins, ("mean_probability", "share_positive"), ("mean probability", "share that has it"), marker="o")
+    right.legend(fontsize=7)
+    save_figure(figure, path)
+
+
+def _plot(
+    axes: Axes, rows: Sequence[dict[str, Any]], keys: tuple[str, str], labels: tuple[str, str], *, marker: str
+) -> None:
+    axes.plot([0, 1], [0, 1], color="0.8", linewidth=1)
+    for name, colour in zip(list(dict.fromkeys(row["class"] for row in rows))[:MOST_CLASSES], COLOURS, strict=False):
+        x, y = ([row[key] for row in rows if row["class"] == name] for key in keys)
+        axes.plot(x, y, color=colour, marker=marker, markersize=3, linewidth=1.2, label=str(name))
+    axes.set(xlabel=labels[0], ylabel=labels[1], xlim=(0, 1), ylim=(0, 1.01), aspect="equal")

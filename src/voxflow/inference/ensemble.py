@@ -1,0 +1,141 @@
+"""Owns several models that answer as one: the mean of their probabilities, as of the folds of a cross-validation."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from voxflow.errors import DataError
+from voxflow.inference.blending import slabs
+from voxflow.inference.engines import open_engine
+from voxflow.inference.flips import FlippedEngine
+from voxflow.inference.probabilities import probabilities_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from voxflow.inference.blending import Box
+    from voxflow.inference.engines import Engine, EngineChoice, EngineName
+    from voxflow.inference.flips import Axis
+    from voxflow.inference.windows import WindowPlan
+    from voxflow.spec import ModelSpec
+
+LEAST = 1e-7  # keeps the logarithm of a probability finite
+
+
+class Ensemble:
+    """An engine that answers with the mean of several models' probabilities, written as logits.
+
+    A volume's probabilities are the mean of what each model would say of the whole volume: its windows are blended
+    first, as they are without an ensemble.
+
+    Args:
+        engines: one or more, of one specification.
+
+    Raises:
+        DataError: there is none, or they don't take or mean the same.
+    """
+
+    def __init__(self, engines: Sequence[Engine]) -> None:
+        if not engines:
+            raise DataError("an ensemble needs at least one model")
+        self.engines = tuple(engines)
+        own = self.spec.model_dump(mode="json")
+        for number, engine in enumerate(self.engines[1:], 2):
+            other = engine.spec.model_dump(mode="json")
+            different = [name for name in own if own[name] != other[name]]
+            if different:
+                name = different[0]
+                raise DataError(
+                    f"the models of an ensemble must take and mean the same; number {number} differs from the first "
+                    f"in {name}: {other[name]!r} instead of {own[name]!r}"
+                )
+
+    def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        """See :class:`voxflow.inference.Engine`."""
+        return np.stack([_mean_logits(each, self.spec) for each in zip(*self._answers(batch), strict=True)])
+
+    def _answers(self, batch: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
+        # An engine may hand out the same memory at every call.
+        return (engine.run(batch).copy() for engine in self.engines)
+
+    @property
+    def name(self) -> EngineName:
+        """See :class:`voxflow.inference.Engine`; the first model's."""
+        return self.engines[0].name
+
+    @property
+    def spec(self) -> ModelSpec:
+        """See :class:`voxflow.inference.Engine`."""
+        return self.engines[0].spec
+
+    @property
+    def smallest(self) -> tuple[int, ...] | None:
+        """See :class:`voxflow.inference.Engine`."""
+        return _sides([engine.smallest for engine in self.engines], largest=True)
+
+    @property
+    def largest(self) -> tuple[int, ...] | None:
+        """See :class:`voxflow.inference.Engine`."""
+        return _sides([engine.largest for engine in self.engines], largest=False)
+
+    @property
+    def is_local(self) -> bool:
+        """See :class:`voxflow.inference.Engine`."""
+        return all(engine.is_local for engine in self.engines)
+
+
+def open_ensemble(folders: Sequence[Path], engine: EngineChoice = "auto") -> Ensemble:
+    """Load one model a folder of exported models; see :func:`voxflow.inference.open_engine`.
+
+    Raises:
+        DataError: a folder holds no model, or the models don't take or mean the same.
+        InputError: a folder has no model for the engine.
+        MissingDependencyError: the engine asked for is not installed.
+    """
+    return Ensemble([open_engine(folder, engine) for folder in folders])
+
+
+def answer(
+    engine: Engine,
+    image: NDArray[np.float32],
+    plan: WindowPlan,
+    flips: Sequence[Axis] = (),
+    *,
+    block: slice | None = None,
+) -> Iterator[tuple[Box, NDArray[Any]]]:
+    """What one model, or several as one, say of an image; see :func:`voxflow.inference.blending.slabs`.
+
+    Args:
+        engine: a model or an ensemble.
+        image: (channel, i, j, k), already preprocessed.
+        plan: of windows, for this size.
+        flips: axes along which the image is also shown mirrored; each model's logits are averaged over them.
+        block: of the axis ``plan.across``, the voxels that are wanted; None: all.
+    """
+    engines = engine.engines if isinstance(engine, Ensemble) else (engine,)
+    parts = [slabs(FlippedEngine(each, flips) if flips else each, image, plan, block) for each in engines]
+    if len(parts) == 1:
+        yield from parts[0]
+        return
+    # All models have one plan, so their slabs are the same; a slab at a time keeps the memory small.
+    for together in zip(*parts, strict=True):
+        yield together[0][0], _mean_logits([logits for _, logits in together], engine.spec)
+
+
+def _mean_logits(answers: Sequence[NDArray[Any]], spec: ModelSpec) -> NDArray[np.float32]:
+    """Logits (class, ...) whose probabilities are the mean of those of each answer (class, ...)."""
+    mean = sum(probabilities_of(logits, spec) for logits in answers) / np.float32(len(answers))
+    mean = np.clip(mean, LEAST, 1 - LEAST if spec.activation == "sigmoid" else None)
+    logits = np.log(mean)
+    return np.asarray(logits - np.log1p(-mean) if spec.activation == "sigmoid" else logits, dtype=np.float32)
+
+
+def _sides(sizes: Sequence[tuple[int, ...] | None], *, largest: bool) -> tuple[int, ...] | None:
+    """The sides that all models take: the largest of the least, or the least of the largest."""
+    bounds = [size for size in sizes if size is not None]
+    return tuple((max if largest else min)(sides) for sides in zip(*bounds, strict=True)) if bounds else None

@@ -1,0 +1,122 @@
+"""Owns finding the cases in what a user points at: one file, a folder, a datalist, or DICOM."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from voxflow.datalist import Datalist
+from voxflow.dicom import ConvertOptions, convert_folder, find_sources
+from voxflow.errors import DataError
+from voxflow.inference.cases import InferenceCase, native_cases
+from voxflow.volumes.files import VOLUME_SUFFIXES
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+RADIOGRAPH_SUFFIXES = (".png",)
+
+
+@dataclass(frozen=True)
+class Found:
+    """The cases of an input.
+
+    Attributes:
+        cases: those that a model can be shown.
+        refused: what can't be used: case (or series) and reason.
+    """
+
+    cases: tuple[InferenceCase, ...]
+    refused: tuple[dict[str, str], ...] = ()
+
+
+def find_cases(
+    source: Path, scratch: Path, *, is_segmentation: bool, key: str = "inference", root: Path | None = None
+) -> Found:
+    """Find what a model is to be shown.
+
+    Args:
+        source: a volume (.nii.gz, .nii, .mha, .mhd, .nrrd) or a PNG radiograph; a folder tree of them; a datalist
+            (.json); any other file, or a folder without such files, is taken for DICOM.
+        scratch: an empty folder for what DICOM is converted to; must stay until the cases are done.
+        is_segmentation: whether the model takes volumes, or else radiographs.
+        key: the datalist's key.
+        root: what the datalist's paths are relative to; None: its folder.
+
+    Raises:
+        DataError: nothing is there, or nothing that the model takes.
+    """
+    suffixes = VOLUME_SUFFIXES if is_segmentation else RADIOGRAPH_SUFFIXES
+    if not source.exists():
+        raise DataError("no such file or folder", path=source)
+    if source.name.endswith(".json"):
+        listed = Datalist.read(source, root, outside_root=True).cases(key)
+        return Found(tuple(InferenceCase(case.id, case.image) for case in listed))
+    if source.is_file() and source.name.endswith((*VOLUME_SUFFIXES, *RADIOGRAPH_SUFFIXES)):
+        if not source.name.endswith(suffixes):
+            raise DataError(f"the model takes {' '.join(suffixes)}", path=source)
+        return Found((InferenceCase(_stem(source.name), (source,)),))
+    files = _files(source, suffixes) if source.is_dir() else []
+    if files:
+        return Found(tuple(InferenceCase(name, (path,)) for name, path in _named(source, files)))
+    return dicom_cases(_folder(source, scratch), scratch / "volumes", is_segmentation=is_segmentation)
+
+
+def dicom_cases(source: Path, volumes: Path, *, is_segmentation: bool, options: ConvertOptions | None = None) -> Found:
+    """Convert a folder of DICOM as the stage convert does, and find the cases in it with the files they came from.
+
+    Raises:
+        DataError: nothing could be converted, or nothing of the kind that the model takes.
+    """
+    options = options or ConvertOptions(mapping=False)
+    convert_folder(source, volumes, options)
+    rows = _rows(volumes / "cases.csv")
+    names = [row["case"] for row in rows if row["image"].endswith(RADIOGRAPH_SUFFIXES) is not is_segmentation]
+    if not names:
+        raise DataError("it holds no image of the kind that the model takes", path=source)
+    cases = native_cases([(name, None) for name in names], volumes, is_mask=False)
+    wanted = {case.origin for case in cases if case.origin}
+    sources = find_sources(source, wanted, options) if is_segmentation and wanted else {}
+    refused = [
+        {"case": row.get("series") or row.get("case") or "series", "reason": row.get("reason", "")}
+        for row in _rows(volumes / "conversion.csv")
+        if row.get("verdict") == "quarantined"
+    ]
+    found = [replace(case, source=sources.get(case.origin) if case.origin else None) for case in cases]
+    return Found(tuple(found), tuple(refused))
+
+
+def _files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
+    hidden = (path for path in folder.rglob("*") if path.name.endswith(suffixes) and path.is_file())
+    return sorted(path for path in hidden if not any(part.startswith(".") for part in path.relative_to(folder).parts))
+
+
+def _named(folder: Path, files: Sequence[Path]) -> list[tuple[str, Path]]:
+    """A case is called as its file is; where two files share a name, as their ways from the folder are."""
+    stems = [_stem(path.name) for path in files]
+    if len(set(stems)) == len(stems):
+        return list(zip(stems, files, strict=True))
+    ways = ["_".join((*path.relative_to(folder).parts[:-1], _stem(path.name))) for path in files]
+    return [(way if ways.count(way) == 1 else path.name, path) for way, path in zip(ways, files, strict=True)]
+
+
+def _stem(name: str) -> str:
+    suffix = next(one for one in (*VOLUME_SUFFIXES, *RADIOGRAPH_SUFFIXES) if name.endswith(one))
+    return name.removesuffix(suffix)
+
+
+def _folder(source: Path, scratch: Path) -> Path:
+    """A folder that holds one file alone, since conversion reads folders."""
+    if source.is_dir():
+        return source
+    alone = scratch / "dicom"
+    alone.mkdir()
+    (alone / "file.dcm").symlink_to(source.resolve())
+    return alone
+
+
+def _rows(table: Path) -> list[dict[str, str]]:
+    with table.open(encoding="utf-8", newline="") as stream:
+        return list(csv.DictReader(stream))

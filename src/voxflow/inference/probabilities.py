@@ -1,0 +1,26 @@
+"""Owns how logits become probabilities."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from voxflow.spec import ModelSpec
+
+
+def probabilities_of(logits: NDArray[Any], spec: ModelSpec) -> NDArray[np.float32]:
+    """Map logits (class, ...) to probabilities of the same shape."""
+    if spec.activation == "sigmoid":
+        half: NDArray[np.float32] = np.multiply(logits, np.float32(0.5), dtype=np.float32)
+        np.tanh(half, out=half)
+        half += 1
+        half *= np.float32(0.5)
+        return half
+    made: NDArray[np.float32] = np.subtract(logits, logits.max(axis=0, keepdims=True), dtype=np.float32)
+    np.exp(made, out=made)
+    made /= made.sum(axis=0, keepdims=True)
+    return made

@@ -1,0 +1,196 @@
+"""Owns answering what came in: each new series gets its masks, and their DICOM SEG goes back beside its study."""
+
+from __future__ import annotations
+
+import csv
+import json
+import tempfile
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ConfigDict
+
+from voxflow.errors import DataError, InputError, PacsError
+from voxflow.files import atomic_directory, write_json
+from voxflow.progress import say
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from voxflow.dicom import ConvertOptions
+    from voxflow.inference import Engine, InferenceCase, InferOptions
+    from voxflow.pacs.archive import Archive
+    from voxflow.pacs.ledger import Entry, Ledger
+
+NOTE = "answer.json"
+
+
+class AnswerOptions(BaseModel):
+    """What becomes of what came in: the keys of ``workspaces.WS.answer`` in params.yaml.
+
+    Attributes:
+        pacs: where masks are sent, an entry below ``pacs``; None: the one that series come from, if they do.
+        send: whether masks are sent at all.
+        out: where masks and tables are kept, a folder a series; None: ``data/answers/WS``.
+        model: a model file or a folder of exported models; None: the workspace's export.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    pacs: str | None = None
+    send: bool = True
+    out: Path | None = None
+    model: str | None = None
+
+
+@dataclass
+class Answered:
+    """What was done, by SeriesInstanceUID.
+
+    Attributes:
+        made: masks were made.
+        sent: masks were sent, those of an earlier call among them.
+        refused: can't be used, with the reason; it is not tried again.
+        failed: could not be sent, with the reason; it is tried again.
+    """
+
+    made: list[str] = field(default_factory=list)
+    sent: list[str] = field(default_factory=list)
+    refused: dict[str, str] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Desk:
+    """What answering needs.
+
+    Attributes:
+        engine: the model.
+        model: its name, for the ledger.
+        inbox: where series are, as STUDY/SERIES/OBJECT.dcm.
+        out: where answers are kept, a folder a series.
+        convert, infer: as the workspace's stages do it.
+        archive: where masks go; None: they stay here.
+    """
+
+    engine: Engine
+    model: str
+    inbox: Path
+    out: Path
+    convert: ConvertOptions
+    infer: InferOptions
+    archive: Archive | None = None
+
+
+def answer_new(desk: Desk, ledger: Ledger) -> Answered:
+    """Make and send the masks of every series that has none yet, one after another.
+
+    A mask is in its place before it is sent, and its SEG keeps its UIDs: sent twice, after a cut between sending and
+    noting it, it is still one object in the PACS.
+
+    Raises:
+        PacsError: the archive is away; what was made is kept, and sent by the next call.
+        ConfigError: the archive does not know us.
+    """
+    done = Answered()
+    for entry in ledger.waiting():
+        try:
+            _answer(desk, ledger, entry, done)
+        except InputError as error:
+            if not _is_about_series(error):
+                raise
+            reason = str(error).splitlines()[0]
+            done.refused[entry.series_uid] = reason
+            ledger.answer(entry.series_uid, entry.taken, "refused", reason=reason, model=desk.model)
+            say(f"series {entry.series_uid}: {reason}")
+        except PacsError as error:
+            if error.lost:
+                raise
+            done.failed[entry.series_uid] = str(error)
+            say(f"series {entry.series_uid}: {error}")
+    return done
+
+
+def _is_about_series(error: InputError) -> bool:
+    """Wrong settings are nobody's fault but the user's, and no reason to give up a series."""
+    return isinstance(error, DataError)
+
+
+def _answer(desk: Desk, ledger: Ledger, entry: Entry, done: Answered) -> None:
+    place = desk.out / entry.series_uid
+    note = _read_note(place)
+    if note.get("instances") != entry.taken:
+        note = _make(desk, entry, place)
+        done.made.append(entry.series_uid)
+    ledger.answer(entry.series_uid, entry.taken, "made", model=str(note["model"]), own=note["own"])
+    if desk.archive is not None:
+        desk.archive.store([place / name for name in note["files"]])
+        done.sent.append(entry.series_uid)
+    ledger.answer(entry.series_uid, entry.taken, "sent" if desk.archive else "kept", model=str(note["model"]))
+
+
+def _make(desk: Desk, entry: Entry, place: Path) -> dict[str, Any]:
+    """Convert, infer, and put everything in its place at once.
+
+    Raises:
+        DataError: the series is no image that the model takes.
+    """
+    from voxflow.inference import infer_cases
+
+    source = desk.inbox / entry.study_uid / entry.series_uid
+    desk.out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".partial-", dir=desk.out) as work, atomic_directory(place) as out:
+        cases = _cases(desk, source, Path(work) / "volumes")
+        inference = infer_cases(desk.engine, cases, out, desk.infer)
+        files = sorted(file.relative_to(out).as_posix() for file in out.glob("*/*_seg.dcm"))
+        if inference.failures.rows:
+            raise DataError("; ".join(dict.fromkeys(row["reason"] for row in inference.failures.rows)), path=source)
+        note = {
+            "study_uid": entry.study_uid,
+            "series_uid": entry.series_uid,
+            "instances": entry.taken,
+            "model": desk.model,
+            "engine": desk.engine.name,
+            "files": files,
+            "own": _series_of([out / name for name in files]),
+        }
+        write_json(out / NOTE, note)
+    say(f"series {entry.series_uid}: {len(cases)} case(s), {len(files)} DICOM SEG → {place}")
+    return note
+
+
+def _cases(desk: Desk, source: Path, volumes: Path) -> list[InferenceCase]:
+    from voxflow.dicom import convert_folder, find_sources
+    from voxflow.inference import native_cases
+
+    is_segmentation = desk.engine.spec.task == "segmentation"
+    # The ledger leads back to the patient; a file a series would not.
+    options = desk.convert.model_copy(update={"mapping": False, "workers": 1, "findings": None})
+    convert_folder(source, volumes, options)
+    with (volumes / "cases.csv").open(encoding="utf-8") as stream:
+        names = [row["case"] for row in csv.DictReader(stream) if row["image"].endswith(".png") is not is_segmentation]
+    if not names:
+        raise DataError(f"holds no image for a model that does {desk.engine.spec.task}", path=source)
+    cases = native_cases([(name, None) for name in names], volumes, is_mask=False)
+    if not is_segmentation or not desk.infer.dicom_seg:
+        return cases
+    sources = find_sources(source, {case.origin for case in cases if case.origin}, options)
+    return [replace(case, source=sources.get(case.origin) if case.origin else None) for case in cases]
+
+
+def _read_note(place: Path) -> dict[str, Any]:
+    try:
+        note: dict[str, Any] = json.loads((place / NOTE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return note
+
+
+def _series_of(files: Sequence[Path]) -> list[str]:
+    import pydicom
+
+    return [
+        str(pydicom.dcmread(file, specific_tags=["SeriesInstanceUID"], stop_before_pixels=True).SeriesInstanceUID)
+        for file in files
+    ]

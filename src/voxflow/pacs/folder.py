@@ -1,0 +1,90 @@
+"""Owns a folder that others drop DICOM files into, as an archive: what is complete there can be fetched."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from typing import TYPE_CHECKING
+
+from voxflow.dicom.plain import read_header
+from voxflow.dicom.scan import list_files
+from voxflow.errors import DataError, PacsError
+from voxflow.files import atomic_path
+from voxflow.pacs.archive import RemoteSeries, checked_uid
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Sequence
+    from pathlib import Path
+
+    from voxflow.dicom.headers import Header
+    from voxflow.pacs.archive import Query
+
+
+class DropFolder:
+    """See :class:`voxflow.pacs.archive.Archive`.
+
+    Args:
+        folder: the folder, with any folders in it.
+        quiet_s: a file that was written to since then may still be growing, and is not there yet.
+        empty: remove files once their series is safe.
+    """
+
+    def __init__(self, folder: Path, *, quiet_s: float = 0, empty: bool = False) -> None:
+        self.name = str(folder)
+        self._folder, self._quiet_s, self._empty = folder, quiet_s, empty
+        self._found: dict[str, list[Header]] = {}
+
+    def find(self, query: Query) -> Iterator[RemoteSeries]:
+        """See the protocol; the study's date is not looked at: who drops a file wants it taken."""
+        if not self._folder.is_dir():
+            raise DataError("no such folder; ingest.folder is where studies are dropped", path=self._folder)
+        self._found = self._series()
+        for uid, headers in self._found.items():
+            first = headers[0]
+            if not query.modalities or first.modality in query.modalities:
+                study = checked_uid(first.study_uid, self.name)
+                yield RemoteSeries(study, checked_uid(uid, self.name), first.modality, "", len(headers))
+
+    def instances(self, series: RemoteSeries) -> list[str]:
+        """See the protocol."""
+        return [checked_uid(header.sop_uid, self.name) for header in self._found.get(series.series_uid, ())]
+
+    def fetch(self, series: RemoteSeries, wanted: Collection[str], into: Path) -> None:
+        """See the protocol."""
+        for header in self._found.get(series.series_uid, ()):
+            if header.sop_uid in wanted:
+                try:
+                    with atomic_path(into / f"{header.sop_uid}.dcm") as temporary:
+                        shutil.copyfile(header.path, temporary)
+                except FileNotFoundError as error:
+                    raise PacsError(f"{header.path}: it was taken away while it was read") from error
+
+    def store(self, files: Sequence[Path]) -> None:
+        """Nothing is sent to a folder; results lie where they were made."""
+
+    def settled(self, series: RemoteSeries, wanted: Collection[str], into: Path) -> None:
+        """See the protocol."""
+        if self._empty:
+            for header in self._found.get(series.series_uid, ()):
+                if header.sop_uid in wanted:
+                    header.path.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """There is no connection."""
+
+    def _series(self) -> dict[str, list[Header]]:
+        try:
+            files = list_files(self._folder)
+        except DataError:
+            return {}
+        until = time.time() - self._quiet_s
+        found: dict[str, dict[str, Header]] = {}
+        for file in files:
+            try:
+                ready = file.stat().st_mtime <= until
+            except FileNotFoundError:
+                continue
+            header = read_header(file) if ready else None
+            if header is not None:
+                found.setdefault(header.series_uid, {}).setdefault(header.sop_uid, header)
+        return {uid: list(headers.values()) for uid, headers in found.items()}

@@ -1,0 +1,167 @@
+"""Owns taking in what is new: each series once, whole or not at all, and on from where a cut left it."""
+
+from __future__ import annotations
+
+import fnmatch
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from voxflow.errors import PacsError
+from voxflow.pacs.archive import Query
+from voxflow.progress import say
+
+if TYPE_CHECKING:
+    from voxflow.pacs.archive import Archive, RemoteSeries
+    from voxflow.pacs.ledger import Ledger
+
+# Left alone by git, by DVC and by every scan of the folder.
+PARTIAL = ".partial-ingest"
+
+
+class IngestOptions(BaseModel):
+    """What comes in: the keys of ``workspaces.WS.ingest`` in params.yaml.
+
+    Attributes:
+        pacs: the archive, an entry below ``pacs`` in params.yaml.
+        folder: a folder that studies are dropped into, in place of a PACS.
+        into: where series land, as STUDY/SERIES/OBJECT.dcm; None: ``data/inbox/WS``. A workspace that trains on
+            what arrives names its ``source`` here.
+        modalities: Modality (0008,0060); None: all. Masks that we sent ourselves are never taken.
+        description: of the series, with ``*`` and ``?``, upper and lower case alike; None: any.
+        days: the study is at most so many days old; None: of any age. A folder's files are taken whatever their date.
+        min_instances: series of fewer objects are left, as localizers are.
+        settle_s: a series is taken when it has not grown for so long: a scanner may still be sending.
+        empty_folder: remove files from ``folder`` once they are safe.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    pacs: str | None = None
+    folder: Path | None = None
+    into: Path | None = None
+    modalities: tuple[str, ...] | None = Field(default=None, min_length=1)
+    description: str | None = None
+    days: int | None = Field(default=7, ge=0)
+    min_instances: int = Field(default=1, ge=1)
+    settle_s: float = Field(default=60, ge=0)
+    empty_folder: bool = False
+
+    @model_validator(mode="after")
+    def _one_source(self) -> IngestOptions:
+        if (self.pacs is None) == (self.folder is None):
+            raise ValueError("expected either pacs: NAME or folder: PATH")
+        return self
+
+
+@dataclass
+class Ingested:
+    """What an ingest did, by series.
+
+    Attributes:
+        taken: came in, or grew.
+        waiting: still growing, or not looked at long enough.
+        known: were there already.
+        failed: SeriesInstanceUID and reason.
+    """
+
+    taken: list[str] = field(default_factory=list)
+    waiting: list[str] = field(default_factory=list)
+    known: int = 0
+    failed: dict[str, str] = field(default_factory=dict)
+
+
+def ingest(archive: Archive, into: Path, ledger: Ledger, options: IngestOptions) -> Ingested:
+    """Take every new series that has settled.
+
+    Args:
+        archive: where from.
+        into: where to.
+        ledger: of the workspace.
+        options: which.
+
+    Raises:
+        PacsError: the archive is away; what was taken stays taken, and the next call goes on from there.
+        ConfigError: the archive does not know us, or is none.
+    """
+    done = Ingested()
+    visit = _Visit(archive, into, ledger, options, done)
+    for series in list(archive.find(Query(options.modalities or (), options.days))):
+        if not _wanted(series, options) or ledger.is_own(series.series_uid):
+            continue
+        try:
+            visit.look(series)
+        except PacsError as error:
+            if error.lost:
+                raise
+            done.failed[series.series_uid] = str(error)
+            ledger.failed(series.series_uid, str(error))
+            say(f"series {series.series_uid}: {error}")
+    return done
+
+
+def _wanted(series: RemoteSeries, options: IngestOptions) -> bool:
+    if options.modalities and series.modality not in options.modalities:
+        return False
+    pattern = options.description
+    return pattern is None or fnmatch.fnmatchcase(series.description.casefold(), pattern.casefold())
+
+
+@dataclass(frozen=True)
+class _Visit:
+    """One look at an archive."""
+
+    archive: Archive
+    into: Path
+    ledger: Ledger
+    options: IngestOptions
+    done: Ingested
+
+    def look(self, series: RemoteSeries) -> None:
+        """Take a series if it is new, or grew, and has settled."""
+        uid, target = series.series_uid, self.into / series.study_uid / series.series_uid
+        entry = self.ledger.entry(uid)
+        if entry and entry.taken and series.instances == entry.taken:
+            self.done.known += 1
+            return
+        objects = sorted(set(self.archive.instances(series)))
+        if len(objects) < self.options.min_instances:
+            return
+        if entry and entry.taken and (entry.taken == len(objects) or set(objects) <= _names(target)):
+            self.done.known += 1
+            return
+        entry = self.ledger.saw(uid, series.study_uid, len(objects))
+        if time.time() - entry.seen_at < self.options.settle_s:
+            self.done.waiting.append(uid)
+            return
+        _bring(self.archive, series, objects, self.into / PARTIAL / uid, target)
+        self.ledger.took(uid, len(_names(target)))
+        self.archive.settled(series, objects, self.into)
+        self.done.taken.append(uid)
+        say(f"took {series.modality} series {uid}, {len(objects)} objects")
+
+
+def _bring(archive: Archive, series: RemoteSeries, uids: list[str], partial: Path, target: Path) -> None:
+    """Fetch what is missing beside its place, then put it there: a new series at once, a grown one by file."""
+    partial.mkdir(parents=True, exist_ok=True)
+    for half in partial.glob(".partial-*"):
+        half.unlink()
+    have = _names(target) | _names(partial)
+    archive.fetch(series, [uid for uid in uids if uid not in have], partial)
+    missing = len(set(uids) - _names(target) - _names(partial))
+    if missing:
+        raise PacsError(f"{archive.name}: {missing} of {len(uids)} objects of {series.series_uid} did not come")
+    if target.is_dir():
+        for file in sorted(partial.glob("*.dcm")):
+            file.replace(target / file.name)
+        partial.rmdir()
+    else:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial.replace(target)
+
+
+def _names(folder: Path) -> set[str]:
+    return {file.stem for file in folder.glob("*.dcm")} if folder.is_dir() else set()

@@ -1,0 +1,173 @@
+"""Owns the ledger of a workspace: which series came in, what became of them. A cut at any moment leaves it true."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from types import TracebackType
+
+FOLDER = Path(".voxflow/ledger")
+BUSY_S = 60.0
+
+Answer = Literal["made", "sent", "kept", "refused"]
+ANSWERS: tuple[Answer, ...] = ("made", "sent", "kept", "refused")
+
+# Series and objects by their UIDs alone: nothing here names a patient.
+_TABLES = """
+CREATE TABLE IF NOT EXISTS series (
+    series_uid TEXT PRIMARY KEY, study_uid TEXT NOT NULL, seen INTEGER NOT NULL, seen_at REAL NOT NULL,
+    taken INTEGER NOT NULL DEFAULT 0, taken_at REAL, reason TEXT NOT NULL DEFAULT '');
+CREATE TABLE IF NOT EXISTS answers (
+    series_uid TEXT NOT NULL, instances INTEGER NOT NULL, state TEXT NOT NULL, reason TEXT NOT NULL DEFAULT '',
+    model TEXT NOT NULL DEFAULT '', at REAL NOT NULL, PRIMARY KEY (series_uid, instances));
+CREATE TABLE IF NOT EXISTS own (series_uid TEXT PRIMARY KEY);
+"""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One series.
+
+    Attributes:
+        series_uid, study_uid: of the series.
+        seen: how many objects the archive held when it was last looked at.
+        seen_at: since when it has held so many, seconds since 1970.
+        taken: how many objects are in the inbox, all in their place; 0: none is.
+        reason: why the last attempt to take it failed; empty when it did not.
+    """
+
+    series_uid: str
+    study_uid: str
+    seen: int
+    seen_at: float
+    taken: int
+    reason: str
+
+
+class Ledger:
+    """A SQLite file; every call is one transaction.
+
+    Args:
+        path: the file; made when missing.
+    """
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._connection = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None)
+        self._connection.executescript(_TABLES)
+
+    @classmethod
+    def of(cls, workspace: str, folder: Path = FOLDER) -> Ledger:
+        """The ledger of a workspace."""
+        return cls(folder / f"{workspace}.sqlite")
+
+    def __enter__(self) -> Ledger:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, at: TracebackType | None) -> None:
+        self._connection.close()
+
+    def entry(self, series_uid: str) -> Entry | None:
+        """What is known of a series."""
+        found = self._connection.execute(
+            "SELECT series_uid, study_uid, seen, seen_at, taken, reason FROM series WHERE series_uid = ?", (series_uid,)
+        ).fetchone()
+        return Entry(*found) if found else None
+
+    def saw(self, series_uid: str, study_uid: str, count: int) -> Entry:
+        """Note how many objects the archive holds now; the time stands still while the number does."""
+        with self._transaction():
+            self._connection.execute(
+                "INSERT INTO series (series_uid, study_uid, seen, seen_at) VALUES (?, ?, ?, ?) "
+                "ON CONFLICT (series_uid) DO UPDATE SET "
+                "seen_at = CASE WHEN seen = excluded.seen THEN seen_at ELSE excluded.seen_at END, seen = excluded.seen",
+                (series_uid, study_uid, count, time.time()),
+            )
+        entry = self.entry(series_uid)
+        if entry is None:
+            raise sqlite3.DatabaseError(f"the ledger lost {series_uid}")
+        return entry
+
+    def took(self, series_uid: str, count: int) -> None:
+        """Note that so many objects are in their place."""
+        self._connection.execute(
+            "UPDATE series SET taken = ?, taken_at = ?, reason = '' WHERE series_uid = ?",
+            (count, time.time(), series_uid),
+        )
+
+    def failed(self, series_uid: str, reason: str) -> None:
+        """Note why a series could not be taken; it is tried again."""
+        self._connection.execute("UPDATE series SET reason = ? WHERE series_uid = ?", (reason, series_uid))
+
+    def is_own(self, series_uid: str) -> bool:
+        """Whether the series was sent to the PACS by us."""
+        return self._connection.execute("SELECT 1 FROM own WHERE series_uid = ?", (series_uid,)).fetchone() is not None
+
+    def answered(self, series_uid: str, instances: int) -> Answer | None:
+        """What became of a series of so many objects: masks made, sent, kept here, or refused."""
+        found = self._connection.execute(
+            "SELECT state FROM answers WHERE series_uid = ? AND instances = ?", (series_uid, instances)
+        ).fetchone()
+        return found[0] if found else None
+
+    def answer(
+        self,
+        series_uid: str,
+        instances: int,
+        state: Answer,
+        *,
+        reason: str = "",
+        model: str = "",
+        own: Sequence[str] = (),
+    ) -> None:
+        """Note what became of a series.
+
+        Args:
+            series_uid: the series.
+            instances: how many objects it had.
+            state: what became of it.
+            reason: why it was refused.
+            model: what made the masks.
+            own: the series of what was made, so that it is never taken for something new.
+        """
+        with self._transaction():
+            self._connection.execute(
+                "INSERT OR REPLACE INTO answers (series_uid, instances, state, reason, model, at) "
+                "VALUES (?, ?, ?, ?, ?, ?)",
+                (series_uid, instances, state, reason, model, time.time()),
+            )
+            self._connection.executemany("INSERT OR IGNORE INTO own VALUES (?)", [(uid,) for uid in own])
+
+    def waiting(self) -> list[Entry]:
+        """Series in the inbox, in the order in which they came, that have no answer yet or one that was not sent."""
+        found = self._connection.execute(
+            "SELECT s.series_uid, s.study_uid, s.seen, s.seen_at, s.taken, s.reason FROM series s "
+            "LEFT JOIN answers a ON a.series_uid = s.series_uid AND a.instances = s.taken "
+            "WHERE s.taken > 0 AND (a.state IS NULL OR a.state = 'made') ORDER BY s.taken_at, s.series_uid"
+        )
+        return [Entry(*row) for row in found]
+
+    def counts(self) -> dict[str, int]:
+        """How many series there are of each kind: taken, failed, and those of :data:`ANSWERS`."""
+        taken, failed = self._connection.execute(
+            "SELECT COALESCE(SUM(taken > 0), 0), COALESCE(SUM(reason <> ''), 0) FROM series"
+        ).fetchone()
+        states = dict(self._connection.execute("SELECT state, COUNT(*) FROM answers GROUP BY state").fetchall())
+        return {"taken": taken, "failed": failed} | {state: states.get(state, 0) for state in ANSWERS}
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            self._connection.execute("ROLLBACK")
+            raise
+        self._connection.execute("COMMIT")

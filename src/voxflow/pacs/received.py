@@ -1,0 +1,29 @@
+"""Owns the check of what an archive sent: it is the object that was asked for, and it is there to its end."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from voxflow.dicom.headers import UNREADABLE
+from voxflow.errors import PacsError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def check_received(path: Path, uid: str, archive: str) -> None:
+    """Refuse a file that is no DICOM, or another object than ``uid``.
+
+    Raises:
+        PacsError: it is.
+    """
+    import pydicom
+
+    try:
+        found = str(pydicom.dcmread(path, specific_tags=["SOPInstanceUID"], stop_before_pixels=True).SOPInstanceUID)
+    except UNREADABLE as error:
+        raise PacsError(f"{archive}: fetch {uid}: what it sent is no DICOM ({type(error).__name__})") from error
+    except pydicom.errors.InvalidDicomError as error:
+        raise PacsError(f"{archive}: fetch {uid}: what it sent is no DICOM file") from error
+    if found != uid:
+        raise PacsError(f"{archive}: fetch {uid}: it sent another object, {found[:80]}")

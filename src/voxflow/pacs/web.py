@@ -1,0 +1,218 @@
+"""Owns a PACS that speaks DICOMweb: QIDO to find, WADO to fetch, STOW to store. No bit of an object changes."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import ssl
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import httpx
+
+from voxflow.errors import ConfigError, PacsError
+from voxflow.files import atomic_path
+from voxflow.pacs.archive import RemoteSeries, checked_uid
+from voxflow.pacs.multipart import boundary_of, read_single_part
+from voxflow.pacs.received import check_received
+from voxflow.pacs.settings import secret, secret_variable
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Sequence
+    from pathlib import Path
+
+    from voxflow.pacs.archive import Query
+    from voxflow.pacs.settings import DicomWebSettings
+
+PAGE = 200
+# 8.4.1.1: the object as the archive holds it, whatever its transfer syntax.
+AS_STORED = 'multipart/related; type="application/dicom"; transfer-syntax=*'
+STUDY_UID, SERIES_UID, SOP_UID = "0020000D", "0020000E", "00080018"
+MODALITY, DESCRIPTION, COUNT = "00080060", "0008103E", "00201209"
+FAILED, FAILURE_REASON, REFERENCED_SOP = "00081198", "00081197", "00081155"
+DUPLICATE = 0x0111
+JSON = {"Accept": "application/dicom+json"}
+AWAY = (408, 425, 429)
+_BLOCK = 1 << 20
+
+
+class DicomWeb:
+    """See :class:`voxflow.pacs.archive.Archive`."""
+
+    def __init__(self, name: str, settings: DicomWebSettings) -> None:
+        self.name = f"{name} ({settings.url})"
+        self._pacs, self._settings = name, settings
+        token, password = secret(name, "TOKEN"), secret(name, "PASSWORD")
+        auth = httpx.BasicAuth(settings.user, password or "") if settings.user and not token else None
+        try:
+            verify = ssl.create_default_context(cafile=str(settings.ca)) if settings.ca else True
+        except (OSError, ssl.SSLError) as error:
+            raise ConfigError(f"pacs.{name}.ca: no usable certificates: {error}", path=settings.ca) from error
+        self._client = httpx.Client(
+            auth=auth,
+            headers={"Authorization": f"Bearer {token}"} if token else {},
+            timeout=settings.timeout_s,
+            verify=verify,
+            # A PACS is in this house; a proxy for the way out has no business here.
+            trust_env=False,
+        )
+
+    def find(self, query: Query) -> Iterator[RemoteSeries]:
+        """See the protocol."""
+        dates = query.date_range()
+        seen = set()
+        for modality in query.modalities or ("",):
+            wanted = {"StudyDate": dates, "ModalitiesInStudy": modality}
+            for study in self._pages("/studies", wanted, includefield=()):
+                study_uid = checked_uid(_text(study, STUDY_UID), self.name)
+                of_study = f"/studies/{study_uid}/series"
+                for series in self._pages(of_study, {"Modality": modality}, includefield=(DESCRIPTION, COUNT)):
+                    found = self._series(study_uid, series)
+                    if found.series_uid not in seen:
+                        seen.add(found.series_uid)
+                        yield found
+
+    def instances(self, series: RemoteSeries) -> list[str]:
+        """See the protocol."""
+        found = self._pages(f"{_path(series)}/instances", {}, includefield=())
+        return [checked_uid(_text(each, SOP_UID), self.name) for each in found]
+
+    def fetch(self, series: RemoteSeries, wanted: Collection[str], into: Path) -> None:
+        """See the protocol."""
+        with ThreadPoolExecutor(self._settings.connections) as pool:
+            futures = [pool.submit(self._fetch_one, series, uid, into) for uid in wanted]
+            try:
+                for future in futures:
+                    future.result()
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
+
+    def store(self, files: Sequence[Path]) -> None:
+        """See the protocol."""
+        for file in files:
+            boundary = secrets.token_hex(16)
+            headers = {
+                "Accept": "application/dicom+json",
+                "Content-Type": f'multipart/related; type="application/dicom"; boundary={boundary}',
+            }
+            with self._asking(f"store {file.name}"):
+                answer = self._client.post(
+                    f"{self._settings.url}/studies", content=_one_part(file, boundary), headers=headers
+                )
+                # 409 comes with the list of what was not stored and why.
+                if answer.status_code != 409:
+                    self._check(answer, "store")
+                self._check_stored(answer, file)
+
+    def settled(self, series: RemoteSeries, wanted: Collection[str], into: Path) -> None:
+        """A PACS need not know."""
+
+    def close(self) -> None:
+        """See the protocol."""
+        self._client.close()
+
+    def _fetch_one(self, series: RemoteSeries, uid: str, into: Path) -> None:
+        address = f"{self._settings.url}{_path(series)}/instances/{uid}"
+        with (
+            self._asking(f"fetch {uid}"),
+            atomic_path(into / f"{uid}.dcm") as temporary,
+            self._client.stream("GET", address, headers={"Accept": AS_STORED}) as answer,
+        ):
+            if answer.status_code != 200:
+                answer.read()
+            self._check(answer, "fetch")
+            boundary = boundary_of(answer.headers.get("content-type", ""))
+            if not read_single_part(answer.iter_bytes(_BLOCK), boundary, temporary):
+                raise PacsError(f"{self.name}: fetch {uid}: the answer was cut off", lost=True)
+            check_received(temporary, uid, self.name)
+
+    def _pages(self, path: str, wanted: dict[str, str], includefield: tuple[str, ...]) -> Iterator[dict[str, Any]]:
+        offset = 0
+        first = None
+        while True:
+            given = {key: value for key, value in wanted.items() if value}
+            page: dict[str, int | tuple[str, ...]] = {"includefield": includefield, "limit": PAGE, "offset": offset}
+            with self._asking(f"search {path}"):
+                answer = self._client.get(
+                    f"{self._settings.url}{path}",
+                    params={**given, **page},
+                    headers={"Accept": "application/dicom+json"},
+                )
+                self._check(answer, "search")
+                found = self._json(answer) if answer.status_code != 204 else []
+            # An archive that ignores the offset sends its first page again and again.
+            if not found or found[0] == first:
+                return
+            first = first or found[0]
+            yield from found
+            if len(found) < PAGE:
+                return
+            offset += len(found)
+
+    def _series(self, study_uid: str, found: dict[str, Any]) -> RemoteSeries:
+        count = _text(found, COUNT)
+        return RemoteSeries(
+            study_uid,
+            checked_uid(_text(found, SERIES_UID), self.name),
+            _text(found, MODALITY),
+            _text(found, DESCRIPTION),
+            int(count) if count.isdecimal() else None,
+        )
+
+    def _json(self, answer: httpx.Response) -> list[dict[str, Any]]:
+        try:
+            found = answer.json()
+        except ValueError:
+            found = None
+        if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
+            said = answer.headers.get("content-type", "nothing")
+            raise ConfigError(f"{self.name}: the answer is no DICOM JSON but {said}; is the address right?")
+        return found
+
+    @contextlib.contextmanager
+    def _asking(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except httpx.HTTPError as error:
+            raise PacsError(f"{self.name}: {what}: {error or type(error).__name__}", lost=True) from error
+
+    def _check(self, answer: httpx.Response, what: str) -> None:
+        status = answer.status_code
+        if status in (200, 202, 204):
+            return
+        said = f"{self.name}: {what}: {status} {answer.reason_phrase}"
+        if status in (401, 403):
+            variable = secret_variable(self._pacs, "PASSWORD")
+            raise ConfigError(f"{said}; is pacs.{self._pacs}.user right, and {variable} set?")
+        if status == 404 and what == "search":
+            raise ConfigError(f"{said}; there is no DICOMweb at this address")
+        raise PacsError(said, lost=status >= 500 or status in AWAY)
+
+    def _check_stored(self, answer: httpx.Response, file: Path) -> None:
+        try:
+            told = answer.json() if answer.content else {}
+        except ValueError:
+            told = {}
+        failed = told.get(FAILED, {}).get("Value", []) if isinstance(told, dict) else []
+        reasons = {int(_text(each, FAILURE_REASON) or 0) for each in failed} - {DUPLICATE}
+        if reasons or (answer.status_code == 409 and not failed):
+            codes = ", ".join(f"{reason:#06x}" for reason in sorted(reasons)) or "no reason given"
+            raise PacsError(f"{self.name}: store {file.name}: refused ({codes})")
+
+
+def _path(series: RemoteSeries) -> str:
+    return f"/studies/{series.study_uid}/series/{series.series_uid}"
+
+
+def _text(found: dict[str, Any], tag: str) -> str:
+    values = found.get(tag, {}).get("Value") or [""]
+    return str(values[0])
+
+
+def _one_part(file: Path, boundary: str) -> Iterator[bytes]:
+    yield f"--{boundary}\r\nContent-Type: application/dicom\r\n\r\n".encode()
+    with file.open("rb") as stream:
+        while block := stream.read(_BLOCK):
+            yield block
+    yield f"\r\n--{boundary}--\r\n".encode()

@@ -1,0 +1,85 @@
+"""Owns what a workspace puts forward: its exported model, its parity, its scores, and what it was judged on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from voxflow.errors import DataError
+from voxflow.promotion.decide import Judged, parity_fault
+from voxflow.promotion.scores import read_scores
+from voxflow.promotion.testpart import part_hash
+from voxflow.tracking import read_run_file
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from voxflow.places import Places
+
+PER_CASE, PARITY = "per_case.csv", "parity.json"
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A workspace's present model.
+
+    Attributes:
+        name: the workspace, which the registered model is called as.
+        run_id: the MLflow run of its training; empty when it kept no record.
+        export: the folder of exported engines.
+        parity: parity.json.
+        per_case: per_case.csv of the evaluation; may be missing.
+        digest: what tells this model from every other: a hash of its exported files.
+        judged: the model as the decision sees it.
+    """
+
+    name: str
+    run_id: str
+    export: Path
+    parity: Path
+    per_case: Path
+    digest: str
+    judged: Judged
+
+
+def read_candidate(places: Places) -> Candidate:
+    """Gather a workspace's present model.
+
+    Raises:
+        DataError: nothing was exported, or a table can't be read.
+    """
+    per_case = places.evaluation / "test" / PER_CASE
+    key = str((places.block.get("evaluate") or {}).get("key") or "testing")
+    judged = Judged(
+        name="the challenger",
+        scores=read_scores(per_case) if per_case.is_file() else None,
+        test_part=part_hash(places.datalists / "dataset_0.json", places.volumes, key),
+        parity=parity_fault(_json(places.models / PARITY)),
+    )
+    export = places.models / "export"
+    run_id = read_run_file(places.models / "train" / "run.json")
+    return Candidate(
+        places.workspace, run_id, export, places.models / PARITY, per_case, digest=_digest(export), judged=judged
+    )
+
+
+def _digest(folder: Path) -> str:
+    # A TensorRT engine is built anew on every machine; it is the same model.
+    found = (path for path in folder.rglob("*") if path.is_file() and path.suffix != ".engine")
+    files = sorted(found) if folder.is_dir() else []
+    if not files:
+        raise DataError("no exported model; the stage export makes it", path=folder)
+    digest = hashlib.sha256()
+    for path in files:
+        with path.open("rb") as stream:
+            digest.update(path.relative_to(folder).as_posix().encode() + hashlib.file_digest(stream, "sha256").digest())
+    return digest.hexdigest()
+
+
+def _json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError):
+        return None

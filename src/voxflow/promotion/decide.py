@@ -1,0 +1,184 @@
+"""Owns the decision itself: what a challenger must show to become champion."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from voxflow.errors import DataError
+from voxflow.promotion.paired import compare_cases
+
+if TYPE_CHECKING:
+    from voxflow.promotion.options import PromoteOptions
+    from voxflow.promotion.paired import PairedResult
+    from voxflow.promotion.scores import CaseScores
+
+Verdict = Literal["promoted", "kept", "champion", "undecided"]
+DIGITS = 6
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One model as the decision sees it.
+
+    Attributes:
+        name: how it is called in reasons, such as "version 3".
+        scores: None where its evaluation left no table by case.
+        test_part: hash of the cases that it was judged on; empty when it is not known.
+        parity: why its exported engines can't be trusted; empty when they can.
+    """
+
+    name: str
+    scores: CaseScores | None
+    test_part: str
+    parity: str = ""
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What was decided, and why.
+
+    Attributes:
+        verdict: "promoted": the challenger becomes champion; "kept": it does not; "champion": it is already;
+            "undecided": the registry could not be asked.
+        reasons: in words, one a rule.
+        compared: the paired comparison; None where there was none.
+        facts: names, versions and bounds, as text.
+    """
+
+    verdict: Verdict
+    reasons: tuple[str, ...]
+    compared: PairedResult | None = None
+    facts: dict[str, str] = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, Any]:
+        """For decision.json; what is not defined is null."""
+        numbers = self.compared
+        return {
+            "verdict": self.verdict,
+            "reasons": list(self.reasons),
+            **self.facts,
+            "numbers": None if numbers is None else _numbers(numbers),
+        }
+
+    def tags(self) -> dict[str, str]:
+        """The same, flat, for the model version."""
+        found = {"decision": self.verdict, "decision_reason": "; ".join(self.reasons)[:1000], **self.facts}
+        if self.compared is not None:
+            flat = _numbers(self.compared)
+            classes = flat.pop("classes")
+            low, high = flat.pop("interval")
+            flat |= {"gain_low": low, "gain_high": high, **{f"change_{name}": each for name, each in classes.items()}}
+            found |= {_tag_name(name): f"{value}" for name, value in flat.items() if value is not None}
+        return found
+
+    def line(self) -> str:
+        """One line for a person."""
+        return f"{self.verdict}: {'; '.join(self.reasons)}"
+
+
+def decide(challenger: Judged, champion: Judged | None, options: PromoteOptions) -> Decision:
+    """Decide by the rules of ``options``; no rule is skipped, so that all reasons against are told at once.
+
+    Args:
+        challenger: the new model.
+        champion: the present one; None: there is none, and parity alone decides.
+        options: margin, test and bounds.
+    """
+    bounds = {"margin": f"{options.margin:g}", "alpha": f"{options.alpha:g}", "worst_class": f"{options.worst_class:g}"}
+    facts = bounds | {"test_part_sha256": challenger.test_part, "parity": "failed" if challenger.parity else "passed"}
+    against = [f"parity: {challenger.parity}"] if challenger.parity else []
+    if champion is None:
+        if against:
+            return Decision("kept", tuple(against), facts=facts)
+        return Decision("promoted", ("the first model, and its exported engines equal torch",), facts=facts)
+    refusal = _not_comparable(challenger, champion)
+    if refusal or challenger.scores is None or champion.scores is None:
+        return Decision("kept", (*against, refusal), facts=facts)
+    try:
+        compared = compare_cases(challenger.scores, champion.scores, options)
+    except DataError as error:
+        return Decision("kept", (*against, str(error)), facts=facts)
+    against += _shortfalls(compared, options)
+    if against:
+        return Decision("kept", tuple(against), compared, facts)
+    won = f"{compared.metric} {compared.new:.4f} against {compared.old:.4f}: {_gain(compared)}"
+    return Decision("promoted", (won,), compared, facts)
+
+
+def parity_fault(report: Any) -> str:
+    """Why a parity.json does not let a model be published; empty when it does."""
+    if not isinstance(report, dict):
+        return "there is no parity.json; the stage export writes it"
+    blocks = {name: block for name, block in report.items() if isinstance(block, dict)}
+    refused = [name for name, block in blocks.items() if not block.get("published")]
+    if refused:
+        return f"{', '.join(refused)} differ from torch by more than their bound"
+    if blocks and not report.get("cases"):
+        return "the engines were compared with torch on no case"
+    if not blocks and not report:
+        return "parity.json names no engine"
+    return ""
+
+
+def _not_comparable(challenger: Judged, champion: Judged) -> str:
+    for one in (challenger, champion):
+        if one.scores is None:
+            return f"{one.name} has no table of scores by case, so that there is nothing to compare"
+    if not challenger.test_part or challenger.test_part != champion.test_part:
+        known = (
+            f"{one.name} on {one.test_part[:12] or 'a test part that is not known'}" for one in (challenger, champion)
+        )
+        return f"they were judged on different test parts ({' and '.join(known)}), which can't be compared"
+    return ""
+
+
+def _shortfalls(compared: PairedResult, options: PromoteOptions) -> list[str]:
+    found = []
+    if not compared.gain >= options.margin:
+        found.append(
+            f"{compared.metric} {compared.new:.4f} against {compared.old:.4f}: a gain of {compared.gain:+.4f} is below "
+            f"the margin of {options.margin:g}"
+        )
+    if compared.least_p > options.alpha:
+        found.append(
+            f"{compared.cases} cases are too few to prove anything: the least p is {compared.least_p:.3g}, "
+            f"needed {options.alpha:g}"
+        )
+    elif not compared.p_value <= options.alpha:
+        found.append(f"not proven: {_gain(compared)}, needed p of at most {options.alpha:g}")
+    for name, change in compared.classes.items():
+        if change < -options.worst_class:
+            found.append(f"{name} falls by {-change:.4f}, allowed {options.worst_class:g}")
+    return found
+
+
+def _gain(compared: PairedResult) -> str:
+    low, high = compared.interval
+    interval = f"95 % {low:+.4f} to {high:+.4f}"
+    return f"gain {compared.gain:+.4f} ({interval}), p = {compared.p_value:.3g} over {compared.cases} cases"
+
+
+def _numbers(compared: PairedResult) -> dict[str, Any]:
+    return {
+        "metric": compared.metric,
+        "cases": compared.cases,
+        "challenger_score": _finite(compared.new),
+        "champion_score": _finite(compared.old),
+        "gain": _finite(compared.gain),
+        "interval": [_finite(edge) for edge in compared.interval],
+        "p_value": _finite(compared.p_value),
+        "wins": compared.wins,
+        "losses": compared.losses,
+        "ties": compared.ties,
+        "classes": {name: _finite(change) for name, change in compared.classes.items()},
+    }
+
+
+def _finite(value: float) -> float | None:
+    return round(value, DIGITS) if math.isfinite(value) else None
+
+
+def _tag_name(name: str) -> str:
+    return "".join(letter if letter.isalnum() or letter in "_-. /" else "_" for letter in name)

@@ -1,0 +1,27 @@
+"""Owns what a user can choose about promotion: the key ``promote`` of a workspace in params.yaml."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class PromoteOptions(BaseModel):
+    """When a challenger becomes champion.
+
+    Attributes:
+        margin: the least gain of the key metric (mean Dice, or mean AUC) that counts as better.
+        alpha: the greatest p of the paired test, one-sided, that counts as proof.
+        worst_class: how much the score of any class may fall.
+        permutations: how many swaps the test draws; all of them where there are no more.
+        seed: of the draws.
+        automatic: let the stage move the alias; otherwise it writes what it would do, and ``voxflow promote`` does.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    margin: float = Field(default=0.005, ge=0)
+    alpha: float = Field(default=0.05, gt=0, lt=1)
+    worst_class: float = Field(default=0.02, ge=0)
+    permutations: int = Field(default=9999, ge=99)
+    seed: int = 0
+    automatic: bool = True

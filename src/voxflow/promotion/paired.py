@@ -1,0 +1,225 @@
+"""Owns the paired comparison of two models on the same cases: gain, its interval, its p, and what each class did."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from voxflow.errors import DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from voxflow.promotion.options import PromoteOptions
+    from voxflow.promotion.scores import CaseScores
+
+RESAMPLES = 2000  # of the interval
+BATCH = 500
+TIE = 1e-9
+
+
+@dataclass(frozen=True)
+class PairedResult:
+    """How a new model differs from an old one, on the cases that both were to be judged by.
+
+    Attributes:
+        metric: the key metric's name.
+        cases: how many cases took part.
+        new, old: the key metric of each.
+        gain: new minus old.
+        interval: 95 % of it, by resampling cases; NaN where it can't be told.
+        p_value: of a gain as great, were both models equally good: every case's two results swapped at random.
+        least_p: the least p that so few cases can reach.
+        wins, losses, ties: cases by which is better.
+        classes: change of each class's score; NaN where it is undefined.
+    """
+
+    metric: str
+    cases: int
+    new: float
+    old: float
+    gain: float
+    interval: tuple[float, float]
+    p_value: float
+    least_p: float
+    wins: int
+    losses: int
+    ties: int
+    classes: Mapping[str, float]
+
+
+def compare_cases(new: CaseScores, old: CaseScores, options: PromoteOptions) -> PairedResult:
+    """Compare two models case by case.
+
+    A case that only one of them could be used on counts for the other: Dice 0, or the wrong answer with certainty. A
+    class that is in neither reference nor mask is right, and where one model invents it the other has Dice 1.
+
+    Raises:
+        DataError: they were judged on other classes or tasks, their truths differ, or no case has a score.
+    """
+    if (new.task, new.classes) != (old.task, old.classes):
+        raise DataError(
+            f"the models don't answer the same question: {new.task} of {', '.join(new.classes)}, "
+            f"and {old.task} of {', '.join(old.classes)}"
+        )
+    if new.task == "segmentation":
+        return _segmentation(new, old, options)
+    return _classification(new, old, options)
+
+
+def case_gains(new: CaseScores, old: CaseScores) -> dict[str, float]:
+    """By case how much better the new model is: Dice, or how much nearer its probabilities are to the truth."""
+    cases = tuple(sorted({*new.values, *old.values}))
+    if new.task == "segmentation":
+        first, second = _filled(new, old, cases)
+        gains = _row_means(first) - _row_means(second)
+    else:
+        first, second, truth = _classified(new, old, cases)
+        gains = (np.abs(second - truth) - np.abs(first - truth)).mean(axis=1)
+    return {case: float(gain) for case, gain in zip(cases, gains, strict=True) if not math.isnan(gain)}
+
+
+def _segmentation(new: CaseScores, old: CaseScores, options: PromoteOptions) -> PairedResult:
+    cases = tuple(sorted({*new.values, *old.values}))
+    first, second = _filled(new, old, cases)
+    by_case = np.stack([_row_means(first), _row_means(second)])
+    counted = ~np.isnan(by_case).any(axis=0)
+    if not counted.any():
+        raise DataError("no case has a Dice, since no class is in any reference or mask")
+    stacked = np.concatenate([by_case[0, counted], by_case[1, counted]])
+    classes = {name: _mean(first[:, n] - second[:, n]) for n, name in enumerate(new.classes)}
+    return _tested(
+        new.key_metric, lambda index: stacked[index].mean(axis=-1), int(counted.sum()), classes=classes, options=options
+    )
+
+
+def _classification(new: CaseScores, old: CaseScores, options: PromoteOptions) -> PairedResult:
+    cases = tuple(sorted({*new.values, *old.values}))
+    first, second, truth = _classified(new, old, cases)
+    chances, known = np.concatenate([first, second]), np.concatenate([truth, truth])
+    classes = {name: _auc(first[:, n], truth[:, n]) - _auc(second[:, n], truth[:, n]) for n, name in _named(new)}
+    if all(math.isnan(change) for change in classes.values()):
+        raise DataError("no class has an AUC: each is in all cases or in none")
+
+    def mean_auc(index: NDArray[Any]) -> NDArray[Any]:
+        aucs = np.stack([_auc(chances[index, n], known[index, n]) for n, _ in _named(new)])
+        defined = ~np.isnan(aucs)
+        means: NDArray[Any] = np.where(defined, aucs, 0.0).sum(axis=0) / np.maximum(defined.sum(axis=0), 1)
+        return np.where(defined.any(axis=0), means, np.nan)
+
+    return _tested(
+        new.key_metric,
+        mean_auc,
+        len(cases),
+        classes=classes,
+        options=options,
+        errors=np.abs(chances - known).mean(axis=1),
+    )
+
+
+def _tested(
+    metric: str,
+    score: Callable[[NDArray[Any]], NDArray[Any]],
+    count: int,
+    *,
+    classes: Mapping[str, float],
+    options: PromoteOptions,
+    errors: NDArray[Any] | None = None,
+) -> PairedResult:
+    """The test on row numbers: those below ``count`` are the new model's results, the others the old one's."""
+    own, other = np.arange(count), np.arange(count) + count
+    gain = float(score(own) - score(other))
+    p_value = _p_value(score, count, options) if count > 1 else (0.5 if gain > 0 else 1.0)
+    drawn = np.random.default_rng(options.seed).integers(0, count, (RESAMPLES, count))
+    spread = score(drawn) - score(drawn + count)
+    spread = spread[~np.isnan(spread)]
+    interval = tuple(float(edge) for edge in np.percentile(spread, (2.5, 97.5))) if spread.size else (math.nan,) * 2
+    ranked = -errors if errors is not None else np.array([float(score(np.array([n]))) for n in range(2 * count)])
+    better = ranked[:count] - ranked[count:]
+    return PairedResult(
+        metric=metric,
+        cases=count,
+        new=float(score(own)),
+        old=float(score(other)),
+        gain=gain,
+        interval=(interval[0], interval[1]),
+        p_value=p_value,
+        least_p=max(0.5**count, 1 / (options.permutations + 1)),
+        wins=int((better > TIE).sum()),
+        losses=int((better < -TIE).sum()),
+        ties=int((np.abs(better) <= TIE).sum()),
+        classes=classes,
+    )
+
+
+def _p_value(score: Callable[[NDArray[Any]], NDArray[Any]], count: int, options: PromoteOptions) -> float:
+    from scipy.stats import permutation_test
+
+    def gain(x: NDArray[Any], y: NDArray[Any], axis: int) -> NDArray[Any]:
+        rows = (np.moveaxis(each, axis, -1).astype(int) for each in (x, y))
+        own, other = (score(each) for each in rows)
+        return np.asarray(own - other)
+
+    tested = permutation_test(
+        (np.arange(count), np.arange(count) + count),
+        gain,
+        permutation_type="samples",
+        vectorized=True,
+        alternative="greater",
+        n_resamples=options.permutations,
+        batch=BATCH,
+        rng=np.random.default_rng(options.seed),
+    )
+    return float(tested.pvalue)
+
+
+def _filled(new: CaseScores, old: CaseScores, cases: Sequence[str]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Dice of both, undefined only where both are; see :func:`compare_cases`."""
+    first, second = new.array(cases), old.array(cases)
+    filled = []
+    for scores, own, other in ((new, first, second), (old, second, first)):
+        done = np.array([case in scores.values for case in cases])[:, None]
+        filled.append(np.where(np.isnan(own) & ~np.isnan(other), np.where(done, 1.0, 0.0), own))
+    return filled[0], filled[1]
+
+
+def _classified(
+    new: CaseScores, old: CaseScores, cases: Sequence[str]
+) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    differing = [
+        case for case in cases if case in new.truth and case in old.truth and new.truth[case] != old.truth[case]
+    ]
+    if differing:
+        raise DataError(f"the findings of {differing[0]} differ between the evaluations")
+    truth = np.array([new.truth.get(case) or old.truth[case] for case in cases], float).reshape(len(cases), -1)
+    arrays = (scores.array(cases) for scores in (new, old))
+    first, second = (np.where(np.isnan(each), 1 - truth, each) for each in arrays)
+    return first, second, truth
+
+
+def _auc(chances: NDArray[Any], truth: NDArray[Any]) -> Any:
+    """Area under the ROC curve along the last axis, by ranks; NaN where all cases are alike."""
+    from scipy.stats import rankdata
+
+    positives = truth.sum(axis=-1)
+    pairs = positives * (truth.shape[-1] - positives)
+    ranks = (rankdata(chances, axis=-1) * truth).sum(axis=-1) - positives * (positives + 1) / 2
+    return np.divide(ranks, pairs, out=np.full(np.shape(pairs), np.nan), where=pairs > 0)[()]
+
+
+def _named(scores: CaseScores) -> list[tuple[int, str]]:
+    return list(enumerate(scores.classes))
+
+
+def _row_means(values: NDArray[Any]) -> NDArray[np.float64]:
+    return np.array([_mean(row) for row in values])
+
+
+def _mean(values: NDArray[Any]) -> float:
+    defined = values[~np.isnan(values)]
+    return float(defined.mean()) if defined.size else math.nan

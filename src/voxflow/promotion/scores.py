@@ -1,0 +1,86 @@
+"""Owns reading per_case.csv back: the scores of one model, case by case and class by class."""
+
+from __future__ import annotations
+
+import csv
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from voxflow.errors import DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+DICE, PROBABILITY = "dice_", "probability_"
+# What the columns are called tells the task.
+TASKS = {PROBABILITY: "classification", DICE: "segmentation"}
+
+
+@dataclass(frozen=True, eq=False)
+class CaseScores:
+    """What an evaluation found of each case.
+
+    Attributes:
+        task: "segmentation" (values are Dice, NaN where undefined) or "classification" (values are probabilities).
+        classes: names.
+        values: by case, one a class.
+        truth: classification: 0 or 1 by case, one a class; empty for a segmentation.
+    """
+
+    task: str
+    classes: tuple[str, ...]
+    values: Mapping[str, tuple[float, ...]]
+    truth: Mapping[str, tuple[int, ...]]
+
+    @property
+    def cases(self) -> tuple[str, ...]:
+        """The cases, sorted."""
+        return tuple(sorted(self.values))
+
+    @property
+    def key_metric(self) -> str:
+        """What the models are compared by."""
+        return "mean Dice" if self.task == "segmentation" else "mean AUC"
+
+    def array(self, cases: Sequence[str]) -> NDArray[np.float64]:
+        """Values (case, class); NaN for a case that is not there."""
+        missing = (math.nan,) * len(self.classes)
+        return np.array([self.values.get(case, missing) for case in cases], float).reshape(len(cases), -1)
+
+
+def read_scores(path: Path) -> CaseScores:
+    """Read what the stage evaluate wrote.
+
+    Raises:
+        DataError: the file is missing, or no table by case.
+    """
+    try:
+        with path.open(encoding="utf-8", newline="") as stream:
+            reader = csv.DictReader(stream)
+            columns, rows = list(reader.fieldnames or []), list(reader)
+    except FileNotFoundError as error:
+        raise DataError("file not found; the stage evaluate writes it", path=path) from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"not a CSV table: {error}", path=path) from error
+    named = {prefix: tuple(c.removeprefix(prefix) for c in columns if c.startswith(prefix)) for prefix in TASKS}
+    prefix = next((prefix for prefix, classes in named.items() if classes), "")
+    if not prefix or "case" not in columns:
+        raise DataError(f"expected columns case and {DICE}CLASS or {PROBABILITY}CLASS, found {columns}", path=path)
+    task, classes = TASKS[prefix], named[prefix]
+    try:
+        values = {row["case"]: tuple(_number(row[prefix + name]) for name in classes) for row in rows}
+        known = rows if task == "classification" else []
+        truth = {row["case"]: tuple(int(float(row[name])) for name in classes) for row in known}
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"a score is no number: {error}", path=path) from error
+    return CaseScores(task, classes, values, truth)
+
+
+def _number(text: str) -> float:
+    return float(text) if text else math.nan

@@ -1,0 +1,202 @@
+"""Owns carrying a decision out: versions, aliases, tags, the history that a roll-back goes back in."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from voxflow.errors import ConfigError, DataError
+from voxflow.files import write_json
+from voxflow.promotion.candidate import PER_CASE
+from voxflow.promotion.decide import Decision, Judged, decide
+from voxflow.promotion.scores import read_scores
+from voxflow.tracking import (
+    CHALLENGER,
+    CHAMPION,
+    Version,
+    fetch,
+    keep_file,
+    model_tag,
+    register,
+    remove_alias,
+    set_alias,
+    tag_model,
+    tag_version,
+    version_called,
+)
+
+if TYPE_CHECKING:
+    from voxflow.promotion.candidate import Candidate
+    from voxflow.promotion.options import PromoteOptions
+
+HISTORY = "champions"  # tag of the registered model: the versions that were champion, the present one last
+ROLLED_BACK = "rolled_back"
+TEST_PART = "test_part_sha256"
+
+
+def judge(candidate: Candidate, options: PromoteOptions, *, moves_alias: bool) -> Decision:
+    """Register a candidate as challenger, compare it with the champion, and write down what comes of it.
+
+    Args:
+        candidate: the workspace's present model.
+        options: the rules.
+        moves_alias: make a challenger that won the champion; otherwise only write that it should be.
+
+    Raises:
+        VoxflowError: the registry can't be reached.
+    """
+    challenger = _registered(candidate)
+    champion = version_called(candidate.name, CHAMPION)
+    facts = {"challenger": challenger.number, "champion": champion.number if champion else ""}
+    if champion is not None and champion.number == challenger.number:
+        return Decision("champion", (f"version {champion.number} is the champion already",), facts=facts)
+    judged = replace(candidate.judged, name=f"version {challenger.number}")
+    decision = decide(judged, _judged(champion, candidate.judged.test_part) if champion else None, options)
+    decision = replace(decision, facts=facts | decision.facts | {"decided": _now()})
+    decision = _held_back(decision, challenger, moves_alias)
+    set_alias(challenger, CHALLENGER)
+    write_down(decision, challenger)
+    if decision.verdict == "promoted":
+        _crown(challenger, champion)
+    return decision
+
+
+def promote_by_hand(name: str, number: str, because: str) -> Decision:
+    """Make a version champion without comparing, which is for a person to answer for; parity must have passed.
+
+    Args:
+        name: the workspace.
+        number: of the version, or an alias.
+        because: why; stands on the version.
+
+    Raises:
+        ConfigError: there is no such version, or its parity did not pass.
+        VoxflowError: the registry can't be reached.
+    """
+    version = _needed(name, number)
+    if version.tags.get("parity") != "passed":
+        raise ConfigError(f"version {version.number} of {name} did not pass parity, so that it can't be champion")
+    champion = version_called(name, CHAMPION)
+    facts = {"challenger": version.number, "champion": champion.number if champion else "", "decided": _now()}
+    decision = Decision("promoted", (f"by hand: {because}",), facts=facts)
+    write_down(decision, version)
+    _crown(version, champion)
+    return decision
+
+
+def roll_back(name: str, because: str = "") -> tuple[Version, Version]:
+    """Make the champion before the present one champion again.
+
+    The version that is left does not become champion again by itself.
+
+    Returns:
+        The version that was left, and the champion now.
+
+    Raises:
+        ConfigError: there is no champion, or none before it.
+        VoxflowError: the registry can't be reached.
+    """
+    present = _needed(name, CHAMPION)
+    history = _history(name)
+    while history and history[-1] == present.number:
+        history.pop()
+    while history:
+        former = version_called(name, history[-1])
+        if former is not None:
+            break
+        history.pop()  # it was deleted
+    else:
+        raise ConfigError(f"version {present.number} is the first champion of {name}: there is none to go back to")
+    tag_version(present, {ROLLED_BACK: f"{_now()} to version {former.number}{f': {because}' if because else ''}"})
+    set_alias(former, CHAMPION)
+    tag_model(name, HISTORY, json.dumps(history))
+    return present, former
+
+
+def write_down(decision: Decision, version: Version) -> None:
+    """Put a decision and its numbers on a version, as tags and as decision.json among its files."""
+    tag_version(version, decision.tags())
+    if not version.tags.get("voxflow_files"):
+        return  # a version that was registered by other means has no place for files
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch) / "decision.json"
+        write_json(path, decision.as_json())
+        keep_file(version, path, "decision")
+
+
+def _registered(candidate: Candidate) -> Version:
+    judged = candidate.judged
+    tags = {
+        "workspace": candidate.name,
+        TEST_PART: judged.test_part,
+        "parity": "failed" if judged.parity else "passed",
+    }
+    folders = {"export": candidate.export, "parity": candidate.parity}
+    version = register(candidate.name, candidate.run_id, candidate.digest, folders, tags)
+    if candidate.per_case.is_file():
+        keep_file(version, candidate.per_case, _scores_of(judged.test_part))
+    return version
+
+
+def _judged(version: Version, test_part: str) -> Judged:
+    """A version as it was judged on a test part; without scores where it never was on any that is known."""
+    name = f"version {version.number}, the champion,"
+    for part in dict.fromkeys((test_part, version.tags.get(TEST_PART, ""))):
+        try:
+            with tempfile.TemporaryDirectory() as scratch:
+                folder = fetch(version, _scores_of(part), Path(scratch) / "scores")
+                return Judged(name, read_scores(folder / PER_CASE), part)
+        except DataError:
+            continue
+    return Judged(name, None, "")
+
+
+def _scores_of(test_part: str) -> str:
+    return f"scores-{test_part[:12]}"
+
+
+def _held_back(decision: Decision, challenger: Version, moves_alias: bool) -> Decision:
+    """A promotion that must not happen by itself."""
+    if decision.verdict != "promoted":
+        return decision
+    left = challenger.tags.get(ROLLED_BACK)
+    if left:
+        reason = f"version {challenger.number} was rolled back ({left}) and does not become champion by itself"
+    elif not moves_alias:
+        reason = "it would be promoted, and waits for `voxflow promote`, since promote.automatic is false"
+    else:
+        return decision
+    return replace(decision, verdict="kept", reasons=(reason, *decision.reasons))
+
+
+def _crown(version: Version, former: Version | None) -> None:
+    history = _history(version.name)
+    if former is not None and history[-1:] != [former.number]:
+        history.append(former.number)  # its alias was set by hand
+    set_alias(version, CHAMPION)
+    tag_model(version.name, HISTORY, json.dumps([*history, version.number]))
+    challenger = version_called(version.name, CHALLENGER)
+    if challenger is not None and challenger.number == version.number:
+        remove_alias(version.name, CHALLENGER)
+
+
+def _history(name: str) -> list[str]:
+    try:
+        return [str(number) for number in json.loads(model_tag(name, HISTORY) or "[]")]
+    except (json.JSONDecodeError, TypeError):
+        return []
+
+
+def _needed(name: str, number: str) -> Version:
+    version = version_called(name, number)
+    if version is None:
+        raise ConfigError(f"no version of {name} is called {number!r}; the MLflow page of the model lists them")
+    return version
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")

@@ -1,0 +1,68 @@
+"""Owns telling whether two evaluations were on the same cases: a hash of the test part, images and labels included."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+from typing import TYPE_CHECKING, Any
+
+from voxflow.errors import DataError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+FINDING = "finding:"
+
+
+def part_hash(datalist: Path, volumes: Path, key: str = "testing") -> str:
+    """SHA-256 over the cases of one part: their names, findings, and the content of their original files.
+
+    New training cases leave it as it is; a case that came or went, and a label that was corrected, change it.
+
+    Args:
+        datalist: the datalist file.
+        volumes: the folder of the stage convert.
+        key: the part.
+
+    Raises:
+        DataError: a file is missing, or the datalist names a case that cases.csv does not have.
+    """
+    digest = hashlib.sha256()
+    rows = {row["case"]: row for row in _table(volumes / "cases.csv")}
+    for case in sorted(_cases(datalist, key)):
+        if case not in rows:
+            raise DataError(f"no row for {case}; run the stages convert and split again", path=volumes / "cases.csv")
+        digest.update(case.encode())
+        row = rows[case]
+        for name in [*row["image"].split(";"), row.get("label", "")]:
+            if name.strip():
+                digest.update(_file(volumes / name.strip()))
+        digest.update(json.dumps([row[column] for column in sorted(row) if column.startswith(FINDING)]).encode())
+    return digest.hexdigest()
+
+
+def _cases(datalist: Path, key: str) -> list[str]:
+    try:
+        content: dict[str, Any] = json.loads(datalist.read_text(encoding="utf-8"))
+        return [str(entry["case"]) for entry in content[key]]
+    except FileNotFoundError as error:
+        raise DataError("file not found; the stage split writes it", path=datalist) from error
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+        raise DataError(f"expected a list of cases, each with its name: {error}", path=datalist, where=key) from error
+
+
+def _table(path: Path) -> list[dict[str, str]]:
+    try:
+        with path.open(encoding="utf-8", newline="") as stream:
+            return list(csv.DictReader(stream))
+    except FileNotFoundError as error:
+        raise DataError("file not found; the stage convert writes it", path=path) from error
+
+
+def _file(path: Path) -> bytes:
+    try:
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").digest()
+    except OSError as error:
+        raise DataError(f"can't be read: {error.strerror}", path=path) from error

@@ -1,0 +1,131 @@
+"""Owns suites of one's own: rules by modality that stand in params.yaml, made by profiling and then edited."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from voxflow.errors import ConfigError, DataError
+from voxflow.quality.checks import Check, Outcome, run_checks
+from voxflow.quality.docs import write_docs_index
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    import pandas as pd
+
+# What profiling looks at: what a protocol or a scanner decides. Which values labels hold, labels.json says.
+PROFILED = (
+    *(f"{what}_{axis}" for what in ("spacing", "size") for axis in "ijk"),
+    "rows",
+    "columns",
+    *("percentile_1", "percentile_99", "deviation", "minimum", "maximum", "label_voxels"),
+)
+WIDENED = 0.1  # of the range that the data have, to each side
+CONSTANT = 0.05  # of the value, where all cases have the same
+DIGITS = 4
+LEAST_CASES = 5
+
+
+class Rule(BaseModel):
+    """One rule of a suite.
+
+    Attributes:
+        range: least and greatest value; null leaves a side open.
+        values: or the values that are allowed.
+        severity: "critical" stops the graph before anything is trained.
+        optional: a case without the value is no failure.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    range: tuple[float | None, float | None] | None = None
+    values: tuple[str | int | float, ...] | None = Field(default=None, min_length=1)
+    severity: Literal["critical", "warning"] = "warning"
+    optional: bool = False
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Rule:
+        if (self.range is None) == (self.values is None):
+            raise ValueError("a rule has either a range or values")
+        return self
+
+    def check(self, column: str, modality: str) -> Check:
+        """The check that it is."""
+        kind: Literal["range", "set"] = "range" if self.range is not None else "set"
+        bounds = self.range if self.range is not None else self.values or ()
+        name = f"{column.replace('_', ' ')} is usual for {modality}"
+        return Check(name, column, kind, tuple(bounds), severity=self.severity, optional=self.optional)
+
+
+Suites = dict[str, dict[str, Rule]]  # modality → column → rule
+
+
+def profile(measured: pd.DataFrame) -> dict[str, dict[str, dict[str, object]]]:
+    """Suites that the present data hold, a little widened, as they stand in params.yaml.
+
+    Args:
+        measured: measurements.csv.
+
+    Returns:
+        modality → column → ``{"range": [low, high], "severity": "warning"}``.
+
+    Raises:
+        DataError: no modality has enough cases to say what is usual.
+    """
+    import pandas as pd
+
+    suites: dict[str, dict[str, dict[str, object]]] = {}
+    for modality, rows in measured.groupby("modality"):
+        if len(rows) < LEAST_CASES:
+            continue
+        columns = [column for column in PROFILED if column in rows]
+        numbers = {column: pd.to_numeric(rows[column], errors="coerce").dropna() for column in columns}
+        suites[str(modality)] = {
+            column: {"range": _widened(float(values.min()), float(values.max())), "severity": "warning"}
+            | ({"optional": True} if len(values) < len(rows) else {})
+            for column, values in numbers.items()
+            if len(values)
+        }
+    if not suites:
+        raise DataError(f"no modality has {LEAST_CASES} cases, too few to say what is usual")
+    return suites
+
+
+def run_suites(measured: pd.DataFrame, suites: Mapping[str, Mapping[str, Rule]], *, docs: Path | None) -> list[Outcome]:
+    """Hold the cases of each modality to its suite.
+
+    Raises:
+        ConfigError: a rule is about a column that is not measured.
+    """
+    outcomes: list[Outcome] = []
+    for modality, rules in suites.items():
+        unknown = [column for column in rules if column not in measured.columns]
+        if unknown:
+            known = ", ".join(column for column in PROFILED if column in measured.columns)
+            raise ConfigError(f"validate.suites.{modality}: {', '.join(unknown)} is not measured; known: {known}")
+        rows = measured[measured["modality"] == modality].reset_index(drop=True)
+        if len(rows):
+            checks = [rule.check(column, modality) for column, rule in rules.items()]
+            # A folder each: Great Expectations clears a site away before it builds it.
+            outcomes += run_checks(rows, checks, name=modality, docs=docs / modality if docs else None)
+    if docs is not None and outcomes:
+        write_docs_index(docs, "Data quality")
+    return outcomes
+
+
+def _widened(low: float, high: float) -> list[float]:
+    margin = WIDENED * (high - low) or CONSTANT * abs(high)
+    return [_rounded(low - margin, down=True), _rounded(high + margin, down=False)]
+
+
+def _rounded(value: float, *, down: bool) -> float:
+    """To a few digits, outwards, so that the data that it came from still lie within."""
+    if value == 0:
+        return 0.0
+    step = 10.0 ** (math.floor(math.log10(abs(value))) - DIGITS + 1)
+    steps = math.floor(value / step) if down else math.ceil(value / step)
+    return float(f"{steps * step:.{DIGITS + 1}g}")

@@ -1,0 +1,127 @@
+"""Owns the index: one page that leads to every other, workspace by workspace."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from voxflow.files import write_text
+from voxflow.reporting.page import render
+from voxflow.reporting.tables import read_json
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+TEMPLATE = "index.html.j2"
+KEY_SCORES = {"mean_dice": "mean Dice", "mean_auc": "mean AUC"}
+
+
+@dataclass(frozen=True)
+class Link:
+    """A page that is there.
+
+    Attributes:
+        title: what it is.
+        href: where, from the index.
+        about: what it says, in a few words.
+        when: when it was written.
+    """
+
+    title: str
+    href: str
+    about: str = ""
+    when: str = ""
+
+
+@dataclass(frozen=True)
+class Card:
+    """What the index says of one workspace."""
+
+    name: str
+    task: str
+    score: str
+    alert: str
+    links: tuple[Link, ...]
+    missing: str
+
+
+def write_index(root: Path, page: Path, blocks: Mapping[str, Mapping[str, Any]], services: Sequence[Link]) -> int:
+    """Write the index; pages that are not there are named with what writes them.
+
+    Args:
+        root: the repository.
+        page: the file.
+        blocks: each workspace's block of params.yaml.
+        services: pages that are served, such as Prefect's.
+
+    Returns:
+        How many pages it leads to.
+    """
+    cards = [_card(root, page.parent, name, block) for name, block in blocks.items()]
+    write_text(page, render(TEMPLATE, {"cards": cards, "services": services}))
+    return sum(len(card.links) for card in cards)
+
+
+def _card(root: Path, here: Path, name: str, block: Mapping[str, Any]) -> Card:
+    evaluation, quality = root / "mmars" / name / "eval", root / "data/quality"
+    drift = root / "data/drift" / name
+    decision, found = _object(evaluation / "decision.json"), _object(drift / "drift.json")
+    report = _object(quality / name / "report.json")
+    places = (
+        ("Report", evaluation / "report.html", "scores, pictures, data, engines", f"dvc repro report@{name}"),
+        ("Champion or not", evaluation / "report.html#decision", _said(decision), f"dvc repro report@{name}"),
+        ("Comparison of two models", evaluation / "compare.html", "case by case", "voxflow compare"),
+        ("Drift", drift / "drift.html", _drift(found), f"voxflow drift {name} FOLDER"),
+        ("Data checks", _docs(quality, name), _checks(report), f"dvc repro validate@{name}"),
+        ("Data checks, all runs", quality / f"{name}.history/index.html", "", f"dvc repro validate@{name}"),
+    )
+    links, missing = [], []
+    for title, path, about, written_by in places:
+        file = path.with_name(path.name.partition("#")[0])
+        if file.is_file():
+            when = datetime.fromtimestamp(file.stat().st_mtime).astimezone().strftime("%Y-%m-%d %H:%M")
+            links.append(Link(title, os.path.relpath(path, here).replace(os.sep, "/"), about, when))
+        else:
+            missing.append(f"{title} ({written_by})")
+    failed = (quality / f"{name}.failed" / "report.json").is_file()
+    alerts = [f"drift of {', '.join(found.get('moved', []))}"] if found.get("alert") else []
+    alerts += ["critical data checks failed"] if failed else []
+    score = _score(_object(root / "data/metrics" / name / "evaluate.json"))
+    return Card(name, str(block.get("task", "")), score, "; ".join(alerts), tuple(links), ", ".join(missing))
+
+
+def _docs(quality: Path, name: str) -> Path:
+    """Those of the run that failed, where one did: they are what a person must see."""
+    failed = quality / f"{name}.failed" / "docs/index.html"
+    return failed if failed.is_file() else quality / name / "docs/index.html"
+
+
+def _score(metrics: Mapping[str, Any]) -> str:
+    known = [f"{title} {metrics[key]:.3f}" for key, title in KEY_SCORES.items() if key in metrics]
+    return f"{known[0]} on {metrics.get('cases', 0):.0f} unseen cases" if known else "not evaluated yet"
+
+
+def _said(decision: Mapping[str, Any]) -> str:
+    return f"{decision['verdict']}: {'; '.join(decision.get('reasons', []))}" if "verdict" in decision else ""
+
+
+def _drift(found: Mapping[str, Any]) -> str:
+    if not found:
+        return ""
+    count = f"{found.get('incoming_patients', 0)} patients"
+    if found.get("moved"):
+        return f"moved in {count}: {', '.join(found['moved'])}"
+    return f"{count} are too few to tell" if found.get("too_few") else f"none in {count}"
+
+
+def _checks(report: Mapping[str, Any]) -> str:
+    failed = sum(not check.get("success") for check in report.get("checks", []))
+    return f"{failed} of {len(report['checks'])} failed" if report.get("checks") else ""
+
+
+def _object(path: Path) -> dict[str, Any]:
+    found = read_json(path)
+    return found if isinstance(found, dict) else {}

@@ -1,0 +1,106 @@
+"""Owns finding a run by what a person calls it, and bringing its files here."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from voxflow.errors import DataError
+from voxflow.files import atomic_directory
+from voxflow.tracking.registry import asked
+from voxflow.tracking.versions import version_called
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+VERSION = re.compile(r"(?P<name>[^/@]+)(?:@(?P<alias>[\w-]+)|/(?P<number>\d+))")
+SHORTEST_PREFIX = 6
+MOST_RUNS = 5000
+
+
+@dataclass(frozen=True)
+class Run:
+    """One MLflow run.
+
+    Attributes:
+        run_id: MLflow's.
+        name: MLflow's name of it.
+        params: as params.yaml names them.
+        tags: what is known of it.
+    """
+
+    run_id: str
+    name: str
+    params: Mapping[str, str] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+
+def find_run(text: str) -> Run:
+    """Find a run.
+
+    Args:
+        text: a run's id or the beginning of it, its name, the name of an experiment of DVC, or a model version:
+            ``spleen@champion``, ``spleen/3``.
+
+    Raises:
+        DataError: nothing, or more than one run, is called so.
+        VoxflowError: the store can't be reached.
+    """
+    match = VERSION.fullmatch(text)
+    if match:
+        called = match["alias"] or match["number"]
+        version = version_called(match["name"], called)
+        if version is None:
+            raise DataError(f"no version of {match['name']} is called {called!r}")
+        text = version.run_id
+    found: list[Run] = asked(lambda: _search(text))
+    if not found:
+        raise DataError(f"no run is called {text!r}: an id, a name, an experiment of DVC, or MODEL@champion is wanted")
+    if len(found) > 1:
+        raise DataError(f"{len(found)} runs are called {text!r}: {', '.join(run.run_id for run in found[:5])}")
+    return found[0]
+
+
+def fetch_artifacts(run: Run, folder: str, target: Path) -> Path:
+    """Bring a folder of a run's artifacts here.
+
+    Args:
+        run: the run.
+        folder: such as "test".
+        target: made whole or not at all; what is there is replaced.
+
+    Raises:
+        DataError: the run does not have it.
+        VoxflowError: the store can't be reached.
+    """
+    with atomic_directory(target) as out:
+        asked(lambda: _fetch(run, folder, out))
+    return target
+
+
+def _search(text: str) -> list[Run]:
+    from mlflow import MlflowClient
+
+    client = MlflowClient()
+    experiments = [each.experiment_id for each in client.search_experiments()]
+    runs = [_run(each) for each in client.search_runs(experiments, max_results=MOST_RUNS)]
+    exact = [run for run in runs if text in (run.run_id, run.name, run.tags.get("dvc_exp"))]
+    return exact or [run for run in runs if len(text) >= SHORTEST_PREFIX and run.run_id.startswith(text)]
+
+
+def _fetch(run: Run, folder: str, out: Path) -> None:
+    from mlflow import MlflowClient
+
+    client = MlflowClient()
+    if not client.list_artifacts(run.run_id, folder):
+        raise DataError(f"the run {run.name} ({run.run_id}) has no {folder}/; the stage evaluate keeps it")
+    with tempfile.TemporaryDirectory(dir=out) as scratch:
+        for path in list(Path(client.download_artifacts(run.run_id, folder, scratch)).iterdir()):
+            path.rename(out / path.name)
+
+
+def _run(found: Any) -> Run:
+    return Run(found.info.run_id, found.info.run_name or "", dict(found.data.params), dict(found.data.tags))

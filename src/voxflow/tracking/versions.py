@@ -1,0 +1,233 @@
+"""Owns model versions: registering what was exported, their aliases and tags, and bringing their files here."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from voxflow.errors import DataError
+from voxflow.files import atomic_directory, write_json
+from voxflow.tracking.mlflow_tracker import experiment_id_of, run_exists
+from voxflow.tracking.registry import asked
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+CHAMPION, CHALLENGER = "champion", "challenger"
+FOLDER = "registered"  # of a run's artifacts: what its model versions are made of, a folder each
+MARK = "version.json"
+_FILES, _DIGEST = "voxflow_files", "voxflow_sha256"
+# A file that is made for one machine's GPU is of no use on another.
+_OF_ONE_MACHINE = (".engine",)
+
+
+@dataclass(frozen=True)
+class Version:
+    """One version of a registered model.
+
+    Attributes:
+        name: the registered model, which is called as its workspace.
+        number: counts from 1.
+        run_id: the MLflow run of its training.
+        tags: what is known of it.
+    """
+
+    name: str
+    number: str
+    run_id: str
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+
+def register(name: str, run_id: str, digest: str, folders: Mapping[str, Path], tags: Mapping[str, str]) -> Version:
+    """Register what was exported as a new version, or find the version that it is already.
+
+    Args:
+        name: of the registered model.
+        run_id: the run of the training; where the store does not know it, it gets one of its own.
+        digest: what tells this model from every other.
+        folders: what the version consists of: files and folders, by the name of the folder that they are kept under.
+        tags: of a new version.
+
+    Raises:
+        VoxflowError: the store can't be reached.
+    """
+    version: Version = asked(lambda: _register(name, run_id, digest, folders, tags))
+    return version
+
+
+def version_called(name: str, alias_or_number: str) -> Version | None:
+    """The version that an alias (``champion``) or a number means; None where there is none.
+
+    Raises:
+        VoxflowError: the store can't be reached.
+    """
+    version: Version | None = asked(lambda: _called(name, alias_or_number))
+    return version
+
+
+def tag_version(version: Version, tags: Mapping[str, str]) -> None:
+    """Write facts on a version."""
+    asked(lambda: [_client().set_model_version_tag(version.name, version.number, *pair) for pair in tags.items()])
+
+
+def model_tag(name: str, key: str) -> str:
+    """A fact that stands on the registered model; empty where it does not."""
+    found = asked(lambda: _client().get_registered_model(name).tags.get(key, "") if _known(name) else "")
+    return str(found)
+
+
+def tag_model(name: str, key: str, value: str) -> None:
+    """Write a fact on the registered model."""
+    asked(lambda: _client().set_registered_model_tag(name, key, value))
+
+
+def set_alias(version: Version, alias: str) -> None:
+    """Let an alias mean this version, and no other one."""
+    asked(lambda: _client().set_registered_model_alias(version.name, alias, version.number))
+
+
+def remove_alias(name: str, alias: str) -> None:
+    """Let an alias mean nothing."""
+    asked(lambda: _client().delete_registered_model_alias(name, alias))
+
+
+def keep_file(version: Version, path: Path, folder: str) -> None:
+    """Keep one more file with a version."""
+    place = f"{version.tags[_FILES]}/{folder}"
+    asked(lambda: _client().log_artifact(version.run_id, str(path), place))
+
+
+def fetch(version: Version, part: str, target: Path) -> Path:
+    """Bring one of a version's folders here.
+
+    Args:
+        version: one that :func:`register` made.
+        part: the folder's name.
+        target: made whole or not at all; what is there is replaced.
+
+    Raises:
+        DataError: the version does not have it.
+        VoxflowError: the store can't be reached.
+    """
+    with atomic_directory(target) as out:
+        asked(lambda: _fetch(version, part, out))
+    return target
+
+
+def materialise_champion(name: str, target: Path, alias: str = CHAMPION) -> Version:
+    """Bring the exported files of a workspace's champion here, for ``voxflow.inference.open_engine``.
+
+    Nothing is fetched where ``target`` holds this version already, so that a flow may ask each time.
+
+    Args:
+        name: the workspace.
+        target: a folder; made whole or not at all.
+        alias: or another alias, or a version's number.
+
+    Raises:
+        DataError: no version is called so, or it was not registered with its exported files.
+        VoxflowError: the store can't be reached.
+    """
+    version = version_called(name, alias)
+    if version is None:
+        raise DataError(f"no version of {name} is called {alias!r}; `voxflow promote {name}` chooses the champion")
+    wanted = {"model": name, "version": version.number, "sha256": version.tags.get(_DIGEST, "")}
+    if _mark(target / MARK) == wanted:
+        return version
+    with atomic_directory(target) as out:
+        asked(lambda: _fetch(version, "export", out))
+        write_json(out / MARK, wanted)
+    return version
+
+
+def _register(name: str, run_id: str, digest: str, folders: Mapping[str, Path], tags: Mapping[str, str]) -> Version:
+    from mlflow.exceptions import MlflowException
+
+    client = _client()
+    if not _known(name):
+        try:
+            client.create_registered_model(name)
+        except MlflowException:
+            if not _known(name):  # another process may have made it in between
+                raise
+    for version in client.search_model_versions(f"name='{name}'"):
+        if version.tags.get(_DIGEST) == digest:
+            return _version(version)
+    if not run_exists(run_id):
+        run_id = client.create_run(experiment_id_of(name), run_name="registered model").info.run_id
+        client.set_terminated(run_id)
+    place = f"{FOLDER}/{digest[:12]}"
+    for folder, path in folders.items():
+        _keep(client, run_id, path, f"{place}/{folder}")
+    model_id = _logged_model(client, run_id)
+    source = f"models:/{model_id}" if model_id else f"{client.get_run(run_id).info.artifact_uri}/{place}/export"
+    known = {**tags, _DIGEST: digest, _FILES: place}
+    return _version(client.create_model_version(name, source, run_id, tags=known, model_id=model_id or None))
+
+
+def _keep(client: Any, run_id: str, path: Path, place: str) -> None:
+    if not path.exists():
+        return
+    if path.is_file():
+        client.log_artifact(run_id, str(path), place)
+        return
+    for file in sorted(each for each in path.rglob("*") if each.is_file() and each.suffix not in _OF_ONE_MACHINE):
+        inside = file.parent.relative_to(path).as_posix()
+        client.log_artifact(run_id, str(file), place if inside == "." else f"{place}/{inside}")
+
+
+def _logged_model(client: Any, run_id: str) -> str:
+    """The model that export kept, which has a signature and can be served; empty where there is none."""
+    experiment = client.get_run(run_id).info.experiment_id
+    found = client.search_logged_models([experiment], f"source_run_id = '{run_id}'")
+    return str(max(found, key=lambda each: each.creation_timestamp).model_id) if found else ""
+
+
+def _called(name: str, alias_or_number: str) -> Version | None:
+    from mlflow.exceptions import MlflowException
+
+    client = _client()
+    try:
+        if alias_or_number.isdigit():
+            return _version(client.get_model_version(name, alias_or_number))
+        return _version(client.get_model_version_by_alias(name, alias_or_number))
+    except MlflowException as error:
+        # An alias that is not there is an "invalid parameter", a model or a number "does not exist".
+        if error.error_code in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
+            return None
+        raise
+
+
+def _known(name: str) -> bool:
+    return bool(_client().search_registered_models(f"name='{name}'", max_results=1))
+
+
+def _fetch(version: Version, part: str, out: Path) -> None:
+    place = version.tags.get(_FILES)
+    client = _client()
+    if not place or not client.list_artifacts(version.run_id, f"{place}/{part}"):
+        raise DataError(f"version {version.number} of {version.name} was registered without {part}/")
+    with tempfile.TemporaryDirectory(dir=out) as scratch:
+        got = Path(client.download_artifacts(version.run_id, f"{place}/{part}", scratch))
+        for path in list(got.iterdir()):
+            path.rename(out / path.name)
+
+
+def _version(found: Any) -> Version:
+    return Version(str(found.name), str(found.version), str(found.run_id or ""), dict(found.tags))
+
+
+def _mark(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError):
+        return None
+
+
+def _client() -> Any:
+    from mlflow import MlflowClient
+
+    return MlflowClient()

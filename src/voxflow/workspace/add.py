@@ -1,0 +1,245 @@
+"""Owns adding patients to a workspace: no leak, the test part as it was, the raw data versioned."""
+
+from __future__ import annotations
+
+import csv
+import filecmp
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from voxflow.dicom import ConvertOptions, convert_folder
+from voxflow.errors import ConfigError, DataError, VoxflowError
+from voxflow.files import write_text
+from voxflow.places import PARAMS
+from voxflow.quality import measure_cases
+from voxflow.reporting.tables import read_rows
+from voxflow.workspace.params_file import with_value
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from voxflow.places import Places
+    from voxflow.reporting.tables import Row
+
+SHOWN = 10
+TESTING = "testing"
+FINDING = "finding:"
+
+
+@dataclass(frozen=True)
+class Added:
+    """What was added.
+
+    Attributes:
+        new: patients that the workspace did not have.
+        known: patients that it has more studies of now.
+        cases, labelled: of both.
+        files: how many were copied.
+        frozen: patients of the test part, which stays as it is; 0 where there was no split yet.
+        place: where the files are now.
+    """
+
+    new: int
+    known: int
+    cases: int
+    labelled: int
+    files: int
+    frozen: int
+    place: Path
+
+    def line(self) -> str:
+        """One line for a person."""
+        kept = (
+            f"the test part stays as it is ({self.frozen} patients)"
+            if self.frozen
+            else "there was no split yet, so that no test part had to be kept"
+        )
+        more = f" and more studies of {self.known}" if self.known else ""
+        return (
+            f"{self.new} new patients{more}, {self.cases} cases, {self.labelled} labelled, {self.files} files "
+            f"→ {self.place}; {kept}"
+        )
+
+
+def add_patients(places: Places, folder: Path) -> Added:
+    """Add a folder of images to a workspace's source, or nothing of it.
+
+    The folder is converted first, so that patients are known by their pseudonyms. DICOM goes to a sub-folder of the
+    source, other images to the same places as in ``folder``, since their names tell who belongs to whom.
+
+    Args:
+        places: the workspace.
+        folder: what has arrived.
+
+    Raises:
+        ConfigError: the source is not in the repository, or a stage makes it.
+        DataError: the folder is missing or holds nothing usable; a patient, or an image, of the test part is in it; a
+            file of the same name with other content is there already.
+        VoxflowError: DVC could not take the data in; nothing was added then.
+    """
+    source = _source(places)
+    if not folder.is_dir():
+        raise DataError("no such folder", path=folder)
+    if folder.resolve().is_relative_to(source.resolve()):
+        raise DataError(f"lies in {source} already; name a folder outside of it", path=folder)
+    split = read_rows(places.datalists / "split.csv") or []
+    with tempfile.TemporaryDirectory() as scratch:
+        cases = _convert(places, folder, Path(scratch) / "volumes")
+        _require_no_leak(cases, split, places, Path(scratch) / "volumes", folder)
+    pairs = _copies(source, folder, is_dicom=any(row.get("series_uid") for row in cases))
+    tables = _findings(places, source, folder)
+    _require_no_clash(pairs, {table.name for table in tables}, folder, source)
+    tested = sorted({row["patient"] for row in split if row["part"] == TESTING})
+    params, made = PARAMS.read_text(encoding="utf-8"), [target for _, target in pairs if not target.exists()]
+    try:
+        for origin, target in pairs:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(origin, target)
+        for path, text in tables.items():
+            write_text(path, text[1])
+        if tested:
+            # Listed by name, no addition changes it; a share of more patients would be another choice.
+            write_text(PARAMS, with_value(params, ("workspaces", places.workspace, "split", TESTING), tested))
+        _dvc_add(source)
+    except BaseException:
+        _undo(made, source, {PARAMS: params} | {path: text[0] for path, text in tables.items()})
+        raise
+    known = {row["patient"] for row in split}
+    patients = {row["patient"] for row in cases}
+    return Added(
+        new=len(patients - known),
+        known=len(patients & known),
+        cases=len(cases),
+        labelled=sum(_labelled(row) for row in cases),
+        files=len(pairs),
+        frozen=len(tested),
+        place=_place(pairs, source),
+    )
+
+
+def _place(pairs: list[tuple[Path, Path]], source: Path) -> Path:
+    """The sub-folder that everything went to, or the source itself."""
+    tops = {target.relative_to(source).parts[0] for _, target in pairs}
+    only = source / next(iter(tops))
+    return only if len(tops) == 1 and only.is_dir() else source
+
+
+def _source(places: Places) -> Path:
+    import yaml
+
+    source, root = places.source, Path.cwd()
+    if not source.resolve().is_relative_to(root):
+        raise ConfigError(
+            f"the source {source} is not in this repository, so that DVC can't version it; copy it to "
+            f"data/raw/{places.workspace} and name that as the source",
+            path=PARAMS,
+            where=f"workspaces.{places.workspace}.source",
+        )
+    samples = (yaml.safe_load(PARAMS.read_text(encoding="utf-8")) or {}).get("samples") or {}
+    if places.workspace in samples:
+        raise ConfigError(f"the stage sample makes {source}; real patients go to a workspace of their own")
+    if not (root / ".dvc").is_dir():
+        raise ConfigError("no DVC repository; run from the root of the repository", path=root / ".dvc")
+    return source
+
+
+def _convert(places: Places, folder: Path, target: Path) -> list[Row]:
+    options = places.options("convert", ConvertOptions).model_copy(update={"mapping": False})
+    convert_folder(folder, target, options)
+    return read_rows(target / "cases.csv") or []
+
+
+def _require_no_leak(cases: Sequence[Row], split: Sequence[Row], places: Places, volumes: Path, folder: Path) -> None:
+    """No patient, and no image, that the model is tested on may come back as training data."""
+    tested = {row["patient"] for row in split if row["part"] == TESTING}
+    leaking = sorted({row["patient"] for row in cases} & tested)
+    if leaking:
+        raise DataError(
+            f"leakage: {_named(leaking)} {'is' if len(leaking) == 1 else 'are'} in the test part; new studies of them "
+            "would change what models are judged on, or train on it. Nothing was added: take them out of the folder",
+            path=folder,
+        )
+    hidden = {row["case"] for row in split if row["part"] == TESTING}
+    hashes = {
+        row["pixel_hash"]: row["case"]
+        for row in read_rows(places.quality / "measurements.csv") or []
+        if row["case"] in hidden and row.get("pixel_hash")
+    }
+    if not hashes:
+        return
+    import pandas as pd
+
+    table = pd.read_csv(volumes / "cases.csv", dtype="str", keep_default_na=False)
+    found = dict(zip(table["case"], measure_cases(table, volumes)["pixel_hash"], strict=True))
+    same = [f"{case} (as {hashes[pixels]})" for case, pixels in found.items() if pixels in hashes]
+    if same:
+        raise DataError(
+            f"leakage: {_named(same)} shows the same pixels as the test part; nothing was added", path=folder
+        )
+
+
+def _copies(source: Path, folder: Path, *, is_dicom: bool) -> list[tuple[Path, Path]]:
+    target = source
+    if is_dicom:
+        target, number = source / folder.resolve().name, 2
+        while target.exists():
+            target, number = source / f"{folder.resolve().name}-{number}", number + 1
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return [(path, target / path.relative_to(folder)) for path in files]
+
+
+def _require_no_clash(pairs: list[tuple[Path, Path]], joined: set[str], folder: Path, source: Path) -> None:
+    clashes = [
+        str(target.relative_to(source))
+        for origin, target in pairs
+        if target.exists() and target.name not in joined and not filecmp.cmp(origin, target, shallow=False)
+    ]
+    if clashes:
+        raise DataError(f"{_named(clashes)} would replace a file of another content in {source}", path=folder)
+
+
+def _findings(places: Places, source: Path, folder: Path) -> dict[Path, tuple[str, str]]:
+    """Tables of findings that both have: before, and with the new rows at the end."""
+    named = places.options("convert", ConvertOptions).findings
+    if not named or not (source / named).is_file() or not (folder / named).is_file():
+        return {}
+    before, more = ((root / named).read_text(encoding="utf-8") for root in (source, folder))
+    if next(csv.reader(before.splitlines()), []) != next(csv.reader(more.splitlines()), []):
+        raise DataError(f"other columns than {source / named}", path=folder / named)
+    known = set(before.splitlines())
+    rows = [line for line in more.splitlines()[1:] if line not in known]
+    return {source / named: (before, "\n".join([before.rstrip("\n"), *rows]) + "\n")}
+
+
+def _dvc_add(source: Path) -> None:
+    result = subprocess.run(
+        [sys.executable, "-m", "dvc", "add", "--quiet", str(source)], capture_output=True, text=True, check=False
+    )
+    if result.returncode:
+        lines = [line for line in (result.stderr + result.stdout).splitlines() if line.strip()]
+        raise VoxflowError(f"DVC could not take {source} in: {lines[0] if lines else result.returncode}")
+
+
+def _undo(made: Sequence[Path], source: Path, texts: dict[Path, str]) -> None:
+    for path in made:
+        path.unlink(missing_ok=True)
+    for folder in sorted({parent for path in made for parent in path.parents}, key=lambda p: -len(p.parts)):
+        if folder.is_dir() and folder != source and folder.is_relative_to(source) and not any(folder.iterdir()):
+            folder.rmdir()
+    for path, text in texts.items():
+        write_text(path, text)
+
+
+def _labelled(row: Row) -> bool:
+    findings = [value for name, value in row.items() if name.startswith(FINDING)]
+    return all(findings) if findings else bool(row.get("label"))
+
+
+def _named(names: Sequence[str]) -> str:
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more

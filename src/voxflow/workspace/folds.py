@@ -1,0 +1,107 @@
+"""Owns which folds of a workspace are trained: lines of params.yaml, written so that all else stays as it was."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from voxflow.config.findings import suggest
+from voxflow.errors import ConfigError
+from voxflow.files import write_text
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+FOLDS, ENSEMBLES = "folds", "ensembles"
+LEAST = 2
+
+
+def set_folds(params: Path, workspace: str, count: int) -> None:
+    """Write how many folds a workspace is split into, and the entries that train each and average all.
+
+    Args:
+        params: params.yaml; comments and layout are kept.
+        workspace: a key of ``workspaces``.
+        count: 2 or more; 0 ends the cross-validation of this workspace.
+
+    Raises:
+        ConfigError: no such file or workspace, a count of 1, or a layout that can't be edited line by line.
+    """
+    if not params.is_file():
+        raise ConfigError("file not found; run from the root of the repository", path=params)
+    text = params.read_text(encoding="utf-8")
+    wanted: dict[str, Any] = yaml.safe_load(text) or {}
+    known = wanted.get("workspaces") or {}
+    if workspace not in known:
+        raise ConfigError(f"no workspace {workspace!r}{suggest(workspace, known)}", path=params, where="workspaces")
+    if count and count < LEAST:
+        raise ConfigError(f"folds: 0, or {LEAST} or more, received {count}")
+    known[workspace]["split"] = (known[workspace].get("split") or {}) | {"folds": count}
+    wanted[FOLDS] = _without(wanted.get(FOLDS), workspace) | {
+        f"{workspace}-{fold}": {"workspace": workspace, "fold": fold} for fold in range(1, count + 1)
+    }
+    others = {key: value for key, value in (wanted.get(ENSEMBLES) or {}).items() if key != workspace}
+    wanted[ENSEMBLES] = others | ({workspace: {"folds": list(range(1, count + 1))}} if count else {})
+    text = _with_split(text, workspace, count)
+    text = _with_section(text, FOLDS, wanted[FOLDS], "Trained one by one; written by `voxflow folds`.")
+    text = _with_section(text, ENSEMBLES, wanted[ENSEMBLES], "Folds whose models answer together.")
+    if not _means(text, wanted):
+        message = f"can't be edited line by line; write workspaces.{workspace}.split.folds: {count} in lines of its own"
+        raise ConfigError(message, path=params)
+    write_text(params, text)
+
+
+def _without(entries: Mapping[str, Any] | None, workspace: str) -> dict[str, Any]:
+    return {key: value for key, value in (entries or {}).items() if value.get("workspace") != workspace}
+
+
+def _with_split(text: str, workspace: str, count: int) -> str:
+    """The text with ``folds`` in the workspace's block ``split``; unchanged where that has another layout."""
+    lines = text.splitlines()
+    block = range(len(lines))
+    for depth, name in enumerate(("workspaces", workspace, "split")):
+        found = _inside(lines, block, depth, name)
+        if found is None:
+            return text
+        block = found
+    line = f"      folds: {count}"
+    places = [number for number in block if re.match(r"      folds:", lines[number])]
+    if places:
+        lines[places[0]] = re.sub(r"^      folds:[ ]*\d*", line, lines[places[0]])
+    else:
+        lines.insert(block.start, line)
+    return "\n".join(lines) + "\n"
+
+
+def _inside(lines: list[str], within: range, depth: int, name: str) -> range | None:
+    """The lines below ``name:``, which stands at this depth and has nothing beside it; None when there is none."""
+    head = re.compile(rf"{'  ' * depth}{re.escape(name)}:[ ]*(#.*)?")
+    begin = next((number + 1 for number in within if head.fullmatch(lines[number])), None)
+    if begin is None:
+        return None
+    # A block goes on with every line that is further in, is empty, or only says something.
+    deeper = re.compile(rf"{'  ' * depth} |[ ]*(#.*)?$")
+    end = next((number for number in range(begin, within.stop) if not deeper.match(lines[number])), within.stop)
+    return range(begin, end)
+
+
+def _with_section(text: str, name: str, entries: Mapping[str, Any], comment: str) -> str:
+    """The text with a section at the left margin written anew, in its place or at the end."""
+    lines = [
+        f"  {key}: {yaml.safe_dump(value, default_flow_style=True, sort_keys=False)}" for key, value in entries.items()
+    ]
+    written = f"{name}:\n{''.join(lines)}" if entries else f"{name}: {{}}\n"
+    section = re.search(rf"^{name}:.*\n?(?:[ \t]+.*\n?)*", text, re.MULTILINE)
+    if section:
+        return text[: section.start()] + written + text[section.end() :]
+    return f"{text.rstrip()}\n\n# {comment}\n{written}"
+
+
+def _means(text: str, wanted: Mapping[str, Any]) -> bool:
+    try:
+        return bool(yaml.safe_load(text) == wanted)
+    except yaml.YAMLError:
+        return False

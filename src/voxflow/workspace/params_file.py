@@ -1,0 +1,63 @@
+"""Owns editing params.yaml as a person would: one value changes, comments and everything else stay."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+WIDTH = 110
+
+
+def with_value(text: str, keys: Sequence[str], value: Any) -> str:
+    """The text with one value set; mappings on the way to it are made where they are missing.
+
+    Args:
+        text: of params.yaml.
+        keys: where it stands, such as ``("workspaces", "spleen", "split", "testing")``.
+        value: lists are written in one line, and mappings of mappings block by block.
+    """
+    from ruamel.yaml import YAML
+
+    yaml = YAML()
+    yaml.preserve_quotes = True
+    yaml.width = WIDTH
+    yaml.indent(mapping=2, sequence=4, offset=2)
+    params = yaml.load(text)
+    block = params
+    for key in keys[:-1]:
+        if not block.get(key):
+            block[key] = _written({})
+        block = block[key]
+    block[keys[-1]] = _written(value)
+    out = io.StringIO()
+    yaml.dump(params, out)
+    return out.getvalue()
+
+
+def _written(value: Any) -> Any:
+    from ruamel.yaml.comments import CommentedMap, CommentedSeq
+
+    if isinstance(value, dict):
+        made = CommentedMap({key: _written(each) for key, each in value.items()})
+        if value and not any(isinstance(each, dict) for each in value.values()):
+            made.fa.set_flow_style()
+        return made
+    if isinstance(value, list | tuple):
+        listed = CommentedSeq(value)
+        listed.fa.set_flow_style()
+        return listed
+    return value
+
+
+def dumped(value: Mapping[str, Any]) -> str:
+    """A mapping as it would stand in params.yaml."""
+    from ruamel.yaml import YAML
+
+    yaml = YAML()
+    yaml.width = WIDTH
+    out = io.StringIO()
+    yaml.dump(_written(dict(value)), out)
+    return out.getvalue()

@@ -1,0 +1,62 @@
+"""Make masks for the studies that came in and send their DICOM SEG back: ``python -m tasks.answer WORKSPACE``."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import sys
+from functools import partial
+from pathlib import Path
+
+from tasks.incoming import Incoming, settings_of
+from tasks.stage import Stage, main
+from voxflow.dicom import ConvertOptions
+from voxflow.errors import EXIT_FAILURE, EXIT_OK, EXIT_SOME_FAILED
+from voxflow.inference import InferOptions, open_engine
+from voxflow.pacs import Desk, Ledger, answer_new, open_archive
+from voxflow.progress import say
+
+
+def run(stage: Stage, model: str | None = None, send: bool = True) -> int:
+    """Answer every series that waits; exit code 3 when some could not be answered."""
+    incoming = Incoming.of(stage)
+    back_to = incoming.back_to if send else None
+    settings = settings_of(back_to) if back_to else None
+    with contextlib.ExitStack() as stack:
+        ledger = stack.enter_context(Ledger.of(stage.workspace))
+        if not ledger.waiting():
+            say(f"answer {stage.workspace}: nothing new")
+            return EXIT_OK
+        infer = stage.options_of("infer", InferOptions)
+        path = Path(model or incoming.answer.model or stage.models / "export")
+        desk = Desk(
+            engine=open_engine(path, infer.engine),
+            model=str(path),
+            inbox=incoming.inbox,
+            out=incoming.out,
+            convert=stage.options_of("convert", ConvertOptions),
+            infer=infer,
+            archive=stack.enter_context(open_archive(back_to, settings)) if back_to and settings else None,
+        )
+        done = answer_new(desk, ledger)
+    where = f"sent {len(done.sent)} to {back_to}" if back_to else f"kept in {incoming.out}"
+    bad = f", {len(done.refused)} can't be used" if done.refused else ""
+    bad += f", {len(done.failed)} not sent (tried again next time)" if done.failed else ""
+    say(f"answer {stage.workspace}: masks for {len(done.made)} series, {where}{bad}")
+    if done.failed and not done.sent:
+        return EXIT_FAILURE
+    return EXIT_SOME_FAILED if done.refused or done.failed else EXIT_OK
+
+
+def program() -> int:
+    """Take this program's own flags, and leave the others to every stage's."""
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("--model", help="a model file or a folder of exported models (default: the workspace's)")
+    parser.add_argument("--keep", action="store_true", help="send nothing")
+    given, rest = parser.parse_known_args()
+    sys.argv[1:] = rest
+    return main("answer", partial(run, model=given.model, send=not given.keep))
+
+
+if __name__ == "__main__":
+    sys.exit(program())

@@ -1,0 +1,75 @@
+"""Push what DVC versions to a remote, and copy the databases beside it: ``python -m tasks.backup``."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import re
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+from voxflow.errors import EXIT_FAILURE, EXIT_OK, EXIT_WRONG_INPUT
+from voxflow.files import atomic_path
+from voxflow.progress import say
+
+DATABASES = ("mlflow.db", ".prefect/prefect.db", ".voxflow/ledger/*.sqlite")
+# What DVC 3 says where waiting and asking again does not help; its exit code is 255 whatever happened.
+WRONG_SETTING = re.compile(
+    r"config file error|no remote|not inside of a DVC repository|remote .* not found|doesn't exist"
+    r"|is supported, but requires|Unable to find AWS credentials|Bucket .* does not exist|AccessDenied|Forbidden",
+    re.IGNORECASE,
+)
+
+
+def push(remote: str | None) -> int:
+    """Run ``dvc push``; its lines go on to stderr."""
+    command = [sys.executable, "-m", "dvc", "push", *(["--remote", remote] if remote else [])]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    lines = [line for line in (result.stdout + result.stderr).splitlines() if line.strip()]
+    for line in lines:
+        say(line)
+    if result.returncode == 0:
+        return EXIT_OK
+    said = next((line for line in lines if line.startswith("ERROR")), f"DVC ended with {result.returncode}")
+    say(f"backup: error: {said.removeprefix('ERROR: ')}")
+    return EXIT_WRONG_INPUT if WRONG_SETTING.search("\n".join(lines)) else EXIT_FAILURE
+
+
+def copy_databases(target: Path) -> list[Path]:
+    """Copy every SQLite file, whole also while it is written to; PostgreSQL has ``pg_dump`` for that."""
+    copied = []
+    for source in [path for pattern in DATABASES for path in sorted(Path().glob(pattern))]:
+        copy = target / source.as_posix().lstrip(".").replace("/", "_")
+        with (
+            atomic_path(copy) as temporary,
+            contextlib.closing(sqlite3.connect(f"file:{source}?mode=ro", uri=True)) as here,
+            contextlib.closing(sqlite3.connect(temporary)) as there,
+        ):
+            here.backup(there)
+        copied.append(copy)
+    return copied
+
+
+def main() -> int:
+    """Back up; the databases first, since they are small."""
+    parser = argparse.ArgumentParser(prog="python -m tasks.backup", description=__doc__)
+    parser.add_argument("--remote", help="a DVC remote (default: the repository's default)")
+    parser.add_argument("--databases", type=Path, help="a folder that copies of the SQLite files go to")
+    given = parser.parse_args()
+    if given.databases:
+        try:
+            copied = copy_databases(given.databases)
+        except (OSError, sqlite3.Error) as error:
+            say(f"backup: error: {error}")
+            return EXIT_FAILURE
+        say(f"backup: {len(copied)} databases → {given.databases}")
+    code = push(given.remote)
+    if code == EXIT_OK:
+        say(f"backup: pushed to {given.remote or 'the default remote'}")
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,75 @@
+"""Evaluates and infers with a workspace of ``kind: bundle``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tasks.bundle import bundle_folder, bundle_options, labelled_items
+from voxflow.bundle import evaluate_bundle, infer_bundle
+from voxflow.datalist import Datalist
+from voxflow.errors import EXIT_OK, DataError
+from voxflow.files import atomic_directory, write_json
+from voxflow.inference import metric_name, native_cases
+from voxflow.progress import say
+from voxflow.tracking import continue_run, read_run_file
+
+if TYPE_CHECKING:
+    from tasks.stage import Stage
+    from voxflow.bundle import BundleResult
+    from voxflow.bundle.parts import Item
+    from voxflow.tracking import Tracker
+
+
+def evaluate(stage: Stage, key: str | None = None, part: str = "test") -> int:
+    """Judge the trained bundle by its own configuration on the datalist's unseen cases, or those under ``key``."""
+    options = bundle_options(stage)
+    data = {"validate#dataset#data": _needed(stage, key or options.key or "testing")} if options.data == "split" else {}
+    with continue_run(read_run_file(stage.models / "train" / "run.json")) as tracker:
+        with atomic_directory(stage.evaluation / part) as out:
+            result = evaluate_bundle(bundle_folder(stage), stage.models / "train", out, options, data=data)
+        _record(stage, result, tracker, part)
+    score = f"{result.key_metric} {result.numbers[result.key_metric]:.4f}" if result.key_metric else "no metric"
+    say(f"evaluate {stage.title}: {score} on {result.numbers['cases']:g} cases → {stage.evaluation / part}")
+    return EXIT_OK
+
+
+def infer(stage: Stage) -> int:
+    """Run the trained bundle by its own configuration on the datalist's cases without a label."""
+    options = bundle_options(stage)
+    data = {"dataset#data": _native(stage, options.key or "inference")} if options.data == "split" else {}
+    target = stage.evaluation / "infer"
+    if data and not data["dataset#data"]:
+        with atomic_directory(target):
+            pass
+        write_json(stage.metrics, {"cases": 0})
+        say(f"infer {stage.workspace}: the datalist has no case to infer → {target}")
+        return EXIT_OK
+    with continue_run(read_run_file(stage.models / "train" / "run.json")) as tracker:
+        with atomic_directory(target) as out:
+            result = infer_bundle(bundle_folder(stage), stage.models / "train", out, options, data=data)
+        _record(stage, result, tracker, "infer")
+    say(f"infer {stage.workspace}: {result.numbers['cases']:g} cases by the bundle's own inference → {target}")
+    return EXIT_OK
+
+
+def _needed(stage: Stage, key: str) -> list[Item]:
+    datalist = Datalist.read(stage.datalist, stage.resampled)
+    found = labelled_items(datalist, key)
+    if not found:
+        raise DataError("no case to evaluate on", path=datalist.path, where=key)
+    return found
+
+
+def _native(stage: Stage, key: str) -> list[Item]:
+    """Images as they came, since a bundle's own inference resamples them and returns masks on their own grid."""
+    datalist = Datalist.read(stage.datalist, stage.resampled)
+    cases = native_cases([(case.id, None) for case in datalist.parts.get(key, ())], stage.volumes, is_mask=False)
+    paths = [[str(image.resolve()) for image in case.images] for case in cases]
+    return [{"image": each[0] if len(each) == 1 else each} for each in paths]
+
+
+def _record(stage: Stage, result: BundleResult, tracker: Tracker, name: str) -> None:
+    write_json(stage.metrics, result.numbers)
+    tracker.metrics({f"{name}/{metric_name(key)}": value for key, value in result.numbers.items()})
+    for path in sorted((stage.evaluation / name).glob("*.csv")):
+        tracker.artifact(path, name)

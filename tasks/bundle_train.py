@@ -1,0 +1,58 @@
+"""Trains and exports a workspace of ``kind: bundle``.
+
+Apart from evaluation and inference, so that what changes there never trains a bundle again.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tasks.bundle import bundle_folder, bundle_options, labelled_items
+from voxflow.bundle import export_bundle, train_bundle
+from voxflow.datalist import Datalist
+from voxflow.errors import EXIT_INTERRUPTED, EXIT_OK
+from voxflow.files import atomic_directory, write_json
+from voxflow.progress import say
+from voxflow.tracking import begin_run, continue_run, read_run_file, write_run_file
+
+if TYPE_CHECKING:
+    from tasks.stage import Stage
+    from voxflow.bundle.parts import Item
+
+
+def train(stage: Stage) -> int:
+    """Train by the bundle's own configuration; loss and metrics go to MLflow."""
+    options, listed = bundle_options(stage), stage.datalist
+    datalist = Datalist.read(listed, stage.resampled)
+    data: dict[str, list[Item]] = {}
+    if options.data == "split":
+        data = {"train#dataset#data": labelled_items(datalist, "training")}
+        data["validate#dataset#data"] = labelled_items(datalist, "validation")
+    out, curves = stage.models / "train", stage.models / "curves.csv"
+    with begin_run(stage.workspace, params=stage.block, datalist=listed, name=stage.run_name) as tracker:
+        write_run_file(out / "run.json", tracker, stage.workspace)
+        tracker.artifact(bundle_folder(stage) / "configs", "config")
+        result = train_bundle(bundle_folder(stage), out, options, data=data, tracker=tracker, curves=curves)
+        tracker.artifact(curves)
+        tracker.metrics({f"train/{name}": value for name, value in result.numbers.items()})
+        if result.is_interrupted:
+            tracker.interrupted()
+    write_json(stage.metrics, result.numbers)
+    best = f", best {result.key_metric} {result.numbers[result.key_metric]:.4f}" if result.key_metric else ""
+    ended = " (interrupted)" if result.is_interrupted else ""
+    done = f"{result.numbers['epochs']:g} epochs{ended} of the bundle's own training{best}"
+    say(f"train {stage.title}: {done} → {out}")
+    return EXIT_INTERRUPTED if result.is_interrupted else EXIT_OK
+
+
+def export(stage: Stage) -> int:
+    """Export by monai.bundle, and compare with torch."""
+    options = bundle_options(stage, "train")
+    with continue_run(read_run_file(stage.models / "train" / "run.json")) as tracker:
+        with atomic_directory(stage.models / "export") as out:
+            numbers = export_bundle(bundle_folder(stage), stage.models / "train", out, options)
+        write_json(stage.models / "parity.json", numbers)
+        tracker.artifact(stage.models / "parity.json", "export")
+        tracker.metrics({f"parity/{name}": value for name, value in numbers.items()})
+    say(f"export {stage.title}: torchscript equals torch → {stage.models / 'export'}")
+    return EXIT_OK

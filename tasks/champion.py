@@ -1,0 +1,31 @@
+"""Bring the exported files of a workspace's champion into a folder: ``python -m tasks.champion WORKSPACE FOLDER``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from voxflow.errors import EXIT_OK, VoxflowError
+from voxflow.progress import say
+from voxflow.tracking import CHAMPION, materialise_champion
+
+
+def main() -> int:
+    """Fetch, unless the folder holds this version already, and say which it is."""
+    parser = argparse.ArgumentParser(prog="python -m tasks.champion", description=__doc__)
+    parser.add_argument("workspace", help="the workspace, which the registered model is called as")
+    parser.add_argument("folder", type=Path, help="where the files go; what is there is replaced")
+    parser.add_argument("--alias", default=CHAMPION, help="another alias, or a version's number (default: champion)")
+    given = parser.parse_args()
+    try:
+        version = materialise_champion(given.workspace, given.folder, given.alias)
+    except (VoxflowError, OSError) as error:
+        say(f"champion {given.workspace}: error: {error}")
+        return error.exit_code if isinstance(error, VoxflowError) else 1
+    say(f"champion {given.workspace}: version {version.number} → {given.folder}")
+    return EXIT_OK
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,155 @@
+"""Owns the stages of a cross-validation: a workspace's own stages, on a fold's datalist, in folders of their own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError
+
+from tasks.stage import PARAMS_FILE, Stage, load_params
+from voxflow.errors import ConfigError
+
+FOLDS, ENSEMBLES = "folds", "ensembles"
+Entry = TypeVar("Entry", bound=BaseModel)
+
+
+class FoldEntry(BaseModel):
+    """One entry of ``folds`` in params.yaml.
+
+    Attributes:
+        workspace: a key of ``workspaces``.
+        fold: 1 to ``split.folds``.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    workspace: str
+    fold: PositiveInt
+
+
+class EnsembleEntry(BaseModel):
+    """One entry of ``ensembles`` in params.yaml, whose key is the workspace.
+
+    Attributes:
+        folds: whose models answer together.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    folds: tuple[PositiveInt, ...]
+
+
+@dataclass(frozen=True)
+class FoldStage(Stage):
+    """One stage of one fold.
+
+    Attributes:
+        fold: its number, from 1.
+    """
+
+    fold: int = 1
+
+    @property
+    def title(self) -> str:
+        """As DVC calls it, such as ``spleen-1``."""
+        return f"{self.workspace}-{self.fold}"
+
+    @property
+    def run_name(self) -> str:
+        """What its MLflow run is called."""
+        return f"fold {self.fold}"
+
+    @property
+    def datalist(self) -> Path:
+        """The fold's own datalist."""
+        return self.datalists / f"fold_{self.fold}.json"
+
+    @property
+    def models(self) -> Path:
+        """What its training and export make."""
+        return self.mmar / "models" / "folds" / str(self.fold)
+
+    @property
+    def evaluation(self) -> Path:
+        """What its evaluation makes."""
+        return self.mmar / "eval" / "folds" / str(self.fold)
+
+    @property
+    def metrics(self) -> Path:
+        """The stage's numbers."""
+        return Path("data/metrics") / self.workspace / "folds" / str(self.fold) / f"{self.name}.json"
+
+
+@dataclass(frozen=True)
+class EnsembleStage(Stage):
+    """One stage of the folds' models together.
+
+    Attributes:
+        numbers: the folds.
+    """
+
+    numbers: tuple[int, ...] = ()
+
+    @property
+    def title(self) -> str:
+        """The workspace, and how many models answer."""
+        return f"{self.workspace}, {len(self.numbers)} folds together"
+
+    @property
+    def run_name(self) -> str:
+        """What its MLflow run is called."""
+        return "cross-validation"
+
+    @property
+    def evaluation(self) -> Path:
+        """What evaluation and inference make."""
+        return self.mmar / "eval" / "ensemble"
+
+    @property
+    def metrics(self) -> Path:
+        """The stage's numbers."""
+        return Path("data/metrics") / self.workspace / "ensemble" / f"{self.name}.json"
+
+    def fold(self, number: int, name: str) -> FoldStage:
+        """A stage of one of the folds."""
+        return FoldStage(self.workspace, name, self.block, number)
+
+    @property
+    def engine_folders(self) -> list[Path]:
+        """The exported models, one folder a fold."""
+        return [self.fold(number, "export").models / "export" for number in self.numbers]
+
+
+def load_fold(key: str, name: str) -> FoldStage:
+    """The stage ``name`` of an entry of ``folds``.
+
+    Raises:
+        ConfigError: there is no such entry or workspace, or the entry is wrong.
+    """
+    entry = _parsed(FoldEntry, FOLDS, key)
+    return FoldStage(entry.workspace, name, load_params("workspaces", entry.workspace), entry.fold)
+
+
+def load_ensemble(key: str, name: str) -> EnsembleStage:
+    """The stage ``name`` of an entry of ``ensembles``.
+
+    Raises:
+        ConfigError: there is no such entry or workspace, the entry is wrong, or the workspace is a bundle.
+    """
+    entry = _parsed(EnsembleEntry, ENSEMBLES, key)
+    block = load_params("workspaces", key)
+    if block.get("kind") == "bundle":
+        message = "a bundle's models run by its own configuration, which knows of no ensemble; its folds can be trained"
+        raise ConfigError(message, path=PARAMS_FILE, where=f"{ENSEMBLES}.{key}")
+    return EnsembleStage(key, name, block, entry.folds)
+
+
+def _parsed(model: type[Entry], section: str, key: str) -> Entry:
+    try:
+        return model.model_validate(load_params(section, key))
+    except ValidationError as error:
+        where = f"{section}.{key}"
+        faults = [f"{'.'.join([where, *map(str, e['loc'])])}: {e['msg']}, got {e['input']!r}" for e in error.errors()]
+        raise ConfigError("; ".join(faults), path=PARAMS_FILE) from error

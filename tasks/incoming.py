@@ -1,0 +1,61 @@
+"""Owns what the programs for incoming studies share: their places, and the archive that params.yaml names."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tasks.stage import PARAMS_FILE
+from voxflow.errors import ConfigError
+from voxflow.pacs import AnswerOptions, IngestOptions, parse_settings
+
+if TYPE_CHECKING:
+    from tasks.stage import Stage
+    from voxflow.pacs import PacsSettings
+
+
+@dataclass(frozen=True)
+class Incoming:
+    """The keys ``ingest`` and ``answer`` of a workspace.
+
+    Attributes:
+        ingest, answer: what they say.
+        inbox: where series land.
+        out: where answers are kept.
+    """
+
+    ingest: IngestOptions
+    answer: AnswerOptions
+    inbox: Path
+    out: Path
+
+    @classmethod
+    def of(cls, stage: Stage) -> Incoming:
+        """Read them.
+
+        Raises:
+            ConfigError: there is no ``ingest``, or values are wrong.
+        """
+        where = f"workspaces.{stage.workspace}.ingest"
+        if not stage.block.get("ingest"):
+            raise ConfigError("nothing says where studies come from", path=PARAMS_FILE, where=where)
+        ingest, answer = stage.options_of("ingest", IngestOptions), stage.options_of("answer", AnswerOptions)
+        inbox = ingest.into or Path("data/inbox") / stage.workspace
+        return cls(ingest, answer, inbox, answer.out or Path("data/answers") / stage.workspace)
+
+    @property
+    def back_to(self) -> str | None:
+        """The PACS that masks are sent to; None: they stay here."""
+        return (self.answer.pacs or self.ingest.pacs) if self.answer.send else None
+
+
+def settings_of(name: str) -> PacsSettings:
+    """The entry ``name`` below ``pacs`` in params.yaml."""
+    import yaml
+
+    try:
+        params: dict[str, Any] = yaml.safe_load(PARAMS_FILE.read_text(encoding="utf-8")) or {}
+    except (OSError, yaml.YAMLError) as error:
+        raise ConfigError(f"can't be read: {error}", path=PARAMS_FILE) from error
+    return parse_settings(params.get("pacs"), name)

@@ -1,0 +1,42 @@
+"""Take in the studies that are new in a PACS or a folder: ``python -m tasks.ingest WORKSPACE``."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from typing import TYPE_CHECKING
+
+from tasks.incoming import Incoming, settings_of
+from tasks.stage import Stage, main
+from voxflow.errors import EXIT_OK, EXIT_SOME_FAILED
+from voxflow.pacs import DropFolder, Ledger, ingest, open_archive
+from voxflow.progress import say
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from voxflow.pacs import Archive
+
+
+def run(stage: Stage) -> int:
+    """Fill the workspace's inbox; exit code 3 when a series could not be taken."""
+    incoming = Incoming.of(stage)
+    with Ledger.of(stage.workspace) as ledger, _archive(incoming) as archive:
+        done = ingest(archive, incoming.inbox, ledger, incoming.ingest)
+    counts = f"{len(done.taken)} series new, {done.known} known, {len(done.waiting)} still growing"
+    failed = f", {len(done.failed)} failed (tried again next time)" if done.failed else ""
+    say(f"ingest {stage.workspace}: {counts}{failed} → {incoming.inbox}")
+    return EXIT_SOME_FAILED if done.failed else EXIT_OK
+
+
+def _archive(incoming: Incoming) -> AbstractContextManager[Archive]:
+    options = incoming.ingest
+    if options.folder is not None:
+        folder = DropFolder(options.folder, quiet_s=options.settle_s, empty=options.empty_folder)
+        return contextlib.closing(folder)
+    name = str(options.pacs)
+    return open_archive(name, settings_of(name))
+
+
+if __name__ == "__main__":
+    sys.exit(main("ingest", run))

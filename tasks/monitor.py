@@ -1,0 +1,61 @@
+"""Look for drift in a workspace's inbox and count its new labels: ``python -m tasks.monitor WORKSPACE``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from tasks.stage import Stage, main
+from voxflow.drift import (
+    Drift,
+    MonitorOptions,
+    compare_samples,
+    new_labelled_cases,
+    reasons_to_retrain,
+    sample_of_folder,
+    sample_of_training,
+    write_drift,
+)
+from voxflow.errors import EXIT_ALERT, EXIT_OK, DataError
+from voxflow.files import write_json
+from voxflow.places import Places
+from voxflow.progress import say
+
+
+def run(stage: Stage) -> int:
+    """Write data/drift/WS/monitor.json, and drift.html where there is an inbox; exit code 4 is the alert."""
+    places, options = Places(stage.workspace, stage.block), stage.options(MonitorOptions)
+    drift = _drift(places, options)
+    labelled = new_labelled_cases(places)
+    reasons = reasons_to_retrain(drift, labelled, options.retrain)
+    line = drift.line() if drift else f"no study in {options.inbox}" if options.inbox else "no inbox to look at"
+    alert = drift is not None and bool(drift.moved)
+    found = {"workspace": stage.workspace, "alert": alert, "line": line, "new_labelled": labelled, "retrain": reasons}
+    write_json(places.drift / "monitor.json", found)
+    due = f"; a training is due: {'; '.join(reasons)}" if reasons else ""
+    say(f"monitor {stage.workspace}: {line}; {labelled} new labelled cases{due}")
+    return EXIT_ALERT if alert else EXIT_OK
+
+
+def _drift(places: Places, options: MonitorOptions) -> Drift | None:
+    """Compare the inbox; None where there is none, or nothing lies in it."""
+    if options.inbox is None:
+        return None
+    inbox = Path(options.inbox)
+    if not inbox.is_dir():
+        raise DataError("no such folder", path=inbox, where="monitor.inbox")
+    if not any(path.is_file() for path in inbox.rglob("*")):
+        return None
+    reference, incoming = sample_of_training(places), sample_of_folder(inbox, places)
+    drift = compare_samples(reference, incoming, options)
+    write_drift(drift, reference, incoming, places.drift, places.workspace)
+    return drift
+
+
+def program() -> int:
+    """Run as a program."""
+    return main("monitor", run)
+
+
+if __name__ == "__main__":
+    sys.exit(program())

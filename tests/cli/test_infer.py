@@ -1,0 +1,122 @@
+"""``voxflow infer`` takes a file, a folder, a datalist or DICOM, goes on where it stopped, and names what is bad."""
+
+from __future__ import annotations
+
+import csv
+import json
+from typing import TYPE_CHECKING
+
+import highdicom
+import numpy as np
+import pytest
+
+from tests.dicom.objects import Series, stored
+from tests.inference.models import save_densenet, save_unet
+from voxflow.cli.main import main
+from voxflow.geometry import Geometry
+from voxflow.volumes import Volume, read_volume, write_radiograph, write_volume
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+GRID = Geometry.from_parts((20, 18, 10), (1, 1, 5))
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    return save_unet(tmp_path / "model.pt")
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    for name in ("a", "b", "deeper/a"):
+        array = np.random.default_rng(len(name)).normal(size=GRID.size).astype(np.float32)
+        write_volume(tmp_path / "images" / f"{name}.nii.gz", Volume(array, GRID))
+    return tmp_path / "images"
+
+
+def infer(model: Path, images: Path, out: Path, *more: str) -> int:
+    return main(["infer", str(model), "--images", str(images), "--out", str(out), *more])
+
+
+def cases(out: Path) -> list[str]:
+    return [row["case"] for row in csv.DictReader((out / "preds_outputs.csv").read_text().splitlines())]
+
+
+def test_one_file(model: Path, images: Path, tmp_path: Path) -> None:
+    assert infer(model, images / "a.nii.gz", tmp_path / "out", "--set", "overlays=1") == 0
+    assert cases(tmp_path / "out") == ["a"]
+    assert read_volume(tmp_path / "out/a/a.nii.gz").geometry.is_close(GRID)
+    assert (tmp_path / "out/overlays/a.png").is_file()
+    assert not list((tmp_path / "out").glob(".work-*"))
+
+
+def test_a_folder_whose_files_share_a_name(model: Path, images: Path, tmp_path: Path) -> None:
+    assert infer(model, images, tmp_path / "out", "--set", "overlays=0") == 0
+    assert cases(tmp_path / "out") == ["a", "b", "deeper_a"]
+
+
+def test_a_datalist_and_its_key(model: Path, images: Path, tmp_path: Path) -> None:
+    (tmp_path / "list.json").write_text(json.dumps({"testing": [{"image": "b.nii.gz"}]}))
+    more = ("--key", "testing", "--root", str(images), "--set", "overlays=0")
+    assert infer(model, tmp_path / "list.json", tmp_path / "out", *more) == 0
+    assert cases(tmp_path / "out") == ["b"]
+
+
+def test_dicom_gets_a_seg(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VOXFLOW_PSEUDONYM_KEY", "test")
+    Series(stored()).write(tmp_path / "dicom")
+    assert infer(model, tmp_path / "dicom", tmp_path / "out", "--set", "overlays=0") == 0
+    (case,) = cases(tmp_path / "out")
+    seg = highdicom.seg.segread(tmp_path / "out" / case / f"{case}_seg.dcm")
+    assert seg.segment_numbers
+    assert (tmp_path / "out" / case / f"{case}.nii.gz").is_file()
+
+
+def test_it_goes_on_where_it_stopped(
+    model: Path, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (images / "b.nii.gz").write_bytes(b"not yet whole")
+    assert infer(model, images, tmp_path / "out", "--set", "overlays=0") == 3
+    kept = (tmp_path / "out/a/a.nii.gz").stat().st_mtime_ns
+    table = (tmp_path / "out/preds_outputs.csv").read_text().splitlines()
+    array = np.random.default_rng(5).normal(size=GRID.size).astype(np.float32)
+    write_volume(images / "b.nii.gz", Volume(array, GRID))
+    assert infer(model, images, tmp_path / "out", "--no_overwrite", "--set", "overlays=0") == 0
+    assert (tmp_path / "out/a/a.nii.gz").stat().st_mtime_ns == kept
+    assert cases(tmp_path / "out") == ["a", "b", "deeper_a"]
+    assert set(table) <= set((tmp_path / "out/preds_outputs.csv").read_text().splitlines())
+    assert "infer: 3 of 3 cases (torch)" in capsys.readouterr().err
+
+
+def test_a_folder_of_radiographs(tmp_path: Path) -> None:
+    for name in ("x", "y"):
+        write_radiograph(tmp_path / "images" / f"{name}.png", np.full((40, 30), 50, np.uint16))
+    model = save_densenet(tmp_path / "model.pt")
+    assert infer(model, tmp_path / "images", tmp_path / "out") == 0
+    assert cases(tmp_path / "out") == ["x", "y"]
+    assert (tmp_path / "out/overlays/contact_sheet.png").is_file()
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        (["--set", "back=sideways"], "--set back: Input should be 'labels' or 'probabilities'"),
+        (["--set", "clean.fill=1"], "--set clean.fill: Extra inputs are not permitted"),
+    ],
+)
+def test_wrong_settings_are_named(
+    more: list[str], told: str, model: Path, images: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert infer(model, images, images.parent / "out", *more) == 2
+    assert told in capsys.readouterr().err
+
+
+def test_images_need_a_place_for_the_results(model: Path, images: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["infer", str(model), "--images", str(images)]) == 2
+    assert "--images and --out go together" in capsys.readouterr().err
+
+
+def test_nothing_to_infer_on_is_named(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert infer(model, tmp_path / "gone", tmp_path / "out") == 2
+    assert "no such file or folder" in capsys.readouterr().err

@@ -1,0 +1,155 @@
+"""``voxflow drift``: from volumes to an exit code, a table and a page; and when a training is due."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tasks import monitor
+from voxflow.cli.main import main
+from voxflow.drift import new_labelled_cases
+from voxflow.geometry import Geometry
+from voxflow.places import Places
+from voxflow.quality import measure_cases
+from voxflow.volumes import Volume, write_volume
+
+
+def write_studies(folder: Path, seed: int, patients: int, *, spacing: float = 3.0, scale: float = 1.0) -> pd.DataFrame:
+    """Small CT volumes, one a patient, as the stage convert leaves them."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for n in range(patients):
+        grid = Geometry.from_parts((12, 10, 6), (float(rng.uniform(0.7, 0.9)),) * 2 + (spacing,))
+        values = rng.normal(40 * scale, float(rng.uniform(90, 110)) * scale, (12, 10, 6)).astype(np.int16)
+        case = f"s{seed}p{n}_1"
+        write_volume(folder / f"images/{case}.nii.gz", Volume(values, grid))
+        rows.append(
+            {"case": case, "patient": f"s{seed}p{n}", "modality": "CT", "image": f"images/{case}.nii.gz", "label": "x"}
+        )
+    table = pd.DataFrame(rows)
+    table.to_csv(folder / "cases.csv", index=False)
+    return table
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("drift")
+    (root / "params.yaml").write_text("workspaces:\n  demo: {task: segmentation, source: raw}\n")
+    volumes = root / "data/volumes/demo"
+    table = write_studies(volumes, 0, 24)
+    for case in table["case"]:
+        (volumes / "labels").mkdir(exist_ok=True)
+        (volumes / f"labels/{case}.nii.gz").touch()
+    (root / "data/quality/demo").mkdir(parents=True)
+    measure_cases(table.assign(label=""), volumes).to_csv(root / "data/quality/demo/measurements.csv", index=False)
+    (root / "data/datalists/demo").mkdir(parents=True)
+    parts = ["testing"] * 4 + ["training"] * 20
+    table[["case", "patient"]].assign(part=parts).to_csv(root / "data/datalists/demo/split.csv", index=False)
+    for name, more in {"same": {}, "thin": {"spacing": 1.5}, "scaled": {"scale": 0.1}}.items():
+        write_studies(root / name, 7, 12, **more).assign(label="").to_csv(root / name / "cases.csv", index=False)
+    return root
+
+
+@pytest.fixture
+def here(repository: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(repository)
+    return repository
+
+
+def moved() -> list[str]:
+    found: list[str] = json.loads(Path("data/drift/demo/drift.json").read_text())["moved"]
+    return found
+
+
+@pytest.mark.usefixtures("here")
+def test_studies_like_the_training_data_end_with_0(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["drift", "demo", "same"]) == 0
+    assert "no drift in 12 patients" in capsys.readouterr().err
+    assert moved() == []
+
+
+@pytest.mark.usefixtures("here")
+def test_another_spacing_ends_with_4_and_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["drift", "demo", "thin"]) == 4
+    assert "DRIFT in 12 patients: " in capsys.readouterr().err
+    assert sorted(moved()) == ["extent_k_mm", "spacing_k_mm"]
+    with Path("data/drift/demo/drift.csv").open() as stream:
+        rows = {row["name"]: row for row in csv.DictReader(stream)}
+    assert (rows["spacing_k_mm"]["before"], rows["spacing_k_mm"]["now"]) == ("3", "1.5")
+    page = Path("data/drift/demo/drift.html").read_text()
+    assert page.count("<svg") == len([row for row in rows.values() if row["statistic"]])
+    assert not re.findall(r"""(?:src|href)=["'](?:https?:)?//[^"']+""", page)
+
+
+@pytest.mark.usefixtures("here")
+def test_another_intensity_scale_is_named() -> None:
+    assert main(["drift", "demo", "scaled"]) == 4
+    assert sorted(moved()) == ["deviation", "percentile_1", "percentile_99"]
+
+
+def test_predictions_are_compared_with_those_of_the_test_part(here: Path) -> None:
+    masks = here / "mmars/demo/eval/test/masks"
+    grid = Geometry.from_parts((8, 8, 8), (5, 5, 5))
+    for n in range(12):
+        mask = np.zeros((8, 8, 8), np.uint8)
+        mask[: 2 + n % 3] = 1
+        write_volume(masks / f"t{n}_1.nii.gz", Volume(mask, grid))
+    (here / "data/volumes/demo/labels.json").write_text('{"0": "background", "1": "spleen"}')
+    rows = [f"n{n}_1,i,m,{900 + n}" for n in range(12)]
+    (here / "preds.csv").write_text("\n".join(["case,image,mask,spleen_ml", *rows]) + "\n")
+    assert main(["drift", "demo", "same", "--predictions", "preds.csv", "--out", "out"]) == 4
+    assert json.loads((here / "out/drift.json").read_text())["moved"] == ["predicted_spleen_ml"]
+
+
+@pytest.mark.usefixtures("here")
+def test_a_workspace_that_never_ran_is_wrong_input(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("params.yaml").write_text("workspaces:\n  demo: {task: segmentation, source: raw}\n  new: {source: raw}\n")
+    assert main(["drift", "new", "same"]) == 2
+    assert "the stage validate writes it" in capsys.readouterr().err
+
+
+def monitored(monkeypatch: pytest.MonkeyPatch, block: str) -> dict[str, object]:
+    Path("params.yaml").write_text(f"workspaces:\n  demo: {{task: segmentation, source: raw, monitor: {block}}}\n")
+    monkeypatch.setattr(sys, "argv", ["monitor", "demo"])
+    code = monitor.program()
+    found: dict[str, object] = json.loads(Path("data/drift/demo/monitor.json").read_text())
+    return found | {"code": code}
+
+
+@pytest.mark.usefixtures("here")
+def test_drift_raises_the_alert_and_starts_a_training_where_that_is_wished(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = monitored(monkeypatch, "{inbox: thin}")
+    assert (found["code"], found["alert"], found["retrain"]) == (4, True, [])
+    found = monitored(monkeypatch, "{inbox: thin, retrain: {on_drift: true}}")
+    assert found["retrain"] == ["drift of extent_k_mm, spacing_k_mm"] or found["retrain"] == [
+        "drift of spacing_k_mm, extent_k_mm"
+    ]
+
+
+@pytest.mark.usefixtures("here")
+def test_enough_new_labels_start_a_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    places = Places.of("demo")
+    assert new_labelled_cases(places) == 0
+    table = places.volumes / "cases.csv"
+    before = table.read_text()
+    table.write_text(before + "new1_1,new1,CT,images/a.nii.gz,labels/a.nii.gz\nnew2_1,new2,CT,images/b.nii.gz,\n")
+    assert new_labelled_cases(places) == 1
+    assert monitored(monkeypatch, "{retrain: {new_labelled: 2}}")["retrain"] == []
+    found = monitored(monkeypatch, "{retrain: {new_labelled: 1}}")
+    assert found["retrain"] == ["1 labelled cases that no training has seen (from 1 on)"]
+    assert (found["alert"], found["code"]) == (False, 0)
+    table.write_text(before)
+
+
+@pytest.mark.usefixtures("here")
+def test_an_inbox_that_is_empty_is_no_drift(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("empty").mkdir(exist_ok=True)
+    found = monitored(monkeypatch, "{inbox: empty}")
+    assert (found["code"], found["line"]) == (0, "no study in empty")

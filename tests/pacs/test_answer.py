@@ -1,0 +1,134 @@
+"""Each new series gets its masks once; a cut between making, sending and noting changes nothing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from pydicom import dcmread
+
+from tests.dicom.objects import Series, stored
+from tests.inference.models import ThresholdEngine, volume_spec
+from voxflow.dicom import ConvertOptions
+from voxflow.errors import PacsError
+from voxflow.inference import InferOptions
+from voxflow.pacs import Desk, DropFolder, IngestOptions, Ledger, RemoteSeries, answer_new, ingest
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Sequence
+    from pathlib import Path
+
+    from voxflow.pacs import Query
+
+OPTIONS = IngestOptions.model_validate({"folder": "drop", "settle_s": 0})
+
+
+class Pacs:
+    """Keeps what it is sent; can be away."""
+
+    name = "clinic"
+
+    def __init__(self) -> None:
+        self.sent: list[str] = []
+        self.fails: list[PacsError] = []
+
+    def find(self, query: Query) -> Iterator[RemoteSeries]:
+        raise NotImplementedError
+
+    def instances(self, series: RemoteSeries) -> list[str]:
+        raise NotImplementedError
+
+    def fetch(self, series: RemoteSeries, wanted: Collection[str], into: Path) -> None:
+        raise NotImplementedError
+
+    def store(self, files: Sequence[Path]) -> None:
+        self.sent += [str(dcmread(file).SOPInstanceUID) for file in files]
+        if self.fails:
+            raise self.fails.pop()
+
+    def settled(self, series: RemoteSeries, wanted: Collection[str], into: Path) -> None:
+        raise NotImplementedError
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Desk:
+    for number in (1, 2):
+        uid = f"1.2.840.99.{number}"
+        series = Series(stored((6, 20, 24), number).clip(0), uid=f"{uid}.1", changes={"StudyInstanceUID": uid})
+        series.write(tmp_path / "drop" / str(number))
+    (tmp_path / "drop" / "notes.txt").write_text("no DICOM")
+    return Desk(
+        engine=ThresholdEngine(volume_spec(), 300),
+        model="threshold",
+        inbox=tmp_path / "inbox",
+        out=tmp_path / "answers",
+        convert=ConvertOptions(pseudonym_key="key"),
+        infer=InferOptions(overlays=0),
+        archive=Pacs(),
+    )
+
+
+@pytest.fixture
+def ledger(desk: Desk, tmp_path: Path) -> Iterator[Ledger]:
+    with Ledger(tmp_path / "ledger.sqlite") as opened:
+        assert len(ingest(DropFolder(tmp_path / "drop"), desk.inbox, opened, OPTIONS).taken) == 2
+        yield opened
+
+
+def pacs(desk: Desk) -> Pacs:
+    assert isinstance(desk.archive, Pacs)
+    return desk.archive
+
+
+def test_every_series_gets_a_seg_of_its_own_study_once(desk: Desk, ledger: Ledger) -> None:
+    done = answer_new(desk, ledger)
+    assert len(done.made) == len(done.sent) == 2
+    segs = [dcmread(path) for path in desk.out.glob("*/*/*_seg.dcm")]
+    assert sorted(str(seg.StudyInstanceUID) for seg in segs) == ["1.2.840.99.1", "1.2.840.99.2"]
+    assert sorted(pacs(desk).sent) == sorted(str(seg.SOPInstanceUID) for seg in segs)
+    assert answer_new(desk, ledger).made == []
+    assert len(pacs(desk).sent) == 2
+    assert ledger.counts() == {"taken": 2, "failed": 0, "made": 0, "sent": 2, "kept": 0, "refused": 0}
+    assert all(ledger.is_own(str(seg.SeriesInstanceUID)) for seg in segs)
+
+
+def test_masks_made_before_a_lost_connection_are_sent_as_they_are(desk: Desk, ledger: Ledger) -> None:
+    pacs(desk).fails = [PacsError("away", lost=True)]
+    with pytest.raises(PacsError, match="away"):
+        answer_new(desk, ledger)
+    again = answer_new(desk, ledger)
+    assert (len(again.made), len(again.sent)) == (1, 2)
+    # What was on its way when the connection was lost is sent once more, under the same UID.
+    assert pacs(desk).sent[0] == pacs(desk).sent[1]
+    assert len(set(pacs(desk).sent)) == 2
+
+
+def test_what_can_not_be_used_is_refused_once_with_its_reason(desk: Desk, ledger: Ledger, tmp_path: Path) -> None:
+    lonely = Series(stored((1, 20, 24)), uid="1.2.840.99.3.1", changes={"StudyInstanceUID": "1.2.840.99.3"})
+    lonely.write(tmp_path / "drop" / "3")
+    ingest(DropFolder(tmp_path / "drop"), desk.inbox, ledger, OPTIONS)
+    done = answer_new(desk, ledger)
+    assert len(done.sent) == 2
+    assert list(done.refused) == ["1.2.840.99.3.1"]
+    assert "none of 1 series could be converted" in done.refused["1.2.840.99.3.1"]
+    assert answer_new(desk, ledger).refused == {}
+
+
+def test_one_refused_mask_does_not_stop_the_others(desk: Desk, ledger: Ledger) -> None:
+    pacs(desk).fails = [PacsError("refused (0xa900)")]
+    done = answer_new(desk, ledger)
+    assert (len(done.sent), list(done.failed.values())) == (1, ["refused (0xa900)"])
+    assert len(answer_new(desk, ledger).sent) == 1
+
+
+def test_a_folder_can_be_emptied_and_files_still_written_are_left(desk: Desk, ledger: Ledger, tmp_path: Path) -> None:
+    new = Series(stored((3, 20, 24)), uid="1.2.840.99.4.1", changes={"StudyInstanceUID": "1.2.840.99.4"})
+    files = new.write(tmp_path / "fresh")
+    quiet = DropFolder(tmp_path / "fresh", quiet_s=3600)
+    assert ingest(quiet, desk.inbox, ledger, OPTIONS).taken == []
+    assert ingest(DropFolder(tmp_path / "fresh", empty=True), desk.inbox, ledger, OPTIONS).taken == ["1.2.840.99.4.1"]
+    assert not any(file.exists() for file in files)
+    assert len(list((desk.inbox / "1.2.840.99.4/1.2.840.99.4.1").iterdir())) == 3

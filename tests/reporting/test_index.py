@@ -1,0 +1,91 @@
+"""The index leads to what is there, says what is not, and shows alerts."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.reporting.stages import put, write_segmentation
+from voxflow.cli.main import main
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    for name in ("MLFLOW_TRACKING_URI", "PREFECT_API_URL", "PREFECT_PORT", "MLFLOW_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    put(tmp_path / "params.yaml", "workspaces:\n  spleen_demo: {task: segmentation}\n  new: {task: classification}\n")
+    write_segmentation(tmp_path)
+    for page in ("mmars/spleen_demo/eval/report.html", "data/drift/spleen_demo/drift.html"):
+        put(tmp_path / page, "page")
+    put(
+        tmp_path / "data/drift/spleen_demo/drift.json",
+        {"alert": True, "moved": ["spacing_k_mm"], "incoming_patients": 9},
+    )
+    return tmp_path
+
+
+def links(page: str) -> list[str]:
+    return re.findall(r'<a href="([^"]+)"', page)
+
+
+def test_every_link_leads_to_a_page_or_a_service(here: Path) -> None:
+    assert main(["index"]) == 0
+    page = (here / "data/index.html").read_text()
+    local = [link for link in links(page) if not link.startswith("http")]
+    assert len(local) == 3
+    assert all((here / "data" / link.partition("#")[0]).is_file() for link in local)
+    assert [link for link in links(page) if link.startswith("http")] == [
+        "http://127.0.0.1:4200",
+        "http://127.0.0.1:5000",
+        "http://127.0.0.1:5000/#/models",
+    ]
+
+
+def test_scores_decisions_and_alerts_are_told(here: Path) -> None:
+    assert main(["index", "--out", "index.html"]) == 0
+    page = (here / "index.html").read_text()
+    assert "mean Dice 0.851 on 3 unseen cases" in page
+    assert "<strong>Alert:</strong> drift of spacing_k_mm" in page
+    assert "kept: a gain of 0.1 is below the margin" in page
+    assert "Not there yet: Comparison of two models (voxflow compare)" in page
+    assert "not evaluated yet" in page
+
+
+def test_services_of_other_machines_are_linked(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://mlflow.local:5000")
+    monkeypatch.setenv("PREFECT_API_URL", "http://prefect.local:4200/api")
+    assert main(["index"]) == 0
+    assert {"http://mlflow.local:5000", "http://prefect.local:4200"} <= set(
+        links((here / "data/index.html").read_text())
+    )
+
+
+class Outline(HTMLParser):
+    """What a screen reader goes by."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.attributes: dict[str, dict[str, str | None]] = {}
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes.setdefault(tag, dict(attrs))
+
+
+def test_the_page_has_what_a_screen_reader_and_a_phone_need(here: Path) -> None:
+    assert main(["index"]) == 0
+    outline = Outline()
+    outline.feed((here / "data/index.html").read_text())
+    assert outline.attributes["html"]["lang"] == "en"
+    assert outline.tags.count("h1") == 1
+    assert outline.tags.count("main") == 1
+    assert outline.attributes["a"]["class"] == "skip"
+    assert 'name="viewport"' in (here / "data/index.html").read_text()
