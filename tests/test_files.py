@@ -136,3 +136,9 @@ def test_a_mask_survives_the_trip(tmp_path: Path) -> None:
     again = read_volume(tmp_path / "a.nii.gz")
     np.testing.assert_array_equal(again.array, volume.array)
     assert again.geometry.is_close(volume.geometry)
+
+
+def test_a_full_disk_names_the_file(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match=r"No space left on device: '.*/table.csv'"), atomic_path(tmp_path / "table.csv"):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert list(tmp_path.iterdir()) == []

@@ -1,6 +1,7 @@
 """Owns writing without halves: everything appears under its name complete, or not at all."""
 
 import contextlib
+import errno
 import json
 import os
 import shutil
@@ -8,6 +9,8 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 @contextlib.contextmanager
@@ -25,6 +28,11 @@ def atomic_path(target: Path) -> Iterator[Path]:
         yield temporary
         temporary.chmod(0o666 & ~_umask())
         temporary.replace(target)
+    except OSError as error:
+        # A write to an open file does not say which one it was.
+        if error.errno in _NO_ROOM and error.filename is None:
+            error.filename = str(target)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 

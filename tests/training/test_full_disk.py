@@ -48,7 +48,7 @@ def on_a_small_disk(script: str, tmp_path: Path, cubes: Datalist, cache: Path) -
     small, kept = tmp_path / "small", tmp_path / "kept"
     small.mkdir()
     kept.mkdir()
-    config = volume_config() | {"epochs": 12, "num_training_epoch_per_valid": 1}
+    config = volume_config() | {"epochs": 8, "num_training_epoch_per_valid": 1}
     write_json(tmp_path / "config.json", config)
     program = [sys.executable, "-m", "tests.training.program", str(cubes.root), str(tmp_path / "config.json")]
     options: dict[str, Any] = OPTIONS | {"cache": {"folder": str(cache)}}
@@ -78,9 +78,10 @@ def test_a_disk_that_fills_up_does_not_end_training_and_a_continuation_ends_in_t
     tmp_path: Path, cubes: Datalist
 ) -> None:
     said = on_a_small_disk(FILLED_WHILE_IT_TRAINS, tmp_path, cubes, tmp_path / "cache")
-    assert "epoch 12: loss" in said.partition("error: ")[0]
+    assert "epoch 8: loss" in said.partition("error: ")[0]
     assert said.count("warning: the curves could not be written, training goes on: [Errno 28]") == 1
     assert "warning: state.pt could not be written, training goes on" in said
+    assert "model_final.pt: could not be written, 0.0 MB are free there" in said
     assert "Traceback" not in said
     assert read(tmp_path / "kept/code") == ["1"]
     left = read(tmp_path / "kept/left")

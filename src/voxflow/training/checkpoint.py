@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from typing import TYPE_CHECKING, Any
 
 from voxflow.components import Component, build_network
@@ -61,7 +62,8 @@ def save_torch(path: Path, content: dict[str, Any]) -> None:
             torch.save(content, temporary)
         except RuntimeError as error:
             # torch's own writer says nothing of the disk; a full one is by far the likeliest.
-            raise OSError(f"{path}: could not be written: {str(error).splitlines()[0]}") from error
+            room = f"{shutil.disk_usage(path.parent).free / 1e6:.1f} MB are free there"
+            raise OSError(f"{path}: could not be written, {room}: {str(error).splitlines()[0]}") from error
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
