@@ -8,7 +8,8 @@ to evaluate. MONAI's side is what its tutorials do (CacheDataset, DataLoader, Ra
 DiceCELoss), with bfloat16 and a one-cycle learning rate that ends with the time.
 
 On a machine that others use, ``--clock processor`` counts a second where two cores have worked for this training for
-one second each, waiting left out; on an idle machine it is a little shorter than a second of the clock on the wall.
+one second each, waiting left out; on an idle machine it is a little shorter than a second of the clock on the wall. A
+step on a crowded machine costs more of such seconds all the same: figures to quote want an idle one.
 """
 
 from __future__ import annotations
