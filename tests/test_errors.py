@@ -40,6 +40,7 @@ def test_exit_codes_are_fixed() -> None:
         "EXIT_FAILURE": 1,
         "EXIT_WRONG_INPUT": 2,
         "EXIT_SOME_FAILED": 3,
+        "EXIT_ALERT": 4,
         "EXIT_INTERRUPTED": 130,
     }
 

@@ -53,14 +53,14 @@ def test_two_processes_learn_what_one_does_with_the_same_global_batch(
     tmp_path: Path, cubes: Datalist, facts: DataFacts
 ) -> None:
     with torchrun(cubes.root, tmp_path, config(batch=2, epochs=3)) as process:
-        _, said = process.communicate(timeout=120)
+        _, said = process.communicate(timeout=500)
     assert process.returncode == 0, said
     one = workflow_of(config(batch=4, epochs=3), tmp_path)
     options = TrainOptions.model_validate(OPTIONS)
     train(one, cubes, options, tmp_path / "one", facts=facts, tracker=NullTracker())
     for name in ("train_loss", "mean_dice"):
         two, single = ([float(row[name]) for row in rows_of(tmp_path / n / "curves.csv")] for n in ("two", "one"))
-        assert two == pytest.approx(single, rel=2e-3)
+        assert two == pytest.approx(single, rel=1e-4)
     assert len(re.findall("^epoch 1: loss", said, re.MULTILINE)) == 1
 
 

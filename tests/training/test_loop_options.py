@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -127,13 +128,15 @@ def test_a_compiled_network_keeps_its_names(training: Any, tmp_path: Path, monke
     load_model(tmp_path / "m/model_final.pt")
 
 
-@pytest.fixture
+@contextmanager
 def little_room() -> Iterator[None]:
-    """No file of this process may grow beyond 4 kB, as on a full disk."""
+    """No file of this process may grow beyond 4 kB, as on a full disk; the tests' own log neither, so be short."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_a_full_disk_costs_the_state_a_warning_and_keeps_the_older_one(
@@ -154,11 +157,10 @@ def test_a_full_disk_costs_the_state_a_warning_and_keeps_the_older_one(
     assert "warning: state.pt could not be written, training goes on: [Errno 28]" in capsys.readouterr().err
 
 
-@pytest.mark.usefixtures("little_room")
 def test_a_final_model_that_can_not_be_written_is_said(tmp_path: Path) -> None:
     from voxflow.training.checkpoint import save_torch
 
-    with pytest.raises(OSError, match=r"File too large|could not be written"):
+    with pytest.raises(OSError, match=r"File too large|could not be written"), little_room():
         save_torch(tmp_path / "model.pt", {"x": torch.zeros(100_000)})
     assert list(tmp_path.iterdir()) == []
 

@@ -75,6 +75,11 @@ def test_another_file_is_refused(tmp_path: Path) -> None:
         read_fingerprint(tmp_path / "none.json")
 
 
+def test_channels_that_only_some_cases_have_are_left_out(tmp_path: Path) -> None:
+    (images, label), *others = cases(tmp_path)
+    assert measure([((*images, *images), label), *others]).channels == 1
+
+
 def test_a_label_of_another_size_is_named(tmp_path: Path) -> None:
     (images, _), (_, label), _ = cases(tmp_path)
     with pytest.raises(DataError, match=r"l1.nii.gz: label has \(12, 8, 4\) voxels, its image \(10, 8, 6\)"):

@@ -78,7 +78,7 @@ class Fingerprint(BaseModel):
         modality: DICOM's word for it, where all cases have the same; else empty.
         size: voxels.
         spacing_mm: between voxels.
-        intensity: by channel.
+        intensity: by channel, those that every case has.
         classes: by label value, the background left out.
     """
 
@@ -143,12 +143,11 @@ def measure(cases: Sequence[tuple[Sequence[Path], Path | None]], modality: str =
         raise DataError("no case to measure")
     with ThreadPoolExecutor(worker_count()) as pool:
         found = list(track(pool.map(lambda case: _measure(*case), cases), "measuring", total=len(cases)))
-    channels = {len(one.drawn) for one in found}
-    if len(channels) > 1:
-        raise DataError(f"cases have different numbers of channels: {sorted(channels)}")
+    # What only some cases have is no part of what they have in common; training says it where it matters.
+    channels = min(len(one.drawn) for one in found)
     labelled = [one for one in found if one.voxels is not None]
     # Where some cases have labels, those without say nothing of what lies inside of them.
-    drawn = np.concatenate([one.drawn for one in labelled or found], axis=1)
+    drawn = np.concatenate([one.drawn[:channels] for one in labelled or found], axis=1)
     return Fingerprint(
         cases=len(found),
         labelled=len(labelled),
