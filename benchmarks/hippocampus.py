@@ -255,6 +255,7 @@ def main() -> int:
     content = json.loads(kept.read_text() or "{}") if kept.exists() else {}
     with tempfile.TemporaryDirectory(prefix="voxflow-hippocampus-") as temporary:
         folder = given.work or Path(temporary)
+        folder.mkdir(parents=True, exist_ok=True)
         if not (folder / "data/datalists").exists():
             prepare(folder, given.source)
         for seconds in given.seconds:
