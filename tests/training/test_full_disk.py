@@ -74,6 +74,7 @@ def weights(path: Path) -> torch.Tensor:
     return torch.cat([value.flatten().double() for value in read_checkpoint(path)["state_dict"].values()])
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_up_does_not_end_training_and_a_continuation_ends_in_the_same_weights(
     tmp_path: Path, cubes: Datalist
 ) -> None:
