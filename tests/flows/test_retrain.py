@@ -21,7 +21,7 @@ def run(server: Server, repository: Path, *arguments: str) -> int:
 
 def test_the_decision_and_its_numbers_stand_on_the_runs_page(server: Server, repository: Path) -> None:
     assert run(server, repository, WORKSPACE) == 0
-    (flow_run,) = server.flow_runs(f"retrain {WORKSPACE}")
+    flow_run = server.flow_runs(f"retrain {WORKSPACE}")[0]
     assert flow_run["state_type"] == "COMPLETED"
     data = server.artifacts(flow_run["id"])["table"]["data"]
     assert '"what": "p_value", "value": "0.4"' in data
