@@ -52,7 +52,7 @@ def test_it_says_what_a_training_takes(capsys: pytest.CaptureFixture[str]) -> No
     assert plan() == 0
     rows = dict(line.split(None, 1) for line in capsys.readouterr().out.splitlines())
     assert rows["cases"] == "8, 7 labelled; 1 channel(s)"
-    assert rows["patch"] == "12 × 12 × 8"
+    assert rows["patch"] == "12 × 10 × 6"  # the image as it is: its two longer axes are halved once
     assert "measured" in rows["step"]
     assert rows["cache"].endswith("on disk")
 
