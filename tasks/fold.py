@@ -8,8 +8,9 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError
 
-from tasks.stage import PARAMS_FILE, Stage, load_params
+from tasks.stage import Stage
 from voxflow.errors import ConfigError
+from voxflow.places import PARAMS, load_params
 
 FOLDS, ENSEMBLES = "folds", "ensembles"
 Entry = TypeVar("Entry", bound=BaseModel)
@@ -142,7 +143,7 @@ def load_ensemble(key: str, name: str) -> EnsembleStage:
     block = load_params("workspaces", key)
     if block.get("kind") == "bundle":
         message = "a bundle's models run by its own configuration, which knows of no ensemble; its folds can be trained"
-        raise ConfigError(message, path=PARAMS_FILE, where=f"{ENSEMBLES}.{key}")
+        raise ConfigError(message, path=PARAMS, where=f"{ENSEMBLES}.{key}")
     return EnsembleStage(key, name, block, entry.folds)
 
 
@@ -152,4 +153,4 @@ def _parsed(model: type[Entry], section: str, key: str) -> Entry:
     except ValidationError as error:
         where = f"{section}.{key}"
         faults = [f"{'.'.join([where, *map(str, e['loc'])])}: {e['msg']}, got {e['input']!r}" for e in error.errors()]
-        raise ConfigError("; ".join(faults), path=PARAMS_FILE) from error
+        raise ConfigError("; ".join(faults), path=PARAMS) from error

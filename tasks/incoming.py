@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tasks.stage import PARAMS_FILE
 from voxflow.errors import ConfigError
 from voxflow.pacs import AnswerOptions, IngestOptions, parse_settings
+from voxflow.places import PARAMS
 
 if TYPE_CHECKING:
     from tasks.stage import Stage
@@ -39,7 +39,7 @@ class Incoming:
         """
         where = f"workspaces.{stage.workspace}.ingest"
         if not stage.block.get("ingest"):
-            raise ConfigError("nothing says where studies come from", path=PARAMS_FILE, where=where)
+            raise ConfigError("nothing says where studies come from", path=PARAMS, where=where)
         ingest, answer = stage.options_of("ingest", IngestOptions), stage.options_of("answer", AnswerOptions)
         inbox = ingest.into or Path("data/inbox") / stage.workspace
         return cls(ingest, answer, inbox, answer.out or Path("data/answers") / stage.workspace)
@@ -55,7 +55,7 @@ def settings_of(name: str) -> PacsSettings:
     import yaml
 
     try:
-        params: dict[str, Any] = yaml.safe_load(PARAMS_FILE.read_text(encoding="utf-8")) or {}
+        params: dict[str, Any] = yaml.safe_load(PARAMS.read_text(encoding="utf-8")) or {}
     except (OSError, yaml.YAMLError) as error:
-        raise ConfigError(f"can't be read: {error}", path=PARAMS_FILE) from error
+        raise ConfigError(f"can't be read: {error}", path=PARAMS) from error
     return parse_settings(params.get("pacs"), name)

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from tasks.stage import PARAMS_FILE, Stage, main
+from tasks.stage import Stage, main
 from voxflow.errors import EXIT_OK, ConfigError
 from voxflow.files import atomic_directory
+from voxflow.places import PARAMS
 from voxflow.progress import say
 from voxflow.synthetic import write_abdominal_ct, write_chest_xray
 
@@ -55,7 +56,7 @@ def run(stage: Stage) -> int:
     except ValidationError as error:
         findings = [f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()]
         where = f"samples.{stage.workspace}"
-        raise ConfigError("wrong parameter(s)", path=PARAMS_FILE, where=where, findings=findings) from error
+        raise ConfigError("wrong parameter(s)", path=PARAMS, where=where, findings=findings) from error
     with atomic_directory(stage.raw) as folder:
         sample.write(folder)
         count = sum(1 for path in folder.rglob("*") if path.is_file())

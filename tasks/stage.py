@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
-from voxflow.errors import EXIT_FAILURE, EXIT_INTERRUPTED, EXIT_OK, ConfigError, VoxflowError
+from voxflow.errors import EXIT_FAILURE, EXIT_INTERRUPTED, EXIT_OK, VoxflowError
+from voxflow.places import Layout, load_params
 from voxflow.progress import say
 
 if TYPE_CHECKING:
@@ -22,11 +23,9 @@ if TYPE_CHECKING:
 Options = TypeVar("Options", bound=BaseModel)
 AnyStage = TypeVar("AnyStage", bound="Stage")
 
-PARAMS_FILE = Path("params.yaml")
-
 
 @dataclass(frozen=True)
-class Stage:
+class Stage(Layout):
     """One stage of one workspace, run from the repository's root.
 
     Attributes:
@@ -43,18 +42,6 @@ class Stage:
         """Parse this stage's own key of the block into ``model``; every fault is reported at once."""
         return self.options_of(self.name, model)
 
-    def options_of(self, key: str, model: type[Options]) -> Options:
-        """Parse another key of the block, as :meth:`options` does."""
-        try:
-            return model.model_validate(self.block.get(key) or {})
-        except ValidationError as error:
-            place = f"workspaces.{self.workspace}.{key}"
-            findings = [
-                f"{PARAMS_FILE}: {'.'.join([place, *map(str, fault['loc'])])}: {fault['msg']}, got {fault['input']!r}"
-                for fault in error.errors()
-            ]
-            raise ConfigError(f"{len(findings)} wrong parameter(s)", findings=findings) from error
-
     @property
     def title(self) -> str:
         """What the stage's lines call its work."""
@@ -66,81 +53,14 @@ class Stage:
         return None
 
     @property
-    def task(self) -> str:
-        """What the workspace's model does: "segmentation" or "classification"."""
-        return str(self.block["task"])
-
-    @property
-    def source(self) -> Path:
-        """The folder that the images come from."""
-        return Path(self.block["source"])
-
-    @property
-    def raw(self) -> Path:
-        """What sample makes: DICOM as a hospital would send it."""
-        return Path("data/raw") / self.workspace
-
-    @property
-    def mmar(self) -> Path:
-        """The workspace's MMAR folder."""
-        return Path("mmars") / self.workspace
-
-    @property
-    def volumes(self) -> Path:
-        """What convert makes: images/, labels/, cases.csv, conversion.csv."""
-        return Path("data/volumes") / self.workspace
-
-    @property
-    def quality(self) -> Path:
-        """What validate makes: report.json, docs/."""
-        return Path("data/quality") / self.workspace
-
-    @property
-    def resampled(self) -> Path:
-        """What resample makes: images/, labels/, cases.csv; the root that datalists refer to."""
-        return Path("data/resampled") / self.workspace
-
-    @property
-    def datalists(self) -> Path:
-        """What split makes: dataset_0.json and one file a fold."""
-        return Path("data/datalists") / self.workspace
-
-    @property
     def datalist(self) -> Path:
         """The datalist that the stage reads."""
         return self.datalists / "dataset_0.json"
 
     @property
-    def models(self) -> Path:
-        """What train and export make."""
-        return self.mmar / "models"
-
-    @property
-    def evaluation(self) -> Path:
-        """What evaluate, infer and report make."""
-        return self.mmar / "eval"
-
-    @property
     def metrics(self) -> Path:
         """The stage's numbers, a flat JSON file that ``dvc metrics show`` reads."""
         return Path("data/metrics") / self.workspace / f"{self.name}.json"
-
-
-def load_params(key: str, workspace: str) -> dict[str, Any]:
-    """Read ``key.workspace`` of params.yaml."""
-    import yaml
-
-    if not PARAMS_FILE.is_file():
-        raise ConfigError("file not found; run stages from the root of the repository", path=PARAMS_FILE)
-    try:
-        params = yaml.safe_load(PARAMS_FILE.read_text(encoding="utf-8")) or {}
-    except yaml.YAMLError as error:
-        raise ConfigError(f"not valid YAML: {error}", path=PARAMS_FILE) from error
-    blocks = params.get(key) or {}
-    if workspace not in blocks:
-        known = ", ".join(sorted(blocks)) or "none"
-        raise ConfigError(f"no workspace {workspace!r}; known: {known}", path=PARAMS_FILE, where=key)
-    return dict(blocks[workspace])
 
 
 def main(name: str, run: Callable[[Stage], int], *, key: str = "workspaces") -> int:

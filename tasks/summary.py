@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from tasks.stage import PARAMS_FILE, Stage
+from tasks.stage import Stage
 from voxflow.errors import EXIT_OK
+from voxflow.places import PARAMS
 from voxflow.progress import say
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def _quarantined(table: Path) -> list[str]:
 
 def main() -> int:
     """Print the summary of every workspace that has a report."""
-    params = yaml.safe_load(PARAMS_FILE.read_text(encoding="utf-8"))
+    params = yaml.safe_load(PARAMS.read_text(encoding="utf-8"))
     for workspace, block in params["workspaces"].items():
         for line in summary(workspace, block):
             say(line)

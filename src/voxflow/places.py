@@ -1,4 +1,4 @@
-"""Owns where a workspace's parts lie in a repository, for commands that stand outside of the graph."""
+"""Owns where a workspace's parts lie in a repository, and what params.yaml says of it."""
 
 from __future__ import annotations
 
@@ -18,9 +18,8 @@ Options = TypeVar("Options", bound=BaseModel)
 PARAMS = Path("params.yaml")
 
 
-@dataclass(frozen=True)
-class Places:
-    """One workspace of the repository that the program was started in.
+class Layout:
+    """What follows from a workspace's name and its block of params.yaml: options and folders, from the root.
 
     Attributes:
         workspace: a key below ``workspaces`` of params.yaml.
@@ -30,28 +29,8 @@ class Places:
     workspace: str
     block: Mapping[str, Any]
 
-    @classmethod
-    def of(cls, workspace: str) -> Places:
-        """Find a workspace.
-
-        Raises:
-            ConfigError: there is no params.yaml here, or it does not know the workspace.
-        """
-        import yaml
-
-        if not PARAMS.is_file():
-            raise ConfigError("file not found; run from the root of the repository", path=PARAMS)
-        try:
-            blocks = (yaml.safe_load(PARAMS.read_text(encoding="utf-8")) or {}).get("workspaces") or {}
-        except yaml.YAMLError as error:
-            raise ConfigError(f"not valid YAML: {error}", path=PARAMS) from error
-        if workspace not in blocks:
-            known = ", ".join(sorted(blocks)) or "none"
-            raise ConfigError(f"no workspace {workspace!r}; known: {known}", path=PARAMS, where="workspaces")
-        return cls(workspace, dict(blocks[workspace]))
-
-    def options(self, key: str, model: type[Options]) -> Options:
-        """Parse one key of the block; every fault is reported at once.
+    def options_of(self, key: str, model: type[Options]) -> Options:
+        """Parse one key of the block into ``model``; every fault is reported at once.
 
         Raises:
             ConfigError: it does not fit.
@@ -68,7 +47,7 @@ class Places:
 
     @property
     def task(self) -> str:
-        """What the model does: "segmentation" or "classification"."""
+        """What the workspace's model does: "segmentation" or "classification"."""
         return str(self.block["task"])
 
     @property
@@ -77,36 +56,84 @@ class Places:
         return Path(self.block["source"])
 
     @property
+    def raw(self) -> Path:
+        """What sample makes: DICOM as a hospital would send it."""
+        return Path("data/raw") / self.workspace
+
+    @property
     def mmar(self) -> Path:
-        """The MMAR."""
+        """The workspace's MMAR folder."""
         return Path("mmars") / self.workspace
 
     @property
-    def models(self) -> Path:
-        """train/, export/, parity.json."""
-        return self.mmar / "models"
-
-    @property
-    def evaluation(self) -> Path:
-        """test/, infer/, the report."""
-        return self.mmar / "eval"
-
-    @property
     def volumes(self) -> Path:
-        """What convert makes."""
+        """What convert makes: images/, labels/, cases.csv, conversion.csv."""
         return Path("data/volumes") / self.workspace
 
     @property
     def quality(self) -> Path:
-        """What validate makes."""
+        """What validate makes: report.json, docs/."""
         return Path("data/quality") / self.workspace
 
     @property
+    def resampled(self) -> Path:
+        """What resample makes: images/, labels/, cases.csv; the root that datalists refer to."""
+        return Path("data/resampled") / self.workspace
+
+    @property
     def datalists(self) -> Path:
-        """What split makes."""
+        """What split makes: dataset_0.json and one file a fold."""
         return Path("data/datalists") / self.workspace
+
+    @property
+    def models(self) -> Path:
+        """What train and export make: train/, export/, parity.json."""
+        return self.mmar / "models"
+
+    @property
+    def evaluation(self) -> Path:
+        """What evaluate, infer and report make: test/, infer/, the report."""
+        return self.mmar / "eval"
 
     @property
     def drift(self) -> Path:
         """What ``voxflow drift`` makes; no stage of the graph owns it."""
         return Path("data/drift") / self.workspace
+
+
+@dataclass(frozen=True)
+class Places(Layout):
+    """One workspace of the repository that the program was started in, for commands outside of the graph."""
+
+    workspace: str
+    block: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, workspace: str) -> Places:
+        """Find a workspace.
+
+        Raises:
+            ConfigError: there is no params.yaml here, or it does not know the workspace.
+        """
+        return cls(workspace, load_params("workspaces", workspace))
+
+
+def load_params(key: str, workspace: str) -> dict[str, Any]:
+    """Read ``key.workspace`` of params.yaml.
+
+    Raises:
+        ConfigError: there is no params.yaml here, or it does not know the workspace.
+    """
+    import yaml
+
+    if not PARAMS.is_file():
+        raise ConfigError("file not found; run stages from the root of the repository", path=PARAMS)
+    try:
+        params = yaml.safe_load(PARAMS.read_text(encoding="utf-8")) or {}
+    except yaml.YAMLError as error:
+        raise ConfigError(f"not valid YAML: {error}", path=PARAMS) from error
+    blocks = params.get(key) or {}
+    if workspace not in blocks:
+        known = ", ".join(sorted(blocks)) or "none"
+        raise ConfigError(f"no workspace {workspace!r}; known: {known}", path=PARAMS, where=key)
+    return dict(blocks[workspace])

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import pytest
 from pydantic import BaseModel, ConfigDict
 
-from tasks.stage import Stage, load_params, main
+from tasks.stage import Stage, main
 from voxflow.errors import ConfigError, DataError, QualityError
+from voxflow.places import load_params
 
 if TYPE_CHECKING:
     from collections.abc import Callable

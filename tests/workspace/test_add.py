@@ -49,9 +49,9 @@ def write_patients(folder: Path, numbers: range, study: str = "a") -> None:
 def convert_and_split() -> dict[str, str]:
     """What the stages convert, validate and split leave; returns the part of every case."""
     places = Places.of("demo")
-    convert_folder(places.source, places.volumes, places.options("convert", ConvertOptions))
+    convert_folder(places.source, places.volumes, places.options_of("convert", ConvertOptions))
     table = read_cases(places.volumes / "cases.csv")
-    split = split_cases(table, places.options("split", SplitOptions))[0]
+    split = split_cases(table, places.options_of("split", SplitOptions))[0]
     places.datalists.mkdir(parents=True, exist_ok=True)
     table.assign(part=table["case"].map(split))[["case", "patient", "part"]].to_csv(
         places.datalists / "split.csv", index=False

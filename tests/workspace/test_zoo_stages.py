@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 
 from tasks import convert, resample, split, train
-from tasks.stage import Stage, load_params
+from tasks.stage import Stage
 from tests.workspace.phantoms import write_cases
 from tests.workspace.programs import ROOT
 from tests.workspace.test_zoo_training import QUICK, SMALL_NETWORK, settings, small
 from voxflow.cli.apps import train_main
+from voxflow.places import load_params
 from voxflow.tracking import NullTracker
 from voxflow.training import load_model
 from voxflow.workspace import new_workspace

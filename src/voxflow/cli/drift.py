@@ -51,7 +51,7 @@ class Drift:
         from voxflow.places import Places
 
         places = Places.of(self.workspace)
-        options = places.options("monitor", MonitorOptions)
+        options = places.options_of("monitor", MonitorOptions)
         reference = sample_of_training(places)
         incoming = sample_of_folder(self.folder, places, self.predictions)
         found = compare_samples(reference, incoming, options)

@@ -62,7 +62,7 @@ class Promote:
                 from voxflow.places import Places
 
                 places = Places.of(self.workspace)
-                options = places.options("promote", PromoteOptions)
+                options = places.options_of("promote", PromoteOptions)
                 decision = judge(read_candidate(places), options, moves_alias=True)
         say(f"promote {self.workspace}: {decision.line()}")
         return EXIT_OK

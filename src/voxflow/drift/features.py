@@ -104,7 +104,7 @@ def sample_of_folder(folder: Path, places: Places, predictions: Path | None = No
     if (folder / "cases.csv").is_file():
         _add_converted(sample, folder, None)
     else:
-        options = places.options("convert", ConvertOptions).model_copy(update={"mapping": False})
+        options = places.options_of("convert", ConvertOptions).model_copy(update={"mapping": False})
         with tempfile.TemporaryDirectory() as scratch:
             converted = Path(scratch) / "volumes"
             convert_folder(folder, converted, options)

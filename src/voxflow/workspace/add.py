@@ -149,7 +149,7 @@ def _source(places: Places) -> Path:
 
 
 def _convert(places: Places, folder: Path, target: Path) -> list[Row]:
-    options = places.options("convert", ConvertOptions).model_copy(update={"mapping": False})
+    options = places.options_of("convert", ConvertOptions).model_copy(update={"mapping": False})
     convert_folder(folder, target, options)
     return read_rows(target / "cases.csv") or []
 
@@ -205,7 +205,7 @@ def _require_no_clash(pairs: list[tuple[Path, Path]], joined: set[str], folder: 
 
 def _findings(places: Places, source: Path, folder: Path) -> dict[Path, tuple[str, str]]:
     """Tables of findings that both have: before, and with the new rows at the end."""
-    named = places.options("convert", ConvertOptions).findings
+    named = places.options_of("convert", ConvertOptions).findings
     if not named or not (source / named).is_file() or not (folder / named).is_file():
         return {}
     before, more = ((root / named).read_text(encoding="utf-8") for root in (source, folder))
