@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from torch._dynamo.exc import BackendCompilerFailed
 
 from tests.inference.models import UNET, save_unet, seeded, volume_spec
 from voxflow.components import Component
@@ -39,6 +40,32 @@ def test_engines_return_torchs_logits_at_any_size_and_batch(name: EngineName, ex
     received = engine.run(BATCH)
     assert (engine.name, engine.spec, received.dtype.name) == (name, volume_spec(), "float32")
     assert np.abs(received - expected).max() < 1e-4
+
+
+def test_bfloat16_is_near_and_never_the_same(exported: Path) -> None:
+    expected = open_engine(exported, "torch").run(BATCH)
+    received = open_engine(exported, "torch-bf16").run(BATCH)
+    assert received.dtype == np.float32
+    assert 0 < np.abs(received - expected).max() < 0.05 * np.abs(expected).max()
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch compiles with a C++ compiler, and there is none")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own, while it compiles
+def test_a_compiled_network_answers_as_torch_does_at_every_size(exported: Path) -> None:
+    engine, torch = open_engine(exported, "torch-compiled"), open_engine(exported, "torch")
+    for batch in (BATCH, BATCH[:1, :, :16]):
+        assert np.abs(engine.run(batch) - torch.run(batch)).max() < 1e-4
+
+
+def test_without_a_compiler_one_line_says_so(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from torch._inductor.exc import InvalidCxxCompiler
+
+    def missing(*_: object) -> None:
+        raise BackendCompilerFailed("inductor", InvalidCxxCompiler(), None)
+
+    monkeypatch.setattr("voxflow.inference.runtimes._run_torch", missing)
+    with pytest.raises(MissingDependencyError, match="the engine torch-compiled can't run here: "):
+        open_engine(exported, "torch-compiled").run(BATCH)
 
 
 @pytest.mark.parametrize("name", ["torch", *ENGINES])

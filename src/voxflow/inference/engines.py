@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol, cast
 
 from voxflow.errors import DataError, InputError, MissingDependencyError
 
@@ -17,7 +17,11 @@ if TYPE_CHECKING:
     from voxflow.spec import ModelSpec
 
 EngineName = Literal["torch", "torchscript", "onnxruntime", "openvino", "tensorrt"]
-EngineChoice = Literal["auto", "torch", "torchscript", "onnxruntime", "openvino", "tensorrt"]
+# Other ways to run model.pt; never taken unasked, since no file of theirs passed the parity gate.
+TorchWay = Literal["torch-bf16", "torch-compiled"]
+EngineChoice = Literal[
+    "auto", "torch", "torch-bf16", "torch-compiled", "torchscript", "onnxruntime", "openvino", "tensorrt"
+]
 
 # The file of each engine inside a folder of exported models, fastest engine first: the order that "auto" tries.
 MODEL_FILES: dict[EngineName, str] = {
@@ -66,7 +70,8 @@ def open_engine(path: Path, engine: EngineChoice = "auto") -> Engine:
     Args:
         path: a model file, or a folder of exported models (names as in :data:`MODEL_FILES`).
         engine: which engine; "auto" takes, of those whose file is there and whose package is installed, the
-            first of tensorrt, openvino, onnxruntime, torchscript, torch.
+            first of tensorrt, openvino, onnxruntime, torchscript, torch. "torch-bf16" runs torch's file in bfloat16,
+            "torch-compiled" compiles it when it first runs.
 
     Raises:
         DataError: no such file, or the file holds no Voxflow model.
@@ -77,9 +82,7 @@ def open_engine(path: Path, engine: EngineChoice = "auto") -> Engine:
         raise DataError("no such model file or folder", path=path)
     candidates = _candidates(path)
     if engine != "auto":
-        if engine not in candidates:
-            raise InputError(f"no model for the engine {engine!r}; there is {_listed(candidates)}", path=path)
-        return _OPENERS[engine](candidates[engine])
+        return _open_named(engine, candidates, path)
     reasons = []
     for name, file in candidates.items():
         reason = unusable(name)
@@ -87,6 +90,19 @@ def open_engine(path: Path, engine: EngineChoice = "auto") -> Engine:
             return _OPENERS[name](file)
         reasons.append(f"{name}: {reason}")
     raise InputError(f"no usable model; {'; '.join(reasons) or 'expected ' + _listed(MODEL_FILES)}", path=path)
+
+
+def _open_named(engine: EngineName | TorchWay, candidates: dict[EngineName, Path], path: Path) -> Engine:
+    """Load the model that a named engine runs."""
+    by_torch = engine in {"torch-bf16", "torch-compiled"}
+    name = cast("EngineName", "torch" if by_torch else engine)
+    if name not in candidates:
+        raise InputError(f"no model for the engine {engine!r}; there is {_listed(candidates)}", path=path)
+    if not by_torch:
+        return _OPENERS[name](candidates[name])
+    from voxflow.inference.runtimes import TorchEngine
+
+    return TorchEngine(candidates[name], cast("TorchWay", engine))
 
 
 def unusable(name: EngineName) -> str | None:

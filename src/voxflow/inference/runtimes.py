@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from voxflow.components.own import custom_of
-from voxflow.errors import DataError
+from voxflow.errors import DataError, MissingDependencyError
 from voxflow.spec import ModelSpec
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from voxflow.inference.engines import EngineName
+    from voxflow.inference.engines import EngineName, TorchWay
 
 # Where each file format keeps the ModelSpec's JSON.
 SPEC_FILE = "voxflow_spec.json"
@@ -35,21 +35,37 @@ _GLOBAL = re.compile(r"instance_?norm|group_?norm|layer_?norm|adaptive_?\w*pool|
 
 
 class TorchEngine:
-    """Runs model.pt as torch built it, on the GPU where there is one."""
+    """Runs model.pt as torch built it, in bfloat16 or compiled where asked to, on the GPU where there is one."""
 
     name: ClassVar[EngineName] = "torch"
     smallest = largest = None
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, way: TorchWay | None = None) -> None:
         from voxflow.training import load_model
 
         module, self.spec = load_model(path)
+        self.way = way
         self.is_local = is_local(type(part).__name__ for part in module.modules())
         self.module, self.device = _ready(module)
+        if way == "torch-compiled":
+            # Once for each size of window: code for all sizes at once is what torch 2.13 fails to make of a U-Net.
+            self.module.compile(dynamic=False)
 
     def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        """See :class:`voxflow.inference.Engine`."""
-        return _run_torch(self.module, self.device, batch)
+        """See :class:`voxflow.inference.Engine`.
+
+        Raises:
+            MissingDependencyError: the network can't be compiled here, most often since there is no C++ compiler.
+        """
+        import torch
+        from torch._dynamo.exc import TorchDynamoException
+
+        try:
+            with torch.autocast(self.device, torch.bfloat16, enabled=self.way == "torch-bf16"):
+                return _run_torch(self.module, self.device, batch)
+        except TorchDynamoException as error:
+            said = next(line for line in str(error).splitlines() if line.strip())
+            raise MissingDependencyError(f"the engine torch-compiled can't run here: {said}") from error
 
 
 class TorchScriptEngine:
