@@ -14,7 +14,14 @@ from tests.inference.models import UNET, BrightnessEngine, ThresholdEngine, volu
 from voxflow.components import build_network
 from voxflow.errors import DataError
 from voxflow.geometry import Geometry
-from voxflow.inference import Ensemble, PredictOptions, open_ensemble, predict_radiograph, predict_volume
+from voxflow.inference import (
+    Ensemble,
+    PredictOptions,
+    open_ensemble,
+    plan_of,
+    predict_radiograph,
+    predict_volume,
+)
 from voxflow.inference.ensemble import answer
 from voxflow.inference.probabilities import probabilities_of
 from voxflow.inference.windows import plan_windows
@@ -67,6 +74,16 @@ def test_a_volumes_probabilities_are_the_mean_of_each_models(
     assert plan.count > 1
     assert np.abs(probabilities_of(received, spec) - np.asarray(expected)).max() < 1e-5
     assert np.ptp(np.asarray(expected)) > 0.5
+
+
+def test_its_models_share_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ensemble = open_ensemble(folders(tmp_path, volume_spec()))
+    given: list[int] = []
+    monkeypatch.setattr("voxflow.inference.predict.plan_windows", lambda *_, memory_mb, **__: given.append(memory_mb))
+    for engine in (ensemble, ensemble.engines[0]):
+        plan_of(np.zeros((1, 96, 96, 96), dtype=np.float32), engine, PredictOptions(memory_mb=125))
+    # Of 125 MB the image and its labels take 5 bytes a voxel, rounded up to 5 MB.
+    assert given == [40, 120]
 
 
 def of_monai(network: torch.nn.Module, image: np.ndarray, flips: Sequence[Axis], activation: str) -> torch.Tensor:

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, PositiveInt
 
 from voxflow.errors import DataError
 from voxflow.inference.cleaning import CleaningOptions, clean
-from voxflow.inference.ensemble import answer
+from voxflow.inference.ensemble import Ensemble, answer
 from voxflow.inference.flips import Axis
 from voxflow.inference.grids import WayBack, labels_to, to_network
 from voxflow.inference.probabilities import probabilities_of
@@ -224,7 +224,11 @@ def prepare_radiograph(images: Sequence[NDArray[Any]], spec: ModelSpec) -> NDArr
 
 
 def plan_of(image: NDArray[np.float32], engine: Engine, options: PredictOptions, *, also: int = 0) -> WindowPlan:
-    """The window plan of a prepared image (channel, i, j, k), where ``also`` bytes are held beside it."""
+    """The window plan of a prepared image (channel, i, j, k), where ``also`` bytes are held beside it.
+
+    The models of an ensemble each hold sums of their own, and so share the memory.
+    """
+    models = len(engine.engines) if isinstance(engine, Ensemble) else 1
     size = image.shape[1:]
     held = image.nbytes + also + math.prod(size) * _label_type(engine.spec)().itemsize
     if options.back == "probabilities":
@@ -233,7 +237,7 @@ def plan_of(image: NDArray[np.float32], engine: Engine, options: PredictOptions,
         size,
         engine,
         options.plan,
-        memory_mb=max(1, options.memory_mb - math.ceil(held / 2**20)),
+        memory_mb=max(1, (options.memory_mb - math.ceil(held / 2**20)) // models),
         bytes_per_voxel=options.bytes_per_voxel,
         blend=options.blend,
         skip_empty=options.skip_empty,
