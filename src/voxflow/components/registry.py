@@ -95,11 +95,25 @@ def dialect_of(name: str) -> Dialect:
 
 
 @functools.cache
+def _modules() -> list[str]:
+    package = importlib.import_module("voxflow.components")
+    return [f"voxflow.components.{module.name}" for module in pkgutil.iter_modules(package.__path__)]
+
+
+@functools.cache
 def _load() -> None:
     """Import every module of this package once; each registers what it holds."""
-    package = importlib.import_module("voxflow.components")
-    for module in pkgutil.iter_modules(package.__path__):
-        importlib.import_module(f"voxflow.components.{module.name}")
+    for module in _modules():
+        importlib.import_module(module)
+
+
+def _registered(kind: Kind, name: str) -> type[ComponentModel] | None:
+    """A component by its name; modules are imported until one has registered it, since all take a quarter second."""
+    for module in _modules():
+        if name in _registry.get(kind, {}):
+            break
+        importlib.import_module(module)
+    return _registry.get(kind, {}).get(name)
 
 
 def known(kind: Kind, dialect: Dialect = "clara3") -> Mapping[str, type[ComponentModel]]:
@@ -114,11 +128,11 @@ def known(kind: Kind, dialect: Dialect = "clara3") -> Mapping[str, type[Componen
 
 def find(kind: Kind, name: str) -> type[ComponentModel] | None:
     """The component that a name of the registry means; None when it is unknown."""
-    _load()
     if dialect_of(name) == "clara4":
+        _load()
         found: type[ComponentModel] | None = importlib.import_module("voxflow.components.monai_names").find(kind, name)
         return found
-    return _registry.get(kind, {}).get(name)
+    return _registered(kind, name)
 
 
 def kinds_of(name: str) -> list[str]:

@@ -54,10 +54,10 @@ def clean(mask: Volume, names: Mapping[int, str], options: CleaningOptions) -> N
         names: the values to look at, and their classes.
         options: what to do.
     """
-    from scipy.ndimage import find_objects
-
     if options.does_nothing:
         return
+    from scipy.ndimage import find_objects
+
     voxel_ml = math.prod(mask.geometry.spacing) / 1000
     boxes = find_objects(mask.array, max_label=max(names))
     for value, name in names.items():

@@ -23,14 +23,19 @@ from voxflow.inference.writing import Sheet
 from voxflow.volumes import read_volume
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
+
+    from numpy.typing import NDArray
 
     from voxflow.inference.cases import InferenceCase
     from voxflow.inference.engines import Engine
     from voxflow.inference.evaluate import Metrics
     from voxflow.inference.run import Classified
     from voxflow.volumes import Volume
+
+# Classes that are sooner counted one by one.
+FEW_VALUES = 8
 
 
 class InferOptions(PredictOptions):
@@ -150,11 +155,19 @@ def _classify(
 
 
 def _mask_row(case: InferenceCase, mask: Volume, names: Mapping[int, str]) -> dict[str, Any]:
-    counts = np.bincount(mask.array.ravel(order="K"), minlength=max(names) + 1)
     voxel_ml = math.prod(mask.geometry.spacing) / 1000
-    volumes = [float(counts[value] * voxel_ml) for value in names]
+    volumes = [float(counts * voxel_ml) for counts in _counts(mask.array, names)]
     files = {"case": case.id, "image": case.images[0].name, "mask": mask_path(case.id)}
     return files | dict(zip(_volume_columns(names), volumes, strict=True))
+
+
+def _counts(labels: NDArray[Any], values: Iterable[int]) -> list[int]:
+    """How many voxels each value has; many values are counted in one pass, which takes long for a few."""
+    wanted = list(values)
+    if len(wanted) <= FEW_VALUES:
+        return [int(np.count_nonzero(labels == value)) for value in wanted]
+    every = np.bincount(labels.ravel(order="K"), minlength=max(wanted) + 1)
+    return [int(every[value]) for value in wanted]
 
 
 def mask_path(case: str) -> str:
