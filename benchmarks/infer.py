@@ -41,9 +41,11 @@ def network() -> torch.nn.Module:
 
 
 def infer_by_monai(image: Path, weights: Path, out: Path) -> None:
-    """What the bundle's inference.json configures, without AMP's CUDA half."""
+    """What the bundle's inference.json configures, on a CPU: its transforms, evaluator, workers and type of mask."""
     import torch
-    from monai.data import DataLoader, Dataset, decollate_batch
+    from monai.data import DataLoader, Dataset
+    from monai.engines import SupervisedEvaluator
+    from monai.handlers import StatsHandler
     from monai.inferers import SlidingWindowInferer
     from monai.networks.nets import UNet
     from monai.transforms import (
@@ -70,19 +72,20 @@ def infer_by_monai(image: Path, weights: Path, out: Path) -> None:
     ])  # fmt: skip
     after = Compose([
         Activationsd("pred", softmax=True),
-        Invertd("pred", before, "image", meta_keys="pred_meta_dict", nearest_interp=False, to_tensor=True),
+        Invertd("pred", before, "image", nearest_interp=False, to_tensor=True),
         AsDiscreted("pred", argmax=True),
-        SaveImaged("pred", meta_keys="pred_meta_dict", output_dir=str(out), print_log=False),
+        SaveImaged("pred", output_dir=str(out), output_dtype=np.float32, output_postfix="trans", print_log=False),
     ])  # fmt: skip
     net = UNet(3, 1, 2, (16, 32, 64, 128, 256), (2, 2, 2, 2), num_res_units=2, norm="batch")
     net.load_state_dict(torch.load(weights, weights_only=True))
-    net.eval()
-    inferer = SlidingWindowInferer(ROI, BATCH, OVERLAP)
-    with torch.no_grad():
-        for batch in DataLoader(Dataset([{"image": str(image)}], before), batch_size=1, num_workers=0):
-            batch["pred"] = inferer(batch["image"], net)
-            for each in decollate_batch(batch):
-                after(each)
+    SupervisedEvaluator(
+        device="cpu",
+        val_data_loader=DataLoader(Dataset([{"image": str(image)}], before), batch_size=1, num_workers=4),
+        network=net,
+        inferer=SlidingWindowInferer(ROI, BATCH, OVERLAP),
+        postprocessing=after,
+        val_handlers=[StatsHandler(iteration_log=False)],
+    ).run()
 
 
 def infer_by_voxflow(image: Path, models: Path, out: Path, plan: str) -> None:

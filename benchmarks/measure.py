@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 SAMPLE_S = 0.01
+SAMPLE_SHARE = 0.02  # of a core: the kernel walks all pages to tell a process's share of them
 MB = 1e6
 
 
@@ -55,8 +56,9 @@ def _watch(process: subprocess.Popen[bytes], peak: list[int]) -> None:
     try:
         parent = psutil.Process(process.pid)
         while process.returncode is None and parent.status() != psutil.STATUS_ZOMBIE:
+            begin = time.perf_counter()
             peak[0] = max(peak[0], sum(_resident(one) for one in [parent, *parent.children(recursive=True)]))
-            time.sleep(SAMPLE_S)
+            time.sleep(max(SAMPLE_S, (time.perf_counter() - begin) / SAMPLE_SHARE))
     except psutil.NoSuchProcess:
         return
 
