@@ -1,11 +1,12 @@
 """Compare a training of Voxflow with stock MONAI: the same data, network, loss, optimizer and patches.
 
-python -m benchmarks.train [--cases 8] [--seconds 40] [--size 192 192 96] [--rounds 1] [--ram]
+python -m benchmarks.train [--cases 8] [--seconds 40] [--size 192 192 96] [--rounds 1] [--device cuda] [--ram]
 
 MONAI's side does what the bundle spleen_ct_segmentation does: CacheDataset, DataLoader of two cases with four workers,
 four patches of 96 voxels a case by RandCropByPosNegLabeld, UNet (16 to 256), DiceCELoss, Adam, and its engine: a
 SupervisedTrainer with the bundle's post-processing, accuracy and two handlers of statistics, without validation. The
-side "loop" is the same without the engine: a step written by hand, as a tutorial has it.
+side "loop" is the same without the engine: a step written by hand, as a tutorial has it. On a GPU both use AMP, as the
+bundle does, and every step waits for the device, on all sides, so that it can be timed.
 """
 
 from __future__ import annotations
@@ -72,15 +73,16 @@ class Clock:
         pure: the same of pure forward and backward of the same network on the same batch.
     """
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, device: str) -> None:
         self.began = float(os.environ["BENCH_BEGAN"])
-        self.seconds, self.first, self.count = seconds, 0.0, 0
+        self.seconds, self.device, self.first, self.count = seconds, device, 0.0, 0
         self.steps: list[tuple[float, float]] = []
         self.pure: list[tuple[float, float]] = []
         self._last = self._now()
 
     def step(self, pure: Callable[[], None] | None = None) -> bool:
         """Note the end of a step; return whether time is up."""
+        self._wait()
         self.count += 1
         if self.count == 1:
             self.first = time.time() - self.began
@@ -90,6 +92,7 @@ class Clock:
             for _ in range(BLOCK):
                 self._last = self._now()
                 pure()
+                self._wait()
                 self.pure.append(self._since_last())
         self._last = self._now()
         return sum(wall for wall, _ in [*self.steps, *self.pure]) > self.seconds and self.count > WARM_UP + BLOCK
@@ -103,6 +106,12 @@ class Clock:
             pure_wall, pure_cpu = self._typical(self.pure)
             values |= {"share": pure_wall / wall, "share_cpu": pure_cpu / cpu}
         path.write_text(json.dumps(values))
+
+    def _wait(self) -> None:
+        if self.device == "cuda":
+            import torch
+
+            torch.cuda.synchronize()
 
     @staticmethod
     def _typical(times: list[tuple[float, float]]) -> tuple[float, float]:
@@ -118,14 +127,13 @@ class Clock:
         return wall - self._last[0], cpu - self._last[1]
 
 
-def stock_monai(folder: Path, out: Path, seconds: float, *, engine: bool) -> None:
-    """Train as the bundle does, on a CPU; with its engine, or by the same steps in a plain loop."""
+def stock_monai(folder: Path, out: Path, clock: Clock, *, engine: bool) -> None:
+    """Train as the bundle does, with its engine, or by the same steps in a plain loop."""
     from monai.losses import DiceCELoss
     from monai.networks.nets import UNet
     from torch.optim import Adam
 
-    clock = Clock(seconds)
-    network = UNet(3, 1, 2, (16, 32, 64, 128, 256), (2, 2, 2, 2), num_res_units=2, norm="batch")
+    network = UNet(3, 1, 2, (16, 32, 64, 128, 256), (2, 2, 2, 2), num_res_units=2, norm="batch").to(clock.device)
     terms = {"include_background": False, "lambda_dice": 0.5, "lambda_ce": 0.5}
     loss = DiceCELoss(to_onehot_y=True, softmax=True, squared_pred=True, batch=True, **terms)
     parts = {"network": network, "loss_function": loss, "optimizer": Adam(network.parameters(), RATE)}
@@ -184,7 +192,8 @@ def by_engine(loader: Any, parts: dict[str, Any], clock: Clock, out: Path) -> No
 
     loss_of = from_engine(["loss"], first=True)
     trainer = SupervisedTrainer(
-        device="cpu",
+        device=clock.device,
+        amp=clock.device == "cuda",
         max_epochs=100_000,
         train_data_loader=loader,
         **parts,
@@ -207,24 +216,30 @@ def by_engine(loader: Any, parts: dict[str, Any], clock: Clock, out: Path) -> No
 
 def by_hand(loader: Any, parts: dict[str, Any], clock: Clock, _: Path) -> None:
     """What is left when the engine is taken away."""
+    import torch
+
     network, loss_of, optimizer = parts["network"].train(), parts["loss_function"], parts["optimizer"]
+    scaler = torch.amp.GradScaler(clock.device, enabled=clock.device == "cuda")
     while True:
         for batch in loader:
+            image, label = (batch[key].as_tensor().to(clock.device) for key in ("image", "label"))
             optimizer.zero_grad()
-            loss_of(network(batch["image"].as_tensor()), batch["label"].as_tensor()).backward()
-            optimizer.step()
+            with torch.autocast(clock.device, enabled=clock.device == "cuda"):
+                loss = loss_of(network(image), label)
+            scaler.scale(loss).backward()
+            scaler.step(optimizer)
+            scaler.update()
             if clock.step():
                 return
 
 
-def voxflow(folder: Path, out: Path, seconds: float, precision: str) -> None:
+def voxflow(folder: Path, out: Path, clock: Clock, precision: str) -> None:
     """Train through the library's own door."""
     from voxflow.config import load_workflow
     from voxflow.datalist import Case, Datalist
     from voxflow.tracking import NullTracker
     from voxflow.training import DataFacts, TrainOptions, loop, train
 
-    clock = Clock(seconds)
     step = loop.Loop.step
 
     def noted(self: Any, epoch: int, group: list[Any]) -> None:
@@ -235,7 +250,7 @@ def voxflow(folder: Path, out: Path, seconds: float, precision: str) -> None:
     def pure(self: Any, group: list[Any]) -> None:
         """The network alone: no loss, no optimizer, no new batch."""
         for batch in group:
-            logits = self.network(batch.image.to(memory_format=self.layout))
+            logits = self.network(batch.image.to(self.fabric.device, memory_format=self.layout))
             self.fabric.backward(logits, logits.detach())
         self.optimizer.zero_grad(set_to_none=True)
 
@@ -244,7 +259,7 @@ def voxflow(folder: Path, out: Path, seconds: float, precision: str) -> None:
     config.write_text(json.dumps(configuration()))
     cases = tuple(Case(n, (folder / f"{n}.nii.gz",), folder / f"{n}_label.nii.gz", n) for n in names(folder))
     datalist = Datalist(folder / "d.json", folder, {"training": cases, "validation": ()})
-    options = TrainOptions(precision=precision, accelerator="cpu", resume=False)  # type: ignore[arg-type]
+    options = TrainOptions(precision=precision, accelerator=clock.device, resume=False)  # type: ignore[arg-type]
     facts = DataFacts(class_names=("background", "organ"))
     with contextlib.suppress(TimeIsUpError):
         train(load_workflow(config), datalist, options, out.with_suffix(""), facts=facts, tracker=NullTracker())
@@ -292,23 +307,23 @@ def configuration() -> dict[str, Any]:
     }
 
 
-def run(side: str, folder: Path, work: Path, seconds: float) -> dict[str, float]:
+def run(side: str, folder: Path, work: Path, seconds: float, device: str) -> dict[str, float]:
     """Run one side as a process of its own."""
     out = work / f"{side}.json"
     os.environ["BENCH_BEGAN"] = str(time.time())
     command = [sys.executable, "-m", "benchmarks.train", "--side", side, "--data", str(folder), "--out", str(out)]
-    process = measure([*command, "--seconds", str(seconds)])
+    process = measure([*command, "--seconds", str(seconds), "--device", device])
     return {**json.loads(out.read_text()), "memory": process.memory / MB}
 
 
-def compare(folder: Path, work: Path, seconds: float, rounds: int) -> None:
+def compare(folder: Path, work: Path, seconds: float, rounds: int, device: str) -> None:
     """Print every figure, and the ratios within a round."""
     sides = ["monai", "loop", "bf16", "fp32"]
     found: dict[str, list[dict[str, float]]] = {side: [] for side in sides}
     for number in range(rounds):
         os.environ["VOXFLOW_CACHE"] = str(work / f"cache{number}")
         for side in sides:
-            found[side].append(run(side, folder, work, seconds))
+            found[side].append(run(side, folder, work, seconds, device))
     units = {
         "rate": "patches/s",
         "cpu": "CPU s/patch",
@@ -341,9 +356,17 @@ def compare_memory(work: Path, seconds: float) -> None:
         folder.mkdir()
         write_cases(folder, count, (160, 160, 96))
         os.environ["VOXFLOW_CACHE"] = str(work / f"cache{count}")
-        peaks.append(run("bf16", folder, work, seconds)["memory"])
+        peaks.append(run("bf16", folder, work, seconds, "cpu")["memory"])
         print(f"figure memory_{count}_cases {peaks[-1]:.0f} MB")
     print(f"ratio memory_64_to_8 {peaks[1] / peaks[0]:.3f}")
+
+
+def one_side(side: str, folder: Path, out: Path, clock: Clock) -> None:
+    """What a process of its own does."""
+    if side in {"monai", "loop"}:
+        stock_monai(folder, out, clock, engine=side == "monai")
+    else:
+        voxflow(folder, out, clock, side)
 
 
 def main() -> int:
@@ -353,16 +376,14 @@ def main() -> int:
     parser.add_argument("--size", type=int, nargs=3, default=(192, 192, 96))
     parser.add_argument("--seconds", type=float, default=40, help="of training, for each side")
     parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--ram", action="store_true", help="compare 8 with 64 cases instead")
     parser.add_argument("--side", choices=["monai", "loop", "bf16", "fp32"], help=argparse.SUPPRESS)
     parser.add_argument("--data", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--out", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
-    if given.side in {"monai", "loop"}:
-        stock_monai(given.data, given.out, given.seconds, engine=given.side == "monai")
-    elif given.side:
-        voxflow(given.data, given.out, given.seconds, given.side)
     if given.side:
+        one_side(given.side, given.data, given.out, Clock(given.seconds, given.device))
         return 0
     work = Path(tempfile.mkdtemp(prefix="voxflow-train-"))
     try:
@@ -371,7 +392,7 @@ def main() -> int:
         else:
             (work / "data").mkdir()
             write_cases(work / "data", given.cases, tuple(given.size))
-            compare(work / "data", work, given.seconds, given.rounds)
+            compare(work / "data", work, given.seconds, given.rounds, given.device)
     finally:
         shutil.rmtree(work)
     return 0
