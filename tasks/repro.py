@@ -91,6 +91,7 @@ class Reproducer:
         """
         begun = time.monotonic()
         delays = itertools.chain(LOCK_DELAYS_S, itertools.repeat(LOCK_DELAYS_S[-1]))
+        has_waited = False
         while True:
             code, lines = self._once(address, force, say)
             if self._stopping.is_set():
@@ -99,9 +100,10 @@ class Reproducer:
                 return Outcome(address, _verdict(lines), time.monotonic() - begun)
             if not any(LOCKED.search(line) for line in lines):
                 raise _failure(address, code, lines)
-            delay = next(delays)
-            say(f"{address}: another DVC process is in the way, trying again in {delay:g} s")
-            self._stopping.wait(delay)
+            if not has_waited:
+                say(f"{address}: another DVC process is in the way, waiting for it")
+            has_waited = True
+            self._stopping.wait(next(delays))
 
     def _once(self, address: str, force: bool, say: Callable[[str], None]) -> tuple[int, list[str]]:
         command = [sys.executable, "-m", "dvc", "repro", "--single-item", *(["--force"] if force else []), address]
@@ -110,12 +112,16 @@ class Reproducer:
                 return EXIT_INTERRUPTED, []
             child = leash.start(command, cwd=self._root, environment=_environment(), output=subprocess.PIPE)
             self._children.add(child)
-        lines = []
+        lines: list[str] = []
+        is_locked = False
         # Leaving the block closes the leash, so that an exception in `say` leaves no stage behind.
         with child:
             for line in child.stdout or ():
                 if line.strip() and not ADVICE.match(line):
-                    say(line.rstrip())
+                    # What DVC says of its locks, with the advice to remove them, is not for who only has to wait.
+                    is_locked = is_locked or LOCKED.search(line) is not None
+                    if not is_locked:
+                        say(line.rstrip())
                     lines.append(line.rstrip())
             code = child.wait()
         with self._guard:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -16,6 +17,20 @@ if TYPE_CHECKING:
 Options = TypeVar("Options", bound=BaseModel)
 
 PARAMS = Path("params.yaml")
+# DVC's: set for the stages of `dvc exp run`; the root is the real repository's, wherever the experiment runs.
+EXPERIMENT_VARIABLE, ROOT_VARIABLE = "DVC_EXP_NAME", "DVC_ROOT"
+
+
+def home() -> Path:
+    """Where what outlives a run belongs: the record of runs, the pseudonym key.
+
+    It is the working directory, but for an experiment that runs in a copy (``dvc exp run --queue`` or ``--temp``): DVC
+    removes the copy when the experiment ends, so that it is the repository then.
+    """
+    root = os.environ.get(ROOT_VARIABLE) if os.environ.get(EXPERIMENT_VARIABLE) else None
+    if not root or not Path(root).is_dir() or Path(root).samefile(Path.cwd()):
+        return Path()
+    return Path(root).absolute()
 
 
 class Layout:

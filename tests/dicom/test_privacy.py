@@ -141,6 +141,18 @@ def test_the_key_file_is_made_once_and_is_for_its_owner_only(tmp_path: Path, mon
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
 
+def test_an_experiment_in_a_copy_takes_the_repositorys_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(KEY_VARIABLE, raising=False)
+    monkeypatch.chdir(tmp_path)
+    key = find_key(None)
+    (tmp_path / "copy").mkdir()
+    monkeypatch.chdir(tmp_path / "copy")
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    monkeypatch.setenv("DVC_EXP_NAME", "calm-copy")
+    assert find_key(None) == key
+    assert not (tmp_path / "copy/.voxflow").exists()
+
+
 def test_options_come_before_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(KEY_VARIABLE, "environment")
     assert find_key("given") == b"given"

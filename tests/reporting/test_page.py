@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.reporting.stages import CASES, sources_of, write_classification, write_segmentation
+from tests.reporting.stages import CASES, sources_of, write_classification, write_folds, write_segmentation
 from voxflow.reporting.page import write_report
 from voxflow.reporting.sources import ReportOptions
 
@@ -119,6 +119,27 @@ def test_classification_is_sorted_by_its_gravest_error_and_shows_its_roc(tmp_pat
     assert re.findall(r"<td>(sure|unsure|wrong)</td>", table) == ["wrong", "unsure", "sure"]
     assert "ROC on unseen cases" in page.text
     assert "mean AUC" in page.text
+
+
+def test_folds_stand_beside_each_other_with_their_spread_and_the_ensemble(
+    tmp_path: Path, finished: tuple[Page, str]
+) -> None:
+    assert "Cross-validation" not in finished[0].text + finished[1]
+    sources = write_segmentation(tmp_path)
+    write_folds(sources)
+    page, card = report(sources, tmp_path)
+    part = page.text.split('<section id="folds">')[1].split("</section>")[0]
+    assert part.startswith("\n<h2>Cross-validation</h2>\n<p>3 models")
+    titles = ["score", "mean ± std", "fold 1", "fold 2", "fold 3", "ensemble, unseen cases"]
+    assert re.findall(r'<th scope="col">([^<]+)', part) == titles
+    rows = [re.findall(r"<td[^>]*>([^<]+)", row) for row in part.split("<tr>")[2:]]
+    assert rows == [
+        ["cases", "–", "3", "3", "3", "4"],
+        ["mean dice", "0.800 ± 0.100", "0.900", "0.800", "0.700", "0.871"],
+        ["dice spleen", "0.850 ± 0.071", "0.900", "0.800", "–", "0.880"],
+    ]
+    assert "below the run fedc9876" in part
+    assert "| mean dice | 0.800 ± 0.100 | 0.900 | 0.800 | 0.700 | 0.871 |" in card
 
 
 def test_nothing_there_is_said_part_by_part(tmp_path: Path) -> None:

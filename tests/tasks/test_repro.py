@@ -70,7 +70,8 @@ def test_a_stage_waits_for_another_dvc_process(repository: Path) -> None:
             outcome = reproducer.run("left@spleen_demo", force=False, say=said.append)
         other.communicate()
     assert outcome.verdict == "unchanged"
-    assert any("another DVC process is in the way" in line for line in said)
+    assert said[0] == "left@spleen_demo: another DVC process is in the way, waiting for it"
+    assert not any("rwlock" in line or "busy" in line for line in said)
 
 
 def test_stopping_ends_the_stage_that_runs(repository: Path) -> None:

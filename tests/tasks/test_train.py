@@ -5,14 +5,13 @@ from __future__ import annotations
 import contextlib
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 
 from tasks import train as stage_program
 from tasks.stage import Stage
-from tests.training.conftest import volume_config, write_cube
+from tests.tasks.cubes import write_cubes
 from voxflow.errors import ConfigError
 from voxflow.files import write_json
 from voxflow.tracking import NullTracker
@@ -23,20 +22,7 @@ def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
     """A workspace ``cubes`` whose stages up to split have run."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(stage_program, "begin_run", lambda *_, **__: contextlib.nullcontext(NullTracker("run7")))
-    resampled = tmp_path / "data/resampled/cubes"
-    resampled.mkdir(parents=True)
-    cases = [write_cube(resampled, f"cube{n}", n) for n in range(4)]
-    listed = [{"image": c.image[0].name, "label": f"{c.id}_label.nii.gz", "case": c.id} for c in cases]
-    datalist = {"modality": {"0": "CT"}, "training": listed[:3], "validation": listed[3:]}
-    write_json(tmp_path / "data/datalists/cubes/dataset_0.json", datalist)
-    write_json(resampled / "labels.json", {"0": "background", "1": "cube"})
-    config = volume_config()
-    for section in ("train", "validate"):
-        places = {"data_list_file_path": "{DATASET_JSON}", "data_file_base_dir": "{DATA_ROOT}"}
-        config[section]["image_pipeline"]["args"] |= places
-    write_json(tmp_path / "mmars/cubes/config/config_train.json", config)
-    options: dict[str, Any] = {"threads": 1, "workers": 0, "set": {"epochs": 2}}
-    block = {"task": "segmentation", "source": "x", "resample": {"spacing_mm": [1, 1, 2]}, "train": options}
+    block = write_cubes(tmp_path)
     (tmp_path / "params.yaml").write_text(yaml.safe_dump({"workspaces": {"cubes": block}}))
     return Stage("cubes", "train", block)
 

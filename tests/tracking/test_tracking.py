@@ -13,7 +13,16 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from voxflow.errors import DataError, TrainingError
-from voxflow.tracking import NullTracker, begin_run, common_parent, continue_run, read_run_file, write_run_file
+from voxflow.tracking import (
+    NullTracker,
+    begin_run,
+    common_parent,
+    continue_run,
+    read_run_file,
+    tracking_uri,
+    write_run_file,
+)
+from voxflow.tracking.backlog import Backlog
 from voxflow.tracking.provenance import as_params, flatten, provenance
 
 if TYPE_CHECKING:
@@ -268,6 +277,46 @@ def test_passwords_are_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://me:secret@mlflow.hospital:5000/x")
     write_run_file(tmp_path / "run.json", NullTracker(), "spleen")
     assert json.loads((tmp_path / "run.json").read_text())["tracking_uri"] == "https://mlflow.hospital:5000/x"
+
+
+def test_an_experiment_in_a_copy_records_in_the_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    copy = tmp_path / ".dvc/tmp/exps/copy"
+    copy.mkdir(parents=True)
+    monkeypatch.chdir(copy)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    assert tracking_uri() == "sqlite:///mlflow.db"
+    monkeypatch.setenv("DVC_EXP_NAME", "calm-copy")
+    assert tracking_uri() == f"sqlite:///{tmp_path}/mlflow.db"
+    assert Backlog.of("cubes", "7").path == tmp_path / ".voxflow/unsent/7.jsonl"
+    write_run_file(copy / "run.json", NullTracker(), "cubes")
+    assert json.loads((copy / "run.json").read_text())["tracking_uri"] == "sqlite:///mlflow.db"
+    for given, used in (
+        ("sqlite:///own.db", f"sqlite:///{tmp_path}/own.db"),
+        ("sqlite:////a/b.db", "sqlite:////a/b.db"),
+    ):
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", given)
+        assert tracking_uri() == used
+    monkeypatch.chdir(tmp_path)
+    assert tracking_uri() == "sqlite:////a/b.db"
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    assert tracking_uri() == "sqlite:///mlflow.db"
+
+
+@pytest.mark.usefixtures("store")
+def test_experiments_of_one_commit_get_one_parent_that_is_no_cross_validation(monkeypatch: pytest.MonkeyPatch) -> None:
+    def begun(name: str, commit: str) -> str:
+        monkeypatch.setenv("DVC_EXP_NAME", name)
+        monkeypatch.setenv("DVC_EXP_BASELINE_REV", commit)
+        with begin_run("sweep") as tracker:
+            return tracker.run_id
+
+    one, two, other = begun("one", "a" * 40), begun("two", "a" * 40), begun("other", "b" * 40)
+    above = [stored(run_id).data.tags["mlflow.parentRunId"] for run_id in (one, two, other)]
+    assert above[0] == above[1] != above[2]
+    assert [stored(run_id).info.run_name for run_id in (one, above[0])] == ["one", "experiments on aaaaaaa"]
+    assert stored(above[0]).info.status == "FINISHED"
+    assert common_parent([one, two]) is None
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"run": 1}'])

@@ -9,6 +9,8 @@ import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from voxflow.places import home
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -17,11 +19,12 @@ KEY_FILE = Path(".voxflow/pseudonym.key")
 LENGTH = 8
 
 
-def find_key(given: str | None, key_file: Path = KEY_FILE) -> bytes:
+def find_key(given: str | None, key_file: Path | None = None) -> bytes:
     """The secret: the one given, else the environment's, else the key file's, which is made if need be."""
     text = given or os.environ.get(KEY_VARIABLE)
     if text:
         return text.encode()
+    key_file = key_file or home() / KEY_FILE
     if not key_file.is_file():
         key_file.parent.mkdir(parents=True, exist_ok=True)
         handle = os.open(key_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

@@ -2,7 +2,7 @@
 
 As they come, their pages fetch styles, scripts and pictures from eight public servers each time that someone looks at
 them, show nothing readable where these can't be reached, and carry 4 MB of fonts. Here every page keeps its text and
-tables, and gets one small stylesheet of its own.
+tables, and gets one small stylesheet of its own, and what a phone, a keyboard and a screen reader need.
 """
 
 from __future__ import annotations
@@ -21,12 +21,36 @@ _REMOTE = re.compile(
 )
 # Buttons that do nothing without their scripts.
 _DEAD = re.compile(r'<strong>Actions</strong>.*?(?=<div class="card d-md-block)', re.DOTALL)
+# What only their scripts open and close is open here; what counts as empty is left out.
+_SWITCH = re.compile(r'<a data-toggle="collapse".*?</a>|<thead hidden>.*?</thead>', re.DOTALL)
+_TITLES = re.compile(r"<title>.*?</title>", re.DOTALL)
+_BODY = re.compile(r"<body[^>]*>")
+_CONTENT = '<div class="container-fluid pt-4'
+SKIP = '<a class="skip" href="#main">To the content</a>'
+SCROLL = '<div class="scroll" tabindex="0" role="region" aria-label="Table">'
+_MENDED = (
+    ("<html>", '<html lang="en">'),
+    *((f"<{end}{old}", f"<{end}{new}") for old, new in (("h4", "h1"), ("h5", "h2"), ("h6", "h3")) for end in ("", "/")),
+    ("<th\n", '<th scope="col"\n'),
+    ("<th>", '<th scope="col">'),
+    ("<table", f"{SCROLL}<table"),
+    ("</table>", "</table></div>"),
+    ('text-success"', 'text-success" role="img" aria-label="passed"'),
+    ('text-danger"', 'text-danger" role="img" aria-label="failed"'),
+    ("</body>", "</main></body>"),
+)
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #1b1f24; margin: 0 auto; max-width: 75rem; padding: 1rem; }
 nav ul, nav ol { list-style: none; display: flex; flex-wrap: wrap; gap: 0 1rem; padding: 0; margin: .5rem 0; }
 table { border-collapse: collapse; margin: .5rem 0 1rem; width: 100%; }
 th, td { border: 1px solid #d0d7de; padding: .25rem .6rem; text-align: left; vertical-align: top; }
-a { color: #0550ae; } h4, h5 { margin: 1.2rem 0 .3rem; } .popover, .tooltip { display: none; }
+a { color: #0550ae; } .popover, .tooltip { display: none; }
+h1, h2, h3, .breadcrumb-item { overflow-wrap: anywhere; }
+h1, h2, h3 { margin: 1.2rem 0 .3rem; } h1 { font-size: 1.5rem; } h2 { font-size: 1.2rem; } h3 { font-size: 1rem; }
+.scroll { overflow-x: auto; }
+a:focus-visible, .scroll:focus-visible { outline: 3px solid #0550ae; outline-offset: 2px; }
+.skip { position: absolute; left: -100vw; }
+.skip:focus { left: .5rem; top: .5rem; background: #fff; color: #0550ae; padding: .4rem .8rem; }
 .badge { background: #eaeef2; border-radius: .3rem; padding: 0 .35rem; }
 .fa-check-circle::before { content: "\\2713"; color: #1a7f37; font-weight: bold; }
 .fa-times::before, .fa-times-circle::before { content: "\\2717"; color: #cf222e; font-weight: bold; }
@@ -42,8 +66,18 @@ def make_self_contained(docs: Path, title: str) -> None:
     shutil.rmtree(docs / "static", ignore_errors=True)
     for page in docs.rglob("*.html"):
         text = _DEAD.sub("", _REMOTE.sub("", page.read_text(encoding="utf-8")))
-        page.write_text(text.replace("</head>", f"<style>{STYLE}</style></head>", 1), encoding="utf-8")
+        page.write_text(_readable(text, title), encoding="utf-8")
     write_docs_index(docs, title)
+
+
+def _readable(text: str, title: str) -> str:
+    """One page in the order and with the names that people go by who don't see it, or see little of it at once."""
+    text = _SWITCH.sub("", _TITLES.sub("", text))
+    for old, new in _MENDED:
+        text = text.replace(old, new)
+    head = f"<title>{html.escape(title)}</title><style>{STYLE}</style></head>"
+    text = _BODY.sub(rf"\g<0>{SKIP}", text.replace("</head>", head, 1), count=1)
+    return text.replace(_CONTENT, f'<main id="main">{_CONTENT}', 1)
 
 
 def write_docs_index(docs: Path, title: str) -> None:
@@ -59,7 +93,7 @@ def write_docs_index(docs: Path, title: str) -> None:
     (docs / "index.html").write_text(
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>'
         f'<meta name="viewport" content="width=device-width, initial-scale=1">{refresh}<style>{STYLE}</style></head>'
-        f"<body><h1>{html.escape(title)}</h1><ul>{results}{suites}</ul></body></html>\n",
+        f'<body>{SKIP}<main id="main"><h1>{html.escape(title)}</h1><ul>{results}{suites}</ul></main></body></html>\n',
         encoding="utf-8",
     )
 

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from voxflow.files import write_text
-from voxflow.quality.docs import STYLE
+from voxflow.quality.docs import SKIP, STYLE
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,7 +18,8 @@ KEPT = 30
 SHOWN = 12
 FORMAT = "%Y%m%dT%H%M%S%fZ"
 _MORE = """
-.scroll { overflow-x: auto; } td.bad { background: #ffebe9; color: #82071e; } td.warn { background: #fff8c5; }
+td.bad { background: #ffebe9; color: #82071e; } td.warn { background: #fff8c5; }
+@media (max-width: 40rem) { table { width: max-content; min-width: 100%; } th { max-width: 12rem; } }
 @media (prefers-color-scheme: dark) { td.bad { background: #67060c; color: #fff; } td.warn { background: #4d3800; } }
 """
 
@@ -68,7 +69,8 @@ def _page(title: str, runs: list[tuple[str, dict[str, Any]]]) -> str:
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>'
         '<meta name="viewport" content="width=device-width, initial-scale=1"><link rel="icon" href="data:,">'
-        f"<style>{STYLE}{_MORE}</style></head><body><main><h1>{html.escape(title)}</h1><h2>Runs, the newest first</h2>"
+        f'<style>{STYLE}{_MORE}</style></head><body>{SKIP}<main id="main"><h1>{html.escape(title)}</h1>'
+        "<h2>Runs, the newest first</h2>"
         '<div class="scroll" tabindex="0" role="region" aria-label="Runs"><table><thead><tr><th scope="col">run</th>'
         '<th scope="col">cases</th><th scope="col">critical failed</th><th scope="col">warnings</th>'
         f'<th scope="col">Data Docs</th></tr></thead><tbody>{rows}</tbody></table></div><h2>Checks by run</h2>'

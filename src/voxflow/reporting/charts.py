@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     Points = Sequence[tuple[float, float]]
 
 WIDTH, HEIGHT = 440, 260
-LEFT, RIGHT, TOP, BOTTOM = 52, 12, 10, 40
+LEFT, RIGHT, TOP, BOTTOM = 52, 22, 10, 40
 SIDE = 380  # of a square chart
 TICKS = 5
 # Colour-blind safe (Okabe and Ito), those that can be read on white.

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from voxflow.files import write_text
 from voxflow.reporting import sections
+from voxflow.reporting.folds import cross_validation
 from voxflow.reporting.sources import ReportOptions, Sources, installed_versions
 from voxflow.reporting.tables import make_table, read_json, read_pictures
 
@@ -51,6 +52,7 @@ def _facts(sources: Sources, options: ReportOptions) -> dict[str, Any]:
         "curves": sections.curves(sources),
         "roc": sections.roc(sources),
         "scores": sections.scores(sources),
+        "folds": cross_validation(sources),
         "per_case": sections.per_case(sources),
         "failures": sections.failures(sources),
         "test_pictures": read_pictures(sources.evaluation / "test" / "overlays", 4, order=("best", "worst")),

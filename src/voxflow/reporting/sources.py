@@ -44,7 +44,7 @@ class Sources:
         datalist: the datalist file.
         config: the MMAR's training configuration.
         models: holds curves.csv, parity.json, train/run.json.
-        evaluation: holds test/ and infer/.
+        evaluation: holds test/ and infer/, and ensemble/ where there are folds.
         metrics: holds one flat JSON file a stage.
         settings: the workspace's block of params.yaml.
         provenance: what it was made of, such as the git commit and hashes, by name.

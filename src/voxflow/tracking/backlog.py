@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from voxflow.files import write_text
+from voxflow.places import home
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -34,8 +35,8 @@ class Backlog:
 
     @classmethod
     def of(cls, experiment: str, run_id: str) -> Backlog:
-        """The backlog of a run, below the working directory."""
-        return cls(FOLDER.absolute() / f"{run_id or uuid.uuid4().hex}.jsonl", experiment, run_id)
+        """The backlog of a run, below the repository."""
+        return cls(_folder() / f"{run_id or uuid.uuid4().hex}.jsonl", experiment, run_id)
 
     @classmethod
     def read(cls, path: Path) -> Backlog:
@@ -78,9 +79,13 @@ class Backlog:
         return json.dumps({"experiment": self.experiment, "run_id": self.run_id})
 
 
+def _folder() -> Path:
+    return (home() / FOLDER).absolute()
+
+
 def left_behind() -> Iterator[Backlog]:
     """Backlogs of earlier processes, oldest first; one that can't be read is left alone."""
     with contextlib.suppress(OSError):
-        for path in sorted(FOLDER.absolute().glob("*.jsonl"), key=lambda path: path.stat().st_mtime):
+        for path in sorted(_folder().glob("*.jsonl"), key=lambda path: path.stat().st_mtime):
             with contextlib.suppress(OSError, ValueError, KeyError, IndexError, TypeError):
                 yield Backlog.read(path)

@@ -15,21 +15,22 @@ from typing import TYPE_CHECKING, Any
 
 from voxflow.progress import say
 from voxflow.tracking.backlog import Backlog, left_behind
+from voxflow.tracking.locking import one_at_a_time, sqlite_file
 from voxflow.tracking.provenance import as_params, provenance, safe_name
+from voxflow.tracking.sweeps import BASELINE, EXPERIMENT, PARENT, is_sweep, parent_of
 from voxflow.tracking.table import log_table
-from voxflow.tracking.tracker import NullTracker, Tracker, tracking_uri
+from voxflow.tracking.tracker import SQLITE, NullTracker, Tracker, tracking_uri
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
 ARTIFACTS = "mlartifacts"
-SQLITE = "sqlite:///"
 # A server that is away must not hold a training up: MLflow's own defaults wait for minutes.
 PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
 NO_BARS = {"MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
 SYSTEM_METRICS_INTERVAL_S = 5
 RETRY_S = 600  # how long a store that is away is left alone
-PARENT, RUN_NAME = "mlflow.parentRunId", "mlflow.runName"
+RUN_NAME = "mlflow.runName"
 BATCH = 100  # of parameters and tags, as MLflow takes them at most
 
 
@@ -123,7 +124,7 @@ class MlflowTracker:
                 moment, step = entry.get("time") or int(time.time() * 1000), entry.get("step") or 0
                 self._log(metrics={key: (value, moment, step) for key, value in values.items()})
             case "tags":
-                self._log(tags=values)
+                self._log(tags={**values, **self._parent(values)})
             case "artifact":
                 keep = self._client.log_artifacts if Path(entry["path"]).is_dir() else self._client.log_artifact
                 keep(self.run_id, entry["path"], entry["folder"])
@@ -134,6 +135,12 @@ class MlflowTracker:
                 log_table(self._client, self.run_id, Path(entry["path"]), entry["name"])
             case "end":
                 self._client.set_terminated(self.run_id, entry["status"])
+
+    def _parent(self, tags: Mapping[str, str]) -> dict[str, str]:
+        if BASELINE not in tags:
+            return {}
+        with one_at_a_time(tracking_uri()), _quietly():
+            return parent_of(self._client, self.run_id, tags)
 
     def _log(self, **kinds: Mapping[str, Any]) -> None:
         from mlflow.entities import Metric, Param, RunTag
@@ -262,7 +269,8 @@ def begin_run(
         params: the workspace's block of params.yaml.
         datalist: the datalist file, whose hash becomes a tag.
         run_id: the run to go on with; one that the store does not know (any more) is begun afresh.
-        name: what the run is called; left out, MLflow invents a name.
+        name: what the run is called; left out, it is called as the experiment of DVC that it belongs to, else MLflow
+            invents a name.
 
     Yields:
         The tracker. When the tracking store can't be reached, one line says so and nothing is recorded: a
@@ -270,8 +278,9 @@ def begin_run(
     """
     with _active_run(experiment, run_id or None) as tracker:
         tracker.params(params or {})
-        called = {RUN_NAME: name} if name else {}
-        tracker.tags({"workspace": experiment, **provenance(datalist), **called})
+        made_of = provenance(datalist)
+        name = name or made_of.get(EXPERIMENT)
+        tracker.tags({"workspace": experiment, **made_of, **({RUN_NAME: name} if name else {})})
         yield tracker
 
 
@@ -291,11 +300,11 @@ def common_parent(run_ids: Sequence[str]) -> str | None:
         open_store()
         from mlflow import MlflowClient
 
-        with _one_at_a_time(tracking_uri()), _quietly():
+        with one_at_a_time(tracking_uri()), _quietly():
             client = MlflowClient()
             parents = {client.get_run(run_id).data.tags.get(PARENT) for run_id in run_ids if run_exists(run_id)}
             parent = parents.pop() if len(parents) == 1 else None
-            return parent if run_exists(parent) else None
+            return parent if parent and run_exists(parent) and not is_sweep(client.get_run(parent)) else None
     except failures():
         # Where the store is away, begin_run says so and keeps everything for later.
         return None
@@ -349,7 +358,7 @@ def _start(experiment: str | None, run_id: str | None) -> MlflowTracker:
     open_store()
     import mlflow
 
-    with _one_at_a_time(tracking_uri()), _quietly():
+    with one_at_a_time(tracking_uri()), _quietly():
         if experiment is None:
             run = mlflow.start_run(run_id=run_id, log_system_metrics=False)
         else:
@@ -404,28 +413,6 @@ def _check_sqlite(uri: str) -> None:
     if uri.startswith(SQLITE):
         with contextlib.closing(sqlite3.connect(sqlite_file(uri))) as connection:
             connection.execute("PRAGMA schema_version").fetchone()
-
-
-@contextlib.contextmanager
-def _one_at_a_time(uri: str) -> Iterator[None]:
-    """Let one process open a SQLite store: two that make its tables at once break each other's work."""
-    try:
-        import fcntl
-    except ImportError:
-        yield
-        return
-    if not uri.startswith(SQLITE):
-        yield
-        return
-    database = sqlite_file(uri)
-    with database.with_name(f"{database.name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
-def sqlite_file(uri: str) -> Path:
-    """The file of a SQLite store."""
-    return Path(uri.removeprefix(SQLITE).partition("?")[0]).absolute()
 
 
 def _log_onnx(path: Path, name: str) -> str:

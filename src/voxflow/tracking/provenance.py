@@ -9,6 +9,8 @@ import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from voxflow.tracking.sweeps import BASELINE, EXPERIMENT
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -60,8 +62,8 @@ def provenance(datalist: Path | None) -> dict[str, str]:
 
 def _experiment() -> dict[str, str]:
     """Which experiment of DVC this is, under the name that ``dvc exp show`` lists; nothing outside of one."""
-    named = {"dvc_exp": os.environ.get("DVC_EXP_NAME"), "dvc_exp_baseline": os.environ.get("DVC_EXP_BASELINE_REV")}
-    return {tag: value for tag, value in named.items() if value} if named["dvc_exp"] else {}
+    named = {EXPERIMENT: os.environ.get("DVC_EXP_NAME"), BASELINE: os.environ.get("DVC_EXP_BASELINE_REV")}
+    return {tag: value for tag, value in named.items() if value} if named[EXPERIMENT] else {}
 
 
 def _hash(path: Path | None) -> str:

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from voxflow.errors import DataError, VoxflowError
 from voxflow.files import atomic_directory
-from voxflow.tracking.mlflow_tracker import SQLITE, failures, first_line, open_store, sqlite_file
-from voxflow.tracking.tracker import tracking_uri
+from voxflow.tracking.locking import sqlite_file
+from voxflow.tracking.mlflow_tracker import failures, first_line, open_store
+from voxflow.tracking.tracker import SQLITE, tracking_uri
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,13 +11,15 @@ from urllib.parse import urlsplit, urlunsplit
 
 from voxflow.errors import DataError
 from voxflow.files import write_json
+from voxflow.places import home
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
+SQLITE = "sqlite:///"
 DEFAULT_FILE = "mlflow.db"
-DEFAULT_URI = f"sqlite:///{DEFAULT_FILE}"
+DEFAULT_URI = f"{SQLITE}{DEFAULT_FILE}"
 URI_VARIABLE = "MLFLOW_TRACKING_URI"
 
 
@@ -91,8 +93,13 @@ class NullTracker:
 
 
 def tracking_uri() -> str:
-    """Where runs are kept: ``MLFLOW_TRACKING_URI``, else a SQLite file in the working directory."""
-    return os.environ.get(URI_VARIABLE) or DEFAULT_URI
+    """Where runs are kept: ``MLFLOW_TRACKING_URI``, else a SQLite file in the working directory.
+
+    A SQLite file that is no absolute path is the repository's also where an experiment of DVC runs in a copy of it.
+    """
+    uri = os.environ.get(URI_VARIABLE) or DEFAULT_URI
+    is_here = uri.startswith(SQLITE) and not uri.startswith(f"{SQLITE}/")
+    return f"{SQLITE}{home() / uri.removeprefix(SQLITE)}" if is_here else uri
 
 
 @contextlib.contextmanager
@@ -118,8 +125,10 @@ def store_in(repository: Path | None) -> Iterator[bool]:
 
 def write_run_file(path: Path, tracker: Tracker, experiment: str) -> None:
     """Write the run's id where the later stages find it; a password in the tracking address is left out."""
-    uri = urlsplit(tracking_uri())
-    address = urlunsplit(uri._replace(netloc=uri.netloc.rpartition("@")[2])) if "@" in uri.netloc else tracking_uri()
+    # The place of this clone of the repository is nobody's business elsewhere.
+    given = DEFAULT_URI if tracking_uri() == f"{SQLITE}{home() / DEFAULT_FILE}" else tracking_uri()
+    uri = urlsplit(given)
+    address = urlunsplit(uri._replace(netloc=uri.netloc.rpartition("@")[2])) if "@" in uri.netloc else given
     write_json(path, {"run_id": tracker.run_id, "experiment": experiment, "tracking_uri": address})
 
 

@@ -1,0 +1,59 @@
+"""Every kind of page that people look at, made from small but full inputs, by name."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from tests.comparing.test_compare import NEW, OLD, write_side
+from tests.drift.test_check import fingerprint
+from tests.reporting.stages import write_folds, write_segmentation
+from tests.tasks.demo_cases import write_volumes
+from voxflow.cli.main import main
+from voxflow.drift import MonitorOptions, compare_samples
+from voxflow.drift.report import write_drift
+from voxflow.quality.checks import Check, run_checks
+from voxflow.quality.history import keep_history
+from voxflow.quality.report import write_quality_report
+from voxflow.reporting.page import write_report
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+WORKSPACE = "spleen_demo"
+
+
+def write_pages(root: Path) -> dict[str, Path]:
+    """Write them all below the working directory, which must be ``root``."""
+    evaluation = root / "mmars" / WORKSPACE / "eval"
+    pages = {"report": evaluation / "report.html", "compare": evaluation / "compare.html"}
+    sources = write_segmentation(root)
+    write_folds(sources)
+    write_report(sources, pages["report"], evaluation / "model_card.md")
+    write_volumes(root / "data/volumes/demo", cases=4, unlabelled=0)
+    for shift, (name, dice) in enumerate({"old": OLD, "new": NEW}.items()):
+        write_side(root / name, dice, 2 * shift)
+    assert main(["compare", "old", "new", "--workspace", "demo", "--out", str(pages["compare"])]) == 0
+    training, incoming = fingerprint(1000, 60), fingerprint(3, 15, vendor="Canon", spacing=2.0)
+    drift = root / "data/drift" / WORKSPACE
+    write_drift(compare_samples(training, incoming, MonitorOptions()), training, incoming, drift, WORKSPACE)
+    quality = write_quality(root)
+    (root / "params.yaml").write_text(f"workspaces:\n  {WORKSPACE}: {{task: segmentation}}\n  new: {{task: x}}\n")
+    assert main(["index"]) == 0
+    return pages | quality | {"drift": drift / "drift.html", "index": root / "data/index.html"}
+
+
+def write_quality(root: Path) -> dict[str, Path]:
+    """Data Docs with a check that fails, and the page of all runs."""
+    result = root / "data/quality" / WORKSPACE
+    table = pd.DataFrame({"case": [f"3f9a1c2{n:x}_1" for n in range(16)], "spacing_k_mm": [5.0] * 14 + [0.01, 40.0]})
+    checks = [Check("slices lie 0.3 to 10 mm apart", "spacing_k_mm", "range", (0.3, 10), severity="warning")]
+    checks.append(Check("each case stands there once", "case", "unique"))
+    outcomes = run_checks(table, checks, name=WORKSPACE, docs=result / "docs")
+    write_quality_report(result / "report.json", outcomes, len(table))
+    (suite,) = (path for path in (result / "docs/expectations").rglob("*.html"))
+    (validation,) = (path for path in (result / "docs/validations").rglob("*.html"))
+    history = keep_history(result.with_name(f"{WORKSPACE}.history"), result, "Data checks, all runs")
+    index = result / "docs/index.html"
+    return {"data docs": validation, "expectations": suite, "data docs index": index, "checks": history}

@@ -1,0 +1,56 @@
+"""A git and DVC repository with one stage, the real training, for small workspaces that are learnt in seconds."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import yaml
+
+from tests.flows.repository import environment, make_repository
+from tests.tasks.cubes import write_cubes
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+GRAPH = """
+stages:
+  train:
+    foreach: ${workspaces}
+    do:
+      cmd: python -m tasks.train ${key}
+      deps: ["mmars/${key}/config", "data/resampled/${key}", "data/datalists/${key}"]
+      params: ["workspaces.${key}.train"]
+      outs:
+        - mmars/${key}/models/train: {persist: true}
+        - mmars/${key}/models/curves.csv
+      metrics: ["data/metrics/${key}/train.json"]
+"""
+
+
+def make_cubes_repository(root: Path, *names: str) -> Path:
+    """The repository, with everything committed; each workspace has images of its own."""
+    make_repository(root)
+    blocks = {name: write_cubes(root, name, first_seed=100 * number) for number, name in enumerate(names)}
+    (root / "params.yaml").write_text(yaml.safe_dump({"workspaces": blocks}))
+    (root / "dvc.yaml").write_text(GRAPH)
+    (root / ".gitignore").write_text("__pycache__/\n/mlflow.db*\n/mlartifacts/\n/.voxflow/\n")
+    commit(root)
+    return root
+
+
+def commit(root: Path) -> None:
+    """Commit all that there is."""
+    author = ("-c", "user.name=Test", "-c", "user.email=test@localhost")
+    run(root, "git", "add", "--all")
+    run(root, "git", *author, "commit", "--quiet", "--allow-empty", "--message", "all")
+
+
+def run(root: Path, *command: str) -> str:
+    """Run a program in the repository; what it said."""
+    given = [sys.executable, "-m", "dvc", *command[1:]] if command[0] == "dvc" else list(command)
+    result = subprocess.run(given, cwd=root, env=environment(), capture_output=True, text=True, check=False)
+    said = result.stdout + result.stderr
+    assert result.returncode == 0, said
+    return said
