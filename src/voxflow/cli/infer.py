@@ -84,7 +84,7 @@ class Infer:
         """
         from pydantic import ValidationError
 
-        from voxflow.inference import InferOptions, infer_cases, open_engine
+        from voxflow.inference import InferOptions, Made, infer_cases, maker_of, open_engine
         from voxflow.inference.inputs import find_cases
 
         try:
@@ -92,14 +92,16 @@ class Infer:
         except ValidationError as error:
             wrong = (f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
             raise ConfigError(f"--set {'; '.join(wrong)}") from error
-        engine = open_engine(self._models(), options.engine)
+        models = self._models()
+        engine = open_engine(models, options.engine)
+        made = Made(self.out, maker_of(engine, [models], options))
         self.out.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".work-", dir=self.out) as scratch:
             is_segmentation = engine.spec.task == "segmentation"
             found = find_cases(
                 self.images, Path(scratch), is_segmentation=is_segmentation, key=self.key, root=self.root
             )
-            done = infer_cases(engine, found.cases, self.out, options, refused=found.refused)
+            done = infer_cases(engine, found.cases, self.out, options, refused=found.refused, made=made)
         count = int(done.metrics["cases"])
         total = len(found.cases) + len(found.refused)
         say(f"infer: {count} of {total} cases ({engine.name}){done.failures.summary()} → {self.out}")
