@@ -143,7 +143,6 @@ def test_less_precision_is_withheld_with_a_line_where_its_masks_do_not_hold(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    from voxflow.export import model as export
     from voxflow.export.formats import write_onnx, write_openvino
 
     def damaged(source: Path, target: Path, *_: object) -> None:
@@ -151,7 +150,7 @@ def test_less_precision_is_withheld_with_a_line_where_its_masks_do_not_hold(
         write_onnx(seeded(other), volume_spec(), tmp_path / "other.onnx", 18)
         write_openvino(tmp_path / "other.onnx", volume_spec(), target, fp16_weights=False)
 
-    monkeypatch.setattr(export, "write_reduced", damaged)
+    monkeypatch.setattr("voxflow.export.reduced.write_reduced", damaged)
     options = ExportOptions(engines=("openvino",), openvino_precision="bf16")
     report = export_model(save_unet(tmp_path / "model.pt"), out, options, [volume_case])
     report.require()
