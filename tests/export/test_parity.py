@@ -176,6 +176,16 @@ def test_int8_without_nncf_is_left_out_with_a_line(
     assert "openvino-int8 left out, float32 stays: nncf is not installed" in capsys.readouterr().err
 
 
+def test_int8_without_a_case_to_calibrate_on_is_left_out(
+    out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("nncf")
+    options = ExportOptions(engines=("openvino",), openvino_precision="int8")
+    report = export_model(save_unet(tmp_path / "model.pt"), out, options, [], on_noise=True)
+    assert report.published == ["openvino"]
+    assert "openvino-int8 left out, float32 stays: there is no case to calibrate it on" in capsys.readouterr().err
+
+
 def test_no_case_to_compare_on_is_an_error(out: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no case to compare"):
         export_model(save_unet(tmp_path / "model.pt"), out, ExportOptions(), [])

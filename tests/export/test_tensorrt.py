@@ -63,7 +63,7 @@ def test_an_engine_is_built_compared_and_published(case: InferenceCase, out: Pat
     assert report.published == ["onnxruntime", "tensorrt"]
     engine = open_engine(out)
     assert (engine.name, engine.spec, engine.is_local) == ("tensorrt", volume_spec(), False)
-    assert (engine.smallest, engine.largest) == ((16, 16, 8), (32, 32, 16))
+    assert (engine.smallest, engine.largest, engine.batch) == ((16, 16, 8), (32, 32, 16), 4)
     config = fake_tensorrt.built.config
     assert fake_tensorrt.BuilderFlag.TF32 in config._cleared
     assert config._pools == {fake_tensorrt.MemoryPoolType.WORKSPACE: 4096 << 20}

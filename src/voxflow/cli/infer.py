@@ -85,9 +85,10 @@ class Infer:
         """
         from voxflow.inference import InferOptions, Made, infer_cases, maker_of, open_engine
         from voxflow.inference.inputs import find_cases
+        from voxflow.mmar.artefacts import model_of
 
         options = options_of(InferOptions, self.settings | {"overwrite": self.overwrite, "key": self.key})
-        models = self._models()
+        models = model_of(self.model)
         engine = open_engine(models, options.engine)
         made = Made(self.out, maker_of(engine, [models], options))
         self.out.mkdir(parents=True, exist_ok=True)
@@ -101,18 +102,3 @@ class Infer:
         total = len(found.cases) + len(found.refused)
         say(f"infer: {count} of {total} cases ({engine.name}){done.failures.summary()} → {self.out}")
         return done.failures.exit_code(count)
-
-    def _models(self) -> Path:
-        """What an MMAR has exported, else its checkpoint; else what was given."""
-        from voxflow.errors import DataError
-        from voxflow.mmar.artefacts import find_model
-
-        inside = self.model / "models"
-        if not inside.is_dir():
-            return self.model
-        if (inside / "export").is_dir():
-            return inside / "export"
-        try:
-            return find_model(inside / "model.trt.pb")
-        except DataError:
-            return find_model(inside / "model.ckpt")

@@ -5,6 +5,8 @@ Each is made after the one in float32 and takes its place where its masks are go
 
 from __future__ import annotations
 
+import contextlib
+import io
 import logging
 import tempfile
 from dataclasses import replace
@@ -44,14 +46,14 @@ def publish_reduced(
         reference: what torch says of real images.
         out: the folder of exported models.
         options: which precision, and how good the masks must be.
-        calibration: training cases for int8; the images of ``reference`` where there is none.
+        calibration: training cases for int8; where there is none, there is no int8 either.
     """
 
     def openvino(made: Path) -> None:
         source = out / made.name
         engine = open_engine(source)
-        some = calibration[: options.calibration_cases]
-        images = images_of(some, engine.spec) if some else list(reference.images)
+        is_calibrated = options.openvino_precision == "int8"
+        images = images_of(calibration[: options.calibration_cases], engine.spec) if is_calibrated else []
         write_reduced(source, made, options.openvino_precision, calibration_samples(engine, images))
 
     def tensorrt(made: Path) -> None:
@@ -64,8 +66,14 @@ def publish_reduced(
         ("tensorrt", options.tensorrt_precision, tensorrt),
     ]
     for engine, precision, make in wanted:
-        if precision != "fp32" and engine in report.published:
-            report = _publish(report, reference, out, options, engine=engine, precision=precision, make=make)
+        if precision == "fp32" or engine not in report.published:
+            continue
+        reason = _unavailable(engine, precision, out, calibration)
+        if reason is None:
+            report = _publish(report, reference, out, options, engine=engine, name=f"{engine}-{precision}", make=make)
+        else:
+            say(f"export: {engine}-{precision} left out, float32 stays: {reason}")
+            report = replace(report, left_out=report.left_out | {f"{engine}-{precision}": reason})
     return report
 
 
@@ -76,14 +84,9 @@ def _publish(
     options: ExportOptions,
     *,
     engine: EngineName,
-    precision: str,
+    name: str,
     make: Callable[[Path], None],
 ) -> ParityReport:
-    name = f"{engine}-{precision}"
-    reason = _unavailable(engine, precision, out)
-    if reason is not None:
-        say(f"export: {name} left out, float32 stays: {reason}")
-        return replace(report, left_out=report.left_out | {name: reason})
     with tempfile.TemporaryDirectory(dir=out, prefix=".reduced-") as folder:
         made = Path(folder) / MODEL_FILES[engine]
         make(made)
@@ -99,8 +102,10 @@ def _publish(
     return replace(report, measured=(*report.measured, measured), withheld=withheld)
 
 
-def _unavailable(engine: EngineName, precision: str, out: Path) -> str | None:
+def _unavailable(engine: EngineName, precision: str, out: Path, calibration: Sequence[InferenceCase]) -> str | None:
     """Why a model of this precision can't be made here; None when it can."""
+    if precision == "int8" and not calibration:
+        return "there is no case to calibrate it on"
     if precision == "int8" and find_spec("nncf") is None:
         return "nncf is not installed (pip install 'voxflow[int8]')"
     if engine == "tensorrt" and not (out / MODEL_FILES["onnxruntime"]).is_file():
@@ -144,6 +149,9 @@ def _quantised(model: Any, samples: Sequence[NDArray[np.float32]]) -> Any:
     import nncf
 
     nncf.set_log_level(logging.ERROR)
+    silence = io.StringIO()
     # Activations may be unequally spread around zero, as they are behind most activation functions but ReLU.
     preset = nncf.QuantizationPreset.MIXED
-    return nncf.quantize(model, nncf.Dataset(list(samples)), preset=preset, subset_size=len(samples))
+    # NNCF shows progress of its own, on the output that is for results.
+    with contextlib.redirect_stdout(silence):
+        return nncf.quantize(model, nncf.Dataset(list(samples)), preset=preset, subset_size=len(samples))

@@ -1,7 +1,7 @@
 """Owns inference: engines behind one protocol, window plans, geometry there and back, evaluation, writers."""
 
 from voxflow.inference.cases import Failures, InferenceCase, native_cases
-from voxflow.inference.engines import MODEL_FILES, Engine, EngineChoice, EngineName, open_engine, unusable
+from voxflow.inference.engines import MODEL_FILES, Engine, EngineChoice, EngineName, open_engine, unfit, unusable
 from voxflow.inference.ensemble import Ensemble, open_ensemble
 from voxflow.inference.evaluate import EvaluateOptions, Evaluation, evaluate_segmentation
 from voxflow.inference.grade import evaluate_classification
@@ -52,5 +52,6 @@ __all__ = [
     "prepare_radiograph",
     "prepare_volume",
     "probabilities_of",
+    "unfit",
     "unusable",
 ]

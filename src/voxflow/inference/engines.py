@@ -44,6 +44,7 @@ class Engine(Protocol):
         largest: greatest one; equal to ``smallest`` where the file allows one size only.
         is_local: whether a voxel's answer depends on a bounded neighbourhood alone, as with plain convolutions and
             batch norm; instance norm, say, averages over the window, so that a larger one changes every answer.
+        batch: how many windows it takes at a time where memory allows; 1 where more are no faster, as on a processor.
     """
 
     @property
@@ -60,6 +61,9 @@ class Engine(Protocol):
 
     @property
     def largest(self) -> tuple[int, ...] | None: ...  # noqa: D102
+
+    @property
+    def batch(self) -> int: ...  # noqa: D102
 
     def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         """Map (batch, channel, *space) to logits: (batch, class, *space), or (batch, class) for classification."""
@@ -87,7 +91,7 @@ def open_engine(path: Path, engine: EngineChoice = "auto") -> Engine:
         return _open_named(engine, candidates, path)
     reasons = []
     for name, file in candidates.items():
-        reason = unusable(name) or _misfit(name, file)
+        reason = unusable(name) or unfit(name, file)
         if reason is None:
             return _OPENERS[name](file)
         reasons.append(f"{name}: {reason}")
@@ -117,7 +121,7 @@ def unusable(name: EngineName) -> str | None:
     return None if find_spec(package) else f"{package} is not installed (pip install {package})"
 
 
-def _misfit(name: EngineName, file: Path) -> str | None:
+def unfit(name: EngineName, file: Path) -> str | None:
     """Why this very file can't run on this machine, which a person should hear of, since another engine is slower."""
     if name != "tensorrt":
         return None

@@ -113,6 +113,7 @@ class TensorRtEngine:
         self._context = self._engine.create_execution_context()
         least, _, most = self._engine.get_tensor_profile_shape(INPUT_NAME, 0)
         self.smallest, self.largest = tuple(least)[2:], tuple(most)[2:]
+        self.batch = int(most[0])
 
     def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         """See :class:`voxflow.inference.Engine`."""
