@@ -148,6 +148,25 @@ def test_images_need_a_place_for_the_results(model: Path, images: Path, capsys: 
     assert "--images and --out go together" in capsys.readouterr().err
 
 
+def test_results_need_a_folder(model: Path, images: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert infer(model, images, images / "a.nii.gz") == 2
+    assert "a.nii.gz: --out is to be a folder, and a file is there" in capsys.readouterr().err
+
+
+def test_an_mmar_stands_for_what_is_exported_in_it(
+    images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    models = tmp_path / "mmar" / "models"
+    save_unet(models / "model.pt")
+    few = ("--set", "overlays=0")
+    assert infer(tmp_path / "mmar", images / "a.nii.gz", tmp_path / "one", *few) == 0
+    assert main(["export", str(models), "--set", 'engines=["onnx"]']) == 0
+    for number, place in enumerate((tmp_path / "mmar", models)):
+        assert infer(place, images / "a.nii.gz", tmp_path / str(number), *few) == 0
+    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("infer:")]
+    assert [line.partition("(")[2].partition(")")[0] for line in said] == ["torch", "onnxruntime", "onnxruntime"]
+
+
 def test_nothing_to_infer_on_is_named(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert infer(model, tmp_path / "gone", tmp_path / "out") == 2
     assert "no such file or folder" in capsys.readouterr().err

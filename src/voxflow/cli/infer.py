@@ -87,6 +87,8 @@ class Infer:
         from voxflow.inference.inputs import find_cases
         from voxflow.mmar.artefacts import model_of
 
+        if self.out.exists() and not self.out.is_dir():
+            raise ConfigError("--out is to be a folder, and a file is there", path=self.out)
         options = options_of(InferOptions, self.settings | {"overwrite": self.overwrite, "key": self.key})
         models = model_of(self.model)
         engine = open_engine(models, options.engine)
