@@ -37,6 +37,7 @@ class Stand:
 
         scale = {"fields": ["image"], "a_min": -57, "a_max": 164, "b_min": 0.0, "b_max": 1.0, "clip": True}
         self.is_local = is_local
+        self.batch = 1
         self.spec = ModelSpec(
             task="segmentation",
             class_names=("background", *(f"organ {n}" for n in range(1, classes))),

@@ -32,9 +32,10 @@ def run(stage: Stage) -> int:
             report = export_model(stage.models / "train" / "model.pt", out, options, cases, calibration=calibration)
         _record(stage, report, tracker)
         report.require()
-    made = ", ".join(report.published)
+    made = ", ".join(name for name in report.published if "-" not in name)
     left_out = f" ({', '.join(report.left_out)} left out)" if report.left_out else ""
-    say(f"export {stage.title}: {made} equal torch on {report.cases} cases{left_out} → {stage.models / 'export'}")
+    said = f"{made} equal torch on {report.cases} cases{report.told_reduced()}{left_out}"
+    say(f"export {stage.title}: {said} → {stage.models / 'export'}")
     return EXIT_OK
 
 

@@ -1,8 +1,13 @@
-"""Run the exported model on the datalist's cases without a label: masks, DICOM SEG, tables, pictures."""
+"""Run the exported model on the datalist's cases without a label: masks, DICOM SEG, tables, pictures.
+
+A run that was ended half-way leaves its finished cases beside the output, hidden, and the next run goes on from them.
+"""
 
 from __future__ import annotations
 
+import shutil
 import sys
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -11,12 +16,24 @@ from tasks.bundle import is_bundle
 from tasks.stage import Stage, main
 from voxflow.datalist import Datalist
 from voxflow.dicom import ConvertOptions, find_sources
-from voxflow.files import atomic_directory, write_json
-from voxflow.inference import InferenceCase, InferOptions, infer_cases, metric_name, native_cases, open_engine
+from voxflow.files import write_json
+from voxflow.inference import (
+    InferenceCase,
+    InferOptions,
+    Made,
+    infer_cases,
+    maker_of,
+    metric_name,
+    native_cases,
+    open_engine,
+)
 from voxflow.progress import say
 from voxflow.tracking import continue_run, read_run_file
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
     from voxflow.inference import Engine, Inference
     from voxflow.tracking import Tracker
 
@@ -27,9 +44,10 @@ def run(stage: Stage) -> int:
         return bundle_infer.infer(stage)
     options = stage.options(InferOptions)
     cases = unlabelled_cases(stage, options)
-    engine = open_engine(stage.models / "export", options.engine)
+    models = stage.models / "export"
+    engine = open_engine(models, options.engine)
     with continue_run(read_run_file(stage.models / "train" / "run.json")) as tracker:
-        return infer(stage, engine, cases, options, tracker=tracker)
+        return infer(stage, engine, cases, options, models=[models], tracker=tracker)
 
 
 def unlabelled_cases(stage: Stage, options: InferOptions) -> list[InferenceCase]:
@@ -40,24 +58,67 @@ def unlabelled_cases(stage: Stage, options: InferOptions) -> list[InferenceCase]
     return _with_sources(stage, cases) if stage.task == "segmentation" and options.dicom_seg else cases
 
 
-def infer(stage: Stage, engine: Engine, cases: list[InferenceCase], options: InferOptions, *, tracker: Tracker) -> int:
+def infer(
+    stage: Stage,
+    engine: Engine,
+    cases: list[InferenceCase],
+    options: InferOptions,
+    *,
+    models: Sequence[Path],
+    tracker: Tracker,
+) -> int:
     """Run a model over cases, write what it says to the stage's folder, and record it.
+
+    Args:
+        stage: says where to.
+        engine: the model.
+        cases: what it is shown.
+        options: how.
+        models: the folders that the engine was opened from.
+        tracker: of the training's run.
 
     Returns:
         The exit code.
     """
     target = stage.evaluation / "infer"
-    with atomic_directory(target) as out:
-        inference = infer_cases(engine, cases, out, options)
+    with _resumable(stage, target, maker_of(engine, models, options, code=True), cases) as (out, made):
+        # What lies in that folder is of this very model, of these options: only what is missing is made.
+        inference = infer_cases(engine, cases, out, options.model_copy(update={"overwrite": False}), made=made)
     _record(stage, inference, tracker)
     if not cases:
         say(f"infer {stage.title}: the datalist has no case under {options.key!r}, nothing to infer → {target}")
         return inference.failures.exit_code(0)
-    made = "masks" if stage.task == "segmentation" else "predictions"
+    result = "masks" if stage.task == "segmentation" else "predictions"
     done = int(inference.metrics["cases"])
-    said = f"{made} for {done} of {len(cases)} cases ({engine.name}){inference.failures.summary()}"
+    said = f"{result} for {done} of {len(cases)} cases ({engine.name}){inference.failures.summary()}"
     say(f"infer {stage.title}: {said} → {target}")
     return inference.failures.exit_code(done)
+
+
+@contextmanager
+def _resumable(stage: Stage, target: Path, maker: str, cases: Sequence[InferenceCase]) -> Iterator[tuple[Path, Made]]:
+    """A folder that becomes ``target`` when the block ends well, and else keeps the finished cases for the next run."""
+    work = target.with_name(f".partial-{target.name}-{maker[:12]}")
+    for older in target.parent.glob(f".partial-{target.name}-*"):
+        if older != work:
+            shutil.rmtree(older)
+    work.mkdir(parents=True, exist_ok=True)
+    made = Made(work, maker, is_ours=True)
+    made.keep_only(cases)
+    if made.count:
+        say(f"infer {stage.title}: going on after {made.count} cases that an earlier run has finished")
+    try:
+        yield work, made
+    except BaseException:
+        if made.count:
+            say(f"infer {stage.title}: {made.count} of {len(cases)} cases are finished; the next run goes on from them")
+        else:
+            shutil.rmtree(work)
+        raise
+    made.remove()
+    if target.exists():
+        shutil.rmtree(target)
+    work.replace(target)
 
 
 def _with_sources(stage: Stage, cases: list[InferenceCase]) -> list[InferenceCase]:

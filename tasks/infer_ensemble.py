@@ -21,7 +21,7 @@ def run(stage: EnsembleStage) -> int:
     cases = unlabelled_cases(stage, options)
     engine = open_ensemble(stage.engine_folders, options.engine)
     with continue_run(read_run_file(stage.evaluation / "run.json")) as tracker:
-        return infer(stage, engine, cases, options, tracker=tracker)
+        return infer(stage, engine, cases, options, models=stage.engine_folders, tracker=tracker)
 
 
 if __name__ == "__main__":

@@ -89,6 +89,37 @@ def test_it_goes_on_where_it_stopped(
     assert "infer: 3 of 3 cases (torch)" in capsys.readouterr().err
 
 
+def test_masks_of_another_model_or_other_settings_are_neither_kept_as_this_ones_nor_replaced(
+    model: Path, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, few = tmp_path / "out", ("--no_overwrite", "--set", "overlays=0")
+    assert infer(model, images / "a.nii.gz", out, "--set", "overlays=0") == 0
+    before = (out / "a/a.nii.gz").read_bytes()
+    assert infer(model, images, out, *few, "blend=constant") == 3
+    assert "2 of 3 cases" in (told := capsys.readouterr().err)
+    assert "the first, a: another model, other settings or another image made the mask that is there" in told
+    assert cases(out) == ["b", "deeper_a"]
+    assert (out / "a/a.nii.gz").read_bytes() == before
+    assert infer(model, images / "b.nii.gz", out, *few) == 1
+
+
+def test_a_mask_that_came_from_elsewhere_is_kept(model: Path, images: Path, tmp_path: Path) -> None:
+    drawn = Volume(np.ones(GRID.size, np.uint8), GRID)
+    write_volume(tmp_path / "out/a/a.nii.gz", drawn)
+    assert infer(model, images / "a.nii.gz", tmp_path / "out", "--no_overwrite", "--set", "overlays=0") == 0
+    assert np.array_equal(read_volume(tmp_path / "out/a/a.nii.gz").array, drawn.array)
+
+
+def test_dicom_is_gone_on_from_too(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VOXFLOW_PSEUDONYM_KEY", "test")
+    Series(stored()).write(tmp_path / "dicom")
+    for more in ((), ("--no_overwrite",)):
+        assert infer(model, tmp_path / "dicom", tmp_path / "out", *more, "--set", "overlays=0") == 0
+        (seg,) = (tmp_path / "out").glob("*/*_seg.dcm")
+        written = seg.stat().st_mtime_ns
+    assert seg.stat().st_mtime_ns == written
+
+
 def test_a_folder_of_radiographs(tmp_path: Path) -> None:
     for name in ("x", "y"):
         write_radiograph(tmp_path / "images" / f"{name}.png", np.full((40, 30), 50, np.uint16))
@@ -115,6 +146,25 @@ def test_wrong_settings_are_named(
 def test_images_need_a_place_for_the_results(model: Path, images: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["infer", str(model), "--images", str(images)]) == 2
     assert "--images and --out go together" in capsys.readouterr().err
+
+
+def test_results_need_a_folder(model: Path, images: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert infer(model, images, images / "a.nii.gz") == 2
+    assert "a.nii.gz: --out is to be a folder, and a file is there" in capsys.readouterr().err
+
+
+def test_an_mmar_stands_for_what_is_exported_in_it(
+    images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    models = tmp_path / "mmar" / "models"
+    save_unet(models / "model.pt")
+    few = ("--set", "overlays=0")
+    assert infer(tmp_path / "mmar", images / "a.nii.gz", tmp_path / "one", *few) == 0
+    assert main(["export", str(models), "--set", 'engines=["onnx"]']) == 0
+    for number, place in enumerate((tmp_path / "mmar", models)):
+        assert infer(place, images / "a.nii.gz", tmp_path / str(number), *few) == 0
+    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("infer:")]
+    assert [line.partition("(")[2].partition(")")[0] for line in said] == ["torch", "onnxruntime", "onnxruntime"]
 
 
 def test_nothing_to_infer_on_is_named(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pydicom
 import pytest
 
-from tests.dicom.objects import Series, stored
+from tests.dicom.objects import Series, save, stored
 from voxflow.dicom import ConvertOptions, convert_folder, write_segmentation
 from voxflow.dicom.pixels import read_series
 from voxflow.dicom.plain import read_header
@@ -90,3 +90,48 @@ def test_a_mask_on_another_grid_is_refused(tmp_path: Path, series: list[Path], m
 def test_a_value_without_a_name_is_refused(tmp_path: Path, series: list[Path], mask: Volume) -> None:
     with pytest.raises(DicomError, match=r"label values \[2\] have no name; named are \[1\]"):
         write_segmentation(tmp_path / "seg.dcm", mask, series, {1: "spleen"})
+
+
+@pytest.mark.parametrize(
+    ("charset", "name", "kept"),
+    [
+        ("", "DOE^JANE", None),
+        (None, "DOE^JANE", None),
+        ("ISO_IR 100", "MÜLLER^JÖRG", "ISO_IR 100"),
+        ("ISO_IR 192", "山田^太郎", "ISO_IR 192"),
+        (["", "ISO 2022 IR 87"], "Yamada^Tarou=山田^太郎", "ISO_IR 192"),
+        ("ISO_IR_100", "MÜLLER^JÖRG", "ISO_IR 192"),
+    ],
+)
+def test_the_patients_name_is_kept_in_any_character_set(
+    charset: str | list[str] | None, name: str, kept: str | None, tmp_path: Path
+) -> None:
+    datasets = Series(stored(), uid="1.2.3").datasets()
+    files = []
+    for number, dataset in enumerate(datasets):
+        if charset is not None:
+            dataset.SpecificCharacterSet = charset
+        dataset.PatientName = name
+        files.append(save(dataset, tmp_path / "ct" / str(number)))
+    headers = [header for header in map(read_header, files) if header]
+    geometry = read_series(headers, tolerance_mm=0.1, min_slices=3).geometry
+    blank = Volume(np.zeros(geometry.size, np.uint8), geometry)
+    write_segmentation(tmp_path / "seg.dcm", blank, files, {1: "spleen"})
+    dataset = pydicom.dcmread(tmp_path / "seg.dcm")
+    assert str(dataset.PatientName) == name
+    assert dataset.get("SpecificCharacterSet") == kept
+
+
+def test_odd_values_of_a_patient_become_empty_and_are_told_to_nobody(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    odd = {"PatientName": "MARKER", "PatientSex": "unknown", "PatientBirthDate": "MARKER", "StudyTime": "noon"}
+    files = Series(stored(), uid="1.2.3", changes=odd).write(tmp_path / "ct")
+    headers = [header for header in map(read_header, files) if header]
+    geometry = read_series(headers, tolerance_mm=0.1, min_slices=3).geometry
+    blank = Volume(np.zeros(geometry.size, np.uint8), geometry)
+    write_segmentation(tmp_path / "seg.dcm", blank, files, {1: "spleen"})
+    dataset = pydicom.dcmread(tmp_path / "seg.dcm")
+    assert dataset.PatientName == "MARKER"
+    assert [str(dataset[name].value or "") for name in ("PatientSex", "PatientBirthDate", "StudyTime")] == ["", "", ""]
+    assert "MARKER" not in caplog.text + "".join(capsys.readouterr())

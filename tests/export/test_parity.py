@@ -143,7 +143,6 @@ def test_less_precision_is_withheld_with_a_line_where_its_masks_do_not_hold(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    from voxflow.export import model as export
     from voxflow.export.formats import write_onnx, write_openvino
 
     def damaged(source: Path, target: Path, *_: object) -> None:
@@ -151,7 +150,7 @@ def test_less_precision_is_withheld_with_a_line_where_its_masks_do_not_hold(
         write_onnx(seeded(other), volume_spec(), tmp_path / "other.onnx", 18)
         write_openvino(tmp_path / "other.onnx", volume_spec(), target, fp16_weights=False)
 
-    monkeypatch.setattr(export, "write_reduced", damaged)
+    monkeypatch.setattr("voxflow.export.reduced.write_reduced", damaged)
     options = ExportOptions(engines=("openvino",), openvino_precision="bf16")
     report = export_model(save_unet(tmp_path / "model.pt"), out, options, [volume_case])
     report.require()
@@ -175,6 +174,16 @@ def test_int8_without_nncf_is_left_out_with_a_line(
     report.require()
     assert report.left_out == {"openvino-int8": "nncf is not installed (pip install 'voxflow[int8]')"}
     assert "openvino-int8 left out, float32 stays: nncf is not installed" in capsys.readouterr().err
+
+
+def test_int8_without_a_case_to_calibrate_on_is_left_out(
+    out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("nncf")
+    options = ExportOptions(engines=("openvino",), openvino_precision="int8")
+    report = export_model(save_unet(tmp_path / "model.pt"), out, options, [], on_noise=True)
+    assert report.published == ["openvino"]
+    assert "openvino-int8 left out, float32 stays: there is no case to calibrate it on" in capsys.readouterr().err
 
 
 def test_no_case_to_compare_on_is_an_error(out: Path, tmp_path: Path) -> None:

@@ -75,6 +75,7 @@ class ThresholdEngine:
     smallest: tuple[int, ...] | None = None
     largest: tuple[int, ...] | None = None
     is_local = True
+    batch = 1
 
     def __init__(self, spec: ModelSpec | None = None, threshold: float = 0.5) -> None:
         self.spec = spec or volume_spec()
@@ -94,6 +95,7 @@ class BrightnessEngine:
     smallest: tuple[int, ...] | None = None
     largest: tuple[int, ...] | None = None
     is_local = False
+    batch = 1
 
     def __init__(self) -> None:
         self.spec = radiograph_spec()

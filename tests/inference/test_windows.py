@@ -104,6 +104,32 @@ def test_blocks_and_half_precision_change_no_more_than_rounding(blocks: int, hal
     assert np.abs(received - expected).max() < (2e-3 if half else 1e-6) * np.abs(expected).max()
 
 
+@pytest.mark.parametrize("skip_empty", [False, True])
+def test_windows_that_pass_together_are_answered_as_they_are_alone(skip_empty: bool, tmp_path: Path) -> None:
+    engine = TorchEngine(save_unet(tmp_path / "model.pt", volume_spec(overlap=0.5)))
+    image = np.random.default_rng(1).normal(size=(1, 40, 34, 21)).astype(np.float32)
+    image[:, :18] = 0
+    alone, together = (
+        plan_windows(image.shape[1:], engine, "windows", skip_empty=skip_empty, batch=batch) for batch in (1, 3)
+    )
+    assert (alone.batch, together.batch) == (1, 3)
+    assert np.abs(assembled(engine, image, together) - assembled(engine, image, alone)).max() < 1e-5
+
+
+def test_as_many_windows_pass_together_as_the_engine_likes_and_memory_allows() -> None:
+    engine = ThresholdEngine()
+    engine.batch = 4
+    image = np.random.default_rng(0).random((1, 40, 33, 21), dtype=np.float32)
+    plan = plan_windows(image.shape[1:], engine, "windows")
+    assembled(engine, image, plan)
+    assert max(shape[0] for shape in engine.shapes) == 4
+    assert sum(shape[0] for shape in engine.shapes) == plan.count
+    assert plan_windows((16, 16, 20), engine, "windows").batch == 3
+    small = plan_windows((40, 33, 21), engine, "windows", memory_mb=1, bytes_per_voxel=128)
+    assert small.batch == 3
+    assert small.batch * 16 * 16 * 8 * (128 + 4 * 2) + small.sums_bytes(2) <= 1 << 20
+
+
 def test_sums_go_to_half_precision_and_then_to_blocks_as_the_budget_shrinks() -> None:
     engine = ThresholdEngine(volume_spec(class_names=tuple(map(str, range(100)))))
     sizes = [(m, plan_windows((96, 64, 128), engine, "windows", memory_mb=m, bytes_per_voxel=8)) for m in (64, 16, 8)]

@@ -5,6 +5,9 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
+import signal
+import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -137,6 +140,126 @@ def test_a_full_disk_ends_with_one_line_and_leaves_nothing(
         assert line.startswith(f"{name} ws: error: [Errno 28] No space left on device")
     assert list(Path("mmars/ws/eval").iterdir()) == []
     assert not Path("data/metrics/ws/infer.json").exists()
+
+
+KILLED = """
+import os, signal, sys
+from tasks import infer
+from tasks.stage import main
+from voxflow.inference import run
+
+predict, seen = run.predict_prepared, []
+
+def second_time_killed(*arguments):
+    seen.append(1)
+    if len(seen) == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return predict(*arguments)
+
+run.predict_prepared = second_time_killed
+sys.exit(main("infer", infer.run))
+"""
+
+
+def kill_after_two(root: Path) -> None:
+    """Run the stage infer on three cases, and kill it while it is at the last."""
+    for name in ("u3", "u4"):
+        shutil.copy("data/volumes/ws/images/u1.nii.gz", f"data/volumes/ws/images/{name}.nii.gz")
+        with Path("data/volumes/ws/cases.csv").open("a") as table:
+            table.write(f"{name},{name},images/{name}.nii.gz,,,in/{name}.nii.gz\n")
+    listed = Path("data/datalists/ws/dataset_0.json")
+    content = json.loads(listed.read_text())
+    content["inference"] += [{"image": "images/u1.nii.gz", "case": name, "patient": name} for name in ("u3", "u4")]
+    listed.write_text(json.dumps(content))
+    where = str(Path(__file__).parents[2])
+    ended = subprocess.run(
+        [sys.executable, "-c", KILLED, "ws"], cwd=root, env={**os.environ, "PYTHONPATH": f"{where}/src:{where}"},
+        check=False,
+    )  # fmt: skip
+    assert ended.returncode == -signal.SIGKILL
+
+
+@pytest.fixture
+def predicted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Grows by one at each case that the network is shown."""
+    from voxflow.inference import run
+
+    seen: list[int] = []
+    predict = run.predict_prepared
+
+    def counted(*arguments: Any) -> Any:
+        seen.append(1)
+        return predict(*arguments)
+
+    monkeypatch.setattr(run, "predict_prepared", counted)
+    return seen
+
+
+def test_a_killed_inference_goes_on_and_leaves_what_one_run_would(
+    volumes: Path, predicted: list[int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert stage("export") == 0
+    kill_after_two(volumes)
+    assert not Path("mmars/ws/eval/infer").exists()
+    assert stage("infer") == 0
+    assert 1 <= len(predicted) < 4
+    assert "infer ws: going on after " in capsys.readouterr().err
+    resumed = contents("mmars/ws/eval/infer")
+    assert names_in("mmars/ws/eval") == ["infer"]
+    shutil.rmtree("mmars/ws/eval")
+    assert stage("infer") == 0
+    assert contents("mmars/ws/eval/infer") == resumed
+
+
+def contents(folder: str) -> dict[str, bytes]:
+    files = [path for path in Path(folder).rglob("*") if path.is_file()]
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+
+
+def test_what_another_model_other_options_or_another_image_made_is_not_gone_on_from(
+    volumes: Path, predicted: list[int]
+) -> None:
+    assert stage("export") == 0
+    kill_after_two(volumes)
+    params = Path("params.yaml").read_text()
+    Path("params.yaml").write_text(params.replace("infer: {}", "infer: {blend: constant}"))
+    assert stage("infer") == 0
+    assert len(predicted) == 4
+    assert names_in("mmars/ws/eval") == ["infer"]
+
+
+def test_of_a_changed_image_or_a_case_that_is_listed_no_more_nothing_is_kept(
+    volumes: Path, predicted: list[int]
+) -> None:
+    assert stage("export") == 0
+    kill_after_two(volumes)
+    shutil.copy("data/volumes/ws/images/seen.nii.gz", "data/volumes/ws/images/u1.nii.gz")
+    listed = Path("data/datalists/ws/dataset_0.json")
+    content = json.loads(listed.read_text())
+    content["inference"] = [entry for entry in content["inference"] if entry["case"] == "u1"]
+    listed.write_text(json.dumps(content))
+    assert stage("infer") == 0
+    assert len(predicted) == 1
+    assert {"u2", "u3"}.isdisjoint(names_in("mmars/ws/eval/infer"))
+
+
+def test_an_interrupted_inference_says_what_it_keeps(
+    volumes: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from voxflow.inference import infer as inference
+
+    note, noted = inference.write_overlay, []
+
+    def interrupted(*arguments: Any, **named: Any) -> None:
+        noted.append(1)
+        if len(noted) == 2:
+            raise KeyboardInterrupt
+        note(*arguments, **named)
+
+    assert stage("export") == 0
+    monkeypatch.setattr(inference, "write_overlay", interrupted)
+    assert stage("infer") == 130
+    assert "infer ws: 1 of 2 cases are finished; the next run goes on from them" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("part", [{"inference": []}, {}], ids=["empty", "absent"])

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
-from voxflow.errors import EXIT_INTERRUPTED, EXIT_OK
+from voxflow.cli.options import options_of
+from voxflow.errors import EXIT_INTERRUPTED, EXIT_OK, DataError
 from voxflow.progress import say
 
 if TYPE_CHECKING:
@@ -141,8 +142,9 @@ class Export:
     Attributes:
         folder: the models folder.
         names: which checkpoint, and what the files are called.
-        precision: "FP16": the optimised model's weights in half precision.
+        precision: "FP16": OpenVINO's weights, and TensorRT's arithmetic, in half precision.
         batch: greatest batch of a TensorRT engine.
+        settings: fields of ``ExportOptions``, which win.
         unused: flags that were given and mean nothing here, with the reason.
     """
 
@@ -153,26 +155,44 @@ class Export:
     names: Names
     precision: str = "FP32"
     batch: int = 5
+    settings: Mapping[str, Any] = field(default_factory=dict)
     unused: Mapping[str, str] = field(default_factory=dict)
 
     @staticmethod
     def add_arguments(parser: argparse.ArgumentParser) -> None:
         """Declare the flags of ``voxflow export``."""
-        parser.add_argument("mmar", type=Path, help="the MMAR folder")
+        parser.add_argument("mmar", type=Path, help="the MMAR folder, a folder of checkpoints, or one checkpoint (.pt)")
         parser.add_argument("--model_name", default="model", help="base name of the checkpoint (default: %(default)s)")
         add_export_flags(parser)
+        parser.add_argument(
+            "--openvino_precision",
+            choices=("fp32", "bf16", "int8"),
+            help="of the OpenVINO model; less than fp32 is kept only where its masks hold (default: fp32)",
+        )
+        parser.add_argument(
+            "--set",
+            dest="settings",
+            nargs="*",
+            action="extend",
+            default=[],
+            metavar="KEY=VALUE",
+            help="keys of 'export' in params.yaml, such as engines='[\"onnx\"]' or tensorrt_precision=fp16",
+        )
 
     @classmethod
     def read(cls, given: argparse.Namespace) -> Export:
         """Take the parsed flags of either program."""
-        from voxflow.mmar import Mmar, Names
+        from voxflow.mmar import Names, parse_settings
 
-        folder = getattr(given, "model_file_path", None)
+        name, folder = given.model_name, getattr(given, "model_file_path", None)
         if folder is None:
-            folder = Mmar.open(given.mmar).models
-        names = Names(given.model_name, given.regular_frozen_file_ext, given.trt_file_ext)
+            folder, name = _checkpoints(given.mmar, name)
+        names = Names(name, given.regular_frozen_file_ext, given.trt_file_ext)
         unused = {flag: why for flag, why in NO_MEANING.items() if getattr(given, flag) not in (None, False)}
-        return cls(folder, names, given.trt_precision_mode, given.max_batch_size, unused)
+        settings = dict(parse_settings(getattr(given, "settings", ())))
+        if getattr(given, "openvino_precision", None) is not None:
+            settings["openvino_precision"] = given.openvino_precision
+        return cls(folder, names, given.trt_precision_mode, given.max_batch_size, settings, unused)
 
     def run(self) -> int:
         """Export and say what was made."""
@@ -180,10 +200,23 @@ class Export:
         from voxflow.mmar import export_checkpoint
 
         say_unused(self.unused)
-        options = ExportOptions(fp16_weights=self.precision == "FP16", tensorrt_batch=self.batch)
+        half = self.precision == "FP16"
+        given = {"fp16_weights": half, "tensorrt_precision": "fp16" if half else "fp32", "tensorrt_batch": self.batch}
+        options = options_of(ExportOptions, given | dict(self.settings))
         done = export_checkpoint(self.folder, self.names, options)
         say(f"export: {done.summary()} → {self.folder}")
         return EXIT_OK
+
+
+def _checkpoints(path: Path, name: str) -> tuple[Path, str]:
+    """The folder and the base name of the checkpoint that a path stands for."""
+    from voxflow.mmar import Mmar
+
+    if path.is_file():
+        if path.suffix != ".pt":
+            raise DataError("only a checkpoint (.pt) can be exported", path=path)
+        return path.parent, path.stem
+    return (path if (path / f"{name}.pt").is_file() else Mmar.open(path).models), name
 
 
 def add_flags(parser: argparse.ArgumentParser, config: str) -> None:

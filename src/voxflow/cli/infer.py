@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from voxflow.cli.apps import Evaluate
 from voxflow.cli.apps import Infer as InferMmar
+from voxflow.cli.options import nested, options_of
 from voxflow.errors import ConfigError
 from voxflow.progress import say
 
@@ -72,7 +73,7 @@ class Infer:
 
         if given.images is None or given.out is None:
             raise ConfigError("--images and --out go together")
-        settings = _nested(parse_settings(given.settings))
+        settings = nested(parse_settings(given.settings))
         return cls(given.mmar, given.images, given.out, given.key, given.root, not given.no_overwrite, settings)
 
     def run(self) -> int:
@@ -82,52 +83,24 @@ class Infer:
             ConfigError: a setting that there is not, or a wrong value.
             DataError: no model, or nothing to infer on.
         """
-        from pydantic import ValidationError
-
-        from voxflow.inference import InferOptions, infer_cases, open_engine
+        from voxflow.inference import InferOptions, Made, infer_cases, maker_of, open_engine
         from voxflow.inference.inputs import find_cases
+        from voxflow.mmar.artefacts import model_of
 
-        try:
-            options = InferOptions.model_validate(self.settings | {"overwrite": self.overwrite, "key": self.key})
-        except ValidationError as error:
-            wrong = (f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
-            raise ConfigError(f"--set {'; '.join(wrong)}") from error
-        engine = open_engine(self._models(), options.engine)
+        if self.out.exists() and not self.out.is_dir():
+            raise ConfigError("--out is to be a folder, and a file is there", path=self.out)
+        options = options_of(InferOptions, self.settings | {"overwrite": self.overwrite, "key": self.key})
+        models = model_of(self.model)
+        engine = open_engine(models, options.engine)
+        made = Made(self.out, maker_of(engine, [models], options))
         self.out.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".work-", dir=self.out) as scratch:
             is_segmentation = engine.spec.task == "segmentation"
             found = find_cases(
                 self.images, Path(scratch), is_segmentation=is_segmentation, key=self.key, root=self.root
             )
-            done = infer_cases(engine, found.cases, self.out, options, refused=found.refused)
+            done = infer_cases(engine, found.cases, self.out, options, refused=found.refused, made=made)
         count = int(done.metrics["cases"])
         total = len(found.cases) + len(found.refused)
         say(f"infer: {count} of {total} cases ({engine.name}){done.failures.summary()} → {self.out}")
         return done.failures.exit_code(count)
-
-    def _models(self) -> Path:
-        """What an MMAR has exported, else its checkpoint; else what was given."""
-        from voxflow.errors import DataError
-        from voxflow.mmar.artefacts import find_model
-
-        inside = self.model / "models"
-        if not inside.is_dir():
-            return self.model
-        if (inside / "export").is_dir():
-            return inside / "export"
-        try:
-            return find_model(inside / "model.trt.pb")
-        except DataError:
-            return find_model(inside / "model.ckpt")
-
-
-def _nested(settings: dict[str, Any]) -> dict[str, Any]:
-    """``clean.fill_holes`` is the key ``fill_holes`` of ``clean``."""
-    made: dict[str, Any] = {}
-    for key, value in settings.items():
-        *parents, last = key.split(".")
-        inner = made
-        for parent in parents:
-            inner = inner.setdefault(parent, {})
-        inner[last] = value
-    return made

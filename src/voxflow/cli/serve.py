@@ -20,7 +20,7 @@ class Serve:
     """Answer requests until stopped.
 
     Attributes:
-        model: a model file, or a folder of exported models.
+        model: a model file, a folder of exported models, or an MMAR.
         host, port: where to listen.
         engine: which engine runs the model.
         limits: fields of ``ServeLimits`` that were given.
@@ -40,7 +40,7 @@ class Serve:
         """Describe the command line."""
         from voxflow.serving.limits import ServeLimits
 
-        parser.add_argument("model", type=Path, help="a model file, or a folder of exported models")
+        parser.add_argument("model", type=Path, help="a model file, a folder of exported models, or an MMAR")
         parser.add_argument("--host", default=cls.host, help="address to listen on (default: this machine alone)")
         parser.add_argument("--port", type=int, default=cls.port)
         parser.add_argument("--engine", default="auto", help="what runs it (default: the fastest that is there)")
@@ -68,6 +68,7 @@ class Serve:
         from pydantic import ValidationError
 
         from voxflow.inference import InferOptions, open_engine
+        from voxflow.mmar.artefacts import model_of
         from voxflow.serving.app import make_app
         from voxflow.serving.limits import ServeLimits
 
@@ -78,7 +79,7 @@ class Serve:
             raise ConfigError(
                 "; ".join(f"--{str(one['loc'][0]).replace('_', '-')}: {one['msg']}" for one in error.errors())
             ) from error
-        engine = open_engine(self.model, options.engine)
+        engine = open_engine(model_of(self.model), options.engine)
         if self.host not in LOOPBACK:
             say(f"serve: warning: {self.host} is open to other machines, and nobody has to say who he is")
         say(f"serve: {self.model} ({engine.name}) on http://{self.host}:{self.port}/predict")

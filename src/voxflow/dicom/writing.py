@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +19,7 @@ from voxflow.errors import DicomError
 from voxflow.files import atomic_path
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -87,7 +90,8 @@ def write_segmentation(
     unnamed = sorted({int(value) for value in np.unique(mask.array)} - {0, *named})
     if unnamed or not named:
         raise DicomError(f"label values {unnamed} have no name; named are {named}", path=path)
-    dataset = _segmentation(images, _numbers(named)[values], [names[value] for value in named], author or Author())
+    with _unheard():
+        dataset = _segmentation(images, _numbers(named)[values], [names[value] for value in named], author or Author())
     if source.frames:
         _renumber(dataset, source.frames)
     if remark:
@@ -172,10 +176,50 @@ def _code(name: str) -> Any:
 
 
 def _complete(image: Dataset) -> Dataset:
+    """Leave nothing out, or in, that highdicom would refuse a whole SEG for: what can't be kept becomes empty."""
+    from pydicom.valuerep import DA, TM
+
     for keyword in _MAY_BE_EMPTY:
         if keyword not in image:
             setattr(image, keyword, "")
+    for keyword, kind in (("PatientBirthDate", DA), ("StudyDate", DA), ("StudyTime", TM)):
+        try:
+            kind(image.get(keyword))
+        except (ValueError, TypeError):
+            setattr(image, keyword, "")
+    if image.PatientSex not in ("M", "F", "O"):
+        image.PatientSex = ""
+    _recode(image)
     return image
+
+
+def _recode(image: Dataset) -> None:
+    """Let text be UTF-8 where its character set is none that highdicom takes, as with Japanese code extensions."""
+    from highdicom import SpecificCharacterSetValues
+
+    stated = image.get("SpecificCharacterSet")
+    if not stated:
+        image.pop("SpecificCharacterSet", None)
+        return
+    known = {each.value for each in SpecificCharacterSetValues}
+    if isinstance(stated, str) and stated in known and not stated.startswith("ISO 2022"):
+        return
+    image.decode()
+    image.SpecificCharacterSet = "ISO_IR 192"
+
+
+@contextlib.contextmanager
+def _unheard() -> Iterator[None]:
+    """Keep what highdicom has to say of a patient's name to itself: it quotes the name."""
+    logger = logging.getLogger("highdicom")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
 
 
 def _multiframe(images: Sequence[Dataset]) -> bool:

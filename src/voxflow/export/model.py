@@ -2,31 +2,24 @@
 
 from __future__ import annotations
 
-import tempfile
-from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from voxflow.errors import DataError
-from voxflow.export.formats import example_input, write_onnx, write_openvino, write_torchscript
+from voxflow.export.formats import write_onnx, write_openvino, write_torchscript
+from voxflow.export.images import images_of, noise
 from voxflow.export.parity import Parity, ParityReport, Reference, measure
-from voxflow.export.reduced import calibration_samples, unavailable, write_reduced
+from voxflow.export.reduced import publish_reduced
 from voxflow.export.tensorrt import write_tensorrt
-from voxflow.inference import MODEL_FILES, open_engine, prepare_radiograph, prepare_volume, unusable
-from voxflow.inference.cases import read_radiographs, read_volumes
+from voxflow.inference import MODEL_FILES, open_engine, unusable
 from voxflow.inference.runtimes import TorchEngine
 from voxflow.inference.tensorrt import sidecar
 from voxflow.progress import say, track
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    import numpy as np
-    from numpy.typing import NDArray
+    from pathlib import Path
 
     from voxflow.export.options import ExportFormat, ExportOptions
     from voxflow.inference import EngineName, InferenceCase
-    from voxflow.spec import ModelSpec
 
 # The engine that runs each format.
 ENGINE_OF: dict[ExportFormat, EngineName] = {
@@ -63,7 +56,7 @@ def export_model(
     """
     torch_engine = TorchEngine(model)
     spec = torch_engine.spec
-    images = _noise(spec) if on_noise and not cases else _images(cases[: options.parity_cases], spec)
+    images = noise(spec) if on_noise and not cases else images_of(cases[: options.parity_cases], spec)
     reference = Reference(torch_engine, images)
     left_out = _write(torch_engine, out, options)
     made = [name for name in options.engines if name not in left_out]
@@ -77,35 +70,10 @@ def export_model(
             refused[engine] = faults
             remove_engine(out, engine)
     report = ParityReport(tuple(measured), refused, left_out, min(len(cases), len(reference.images)))
-    if options.openvino_precision == "fp32" or "openvino" not in report.published:
-        return report
-    return _reduced(report, reference, out, options, calibration or cases)
-
-
-def _reduced(
-    report: ParityReport, reference: Reference, out: Path, options: ExportOptions, calibration: Sequence[InferenceCase]
-) -> ParityReport:
-    """Put an OpenVINO model of less precision in the place of the one in float32, if its masks are good enough."""
-    name = f"openvino-{options.openvino_precision}"
-    reason = unavailable(options.openvino_precision)
-    if reason is not None:
-        say(f"export: {name} left out, float32 stays: {reason}")
-        return replace(report, left_out=report.left_out | {name: reason})
-    model = out / MODEL_FILES["openvino"]
-    engine = open_engine(model)
-    images = _images(calibration[: options.calibration_cases], engine.spec) if calibration else list(reference.images)
-    with tempfile.TemporaryDirectory(dir=out, prefix=".reduced-") as folder:
-        made = Path(folder) / model.name
-        write_reduced(model, made, options.openvino_precision, calibration_samples(engine, images))
-        measured = measure(open_engine(made), reference, name)
-        faults = measured.reduced_faults(options)
-        if not faults:
-            for path in (made.with_suffix(".bin"), made):
-                path.replace(out / path.name)
-    if faults:
-        say(f"export: {name} not published, float32 stays: {faults}")
-    withheld = {name: faults} if faults else {}
-    return replace(report, measured=(*report.measured, measured), withheld=withheld)
+    report = publish_reduced(report, reference, out, options, calibration or cases)
+    if "onnx" not in options.engines:
+        (out / MODEL_FILES["onnxruntime"]).unlink(missing_ok=True)
+    return report
 
 
 def remove_engine(out: Path, engine: EngineName) -> None:
@@ -135,26 +103,5 @@ def _write(torch_engine: TorchEngine, out: Path, options: ExportOptions) -> dict
             write_openvino(onnx_file, spec, out / MODEL_FILES["openvino"], fp16_weights=options.fp16_weights)
         if "tensorrt" in wanted:
             write_tensorrt(onnx_file, spec, out / MODEL_FILES["tensorrt"], options)
-        if "onnx" not in wanted:
-            onnx_file.unlink()
     torch_engine.module.to(torch_engine.device)
     return left_out
-
-
-def _images(cases: Sequence[InferenceCase], spec: ModelSpec) -> list[NDArray[np.float32]]:
-    if not cases:
-        raise DataError("no case to compare the exported engines on; the datalist's validation part is empty")
-    if spec.task == "segmentation":
-        return [_middle(prepare_volume(read_volumes(case), spec)[0], spec) for case in cases]
-    return [prepare_radiograph(read_radiographs(case), spec) for case in cases]
-
-
-def _noise(spec: ModelSpec) -> list[NDArray[np.float32]]:
-    return [example_input(spec)[0].numpy(), example_input(spec, larger=1)[0].numpy()]
-
-
-def _middle(image: NDArray[np.float32], spec: ModelSpec) -> NDArray[np.float32]:
-    """The middle of a volume, a few windows at most: a whole CT would take torch minutes and tell no more."""
-    most = [side + side // 2 for side in spec.window or image.shape[1:]]
-    first = [max(0, (have - n) // 2) for have, n in zip(image.shape[1:], most, strict=True)]
-    return image[:, *(slice(start, start + n) for start, n in zip(first, most, strict=True))]

@@ -24,7 +24,9 @@ class ExportOptions(BaseModel):
         openvino_precision: of the OpenVINO model: "bf16" computes so where the processor can, "int8" is quantised by
             NNCF. Where the masks then differ by more than ``reduced_min_dice``, a line says so and float32 stays.
         calibration_cases: how many training cases int8 is calibrated on.
-        reduced_min_dice: as ``min_dice``, for bf16 and int8.
+        reduced_min_dice: as ``min_dice``, for bf16, int8 and fp16.
+        tensorrt_precision: of the TensorRT engine; "fp16" is built from an ONNX file in half precision whose norms
+            and reductions stay in float32, and stands behind ``reduced_min_dice`` like bf16 and int8.
         tensorrt_batch: greatest batch of the TensorRT engine.
         tensorrt_scale: greatest spatial size of the TensorRT engine, in training windows an axis.
         tensorrt_workspace_mb: memory that TensorRT may use while it chooses kernels.
@@ -41,6 +43,7 @@ class ExportOptions(BaseModel):
     openvino_precision: Precision = "fp32"
     calibration_cases: PositiveInt = 16
     reduced_min_dice: float = Field(default=0.99, ge=0, le=1)
+    tensorrt_precision: Literal["fp32", "fp16"] = "fp32"
     tensorrt_batch: PositiveInt = 4
     tensorrt_scale: PositiveInt = 2
     tensorrt_workspace_mb: PositiveInt = 4096

@@ -98,6 +98,11 @@ class ParityReport:
         """Names of the engines that are there."""
         return [each.engine for each in self.measured if each.engine not in self.refused | self.withheld]
 
+    def told_reduced(self) -> str:
+        """Half a line for a person: the published models of less precision, which are near torch and not equal."""
+        near = [each for each in self.measured if "-" in each.engine and each.engine in self.published]
+        return "".join(f", {each.engine} to a Dice of {each.min_dice:.4f}" for each in near)
+
     def metrics(self) -> dict[str, Any]:
         """Numbers for parity.json, one block an engine."""
         blocks: dict[str, Any] = {"cases": self.cases}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,13 +44,16 @@ def write_tensorrt(onnx_file: Path, spec: ModelSpec, path: Path, options: Export
     config.add_optimization_profile(_profile(builder, network, spec, options))
     timings = timing_cache_file(built_for())
     cache = config.create_timing_cache(timings.read_bytes() if timings.is_file() else b"")
-    config.set_timing_cache(cache, ignore_mismatch=False)
+    if cache is None or not config.set_timing_cache(cache, ignore_mismatch=False):
+        # A damaged file, or one of another driver: begin anew, and write over it below.
+        config.set_timing_cache(config.create_timing_cache(b""), ignore_mismatch=False)
     plan = builder.build_serialized_network(network, config)
     if plan is None:
         raise VoxflowError("TensorRT built no engine; its own log says why")
     with atomic_path(path) as temporary:
         temporary.write_bytes(bytes(plan))
-    with atomic_path(timings) as temporary:
+    # An engine is none the worse where the user's cache folder can't be written.
+    with suppress(OSError), atomic_path(timings) as temporary:
         temporary.write_bytes(bytes(config.get_timing_cache().serialize()))
     described = {"spec": spec.model_dump(mode="json"), "is_local": is_local(onnx_operators(onnx_file))}
     write_json(sidecar(path), described | {"built_for": built_for()})

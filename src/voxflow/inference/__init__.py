@@ -1,11 +1,12 @@
 """Owns inference: engines behind one protocol, window plans, geometry there and back, evaluation, writers."""
 
 from voxflow.inference.cases import Failures, InferenceCase, native_cases
-from voxflow.inference.engines import MODEL_FILES, Engine, EngineChoice, EngineName, open_engine, unusable
+from voxflow.inference.engines import MODEL_FILES, Engine, EngineChoice, EngineName, open_engine, unfit, unusable
 from voxflow.inference.ensemble import Ensemble, open_ensemble
 from voxflow.inference.evaluate import EvaluateOptions, Evaluation, evaluate_segmentation
 from voxflow.inference.grade import evaluate_classification
 from voxflow.inference.infer import Inference, InferOptions, infer_cases
+from voxflow.inference.made import Made, maker_of
 from voxflow.inference.predict import (
     Prediction,
     PredictOptions,
@@ -32,6 +33,7 @@ __all__ = [
     "InferOptions",
     "Inference",
     "InferenceCase",
+    "Made",
     "PredictOptions",
     "Prediction",
     "evaluate_classification",
@@ -39,6 +41,7 @@ __all__ = [
     "infer_cases",
     "label_names",
     "labels_of",
+    "maker_of",
     "metric_name",
     "native_cases",
     "open_engine",
@@ -49,5 +52,6 @@ __all__ = [
     "prepare_radiograph",
     "prepare_volume",
     "probabilities_of",
+    "unfit",
     "unusable",
 ]

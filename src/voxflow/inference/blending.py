@@ -78,12 +78,14 @@ def _blended(
     others = [axis for axis in range(3) if axis != along]
     begins = [max(start - plan.before[along], 0) for start in plan.starts[along]]
     for start, begin, end in zip(plan.starts[along], begins, [*begins[1:], plan.size[along]], strict=True):
+        corners = []
         for pair in product(*(plan.starts[axis] for axis in others)):
             corner = list(pair)
             corner.insert(along, start)
             corner = [first - before for first, before in zip(corner, plan.before, strict=True)]
             if all(c < b and c + w > a for c, w, a, b in zip(corner, plan.window, low, high, strict=True)):
-                sums.add(_logits(engine, window_of(image, corner, plan), plan), corner, begin)
+                corners.append(corner)
+        _add(sums, begin, engine, image, plan=plan, corners=corners)
         # No later window reaches in front of `end`: that part is final, the rest moves to the front.
         yield sums.finish(begin, end)
         sums.shift(end - begin)
@@ -136,11 +138,31 @@ class _Sums:
         return i, j, k
 
 
-def _logits(engine: Engine, window: NDArray[np.float32], plan: WindowPlan) -> NDArray[np.float32]:
-    if plan.skip_empty and window.min() == window.max():
-        return _background(engine.spec, window.shape[1:])
-    logits: NDArray[np.float32] = engine.run(window[None])[0]
-    return logits
+def _add(
+    sums: _Sums,
+    begin: int,
+    engine: Engine,
+    image: NDArray[np.float32],
+    *,
+    plan: WindowPlan,
+    corners: Sequence[list[int]],
+) -> None:
+    """Show the network the windows at some corners, so many at a time as the plan says, and take in its logits."""
+    seen = []
+    for corner in corners:
+        window = window_of(image, corner, plan) if plan.skip_empty else None
+        if window is not None and window.min() == window.max():
+            sums.add(_background(engine.spec, window.shape[1:]), corner, begin)
+        else:
+            seen.append(corner)
+    for first in range(0, len(seen), plan.batch):
+        some = seen[first : first + plan.batch]
+        windows = [window_of(image, corner, plan) for corner in some]
+        # A copy of one window alone would be memory for nothing.
+        logits = engine.run(np.stack(windows) if len(windows) > 1 else windows[0][None])
+        for number, corner in enumerate(some):
+            sums.add(logits[number], corner, begin)
+        del logits  # before the next ones are made
 
 
 def _background(spec: ModelSpec, size: Sequence[int]) -> NDArray[np.float32]:

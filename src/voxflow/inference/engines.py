@@ -6,6 +6,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Literal, Protocol, cast
 
 from voxflow.errors import DataError, InputError, MissingDependencyError
+from voxflow.progress import say
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,6 +44,7 @@ class Engine(Protocol):
         largest: greatest one; equal to ``smallest`` where the file allows one size only.
         is_local: whether a voxel's answer depends on a bounded neighbourhood alone, as with plain convolutions and
             batch norm; instance norm, say, averages over the window, so that a larger one changes every answer.
+        batch: how many windows it takes at a time where memory allows; 1 where more are no faster, as on a processor.
     """
 
     @property
@@ -60,6 +62,9 @@ class Engine(Protocol):
     @property
     def largest(self) -> tuple[int, ...] | None: ...  # noqa: D102
 
+    @property
+    def batch(self) -> int: ...  # noqa: D102
+
     def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         """Map (batch, channel, *space) to logits: (batch, class, *space), or (batch, class) for classification."""
 
@@ -70,7 +75,8 @@ def open_engine(path: Path, engine: EngineChoice = "auto") -> Engine:
     Args:
         path: a model file, or a folder of exported models (names as in :data:`MODEL_FILES`).
         engine: which engine; "auto" takes, of those whose file is there and whose package is installed, the
-            first of tensorrt, openvino, onnxruntime, torchscript, torch. "torch-bf16" runs torch's file in bfloat16,
+            first of tensorrt, openvino, onnxruntime, torchscript, torch. A TensorRT engine of another GPU or version
+            is passed over with a line. "torch-bf16" runs torch's file in bfloat16,
             "torch-compiled" compiles it when it first runs.
 
     Raises:
@@ -85,7 +91,7 @@ def open_engine(path: Path, engine: EngineChoice = "auto") -> Engine:
         return _open_named(engine, candidates, path)
     reasons = []
     for name, file in candidates.items():
-        reason = unusable(name)
+        reason = unusable(name) or unfit(name, file)
         if reason is None:
             return _OPENERS[name](file)
         reasons.append(f"{name}: {reason}")
@@ -113,6 +119,21 @@ def unusable(name: EngineName) -> str | None:
         return unusable_reason()
     package = {"onnxruntime": "onnxruntime", "openvino": "openvino"}.get(name, "torch")
     return None if find_spec(package) else f"{package} is not installed (pip install {package})"
+
+
+def unfit(name: EngineName, file: Path) -> str | None:
+    """Why this very file can't run on this machine, which a person should hear of, since another engine is slower."""
+    if name != "tensorrt":
+        return None
+    from voxflow.inference.tensorrt import Description
+
+    try:
+        reason = Description.beside(file).elsewhere
+    except DataError as error:
+        reason = str(error)
+    if reason is not None:
+        say(f"{file}: passed over: {reason}")
+    return reason
 
 
 def _candidates(path: Path) -> dict[EngineName, Path]:

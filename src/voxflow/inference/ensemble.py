@@ -88,6 +88,11 @@ class Ensemble:
         """See :class:`voxflow.inference.Engine`."""
         return all(engine.is_local for engine in self.engines)
 
+    @property
+    def batch(self) -> int:
+        """See :class:`voxflow.inference.Engine`."""
+        return min(engine.batch for engine in self.engines)
+
 
 def open_ensemble(folders: Sequence[Path], engine: EngineChoice = "auto") -> Ensemble:
     """Load one model a folder of exported models; see :func:`voxflow.inference.open_engine`.

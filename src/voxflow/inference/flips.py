@@ -60,3 +60,8 @@ class FlippedEngine:
     def is_local(self) -> bool:
         """See :class:`voxflow.inference.Engine`."""
         return self._engine.is_local
+
+    @property
+    def batch(self) -> int:
+        """See :class:`voxflow.inference.Engine`."""
+        return self._engine.batch

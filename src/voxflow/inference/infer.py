@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -31,11 +31,17 @@ if TYPE_CHECKING:
     from voxflow.inference.cases import InferenceCase
     from voxflow.inference.engines import Engine
     from voxflow.inference.evaluate import Metrics
-    from voxflow.inference.run import Classified
+    from voxflow.inference.made import Made, Match
+    from voxflow.inference.run import Classified, Segmented
     from voxflow.volumes import Volume
 
 # Classes that are sooner counted one by one.
 FEW_VALUES = 8
+
+
+OTHER = (
+    "another model, other settings or another image made the mask that is there; delete it, or leave --no_overwrite out"
+)
 
 
 class InferOptions(PredictOptions):
@@ -46,7 +52,9 @@ class InferOptions(PredictOptions):
         key: the datalist's key that holds the cases.
         dicom_seg: write a DICOM SEG beside the NIfTI mask where the image came from DICOM.
         overlays: the first so many cases get a picture.
-        overwrite: make masks anew that are there; else a case whose mask is there is not computed again.
+        overwrite: make masks anew that are there; else a case whose mask is there is not computed again. A mask that
+            another model, other options or another image made is then neither kept as this one's nor replaced: the
+            case counts as failed, and says so.
     """
 
     engine: EngineChoice = "auto"
@@ -76,6 +84,7 @@ def infer_cases(
     options: InferOptions,
     *,
     refused: Sequence[dict[str, str]] = (),
+    made: Made | None = None,
 ) -> Inference:
     """Run a model over cases and write what it says.
 
@@ -86,6 +95,8 @@ def infer_cases(
             segmentation CASE/CASE.nii.gz and CASE/CASE_seg.dcm.
         options: window plan, way back, what to write.
         refused: what could not even be read: case and reason; the first of the failures.
+        made: where it is noted what made each mask of a segmentation; None: nowhere, and a mask that is there is taken
+            for this model's.
 
     Raises:
         OSError: a result could not be written.
@@ -93,8 +104,10 @@ def infer_cases(
     failures = Failures(list(refused))
     began = time.perf_counter()
     (out / "overlays").mkdir(exist_ok=True)
-    work = _segment if engine.spec.task == "segmentation" else _classify
-    done = work(engine, cases, out, options, failures)
+    if engine.spec.task == "segmentation":
+        done = _Segmentation(label_names(engine.spec), out, options, failures, made).run(engine, cases)
+    else:
+        done = _classify(engine, cases, out, options, failures)
     failures.write(out)
     metrics: Metrics = {"cases": done, "failed_cases": len(failures.cases)}
     if done:
@@ -102,42 +115,67 @@ def infer_cases(
     return Inference(metrics, failures)
 
 
-def _segment(
-    engine: Engine, cases: Sequence[InferenceCase], out: Path, options: InferOptions, failures: Failures
-) -> int:
-    names = label_names(engine.spec)
-    rows: dict[str, dict[str, Any]] = {}
-    left = []
-    for case in cases:
-        row = None if options.overwrite else failures.attempt(case, partial(_resumed, case, names, out, options))
-        if row is None:
-            left.append(case)
-        else:
-            rows[case.id] = row
-    for done in written(segmented(engine, left, options, failures), lambda done: out / mask_path(done.case.id)):
-        rows[done.case.id] = _mask_row(done.case, done.prediction.mask, names)
-        if options.dicom_seg and done.case.source:
-            failures.attempt(done.case, partial(_write_segmentation, done.case, done.prediction.mask, names, out))
-        picture = out / "overlays" / f"{done.case.id}.png"
-        if len(rows) <= options.overlays:
-            write_overlay(picture, done.image, done.prediction.mask, names, title=done.case.id)
-    listed = [rows[case.id] for case in cases if case.id in rows]
-    write_predictions(out, listed, ["case", "image", "mask", *_volume_columns(names)])
-    return len(rows)
+@dataclass(frozen=True)
+class _Segmentation:
+    """One run over cases: what it writes where, and the rows of those that are done."""
 
+    names: Mapping[int, str]
+    out: Path
+    options: InferOptions
+    failures: Failures
+    made: Made | None
+    rows: dict[str, dict[str, Any]] = field(default_factory=dict)
 
-def _resumed(case: InferenceCase, names: Mapping[int, str], out: Path, options: InferOptions) -> dict[str, Any] | None:
-    """The row of a case whose mask an earlier run has written; None where there is no readable one."""
-    path = out / mask_path(case.id)
-    if not path.is_file():
-        return None
-    try:
-        mask = read_volume(path)
-    except DataError:
-        return None
-    if options.dicom_seg and case.source and not _seg_path(case.id, out).is_file():
-        _write_segmentation(case, mask, names, out)
-    return _mask_row(case, mask, names)
+    def run(self, engine: Engine, cases: Sequence[InferenceCase]) -> int:
+        """Segment the cases and return how many are done."""
+        left = cases if self.options.overwrite else [case for case in cases if not self._is_settled(case)]
+        for done in written(segmented(engine, left, self.options, self.failures), self._place):
+            self._finish(done)
+        listed = [self.rows[case.id] for case in cases if case.id in self.rows]
+        write_predictions(self.out, listed, ["case", "image", "mask", *_volume_columns(self.names)])
+        return len(self.rows)
+
+    def _place(self, done: Segmented) -> Path:
+        if self.made is not None:
+            self.made.forget(done.case)
+        return self.out / mask_path(done.case.id)
+
+    def _finish(self, done: Segmented) -> None:
+        """Everything of a case beside its mask; the note that it is done comes last."""
+        case, mask = done.case, done.prediction.mask
+        self.rows[case.id] = _mask_row(case, mask, self.names)
+        if self.options.dicom_seg and case.source:
+            self._write_seg(case, mask)
+        if len(self.rows) <= self.options.overlays:
+            write_overlay(self.out / "overlays" / f"{case.id}.png", done.image, mask, self.names, title=case.id)
+        if self.made is not None and case.id not in self.failures.cases:
+            self.made.note(case)
+
+    def _is_settled(self, case: InferenceCase) -> bool:
+        """Whether an earlier run has written a mask that counts, or one that must neither count nor be replaced."""
+        path = self.out / mask_path(case.id)
+        if not path.is_file():
+            return False
+        match: Match = "unknown" if self.made is None else self.made.match(case)
+        if self.made is not None and self.made.is_ours:
+            if match != "same":
+                return False
+        elif match == "other":
+            self.failures.rows.append({"case": case.id, "reason": OTHER})
+            return True
+        elif match == "unreadable":
+            return False  # the attempt says why
+        try:
+            mask = read_volume(path)
+        except DataError:
+            return False
+        if self.options.dicom_seg and case.source and not _seg_path(case.id, self.out).is_file():
+            self._write_seg(case, mask)
+        self.rows[case.id] = _mask_row(case, mask, self.names)
+        return True
+
+    def _write_seg(self, case: InferenceCase, mask: Volume) -> None:
+        self.failures.attempt(case, partial(_write_segmentation, case, mask, self.names, self.out))
 
 
 def _classify(

@@ -52,6 +52,8 @@ class PredictOptions(BaseModel):
         blend: overlapping windows count most at their centre ("gaussian") or alike ("constant").
         skip_empty: a window that holds one value only, as air does that the intensity window cut off, is taken for
             background unseen. Right for networks that have learnt it as such; no whole volume is ever skipped.
+        batch: windows that pass through the network at a time, if ``memory_mb`` allows; None: one on a processor, where
+            more are no faster, four on a GPU, and what its file allows of a TensorRT engine, which takes no more.
         back: "labels" takes the strongest class on the network's grid and returns it by nearest neighbour;
             "probabilities" returns each class's probabilities linearly first: smoother borders, slower.
         clean: what is done to the mask on the image's own grid.
@@ -64,6 +66,7 @@ class PredictOptions(BaseModel):
     bytes_per_voxel: PositiveInt = 384
     blend: Blend = "gaussian"
     skip_empty: bool = False
+    batch: PositiveInt | None = None
     back: Literal["labels", "probabilities"] = "labels"
     flips: tuple[Axis, ...] = ()
     clean: CleaningOptions = CleaningOptions()
@@ -241,6 +244,7 @@ def plan_of(image: NDArray[np.float32], engine: Engine, options: PredictOptions,
         bytes_per_voxel=options.bytes_per_voxel,
         blend=options.blend,
         skip_empty=options.skip_empty,
+        batch=options.batch,
     )
 
 

@@ -30,6 +30,9 @@ SPEC_KEY = "voxflow_spec"
 SPEC_RT_INFO = ("voxflow", "spec")
 PRECISION_RT_INFO = ("voxflow", "precision")
 
+# Windows that keep a GPU busy at a time; one window fills the cores of a processor.
+GPU_BATCH = 4
+
 # What averages over all that it is shown, by the names of modules and operators: instance and group norm, global
 # pooling. A network with one of these answers otherwise when its window grows.
 _GLOBAL = re.compile(r"instance_?norm|group_?norm|layer_?norm|adaptive_?\w*pool|global\w*pool|^MVN$", re.IGNORECASE)
@@ -52,6 +55,7 @@ class TorchEngine:
         self.way = way
         self.is_local = is_local(type(part).__name__ for part in module.modules())
         self.module, self.device = _ready(module)
+        self.batch = _batch(self.device)
         if way == "torch-compiled":
             # Once for each size of window: code for all sizes at once is what torch 2.13 fails to make of a U-Net.
             self.module.compile(dynamic=False)
@@ -93,6 +97,7 @@ class TorchScriptEngine:
         self.spec = _spec(files[SPEC_FILE], path)
         self.is_local = is_local([str(module.inlined_graph)])
         self.module, self.device = _ready(module)
+        self.batch = _batch(self.device)
 
     def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         """See :class:`voxflow.inference.Engine`."""
@@ -103,6 +108,7 @@ class OnnxRuntimeEngine:
     """Runs model.onnx on the CPU."""
 
     name: ClassVar[EngineName] = "onnxruntime"
+    batch: ClassVar[int] = 1
 
     def __init__(self, path: Path) -> None:
         import onnxruntime
@@ -129,6 +135,7 @@ class OpenVinoEngine:
     """Runs model.xml with model.bin on the CPU, in float32 unless the model says bf16 (a CPU would round by itself)."""
 
     name: ClassVar[EngineName] = "openvino"
+    batch: ClassVar[int] = 1
 
     def __init__(self, path: Path) -> None:
         ov = import_openvino()
@@ -221,6 +228,10 @@ def _ready(module: Any) -> tuple[Any, str]:
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     return module.eval().to(device), device
+
+
+def _batch(device: str) -> int:
+    return GPU_BATCH if device == "cuda" else 1
 
 
 def _run_torch(module: Any, device: str, batch: NDArray[np.float32]) -> NDArray[np.float32]:

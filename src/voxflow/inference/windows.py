@@ -43,6 +43,7 @@ class WindowPlan:
         blocks: how many; more than one where the sums of a whole slab would not fit.
         half: whether the sums are kept in half precision.
         skip_empty: whether a window that holds one value only is taken for background unseen.
+        batch: how many windows pass through the network at a time.
     """
 
     size: Size
@@ -56,6 +57,7 @@ class WindowPlan:
     blocks: int = 1
     half: bool = False
     skip_empty: bool = False
+    batch: int = 1
 
     @property
     def count(self) -> int:
@@ -87,6 +89,7 @@ def plan_windows(
     bytes_per_voxel: int = 384,
     blend: Blend = "gaussian",
     skip_empty: bool = False,
+    batch: int | None = None,
 ) -> WindowPlan:
     """Choose between the whole image and windows.
 
@@ -100,6 +103,7 @@ def plan_windows(
         bytes_per_voxel: what the network's activations need for one voxel of input.
         blend: how overlapping windows are weighted.
         skip_empty: take a window that holds one value only for background.
+        batch: windows at a time, if memory allows; None: as many as the engine likes.
     """
     limits = _Limits(engine, memory_mb * 2**20, bytes_per_voxel)
     image = _size(size)
@@ -110,8 +114,10 @@ def plan_windows(
     if covers and (plan == "whole" or (plan == "auto" and engine.is_local and limits.window(whole) <= limits.budget)):
         return _cut(template, whole, engine)
     if plan == "auto" and engine.is_local:
-        return _largest(template, whole, window, limits)
-    return _bounded(_cut(template, window, engine), limits)
+        made = _largest(template, whole, window, limits)
+    else:
+        made = _bounded(_cut(template, window, engine), limits)
+    return replace(made, batch=limits.batch(made, batch or engine.batch))
 
 
 @dataclass(frozen=True)
@@ -129,6 +135,11 @@ class _Limits:
     def window(self, window: Size) -> int:
         """Bytes that one pass needs: activations, and logits of every class."""
         return math.prod(window) * (self.bytes_per_voxel + LOGIT_BYTES * self.classes)
+
+    def batch(self, plan: WindowPlan, wanted: int) -> int:
+        """How many windows at a time there is memory for, once the sums have theirs; at least one."""
+        room = self.budget - plan.sums_bytes(self.classes)
+        return max(1, min(wanted, plan.count, room // self.window(plan.window)))
 
     def fits(self, plan: WindowPlan) -> bool:
         return self.window(plan.window) + plan.sums_bytes(self.classes) <= self.budget

@@ -59,6 +59,28 @@ def find_model(path: Path) -> Path:
     return found
 
 
+def model_of(path: Path) -> Path:
+    """What a path stands for where any model is taken: a model file, or a folder of exported ones.
+
+    Args:
+        path: either of them; or an MMAR or its folder of models: what is exported there, else its checkpoint.
+
+    Raises:
+        DataError: an MMAR that has no model.
+    """
+    if not path.is_dir():
+        return path
+    inside = path / "models" if (path / "models").is_dir() else path
+    if (inside / "export").is_dir():
+        return inside / "export"
+    for name in ("model.trt.pb", "model.fzn.pb"):
+        try:
+            return find_model(inside / name)
+        except DataError:
+            continue
+    return path if inside == path else find_model(inside / "model.ckpt")
+
+
 def role_of(path: Path) -> tuple[Role, str]:
     """The role that a name stands for, and the base name without its ending.
 
@@ -79,10 +101,10 @@ def role_of(path: Path) -> tuple[Role, str]:
 
 
 def usable(path: Path) -> bool:
-    """Whether an engine on this machine can run the file: a TensorRT engine needs its GPU."""
-    from voxflow.inference import unusable
+    """Whether an engine on this machine can run the file: a TensorRT engine needs its GPU and its version."""
+    from voxflow.inference import unfit, unusable
 
-    return not path.name.endswith(".engine") or unusable("tensorrt") is None
+    return not path.name.endswith(".engine") or not (unusable("tensorrt") or unfit("tensorrt", path))
 
 
 def _is_tensorflow(path: Path) -> bool:

@@ -68,7 +68,7 @@ class Exported:
         on = f"{self.report.cases} case(s)" if self.report.cases else "noise, since no case of the training was found"
         made = ", ".join(path.name for path in self.files.values())
         left_out = f" ({', '.join(self.report.left_out)} left out)" if self.report.left_out else ""
-        return f"{made} equal torch on {on}{left_out}"
+        return f"{made} equal torch on {on}{self.report.told_reduced()}{left_out}"
 
 
 def export_checkpoint(folder: Path, names: Names, options: ExportOptions) -> Exported:

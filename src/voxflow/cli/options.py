@@ -1,0 +1,45 @@
+"""Owns options that a command line sets one by one: ``--set KEY=VALUE`` for the fields of an options model."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from voxflow.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pydantic import BaseModel
+
+    Options = TypeVar("Options", bound=BaseModel)
+
+
+def nested(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """``clean.fill_holes`` is the key ``fill_holes`` of ``clean``."""
+    made: dict[str, Any] = {}
+    for key, value in settings.items():
+        *parents, last = key.split(".")
+        inner = made
+        for parent in parents:
+            inner = inner.setdefault(parent, {})
+        inner[last] = value
+    return made
+
+
+def options_of(model: type[Options], settings: Mapping[str, Any]) -> Options:
+    """Parse settings into an options model.
+
+    Raises:
+        ConfigError: a setting that there is not, or a wrong value; all of them at once.
+    """
+    from pydantic import ValidationError
+
+    try:
+        return model.model_validate(settings)
+    except ValidationError as error:
+        wrong = []
+        for one in error.errors():
+            key = ".".join(map(str, one["loc"]))
+            known = ", ".join(model.model_fields) if one["type"] == "extra_forbidden" and len(one["loc"]) == 1 else ""
+            wrong.append(f"{key}: {one['msg']}{f'; there is {known}' if known else ''}")
+        raise ConfigError(f"--set {'; '.join(wrong)}") from error

@@ -1,0 +1,131 @@
+"""Owns the notes of what made each mask, so that an interrupted inference goes on and never mixes two models' masks."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from voxflow.files import write_text
+from voxflow.inference.engines import MODEL_FILES
+from voxflow.inference.predict import PredictOptions
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from voxflow.inference.cases import InferenceCase
+    from voxflow.inference.engines import Engine
+    from voxflow.inference.infer import InferOptions
+
+NOTES = ".made_from"
+PICTURES = "overlays"
+Match = Literal["same", "other", "unknown", "unreadable"]
+
+
+class Made:
+    """The notes of one folder of results.
+
+    Args:
+        out: the folder; notes lie in its ``.made_from``, one a case.
+        maker: what makes the masks; see :func:`maker_of`.
+        is_ours: nobody else writes there, so that a mask without a note is no finished one.
+    """
+
+    def __init__(self, out: Path, maker: str, *, is_ours: bool = False) -> None:
+        self._folder = out / NOTES
+        self._maker = maker
+        self.is_ours = is_ours
+
+    def match(self, case: InferenceCase) -> Match:
+        """Whether a case's mask was made by the same model, with the same options, of the same image.
+
+        Returns:
+            "unknown": there is no note; "unreadable": the image is not there to compare with.
+        """
+        try:
+            noted = (self._folder / case.id).read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return "unknown"
+        key = self._key(case)
+        return "unreadable" if key is None else "same" if noted == key else "other"
+
+    def note(self, case: InferenceCase) -> None:
+        """Say that everything of a case is written."""
+        key = self._key(case)
+        if key is not None:
+            write_text(self._folder / case.id, key)
+
+    def forget(self, case: InferenceCase) -> None:
+        """Say that nothing is known of a case's mask, before another takes its place."""
+        (self._folder / case.id).unlink(missing_ok=True)
+
+    def keep_only(self, cases: Iterable[InferenceCase]) -> None:
+        """Clear away what is half written, and what is of cases that are asked for no more."""
+        names = {case.id for case in cases}
+        out = self._folder.parent
+        for folder in [path for path in out.iterdir() if path.is_dir() and path.name not in {*names, NOTES, PICTURES}]:
+            shutil.rmtree(folder)
+        for half in list(out.rglob(".partial-*")):
+            half.unlink()
+        for path in (*self._notes(), *(out / PICTURES).glob("*.png")):
+            if path.name.removesuffix(".png") not in names:
+                path.unlink()
+
+    def remove(self) -> None:
+        """Remove all notes."""
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    @property
+    def count(self) -> int:
+        """How many cases are done."""
+        return len(self._notes())
+
+    def _notes(self) -> list[Path]:
+        return [path for path in self._folder.glob("*") if not path.name.startswith(".")]
+
+    def _key(self, case: InferenceCase) -> str | None:
+        try:
+            return f"{self._maker} {digest_of(case.images)}\n"
+        except OSError:
+            return None
+
+
+def maker_of(engine: Engine, models: Sequence[Path], options: InferOptions, *, code: bool = False) -> str:
+    """A digest of all that decides what a model says of an image.
+
+    Args:
+        engine: what runs it.
+        models: what it was opened from, a model file or a folder of exported ones; several for an ensemble.
+        options: of which those count that change a mask.
+        code: Voxflow's own source counts too, and not its version alone.
+    """
+    from voxflow import __version__
+
+    ran = engine.name if options.engine == "auto" else options.engine
+    told = options.model_dump_json(include=set(PredictOptions.model_fields))
+    own = {one.custom for one in engine.spec.preprocess if one.custom}
+    files = [file for model in models for file in _files_of(model, engine)]
+    files += [file for folder in sorted(own) for file in sorted(folder.rglob("*.py"))]
+    if code:
+        files += sorted(Path(__file__).parents[1].rglob("*.py"))
+    return hashlib.sha256(f"{__version__} {ran} {told} {digest_of(files)}".encode()).hexdigest()
+
+
+def digest_of(files: Iterable[Path]) -> str:
+    """A digest of the contents of files, in order.
+
+    Raises:
+        OSError: one can't be read.
+    """
+    total = hashlib.sha256()
+    for path in files:
+        with path.open("rb") as stream:
+            total.update(hashlib.file_digest(stream, "sha256").digest())
+    return total.hexdigest()
+
+
+def _files_of(model: Path, engine: Engine) -> list[Path]:
+    file = model / MODEL_FILES[engine.name] if model.is_dir() else model
+    weights = file.with_suffix(".bin")
+    return [file, weights] if engine.name == "openvino" and weights.is_file() else [file]
