@@ -9,15 +9,26 @@ from typing import TYPE_CHECKING
 from tasks import bundle_infer
 from tasks.bundle import is_bundle
 from tasks.stage import Stage, main
+from voxflow.cluster import chosen_cluster, open_executor
 from voxflow.datalist import Datalist
 from voxflow.dicom import ConvertOptions, find_sources
 from voxflow.files import atomic_directory, write_json
-from voxflow.inference import InferenceCase, InferOptions, infer_cases, metric_name, native_cases, open_engine
+from voxflow.inference import (
+    InferenceCase,
+    InferOptions,
+    Models,
+    infer_cases,
+    infer_elsewhere,
+    metric_name,
+    native_cases,
+)
 from voxflow.progress import say
 from voxflow.tracking import continue_run, read_run_file
 
 if TYPE_CHECKING:
-    from voxflow.inference import Engine, Inference
+    from pathlib import Path
+
+    from voxflow.inference import Inference
     from voxflow.tracking import Tracker
 
 
@@ -27,9 +38,8 @@ def run(stage: Stage) -> int:
         return bundle_infer.infer(stage)
     options = stage.options(InferOptions)
     cases = unlabelled_cases(stage, options)
-    engine = open_engine(stage.models / "export", options.engine)
-    with continue_run(read_run_file(stage.models / "train" / "run.json")) as tracker:
-        return infer(stage, engine, cases, options, tracker=tracker)
+    models = Models((stage.models / "export",), options.engine)
+    return infer(stage, models, cases, options, run_file=stage.models / "train" / "run.json")
 
 
 def unlabelled_cases(stage: Stage, options: InferOptions) -> list[InferenceCase]:
@@ -40,22 +50,36 @@ def unlabelled_cases(stage: Stage, options: InferOptions) -> list[InferenceCase]
     return _with_sources(stage, cases) if stage.task == "segmentation" and options.dicom_seg else cases
 
 
-def infer(stage: Stage, engine: Engine, cases: list[InferenceCase], options: InferOptions, *, tracker: Tracker) -> int:
+def infer(stage: Stage, models: Models, cases: list[InferenceCase], options: InferOptions, *, run_file: Path) -> int:
     """Run a model over cases, write what it says to the stage's folder, and record it.
+
+    Args:
+        stage: whose folder.
+        models: what to open, here or on a cluster's workers.
+        cases: what to run it on.
+        options: window plan, way back, what to write.
+        run_file: names the run of the training.
 
     Returns:
         The exit code.
     """
     target = stage.evaluation / "infer"
-    with atomic_directory(target) as out:
-        inference = infer_cases(engine, cases, out, options)
-    _record(stage, inference, tracker)
+    with open_executor(chosen_cluster()) as executor:
+        engine = None if executor else models.open()
+        with continue_run(read_run_file(run_file)) as tracker:
+            with atomic_directory(target) as out:
+                if executor:
+                    executor.require_memory(options.memory_mb)
+                    inference = infer_elsewhere(executor, models, cases, out, options)
+                elif engine:
+                    inference = infer_cases(engine, cases, out, options)
+            _record(stage, inference, tracker)
     if not cases:
         say(f"infer {stage.title}: the datalist has no case under {options.key!r}, nothing to infer → {target}")
         return inference.failures.exit_code(0)
     made = "masks" if stage.task == "segmentation" else "predictions"
     done = int(inference.metrics["cases"])
-    said = f"{made} for {done} of {len(cases)} cases ({engine.name}){inference.failures.summary()}"
+    said = f"{made} for {done} of {len(cases)} cases ({inference.engine}){inference.failures.summary()}"
     say(f"infer {stage.title}: {said} → {target}")
     return inference.failures.exit_code(done)
 

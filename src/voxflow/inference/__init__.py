@@ -18,6 +18,7 @@ from voxflow.inference.predict import (
     prepare_volume,
 )
 from voxflow.inference.probabilities import probabilities_of
+from voxflow.inference.remote import Models, infer_elsewhere
 from voxflow.inference.tables import metric_name
 
 __all__ = [
@@ -32,11 +33,13 @@ __all__ = [
     "InferOptions",
     "Inference",
     "InferenceCase",
+    "Models",
     "PredictOptions",
     "Prediction",
     "evaluate_classification",
     "evaluate_segmentation",
     "infer_cases",
+    "infer_elsewhere",
     "label_names",
     "labels_of",
     "metric_name",

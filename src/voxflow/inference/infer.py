@@ -27,9 +27,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from voxflow.inference.cases import InferenceCase
-    from voxflow.inference.engines import Engine
+    from voxflow.inference.engines import Engine, EngineName
     from voxflow.inference.evaluate import Metrics
     from voxflow.inference.run import Classified
+    from voxflow.spec import ModelSpec
     from voxflow.volumes import Volume
 
 
@@ -58,10 +59,12 @@ class Inference:
     Attributes:
         metrics: cases, failed_cases, seconds_per_case.
         failures: the cases that could not be used.
+        engine: what ran the model.
     """
 
     metrics: Metrics
     failures: Failures
+    engine: EngineName
 
 
 def infer_cases(
@@ -88,18 +91,38 @@ def infer_cases(
     failures = Failures(list(refused))
     began = time.perf_counter()
     (out / "overlays").mkdir(exist_ok=True)
-    work = _segment if engine.spec.task == "segmentation" else _classify
-    done = work(engine, cases, out, options, failures)
+    if engine.spec.task == "segmentation":
+        rows = segment(engine, cases, out, options, failures)
+        write_masks_table(rows, cases, engine.spec, out)
+        done = len(rows)
+    else:
+        classes = list(classified(engine, cases, failures))
+        write_classes(classes, engine.spec, out, options)
+        done = len(classes)
+    return summed(done, failures, out, began, engine=engine.name)
+
+
+def summed(done: int, failures: Failures, out: Path, began: float, *, engine: EngineName) -> Inference:
+    """Write the failures, and count.
+
+    Args:
+        done: cases that went well.
+        failures: the others.
+        out: the folder of the results.
+        began: when the work did, as ``time.perf_counter`` has it.
+        engine: what ran the model.
+    """
     failures.write(out)
     metrics: Metrics = {"cases": done, "failed_cases": len(failures.cases)}
     if done:
         metrics["seconds_per_case"] = round((time.perf_counter() - began) / done, 3)
-    return Inference(metrics, failures)
+    return Inference(metrics, failures, engine)
 
 
-def _segment(
+def segment(
     engine: Engine, cases: Sequence[InferenceCase], out: Path, options: InferOptions, failures: Failures
-) -> int:
+) -> dict[str, dict[str, Any]]:
+    """Write masks, DICOM SEG and pictures; returns the rows of preds_outputs.csv by case."""
     names = label_names(engine.spec)
     rows: dict[str, dict[str, Any]] = {}
     left = []
@@ -113,12 +136,31 @@ def _segment(
         rows[done.case.id] = _mask_row(done.case, done.prediction.mask, names)
         if options.dicom_seg and done.case.source:
             failures.attempt(done.case, partial(_write_segmentation, done.case, done.prediction.mask, names, out))
-        picture = out / "overlays" / f"{done.case.id}.png"
         if len(rows) <= options.overlays:
-            write_overlay(picture, done.image, done.prediction.mask, names, title=done.case.id)
+            write_overlay(picture_path(done.case.id, out), done.image, done.prediction.mask, names, title=done.case.id)
+    return rows
+
+
+def write_masks_table(
+    rows: Mapping[str, dict[str, Any]], cases: Sequence[InferenceCase], spec: ModelSpec, out: Path
+) -> None:
+    """Write preds_outputs.csv of a segmentation, in the order of the cases."""
     listed = [rows[case.id] for case in cases if case.id in rows]
-    write_predictions(out, listed, ["case", "image", "mask", *_volume_columns(names)])
-    return len(rows)
+    write_predictions(out, listed, ["case", "image", "mask", *_volume_columns(label_names(spec))])
+
+
+def write_classes(done: Sequence[Classified], spec: ModelSpec, out: Path, options: InferOptions) -> None:
+    """Write preds_outputs.csv of a classification, and the picture of its first cases."""
+    sheet = Sheet()
+    for each in done if options.overlays else ():
+        sheet.add(each.case.id, each.image, each.chances)
+    sheet.write(out / "overlays" / "contact_sheet.png")
+    write_predictions(out, prediction_rows(done), prediction_columns(spec.class_names))
+
+
+def picture_path(case: str, out: Path) -> Path:
+    """Where a case's picture lies in the folder of the results."""
+    return out / "overlays" / f"{case}.png"
 
 
 def _resumed(case: InferenceCase, names: Mapping[int, str], out: Path, options: InferOptions) -> dict[str, Any] | None:
@@ -133,20 +175,6 @@ def _resumed(case: InferenceCase, names: Mapping[int, str], out: Path, options: 
     if options.dicom_seg and case.source and not _seg_path(case.id, out).is_file():
         _write_segmentation(case, mask, names, out)
     return _mask_row(case, mask, names)
-
-
-def _classify(
-    engine: Engine, cases: Sequence[InferenceCase], out: Path, options: InferOptions, failures: Failures
-) -> int:
-    sheet = Sheet()
-    done: list[Classified] = []
-    for each in classified(engine, cases, failures):
-        done.append(each)
-        if options.overlays:
-            sheet.add(each.case.id, each.image, each.chances)
-    sheet.write(out / "overlays" / "contact_sheet.png")
-    write_predictions(out, prediction_rows(done), prediction_columns(engine.spec.class_names))
-    return len(done)
 
 
 def _mask_row(case: InferenceCase, mask: Volume, names: Mapping[int, str]) -> dict[str, Any]:
