@@ -77,25 +77,26 @@ def pipeline(
         carry: take what other machines made from DVC's remote first, and push what was made here at the end.
         then: a deployment that is started once all went well, such as ``pipeline/train-spleen``.
     """
-    logger = get_run_logger()
-    carrying = [workspace, "--stages", ",".join(stages or ())]
+    logger, chosen = get_run_logger(), stages or []
     errand = run_errand.with_options(retries=retries, retry_delay_seconds=retry_delay_seconds)
-    with wait_for_turn(workspace, logger.info), Reproducer() as reproducer:
-        if carry:
-            brought = errand(f"pull for {workspace}", "tasks.carry", ["pull", *carrying], return_state=True)
-            if not brought.is_completed():
-                return final(brought)
-        try:
-            nodes = read_graph(workspace, stages or ())
-        except VoxflowError as error:
-            return Failed(message=str(error), data=error)
-        results = _run_stages(nodes, force, reproducer, retries, retry_delay_seconds)
-        publish(workspace, results)
-        state = _final_state(workspace, results)
-        if carry and state.is_completed():
-            handed = errand(f"push of {workspace}", "tasks.carry", ["push", *carrying], return_state=True)
-            if not handed.is_completed():
-                return final(handed)
+    carrying = [workspace, "--stages", ",".join(chosen)]
+    try:
+        nodes = read_graph(workspace, chosen)
+        with wait_for_turn(workspace, logger.info), Reproducer() as reproducer:
+            if carry:
+                brought = errand(f"pull for {workspace}", "tasks.carry", ["pull", *carrying], return_state=True)
+                if not brought.is_completed():
+                    return final(brought)
+                nodes = read_graph(workspace, chosen)  # the branch may have brought another one
+            results = _run_stages(nodes, force, reproducer, retries, retry_delay_seconds)
+            publish(workspace, results)
+            state = _final_state(workspace, results)
+            if carry and state.is_completed():
+                handed = errand(f"push of {workspace}", "tasks.carry", ["push", *carrying], return_state=True)
+                if not handed.is_completed():
+                    return final(handed)
+    except VoxflowError as error:
+        return Failed(message=str(error), data=error)
     if then and state.is_completed():
         run_deployment(then, timeout=0)
     return state
