@@ -91,6 +91,7 @@ def test_two_machines_learn_what_one_process_does_and_the_first_writes(
     assert prepared[0] == prepared[1] > 0
 
 
+@pytest.mark.slow
 def test_a_killed_machine_ends_the_other_with_a_reason(tmp_path: Path, cubes: Datalist) -> None:
     first, second = two_nodes(cubes.root, tmp_path, config(batch=2, epochs=5000), peer_timeout_minutes=0.2)
     wait_for(tmp_path / "node0/out/state.pt", first)
