@@ -110,15 +110,16 @@ def test_a_scheduler_that_dies_ends_the_work() -> None:
         ["worker", address, "--nthreads", "1", "--no-nanny", "--death-timeout", "1", "--no-dashboard"],
     ]
     with contextlib.ExitStack() as stack:
-        head, *_ = (
-            stack.enter_context(subprocess.Popen([sys.executable, "-m", "dask", *command], stderr=subprocess.DEVNULL))
-            for command in commands
-        )
+        started = []
+        for command in commands:
+            program = [sys.executable, "-m", "dask", *command]
+            started.append(stack.enter_context(subprocess.Popen(program, stderr=subprocess.DEVNULL)))
+            stack.callback(started[-1].kill)
         executor = stack.enter_context(open_executor(address))
         assert executor is not None
         running = executor.run(slow, range(20), lost, into=OUT)
         next(running)
-        head.kill()
+        started[0].kill()
         with pytest.raises(ClusterError, match=f"the connection to the Dask scheduler at {address} was lost"):
             list(running)
 
