@@ -15,18 +15,20 @@ from prefect.cache_policies import NO_CACHE
 
 # Prefect reads the annotations of flows, tasks and hooks while it runs.
 from prefect.client.schemas.objects import State, TaskRun  # noqa: TC002
+from prefect.deployments import run_deployment
 from prefect.futures import PrefectFuture  # noqa: TC002
 from prefect.states import Completed, Failed
 from prefect.tasks import Task  # noqa: TC002
 
 from flows.artifacts import publish
+from flows.errands import final, run_errand
 from flows.turn import wait_for_turn
-from tasks.graph import read_graph
+from tasks.graph import Node, read_graph
 from tasks.repro import Outcome, Reproducer, StageError
 from voxflow.errors import EXIT_FAILURE, EXIT_INTERRUPTED, EXIT_OK, VoxflowError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 # A stage that was killed is tried as often as the flow allows; one that failed by itself, once more.
 RUNS_AFTER_FAILURE = 2
@@ -54,7 +56,16 @@ def run_stage(address: str, force: bool, reproducer: Reproducer) -> Outcome | St
 
 
 @flow(name="pipeline", flow_run_name="pipeline {workspace}", persist_result=False)
-def pipeline(workspace: str, force: bool = False, retries: int = 2, retry_delay_seconds: float = 10.0) -> State[object]:
+def pipeline(
+    workspace: str,
+    force: bool = False,
+    retries: int = 2,
+    retry_delay_seconds: float = 10.0,
+    *,
+    stages: list[str] | None = None,
+    carry: bool = False,
+    then: str | None = None,
+) -> State[object]:
     """Run every stage of a workspace that changed, those that do not need each other at once.
 
     Args:
@@ -62,23 +73,47 @@ def pipeline(workspace: str, force: bool = False, retries: int = 2, retry_delay_
         force: run every stage, changed or not.
         retries: how often a stage that was killed is tried again.
         retry_delay_seconds: how long to wait before.
+        stages: those that run on this machine; empty: all.
+        carry: take what other machines made from DVC's remote first, and push what was made here at the end.
+        then: a deployment that is started once all went well, such as ``pipeline/train-spleen``.
     """
-    logger = get_run_logger()
+    logger, chosen = get_run_logger(), stages or []
+    errand = run_errand.with_options(retries=retries, retry_delay_seconds=retry_delay_seconds)
+    carrying = [workspace, "--stages", ",".join(chosen)]
     try:
-        nodes = read_graph(workspace)
+        nodes = read_graph(workspace, chosen)
+        with wait_for_turn(workspace, logger.info), Reproducer() as reproducer:
+            if carry:
+                brought = errand(f"pull for {workspace}", "tasks.carry", ["pull", *carrying], return_state=True)
+                if not brought.is_completed():
+                    return final(brought)
+                nodes = read_graph(workspace, chosen)  # the branch may have brought another one
+            results = _run_stages(nodes, force, reproducer, retries, retry_delay_seconds)
+            publish(workspace, results)
+            state = _final_state(workspace, results)
+            if carry and state.is_completed():
+                handed = errand(f"push of {workspace}", "tasks.carry", ["push", *carrying], return_state=True)
+                if not handed.is_completed():
+                    return final(handed)
     except VoxflowError as error:
         return Failed(message=str(error), data=error)
+    if then and state.is_completed():
+        run_deployment(then, timeout=0)
+    return state
+
+
+def _run_stages(
+    nodes: Sequence[Node], force: bool, reproducer: Reproducer, retries: int, retry_delay_seconds: float
+) -> dict[str, Outcome | StageError | None]:
+    """Run each stage as a task, after those that it needs; returns what became of each."""
     stage = run_stage.with_options(retries=retries, retry_delay_seconds=retry_delay_seconds)
     futures: dict[str, PrefectFuture[Outcome | State[StageError]]] = {}
-    with wait_for_turn(workspace, logger.info), Reproducer() as reproducer:
-        for node in nodes:
-            before = [futures[address] for address in node.upstream]
-            futures[node.address] = stage.submit(node.address, force, reproducer, wait_for=before, return_state=False)
-        for future in futures.values():
-            future.wait()
-    results = {address: _result(future.state) for address, future in futures.items()}
-    publish(workspace, results)
-    return _final_state(workspace, results)
+    for node in nodes:
+        before = [futures[address] for address in node.upstream]
+        futures[node.address] = stage.submit(node.address, force, reproducer, wait_for=before, return_state=False)
+    for future in futures.values():
+        future.wait()
+    return {address: _result(future.state) for address, future in futures.items()}
 
 
 def _result(state: State[Outcome | State[StageError]]) -> Outcome | StageError | None:
@@ -104,10 +139,20 @@ def main() -> int:
     parser.add_argument("--force", action="store_true", help="run every stage, changed or not")
     parser.add_argument("--retries", type=int, default=2, help="how often a killed stage is tried again (default: 2)")
     parser.add_argument("--retry-delay", type=float, default=10.0, metavar="SECONDS", help="wait before (default: 10)")
-    arguments = parser.parse_args()
+    parser.add_argument("--stages", metavar="NAME,NAME", help="run these only (default: all)")
+    parser.add_argument("--carry", action="store_true", help="pull what other machines made first, push at the end")
+    parser.add_argument("--then", metavar="DEPLOYMENT", help="start this deployment once all went well")
+    given = parser.parse_args()
     return exit_code(
         lambda: pipeline(
-            arguments.workspace, arguments.force, arguments.retries, arguments.retry_delay, return_state=True
+            given.workspace,
+            given.force,
+            given.retries,
+            given.retry_delay,
+            stages=given.stages.split(",") if given.stages else None,
+            carry=given.carry,
+            then=given.then,
+            return_state=True,
         )
     )
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from voxflow.errors import ConfigError
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     import networkx
 
 GRAPH_FILE = Path("dvc.yaml")
@@ -29,18 +31,49 @@ class Node:
     @property
     def name(self) -> str:
         """The stage without its workspace, such as ``train``."""
-        return self.address.split("@", maxsplit=1)[0]
+        return _name(self.address)
 
 
-def read_graph(workspace: str) -> tuple[Node, ...]:
+def read_graph(workspace: str, stages: Collection[str] = ()) -> tuple[Node, ...]:
     """Read from the current folder the stages that a workspace needs, every one after those that it needs itself.
 
     Args:
         workspace: a key of params.yaml that stages of dvc.yaml are instanced for.
+        stages: names of stages; the others are left out, and what comes before them comes before what follows them.
+            Empty: all.
 
     Raises:
-        ConfigError: dvc.yaml is missing or wrong, or it has no stage for this workspace.
+        ConfigError: dvc.yaml is missing or wrong, it has no stage for this workspace, or none of these names.
     """
+    nodes = _all_nodes(workspace)
+    if not stages:
+        return nodes
+    known = list(dict.fromkeys(node.name for node in nodes))
+    unknown = [name for name in stages if name not in known]
+    if unknown:
+        message = f"no stage {', '.join(unknown)} for workspace {workspace!r}; known: {', '.join(known)}"
+        raise ConfigError(message, path=GRAPH_FILE)
+    before: dict[str, frozenset[str]] = {}
+    for node in nodes:
+        chosen = {address for address in node.upstream if _name(address) in stages}
+        before[node.address] = frozenset(chosen).union(
+            *(before[address] for address in node.upstream if address not in chosen)
+        )
+    return tuple(Node(node.address, tuple(sorted(before[node.address]))) for node in nodes if node.name in stages)
+
+
+def read_inputs(workspace: str, stages: Collection[str]) -> tuple[str, ...]:
+    """The addresses of what these stages need of stages that are not among them.
+
+    Raises:
+        ConfigError: as :func:`read_graph`.
+    """
+    chosen = {node.address for node in read_graph(workspace, stages)}
+    needed = {up for node in _all_nodes(workspace) if node.address in chosen for up in node.upstream}
+    return tuple(sorted(needed - chosen))
+
+
+def _all_nodes(workspace: str) -> tuple[Node, ...]:
     import networkx
 
     graph = _dependencies()
@@ -66,6 +99,10 @@ def _dependencies() -> networkx.DiGraph[str]:
             return networkx.relabel_nodes(repository.index.graph, lambda stage: str(stage.addressing))
     except DvcException as error:
         raise ConfigError(f"DVC can't read it: {error}", path=GRAPH_FILE) from error
+
+
+def _name(address: str) -> str:
+    return address.split("@", maxsplit=1)[0]
 
 
 def _workspace(address: str) -> str:

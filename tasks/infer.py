@@ -14,18 +14,20 @@ from typing import TYPE_CHECKING
 from tasks import bundle_infer
 from tasks.bundle import is_bundle
 from tasks.stage import Stage, main
+from voxflow.cluster import chosen_cluster, open_executor
 from voxflow.datalist import Datalist
 from voxflow.dicom import ConvertOptions, find_sources
-from voxflow.files import write_json
+from voxflow.files import atomic_directory, write_json
 from voxflow.inference import (
     InferenceCase,
     InferOptions,
     Made,
+    Models,
     infer_cases,
+    infer_elsewhere,
     maker_of,
     metric_name,
     native_cases,
-    open_engine,
 )
 from voxflow.progress import say
 from voxflow.tracking import continue_run, read_run_file
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from voxflow.inference import Engine, Inference
+    from voxflow.inference import Inference
     from voxflow.tracking import Tracker
 
 
@@ -44,10 +46,8 @@ def run(stage: Stage) -> int:
         return bundle_infer.infer(stage)
     options = stage.options(InferOptions)
     cases = unlabelled_cases(stage, options)
-    models = stage.models / "export"
-    engine = open_engine(models, options.engine)
-    with continue_run(read_run_file(stage.models / "train" / "run.json")) as tracker:
-        return infer(stage, engine, cases, options, models=[models], tracker=tracker)
+    models = Models((stage.models / "export",), options.engine)
+    return infer(stage, models, cases, options, run_file=stage.models / "train" / "run.json")
 
 
 def unlabelled_cases(stage: Stage, options: InferOptions) -> list[InferenceCase]:
@@ -58,39 +58,40 @@ def unlabelled_cases(stage: Stage, options: InferOptions) -> list[InferenceCase]
     return _with_sources(stage, cases) if stage.task == "segmentation" and options.dicom_seg else cases
 
 
-def infer(
-    stage: Stage,
-    engine: Engine,
-    cases: list[InferenceCase],
-    options: InferOptions,
-    *,
-    models: Sequence[Path],
-    tracker: Tracker,
-) -> int:
+def infer(stage: Stage, models: Models, cases: list[InferenceCase], options: InferOptions, *, run_file: Path) -> int:
     """Run a model over cases, write what it says to the stage's folder, and record it.
 
     Args:
-        stage: says where to.
-        engine: the model.
-        cases: what it is shown.
-        options: how.
-        models: the folders that the engine was opened from.
-        tracker: of the training's run.
+        stage: whose folder.
+        models: what to open, here or on a cluster's workers.
+        cases: what to run it on.
+        options: window plan, way back, what to write.
+        run_file: names the run of the training.
 
     Returns:
         The exit code.
     """
     target = stage.evaluation / "infer"
-    with _resumable(stage, target, maker_of(engine, models, options, code=True), cases) as (out, made):
-        # What lies in that folder is of this very model, of these options: only what is missing is made.
-        inference = infer_cases(engine, cases, out, options.model_copy(update={"overwrite": False}), made=made)
-    _record(stage, inference, tracker)
+    with open_executor(chosen_cluster()) as executor:
+        engine = None if executor else models.open()
+        with continue_run(read_run_file(run_file)) as tracker:
+            if executor:
+                executor.require_memory(options.memory_mb)
+                with atomic_directory(target) as out:
+                    inference = infer_elsewhere(executor, models, cases, out, options)
+            elif engine:
+                maker = maker_of(engine, models.folders, options, code=True)
+                with _resumable(stage, target, maker, cases) as (out, made):
+                    # What lies in that folder is of this very model, of these options: only what is missing is made.
+                    missing = options.model_copy(update={"overwrite": False})
+                    inference = infer_cases(engine, cases, out, missing, made=made)
+            _record(stage, inference, tracker)
     if not cases:
         say(f"infer {stage.title}: the datalist has no case under {options.key!r}, nothing to infer → {target}")
         return inference.failures.exit_code(0)
     result = "masks" if stage.task == "segmentation" else "predictions"
     done = int(inference.metrics["cases"])
-    said = f"{result} for {done} of {len(cases)} cases ({engine.name}){inference.failures.summary()}"
+    said = f"{result} for {done} of {len(cases)} cases ({inference.engine}){inference.failures.summary()}"
     say(f"infer {stage.title}: {said} → {target}")
     return inference.failures.exit_code(done)
 

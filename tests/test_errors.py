@@ -15,6 +15,7 @@ TREE = {
     "DataError": ("InputError", 2),
     "DicomError": ("InputError", 2),
     "MissingDependencyError": ("VoxflowError", 2),
+    "ClusterError": ("VoxflowError", 1),
     "TrainingError": ("VoxflowError", 1),
     "PacsError": ("VoxflowError", 1),
     "ParityError": ("VoxflowError", 1),

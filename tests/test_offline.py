@@ -36,6 +36,12 @@ with mlflow.start_run(log_system_metrics=True):
     mlflow.log_metric("a", 1.0)
     mlflow.log_text("hello", "hello.txt")
 """,
+    "distributed": """
+import pathlib
+from voxflow.cluster import open_executor
+with open_executor("local:2") as executor:
+    assert sorted(executor.run(abs, [-2, 1], lambda item, reason: item, into=pathlib.Path())) == [(0, 2), (1, 1)]
+""",
     "openvino and onnxruntime": """
 import numpy, onnx, onnxruntime, openvino
 from onnx import TensorProto, helper

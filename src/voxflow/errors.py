@@ -8,6 +8,7 @@ VoxflowError                 exit 1   something failed while working
 ├── MissingDependencyError   exit 2   an optional package is not installed; says what to install
 ├── TrainingError            exit 1   training can't go on (a loss that is not a number, say)
 ├── ParityError              exit 1   an exported engine differs from the model that it came from
+├── ClusterError             exit 1   a Dask cluster is away, or its workers can't do the work
 ├── PacsError                exit 1   a PACS is away or did not do what it was asked; may well work later
 └── QualityError             exit 1   a critical data check failed
 """
@@ -91,6 +92,10 @@ class ParityError(VoxflowError):
 
 class QualityError(VoxflowError):
     """A data check marked critical failed."""
+
+
+class ClusterError(VoxflowError):
+    """A Dask cluster is away, or its workers can't do the work."""
 
 
 class PacsError(VoxflowError):

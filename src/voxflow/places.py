@@ -139,16 +139,25 @@ def load_params(key: str, workspace: str) -> dict[str, Any]:
     Raises:
         ConfigError: there is no params.yaml here, or it does not know the workspace.
     """
-    import yaml
-
-    if not PARAMS.is_file():
-        raise ConfigError("file not found; run stages from the root of the repository", path=PARAMS)
-    try:
-        params = yaml.safe_load(PARAMS.read_text(encoding="utf-8")) or {}
-    except yaml.YAMLError as error:
-        raise ConfigError(f"not valid YAML: {error}", path=PARAMS) from error
+    params = read_params()
     blocks = params.get(key) or {}
     if workspace not in blocks:
         known = ", ".join(sorted(blocks)) or "none"
         raise ConfigError(f"no workspace {workspace!r}; known: {known}", path=PARAMS, where=key)
     return dict(blocks[workspace])
+
+
+def read_params() -> dict[str, Any]:
+    """Read the whole of params.yaml.
+
+    Raises:
+        ConfigError: there is none here, or it is no YAML.
+    """
+    import yaml
+
+    if not PARAMS.is_file():
+        raise ConfigError("file not found; run stages from the root of the repository", path=PARAMS)
+    try:
+        return dict(yaml.safe_load(PARAMS.read_text(encoding="utf-8")) or {})
+    except yaml.YAMLError as error:
+        raise ConfigError(f"not valid YAML: {error}", path=PARAMS) from error

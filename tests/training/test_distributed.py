@@ -1,25 +1,29 @@
-"""Two processes under torchrun learn what one would, and a lost one ends the other."""
+"""Two processes under torchrun, on one machine or two, learn what one would, and a lost one ends the other."""
 
 from __future__ import annotations
 
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import psutil
 import pytest
 
+from tests.tasks.test_serve import free_port
 from tests.training.conftest import volume_config, workflow_of
 from tests.training.test_loop import rows_of
+from voxflow.errors import ConfigError
 from voxflow.files import write_json
 from voxflow.tracking import NullTracker
 from voxflow.training import TrainOptions, train
+from voxflow.training.distributed import World
 
 if TYPE_CHECKING:
     from voxflow.datalist import Datalist
@@ -47,6 +51,75 @@ def torchrun(cubes: Path, folder: Path, given: dict[str, Any], **options: Any) -
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+def two_nodes(cubes: Path, folder: Path, given: dict[str, Any], **options: Any) -> list[subprocess.Popen[str]]:
+    """Start torchrun as on two machines: each with its own copy of the data, its own cache and its own folder."""
+    write_json(folder / "two.json", given)
+    address = ["--nnodes=2", "--nproc-per-node=1", "--master-addr=127.0.0.1", f"--master-port={free_port()}"]
+    nodes = []
+    for rank in (0, 1):
+        own = folder / f"node{rank}"
+        shutil.copytree(cubes, own / "data")
+        program = ["-m", "tests.training.program", str(own / "data"), str(folder / "two.json"), str(own / "out")]
+        launcher = ["-m", "torch.distributed.run", *address, f"--node-rank={rank}"]
+        variables = {
+            "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}",
+            "OMP_NUM_THREADS": "1",
+            "VOXFLOW_CACHE": str(own / "cache"),
+        }
+        command = [sys.executable, *launcher, *program, json.dumps(OPTIONS | options)]
+        nodes.append(subprocess.Popen(command, cwd=ROOT, env=os.environ | variables, stderr=subprocess.PIPE, text=True))
+    return nodes
+
+
+def test_two_machines_learn_what_one_process_does_and_the_first_writes(
+    tmp_path: Path, cubes: Datalist, facts: DataFacts
+) -> None:
+    nodes = two_nodes(cubes.root, tmp_path, config(batch=2, epochs=3))
+    said = [node.communicate(timeout=500)[1] for node in nodes]
+    assert [node.returncode for node in nodes] == [0, 0], said
+    one = workflow_of(config(batch=4, epochs=3), tmp_path)
+    options = TrainOptions.model_validate(OPTIONS)
+    train(one, cubes, options, tmp_path / "one", facts=facts, tracker=NullTracker())
+    for name in ("train_loss", "mean_dice"):
+        two, single = ([float(row[name]) for row in rows_of(tmp_path / n / "curves.csv")] for n in ("node0/out", "one"))
+        assert two == pytest.approx(single, rel=1e-4)
+    assert (tmp_path / "node0/out/model.pt").is_file()
+    assert not (tmp_path / "node1/out").exists()
+    prepared = [len(list((tmp_path / node / "cache").rglob("*.case"))) for node in ("node0", "node1")]
+    assert prepared[0] == prepared[1] > 0
+
+
+@pytest.mark.slow
+def test_a_killed_machine_ends_the_other_with_a_reason(tmp_path: Path, cubes: Datalist) -> None:
+    first, second = two_nodes(cubes.root, tmp_path, config(batch=2, epochs=5000), peer_timeout_minutes=0.2)
+    wait_for(tmp_path / "node0/out/state.pt", first)
+    for child in [*psutil.Process(second.pid).children(recursive=True), psutil.Process(second.pid)]:
+        child.kill()
+    killed = time.monotonic()
+    second.communicate(timeout=60)
+    _, said = first.communicate(timeout=60)
+    assert first.returncode != 0
+    assert time.monotonic() - killed < 45
+    assert "another process of this training has ended or does not answer" in said
+    assert "the same command goes on from the last state.pt" in said
+    assert (tmp_path / "node0/out/state.pt").is_file()
+
+
+class Pair(World):
+    """Two processes, of which the other one says what the test has it say."""
+
+    other: ClassVar[dict[str, str]] = {"configuration": "a", "data": "c", "start weights": ""}
+
+    def gather(self, value: Any) -> list[Any]:
+        return [value, self.other]
+
+
+def test_a_machine_with_other_data_is_named() -> None:
+    Pair(size=2).require_same(Pair.other)
+    with pytest.raises(ConfigError, match="process 1 of this training has other data than the first; bring its mach"):
+        Pair(size=2).require_same(Pair.other | {"data": "b"})
 
 
 def test_two_processes_learn_what_one_does_with_the_same_global_batch(

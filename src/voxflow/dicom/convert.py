@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -13,18 +14,19 @@ from voxflow.dicom.mapping import mapping_path, write_mapping
 from voxflow.dicom.passthrough import find_files, pass_through
 from voxflow.dicom.pseudonyms import find_key, number_cases, pseudonyms
 from voxflow.dicom.scan import process_map, scan_folder, thread_map
-from voxflow.dicom.series import Job, convert_part, row_of
+from voxflow.dicom.series import Job, convert_part, quarantined, row_of
 from voxflow.dicom.table import Case, ConversionSummary, Outcome, Row, write_tables
 from voxflow.errors import DataError, DicomError
 from voxflow.files import atomic_directory
 from voxflow.progress import track
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Generator, Mapping, Sequence
     from pathlib import Path
 
     from voxflow.dicom.options import ConvertOptions
     from voxflow.dicom.scan import Scan
+    from voxflow.executor import Executor
 
 SHOWN_REASONS = 5
 
@@ -39,13 +41,16 @@ class Converted:
     notes: dict[str, int]
 
 
-def convert_folder(source: Path, target: Path, options: ConvertOptions) -> ConversionSummary:
+def convert_folder(
+    source: Path, target: Path, options: ConvertOptions, executor: Executor | None = None
+) -> ConversionSummary:
     """Convert a folder tree of DICOM (or else NIfTI, MHA, NRRD, PNG) to volumes, labels and a case table.
 
     Args:
         source: any folder tree; files are known by their content.
         target: made whole or not at all: images/, labels/, labels.json, cases.csv, conversion.csv, conversion.json.
         options: what to take and how strictly to check.
+        executor: who makes the cases; None: threads and processes of this machine.
 
     Raises:
         ConfigError: the mapping of pseudonyms would lie in the target.
@@ -56,10 +61,10 @@ def convert_folder(source: Path, target: Path, options: ConvertOptions) -> Conve
     scan = scan_folder(source, options.workers)
     with atomic_directory(target) as folder:
         if scan.headers:
-            converted = _convert_dicom(scan, source, folder, options)
+            converted = _convert_dicom(scan, source, folder, options, executor=executor)
         else:
             files = find_files(source, scan.others, options)
-            outcomes, labels = pass_through(files, folder, options)
+            outcomes, labels = pass_through(files, folder, options, executor)
             converted = Converted(*_flat(outcomes), labels, {"other_files": len(scan.others) - files.used, "copies": 0})
         if not converted.cases:
             raise DataError(_nothing_converted(converted.rows), path=source)
@@ -68,7 +73,9 @@ def convert_folder(source: Path, target: Path, options: ConvertOptions) -> Conve
         return write_tables(folder, converted.rows, converted.cases, converted.labels, converted.notes)
 
 
-def _convert_dicom(scan: Scan, source: Path, folder: Path, options: ConvertOptions) -> Converted:
+def _convert_dicom(
+    scan: Scan, source: Path, folder: Path, options: ConvertOptions, *, executor: Executor | None
+) -> Converted:
     findings = read_findings(source / options.findings) if options.findings else Findings()
     parts = group(scan.headers, options)
     images = [part for part in parts if part.kind in ("volume", "radiograph")]
@@ -78,7 +85,9 @@ def _convert_dicom(scan: Scan, source: Path, folder: Path, options: ConvertOptio
     matched, unmatched = _match_labels(labels, [part for part in images if part.kind == "volume"], values)
     jobs = _jobs(images, folder, options, findings)
     jobs = [replace(job, labels=matched.get(job.part.key, ()), values=values) for job in jobs]
-    outcomes = dict(track(_outcomes(jobs, options.workers), "converting", total=len(jobs)))
+    done = executor.run(convert_part, jobs, quarantined, into=folder) if executor else _outcomes(jobs, options.workers)
+    with closing(done):
+        outcomes = dict(track(done, "converting", total=len(jobs)))
     rows, cases = _flat([outcomes[n] for n in range(len(jobs))])
     rows += label_rows + unmatched + [row_of(part) for part in parts if part.kind == "skipped"]
     members = [header for part in images for header in part.headers]
@@ -89,7 +98,7 @@ def _convert_dicom(scan: Scan, source: Path, folder: Path, options: ConvertOptio
     return Converted(rows, cases, described, notes)
 
 
-def _outcomes(jobs: Sequence[Job], workers: int | None) -> Iterator[tuple[int, Outcome]]:
+def _outcomes(jobs: Sequence[Job], workers: int | None) -> Generator[tuple[int, Outcome]]:
     """Convert, plain volumes in threads and then what keeps Python busy in processes; each with its job's number."""
     plain = [n for n, job in enumerate(jobs) if job.is_plain]
     heavy = [n for n, job in enumerate(jobs) if not job.is_plain]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Literal
@@ -26,9 +27,10 @@ from voxflow.volumes import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Generator, Iterable, Mapping, Sequence
 
     from voxflow.dicom.options import ConvertOptions
+    from voxflow.executor import Executor
 
 SUFFIXES = (*VOLUME_SUFFIXES, ".png")
 IMAGE_FOLDERS = ("images", "image", "imagestr", "imagests", "imagesval")
@@ -119,16 +121,26 @@ def role_and_name(path: Path) -> tuple[Literal["image", "label"], str]:
     return role, PurePosixPath(*kept, stem).as_posix()
 
 
-def pass_through(files: Files, target: Path, options: ConvertOptions) -> tuple[list[Outcome], dict[str, object]]:
+def pass_through(
+    files: Files, target: Path, options: ConvertOptions, executor: Executor | None = None
+) -> tuple[list[Outcome], dict[str, object]]:
     """Check every image and label and write them under their case's name, without their headers' texts.
+
+    Args:
+        files: what was found.
+        target: the folder to write to.
+        options: how strictly to check.
+        executor: who makes the cases; None: processes of this machine.
 
     Returns:
         What became of each pair, and the content of labels.json.
     """
     jobs = _jobs(files, target, options)
     files.findings.report_lost({key for pair in files.pairs for key in (_key(files, pair), *_names(pair))})
-    with process_map(options.workers if len(jobs) > 64 else 1) as run:
-        outcomes = list(track(run(pass_pair, jobs), "checking", total=len(jobs)))
+    done = executor.run(pass_pair, jobs, _lost, into=target) if executor else _outcomes(jobs, options.workers)
+    with closing(done):
+        made = dict(track(done, "checking", total=len(jobs)))
+    outcomes = [made[number] for number in range(len(jobs))]
     if files.findings.names:
         return outcomes, {"findings": list(files.findings.names)}
     if options.labels:
@@ -137,16 +149,29 @@ def pass_through(files: Files, target: Path, options: ConvertOptions) -> tuple[l
     return outcomes, {"0": "background", **{str(value): f"label_{value}" for value in found}}
 
 
+def _outcomes(jobs: Sequence[PassJob], workers: int | None) -> Generator[tuple[int, Outcome]]:
+    with process_map(workers if len(jobs) > 64 else 1) as run:
+        yield from enumerate(run(pass_pair, jobs))
+
+
 def pass_pair(job: PassJob) -> Outcome:
     """Make one case of files, or say why not."""
-    row = Row(verdict="quarantined", modality="PNG" if _is_png(job.pair) else "volume")
-    row = replace(row, files=(job.pair.image is not None) + (job.pair.label is not None))
+    row = _quarantined(job)
     try:
         if job.pair.image is None:
             raise DataError("a label without an image of the same name")
         return _radiograph(job, row, job.pair.image) if _is_png(job.pair) else _volume(job, row, job.pair.image)
     except InputError as error:
         return Outcome((replace(row, reason=_without_path(error)),))
+
+
+def _quarantined(job: PassJob) -> Row:
+    row = Row(verdict="quarantined", modality="PNG" if _is_png(job.pair) else "volume")
+    return replace(row, files=(job.pair.image is not None) + (job.pair.label is not None))
+
+
+def _lost(job: PassJob, reason: str) -> Outcome:
+    return Outcome((replace(_quarantined(job), reason=reason),))
 
 
 def _volume(job: PassJob, row: Row, image: Path) -> Outcome:

@@ -76,9 +76,9 @@ def convert_part(job: Job) -> Outcome:
         else:
             reading = read_part(job.part, job.options)
     except InputError as error:
-        return _quarantined(job, str(error))
+        return quarantined(job, str(error))
     except UNREADABLE as error:
-        return _quarantined(job, f"unreadable: {type(error).__name__}")
+        return quarantined(job, f"unreadable: {type(error).__name__}")
     # Outside of the try: a full disk is no fault of the series.
     return _radiograph(job, picture, spacing) if job.part.kind == "radiograph" else _volume(job, reading)
 
@@ -101,7 +101,8 @@ def row_of(part: Part) -> Row:
     )
 
 
-def _quarantined(job: Job, reason: str) -> Outcome:
+def quarantined(job: Job, reason: str) -> Outcome:
+    """The rows of a case that could not be made."""
     row = replace(row_of(job.part), verdict="quarantined", reason=reason)
     labels = [
         replace(_label_row(label), verdict="skipped", reason="its image series was quarantined") for label in job.labels

@@ -19,6 +19,7 @@ from voxflow.inference.predict import (
     prepare_volume,
 )
 from voxflow.inference.probabilities import probabilities_of
+from voxflow.inference.remote import Models, infer_elsewhere
 from voxflow.inference.tables import metric_name
 
 __all__ = [
@@ -34,11 +35,13 @@ __all__ = [
     "Inference",
     "InferenceCase",
     "Made",
+    "Models",
     "PredictOptions",
     "Prediction",
     "evaluate_classification",
     "evaluate_segmentation",
     "infer_cases",
+    "infer_elsewhere",
     "label_names",
     "labels_of",
     "maker_of",

@@ -29,10 +29,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from voxflow.inference.cases import InferenceCase
-    from voxflow.inference.engines import Engine
+    from voxflow.inference.engines import Engine, EngineName
     from voxflow.inference.evaluate import Metrics
     from voxflow.inference.made import Made, Match
     from voxflow.inference.run import Classified, Segmented
+    from voxflow.spec import ModelSpec
     from voxflow.volumes import Volume
 
 # Classes that are sooner counted one by one.
@@ -71,10 +72,12 @@ class Inference:
     Attributes:
         metrics: cases, failed_cases, seconds_per_case.
         failures: the cases that could not be used.
+        engine: what ran the model.
     """
 
     metrics: Metrics
     failures: Failures
+    engine: EngineName
 
 
 def infer_cases(
@@ -105,14 +108,66 @@ def infer_cases(
     began = time.perf_counter()
     (out / "overlays").mkdir(exist_ok=True)
     if engine.spec.task == "segmentation":
-        done = _Segmentation(label_names(engine.spec), out, options, failures, made).run(engine, cases)
+        rows = segment(engine, cases, out, options, failures, made=made)
+        write_masks_table(rows, cases, engine.spec, out)
+        done = len(rows)
     else:
-        done = _classify(engine, cases, out, options, failures)
+        classes = list(classified(engine, cases, failures))
+        write_classes(classes, engine.spec, out, options)
+        done = len(classes)
+    return summed(done, failures, out, began, engine=engine.name)
+
+
+def summed(done: int, failures: Failures, out: Path, began: float, *, engine: EngineName) -> Inference:
+    """Write the failures, and count.
+
+    Args:
+        done: cases that went well.
+        failures: the others.
+        out: the folder of the results.
+        began: when the work did, as ``time.perf_counter`` has it.
+        engine: what ran the model.
+    """
     failures.write(out)
     metrics: Metrics = {"cases": done, "failed_cases": len(failures.cases)}
     if done:
         metrics["seconds_per_case"] = round((time.perf_counter() - began) / done, 3)
-    return Inference(metrics, failures)
+    return Inference(metrics, failures, engine)
+
+
+def segment(
+    engine: Engine,
+    cases: Sequence[InferenceCase],
+    out: Path,
+    options: InferOptions,
+    failures: Failures,
+    *,
+    made: Made | None = None,
+) -> dict[str, dict[str, Any]]:
+    """Write masks, DICOM SEG and pictures; returns the rows of preds_outputs.csv by case."""
+    return _Segmentation(label_names(engine.spec), out, options, failures, made).run(engine, cases)
+
+
+def write_masks_table(
+    rows: Mapping[str, dict[str, Any]], cases: Sequence[InferenceCase], spec: ModelSpec, out: Path
+) -> None:
+    """Write preds_outputs.csv of a segmentation, in the order of the cases."""
+    listed = [rows[case.id] for case in cases if case.id in rows]
+    write_predictions(out, listed, ["case", "image", "mask", *_volume_columns(label_names(spec))])
+
+
+def write_classes(done: Sequence[Classified], spec: ModelSpec, out: Path, options: InferOptions) -> None:
+    """Write preds_outputs.csv of a classification, and the picture of its first cases."""
+    sheet = Sheet()
+    for each in done if options.overlays else ():
+        sheet.add(each.case.id, each.image, each.chances)
+    sheet.write(out / "overlays" / "contact_sheet.png")
+    write_predictions(out, prediction_rows(done), prediction_columns(spec.class_names))
+
+
+def picture_path(case: str, out: Path) -> Path:
+    """Where a case's picture lies in the folder of the results."""
+    return out / "overlays" / f"{case}.png"
 
 
 @dataclass(frozen=True)
@@ -126,14 +181,12 @@ class _Segmentation:
     made: Made | None
     rows: dict[str, dict[str, Any]] = field(default_factory=dict)
 
-    def run(self, engine: Engine, cases: Sequence[InferenceCase]) -> int:
-        """Segment the cases and return how many are done."""
+    def run(self, engine: Engine, cases: Sequence[InferenceCase]) -> dict[str, dict[str, Any]]:
+        """Segment the cases and return the rows of those that are done."""
         left = cases if self.options.overwrite else [case for case in cases if not self._is_settled(case)]
         for done in written(segmented(engine, left, self.options, self.failures), self._place):
             self._finish(done)
-        listed = [self.rows[case.id] for case in cases if case.id in self.rows]
-        write_predictions(self.out, listed, ["case", "image", "mask", *_volume_columns(self.names)])
-        return len(self.rows)
+        return self.rows
 
     def _place(self, done: Segmented) -> Path:
         if self.made is not None:
@@ -147,7 +200,7 @@ class _Segmentation:
         if self.options.dicom_seg and case.source:
             self._write_seg(case, mask)
         if len(self.rows) <= self.options.overlays:
-            write_overlay(self.out / "overlays" / f"{case.id}.png", done.image, mask, self.names, title=case.id)
+            write_overlay(picture_path(case.id, self.out), done.image, mask, self.names, title=case.id)
         if self.made is not None and case.id not in self.failures.cases:
             self.made.note(case)
 
@@ -176,20 +229,6 @@ class _Segmentation:
 
     def _write_seg(self, case: InferenceCase, mask: Volume) -> None:
         self.failures.attempt(case, partial(_write_segmentation, case, mask, self.names, self.out))
-
-
-def _classify(
-    engine: Engine, cases: Sequence[InferenceCase], out: Path, options: InferOptions, failures: Failures
-) -> int:
-    sheet = Sheet()
-    done: list[Classified] = []
-    for each in classified(engine, cases, failures):
-        done.append(each)
-        if options.overlays:
-            sheet.add(each.case.id, each.image, each.chances)
-    sheet.write(out / "overlays" / "contact_sheet.png")
-    write_predictions(out, prediction_rows(done), prediction_columns(engine.spec.class_names))
-    return len(done)
 
 
 def _mask_row(case: InferenceCase, mask: Volume, names: Mapping[int, str]) -> dict[str, Any]:

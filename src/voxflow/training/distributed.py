@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
-from voxflow.errors import TrainingError
+from voxflow.errors import ConfigError, TrainingError
 from voxflow.progress import say
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 # What the processes tell each other after a step; the highest wins.
 Signal = Literal[0, 1, 2, 3]
@@ -64,6 +64,29 @@ class World:
     def is_first(self) -> bool:
         """Whether this process writes."""
         return self.rank == 0
+
+    @property
+    def is_first_here(self) -> bool:
+        """Whether this process looks after what the processes of its machine share."""
+        return self.size == 1 or int(os.environ.get("LOCAL_RANK", "0")) == 0
+
+    def require_same(self, identity: Mapping[str, str]) -> None:
+        """Let no process train on something else: machines have copies of their own of configuration and data.
+
+        Args:
+            identity: a hash for each part of what decides the result.
+
+        Raises:
+            ConfigError: at every process, where any has another one than the first.
+        """
+        first, *others = self.gather(dict(identity))
+        for number, other in enumerate(others, 1):
+            parts = [part for part, value in first.items() if other[part] != value]
+            if parts:
+                raise ConfigError(
+                    f"process {number} of this training has other {' and '.join(parts)} than the first; bring its "
+                    "machine to the same commit and the same data (git pull, dvc pull)"
+                )
 
     def say(self, line: str) -> None:
         """Write one line for a person, once for all processes."""

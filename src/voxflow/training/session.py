@@ -69,7 +69,7 @@ def train(
         curves: the CSV of metrics by epoch; ``out``/curves.csv when left out.
 
     Raises:
-        ConfigError: the workflow does not fit the data.
+        ConfigError: the workflow does not fit the data, or another process has other data.
         DataError: cases are missing or can't be used.
         TrainingError: the loss is not a number; the best checkpoint so far is kept.
     """
@@ -83,6 +83,7 @@ def train(
     world = World.open(fabric, options.peer_timeout_minutes)
     with world.watched(), contextlib.ExitStack() as stack:
         identity = fingerprint(workflow, [*training, *validation], options, facts)
+        world.require_same(identity)
         state, start = _begin(out, identity, options, world)
         seed = seed_everything(options.seed, workflow.globals.determinism, deterministic=options.deterministic)
         batches, unseen = open_data(plan, (training, validation), options, world, seed=seed)
@@ -116,7 +117,7 @@ def open_data(
     store = CachedStore(cases[0], plan.train_chain, cache, **how)
     unseen = CachedStore(cases[1], plan.valid_chain, cache, **how)
     world.gather(None)
-    if world.is_first:
+    if world.is_first_here:
         cache.prune([*store.paths, *unseen.paths])
     workers = min(1, threads - 1) if options.workers is None else options.workers
     pipeline = plan.train_pipeline

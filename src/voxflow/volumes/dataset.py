@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import shutil
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
-from voxflow.errors import DataError
+from voxflow.errors import ClusterError, DataError
+from voxflow.executor import Threads
 from voxflow.progress import track
 from voxflow.volumes.files import (
     HEADER_SUFFIX,
@@ -24,11 +26,12 @@ from voxflow.volumes.files import (
 from voxflow.volumes.resample import Extent, isotropic_or_per_axis, resample, target_geometry
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Iterator, Sequence
 
     import pandas as pd
     from numpy.typing import NDArray
 
+    from voxflow.executor import Executor
     from voxflow.geometry import Geometry
     from voxflow.volumes.volume import Volume
 
@@ -96,7 +99,9 @@ def worker_count() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def resample_cases(table: pd.DataFrame, source: Path, target: Path, options: ResampleOptions) -> pd.DataFrame:
+def resample_cases(
+    table: pd.DataFrame, source: Path, target: Path, options: ResampleOptions, executor: Executor | None = None
+) -> pd.DataFrame:
     """Resample every case of a table.
 
     Args:
@@ -105,50 +110,81 @@ def resample_cases(table: pd.DataFrame, source: Path, target: Path, options: Res
         source: the folder that convert made.
         target: an empty folder; files keep their relative paths.
         options: the grid to bring them to.
+        executor: who resamples; None: threads of this process.
 
     Returns:
         The table with the new ``size``, ``spacing_mm`` and ``orientation``.
 
     Raises:
         DataError: for every case that can't be read, or whose image and label lie on different grids; all at once.
+        ClusterError: for every case whose workers died, where that is all that went wrong.
     """
-    is_radiograph = table["image"].str.endswith(".png")
-    rows = table.to_dict("records")
-    work = [_radiograph if flat else _volume for flat in is_radiograph]
-    changes, faults = _each_case(rows, work, source, target, options)
+    jobs = [_Job(row, source, target, options) for row in table.to_dict("records")]
+    changes, faults = _each_case(jobs, executor or Threads(options.workers or worker_count()), target)
     if faults:
         raise DataError("\n".join([f"{len(faults)} case(s) can't be resampled", *faults]))
     changed = table.copy()
     for column in ("size", "spacing_mm", "orientation"):
-        changed[column] = [change.get(column, row.get(column, "")) for change, row in zip(changes, rows, strict=True)]
+        changed[column] = [
+            change.get(column, job.row.get(column, "")) for change, job in zip(changes, jobs, strict=True)
+        ]
     return changed
 
 
-def _each_case(
-    rows: Sequence[dict[Any, Any]],
-    work: Sequence[Callable[..., dict[str, str]]],
-    source: Path,
-    target: Path,
-    options: ResampleOptions,
-) -> tuple[list[dict[str, str]], list[str]]:
+@dataclass(frozen=True)
+class _Job:
+    """One row of the table, and what to do with it."""
+
+    row: dict[Any, Any]
+    source: Path
+    target: Path
+    options: ResampleOptions
+
+
+@dataclass(frozen=True)
+class _Fault:
+    """Why a case can't be resampled."""
+
+    reason: str
+    is_lost: bool = False
+
+
+def _each_case(jobs: Sequence[_Job], executor: Executor, target: Path) -> tuple[list[dict[str, str]], list[str]]:
+    with _one_thread(), closing(executor.run(_resampled, jobs, _lost, into=target)) as done:
+        made = dict(track(done, "resampling", total=len(jobs)))
+    results = [(job.row["case"], made[number]) for number, job in enumerate(jobs)]
+    faults = [(case, result) for case, result in results if isinstance(result, _Fault)]
+    lines = [f"{case}: {fault.reason}" for case, fault in faults]
+    if faults and all(fault.is_lost for _, fault in faults):
+        raise ClusterError("\n".join([f"{len(faults)} case(s) could not be resampled", *lines]))
+    return [result for _, result in results if not isinstance(result, _Fault)], lines
+
+
+def _resampled(job: _Job) -> dict[str, str] | _Fault:
+    """Resample one case; gives what changes in its row."""
+    work = _radiograph if str(job.row["image"]).endswith(".png") else _volume
+    with _one_thread():
+        try:
+            return work(job.row, job.source, job.target, job.options)
+        except DataError as error:
+            return _Fault(str(error))
+
+
+def _lost(_job: _Job, reason: str) -> _Fault:
+    return _Fault(reason, is_lost=True)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Keep SimpleITK to one thread a case in this process: several cases at a time share the cores better."""
     import SimpleITK as sitk
 
-    workers = options.workers or worker_count()
-    changes: list[dict[str, str]] = []
-    faults: list[str] = []
     before = sitk.ProcessObject.GetGlobalDefaultNumberOfThreads()
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
     try:
-        with ThreadPoolExecutor(workers) as pool:
-            running = [pool.submit(do, row, source, target, options) for do, row in zip(work, rows, strict=True)]
-            for row, future in track(list(zip(rows, running, strict=True)), "resampling"):
-                try:
-                    changes.append(future.result())
-                except DataError as error:
-                    faults.append(f"{row['case']}: {error}")
+        yield
     finally:
         sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(before)
-    return changes, faults
 
 
 def _volume(row: dict[str, Any], source: Path, target: Path, options: ResampleOptions) -> dict[str, str]:

@@ -1,0 +1,170 @@
+"""Carry a workspace's data between machines: ``python -m tasks.carry pull|push WORKSPACE --stages NAME,NAME``.
+
+What was made travels by DVC's remote, and dvc.lock, which tells what that is, by git.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tasks.backup import WRONG_SETTING
+from tasks.graph import read_graph, read_inputs
+from tasks.repro import StageError
+from voxflow.errors import EXIT_FAILURE, EXIT_OK, EXIT_WRONG_INPUT, VoxflowError
+from voxflow.files import write_text
+from voxflow.progress import say
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Sequence
+
+LOCK = Path("dvc.lock")
+# Another machine may push between our fetch and our push.
+PUSH_ATTEMPTS = 5
+
+
+def pull(workspace: str, stages: Collection[str]) -> str:
+    """Take over what other machines made of the stages before these; returns what was done, as one line.
+
+    Raises:
+        StageError: git or DVC could not do it.
+    """
+    own = [node.address for node in read_graph(workspace, stages)]
+    with _dvc_waits():
+        _meet_upstream(own)
+    # The branch may have brought another graph along.
+    inputs = read_inputs(workspace, stages)
+    if inputs:
+        _dvc("pull", *inputs)
+    return f"pulled {', '.join(inputs) or 'nothing, since no other stage is needed'}"
+
+
+def push(workspace: str, stages: Collection[str]) -> str:
+    """Hand over what these stages made; data first, so that nobody reads of what is not there yet.
+
+    Raises:
+        StageError: git or DVC could not do it.
+    """
+    own = [node.address for node in read_graph(workspace, stages)]
+    _dvc("push", *own)
+    for attempt in range(1, PUSH_ATTEMPTS + 1):
+        with _dvc_waits():
+            _meet_upstream(own)
+            if not _git("status", "--porcelain", "--", str(LOCK)):
+                return f"pushed {', '.join(own)}; dvc.lock says so already"
+            _git("add", "--", str(LOCK))
+            _git("commit", "--quiet", "--message", f"Record {', '.join(own)}", "--", str(LOCK))
+            refused = _refusal()
+        if not refused:
+            return f"pushed {', '.join(own)}"
+        say(f"carry {workspace}: another machine pushed meanwhile, attempt {attempt}")
+    raise StageError(f"carry {workspace}: git push was refused {PUSH_ATTEMPTS} times: {refused}", code=EXIT_FAILURE)
+
+
+def _refusal() -> str:
+    """Push; when that is refused, take the commit back and return the reason."""
+    result = _run(["git", "push", "--quiet"])
+    if result.returncode == 0:
+        return ""
+    _git("reset", "--quiet", "--mixed", "HEAD~1")
+    said = _last_line(result)
+    if "rejected" not in result.stderr and "fetch first" not in result.stderr:
+        raise StageError(f"git push: {said}", code=EXIT_FAILURE)
+    return said
+
+
+def _meet_upstream(own: Collection[str]) -> None:
+    """Bring the branch forward; dvc.lock then has our entries for our stages, and the branch's for all others.
+
+    Lines of dvc.lock that lie side by side would be a conflict for git, though each stage has an entry of its own.
+    """
+    _git("rev-parse", "@{upstream}", code=EXIT_WRONG_INPUT)
+    _git("fetch", "--quiet")
+    text = LOCK.read_text(encoding="utf-8") if LOCK.is_file() else None
+    tracked = _git("ls-files", "--", str(LOCK))
+    try:
+        if tracked:
+            _git("checkout", "--quiet", "HEAD", "--", str(LOCK))
+        else:
+            LOCK.unlink(missing_ok=True)
+        _git("merge", "--quiet", "--ff-only", "@{upstream}", code=EXIT_WRONG_INPUT)
+    except BaseException:
+        if text is not None:
+            write_text(LOCK, text)
+        raise
+    if text is not None:
+        _overlay(text, own)
+
+
+def _overlay(text: str, own: Collection[str]) -> None:
+    """Put our entries of dvc.lock over those that the branch brought, written as DVC writes it."""
+    from dvc.utils.serialize import dumps_yaml, parse_yaml
+
+    ours = parse_yaml(text, LOCK)
+    theirs = parse_yaml(LOCK.read_text(encoding="utf-8"), LOCK) if LOCK.is_file() else {}
+    mine = {address: entry for address, entry in ours["stages"].items() if address in own}
+    merged = theirs.get("stages", {}) | mine
+    if merged != theirs.get("stages"):
+        write_text(LOCK, dumps_yaml({"schema": "2.0"} | theirs | {"stages": merged}))
+
+
+@contextlib.contextmanager
+def _dvc_waits() -> Iterator[None]:
+    """Keep other DVC processes of this clone away from dvc.lock for as long as the block lasts."""
+    from dvc.lock import LockError
+    from dvc.repo import Repo
+
+    try:
+        with Repo() as repository, repository.lock:
+            yield
+    except LockError as error:
+        raise StageError(f"another DVC process is in the way: {error}", code=EXIT_FAILURE) from error
+
+
+def _dvc(*arguments: str) -> None:
+    result = _run([sys.executable, "-m", "dvc", *arguments])
+    if result.returncode:
+        said = next((line for line in result.stderr.splitlines() if line.startswith("ERROR")), _last_line(result))
+        wrong = WRONG_SETTING.search(result.stderr)
+        reason = f"dvc {arguments[0]}: {said.removeprefix('ERROR: ')}"
+        raise StageError(reason, code=EXIT_WRONG_INPUT if wrong else EXIT_FAILURE)
+
+
+def _git(*arguments: str, code: int = EXIT_FAILURE) -> str:
+    result = _run(["git", *arguments])
+    if result.returncode:
+        raise StageError(f"git {arguments[0]}: {_last_line(result)}", code=code)
+    return result.stdout.strip()
+
+
+def _run(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def _last_line(result: subprocess.CompletedProcess[str]) -> str:
+    lines = [line for line in (result.stdout + result.stderr).splitlines() if line.strip()]
+    return lines[-1] if lines else f"ended with exit code {result.returncode}"
+
+
+def main() -> int:
+    """Pull or push as a program."""
+    parser = argparse.ArgumentParser(prog="python -m tasks.carry", description=__doc__)
+    parser.add_argument("way", choices=("pull", "push"))
+    parser.add_argument("workspace", help="a key below 'workspaces' in params.yaml")
+    parser.add_argument("--stages", default="", help="the stages of this machine, joined by commas (default: all)")
+    given = parser.parse_args()
+    try:
+        done = (pull if given.way == "pull" else push)(given.workspace, given.stages.split(",") if given.stages else ())
+    except VoxflowError as error:
+        say(f"carry {given.workspace}: error: {error}")
+        return error.exit_code
+    say(f"carry {given.workspace}: {done}")
+    return EXIT_OK
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,35 @@
+"""What the workers of the tests' Dask clusters do, where their processes can import it."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+from voxflow.errors import DataError
+
+
+def double(number: int) -> int:
+    """Write a file, as a case does."""
+    Path(f"out/{number}").write_text(str(os.getpid()))
+    return 2 * number
+
+
+def fail_at_three(number: int) -> int:
+    if number == 3:
+        raise DataError("three is wrong", path="three.nii", where="row 3")
+    return double(number)
+
+
+def die_at_three(number: int) -> int:
+    if number == 3:
+        Path("out/.partial-half").write_text("a half")
+        os._exit(1)
+    return double(number)
+
+
+def slow(number: int) -> int:
+    Path(f"out/begun-{number}").touch()
+    time.sleep(1.5)
+    Path(f"out/ended-{number}").touch()
+    return number
