@@ -68,6 +68,15 @@ def test_without_a_compiler_one_line_says_so(exported: Path, monkeypatch: pytest
         open_engine(exported, "torch-compiled").run(BATCH)
 
 
+@pytest.mark.parametrize(("name", "batch"), [("torch", 2), ("torchscript", 2), ("onnxruntime", 1), ("openvino", 1)])
+def test_on_a_processor_torch_alone_is_given_windows_in_pairs(name: EngineName, batch: int, exported: Path) -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("torch takes the GPU here")
+    assert open_engine(exported, name).batch == batch
+
+
 @pytest.mark.parametrize("name", ["torch", *ENGINES])
 def test_instance_norm_is_found_in_every_format(name: EngineName, exported: Path) -> None:
     assert not open_engine(exported, name).is_local

@@ -183,9 +183,9 @@ def kill_after_two(root: Path) -> None:
 def predicted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Grows by one at each case that the network is shown."""
     from voxflow.inference import run
+    from voxflow.inference.predict import predict_prepared as predict
 
     seen: list[int] = []
-    predict = run.predict_prepared
 
     def counted(*arguments: Any) -> Any:
         seen.append(1)
@@ -247,14 +247,15 @@ def test_an_interrupted_inference_says_what_it_keeps(
     volumes: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from voxflow.inference import infer as inference
+    from voxflow.inference.overlays import write_overlay
 
-    note, noted = inference.write_overlay, []
+    noted: list[int] = []
 
     def interrupted(*arguments: Any, **named: Any) -> None:
         noted.append(1)
         if len(noted) == 2:
             raise KeyboardInterrupt
-        note(*arguments, **named)
+        write_overlay(*arguments, **named)
 
     assert stage("export") == 0
     monkeypatch.setattr(inference, "write_overlay", interrupted)

@@ -44,7 +44,7 @@ class Engine(Protocol):
         largest: greatest one; equal to ``smallest`` where the file allows one size only.
         is_local: whether a voxel's answer depends on a bounded neighbourhood alone, as with plain convolutions and
             batch norm; instance norm, say, averages over the window, so that a larger one changes every answer.
-        batch: how many windows it takes at a time where memory allows; 1 where more are no faster, as on a processor.
+        batch: how many windows it takes at a time where memory allows; 1 where more are no faster.
     """
 
     @property

@@ -52,8 +52,9 @@ class PredictOptions(BaseModel):
         blend: overlapping windows count most at their centre ("gaussian") or alike ("constant").
         skip_empty: a window that holds one value only, as air does that the intensity window cut off, is taken for
             background unseen. Right for networks that have learnt it as such; no whole volume is ever skipped.
-        batch: windows that pass through the network at a time, if ``memory_mb`` allows; None: one on a processor, where
-            more are no faster, four on a GPU, and what its file allows of a TensorRT engine, which takes no more.
+        batch: windows that pass through the network at a time, if ``memory_mb`` allows; None: what the
+            engine is fastest with: one for OpenVINO and ONNX Runtime, two for torch on a processor, four on a GPU; what
+            its file allows for TensorRT, which takes no more.
         back: "labels" takes the strongest class on the network's grid and returns it by nearest neighbour;
             "probabilities" returns each class's probabilities linearly first: smoother borders, slower.
         clean: what is done to the mask on the image's own grid.
