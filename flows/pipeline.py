@@ -19,7 +19,7 @@ from prefect.futures import PrefectFuture  # noqa: TC002
 from prefect.states import Completed, Failed
 from prefect.tasks import Task  # noqa: TC002
 
-from flows.artifacts import publish
+from flows.artifacts import flow_run_variables, publish
 from flows.turn import wait_for_turn
 from tasks.graph import read_graph
 from tasks.repro import Outcome, Reproducer, StageError
@@ -70,14 +70,15 @@ def pipeline(workspace: str, force: bool = False, retries: int = 2, retry_delay_
         return Failed(message=str(error), data=error)
     stage = run_stage.with_options(retries=retries, retry_delay_seconds=retry_delay_seconds)
     futures: dict[str, PrefectFuture[Outcome | State[StageError]]] = {}
-    with wait_for_turn(workspace, logger.info), Reproducer() as reproducer:
+    variables = flow_run_variables()
+    with wait_for_turn(workspace, logger.info), Reproducer(variables=variables) as reproducer:
         for node in nodes:
             before = [futures[address] for address in node.upstream]
             futures[node.address] = stage.submit(node.address, force, reproducer, wait_for=before, return_state=False)
         for future in futures.values():
             future.wait()
     results = {address: _result(future.state) for address, future in futures.items()}
-    publish(workspace, results)
+    publish(workspace, results, variables)
     return _final_state(workspace, results)
 
 

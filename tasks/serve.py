@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 from tasks import leash
 from voxflow.errors import EXIT_OK, InputError, VoxflowError
 from voxflow.progress import say
+from voxflow.tracking.pages import PAGES_VARIABLE
+from voxflow.tracking.tracker import is_server
 
 if TYPE_CHECKING:
     import subprocess
@@ -62,11 +64,11 @@ def services(prefect_port: int, mlflow_port: int, store: str) -> tuple[Service, 
         ),
         Service("Prefect worker", worker),
     ]
-    return tuple(service for service in started if service.name != "MLflow" or not _is_server(store))
+    return tuple(service for service in started if service.name != "MLflow" or not is_server(store))
 
 
-def environment(prefect_port: int) -> dict[str, str]:
-    """Programs of this interpreter first, Prefect's files in this folder, its server where it is started."""
+def environment(prefect_port: int, mlflow_port: int) -> dict[str, str]:
+    """Programs of this interpreter first, Prefect's files in this folder, both servers where they are started."""
     programs = str(Path(sys.executable).parent)
     return {
         "PREFECT_HOME": str(Path(".prefect").resolve()),
@@ -74,6 +76,7 @@ def environment(prefect_port: int) -> dict[str, str]:
         **os.environ,
         "PATH": os.pathsep.join([programs, os.environ.get("PATH", os.defpath)]),
         "PREFECT_API_URL": f"http://{HOST}:{prefect_port}/api",
+        PAGES_VARIABLE: f"http://{HOST}:{mlflow_port}",
     }
 
 
@@ -87,9 +90,9 @@ def serve(prefect_port: int, mlflow_port: int) -> int:
     store = os.environ.get("MLFLOW_TRACKING_URI", DEFAULT_STORE)
     wanted = services(prefect_port, mlflow_port, store)
     _check_free(prefect_port, "PREFECT_PORT")
-    if not _is_server(store):
+    if not is_server(store):
         _check_free(mlflow_port, "MLFLOW_PORT")
-    variables = environment(prefect_port)
+    variables = environment(prefect_port, mlflow_port)
     with contextlib.ExitStack() as running:
         started: dict[str, subprocess.Popen[str]] = {}
         for service in wanted:
@@ -99,7 +102,7 @@ def serve(prefect_port: int, mlflow_port: int) -> int:
         say(
             f"Prefect  http://{HOST}:{prefect_port}  (elsewhere: export PREFECT_API_URL={variables['PREFECT_API_URL']})"
         )
-        say(f"MLflow   {store if _is_server(store) else f'http://{HOST}:{mlflow_port}'}")
+        say(f"MLflow   {store if is_server(store) else f'http://{HOST}:{mlflow_port}'}")
         say("Ctrl-C ends all of it")
         _watch(started)
     return EXIT_OK
@@ -151,10 +154,6 @@ def _watch(started: dict[str, subprocess.Popen[str]]) -> None:
             if process.poll() is not None:
                 raise VoxflowError(f"{name} ended with exit code {process.returncode}; the others were ended too")
         time.sleep(POLL_S)
-
-
-def _is_server(store: str) -> bool:
-    return store.startswith(("http://", "https://", "databricks"))
 
 
 def _interrupt(*_: Any) -> None:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 Options = TypeVar("Options", bound=BaseModel)
 
 PARAMS = Path("params.yaml")
+# Of each workspace, where the pages of its last flow run are: a list of links in WORKSPACE.json.
+LAST_FLOW_RUNS = Path(".voxflow/flow_runs")
 
 
 class Layout:

@@ -36,7 +36,7 @@ def found(event: Any) -> Iterator[tuple[int, Dataset]]:
 
 
 def unknown(_event: Any) -> Iterator[tuple[None, None]]:
-    """pynetdicom answers this with 0xA801."""
+    """What pynetdicom answers with 0xA801."""
     yield None, None
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from voxflow.progress import say
 from voxflow.tracking.backlog import Backlog, left_behind
-from voxflow.tracking.provenance import as_params, provenance, safe_name
+from voxflow.tracking.provenance import as_params, flow_run, provenance, safe_name
 from voxflow.tracking.table import log_table
 from voxflow.tracking.tracker import NullTracker, Tracker, tracking_uri
 
@@ -271,7 +271,7 @@ def begin_run(
     with _active_run(experiment, run_id or None) as tracker:
         tracker.params(params or {})
         called = {RUN_NAME: name} if name else {}
-        tracker.tags({"workspace": experiment, **provenance(datalist), **called})
+        tracker.tags({"workspace": experiment, **provenance(datalist), **flow_run(), **called})
         yield tracker
 
 
@@ -282,6 +282,8 @@ def continue_run(run_id: str) -> Iterator[Tracker]:
         yield NullTracker()
         return
     with _active_run(None, run_id) as tracker:
+        if tags := flow_run("last_"):
+            tracker.tags(tags)
         yield tracker
 
 
