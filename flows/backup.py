@@ -8,9 +8,10 @@ from prefect import flow
 from prefect.client.schemas.objects import State  # noqa: TC002
 
 from flows.errands import final, run_errand
+from flows.recovery import hold_lock
 
 
-@flow(name="backup", persist_result=False)
+@flow(name="backup", persist_result=False, on_running=[hold_lock])
 def backup(
     remote: str | None = None,
     databases: str | None = None,

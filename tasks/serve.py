@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 HOST = "127.0.0.1"
-WORK_POOL = "voxflow"
+WORK_POOL, WORKER = "voxflow", "Prefect worker"
+# Of each run of a deployment, the lock that its process holds; see flows/recovery.py.
+AT_WORK = Path(".voxflow/at_work")
 # The first start makes two databases, which takes a busy machine minutes; a service that ends is noticed at once.
 START_TIMEOUT_S = 900.0
 POLL_S = 0.2
@@ -62,7 +64,7 @@ def services(prefect_port: int, mlflow_port: int, store: str) -> tuple[Service, 
             (*pages, "--workers", "1", "--uvicorn-opts", "--log-level warning"),
             f"http://{HOST}:{mlflow_port}/health",
         ),
-        Service("Prefect worker", worker),
+        Service(WORKER, worker),
     ]
     return tuple(service for service in started if service.name != "MLflow" or not is_server(store))
 
@@ -96,6 +98,8 @@ def serve(prefect_port: int, mlflow_port: int) -> int:
     with contextlib.ExitStack() as running:
         started: dict[str, subprocess.Popen[str]] = {}
         for service in wanted:
+            if service.name == WORKER:
+                running.enter_context(_recovery(variables))
             started[service.name] = process = leash.start(service.command, environment=variables)
             running.enter_context(_ended(process))
             _wait_until_healthy(service, process)
@@ -106,6 +110,19 @@ def serve(prefect_port: int, mlflow_port: int) -> int:
         say("Ctrl-C ends all of it")
         _watch(started)
     return EXIT_OK
+
+
+@contextlib.contextmanager
+def _recovery(variables: dict[str, str]) -> Iterator[None]:
+    """Before a worker is there: let the server take up again what one that was killed has left."""
+    if not any(AT_WORK.glob("*.lock")):
+        yield
+        return
+    process = leash.start((sys.executable, "-m", "flows.recovery"), environment=variables)
+    with _ended(process):
+        if process.wait():
+            say("warning: runs that a killed worker left stay as they are; the lines above say why")
+        yield
 
 
 @contextlib.contextmanager

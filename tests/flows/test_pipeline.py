@@ -97,6 +97,9 @@ def test_the_scheduled_deployment_is_registered_and_triggered(server: Server, re
         on = {"nightly-spleen", "nightly-chestxray", "retrain-spleen", "monitor-spleen"}
         assert on | {"ingest-spleen", "infer-spleen", "backup"} <= set(deployments)
         assert all(deployments[name]["schedules"][0]["active"] for name in on)
+        nightly = {"id": {"any_": [deployments["nightly-spleen"]["id"]]}}
+        due = {"state": {"type": {"any_": ["SCHEDULED"]}}}
+        until(lambda: server.post("/flow_runs/filter", deployments=nightly, flow_runs=due), "the scheduler's runs")
         prefect(server, repository, "deployment", "run", "pipeline/nightly-chestxray")
         mine = {"id": {"any_": [deployments["nightly-chestxray"]["id"]]}}
         ended = {"state": {"type": {"any_": ["COMPLETED", "FAILED", "CRASHED"]}}}
