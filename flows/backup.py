@@ -8,10 +8,11 @@ from prefect import flow
 from prefect.client.schemas.objects import State  # noqa: TC002
 
 from flows.errands import final, run_errand
-from flows.recovery import hold_lock
+from flows.recovery import recoverable
 
 
-@flow(name="backup", persist_result=False, on_running=[hold_lock])
+@recoverable
+@flow(name="backup", persist_result=False)
 def backup(
     remote: str | None = None,
     databases: str | None = None,

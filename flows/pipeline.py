@@ -20,7 +20,7 @@ from prefect.states import Completed, Failed
 from prefect.tasks import Task  # noqa: TC002
 
 from flows.artifacts import flow_run_variables, publish
-from flows.recovery import hold_lock
+from flows.recovery import recoverable
 from flows.turn import wait_for_turn
 from tasks.graph import read_graph
 from tasks.repro import Outcome, Reproducer, StageError
@@ -54,7 +54,8 @@ def run_stage(address: str, force: bool, reproducer: Reproducer) -> Outcome | St
     return outcome
 
 
-@flow(name="pipeline", flow_run_name="pipeline {workspace}", persist_result=False, on_running=[hold_lock])
+@recoverable
+@flow(name="pipeline", flow_run_name="pipeline {workspace}", persist_result=False)
 def pipeline(workspace: str, force: bool = False, retries: int = 2, retry_delay_seconds: float = 10.0) -> State[object]:
     """Run every stage of a workspace that changed, those that do not need each other at once.
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import fcntl
 import sys
 import time
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, ParamSpec, TypeVar
 from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient, get_client
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
     from prefect import Flow
 
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
+
 # A run that takes its worker along each time would do so for ever.
 MOST_RUNS = 3
 POLL_S = 0.5
@@ -38,8 +41,17 @@ POLL_S = 0.5
 _held: list[IO[str]] = []
 
 
+def recoverable(flow: Flow[Parameters, Result]) -> Flow[Parameters, Result]:
+    """Let runs of a flow hold a lock from their beginning to their end; a crash is no end."""
+    flow.on_running(hold_lock)
+    flow.on_completion(remove_lock)
+    flow.on_failure(remove_lock)
+    flow.on_cancellation(remove_lock)
+    return flow
+
+
 def hold_lock(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
-    """A hook for each flow that has deployments, called when a run begins."""
+    """Take the lock of a run that begins; where a run has no deployment, nobody could take it up again."""
     del flow, state
     if flow_run.deployment_id is None:
         return
@@ -47,6 +59,12 @@ def hold_lock(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> Non
     lock = (AT_WORK / f"{flow_run.id}.lock").open("w")
     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     _held.append(lock)
+
+
+def remove_lock(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
+    """Remove the lock of a run that has ended."""
+    del flow, state
+    (AT_WORK / f"{flow_run.id}.lock").unlink(missing_ok=True)
 
 
 def take_up_again(folder: Path = AT_WORK, patience_s: float = GRACE_S + 5) -> list[str]:
@@ -63,7 +81,7 @@ def take_up_again(folder: Path = AT_WORK, patience_s: float = GRACE_S + 5) -> li
     said = []
     with get_client(sync_client=True) as client:
         for path in sorted(folder.glob("*.lock")):
-            while _is_held(path) and time.monotonic() < end:
+            while path.exists() and _is_held(path) and time.monotonic() < end:
                 time.sleep(POLL_S)
             if not _is_held(path):
                 said += _settle(client, UUID(path.stem))
@@ -87,11 +105,12 @@ def _settle(client: SyncPrefectClient, run_id: UUID) -> list[str]:
 
 
 def _is_held(path: Path) -> bool:
-    with path.open("r+") as lock:
-        try:
+    """Whether a process holds a lock; one that was just removed has ended as it should."""
+    try:
+        with path.open("r+") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
+    except (BlockingIOError, FileNotFoundError):
+        return True
     return False
 
 

@@ -13,10 +13,11 @@ from prefect.states import Completed, Failed
 
 from flows.artifacts import publish_decision
 from flows.pipeline import exit_code, pipeline
-from flows.recovery import hold_lock
+from flows.recovery import recoverable
 
 
-@flow(name="retrain", flow_run_name="retrain {workspace}", persist_result=False, on_running=[hold_lock])
+@recoverable
+@flow(name="retrain", flow_run_name="retrain {workspace}", persist_result=False)
 def retrain(workspace: str, force: bool = False, retries: int = 2, retry_delay_seconds: float = 10.0) -> State[object]:
     """Train on what has arrived; the new model becomes champion where it beats the present one.
 

@@ -99,10 +99,12 @@ def serve(prefect_port: int, mlflow_port: int) -> int:
         started: dict[str, subprocess.Popen[str]] = {}
         for service in wanted:
             if service.name == WORKER:
+                # The servers come up side by side, and a worker needs them both.
+                for server, process in zip(wanted, started.values(), strict=False):
+                    _wait_until_healthy(server, process)
                 running.enter_context(_recovery(variables))
-            started[service.name] = process = leash.start(service.command, environment=variables)
-            running.enter_context(_ended(process))
-            _wait_until_healthy(service, process)
+            started[service.name] = leash.start(service.command, environment=variables)
+            running.enter_context(_ended(started[service.name]))
         say(
             f"Prefect  http://{HOST}:{prefect_port}  (elsewhere: export PREFECT_API_URL={variables['PREFECT_API_URL']})"
         )

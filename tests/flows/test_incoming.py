@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import time
 import urllib.request
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
 import yaml
 
+from tasks.serve import AT_WORK
 from tests import postgresql
 from tests.dicom.objects import Series, stored
 from tests.flows.conftest import Server, prefect, until
@@ -98,12 +100,10 @@ def answered(orthanc: Orthanc) -> dict[str, int]:
     return counts
 
 
-def completed(server: Server, name: str) -> int:
-    try:
-        runs = server.flow_runs(f"{name} {WORKSPACE}")
-    except OSError:
-        return 0
-    return sum(run["state_type"] == "COMPLETED" for run in runs)
+def completed_since(server: Server, name: str, moment: datetime) -> bool:
+    runs = server.flow_runs(f"{name} {WORKSPACE}")
+    done = [run for run in runs if run["state_type"] == "COMPLETED"]
+    return any(datetime.fromisoformat(run["start_time"]) > moment for run in done)
 
 
 def stop_midway(repository: Path, module: str, is_midway: Callable[[], bool]) -> psutil.Process:
@@ -159,11 +159,12 @@ def test_studies_come_back_with_a_seg_once_whatever_is_killed(
     send(orthanc, tmp_path / "sent", range(1, 4))
     prefect(server, repository, "deploy", "--all")
     until(lambda: answered(orthanc) == studies(3), "SEGs beside the first studies")
-    two_rounds(server)
+    another_round(server)
     assert answered(orthanc) == studies(3)
 
     send(orthanc, tmp_path / "sent", range(4, 7))
     stop_midway(repository, "tasks.ingest", lambda: is_fetching(repository))
+    killed = runs_at_work(repository)
     running_department.kill_worker()
     assert objects_in(repository) < 6 * SLICES
     running_department.start()
@@ -179,29 +180,39 @@ def test_studies_come_back_with_a_seg_once_whatever_is_killed(
 
     send(orthanc, tmp_path / "sent", range(7, 10))
     stop_midway(repository, "tasks.answer", lambda: is_answering(repository, already=6))
+    killed |= runs_at_work(repository)
     running_department.kill_worker()
     assert answered(orthanc) != studies(9)
     running_department.start()
     until(lambda: answered(orthanc) == studies(9), "SEGs beside all studies")
-    two_rounds(server)
+    another_round(server)
     assert answered(orthanc) == studies(9)
     assert objects_in(repository) == 9 * SLICES
     with Ledger.of(WORKSPACE, repository / FOLDER) as ledger:
         assert ledger.counts() == {"taken": 9, "failed": 0, "made": 0, "sent": 9, "kept": 0, "refused": 0}
+    found = server.post("/flow_runs/filter", flow_runs={"id": {"any_": sorted(killed)}})
+    assert {each["state_type"] for each in found} == {"COMPLETED"}
+    assert max(each["run_count"] for each in found) == 2
+    assert not killed & runs_at_work(repository)
     health = f"http://127.0.0.1:{running_department.ports[1]}/health"
     with urllib.request.urlopen(health, timeout=30) as response:
         assert response.status == 200
 
 
-def two_rounds(server: Server) -> None:
-    """Wait for two runs of both flows: the first may have begun before."""
-    rounds = {name: completed(server, name) for name in ("ingest", "infer")}
-    until(lambda: all(completed(server, name) > rounds[name] + 1 for name in rounds), "two more rounds")
+def another_round(server: Server) -> None:
+    """Wait for runs of both flows that begin now or later."""
+    now = datetime.now(UTC)
+    until(lambda: all(completed_since(server, name, now) for name in ("ingest", "infer")), "another round")
 
 
 def ended(server: Server, task_run: str) -> Any:
     (found,) = server.post("/task_runs/filter", task_runs={"id": {"any_": [task_run]}})
     return found if found["state_type"] in ("COMPLETED", "FAILED", "CRASHED") else None
+
+
+def runs_at_work(repository: Path) -> set[str]:
+    """The ids of flow runs whose processes live."""
+    return {path.stem for path in (repository / AT_WORK).glob("*.lock")}
 
 
 def objects_in(repository: Path) -> int:

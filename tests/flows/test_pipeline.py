@@ -104,6 +104,10 @@ def test_the_scheduled_deployment_is_registered_and_triggered(server: Server, re
         mine = {"id": {"any_": [deployments["nightly-chestxray"]["id"]]}}
         ended = {"state": {"type": {"any_": ["COMPLETED", "FAILED", "CRASHED"]}}}
         runs = until(lambda: server.post("/flow_runs/filter", deployments=mine, flow_runs=ended), "the triggered run")
+        at_work = repository / ".voxflow/at_work"
+        until(
+            lambda: at_work.is_dir() and not list(at_work.iterdir()), "the removal of the lock of a run that has ended"
+        )
         leash.let_go(process)
     assert runs[0]["state_type"] == "COMPLETED", log_path.read_text()
     assert (repository / "mmars/chestxray_demo/eval/report.html").read_text() == "two\ntwo\n"
