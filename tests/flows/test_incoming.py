@@ -12,6 +12,7 @@ import psutil
 import pytest
 import yaml
 
+from flows.turn import try_turn
 from tasks.serve import AT_WORK
 from tests import postgresql
 from tests.dicom.objects import Series, stored
@@ -28,13 +29,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 WORKSPACE = "clinic_ct"
-# A series that is looked at while it is sent would be answered twice, were it not left until it has settled.
 PARAMS = {
     "workspaces": {
         WORKSPACE: {
             "task": "segmentation",
             "source": "data/raw",
-            "ingest": {"pacs": "clinic", "modalities": ["CT"], "days": None, "settle_s": 1},
+            "ingest": {"pacs": "clinic", "modalities": ["CT"], "days": None, "settle_s": 0},
             "convert": {"modalities": ["CT"], "pseudonym_key": "synthetic"},
             "infer": {"engine": "torch", "overlays": 0},
         }
@@ -87,6 +87,14 @@ def send(orthanc: Orthanc, folder: Path, numbers: range) -> None:
             stored((SLICES, 24, 20), number), uid=f"{uid}.1", patient=str(number), changes={"StudyInstanceUID": uid}
         )
         orthanc.upload(series.write(folder / str(number)))
+
+
+def send_at_once(repository: Path, orthanc: Orthanc, folder: Path, numbers: range) -> None:
+    """Send while no ingest looks: half a series would be answered now, and again when it has grown."""
+    with contextlib.ExitStack() as turn:
+        name = f"{WORKSPACE}.ingest"
+        until(lambda: turn.enter_context(try_turn(name, repository / ".voxflow")), "a moment without an ingest")
+        send(orthanc, folder, numbers)
 
 
 def answered(orthanc: Orthanc) -> dict[str, int]:
@@ -161,7 +169,7 @@ def test_studies_come_back_with_a_seg_once_whatever_is_killed(
     prefect(server, repository, "deploy", "--all")
     until(lambda: answered(orthanc) == studies(3), "SEGs beside the first studies")
 
-    send(orthanc, tmp_path / "sent", range(4, 7))
+    send_at_once(repository, orthanc, tmp_path / "sent", range(4, 7))
     stop_midway(repository, "tasks.ingest", lambda: is_fetching(repository))
     killed = runs_at_work(repository)
     running_department.kill_worker()
@@ -177,7 +185,7 @@ def test_studies_come_back_with_a_seg_once_whatever_is_killed(
     errand = until(lambda: ended(server, errand["id"]), "the end of the errand")
     assert (errand["state_type"], errand["run_count"] > 1) == ("COMPLETED", True)
 
-    send(orthanc, tmp_path / "sent", range(7, 10))
+    send_at_once(repository, orthanc, tmp_path / "sent", range(7, 10))
     stop_midway(repository, "tasks.answer", lambda: is_answering(repository, already=6))
     killed |= runs_at_work(repository)
     running_department.kill_worker()
