@@ -1,4 +1,4 @@
-"""Owns what a flow run leaves on its Prefect page: the report's address and what became of every stage."""
+"""Owns what a flow run leaves on its Prefect page, links to report and MLflow among it, and what leads back to it."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from prefect.artifacts import create_link_artifact, create_table_artifact
+from prefect import get_run_logger, runtime
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.utilities.urls import url_for
 
+from tasks.links import FLOW_RUN, FLOW_RUN_PAGE, links_of, remember
 from tasks.repro import Outcome, StageError
 
 if TYPE_CHECKING:
@@ -19,24 +22,30 @@ if TYPE_CHECKING:
 Result = Outcome | StageError | None
 
 
-def publish(workspace: str, results: Mapping[str, Result]) -> None:
-    """Write the table of stages and, where there is one, the link to the report.
+def publish(workspace: str, results: Mapping[str, Result], variables: Mapping[str, str]) -> None:
+    """Write the table of stages and the links to report and MLflow, and bring the index up to date.
 
     Args:
         workspace: a key of params.yaml.
         results: what came of each stage; None when it did not begin because one before it failed.
+        variables: what the flow told its stages, see :func:`flow_run_variables`.
     """
     key = artifact_key(workspace)
     rows = [_row(address, result) for address, result in results.items()]
     create_table_artifact(key=f"stages-{key}", table=rows, description=f"Stages of {workspace}")
-    report = (Path("mmars") / workspace / "eval" / "report.html").resolve()
-    if report.is_file():
-        create_link_artifact(
-            key=f"report-{key}",
-            link=report.as_uri(),
-            link_text=f"Report of {workspace}",
-            description=f"`{report}` on the machine that ran the flow; the same page hangs on the MLflow run.",
-        )
+    links = links_of(workspace, get_run_logger().info)
+    if links:
+        lines = [f"- [{link.title}]({link.address}){f': {link.about}' if link.about else ''}" for link in links]
+        create_markdown_artifact(key=f"report-{key}", markdown="\n".join(lines), description=f"Results of {workspace}")
+    remember(workspace, links, variables)
+    write_index()
+
+
+def flow_run_variables() -> dict[str, str]:
+    """What tells stages for which flow run they work: its id and, where a server shows it, its page."""
+    flow_run = str(runtime.flow_run.id)
+    page = url_for("flow-run", obj_id=flow_run)
+    return {FLOW_RUN: flow_run, **({FLOW_RUN_PAGE: page} if page else {})}
 
 
 def publish_decision(workspace: str) -> str:

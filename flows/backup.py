@@ -8,8 +8,10 @@ from prefect import flow
 from prefect.client.schemas.objects import State  # noqa: TC002
 
 from flows.errands import final, run_errand
+from flows.recovery import recoverable
 
 
+@recoverable
 @flow(name="backup", persist_result=False)
 def backup(
     remote: str | None = None,

@@ -8,11 +8,13 @@ from prefect import flow
 from prefect.client.schemas.objects import State  # noqa: TC002
 
 from flows.errands import final, run_errand, skipped
+from flows.recovery import recoverable
 from flows.turn import try_turn
 
 EXPORT, CHAMPION = "export", "champion"
 
 
+@recoverable
 @flow(name="infer", flow_run_name="infer {workspace}", persist_result=False)
 def infer(
     workspace: str,

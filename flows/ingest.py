@@ -8,9 +8,11 @@ from prefect import flow
 from prefect.client.schemas.objects import State  # noqa: TC002
 
 from flows.errands import final, run_errand, skipped
+from flows.recovery import recoverable
 from flows.turn import try_turn
 
 
+@recoverable
 @flow(name="ingest", flow_run_name="ingest {workspace}", persist_result=False)
 def ingest(workspace: str, retries: int = 3, retry_delay_seconds: float = 20.0) -> State[object]:
     """Take in what is new; what was taken before a cut is not taken again.

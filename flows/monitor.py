@@ -19,6 +19,7 @@ from prefect.states import Completed, Failed
 
 from flows.artifacts import artifact_key, write_index
 from flows.pipeline import exit_code
+from flows.recovery import recoverable
 from flows.retrain import retrain
 from flows.turn import wait_for_turn
 from tasks.graph import read_graph
@@ -49,6 +50,7 @@ def look(workspace: str) -> dict[str, Any]:
     return found
 
 
+@recoverable
 @flow(name="monitor", flow_run_name="monitor {workspace}", persist_result=False)
 def monitor(workspace: str, start_training: bool = True) -> State[object]:
     """Compare the inbox with the training data; retrain when drift or new labels ask for it.

@@ -20,8 +20,9 @@ from prefect.futures import PrefectFuture  # noqa: TC002
 from prefect.states import Completed, Failed
 from prefect.tasks import Task  # noqa: TC002
 
-from flows.artifacts import publish
+from flows.artifacts import flow_run_variables, publish
 from flows.errands import final, run_errand
+from flows.recovery import recoverable
 from flows.turn import wait_for_turn
 from tasks.graph import Node, read_graph
 from tasks.repro import Outcome, Reproducer, StageError
@@ -55,6 +56,7 @@ def run_stage(address: str, force: bool, reproducer: Reproducer) -> Outcome | St
     return outcome
 
 
+@recoverable
 @flow(name="pipeline", flow_run_name="pipeline {workspace}", persist_result=False)
 def pipeline(
     workspace: str,
@@ -80,16 +82,17 @@ def pipeline(
     logger, chosen = get_run_logger(), stages or []
     errand = run_errand.with_options(retries=retries, retry_delay_seconds=retry_delay_seconds)
     carrying = [workspace, "--stages", ",".join(chosen)]
+    variables = flow_run_variables()
     try:
         nodes = read_graph(workspace, chosen)
-        with wait_for_turn(workspace, logger.info), Reproducer() as reproducer:
+        with wait_for_turn(workspace, logger.info), Reproducer(variables=variables) as reproducer:
             if carry:
                 brought = errand(f"pull for {workspace}", "tasks.carry", ["pull", *carrying], return_state=True)
                 if not brought.is_completed():
                     return final(brought)
                 nodes = read_graph(workspace, chosen)  # the branch may have brought another one
             results = _run_stages(nodes, force, reproducer, retries, retry_delay_seconds)
-            publish(workspace, results)
+            publish(workspace, results, variables)
             state = _final_state(workspace, results)
             if carry and state.is_completed():
                 handed = errand(f"push of {workspace}", "tasks.carry", ["push", *carrying], return_state=True)

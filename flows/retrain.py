@@ -11,10 +11,12 @@ from prefect import flow, get_run_logger
 from prefect.client.schemas.objects import State  # noqa: TC002
 from prefect.states import Completed, Failed
 
-from flows.artifacts import publish_decision, write_index
+from flows.artifacts import publish_decision
 from flows.pipeline import exit_code, pipeline
+from flows.recovery import recoverable
 
 
+@recoverable
 @flow(name="retrain", flow_run_name="retrain {workspace}", persist_result=False)
 def retrain(workspace: str, force: bool = False, retries: int = 2, retry_delay_seconds: float = 10.0) -> State[object]:
     """Train on what has arrived; the new model becomes champion where it beats the present one.
@@ -29,7 +31,6 @@ def retrain(workspace: str, force: bool = False, retries: int = 2, retry_delay_s
     if not state.is_completed():
         return Failed(message=state.message, data=state.result(raise_on_failure=False))
     line = publish_decision(workspace)
-    write_index()
     get_run_logger().info(line)
     return Completed(message=line)
 

@@ -15,6 +15,7 @@ from voxflow.errors import EXIT_FAILURE, EXIT_OK, EXIT_SOME_FAILED
 from voxflow.inference import InferOptions, open_engine
 from voxflow.pacs import Desk, Ledger, answer_new, open_archive
 from voxflow.progress import say
+from voxflow.tracking import described
 
 
 def run(stage: Stage, model: str | None = None, send: bool = True) -> int:
@@ -31,7 +32,7 @@ def run(stage: Stage, model: str | None = None, send: bool = True) -> int:
         path = Path(model or incoming.answer.model or stage.models / "export")
         desk = Desk(
             engine=open_engine(path, infer.engine),
-            model=str(path),
+            model=described(path),
             inbox=incoming.inbox,
             out=incoming.out,
             convert=stage.options_of("convert", ConvertOptions),
@@ -42,7 +43,7 @@ def run(stage: Stage, model: str | None = None, send: bool = True) -> int:
     where = f"sent {len(done.sent)} to {back_to}" if back_to else f"kept in {incoming.out}"
     bad = f", {len(done.refused)} can't be used" if done.refused else ""
     bad += f", {len(done.failed)} not sent (tried again next time)" if done.failed else ""
-    say(f"answer {stage.workspace}: masks for {len(done.made)} series, {where}{bad}")
+    say(f"answer {stage.workspace}: masks for {len(done.made)} series by {desk.model}, {where}{bad}")
     if done.failed and not done.sent:
         return EXIT_FAILURE
     return EXIT_SOME_FAILED if done.refused or done.failed else EXIT_OK

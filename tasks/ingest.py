@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from tasks.incoming import Incoming, settings_of
 from tasks.stage import Stage, main
-from voxflow.errors import EXIT_OK, EXIT_SOME_FAILED
+from voxflow.errors import EXIT_FAILURE, EXIT_OK, EXIT_SOME_FAILED
 from voxflow.pacs import DropFolder, Ledger, ingest, open_archive
 from voxflow.progress import say
 
@@ -19,13 +19,15 @@ if TYPE_CHECKING:
 
 
 def run(stage: Stage) -> int:
-    """Fill the workspace's inbox; exit code 3 when a series could not be taken."""
+    """Fill the workspace's inbox; exit code 3 when a series could not be taken, 1 when none ever could."""
     incoming = Incoming.of(stage)
     with Ledger.of(stage.workspace) as ledger, _archive(incoming) as archive:
         done = ingest(archive, incoming.inbox, ledger, incoming.ingest)
     counts = f"{len(done.taken)} series new, {done.known} known, {len(done.waiting)} still growing"
     failed = f", {len(done.failed)} failed (tried again next time)" if done.failed else ""
     say(f"ingest {stage.workspace}: {counts}{failed} → {incoming.inbox}")
+    if done.failed and not (done.taken or done.known):
+        return EXIT_FAILURE
     return EXIT_SOME_FAILED if done.failed else EXIT_OK
 
 

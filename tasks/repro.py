@@ -17,7 +17,7 @@ from tasks import leash
 from voxflow.errors import EXIT_FAILURE, EXIT_INTERRUPTED, EXIT_WRONG_INPUT, VoxflowError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 Verdict = Literal["ran", "unchanged", "from cache"]
 
@@ -56,10 +56,16 @@ class StageError(VoxflowError):
 
 
 class Reproducer:
-    """Runs stages of one repository, several at once from several threads; leaving it ends those that still run."""
+    """Runs stages of one repository, several at once from several threads; leaving it ends those that still run.
 
-    def __init__(self, root: Path = Path()) -> None:
+    Args:
+        root: the repository.
+        variables: of the environment, for the stages; DVC does not look at them when it decides what has changed.
+    """
+
+    def __init__(self, root: Path = Path(), variables: Mapping[str, str] | None = None) -> None:
         self._root = root
+        self._variables = dict(variables or {})
         self._stopping = threading.Event()
         self._guard = threading.Lock()
         self._children: set[subprocess.Popen[str]] = set()
@@ -110,7 +116,9 @@ class Reproducer:
         with self._guard:
             if self._stopping.is_set():
                 return EXIT_INTERRUPTED, []
-            child = leash.start(command, cwd=self._root, environment=_environment(), output=subprocess.PIPE)
+            child = leash.start(
+                command, cwd=self._root, environment=_environment() | self._variables, output=subprocess.PIPE
+            )
             self._children.add(child)
         lines: list[str] = []
         is_locked = False

@@ -18,13 +18,17 @@ from typing import TYPE_CHECKING, Any
 from tasks import leash
 from voxflow.errors import EXIT_OK, InputError, VoxflowError
 from voxflow.progress import say
+from voxflow.tracking.pages import PAGES_VARIABLE
+from voxflow.tracking.tracker import is_server
 
 if TYPE_CHECKING:
     import subprocess
     from collections.abc import Iterator
 
 HOST = "127.0.0.1"
-WORK_POOL = "voxflow"
+WORK_POOL, WORKER = "voxflow", "Prefect worker"
+# Of each run of a deployment, the lock that its process holds; see flows/recovery.py.
+AT_WORK = Path(".voxflow/at_work")
 # The first start makes two databases, which takes a busy machine minutes; a service that ends is noticed at once.
 START_TIMEOUT_S = 900.0
 POLL_S = 0.2
@@ -60,13 +64,13 @@ def services(prefect_port: int, mlflow_port: int, store: str) -> tuple[Service, 
             (*pages, "--workers", "1", "--uvicorn-opts", "--log-level warning"),
             f"http://{HOST}:{mlflow_port}/health",
         ),
-        Service("Prefect worker", worker),
+        Service(WORKER, worker),
     ]
-    return tuple(service for service in started if service.name != "MLflow" or not _is_server(store))
+    return tuple(service for service in started if service.name != "MLflow" or not is_server(store))
 
 
-def environment(prefect_port: int) -> dict[str, str]:
-    """Programs of this interpreter first, Prefect's files in this folder, its server where it is started."""
+def environment(prefect_port: int, mlflow_port: int) -> dict[str, str]:
+    """Programs of this interpreter first, Prefect's files in this folder, both servers where they are started."""
     programs = str(Path(sys.executable).parent)
     return {
         "PREFECT_HOME": str(Path(".prefect").resolve()),
@@ -74,6 +78,7 @@ def environment(prefect_port: int) -> dict[str, str]:
         **os.environ,
         "PATH": os.pathsep.join([programs, os.environ.get("PATH", os.defpath)]),
         "PREFECT_API_URL": f"http://{HOST}:{prefect_port}/api",
+        PAGES_VARIABLE: f"http://{HOST}:{mlflow_port}",
     }
 
 
@@ -87,22 +92,39 @@ def serve(prefect_port: int, mlflow_port: int) -> int:
     store = os.environ.get("MLFLOW_TRACKING_URI", DEFAULT_STORE)
     wanted = services(prefect_port, mlflow_port, store)
     _check_free(prefect_port, "PREFECT_PORT")
-    if not _is_server(store):
+    if not is_server(store):
         _check_free(mlflow_port, "MLFLOW_PORT")
-    variables = environment(prefect_port)
+    variables = environment(prefect_port, mlflow_port)
     with contextlib.ExitStack() as running:
         started: dict[str, subprocess.Popen[str]] = {}
         for service in wanted:
-            started[service.name] = process = leash.start(service.command, environment=variables)
-            running.enter_context(_ended(process))
-            _wait_until_healthy(service, process)
+            if service.name == WORKER:
+                # The servers come up side by side, and a worker needs them both.
+                for server, process in zip(wanted, started.values(), strict=False):
+                    _wait_until_healthy(server, process)
+                running.enter_context(_recovery(variables))
+            started[service.name] = leash.start(service.command, environment=variables)
+            running.enter_context(_ended(started[service.name]))
         say(
             f"Prefect  http://{HOST}:{prefect_port}  (elsewhere: export PREFECT_API_URL={variables['PREFECT_API_URL']})"
         )
-        say(f"MLflow   {store if _is_server(store) else f'http://{HOST}:{mlflow_port}'}")
+        say(f"MLflow   {store if is_server(store) else f'http://{HOST}:{mlflow_port}'}")
         say("Ctrl-C ends all of it")
         _watch(started)
     return EXIT_OK
+
+
+@contextlib.contextmanager
+def _recovery(variables: dict[str, str]) -> Iterator[None]:
+    """Before a worker is there: let the server take up again what one that was killed has left."""
+    if not any(AT_WORK.glob("*.lock")):
+        yield
+        return
+    process = leash.start((sys.executable, "-m", "flows.recovery"), environment=variables)
+    with _ended(process):
+        if process.wait():
+            say("warning: runs that a killed worker left stay as they are; the lines above say why")
+        yield
 
 
 @contextlib.contextmanager
@@ -151,10 +173,6 @@ def _watch(started: dict[str, subprocess.Popen[str]]) -> None:
             if process.poll() is not None:
                 raise VoxflowError(f"{name} ended with exit code {process.returncode}; the others were ended too")
         time.sleep(POLL_S)
-
-
-def _is_server(store: str) -> bool:
-    return store.startswith(("http://", "https://", "databricks"))
 
 
 def _interrupt(*_: Any) -> None:

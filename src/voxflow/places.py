@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 Options = TypeVar("Options", bound=BaseModel)
 
 PARAMS = Path("params.yaml")
+# Of each workspace, where the pages of its last flow run are: a list of links in WORKSPACE.json.
+LAST_FLOW_RUNS = Path(".voxflow/flow_runs")
 # DVC's: set for the stages of `dvc exp run`; the root is the real repository's, wherever the experiment runs.
 EXPERIMENT_VARIABLE, ROOT_VARIABLE = "DVC_EXP_NAME", "DVC_ROOT"
 

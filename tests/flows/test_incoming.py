@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 import contextlib
-import signal
-import subprocess
-import sys
 import time
 import urllib.request
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
 import yaml
 
+from flows.turn import try_turn
+from tasks.serve import AT_WORK
 from tests import postgresql
 from tests.dicom.objects import Series, stored
-from tests.flows.conftest import PATIENCE_S, Server, prefect, until
+from tests.flows.conftest import Server, prefect, until
+from tests.flows.department import Department
 from tests.flows.repository import environment, make_repository
 from tests.inference.models import save_unet
 from tests.pacs.orthanc import PASSWORD, Orthanc, running
-from tests.tasks.test_serve import free_port
+from voxflow.pacs import Ledger
+from voxflow.pacs.ledger import FOLDER
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 WORKSPACE = "clinic_ct"
@@ -38,50 +40,8 @@ PARAMS = {
         }
     }
 }
-SLICES = 12
-
-
-class Department:
-    """``make serve`` in a repository, with what it needs to be killed and started again."""
-
-    def __init__(self, repository: Path, variables: dict[str, str]) -> None:
-        self.repository, self.variables = repository, variables
-        self.ports = [free_port(), free_port()]
-        address = f"http://127.0.0.1:{self.ports[0]}/api"
-        self.server = Server(address, variables | {"PREFECT_API_URL": address})
-        self.process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        command = [sys.executable, "-m", "tasks.serve"]
-        command += ["--prefect-port", str(self.ports[0]), "--mlflow-port", str(self.ports[1])]
-        log = self.repository.parent / f"serve-{time.monotonic_ns()}.log"
-        with log.open("wb") as out:
-            self.process = subprocess.Popen(
-                command, cwd=self.repository, env=self.variables, stdout=out, stderr=subprocess.STDOUT
-            )
-        until(lambda: "Ctrl-C ends" in log.read_text() or self.has_ended, "the start of everything")
-        assert not self.has_ended, log.read_text()
-        until(lambda: self.server.post("/work_pools/filter"), "the worker's pool")
-
-    @property
-    def has_ended(self) -> bool:
-        return self.process is None or self.process.poll() is not None
-
-    def kill_worker(self) -> None:
-        """Kill the worker and what it runs, without a word; the others end, as ``make serve`` says."""
-        assert self.process is not None
-        for child in psutil.Process(self.process.pid).children(recursive=True):
-            with contextlib.suppress(psutil.NoSuchProcess):
-                command = child.cmdline()
-                if "worker" in command and "leash.py" not in " ".join(command):
-                    for each in [*child.children(recursive=True), child]:
-                        each.kill()
-        assert self.process.wait(PATIENCE_S) != 0
-
-    def stop(self) -> None:
-        if self.process is not None and not self.has_ended:
-            self.process.send_signal(signal.SIGINT)
-            self.process.wait(PATIENCE_S)
+# So many that there is time to stop a program between the first object and the last.
+SLICES = 40
 
 
 @pytest.fixture
@@ -113,7 +73,7 @@ def deployments() -> list[dict[str, Any]]:
             "name": name,
             "entrypoint": f"flows/{name}.py:{name}",
             "work_pool": {"name": "voxflow"},
-            "parameters": {"workspace": WORKSPACE, "retry_delay_seconds": 2},
+            "parameters": {"workspace": WORKSPACE, "retry_delay_seconds": 5},
             "schedules": [{"interval": 15, "active": True}],
         }
         for name in ("ingest", "infer")
@@ -129,6 +89,14 @@ def send(orthanc: Orthanc, folder: Path, numbers: range) -> None:
         orthanc.upload(series.write(folder / str(number)))
 
 
+def send_at_once(repository: Path, orthanc: Orthanc, folder: Path, numbers: range) -> None:
+    """Send while no ingest looks: half a series would be answered now, and again when it has grown."""
+    with contextlib.ExitStack() as turn:
+        name = f"{WORKSPACE}.ingest"
+        until(lambda: turn.enter_context(try_turn(name, repository / ".voxflow")), "a moment without an ingest")
+        send(orthanc, folder, numbers)
+
+
 def answered(orthanc: Orthanc) -> dict[str, int]:
     """How many SEG objects lie beside each study."""
     try:
@@ -141,12 +109,53 @@ def answered(orthanc: Orthanc) -> dict[str, int]:
     return counts
 
 
-def completed(server: Server, name: str) -> int:
-    try:
-        runs = server.flow_runs(f"{name} {WORKSPACE}")
-    except OSError:
-        return 0
-    return sum(run["state_type"] == "COMPLETED" for run in runs)
+def completed_since(server: Server, name: str, moment: datetime) -> bool:
+    runs = server.flow_runs(f"{name} {WORKSPACE}")
+    done = [run for run in runs if run["state_type"] == "COMPLETED"]
+    return any(datetime.fromisoformat(run["start_time"]) > moment for run in done)
+
+
+def stop_midway(repository: Path, module: str, is_midway: Callable[[], bool]) -> psutil.Process:
+    """Wait until a flow runs a program, and stop it as soon as it is in the middle of its work."""
+
+    def caught() -> psutil.Process | None:
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                if process.cmdline()[1:3] != ["-m", module] or process.cwd() != str(repository):
+                    continue
+                while process.status() != psutil.STATUS_ZOMBIE:
+                    if is_midway():
+                        process.suspend()
+                        if is_midway():
+                            return process
+                        process.resume()
+                    time.sleep(0.001)
+        return None
+
+    found: psutil.Process = until(caught, f"{module} in the middle of its work")
+    return found
+
+
+def is_fetching(repository: Path) -> bool:
+    """Whether a series has come in part."""
+    return any((repository / "data/inbox" / WORKSPACE / ".partial-ingest").glob("*/*.dcm"))
+
+
+def is_answering(repository: Path, already: int) -> bool:
+    """Whether masks are being made, and those of another series were made in the same round."""
+    answers = repository / "data/answers" / WORKSPACE
+    return any(answers.glob(".partial-*")) and len(list(answers.glob("[0-9]*"))) > already
+
+
+def awaiting_retry(server: Server) -> Any:
+    """The errand of ``infer`` that waits for its next try."""
+    waits = {"name": {"any_": [f"answer {WORKSPACE}"]}, "state": {"name": {"any_": ["AwaitingRetry"]}}}
+    return server.post("/task_runs/filter", task_runs=waits)
+
+
+def studies(last: int) -> dict[str, int]:
+    """One SEG beside each study up to this one."""
+    return {f"1.2.840.99.{number}": 1 for number in range(1, last + 1)}
 
 
 @pytest.mark.slow
@@ -155,30 +164,64 @@ def test_studies_come_back_with_a_seg_once_whatever_is_killed(
     department: tuple[Department, Orthanc], tmp_path: Path
 ) -> None:
     running_department, orthanc = department
-    server = running_department.server
+    server, repository = running_department.server, running_department.repository
     send(orthanc, tmp_path / "sent", range(1, 4))
-    prefect(server, running_department.repository, "deploy", "--all")
-    first = {f"1.2.840.99.{number}": 1 for number in range(1, 4)}
-    until(lambda: answered(orthanc) == first, "SEGs beside the first studies")
+    prefect(server, repository, "deploy", "--all")
+    until(lambda: answered(orthanc) == studies(3), "SEGs beside the first studies")
 
-    rounds = {name: completed(server, name) for name in ("ingest", "infer")}
-    until(lambda: all(completed(server, name) > rounds[name] + 1 for name in rounds), "a second round")
-    assert answered(orthanc) == first
-
-    send(orthanc, tmp_path / "sent", range(4, 7))
-    orthanc.kill()
+    send_at_once(repository, orthanc, tmp_path / "sent", range(4, 7))
+    stop_midway(repository, "tasks.ingest", lambda: is_fetching(repository))
+    killed = runs_at_work(repository)
     running_department.kill_worker()
-    time.sleep(1)
-    orthanc.start()
+    assert objects_in(repository) < 6 * SLICES
     running_department.start()
-    send(orthanc, tmp_path / "sent", range(7, 9))
-    everything = {f"1.2.840.99.{number}": 1 for number in range(1, 9)}
-    until(lambda: answered(orthanc) == everything, "SEGs beside all studies")
-    rounds = {name: completed(server, name) for name in ("ingest", "infer")}
-    until(lambda: all(completed(server, name) > rounds[name] for name in rounds), "a last round")
-    assert answered(orthanc) == everything
-    inbox = running_department.repository / "data/inbox" / WORKSPACE
-    assert len(list(inbox.glob("*/*/*.dcm"))) == 8 * SLICES
+
+    program = stop_midway(repository, "tasks.answer", lambda: is_answering(repository, already=3))
+    orthanc.kill()
+    program.resume()
+    (errand,) = until(lambda: awaiting_retry(server), "another try after the PACS was lost")
+    orthanc.start()
+    until(lambda: answered(orthanc) == studies(6), "SEGs beside the studies of the broken round")
+    errand = until(lambda: ended(server, errand["id"]), "the end of the errand")
+    assert (errand["state_type"], errand["run_count"] > 1) == ("COMPLETED", True)
+
+    send_at_once(repository, orthanc, tmp_path / "sent", range(7, 10))
+    stop_midway(repository, "tasks.answer", lambda: is_answering(repository, already=6))
+    killed |= runs_at_work(repository)
+    running_department.kill_worker()
+    assert answered(orthanc) != studies(9)
+    running_department.start()
+    until(lambda: answered(orthanc) == studies(9), "SEGs beside all studies")
+    another_round(server)
+    assert answered(orthanc) == studies(9)
+    assert objects_in(repository) == 9 * SLICES
+    with Ledger.of(WORKSPACE, repository / FOLDER) as ledger:
+        assert ledger.counts() == {"taken": 9, "failed": 0, "made": 0, "sent": 9, "kept": 0, "refused": 0}
+    found = server.post("/flow_runs/filter", flow_runs={"id": {"any_": sorted(killed)}})
+    assert {each["state_type"] for each in found} == {"COMPLETED"}
+    assert max(each["run_count"] for each in found) == 2
+    assert not killed & runs_at_work(repository)
     health = f"http://127.0.0.1:{running_department.ports[1]}/health"
     with urllib.request.urlopen(health, timeout=30) as response:
         assert response.status == 200
+
+
+def another_round(server: Server) -> None:
+    """Wait for runs of both flows that begin now or later."""
+    now = datetime.now(UTC)
+    until(lambda: all(completed_since(server, name, now) for name in ("ingest", "infer")), "another round")
+
+
+def ended(server: Server, task_run: str) -> Any:
+    (found,) = server.post("/task_runs/filter", task_runs={"id": {"any_": [task_run]}})
+    return found if found["state_type"] in ("COMPLETED", "FAILED", "CRASHED") else None
+
+
+def runs_at_work(repository: Path) -> set[str]:
+    """The ids of flow runs whose processes live."""
+    return {path.stem for path in (repository / AT_WORK).glob("*.lock")}
+
+
+def objects_in(repository: Path) -> int:
+    """How many objects are in the inbox, each in its place."""
+    return len(list((repository / "data/inbox" / WORKSPACE).glob("[0-9]*/*/*.dcm")))

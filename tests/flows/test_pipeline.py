@@ -97,10 +97,17 @@ def test_the_scheduled_deployment_is_registered_and_triggered(server: Server, re
         on = {"nightly-spleen", "nightly-chestxray", "retrain-spleen", "monitor-spleen"}
         assert on | {"ingest-spleen", "infer-spleen", "backup"} <= set(deployments)
         assert all(deployments[name]["schedules"][0]["active"] for name in on)
+        nightly = {"id": {"any_": [deployments["nightly-spleen"]["id"]]}}
+        due = {"state": {"type": {"any_": ["SCHEDULED"]}}}
+        until(lambda: server.post("/flow_runs/filter", deployments=nightly, flow_runs=due), "the scheduler's runs")
         prefect(server, repository, "deployment", "run", "pipeline/nightly-chestxray")
         mine = {"id": {"any_": [deployments["nightly-chestxray"]["id"]]}}
         ended = {"state": {"type": {"any_": ["COMPLETED", "FAILED", "CRASHED"]}}}
         runs = until(lambda: server.post("/flow_runs/filter", deployments=mine, flow_runs=ended), "the triggered run")
+        at_work = repository / ".voxflow/at_work"
+        until(
+            lambda: at_work.is_dir() and not list(at_work.iterdir()), "the removal of the lock of a run that has ended"
+        )
         leash.let_go(process)
     assert runs[0]["state_type"] == "COMPLETED", log_path.read_text()
     assert (repository / "mmars/chestxray_demo/eval/report.html").read_text() == "two\ntwo\n"

@@ -143,6 +143,6 @@ def test_a_pacs_that_does_not_know_where_to_send_is_asked_whether_it_does(orthan
     send(orthanc, tmp_path)
     with Ledger(tmp_path / "ledger") as ledger, archive(orthanc, "dimse", own_aet="NOBODY") as asked:
         failed = ingest(asked, tmp_path / "inbox", ledger, NOW).failed
-        assert re.search(r"C-MOVE failed \(0xc000\); does it know NOBODY as 127", failed["1.2.840.99.1.1"])
+        assert re.search(r"C-MOVE failed \(0xc000\); does it know NOBODY at 127", failed["1.2.840.99.1.1"])
         assert ledger.counts()["failed"] == 1
     assert not list((tmp_path / "inbox").glob("*/*/*.dcm"))

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    for name in ("MLFLOW_TRACKING_URI", "PREFECT_API_URL", "PREFECT_PORT", "MLFLOW_PORT"):
+    for name in ("MLFLOW_TRACKING_URI", "VOXFLOW_MLFLOW_URL", "PREFECT_API_URL", "PREFECT_PORT", "MLFLOW_PORT"):
         monkeypatch.delenv(name, raising=False)
     put(tmp_path / "params.yaml", "workspaces:\n  spleen_demo: {task: segmentation}\n  new: {task: classification}\n")
     write_segmentation(tmp_path)
@@ -56,6 +56,17 @@ def test_scores_decisions_and_alerts_are_told(here: Path) -> None:
     assert "kept: a gain of 0.1 is below the margin" in page
     assert "Not there yet: Comparison of two models (voxflow compare)" in page
     assert "not evaluated yet" in page
+
+
+def test_the_last_flow_run_is_linked_where_it_has_a_page(here: Path) -> None:
+    page = "http://127.0.0.1:4200/runs/flow-run/1"
+    put(
+        here / ".voxflow/flow_runs/spleen_demo.json", [{"title": "Last flow run", "address": page, "about": "<b>1</b>"}]
+    )
+    assert main(["index"]) == 0
+    text = (here / "data/index.html").read_text()
+    assert page in links(text)
+    assert "<b>1</b>" not in text
 
 
 def test_services_of_other_machines_are_linked(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:

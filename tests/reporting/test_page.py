@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.reporting.stages import CASES, sources_of, write_classification, write_folds, write_segmentation
+from tests.reporting.stages import CASES, put, sources_of, write_classification, write_folds, write_segmentation
 from voxflow.reporting.page import write_report
 from voxflow.reporting.sources import ReportOptions
 
@@ -160,3 +160,15 @@ def test_title_description_and_number_of_pictures_can_be_chosen(tmp_path: Path) 
     assert "<h1>Spleen &lt;1&gt;</h1>" in page.text
     assert page.text.count("data:image/png") == 2
     assert card.startswith("# Model card: Spleen <1>\nWhat it is for\n")
+
+
+@pytest.mark.parametrize(
+    ("store", "page"),
+    [("http://mlflow.local:5000/", "http://mlflow.local:5000/#/runs/0123abcd"), ("sqlite:///mlflow.db", None)],
+)
+def test_the_mlflow_run_is_linked_where_a_server_keeps_it(tmp_path: Path, store: str, page: str | None) -> None:
+    sources = write_segmentation(tmp_path)
+    put(sources.models / "train/run.json", {"run_id": "0123abcd", "tracking_uri": store})
+    found, card = report(sources, tmp_path)
+    assert [each for each in found.addresses if each.startswith("http")] == ([page] if page else [])
+    assert (f"({page})" in card) == bool(page)

@@ -19,7 +19,7 @@ from tests.dicom.objects import Series, stored
 from tests.flows.repository import ROOT, environment
 from tests.inference.models import save_unet
 from tests.pacs.orthanc import PASSWORD, Orthanc, running
-from voxflow.errors import EXIT_OK, EXIT_SOME_FAILED, EXIT_WRONG_INPUT, ConfigError, PacsError
+from voxflow.errors import EXIT_FAILURE, EXIT_OK, EXIT_SOME_FAILED, EXIT_WRONG_INPUT, ConfigError, PacsError
 
 WORKSPACE = "clinic_ct"
 SLICES = 40
@@ -103,7 +103,21 @@ def test_masks_stay_here_on_request(repository: Path, tmp_path: Path) -> None:
     assert answer.run(stage("answer", **dropped)) == EXIT_OK
 
 
-def test_a_workspace_without_a_source_is_told_what_is_missing(repository: Path) -> None:
+@pytest.mark.usefixtures("repository")
+def test_a_pacs_from_which_nothing_ever_came_is_a_failure(tmp_path: Path) -> None:
+    with running(tmp_path / "orthanc") as orthanc:
+        send(orthanc, tmp_path / "sent", 1)
+        write_params(clinic=orthanc.dimse | {"own_aet": "NOBODY"})
+        assert ingest.run(stage("ingest")) == EXIT_FAILURE
+        write_params(clinic=orthanc.dimse)
+        assert ingest.run(stage("ingest")) == EXIT_OK
+        send(orthanc, tmp_path / "sent", 2)
+        write_params(clinic=orthanc.dimse | {"own_aet": "NOBODY"})
+        assert ingest.run(stage("ingest")) == EXIT_SOME_FAILED
+
+
+@pytest.mark.usefixtures("repository")
+def test_a_workspace_without_a_source_is_told_what_is_missing() -> None:
     with pytest.raises(ConfigError, match=r"workspaces\.clinic_ct\.ingest: nothing says where studies come from") as e:
         ingest.run(stage("ingest", ingest=None))
     assert e.value.exit_code == EXIT_WRONG_INPUT

@@ -33,6 +33,19 @@ def test_page_and_card_are_written_beside_each_other(here: Path) -> None:
     assert (here / "mmars/spleen_demo/eval/model_card.md").is_file()
 
 
+def test_a_flow_run_changes_no_byte(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_file = write_segmentation(here).models / "train/run.json"
+    run_file.write_text('{"run_id": "", "experiment": "spleen_demo"}')
+    written = {}
+    for flow_run in ("", "http://127.0.0.1:4200/runs/flow-run/1"):
+        monkeypatch.setenv("VOXFLOW_FLOW_RUN_URL", flow_run)
+        assert run(Stage("spleen_demo", "report", BLOCK)) == EXIT_OK
+        evaluation = here / "mmars/spleen_demo/eval"
+        written[flow_run] = [(evaluation / name).read_bytes() for name in ("report.html", "model_card.md")]
+    first, second = written.values()
+    assert first == second
+
+
 def test_an_empty_workspace_gives_a_page_of_reasons(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(Stage("spleen_demo", "report", BLOCK)) == EXIT_OK
     assert "Not available" in (here / "mmars/spleen_demo/eval/report.html").read_text(encoding="utf-8")

@@ -55,11 +55,11 @@ class Index:
 def services() -> list[Link]:
     """Where Prefect and MLflow are: as the environment says, else as ``make serve`` starts them."""
     from voxflow.reporting.index import Link
+    from voxflow.tracking.pages import served_at
 
-    store = os.environ.get("MLFLOW_TRACKING_URI", "")
     prefect = os.environ.get("PREFECT_API_URL", "").removesuffix("/").removesuffix("/api")
     prefect = prefect or f"http://127.0.0.1:{os.environ.get('PREFECT_PORT', '4200')}"
-    mlflow = store if store.startswith("http") else f"http://127.0.0.1:{os.environ.get('MLFLOW_PORT', '5000')}"
+    mlflow = served_at() or f"http://127.0.0.1:{os.environ.get('MLFLOW_PORT', '5000')}"
     return [
         Link("Prefect", prefect, "runs, schedules, logs"),
         Link("MLflow", mlflow, "trainings, parameters, cases side by side"),

@@ -124,9 +124,11 @@ class Dimse:
         own = self._settings.own_aet
         for status, _ in association.send_c_move(_identifier("IMAGE", asked), own, MOVE):
             code = self._code(status, "C-MOVE")
-            listens = f"{own} as {self._settings.receive_host}:{self._settings.receive_port}"
+            listens = f"{own} at {self._settings.receive_host}:{self._settings.receive_port}"
             if code == UNKNOWN_DESTINATION:
-                raise ConfigError(f"{self.name}: does not know where to send; register {listens} there")
+                keys = f"pacs.{self._pacs}.own_aet, receive_host and receive_port"
+                said = f"C-MOVE: knows no destination {own} ({code:#06x})"
+                raise ConfigError(f"{self.name}: {said}; register {listens} there, or mend {keys}")
             if code not in (*PENDING, SUCCESS):
                 failed = status.get("NumberOfFailedSuboperations")
                 how_many = f", {failed} of {len(uids)} objects not sent" if failed else ""

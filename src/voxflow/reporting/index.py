@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from voxflow.files import write_text
+from voxflow.places import LAST_FLOW_RUNS
 from voxflow.reporting.page import render
 from voxflow.reporting.tables import read_json
 
@@ -86,11 +87,18 @@ def _card(root: Path, here: Path, name: str, block: Mapping[str, Any]) -> Card:
             links.append(Link(title, os.path.relpath(path, here).replace(os.sep, "/"), about, when))
         else:
             missing.append(f"{title} ({written_by})")
+    links += _of_last_flow_run(root / LAST_FLOW_RUNS / f"{name}.json")
     failed = (quality / f"{name}.failed" / "report.json").is_file()
     alerts = [f"drift of {', '.join(found.get('moved', []))}"] if found.get("alert") else []
     alerts += ["critical data checks failed"] if failed else []
     score = _score(_object(root / "data/metrics" / name / "evaluate.json"))
     return Card(name, str(block.get("task", "")), score, "; ".join(alerts), tuple(links), ", ".join(missing))
+
+
+def _of_last_flow_run(path: Path) -> list[Link]:
+    """What a flow run left: its own page and that of the MLflow run, where they are served."""
+    found = read_json(path)
+    return [Link(each["title"], each["address"], each["about"]) for each in found] if isinstance(found, list) else []
 
 
 def _docs(quality: Path, name: str) -> Path:

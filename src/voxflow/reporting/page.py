@@ -65,9 +65,19 @@ def _facts(sources: Sources, options: ReportOptions) -> dict[str, Any]:
         "parity": sections.parity(sources),
         "decision": sections.decision(sources),
         "training": sections.training(sources),
+        "mlflow_page": _page_of(run),
         "versions": make_table([{"what": name, "value": value} for name, value in found.items()], missing=""),
         "settings": json.dumps(dict(sources.settings), indent=2, default=str),
     }
+
+
+def _page_of(run: Mapping[str, Any]) -> str:
+    """The page of the training's MLflow run, as far as the run's own file tells; empty where the store is no server.
+
+    Nothing else may decide: the report is one of DVC's outputs, the same whoever runs the stage.
+    """
+    address = str(run.get("tracking_uri") or "")
+    return f"{address.rstrip('/')}/#/runs/{run['run_id']}" if address.startswith("http") and run.get("run_id") else ""
 
 
 def _words(value: Any) -> str:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from voxflow.progress import say
 from voxflow.tracking.backlog import Backlog, left_behind
 from voxflow.tracking.locking import one_at_a_time, sqlite_file
-from voxflow.tracking.provenance import as_params, provenance, safe_name
+from voxflow.tracking.provenance import as_params, flow_run, provenance, safe_name
 from voxflow.tracking.sweeps import BASELINE, EXPERIMENT, PARENT, is_sweep, parent_of
 from voxflow.tracking.table import log_table
 from voxflow.tracking.tracker import SQLITE, NullTracker, Tracker, tracking_uri
@@ -280,7 +280,8 @@ def begin_run(
         tracker.params(params or {})
         made_of = provenance(datalist)
         name = name or made_of.get(EXPERIMENT)
-        tracker.tags({"workspace": experiment, **made_of, **({RUN_NAME: name} if name else {})})
+        called = {RUN_NAME: name} if name else {}
+        tracker.tags({"workspace": experiment, **made_of, **flow_run(), **called})
         yield tracker
 
 
@@ -291,6 +292,8 @@ def continue_run(run_id: str) -> Iterator[Tracker]:
         yield NullTracker()
         return
     with _active_run(None, run_id) as tracker:
+        if tags := flow_run("last_"):
+            tracker.tags(tags)
         yield tracker
 
 

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 LONGEST_VALUE = 5900  # MLflow refuses parameters of more than 6,000 characters.
 NONE = "none"
+# What a scheduler tells the stages that it starts: which of its runs they belong to, and that run's page. They become
+# tags of the MLflow run and stand in no file, so that what a stage makes is the same whoever started it.
+FLOW_RUN, FLOW_RUN_PAGE = "VOXFLOW_FLOW_RUN", "VOXFLOW_FLOW_RUN_URL"
 # The pseudonym key would let anyone who reads the runs test guesses of patients' names.
 _SECRET = re.compile(r"(pseudonym_key|password|secret|token)$", re.IGNORECASE)
 _NOT_IN_NAMES = re.compile(r"[^\w\-. :/]")
@@ -58,6 +61,16 @@ def provenance(datalist: Path | None) -> dict[str, str]:
         "dvc_lock_sha256": _hash(Path("dvc.lock")),
         "datalist_sha256": _hash(datalist),
     }
+
+
+def flow_run(prefix: str = "") -> dict[str, str]:
+    """The tags that lead back to the scheduler's run; nothing where a stage was started by hand.
+
+    Args:
+        prefix: of the tags' names.
+    """
+    known = {"flow_run": os.environ.get(FLOW_RUN), "flow_run_url": os.environ.get(FLOW_RUN_PAGE)}
+    return {f"{prefix}{tag}": value for tag, value in known.items() if value}
 
 
 def _experiment() -> dict[str, str]:

@@ -102,6 +102,17 @@ def tracking_uri() -> str:
     return f"{SQLITE}{home() / uri.removeprefix(SQLITE)}" if is_here else uri
 
 
+def is_server(uri: str) -> bool:
+    """Whether runs are kept by a server that is asked over http, so that none is needed here."""
+    return uri.startswith(("http://", "https://", "databricks"))
+
+
+def without_password(uri: str) -> str:
+    """The address without the user and the password that it may hold."""
+    parts = urlsplit(uri)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])) if "@" in parts.netloc else uri
+
+
 @contextlib.contextmanager
 def store_in(repository: Path | None) -> Iterator[bool]:
     """Choose the store for work that may stand in a repository or by itself, while the context lasts.
@@ -127,8 +138,7 @@ def write_run_file(path: Path, tracker: Tracker, experiment: str) -> None:
     """Write the run's id where the later stages find it; a password in the tracking address is left out."""
     # The place of this clone of the repository is nobody's business elsewhere.
     given = DEFAULT_URI if tracking_uri() == f"{SQLITE}{home() / DEFAULT_FILE}" else tracking_uri()
-    uri = urlsplit(given)
-    address = urlunsplit(uri._replace(netloc=uri.netloc.rpartition("@")[2])) if "@" in uri.netloc else given
+    address = without_password(given)
     write_json(path, {"run_id": tracker.run_id, "experiment": experiment, "tracking_uri": address})
 
 

@@ -143,6 +143,12 @@ def materialise_champion(name: str, target: Path, alias: str = CHAMPION) -> Vers
     return version
 
 
+def described(folder: Path) -> str:
+    """What the model in a folder is called in records: version and name where it was fetched, else the path."""
+    mark = _mark(folder / MARK)
+    return f"{mark['model']}/{mark['version']}" if isinstance(mark, dict) and "version" in mark else str(folder)
+
+
 def _register(name: str, run_id: str, digest: str, folders: Mapping[str, Path], tags: Mapping[str, str]) -> Version:
     from mlflow.exceptions import MlflowException
 

@@ -1,0 +1,130 @@
+"""From a flow run to the MLflow run and the report, and back, without a byte of DVC's outputs changing."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import urllib.request
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
+
+import pytest
+
+from tasks import leash
+from tests.flows.conftest import Server, until
+from tests.flows.repository import make_repository
+from tests.tasks.test_serve import free_port
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+WORKSPACE = "spleen_demo"
+TRAIN = """
+import sys
+from pathlib import Path
+from voxflow.tracking import begin_run, write_run_file
+with begin_run(sys.argv[1]) as tracker:
+    write_run_file(Path("mmars", sys.argv[1], "models/train/run.json"), tracker, sys.argv[1])
+"""
+REPORT = """
+import sys
+from pathlib import Path
+from voxflow.tracking import continue_run, read_run_file
+page = Path("mmars", sys.argv[1], "eval/report.html")
+page.parent.mkdir(parents=True, exist_ok=True)
+page.write_text("the report")
+with continue_run(read_run_file(Path("mmars", sys.argv[1], "models/train/run.json"))) as tracker:
+    tracker.artifact(page)
+"""
+GRAPH = """
+stages:
+  train:
+    foreach: ${workspaces}
+    do:
+      cmd: python train.py ${key}
+      outs: ["mmars/${key}/models/train"]
+  report:
+    foreach: ${workspaces}
+    do:
+      cmd: python report.py ${key}
+      deps: ["mmars/${key}/models/train"]
+      outs: ["mmars/${key}/eval/report.html"]
+"""
+
+
+@pytest.fixture
+def trained(server: Server, tmp_path: Path) -> tuple[Path, str, int]:
+    """A repository after one flow run, the id of that, and the port that MLflow's pages were promised on."""
+    repository, port = make_repository(tmp_path / "repository"), free_port()
+    for name, text in (("dvc.yaml", GRAPH), ("train.py", TRAIN), ("report.py", REPORT)):
+        (repository / name).write_text(text)
+    variables = server.environment | {"VOXFLOW_MLFLOW_URL": f"http://127.0.0.1:{port}"}
+    command = [sys.executable, "-m", "flows.pipeline", WORKSPACE]
+    assert subprocess.run(command, cwd=repository, env=variables, check=False).returncode == 0
+    return repository, str(server.flow_runs(f"pipeline {WORKSPACE}")[0]["id"]), port
+
+
+def get(address: str, **headers: str) -> bytes:
+    request = urllib.request.Request(address, headers=headers)  # noqa: S310 - loopback
+    with urllib.request.urlopen(request, timeout=30) as response:  # noqa: S310
+        return bytes(response.read())
+
+
+@pytest.mark.timeout(600)
+def test_links_lead_there_and_back(server: Server, trained: tuple[Path, str, int]) -> None:
+    repository, flow_run, port = trained
+    page = f"{server.address.removesuffix('/api')}/runs/flow-run/{flow_run}"
+    run_id = json.loads((repository / f"mmars/{WORKSPACE}/models/train/run.json").read_text())["run_id"]
+    text = until(lambda: server.artifacts(flow_run).get("markdown"), "the links")["data"]
+    links = dict(re.findall(r"\[([^]]+)\]\(([^)]+)\)", text))
+    assert unquote(urlsplit(links[f"Report of {WORKSPACE}"]).path) == str(
+        repository / f"mmars/{WORKSPACE}/eval/report.html"
+    )
+    assert links["MLflow run"] == f"http://127.0.0.1:{port}/#/experiments/1/runs/{run_id}"
+    index = (repository / "data/index.html").read_text()
+    assert page in index
+    assert links["MLflow run"] in index
+
+    pages = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    pages += ["--backend-store-uri", "sqlite:///mlflow.db"]
+    log = repository.parent / "mlflow.log"
+    with (
+        log.open("w") as out,
+        leash.start(pages, cwd=repository, environment=server.environment, output=out) as process,
+    ):
+        until(lambda: is_healthy(port) or process.poll() is not None, "the start of MLflow")
+        base = f"http://127.0.0.1:{port}"
+        found = json.loads(get(f"{base}/api/2.0/mlflow/runs/get?run_id={run_id}"))["run"]
+        # The page shows the file by this request.
+        report = get(f"{base}/get-artifact?path=report.html&run_uuid={run_id}")
+        leash.let_go(process)
+    assert report == b"the report"
+    assert found["info"]["experiment_id"] == "1"
+    tags = {tag["key"]: tag["value"] for tag in found["data"]["tags"]}
+    assert (tags["flow_run"], tags["flow_run_url"]) == (flow_run, page)
+    assert (tags["last_flow_run"], tags["last_flow_run_url"]) == (flow_run, page)
+    assert b"<html" in get(page, Accept="text/html")
+    assert get(f"{server.address}/flow_runs/{flow_run}")
+
+
+def is_healthy(port: int) -> bool:
+    try:
+        return bool(get(f"http://127.0.0.1:{port}/health"))
+    except OSError:
+        return False
+
+
+@pytest.mark.timeout(600)
+def test_for_dvc_a_flow_has_changed_nothing(trained: tuple[Path, str, int], server: Server) -> None:
+    repository, flow_run, _ = trained
+    lock = (repository / "dvc.lock").read_bytes()
+    assert flow_run.encode() not in lock
+    dvc = [sys.executable, "-m", "dvc", "repro"]
+    for arguments in ([f"report@{WORKSPACE}"], ["--force", "--single-item", f"report@{WORKSPACE}"]):
+        subprocess.run([*dvc, *arguments], cwd=repository, env=server.environment, check=True)
+        assert (repository / "dvc.lock").read_bytes() == lock
+    outputs = [path for path in (repository / "mmars").rglob("*") if path.is_file()]
+    assert outputs
+    assert not [path for path in outputs if flow_run.encode() in path.read_bytes()]

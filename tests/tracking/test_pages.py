@@ -1,0 +1,87 @@
+"""A run says which flow run it belongs to, and a flow run where the run is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
+
+import pytest
+
+from voxflow.errors import DataError, VoxflowError
+from voxflow.tracking import begin_run, continue_run
+from voxflow.tracking.pages import pages_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+FLOW_RUN, PAGE = "01a1ffa7-4f0c", "http://127.0.0.1:4200/runs/flow-run/01a1ffa7-4f0c"
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    folder = tmp_path_factory.mktemp("store")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        for name in ("MLFLOW_TRACKING_URI", "VOXFLOW_MLFLOW_URL", "VOXFLOW_FLOW_RUN", "VOXFLOW_FLOW_RUN_URL"):
+            patch.delenv(name, raising=False)
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def run_id(store: Path) -> str:
+    (store / "report.html").write_text("page")
+    with begin_run("spleen") as tracker:
+        tracker.artifact(store / "report.html")
+    return tracker.run_id
+
+
+def tags(run_id: str) -> dict[str, str]:
+    from mlflow import MlflowClient
+
+    found = MlflowClient().get_run(run_id).data.tags
+    return {name: value for name, value in found.items() if "flow_run" in name}
+
+
+def test_a_run_leads_back_to_the_flow_run_that_trained_and_to_the_last_one(
+    run_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert tags(run_id) == {}
+    monkeypatch.setenv("VOXFLOW_FLOW_RUN", FLOW_RUN)
+    monkeypatch.setenv("VOXFLOW_FLOW_RUN_URL", PAGE)
+    with begin_run("spleen") as tracker:
+        pass
+    monkeypatch.setenv("VOXFLOW_FLOW_RUN", "later")
+    monkeypatch.delenv("VOXFLOW_FLOW_RUN_URL")
+    with continue_run(tracker.run_id):
+        pass
+    assert tags(tracker.run_id) == {"flow_run": FLOW_RUN, "flow_run_url": PAGE, "last_flow_run": "later"}
+
+
+def test_without_a_server_a_run_is_its_folder_of_files(run_id: str) -> None:
+    pages = pages_of(run_id)
+    folder = Path(unquote(urlsplit(pages.run).path))
+    assert (folder / "report.html").read_text() == "page"
+    assert pages.experiment is None
+    assert pages.report is None
+
+
+def test_where_pages_are_served_a_run_is_one_of_them(run_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VOXFLOW_MLFLOW_URL", "http://me:secret@mlflow.local:5000/")
+    pages = pages_of(run_id)
+    assert pages.experiment == "http://mlflow.local:5000/#/experiments/1"
+    assert pages.run == f"{pages.experiment}/runs/{run_id}"
+    assert pages.report == f"{pages.run}/artifactPath/report.html"
+
+
+@pytest.mark.usefixtures("store")
+def test_a_run_that_is_not_there_is_told() -> None:
+    with pytest.raises(VoxflowError, match="nosuchrun"):
+        pages_of("nosuchrun")
+
+
+def test_a_store_that_is_not_there_is_not_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    with pytest.raises(DataError, match=r"mlflow\.db: is not there"):
+        pages_of("anything")
+    assert list(tmp_path.iterdir()) == []
