@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 ROOT = Path(__file__).resolve().parent.parent
+STORE_VARIABLE = "MLFLOW_TRACKING_URI"
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -26,6 +27,16 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def _mappings_stay_apart(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Conversions leave the way back from pseudonyms on the machine; tests leave nothing in the working folder."""
     monkeypatch.setenv("VOXFLOW_MAPPING_FOLDER", str(tmp_path_factory.getbasetemp() / "mapping"))
+
+
+@pytest.fixture(autouse=True)
+def _stores_stay_apart() -> Iterator[None]:
+    """MLflow puts the store that it was told of into the environment, for whatever comes next."""
+    before = os.environ.get(STORE_VARIABLE)
+    yield
+    os.environ.pop(STORE_VARIABLE, None)
+    if before is not None:
+        os.environ[STORE_VARIABLE] = before
 
 
 @pytest.fixture(scope="session")
