@@ -40,7 +40,8 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     broken.parent.mkdir(parents=True)
     broken.write_bytes(b"no model")
     monkeypatch.chdir(root)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    # The store that its stages take, under a name that no other test's has: MLflow keeps stores open by their names.
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{root}/mlflow.db")
     return root
 
 

@@ -23,7 +23,9 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("store")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        for name in ("MLFLOW_TRACKING_URI", "VOXFLOW_MLFLOW_URL", "VOXFLOW_FLOW_RUN", "VOXFLOW_FLOW_RUN_URL"):
+        # By its whole path: MLflow keeps stores open by their names.
+        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
+        for name in ("VOXFLOW_MLFLOW_URL", "VOXFLOW_FLOW_RUN", "VOXFLOW_FLOW_RUN_URL"):
             patch.delenv(name, raising=False)
         yield folder
 
