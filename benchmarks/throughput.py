@@ -19,7 +19,13 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from voxflow.inference import Engine
 
-UNET = {"num_classes": 3, "nf_enc": [16, 32, 64, 128], "residual_units": 2, "final_activation": "softmax"}
+UNET = {
+    "in_channels": 1,
+    "num_classes": 3,
+    "nf_enc": [16, 32, 64, 128],
+    "residual_units": 2,
+    "final_activation": "softmax",
+}
 WINDOW = (40, 56, 40)
 
 
