@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import subprocess
 import sys
@@ -40,6 +41,17 @@ def test_engines_return_torchs_logits_at_any_size_and_batch(name: EngineName, ex
     received = engine.run(BATCH)
     assert (engine.name, engine.spec, received.dtype.name) == (name, volume_spec(), "float32")
     assert np.abs(received - expected).max() < 1e-4
+
+
+def test_openvino_compiled_for_one_size_after_the_other_answers_as_torch_does(
+    exported: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    large = BATCH[:1]
+    monkeypatch.setattr("voxflow.inference.runtimes.OWN_CODE_VOXELS", math.prod(large.shape[2:]))
+    engine, torch = open_engine(exported, "openvino"), open_engine(exported, "torch")
+    small, wide = large[:, :, :16], np.concatenate([large, large], 2)
+    for batch in (large, small, wide, small, large):
+        assert np.abs(engine.run(batch) - torch.run(batch)).max() < 1e-4
 
 
 def test_bfloat16_is_near_and_never_the_same(exported: Path) -> None:
