@@ -157,7 +157,6 @@ def monai_loader(folder: Path) -> Any:
     )
 
     both = ["image", "label"]
-    low, high = CLIP_HU
     crop = {"spatial_size": [PATCH] * 3, "pos": 1, "neg": 1, "num_samples": PATCHES_A_CASE, "image_threshold": 0}
     transforms = Compose(
         [
@@ -165,7 +164,7 @@ def monai_loader(folder: Path) -> Any:
             EnsureChannelFirstd(keys=both),
             Orientationd(keys=both, axcodes="RAS", labels=None),
             Spacingd(keys=both, pixdim=SPACING, mode=("bilinear", "nearest")),
-            ScaleIntensityRanged(keys="image", a_min=low, a_max=high, b_min=0.0, b_max=1.0, clip=True),
+            ScaleIntensityRanged("image", *CLIP_HU, 0.0, 1.0, clip=True),
             EnsureTyped(keys=both),
             RandCropByPosNegLabeld(keys=both, label_key="label", image_key="image", **crop),
         ]
