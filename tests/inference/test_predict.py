@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pytest
@@ -14,8 +14,9 @@ from voxflow.errors import DataError
 from voxflow.geometry import Geometry
 from voxflow.inference import PredictOptions, label_names, labels_of, predict_radiograph, predict_volume
 from voxflow.inference.flips import FlippedEngine
-from voxflow.inference.grids import WayBack, to_network
+from voxflow.inference.grids import to_network
 from voxflow.inference.predict import predict_prepared, prepare
+from voxflow.inference.wayback import WayBack
 from voxflow.spec import TransformSpec
 from voxflow.volumes import Volume
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from voxflow.inference.windows import Plan
     from voxflow.spec import ModelSpec
 
+WAYS: tuple[Literal["labels", "probabilities"], ...] = ("labels", "probabilities")
 ORIENTATIONS = ("LPS", "RAS", "SPL", "ASR", "ILA")
 
 
@@ -120,22 +122,77 @@ def test_probabilities_come_back_as_scipy_interpolates_them(orientation: str, pl
     assert np.array_equal(predicted.mask.array[clear] > 0, expected[clear] > 0.5)
 
 
-def test_blocks_come_back_as_the_whole_does() -> None:
+class Slopes(ThresholdEngine):
+    """Answers with logits that rise and fall across the window, a little noise, and as many classes as asked for."""
+
+    def run(self, batch: np.ndarray) -> np.ndarray:
+        random = np.random.default_rng(0)
+        places = np.stack(np.meshgrid(*(np.arange(n) for n in batch.shape[2:]), indexing="ij")).astype(np.float32)
+        waves = [np.sin(np.tensordot(random.normal(size=3) / 3, places, 1)) for _ in self.spec.class_names]
+        logits = 3 * np.stack(waves) + random.normal(size=(len(waves), *batch.shape[2:])) / 4
+        return logits[None].astype(np.float32)
+
+
+SEVERAL = [("softmax", ("background", "a", "b", "c")), ("sigmoid", ("a", "b")), ("sigmoid", ("background", "a", "b"))]
+
+
+@pytest.mark.parametrize(("activation", "names"), [*SEVERAL, ("softmax", ("background", "a")), ("sigmoid", ("a",))])
+@pytest.mark.parametrize("spacing", [(1.5, 1.25, 2.0), (0.6, 3.0, 1.3)])
+def test_the_strongest_class_is_that_of_every_class_interpolated(
+    activation: str, names: tuple[str, ...], spacing: tuple[float, float, float]
+) -> None:
+    spec = volume_spec(
+        spacing_mm=spacing, orientation="SPL", activation=activation, class_names=names, divisor=1, window=(8, 8, 8)
+    )
+    image = turned(blob((1.1, 0.9, 1.3)), "RAS")
+    prepared = prepare([image], spec)
+    logits = Slopes(spec).run(prepared.image[None])[0].astype(np.float64)
+    chances = 1 / (1 + np.exp(-logits)) if activation == "sigmoid" else np.exp(logits) / np.exp(logits).sum(axis=0)
+    to_source = np.linalg.solve(prepared.grid.affine, image.geometry.affine)
+    at = to_source[:3, :3] @ np.indices(image.geometry.size).reshape(3, -1) + to_source[:3, 3:]
+    back = np.stack([map_coordinates(each, at, order=1, mode="nearest") for each in chances])
+    first = int(activation == "sigmoid" and names[0] != "background")
+    expected = back.argmax(axis=0) + first
+    best = np.sort(np.concatenate([back, np.zeros((1, back.shape[1]))]), axis=0)[-2:]
+    clear = best[1] - best[0] > 1e-5
+    if activation == "sigmoid":
+        expected[best[1] <= 0.5] = 0
+        clear &= abs(best[1] - 0.5) > 1e-5
+    options = PredictOptions(back="probabilities", plan="whole")
+    mask = predict_prepared(Slopes(spec), prepared, options).mask.array.ravel()
+    assert clear.mean() > 0.99
+    assert len(np.unique(expected)) >= len(names)
+    assert np.array_equal(mask[clear], expected[clear])
+
+
+@pytest.mark.parametrize(("activation", "names"), [*SEVERAL, ("softmax", ("background", "a"))])
+def test_blocks_come_back_as_the_whole_does(activation: str, names: tuple[str, ...]) -> None:
     image = blob((1.1, 0.9, 1.3))
-    prepared = prepare([image], volume_spec(spacing_mm=(1.5, 1.25, 2.0), orientation="SPL"))
-    scores = np.random.default_rng(0).random((3, *prepared.grid.size), dtype=np.float32)
+    spec = volume_spec(spacing_mm=(1.5, 1.25, 2.0), orientation="SPL", activation=activation, class_names=names)
+    prepared = prepare([image], spec)
+    logits = np.random.default_rng(0).normal(size=(len(names), *prepared.grid.size)).astype(np.float32)
     made = {}
     for blocks in (1, 4):
-        back, filled = WayBack(prepared.grid, prepared.native, 0, 2), np.full((3, *prepared.native.size), np.nan)
+        back, filled = WayBack(prepared.grid, prepared.native, spec, 0, 2), np.full(prepared.native.size, 99)
         edges = np.linspace(0, prepared.grid.size[2], blocks + 1).astype(int).tolist()
         for block in map(slice, edges, edges[1:]):
             needed, piece = back.block(block)
             for part in (slice(0, 7), slice(7, 8), slice(8, prepared.grid.size[0])):
-                for box, some in piece.planes(part, scores[:, part, :, needed]):
-                    filled[:, *box] = list(some)
+                passing = logits[:, part, :, needed].copy()
+                for box, labels in piece.labels(part, passing):
+                    filled[box] = labels
+                passing[:] = np.nan  # its memory is used for the next
         made[blocks] = filled
-    assert not np.isnan(made[1]).any()
+    assert made[1].max() < 99
     assert np.array_equal(made[1], made[4])
+
+
+def test_where_the_grids_are_one_nothing_is_interpolated() -> None:
+    spec = volume_spec(orientation="SPL", class_names=("background", "a", "b"))
+    prepared = prepare([blob()], spec)
+    assert WayBack(prepared.grid, prepared.native, spec, 0, 1).is_exact
+    masks = [predict_prepared(Slopes(spec), prepared, PredictOptions(back=back)).mask.array for back in WAYS]
+    assert np.array_equal(*masks)
 
 
 def test_grids_that_are_rotated_against_each_other_are_refused() -> None:

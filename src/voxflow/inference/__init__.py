@@ -6,12 +6,11 @@ from voxflow.inference.ensemble import Ensemble, open_ensemble
 from voxflow.inference.evaluate import EvaluateOptions, Evaluation, evaluate_segmentation
 from voxflow.inference.grade import evaluate_classification
 from voxflow.inference.infer import Inference, InferOptions, infer_cases
+from voxflow.inference.labels import label_names, labels_of
 from voxflow.inference.made import Made, maker_of
 from voxflow.inference.predict import (
     Prediction,
     PredictOptions,
-    label_names,
-    labels_of,
     plan_of,
     predict_radiograph,
     predict_volume,

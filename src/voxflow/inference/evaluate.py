@@ -13,9 +13,10 @@ from pydantic import Field, NonNegativeInt, PositiveFloat
 from voxflow.errors import DataError
 from voxflow.inference.cases import Failures, read_volumes
 from voxflow.inference.engines import EngineChoice  # noqa: TC001 - pydantic reads it
+from voxflow.inference.labels import label_names
 from voxflow.inference.overlap import TOLERANCE_MM, Overlap, overlap
 from voxflow.inference.overlays import write_overlay
-from voxflow.inference.predict import PredictOptions, label_names
+from voxflow.inference.predict import PredictOptions
 from voxflow.inference.run import segmented
 from voxflow.inference.scores import Interval, mean_interval
 from voxflow.inference.tables import failed_rows, mean_of, write_dice_report, write_summary, write_table

@@ -15,8 +15,9 @@ from voxflow.errors import DataError, InputError
 from voxflow.inference.cases import Failures
 from voxflow.inference.engines import EngineChoice  # noqa: TC001 - pydantic reads it
 from voxflow.inference.grade import prediction_columns, prediction_rows
+from voxflow.inference.labels import label_names
 from voxflow.inference.overlays import write_overlay
-from voxflow.inference.predict import PredictOptions, label_names
+from voxflow.inference.predict import PredictOptions
 from voxflow.inference.run import classified, segmented, written
 from voxflow.inference.tables import write_predictions
 from voxflow.inference.writing import Sheet

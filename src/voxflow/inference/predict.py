@@ -13,14 +13,16 @@ from voxflow.errors import DataError
 from voxflow.inference.cleaning import CleaningOptions, clean
 from voxflow.inference.ensemble import Ensemble, answer
 from voxflow.inference.flips import Axis
-from voxflow.inference.grids import WayBack, labels_to, to_network
+from voxflow.inference.grids import labels_to, to_network
+from voxflow.inference.labels import label_names, label_type, labels_of
 from voxflow.inference.probabilities import probabilities_of
+from voxflow.inference.wayback import WayBack, held_bytes
 from voxflow.inference.windows import Blend, Plan, plan_windows
 from voxflow.volumes import Volume, resample
 from voxflow.volumes.dataset import resize
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
@@ -28,11 +30,6 @@ if TYPE_CHECKING:
     from voxflow.inference.engines import Engine
     from voxflow.inference.windows import WindowPlan
     from voxflow.spec import ModelSpec
-
-# Scores that are compared at a time: so many that they stay in the processor's cache.
-AT_A_TIME = 1 << 18
-# Planes of every class's probabilities that are held on the way back: two to blend, and one in the making.
-PLANES_HELD = 3
 
 
 class PredictOptions(BaseModel):
@@ -55,8 +52,8 @@ class PredictOptions(BaseModel):
         batch: windows that pass through the network at a time, if ``memory_mb`` allows; None: what the
             engine is fastest with: one for OpenVINO and ONNX Runtime, two for torch on a processor, four on a GPU; what
             its file allows for TensorRT, which takes no more.
-        back: "labels" takes the strongest class on the network's grid and returns it by nearest neighbour;
-            "probabilities" returns each class's probabilities linearly first: smoother borders, slower.
+        back: "probabilities" returns each class's probabilities linearly to the image's grid and takes the strongest
+            there; "labels" takes it on the network's grid and returns it by nearest neighbour, which leaves steps.
         clean: what is done to the mask on the image's own grid.
     """
 
@@ -68,7 +65,7 @@ class PredictOptions(BaseModel):
     blend: Blend = "gaussian"
     skip_empty: bool = False
     batch: PositiveInt | None = None
-    back: Literal["labels", "probabilities"] = "labels"
+    back: Literal["labels", "probabilities"] = "probabilities"
     flips: tuple[Axis, ...] = ()
     clean: CleaningOptions = CleaningOptions()
 
@@ -143,7 +140,10 @@ def predict_prepared(engine: Engine, prepared: Prepared, options: PredictOptions
     unknown = options.clean.unknown(names)
     if unknown:
         raise DataError(f"clean: no class {', '.join(unknown)}; the model has {', '.join(names.values())}")
-    plan = plan_of(prepared.image, engine, options, also=math.prod(prepared.native.size) * _label_type(spec)().itemsize)
+    also = math.prod(prepared.native.size) * label_type(spec)().itemsize
+    if options.back == "probabilities":
+        also += held_bytes(prepared.grid, prepared.native, spec)
+    plan = plan_of(prepared.image, engine, options, also=also)
     back = _by_labels if options.back == "labels" else _by_probabilities
     mask = Volume(back(engine, prepared, plan, options.flips), prepared.native)
     clean(mask, names, options.clean)
@@ -153,7 +153,7 @@ def predict_prepared(engine: Engine, prepared: Prepared, options: PredictOptions
 def _by_labels(engine: Engine, prepared: Prepared, plan: WindowPlan, flips: Sequence[Axis]) -> NDArray[Any]:
     """The strongest class on the network's grid, brought back by nearest neighbour."""
     spec = engine.spec
-    labels = np.empty(prepared.image.shape[1:], dtype=_label_type(spec))
+    labels = np.empty(prepared.image.shape[1:], dtype=label_type(spec))
     for box, logits in answer(engine, prepared.image, plan, flips):
         labels[box] = labels_of(logits, spec)
         del logits  # the next block's sums take the memory of these
@@ -162,27 +162,17 @@ def _by_labels(engine: Engine, prepared: Prepared, plan: WindowPlan, flips: Sequ
 
 def _by_probabilities(engine: Engine, prepared: Prepared, plan: WindowPlan, flips: Sequence[Axis]) -> NDArray[Any]:
     """The strongest class of the probabilities that are brought back linearly, a few planes at a time."""
-    spec = engine.spec
-    back = WayBack(prepared.grid, prepared.native, plan.along, plan.across)
-    mask = np.empty(prepared.native.size, dtype=_label_type(spec))
+    back = WayBack(prepared.grid, prepared.native, engine.spec, plan.along, plan.across)
+    if back.is_exact:
+        return _by_labels(engine, prepared, plan, flips)
+    mask = np.empty(prepared.native.size, dtype=label_type(engine.spec))
     for block in plan.block_slices():
         needed, piece = back.block(block)
         for box, logits in answer(engine, prepared.image, plan, flips, block=needed):
-            for part, some in _few_planes(box[plan.along], logits, plan.along):
-                for here, scores in piece.planes(part, probabilities_of(some, spec)):
-                    mask[here] = _strongest(scores, 0.5, spec)
-            del logits, some  # the next block's sums take the memory of these
+            for here, labels in piece.labels(box[plan.along], logits):
+                mask[here] = labels
+            del logits  # the next block's sums take the memory of these
     return mask
-
-
-def _few_planes(part: slice, logits: NDArray[Any], along: int) -> Iterator[tuple[slice, NDArray[Any]]]:
-    """Logits (class, i, j, k) in pieces: probabilities are needed of a few planes at a time, and not all together."""
-    step = max(1, AT_A_TIME * logits.shape[along + 1] // max(1, logits.size))
-    for first in range(part.start, part.stop, step):
-        here = slice(first, min(first + step, part.stop))
-        which = [slice(None)] * 4
-        which[along + 1] = slice(here.start - part.start, here.stop - part.start)
-        yield here, logits[tuple(which)]
 
 
 def predict_radiograph(engine: Engine, image: NDArray[Any] | Sequence[NDArray[Any]]) -> dict[str, float]:
@@ -234,9 +224,7 @@ def plan_of(image: NDArray[np.float32], engine: Engine, options: PredictOptions,
     """
     models = len(engine.engines) if isinstance(engine, Ensemble) else 1
     size = image.shape[1:]
-    held = image.nbytes + also + math.prod(size) * _label_type(engine.spec)().itemsize
-    if options.back == "probabilities":
-        held += PLANES_HELD * image.itemsize * engine.spec.out_channels * math.prod(size) // max(size)
+    held = image.nbytes + also + math.prod(size) * label_type(engine.spec)().itemsize
     return plan_windows(
         size,
         engine,
@@ -247,46 +235,6 @@ def plan_of(image: NDArray[np.float32], engine: Engine, options: PredictOptions,
         skip_empty=options.skip_empty,
         batch=options.batch,
     )
-
-
-def labels_of(logits: NDArray[Any], spec: ModelSpec) -> NDArray[Any]:
-    """Map logits (class, ...) to label values (...): the strongest class; with a sigmoid one above one half."""
-    labels = np.empty(logits.shape[1:], dtype=_label_type(spec))
-    # In pieces: argmax over the first axis, or all at once, goes through memory once a class.
-    step = max(1, AT_A_TIME * len(labels) // max(1, logits.size))
-    for first in range(0, len(labels), step):
-        part = slice(first, first + step)
-        labels[part] = _strongest(logits[:, part], 0.0, spec)
-    return labels
-
-
-def _strongest(scores: Iterable[NDArray[Any]], half: float, spec: ModelSpec) -> NDArray[Any]:
-    """The strongest of the classes, whose scores come one after the other."""
-    each = iter(scores)
-    best = next(each).copy()
-    labels = np.zeros(best.shape, dtype=_label_type(spec))
-    for value, score in enumerate(each, start=1):
-        np.copyto(labels, value, where=score > best)
-        np.maximum(best, score, out=best)
-    if spec.activation == "sigmoid":
-        labels += first_label(spec)
-        labels[~(best > half)] = 0
-    return labels
-
-
-def label_names(spec: ModelSpec) -> dict[int, str]:
-    """The label values that a mask may hold, without the background, and their names."""
-    numbered = enumerate(spec.class_names, start=first_label(spec))
-    return {value: name for value, name in numbered if value > 0}
-
-
-def first_label(spec: ModelSpec) -> int:
-    """The label value of output channel 0: 1 where the network has no channel for the background."""
-    return int(spec.activation == "sigmoid" and spec.class_names[0] != "background")
-
-
-def _label_type(spec: ModelSpec) -> type[np.uint8] | type[np.uint16]:
-    return np.uint8 if spec.out_channels < 256 else np.uint16
 
 
 def _preprocess(image: NDArray[Any], spec: ModelSpec) -> NDArray[np.float32]:

@@ -15,12 +15,18 @@ if TYPE_CHECKING:
 def probabilities_of(logits: NDArray[Any], spec: ModelSpec) -> NDArray[np.float32]:
     """Map logits (class, ...) to probabilities of the same shape."""
     if spec.activation == "sigmoid":
-        half: NDArray[np.float32] = np.multiply(logits, np.float32(0.5), dtype=np.float32)
-        np.tanh(half, out=half)
-        half += 1
-        half *= np.float32(0.5)
-        return half
+        chances: NDArray[np.float32] = logits.astype(np.float32)
+        sigmoid(chances)
+        return chances
     made: NDArray[np.float32] = np.subtract(logits, logits.max(axis=0, keepdims=True), dtype=np.float32)
     np.exp(made, out=made)
     made /= made.sum(axis=0, keepdims=True)
     return made
+
+
+def sigmoid(logits: NDArray[np.float32]) -> None:
+    """Make probabilities of logits, in place."""
+    np.multiply(logits, np.float32(0.5), out=logits)
+    np.tanh(logits, out=logits)
+    np.add(logits, np.float32(1), out=logits)
+    np.multiply(logits, np.float32(0.5), out=logits)

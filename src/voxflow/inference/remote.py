@@ -22,8 +22,8 @@ from voxflow.inference.infer import (
     write_classes,
     write_masks_table,
 )
+from voxflow.inference.labels import label_names
 from voxflow.inference.overlays import write_overlay
-from voxflow.inference.predict import label_names
 from voxflow.inference.run import Classified, classified
 from voxflow.inference.writing import SHEET_TILES
 from voxflow.progress import track

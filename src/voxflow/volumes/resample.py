@@ -98,7 +98,7 @@ def resample(
         volume = smoothed(volume, geometry)
     taps = parallel_taps(volume.geometry, geometry) if interpolation == "linear" and blends else None
     if taps is not None:
-        array = resample_parallel(volume.array, taps, fill, _threads())
+        array = resample_parallel(volume.array, taps, fill, threads())
         return Volume(_rounded(array, dtype), geometry)
     array = _by_simpleitk(_as_float(volume) if blends else volume, geometry, interpolation, fill)
     return Volume(_rounded(array, dtype) if blends else array, geometry)
@@ -145,7 +145,7 @@ def _by_simpleitk(volume: Volume, geometry: Geometry, interpolation: Interpolati
     return Volume.from_sitk(resampler.Execute(volume.to_sitk())).array
 
 
-def _threads() -> int:
+def threads() -> int:
     """As many as SimpleITK would take, which who works on several cases at a time has set."""
     import SimpleITK as sitk
 
