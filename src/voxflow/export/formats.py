@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from voxflow.errors import VoxflowError
+from voxflow.export.subpixel import use_subpixels
 from voxflow.files import atomic_path
 from voxflow.inference.runtimes import SPEC_FILE, SPEC_KEY, SPEC_RT_INFO, import_openvino
 
@@ -64,6 +65,7 @@ def write_openvino(onnx_file: Path, spec: ModelSpec, path: Path, *, fp16_weights
     """Write model.xml and model.bin from an ONNX file."""
     ov = import_openvino()
     model = ov.Core().read_model(str(onnx_file))
+    use_subpixels(model)
     model.set_rt_info(spec.model_dump_json(), list(SPEC_RT_INFO))
     ov.save_model(model, str(path), compress_to_fp16=fp16_weights)
 
