@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,11 @@ from voxflow.components import Component
 from voxflow.errors import DataError, InputError, MissingDependencyError
 from voxflow.export.formats import write_onnx, write_openvino, write_torchscript
 from voxflow.inference import EngineName, open_engine, unusable
+from voxflow.inference.runtimes import OpenVinoEngine
 from voxflow.training import save_model
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 BATCH = np.random.default_rng(0).normal(size=(2, 1, 20, 18, 10)).astype(np.float32)
 ENGINES: tuple[EngineName, ...] = ("torchscript", "onnxruntime", "openvino")
@@ -52,6 +57,30 @@ def test_openvino_compiled_for_one_size_after_the_other_answers_as_torch_does(
     small, wide = large[:, :, :16], np.concatenate([large, large], 2)
     for batch in (large, small, wide, small, large):
         assert np.abs(engine.run(batch) - torch.run(batch)).max() < 1e-4
+
+
+def test_openvino_compiles_ahead_what_it_is_told_to_expect(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    large = BATCH[:1]
+    wide = np.concatenate([large, large], 2)
+    monkeypatch.setattr("voxflow.inference.runtimes.OWN_CODE_VOXELS", math.prod(large.shape[2:]))
+    engine, torch = OpenVinoEngine(exported / "model.xml"), open_engine(exported, "torch")
+    compiled: list[tuple[int, ...]] = []
+    really = engine._compiled
+
+    def noted(shape: tuple[int, ...]) -> Future[Any]:
+        compiled.append(shape)
+        return really(shape)
+
+    monkeypatch.setattr(engine, "_compiled", noted)
+    for _ in range(2):
+        engine.expect(large.shape)
+    assert compiled == [large.shape]
+    assert np.abs(engine.run(large) - torch.run(large)).max() < 1e-4
+    engine.expect(large.shape)
+    engine.expect(wide.shape)
+    for batch in (large, wide, wide):
+        assert np.abs(engine.run(batch) - torch.run(batch)).max() < 1e-4
+    assert compiled == [large.shape, wide.shape]
 
 
 def test_bfloat16_is_near_and_never_the_same(exported: Path) -> None:

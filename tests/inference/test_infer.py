@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from tests.inference.models import BrightnessEngine, ThresholdEngine
+from tests.inference.models import BrightnessEngine, ThresholdEngine, volume_spec
 from voxflow.dicom import Origin
 from voxflow.errors import DataError
 from voxflow.geometry import Geometry
@@ -22,6 +22,8 @@ from voxflow.volumes import Volume, read_volume, write_radiograph, write_volume
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from voxflow.inference.windows import Plan
 
 GRID = Geometry.from_parts((24, 20, 10), (1, 1, 5))
 
@@ -132,3 +134,19 @@ def test_the_next_case_is_read_ahead_where_two_fit(
 
 def blank(size: tuple[int, int, int]) -> Geometry:
     return Geometry.from_parts(size, (1, 1, 1))
+
+
+@pytest.mark.parametrize("plan", ["whole", "windows"])
+def test_the_engine_is_told_what_it_will_be_shown(plan: Plan, case: InferenceCase, out: Path) -> None:
+    class Told(ThresholdEngine):
+        def __init__(self) -> None:
+            super().__init__(volume_spec(spacing_mm=(1.5, 1.5, 3.0), orientation="SPL", window=(8, 8, 8)))
+            self.expected: list[tuple[int, ...]] = []
+
+        def expect(self, shape: tuple[int, ...]) -> None:
+            self.expected.append(shape)
+
+    engine = Told()
+    infer_cases(engine, [case], out, InferOptions(plan=plan, overlays=0))
+    assert len(engine.expected) == 1
+    assert set(engine.shapes) == set(engine.expected)

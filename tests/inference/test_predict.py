@@ -191,8 +191,8 @@ def test_where_the_grids_are_one_nothing_is_interpolated() -> None:
     spec = volume_spec(orientation="SPL", class_names=("background", "a", "b"))
     prepared = prepare([blob()], spec)
     assert WayBack(prepared.grid, prepared.native, spec, 0, 1).is_exact
-    masks = [predict_prepared(Slopes(spec), prepared, PredictOptions(back=back)).mask.array for back in WAYS]
-    assert np.array_equal(*masks)
+    first, second = (predict_prepared(Slopes(spec), prepared, PredictOptions(back=back)).mask.array for back in WAYS)
+    assert np.array_equal(first, second)
 
 
 def test_grids_that_are_rotated_against_each_other_are_refused() -> None:

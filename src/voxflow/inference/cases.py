@@ -6,7 +6,6 @@ import csv
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from voxflow.dicom import Origin
 from voxflow.errors import EXIT_FAILURE, EXIT_OK, EXIT_SOME_FAILED, DataError, InputError
 from voxflow.files import write_json
 from voxflow.volumes import Volume, read_radiograph, read_volume
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from voxflow.dicom import SourceFiles
+    from voxflow.dicom import Origin, SourceFiles
 
 T = TypeVar("T")
 
@@ -138,6 +137,8 @@ def _native(
     images = tuple(volumes / part.strip() for part in row["image"].split(";"))
     if row.get("source") or not row.get("series_uid"):
         return InferenceCase(case, images, label)
+    from voxflow.dicom import Origin  # takes long, and a case that is no DICOM needs none of it
+
     origin = Origin(row["series_uid"], int(row.get("volume") or 1), row.get("instance_uid") or "")
     return InferenceCase(case, images, label, origin)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Literal, Protocol, cast
+from typing import TYPE_CHECKING, Literal, Protocol, cast, runtime_checkable
 
 from voxflow.errors import DataError, InputError, MissingDependencyError
 from voxflow.progress import say
@@ -67,6 +67,14 @@ class Engine(Protocol):
 
     def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         """Map (batch, channel, *space) to logits: (batch, class, *space), or (batch, class) for classification."""
+
+
+@runtime_checkable
+class Forewarned(Protocol):
+    """An engine that gains from knowing what will come."""
+
+    def expect(self, shape: tuple[int, ...]) -> None:
+        """Get ready for inputs (batch, channel, *space) of a shape, from another thread; returns at once."""
 
 
 def open_engine(path: Path, engine: EngineChoice = "auto") -> Engine:

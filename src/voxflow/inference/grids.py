@@ -22,9 +22,14 @@ if TYPE_CHECKING:
     from voxflow.spec import ModelSpec
 
 
+def network_grid(native: Geometry, spec: ModelSpec) -> Geometry:
+    """Where the voxels lie that the network is shown of an image."""
+    return target_geometry(native, spec.spacing_mm, spec.orientation, spec.extent)
+
+
 def to_network(volume: Volume, spec: ModelSpec) -> Volume:
     """Bring an image to the orientation and spacing that the network was trained at, as the stage resample does."""
-    grid = target_geometry(volume.geometry, spec.spacing_mm, spec.orientation, spec.extent)
+    grid = network_grid(volume.geometry, spec)
     fill = float(volume.array.min())
     return resample(volume, grid, spec.interpolation, fill, antialias=spec.antialias)
 

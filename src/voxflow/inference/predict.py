@@ -11,9 +11,10 @@ from pydantic import BaseModel, ConfigDict, PositiveInt
 
 from voxflow.errors import DataError
 from voxflow.inference.cleaning import CleaningOptions, clean
+from voxflow.inference.engines import Forewarned
 from voxflow.inference.ensemble import Ensemble, answer
 from voxflow.inference.flips import Axis
-from voxflow.inference.grids import labels_to, to_network
+from voxflow.inference.grids import labels_to, network_grid, to_network
 from voxflow.inference.labels import label_names, label_type, labels_of
 from voxflow.inference.probabilities import probabilities_of
 from voxflow.inference.wayback import WayBack, held_bytes
@@ -140,9 +141,7 @@ def predict_prepared(engine: Engine, prepared: Prepared, options: PredictOptions
     unknown = options.clean.unknown(names)
     if unknown:
         raise DataError(f"clean: no class {', '.join(unknown)}; the model has {', '.join(names.values())}")
-    also = math.prod(prepared.native.size) * label_type(spec)().itemsize
-    if options.back == "probabilities":
-        also += held_bytes(prepared.grid, prepared.native, spec)
+    also = _held_back(prepared.grid, prepared.native, spec, options)
     plan = plan_of(prepared.image, engine, options, also=also)
     back = _by_labels if options.back == "labels" else _by_probabilities
     mask = Volume(back(engine, prepared, plan, options.flips), prepared.native)
@@ -222,9 +221,25 @@ def plan_of(image: NDArray[np.float32], engine: Engine, options: PredictOptions,
 
     The models of an ensemble each hold sums of their own, and so share the memory.
     """
+    return _plan(image.shape[1:], engine, options, image.nbytes + also)
+
+
+def expect(engine: Engine, native: Geometry, options: PredictOptions) -> None:
+    """Let an engine get ready for an image on this grid, while that is still being read and prepared."""
+    engines = engine.engines if isinstance(engine, Ensemble) else (engine,)
+    ready = [each for each in engines if isinstance(each, Forewarned)]
+    if ready and engine.spec.task == "segmentation":
+        spec = engine.spec
+        grid = network_grid(native, spec)
+        image = math.prod(grid.size) * spec.in_channels * np.dtype(np.float32).itemsize
+        plan = _plan(grid.size, engine, options, image + _held_back(grid, native, spec, options))
+        for each in ready:
+            each.expect((plan.batch, spec.in_channels, *plan.window))
+
+
+def _plan(size: Sequence[int], engine: Engine, options: PredictOptions, held: int) -> WindowPlan:
     models = len(engine.engines) if isinstance(engine, Ensemble) else 1
-    size = image.shape[1:]
-    held = image.nbytes + also + math.prod(size) * label_type(engine.spec)().itemsize
+    held += math.prod(size) * label_type(engine.spec)().itemsize
     return plan_windows(
         size,
         engine,
@@ -235,6 +250,12 @@ def plan_of(image: NDArray[np.float32], engine: Engine, options: PredictOptions,
         skip_empty=options.skip_empty,
         batch=options.batch,
     )
+
+
+def _held_back(grid: Geometry, native: Geometry, spec: ModelSpec, options: PredictOptions) -> int:
+    """Bytes of the mask on the image's own grid, and of the way there."""
+    mask = math.prod(native.size) * label_type(spec)().itemsize
+    return mask + (held_bytes(grid, native, spec) if options.back == "probabilities" else 0)
 
 
 def _preprocess(image: NDArray[Any], spec: ModelSpec) -> NDArray[np.float32]:

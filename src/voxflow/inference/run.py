@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from voxflow.errors import DataError
 from voxflow.inference.cases import read_radiographs, read_volumes
-from voxflow.inference.predict import predict_prepared, predict_radiograph, prepare
+from voxflow.inference.predict import expect, predict_prepared, predict_radiograph, prepare
 from voxflow.progress import track
-from voxflow.volumes import write_volume
+from voxflow.volumes import read_geometry, write_volume
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -58,6 +60,8 @@ def segmented(
     """
 
     def read(case: InferenceCase) -> tuple[Volume, Prepared]:
+        with suppress(DataError):  # reading says the same
+            expect(engine, read_geometry(case.images[0]), options)
         volumes = read_volumes(case)
         return volumes[0], prepare(volumes, engine.spec)
 

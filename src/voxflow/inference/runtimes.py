@@ -8,6 +8,7 @@ import re
 import sys
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from threading import Lock
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -18,6 +19,7 @@ from voxflow.spec import ModelSpec
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from concurrent.futures import Future
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -158,22 +160,32 @@ class OpenVinoEngine:
         }
         self._core, self._model, self._hints = core, model, hints
         self._requests: dict[tuple[int, ...], Any] = {}
+        self._expected: dict[tuple[int, ...], Future[Any]] = {}
+        self._lock = Lock()
 
     def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         """See :class:`voxflow.inference.Engine`."""
         answer = self._request(batch.shape).infer([np.ascontiguousarray(batch)], share_inputs=True)
         return np.asarray(answer[0])
 
+    def expect(self, shape: tuple[int, ...]) -> None:
+        """See :class:`voxflow.inference.engines.Forewarned`."""
+        key = shape if self._has_own(shape) else ()
+        with self._lock:
+            if key not in self._requests and key not in self._expected:
+                self._expected = {key: self._compiled(key)}
+
     def _request(self, shape: tuple[int, ...]) -> Any:
         """What runs an input of this shape; which one is a matter of the shape alone, so that results are too."""
-        own = self._has_own(shape)
-        key = shape if own else ()
-        if key not in self._requests:
-            if own:
-                # Of those with memory of their own only the last is kept.
-                self._requests = {which: request for which, request in self._requests.items() if not which}
-            self._requests[key] = self._compiled(shape if own else None).create_infer_request()
-        return self._requests[key]
+        key = shape if self._has_own(shape) else ()
+        with self._lock:
+            if key not in self._requests:
+                compiled = self._expected.pop(key, None) or self._compiled(key)
+                if key:
+                    # Of those with memory of their own only the last is kept.
+                    self._requests = {which: request for which, request in self._requests.items() if not which}
+                self._requests[key] = compiled.result().create_infer_request()
+            return self._requests[key]
 
     def _has_own(self, shape: tuple[int, ...]) -> bool:
         space = shape[2:]
@@ -181,16 +193,18 @@ class OpenVinoEngine:
             return False
         return space in {self.spec.window, self.spec.size} or math.prod(space) >= OWN_CODE_VOXELS
 
-    def _compiled(self, shape: tuple[int, ...] | None) -> Any:
-        """The network for one shape of input, or for any."""
+    def _compiled(self, shape: tuple[int, ...]) -> Future[Any]:
+        """Compile the network for one shape of input, or without one for any."""
         model = self._model
-        if shape is not None:
+        if shape:
             model = model.clone()
             model.reshape(list(shape))
         # On processors with AMX, OpenVINO gives the thread that loads it a stack for signal handlers, and frees it when
         # the last model goes, in whatever thread: a signal that this one gets afterwards would end the process.
-        with ThreadPoolExecutor(1) as thread:
-            return thread.submit(self._core.compile_model, model, "CPU", self._hints).result()
+        thread = ThreadPoolExecutor(1)
+        compiled = thread.submit(self._core.compile_model, model, "CPU", self._hints)
+        thread.shutdown(wait=False)
+        return compiled
 
 
 def import_openvino() -> Any:
