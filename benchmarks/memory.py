@@ -1,8 +1,8 @@
 """Measure what inference on a CT of 512 × 512 × 1000 voxels takes, read to written, with 2 classes and with 100.
 
-The network's grid is the image's own. The engine is a stand-in that answers at once, with logits of the size that a
-network's would have, so that what is measured is all that lies around a network, and its activations are what
-``bytes_per_voxel`` says of it.
+The network's grid is the image's own, or a coarser one from which the answer comes back. The engine is a stand-in that
+answers at once, with logits of the size that a network's would have, so that what is measured is all that lies around a
+network, and its activations are what ``bytes_per_voxel`` says of it.
 
 python -m benchmarks.memory [--slices 1000] [--memory-mb 6144]
 """
@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,10 @@ from benchmarks.measure import figures, measure
 if TYPE_CHECKING:
     from voxflow.inference import EngineName
 
+Spacing = tuple[float, float, float]
+
 WINDOW, BYTES_PER_VOXEL = (96, 96, 96), 384
+COARSER: Spacing = (1.0, 1.0, 1.5)
 
 
 class Stand:
@@ -32,7 +36,7 @@ class Stand:
     smallest: tuple[int, ...] | None = None
     largest: tuple[int, ...] | None = None
 
-    def __init__(self, classes: int, *, is_local: bool) -> None:
+    def __init__(self, classes: int, *, is_local: bool, spacing: Spacing | None) -> None:
         from voxflow.spec import ModelSpec, TransformSpec
 
         scale = {"fields": ["image"], "a_min": -57, "a_max": 164, "b_min": 0.0, "b_max": 1.0, "clip": True}
@@ -42,6 +46,7 @@ class Stand:
             task="segmentation",
             class_names=("background", *(f"organ {n}" for n in range(1, classes))),
             activation="softmax",
+            spacing_mm=spacing,
             preprocess=(TransformSpec(name="ScaleIntensityRange", args=scale),),
             window=WINDOW,
             divisor=16,
@@ -73,7 +78,7 @@ def infer(image: Path, out: Path, classes: int, plan: str, memory_mb: int) -> No
     from voxflow.inference import InferenceCase, InferOptions, infer_cases
 
     given = {"overlays": 0, "memory_mb": memory_mb, "bytes_per_voxel": BYTES_PER_VOXEL}
-    engine = Stand(classes, is_local=plan == "local")
+    engine = Stand(classes, is_local=plan == "local", spacing=COARSER if plan == "coarser" else None)
     done = infer_cases(engine, [InferenceCase("ct", (image,))], out, InferOptions.model_validate(given))
     assert done.metrics["cases"] == 1, done.failures.rows
 
@@ -92,7 +97,7 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         write_image(Path(folder) / "ct.nii", given.slices)
-        for classes, plan in ((2, "local"), (2, "windows"), (100, "local"), (100, "windows")):
+        for classes, plan in product((2, 100), ("local", "windows", "coarser")):
             command = [sys.executable, "-m", "benchmarks.memory", "--memory-mb", str(given.memory_mb), "--side", folder]
             figures(f"{plan}_{classes}_classes", [measure([*command, str(classes), plan])])
 

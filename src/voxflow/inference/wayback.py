@@ -165,7 +165,7 @@ class _OneMap:
             made[_planes(self._along, slice(0, 1))] = self._map[_planes(self._along, slice(-1, None))]
         new = made[_planes(self._along, slice(front, None))]
         if len(logits) == 2:
-            np.subtract(logits[1], logits[0], out=new)
+            np.subtract(logits[1], logits[0], out=new, dtype=np.float32)
         else:
             new[:] = logits[0]
         sigmoid(new)

@@ -1,0 +1,112 @@
+"""Compare ways from a network's logits to labels on the image's own grid, of which both grids are a CT's.
+
+One takes the strongest class and its nearest voxel; ours interpolates probabilities where classes meet; the peer,
+SimpleITK, resamples every class's probabilities, as MONAI's Invertd does, and takes the strongest then. The logits are
+smooth fields with borders between all classes.
+
+python -m benchmarks.wayback [--classes 2 14 60] [--rounds 3]
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import SimpleITK as sitk
+
+from voxflow.geometry import Geometry
+from voxflow.inference import labels_of, probabilities_of
+from voxflow.inference.grids import labels_to
+from voxflow.inference.wayback import WayBack
+from voxflow.spec import ModelSpec
+from voxflow.volumes import Volume, resample, target_geometry
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+NATIVE = Geometry.from_parts((512, 512, 48), (0.8, 0.8, 5.0))
+SPACING = (1.5, 1.5, 2.0)
+# How far apart the fields' own values lie, in mm: about as large as organs are.
+ORGAN_MM = 60.0
+
+
+def logits_of(classes: int, grid: Geometry) -> NDArray[np.float32]:
+    """Smooth fields (class, i, j, k); the first, the background's, is the strongest of half of the voxels."""
+    random = np.random.default_rng(0)
+    coarse = target_geometry(grid, ORGAN_MM)
+    fields = [Volume(random.normal(size=coarse.size).astype(np.float32), coarse) for _ in range(classes)]
+    made = np.ascontiguousarray(np.stack([resample(field, grid, "bspline").array for field in fields]) * 8)
+    others = made[1:].max(axis=0) if classes > 1 else made[0]
+    made[0] += np.median(others - made[0])
+    return made
+
+
+def by_labels(logits: NDArray[np.float32], grid: Geometry, spec: ModelSpec) -> NDArray[Any]:
+    """The strongest class, and the nearest voxel."""
+    return labels_to(Volume(labels_of(logits, spec), grid), NATIVE).array
+
+
+def by_probabilities(logits: NDArray[np.float32], grid: Geometry, spec: ModelSpec) -> NDArray[Any]:
+    """Probabilities, interpolated where classes meet."""
+    mask = np.empty(NATIVE.size, dtype=np.uint8)
+    _, block = WayBack(grid, NATIVE, spec, 0, 1).block(slice(0, grid.size[1]))
+    for box, labels in block.labels(slice(0, grid.size[0]), logits):
+        mask[box] = labels
+    return mask
+
+
+def by_simpleitk(logits: NDArray[np.float32], grid: Geometry, spec: ModelSpec) -> NDArray[Any]:
+    """Every class's probabilities, one after the other."""
+    chances = probabilities_of(logits, spec)
+    reference = Volume(np.empty(NATIVE.size, dtype=np.uint8), NATIVE).to_sitk()
+    best = np.full(NATIVE.size, -1, dtype=np.float32)
+    mask = np.zeros(NATIVE.size, dtype=np.uint8)
+    for value, each in enumerate(chances):
+        image = sitk.Resample(Volume(each, grid).to_sitk(), reference, sitk.Transform(), sitk.sitkLinear)
+        back = Volume.from_sitk(image).array
+        np.copyto(mask, value, where=back > best)
+        np.maximum(best, back, out=best)
+    return mask
+
+
+def main() -> None:
+    """Time every way in turn, and print figures, ratios and how the masks agree."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--classes", type=int, nargs="+", default=[2, 14, 60])
+    parser.add_argument("--rounds", type=int, default=3)
+    given = parser.parse_args()
+    grid = target_geometry(NATIVE, SPACING, "RAS")
+    ways: dict[str, Callable[..., NDArray[Any]]] = {
+        "simpleitk": by_simpleitk,
+        "labels": by_labels,
+        "probabilities": by_probabilities,
+    }
+    for classes in given.classes:
+        spec = ModelSpec(
+            task="segmentation", class_names=("background", *map(str, range(1, classes))), activation="softmax"
+        )
+        logits = logits_of(classes, grid)
+        walls: dict[str, list[float]] = {way: [] for way in ways}
+        masks = {}
+        for _ in range(given.rounds):
+            for way, run in ways.items():
+                began = time.perf_counter()
+                masks[way] = run(logits, grid, spec)
+                walls[way].append(time.perf_counter() - began)
+        for way, times in walls.items():
+            print(f"figure {way}_{classes}_wall {statistics.median(times):.3f} s")
+            print(f"figure {way}_{classes}_least {min(times):.3f} s")
+            print(f"figure {way}_{classes}_most {max(times):.3f} s")
+        agreement = np.mean(masks["probabilities"] == masks["simpleitk"])
+        print(f"figure probabilities_{classes}_agreement {agreement:.6f} share")
+        peer, own = statistics.median(walls["simpleitk"]), statistics.median(walls["probabilities"])
+        print(f"ratio probabilities_{classes} {peer / own:.2f}")
+
+
+if __name__ == "__main__":
+    main()
