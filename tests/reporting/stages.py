@@ -54,6 +54,7 @@ def write_segmentation(root: Path) -> Sources:
         picture(sources.evaluation / f"{name}.png")
     put(sources.evaluation / "infer/failures.json", [{"case": "bad_1", "reason": "the file is cut short"}])
     put(sources.evaluation / "test/failures.json", [])
+    put(sources.evaluation / "test/summary.json", {"intervals_95": {"mean_dice": [0.79312, 0.90149]}})
     put(sources.evaluation / "decision.json", DECISION)
     put(sources.volumes / "conversion.csv", CONVERSION)
     put(sources.quality / "report.json", {"success": False, "cases": 4, "checks": CHECKS})

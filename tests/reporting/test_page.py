@@ -63,6 +63,19 @@ def test_page_is_well_formed_and_asks_no_other_address(finished: tuple[Page, str
     assert not re.search(r"https?://|@import|url\(", page.text)
 
 
+def test_scores_come_with_the_interval_that_evaluate_found(finished: tuple[Page, str], tmp_path: Path) -> None:
+    assert re.search(r"<td>mean dice</td><td>0.851</td><td>0.793 to 0.901</td>", finished[0].text)
+    other = tmp_path / "other"
+    assert "95 % interval" not in report(write_classification(other), other)[0].text
+
+
+def test_short_tables_are_shown_whole(finished: tuple[Page, str], tmp_path: Path) -> None:
+    assert "scroll tall" not in finished[0].text.split("worst first</h2>")[0]
+    sources = write_segmentation(tmp_path / "many")
+    put(sources.metrics / "evaluate.json", {f"dice_organ{n}": 0.5 for n in range(17)})
+    assert "scroll tall" in report(sources, tmp_path / "many")[0].text.split("worst first</h2>")[0]
+
+
 def test_worst_case_comes_first_and_an_undefined_one_before_it(finished: tuple[Page, str]) -> None:
     table = finished[0].text.split("worst first</h2>")[1].split("</table>")[0]
     assert re.findall(r"<td>([0-9a-f]{8}_1)</td>", table) == [CASES[2], CASES[1], CASES[3], CASES[0]]
@@ -101,7 +114,7 @@ def test_card_says_use_data_scores_and_limits(finished: tuple[Page, str]) -> Non
     card = finished[1]
     assert "not a medical device" in card
     assert "- training: 7 cases" in card
-    assert "| mean dice | 0.851 |" in card
+    assert "| mean dice | 0.851 | 0.793 to 0.901 |" in card
     assert "1 case(s) failed" in card
     assert card.count("\n## ") == 9
 

@@ -112,8 +112,17 @@ def roc(sources: Sources) -> tuple[Chart, ...]:
 
 
 def scores(sources: Sources) -> Table:
-    """Every number of the stage evaluate."""
-    rows = [{"score": readable(name), "value": f"{value:.6g}"} for name, value in _numbers(sources, "evaluate").items()]
+    """Every number of the stage evaluate, and how sure it is."""
+    told = read_json(sources.evaluation / "test" / "summary.json")
+    bounds = told.get("intervals_95", {}) if isinstance(told, dict) else {}
+    rows = [
+        {
+            "score": readable(name),
+            "value": f"{value:.6g}",
+            "95 % interval": "{:.3f} to {:.3f}".format(*bounds[name]) if name in bounds else "",
+        }
+        for name, value in _numbers(sources, "evaluate").items()
+    ]
     return make_table(rows, missing=_absent(sources.metrics / "evaluate.json", "evaluate"), rounded=True)
 
 
