@@ -1,11 +1,13 @@
-"""Compare the template ``auto`` with stock MONAI on the hippocampus: the same images, the same minutes.
+"""Compare the template ``auto`` with MONAI and nnU-Net on the hippocampus: the same images, the same minutes.
 
 python -m benchmarks.hippocampus SOURCE [--seconds 140 900] [--clock processor] [--chart docs/images/hippocampus.svg]
+    [--sides voxflow monai nnunet --nnunet PYTHON]
 
-SOURCE holds images/ and labels/ of the Decathlon's Task04. 72 pairs are learnt from, 8 validate, and 20 that neither
-side sees before its end are judged once, in the original images' geometry: Voxflow's by its own stages, from convert
-to evaluate. MONAI's side is what its tutorials do (CacheDataset, DataLoader, RandAffined, UNet of 16 to 128 filters,
-DiceCELoss), with bfloat16 and a one-cycle learning rate that ends with the time.
+SOURCE holds images/ and labels/ of the Decathlon's Task04. 72 pairs are learnt from, 8 validate, and 20 that no side
+sees before its end are judged once, in the original images' geometry: Voxflow's by its own stages, from convert to
+evaluate. MONAI's side is what its tutorials do (CacheDataset, DataLoader, RandAffined, UNet of 16 to 128 filters,
+DiceCELoss), with bfloat16 and a one-cycle learning rate that ends with the time. nnU-Net's side is its own plan,
+trainer and predictor (benchmarks/nnunet.py), run by a PYTHON where it is installed, by the clock on the wall.
 
 On a machine that others use, ``--clock processor`` counts a second where two cores have worked for this training for
 one second each, waiting left out; on an idle machine it is a little shorter than a second of the clock on the wall. A
@@ -40,9 +42,11 @@ TESTING = (
     "a9251116 af74a295 b193b2ce b7a5d218 bf3696cb c1743697 c76d0ee4 edc969f9 fc3c5876"
 )
 CORES = 2
+LEAST = 0.8  # of Dice, on the chart
 STAGES = ("convert", "validate", "resample", "split")
 ROOT = Path(__file__).resolve().parents[1]
-COLOURS = {"voxflow": "#0b6e4f", "monai": "#8a8d91"}
+COLOURS = {"voxflow": "#0b6e4f", "monai": "#8a8d91", "nnunet": "#c05621"}
+NAMES = {"voxflow": "Voxflow, template auto", "monai": "stock MONAI", "nnunet": "nnU-Net"}
 
 Curve = list[tuple[float, float]]
 Results = dict[str, dict[str, Any]]
@@ -117,6 +121,13 @@ def monai(work: Path, seconds: float, clock: str) -> tuple[dict[str, float], Cur
     subprocess.run([*command, "--results", str(out)], check=True, cwd=ROOT)
     content = json.loads(out.read_text())
     return content["found"], [(at, value) for at, value in content["curve"]]
+
+
+def nnunet(work: Path, seconds: float, python: Path) -> tuple[dict[str, float], Curve]:
+    """The same in nnU-Net's own environment."""
+    out = work / "nnunet.json"
+    subprocess.run([python, ROOT / "benchmarks/nnunet.py", work, f"{seconds:g}", out], check=True, cwd=work)
+    return json.loads(out.read_text())["found"], []
 
 
 def train_monai(work: Path, seconds: float, clock: str, out: Path) -> None:
@@ -213,19 +224,20 @@ def draw(path: Path, content: Results, clock: str) -> None:
     from matplotlib import pyplot as plt
 
     figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
-    names = {"voxflow": "Voxflow, template auto", "monai": "stock MONAI"}
     for side, runs in content.items():
         colour = COLOURS[side]
         for number, one in enumerate(runs.values()):
-            curve = np.array(one["curve"])
+            curve = np.array(one["curve"]).reshape(-1, 2)
             axes.plot(curve[:, 0], curve[:, 1], color=colour, lw=1.2, alpha=0.6)
             mean = (one["anterior"] + one["posterior"]) / 2
-            axes.plot(one["seconds"], mean, "o", color=colour, ms=8, label=None if number else names[side])
+            # What lies below the axes is shown at their foot, as pointing down.
+            mean, mark = (mean, "o") if mean > LEAST else (LEAST + 0.003, "v")
+            axes.plot(one["seconds"], mean, mark, color=colour, ms=8, label=None if number else NAMES[side])
             text, below = f"{one['anterior']:.3f} / {one['posterior']:.3f}", side == "monai"
             where = {"xytext": (8, -14 if below else 8), "textcoords": "offset points", "ha": "right"}
             axes.annotate(text, (one["seconds"], mean), color=colour, **where)
     word = "of training" if clock == "wall" else "that both cores have worked for the training"
-    axes.set(xscale="log", ylim=(0.8, 0.92), xlabel=f"seconds {word}; two cores, no GPU", ylabel="mean Dice")
+    axes.set(xscale="log", ylim=(LEAST, 0.92), xlabel=f"seconds {word}; two cores, no GPU", ylabel="mean Dice")
     axes.set_title("Hippocampus: points are 20 unseen cases (anterior / posterior), lines 8 in validation", fontsize=9)
     axes.legend(frameon=False, loc="lower right")
     axes.grid(alpha=0.2, which="both")
@@ -238,7 +250,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", type=Path)
     parser.add_argument("--seconds", type=float, nargs="+", default=[140, 900])
-    parser.add_argument("--sides", choices=list(COLOURS), nargs="+", default=list(COLOURS))
+    parser.add_argument("--sides", choices=list(COLOURS), nargs="+", default=["voxflow", "monai"])
+    parser.add_argument("--nnunet", type=Path, metavar="PYTHON", help="where nnunetv2 is installed, for that side")
     parser.add_argument("--clock", choices=["wall", "processor"], default="wall")
     parser.add_argument("--chart", type=Path)
     parser.add_argument("--results", type=Path, help="keep figures and curves as JSON, beside those that it holds")
@@ -251,6 +264,8 @@ def main() -> int:
     if given.monai:
         train_monai(given.source, given.monai, given.clock, given.results)
         return 0
+    if "nnunet" in given.sides and (given.nnunet is None or given.clock != "wall"):
+        parser.error("the side nnunet needs --nnunet PYTHON, and the clock on the wall")
     kept = Path(given.results) if given.results else Path(os.devnull)
     content = json.loads(kept.read_text() or "{}") if kept.exists() else {}
     with tempfile.TemporaryDirectory(prefix="voxflow-hippocampus-") as temporary:
@@ -260,7 +275,10 @@ def main() -> int:
             prepare(folder, given.source)
         for seconds in given.seconds:
             for side in given.sides:
-                found, curve = {"voxflow": voxflow, "monai": monai}[side](folder, seconds, given.clock)
+                if side == "nnunet":
+                    found, curve = nnunet(folder.absolute(), seconds, given.nnunet.absolute())
+                else:
+                    found, curve = {"voxflow": voxflow, "monai": monai}[side](folder, seconds, given.clock)
                 content.setdefault(side, {})[f"{seconds:g}"] = {**found, "curve": curve}
                 kept.write_text(json.dumps(content, indent=1))
     if given.chart:
@@ -270,16 +288,17 @@ def main() -> int:
 
 
 def report(content: Results) -> None:
-    """Print the figures, and how much larger MONAI's share of wrong voxels is."""
+    """Print the figures, and how much larger the others' share of wrong voxels is."""
     for side, runs in content.items():
         for seconds, one in runs.items():
             for name in ("anterior", "posterior"):
                 print(f"figure {side}_{name}_{seconds}s {one[name]:.4f} Dice")
             print(f"figure {side}_steps_{seconds}s {one['steps']:.0f} steps in {one['seconds']:.0f} s")
-    both = content.get("voxflow", {}).keys() & content.get("monai", {}).keys()
-    for seconds in sorted(both, key=float):
-        errors = [2 - content[side][seconds]["anterior"] - content[side][seconds]["posterior"] for side in COLOURS]
-        print(f"ratio error_monai_to_voxflow_{seconds}s {errors[1] / errors[0]:.2f}")
+    own = content.get("voxflow", {})
+    for side in sorted(content.keys() - {"voxflow"}):
+        for seconds in sorted(own.keys() & content[side].keys(), key=float):
+            errors = [2 - one["anterior"] - one["posterior"] for one in (own[seconds], content[side][seconds])]
+            print(f"ratio error_{side}_to_voxflow_{seconds}s {errors[1] / errors[0]:.2f}")
 
 
 if __name__ == "__main__":

@@ -303,7 +303,7 @@ def _none(axis: int) -> list[int]:
 
 def _plane_size(logits: NDArray[Any], axis: int) -> int:
     """Voxels of one plane of logits (class, i, j, k) along an axis."""
-    return math.prod(logits.shape[1:]) // int(logits.shape[axis + 1])
+    return math.prod(n for other, n in enumerate(logits.shape[1:]) if other != axis)
 
 
 def _taps(at: NDArray[np.float64], axis: int) -> Taps:

@@ -1,0 +1,129 @@
+"""nnU-Net's side of benchmarks.hippocampus: its plan, its trainer's steps and its predictor, for so many seconds.
+
+It runs in an environment of its own, where ``pip install nnunetv2`` was done, and needs nothing of Voxflow:
+
+PYTHON benchmarks/nnunet.py WORK SECONDS RESULTS.json
+
+WORK is the workspace's folder; the images are those that the other sides are shown. nnU-Net's schedule counts a
+thousand epochs; here the same decay of its learning rate ends with the time. Preparing and predicting are not counted.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+DATASET, CONFIGURATION = "Dataset004_Hippocampus", "3d_fullres"
+DECAY = 0.9
+
+
+def lay_out(root: Path, listed: dict[str, list[dict[str, str]]], raw: Path) -> dict[str, list[str]]:
+    """Copy images and labels to where nnU-Net looks for them; the names of the cases by part."""
+    names: dict[str, list[str]] = {}
+    for part in ("training", "validation", "testing"):
+        kind = "Ts" if part == "testing" else "Tr"
+        for item in listed[part]:
+            name = Path(item["label"]).name.removesuffix(".nii.gz")
+            names.setdefault(part, []).append(name)
+            for folder, key, suffix in (("images", "image", "_0000"), ("labels", "label", "")):
+                target = raw / f"{folder}{kind}" / f"{name}{suffix}.nii.gz"
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(root / item[key], target)
+    told = {
+        "channel_names": {"0": "MRI"},
+        "labels": {"background": 0, "anterior": 1, "posterior": 2},
+        "numTraining": len(names["training"]) + len(names["validation"]),
+        "file_ending": ".nii.gz",
+    }
+    (raw / "dataset.json").write_text(json.dumps(told))
+    return names
+
+
+def train(folder: Path, names: dict[str, list[str]], seconds: float) -> tuple[Any, dict[str, float]]:
+    """Train by nnU-Net's own steps; the trainer, and how long and how many steps that were."""
+    import torch
+    from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+
+    (folder / "splits_final.json").write_text(json.dumps([{"train": names["training"], "val": names["validation"]}]))
+    plans = json.loads((folder / "nnUNetPlans.json").read_text())
+    plans["continue_training"] = False
+    dataset = json.loads((folder / "dataset.json").read_text())
+    trainer = nnUNetTrainer(plans, CONFIGURATION, 0, dataset, device=torch.device("cpu"))
+    trainer.initialize()
+    trainer.on_train_start()
+    trainer.network.train()
+    next(trainer.dataloader_train)  # what starts its workers is no training yet
+    began, steps = time.monotonic(), 0
+    while (share := (time.monotonic() - began) / seconds) < 1:
+        for group in trainer.optimizer.param_groups:
+            group["lr"] = trainer.initial_lr * (1 - share) ** DECAY
+        trainer.train_step(next(trainer.dataloader_train))
+        steps += 1
+    return trainer, {"seconds": time.monotonic() - began, "steps": steps}
+
+
+def predict(trainer: Any, source: Path, target: Path) -> None:
+    """Segment a folder as nnU-Net does by default: half-overlapping windows, mirrored along every axis."""
+    import torch
+    from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+
+    predictor = nnUNetPredictor(device=torch.device("cpu"), perform_everything_on_device=False, allow_tqdm=False)
+    trainer.set_deep_supervision_enabled(False)
+    predictor.manual_initialization(
+        trainer.network,
+        trainer.plans_manager,
+        trainer.configuration_manager,
+        [trainer.network.state_dict()],
+        trainer.dataset_json,
+        "nnUNetTrainer",
+        trainer.inference_allowed_mirroring_axes,
+    )
+    predictor.predict_from_files(
+        str(source), str(target), num_processes_preprocessing=1, num_processes_segmentation_export=1
+    )
+
+
+def dice(found: Path, truth: Path, names: list[str]) -> tuple[float, float]:
+    """Mean Dice of both classes."""
+    import SimpleITK as sitk
+
+    scores = []
+    for name in names:
+        one, other = (sitk.GetArrayFromImage(sitk.ReadImage(str(each / f"{name}.nii.gz"))) for each in (found, truth))
+        pairs = [(one == value, other == value) for value in (1, 2)]
+        scores.append([2 * (a & b).sum() / (a.sum() + b.sum()) for a, b in pairs])
+    anterior, posterior = np.mean(scores, 0)
+    return float(anterior), float(posterior)
+
+
+def main() -> None:
+    """Prepare, train, judge, and write what was found."""
+    work, seconds, results = Path(sys.argv[1]), float(sys.argv[2]), Path(sys.argv[3])
+    home = work / "nnunet"
+    shutil.rmtree(home, ignore_errors=True)
+    for kind in ("raw", "preprocessed", "results"):
+        (home / kind).mkdir(parents=True)
+        os.environ[f"nnUNet_{kind}"] = str(home / kind)
+    raw = home / "raw" / DATASET
+    listed = json.loads((work / "data/datalists/hippocampus/dataset_0.json").read_text())
+    names = lay_out(work / "data/resampled/hippocampus", listed, raw)
+    prepare = Path(sys.executable).with_name("nnUNetv2_plan_and_preprocess")
+    subprocess.run([str(prepare), "-d", "4", "-c", CONFIGURATION, "-np", "2"], check=True)
+    trainer, found = train(home / "preprocessed" / DATASET, names, seconds)
+    predict(trainer, raw / "imagesTs", home / "found")
+    anterior, posterior = dice(home / "found", raw / "labelsTs", names["testing"])
+    results.write_text(json.dumps({"found": {"anterior": anterior, "posterior": posterior, **found}, "curve": []}))
+    # Its workers for augmentation wait for ever.
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()
