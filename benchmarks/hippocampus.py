@@ -239,7 +239,7 @@ def draw(path: Path, content: Results, clock: str) -> None:
     word = "of training" if clock == "wall" else "that both cores have worked for the training"
     axes.set(xscale="log", ylim=(LEAST, 0.92), xlabel=f"seconds {word}; two cores, no GPU", ylabel="mean Dice")
     axes.set_title("Hippocampus: points are 20 unseen cases (anterior / posterior), lines 8 in validation", fontsize=9)
-    axes.legend(frameon=False, loc="lower right")
+    axes.legend(frameon=False, loc="upper left")
     axes.grid(alpha=0.2, which="both")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path)
