@@ -195,14 +195,18 @@ class OpenVinoEngine:
 
     def _compiled(self, shape: tuple[int, ...]) -> Future[Any]:
         """Compile the network for one shape of input, or without one for any."""
-        model = self._model
-        if shape:
-            model = model.clone()
-            model.reshape(list(shape))
+
+        def compile_model() -> Any:
+            model = self._model
+            if shape:
+                model = model.clone()
+                model.reshape(list(shape))
+            return self._core.compile_model(model, "CPU", self._hints)
+
         # On processors with AMX, OpenVINO gives the thread that loads it a stack for signal handlers, and frees it when
         # the last model goes, in whatever thread: a signal that this one gets afterwards would end the process.
         thread = ThreadPoolExecutor(1)
-        compiled = thread.submit(self._core.compile_model, model, "CPU", self._hints)
+        compiled = thread.submit(compile_model)
         thread.shutdown(wait=False)
         return compiled
 
