@@ -10,7 +10,7 @@ import pytest
 
 from tests.inference.models import ThresholdEngine, volume_spec
 from voxflow.geometry import Geometry
-from voxflow.inference import PredictOptions, predict_volume
+from voxflow.inference import PredictOptions, predict_volume, wayback
 from voxflow.inference.predict import predict_prepared, prepare
 from voxflow.volumes import Volume
 
@@ -56,3 +56,24 @@ def test_the_budget_holds(classes: int, overlap: float, back: str, local: bool) 
     assert peak + prepared.image.nbytes < BUDGET_MB * 2**20
     clear = np.abs(image - 0.5) > 0.01
     assert np.array_equal(mask.array[clear], np.where(image > 0.5, classes - 1, 0)[clear])
+
+
+@pytest.mark.parametrize("classes", [2, 100])
+def test_it_holds_where_probabilities_come_back_from_another_grid(
+    classes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("MAP_VOXELS", "SCORES", "VOXELS_AT_A_TIME"):
+        monkeypatch.setattr(wayback, name, getattr(wayback, name) // 8**3)
+    names = ("background", *(f"organ {n}" for n in range(1, classes)))
+    engine = ManyClasses(volume_spec(class_names=names, window=WINDOW, overlap=0.5, spacing_mm=(0.9, 0.9, 1.1)))
+    engine.is_local = False
+    image = np.random.default_rng(0).random(SIZE, dtype=np.float32)
+    prepared = prepare([Volume(image, blank(SIZE).geometry)], engine.spec)
+    options = PredictOptions(memory_mb=BUDGET_MB, bytes_per_voxel=4)
+    predict_volume(engine, Volume(image[:8, :8, :8], blank((8, 8, 8)).geometry), options)  # imports, once more
+    tracemalloc.start()
+    mask = predict_prepared(engine, prepared, options).mask
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak + prepared.image.nbytes < BUDGET_MB * 2**20
+    assert set(np.unique(mask.array)) == {0, classes - 1}

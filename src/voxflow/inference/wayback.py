@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 # Voxels of one class's map, and scores of several classes, that are interpolated at a time.
 MAP_VOXELS, SCORES = 1 << 20, 1 << 22
-# New voxels between several classes that are computed at a time: so many that their weights stay in the cache.
+# New voxels between several classes that are computed at a time: their weights, or their probabilities, in the cache.
 VOXELS_AT_A_TIME = 1 << 15
 # What is held of one map at a time: what came in, what it becomes, and half of either on the way.
 MAPS_HELD = 3
@@ -226,8 +226,9 @@ class _Several:
             return labels
         numbers, chances = self._chances(_corners(mixed, taps))
         between = _Between(numbers, len(chances), taps)
-        for first in range(0, len(where[0]), VOXELS_AT_A_TIME):
-            i, j, k = (at[first : first + VOXELS_AT_A_TIME] for at in where)
+        step = max(1, min(VOXELS_AT_A_TIME, 4 * AT_A_TIME // self._spec.out_channels))
+        for first in range(0, len(where[0]), step):
+            i, j, k = (at[first : first + step] for at in where)
             labels[i, j, k] = self._strongest(between.weights(i, j, k) @ chances)
         return labels
 
