@@ -1,4 +1,4 @@
-"""Compare `voxflow.volumes.resample` with MONAI's Spacing: a CT of 512×512×300 to 1 mm isotropic.
+"""Compare `voxflow.volumes.resampling` with MONAI's Spacing: a CT of 512×512×300 to 1 mm isotropic.
 
 python -m benchmarks.resample [--slices 300] [--size 512] [--rounds 3]
 

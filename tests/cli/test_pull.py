@@ -8,7 +8,7 @@ import pytest
 
 from voxflow.cli.pull import main
 from voxflow.config import load_workflow
-from voxflow.workspace import templates
+from voxflow.workspace import list_templates
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,7 +23,7 @@ def _by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_models_and_versions_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["-lm", "-k", "SECRET", "-o", "nvtltea", "-t", "med"]) == 0
     shown = capsys.readouterr()
-    assert {line.split()[0] for line in shown.out.splitlines()} == set(templates())
+    assert {line.split()[0] for line in shown.out.splitlines()} == set(list_templates())
     assert shown.err.startswith("no meaning here: --key (no account is needed), --org")
     assert "SECRET" not in shown.err
     assert main(["-lv", "-m", "segmentation_ct"]) == 0

@@ -12,7 +12,7 @@ import pytest
 
 from tests.lint.workspace import write_png
 from voxflow.lint import check_workspace, find_target
-from voxflow.workspace.create import TEMPLATES, new_workspace, templates
+from voxflow.workspace.create import TEMPLATES, list_templates, new_workspace
 
 SEEDS = Path(__file__).parent.parent / "config" / "seeds"
 PRINTED = sorted(path for path in SEEDS.glob("*.json") if not path.name.startswith("environment"))
@@ -60,7 +60,9 @@ def test_a_printed_configuration_has_no_error(tmp_path: Path, printed: Path) -> 
     assert [finding.line for finding in check_workspace(find_target(str(tmp_path))).findings] == []
 
 
-@pytest.mark.parametrize("template", [name for name in templates() if (TEMPLATES / name / "params.yaml").is_file()])
+@pytest.mark.parametrize(
+    "template", [name for name in list_templates() if (TEMPLATES / name / "params.yaml").is_file()]
+)
 def test_a_new_workspace_lacks_nothing_but_its_data(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, template: str
 ) -> None:

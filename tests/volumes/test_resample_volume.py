@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from voxflow.errors import DataError
 from voxflow.geometry import Geometry
 from voxflow.volumes import Volume, isotropic_or_per_axis, resample, target_geometry
-from voxflow.volumes.resample import smoothed
+from voxflow.volumes.resampling import smoothed
 from voxflow.volumes.separable import parallel_taps, resample_parallel
 
 ORIENTATIONS = ["LPS", "RAS", "SPL", "AIR", "ILP"]

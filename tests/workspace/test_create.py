@@ -9,7 +9,7 @@ import yaml
 
 from voxflow.config import load_workflow, read_json
 from voxflow.errors import ConfigError, DataError
-from voxflow.workspace import new_workspace, templates
+from voxflow.workspace import list_templates, new_workspace
 from voxflow.workspace.zoo import zoo
 
 PARAMS = """# Tunables
@@ -29,7 +29,7 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("template", sorted(templates().keys() - zoo().keys()))
+@pytest.mark.parametrize("template", sorted(list_templates().keys() - zoo().keys()))
 def test_every_template_makes_a_workspace_that_checks_clean(root: Path, template: str) -> None:
     folder = new_workspace("mine", Path("images of mine"), template, root=root)
     assert folder == root / "mmars" / "mine"

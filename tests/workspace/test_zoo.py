@@ -14,7 +14,7 @@ from voxflow.config import load_workflow, read_json
 from voxflow.datalist import Datalist
 from voxflow.dicom.options import ConvertOptions
 from voxflow.errors import ConfigError, DataError
-from voxflow.workspace import make_mmar, new_workspace, templates
+from voxflow.workspace import list_templates, make_mmar, new_workspace
 from voxflow.workspace.zoo import find, zoo
 from voxflow.workspace.zoo.files import fill
 
@@ -73,7 +73,7 @@ def test_every_model_has_the_names_of_both_toolkits() -> None:
 
 
 def test_the_list_has_one_line_a_template() -> None:
-    lines = templates()
+    lines = list_templates()
     assert lines.keys() >= {*zoo(), "segmentation", "segmentation_ct", "classification"}
     assert all(line and "\n" not in line for line in lines.values())
     assert lines["segmentation_ct_spleen"].endswith("published Dice spleen 0.957; in short spleen")

@@ -1,7 +1,5 @@
 """Owns MONAI bundles as they are: their own configurations run by monai.bundle, watched from outside."""
 
-from voxflow.bundle.options import BundleOptions
-from voxflow.bundle.run import BundleResult, evaluate_bundle, infer_bundle, train_bundle
-from voxflow.bundle.script import export_bundle
+import lazy_loader
 
-__all__ = ["BundleOptions", "BundleResult", "evaluate_bundle", "export_bundle", "infer_bundle", "train_bundle"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

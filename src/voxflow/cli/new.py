@@ -78,9 +78,9 @@ def _list() -> int:
     """One line a template."""
     import sys
 
-    from voxflow.workspace import templates
+    from voxflow.workspace import list_templates
 
-    rows = templates()
+    rows = list_templates()
     width = max(map(len, rows))
     # The list is the command's answer, so it goes where a pipe reads it.
     sys.stdout.writelines(f"{name:{width}}  {line}\n" for name, line in rows.items())

@@ -49,12 +49,12 @@ class Pull:
         """Do what was asked."""
         from voxflow.mmar import repository_of
         from voxflow.tracking import registered_models, store_in
-        from voxflow.workspace import template_called, templates
+        from voxflow.workspace import list_templates, template_called
 
         say_unused(self.unused)
         with store_in(repository_of(Path.cwd())) as is_there:
             kept = registered_models() if is_there else []
-            built_in = templates()
+            built_in = list_templates()
             # Older documents call a model of the zoo by other names, which are as good.
             called = template_called(self.model)
             if called is not None:

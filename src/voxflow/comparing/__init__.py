@@ -1,6 +1,5 @@
 """Owns the page that sets two models side by side, case by case."""
 
-from voxflow.comparing.page import write_comparison
-from voxflow.comparing.sides import Side, open_side
+import lazy_loader
 
-__all__ = ["Side", "open_side", "write_comparison"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

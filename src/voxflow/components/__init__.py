@@ -3,23 +3,6 @@
 Importing this package imports neither torch nor MONAI.
 """
 
-from voxflow.components.chain import Chain, build_transform
-from voxflow.components.component import Component, Named
-from voxflow.components.networks import build_network, complete_network, read_network
-from voxflow.components.registry import create, known
-from voxflow.components.transform import RandomTransform, Sample, Transform
+import lazy_loader
 
-__all__ = [
-    "Chain",
-    "Component",
-    "Named",
-    "RandomTransform",
-    "Sample",
-    "Transform",
-    "build_network",
-    "build_transform",
-    "complete_network",
-    "create",
-    "known",
-    "read_network",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,21 +1,5 @@
 """Owns configuration: dialects into one typed workflow, every fault reported at once."""
 
-from voxflow.components.component import Component
-from voxflow.config.load import DIALECTS, detect_dialect, load_evaluation, load_workflow
-from voxflow.config.text import read_json
-from voxflow.config.workflow import Determinism, Evaluation, Globals, TrainSection, ValidateSection, Workflow
+import lazy_loader
 
-__all__ = [
-    "DIALECTS",
-    "Component",
-    "Determinism",
-    "Evaluation",
-    "Globals",
-    "TrainSection",
-    "ValidateSection",
-    "Workflow",
-    "detect_dialect",
-    "load_evaluation",
-    "load_workflow",
-    "read_json",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

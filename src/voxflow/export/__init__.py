@@ -1,7 +1,5 @@
 """Owns export: a checkpoint as TorchScript, ONNX, OpenVINO IR and TensorRT engine, behind a parity gate."""
 
-from voxflow.export.model import export_model, remove_engine
-from voxflow.export.options import ExportFormat, ExportOptions
-from voxflow.export.parity import Parity, ParityReport
+import lazy_loader
 
-__all__ = ["ExportFormat", "ExportOptions", "Parity", "ParityReport", "export_model", "remove_engine"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

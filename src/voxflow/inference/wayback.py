@@ -16,7 +16,7 @@ import numpy as np
 from voxflow.inference.grids import positions
 from voxflow.inference.labels import AT_A_TIME, first_label, label_type, labels_of
 from voxflow.inference.probabilities import probabilities_of, sigmoid
-from voxflow.volumes.resample import threads
+from voxflow.volumes.resampling import threads
 from voxflow.volumes.separable import Taps, resample_parallel
 
 if TYPE_CHECKING:

@@ -3,8 +3,6 @@
 Importing this package imports neither torch nor MONAI, and neither does a check.
 """
 
-from voxflow.lint.check import check_workspace
-from voxflow.lint.findings import Finding, Report
-from voxflow.lint.target import Target, find_target
+import lazy_loader
 
-__all__ = ["Finding", "Report", "Target", "check_workspace", "find_target"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,6 +1,5 @@
 """Owns migration: a Clara or TLT workspace as a MONAI bundle, with an account of what became of each component."""
 
-from voxflow.migrate.report import Entry, Report, Verdict
-from voxflow.migrate.write import Migration, to_bundle
+import lazy_loader
 
-__all__ = ["Entry", "Migration", "Report", "Verdict", "to_bundle"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -16,7 +16,8 @@ from voxflow.training import DataFacts
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from voxflow.config import Component, Workflow
+    from voxflow.components import Component
+    from voxflow.config import Workflow
     from voxflow.mmar.folder import Mmar
 
 

@@ -1,7 +1,5 @@
 """Owns planning a training before it runs: the machine, and what follows from it and the data's fingerprint."""
 
-from voxflow.planning.layout import Layout, lay_out
-from voxflow.planning.machine import Machine, read_machine
-from voxflow.planning.proposal import Proposal, planned, planned_evaluation
+import lazy_loader
 
-__all__ = ["Layout", "Machine", "Proposal", "lay_out", "planned", "planned_evaluation", "read_machine"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

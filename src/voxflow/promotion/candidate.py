@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from voxflow.errors import DataError
-from voxflow.promotion.decide import Judged, parity_fault
+from voxflow.promotion.decision import Judged, parity_fault
 from voxflow.promotion.scores import read_scores
 from voxflow.promotion.testpart import part_hash
 from voxflow.tracking import read_run_file

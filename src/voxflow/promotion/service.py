@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from voxflow.errors import ConfigError, DataError
 from voxflow.files import write_json
 from voxflow.promotion.candidate import PER_CASE
-from voxflow.promotion.decide import Decision, Judged, decide
+from voxflow.promotion.decision import Decision, Judged, decide
 from voxflow.promotion.scores import read_scores
 from voxflow.tracking import (
     CHALLENGER,

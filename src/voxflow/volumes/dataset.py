@@ -23,7 +23,7 @@ from voxflow.volumes.files import (
     write_radiograph,
     write_volume,
 )
-from voxflow.volumes.resample import Extent, isotropic_or_per_axis, resample, target_geometry
+from voxflow.volumes.resampling import Extent, isotropic_or_per_axis, resample, target_geometry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

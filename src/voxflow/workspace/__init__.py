@@ -1,12 +1,5 @@
 """Owns workspaces: an MMAR folder, alone or with its block of params.yaml, made from a template."""
 
-from voxflow.workspace.create import (
-    copy_template,
-    make_mmar,
-    new_workspace,
-    template_called,
-    templates,
-    workspaces,
-)
+import lazy_loader
 
-__all__ = ["copy_template", "make_mmar", "new_workspace", "template_called", "templates", "workspaces"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

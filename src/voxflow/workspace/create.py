@@ -27,7 +27,7 @@ _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 _NOT_COPIED = shutil.ignore_patterns(PARAMS, "description.txt", "__pycache__")
 
 
-def templates() -> dict[str, str]:
+def list_templates() -> dict[str, str]:
     """Each template's name and what it is for: first those for one's own data, then the zoo's."""
     folders = sorted(path for path in TEMPLATES.iterdir() if path.is_dir() and not path.name.startswith("_"))
     own = {path.name: (path / "description.txt").read_text(encoding="utf-8").strip() for path in folders}
@@ -50,7 +50,7 @@ def new_workspace(
     Args:
         name: letters, digits, ``_`` and ``-``; begins with a letter.
         source: the folder of images; may be left out where the MMAR stands alone.
-        template: one of :func:`templates`, or another name of a model of the zoo.
+        template: one of :func:`list_templates`, or another name of a model of the zoo.
         root: the repository's root, the present folder when left out.
         variant: zoo: "published", or "cpu" for a small network.
 
@@ -121,7 +121,7 @@ def make_mmar(
 def _in_repository(name: str, source: Path, template: str, *, root: Path, variant: str) -> Path:
     folder, params = root / "mmars" / name, root / PARAMS
     model = find(template)
-    words = _words(name, source.as_posix(), model.summary if model else templates()[template])
+    words = _words(name, source.as_posix(), model.summary if model else list_templates()[template])
     # Without a table, the sub-folder that an image lies in names its finding.
     words["FINDINGS"] = FINDINGS if (root / source / FINDINGS).is_file() else "null"
     if model is None:
@@ -141,7 +141,7 @@ def copy_template(template: str, folder: Path, words: Mapping[str, str]) -> None
     """Make an MMAR of any template, whole or not at all.
 
     Args:
-        template: one of :func:`templates`, or another name of a model of the zoo.
+        template: one of :func:`list_templates`, or another name of a model of the zoo.
         folder: the MMAR to make; what is there is replaced.
         words: what stands in for ``@WORD@`` in templates for one's own data.
 
@@ -161,7 +161,7 @@ def copy_template(template: str, folder: Path, words: Mapping[str, str]) -> None
 def template_called(name: str) -> str | None:
     """The template that a name or an alias means; None when there is none."""
     model = find(name)
-    return model.name if model else name if name in templates() else None
+    return model.name if model else name if name in list_templates() else None
 
 
 def _template(template: str, variant: str) -> ZooModel | None:
@@ -169,14 +169,14 @@ def _template(template: str, variant: str) -> ZooModel | None:
     if variant not in VARIANTS:
         raise ConfigError(f"unknown variant {variant!r}{suggest(variant, VARIANTS)}; known: {', '.join(VARIANTS)}")
     model = find(template)
-    if model is None and template not in templates():
+    if model is None and template not in list_templates():
         raise ConfigError(f"unknown template {template!r}{suggest(template, _names())}")
     return model
 
 
 def _names() -> list[str]:
     """Everything that a template can be called."""
-    return [*templates(), *(alias for model in zoo().values() for alias in model.aliases)]
+    return [*list_templates(), *(alias for model in zoo().values() for alias in model.aliases)]
 
 
 def _check_name(name: str, folder: Path, params: Path) -> None:

@@ -1,6 +1,5 @@
 """Owns the model zoo: the published models by name, and the files of a workspace for each."""
 
-from voxflow.workspace.zoo.files import VARIANTS, Variant, write_model
-from voxflow.workspace.zoo.models import ZooModel, find, zoo
+import lazy_loader
 
-__all__ = ["VARIANTS", "Variant", "ZooModel", "find", "write_model", "zoo"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,12 @@
+from .chain import Chain as Chain
+from .chain import build_transform as build_transform
+from .component import Component as Component
+from .component import Named as Named
+from .networks import build_network as build_network
+from .networks import complete_network as complete_network
+from .networks import read_network as read_network
+from .registry import create as create
+from .registry import known as known
+from .transform import RandomTransform as RandomTransform
+from .transform import Sample as Sample
+from .transform import Transform as Transform

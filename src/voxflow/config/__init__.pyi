@@ -1,0 +1,11 @@
+from .load import DIALECTS as DIALECTS
+from .load import detect_dialect as detect_dialect
+from .load import load_evaluation as load_evaluation
+from .load import load_workflow as load_workflow
+from .text import read_json as read_json
+from .workflow import Determinism as Determinism
+from .workflow import Evaluation as Evaluation
+from .workflow import Globals as Globals
+from .workflow import TrainSection as TrainSection
+from .workflow import ValidateSection as ValidateSection
+from .workflow import Workflow as Workflow

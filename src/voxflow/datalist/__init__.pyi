@@ -1,0 +1,6 @@
+from .build import build_datalist as build_datalist
+from .model import Case as Case
+from .model import Datalist as Datalist
+from .split import SplitOptions as SplitOptions
+from .split import lacking_findings as lacking_findings
+from .split import split_cases as split_cases

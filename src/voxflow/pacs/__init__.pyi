@@ -1,0 +1,17 @@
+from .answer import Answered as Answered
+from .answer import AnswerOptions as AnswerOptions
+from .answer import Desk as Desk
+from .answer import answer_new as answer_new
+from .archive import Archive as Archive
+from .archive import Query as Query
+from .archive import RemoteSeries as RemoteSeries
+from .archive import open_archive as open_archive
+from .folder import DropFolder as DropFolder
+from .ingestion import Ingested as Ingested
+from .ingestion import IngestOptions as IngestOptions
+from .ingestion import ingest as ingest
+from .ledger import Ledger as Ledger
+from .settings import DicomWebSettings as DicomWebSettings
+from .settings import DimseSettings as DimseSettings
+from .settings import PacsSettings as PacsSettings
+from .settings import parse_settings as parse_settings

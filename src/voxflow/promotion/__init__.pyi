@@ -1,0 +1,14 @@
+from .candidate import Candidate as Candidate
+from .candidate import read_candidate as read_candidate
+from .decision import Decision as Decision
+from .decision import Judged as Judged
+from .decision import decide as decide
+from .options import PromoteOptions as PromoteOptions
+from .paired import PairedResult as PairedResult
+from .paired import compare_cases as compare_cases
+from .scores import CaseScores as CaseScores
+from .scores import read_scores as read_scores
+from .service import judge as judge
+from .service import promote_by_hand as promote_by_hand
+from .service import roll_back as roll_back
+from .testpart import part_hash as part_hash

@@ -1,0 +1,3 @@
+from .abdomen import write_abdominal_ct as write_abdominal_ct
+from .chest import FINDINGS as FINDINGS
+from .chest import write_chest_xray as write_chest_xray

@@ -1,0 +1,12 @@
+from .checkpoint import load_model as load_model
+from .checkpoint import read_checkpoint as read_checkpoint
+from .checkpoint import save_model as save_model
+from .distributed import is_first_process as is_first_process
+from .facts import read_facts as read_facts
+from .options import DataFacts as DataFacts
+from .options import TrainOptions as TrainOptions
+from .result import TrainingResult as TrainingResult
+from .session import train as train
+from .session import unfinished_run as unfinished_run
+from .trial import Trial as Trial
+from .trial import try_steps as try_steps
