@@ -1,12 +1,15 @@
-"""Owns where the work on single cases runs, as the stages see it: one small protocol, and threads of this process."""
+"""Owns where the work on single cases runs: one small protocol, and threads and processes of this machine."""
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+import os
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import contextmanager
+from multiprocessing import get_context
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Sequence
+    from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
     from pathlib import Path
 
 T = TypeVar("T")
@@ -53,3 +56,26 @@ class Threads:
         """See :class:`Executor`; in the order of the items."""
         with ThreadPoolExecutor(self._count) as pool:
             yield from enumerate(pool.map(work, items))
+
+
+@contextmanager
+def process_map(workers: int | None) -> Iterator[Callable[[Callable[[T], R], Iterable[T]], Iterator[R]]]:
+    """Yield a ``map`` that keeps the order and works in several processes where that is asked for."""
+    count = workers or os.cpu_count() or 1
+    if count == 1:
+        yield map
+        return
+    # Spawned, since a fork of a process with threads (SimpleITK's, torch's) may hang.
+    with ProcessPoolExecutor(count, mp_context=get_context("spawn")) as pool:
+        yield lambda function, items: pool.map(function, items, chunksize=1 if _few(items, count) else 64)
+
+
+@contextmanager
+def thread_map(workers: int | None) -> Iterator[Callable[[Callable[[T], R], Iterable[T]], Iterator[R]]]:
+    """Yield a ``map`` that keeps the order, for work that spends its time outside of Python."""
+    with ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:
+        yield pool.map
+
+
+def _few(items: Iterable[T], count: int) -> bool:
+    return isinstance(items, list) and len(items) < 64 * count

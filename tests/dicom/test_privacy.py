@@ -21,8 +21,8 @@ from pydicom.uid import ComprehensiveSRStorage, ComputedRadiographyImageStorage
 from tests.dicom.objects import Series, new, pixels, rtstruct, save, seg, stored
 from voxflow.dicom import ConvertOptions, convert_folder
 from voxflow.dicom.mapping import FOLDER_VARIABLE
-from voxflow.dicom.pseudonyms import KEY_VARIABLE, find_key, number_cases, pseudonyms
 from voxflow.errors import ConfigError
+from voxflow.images import KEY_VARIABLE, assign_pseudonyms, find_key, number_cases
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -161,13 +161,13 @@ def test_options_come_before_the_environment(tmp_path: Path, monkeypatch: pytest
 
 
 def test_pseudonyms_depend_on_the_key_and_on_nothing_else() -> None:
-    assert pseudonyms(["a", "b"], b"1") == pseudonyms(["b", "a"], b"1")
-    assert pseudonyms(["a"], b"1") != pseudonyms(["a"], b"2")
+    assert assign_pseudonyms(["a", "b"], b"1") == assign_pseudonyms(["b", "a"], b"1")
+    assert assign_pseudonyms(["a"], b"1") != assign_pseudonyms(["a"], b"2")
 
 
 def test_pseudonyms_grow_rather_than_join_two_patients() -> None:
     patients = [f"id {n}" for n in range(300_000)]
-    names = pseudonyms(patients, b"key")
+    names = assign_pseudonyms(patients, b"key")
     assert len(set(names.values())) == len(patients)
     assert {len(name) for name in names.values()} == {12}
 

@@ -16,9 +16,9 @@ from pydicom.uid import ComputedRadiographyImageStorage, generate_uid
 from tests.dicom.objects import item, new, pixels, save
 from voxflow.cli.convert import Convert
 from voxflow.dicom import ConvertOptions, convert_folder
-from voxflow.dicom.findings import findings_from_folders, read_findings
 from voxflow.dicom.radiograph import read_radiograph_object
 from voxflow.errors import DataError, DicomError
+from voxflow.images import findings_from_folders, read_findings
 from voxflow.volumes import read_radiograph, write_radiograph
 
 if TYPE_CHECKING:

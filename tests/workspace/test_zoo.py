@@ -12,7 +12,7 @@ import yaml
 
 from voxflow.config import load_workflow, read_json
 from voxflow.datalist import Datalist
-from voxflow.dicom.options import ConvertOptions
+from voxflow.dicom import ConvertOptions
 from voxflow.errors import ConfigError, DataError
 from voxflow.workspace import list_templates, make_mmar, new_workspace
 from voxflow.workspace.zoo import find, zoo

@@ -6,18 +6,30 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from voxflow.dicom.findings import Findings, read_findings
 from voxflow.dicom.group import Part, group
 from voxflow.dicom.headers import UNREADABLE
-from voxflow.dicom.labels import LabelObject, label_names, label_values, match, read_label_object
+from voxflow.dicom.labels import LabelObject, label_values, match, read_label_object
 from voxflow.dicom.mapping import mapping_path, write_mapping
-from voxflow.dicom.passthrough import find_files, pass_through
-from voxflow.dicom.pseudonyms import find_key, number_cases, pseudonyms
-from voxflow.dicom.scan import process_map, scan_folder, thread_map
+from voxflow.dicom.scan import scan_folder
 from voxflow.dicom.series import Job, convert_part, quarantined, row_of
-from voxflow.dicom.table import Case, ConversionSummary, Outcome, Row, write_tables
 from voxflow.errors import DataError, DicomError
+from voxflow.executor import process_map, thread_map
 from voxflow.files import atomic_directory
+from voxflow.images import (
+    Case,
+    ConversionSummary,
+    Findings,
+    Outcome,
+    Row,
+    assign_pseudonyms,
+    find_files,
+    find_key,
+    label_names,
+    number_cases,
+    pass_through,
+    read_findings,
+    write_tables,
+)
 from voxflow.progress import track
 
 if TYPE_CHECKING:
@@ -109,7 +121,7 @@ def _outcomes(jobs: Sequence[Job], workers: int | None) -> Generator[tuple[int, 
 
 
 def _jobs(images: Sequence[Part], folder: Path, options: ConvertOptions, findings: Findings) -> list[Job]:
-    names = pseudonyms({part.first.patient for part in images}, find_key(options.pseudonym_key))
+    names = assign_pseudonyms({part.first.patient for part in images}, find_key(options.pseudonym_key))
     cases = number_cases((part.first.patient for part in images), names)
     return [
         Job(

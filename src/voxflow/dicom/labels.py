@@ -125,15 +125,6 @@ def label_values(names: Iterable[str], chosen: Mapping[str, int] | None) -> dict
     return {name: number for number, name in enumerate(folded, start=1)}
 
 
-def label_names(names: Iterable[str], values: Mapping[str, int]) -> dict[str, str]:
-    """What labels.json holds: value → name as it was first written; 0 is the background."""
-    out = {0: "background"}
-    for name in sorted(names):
-        if name.casefold() in values:
-            out.setdefault(values[name.casefold()], name)
-    return {str(value): out[value] for value in sorted(out)}
-
-
 @dataclass(frozen=True)
 class Merged:
     """The one label volume of an image.

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from voxflow.dicom.headers import Header
-    from voxflow.dicom.table import Case
+    from voxflow.images import Case
 
 FOLDER_VARIABLE = "VOXFLOW_MAPPING_FOLDER"
 FOLDER = Path(".voxflow/mapping")

@@ -3,27 +3,20 @@
 from __future__ import annotations
 
 import os
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from voxflow.dicom.plain import read_header
 from voxflow.errors import DataError
+from voxflow.executor import process_map
 from voxflow.progress import track
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
-
     from voxflow.dicom.headers import Header
 
 # Below this, starting processes takes longer than reading.
 PARALLEL_FROM_FILES = 10_000
-
-T = TypeVar("T")
-R = TypeVar("R")
 
 
 @dataclass(frozen=True)
@@ -70,26 +63,3 @@ def list_files(source: Path) -> list[Path]:
     if not files:
         raise DataError("the folder is empty; expected DICOM, NIfTI (or MHA, NRRD) or PNG files", path=source)
     return files
-
-
-@contextmanager
-def process_map(workers: int | None) -> Iterator[Callable[[Callable[[T], R], Iterable[T]], Iterator[R]]]:
-    """Yield a ``map`` that keeps the order and works in several processes where that is asked for."""
-    count = workers or os.cpu_count() or 1
-    if count == 1:
-        yield map
-        return
-    # Spawned, since a fork of a process with threads (SimpleITK's, torch's) may hang.
-    with ProcessPoolExecutor(count, mp_context=get_context("spawn")) as pool:
-        yield lambda function, items: pool.map(function, items, chunksize=1 if _few(items, count) else 64)
-
-
-@contextmanager
-def thread_map(workers: int | None) -> Iterator[Callable[[Callable[[T], R], Iterable[T]], Iterator[R]]]:
-    """Yield a ``map`` that keeps the order, for work that spends its time outside of Python."""
-    with ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:
-        yield pool.map
-
-
-def _few(items: Iterable[T], count: int) -> bool:
-    return isinstance(items, list) and len(items) < 64 * count

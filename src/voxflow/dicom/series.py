@@ -11,8 +11,8 @@ from voxflow.dicom.headers import UNREADABLE
 from voxflow.dicom.labels import LabelObject, Merged, merge_labels
 from voxflow.dicom.radiograph import read_radiograph_object
 from voxflow.dicom.reading import Reading, read_part
-from voxflow.dicom.table import Case, Outcome, Row, Verdict, geometry_texts
 from voxflow.errors import InputError
+from voxflow.images import Case, Outcome, Row, Verdict, geometry_texts
 from voxflow.volumes import CHANNELS, Volume, write_radiograph, write_volume
 
 if TYPE_CHECKING:

@@ -199,3 +199,12 @@ def _write_rows(path: Path, header: Sequence[str], rows: Iterable[Sequence[objec
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(header)
         writer.writerows(rows)
+
+
+def label_names(names: Iterable[str], values: Mapping[str, int]) -> dict[str, str]:
+    """What labels.json holds: value → name as it was first written; 0 is the background."""
+    out = {0: "background"}
+    for name in sorted(names):
+        if name.casefold() in values:
+            out.setdefault(values[name.casefold()], name)
+    return {str(value): out[value] for value in sorted(out)}

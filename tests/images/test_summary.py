@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from voxflow.dicom.table import Case, ConversionSummary, Row
+from voxflow.images import Case, ConversionSummary, Row
 
 
 def test_a_series_with_a_remedy_counts_as_converted_and_is_named() -> None:

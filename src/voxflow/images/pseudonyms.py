@@ -33,7 +33,7 @@ def find_key(given: str | None, key_file: Path | None = None) -> bytes:
     return key_file.read_text(encoding="ascii").strip().encode()
 
 
-def pseudonyms(patients: Iterable[str], key: bytes) -> dict[str, str]:
+def assign_pseudonyms(patients: Iterable[str], key: bytes) -> dict[str, str]:
     """A pseudonym for each patient: the first 8 hex digits of HMAC-SHA256, more where two would be the same."""
     digests = {patient: hmac.new(key, patient.encode(), hashlib.sha256).hexdigest() for patient in patients}
     length = LENGTH

@@ -11,9 +11,9 @@ import pytest
 import SimpleITK as sitk
 
 from voxflow.dicom import ConvertOptions, convert_folder
-from voxflow.dicom.passthrough import role_and_name
 from voxflow.errors import DataError
 from voxflow.geometry import Geometry
+from voxflow.images import role_and_name
 from voxflow.volumes import Volume, read_volume, write_volume
 
 GEOMETRY = Geometry.from_parts((5, 6, 7), (1, 1.5, 2), (-3, 4, 9))

@@ -1,70 +1,29 @@
-"""Owns images that are no DICOM: NIfTI, MetaImage and NRRD volumes with their labels, and PNG radiographs, checked."""
+"""Owns making cases of files that are no DICOM: volumes (NIfTI, MetaImage, NRRD) with labels, and PNG radiographs."""
 
 from __future__ import annotations
 
 import re
 from contextlib import closing
 from dataclasses import dataclass, field, replace
-from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from voxflow.dicom.findings import Findings, findings_from_folders, read_findings
-from voxflow.dicom.labels import label_names
-from voxflow.dicom.pseudonyms import find_key, number_cases, pseudonyms
-from voxflow.dicom.scan import process_map
-from voxflow.dicom.table import Case, Outcome, Row, geometry_texts
 from voxflow.errors import DataError, InputError
+from voxflow.executor import process_map
+from voxflow.images.pairs import patient_of
+from voxflow.images.pseudonyms import assign_pseudonyms, find_key, number_cases
+from voxflow.images.table import Case, Outcome, Row, geometry_texts, label_names
 from voxflow.progress import track
-from voxflow.volumes import (
-    VOLUME_SUFFIXES,
-    Volume,
-    read_radiograph,
-    read_volume,
-    write_radiograph,
-    write_volume,
-)
+from voxflow.volumes import Volume, read_radiograph, read_volume, write_radiograph, write_volume
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Mapping, Sequence
+    from collections.abc import Generator, Mapping, Sequence
+    from pathlib import Path
 
-    from voxflow.dicom.options import ConvertOptions
     from voxflow.executor import Executor
-
-SUFFIXES = (*VOLUME_SUFFIXES, ".png")
-IMAGE_FOLDERS = ("images", "image", "imagestr", "imagests", "imagesval")
-LABEL_FOLDERS = ("labels", "label", "masks", "mask", "labelstr", "labelsts", "labelsval")
-IMAGE_ENDS = ("_image", "_img", "_volume")
-LABEL_ENDS = ("_label", "_mask", "_seg", "_segmentation", "-label")
-NUMBERED = re.compile(r"^(\d+)_\d+$")
-
-
-@dataclass(frozen=True)
-class Pair:
-    """An image file and its label file, where it has one.
-
-    Attributes:
-        name: what image and label have in common: the path below the source without suffix and role.
-    """
-
-    name: str
-    image: Path | None = None
-    label: Path | None = None
-
-
-@dataclass(frozen=True)
-class Files:
-    """The images of a folder that are no DICOM."""
-
-    source: Path
-    pairs: tuple[Pair, ...]
-    findings: Findings
-
-    @property
-    def used(self) -> int:
-        """Number of files."""
-        return sum((pair.image is not None) + (pair.label is not None) for pair in self.pairs)
+    from voxflow.images.options import ImageOptions
+    from voxflow.images.pairs import Files, Pair
 
 
 @dataclass(frozen=True)
@@ -82,47 +41,8 @@ class PassJob:
     findings_source: Literal["csv", "folder"] = "csv"
 
 
-def find_files(source: Path, files: Sequence[Path], options: ConvertOptions) -> Files:
-    """Pair images with labels by their names, and read what is known of radiographs.
-
-    Raises:
-        DataError: no image among the files, or the CSV of findings is wrong.
-    """
-    pairs: dict[str, Pair] = {}
-    for file in files:
-        if file.name.lower().endswith(SUFFIXES):
-            role, name = role_and_name(file.relative_to(source))
-            pair = pairs.setdefault(name, Pair(name))
-            if getattr(pair, role) is not None:
-                raise DataError(f"two files are the {role} of {name!r}: {getattr(pair, role).name}, {file.name}")
-            pairs[name] = replace(pair, image=file) if role == "image" else replace(pair, label=file)
-    if not pairs:
-        raise DataError(f"{len(files)} file(s), and none of them is DICOM, NIfTI, MetaImage, NRRD or PNG", path=source)
-    ordered = tuple(pairs[name] for name in sorted(pairs))
-    return Files(source, ordered, _findings(source, ordered, options))
-
-
-def role_and_name(path: Path) -> tuple[Literal["image", "label"], str]:
-    """Whether a file is an image or a label, and the name that it shares with the other.
-
-    Args:
-        path: below the source folder: ``imagesTr/a.nii.gz`` with ``labelsTr/a.nii.gz``, or ``x/a_image.nii.gz``
-            with ``x/a_label.nii.gz``; anything else is an image.
-    """
-    stem, folders = _without_suffix(path.name), path.parts[:-1]
-    in_labels = any(folder.lower() in LABEL_FOLDERS for folder in folders)
-    role: Literal["image", "label"] = "label" if in_labels else "image"
-    for end in IMAGE_ENDS + LABEL_ENDS:
-        if stem.lower().endswith(end) and len(stem) > len(end):
-            role = "label" if end in LABEL_ENDS else "image"
-            stem = stem[: -len(end)]
-            break
-    kept = [folder for folder in folders if folder.lower() not in IMAGE_FOLDERS + LABEL_FOLDERS]
-    return role, PurePosixPath(*kept, stem).as_posix()
-
-
 def pass_through(
-    files: Files, target: Path, options: ConvertOptions, executor: Executor | None = None
+    files: Files, target: Path, options: ImageOptions, executor: Executor | None = None
 ) -> tuple[list[Outcome], dict[str, object]]:
     """Check every image and label and write them under their case's name, without their headers' texts.
 
@@ -136,7 +56,7 @@ def pass_through(
         What became of each pair, and the content of labels.json.
     """
     jobs = _jobs(files, target, options)
-    files.findings.report_lost({key for pair in files.pairs for key in (_key(files, pair), *_names(pair))})
+    files.findings.report_lost({key for pair in files.pairs for key in files.keys_of(pair)})
     done = executor.run(pass_pair, jobs, _lost, into=target) if executor else _outcomes(jobs, options.workers)
     with closing(done):
         made = dict(track(done, "checking", total=len(jobs)))
@@ -160,13 +80,13 @@ def pass_pair(job: PassJob) -> Outcome:
     try:
         if job.pair.image is None:
             raise DataError("a label without an image of the same name")
-        return _radiograph(job, row, job.pair.image) if _is_png(job.pair) else _volume(job, row, job.pair.image)
+        return _radiograph(job, row, job.pair.image) if job.pair.is_png else _volume(job, row, job.pair.image)
     except InputError as error:
         return Outcome((replace(row, reason=_without_path(error)),))
 
 
 def _quarantined(job: PassJob) -> Row:
-    row = Row(verdict="quarantined", modality="PNG" if _is_png(job.pair) else "volume")
+    row = Row(verdict="quarantined", modality="PNG" if job.pair.is_png else "volume")
     return replace(row, files=(job.pair.image is not None) + (job.pair.label is not None))
 
 
@@ -240,12 +160,12 @@ def _radiograph(job: PassJob, row: Row, image: Path) -> Outcome:
     return Outcome((replace(row, verdict="converted", case=job.case, size=size),), (case,))
 
 
-def _jobs(files: Files, target: Path, options: ConvertOptions) -> list[PassJob]:
+def _jobs(files: Files, target: Path, options: ImageOptions) -> list[PassJob]:
     patients = [patient_of(pair, options.patient_pattern) for pair in files.pairs]
     patients = [
-        files.findings.patients.get(_key(files, pair)) or p for pair, p in zip(files.pairs, patients, strict=True)
+        files.findings.patients.get(files.path_of(pair)) or p for pair, p in zip(files.pairs, patients, strict=True)
     ]
-    names = pseudonyms(set(patients), find_key(options.pseudonym_key))
+    names = assign_pseudonyms(set(patients), find_key(options.pseudonym_key))
     cases = number_cases(patients, names)
     if options.keep_names:
         cases = [re.sub(r"[^A-Za-z0-9.-]+", "_", pair.name) for pair in files.pairs]
@@ -258,50 +178,11 @@ def _jobs(files: Files, target: Path, options: ConvertOptions) -> list[PassJob]:
             target=target,
             suffix=options.volume_format,
             values=tuple(sorted(set(options.labels.values()))) if options.labels else None,
-            findings=dict(zip(files.findings.names, files.findings.of(_key(files, pair), *_names(pair)), strict=True)),
+            findings=dict(zip(files.findings.names, files.findings_of(pair), strict=True)),
             findings_source="csv" if options.findings else "folder",
         )
         for pair, case, patient in zip(files.pairs, cases, patients, strict=True)
     ]
-
-
-def patient_of(pair: Pair, pattern: str | None) -> str:
-    """Who a file shows: the first group of ``pattern`` in its name, or the number before ``_`` of a PNG.
-
-    A file that the pattern does not match is a patient of its own.
-    """
-    found = re.search(pattern, pair.name) if pattern else None
-    if found is None and _is_png(pair):
-        found = NUMBERED.match(PurePosixPath(pair.name).name)
-    return f"file {found.group(1)}" if found else f"file {pair.name}"
-
-
-def _findings(source: Path, pairs: Iterable[Pair], options: ConvertOptions) -> Findings:
-    pictures = [pair for pair in pairs if _is_png(pair)]
-    if options.findings:
-        return read_findings(source / options.findings)
-    if not pictures:
-        return Findings()
-    return findings_from_folders({pair.name: PurePosixPath(pair.name).parent.name for pair in pictures})
-
-
-def _key(files: Files, pair: Pair) -> str:
-    return pair.image.relative_to(files.source).as_posix() if pair.image else pair.name
-
-
-def _names(pair: Pair) -> tuple[str, ...]:
-    return (pair.image.name if pair.image else "", PurePosixPath(pair.name).name, pair.name)
-
-
-def _is_png(pair: Pair) -> bool:
-    return pair.image is not None and pair.image.name.lower().endswith(".png")
-
-
-def _without_suffix(name: str) -> str:
-    for suffix in SUFFIXES:
-        if name.lower().endswith(suffix):
-            return name[: -len(suffix)]
-    return name
 
 
 def _without_path(error: InputError) -> str:
