@@ -90,7 +90,8 @@ def infer_by_monai(image: Path, weights: Path, out: Path) -> None:
 
 def infer_by_voxflow(image: Path, models: Path, out: Path, plan: str) -> None:
     """Our default, or the peer's windows and its way back through probabilities."""
-    from voxflow.inference import InferenceCase, InferOptions, infer_cases, open_engine
+    from voxflow.engines import open_engine
+    from voxflow.inference import InferenceCase, InferOptions, infer_cases
 
     options: dict[str, Any] = {"overlays": 0}
     if plan == "same":

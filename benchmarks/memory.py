@@ -21,7 +21,7 @@ import numpy as np
 from benchmarks.measure import figures, measure
 
 if TYPE_CHECKING:
-    from voxflow.inference import EngineName
+    from voxflow.engines import EngineName
 
 Spacing = tuple[float, float, float]
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from voxflow.inference import Engine
+    from voxflow.engines import Engine
 
 UNET = {
     "in_channels": 1,
@@ -34,8 +34,8 @@ def exported(folder: Path, model: Path | None) -> Path:
     import torch
 
     from voxflow.components import Component, build_network
+    from voxflow.engines import TorchEngine
     from voxflow.export.formats import write_onnx, write_openvino
-    from voxflow.inference.runtimes import TorchEngine
     from voxflow.spec import ModelSpec, TransformSpec
 
     if model is not None and model.suffix != ".pt":
@@ -78,7 +78,7 @@ def cases_a_second(engine: Engine, images: list[Path], warm: int, given: dict[st
 
 def main() -> None:
     """Measure and print."""
-    from voxflow.inference import open_engine
+    from voxflow.engines import open_engine
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=Path, required=True, help="a folder of .nii.gz volumes")

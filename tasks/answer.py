@@ -11,8 +11,9 @@ from pathlib import Path
 from tasks.incoming import Incoming, settings_of
 from tasks.stage import Stage, main
 from voxflow.dicom import ConvertOptions
+from voxflow.engines import open_engine
 from voxflow.errors import EXIT_FAILURE, EXIT_OK, EXIT_SOME_FAILED
-from voxflow.inference import InferOptions, open_engine
+from voxflow.inference import InferOptions
 from voxflow.pacs import Desk, Ledger, answer_new, open_archive
 from voxflow.progress import say
 from voxflow.tracking import described

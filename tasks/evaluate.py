@@ -9,16 +9,10 @@ from tasks import bundle_infer
 from tasks.bundle import is_bundle
 from tasks.stage import Stage, main
 from voxflow.datalist import Datalist
+from voxflow.engines import open_engine
 from voxflow.errors import DataError
 from voxflow.files import atomic_directory, write_json
-from voxflow.inference import (
-    EvaluateOptions,
-    evaluate_classification,
-    evaluate_segmentation,
-    metric_name,
-    native_cases,
-    open_engine,
-)
+from voxflow.inference import EvaluateOptions, evaluate_classification, evaluate_segmentation, metric_name, native_cases
 from voxflow.progress import say
 from voxflow.tracking import continue_run, read_run_file
 
@@ -26,7 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from voxflow.inference import Engine, Evaluation, InferenceCase
+    from voxflow.engines import Engine
+    from voxflow.inference import Evaluation, InferenceCase
     from voxflow.tracking import Tracker
 
 MASKS_UP_TO = 100_000_000  # bytes

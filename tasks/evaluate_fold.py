@@ -10,7 +10,8 @@ from tasks.bundle import is_bundle
 from tasks.evaluate import evaluate, labelled_cases
 from tasks.fold import FOLDS, load_fold
 from tasks.stage import program
-from voxflow.inference import EvaluateOptions, open_engine
+from voxflow.engines import open_engine
+from voxflow.inference import EvaluateOptions
 from voxflow.tracking import continue_run, read_run_file
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ import pytest
 
 from tests.inference.models import save_unet
 from voxflow.cli.main import main
-from voxflow.inference import open_engine
+from voxflow.engines import open_engine
 
 if TYPE_CHECKING:
     from pathlib import Path

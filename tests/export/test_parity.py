@@ -9,10 +9,11 @@ import pytest
 
 from tests.inference.models import UNET, radiograph_spec, save_densenet, save_unet, seeded, volume_spec
 from voxflow.components import Component
+from voxflow.engines import open_engine, unusable
 from voxflow.errors import DataError, ParityError
 from voxflow.export import ExportOptions, export_model
 from voxflow.geometry import Geometry
-from voxflow.inference import InferenceCase, open_engine, unusable
+from voxflow.inference import InferenceCase
 from voxflow.volumes import Volume, write_radiograph, write_volume
 
 if TYPE_CHECKING:

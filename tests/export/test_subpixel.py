@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
+from voxflow.engines import import_openvino
 from voxflow.export.subpixel import use_subpixels
-from voxflow.inference.runtimes import import_openvino
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -15,14 +15,14 @@ from onnx import numpy_helper
 from tests.export import fake_tensorrt
 from tests.inference.models import DENSENET, UNET, radiograph_spec, save_unet, seeded, volume_spec
 from voxflow.components import Component
+from voxflow.engines import TensorRtEngine, built_for, open_engine
 from voxflow.errors import DataError, InputError, VoxflowError
 from voxflow.export import ExportOptions, export_model
 from voxflow.export.formats import write_onnx
 from voxflow.export.half import write_half
 from voxflow.export.tensorrt import timing_cache_file
 from voxflow.geometry import Geometry
-from voxflow.inference import InferenceCase, open_engine
-from voxflow.inference.tensorrt import TensorRtEngine, built_for
+from voxflow.inference import InferenceCase
 from voxflow.volumes import Volume, write_volume
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ NORMS = {"use_groupnorm": True, "in_channels": 1, "num_classes": 2, "blocks_down
 def _tensorrt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine that seems to have TensorRT and a GPU."""
     monkeypatch.setitem(sys.modules, "tensorrt", fake_tensorrt)
-    monkeypatch.setattr("voxflow.inference.tensorrt.unusable_reason", lambda: None)
+    monkeypatch.setattr("voxflow.engines.tensorrt.unusable_reason", lambda: None)
     monkeypatch.setattr("torch.cuda.get_device_name", lambda: "NVIDIA H100")
     monkeypatch.setattr("torch.cuda.current_stream", lambda: fake_tensorrt.STREAM)
     monkeypatch.setattr(TensorRtEngine, "device", "cpu")

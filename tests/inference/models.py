@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
-    from voxflow.inference import EngineName
+    from voxflow.engines import EngineName
 
 UNET = Component(name="Unet", args={"nf_enc": [4, 8], "residual_units": 1, "in_channels": 1, "num_classes": 2})
 DENSENET = Component(

@@ -19,7 +19,7 @@ from voxflow.volumes import Volume, write_radiograph, write_volume
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from voxflow.inference import Engine
+    from voxflow.engines import Engine
 
 GRID = Geometry.from_parts((24, 20, 10), (1, 1, 2))
 

@@ -12,14 +12,14 @@ import torch
 from monai.inferers import sliding_window_inference
 
 from tests.inference.models import UNET, ThresholdEngine, save_unet, seeded, volume_spec
+from voxflow.engines import TorchEngine
 from voxflow.inference.blending import slabs
-from voxflow.inference.runtimes import TorchEngine
 from voxflow.inference.windows import Blend, plan_windows
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from voxflow.inference import Engine
+    from voxflow.engines import Engine
     from voxflow.inference.windows import WindowPlan
 
 

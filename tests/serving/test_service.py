@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from voxflow.inference import Engine
+    from voxflow.engines import Engine
 
     Start = Callable[..., httpx.Client]
 

@@ -288,7 +288,7 @@ def test_nothing_to_evaluate_on_is_wrong_input(volumes: Path, capsys: pytest.Cap
 def test_an_engine_that_differs_ends_the_export(
     volumes: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from voxflow.inference.runtimes import OpenVinoEngine
+    from voxflow.engines import OpenVinoEngine
 
     whole = OpenVinoEngine.run
     monkeypatch.setattr(OpenVinoEngine, "run", lambda self, batch: whole(self, batch)[:, ::-1].copy())

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 from tests.inference.models import UNET, seeded, volume_spec
+from voxflow.engines import open_engine
 from voxflow.export.formats import write_onnx
-from voxflow.inference import open_engine
 from voxflow.tracking import begin_run
 
 if TYPE_CHECKING:

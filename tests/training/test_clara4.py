@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from voxflow.config import load_workflow
+from voxflow.engines import open_engine
 from voxflow.files import write_json
-from voxflow.inference import EvaluateOptions, InferenceCase, evaluate_segmentation, open_engine
+from voxflow.inference import EvaluateOptions, InferenceCase, evaluate_segmentation
 from voxflow.tracking import NullTracker
 from voxflow.training import DataFacts, TrainOptions, load_model, train
 

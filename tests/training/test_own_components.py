@@ -13,9 +13,9 @@ import pytest
 
 from tests.training.conftest import volume_config
 from voxflow.config import load_workflow
+from voxflow.engines import TorchEngine
 from voxflow.errors import ConfigError
 from voxflow.files import write_json
-from voxflow.inference.runtimes import TorchEngine
 from voxflow.tracking import NullTracker
 from voxflow.training import DataFacts, TrainOptions, load_model, train
 from voxflow.training.fingerprint import fingerprint

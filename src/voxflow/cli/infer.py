@@ -83,7 +83,8 @@ class Infer:
             ConfigError: a setting that there is not, or a wrong value.
             DataError: no model, or nothing to infer on.
         """
-        from voxflow.inference import InferOptions, Made, infer_cases, maker_of, open_engine
+        from voxflow.engines import open_engine
+        from voxflow.inference import InferOptions, Made, infer_cases, maker_of
         from voxflow.inference.inputs import find_cases
         from voxflow.mmar.artefacts import model_of
 

@@ -67,7 +67,8 @@ class Serve:
         import uvicorn
         from pydantic import ValidationError
 
-        from voxflow.inference import InferOptions, open_engine
+        from voxflow.engines import open_engine
+        from voxflow.inference import InferOptions
         from voxflow.mmar.artefacts import model_of
         from voxflow.serving.app import make_app
         from voxflow.serving.limits import ServeLimits

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from voxflow.engines import SPEC_FILE, SPEC_KEY, SPEC_RT_INFO, import_openvino
 from voxflow.errors import VoxflowError
 from voxflow.export.subpixel import use_subpixels
 from voxflow.files import atomic_path
-from voxflow.inference.runtimes import SPEC_FILE, SPEC_KEY, SPEC_RT_INFO, import_openvino
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from voxflow.engines import MODEL_FILES, TorchEngine, open_engine, sidecar, unusable
 from voxflow.export.formats import write_onnx, write_openvino, write_torchscript
 from voxflow.export.images import images_of, noise
 from voxflow.export.parity import Parity, ParityReport, Reference, measure
 from voxflow.export.reduced import publish_reduced
 from voxflow.export.tensorrt import write_tensorrt
-from voxflow.inference import MODEL_FILES, open_engine, unusable
-from voxflow.inference.runtimes import TorchEngine
-from voxflow.inference.tensorrt import sidecar
 from voxflow.progress import say, track
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from voxflow.engines import EngineName
     from voxflow.export.options import ExportFormat, ExportOptions
-    from voxflow.inference import EngineName, InferenceCase
+    from voxflow.inference import InferenceCase
 
 # The engine that runs each format.
 ENGINE_OF: dict[ExportFormat, EngineName] = {

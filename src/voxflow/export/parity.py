@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from voxflow.engines import Engine
     from voxflow.export.options import ExportOptions
-    from voxflow.inference import Engine
     from voxflow.inference.windows import WindowPlan
     from voxflow.spec import ModelSpec
 

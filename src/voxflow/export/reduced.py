@@ -16,15 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from voxflow.engines import MODEL_FILES, PRECISION_RT_INFO, import_openvino, open_engine, sidecar
 from voxflow.export.half import write_half
 from voxflow.export.images import images_of
 from voxflow.export.parity import ParityReport, Reference, measure
 from voxflow.export.tensorrt import write_tensorrt
-from voxflow.inference import MODEL_FILES, open_engine, plan_of
+from voxflow.inference import plan_of
 from voxflow.inference.blending import window_of
 from voxflow.inference.predict import PredictOptions
-from voxflow.inference.runtimes import PRECISION_RT_INFO, import_openvino
-from voxflow.inference.tensorrt import sidecar
 from voxflow.progress import say
 
 if TYPE_CHECKING:
@@ -32,8 +31,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from voxflow.engines import Engine, EngineName
     from voxflow.export.options import ExportOptions, Precision
-    from voxflow.inference import Engine, EngineName, InferenceCase
+    from voxflow.inference import InferenceCase
 
 
 def publish_reduced(

@@ -8,11 +8,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from voxflow.engines import built_for, is_local, onnx_operators, sidecar
 from voxflow.errors import VoxflowError
 from voxflow.export.formats import INPUT_NAME, example_input
 from voxflow.files import atomic_path, write_json
-from voxflow.inference.runtimes import is_local, onnx_operators
-from voxflow.inference.tensorrt import built_for, sidecar
 
 if TYPE_CHECKING:
     from voxflow.export.options import ExportOptions

@@ -1,13 +1,6 @@
 from .cases import Failures as Failures
 from .cases import InferenceCase as InferenceCase
 from .cases import native_cases as native_cases
-from .engines import MODEL_FILES as MODEL_FILES
-from .engines import Engine as Engine
-from .engines import EngineChoice as EngineChoice
-from .engines import EngineName as EngineName
-from .engines import open_engine as open_engine
-from .engines import unfit as unfit
-from .engines import unusable as unusable
 from .ensemble import Ensemble as Ensemble
 from .ensemble import open_ensemble as open_ensemble
 from .evaluate import EvaluateOptions as EvaluateOptions

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from voxflow.inference.engines import Engine
+    from voxflow.engines import Engine
     from voxflow.inference.windows import WindowPlan
     from voxflow.spec import ModelSpec
 

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from voxflow.engines import open_engine
 from voxflow.errors import DataError
 from voxflow.inference.blending import slabs
-from voxflow.inference.engines import open_engine
 from voxflow.inference.flips import FlippedEngine
 from voxflow.inference.probabilities import probabilities_of
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from voxflow.engines import Engine, EngineChoice, EngineName
     from voxflow.inference.blending import Box
-    from voxflow.inference.engines import Engine, EngineChoice, EngineName
     from voxflow.inference.flips import Axis
     from voxflow.inference.windows import WindowPlan
     from voxflow.spec import ModelSpec

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, NonNegativeInt, PositiveFloat
 
+from voxflow.engines import EngineChoice  # noqa: TC001 - pydantic reads it
 from voxflow.errors import DataError
 from voxflow.inference.cases import Failures, read_volumes
-from voxflow.inference.engines import EngineChoice  # noqa: TC001 - pydantic reads it
 from voxflow.inference.labels import label_names
 from voxflow.inference.overlap import TOLERANCE_MM, Overlap, overlap
 from voxflow.inference.overlays import write_overlay
@@ -25,8 +25,8 @@ from voxflow.volumes import read_volume, write_volume
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from voxflow.engines import Engine
     from voxflow.inference.cases import InferenceCase
-    from voxflow.inference.engines import Engine
     from voxflow.inference.run import Segmented
     from voxflow.volumes import Volume
 

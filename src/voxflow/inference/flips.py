@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from voxflow.inference.engines import Engine, EngineName
+    from voxflow.engines import Engine, EngineName
     from voxflow.spec import ModelSpec
 
 Axis = Literal["i", "j", "k"]

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from voxflow.engines import Engine
     from voxflow.inference.cases import InferenceCase
-    from voxflow.inference.engines import Engine
     from voxflow.inference.run import Classified
 
 

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic import NonNegativeInt  # noqa: TC002 - pydantic reads it
 
+from voxflow.engines import EngineChoice  # noqa: TC001 - pydantic reads it
 from voxflow.errors import DataError, InputError
 from voxflow.inference.cases import Failures
-from voxflow.inference.engines import EngineChoice  # noqa: TC001 - pydantic reads it
 from voxflow.inference.grade import prediction_columns, prediction_rows
 from voxflow.inference.labels import label_names
 from voxflow.inference.overlays import write_overlay
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from voxflow.engines import Engine, EngineName
     from voxflow.inference.cases import InferenceCase
-    from voxflow.inference.engines import Engine, EngineName
     from voxflow.inference.evaluate import Metrics
     from voxflow.inference.made import Made, Match
     from voxflow.inference.run import Classified, Segmented

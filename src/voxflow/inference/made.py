@@ -7,15 +7,15 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from voxflow.engines import MODEL_FILES
 from voxflow.files import write_text
-from voxflow.inference.engines import MODEL_FILES
 from voxflow.inference.predict import PredictOptions
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from voxflow.engines import Engine
     from voxflow.inference.cases import InferenceCase
-    from voxflow.inference.engines import Engine
     from voxflow.inference.infer import InferOptions
 
 NOTES = ".made_from"

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, PositiveInt
 
+from voxflow.engines import Prefetchable
 from voxflow.errors import DataError
 from voxflow.inference.cleaning import CleaningOptions, clean
-from voxflow.inference.engines import Forewarned
 from voxflow.inference.ensemble import Ensemble, answer
 from voxflow.inference.flips import Axis
 from voxflow.inference.grids import labels_to, network_grid, to_network
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from voxflow.engines import Engine
     from voxflow.geometry import Geometry
-    from voxflow.inference.engines import Engine
     from voxflow.inference.windows import WindowPlan
     from voxflow.spec import ModelSpec
 
@@ -227,7 +227,7 @@ def plan_of(image: NDArray[np.float32], engine: Engine, options: PredictOptions,
 def expect(engine: Engine, native: Geometry, options: PredictOptions) -> None:
     """Let an engine get ready for an image on this grid, while that is still being read and prepared."""
     engines = engine.engines if isinstance(engine, Ensemble) else (engine,)
-    ready = [each for each in engines if isinstance(each, Forewarned)]
+    ready = [each for each in engines if isinstance(each, Prefetchable)]
     if ready and engine.spec.task == "segmentation":
         spec = engine.spec
         grid = network_grid(native, spec)

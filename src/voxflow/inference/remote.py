@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from voxflow.engines import open_engine
 from voxflow.errors import ClusterError
 from voxflow.inference.cases import Failures, read_radiographs, read_volumes
-from voxflow.inference.engines import open_engine
 from voxflow.inference.ensemble import open_ensemble
 from voxflow.inference.infer import (
     mask_path,
@@ -33,9 +33,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from voxflow.engines import Engine, EngineChoice, EngineName
     from voxflow.executor import Executor
     from voxflow.inference.cases import InferenceCase
-    from voxflow.inference.engines import Engine, EngineChoice, EngineName
     from voxflow.inference.infer import Inference, InferOptions
     from voxflow.spec import ModelSpec
 

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from voxflow.engines import Engine
     from voxflow.inference.cases import Failures, InferenceCase
-    from voxflow.inference.engines import Engine
     from voxflow.inference.predict import Prediction, PredictOptions, Prepared
     from voxflow.volumes import Volume
 

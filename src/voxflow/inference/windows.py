@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from voxflow.inference.engines import Engine
+    from voxflow.engines import Engine
 
 Plan = Literal["auto", "whole", "windows"]
 Blend = Literal["gaussian", "constant"]

@@ -102,7 +102,7 @@ def role_of(path: Path) -> tuple[Role, str]:
 
 def usable(path: Path) -> bool:
     """Whether an engine on this machine can run the file: a TensorRT engine needs its GPU and its version."""
-    from voxflow.inference import unfit, unusable
+    from voxflow.engines import unfit, unusable
 
     return not path.name.endswith(".engine") or not (unusable("tensorrt") or unfit("tensorrt", path))
 

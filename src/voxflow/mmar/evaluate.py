@@ -11,9 +11,10 @@ import numpy as np
 
 from voxflow.components import create
 from voxflow.config import load_evaluation
+from voxflow.engines import open_engine
 from voxflow.errors import DataError
 from voxflow.files import write_json
-from voxflow.inference import Failures, InferenceCase, metric_name, open_engine
+from voxflow.inference import Failures, InferenceCase, metric_name
 from voxflow.mmar.artefacts import find_model
 from voxflow.mmar.data import read_datalist
 from voxflow.mmar.record import continued_record
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from voxflow.components.model_loaders import ModelLoader
     from voxflow.config import Evaluation
     from voxflow.datalist import Datalist
-    from voxflow.inference import Engine
+    from voxflow.engines import Engine
     from voxflow.mmar.folder import Mmar
     from voxflow.mmar.runner import Setup
 

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from voxflow.datalist import Datalist
+from voxflow.engines import MODEL_FILES, sidecar
 from voxflow.errors import DataError, VoxflowError
 from voxflow.export import ExportOptions, export_model
 from voxflow.files import atomic_directory, write_json
-from voxflow.inference import MODEL_FILES, InferenceCase
-from voxflow.inference.tensorrt import sidecar
+from voxflow.inference import InferenceCase
 from voxflow.mmar.artefacts import find_model
 from voxflow.mmar.folder import repository_of
 from voxflow.mmar.record import continued_record
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from voxflow.datalist import Case
+    from voxflow.engines import EngineName
     from voxflow.export import ParityReport
-    from voxflow.inference import EngineName
 
 PARITY_FILE = "{name}.parity.json"
 REGULAR: tuple[EngineName, ...] = ("torchscript", "onnxruntime")

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from voxflow.components.inferers import Inferer
     from voxflow.components.metrics import Metric, Outputs
     from voxflow.config import Evaluation
-    from voxflow.inference import Engine, InferenceCase
+    from voxflow.engines import Engine
+    from voxflow.inference import InferenceCase
 
 Setup = Literal["scanning_window", "standard"]
 ANSWER = "model"

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from voxflow.dicom import ConvertOptions
-    from voxflow.inference import Engine, InferenceCase, InferOptions
+    from voxflow.engines import Engine
+    from voxflow.inference import InferenceCase, InferOptions
     from voxflow.pacs.archive import Archive
     from voxflow.pacs.ledger import Entry, Ledger
 

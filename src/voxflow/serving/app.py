@@ -26,7 +26,7 @@ from voxflow.serving.work import Answer, Format, answer
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from voxflow.inference import Engine
+    from voxflow.engines import Engine
 
 logger = logging.getLogger(__name__)
 

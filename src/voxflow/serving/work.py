@@ -16,7 +16,7 @@ from voxflow.serving.uploads import check_nifti, kind_of, unpack
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from voxflow.inference import Engine
+    from voxflow.engines import Engine
     from voxflow.serving.limits import ServeLimits
 
 Format = Literal["auto", "nifti", "seg", "json"]

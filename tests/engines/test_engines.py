@@ -15,10 +15,9 @@ from torch._dynamo.exc import BackendCompilerFailed
 
 from tests.inference.models import UNET, save_unet, seeded, volume_spec
 from voxflow.components import Component
+from voxflow.engines import EngineName, OpenVinoEngine, open_engine, unusable
 from voxflow.errors import DataError, InputError, MissingDependencyError
 from voxflow.export.formats import write_onnx, write_openvino, write_torchscript
-from voxflow.inference import EngineName, open_engine, unusable
-from voxflow.inference.runtimes import OpenVinoEngine
 from voxflow.training import save_model
 
 if TYPE_CHECKING:
@@ -52,7 +51,7 @@ def test_openvino_compiled_for_one_size_after_the_other_answers_as_torch_does(
     exported: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     large = BATCH[:1]
-    monkeypatch.setattr("voxflow.inference.runtimes.OWN_CODE_VOXELS", math.prod(large.shape[2:]))
+    monkeypatch.setattr("voxflow.engines.openvino.OWN_CODE_VOXELS", math.prod(large.shape[2:]))
     engine, torch = open_engine(exported, "openvino"), open_engine(exported, "torch")
     small, wide = large[:, :, :16], np.concatenate([large, large], 2)
     for batch in (large, small, wide, small, large):
@@ -62,7 +61,7 @@ def test_openvino_compiled_for_one_size_after_the_other_answers_as_torch_does(
 def test_openvino_compiles_ahead_what_it_is_told_to_expect(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     large = BATCH[:1]
     wide = np.concatenate([large, large], 2)
-    monkeypatch.setattr("voxflow.inference.runtimes.OWN_CODE_VOXELS", math.prod(large.shape[2:]))
+    monkeypatch.setattr("voxflow.engines.openvino.OWN_CODE_VOXELS", math.prod(large.shape[2:]))
     engine, torch = OpenVinoEngine(exported / "model.xml"), open_engine(exported, "torch")
     compiled: list[tuple[int, ...]] = []
     really = engine._compiled
@@ -104,7 +103,7 @@ def test_without_a_compiler_one_line_says_so(exported: Path, monkeypatch: pytest
     def missing(*_: object) -> None:
         raise BackendCompilerFailed("inductor", InvalidCxxCompiler(), None)
 
-    monkeypatch.setattr("voxflow.inference.runtimes._run_torch", missing)
+    monkeypatch.setattr("voxflow.engines.torch.run_torch", missing)
     with pytest.raises(MissingDependencyError, match="the engine torch-compiled can't run here: "):
         open_engine(exported, "torch-compiled").run(BATCH)
 
@@ -216,7 +215,7 @@ def test_openvino_loads_without_its_telemetry(exported: Path) -> None:
 SIGNALLED = """
 import os, signal, sys, threading
 from pathlib import Path
-from voxflow.inference import open_engine
+from voxflow.engines import open_engine
 held = [open_engine(Path(sys.argv[1]), "openvino")]
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(5))
 thread = threading.Thread(target=held.clear)

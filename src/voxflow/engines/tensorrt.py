@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from voxflow.inference.engines import EngineName
+    from voxflow.engines.protocol import EngineName
 
 INPUT_NAME = "image"
 OUTPUT_NAME = "logits"
@@ -55,7 +55,7 @@ class Description(BaseModel):
 
     Attributes:
         spec: what the model takes and means.
-        is_local: see :class:`voxflow.inference.Engine`.
+        is_local: see :class:`voxflow.engines.Engine`.
         built_for: the TensorRT version and the GPU that it runs on.
     """
 
@@ -116,7 +116,7 @@ class TensorRtEngine:
         self.batch = int(most[0])
 
     def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        """See :class:`voxflow.inference.Engine`."""
+        """See :class:`voxflow.engines.Engine`."""
         import torch
 
         image = torch.from_numpy(np.ascontiguousarray(batch)).to(self.device)

@@ -1,9 +1,9 @@
-"""Owns what runs a model: one small protocol, and the choice between the engines that can fulfil it."""
+"""Owns the list of engines and the choice between them."""
 
 from __future__ import annotations
 
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Literal, Protocol, cast, runtime_checkable
+from typing import TYPE_CHECKING, cast
 
 from voxflow.errors import DataError, InputError, MissingDependencyError
 from voxflow.progress import say
@@ -12,17 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    import numpy as np
-    from numpy.typing import NDArray
+    from voxflow.engines.protocol import Engine, EngineChoice, EngineName, TorchWay
 
-    from voxflow.spec import ModelSpec
-
-EngineName = Literal["torch", "torchscript", "onnxruntime", "openvino", "tensorrt"]
-# Other ways to run model.pt; never taken unasked, since no file of theirs passed the parity gate.
-TorchWay = Literal["torch-bf16", "torch-compiled"]
-EngineChoice = Literal[
-    "auto", "torch", "torch-bf16", "torch-compiled", "torchscript", "onnxruntime", "openvino", "tensorrt"
-]
 
 # The file of each engine inside a folder of exported models, fastest engine first: the order that "auto" tries.
 MODEL_FILES: dict[EngineName, str] = {
@@ -32,49 +23,6 @@ MODEL_FILES: dict[EngineName, str] = {
     "torchscript": "model.ts",
     "torch": "model.pt",
 }
-
-
-class Engine(Protocol):
-    """A loaded model.
-
-    Attributes:
-        name: which engine it is.
-        spec: what the model file says of itself.
-        smallest: least spatial size (i, j, k) or (rows, columns) of an input; None: no bound but the divisor.
-        largest: greatest one; equal to ``smallest`` where the file allows one size only.
-        is_local: whether a voxel's answer depends on a bounded neighbourhood alone, as with plain convolutions and
-            batch norm; instance norm, say, averages over the window, so that a larger one changes every answer.
-        batch: how many windows it takes at a time where memory allows; 1 where more are no faster.
-    """
-
-    @property
-    def name(self) -> EngineName: ...  # noqa: D102
-
-    @property
-    def spec(self) -> ModelSpec: ...  # noqa: D102
-
-    @property
-    def smallest(self) -> tuple[int, ...] | None: ...  # noqa: D102
-
-    @property
-    def is_local(self) -> bool: ...  # noqa: D102
-
-    @property
-    def largest(self) -> tuple[int, ...] | None: ...  # noqa: D102
-
-    @property
-    def batch(self) -> int: ...  # noqa: D102
-
-    def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Map (batch, channel, *space) to logits: (batch, class, *space), or (batch, class) for classification."""
-
-
-@runtime_checkable
-class Forewarned(Protocol):
-    """An engine that gains from knowing what will come."""
-
-    def expect(self, shape: tuple[int, ...]) -> None:
-        """Get ready for inputs (batch, channel, *space) of a shape, from another thread; returns at once."""
 
 
 def open_engine(path: Path, engine: EngineChoice = "auto") -> Engine:
@@ -114,7 +62,7 @@ def _open_named(engine: EngineName | TorchWay, candidates: dict[EngineName, Path
         raise InputError(f"no model for the engine {engine!r}; there is {_listed(candidates)}", path=path)
     if not by_torch:
         return _OPENERS[name](candidates[name])
-    from voxflow.inference.runtimes import TorchEngine
+    from voxflow.engines.torch import TorchEngine
 
     return TorchEngine(candidates[name], cast("TorchWay", engine))
 
@@ -122,7 +70,7 @@ def _open_named(engine: EngineName | TorchWay, candidates: dict[EngineName, Path
 def unusable(name: EngineName) -> str | None:
     """Why an engine can't run on this machine; None when it can."""
     if name == "tensorrt":
-        from voxflow.inference.tensorrt import unusable_reason
+        from voxflow.engines.tensorrt import unusable_reason
 
         return unusable_reason()
     package = {"onnxruntime": "onnxruntime", "openvino": "openvino"}.get(name, "torch")
@@ -133,7 +81,7 @@ def unfit(name: EngineName, file: Path) -> str | None:
     """Why this very file can't run on this machine, which a person should hear of, since another engine is slower."""
     if name != "tensorrt":
         return None
-    from voxflow.inference.tensorrt import Description
+    from voxflow.engines.tensorrt import Description
 
     try:
         reason = Description.beside(file).elsewhere
@@ -163,14 +111,17 @@ def _opener(name: EngineName) -> Callable[[Path], Engine]:
         reason = unusable(name)
         if reason is not None:
             raise MissingDependencyError(f"the engine {name} can't run here: {reason}")
-        from voxflow.inference import runtimes
-        from voxflow.inference.tensorrt import TensorRtEngine
+        from voxflow.engines.onnxruntime import OnnxRuntimeEngine
+        from voxflow.engines.openvino import OpenVinoEngine
+        from voxflow.engines.tensorrt import TensorRtEngine
+        from voxflow.engines.torch import TorchEngine
+        from voxflow.engines.torchscript import TorchScriptEngine
 
         classes: dict[EngineName, Callable[[Path], Engine]] = {
-            "torch": runtimes.TorchEngine,
-            "torchscript": runtimes.TorchScriptEngine,
-            "onnxruntime": runtimes.OnnxRuntimeEngine,
-            "openvino": runtimes.OpenVinoEngine,
+            "torch": TorchEngine,
+            "torchscript": TorchScriptEngine,
+            "onnxruntime": OnnxRuntimeEngine,
+            "openvino": OpenVinoEngine,
             "tensorrt": TensorRtEngine,
         }
         return classes[name](path)
