@@ -204,7 +204,7 @@ def test_files_load_without_voxflow(exported: Path, tmp_path: Path) -> None:
 
 def test_openvino_loads_without_its_telemetry(exported: Path) -> None:
     code = (
-        "import sys; from voxflow.inference import open_engine; from pathlib import Path; "
+        "import sys; from voxflow.engines import open_engine; from pathlib import Path; "
         f"open_engine(Path({str(exported / 'model.xml')!r})); "
         "sys.exit(sys.modules['openvino_telemetry'] is not None)"
     )

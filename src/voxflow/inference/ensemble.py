@@ -56,7 +56,7 @@ class Ensemble:
                 )
 
     def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        """See :class:`voxflow.inference.Engine`."""
+        """See :class:`voxflow.engines.Engine`."""
         return np.stack([_mean_logits(each, self.spec) for each in zip(*self._answers(batch), strict=True)])
 
     def _answers(self, batch: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
@@ -65,37 +65,37 @@ class Ensemble:
 
     @property
     def name(self) -> EngineName:
-        """See :class:`voxflow.inference.Engine`; the first model's."""
+        """See :class:`voxflow.engines.Engine`; the first model's."""
         return self.engines[0].name
 
     @property
     def spec(self) -> ModelSpec:
-        """See :class:`voxflow.inference.Engine`."""
+        """See :class:`voxflow.engines.Engine`."""
         return self.engines[0].spec
 
     @property
     def smallest(self) -> tuple[int, ...] | None:
-        """See :class:`voxflow.inference.Engine`."""
+        """See :class:`voxflow.engines.Engine`."""
         return _sides([engine.smallest for engine in self.engines], largest=True)
 
     @property
     def largest(self) -> tuple[int, ...] | None:
-        """See :class:`voxflow.inference.Engine`."""
+        """See :class:`voxflow.engines.Engine`."""
         return _sides([engine.largest for engine in self.engines], largest=False)
 
     @property
     def is_local(self) -> bool:
-        """See :class:`voxflow.inference.Engine`."""
+        """See :class:`voxflow.engines.Engine`."""
         return all(engine.is_local for engine in self.engines)
 
     @property
     def batch(self) -> int:
-        """See :class:`voxflow.inference.Engine`."""
+        """See :class:`voxflow.engines.Engine`."""
         return min(engine.batch for engine in self.engines)
 
 
 def open_ensemble(folders: Sequence[Path], engine: EngineChoice = "auto") -> Ensemble:
-    """Load one model a folder of exported models; see :func:`voxflow.inference.open_engine`.
+    """Load one model a folder of exported models; see :func:`voxflow.engines.open_engine`.
 
     Raises:
         DataError: a folder holds no model, or the models don't take or mean the same.

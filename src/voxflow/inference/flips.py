@@ -29,7 +29,7 @@ class FlippedEngine:
                        for some in combinations(places, count)]  # fmt: skip
 
     def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        """See :class:`voxflow.inference.Engine`."""
+        """See :class:`voxflow.engines.Engine`."""
         total = self._engine.run(batch).copy()  # an engine may hand out the same memory at every call
         for axes in self._flips:
             total += np.flip(self._engine.run(np.ascontiguousarray(np.flip(batch, axes))), axes)
@@ -38,30 +38,30 @@ class FlippedEngine:
 
     @property
     def name(self) -> EngineName:
-        """See :class:`voxflow.inference.Engine`."""
+        """See :class:`voxflow.engines.Engine`."""
         return self._engine.name
 
     @property
     def spec(self) -> ModelSpec:
-        """See :class:`voxflow.inference.Engine`."""
+        """See :class:`voxflow.engines.Engine`."""
         return self._engine.spec
 
     @property
     def smallest(self) -> tuple[int, ...] | None:
-        """See :class:`voxflow.inference.Engine`."""
+        """See :class:`voxflow.engines.Engine`."""
         return self._engine.smallest
 
     @property
     def largest(self) -> tuple[int, ...] | None:
-        """See :class:`voxflow.inference.Engine`."""
+        """See :class:`voxflow.engines.Engine`."""
         return self._engine.largest
 
     @property
     def is_local(self) -> bool:
-        """See :class:`voxflow.inference.Engine`."""
+        """See :class:`voxflow.engines.Engine`."""
         return self._engine.is_local
 
     @property
     def batch(self) -> int:
-        """See :class:`voxflow.inference.Engine`."""
+        """See :class:`voxflow.engines.Engine`."""
         return self._engine.batch

@@ -57,7 +57,7 @@ class Models:
     together: bool = False
 
     def open(self) -> Engine:
-        """Load them; see :func:`voxflow.inference.open_engine`."""
+        """Load them; see :func:`voxflow.engines.open_engine`."""
         return open_ensemble(self.folders, self.engine) if self.together else open_engine(self.folders[0], self.engine)
 
 
@@ -77,7 +77,7 @@ def infer_elsewhere(
     The first worker says which engine "auto" means; all take the same, so that no result depends on who made it.
 
     Raises:
-        InputError: the model can't be used; as :func:`voxflow.inference.open_engine` has it.
+        InputError: the model can't be used; as :func:`voxflow.engines.open_engine` has it.
         MissingDependencyError: a worker lacks the engine.
         OSError: a result could not be written.
     """

@@ -118,7 +118,7 @@ def fetch(version: Version, part: str, target: Path) -> Path:
 
 
 def materialise_champion(name: str, target: Path, alias: str = CHAMPION) -> Version:
-    """Bring the exported files of a workspace's champion here, for ``voxflow.inference.open_engine``.
+    """Bring the exported files of a workspace's champion here, for ``voxflow.engines.open_engine``.
 
     Nothing is fetched where ``target`` holds this version already, so that a flow may ask each time.
 
