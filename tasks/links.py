@@ -13,9 +13,7 @@ from typing import TYPE_CHECKING
 from voxflow.errors import VoxflowError
 from voxflow.files import write_json
 from voxflow.places import LAST_FLOW_RUNS
-from voxflow.tracking import read_run_file
-from voxflow.tracking.pages import pages_of
-from voxflow.tracking.provenance import FLOW_RUN, FLOW_RUN_PAGE
+from voxflow.tracking import FLOW_RUN, FLOW_RUN_PAGE, pages_of, read_run_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

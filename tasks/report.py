@@ -7,10 +7,8 @@ import sys
 from tasks.stage import Stage, main
 from voxflow.errors import EXIT_OK
 from voxflow.progress import say
-from voxflow.reporting.page import write_report
-from voxflow.reporting.sources import ReportOptions, Sources
-from voxflow.tracking import continue_run, read_run_file
-from voxflow.tracking.provenance import provenance
+from voxflow.reporting import ReportOptions, Sources, write_report
+from voxflow.tracking import continue_run, read_provenance, read_run_file
 
 
 def run(stage: Stage) -> int:
@@ -40,7 +38,7 @@ def _sources(stage: Stage) -> Sources:
         evaluation=stage.evaluation,
         metrics=stage.metrics.parent,
         settings=_without_secrets(stage),
-        provenance=provenance(datalist),
+        provenance=read_provenance(datalist),
     )
 
 

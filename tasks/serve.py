@@ -18,8 +18,7 @@ from typing import TYPE_CHECKING, Any
 from tasks import leash
 from voxflow.errors import EXIT_OK, InputError, VoxflowError
 from voxflow.progress import say
-from voxflow.tracking.pages import PAGES_VARIABLE
-from voxflow.tracking.tracker import is_server
+from voxflow.tracking import PAGES_VARIABLE, is_server
 
 if TYPE_CHECKING:
     import subprocess

@@ -12,7 +12,7 @@ from sklearn.metrics import roc_auc_score
 
 from voxflow.errors import DataError
 from voxflow.promotion import CaseScores, PromoteOptions, compare_cases, read_scores
-from voxflow.promotion.paired import case_gains
+from voxflow.promotion.paired import compute_case_gains
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -83,13 +83,13 @@ def test_one_case_is_even_odds() -> None:
 def test_a_case_that_the_new_model_fails_counts_as_zero() -> None:
     old = dice((0.8,), (0.8,))
     new = CaseScores("segmentation", ("spleen",), {"c0": (0.9,)}, {})
-    assert case_gains(new, old) == {"c0": pytest.approx(0.1), "c1": pytest.approx(-0.8)}
+    assert compute_case_gains(new, old) == {"c0": pytest.approx(0.1), "c1": pytest.approx(-0.8)}
 
 
 def test_to_invent_a_class_costs_and_to_leave_it_out_does_not() -> None:
     right, inventing = dice((math.nan,), (0.8,)), dice((0.0,), (0.8,))
-    assert case_gains(right, inventing) == {"c0": 1.0, "c1": 0.0}
-    assert case_gains(inventing, right) == {"c0": -1.0, "c1": 0.0}
+    assert compute_case_gains(right, inventing) == {"c0": 1.0, "c1": 0.0}
+    assert compute_case_gains(inventing, right) == {"c0": -1.0, "c1": 0.0}
 
 
 def test_classes_are_told_apart() -> None:

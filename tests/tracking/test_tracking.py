@@ -23,7 +23,7 @@ from voxflow.tracking import (
     write_run_file,
 )
 from voxflow.tracking.backlog import Backlog
-from voxflow.tracking.provenance import as_params, flatten, provenance
+from voxflow.tracking.provenance import as_params, flatten, read_provenance
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -345,4 +345,4 @@ def test_names_that_mlflow_refuses_are_mended() -> None:
 
 def test_outside_a_repository_there_is_no_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert set(provenance(None).values()) == {"none"}
+    assert set(read_provenance(None).values()) == {"none"}

@@ -62,8 +62,7 @@ def train_bundle(
         DataError: the configuration wrote no checkpoint.
         TrainingError: the loss is not a number.
     """
-    from voxflow.training.interruption import Interruption
-    from voxflow.training.recorder import Recorder
+    from voxflow.training import Interruption, Recorder
 
     _clear(out)
     folders = {options.checkpoints: out, options.outputs: out / "events"}

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 from voxflow.errors import TrainingError
 
 if TYPE_CHECKING:
-    from voxflow.training.interruption import Interruption
-    from voxflow.training.recorder import Recorder
+    from voxflow.training import Interruption, Recorder
 
 
 class Watch:

@@ -48,8 +48,7 @@ class Add:
             ConfigError: it is not clear which workspace is meant.
         """
         from voxflow.places import PARAMS, Places
-        from voxflow.workspace.add import add_patients
-        from voxflow.workspace.create import workspaces
+        from voxflow.workspace import add_patients, workspaces
 
         workspace = self.workspace
         if workspace is None:

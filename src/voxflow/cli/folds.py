@@ -41,7 +41,7 @@ class Folds:
 
     def run(self) -> int:
         """Write them and say what comes next."""
-        from voxflow.workspace.folds import set_folds
+        from voxflow.workspace import set_folds
 
         set_folds(Path("params.yaml"), self.workspace, self.count)
         if self.count:

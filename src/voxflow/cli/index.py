@@ -13,7 +13,7 @@ from voxflow.progress import say
 if TYPE_CHECKING:
     import argparse
 
-    from voxflow.reporting.index import Link
+    from voxflow.reporting import Link
 
 PAGE = Path("data/index.html")
 
@@ -44,7 +44,7 @@ class Index:
     def run(self) -> int:
         """Write it, and say where."""
         from voxflow.places import PARAMS
-        from voxflow.reporting.index import write_index
+        from voxflow.reporting import write_index
         from voxflow.workspace import workspaces
 
         count = write_index(Path(), self.out, workspaces(PARAMS), services())
@@ -54,8 +54,8 @@ class Index:
 
 def services() -> list[Link]:
     """Where Prefect and MLflow are: as the environment says, else as ``make serve`` starts them."""
-    from voxflow.reporting.index import Link
-    from voxflow.tracking.pages import served_at
+    from voxflow.reporting import Link
+    from voxflow.tracking import served_at
 
     prefect = os.environ.get("PREFECT_API_URL", "").removesuffix("/").removesuffix("/api")
     prefect = prefect or f"http://127.0.0.1:{os.environ.get('PREFECT_PORT', '4200')}"

@@ -54,7 +54,7 @@ class Profile:
         from voxflow.files import write_text
         from voxflow.places import PARAMS, Places
         from voxflow.quality import profile
-        from voxflow.workspace.params_file import dumped, with_value
+        from voxflow.workspace import dumped, with_value
 
         places = Places.of(self.workspace)
         measured = places.quality / "measurements.csv"

@@ -9,12 +9,8 @@ from typing import TYPE_CHECKING
 from voxflow.comparing.pictures import read_changes
 from voxflow.errors import DataError
 from voxflow.files import write_text
-from voxflow.promotion import PairedResult, PromoteOptions, compare_cases
-from voxflow.promotion.paired import case_gains
-from voxflow.reporting.charts import COLOURS, scatter_chart
-from voxflow.reporting.page import render
-from voxflow.reporting.sections import Chart, Tile
-from voxflow.reporting.tables import Table, make_table
+from voxflow.promotion import PairedResult, PromoteOptions, compare_cases, compute_case_gains
+from voxflow.reporting import COLOURS, Chart, Table, Tile, make_table, render, scatter_chart
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -48,7 +44,7 @@ def write_comparison(
         raise DataError(f"{old.name} and {new.name} have no case in common")
     first, second = _only(old.scores, common), _only(new.scores, common)
     compared = compare_cases(second, first, options or PromoteOptions())
-    gains = case_gains(second, first)
+    gains = compute_case_gains(second, first)
     ranked = sorted(gains, key=lambda case: (gains[case], case))
     worst = [case for case in ranked if gains[case] < 0][:PICTURES]
     best = [case for case in reversed(ranked) if gains[case] > 0][:PICTURES]

@@ -10,7 +10,7 @@ import numpy as np
 
 from voxflow.errors import InputError
 from voxflow.inference.overlays import COLOURS, grey_window
-from voxflow.reporting.tables import Picture, read_rows
+from voxflow.reporting import Picture, read_rows
 from voxflow.volumes import Volume, read_volume, resample, target_geometry
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from voxflow.dicom.headers import UNREADABLE, read_dataset
 from voxflow.dicom.scan import scan_folder
 from voxflow.errors import DataError
 from voxflow.quality import measure_cases
-from voxflow.reporting.tables import number, read_rows
+from voxflow.reporting import number, read_rows
 from voxflow.volumes import read_volume
 
 if TYPE_CHECKING:
@@ -177,7 +177,7 @@ def _volumes(path: Path, names: Mapping[int, str]) -> dict[str, Value]:
 
 
 def _label_names(path: Path) -> dict[int, str]:
-    from voxflow.reporting.tables import read_json
+    from voxflow.reporting import read_json
 
     found = read_json(path)
     named = {value: name for value, name in found.items() if value.isdigit()} if isinstance(found, dict) else {}

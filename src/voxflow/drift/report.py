@@ -6,10 +6,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from voxflow.files import write_json, write_text
-from voxflow.reporting.charts import colour_of, line_chart
-from voxflow.reporting.page import render
-from voxflow.reporting.sections import Chart, Tile
-from voxflow.reporting.tables import make_table, readable
+from voxflow.reporting import Chart, Tile, colour_of, line_chart, make_table, readable, render
 from voxflow.tables import write_table
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from voxflow.reporting.tables import read_rows
+from voxflow.reporting import read_rows
 
 if TYPE_CHECKING:
     from voxflow.drift.check import Drift

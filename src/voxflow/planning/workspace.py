@@ -18,7 +18,7 @@ from voxflow.lint import find_target
 from voxflow.planning.places import sizes
 from voxflow.planning.proposal import AUTO, CONFIG, Proposal, planned, planned_evaluation
 from voxflow.volumes import FINGERPRINT, Fingerprint, measure, read_fingerprint
-from voxflow.workspace.zoo.files import pretty
+from voxflow.workspace import pretty
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

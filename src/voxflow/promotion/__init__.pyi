@@ -6,6 +6,7 @@ from .decision import decide as decide
 from .options import PromoteOptions as PromoteOptions
 from .paired import PairedResult as PairedResult
 from .paired import compare_cases as compare_cases
+from .paired import compute_case_gains as compute_case_gains
 from .scores import CaseScores as CaseScores
 from .scores import read_scores as read_scores
 from .service import judge as judge

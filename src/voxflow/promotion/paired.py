@@ -72,7 +72,7 @@ def compare_cases(new: CaseScores, old: CaseScores, options: PromoteOptions) -> 
     return _classification(new, old, options)
 
 
-def case_gains(new: CaseScores, old: CaseScores) -> dict[str, float]:
+def compute_case_gains(new: CaseScores, old: CaseScores) -> dict[str, float]:
     """By case how much better the new model is: Dice, or how much nearer its probabilities are to the truth."""
     cases = tuple(sorted({*new.values, *old.values}))
     if new.task == "segmentation":

@@ -1,6 +1,13 @@
 from .mlflow_tracker import begin_run as begin_run
 from .mlflow_tracker import common_parent as common_parent
 from .mlflow_tracker import continue_run as continue_run
+from .pages import PAGES_VARIABLE as PAGES_VARIABLE
+from .pages import RunPages as RunPages
+from .pages import pages_of as pages_of
+from .pages import served_at as served_at
+from .provenance import FLOW_RUN as FLOW_RUN
+from .provenance import FLOW_RUN_PAGE as FLOW_RUN_PAGE
+from .provenance import read_provenance as read_provenance
 from .registry import ModelVersion as ModelVersion
 from .registry import download_model as download_model
 from .registry import registered_models as registered_models
@@ -10,6 +17,7 @@ from .runs import find_run as find_run
 from .tracker import DEFAULT_URI as DEFAULT_URI
 from .tracker import NullTracker as NullTracker
 from .tracker import Tracker as Tracker
+from .tracker import is_server as is_server
 from .tracker import read_run_file as read_run_file
 from .tracker import store_in as store_in
 from .tracker import tracking_uri as tracking_uri

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from voxflow.progress import say
 from voxflow.tracking.backlog import Backlog, left_behind
 from voxflow.tracking.locking import one_at_a_time, sqlite_file
-from voxflow.tracking.provenance import as_params, flow_run, provenance, safe_name
+from voxflow.tracking.provenance import as_params, flow_run, read_provenance, safe_name
 from voxflow.tracking.sweeps import BASELINE, EXPERIMENT, PARENT, is_sweep, parent_of
 from voxflow.tracking.table import log_table
 from voxflow.tracking.tracker import SQLITE, NullTracker, Tracker, tracking_uri
@@ -278,7 +278,7 @@ def begin_run(
     """
     with _active_run(experiment, run_id or None) as tracker:
         tracker.params(params or {})
-        made_of = provenance(datalist)
+        made_of = read_provenance(datalist)
         name = name or made_of.get(EXPERIMENT)
         called = {RUN_NAME: name} if name else {}
         tracker.tags({"workspace": experiment, **made_of, **flow_run(), **called})

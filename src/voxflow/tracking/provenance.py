@@ -48,7 +48,7 @@ def safe_name(name: str) -> str:
     return _NOT_IN_NAMES.sub("_", name)
 
 
-def provenance(datalist: Path | None) -> dict[str, str]:
+def read_provenance(datalist: Path | None) -> dict[str, str]:
     """The tags of a run; a file or a repository that is not there is "none".
 
     Args:

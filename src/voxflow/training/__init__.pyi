@@ -3,8 +3,10 @@ from .checkpoint import read_checkpoint as read_checkpoint
 from .checkpoint import save_model as save_model
 from .distributed import is_first_process as is_first_process
 from .facts import read_facts as read_facts
+from .interruption import Interruption as Interruption
 from .options import DataFacts as DataFacts
 from .options import TrainOptions as TrainOptions
+from .recorder import Recorder as Recorder
 from .result import TrainingResult as TrainingResult
 from .session import train as train
 from .session import unfinished_run as unfinished_run

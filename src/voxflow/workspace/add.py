@@ -17,14 +17,14 @@ from voxflow.errors import ConfigError, DataError, VoxflowError
 from voxflow.files import write_text
 from voxflow.places import PARAMS
 from voxflow.quality import measure_cases
-from voxflow.reporting.tables import read_rows
+from voxflow.reporting import read_rows
 from voxflow.workspace.params_file import with_value
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from voxflow.places import Places
-    from voxflow.reporting.tables import Row
+    from voxflow.reporting import Row
 
 SHOWN = 10
 TESTING = "testing"
