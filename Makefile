@@ -9,10 +9,10 @@ export PIP_ROOT_USER_ACTION := ignore
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all lint format serve lock clean
+.PHONY: help setup demo test test-all test-services lint format serve lock clean
 
 help: ## list the commands
-	@grep -hE '^[a-z-]+:.*## ' Makefile | sed 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*## ' Makefile | sed 's/:.*## /\t/' | expand -t 16
 
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -35,6 +35,9 @@ test: $(READY) lint ## lint, types, and the tests that need no long training
 
 test-all: $(READY) lint ## everything, with the real images and the long trainings
 	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered
+
+test-services: ## install what tests talk to, Orthanc, PostgreSQL and Chromium, where root and apt-get may
+	@.ci/services
 
 lint: $(READY) ## ruff, mypy strict, the import rules
 	$(BIN)/ruff check .

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.tasks.test_serve import free_port
+from tests.ports import reserve_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,7 +43,7 @@ def running() -> Iterator[PostgreSql]:
     as_owner = ["runuser", "-u", OWNER, "--"] if os.geteuid() == 0 else []
     if as_owner:
         shutil.chown(folder, OWNER, OWNER)
-    port = free_port()
+    port = reserve_port()
     data, log = folder / "data", folder / "log"
     options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={folder} -c fsync=off"
     control = [*as_owner, str(programs / "pg_ctl"), "-D", str(data), "-w", "-t", str(int(PATIENCE_S))]
@@ -69,5 +69,5 @@ def _programs() -> Path:
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
     on_path = shutil.which("initdb")
     if not found and on_path is None:
-        pytest.skip("PostgreSQL is not installed (Debian: postgresql)")
+        pytest.skip("PostgreSQL is missing: make test-services installs it")
     return found[-1].parent if found else Path(str(on_path)).parent

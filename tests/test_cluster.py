@@ -15,7 +15,7 @@ import pytest
 from tests.dask_cluster import two_workers
 from tests.flows.repository import ROOT, environment
 from tests.on_workers import die_at_three, double, fail_at_three, slow
-from tests.tasks.test_serve import free_port
+from tests.ports import reserve_port
 from voxflow import cluster
 from voxflow.cluster import Cluster, chosen_cluster, open_executor
 from voxflow.cluster_work import Identity
@@ -106,7 +106,7 @@ def test_a_worker_with_other_code_is_named(executor: Cluster, monkeypatch: pytes
 
 def test_a_scheduler_that_dies_ends_the_work() -> None:
     pytest.importorskip("distributed")
-    address = f"tcp://127.0.0.1:{free_port()}"
+    address = f"tcp://127.0.0.1:{reserve_port()}"
     commands = [
         ["scheduler", "--host", "127.0.0.1", "--port", address.rpartition(":")[2], "--no-dashboard"],
         ["worker", address, "--nthreads", "1", "--no-nanny", "--death-timeout", "1", "--no-dashboard"],

@@ -17,7 +17,7 @@ import pytest
 
 from tasks import leash
 from tests.flows.repository import environment, make_repository
-from tests.tasks.test_serve import free_port
+from tests.ports import reserve_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -78,7 +78,7 @@ def until(condition: Any, what: str) -> Any:
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     home = tmp_path_factory.mktemp("prefect")
-    port = free_port()
+    port = reserve_port()
     address = f"http://127.0.0.1:{port}/api"
     variables = environment() | {"PREFECT_HOME": str(home), "PREFECT_API_URL": address}
     command = [PREFECT, "server", "start", "--host", "127.0.0.1", "--port", str(port)]

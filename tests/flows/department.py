@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import psutil
 
 from tests.flows.conftest import PATIENCE_S, Server, until
-from tests.tasks.test_serve import free_port
+from tests.ports import reserve_port
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,7 +23,7 @@ class Department:
 
     def __init__(self, repository: Path, variables: dict[str, str]) -> None:
         self.repository, self.variables = repository, variables
-        self.ports = [free_port(), free_port()]
+        self.ports = [reserve_port(), reserve_port()]
         address = f"http://127.0.0.1:{self.ports[0]}/api"
         self.server = Server(address, variables | {"PREFECT_API_URL": address})
         self.process: subprocess.Popen[bytes] | None = None

@@ -15,7 +15,7 @@ import pytest
 from tasks import leash
 from tests.flows.conftest import Server, until
 from tests.flows.repository import make_repository
-from tests.tasks.test_serve import free_port
+from tests.ports import reserve_port
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -57,7 +57,7 @@ stages:
 @pytest.fixture
 def trained(server: Server, tmp_path: Path) -> tuple[Path, str, int]:
     """A repository after one flow run, the id of that, and the port that MLflow's pages were promised on."""
-    repository, port = make_repository(tmp_path / "repository"), free_port()
+    repository, port = make_repository(tmp_path / "repository"), reserve_port()
     for name, text in (("dvc.yaml", GRAPH), ("train.py", TRAIN), ("report.py", REPORT)):
         (repository / name).write_text(text)
     variables = server.environment | {"VOXFLOW_MLFLOW_URL": f"http://127.0.0.1:{port}"}

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.tasks.test_serve import free_port
+from tests.ports import reserve_port
 from voxflow.pacs import open_archive, parse_settings
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def find_orthanc() -> tuple[str, Path]:
     program = shutil.which("Orthanc", path="/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin")
     plugin = next((path for path in PLUGINS if path.is_file()), None)
     if program is None or plugin is None:
-        pytest.skip("Orthanc with DICOMweb is not installed (Debian: orthanc, orthanc-dicomweb)")
+        pytest.skip("Orthanc with DICOMweb is missing: make test-services installs it")
     return program, plugin
 
 
@@ -142,7 +142,7 @@ class Orthanc:
 @contextlib.contextmanager
 def running(folder: Path) -> Iterator[Orthanc]:
     program, plugin = find_orthanc()
-    server = Orthanc(folder, program, plugin, free_port(), free_port(), free_port())
+    server = Orthanc(folder, program, plugin, reserve_port(), reserve_port(), reserve_port())
     try:
         yield server.start()
     finally:

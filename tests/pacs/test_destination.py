@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from pydicom.dataset import Dataset
 
-from tests.tasks.test_serve import free_port
+from tests.ports import reserve_port
 from voxflow.errors import EXIT_WRONG_INPUT, ConfigError
 from voxflow.pacs import IngestOptions, Ledger, ingest, open_archive, parse_settings
 
@@ -49,7 +49,7 @@ def archive_of_strangers() -> Iterator[int]:
     entity = pynetdicom.AE(ae_title="PACS")
     for name in ("Find", "Move"):
         entity.add_supported_context(getattr(sop_class, f"StudyRootQueryRetrieveInformationModel{name}"))
-    port = free_port()
+    port = reserve_port()
     handlers = [(pynetdicom.evt.EVT_C_FIND, found), (pynetdicom.evt.EVT_C_MOVE, unknown)]
     server = entity.start_server(("127.0.0.1", port), block=False, evt_handlers=handlers)
     try:
@@ -59,7 +59,7 @@ def archive_of_strangers() -> Iterator[int]:
 
 
 def test_an_unknown_destination_is_one_error_that_says_what_to_register(tmp_path: Path) -> None:
-    listen = free_port()
+    listen = reserve_port()
     with archive_of_strangers() as port, Ledger(tmp_path / "ledger") as ledger:
         block = {"protocol": "dimse", "host": "127.0.0.1", "port": port, "aet": "PACS", "own_aet": "OURS"}
         settings = parse_settings({"clinic": block | {"receive_port": listen, "timeout_s": 10}}, "clinic")

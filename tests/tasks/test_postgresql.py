@@ -11,7 +11,8 @@ import pytest
 
 from tests import postgresql
 from tests.flows.repository import environment, make_repository
-from tests.tasks.test_serve import free_port, status
+from tests.ports import reserve_port
+from tests.tasks.test_serve import status
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,7 +28,7 @@ with begin_run("spleen", params={"a": 1}) as tracker:
 @pytest.mark.timeout(1800)
 def test_both_services_and_a_run_live_in_postgresql(tmp_path: Path) -> None:
     with postgresql.running() as database:
-        prefect, mlflow = free_port(), free_port()
+        prefect, mlflow = reserve_port(), reserve_port()
         variables = environment() | {
             "PREFECT_HOME": str(tmp_path / "prefect"),
             "PREFECT_API_DATABASE_CONNECTION_URL": database.url("prefect", "asyncpg"),

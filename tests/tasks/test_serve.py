@@ -14,16 +14,11 @@ import psutil
 import pytest
 
 from tests.flows.repository import environment, make_repository
+from tests.ports import reserve_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def status(address: str) -> int:
@@ -50,7 +45,7 @@ def nothing_left() -> Iterator[list[psutil.Process]]:
 def test_pages_answer_until_ctrl_c_ends_everything(
     command: dict[str, object], nothing_left: list[psutil.Process]
 ) -> None:
-    prefect, mlflow = free_port(), free_port()
+    prefect, mlflow = reserve_port(), reserve_port()
     ports = ["--prefect-port", str(prefect), "--mlflow-port", str(mlflow)]
     with subprocess.Popen([sys.executable, "-m", "tasks.serve", *ports], **command) as serve:  # type: ignore[call-overload]
         lines = iter(serve.stderr.readline, "")
@@ -67,7 +62,7 @@ def test_pages_answer_until_ctrl_c_ends_everything(
 def test_a_signal_before_it_is_ready_ends_everything_too(
     command: dict[str, object], nothing_left: list[psutil.Process]
 ) -> None:
-    ports = ["--prefect-port", str(free_port()), "--mlflow-port", str(free_port())]
+    ports = ["--prefect-port", str(reserve_port()), "--mlflow-port", str(reserve_port())]
     with subprocess.Popen([sys.executable, "-m", "tasks.serve", *ports], **command) as serve:  # type: ignore[call-overload]
         main = psutil.Process(serve.pid)
         while len(main.children(recursive=True)) < 2 and serve.poll() is None:
@@ -83,7 +78,7 @@ def test_a_taken_port_is_said_in_one_line(command: dict[str, object]) -> None:
         holder.listen()
         taken = holder.getsockname()[1]
         result = subprocess.run(  # type: ignore[call-overload]
-            [sys.executable, "-m", "tasks.serve", "--mlflow-port", str(taken), "--prefect-port", str(free_port())],
+            [sys.executable, "-m", "tasks.serve", "--mlflow-port", str(taken), "--prefect-port", str(reserve_port())],
             **command,
             check=False,
         )

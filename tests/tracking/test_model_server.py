@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -15,6 +14,7 @@ import numpy as np
 import pytest
 
 from tests.inference.models import UNET, seeded, volume_spec
+from tests.ports import reserve_port
 from voxflow.engines import open_engine
 from voxflow.export.formats import write_onnx
 from voxflow.tracking import begin_run
@@ -42,9 +42,7 @@ def test_the_registered_model_is_served(tmp_path: Path, monkeypatch: pytest.Monk
     with begin_run("spleen") as tracker:
         uri = tracker.model(tmp_path / "model.onnx")
     version = mlflow.register_model(uri, "spleen").version
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = reserve_port()
     # fmt: off
     command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", f"models:/spleen/{version}",
                "--env-manager", "local", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]

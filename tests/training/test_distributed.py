@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import psutil
 import pytest
 
-from tests.tasks.test_serve import free_port
+from tests.ports import reserve_port
 from tests.training.conftest import volume_config, workflow_of
 from tests.training.test_loop import rows_of
 from voxflow.errors import ConfigError
@@ -56,7 +56,7 @@ def torchrun(cubes: Path, folder: Path, given: dict[str, Any], **options: Any) -
 def two_nodes(cubes: Path, folder: Path, given: dict[str, Any], **options: Any) -> list[subprocess.Popen[str]]:
     """Start torchrun as on two machines: each with its own copy of the data, its own cache and its own folder."""
     write_json(folder / "two.json", given)
-    address = ["--nnodes=2", "--nproc-per-node=1", "--master-addr=127.0.0.1", f"--master-port={free_port()}"]
+    address = ["--nnodes=2", "--nproc-per-node=1", "--master-addr=127.0.0.1", f"--master-port={reserve_port()}"]
     nodes = []
     for rank in (0, 1):
         own = folder / f"node{rank}"

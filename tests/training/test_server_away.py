@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.client
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.ports import reserve_port
 from tests.training.conftest import volume_config, workflow_of
 from tests.training.test_loop import rows_of
 from voxflow.tracking import begin_run
@@ -32,9 +32,7 @@ class Server:
     """An MLflow server of its own process group."""
 
     def __init__(self, folder: Path) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = int(free.getsockname()[1])
+        self.port = reserve_port()
         self.uri, self._folder = f"http://127.0.0.1:{self.port}", folder
         self.start()
 
