@@ -28,7 +28,7 @@ setup: $(READY) ## make .venv with the exact versions of requirements.lock
 
 demo: $(READY) ## run the whole DAG on the two sample workspaces
 	$(BIN)/dvc repro
-	@$(BIN)/python -m tasks.summary
+	@$(BIN)/python -m tasks.ops.summary
 
 test: $(READY) lint ## lint, types, and the tests that need no long training
 	$(BIN)/python -m pytest -m "not slow" --cov --cov-report=term:skip-covered
@@ -50,7 +50,7 @@ format: $(READY) ## let ruff mend what it can
 	$(BIN)/ruff format .
 
 serve: $(READY) ## Prefect server and worker, MLflow UI, on loopback (PREFECT_PORT, MLFLOW_PORT)
-	@$(BIN)/python -m tasks.serve
+	@$(BIN)/python -m tasks.ops.serve
 
 lock: ## resolve pyproject.toml afresh into requirements.lock
 	rm -rf $(VENV)-lock && $(PYTHON) -m venv $(VENV)-lock

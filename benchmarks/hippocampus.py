@@ -92,7 +92,7 @@ def train_by_processor() -> int:
     from types import SimpleNamespace
 
     from tasks import train as stage
-    from tasks.stage import main as run
+    from tasks.common.stage import main as run
     from voxflow.training import loop
 
     loop.time = SimpleNamespace(monotonic=seconds_worked)  # type: ignore[assignment, attr-defined]

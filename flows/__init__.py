@@ -2,4 +2,4 @@
 
 # Before prefect is imported, since prefect looks for the opt-out of its usage statistics on import: voxflow, which
 # tasks import, sets it.
-import tasks.repro  # noqa: F401
+import tasks.ops.repro  # noqa: F401

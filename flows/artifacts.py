@@ -13,8 +13,8 @@ from prefect import get_run_logger, runtime
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.utilities.urls import url_for
 
-from tasks.links import FLOW_RUN, FLOW_RUN_PAGE, links_of, remember
-from tasks.repro import Outcome, StageError
+from tasks.ops.links import FLOW_RUN, FLOW_RUN_PAGE, links_of, remember
+from tasks.ops.repro import Outcome, StageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

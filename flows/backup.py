@@ -29,4 +29,4 @@ def backup(
     """
     arguments = [*(["--remote", remote] if remote else []), *(["--databases", databases] if databases else [])]
     errand = run_errand.with_options(retries=retries, retry_delay_seconds=retry_delay_seconds)
-    return final(errand("backup", "tasks.backup", arguments, return_state=True))
+    return final(errand("backup", "tasks.ops.backup", arguments, return_state=True))

@@ -13,8 +13,8 @@ from prefect.client.schemas.objects import State, TaskRun  # noqa: TC002
 from prefect.states import Completed, Failed
 from prefect.tasks import Task  # noqa: TC002
 
-from tasks.child import run_program
-from tasks.repro import StageError
+from tasks.ops.child import run_program
+from tasks.ops.repro import StageError
 from voxflow.errors import EXIT_FAILURE
 
 

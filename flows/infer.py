@@ -40,10 +40,10 @@ def infer(
             return skipped(workspace)
         if model == CHAMPION:
             folder = f".voxflow/champion/{workspace}"
-            fetched = errand(f"champion {workspace}", "tasks.champion", [workspace, folder], return_state=True)
+            fetched = errand(f"champion {workspace}", "tasks.ops.champion", [workspace, folder], return_state=True)
             if not fetched.is_completed():
                 return final(fetched)
             model = folder
         if model != EXPORT:
             arguments += ["--model", model]
-        return final(errand(f"answer {workspace}", "tasks.answer", arguments, return_state=True))
+        return final(errand(f"answer {workspace}", "tasks.ops.answer", arguments, return_state=True))

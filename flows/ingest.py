@@ -26,4 +26,4 @@ def ingest(workspace: str, retries: int = 3, retry_delay_seconds: float = 20.0) 
     with try_turn(f"{workspace}.ingest") as ours:
         if not ours:
             return skipped(workspace)
-        return final(errand(f"ingest {workspace}", "tasks.ingest", [workspace], return_state=True))
+        return final(errand(f"ingest {workspace}", "tasks.ops.ingest", [workspace], return_state=True))

@@ -22,8 +22,8 @@ from flows.pipeline import exit_code
 from flows.recovery import recoverable
 from flows.retrain import retrain
 from flows.turn import wait_for_turn
-from tasks.graph import read_graph
-from tasks.repro import Reproducer
+from tasks.ops.graph import read_graph
+from tasks.ops.repro import Reproducer
 from voxflow.errors import EXIT_ALERT, EXIT_OK
 
 
@@ -38,9 +38,9 @@ def convert(workspace: str) -> None:
 
 @task(task_run_name="monitor {workspace}", cache_policy=NO_CACHE, persist_result=False)
 def look(workspace: str) -> dict[str, Any]:
-    """Run ``python -m tasks.monitor``; its lines go to the log."""
+    """Run ``python -m tasks.ops.monitor``; its lines go to the log."""
     logger = get_run_logger()
-    command = [sys.executable, "-m", "tasks.monitor", workspace]
+    command = [sys.executable, "-m", "tasks.ops.monitor", workspace]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     for line in result.stderr.splitlines():
         logger.info(line)

@@ -24,8 +24,8 @@ from flows.artifacts import flow_run_variables, publish
 from flows.errands import final, run_errand
 from flows.recovery import recoverable
 from flows.turn import wait_for_turn
-from tasks.graph import Node, read_graph
-from tasks.repro import Outcome, Reproducer, StageError
+from tasks.ops.graph import Node, read_graph
+from tasks.ops.repro import Outcome, Reproducer, StageError
 from voxflow.errors import EXIT_FAILURE, EXIT_INTERRUPTED, EXIT_OK, VoxflowError
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def pipeline(
         nodes = read_graph(workspace, chosen)
         with wait_for_turn(workspace, logger.info), Reproducer(variables=variables) as reproducer:
             if carry:
-                brought = errand(f"pull for {workspace}", "tasks.carry", ["pull", *carrying], return_state=True)
+                brought = errand(f"pull for {workspace}", "tasks.ops.carry", ["pull", *carrying], return_state=True)
                 if not brought.is_completed():
                     return final(brought)
                 nodes = read_graph(workspace, chosen)  # the branch may have brought another one
@@ -95,7 +95,7 @@ def pipeline(
             publish(workspace, results, variables)
             state = _final_state(workspace, results)
             if carry and state.is_completed():
-                handed = errand(f"push of {workspace}", "tasks.carry", ["push", *carrying], return_state=True)
+                handed = errand(f"push of {workspace}", "tasks.ops.carry", ["push", *carrying], return_state=True)
                 if not handed.is_completed():
                     return final(handed)
     except VoxflowError as error:

@@ -21,8 +21,8 @@ from prefect.client.schemas.objects import FlowRun, State  # noqa: TC002
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Crashed, Scheduled
 
-from tasks.leash import GRACE_S
-from tasks.serve import AT_WORK
+from tasks.ops.leash import GRACE_S
+from tasks.ops.serve import AT_WORK
 from voxflow.errors import EXIT_OK
 
 if TYPE_CHECKING:

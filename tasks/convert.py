@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from tasks.stage import Stage, main
+from tasks.common.stage import Stage, main
 from voxflow.cluster import chosen_cluster, open_executor
 from voxflow.dicom import ConvertOptions, convert_folder
 from voxflow.errors import EXIT_OK, EXIT_SOME_FAILED

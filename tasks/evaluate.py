@@ -1,30 +1,46 @@
-"""Evaluate the exported model on the datalist's unseen cases, in the original images' geometry."""
+"""Evaluate the exported model on the datalist's unseen cases, in the original images' geometry.
+
+One fold's model is judged on the cases that this fold held out (``--fold N``); with ``--ensemble`` the models of all
+folds are judged together on the unseen cases, and compared under one MLflow run.
+"""
 
 from __future__ import annotations
 
+import json
 import sys
 from typing import TYPE_CHECKING
 
-from tasks import bundle_infer
-from tasks.bundle import is_bundle
-from tasks.stage import Stage, main
+from tasks.common import bundle_infer
+from tasks.common.bundle import is_bundle
+from tasks.common.cross_validation import read_scores, summarise, write_comparison
+from tasks.common.folds import main
 from voxflow.datalist import Datalist
 from voxflow.engines import open_engine
 from voxflow.errors import DataError
 from voxflow.files import atomic_directory, write_json
-from voxflow.inference import EvaluateOptions, evaluate_classification, evaluate_segmentation, metric_name, native_cases
+from voxflow.inference import (
+    EvaluateOptions,
+    evaluate_classification,
+    evaluate_segmentation,
+    metric_name,
+    native_cases,
+    open_ensemble,
+)
 from voxflow.progress import say
-from voxflow.tracking import continue_run, read_run_file
+from voxflow.tracking import begin_run, common_parent, continue_run, read_run_file, write_run_file
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from tasks.common.folds import EnsembleStage, FoldStage
+    from tasks.common.stage import Stage
     from voxflow.engines import Engine
     from voxflow.inference import Evaluation, InferenceCase
     from voxflow.tracking import Tracker
 
 MASKS_UP_TO = 100_000_000  # bytes
+HELD_OUT = "validation"
 
 
 def run(stage: Stage) -> int:
@@ -32,10 +48,50 @@ def run(stage: Stage) -> int:
     if is_bundle(stage):
         return bundle_infer.evaluate(stage)
     options = stage.options(EvaluateOptions)
+    return _evaluate_trained(stage, labelled_cases(stage, options.key), options, part="test")
+
+
+def run_fold(stage: FoldStage) -> int:
+    """Evaluate one fold's model on the cases that it held out of its training."""
+    if is_bundle(stage):
+        return bundle_infer.evaluate(stage, HELD_OUT, "held_out")
+    return _evaluate_trained(stage, labelled_cases(stage, HELD_OUT), stage.options(EvaluateOptions), part="held_out")
+
+
+def run_ensemble(stage: EnsembleStage) -> int:
+    """Evaluate the folds' models together, compare the folds, and record both."""
+    options = stage.options(EvaluateOptions)
     cases = labelled_cases(stage, options.key)
+    scores = read_scores(stage)
+    engine = open_ensemble(stage.engine_folders, options.engine)
+    runs = [read_run_file(stage.fold(number, "train").models / "train" / "run.json") for number in stage.numbers]
+    with begin_run(
+        stage.workspace,
+        params=stage.block,
+        datalist=stage.datalist,
+        run_id=common_parent(runs),
+        name=stage.run_name,
+    ) as tracker:
+        write_run_file(stage.evaluation / "run.json", tracker, stage.workspace)
+        tracker.adopt(runs)
+        code = evaluate(stage, engine, cases, options, tracker=tracker)
+        unseen = json.loads(stage.metrics.read_text(encoding="utf-8"))
+        summary = summarise(scores)
+        table = write_comparison(stage, scores, summary, unseen)
+        write_json(stage.metrics, unseen | summary)
+        tracker.metrics({metric_name(name): value for name, value in summary.items()})
+        tracker.artifact(table)
+    key = "mean_dice" if stage.task == "segmentation" else "mean_auc"
+    if f"folds/{key}" in summary:
+        spread = f"{summary[f'folds/{key}']:.3f} ± {summary[f'folds/{key}_std']:.3f}"
+        say(f"cross-validation {stage.workspace}: {key} {spread} over {len(scores)} folds' held-out cases → {table}")
+    return code
+
+
+def _evaluate_trained(stage: Stage, cases: Sequence[InferenceCase], options: EvaluateOptions, *, part: str) -> int:
     engine = open_engine(stage.models / "export", options.engine)
     with continue_run(read_run_file(stage.models / "train" / "run.json")) as tracker:
-        return evaluate(stage, engine, cases, options, tracker=tracker)
+        return evaluate(stage, engine, cases, options, tracker=tracker, part=part)
 
 
 def labelled_cases(stage: Stage, key: str) -> list[InferenceCase]:
@@ -96,4 +152,4 @@ def _size(folder: Path) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main("evaluate", run))
+    sys.exit(main("evaluate", run, run_fold=run_fold, run_ensemble=run_ensemble))

@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from tasks import bundle_train
-from tasks.bundle import is_bundle
-from tasks.stage import Stage, main
+from tasks.common import bundle_train
+from tasks.common.bundle import is_bundle
+from tasks.common.folds import main
 from voxflow.datalist import Datalist
 from voxflow.errors import EXIT_OK
 from voxflow.export import ExportOptions, export_model
@@ -17,6 +17,7 @@ from voxflow.progress import say
 from voxflow.tracking import continue_run, read_run_file
 
 if TYPE_CHECKING:
+    from tasks.common.stage import Stage
     from voxflow.export import ParityReport
     from voxflow.tracking import Tracker
 
@@ -63,4 +64,4 @@ def _record(stage: Stage, report: ParityReport, tracker: Tracker) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main("export", run))
+    sys.exit(main("export", run, run_fold=run))

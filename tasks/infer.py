@@ -1,6 +1,7 @@
 """Run the exported model on the datalist's cases without a label: masks, DICOM SEG, tables, pictures.
 
-A run that was ended half-way leaves its finished cases beside the output, hidden, and the next run goes on from them.
+With ``--ensemble`` the models of all folds answer together. A run that was ended half-way leaves its finished cases
+beside the output, hidden, and the next run goes on from them.
 """
 
 from __future__ import annotations
@@ -11,9 +12,9 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from tasks import bundle_infer
-from tasks.bundle import is_bundle
-from tasks.stage import Stage, main
+from tasks.common import bundle_infer
+from tasks.common.bundle import is_bundle
+from tasks.common.folds import main
 from voxflow.cluster import chosen_cluster, open_executor
 from voxflow.datalist import Datalist
 from voxflow.dicom import ConvertOptions, find_sources
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+    from tasks.common.folds import EnsembleStage
+    from tasks.common.stage import Stage
     from voxflow.inference import Inference
     from voxflow.tracking import Tracker
 
@@ -48,6 +51,13 @@ def run(stage: Stage) -> int:
     cases = unlabelled_cases(stage, options)
     models = Models((stage.models / "export",), options.engine)
     return infer(stage, models, cases, options, run_file=stage.models / "train" / "run.json")
+
+
+def run_ensemble(stage: EnsembleStage) -> int:
+    """Infer with the folds' models together, and record."""
+    options = stage.options(InferOptions)
+    models = Models(tuple(stage.engine_folders), options.engine, together=True)
+    return infer(stage, models, unlabelled_cases(stage, options), options, run_file=stage.evaluation / "run.json")
 
 
 def unlabelled_cases(stage: Stage, options: InferOptions) -> list[InferenceCase]:
@@ -139,4 +149,4 @@ def _record(stage: Stage, inference: Inference, tracker: Tracker) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main("infer", run))
+    sys.exit(main("infer", run, run_ensemble=run_ensemble))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from tasks.stage import Stage, main
+from tasks.common.stage import Stage, main
 from voxflow.errors import EXIT_OK, VoxflowError
 from voxflow.files import write_json
 from voxflow.places import Places

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from tasks.stage import Stage, main
+from tasks.common.stage import Stage, main
 from voxflow.errors import EXIT_OK
 from voxflow.progress import say
 from voxflow.reporting import ReportOptions, Sources, write_report

@@ -7,8 +7,8 @@ import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from tasks.stage import Stage, main
-from tasks.tables import read_cases
+from tasks.common.case_table import read_cases
+from tasks.common.stage import Stage, main
 from voxflow.cluster import chosen_cluster, open_executor
 from voxflow.errors import EXIT_OK
 from voxflow.files import atomic_directory, write_json

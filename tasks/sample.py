@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from tasks.stage import Stage, main
+from tasks.common.stage import Stage, main
 from voxflow.errors import EXIT_OK, ConfigError
 from voxflow.files import atomic_directory
 from voxflow.places import PARAMS

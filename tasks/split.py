@@ -6,8 +6,8 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
-from tasks.stage import Stage, main
-from tasks.tables import read_cases
+from tasks.common.case_table import read_cases
+from tasks.common.stage import Stage, main
 from voxflow.datalist import SplitOptions, build_datalist, lacking_findings, split_cases
 from voxflow.errors import EXIT_OK
 from voxflow.files import atomic_directory, write_json

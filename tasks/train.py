@@ -7,9 +7,9 @@ import math
 import sys
 from typing import TYPE_CHECKING, Any
 
-from tasks import bundle_train
-from tasks.bundle import is_bundle
-from tasks.stage import Stage, main
+from tasks.common import bundle_train
+from tasks.common.bundle import is_bundle
+from tasks.common.folds import main
 from voxflow.config import load_workflow
 from voxflow.datalist import Datalist
 from voxflow.errors import EXIT_INTERRUPTED, EXIT_OK
@@ -23,6 +23,7 @@ from voxflow.training import TrainingResult, TrainOptions, is_first_process, rea
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tasks.common.stage import Stage
     from voxflow.planning import Proposal
 
 
@@ -128,4 +129,4 @@ def _say(stage: Stage, result: TrainingResult, out: Path) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main("train", run))
+    sys.exit(main("train", run, run_fold=run))

@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tasks.stage import Stage, main
-from tasks.tables import read_cases
+from tasks.common.case_table import read_cases
+from tasks.common.stage import Stage, main
 from voxflow.errors import EXIT_OK
 from voxflow.files import atomic_directory, write_json
 from voxflow.progress import say

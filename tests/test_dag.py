@@ -12,7 +12,7 @@ import networkx
 import pytest
 import yaml
 
-from tasks.graph import read_graph
+from tasks.ops.graph import read_graph
 
 ROOT = Path(__file__).resolve().parent.parent
 STAGES: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]

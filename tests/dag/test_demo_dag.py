@@ -89,7 +89,7 @@ def test_metrics_and_plots_show(repository: Repository, workspace: str, key: str
 
 
 def test_summary_names_scores_reports_and_what_was_set_aside(repository: Repository) -> None:
-    said = repository.run("python", "-m", "tasks.summary").stderr
+    said = repository.run("python", "-m", "tasks.ops.summary").stderr
     assert re.search(rf"{SPLEEN}: mean Dice \d\.\d{{3}} on \d+ unseen cases", said)
     assert re.search(rf"{CHEST}: mean AUC (\d\.\d{{3}}|undefined) on \d+ unseen cases", said)
     assert f"mmars/{SPLEEN}/eval/report.html" in said

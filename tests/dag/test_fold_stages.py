@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tasks.fold import load_ensemble, load_fold
-from tasks.graph import read_graph
+from tasks.common.folds import load_ensemble, load_fold
+from tasks.ops.graph import read_graph
 from voxflow.workspace.folds import set_folds
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -42,7 +42,7 @@ def outputs() -> dict[str, set[Path]]:
 @pytest.mark.usefixtures("repository")
 def test_outputs_are_where_the_programs_write() -> None:
     declared = outputs()
-    train, export, evaluate = (load_fold(f"{WORKSPACE}-2", name) for name in ("train", "export", "evaluate"))
+    train, export, evaluate = (load_fold(WORKSPACE, 2, name) for name in ("train", "export", "evaluate"))
     together, inferred = (load_ensemble(WORKSPACE, name) for name in ("evaluate", "infer"))
     expected = {
         f"train_fold@{WORKSPACE}-2": {train.models / "train", train.models / "curves.csv", train.metrics},

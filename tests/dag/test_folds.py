@@ -74,7 +74,7 @@ def test_folds_are_the_children_of_one_run(repository: Repository) -> None:
 
 
 def test_a_flow_takes_the_folds_along(repository: Repository) -> None:
-    program = f"from tasks.graph import read_graph; print(*(node.address for node in read_graph('{CHEST}')))"
+    program = f"from tasks.ops.graph import read_graph; print(*(node.address for node in read_graph('{CHEST}')))"
     addresses = repository.run(sys.executable, "-c", program).stdout.split()
     assert {*FOLDED, *TARGETS} < set(addresses)
     assert addresses.index(f"train_fold@{CHEST}-2") < addresses.index(f"evaluate_ensemble@{CHEST}")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tasks.backup import copy_databases
+from tasks.ops.backup import copy_databases
 from tests.flows.repository import ROOT, environment
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def dvc(folder: Path, *arguments: str) -> str:
 
 
 def backup(folder: Path, *arguments: str, code: int = 0) -> str:
-    return run(folder, sys.executable, "-m", "tasks.backup", *arguments, code=code)
+    return run(folder, sys.executable, "-m", "tasks.ops.backup", *arguments, code=code)
 
 
 @pytest.fixture

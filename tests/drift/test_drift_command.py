@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tasks import monitor
+from tasks.ops import monitor
 from voxflow.cli.main import main
 from voxflow.drift import new_labelled_cases
 from voxflow.geometry import Geometry

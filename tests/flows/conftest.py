@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tasks import leash
+from tasks.ops import leash
 from tests.flows.repository import environment, make_repository
 from tests.ports import reserve_port
 

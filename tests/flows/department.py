@@ -29,7 +29,7 @@ class Department:
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        command = [sys.executable, "-m", "tasks.serve"]
+        command = [sys.executable, "-m", "tasks.ops.serve"]
         command += ["--prefect-port", str(self.ports[0]), "--mlflow-port", str(self.ports[1])]
         log = self.repository.parent / f"serve-{time.monotonic_ns()}.log"
         with log.open("wb") as out:

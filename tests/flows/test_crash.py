@@ -11,7 +11,7 @@ import psutil
 import pytest
 import yaml
 
-from tasks.serve import AT_WORK
+from tasks.ops.serve import AT_WORK
 from tests.flows.conftest import PATIENCE_S, prefect, until
 from tests.flows.department import Department
 from tests.flows.repository import environment, make_repository

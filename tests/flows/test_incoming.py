@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from flows.turn import try_turn
-from tasks.serve import AT_WORK
+from tasks.ops.serve import AT_WORK
 from tests import postgresql
 from tests.dicom.objects import Series, stored
 from tests.flows.conftest import Server, prefect, until
@@ -170,13 +170,13 @@ def test_studies_come_back_with_a_seg_once_whatever_is_killed(
     until(lambda: answered(orthanc) == studies(3), "SEGs beside the first studies")
 
     send_at_once(repository, orthanc, tmp_path / "sent", range(4, 7))
-    stop_midway(repository, "tasks.ingest", lambda: is_fetching(repository))
+    stop_midway(repository, "tasks.ops.ingest", lambda: is_fetching(repository))
     killed = runs_at_work(repository)
     running_department.kill_worker()
     assert objects_in(repository) < 6 * SLICES
     running_department.start()
 
-    program = stop_midway(repository, "tasks.answer", lambda: is_answering(repository, already=3))
+    program = stop_midway(repository, "tasks.ops.answer", lambda: is_answering(repository, already=3))
     orthanc.kill()
     program.resume()
     (errand,) = until(lambda: awaiting_retry(server), "another try after the PACS was lost")
@@ -186,7 +186,7 @@ def test_studies_come_back_with_a_seg_once_whatever_is_killed(
     assert (errand["state_type"], errand["run_count"] > 1) == ("COMPLETED", True)
 
     send_at_once(repository, orthanc, tmp_path / "sent", range(7, 10))
-    stop_midway(repository, "tasks.answer", lambda: is_answering(repository, already=6))
+    stop_midway(repository, "tasks.ops.answer", lambda: is_answering(repository, already=6))
     killed |= runs_at_work(repository)
     running_department.kill_worker()
     assert answered(orthanc) != studies(9)

@@ -51,7 +51,7 @@ def run(server: Server, repository: Path, program: list[str]) -> None:
 
 @pytest.mark.timeout(600)
 def test_the_champion_answers_or_the_flow_says_that_there_is_none(server: Server, repository: Path) -> None:
-    run(server, repository, ["-m", "tasks.ingest", WORKSPACE])
+    run(server, repository, ["-m", "tasks.ops.ingest", WORKSPACE])
     run(server, repository, ["-c", RUN])
     name = f"infer {WORKSPACE}"
     (without,) = server.flow_runs(name)

@@ -12,7 +12,7 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
-from tasks import leash
+from tasks.ops import leash
 from tests.flows.conftest import Server, until
 from tests.flows.repository import make_repository
 from tests.ports import reserve_port

@@ -72,7 +72,7 @@ def test_a_terminated_flow_takes_its_stage_with_it(server: Server, repository: P
 
 
 def test_the_scheduled_deployment_is_registered_and_triggered(server: Server, repository: Path) -> None:
-    from tasks import leash
+    from tasks.ops import leash
 
     worker = [
         sys.executable,

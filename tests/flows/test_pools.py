@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from tasks import leash
-from tasks.graph import read_graph
+from tasks.ops import leash
+from tasks.ops.graph import read_graph
 from tests.flows.conftest import Server, prefect, until
 from tests.flows.repository import ROOT
 from tests.tasks.test_carry import AUTHOR, SPLEEN, Clone, make_clones

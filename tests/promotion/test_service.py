@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tasks import promote
-from tasks.stage import main as stage_main
+from tasks.common.stage import main as stage_main
 from tests.promotion.workspace import put, write_workspace
 from voxflow.cli.main import main
 from voxflow.errors import DataError

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from tasks.stage import main
+from tasks.common.stage import main
 from voxflow.files import write_json
 from voxflow.geometry import Geometry
 from voxflow.volumes import Volume, write_radiograph, write_volume

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 
-from tasks import bundle_infer, bundle_train
 from tasks import evaluate as evaluate_stage
 from tasks import export as export_stage
 from tasks import infer as infer_stage
 from tasks import train as train_stage
-from tasks.stage import Stage
+from tasks.common import bundle_infer, bundle_train
+from tasks.common.stage import Stage
 from tests.training.conftest import write_cube
 from voxflow.errors import ConfigError, DataError
 from voxflow.files import write_json

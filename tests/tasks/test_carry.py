@@ -37,7 +37,7 @@ class Clone:
         self.run(sys.executable, "-m", "dvc", "repro", "--quiet", "--single-item", address)
 
     def carry(self, *arguments: str, code: int = 0) -> str:
-        return self.run(sys.executable, "-m", "tasks.carry", *arguments, code=code)
+        return self.run(sys.executable, "-m", "tasks.ops.carry", *arguments, code=code)
 
     @property
     def recorded(self) -> set[str]:

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from tasks import convert, sample
-from tasks.stage import main
+from tasks.common.stage import main
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from tasks import evaluate, export, infer
-from tasks.stage import Stage, main
+from tasks.common.stage import Stage, main
 from tests.inference.models import save_densenet, save_unet, volume_spec
 from voxflow.dicom import ConvertOptions, Origin, SourceFiles
 from voxflow.geometry import Geometry
@@ -145,7 +145,7 @@ def test_a_full_disk_ends_with_one_line_and_leaves_nothing(
 KILLED = """
 import os, signal, sys
 from tasks import infer
-from tasks.stage import main
+from tasks.common.stage import main
 from voxflow.inference import run
 
 predict, seen = run.predict_prepared, []

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 import yaml
 
-from tasks import evaluate_ensemble, evaluate_fold, export_fold, fold, infer_ensemble, train, train_fold
-from tasks.stage import program
+from tasks import evaluate, export, infer, train
+from tasks.common.folds import main
 from tests.training.conftest import volume_config, write_cube
 from voxflow.files import write_json
 from voxflow.tracking import NullTracker
@@ -24,6 +24,7 @@ from voxflow.volumes import read_volume
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from types import ModuleType
 
 PARTS = {
     "dataset_0": {"training": "abc", "validation": "d", "testing": "ef", "inference": "g"},
@@ -59,9 +60,9 @@ def workspace(tmp_path_factory: pytest.TempPathFactory, adopted: list[str]) -> I
             begun.append(str(name))
             return contextlib.nullcontext(Kept(f"run of {name}", adopted))
 
-        for module in (train, evaluate_ensemble):
+        for module in (train, evaluate):
             patch.setattr(module, "begin_run", begin)
-        patch.setattr(evaluate_ensemble, "common_parent", lambda runs: None)
+        patch.setattr(evaluate, "common_parent", lambda runs: None)
         root = Path("data/resampled/cubes")
         root.mkdir(parents=True)
         cases = {letter: write_cube(root, letter, number) for number, letter in enumerate("abcdefg")}
@@ -88,7 +89,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory, adopted: list[str]) -> I
         }
         params = {
             "workspaces": {"cubes": block, "zoo": {"task": "segmentation", "kind": "bundle"}},
-            "folds": {f"cubes-{n}": {"workspace": "cubes", "fold": n} for n in (1, 2)} | {"bad": {"fold": 0}},
+            "folds": {f"cubes-{n}": {"workspace": "cubes", "fold": n} for n in (1, 2)},
             "ensembles": {"cubes": {"folds": [1, 2]}, "zoo": {"folds": [1]}},
         }
         Path("params.yaml").write_text(yaml.safe_dump(params))
@@ -100,13 +101,14 @@ def entry(letter: str, part: str) -> dict[str, str]:
     return {"image": f"{letter}.nii.gz", "case": letter, **label}
 
 
-def stage(module: Any, name: str, key: str) -> int:
+def run_program(module: ModuleType, *arguments: str) -> int:
     """Run a stage as its program would."""
-    sys.argv = [f"tasks.{module.__name__.rpartition('.')[2]}", key]
-    load, section = (
-        (fold.load_ensemble, fold.ENSEMBLES) if "ensemble" in module.__name__ else (fold.load_fold, fold.FOLDS)
-    )
-    return program(sys.argv[0].removeprefix("tasks."), module.run, lambda given: load(given, name), key=section)
+    name = module.__name__.removeprefix("tasks.")
+    sys.argv = [module.__name__, *arguments]
+    works = {key: getattr(module, key) for key in ("run_fold", "run_ensemble") if hasattr(module, key)}
+    if module in (train, export):
+        works["run_fold"] = module.run
+    return main(name, module.run, **works)
 
 
 def read_json(path: str) -> Any:
@@ -117,10 +119,10 @@ def read_json(path: str) -> Any:
 def done(workspace: Path) -> dict[str, int]:
     codes = {}
     for number in (1, 2):
-        for module, name in ((train_fold, "train"), (export_fold, "export"), (evaluate_fold, "evaluate")):
-            codes[f"{name} {number}"] = stage(module, name, f"cubes-{number}")
-    codes["evaluate"] = stage(evaluate_ensemble, "evaluate", "cubes")
-    codes["infer"] = stage(infer_ensemble, "infer", "cubes")
+        for module in (train, export, evaluate):
+            codes[f"{module.__name__} {number}"] = run_program(module, "cubes", "--fold", str(number))
+    codes["evaluate"] = run_program(evaluate, "cubes", "--ensemble")
+    codes["infer"] = run_program(infer, "cubes", "--ensemble")
     return codes
 
 
@@ -167,17 +169,35 @@ def test_cases_without_a_label_get_a_mask_of_all_folds() -> None:
 
 @pytest.mark.usefixtures("workspace")
 @pytest.mark.parametrize(
-    ("module", "name", "key", "line"),
+    ("module", "arguments", "line"),
     [
-        (train_fold, "train", "cubes-3", "params.yaml: folds: no workspace 'cubes-3'; known: bad, cubes-1, cubes-2"),
-        (train_fold, "train", "bad", "params.yaml: folds.bad.workspace: Field required, got .*folds.bad.fold: Input"),
-        (infer_ensemble, "infer", "zoo", "params.yaml: ensembles.zoo: a bundle's models run by its own configuration"),
+        (
+            train,
+            ("cubes", "--fold", "3"),
+            "train_fold cubes-3: error: params.yaml: folds: no fold 3 of workspace 'cubes'; known: 1, 2",
+        ),
+        (
+            infer,
+            ("zoo", "--ensemble"),
+            "params.yaml: ensembles.zoo: a bundle's models run by its own configuration",
+        ),
     ],
 )
 def test_wrong_params_are_one_line(
-    module: Any, name: str, key: str, line: str, capsys: pytest.CaptureFixture[str]
+    module: ModuleType, arguments: tuple[str, ...], line: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert stage(module, name, key) == 2
+    assert run_program(module, *arguments) == 2
     said = capsys.readouterr().err
     assert said.count("\n") == 1
     assert re.search(line, said), said
+
+
+def test_a_wrong_entry_of_folds_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("params.yaml").write_text(yaml.safe_dump({"workspaces": {"cubes": {}}, "folds": {"bad": {"fold": 0}}}))
+    assert run_program(train, "cubes", "--fold", "1") == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert re.search("params.yaml: folds.bad.workspace: Field required, got .*folds.bad.fold: Input", said), said

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.graph import read_graph
+from tasks.ops.graph import read_graph
 from tests.flows.repository import make_repository
 from voxflow.errors import ConfigError
 

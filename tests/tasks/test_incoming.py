@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 import yaml
 
-from tasks import answer, ingest
-from tasks.stage import Stage
+from tasks.common.stage import Stage
+from tasks.ops import answer, ingest
 from tests.dicom.objects import Series, stored
 from tests.flows.repository import ROOT, environment
 from tests.inference.models import save_unet
@@ -86,7 +86,7 @@ def test_cuts_on_both_sides_lose_nothing_and_repeat_nothing(repository: Path, tm
 
 def kill_in_the_middle(repository: Path) -> None:
     """Kill an ingest when the first object has come, and its series not yet."""
-    command = [sys.executable, "-m", "tasks.ingest", WORKSPACE]
+    command = [sys.executable, "-m", "tasks.ops.ingest", WORKSPACE]
     with subprocess.Popen(command, cwd=repository, env=environment() | dict(os.environ)) as process:
         while not list(repository.glob("data/inbox/*/.partial-ingest/*/1.*.dcm")) and process.poll() is None:
             time.sleep(0.001)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks import leash
+from tasks.ops import leash
 
 ROOT = Path(__file__).resolve().parents[2]
 # Starts a child of its own, writes both process ids, and would sleep for a minute.
@@ -63,7 +63,7 @@ def test_letting_go_ends_the_command_and_its_children(tmp_path: Path) -> None:
 
 def test_a_killed_holder_leaves_nothing_behind(tmp_path: Path) -> None:
     code = (
-        f"import sys; sys.path.insert(0, {str(ROOT)!r}); from tasks import leash;"
+        f"import sys; sys.path.insert(0, {str(ROOT)!r}); from tasks.ops import leash;"
         f"leash.start(['sh', '-c', {SLEEPERS.format(tmp_path / 'pids')!r}]).wait()"
     )
     with subprocess.Popen([sys.executable, "-c", code]) as holder:

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from tasks import convert, infer, resample, sample
-from tasks.stage import main
+from tasks.common.stage import main
 from tests.dask_cluster import one_killed, two_workers
 from tests.inference.models import save_unet, volume_spec
 from tests.test_dag import STAGES

@@ -35,7 +35,15 @@ def test_both_services_and_a_run_live_in_postgresql(tmp_path: Path) -> None:
             "MLFLOW_TRACKING_URI": database.url("mlflow", "psycopg2"),
         }
         repository = make_repository(tmp_path / "repository")
-        command = [sys.executable, "-m", "tasks.serve", "--prefect-port", str(prefect), "--mlflow-port", str(mlflow)]
+        command = [
+            sys.executable,
+            "-m",
+            "tasks.ops.serve",
+            "--prefect-port",
+            str(prefect),
+            "--mlflow-port",
+            str(mlflow),
+        ]
         with subprocess.Popen(command, cwd=repository, env=variables, stderr=subprocess.PIPE, text=True) as serve:
             assert serve.stderr is not None
             assert any(line.startswith("Ctrl-C") for line in iter(serve.stderr.readline, ""))

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tasks.common.stage import Stage
 from tasks.report import run
-from tasks.stage import Stage
 from tests.reporting.stages import write_segmentation
 from voxflow.errors import EXIT_OK, ConfigError
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tasks.repro import Reproducer, StageError
+from tasks.ops.repro import Reproducer, StageError
 from tests.flows.repository import environment, make_repository
 from tests.tasks.test_leash import assert_gone, wait_for_pids
 from voxflow.errors import EXIT_FAILURE, EXIT_INTERRUPTED, EXIT_WRONG_INPUT

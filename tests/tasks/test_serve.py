@@ -47,7 +47,7 @@ def test_pages_answer_until_ctrl_c_ends_everything(
 ) -> None:
     prefect, mlflow = reserve_port(), reserve_port()
     ports = ["--prefect-port", str(prefect), "--mlflow-port", str(mlflow)]
-    with subprocess.Popen([sys.executable, "-m", "tasks.serve", *ports], **command) as serve:  # type: ignore[call-overload]
+    with subprocess.Popen([sys.executable, "-m", "tasks.ops.serve", *ports], **command) as serve:  # type: ignore[call-overload]
         lines = iter(serve.stderr.readline, "")
         assert any(line.startswith("Ctrl-C") for line in lines), "it ended before it was ready"
         nothing_left.extend(psutil.Process(serve.pid).children(recursive=True))
@@ -63,7 +63,7 @@ def test_a_signal_before_it_is_ready_ends_everything_too(
     command: dict[str, object], nothing_left: list[psutil.Process]
 ) -> None:
     ports = ["--prefect-port", str(reserve_port()), "--mlflow-port", str(reserve_port())]
-    with subprocess.Popen([sys.executable, "-m", "tasks.serve", *ports], **command) as serve:  # type: ignore[call-overload]
+    with subprocess.Popen([sys.executable, "-m", "tasks.ops.serve", *ports], **command) as serve:  # type: ignore[call-overload]
         main = psutil.Process(serve.pid)
         while len(main.children(recursive=True)) < 2 and serve.poll() is None:
             time.sleep(0.05)
@@ -78,7 +78,15 @@ def test_a_taken_port_is_said_in_one_line(command: dict[str, object]) -> None:
         holder.listen()
         taken = holder.getsockname()[1]
         result = subprocess.run(  # type: ignore[call-overload]
-            [sys.executable, "-m", "tasks.serve", "--mlflow-port", str(taken), "--prefect-port", str(reserve_port())],
+            [
+                sys.executable,
+                "-m",
+                "tasks.ops.serve",
+                "--mlflow-port",
+                str(taken),
+                "--prefect-port",
+                str(reserve_port()),
+            ],
             **command,
             check=False,
         )
@@ -89,13 +97,13 @@ def test_a_taken_port_is_said_in_one_line(command: dict[str, object]) -> None:
 
 
 def test_everything_listens_on_loopback_only() -> None:
-    from tasks.serve import services
+    from tasks.ops.serve import services
 
     for service in services(4200, 5000, "sqlite:///mlflow.db"):
         assert "--host" not in service.command or service.command[service.command.index("--host") + 1] == "127.0.0.1"
 
 
 def test_runs_on_a_server_need_no_second_one() -> None:
-    from tasks.serve import services
+    from tasks.ops.serve import services
 
     assert [one.name for one in services(1, 2, "https://mlflow.example")] == ["Prefect server", "Prefect worker"]

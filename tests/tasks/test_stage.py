@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from pydantic import BaseModel, ConfigDict
 
-from tasks.stage import Stage, main
+from tasks.common.stage import Stage, main
 from voxflow.errors import ConfigError, DataError, QualityError
 from voxflow.places import load_params
 

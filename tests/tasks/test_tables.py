@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tasks.tables import read_cases
+from tasks.common.case_table import read_cases
 from voxflow.errors import DataError
 
 if TYPE_CHECKING:

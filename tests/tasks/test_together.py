@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 
-from tasks.repro import Outcome, Reproducer
+from tasks.ops.repro import Outcome, Reproducer
 from tests.flows.repository import environment
 from tests.tasks.repository_of_cubes import make_cubes_repository
 from voxflow.tracking import read_run_file

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from tasks import train as stage_program
-from tasks.stage import Stage
+from tasks.common.stage import Stage
 from tests.tasks.cubes import write_cubes
 from voxflow.errors import ConfigError
 from voxflow.files import write_json

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from tasks.tables import read_cases
+from tasks.common.case_table import read_cases
 from voxflow.cli.main import main
 from voxflow.datalist import SplitOptions, split_cases
 from voxflow.dicom import ConvertOptions, convert_folder

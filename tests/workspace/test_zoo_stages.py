@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tasks import convert, resample, split, train
-from tasks.stage import Stage
+from tasks.common.stage import Stage
 from tests.workspace.phantoms import write_cases
 from tests.workspace.programs import ROOT
 from tests.workspace.test_zoo_training import QUICK, SMALL_NETWORK, settings, small

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from tasks.stage import Stage
+from tasks.common.stage import Stage
 from voxflow.errors import EXIT_OK
 from voxflow.places import PARAMS
 from voxflow.progress import say

@@ -1,11 +1,11 @@
-"""Look for drift in a workspace's inbox and count its new labels: ``python -m tasks.monitor WORKSPACE``."""
+"""Look for drift in a workspace's inbox and count its new labels: ``python -m tasks.ops.monitor WORKSPACE``."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
 
-from tasks.stage import Stage, main
+from tasks.common.stage import Stage, main
 from voxflow.drift import (
     Drift,
     MonitorOptions,

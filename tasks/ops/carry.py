@@ -1,4 +1,4 @@
-"""Carry a workspace's data between machines: ``python -m tasks.carry pull|push WORKSPACE --stages NAME,NAME``.
+"""Carry a workspace's data between machines: ``python -m tasks.ops.carry pull|push WORKSPACE --stages NAME,NAME``.
 
 What was made travels by DVC's remote, and dvc.lock, which tells what that is, by git.
 """
@@ -12,9 +12,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tasks.backup import WRONG_SETTING
-from tasks.graph import read_graph, read_inputs
-from tasks.repro import StageError
+from tasks.ops.backup import WRONG_SETTING
+from tasks.ops.graph import read_graph, read_inputs
+from tasks.ops.repro import StageError
 from voxflow.errors import EXIT_FAILURE, EXIT_OK, EXIT_WRONG_INPUT, VoxflowError
 from voxflow.files import write_text
 from voxflow.progress import say
@@ -152,7 +152,7 @@ def _last_line(result: subprocess.CompletedProcess[str]) -> str:
 
 def main() -> int:
     """Pull or push as a program."""
-    parser = argparse.ArgumentParser(prog="python -m tasks.carry", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tasks.ops.carry", description=__doc__)
     parser.add_argument("way", choices=("pull", "push"))
     parser.add_argument("workspace", help="a key below 'workspaces' in params.yaml")
     parser.add_argument("--stages", default="", help="the stages of this machine, joined by commas (default: all)")

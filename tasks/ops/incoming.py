@@ -11,7 +11,7 @@ from voxflow.pacs import AnswerOptions, IngestOptions, parse_settings
 from voxflow.places import PARAMS
 
 if TYPE_CHECKING:
-    from tasks.stage import Stage
+    from tasks.common.stage import Stage
     from voxflow.pacs import PacsSettings
 
 

@@ -1,18 +1,21 @@
-"""Owns the stages of a cross-validation: a workspace's own stages, on a fold's datalist, in folders of their own."""
+"""The stages of a cross-validation: a workspace's own stages, on a fold's datalist, in folders of their own."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError
 
-from tasks.stage import Stage
+from tasks.common.stage import Stage, run_guarded, stage_parser
 from voxflow.errors import ConfigError
-from voxflow.places import PARAMS, load_params
+from voxflow.places import PARAMS, load_params, read_params
 
-FOLDS, ENSEMBLES = "folds", "ensembles"
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+WORKSPACES, FOLDS, ENSEMBLES = "workspaces", "folds", "ensembles"
 Entry = TypeVar("Entry", bound=BaseModel)
 
 
@@ -123,14 +126,59 @@ class EnsembleStage(Stage):
         return [self.fold(number, "export").models / "export" for number in self.numbers]
 
 
-def load_fold(key: str, name: str) -> FoldStage:
-    """The stage ``name`` of an entry of ``folds``.
+def main(
+    name: str,
+    run: Callable[[Stage], int],
+    *,
+    run_fold: Callable[[FoldStage], int] | None = None,
+    run_ensemble: Callable[[EnsembleStage], int] | None = None,
+) -> int:
+    """Run a stage that also works on one fold (``--fold N``), or on all folds' models together (``--ensemble``).
+
+    Args:
+        name: the stage, as dvc.yaml names it.
+        run: the work on a workspace; returns the exit code, says its own last line.
+        run_fold: the work on one fold of it; None where the stage has none.
+        run_ensemble: the work on all folds; None where the stage has none.
+    """
+    parser = stage_parser(name)
+    part = parser.add_mutually_exclusive_group()
+    if run_fold:
+        part.add_argument("--fold", type=int, metavar="N", help="one fold of the cross-validation, from 1")
+    if run_ensemble:
+        part.add_argument("--ensemble", action="store_true", help="the models of all folds together")
+    arguments = parser.parse_args()
+    workspace, fold = arguments.workspace, getattr(arguments, "fold", None)
+    if run_fold and fold is not None:
+        return run_guarded(
+            f"{name}_fold {workspace}-{fold}", lambda: run_fold(load_fold(workspace, fold, name)), arguments.debug
+        )
+    if run_ensemble and getattr(arguments, "ensemble", False):
+        return run_guarded(
+            f"{name}_ensemble {workspace}", lambda: run_ensemble(load_ensemble(workspace, name)), arguments.debug
+        )
+    return run_guarded(
+        f"{name} {workspace}", lambda: run(Stage(workspace, name, load_params(WORKSPACES, workspace))), arguments.debug
+    )
+
+
+def load_fold(workspace: str, number: int, name: str) -> FoldStage:
+    """The stage ``name`` on one fold of a workspace.
+
+    Args:
+        workspace: a key of ``workspaces`` in params.yaml.
+        number: the fold's, from 1.
+        name: the stage, as dvc.yaml names it without ``_fold``.
 
     Raises:
-        ConfigError: there is no such entry or workspace, or the entry is wrong.
+        ConfigError: an entry of ``folds`` is wrong, none is this one, or there is no such workspace.
     """
-    entry = _parsed(FoldEntry, FOLDS, key)
-    return FoldStage(entry.workspace, name, load_params("workspaces", entry.workspace), entry.fold)
+    entries = [_parse(FoldEntry, FOLDS, key) for key in read_params().get(FOLDS) or {}]
+    numbers = sorted(entry.fold for entry in entries if entry.workspace == workspace)
+    if number not in numbers:
+        known = ", ".join(map(str, numbers)) or "none"
+        raise ConfigError(f"no fold {number} of workspace {workspace!r}; known: {known}", path=PARAMS, where=FOLDS)
+    return FoldStage(workspace, name, load_params(WORKSPACES, workspace), number)
 
 
 def load_ensemble(key: str, name: str) -> EnsembleStage:
@@ -139,15 +187,15 @@ def load_ensemble(key: str, name: str) -> EnsembleStage:
     Raises:
         ConfigError: there is no such entry or workspace, the entry is wrong, or the workspace is a bundle.
     """
-    entry = _parsed(EnsembleEntry, ENSEMBLES, key)
-    block = load_params("workspaces", key)
+    entry = _parse(EnsembleEntry, ENSEMBLES, key)
+    block = load_params(WORKSPACES, key)
     if block.get("kind") == "bundle":
         message = "a bundle's models run by its own configuration, which knows of no ensemble; its folds can be trained"
         raise ConfigError(message, path=PARAMS, where=f"{ENSEMBLES}.{key}")
     return EnsembleStage(key, name, block, entry.folds)
 
 
-def _parsed(model: type[Entry], section: str, key: str) -> Entry:
+def _parse(model: type[Entry], section: str, key: str) -> Entry:
     try:
         return model.model_validate(load_params(section, key))
     except ValidationError as error:

@@ -1,4 +1,4 @@
-"""Make masks for the studies that came in and send their DICOM SEG back: ``python -m tasks.answer WORKSPACE``."""
+"""Make masks for the studies that came in and send their DICOM SEG back: ``python -m tasks.ops.answer WORKSPACE``."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from tasks.incoming import Incoming, settings_of
-from tasks.stage import Stage, main
+from tasks.common.stage import Stage, main
+from tasks.ops.incoming import Incoming, settings_of
 from voxflow.dicom import ConvertOptions
 from voxflow.engines import open_engine
 from voxflow.errors import EXIT_FAILURE, EXIT_OK, EXIT_SOME_FAILED

@@ -11,7 +11,7 @@ from voxflow.bundle.parts import items, require
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tasks.stage import Stage
+    from tasks.common.stage import Stage
     from voxflow.bundle.parts import Item
     from voxflow.datalist import Datalist
 

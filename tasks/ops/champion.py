@@ -1,4 +1,4 @@
-"""Bring the exported files of a workspace's champion into a folder: ``python -m tasks.champion WORKSPACE FOLDER``."""
+"""Bring the exported files of a champion into a folder: ``python -m tasks.ops.champion WORKSPACE FOLDER``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from voxflow.tracking import CHAMPION, materialise_champion
 
 def main() -> int:
     """Fetch, unless the folder holds this version already, and say which it is."""
-    parser = argparse.ArgumentParser(prog="python -m tasks.champion", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tasks.ops.champion", description=__doc__)
     parser.add_argument("workspace", help="the workspace, which the registered model is called as")
     parser.add_argument("folder", type=Path, help="where the files go; what is there is replaced")
     parser.add_argument("--alias", default=CHAMPION, help="another alias, or a version's number (default: champion)")

@@ -1,4 +1,4 @@
-"""Take in the studies that are new in a PACS or a folder: ``python -m tasks.ingest WORKSPACE``."""
+"""Take in the studies that are new in a PACS or a folder: ``python -m tasks.ops.ingest WORKSPACE``."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import contextlib
 import sys
 from typing import TYPE_CHECKING
 
-from tasks.incoming import Incoming, settings_of
-from tasks.stage import Stage, main
+from tasks.common.stage import Stage, main
+from tasks.ops.incoming import Incoming, settings_of
 from voxflow.errors import EXIT_FAILURE, EXIT_OK, EXIT_SOME_FAILED
 from voxflow.pacs import DropFolder, Ledger, ingest, open_archive
 from voxflow.progress import say

@@ -1,4 +1,4 @@
-"""Owns what every stage program shares: its parameters, its paths, its last line, its exit code."""
+"""What every stage program shares: its command line, its parameters, its folders, its exit code."""
 
 from __future__ import annotations
 
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 Options = TypeVar("Options", bound=BaseModel)
-AnyStage = TypeVar("AnyStage", bound="Stage")
 
 
 @dataclass(frozen=True)
@@ -64,44 +63,54 @@ class Stage(Layout):
 
 
 def main(name: str, run: Callable[[Stage], int], *, key: str = "workspaces") -> int:
-    """Run one stage as a program and return its exit code; see :func:`program`.
+    """Run one stage as a program and return its exit code (see ``voxflow.errors``).
 
     Args:
         name: the stage, as dvc.yaml names it.
         run: the work; returns the exit code, says its own last line.
         key: the block of params.yaml that holds the workspace.
     """
-    return program(name, run, lambda workspace: Stage(workspace, name, load_params(key, workspace)), key=key)
+    arguments = stage_parser(name, key).parse_args()
+    workspace = arguments.workspace
+    return run_guarded(
+        f"{name} {workspace}", lambda: run(Stage(workspace, name, load_params(key, workspace))), arguments.debug
+    )
 
 
-def program(name: str, run: Callable[[AnyStage], int], load: Callable[[str], AnyStage], *, key: str) -> int:
-    """Run one stage as a program and return its exit code (see ``voxflow.errors``).
+def stage_parser(name: str, key: str = "workspaces") -> argparse.ArgumentParser:
+    """The command line that every stage has.
 
     Args:
         name: the stage, as dvc.yaml names it.
-        run: the work; returns the exit code, says its own last line.
-        load: makes the stage of the command line's argument.
-        key: the block of params.yaml that the argument is a key of.
+        key: the block of params.yaml that holds the workspace.
     """
-    parser = argparse.ArgumentParser(prog=f"python -m tasks.{name}", description=(sys.modules["__main__"].__doc__))
+    parser = argparse.ArgumentParser(prog=f"python -m tasks.{name}", description=sys.modules["__main__"].__doc__)
     parser.add_argument("workspace", help=f"a key below {key!r} in params.yaml")
     parser.add_argument("--debug", action="store_true", help="show the traceback of a failure")
-    arguments = parser.parse_args()
+    return parser
+
+
+def run_guarded(title: str, work: Callable[[], int], debug: bool) -> int:
+    """Run a stage's work; what can be expected to fail ends with one line.
+
+    Args:
+        title: begins that line: the stage's address without DVC's ``@``, by which a flow finds the line again.
+        work: returns the exit code.
+        debug: show the traceback of a failure, too.
+
+    Returns:
+        The exit code (see ``voxflow.errors``).
+    """
     # A scheduler's SIGTERM ends a stage as Ctrl-C does: what is half done is cleared away.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     try:
-        return run(load(arguments.workspace)) or EXIT_OK
-    except VoxflowError as error:
-        if arguments.debug:
+        return work() or EXIT_OK
+    except (VoxflowError, OSError) as error:
+        if debug:
             traceback.print_exc()
-        say(f"{name} {arguments.workspace}: error: {error}")
-        return error.exit_code
-    except OSError as error:
-        if arguments.debug:
-            traceback.print_exc()
-        say(f"{name} {arguments.workspace}: error: {error}")
-        return EXIT_FAILURE
+        say(f"{title}: error: {error}")
+        return error.exit_code if isinstance(error, VoxflowError) else EXIT_FAILURE
     except KeyboardInterrupt:
-        say(f"{name} {arguments.workspace}: interrupted, nothing half done was left")
+        say(f"{title}: interrupted, nothing half done was left")
         return EXIT_INTERRUPTED

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tasks.bundle import bundle_folder, bundle_options, labelled_items
+from tasks.common.bundle import bundle_folder, bundle_options, labelled_items
 from voxflow.bundle import evaluate_bundle, infer_bundle
 from voxflow.datalist import Datalist
 from voxflow.errors import EXIT_OK, DataError
@@ -14,7 +14,7 @@ from voxflow.progress import say
 from voxflow.tracking import continue_run, read_run_file
 
 if TYPE_CHECKING:
-    from tasks.stage import Stage
+    from tasks.common.stage import Stage
     from voxflow.bundle import BundleResult
     from voxflow.bundle.parts import Item
     from voxflow.tracking import Tracker

@@ -1,4 +1,4 @@
-"""Prefect server, a worker and the MLflow pages, on this machine only, until Ctrl-C: ``python -m tasks.serve``."""
+"""Prefect server, a worker and the MLflow pages, on this machine only, until Ctrl-C: ``python -m tasks.ops.serve``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tasks import leash
+from tasks.ops import leash
 from voxflow.errors import EXIT_OK, InputError, VoxflowError
 from voxflow.progress import say
 from voxflow.tracking import PAGES_VARIABLE, is_server
@@ -180,7 +180,7 @@ def _interrupt(*_: Any) -> None:
 
 def main() -> int:
     """Serve until Ctrl-C or SIGTERM, which is how it is meant to end."""
-    parser = argparse.ArgumentParser(prog="python -m tasks.serve", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tasks.ops.serve", description=__doc__)
     ports = (("prefect", os.environ.get("PREFECT_PORT", "4200")), ("mlflow", os.environ.get("MLFLOW_PORT", "5000")))
     for name, default in ports:
         parser.add_argument(

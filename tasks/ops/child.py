@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tasks import leash
-from tasks.repro import StageError
+from tasks.ops import leash
+from tasks.ops.repro import StageError
 from voxflow.errors import EXIT_FAILURE, EXIT_OK, EXIT_SOME_FAILED, EXIT_WRONG_INPUT
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ def run_program(module: str, arguments: Sequence[str], say: Callable[[str], None
     """Run ``python -m MODULE ARGUMENTS`` and wait.
 
     Args:
-        module: such as ``tasks.ingest``.
+        module: such as ``tasks.ops.ingest``.
         arguments: its command line.
         say: gets every line that it writes.
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from tasks import leash
+from tasks.ops import leash
 from voxflow.errors import EXIT_FAILURE, EXIT_INTERRUPTED, EXIT_WRONG_INPUT, VoxflowError
 
 if TYPE_CHECKING:

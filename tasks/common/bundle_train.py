@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tasks.bundle import bundle_folder, bundle_options, labelled_items
+from tasks.common.bundle import bundle_folder, bundle_options, labelled_items
 from voxflow.bundle import export_bundle, train_bundle
 from voxflow.datalist import Datalist
 from voxflow.errors import EXIT_INTERRUPTED, EXIT_OK
@@ -16,7 +16,7 @@ from voxflow.progress import say
 from voxflow.tracking import begin_run, continue_run, read_run_file, write_run_file
 
 if TYPE_CHECKING:
-    from tasks.stage import Stage
+    from tasks.common.stage import Stage
     from voxflow.bundle.parts import Item
 
 
