@@ -9,8 +9,8 @@ import pytest
 from scipy import ndimage
 
 from voxflow.components import Component, build_transform
-from voxflow.components.cropping import FOREGROUND, cut, fit
-from voxflow.components.patches import patch_points, rotation_matrix, sample_at
+from voxflow.components.transforms.cropping import FOREGROUND, cut, fit
+from voxflow.components.transforms.patches import patch_points, rotation_matrix, sample_at
 
 
 def made(name: str, **args: object) -> Any:

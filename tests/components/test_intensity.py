@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from voxflow.components import Component, build_transform
-from voxflow.components.transform import RandomTransform
+from voxflow.components.transforms.base import RandomTransform
 from voxflow.errors import ConfigError
 
 

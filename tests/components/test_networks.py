@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional
 
 from voxflow.components import Component, build_network, complete_network, read_network
-from voxflow.components.nets.norms import groups_for
+from voxflow.components.networks.modules.norms import groups_for
 from voxflow.errors import ConfigError, DataError
 
 if TYPE_CHECKING:

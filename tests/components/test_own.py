@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from voxflow.components import Chain, Component, build_network, build_transform, create
-from voxflow.components.own import digest_of, faults, locate
+from voxflow.components.custom.code import digest_of, faults, locate
 from voxflow.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -261,7 +261,7 @@ def test_processes_that_share_the_cases_get_the_number_of_one(
         outputs = [{"model": guess.astype(float), "label": truth} for guess, truth in batches]
         alone, first, second = (create("metric", own(custom, f"measures.{name}", name="m")) for _ in range(3))
         expected = alone.summarise([alone.measure(each) for each in outputs], ())
-        monkeypatch.setattr("voxflow.components.own_kinds._is_shared", lambda: True)
+        monkeypatch.setattr("voxflow.components.custom.adapters._is_shared", lambda: True)
         kept = [metric.measure(each) for metric, each in zip((first, second) * 2, outputs, strict=True)]
         assert first.summarise(kept, ()) == second.summarise(kept, ()) == expected
         monkeypatch.undo()
@@ -311,5 +311,5 @@ def test_the_digest_follows_every_file_of_the_folder(custom: Path, write: Writer
 
 
 def test_the_module_itself_imports_no_torch() -> None:
-    code = "import sys, voxflow.components.own_kinds; sys.exit('torch' in sys.modules)"
+    code = "import sys, voxflow.components.custom.adapters; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -10,7 +10,7 @@ import SimpleITK as sitk
 from scipy import ndimage
 
 from voxflow.components import Component, build_transform
-from voxflow.components.grids import geometry_of
+from voxflow.components.transforms.grids import geometry_of
 from voxflow.geometry import Geometry
 from voxflow.volumes import Volume, write_volume
 

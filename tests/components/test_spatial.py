@@ -9,7 +9,7 @@ import pytest
 from scipy import ndimage
 
 from voxflow.components import Component, build_transform
-from voxflow.components.transform import RandomTransform
+from voxflow.components.transforms.base import RandomTransform
 from voxflow.errors import ConfigError
 
 

@@ -9,7 +9,7 @@ import pytest
 from scipy import ndimage
 
 from voxflow.components import Chain, Component, build_transform
-from voxflow.components.cropping import FOREGROUND
+from voxflow.components.transforms.cropping import FOREGROUND
 from voxflow.errors import ConfigError
 from voxflow.geometry import Geometry
 from voxflow.volumes import Volume, write_radiograph, write_volume

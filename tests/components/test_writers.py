@@ -10,7 +10,7 @@ import pytest
 import SimpleITK as sitk
 
 from voxflow.components import Component, build_transform, create
-from voxflow.components.grids import notes
+from voxflow.components.transforms.grids import notes
 from voxflow.errors import ConfigError, DataError
 from voxflow.geometry import Geometry
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from voxflow.components import Chain, Component
-from voxflow.components.pipelines import SegmentationImagePipeline
+from voxflow.components.learning.pipelines import SegmentationImagePipeline
 from voxflow.errors import DataError
 from voxflow.training.data import Batches, collate
 

@@ -2,11 +2,11 @@ from .chain import Chain as Chain
 from .chain import build_transform as build_transform
 from .component import Component as Component
 from .component import Named as Named
-from .networks import build_network as build_network
-from .networks import complete_network as complete_network
-from .networks import read_network as read_network
+from .networks.base import build_network as build_network
+from .networks.base import complete_network as complete_network
+from .networks.base import read_network as read_network
 from .registry import create as create
 from .registry import known as known
-from .transform import RandomTransform as RandomTransform
-from .transform import Sample as Sample
-from .transform import Transform as Transform
+from .transforms.base import RandomTransform as RandomTransform
+from .transforms.base import Sample as Sample
+from .transforms.base import Transform as Transform

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 from voxflow.components.registry import create
-from voxflow.components.transform import RandomTransform, Sample, Transform
+from voxflow.components.transforms.base import RandomTransform, Sample, Transform
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

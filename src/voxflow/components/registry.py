@@ -5,21 +5,20 @@ or MONAI only then. So a configuration is checked without importing either.
 
 Two dialects use one name for different arguments, so each has its own names: Clara 3's stand in the registry as
 they are, TLT 2's as ``tlt2:NAME``, without the module that TLT writes before them (``transforms.``, ``losses.``).
-Clara 4's are MONAI's and torch's own classes, ``monai:NAME``; :mod:`voxflow.components.monai_names` finds them.
+Clara 4's are MONAI's and torch's own classes, ``monai:NAME``; :mod:`voxflow.components.monai.names` finds them.
 """
 
 from __future__ import annotations
 
-import functools
 import importlib
 import json
-import pkgutil
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from voxflow.components.fields import FieldUser
 from voxflow.components.refused import refusal
+from voxflow.components.sources import MODULES
 from voxflow.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -38,8 +37,8 @@ Kind = Literal[
     "pipeline",
     "inferer",
     "writer",
-    "model_loader",
     "handler",
+    "model_loader",
 ]
 Dialect = Literal["clara3", "tlt2", "clara4"]
 _PREFIXES: dict[Dialect, str] = {"clara3": "", "tlt2": "tlt2:", "clara4": "monai:"}
@@ -94,22 +93,15 @@ def dialect_of(name: str) -> Dialect:
     return next((d for d, prefix in _PREFIXES.items() if prefix and name.startswith(prefix)), "clara3")
 
 
-@functools.cache
-def _modules() -> list[str]:
-    package = importlib.import_module("voxflow.components")
-    return [f"voxflow.components.{module.name}" for module in pkgutil.iter_modules(package.__path__)]
-
-
-@functools.cache
-def _load() -> None:
-    """Import every module of this package once; each registers what it holds."""
-    for module in _modules():
+def _load(kind: Kind, dialect: Dialect) -> None:
+    """Import every module that holds a dialect's components of a kind; each registers what it holds."""
+    for module in MODULES[dialect].get(kind, ()):
         importlib.import_module(module)
 
 
 def _registered(kind: Kind, name: str) -> type[ComponentModel] | None:
     """A component by its name; modules are imported until one has registered it, since all take a quarter second."""
-    for module in _modules():
+    for module in MODULES[dialect_of(name)].get(kind, ()):
         if name in _registry.get(kind, {}):
             break
         importlib.import_module(module)
@@ -118,9 +110,9 @@ def _registered(kind: Kind, name: str) -> type[ComponentModel] | None:
 
 def known(kind: Kind, dialect: Dialect = "clara3") -> Mapping[str, type[ComponentModel]]:
     """Every component of a kind that a dialect offers, by the name that its configurations write."""
-    _load()
+    _load(kind, dialect)
     if dialect == "clara4":
-        names: Mapping[str, Any] = importlib.import_module("voxflow.components.monai_names").known(kind)
+        names: Mapping[str, Any] = importlib.import_module("voxflow.components.monai.names").known(kind)
         return names
     every = _registry.get(kind, {})
     return {plain_name(name): component for name, component in every.items() if dialect_of(name) == dialect}
@@ -129,16 +121,17 @@ def known(kind: Kind, dialect: Dialect = "clara3") -> Mapping[str, type[Componen
 def find(kind: Kind, name: str) -> type[ComponentModel] | None:
     """The component that a name of the registry means; None when it is unknown."""
     if dialect_of(name) == "clara4":
-        _load()
-        found: type[ComponentModel] | None = importlib.import_module("voxflow.components.monai_names").find(kind, name)
+        _load(kind, "clara4")
+        found: type[ComponentModel] | None = importlib.import_module("voxflow.components.monai.names").find(kind, name)
         return found
     return _registered(kind, name)
 
 
 def kinds_of(name: str) -> list[str]:
     """The kinds under which a name of the registry is known; empty when it is unknown."""
-    _load()
-    return [kind for kind, components in _registry.items() if name in components]
+    for kind in get_args(Kind):
+        _load(kind, dialect_of(name))
+    return [kind for kind in get_args(Kind) if name in _registry.get(kind, {})]
 
 
 def parse(component: type[Built], args: Mapping[str, Any]) -> Built:
@@ -159,7 +152,7 @@ def create(kind: Kind, component: Named) -> Any:
             ``voxflow.config.load_workflow`` never get here.
     """
     if getattr(component, "path", None):
-        own = importlib.import_module("voxflow.components.own_kinds")
+        own = importlib.import_module("voxflow.components.custom.adapters")
         return own.create_own(kind, component)
     model = find(kind, component.name)
     if model is None:

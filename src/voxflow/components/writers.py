@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from voxflow.components.grids import geometry_of
 from voxflow.components.registry import ComponentModel, register
-from voxflow.components.transform import FieldNames, Sample, Transform, field_of
+from voxflow.components.transforms.base import FieldNames, Sample, Transform, field_of
+from voxflow.components.transforms.grids import geometry_of
 from voxflow.errors import DataError
 from voxflow.progress import say
 

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import AliasChoices, ValidationError
 
-from voxflow.components import own, registry
+from voxflow.components import registry
+from voxflow.components.custom import code
 from voxflow.components.refused import refusal
 from voxflow.config.findings import show, suggest
 
@@ -31,7 +32,7 @@ def _check(kind: Kind, component: Component, findings: Findings) -> ComponentMod
         if reason is not None:
             findings.add(f"{component.where}.path", reason)
             return None
-        for where, message in own.faults(component, kind):
+        for where, message in code.faults(component, kind):
             place = f"{component.where_args}{where.removeprefix('.args')}" if where.startswith(".args") else None
             findings.add(place or f"{component.where}{where}", message)
         return None

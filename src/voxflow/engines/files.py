@@ -6,7 +6,7 @@ import os
 import re
 from typing import TYPE_CHECKING
 
-from voxflow.components.own import custom_of
+from voxflow.components.custom.code import custom_of
 from voxflow.errors import DataError
 from voxflow.spec import ModelSpec
 

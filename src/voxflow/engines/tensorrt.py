@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from voxflow.components.own import custom_of
+from voxflow.components.custom.code import custom_of
 from voxflow.errors import DataError, VoxflowError
 from voxflow.spec import ModelSpec
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from voxflow.components.brats import BratsConvertLabels
-from voxflow.components.losses import ClassificationLoss, OverlapLoss
-from voxflow.components.metrics import ComputeAUC
-from voxflow.components.networks import Network
-from voxflow.components.pipelines import ClassificationImagePipeline
+from voxflow.components.learning.pipelines import ClassificationImagePipeline
+from voxflow.components.losses.base import ClassificationLoss, OverlapLoss
+from voxflow.components.metrics.base import ComputeAUC
+from voxflow.components.networks.base import Network
+from voxflow.components.transforms.brats import BratsConvertLabels
 
 if TYPE_CHECKING:
     from voxflow.lint.data import Data

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from voxflow.components.fields import FieldUser
-from voxflow.components.transform import RandomTransform
+from voxflow.components.transforms.base import RandomTransform
 from voxflow.config.findings import suggest
 
 if TYPE_CHECKING:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from voxflow.components.fields import FieldUser
-from voxflow.components.networks import Network
-from voxflow.components.pipelines import Pipeline
+from voxflow.components.learning.pipelines import Pipeline
+from voxflow.components.networks.base import Network
 from voxflow.lint.flow import grid_before
 
 if TYPE_CHECKING:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from voxflow.components.intensity import CenterData
-from voxflow.components.transform import FieldTransform
+from voxflow.components.transforms.base import FieldTransform
+from voxflow.components.transforms.intensity import CenterData
 from voxflow.config.findings import show
 
 if TYPE_CHECKING:

@@ -39,7 +39,7 @@ def translate_monai(kind: str, component: Named, facts: Facts) -> Translation:
 
 def _target(kind: Kind, name: str) -> str:
     """What a bundle calls the class: MONAI's by the name alone, torch's with the module."""
-    from voxflow.components.monai_names import MODULES, lookup
+    from voxflow.components.monai.names import MODULES, lookup
 
     found = lookup(kind, name)
     home = next(module for module in MODULES[kind][0] if hasattr(__import__(module, fromlist=[name]), name))
@@ -70,7 +70,7 @@ def _transform(kind: Any, name: str, component: Named, facts: Facts) -> Translat
 
 
 def _network(kind: Any, name: str, component: Named, facts: Facts) -> Translation:
-    from voxflow.components.monai_names import lookup, parameters
+    from voxflow.components.monai.names import lookup, parameters
 
     takes, _ = parameters(lookup(kind, name))
     counts = {"in_channels": facts.in_channels, "out_channels": facts.classes, "num_classes": facts.classes}

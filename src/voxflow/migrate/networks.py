@@ -9,14 +9,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, cast
 
 from voxflow.components.component import Component
-from voxflow.components.networks import read_network
+from voxflow.components.networks.base import read_network
 from voxflow.migrate.translation import Args, Facts, Node, Translation, approximate, exact, node, translates
 
 if TYPE_CHECKING:
-    from voxflow.components.ahnet import SegAhnet
-    from voxflow.components.plain_unet import PlainUnet
-    from voxflow.components.radiograph_networks import DenseNet, RadiographNetwork
-    from voxflow.components.unets import SegResnet, Unet
+    from voxflow.components.networks.ahnet import SegAhnet
+    from voxflow.components.networks.plain_unet import PlainUnet
+    from voxflow.components.networks.radiographs import DenseNet, RadiographNetwork
+    from voxflow.components.networks.unets import SegResnet, Unet
 
 SCRIPTS = "scripts."
 
@@ -67,7 +67,7 @@ def _segresnet(args: Args, facts: Facts) -> Translation:
     )
     if not typed.use_vae:
         return exact(_grouped(made, typed))
-    from voxflow.components.unets import VAE_WEIGHT
+    from voxflow.components.networks.unets import VAE_WEIGHT
 
     made |= {"input_image_size": list(typed.input_size or facts.patch or ()), "vae_estimate_std": False}
     wrapped = node(f"{SCRIPTS}wrappers.WithVae", network=made, weight=VAE_WEIGHT)
@@ -83,7 +83,7 @@ def _grouped(made: Node, typed: Unet | SegResnet) -> Node:
 
 @translates("network", "SegAhnet")
 def _ahnet(args: Args, facts: Facts) -> Translation:
-    from voxflow.components.ahnet import AXES
+    from voxflow.components.networks.ahnet import AXES
 
     typed = cast("SegAhnet", read_network(Component(name="SegAhnet", args=args)))
     made = node(

@@ -128,7 +128,7 @@ def _argmax(args: Args, facts: Facts) -> Translation:
 @translates("transform", "BratsConvertLabels")
 def _brats(args: Args, facts: Facts) -> Translation:
     del facts
-    from voxflow.components.brats import VALUES
+    from voxflow.components.transforms.brats import VALUES
 
     masks = [
         " | ".join(f"(x == {value})" for value in VALUES[name]) for name in args.get("classes", ["TC", "WT", "ET"])

@@ -56,7 +56,7 @@ def build(network_def: Node) -> torch.nn.Module:
     from monai.bundle import ConfigParser
 
     # The bundle's folder scripts/ holds copies of these modules.
-    here = json.loads(json.dumps(network_def).replace(f'"{SCRIPTS}', '"voxflow.components.nets.'))
+    here = json.loads(json.dumps(network_def).replace(f'"{SCRIPTS}', '"voxflow.components.networks.modules.'))
     parser: Any = ConfigParser({"network_def": here})
     network: torch.nn.Module = parser.get_parsed_content("network_def")
     return network

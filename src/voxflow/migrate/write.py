@@ -81,11 +81,11 @@ def to_bundle(
 
 def _write_scripts(modules: set[str], folder: Path) -> None:
     """Copy the networks' own modules, which need torch and MONAI alone; a folder of scripts has an __init__.py."""
-    from voxflow.components import nets
+    from voxflow.components.networks import modules as torch_modules
 
     if not modules:
         return
     folder.mkdir()
     write_text(folder / "__init__.py", "")
     for name in sorted(modules):
-        shutil.copyfile(Path(nets.__path__[0]) / f"{name}.py", folder / f"{name}.py")
+        shutil.copyfile(Path(torch_modules.__path__[0]) / f"{name}.py", folder / f"{name}.py")

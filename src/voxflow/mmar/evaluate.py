@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from voxflow.components.metrics import Metric
-    from voxflow.components.model_loaders import ModelLoader
+    from voxflow.components.learning.model_loaders import ModelLoader
+    from voxflow.components.metrics.base import Metric
     from voxflow.config import Evaluation
     from voxflow.datalist import Datalist
     from voxflow.engines import Engine

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from voxflow.components import Chain, create
-from voxflow.components.aux_ops import ComputeAccuracy, ComputeBinaryPreds
 from voxflow.components.columns import LABEL_FORMAT, chances
-from voxflow.components.grids import affine_key
-from voxflow.components.inferers import TFScanWindowInferer, TFSimpleInferer
-from voxflow.components.metrics import ComputeAUC
+from voxflow.components.learning.inferers import TFScanWindowInferer, TFSimpleInferer
+from voxflow.components.metrics.aux_ops import ComputeAccuracy, ComputeBinaryPreds
+from voxflow.components.metrics.base import ComputeAUC
+from voxflow.components.transforms.grids import affine_key
 from voxflow.errors import ConfigError, DataError
 from voxflow.inference import probabilities_of
 
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from voxflow.components import Sample
-    from voxflow.components.inferers import Inferer
-    from voxflow.components.metrics import Metric, Outputs
+    from voxflow.components.learning.inferers import Inferer
+    from voxflow.components.metrics.base import Metric, Outputs
     from voxflow.config import Evaluation
     from voxflow.engines import Engine
     from voxflow.inference import InferenceCase

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from voxflow.components import create
-from voxflow.components.transform import field_of
+from voxflow.components.transforms.base import field_of
 from voxflow.components.writers import WriteNifti, Writer
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ import shutil
 from typing import TYPE_CHECKING, Any
 
 from voxflow.components import Component, build_network
-from voxflow.components.own import custom_of
+from voxflow.components.custom.code import custom_of
 from voxflow.errors import DataError
 from voxflow.files import atomic_path
 from voxflow.spec import ModelSpec

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from voxflow.components.cropping import fit
+from voxflow.components.transforms.cropping import fit
 from voxflow.errors import DataError
 from voxflow.progress import say
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from voxflow.components import Chain, Sample
-    from voxflow.components.pipelines import Pipeline
+    from voxflow.components.learning.pipelines import Pipeline
 
 FIELDS = ("image", "label")
 

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from voxflow.components.own import digest_of
+from voxflow.components.custom.code import digest_of
 from voxflow.errors import DataError
 from voxflow.files import write_text
 

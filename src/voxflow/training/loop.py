@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import torch
 
     from voxflow.components.component import Component
-    from voxflow.components.losses import LossFunction
+    from voxflow.components.losses.base import LossFunction
     from voxflow.spec import ModelSpec
     from voxflow.training.data import Batch, Batches, SampleStore
     from voxflow.training.distributed import World

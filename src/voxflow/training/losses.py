@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
-from voxflow.components.losses import Dice, DiceCE, OverlapLoss
+from voxflow.components.losses.base import Dice, DiceCE, OverlapLoss
 
 if TYPE_CHECKING:
-    from voxflow.components.losses import Loss, LossFunction
+    from voxflow.components.losses.base import Loss, LossFunction
 
 
 @dataclass(frozen=True)
 class Overlap:
-    """What the loss is made of; see ``voxflow.components.losses.DiceCE``."""
+    """What the loss is made of; see ``voxflow.components.losses.base.DiceCE``."""
 
     squared: bool
     smooth: float

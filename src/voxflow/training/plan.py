@@ -7,26 +7,26 @@ from typing import TYPE_CHECKING
 
 from voxflow.components import Chain, Component, complete_network, create, read_network
 from voxflow.components.columns import logits_of, names_of_logits
-from voxflow.components.loading import ConvertToChannelsFirst, ConvertToChannelsLast, LoadNifti, LoadPng
-from voxflow.components.monai_transforms import MonaiTransform
+from voxflow.components.monai.transforms import MonaiTransform
 from voxflow.components.registry import plain_name
-from voxflow.components.resampling import ResampleVolume, ScaleByResolution
-from voxflow.components.spatial import ScaleToShape
-from voxflow.components.tlt_cropping import CropForegroundObject, CropSubVolumeCenter
-from voxflow.components.tlt_loading import NPExpandDims, VolumeTo4dArray
+from voxflow.components.tlt.cropping import CropForegroundObject, CropSubVolumeCenter
+from voxflow.components.tlt.loading import NPExpandDims, VolumeTo4dArray
+from voxflow.components.transforms.loading import ConvertToChannelsFirst, ConvertToChannelsLast, LoadNifti, LoadPng
+from voxflow.components.transforms.resampling import ResampleVolume, ScaleByResolution
+from voxflow.components.transforms.spatial import ScaleToShape
 from voxflow.components.writers import SaveAsNifti, WriteNiftyTransform
 from voxflow.config.findings import Findings
 from voxflow.errors import ConfigError
 from voxflow.spec import ModelSpec, TransformSpec
 
 if TYPE_CHECKING:
-    from voxflow.components.inferers import Inferer
-    from voxflow.components.losses import Loss
-    from voxflow.components.metrics import AuxiliaryOperation, Metric
-    from voxflow.components.networks import Network
-    from voxflow.components.optimizers import Optimizer, Policy
-    from voxflow.components.pipelines import Pipeline
-    from voxflow.components.transform import Transform
+    from voxflow.components.learning.inferers import Inferer
+    from voxflow.components.learning.optimizers import Optimizer, Policy
+    from voxflow.components.learning.pipelines import Pipeline
+    from voxflow.components.losses.base import Loss
+    from voxflow.components.metrics.base import AuxiliaryOperation, Metric
+    from voxflow.components.networks.base import Network
+    from voxflow.components.transforms.base import Transform
     from voxflow.config import Workflow
     from voxflow.training.options import DataFacts
 

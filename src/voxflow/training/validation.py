@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     import torch
 
-    from voxflow.components.metrics import Outputs
+    from voxflow.components.metrics.base import Outputs
     from voxflow.training.data import Batch, SampleStore
     from voxflow.training.plan import Plan
 

@@ -1,0 +1,1 @@
+"""Losses, as Clara 3 names them."""

@@ -1,0 +1,1 @@
+"""Metrics of validation, and the auxiliary operations that prepare their inputs."""

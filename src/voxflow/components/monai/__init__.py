@@ -1,0 +1,1 @@
+"""MONAI's and torch's own classes as components, for Clara 4's configurations."""

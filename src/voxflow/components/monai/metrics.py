@@ -1,0 +1,157 @@
+"""Owns the metrics that Clara 4 names, by MONAI's handlers, on MONAI's own computations."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from pydantic import Field
+
+from voxflow.components.chain import build_transform
+from voxflow.components.metrics.base import Metric, Outputs, mean_of
+from voxflow.components.registry import register
+from voxflow.spec import TransformSpec  # noqa: TC001 (pydantic reads annotations at run time)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+
+class MonaiMetric(Metric):
+    """A metric of predictions after ``post_transforms``, a case at a time.
+
+    Attributes:
+        post_transforms: what turns the network's answer (the field ``pred``) and the label into what is compared.
+        args: the handler's own arguments.
+    """
+
+    post_transforms: tuple[TransformSpec, ...] = ()
+    args: dict[str, Any] = Field(default_factory=dict)
+
+    def pairs(self, outputs: Outputs) -> list[tuple[Any, Any]]:
+        """Prediction and label of each case of a batch, as tensors (channel, ...)."""
+        import torch
+
+        transforms = [build_transform(spec) for spec in self.post_transforms]
+        made = []
+        for pred, label in zip(np.asarray(outputs[self.field]), np.asarray(outputs["label"]), strict=True):
+            sample: dict[str, Any] = {"pred": pred, "label": label}
+            if pred.ndim == 1:
+                sample = {name: value.reshape(-1, 1, 1) for name, value in sample.items()}
+            for transform in transforms:
+                sample = transform(sample)
+            pair = [torch.as_tensor(np.ascontiguousarray(sample[name])).float() for name in ("pred", "label")]
+            made.append((pair[0].flatten(), pair[1].flatten()) if pred.ndim == 1 else (pair[0], pair[1]))
+        return made
+
+
+class IterationMetric(MonaiMetric):
+    """One number a case and class, averaged over the classes of each case, then over the cases, as MONAI does."""
+
+    def measure(self, outputs: Outputs) -> NDArray[Any]:
+        """The numbers (batch, class), NaN where undefined."""
+        values = []
+        for pred, label in self.pairs(outputs):
+            values.append(np.asarray(self.compute(pred[None], label[None]), float).reshape(1, -1))
+        made = np.concatenate(values)
+        return np.where(np.isfinite(made), made, np.nan)
+
+    def compute(self, pred: Any, label: Any) -> Any:
+        """The numbers of one case (1, class)."""
+        raise NotImplementedError
+
+    def summarise(self, kept: Sequence[NDArray[Any]], class_names: Sequence[str]) -> dict[str, float]:
+        """The mean under ``name``."""
+        del class_names
+        return {self.name: mean_of(np.array([mean_of(case) for case in np.concatenate(kept)]))}
+
+
+@register("metric", "clara4", name="MeanDice")
+class MeanDice(IterationMetric):
+    """MONAI's Dice; a class that is not in the label is left out."""
+
+    def compute(self, pred: Any, label: Any) -> Any:
+        """Dice of each class."""
+        from monai.metrics import DiceMetric
+
+        background = self.args.get("include_background", True)
+        return DiceMetric(include_background=background, reduction="none")(pred, label)
+
+
+@register("metric", "clara4", name="MeanIoUHandler")
+class MeanIoU(IterationMetric):
+    """MONAI's intersection over union."""
+
+    def compute(self, pred: Any, label: Any) -> Any:
+        """Jaccard of each class."""
+        from monai.metrics import compute_iou
+
+        return compute_iou(pred, label, include_background=self.args.get("include_background", True))
+
+
+@register("metric", "clara4", name="HausdorffDistance")
+class HausdorffDistance(IterationMetric):
+    """MONAI's Hausdorff distance, in voxels."""
+
+    def compute(self, pred: Any, label: Any) -> Any:
+        """The distance of each class."""
+        from monai.metrics import compute_hausdorff_distance
+
+        shared = {name: self.args[name] for name in ("distance_metric", "percentile", "directed") if name in self.args}
+        return compute_hausdorff_distance(pred, label, self.args.get("include_background", False), **shared)
+
+
+@register("metric", "clara4", name="SurfaceDistance")
+class SurfaceDistance(IterationMetric):
+    """MONAI's average surface distance, in voxels."""
+
+    def compute(self, pred: Any, label: Any) -> Any:
+        """The distance of each class."""
+        from monai.metrics import compute_average_surface_distance
+
+        shared = {name: self.args[name] for name in ("distance_metric", "symmetric") if name in self.args}
+        return compute_average_surface_distance(pred, label, self.args.get("include_background", False), **shared)
+
+
+@register("metric", "clara4", name="Accuracy")
+class Accuracy(MonaiMetric):
+    """Share of voxels, or of cases, whose likeliest channel is the label's."""
+
+    def measure(self, outputs: Outputs) -> NDArray[Any]:
+        """Right ones and all of a batch (1, 2)."""
+        right = total = 0
+        for pred, label in self.pairs(outputs):
+            truth = label.argmax(0) if label.shape[0] > 1 and label.shape == pred.shape else label
+            said = pred.argmax(0) if pred.shape[0] > 1 else pred > 0.5
+            right += int((said == truth.reshape(said.shape)).sum())
+            total += truth.numel()
+        return np.array([[right, total]], float)
+
+    def summarise(self, kept: Sequence[NDArray[Any]], class_names: Sequence[str]) -> dict[str, float]:
+        """The share under ``name``."""
+        del class_names
+        right, total = np.concatenate(kept).sum(0)
+        return {self.name: float(right / total)}
+
+
+@register("metric", "clara4", name="ROCAUC")
+class RocAuc(MonaiMetric):
+    """MONAI's area under the ROC curve over all cases."""
+
+    def measure(self, outputs: Outputs) -> NDArray[Any]:
+        """Scores and labels (2, batch, class)."""
+        pairs = self.pairs(outputs)
+        return np.stack([np.stack([pair[side].numpy() for pair in pairs]) for side in (0, 1)])
+
+    def summarise(self, kept: Sequence[NDArray[Any]], class_names: Sequence[str]) -> dict[str, float]:
+        """The AUC under ``name``; NaN where a class is the same in every case."""
+        import torch
+        from monai.metrics import compute_roc_auc
+
+        del class_names
+        scores, labels = np.concatenate(kept, axis=1)
+        if any(len(np.unique(column)) < 2 for column in labels.T):
+            return {self.name: float("nan")}
+        average = self.args.get("average", "macro")
+        return {self.name: float(compute_roc_auc(torch.as_tensor(scores), torch.as_tensor(labels), average))}

@@ -1,0 +1,146 @@
+"""Owns which of MONAI's and torch's classes a Clara 4 configuration may name, and nothing else.
+
+A name is looked up in the public modules below and nowhere else: no dotted path, no private name, and only classes of
+the kind that is asked for. MONAI is imported here, when the first such name is met.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import importlib
+import inspect
+from typing import TYPE_CHECKING, Any
+
+from voxflow.components import registry
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from voxflow.components.registry import ComponentModel, Kind
+
+PREFIX = "monai:"
+# Where each kind's classes stand, and the class that each must inherit from.
+MODULES: dict[Kind, tuple[tuple[str, ...], tuple[str, str]]] = {
+    "transform": (("monai.transforms",), ("monai.transforms", "MapTransform")),
+    "network": (("monai.networks.nets",), ("torch.nn", "Module")),
+    "loss": (("monai.losses", "torch.nn"), ("torch.nn.modules.loss", "_Loss")),
+    "optimizer": (("torch.optim", "monai.optimizers"), ("torch.optim", "Optimizer")),
+    "lr_policy": (("torch.optim.lr_scheduler", "monai.optimizers"), ("torch.optim.lr_scheduler", "LRScheduler")),
+    "inferer": (("monai.inferers",), ("monai.inferers", "Inferer")),
+}
+# Arguments that an older MONAI called otherwise.
+RENAMED = {"dimensions": "spatial_dims", "as_tensor_output": "", "n_classes": "num_classes"}
+# Arguments that would import or run what they name, or that Voxflow decides itself.
+REFUSED = {
+    "reader": "files are read by Voxflow's own readers",
+    "writer": "files are written by Voxflow's own writers",
+    "pretrained": "nothing is downloaded; give a file of weights",
+    "lazy": "resampling is never deferred",
+}
+
+
+def find(kind: Kind, name: str) -> type[ComponentModel] | None:
+    """The component that stands for ``monai:NAME``; None when MONAI has no such class of this kind."""
+    plain = name.removeprefix(PREFIX)
+    fixed = registry._registry.get(kind, {}).get(name)
+    if fixed is not None:
+        return fixed
+    if kind not in MODULES or lookup(kind, plain) is None:
+        return None
+    return _adapter(kind, plain)
+
+
+def known(kind: Kind) -> Mapping[str, type[ComponentModel] | None]:
+    """Every name of a kind that may be written, for the nearest one in an error."""
+    fixed = {name.removeprefix(PREFIX) for name in registry._registry.get(kind, {}) if name.startswith(PREFIX)}
+    return dict.fromkeys([*fixed, *_public(kind)])
+
+
+@functools.cache
+def lookup(kind: Kind, name: str) -> Any:
+    """The class itself; None where no public module of the kind has it."""
+    modules, (home, base) = MODULES[kind]
+    expected = getattr(importlib.import_module(home), base)
+    for module in modules:
+        found = None if name.startswith("_") else getattr(importlib.import_module(module), name, None)
+        if inspect.isclass(found) and issubclass(found, expected) and not inspect.isabstract(found):
+            return found
+    return None
+
+
+def _public(kind: Kind) -> Iterator[str]:
+    for module in MODULES[kind][0] if kind in MODULES else ():
+        for name in dir(importlib.import_module(module)):
+            if lookup(kind, name) is not None:
+                yield name
+
+
+@functools.cache
+def _adapter(kind: Kind, name: str) -> type[ComponentModel]:
+    """A component class of its own for one of MONAI's, so that it is known by its name."""
+    from voxflow.components.monai import learning, transforms
+
+    is_transform = kind == "transform"
+    base: Any = transforms.adapter_for(lookup(kind, name)) if is_transform else learning.ADAPTERS[kind]
+    made: type[ComponentModel] = type(name, (base,), {"__module__": base.__module__, "target": name})
+    registry._names[made] = f"{PREFIX}{name}"
+    return made
+
+
+def check_arguments(kind: Kind, name: str, given: Mapping[str, Any], filled: tuple[str, ...] = ()) -> None:
+    """Hold arguments against the constructor's signature, without building anything.
+
+    Args:
+        kind: of the class.
+        name: of the class.
+        given: its arguments.
+        filled: arguments that Voxflow gives when it builds it.
+
+    Raises:
+        ValueError: an argument is unknown, missing or refused.
+    """
+    takes, is_open = parameters(lookup(kind, name))
+    for argument in given:
+        if argument in REFUSED and given[argument]:
+            raise ValueError(f"{argument!r} can't be given: {REFUSED[argument]}")
+        if argument not in takes and not is_open:
+            raise ValueError(f"takes no argument {argument!r}{_nearest(argument, takes)}")
+    for argument, parameter in takes.items():
+        if parameter.default is parameter.empty and argument not in given and argument not in filled:
+            raise ValueError(f"needs the argument {argument!r}")
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(sorted(known))}"
+
+
+def parameters(target: Any) -> tuple[dict[str, inspect.Parameter], bool]:
+    """The named parameters of a class, and whether it takes any other.
+
+    A network that takes ``**kwargs`` hands them to its base, so that the base's parameters are its own, none of them
+    needed. Transforms hand theirs to functions of NumPy and torch, which can't be known here.
+    """
+    takes: dict[str, inspect.Parameter] = {}
+    for owner in target.__mro__:
+        if "__init__" not in vars(owner) or owner is object:
+            continue
+        found = list(inspect.signature(owner.__init__).parameters.values())[1:]
+        named = [p for p in found if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+        takes = {p.name: p.replace(default=None, kind=p.KEYWORD_ONLY) if takes else p for p in named} | takes
+        if not any(p.kind == p.VAR_KEYWORD for p in found):
+            return takes, False
+        if "monai.networks" not in owner.__module__:
+            return takes, True
+    return takes, True
+
+
+def modern(args: Mapping[str, Any], takes: set[str]) -> dict[str, Any]:
+    """The arguments under the names that this MONAI knows; one that it has dropped is left out."""
+    made: dict[str, Any] = {}
+    for name, value in args.items():
+        new = name if name in takes else RENAMED.get(name, name)
+        if new:
+            made[new] = value
+    return made

@@ -1,0 +1,315 @@
+"""Owns MONAI's dictionary transforms as components: arrays in, MetaTensors through, arrays out.
+
+Samples hold NumPy arrays with the channels first; what ``FIELD_affine`` says beside an image (see ``grids``) goes along
+as the MetaTensor's own affine, so that transforms that move the grid find it, and comes back. A mask stays an integer
+array.
+"""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import numpy as np
+from pydantic import ConfigDict, PrivateAttr, model_validator
+
+from voxflow.components.monai.names import check_arguments, lookup, modern, parameters
+from voxflow.components.registry import register
+from voxflow.components.transforms.base import Draw, FieldNames, RandomTransform, Sample, Transform, is_mask
+from voxflow.components.transforms.grids import SPACING, affine_key
+from voxflow.components.transforms.loading import LoadNifti, LoadPng
+from voxflow.errors import DataError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+OPEN = ConfigDict(frozen=True, extra="allow", strict=True, allow_inf_nan=False)
+LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])  # its own inverse
+# Inference brings images to the network's grid itself, and cuts no image.
+_OF_THE_GRID = ("Spacingd", "Orientationd", "Resized", "Zoomd", "Rotate90d", "Flipd")
+_CUTS = ("Crop", "Pad")
+_RADIOGRAPHS = (".png",)
+
+
+class MonaiTransform(Transform):
+    """Any transform of ``monai.transforms`` that works on a dictionary; its arguments are MONAI's.
+
+    Attributes:
+        keys: the sample's fields.
+    """
+
+    model_config = OPEN
+    target: ClassVar[str] = ""
+    _built: threading.local = PrivateAttr(default_factory=threading.local)
+
+    keys: FieldNames
+
+    @model_validator(mode="before")
+    @classmethod
+    def _modern(cls, given: Any) -> Any:
+        if cls.target == "AsDiscreted" and isinstance(given, dict):
+            given = _modern_as_discrete(given)
+        return modern(given, _takes(cls.target)) if isinstance(given, dict) and cls.target else given
+
+    @model_validator(mode="after")
+    def _known(self) -> Self:
+        if self.target:
+            check_arguments("transform", self.target, self.arguments)
+        return self
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """What MONAI's class is built with."""
+        return {"keys": list(self.keys), **(self.model_extra or {})}
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The same as ``keys``, by Voxflow's word."""
+        return self.keys
+
+    def __call__(self, sample: Sample) -> Sample:
+        """Return the transformed sample."""
+        made = self._call(sample)
+        if len(made) != 1:
+            raise ValueError(f"{self.target} makes {len(made)} samples of one; it belongs behind the random transforms")
+        return made[0]
+
+    def _call(self, sample: Sample, seed: int | None = None) -> list[Sample]:
+        built = self._instance()
+        if seed is not None:
+            built.set_random_state(seed=seed)
+        made = built(_tensors(sample))
+        return [_arrays(sample, one, self.target) for one in (made if isinstance(made, list) else [made])]
+
+    def _instance(self) -> Any:
+        """MONAI's object, one a thread: random ones keep what they drew in themselves."""
+        if not hasattr(self._built, "transform"):
+            self._built.transform = lookup("transform", self.target)(**self.arguments)
+        return self._built.transform
+
+    def patch(self) -> tuple[int, ...] | None:
+        """The size of a crop that is always the same."""
+        extra = self.model_extra or {}
+        size = extra.get("spatial_size", extra.get("roi_size"))
+        fixed = "Crop" in self.target and not extra.get("random_size", self.target == "RandSpatialCropd")
+        return tuple(size) if fixed and isinstance(size, list) and all(isinstance(n, int) for n in size) else None
+
+    def for_field(self, name: str) -> dict[str, Any] | None:
+        """The arguments that do the same to one field alone; None for what inference does not repeat.
+
+        Inference brings images to the network's grid itself, and cuts none.
+        """
+        moves = self.target in _OF_THE_GRID or any(word in self.target for word in _CUTS)
+        if moves or name not in self.keys:
+            return None
+        where = self.keys.index(name)
+        # MONAI takes one value for all keys or a list with one each.
+        extra = {
+            key: value[where] if isinstance(value, list) and _is_by_key(key, value, len(self.keys)) else value
+            for key, value in (self.model_extra or {}).items()
+        }
+        return {"keys": [name], **extra}
+
+    @property
+    def target_shape(self) -> tuple[int, ...] | None:
+        """The size that it brings every image to, as far as that is known before any is read."""
+        size = (self.model_extra or {}).get("spatial_size")
+        return tuple(size) if self.target == "Resized" and isinstance(size, list) else None
+
+    @property
+    def target_resolution(self) -> tuple[float, float, float] | None:
+        """The spacing in mm that it brings volumes to; None where it leaves it."""
+        given = (self.model_extra or {}).get("pixdim")
+        if self.target != "Spacingd" or not isinstance(given, list) or len(given) != 3:
+            return None
+        return float(given[0]), float(given[1]), float(given[2])
+
+    @property
+    def axcodes(self) -> str | None:
+        """The orientation, such as "RAS", that it turns volumes to; None where it leaves it."""
+        given = (self.model_extra or {}).get("axcodes")
+        return given if self.target == "Orientationd" and isinstance(given, str) else None
+
+
+class MonaiRandomTransform(MonaiTransform, RandomTransform):
+    """One that draws: a seed is drawn, MONAI's object draws the rest from it."""
+
+    model_config = OPEN
+
+    def draw(self, sample: Sample, rng: np.random.Generator) -> Draw:
+        """Choose the seed."""
+        del sample
+        return {"seed": int(rng.integers(2**32))}
+
+    def apply(self, sample: Sample, drawn: Draw) -> Sample:
+        """Return the first sample that it makes."""
+        return self._call(sample, drawn["seed"])[0]
+
+    def __call__(self, sample: Sample, rng: np.random.Generator | None = None) -> Sample:
+        """Draw and apply once."""
+        return self.apply(sample, self.draw(sample, rng or np.random.default_rng()))
+
+    def run(self, sample: Sample, rng: np.random.Generator) -> list[Sample]:
+        """Return every sample that it makes."""
+        return self._call(sample, self.draw(sample, rng)["seed"])
+
+
+def adapter_for(target: Any) -> type[MonaiTransform]:
+    """The adapter for a class: MONAI's random ones are Randomizable."""
+    from monai.transforms import Randomizable, RandomizableTrait
+
+    return MonaiRandomTransform if issubclass(target, Randomizable | RandomizableTrait) else MonaiTransform
+
+
+class _Fixed(Transform):
+    """What a component of MONAI's name that Voxflow does itself has in common: further arguments say nothing."""
+
+    model_config = OPEN
+
+    keys: FieldNames
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The same as ``keys``."""
+        return self.keys
+
+
+@register("transform", "clara4", name="LoadImaged")
+class LoadImaged(_Fixed):
+    """Reads NIfTI, MetaImage, NRRD and PNG as Voxflow does: channels first, (rows, columns) for radiographs.
+
+    No other reader can be named: MONAI would import whatever stands there.
+    """
+
+    takes_paths: ClassVar[bool] = True
+
+    @model_validator(mode="after")
+    def _plain(self) -> Self:
+        if (self.model_extra or {}).get("reader"):
+            raise ValueError("'reader' can't be given: files are read by Voxflow's own readers")
+        return self
+
+    def makes(self) -> tuple[str, ...]:
+        """Its fields, and the spacing."""
+        return (*self.keys, "spacing")
+
+    def for_field(self, name: str) -> dict[str, Any] | None:
+        """Nothing: inference reads images itself."""
+        del name
+        return None
+
+    def __call__(self, sample: Sample) -> Sample:
+        """Read every field that is a path."""
+        made = dict(sample)
+        for name in self.keys:
+            path = _path_of(sample.get(name))
+            if path is None:
+                continue
+            loader = LoadPng if path.suffix.lower() in _RADIOGRAPHS else LoadNifti
+            made = loader(fields=(name,))(made)
+        return made
+
+
+class _Nothing(_Fixed):
+    """Accepted and without effect: every array here has its channels first and the type that training wants."""
+
+    def for_field(self, name: str) -> dict[str, Any] | None:
+        """Nothing."""
+        del name
+        return None
+
+    def __call__(self, sample: Sample) -> Sample:
+        """Return the sample as it is."""
+        return sample
+
+
+for _name in (
+    "EnsureChannelFirstd",
+    "AsChannelFirstd",
+    "AddChanneld",
+    "ToTensord",
+    "ToNumpyd",
+    "EnsureTyped",
+    "CastToTyped",
+    "ToDeviced",
+):
+    register("transform", "clara4", name=_name)(type(_name, (_Nothing,), {"__module__": __name__}))
+
+
+def _path_of(value: Any) -> Path | None:
+    first = value[0] if isinstance(value, list | tuple) and value else value
+    return Path(first) if isinstance(first, str | Path) else None
+
+
+def _takes(target: str) -> set[str]:
+    return set(parameters(lookup("transform", target))[0])
+
+
+def _modern_as_discrete(given: dict[str, Any]) -> dict[str, Any]:
+    """``to_onehot: true, n_classes: 2`` became ``to_onehot: 2``, ``threshold_values`` a ``threshold``."""
+    made = {name: value for name, value in given.items() if name not in _OLD_DISCRETE}
+    count = given.get("n_classes", given.get("num_classes"))
+    if count is not None and "to_onehot" in given:
+        flags = given["to_onehot"]
+        made["to_onehot"] = (
+            [count if f else None for f in flags] if isinstance(flags, list) else count if flags else None
+        )
+    if given.get("threshold_values"):
+        made["threshold"] = given.get("logit_thresh", 0.5)
+    return made
+
+
+_OLD_DISCRETE = ("n_classes", "num_classes", "threshold_values", "logit_thresh", "rounding_values")
+
+
+def _is_by_key(name: str, value: list[Any], count: int) -> bool:
+    return count > 1 and len(value) == count and name in ("mode", "padding_mode", "align_corners", "dtype", "argmax")
+
+
+def _tensors(sample: Sample) -> dict[str, Any]:
+    """The sample for MONAI: every image and mask a MetaTensor with its affine."""
+    import torch
+    from monai.data import MetaTensor
+
+    made: dict[str, Any] = {}
+    grids = {affine_key(name) for name in sample}
+    for name, value in sample.items():
+        if isinstance(value, np.ndarray) and value.ndim >= 3:
+            affine = sample.get(affine_key(name))
+            tensor = torch.from_numpy(np.ascontiguousarray(value))
+            made[name] = MetaTensor(tensor, affine=None if affine is None else torch.as_tensor(LPS_TO_RAS @ affine))
+        elif name not in grids:
+            made[name] = value
+    return made
+
+
+def _arrays(before: Sample, made: dict[str, Any], target: str) -> Sample:
+    """MONAI's answer as a sample."""
+    import torch
+    from monai.data import MetaTensor
+
+    after: Sample = {}
+    for name, value in made.items():
+        key = affine_key(name)
+        if isinstance(value, MetaTensor) and key in before:
+            after[key] = LPS_TO_RAS @ value.affine.numpy().astype(np.float64)
+        after[name] = _array(before.get(name), value, name, target) if isinstance(value, torch.Tensor) else value
+    if affine_key("image") in after and SPACING in after:
+        after[SPACING] = tuple(float(n) for n in np.linalg.norm(after[affine_key("image")][:3, :3], axis=0))
+    return after
+
+
+def _array(before: Any, value: Any, name: str, target: str) -> NDArray[Any]:
+    """An image is float32; what was a mask stays one."""
+    array: NDArray[Any] = np.asarray(value.detach().cpu().numpy())
+    if not (isinstance(before, np.ndarray) and is_mask(before)):
+        return array.astype(np.float32) if array.dtype == np.float64 else array
+    if array.dtype == np.bool_:
+        return array.astype(np.uint8)
+    if is_mask(array):
+        return array
+    whole = np.rint(array)
+    if not np.array_equal(whole, array):
+        raise DataError(f"{target} made values of the mask {name!r} that are no whole numbers; use mode 'nearest'")
+    return np.asarray(whole, dtype=before.dtype)

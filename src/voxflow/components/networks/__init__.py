@@ -1,0 +1,1 @@
+"""Networks: their typed arguments, and below ``modules`` the torch modules that MONAI has no class for."""

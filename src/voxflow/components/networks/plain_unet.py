@@ -1,0 +1,95 @@
+"""Owns PlainUnet, the network that ``plan: auto`` lays out by the data's fingerprint."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, PositiveInt, model_validator
+
+from voxflow.components.networks.base import Filters, Network
+from voxflow.components.registry import register
+
+if TYPE_CHECKING:
+    import torch
+
+AXES = 3
+
+
+def _steps(value: Any) -> Any:
+    if not isinstance(value, list):
+        return value
+    return tuple(tuple(step) if isinstance(step, list) else (step,) * AXES for step in value)
+
+
+Steps = Annotated[tuple[tuple[PositiveInt, PositiveInt, PositiveInt], ...], BeforeValidator(_steps)]
+
+
+@register("network")
+class PlainUnet(Network):
+    """A U-Net of plain convolutions, each with its norm and a leaky ReLU; strides and kernels may differ by axis.
+
+    A convolution at the image's own resolution costs eight times one a level below, so that ``down`` and ``up`` say
+    for each level how many there are; left out: one at the finest level, two below.
+
+    Attributes:
+        nf_enc: filters by level, finest first.
+        strides: step into each level but the first: a number or one an axis; 2 when left out.
+        kernels: size of each level's convolutions: an odd number or one an axis; 3 when left out.
+        down: convolutions of each level on the way down.
+        up: convolutions of each level but the deepest on the way up, finest first.
+        norm: "batch" costs half as much as "instance" on a CPU, and none once exported.
+    """
+
+    nf_enc: Filters = (16, 32, 64, 128)
+    strides: Steps | None = None
+    kernels: Steps | None = None
+    down: Filters | None = None
+    up: Filters | None = None
+    norm: Literal["batch", "instance"] = "batch"
+
+    @model_validator(mode="after")
+    def _levels(self) -> Self:
+        levels = len(self.nf_enc)
+        if levels < 2:
+            raise ValueError(f"nf_enc needs two levels or more, received {list(self.nf_enc)}")
+        wanted = {"strides": levels - 1, "kernels": levels, "down": levels, "up": levels - 1}
+        for name, count in wanted.items():
+            given = getattr(self, name)
+            if given is not None and len(given) != count:
+                raise ValueError(f"{levels} levels need {count} {name}, not {len(given)}")
+        even = [size for step in self.kernels or () for size in step if size % 2 == 0]
+        if even:
+            raise ValueError(f"kernels are odd, received {even[0]}")
+        return self
+
+    @property
+    def steps(self) -> tuple[tuple[int, int, int], ...]:
+        """The stride into each level but the first, (i, j, k)."""
+        return self.strides or ((2, 2, 2),) * (len(self.nf_enc) - 1)
+
+    @property
+    def divisor(self) -> int:
+        """The largest total stride of the three axes."""
+        totals = [1] * AXES
+        for step in self.steps:
+            totals = [total * n for total, n in zip(totals, step, strict=True)]
+        return max(totals)
+
+    @property
+    def layout(self) -> dict[str, Any]:
+        """What the module is built from, defaults filled in, as plain values."""
+        below = len(self.nf_enc) - 1
+        return {
+            "filters": list(self.nf_enc),
+            "strides": [list(step) for step in self.steps],
+            "kernels": [list(size) for size in self.kernels or ((3, 3, 3),) * (below + 1)],
+            "down": list(self.down or (1,) + (2,) * below),
+            "up": list(self.up or (1,) + (2,) * (below - 1)),
+            "norm": self.norm,
+        }
+
+    def build(self) -> torch.nn.Module:
+        """Build it."""
+        from voxflow.components.networks.modules.plain_unet import PlainUnet as Module
+
+        return Module(self.in_channels or 1, self.num_classes or 1, **self.layout)

@@ -1,0 +1,93 @@
+"""Owns the networks that classify radiographs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, cast
+
+from pydantic import Field, PositiveInt
+
+from voxflow.components.networks.base import Network
+from voxflow.components.registry import register
+
+if TYPE_CHECKING:
+    import torch
+
+
+class RadiographNetwork(Network):
+    """A 2D classifier.
+
+    Attributes:
+        weight_decay: L2 penalty, handed to the optimizer.
+        data_format: accepted; the memory layout is chosen by what is fastest.
+        pretrain_weight_name: a torch file of the same network with torchvision's names; TensorFlow's file of
+            ImageNet weights, which Clara's environments name, is declined with a line.
+        dropout: share of features dropped in each layer.
+    """
+
+    final_activation: Literal["softmax", "sigmoid"] = "sigmoid"
+    weight_decay: float = Field(default=0.0, ge=0)
+    data_format: Literal["channels_first", "channels_last"] = "channels_first"
+    pretrain_weight_name: str = ""
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+
+    @property
+    def spatial_dims(self) -> int:
+        """2: radiographs."""
+        return 2
+
+    def load_pretrained(self, network: torch.nn.Module) -> str:
+        """Fill everything but the last layer, where its size differs."""
+        from voxflow.components.networks.modules.weights import fill_from, from_densenet
+
+        return fill_from(network, self.pretrain_weight_name, from_densenet)
+
+
+@register("network")
+class DenseNet121(RadiographNetwork):
+    """MONAI's DenseNet-121: 6, 12, 24 and 16 layers that each add 32 features."""
+
+    def build(self) -> torch.nn.Module:
+        """Build MONAI's DenseNet121."""
+        from monai.networks.nets import DenseNet121 as MonaiDenseNet121
+
+        return cast(
+            "torch.nn.Module",
+            MonaiDenseNet121(2, self.in_channels, self.num_classes, dropout_prob=self.dropout),
+        )
+
+
+@register("network", dialect="tlt2")
+class Densenet121(DenseNet121):
+    """TLT's name for DenseNet121; ``weight_decay`` and ``data_format`` stand among its globals."""
+
+
+@register("network")
+class DenseNet(RadiographNetwork):
+    """MONAI's DenseNet of any size, for small data and small machines.
+
+    Attributes:
+        init_features: filters of the first convolution.
+        growth_rate: features that each layer adds.
+        block_config: layers of each block.
+    """
+
+    init_features: PositiveInt = 32
+    growth_rate: PositiveInt = 16
+    block_config: tuple[PositiveInt, ...] = (4, 8, 8, 4)
+
+    def build(self) -> torch.nn.Module:
+        """Build MONAI's DenseNet."""
+        from monai.networks.nets import DenseNet as MonaiDenseNet
+
+        return cast(
+            "torch.nn.Module",
+            MonaiDenseNet(
+                2,
+                self.in_channels,
+                self.num_classes,
+                init_features=self.init_features,
+                growth_rate=self.growth_rate,
+                block_config=self.block_config,
+                dropout_prob=self.dropout,
+            ),
+        )

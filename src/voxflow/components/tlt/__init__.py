@@ -1,0 +1,1 @@
+"""Components under the names and with the arguments of TLT 2."""

@@ -1,0 +1,135 @@
+"""Owns TLT's transforms that load, or only arrange axes; arrays here have their channels first from the loader on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
+from pydantic import Field, PositiveInt
+
+from voxflow.components.registry import register
+from voxflow.components.transforms.base import FieldNames, FieldTransform, Sample, Transform, field_of
+from voxflow.components.transforms.grids import affine_key, geometry_of
+from voxflow.components.transforms.loading import LoadNifti, LoadPng, paths_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+    from voxflow.geometry import Geometry
+
+DataFormat = Literal["channels_first", "channels_last", "grayscale"]
+
+register("transform", dialect="tlt2", name="LoadNifty")(LoadNifti)
+register("transform", dialect="tlt2")(LoadPng)
+
+
+@register("transform", dialect="tlt2")
+class VolumeTo4dArray(FieldTransform):
+    """Give a volume without channels one; what the loader reads has its channels already."""
+
+    def change(self, array: NDArray[Any]) -> NDArray[Any]:
+        """Return (channel, i, j, k)."""
+        if array.ndim not in (3, 4):
+            raise ValueError(f"expected a volume of 3 or 4 axes, received shape {array.shape}")
+        return array[None] if array.ndim == 3 else array
+
+
+@register("transform", dialect="tlt2")
+class NPExpandDims(FieldTransform):
+    """Name the axis of the channels; arrays here have it already, in front.
+
+    Attributes:
+        expand_axis: where TLT's array, which has none, gets it: 0 or the last.
+    """
+
+    fields: FieldNames = Field(alias="applied_keys")
+    expand_axis: int = 0
+
+    def change(self, array: NDArray[Any]) -> NDArray[Any]:
+        """Return the array, channels in front."""
+        if len(array) != 1:
+            raise ValueError(f"the array has {len(array)} channels, there is nothing to expand")
+        if self.expand_axis not in (0, -1, array.ndim - 1):
+            raise ValueError(f"expand_axis {self.expand_axis} is no place for channels, use 0 or {array.ndim - 1}")
+        return array
+
+
+@register("transform", dialect="tlt2")
+class NPRepChannels(FieldTransform):
+    """Repeat each channel, so that a grey image feeds a colour network.
+
+    Attributes:
+        channel_axis: where the channels are in TLT's array: 0 or the last; here they are in front.
+        repeat: times.
+    """
+
+    fields: FieldNames = Field(alias="applied_keys")
+    channel_axis: int = 0
+    repeat: PositiveInt
+
+    def channels_after(self, channels: Mapping[str, int]) -> Mapping[str, int]:
+        """Every channel, so many times."""
+        return {name: channels[name] * self.repeat for name in self.fields if name in channels}
+
+    def change(self, array: NDArray[Any]) -> NDArray[Any]:
+        """Return (channel × repeat, ...)."""
+        if self.channel_axis not in (0, -1, array.ndim - 1):
+            raise ValueError(f"channel_axis {self.channel_axis} holds no channels, use 0 or {array.ndim - 1}")
+        return np.repeat(array, self.repeat, axis=0)
+
+
+@register("transform", dialect="tlt2")
+class LoadResolutionFromNifty(Transform):
+    """Note an image's voxel spacing (i, j, k) in mm, from its file or, once that is loaded, from its grid.
+
+    Attributes:
+        field: the image.
+        new_key: the name of the note; FIELD_resolution when left out. The grid itself stands beside it, so that what
+            is resampled can come back to just these voxels.
+    """
+
+    takes_paths: ClassVar[bool] = True
+
+    field: str = Field(alias="applied_key")
+    new_key: str = ""
+
+    @property
+    def key(self) -> str:
+        """The name of the note."""
+        return self.new_key or f"{self.field}_resolution"
+
+    def makes(self) -> tuple[str, ...]:
+        """The note, and the grid beside it."""
+        return self.key, affine_key(self.key), f"{self.key}_size"
+
+    def __call__(self, sample: Sample) -> Sample:
+        """Add the note."""
+        grid = self._grid(sample)
+        return sample | {
+            self.key: grid.spacing,
+            affine_key(self.key): np.array(grid.affine),
+            f"{self.key}_size": grid.size,
+        }
+
+    def _grid(self, sample: Sample) -> Geometry:
+        from voxflow.volumes import read_channels
+
+        paths = paths_of(field_of(sample, self.field, self))
+        return read_channels(paths[0])[0].geometry if paths else geometry_of(sample, self.field)
+
+
+@register("transform", dialect="tlt2")
+class Load3DShapeFromNumpy(Transform):
+    """Note an image's size (i, j, k) in voxels as FIELD_shape."""
+
+    field: str = Field(alias="applied_key")
+
+    def makes(self) -> tuple[str, ...]:
+        """The note."""
+        return (f"{self.field}_shape",)
+
+    def __call__(self, sample: Sample) -> Sample:
+        """Add the note."""
+        return sample | {f"{self.field}_shape": field_of(sample, self.field, self).shape[-3:]}

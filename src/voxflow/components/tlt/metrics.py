@@ -1,0 +1,61 @@
+"""Owns TLT's names of the metrics; their numbers are those of Clara's."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import BeforeValidator, Field
+
+from voxflow.components.metrics.aux_ops import ComputeBinaryPreds
+from voxflow.components.metrics.base import ComputeAUC, ComputeAverage, ComputeAverageDice
+from voxflow.components.registry import register
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from voxflow.components.metrics.base import Outputs
+
+# TLT writes val_ before an output's name to mean its value in validation, which is where metrics look anyway.
+Applied = Annotated[str, BeforeValidator(lambda key: key.removeprefix("val_") if isinstance(key, str) else key)]
+
+
+@register("metric", dialect="tlt2")
+class MetricAverage(ComputeAverage):
+    """The mean of an auxiliary output; ``stopping_metric`` says that it chooses the best model."""
+
+    name: str = Field(alias="tag")
+    field: Applied = Field(alias="applied_key")
+    is_key_metric: bool = Field(default=False, alias="stopping_metric")
+
+
+@register("metric", dialect="tlt2")
+class MetricAverageFromArrayDice(ComputeAverageDice):
+    """Dice of masks; ``stopping_metric`` says that it chooses the best model."""
+
+    name: str = Field(alias="tag")
+    field: Applied = Field(default="model", alias="applied_key")
+    label_field: str = Field(default="label", alias="label_key")
+    is_key_metric: bool = Field(default=False, alias="stopping_metric")
+
+
+@register("metric", dialect="tlt2")
+class MetricAUC(ComputeAUC):
+    """Area under the ROC curve; ``stopping_metric`` says that it chooses the best model.
+
+    TLT knows "binary_preds" and "binary_labels" without any auxiliary output that makes them.
+    """
+
+    name: str = Field(alias="tag")
+    field: Applied = Field(default="binary_preds", alias="applied_key")
+    label_field: str = Field(default="binary_labels", alias="label_key")
+    is_key_metric: bool = Field(default=False, alias="stopping_metric")
+
+    def reads(self) -> tuple[str, ...]:
+        """Nothing beside what the network answers and the label, where TLT makes both fields itself."""
+        made = ("binary_preds", "binary_labels")
+        return tuple(name for name in (self.field, self.label_field) if name not in made)
+
+    def measure(self, outputs: Outputs) -> NDArray[Any]:
+        """Scores and labels (2, batch, finding)."""
+        missing = {self.field, self.label_field} - outputs.keys()
+        return super().measure(ComputeBinaryPreds().compute(outputs) | outputs if missing else outputs)

@@ -1,0 +1,31 @@
+"""Owns the transforms of whole batches."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from voxflow.components.registry import register
+from voxflow.components.transforms.base import FieldTransform
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+@register("transform")
+class MergeBatchDims(FieldTransform):
+    """Make one axis of batch and patch, where a crop makes several patches of each case.
+
+    Attributes:
+        spatial_dims: axes of an image without channels; a batch of more than these and two others is merged. Batches
+            here come merged already, so that nothing is left to do.
+    """
+
+    spatial_dims: Literal[2, 3] = 3
+
+    def change(self, array: NDArray[Any]) -> NDArray[Any]:
+        """Return (batch × patch, channel, ...spatial)."""
+        if array.ndim <= self.spatial_dims + 2:
+            return array
+        return np.ascontiguousarray(array).reshape(-1, *array.shape[2:])

@@ -1,0 +1,108 @@
+"""Owns TLT's transforms of labels: the nested tumour classes of BraTS, and the extreme points of an organ."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import numpy as np
+from pydantic import BeforeValidator, Field, PositiveFloat
+
+from voxflow.components.registry import register
+from voxflow.components.transforms.base import Draw, FieldNames, FieldTransform, RandomTransform, Sample, field_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+Tumour = Literal["TC", "WT", "ET"]
+# Label values of each class: 1 the necrotic and solid core, 2 oedema, 4 enhancing tumour, which some data sets call 3.
+VALUES: dict[Tumour, tuple[int, ...]] = {"TC": (1, 3, 4), "WT": (1, 2, 3, 4), "ET": (3, 4)}
+LARGEST_PERTURBATION = 4.0  # voxels, where a configuration only says that there is one
+
+
+@register("transform", dialect="tlt2")
+class BratsConvertLabels(FieldTransform):
+    """Turn BraTS label values into one mask for each of the nested classes.
+
+    Attributes:
+        classes: tumour core, whole tumour and enhancing tumour, in the order of the channels.
+    """
+
+    fields: FieldNames
+    classes: Annotated[
+        tuple[Tumour, ...], BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value)
+    ] = ("TC", "WT", "ET")
+
+    def channels_after(self, channels: Mapping[str, int]) -> Mapping[str, int]:
+        """One a class."""
+        del channels
+        return dict.fromkeys(self.fields, len(self.classes))
+
+    def change(self, array: NDArray[Any]) -> NDArray[Any]:
+        """Return (class, i, j, k), uint8."""
+        unknown = set(np.unique(array).tolist()) - {0, 1, 2, 3, 4}
+        if len(array) != 1 or unknown:
+            found = f"{len(array)} channels" if len(array) != 1 else f"values {sorted(unknown)}"
+            raise ValueError(f"a BraTS label has one channel of values 0 to 4, received {found}")
+        return np.concatenate([np.isin(array, VALUES[name]) for name in self.classes]).astype(np.uint8)
+
+
+@register("transform", dialect="tlt2")
+class AddExtremePointsChannel(RandomTransform):
+    """Add a channel to the image in which the outermost points of the label, two an axis, are Gaussians.
+
+    Of several points that are equally far out the middle one is taken, or with ``pert`` any, and then moved.
+
+    Attributes:
+        sigma: standard deviation of the Gaussians, voxels.
+        pert: move each point at random, by up to so many voxels along each axis; true: by up to 4.
+    """
+
+    image_field: str = "image"
+    label_field: str = "label"
+    sigma: PositiveFloat = 3.0
+    pert: Annotated[
+        float,
+        Field(ge=0),
+        BeforeValidator(lambda value: LARGEST_PERTURBATION * value if isinstance(value, bool) else value),
+    ] = 0.0
+
+    @property
+    def is_random(self) -> bool:
+        """Where points are moved."""
+        return self.pert > 0
+
+    def makes(self) -> tuple[str, ...]:
+        """The image."""
+        return (self.image_field,)
+
+    def channels_after(self, channels: Mapping[str, int]) -> Mapping[str, int]:
+        """One more."""
+        return {self.image_field: channels[self.image_field] + 1} if self.image_field in channels else {}
+
+    def draw(self, sample: Sample, rng: np.random.Generator) -> Draw:
+        """Choose the points (axis × 2, axis)."""
+        label = field_of(sample, self.label_field, self).any(0)
+        inside = np.argwhere(label)
+        if not len(inside):
+            raise ValueError(f"AddExtremePointsChannel needs a foreground voxel; {self.label_field!r} has none")
+        points = []
+        for axis in range(label.ndim):
+            for extreme in (inside[:, axis].min(), inside[:, axis].max()):
+                equal = inside[inside[:, axis] == extreme]
+                points.append(equal[rng.integers(len(equal)) if self.is_random else len(equal) // 2])
+        moved = np.array(points) + rng.uniform(-self.pert, self.pert, (len(points), label.ndim)) * self.is_random
+        return {"points": np.clip(np.rint(moved), 0, np.array(label.shape) - 1).astype(int)}
+
+    def apply(self, sample: Sample, drawn: Draw) -> Sample:
+        """Return the sample with the image's new channel, from -1 (far away) to 1 (at a point)."""
+        from scipy import ndimage
+
+        image = field_of(sample, self.image_field, self)
+        marks = np.zeros(image.shape[1:], np.float32)
+        marks[tuple(np.asarray(drawn["points"]).T)] = 1
+        spread = ndimage.gaussian_filter(marks, self.sigma, mode="constant")
+        low, high = float(spread.min()), float(spread.max())
+        channel = (spread - low) / max(high - low, np.finfo(np.float32).tiny) * 2 - 1
+        return sample | {self.image_field: np.concatenate([image, channel[None].astype(np.float32)])}

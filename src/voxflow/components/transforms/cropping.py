@@ -1,0 +1,284 @@
+"""Owns the transforms that take patches out of an image, around its label or anywhere."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, Self
+
+import numpy as np
+from pydantic import (
+    AliasChoices,
+    BeforeValidator,
+    Field,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
+
+from voxflow.components.registry import ComponentModel, register
+from voxflow.components.transforms.base import (
+    Draw,
+    FieldNames,
+    RandomFieldTransform,
+    RandomTransform,
+    Sample,
+    field_of,
+)
+from voxflow.components.transforms.grids import geometry_of, moved, shifted
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from voxflow.components.fields import Grid
+
+FOREGROUND = "foreground"  # the sample's key for flat indices of labelled voxels
+BY_CLASS = "foreground_by_class"  # the same of each class apart
+FIRST_CLASS = "foreground_first"  # the label's first channel that is no background
+MAX_FOREGROUND = 100_000  # enough to draw centres from; keeps the cache small for large organs
+
+
+Limits = Annotated[
+    tuple[PositiveFloat, ...],
+    BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else (value,)),
+    Field(min_length=1),
+]
+
+
+class RatioCrop(RandomTransform):
+    """Patches whose centre lies inside the label with probability pos / (pos + neg), and outside else.
+
+    Attributes:
+        fields: images to crop, also under the name ``image_field``; the label is cropped with them.
+        label_field: the mask that says where inside is.
+        size: (i, j, k) of a patch in voxels.
+        pos: weight of centres inside the label.
+        neg: weight of centres outside it.
+        batch_size: patches taken from one sample.
+        classes_alike: centres inside fall on each class of the label equally often, however small it is; else on
+            each labelled voxel.
+    """
+
+    fields: FieldNames = Field(validation_alias=AliasChoices("fields", "image_field"))
+    label_field: str = "label"
+    size: tuple[PositiveInt, PositiveInt, PositiveInt]
+    pos: NonNegativeFloat = 1.0
+    neg: NonNegativeFloat = 1.0
+    batch_size: PositiveInt = 1
+    classes_alike: bool = False
+
+    @model_validator(mode="after")
+    def _ratio(self) -> Self:
+        if self.pos + self.neg == 0:
+            raise ValueError("pos and neg must not both be 0")
+        return self
+
+    def prepare(self, sample: Sample) -> Sample:
+        """Add where the label lies: any class but the background, which of one-hot masks is the first channel."""
+        label = field_of(sample, self.label_field, self)
+        first = int(len(label) > 1 and bool(((label != 0).sum(0) == 1).all()))
+        inside = np.flatnonzero(label[first:].any(0) if len(label) > 1 else label[0])
+        prepared = sample | {FOREGROUND: _thinned(inside), FIRST_CLASS: first}
+        if not self.classes_alike:
+            return prepared
+        if len(label) > 1:
+            apart = {n: np.flatnonzero(label[n]) for n in range(first, len(label))}
+        else:
+            values = label[0].ravel()[inside]
+            apart = {int(value): inside[values == value] for value in np.unique(values)}
+        return prepared | {BY_CLASS: {value: _thinned(where) for value, where in apart.items() if where.size}}
+
+    def run(self, sample: Sample, rng: np.random.Generator) -> list[Sample]:
+        """Return ``batch_size`` patches."""
+        prepared = sample if FOREGROUND in sample else self.prepare(sample)
+        patches = [self(prepared, rng) for _ in range(self.batch_size)]
+        notes = (FOREGROUND, BY_CLASS, FIRST_CLASS)
+        return [{key: value for key, value in patch.items() if key not in notes} for patch in patches]
+
+    def draw_centre(self, sample: Sample, rng: np.random.Generator) -> NDArray[np.int64]:
+        """Choose a voxel (i, j, k) inside or outside the label; outside needs no list, chance finds it soon."""
+        label = sample[self.label_field][sample[FIRST_CLASS] :]
+        inside = sample[FOREGROUND]
+        if inside.size and rng.random() * (self.pos + self.neg) < self.pos:
+            apart = sample.get(BY_CLASS)
+            if apart:
+                inside = apart[sorted(apart)[int(rng.integers(len(apart)))]]
+            return np.array(np.unravel_index(int(rng.choice(inside)), label.shape[1:]))
+        for _ in range(50):
+            centre = rng.integers(label.shape[1:])
+            if not label[(slice(None), *centre)].any():
+                break
+        return np.asarray(centre)
+
+    @property
+    def cropped(self) -> tuple[str, ...]:
+        """The fields that are cropped, label included."""
+        return (*(name for name in self.fields if name != self.label_field), self.label_field)
+
+
+def _thinned(indices: NDArray[np.int64]) -> NDArray[np.int64]:
+    """At most MAX_FOREGROUND of them, evenly."""
+    return indices[:: max(1, -(-indices.size // MAX_FOREGROUND))].astype(np.int64)
+
+
+@register("transform")
+class FastCropByPosNegRatio(RatioCrop):
+    """Crop patches that stay inside the image; an image smaller than a patch is padded with 0.
+
+    Attributes:
+        batches_to_gen_at_once: accepted: images stay at hand here, so that nothing is won by cutting patches ahead.
+    """
+
+    batches_to_gen_at_once: PositiveInt = 1
+
+    def draw(self, sample: Sample, rng: np.random.Generator) -> Draw:
+        """Choose the first voxel of the patch; negative where the image is smaller and padding begins."""
+        shape = np.array(sample[self.label_field].shape[1:])
+        size = np.array(self.size)
+        start = np.clip(self.draw_centre(sample, rng) - size // 2, 0, np.maximum(shape - size, 0))
+        return {"start": np.where(shape < size, -((size - shape) // 2), start)}
+
+    def apply(self, sample: Sample, drawn: Draw) -> Sample:
+        """Cut every field alike."""
+        return cut_fields(sample, self.cropped, drawn["start"], self.size, by=self)
+
+
+@register("transform")
+class FastPosNegRatioCropROI(RatioCrop):
+    """Crop patches rotated, scaled and deformed about their centre, all in one interpolation of the patch alone.
+
+    Angles are true angles: the voxel spacing that the loader noted is respected. Outside the image is 0.
+
+    Attributes:
+        rotation: turn about all three axes, each angle drawn from [-rotation_degree, rotation_degree].
+        rotation_degree: degrees.
+        scale: magnify by a factor drawn from [1 - scale_factor, 1 + scale_factor].
+        scale_factor: share of the size.
+        deform: bend by a smooth random field.
+        deform_magnitude: standard deviation of the bending at its control points, mm.
+        fast_crop: accepted: only the voxels that the patch needs are ever read.
+    """
+
+    rotation: bool = False
+    rotation_degree: float = Field(default=15.0, ge=0, le=180)
+    scale: bool = False
+    scale_factor: float = Field(default=0.1, ge=0, lt=1)
+    deform: bool = False
+    deform_magnitude: PositiveFloat = 2.0
+    fast_crop: bool = True
+
+    def draw(self, sample: Sample, rng: np.random.Generator) -> Draw:
+        """Choose centre, angles, factor and control points."""
+        return {
+            "centre": self._centre(sample, rng),
+            "angles": np.deg2rad(rng.uniform(-self.rotation_degree, self.rotation_degree, 3)) * self.rotation,
+            "factor": 1 + rng.uniform(-self.scale_factor, self.scale_factor) * self.scale,
+            "bend": rng.normal(0, self.deform_magnitude, (3, 5, 5, 5)) if self.deform else None,
+        }
+
+    def _centre(self, sample: Sample, rng: np.random.Generator) -> NDArray[np.float64]:
+        """The patch's centre: kept inside the image, in its middle where the patch is larger."""
+        shape = np.array(sample[self.label_field].shape[1:])
+        half = (np.array(self.size) - 1) / 2
+        centre = np.clip(self.draw_centre(sample, rng), half, np.maximum(shape - 1 - half, half))
+        return np.where(shape <= self.size, (shape - 1) / 2, centre)
+
+    def apply(self, sample: Sample, drawn: Draw) -> Sample:
+        """Sample every field at the same points."""
+        from voxflow.components.transforms.patches import patch_matrix, patch_points, sample_at
+
+        spacing = np.asarray(geometry_of(sample, self.fields[0]).spacing)
+        matrix = patch_matrix(spacing, drawn["angles"], drawn["factor"])
+        begin = drawn["centre"] - matrix @ ((np.array(self.size) - 1) / 2)
+        points = patch_points(
+            self.size, drawn["centre"], spacing, angles=drawn["angles"], factor=drawn["factor"], bend=drawn["bend"]
+        )
+        patches = {name: sample_at(field_of(sample, name, self), points) for name in self.cropped}
+        return sample | patches | moved(sample, self.cropped, matrix, begin)
+
+
+@register("transform")
+class CropRandomSizeWithDisplacement(RandomFieldTransform):
+    """Crop a box of random size about a displaced centre, inside the image.
+
+    Attributes:
+        lower_size: smallest size, one value or one an axis: a share of the image up to 1.0, or voxels above.
+        max_displacement: farthest that the box's centre moves from the image's, voxels; it stays inside.
+        keep_aspect: the box has the image's proportions.
+    """
+
+    lower_size: Limits
+    max_displacement: NonNegativeFloat | tuple[NonNegativeFloat, ...] = 0.0
+    keep_aspect: bool = False
+
+    def grid_after(self, grid: Grid) -> Grid | None:
+        """Chance decides."""
+        del grid
+        return None
+
+    def draw(self, sample: Sample, rng: np.random.Generator) -> Draw:
+        """Choose first voxel and size."""
+        shape = np.array(self.shape_of(sample))
+        limits = np.broadcast_to(self.lower_size, shape.shape)
+        lower = np.clip(np.ceil(np.where(limits <= 1, limits * shape, limits)), 1, shape).astype(int)
+        if self.keep_aspect:
+            size = np.maximum(1, np.rint(shape * rng.uniform((lower / shape).max(), 1))).astype(int)
+        else:
+            size = rng.integers(lower, shape, endpoint=True)
+        reach = np.broadcast_to(np.floor(self.max_displacement).astype(int), shape.shape)
+        start = (shape - size) // 2 + rng.integers(-reach, reach, endpoint=True)
+        return {"start": np.clip(start, 0, shape - size), "size": size}
+
+    def apply(self, sample: Sample, drawn: Draw) -> Sample:
+        """Cut every field alike."""
+        return cut_fields(sample, self.changed, drawn["start"], drawn["size"], by=self)
+
+    def change(self, array: NDArray[Any], drawn: Draw) -> NDArray[Any]:
+        """Return (channel, *size)."""
+        return cut(array, drawn["start"], drawn["size"])
+
+
+@register("transform")
+class CropFixedSizeRandomCenter(RandomFieldTransform):
+    """Crop a box of fixed size anywhere inside the image; a smaller image is padded with 0 about its middle."""
+
+    size: tuple[PositiveInt, ...] = Field(min_length=2, max_length=3)
+
+    def draw(self, sample: Sample, rng: np.random.Generator) -> Draw:
+        """Choose the first voxel."""
+        shape, size = np.array(self.shape_of(sample)), np.array(self.size)
+        start = rng.integers(0, np.maximum(shape - size, 0), endpoint=True)
+        return {"start": np.where(shape < size, -((size - shape) // 2), start)}
+
+    def apply(self, sample: Sample, drawn: Draw) -> Sample:
+        """Cut every field alike."""
+        return cut_fields(sample, self.fields, drawn["start"], self.size, by=self)
+
+    def change(self, array: NDArray[Any], drawn: Draw) -> NDArray[Any]:
+        """Return (channel, *size)."""
+        return cut(array, drawn["start"], self.size)
+
+
+def cut_fields(sample: Sample, names: tuple[str, ...], start: NDArray[Any], size: Any, *, by: ComponentModel) -> Sample:
+    """Cut the same box out of every field, and note where it lies now."""
+    boxes = {name: cut(field_of(sample, name, by), start, size) for name in names}
+    return sample | boxes | shifted(sample, names, start)
+
+
+def cut(array: NDArray[Any], start: NDArray[Any], size: Any) -> NDArray[Any]:
+    """Cut a box of ``size`` from ``start`` out of (channel, ...spatial); what lies outside is 0."""
+    shape = np.array(array.shape[1:])
+    begin, end = np.maximum(start, 0), np.minimum(np.asarray(start) + size, shape)
+    box = array[(slice(None), *(slice(int(b), int(e)) for b, e in zip(begin, end, strict=True)))]
+    before = begin - start
+    after = np.asarray(size) - (end - begin) - before
+    if not before.any() and not after.any():
+        return box
+    return np.pad(box, [(0, 0), *((int(b), int(a)) for b, a in zip(before, after, strict=True))])
+
+
+def fit(array: NDArray[Any], size: tuple[int, ...]) -> NDArray[Any]:
+    """Crop or pad (channel, ...spatial) about its centre to ``size``; -1 keeps an axis whole."""
+    shape = array.shape[1:]
+    wanted = [n if s == -1 else s for n, s in zip(shape, size, strict=True)]
+    start = np.array([(n - s) // 2 if n >= s else -((s - n) // 2) for n, s in zip(shape, wanted, strict=True)])
+    return cut(array, start, wanted)

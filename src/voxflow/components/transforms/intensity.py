@@ -1,0 +1,184 @@
+"""Owns the transforms that change intensities and leave the grid alone."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
+
+import numpy as np
+from pydantic import BeforeValidator, Field, NonNegativeFloat, model_validator
+
+from voxflow.components.registry import register
+from voxflow.components.transforms.base import (
+    Draw,
+    FieldTransform,
+    Probability,
+    RandomFieldTransform,
+    Sample,
+    field_of,
+)
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+PerChannel = Annotated[
+    tuple[float, ...],
+    BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else (value,)),
+    Field(min_length=1),
+]
+
+
+@register("transform")
+class ScaleIntensityRange(FieldTransform):
+    """Map the interval [a_min, a_max] linearly onto [b_min, b_max].
+
+    Attributes:
+        clip: cut what lies outside.
+        a_offset: added to the values before they are mapped.
+    """
+
+    a_offset: float = 0.0
+    a_min: float
+    a_max: float
+    b_min: float
+    b_max: float
+    clip: bool = False
+
+    @model_validator(mode="after")
+    def _interval(self) -> Self:
+        if self.a_min == self.a_max:
+            raise ValueError(f"a_min and a_max must differ, both are {self.a_min}")
+        return self
+
+    def change(self, array: NDArray[Any]) -> NDArray[Any]:
+        """Return float32 of the same shape."""
+        gain = (self.b_max - self.b_min) / (self.a_max - self.a_min)
+        # In place: of a CT every copy takes a gigabyte.
+        scaled = array.astype(np.float32)
+        scaled -= np.float32(self.a_min - self.a_offset)
+        scaled *= np.float32(gain)
+        scaled += np.float32(self.b_min)
+        if self.clip:
+            np.clip(scaled, *sorted((self.b_min, self.b_max)), out=scaled)
+        return scaled
+
+
+@register("transform")
+class CenterData(FieldTransform):
+    """Subtract, then divide, by channel; left out they are the channel's own mean and standard deviation."""
+
+    by_channel: ClassVar[bool] = True
+
+    subtrahend: PerChannel | None = None
+    divisor: PerChannel | None = None
+
+    @model_validator(mode="after")
+    def _nonzero(self) -> Self:
+        if self.divisor is not None and 0 in self.divisor:
+            raise ValueError("divisor must not be 0")
+        return self
+
+    def change(self, array: NDArray[Any]) -> NDArray[Any]:
+        """Return float32 of the same shape."""
+        axes = tuple(range(1, array.ndim)) if self.by_channel else None
+        mean = array.mean(axes, dtype=np.float64) if self.subtrahend is None else np.asarray(self.subtrahend)
+        deviation = array.std(axes, dtype=np.float64) if self.divisor is None else np.asarray(self.divisor)
+        deviation = np.where(deviation == 0, 1, deviation)
+        shape = (-1,) + (1,) * (array.ndim - 1)
+        centred = (array - mean.reshape(shape)) / deviation.reshape(shape)
+        return np.asarray(centred, dtype=np.float32)
+
+
+@register("transform")
+class NormalizeNonzeroIntensities(FieldTransform):
+    """By channel, bring the voxels that are not 0 to mean 0 and standard deviation 1; zeros stay 0."""
+
+    def change(self, array: NDArray[Any]) -> NDArray[Any]:
+        """Return float32 of the same shape."""
+        normal = np.zeros(array.shape, dtype=np.float32)
+        for channel, out in zip(array, normal, strict=True):
+            inside = channel != 0
+            values = channel[inside].astype(np.float64)
+            if values.size:
+                out[inside] = (values - values.mean()) / (values.std() or 1.0)
+        return normal
+
+
+@register("transform")
+class ScaleIntensityOscillation(RandomFieldTransform):
+    """With ``probability``, multiply by a factor drawn from [1 - magnitude, 1 + magnitude]."""
+
+    magnitude: NonNegativeFloat
+    probability: Probability = 1.0
+
+    def draw(self, sample: Sample, rng: np.random.Generator) -> Draw:
+        """Choose the factor."""
+        del sample
+        if rng.random() >= self.probability:
+            return {}
+        return {"factor": rng.uniform(1 - self.magnitude, 1 + self.magnitude)}
+
+    def change(self, array: NDArray[Any], drawn: Draw) -> NDArray[Any]:
+        """Return float32 of the same shape."""
+        return np.asarray(array * np.float32(drawn["factor"]), dtype=np.float32)
+
+
+@register("transform")
+class AddGaussianNoise(RandomFieldTransform):
+    """With ``probability``, add noise of mean 0.
+
+    Attributes:
+        variance: the largest; the noise's own is drawn from [0, variance].
+        magnitude: the largest standard deviation instead; the noise's own is drawn from [0, magnitude].
+    """
+
+    variance: NonNegativeFloat = 0.1
+    magnitude: NonNegativeFloat | None = None
+    probability: Probability = 0.5
+
+    def draw(self, sample: Sample, rng: np.random.Generator) -> Draw:
+        """Choose the strength and the seed of the noise."""
+        del sample
+        if rng.random() >= self.probability:
+            return {}
+        if self.magnitude is None:
+            deviation = float(np.sqrt(rng.uniform(0, self.variance)))
+        else:
+            deviation = rng.uniform(0, self.magnitude)
+        return {"deviation": deviation, "seed": int(rng.integers(2**32))}
+
+    def change(self, array: NDArray[Any], drawn: Draw) -> NDArray[Any]:
+        """Return float32 of the same shape."""
+        noise = np.random.default_rng(drawn["seed"]).standard_normal(array.shape, dtype=np.float32)
+        return np.asarray(array + noise * np.float32(drawn["deviation"]), dtype=np.float32)
+
+
+@register("transform")
+class ScaleShiftIntensity(RandomFieldTransform):
+    """Multiply and shift every channel on its own.
+
+    Attributes:
+        scale: the factor is drawn from [1 - scale, 1 + scale].
+        shift: what is added is drawn from [-shift, shift] standard deviations of the channel's values that are not 0.
+    """
+
+    scale: NonNegativeFloat = 0.1
+    shift: NonNegativeFloat = 0.1
+
+    def draw(self, sample: Sample, rng: np.random.Generator) -> Draw:
+        """Choose a factor and a shift for each channel."""
+        channels = len(field_of(sample, self.fields[0], self))
+        return {
+            "factors": rng.uniform(1 - self.scale, 1 + self.scale, channels),
+            "shifts": rng.uniform(-self.shift, self.shift, channels),
+        }
+
+    def change(self, array: NDArray[Any], drawn: Draw) -> NDArray[Any]:
+        """Return float32 of the same shape."""
+        pairs = zip(array, drawn["factors"], drawn["shifts"], strict=True)
+        channels = [c * np.float32(factor) + np.float32(shift * _spread(c)) for c, factor, shift in pairs]
+        return np.stack(channels).astype(np.float32)
+
+
+def _spread(channel: NDArray[Any]) -> float:
+    inside = channel[channel != 0]
+    return float(inside.std(dtype=np.float64)) if inside.size else 0.0

@@ -1,0 +1,151 @@
+"""Owns the transforms that turn paths into arrays, and those that only arrange axes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from pydantic import PositiveInt  # noqa: TC002 (pydantic reads annotations at run time)
+
+from voxflow.components.registry import register
+from voxflow.components.transforms.base import FieldNames, FieldTransform, Sample, Transform, field_of
+from voxflow.components.transforms.grids import SPACING, affine_key, notes
+from voxflow.errors import DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+    from voxflow.volumes import Volume
+
+LABEL_FIELD = "label"
+
+
+@register("transform")
+class LoadNifti(Transform):
+    """Read NIfTI, MetaImage or NRRD volumes: paths become (channel, i, j, k).
+
+    Several paths become several channels, and so do the volumes of a 4D file (a one-hot mask, say). The field "label"
+    is read as integers, every other one as float32. ``sample["spacing"]`` becomes the voxel spacing along (i, j, k)
+    in mm, and each field's affine is noted beside it.
+
+    Attributes:
+        as_closest_canonical: turn and flip axes so that (i, j, k) increase to right, anterior and superior.
+    """
+
+    takes_paths: ClassVar[bool] = True
+
+    fields: FieldNames
+    as_closest_canonical: bool = False
+
+    def makes(self) -> tuple[str, ...]:
+        """Its fields, their affines, and the spacing."""
+        return (*self.fields, *map(affine_key, self.fields), SPACING)
+
+    def __call__(self, sample: Sample) -> Sample:
+        """Read every field that is a path; a field that is an array already stays."""
+        made = dict(sample)
+        for name in self.fields:
+            paths = paths_of(field_of(sample, name, self))
+            if not paths:
+                continue
+            volumes = [self._turned(volume) for path in paths for volume in _channels(path)]
+            shapes = {volume.array.shape for volume in volumes}
+            if len(shapes) > 1:
+                raise DataError(f"channels of one image differ in size: {sorted(shapes)}", path=paths[0])
+            array = np.stack([volume.array for volume in volumes])
+            made[name] = _mask(array, paths[0]) if name == LABEL_FIELD else array.astype(np.float32)
+            made |= notes([name], volumes[0].geometry)
+            made.setdefault(SPACING, volumes[0].geometry.spacing)
+        return made
+
+    def _turned(self, volume: Volume) -> Volume:
+        if not self.as_closest_canonical:
+            return volume
+        from voxflow.volumes import resample, target_geometry
+
+        return resample(volume, target_geometry(volume.geometry, None, "RAS"), "nearest")
+
+
+@register("transform")
+class LoadPng(Transform):
+    """Read 8 or 16 bit PNG radiographs: paths become (channel, rows, columns), float32, values as stored.
+
+    A list of label values becomes an array.
+    """
+
+    takes_paths: ClassVar[bool] = True
+
+    fields: FieldNames
+
+    def __call__(self, sample: Sample) -> Sample:
+        """Read every field that is a path; a field that is an array already stays."""
+        from voxflow.volumes import read_radiograph
+
+        made = dict(sample)
+        for name in self.fields:
+            value = field_of(sample, name, self)
+            paths = paths_of(value)
+            if paths:
+                made[name] = np.stack([read_radiograph(path) for path in paths]).astype(np.float32)
+            elif isinstance(value, list | tuple):
+                made[name] = np.asarray(value, np.float32)
+        return made
+
+
+@register("transform")
+class ConvertToChannelsFirst(FieldTransform):
+    """Accepted and without effect: every array here has its channels first, from the loader on."""
+
+    def change(self, array: NDArray[Any]) -> NDArray[Any]:
+        """Return the array as it is."""
+        return array
+
+
+@register("transform")
+class ConvertToChannelsLast(FieldTransform):
+    """Accepted and without effect: transforms find the channels first, whatever TensorFlow wanted."""
+
+    def change(self, array: NDArray[Any]) -> NDArray[Any]:
+        """Return the array as it is."""
+        return array
+
+
+@register("transform")
+class RepeatChannel(FieldTransform):
+    """Repeat every channel ``repeat_times`` times, so that a grey image feeds a colour network."""
+
+    repeat_times: PositiveInt
+
+    def channels_after(self, channels: Mapping[str, int]) -> Mapping[str, int]:
+        """Every channel, so many times."""
+        return {name: channels[name] * self.repeat_times for name in self.fields if name in channels}
+
+    def change(self, array: NDArray[Any]) -> NDArray[Any]:
+        """Return (channel × repeat_times, ...)."""
+        return np.repeat(array, self.repeat_times, axis=0)
+
+
+def paths_of(value: Any) -> list[Path]:
+    """The files that a field names; none where it holds anything else."""
+    values = [value] if isinstance(value, str | Path) else value
+    if isinstance(values, list | tuple) and all(isinstance(item, str | Path) for item in values):
+        return [Path(item) for item in values]
+    return []
+
+
+def _channels(path: Path) -> list[Volume]:
+    from voxflow.volumes import read_channels
+
+    return read_channels(path)
+
+
+def _mask(array: NDArray[Any], path: Path) -> NDArray[Any]:
+    values = array if array.dtype.kind in "iub" else np.rint(array)
+    if values is not array and not np.array_equal(values, array):
+        raise DataError("a label holds values that are no whole numbers", path=path)
+    if values.size and (values.min() < 0 or values.max() > np.iinfo(np.int16).max):
+        raise DataError(f"label values lie between {values.min()} and {values.max()}, expected 0 to 32767", path=path)
+    return values.astype(np.uint8 if values.max(initial=0) < 256 else np.int16)

@@ -1,0 +1,122 @@
+"""Owns the transforms that bring images to another voxel spacing, by SimpleITK."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import numpy as np
+from pydantic import BeforeValidator, Field, PositiveFloat
+
+from voxflow.components.registry import register
+from voxflow.components.transforms.base import FieldNames, Sample, Transform, field_of, is_mask
+from voxflow.components.transforms.grids import SPACING, affine_key, geometry_of, notes
+from voxflow.geometry import Geometry
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from voxflow.components.fields import Grid
+
+Resolution = Annotated[
+    tuple[PositiveFloat, PositiveFloat, PositiveFloat],
+    BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value),
+]
+
+
+@register("transform")
+class ScaleByResolution(Transform):
+    """Resample to a voxel spacing; the new grid covers the same box.
+
+    Attributes:
+        target_resolution: mm along (i, j, k).
+        is_label: take the nearest voxel; masks of integers are taken so in any case.
+    """
+
+    fields: FieldNames
+    target_resolution: Resolution
+    is_label: bool = False
+
+    def grid_after(self, grid: Grid) -> Grid | None:
+        """The same box at the new spacing."""
+        size, spacing = grid
+        return _grid_after(size, spacing, self.target_resolution)
+
+    def __call__(self, sample: Sample) -> Sample:
+        """Return the sample with every field resampled."""
+        for name in self.fields:
+            field_of(sample, name, self)
+            grid = _same_box(geometry_of(sample, name), self.target_resolution)
+            sample = onto(sample, name, grid, nearest=self.is_label)
+        return sample | {SPACING: self.target_resolution}
+
+
+@register("transform", dialect="tlt2")
+class ResampleVolume(Transform):
+    """Resample from one voxel spacing to another; masks of integers take the nearest voxel.
+
+    Attributes:
+        resolution: mm along (i, j, k) that the array has, or the name of the note that holds it.
+        target_resolution: what it is brought to, or the name of a note: then to just the voxels that the note is of.
+    """
+
+    field: str = Field(alias="applied_key")
+    resolution: Resolution | str
+    target_resolution: Resolution | str
+
+    def reads(self) -> tuple[str, ...]:
+        """The array, and the notes."""
+        notes_read = (value for value in (self.resolution, self.target_resolution) if isinstance(value, str))
+        return (self.field, *notes_read)
+
+    def makes(self) -> tuple[str, ...]:
+        """The array."""
+        return (self.field,)
+
+    def grid_after(self, grid: Grid) -> Grid | None:
+        """The same box at the new spacing; unknown where a note says which."""
+        size, spacing = grid
+        return None if isinstance(self.target_resolution, str) else _grid_after(size, spacing, self.target_resolution)
+
+    def __call__(self, sample: Sample) -> Sample:
+        """Return the sample with the field resampled."""
+        array = field_of(sample, self.field, self)
+        present = self._value(sample, self.resolution)
+        grid = geometry_of(sample, self.field)
+        if not np.allclose(grid.spacing, present, rtol=1e-3):
+            grid = Geometry.from_parts(array.shape[1:], present, grid.origin, grid.direction)
+        target = self._target(sample, grid)
+        return onto(sample | notes([self.field], grid), self.field, target) | {SPACING: target.spacing}
+
+    def _value(self, sample: Sample, resolution: tuple[float, ...] | str) -> tuple[float, ...]:
+        given = field_of(sample, resolution, self) if isinstance(resolution, str) else resolution
+        return tuple(float(mm) for mm in given)
+
+    def _target(self, sample: Sample, grid: Geometry) -> Geometry:
+        """The grid that a note is of, where it covers what the array covers; else the same box."""
+        key = self.target_resolution
+        wanted = self._value(sample, key)
+        if isinstance(key, str) and f"{key}_size" in sample:
+            noted = Geometry(tuple(int(n) for n in sample[f"{key}_size"]), sample[affine_key(key)])  # type: ignore[arg-type]
+            if np.allclose(noted.extent, grid.extent, atol=max(*grid.spacing, *noted.spacing)):
+                return noted
+        return _same_box(grid, wanted)
+
+
+def onto(sample: Sample, name: str, grid: Geometry, *, nearest: bool = False) -> Sample:
+    """Resample one field (channel, i, j, k) onto a grid; outside of its own box is 0."""
+    from voxflow.volumes import Volume, resample
+
+    array, present = sample[name], geometry_of(sample, name)
+    method = "nearest" if nearest or is_mask(array) else "linear"
+    channels = [resample(Volume(channel, present), grid, method).array for channel in array]  # type: ignore[arg-type]
+    return sample | {name: np.stack(channels)} | notes([name], grid)
+
+
+def _same_box(grid: Geometry, spacing: Sequence[float]) -> Geometry:
+    from voxflow.volumes import target_geometry
+
+    return target_geometry(grid, spacing)
+
+
+def _grid_after(size: Sequence[int], spacing: Sequence[float], wanted: tuple[float, ...]) -> Grid:
+    return _same_box(Geometry.from_parts(size, spacing), wanted).size, wanted

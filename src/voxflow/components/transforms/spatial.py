@@ -1,0 +1,205 @@
+"""Owns the transforms that resize, flip, rotate and zoom on a sample's own grid; masks keep their values."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+import numpy as np
+from pydantic import AliasChoices, Field, PositiveFloat, PositiveInt, model_validator
+
+from voxflow.components.registry import register
+from voxflow.components.transforms.base import (
+    Draw,
+    FieldNames,
+    FieldTransform,
+    Probability,
+    RandomFieldTransform,
+    Sample,
+    is_mask,
+)
+from voxflow.components.transforms.grids import rescaled
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from voxflow.components.fields import Grid
+
+
+@register("transform")
+class ScaleToShape(FieldTransform):
+    """Resize to ``target_shape``, outer edge to outer edge; linear for images (averaging when shrinking)."""
+
+    target_shape: tuple[PositiveInt, ...]
+
+    def grid_after(self, grid: Grid) -> Grid | None:
+        """The target; each voxel covers more or less of what it did."""
+        size, spacing = grid
+        if len(size) != len(self.target_shape):
+            return None
+        steps = zip(spacing, size, self.target_shape, strict=True)
+        return self.target_shape, tuple(step * before / after for step, before, after in steps)
+
+    def __call__(self, sample: Sample) -> Sample:
+        """Return the sample with every field resized."""
+        made = super().__call__(sample)
+        return made | rescaled(sample, self.fields, self.target_shape)
+
+    def change(self, array: NDArray[Any]) -> NDArray[Any]:
+        """Return (channel, *target_shape)."""
+        if array.ndim - 1 != len(self.target_shape):
+            raise ValueError(f"target_shape {self.target_shape} does not fit an image of shape {array.shape[1:]}")
+        return resized(array, self.target_shape)
+
+
+@register("transform")
+class RandomAxisFlip(RandomFieldTransform):
+    """With ``probability``, flip along one spatial axis, chosen evenly."""
+
+    probability: Probability = 0.5
+
+    def draw(self, sample: Sample, rng: np.random.Generator) -> Draw:
+        """Choose the axis."""
+        if rng.random() >= self.probability:
+            return {}
+        return {"axes": (int(rng.integers(len(self.shape_of(sample)))),)}
+
+    def change(self, array: NDArray[Any], drawn: Draw) -> NDArray[Any]:
+        """Return the same shape, mirrored."""
+        return np.asarray(np.flip(array, tuple(axis + 1 for axis in drawn["axes"])))
+
+
+@register("transform")
+class RandomSpatialFlip(RandomAxisFlip):
+    """Flip along each spatial axis on its own with ``probability``.
+
+    Attributes:
+        axes: those that may be flipped; None: all.
+    """
+
+    axes: tuple[Literal["i", "j", "k"], ...] | None = None
+
+    def draw(self, sample: Sample, rng: np.random.Generator) -> Draw:
+        """Choose the axes."""
+        chosen = np.flatnonzero(rng.random(len(self.shape_of(sample))) < self.probability)
+        axes = tuple(int(axis) for axis in chosen if self.axes is None or "ijk"[axis] in self.axes)
+        return {"axes": axes} if axes else {}
+
+
+@register("transform")
+class RandomRotate3D(RandomFieldTransform):
+    """With ``probability``, turn by 90, 180 or 270 degrees in the plane (i, j).
+
+    A patch that is not square in that plane keeps its shape: it is turned by 180 degrees.
+    """
+
+    probability: Probability = 0.5
+
+    def draw(self, sample: Sample, rng: np.random.Generator) -> Draw:
+        """Choose the number of quarter turns."""
+        if rng.random() >= self.probability:
+            return {}
+        shape = self.shape_of(sample)
+        return {"turns": int(rng.integers(1, 4)) if shape[0] == shape[1] else 2}
+
+    def change(self, array: NDArray[Any], drawn: Draw) -> NDArray[Any]:
+        """Return the same shape, turned."""
+        return np.rot90(array, drawn["turns"], axes=(1, 2))
+
+
+@register("transform")
+class RandomRotate2D(RandomFieldTransform):
+    """Rotate in the plane of the first two spatial axes.
+
+    Attributes:
+        angle: degrees; where it is drawn the largest, either way round.
+        is_drawn: the argument ``is_random``: draw the angle anew for each sample.
+    """
+
+    angle: float
+    is_drawn: bool = Field(default=True, alias="is_random")
+
+    @property
+    def is_random(self) -> bool:
+        """Whether the angle is drawn."""
+        return self.is_drawn
+
+    def draw(self, sample: Sample, rng: np.random.Generator) -> Draw:
+        """Choose the angle."""
+        del sample
+        return {"angle": rng.uniform(-self.angle, self.angle) if self.is_drawn else self.angle}
+
+    def change(self, array: NDArray[Any], drawn: Draw) -> NDArray[Any]:
+        """Return the same shape; what turns in from outside repeats the edge."""
+        from scipy import ndimage
+
+        order = 0 if is_mask(array) else 1
+        turned = ndimage.rotate(array, drawn["angle"], axes=(1, 2), reshape=False, order=order, mode="nearest")
+        return np.asarray(turned)
+
+
+@register("transform")
+class RandomZoom(RandomFieldTransform):
+    """With ``probability``, magnify about the centre; what comes in from outside is 0.
+
+    Attributes:
+        fields: images, also under the name ``image_field``.
+        label_field: a mask that is magnified with them.
+        lower_limits: smallest factor; one value for all axes or one an axis.
+        upper_limits: largest factor.
+        keep_size: the shape stays; else it grows and shrinks with the factor.
+    """
+
+    fields: FieldNames = Field(validation_alias=AliasChoices("fields", "image_field"))
+    label_field: str | None = None
+    keep_size: bool = True
+    lower_limits: tuple[PositiveFloat, ...] | PositiveFloat = 0.9
+    upper_limits: tuple[PositiveFloat, ...] | PositiveFloat = 1.1
+    probability: Probability = 1.0
+
+    @property
+    def changed(self) -> tuple[str, ...]:
+        """The images, and the mask with them."""
+        return self.fields if self.label_field in (None, *self.fields) else (*self.fields, str(self.label_field))
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if np.any(np.asarray(self.lower_limits) > np.asarray(self.upper_limits)):
+            raise ValueError(f"lower_limits {self.lower_limits} exceed upper_limits {self.upper_limits}")
+        return self
+
+    def draw(self, sample: Sample, rng: np.random.Generator) -> Draw:
+        """Choose the factors: one draw for all axes, within each axis's limits."""
+        if rng.random() >= self.probability:
+            return {}
+        low, high = np.asarray(self.lower_limits, float), np.asarray(self.upper_limits, float)
+        return {"factors": np.broadcast_to(low + rng.random() * (high - low), len(self.shape_of(sample)))}
+
+    def change(self, array: NDArray[Any], drawn: Draw) -> NDArray[Any]:
+        """Return the magnified array."""
+        if not self.keep_size:
+            shape = np.maximum(1, np.rint(np.array(array.shape[1:]) * drawn["factors"])).astype(int)
+            return resized(array, tuple(shape.tolist()))
+        from scipy import ndimage
+
+        centre = (np.asarray(array.shape[1:]) - 1) / 2
+        matrix = 1 / np.asarray(drawn["factors"])
+        order = 0 if is_mask(array) else 1
+        zoomed = [ndimage.affine_transform(c, matrix, centre - matrix * centre, order=order) for c in array]
+        return np.stack(zoomed)
+
+
+def resized(array: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+    """Bring (channel, ...spatial) to a spatial shape, outer edge to outer edge; masks keep their values."""
+    if array.shape[1:] == shape:
+        return array
+    import torch
+    from torch.nn.functional import interpolate
+
+    tensor = torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))[None]
+    if is_mask(array):
+        made = interpolate(tensor, size=shape, mode="nearest-exact")
+    elif array.ndim == 3:
+        made = interpolate(tensor, size=shape, mode="bilinear", antialias=True)
+    else:
+        made = interpolate(tensor, size=shape, mode="trilinear")
+    return np.asarray(made[0].numpy().astype(array.dtype))
