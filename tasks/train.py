@@ -14,8 +14,8 @@ from voxflow.config import load_workflow
 from voxflow.datalist import Datalist
 from voxflow.errors import EXIT_INTERRUPTED, EXIT_OK
 from voxflow.files import write_json
-from voxflow.lint import Target, check_workspace
-from voxflow.planning import planned
+from voxflow.lint import check_workspace
+from voxflow.planning import Target, planned
 from voxflow.progress import say
 from voxflow.tracking import NullTracker, begin_run, write_run_file
 from voxflow.training import TrainingResult, TrainOptions, is_first_process, read_facts, train, unfinished_run

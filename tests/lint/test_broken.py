@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 
 from tests.lint.workspace import GOOD, put, write_files, write_images, write_png, write_size
-from voxflow.lint import Finding, check_workspace, find_target
+from voxflow.lint import Finding, check_workspace
+from voxflow.planning import find_target
 
 ROOT = Path(__file__).resolve().parents[2]
 BROKEN = sorted((ROOT / "tests/config/broken").glob("*.json"))

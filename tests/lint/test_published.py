@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from tests.lint.workspace import write_png
-from voxflow.lint import check_workspace, find_target
+from voxflow.lint import check_workspace
+from voxflow.planning import find_target
 from voxflow.workspace.create import TEMPLATES, list_templates, new_workspace
 
 SEEDS = Path(__file__).parent.parent / "config" / "seeds"

@@ -8,7 +8,8 @@ import pytest
 
 from tests.lint.workspace import segmentation, write_files, write_images
 from tests.training import test_published_clara as published
-from voxflow.lint import check_workspace, find_target
+from voxflow.lint import check_workspace
+from voxflow.planning import find_target
 
 if TYPE_CHECKING:
     from collections.abc import Callable

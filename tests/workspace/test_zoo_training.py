@@ -10,7 +10,8 @@ import pytest
 
 from tests.workspace.phantoms import use_cases, write_cases
 from voxflow.cli.apps import evaluate_main, export_main, train_main
-from voxflow.lint import check_workspace, find_target
+from voxflow.lint import check_workspace
+from voxflow.planning import find_target
 from voxflow.training import load_model
 from voxflow.volumes import read_volume
 from voxflow.workspace import make_mmar

@@ -11,7 +11,7 @@ from voxflow.errors import EXIT_OK
 if TYPE_CHECKING:
     import argparse
 
-    from voxflow.planning.workspace import Study
+    from voxflow.planning import Study
     from voxflow.training import Trial
 
 
@@ -49,7 +49,7 @@ class Plan:
 
     def run(self) -> int:
         """Study, apply where asked, measure what stands there then, and write the answer."""
-        from voxflow.planning.workspace import apply, study, to_json, try_out
+        from voxflow.planning import apply, study, to_json, try_out
 
         studied, changed = study(self.workspace), list[str]()
         if self.applies:

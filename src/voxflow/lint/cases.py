@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from voxflow.lint.findings import Notes, Report
     from voxflow.lint.listing import Item
     from voxflow.lint.reading import Reading
-    from voxflow.lint.target import Target
+    from voxflow.planning import Target
 
 DEFAULT_KEY = "validation"
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from voxflow.lint.data import Data
     from voxflow.lint.findings import Notes
     from voxflow.lint.reading import Reading
-    from voxflow.lint.target import Target
+    from voxflow.planning import Target
 
 
 def check_workspace(target: Target) -> Report:

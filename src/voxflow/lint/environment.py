@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from voxflow.lint.findings import Notes
-    from voxflow.lint.target import Target
+    from voxflow.planning import Target
 
 _VARIABLE = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 TASKS = ("segmentation", "classification")

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from voxflow.components.registry import ComponentModel, Kind
     from voxflow.config import Evaluation
     from voxflow.lint.findings import Notes, Report
-    from voxflow.lint.target import Target
+    from voxflow.planning import Target
 
 # The fields of the typed models that hold components, with their kinds.
 KINDS: dict[str, Kind] = {

@@ -12,10 +12,11 @@ from pydantic import ValidationError
 from voxflow.config import load_workflow
 from voxflow.errors import ConfigError, DataError
 from voxflow.files import write_json
-from voxflow.lint import Target, check_workspace
+from voxflow.lint import check_workspace
 from voxflow.mmar.artefacts import find_model
 from voxflow.mmar.data import facts_of, training_data, used_data
 from voxflow.mmar.record import is_main_process, new_record
+from voxflow.planning import Target
 from voxflow.progress import say
 from voxflow.training import TrainOptions, read_checkpoint, train, unfinished_run
 

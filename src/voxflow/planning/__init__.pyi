@@ -5,3 +5,10 @@ from .machine import read_machine as read_machine
 from .proposal import Proposal as Proposal
 from .proposal import planned as planned
 from .proposal import planned_evaluation as planned_evaluation
+from .target import Target as Target
+from .target import find_target as find_target
+from .workspace import Study as Study
+from .workspace import apply as apply
+from .workspace import study as study
+from .workspace import to_json as to_json
+from .workspace import try_out as try_out

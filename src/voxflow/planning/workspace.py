@@ -14,9 +14,9 @@ from voxflow.config.text import read_json
 from voxflow.datalist import Datalist
 from voxflow.errors import ConfigError, DataError
 from voxflow.files import write_text
-from voxflow.lint import find_target
 from voxflow.planning.places import sizes
 from voxflow.planning.proposal import AUTO, CONFIG, Proposal, planned, planned_evaluation
+from voxflow.planning.target import find_target
 from voxflow.volumes import FINGERPRINT, Fingerprint, measure, read_fingerprint
 from voxflow.workspace import pretty
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from voxflow.config import Workflow
-    from voxflow.lint import Target
+    from voxflow.planning.target import Target
     from voxflow.training import Trial
 
 PARAMS = Path("params.yaml")

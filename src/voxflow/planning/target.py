@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from voxflow.config.findings import suggest
 from voxflow.errors import ConfigError
-from voxflow.planning import planned, planned_evaluation
+from voxflow.planning.proposal import planned, planned_evaluation
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
