@@ -239,7 +239,7 @@ def voxflow(folder: Path, out: Path, clock: Clock, precision: str) -> None:
     from voxflow.tracking import NullTracker
     from voxflow.training import DataFacts, TrainOptions, loop, train
 
-    step = loop.Loop.step
+    step = loop.TrainingLoop.step
 
     def noted(self: Any, epoch: int, group: list[Any]) -> None:
         step(self, epoch, group)
@@ -253,7 +253,7 @@ def voxflow(folder: Path, out: Path, clock: Clock, precision: str) -> None:
             self.fabric.backward(logits, logits.detach())
         self.optimizer.zero_grad(set_to_none=True)
 
-    loop.Loop.step = noted  # type: ignore[method-assign]
+    loop.TrainingLoop.step = noted  # type: ignore[method-assign]
     config = out.with_suffix(".config.json")
     config.write_text(json.dumps(configuration()))
     cases = tuple(Case(n, (folder / f"{n}.nii.gz",), folder / f"{n}_label.nii.gz", n) for n in names(folder))

@@ -27,7 +27,7 @@ from voxflow.inference import (
     open_ensemble,
 )
 from voxflow.progress import say
-from voxflow.tracking import begin_run, common_parent, continue_run, read_run_file, write_run_file
+from voxflow.tracking import begin_run, find_common_parent, continue_run, read_run_file, write_run_file
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -69,7 +69,7 @@ def run_ensemble(stage: EnsembleStage) -> int:
         stage.workspace,
         params=stage.block,
         datalist=stage.datalist,
-        run_id=common_parent(runs),
+        run_id=find_common_parent(runs),
         name=stage.run_name,
     ) as tracker:
         write_run_file(stage.evaluation / "run.json", tracker, stage.workspace)

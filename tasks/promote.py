@@ -10,7 +10,7 @@ from voxflow.errors import EXIT_OK, VoxflowError
 from voxflow.files import write_json
 from voxflow.places import Places
 from voxflow.progress import say
-from voxflow.promotion import Candidate, Decision, PromoteOptions, judge, read_candidate
+from voxflow.promotion import Candidate, Decision, PromoteOptions, judge_candidate, read_candidate
 
 EXPERIMENT = "DVC_EXP_NAME"
 
@@ -30,7 +30,7 @@ def _decide(candidate: Candidate, options: PromoteOptions) -> Decision:
         reason = f"{experiment} is an experiment of DVC; `dvc exp apply` and `voxflow promote` put it forward"
         return Decision("undecided", (reason,))
     try:
-        return judge(candidate, options, moves_alias=options.automatic)
+        return judge_candidate(candidate, options, moves_alias=options.automatic)
     except VoxflowError as error:
         # A store that is away is no reason to have no report.
         return Decision("undecided", (f"{error}; `voxflow promote {candidate.name}` decides when it is back",))

@@ -7,7 +7,7 @@ import sys
 from tasks.common.stage import Stage, main
 from voxflow.errors import EXIT_OK
 from voxflow.progress import say
-from voxflow.reporting import ReportOptions, Sources, write_report
+from voxflow.reporting import ReportOptions, ReportSources, write_report
 from voxflow.tracking import continue_run, read_provenance, read_run_file
 
 
@@ -25,9 +25,9 @@ def run(stage: Stage) -> int:
     return EXIT_OK
 
 
-def _sources(stage: Stage) -> Sources:
+def _sources(stage: Stage) -> ReportSources:
     datalist = stage.datalists / "dataset_0.json"
-    return Sources(
+    return ReportSources(
         workspace=stage.workspace,
         task=stage.task,
         volumes=stage.volumes,

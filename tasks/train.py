@@ -18,7 +18,7 @@ from voxflow.lint import check_workspace
 from voxflow.planning import Target, planned
 from voxflow.progress import say
 from voxflow.tracking import NullTracker, begin_run, write_run_file
-from voxflow.training import TrainingResult, TrainOptions, is_first_process, read_facts, train, unfinished_run
+from voxflow.training import TrainingResult, TrainOptions, find_unfinished_run, is_first_process, read_facts, train
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,7 +45,7 @@ def run(stage: Stage) -> int:
     if not is_first_process():
         result = train(workflow, datalist, options, out, facts=facts, tracker=NullTracker(), curves=curves)
         return EXIT_INTERRUPTED if result.ending == "interrupted" else EXIT_OK
-    run_id = unfinished_run(workflow, datalist, options, out, facts=facts)
+    run_id = find_unfinished_run(workflow, datalist, options, out, facts=facts)
     with begin_run(stage.workspace, params=stage.block, datalist=listed, run_id=run_id, name=stage.run_name) as tracker:
         write_run_file(out / "run.json", tracker, stage.workspace)
         _write_proposal(out / "plan.json", proposal, decided)

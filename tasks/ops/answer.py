@@ -16,7 +16,7 @@ from voxflow.errors import EXIT_FAILURE, EXIT_OK, EXIT_SOME_FAILED
 from voxflow.inference import InferOptions
 from voxflow.pacs import Desk, Ledger, answer_new, open_archive
 from voxflow.progress import say
-from voxflow.tracking import described
+from voxflow.tracking import describe_model
 
 
 def run(stage: Stage, model: str | None = None, send: bool = True) -> int:
@@ -33,7 +33,7 @@ def run(stage: Stage, model: str | None = None, send: bool = True) -> int:
         path = Path(model or incoming.answer.model or stage.models / "export")
         desk = Desk(
             engine=open_engine(path, infer.engine),
-            model=described(path),
+            model=describe_model(path),
             inbox=incoming.inbox,
             out=incoming.out,
             convert=stage.options_of("convert", ConvertOptions),

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from voxflow.errors import VoxflowError
 from voxflow.files import write_json
 from voxflow.places import LAST_FLOW_RUNS
-from voxflow.tracking import FLOW_RUN, FLOW_RUN_PAGE, pages_of, read_run_file
+from voxflow.tracking import FLOW_RUN, FLOW_RUN_PAGE, find_run_pages, read_run_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -45,7 +45,7 @@ def links_of(workspace: str, say: Callable[[str], None]) -> list[Link]:
         links.append(Link(f"Report of {workspace}", report.as_uri(), about))
     try:
         run_id = read_run_file(folder / "models" / "train" / "run.json")
-        pages = pages_of(run_id) if run_id else None
+        pages = find_run_pages(run_id) if run_id else None
     except VoxflowError as error:
         say(f"no link to MLflow: {error}")
         return links

@@ -7,13 +7,13 @@ from pathlib import Path
 
 from tasks.common.stage import Stage, main
 from voxflow.drift import (
-    Drift,
+    DriftResult,
     MonitorOptions,
     compare_samples,
-    new_labelled_cases,
-    reasons_to_retrain,
-    sample_of_folder,
-    sample_of_training,
+    count_new_labelled_cases,
+    list_reasons_to_retrain,
+    measure_incoming,
+    measure_training_set,
     write_drift,
 )
 from voxflow.errors import EXIT_ALERT, EXIT_OK, DataError
@@ -26,8 +26,8 @@ def run(stage: Stage) -> int:
     """Write data/drift/WS/monitor.json, and drift.html where there is an inbox; exit code 4 is the alert."""
     places, options = Places(stage.workspace, stage.block), stage.options(MonitorOptions)
     drift = _drift(places, options)
-    labelled = new_labelled_cases(places)
-    reasons = reasons_to_retrain(drift, labelled, options.retrain)
+    labelled = count_new_labelled_cases(places)
+    reasons = list_reasons_to_retrain(drift, labelled, options.retrain)
     line = drift.line() if drift else f"no study in {options.inbox}" if options.inbox else "no inbox to look at"
     alert = drift is not None and bool(drift.moved)
     found = {"workspace": stage.workspace, "alert": alert, "line": line, "new_labelled": labelled, "retrain": reasons}
@@ -37,7 +37,7 @@ def run(stage: Stage) -> int:
     return EXIT_ALERT if alert else EXIT_OK
 
 
-def _drift(places: Places, options: MonitorOptions) -> Drift | None:
+def _drift(places: Places, options: MonitorOptions) -> DriftResult | None:
     """Compare the inbox; None where there is none, or nothing lies in it."""
     if options.inbox is None:
         return None
@@ -46,7 +46,7 @@ def _drift(places: Places, options: MonitorOptions) -> Drift | None:
         raise DataError("no such folder", path=inbox, where="monitor.inbox")
     if not any(path.is_file() for path in inbox.rglob("*")):
         return None
-    reference, incoming = sample_of_training(places), sample_of_folder(inbox, places)
+    reference, incoming = measure_training_set(places), measure_incoming(inbox, places)
     drift = compare_samples(reference, incoming, options)
     write_drift(drift, reference, incoming, places.drift, places.workspace)
     return drift

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from voxflow.drift import Drift, MonitorOptions, Sample, compare_samples
+from voxflow.drift import DriftResult, MonitorOptions, PatientFeatures, compare_samples
 
 if TYPE_CHECKING:
     from voxflow.drift.features import Value
@@ -18,7 +18,7 @@ KERNELS = ("B30f", "B40f", "B60f")
 
 def fingerprint(
     seed: int, patients: int, *, spacing: float = 1.0, intensity: float = 1.0, vendor: str = "Siemens"
-) -> Sample:
+) -> PatientFeatures:
     """CT studies of one hospital: slices of 1, 3 or 5 mm, several kernels, two vendors."""
     rng = np.random.default_rng(seed)
     rows: list[tuple[str, dict[str, Value]]] = []
@@ -40,12 +40,12 @@ def fingerprint(
             "predicted_spleen_ml": float(rng.lognormal(5.2, 0.4)),
         }
         rows.append((f"{seed}-{n}", row))
-    sample = Sample()
+    sample = PatientFeatures()
     sample.add(rows)
     return sample
 
 
-def check(incoming: Sample, reference: int = 60) -> Drift:
+def check(incoming: PatientFeatures, reference: int = 60) -> DriftResult:
     return compare_samples(fingerprint(1000, reference), incoming, OPTIONS)
 
 
@@ -84,7 +84,7 @@ def test_two_studies_are_too_few_and_that_is_said() -> None:
 
 
 def test_many_studies_of_one_patient_count_once() -> None:
-    sample = Sample()
+    sample = PatientFeatures()
     sample.add([("p", {"spacing_k_mm": value}) for value in (1.0, 5.0, 3.0)] + [("q", {"spacing_k_mm": 2.0})])
     assert sample.features == {"spacing_k_mm": {"p": 3.0, "q": 2.0}}
     assert sample.patients == 2

@@ -14,7 +14,7 @@ import pytest
 
 from tasks.ops import monitor
 from voxflow.cli.main import main
-from voxflow.drift import new_labelled_cases
+from voxflow.drift import count_new_labelled_cases
 from voxflow.geometry import Geometry
 from voxflow.places import Places
 from voxflow.quality import measure_cases
@@ -136,11 +136,11 @@ def test_drift_raises_the_alert_and_starts_a_training_where_that_is_wished(monke
 @pytest.mark.usefixtures("here")
 def test_enough_new_labels_start_a_training(monkeypatch: pytest.MonkeyPatch) -> None:
     places = Places.of("demo")
-    assert new_labelled_cases(places) == 0
+    assert count_new_labelled_cases(places) == 0
     table = places.volumes / "cases.csv"
     before = table.read_text()
     table.write_text(before + "new1_1,new1,CT,images/a.nii.gz,labels/a.nii.gz\nnew2_1,new2,CT,images/b.nii.gz,\n")
-    assert new_labelled_cases(places) == 1
+    assert count_new_labelled_cases(places) == 1
     assert monitored(monkeypatch, "{retrain: {new_labelled: 2}}")["retrain"] == []
     found = monitored(monkeypatch, "{retrain: {new_labelled: 1}}")
     assert found["retrain"] == ["1 labelled cases that no training has seen (from 1 on)"]

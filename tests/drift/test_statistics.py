@@ -9,13 +9,13 @@ import pytest
 from scipy.stats import fisher_exact, ks_2samp
 
 from voxflow.drift.statistics import (
-    category_difference,
+    adjust_p_values,
     category_stability,
-    holm,
+    fisher_p_value,
     kolmogorov_smirnov,
-    least_p,
     population_stability,
-    rounded,
+    round_to_tolerance,
+    smallest_p_value,
 )
 
 RNG = np.random.default_rng(0)
@@ -52,14 +52,14 @@ def test_kolmogorov_smirnov_is_scipys(sizes: tuple[int, int]) -> None:
 
 
 def test_least_p_is_that_of_samples_that_do_not_overlap() -> None:
-    assert least_p(12, 5) == pytest.approx(ks_2samp(np.arange(12), 100 + np.arange(5)).pvalue)
+    assert smallest_p_value(12, 5) == pytest.approx(ks_2samp(np.arange(12), 100 + np.arange(5)).pvalue)
 
 
 def test_categories_are_told_by_fishers_test_of_the_rarest() -> None:
     reference, incoming = ["A"] * 30 + ["B"] * 10, ["B"] * 9 + ["A"]
     single = fisher_exact([[30, 10], [1, 9]]).pvalue
-    assert category_difference(reference, incoming) == pytest.approx(2 * single)
-    assert category_difference(reference, reference) == 1.0
+    assert fisher_p_value(reference, incoming) == pytest.approx(2 * single)
+    assert fisher_p_value(reference, reference) == 1.0
 
 
 def test_stability_of_categories() -> None:
@@ -68,12 +68,12 @@ def test_stability_of_categories() -> None:
 
 
 def test_holm_steps_down() -> None:
-    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
-    assert holm([]) == []
+    assert adjust_p_values([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert adjust_p_values([]) == []
 
 
 def test_what_is_nearer_than_the_tolerance_is_equal() -> None:
-    first, second = rounded(np.array([3.0, 3.0, 3.0]), np.array([3.0001, 2.9999, 3.2]), 0.01)
+    first, second = round_to_tolerance(np.array([3.0, 3.0, 3.0]), np.array([3.0001, 2.9999, 3.2]), 0.01)
     assert list(second) == pytest.approx([3.0, 3.0, 3.21])
     assert list(first) == [3.0, 3.0, 3.0]
-    assert math.isclose(rounded(np.zeros(3), np.array([0.1]), 0.01)[1][0], 0.1)
+    assert math.isclose(round_to_tolerance(np.zeros(3), np.array([0.1]), 0.01)[1][0], 0.1)

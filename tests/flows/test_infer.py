@@ -14,7 +14,7 @@ from tests.dicom.objects import Series, stored
 from tests.flows.conftest import Server, until
 from tests.flows.repository import make_repository
 from tests.inference.models import save_unet
-from voxflow.tracking import CHAMPION, register, set_alias
+from voxflow.tracking import CHAMPION, register_version, set_alias
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -63,7 +63,7 @@ def test_the_champion_answers_or_the_flow_says_that_there_is_none(server: Server
     for content in ("first", "second"):
         exported = repository / "registered" / content
         save_unet(exported / "model.pt")
-        version = register(WORKSPACE, "", content, {"export": exported}, {})
+        version = register_version(WORKSPACE, "", content, {"export": exported}, {})
     set_alias(version, CHAMPION)
     run(server, repository, ["-c", RUN])
     assert server.flow_runs(name)[0]["state"]["message"].startswith(

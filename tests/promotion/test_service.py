@@ -13,8 +13,8 @@ from tasks.common.stage import main as stage_main
 from tests.promotion.workspace import put, write_workspace
 from voxflow.cli.main import main
 from voxflow.errors import DataError
-from voxflow.promotion import Decision, PromoteOptions, judge, read_candidate
-from voxflow.tracking import begin_run, fetch, materialise_champion, version_called, write_run_file
+from voxflow.promotion import Decision, PromoteOptions, judge_candidate, read_candidate
+from voxflow.tracking import begin_run, fetch_folder, find_version, materialise_champion, write_run_file
 
 OLD = [0.70, 0.72, 0.74, 0.76, 0.71, 0.73, 0.75, 0.77]
 BETTER = [score + 0.05 for score in OLD]
@@ -23,11 +23,11 @@ WORSE = [score - 0.05 for score in OLD]
 
 def put_forward(root: Path, dice: list[float], model: str, **more: object) -> Decision:
     places = write_workspace(root, dice, model=model, **more)  # type: ignore[arg-type]
-    return judge(read_candidate(places), PromoteOptions(), moves_alias=True)
+    return judge_candidate(read_candidate(places), PromoteOptions(), moves_alias=True)
 
 
 def champion() -> str:
-    found = version_called("demo", "champion")
+    found = find_version("demo", "champion")
     return found.number if found else ""
 
 
@@ -48,21 +48,21 @@ def test_a_better_challenger_is_promoted_and_a_worse_one_is_not(here: Path) -> N
     worse = put_forward(here, WORSE, "two")
     assert (worse.verdict, champion()) == ("kept", "1")
     assert "below the margin of 0.005" in worse.reasons[0]
-    challenger = version_called("demo", "challenger")
+    challenger = find_version("demo", "challenger")
     assert challenger is not None
     assert challenger.number == "2"
     assert challenger.tags["decision"] == "kept"
     assert float(challenger.tags["gain"]) == pytest.approx(-0.05)
     better = put_forward(here, BETTER, "three")
     assert (better.verdict, champion()) == ("promoted", "3")
-    version = version_called("demo", "3")
+    version = find_version("demo", "3")
     assert version is not None
     assert float(version.tags["gain"]) == pytest.approx(0.05)
     assert float(version.tags["p_value"]) == pytest.approx(1 / 256, abs=1e-6)
     assert (version.tags["champion"], version.tags["cases"], version.tags["wins"]) == ("1", "8", "8")
     assert float(version.tags["change_spleen"]) == pytest.approx(0.05)
-    assert version_called("demo", "challenger") is None
-    kept = json.loads((fetch(version, "decision", here / "kept") / "decision.json").read_text())
+    assert find_version("demo", "challenger") is None
+    kept = json.loads((fetch_folder(version, "decision", here / "kept") / "decision.json").read_text())
     assert kept["numbers"]["p_value"] == float(version.tags["p_value"])
 
 
@@ -72,7 +72,7 @@ def test_a_roll_back_is_one_command_and_is_not_undone_by_itself(here: Path, caps
     assert main(["rollback", "demo", "--because", "misses small spleens"]) == 0
     assert "version 1 is champion again, version 2 was left" in capsys.readouterr().err
     assert champion() == "1"
-    left = version_called("demo", "2")
+    left = find_version("demo", "2")
     assert left is not None
     assert left.tags["rolled_back"].endswith("to version 1: misses small spleens")
     again = put_forward(here, BETTER, "two")
@@ -108,7 +108,7 @@ def test_new_training_cases_do_not_change_the_test_part(here: Path) -> None:
     places = write_workspace(here, BETTER, model="two")
     listed = json.loads((places.datalists / "dataset_0.json").read_text()) | {"training": [{"case": "new"}]}
     put(places.datalists / "dataset_0.json", json.dumps(listed))
-    assert judge(read_candidate(places), PromoteOptions(), moves_alias=True).verdict == "promoted"
+    assert judge_candidate(read_candidate(places), PromoteOptions(), moves_alias=True).verdict == "promoted"
 
 
 def test_too_few_cases_are_told_from_no_gain(here: Path) -> None:
@@ -122,13 +122,13 @@ def test_the_same_model_is_registered_once(here: Path) -> None:
     put_forward(here, OLD, "one")
     again = put_forward(here, OLD, "one")
     assert again.verdict == "champion"
-    assert version_called("demo", "2") is None
+    assert find_version("demo", "2") is None
 
 
 def test_a_promotion_can_wait_for_a_person(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     put_forward(here, OLD, "one")
     places = write_workspace(here, BETTER, model="two")
-    waiting = judge(read_candidate(places), PromoteOptions(), moves_alias=False)
+    waiting = judge_candidate(read_candidate(places), PromoteOptions(), moves_alias=False)
     assert (waiting.verdict, champion()) == ("kept", "1")
     assert "waits for `voxflow promote`" in waiting.reasons[0]
     assert main(["promote", "demo"]) == 0
@@ -144,7 +144,7 @@ def test_a_person_may_promote_by_hand_and_says_why(here: Path, capsys: pytest.Ca
     assert main(["promote", "demo", "--because", "x"]) == 2
     assert "version 3 of demo did not pass parity" in capsys.readouterr().err
     assert main(["promote", "demo", "--version", "2", "--because", "new scanner"]) == 0
-    version = version_called("demo", "champion")
+    version = find_version("demo", "champion")
     assert version is not None
     assert (version.number, version.tags["decision_reason"]) == ("2", "by hand: new scanner")
     assert main(["rollback", "demo"]) == 0
@@ -179,8 +179,8 @@ def test_a_version_belongs_to_the_run_of_its_training(here: Path) -> None:
     places = write_workspace(here, OLD)
     with begin_run("demo") as tracker:
         write_run_file(places.models / "train/run.json", tracker, "demo")
-    judge(read_candidate(places), PromoteOptions(), moves_alias=True)
-    version = version_called("demo", "champion")
+    judge_candidate(read_candidate(places), PromoteOptions(), moves_alias=True)
+    version = find_version("demo", "champion")
     assert version is not None
     assert version.run_id == tracker.run_id
 
@@ -206,7 +206,7 @@ def test_an_experiment_is_not_put_forward(here: Path, monkeypatch: pytest.Monkey
     write_workspace(here, OLD)
     monkeypatch.setenv("DVC_EXP_NAME", "rusty-moon")
     assert stage(monkeypatch)["verdict"] == "undecided"
-    assert version_called("demo", "1") is None
+    assert find_version("demo", "1") is None
 
 
 def test_a_registry_that_is_away_leaves_it_undecided(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from voxflow.reporting.sources import Sources
+from voxflow.reporting.sources import ReportSources
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,7 +45,7 @@ CHECKS = [
 ]
 
 
-def write_segmentation(root: Path) -> Sources:
+def write_segmentation(root: Path) -> ReportSources:
     """A finished segmentation workspace below ``root``."""
     sources = sources_of(root, "segmentation")
     rows = [f"{case},{'' if dice is None else dice},{'' if dice is None else dice}," for case, dice in DICE.items()]
@@ -79,7 +79,7 @@ def write_segmentation(root: Path) -> Sources:
     return sources
 
 
-def write_folds(sources: Sources) -> None:
+def write_folds(sources: ReportSources) -> None:
     """What a cross-validation in three folds leaves beside the rest."""
     rows = ["fold 1,held-out cases,3.0,0.9,0.9", "fold 2,held-out cases,3.0,0.8,0.8", "fold 3,held-out cases,3.0,0.7,"]
     rows += ["mean,held-out cases,,0.8,0.85", "std,held-out cases,,0.1,0.0707", "ensemble,unseen cases,4,0.871234,0.88"]
@@ -88,7 +88,7 @@ def write_folds(sources: Sources) -> None:
     put(sources.evaluation / "ensemble/run.json", {"run_id": "fedc9876"})
 
 
-def write_classification(root: Path) -> Sources:
+def write_classification(root: Path) -> ReportSources:
     """The parts that a classification workspace has in another form."""
     sources = sources_of(root, "classification")
     table = "case,mass,probability_mass\nsure,1,0.9\nwrong,0,0.8\nunsure,1,0.6\n"
@@ -98,9 +98,9 @@ def write_classification(root: Path) -> Sources:
     return sources
 
 
-def sources_of(root: Path, task: str) -> Sources:
+def sources_of(root: Path, task: str) -> ReportSources:
     """Where a workspace's parts would lie; nothing is there yet."""
-    return Sources(
+    return ReportSources(
         workspace="spleen_demo",
         task=task,
         volumes=root / "data/volumes/spleen_demo",

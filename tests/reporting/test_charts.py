@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from voxflow.reporting.charts import line_chart
+from voxflow.reporting.charts import draw_lines
 
 
 def labels(svg: str) -> list[str]:
@@ -12,21 +12,21 @@ def labels(svg: str) -> list[str]:
 
 
 def test_axes_carry_round_numbers_that_cover_the_points() -> None:
-    svg = line_chart({"loss": [(1, 0.13), (40, 1.57)]}, x_title="epoch")
+    svg = draw_lines({"loss": [(1, 0.13), (40, 1.57)]}, x_title="epoch")
     assert labels(svg) == ["0.0", "0.5", "1.0", "1.5", "2.0", "0", "10", "20", "30", "40", "epoch"]
 
 
 @pytest.mark.parametrize("points", [[(5.0, 0.5)], [(1.0, 2.0), (2.0, 2.0)], [(0.0, 0.0)], [(1.0, -3e-7), (2.0, 4e-7)]])
 def test_few_or_flat_points_are_drawn_inside_the_frame(points: list[tuple[float, float]]) -> None:
-    svg = line_chart({"a": points}, x_title="epoch")
+    svg = draw_lines({"a": points}, x_title="epoch")
     places = [float(value) for value in re.findall(r'c[xy]="([-.0-9]+)"', svg)]
     assert len(places) == 2 * len(points)
     assert all(0 <= place <= 440 for place in places)
 
 
 def test_names_are_escaped() -> None:
-    assert "<b>" not in line_chart({"<b>": [(0, 0), (1, 1)]}, x_title="<b>")
+    assert "<b>" not in draw_lines({"<b>": [(0, 0), (1, 1)]}, x_title="<b>")
 
 
 def test_without_points_there_is_no_chart() -> None:
-    assert line_chart({"a": []}, x_title="epoch") == ""
+    assert draw_lines({"a": []}, x_title="epoch") == ""

@@ -15,7 +15,7 @@ from voxflow.reporting.sources import ReportOptions
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from voxflow.reporting.sources import Sources
+    from voxflow.reporting.sources import ReportSources
 
 VOID = {"meta", "link", "img", "line", "br"}
 
@@ -42,7 +42,7 @@ class Page(HTMLParser):
         assert self.open.pop() == tag, f"</{tag}> closes another element at {self.getpos()}"
 
 
-def report(sources: Sources, root: Path, options: ReportOptions | None = None) -> tuple[Page, str]:
+def report(sources: ReportSources, root: Path, options: ReportOptions | None = None) -> tuple[Page, str]:
     page, card = root / "report.html", root / "model_card.md"
     write_report(sources, page, card, options)
     return Page(page.read_text(encoding="utf-8")), card.read_text(encoding="utf-8")

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import pytest
 
-from voxflow.reporting.tables import make_table, number
+from voxflow.reporting.tables import make_table, parse_number
 
 
 @pytest.mark.parametrize(
     ("text", "value"), [("0.25", 0.25), ("-3", -3.0), ("1e-05", 1e-5), ("2.5e+16", 2.5e16), ("7.", 7.0)]
 )
 def test_numbers_are_read(text: str, value: float) -> None:
-    assert number(text) == value
+    assert parse_number(text) == value
 
 
 @pytest.mark.parametrize("text", ["", None, "spleen", "98e65432_1", "12e45678", "1_000", "inf", "nan"])
 def test_words_and_names_are_no_numbers(text: str | None) -> None:
-    assert number(text) is None
+    assert parse_number(text) is None
 
 
 def test_a_case_whose_name_looks_like_a_huge_number_is_shown_as_it_is() -> None:

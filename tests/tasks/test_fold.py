@@ -62,7 +62,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory, adopted: list[str]) -> I
 
         for module in (train, evaluate):
             patch.setattr(module, "begin_run", begin)
-        patch.setattr(evaluate, "common_parent", lambda runs: None)
+        patch.setattr(evaluate, "find_common_parent", lambda runs: None)
         root = Path("data/resampled/cubes")
         root.mkdir(parents=True)
         cases = {letter: write_cube(root, letter, number) for number, letter in enumerate("abcdefg")}

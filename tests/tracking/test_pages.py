@@ -10,7 +10,7 @@ import pytest
 
 from voxflow.errors import DataError, VoxflowError
 from voxflow.tracking import begin_run, continue_run
-from voxflow.tracking.pages import pages_of
+from voxflow.tracking.pages import find_run_pages
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -61,7 +61,7 @@ def test_a_run_leads_back_to_the_flow_run_that_trained_and_to_the_last_one(
 
 
 def test_without_a_server_a_run_is_its_folder_of_files(run_id: str) -> None:
-    pages = pages_of(run_id)
+    pages = find_run_pages(run_id)
     folder = Path(unquote(urlsplit(pages.run).path))
     assert (folder / "report.html").read_text() == "page"
     assert pages.experiment is None
@@ -70,7 +70,7 @@ def test_without_a_server_a_run_is_its_folder_of_files(run_id: str) -> None:
 
 def test_where_pages_are_served_a_run_is_one_of_them(run_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VOXFLOW_MLFLOW_URL", "http://me:secret@mlflow.local:5000/")
-    pages = pages_of(run_id)
+    pages = find_run_pages(run_id)
     assert pages.experiment == "http://mlflow.local:5000/#/experiments/1"
     assert pages.run == f"{pages.experiment}/runs/{run_id}"
     assert pages.report == f"{pages.run}/artifactPath/report.html"
@@ -79,11 +79,11 @@ def test_where_pages_are_served_a_run_is_one_of_them(run_id: str, monkeypatch: p
 @pytest.mark.usefixtures("store")
 def test_a_run_that_is_not_there_is_told() -> None:
     with pytest.raises(VoxflowError, match="nosuchrun"):
-        pages_of("nosuchrun")
+        find_run_pages("nosuchrun")
 
 
 def test_a_store_that_is_not_there_is_not_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     with pytest.raises(DataError, match=r"mlflow\.db: is not there"):
-        pages_of("anything")
+        find_run_pages("anything")
     assert list(tmp_path.iterdir()) == []

@@ -16,14 +16,14 @@ from voxflow.errors import DataError, TrainingError
 from voxflow.tracking import (
     NullTracker,
     begin_run,
-    common_parent,
     continue_run,
+    find_common_parent,
+    get_tracking_uri,
     read_run_file,
-    tracking_uri,
     write_run_file,
 )
 from voxflow.tracking.backlog import Backlog
-from voxflow.tracking.provenance import as_params, flatten, read_provenance
+from voxflow.tracking.provenance import flatten, read_provenance, to_params
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -106,13 +106,13 @@ def test_runs_get_a_parent_that_is_found_again() -> None:
             return tracker.run_id
 
     children = [begun(f"fold {number}") for number in (1, 2)]
-    assert common_parent(children) is None
-    with begin_run("folds", name="cross-validation", run_id=common_parent(children)) as parent:
+    assert find_common_parent(children) is None
+    with begin_run("folds", name="cross-validation", run_id=find_common_parent(children)) as parent:
         parent.adopt([*children, "", "0" * 32])
     assert [stored(child).data.tags["mlflow.parentRunId"] for child in children] == [parent.run_id] * 2
     assert [stored(run).info.run_name for run in (children[0], parent.run_id)] == ["fold 1", "cross-validation"]
-    assert common_parent(children) == parent.run_id
-    assert common_parent([*children, begun("fold 3")]) is None
+    assert find_common_parent(children) == parent.run_id
+    assert find_common_parent([*children, begun("fold 3")]) is None
 
 
 @pytest.mark.usefixtures("store")
@@ -285,9 +285,9 @@ def test_an_experiment_in_a_copy_records_in_the_repository(tmp_path: Path, monke
     monkeypatch.chdir(copy)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
-    assert tracking_uri() == "sqlite:///mlflow.db"
+    assert get_tracking_uri() == "sqlite:///mlflow.db"
     monkeypatch.setenv("DVC_EXP_NAME", "calm-copy")
-    assert tracking_uri() == f"sqlite:///{tmp_path}/mlflow.db"
+    assert get_tracking_uri() == f"sqlite:///{tmp_path}/mlflow.db"
     assert Backlog.of("cubes", "7").path == tmp_path / ".voxflow/unsent/7.jsonl"
     write_run_file(copy / "run.json", NullTracker(), "cubes")
     assert json.loads((copy / "run.json").read_text())["tracking_uri"] == "sqlite:///mlflow.db"
@@ -296,11 +296,11 @@ def test_an_experiment_in_a_copy_records_in_the_repository(tmp_path: Path, monke
         ("sqlite:////a/b.db", "sqlite:////a/b.db"),
     ):
         monkeypatch.setenv("MLFLOW_TRACKING_URI", given)
-        assert tracking_uri() == used
+        assert get_tracking_uri() == used
     monkeypatch.chdir(tmp_path)
-    assert tracking_uri() == "sqlite:////a/b.db"
+    assert get_tracking_uri() == "sqlite:////a/b.db"
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
-    assert tracking_uri() == "sqlite:///mlflow.db"
+    assert get_tracking_uri() == "sqlite:///mlflow.db"
 
 
 @pytest.mark.usefixtures("store")
@@ -316,7 +316,7 @@ def test_experiments_of_one_commit_get_one_parent_that_is_no_cross_validation(mo
     assert above[0] == above[1] != above[2]
     assert [stored(run_id).info.run_name for run_id in (one, above[0])] == ["one", "experiments on aaaaaaa"]
     assert stored(above[0]).info.status == "FINISHED"
-    assert common_parent([one, two]) is None
+    assert find_common_parent([one, two]) is None
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"run": 1}'])
@@ -337,7 +337,7 @@ def test_params_are_flattened_as_params_yaml_names_them() -> None:
 
 
 def test_names_that_mlflow_refuses_are_mended() -> None:
-    assert as_params({"Dice#Alias": "x" * 9000, "pseudonym_key": None}) == {
+    assert to_params({"Dice#Alias": "x" * 9000, "pseudonym_key": None}) == {
         "Dice_Alias": "x" * 5900,
         "pseudonym_key": "None",
     }

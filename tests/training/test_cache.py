@@ -15,7 +15,7 @@ import pytest
 from tests.training.conftest import write_cube
 from voxflow.components import Chain, Component
 from voxflow.errors import DataError
-from voxflow.training.cache import Cache, head_identity
+from voxflow.training.cache import CaseCache, identify_head
 from voxflow.training.casefile import CaseFile, CaseFileError, write_case
 from voxflow.training.options import CacheOptions
 from voxflow.training.store import CachedStore
@@ -32,8 +32,8 @@ def chain(*more: Component) -> Chain:
     return Chain.build([LOAD, *more, CROP])
 
 
-def cache(folder: Path, **options: Any) -> Cache:
-    return Cache.open(CacheOptions(folder=folder, **options))
+def cache(folder: Path, **options: Any) -> CaseCache:
+    return CaseCache.open(CacheOptions(folder=folder, **options))
 
 
 def store(cases: Any, folder: Path, given: Chain | None = None, **how: Any) -> CachedStore:
@@ -141,9 +141,9 @@ def test_other_transforms_or_content_are_other_files(tmp_path: Path, cubes: Data
 
 
 def test_the_library_version_is_part_of_the_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = head_identity(chain())
+    before = identify_head(chain())
     monkeypatch.setattr("voxflow.training.cache.__version__", "9.9")
-    assert head_identity(chain()) != before
+    assert identify_head(chain()) != before
 
 
 def test_a_damaged_file_is_prepared_afresh(tmp_path: Path, cubes: Datalist, capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,7 +14,7 @@ from voxflow.errors import ConfigError
 from voxflow.tracking import NullTracker
 from voxflow.training import DataFacts, TrainOptions, load_model, train
 from voxflow.training.data import Batches
-from voxflow.training.plan import Plan
+from voxflow.training.plan import TrainingPlan
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -157,7 +157,7 @@ def test_a_patch_that_the_pooling_can_not_cover_is_found_before_any_data_is_read
     config["train"]["pre_transforms"][-1]["args"]["size"] = [64, 64, 32]
     config["validate"]["inferer"] = {"name": "TFSimpleInferer"}
     with pytest.raises(ConfigError, match=message):
-        Plan.build(workflow_of(config, tmp_path), facts)
+        TrainingPlan.build(workflow_of(config, tmp_path), facts)
 
 
 def test_what_inference_repeats_names_tlts_transforms_with_their_own_arguments(
@@ -171,7 +171,7 @@ def test_what_inference_repeats_names_tlts_transforms_with_their_own_arguments(
         Component(name="tlt2:CropSubVolumeCenter", args={"fields": ["image", "label"], "size": [16, 16, 16]}),
     ]
     workflow = replace(workflow, validate=replace(workflow.validate, pre_transforms=tuple(chain)))
-    spec = Plan.build(workflow, facts).spec(1)
+    spec = TrainingPlan.build(workflow, facts).spec(1)
     assert spec.spacing_mm == (2.0, 2.0, 3.0)
     assert [(t.name, t.args) for t in spec.preprocess] == [
         ("tlt2:CenterData", {"applied_keys": ["image"], "divisor": [2.0]})

@@ -87,8 +87,8 @@ def set_trap(place: str, turn: int, share: float) -> None:
     elif place == "validation":
         loop.validate = partial(trapped, loop.validate)  # type: ignore[attr-defined]
     else:
-        step = loop.Loop.step
-        loop.Loop.step = lambda self, *args: trapped(step, self, *args)  # type: ignore[method-assign]
+        step = loop.TrainingLoop.step
+        loop.TrainingLoop.step = lambda self, *args: trapped(step, self, *args)  # type: ignore[method-assign]
 
 
 def weights(path: Path) -> torch.Tensor:

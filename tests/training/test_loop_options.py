@@ -17,7 +17,7 @@ from voxflow.components import Chain
 from voxflow.errors import ConfigError, DataError
 from voxflow.tracking import NullTracker
 from voxflow.training import TrainOptions, load_model, read_checkpoint, train
-from voxflow.training.ema import Average
+from voxflow.training.ema import WeightAverage
 from voxflow.training.meter import LossMeter, LossNotFinite
 from voxflow.training.state import STATE, read_state, save_state
 from voxflow.training.stopping import Patience
@@ -72,7 +72,7 @@ def test_the_average_of_the_weights_is_what_is_kept(tmp_path: Path, training: An
 
 def test_an_average_follows_its_formula() -> None:
     network = torch.nn.Linear(1, 1, bias=False)
-    average = Average(network, 0.9)
+    average = WeightAverage(network, 0.9)
     expected = network.weight.detach().clone()
     for step in range(1, 200):
         with torch.no_grad():

@@ -18,7 +18,7 @@ from voxflow.errors import ConfigError
 from voxflow.files import write_json
 from voxflow.tracking import NullTracker
 from voxflow.training import DataFacts, TrainOptions, load_model, train
-from voxflow.training.fingerprint import fingerprint
+from voxflow.training.digests import digest_training
 
 if TYPE_CHECKING:
     from voxflow.config import Workflow
@@ -144,15 +144,15 @@ def test_changed_code_is_another_training_and_a_moved_workspace_is_not(
     mmar: Path, cubes: Datalist, facts: DataFacts, options: TrainOptions
 ) -> None:
     def prints() -> dict[str, str]:
-        return fingerprint(read(mmar), cubes.cases("training"), options, facts)
+        return digest_training(read(mmar), cubes.cases("training"), options, facts)
 
     first = prints()
     assert prints() == first
     moved = mmar.rename(mmar.with_name("moved"))
-    moved_prints = fingerprint(read(moved), cubes.cases("training"), options, facts)
+    moved_prints = digest_training(read(moved), cubes.cases("training"), options, facts)
     assert moved_prints == first
     (moved / "custom" / "blocks.py").write_text(OWN["blocks.py"].replace("ReLU", "SiLU"))
-    assert fingerprint(read(moved), cubes.cases("training"), options, facts) != first
+    assert digest_training(read(moved), cubes.cases("training"), options, facts) != first
 
 
 def test_a_class_outside_the_folder_is_refused_before_anything_runs(mmar: Path) -> None:

@@ -14,8 +14,8 @@ import torch
 from tests.training.conftest import volume_config, workflow_of
 from tests.training.test_loop import Listener, rows_of
 from voxflow.tracking import NullTracker
-from voxflow.training import TrainOptions, read_checkpoint, train, unfinished_run
-from voxflow.training.state import STATE, random_state, read_state, restore_random_state, save_state
+from voxflow.training import TrainOptions, find_unfinished_run, read_checkpoint, train
+from voxflow.training.state import STATE, get_random_state, read_state, restore_random_state, save_state
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -72,15 +72,15 @@ def test_the_run_to_continue_is_known_before_training(
     tmp_path: Path, cubes: Datalist, facts: DataFacts, options: TrainOptions
 ) -> None:
     workflow, out = config(tmp_path), tmp_path / "m"
-    assert unfinished_run(workflow, cubes, options, out, facts=facts) is None
+    assert find_unfinished_run(workflow, cubes, options, out, facts=facts) is None
     interrupted(workflow, cubes, options, out, facts)
-    assert unfinished_run(workflow, cubes, options, out, facts=facts) == "run7"
+    assert find_unfinished_run(workflow, cubes, options, out, facts=facts) == "run7"
     for other in ({"seed": 4}, {"freeze": ("model.0.*",)}, {"resume": False}):
         changed = options.model_copy(update=other)
-        assert unfinished_run(workflow, cubes, changed, out, facts=facts) is None
+        assert find_unfinished_run(workflow, cubes, changed, out, facts=facts) is None
     for harmless in ({"workers": 1}, {"threads": 2}, {"max_minutes": 5.0}):
         changed = options.model_copy(update=harmless)
-        assert unfinished_run(workflow, cubes, changed, out, facts=facts) == "run7"
+        assert find_unfinished_run(workflow, cubes, changed, out, facts=facts) == "run7"
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,7 @@ def test_random_generators_go_on_where_they_were(tmp_path: Path) -> None:
     def draw() -> tuple[float, float, float]:
         return random.random(), float(np.random.random()), float(torch.rand(()))
 
-    save_state(tmp_path / STATE, {"fingerprint": {}, "random": random_state()})
+    save_state(tmp_path / STATE, {"fingerprint": {}, "random": get_random_state()})
     expected = draw()
     draw()
     state = read_state(tmp_path / STATE)

@@ -51,9 +51,9 @@ class Compare:
     def run(self) -> int:
         """Write the page, and say the result in a line."""
         from voxflow.comparing import open_side, write_comparison
-        from voxflow.tracking import store_in
+        from voxflow.tracking import use_store
 
-        with store_in(Path.cwd()), tempfile.TemporaryDirectory() as scratch:
+        with use_store(Path.cwd()), tempfile.TemporaryDirectory() as scratch:
             old, new = (open_side(called, Path(scratch)) for called in (self.old, self.new))
             workspace = self.workspace or new.workspace or old.workspace
             beside = Path("mmars") / workspace / "eval" if workspace else Path()

@@ -47,13 +47,13 @@ class Drift:
 
     def run(self) -> int:
         """Compare, write drift.csv, drift.json and drift.html, and say what moved."""
-        from voxflow.drift import MonitorOptions, compare_samples, sample_of_folder, sample_of_training, write_drift
+        from voxflow.drift import MonitorOptions, compare_samples, measure_incoming, measure_training_set, write_drift
         from voxflow.places import Places
 
         places = Places.of(self.workspace)
         options = places.options_of("monitor", MonitorOptions)
-        reference = sample_of_training(places)
-        incoming = sample_of_folder(self.folder, places, self.predictions)
+        reference = measure_training_set(places)
+        incoming = measure_incoming(self.folder, places, self.predictions)
         found = compare_samples(reference, incoming, options)
         out = self.out or places.drift
         write_drift(found, reference, incoming, out, self.workspace)

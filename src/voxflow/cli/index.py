@@ -13,7 +13,7 @@ from voxflow.progress import say
 if TYPE_CHECKING:
     import argparse
 
-    from voxflow.reporting import Link
+    from voxflow.reporting import PageLink
 
 PAGE = Path("data/index.html")
 
@@ -52,16 +52,16 @@ class Index:
         return EXIT_OK
 
 
-def services() -> list[Link]:
+def services() -> list[PageLink]:
     """Where Prefect and MLflow are: as the environment says, else as ``make serve`` starts them."""
-    from voxflow.reporting import Link
-    from voxflow.tracking import served_at
+    from voxflow.reporting import PageLink
+    from voxflow.tracking import find_pages_address
 
     prefect = os.environ.get("PREFECT_API_URL", "").removesuffix("/").removesuffix("/api")
     prefect = prefect or f"http://127.0.0.1:{os.environ.get('PREFECT_PORT', '4200')}"
-    mlflow = served_at() or f"http://127.0.0.1:{os.environ.get('MLFLOW_PORT', '5000')}"
+    mlflow = find_pages_address() or f"http://127.0.0.1:{os.environ.get('MLFLOW_PORT', '5000')}"
     return [
-        Link("Prefect", prefect, "runs, schedules, logs"),
-        Link("MLflow", mlflow, "trainings, parameters, cases side by side"),
-        Link("MLflow models", f"{mlflow}/#/models", "versions, champion and challenger, decisions"),
+        PageLink("Prefect", prefect, "runs, schedules, logs"),
+        PageLink("MLflow", mlflow, "trainings, parameters, cases side by side"),
+        PageLink("MLflow models", f"{mlflow}/#/models", "versions, champion and challenger, decisions"),
     ]

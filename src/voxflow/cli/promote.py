@@ -50,12 +50,12 @@ class Promote:
         Raises:
             ConfigError: a version was named without a reason.
         """
-        from voxflow.promotion import PromoteOptions, judge, promote_by_hand, read_candidate
-        from voxflow.tracking import CHALLENGER, store_in
+        from voxflow.promotion import PromoteOptions, judge_candidate, promote_by_hand, read_candidate
+        from voxflow.tracking import CHALLENGER, use_store
 
         if self.version and not self.because:
             raise ConfigError("--version needs --because: what the rules compare is the workspace's present model")
-        with store_in(Path.cwd()):
+        with use_store(Path.cwd()):
             if self.because:
                 decision = promote_by_hand(self.workspace, self.version or CHALLENGER, self.because)
             else:
@@ -63,7 +63,7 @@ class Promote:
 
                 places = Places.of(self.workspace)
                 options = places.options_of("promote", PromoteOptions)
-                decision = judge(read_candidate(places), options, moves_alias=True)
+                decision = judge_candidate(read_candidate(places), options, moves_alias=True)
         say(f"promote {self.workspace}: {decision.line()}")
         return EXIT_OK
 
@@ -97,9 +97,9 @@ class Rollback:
     def run(self) -> int:
         """Move the alias back."""
         from voxflow.promotion import roll_back
-        from voxflow.tracking import store_in
+        from voxflow.tracking import use_store
 
-        with store_in(Path.cwd()):
+        with use_store(Path.cwd()):
             left, champion = roll_back(self.workspace, self.because)
         say(f"rollback {self.workspace}: version {champion.number} is champion again, version {left.number} was left")
         return EXIT_OK

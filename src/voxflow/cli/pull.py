@@ -48,12 +48,12 @@ class Pull:
     def run(self) -> int:
         """Do what was asked."""
         from voxflow.mmar import repository_of
-        from voxflow.tracking import registered_models, store_in
+        from voxflow.tracking import list_model_versions, use_store
         from voxflow.workspace import list_templates, template_called
 
         say_unused(self.unused)
-        with store_in(repository_of(Path.cwd())) as is_there:
-            kept = registered_models() if is_there else []
+        with use_store(repository_of(Path.cwd())) as is_there:
+            kept = list_model_versions() if is_there else []
             built_in = list_templates()
             # Older documents call a model of the zoo by other names, which are as good.
             called = template_called(self.model)

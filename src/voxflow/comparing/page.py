@@ -6,11 +6,11 @@ import math
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from voxflow.comparing.pictures import read_changes
+from voxflow.comparing.pictures import draw_changes
 from voxflow.errors import DataError
 from voxflow.files import write_text
 from voxflow.promotion import PairedResult, PromoteOptions, compare_cases, compute_case_gains
-from voxflow.reporting import COLOURS, Chart, Table, Tile, make_table, render, scatter_chart
+from voxflow.reporting import COLOURS, Chart, KeyFigure, Table, draw_scatter, make_table, render_template
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 TEMPLATE = "compare.html.j2"
 PICTURES = 4  # of the cases that gained most, and as many of those that lost most
-SAID_TAGS = ("git_commit", "git_dirty", "dvc_lock_sha256", "datalist_sha256", "dvc_exp", "dvc_exp_baseline")
+PROVENANCE_TAGS = ("git_commit", "git_dirty", "dvc_lock_sha256", "datalist_sha256", "dvc_exp", "dvc_exp_baseline")
 
 
 def write_comparison(
@@ -42,7 +42,7 @@ def write_comparison(
     common = sorted({*old.scores.values} & {*new.scores.values})
     if not common:
         raise DataError(f"{old.name} and {new.name} have no case in common")
-    first, second = _only(old.scores, common), _only(new.scores, common)
+    first, second = _restrict_to(old.scores, common), _restrict_to(new.scores, common)
     compared = compare_cases(second, first, options or PromoteOptions())
     gains = compute_case_gains(second, first)
     ranked = sorted(gains, key=lambda case: (gains[case], case))
@@ -54,44 +54,44 @@ def write_comparison(
         "new": new.name,
         "metric": compared.metric,
         "task": new.scores.task,
-        "tiles": _tiles(compared),
-        "verdict": _verdict(compared),
-        "notices": _notices(old, new, common),
-        "scatter": _scatter(old, new, gains, common),
-        "classes": _classes(second, first, compared),
-        "cases": _cases(old, new, gains),
-        "params": _differences(old, new, old.params, new.params),
-        "made_of": _differences(old, new, _said(old), _said(new)),
-        "lost": read_changes(old, new, gains, worst, volumes) if is_segmentation else [],
-        "gained": read_changes(old, new, gains, best, volumes) if is_segmentation else [],
+        "tiles": _make_key_figures(compared),
+        "verdict": _word_verdict(compared),
+        "notices": _list_notices(old, new, common),
+        "scatter": _draw_scatter(old, new, gains, common),
+        "classes": _tabulate_classes(second, first, compared),
+        "cases": _tabulate_cases(old, new, gains),
+        "params": _tabulate_differences(old, new, old.params, new.params),
+        "made_of": _tabulate_differences(old, new, _select_tags(old), _select_tags(new)),
+        "lost": draw_changes(old, new, gains, worst, volumes) if is_segmentation else [],
+        "gained": draw_changes(old, new, gains, best, volumes) if is_segmentation else [],
     }
-    write_text(page, render(TEMPLATE, facts))
+    write_text(page, render_template(TEMPLATE, facts))
     return compared
 
 
-def _only(scores: CaseScores, cases: list[str]) -> CaseScores:
+def _restrict_to(scores: CaseScores, cases: list[str]) -> CaseScores:
     kept = {case: scores.values[case] for case in cases}
     return replace(scores, values=kept, truth={case: scores.truth[case] for case in cases if case in scores.truth})
 
 
-def _tiles(compared: PairedResult) -> tuple[Tile, ...]:
+def _make_key_figures(compared: PairedResult) -> tuple[KeyFigure, ...]:
     low, high = compared.interval
     return (
-        Tile(f"{compared.gain:+.3f}", f"change of {compared.metric}", f"95 % {low:+.3f} to {high:+.3f}"),
-        Tile(f"{compared.old:.3f} → {compared.new:.3f}", compared.metric, f"on {compared.cases} cases"),
-        Tile(f"{compared.wins} : {compared.losses}", "cases better : worse", f"{compared.ties} equal"),
-        Tile(f"{compared.p_value:.3g}", "p of the gain", "paired, one-sided"),
+        KeyFigure(f"{compared.gain:+.3f}", f"change of {compared.metric}", f"95 % {low:+.3f} to {high:+.3f}"),
+        KeyFigure(f"{compared.old:.3f} → {compared.new:.3f}", compared.metric, f"on {compared.cases} cases"),
+        KeyFigure(f"{compared.wins} : {compared.losses}", "cases better : worse", f"{compared.ties} equal"),
+        KeyFigure(f"{compared.p_value:.3g}", "p of the gain", "paired, one-sided"),
     )
 
 
-def _verdict(compared: PairedResult) -> str:
+def _word_verdict(compared: PairedResult) -> str:
     low, high = compared.interval
     if compared.cases and low > 0:
         return "The new model is better on these cases."
     return "The new model is worse on these cases." if high < 0 else "These cases do not tell which one is better."
 
 
-def _notices(old: Side, new: Side, common: list[str]) -> list[str]:
+def _list_notices(old: Side, new: Side, common: list[str]) -> list[str]:
     found = []
     for side in (old, new):
         alone = sorted({*side.scores.values} - {*common})
@@ -101,31 +101,31 @@ def _notices(old: Side, new: Side, common: list[str]) -> list[str]:
     return found
 
 
-def _scatter(old: Side, new: Side, gains: dict[str, float], common: list[str]) -> tuple[Chart, ...]:
+def _draw_scatter(old: Side, new: Side, gains: dict[str, float], common: list[str]) -> tuple[Chart, ...]:
     if new.scores.task == "segmentation":
-        points = [(case, _mean(old, case), _mean(new, case)) for case in common if case in gains]
+        points = [(case, _mean_dice(old, case), _mean_dice(new, case)) for case in common if case in gains]
         what = "Dice"
     else:
-        points = [(case, _rightness(old, case), _rightness(new, case)) for case in common if case in gains]
+        points = [(case, _mean_certainty(old, case), _mean_certainty(new, case)) for case in common if case in gains]
         what = "probability of the right answer"
     shown = [point for point in points if not any(math.isnan(value) for value in point[1:])]
-    svg = scatter_chart(shown, x_title=f"{what}, {old.name}", y_title=f"{what}, {new.name}")
+    svg = draw_scatter(shown, x_title=f"{what}, {old.name}", y_title=f"{what}, {new.name}")
     legend = (("better or equal", COLOURS[0]), ("worse", COLOURS[1]))
     return (Chart("Each case once: above the line the new model is better", svg, legend),) if svg else ()
 
 
-def _mean(side: Side, case: str) -> float:
+def _mean_dice(side: Side, case: str) -> float:
     values = [value for value in side.scores.values[case] if not math.isnan(value)]
     return sum(values) / len(values) if values else math.nan
 
 
-def _rightness(side: Side, case: str) -> float:
+def _mean_certainty(side: Side, case: str) -> float:
     pairs = zip(side.scores.values[case], side.scores.truth[case], strict=True)
     chances = [value if truth else 1 - value for value, truth in pairs]
     return sum(chances) / len(chances)
 
 
-def _classes(new: CaseScores, old: CaseScores, compared: PairedResult) -> Table:
+def _tabulate_classes(new: CaseScores, old: CaseScores, compared: PairedResult) -> Table:
     rows = []
     for n, name in enumerate(new.classes):
         both = [(new.values[case][n], old.values[case][n]) for case in new.values]
@@ -133,36 +133,36 @@ def _classes(new: CaseScores, old: CaseScores, compared: PairedResult) -> Table:
         rows.append(
             {
                 "class": name,
-                "change": _signed(compared.classes[name]),
+                "change": _format_change(compared.classes[name]),
                 "cases better": str(sum(a > b for a, b in pairs)),
                 "cases worse": str(sum(a < b for a, b in pairs)),
                 "cases": str(len(pairs)),
             }
             if new.task == "segmentation"
-            else {"class": name, "change of AUC": _signed(compared.classes[name])}
+            else {"class": name, "change of AUC": _format_change(compared.classes[name])}
         )
     return make_table(rows, missing="No class.")
 
 
-def _cases(old: Side, new: Side, gains: dict[str, float]) -> Table:
+def _tabulate_cases(old: Side, new: Side, gains: dict[str, float]) -> Table:
     """Every case, the largest loss first."""
-    show = _mean if new.scores.task == "segmentation" else _rightness
+    show = _mean_dice if new.scores.task == "segmentation" else _mean_certainty
     rows: list[dict[str, str]] = []
     for case in sorted(gains, key=lambda one: (gains[one], one)):
-        row = {"case": case, old.name: _plain(show(old, case)), new.name: _plain(show(new, case))}
-        row["change"] = _signed(gains[case])
+        row = {"case": case, old.name: _format_score(show(old, case)), new.name: _format_score(show(new, case))}
+        row["change"] = _format_change(gains[case])
         for n, name in enumerate(new.scores.classes):
-            row[f"{name}: {old.name}"] = _plain(old.scores.values[case][n])
-            row[f"{name}: {new.name}"] = _plain(new.scores.values[case][n])
+            row[f"{name}: {old.name}"] = _format_score(old.scores.values[case][n])
+            row[f"{name}: {new.name}"] = _format_score(new.scores.values[case][n])
         rows.append(row)
     return make_table(rows, missing="No case has a score.")
 
 
-def _said(side: Side) -> dict[str, str]:
-    return {tag: side.tags[tag] for tag in SAID_TAGS if tag in side.tags}
+def _select_tags(side: Side) -> dict[str, str]:
+    return {tag: side.tags[tag] for tag in PROVENANCE_TAGS if tag in side.tags}
 
 
-def _differences(old: Side, new: Side, before: Mapping[str, str], after: Mapping[str, str]) -> Table:
+def _tabulate_differences(old: Side, new: Side, before: Mapping[str, str], after: Mapping[str, str]) -> Table:
     rows = [
         {"what": key, old.name: before.get(key, "–"), new.name: after.get(key, "–")}
         for key in sorted({*before, *after})
@@ -171,9 +171,9 @@ def _differences(old: Side, new: Side, before: Mapping[str, str], after: Mapping
     return make_table(rows, missing="None that is known.")
 
 
-def _plain(value: float) -> str:
+def _format_score(value: float) -> str:
     return "undefined" if math.isnan(value) else f"{value:.3f}"
 
 
-def _signed(value: float) -> str:
+def _format_change(value: float) -> str:
     return "undefined" if math.isnan(value) else f"{value:+.3f}"

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 DPI = 100
 
 
-def read_changes(
+def draw_changes(
     old: Side, new: Side, gains: Mapping[str, float], cases: Iterable[str], volumes: Path
 ) -> list[Picture]:
     """Draw cases; those whose image or masks are not here are left out.
@@ -45,22 +45,22 @@ def read_changes(
             continue
         try:
             files = [volumes / row["image"].split(";")[0], volumes / row["label"], *masks]
-            image, label, before, after = (_upright(read_volume(path)) for path in files)
+            image, label, before, after = (_orient_for_viewing(read_volume(path)) for path in files)
         except (InputError, OSError):
             continue
         if not image.array.shape == label.array.shape == before.array.shape == after.array.shape:
             continue
-        drawn = _draw(image, label, {old.name: before, new.name: after})
+        drawn = _draw_side_by_side(image, label, {old.name: before, new.name: after})
         pictures.append(Picture(f"{case}: {gains[case]:+.3f}", f"data:image/png;base64,{drawn}"))
     return pictures
 
 
-def _upright(volume: Volume) -> Volume:
+def _orient_for_viewing(volume: Volume) -> Volume:
     """Seen as radiologists look: columns to the patient's left, rows to the back."""
     return resample(volume, target_geometry(volume.geometry, None, "LPS"), "nearest")
 
 
-def _draw(image: Volume, label: Volume, masks: Mapping[str, Volume]) -> str:
+def _draw_side_by_side(image: Volume, label: Volume, masks: Mapping[str, Volume]) -> str:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -72,8 +72,8 @@ def _draw(image: Volume, label: Volume, masks: Mapping[str, Volume]) -> str:
     for axes, (name, mask) in zip(figure.subplots(1, 2), masks.items(), strict=True):
         axes.axis("off")
         axes.imshow(image.array[:, :, index].T, cmap="gray", vmin=low, vmax=high, aspect=back / left)
-        _outline(axes, label.array[:, :, index].T, "solid")
-        _outline(axes, mask.array[:, :, index].T, "dashed")
+        _draw_outlines(axes, label.array[:, :, index].T, "solid")
+        _draw_outlines(axes, mask.array[:, :, index].T, "dashed")
         axes.set_title(f"{name}  slice {index + 1} of {image.array.shape[2]}", fontsize=8)
     FigureCanvasAgg(figure)
     out = io.BytesIO()
@@ -81,7 +81,7 @@ def _draw(image: Volume, label: Volume, masks: Mapping[str, Volume]) -> str:
     return base64.b64encode(out.getvalue()).decode()
 
 
-def _outline(axes: Any, labels: NDArray[Any], style: str) -> None:
+def _draw_outlines(axes: Any, labels: NDArray[Any], style: str) -> None:
     for value in (int(each) for each in np.unique(labels) if each > 0):
         # One voxel of margin closes the outline of what touches the border.
         region = np.pad(labels == value, 1).astype(float)

@@ -116,7 +116,7 @@ def _only(image: Dataset, frames: Sequence[int]) -> Dataset:
 
 
 def _renumber(dataset: Dataset, frames: Sequence[int]) -> None:
-    """Let references to the frames of :func:`_only` name those of the whole object, which count from 1."""
+    """Let references to the frames of :func:`_restrict_to` name those of the whole object, which count from 1."""
     for group in dataset.PerFrameFunctionalGroupsSequence:
         for derivation in group.get("DerivationImageSequence") or []:
             for image in derivation.get("SourceImageSequence") or []:

@@ -1,11 +1,11 @@
-from .check import Drift as Drift
+from .check import DriftResult as DriftResult
 from .check import FeatureDrift as FeatureDrift
 from .check import compare_samples as compare_samples
-from .features import Sample as Sample
-from .features import sample_of_folder as sample_of_folder
-from .features import sample_of_training as sample_of_training
+from .features import PatientFeatures as PatientFeatures
+from .features import measure_incoming as measure_incoming
+from .features import measure_training_set as measure_training_set
 from .options import MonitorOptions as MonitorOptions
 from .report import write_drift as write_drift
 from .statistics import population_stability as population_stability
-from .trigger import new_labelled_cases as new_labelled_cases
-from .trigger import reasons_to_retrain as reasons_to_retrain
+from .trigger import count_new_labelled_cases as count_new_labelled_cases
+from .trigger import list_reasons_to_retrain as list_reasons_to_retrain

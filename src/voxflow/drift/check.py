@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from voxflow.drift.statistics import (
-    category_difference,
+    adjust_p_values,
     category_stability,
-    holm,
+    fisher_p_value,
     kolmogorov_smirnov,
-    least_p,
     population_stability,
-    rounded,
+    round_to_tolerance,
+    smallest_p_value,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from voxflow.drift.features import Sample, Value
+    from voxflow.drift.features import PatientFeatures, Value
     from voxflow.drift.options import MonitorOptions
 
 Verdict = Literal["moved", "same", "too few"]
@@ -63,7 +63,7 @@ class FeatureDrift:
 
 
 @dataclass(frozen=True)
-class Drift:
+class DriftResult:
     """What was found.
 
     Attributes:
@@ -111,7 +111,7 @@ class Drift:
         }
 
 
-def compare_samples(reference: Sample, incoming: Sample, options: MonitorOptions) -> Drift:
+def compare_samples(reference: PatientFeatures, incoming: PatientFeatures, options: MonitorOptions) -> DriftResult:
     """Compare incoming studies with those of the training, patient by patient, feature by feature.
 
     A feature moved where its population stability index reaches ``options.psi`` and, since that index alone is large by
@@ -119,8 +119,8 @@ def compare_samples(reference: Sample, incoming: Sample, options: MonitorOptions
     exact, adjusted for the number of features so that ``options.alpha`` holds for all of them together.
     """
     names = [name for name in reference.features if name in incoming.features and name not in options.ignore]
-    found = [_compare(reference.features[name], incoming.features[name], options) for name in names]
-    adjusted = holm([each["p_value"] for each in found])
+    found = [_compare_feature(reference.features[name], incoming.features[name], options) for name in names]
+    adjusted = adjust_p_values([each["p_value"] for each in found])
     features = []
     for name, each, p in zip(names, found, adjusted, strict=True):
         verdict: Verdict = "same"
@@ -131,47 +131,49 @@ def compare_samples(reference: Sample, incoming: Sample, options: MonitorOptions
         each.pop("least_p", None)
         features.append(FeatureDrift(name=name, verdict=verdict, adjusted=p, **each))
     features.sort(key=lambda each: (each.verdict != "moved", each.adjusted, -each.psi, each.name))
-    return Drift(tuple(features), reference.patients, incoming.patients, options.alpha, options.psi)
+    return DriftResult(tuple(features), reference.patients, incoming.patients, options.alpha, options.psi)
 
 
-def _compare(reference: Mapping[str, Value], incoming: Mapping[str, Value], options: MonitorOptions) -> dict[str, Any]:
+def _compare_feature(
+    reference: Mapping[str, Value], incoming: Mapping[str, Value], options: MonitorOptions
+) -> dict[str, Any]:
     known, new = list(reference.values()), list(incoming.values())
-    least = {"least_p": least_p(len(known), len(new))}
+    least = {"least_p": smallest_p_value(len(known), len(new))}
     if all(isinstance(value, float) for value in (*known, *new)):
-        return _numbers(np.array(known, float), np.array(new, float), options.tolerance) | least
-    return _categories([str(value) for value in known], [str(value) for value in new]) | least
+        return _compare_numbers(np.array(known, float), np.array(new, float), options.tolerance) | least
+    return _compare_categories([str(value) for value in known], [str(value) for value in new]) | least
 
 
-def _numbers(known: Any, new: Any, tolerance: float) -> dict[str, Any]:
-    first, second = rounded(known, new, tolerance)
+def _compare_numbers(known: Any, new: Any, tolerance: float) -> dict[str, Any]:
+    first, second = round_to_tolerance(known, new, tolerance)
     statistic, p_value = kolmogorov_smirnov(first, second)
     return {
         "psi": population_stability(first, second),
         "statistic": statistic,
         "p_value": p_value,
-        "before": _middle(known),
-        "now": _middle(new),
+        "before": _format_middle(known),
+        "now": _format_middle(new),
         "outside": float(np.mean((second < first.min()) | (second > first.max()))),
     }
 
 
-def _categories(known: Sequence[str], new: Sequence[str]) -> dict[str, Any]:
+def _compare_categories(known: Sequence[str], new: Sequence[str]) -> dict[str, Any]:
     return {
         "psi": category_stability(known, new),
         "statistic": None,
-        "p_value": category_difference(known, new),
-        "before": _frequent(known),
-        "now": _frequent(new),
+        "p_value": fisher_p_value(known, new),
+        "before": _format_frequent(known),
+        "now": _format_frequent(new),
         "outside": statistics.fmean(value not in {*known} for value in new),
     }
 
 
-def _middle(values: Any) -> str:
+def _format_middle(values: Any) -> str:
     low, middle, high = np.percentile(values, (25, 50, 75))
     return f"{middle:.4g}" if low == high else f"{middle:.4g} ({low:.4g} to {high:.4g})"
 
 
-def _frequent(values: Sequence[str]) -> str:
+def _format_frequent(values: Sequence[str]) -> str:
     counts = Counter(values).most_common()
     shown = [f"{name or 'not stated'} {count / len(values):.0%}" for name, count in counts[:SHOWN_CATEGORIES]]
     return ", ".join(shown + (["..."] if len(counts) > SHOWN_CATEGORIES else []))

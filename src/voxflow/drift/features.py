@@ -16,7 +16,7 @@ from voxflow.dicom.headers import UNREADABLE, read_dataset
 from voxflow.dicom.scan import scan_folder
 from voxflow.errors import DataError
 from voxflow.quality import measure_cases
-from voxflow.reporting import number, read_rows
+from voxflow.reporting import parse_number, read_rows
 from voxflow.volumes import read_volume
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ NOT_SCORES = ("case", "image", "mask")
 
 
 @dataclass
-class Sample:
+class PatientFeatures:
     """A fingerprint: by feature, by patient, one value. A patient with several studies counts once, by their middle.
 
     Attributes:
@@ -65,11 +65,11 @@ class Sample:
             for name, value in values.items():
                 gathered[name][patient].append(value)
         for name, by_patient in gathered.items():
-            middles = {patient: _middle(values) for patient, values in by_patient.items()}
+            middles = {patient: _take_middle(values) for patient, values in by_patient.items()}
             self.features.setdefault(name, {}).update(middles)
 
 
-def sample_of_training(places: Places) -> Sample:
+def measure_training_set(places: Places) -> PatientFeatures:
     """The fingerprint of what a workspace's model learned from, and of what it said of the cases that it did not.
 
     Raises:
@@ -81,14 +81,14 @@ def sample_of_training(places: Places) -> Sample:
             raise DataError(f"file not found; the stage {stage} writes it", path=path)
     learned = {row["case"] for row in read_rows(split) or [] if row["part"] in LEARNED_FROM}
     rows = [row for row in read_rows(measured) or [] if row["case"] in learned]
-    sample = Sample()
-    sample.add((row["patient"], _measured(row)) for row in rows)
-    sample.add(_scanners(places.source, places.volumes / "cases.csv", learned))
-    sample.add(_said_in_test(places))
+    sample = PatientFeatures()
+    sample.add((row["patient"], _read_measurements(row)) for row in rows)
+    sample.add(_read_scanners(places.source, places.volumes / "cases.csv", learned))
+    sample.add(_read_test_predictions(places))
     return sample
 
 
-def sample_of_folder(folder: Path, places: Places, predictions: Path | None = None) -> Sample:
+def measure_incoming(folder: Path, places: Places, predictions: Path | None = None) -> PatientFeatures:
     """The fingerprint of incoming studies.
 
     Args:
@@ -100,7 +100,7 @@ def sample_of_folder(folder: Path, places: Places, predictions: Path | None = No
     Raises:
         DataError: nothing could be converted, or a table is missing.
     """
-    sample = Sample()
+    sample = PatientFeatures()
     if (folder / "cases.csv").is_file():
         _add_converted(sample, folder, None)
     else:
@@ -113,21 +113,21 @@ def sample_of_folder(folder: Path, places: Places, predictions: Path | None = No
         rows = read_rows(predictions)
         if rows is None:
             raise DataError("file not found; the stage infer writes it", path=predictions)
-        sample.add((_patient(row["case"]), _predicted(row)) for row in rows)
+        sample.add((_patient_of(row["case"]), _read_predictions(row)) for row in rows)
     return sample
 
 
-def _add_converted(sample: Sample, converted: Path, source: Path | None) -> None:
-    table = _cases(converted / "cases.csv")
+def _add_converted(sample: PatientFeatures, converted: Path, source: Path | None) -> None:
+    table = _read_cases(converted / "cases.csv")
     measured = measure_cases(table, converted)
-    rows = [{str(name): _text(value) for name, value in row.items()} for row in measured.to_dict("records")]
-    sample.add((row["patient"], _measured(row)) for row in rows)
+    rows = [{str(name): _to_text(value) for name, value in row.items()} for row in measured.to_dict("records")]
+    sample.add((row["patient"], _read_measurements(row)) for row in rows)
     if source is not None:
-        sample.add(_scanners(source, converted / "cases.csv", set(table["case"])))
+        sample.add(_read_scanners(source, converted / "cases.csv", set(table["case"])))
 
 
-def _measured(row: Mapping[str, str]) -> dict[str, Value]:
-    numbers = {name: number(row[name]) for name in row}
+def _read_measurements(row: Mapping[str, str]) -> dict[str, Value]:
+    numbers = {name: parse_number(row[name]) for name in row}
     found: dict[str, Value] = {"modality": row["modality"]} if row.get("modality") else {}
     for axis in AXES:
         spacing, size = numbers.get(f"spacing_{axis}"), numbers.get(f"size_{axis}")
@@ -137,7 +137,7 @@ def _measured(row: Mapping[str, str]) -> dict[str, Value]:
     return found
 
 
-def _scanners(source: Path, table: Path, cases: set[str]) -> list[tuple[str, dict[str, Value]]]:
+def _read_scanners(source: Path, table: Path, cases: set[str]) -> list[tuple[str, dict[str, Value]]]:
     """Patient and scanner of every case that came from DICOM."""
     patient_of = {
         row["series_uid"]: row["patient"]
@@ -148,10 +148,10 @@ def _scanners(source: Path, table: Path, cases: set[str]) -> list[tuple[str, dic
         return []
     first = {header.series_uid: header.path for header in reversed(scan_folder(source).headers)}
     wanted = [(patient, first[series]) for series, patient in patient_of.items() if series in first]
-    return [(patient, found) for patient, path in wanted if (found := _scanner(path))]
+    return [(patient, found) for patient, path in wanted if (found := _read_scanner(path))]
 
 
-def _scanner(path: Path) -> dict[str, Value]:
+def _read_scanner(path: Path) -> dict[str, Value]:
     try:
         dataset = read_dataset(path, tags=list(SCANNER.values()))
     except UNREADABLE:
@@ -159,24 +159,28 @@ def _scanner(path: Path) -> dict[str, Value]:
     return {name: " ".join(str(dataset.get(tag) or "").split()) for name, tag in SCANNER.items()}
 
 
-def _said_in_test(places: Places) -> list[tuple[str, dict[str, Value]]]:
+def _read_test_predictions(places: Places) -> list[tuple[str, dict[str, Value]]]:
     """What the model said of the cases that it never saw: volumes in ml, or probabilities."""
     rows = read_rows(places.evaluation / "test" / "preds_outputs.csv")
     if rows is not None:
-        return [(_patient(row["case"]), _predicted(row)) for row in rows]
-    names = _label_names(places.volumes / "labels.json")
+        return [(_patient_of(row["case"]), _read_predictions(row)) for row in rows]
+    names = _read_label_names(places.volumes / "labels.json")
     masks = sorted((places.evaluation / "test" / "masks").glob("*.nii.gz"))
-    return [(_patient(path.name.removesuffix(".nii.gz")), _volumes(path, names)) for path in masks] if names else []
+    return (
+        [(_patient_of(path.name.removesuffix(".nii.gz")), _measure_volumes(path, names)) for path in masks]
+        if names
+        else []
+    )
 
 
-def _volumes(path: Path, names: Mapping[int, str]) -> dict[str, Value]:
+def _measure_volumes(path: Path, names: Mapping[int, str]) -> dict[str, Value]:
     mask = read_volume(path)
     counts = np.bincount(mask.array.ravel().astype(np.int64), minlength=max(names) + 1)
     voxel_ml = float(np.prod(mask.geometry.spacing)) / 1000
     return {f"predicted_{name}_ml": float(counts[value] * voxel_ml) for value, name in names.items()}
 
 
-def _label_names(path: Path) -> dict[int, str]:
+def _read_label_names(path: Path) -> dict[int, str]:
     from voxflow.reporting import read_json
 
     found = read_json(path)
@@ -184,27 +188,29 @@ def _label_names(path: Path) -> dict[int, str]:
     return {int(value): str(name) for value, name in named.items() if int(value) > 0}
 
 
-def _predicted(row: Mapping[str, str]) -> dict[str, Value]:
-    return {f"predicted_{k}": v for k, text in row.items() if k not in NOT_SCORES and (v := number(text)) is not None}
+def _read_predictions(row: Mapping[str, str]) -> dict[str, Value]:
+    return {
+        f"predicted_{k}": v for k, text in row.items() if k not in NOT_SCORES and (v := parse_number(text)) is not None
+    }
 
 
-def _cases(path: Path) -> pd.DataFrame:
+def _read_cases(path: Path) -> pd.DataFrame:
     import pandas as pd
 
     return pd.read_csv(path, dtype="str", keep_default_na=False)
 
 
-def _patient(case: str) -> str:
+def _patient_of(case: str) -> str:
     """The patient in a case's name, PATIENT_NUMBER."""
     return case.rpartition("_")[0] or case
 
 
-def _middle(values: list[Value]) -> Value:
+def _take_middle(values: list[Value]) -> Value:
     numbers = [value for value in values if isinstance(value, float)]
     if len(numbers) == len(values):
         return float(statistics.median(numbers))
     return Counter(str(value) for value in values).most_common(1)[0][0]
 
 
-def _text(value: Any) -> str:
+def _to_text(value: Any) -> str:
     return "" if value is None or (isinstance(value, float) and np.isnan(value)) else str(value)

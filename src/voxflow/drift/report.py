@@ -6,22 +6,24 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from voxflow.files import write_json, write_text
-from voxflow.reporting import Chart, Tile, colour_of, line_chart, make_table, readable, render
+from voxflow.reporting import Chart, KeyFigure, draw_lines, make_table, render_template, series_colour, spell_name
 from voxflow.tables import write_table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from voxflow.drift.check import Drift
-    from voxflow.drift.features import Sample, Value
+    from voxflow.drift.check import DriftResult
+    from voxflow.drift.features import PatientFeatures, Value
 
 COLUMNS = ("name", "verdict", "psi", "statistic", "p_value", "adjusted", "before", "now", "outside")
 TEMPLATE = "drift.html.j2"
 CHARTS = 12
 
 
-def write_drift(drift: Drift, reference: Sample, incoming: Sample, folder: Path, workspace: str) -> None:
+def write_drift(
+    drift: DriftResult, reference: PatientFeatures, incoming: PatientFeatures, folder: Path, workspace: str
+) -> None:
     """Write the table, the numbers and the page.
 
     Args:
@@ -37,7 +39,7 @@ def write_drift(drift: Drift, reference: Sample, incoming: Sample, folder: Path,
     rows = [
         {
             "outcome": each.verdict,
-            "feature": readable(each.name),
+            "feature": spell_name(each.name),
             "training": each.before,
             "incoming": each.now,
             "PSI": f"{each.psi:.2f}",
@@ -50,37 +52,37 @@ def write_drift(drift: Drift, reference: Sample, incoming: Sample, folder: Path,
     facts = {
         "workspace": workspace,
         "when": when,
-        "line": f"Drift of {', '.join(readable(each.name) for each in drift.moved)}" if drift.moved else drift.line(),
+        "line": f"Drift of {', '.join(spell_name(each.name) for each in drift.moved)}" if drift.moved else drift.line(),
         "alert": bool(drift.moved),
-        "tiles": _tiles(drift),
+        "tiles": _make_key_figures(drift),
         "table_": make_table(rows, missing="Both samples have no feature in common."),
-        "charts_": [chart for name in shown if (chart := _chart(name, reference, incoming)) is not None],
+        "charts_": [chart for name in shown if (chart := _draw_distribution(name, reference, incoming)) is not None],
         "alpha": f"{drift.alpha:g}",
         "psi": f"{drift.psi:g}",
     }
-    write_text(folder / "drift.html", render(TEMPLATE, facts))
+    write_text(folder / "drift.html", render_template(TEMPLATE, facts))
 
 
-def _tiles(drift: Drift) -> tuple[Tile, ...]:
+def _make_key_figures(drift: DriftResult) -> tuple[KeyFigure, ...]:
     return (
-        Tile(str(len(drift.moved)), "features moved", f"of {len(drift.features)}"),
-        Tile(str(drift.incoming), "incoming patients", f"{drift.reference} in training"),
+        KeyFigure(str(len(drift.moved)), "features moved", f"of {len(drift.features)}"),
+        KeyFigure(str(drift.incoming), "incoming patients", f"{drift.reference} in training"),
     )
 
 
-def _chart(name: str, reference: Sample, incoming: Sample) -> Chart | None:
+def _draw_distribution(name: str, reference: PatientFeatures, incoming: PatientFeatures) -> Chart | None:
     """The share of patients up to each value; None for a category, which the table tells."""
     samples = {"training": reference.features[name], "incoming": incoming.features[name]}
     if not all(isinstance(value, float) for values in samples.values() for value in values.values()):
         return None
     everything = [float(value) for values in samples.values() for value in values.values()]
     low, high = min(everything), max(everything)
-    lines = {title: _steps(list(values.values()), low, high) for title, values in samples.items()}
-    svg = line_chart(lines, x_title=readable(name), y_range=(0.0, 1.0))
-    return Chart(readable(name), svg, tuple((title, colour_of(n)) for n, title in enumerate(lines)))
+    lines = {title: _list_corners(list(values.values()), low, high) for title, values in samples.items()}
+    svg = draw_lines(lines, x_title=spell_name(name), y_range=(0.0, 1.0))
+    return Chart(spell_name(name), svg, tuple((title, series_colour(n)) for n, title in enumerate(lines)))
 
 
-def _steps(values: Sequence[Value], low: float, high: float) -> list[tuple[float, float]]:
+def _list_corners(values: Sequence[Value], low: float, high: float) -> list[tuple[float, float]]:
     """An empirical distribution function as corners, more than a chart draws dots for."""
     ordered = sorted(float(value) for value in values)
     corners = [(low, 0.0)]

@@ -31,18 +31,18 @@ def population_stability(reference: Sequence[float] | Numbers, incoming: Sequenc
         incoming: numbers.
     """
     known, new = np.asarray(reference, float), np.asarray(incoming, float)
-    edges = _edges(known)
+    edges = _find_bin_edges(known)
     bins = 2 * len(edges) + 1
-    counts = [np.bincount(_bins(values, edges), minlength=bins) for values in (known, new)]
+    counts = [np.bincount(_assign_bins(values, edges), minlength=bins) for values in (known, new)]
     used = (counts[0] + counts[1]) > 0
-    return _stability(counts[0][used], counts[1][used])
+    return _sum_stability(counts[0][used], counts[1][used])
 
 
 def category_stability(reference: Sequence[str], incoming: Sequence[str]) -> float:
     """PSI over categories."""
     known, new = Counter(reference), Counter(incoming)
     names = sorted({*known, *new})
-    return _stability(np.array([known[name] for name in names]), np.array([new[name] for name in names]))
+    return _sum_stability(np.array([known[name] for name in names]), np.array([new[name] for name in names]))
 
 
 def kolmogorov_smirnov(reference: Numbers, incoming: Numbers) -> tuple[float, float]:
@@ -53,7 +53,7 @@ def kolmogorov_smirnov(reference: Numbers, incoming: Numbers) -> tuple[float, fl
     return float(found.statistic), float(found.pvalue)
 
 
-def category_difference(reference: Sequence[str], incoming: Sequence[str]) -> float:
+def fisher_p_value(reference: Sequence[str], incoming: Sequence[str]) -> float:
     """The p of a difference: the least of Fisher's exact tests of each category, times the number of categories."""
     from scipy.stats import fisher_exact
 
@@ -63,7 +63,7 @@ def category_difference(reference: Sequence[str], incoming: Sequence[str]) -> fl
     return min(1.0, len(names) * min(float(fisher_exact(table).pvalue) for table in tables))
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
+def adjust_p_values(p_values: Sequence[float]) -> list[float]:
     """Adjust p for looking at many features at once (Holm 1979), in the order given."""
     order = sorted(range(len(p_values)), key=lambda n: p_values[n])
     adjusted, largest = [0.0] * len(p_values), 0.0
@@ -73,12 +73,12 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def least_p(reference: int, incoming: int) -> float:
+def smallest_p_value(reference: int, incoming: int) -> float:
     """The least p that two samples of these sizes can reach, when they don't overlap at all."""
     return min(1.0, 2 / math.comb(reference + incoming, incoming))
 
 
-def rounded(reference: Numbers, incoming: Numbers, tolerance: float) -> tuple[Numbers, Numbers]:
+def round_to_tolerance(reference: Numbers, incoming: Numbers, tolerance: float) -> tuple[Numbers, Numbers]:
     """Both with differences below ``tolerance`` of their usual size taken away."""
     low, middle, high = np.percentile(reference, (25, 50, 75))
     step = tolerance * max(abs(middle), high - low)
@@ -88,7 +88,7 @@ def rounded(reference: Numbers, incoming: Numbers, tolerance: float) -> tuple[Nu
     return first, second
 
 
-def _edges(reference: Numbers) -> Numbers:
+def _find_bin_edges(reference: Numbers) -> Numbers:
     """Upper edges of all bins but the last."""
     distinct = np.unique(reference)
     count = int(np.clip(len(reference) // PER_BIN, 2, MOST_BINS))
@@ -98,12 +98,12 @@ def _edges(reference: Numbers) -> Numbers:
     return edges
 
 
-def _bins(values: Numbers, edges: Numbers) -> NDArray[np.int64]:
+def _assign_bins(values: Numbers, edges: Numbers) -> NDArray[np.int64]:
     """The bin of each value; a value that is an edge has a bin of its own where the reference has few values."""
     left, right = np.searchsorted(edges, values, "left"), np.searchsorted(edges, values, "right")
     return np.asarray(left + right, dtype=np.int64)
 
 
-def _stability(reference: NDArray[np.int64], incoming: NDArray[np.int64]) -> float:
+def _sum_stability(reference: NDArray[np.int64], incoming: NDArray[np.int64]) -> float:
     shares = [(counts + SMOOTHING) / (counts.sum() + SMOOTHING * len(counts)) for counts in (reference, incoming)]
     return float(((shares[1] - shares[0]) * np.log(shares[1] / shares[0])).sum())

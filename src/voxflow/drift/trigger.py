@@ -7,21 +7,21 @@ from typing import TYPE_CHECKING
 from voxflow.reporting import read_rows
 
 if TYPE_CHECKING:
-    from voxflow.drift.check import Drift
+    from voxflow.drift.check import DriftResult
     from voxflow.drift.options import RetrainOptions
     from voxflow.places import Places
 
 FINDING = "finding:"
 
 
-def new_labelled_cases(places: Places) -> int:
+def count_new_labelled_cases(places: Places) -> int:
     """How many labelled cases conversion found that the present split does not have, or has without a label."""
     split = read_rows(places.datalists / "split.csv") or []
     seen = {row["case"] for row in split if row["part"] != "inference"}
-    return sum(_labelled(row) and row["case"] not in seen for row in read_rows(places.volumes / "cases.csv") or [])
+    return sum(_is_labelled(row) and row["case"] not in seen for row in read_rows(places.volumes / "cases.csv") or [])
 
 
-def reasons_to_retrain(drift: Drift | None, labelled: int, options: RetrainOptions) -> list[str]:
+def list_reasons_to_retrain(drift: DriftResult | None, labelled: int, options: RetrainOptions) -> list[str]:
     """Why a training is due, in words; empty when none is."""
     reasons = []
     if options.on_drift and drift is not None and drift.moved:
@@ -31,6 +31,6 @@ def reasons_to_retrain(drift: Drift | None, labelled: int, options: RetrainOptio
     return reasons
 
 
-def _labelled(row: dict[str, str]) -> bool:
+def _is_labelled(row: dict[str, str]) -> bool:
     findings = [value for name, value in row.items() if name.startswith(FINDING)]
     return all(findings) if findings else bool(row.get("label"))

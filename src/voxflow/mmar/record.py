@@ -6,7 +6,7 @@ import contextlib
 import os
 from typing import TYPE_CHECKING
 
-from voxflow.tracking import NullTracker, begin_run, continue_run, read_run_file, store_in, write_run_file
+from voxflow.tracking import NullTracker, begin_run, continue_run, read_run_file, use_store, write_run_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,7 +32,7 @@ def new_record(mmar: Mmar, datalist: Path, unfinished: str | None = None) -> Ite
         datalist: its hash becomes a tag.
         unfinished: id of the run that the training continues; None or empty: a new one.
     """
-    with store_in(mmar.repository) as is_kept:
+    with use_store(mmar.repository) as is_kept:
         if not is_kept or not is_main_process():
             yield NullTracker()
             return
@@ -48,7 +48,7 @@ def continued_record(models: Path, repository: Path | None) -> Iterator[Tracker]
     """Continue the run that the training in ``models`` began; none where it kept none."""
     file = models / RUN_FILE
     with (
-        store_in(repository) as is_kept,
+        use_store(repository) as is_kept,
         continue_run(read_run_file(file) if is_kept and file.is_file() else "") as run,
     ):
         yield run

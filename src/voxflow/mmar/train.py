@@ -18,7 +18,7 @@ from voxflow.mmar.data import facts_of, training_data, used_data
 from voxflow.mmar.record import is_main_process, new_record
 from voxflow.planning import Target
 from voxflow.progress import say
-from voxflow.training import TrainOptions, read_checkpoint, train, unfinished_run
+from voxflow.training import TrainOptions, find_unfinished_run, read_checkpoint, train
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -78,7 +78,7 @@ def train_mmar(mmar: Mmar, *, write_stats: bool = False) -> Trained:
     workflow = _remaining(options, workflow)
     workflow, datalist = training_data(mmar, workflow)
     facts = facts_of(workflow, datalist)
-    unfinished = unfinished_run(workflow, datalist, options, mmar.models, facts=facts)
+    unfinished = find_unfinished_run(workflow, datalist, options, mmar.models, facts=facts)
     with new_record(mmar, datalist.path, unfinished) as tracker:
         result = train(workflow, datalist, options, mmar.models, facts=facts, tracker=tracker)
         if result.ending == "interrupted":

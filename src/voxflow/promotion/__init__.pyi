@@ -1,7 +1,7 @@
 from .candidate import Candidate as Candidate
 from .candidate import read_candidate as read_candidate
 from .decision import Decision as Decision
-from .decision import Judged as Judged
+from .decision import JudgedModel as JudgedModel
 from .decision import decide as decide
 from .options import PromoteOptions as PromoteOptions
 from .paired import PairedResult as PairedResult
@@ -9,7 +9,7 @@ from .paired import compare_cases as compare_cases
 from .paired import compute_case_gains as compute_case_gains
 from .scores import CaseScores as CaseScores
 from .scores import read_scores as read_scores
-from .service import judge as judge
+from .service import judge_candidate as judge_candidate
 from .service import promote_by_hand as promote_by_hand
 from .service import roll_back as roll_back
-from .testpart import part_hash as part_hash
+from .testpart import digest_test_part as digest_test_part

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from voxflow.errors import DataError
-from voxflow.promotion.decision import Judged, parity_fault
+from voxflow.promotion.decision import JudgedModel, find_parity_fault
 from voxflow.promotion.scores import read_scores
-from voxflow.promotion.testpart import part_hash
+from voxflow.promotion.testpart import digest_test_part
 from voxflow.tracking import read_run_file
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class Candidate:
     parity: Path
     per_case: Path
     digest: str
-    judged: Judged
+    judged: JudgedModel
 
 
 def read_candidate(places: Places) -> Candidate:
@@ -52,20 +52,20 @@ def read_candidate(places: Places) -> Candidate:
     """
     per_case = places.evaluation / "test" / PER_CASE
     key = str((places.block.get("evaluate") or {}).get("key") or "testing")
-    judged = Judged(
+    judged = JudgedModel(
         name="the challenger",
         scores=read_scores(per_case) if per_case.is_file() else None,
-        test_part=part_hash(places.datalists / "dataset_0.json", places.volumes, key),
-        parity=parity_fault(_json(places.models / PARITY)),
+        test_part=digest_test_part(places.datalists / "dataset_0.json", places.volumes, key),
+        parity=find_parity_fault(_read_json(places.models / PARITY)),
     )
     export = places.models / "export"
     run_id = read_run_file(places.models / "train" / "run.json")
     return Candidate(
-        places.workspace, run_id, export, places.models / PARITY, per_case, digest=_digest(export), judged=judged
+        places.workspace, run_id, export, places.models / PARITY, per_case, digest=_digest_export(export), judged=judged
     )
 
 
-def _digest(folder: Path) -> str:
+def _digest_export(folder: Path) -> str:
     # A TensorRT engine is built anew on every machine; it is the same model.
     found = (path for path in folder.rglob("*") if path.is_file() and path.suffix != ".engine")
     files = sorted(found) if folder.is_dir() else []
@@ -78,7 +78,7 @@ def _digest(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def _json(path: Path) -> Any:
+def _read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, json.JSONDecodeError):

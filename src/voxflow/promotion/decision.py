@@ -19,7 +19,7 @@ DIGITS = 6
 
 
 @dataclass(frozen=True)
-class Judged:
+class JudgedModel:
     """One model as the decision sees it.
 
     Attributes:
@@ -59,18 +59,18 @@ class Decision:
             "verdict": self.verdict,
             "reasons": list(self.reasons),
             **self.facts,
-            "numbers": None if numbers is None else _numbers(numbers),
+            "numbers": None if numbers is None else _round_numbers(numbers),
         }
 
     def tags(self) -> dict[str, str]:
         """The same, flat, for the model version."""
         found = {"decision": self.verdict, "decision_reason": "; ".join(self.reasons)[:1000], **self.facts}
         if self.compared is not None:
-            flat = _numbers(self.compared)
+            flat = _round_numbers(self.compared)
             classes = flat.pop("classes")
             low, high = flat.pop("interval")
             flat |= {"gain_low": low, "gain_high": high, **{f"change_{name}": each for name, each in classes.items()}}
-            found |= {_tag_name(name): f"{value}" for name, value in flat.items() if value is not None}
+            found |= {_make_tag_name(name): f"{value}" for name, value in flat.items() if value is not None}
         return found
 
     def line(self) -> str:
@@ -78,7 +78,7 @@ class Decision:
         return f"{self.verdict}: {'; '.join(self.reasons)}"
 
 
-def decide(challenger: Judged, champion: Judged | None, options: PromoteOptions) -> Decision:
+def decide(challenger: JudgedModel, champion: JudgedModel | None, options: PromoteOptions) -> Decision:
     """Decide by the rules of ``options``; no rule is skipped, so that all reasons against are told at once.
 
     Args:
@@ -93,21 +93,21 @@ def decide(challenger: Judged, champion: Judged | None, options: PromoteOptions)
         if against:
             return Decision("kept", tuple(against), facts=facts)
         return Decision("promoted", ("the first model, and its exported engines equal torch",), facts=facts)
-    refusal = _not_comparable(challenger, champion)
+    refusal = _explain_incomparable(challenger, champion)
     if refusal or challenger.scores is None or champion.scores is None:
         return Decision("kept", (*against, refusal), facts=facts)
     try:
         compared = compare_cases(challenger.scores, champion.scores, options)
     except DataError as error:
         return Decision("kept", (*against, str(error)), facts=facts)
-    against += _shortfalls(compared, options)
+    against += _list_shortfalls(compared, options)
     if against:
         return Decision("kept", tuple(against), compared, facts)
-    won = f"{compared.metric} {compared.new:.4f} against {compared.old:.4f}: {_gain(compared)}"
+    won = f"{compared.metric} {compared.new:.4f} against {compared.old:.4f}: {_format_gain(compared)}"
     return Decision("promoted", (won,), compared, facts)
 
 
-def parity_fault(report: Any) -> str:
+def find_parity_fault(report: Any) -> str:
     """Why a parity.json does not let a model be published; empty when it does."""
     if not isinstance(report, dict):
         return "there is no parity.json; the stage export writes it"
@@ -122,7 +122,7 @@ def parity_fault(report: Any) -> str:
     return ""
 
 
-def _not_comparable(challenger: Judged, champion: Judged) -> str:
+def _explain_incomparable(challenger: JudgedModel, champion: JudgedModel) -> str:
     for one in (challenger, champion):
         if one.scores is None:
             return f"{one.name} has no table of scores by case, so that there is nothing to compare"
@@ -134,7 +134,7 @@ def _not_comparable(challenger: Judged, champion: Judged) -> str:
     return ""
 
 
-def _shortfalls(compared: PairedResult, options: PromoteOptions) -> list[str]:
+def _list_shortfalls(compared: PairedResult, options: PromoteOptions) -> list[str]:
     found = []
     if not compared.gain >= options.margin:
         found.append(
@@ -147,38 +147,38 @@ def _shortfalls(compared: PairedResult, options: PromoteOptions) -> list[str]:
             f"needed {options.alpha:g}"
         )
     elif not compared.p_value <= options.alpha:
-        found.append(f"not proven: {_gain(compared)}, needed p of at most {options.alpha:g}")
+        found.append(f"not proven: {_format_gain(compared)}, needed p of at most {options.alpha:g}")
     for name, change in compared.classes.items():
         if change < -options.worst_class:
             found.append(f"{name} falls by {-change:.4f}, allowed {options.worst_class:g}")
     return found
 
 
-def _gain(compared: PairedResult) -> str:
+def _format_gain(compared: PairedResult) -> str:
     low, high = compared.interval
     interval = f"95 % {low:+.4f} to {high:+.4f}"
     return f"gain {compared.gain:+.4f} ({interval}), p = {compared.p_value:.3g} over {compared.cases} cases"
 
 
-def _numbers(compared: PairedResult) -> dict[str, Any]:
+def _round_numbers(compared: PairedResult) -> dict[str, Any]:
     return {
         "metric": compared.metric,
         "cases": compared.cases,
-        "challenger_score": _finite(compared.new),
-        "champion_score": _finite(compared.old),
-        "gain": _finite(compared.gain),
-        "interval": [_finite(edge) for edge in compared.interval],
-        "p_value": _finite(compared.p_value),
+        "challenger_score": _round_finite(compared.new),
+        "champion_score": _round_finite(compared.old),
+        "gain": _round_finite(compared.gain),
+        "interval": [_round_finite(edge) for edge in compared.interval],
+        "p_value": _round_finite(compared.p_value),
         "wins": compared.wins,
         "losses": compared.losses,
         "ties": compared.ties,
-        "classes": {name: _finite(change) for name, change in compared.classes.items()},
+        "classes": {name: _round_finite(change) for name, change in compared.classes.items()},
     }
 
 
-def _finite(value: float) -> float | None:
+def _round_finite(value: float) -> float | None:
     return round(value, DIGITS) if math.isfinite(value) else None
 
 
-def _tag_name(name: str) -> str:
+def _make_tag_name(name: str) -> str:
     return "".join(letter if letter.isalnum() or letter in "_-. /" else "_" for letter in name)

@@ -68,51 +68,54 @@ def compare_cases(new: CaseScores, old: CaseScores, options: PromoteOptions) -> 
             f"and {old.task} of {', '.join(old.classes)}"
         )
     if new.task == "segmentation":
-        return _segmentation(new, old, options)
-    return _classification(new, old, options)
+        return _compare_segmentations(new, old, options)
+    return _compare_classifications(new, old, options)
 
 
 def compute_case_gains(new: CaseScores, old: CaseScores) -> dict[str, float]:
     """By case how much better the new model is: Dice, or how much nearer its probabilities are to the truth."""
     cases = tuple(sorted({*new.values, *old.values}))
     if new.task == "segmentation":
-        first, second = _filled(new, old, cases)
-        gains = _row_means(first) - _row_means(second)
+        first, second = _fill_undefined(new, old, cases)
+        gains = _mean_rows(first) - _mean_rows(second)
     else:
-        first, second, truth = _classified(new, old, cases)
+        first, second, truth = _stack_probabilities(new, old, cases)
         gains = (np.abs(second - truth) - np.abs(first - truth)).mean(axis=1)
     return {case: float(gain) for case, gain in zip(cases, gains, strict=True) if not math.isnan(gain)}
 
 
-def _segmentation(new: CaseScores, old: CaseScores, options: PromoteOptions) -> PairedResult:
+def _compare_segmentations(new: CaseScores, old: CaseScores, options: PromoteOptions) -> PairedResult:
     cases = tuple(sorted({*new.values, *old.values}))
-    first, second = _filled(new, old, cases)
-    by_case = np.stack([_row_means(first), _row_means(second)])
+    first, second = _fill_undefined(new, old, cases)
+    by_case = np.stack([_mean_rows(first), _mean_rows(second)])
     counted = ~np.isnan(by_case).any(axis=0)
     if not counted.any():
         raise DataError("no case has a Dice, since no class is in any reference or mask")
     stacked = np.concatenate([by_case[0, counted], by_case[1, counted]])
-    classes = {name: _mean(first[:, n] - second[:, n]) for n, name in enumerate(new.classes)}
-    return _tested(
+    classes = {name: _mean_defined(first[:, n] - second[:, n]) for n, name in enumerate(new.classes)}
+    return _test_gain(
         new.key_metric, lambda index: stacked[index].mean(axis=-1), int(counted.sum()), classes=classes, options=options
     )
 
 
-def _classification(new: CaseScores, old: CaseScores, options: PromoteOptions) -> PairedResult:
+def _compare_classifications(new: CaseScores, old: CaseScores, options: PromoteOptions) -> PairedResult:
     cases = tuple(sorted({*new.values, *old.values}))
-    first, second, truth = _classified(new, old, cases)
+    first, second, truth = _stack_probabilities(new, old, cases)
     chances, known = np.concatenate([first, second]), np.concatenate([truth, truth])
-    classes = {name: _auc(first[:, n], truth[:, n]) - _auc(second[:, n], truth[:, n]) for n, name in _named(new)}
+    classes = {
+        name: _compute_auc(first[:, n], truth[:, n]) - _compute_auc(second[:, n], truth[:, n])
+        for n, name in _number_classes(new)
+    }
     if all(math.isnan(change) for change in classes.values()):
         raise DataError("no class has an AUC: each is in all cases or in none")
 
     def mean_auc(index: NDArray[Any]) -> NDArray[Any]:
-        aucs = np.stack([_auc(chances[index, n], known[index, n]) for n, _ in _named(new)])
+        aucs = np.stack([_compute_auc(chances[index, n], known[index, n]) for n, _ in _number_classes(new)])
         defined = ~np.isnan(aucs)
         means: NDArray[Any] = np.where(defined, aucs, 0.0).sum(axis=0) / np.maximum(defined.sum(axis=0), 1)
         return np.where(defined.any(axis=0), means, np.nan)
 
-    return _tested(
+    return _test_gain(
         new.key_metric,
         mean_auc,
         len(cases),
@@ -122,7 +125,7 @@ def _classification(new: CaseScores, old: CaseScores, options: PromoteOptions) -
     )
 
 
-def _tested(
+def _test_gain(
     metric: str,
     score: Callable[[NDArray[Any]], NDArray[Any]],
     count: int,
@@ -134,7 +137,7 @@ def _tested(
     """The test on row numbers: those below ``count`` are the new model's results, the others the old one's."""
     own, other = np.arange(count), np.arange(count) + count
     gain = float(score(own) - score(other))
-    p_value = _p_value(score, count, options) if count > 1 else (0.5 if gain > 0 else 1.0)
+    p_value = _compute_p_value(score, count, options) if count > 1 else (0.5 if gain > 0 else 1.0)
     drawn = np.random.default_rng(options.seed).integers(0, count, (RESAMPLES, count))
     spread = score(drawn) - score(drawn + count)
     spread = spread[~np.isnan(spread)]
@@ -157,7 +160,7 @@ def _tested(
     )
 
 
-def _p_value(score: Callable[[NDArray[Any]], NDArray[Any]], count: int, options: PromoteOptions) -> float:
+def _compute_p_value(score: Callable[[NDArray[Any]], NDArray[Any]], count: int, options: PromoteOptions) -> float:
     from scipy.stats import permutation_test
 
     def gain(x: NDArray[Any], y: NDArray[Any], axis: int) -> NDArray[Any]:
@@ -178,7 +181,7 @@ def _p_value(score: Callable[[NDArray[Any]], NDArray[Any]], count: int, options:
     return float(tested.pvalue)
 
 
-def _filled(new: CaseScores, old: CaseScores, cases: Sequence[str]) -> tuple[NDArray[Any], NDArray[Any]]:
+def _fill_undefined(new: CaseScores, old: CaseScores, cases: Sequence[str]) -> tuple[NDArray[Any], NDArray[Any]]:
     """Dice of both, undefined only where both are; see :func:`compare_cases`."""
     first, second = new.array(cases), old.array(cases)
     filled = []
@@ -188,7 +191,7 @@ def _filled(new: CaseScores, old: CaseScores, cases: Sequence[str]) -> tuple[NDA
     return filled[0], filled[1]
 
 
-def _classified(
+def _stack_probabilities(
     new: CaseScores, old: CaseScores, cases: Sequence[str]
 ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
     differing = [
@@ -202,7 +205,7 @@ def _classified(
     return first, second, truth
 
 
-def _auc(chances: NDArray[Any], truth: NDArray[Any]) -> Any:
+def _compute_auc(chances: NDArray[Any], truth: NDArray[Any]) -> Any:
     """Area under the ROC curve along the last axis, by ranks; NaN where all cases are alike."""
     from scipy.stats import rankdata
 
@@ -212,14 +215,14 @@ def _auc(chances: NDArray[Any], truth: NDArray[Any]) -> Any:
     return np.divide(ranks, pairs, out=np.full(np.shape(pairs), np.nan), where=pairs > 0)[()]
 
 
-def _named(scores: CaseScores) -> list[tuple[int, str]]:
+def _number_classes(scores: CaseScores) -> list[tuple[int, str]]:
     return list(enumerate(scores.classes))
 
 
-def _row_means(values: NDArray[Any]) -> NDArray[np.float64]:
-    return np.array([_mean(row) for row in values])
+def _mean_rows(values: NDArray[Any]) -> NDArray[np.float64]:
+    return np.array([_mean_defined(row) for row in values])
 
 
-def _mean(values: NDArray[Any]) -> float:
+def _mean_defined(values: NDArray[Any]) -> float:
     defined = values[~np.isnan(values)]
     return float(defined.mean()) if defined.size else math.nan

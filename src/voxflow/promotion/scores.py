@@ -74,7 +74,7 @@ def read_scores(path: Path) -> CaseScores:
         raise DataError(f"expected columns case and {DICE}CLASS or {PROBABILITY}CLASS, found {columns}", path=path)
     task, classes = TASKS[prefix], named[prefix]
     try:
-        values = {row["case"]: tuple(_number(row[prefix + name]) for name in classes) for row in rows}
+        values = {row["case"]: tuple(_parse_score(row[prefix + name]) for name in classes) for row in rows}
         known = rows if task == "classification" else []
         truth = {row["case"]: tuple(int(float(row[name])) for name in classes) for row in known}
     except (KeyError, TypeError, ValueError) as error:
@@ -82,5 +82,5 @@ def read_scores(path: Path) -> CaseScores:
     return CaseScores(task, classes, values, truth)
 
 
-def _number(text: str) -> float:
+def _parse_score(text: str) -> float:
     return float(text) if text else math.nan

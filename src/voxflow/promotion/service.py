@@ -12,21 +12,21 @@ from typing import TYPE_CHECKING
 from voxflow.errors import ConfigError, DataError
 from voxflow.files import write_json
 from voxflow.promotion.candidate import PER_CASE
-from voxflow.promotion.decision import Decision, Judged, decide
+from voxflow.promotion.decision import Decision, JudgedModel, decide
 from voxflow.promotion.scores import read_scores
 from voxflow.tracking import (
     CHALLENGER,
     CHAMPION,
-    Version,
-    fetch,
-    keep_file,
-    model_tag,
-    register,
+    RegisteredVersion,
+    attach_file,
+    fetch_folder,
+    find_version,
+    read_model_tag,
+    register_version,
     remove_alias,
     set_alias,
     tag_model,
     tag_version,
-    version_called,
 )
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ ROLLED_BACK = "rolled_back"
 TEST_PART = "test_part_sha256"
 
 
-def judge(candidate: Candidate, options: PromoteOptions, *, moves_alias: bool) -> Decision:
+def judge_candidate(candidate: Candidate, options: PromoteOptions, *, moves_alias: bool) -> Decision:
     """Register a candidate as challenger, compare it with the champion, and write down what comes of it.
 
     Args:
@@ -49,19 +49,19 @@ def judge(candidate: Candidate, options: PromoteOptions, *, moves_alias: bool) -
     Raises:
         VoxflowError: the registry can't be reached.
     """
-    challenger = _registered(candidate)
-    champion = version_called(candidate.name, CHAMPION)
+    challenger = _register_candidate(candidate)
+    champion = find_version(candidate.name, CHAMPION)
     facts = {"challenger": challenger.number, "champion": champion.number if champion else ""}
     if champion is not None and champion.number == challenger.number:
         return Decision("champion", (f"version {champion.number} is the champion already",), facts=facts)
     judged = replace(candidate.judged, name=f"version {challenger.number}")
-    decision = decide(judged, _judged(champion, candidate.judged.test_part) if champion else None, options)
-    decision = replace(decision, facts=facts | decision.facts | {"decided": _now()})
-    decision = _held_back(decision, challenger, moves_alias)
+    decision = decide(judged, _load_judged_model(champion, candidate.judged.test_part) if champion else None, options)
+    decision = replace(decision, facts=facts | decision.facts | {"decided": _format_now()})
+    decision = _hold_back(decision, challenger, moves_alias)
     set_alias(challenger, CHALLENGER)
-    write_down(decision, challenger)
+    record_decision(decision, challenger)
     if decision.verdict == "promoted":
-        _crown(challenger, champion)
+        _make_champion(challenger, champion)
     return decision
 
 
@@ -77,18 +77,18 @@ def promote_by_hand(name: str, number: str, because: str) -> Decision:
         ConfigError: there is no such version, or its parity did not pass.
         VoxflowError: the registry can't be reached.
     """
-    version = _needed(name, number)
+    version = _require_version(name, number)
     if version.tags.get("parity") != "passed":
         raise ConfigError(f"version {version.number} of {name} did not pass parity, so that it can't be champion")
-    champion = version_called(name, CHAMPION)
-    facts = {"challenger": version.number, "champion": champion.number if champion else "", "decided": _now()}
+    champion = find_version(name, CHAMPION)
+    facts = {"challenger": version.number, "champion": champion.number if champion else "", "decided": _format_now()}
     decision = Decision("promoted", (f"by hand: {because}",), facts=facts)
-    write_down(decision, version)
-    _crown(version, champion)
+    record_decision(decision, version)
+    _make_champion(version, champion)
     return decision
 
 
-def roll_back(name: str, because: str = "") -> tuple[Version, Version]:
+def roll_back(name: str, because: str = "") -> tuple[RegisteredVersion, RegisteredVersion]:
     """Make the champion before the present one champion again.
 
     The version that is left does not become champion again by itself.
@@ -100,24 +100,26 @@ def roll_back(name: str, because: str = "") -> tuple[Version, Version]:
         ConfigError: there is no champion, or none before it.
         VoxflowError: the registry can't be reached.
     """
-    present = _needed(name, CHAMPION)
-    history = _history(name)
+    present = _require_version(name, CHAMPION)
+    history = _read_history(name)
     while history and history[-1] == present.number:
         history.pop()
     while history:
-        former = version_called(name, history[-1])
+        former = find_version(name, history[-1])
         if former is not None:
             break
         history.pop()  # it was deleted
     else:
         raise ConfigError(f"version {present.number} is the first champion of {name}: there is none to go back to")
-    tag_version(present, {ROLLED_BACK: f"{_now()} to version {former.number}{f': {because}' if because else ''}"})
+    tag_version(
+        present, {ROLLED_BACK: f"{_format_now()} to version {former.number}{f': {because}' if because else ''}"}
+    )
     set_alias(former, CHAMPION)
     tag_model(name, HISTORY, json.dumps(history))
     return present, former
 
 
-def write_down(decision: Decision, version: Version) -> None:
+def record_decision(decision: Decision, version: RegisteredVersion) -> None:
     """Put a decision and its numbers on a version, as tags and as decision.json among its files."""
     tag_version(version, decision.tags())
     if not version.tags.get("voxflow_files"):
@@ -125,10 +127,10 @@ def write_down(decision: Decision, version: Version) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "decision.json"
         write_json(path, decision.as_json())
-        keep_file(version, path, "decision")
+        attach_file(version, path, "decision")
 
 
-def _registered(candidate: Candidate) -> Version:
+def _register_candidate(candidate: Candidate) -> RegisteredVersion:
     judged = candidate.judged
     tags = {
         "workspace": candidate.name,
@@ -136,30 +138,30 @@ def _registered(candidate: Candidate) -> Version:
         "parity": "failed" if judged.parity else "passed",
     }
     folders = {"export": candidate.export, "parity": candidate.parity}
-    version = register(candidate.name, candidate.run_id, candidate.digest, folders, tags)
+    version = register_version(candidate.name, candidate.run_id, candidate.digest, folders, tags)
     if candidate.per_case.is_file():
-        keep_file(version, candidate.per_case, _scores_of(judged.test_part))
+        attach_file(version, candidate.per_case, _scores_folder(judged.test_part))
     return version
 
 
-def _judged(version: Version, test_part: str) -> Judged:
+def _load_judged_model(version: RegisteredVersion, test_part: str) -> JudgedModel:
     """A version as it was judged on a test part; without scores where it never was on any that is known."""
     name = f"version {version.number}, the champion,"
     for part in dict.fromkeys((test_part, version.tags.get(TEST_PART, ""))):
         try:
             with tempfile.TemporaryDirectory() as scratch:
-                folder = fetch(version, _scores_of(part), Path(scratch) / "scores")
-                return Judged(name, read_scores(folder / PER_CASE), part)
+                folder = fetch_folder(version, _scores_folder(part), Path(scratch) / "scores")
+                return JudgedModel(name, read_scores(folder / PER_CASE), part)
         except DataError:
             continue
-    return Judged(name, None, "")
+    return JudgedModel(name, None, "")
 
 
-def _scores_of(test_part: str) -> str:
+def _scores_folder(test_part: str) -> str:
     return f"scores-{test_part[:12]}"
 
 
-def _held_back(decision: Decision, challenger: Version, moves_alias: bool) -> Decision:
+def _hold_back(decision: Decision, challenger: RegisteredVersion, moves_alias: bool) -> Decision:
     """A promotion that must not happen by itself."""
     if decision.verdict != "promoted":
         return decision
@@ -173,30 +175,30 @@ def _held_back(decision: Decision, challenger: Version, moves_alias: bool) -> De
     return replace(decision, verdict="kept", reasons=(reason, *decision.reasons))
 
 
-def _crown(version: Version, former: Version | None) -> None:
-    history = _history(version.name)
+def _make_champion(version: RegisteredVersion, former: RegisteredVersion | None) -> None:
+    history = _read_history(version.name)
     if former is not None and history[-1:] != [former.number]:
         history.append(former.number)  # its alias was set by hand
     set_alias(version, CHAMPION)
     tag_model(version.name, HISTORY, json.dumps([*history, version.number]))
-    challenger = version_called(version.name, CHALLENGER)
+    challenger = find_version(version.name, CHALLENGER)
     if challenger is not None and challenger.number == version.number:
         remove_alias(version.name, CHALLENGER)
 
 
-def _history(name: str) -> list[str]:
+def _read_history(name: str) -> list[str]:
     try:
-        return [str(number) for number in json.loads(model_tag(name, HISTORY) or "[]")]
+        return [str(number) for number in json.loads(read_model_tag(name, HISTORY) or "[]")]
     except (json.JSONDecodeError, TypeError):
         return []
 
 
-def _needed(name: str, number: str) -> Version:
-    version = version_called(name, number)
+def _require_version(name: str, number: str) -> RegisteredVersion:
+    version = find_version(name, number)
     if version is None:
         raise ConfigError(f"no version of {name} is called {number!r}; the MLflow page of the model lists them")
     return version
 
 
-def _now() -> str:
+def _format_now() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")

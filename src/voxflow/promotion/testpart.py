@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 FINDING = "finding:"
 
 
-def part_hash(datalist: Path, volumes: Path, key: str = "testing") -> str:
+def digest_test_part(datalist: Path, volumes: Path, key: str = "testing") -> str:
     """SHA-256 over the cases of one part: their names, findings, and the content of their original files.
 
     New training cases leave it as it is; a case that came or went, and a label that was corrected, change it.
@@ -29,20 +29,20 @@ def part_hash(datalist: Path, volumes: Path, key: str = "testing") -> str:
         DataError: a file is missing, or the datalist names a case that cases.csv does not have.
     """
     digest = hashlib.sha256()
-    rows = {row["case"]: row for row in _table(volumes / "cases.csv")}
-    for case in sorted(_cases(datalist, key)):
+    rows = {row["case"]: row for row in _read_table(volumes / "cases.csv")}
+    for case in sorted(_list_cases(datalist, key)):
         if case not in rows:
             raise DataError(f"no row for {case}; run the stages convert and split again", path=volumes / "cases.csv")
         digest.update(case.encode())
         row = rows[case]
         for name in [*row["image"].split(";"), row.get("label", "")]:
             if name.strip():
-                digest.update(_file(volumes / name.strip()))
+                digest.update(_digest_file(volumes / name.strip()))
         digest.update(json.dumps([row[column] for column in sorted(row) if column.startswith(FINDING)]).encode())
     return digest.hexdigest()
 
 
-def _cases(datalist: Path, key: str) -> list[str]:
+def _list_cases(datalist: Path, key: str) -> list[str]:
     try:
         content: dict[str, Any] = json.loads(datalist.read_text(encoding="utf-8"))
         return [str(entry["case"]) for entry in content[key]]
@@ -52,7 +52,7 @@ def _cases(datalist: Path, key: str) -> list[str]:
         raise DataError(f"expected a list of cases, each with its name: {error}", path=datalist, where=key) from error
 
 
-def _table(path: Path) -> list[dict[str, str]]:
+def _read_table(path: Path) -> list[dict[str, str]]:
     try:
         with path.open(encoding="utf-8", newline="") as stream:
             return list(csv.DictReader(stream))
@@ -60,7 +60,7 @@ def _table(path: Path) -> list[dict[str, str]]:
         raise DataError("file not found; the stage convert writes it", path=path) from error
 
 
-def _file(path: Path) -> bytes:
+def _digest_file(path: Path) -> bytes:
     try:
         with path.open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").digest()

@@ -20,12 +20,12 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#8A6D00", "#4B4B4B", "#5
 DOTS_UP_TO = 60
 
 
-def colour_of(index: int) -> str:
+def series_colour(index: int) -> str:
     """The colour of the series at a position, counted from 0."""
     return COLOURS[index % len(COLOURS)]
 
 
-def line_chart(series: Mapping[str, Points], *, x_title: str, y_range: tuple[float, float] | None = None) -> str:
+def draw_lines(series: Mapping[str, Points], *, x_title: str, y_range: tuple[float, float] | None = None) -> str:
     """Draw series of (x, y) points.
 
     Args:
@@ -39,9 +39,9 @@ def line_chart(series: Mapping[str, Points], *, x_title: str, y_range: tuple[flo
     points = [point for line in series.values() for point in line]
     if not points:
         return ""
-    x_ticks = _ticks(min(x for x, _ in points), max(x for x, _ in points))
+    x_ticks = _choose_ticks(min(x for x, _ in points), max(x for x, _ in points))
     y_low, y_high = y_range or (min(y for _, y in points), max(y for _, y in points))
-    y_ticks = _ticks(y_low, y_high)
+    y_ticks = _choose_ticks(y_low, y_high)
 
     def at(x: float, y: float) -> tuple[float, float]:
         across = (x - x_ticks[0]) / (x_ticks[-1] - x_ticks[0])
@@ -52,18 +52,18 @@ def line_chart(series: Mapping[str, Points], *, x_title: str, y_range: tuple[flo
     for y in y_ticks:
         _, row = at(x_ticks[0], y)
         parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{row:.1f}" y2="{row:.1f}"/>')
-        parts.append(f'<text x="{LEFT - 8}" y="{row + 4:.1f}" text-anchor="end">{_label(y, y_ticks)}</text>')
+        parts.append(f'<text x="{LEFT - 8}" y="{row + 4:.1f}" text-anchor="end">{_format_tick(y, y_ticks)}</text>')
     for x in x_ticks:
         column, _ = at(x, y_ticks[0])
-        parts.append(f'<text x="{column:.1f}" y="{HEIGHT - 22}" text-anchor="middle">{_label(x, x_ticks)}</text>')
+        parts.append(f'<text x="{column:.1f}" y="{HEIGHT - 22}" text-anchor="middle">{_format_tick(x, x_ticks)}</text>')
     middle = (LEFT + WIDTH - RIGHT) / 2
     parts.append(f'<text x="{middle}" y="{HEIGHT - 5}" text-anchor="middle">{html.escape(x_title)}</text>')
     for index, (name, line) in enumerate(series.items()):
-        parts.append(_line(name, line, [at(x, y) for x, y in line], colour_of(index)))
+        parts.append(_draw_line(name, line, [at(x, y) for x, y in line], series_colour(index)))
     return "".join([*parts, "</svg>"])
 
 
-def scatter_chart(points: Sequence[tuple[str, float, float]], *, x_title: str, y_title: str) -> str:
+def draw_scatter(points: Sequence[tuple[str, float, float]], *, x_title: str, y_title: str) -> str:
     """Draw one point a case, and the diagonal on which both are equal.
 
     Args:
@@ -77,7 +77,7 @@ def scatter_chart(points: Sequence[tuple[str, float, float]], *, x_title: str, y
     if not points:
         return ""
     values = [value for _, x, y in points for value in (x, y)]
-    ticks = _ticks(min(values), max(values))
+    ticks = _choose_ticks(min(values), max(values))
     side = SIDE - LEFT - RIGHT
 
     def at(x: float, y: float) -> tuple[float, float]:
@@ -90,8 +90,10 @@ def scatter_chart(points: Sequence[tuple[str, float, float]], *, x_title: str, y
     for value in ticks:
         column, row = at(value, value)
         parts.append(f'<line class="grid" x1="{LEFT}" x2="{LEFT + side}" y1="{row:.1f}" y2="{row:.1f}"/>')
-        parts.append(f'<text x="{LEFT - 8}" y="{row + 4:.1f}" text-anchor="end">{_label(value, ticks)}</text>')
-        parts.append(f'<text x="{column:.1f}" y="{TOP + side + 18}" text-anchor="middle">{_label(value, ticks)}</text>')
+        parts.append(f'<text x="{LEFT - 8}" y="{row + 4:.1f}" text-anchor="end">{_format_tick(value, ticks)}</text>')
+        parts.append(
+            f'<text x="{column:.1f}" y="{TOP + side + 18}" text-anchor="middle">{_format_tick(value, ticks)}</text>'
+        )
     parts.append(
         f'<line x1="{LEFT}" y1="{TOP + side}" x2="{LEFT + side}" y2="{TOP}" stroke="#4B4B4B" stroke-dasharray="4 4"/>'
     )
@@ -111,7 +113,7 @@ def scatter_chart(points: Sequence[tuple[str, float, float]], *, x_title: str, y
     return "".join([*parts, "</svg>"])
 
 
-def _line(name: str, values: Points, places: Points, colour: str) -> str:
+def _draw_line(name: str, values: Points, places: Points, colour: str) -> str:
     path = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
     drawn = f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2" stroke-linejoin="round"/>'
     if len(values) > DOTS_UP_TO:
@@ -124,7 +126,7 @@ def _line(name: str, values: Points, places: Points, colour: str) -> str:
     return drawn + "".join(dots)
 
 
-def _ticks(low: float, high: float) -> list[float]:
+def _choose_ticks(low: float, high: float) -> list[float]:
     """Round numbers that cover low to high, at least two."""
     span = (high - low) or abs(high) or 1.0
     rough = span / TICKS
@@ -134,7 +136,7 @@ def _ticks(low: float, high: float) -> list[float]:
     return [round(count * step, 12) for count in range(first, max(last, first + 1) + 1)]
 
 
-def _label(value: float, ticks: Sequence[float]) -> str:
+def _format_tick(value: float, ticks: Sequence[float]) -> str:
     step = ticks[1] - ticks[0]
     decimals = max(0, -math.floor(math.log10(step) + 1e-9))
     exact = decimals if math.isclose(step * 10**decimals, round(step * 10**decimals), rel_tol=1e-6) else decimals + 1

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from voxflow.reporting.tables import Row, Table, make_table, number, read_json, read_rows
+from voxflow.reporting.tables import Row, Table, make_table, parse_number, read_json, read_rows
 
 if TYPE_CHECKING:
-    from voxflow.reporting.sources import Sources
+    from voxflow.reporting.sources import ReportSources
 
 FOLD, ENSEMBLE, MEAN, STD = "fold ", "ensemble", "mean", "std"
 NOT_SCORES = ("model", "on", "cases")
@@ -29,7 +29,7 @@ class CrossValidation:
     run_id: str = ""
 
 
-def cross_validation(sources: Sources) -> CrossValidation:
+def tabulate_folds(sources: ReportSources) -> CrossValidation:
     """Every score of each fold on the cases that it held out, mean ± standard deviation, and the ensemble's."""
     folder = sources.evaluation / "ensemble"
     by_model = {row.get("model", ""): row for row in read_rows(folder / "cross_validation.csv") or []}
@@ -37,24 +37,24 @@ def cross_validation(sources: Sources) -> CrossValidation:
     if not folds:
         return CrossValidation(0, Table())
     names = [name for name in by_model[folds[0]] if name not in NOT_SCORES]
-    rows = [_row("cases", by_model, folds, "")]
-    rows += [_row(name, by_model, folds, _spread(by_model, name)) for name in names]
+    rows = [_make_row("cases", by_model, folds, "")]
+    rows += [_make_row(name, by_model, folds, _format_spread(by_model, name)) for name in names]
     run = read_json(folder / "run.json") or {}
     return CrossValidation(len(folds), make_table(rows, missing="", rounded=True), str(run.get("run_id") or ""))
 
 
-def _row(name: str, by_model: dict[str, Row], folds: list[str], spread: str) -> Row:
-    held_out = {fold: _whole(by_model[fold].get(name)) for fold in folds}
-    together = _whole(by_model.get(ENSEMBLE, {}).get(name))
+def _make_row(name: str, by_model: dict[str, Row], folds: list[str], spread: str) -> Row:
+    held_out = {fold: _format_count(by_model[fold].get(name)) for fold in folds}
+    together = _format_count(by_model.get(ENSEMBLE, {}).get(name))
     return {"score": name.replace("_", " "), "mean ± std": spread, **held_out, "ensemble, unseen cases": together}
 
 
-def _spread(by_model: dict[str, Row], name: str) -> str:
-    mean, std = (number(by_model.get(model, {}).get(name)) for model in (MEAN, STD))
+def _format_spread(by_model: dict[str, Row], name: str) -> str:
+    mean, std = (parse_number(by_model.get(model, {}).get(name)) for model in (MEAN, STD))
     return "" if mean is None or std is None else f"{mean:.3f} ± {std:.3f}"
 
 
-def _whole(text: str | None) -> str:
+def _format_count(text: str | None) -> str:
     """A count without its decimals."""
-    value = number(text)
+    value = parse_number(text)
     return f"{value:.0f}" if value is not None and value == round(value) else text or ""

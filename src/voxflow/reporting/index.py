@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from voxflow.files import write_text
 from voxflow.places import LAST_FLOW_RUNS
-from voxflow.reporting.page import render
+from voxflow.reporting.page import render_template
 from voxflow.reporting.tables import read_json
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ KEY_SCORES = {"mean_dice": "mean Dice", "mean_auc": "mean AUC"}
 
 
 @dataclass(frozen=True)
-class Link:
+class PageLink:
     """A page that is there.
 
     Attributes:
@@ -38,18 +38,18 @@ class Link:
 
 
 @dataclass(frozen=True)
-class Card:
+class WorkspaceCard:
     """What the index says of one workspace."""
 
     name: str
     task: str
     score: str
     alert: str
-    links: tuple[Link, ...]
+    links: tuple[PageLink, ...]
     missing: str
 
 
-def write_index(root: Path, page: Path, blocks: Mapping[str, Mapping[str, Any]], services: Sequence[Link]) -> int:
+def write_index(root: Path, page: Path, blocks: Mapping[str, Mapping[str, Any]], services: Sequence[PageLink]) -> int:
     """Write the index; pages that are not there are named with what writes them.
 
     Args:
@@ -61,22 +61,27 @@ def write_index(root: Path, page: Path, blocks: Mapping[str, Mapping[str, Any]],
     Returns:
         How many pages it leads to.
     """
-    cards = [_card(root, page.parent, name, block) for name, block in blocks.items()]
-    write_text(page, render(TEMPLATE, {"cards": cards, "services": services}))
+    cards = [_make_card(root, page.parent, name, block) for name, block in blocks.items()]
+    write_text(page, render_template(TEMPLATE, {"cards": cards, "services": services}))
     return sum(len(card.links) for card in cards)
 
 
-def _card(root: Path, here: Path, name: str, block: Mapping[str, Any]) -> Card:
+def _make_card(root: Path, here: Path, name: str, block: Mapping[str, Any]) -> WorkspaceCard:
     evaluation, quality = root / "mmars" / name / "eval", root / "data/quality"
     drift = root / "data/drift" / name
-    decision, found = _object(evaluation / "decision.json"), _object(drift / "drift.json")
-    report = _object(quality / name / "report.json")
+    decision, found = _read_object(evaluation / "decision.json"), _read_object(drift / "drift.json")
+    report = _read_object(quality / name / "report.json")
     places = (
         ("Report", evaluation / "report.html", "scores, pictures, data, engines", f"dvc repro report@{name}"),
-        ("Champion or not", evaluation / "report.html#decision", _said(decision), f"dvc repro report@{name}"),
+        (
+            "Champion or not",
+            evaluation / "report.html#decision",
+            _describe_decision(decision),
+            f"dvc repro report@{name}",
+        ),
         ("Comparison of two models", evaluation / "compare.html", "case by case", "voxflow compare"),
-        ("Drift", drift / "drift.html", _drift(found), f"voxflow drift {name} FOLDER"),
-        ("Data checks", _docs(quality, name), _checks(report), f"dvc repro validate@{name}"),
+        ("Drift", drift / "drift.html", _describe_drift(found), f"voxflow drift {name} FOLDER"),
+        ("Data checks", _find_check_pages(quality, name), _describe_checks(report), f"dvc repro validate@{name}"),
         ("Data checks, all runs", quality / f"{name}.history/index.html", "", f"dvc repro validate@{name}"),
     )
     links, missing = [], []
@@ -84,39 +89,41 @@ def _card(root: Path, here: Path, name: str, block: Mapping[str, Any]) -> Card:
         file = path.with_name(path.name.partition("#")[0])
         if file.is_file():
             when = datetime.fromtimestamp(file.stat().st_mtime).astimezone().strftime("%Y-%m-%d %H:%M")
-            links.append(Link(title, os.path.relpath(path, here).replace(os.sep, "/"), about, when))
+            links.append(PageLink(title, os.path.relpath(path, here).replace(os.sep, "/"), about, when))
         else:
             missing.append(f"{title} ({written_by})")
-    links += _of_last_flow_run(root / LAST_FLOW_RUNS / f"{name}.json")
+    links += _read_flow_links(root / LAST_FLOW_RUNS / f"{name}.json")
     failed = (quality / f"{name}.failed" / "report.json").is_file()
     alerts = [f"drift of {', '.join(found.get('moved', []))}"] if found.get("alert") else []
     alerts += ["critical data checks failed"] if failed else []
-    score = _score(_object(root / "data/metrics" / name / "evaluate.json"))
-    return Card(name, str(block.get("task", "")), score, "; ".join(alerts), tuple(links), ", ".join(missing))
+    score = _format_score(_read_object(root / "data/metrics" / name / "evaluate.json"))
+    return WorkspaceCard(name, str(block.get("task", "")), score, "; ".join(alerts), tuple(links), ", ".join(missing))
 
 
-def _of_last_flow_run(path: Path) -> list[Link]:
+def _read_flow_links(path: Path) -> list[PageLink]:
     """What a flow run left: its own page and that of the MLflow run, where they are served."""
     found = read_json(path)
-    return [Link(each["title"], each["address"], each["about"]) for each in found] if isinstance(found, list) else []
+    return (
+        [PageLink(each["title"], each["address"], each["about"]) for each in found] if isinstance(found, list) else []
+    )
 
 
-def _docs(quality: Path, name: str) -> Path:
+def _find_check_pages(quality: Path, name: str) -> Path:
     """Those of the run that failed, where one did: they are what a person must see."""
     failed = quality / f"{name}.failed" / "docs/index.html"
     return failed if failed.is_file() else quality / name / "docs/index.html"
 
 
-def _score(metrics: Mapping[str, Any]) -> str:
+def _format_score(metrics: Mapping[str, Any]) -> str:
     known = [f"{title} {metrics[key]:.3f}" for key, title in KEY_SCORES.items() if key in metrics]
     return f"{known[0]} on {metrics.get('cases', 0):.0f} unseen cases" if known else "not evaluated yet"
 
 
-def _said(decision: Mapping[str, Any]) -> str:
+def _describe_decision(decision: Mapping[str, Any]) -> str:
     return f"{decision['verdict']}: {'; '.join(decision.get('reasons', []))}" if "verdict" in decision else ""
 
 
-def _drift(found: Mapping[str, Any]) -> str:
+def _describe_drift(found: Mapping[str, Any]) -> str:
     if not found:
         return ""
     count = f"{found.get('incoming_patients', 0)} patients"
@@ -125,11 +132,11 @@ def _drift(found: Mapping[str, Any]) -> str:
     return f"{count} are too few to tell" if found.get("too_few") else f"none in {count}"
 
 
-def _checks(report: Mapping[str, Any]) -> str:
+def _describe_checks(report: Mapping[str, Any]) -> str:
     failed = sum(not check.get("success") for check in report.get("checks", []))
     return f"{failed} of {len(report['checks'])} failed" if report.get("checks") else ""
 
 
-def _object(path: Path) -> dict[str, Any]:
+def _read_object(path: Path) -> dict[str, Any]:
     found = read_json(path)
     return found if isinstance(found, dict) else {}

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from voxflow.files import write_text
 from voxflow.reporting import sections
-from voxflow.reporting.folds import cross_validation
-from voxflow.reporting.sources import ReportOptions, Sources, installed_versions
+from voxflow.reporting.folds import tabulate_folds
+from voxflow.reporting.sources import ReportOptions, ReportSources, installed_versions
 from voxflow.reporting.tables import make_table, read_json, read_pictures
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 PAGE, CARD = "report.html.j2", "model_card.md.j2"
 
 
-def write_report(sources: Sources, page: Path, card: Path, options: ReportOptions | None = None) -> None:
+def write_report(sources: ReportSources, page: Path, card: Path, options: ReportOptions | None = None) -> None:
     """Write the report and the model card; a part that is missing is named with the reason.
 
     Args:
@@ -30,13 +30,13 @@ def write_report(sources: Sources, page: Path, card: Path, options: ReportOption
     Raises:
         OSError: a file could not be written.
     """
-    facts = _facts(sources, options or ReportOptions())
-    write_text(page, render(PAGE, facts))
-    write_text(card, render(CARD, facts))
+    facts = _collect_facts(sources, options or ReportOptions())
+    write_text(page, render_template(PAGE, facts))
+    write_text(card, render_template(CARD, facts))
 
 
-def _facts(sources: Sources, options: ReportOptions) -> dict[str, Any]:
-    header = sections.header(sources)
+def _collect_facts(sources: ReportSources, options: ReportOptions) -> dict[str, Any]:
+    header = sections.read_header(sources)
     run = read_json(sources.models / "train" / "run.json") or {}
     made_of = {**sources.provenance, "mlflow_run": run.get("run_id") or "none"}
     found = {**installed_versions(), **made_of}
@@ -45,33 +45,33 @@ def _facts(sources: Sources, options: ReportOptions) -> dict[str, Any]:
         "workspace": sources.workspace,
         "task": sources.task,
         "description": options.description or str(header.get("description") or ""),
-        "modality": _words(header.get("modality")),
-        "labels": _words(header.get("labels")),
-        "counts": sections.part_counts(sources),
-        "tiles": sections.tiles(sources),
-        "curves": sections.curves(sources),
-        "roc": sections.roc(sources),
-        "scores": sections.scores(sources),
-        "folds": cross_validation(sources),
-        "per_case": sections.per_case(sources),
-        "failures": sections.failures(sources),
+        "modality": _to_words(header.get("modality")),
+        "labels": _to_words(header.get("labels")),
+        "counts": sections.count_parts(sources),
+        "tiles": sections.make_key_figures(sources),
+        "curves": sections.draw_curves(sources),
+        "roc": sections.draw_roc(sources),
+        "scores": sections.tabulate_scores(sources),
+        "folds": tabulate_folds(sources),
+        "per_case": sections.tabulate_cases(sources),
+        "failures": sections.tabulate_failures(sources),
         "test_pictures": read_pictures(sources.evaluation / "test" / "overlays", 4, order=("best", "worst")),
         "infer_pictures": read_pictures(
             sources.evaluation / "infer" / "overlays", options.overlays, order=("contact_sheet",)
         ),
-        "verdicts": sections.verdicts(sources),
-        "set_aside": sections.set_aside(sources),
-        "quality": sections.quality(sources),
-        "parity": sections.parity(sources),
-        "decision": sections.decision(sources),
-        "training": sections.training(sources),
-        "mlflow_page": _page_of(run),
+        "verdicts": sections.tabulate_verdicts(sources),
+        "set_aside": sections.tabulate_set_aside(sources),
+        "quality": sections.tabulate_checks(sources),
+        "parity": sections.tabulate_parity(sources),
+        "decision": sections.tabulate_decision(sources),
+        "training": sections.tabulate_training(sources),
+        "mlflow_page": _find_run_page(run),
         "versions": make_table([{"what": name, "value": value} for name, value in found.items()], missing=""),
         "settings": json.dumps(dict(sources.settings), indent=2, default=str),
     }
 
 
-def _page_of(run: Mapping[str, Any]) -> str:
+def _find_run_page(run: Mapping[str, Any]) -> str:
     """The page of the training's MLflow run, as far as the run's own file tells; empty where the store is no server.
 
     Nothing else may decide: the report is one of DVC's outputs, the same whoever runs the stage.
@@ -80,14 +80,14 @@ def _page_of(run: Mapping[str, Any]) -> str:
     return f"{address.rstrip('/')}/#/runs/{run['run_id']}" if address.startswith("http") and run.get("run_id") else ""
 
 
-def _words(value: Any) -> str:
+def _to_words(value: Any) -> str:
     """A datalist's modality or labels as words, whether text, list or mapping; background is nothing to find."""
     if isinstance(value, dict):
         return ", ".join(str(word) for word in value.values() if word != "background")
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value or "")
 
 
-def render(template: str, facts: Mapping[str, Any]) -> str:
+def render_template(template: str, facts: Mapping[str, Any]) -> str:
     """Fill one of this package's templates; a name that it does not get is an error."""
     from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 

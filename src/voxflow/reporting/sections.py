@@ -6,14 +6,14 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from voxflow.reporting.charts import colour_of, line_chart
-from voxflow.reporting.tables import Row, Table, make_table, number, read_json, read_rows, readable
+from voxflow.reporting.charts import draw_lines, series_colour
+from voxflow.reporting.tables import Row, Table, make_table, parse_number, read_json, read_rows, spell_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from voxflow.reporting.sources import Sources
+    from voxflow.reporting.sources import ReportSources
 
 NOT_CURVES = ("epoch", "learning_rate", "seconds")
 PARTS = ("training", "validation", "testing", "inference")
@@ -30,7 +30,7 @@ DECISIONS = {
 
 
 @dataclass(frozen=True)
-class Tile:
+class KeyFigure:
     """One number at the top of the page: what it is, and on what."""
 
     value: str
@@ -47,32 +47,34 @@ class Chart:
     legend: tuple[tuple[str, str], ...]
 
 
-def tiles(sources: Sources) -> tuple[Tile, ...]:
+def make_key_figures(sources: ReportSources) -> tuple[KeyFigure, ...]:
     """The numbers that a reader looks for first; those that are not known are left out."""
-    scores, training = _numbers(sources, "evaluate"), _numbers(sources, "train")
+    scores, training = _read_numbers(sources, "evaluate"), _read_numbers(sources, "train")
     found = []
     key, title = KEY_SCORES[sources.task]
     if key in scores:
-        found.append(Tile(f"{scores[key]:.3f}", title, f"on {scores.get('cases', 0):.0f} unseen cases"))
-    counts = part_counts(sources)
+        found.append(KeyFigure(f"{scores[key]:.3f}", title, f"on {scores.get('cases', 0):.0f} unseen cases"))
+    counts = count_parts(sources)
     if counts:
-        found.append(Tile(str(counts.get("training", 0)), "training cases", _other_parts(counts)))
+        found.append(KeyFigure(str(counts.get("training", 0)), "training cases", _describe_other_parts(counts)))
     if "best_epoch" in training and "seconds" in training:
         minutes = training["seconds"] / 60
         found.append(
-            Tile(f"{training['best_epoch']:.0f}", "best epoch", f"of {training['epochs']:.0f}, {minutes:.1f} min")
+            KeyFigure(f"{training['best_epoch']:.0f}", "best epoch", f"of {training['epochs']:.0f}, {minutes:.1f} min")
         )
     rows = read_rows(sources.volumes / "conversion.csv")
     if rows is not None:
         verdicts = Counter(row.get("verdict", "") for row in rows)
-        found.append(Tile(str(verdicts["quarantined"]), "series in quarantine", f"of {len(rows)} series or files"))
-    failed = [_numbers(sources, stage).get("failed_cases") for stage in ("evaluate", "infer")]
+        found.append(KeyFigure(str(verdicts["quarantined"]), "series in quarantine", f"of {len(rows)} series or files"))
+    failed = [_read_numbers(sources, stage).get("failed_cases") for stage in ("evaluate", "infer")]
     if any(count is not None for count in failed):
-        found.append(Tile(f"{sum(count or 0 for count in failed):.0f}", "failed cases", "in evaluation and inference"))
+        found.append(
+            KeyFigure(f"{sum(count or 0 for count in failed):.0f}", "failed cases", "in evaluation and inference")
+        )
     return tuple(found)
 
 
-def part_counts(sources: Sources) -> dict[str, int]:
+def count_parts(sources: ReportSources) -> dict[str, int]:
     """Cases in each part of the datalist; empty when there is no datalist."""
     datalist = read_json(sources.datalist)
     if not isinstance(datalist, dict):
@@ -80,7 +82,7 @@ def part_counts(sources: Sources) -> dict[str, int]:
     return {part: len(datalist[part]) for part in PARTS if isinstance(datalist.get(part), list)}
 
 
-def header(sources: Sources) -> dict[str, Any]:
+def read_header(sources: ReportSources) -> dict[str, Any]:
     """What the datalist says of itself, in a block ``metadata`` or beside its parts."""
     datalist = read_json(sources.datalist)
     if not isinstance(datalist, dict):
@@ -89,63 +91,65 @@ def header(sources: Sources) -> dict[str, Any]:
     return block if isinstance(block, dict) else datalist
 
 
-def curves(sources: Sources) -> tuple[Chart, ...]:
+def draw_curves(sources: ReportSources) -> tuple[Chart, ...]:
     """Loss and metrics by epoch."""
     rows = read_rows(sources.models / "curves.csv") or []
     names = [name for name in (rows[0] if rows else {}) if name not in NOT_CURVES]
-    losses = {name: _points(rows, "epoch", name) for name in names if "loss" in name}
-    metrics = {name: _points(rows, "epoch", name) for name in names if "loss" not in name}
+    losses = {name: _read_points(rows, "epoch", name) for name in names if "loss" in name}
+    metrics = {name: _read_points(rows, "epoch", name) for name in names if "loss" not in name}
     charts = []
     if any(losses.values()):
-        charts.append(_chart("Loss", losses, "epoch", None))
+        charts.append(_make_chart("Loss", losses, "epoch", None))
     if any(metrics.values()):
-        charts.append(_chart("Metrics on validation cases", metrics, "epoch", _unit(metrics)))
+        charts.append(_make_chart("Metrics on validation cases", metrics, "epoch", _choose_range(metrics)))
     return tuple(charts)
 
 
-def roc(sources: Sources) -> tuple[Chart, ...]:
+def draw_roc(sources: ReportSources) -> tuple[Chart, ...]:
     """Sensitivity against false alarms, a line a finding."""
     rows = read_rows(sources.evaluation / "test" / "roc.csv") or []
     names = dict.fromkeys(row.get("class", "") for row in rows)
-    lines = {name: _points([row for row in rows if row.get("class") == name], "fpr", "tpr") for name in names}
-    return (_chart("ROC on unseen cases", lines, "false positive rate", (0.0, 1.0)),) if any(lines.values()) else ()
+    lines = {name: _read_points([row for row in rows if row.get("class") == name], "fpr", "tpr") for name in names}
+    return (
+        (_make_chart("ROC on unseen cases", lines, "false positive rate", (0.0, 1.0)),) if any(lines.values()) else ()
+    )
 
 
-def scores(sources: Sources) -> Table:
+def tabulate_scores(sources: ReportSources) -> Table:
     """Every number of the stage evaluate, and how sure it is."""
     told = read_json(sources.evaluation / "test" / "summary.json")
     bounds = told.get("intervals_95", {}) if isinstance(told, dict) else {}
     rows = [
         {
-            "score": readable(name),
+            "score": spell_name(name),
             "value": f"{value:.6g}",
             "95 % interval": "{:.3f} to {:.3f}".format(*bounds[name]) if name in bounds else "",
         }
-        for name, value in _numbers(sources, "evaluate").items()
+        for name, value in _read_numbers(sources, "evaluate").items()
     ]
-    return make_table(rows, missing=_absent(sources.metrics / "evaluate.json", "evaluate"), rounded=True)
+    return make_table(rows, missing=_explain_absence(sources.metrics / "evaluate.json", "evaluate"), rounded=True)
 
 
-def per_case(sources: Sources) -> Table:
+def tabulate_cases(sources: ReportSources) -> Table:
     """Scores case by case, the worst first."""
     path = sources.evaluation / "test" / "per_case.csv"
-    rows = sorted(read_rows(path) or [], key=_badness, reverse=True)
-    return make_table(rows, missing=_absent(path, "evaluate"), rounded=True)
+    rows = sorted(read_rows(path) or [], key=_rank_badness, reverse=True)
+    return make_table(rows, missing=_explain_absence(path, "evaluate"), rounded=True)
 
 
-def _badness(row: Row) -> float:
+def _rank_badness(row: Row) -> float:
     """Greater is worse: one minus Dice, or the greatest distance of a probability from the truth; undefined first."""
     if "mean_dice" in row:
-        dice = number(row["mean_dice"])
+        dice = parse_number(row["mean_dice"])
         return 2.0 if dice is None else 1.0 - dice
     names = [name.removeprefix("probability_") for name in row if name.startswith("probability_")]
-    pairs = [(number(row.get(name)), number(row[f"probability_{name}"])) for name in names]
+    pairs = [(parse_number(row.get(name)), parse_number(row[f"probability_{name}"])) for name in names]
     return max(
         (abs(truth - chance) for truth, chance in pairs if truth is not None and chance is not None), default=2.0
     )
 
 
-def failures(sources: Sources) -> Table:
+def tabulate_failures(sources: ReportSources) -> Table:
     """Cases that could not be used, each with its reason."""
     rows = [
         {"stage": stage, "case": str(row.get("case", "")), "reason": str(row.get("reason", ""))}
@@ -155,37 +159,37 @@ def failures(sources: Sources) -> Table:
     return make_table(rows, missing="None: every case went through.")
 
 
-def verdicts(sources: Sources) -> Table:
+def tabulate_verdicts(sources: ReportSources) -> Table:
     """How many series got which verdict."""
     path = sources.volumes / "conversion.csv"
     found = Counter((row.get("verdict", ""), row.get("modality", "")) for row in read_rows(path) or [])
     rows = [{"verdict": key[0], "modality": key[1], "series": str(count)} for key, count in sorted(found.items())]
-    return make_table(rows, missing=_absent(path, "convert"))
+    return make_table(rows, missing=_explain_absence(path, "convert"))
 
 
-def set_aside(sources: Sources) -> Table:
+def tabulate_set_aside(sources: ReportSources) -> Table:
     """Series in quarantine and those that were used after a remedy, with the reasons; no UID leaves the tables."""
     path = sources.volumes / "conversion.csv"
     rows = read_rows(path)
     if rows is None:
-        return Table(missing=_absent(path, "convert"))
+        return Table(missing=_explain_absence(path, "convert"))
     shown = [row for row in rows if row.get("verdict") in ("quarantined", "remedied")]
     shown.sort(key=lambda row: row.get("verdict", ""))
     columns = ("verdict", "series", "modality", "files", "reason", "remedy", "case")
     return make_table(shown, columns, missing="None: every series was converted or skipped as no image of this task.")
 
 
-def quality(sources: Sources) -> Table:
+def tabulate_checks(sources: ReportSources) -> Table:
     """The data checks with their outcome, those that failed first."""
     path = sources.quality / "report.json"
     report = read_json(path)
     if not isinstance(report, dict):
-        return Table(missing=_absent(path, "validate"))
-    rows = [_check_row(check) for check in report.get("checks", [])]
+        return Table(missing=_explain_absence(path, "validate"))
+    rows = [_make_check_row(check) for check in report.get("checks", [])]
     return make_table(rows, missing=f"Not available: {path} lists no check.")
 
 
-def _check_row(check: Mapping[str, Any]) -> Row:
+def _make_check_row(check: Mapping[str, Any]) -> Row:
     failed = [f"{case} ({value})" for case, value in (check.get("failures") or {}).items()]
     more = f" and {len(failed) - MOST_NAMED} more" if len(failed) > MOST_NAMED else ""
     return {
@@ -197,39 +201,39 @@ def _check_row(check: Mapping[str, Any]) -> Row:
     }
 
 
-def parity(sources: Sources) -> Table:
+def tabulate_parity(sources: ReportSources) -> Table:
     """How far each exported engine is from torch."""
     path = sources.models / "parity.json"
     report = read_json(path)
     blocks = report if isinstance(report, dict) else {}
     rows = [
-        {"engine": engine} | {name: _parity_cell(name, value) for name, value in block.items()}
+        {"engine": engine} | {name: _format_parity(name, value) for name, value in block.items()}
         for engine, block in blocks.items()
         if isinstance(block, dict)
     ]
-    return make_table(rows, missing=_absent(path, "export"), rounded=True)
+    return make_table(rows, missing=_explain_absence(path, "export"), rounded=True)
 
 
-def _parity_cell(name: str, value: float) -> str:
+def _format_parity(name: str, value: float) -> str:
     if name == "published":
         return "yes" if value else "no, it differs too much"
     return f"{value:g}"
 
 
-def decision(sources: Sources) -> Table:
+def tabulate_decision(sources: ReportSources) -> Table:
     """Whether this model became champion, why, and by which numbers."""
     path = sources.evaluation / "decision.json"
     found = read_json(path)
     if not isinstance(found, dict):
-        return Table(missing=_absent(path, "promote"))
+        return Table(missing=_explain_absence(path, "promote"))
     numbers = found.get("numbers") or {}
     classes = {f"change of {name}": value for name, value in (numbers.get("classes") or {}).items()}
     low, high = numbers.get("interval") or (None, None)
     facts = {
         "decision": DECISIONS.get(str(found.get("verdict")), str(found.get("verdict"))),
         "why": "; ".join(map(str, found.get("reasons") or ())),
-        "challenger": _version(found.get("challenger")),
-        "champion until then": _version(found.get("champion")),
+        "challenger": _format_version(found.get("challenger")),
+        "champion until then": _format_version(found.get("champion")),
         **{name: value for name, value in numbers.items() if name not in ("classes", "interval")},
         "gain, 95 % interval": None if low is None else f"{low:+.4f} to {high:+.4f}",
         **classes,
@@ -238,15 +242,15 @@ def decision(sources: Sources) -> Table:
             for name in ("margin", "alpha", "worst_class", "parity", "test_part_sha256", "decided")
         },
     }
-    rows = [{"what": readable(name), "value": str(value)} for name, value in facts.items() if value not in (None, "")]
+    rows = [{"what": spell_name(name), "value": str(value)} for name, value in facts.items() if value not in (None, "")]
     return make_table(rows, missing="", rounded=True)
 
 
-def _version(number: Any) -> str:
+def _format_version(number: Any) -> str:
     return f"version {number}" if number else ""
 
 
-def training(sources: Sources) -> Table:
+def tabulate_training(sources: ReportSources) -> Table:
     """What was trained: the configured components and the training's numbers."""
     config = read_json(sources.config)
     rows = []
@@ -263,37 +267,39 @@ def training(sources: Sources) -> Table:
             {"what": f"{stage}: {name}", "value": str(value)}
             for name, value in (sources.settings.get(stage) or {}).items()
         ]
-    rows += [{"what": readable(name), "value": f"{value:g}"} for name, value in _numbers(sources, "train").items()]
-    return make_table(rows, missing=_absent(sources.config, "the workspace"), rounded=True)
+    rows += [
+        {"what": spell_name(name), "value": f"{value:g}"} for name, value in _read_numbers(sources, "train").items()
+    ]
+    return make_table(rows, missing=_explain_absence(sources.config, "the workspace"), rounded=True)
 
 
-def _numbers(sources: Sources, stage: str) -> dict[str, float]:
+def _read_numbers(sources: ReportSources, stage: str) -> dict[str, float]:
     found = read_json(sources.metrics / f"{stage}.json")
     return {name: float(value) for name, value in found.items()} if isinstance(found, dict) else {}
 
 
-def _other_parts(counts: Mapping[str, int]) -> str:
+def _describe_other_parts(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{counts[part]} {PART_NAMES[part]}" for part in PARTS[1:] if counts.get(part))
 
 
-def _points(rows: list[Row], x: str, y: str) -> list[tuple[float, float]]:
-    pairs = [(number(row.get(x)), number(row.get(y))) for row in rows]
+def _read_points(rows: list[Row], x: str, y: str) -> list[tuple[float, float]]:
+    pairs = [(parse_number(row.get(x)), parse_number(row.get(y))) for row in rows]
     return [(across, up) for across, up in pairs if across is not None and up is not None]
 
 
-def _unit(lines: Mapping[str, list[tuple[float, float]]]) -> tuple[float, float] | None:
+def _choose_range(lines: Mapping[str, list[tuple[float, float]]]) -> tuple[float, float] | None:
     """Scores between 0 and 1 are drawn from 0 to 1, so that a small gain looks small."""
     values = [y for line in lines.values() for _, y in line]
     return (0.0, 1.0) if values and min(values) >= 0 and max(values) <= 1 else None
 
 
-def _chart(
+def _make_chart(
     title: str, lines: Mapping[str, list[tuple[float, float]]], x_title: str, y_range: tuple[float, float] | None
 ) -> Chart:
-    shown = {readable(name): line for name, line in lines.items() if line}
-    legend = tuple((name, colour_of(index)) for index, name in enumerate(shown))
-    return Chart(title, line_chart(shown, x_title=x_title, y_range=y_range), legend)
+    shown = {spell_name(name): line for name, line in lines.items() if line}
+    legend = tuple((name, series_colour(index)) for index, name in enumerate(shown))
+    return Chart(title, draw_lines(shown, x_title=x_title, y_range=y_range), legend)
 
 
-def _absent(path: Path, stage: str) -> str:
+def _explain_absence(path: Path, stage: str) -> str:
     return f"Not available: {path} is not there; {stage} writes it."

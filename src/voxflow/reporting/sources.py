@@ -33,7 +33,7 @@ class ReportOptions(BaseModel):
 
 
 @dataclass(frozen=True)
-class Sources:
+class ReportSources:
     """What a report is made of; any of these files may be missing, and the page then says so.
 
     Attributes:

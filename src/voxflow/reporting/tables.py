@@ -75,7 +75,7 @@ def read_pictures(folder: Path, most: int, *, order: Sequence[str] = ()) -> tupl
         return next((at for at, start in enumerate(order) if path.name.startswith(start)), len(order)), path.name
 
     return tuple(
-        Picture(_picture_title(path.stem), f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}")
+        Picture(_make_title(path.stem), f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}")
         for path in sorted(folder.glob("*.png"), key=rank)[:most]
     )
 
@@ -94,30 +94,30 @@ def make_table(
     if not rows:
         return Table(missing=missing)
     wanted = [name for name in (columns or list(rows[0])) if any(row.get(name) for row in rows)]
-    show = _rounded if rounded else str
+    show = _round_cell if rounded else str
     cells = tuple(tuple(show(row.get(name) or "") for name in wanted) for row in rows)
-    return Table(tuple(readable(name) for name in wanted), cells)
+    return Table(tuple(spell_name(name) for name in wanted), cells)
 
 
-def number(text: str | None) -> float | None:
+def parse_number(text: str | None) -> float | None:
     """A cell's finite number; None for an empty cell, for words, and for names such as ``98e65432_1``."""
     return float(text) if text and NUMBER.fullmatch(text) else None
 
 
-def _picture_title(stem: str) -> str:
+def _make_title(stem: str) -> str:
     """``best_CASE`` → ``best: CASE``; a case's own name stays as it is."""
     kind, _, case = stem.partition("_")
     return f"{kind}: {case}" if kind in ("best", "worst") else stem.replace("contact_sheet", "contact sheet")
 
 
-def _rounded(text: str) -> str:
+def _round_cell(text: str) -> str:
     """Three decimals, or three digits for what would round to nothing; words and whole numbers stay."""
-    value = number(text)
+    value = parse_number(text)
     if value is None or value == round(value):
         return text
     return f"{value:.3f}" if abs(value) >= SMALLEST else f"{value:.2e}"
 
 
-def readable(name: str) -> str:
+def spell_name(name: str) -> str:
     """A column's or a metric's name as words."""
     return name.replace("_", " ").replace(":", ": ")

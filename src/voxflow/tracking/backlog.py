@@ -36,7 +36,7 @@ class Backlog:
     @classmethod
     def of(cls, experiment: str, run_id: str) -> Backlog:
         """The backlog of a run, below the repository."""
-        return cls(_folder() / f"{run_id or uuid.uuid4().hex}.jsonl", experiment, run_id)
+        return cls(_backlog_folder() / f"{run_id or uuid.uuid4().hex}.jsonl", experiment, run_id)
 
     @classmethod
     def read(cls, path: Path) -> Backlog:
@@ -79,13 +79,13 @@ class Backlog:
         return json.dumps({"experiment": self.experiment, "run_id": self.run_id})
 
 
-def _folder() -> Path:
+def _backlog_folder() -> Path:
     return (home() / FOLDER).absolute()
 
 
-def left_behind() -> Iterator[Backlog]:
+def find_left_behind() -> Iterator[Backlog]:
     """Backlogs of earlier processes, oldest first; one that can't be read is left alone."""
     with contextlib.suppress(OSError):
-        for path in sorted(_folder().glob("*.jsonl"), key=lambda path: path.stat().st_mtime):
+        for path in sorted(_backlog_folder().glob("*.jsonl"), key=lambda path: path.stat().st_mtime):
             with contextlib.suppress(OSError, ValueError, KeyError, IndexError, TypeError):
                 yield Backlog.read(path)

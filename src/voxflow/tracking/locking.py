@@ -16,13 +16,13 @@ KEY = 0x566F78666C6F77  # of PostgreSQL's advisory lock: "Voxflow"
 
 
 @contextlib.contextmanager
-def one_at_a_time(uri: str) -> Iterator[None]:
+def lock_store(uri: str) -> Iterator[None]:
     """Hold the store's lock inside the block; the system, or PostgreSQL, lets go of it when the process ends.
 
     A server of MLflow needs none: it makes its tables when it starts.
     """
     if uri.startswith(SQLITE):
-        with _file_lock(sqlite_file(uri)):
+        with _file_lock(sqlite_path(uri)):
             yield
     elif uri.startswith(POSTGRESQL):
         with _advisory_lock(uri):
@@ -31,7 +31,7 @@ def one_at_a_time(uri: str) -> Iterator[None]:
         yield
 
 
-def sqlite_file(uri: str) -> Path:
+def sqlite_path(uri: str) -> Path:
     """The file of a SQLite store."""
     return Path(uri.removeprefix(SQLITE).partition("?")[0]).absolute()
 

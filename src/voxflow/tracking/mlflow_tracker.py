@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from voxflow.progress import say
-from voxflow.tracking.backlog import Backlog, left_behind
-from voxflow.tracking.locking import one_at_a_time, sqlite_file
-from voxflow.tracking.provenance import as_params, flow_run, read_provenance, safe_name
-from voxflow.tracking.sweeps import BASELINE, EXPERIMENT, PARENT, is_sweep, parent_of
+from voxflow.tracking.backlog import Backlog, find_left_behind
+from voxflow.tracking.locking import lock_store, sqlite_path
+from voxflow.tracking.provenance import make_safe_name, read_flow_run_tags, read_provenance, to_params
+from voxflow.tracking.sweeps import BASELINE, EXPERIMENT, PARENT, find_parent_tag, is_sweep
 from voxflow.tracking.table import log_table
-from voxflow.tracking.tracker import SQLITE, NullTracker, Tracker, tracking_uri
+from voxflow.tracking.tracker import SQLITE, NullTracker, Tracker, get_tracking_uri
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -57,11 +57,11 @@ class MlflowTracker:
 
     def params(self, values: Mapping[str, Any]) -> None:
         """Record parameters, flattened to dotted names; a value recorded before is kept."""
-        self._attempt("parameters", {"kind": "params", "values": as_params(values)})
+        self._attempt("parameters", {"kind": "params", "values": to_params(values)})
 
     def metrics(self, values: Mapping[str, float], step: int | None = None) -> None:
         """Record finite numbers."""
-        finite = {safe_name(key): float(value) for key, value in values.items() if math.isfinite(value)}
+        finite = {make_safe_name(key): float(value) for key, value in values.items() if math.isfinite(value)}
         if finite:
             self._attempt("metrics", {"kind": "metrics", "values": finite, "step": step})
 
@@ -87,7 +87,7 @@ class MlflowTracker:
             return ""
         try:
             return _log_onnx(path, name)
-        except failures() as error:
+        except store_failures() as error:
             self._lose(f"model {path}", error)
             return ""
 
@@ -107,10 +107,10 @@ class MlflowTracker:
         try:
             self.backlog.send(self.take)
             self._client.set_terminated(self.run_id, status)
-        except failures() as error:
+        except store_failures() as error:
             self._lose("end", error)
             self.backlog.add("end", status=status)
-        with contextlib.suppress(*failures()):
+        with contextlib.suppress(*store_failures()):
             mlflow.end_run(status)
 
     def take(self, entry: Mapping[str, Any]) -> None:
@@ -129,7 +129,7 @@ class MlflowTracker:
                 keep = self._client.log_artifacts if Path(entry["path"]).is_dir() else self._client.log_artifact
                 keep(self.run_id, entry["path"], entry["folder"])
             case "children":
-                for run_id in filter(run_exists, values):
+                for run_id in filter(has_run, values):
                     self._client.set_tag(run_id, PARENT, self.run_id)
             case "table":
                 log_table(self._client, self.run_id, Path(entry["path"]), entry["name"])
@@ -139,8 +139,8 @@ class MlflowTracker:
     def _parent(self, tags: Mapping[str, str]) -> dict[str, str]:
         if BASELINE not in tags:
             return {}
-        with one_at_a_time(tracking_uri()), _quietly():
-            return parent_of(self._client, self.run_id, tags)
+        with lock_store(get_tracking_uri()), _ignore_deprecations():
+            return find_parent_tag(self._client, self.run_id, tags)
 
     def _log(self, **kinds: Mapping[str, Any]) -> None:
         from mlflow.entities import Metric, Param, RunTag
@@ -170,7 +170,7 @@ class MlflowTracker:
             self.backlog.send(self.take)
             self.take(entry)
             self._lost_at = None
-        except failures() as error:
+        except store_failures() as error:
             self._lose(what, error)
             self.backlog.add(**entry)
 
@@ -178,13 +178,13 @@ class MlflowTracker:
         if self._lost_at is None:
             say(
                 f"warning: MLflow could not record {what}; this and what follows is kept in {self.backlog.path} "
-                f"and sent when it is back: {first_line(error)}"
+                f"and sent when it is back: {first_line_of(error)}"
             )
         self._lost_at = time.monotonic()
 
 
 @dataclass
-class AbsentTracker:
+class OfflineTracker:
     """Keeps everything for a store that was away when the run began; a later run sends it.
 
     Attributes:
@@ -198,11 +198,11 @@ class AbsentTracker:
 
     def params(self, values: Mapping[str, Any]) -> None:
         """Keep them."""
-        self.backlog.add("params", values=as_params(values))
+        self.backlog.add("params", values=to_params(values))
 
     def metrics(self, values: Mapping[str, float], step: int | None = None) -> None:
         """Keep finite numbers."""
-        finite = {safe_name(key): float(value) for key, value in values.items() if math.isfinite(value)}
+        finite = {make_safe_name(key): float(value) for key, value in values.items() if math.isfinite(value)}
         self.backlog.add("metrics", values=finite, step=step)
 
     def tags(self, values: Mapping[str, str]) -> None:
@@ -235,20 +235,20 @@ class AbsentTracker:
         self.backlog.add("end", status=status)
 
 
-def _send_left_behind() -> None:
+def _send_backlogs() -> None:
     """Send what earlier runs could not; one that the store does not know gets a run of its own."""
     from mlflow import MlflowClient
 
-    for backlog in left_behind():
+    for backlog in find_left_behind():
         run_id = backlog.run_id
-        if not run_exists(run_id):
+        if not has_run(run_id):
             client = MlflowClient()
-            run_id = client.create_run(experiment_id_of(backlog.experiment or "unnamed")).info.run_id
+            run_id = client.create_run(get_experiment_id(backlog.experiment or "unnamed")).info.run_id
             backlog.run_id = run_id
         try:
             backlog.send(MlflowTracker(run_id).take)
-        except failures() as error:
-            say(f"warning: {backlog.path} could not be sent yet: {first_line(error)}")
+        except store_failures() as error:
+            say(f"warning: {backlog.path} could not be sent yet: {first_line_of(error)}")
             return
         say(f"sent to MLflow what an earlier run of {backlog.experiment or 'a workspace'} could not ({run_id})")
 
@@ -281,7 +281,7 @@ def begin_run(
         made_of = read_provenance(datalist)
         name = name or made_of.get(EXPERIMENT)
         called = {RUN_NAME: name} if name else {}
-        tracker.tags({"workspace": experiment, **made_of, **flow_run(), **called})
+        tracker.tags({"workspace": experiment, **made_of, **read_flow_run_tags(), **called})
         yield tracker
 
 
@@ -292,36 +292,36 @@ def continue_run(run_id: str) -> Iterator[Tracker]:
         yield NullTracker()
         return
     with _active_run(None, run_id) as tracker:
-        if tags := flow_run("last_"):
+        if tags := read_flow_run_tags("last_"):
             tracker.tags(tags)
         yield tracker
 
 
-def common_parent(run_ids: Sequence[str]) -> str | None:
+def find_common_parent(run_ids: Sequence[str]) -> str | None:
     """The run that an earlier :meth:`Tracker.adopt` made the parent of all of these; None when there is none."""
     try:
-        open_store()
+        configure_mlflow()
         from mlflow import MlflowClient
 
-        with one_at_a_time(tracking_uri()), _quietly():
+        with lock_store(get_tracking_uri()), _ignore_deprecations():
             client = MlflowClient()
-            parents = {client.get_run(run_id).data.tags.get(PARENT) for run_id in run_ids if run_exists(run_id)}
+            parents = {client.get_run(run_id).data.tags.get(PARENT) for run_id in run_ids if has_run(run_id)}
             parent = parents.pop() if len(parents) == 1 else None
-            return parent if parent and run_exists(parent) and not is_sweep(client.get_run(parent)) else None
-    except failures():
+            return parent if parent and has_run(parent) and not is_sweep(client.get_run(parent)) else None
+    except store_failures():
         # Where the store is away, begin_run says so and keeps everything for later.
         return None
 
 
 @contextlib.contextmanager
 def _active_run(experiment: str | None, run_id: str | None) -> Iterator[Tracker]:
-    tracker: MlflowTracker | AbsentTracker
+    tracker: MlflowTracker | OfflineTracker
     try:
-        tracker = _start(experiment, run_id)
-    except failures() as error:
-        tracker = AbsentTracker(Backlog.of(experiment or "", run_id or ""), run_id or "")
+        tracker = _start_run(experiment, run_id)
+    except store_failures() as error:
+        tracker = OfflineTracker(Backlog.of(experiment or "", run_id or ""), run_id or "")
         kept = f"what is to be recorded is kept in {tracker.backlog.path}"
-        say(f"warning: the MLflow store can't be used, {kept} and sent when it is back: {first_line(error)}")
+        say(f"warning: the MLflow store can't be used, {kept} and sent when it is back: {first_line_of(error)}")
     status = "FAILED"
     try:
         yield tracker
@@ -333,7 +333,7 @@ def _active_run(experiment: str | None, run_id: str | None) -> Iterator[Tracker]
         tracker.end(status)
 
 
-def open_store() -> None:
+def configure_mlflow() -> None:
     """Point MLflow at the tracking store, quietly and without waiting for minutes.
 
     Raises:
@@ -345,34 +345,34 @@ def open_store() -> None:
 
     for noisy in ("mlflow", "alembic"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
-    _check_sqlite(tracking_uri())
-    mlflow.set_tracking_uri(tracking_uri())
+    _check_sqlite(get_tracking_uri())
+    mlflow.set_tracking_uri(get_tracking_uri())
 
 
 @contextlib.contextmanager
-def _quietly() -> Iterator[None]:
+def _ignore_deprecations() -> Iterator[None]:
     with warnings.catch_warnings():
         # MLflow opens its database with options that SQLAlchemy deprecates; that is not this project's to mend.
         warnings.simplefilter("ignore", DeprecationWarning)
         yield
 
 
-def _start(experiment: str | None, run_id: str | None) -> MlflowTracker:
-    open_store()
+def _start_run(experiment: str | None, run_id: str | None) -> MlflowTracker:
+    configure_mlflow()
     import mlflow
 
-    with one_at_a_time(tracking_uri()), _quietly():
+    with lock_store(get_tracking_uri()), _ignore_deprecations():
         if experiment is None:
             run = mlflow.start_run(run_id=run_id, log_system_metrics=False)
         else:
             mlflow.set_system_metrics_sampling_interval(SYSTEM_METRICS_INTERVAL_S)
-            known = {"run_id": run_id} if run_exists(run_id) else {"experiment_id": experiment_id_of(experiment)}
+            known = {"run_id": run_id} if has_run(run_id) else {"experiment_id": get_experiment_id(experiment)}
             run = mlflow.start_run(**known, log_system_metrics=True)
-    _send_left_behind()
+    _send_backlogs()
     return MlflowTracker(run.info.run_id, backlog=Backlog.of(experiment or "", run.info.run_id))
 
 
-def run_exists(run_id: str | None) -> bool:
+def has_run(run_id: str | None) -> bool:
     """Whether the store has this run, not deleted."""
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
@@ -387,7 +387,7 @@ def run_exists(run_id: str | None) -> bool:
         raise
 
 
-def experiment_id_of(name: str) -> str:
+def get_experiment_id(name: str) -> str:
     """The experiment's id; a new one keeps its artifacts beside the SQLite file, or where the server says."""
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
@@ -406,15 +406,15 @@ def experiment_id_of(name: str) -> str:
 
 
 def _artifact_location(experiment: str) -> str | None:
-    if not tracking_uri().startswith(SQLITE):
+    if not get_tracking_uri().startswith(SQLITE):
         return None
-    return (sqlite_file(tracking_uri()).parent / ARTIFACTS / experiment).as_uri()
+    return (sqlite_path(get_tracking_uri()).parent / ARTIFACTS / experiment).as_uri()
 
 
 def _check_sqlite(uri: str) -> None:
     """Find a file that can't be opened at once; MLflow would try for a minute and a half."""
     if uri.startswith(SQLITE):
-        with contextlib.closing(sqlite3.connect(sqlite_file(uri))) as connection:
+        with contextlib.closing(sqlite3.connect(sqlite_path(uri))) as connection:
             connection.execute("PRAGMA schema_version").fetchone()
 
 
@@ -428,11 +428,11 @@ def _log_onnx(path: Path, name: str) -> str:
 
         model = onnx.load(str(path))
         needed = [*mlflow.onnx.get_default_pip_requirements(), f"numpy=={np.__version__}"]
-        info = mlflow.onnx.log_model(model, name=name, signature=_signature(model), pip_requirements=needed)
+        info = mlflow.onnx.log_model(model, name=name, signature=_read_signature(model), pip_requirements=needed)
     return str(info.model_uri)
 
 
-def _signature(model: Any) -> Any:
+def _read_signature(model: Any) -> Any:
     """What the ONNX graph states of its inputs and outputs; -1 where a size may vary."""
     from mlflow.models import ModelSignature
     from mlflow.types import Schema, TensorSpec
@@ -446,7 +446,7 @@ def _signature(model: Any) -> Any:
     return ModelSignature(Schema([spec(v) for v in model.graph.input]), Schema([spec(v) for v in model.graph.output]))
 
 
-def failures() -> tuple[type[Exception], ...]:
+def store_failures() -> tuple[type[Exception], ...]:
     """What a store that is away, full, locked or of another version can raise."""
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
@@ -454,6 +454,6 @@ def failures() -> tuple[type[Exception], ...]:
     return MlflowException, SQLAlchemyError, sqlite3.Error, OSError
 
 
-def first_line(error: Exception) -> str:
+def first_line_of(error: Exception) -> str:
     """What a store's error says, short."""
     return (str(error).splitlines() or [type(error).__name__])[0]

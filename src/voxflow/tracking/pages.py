@@ -8,9 +8,9 @@ from typing import Any
 from urllib.parse import quote
 
 from voxflow.errors import DataError
-from voxflow.tracking.locking import sqlite_file
-from voxflow.tracking.registry import asked
-from voxflow.tracking.tracker import SQLITE, is_server, tracking_uri, without_password
+from voxflow.tracking.locking import sqlite_path
+from voxflow.tracking.registry import query_store
+from voxflow.tracking.tracker import SQLITE, get_tracking_uri, is_server, strip_password
 
 # Set by `make serve`, whose pages show a store that is a database.
 PAGES_VARIABLE = "VOXFLOW_MLFLOW_URL"
@@ -31,30 +31,32 @@ class RunPages:
     report: str | None = None
 
 
-def served_at() -> str | None:
+def find_pages_address() -> str | None:
     """The address of MLflow's pages, without a slash at its end; None: nobody said that any are served."""
-    address = tracking_uri() if is_server(tracking_uri()) else os.environ.get(PAGES_VARIABLE, "")
-    return without_password(address).rstrip("/") if address.startswith(("http://", "https://")) else None
+    address = get_tracking_uri() if is_server(get_tracking_uri()) else os.environ.get(PAGES_VARIABLE, "")
+    return strip_password(address).rstrip("/") if address.startswith(("http://", "https://")) else None
 
 
-def pages_of(run_id: str) -> RunPages:
+def find_run_pages(run_id: str) -> RunPages:
     """Where a run is.
 
     Raises:
         VoxflowError: the store can't be reached, or does not have the run.
     """
-    if tracking_uri().startswith(SQLITE) and not sqlite_file(tracking_uri()).is_file():
-        raise DataError("is not there, and the run is in it", path=sqlite_file(tracking_uri()))  # MLflow would make one
-    info = asked(lambda: _info(run_id))
-    base = served_at()
+    if get_tracking_uri().startswith(SQLITE) and not sqlite_path(get_tracking_uri()).is_file():
+        raise DataError(
+            "is not there, and the run is in it", path=sqlite_path(get_tracking_uri())
+        )  # MLflow would make one
+    info = query_store(lambda: _read_run_info(run_id))
+    base = find_pages_address()
     if base is None:
-        return RunPages(without_password(str(info.artifact_uri)))
+        return RunPages(strip_password(str(info.artifact_uri)))
     experiment = f"{base}/#/experiments/{quote(str(info.experiment_id))}"
     run = f"{experiment}/runs/{quote(run_id)}"
     return RunPages(run, experiment, f"{run}/artifactPath/report.html")
 
 
-def _info(run_id: str) -> Any:
+def _read_run_info(run_id: str) -> Any:
     from mlflow import MlflowClient
 
     return MlflowClient().get_run(run_id).info

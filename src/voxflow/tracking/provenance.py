@@ -35,15 +35,15 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def as_params(values: Mapping[str, Any]) -> dict[str, str]:
+def to_params(values: Mapping[str, Any]) -> dict[str, str]:
     """Flatten parameters to what MLflow accepts; secrets are masked, so that a run may be shown to anyone."""
     return {
-        safe_name(key): "***" if _SECRET.search(key) and value is not None else str(value)[:LONGEST_VALUE]
+        make_safe_name(key): "***" if _SECRET.search(key) and value is not None else str(value)[:LONGEST_VALUE]
         for key, value in flatten(values).items()
     }
 
 
-def safe_name(name: str) -> str:
+def make_safe_name(name: str) -> str:
     """The name with what MLflow refuses in names (``#``, ``@``, ...) replaced by ``_``."""
     return _NOT_IN_NAMES.sub("_", name)
 
@@ -54,16 +54,16 @@ def read_provenance(datalist: Path | None) -> dict[str, str]:
     Args:
         datalist: the datalist file that the training reads.
     """
-    status = _git("status", "--porcelain")
-    return _experiment() | {
-        "git_commit": _git("rev-parse", "HEAD") or NONE,
+    status = _run_git("status", "--porcelain")
+    return _read_experiment_tags() | {
+        "git_commit": _run_git("rev-parse", "HEAD") or NONE,
         "git_dirty": NONE if status is None else str(bool(status)).lower(),
-        "dvc_lock_sha256": _hash(Path("dvc.lock")),
-        "datalist_sha256": _hash(datalist),
+        "dvc_lock_sha256": _digest_file(Path("dvc.lock")),
+        "datalist_sha256": _digest_file(datalist),
     }
 
 
-def flow_run(prefix: str = "") -> dict[str, str]:
+def read_flow_run_tags(prefix: str = "") -> dict[str, str]:
     """The tags that lead back to the scheduler's run; nothing where a stage was started by hand.
 
     Args:
@@ -73,17 +73,17 @@ def flow_run(prefix: str = "") -> dict[str, str]:
     return {f"{prefix}{tag}": value for tag, value in known.items() if value}
 
 
-def _experiment() -> dict[str, str]:
+def _read_experiment_tags() -> dict[str, str]:
     """Which experiment of DVC this is, under the name that ``dvc exp show`` lists; nothing outside of one."""
     named = {EXPERIMENT: os.environ.get("DVC_EXP_NAME"), BASELINE: os.environ.get("DVC_EXP_BASELINE_REV")}
     return {tag: value for tag, value in named.items() if value} if named[EXPERIMENT] else {}
 
 
-def _hash(path: Path | None) -> str:
+def _digest_file(path: Path | None) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest() if path is not None and path.is_file() else NONE
 
 
-def _git(*arguments: str) -> str | None:
+def _run_git(*arguments: str) -> str | None:
     try:
         result = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False, timeout=30)
     except (OSError, subprocess.TimeoutExpired):

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from voxflow.errors import DataError, VoxflowError
 from voxflow.files import atomic_directory
-from voxflow.tracking.locking import sqlite_file
-from voxflow.tracking.mlflow_tracker import failures, first_line, open_store
-from voxflow.tracking.tracker import SQLITE, tracking_uri
+from voxflow.tracking.locking import sqlite_path
+from voxflow.tracking.mlflow_tracker import configure_mlflow, first_line_of, store_failures
+from voxflow.tracking.tracker import SQLITE, get_tracking_uri
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,16 +40,16 @@ class ModelVersion:
     description: str = ""
 
 
-def registered_models() -> list[ModelVersion]:
+def list_model_versions() -> list[ModelVersion]:
     """Every version of every registered model, by name, then number; empty where the store was never used.
 
     Raises:
         VoxflowError: the store can't be reached.
     """
-    uri = tracking_uri()
-    if uri.startswith(SQLITE) and not sqlite_file(uri).is_file():
+    uri = get_tracking_uri()
+    if uri.startswith(SQLITE) and not sqlite_path(uri).is_file():
         return []  # MLflow would make one
-    found: list[ModelVersion] = asked(_list)
+    found: list[ModelVersion] = query_store(_list_versions)
     return found
 
 
@@ -57,7 +57,7 @@ def download_model(model: ModelVersion, folder: Path) -> list[Path]:
     """Bring a version's files: ``model.fzn.onnx``, and ``model.pt`` where its run kept the checkpoint.
 
     Args:
-        model: one of :func:`registered_models`.
+        model: one of :func:`list_model_versions`.
         folder: made whole or not at all; what is there is replaced.
 
     Raises:
@@ -65,12 +65,12 @@ def download_model(model: ModelVersion, folder: Path) -> list[Path]:
         VoxflowError: the store can't be reached.
     """
     with atomic_directory(folder) as out:
-        asked(lambda: _download(model, out))
+        query_store(lambda: _download_files(model, out))
         made = sorted(path.name for path in out.iterdir())
     return [folder / name for name in made]
 
 
-def _list() -> list[ModelVersion]:
+def _list_versions() -> list[ModelVersion]:
     from mlflow import MlflowClient
 
     client = MlflowClient()
@@ -87,7 +87,7 @@ def _list() -> list[ModelVersion]:
     return found
 
 
-def _download(model: ModelVersion, out: Path) -> None:
+def _download_files(model: ModelVersion, out: Path) -> None:
     from mlflow import MlflowClient
     from mlflow.artifacts import download_artifacts
 
@@ -100,17 +100,17 @@ def _download(model: ModelVersion, out: Path) -> None:
         kept = MlflowClient().list_artifacts(model.run_id, folder) if model.run_id else []
         if any(each.path == CHECKPOINT for each in kept):
             shutil.copy(download_artifacts(run_id=model.run_id, artifact_path=CHECKPOINT, dst_path=scratch), out / name)
-        _in_one_file(onnx[0], out / "model.fzn.onnx")
+        _write_single_file(onnx[0], out / "model.fzn.onnx")
 
 
-def _in_one_file(source: Path, target: Path) -> None:
+def _write_single_file(source: Path, target: Path) -> None:
     """MLflow keeps the weights beside the graph, under a name that the graph tells; here a model is one file."""
     import onnx
 
     onnx.save(onnx.load(str(source)), str(target))
 
 
-def asked(work: Callable[[], Any]) -> Any:
+def query_store(work: Callable[[], Any]) -> Any:
     """Do work on the store.
 
     Raises:
@@ -120,7 +120,9 @@ def asked(work: Callable[[], Any]) -> Any:
         with warnings.catch_warnings():
             # MLflow opens its database with options that SQLAlchemy deprecates; that is not this project's to mend.
             warnings.simplefilter("ignore", DeprecationWarning)
-            open_store()
+            configure_mlflow()
             return work()
-    except failures() as error:
-        raise VoxflowError(f"the model registry at {tracking_uri()} can't be used: {first_line(error)}") from error
+    except store_failures() as error:
+        raise VoxflowError(
+            f"the model registry at {get_tracking_uri()} can't be used: {first_line_of(error)}"
+        ) from error

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from voxflow.errors import DataError
 from voxflow.files import atomic_directory
-from voxflow.tracking.registry import asked
-from voxflow.tracking.versions import version_called
+from voxflow.tracking.registry import query_store
+from voxflow.tracking.versions import find_version
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -52,11 +52,11 @@ def find_run(text: str) -> Run:
     match = VERSION.fullmatch(text)
     if match:
         called = match["alias"] or match["number"]
-        version = version_called(match["name"], called)
+        version = find_version(match["name"], called)
         if version is None:
             raise DataError(f"no version of {match['name']} is called {called!r}")
         text = version.run_id
-    found: list[Run] = asked(lambda: _search(text))
+    found: list[Run] = query_store(lambda: _search_runs(text))
     if not found:
         raise DataError(f"no run is called {text!r}: an id, a name, an experiment of DVC, or MODEL@champion is wanted")
     if len(found) > 1:
@@ -77,21 +77,21 @@ def fetch_artifacts(run: Run, folder: str, target: Path) -> Path:
         VoxflowError: the store can't be reached.
     """
     with atomic_directory(target) as out:
-        asked(lambda: _fetch(run, folder, out))
+        query_store(lambda: _download_folder(run, folder, out))
     return target
 
 
-def _search(text: str) -> list[Run]:
+def _search_runs(text: str) -> list[Run]:
     from mlflow import MlflowClient
 
     client = MlflowClient()
     experiments = [each.experiment_id for each in client.search_experiments()]
-    runs = [_run(each) for each in client.search_runs(experiments, max_results=MOST_RUNS)]
+    runs = [_to_run(each) for each in client.search_runs(experiments, max_results=MOST_RUNS)]
     exact = [run for run in runs if text in (run.run_id, run.name, run.tags.get("dvc_exp"))]
     return exact or [run for run in runs if len(text) >= SHORTEST_PREFIX and run.run_id.startswith(text)]
 
 
-def _fetch(run: Run, folder: str, out: Path) -> None:
+def _download_folder(run: Run, folder: str, out: Path) -> None:
     from mlflow import MlflowClient
 
     client = MlflowClient()
@@ -102,5 +102,5 @@ def _fetch(run: Run, folder: str, out: Path) -> None:
             path.rename(out / path.name)
 
 
-def _run(found: Any) -> Run:
+def _to_run(found: Any) -> Run:
     return Run(found.info.run_id, found.info.run_name or "", dict(found.data.params), dict(found.data.tags))

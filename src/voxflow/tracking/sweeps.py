@@ -12,7 +12,7 @@ EXPERIMENT, BASELINE = "dvc_exp", "dvc_exp_baseline"
 SWEEP = "dvc_exp_sweep"  # of the parent: the commit that its children started from
 
 
-def parent_of(client: Any, run_id: str, tags: Mapping[str, str]) -> dict[str, str]:
+def find_parent_tag(client: Any, run_id: str, tags: Mapping[str, str]) -> dict[str, str]:
     """The tag that puts an experiment below its commit's run, which is made for the first of them.
 
     Args:
@@ -29,7 +29,7 @@ def parent_of(client: Any, run_id: str, tags: Mapping[str, str]) -> dict[str, st
     # Two that begin at once through a server may make two: all later ones take the older.
     query, order = f"tags.{SWEEP} = '{baseline}'", ["attributes.start_time ASC"]
     found = client.search_runs([run.info.experiment_id], query, order_by=order, max_results=1)
-    return {PARENT: found[0].info.run_id if found else _make(client, run.info.experiment_id, tags)}
+    return {PARENT: found[0].info.run_id if found else _create_parent(client, run.info.experiment_id, tags)}
 
 
 def is_sweep(run: Any) -> bool:
@@ -37,7 +37,7 @@ def is_sweep(run: Any) -> bool:
     return SWEEP in run.data.tags
 
 
-def _make(client: Any, experiment_id: str, tags: Mapping[str, str]) -> str:
+def _create_parent(client: Any, experiment_id: str, tags: Mapping[str, str]) -> str:
     known = {SWEEP: tags[BASELINE], "workspace": tags.get("workspace", "")}
     made = client.create_run(experiment_id, run_name=f"experiments on {tags[BASELINE][:7]}", tags=known)
     client.set_terminated(made.info.run_id)

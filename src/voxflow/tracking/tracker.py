@@ -92,7 +92,7 @@ class NullTracker:
         """Drop it."""
 
 
-def tracking_uri() -> str:
+def get_tracking_uri() -> str:
     """Where runs are kept: ``MLFLOW_TRACKING_URI``, else a SQLite file in the working directory.
 
     A SQLite file that is no absolute path is the repository's also where an experiment of DVC runs in a copy of it.
@@ -107,14 +107,14 @@ def is_server(uri: str) -> bool:
     return uri.startswith(("http://", "https://", "databricks"))
 
 
-def without_password(uri: str) -> str:
+def strip_password(uri: str) -> str:
     """The address without the user and the password that it may hold."""
     parts = urlsplit(uri)
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])) if "@" in parts.netloc else uri
 
 
 @contextlib.contextmanager
-def store_in(repository: Path | None) -> Iterator[bool]:
+def use_store(repository: Path | None) -> Iterator[bool]:
     """Choose the store for work that may stand in a repository or by itself, while the context lasts.
 
     Args:
@@ -137,8 +137,8 @@ def store_in(repository: Path | None) -> Iterator[bool]:
 def write_run_file(path: Path, tracker: Tracker, experiment: str) -> None:
     """Write the run's id where the later stages find it; a password in the tracking address is left out."""
     # The place of this clone of the repository is nobody's business elsewhere.
-    given = DEFAULT_URI if tracking_uri() == f"{SQLITE}{home() / DEFAULT_FILE}" else tracking_uri()
-    address = without_password(given)
+    given = DEFAULT_URI if get_tracking_uri() == f"{SQLITE}{home() / DEFAULT_FILE}" else get_tracking_uri()
+    address = strip_password(given)
     write_json(path, {"run_id": tracker.run_id, "experiment": experiment, "tracking_uri": address})
 
 

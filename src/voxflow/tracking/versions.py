@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from voxflow.errors import DataError
 from voxflow.files import atomic_directory, write_json
-from voxflow.tracking.mlflow_tracker import experiment_id_of, run_exists
-from voxflow.tracking.registry import asked
+from voxflow.tracking.mlflow_tracker import get_experiment_id, has_run
+from voxflow.tracking.registry import query_store
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,7 +25,7 @@ _OF_ONE_MACHINE = (".engine",)
 
 
 @dataclass(frozen=True)
-class Version:
+class RegisteredVersion:
     """One version of a registered model.
 
     Attributes:
@@ -41,7 +41,9 @@ class Version:
     tags: Mapping[str, str] = field(default_factory=dict)
 
 
-def register(name: str, run_id: str, digest: str, folders: Mapping[str, Path], tags: Mapping[str, str]) -> Version:
+def register_version(
+    name: str, run_id: str, digest: str, folders: Mapping[str, Path], tags: Mapping[str, str]
+) -> RegisteredVersion:
     """Register what was exported as a new version, or find the version that it is already.
 
     Args:
@@ -54,57 +56,57 @@ def register(name: str, run_id: str, digest: str, folders: Mapping[str, Path], t
     Raises:
         VoxflowError: the store can't be reached.
     """
-    version: Version = asked(lambda: _register(name, run_id, digest, folders, tags))
+    version: RegisteredVersion = query_store(lambda: _find_or_create_version(name, run_id, digest, folders, tags))
     return version
 
 
-def version_called(name: str, alias_or_number: str) -> Version | None:
+def find_version(name: str, alias_or_number: str) -> RegisteredVersion | None:
     """The version that an alias (``champion``) or a number means; None where there is none.
 
     Raises:
         VoxflowError: the store can't be reached.
     """
-    version: Version | None = asked(lambda: _called(name, alias_or_number))
+    version: RegisteredVersion | None = query_store(lambda: _find_version(name, alias_or_number))
     return version
 
 
-def tag_version(version: Version, tags: Mapping[str, str]) -> None:
+def tag_version(version: RegisteredVersion, tags: Mapping[str, str]) -> None:
     """Write facts on a version."""
-    asked(lambda: [_client().set_model_version_tag(version.name, version.number, *pair) for pair in tags.items()])
+    query_store(lambda: [_client().set_model_version_tag(version.name, version.number, *pair) for pair in tags.items()])
 
 
-def model_tag(name: str, key: str) -> str:
+def read_model_tag(name: str, key: str) -> str:
     """A fact that stands on the registered model; empty where it does not."""
-    found = asked(lambda: _client().get_registered_model(name).tags.get(key, "") if _known(name) else "")
+    found = query_store(lambda: _client().get_registered_model(name).tags.get(key, "") if _is_registered(name) else "")
     return str(found)
 
 
 def tag_model(name: str, key: str, value: str) -> None:
     """Write a fact on the registered model."""
-    asked(lambda: _client().set_registered_model_tag(name, key, value))
+    query_store(lambda: _client().set_registered_model_tag(name, key, value))
 
 
-def set_alias(version: Version, alias: str) -> None:
+def set_alias(version: RegisteredVersion, alias: str) -> None:
     """Let an alias mean this version, and no other one."""
-    asked(lambda: _client().set_registered_model_alias(version.name, alias, version.number))
+    query_store(lambda: _client().set_registered_model_alias(version.name, alias, version.number))
 
 
 def remove_alias(name: str, alias: str) -> None:
     """Let an alias mean nothing."""
-    asked(lambda: _client().delete_registered_model_alias(name, alias))
+    query_store(lambda: _client().delete_registered_model_alias(name, alias))
 
 
-def keep_file(version: Version, path: Path, folder: str) -> None:
+def attach_file(version: RegisteredVersion, path: Path, folder: str) -> None:
     """Keep one more file with a version."""
     place = f"{version.tags[_FILES]}/{folder}"
-    asked(lambda: _client().log_artifact(version.run_id, str(path), place))
+    query_store(lambda: _client().log_artifact(version.run_id, str(path), place))
 
 
-def fetch(version: Version, part: str, target: Path) -> Path:
+def fetch_folder(version: RegisteredVersion, part: str, target: Path) -> Path:
     """Bring one of a version's folders here.
 
     Args:
-        version: one that :func:`register` made.
+        version: one that :func:`register_version` made.
         part: the folder's name.
         target: made whole or not at all; what is there is replaced.
 
@@ -113,11 +115,11 @@ def fetch(version: Version, part: str, target: Path) -> Path:
         VoxflowError: the store can't be reached.
     """
     with atomic_directory(target) as out:
-        asked(lambda: _fetch(version, part, out))
+        query_store(lambda: _download_folder(version, part, out))
     return target
 
 
-def materialise_champion(name: str, target: Path, alias: str = CHAMPION) -> Version:
+def materialise_champion(name: str, target: Path, alias: str = CHAMPION) -> RegisteredVersion:
     """Bring the exported files of a workspace's champion here, for ``voxflow.engines.open_engine``.
 
     Nothing is fetched where ``target`` holds this version already, so that a flow may ask each time.
@@ -131,50 +133,52 @@ def materialise_champion(name: str, target: Path, alias: str = CHAMPION) -> Vers
         DataError: no version is called so, or it was not registered with its exported files.
         VoxflowError: the store can't be reached.
     """
-    version = version_called(name, alias)
+    version = find_version(name, alias)
     if version is None:
         raise DataError(f"no version of {name} is called {alias!r}; `voxflow promote {name}` chooses the champion")
     wanted = {"model": name, "version": version.number, "sha256": version.tags.get(_DIGEST, "")}
-    if _mark(target / MARK) == wanted:
+    if _read_mark(target / MARK) == wanted:
         return version
     with atomic_directory(target) as out:
-        asked(lambda: _fetch(version, "export", out))
+        query_store(lambda: _download_folder(version, "export", out))
         write_json(out / MARK, wanted)
     return version
 
 
-def described(folder: Path) -> str:
+def describe_model(folder: Path) -> str:
     """What the model in a folder is called in records: version and name where it was fetched, else the path."""
-    mark = _mark(folder / MARK)
+    mark = _read_mark(folder / MARK)
     return f"{mark['model']}/{mark['version']}" if isinstance(mark, dict) and "version" in mark else str(folder)
 
 
-def _register(name: str, run_id: str, digest: str, folders: Mapping[str, Path], tags: Mapping[str, str]) -> Version:
+def _find_or_create_version(
+    name: str, run_id: str, digest: str, folders: Mapping[str, Path], tags: Mapping[str, str]
+) -> RegisteredVersion:
     from mlflow.exceptions import MlflowException
 
     client = _client()
-    if not _known(name):
+    if not _is_registered(name):
         try:
             client.create_registered_model(name)
         except MlflowException:
-            if not _known(name):  # another process may have made it in between
+            if not _is_registered(name):  # another process may have made it in between
                 raise
     for version in client.search_model_versions(f"name='{name}'"):
         if version.tags.get(_DIGEST) == digest:
-            return _version(version)
-    if not run_exists(run_id):
-        run_id = client.create_run(experiment_id_of(name), run_name="registered model").info.run_id
+            return _to_version(version)
+    if not has_run(run_id):
+        run_id = client.create_run(get_experiment_id(name), run_name="registered model").info.run_id
         client.set_terminated(run_id)
     place = f"{FOLDER}/{digest[:12]}"
     for folder, path in folders.items():
-        _keep(client, run_id, path, f"{place}/{folder}")
-    model_id = _logged_model(client, run_id)
+        _log_files(client, run_id, path, f"{place}/{folder}")
+    model_id = _find_logged_model(client, run_id)
     source = f"models:/{model_id}" if model_id else f"{client.get_run(run_id).info.artifact_uri}/{place}/export"
     known = {**tags, _DIGEST: digest, _FILES: place}
-    return _version(client.create_model_version(name, source, run_id, tags=known, model_id=model_id or None))
+    return _to_version(client.create_model_version(name, source, run_id, tags=known, model_id=model_id or None))
 
 
-def _keep(client: Any, run_id: str, path: Path, place: str) -> None:
+def _log_files(client: Any, run_id: str, path: Path, place: str) -> None:
     if not path.exists():
         return
     if path.is_file():
@@ -185,21 +189,21 @@ def _keep(client: Any, run_id: str, path: Path, place: str) -> None:
         client.log_artifact(run_id, str(file), place if inside == "." else f"{place}/{inside}")
 
 
-def _logged_model(client: Any, run_id: str) -> str:
+def _find_logged_model(client: Any, run_id: str) -> str:
     """The model that export kept, which has a signature and can be served; empty where there is none."""
     experiment = client.get_run(run_id).info.experiment_id
     found = client.search_logged_models([experiment], f"source_run_id = '{run_id}'")
     return str(max(found, key=lambda each: each.creation_timestamp).model_id) if found else ""
 
 
-def _called(name: str, alias_or_number: str) -> Version | None:
+def _find_version(name: str, alias_or_number: str) -> RegisteredVersion | None:
     from mlflow.exceptions import MlflowException
 
     client = _client()
     try:
         if alias_or_number.isdigit():
-            return _version(client.get_model_version(name, alias_or_number))
-        return _version(client.get_model_version_by_alias(name, alias_or_number))
+            return _to_version(client.get_model_version(name, alias_or_number))
+        return _to_version(client.get_model_version_by_alias(name, alias_or_number))
     except MlflowException as error:
         # An alias that is not there is an "invalid parameter", a model or a number "does not exist".
         if error.error_code in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
@@ -207,11 +211,11 @@ def _called(name: str, alias_or_number: str) -> Version | None:
         raise
 
 
-def _known(name: str) -> bool:
+def _is_registered(name: str) -> bool:
     return bool(_client().search_registered_models(f"name='{name}'", max_results=1))
 
 
-def _fetch(version: Version, part: str, out: Path) -> None:
+def _download_folder(version: RegisteredVersion, part: str, out: Path) -> None:
     place = version.tags.get(_FILES)
     client = _client()
     if not place or not client.list_artifacts(version.run_id, f"{place}/{part}"):
@@ -222,11 +226,11 @@ def _fetch(version: Version, part: str, out: Path) -> None:
             path.rename(out / path.name)
 
 
-def _version(found: Any) -> Version:
-    return Version(str(found.name), str(found.version), str(found.run_id or ""), dict(found.tags))
+def _to_version(found: Any) -> RegisteredVersion:
+    return RegisteredVersion(str(found.name), str(found.version), str(found.run_id or ""), dict(found.tags))
 
 
-def _mark(path: Path) -> Any:
+def _read_mark(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, json.JSONDecodeError):

@@ -8,7 +8,7 @@ from .options import DataFacts as DataFacts
 from .options import TrainOptions as TrainOptions
 from .recorder import Recorder as Recorder
 from .result import TrainingResult as TrainingResult
+from .session import find_unfinished_run as find_unfinished_run
 from .session import train as train
-from .session import unfinished_run as unfinished_run
 from .trial import Trial as Trial
 from .trial import try_steps as try_steps

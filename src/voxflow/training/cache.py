@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from voxflow import __version__
 from voxflow.training.casefile import MAGIC, CaseFile, CaseFileError, write_case
-from voxflow.training.fingerprint import HASHES, case_content, content_hash, default_folder, text_hash
+from voxflow.training.digests import DIGESTS, cache_folder, digest_case, digest_file, digest_values
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -26,24 +26,24 @@ DAY_S = 86_400
 GB = 1e9
 
 
-def head_identity(chain: Chain) -> list[Any]:
+def identify_head(chain: Chain) -> list[Any]:
     """What decides the result of a chain's head besides its input: transforms, arguments, the versions of both."""
     # The first random transform prepares each sample once, so it counts, too.
-    return [MAGIC.decode(), __version__, *map(_transform_identity, [*chain.head, *chain.tail[:1]])]
+    return [MAGIC.decode(), __version__, *map(_identify_transform, [*chain.head, *chain.tail[:1]])]
 
 
-def _transform_identity(transform: Any) -> list[Any]:
+def _identify_transform(transform: Any) -> list[Any]:
     kind = type(transform)
     arguments = transform.model_dump(mode="json") if hasattr(transform, "model_dump") else repr(transform)
     module = sys.modules.get(kind.__module__)
     source = getattr(module, "__file__", None)
     # A user's own class has no version but its text.
     own = kind.__module__.startswith("voxflow.") or source is None
-    return [f"{kind.__module__}.{kind.__qualname__}", arguments, "" if own else content_hash(Path(source or ""))]
+    return [f"{kind.__module__}.{kind.__qualname__}", arguments, "" if own else digest_file(Path(source or ""))]
 
 
 @dataclass(frozen=True)
-class Cache:
+class CaseCache:
     """Prepared cases on disk, shared by all trainings of a machine.
 
     Attributes:
@@ -55,13 +55,13 @@ class Cache:
     options: CacheOptions
 
     @classmethod
-    def open(cls, options: CacheOptions) -> Cache:
+    def open(cls, options: CacheOptions) -> CaseCache:
         """Open the folder that the options name, or the default one; it is made when something is kept."""
-        return cls((options.folder or default_folder()) / "cases", options)
+        return cls((options.folder or cache_folder()) / "cases", options)
 
     def path(self, case: Case, head: list[Any]) -> Path:
         """The file of a case: its name is a hash of the head and of the content of the case's files."""
-        key = text_hash([head, case_content(case)])
+        key = digest_values([head, digest_case(case)])
         return self.folder / key[:2] / f"{key}{SUFFIX}"
 
     def get(self, path: Path, build: Callable[[], Sample]) -> CaseFile:
@@ -107,7 +107,7 @@ class Cache:
             How many were removed, and their bytes.
         """
         kept, now = set(keep), time.time()
-        files = sorted((status.st_mtime, status.st_size, path) for path, status in _files(self.folder))
+        files = sorted((status.st_mtime, status.st_size, path) for path, status in _list_files(self.folder))
         total, removed, freed = sum(size for _, size, _ in files), 0, 0
         for used, size, path in files:
             is_old = now - used > self.options.max_days * DAY_S
@@ -121,12 +121,12 @@ class Cache:
 
     def _prune_hashes(self, now: float) -> None:
         with contextlib.suppress(OSError):
-            for path in (default_folder() / HASHES).iterdir():
+            for path in (cache_folder() / DIGESTS).iterdir():
                 if now - path.stat().st_mtime > self.options.max_days * DAY_S:
                     path.unlink()
 
 
-def _files(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
+def _list_files(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
     """Cases, and what a killed process left half written."""
     for path in folder.glob("??/*"):
         is_half = path.name.startswith(".partial-")

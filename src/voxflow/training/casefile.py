@@ -52,9 +52,9 @@ def write_case(path: Path, sample: Sample) -> None:
     # Offsets count from the end of the header, so that they don't change its length.
     end = 0
     for entry, array in zip(entries, arrays, strict=True):
-        entry["offset"], end = end, _page(end + array.nbytes)
+        entry["offset"], end = end, _round_up_to_page(end + array.nbytes)
     header = json.dumps({"values": values, "arrays": entries, "bytes": end}).encode()
-    first = _page(_PREFIX.size + len(header))
+    first = _round_up_to_page(_PREFIX.size + len(header))
     with atomic_path(path) as temporary, temporary.open("wb") as stream:
         stream.write(_PREFIX.pack(MAGIC, len(header), crc32(header)) + header)
         for entry, array in zip(entries, arrays, strict=True):
@@ -87,7 +87,7 @@ class CaseFile:
             size = stream.seek(0, 2)
         content = json.loads(header)
         self._values, self._entries = content["values"], content["arrays"]
-        self._first = _page(_PREFIX.size + length)
+        self._first = _round_up_to_page(_PREFIX.size + length)
         if size != self._first + content["bytes"]:
             raise CaseFileError(f"{size} bytes instead of {self._first + content['bytes']}")
 
@@ -104,7 +104,7 @@ class CaseFile:
         """
         with self.path.open("rb", buffering=0) as stream:
             for number, entry in enumerate(self._entries):
-                left, checksum = _size(entry), 0
+                left, checksum = _count_bytes(entry), 0
                 stream.seek(self._first + entry["offset"])
                 while left and (part := stream.read(min(left, CHUNK))):
                     checksum = crc32(part, checksum)
@@ -117,11 +117,11 @@ class CaseFile:
         with self.path.open("rb") as stream:
             # A private mapping: whoever writes into an array writes into a copy, never into the file.
             pages = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_COPY)
-        arrays = [_array(pages, self._first, entry) for entry in self._entries]
+        arrays = [_map_array(pages, self._first, entry) for entry in self._entries]
         return dict(_unpack(self._values, arrays))
 
 
-def _array(pages: mmap.mmap, first: int, entry: dict[str, Any]) -> NDArray[Any]:
+def _map_array(pages: mmap.mmap, first: int, entry: dict[str, Any]) -> NDArray[Any]:
     dtype, shape = np.dtype(entry["dtype"]), tuple(entry["shape"])
     count = int(np.prod(shape))
     if not count:
@@ -129,11 +129,11 @@ def _array(pages: mmap.mmap, first: int, entry: dict[str, Any]) -> NDArray[Any]:
     return np.frombuffer(pages, dtype, count, first + entry["offset"]).reshape(shape)
 
 
-def _size(entry: dict[str, Any]) -> int:
+def _count_bytes(entry: dict[str, Any]) -> int:
     return int(np.prod(entry["shape"])) * int(np.dtype(entry["dtype"]).itemsize)
 
 
-def _page(offset: int) -> int:
+def _round_up_to_page(offset: int) -> int:
     return -(-offset // PAGE) * PAGE
 
 

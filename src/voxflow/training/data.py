@@ -147,7 +147,7 @@ def collate(samples: Sequence[Sample], size: tuple[int, ...]) -> Batch:
     """
     import torch
 
-    arrays = {name: [_fitted(sample[name], size) for sample in samples] for name in FIELDS}
+    arrays = {name: [_fit_to_size(sample[name], size) for sample in samples] for name in FIELDS}
     for name, parts in arrays.items():
         shapes = {part.shape for part in parts}
         if len(shapes) > 1:
@@ -159,6 +159,6 @@ def collate(samples: Sequence[Sample], size: tuple[int, ...]) -> Batch:
     return Batch(image, label, tuple(str(sample["case"]) for sample in samples))
 
 
-def _fitted(array: NDArray[Any], size: tuple[int, ...]) -> NDArray[Any]:
+def _fit_to_size(array: NDArray[Any], size: tuple[int, ...]) -> NDArray[Any]:
     # A list of findings has one axis and no size; only images and masks are fitted.
     return fit(array, size) if array.ndim == len(size) + 1 else array

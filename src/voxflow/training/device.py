@@ -14,7 +14,7 @@ import numpy as np
 
 from voxflow.offline import silence_telemetry
 from voxflow.progress import say
-from voxflow.training.distributed import process_count, processes_here
+from voxflow.training.distributed import count_local_processes, count_processes
 
 if TYPE_CHECKING:
     from voxflow.config import Determinism
@@ -93,12 +93,12 @@ def open_fabric(options: TrainOptions, precision: str, *, multi_gpu: bool = Fals
     from lightning_fabric.strategies import DDPStrategy
 
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it announces its precision on stderr
-    torch.set_num_threads(thread_count(options))
-    count, here = process_count(), processes_here()
-    wanted: dict[str, Any] = {"accelerator": options.accelerator, **_precision(options, precision)}
+    torch.set_num_threads(count_threads(options))
+    count, here = count_processes(), count_local_processes()
+    wanted: dict[str, Any] = {"accelerator": options.accelerator, **_precision_arguments(options, precision)}
     if count == 1:
         if multi_gpu:
-            say(_how_to_use_several())
+            say(_explain_multi_gpu())
         return Fabric(devices=1, **wanted)
     timeout = timedelta(minutes=options.peer_timeout_minutes)
     fabric = Fabric(devices=here, num_nodes=count // here, strategy=DDPStrategy(timeout=timeout), **wanted)
@@ -106,7 +106,7 @@ def open_fabric(options: TrainOptions, precision: str, *, multi_gpu: bool = Fals
     return fabric
 
 
-def _precision(options: TrainOptions, precision: str) -> dict[str, Any]:
+def _precision_arguments(options: TrainOptions, precision: str) -> dict[str, Any]:
     """How fabric computes; on a CPU the answer stays in half precision, since the loss widens what it needs."""
     if precision == "fp32" or (options.accelerator != "cpu" and has_gpu()):
         return {"precision": FABRIC_PRECISION[precision]}
@@ -119,12 +119,12 @@ def _precision(options: TrainOptions, precision: str) -> dict[str, Any]:
     return {"plugins": [AsComputed(FABRIC_PRECISION[precision], "cpu")]}
 
 
-def thread_count(options: TrainOptions) -> int:
+def count_threads(options: TrainOptions) -> int:
     """Threads of one process: the option, or this machine's cores shared among the processes on it."""
-    return options.threads or max(1, cpu_count() // processes_here())
+    return options.threads or max(1, cpu_count() // count_local_processes())
 
 
-def _how_to_use_several() -> str:
+def _explain_multi_gpu() -> str:
     import torch
 
     devices = torch.cuda.device_count()

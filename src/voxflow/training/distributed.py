@@ -21,7 +21,7 @@ GO, SAVE, TIME_UP, INTERRUPTED = 0, 1, 2, 3
 _LOST = ("gloo", "nccl", "connection", "timed out", "timeout", "peer", "socket")
 
 
-def process_count() -> int:
+def count_processes() -> int:
     """Processes that torchrun (or Slurm, by the same variables) started for this training; 1 without it."""
     return int(os.environ.get("WORLD_SIZE", "1")) if "RANK" in os.environ else 1
 
@@ -31,9 +31,9 @@ def is_first_process() -> bool:
     return int(os.environ.get("RANK", "0")) == 0
 
 
-def processes_here() -> int:
+def count_local_processes() -> int:
     """Processes of this training on this machine."""
-    return int(os.environ.get("LOCAL_WORLD_SIZE", process_count()))
+    return int(os.environ.get("LOCAL_WORLD_SIZE", count_processes()))
 
 
 @dataclass(frozen=True)

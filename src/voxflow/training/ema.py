@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     import torch
 
 
-class Average:
+class WeightAverage:
     """An exponential moving average of a network.
 
     Args:

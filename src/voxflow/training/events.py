@@ -16,7 +16,7 @@ FORMAT = "brain.Event:2"
 _COUNT = itertools.count()
 
 
-class Events:
+class EventFile:
     """One event file.
 
     TensorBoard's own writer works in a thread of its own, which a full disk ends with a traceback.

@@ -35,7 +35,7 @@ def read_facts(labels: Path, resampling: Mapping[str, Any], metadata: Mapping[st
         grid = read_geometry(Path(resampling["reference"]))
         spacing, orientation = grid.spacing, grid.orientation
     return DataFacts(
-        class_names=_class_names(labels),
+        class_names=_read_class_names(labels),
         spacing_mm=None if spacing is None else isotropic_or_per_axis(spacing),
         orientation=orientation,
         extent=resampling.get("extent", "faces"),
@@ -46,7 +46,7 @@ def read_facts(labels: Path, resampling: Mapping[str, Any], metadata: Mapping[st
     )
 
 
-def _class_names(labels: Path) -> tuple[str, ...]:
+def _read_class_names(labels: Path) -> tuple[str, ...]:
     try:
         content = json.loads(labels.read_text(encoding="utf-8"))
         if "findings" in content:

@@ -13,10 +13,10 @@ from voxflow.errors import ConfigError, TrainingError
 from voxflow.progress import say
 from voxflow.training.checkpoint import read_checkpoint, save_model
 from voxflow.training.distributed import GO, INTERRUPTED, SAVE, TIME_UP
-from voxflow.training.ema import Average
+from voxflow.training.ema import WeightAverage
 from voxflow.training.meter import LossMeter, LossNotFinite
 from voxflow.training.result import Ending, TrainingResult
-from voxflow.training.state import STATE, random_state, restore_random_state, save_state
+from voxflow.training.state import STATE, get_random_state, restore_random_state, save_state
 from voxflow.training.stopping import Patience
 from voxflow.training.validation import validate
 from voxflow.training.weights import freeze, load_weights, to_training_mode
@@ -34,13 +34,13 @@ if TYPE_CHECKING:
     from voxflow.training.distributed import World
     from voxflow.training.interruption import Interruption
     from voxflow.training.options import TrainOptions
-    from voxflow.training.plan import Plan
+    from voxflow.training.plan import TrainingPlan
     from voxflow.training.recorder import Recorder
 
 BEST, FINAL = "model.pt", "model_final.pt"
 
 
-def _loss_of(plan: Plan, device: torch.device) -> LossFunction:
+def _choose_loss(plan: TrainingPlan, device: torch.device) -> LossFunction:
     """The loss of logits as the network computed them; on a CPU in a quicker form where there is one."""
     from voxflow.training.losses import cpu_loss
 
@@ -52,7 +52,7 @@ def _loss_of(plan: Plan, device: torch.device) -> LossFunction:
     return lambda logits, label: own(logits.float(), label)
 
 
-class Loop:
+class TrainingLoop:
     """The state of one training.
 
     Args:
@@ -70,7 +70,7 @@ class Loop:
 
     def __init__(
         self,
-        plan: Plan,
+        plan: TrainingPlan,
         options: TrainOptions,
         fabric: Any,
         world: World,
@@ -91,7 +91,7 @@ class Loop:
         channels = batches.channels
         self.component: Component = plan.network_component(channels)
         self.spec: ModelSpec = plan.spec(channels)
-        self.loss = _loss_of(plan, fabric.device)
+        self.loss = _choose_loss(plan, fabric.device)
         self.steps_an_epoch = -(-batches.steps // options.accumulate)
         self.total = plan.workflow.globals.epochs * self.steps_an_epoch
         self._epoch_number, self._epoch_batch = 1, 0
@@ -121,7 +121,7 @@ class Loop:
         network = network.to(memory_format=self.layout)  # type: ignore[call-overload]
         self.average = None
         if self.options.ema:
-            self.average = Average(network, self.options.ema)
+            self.average = WeightAverage(network, self.options.ema)
             self.average.network.to(self.fabric.device)
         if self.options.compile:
             network.compile()  # in place, so that the weights keep their names
@@ -309,7 +309,7 @@ class Loop:
         with self._named_when_not_finite():
             self.meter.drain()
         self.result.seconds = time.monotonic() - self._began
-        everyone = self.world.gather((random_state(), self.meter.total, self.meter.count))
+        everyone = self.world.gather((get_random_state(), self.meter.total, self.meter.count))
         self._state_written = time.monotonic()
         if not self.world.is_first:
             return

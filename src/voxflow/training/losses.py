@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Overlap:
+class DiceSettings:
     """What the loss is made of; see ``voxflow.components.losses.base.DiceCE``."""
 
     squared: bool
@@ -37,7 +37,7 @@ def cpu_loss(loss: Loss, activation: str) -> LossFunction | None:
     given = cast("OverlapLoss", loss)
     if given.is_onehot_targets:
         return None
-    about = Overlap(
+    about = DiceSettings(
         squared=given.squared_pred,
         smooth=given.smooth,
         batch=getattr(given, "batch", False),
@@ -56,14 +56,14 @@ class _DiceCE(torch.autograd.Function):
     """Logits (batch, class, ...spatial) of any float type and memory layout, label (batch, 1, ...spatial)."""
 
     @staticmethod
-    def forward(ctx: Any, logits: torch.Tensor, label: torch.Tensor, about: Overlap) -> torch.Tensor:
+    def forward(ctx: Any, logits: torch.Tensor, label: torch.Tensor, about: DiceSettings) -> torch.Tensor:
         classes, voxels = logits.shape[1], logits[0, 0].numel()
-        measure = _measure_two if classes == 2 else _measure
+        measure = _sum_two_classes if classes == 2 else _sum_classes
         found = [measure(one, mask[0].reshape(-1)) for one, mask in zip(logits.detach(), label, strict=True)]
         kept = [probabilities for probabilities, _ in found]
         # Rows of (batch, what, class): overlap, size of the mask, sum of probabilities, sum of their squares, entropy.
         sums = torch.stack([row for _, row in found]).double()
-        value, on_mask, on_probability = _combine(sums, about)
+        value, on_mask, on_probability = _combine_sums(sums, about)
         weight = about.entropy / (len(found) * voxels)
         ctx.parts = label, kept, on_mask.tolist(), on_probability.tolist(), weight, about
         ctx.like = logits
@@ -74,7 +74,7 @@ class _DiceCE(torch.autograd.Function):
     def backward(ctx: Any, *outer: torch.Tensor) -> tuple[torch.Tensor, None, None]:
         label, kept, on_mask, on_probability, weight, about = ctx.parts
         gradient, by = torch.empty_like(ctx.like), float(outer[0])
-        write = _write_two if gradient.shape[1] == 2 else _write
+        write = _write_two_class_gradient if gradient.shape[1] == 2 else _write_gradient
         for n, probabilities in enumerate(kept):
             mask = label[n, 0].reshape(-1)
             scaled = [value * by for value in on_mask[n]], [value * by for value in on_probability[n]]
@@ -83,7 +83,7 @@ class _DiceCE(torch.autograd.Function):
         return gradient, None, None
 
 
-def _combine(sums: torch.Tensor, about: Overlap) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def _combine_sums(sums: torch.Tensor, about: DiceSettings) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """The Dice term, and its slopes: by a probability inside the mask, and by any one (by its double, if squared)."""
     overlap, truth, linear, squares, _ = sums.unbind(1)
     first, count = int(about.skip_background), len(sums)
@@ -99,7 +99,7 @@ def _combine(sums: torch.Tensor, about: Overlap) -> tuple[torch.Tensor, torch.Te
     return value, on_mask.expand(count, classes), on_probability.expand(count, classes)
 
 
-def _measure(logits: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def _sum_classes(logits: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Probabilities (class, voxel) of one sample, and its sums (5, class)."""
     planes = torch.empty(len(logits), mask.numel())
     for plane, given in zip(planes, logits, strict=True):
@@ -117,7 +117,7 @@ def _measure(logits: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, to
     return logarithms, torch.stack(rows, 1)
 
 
-def _measure_two(logits: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def _sum_two_classes(logits: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """The same for two classes, of which one is the rest of the other: probabilities (voxel,) of class 1."""
     voxels = float(mask.numel())
     difference = torch.empty(logits.shape[1:]).copy_(logits[1]).sub_(logits[0]).view(-1)
@@ -132,7 +132,7 @@ def _measure_two(logits: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor
     return first, torch.stack([torch.stack(background), torch.stack((overlap, size, total, squares, entropy))], 1)
 
 
-def _write(
+def _write_gradient(
     gradient: torch.Tensor,
     probabilities: torch.Tensor,
     mask: torch.Tensor,
@@ -160,7 +160,7 @@ def _write(
         gradient[number].copy_(slope.view(gradient.shape[1:]))
 
 
-def _write_two(
+def _write_two_class_gradient(
     gradient: torch.Tensor,
     first: torch.Tensor,
     mask: torch.Tensor,

@@ -49,7 +49,7 @@ _NOT_PREPROCESSING = (
 
 
 @dataclass(frozen=True)
-class Plan:
+class TrainingPlan:
     """Every part of a training, typed, before data is read and before torch is imported."""
 
     workflow: Workflow
@@ -67,7 +67,7 @@ class Plan:
     aux_ops: tuple[AuxiliaryOperation, ...]
 
     @classmethod
-    def build(cls, workflow: Workflow, facts: DataFacts) -> Plan:
+    def build(cls, workflow: Workflow, facts: DataFacts) -> TrainingPlan:
         """Build every part.
 
         Raises:
@@ -194,7 +194,7 @@ class Plan:
             antialias=self.facts.antialias,
             orientation=self._orientation,
             size=None if is_volume else size,
-            preprocess=tuple(filter(None, map(_preprocessing, self.valid_chain.head))),
+            preprocess=tuple(filter(None, map(_read_preprocessing, self.valid_chain.head))),
             window=(self.patch or self.roi) if is_volume else None,
             divisor=self.network.divisor,
             overlap=getattr(self.inferer, "overlap", 0.25),
@@ -219,7 +219,7 @@ class Plan:
         return turned[-1] if turned else self.facts.orientation
 
 
-def _preprocessing(transform: Transform) -> TransformSpec | None:
+def _read_preprocessing(transform: Transform) -> TransformSpec | None:
     """What of a validation transform inference must repeat: changes of the image after loading and resampling."""
     args = None if isinstance(transform, _NOT_PREPROCESSING) else transform.for_field("image")
     if args is None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from voxflow.files import write_text
 from voxflow.progress import say
-from voxflow.training.events import Events
+from voxflow.training.events import EventFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -35,7 +35,7 @@ class Recorder:
         self._tracker = tracker
         self.rows: list[dict[str, Any]] = [dict(row) for row in rows or ()]
         purged = None if rows is None else (self.rows[-1]["epoch"] + 1 if self.rows else 0)
-        self._events = Events(events, purged)
+        self._events = EventFile(events, purged)
         self._failing: set[str] = set()
         if self.rows:
             # DVC removes the file before it runs the stage again.

@@ -9,24 +9,24 @@ from typing import TYPE_CHECKING, Any
 
 from voxflow.errors import DataError
 from voxflow.progress import say
-from voxflow.training.cache import Cache
+from voxflow.training.cache import CaseCache
 from voxflow.training.data import Batches
 from voxflow.training.device import (
     choose_precision,
+    count_threads,
     has_gpu,
     keep_memory,
     open_fabric,
     seed_everything,
     share_cores,
-    thread_count,
 )
+from voxflow.training.digests import digest_training
 from voxflow.training.distributed import World
-from voxflow.training.fingerprint import fingerprint
 from voxflow.training.interruption import Interruption
-from voxflow.training.loop import BEST, FINAL, Loop
-from voxflow.training.plan import Plan
+from voxflow.training.loop import BEST, FINAL, TrainingLoop
+from voxflow.training.plan import TrainingPlan
 from voxflow.training.recorder import Recorder
-from voxflow.training.state import STATE, matching_state
+from voxflow.training.state import STATE, find_matching_state
 from voxflow.training.store import CachedStore
 from voxflow.training.weights import read_weights
 
@@ -74,19 +74,19 @@ def train(
         TrainingError: the loss is not a number; the best checkpoint so far is kept.
     """
     share_cores()
-    plan = Plan.build(workflow, facts.model_copy(update={"label_format": datalist.label_format}))
-    training, validation = cases_of(datalist, plan)
+    plan = TrainingPlan.build(workflow, facts.model_copy(update={"label_format": datalist.label_format}))
+    training, validation = select_cases(datalist, plan)
     precision = choose_precision(options, workflow.globals.use_amp)
     if options.accelerator == "cpu" or not has_gpu():
         keep_memory()
     fabric = open_fabric(options, precision, multi_gpu=workflow.globals.multi_gpu)
     world = World.open(fabric, options.peer_timeout_minutes)
     with world.watched(), contextlib.ExitStack() as stack:
-        identity = fingerprint(workflow, [*training, *validation], options, facts)
+        identity = digest_training(workflow, [*training, *validation], options, facts)
         world.require_same(identity)
-        state, start = _begin(out, identity, options, world)
+        state, start = _choose_start(out, identity, options, world)
         seed = seed_everything(options.seed, workflow.globals.determinism, deterministic=options.deterministic)
-        batches, unseen = open_data(plan, (training, validation), options, world, seed=seed)
+        batches, unseen = prepare_data(plan, (training, validation), options, world, seed=seed)
         batches = replace(batches, pin=fabric.device.type == "cuda")
         interruption, recorder = stack.enter_context(Interruption()), None
         if world.is_first:
@@ -94,7 +94,7 @@ def train(
             recorder = Recorder(out / EVENTS, curves or out / CURVES, tracker, rows)
         run = {"fingerprint": identity, "run_id": tracker.run_id}
         parts: dict[str, Any] = {"batches": batches, "unseen": unseen, "recorder": recorder, "run": run}
-        loop = Loop(plan, options, fabric, world, out=out, start=start, **parts)
+        loop = TrainingLoop(plan, options, fabric, world, out=out, start=start, **parts)
         if state:
             loop.restore(state)
         loop.result.precision = precision
@@ -102,12 +102,12 @@ def train(
     return loop.result
 
 
-def open_data(
-    plan: Plan, cases: tuple[list[Case], list[Case]], options: TrainOptions, world: World, *, seed: int
+def prepare_data(
+    plan: TrainingPlan, cases: tuple[list[Case], list[Case]], options: TrainOptions, world: World, *, seed: int
 ) -> tuple[Batches, CachedStore]:
     """Prepare the cases to learn from and to validate on; processes share the work, and wait for each other."""
-    threads, skip = thread_count(options), options.on_bad_case == "skip"
-    cache = Cache.open(options.cache)
+    threads, skip = count_threads(options), options.on_bad_case == "skip"
+    cache = CaseCache.open(options.cache)
     how: dict[str, Any] = {
         "threads": threads,
         "classes": plan.label_values if plan.workflow.task == "segmentation" else None,
@@ -125,37 +125,37 @@ def open_data(
     return batches, unseen
 
 
-def unfinished_run(
+def find_unfinished_run(
     workflow: Workflow, datalist: Datalist, options: TrainOptions, out: Path, *, facts: DataFacts
 ) -> str | None:
     """The tracker's id of the run that ``train`` would continue; None when it would begin afresh."""
     if not options.resume or not (out / STATE).is_file():
         return None
-    cases = [case for part in cases_of(datalist, Plan.build(workflow, facts)) for case in part]
-    state, _ = matching_state(out / STATE, fingerprint(workflow, cases, options, facts))
+    cases = [case for part in select_cases(datalist, TrainingPlan.build(workflow, facts)) for case in part]
+    state, _ = find_matching_state(out / STATE, digest_training(workflow, cases, options, facts))
     return None if state is None else str(state["run_id"])
 
 
-def _begin(
+def _choose_start(
     out: Path, identity: dict[str, str], options: TrainOptions, world: World
 ) -> tuple[dict[str, Any] | None, dict[str, torch.Tensor] | None]:
     """The state to go on from, or else the weights to start from, if any; then what an older run left is removed."""
-    state = world.from_first(_unfinished(out, identity, options) if world.is_first else None)
+    state = world.from_first(_find_state(out, identity, options) if world.is_first else None)
     if state is not None:
         return state, None
     # Read before anything is removed: it may be what the last run left in the same folder.
     start = read_weights(options.checkpoint) if options.checkpoint else None
     world.gather(None)
     if world.is_first:
-        _clear(out)
+        _remove_older_run(out)
     return None, start
 
 
-def _unfinished(out: Path, identity: dict[str, str], options: TrainOptions) -> dict[str, Any] | None:
+def _find_state(out: Path, identity: dict[str, str], options: TrainOptions) -> dict[str, Any] | None:
     """The state to go on from; one line says what is done with what an older run left."""
     if not options.resume:
         return None
-    state, reason = matching_state(out / STATE, identity)
+    state, reason = find_matching_state(out / STATE, identity)
     if state is not None:
         say(f"continuing the run in {out} at epoch {state['epoch']}, batch {state['batch'] + 1}")
     elif reason:
@@ -165,7 +165,7 @@ def _unfinished(out: Path, identity: dict[str, str], options: TrainOptions) -> d
     return state
 
 
-def cases_of(datalist: Datalist, plan: Plan) -> tuple[list[Case], list[Case]]:
+def select_cases(datalist: Datalist, plan: TrainingPlan) -> tuple[list[Case], list[Case]]:
     """The labelled cases to learn from and to validate on."""
     keys = plan.train_pipeline.data_list_key, plan.valid_pipeline.data_list_key
     training, validation = ([case for case in datalist.cases(key) if case.label is not None] for key in keys)
@@ -176,7 +176,7 @@ def cases_of(datalist: Datalist, plan: Plan) -> tuple[list[Case], list[Case]]:
     return training, validation
 
 
-def _clear(out: Path) -> None:
+def _remove_older_run(out: Path) -> None:
     """Remove what an older run left, so that no model outlives the data and options that made it."""
     out.mkdir(parents=True, exist_ok=True)
     for name in (BEST, FINAL, STATE):

@@ -10,7 +10,7 @@ import numpy as np
 
 from voxflow.progress import say
 from voxflow.training.checkpoint import save_torch
-from voxflow.training.fingerprint import differences
+from voxflow.training.digests import list_differences
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -49,7 +49,7 @@ def read_state(path: Path) -> dict[str, Any] | None:
     return content
 
 
-def matching_state(path: Path, wanted: dict[str, str]) -> tuple[dict[str, Any] | None, str]:
+def find_matching_state(path: Path, wanted: dict[str, str]) -> tuple[dict[str, Any] | None, str]:
     """Return the state of an unfinished run of the same fingerprint, or None and the reason why there is none.
 
     Args:
@@ -62,13 +62,13 @@ def matching_state(path: Path, wanted: dict[str, str]) -> tuple[dict[str, Any] |
     state = read_state(path)
     if state is None:
         return None, ""
-    parts = differences(state["fingerprint"], wanted)
+    parts = list_differences(state["fingerprint"], wanted)
     if parts:
         return None, f"the unfinished run in {path.parent} had different {' and '.join(parts)}"
     return state, ""
 
 
-def random_state() -> dict[str, Any]:
+def get_random_state() -> dict[str, Any]:
     """The state of every random generator of this process, as plain values and tensors."""
     import torch
 

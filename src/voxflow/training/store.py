@@ -9,7 +9,7 @@ import numpy as np
 
 from voxflow.errors import DataError, InputError
 from voxflow.progress import say, track
-from voxflow.training.cache import Cache, head_identity
+from voxflow.training.cache import CaseCache, identify_head
 from voxflow.training.casefile import CaseFile, CaseFileError
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class CachedStore:
         self,
         cases: Sequence[Case],
         chain: Chain,
-        cache: Cache,
+        cache: CaseCache,
         *,
         threads: int,
         classes: int | None,
@@ -57,7 +57,7 @@ class CachedStore:
             OSError: the disk is full, say.
         """
         self._chain, self._cache, self._classes = chain, cache, classes
-        self._head = head_identity(chain)
+        self._head = identify_head(chain)
         self._verified: set[Path] = set()
         faults: list[str] = []
 

@@ -13,9 +13,9 @@ import psutil
 
 from voxflow.training.device import choose_precision, has_gpu, keep_memory, open_fabric, share_cores
 from voxflow.training.distributed import World
-from voxflow.training.loop import Loop
-from voxflow.training.plan import Plan
-from voxflow.training.session import cases_of, open_data
+from voxflow.training.loop import TrainingLoop
+from voxflow.training.plan import TrainingPlan
+from voxflow.training.session import prepare_data, select_cases
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -79,20 +79,20 @@ def try_steps(
     import torch
 
     share_cores()
-    plan = Plan.build(workflow, facts.model_copy(update={"label_format": datalist.label_format}))
-    training, validation = cases_of(datalist, plan)
+    plan = TrainingPlan.build(workflow, facts.model_copy(update={"label_format": datalist.label_format}))
+    training, validation = select_cases(datalist, plan)
     precision = choose_precision(options, workflow.globals.use_amp)
     on_gpu = options.accelerator != "cpu" and has_gpu()
     if not on_gpu:
         keep_memory()
     fabric, world = open_fabric(options, precision), World()
     few = training[: max(CASES, plan.train_pipeline.cases_per_step)]
-    batches, _ = open_data(plan, (few, []), options, world, seed=0)
+    batches, _ = prepare_data(plan, (few, []), options, world, seed=0)
     batches = replace(batches, pin=fabric.device.type == "cuda")
     with tempfile.TemporaryDirectory() as out:
         parts: dict[str, Any] = {"batches": batches, "unseen": [], "recorder": None, "run": {}}
-        loop = Loop(plan, options, fabric, world, out=Path(out), **parts)
-        times = _timed(loop, batches, steps)
+        loop = TrainingLoop(plan, options, fabric, world, out=Path(out), **parts)
+        times = _time_steps(loop, batches, steps)
     each = plan.train_pipeline.cases_per_step
     files = [path.stat().st_size for path in batches.store.paths]  # type: ignore[attr-defined]
     return Trial(
@@ -100,19 +100,19 @@ def try_steps(
         steps=len(times),
         steps_an_epoch=-(-len(plan.train_pipeline.window(len(training), 1)) // each),
         cache_gb=statistics.fmean(files) * (len(training) + len(validation)) / GB,
-        memory_gb=_peak_memory() / GB,
+        memory_gb=_measure_peak_memory() / GB,
         gpu_memory_gb=torch.cuda.max_memory_reserved() / GB if on_gpu else 0.0,
         precision=precision,
         parameters=sum(parameter.numel() for parameter in loop.bare.parameters()),
     )
 
 
-def _timed(loop: Loop, batches: Batches, steps: int) -> list[float]:
+def _time_steps(loop: TrainingLoop, batches: Batches, steps: int) -> list[float]:
     import torch
 
     loop.bare.train()
     times: list[float] = []
-    stream = _endless(batches)
+    stream = _repeat_epochs(batches)
     last = time.perf_counter()
     for number in range(WARM_UP + steps):
         loop.step(1, [next(stream)])
@@ -126,7 +126,7 @@ def _timed(loop: Loop, batches: Batches, steps: int) -> list[float]:
     return times
 
 
-def _endless(batches: Batches) -> Any:
+def _repeat_epochs(batches: Batches) -> Any:
     def stream() -> Iterator[Batch]:
         epoch = 0
         while True:
@@ -136,7 +136,7 @@ def _endless(batches: Batches) -> Any:
     return stream()
 
 
-def _peak_memory() -> int:
+def _measure_peak_memory() -> int:
     """The most bytes that this process has held so far, or what it holds where nobody counts."""
     try:
         import resource

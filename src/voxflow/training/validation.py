@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
     from voxflow.components.metrics.base import Outputs
     from voxflow.training.data import Batch, SampleStore
-    from voxflow.training.plan import Plan
+    from voxflow.training.plan import TrainingPlan
 
 
 def validate(
-    network: torch.nn.Module, store: SampleStore, plan: Plan, fabric: Any, world: World | None = None
+    network: torch.nn.Module, store: SampleStore, plan: TrainingPlan, fabric: Any, world: World | None = None
 ) -> dict[str, float]:
     """Return every metric of the configuration over all cases; NaN where one is not defined.
 
@@ -39,7 +39,7 @@ def validate(
     network.eval()
     kept: list[list[object]] = []
     with torch.inference_mode(), fabric.autocast():
-        for batch in _batches(store, plan, world):
+        for batch in _iterate_batches(store, plan, world):
             outputs = _infer(network, batch, plan, fabric.device)
             kept.append([metric.measure(outputs) for metric in plan.metrics])
     # In the order of the cases, so that sums don't depend on the number of processes.
@@ -51,7 +51,7 @@ def validate(
     return numbers
 
 
-def _batches(store: SampleStore, plan: Plan, world: World) -> Iterator[Batch]:
+def _iterate_batches(store: SampleStore, plan: TrainingPlan, world: World) -> Iterator[Batch]:
     pipeline = plan.valid_pipeline
     # Whole volumes differ in size; only one at a time can be stacked.
     count = 1 if -1 in pipeline.output_crop_size else pipeline.output_batch_size
@@ -63,7 +63,7 @@ def _batches(store: SampleStore, plan: Plan, world: World) -> Iterator[Batch]:
         yield collate([sample for samples in made for sample in samples], pipeline.output_crop_size)
 
 
-def _infer(network: torch.nn.Module, batch: Batch, plan: Plan, device: torch.device) -> Outputs:
+def _infer(network: torch.nn.Module, batch: Batch, plan: TrainingPlan, device: torch.device) -> Outputs:
     logits = plan.inferer.infer(network, batch.image.to(device))
     activation, label_format = plan.network.final_activation, plan.facts.label_format
     outputs: Outputs = {"model": logits.float().cpu().numpy(), "label": batch.label.numpy(), "activation": activation}

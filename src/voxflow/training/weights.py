@@ -72,22 +72,22 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
     except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError, AttributeError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise DataError(f"no file of weights that can be read without running its code: {reason}", path=path) from error
-    weights = _find(content)
+    weights = _find_weights(content)
     if not weights:
         raise DataError(f"no weights in it: expected names with tensors, at the top or under {_NESTED[0]!r}", path=path)
     return weights
 
 
-def _find(content: Any) -> dict[str, torch.Tensor]:
+def _find_weights(content: Any) -> dict[str, torch.Tensor]:
     import torch
 
     if not isinstance(content, dict):
         return {}
     nested = next((content[key] for key in _NESTED if isinstance(content.get(key), dict)), content)
-    return {_plain(str(name)): value for name, value in nested.items() if isinstance(value, torch.Tensor)}
+    return {_strip_wrappers(str(name)): value for name, value in nested.items() if isinstance(value, torch.Tensor)}
 
 
-def _plain(name: str) -> str:
+def _strip_wrappers(name: str) -> str:
     for wrapper in _WRAPPERS:
         name = name.removeprefix(wrapper)
     return name
@@ -104,13 +104,13 @@ def load_weights(network: torch.nn.Module, weights: Mapping[str, torch.Tensor], 
     Raises:
         DataError: not one fits.
     """
-    own = {_plain(name): name for name in network.state_dict()}
+    own = {_strip_wrappers(name): name for name in network.state_dict()}
     targets = {name: network.state_dict()[given] for name, given in own.items()}
     fitting = {name for name in targets if name in weights and weights[name].shape == targets[name].shape}
     if not fitting:
         raise DataError(
             f"none of its {len(weights)} weights fits the network by name and shape; "
-            f"it has {_first(weights)}, the network {_first(targets)}",
+            f"it has {_list_first(weights)}, the network {_list_first(targets)}",
             path=path,
         )
     network.load_state_dict({own[name]: weights[name] for name in fitting}, strict=False)
@@ -127,7 +127,7 @@ def load_weights(network: torch.nn.Module, weights: Mapping[str, torch.Tensor], 
     )
 
 
-def _first(weights: Mapping[str, torch.Tensor]) -> str:
+def _list_first(weights: Mapping[str, torch.Tensor]) -> str:
     return ", ".join([f"{name} {list(value.shape)}" for name, value in weights.items()][:2]) or "none"
 
 
@@ -137,12 +137,14 @@ def freeze(network: torch.nn.Module, patterns: Sequence[str]) -> list[str]:
     Raises:
         ConfigError: a pattern fits no parameter, or nothing is left to be trained.
     """
-    names = {_plain(name): parameter for name, parameter in network.named_parameters()}
+    names = {_strip_wrappers(name): parameter for name, parameter in network.named_parameters()}
     frozen: list[str] = []
     for pattern in patterns:
         fitting = [name for name in names if fnmatchcase(name, pattern) or name.startswith(f"{pattern}.")]
         if not fitting:
-            raise ConfigError(f"freeze: {pattern!r} fits no parameter of the network{_nearest(pattern, list(names))}")
+            raise ConfigError(
+                f"freeze: {pattern!r} fits no parameter of the network{_suggest_name(pattern, list(names))}"
+            )
         frozen += fitting
     if names and len(set(frozen)) == len(names):
         raise ConfigError(f"freeze: {', '.join(map(repr, patterns))} leaves no parameter to be trained")
@@ -151,7 +153,7 @@ def freeze(network: torch.nn.Module, patterns: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(frozen))
 
 
-def _nearest(pattern: str, names: list[str]) -> str:
+def _suggest_name(pattern: str, names: list[str]) -> str:
     near = difflib.get_close_matches(pattern.rstrip(".*"), names, n=1, cutoff=0.3) or names[:1]
     return f"; its names are such as {near[0]!r}" if near else ""
 

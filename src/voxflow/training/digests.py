@@ -27,12 +27,14 @@ _DECISIVE = (
     *("seed", "precision", "freeze", "accumulate", "clip_norm", "ema", "schedule"),
     *("early_stopping", "stopping_metric"),
 )
-HASHING_THREADS = 8
-HASHES = "hashes"
-WORTH_NOTING = 1 << 20  # smaller files are hashed sooner than looked up
+DIGEST_THREADS = 8
+DIGESTS = "hashes"
+LEAST_NOTED_BYTES = 1 << 20  # smaller files are hashed sooner than looked up
 
 
-def fingerprint(workflow: Workflow, cases: Iterable[Case], options: TrainOptions, facts: DataFacts) -> dict[str, str]:
+def digest_training(
+    workflow: Workflow, cases: Iterable[Case], options: TrainOptions, facts: DataFacts
+) -> dict[str, str]:
     """Return one hash a part that decides what a training computes.
 
     Args:
@@ -48,26 +50,26 @@ def fingerprint(workflow: Workflow, cases: Iterable[Case], options: TrainOptions
     plain = TypeAdapter(WorkflowModel).dump_python(workflow, mode="json")
     config = _without_places({key: value for key, value in plain.items() if key not in {"path", "variables"}})
     chosen = options.model_dump(mode="json", include=set(_DECISIVE))
-    start = "" if options.checkpoint is None else content_hash(options.checkpoint)
+    start = "" if options.checkpoint is None else digest_file(options.checkpoint)
     return {
-        "configuration": text_hash([config, facts.model_dump(mode="json"), _own_code(plain)]),
-        "options": text_hash(chosen),
-        "data": text_hash(_data(list(cases))),
+        "configuration": digest_values([config, facts.model_dump(mode="json"), _digest_custom_code(plain)]),
+        "options": digest_values(chosen),
+        "data": digest_values(_digest_cases(list(cases))),
         "start weights": start,
     }
 
 
-def differences(one: dict[str, str], other: dict[str, str]) -> list[str]:
+def list_differences(one: dict[str, str], other: dict[str, str]) -> list[str]:
     """The names of the parts that differ."""
     return [name for name in {**one, **other} if one.get(name) != other.get(name)]
 
 
-def text_hash(value: Any) -> str:
+def digest_values(value: Any) -> str:
     """Hash plain values by their JSON."""
     return hashlib.blake2b(json.dumps(value, sort_keys=True, default=str).encode(), digest_size=16).hexdigest()
 
 
-def default_folder() -> Path:
+def cache_folder() -> Path:
     """``VOXFLOW_CACHE``, or ``voxflow`` in the user's cache folder: outside of any repository."""
     named = os.environ.get("VOXFLOW_CACHE")
     if named:
@@ -75,7 +77,7 @@ def default_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "voxflow"
 
 
-def content_hash(path: Path) -> str:
+def digest_file(path: Path) -> str:
     """Hash a file's content; read once as long as the file is not touched, in later runs, too.
 
     Raises:
@@ -83,44 +85,44 @@ def content_hash(path: Path) -> str:
     """
     try:
         state = path.stat()
-        return _content_hash(path.absolute(), (state.st_size, state.st_mtime_ns, state.st_ctime_ns, state.st_ino))
+        return _digest_content(path.absolute(), (state.st_size, state.st_mtime_ns, state.st_ctime_ns, state.st_ino))
     except OSError as error:
         raise DataError(error.strerror or str(error), path=path) from error
 
 
 @functools.cache
-def _content_hash(path: Path, state: tuple[int, int, int, int]) -> str:
-    noted = default_folder() / HASHES / text_hash([str(path), *state])
-    if state[0] >= WORTH_NOTING:
+def _digest_content(path: Path, state: tuple[int, int, int, int]) -> str:
+    noted = cache_folder() / DIGESTS / digest_values([str(path), *state])
+    if state[0] >= LEAST_NOTED_BYTES:
         with contextlib.suppress(OSError):
             os.utime(noted)
             return noted.read_text(encoding="ascii")
     with path.open("rb") as stream:
         found = hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
-    if state[0] >= WORTH_NOTING:
+    if state[0] >= LEAST_NOTED_BYTES:
         with contextlib.suppress(OSError):
             write_text(noted, found)
     return found
 
 
-def _data(cases: Sequence[Case]) -> list[Any]:
-    with ThreadPoolExecutor(HASHING_THREADS) as pool:
-        return list(pool.map(lambda case: [case.id, *case_content(case)], cases))
+def _digest_cases(cases: Sequence[Case]) -> list[Any]:
+    with ThreadPoolExecutor(DIGEST_THREADS) as pool:
+        return list(pool.map(lambda case: [case.id, *digest_case(case)], cases))
 
 
-def case_content(case: Case) -> list[Any]:
+def digest_case(case: Case) -> list[Any]:
     """The content of a case's files, as hashes; a label that is no file as it is."""
-    label = content_hash(case.label) if isinstance(case.label, Path) else case.label
-    return [[content_hash(path) for path in case.image], label]
+    label = digest_file(case.label) if isinstance(case.label, Path) else case.label
+    return [[digest_file(path) for path in case.image], label]
 
 
-def _own_code(value: Any) -> str:
+def _digest_custom_code(value: Any) -> str:
     """A hash of the code of the user's own components; empty where there is none."""
     if isinstance(value, dict):
         if value.get("path") and value.get("custom"):
             return digest_of(Path(value["custom"]))
         value = list(value.values())
-    return max(map(_own_code, value), default="") if isinstance(value, list) else ""
+    return max(map(_digest_custom_code, value), default="") if isinstance(value, list) else ""
 
 
 def _without_places(value: Any) -> Any:
