@@ -27,7 +27,7 @@ from voxflow.inference import (
     open_ensemble,
 )
 from voxflow.progress import say
-from voxflow.tracking import begin_run, find_common_parent, continue_run, read_run_file, write_run_file
+from voxflow.tracking import begin_run, continue_run, find_common_parent, read_run_file, write_run_file
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
