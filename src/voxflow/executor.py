@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
 from multiprocessing import get_context
 from typing import TYPE_CHECKING, Protocol, TypeVar
+
+from voxflow.machine import count_cores
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -61,7 +62,7 @@ class Threads:
 @contextmanager
 def process_map(workers: int | None) -> Iterator[Callable[[Callable[[T], R], Iterable[T]], Iterator[R]]]:
     """Yield a ``map`` that keeps the order and works in several processes where that is asked for."""
-    count = workers or os.cpu_count() or 1
+    count = workers or count_cores()
     if count == 1:
         yield map
         return
@@ -73,7 +74,7 @@ def process_map(workers: int | None) -> Iterator[Callable[[Callable[[T], R], Ite
 @contextmanager
 def thread_map(workers: int | None) -> Iterator[Callable[[Callable[[T], R], Iterable[T]], Iterator[R]]]:
     """Yield a ``map`` that keeps the order, for work that spends its time outside of Python."""
-    with ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:
+    with ThreadPoolExecutor(workers or count_cores()) as pool:
         yield pool.map
 
 

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from voxflow.components import Component, build_network, read_network
-from voxflow.planning import Layout, Machine, lay_out
+from voxflow.machine import Machine
+from voxflow.planning import Layout, lay_out
 from voxflow.volumes.fingerprint import Fingerprint, Intensity, Spread
 
 LAPTOP = Machine(cores=2, memory_gb=16)

@@ -2,7 +2,6 @@ from .catalogue import MODEL_FILES as MODEL_FILES
 from .catalogue import open_engine as open_engine
 from .catalogue import unfit as unfit
 from .catalogue import unusable as unusable
-from .files import available_cores as available_cores
 from .files import is_local as is_local
 from .files import onnx_operators as onnx_operators
 from .onnxruntime import SPEC_KEY as SPEC_KEY

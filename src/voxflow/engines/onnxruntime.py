@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from voxflow.engines.files import available_cores, fixed_size, is_local, onnx_operators, read_spec
+from voxflow.engines.files import fixed_size, is_local, onnx_operators, read_spec
 from voxflow.errors import DataError
+from voxflow.machine import count_cores
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,7 +31,7 @@ class OnnxRuntimeEngine:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = available_cores()
+        options.intra_op_num_threads = count_cores()
         # A failure raises; its lines on stderr would only say it twice.
         options.log_severity_level = 4
         try:

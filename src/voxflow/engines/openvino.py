@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from voxflow.engines.files import available_cores, fixed_size, is_local, read_spec
+from voxflow.engines.files import fixed_size, is_local, read_spec
 from voxflow.errors import DataError
+from voxflow.machine import count_cores
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -52,7 +53,7 @@ class OpenVinoEngine:
         hints = {
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_PRECISION_HINT": "bf16" if model.has_rt_info(list(PRECISION_RT_INFO)) else "f32",
-            "INFERENCE_NUM_THREADS": available_cores(),
+            "INFERENCE_NUM_THREADS": count_cores(),
         }
         self._core, self._model, self._hints = core, model, hints
         self._requests: dict[tuple[int, ...], Any] = {}

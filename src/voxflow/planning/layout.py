@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel, ConfigDict
 
 if TYPE_CHECKING:
-    from voxflow.planning.machine import Machine
+    from voxflow.machine import Machine
     from voxflow.volumes import Fingerprint
 
 Step = tuple[int, int, int]

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ConfigDict
 
 from voxflow.config.text import read_json
+from voxflow.machine import Machine, read_machine
 from voxflow.planning.layout import Layout, lay_out
-from voxflow.planning.machine import Machine, read_machine
 from voxflow.planning.places import everything, of_evaluation
 from voxflow.volumes import FINGERPRINT, Fingerprint, read_fingerprint
 

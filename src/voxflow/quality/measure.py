@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from voxflow.errors import DataError
+from voxflow.machine import count_cores
 from voxflow.progress import track
-from voxflow.volumes import read_radiograph, read_volume, worker_count
+from voxflow.volumes import read_radiograph, read_volume
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,7 +40,7 @@ def measure_cases(table: pd.DataFrame, folder: Path) -> pd.DataFrame:
     import pandas as pd
 
     rows = table.to_dict("records")
-    with ThreadPoolExecutor(worker_count()) as pool:
+    with ThreadPoolExecutor(count_cores()) as pool:
         measured = list(track(pool.map(lambda row: _measure(row, folder), rows), "measuring", total=len(rows)))
     findings = [column for column in table.columns if column.startswith("finding:")]
     identity = table[["case", "patient", "modality", *findings]].reset_index(drop=True)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from voxflow.machine import count_cores, has_gpu
 from voxflow.offline import silence_telemetry
 from voxflow.progress import say
 from voxflow.training.distributed import count_local_processes, count_processes
@@ -21,11 +22,6 @@ if TYPE_CHECKING:
     from voxflow.training.options import TrainOptions
 
 FABRIC_PRECISION = {"bf16": "bf16-mixed", "fp16": "16-mixed", "fp32": "32-true"}
-
-
-def cpu_count() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def share_cores() -> None:
@@ -51,13 +47,6 @@ def keep_memory() -> None:
         library = ctypes.CDLL("libc.so.6")
         library.mallopt(_MMAP_MAX, 0)
         library.mallopt(_TRIM_THRESHOLD, -1)
-
-
-def has_gpu() -> bool:
-    """Whether torch can use a GPU here."""
-    import torch
-
-    return torch.cuda.is_available()
 
 
 def choose_precision(options: TrainOptions, use_amp: bool | None) -> str:
@@ -121,7 +110,7 @@ def _precision_arguments(options: TrainOptions, precision: str) -> dict[str, Any
 
 def count_threads(options: TrainOptions) -> int:
     """Threads of one process: the option, or this machine's cores shared among the processes on it."""
-    return options.threads or max(1, cpu_count() // count_local_processes())
+    return options.threads or max(1, count_cores() // count_local_processes())
 
 
 def _explain_multi_gpu() -> str:

@@ -8,13 +8,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from voxflow.errors import DataError
+from voxflow.machine import has_gpu
 from voxflow.progress import say
 from voxflow.training.cache import CaseCache
 from voxflow.training.data import Batches
 from voxflow.training.device import (
     choose_precision,
     count_threads,
-    has_gpu,
     keep_memory,
     open_fabric,
     seed_everything,

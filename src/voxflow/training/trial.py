@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from voxflow.training.device import choose_precision, has_gpu, keep_memory, open_fabric, share_cores
+from voxflow.machine import has_gpu
+from voxflow.training.device import choose_precision, keep_memory, open_fabric, share_cores
 from voxflow.training.distributed import World
 from voxflow.training.loop import TrainingLoop
 from voxflow.training.plan import TrainingPlan

@@ -1,7 +1,6 @@
 from .dataset import CHANNELS as CHANNELS
 from .dataset import ResampleOptions as ResampleOptions
 from .dataset import resample_cases as resample_cases
-from .dataset import worker_count as worker_count
 from .files import VOLUME_SUFFIXES as VOLUME_SUFFIXES
 from .files import read_channels as read_channels
 from .files import read_geometry as read_geometry

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
 from voxflow.errors import ClusterError, DataError
 from voxflow.executor import Threads
+from voxflow.machine import count_cores
 from voxflow.progress import track
 from voxflow.volumes.files import (
     HEADER_SUFFIX,
@@ -94,11 +94,6 @@ class ResampleOptions(BaseModel):
         return grid
 
 
-def worker_count() -> int:
-    """How many cases to work on at a time: one a processor that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def resample_cases(
     table: pd.DataFrame, source: Path, target: Path, options: ResampleOptions, executor: Executor | None = None
 ) -> pd.DataFrame:
@@ -120,7 +115,7 @@ def resample_cases(
         ClusterError: for every case whose workers died, where that is all that went wrong.
     """
     jobs = [_Job(row, source, target, options) for row in table.to_dict("records")]
-    changes, faults = _each_case(jobs, executor or Threads(options.workers or worker_count()), target)
+    changes, faults = _each_case(jobs, executor or Threads(options.workers or count_cores()), target)
     if faults:
         raise DataError("\n".join([f"{len(faults)} case(s) can't be resampled", *faults]))
     changed = table.copy()

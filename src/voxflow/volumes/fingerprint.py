@@ -12,8 +12,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from voxflow.errors import DataError
 from voxflow.files import write_json
+from voxflow.machine import count_cores
 from voxflow.progress import track
-from voxflow.volumes.dataset import worker_count
 from voxflow.volumes.files import read_volume
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ def measure(cases: Sequence[tuple[Sequence[Path], Path | None]], modality: str =
     """
     if not cases:
         raise DataError("no case to measure")
-    with ThreadPoolExecutor(worker_count()) as pool:
+    with ThreadPoolExecutor(count_cores()) as pool:
         found = list(track(pool.map(lambda case: _measure(*case), cases), "measuring", total=len(cases)))
     # What only some cases have is no part of what they have in common; training says it where it matters.
     channels = min(len(one.drawn) for one in found)
