@@ -18,9 +18,9 @@ import numpy as np
 import SimpleITK as sitk
 
 from voxflow.geometry import Geometry
-from voxflow.inference import labels_of, probabilities_of
-from voxflow.inference.grids import labels_to
-from voxflow.inference.wayback import WayBack
+from voxflow.prediction import labels_of, probabilities_of
+from voxflow.prediction.grids import labels_to
+from voxflow.prediction.native_grid import WayBack
 from voxflow.spec import ModelSpec
 from voxflow.volumes import Volume, resample, target_geometry
 

@@ -17,15 +17,10 @@ from tasks.common.folds import main
 from voxflow.datalist import Datalist
 from voxflow.engines import open_engine
 from voxflow.errors import DataError
+from voxflow.evaluation import EvaluateOptions, evaluate_classification, evaluate_segmentation, metric_name
 from voxflow.files import atomic_directory, write_json
-from voxflow.inference import (
-    EvaluateOptions,
-    evaluate_classification,
-    evaluate_segmentation,
-    metric_name,
-    native_cases,
-    open_ensemble,
-)
+from voxflow.inference import native_cases
+from voxflow.prediction import open_ensemble
 from voxflow.progress import say
 from voxflow.tracking import begin_run, continue_run, find_common_parent, read_run_file, write_run_file
 
@@ -36,7 +31,8 @@ if TYPE_CHECKING:
     from tasks.common.folds import EnsembleStage, FoldStage
     from tasks.common.stage import Stage
     from voxflow.engines import Engine
-    from voxflow.inference import Evaluation, InferenceCase
+    from voxflow.evaluation import Evaluation
+    from voxflow.inference import InferenceCase
     from voxflow.tracking import Tracker
 
 MASKS_UP_TO = 100_000_000  # bytes

@@ -18,6 +18,7 @@ from tasks.common.folds import main
 from voxflow.cluster import chosen_cluster, open_executor
 from voxflow.datalist import Datalist
 from voxflow.dicom import ConvertOptions, find_sources
+from voxflow.evaluation import metric_name
 from voxflow.files import atomic_directory, write_json
 from voxflow.inference import (
     InferenceCase,
@@ -27,7 +28,6 @@ from voxflow.inference import (
     infer_cases,
     infer_elsewhere,
     maker_of,
-    metric_name,
     native_cases,
 )
 from voxflow.progress import say

@@ -8,8 +8,9 @@ from tasks.common.bundle import bundle_folder, bundle_options, labelled_items
 from voxflow.bundle import evaluate_bundle, infer_bundle
 from voxflow.datalist import Datalist
 from voxflow.errors import EXIT_OK, DataError
+from voxflow.evaluation import metric_name
 from voxflow.files import atomic_directory, write_json
-from voxflow.inference import metric_name, native_cases
+from voxflow.inference import native_cases
 from voxflow.progress import say
 from voxflow.tracking import continue_run, read_run_file
 

@@ -16,14 +16,13 @@ from tests.inference.models import BrightnessEngine, ThresholdEngine, volume_spe
 from voxflow.dicom import Origin
 from voxflow.errors import DataError
 from voxflow.geometry import Geometry
-from voxflow.inference import InferenceCase, InferOptions, infer_cases, native_cases
-from voxflow.inference.cases import read_volumes
+from voxflow.inference import InferenceCase, InferOptions, infer_cases, native_cases, read_volumes
 from voxflow.volumes import Volume, read_volume, write_radiograph, write_volume
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from voxflow.inference.windows import Plan
+    from voxflow.prediction.windows import Plan
 
 GRID = Geometry.from_parts((24, 20, 10), (1, 1, 5))
 

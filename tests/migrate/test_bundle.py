@@ -82,7 +82,7 @@ def test_stock_inference_gives_the_mask_that_voxflow_gives(
     cube_bundle: Path, cube_workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from voxflow.engines import open_engine
-    from voxflow.inference import PredictOptions, predict_volume
+    from voxflow.prediction import PredictOptions, predict_volume
 
     run_stock(cube_bundle, monkeypatch, "inference")
     made = read_volume(cube_bundle / "eval/cube3/cube3_seg.nii.gz")
@@ -110,7 +110,7 @@ def test_a_classification_trains_and_its_inference_agrees_with_voxflow(
     corner_bundle: Path, corner_workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from voxflow.engines import open_engine
-    from voxflow.inference import predict_radiograph
+    from voxflow.prediction import predict_radiograph
     from voxflow.volumes import read_radiograph
 
     run_stock(corner_bundle, monkeypatch, "inference")

@@ -131,8 +131,8 @@ def test_a_full_disk_ends_with_one_line_and_leaves_nothing(
         path.parent.mkdir(parents=True, exist_ok=True)
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
-    for module in ("evaluate", "run"):
-        monkeypatch.setattr(f"voxflow.inference.{module}.write_volume", full)
+    for module in ("evaluation.segmentation", "inference.run"):
+        monkeypatch.setattr(f"voxflow.{module}.write_volume", full)
     capsys.readouterr()
     for name in ("evaluate", "infer"):
         assert stage(name) == 1
@@ -183,7 +183,7 @@ def kill_after_two(root: Path) -> None:
 def predicted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Grows by one at each case that the network is shown."""
     from voxflow.inference import run
-    from voxflow.inference.predict import predict_prepared as predict
+    from voxflow.prediction import predict_prepared as predict
 
     seen: list[int] = []
 
@@ -247,7 +247,7 @@ def test_an_interrupted_inference_says_what_it_keeps(
     volumes: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from voxflow.inference import infer as inference
-    from voxflow.inference.overlays import write_overlay
+    from voxflow.inference import write_overlay
 
     noted: list[int] = []
 

@@ -12,8 +12,9 @@ import pytest
 
 from voxflow.config import load_workflow
 from voxflow.engines import open_engine
+from voxflow.evaluation import EvaluateOptions, evaluate_segmentation
 from voxflow.files import write_json
-from voxflow.inference import EvaluateOptions, InferenceCase, evaluate_segmentation
+from voxflow.inference import InferenceCase
 from voxflow.tracking import NullTracker
 from voxflow.training import DataFacts, TrainOptions, load_model, train
 
@@ -95,7 +96,7 @@ def test_the_radiographs_configuration_trains(corners: Datalist, options: TrainO
     assert 0 <= result.metrics["Average_AUC"] <= 1
     _, spec = load_model(tmp_path / "out/model.pt")
     assert (spec.size, spec.activation) == ((24, 24), "sigmoid")
-    from voxflow.inference import predict_radiograph
+    from voxflow.prediction import predict_radiograph
     from voxflow.volumes import read_radiograph
 
     chances = predict_radiograph(

@@ -84,8 +84,7 @@ class Infer:
             DataError: no model, or nothing to infer on.
         """
         from voxflow.engines import open_engine
-        from voxflow.inference import InferOptions, Made, infer_cases, maker_of
-        from voxflow.inference.inputs import find_cases
+        from voxflow.inference import InferOptions, Made, find_cases, infer_cases, maker_of
         from voxflow.mmar.artefacts import model_of
 
         if self.out.exists() and not self.out.is_dir():

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from voxflow.errors import InputError
-from voxflow.inference.overlays import COLOURS, grey_window
+from voxflow.inference import COLOURS, grey_window
 from voxflow.reporting import Picture, read_rows
 from voxflow.volumes import Volume, read_volume, resample, target_geometry
 

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from voxflow.errors import DataError
 from voxflow.export.formats import example_input
-from voxflow.inference import prepare_radiograph, prepare_volume
-from voxflow.inference.cases import read_radiographs, read_volumes
+from voxflow.inference import read_radiographs, read_volumes
+from voxflow.prediction import prepare_radiograph, prepare_volume
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -9,9 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from voxflow.errors import ParityError
-from voxflow.inference import labels_of, plan_of, probabilities_of
-from voxflow.inference.blending import slabs
-from voxflow.inference.predict import PredictOptions
+from voxflow.prediction import PredictOptions, labels_of, plan_of, probabilities_of, slabs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,7 +18,7 @@ if TYPE_CHECKING:
 
     from voxflow.engines import Engine
     from voxflow.export.options import ExportOptions
-    from voxflow.inference.windows import WindowPlan
+    from voxflow.prediction import WindowPlan
     from voxflow.spec import ModelSpec
 
 LEAST_VOXELS = 1000

@@ -21,9 +21,7 @@ from voxflow.export.half import write_half
 from voxflow.export.images import images_of
 from voxflow.export.parity import ParityReport, Reference, measure
 from voxflow.export.tensorrt import write_tensorrt
-from voxflow.inference import plan_of
-from voxflow.inference.blending import window_of
-from voxflow.inference.predict import PredictOptions
+from voxflow.prediction import PredictOptions, plan_of, window_of
 from voxflow.progress import say
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""Owns inference: engines behind one protocol, window plans, geometry there and back, evaluation, writers."""
+"""Owns a model's work on many cases: finding and reading them, masks, DICOM SEG and tables out, resuming, a cluster."""
 
 import lazy_loader
 

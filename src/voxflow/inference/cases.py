@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+Metrics = dict[str, float | int]
+
 # What one bad image or label can raise. Files that can't be written (OSError) are no case's fault and end the work.
 _CASE_ERRORS = (InputError, RuntimeError, ValueError, KeyError, MemoryError)
 

@@ -14,13 +14,11 @@ from pydantic import NonNegativeInt  # noqa: TC002 - pydantic reads it
 from voxflow.engines import EngineChoice  # noqa: TC001 - pydantic reads it
 from voxflow.errors import DataError, InputError
 from voxflow.inference.cases import Failures
-from voxflow.inference.grade import prediction_columns, prediction_rows
-from voxflow.inference.labels import label_names
 from voxflow.inference.overlays import write_overlay
-from voxflow.inference.predict import PredictOptions
 from voxflow.inference.run import classified, segmented, written
-from voxflow.inference.tables import write_predictions
-from voxflow.inference.writing import Sheet
+from voxflow.inference.writing import Sheet, prediction_columns, prediction_rows
+from voxflow.prediction import PredictOptions, label_names
+from voxflow.tables import write_predictions
 from voxflow.volumes import read_volume
 
 if TYPE_CHECKING:
@@ -30,9 +28,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from voxflow.engines import Engine, EngineName
-    from voxflow.inference.cases import InferenceCase
-    from voxflow.inference.evaluate import Metrics
-    from voxflow.inference.made import Made, Match
+    from voxflow.inference.cases import InferenceCase, Metrics
+    from voxflow.inference.ledger import Made, Match
     from voxflow.inference.run import Classified, Segmented
     from voxflow.spec import ModelSpec
     from voxflow.volumes import Volume

@@ -13,7 +13,6 @@ import numpy as np
 from voxflow.engines import open_engine
 from voxflow.errors import ClusterError
 from voxflow.inference.cases import Failures, read_radiographs, read_volumes
-from voxflow.inference.ensemble import open_ensemble
 from voxflow.inference.infer import (
     mask_path,
     picture_path,
@@ -22,10 +21,10 @@ from voxflow.inference.infer import (
     write_classes,
     write_masks_table,
 )
-from voxflow.inference.labels import label_names
 from voxflow.inference.overlays import write_overlay
 from voxflow.inference.run import Classified, classified
 from voxflow.inference.writing import SHEET_TILES
+from voxflow.prediction import label_names, open_ensemble
 from voxflow.progress import track
 from voxflow.volumes import read_volume
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from voxflow.errors import DataError
 from voxflow.inference.cases import read_radiographs, read_volumes
-from voxflow.inference.predict import expect, predict_prepared, predict_radiograph, prepare
+from voxflow.prediction import expect, predict_prepared, predict_radiograph, prepare
 from voxflow.progress import track
 from voxflow.volumes import read_geometry, write_volume
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from voxflow.engines import Engine
     from voxflow.inference.cases import Failures, InferenceCase
-    from voxflow.inference.predict import Prediction, PredictOptions, Prepared
+    from voxflow.prediction import Prediction, PredictOptions, Prepared
     from voxflow.volumes import Volume
 
 

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 from voxflow.inference.overlays import Tile, write_contact_sheet
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
+
+    from voxflow.inference.run import Classified
 
 SHEET_TILES = 12
 
@@ -32,3 +34,13 @@ class Sheet:
         """Write the picture; nothing when there was no case."""
         if self._tiles:
             write_contact_sheet(path, self._tiles)
+
+
+def prediction_columns(names: Sequence[str]) -> list[str]:
+    """Columns of a classification's preds_outputs.csv."""
+    return ["case", "image", *names]
+
+
+def prediction_rows(done: Sequence[Classified]) -> list[dict[str, Any]]:
+    """Rows of a classification's preds_outputs.csv: the probability of each class."""
+    return [{"case": each.case.id, "image": each.case.images[0].name} | each.chances for each in done]

@@ -13,8 +13,9 @@ from voxflow.components import create
 from voxflow.config import load_evaluation
 from voxflow.engines import open_engine
 from voxflow.errors import DataError
+from voxflow.evaluation import metric_name
 from voxflow.files import write_json
-from voxflow.inference import Failures, InferenceCase, metric_name
+from voxflow.inference import Failures, InferenceCase
 from voxflow.mmar.artefacts import find_model
 from voxflow.mmar.data import read_datalist
 from voxflow.mmar.record import continued_record

@@ -7,8 +7,8 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from voxflow.components.metrics.base import ComputeAverageDice
+from voxflow.evaluation import write_dice_report
 from voxflow.files import write_text
-from voxflow.inference.tables import write_dice_report
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -14,7 +14,7 @@ from voxflow.components.metrics.aux_ops import ComputeAccuracy, ComputeBinaryPre
 from voxflow.components.metrics.base import ComputeAUC
 from voxflow.components.transforms.grids import affine_key
 from voxflow.errors import ConfigError, DataError
-from voxflow.inference import probabilities_of
+from voxflow.prediction import probabilities_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -80,7 +80,7 @@ def answer(engine: Engine, folder: Path, options: InferOptions, limits: ServeLim
 def _dicom_cases(upload: Path, folder: Path, limits: ServeLimits, *, is_segmentation: bool) -> list[InferenceCase]:
     """Convert a zip of DICOM, as the stage convert does."""
     from voxflow.dicom import ConvertOptions
-    from voxflow.inference.inputs import dicom_cases
+    from voxflow.inference import dicom_cases
 
     source, volumes = folder / "dicom", folder / "volumes"
     source.mkdir()

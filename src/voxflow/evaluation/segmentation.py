@@ -12,25 +12,21 @@ from pydantic import Field, NonNegativeInt, PositiveFloat
 
 from voxflow.engines import EngineChoice  # noqa: TC001 - pydantic reads it
 from voxflow.errors import DataError
-from voxflow.inference.cases import Failures, read_volumes
-from voxflow.inference.labels import label_names
-from voxflow.inference.overlap import TOLERANCE_MM, Overlap, overlap
-from voxflow.inference.overlays import write_overlay
-from voxflow.inference.predict import PredictOptions
-from voxflow.inference.run import segmented
-from voxflow.inference.scores import Interval, mean_interval
-from voxflow.inference.tables import failed_rows, mean_of, write_dice_report, write_summary, write_table
+from voxflow.evaluation.overlap import TOLERANCE_MM, Overlap, overlap
+from voxflow.evaluation.reports import failed_rows, mean_of, write_dice_report, write_summary
+from voxflow.evaluation.scores import Interval, mean_interval
+from voxflow.inference import Failures, read_volumes, segmented, write_overlay
+from voxflow.prediction import PredictOptions, label_names
+from voxflow.tables import write_table
 from voxflow.volumes import read_volume, write_volume
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from voxflow.engines import Engine
-    from voxflow.inference.cases import InferenceCase
-    from voxflow.inference.run import Segmented
+    from voxflow.inference import InferenceCase, Metrics, Segmented
     from voxflow.volumes import Volume
 
-Metrics = dict[str, float | int]
 Scores = dict[str, dict[str, Overlap]]  # case → class → overlap
 
 REMARKS = {"empty in reference and mask": "empty", "empty in the mask": "missed", "empty in the reference": "invented"}

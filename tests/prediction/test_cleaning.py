@@ -8,7 +8,7 @@ import SimpleITK as sitk
 from scipy.ndimage import gaussian_filter
 
 from voxflow.geometry import Geometry
-from voxflow.inference.cleaning import CleaningOptions, clean
+from voxflow.prediction.cleaning import CleaningOptions, clean
 from voxflow.volumes import Volume
 
 NAMES = {1: "liver", 2: "spleen", 3: "absent"}

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from voxflow.inference.grids import positions
-from voxflow.inference.labels import AT_A_TIME, first_label, label_type, labels_of
-from voxflow.inference.probabilities import probabilities_of, sigmoid
+from voxflow.prediction.grids import positions
+from voxflow.prediction.labels import AT_A_TIME, first_label, label_type, labels_of
+from voxflow.prediction.probabilities import probabilities_of, sigmoid
 from voxflow.volumes.resampling import threads
 from voxflow.volumes.separable import Taps, resample_parallel
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
     from voxflow.geometry import Geometry
-    from voxflow.inference.blending import Box
+    from voxflow.prediction.blending import Box
     from voxflow.spec import ModelSpec
 
 # Voxels of one class's map, and scores of several classes, that are interpolated at a time.

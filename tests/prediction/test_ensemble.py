@@ -14,17 +14,17 @@ from tests.inference.models import UNET, BrightnessEngine, ThresholdEngine, volu
 from voxflow.components import build_network
 from voxflow.errors import DataError
 from voxflow.geometry import Geometry
-from voxflow.inference import (
+from voxflow.prediction import (
     Ensemble,
     PredictOptions,
     open_ensemble,
     plan_of,
     predict_radiograph,
     predict_volume,
+    probabilities_of,
 )
-from voxflow.inference.ensemble import answer
-from voxflow.inference.probabilities import probabilities_of
-from voxflow.inference.windows import plan_windows
+from voxflow.prediction.ensemble import answer
+from voxflow.prediction.windows import plan_windows
 from voxflow.training import save_model
 from voxflow.volumes import Volume
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from voxflow.inference.flips import Axis
+    from voxflow.prediction.mirroring import Axis
     from voxflow.spec import ModelSpec
 
 SIZE = (23, 18, 12)
@@ -79,7 +79,7 @@ def test_a_volumes_probabilities_are_the_mean_of_each_models(
 def test_its_models_share_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ensemble = open_ensemble(folders(tmp_path, volume_spec()))
     given: list[int] = []
-    monkeypatch.setattr("voxflow.inference.predict.plan_windows", lambda *_, memory_mb, **__: given.append(memory_mb))
+    monkeypatch.setattr("voxflow.prediction.predict.plan_windows", lambda *_, memory_mb, **__: given.append(memory_mb))
     for engine in (ensemble, ensemble.engines[0]):
         plan_of(np.zeros((1, 96, 96, 96), dtype=np.float32), engine, PredictOptions(memory_mb=125))
     # Of 125 MB the image and its labels take 5 bytes a voxel, rounded up to 5 MB.

@@ -9,21 +9,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from voxflow.errors import DataError
-from voxflow.inference.cases import Failures
-from voxflow.inference.curves import write_curves
-from voxflow.inference.evaluate import EvaluateOptions, Evaluation, Metrics, counted
-from voxflow.inference.run import classified
-from voxflow.inference.scores import MEASURES, Scores, accuracy, calibration_rows, roc_rows, score_classes
-from voxflow.inference.tables import failed_rows, mean_of, write_predictions, write_summary, write_table
-from voxflow.inference.writing import Sheet
+from voxflow.evaluation.curves import write_curves
+from voxflow.evaluation.reports import failed_rows, mean_of, write_summary
+from voxflow.evaluation.scores import MEASURES, Scores, accuracy, calibration_rows, roc_rows, score_classes
+from voxflow.evaluation.segmentation import EvaluateOptions, Evaluation, counted
+from voxflow.inference import Failures, Sheet, classified, prediction_columns, prediction_rows
+from voxflow.tables import write_predictions, write_table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
     from voxflow.engines import Engine
-    from voxflow.inference.cases import InferenceCase
-    from voxflow.inference.run import Classified
+    from voxflow.inference import Classified, InferenceCase, Metrics
 
 
 def evaluate_classification(
@@ -68,16 +66,6 @@ def findings_of(case: InferenceCase, classes: int) -> tuple[int, ...]:
     if not isinstance(case.label, tuple) or len(case.label) != classes:
         raise DataError(f"expected {classes} findings of 0 or 1, the case has {case.label!r}")
     return case.label
-
-
-def prediction_columns(names: Sequence[str]) -> list[str]:
-    """Columns of a classification's preds_outputs.csv."""
-    return ["case", "image", *names]
-
-
-def prediction_rows(done: Sequence[Classified]) -> list[dict[str, Any]]:
-    """Rows of a classification's preds_outputs.csv: the probability of each class."""
-    return [{"case": each.case.id, "image": each.case.images[0].name} | each.chances for each in done]
 
 
 def _write_classes(

@@ -13,14 +13,14 @@ from monai.inferers import sliding_window_inference
 
 from tests.inference.models import UNET, ThresholdEngine, save_unet, seeded, volume_spec
 from voxflow.engines import TorchEngine
-from voxflow.inference.blending import slabs
-from voxflow.inference.windows import Blend, plan_windows
+from voxflow.prediction import slabs
+from voxflow.prediction.windows import Blend, plan_windows
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from voxflow.engines import Engine
-    from voxflow.inference.windows import WindowPlan
+    from voxflow.prediction import WindowPlan
 
 
 def assembled(engine: Engine, image: np.ndarray, plan: WindowPlan) -> np.ndarray:

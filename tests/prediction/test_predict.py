@@ -12,16 +12,23 @@ from scipy.ndimage import map_coordinates
 from tests.inference.models import BrightnessEngine, ThresholdEngine, radiograph_spec, volume_spec
 from voxflow.errors import DataError
 from voxflow.geometry import Geometry
-from voxflow.inference import PredictOptions, label_names, labels_of, predict_radiograph, predict_volume
-from voxflow.inference.flips import FlippedEngine
-from voxflow.inference.grids import to_network
-from voxflow.inference.predict import predict_prepared, prepare
-from voxflow.inference.wayback import WayBack
+from voxflow.prediction import (
+    PredictOptions,
+    label_names,
+    labels_of,
+    predict_prepared,
+    predict_radiograph,
+    predict_volume,
+    prepare,
+)
+from voxflow.prediction.grids import to_network
+from voxflow.prediction.mirroring import FlippedEngine
+from voxflow.prediction.native_grid import WayBack
 from voxflow.spec import TransformSpec
 from voxflow.volumes import Volume
 
 if TYPE_CHECKING:
-    from voxflow.inference.windows import Plan
+    from voxflow.prediction.windows import Plan
     from voxflow.spec import ModelSpec
 
 WAYS: tuple[Literal["labels", "probabilities"], ...] = ("labels", "probabilities")
@@ -85,7 +92,7 @@ def test_voxels_beyond_the_networks_last_centre_are_kept() -> None:
 
 
 def test_way_back_is_simpleitks_nearest_neighbour() -> None:
-    from voxflow.inference.grids import labels_to
+    from voxflow.prediction.grids import labels_to
 
     source = turned(blob((2.1, 1.7, 2.9)), "ASR")
     labels = Volume((source.array * 7).astype(np.uint8), source.geometry)
@@ -196,7 +203,7 @@ def test_where_the_grids_are_one_nothing_is_interpolated() -> None:
 
 
 def test_grids_that_are_rotated_against_each_other_are_refused() -> None:
-    from voxflow.inference.grids import labels_to
+    from voxflow.prediction.grids import labels_to
 
     image = blob()
     tilted = Geometry.from_parts((40, 40, 40), (1, 1, 1), direction=[0.8, -0.6, 0, 0.6, 0.8, 0, 0, 0, 1])

@@ -11,8 +11,8 @@ import torch
 from monai.metrics import compute_dice, compute_hausdorff_distance, compute_iou, compute_surface_dice
 
 from voxflow.errors import DataError
+from voxflow.evaluation.overlap import overlap
 from voxflow.geometry import Geometry
-from voxflow.inference.overlap import overlap
 from voxflow.volumes import Volume
 
 SPACING = (0.8, 1.1, 3.0)

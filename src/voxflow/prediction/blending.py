@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from voxflow.engines import Engine
-    from voxflow.inference.windows import WindowPlan
+    from voxflow.prediction.windows import WindowPlan
     from voxflow.spec import ModelSpec
 
 Box = tuple[slice, slice, slice]
@@ -36,7 +36,7 @@ def slabs(
     Args:
         engine: the network.
         image: (channel, i, j, k), already preprocessed.
-        plan: from :func:`voxflow.inference.windows.plan_windows`, for this size.
+        plan: from :func:`voxflow.prediction.windows.plan_windows`, for this size.
         block: of the axis ``plan.across``, the voxels that are wanted; None: every block of the plan in turn.
 
     Yields:

@@ -6,21 +6,10 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from voxflow.files import write_json, write_text
-from voxflow.tables import write_predictions, write_table
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
     from pathlib import Path
-
-__all__ = [
-    "failed_rows",
-    "mean_of",
-    "metric_name",
-    "write_dice_report",
-    "write_predictions",
-    "write_summary",
-    "write_table",
-]
 
 
 def write_dice_report(path: Path, scores: Iterable[tuple[str, float]]) -> float:

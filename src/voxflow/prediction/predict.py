@@ -11,14 +11,14 @@ from pydantic import BaseModel, ConfigDict, PositiveInt
 
 from voxflow.engines import Prefetchable
 from voxflow.errors import DataError
-from voxflow.inference.cleaning import CleaningOptions, clean
-from voxflow.inference.ensemble import Ensemble, answer
-from voxflow.inference.flips import Axis
-from voxflow.inference.grids import labels_to, network_grid, to_network
-from voxflow.inference.labels import label_names, label_type, labels_of
-from voxflow.inference.probabilities import probabilities_of
-from voxflow.inference.wayback import WayBack, held_bytes
-from voxflow.inference.windows import Blend, Plan, plan_windows
+from voxflow.prediction.cleaning import CleaningOptions, clean
+from voxflow.prediction.ensemble import Ensemble, answer
+from voxflow.prediction.grids import labels_to, network_grid, to_network
+from voxflow.prediction.labels import label_names, label_type, labels_of
+from voxflow.prediction.mirroring import Axis
+from voxflow.prediction.native_grid import WayBack, held_bytes
+from voxflow.prediction.probabilities import probabilities_of
+from voxflow.prediction.windows import Blend, Plan, plan_windows
 from voxflow.volumes import Volume, resample
 from voxflow.volumes.dataset import resize
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from voxflow.engines import Engine
     from voxflow.geometry import Geometry
-    from voxflow.inference.windows import WindowPlan
+    from voxflow.prediction.windows import WindowPlan
     from voxflow.spec import ModelSpec
 
 

@@ -8,9 +8,9 @@ import numpy as np
 
 from voxflow.engines import open_engine
 from voxflow.errors import DataError
-from voxflow.inference.blending import slabs
-from voxflow.inference.flips import FlippedEngine
-from voxflow.inference.probabilities import probabilities_of
+from voxflow.prediction.blending import slabs
+from voxflow.prediction.mirroring import FlippedEngine
+from voxflow.prediction.probabilities import probabilities_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from voxflow.engines import Engine, EngineChoice, EngineName
-    from voxflow.inference.blending import Box
-    from voxflow.inference.flips import Axis
-    from voxflow.inference.windows import WindowPlan
+    from voxflow.prediction.blending import Box
+    from voxflow.prediction.mirroring import Axis
+    from voxflow.prediction.windows import WindowPlan
     from voxflow.spec import ModelSpec
 
 LEAST = 1e-7  # keeps the logarithm of a probability finite
@@ -113,7 +113,7 @@ def answer(
     *,
     block: slice | None = None,
 ) -> Iterator[tuple[Box, NDArray[Any]]]:
-    """What one model, or several as one, say of an image; see :func:`voxflow.inference.blending.slabs`.
+    """What one model, or several as one, say of an image; see :func:`voxflow.prediction.blending.slabs`.
 
     Args:
         engine: a model or an ensemble.

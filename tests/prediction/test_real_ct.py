@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tests.inference.models import ThresholdEngine, volume_spec
-from voxflow.inference import PredictOptions, predict_volume
-from voxflow.inference.overlap import overlap
+from voxflow.evaluation.overlap import overlap
+from voxflow.prediction import PredictOptions, predict_volume
 from voxflow.volumes import Volume, read_volume
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from voxflow.inference.overlays import COLOURS, DPI, save_figure
+from voxflow.inference import COLOURS, DPI, save_figure
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from voxflow.engines import MODEL_FILES
 from voxflow.files import write_text
-from voxflow.inference.predict import PredictOptions
+from voxflow.prediction import PredictOptions
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -9,7 +9,7 @@ from monai.metrics.calibration import CalibrationErrorMetric
 from scipy.stats import bootstrap, mannwhitneyu
 from sklearn.metrics import accuracy_score, average_precision_score, brier_score_loss, roc_auc_score, roc_curve
 
-from voxflow.inference.scores import accuracy, calibration_rows, mean_interval, roc_rows, score_classes
+from voxflow.evaluation.scores import accuracy, calibration_rows, mean_interval, roc_rows, score_classes
 
 RNG = np.random.default_rng(3)
 TRUTH = RNG.integers(0, 2, (40, 2))

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from tests.inference.models import BrightnessEngine, ThresholdEngine, volume_spec
+from voxflow.evaluation import EvaluateOptions, evaluate_classification, evaluate_segmentation
 from voxflow.geometry import Geometry
-from voxflow.inference import EvaluateOptions, InferenceCase, evaluate_classification, evaluate_segmentation
+from voxflow.inference import InferenceCase
 from voxflow.volumes import Volume, read_volume, write_radiograph, write_volume
 
 if TYPE_CHECKING:
