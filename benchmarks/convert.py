@@ -26,7 +26,7 @@ def write_series(folder: Path, number: int, slices: int, size: int) -> None:
     """Write a body with organs and noise, uncompressed, 16 bits stored as 12."""
     from pydicom.uid import CTImageStorage
 
-    from voxflow.synthetic.files import Person, new_dataset
+    from voxflow.synthetic import Person, new_dataset
 
     rng = np.random.default_rng(number)
     body = _body(size)

@@ -14,11 +14,11 @@ from voxflow.errors import EXIT_OK
 from voxflow.files import atomic_directory, write_json
 from voxflow.progress import say
 from voxflow.volumes import (
-    CHANNELS,
+    CHANNEL_SEPARATOR,
     FINGERPRINT,
     Fingerprint,
     ResampleOptions,
-    measure,
+    measure_fingerprint,
     read_geometry,
     resample_cases,
     target_spacing,
@@ -57,7 +57,7 @@ def _options(stage: Stage, table: pd.DataFrame) -> ResampleOptions:
         return stage.options(ResampleOptions)
     block = {**stage.block, "resample": {**given, "spacing_mm": None}}
     options = replace(stage, block=block).options(ResampleOptions)
-    names = [str(name).split(CHANNELS)[0] for name in table["image"]]
+    names = [str(name).split(CHANNEL_SEPARATOR)[0] for name in table["image"]]
     grids = [options.grid(read_geometry(stage.volumes / name)) for name in names]
     spacing = target_spacing([grid.size for grid in grids], [grid.spacing for grid in grids])
     say(f"resample {stage.workspace}: spacing_mm: auto → {', '.join(f'{mm:g}' for mm in spacing)}")
@@ -67,9 +67,12 @@ def _options(stage: Stage, table: pd.DataFrame) -> ResampleOptions:
 def _measure(table: pd.DataFrame, folder: Path) -> Fingerprint:
     """Of the images as training will see them."""
     rows = zip(table["image"], table["label"], strict=True)
-    cases = [([folder / n for n in image.split(CHANNELS)], folder / label if label else None) for image, label in rows]
+    cases = [
+        ([folder / n for n in image.split(CHANNEL_SEPARATOR)], folder / label if label else None)
+        for image, label in rows
+    ]
     modalities = set(table["modality"])
-    return measure(cases, modalities.pop() if len(modalities) == 1 else "")
+    return measure_fingerprint(cases, modalities.pop() if len(modalities) == 1 else "")
 
 
 if __name__ == "__main__":

@@ -14,16 +14,16 @@ from voxflow.errors import EXIT_OK
 from voxflow.files import atomic_directory, write_json
 from voxflow.progress import say
 from voxflow.quality import (
-    Check,
-    Outcome,
+    CheckOutcome,
+    DataCheck,
     ValidateOptions,
+    build_radiograph_checks,
+    build_volume_checks,
     keep_history,
     measure_cases,
-    radiograph_checks,
     require_critical,
     run_checks,
     run_suites,
-    volume_checks,
     write_quality_report,
 )
 
@@ -55,16 +55,16 @@ def run(stage: Stage) -> int:
     return EXIT_OK
 
 
-def _failed(outcomes: list[Outcome]) -> int:
+def _failed(outcomes: list[CheckOutcome]) -> int:
     return sum(not one.success for one in outcomes)
 
 
-def _checks(stage: Stage, options: ValidateOptions, measured: pd.DataFrame) -> list[Check]:
+def _checks(stage: Stage, options: ValidateOptions, measured: pd.DataFrame) -> list[DataCheck]:
     labels = json.loads(Path(stage.volumes / "labels.json").read_text(encoding="utf-8"))
     modalities = sorted({one for one in measured["modality"] if one})
     if stage.task == "classification":
-        return radiograph_checks(options, modalities, labels["findings"])
-    return volume_checks(options, modalities, [int(value) for value in labels])
+        return build_radiograph_checks(options, modalities, labels["findings"])
+    return build_volume_checks(options, modalities, [int(value) for value in labels])
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from voxflow.dicom import ConvertOptions
 from voxflow.engines import open_engine
 from voxflow.errors import EXIT_FAILURE, EXIT_OK, EXIT_SOME_FAILED
 from voxflow.inference import InferOptions
-from voxflow.pacs import Desk, Ledger, answer_new, open_archive
+from voxflow.pacs import AnswerContext, Ledger, answer_new_series, open_archive
 from voxflow.progress import say
 from voxflow.tracking import describe_model
 
@@ -31,7 +31,7 @@ def run(stage: Stage, model: str | None = None, send: bool = True) -> int:
             return EXIT_OK
         infer = stage.options_of("infer", InferOptions)
         path = Path(model or incoming.answer.model or stage.models / "export")
-        desk = Desk(
+        desk = AnswerContext(
             engine=open_engine(path, infer.engine),
             model=describe_model(path),
             inbox=incoming.inbox,
@@ -40,7 +40,7 @@ def run(stage: Stage, model: str | None = None, send: bool = True) -> int:
             infer=infer,
             archive=stack.enter_context(open_archive(back_to, settings)) if back_to and settings else None,
         )
-        done = answer_new(desk, ledger)
+        done = answer_new_series(desk, ledger)
     where = f"sent {len(done.sent)} to {back_to}" if back_to else f"kept in {incoming.out}"
     bad = f", {len(done.refused)} can't be used" if done.refused else ""
     bad += f", {len(done.failed)} not sent (tried again next time)" if done.failed else ""

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tests.dicom.objects import Series, rtstruct, save, seg, stored
 from voxflow.dicom import ConvertOptions, convert_folder
-from voxflow.dicom.rtstruct import Contour, fill, fill_between, fill_outline
+from voxflow.dicom.rtstruct import Contour, fill_contours, fill_outline, interpolate_sparse_slices
 from voxflow.errors import DicomError
 from voxflow.geometry import Geometry
 from voxflow.volumes import read_volume
@@ -128,13 +128,15 @@ def test_of_two_planes_in_one_slice_the_nearer_one_counts() -> None:
     geometry = Geometry((8, 8, 3), np.diag([1.0, 1, 5, 1]))
     near = np.array([[0.5, 0.5, 5], [3.5, 0.5, 5], [3.5, 3.5, 5], [0.5, 3.5, 5]])
     far = near + np.array([3.0, 0, 2])
-    assert np.array_equal(fill([Contour(near), Contour(far)], geometry), fill([Contour(near)], geometry))
+    assert np.array_equal(
+        fill_contours([Contour(near), Contour(far)], geometry), fill_contours([Contour(near)], geometry)
+    )
 
 
 def test_contours_outside_of_the_image_are_an_error() -> None:
     geometry = Geometry((8, 8, 3), np.diag([1.0, 1, 5, 1]))
     with pytest.raises(DicomError, match="all contours lie outside of the image"):
-        fill([Contour(np.array([[0.0, 0, 90], [3, 0, 90], [0, 3, 90]]))], geometry)
+        fill_contours([Contour(np.array([[0.0, 0, 90], [3, 0, 90], [0, 3, 90]]))], geometry)
 
 
 SQUARE = np.array([[0.0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0]])
@@ -158,17 +160,17 @@ def square(side: float, corner: float, k: int = 4, *, exclusive: bool = False) -
     ],
 )
 def test_holes_islands_and_overlaps_of_contours(contours: list[Contour], pixels: int) -> None:
-    assert int(fill(contours, FLAT)[:, :, 4].sum()) == pixels
+    assert int(fill_contours(contours, FLAT)[:, :, 4].sum()) == pixels
 
 
 def test_a_contour_between_slices_counts_for_the_nearer_one() -> None:
     moved = Contour(square(4, 1).points + np.array([0, 0, 0.4]))
-    assert np.array_equal(fill([moved], FLAT), fill([square(4, 1)], FLAT))
+    assert np.array_equal(fill_contours([moved], FLAT), fill_contours([square(4, 1)], FLAT))
 
 
 def test_slices_between_sparse_contours_are_interpolated() -> None:
-    mask = fill([square(8, 1, 1), square(6, 2, 4), square(4, 3, 7)], FLAT)
-    filled = fill_between(mask)
+    mask = fill_contours([square(8, 1, 1), square(6, 2, 4), square(4, 3, 7)], FLAT)
+    filled = interpolate_sparse_slices(mask)
     assert filled.any(axis=(0, 1)).tolist() == [False] + [True] * 7 + [False]
     assert np.array_equal(filled[:, :, [1, 4, 7]], mask[:, :, [1, 4, 7]])
     areas = filled.sum(axis=(0, 1))[1:8]
@@ -176,8 +178,8 @@ def test_slices_between_sparse_contours_are_interpolated() -> None:
 
 
 def test_contours_with_gaps_of_their_own_stay_as_they_are() -> None:
-    mask = fill([square(4, 1, k) for k in (0, 1, 2, 6, 7)], FLAT)
-    assert fill_between(mask) is mask
+    mask = fill_contours([square(4, 1, k) for k in (0, 1, 2, 6, 7)], FLAT)
+    assert interpolate_sparse_slices(mask) is mask
 
 
 def test_a_label_map_gives_its_segments(tmp_path: Path) -> None:

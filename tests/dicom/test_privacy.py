@@ -22,7 +22,7 @@ from tests.dicom.objects import Series, new, pixels, rtstruct, save, seg, stored
 from voxflow.dicom import ConvertOptions, convert_folder
 from voxflow.dicom.mapping import FOLDER_VARIABLE
 from voxflow.errors import ConfigError
-from voxflow.images import KEY_VARIABLE, assign_pseudonyms, find_key, number_cases
+from voxflow.images import KEY_VARIABLE, assign_pseudonyms, load_pseudonym_key, number_cases
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -135,8 +135,8 @@ def test_no_mapping_is_written_where_params_say_so_or_into_what_is_passed_on(
 def test_the_key_file_is_made_once_and_is_for_its_owner_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(KEY_VARIABLE, raising=False)
     file = tmp_path / "hidden/pseudonym.key"
-    key = find_key(None, file)
-    assert find_key(None, file) == key
+    key = load_pseudonym_key(None, file)
+    assert load_pseudonym_key(None, file) == key
     assert len(key) == 64
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
@@ -144,19 +144,19 @@ def test_the_key_file_is_made_once_and_is_for_its_owner_only(tmp_path: Path, mon
 def test_an_experiment_in_a_copy_takes_the_repositorys_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(KEY_VARIABLE, raising=False)
     monkeypatch.chdir(tmp_path)
-    key = find_key(None)
+    key = load_pseudonym_key(None)
     (tmp_path / "copy").mkdir()
     monkeypatch.chdir(tmp_path / "copy")
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     monkeypatch.setenv("DVC_EXP_NAME", "calm-copy")
-    assert find_key(None) == key
+    assert load_pseudonym_key(None) == key
     assert not (tmp_path / "copy/.voxflow").exists()
 
 
 def test_options_come_before_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(KEY_VARIABLE, "environment")
-    assert find_key("given") == b"given"
-    assert find_key(None, tmp_path / "no.key") == b"environment"
+    assert load_pseudonym_key("given") == b"given"
+    assert load_pseudonym_key(None, tmp_path / "no.key") == b"environment"
     assert not (tmp_path / "no.key").exists()
 
 

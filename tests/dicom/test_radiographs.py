@@ -18,7 +18,7 @@ from voxflow.cli.convert import Convert
 from voxflow.dicom import ConvertOptions, convert_folder
 from voxflow.dicom.radiograph import read_radiograph_object
 from voxflow.errors import DataError, DicomError
-from voxflow.images import findings_from_folders, read_findings
+from voxflow.images import read_findings, read_findings_from_folders
 from voxflow.volumes import read_radiograph, write_radiograph
 
 if TYPE_CHECKING:
@@ -171,7 +171,7 @@ def test_a_missing_findings_table_is_named(tmp_path: Path) -> None:
 
 
 def test_folders_name_findings_and_normal_means_none() -> None:
-    findings = findings_from_folders({"a": "normal", "b": "mass", "c": "effusion"})
+    findings = read_findings_from_folders({"a": "normal", "b": "mass", "c": "effusion"})
     assert findings.names == ("effusion", "mass")
     assert (findings.of("a"), findings.of("b"), findings.of("?")) == ((0, 0), (0, 1), (None, None))
 

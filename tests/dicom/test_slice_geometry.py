@@ -20,10 +20,10 @@ from voxflow.volumes import Volume, read_volume
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from voxflow.dicom.headers import Header
+    from voxflow.dicom.headers import DicomHeader
 
 
-def headers(paths: list[Path]) -> list[Header]:
+def headers(paths: list[Path]) -> list[DicomHeader]:
     return [header for header in map(read_header, paths) if header is not None]
 
 

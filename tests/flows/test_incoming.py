@@ -21,8 +21,7 @@ from tests.flows.department import Department
 from tests.flows.repository import environment, make_repository
 from tests.inference.models import save_unet
 from tests.pacs.orthanc import PASSWORD, Orthanc, running
-from voxflow.pacs import Ledger
-from voxflow.pacs.ledger import FOLDER
+from voxflow.pacs import LEDGER_FOLDER, Ledger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -195,7 +194,7 @@ def test_studies_come_back_with_a_seg_once_whatever_is_killed(
     another_round(server)
     assert answered(orthanc) == studies(9)
     assert objects_in(repository) == 9 * SLICES
-    with Ledger.of(WORKSPACE, repository / FOLDER) as ledger:
+    with Ledger.of(WORKSPACE, repository / LEDGER_FOLDER) as ledger:
         assert ledger.counts() == {"taken": 9, "failed": 0, "made": 0, "sent": 9, "kept": 0, "refused": 0}
     found = server.post("/flow_runs/filter", flow_runs={"id": {"any_": sorted(killed)}})
     assert {each["state_type"] for each in found} == {"COMPLETED"}

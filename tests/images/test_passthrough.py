@@ -13,7 +13,7 @@ import SimpleITK as sitk
 from voxflow.dicom import ConvertOptions, convert_folder
 from voxflow.errors import DataError
 from voxflow.geometry import Geometry
-from voxflow.images import role_and_name
+from voxflow.images import parse_role_and_name
 from voxflow.volumes import Volume, read_volume, write_volume
 
 GEOMETRY = Geometry.from_parts((5, 6, 7), (1, 1.5, 2), (-3, 4, 9))
@@ -48,7 +48,7 @@ def convert(folder: Path, **options: object) -> list[dict[str, str]]:
     ],
 )
 def test_roles_and_names_come_from_folders_or_endings(path: str, expected: tuple[str, str]) -> None:
-    assert role_and_name(Path(path)) == expected
+    assert parse_role_and_name(Path(path)) == expected
 
 
 def test_voxels_and_geometry_pass_unchanged(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from tests.inference.models import ThresholdEngine, volume_spec
 from voxflow.dicom import ConvertOptions
 from voxflow.errors import PacsError
 from voxflow.inference import InferOptions
-from voxflow.pacs import Desk, DropFolder, IngestOptions, Ledger, RemoteSeries, answer_new, ingest
+from voxflow.pacs import AnswerContext, DropFolder, IngestOptions, Ledger, RemoteSeries, answer_new_series, ingest
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
@@ -54,13 +54,13 @@ class Pacs:
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Desk:
+def desk(tmp_path: Path) -> AnswerContext:
     for number in (1, 2):
         uid = f"1.2.840.99.{number}"
         series = Series(stored((6, 20, 24), number).clip(0), uid=f"{uid}.1", changes={"StudyInstanceUID": uid})
         series.write(tmp_path / "drop" / str(number))
     (tmp_path / "drop" / "notes.txt").write_text("no DICOM")
-    return Desk(
+    return AnswerContext(
         engine=ThresholdEngine(volume_spec(), 300),
         model="threshold",
         inbox=tmp_path / "inbox",
@@ -72,59 +72,63 @@ def desk(tmp_path: Path) -> Desk:
 
 
 @pytest.fixture
-def ledger(desk: Desk, tmp_path: Path) -> Iterator[Ledger]:
+def ledger(desk: AnswerContext, tmp_path: Path) -> Iterator[Ledger]:
     with Ledger(tmp_path / "ledger.sqlite") as opened:
         assert len(ingest(DropFolder(tmp_path / "drop"), desk.inbox, opened, OPTIONS).taken) == 2
         yield opened
 
 
-def pacs(desk: Desk) -> Pacs:
+def pacs(desk: AnswerContext) -> Pacs:
     assert isinstance(desk.archive, Pacs)
     return desk.archive
 
 
-def test_every_series_gets_a_seg_of_its_own_study_once(desk: Desk, ledger: Ledger) -> None:
-    done = answer_new(desk, ledger)
+def test_every_series_gets_a_seg_of_its_own_study_once(desk: AnswerContext, ledger: Ledger) -> None:
+    done = answer_new_series(desk, ledger)
     assert len(done.made) == len(done.sent) == 2
     segs = [dcmread(path) for path in desk.out.glob("*/*/*_seg.dcm")]
     assert sorted(str(seg.StudyInstanceUID) for seg in segs) == ["1.2.840.99.1", "1.2.840.99.2"]
     assert sorted(pacs(desk).sent) == sorted(str(seg.SOPInstanceUID) for seg in segs)
-    assert answer_new(desk, ledger).made == []
+    assert answer_new_series(desk, ledger).made == []
     assert len(pacs(desk).sent) == 2
     assert ledger.counts() == {"taken": 2, "failed": 0, "made": 0, "sent": 2, "kept": 0, "refused": 0}
     assert all(ledger.is_own(str(seg.SeriesInstanceUID)) for seg in segs)
 
 
-def test_masks_made_before_a_lost_connection_are_sent_as_they_are(desk: Desk, ledger: Ledger) -> None:
+def test_masks_made_before_a_lost_connection_are_sent_as_they_are(desk: AnswerContext, ledger: Ledger) -> None:
     pacs(desk).fails = [PacsError("away", lost=True)]
     with pytest.raises(PacsError, match="away"):
-        answer_new(desk, ledger)
-    again = answer_new(desk, ledger)
+        answer_new_series(desk, ledger)
+    again = answer_new_series(desk, ledger)
     assert (len(again.made), len(again.sent)) == (1, 2)
     # What was on its way when the connection was lost is sent once more, under the same UID.
     assert pacs(desk).sent[0] == pacs(desk).sent[1]
     assert len(set(pacs(desk).sent)) == 2
 
 
-def test_what_can_not_be_used_is_refused_once_with_its_reason(desk: Desk, ledger: Ledger, tmp_path: Path) -> None:
+def test_what_can_not_be_used_is_refused_once_with_its_reason(
+    desk: AnswerContext, ledger: Ledger, tmp_path: Path
+) -> None:
     lonely = Series(stored((1, 20, 24)), uid="1.2.840.99.3.1", changes={"StudyInstanceUID": "1.2.840.99.3"})
     lonely.write(tmp_path / "drop" / "3")
     ingest(DropFolder(tmp_path / "drop"), desk.inbox, ledger, OPTIONS)
-    done = answer_new(desk, ledger)
+    done = answer_new_series(desk, ledger)
     assert len(done.sent) == 2
     assert list(done.refused) == ["1.2.840.99.3.1"]
     assert "none of 1 series could be converted" in done.refused["1.2.840.99.3.1"]
-    assert answer_new(desk, ledger).refused == {}
+    assert answer_new_series(desk, ledger).refused == {}
 
 
-def test_one_refused_mask_does_not_stop_the_others(desk: Desk, ledger: Ledger) -> None:
+def test_one_refused_mask_does_not_stop_the_others(desk: AnswerContext, ledger: Ledger) -> None:
     pacs(desk).fails = [PacsError("refused (0xa900)")]
-    done = answer_new(desk, ledger)
+    done = answer_new_series(desk, ledger)
     assert (len(done.sent), list(done.failed.values())) == (1, ["refused (0xa900)"])
-    assert len(answer_new(desk, ledger).sent) == 1
+    assert len(answer_new_series(desk, ledger).sent) == 1
 
 
-def test_a_folder_can_be_emptied_and_files_still_written_are_left(desk: Desk, ledger: Ledger, tmp_path: Path) -> None:
+def test_a_folder_can_be_emptied_and_files_still_written_are_left(
+    desk: AnswerContext, ledger: Ledger, tmp_path: Path
+) -> None:
     new = Series(stored((3, 20, 24)), uid="1.2.840.99.4.1", changes={"StudyInstanceUID": "1.2.840.99.4"})
     files = new.write(tmp_path / "fresh")
     quiet = DropFolder(tmp_path / "fresh", quiet_s=3600)

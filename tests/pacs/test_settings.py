@@ -6,8 +6,8 @@ import pytest
 
 from voxflow.errors import ConfigError
 from voxflow.pacs import IngestOptions, parse_settings
-from voxflow.pacs.multipart import boundary_of
-from voxflow.pacs.settings import secret_variable
+from voxflow.pacs.multipart import parse_boundary
+from voxflow.pacs.settings import name_secret_variable
 
 
 def test_every_fault_is_told_at_once_with_its_place() -> None:
@@ -28,7 +28,7 @@ def test_an_unknown_pacs_names_the_known() -> None:
 
 
 def test_secrets_are_named_after_their_pacs() -> None:
-    assert secret_variable("old-clinic", "PASSWORD") == "VOXFLOW_PACS_OLD_CLINIC_PASSWORD"
+    assert name_secret_variable("old-clinic", "PASSWORD") == "VOXFLOW_PACS_OLD_CLINIC_PASSWORD"
 
 
 @pytest.mark.parametrize("given", [{}, {"pacs": "a", "folder": "b"}])
@@ -38,6 +38,6 @@ def test_studies_come_from_one_place(given: dict[str, str]) -> None:
 
 
 def test_the_boundary_is_read_with_and_without_quotes() -> None:
-    assert boundary_of('multipart/related; type="application/dicom"; boundary="a-b"') == b"a-b"
-    assert boundary_of("Multipart/Related; boundary=ab; type=x") == b"ab"
-    assert boundary_of("application/dicom") is None
+    assert parse_boundary('multipart/related; type="application/dicom"; boundary="a-b"') == b"a-b"
+    assert parse_boundary("Multipart/Related; boundary=ab; type=x") == b"ab"
+    assert parse_boundary("application/dicom") is None

@@ -10,7 +10,7 @@ import torch
 from voxflow.components import Component, build_network, read_network
 from voxflow.machine import Machine
 from voxflow.planning import Layout, lay_out
-from voxflow.volumes.fingerprint import Fingerprint, Intensity, Spread
+from voxflow.volumes import Fingerprint, Intensity, Spread
 
 LAPTOP = Machine(cores=2, memory_gb=16)
 SERVER = Machine(cores=16, memory_gb=128, gpu="a GPU", gpu_memory_gb=80)

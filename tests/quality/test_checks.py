@@ -13,15 +13,15 @@ import pytest
 from voxflow.errors import ConfigError, QualityError
 from voxflow.geometry import Geometry
 from voxflow.quality import (
-    Check,
-    Outcome,
+    CheckOutcome,
+    DataCheck,
     ValidateOptions,
+    build_radiograph_checks,
+    build_volume_checks,
     measure_cases,
-    radiograph_checks,
     require_critical,
     require_separate_patients,
     run_checks,
-    volume_checks,
     write_quality_report,
 )
 from voxflow.volumes import Volume, write_radiograph, write_volume
@@ -48,9 +48,11 @@ def add_case(folder: Path, name: str, *, image: Volume | None = None, label: Vol
     }
 
 
-def failures(folder: Path, rows: list[dict[str, str]], options: ValidateOptions | None = None) -> dict[str, Outcome]:
+def failures(
+    folder: Path, rows: list[dict[str, str]], options: ValidateOptions | None = None
+) -> dict[str, CheckOutcome]:
     measured = measure_cases(pd.DataFrame(rows), folder)
-    checks = volume_checks(options or ValidateOptions(), sorted(set(measured["modality"])), [0, 1])
+    checks = build_volume_checks(options or ValidateOptions(), sorted(set(measured["modality"])), [0, 1])
     return {one.check.name: one for one in run_checks(measured, checks, name="cases") if not one.success}
 
 
@@ -137,7 +139,7 @@ def test_bounds_and_severities_come_from_the_options(tmp_path: Path) -> None:
 def test_a_misspelt_check_is_wrong_input_with_a_suggestion() -> None:
     options = ValidateOptions(critical=("label is empty",))
     with pytest.raises(ConfigError, match="'label is empty': did you mean 'label is not empty'"):
-        volume_checks(options, ["CT"], [0, 1])
+        build_volume_checks(options, ["CT"], [0, 1])
 
 
 def test_radiographs_and_their_findings_are_checked(tmp_path: Path) -> None:
@@ -148,7 +150,7 @@ def test_radiographs_and_their_findings_are_checked(tmp_path: Path) -> None:
     table = table.assign(image=table["case"] + ".png")
     table["finding:mass"] = [0.0, 2.0, math.nan]
     measured = measure_cases(table, tmp_path)
-    outcomes = run_checks(measured, radiograph_checks(ValidateOptions(), ["DX"], ["mass"]), name="cases")
+    outcomes = run_checks(measured, build_radiograph_checks(ValidateOptions(), ["DX"], ["mass"]), name="cases")
     assert {one.check.name: one.failures for one in outcomes if not one.success} == {
         "rows": {"tiny": "2"},
         "mass is 0 or 1": {"b": "2.0"},
@@ -171,7 +173,7 @@ def test_measurements_equal_numpys(tmp_path: Path) -> None:
 
 def test_data_docs_need_no_network(tmp_path: Path) -> None:
     table = pd.DataFrame({"case": ["a", "b"], "rows": [3, 900]})
-    run_checks(table, [Check("rows", "rows", "range", (1, 100))], name="demo", docs=tmp_path / "docs")
+    run_checks(table, [DataCheck("rows", "rows", "range", (1, 100))], name="demo", docs=tmp_path / "docs")
     pages = list((tmp_path / "docs").rglob("*.html"))
     assert len(pages) == 3
     for page in pages:
@@ -189,7 +191,7 @@ def test_nothing_is_left_behind_or_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    run_checks(pd.DataFrame({"case": ["a"], "rows": [3]}), [Check("rows", "rows", "range", (1, 9))], name="demo")
+    run_checks(pd.DataFrame({"case": ["a"], "rows": [3]}), [DataCheck("rows", "rows", "range", (1, 9))], name="demo")
     assert list(tmp_path.iterdir()) == []
     assert capfd.readouterr() == ("", "")
 
@@ -203,9 +205,9 @@ def test_a_patient_in_two_parts_is_leakage() -> None:
 
 
 def test_the_report_puts_failures_first_and_criticals_raise(tmp_path: Path) -> None:
-    warning = Outcome(Check("w", "x", "true", severity="warning"), False, {"c": "1"})
-    critical = Outcome(Check("size", "y", "true"), False, {f"case{n}": str(n) for n in range(7)})
-    outcomes = [Outcome(Check("fine", "z", "true"), True), warning, critical]
+    warning = CheckOutcome(DataCheck("w", "x", "true", severity="warning"), False, {"c": "1"})
+    critical = CheckOutcome(DataCheck("size", "y", "true"), False, {f"case{n}": str(n) for n in range(7)})
+    outcomes = [CheckOutcome(DataCheck("fine", "z", "true"), True), warning, critical]
     write_quality_report(tmp_path / "report.json", outcomes, cases=9)
     report = json.loads((tmp_path / "report.json").read_text())
     assert report["success"] is False

@@ -13,7 +13,7 @@ import yaml
 
 from voxflow.cli.main import main
 from voxflow.errors import ConfigError, DataError
-from voxflow.quality import ValidateOptions, keep_history, profile, run_suites
+from voxflow.quality import ValidateOptions, keep_history, profile_suites, run_suites
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,7 +34,7 @@ def measured(modality: str = "CT", cases: int = 6) -> pd.DataFrame:
 
 def test_a_profile_holds_for_the_data_that_it_was_made_of_and_little_else() -> None:
     table = measured()
-    made = profile(table)
+    made = profile_suites(table)
     assert made["CT"]["spacing_k"] == {"range": [2.85, 3.15], "severity": "warning"}
     assert made["CT"]["percentile_99"]["range"] == [190.0, 310.0]
     assert made["CT"]["label_voxels"]["optional"] is True
@@ -47,7 +47,7 @@ def test_a_profile_holds_for_the_data_that_it_was_made_of_and_little_else() -> N
 
 def test_each_modality_has_a_suite_of_its_own(tmp_path: Path) -> None:
     table = pd.concat([measured("CT"), measured("MR").assign(spacing_k=1.0)], ignore_index=True)
-    made = profile(table)
+    made = profile_suites(table)
     assert made["MR"]["spacing_k"]["range"] == [0.95, 1.05]
     suites = ValidateOptions.model_validate({"suites": made}).suites
     assert all(one.success for one in run_suites(table, suites, docs=tmp_path / "docs"))
@@ -79,7 +79,7 @@ def test_a_rule_has_either_a_range_or_values(rule: dict[str, object]) -> None:
 
 def test_a_handful_of_cases_says_nothing_of_what_is_usual() -> None:
     with pytest.raises(DataError, match="no modality has 5 cases"):
-        profile(measured(cases=4))
+        profile_suites(measured(cases=4))
 
 
 def test_the_command_writes_suites_that_can_be_edited(

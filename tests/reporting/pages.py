@@ -13,9 +13,7 @@ from tests.tasks.demo_cases import write_volumes
 from voxflow.cli.main import main
 from voxflow.drift import MonitorOptions, compare_samples
 from voxflow.drift.report import write_drift
-from voxflow.quality.checks import Check, run_checks
-from voxflow.quality.history import keep_history
-from voxflow.quality.report import write_quality_report
+from voxflow.quality import DataCheck, keep_history, run_checks, write_quality_report
 from voxflow.reporting.page import write_report
 
 if TYPE_CHECKING:
@@ -48,8 +46,8 @@ def write_quality(root: Path) -> dict[str, Path]:
     """Data Docs with a check that fails, and the page of all runs."""
     result = root / "data/quality" / WORKSPACE
     table = pd.DataFrame({"case": [f"3f9a1c2{n:x}_1" for n in range(16)], "spacing_k_mm": [5.0] * 14 + [0.01, 40.0]})
-    checks = [Check("slices lie 0.3 to 10 mm apart", "spacing_k_mm", "range", (0.3, 10), severity="warning")]
-    checks.append(Check("each case stands there once", "case", "unique"))
+    checks = [DataCheck("slices lie 0.3 to 10 mm apart", "spacing_k_mm", "range", (0.3, 10), severity="warning")]
+    checks.append(DataCheck("each case stands there once", "case", "unique"))
     outcomes = run_checks(table, checks, name=WORKSPACE, docs=result / "docs")
     write_quality_report(result / "report.json", outcomes, len(table))
     (suite,) = (path for path in (result / "docs/expectations").rglob("*.html"))

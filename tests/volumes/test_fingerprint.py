@@ -9,7 +9,14 @@ import pytest
 
 from voxflow.errors import DataError
 from voxflow.geometry import Geometry
-from voxflow.volumes import Volume, measure, read_fingerprint, target_spacing, write_fingerprint, write_volume
+from voxflow.volumes import (
+    Volume,
+    measure_fingerprint,
+    read_fingerprint,
+    target_spacing,
+    write_fingerprint,
+    write_volume,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,7 +42,7 @@ def cases(folder: Path) -> list[tuple[tuple[Path, ...], Path | None]]:
 
 
 def test_sizes_spacings_and_classes_are_counted(tmp_path: Path) -> None:
-    found = measure(cases(tmp_path), "CT")
+    found = measure_fingerprint(cases(tmp_path), "CT")
     assert (found.cases, found.labelled, found.channels, found.modality) == (3, 2, 1, "CT")
     assert [found.size.least, found.size.median, found.size.most] == [(10, 8, 2), (12, 8, 4), (14, 8, 6)]
     assert found.spacing_mm.median == pytest.approx((1, 1, 2))
@@ -49,19 +56,19 @@ def test_sizes_spacings_and_classes_are_counted(tmp_path: Path) -> None:
 
 
 def test_intensities_are_those_inside_the_labels(tmp_path: Path) -> None:
-    inside = measure(cases(tmp_path)).intensity[0]
+    inside = measure_fingerprint(cases(tmp_path)).intensity[0]
     values = [100] * 20 + [300] * 21
     assert (inside.mean, inside.deviation) == pytest.approx((np.mean(values), np.std(values)), rel=1e-4)
     assert (inside.percentile_00_5, inside.median, inside.percentile_99_5) == (100, 300, 300)
 
 
 def test_without_labels_all_voxels_count(tmp_path: Path) -> None:
-    found = measure(cases(tmp_path)[2:])
+    found = measure_fingerprint(cases(tmp_path)[2:])
     assert (found.intensity[0].mean, found.labelled, found.classes) == (9, 0, ())
 
 
 def test_it_is_read_as_it_was_written(tmp_path: Path) -> None:
-    found = measure(cases(tmp_path))
+    found = measure_fingerprint(cases(tmp_path))
     write_fingerprint(tmp_path / "f.json", found)
     assert read_fingerprint(tmp_path / "f.json") == found
     assert found.numbers()["class_2_cases"] == 1
@@ -77,13 +84,13 @@ def test_another_file_is_refused(tmp_path: Path) -> None:
 
 def test_channels_that_only_some_cases_have_are_left_out(tmp_path: Path) -> None:
     (images, label), *others = cases(tmp_path)
-    assert measure([((*images, *images), label), *others]).channels == 1
+    assert measure_fingerprint([((*images, *images), label), *others]).channels == 1
 
 
 def test_a_label_of_another_size_is_named(tmp_path: Path) -> None:
     (images, _), (_, label), _ = cases(tmp_path)
     with pytest.raises(DataError, match=r"l1.nii.gz: label has \(12, 8, 4\) voxels, its image \(10, 8, 6\)"):
-        measure([(images, label)])
+        measure_fingerprint([(images, label)])
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from voxflow.errors import DataError
 from voxflow.geometry import Geometry
-from voxflow.volumes import Volume, isotropic_or_per_axis, resample, target_geometry
-from voxflow.volumes.resampling import smoothed
-from voxflow.volumes.separable import parallel_taps, resample_parallel
+from voxflow.volumes import Volume, parse_spacing, resample, target_geometry
+from voxflow.volumes.resampling import smooth_for_grid
+from voxflow.volumes.separable import compute_parallel_taps, resample_parallel
 
 ORIENTATIONS = ["LPS", "RAS", "SPL", "AIR", "ILP"]
 OBLIQUE = sitk.VersorTransform((0.2, 0.3, 0.1), 0.35).GetMatrix()
@@ -139,7 +139,7 @@ def test_threads_change_nothing() -> None:
     geometry = Geometry.from_parts((20, 18, 13), (0.9, 1.1, 2.5))
     volume = Volume(np.random.default_rng(0).integers(-1000, 3000, geometry.size).astype(np.int16), geometry)
     grid = target_geometry(geometry, (1.3, 0.8, 1.0))
-    taps = parallel_taps(geometry, grid)
+    taps = compute_parallel_taps(geometry, grid)
     assert taps is not None
     one = resample_parallel(volume.array, taps, 0, 1)
     np.testing.assert_array_equal(resample_parallel(volume.array, taps, 0, 5), one)
@@ -190,7 +190,7 @@ def test_a_wave_is_damped_as_a_gaussian_of_the_stated_width_damps_it(
         grid = target_geometry(grid, None, "SRA")
     sigma_mm = np.sqrt(max(coarser_mm**2 - spacing_mm**2, 0)) / (2 * np.sqrt(2 * np.log(2)))
     damped = np.exp(-((2 * np.pi / 12 * sigma_mm / spacing_mm) ** 2) / 2)
-    mine = smoothed(Volume(voxels.astype(np.float32), geometry), grid).array
+    mine = smooth_for_grid(Volume(voxels.astype(np.float32), geometry), grid).array
     inner = (slice(12, -12),) * 3
     np.testing.assert_allclose(mine[inner], voxels[inner] * damped, atol=1.0)
 
@@ -206,7 +206,7 @@ def test_what_the_coarser_grid_cannot_hold_is_gone_only_with_antialias() -> None
 
 def test_finer_axes_are_not_smoothed() -> None:
     volume = ramp(Geometry.from_parts((6, 6, 6), (1, 1, 1)))
-    assert smoothed(volume, target_geometry(volume.geometry, (0.5, 1, 0.7))) is volume
+    assert smooth_for_grid(volume, target_geometry(volume.geometry, (0.5, 1, 0.7))) is volume
 
 
 def test_smooth_labels_are_the_strongest_of_labels_interpolated_one_by_one() -> None:
@@ -295,7 +295,7 @@ def test_the_covered_box_stays(size: Any, old: Any, new: Any, orientation: str) 
 @pytest.mark.parametrize("spacing", [0, -1.0, (1, 2), (1, 2, 0), (1, 2, float("nan")), ()])
 def test_a_spacing_is_one_or_three_positive_numbers(spacing: Any) -> None:
     with pytest.raises(DataError, match="one or three positive numbers in mm, received"):
-        isotropic_or_per_axis(spacing)
+        parse_spacing(spacing)
 
 
 @pytest.mark.parametrize("orientation", ["LLS", "LP", "XYZ", "LPSA", ""][:4])

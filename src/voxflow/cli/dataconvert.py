@@ -14,7 +14,7 @@ from voxflow.progress import say, track
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from voxflow.dicom.headers import Header
+    from voxflow.dicom import DicomHeader
     from voxflow.volumes import Volume
 
 SOURCES = (".dcm", ".nii", ".nii.gz", ".mha", ".mhd")
@@ -33,11 +33,11 @@ class Item:
 
     target: Path
     source: Path
-    headers: tuple[Header, ...] = ()
+    headers: tuple[DicomHeader, ...] = ()
 
     def load(self) -> Volume:
         """Read the volume."""
-        from voxflow.dicom.pixels import read_series
+        from voxflow.dicom import read_series
         from voxflow.volumes import read_volume
 
         return read_series(self.headers, tolerance_mm=0.1, min_slices=3) if self.headers else read_volume(self.source)
@@ -86,14 +86,14 @@ class DataConvert:
 
     def _convert(self, item: Item) -> str:
         """Make one file; gives what is wrong with its source, or nothing."""
-        from voxflow.dicom.headers import UNREADABLE
+        from voxflow.dicom import PARSE_ERRORS
         from voxflow.volumes import resample, target_geometry, write_volume
 
         try:
             volume = item.load()
         except VoxflowError as error:
             return f"{item.source}: {error}"
-        except UNREADABLE as error:
+        except PARSE_ERRORS as error:
             return f"{item.source}: unreadable: {type(error).__name__}"
         if self.resolution:
             fill = 0.0 if self.labels else float(volume.array.min())
@@ -103,7 +103,7 @@ class DataConvert:
         return ""
 
     def _files(self) -> list[Item]:
-        from voxflow.dicom.scan import list_files
+        from voxflow.dicom import list_files
 
         files = [file for file in list_files(self.folder) if file.name.lower().endswith(self.source)]
         return [Item(self.output / self._renamed(file), file) for file in files]
@@ -114,11 +114,11 @@ class DataConvert:
 
     def _series(self) -> list[Item]:
         """The volumes of every folder are called as it is, and numbered where there are several."""
-        from voxflow.dicom import ConvertOptions
-        from voxflow.dicom.group import group
-        from voxflow.dicom.scan import scan_folder
+        from voxflow.dicom import ConvertOptions, group_headers, scan_folder
 
-        parts = [part for part in group(scan_folder(self.folder).headers, ConvertOptions()) if part.kind == "volume"]
+        parts = [
+            part for part in group_headers(scan_folder(self.folder).headers, ConvertOptions()) if part.kind == "volume"
+        ]
         homes = [min(header.path for header in part.headers).parent for part in parts]
         items = []
         for number, (part, home) in enumerate(zip(parts, homes, strict=True)):
@@ -145,9 +145,9 @@ def read(arguments: Sequence[str] | None = None) -> DataConvert:
     parser.add_argument("-e", dest="target", choices=TARGETS, default=".nii.gz", help="output type (%(default)s)")
     given = parser.parse_args(arguments)
     if given.resolution:
-        from voxflow.volumes import isotropic_or_per_axis
+        from voxflow.volumes import parse_spacing
 
-        given.resolution = isotropic_or_per_axis(given.resolution)
+        given.resolution = parse_spacing(given.resolution)
     return DataConvert(**vars(given))
 
 

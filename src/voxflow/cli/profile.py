@@ -53,14 +53,14 @@ class Profile:
 
         from voxflow.files import write_text
         from voxflow.places import PARAMS, Places
-        from voxflow.quality import profile
+        from voxflow.quality import profile_suites
         from voxflow.workspace import dumped, with_value
 
         places = Places.of(self.workspace)
         measured = places.quality / "measurements.csv"
         if not measured.is_file():
             raise DataError("file not found; the stage validate writes it", path=measured)
-        suites = profile(pd.read_csv(measured))
+        suites = profile_suites(pd.read_csv(measured))
         if not self.writes:
             sys.stdout.write(dumped({"validate": {"suites": suites}}))
             return EXIT_OK

@@ -1,5 +1,14 @@
 from .convert import convert_folder as convert_folder
+from .group import SeriesPart as SeriesPart
+from .group import group_headers as group_headers
+from .headers import PARSE_ERRORS as PARSE_ERRORS
+from .headers import DicomHeader as DicomHeader
+from .headers import read_dataset as read_dataset
 from .options import ConvertOptions as ConvertOptions
+from .pixels import read_series as read_series
+from .plain import read_header as read_header
+from .scan import list_files as list_files
+from .scan import scan_folder as scan_folder
 from .sources import Origin as Origin
 from .sources import SourceFiles as SourceFiles
 from .sources import find_sources as find_sources

@@ -6,27 +6,27 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from voxflow.dicom.group import Part, group
-from voxflow.dicom.headers import UNREADABLE
-from voxflow.dicom.labels import LabelObject, label_values, match, read_label_object
-from voxflow.dicom.mapping import mapping_path, write_mapping
+from voxflow.dicom.group import SeriesPart, group_headers
+from voxflow.dicom.headers import PARSE_ERRORS
+from voxflow.dicom.labels import LabelObject, assign_label_values, match_volumes, read_label_object
+from voxflow.dicom.mapping import choose_mapping_path, write_mapping
 from voxflow.dicom.scan import scan_folder
-from voxflow.dicom.series import Job, convert_part, quarantined, row_of
+from voxflow.dicom.series import ConversionJob, convert_part, describe_part, quarantine_job
 from voxflow.errors import DataError, DicomError
 from voxflow.executor import process_map, thread_map
 from voxflow.files import atomic_directory
 from voxflow.images import (
-    Case,
+    ConversionOutcome,
+    ConversionRow,
     ConversionSummary,
-    Findings,
-    Outcome,
-    Row,
+    ConvertedCase,
+    RadiographFindings,
     assign_pseudonyms,
-    find_files,
-    find_key,
-    label_names,
+    convert_files,
+    describe_labels,
+    load_pseudonym_key,
     number_cases,
-    pass_through,
+    pair_files,
     read_findings,
     write_tables,
 )
@@ -37,18 +37,18 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from voxflow.dicom.options import ConvertOptions
-    from voxflow.dicom.scan import Scan
+    from voxflow.dicom.scan import FolderScan
     from voxflow.executor import Executor
 
-SHOWN_REASONS = 5
+MAX_REASONS = 5
 
 
 @dataclass(frozen=True)
-class Converted:
+class ConversionResult:
     """What was made of a folder, before the tables are written."""
 
-    rows: list[Row]
-    cases: list[Case]
+    rows: list[ConversionRow]
+    cases: list[ConvertedCase]
     labels: dict[str, object]
     notes: dict[str, int]
 
@@ -69,48 +69,52 @@ def convert_folder(
         DataError: the folder is missing, empty, without images, or nothing at all could be converted; or the CSV of
             findings is wrong.
     """
-    mapping = mapping_path(target) if options.mapping else None
+    mapping = choose_mapping_path(target) if options.mapping else None
     scan = scan_folder(source, options.workers)
     with atomic_directory(target) as folder:
         if scan.headers:
             converted = _convert_dicom(scan, source, folder, options, executor=executor)
         else:
-            files = find_files(source, scan.others, options)
-            outcomes, labels = pass_through(files, folder, options, executor)
-            converted = Converted(*_flat(outcomes), labels, {"other_files": len(scan.others) - files.used, "copies": 0})
+            files = pair_files(source, scan.others, options)
+            outcomes, labels = convert_files(files, folder, options, executor)
+            converted = ConversionResult(
+                *_flatten_outcomes(outcomes), labels, {"other_files": len(scan.others) - files.used, "copies": 0}
+            )
         if not converted.cases:
-            raise DataError(_nothing_converted(converted.rows), path=source)
+            raise DataError(_explain_failure(converted.rows), path=source)
         if mapping:
             write_mapping(mapping, converted.cases, scan.headers)
         return write_tables(folder, converted.rows, converted.cases, converted.labels, converted.notes)
 
 
 def _convert_dicom(
-    scan: Scan, source: Path, folder: Path, options: ConvertOptions, *, executor: Executor | None
-) -> Converted:
-    findings = read_findings(source / options.findings) if options.findings else Findings()
-    parts = group(scan.headers, options)
+    scan: FolderScan, source: Path, folder: Path, options: ConvertOptions, *, executor: Executor | None
+) -> ConversionResult:
+    findings = read_findings(source / options.findings) if options.findings else RadiographFindings()
+    parts = group_headers(scan.headers, options)
     images = [part for part in parts if part.kind in ("volume", "radiograph")]
     labels, label_rows = _read_labels([part for part in parts if part.kind == "label"])
     names = [name for label in labels for name in label.names.values()]
-    values = label_values(names, options.labels)
+    values = assign_label_values(names, options.labels)
     matched, unmatched = _match_labels(labels, [part for part in images if part.kind == "volume"], values)
-    jobs = _jobs(images, folder, options, findings)
+    jobs = _plan_jobs(images, folder, options, findings)
     jobs = [replace(job, labels=matched.get(job.part.key, ()), values=values) for job in jobs]
-    done = executor.run(convert_part, jobs, quarantined, into=folder) if executor else _outcomes(jobs, options.workers)
+    done = (
+        executor.run(convert_part, jobs, quarantine_job, into=folder) if executor else _run_jobs(jobs, options.workers)
+    )
     with closing(done):
         outcomes = dict(track(done, "converting", total=len(jobs)))
-    rows, cases = _flat([outcomes[n] for n in range(len(jobs))])
-    rows += label_rows + unmatched + [row_of(part) for part in parts if part.kind == "skipped"]
+    rows, cases = _flatten_outcomes([outcomes[n] for n in range(len(jobs))])
+    rows += label_rows + unmatched + [describe_part(part) for part in parts if part.kind == "skipped"]
     members = [header for part in images for header in part.headers]
     lost = findings.report_lost({name for header in members for name in (header.sop_uid, header.path.name)})
     described: dict[str, object] = {"findings": list(findings.names)} if findings.names else {}
-    described = described or dict(label_names(names, values))
+    described = described or dict(describe_labels(names, values))
     notes = {"other_files": len(scan.others), "copies": scan.copies, "findings_without_image": lost}
-    return Converted(rows, cases, described, notes)
+    return ConversionResult(rows, cases, described, notes)
 
 
-def _outcomes(jobs: Sequence[Job], workers: int | None) -> Generator[tuple[int, Outcome]]:
+def _run_jobs(jobs: Sequence[ConversionJob], workers: int | None) -> Generator[tuple[int, ConversionOutcome]]:
     """Convert, plain volumes in threads and then what keeps Python busy in processes; each with its job's number."""
     plain = [n for n, job in enumerate(jobs) if job.is_plain]
     heavy = [n for n, job in enumerate(jobs) if not job.is_plain]
@@ -120,11 +124,13 @@ def _outcomes(jobs: Sequence[Job], workers: int | None) -> Generator[tuple[int, 
         yield from zip(heavy, run(convert_part, [jobs[n] for n in heavy]), strict=True)
 
 
-def _jobs(images: Sequence[Part], folder: Path, options: ConvertOptions, findings: Findings) -> list[Job]:
-    names = assign_pseudonyms({part.first.patient for part in images}, find_key(options.pseudonym_key))
+def _plan_jobs(
+    images: Sequence[SeriesPart], folder: Path, options: ConvertOptions, findings: RadiographFindings
+) -> list[ConversionJob]:
+    names = assign_pseudonyms({part.first.patient for part in images}, load_pseudonym_key(options.pseudonym_key))
     cases = number_cases((part.first.patient for part in images), names)
     return [
-        Job(
+        ConversionJob(
             part=part,
             case=case,
             patient=names[part.first.patient],
@@ -136,46 +142,48 @@ def _jobs(images: Sequence[Part], folder: Path, options: ConvertOptions, finding
     ]
 
 
-def _read_labels(parts: Sequence[Part]) -> tuple[list[LabelObject], list[Row]]:
+def _read_labels(parts: Sequence[SeriesPart]) -> tuple[list[LabelObject], list[ConversionRow]]:
     labels, rows = [], []
     for part in parts:
         try:
             labels.append(read_label_object(part))
         except DicomError as error:
-            rows.append(replace(row_of(part), verdict="quarantined", reason=str(error)))
-        except UNREADABLE as error:
-            rows.append(replace(row_of(part), verdict="quarantined", reason=f"unreadable: {type(error).__name__}"))
+            rows.append(replace(describe_part(part), verdict="quarantined", reason=str(error)))
+        except PARSE_ERRORS as error:
+            rows.append(
+                replace(describe_part(part), verdict="quarantined", reason=f"unreadable: {type(error).__name__}")
+            )
     return labels, rows
 
 
 def _match_labels(
-    labels: Sequence[LabelObject], volumes: Sequence[Part], values: Mapping[str, int]
-) -> tuple[dict[tuple[str, int, str], tuple[LabelObject, ...]], list[Row]]:
+    labels: Sequence[LabelObject], volumes: Sequence[SeriesPart], values: Mapping[str, int]
+) -> tuple[dict[tuple[str, int, str], tuple[LabelObject, ...]], list[ConversionRow]]:
     """Labels by the key of their volume, and a row for each label that belongs to none."""
     matched: dict[tuple[str, int, str], tuple[LabelObject, ...]] = {}
     rows = []
     for label in labels:
-        row = Row(
+        row = ConversionRow(
             verdict="skipped", modality=label.kind.upper(), study_uid=label.study_uid, series_uid=label.series_uid
         )
         if not any(name.casefold() in values for name in label.names.values()):
             rows.append(replace(row, reason=f"holds none of the labels asked for: {', '.join(sorted(values))}"))
             continue
         try:
-            for part in match(label, volumes):
+            for part in match_volumes(label, volumes):
                 matched[part.key] = (*matched.get(part.key, ()), label)
         except DicomError as error:
             rows.append(replace(row, verdict="quarantined", reason=str(error)))
     return matched, rows
 
 
-def _flat(outcomes: Sequence[Outcome]) -> tuple[list[Row], list[Case]]:
+def _flatten_outcomes(outcomes: Sequence[ConversionOutcome]) -> tuple[list[ConversionRow], list[ConvertedCase]]:
     rows = [row for outcome in outcomes for row in outcome.rows]
     return rows, [case for outcome in outcomes for case in outcome.cases]
 
 
-def _nothing_converted(rows: Sequence[Row]) -> str:
+def _explain_failure(rows: Sequence[ConversionRow]) -> str:
     reasons = list(dict.fromkeys(row.reason for row in rows if row.reason))
-    shown = "; ".join(reasons[:SHOWN_REASONS])
-    more = f"; and {len(reasons) - SHOWN_REASONS} more reasons" if len(reasons) > SHOWN_REASONS else ""
+    shown = "; ".join(reasons[:MAX_REASONS])
+    more = f"; and {len(reasons) - MAX_REASONS} more reasons" if len(reasons) > MAX_REASONS else ""
     return f"none of {len(rows)} series could be converted: {shown}{more}"

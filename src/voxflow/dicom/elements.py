@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-IMPLICIT, EXPLICIT = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1"
+IMPLICIT_VR, EXPLICIT_VR = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1"
 # JPEG, JPEG-LS, JPEG 2000 and RLE: the elements before the pixels are as in EXPLICIT.
 COMPRESSED = "1.2.840.10008.1.2.4.", "1.2.840.10008.1.2.5"
 
@@ -18,9 +18,9 @@ PIXELS = 0x7FE00010
 ITEM, ITEM_END, SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 UNDEFINED = 0xFFFFFFFF
 # How much of a file is read at first, and when that does not reach the pixels.
-STARTS = (1 << 14, 1 << 20)
+READ_LENGTHS = (1 << 14, 1 << 20)
 # Enhanced objects nest four levels deep; what goes beyond this is made to hurt.
-DEEPEST = 16
+MAX_DEPTH = 16
 
 _TAG_LENGTH = struct.Struct("<HHI")
 _TAG_VR_LENGTH = struct.Struct("<HH2sH")
@@ -32,7 +32,7 @@ _SHORT_VRS = frozenset(
 )  # fmt: skip
 
 
-class DoubtError(Exception):
+class UnusualFileError(Exception):
     """The file does something that this reader leaves to pydicom; never leaves this package."""
 
 
@@ -66,70 +66,70 @@ def read_elements(path: Path, wanted: Mapping[int, bytes]) -> Elements:
         wanted: tags, (group << 16) + element, each with the value representation that it must have; empty for any.
 
     Raises:
-        DoubtError: this is for pydicom to read, or to refuse.
+        UnusualFileError: this is for pydicom to read, or to refuse.
         OSError: the file can't be read.
     """
     with path.open("rb", buffering=0) as stream:
         data = b""
-        for start in STARTS:
+        for start in READ_LENGTHS:
             data += stream.read(start - len(data)) or b""
             try:
-                return _read(data, stream.seek(0, 2), wanted)
+                return _walk_elements(data, stream.seek(0, 2), wanted)
             except _TooShortError:
                 stream.seek(len(data))
-    raise DoubtError
+    raise UnusualFileError
 
 
-def _read(data: bytes, size: int, wanted: Mapping[int, bytes]) -> Elements:
+def _walk_elements(data: bytes, size: int, wanted: Mapping[int, bytes]) -> Elements:
     if data[128:132] != b"DICM":
-        raise DoubtError
-    syntax, begin = _meta(data)
-    if syntax != IMPLICIT and not syntax.startswith((*COMPRESSED, EXPLICIT)):
-        raise DoubtError
-    if syntax.startswith(EXPLICIT + "."):  # deflated
-        raise DoubtError
-    walk = _implicit if syntax == IMPLICIT else _explicit
+        raise UnusualFileError
+    syntax, begin = _read_file_meta(data)
+    if syntax != IMPLICIT_VR and not syntax.startswith((*COMPRESSED, EXPLICIT_VR)):
+        raise UnusualFileError
+    if syntax.startswith(EXPLICIT_VR + "."):  # deflated
+        raise UnusualFileError
+    walk = _parse_implicit if syntax == IMPLICIT_VR else _parse_explicit
     values: dict[int, bytes] = {}
     position, last, pixels = begin, 0, None
     while position < size:
         tag, vr, value, length = walk(data, position)
         if tag <= last:
-            raise DoubtError
+            raise UnusualFileError
         last = tag
         if tag >= PIXELS:
             pixels = (value, length) if tag == PIXELS and length != UNDEFINED else None
             break
         if length == UNDEFINED:
-            position = _skip(data, value, vr, walk is _explicit)
+            position = _skip_sequence(data, value, vr, walk is _parse_explicit)
             continue
         position = value + length
         expected = wanted.get(tag)
         if expected is None:
             continue
         if vr is not None and expected and vr != expected:
-            raise DoubtError
+            raise UnusualFileError
         if position > len(data):
             raise _TooShortError
         values[tag] = data[value:position]
     return Elements(syntax, values, pixels, size)
 
 
-def _meta(data: bytes) -> tuple[str, int]:
+def _read_file_meta(data: bytes) -> tuple[str, int]:
     """The transfer syntax, and where the data set begins."""
     position, syntax = 132, ""
     while data[position : position + 2] == b"\x02\x00":
-        tag, _, value, length = _explicit(data, position)
+        tag, _, value, length = _parse_explicit(data, position)
         position = value + length
         if position > len(data):
             raise _TooShortError
         if tag == 0x00020010:
             syntax = data[value:position].rstrip(b"\0 ").decode("ascii", "replace")
     if not syntax:
-        raise DoubtError
+        raise UnusualFileError
     return syntax, position
 
 
-def _explicit(data: bytes, position: int) -> tuple[int, bytes | None, int, int]:
+def _parse_explicit(data: bytes, position: int) -> tuple[int, bytes | None, int, int]:
     """Tag, value representation, offset and length of the value of the element at a position."""
     if position + 12 > len(data):
         raise _TooShortError
@@ -138,33 +138,33 @@ def _explicit(data: bytes, position: int) -> tuple[int, bytes | None, int, int]:
         return (group << 16) + element, vr, position + 8, length
     if vr in _LONG_VRS:
         return (group << 16) + element, vr, position + 12, _LONG.unpack_from(data, position + 8)[0]
-    raise DoubtError
+    raise UnusualFileError
 
 
-def _implicit(data: bytes, position: int) -> tuple[int, bytes | None, int, int]:
+def _parse_implicit(data: bytes, position: int) -> tuple[int, bytes | None, int, int]:
     if position + 8 > len(data):
         raise _TooShortError
     group, element, length = _TAG_LENGTH.unpack_from(data, position)
     return (group << 16) + element, None, position + 8, length
 
 
-def _skip(data: bytes, position: int, vr: bytes | None, explicit: bool, depth: int = 0) -> int:
+def _skip_sequence(data: bytes, position: int, vr: bytes | None, explicit: bool, depth: int = 0) -> int:
     """Where a sequence of undefined length ends that begins at a position."""
-    if depth > DEEPEST or vr not in (None, b"SQ"):
-        raise DoubtError
+    if depth > MAX_DEPTH or vr not in (None, b"SQ"):
+        raise UnusualFileError
     while True:
-        tag, _, value, length = _implicit(data, position)
+        tag, _, value, length = _parse_implicit(data, position)
         if tag == SEQUENCE_END:
             return value
         if tag != ITEM:
-            raise DoubtError
+            raise UnusualFileError
         position = value + length if length != UNDEFINED else _skip_item(data, value, explicit, depth)
 
 
 def _skip_item(data: bytes, position: int, explicit: bool, depth: int) -> int:
     while True:
-        tag, _, value, length = _implicit(data, position)
+        tag, _, value, length = _parse_implicit(data, position)
         if tag == ITEM_END:
             return value
-        tag, vr, value, length = (_explicit if explicit else _implicit)(data, position)
-        position = value + length if length != UNDEFINED else _skip(data, value, vr, explicit, depth + 1)
+        tag, vr, value, length = (_parse_explicit if explicit else _parse_implicit)(data, position)
+        position = value + length if length != UNDEFINED else _skip_sequence(data, value, vr, explicit, depth + 1)

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
 
-def functional_group(dataset: Dataset, frame: int, keyword: str) -> Dataset | None:
+def find_functional_group(dataset: Dataset, frame: int, keyword: str) -> Dataset | None:
     """The first item of a functional group, the frame's own or the one that all frames share."""
     per_frame = dataset.get("PerFrameFunctionalGroupsSequence") or []
     shared = dataset.get("SharedFunctionalGroupsSequence") or []
@@ -24,7 +24,7 @@ def functional_group(dataset: Dataset, frame: int, keyword: str) -> Dataset | No
     return None
 
 
-def frame_planes(dataset: Dataset) -> list[Plane]:
+def read_frame_planes(dataset: Dataset) -> list[Plane]:
     """Where each frame lies; values that are not there are empty, and the grid check names them.
 
     Raises:
@@ -33,30 +33,30 @@ def frame_planes(dataset: Dataset) -> list[Plane]:
     frames, described = int(dataset.NumberOfFrames), len(dataset.get("PerFrameFunctionalGroupsSequence") or [])
     if not 1 <= frames <= max(1, described):
         raise DicomError(f"says to hold {frames} frames and describes {described}", where="(0028,0008)")
-    return [_plane(dataset, frame) for frame in range(frames)]
+    return [_read_plane(dataset, frame) for frame in range(frames)]
 
 
-def frame_rescale(dataset: Dataset) -> list[tuple[float, float]]:
+def read_frame_rescales(dataset: Dataset) -> list[tuple[float, float]]:
     """RescaleSlope and RescaleIntercept of each frame, or of the whole object; 1 and 0 where there are none."""
     slope, intercept = dataset.get("RescaleSlope"), dataset.get("RescaleIntercept")
     whole = (1.0 if slope is None else float(slope), 0.0 if intercept is None else float(intercept))
     out = []
     for frame in range(int(dataset.NumberOfFrames)):
-        item = functional_group(dataset, frame, "PixelValueTransformationSequence")
+        item = find_functional_group(dataset, frame, "PixelValueTransformationSequence")
         out.append((float(item.RescaleSlope), float(item.RescaleIntercept)) if item is not None else whole)
     return out
 
 
-def _plane(dataset: Dataset, frame: int) -> Plane:
+def _read_plane(dataset: Dataset, frame: int) -> Plane:
     return Plane(
-        position=_numbers(dataset, frame, "PlanePositionSequence", "ImagePositionPatient"),
-        orientation=_numbers(dataset, frame, "PlaneOrientationSequence", "ImageOrientationPatient"),
-        spacing=_numbers(dataset, frame, "PixelMeasuresSequence", "PixelSpacing"),
+        position=_read_numbers(dataset, frame, "PlanePositionSequence", "ImagePositionPatient"),
+        orientation=_read_numbers(dataset, frame, "PlaneOrientationSequence", "ImageOrientationPatient"),
+        spacing=_read_numbers(dataset, frame, "PixelMeasuresSequence", "PixelSpacing"),
         rows=int(dataset.Rows),
         columns=int(dataset.Columns),
     )
 
 
-def _numbers(dataset: Dataset, frame: int, group: str, keyword: str) -> tuple[float, ...]:
-    item = functional_group(dataset, frame, group)
+def _read_numbers(dataset: Dataset, frame: int, group: str, keyword: str) -> tuple[float, ...]:
+    item = find_functional_group(dataset, frame, group)
     return tuple(float(value) for value in (item.get(keyword) if item is not None else None) or ())

@@ -18,16 +18,16 @@ if TYPE_CHECKING:
 
 POSITION, ORIENTATION, SPACING = "(0020,0032)", "(0020,0037)", "(0028,0030)"
 COSINE_TOLERANCE = 1e-3
-SAME_PLACE_MM = 1e-3
+SAME_POSITION_MM = 1e-3
 # A gap of more than this many usual gaps means that a slice is not there.
-MISSING_FROM = 1.5
+MISSING_GAP_RATIO = 1.5
 
 
-class UnevenError(DicomError):
+class IrregularSlicesError(DicomError):
     """Slices of one kind that are all there, but lie on no regular grid."""
 
 
-def slice_grid(planes: Sequence[Plane], *, tolerance_mm: float, min_slices: int) -> tuple[Geometry, list[int]]:
+def fit_slice_grid(planes: Sequence[Plane], *, tolerance_mm: float, min_slices: int) -> tuple[Geometry, list[int]]:
     """Put slices in order along their normal, and fit the grid that they lie on.
 
     Args:
@@ -46,7 +46,7 @@ def slice_grid(planes: Sequence[Plane], *, tolerance_mm: float, min_slices: int)
     _check_same(planes)
     if len(planes) < min_slices:
         raise DicomError(f"too few slices: {len(planes)}, a volume needs at least {min_slices}", where=POSITION)
-    along_row, along_column, normal = axes(planes[0])
+    along_row, along_column, normal = compute_plane_axes(planes[0])
     positions = np.array([plane.position for plane in planes])
     distances = positions @ normal
     order = np.argsort(distances, kind="stable")
@@ -61,7 +61,7 @@ def slice_grid(planes: Sequence[Plane], *, tolerance_mm: float, min_slices: int)
     return Geometry.from_parts(size, spacing, first.tolist(), direction), [int(n) for n in order]
 
 
-def axes(plane: Plane) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+def compute_plane_axes(plane: Plane) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """Unit vectors in which the column index grows, the row index grows, and their normal.
 
     Raises:
@@ -70,7 +70,7 @@ def axes(plane: Plane) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArra
     along_row, along_column = np.array(plane.orientation[:3]), np.array(plane.orientation[3:])
     lengths = np.linalg.norm(along_row), np.linalg.norm(along_column)
     if np.abs(np.array(lengths) - 1).max() > 0.01 or abs(along_row @ along_column) > 0.01:
-        raise DicomError(f"not two perpendicular unit vectors: {_show(plane.orientation)}", where=ORIENTATION)
+        raise DicomError(f"not two perpendicular unit vectors: {_format_numbers(plane.orientation)}", where=ORIENTATION)
     along_row = along_row / lengths[0]
     along_column = along_column - (along_column @ along_row) * along_row
     along_column = along_column / np.linalg.norm(along_column)
@@ -88,7 +88,9 @@ def _check_complete(planes: Sequence[Plane]) -> None:
         if lacking:
             raise DicomError(f"the {name} is missing or no {length} numbers in {lacking} of {len(planes)}", where=tag)
     if min(min(plane.spacing) for plane in planes) <= 0:
-        raise DicomError(f"the spacing is not positive: {_show(min(p.spacing for p in planes))}", where=SPACING)
+        raise DicomError(
+            f"the spacing is not positive: {_format_numbers(min(p.spacing for p in planes))}", where=SPACING
+        )
 
 
 def _check_same(planes: Sequence[Plane]) -> None:
@@ -99,10 +101,11 @@ def _check_same(planes: Sequence[Plane]) -> None:
         values = np.array([getattr(plane, name) for plane in planes])
         apart = np.abs(values - values[0]).max(axis=1)
         if apart.max() > tolerance:
-            example = _show(values[int(apart.argmax())])
+            example = _format_numbers(values[int(apart.argmax())])
             count = int((apart > tolerance).sum())
             raise DicomError(
-                f"mixed {name}: {_show(values[0])} in {len(values) - count} slices, {example} among the other {count}",
+                f"mixed {name}: {_format_numbers(values[0])} in {len(values) - count} slices, "
+                f"{example} among the other {count}",
                 where=tag,
             )
 
@@ -110,11 +113,11 @@ def _check_same(planes: Sequence[Plane]) -> None:
 def _check_steps(distances: NDArray[np.float64]) -> None:
     """Distances along the normal, ascending, mm: no two at one place, and none left out."""
     steps = np.diff(distances)
-    same = int((steps < SAME_PLACE_MM).sum())
+    same = int((steps < SAME_POSITION_MM).sum())
     if same:
-        at = distances[int(np.argmax(steps < SAME_PLACE_MM))]
+        at = distances[int(np.argmax(steps < SAME_POSITION_MM))]
         raise DicomError(f"{same} slice(s) at the same position as another, first at {at:.2f} mm", where=POSITION)
-    missing = is_missing(steps)
+    missing = find_missing_slices(steps)
     if missing.any():
         usual = float(np.median(steps))
         at = int(np.argmax(np.where(missing, steps, 0)))
@@ -126,12 +129,12 @@ def _check_steps(distances: NDArray[np.float64]) -> None:
         )
 
 
-def is_missing(steps: NDArray[np.float64]) -> NDArray[np.bool_]:
+def find_missing_slices(steps: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Which steps skip a slice: wider than usual, and than their neighbours, where spacing does not simply change."""
     padded = np.concatenate([[0.0], steps, [0.0]])
     beside = np.maximum(padded[:-2], padded[2:])
     beside = np.where(beside > 0, beside, np.inf)
-    return np.asarray((steps > MISSING_FROM * np.median(steps)) & (steps > MISSING_FROM * beside))
+    return np.asarray((steps > MISSING_GAP_RATIO * np.median(steps)) & (steps > MISSING_GAP_RATIO * beside))
 
 
 def _check_on_grid(
@@ -145,19 +148,19 @@ def _check_on_grid(
     along = np.abs(off @ normal)
     if along.max() > tolerance_mm:
         steps = np.diff(positions @ normal)
-        raise UnevenError(
+        raise IrregularSlicesError(
             f"irregular spacing: slices lie {steps.min():.3f} to {steps.max():.3f} mm apart, one of them "
             f"{along.max():.3f} mm off the regular grid (tolerance {tolerance_mm} mm)",
             where=POSITION,
         )
     sideways = np.linalg.norm(off - (off @ normal)[:, None] * normal, axis=1)
     if sideways.max() > tolerance_mm:
-        raise UnevenError(
+        raise IrregularSlicesError(
             f"slices shifted sideways by up to {sideways.max():.2f} mm, as with a tilted gantry "
             f"(tolerance {tolerance_mm} mm)",
             where=POSITION,
         )
 
 
-def _show(values: Sequence[float] | NDArray[np.float64]) -> str:
+def _format_numbers(values: Sequence[float] | NDArray[np.float64]) -> str:
     return "[" + ", ".join(f"{value:.4g}" for value in values) + "]"

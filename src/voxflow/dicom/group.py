@@ -5,20 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-from voxflow.dicom.headers import LABEL_CLASSES, SECONDARY_CAPTURE, Header
+from voxflow.dicom.headers import LABEL_CLASSES, SECONDARY_CAPTURE, DicomHeader
 from voxflow.dicom.options import RADIOGRAPH_MODALITIES, VOLUME_MODALITIES
-from voxflow.dicom.split import frames_as_headers, take_apart
+from voxflow.dicom.split import read_frame_headers, split_series
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from voxflow.dicom.options import ConvertOptions
 
-Kind = Literal["volume", "radiograph", "label", "skipped"]
+PartKind = Literal["volume", "radiograph", "label", "skipped"]
 
 
 @dataclass(frozen=True)
-class Part:
+class SeriesPart:
     """What becomes one row of the conversion table: a series, a part of a mixed one, or one radiograph or label.
 
     Attributes:
@@ -30,15 +30,15 @@ class Part:
         frames: of a multi-frame object that holds several volumes, those of this one, from 0.
     """
 
-    kind: Kind
-    headers: tuple[Header, ...]
+    kind: PartKind
+    headers: tuple[DicomHeader, ...]
     reason: str = ""
     number: int = 1
     remark: str = ""
     frames: tuple[int, ...] = ()
 
     @property
-    def first(self) -> Header:
+    def first(self) -> DicomHeader:
         """Any of its objects, for what they have in common."""
         return self.headers[0]
 
@@ -48,37 +48,37 @@ class Part:
         return self.first.series_uid, self.number, min(header.sop_uid for header in self.headers)
 
 
-def group(headers: Iterable[Header], options: ConvertOptions) -> list[Part]:
-    """Sort headers into parts, ordered by :attr:`Part.key`."""
-    gathered: dict[tuple[Kind, str, str], list[Header]] = {}
+def group_headers(headers: Iterable[DicomHeader], options: ConvertOptions) -> list[SeriesPart]:
+    """Sort headers into parts, ordered by :attr:`SeriesPart.key`."""
+    gathered: dict[tuple[PartKind, str, str], list[DicomHeader]] = {}
     for header in headers:
-        kind, reason = _kind(header, options)
+        kind, reason = _classify(header, options)
         alone = kind in ("radiograph", "label") or (kind == "volume" and header.frames > 1)
         place = header.sop_uid if alone else header.series_uid
         gathered.setdefault((kind, reason, place), []).append(header)
     parts = []
     for (kind, reason, _), members in gathered.items():
-        parts += _volumes(members, options) if kind == "volume" else [Part(kind, tuple(members), reason)]
+        parts += _split_volumes(members, options) if kind == "volume" else [SeriesPart(kind, tuple(members), reason)]
     return sorted(parts, key=lambda part: part.key)
 
 
-def _volumes(headers: list[Header], options: ConvertOptions) -> list[Part]:
+def _split_volumes(headers: list[DicomHeader], options: ConvertOptions) -> list[SeriesPart]:
     """The volumes of a series, or of one multi-frame object."""
     frames = headers[0].frames > 1
-    each = frames_as_headers(headers[0]) if frames else sorted(headers, key=lambda header: header.sop_uid)
-    pieces = take_apart(each, options.min_slices)
+    each = read_frame_headers(headers[0]) if frames else sorted(headers, key=lambda header: header.sop_uid)
+    pieces = split_series(each, options.min_slices)
     parts = []
     for number, piece in enumerate(pieces, start=1):
         members = tuple(headers) if frames else tuple(each[n] for n in piece.members)
         remark = f"volume {number} of {len(pieces)} in its series, by {piece.by}" if piece.by else ""
-        part = Part("volume", members, "", number, remark, piece.members if frames and piece.by else ())
+        part = SeriesPart("volume", members, "", number, remark, piece.members if frames and piece.by else ())
         if number > 1 and options.several_volumes == "first":
             part = replace(part, kind="skipped", reason=f"{remark}; only the first is asked for")
         parts.append(part)
     return parts
 
 
-def _kind(header: Header, options: ConvertOptions) -> tuple[Kind, str]:
+def _classify(header: DicomHeader, options: ConvertOptions) -> tuple[PartKind, str]:
     if header.sop_class in LABEL_CLASSES:
         return "label", ""
     if header.sop_class.startswith(SECONDARY_CAPTURE):

@@ -19,7 +19,7 @@ LABEL_CLASSES = (SEGMENTATION, LABEL_MAP_SEGMENTATION, RT_STRUCTURE_SET)
 SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 
 # What pydicom raises at values that make no sense; its readers document none of them.
-UNREADABLE = (
+PARSE_ERRORS = (
     OSError,
     EOFError,
     ValueError,
@@ -122,7 +122,7 @@ class PlainPixels:
         }
 
 
-class Attributes(Protocol):
+class DicomAttributes(Protocol):
     """Anything that answers with the values of attributes by their keyword: a pydicom data set, a dictionary."""
 
     def get(self, keyword: str, /) -> Any:
@@ -130,7 +130,7 @@ class Attributes(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Header:
+class DicomHeader:
     """One DICOM object. UIDs and texts that are not there are empty; ``varying`` follows :data:`VARYING`.
 
     ``pixels`` is known where they can be read without a parser.
@@ -175,11 +175,11 @@ def read_dataset(path: Path, *, pixels: bool = False, tags: list[str] | None = N
     config.convert_wrong_length_to_UN = True
     dataset = pydicom.dcmread(path, stop_before_pixels=not pixels, specific_tags=tags, force=True)
     if "TransferSyntaxUID" not in dataset.file_meta:
-        dataset.file_meta.add_new(0x00020010, "UI", _syntax_read(dataset))
+        dataset.file_meta.add_new(0x00020010, "UI", _detect_transfer_syntax(dataset))
     return dataset
 
 
-def _syntax_read(dataset: Dataset) -> str:
+def _detect_transfer_syntax(dataset: Dataset) -> str:
     """The syntax that a file without meta header turned out to have; such files are never compressed."""
     implicit, little = dataset.original_encoding
     if implicit:
@@ -187,18 +187,18 @@ def _syntax_read(dataset: Dataset) -> str:
     return "1.2.840.10008.1.2.1" if little else "1.2.840.10008.1.2.2"
 
 
-def parse_header(path: Path) -> Header | None:
+def parse_unusual_header(path: Path) -> DicomHeader | None:
     """Read the header of any DICOM object; None for anything else, a DICOMDIR too."""
-    if not _looks_like_dicom(path):
+    if not _is_dicom_like(path):
         return None
     try:
         dataset = read_dataset(path, tags=[*_TAGS, *_VARYING_TAGS])
-        return _header(path, dataset)
-    except UNREADABLE:
+        return _build_header(path, dataset)
+    except PARSE_ERRORS:
         return None
 
 
-def _looks_like_dicom(path: Path) -> bool:
+def _is_dicom_like(path: Path) -> bool:
     """Whether it has the magic word, or begins with a data element of group 2 or 8, as old exports do."""
     try:
         with path.open("rb") as stream:
@@ -208,49 +208,49 @@ def _looks_like_dicom(path: Path) -> bool:
     return start[128:132] == b"DICM" or start[:2] in (b"\x02\x00", b"\x08\x00")
 
 
-def _header(path: Path, dataset: Dataset) -> Header | None:
-    sop_class = _text(dataset, "SOPClassUID") or str(dataset.file_meta.get("MediaStorageSOPClassUID", ""))
-    sop_uid = _text(dataset, "SOPInstanceUID")
+def _build_header(path: Path, dataset: Dataset) -> DicomHeader | None:
+    sop_class = _read_text(dataset, "SOPClassUID") or str(dataset.file_meta.get("MediaStorageSOPClassUID", ""))
+    sop_uid = _read_text(dataset, "SOPInstanceUID")
     if not sop_class or not sop_uid:
         return None
     plane = Plane(
-        position=_numbers(dataset, "ImagePositionPatient"),
-        orientation=_numbers(dataset, "ImageOrientationPatient"),
-        spacing=_numbers(dataset, "PixelSpacing"),
+        position=_read_numbers(dataset, "ImagePositionPatient"),
+        orientation=_read_numbers(dataset, "ImageOrientationPatient"),
+        spacing=_read_numbers(dataset, "PixelSpacing"),
         rows=int(dataset.get("Rows") or 0),
         columns=int(dataset.get("Columns") or 0),
     )
-    return Header(
+    return DicomHeader(
         path=path,
         sop_class=sop_class,
         sop_uid=sop_uid,
-        series_uid=_text(dataset, "SeriesInstanceUID"),
-        study_uid=_text(dataset, "StudyInstanceUID"),
-        patient_id=_text(dataset, "PatientID"),
-        modality=_text(dataset, "Modality"),
-        image_type=tuple(str(part) for part in _values(dataset, "ImageType")),
-        frame_of_reference=_text(dataset, "FrameOfReferenceUID"),
+        series_uid=_read_text(dataset, "SeriesInstanceUID"),
+        study_uid=_read_text(dataset, "StudyInstanceUID"),
+        patient_id=_read_text(dataset, "PatientID"),
+        modality=_read_text(dataset, "Modality"),
+        image_type=tuple(str(part) for part in _read_values(dataset, "ImageType")),
+        frame_of_reference=_read_text(dataset, "FrameOfReferenceUID"),
         frames=int(dataset.get("NumberOfFrames") or 1),
         samples=int(dataset.get("SamplesPerPixel") or 1),
         plane=plane,
-        echo_time=_text(dataset, "EchoTime"),
-        acquisition=_text(dataset, "AcquisitionNumber"),
-        temporal_position=_text(dataset, "TemporalPositionIdentifier"),
-        varying=tuple(_text(dataset, keyword) for keyword in _VARYING_TAGS),
+        echo_time=_read_text(dataset, "EchoTime"),
+        acquisition=_read_text(dataset, "AcquisitionNumber"),
+        temporal_position=_read_text(dataset, "TemporalPositionIdentifier"),
+        varying=tuple(_read_text(dataset, keyword) for keyword in _VARYING_TAGS),
     )
 
 
-def _text(dataset: Dataset, keyword: str) -> str:
+def _read_text(dataset: Dataset, keyword: str) -> str:
     value = dataset.get(keyword)
     return "" if value is None else str(value).strip()
 
 
-def _values(dataset: Dataset, keyword: str) -> list[Any]:
+def _read_values(dataset: Dataset, keyword: str) -> list[Any]:
     value = dataset.get(keyword)
     if value is None or value == "":
         return []
     return list(value) if not isinstance(value, str) and hasattr(value, "__iter__") else [value]
 
 
-def _numbers(dataset: Dataset, keyword: str) -> tuple[float, ...]:
-    return tuple(float(value) for value in _values(dataset, keyword))
+def _read_numbers(dataset: Dataset, keyword: str) -> tuple[float, ...]:
+    return tuple(float(value) for value in _read_values(dataset, keyword))

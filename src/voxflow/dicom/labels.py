@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from voxflow.dicom.headers import RT_STRUCTURE_SET, UNREADABLE, read_dataset
+from voxflow.dicom.headers import PARSE_ERRORS, RT_STRUCTURE_SET, read_dataset
 from voxflow.dicom.rtstruct import read_rois
-from voxflow.dicom.seg import Masks, read_segments
+from voxflow.dicom.seg import LabelMasks, read_segments
 from voxflow.errors import DicomError
 
 if TYPE_CHECKING:
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from pydicom.dataset import Dataset
 
-    from voxflow.dicom.group import Part
+    from voxflow.dicom.group import SeriesPart
     from voxflow.dicom.options import ConvertOptions
     from voxflow.geometry import Geometry
 
 
-_COUNTS = {
+_OVERLAP_RULES = {
     "last": "the last by number counts",
     "first": "the first by number counts",
     "listed": "the last as listed counts",
@@ -58,7 +58,7 @@ class LabelObject:
     frames_of_reference: frozenset[str]
 
 
-def read_label_object(part: Part) -> LabelObject:
+def read_label_object(part: SeriesPart) -> LabelObject:
     """Read what a label object names and refers to, without its masks.
 
     Raises:
@@ -67,11 +67,11 @@ def read_label_object(part: Part) -> LabelObject:
     header = part.first
     dataset = read_dataset(header.path)
     rtstruct = header.sop_class == RT_STRUCTURE_SET
-    names = dict(sorted(_roi_names(dataset) if rtstruct else _segment_names(dataset)))
+    names = dict(sorted(_read_roi_names(dataset) if rtstruct else _read_segment_names(dataset)))
     if not names:
         raise DicomError("no ROI is named" if rtstruct else "no segment is named", where="(3006,0020)")
     frames = {header.frame_of_reference} if header.frame_of_reference else set()
-    series = list(_referenced_series(dataset))
+    series = list(_find_referenced_series(dataset))
     for item in dataset.get("ReferencedFrameOfReferenceSequence") or []:
         frames.add(str(item.get("FrameOfReferenceUID", "")))
     return LabelObject(
@@ -82,13 +82,13 @@ def read_label_object(part: Part) -> LabelObject:
         sop_uid=header.sop_uid,
         series_uid=header.series_uid,
         study_uid=header.study_uid,
-        sop_refs=frozenset(uid for item in series for uid in _referenced_instances(item)),
+        sop_refs=frozenset(uid for item in series for uid in _find_referenced_instances(item)),
         series_refs=frozenset(str(item.get("SeriesInstanceUID", "")) for item in series) - {""},
         frames_of_reference=frozenset(frames) - {""},
     )
 
 
-def match(label: LabelObject, volumes: Sequence[Part]) -> list[Part]:
+def match_volumes(label: LabelObject, volumes: Sequence[SeriesPart]) -> list[SeriesPart]:
     """Find the volumes that a label belongs to: by the images, then the series, then the frame of reference.
 
     A frame of reference counts only within one patient, and only where one volume has it.
@@ -117,7 +117,7 @@ def match(label: LabelObject, volumes: Sequence[Part]) -> list[Part]:
     return by_frame
 
 
-def label_values(names: Iterable[str], chosen: Mapping[str, int] | None) -> dict[str, int]:
+def assign_label_values(names: Iterable[str], chosen: Mapping[str, int] | None) -> dict[str, int]:
     """The value of each name; keys are case-folded. Without a choice, sorted names are numbered from 1."""
     if chosen is not None:
         return {name.casefold(): value for name, value in chosen.items()}
@@ -126,7 +126,7 @@ def label_values(names: Iterable[str], chosen: Mapping[str, int] | None) -> dict
 
 
 @dataclass(frozen=True)
-class Merged:
+class MergedLabels:
     """The one label volume of an image.
 
     Attributes:
@@ -146,7 +146,7 @@ class Merged:
 
 def merge_labels(
     labels: Sequence[LabelObject], geometry: Geometry, values: Mapping[str, int], options: ConvertOptions
-) -> Merged:
+) -> MergedLabels:
     """Make one label volume of all label objects of an image.
 
     Where segments overlap, ``options.overlap`` says which one counts: the last or the first by number, or the one
@@ -156,7 +156,7 @@ def merge_labels(
     array = np.zeros(geometry.size, np.uint8) if small else np.zeros(geometry.size, np.uint16)
     # Of every label, drawn here or not, so that all cases have the same channels.
     apart = sorted(set(values.values())) if options.overlap == "channels" else []
-    out = Merged(array, {}, {}, {}, {value: np.zeros(geometry.size, np.bool_) for value in apart})
+    out = MergedLabels(array, {}, {}, {}, {value: np.zeros(geometry.size, np.bool_) for value in apart})
     taken: set[str] = set()
     for label in labels:
         wanted = {number: name.casefold() for number, name in label.names.items() if name.casefold() in values}
@@ -164,15 +164,15 @@ def merge_labels(
         try:
             if twice:
                 raise DicomError(f"{', '.join(twice)}: already labelled by another object of the same image")
-            found = _masks(label, geometry, sorted(wanted), resample=options.label_grid == "resample")
+            found = _read_masks(label, geometry, sorted(wanted), resample=options.label_grid == "resample")
         except DicomError as error:
             out.problems[label.sop_uid] = str(error)
             continue
-        except UNREADABLE as error:
+        except PARSE_ERRORS as error:
             out.problems[label.sop_uid] = f"unreadable: {type(error).__name__}"
             continue
         out.remedies[label.sop_uid] = found.remedy
-        out.remarks[label.sop_uid] = _paint(out.array, found.masks, wanted, values, options.overlap)
+        out.remarks[label.sop_uid] = _paint_masks(out.array, found.masks, wanted, values, options.overlap)
         taken.update(wanted.values())
         for number, name in wanted.items():
             if out.channels:
@@ -180,7 +180,7 @@ def merge_labels(
     return out
 
 
-def _paint(
+def _paint_masks(
     out: NDArray[Any],
     masks: Mapping[int, NDArray[np.bool_]],
     wanted: Mapping[int, str],
@@ -197,35 +197,35 @@ def _paint(
         several |= covered & masks[number] & (out != values[wanted[number]])
         covered |= masks[number]
         out[masks[number]] = values[wanted[number]]
-    return f"{int(several.sum())} voxels lie in several segments: {_COUNTS[overlap]}" if several.any() else ""
+    return f"{int(several.sum())} voxels lie in several segments: {_OVERLAP_RULES[overlap]}" if several.any() else ""
 
 
-def _masks(label: LabelObject, geometry: Geometry, numbers: Sequence[int], *, resample: bool) -> Masks:
+def _read_masks(label: LabelObject, geometry: Geometry, numbers: Sequence[int], *, resample: bool) -> LabelMasks:
     if label.kind == "rtstruct":
-        return Masks(*read_rois(label.path, geometry, numbers))
+        return LabelMasks(*read_rois(label.path, geometry, numbers))
     return read_segments(label.path, geometry, resample=resample)
 
 
-def _segment_names(dataset: Dataset) -> Iterator[tuple[int, str]]:
+def _read_segment_names(dataset: Dataset) -> Iterator[tuple[int, str]]:
     for item in dataset.get("SegmentSequence") or []:
         number = int(item.SegmentNumber)
         if number > 0:
             yield number, str(item.get("SegmentLabel") or f"segment {number}").strip()
 
 
-def _roi_names(dataset: Dataset) -> Iterator[tuple[int, str]]:
+def _read_roi_names(dataset: Dataset) -> Iterator[tuple[int, str]]:
     for item in dataset.get("StructureSetROISequence") or []:
         yield int(item.ROINumber), str(item.get("ROIName") or f"ROI {item.ROINumber}").strip()
 
 
-def _referenced_series(dataset: Dataset) -> Iterator[Dataset]:
+def _find_referenced_series(dataset: Dataset) -> Iterator[Dataset]:
     yield from dataset.get("ReferencedSeriesSequence") or []
     for frame in dataset.get("ReferencedFrameOfReferenceSequence") or []:
         for study in frame.get("RTReferencedStudySequence") or []:
             yield from study.get("RTReferencedSeriesSequence") or []
 
 
-def _referenced_instances(series: Dataset) -> Iterator[str]:
+def _find_referenced_instances(series: Dataset) -> Iterator[str]:
     for keyword in ("ReferencedInstanceSequence", "ContourImageSequence"):
         for item in series.get(keyword) or []:
             yield str(item.get("ReferencedSOPInstanceUID", ""))

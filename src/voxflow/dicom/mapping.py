@@ -14,8 +14,8 @@ from voxflow.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from voxflow.dicom.headers import Header
-    from voxflow.images import Case
+    from voxflow.dicom.headers import DicomHeader
+    from voxflow.images import ConvertedCase
 
 FOLDER_VARIABLE = "VOXFLOW_MAPPING_FOLDER"
 FOLDER = Path(".voxflow/mapping")
@@ -24,7 +24,7 @@ HEADER = ("case", "patient", "patient_id", "study_uid", "series_uid", "source")
 IGNORES = (".gitignore", ".dvcignore")
 
 
-def mapping_path(target: Path) -> Path:
+def choose_mapping_path(target: Path) -> Path:
     """The file for one conversion, named after the folder that it made.
 
     It lies in the folder that the environment names, since this is a matter of the machine, else in the hidden one.
@@ -40,11 +40,11 @@ def mapping_path(target: Path) -> Path:
     return folder / (re.sub(r"[^A-Za-z0-9.-]+", "_", inside.as_posix()).strip("_") + ".csv")
 
 
-def write_mapping(path: Path, cases: Sequence[Case], headers: Iterable[Header]) -> None:
+def write_mapping(path: Path, cases: Sequence[ConvertedCase], headers: Iterable[DicomHeader]) -> None:
     """Write which patient, study and series each case is, or which file; readable by its owner alone.
 
     Args:
-        path: where :func:`mapping_path` says; replaced whole or not at all.
+        path: where :func:`choose_mapping_path` says; replaced whole or not at all.
         cases: what was made.
         headers: of the objects that they were made of; PatientID (0010,0020) comes from there.
     """

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from voxflow.dicom.enhanced import frame_rescale
-from voxflow.dicom.pixels import rescale_of
+from voxflow.dicom.enhanced import read_frame_rescales
+from voxflow.dicom.pixels import read_rescale
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from pydicom.dataset import Dataset
 
-    from voxflow.dicom.headers import Attributes
+    from voxflow.dicom.headers import DicomAttributes
 
 
 PADDING_TAGS = (
@@ -33,7 +33,7 @@ PADDING_TAGS = (
 )
 
 
-def replace_padding(array: NDArray[Any], headers: Sequence[Attributes]) -> None:
+def replace_padding(array: NDArray[Any], headers: Sequence[DicomAttributes]) -> None:
     """Give padding pixels the lowest real value of the volume, in place.
 
     Padding is PixelPaddingValue (0028,0120), or from there to PixelPaddingRangeLimit (0028,0121). A padding of 0
@@ -43,7 +43,7 @@ def replace_padding(array: NDArray[Any], headers: Sequence[Attributes]) -> None:
         array: real values (i, j, slices).
         headers: of each slice, in their order, or of one multi-frame object.
     """
-    bounds = list(_bounds(headers, array.shape[2]))
+    bounds = list(_find_padding_ranges(headers, array.shape[2]))
     if all(bound is None for bound in bounds):
         return
     lowest, masks = None, []
@@ -58,31 +58,31 @@ def replace_padding(array: NDArray[Any], headers: Sequence[Attributes]) -> None:
             array[:, :, k][mask] = array.dtype.type(0) if lowest is None else lowest
 
 
-def _bounds(headers: Sequence[Attributes], slices: int) -> Iterator[tuple[Any, Any] | None]:
+def _find_padding_ranges(headers: Sequence[DicomAttributes], slices: int) -> Iterator[tuple[Any, Any] | None]:
     """The lowest and highest real value of padding in each slice."""
     if len(headers) == slices:
         for header in headers:
-            yield _bound(header, rescale_of(header))
+            yield _find_padding_range(header, read_rescale(header))
         return
     # One object for all slices has frames, and only pydicom reads those.
-    rescales = set(frame_rescale(cast("Dataset", headers[0])))
+    rescales = set(read_frame_rescales(cast("Dataset", headers[0])))
     # Frames that are scaled in different ways: which slice has which is not told here.
-    bound = _bound(headers[0], rescales.pop()) if len(rescales) == 1 else None
+    bound = _find_padding_range(headers[0], rescales.pop()) if len(rescales) == 1 else None
     yield from (bound for _ in range(slices))
 
 
-def _bound(header: Attributes, rescale: tuple[float, float]) -> tuple[Any, Any] | None:
-    value = _stored(header, "PixelPaddingValue")
+def _find_padding_range(header: DicomAttributes, rescale: tuple[float, float]) -> tuple[Any, Any] | None:
+    value = _read_stored_value(header, "PixelPaddingValue")
     # Lossy pixels no longer hold the padding value exactly.
     lossy = header.get("LossyImageCompression") == "01"
     if value is None or lossy or (value == 0 and header.get("Modality") != "CT"):
         return None
-    limit = _stored(header, "PixelPaddingRangeLimit")
+    limit = _read_stored_value(header, "PixelPaddingRangeLimit")
     ends = sorted(end * rescale[0] + rescale[1] for end in (value, value if limit is None else limit))
     return np.float32(ends[0]), np.float32(ends[1])
 
 
-def _stored(header: Attributes, keyword: str) -> int | None:
+def _read_stored_value(header: DicomAttributes, keyword: str) -> int | None:
     """The number as the pixels hold it; signed ones are at times written as unsigned."""
     try:
         value = int(header.get(keyword))

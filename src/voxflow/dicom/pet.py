@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from math import exp, expm1, isclose, isfinite, log
 from typing import TYPE_CHECKING, Any
 
-from voxflow.dicom.enhanced import frame_rescale, functional_group
+from voxflow.dicom.enhanced import find_functional_group, read_frame_rescales
 from voxflow.errors import DicomError
 
 if TYPE_CHECKING:
@@ -27,8 +27,8 @@ KNOWN_UNITS = (
 )
 OTHER_UNITS = "other units"
 # A dose below this is one in MBq, written where Bq belong.
-LEAST_DOSE_BQ = 1e5
-LONGEST_DECAY = timedelta(days=1)
+MIN_DOSE_BQ = 1e5
+MAX_DECAY = timedelta(days=1)
 PHILIPS_GROUP, PHILIPS = 0x7053, "Philips PET Private Group"
 PET_TAGS = (
     "Units",
@@ -67,7 +67,7 @@ class _NoSuvError(Exception):
     """Why a series is not turned into SUV; never leaves this module."""
 
 
-def pet_scale(datasets: Sequence[Dataset]) -> PetScale:
+def compute_suv_scale(datasets: Sequence[Dataset]) -> PetScale:
     """How to turn the rescaled values of one PET series into SUV (body weight).
 
     Args:
@@ -76,47 +76,47 @@ def pet_scale(datasets: Sequence[Dataset]) -> PetScale:
     Raises:
         DicomError: slices state different Units (0054,1001).
     """
-    units = sorted({_units(dataset) for dataset in datasets})
+    units = sorted({_read_units(dataset) for dataset in datasets})
     if len(units) > 1:
         raise DicomError(f"slices state different units: {', '.join(units)}", where="(0054,1001)")
     first = datasets[0]
-    mapped = _mapped(first)
+    mapped = _read_real_world_factor(first)
     if mapped is None:
         return PetScale(1.0, OTHER_UNITS, "not in SUV: RealWorldValueMappingSequence (0040,9096) maps frames unequally")
     if units[0] == "GML":
         kind = str(first.get("SUVType") or "BW")
         known = {"BSA": "SUVbsa", "LBM": "SUVlbm", "LBMJANMA": "SUVlbm", "LBMJAMES128": "SUVlbm", "IBW": "SUVibw"}
         return PetScale(mapped, SUV if kind == "BW" else f"{known.get(kind, 'SUV')} g/ml")
-    if units[0] == "CNTS" and _philips(first, 0x00):
-        return PetScale(_philips(first, 0x00), SUV)
-    to_activity = _philips(first, 0x09) if units[0] == "CNTS" else mapped
+    if units[0] == "CNTS" and _read_philips_factor(first, 0x00):
+        return PetScale(_read_philips_factor(first, 0x00), SUV)
+    to_activity = _read_philips_factor(first, 0x09) if units[0] == "CNTS" else mapped
     if units[0] not in ("BQML", "CNTS") or not to_activity:
         return PetScale(mapped, units[0], f"not in SUV: Units (0054,1001) are {units[0] or 'not stated'}")
     try:
-        return PetScale(to_activity * _per_activity(datasets), SUV)
+        return PetScale(to_activity * _compute_suv_factor(datasets), SUV)
     except _NoSuvError as reason:
         return PetScale(to_activity, ACTIVITY, f"not in SUV: {reason}")
 
 
-def stated_scale(datasets: Sequence[Dataset]) -> PetScale:
+def read_stated_scale(datasets: Sequence[Dataset]) -> PetScale:
     """The values as the series states them."""
-    units, mapped = _units(datasets[0]), _mapped(datasets[0])
+    units, mapped = _read_units(datasets[0]), _read_real_world_factor(datasets[0])
     if mapped is None:
         return PetScale(1.0, OTHER_UNITS)
     return PetScale(mapped, {"BQML": ACTIVITY, "GML": SUV}.get(units, units))
 
 
-def _per_activity(datasets: Sequence[Dataset]) -> float:
+def _compute_suv_factor(datasets: Sequence[Dataset]) -> float:
     """Weight in g divided by the dose in Bq at the time that the images are corrected to."""
     first = datasets[0]
     drug = (first.get("RadiopharmaceuticalInformationSequence") or [None])[0]
     if drug is None:
         raise _NoSuvError("RadiopharmaceuticalInformationSequence (0054,0016) is missing")
-    weight = _positive(first, "PatientWeight", "(0010,1030)")
-    dose = _positive(drug, "RadionuclideTotalDose", "(0018,1074)")
-    if dose < LEAST_DOSE_BQ:
+    weight = _read_positive(first, "PatientWeight", "(0010,1030)")
+    dose = _read_positive(drug, "RadionuclideTotalDose", "(0018,1074)")
+    if dose < MIN_DOSE_BQ:
         raise _NoSuvError("RadionuclideTotalDose (0018,1074) is too small to be in Bq")
-    corrected = {str(part).upper() for part in _several(first.get("CorrectedImage"))}
+    corrected = {str(part).upper() for part in _as_list(first.get("CorrectedImage"))}
     if corrected and "ATTN" not in corrected:
         raise _NoSuvError("CorrectedImage (0028,0051) names no attenuation correction")
     to = str(first.get("DecayCorrection") or "").upper()
@@ -124,37 +124,37 @@ def _per_activity(datasets: Sequence[Dataset]) -> float:
         return weight * 1000 / dose
     if to != "START" and str(first.get("DecayCorrected") or "") != "YES":
         raise _NoSuvError(f"DecayCorrection (0054,1102) is {to or 'not stated'}")
-    half_life = _positive(drug, "RadionuclideHalfLife", "(0018,1075)")
-    elapsed = _elapsed(datasets, drug, half_life)
+    half_life = _read_positive(drug, "RadionuclideHalfLife", "(0018,1075)")
+    elapsed = _measure_decay_time(datasets, drug, half_life)
     return weight * 1000 / (dose * exp(-log(2) * elapsed.total_seconds() / half_life))
 
 
-def _elapsed(datasets: Sequence[Dataset], drug: Dataset, half_life: float) -> timedelta:
+def _measure_decay_time(datasets: Sequence[Dataset], drug: Dataset, half_life: float) -> timedelta:
     """From the injection to the time that the images are decay corrected to."""
-    corrected_to = _corrected_to(datasets, half_life)
+    corrected_to = _find_decay_reference(datasets, half_life)
     time = str(drug.get("RadiopharmaceuticalStartTime") or "")
-    same_day = _datetime(corrected_to.strftime("%Y%m%d") + time) if time else None
+    same_day = _parse_datetime(corrected_to.strftime("%Y%m%d") + time) if time else None
     if same_day is not None and same_day > corrected_to:
         same_day -= timedelta(days=1)
     # Anonymizers shift dates, not always all of them; the time of day is then still right.
-    for injected in (_datetime(str(drug.get("RadiopharmaceuticalStartDateTime") or "")), same_day):
-        if injected is not None and timedelta(0) <= corrected_to - injected < LONGEST_DECAY:
+    for injected in (_parse_datetime(str(drug.get("RadiopharmaceuticalStartDateTime") or "")), same_day):
+        if injected is not None and timedelta(0) <= corrected_to - injected < MAX_DECAY:
             return corrected_to - injected
     raise _NoSuvError("RadiopharmaceuticalStartTime (0018,1072) is missing or not within a day before the scan")
 
 
-def _corrected_to(datasets: Sequence[Dataset], half_life: float) -> datetime:
-    stated = _datetime(str(datasets[0].get("DecayCorrectionDateTime") or ""))
+def _find_decay_reference(datasets: Sequence[Dataset], half_life: float) -> datetime:
+    stated = _parse_datetime(str(datasets[0].get("DecayCorrectionDateTime") or ""))
     if stated is not None:
         return stated
-    series = _moment(datasets[0], "Series")
-    acquired = [moment for dataset in datasets if (moment := _moment(dataset, "Acquisition")) is not None]
+    series = _read_datetime(datasets[0], "Series")
+    acquired = [moment for dataset in datasets if (moment := _read_datetime(dataset, "Acquisition")) is not None]
     if series is not None and (not acquired or series <= min(acquired)):
         return series
     if not acquired:
         raise _NoSuvError("neither SeriesTime (0008,0031) nor AcquisitionTime (0008,0032) can be read")
     # The series was made anew later on; each slice tells how far it lies behind the start of the scan.
-    first = min(datasets, key=lambda dataset: _moment(dataset, "Acquisition") or datetime.max)
+    first = min(datasets, key=lambda dataset: _read_datetime(dataset, "Acquisition") or datetime.max)
     reference, duration = first.get("FrameReferenceTime"), first.get("ActualFrameDuration")
     if reference is None or duration is None:
         raise _NoSuvError("the series is younger than its acquisition, and FrameReferenceTime (0054,1300) is missing")
@@ -164,20 +164,20 @@ def _corrected_to(datasets: Sequence[Dataset], half_life: float) -> datetime:
     return min(acquired) + timedelta(seconds=middle - float(reference) / 1000)
 
 
-def _units(dataset: Dataset) -> str:
+def _read_units(dataset: Dataset) -> str:
     """Units (0054,1001), or what an enhanced object's real-world value mapping says, in the same words."""
     stated = str(dataset.get("Units") or "").strip().upper()
     if stated and stated not in KNOWN_UNITS:
         return OTHER_UNITS
     if stated or "SharedFunctionalGroupsSequence" not in dataset:
         return stated
-    mapping = functional_group(dataset, 0, "RealWorldValueMappingSequence")
+    mapping = find_functional_group(dataset, 0, "RealWorldValueMappingSequence")
     codes = (mapping.get("MeasurementUnitsCodeSequence") if mapping is not None else None) or []
     code = str(codes[0].get("CodeValue", "")) if codes else ""
     return {"Bq/ml": "BQML", "{SUVbw}g/ml": "GML", "g/ml{SUVbw}": "GML"}.get(code, OTHER_UNITS if code else "")
 
 
-def _mapped(dataset: Dataset) -> float | None:
+def _read_real_world_factor(dataset: Dataset) -> float | None:
     """What brings rescaled values to those that the units of an enhanced object are about; None if no factor does.
 
     The units belong to the real-world value mapping, which counts from stored values and may differ from the rescale.
@@ -185,8 +185,8 @@ def _mapped(dataset: Dataset) -> float | None:
     if dataset.get("Units") or "SharedFunctionalGroupsSequence" not in dataset:
         return 1.0
     factors = []
-    for frame, (slope, intercept) in enumerate(frame_rescale(dataset)):
-        mapping = functional_group(dataset, frame, "RealWorldValueMappingSequence")
+    for frame, (slope, intercept) in enumerate(read_frame_rescales(dataset)):
+        mapping = find_functional_group(dataset, frame, "RealWorldValueMappingSequence")
         if mapping is None:
             return 1.0
         real = mapping.get("RealWorldValueSlope"), mapping.get("RealWorldValueIntercept")
@@ -199,7 +199,7 @@ def _mapped(dataset: Dataset) -> float | None:
     return factors[0] if all(isclose(each, factors[0], rel_tol=1e-5) for each in factors) else None
 
 
-def _philips(dataset: Dataset, element: int) -> float:
+def _read_philips_factor(dataset: Dataset, element: int) -> float:
     """Philips' factors from counts: to SUV (7053,xx00), to Bq/ml (7053,xx09); 0 where there is none."""
     try:
         value = float(dataset.private_block(PHILIPS_GROUP, PHILIPS)[element].value)
@@ -208,7 +208,7 @@ def _philips(dataset: Dataset, element: int) -> float:
     return value if isfinite(value) and value > 0 else 0.0
 
 
-def _positive(dataset: Dataset, keyword: str, tag: str) -> float:
+def _read_positive(dataset: Dataset, keyword: str, tag: str) -> float:
     try:
         value = float(dataset.get(keyword) or 0)
     except (TypeError, ValueError):
@@ -218,12 +218,12 @@ def _positive(dataset: Dataset, keyword: str, tag: str) -> float:
     return value
 
 
-def _moment(dataset: Dataset, what: str) -> datetime | None:
+def _read_datetime(dataset: Dataset, what: str) -> datetime | None:
     date, time = str(dataset.get(f"{what}Date") or ""), str(dataset.get(f"{what}Time") or "")
-    return _datetime(date + time) if date and time else None
+    return _parse_datetime(date + time) if date and time else None
 
 
-def _datetime(text: str) -> datetime | None:
+def _parse_datetime(text: str) -> datetime | None:
     """YYYYMMDDHHMM[SS[.F]], as DA + TM or DT write it; zones are left out, since scan and injection share one."""
     digits = text.strip().split("+")[0].split("-")[0].replace(":", "")
     whole, _, fraction = digits.partition(".")
@@ -234,5 +234,5 @@ def _datetime(text: str) -> datetime | None:
         return None
 
 
-def _several(value: Any) -> list[Any]:
+def _as_list(value: Any) -> list[Any]:
     return [] if value is None else [value] if isinstance(value, str) else list(value)

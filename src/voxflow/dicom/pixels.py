@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from voxflow.dicom.enhanced import frame_planes, frame_rescale
-from voxflow.dicom.grid import slice_grid
+from voxflow.dicom.enhanced import read_frame_planes, read_frame_rescales
+from voxflow.dicom.grid import fit_slice_grid
 from voxflow.dicom.headers import read_dataset
 from voxflow.dicom.plain import read_plain_values
-from voxflow.dicom.stack import Stack
+from voxflow.dicom.stack import SliceStack
 from voxflow.errors import DicomError
-from voxflow.volumes.volume import Volume
+from voxflow.volumes import Volume
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -22,24 +22,24 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from pydicom.dataset import Dataset
 
-    from voxflow.dicom.headers import Attributes, Header, Plane
+    from voxflow.dicom.headers import DicomAttributes, DicomHeader, Plane
     from voxflow.geometry import Geometry
 
-    LayOut = Callable[[Sequence[Plane]], tuple[Geometry, list[int]]]
+    GridFit = Callable[[Sequence[Plane]], tuple[Geometry, list[int]]]
 
 # Up to so many pixels a size is believed; above, if a byte does not stand for more than so many of them.
-LARGEST_UNASKED, EMPTIEST_RATIO = 2**28, 1000
+MAX_UNCHECKED_PIXELS, MAX_PIXELS_PER_BYTE = 2**28, 1000
 LITTLE_ENDIAN = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1")
 
 
 def read_series(
-    headers: Sequence[Header],
+    headers: Sequence[DicomHeader],
     *,
     tolerance_mm: float,
     min_slices: int,
-    lay_out: LayOut | None = None,
+    lay_out: GridFit | None = None,
     frames: Sequence[int] = (),
-    seen: Callable[[Attributes], None] | None = None,
+    seen: Callable[[DicomAttributes], None] | None = None,
 ) -> Volume:
     """Read a series of single-frame objects, or one multi-frame object, as a volume.
 
@@ -47,7 +47,7 @@ def read_series(
         headers: its objects.
         tolerance_mm: how far a slice may lie from its place on the grid.
         min_slices: fewer are no volume.
-        lay_out: gives the grid and the order of planes in place of :func:`slice_grid`.
+        lay_out: gives the grid and the order of planes in place of :func:`fit_slice_grid`.
         frames: of a multi-frame object, those that make the volume, from 0; empty takes all.
         seen: is shown what each object says of its pixels, in the order of slices.
 
@@ -58,29 +58,29 @@ def read_series(
     Raises:
         DicomError: the slices make no volume that can be trusted, or pixels can't be decoded.
     """
-    lay_out = lay_out or partial(slice_grid, tolerance_mm=tolerance_mm, min_slices=min_slices)
+    lay_out = lay_out or partial(fit_slice_grid, tolerance_mm=tolerance_mm, min_slices=min_slices)
     if len(headers) == 1 and headers[0].frames > 1:
         return _read_multiframe(headers[0].path, lay_out, frames, seen)
     geometry, order = lay_out([header.plane for header in headers])
-    stack = Stack(len(order))
+    stack = SliceStack(len(order))
     for index in order:
-        stored, attributes = _slice(headers[index])
-        stack.add(stored, rescale_of(attributes))
+        stored, attributes = _read_slice(headers[index])
+        stack.add(stored, read_rescale(attributes))
         if seen:
             seen(attributes)
     return Volume(stack.values.transpose(2, 1, 0), geometry)
 
 
-def _slice(header: Header) -> tuple[NDArray[Any], Attributes]:
+def _read_slice(header: DicomHeader) -> tuple[NDArray[Any], DicomAttributes]:
     """The stored values (rows, columns) of one object, and what it says of them."""
     # What makes an SUV of PET stands in further attributes.
     if header.pixels is not None and header.modality != "PT":
         return read_plain_values(header), header.pixels.attributes(header.modality)
     dataset = read_dataset(header.path, pixels=True)
-    return stored_values(dataset), dataset
+    return decode_stored_values(dataset), dataset
 
 
-def stored_values(dataset: Dataset) -> NDArray[Any]:
+def decode_stored_values(dataset: Dataset) -> NDArray[Any]:
     """Decode the stored values, (rows, columns) or (frames, rows, columns), with the unused high bits cleared.
 
     Raises:
@@ -90,19 +90,19 @@ def stored_values(dataset: Dataset) -> NDArray[Any]:
         raise DicomError(
             f"expected grey pixels, received {dataset.get('PhotometricInterpretation')}", where="(0028,0004)"
         )
-    _check_claim(dataset)
+    _check_claimed_size(dataset)
     try:
-        array = _plain_values(dataset)
+        array = _view_plain_values(dataset)
         if array is None:
             array = dataset.pixel_array
     except Exception as error:
         syntax = dataset.file_meta.get("TransferSyntaxUID")
         name = getattr(syntax, "name", "an unknown transfer syntax")
-        raise DicomError(f"pixels can't be decoded ({name}): {_one_line(error)}", where="(7FE0,0010)") from error
+        raise DicomError(f"pixels can't be decoded ({name}): {_take_first_line(error)}", where="(7FE0,0010)") from error
     return _clear_unused_bits(array, dataset)
 
 
-def _plain_values(dataset: Dataset) -> NDArray[Any] | None:
+def _view_plain_values(dataset: Dataset) -> NDArray[Any] | None:
     """The pixels of one uncompressed frame of 16 bits as they lie in the file; None for all that is less plain."""
     if dataset.file_meta.get("TransferSyntaxUID") not in LITTLE_ENDIAN or dataset.get("BitsAllocated") != 16:
         return None
@@ -126,36 +126,36 @@ def _clear_unused_bits(array: NDArray[Any], dataset: Dataset) -> NDArray[Any]:
     return np.asarray((array << shift) >> shift)
 
 
-def rescale_of(dataset: Attributes) -> tuple[float, float]:
+def read_rescale(dataset: DicomAttributes) -> tuple[float, float]:
     """RescaleSlope and RescaleIntercept of a single-frame object; 1 and 0 where there are none."""
     slope, intercept = dataset.get("RescaleSlope"), dataset.get("RescaleIntercept")
     return 1.0 if slope is None else float(slope), 0.0 if intercept is None else float(intercept)
 
 
 def _read_multiframe(
-    path: Path, lay_out: LayOut, frames: Sequence[int], seen: Callable[[Attributes], None] | None
+    path: Path, lay_out: GridFit, frames: Sequence[int], seen: Callable[[DicomAttributes], None] | None
 ) -> Volume:
     dataset = read_dataset(path, pixels=True)
-    planes, rescales = frame_planes(dataset), frame_rescale(dataset)
+    planes, rescales = read_frame_planes(dataset), read_frame_rescales(dataset)
     frames = frames or range(len(planes))
     geometry, order = lay_out([planes[frame] for frame in frames])
-    stored = stored_values(dataset)
+    stored = decode_stored_values(dataset)
     if seen:
         seen(dataset)
-    stack = Stack(len(order))
+    stack = SliceStack(len(order))
     for index in order:
         stack.add(stored[frames[index]], rescales[frames[index]])
     return Volume(stack.values.transpose(2, 1, 0), geometry)
 
 
-def _check_claim(dataset: Dataset) -> None:
+def _check_claimed_size(dataset: Dataset) -> None:
     """A size that lies would have a decoder take all memory."""
     pixels = int(dataset.Rows) * int(dataset.Columns) * int(dataset.get("NumberOfFrames") or 1)
     held = len(dataset.get("PixelData") or b"")
-    if pixels > LARGEST_UNASKED and pixels > EMPTIEST_RATIO * held:
+    if pixels > MAX_UNCHECKED_PIXELS and pixels > MAX_PIXELS_PER_BYTE * held:
         raise DicomError(f"{pixels} pixels are claimed and {held} bytes are there", where="(0028,0010)")
 
 
-def _one_line(error: Exception) -> str:
+def _take_first_line(error: Exception) -> str:
     lines = str(error).splitlines()
     return lines[0][:200] if lines else type(error).__name__

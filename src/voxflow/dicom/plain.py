@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from voxflow.dicom.elements import EXPLICIT, IMPLICIT, DoubtError, Elements, read_elements
-from voxflow.dicom.headers import VARYING, Header, PlainPixels, Plane, parse_header
+from voxflow.dicom.elements import EXPLICIT_VR, IMPLICIT_VR, Elements, UnusualFileError, read_elements
+from voxflow.dicom.headers import VARYING, DicomHeader, PlainPixels, Plane, parse_unusual_header
 from voxflow.errors import DicomError
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 # The charsets whose ASCII half is ASCII; others may mean something else by a byte.
 _CHARSETS = ("", "ISO_IR 6", "ISO_IR 100", "ISO_IR 192")
-_WANTED = {
+_ELEMENTS = {
     "SpecificCharacterSet": (0x00080005, b"CS"),
     "ImageType": (0x00080008, b"CS"),
     "SOPClassUID": (0x00080016, b"UI"),
@@ -55,31 +55,31 @@ _WANTED = {
 }
 # US or SS, as the pixels are: both are taken.
 _PADDING = {"PixelPaddingValue": (0x00280120, b""), "PixelPaddingRangeLimit": (0x00280121, b"")}
-_TAGS = {name: tag for name, (tag, _) in (_WANTED | _PADDING).items()}
-_VRS = dict((*_WANTED.values(), *_PADDING.values()))
+_TAGS = {name: tag for name, (tag, _) in (_ELEMENTS | _PADDING).items()}
+_VRS = dict((*_ELEMENTS.values(), *_PADDING.values()))
 _VARYING = tuple(name.split()[0] for name in VARYING)
 
 
-def read_header(path: Path) -> Header | None:
+def read_header(path: Path) -> DicomHeader | None:
     """Read the header of a DICOM object; None for anything else, a DICOMDIR too."""
     try:
         return read_plain_header(path)
-    except (DoubtError, ValueError, OverflowError, OSError):
-        return parse_header(path)
+    except (UnusualFileError, ValueError, OverflowError, OSError):
+        return parse_unusual_header(path)
 
 
-def read_plain_header(path: Path) -> Header:
+def read_plain_header(path: Path) -> DicomHeader:
     """Read the header of a DICOM file whose every element is as it should be.
 
     Raises:
-        DoubtError, ValueError, OverflowError: it is not; pydicom may read it or refuse it.
+        UnusualFileError, ValueError, OverflowError: it is not; pydicom may read it or refuse it.
         OSError: the file can't be read.
     """
     elements = read_elements(path, _VRS)
-    fields = _Fields(elements)
+    fields = _HeaderFields(elements)
     sop_class, sop_uid = fields.text("SOPClassUID"), fields.text("SOPInstanceUID")
     if not sop_class or not sop_uid or fields.text("SpecificCharacterSet") not in _CHARSETS:
-        raise DoubtError
+        raise UnusualFileError
     plane = Plane(
         position=fields.numbers("ImagePositionPatient"),
         orientation=fields.numbers("ImageOrientationPatient"),
@@ -87,7 +87,7 @@ def read_plain_header(path: Path) -> Header:
         rows=fields.count("Rows"),
         columns=fields.count("Columns"),
     )
-    return Header(
+    return DicomHeader(
         path=path,
         sop_class=sop_class,
         sop_uid=sop_uid,
@@ -104,11 +104,11 @@ def read_plain_header(path: Path) -> Header:
         acquisition=fields.text("AcquisitionNumber"),
         temporal_position=fields.text("TemporalPositionIdentifier"),
         varying=tuple(fields.text(name) for name in _VARYING),
-        pixels=_pixels(fields, plane),
+        pixels=_locate_pixels(fields, plane),
     )
 
 
-def read_plain_values(header: Header) -> NDArray[Any]:
+def read_plain_values(header: DicomHeader) -> NDArray[Any]:
     """Read the stored values of an object with plain pixels, (rows, columns), the unused high bits cleared.
 
     Raises:
@@ -130,7 +130,7 @@ def read_plain_values(header: Header) -> NDArray[Any]:
     return values
 
 
-class _Fields:
+class _HeaderFields:
     """Values of the elements that were read; what pydicom might understand in another way is a doubt."""
 
     def __init__(self, elements: Elements) -> None:
@@ -138,7 +138,7 @@ class _Fields:
 
     def texts(self, name: str) -> tuple[str, ...]:
         """The values of a text; none where it is missing or empty."""
-        tag, vr = _WANTED[name]
+        tag, vr = _ELEMENTS[name]
         raw = self.elements.values.get(tag)
         if not raw:
             return ()
@@ -148,17 +148,17 @@ class _Fields:
         if not text:
             return ()
         if not text.isascii() or not text.decode("ascii").isprintable():
-            raise DoubtError
+            raise UnusualFileError
         values = tuple(text.decode("ascii").split("\\"))
         if any(value != value.strip() or (vr == b"IS" and str(int(value)) != value) for value in values):
-            raise DoubtError
+            raise UnusualFileError
         return values
 
     def text(self, name: str) -> str:
         """One value of a text; empty where there is none."""
         values = self.texts(name)
         if len(values) > 1:
-            raise DoubtError
+            raise UnusualFileError
         return values[0] if values else ""
 
     def numbers(self, name: str) -> tuple[float, ...]:
@@ -175,15 +175,15 @@ class _Fields:
         if raw is None:
             return None
         if len(raw) != 2:
-            raise DoubtError
+            raise UnusualFileError
         return int.from_bytes(raw, "little")
 
 
-def _pixels(fields: _Fields, plane: Plane) -> PlainPixels | None:
+def _locate_pixels(fields: _HeaderFields, plane: Plane) -> PlainPixels | None:
     """Where one uncompressed grey frame of 16 bits lies; None for all that is less plain."""
     elements, bits, sign = fields.elements, fields.count("BitsStored"), fields.short("PixelRepresentation")
     is_plain = (
-        elements.syntax in (EXPLICIT, IMPLICIT)
+        elements.syntax in (EXPLICIT_VR, IMPLICIT_VR)
         and elements.pixels is not None
         and elements.pixels[1] == 2 * plane.rows * plane.columns > 0
         and sum(elements.pixels) <= elements.size

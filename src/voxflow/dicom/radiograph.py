@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from voxflow.dicom.headers import read_dataset
-from voxflow.dicom.pixels import stored_values
-from voxflow.dicom.window import windowed
+from voxflow.dicom.pixels import decode_stored_values
+from voxflow.dicom.window import apply_window
 from voxflow.errors import DicomError
 
 if TYPE_CHECKING:
@@ -26,8 +26,8 @@ def read_radiograph_object(
 
     Args:
         path: the DICOM file.
-        window: what part of the values to spread over all of the grey, see :func:`voxflow.dicom.window.windowed`; None
-            keeps them.
+        window: what part of the values to spread over all of the grey, see
+            :func:`voxflow.dicom.window.apply_window`; None keeps them.
         bits: of the picture, 8 or 16.
 
     Returns:
@@ -40,24 +40,24 @@ def read_radiograph_object(
         DicomError: several frames, colour, pixels that can't be decoded, or no window where one is to be stated.
     """
     dataset = read_dataset(path, pixels=True)
-    stored = stored_values(dataset)
+    stored = decode_stored_values(dataset)
     if stored.ndim != 2:
         raise DicomError(f"a radiograph has one frame, received {stored.shape[0]}", where="(0028,0008)")
     inverted = str(dataset.PhotometricInterpretation) == "MONOCHROME1"
     spacing = dataset.get("PixelSpacing") or dataset.get("ImagerPixelSpacing") or ()
     spacing_mm = tuple(float(value) for value in spacing)
     if window is not None:
-        grey = windowed(stored, dataset, window)
-        return _picture(1 - grey if inverted else grey, bits), spacing_mm
+        grey = apply_window(stored, dataset, window)
+        return _quantize(1 - grey if inverted else grey, bits), spacing_mm
     values, highest = stored.astype(np.int64), 2 ** int(dataset.BitsStored) - 1
     if int(dataset.PixelRepresentation) == 1:
         values = values + 2 ** (int(dataset.BitsStored) - 1)
     values = highest - values if inverted else values
     if bits == 8:
-        return _picture(values / highest, bits), spacing_mm
+        return _quantize(values / highest, bits), spacing_mm
     return np.clip(values, 0, 2**16 - 1).astype(np.uint16), spacing_mm
 
 
-def _picture(grey: NDArray[np.float64], bits: int) -> NDArray[np.uint8] | NDArray[np.uint16]:
+def _quantize(grey: NDArray[np.float64], bits: int) -> NDArray[np.uint8] | NDArray[np.uint16]:
     scaled = np.rint(np.clip(grey, 0, 1) * (2**bits - 1))
     return np.asarray(scaled, dtype=np.uint8) if bits == 8 else np.asarray(scaled, dtype=np.uint16)

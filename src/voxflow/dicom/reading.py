@@ -7,20 +7,20 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from voxflow.dicom.grid import UnevenError, slice_grid
+from voxflow.dicom.grid import IrregularSlicesError, fit_slice_grid
 from voxflow.dicom.padding import PADDING_TAGS, replace_padding
-from voxflow.dicom.pet import PET_TAGS, PHILIPS_GROUP, pet_scale, stated_scale
+from voxflow.dicom.pet import PET_TAGS, PHILIPS_GROUP, compute_suv_scale, read_stated_scale
 from voxflow.dicom.pixels import read_series
-from voxflow.dicom.remedy import Mending, mend, plan_mending
-from voxflow.volumes.volume import Volume
+from voxflow.dicom.remedy import RemedyPlan, apply_remedy, plan_remedy
+from voxflow.volumes import Volume
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pydicom.dataset import Dataset
 
-    from voxflow.dicom.group import Part
-    from voxflow.dicom.headers import Attributes, Plane
+    from voxflow.dicom.group import SeriesPart
+    from voxflow.dicom.headers import DicomAttributes, Plane
     from voxflow.dicom.options import ConvertOptions
     from voxflow.geometry import Geometry
 
@@ -29,7 +29,7 @@ RESCALE_TYPES = ("OD", "HU", "MGML", "Z_EFF", "ED", "EDW", "HU_MOD", "PCT")
 
 
 @dataclass(frozen=True)
-class Reading:
+class VolumeReading:
     """A volume, and what has to be said of it.
 
     Attributes:
@@ -45,56 +45,56 @@ class Reading:
     remedy: str = ""
 
 
-def read_part(part: Part, options: ConvertOptions) -> Reading:
+def read_part(part: SeriesPart, options: ConvertOptions) -> VolumeReading:
     """Read the objects of a part as a volume of real values.
 
     Raises:
         DicomError: the slices make no volume that can be trusted, or pixels can't be decoded.
     """
-    headers: list[Attributes] = []
-    lay_out = _Layout(options)
+    headers: list[DicomAttributes] = []
+    lay_out = _GridFitter(options)
     volume = read_series(
         part.headers,
         tolerance_mm=options.spacing_tolerance_mm,
         min_slices=options.min_slices,
         lay_out=lay_out,
         frames=part.frames,
-        seen=lambda attributes: headers.append(_without_pixels(attributes)),
+        seen=lambda attributes: headers.append(_copy_attributes(attributes)),
     )
     replace_padding(volume.array, headers)
     remedy = ""
     if lay_out.mending:
-        volume, remedy = mend(volume.array, lay_out.mending), lay_out.mending.remedy
+        volume, remedy = apply_remedy(volume.array, lay_out.mending), lay_out.mending.remedy
     if part.first.modality != "PT":
-        return Reading(volume, _units(headers[0]), part.remark, remedy)
+        return VolumeReading(volume, _read_units(headers[0]), part.remark, remedy)
     datasets = cast("list[Dataset]", headers)  # PET is always read by pydicom
-    scale = pet_scale(datasets) if options.pet == "suv" else stated_scale(datasets)
+    scale = compute_suv_scale(datasets) if options.pet == "suv" else read_stated_scale(datasets)
     if scale.factor != 1:
         volume = Volume(volume.array.astype(np.float32) * np.float32(scale.factor), volume.geometry)
     remarks = "; ".join(text for text in (part.remark, scale.remark) if text)
-    return Reading(volume, scale.units, remarks, remedy)
+    return VolumeReading(volume, scale.units, remarks, remedy)
 
 
-class _Layout:
+class _GridFitter:
     """Lays planes out on a regular grid, and keeps how to mend those that lie on none."""
 
     def __init__(self, options: ConvertOptions) -> None:
         self.options = options
-        self.mending: Mending | None = None
+        self.mending: RemedyPlan | None = None
 
     def __call__(self, planes: Sequence[Plane]) -> tuple[Geometry, list[int]]:
         tolerance = self.options.spacing_tolerance_mm
         try:
-            return slice_grid(planes, tolerance_mm=tolerance, min_slices=self.options.min_slices)
-        except UnevenError:
+            return fit_slice_grid(planes, tolerance_mm=tolerance, min_slices=self.options.min_slices)
+        except IrregularSlicesError:
             tilt, irregular = self.options.gantry_tilt == "shear", self.options.irregular_spacing == "resample"
-            self.mending = plan_mending(planes, tolerance_mm=tolerance, tilt=tilt, irregular=irregular)
+            self.mending = plan_remedy(planes, tolerance_mm=tolerance, tilt=tilt, irregular=irregular)
             if self.mending is None:
                 raise
             return self.mending.stacked, self.mending.order
 
 
-def _units(header: Attributes) -> str:
+def _read_units(header: DicomAttributes) -> str:
     """RescaleType (0028,1054), which CT may leave out when it is HU; MR states none, and free text is left out."""
     stated = str(header.get("RescaleType") or "").strip()
     if header.get("Modality") != "CT":
@@ -102,7 +102,7 @@ def _units(header: Attributes) -> str:
     return stated if stated in RESCALE_TYPES else "HU" if stated in ("", "US") else ""
 
 
-def _without_pixels(dataset: Attributes) -> Attributes:
+def _copy_attributes(dataset: DicomAttributes) -> DicomAttributes:
     """A few attributes of an object: kept for all slices, whole objects would be a second volume."""
     if isinstance(dataset, dict):
         return dataset

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from voxflow.dicom.grid import POSITION, SAME_PLACE_MM, axes, is_missing
+from voxflow.dicom.grid import POSITION, SAME_POSITION_MM, compute_plane_axes, find_missing_slices
 from voxflow.errors import DicomError
 from voxflow.geometry import Geometry
-from voxflow.volumes.volume import Volume
+from voxflow.volumes import Volume
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from voxflow.dicom.headers import Plane
 
 # Gantries tilt by 30 degrees at most; a stack that leans more is something else.
-STEEPEST_DEGREES = 45.0
+MAX_TILT_DEGREES = 45.0
 # Where a slice lies is rounded to this many decimals of a pixel or a slice, so that noise adds no rim.
 DECIMALS = 6
 
 
 @dataclass(frozen=True)
-class Mending:
+class RemedyPlan:
     """How slices that lie on no regular grid are brought onto one.
 
     Attributes:
@@ -60,8 +60,8 @@ class Mending:
         return int(width[0]), int(width[1])
 
 
-def plan_mending(planes: Sequence[Plane], *, tolerance_mm: float, tilt: bool, irregular: bool) -> Mending | None:
-    """How to mend slices that :func:`slice_grid` refuses; all of one size, orientation and spacing.
+def plan_remedy(planes: Sequence[Plane], *, tolerance_mm: float, tilt: bool, irregular: bool) -> RemedyPlan | None:
+    """How to mend slices that :func:`fit_slice_grid` refuses; all of one size, orientation and spacing.
 
     Args:
         planes: where each slice lies.
@@ -75,19 +75,19 @@ def plan_mending(planes: Sequence[Plane], *, tolerance_mm: float, tilt: bool, ir
     Raises:
         DicomError: slices are shifted sideways, but not as a tilted gantry does it.
     """
-    along_row, along_column, normal = axes(planes[0])
+    along_row, along_column, normal = compute_plane_axes(planes[0])
     order = np.argsort([np.dot(plane.position, normal) for plane in planes], kind="stable")
     offsets = np.array([planes[n].position for n in order]) - planes[order[0]].position
     distances = offsets @ normal
     steps = np.diff(distances)
     even = np.abs(distances - np.linspace(0, distances[-1], len(distances))).max() <= tolerance_mm
-    if steps.min() < SAME_PLACE_MM or is_missing(steps).any() or not (even or irregular):
+    if steps.min() < SAME_POSITION_MM or find_missing_slices(steps).any() or not (even or irregular):
         return None
     sideways = offsets - distances[:, None] * normal
     moved = float(np.linalg.norm(sideways, axis=1).max())
     if moved > tolerance_mm and not tilt:
         return None
-    degrees = _tilt(sideways, distances, tolerance_mm) if moved > tolerance_mm else 0.0
+    degrees = _measure_tilt(sideways, distances, tolerance_mm) if moved > tolerance_mm else 0.0
     count = len(planes) if even else max(2, round(float(distances[-1] / np.median(steps))) + 1)
     step = float(distances[-1]) / (count - 1)
     said = [f"gantry tilt of {degrees:.2f} degrees corrected by shear, slices moved by up to {moved:.2f} mm"]
@@ -104,10 +104,10 @@ def plan_mending(planes: Sequence[Plane], *, tolerance_mm: float, tilt: bool, ir
     direction = np.column_stack([along_row, along_column, normal])
     target = Geometry.from_parts(size, (pixel[0], pixel[1], step), first.tolist(), direction)
     places = np.arange(float(count)) if even else np.round(distances / step, DECIMALS)
-    return Mending([int(n) for n in order], shifts, places, (int(low[0]), int(low[1])), target, "; ".join(said))
+    return RemedyPlan([int(n) for n in order], shifts, places, (int(low[0]), int(low[1])), target, "; ".join(said))
 
 
-def mend(stack: NDArray[Any], mending: Mending) -> Volume:
+def apply_remedy(stack: NDArray[Any], mending: RemedyPlan) -> Volume:
     """Bring a stack (i, j, slices) onto the regular grid: linear between pixels and between slices.
 
     Where no slice reaches, voxels get the lowest value of the stack. Whole numbers are rounded.
@@ -118,15 +118,15 @@ def mend(stack: NDArray[Any], mending: Mending) -> Volume:
         upper = int(np.searchsorted(mending.places, k))
         upper = min(max(upper, 0), len(mending.places) - 1)
         lower = upper if mending.places[upper] <= k or upper == 0 else upper - 1
-        values = _moved(stack[:, :, lower], lower, mending, lowest)
+        values = _shift_slice(stack[:, :, lower], lower, mending, lowest)
         if lower != upper:
             weight = (k - mending.places[lower]) / (mending.places[upper] - mending.places[lower])
-            values = (1 - weight) * values + weight * _moved(stack[:, :, upper], upper, mending, lowest)
+            values = (1 - weight) * values + weight * _shift_slice(stack[:, :, upper], upper, mending, lowest)
         out[:, :, k] = np.rint(values) if out.dtype.kind in "iu" else values
     return Volume(out, mending.target)
 
 
-def _moved(values: NDArray[Any], k: int, mending: Mending, fill: float) -> NDArray[np.float64]:
+def _shift_slice(values: NDArray[Any], k: int, mending: RemedyPlan, fill: float) -> NDArray[np.float64]:
     """One slice (i, j) on the new grid's plane, moved by its shift."""
     moved = values.astype(np.float64)
     for axis in (0, 1):
@@ -145,12 +145,12 @@ def _moved(values: NDArray[Any], k: int, mending: Mending, fill: float) -> NDArr
     return moved
 
 
-def _tilt(sideways: NDArray[np.float64], distances: NDArray[np.float64], tolerance_mm: float) -> float:
+def _measure_tilt(sideways: NDArray[np.float64], distances: NDArray[np.float64], tolerance_mm: float) -> float:
     """The angle by which a stack leans, degrees."""
     lean = distances @ sideways / (distances @ distances)
     apart = float(np.linalg.norm(sideways - distances[:, None] * lean, axis=1).max())
     degrees = float(np.degrees(np.arctan(np.linalg.norm(lean))))
-    if apart > tolerance_mm or degrees > STEEPEST_DEGREES:
+    if apart > tolerance_mm or degrees > MAX_TILT_DEGREES:
         moved = float(np.linalg.norm(sideways, axis=1).max())
         raise DicomError(
             f"slices shifted sideways by up to {moved:.2f} mm, and no tilt of a gantry "

@@ -55,18 +55,18 @@ def read_rois(path: Path, geometry: Geometry, numbers: Sequence[int]) -> tuple[d
     Raises:
         DicomError: contours are not in the image's slices, or all lie outside of it.
     """
-    contours = _contours(read_dataset(path))
+    contours = _read_contours(read_dataset(path))
     masks, sparse = {}, []
     for number in numbers:
-        masks[number] = fill(contours.get(number, []), geometry)
-        between = fill_between(masks[number])
+        masks[number] = fill_contours(contours.get(number, []), geometry)
+        between = interpolate_sparse_slices(masks[number])
         sparse += [] if between is masks[number] else [number]
         masks[number] = between
     said = f"contours only in every other slice or fewer: {len(sparse)} ROI(s) interpolated between" if sparse else ""
     return masks, said
 
 
-def fill(contours: Sequence[Contour], geometry: Geometry) -> NDArray[np.bool_]:
+def fill_contours(contours: Sequence[Contour], geometry: Geometry) -> NDArray[np.bool_]:
     """Fill contours; gives a mask (i, j, k). A contour between two slices counts for the nearer one."""
     mask = np.zeros(geometry.size, dtype=np.bool_)
     planes: dict[float, list[tuple[NDArray[np.float64], bool]]] = {}
@@ -79,16 +79,16 @@ def fill(contours: Sequence[Contour], geometry: Geometry) -> NDArray[np.bool_]:
             )
         plane = round(float(index[:, 2].mean()) / SAME_PLANE) * SAME_PLANE
         planes.setdefault(plane, []).append((index[:, :2], contour.exclusive))
-    chosen = _nearest_plane(planes, geometry.size[2])
+    chosen = _choose_planes(planes, geometry.size[2])
     if planes and not chosen:
         raise DicomError("all contours lie outside of the image", where=CONTOUR_DATA)
     for k, plane in chosen.items():
         filled = [(fill_outline(outline, geometry.size[:2]), exclusive) for outline, exclusive in planes[plane]]
-        mask[:, :, k] = _combine(filled)
+        mask[:, :, k] = _combine_contours(filled)
     return mask
 
 
-def fill_between(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def interpolate_sparse_slices(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Interpolate shapes where an ROI is drawn in every nth slice alone; gives the mask itself where it is not."""
     from scipy.ndimage import distance_transform_edt
 
@@ -105,7 +105,7 @@ def fill_between(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return out
 
 
-def _combine(filled: Sequence[tuple[NDArray[np.bool_], bool]]) -> NDArray[np.bool_]:
+def _combine_contours(filled: Sequence[tuple[NDArray[np.bool_], bool]]) -> NDArray[np.bool_]:
     """The contours of one plane, from the largest to the smallest."""
     ordered = sorted(filled, key=lambda each: -int(each[0].sum()))
     out = np.zeros_like(ordered[0][0])
@@ -149,7 +149,7 @@ def fill_outline(outline: NDArray[np.float64], size: tuple[int, int]) -> NDArray
     return np.asarray(np.cumsum(toggles[:-1], axis=0) % 2 == 1)
 
 
-def _nearest_plane(planes: Iterable[float], slices: int) -> dict[int, float]:
+def _choose_planes(planes: Iterable[float], slices: int) -> dict[int, float]:
     """Which plane of contours each slice takes, where several lie within one slice."""
     chosen: dict[int, float] = {}
     for plane in planes:
@@ -159,7 +159,7 @@ def _nearest_plane(planes: Iterable[float], slices: int) -> dict[int, float]:
     return chosen
 
 
-def _contours(dataset: Dataset) -> dict[int, list[Contour]]:
+def _read_contours(dataset: Dataset) -> dict[int, list[Contour]]:
     """Closed contours by ROI number."""
     found: dict[int, list[Contour]] = {}
     for roi in dataset.get("ROIContourSequence") or []:

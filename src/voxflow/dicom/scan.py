@@ -13,14 +13,14 @@ from voxflow.executor import process_map
 from voxflow.progress import track
 
 if TYPE_CHECKING:
-    from voxflow.dicom.headers import Header
+    from voxflow.dicom.headers import DicomHeader
 
 # Below this, starting processes takes longer than reading.
 PARALLEL_FROM_FILES = 10_000
 
 
 @dataclass(frozen=True)
-class Scan:
+class FolderScan:
     """What a folder holds.
 
     Attributes:
@@ -29,12 +29,12 @@ class Scan:
         copies: number of files left out since another one has the same SOPInstanceUID.
     """
 
-    headers: tuple[Header, ...]
+    headers: tuple[DicomHeader, ...]
     others: tuple[Path, ...]
     copies: int
 
 
-def scan_folder(source: Path, workers: int | None = None) -> Scan:
+def scan_folder(source: Path, workers: int | None = None) -> FolderScan:
     """Read the header of every file below ``source``.
 
     Raises:
@@ -43,13 +43,13 @@ def scan_folder(source: Path, workers: int | None = None) -> Scan:
     files = list_files(source)
     with process_map(workers if len(files) >= PARALLEL_FROM_FILES else 1) as run:
         found = list(track(run(read_header, files), "reading headers", total=len(files)))
-    headers: dict[str, Header] = {}
+    headers: dict[str, DicomHeader] = {}
     for header in found:
         if header is not None:
             headers.setdefault(header.sop_uid, header)
     read = sum(header is not None for header in found)
     others = tuple(file for file, header in zip(files, found, strict=True) if header is None)
-    return Scan(tuple(headers.values()), others, read - len(headers))
+    return FolderScan(tuple(headers.values()), others, read - len(headers))
 
 
 def list_files(source: Path) -> list[Path]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from voxflow.dicom.grid import axes
+from voxflow.dicom.grid import compute_plane_axes
 from voxflow.errors import DicomError
 
 if TYPE_CHECKING:
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from voxflow.dicom.headers import Plane
     from voxflow.geometry import Geometry
 
-FRAME_PLACE = "(0020,9113)"
+PLANE_POSITION = "(0020,9113)"
 # Frames this close along their normal are one slice, mm.
 SAME_SLICE_MM = 1e-2
 # Frames of one slice lie upon each other, up to this, mm.
 SAME_CORNER_MM = 0.1
 
 
-class OtherGridError(DicomError):
+class GridMismatchError(DicomError):
     """A segmentation's pixels do not lie on its image's voxels."""
 
 
@@ -50,11 +50,11 @@ def resample_frames(
     """
     first = frames[0][0]
     _check_one_way([plane for plane, _, _ in frames])
-    along_row, along_column, normal = axes(first)
+    along_row, along_column, normal = compute_plane_axes(first)
     away = np.array([np.dot(plane.position, normal) for plane, _, _ in frames])
-    slices = _distinct(away)
+    slices = _find_distinct_slices(away)
     steps = np.diff(slices)
-    corners = _corners(slices, away, frames)
+    corners = _find_corners(slices, away, frames)
     reach = thickness_mm or (float(steps.min()) if steps.size else float(min(geometry.spacing)))
     stacks = {n: np.zeros((len(slices), first.rows, first.columns), dtype=np.bool_) for n in numbers}
     for (_, number, inside), distance in zip(frames, away, strict=True):
@@ -66,7 +66,7 @@ def resample_frames(
     for k in range(geometry.size[2]):
         points = geometry.to_physical(np.stack([i, j, np.full_like(i, k)], axis=-1).astype(np.float64))
         distance = points @ normal
-        nearest = _nearest(slices, distance)
+        nearest = _find_nearest_slices(slices, distance)
         place = (points - corners[nearest]) @ plane_axes
         # Rounded first, so that a voxel halfway between two pixels takes the same one on every machine.
         column, row = (np.rint(np.round(place[..., axis], 6)).astype(np.intp) for axis in (0, 1))
@@ -76,20 +76,20 @@ def resample_frames(
             masks[number][:, :, k][valid] = stack[nearest[valid], row[valid], column[valid]]
     drawn = any(stack.any() for stack in stacks.values())
     if drawn and not any(mask.any() for mask in masks.values()):
-        raise DicomError("nothing of the segmentation lies inside of its image", where=FRAME_PLACE)
+        raise DicomError("nothing of the segmentation lies inside of its image", where=PLANE_POSITION)
     return masks, "the segmentation lies on another grid than its image: each voxel takes the nearest pixel"
 
 
 def _check_one_way(planes: Sequence[Plane]) -> None:
     for plane in planes:
         if len(plane.position) != 3 or len(plane.orientation) != 6 or len(plane.spacing) != 2:
-            raise DicomError("a frame has no position, orientation or spacing", where=FRAME_PLACE)
+            raise DicomError("a frame has no position, orientation or spacing", where=PLANE_POSITION)
     ways = np.array([(*plane.orientation, *plane.spacing) for plane in planes])
     if np.abs(ways - ways[0]).max() > 1e-3:
-        raise DicomError("the frames look several ways, or differ in pixel spacing", where=FRAME_PLACE)
+        raise DicomError("the frames look several ways, or differ in pixel spacing", where=PLANE_POSITION)
 
 
-def _corners(
+def _find_corners(
     slices: NDArray[np.float64], away: NDArray[np.float64], frames: Sequence[tuple[Plane, int, NDArray[np.bool_]]]
 ) -> NDArray[np.float64]:
     """Where the first pixel of each slice lies; slices of a tilted gantry are shifted against each other."""
@@ -98,17 +98,17 @@ def _corners(
         k = int(np.abs(slices - distance).argmin())
         apart = 0.0 if np.isnan(corners[k, 0]) else float(np.linalg.norm(corners[k] - plane.position))
         if apart > SAME_CORNER_MM:
-            raise DicomError(f"frames of one slice are shifted sideways by {apart:.2f} mm", where=FRAME_PLACE)
+            raise DicomError(f"frames of one slice are shifted sideways by {apart:.2f} mm", where=PLANE_POSITION)
         corners[k] = plane.position
     return corners
 
 
-def _distinct(distances: NDArray[np.float64]) -> NDArray[np.float64]:
+def _find_distinct_slices(distances: NDArray[np.float64]) -> NDArray[np.float64]:
     ordered = np.sort(distances)
     return np.asarray(ordered[np.concatenate([[True], np.diff(ordered) > SAME_SLICE_MM])])
 
 
-def _nearest(slices: NDArray[np.float64], distance: NDArray[np.float64]) -> NDArray[np.intp]:
+def _find_nearest_slices(slices: NDArray[np.float64], distance: NDArray[np.float64]) -> NDArray[np.intp]:
     """Index of the slice nearest to each distance; of two equally near, the lower one."""
     middles = np.round((slices[1:] + slices[:-1]) / 2, 6)
     return np.asarray(np.searchsorted(middles, np.round(distance, 6), side="left"), dtype=np.intp)

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 
-from voxflow.dicom.headers import UNREADABLE
-from voxflow.dicom.labels import LabelObject, Merged, merge_labels
+from voxflow.dicom.headers import PARSE_ERRORS
+from voxflow.dicom.labels import LabelObject, MergedLabels, merge_labels
 from voxflow.dicom.radiograph import read_radiograph_object
-from voxflow.dicom.reading import Reading, read_part
+from voxflow.dicom.reading import VolumeReading, read_part
 from voxflow.errors import InputError
-from voxflow.images import Case, Outcome, Row, Verdict, geometry_texts
-from voxflow.volumes import CHANNELS, Volume, write_radiograph, write_volume
+from voxflow.images import ConversionOutcome, ConversionRow, ConvertedCase, Verdict, format_geometry
+from voxflow.volumes import CHANNEL_SEPARATOR, Volume, write_radiograph, write_volume
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from voxflow.dicom.group import Part
+    from voxflow.dicom.group import SeriesPart
     from voxflow.dicom.options import ConvertOptions
     from voxflow.geometry import Geometry
 
@@ -35,7 +35,7 @@ class _LabelTexts(TypedDict):
 
 
 @dataclass(frozen=True)
-class Job:
+class ConversionJob:
     """One case to make.
 
     Attributes:
@@ -48,7 +48,7 @@ class Job:
         findings: of a radiograph.
     """
 
-    part: Part
+    part: SeriesPart
     case: str
     patient: str
     target: Path
@@ -68,7 +68,7 @@ class Job:
         )
 
 
-def convert_part(job: Job) -> Outcome:
+def convert_part(job: ConversionJob) -> ConversionOutcome:
     """Make one case, or say why not; one bad series never stops the others."""
     try:
         if job.part.kind == "radiograph":
@@ -76,22 +76,26 @@ def convert_part(job: Job) -> Outcome:
         else:
             reading = read_part(job.part, job.options)
     except InputError as error:
-        return quarantined(job, str(error))
-    except UNREADABLE as error:
-        return quarantined(job, f"unreadable: {type(error).__name__}")
+        return quarantine_job(job, str(error))
+    except PARSE_ERRORS as error:
+        return quarantine_job(job, f"unreadable: {type(error).__name__}")
     # Outside of the try: a full disk is no fault of the series.
-    return _radiograph(job, picture, spacing) if job.part.kind == "radiograph" else _volume(job, reading)
+    return (
+        _write_radiograph_case(job, picture, spacing)
+        if job.part.kind == "radiograph"
+        else _write_volume_case(job, reading)
+    )
 
 
-def _read_radiograph(job: Job) -> tuple[NDArray[np.uint8] | NDArray[np.uint16], tuple[float, ...]]:
+def _read_radiograph(job: ConversionJob) -> tuple[NDArray[np.uint8] | NDArray[np.uint16], tuple[float, ...]]:
     options = job.options
     return read_radiograph_object(job.part.first.path, window=options.window, bits=options.radiograph_bits)
 
 
-def row_of(part: Part) -> Row:
+def describe_part(part: SeriesPart) -> ConversionRow:
     """A row with what a part says of itself, to be completed."""
     first = part.first
-    return Row(
+    return ConversionRow(
         verdict="skipped",
         reason=part.reason,
         modality=first.modality,
@@ -101,23 +105,24 @@ def row_of(part: Part) -> Row:
     )
 
 
-def quarantined(job: Job, reason: str) -> Outcome:
+def quarantine_job(job: ConversionJob, reason: str) -> ConversionOutcome:
     """The rows of a case that could not be made."""
-    row = replace(row_of(job.part), verdict="quarantined", reason=reason)
+    row = replace(describe_part(job.part), verdict="quarantined", reason=reason)
     labels = [
-        replace(_label_row(label), verdict="skipped", reason="its image series was quarantined") for label in job.labels
+        replace(_describe_label(label), verdict="skipped", reason="its image series was quarantined")
+        for label in job.labels
     ]
-    return Outcome((row, *labels))
+    return ConversionOutcome((row, *labels))
 
 
-def _volume(job: Job, reading: Reading) -> Outcome:
+def _write_volume_case(job: ConversionJob, reading: VolumeReading) -> ConversionOutcome:
     volume = reading.volume
     image = f"images/{job.case}{job.options.volume_format}"
     write_volume(job.target / image, volume)
-    label, rows = _label(job, volume.geometry)
-    texts = geometry_texts(volume.geometry)
+    label, rows = _write_labels(job, volume.geometry)
+    texts = format_geometry(volume.geometry)
     first = job.part.first
-    case = Case(
+    case = ConvertedCase(
         case=job.case,
         patient=job.patient,
         modality=first.modality,
@@ -133,17 +138,17 @@ def _volume(job: Job, reading: Reading) -> Outcome:
     )
     said = "; ".join(text for text in (reading.remedy, reading.remark) if text)
     verdict: Verdict = "remedied" if reading.remedy else "converted"
-    row = replace(row_of(job.part), verdict=verdict, reason=said, case=job.case, units=reading.units, **texts)
-    return Outcome((row, *rows), (case,))
+    row = replace(describe_part(job.part), verdict=verdict, reason=said, case=job.case, units=reading.units, **texts)
+    return ConversionOutcome((row, *rows), (case,))
 
 
-def _label(job: Job, geometry: Geometry) -> tuple[_LabelTexts, list[Row]]:
+def _write_labels(job: ConversionJob, geometry: Geometry) -> tuple[_LabelTexts, list[ConversionRow]]:
     """Write the label volume, and its channels where asked; gives their columns and a row for each label object."""
     texts: _LabelTexts = {"label": "", "label_source": "", "label_channels": ""}
     if not job.labels:
         return texts, []
     merged = merge_labels(job.labels, geometry, job.values, job.options)
-    rows = [replace(_verdict(label, merged), case=job.case) for label in job.labels]
+    rows = [replace(_describe_verdict(label, merged), case=job.case) for label in job.labels]
     used = [label for label in job.labels if label.sop_uid not in merged.problems]
     if not used:
         return texts, rows
@@ -155,21 +160,21 @@ def _label(job: Job, geometry: Geometry) -> tuple[_LabelTexts, list[Row]]:
     }
     for path, mask in channels.items():
         write_volume(job.target / path, Volume(mask.view(np.uint8), geometry))
-    texts["label_channels"] = CHANNELS.join(channels)
+    texts["label_channels"] = CHANNEL_SEPARATOR.join(channels)
     return texts, rows
 
 
-def _verdict(label: LabelObject, merged: Merged) -> Row:
+def _describe_verdict(label: LabelObject, merged: MergedLabels) -> ConversionRow:
     """The row of a label object that belongs to a converted image."""
     problem, remedy = merged.problems.get(label.sop_uid), merged.remedies.get(label.sop_uid, "")
     if problem:
-        return replace(_label_row(label), verdict="quarantined", reason=problem)
+        return replace(_describe_label(label), verdict="quarantined", reason=problem)
     said = "; ".join(text for text in (remedy, merged.remarks.get(label.sop_uid, "")) if text)
-    return replace(_label_row(label), verdict="remedied" if remedy else "converted", reason=said)
+    return replace(_describe_label(label), verdict="remedied" if remedy else "converted", reason=said)
 
 
-def _label_row(label: LabelObject) -> Row:
-    return Row(
+def _describe_label(label: LabelObject) -> ConversionRow:
+    return ConversionRow(
         verdict="converted",
         modality=label.kind.upper(),
         study_uid=label.study_uid,
@@ -177,13 +182,13 @@ def _label_row(label: LabelObject) -> Row:
     )
 
 
-def _radiograph(job: Job, array: NDArray[Any], spacing: tuple[float, ...]) -> Outcome:
+def _write_radiograph_case(job: ConversionJob, array: NDArray[Any], spacing: tuple[float, ...]) -> ConversionOutcome:
     first = job.part.first
     image = f"images/{job.case}.png"
     write_radiograph(job.target / image, array)
     size, spacing_mm = " ".join(map(str, array.shape)), " ".join(f"{mm:.6g}" for mm in spacing)
     known = any(value is not None for value in job.findings.values())
-    case = Case(
+    case = ConvertedCase(
         case=job.case,
         patient=job.patient,
         modality=first.modality,
@@ -195,5 +200,5 @@ def _radiograph(job: Job, array: NDArray[Any], spacing: tuple[float, ...]) -> Ou
         spacing_mm=spacing_mm,
         findings=job.findings,
     )
-    row = replace(row_of(job.part), verdict="converted", case=job.case, size=size, spacing_mm=spacing_mm)
-    return Outcome((row,), (case,))
+    row = replace(describe_part(job.part), verdict="converted", case=job.case, size=size, spacing_mm=spacing_mm)
+    return ConversionOutcome((row,), (case,))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from voxflow.dicom.group import group
+from voxflow.dicom.group import group_headers
 from voxflow.dicom.scan import scan_folder
 
 if TYPE_CHECKING:
@@ -57,12 +57,16 @@ def find_sources(source: Path, wanted: Collection[Origin], options: ConvertOptio
     """
     series = {origin.series_uid for origin in wanted}
     headers = [header for header in scan_folder(source).headers if header.series_uid in series]
-    parts = [part for part in group(headers, options) if part.kind == "volume"]
+    parts = [part for part in group_headers(headers, options) if part.kind == "volume"]
     found = {Origin(*part.key): SourceFiles(tuple(h.path for h in part.headers), part.frames) for part in parts}
-    return {origin: each for origin in wanted if (each := found.get(origin) or _whole(found, origin)) is not None}
+    return {
+        origin: each
+        for origin in wanted
+        if (each := found.get(origin) or _find_whole_series(found, origin)) is not None
+    }
 
 
-def _whole(found: Mapping[Origin, SourceFiles], origin: Origin) -> SourceFiles | None:
+def _find_whole_series(found: Mapping[Origin, SourceFiles], origin: Origin) -> SourceFiles | None:
     if origin.instance_uid:
         return None
     files = [file for key, each in found.items() if key.series_uid == origin.series_uid for file in each.files]

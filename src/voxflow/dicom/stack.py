@@ -12,11 +12,11 @@ from voxflow.errors import DicomError
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike, NDArray
 
-STEEPEST_SLOPE, FARTHEST_INTERCEPT = 1e4, 1e6
+MAX_SLOPE, MAX_INTERCEPT = 1e4, 1e6
 _SHORT = np.iinfo(np.int16)
 
 
-class Stack:
+class SliceStack:
     """A growing volume; one slice of stored values is held beside it.
 
     Attributes:
@@ -40,7 +40,7 @@ class Stack:
             DicomError: numbers that no scanner writes; they would overflow, or leave nothing of the image.
         """
         slope, intercept = rescale
-        if not (isfinite(slope) and 0 < abs(slope) <= STEEPEST_SLOPE and abs(intercept) <= FARTHEST_INTERCEPT):
+        if not (isfinite(slope) and 0 < abs(slope) <= MAX_SLOPE and abs(intercept) <= MAX_INTERCEPT):
             raise DicomError(f"slope {slope:g} and intercept {intercept:g} can't be right", where="(0028,1053)")
         whole = slope.is_integer() and intercept.is_integer() and stored.dtype.kind in "iu"
         if not (whole and stored.dtype.itemsize <= 2):
@@ -55,7 +55,7 @@ class Stack:
         if place.dtype == np.int16:
             # Integers wrap, so that what fits in the end is right whatever happened on the way.
             np.copyto(place, stored, casting="unsafe")
-            _in_place(place, int(slope), int(intercept))
+            _rescale_in_place(place, int(slope), int(intercept))
         else:
             place[...] = stored.astype(np.int32) * int(slope) + int(intercept)
 
@@ -75,7 +75,7 @@ class Stack:
 _WIDTH = {np.dtype(np.int16): 0, np.dtype(np.int32): 1, np.dtype(np.float32): 2}
 
 
-def _in_place(values: NDArray[np.int16], slope: int, intercept: int) -> None:
+def _rescale_in_place(values: NDArray[np.int16], slope: int, intercept: int) -> None:
     if slope != 1:
         values *= np.array(slope).astype(np.int16)
     if intercept:

@@ -18,7 +18,7 @@ Window = Literal["stated"] | tuple[float, float]
 WINDOW = "(0028,1050)"
 
 
-def windowed(stored: NDArray[Any], dataset: Dataset, window: Window) -> NDArray[np.float64]:
+def apply_window(stored: NDArray[Any], dataset: Dataset, window: Window) -> NDArray[np.float64]:
     """Grey of each pixel, from 0 to 1, before any inversion.
 
     Args:
@@ -34,16 +34,16 @@ def windowed(stored: NDArray[Any], dataset: Dataset, window: Window) -> NDArray[
 
     values = np.asarray(apply_modality_lut(stored, dataset), dtype=np.float64)
     if window != "stated":
-        return _ramp(values, *window, "LINEAR")
+        return _apply_voi_function(values, *window, "LINEAR")
     if dataset.get("VOILUTSequence"):
-        return _looked_up(values, dataset)
-    centre, width = _first(dataset.get("WindowCenter")), _first(dataset.get("WindowWidth"))
+        return _apply_voi_lut(values, dataset)
+    centre, width = _read_first_number(dataset.get("WindowCenter")), _read_first_number(dataset.get("WindowWidth"))
     if centre is None or width is None:
         raise DicomError("a window is asked for, and the radiograph states none", where=WINDOW)
-    return _ramp(values, centre, width, str(dataset.get("VOILUTFunction") or "LINEAR"))
+    return _apply_voi_function(values, centre, width, str(dataset.get("VOILUTFunction") or "LINEAR"))
 
 
-def _ramp(values: NDArray[np.float64], centre: float, width: float, function: str) -> NDArray[np.float64]:
+def _apply_voi_function(values: NDArray[np.float64], centre: float, width: float, function: str) -> NDArray[np.float64]:
     """DICOM PS3.3 C.11.2.1.2 and C.11.2.1.3, with grey from 0 to 1."""
     least = 1 if function == "LINEAR" else 0
     if not (np.isfinite([centre, width]).all() and width > 0 and width >= least):
@@ -61,7 +61,7 @@ def _ramp(values: NDArray[np.float64], centre: float, width: float, function: st
     return np.clip((values - (centre - 0.5)) / (width - 1) + 0.5, 0, 1)
 
 
-def _looked_up(values: NDArray[np.float64], dataset: Dataset) -> NDArray[np.float64]:
+def _apply_voi_lut(values: NDArray[np.float64], dataset: Dataset) -> NDArray[np.float64]:
     """Grey by the first table; values beyond its ends take the first or the last entry.
 
     As pydicom's apply_voi, which counts the values in eight bits where the entries have eight.
@@ -81,7 +81,7 @@ def _looked_up(values: NDArray[np.float64], dataset: Dataset) -> NDArray[np.floa
     return np.asarray(np.asarray(entries, dtype=np.float64)[index] / (2**bits - 1))
 
 
-def _first(value: Any) -> float | None:
+def _read_first_number(value: Any) -> float | None:
     """The first of several windows; the others are the same picture seen in other ways."""
     several: Sequence[Any] = [value] if isinstance(value, str | int | float) else value or []
     return float(several[0]) if len(several) and several[0] != "" else None

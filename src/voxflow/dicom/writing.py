@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import voxflow
-from voxflow.dicom.enhanced import frame_planes
+from voxflow.dicom.enhanced import read_frame_planes
 from voxflow.dicom.headers import Plane, read_dataset
-from voxflow.dicom.seg_source import on_slices
+from voxflow.dicom.seg_source import place_on_slices
 from voxflow.dicom.sources import SourceFiles
 from voxflow.errors import DicomError
 from voxflow.files import atomic_path
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from pydicom.dataset import Dataset
 
-    from voxflow.volumes.volume import Volume
+    from voxflow.volumes import Volume
 
 # Attributes that a SEG takes over from its images and may leave empty, but not leave out.
 _MAY_BE_EMPTY = (
@@ -43,7 +43,7 @@ _MAY_BE_EMPTY = (
 
 
 @dataclass(frozen=True)
-class Author:
+class SegmentationAlgorithm:
     """What made a mask.
 
     Attributes:
@@ -63,7 +63,7 @@ def write_segmentation(
     source: Sequence[Path] | SourceFiles,
     names: Mapping[int, str],
     *,
-    author: Author | None = None,
+    author: SegmentationAlgorithm | None = None,
 ) -> None:
     """Write a binary DICOM SEG that refers to the images it was made from.
 
@@ -81,33 +81,38 @@ def write_segmentation(
         DicomError: the files make no volume, or the mask lies on another grid or has a value without a name.
     """
     source = source if isinstance(source, SourceFiles) else SourceFiles(tuple(source))
-    images = [_complete(read_dataset(file)) for file in source.files]
+    images = [_complete_attributes(read_dataset(file)) for file in source.files]
     if source.frames:
-        images = [_only(images[0], source.frames)]
-    planes = frame_planes(images[0]) if _multiframe(images) else [_plane(image) for image in images]
-    values, remark = on_slices(mask, planes)
+        images = [_select_frames(images[0], source.frames)]
+    planes = read_frame_planes(images[0]) if _is_multiframe(images) else [_read_plane(image) for image in images]
+    values, remark = place_on_slices(mask, planes)
     named = sorted(value for value in names if value != 0)
     unnamed = sorted({int(value) for value in np.unique(mask.array)} - {0, *named})
     if unnamed or not named:
         raise DicomError(f"label values {unnamed} have no name; named are {named}", path=path)
-    with _unheard():
-        dataset = _segmentation(images, _numbers(named)[values], [names[value] for value in named], author or Author())
+    with _silence_highdicom():
+        dataset = _build_segmentation(
+            images,
+            _number_segments(named)[values],
+            [names[value] for value in named],
+            author or SegmentationAlgorithm(),
+        )
     if source.frames:
-        _renumber(dataset, source.frames)
+        _restore_frame_numbers(dataset, source.frames)
     if remark:
         dataset.ContentDescription = f"Mask {remark}"[:64]
     with atomic_path(path) as temporary:
         dataset.save_as(temporary, enforce_file_format=True)
 
 
-def _numbers(values: Sequence[int]) -> NDArray[np.uint8]:
+def _number_segments(values: Sequence[int]) -> NDArray[np.uint8]:
     """Segment number by label value."""
     numbers = np.zeros(max(values) + 1, dtype=np.uint8)
     numbers[list(values)] = np.arange(1, len(values) + 1)
     return numbers
 
 
-def _only(image: Dataset, frames: Sequence[int]) -> Dataset:
+def _select_frames(image: Dataset, frames: Sequence[int]) -> Dataset:
     """A multi-frame object's header with some of its frames; highdicom takes no two frames at one place."""
     groups = image.PerFrameFunctionalGroupsSequence
     image.PerFrameFunctionalGroupsSequence = [groups[frame] for frame in frames]
@@ -115,16 +120,16 @@ def _only(image: Dataset, frames: Sequence[int]) -> Dataset:
     return image
 
 
-def _renumber(dataset: Dataset, frames: Sequence[int]) -> None:
-    """Let references to the frames of :func:`_restrict_to` name those of the whole object, which count from 1."""
+def _restore_frame_numbers(dataset: Dataset, frames: Sequence[int]) -> None:
+    """Let references to the frames of :func:`_select_frames` name those of the whole object, which count from 1."""
     for group in dataset.PerFrameFunctionalGroupsSequence:
         for derivation in group.get("DerivationImageSequence") or []:
             for image in derivation.get("SourceImageSequence") or []:
                 image.ReferencedFrameNumber = frames[int(image.ReferencedFrameNumber) - 1] + 1
 
 
-def _segmentation(
-    images: Sequence[Dataset], frames: NDArray[np.uint8], names: Sequence[str], author: Author
+def _build_segmentation(
+    images: Sequence[Dataset], frames: NDArray[np.uint8], names: Sequence[str], author: SegmentationAlgorithm
 ) -> Dataset:
     import highdicom as hd
 
@@ -132,7 +137,7 @@ def _segmentation(
         source_images=images,
         pixel_array=frames,
         segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
-        segment_descriptions=[_description(number, name, author) for number, name in enumerate(names, start=1)],
+        segment_descriptions=[_describe_segment(number, name, author) for number, name in enumerate(names, start=1)],
         series_instance_uid=hd.UID(),
         series_number=author.series_number,
         sop_instance_uid=hd.UID(),
@@ -148,7 +153,7 @@ def _segmentation(
     return dataset
 
 
-def _description(number: int, name: str, author: Author) -> Any:
+def _describe_segment(number: int, name: str, author: SegmentationAlgorithm) -> Any:
     import highdicom as hd
     from pydicom.sr.codedict import codes
 
@@ -156,7 +161,7 @@ def _description(number: int, name: str, author: Author) -> Any:
         segment_number=number,
         segment_label=name[:64],
         segmented_property_category=codes.SCT.AnatomicalStructure,
-        segmented_property_type=_code(name),
+        segmented_property_type=_find_code(name),
         algorithm_type=hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
         algorithm_identification=hd.AlgorithmIdentificationSequence(
             name=author.algorithm, family=codes.DCM.ArtificialIntelligence, version=author.version
@@ -164,7 +169,7 @@ def _description(number: int, name: str, author: Author) -> Any:
     )
 
 
-def _code(name: str) -> Any:
+def _find_code(name: str) -> Any:
     """The SNOMED CT code whose meaning is the name, such as "Spleen", else the one for any anatomical structure."""
     from pydicom.sr.codedict import codes
 
@@ -175,7 +180,7 @@ def _code(name: str) -> Any:
         return codes.SCT.AnatomicalStructure
 
 
-def _complete(image: Dataset) -> Dataset:
+def _complete_attributes(image: Dataset) -> Dataset:
     """Leave nothing out, or in, that highdicom would refuse a whole SEG for: what can't be kept becomes empty."""
     from pydicom.valuerep import DA, TM
 
@@ -189,11 +194,11 @@ def _complete(image: Dataset) -> Dataset:
             setattr(image, keyword, "")
     if image.PatientSex not in ("M", "F", "O"):
         image.PatientSex = ""
-    _recode(image)
+    _convert_to_utf8(image)
     return image
 
 
-def _recode(image: Dataset) -> None:
+def _convert_to_utf8(image: Dataset) -> None:
     """Let text be UTF-8 where its character set is none that highdicom takes, as with Japanese code extensions."""
     from highdicom import SpecificCharacterSetValues
 
@@ -209,7 +214,7 @@ def _recode(image: Dataset) -> None:
 
 
 @contextlib.contextmanager
-def _unheard() -> Iterator[None]:
+def _silence_highdicom() -> Iterator[None]:
     """Keep what highdicom has to say of a patient's name to itself: it quotes the name."""
     logger = logging.getLogger("highdicom")
     level = logger.level
@@ -222,11 +227,11 @@ def _unheard() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _multiframe(images: Sequence[Dataset]) -> bool:
+def _is_multiframe(images: Sequence[Dataset]) -> bool:
     return len(images) == 1 and int(images[0].get("NumberOfFrames") or 1) > 1
 
 
-def _plane(image: Dataset) -> Plane:
+def _read_plane(image: Dataset) -> Plane:
     position, orientation, spacing = (
         tuple(float(value) for value in image.get(keyword) or ())
         for keyword in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")

@@ -11,9 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from voxflow.dicom import ConvertOptions, convert_folder
-from voxflow.dicom.headers import UNREADABLE, read_dataset
-from voxflow.dicom.scan import scan_folder
+from voxflow.dicom import PARSE_ERRORS, ConvertOptions, convert_folder, read_dataset, scan_folder
 from voxflow.errors import DataError
 from voxflow.quality import measure_cases
 from voxflow.reporting import parse_number, read_rows
@@ -154,7 +152,7 @@ def _read_scanners(source: Path, table: Path, cases: set[str]) -> list[tuple[str
 def _read_scanner(path: Path) -> dict[str, Value]:
     try:
         dataset = read_dataset(path, tags=list(SCANNER.values()))
-    except UNREADABLE:
+    except PARSE_ERRORS:
         return {}
     return {name: " ".join(str(dataset.get(tag) or "").split()) for name, tag in SCANNER.items()}
 

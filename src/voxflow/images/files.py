@@ -11,9 +11,9 @@ import numpy as np
 
 from voxflow.errors import DataError, InputError
 from voxflow.executor import process_map
-from voxflow.images.pairs import patient_of
-from voxflow.images.pseudonyms import assign_pseudonyms, find_key, number_cases
-from voxflow.images.table import Case, Outcome, Row, geometry_texts, label_names
+from voxflow.images.pairs import find_patient
+from voxflow.images.pseudonyms import assign_pseudonyms, load_pseudonym_key, number_cases
+from voxflow.images.table import ConversionOutcome, ConversionRow, ConvertedCase, describe_labels, format_geometry
 from voxflow.progress import track
 from voxflow.volumes import Volume, read_radiograph, read_volume, write_radiograph, write_volume
 
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 
     from voxflow.executor import Executor
     from voxflow.images.options import ImageOptions
-    from voxflow.images.pairs import Files, Pair
+    from voxflow.images.pairs import ImageFiles, ImagePair
 
 
 @dataclass(frozen=True)
-class PassJob:
+class ImageFileJob:
     """One case to make of files; as ``voxflow.dicom.series.Job``."""
 
-    pair: Pair
+    pair: ImagePair
     source: Path
     case: str
     patient: str
@@ -41,9 +41,9 @@ class PassJob:
     findings_source: Literal["csv", "folder"] = "csv"
 
 
-def pass_through(
-    files: Files, target: Path, options: ImageOptions, executor: Executor | None = None
-) -> tuple[list[Outcome], dict[str, object]]:
+def convert_files(
+    files: ImageFiles, target: Path, options: ImageOptions, executor: Executor | None = None
+) -> tuple[list[ConversionOutcome], dict[str, object]]:
     """Check every image and label and write them under their case's name, without their headers' texts.
 
     Args:
@@ -55,49 +55,53 @@ def pass_through(
     Returns:
         What became of each pair, and the content of labels.json.
     """
-    jobs = _jobs(files, target, options)
+    jobs = _plan_jobs(files, target, options)
     files.findings.report_lost({key for pair in files.pairs for key in files.keys_of(pair)})
-    done = executor.run(pass_pair, jobs, _lost, into=target) if executor else _outcomes(jobs, options.workers)
+    done = executor.run(convert_pair, jobs, _report_lost, into=target) if executor else _run_jobs(jobs, options.workers)
     with closing(done):
         made = dict(track(done, "checking", total=len(jobs)))
     outcomes = [made[number] for number in range(len(jobs))]
     if files.findings.names:
         return outcomes, {"findings": list(files.findings.names)}
     if options.labels:
-        return outcomes, dict(label_names(options.labels, {n.casefold(): v for n, v in options.labels.items()}))
+        return outcomes, dict(describe_labels(options.labels, {n.casefold(): v for n, v in options.labels.items()}))
     found = sorted({value for outcome in outcomes for value in outcome.label_values} - {0})
     return outcomes, {"0": "background", **{str(value): f"label_{value}" for value in found}}
 
 
-def _outcomes(jobs: Sequence[PassJob], workers: int | None) -> Generator[tuple[int, Outcome]]:
+def _run_jobs(jobs: Sequence[ImageFileJob], workers: int | None) -> Generator[tuple[int, ConversionOutcome]]:
     with process_map(workers if len(jobs) > 64 else 1) as run:
-        yield from enumerate(run(pass_pair, jobs))
+        yield from enumerate(run(convert_pair, jobs))
 
 
-def pass_pair(job: PassJob) -> Outcome:
+def convert_pair(job: ImageFileJob) -> ConversionOutcome:
     """Make one case of files, or say why not."""
-    row = _quarantined(job)
+    row = _describe_quarantined(job)
     try:
         if job.pair.image is None:
             raise DataError("a label without an image of the same name")
-        return _radiograph(job, row, job.pair.image) if job.pair.is_png else _volume(job, row, job.pair.image)
+        return (
+            _write_radiograph_case(job, row, job.pair.image)
+            if job.pair.is_png
+            else _write_volume_case(job, row, job.pair.image)
+        )
     except InputError as error:
-        return Outcome((replace(row, reason=_without_path(error)),))
+        return ConversionOutcome((replace(row, reason=_describe_error(error)),))
 
 
-def _quarantined(job: PassJob) -> Row:
-    row = Row(verdict="quarantined", modality="PNG" if job.pair.is_png else "volume")
+def _describe_quarantined(job: ImageFileJob) -> ConversionRow:
+    row = ConversionRow(verdict="quarantined", modality="PNG" if job.pair.is_png else "volume")
     return replace(row, files=(job.pair.image is not None) + (job.pair.label is not None))
 
 
-def _lost(job: PassJob, reason: str) -> Outcome:
-    return Outcome((replace(_quarantined(job), reason=reason),))
+def _report_lost(job: ImageFileJob, reason: str) -> ConversionOutcome:
+    return ConversionOutcome((replace(_describe_quarantined(job), reason=reason),))
 
 
-def _volume(job: PassJob, row: Row, image: Path) -> Outcome:
+def _write_volume_case(job: ImageFileJob, row: ConversionRow, image: Path) -> ConversionOutcome:
     volume = read_volume(image)
-    label = _checked_label(job, volume)
-    case = Case(
+    label = _read_checked_label(job, volume)
+    case = ConvertedCase(
         case=job.case,
         patient=job.patient,
         modality="",
@@ -105,17 +109,17 @@ def _volume(job: PassJob, row: Row, image: Path) -> Outcome:
         label=f"labels/{job.case}{job.suffix}" if label else "",
         label_source="nifti" if label else "",
         source=image.relative_to(job.source).as_posix(),
-        **geometry_texts(volume.geometry),
+        **format_geometry(volume.geometry),
     )
     write_volume(job.target / case.image, volume)
     if label:
         write_volume(job.target / case.label, label)
     values = tuple(int(value) for value in np.unique(label.array)) if label else ()
-    done = replace(row, verdict="converted", case=job.case, **geometry_texts(volume.geometry))
-    return Outcome((done,), (case,), values)
+    done = replace(row, verdict="converted", case=job.case, **format_geometry(volume.geometry))
+    return ConversionOutcome((done,), (case,), values)
 
 
-def _checked_label(job: PassJob, volume: Volume) -> Volume | None:
+def _read_checked_label(job: ImageFileJob, volume: Volume) -> Volume | None:
     """The label with whole, known values on the image's own grid.
 
     Raises:
@@ -125,10 +129,11 @@ def _checked_label(job: PassJob, volume: Volume) -> Volume | None:
         return None
     label = read_volume(job.pair.label)
     if not label.geometry.is_close(volume.geometry, tolerance_mm=1e-2):
-        mine, other = geometry_texts(volume.geometry), geometry_texts(label.geometry)
+        mine, other = format_geometry(volume.geometry), format_geometry(label.geometry)
         raise DataError(
             f"image and label lie on different grids: size {mine['size']} and {other['size']}, spacing "
-            f"{mine['spacing_mm']} and {other['spacing_mm']} mm, origin {_origin(volume)} and {_origin(label)}"
+            f"{mine['spacing_mm']} and {other['spacing_mm']} mm, "
+            f"origin {_format_origin(volume)} and {_format_origin(label)}"
         )
     values = np.unique(label.array)
     if not np.array_equal(values, np.rint(values)) or values.min() < 0 or values.max() > 65535:
@@ -142,11 +147,11 @@ def _checked_label(job: PassJob, volume: Volume) -> Volume | None:
     return Volume(label.array.astype(dtype), volume.geometry)
 
 
-def _radiograph(job: PassJob, row: Row, image: Path) -> Outcome:
+def _write_radiograph_case(job: ImageFileJob, row: ConversionRow, image: Path) -> ConversionOutcome:
     array = read_radiograph(image)
     size = " ".join(map(str, array.shape))
     known = any(value is not None for value in job.findings.values())
-    case = Case(
+    case = ConvertedCase(
         case=job.case,
         patient=job.patient,
         modality="",
@@ -157,20 +162,20 @@ def _radiograph(job: PassJob, row: Row, image: Path) -> Outcome:
         findings=job.findings,
     )
     write_radiograph(job.target / case.image, array)
-    return Outcome((replace(row, verdict="converted", case=job.case, size=size),), (case,))
+    return ConversionOutcome((replace(row, verdict="converted", case=job.case, size=size),), (case,))
 
 
-def _jobs(files: Files, target: Path, options: ImageOptions) -> list[PassJob]:
-    patients = [patient_of(pair, options.patient_pattern) for pair in files.pairs]
+def _plan_jobs(files: ImageFiles, target: Path, options: ImageOptions) -> list[ImageFileJob]:
+    patients = [find_patient(pair, options.patient_pattern) for pair in files.pairs]
     patients = [
         files.findings.patients.get(files.path_of(pair)) or p for pair, p in zip(files.pairs, patients, strict=True)
     ]
-    names = assign_pseudonyms(set(patients), find_key(options.pseudonym_key))
+    names = assign_pseudonyms(set(patients), load_pseudonym_key(options.pseudonym_key))
     cases = number_cases(patients, names)
     if options.keep_names:
         cases = [re.sub(r"[^A-Za-z0-9.-]+", "_", pair.name) for pair in files.pairs]
     return [
-        PassJob(
+        ImageFileJob(
             pair=pair,
             source=files.source,
             case=case,
@@ -185,10 +190,10 @@ def _jobs(files: Files, target: Path, options: ImageOptions) -> list[PassJob]:
     ]
 
 
-def _without_path(error: InputError) -> str:
+def _describe_error(error: InputError) -> str:
     """The message alone: paths may hold names of patients."""
     return f"{error.where}: {error.message}" if error.where else error.message
 
 
-def _origin(volume: Volume) -> str:
+def _format_origin(volume: Volume) -> str:
     return " ".join(f"{mm:.2f}" for mm in volume.geometry.origin)

@@ -21,7 +21,7 @@ WITHOUT_FINDING = ("no_finding", "no_findings", "normal", "healthy", "negative")
 
 
 @dataclass(frozen=True)
-class Findings:
+class RadiographFindings:
     """A table of findings.
 
     Attributes:
@@ -47,7 +47,7 @@ class Findings:
         return lost
 
 
-def read_findings(path: Path) -> Findings:
+def read_findings(path: Path) -> RadiographFindings:
     """Read a CSV of findings; all that is wrong with it is reported at once.
 
     Raises:
@@ -62,20 +62,20 @@ def read_findings(path: Path) -> Findings:
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"no CSV in UTF-8: {error}", path=path) from error
     header = [name.strip() for name in rows[0]] if rows else []
-    image = _column(header, IMAGE_COLUMNS)
+    image = _find_column(header, IMAGE_COLUMNS)
     if image is None:
         raise DataError(
             f"no column names the image; expected one of {', '.join(IMAGE_COLUMNS)}, received {', '.join(header)}",
             path=path,
         )
-    patient = _column(header, PATIENT_COLUMNS)
+    patient = _find_column(header, PATIENT_COLUMNS)
     columns = [n for n in range(len(header)) if n not in (image, patient)]
-    return _collect(path, header, rows[1:], (image, patient), columns)
+    return _parse_rows(path, header, rows[1:], (image, patient), columns)
 
 
-def _collect(
+def _parse_rows(
     path: Path, header: list[str], rows: Sequence[list[str]], keys: tuple[int, int | None], columns: list[int]
-) -> Findings:
+) -> RadiographFindings:
     values: dict[str, tuple[int | None, ...]] = {}
     patients: dict[str, str] = {}
     faults = []
@@ -86,19 +86,19 @@ def _collect(
         key = row[keys[0]].strip()
         if key in values:
             faults.append(f"row {number} names an image for the second time")
-        wrong = [f"{header[n]}={row[n]!r}" for n in columns if row[n].strip().lower() not in _ALLOWED]
+        wrong = [f"{header[n]}={row[n]!r}" for n in columns if row[n].strip().lower() not in _VALUE_BY_TEXT]
         if wrong:
             faults.append(f"row {number}: {', '.join(wrong)}; expected 0, 1 or nothing")
-        values[key] = tuple(_ALLOWED.get(row[n].strip().lower()) for n in columns)
+        values[key] = tuple(_VALUE_BY_TEXT.get(row[n].strip().lower()) for n in columns)
         if keys[1] is not None:
             patients[key] = row[keys[1]].strip()
     if faults:
         shown = faults[:5] + ([f"and {len(faults) - 5} more"] if len(faults) > 5 else [])
         raise DataError("; ".join(shown), path=path)
-    return Findings(tuple(header[n] for n in columns), values, patients)
+    return RadiographFindings(tuple(header[n] for n in columns), values, patients)
 
 
-def findings_from_folders(files: Mapping[str, str]) -> Findings:
+def read_findings_from_folders(files: Mapping[str, str]) -> RadiographFindings:
     """Take the name of the folder that each image lies in as its only finding.
 
     Args:
@@ -107,17 +107,19 @@ def findings_from_folders(files: Mapping[str, str]) -> Findings:
     folders = sorted(set(files.values()))
     names = tuple(folder for folder in folders if folder.lower() not in WITHOUT_FINDING)
     if len(folders) < 2:
-        return Findings()
-    return Findings(names, {key: tuple(int(folder == name) for name in names) for key, folder in files.items()})
+        return RadiographFindings()
+    return RadiographFindings(
+        names, {key: tuple(int(folder == name) for name in names) for key, folder in files.items()}
+    )
 
 
-_ALLOWED: dict[str, int | None] = {
+_VALUE_BY_TEXT: dict[str, int | None] = {
     **dict.fromkeys(POSITIVE, 1),
     **dict.fromkeys(NEGATIVE, 0),
     **dict.fromkeys(UNKNOWN, None),
 }
 
 
-def _column(header: Sequence[str], known: Sequence[str]) -> int | None:
+def _find_column(header: Sequence[str], known: Sequence[str]) -> int | None:
     lower = [name.lower() for name in header]
     return next((lower.index(name) for name in known if name in lower), None)

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Literal
 
 from voxflow.errors import DataError
-from voxflow.images.findings import Findings, findings_from_folders, read_findings
+from voxflow.images.findings import RadiographFindings, read_findings, read_findings_from_folders
 from voxflow.volumes import VOLUME_SUFFIXES
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ NUMBERED = re.compile(r"^(\d+)_\d+$")
 
 
 @dataclass(frozen=True)
-class Pair:
+class ImagePair:
     """An image file and its label file, where it has one.
 
     Attributes:
@@ -43,23 +43,23 @@ class Pair:
 
 
 @dataclass(frozen=True)
-class Files:
+class ImageFiles:
     """The images of a folder that are no DICOM."""
 
     source: Path
-    pairs: tuple[Pair, ...]
-    findings: Findings
+    pairs: tuple[ImagePair, ...]
+    findings: RadiographFindings
 
     @property
     def used(self) -> int:
         """Number of files."""
         return sum((pair.image is not None) + (pair.label is not None) for pair in self.pairs)
 
-    def path_of(self, pair: Pair) -> str:
+    def path_of(self, pair: ImagePair) -> str:
         """The path of an image below the source, as a CSV of findings may name it."""
         return pair.image.relative_to(self.source).as_posix() if pair.image else pair.name
 
-    def keys_of(self, pair: Pair) -> tuple[str, ...]:
+    def keys_of(self, pair: ImagePair) -> tuple[str, ...]:
         """What a CSV of findings may name an image by: its path or its file's name, each with or without the suffix."""
         return (
             self.path_of(pair),
@@ -68,39 +68,39 @@ class Files:
             pair.name,
         )
 
-    def findings_of(self, pair: Pair) -> tuple[int | None, ...]:
+    def findings_of(self, pair: ImagePair) -> tuple[int | None, ...]:
         """What is known of an image: 0, 1 or None for each finding."""
         return self.findings.of(*self.keys_of(pair))
 
 
-def find_files(source: Path, files: Sequence[Path], options: ImageOptions) -> Files:
+def pair_files(source: Path, files: Sequence[Path], options: ImageOptions) -> ImageFiles:
     """Pair images with labels by their names, and read what is known of radiographs.
 
     Raises:
         DataError: no image among the files, or the CSV of findings is wrong.
     """
-    pairs: dict[str, Pair] = {}
+    pairs: dict[str, ImagePair] = {}
     for file in files:
         if file.name.lower().endswith(SUFFIXES):
-            role, name = role_and_name(file.relative_to(source))
-            pair = pairs.setdefault(name, Pair(name))
+            role, name = parse_role_and_name(file.relative_to(source))
+            pair = pairs.setdefault(name, ImagePair(name))
             if getattr(pair, role) is not None:
                 raise DataError(f"two files are the {role} of {name!r}: {getattr(pair, role).name}, {file.name}")
             pairs[name] = replace(pair, image=file) if role == "image" else replace(pair, label=file)
     if not pairs:
         raise DataError(f"{len(files)} file(s), and none of them is DICOM, NIfTI, MetaImage, NRRD or PNG", path=source)
     ordered = tuple(pairs[name] for name in sorted(pairs))
-    return Files(source, ordered, _findings(source, ordered, options))
+    return ImageFiles(source, ordered, _read_known_findings(source, ordered, options))
 
 
-def role_and_name(path: Path) -> tuple[Literal["image", "label"], str]:
+def parse_role_and_name(path: Path) -> tuple[Literal["image", "label"], str]:
     """Whether a file is an image or a label, and the name that it shares with the other.
 
     Args:
         path: below the source folder: ``imagesTr/a.nii.gz`` with ``labelsTr/a.nii.gz``, or ``x/a_image.nii.gz``
             with ``x/a_label.nii.gz``; anything else is an image.
     """
-    stem, folders = _without_suffix(path.name), path.parts[:-1]
+    stem, folders = _strip_suffix(path.name), path.parts[:-1]
     in_labels = any(folder.lower() in LABEL_FOLDERS for folder in folders)
     role: Literal["image", "label"] = "label" if in_labels else "image"
     for end in IMAGE_ENDS + LABEL_ENDS:
@@ -112,7 +112,7 @@ def role_and_name(path: Path) -> tuple[Literal["image", "label"], str]:
     return role, PurePosixPath(*kept, stem).as_posix()
 
 
-def patient_of(pair: Pair, pattern: str | None) -> str:
+def find_patient(pair: ImagePair, pattern: str | None) -> str:
     """Who a file shows: the first group of ``pattern`` in its name, or the number before ``_`` of a PNG.
 
     A file that the pattern does not match is a patient of its own.
@@ -123,16 +123,16 @@ def patient_of(pair: Pair, pattern: str | None) -> str:
     return f"file {found.group(1)}" if found else f"file {pair.name}"
 
 
-def _findings(source: Path, pairs: Iterable[Pair], options: ImageOptions) -> Findings:
+def _read_known_findings(source: Path, pairs: Iterable[ImagePair], options: ImageOptions) -> RadiographFindings:
     pictures = [pair for pair in pairs if pair.is_png]
     if options.findings:
         return read_findings(source / options.findings)
     if not pictures:
-        return Findings()
-    return findings_from_folders({pair.name: PurePosixPath(pair.name).parent.name for pair in pictures})
+        return RadiographFindings()
+    return read_findings_from_folders({pair.name: PurePosixPath(pair.name).parent.name for pair in pictures})
 
 
-def _without_suffix(name: str) -> str:
+def _strip_suffix(name: str) -> str:
     for suffix in SUFFIXES:
         if name.lower().endswith(suffix):
             return name[: -len(suffix)]

@@ -19,7 +19,7 @@ KEY_FILE = Path(".voxflow/pseudonym.key")
 LENGTH = 8
 
 
-def find_key(given: str | None, key_file: Path | None = None) -> bytes:
+def load_pseudonym_key(given: str | None, key_file: Path | None = None) -> bytes:
     """The secret: the one given, else the environment's, else the key file's, which is made if need be."""
     text = given or os.environ.get(KEY_VARIABLE)
     if text:

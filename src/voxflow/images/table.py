@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 Verdict = Literal["converted", "remedied", "quarantined", "skipped"]
 FINDING_PREFIX = "finding:"
-TOLD_REASONS = 10
+MAX_REASONS = 10
 
 
 @dataclass(frozen=True)
-class Row:
+class ConversionRow:
     """One row of conversion.csv: what became of one series, radiograph, label object or file."""
 
     verdict: Verdict
@@ -37,7 +37,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Case:
+class ConvertedCase:
     """One row of cases.csv; ``findings`` becomes one column each, empty where unknown.
 
     ``volume`` is its number in the series, and ``instance_uid`` the lowest SOPInstanceUID of what it was made of.
@@ -71,7 +71,7 @@ class Case:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class ConversionOutcome:
     """What one piece of the input became.
 
     Attributes:
@@ -79,8 +79,8 @@ class Outcome:
         label_values: the values that a passed-through label holds.
     """
 
-    rows: tuple[Row, ...]
-    cases: tuple[Case, ...] = ()
+    rows: tuple[ConversionRow, ...]
+    cases: tuple[ConvertedCase, ...] = ()
     label_values: tuple[int, ...] = ()
 
 
@@ -106,7 +106,7 @@ class ConversionSummary:
     reasons: tuple[str, ...]
 
     @classmethod
-    def count(cls, rows: Sequence[Row], cases: Sequence[Case]) -> ConversionSummary:
+    def count(cls, rows: Sequence[ConversionRow], cases: Sequence[ConvertedCase]) -> ConversionSummary:
         """Count rows and cases."""
         verdicts = [row.verdict for row in rows]
         quarantined = [(number, row) for number, row in enumerate(rows, start=1) if row.verdict == "quarantined"]
@@ -129,9 +129,9 @@ class ConversionSummary:
 
     def lines(self, target: Path) -> list[str]:
         """What a person is told: the first reasons of quarantine, then one line of what lies in ``target``."""
-        told = [f"  quarantined: {reason}" for reason in self.reasons[:TOLD_REASONS]]
-        if self.quarantined > TOLD_REASONS:
-            told.append(f"  and {self.quarantined - TOLD_REASONS} more, in {target / 'conversion.csv'}")
+        told = [f"  quarantined: {reason}" for reason in self.reasons[:MAX_REASONS]]
+        if self.quarantined > MAX_REASONS:
+            told.append(f"  and {self.quarantined - MAX_REASONS} more, in {target / 'conversion.csv'}")
         remedied = f" ({self.remedied} with a remedy)" if self.remedied else ""
         counts = (
             f"{self.converted + self.remedied} of {self.series} series converted{remedied}, {self.quarantined} "
@@ -149,7 +149,7 @@ class GeometryTexts(TypedDict):
     orientation: str
 
 
-def geometry_texts(geometry: Geometry) -> GeometryTexts:
+def format_geometry(geometry: Geometry) -> GeometryTexts:
     """The geometry columns of a row or a case."""
     return {
         "size": " ".join(str(n) for n in geometry.size),
@@ -160,8 +160,8 @@ def geometry_texts(geometry: Geometry) -> GeometryTexts:
 
 def write_tables(
     folder: Path,
-    rows: Sequence[Row],
-    cases: Sequence[Case],
+    rows: Sequence[ConversionRow],
+    cases: Sequence[ConvertedCase],
     labels: Mapping[str, object],
     notes: Mapping[str, int],
 ) -> ConversionSummary:
@@ -175,21 +175,25 @@ def write_tables(
         notes: further counts for conversion.json, such as files that are no images.
     """
     summary = ConversionSummary.count(rows, cases)
-    _write_rows(folder / "conversion.csv", ["series", *(f.name for f in fields(Row))], map(_numbered, enumerate(rows)))
+    _write_rows(
+        folder / "conversion.csv",
+        ["series", *(f.name for f in fields(ConversionRow))],
+        map(_number_row, enumerate(rows)),
+    )
     findings = list(dict.fromkeys(name for case in cases for name in case.findings))
-    columns = [f.name for f in fields(Case) if f.name != "findings"]
+    columns = [f.name for f in fields(ConvertedCase) if f.name != "findings"]
     header = [*columns, *(FINDING_PREFIX + name for name in findings)]
-    _write_rows(folder / "cases.csv", header, (_case_values(case, columns, findings) for case in cases))
+    _write_rows(folder / "cases.csv", header, (_list_case_values(case, columns, findings) for case in cases))
     write_json(folder / "labels.json", dict(labels))
     write_json(folder / "conversion.json", {**summary.metrics, **notes, "reasons": list(summary.reasons)})
     return summary
 
 
-def _numbered(item: tuple[int, Row]) -> list[object]:
+def _number_row(item: tuple[int, ConversionRow]) -> list[object]:
     return [item[0] + 1, *asdict(item[1]).values()]
 
 
-def _case_values(case: Case, columns: Sequence[str], findings: Sequence[str]) -> list[object]:
+def _list_case_values(case: ConvertedCase, columns: Sequence[str], findings: Sequence[str]) -> list[object]:
     known = (case.findings.get(name) for name in findings)
     return [*(getattr(case, name) for name in columns), *("" if value is None else value for value in known)]
 
@@ -201,7 +205,7 @@ def _write_rows(path: Path, header: Sequence[str], rows: Iterable[Sequence[objec
         writer.writerows(rows)
 
 
-def label_names(names: Iterable[str], values: Mapping[str, int]) -> dict[str, str]:
+def describe_labels(names: Iterable[str], values: Mapping[str, int]) -> dict[str, str]:
     """What labels.json holds: value → name as it was first written; 0 is the background."""
     out = {0: "background"}
     for name in sorted(names):

@@ -10,7 +10,7 @@ from voxflow.datalist import Datalist
 from voxflow.dicom import ConvertOptions, convert_folder, find_sources
 from voxflow.errors import DataError
 from voxflow.inference.cases import InferenceCase, native_cases
-from voxflow.volumes.files import VOLUME_SUFFIXES
+from voxflow.volumes import VOLUME_SUFFIXES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

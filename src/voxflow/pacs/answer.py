@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from voxflow.engines import Engine
     from voxflow.inference import InferenceCase, InferOptions
     from voxflow.pacs.archive import Archive
-    from voxflow.pacs.ledger import Entry, Ledger
+    from voxflow.pacs.ledger import Ledger, LedgerEntry
 
 NOTE = "answer.json"
 
@@ -46,7 +46,7 @@ class AnswerOptions(BaseModel):
 
 
 @dataclass
-class Answered:
+class AnswerResult:
     """What was done, by SeriesInstanceUID.
 
     Attributes:
@@ -63,7 +63,7 @@ class Answered:
 
 
 @dataclass(frozen=True)
-class Desk:
+class AnswerContext:
     """What answering needs.
 
     Attributes:
@@ -84,7 +84,7 @@ class Desk:
     archive: Archive | None = None
 
 
-def answer_new(desk: Desk, ledger: Ledger) -> Answered:
+def answer_new_series(desk: AnswerContext, ledger: Ledger) -> AnswerResult:
     """Make and send the masks of every series that has none yet, one after another.
 
     A mask is in its place before it is sent, and its SEG keeps its UIDs: sent twice, after a cut between sending and
@@ -94,10 +94,10 @@ def answer_new(desk: Desk, ledger: Ledger) -> Answered:
         PacsError: the archive is away; what was made is kept, and sent by the next call.
         ConfigError: the archive does not know us.
     """
-    done = Answered()
+    done = AnswerResult()
     for entry in ledger.waiting():
         try:
-            _answer(desk, ledger, entry, done)
+            _answer_series(desk, ledger, entry, done)
         except InputError as error:
             if not _is_about_series(error):
                 raise
@@ -118,11 +118,11 @@ def _is_about_series(error: InputError) -> bool:
     return isinstance(error, DataError)
 
 
-def _answer(desk: Desk, ledger: Ledger, entry: Entry, done: Answered) -> None:
+def _answer_series(desk: AnswerContext, ledger: Ledger, entry: LedgerEntry, done: AnswerResult) -> None:
     place = desk.out / entry.series_uid
     note = _read_note(place)
     if note.get("instances") != entry.taken:
-        note = _make(desk, entry, place)
+        note = _make_masks(desk, entry, place)
         done.made.append(entry.series_uid)
     ledger.answer(entry.series_uid, entry.taken, "made", model=str(note["model"]), own=note["own"])
     if desk.archive is not None:
@@ -131,7 +131,7 @@ def _answer(desk: Desk, ledger: Ledger, entry: Entry, done: Answered) -> None:
     ledger.answer(entry.series_uid, entry.taken, "sent" if desk.archive else "kept", model=str(note["model"]))
 
 
-def _make(desk: Desk, entry: Entry, place: Path) -> dict[str, Any]:
+def _make_masks(desk: AnswerContext, entry: LedgerEntry, place: Path) -> dict[str, Any]:
     """Convert, infer, and put everything in its place at once.
 
     Raises:
@@ -142,7 +142,7 @@ def _make(desk: Desk, entry: Entry, place: Path) -> dict[str, Any]:
     source = desk.inbox / entry.study_uid / entry.series_uid
     desk.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".partial-", dir=desk.out) as work, atomic_directory(place) as out:
-        cases = _cases(desk, source, Path(work) / "volumes")
+        cases = _convert_series(desk, source, Path(work) / "volumes")
         inference = infer_cases(desk.engine, cases, out, desk.infer)
         files = sorted(file.relative_to(out).as_posix() for file in out.glob("*/*_seg.dcm"))
         if inference.failures.rows:
@@ -154,14 +154,14 @@ def _make(desk: Desk, entry: Entry, place: Path) -> dict[str, Any]:
             "model": desk.model,
             "engine": desk.engine.name,
             "files": files,
-            "own": _series_of([out / name for name in files]),
+            "own": _read_series_uids([out / name for name in files]),
         }
         write_json(out / NOTE, note)
     say(f"series {entry.series_uid}: {len(cases)} case(s), {len(files)} DICOM SEG → {place}")
     return note
 
 
-def _cases(desk: Desk, source: Path, volumes: Path) -> list[InferenceCase]:
+def _convert_series(desk: AnswerContext, source: Path, volumes: Path) -> list[InferenceCase]:
     from voxflow.dicom import convert_folder, find_sources
     from voxflow.inference import native_cases
 
@@ -188,7 +188,7 @@ def _read_note(place: Path) -> dict[str, Any]:
     return note
 
 
-def _series_of(files: Sequence[Path]) -> list[str]:
+def _read_series_uids(files: Sequence[Path]) -> list[str]:
     import pydicom
 
     return [

@@ -91,24 +91,24 @@ def open_archive(name: str, settings: DicomWebSettings | DimseSettings) -> Itera
     Raises:
         MissingDependencyError: the library for its protocol is not installed.
     """
-    archive = _archive(name, settings)
+    archive = _create_archive(name, settings)
     try:
         yield archive
     finally:
         archive.close()
 
 
-def _archive(name: str, settings: DicomWebSettings | DimseSettings) -> Archive:
+def _create_archive(name: str, settings: DicomWebSettings | DimseSettings) -> Archive:
     if isinstance(settings, DicomWebSettings):
-        from voxflow.pacs.web import DicomWeb
+        from voxflow.pacs.web import DicomWebArchive
 
-        return DicomWeb(name, settings)
-    from voxflow.pacs.dimse import Dimse
+        return DicomWebArchive(name, settings)
+    from voxflow.pacs.dimse import DimseArchive
 
-    return Dimse(name, settings)
+    return DimseArchive(name, settings)
 
 
-def checked_uid(value: str, archive: str) -> str:
+def check_uid(value: str, archive: str) -> str:
     """A UID that an archive gave, known to be nothing but a UID: it becomes part of paths and addresses.
 
     Raises:

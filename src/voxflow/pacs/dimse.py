@@ -8,7 +8,7 @@ import socket
 from typing import TYPE_CHECKING, Any
 
 from voxflow.errors import ConfigError, MissingDependencyError, PacsError
-from voxflow.pacs.archive import RemoteSeries, checked_uid
+from voxflow.pacs.archive import RemoteSeries, check_uid
 from voxflow.pacs.receiver import Receiver
 
 if TYPE_CHECKING:
@@ -29,12 +29,12 @@ DUPLICATE = 0x0111
 # PS3.8 9.3.4: who we are, or whom we asked for, is not known there.
 NOT_RECOGNISED = {3: "does not know our AE title {own}", 7: "does not go by the AE title {called}"}
 # UIDs go in one element of at most 64 KiB.
-AT_ONCE = 500
+MAX_UIDS = 500
 # A PDU of this size fills the pipe in a local network.
 MAX_PDU = 131072
 
 
-class Dimse:
+class DimseArchive:
     """See :class:`voxflow.pacs.archive.Archive`."""
 
     def __init__(self, name: str, settings: DimseSettings) -> None:
@@ -55,7 +55,7 @@ class Dimse:
                 asked = {"StudyInstanceUID": "", "StudyDate": query.date_range(), "ModalitiesInStudy": modality}
                 studies = [str(each.StudyInstanceUID) for each in self._ask(association, "STUDY", asked)]
                 for study in dict.fromkeys(studies):
-                    for series in self._series(association, checked_uid(study, self.name), modality):
+                    for series in self._series(association, check_uid(study, self.name), modality):
                         if series.series_uid not in seen:
                             seen.add(series.series_uid)
                             yield series
@@ -65,14 +65,14 @@ class Dimse:
         asked = {"StudyInstanceUID": series.study_uid, "SeriesInstanceUID": series.series_uid, "SOPInstanceUID": ""}
         with self._association(FIND) as association:
             found = list(self._ask(association, "IMAGE", asked))
-        return [checked_uid(str(each.SOPInstanceUID), self.name) for each in found]
+        return [check_uid(str(each.SOPInstanceUID), self.name) for each in found]
 
     def fetch(self, series: RemoteSeries, wanted: Collection[str], into: Path) -> None:
         """See the protocol."""
         uids = sorted(wanted)
         with Receiver(self._settings, set(uids), into, self.name), self._association(MOVE) as association:
-            for begin in range(0, len(uids), AT_ONCE):
-                self._move(association, series, uids[begin : begin + AT_ONCE])
+            for begin in range(0, len(uids), MAX_UIDS):
+                self._move(association, series, uids[begin : begin + MAX_UIDS])
 
     def store(self, files: Sequence[Path]) -> None:
         """See the protocol."""
@@ -105,14 +105,14 @@ class Dimse:
             count = str(each.get("NumberOfSeriesRelatedInstances") or "")
             yield RemoteSeries(
                 study,
-                checked_uid(str(each.SeriesInstanceUID), self.name),
+                check_uid(str(each.SeriesInstanceUID), self.name),
                 str(each.get("Modality") or ""),
                 str(each.get("SeriesDescription") or ""),
                 int(count) if count.isdecimal() else None,
             )
 
     def _ask(self, association: Any, level: str, asked: dict[str, str]) -> Iterator[Dataset]:
-        for status, found in association.send_c_find(_identifier(level, asked), FIND):
+        for status, found in association.send_c_find(_build_identifier(level, asked), FIND):
             code = self._code(status, "C-FIND")
             if code in PENDING and found is not None:
                 yield found
@@ -122,7 +122,7 @@ class Dimse:
     def _move(self, association: Any, series: RemoteSeries, uids: Sequence[str]) -> None:
         asked = {"StudyInstanceUID": series.study_uid, "SeriesInstanceUID": series.series_uid, "SOPInstanceUID": uids}
         own = self._settings.own_aet
-        for status, _ in association.send_c_move(_identifier("IMAGE", asked), own, MOVE):
+        for status, _ in association.send_c_move(_build_identifier("IMAGE", asked), own, MOVE):
             code = self._code(status, "C-MOVE")
             listens = f"{own} at {self._settings.receive_host}:{self._settings.receive_port}"
             if code == UNKNOWN_DESTINATION:
@@ -201,7 +201,7 @@ class Dimse:
         return PacsError(f"{self.name}: it takes no connection now ({told.reason_str})", lost=True)
 
 
-def _identifier(level: str, asked: dict[str, Any]) -> Dataset:
+def _build_identifier(level: str, asked: dict[str, Any]) -> Dataset:
     from pydicom.dataset import Dataset
 
     identifier = Dataset()

@@ -6,17 +6,16 @@ import shutil
 import time
 from typing import TYPE_CHECKING
 
-from voxflow.dicom.plain import read_header
-from voxflow.dicom.scan import list_files
+from voxflow.dicom import list_files, read_header
 from voxflow.errors import DataError, PacsError
 from voxflow.files import atomic_path
-from voxflow.pacs.archive import RemoteSeries, checked_uid
+from voxflow.pacs.archive import RemoteSeries, check_uid
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
     from pathlib import Path
 
-    from voxflow.dicom.headers import Header
+    from voxflow.dicom import DicomHeader
     from voxflow.pacs.archive import Query
 
 
@@ -32,7 +31,7 @@ class DropFolder:
     def __init__(self, folder: Path, *, quiet_s: float = 0, empty: bool = False) -> None:
         self.name = str(folder)
         self._folder, self._quiet_s, self._empty = folder, quiet_s, empty
-        self._found: dict[str, list[Header]] = {}
+        self._found: dict[str, list[DicomHeader]] = {}
 
     def find(self, query: Query) -> Iterator[RemoteSeries]:
         """See the protocol; the study's date is not looked at: who drops a file wants it taken."""
@@ -42,12 +41,12 @@ class DropFolder:
         for uid, headers in self._found.items():
             first = headers[0]
             if not query.modalities or first.modality in query.modalities:
-                study = checked_uid(first.study_uid, self.name)
-                yield RemoteSeries(study, checked_uid(uid, self.name), first.modality, "", len(headers))
+                study = check_uid(first.study_uid, self.name)
+                yield RemoteSeries(study, check_uid(uid, self.name), first.modality, "", len(headers))
 
     def instances(self, series: RemoteSeries) -> list[str]:
         """See the protocol."""
-        return [checked_uid(header.sop_uid, self.name) for header in self._found.get(series.series_uid, ())]
+        return [check_uid(header.sop_uid, self.name) for header in self._found.get(series.series_uid, ())]
 
     def fetch(self, series: RemoteSeries, wanted: Collection[str], into: Path) -> None:
         """See the protocol."""
@@ -72,13 +71,13 @@ class DropFolder:
     def close(self) -> None:
         """There is no connection."""
 
-    def _series(self) -> dict[str, list[Header]]:
+    def _series(self) -> dict[str, list[DicomHeader]]:
         try:
             files = list_files(self._folder)
         except DataError:
             return {}
         until = time.time() - self._quiet_s
-        found: dict[str, dict[str, Header]] = {}
+        found: dict[str, dict[str, DicomHeader]] = {}
         for file in files:
             try:
                 ready = file.stat().st_mtime <= until

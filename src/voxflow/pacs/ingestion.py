@@ -58,7 +58,7 @@ class IngestOptions(BaseModel):
 
 
 @dataclass
-class Ingested:
+class IngestResult:
     """What an ingest did, by series.
 
     Attributes:
@@ -74,7 +74,7 @@ class Ingested:
     failed: dict[str, str] = field(default_factory=dict)
 
 
-def ingest(archive: Archive, into: Path, ledger: Ledger, options: IngestOptions) -> Ingested:
+def ingest(archive: Archive, into: Path, ledger: Ledger, options: IngestOptions) -> IngestResult:
     """Take every new series that has settled.
 
     Args:
@@ -87,10 +87,10 @@ def ingest(archive: Archive, into: Path, ledger: Ledger, options: IngestOptions)
         PacsError: the archive is away; what was taken stays taken, and the next call goes on from there.
         ConfigError: the archive does not know us, or is none.
     """
-    done = Ingested()
-    visit = _Visit(archive, into, ledger, options, done)
+    done = IngestResult()
+    visit = _ArchiveVisit(archive, into, ledger, options, done)
     for series in list(archive.find(Query(options.modalities or (), options.days))):
-        if not _wanted(series, options) or ledger.is_own(series.series_uid):
+        if not _is_requested(series, options) or ledger.is_own(series.series_uid):
             continue
         try:
             visit.look(series)
@@ -103,7 +103,7 @@ def ingest(archive: Archive, into: Path, ledger: Ledger, options: IngestOptions)
     return done
 
 
-def _wanted(series: RemoteSeries, options: IngestOptions) -> bool:
+def _is_requested(series: RemoteSeries, options: IngestOptions) -> bool:
     if options.modalities and series.modality not in options.modalities:
         return False
     pattern = options.description
@@ -111,14 +111,14 @@ def _wanted(series: RemoteSeries, options: IngestOptions) -> bool:
 
 
 @dataclass(frozen=True)
-class _Visit:
+class _ArchiveVisit:
     """One look at an archive."""
 
     archive: Archive
     into: Path
     ledger: Ledger
     options: IngestOptions
-    done: Ingested
+    done: IngestResult
 
     def look(self, series: RemoteSeries) -> None:
         """Take a series if it is new, or grew, and has settled."""
@@ -130,28 +130,28 @@ class _Visit:
         objects = sorted(set(self.archive.instances(series)))
         if len(objects) < self.options.min_instances:
             return
-        if entry and entry.taken and (entry.taken == len(objects) or set(objects) <= _names(target)):
+        if entry and entry.taken and (entry.taken == len(objects) or set(objects) <= _list_uids(target)):
             self.done.known += 1
             return
         entry = self.ledger.saw(uid, series.study_uid, len(objects))
         if time.time() - entry.seen_at < self.options.settle_s:
             self.done.waiting.append(uid)
             return
-        _bring(self.archive, series, objects, self.into / PARTIAL / uid, target)
-        self.ledger.took(uid, len(_names(target)))
+        _fetch_missing(self.archive, series, objects, self.into / PARTIAL / uid, target)
+        self.ledger.took(uid, len(_list_uids(target)))
         self.archive.settled(series, objects, self.into)
         self.done.taken.append(uid)
         say(f"took {series.modality} series {uid}, {len(objects)} objects")
 
 
-def _bring(archive: Archive, series: RemoteSeries, uids: list[str], partial: Path, target: Path) -> None:
+def _fetch_missing(archive: Archive, series: RemoteSeries, uids: list[str], partial: Path, target: Path) -> None:
     """Fetch what is missing beside its place, then put it there: a new series at once, a grown one by file."""
     partial.mkdir(parents=True, exist_ok=True)
     for half in partial.glob(".partial-*"):
         half.unlink()
-    have = _names(target) | _names(partial)
+    have = _list_uids(target) | _list_uids(partial)
     archive.fetch(series, [uid for uid in uids if uid not in have], partial)
-    missing = len(set(uids) - _names(target) - _names(partial))
+    missing = len(set(uids) - _list_uids(target) - _list_uids(partial))
     if missing:
         raise PacsError(f"{archive.name}: {missing} of {len(uids)} objects of {series.series_uid} did not come")
     if target.is_dir():
@@ -163,5 +163,5 @@ def _bring(archive: Archive, series: RemoteSeries, uids: list[str], partial: Pat
         partial.replace(target)
 
 
-def _names(folder: Path) -> set[str]:
+def _list_uids(folder: Path) -> set[str]:
     return {file.stem for file in folder.glob("*.dcm")} if folder.is_dir() else set()

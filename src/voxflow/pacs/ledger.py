@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from types import TracebackType
 
-FOLDER = Path(".voxflow/ledger")
+LEDGER_FOLDER = Path(".voxflow/ledger")
 BUSY_S = 60.0
 
-Answer = Literal["made", "sent", "kept", "refused"]
-ANSWERS: tuple[Answer, ...] = ("made", "sent", "kept", "refused")
+AnswerState = Literal["made", "sent", "kept", "refused"]
+ANSWERS: tuple[AnswerState, ...] = ("made", "sent", "kept", "refused")
 
 # Series and objects by their UIDs alone: nothing here names a patient.
 _TABLES = """
@@ -32,7 +32,7 @@ CREATE TABLE IF NOT EXISTS own (series_uid TEXT PRIMARY KEY);
 
 
 @dataclass(frozen=True)
-class Entry:
+class LedgerEntry:
     """One series.
 
     Attributes:
@@ -64,7 +64,7 @@ class Ledger:
         self._connection.executescript(_TABLES)
 
     @classmethod
-    def of(cls, workspace: str, folder: Path = FOLDER) -> Ledger:
+    def of(cls, workspace: str, folder: Path = LEDGER_FOLDER) -> Ledger:
         """The ledger of a workspace."""
         return cls(folder / f"{workspace}.sqlite")
 
@@ -74,14 +74,14 @@ class Ledger:
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, at: TracebackType | None) -> None:
         self._connection.close()
 
-    def entry(self, series_uid: str) -> Entry | None:
+    def entry(self, series_uid: str) -> LedgerEntry | None:
         """What is known of a series."""
         found = self._connection.execute(
             "SELECT series_uid, study_uid, seen, seen_at, taken, reason FROM series WHERE series_uid = ?", (series_uid,)
         ).fetchone()
-        return Entry(*found) if found else None
+        return LedgerEntry(*found) if found else None
 
-    def saw(self, series_uid: str, study_uid: str, count: int) -> Entry:
+    def saw(self, series_uid: str, study_uid: str, count: int) -> LedgerEntry:
         """Note how many objects the archive holds now; the time stands still while the number does."""
         with self._transaction():
             self._connection.execute(
@@ -110,7 +110,7 @@ class Ledger:
         """Whether the series was sent to the PACS by us."""
         return self._connection.execute("SELECT 1 FROM own WHERE series_uid = ?", (series_uid,)).fetchone() is not None
 
-    def answered(self, series_uid: str, instances: int) -> Answer | None:
+    def answered(self, series_uid: str, instances: int) -> AnswerState | None:
         """What became of a series of so many objects: masks made, sent, kept here, or refused."""
         found = self._connection.execute(
             "SELECT state FROM answers WHERE series_uid = ? AND instances = ?", (series_uid, instances)
@@ -121,7 +121,7 @@ class Ledger:
         self,
         series_uid: str,
         instances: int,
-        state: Answer,
+        state: AnswerState,
         *,
         reason: str = "",
         model: str = "",
@@ -145,14 +145,14 @@ class Ledger:
             )
             self._connection.executemany("INSERT OR IGNORE INTO own VALUES (?)", [(uid,) for uid in own])
 
-    def waiting(self) -> list[Entry]:
+    def waiting(self) -> list[LedgerEntry]:
         """Series in the inbox, in the order in which they came, that have no answer yet or one that was not sent."""
         found = self._connection.execute(
             "SELECT s.series_uid, s.study_uid, s.seen, s.seen_at, s.taken, s.reason FROM series s "
             "LEFT JOIN answers a ON a.series_uid = s.series_uid AND a.instances = s.taken "
             "WHERE s.taken > 0 AND (a.state IS NULL OR a.state = 'made') ORDER BY s.taken_at, s.series_uid"
         )
-        return [Entry(*row) for row in found]
+        return [LedgerEntry(*row) for row in found]
 
     def counts(self) -> dict[str, int]:
         """How many series there are of each kind: taken, failed, and those of :data:`ANSWERS`."""

@@ -14,7 +14,7 @@ _END_OF_HEADER = b"\r\n\r\n"
 _LONGEST_HEADER = 65536
 
 
-def boundary_of(content_type: str) -> bytes | None:
+def parse_boundary(content_type: str) -> bytes | None:
     """What separates the parts; None when the answer has none, so that all of it is the object."""
     match = _BOUNDARY.search(content_type) if content_type.lower().startswith("multipart/") else None
     return match[1].strip().encode() if match else None
@@ -25,7 +25,7 @@ def read_single_part(blocks: Iterable[bytes], boundary: bytes | None, target: Pa
 
     Args:
         blocks: the answer's body as it comes.
-        boundary: of :func:`boundary_of`.
+        boundary: of :func:`parse_boundary`.
         target: the file to write.
 
     Returns:
@@ -44,10 +44,10 @@ def read_single_part(blocks: Iterable[bytes], boundary: bytes | None, target: Pa
         out.write(head)
         for block in blocks:
             out.write(block)
-    return boundary is None or _cut_end(target, b"\r\n--" + boundary)
+    return boundary is None or _cut_at_delimiter(target, b"\r\n--" + boundary)
 
 
-def _cut_end(target: Path, delimiter: bytes) -> bool:
+def _cut_at_delimiter(target: Path, delimiter: bytes) -> bool:
     """Remove the delimiter and what follows from the end of the file; False when it is not there."""
     size = target.stat().st_size
     with target.open("r+b") as stream:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from voxflow.dicom.headers import UNREADABLE
+from voxflow.dicom import PARSE_ERRORS
 from voxflow.errors import PacsError
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ def check_received(path: Path, uid: str, archive: str) -> None:
 
     try:
         found = str(pydicom.dcmread(path, specific_tags=["SOPInstanceUID"], stop_before_pixels=True).SOPInstanceUID)
-    except UNREADABLE as error:
+    except PARSE_ERRORS as error:
         raise PacsError(f"{archive}: fetch {uid}: what it sent is no DICOM ({type(error).__name__})") from error
     except pydicom.errors.InvalidDicomError as error:
         raise PacsError(f"{archive}: fetch {uid}: what it sent is no DICOM file") from error

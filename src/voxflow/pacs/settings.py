@@ -103,11 +103,11 @@ def parse_settings(blocks: Mapping[str, Any] | None, name: str) -> DicomWebSetti
         raise ConfigError(f"{len(findings)} wrong parameter(s)", findings=findings) from error
 
 
-def secret(name: str, kind: Literal["PASSWORD", "TOKEN"]) -> str | None:
+def read_secret(name: str, kind: Literal["PASSWORD", "TOKEN"]) -> str | None:
     """What the environment holds for a PACS, such as ``VOXFLOW_PACS_CLINIC_PASSWORD``."""
-    return os.environ.get(secret_variable(name, kind)) or None
+    return os.environ.get(name_secret_variable(name, kind)) or None
 
 
-def secret_variable(name: str, kind: Literal["PASSWORD", "TOKEN"]) -> str:
+def name_secret_variable(name: str, kind: Literal["PASSWORD", "TOKEN"]) -> str:
     """The name of that variable."""
     return f"VOXFLOW_PACS_{re.sub(r'[^A-Z0-9]', '_', name.upper())}_{kind}"

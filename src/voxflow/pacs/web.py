@@ -12,10 +12,10 @@ import httpx
 
 from voxflow.errors import ConfigError, PacsError
 from voxflow.files import atomic_path
-from voxflow.pacs.archive import RemoteSeries, checked_uid
-from voxflow.pacs.multipart import boundary_of, read_single_part
+from voxflow.pacs.archive import RemoteSeries, check_uid
+from voxflow.pacs.multipart import parse_boundary, read_single_part
 from voxflow.pacs.received import check_received
-from voxflow.pacs.settings import secret, secret_variable
+from voxflow.pacs.settings import name_secret_variable, read_secret
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
@@ -32,17 +32,17 @@ MODALITY, DESCRIPTION, COUNT = "00080060", "0008103E", "00201209"
 FAILED, FAILURE_REASON, REFERENCED_SOP = "00081198", "00081197", "00081155"
 DUPLICATE = 0x0111
 JSON = {"Accept": "application/dicom+json"}
-AWAY = (408, 425, 429)
+TEMPORARY_STATUSES = (408, 425, 429)
 _BLOCK = 1 << 20
 
 
-class DicomWeb:
+class DicomWebArchive:
     """See :class:`voxflow.pacs.archive.Archive`."""
 
     def __init__(self, name: str, settings: DicomWebSettings) -> None:
         self.name = f"{name} ({settings.url})"
         self._pacs, self._settings = name, settings
-        token, password = secret(name, "TOKEN"), secret(name, "PASSWORD")
+        token, password = read_secret(name, "TOKEN"), read_secret(name, "PASSWORD")
         auth = httpx.BasicAuth(settings.user, password or "") if settings.user and not token else None
         try:
             verify = ssl.create_default_context(cafile=str(settings.ca)) if settings.ca else True
@@ -64,7 +64,7 @@ class DicomWeb:
         for modality in query.modalities or ("",):
             wanted = {"StudyDate": dates, "ModalitiesInStudy": modality}
             for study in self._pages("/studies", wanted, includefield=()):
-                study_uid = checked_uid(_text(study, STUDY_UID), self.name)
+                study_uid = check_uid(_read_value(study, STUDY_UID), self.name)
                 of_study = f"/studies/{study_uid}/series"
                 for series in self._pages(of_study, {"Modality": modality}, includefield=(DESCRIPTION, COUNT)):
                     found = self._series(study_uid, series)
@@ -74,8 +74,8 @@ class DicomWeb:
 
     def instances(self, series: RemoteSeries) -> list[str]:
         """See the protocol."""
-        found = self._pages(f"{_path(series)}/instances", {}, includefield=())
-        return [checked_uid(_text(each, SOP_UID), self.name) for each in found]
+        found = self._pages(f"{_build_series_path(series)}/instances", {}, includefield=())
+        return [check_uid(_read_value(each, SOP_UID), self.name) for each in found]
 
     def fetch(self, series: RemoteSeries, wanted: Collection[str], into: Path) -> None:
         """See the protocol."""
@@ -98,7 +98,7 @@ class DicomWeb:
             }
             with self._asking(f"store {file.name}"):
                 answer = self._client.post(
-                    f"{self._settings.url}/studies", content=_one_part(file, boundary), headers=headers
+                    f"{self._settings.url}/studies", content=_stream_one_part(file, boundary), headers=headers
                 )
                 # 409 comes with the list of what was not stored and why.
                 if answer.status_code != 409:
@@ -113,7 +113,7 @@ class DicomWeb:
         self._client.close()
 
     def _fetch_one(self, series: RemoteSeries, uid: str, into: Path) -> None:
-        address = f"{self._settings.url}{_path(series)}/instances/{uid}"
+        address = f"{self._settings.url}{_build_series_path(series)}/instances/{uid}"
         with (
             self._asking(f"fetch {uid}"),
             atomic_path(into / f"{uid}.dcm") as temporary,
@@ -122,7 +122,7 @@ class DicomWeb:
             if answer.status_code != 200:
                 answer.read()
             self._check(answer, "fetch")
-            boundary = boundary_of(answer.headers.get("content-type", ""))
+            boundary = parse_boundary(answer.headers.get("content-type", ""))
             if not read_single_part(answer.iter_bytes(_BLOCK), boundary, temporary):
                 raise PacsError(f"{self.name}: fetch {uid}: the answer was cut off", lost=True)
             check_received(temporary, uid, self.name)
@@ -151,12 +151,12 @@ class DicomWeb:
             offset += len(found)
 
     def _series(self, study_uid: str, found: dict[str, Any]) -> RemoteSeries:
-        count = _text(found, COUNT)
+        count = _read_value(found, COUNT)
         return RemoteSeries(
             study_uid,
-            checked_uid(_text(found, SERIES_UID), self.name),
-            _text(found, MODALITY),
-            _text(found, DESCRIPTION),
+            check_uid(_read_value(found, SERIES_UID), self.name),
+            _read_value(found, MODALITY),
+            _read_value(found, DESCRIPTION),
             int(count) if count.isdecimal() else None,
         )
 
@@ -183,11 +183,11 @@ class DicomWeb:
             return
         said = f"{self.name}: {what}: {status} {answer.reason_phrase}"
         if status in (401, 403):
-            variable = secret_variable(self._pacs, "PASSWORD")
+            variable = name_secret_variable(self._pacs, "PASSWORD")
             raise ConfigError(f"{said}; is pacs.{self._pacs}.user right, and {variable} set?")
         if status == 404 and what == "search":
             raise ConfigError(f"{said}; there is no DICOMweb at this address")
-        raise PacsError(said, lost=status >= 500 or status in AWAY)
+        raise PacsError(said, lost=status >= 500 or status in TEMPORARY_STATUSES)
 
     def _check_stored(self, answer: httpx.Response, file: Path) -> None:
         try:
@@ -195,22 +195,22 @@ class DicomWeb:
         except ValueError:
             told = {}
         failed = told.get(FAILED, {}).get("Value", []) if isinstance(told, dict) else []
-        reasons = {int(_text(each, FAILURE_REASON) or 0) for each in failed} - {DUPLICATE}
+        reasons = {int(_read_value(each, FAILURE_REASON) or 0) for each in failed} - {DUPLICATE}
         if reasons or (answer.status_code == 409 and not failed):
             codes = ", ".join(f"{reason:#06x}" for reason in sorted(reasons)) or "no reason given"
             raise PacsError(f"{self.name}: store {file.name}: refused ({codes})")
 
 
-def _path(series: RemoteSeries) -> str:
+def _build_series_path(series: RemoteSeries) -> str:
     return f"/studies/{series.study_uid}/series/{series.series_uid}"
 
 
-def _text(found: dict[str, Any], tag: str) -> str:
+def _read_value(found: dict[str, Any], tag: str) -> str:
     values = found.get(tag, {}).get("Value") or [""]
     return str(values[0])
 
 
-def _one_part(file: Path, boundary: str) -> Iterator[bytes]:
+def _stream_one_part(file: Path, boundary: str) -> Iterator[bytes]:
     yield f"--{boundary}\r\nContent-Type: application/dicom\r\n\r\n".encode()
     with file.open("rb") as stream:
         while block := stream.read(_BLOCK):

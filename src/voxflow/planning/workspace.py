@@ -17,7 +17,7 @@ from voxflow.files import write_text
 from voxflow.planning.places import sizes
 from voxflow.planning.proposal import AUTO, CONFIG, Proposal, planned, planned_evaluation
 from voxflow.planning.target import find_target
-from voxflow.volumes import FINGERPRINT, Fingerprint, measure, read_fingerprint
+from voxflow.volumes import FINGERPRINT, Fingerprint, measure_fingerprint, read_fingerprint
 from voxflow.workspace import pretty
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ def _fingerprint(root: Path, datalist: Datalist, workflow: Workflow) -> Fingerpr
     cases = datalist.cases(str(key))
     modality = datalist.metadata.get("modality", "")
     found = [(case.image, case.label if isinstance(case.label, Path) else None) for case in cases]
-    return measure(found, modality if isinstance(modality, str) else "")
+    return measure_fingerprint(found, modality if isinstance(modality, str) else "")
 
 
 def _configured(workflow: Workflow) -> dict[str, Any]:

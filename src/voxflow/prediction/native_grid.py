@@ -16,8 +16,7 @@ import numpy as np
 from voxflow.prediction.grids import positions
 from voxflow.prediction.labels import AT_A_TIME, first_label, label_type, labels_of
 from voxflow.prediction.probabilities import probabilities_of, sigmoid
-from voxflow.volumes.resampling import threads
-from voxflow.volumes.separable import Taps, resample_parallel
+from voxflow.volumes import Taps, count_threads, resample_parallel
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -177,7 +176,7 @@ class _OneMap:
 
     def labels(self, taps: Sequence[Taps]) -> NDArray[Any]:
         """What the held planes make of the voxels that the taps reach."""
-        labels: NDArray[np.uint8] = (resample_parallel(self._map, taps, 0.0, threads()) > 0.5).view(np.uint8)
+        labels: NDArray[np.uint8] = (resample_parallel(self._map, taps, 0.0, count_threads()) > 0.5).view(np.uint8)
         labels *= np.uint8(self._value)
         return labels
 

@@ -19,8 +19,7 @@ from voxflow.prediction.mirroring import Axis
 from voxflow.prediction.native_grid import WayBack, held_bytes
 from voxflow.prediction.probabilities import probabilities_of
 from voxflow.prediction.windows import Blend, Plan, plan_windows
-from voxflow.volumes import Volume, resample
-from voxflow.volumes.dataset import resize
+from voxflow.volumes import Volume, resample, resize_radiograph
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -212,7 +211,7 @@ def prepare_volume(volumes: Sequence[Volume], spec: ModelSpec) -> tuple[NDArray[
 
 def prepare_radiograph(images: Sequence[NDArray[Any]], spec: ModelSpec) -> NDArray[np.float32]:
     """The network's input (channel, rows, columns)."""
-    resized = [image if spec.size is None else resize(image, spec.size) for image in images]
+    resized = [image if spec.size is None else resize_radiograph(image, spec.size) for image in images]
     return _preprocess(np.stack(resized), spec)
 
 

@@ -1,5 +1,5 @@
-from .checks import Check as Check
-from .checks import Outcome as Outcome
+from .checks import CheckOutcome as CheckOutcome
+from .checks import DataCheck as DataCheck
 from .checks import require_separate_patients as require_separate_patients
 from .checks import run_checks as run_checks
 from .history import keep_history as keep_history
@@ -7,8 +7,8 @@ from .measure import measure_cases as measure_cases
 from .report import require_critical as require_critical
 from .report import write_quality_report as write_quality_report
 from .rules import Rule as Rule
-from .rules import profile as profile
+from .rules import profile_suites as profile_suites
 from .rules import run_suites as run_suites
 from .suites import ValidateOptions as ValidateOptions
-from .suites import radiograph_checks as radiograph_checks
-from .suites import volume_checks as volume_checks
+from .suites import build_radiograph_checks as build_radiograph_checks
+from .suites import build_volume_checks as build_volume_checks

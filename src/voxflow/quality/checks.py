@@ -24,7 +24,7 @@ TRAINED_ON = ("training", "validation", "testing")
 
 
 @dataclass(frozen=True)
-class Check:
+class DataCheck:
     """One expectation of one column.
 
     Attributes:
@@ -44,7 +44,7 @@ class Check:
     severity: Severity = "critical"
     optional: bool = False
 
-    def with_severity(self, severity: str) -> Check:
+    def with_severity(self, severity: str) -> DataCheck:
         """The same check, as grave as told."""
         return dataclasses.replace(self, severity="critical" if severity == "critical" else "warning")
 
@@ -64,7 +64,7 @@ class Check:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class CheckOutcome:
     """What became of a check.
 
     Attributes:
@@ -73,7 +73,7 @@ class Outcome:
         failures: value by case, for those that do not.
     """
 
-    check: Check
+    check: DataCheck
     success: bool
     failures: dict[str, str] = field(default_factory=dict)
 
@@ -84,7 +84,9 @@ class Outcome:
         return f"{self.check.name}: {cases}{more}"
 
 
-def run_checks(table: pd.DataFrame, checks: Sequence[Check], *, name: str, docs: Path | None = None) -> list[Outcome]:
+def run_checks(
+    table: pd.DataFrame, checks: Sequence[DataCheck], *, name: str, docs: Path | None = None
+) -> list[CheckOutcome]:
     """Check a table with a ``case`` column.
 
     Args:
@@ -101,14 +103,16 @@ def run_checks(table: pd.DataFrame, checks: Sequence[Check], *, name: str, docs:
     empty = {check.column: list(table.loc[table[check.column].isna(), "case"].astype(str)) for check in required}
     results = _validate(table, present, name, docs)
     outcomes = [
-        _outcome(check, result, [case for case in empty.get(check.column, []) if case not in unread])
+        _build_outcome(check, result, [case for case in empty.get(check.column, []) if case not in unread])
         for check, result in zip(present, results, strict=True)
     ]
     cases = [case for case in table["case"].astype(str) if case not in unread]
     if "reason" in table:
         reasons = dict(zip(table["case"].astype(str), table["reason"], strict=True))
-        outcomes = [_with_reasons(one, reasons) if one.check.column == "readable" else one for one in outcomes]
-    return outcomes + [Outcome(check, not cases, dict.fromkeys(cases, "missing")) for check in absent]
+        outcomes = [
+            _replace_values_by_reasons(one, reasons) if one.check.column == "readable" else one for one in outcomes
+        ]
+    return outcomes + [CheckOutcome(check, not cases, dict.fromkeys(cases, "missing")) for check in absent]
 
 
 def require_separate_patients(table: pd.DataFrame) -> None:
@@ -122,12 +126,12 @@ def require_separate_patients(table: pd.DataFrame) -> None:
     """
     parts = table[table["part"].isin(TRAINED_ON)].groupby("patient")["part"].nunique()
     frame = parts.rename("parts").rename_axis("case").reset_index()
-    (outcome,) = run_checks(frame, [Check("patient is in one part only", "parts", "range", (1, 1))], name="split")
+    (outcome,) = run_checks(frame, [DataCheck("patient is in one part only", "parts", "range", (1, 1))], name="split")
     if not outcome.success:
         raise QualityError(f"leakage: {outcome.line()}")
 
 
-def _validate(table: pd.DataFrame, checks: Sequence[Check], name: str, docs: Path | None) -> list[Any]:
+def _validate(table: pd.DataFrame, checks: Sequence[DataCheck], name: str, docs: Path | None) -> list[Any]:
     with warnings.catch_warnings():
         # Deprecations inside great_expectations are not this project's to mend.
         warnings.simplefilter("ignore", DeprecationWarning)
@@ -136,9 +140,9 @@ def _validate(table: pd.DataFrame, checks: Sequence[Check], name: str, docs: Pat
         # The second one sets a level of its own and announces its temporary folders.
         for noisy in ("great_expectations", "great_expectations.data_context.types.base"):
             logging.getLogger(noisy).setLevel(logging.ERROR)
-        context = gx.get_context(mode="ephemeral", project_config=_project())
+        context = gx.get_context(mode="ephemeral", project_config=_build_project_config())
         if docs is not None:
-            context.add_data_docs_site(site_name=SITE, site_config=_site(docs))
+            context.add_data_docs_site(site_name=SITE, site_config=_build_site_config(docs))
         batches = context.data_sources.add_pandas(name).add_dataframe_asset("cases")
         definition = batches.add_batch_definition_whole_dataframe("all cases")
         suite = gx.ExpectationSuite(name=name, expectations=[check.expectation() for check in checks])
@@ -157,7 +161,7 @@ def _validate(table: pd.DataFrame, checks: Sequence[Check], name: str, docs: Pat
     return [by_key[(check.expectation().expectation_type, check.name)] for check in checks]
 
 
-def _project() -> Any:
+def _build_project_config() -> Any:
     """A project that lives in memory only; the default one leaves empty folders behind."""
     from great_expectations.data_context.types.base import (
         DataContextConfig,
@@ -172,7 +176,7 @@ def _project() -> Any:
     )
 
 
-def _site(docs: Path) -> dict[str, Any]:
+def _build_site_config(docs: Path) -> dict[str, Any]:
     store = {"class_name": "TupleFilesystemStoreBackend", "base_directory": str(docs.resolve())}
     return {
         "class_name": "SiteBuilder",
@@ -181,13 +185,13 @@ def _site(docs: Path) -> dict[str, Any]:
     }
 
 
-def _with_reasons(outcome: Outcome, reasons: dict[str, str]) -> Outcome:
+def _replace_values_by_reasons(outcome: CheckOutcome, reasons: dict[str, str]) -> CheckOutcome:
     return dataclasses.replace(outcome, failures={case: reasons[case] for case in outcome.failures})
 
 
-def _outcome(check: Check, result: Any, empty: Sequence[str]) -> Outcome:
+def _build_outcome(check: DataCheck, result: Any, empty: Sequence[str]) -> CheckOutcome:
     rows = result.result.get("unexpected_index_list") or []
     failures = {str(row["case"]): str(row[check.column]) for row in rows} | dict.fromkeys(empty, "missing")
     if not result.success and not failures:
         raise QualityError(f"the check {check.name!r} could not be run: {result.exception_info}")
-    return Outcome(check, bool(result.success) and not failures, failures)
+    return CheckOutcome(check, bool(result.success) and not failures, failures)

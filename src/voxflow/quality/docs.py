@@ -66,11 +66,11 @@ def make_self_contained(docs: Path, title: str) -> None:
     shutil.rmtree(docs / "static", ignore_errors=True)
     for page in docs.rglob("*.html"):
         text = _DEAD.sub("", _REMOTE.sub("", page.read_text(encoding="utf-8")))
-        page.write_text(_readable(text, title), encoding="utf-8")
+        page.write_text(_rewrite_page(text, title), encoding="utf-8")
     write_docs_index(docs, title)
 
 
-def _readable(text: str, title: str) -> str:
+def _rewrite_page(text: str, title: str) -> str:
     """One page in the order and with the names that people go by who don't see it, or see little of it at once."""
     text = _SWITCH.sub("", _TITLES.sub("", text))
     for old, new in _MENDED:
@@ -83,11 +83,11 @@ def _readable(text: str, title: str) -> str:
 def write_docs_index(docs: Path, title: str) -> None:
     """Write index.html, which leads to the newest results of every suite at or below ``docs``."""
     pages = sorted(page.relative_to(docs) for page in docs.rglob("*.html"))
-    by_suite = {_after("validations", page): page.as_posix() for page in pages if "validations" in page.parts}
+    by_suite = {_find_suite_name("validations", page): page.as_posix() for page in pages if "validations" in page.parts}
     expected = [page for page in pages if "expectations" in page.parts]
     target = html.escape(next(iter(by_suite.values()), "#"))
-    results = "".join(_item(page, f"results of {suite}") for suite, page in by_suite.items())
-    suites = "".join(_item(page.as_posix(), f"what is expected of {page.stem}") for page in expected)
+    results = "".join(_format_item(page, f"results of {suite}") for suite, page in by_suite.items())
+    suites = "".join(_format_item(page.as_posix(), f"what is expected of {page.stem}") for page in expected)
     # With one suite the page of its results is what a reader wants.
     refresh = f'<meta http-equiv="refresh" content="0; url={target}">' if len(by_suite) == 1 else ""
     (docs / "index.html").write_text(
@@ -98,9 +98,9 @@ def write_docs_index(docs: Path, title: str) -> None:
     )
 
 
-def _after(folder: str, page: Path) -> str:
+def _find_suite_name(folder: str, page: Path) -> str:
     return page.parts[page.parts.index(folder) + 1]
 
 
-def _item(name: str, title: str) -> str:
+def _format_item(name: str, title: str) -> str:
     return f'<li><a href="{html.escape(name)}">{html.escape(title)}</a></li>'

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 KEPT = 30
-SHOWN = 12
+MAX_COLUMNS = 12
 FORMAT = "%Y%m%dT%H%M%S%fZ"
 _MORE = """
 td.bad { background: #ffebe9; color: #82071e; } td.warn { background: #fff8c5; }
@@ -46,24 +46,24 @@ def keep_history(history: Path, result: Path, title: str) -> Path:
     for old in runs[:-KEPT]:
         shutil.rmtree(old)
     page = history / "index.html"
-    write_text(page, _page(title, [(path.name, _report(path)) for path in reversed(runs[-KEPT:])]))
+    write_text(page, _render_page(title, [(path.name, _read_report(path)) for path in reversed(runs[-KEPT:])]))
     return page
 
 
-def _report(run: Path) -> dict[str, Any]:
+def _read_report(run: Path) -> dict[str, Any]:
     found: dict[str, Any] = json.loads((run / "report.json").read_text(encoding="utf-8"))
     return found
 
 
-def _page(title: str, runs: list[tuple[str, dict[str, Any]]]) -> str:
-    rows = "".join(_run_row(name, report) for name, report in runs)
-    shown = runs[:SHOWN]
-    heads = "".join(f'<th scope="col">{_when(name)}</th>' for name, _ in shown)
+def _render_page(title: str, runs: list[tuple[str, dict[str, Any]]]) -> str:
+    rows = "".join(_render_run(name, report) for name, report in runs)
+    shown = runs[:MAX_COLUMNS]
+    heads = "".join(f'<th scope="col">{_format_time(name)}</th>' for name, _ in shown)
     names = list(dict.fromkeys(check["name"] for _, report in shown for check in report["checks"]))
     # Those that failed at any time come first.
-    names.sort(key=lambda name: not any(_failures(report, name) for _, report in shown))
+    names.sort(key=lambda name: not any(_count_failures(report, name) for _, report in shown))
     checks = "".join(
-        f'<tr><th scope="row">{html.escape(name)}</th>{"".join(_cell(report, name) for _, report in shown)}</tr>'
+        f'<tr><th scope="row">{html.escape(name)}</th>{"".join(_render_cell(report, name) for _, report in shown)}</tr>'
         for name in names
     )
     return (
@@ -80,18 +80,18 @@ def _page(title: str, runs: list[tuple[str, dict[str, Any]]]) -> str:
     )
 
 
-def _run_row(name: str, report: dict[str, Any]) -> str:
+def _render_run(name: str, report: dict[str, Any]) -> str:
     failed = [check for check in report["checks"] if not check["success"]]
     critical = sum(check["severity"] == "critical" for check in failed)
     cells = (
         f"<td>{report['cases']}</td><td{' class=bad' if critical else ''}>{critical}</td>"
         f"<td{' class=warn' if len(failed) > critical else ''}>{len(failed) - critical}</td>"
     )
-    docs = f'<td><a href="{name}/docs/index.html">Data Docs of {_when(name)}</a></td>'
-    return f'<tr><th scope="row">{_when(name)}</th>{cells}{docs}</tr>'
+    docs = f'<td><a href="{name}/docs/index.html">Data Docs of {_format_time(name)}</a></td>'
+    return f'<tr><th scope="row">{_format_time(name)}</th>{cells}{docs}</tr>'
 
 
-def _cell(report: dict[str, Any], name: str) -> str:
+def _render_cell(report: dict[str, Any], name: str) -> str:
     check = next((each for each in report["checks"] if each["name"] == name), None)
     if check is None:
         return "<td></td>"
@@ -100,9 +100,9 @@ def _cell(report: dict[str, Any], name: str) -> str:
     return f"<td{kind}>{count}</td>"
 
 
-def _failures(report: dict[str, Any], name: str) -> int:
+def _count_failures(report: dict[str, Any], name: str) -> int:
     return sum(len(each["failures"]) for each in report["checks"] if each["name"] == name)
 
 
-def _when(name: str) -> str:
+def _format_time(name: str) -> str:
     return datetime.strptime(name, FORMAT).replace(tzinfo=UTC).strftime("%Y-%m-%d %H:%M:%S")

@@ -11,7 +11,7 @@ import numpy as np
 from voxflow.errors import DataError
 from voxflow.machine import count_cores
 from voxflow.progress import track
-from voxflow.volumes import read_radiograph, read_volume
+from voxflow.volumes import CHANNEL_SEPARATOR, read_radiograph, read_volume
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,9 +19,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-CHANNELS = ";"
 GRID_TOLERANCE_MM = 1e-2
-ENOUGH = 1_000_000
+SAMPLED_ABOVE = 1_000_000
 
 
 def measure_cases(table: pd.DataFrame, folder: Path) -> pd.DataFrame:
@@ -41,34 +40,38 @@ def measure_cases(table: pd.DataFrame, folder: Path) -> pd.DataFrame:
 
     rows = table.to_dict("records")
     with ThreadPoolExecutor(count_cores()) as pool:
-        measured = list(track(pool.map(lambda row: _measure(row, folder), rows), "measuring", total=len(rows)))
+        measured = list(track(pool.map(lambda row: _measure_case(row, folder), rows), "measuring", total=len(rows)))
     findings = [column for column in table.columns if column.startswith("finding:")]
     identity = table[["case", "patient", "modality", *findings]].reset_index(drop=True)
     return pd.concat([identity, pd.DataFrame(measured)], axis=1)
 
 
-def _measure(row: dict[Any, Any], folder: Path) -> dict[str, Any]:
+def _measure_case(row: dict[Any, Any], folder: Path) -> dict[str, Any]:
     try:
-        images = [folder / name for name in str(row["image"]).split(CHANNELS)]
+        images = [folder / name for name in str(row["image"]).split(CHANNEL_SEPARATOR)]
         if images[0].suffix == ".png":
-            return {"readable": True, "reason": "", **_radiograph(images)}
-        return {"readable": True, "reason": "", **_volume(images, folder / row["label"] if row["label"] else None)}
+            return {"readable": True, "reason": "", **_measure_radiograph(images)}
+        return {
+            "readable": True,
+            "reason": "",
+            **_measure_volume(images, folder / row["label"] if row["label"] else None),
+        }
     except (DataError, OSError, EOFError) as error:
         return {"readable": False, "reason": error.message if isinstance(error, DataError) else str(error)}
 
 
-def _radiograph(images: list[Path]) -> dict[str, Any]:
+def _measure_radiograph(images: list[Path]) -> dict[str, Any]:
     arrays = [read_radiograph(path) for path in images]
     rows, columns = arrays[0].shape
-    return {"rows": rows, "columns": columns, **_intensity(arrays)}
+    return {"rows": rows, "columns": columns, **_measure_intensity(arrays)}
 
 
-def _volume(images: list[Path], label: Path | None) -> dict[str, Any]:
+def _measure_volume(images: list[Path], label: Path | None) -> dict[str, Any]:
     volumes = [read_volume(path) for path in images]
     geometry = volumes[0].geometry
     facts: dict[str, Any] = {f"size_{axis}": n for axis, n in zip("ijk", geometry.size, strict=True)}
     facts |= {f"spacing_{axis}": round(mm, 4) for axis, mm in zip("ijk", geometry.spacing, strict=True)}
-    facts |= _intensity([volume.array for volume in volumes])
+    facts |= _measure_intensity([volume.array for volume in volumes])
     facts["channels_on_grid"] = all(v.geometry.is_close(geometry, GRID_TOLERANCE_MM) for v in volumes)
     if label is not None:
         mask = read_volume(label)
@@ -78,7 +81,7 @@ def _volume(images: list[Path], label: Path | None) -> dict[str, Any]:
     return facts
 
 
-def _intensity(arrays: list[NDArray[Any]]) -> dict[str, Any]:
+def _measure_intensity(arrays: list[NDArray[Any]]) -> dict[str, Any]:
     digest = hashlib.sha256()
     for array in arrays:
         digest.update(str((array.shape, array.dtype)).encode())
@@ -91,7 +94,7 @@ def _intensity(arrays: list[NDArray[Any]]) -> dict[str, Any]:
     if not all(kept.size for kept in finite):
         return facts
     # Percentiles of every eighth voxel are as telling, and a whole CT takes a second to sort.
-    tails = [np.percentile(kept.ravel()[:: 8 if kept.size > ENOUGH else 1], (1, 99)) for kept in finite]
+    tails = [np.percentile(kept.ravel()[:: 8 if kept.size > SAMPLED_ABOVE else 1], (1, 99)) for kept in finite]
     return facts | {
         "minimum": min(float(kept.min()) for kept in finite),
         "maximum": max(float(kept.max()) for kept in finite),

@@ -11,10 +11,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from voxflow.quality.checks import Outcome
+    from voxflow.quality.checks import CheckOutcome
 
 
-def write_quality_report(path: Path, outcomes: Sequence[Outcome], cases: int) -> None:
+def write_quality_report(path: Path, outcomes: Sequence[CheckOutcome], cases: int) -> None:
     """Write the outcomes, failures first."""
     checks = [
         {
@@ -29,7 +29,7 @@ def write_quality_report(path: Path, outcomes: Sequence[Outcome], cases: int) ->
     write_json(path, {"success": all(one.success for one in outcomes), "cases": cases, "checks": checks})
 
 
-def require_critical(outcomes: Sequence[Outcome], report: Path) -> None:
+def require_critical(outcomes: Sequence[CheckOutcome], report: Path) -> None:
     """Stop the DAG where a critical check failed.
 
     Raises:

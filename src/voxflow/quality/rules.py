@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from voxflow.errors import ConfigError, DataError
-from voxflow.quality.checks import Check, Outcome, run_checks
+from voxflow.quality.checks import CheckOutcome, DataCheck, run_checks
 from voxflow.quality.docs import write_docs_index
 
 if TYPE_CHECKING:
@@ -24,10 +24,10 @@ PROFILED = (
     "columns",
     *("percentile_1", "percentile_99", "deviation", "minimum", "maximum", "label_voxels"),
 )
-WIDENED = 0.1  # of the range that the data have, to each side
-CONSTANT = 0.05  # of the value, where all cases have the same
+MARGIN = 0.1  # of the range that the data have, to each side
+CONSTANT_MARGIN = 0.05  # of the value, where all cases have the same
 DIGITS = 4
-LEAST_CASES = 5
+MIN_CASES = 5
 
 
 class Rule(BaseModel):
@@ -53,18 +53,18 @@ class Rule(BaseModel):
             raise ValueError("a rule has either a range or values")
         return self
 
-    def check(self, column: str, modality: str) -> Check:
+    def check(self, column: str, modality: str) -> DataCheck:
         """The check that it is."""
         kind: Literal["range", "set"] = "range" if self.range is not None else "set"
         bounds = self.range if self.range is not None else self.values or ()
         name = f"{column.replace('_', ' ')} is usual for {modality}"
-        return Check(name, column, kind, tuple(bounds), severity=self.severity, optional=self.optional)
+        return DataCheck(name, column, kind, tuple(bounds), severity=self.severity, optional=self.optional)
 
 
 Suites = dict[str, dict[str, Rule]]  # modality → column → rule
 
 
-def profile(measured: pd.DataFrame) -> dict[str, dict[str, dict[str, object]]]:
+def profile_suites(measured: pd.DataFrame) -> dict[str, dict[str, dict[str, object]]]:
     """Suites that the present data hold, a little widened, as they stand in params.yaml.
 
     Args:
@@ -80,28 +80,30 @@ def profile(measured: pd.DataFrame) -> dict[str, dict[str, dict[str, object]]]:
 
     suites: dict[str, dict[str, dict[str, object]]] = {}
     for modality, rows in measured.groupby("modality"):
-        if len(rows) < LEAST_CASES:
+        if len(rows) < MIN_CASES:
             continue
         columns = [column for column in PROFILED if column in rows]
         numbers = {column: pd.to_numeric(rows[column], errors="coerce").dropna() for column in columns}
         suites[str(modality)] = {
-            column: {"range": _widened(float(values.min()), float(values.max())), "severity": "warning"}
+            column: {"range": _widen_range(float(values.min()), float(values.max())), "severity": "warning"}
             | ({"optional": True} if len(values) < len(rows) else {})
             for column, values in numbers.items()
             if len(values)
         }
     if not suites:
-        raise DataError(f"no modality has {LEAST_CASES} cases, too few to say what is usual")
+        raise DataError(f"no modality has {MIN_CASES} cases, too few to say what is usual")
     return suites
 
 
-def run_suites(measured: pd.DataFrame, suites: Mapping[str, Mapping[str, Rule]], *, docs: Path | None) -> list[Outcome]:
+def run_suites(
+    measured: pd.DataFrame, suites: Mapping[str, Mapping[str, Rule]], *, docs: Path | None
+) -> list[CheckOutcome]:
     """Hold the cases of each modality to its suite.
 
     Raises:
         ConfigError: a rule is about a column that is not measured.
     """
-    outcomes: list[Outcome] = []
+    outcomes: list[CheckOutcome] = []
     for modality, rules in suites.items():
         unknown = [column for column in rules if column not in measured.columns]
         if unknown:
@@ -117,12 +119,12 @@ def run_suites(measured: pd.DataFrame, suites: Mapping[str, Mapping[str, Rule]],
     return outcomes
 
 
-def _widened(low: float, high: float) -> list[float]:
-    margin = WIDENED * (high - low) or CONSTANT * abs(high)
-    return [_rounded(low - margin, down=True), _rounded(high + margin, down=False)]
+def _widen_range(low: float, high: float) -> list[float]:
+    margin = MARGIN * (high - low) or CONSTANT_MARGIN * abs(high)
+    return [_round_outwards(low - margin, down=True), _round_outwards(high + margin, down=False)]
 
 
-def _rounded(value: float, *, down: bool) -> float:
+def _round_outwards(value: float, *, down: bool) -> float:
     """To a few digits, outwards, so that the data that it came from still lie within."""
     if value == 0:
         return 0.0

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel, ConfigDict
 
 from voxflow.errors import ConfigError
-from voxflow.quality.checks import Check
+from voxflow.quality.checks import DataCheck
 from voxflow.quality.rules import Rule
 
 if TYPE_CHECKING:
@@ -48,7 +48,9 @@ class ValidateOptions(BaseModel):
     suites: dict[str, dict[str, Rule]] = {}
 
 
-def volume_checks(options: ValidateOptions, modalities: Sequence[str], label_values: Sequence[int]) -> list[Check]:
+def build_volume_checks(
+    options: ValidateOptions, modalities: Sequence[str], label_values: Sequence[int]
+) -> list[DataCheck]:
     """The checks of 3D images and their labels.
 
     Args:
@@ -58,65 +60,67 @@ def volume_checks(options: ValidateOptions, modalities: Sequence[str], label_val
     """
     allowed = " ".join(map(str, sorted({0, *(options.label_values or label_values)})))
     checks = [
-        *_identity(),
-        *(Check(f"spacing along {a} in mm", f"spacing_{a}", "range", options.spacing_mm) for a in "ijk"),
-        *(Check(f"voxels along {a}", f"size_{a}", "range", options.size) for a in "ijk"),
-        Check("channels share one grid", "channels_on_grid", "true"),
-        Check("label lies on the image's grid", "label_on_grid", "true", optional=True),
-        Check("label values are known", "label_values", "values", tuple(allowed.split()), optional=True),
-        Check("label is not empty", "label_voxels", "range", (1, None), severity="warning", optional=True),
-        *_intensity(options, modalities),
+        *_build_identity_checks(),
+        *(DataCheck(f"spacing along {a} in mm", f"spacing_{a}", "range", options.spacing_mm) for a in "ijk"),
+        *(DataCheck(f"voxels along {a}", f"size_{a}", "range", options.size) for a in "ijk"),
+        DataCheck("channels share one grid", "channels_on_grid", "true"),
+        DataCheck("label lies on the image's grid", "label_on_grid", "true", optional=True),
+        DataCheck("label values are known", "label_values", "values", tuple(allowed.split()), optional=True),
+        DataCheck("label is not empty", "label_voxels", "range", (1, None), severity="warning", optional=True),
+        *_build_intensity_checks(options, modalities),
     ]
-    return _with_severity(checks, options)
+    return _apply_severities(checks, options)
 
 
-def radiograph_checks(options: ValidateOptions, modalities: Sequence[str], findings: Sequence[str]) -> list[Check]:
+def build_radiograph_checks(
+    options: ValidateOptions, modalities: Sequence[str], findings: Sequence[str]
+) -> list[DataCheck]:
     """The checks of 2D images and their findings."""
     checks = [
-        *_identity(),
-        Check("rows", "rows", "range", options.size),
-        Check("columns", "columns", "range", options.size),
-        *(Check(f"{name} is 0 or 1", f"finding:{name}", "set", (0, 1), optional=True) for name in findings),
-        *_intensity(options, modalities),
+        *_build_identity_checks(),
+        DataCheck("rows", "rows", "range", options.size),
+        DataCheck("columns", "columns", "range", options.size),
+        *(DataCheck(f"{name} is 0 or 1", f"finding:{name}", "set", (0, 1), optional=True) for name in findings),
+        *_build_intensity_checks(options, modalities),
     ]
-    return _with_severity(checks, options)
+    return _apply_severities(checks, options)
 
 
-def _identity() -> list[Check]:
+def _build_identity_checks() -> list[DataCheck]:
     return [
-        Check("case is listed once", "case", "unique"),
-        Check("files can be read", "readable", "true"),
-        Check("pixels occur once", "pixel_hash", "unique"),
+        DataCheck("case is listed once", "case", "unique"),
+        DataCheck("files can be read", "readable", "true"),
+        DataCheck("pixels occur once", "pixel_hash", "unique"),
     ]
 
 
-def _intensity(options: ValidateOptions, modalities: Sequence[str]) -> list[Check]:
+def _build_intensity_checks(options: ValidateOptions, modalities: Sequence[str]) -> list[DataCheck]:
     checks = [
-        Check("values are finite", "finite", "true"),
-        Check("image is not constant", "deviation", "range", (1e-12, None)),
+        DataCheck("values are finite", "finite", "true"),
+        DataCheck("image is not constant", "deviation", "range", (1e-12, None)),
     ]
     known = INTENSITY.get(modalities[0]) if len(set(modalities)) == 1 else None
     low, high = options.intensity or known or (None, None)
     if low is not None:
         checks += [
-            Check("dark values are of the modality", "percentile_1", "range", (low, None), severity="warning"),
-            Check("bright values are of the modality", "percentile_99", "range", (None, high), severity="warning"),
+            DataCheck("dark values are of the modality", "percentile_1", "range", (low, None), severity="warning"),
+            DataCheck("bright values are of the modality", "percentile_99", "range", (None, high), severity="warning"),
         ]
     darkest = DARKEST.get(modalities[0]) if len(set(modalities)) == 1 else None
     if darkest:
-        checks.append(Check("darkest value is rescaled", "minimum", "range", darkest, severity="warning"))
+        checks.append(DataCheck("darkest value is rescaled", "minimum", "range", darkest, severity="warning"))
     return checks
 
 
-def _with_severity(checks: list[Check], options: ValidateOptions) -> list[Check]:
+def _apply_severities(checks: list[DataCheck], options: ValidateOptions) -> list[DataCheck]:
     names = [check.name for check in checks]
-    findings = [_unknown(name, names) for name in (*options.critical, *options.warning) if name not in names]
+    findings = [_describe_unknown(name, names) for name in (*options.critical, *options.warning) if name not in names]
     if findings:
         raise ConfigError("the key 'validate' names checks that there are not", findings=findings)
     chosen = dict.fromkeys(options.warning, "warning") | dict.fromkeys(options.critical, "critical")
     return [check.with_severity(chosen.get(check.name, check.severity)) for check in checks]
 
 
-def _unknown(name: str, names: Sequence[str]) -> str:
+def _describe_unknown(name: str, names: Sequence[str]) -> str:
     near = get_close_matches(name, names, n=1, cutoff=0.3)
     return f"{name!r}: did you mean {near[0]!r}?" if near else f"{name!r}: expected one of {', '.join(names)}"

@@ -1,3 +1,5 @@
 from .abdomen import write_abdominal_ct as write_abdominal_ct
 from .chest import FINDINGS as FINDINGS
 from .chest import write_chest_xray as write_chest_xray
+from .files import Person as Person
+from .files import new_dataset as new_dataset

@@ -10,7 +10,7 @@ from voxflow.errors import DataError
 from voxflow.geometry import Geometry
 from voxflow.synthetic.anatomy import Abdomen, draw_abdomen
 from voxflow.synthetic.files import Person, new_dataset, write_shuffled
-from voxflow.synthetic.labels import rtstruct_dataset, seg_dataset
+from voxflow.synthetic.labels import build_rtstruct, build_seg
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 ORGAN = "spleen"
 COLUMNS = 128
 FEET_FIRST, WITH_LOCALIZER, WITH_CAPTURE = 3, 0, 1
-BY_RTSTRUCT, UNLABELLED, FEWEST = 2, 2, 6
+BY_RTSTRUCT, UNLABELLED, MIN_PATIENTS = 2, 2, 6
 
 
 def write_abdominal_ct(folder: Path, patients: int, seed: int) -> None:
@@ -38,27 +38,27 @@ def write_abdominal_ct(folder: Path, patients: int, seed: int) -> None:
     Raises:
         DataError: fewer than six patients.
     """
-    if patients < FEWEST:
-        raise DataError(f"the sample needs at least {FEWEST} patients, received {patients}")
+    if patients < MIN_PATIENTS:
+        raise DataError(f"the sample needs at least {MIN_PATIENTS} patients, received {patients}")
     objects: list[Dataset] = []
     for index in range(patients + 1):
         rng = np.random.default_rng([seed, index])
         person = Person(index + 1, seed, "CT")
-        abdomen = draw_abdomen(rng, _grid(rng, feet_first=index == FEET_FIRST))
-        series = ct_series(person, abdomen, signed=bool(index % 2), feet_first=index == FEET_FIRST)
+        abdomen = draw_abdomen(rng, _choose_grid(rng, feet_first=index == FEET_FIRST))
+        series = build_ct_series(person, abdomen, signed=bool(index % 2), feet_first=index == FEET_FIRST)
         objects += series if index < patients else series[: len(series) // 2] + series[len(series) // 2 + 1 :]
         if index < patients - UNLABELLED - BY_RTSTRUCT:
-            objects.append(seg_dataset(person, series, abdomen.spleen, ORGAN))
+            objects.append(build_seg(person, series, abdomen.spleen, ORGAN))
         elif index < patients - UNLABELLED:
-            objects.append(rtstruct_dataset(person, series, abdomen, ORGAN))
+            objects.append(build_rtstruct(person, series, abdomen, ORGAN))
         if index == WITH_LOCALIZER:
-            objects.append(_localizer(person, abdomen))
+            objects.append(_build_localizer(person, abdomen))
         if index == WITH_CAPTURE:
-            objects.append(_secondary_capture(person))
+            objects.append(_build_secondary_capture(person))
     write_shuffled(folder, objects, np.random.default_rng(seed))
 
 
-def ct_series(person: Person, abdomen: Abdomen, *, signed: bool, feet_first: bool) -> list[Dataset]:
+def build_ct_series(person: Person, abdomen: Abdomen, *, signed: bool, feet_first: bool) -> list[Dataset]:
     """One CT Image object a slice, in the order of the grid's third axis."""
     from pydicom.uid import CTImageStorage
 
@@ -93,7 +93,7 @@ def set_pixels(dataset: Dataset, rows_columns: np.ndarray, *, signed: bool, bits
     dataset.PixelData = np.ascontiguousarray(rows_columns, dtype="<i2" if signed else "<u2").tobytes()
 
 
-def _grid(rng: np.random.Generator, *, feet_first: bool) -> Geometry:
+def _choose_grid(rng: np.random.Generator, *, feet_first: bool) -> Geometry:
     """A grid around the patient's origin; feet first, i runs to the right and slices to the feet."""
     in_plane, between = rng.choice([2.6, 2.7, 2.8]), rng.choice([4.0, 4.5, 5.0])
     size = (COLUMNS, COLUMNS, int(rng.integers(180, 215) // between))
@@ -103,7 +103,7 @@ def _grid(rng: np.random.Generator, *, feet_first: bool) -> Geometry:
     return Geometry.from_parts(size, spacing.tolist(), (-centre).tolist(), direction)
 
 
-def _localizer(person: Person, abdomen: Abdomen) -> Dataset:
+def _build_localizer(person: Person, abdomen: Abdomen) -> Dataset:
     from pydicom.uid import CTImageStorage
 
     dataset = new_dataset(person, CTImageStorage, modality="CT", series="localizer", instance=1)
@@ -117,7 +117,7 @@ def _localizer(person: Person, abdomen: Abdomen) -> Dataset:
     return dataset
 
 
-def _secondary_capture(person: Person) -> Dataset:
+def _build_secondary_capture(person: Person) -> Dataset:
     from pydicom.uid import SecondaryCaptureImageStorage
 
     dataset = new_dataset(person, SecondaryCaptureImageStorage, modality="OT", series="capture", instance=1)

@@ -62,7 +62,7 @@ def draw_abdomen(rng: np.random.Generator, geometry: Geometry) -> Abdomen:
     """Draw a patient whose organs vary in place, size and shape, on the grid given."""
     index = np.stack(np.meshgrid(*(np.arange(n) for n in geometry.size), indexing="ij"), -1)
     points = geometry.to_physical(index.astype(np.float64)).astype(np.float32)
-    wobble = _smooth_noise(rng, points)
+    wobble = _draw_smooth_noise(rng, points)
     hounsfield = np.full(geometry.size, AIR, np.float32)
     girth = rng.uniform(0.9, 1.08)
     body = Ellipsoid((0, 0, 0), (158 * girth, 112 * girth, 1e4)).level(points)
@@ -72,50 +72,55 @@ def draw_abdomen(rng: np.random.Generator, geometry: Geometry) -> Abdomen:
     hounsfield[Ellipsoid((0, 0, 0), (130 * girth, 84 * girth, 1e4)).level(points) < 1] = FAT + 25
     spine = Ellipsoid((0, 62 * girth, 0), (24, 24, 1e4)).level(points)
     hounsfield[spine < 1] = BONE * rng.uniform(0.8, 1.1)
-    _ribs(hounsfield, points, girth)
-    for organ, intensity in _neighbours(rng, girth):
+    _draw_ribs(hounsfield, points, girth)
+    for organ, intensity in _choose_neighbours(rng, girth):
         hounsfield[organ.level(points, wobble) < 1] = intensity + rng.normal(0, 3)
-    spleen = _spleen(rng, girth).level(points, wobble) < 1
+    spleen = _choose_spleen(rng, girth).level(points, wobble) < 1
     hounsfield[spleen] = SPLEEN + rng.normal(0, 3)
-    return Abdomen(_scanned(rng, hounsfield), spleen, geometry)
+    return Abdomen(_simulate_scan(rng, hounsfield), spleen, geometry)
 
 
-def _jitter(rng: np.random.Generator, centre: tuple[float, float, float], mm: float) -> tuple[float, float, float]:
+def _shift_randomly(
+    rng: np.random.Generator, centre: tuple[float, float, float], mm: float
+) -> tuple[float, float, float]:
     x, y, z = np.asarray(centre) + rng.uniform(-mm, mm, 3)
     return float(x), float(y), float(z)
 
 
-def _spleen(rng: np.random.Generator, girth: float) -> Ellipsoid:
+def _choose_spleen(rng: np.random.Generator, girth: float) -> Ellipsoid:
     grow = rng.uniform(0.85, 1.2)
     return Ellipsoid(
-        _jitter(rng, (88 * girth, 34 * girth, 10), 9),
+        _shift_randomly(rng, (88 * girth, 34 * girth, 10), 9),
         (24 * grow, 44 * grow, 46 * grow * rng.uniform(0.85, 1.15)),
         (rng.uniform(-0.5, -0.1), rng.uniform(-0.35, 0.35)),
         rng.uniform(-0.008, -0.003),
     )
 
 
-def _neighbours(rng: np.random.Generator, girth: float) -> list[tuple[Ellipsoid, float]]:
+def _choose_neighbours(rng: np.random.Generator, girth: float) -> list[tuple[Ellipsoid, float]]:
     grow = rng.uniform(0.9, 1.1)
-    stomach = _jitter(rng, (52 * girth, -34 * girth, 18), 8)
+    stomach = _shift_randomly(rng, (52 * girth, -34 * girth, 18), 8)
     gas = (stomach[0], stomach[1] - 14, stomach[2])
     return [
-        (Ellipsoid(_jitter(rng, (-62 * girth, -12, 25), 8), (66 * grow, 62 * grow, 62 * grow), (0.2, 0.1)), LIVER),
+        (
+            Ellipsoid(_shift_randomly(rng, (-62 * girth, -12, 25), 8), (66 * grow, 62 * grow, 62 * grow), (0.2, 0.1)),
+            LIVER,
+        ),
         (Ellipsoid(stomach, (36, 26, 36 * grow), (0.5, 0.2)), STOMACH),
         (Ellipsoid(gas, (20, 9, 22)), GAS),
-        (Ellipsoid(_jitter(rng, (58 * girth, 46 * girth, -42), 6), (24, 22, 46 * grow), (0.3, 0.1)), KIDNEY),
-        (Ellipsoid(_jitter(rng, (-58 * girth, 46 * girth, -48), 6), (24, 22, 46 * grow), (-0.3, 0.1)), KIDNEY),
-        (Ellipsoid(_jitter(rng, (0, -10, -55), 8), (60, 32, 20)), STOMACH - 6),
+        (Ellipsoid(_shift_randomly(rng, (58 * girth, 46 * girth, -42), 6), (24, 22, 46 * grow), (0.3, 0.1)), KIDNEY),
+        (Ellipsoid(_shift_randomly(rng, (-58 * girth, 46 * girth, -48), 6), (24, 22, 46 * grow), (-0.3, 0.1)), KIDNEY),
+        (Ellipsoid(_shift_randomly(rng, (0, -10, -55), 8), (60, 32, 20)), STOMACH - 6),
     ]
 
 
-def _ribs(hounsfield: NDArray[np.float32], points: NDArray[np.float32], girth: float) -> None:
+def _draw_ribs(hounsfield: NDArray[np.float32], points: NDArray[np.float32], girth: float) -> None:
     ring = np.hypot(points[..., 0] / (138 * girth), points[..., 1] / (93 * girth))
     level = (points[..., 2] + 0.35 * points[..., 1]) % 32
     hounsfield[(np.abs(ring - 1) < 0.035) & (level < 11) & (points[..., 1] > -60)] = BONE
 
 
-def _smooth_noise(rng: np.random.Generator, points: NDArray[np.float32]) -> NDArray[np.float32]:
+def _draw_smooth_noise(rng: np.random.Generator, points: NDArray[np.float32]) -> NDArray[np.float32]:
     total = np.zeros(points.shape[:-1], np.float32)
     for _ in range(4):
         wave = rng.normal(0, 1, 3) * 2 * np.pi / rng.uniform(60, 110)
@@ -123,7 +128,7 @@ def _smooth_noise(rng: np.random.Generator, points: NDArray[np.float32]) -> NDAr
     return 0.05 * total
 
 
-def _scanned(rng: np.random.Generator, hounsfield: NDArray[np.float32]) -> NDArray[np.float32]:
+def _simulate_scan(rng: np.random.Generator, hounsfield: NDArray[np.float32]) -> NDArray[np.float32]:
     from scipy.ndimage import gaussian_filter
 
     blurred = gaussian_filter(hounsfield, (0.6, 0.6, 0.3))

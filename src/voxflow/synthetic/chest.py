@@ -48,7 +48,7 @@ def write_chest_xray(folder: Path, images: int, seed: int) -> None:
         rng = np.random.default_rng([seed, index])
         person = Person(index % people + 1, seed, "XR")
         chest = draw_chest(rng)
-        dataset = _radiograph(person, chest, index)
+        dataset = _build_radiograph(person, chest, index)
         objects.append(dataset)
         if index % round(1 / WITHOUT_ROW):
             rows.append([dataset.SOPInstanceUID, dataset.PatientID, *chest.findings])
@@ -70,13 +70,13 @@ def draw_chest(rng: np.random.Generator) -> Chest:
     lungs = np.zeros_like(x)
     for side in (-1, 1):
         width, height = rng.uniform(0.135, 0.155), rng.uniform(0.29, 0.33)
-        lungs = np.maximum(lungs, _blob(x - side * 0.2, y + 0.02, width, height, sharp=8))
+        lungs = np.maximum(lungs, _draw_blob(x - side * 0.2, y + 0.02, width, height, sharp=8))
     ribs = 0.05 * np.sin(60 * (y + 0.6 * np.abs(x) ** 2) + rng.uniform(0, 6)) * lungs
     heart_width = rng.uniform(0.14, 0.18) if cardiomegaly else rng.uniform(0.105, 0.145)
-    heart = _blob(x - 0.05, y - 0.14, heart_width, 0.14, sharp=6)
+    heart = _draw_blob(x - 0.05, y - 0.14, heart_width, 0.14, sharp=6)
     image = body - 0.38 * lungs * (1 - 0.85 * heart) + ribs
-    image += 0.12 * _masses(rng, x, y) * lungs if mass else 0
-    image += 0.18 * _effusion(rng, x, y) * lungs if effusion else 0
+    image += 0.12 * _draw_masses(rng, x, y) * lungs if mass else 0
+    image += 0.18 * _draw_effusion(rng, x, y) * lungs if effusion else 0
     image = gaussian_filter(image, rng.uniform(0.8, 1.4)) * rng.uniform(0.9, 1.1)
     image += gaussian_filter(rng.normal(0, 0.05, image.shape), 0.6) + 0.03 * gaussian_filter(
         rng.normal(0, 12, image.shape), 12
@@ -84,25 +84,27 @@ def draw_chest(rng: np.random.Generator) -> Chest:
     return Chest((mass, effusion, cardiomegaly), image.clip(0, 1))
 
 
-def _blob(x: NDArray[np.float64], y: NDArray[np.float64], a: float, b: float, *, sharp: float) -> NDArray[np.float64]:
+def _draw_blob(
+    x: NDArray[np.float64], y: NDArray[np.float64], a: float, b: float, *, sharp: float
+) -> NDArray[np.float64]:
     from scipy.special import expit
 
     return np.asarray(expit(-sharp * ((x / a) ** 2 + (y / b) ** 2 - 1)))
 
 
-def _masses(rng: np.random.Generator, x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
+def _draw_masses(rng: np.random.Generator, x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
     side = rng.choice([-1, 1])
     radius = rng.uniform(0.04, 0.06)
-    return _blob(x - side * rng.uniform(0.17, 0.24), y - rng.uniform(-0.2, 0.02), radius, radius, sharp=3)
+    return _draw_blob(x - side * rng.uniform(0.17, 0.24), y - rng.uniform(-0.2, 0.02), radius, radius, sharp=3)
 
 
-def _effusion(rng: np.random.Generator, x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
+def _draw_effusion(rng: np.random.Generator, x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
     side = rng.choice([-1, 1])
     top = rng.uniform(0.1, 0.16) - 0.5 * (np.abs(x) - 0.2).clip(0)
     return np.asarray((x * side > 0) / (1 + np.exp(-60 * (y - top))))
 
 
-def _radiograph(person: Person, chest: Chest, index: int) -> Dataset:
+def _build_radiograph(person: Person, chest: Chest, index: int) -> Dataset:
     from pydicom.uid import ComputedRadiographyImageStorage, DigitalXRayImageStorageForPresentation
 
     digital = bool(index % 2)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from voxflow.synthetic.anatomy import Abdomen
 
 
-def seg_dataset(person: Person, series: list[Dataset], mask: NDArray[np.bool_], name: str) -> Dataset:
+def build_seg(person: Person, series: list[Dataset], mask: NDArray[np.bool_], name: str) -> Dataset:
     """A binary DICOM SEG of one segment; ``mask`` is (i, j, k) with k along ``series``."""
     import highdicom as hd
     from pydicom.sr.codedict import codes
@@ -41,11 +41,11 @@ def seg_dataset(person: Person, series: list[Dataset], mask: NDArray[np.bool_], 
         software_versions="1",
         device_serial_number="1",
     )
-    _forget_now(segmentation, person)
+    _fix_dates(segmentation, person)
     return segmentation
 
 
-def _forget_now(segmentation: Dataset, person: Person) -> None:
+def _fix_dates(segmentation: Dataset, person: Person) -> None:
     """Replace what highdicom takes from the clock and at random, so that a seed gives the same bytes at any time."""
     segmentation.ContentDate = segmentation.SeriesDate = segmentation.InstanceCreationDate = DAY
     segmentation.ContentTime = segmentation.SeriesTime = segmentation.InstanceCreationTime = TIME
@@ -55,48 +55,48 @@ def _forget_now(segmentation: Dataset, person: Person) -> None:
         entry.ContributionDateTime = DAY + TIME
 
 
-def rtstruct_dataset(person: Person, series: list[Dataset], abdomen: Abdomen, name: str) -> Dataset:
+def build_rtstruct(person: Person, series: list[Dataset], abdomen: Abdomen, name: str) -> Dataset:
     """An RTSTRUCT of one ROI: closed planar contours along the mask's outline, in mm."""
     from pydicom.uid import CTImageStorage, RTStructureSetStorage
 
     dataset = new_dataset(person, RTStructureSetStorage, modality="RTSTRUCT", series="rtstruct", instance=1)
     dataset.StructureSetLabel, dataset.StructureSetDate, dataset.StructureSetTime = "demo", "20200102", "120000"
     referenced = [
-        _dataset(ReferencedSOPClassUID=CTImageStorage, ReferencedSOPInstanceUID=s.SOPInstanceUID) for s in series
+        _build_item(ReferencedSOPClassUID=CTImageStorage, ReferencedSOPInstanceUID=s.SOPInstanceUID) for s in series
     ]
-    in_series = _dataset(SeriesInstanceUID=series[0].SeriesInstanceUID, ContourImageSequence=referenced)
-    in_study = _dataset(
+    in_series = _build_item(SeriesInstanceUID=series[0].SeriesInstanceUID, ContourImageSequence=referenced)
+    in_study = _build_item(
         ReferencedSOPClassUID="1.2.840.10008.3.1.2.3.1",
         ReferencedSOPInstanceUID=dataset.StudyInstanceUID,
         RTReferencedSeriesSequence=[in_series],
     )
     frame = series[0].FrameOfReferenceUID
     dataset.ReferencedFrameOfReferenceSequence = [
-        _dataset(FrameOfReferenceUID=frame, RTReferencedStudySequence=[in_study])
+        _build_item(FrameOfReferenceUID=frame, RTReferencedStudySequence=[in_study])
     ]
     dataset.StructureSetROISequence = [
-        _dataset(ROINumber=1, ReferencedFrameOfReferenceUID=frame, ROIName=name, ROIGenerationAlgorithm="MANUAL")
+        _build_item(ROINumber=1, ReferencedFrameOfReferenceUID=frame, ROIName=name, ROIGenerationAlgorithm="MANUAL")
     ]
     contours = [
-        _dataset(
+        _build_item(
             ContourImageSequence=[referenced[k]],
             ContourGeometricType="CLOSED_PLANAR",
             NumberOfContourPoints=len(points),
             ContourData=[f"{value:.3f}" for value in points.ravel()],
         )
         for k in range(abdomen.geometry.size[2])
-        for points in _outlines(abdomen, k)
+        for points in _trace_outlines(abdomen, k)
     ]
     dataset.ROIContourSequence = [
-        _dataset(ReferencedROINumber=1, ROIDisplayColor=[200, 80, 60], ContourSequence=contours)
+        _build_item(ReferencedROINumber=1, ROIDisplayColor=[200, 80, 60], ContourSequence=contours)
     ]
     dataset.RTROIObservationsSequence = [
-        _dataset(ObservationNumber=1, ReferencedROINumber=1, RTROIInterpretedType="ORGAN", ROIInterpreter="")
+        _build_item(ObservationNumber=1, ReferencedROINumber=1, RTROIInterpretedType="ORGAN", ROIInterpreter="")
     ]
     return dataset
 
 
-def _outlines(abdomen: Abdomen, k: int) -> list[NDArray[np.float64]]:
+def _trace_outlines(abdomen: Abdomen, k: int) -> list[NDArray[np.float64]]:
     from contourpy import contour_generator
 
     # Lines lie half a voxel outside the outermost centres, so that filling them gives the mask back.
@@ -109,7 +109,7 @@ def _outlines(abdomen: Abdomen, k: int) -> list[NDArray[np.float64]]:
     return outlines
 
 
-def _dataset(**attributes: object) -> Dataset:
+def _build_item(**attributes: object) -> Dataset:
     from pydicom.dataset import Dataset
 
     dataset = Dataset()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from voxflow.errors import DataError
 from voxflow.training.options import DataFacts
-from voxflow.volumes import isotropic_or_per_axis, read_geometry
+from voxflow.volumes import parse_spacing, read_geometry
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,7 +36,7 @@ def read_facts(labels: Path, resampling: Mapping[str, Any], metadata: Mapping[st
         spacing, orientation = grid.spacing, grid.orientation
     return DataFacts(
         class_names=_read_class_names(labels),
-        spacing_mm=None if spacing is None else isotropic_or_per_axis(spacing),
+        spacing_mm=None if spacing is None else parse_spacing(spacing),
         orientation=orientation,
         extent=resampling.get("extent", "faces"),
         interpolation=resampling.get("interpolation", "linear"),

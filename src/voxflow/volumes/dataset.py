@@ -23,7 +23,7 @@ from voxflow.volumes.files import (
     write_radiograph,
     write_volume,
 )
-from voxflow.volumes.resampling import Extent, isotropic_or_per_axis, resample, target_geometry
+from voxflow.volumes.resampling import Extent, parse_spacing, resample, target_geometry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from voxflow.geometry import Geometry
     from voxflow.volumes.volume import Volume
 
-CHANNELS = ";"
+CHANNEL_SEPARATOR = ";"
 GEOMETRY_TOLERANCE_MM = 1e-2
 
 
@@ -83,13 +83,13 @@ class ResampleOptions(BaseModel):
             DataError: the reference is missing or unreadable, or the image lies wholly outside of it.
         """
         if self.reference is None:
-            spacing = None if self.spacing_mm is None else isotropic_or_per_axis(self.spacing_mm)
+            spacing = None if self.spacing_mm is None else parse_spacing(self.spacing_mm)
             return target_geometry(geometry, spacing, self.orientation, self.extent)
         grid = read_geometry(self.reference)
-        if not overlap(geometry, grid):
+        if not has_overlap(geometry, grid):
             raise DataError(
                 f"the image does not reach the grid of the reference {self.reference}: it lies around "
-                f"{_rounded(_centre(geometry))} mm, the reference around {_rounded(_centre(grid))} mm"
+                f"{_round_mm(_find_centre(geometry))} mm, the reference around {_round_mm(_find_centre(grid))} mm"
             )
         return grid
 
@@ -115,7 +115,7 @@ def resample_cases(
         ClusterError: for every case whose workers died, where that is all that went wrong.
     """
     jobs = [_Job(row, source, target, options) for row in table.to_dict("records")]
-    changes, faults = _each_case(jobs, executor or Threads(options.workers or count_cores()), target)
+    changes, faults = _run_jobs(jobs, executor or Threads(options.workers or count_cores()), target)
     if faults:
         raise DataError("\n".join([f"{len(faults)} case(s) can't be resampled", *faults]))
     changed = table.copy()
@@ -144,8 +144,8 @@ class _Fault:
     is_lost: bool = False
 
 
-def _each_case(jobs: Sequence[_Job], executor: Executor, target: Path) -> tuple[list[dict[str, str]], list[str]]:
-    with _one_thread(), closing(executor.run(_resampled, jobs, _lost, into=target)) as done:
+def _run_jobs(jobs: Sequence[_Job], executor: Executor, target: Path) -> tuple[list[dict[str, str]], list[str]]:
+    with _limit_to_one_thread(), closing(executor.run(_resample_case, jobs, _report_lost, into=target)) as done:
         made = dict(track(done, "resampling", total=len(jobs)))
     results = [(job.row["case"], made[number]) for number, job in enumerate(jobs)]
     faults = [(case, result) for case, result in results if isinstance(result, _Fault)]
@@ -155,22 +155,22 @@ def _each_case(jobs: Sequence[_Job], executor: Executor, target: Path) -> tuple[
     return [result for _, result in results if not isinstance(result, _Fault)], lines
 
 
-def _resampled(job: _Job) -> dict[str, str] | _Fault:
+def _resample_case(job: _Job) -> dict[str, str] | _Fault:
     """Resample one case; gives what changes in its row."""
-    work = _radiograph if str(job.row["image"]).endswith(".png") else _volume
-    with _one_thread():
+    work = _resample_radiographs if str(job.row["image"]).endswith(".png") else _resample_volumes
+    with _limit_to_one_thread():
         try:
             return work(job.row, job.source, job.target, job.options)
         except DataError as error:
             return _Fault(str(error))
 
 
-def _lost(_job: _Job, reason: str) -> _Fault:
+def _report_lost(_job: _Job, reason: str) -> _Fault:
     return _Fault(reason, is_lost=True)
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def _limit_to_one_thread() -> Iterator[None]:
     """Keep SimpleITK to one thread a case in this process: several cases at a time share the cores better."""
     import SimpleITK as sitk
 
@@ -182,16 +182,16 @@ def _one_thread() -> Iterator[None]:
         sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(before)
 
 
-def _volume(row: dict[str, Any], source: Path, target: Path, options: ResampleOptions) -> dict[str, str]:
+def _resample_volumes(row: dict[str, Any], source: Path, target: Path, options: ResampleOptions) -> dict[str, str]:
     first: Geometry | None = None
     grid: Geometry | None = None
-    for name in str(row["image"]).split(CHANNELS):
+    for name in str(row["image"]).split(CHANNEL_SEPARATOR):
         image = read_volume(source / name)
         if first is None or grid is None:
             first = image.geometry
             grid = options.grid(first)
-        _require_equal(first, image.geometry, source / name)
-        if _on_grid(image, grid, source / name, target / name):
+        _check_same_grid(first, image.geometry, source / name)
+        if _copy_if_on_grid(image, grid, source / name, target / name):
             continue
         # Outside the image nothing was measured: the darkest value seen is the least surprising.
         darkest = float(image.array.min())
@@ -199,10 +199,10 @@ def _volume(row: dict[str, Any], source: Path, target: Path, options: ResampleOp
         write_volume(target / name, done)
     if first is None or grid is None:
         raise DataError("the row names no image")
-    for name in _labels(row):
+    for name in _list_labels(row):
         label = read_volume(source / name)
-        _require_equal(first, label.geometry, source / name)
-        if not _on_grid(label, grid, source / name, target / name):
+        _check_same_grid(first, label.geometry, source / name)
+        if not _copy_if_on_grid(label, grid, source / name, target / name):
             write_volume(target / name, resample(label, grid, options.label_interpolation))
     return {
         "size": " ".join(map(str, grid.size)),
@@ -211,34 +211,34 @@ def _volume(row: dict[str, Any], source: Path, target: Path, options: ResampleOp
     }
 
 
-def _labels(row: dict[str, Any]) -> list[str]:
+def _list_labels(row: dict[str, Any]) -> list[str]:
     """The label volume of a case, and its channels where labels may overlap."""
     given = (row.get("label"), row.get("label_channels"))
-    return [name for text in given if isinstance(text, str) and text for name in text.split(CHANNELS)]
+    return [name for text in given if isinstance(text, str) and text for name in text.split(CHANNEL_SEPARATOR)]
 
 
-def _on_grid(volume: Volume, grid: Geometry, source: Path, target: Path) -> bool:
+def _copy_if_on_grid(volume: Volume, grid: Geometry, source: Path, target: Path) -> bool:
     """Whether a volume is on the grid already; its file is then copied as it is."""
     there = volume.geometry.is_close(grid, tolerance_mm=1e-6)
     if there and source.name.endswith(HEADER_SUFFIX):
         # Its voxels lie in a file of their own, whose name the header holds.
         write_volume(target, volume)
     elif there:
-        _copy(source, target)
+        _copy_file(source, target)
     return there
 
 
-def _require_equal(expected: Geometry, received: Geometry, path: Path) -> None:
+def _check_same_grid(expected: Geometry, received: Geometry, path: Path) -> None:
     if not expected.is_close(received, GEOMETRY_TOLERANCE_MM):
         raise DataError(
-            f"its grid is not the image's: size {received.size}, spacing {_rounded(received.spacing)} mm, origin "
-            f"{_rounded(received.origin)}; the image has size {expected.size}, spacing "
-            f"{_rounded(expected.spacing)} mm, origin {_rounded(expected.origin)}",
+            f"its grid is not the image's: size {received.size}, spacing {_round_mm(received.spacing)} mm, origin "
+            f"{_round_mm(received.origin)}; the image has size {expected.size}, spacing "
+            f"{_round_mm(expected.spacing)} mm, origin {_round_mm(expected.origin)}",
             path=path,
         )
 
 
-def overlap(one: Geometry, other: Geometry) -> bool:
+def has_overlap(one: Geometry, other: Geometry) -> bool:
     """Whether the centre of any voxel of ``other`` lies inside of the box that ``one`` covers."""
     grid = np.meshgrid(*(np.arange(n, dtype=np.float64) for n in other.size), indexing="ij", sparse=True)
     matrix = np.linalg.inv(one.affine) @ other.affine
@@ -250,28 +250,28 @@ def overlap(one: Geometry, other: Geometry) -> bool:
     return bool(np.any(inside))
 
 
-def _centre(geometry: Geometry) -> tuple[float, ...]:
+def _find_centre(geometry: Geometry) -> tuple[float, ...]:
     return tuple(geometry.to_physical((np.array(geometry.size) - 1) / 2).tolist())
 
 
-def _rounded(values: tuple[float, ...]) -> tuple[float, ...]:
+def _round_mm(values: tuple[float, ...]) -> tuple[float, ...]:
     return tuple(round(value, 3) for value in values)
 
 
-def _radiograph(row: dict[str, Any], source: Path, target: Path, options: ResampleOptions) -> dict[str, str]:
+def _resample_radiographs(row: dict[str, Any], source: Path, target: Path, options: ResampleOptions) -> dict[str, str]:
     shapes: list[tuple[int, ...]] = []
-    for name in str(row["image"]).split(CHANNELS):
+    for name in str(row["image"]).split(CHANNEL_SEPARATOR):
         image = read_radiograph(source / name)
         shapes.append(image.shape)
         if options.size is None or image.shape == options.size:
-            _copy(source / name, target / name)
+            _copy_file(source / name, target / name)
         else:
-            write_radiograph(target / name, resize(image, options.size))
+            write_radiograph(target / name, resize_radiograph(image, options.size))
     size = options.size or shapes[0]
-    return {"size": " ".join(map(str, size)), "spacing_mm": _scaled(row.get("spacing_mm"), shapes[0], size)}
+    return {"size": " ".join(map(str, size)), "spacing_mm": _scale_spacing(row.get("spacing_mm"), shapes[0], size)}
 
 
-def _scaled(spacing: Any, old: tuple[int, ...], new: tuple[int, ...]) -> str:
+def _scale_spacing(spacing: Any, old: tuple[int, ...], new: tuple[int, ...]) -> str:
     """The pixel spacing after resizing, "rows columns" in mm; empty where it was not known."""
     known = spacing.split() if isinstance(spacing, str) else []
     if len(known) != len(new):
@@ -279,12 +279,12 @@ def _scaled(spacing: Any, old: tuple[int, ...], new: tuple[int, ...]) -> str:
     return " ".join(f"{float(mm) * before / after:g}" for mm, before, after in zip(known, old, new, strict=True))
 
 
-def _copy(source: Path, target: Path) -> None:
+def _copy_file(source: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(source, target)
 
 
-def resize(image: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
+def resize_radiograph(image: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
     """Bring a radiograph to (rows, columns); smaller sizes are averaged over the area that a pixel covers.
 
     Args:

@@ -12,7 +12,7 @@ import numpy as np
 from voxflow.errors import DataError
 from voxflow.files import atomic_path
 from voxflow.volumes.nifti import read_voxels, write_nifti
-from voxflow.volumes.volume import Volume, geometry_of
+from voxflow.volumes.volume import Volume, read_sitk_geometry
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
@@ -32,17 +32,17 @@ def read_volume(path: Path) -> Volume:
     Raises:
         DataError: the file is missing, unreadable, ends early, is not 3D, or has several values a voxel.
     """
-    reader = _reader(path)
+    reader = _open_reader(path)
     voxels = read_voxels(path) if path.name.endswith((".nii", ".nii.gz")) else None
     try:
         if voxels is None:
             return Volume.from_sitk(reader.Execute())
         reader.ReadImageInformation()
-        geometry = geometry_of(reader)
+        geometry = read_sitk_geometry(reader)
         # A fourth axis of one is none.
         return Volume(voxels.reshape(geometry.size, order="F"), geometry)
     except RuntimeError as error:
-        raise DataError(f"unreadable image: {_last_line(error)}", path=path) from error
+        raise DataError(f"unreadable image: {_take_last_line(error)}", path=path) from error
     except DataError as error:
         raise DataError(error.message, path=path) from error
 
@@ -56,7 +56,7 @@ def read_channels(path: Path) -> list[Volume]:
     import SimpleITK as sitk
 
     try:
-        image = _reader(path).Execute()
+        image = _open_reader(path).Execute()
         if image.GetDimension() == 4:
             return [Volume.from_sitk(image[:, :, :, n]) for n in range(image.GetSize()[3])]
         values = image.GetNumberOfComponentsPerPixel()
@@ -64,7 +64,7 @@ def read_channels(path: Path) -> list[Volume]:
             return [Volume.from_sitk(sitk.VectorIndexSelectionCast(image, n)) for n in range(values)]
         return [Volume.from_sitk(image)]
     except RuntimeError as error:
-        raise DataError(f"unreadable image: {_last_line(error)}", path=path) from error
+        raise DataError(f"unreadable image: {_take_last_line(error)}", path=path) from error
     except DataError as error:
         raise DataError(error.message, path=path) from error
 
@@ -75,12 +75,12 @@ def read_geometry(path: Path) -> Geometry:
     Raises:
         DataError: as for :func:`read_volume`.
     """
-    reader = _reader(path)
+    reader = _open_reader(path)
     try:
         reader.ReadImageInformation()
-        return geometry_of(reader)
+        return read_sitk_geometry(reader)
     except RuntimeError as error:
-        raise DataError(f"unreadable image: {_last_line(error)}", path=path) from error
+        raise DataError(f"unreadable image: {_take_last_line(error)}", path=path) from error
     except DataError as error:
         raise DataError(error.message, path=path) from error
 
@@ -95,7 +95,7 @@ def write_volume(path: Path, volume: Volume) -> None:
     if not path.name.endswith(VOLUME_SUFFIXES):
         raise DataError(f"unknown image format, expected one of {', '.join(VOLUME_SUFFIXES)}", path=path)
     if path.name.endswith(HEADER_SUFFIX):
-        _write_pair(path, volume)
+        _write_header_and_data(path, volume)
         return
     with atomic_path(path) as temporary:
         if path.name.endswith((".nii", ".nii.gz")):
@@ -104,7 +104,7 @@ def write_volume(path: Path, volume: Volume) -> None:
             _write_by_itk(temporary, volume)
 
 
-def _write_pair(path: Path, volume: Volume) -> None:
+def _write_header_and_data(path: Path, volume: Volume) -> None:
     """The header, which makes the pair readable, goes first and comes last."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".partial-", dir=path.parent) as folder:
@@ -166,7 +166,7 @@ def write_radiograph(path: Path, array: NDArray[Any]) -> None:
         Image.fromarray(array).save(temporary, format="PNG")
 
 
-def _reader(path: Path) -> sitk.ImageFileReader:
+def _open_reader(path: Path) -> sitk.ImageFileReader:
     import SimpleITK as sitk
 
     if not path.is_file():
@@ -176,6 +176,6 @@ def _reader(path: Path) -> sitk.ImageFileReader:
     return reader
 
 
-def _last_line(error: RuntimeError) -> str:
+def _take_last_line(error: RuntimeError) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1] if lines else "no reason given"

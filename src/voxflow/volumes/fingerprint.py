@@ -120,7 +120,7 @@ class Fingerprint(BaseModel):
 
 
 @dataclass(frozen=True)
-class _Measured:
+class _CaseMeasurement:
     """One case: its grid, some of its voxels (channel, n), and voxels and millilitres by label value."""
 
     size: tuple[int, ...]
@@ -129,7 +129,7 @@ class _Measured:
     voxels: dict[int, int] | None
 
 
-def measure(cases: Sequence[tuple[Sequence[Path], Path | None]], modality: str = "") -> Fingerprint:
+def measure_fingerprint(cases: Sequence[tuple[Sequence[Path], Path | None]], modality: str = "") -> Fingerprint:
     """Measure cases from their files.
 
     Args:
@@ -142,7 +142,7 @@ def measure(cases: Sequence[tuple[Sequence[Path], Path | None]], modality: str =
     if not cases:
         raise DataError("no case to measure")
     with ThreadPoolExecutor(count_cores()) as pool:
-        found = list(track(pool.map(lambda case: _measure(*case), cases), "measuring", total=len(cases)))
+        found = list(track(pool.map(lambda case: _measure_case(*case), cases), "measuring", total=len(cases)))
     # What only some cases have is no part of what they have in common; training says it where it matters.
     channels = min(len(one.drawn) for one in found)
     labelled = [one for one in found if one.voxels is not None]
@@ -152,14 +152,14 @@ def measure(cases: Sequence[tuple[Sequence[Path], Path | None]], modality: str =
         cases=len(found),
         labelled=len(labelled),
         modality=modality,
-        size=_spread([one.size for one in found]),
-        spacing_mm=_spread([one.spacing for one in found]),
-        intensity=tuple(map(_intensity, drawn)),
-        classes=_classes(labelled),
+        size=_compute_spread([one.size for one in found]),
+        spacing_mm=_compute_spread([one.spacing for one in found]),
+        intensity=tuple(map(_compute_intensity, drawn)),
+        classes=_compute_classes(labelled),
     )
 
 
-def _measure(images: Sequence[Path], label: Path | None) -> _Measured:
+def _measure_case(images: Sequence[Path], label: Path | None) -> _CaseMeasurement:
     volumes = [read_volume(path) for path in images]
     geometry = volumes[0].geometry
     inside, voxels = None, None
@@ -173,16 +173,18 @@ def _measure(images: Sequence[Path], label: Path | None) -> _Measured:
     flat = [volume.array.reshape(-1) for volume in volumes]
     where = inside if inside is not None and inside.size else np.arange(flat[0].size)
     where = where[:: -(-where.size // VOXELS_A_CASE)]
-    return _Measured(geometry.size, geometry.spacing, np.stack([one[where] for one in flat]).astype(np.float64), voxels)
+    return _CaseMeasurement(
+        geometry.size, geometry.spacing, np.stack([one[where] for one in flat]).astype(np.float64), voxels
+    )
 
 
-def _spread(values: Sequence[Sequence[float]]) -> Spread:
+def _compute_spread(values: Sequence[Sequence[float]]) -> Spread:
     rows = np.round(np.array(values, dtype=np.float64), 4)
     least, median, most = ((float(i), float(j), float(k)) for i, j, k in (rows.min(0), np.median(rows, 0), rows.max(0)))
     return Spread(least=least, median=median, most=most)
 
 
-def _intensity(values: NDArray[np.float64]) -> Intensity:
+def _compute_intensity(values: NDArray[np.float64]) -> Intensity:
     kept = values[np.isfinite(values)]
     if not kept.size:
         raise DataError("no voxel has a finite value")
@@ -191,7 +193,7 @@ def _intensity(values: NDArray[np.float64]) -> Intensity:
     return Intensity(percentile_00_5=low, median=middle, percentile_99_5=high, mean=mean, deviation=deviation)
 
 
-def _classes(labelled: Sequence[_Measured]) -> tuple[ClassVolume, ...]:
+def _compute_classes(labelled: Sequence[_CaseMeasurement]) -> tuple[ClassVolume, ...]:
     found = [(one.voxels or {}, float(np.prod(one.spacing)) / 1000) for one in labelled]
     total = sum(sum(voxels.values()) for voxels, _ in found)
     made = []

@@ -49,10 +49,10 @@ def write_nifti(path: Path, volume: Volume, *, compress: bool) -> None:
     array = volume.array.astype(np.uint8) if volume.array.dtype == np.bool_ else volume.array
     voxels = np.ascontiguousarray(array.transpose(2, 1, 0))
     voxels = voxels.astype(voxels.dtype.newbyteorder("<"), copy=False)
-    header = _header(array, volume.geometry, path)
+    header = _build_header(array, volume.geometry, path)
     with path.open("wb") as stream:
         if compress:
-            _deflate(stream, header, voxels)
+            _write_compressed(stream, header, voxels)
         else:
             stream.write(header)
             stream.write(voxels.data)
@@ -74,10 +74,10 @@ def read_voxels(path: Path) -> NDArray[Any] | None:
 
     try:
         with igzip.open(path, "rb") if path.name.endswith(".gz") else path.open("rb") as stream:
-            layout = _layout(stream.read(_HEADER.size), path)
+            layout = _parse_layout(stream.read(_HEADER.size), path)
             stream.seek(layout.offset)
             raw = np.empty(layout.bytes, dtype=np.uint8)
-            held = _fill(stream, raw)
+            held = _read_into(stream, raw)
             while stream.read(BUFFER):  # the checksum stands at the end
                 pass
     except FileNotFoundError as error:
@@ -100,7 +100,7 @@ def read_voxels(path: Path) -> NDArray[Any] | None:
 
 
 @dataclass(frozen=True)
-class _Layout:
+class _VoxelLayout:
     """Where a file's voxels begin, how many there are along each axis, their type (None: not NumPy's), and scale."""
 
     offset: int
@@ -110,7 +110,7 @@ class _Layout:
     scale: tuple[float, float]
 
 
-def _layout(header: bytes, path: Path) -> _Layout:
+def _parse_layout(header: bytes, path: Path) -> _VoxelLayout:
     order = next((o for o in "<>" if header[:4] == struct.pack(f"{o}i", _HEADER.size)), "")
     if header[4:8] == b"n+2\0":
         raise DataError("unreadable image: NIfTI-2, which few tools read; save it as NIfTI-1", path=path)
@@ -126,10 +126,10 @@ def _layout(header: bytes, path: Path) -> _Layout:
     dtype = np.dtype(f"{order}{name}") if name else None
     # A slope of 0 means that nothing is scaled; one that is no number can mean nothing else.
     scale = (slope, intercept) if slope and math.isfinite(slope) and math.isfinite(intercept) else (1.0, 0.0)
-    return _Layout(int(offset), size, math.prod(size) * bits // 8, dtype, scale)
+    return _VoxelLayout(int(offset), size, math.prod(size) * bits // 8, dtype, scale)
 
 
-def _fill(stream: Any, raw: NDArray[np.uint8]) -> int:
+def _read_into(stream: Any, raw: NDArray[np.uint8]) -> int:
     held, view = 0, raw.data
     while held < len(view):
         got = stream.readinto(view[held : held + BUFFER])
@@ -139,7 +139,7 @@ def _fill(stream: Any, raw: NDArray[np.uint8]) -> int:
     return held
 
 
-def _deflate(stream: BinaryIO, header: bytes, voxels: NDArray[Any]) -> None:
+def _write_compressed(stream: BinaryIO, header: bytes, voxels: NDArray[Any]) -> None:
     from isal import igzip
 
     # No name and no time in the file, so that the same volume is the same file.
@@ -150,14 +150,14 @@ def _deflate(stream: BinaryIO, header: bytes, voxels: NDArray[Any]) -> None:
             deflated.write(whole[begin : begin + BUFFER])
 
 
-def _header(array: NDArray[Any], geometry: Geometry, path: Path) -> bytes:
+def _build_header(array: NDArray[Any], geometry: Geometry, path: Path) -> bytes:
     """The 348 bytes of a NIfTI-1 header, and the four that say that no extension follows."""
     datatype = _DATATYPES.get(array.dtype.str[1:])
     if datatype is None:
         raise DataError(f"NIfTI has no voxel type {array.dtype}", path=path)
     affine = geometry.affine_ras
     spacing = geometry.spacing
-    handedness, quaternion = _rotation(affine[:3, :3] / np.asarray(spacing))
+    handedness, quaternion = _compute_quaternion(affine[:3, :3] / np.asarray(spacing))
     return _HEADER.pack(
         _HEADER.size, b"", b"", 0, 0, b"\0", 0,
         3, *array.shape, 1, 1, 1, 1,
@@ -169,7 +169,7 @@ def _header(array: NDArray[Any], geometry: Geometry, path: Path) -> bytes:
     ) + NO_EXTENSION  # fmt: skip
 
 
-def _rotation(direction: NDArray[np.float64]) -> tuple[float, tuple[float, float, float]]:
+def _compute_quaternion(direction: NDArray[np.float64]) -> tuple[float, tuple[float, float, float]]:
     """NIfTI's handedness (1, or -1 where the third axis points back) and quaternion (b, c, d) of three axes in RAS.
 
     Axes that are not perpendicular get the nearest that are; the affine beside it keeps them as they stand.

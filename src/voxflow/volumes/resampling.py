@@ -14,7 +14,7 @@ import numpy as np
 
 from voxflow.errors import DataError
 from voxflow.geometry import Geometry
-from voxflow.volumes.separable import parallel_taps, resample_parallel
+from voxflow.volumes.separable import compute_parallel_taps, resample_parallel
 from voxflow.volumes.volume import Volume
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ Extent = Literal["faces", "centres"]
 FWHM = 2 * np.sqrt(2 * np.log(2))
 
 
-def isotropic_or_per_axis(spacing_mm: float | Sequence[float]) -> tuple[float, float, float]:
+def parse_spacing(spacing_mm: float | Sequence[float]) -> tuple[float, float, float]:
     """Read a spacing given as one value (isotropic) or three (i, j, k), mm."""
     values = (spacing_mm,) * 3 if isinstance(spacing_mm, int | float) else tuple(spacing_mm)
     if len(values) == 1:
@@ -53,10 +53,10 @@ def target_geometry(
             permuted and flipped, never rotated off the old ones.
         extent: what of the box stays: the first voxel's outer corner ("faces"), or its centre ("centres").
     """
-    turned = _oriented(geometry, orientation) if orientation else geometry
+    turned = _reorient(geometry, orientation) if orientation else geometry
     if spacing_mm is None:
         return turned
-    spacing = np.asarray(isotropic_or_per_axis(spacing_mm))
+    spacing = np.asarray(parse_spacing(spacing_mm))
     if extent == "centres":
         size = np.round((np.asarray(turned.size) - 1) * turned.spacing / spacing + 1).astype(int)
         return Geometry.from_parts(size.tolist(), spacing.tolist(), turned.origin, turned.direction)
@@ -82,7 +82,8 @@ def resample(
         interpolation: "linear" or "bspline" for images; "nearest" for labels; "label" for labels with smooth
             borders (each label interpolated by itself, the strongest wins; no new values).
         fill: the value outside the image.
-        antialias: smooth "linear" and "bspline" with a Gaussian along the axes that get coarser, see :func:`smoothed`.
+        antialias: smooth "linear" and "bspline" with a Gaussian along the axes that get coarser, see
+            :func:`smooth_for_grid`.
 
     Returns:
         A volume of the same voxel type; integer images are rounded.
@@ -95,16 +96,16 @@ def resample(
     dtype = volume.array.dtype
     blends = interpolation in ("linear", "bspline") and dtype.kind in "iuf"
     if antialias and blends:
-        volume = smoothed(volume, geometry)
-    taps = parallel_taps(volume.geometry, geometry) if interpolation == "linear" and blends else None
+        volume = smooth_for_grid(volume, geometry)
+    taps = compute_parallel_taps(volume.geometry, geometry) if interpolation == "linear" and blends else None
     if taps is not None:
-        array = resample_parallel(volume.array, taps, fill, threads())
-        return Volume(_rounded(array, dtype), geometry)
-    array = _by_simpleitk(_as_float(volume) if blends else volume, geometry, interpolation, fill)
-    return Volume(_rounded(array, dtype) if blends else array, geometry)
+        array = resample_parallel(volume.array, taps, fill, count_threads())
+        return Volume(_convert_to_dtype(array, dtype), geometry)
+    array = _resample_by_simpleitk(_convert_to_float(volume) if blends else volume, geometry, interpolation, fill)
+    return Volume(_convert_to_dtype(array, dtype) if blends else array, geometry)
 
 
-def smoothed(volume: Volume, geometry: Geometry) -> Volume:
+def smooth_for_grid(volume: Volume, geometry: Geometry) -> Volume:
     """Take away what a coarser grid can't hold, before it is sampled; finer axes stay as they are.
 
     A voxel of the old grid stands for its spacing, one of the new grid for its own: the Gaussian's width at half
@@ -120,13 +121,15 @@ def smoothed(volume: Volume, geometry: Geometry) -> Volume:
     coarser = [(axis, float(factor)) for axis, factor in enumerate(factors) if factor > 1 + 1e-3]
     if not coarser:
         return volume
-    array = _as_float(volume).array
+    array = _convert_to_float(volume).array
     for axis, factor in coarser:
         array = gaussian_filter1d(array, np.sqrt(factor**2 - 1) / FWHM, axis=axis, mode="nearest")
     return Volume(array, volume.geometry)
 
 
-def _by_simpleitk(volume: Volume, geometry: Geometry, interpolation: Interpolation, fill: float) -> NDArray[Any]:
+def _resample_by_simpleitk(
+    volume: Volume, geometry: Geometry, interpolation: Interpolation, fill: float
+) -> NDArray[Any]:
     import SimpleITK as sitk
 
     interpolators = {
@@ -145,20 +148,20 @@ def _by_simpleitk(volume: Volume, geometry: Geometry, interpolation: Interpolati
     return Volume.from_sitk(resampler.Execute(volume.to_sitk())).array
 
 
-def threads() -> int:
+def count_threads() -> int:
     """As many as SimpleITK would take, which who works on several cases at a time has set."""
     import SimpleITK as sitk
 
     return int(sitk.ProcessObject.GetGlobalDefaultNumberOfThreads())
 
 
-def _as_float(volume: Volume) -> Volume:
+def _convert_to_float(volume: Volume) -> Volume:
     """SimpleITK cuts interpolated integers off towards zero, half a Hounsfield unit of bias; so floats go in."""
     is_exact = volume.array.dtype.itemsize <= 2 or volume.array.dtype == np.float32
     return Volume(volume.array.astype(np.float32 if is_exact else np.float64), volume.geometry)
 
 
-def _rounded(array: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
+def _convert_to_dtype(array: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
     """Of the type asked for; whole numbers are rounded, and cut at its bounds."""
     if array.dtype == dtype or dtype.kind not in "iu":
         return array.astype(dtype, copy=False)
@@ -166,7 +169,7 @@ def _rounded(array: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
     return np.asarray(np.clip(np.rint(array), bounds.min, bounds.max).astype(dtype))
 
 
-def _oriented(geometry: Geometry, orientation: str) -> Geometry:
+def _reorient(geometry: Geometry, orientation: str) -> Geometry:
     present = geometry.orientation
     opposite = dict(zip("LRPASI", "RLAPIS", strict=True))
     wanted = orientation.upper()

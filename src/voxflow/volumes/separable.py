@@ -51,7 +51,7 @@ class Taps:
         return len(self.low)
 
 
-def parallel_taps(source: Geometry, target: Geometry) -> list[Taps] | None:
+def compute_parallel_taps(source: Geometry, target: Geometry) -> list[Taps] | None:
     """Taps for each axis of ``source``; None where the grids are turned against each other.
 
     As in ITK, the image reaches to the outer faces of its voxels: within the outer half voxel the nearest one counts.
@@ -66,7 +66,7 @@ def parallel_taps(source: Geometry, target: Geometry) -> list[Taps] | None:
     if (astray @ np.array(target.size)).max() > PARALLEL_VOXELS:
         return None
     return [
-        _taps(offset[n] + scale[n, axis] * np.arange(target.size[axis]), source.size[n], int(axis))
+        _compute_axis_taps(offset[n] + scale[n, axis] * np.arange(target.size[axis]), source.size[n], int(axis))
         for n, axis in enumerate(axes)
     ]
 
@@ -90,12 +90,16 @@ def resample_parallel(array: NDArray[Any], taps: Sequence[Taps], fill: float, th
     planes = array.transpose(order)
     bounds = np.linspace(0, slow.count, min(threads, slow.count) + 1).astype(int).tolist()
     with ThreadPoolExecutor(len(bounds) - 1) as pool:
-        list(pool.map(lambda piece: _fill_planes(out, _Planes(planes, within), slow, fill, piece), pairwise(bounds)))
+        list(
+            pool.map(
+                lambda piece: _fill_planes(out, _PlaneResampler(planes, within), slow, fill, piece), pairwise(bounds)
+            )
+        )
     came_from = [taps[axis].axis for axis in order]
     return out.transpose([came_from.index(axis) for axis in range(3)])
 
 
-def _taps(place: NDArray[np.float64], size: int, axis: int) -> Taps:
+def _compute_axis_taps(place: NDArray[np.float64], size: int, axis: int) -> Taps:
     inside = np.flatnonzero((place >= -0.5 - FACE_VOXELS) & (place <= size - 0.5 + FACE_VOXELS))
     first, last = (int(inside[0]), int(inside[-1]) + 1) if inside.size else (0, 0)
     clamped = np.clip(place, 0, size - 1)
@@ -106,7 +110,7 @@ def _taps(place: NDArray[np.float64], size: int, axis: int) -> Taps:
     return Taps(low, high, weight, first, last, axis)
 
 
-def _fill_planes(out: NDArray[Any], planes: _Planes, slow: Taps, fill: float, piece: tuple[int, int]) -> None:
+def _fill_planes(out: NDArray[Any], planes: _PlaneResampler, slow: Taps, fill: float, piece: tuple[int, int]) -> None:
     """Fill the planes of one piece of the output; each blends the two old planes that it lies between."""
     rows, columns = planes.inside
     mixed = planes.empty()
@@ -120,10 +124,10 @@ def _fill_planes(out: NDArray[Any], planes: _Planes, slow: Taps, fill: float, pi
         np.add(mixed, low, out=mixed)
         if mixed[rows, columns].size < out[n].size:
             out[n] = fill
-        _store(mixed[rows, columns], out[n, rows, columns])
+        _store_rounded(mixed[rows, columns], out[n, rows, columns])
 
 
-def _store(values: NDArray[Any], out: NDArray[Any]) -> None:
+def _store_rounded(values: NDArray[Any], out: NDArray[Any]) -> None:
     if out.dtype.kind in "iu":
         np.rint(values, out=values)
         if out.dtype.itemsize > 2:
@@ -132,7 +136,7 @@ def _store(values: NDArray[Any], out: NDArray[Any]) -> None:
     np.copyto(out, values, casting="unsafe")
 
 
-class _Planes:
+class _PlaneResampler:
     """Old planes resampled within themselves; the last two are kept, since the next new one needs them again."""
 
     def __init__(self, planes: NDArray[Any], within: Sequence[Taps]) -> None:

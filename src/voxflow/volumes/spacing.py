@@ -11,9 +11,9 @@ if TYPE_CHECKING:
 
 # An axis is coarse where its voxels are three times longer than the others'; then the finer tenth of the images
 # counts, so that those are not blurred (nnU-Net's rule).
-COARSE, FINE_SHARE = 3.0, 10.0
+COARSE_RATIO, FINE_PERCENTILE = 3.0, 10.0
 # Beyond as many voxels in an image of median size no patch that a common machine trains on sees enough of it.
-MOST_VOXELS = 24e6
+MAX_MEDIAN_VOXELS = 24e6
 DIGITS = 3
 
 
@@ -28,15 +28,15 @@ def target_spacing(sizes: Sequence[Sequence[float]], spacings: Sequence[Sequence
     target = np.median(spacing, 0)
     axis = int(target.argmax())
     others = np.delete(target, axis)
-    if target[axis] > COARSE * others.max():
-        target[axis] = max(float(np.percentile(spacing[:, axis], FINE_SHARE)), float(others.max()))
+    if target[axis] > COARSE_RATIO * others.max():
+        target[axis] = max(float(np.percentile(spacing[:, axis], FINE_PERCENTILE)), float(others.max()))
     voxels = float(np.prod(np.median(size * spacing / target, 0)))
-    target = _coarser(target, voxels / MOST_VOXELS)
+    target = _coarsen(target, voxels / MAX_MEDIAN_VOXELS)
     i, j, k = (round(float(mm), DIGITS) for mm in target)
     return i, j, k
 
 
-def _coarser(target: np.ndarray, excess: float) -> np.ndarray:
+def _coarsen(target: np.ndarray, excess: float) -> np.ndarray:
     """Make voxels larger until the image has ``excess`` times fewer; the finest axes give way first."""
     while excess > 1 + 1e-9:
         finest = target.min()

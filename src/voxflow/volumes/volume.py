@@ -47,11 +47,11 @@ class Volume:
         """Take over a SimpleITK image; a fourth axis or vector voxels are refused."""
         import SimpleITK as sitk
 
-        geometry = geometry_of(image)
+        geometry = read_sitk_geometry(image)
         return cls(sitk.GetArrayFromImage(image).transpose(2, 1, 0), geometry)
 
 
-def geometry_of(image: sitk.Image | sitk.ImageFileReader) -> Geometry:
+def read_sitk_geometry(image: sitk.Image | sitk.ImageFileReader) -> Geometry:
     """Read the geometry of a SimpleITK image or of a file reader that has read its header."""
     import SimpleITK as sitk
 
