@@ -18,7 +18,7 @@ def run(stage: Stage) -> int:
     with open_executor(chosen_cluster()) as executor:
         summary = convert_folder(stage.source, stage.volumes, options, executor)
     write_json(stage.metrics, summary.metrics)
-    *reasons, counts = summary.lines(stage.volumes)
+    *reasons, counts = summary.format_lines(stage.volumes)
     for reason in reasons:
         say(reason)
     say(f"convert {stage.workspace}: {counts}")

@@ -44,7 +44,7 @@ def run(stage: Stage) -> int:
         if stage.task == "segmentation":
             fingerprint = _measure(resampled, folder)
             write_fingerprint(folder / FINGERPRINT, fingerprint)
-            numbers |= fingerprint.numbers()
+            numbers |= fingerprint.to_metrics()
     write_json(stage.metrics, numbers)
     say(f"resample {stage.workspace}: {len(table)} cases → {stage.resampled}")
     return EXIT_OK
@@ -58,7 +58,7 @@ def _options(stage: Stage, table: pd.DataFrame) -> ResampleOptions:
     block = {**stage.block, "resample": {**given, "spacing_mm": None}}
     options = replace(stage, block=block).options(ResampleOptions)
     names = [str(name).split(CHANNEL_SEPARATOR)[0] for name in table["image"]]
-    grids = [options.grid(read_geometry(stage.volumes / name)) for name in names]
+    grids = [options.choose_grid(read_geometry(stage.volumes / name)) for name in names]
     spacing = target_spacing([grid.size for grid in grids], [grid.spacing for grid in grids])
     say(f"resample {stage.workspace}: spacing_mm: auto → {', '.join(f'{mm:g}' for mm in spacing)}")
     return options.model_copy(update={"spacing_mm": spacing})

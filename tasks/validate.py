@@ -50,7 +50,7 @@ def run(stage: Stage) -> int:
             shutil.copytree(folder, failed)
         require_critical(outcomes, failed / "report.json")
     write_json(stage.metrics, {"cases": len(table), "checks": len(outcomes), "failed": _failed(outcomes)})
-    warned = "".join(f"\n  warning: {one.line()}" for one in outcomes if not one.success)
+    warned = "".join(f"\n  warning: {one.format_line()}" for one in outcomes if not one.success)
     say(f"validate {stage.workspace}: {len(outcomes)} checks on {len(table)} cases → {stage.quality}{warned}")
     return EXIT_OK
 

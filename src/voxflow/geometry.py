@@ -114,10 +114,10 @@ class Geometry:
         """Map points (..., 3) in mm, LPS, to fractional voxel indices."""
         return np.asarray((np.asarray(point) - self.affine[:3, 3]) @ np.linalg.inv(self.affine[:3, :3]).T)
 
-    def is_close(self, other: Geometry, tolerance_mm: float = 1e-3) -> bool:
+    def is_close(self, grid: Geometry, tolerance_mm: float = 1e-3) -> bool:
         """Whether both grids have one size and no voxel centre differs by more than ``tolerance_mm``."""
-        if self.size != other.size:
+        if self.size != grid.size:
             return False
         corners = np.array([[i, j, k] for i in (0, 1) for j in (0, 1) for k in (0, 1)]) * (np.array(self.size) - 1)
-        apart = np.linalg.norm(self.to_physical(corners) - other.to_physical(corners), axis=1)
-        return bool(apart.max() <= tolerance_mm)
+        distances = np.linalg.norm(self.to_physical(corners) - grid.to_physical(corners), axis=1)
+        return bool(distances.max() <= tolerance_mm)

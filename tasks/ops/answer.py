@@ -26,7 +26,7 @@ def run(stage: Stage, model: str | None = None, send: bool = True) -> int:
     settings = settings_of(back_to) if back_to else None
     with contextlib.ExitStack() as stack:
         ledger = stack.enter_context(Ledger.of(stage.workspace))
-        if not ledger.waiting():
+        if not ledger.list_waiting():
             say(f"answer {stage.workspace}: nothing new")
             return EXIT_OK
         infer = stage.options_of("infer", InferOptions)
@@ -44,7 +44,7 @@ def run(stage: Stage, model: str | None = None, send: bool = True) -> int:
     where = f"sent {len(done.sent)} to {back_to}" if back_to else f"kept in {incoming.out}"
     bad = f", {len(done.refused)} can't be used" if done.refused else ""
     bad += f", {len(done.failed)} not sent (tried again next time)" if done.failed else ""
-    say(f"answer {stage.workspace}: masks for {len(done.made)} series by {desk.model}, {where}{bad}")
+    say(f"answer {stage.workspace}: masks for {len(done.answered)} series by {desk.model}, {where}{bad}")
     if done.failed and not done.sent:
         return EXIT_FAILURE
     return EXIT_SOME_FAILED if done.refused or done.failed else EXIT_OK

@@ -23,10 +23,10 @@ def run(stage: Stage) -> int:
     incoming = Incoming.of(stage)
     with Ledger.of(stage.workspace) as ledger, _archive(incoming) as archive:
         done = ingest(archive, incoming.inbox, ledger, incoming.ingest)
-    counts = f"{len(done.taken)} series new, {done.known} known, {len(done.waiting)} still growing"
+    counts = f"{len(done.arrived)} series new, {done.known_count} known, {len(done.waiting)} still growing"
     failed = f", {len(done.failed)} failed (tried again next time)" if done.failed else ""
     say(f"ingest {stage.workspace}: {counts}{failed} → {incoming.inbox}")
-    if done.failed and not (done.taken or done.known):
+    if done.failed and not (done.arrived or done.known_count):
         return EXIT_FAILURE
     return EXIT_SOME_FAILED if done.failed else EXIT_OK
 

@@ -96,7 +96,7 @@ from voxflow.dicom.scan import scan_folder
 scan = scan_folder(Path(sys.argv[1]), 1)
 # Not getrusage: its peak begins with that of the process that started this one.
 peak_kb = re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1]
-print(len(scan.headers), len(scan.others), int(peak_kb) // 1024)
+print(len(scan.headers), len(scan.other_files), int(peak_kb) // 1024)
 """
 
 

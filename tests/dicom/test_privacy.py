@@ -95,7 +95,7 @@ def test_no_text_or_date_is_left_in_any_output_but_the_mapping(
     assert (summary.cases, summary.labelled, summary.quarantined) == (4, 2, 2)
     (mapping,) = [path for path in (tmp_path / "kept/mapping").iterdir() if path.suffix == ".csv"]
     assert traces(tmp_path / "kept") == [mapping]
-    printed = "".join(capfd.readouterr()) + "".join(summary.lines(tmp_path))
+    printed = "".join(capfd.readouterr()) + "".join(summary.format_lines(tmp_path))
     assert not [marker for marker in MARKERS if marker.decode() in printed.replace(str(tmp_path), "")]
 
 

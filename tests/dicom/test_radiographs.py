@@ -173,7 +173,7 @@ def test_a_missing_findings_table_is_named(tmp_path: Path) -> None:
 def test_folders_name_findings_and_normal_means_none() -> None:
     findings = read_findings_from_folders({"a": "normal", "b": "mass", "c": "effusion"})
     assert findings.names == ("effusion", "mass")
-    assert (findings.of("a"), findings.of("b"), findings.of("?")) == ((0, 0), (0, 1), (None, None))
+    assert (findings.look_up("a"), findings.look_up("b"), findings.look_up("?")) == ((0, 0), (0, 1), (None, None))
 
 
 def test_png_folders_become_findings_and_numbers_patients(tmp_path: Path) -> None:

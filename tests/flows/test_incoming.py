@@ -195,7 +195,7 @@ def test_studies_come_back_with_a_seg_once_whatever_is_killed(
     assert answered(orthanc) == studies(9)
     assert objects_in(repository) == 9 * SLICES
     with Ledger.of(WORKSPACE, repository / LEDGER_FOLDER) as ledger:
-        assert ledger.counts() == {"taken": 9, "failed": 0, "made": 0, "sent": 9, "kept": 0, "refused": 0}
+        assert ledger.count_states() == {"taken": 9, "failed": 0, "made": 0, "sent": 9, "kept": 0, "refused": 0}
     found = server.post("/flow_runs/filter", flow_runs={"id": {"any_": sorted(killed)}})
     assert {each["state_type"] for each in found} == {"COMPLETED"}
     assert max(each["run_count"] for each in found) == 2

@@ -35,7 +35,7 @@ class Pacs:
     def find(self, query: Query) -> Iterator[RemoteSeries]:
         raise NotImplementedError
 
-    def instances(self, series: RemoteSeries) -> list[str]:
+    def list_instances(self, series: RemoteSeries) -> list[str]:
         raise NotImplementedError
 
     def fetch(self, series: RemoteSeries, wanted: Collection[str], into: Path) -> None:
@@ -46,7 +46,7 @@ class Pacs:
         if self.fails:
             raise self.fails.pop()
 
-    def settled(self, series: RemoteSeries, wanted: Collection[str], into: Path) -> None:
+    def acknowledge(self, series: RemoteSeries, wanted: Collection[str], into: Path) -> None:
         raise NotImplementedError
 
     def close(self) -> None:
@@ -74,7 +74,7 @@ def desk(tmp_path: Path) -> AnswerContext:
 @pytest.fixture
 def ledger(desk: AnswerContext, tmp_path: Path) -> Iterator[Ledger]:
     with Ledger(tmp_path / "ledger.sqlite") as opened:
-        assert len(ingest(DropFolder(tmp_path / "drop"), desk.inbox, opened, OPTIONS).taken) == 2
+        assert len(ingest(DropFolder(tmp_path / "drop"), desk.inbox, opened, OPTIONS).arrived) == 2
         yield opened
 
 
@@ -85,14 +85,14 @@ def pacs(desk: AnswerContext) -> Pacs:
 
 def test_every_series_gets_a_seg_of_its_own_study_once(desk: AnswerContext, ledger: Ledger) -> None:
     done = answer_new_series(desk, ledger)
-    assert len(done.made) == len(done.sent) == 2
+    assert len(done.answered) == len(done.sent) == 2
     segs = [dcmread(path) for path in desk.out.glob("*/*/*_seg.dcm")]
     assert sorted(str(seg.StudyInstanceUID) for seg in segs) == ["1.2.840.99.1", "1.2.840.99.2"]
     assert sorted(pacs(desk).sent) == sorted(str(seg.SOPInstanceUID) for seg in segs)
-    assert answer_new_series(desk, ledger).made == []
+    assert answer_new_series(desk, ledger).answered == []
     assert len(pacs(desk).sent) == 2
-    assert ledger.counts() == {"taken": 2, "failed": 0, "made": 0, "sent": 2, "kept": 0, "refused": 0}
-    assert all(ledger.is_own(str(seg.SeriesInstanceUID)) for seg in segs)
+    assert ledger.count_states() == {"taken": 2, "failed": 0, "made": 0, "sent": 2, "kept": 0, "refused": 0}
+    assert all(ledger.is_own_mask(str(seg.SeriesInstanceUID)) for seg in segs)
 
 
 def test_masks_made_before_a_lost_connection_are_sent_as_they_are(desk: AnswerContext, ledger: Ledger) -> None:
@@ -100,7 +100,7 @@ def test_masks_made_before_a_lost_connection_are_sent_as_they_are(desk: AnswerCo
     with pytest.raises(PacsError, match="away"):
         answer_new_series(desk, ledger)
     again = answer_new_series(desk, ledger)
-    assert (len(again.made), len(again.sent)) == (1, 2)
+    assert (len(again.answered), len(again.sent)) == (1, 2)
     # What was on its way when the connection was lost is sent once more, under the same UID.
     assert pacs(desk).sent[0] == pacs(desk).sent[1]
     assert len(set(pacs(desk).sent)) == 2
@@ -132,7 +132,7 @@ def test_a_folder_can_be_emptied_and_files_still_written_are_left(
     new = Series(stored((3, 20, 24)), uid="1.2.840.99.4.1", changes={"StudyInstanceUID": "1.2.840.99.4"})
     files = new.write(tmp_path / "fresh")
     quiet = DropFolder(tmp_path / "fresh", quiet_s=3600)
-    assert ingest(quiet, desk.inbox, ledger, OPTIONS).taken == []
-    assert ingest(DropFolder(tmp_path / "fresh", empty=True), desk.inbox, ledger, OPTIONS).taken == ["1.2.840.99.4.1"]
+    assert ingest(quiet, desk.inbox, ledger, OPTIONS).arrived == []
+    assert ingest(DropFolder(tmp_path / "fresh", empty=True), desk.inbox, ledger, OPTIONS).arrived == ["1.2.840.99.4.1"]
     assert not any(file.exists() for file in files)
     assert len(list((desk.inbox / "1.2.840.99.4/1.2.840.99.4.1").iterdir())) == 3

@@ -70,5 +70,5 @@ def test_an_unknown_destination_is_one_error_that_says_what_to_register(tmp_path
             ingest(archive, tmp_path / "inbox", ledger, IngestOptions(pacs="clinic", settle_s=0))
         assert "pacs.clinic.own_aet" in str(caught.value)
         assert caught.value.exit_code == EXIT_WRONG_INPUT
-        assert ledger.counts()["failed"] == 0
+        assert ledger.count_states()["failed"] == 0
     assert not list((tmp_path / "inbox").rglob("*.dcm"))

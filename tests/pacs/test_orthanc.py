@@ -53,9 +53,9 @@ def test_what_is_new_comes_in_once(orthanc: Orthanc, tmp_path: Path, protocol: s
     inbox = tmp_path / "inbox"
     with Ledger(tmp_path / "ledger") as ledger, archive(orthanc, protocol) as asked:
         first = ingest(asked, inbox, ledger, NOW)
-        assert sorted(first.taken) == ["1.2.840.99.1.1", "1.2.840.99.2.1"]
+        assert sorted(first.arrived) == ["1.2.840.99.1.1", "1.2.840.99.2.1"]
         second = ingest(asked, inbox, ledger, NOW)
-        assert (second.taken, second.known) == ([], 2)
+        assert (second.arrived, second.known_count) == ([], 2)
     assert objects(inbox) == {str(dcmread(file).SOPInstanceUID): dcmread(file).PixelData for file in sent}
     assert len(list((inbox / "1.2.840.99.1/1.2.840.99.1.1").iterdir())) == 5
 
@@ -71,7 +71,7 @@ def test_only_what_was_asked_for(orthanc: Orthanc, tmp_path: Path, protocol: str
         assert {one.study_uid for one in asked.find(young)} == {"1.2.840.99.2", "1.2.840.99.3"}
     portal = NOW.model_copy(update={"description": "*PORTAL*", "modalities": ("CT", "MR")})
     with Ledger(tmp_path / "ledger") as ledger, archive(orthanc, protocol) as asked:
-        assert ingest(asked, tmp_path / "inbox", ledger, portal).taken == ["1.2.840.99.3.1"]
+        assert ingest(asked, tmp_path / "inbox", ledger, portal).arrived == ["1.2.840.99.3.1"]
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
@@ -83,10 +83,10 @@ def test_a_series_that_grows_is_waited_for_and_only_the_rest_is_fetched(
     with Ledger(tmp_path / "ledger") as ledger, archive(orthanc, protocol) as asked:
         assert ingest(asked, inbox, ledger, patient).waiting == ["1.2.840.99.1.1"]
         assert not inbox.exists()
-        assert ingest(asked, inbox, ledger, NOW).taken == ["1.2.840.99.1.1"]
+        assert ingest(asked, inbox, ledger, NOW).arrived == ["1.2.840.99.1.1"]
         before = {path: path.stat().st_mtime_ns for path in inbox.rglob("*.dcm")}
         send(orthanc, tmp_path, 1, slices=6)
-        assert ingest(asked, inbox, ledger, NOW).taken == ["1.2.840.99.1.1"]
+        assert ingest(asked, inbox, ledger, NOW).arrived == ["1.2.840.99.1.1"]
     assert len(list(inbox.rglob("*.dcm"))) == 6
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
@@ -144,5 +144,5 @@ def test_a_pacs_that_does_not_know_where_to_send_is_asked_whether_it_does(orthan
     with Ledger(tmp_path / "ledger") as ledger, archive(orthanc, "dimse", own_aet="NOBODY") as asked:
         failed = ingest(asked, tmp_path / "inbox", ledger, NOW).failed
         assert re.search(r"C-MOVE failed \(0xc000\); does it know NOBODY at 127", failed["1.2.840.99.1.1"])
-        assert ledger.counts()["failed"] == 1
+        assert ledger.count_states()["failed"] == 1
     assert not list((tmp_path / "inbox").glob("*/*/*.dcm"))

@@ -42,7 +42,7 @@ def test_a_profile_holds_for_the_data_that_it_was_made_of_and_little_else() -> N
     assert all(one.success for one in run_suites(table, suites, docs=None))
     table.loc[2, "spacing_k"] = 1.0
     failed = [one for one in run_suites(table, suites, docs=None) if not one.success]
-    assert [one.line() for one in failed] == ["spacing k is usual for CT: CT2 (1.0)"]
+    assert [one.format_line() for one in failed] == ["spacing k is usual for CT: CT2 (1.0)"]
 
 
 def test_each_modality_has_a_suite_of_its_own(tmp_path: Path) -> None:

@@ -71,7 +71,7 @@ def test_it_is_read_as_it_was_written(tmp_path: Path) -> None:
     found = measure_fingerprint(cases(tmp_path))
     write_fingerprint(tmp_path / "f.json", found)
     assert read_fingerprint(tmp_path / "f.json") == found
-    assert found.numbers()["class_2_cases"] == 1
+    assert found.to_metrics()["class_2_cases"] == 1
 
 
 def test_another_file_is_refused(tmp_path: Path) -> None:

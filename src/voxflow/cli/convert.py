@@ -96,7 +96,7 @@ class Convert:
             raise ConfigError("; ".join(f"--{_flag(one['loc'])}: {one['msg']}" for one in error.errors())) from error
         self._check_target()
         summary = convert_folder(self.source, self.target, options)
-        *reasons, counts = summary.lines(self.target)
+        *reasons, counts = summary.format_lines(self.target)
         for reason in reasons:
             say(reason)
         say(f"convert: {counts}")

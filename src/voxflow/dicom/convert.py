@@ -75,10 +75,12 @@ def convert_folder(
         if scan.headers:
             converted = _convert_dicom(scan, source, folder, options, executor=executor)
         else:
-            files = pair_files(source, scan.others, options)
+            files = pair_files(source, scan.other_files, options)
             outcomes, labels = convert_files(files, folder, options, executor)
             converted = ConversionResult(
-                *_flatten_outcomes(outcomes), labels, {"other_files": len(scan.others) - files.used, "copies": 0}
+                *_flatten_outcomes(outcomes),
+                labels,
+                {"other_files": len(scan.other_files) - files.file_count, "copies": 0},
             )
         if not converted.cases:
             raise DataError(_explain_failure(converted.rows), path=source)
@@ -99,19 +101,21 @@ def _convert_dicom(
     matched, unmatched = _match_labels(labels, [part for part in images if part.kind == "volume"], values)
     jobs = _plan_jobs(images, folder, options, findings)
     jobs = [replace(job, labels=matched.get(job.part.key, ()), values=values) for job in jobs]
-    done = (
+    numbered_outcomes = (
         executor.run(convert_part, jobs, quarantine_job, into=folder) if executor else _run_jobs(jobs, options.workers)
     )
-    with closing(done):
-        outcomes = dict(track(done, "converting", total=len(jobs)))
+    with closing(numbered_outcomes):
+        outcomes = dict(track(numbered_outcomes, "converting", total=len(jobs)))
     rows, cases = _flatten_outcomes([outcomes[n] for n in range(len(jobs))])
     rows += label_rows + unmatched + [describe_part(part) for part in parts if part.kind == "skipped"]
     members = [header for part in images for header in part.headers]
-    lost = findings.report_lost({name for header in members for name in (header.sop_uid, header.path.name)})
-    described: dict[str, object] = {"findings": list(findings.names)} if findings.names else {}
-    described = described or dict(describe_labels(names, values))
-    notes = {"other_files": len(scan.others), "copies": scan.copies, "findings_without_image": lost}
-    return ConversionResult(rows, cases, described, notes)
+    unmatched_count = findings.report_unmatched(
+        {name for header in members for name in (header.sop_uid, header.path.name)}
+    )
+    label_description: dict[str, object] = {"findings": list(findings.names)} if findings.names else {}
+    label_description = label_description or dict(describe_labels(names, values))
+    notes = {"other_files": len(scan.other_files), "copies": scan.copies, "findings_without_image": unmatched_count}
+    return ConversionResult(rows, cases, label_description, notes)
 
 
 def _run_jobs(jobs: Sequence[ConversionJob], workers: int | None) -> Generator[tuple[int, ConversionOutcome]]:
@@ -136,7 +140,7 @@ def _plan_jobs(
             patient=names[part.first.patient],
             target=folder,
             options=options,
-            findings=dict(zip(findings.names, findings.of(part.first.sop_uid, part.first.path.name), strict=True)),
+            findings=dict(zip(findings.names, findings.look_up(part.first.sop_uid, part.first.path.name), strict=True)),
         )
         for part, case in zip(images, cases, strict=True)
     ]
@@ -184,6 +188,6 @@ def _flatten_outcomes(outcomes: Sequence[ConversionOutcome]) -> tuple[list[Conve
 
 def _explain_failure(rows: Sequence[ConversionRow]) -> str:
     reasons = list(dict.fromkeys(row.reason for row in rows if row.reason))
-    shown = "; ".join(reasons[:MAX_REASONS])
+    first_reasons = "; ".join(reasons[:MAX_REASONS])
     more = f"; and {len(reasons) - MAX_REASONS} more reasons" if len(reasons) > MAX_REASONS else ""
-    return f"none of {len(rows)} series could be converted: {shown}{more}"
+    return f"none of {len(rows)} series could be converted: {first_reasons}{more}"

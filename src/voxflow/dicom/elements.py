@@ -45,25 +45,25 @@ class Elements:
     """What stands before the pixels of one file.
 
     Attributes:
-        syntax: its transfer syntax.
+        transfer_syntax: its transfer syntax.
         values: bytes of the wanted elements that are there, by tag.
         pixels: offset in the file and length of PixelData (7FE0,0010); None where there is none, or its length is
             undefined as that of compressed pixels is.
         size: of the file in bytes.
     """
 
-    syntax: str
+    transfer_syntax: str
     values: dict[int, bytes]
     pixels: tuple[int, int] | None
     size: int
 
 
-def read_elements(path: Path, wanted: Mapping[int, bytes]) -> Elements:
+def read_elements(path: Path, vr_by_tag: Mapping[int, bytes]) -> Elements:
     """Read some top-level elements of a file in DICOM's file format (part 10).
 
     Args:
         path: the file; only its start is read.
-        wanted: tags, (group << 16) + element, each with the value representation that it must have; empty for any.
+        vr_by_tag: tags, (group << 16) + element, each with the value representation that it must have; empty for any.
 
     Raises:
         UnusualFileError: this is for pydicom to read, or to refuse.
@@ -71,31 +71,31 @@ def read_elements(path: Path, wanted: Mapping[int, bytes]) -> Elements:
     """
     with path.open("rb", buffering=0) as stream:
         data = b""
-        for start in READ_LENGTHS:
-            data += stream.read(start - len(data)) or b""
+        for length in READ_LENGTHS:
+            data += stream.read(length - len(data)) or b""
             try:
-                return _walk_elements(data, stream.seek(0, 2), wanted)
+                return _walk_elements(data, stream.seek(0, 2), vr_by_tag)
             except _TooShortError:
                 stream.seek(len(data))
     raise UnusualFileError
 
 
-def _walk_elements(data: bytes, size: int, wanted: Mapping[int, bytes]) -> Elements:
+def _walk_elements(data: bytes, size: int, vr_by_tag: Mapping[int, bytes]) -> Elements:
     if data[128:132] != b"DICM":
         raise UnusualFileError
-    syntax, begin = _read_file_meta(data)
-    if syntax != IMPLICIT_VR and not syntax.startswith((*COMPRESSED, EXPLICIT_VR)):
+    transfer_syntax, first_element = _read_file_meta(data)
+    if transfer_syntax != IMPLICIT_VR and not transfer_syntax.startswith((*COMPRESSED, EXPLICIT_VR)):
         raise UnusualFileError
-    if syntax.startswith(EXPLICIT_VR + "."):  # deflated
+    if transfer_syntax.startswith(EXPLICIT_VR + "."):  # deflated
         raise UnusualFileError
-    walk = _parse_implicit if syntax == IMPLICIT_VR else _parse_explicit
+    walk = _parse_implicit if transfer_syntax == IMPLICIT_VR else _parse_explicit
     values: dict[int, bytes] = {}
-    position, last, pixels = begin, 0, None
+    position, previous_tag, pixels = first_element, 0, None
     while position < size:
         tag, vr, value, length = walk(data, position)
-        if tag <= last:
+        if tag <= previous_tag:
             raise UnusualFileError
-        last = tag
+        previous_tag = tag
         if tag >= PIXELS:
             pixels = (value, length) if tag == PIXELS and length != UNDEFINED else None
             break
@@ -103,7 +103,7 @@ def _walk_elements(data: bytes, size: int, wanted: Mapping[int, bytes]) -> Eleme
             position = _skip_sequence(data, value, vr, walk is _parse_explicit)
             continue
         position = value + length
-        expected = wanted.get(tag)
+        expected = vr_by_tag.get(tag)
         if expected is None:
             continue
         if vr is not None and expected and vr != expected:
@@ -111,22 +111,22 @@ def _walk_elements(data: bytes, size: int, wanted: Mapping[int, bytes]) -> Eleme
         if position > len(data):
             raise _TooShortError
         values[tag] = data[value:position]
-    return Elements(syntax, values, pixels, size)
+    return Elements(transfer_syntax, values, pixels, size)
 
 
 def _read_file_meta(data: bytes) -> tuple[str, int]:
     """The transfer syntax, and where the data set begins."""
-    position, syntax = 132, ""
+    position, transfer_syntax = 132, ""
     while data[position : position + 2] == b"\x02\x00":
         tag, _, value, length = _parse_explicit(data, position)
         position = value + length
         if position > len(data):
             raise _TooShortError
         if tag == 0x00020010:
-            syntax = data[value:position].rstrip(b"\0 ").decode("ascii", "replace")
-    if not syntax:
+            transfer_syntax = data[value:position].rstrip(b"\0 ").decode("ascii", "replace")
+    if not transfer_syntax:
         raise UnusualFileError
-    return syntax, position
+    return transfer_syntax, position
 
 
 def _parse_explicit(data: bytes, position: int) -> tuple[int, bytes | None, int, int]:

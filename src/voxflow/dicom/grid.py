@@ -113,18 +113,20 @@ def _check_same(planes: Sequence[Plane]) -> None:
 def _check_steps(distances: NDArray[np.float64]) -> None:
     """Distances along the normal, ascending, mm: no two at one place, and none left out."""
     steps = np.diff(distances)
-    same = int((steps < SAME_POSITION_MM).sum())
-    if same:
-        at = distances[int(np.argmax(steps < SAME_POSITION_MM))]
-        raise DicomError(f"{same} slice(s) at the same position as another, first at {at:.2f} mm", where=POSITION)
-    missing = find_missing_slices(steps)
-    if missing.any():
-        usual = float(np.median(steps))
-        at = int(np.argmax(np.where(missing, steps, 0)))
-        count = sum(round(step / usual) - 1 for step in steps[missing])
+    repeated_count = int((steps < SAME_POSITION_MM).sum())
+    if repeated_count:
+        distance = distances[int(np.argmax(steps < SAME_POSITION_MM))]
         raise DicomError(
-            f"{max(1, count)} slice(s) missing: a gap of {steps[at]:.2f} mm after slice {at + 1} of {len(distances)} "
-            f"at {distances[at]:.2f} mm, where slices usually lie {usual:.2f} mm apart",
+            f"{repeated_count} slice(s) at the same position as another, first at {distance:.2f} mm", where=POSITION
+        )
+    is_missing = find_missing_slices(steps)
+    if is_missing.any():
+        usual_step = float(np.median(steps))
+        index = int(np.argmax(np.where(is_missing, steps, 0)))
+        count = sum(round(step / usual_step) - 1 for step in steps[is_missing])
+        raise DicomError(
+            f"{max(1, count)} slice(s) missing: a gap of {steps[index]:.2f} mm after slice {index + 1} of "
+            f"{len(distances)} at {distances[index]:.2f} mm, where slices usually lie {usual_step:.2f} mm apart",
             where=POSITION,
         )
 
@@ -132,31 +134,31 @@ def _check_steps(distances: NDArray[np.float64]) -> None:
 def find_missing_slices(steps: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Which steps skip a slice: wider than usual, and than their neighbours, where spacing does not simply change."""
     padded = np.concatenate([[0.0], steps, [0.0]])
-    beside = np.maximum(padded[:-2], padded[2:])
-    beside = np.where(beside > 0, beside, np.inf)
-    return np.asarray((steps > MISSING_GAP_RATIO * np.median(steps)) & (steps > MISSING_GAP_RATIO * beside))
+    neighbours = np.maximum(padded[:-2], padded[2:])
+    neighbours = np.where(neighbours > 0, neighbours, np.inf)
+    return np.asarray((steps > MISSING_GAP_RATIO * np.median(steps)) & (steps > MISSING_GAP_RATIO * neighbours))
 
 
 def _check_on_grid(
     positions: NDArray[np.float64],
-    first: NDArray[np.float64],
+    first_position: NDArray[np.float64],
     normal: NDArray[np.float64],
     step: float,
     tolerance_mm: float,
 ) -> None:
-    off = positions - (first + np.arange(len(positions))[:, None] * step * normal)
-    along = np.abs(off @ normal)
-    if along.max() > tolerance_mm:
+    offsets = positions - (first_position + np.arange(len(positions))[:, None] * step * normal)
+    off_along = np.abs(offsets @ normal)
+    if off_along.max() > tolerance_mm:
         steps = np.diff(positions @ normal)
         raise IrregularSlicesError(
             f"irregular spacing: slices lie {steps.min():.3f} to {steps.max():.3f} mm apart, one of them "
-            f"{along.max():.3f} mm off the regular grid (tolerance {tolerance_mm} mm)",
+            f"{off_along.max():.3f} mm off the regular grid (tolerance {tolerance_mm} mm)",
             where=POSITION,
         )
-    sideways = np.linalg.norm(off - (off @ normal)[:, None] * normal, axis=1)
-    if sideways.max() > tolerance_mm:
+    off_sideways = np.linalg.norm(offsets - (offsets @ normal)[:, None] * normal, axis=1)
+    if off_sideways.max() > tolerance_mm:
         raise IrregularSlicesError(
-            f"slices shifted sideways by up to {sideways.max():.2f} mm, as with a tilted gantry "
+            f"slices shifted sideways by up to {off_sideways.max():.2f} mm, as with a tilted gantry "
             f"(tolerance {tolerance_mm} mm)",
             where=POSITION,
         )

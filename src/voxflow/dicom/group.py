@@ -50,28 +50,28 @@ class SeriesPart:
 
 def group_headers(headers: Iterable[DicomHeader], options: ConvertOptions) -> list[SeriesPart]:
     """Sort headers into parts, ordered by :attr:`SeriesPart.key`."""
-    gathered: dict[tuple[PartKind, str, str], list[DicomHeader]] = {}
+    members_by_part: dict[tuple[PartKind, str, str], list[DicomHeader]] = {}
     for header in headers:
         kind, reason = _classify(header, options)
-        alone = kind in ("radiograph", "label") or (kind == "volume" and header.frames > 1)
-        place = header.sop_uid if alone else header.series_uid
-        gathered.setdefault((kind, reason, place), []).append(header)
+        is_single_object = kind in ("radiograph", "label") or (kind == "volume" and header.frame_count > 1)
+        part_uid = header.sop_uid if is_single_object else header.series_uid
+        members_by_part.setdefault((kind, reason, part_uid), []).append(header)
     parts = []
-    for (kind, reason, _), members in gathered.items():
+    for (kind, reason, _), members in members_by_part.items():
         parts += _split_volumes(members, options) if kind == "volume" else [SeriesPart(kind, tuple(members), reason)]
     return sorted(parts, key=lambda part: part.key)
 
 
 def _split_volumes(headers: list[DicomHeader], options: ConvertOptions) -> list[SeriesPart]:
     """The volumes of a series, or of one multi-frame object."""
-    frames = headers[0].frames > 1
-    each = read_frame_headers(headers[0]) if frames else sorted(headers, key=lambda header: header.sop_uid)
-    pieces = split_series(each, options.min_slices)
+    is_multiframe = headers[0].frame_count > 1
+    slices = read_frame_headers(headers[0]) if is_multiframe else sorted(headers, key=lambda header: header.sop_uid)
+    pieces = split_series(slices, options.min_slices)
     parts = []
     for number, piece in enumerate(pieces, start=1):
-        members = tuple(headers) if frames else tuple(each[n] for n in piece.members)
+        members = tuple(headers) if is_multiframe else tuple(slices[n] for n in piece.members)
         remark = f"volume {number} of {len(pieces)} in its series, by {piece.by}" if piece.by else ""
-        part = SeriesPart("volume", members, "", number, remark, piece.members if frames and piece.by else ())
+        part = SeriesPart("volume", members, "", number, remark, piece.members if is_multiframe and piece.by else ())
         if number > 1 and options.several_volumes == "first":
             part = replace(part, kind="skipped", reason=f"{remark}; only the first is asked for")
         parts.append(part)
@@ -87,7 +87,7 @@ def _classify(header: DicomHeader, options: ConvertOptions) -> tuple[PartKind, s
         return "skipped", f"no image ({header.modality or 'no modality'})"
     if "LOCALIZER" in header.image_type:
         return "skipped", "localizer"
-    wanted = options.modalities or VOLUME_MODALITIES + RADIOGRAPH_MODALITIES
-    if header.modality not in wanted:
-        return "skipped", f"modality {header.modality or 'unknown'} is not among {', '.join(wanted)}"
+    modalities = options.modalities or VOLUME_MODALITIES + RADIOGRAPH_MODALITIES
+    if header.modality not in modalities:
+        return "skipped", f"modality {header.modality or 'unknown'} is not among {', '.join(modalities)}"
     return ("radiograph" if header.modality in RADIOGRAPH_MODALITIES else "volume"), ""

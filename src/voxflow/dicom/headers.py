@@ -145,7 +145,7 @@ class DicomHeader:
     modality: str
     image_type: tuple[str, ...]
     frame_of_reference: str
-    frames: int
+    frame_count: int
     samples: int
     plane: Plane
     echo_time: str
@@ -230,7 +230,7 @@ def _build_header(path: Path, dataset: Dataset) -> DicomHeader | None:
         modality=_read_text(dataset, "Modality"),
         image_type=tuple(str(part) for part in _read_values(dataset, "ImageType")),
         frame_of_reference=_read_text(dataset, "FrameOfReferenceUID"),
-        frames=int(dataset.get("NumberOfFrames") or 1),
+        frame_count=int(dataset.get("NumberOfFrames") or 1),
         samples=int(dataset.get("SamplesPerPixel") or 1),
         plane=plane,
         echo_time=_read_text(dataset, "EchoTime"),

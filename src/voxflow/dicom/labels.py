@@ -117,10 +117,10 @@ def match_volumes(label: LabelObject, volumes: Sequence[SeriesPart]) -> list[Ser
     return by_frame
 
 
-def assign_label_values(names: Iterable[str], chosen: Mapping[str, int] | None) -> dict[str, int]:
+def assign_label_values(names: Iterable[str], configured_values: Mapping[str, int] | None) -> dict[str, int]:
     """The value of each name; keys are case-folded. Without a choice, sorted names are numbered from 1."""
-    if chosen is not None:
-        return {name.casefold(): value for name, value in chosen.items()}
+    if configured_values is not None:
+        return {name.casefold(): value for name, value in configured_values.items()}
     folded = sorted({name.casefold() for name in names})
     return {name: number for number, name in enumerate(folded, start=1)}
 
@@ -152,52 +152,60 @@ def merge_labels(
     Where segments overlap, ``options.overlap`` says which one counts: the last or the first by number, or the one
     that ``labels`` names last. With "channels" the last by number counts here, and each label is kept whole beside it.
     """
-    small = max(values.values(), default=0) < 256
-    array = np.zeros(geometry.size, np.uint8) if small else np.zeros(geometry.size, np.uint16)
+    fits_8_bits = max(values.values(), default=0) < 256
+    array = np.zeros(geometry.size, np.uint8) if fits_8_bits else np.zeros(geometry.size, np.uint16)
     # Of every label, drawn here or not, so that all cases have the same channels.
-    apart = sorted(set(values.values())) if options.overlap == "channels" else []
-    out = MergedLabels(array, {}, {}, {}, {value: np.zeros(geometry.size, np.bool_) for value in apart})
-    taken: set[str] = set()
+    channel_values = sorted(set(values.values())) if options.overlap == "channels" else []
+    merged = MergedLabels(array, {}, {}, {}, {value: np.zeros(geometry.size, np.bool_) for value in channel_values})
+    painted_names: set[str] = set()
     for label in labels:
-        wanted = {number: name.casefold() for number, name in label.names.items() if name.casefold() in values}
-        twice = sorted(taken.intersection(wanted.values()))
+        name_by_number = {number: name.casefold() for number, name in label.names.items() if name.casefold() in values}
+        repeated = sorted(painted_names.intersection(name_by_number.values()))
         try:
-            if twice:
-                raise DicomError(f"{', '.join(twice)}: already labelled by another object of the same image")
-            found = _read_masks(label, geometry, sorted(wanted), resample=options.label_grid == "resample")
+            if repeated:
+                raise DicomError(f"{', '.join(repeated)}: already labelled by another object of the same image")
+            label_masks = _read_masks(
+                label, geometry, sorted(name_by_number), resample=options.label_grid == "resample"
+            )
         except DicomError as error:
-            out.problems[label.sop_uid] = str(error)
+            merged.problems[label.sop_uid] = str(error)
             continue
         except PARSE_ERRORS as error:
-            out.problems[label.sop_uid] = f"unreadable: {type(error).__name__}"
+            merged.problems[label.sop_uid] = f"unreadable: {type(error).__name__}"
             continue
-        out.remedies[label.sop_uid] = found.remedy
-        out.remarks[label.sop_uid] = _paint_masks(out.array, found.masks, wanted, values, options.overlap)
-        taken.update(wanted.values())
-        for number, name in wanted.items():
-            if out.channels:
-                out.channels[values[name]] |= found.masks[number]
-    return out
+        merged.remedies[label.sop_uid] = label_masks.remedy
+        merged.remarks[label.sop_uid] = _paint_masks(
+            merged.array, label_masks.masks, name_by_number, values, options.overlap
+        )
+        painted_names.update(name_by_number.values())
+        for number, name in name_by_number.items():
+            if merged.channels:
+                merged.channels[values[name]] |= label_masks.masks[number]
+    return merged
 
 
 def _paint_masks(
-    out: NDArray[Any],
+    label_map: NDArray[Any],
     masks: Mapping[int, NDArray[np.bool_]],
-    wanted: Mapping[int, str],
+    name_by_number: Mapping[int, str],
     values: Mapping[str, int],
     overlap: str,
 ) -> str:
     """Paint the masks of one object, the one that counts last; says how many voxels lie in several."""
-    order = sorted(wanted, reverse=overlap == "first")
+    order = sorted(name_by_number, reverse=overlap == "first")
     if overlap == "listed":
-        listed = list(values)
-        order.sort(key=lambda number: listed.index(wanted[number]))
-    covered, several = np.zeros(out.shape, dtype=np.bool_), np.zeros(out.shape, dtype=np.bool_)
+        name_order = list(values)
+        order.sort(key=lambda number: name_order.index(name_by_number[number]))
+    covered, is_overlapping = np.zeros(label_map.shape, dtype=np.bool_), np.zeros(label_map.shape, dtype=np.bool_)
     for number in order:
-        several |= covered & masks[number] & (out != values[wanted[number]])
+        is_overlapping |= covered & masks[number] & (label_map != values[name_by_number[number]])
         covered |= masks[number]
-        out[masks[number]] = values[wanted[number]]
-    return f"{int(several.sum())} voxels lie in several segments: {_OVERLAP_RULES[overlap]}" if several.any() else ""
+        label_map[masks[number]] = values[name_by_number[number]]
+    return (
+        f"{int(is_overlapping.sum())} voxels lie in several segments: {_OVERLAP_RULES[overlap]}"
+        if is_overlapping.any()
+        else ""
+    )
 
 
 def _read_masks(label: LabelObject, geometry: Geometry, numbers: Sequence[int], *, resample: bool) -> LabelMasks:

@@ -33,11 +33,13 @@ def choose_mapping_path(target: Path) -> Path:
         ConfigError: it would lie in the folder that is made, which is versioned and pushed.
     """
     folder = Path(os.environ.get(FOLDER_VARIABLE) or FOLDER)
-    made, here = target.resolve(), Path.cwd()
-    if folder.resolve().is_relative_to(made):
+    target_folder, working_folder = target.resolve(), Path.cwd()
+    if folder.resolve().is_relative_to(target_folder):
         raise ConfigError(f"the mapping of pseudonyms would lie in {target}, which is passed on", path=folder)
-    inside = made.relative_to(here) if made.is_relative_to(here) else made
-    return folder / (re.sub(r"[^A-Za-z0-9.-]+", "_", inside.as_posix()).strip("_") + ".csv")
+    relative = (
+        target_folder.relative_to(working_folder) if target_folder.is_relative_to(working_folder) else target_folder
+    )
+    return folder / (re.sub(r"[^A-Za-z0-9.-]+", "_", relative.as_posix()).strip("_") + ".csv")
 
 
 def write_mapping(path: Path, cases: Sequence[ConvertedCase], headers: Iterable[DicomHeader]) -> None:
@@ -59,8 +61,8 @@ def write_mapping(path: Path, cases: Sequence[ConvertedCase], headers: Iterable[
             writer = csv.writer(stream, lineterminator="\n")
             writer.writerow(HEADER)
             for case in cases:
-                known = patients.get(case.series_uid, "")
-                writer.writerow((case.case, case.patient, known, case.study_uid, case.series_uid, case.source))
+                patient_id = patients.get(case.series_uid, "")
+                writer.writerow((case.case, case.patient, patient_id, case.study_uid, case.series_uid, case.source))
         Path(temporary).replace(path)
     finally:
         Path(temporary).unlink(missing_ok=True)

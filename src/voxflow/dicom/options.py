@@ -53,8 +53,8 @@ class ConvertOptions(ImageOptions):
     @field_validator("modalities")
     @classmethod
     def _known_modalities(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
-        known = VOLUME_MODALITIES + RADIOGRAPH_MODALITIES
-        unknown = [modality for modality in value or () if modality not in known]
+        supported = VOLUME_MODALITIES + RADIOGRAPH_MODALITIES
+        unknown = [modality for modality in value or () if modality not in supported]
         if unknown:
-            raise ValueError(f"unknown modality {', '.join(unknown)}; known: {', '.join(known)}")
+            raise ValueError(f"unknown modality {', '.join(unknown)}; known: {', '.join(supported)}")
         return value

@@ -50,9 +50,9 @@ def replace_padding(array: NDArray[Any], headers: Sequence[DicomAttributes]) -> 
     for k, bound in enumerate(bounds):
         mask = None if bound is None else (array[:, :, k] >= bound[0]) & (array[:, :, k] <= bound[1])
         masks.append(mask)
-        kept = array[:, :, k] if mask is None else array[:, :, k][~mask]
-        if kept.size:
-            lowest = kept.min() if lowest is None else min(lowest, kept.min())
+        measured = array[:, :, k] if mask is None else array[:, :, k][~mask]
+        if measured.size:
+            lowest = measured.min() if lowest is None else min(lowest, measured.min())
     for k, mask in enumerate(masks):
         if mask is not None:
             array[:, :, k][mask] = array.dtype.type(0) if lowest is None else lowest

@@ -80,18 +80,18 @@ def compute_suv_scale(datasets: Sequence[Dataset]) -> PetScale:
     if len(units) > 1:
         raise DicomError(f"slices state different units: {', '.join(units)}", where="(0054,1001)")
     first = datasets[0]
-    mapped = _read_real_world_factor(first)
-    if mapped is None:
+    real_world_factor = _read_real_world_factor(first)
+    if real_world_factor is None:
         return PetScale(1.0, OTHER_UNITS, "not in SUV: RealWorldValueMappingSequence (0040,9096) maps frames unequally")
     if units[0] == "GML":
-        kind = str(first.get("SUVType") or "BW")
-        known = {"BSA": "SUVbsa", "LBM": "SUVlbm", "LBMJANMA": "SUVlbm", "LBMJAMES128": "SUVlbm", "IBW": "SUVibw"}
-        return PetScale(mapped, SUV if kind == "BW" else f"{known.get(kind, 'SUV')} g/ml")
+        suv_type = str(first.get("SUVType") or "BW")
+        suv_names = {"BSA": "SUVbsa", "LBM": "SUVlbm", "LBMJANMA": "SUVlbm", "LBMJAMES128": "SUVlbm", "IBW": "SUVibw"}
+        return PetScale(real_world_factor, SUV if suv_type == "BW" else f"{suv_names.get(suv_type, 'SUV')} g/ml")
     if units[0] == "CNTS" and _read_philips_factor(first, 0x00):
         return PetScale(_read_philips_factor(first, 0x00), SUV)
-    to_activity = _read_philips_factor(first, 0x09) if units[0] == "CNTS" else mapped
+    to_activity = _read_philips_factor(first, 0x09) if units[0] == "CNTS" else real_world_factor
     if units[0] not in ("BQML", "CNTS") or not to_activity:
-        return PetScale(mapped, units[0], f"not in SUV: Units (0054,1001) are {units[0] or 'not stated'}")
+        return PetScale(real_world_factor, units[0], f"not in SUV: Units (0054,1001) are {units[0] or 'not stated'}")
     try:
         return PetScale(to_activity * _compute_suv_factor(datasets), SUV)
     except _NoSuvError as reason:
@@ -109,35 +109,35 @@ def read_stated_scale(datasets: Sequence[Dataset]) -> PetScale:
 def _compute_suv_factor(datasets: Sequence[Dataset]) -> float:
     """Weight in g divided by the dose in Bq at the time that the images are corrected to."""
     first = datasets[0]
-    drug = (first.get("RadiopharmaceuticalInformationSequence") or [None])[0]
-    if drug is None:
+    radiopharmaceutical = (first.get("RadiopharmaceuticalInformationSequence") or [None])[0]
+    if radiopharmaceutical is None:
         raise _NoSuvError("RadiopharmaceuticalInformationSequence (0054,0016) is missing")
     weight = _read_positive(first, "PatientWeight", "(0010,1030)")
-    dose = _read_positive(drug, "RadionuclideTotalDose", "(0018,1074)")
+    dose = _read_positive(radiopharmaceutical, "RadionuclideTotalDose", "(0018,1074)")
     if dose < MIN_DOSE_BQ:
         raise _NoSuvError("RadionuclideTotalDose (0018,1074) is too small to be in Bq")
     corrected = {str(part).upper() for part in _as_list(first.get("CorrectedImage"))}
     if corrected and "ATTN" not in corrected:
         raise _NoSuvError("CorrectedImage (0028,0051) names no attenuation correction")
-    to = str(first.get("DecayCorrection") or "").upper()
-    if to == "ADMIN":
+    correction = str(first.get("DecayCorrection") or "").upper()
+    if correction == "ADMIN":
         return weight * 1000 / dose
-    if to != "START" and str(first.get("DecayCorrected") or "") != "YES":
-        raise _NoSuvError(f"DecayCorrection (0054,1102) is {to or 'not stated'}")
-    half_life = _read_positive(drug, "RadionuclideHalfLife", "(0018,1075)")
-    elapsed = _measure_decay_time(datasets, drug, half_life)
+    if correction != "START" and str(first.get("DecayCorrected") or "") != "YES":
+        raise _NoSuvError(f"DecayCorrection (0054,1102) is {correction or 'not stated'}")
+    half_life = _read_positive(radiopharmaceutical, "RadionuclideHalfLife", "(0018,1075)")
+    elapsed = _measure_decay_time(datasets, radiopharmaceutical, half_life)
     return weight * 1000 / (dose * exp(-log(2) * elapsed.total_seconds() / half_life))
 
 
-def _measure_decay_time(datasets: Sequence[Dataset], drug: Dataset, half_life: float) -> timedelta:
+def _measure_decay_time(datasets: Sequence[Dataset], radiopharmaceutical: Dataset, half_life: float) -> timedelta:
     """From the injection to the time that the images are decay corrected to."""
     corrected_to = _find_decay_reference(datasets, half_life)
-    time = str(drug.get("RadiopharmaceuticalStartTime") or "")
+    time = str(radiopharmaceutical.get("RadiopharmaceuticalStartTime") or "")
     same_day = _parse_datetime(corrected_to.strftime("%Y%m%d") + time) if time else None
     if same_day is not None and same_day > corrected_to:
         same_day -= timedelta(days=1)
     # Anonymizers shift dates, not always all of them; the time of day is then still right.
-    for injected in (_parse_datetime(str(drug.get("RadiopharmaceuticalStartDateTime") or "")), same_day):
+    for injected in (_parse_datetime(str(radiopharmaceutical.get("RadiopharmaceuticalStartDateTime") or "")), same_day):
         if injected is not None and timedelta(0) <= corrected_to - injected < MAX_DECAY:
             return corrected_to - injected
     raise _NoSuvError("RadiopharmaceuticalStartTime (0018,1072) is missing or not within a day before the scan")
@@ -196,7 +196,7 @@ def _read_real_world_factor(dataset: Dataset) -> float | None:
         # A factor moves the zero of the rescale along; where the mapping has it elsewhere, none will do.
         if not isclose(float(real[1]), factors[-1] * intercept, rel_tol=1e-6, abs_tol=1e-9):
             return None
-    return factors[0] if all(isclose(each, factors[0], rel_tol=1e-5) for each in factors) else None
+    return factors[0] if all(isclose(factor, factors[0], rel_tol=1e-5) for factor in factors) else None
 
 
 def _read_philips_factor(dataset: Dataset, element: int) -> float:
@@ -218,8 +218,8 @@ def _read_positive(dataset: Dataset, keyword: str, tag: str) -> float:
     return value
 
 
-def _read_datetime(dataset: Dataset, what: str) -> datetime | None:
-    date, time = str(dataset.get(f"{what}Date") or ""), str(dataset.get(f"{what}Time") or "")
+def _read_datetime(dataset: Dataset, event: str) -> datetime | None:
+    date, time = str(dataset.get(f"{event}Date") or ""), str(dataset.get(f"{event}Time") or "")
     return _parse_datetime(date + time) if date and time else None
 
 

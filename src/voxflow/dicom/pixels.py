@@ -37,9 +37,9 @@ def read_series(
     *,
     tolerance_mm: float,
     min_slices: int,
-    lay_out: GridFit | None = None,
+    fit_grid: GridFit | None = None,
     frames: Sequence[int] = (),
-    seen: Callable[[DicomAttributes], None] | None = None,
+    on_object: Callable[[DicomAttributes], None] | None = None,
 ) -> Volume:
     """Read a series of single-frame objects, or one multi-frame object, as a volume.
 
@@ -47,9 +47,9 @@ def read_series(
         headers: its objects.
         tolerance_mm: how far a slice may lie from its place on the grid.
         min_slices: fewer are no volume.
-        lay_out: gives the grid and the order of planes in place of :func:`fit_slice_grid`.
+        fit_grid: gives the grid and the order of planes in place of :func:`fit_slice_grid`.
         frames: of a multi-frame object, those that make the volume, from 0; empty takes all.
-        seen: is shown what each object says of its pixels, in the order of slices.
+        on_object: is shown what each object says of its pixels, in the order of slices.
 
     Returns:
         Values after RescaleSlope (0028,1053) and RescaleIntercept (0028,1052): int16 (or int32) where these are
@@ -58,16 +58,16 @@ def read_series(
     Raises:
         DicomError: the slices make no volume that can be trusted, or pixels can't be decoded.
     """
-    lay_out = lay_out or partial(fit_slice_grid, tolerance_mm=tolerance_mm, min_slices=min_slices)
-    if len(headers) == 1 and headers[0].frames > 1:
-        return _read_multiframe(headers[0].path, lay_out, frames, seen)
-    geometry, order = lay_out([header.plane for header in headers])
+    fit_grid = fit_grid or partial(fit_slice_grid, tolerance_mm=tolerance_mm, min_slices=min_slices)
+    if len(headers) == 1 and headers[0].frame_count > 1:
+        return _read_multiframe(headers[0].path, fit_grid, frames, on_object)
+    geometry, order = fit_grid([header.plane for header in headers])
     stack = SliceStack(len(order))
     for index in order:
         stored, attributes = _read_slice(headers[index])
         stack.add(stored, read_rescale(attributes))
-        if seen:
-            seen(attributes)
+        if on_object:
+            on_object(attributes)
     return Volume(stack.values.transpose(2, 1, 0), geometry)
 
 
@@ -133,15 +133,15 @@ def read_rescale(dataset: DicomAttributes) -> tuple[float, float]:
 
 
 def _read_multiframe(
-    path: Path, lay_out: GridFit, frames: Sequence[int], seen: Callable[[DicomAttributes], None] | None
+    path: Path, fit_grid: GridFit, frames: Sequence[int], on_object: Callable[[DicomAttributes], None] | None
 ) -> Volume:
     dataset = read_dataset(path, pixels=True)
     planes, rescales = read_frame_planes(dataset), read_frame_rescales(dataset)
     frames = frames or range(len(planes))
-    geometry, order = lay_out([planes[frame] for frame in frames])
+    geometry, order = fit_grid([planes[frame] for frame in frames])
     stored = decode_stored_values(dataset)
-    if seen:
-        seen(dataset)
+    if on_object:
+        on_object(dataset)
     stack = SliceStack(len(order))
     for index in order:
         stack.add(stored[frames[index]], rescales[frames[index]])
@@ -151,9 +151,9 @@ def _read_multiframe(
 def _check_claimed_size(dataset: Dataset) -> None:
     """A size that lies would have a decoder take all memory."""
     pixels = int(dataset.Rows) * int(dataset.Columns) * int(dataset.get("NumberOfFrames") or 1)
-    held = len(dataset.get("PixelData") or b"")
-    if pixels > MAX_UNCHECKED_PIXELS and pixels > MAX_PIXELS_PER_BYTE * held:
-        raise DicomError(f"{pixels} pixels are claimed and {held} bytes are there", where="(0028,0010)")
+    byte_count = len(dataset.get("PixelData") or b"")
+    if pixels > MAX_UNCHECKED_PIXELS and pixels > MAX_PIXELS_PER_BYTE * byte_count:
+        raise DicomError(f"{pixels} pixels are claimed and {byte_count} bytes are there", where="(0028,0010)")
 
 
 def _take_first_line(error: Exception) -> str:

@@ -97,7 +97,7 @@ def read_plain_header(path: Path) -> DicomHeader:
         modality=fields.text("Modality"),
         image_type=fields.texts("ImageType"),
         frame_of_reference=fields.text("FrameOfReferenceUID"),
-        frames=int(fields.text("NumberOfFrames") or 1) or 1,
+        frame_count=int(fields.text("NumberOfFrames") or 1) or 1,
         samples=fields.count("SamplesPerPixel") or 1,
         plane=plane,
         echo_time=fields.text("EchoTime"),
@@ -120,9 +120,9 @@ def read_plain_values(header: DicomHeader) -> NDArray[Any]:
     values = np.empty((plane.rows, plane.columns), dtype="<i2" if pixels.signed else "<u2")
     with header.path.open("rb", buffering=0) as stream:
         stream.seek(pixels.offset)
-        held = stream.readinto(values.data.cast("B")) or 0
-    if held != values.nbytes:
-        raise DicomError(f"{values.nbytes} bytes of pixels are claimed and {held} are there", where="(7FE0,0010)")
+        byte_count = stream.readinto(values.data.cast("B")) or 0
+    if byte_count != values.nbytes:
+        raise DicomError(f"{values.nbytes} bytes of pixels are claimed and {byte_count} are there", where="(7FE0,0010)")
     unused = 16 - pixels.bits_stored
     if 0 < unused < 15:
         values <<= unused
@@ -183,7 +183,7 @@ def _locate_pixels(fields: _HeaderFields, plane: Plane) -> PlainPixels | None:
     """Where one uncompressed grey frame of 16 bits lies; None for all that is less plain."""
     elements, bits, sign = fields.elements, fields.count("BitsStored"), fields.short("PixelRepresentation")
     is_plain = (
-        elements.syntax in (EXPLICIT_VR, IMPLICIT_VR)
+        elements.transfer_syntax in (EXPLICIT_VR, IMPLICIT_VR)
         and elements.pixels is not None
         and elements.pixels[1] == 2 * plane.rows * plane.columns > 0
         and sum(elements.pixels) <= elements.size

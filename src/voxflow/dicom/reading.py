@@ -52,19 +52,19 @@ def read_part(part: SeriesPart, options: ConvertOptions) -> VolumeReading:
         DicomError: the slices make no volume that can be trusted, or pixels can't be decoded.
     """
     headers: list[DicomAttributes] = []
-    lay_out = _GridFitter(options)
+    fit_grid = _GridFitter(options)
     volume = read_series(
         part.headers,
         tolerance_mm=options.spacing_tolerance_mm,
         min_slices=options.min_slices,
-        lay_out=lay_out,
+        fit_grid=fit_grid,
         frames=part.frames,
-        seen=lambda attributes: headers.append(_copy_attributes(attributes)),
+        on_object=lambda attributes: headers.append(_copy_attributes(attributes)),
     )
     replace_padding(volume.array, headers)
     remedy = ""
-    if lay_out.mending:
-        volume, remedy = apply_remedy(volume.array, lay_out.mending), lay_out.mending.remedy
+    if fit_grid.remedy_plan:
+        volume, remedy = apply_remedy(volume.array, fit_grid.remedy_plan), fit_grid.remedy_plan.description
     if part.first.modality != "PT":
         return VolumeReading(volume, _read_units(headers[0]), part.remark, remedy)
     datasets = cast("list[Dataset]", headers)  # PET is always read by pydicom
@@ -80,7 +80,7 @@ class _GridFitter:
 
     def __init__(self, options: ConvertOptions) -> None:
         self.options = options
-        self.mending: RemedyPlan | None = None
+        self.remedy_plan: RemedyPlan | None = None
 
     def __call__(self, planes: Sequence[Plane]) -> tuple[Geometry, list[int]]:
         tolerance = self.options.spacing_tolerance_mm
@@ -88,10 +88,10 @@ class _GridFitter:
             return fit_slice_grid(planes, tolerance_mm=tolerance, min_slices=self.options.min_slices)
         except IrregularSlicesError:
             tilt, irregular = self.options.gantry_tilt == "shear", self.options.irregular_spacing == "resample"
-            self.mending = plan_remedy(planes, tolerance_mm=tolerance, tilt=tilt, irregular=irregular)
-            if self.mending is None:
+            self.remedy_plan = plan_remedy(planes, tolerance_mm=tolerance, tilt=tilt, irregular=irregular)
+            if self.remedy_plan is None:
                 raise
-            return self.mending.stacked, self.mending.order
+            return self.remedy_plan.stack_geometry, self.remedy_plan.order
 
 
 def _read_units(header: DicomAttributes) -> str:
@@ -109,10 +109,10 @@ def _copy_attributes(dataset: DicomAttributes) -> DicomAttributes:
     from pydicom.dataset import Dataset
 
     dataset = cast("Dataset", dataset)
-    kept = Dataset()
+    attributes = Dataset()
     for keyword in (*PADDING_TAGS, *PET_TAGS):
         if keyword in dataset:
-            kept[keyword] = dataset[keyword]
+            attributes[keyword] = dataset[keyword]
     for element in dataset.group_dataset(PHILIPS_GROUP):
-        kept.add(element)
-    return kept
+        attributes.add(element)
+    return attributes

@@ -32,21 +32,21 @@ class RemedyPlan:
     Attributes:
         order: slice k of the stack is plane ``order[k]``.
         shifts: (slices, 2), how far each slice lies from the first along (i, j), pixels.
-        places: (slices,), where each slice lies along the new grid's k.
+        slice_positions: (slices,), where each slice lies along the new grid's k.
         corner: the index (i, j) of the new grid's first voxel in the first slice; not above 0.
         target: the new grid.
-        remedy: what is changed, in words.
+        description: what is changed, in words.
     """
 
     order: list[int]
     shifts: NDArray[np.float64]
-    places: NDArray[np.float64]
+    slice_positions: NDArray[np.float64]
     corner: tuple[int, int]
     target: Geometry
-    remedy: str
+    description: str
 
     @property
-    def stacked(self) -> Geometry:
+    def stack_geometry(self) -> Geometry:
         """A grid for the slices as they are stacked, before they are mended; its k says nothing."""
         first = self.target.to_physical(-np.array([*self.corner, 0.0]))
         size = tuple(n - extra for n, extra in zip(self.target.size, self._rim, strict=False))
@@ -80,20 +80,22 @@ def plan_remedy(planes: Sequence[Plane], *, tolerance_mm: float, tilt: bool, irr
     offsets = np.array([planes[n].position for n in order]) - planes[order[0]].position
     distances = offsets @ normal
     steps = np.diff(distances)
-    even = np.abs(distances - np.linspace(0, distances[-1], len(distances))).max() <= tolerance_mm
-    if steps.min() < SAME_POSITION_MM or find_missing_slices(steps).any() or not (even or irregular):
+    is_even = np.abs(distances - np.linspace(0, distances[-1], len(distances))).max() <= tolerance_mm
+    if steps.min() < SAME_POSITION_MM or find_missing_slices(steps).any() or not (is_even or irregular):
         return None
     sideways = offsets - distances[:, None] * normal
-    moved = float(np.linalg.norm(sideways, axis=1).max())
-    if moved > tolerance_mm and not tilt:
+    largest_shift = float(np.linalg.norm(sideways, axis=1).max())
+    if largest_shift > tolerance_mm and not tilt:
         return None
-    degrees = _measure_tilt(sideways, distances, tolerance_mm) if moved > tolerance_mm else 0.0
-    count = len(planes) if even else max(2, round(float(distances[-1] / np.median(steps))) + 1)
+    degrees = _measure_tilt(sideways, distances, tolerance_mm) if largest_shift > tolerance_mm else 0.0
+    count = len(planes) if is_even else max(2, round(float(distances[-1] / np.median(steps))) + 1)
     step = float(distances[-1]) / (count - 1)
-    said = [f"gantry tilt of {degrees:.2f} degrees corrected by shear, slices moved by up to {moved:.2f} mm"]
+    descriptions = [
+        f"gantry tilt of {degrees:.2f} degrees corrected by shear, slices moved by up to {largest_shift:.2f} mm"
+    ]
     resampled = f"{len(planes)} slices, {steps.min():.3f} to {steps.max():.3f} mm apart, resampled to {step:.3f} mm"
-    said = [*(said if degrees else []), *([] if even else [resampled])]
-    if not said:
+    descriptions = [*(descriptions if degrees else []), *([] if is_even else [resampled])]
+    if not descriptions:
         return None
     pixel = np.array([planes[0].spacing[1], planes[0].spacing[0]])
     shifts = np.round(sideways @ np.column_stack([along_row, along_column]) / pixel, DECIMALS) + 0.0
@@ -103,46 +105,48 @@ def plan_remedy(planes: Sequence[Plane], *, tolerance_mm: float, tilt: bool, irr
     first = planes[order[0]].position + np.column_stack([along_row, along_column]) @ (low * pixel)
     direction = np.column_stack([along_row, along_column, normal])
     target = Geometry.from_parts(size, (pixel[0], pixel[1], step), first.tolist(), direction)
-    places = np.arange(float(count)) if even else np.round(distances / step, DECIMALS)
-    return RemedyPlan([int(n) for n in order], shifts, places, (int(low[0]), int(low[1])), target, "; ".join(said))
+    slice_positions = np.arange(float(count)) if is_even else np.round(distances / step, DECIMALS)
+    return RemedyPlan(
+        [int(n) for n in order], shifts, slice_positions, (int(low[0]), int(low[1])), target, "; ".join(descriptions)
+    )
 
 
-def apply_remedy(stack: NDArray[Any], mending: RemedyPlan) -> Volume:
+def apply_remedy(stack: NDArray[Any], plan: RemedyPlan) -> Volume:
     """Bring a stack (i, j, slices) onto the regular grid: linear between pixels and between slices.
 
     Where no slice reaches, voxels get the lowest value of the stack. Whole numbers are rounded.
     """
-    out = np.empty(mending.target.size, dtype=stack.dtype)
+    out = np.empty(plan.target.size, dtype=stack.dtype)
     lowest = float(stack.min())
-    for k in range(mending.target.size[2]):
-        upper = int(np.searchsorted(mending.places, k))
-        upper = min(max(upper, 0), len(mending.places) - 1)
-        lower = upper if mending.places[upper] <= k or upper == 0 else upper - 1
-        values = _shift_slice(stack[:, :, lower], lower, mending, lowest)
+    for k in range(plan.target.size[2]):
+        upper = int(np.searchsorted(plan.slice_positions, k))
+        upper = min(max(upper, 0), len(plan.slice_positions) - 1)
+        lower = upper if plan.slice_positions[upper] <= k or upper == 0 else upper - 1
+        values = _shift_slice(stack[:, :, lower], lower, plan, lowest)
         if lower != upper:
-            weight = (k - mending.places[lower]) / (mending.places[upper] - mending.places[lower])
-            values = (1 - weight) * values + weight * _shift_slice(stack[:, :, upper], upper, mending, lowest)
+            weight = (k - plan.slice_positions[lower]) / (plan.slice_positions[upper] - plan.slice_positions[lower])
+            values = (1 - weight) * values + weight * _shift_slice(stack[:, :, upper], upper, plan, lowest)
         out[:, :, k] = np.rint(values) if out.dtype.kind in "iu" else values
-    return Volume(out, mending.target)
+    return Volume(out, plan.target)
 
 
 def _shift_slice(values: NDArray[Any], k: int, mending: RemedyPlan, fill: float) -> NDArray[np.float64]:
     """One slice (i, j) on the new grid's plane, moved by its shift."""
-    moved = values.astype(np.float64)
+    shifted = values.astype(np.float64)
     for axis in (0, 1):
-        place = float(mending.shifts[k, axis]) - mending.corner[axis]
-        whole = int(np.floor(place))
-        shape = list(moved.shape)
+        position = float(mending.shifts[k, axis]) - mending.corner[axis]
+        whole_pixels = int(np.floor(position))
+        shape = list(shifted.shape)
         shape[axis] = mending.target.size[axis] + 1
-        wide = np.full(shape, fill)
+        padded = np.full(shape, fill)
         # One voxel of rim in front, so that the first voxel blends with what lies outside.
-        inside = [slice(None), slice(None)]
-        inside[axis] = slice(whole + 1, whole + 1 + moved.shape[axis])
-        wide[tuple(inside)] = moved
-        at, before = np.arange(1, shape[axis]), np.arange(shape[axis] - 1)
-        fraction = place - whole
-        moved = fraction * wide.take(before, axis=axis) + (1 - fraction) * wide.take(at, axis=axis)
-    return moved
+        target_slice = [slice(None), slice(None)]
+        target_slice[axis] = slice(whole_pixels + 1, whole_pixels + 1 + shifted.shape[axis])
+        padded[tuple(target_slice)] = shifted
+        indices, before = np.arange(1, shape[axis]), np.arange(shape[axis] - 1)
+        fraction = position - whole_pixels
+        shifted = fraction * padded.take(before, axis=axis) + (1 - fraction) * padded.take(indices, axis=axis)
+    return shifted
 
 
 def _measure_tilt(sideways: NDArray[np.float64], distances: NDArray[np.float64], tolerance_mm: float) -> float:
@@ -151,9 +155,9 @@ def _measure_tilt(sideways: NDArray[np.float64], distances: NDArray[np.float64],
     apart = float(np.linalg.norm(sideways - distances[:, None] * lean, axis=1).max())
     degrees = float(np.degrees(np.arctan(np.linalg.norm(lean))))
     if apart > tolerance_mm or degrees > MAX_TILT_DEGREES:
-        moved = float(np.linalg.norm(sideways, axis=1).max())
+        largest_shift = float(np.linalg.norm(sideways, axis=1).max())
         raise DicomError(
-            f"slices shifted sideways by up to {moved:.2f} mm, and no tilt of a gantry "
+            f"slices shifted sideways by up to {largest_shift:.2f} mm, and no tilt of a gantry "
             f"explains it: {apart:.2f} mm stay at {degrees:.1f} degrees (tolerance {tolerance_mm} mm)",
             where=POSITION,
         )

@@ -56,14 +56,18 @@ def read_rois(path: Path, geometry: Geometry, numbers: Sequence[int]) -> tuple[d
         DicomError: contours are not in the image's slices, or all lie outside of it.
     """
     contours = _read_contours(read_dataset(path))
-    masks, sparse = {}, []
+    masks, sparse_rois = {}, []
     for number in numbers:
         masks[number] = fill_contours(contours.get(number, []), geometry)
-        between = interpolate_sparse_slices(masks[number])
-        sparse += [] if between is masks[number] else [number]
-        masks[number] = between
-    said = f"contours only in every other slice or fewer: {len(sparse)} ROI(s) interpolated between" if sparse else ""
-    return masks, said
+        interpolated = interpolate_sparse_slices(masks[number])
+        sparse_rois += [] if interpolated is masks[number] else [number]
+        masks[number] = interpolated
+    remedy = (
+        f"contours only in every other slice or fewer: {len(sparse_rois)} ROI(s) interpolated between"
+        if sparse_rois
+        else ""
+    )
+    return masks, remedy
 
 
 def fill_contours(contours: Sequence[Contour], geometry: Geometry) -> NDArray[np.bool_]:
@@ -79,10 +83,10 @@ def fill_contours(contours: Sequence[Contour], geometry: Geometry) -> NDArray[np
             )
         plane = round(float(index[:, 2].mean()) / SAME_PLANE) * SAME_PLANE
         planes.setdefault(plane, []).append((index[:, :2], contour.exclusive))
-    chosen = _choose_planes(planes, geometry.size[2])
-    if planes and not chosen:
+    plane_by_slice = _choose_planes(planes, geometry.size[2])
+    if planes and not plane_by_slice:
         raise DicomError("all contours lie outside of the image", where=CONTOUR_DATA)
-    for k, plane in chosen.items():
+    for k, plane in plane_by_slice.items():
         filled = [(fill_outline(outline, geometry.size[:2]), exclusive) for outline, exclusive in planes[plane]]
         mask[:, :, k] = _combine_contours(filled)
     return mask
@@ -92,35 +96,35 @@ def interpolate_sparse_slices(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Interpolate shapes where an ROI is drawn in every nth slice alone; gives the mask itself where it is not."""
     from scipy.ndimage import distance_transform_edt
 
-    drawn = np.flatnonzero(mask.any(axis=(0, 1)))
-    gaps = np.diff(drawn)
-    if len(drawn) < 3 or gaps.min() < 2 or gaps.max() > gaps.min():
+    drawn_slices = np.flatnonzero(mask.any(axis=(0, 1)))
+    gaps = np.diff(drawn_slices)
+    if len(drawn_slices) < 3 or gaps.min() < 2 or gaps.max() > gaps.min():
         return mask
-    depth = [distance_transform_edt(mask[:, :, k]) - distance_transform_edt(~mask[:, :, k]) for k in drawn]
-    out = mask.copy()
+    depth = [distance_transform_edt(mask[:, :, k]) - distance_transform_edt(~mask[:, :, k]) for k in drawn_slices]
+    interpolated = mask.copy()
     for n, gap in enumerate(gaps):
         for step in range(1, int(gap)):
             share = step / gap
-            out[:, :, drawn[n] + step] = (1 - share) * depth[n] + share * depth[n + 1] > 0
-    return out
+            interpolated[:, :, drawn_slices[n] + step] = (1 - share) * depth[n] + share * depth[n + 1] > 0
+    return interpolated
 
 
 def _combine_contours(filled: Sequence[tuple[NDArray[np.bool_], bool]]) -> NDArray[np.bool_]:
     """The contours of one plane, from the largest to the smallest."""
-    ordered = sorted(filled, key=lambda each: -int(each[0].sum()))
-    out = np.zeros_like(ordered[0][0])
-    before: list[NDArray[np.bool_]] = []
+    ordered = sorted(filled, key=lambda contour: -int(contour[0].sum()))
+    region = np.zeros_like(ordered[0][0])
+    combined: list[NDArray[np.bool_]] = []
     for mask, exclusive in ordered:
         if exclusive:
-            out ^= mask
-        elif any(np.array_equal(mask, other) for other in before):
+            region ^= mask
+        elif any(np.array_equal(mask, earlier) for earlier in combined):
             continue
-        elif (out & mask).sum() == mask.sum():
-            out &= ~mask
+        elif (region & mask).sum() == mask.sum():
+            region &= ~mask
         else:
-            out |= mask
-        before.append(mask)
-    return out
+            region |= mask
+        combined.append(mask)
+    return region
 
 
 def fill_outline(outline: NDArray[np.float64], size: tuple[int, int]) -> NDArray[np.bool_]:
@@ -151,17 +155,17 @@ def fill_outline(outline: NDArray[np.float64], size: tuple[int, int]) -> NDArray
 
 def _choose_planes(planes: Iterable[float], slices: int) -> dict[int, float]:
     """Which plane of contours each slice takes, where several lie within one slice."""
-    chosen: dict[int, float] = {}
+    plane_by_slice: dict[int, float] = {}
     for plane in planes:
         k = round(plane)
-        if 0 <= k < slices and (k not in chosen or abs(plane - k) < abs(chosen[k] - k)):
-            chosen[k] = plane
-    return chosen
+        if 0 <= k < slices and (k not in plane_by_slice or abs(plane - k) < abs(plane_by_slice[k] - k)):
+            plane_by_slice[k] = plane
+    return plane_by_slice
 
 
 def _read_contours(dataset: Dataset) -> dict[int, list[Contour]]:
     """Closed contours by ROI number."""
-    found: dict[int, list[Contour]] = {}
+    contours: dict[int, list[Contour]] = {}
     for roi in dataset.get("ROIContourSequence") or []:
         for contour in roi.get("ContourSequence") or []:
             kind = str(contour.get("ContourGeometricType", ""))
@@ -170,5 +174,5 @@ def _read_contours(dataset: Dataset) -> dict[int, list[Contour]]:
                 if not np.isfinite(points).all():
                     raise DicomError("a contour's points are no finite numbers", where=CONTOUR_DATA)
                 if len(points) >= 3:
-                    found.setdefault(int(roi.ReferencedROINumber), []).append(Contour(points, kind == CLOSED[1]))
-    return found
+                    contours.setdefault(int(roi.ReferencedROINumber), []).append(Contour(points, kind == CLOSED[1]))
+    return contours

@@ -25,12 +25,12 @@ class FolderScan:
 
     Attributes:
         headers: its DICOM objects, in the order of their paths, each SOPInstanceUID once.
-        others: its other files.
+        other_files: its other files.
         copies: number of files left out since another one has the same SOPInstanceUID.
     """
 
     headers: tuple[DicomHeader, ...]
-    others: tuple[Path, ...]
+    other_files: tuple[Path, ...]
     copies: int
 
 
@@ -42,14 +42,14 @@ def scan_folder(source: Path, workers: int | None = None) -> FolderScan:
     """
     files = list_files(source)
     with process_map(workers if len(files) >= PARALLEL_FROM_FILES else 1) as run:
-        found = list(track(run(read_header, files), "reading headers", total=len(files)))
+        header_by_file = list(track(run(read_header, files), "reading headers", total=len(files)))
     headers: dict[str, DicomHeader] = {}
-    for header in found:
+    for header in header_by_file:
         if header is not None:
             headers.setdefault(header.sop_uid, header)
-    read = sum(header is not None for header in found)
-    others = tuple(file for file, header in zip(files, found, strict=True) if header is None)
-    return FolderScan(tuple(headers.values()), others, read - len(headers))
+    readable_count = sum(header is not None for header in header_by_file)
+    other_files = tuple(file for file, header in zip(files, header_by_file, strict=True) if header is None)
+    return FolderScan(tuple(headers.values()), other_files, readable_count - len(headers))
 
 
 def list_files(source: Path) -> list[Path]:
@@ -57,9 +57,9 @@ def list_files(source: Path) -> list[Path]:
     if not source.is_dir():
         raise DataError("no such folder", path=source)
     files = []
-    for folder, names, here in os.walk(source):
-        names[:] = sorted(name for name in names if not name.startswith("."))
-        files += [Path(folder) / name for name in sorted(here) if not name.startswith(".")]
+    for folder, folder_names, file_names in os.walk(source):
+        folder_names[:] = sorted(name for name in folder_names if not name.startswith("."))
+        files += [Path(folder) / name for name in sorted(file_names) if not name.startswith(".")]
     if not files:
         raise DataError("the folder is empty; expected DICOM, NIfTI (or MHA, NRRD) or PNG files", path=source)
     return files

@@ -51,13 +51,13 @@ def resample_frames(
     first = frames[0][0]
     _check_one_way([plane for plane, _, _ in frames])
     along_row, along_column, normal = compute_plane_axes(first)
-    away = np.array([np.dot(plane.position, normal) for plane, _, _ in frames])
-    slices = _find_distinct_slices(away)
+    distances = np.array([np.dot(plane.position, normal) for plane, _, _ in frames])
+    slices = _find_distinct_slices(distances)
     steps = np.diff(slices)
-    corners = _find_corners(slices, away, frames)
-    reach = thickness_mm or (float(steps.min()) if steps.size else float(min(geometry.spacing)))
+    corners = _find_corners(slices, distances, frames)
+    thickness = thickness_mm or (float(steps.min()) if steps.size else float(min(geometry.spacing)))
     stacks = {n: np.zeros((len(slices), first.rows, first.columns), dtype=np.bool_) for n in numbers}
-    for (_, number, inside), distance in zip(frames, away, strict=True):
+    for (_, number, inside), distance in zip(frames, distances, strict=True):
         if number in stacks:
             stacks[number][int(np.abs(slices - distance).argmin())] |= inside
     masks = {n: np.zeros(geometry.size, dtype=np.bool_) for n in numbers}
@@ -67,15 +67,15 @@ def resample_frames(
         points = geometry.to_physical(np.stack([i, j, np.full_like(i, k)], axis=-1).astype(np.float64))
         distance = points @ normal
         nearest = _find_nearest_slices(slices, distance)
-        place = (points - corners[nearest]) @ plane_axes
+        pixel_position = (points - corners[nearest]) @ plane_axes
         # Rounded first, so that a voxel halfway between two pixels takes the same one on every machine.
-        column, row = (np.rint(np.round(place[..., axis], 6)).astype(np.intp) for axis in (0, 1))
+        column, row = (np.rint(np.round(pixel_position[..., axis], 6)).astype(np.intp) for axis in (0, 1))
         valid = (column >= 0) & (column < first.columns) & (row >= 0) & (row < first.rows)
-        valid &= np.abs(slices[nearest] - distance) <= reach / 2 * 1.001
+        valid &= np.abs(slices[nearest] - distance) <= thickness / 2 * 1.001
         for number, stack in stacks.items():
             masks[number][:, :, k][valid] = stack[nearest[valid], row[valid], column[valid]]
-    drawn = any(stack.any() for stack in stacks.values())
-    if drawn and not any(mask.any() for mask in masks.values()):
+    has_pixels = any(stack.any() for stack in stacks.values())
+    if has_pixels and not any(mask.any() for mask in masks.values()):
         raise DicomError("nothing of the segmentation lies inside of its image", where=PLANE_POSITION)
     return masks, "the segmentation lies on another grid than its image: each voxel takes the nearest pixel"
 

@@ -46,7 +46,7 @@ def place_on_slices(mask: Volume, planes: Sequence[Plane]) -> tuple[NDArray[Any]
             raise
         _check_same_grid(mask.geometry, mending.target)
         values = np.stack([_sample_plane(mask, plane) for plane in planes])
-        return values, f"brought back onto the slices, nearest voxel: {mending.remedy}"
+        return values, f"brought back onto the slices, nearest voxel: {mending.description}"
     _check_same_grid(mask.geometry, geometry)
     values = np.empty((len(planes), mask.array.shape[1], mask.array.shape[0]), dtype=mask.array.dtype)
     values[order] = mask.array.transpose(2, 1, 0)

@@ -136,9 +136,9 @@ def _write_volume_case(job: ConversionJob, reading: VolumeReading) -> Conversion
         remedy=reading.remedy,
         **texts,
     )
-    said = "; ".join(text for text in (reading.remedy, reading.remark) if text)
+    remarks = "; ".join(text for text in (reading.remedy, reading.remark) if text)
     verdict: Verdict = "remedied" if reading.remedy else "converted"
-    row = replace(describe_part(job.part), verdict=verdict, reason=said, case=job.case, units=reading.units, **texts)
+    row = replace(describe_part(job.part), verdict=verdict, reason=remarks, case=job.case, units=reading.units, **texts)
     return ConversionOutcome((row, *rows), (case,))
 
 
@@ -149,11 +149,11 @@ def _write_labels(job: ConversionJob, geometry: Geometry) -> tuple[_LabelTexts, 
         return texts, []
     merged = merge_labels(job.labels, geometry, job.values, job.options)
     rows = [replace(_describe_verdict(label, merged), case=job.case) for label in job.labels]
-    used = [label for label in job.labels if label.sop_uid not in merged.problems]
-    if not used:
+    usable_labels = [label for label in job.labels if label.sop_uid not in merged.problems]
+    if not usable_labels:
         return texts, rows
     texts["label"] = f"labels/{job.case}{job.options.volume_format}"
-    texts["label_source"] = "+".join(sorted({label.kind for label in used}))
+    texts["label_source"] = "+".join(sorted({label.kind for label in usable_labels}))
     write_volume(job.target / texts["label"], Volume(merged.array, geometry))
     channels = {
         f"channels/{job.case}/{value}{job.options.volume_format}": mask for value, mask in merged.channels.items()
@@ -169,8 +169,8 @@ def _describe_verdict(label: LabelObject, merged: MergedLabels) -> ConversionRow
     problem, remedy = merged.problems.get(label.sop_uid), merged.remedies.get(label.sop_uid, "")
     if problem:
         return replace(_describe_label(label), verdict="quarantined", reason=problem)
-    said = "; ".join(text for text in (remedy, merged.remarks.get(label.sop_uid, "")) if text)
-    return replace(_describe_label(label), verdict="remedied" if remedy else "converted", reason=said)
+    remarks = "; ".join(text for text in (remedy, merged.remarks.get(label.sop_uid, "")) if text)
+    return replace(_describe_label(label), verdict="remedied" if remedy else "converted", reason=remarks)
 
 
 def _describe_label(label: LabelObject) -> ConversionRow:
@@ -187,13 +187,13 @@ def _write_radiograph_case(job: ConversionJob, array: NDArray[Any], spacing: tup
     image = f"images/{job.case}.png"
     write_radiograph(job.target / image, array)
     size, spacing_mm = " ".join(map(str, array.shape)), " ".join(f"{mm:.6g}" for mm in spacing)
-    known = any(value is not None for value in job.findings.values())
+    has_findings = any(value is not None for value in job.findings.values())
     case = ConvertedCase(
         case=job.case,
         patient=job.patient,
         modality=first.modality,
         image=image,
-        label_source="csv" if known else "",
+        label_source="csv" if has_findings else "",
         study_uid=first.study_uid,
         series_uid=first.series_uid,
         size=size,

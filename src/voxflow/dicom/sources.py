@@ -44,30 +44,37 @@ class SourceFiles:
     frames: tuple[int, ...] = ()
 
 
-def find_sources(source: Path, wanted: Collection[Origin], options: ConvertOptions) -> dict[Origin, SourceFiles]:
+def find_sources(source: Path, origins: Collection[Origin], options: ConvertOptions) -> dict[Origin, SourceFiles]:
     """Find what volumes were made of, by taking the series below ``source`` apart as conversion did.
 
     Args:
         source: the folder that was converted.
-        wanted: the volumes.
+        origins: the volumes.
         options: those of the conversion.
 
     Returns:
         Files and frames of those that are there.
     """
-    series = {origin.series_uid for origin in wanted}
+    series = {origin.series_uid for origin in origins}
     headers = [header for header in scan_folder(source).headers if header.series_uid in series]
     parts = [part for part in group_headers(headers, options) if part.kind == "volume"]
-    found = {Origin(*part.key): SourceFiles(tuple(h.path for h in part.headers), part.frames) for part in parts}
+    files_by_origin = {
+        Origin(*part.key): SourceFiles(tuple(h.path for h in part.headers), part.frames) for part in parts
+    }
     return {
-        origin: each
-        for origin in wanted
-        if (each := found.get(origin) or _find_whole_series(found, origin)) is not None
+        origin: source_files
+        for origin in origins
+        if (source_files := files_by_origin.get(origin) or _find_whole_series(files_by_origin, origin)) is not None
     }
 
 
-def _find_whole_series(found: Mapping[Origin, SourceFiles], origin: Origin) -> SourceFiles | None:
+def _find_whole_series(files_by_origin: Mapping[Origin, SourceFiles], origin: Origin) -> SourceFiles | None:
     if origin.instance_uid:
         return None
-    files = [file for key, each in found.items() if key.series_uid == origin.series_uid for file in each.files]
+    files = [
+        file
+        for key, source_files in files_by_origin.items()
+        if key.series_uid == origin.series_uid
+        for file in source_files.files
+    ]
     return SourceFiles(tuple(dict.fromkeys(files))) if files else None

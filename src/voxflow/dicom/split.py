@@ -82,16 +82,23 @@ def split_series(headers: Sequence[DicomHeader], min_slices: int) -> list[Series
     whole = [SeriesPiece(tuple(range(len(headers))))]
     if _is_one_volume(headers):
         return whole
-    most = len(headers) // min_slices
-    varied = [each for each in SPLIT_ATTRIBUTES if 1 < len({each.value(header) for header in headers}) <= most]
+    max_volumes = len(headers) // min_slices
+    varying = [
+        attribute
+        for attribute in SPLIT_ATTRIBUTES
+        if 1 < len({attribute.value(header) for header in headers}) <= max_volumes
+    ]
     for count in range(1, MOST_ATTRIBUTES + 1):
-        for chosen in combinations(varied, count):
-            pieces = _group_by_values(headers, chosen)
+        for attributes in combinations(varying, count):
+            pieces = _group_by_values(headers, attributes)
             members = [[headers[n] for n in piece] for piece in pieces]
             if not all(len(piece) >= min_slices and _is_one_volume(piece) for piece in members):
                 continue
-            if not any(each.repeats for each in chosen) or len({_collect_positions(piece) for piece in members}) == 1:
-                name = " and ".join(each.name for each in chosen)
+            if (
+                not any(attribute.repeats for attribute in attributes)
+                or len({_collect_positions(piece) for piece in members}) == 1
+            ):
+                name = " and ".join(attribute.name for attribute in attributes)
                 return [SeriesPiece(tuple(piece), name) for piece in pieces]
     return whole
 
@@ -132,7 +139,7 @@ def _read_text(item: Dataset | None, keyword: str) -> str:
 def _group_by_values(headers: Sequence[DicomHeader], attributes: Sequence[SplitAttribute]) -> list[list[int]]:
     pieces: dict[tuple[object, ...], list[int]] = {}
     for n, header in enumerate(headers):
-        pieces.setdefault(tuple(each.value(header) for each in attributes), []).append(n)
+        pieces.setdefault(tuple(attribute.value(header) for attribute in attributes), []).append(n)
     return [pieces[values] for values in sorted(pieces, key=_make_sort_key)]
 
 

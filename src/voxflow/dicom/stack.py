@@ -42,22 +42,22 @@ class SliceStack:
         slope, intercept = rescale
         if not (isfinite(slope) and 0 < abs(slope) <= MAX_SLOPE and abs(intercept) <= MAX_INTERCEPT):
             raise DicomError(f"slope {slope:g} and intercept {intercept:g} can't be right", where="(0028,1053)")
-        whole = slope.is_integer() and intercept.is_integer() and stored.dtype.kind in "iu"
-        if not (whole and stored.dtype.itemsize <= 2):
+        is_whole = slope.is_integer() and intercept.is_integer() and stored.dtype.kind in "iu"
+        if not (is_whole and stored.dtype.itemsize <= 2):
             self._place(stored.shape, np.float32)[...] = stored.astype(np.float64) * slope + intercept
             return
         ends = [int(end) * int(slope) + int(intercept) for end in (stored.min(), stored.max())]
         if min(ends) < _SHORT.min or max(ends) > _SHORT.max:
-            place = self._place(stored.shape, np.int32)
-            place[...] = stored.astype(np.int64) * int(slope) + int(intercept)
+            target = self._place(stored.shape, np.int32)
+            target[...] = stored.astype(np.int64) * int(slope) + int(intercept)
             return
-        place = self._place(stored.shape, np.int16)
-        if place.dtype == np.int16:
+        target = self._place(stored.shape, np.int16)
+        if target.dtype == np.int16:
             # Integers wrap, so that what fits in the end is right whatever happened on the way.
-            np.copyto(place, stored, casting="unsafe")
-            _rescale_in_place(place, int(slope), int(intercept))
+            np.copyto(target, stored, casting="unsafe")
+            _rescale_in_place(target, int(slope), int(intercept))
         else:
-            place[...] = stored.astype(np.int32) * int(slope) + int(intercept)
+            target[...] = stored.astype(np.int32) * int(slope) + int(intercept)
 
     def _place(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
         """Where the next slice goes, wide enough for a type and all that came before."""

@@ -63,7 +63,7 @@ def write_segmentation(
     source: Sequence[Path] | SourceFiles,
     names: Mapping[int, str],
     *,
-    author: SegmentationAlgorithm | None = None,
+    algorithm: SegmentationAlgorithm | None = None,
 ) -> None:
     """Write a binary DICOM SEG that refers to the images it was made from.
 
@@ -75,7 +75,7 @@ def write_segmentation(
         mask: label values (i, j, k) on the grid of the volume that was converted.
         source: the DICOM files of the volume, in any order; or one multi-frame file, with the frames that are its.
         names: name by label value; every name becomes a segment, numbered from 1 in the order of the values.
-        author: what made the mask.
+        algorithm: what made the mask.
 
     Raises:
         DicomError: the files make no volume, or the mask lies on another grid or has a value without a name.
@@ -86,16 +86,16 @@ def write_segmentation(
         images = [_select_frames(images[0], source.frames)]
     planes = read_frame_planes(images[0]) if _is_multiframe(images) else [_read_plane(image) for image in images]
     values, remark = place_on_slices(mask, planes)
-    named = sorted(value for value in names if value != 0)
-    unnamed = sorted({int(value) for value in np.unique(mask.array)} - {0, *named})
-    if unnamed or not named:
-        raise DicomError(f"label values {unnamed} have no name; named are {named}", path=path)
+    named_values = sorted(value for value in names if value != 0)
+    unnamed_values = sorted({int(value) for value in np.unique(mask.array)} - {0, *named_values})
+    if unnamed_values or not named_values:
+        raise DicomError(f"label values {unnamed_values} have no name; named are {named_values}", path=path)
     with _silence_highdicom():
         dataset = _build_segmentation(
             images,
-            _number_segments(named)[values],
-            [names[value] for value in named],
-            author or SegmentationAlgorithm(),
+            _number_segments(named_values)[values],
+            [names[value] for value in named_values],
+            algorithm or SegmentationAlgorithm(),
         )
     if source.frames:
         _restore_frame_numbers(dataset, source.frames)
@@ -129,7 +129,7 @@ def _restore_frame_numbers(dataset: Dataset, frames: Sequence[int]) -> None:
 
 
 def _build_segmentation(
-    images: Sequence[Dataset], frames: NDArray[np.uint8], names: Sequence[str], author: SegmentationAlgorithm
+    images: Sequence[Dataset], frames: NDArray[np.uint8], names: Sequence[str], algorithm: SegmentationAlgorithm
 ) -> Dataset:
     import highdicom as hd
 
@@ -137,23 +137,23 @@ def _build_segmentation(
         source_images=images,
         pixel_array=frames,
         segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
-        segment_descriptions=[_describe_segment(number, name, author) for number, name in enumerate(names, start=1)],
+        segment_descriptions=[_describe_segment(number, name, algorithm) for number, name in enumerate(names, start=1)],
         series_instance_uid=hd.UID(),
-        series_number=author.series_number,
+        series_number=algorithm.series_number,
         sop_instance_uid=hd.UID(),
         instance_number=1,
         manufacturer="Voxflow",
-        manufacturer_model_name=author.algorithm,
+        manufacturer_model_name=algorithm.algorithm,
         software_versions=voxflow.__version__,
         device_serial_number="0",
         omit_empty_frames=bool(frames.any()),
         content_label="SEGMENTATION",
-        series_description=f"{author.algorithm} {author.version}"[:64],
+        series_description=f"{algorithm.algorithm} {algorithm.version}"[:64],
     )
     return dataset
 
 
-def _describe_segment(number: int, name: str, author: SegmentationAlgorithm) -> Any:
+def _describe_segment(number: int, name: str, algorithm: SegmentationAlgorithm) -> Any:
     import highdicom as hd
     from pydicom.sr.codedict import codes
 
@@ -164,7 +164,7 @@ def _describe_segment(number: int, name: str, author: SegmentationAlgorithm) -> 
         segmented_property_type=_find_code(name),
         algorithm_type=hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
         algorithm_identification=hd.AlgorithmIdentificationSequence(
-            name=author.algorithm, family=codes.DCM.ArtificialIntelligence, version=author.version
+            name=algorithm.algorithm, family=codes.DCM.ArtificialIntelligence, version=algorithm.version
         ),
     )
 
@@ -202,12 +202,12 @@ def _convert_to_utf8(image: Dataset) -> None:
     """Let text be UTF-8 where its character set is none that highdicom takes, as with Japanese code extensions."""
     from highdicom import SpecificCharacterSetValues
 
-    stated = image.get("SpecificCharacterSet")
-    if not stated:
+    character_sets = image.get("SpecificCharacterSet")
+    if not character_sets:
         image.pop("SpecificCharacterSet", None)
         return
-    known = {each.value for each in SpecificCharacterSetValues}
-    if isinstance(stated, str) and stated in known and not stated.startswith("ISO 2022"):
+    supported = {character_set.value for character_set in SpecificCharacterSetValues}
+    if isinstance(character_sets, str) and character_sets in supported and not character_sets.startswith("ISO 2022"):
         return
     image.decode()
     image.SpecificCharacterSet = "ISO_IR 192"

@@ -56,17 +56,19 @@ def convert_files(
         What became of each pair, and the content of labels.json.
     """
     jobs = _plan_jobs(files, target, options)
-    files.findings.report_lost({key for pair in files.pairs for key in files.keys_of(pair)})
-    done = executor.run(convert_pair, jobs, _report_lost, into=target) if executor else _run_jobs(jobs, options.workers)
-    with closing(done):
-        made = dict(track(done, "checking", total=len(jobs)))
-    outcomes = [made[number] for number in range(len(jobs))]
+    files.findings.report_unmatched({key for pair in files.pairs for key in files.keys_of(pair)})
+    numbered_outcomes = (
+        executor.run(convert_pair, jobs, _report_lost, into=target) if executor else _run_jobs(jobs, options.workers)
+    )
+    with closing(numbered_outcomes):
+        outcome_by_number = dict(track(numbered_outcomes, "checking", total=len(jobs)))
+    outcomes = [outcome_by_number[number] for number in range(len(jobs))]
     if files.findings.names:
         return outcomes, {"findings": list(files.findings.names)}
     if options.labels:
         return outcomes, dict(describe_labels(options.labels, {n.casefold(): v for n, v in options.labels.items()}))
-    found = sorted({value for outcome in outcomes for value in outcome.label_values} - {0})
-    return outcomes, {"0": "background", **{str(value): f"label_{value}" for value in found}}
+    label_values = sorted({value for outcome in outcomes for value in outcome.label_values} - {0})
+    return outcomes, {"0": "background", **{str(value): f"label_{value}" for value in label_values}}
 
 
 def _run_jobs(jobs: Sequence[ImageFileJob], workers: int | None) -> Generator[tuple[int, ConversionOutcome]]:
@@ -115,8 +117,8 @@ def _write_volume_case(job: ImageFileJob, row: ConversionRow, image: Path) -> Co
     if label:
         write_volume(job.target / case.label, label)
     values = tuple(int(value) for value in np.unique(label.array)) if label else ()
-    done = replace(row, verdict="converted", case=job.case, **format_geometry(volume.geometry))
-    return ConversionOutcome((done,), (case,), values)
+    converted = replace(row, verdict="converted", case=job.case, **format_geometry(volume.geometry))
+    return ConversionOutcome((converted,), (case,), values)
 
 
 def _read_checked_label(job: ImageFileJob, volume: Volume) -> Volume | None:
@@ -129,10 +131,10 @@ def _read_checked_label(job: ImageFileJob, volume: Volume) -> Volume | None:
         return None
     label = read_volume(job.pair.label)
     if not label.geometry.is_close(volume.geometry, tolerance_mm=1e-2):
-        mine, other = format_geometry(volume.geometry), format_geometry(label.geometry)
+        image_texts, label_texts = format_geometry(volume.geometry), format_geometry(label.geometry)
         raise DataError(
-            f"image and label lie on different grids: size {mine['size']} and {other['size']}, spacing "
-            f"{mine['spacing_mm']} and {other['spacing_mm']} mm, "
+            f"image and label lie on different grids: size {image_texts['size']} and {label_texts['size']}, spacing "
+            f"{image_texts['spacing_mm']} and {label_texts['spacing_mm']} mm, "
             f"origin {_format_origin(volume)} and {_format_origin(label)}"
         )
     values = np.unique(label.array)
@@ -150,13 +152,13 @@ def _read_checked_label(job: ImageFileJob, volume: Volume) -> Volume | None:
 def _write_radiograph_case(job: ImageFileJob, row: ConversionRow, image: Path) -> ConversionOutcome:
     array = read_radiograph(image)
     size = " ".join(map(str, array.shape))
-    known = any(value is not None for value in job.findings.values())
+    has_findings = any(value is not None for value in job.findings.values())
     case = ConvertedCase(
         case=job.case,
         patient=job.patient,
         modality="",
         image=f"images/{job.case}.png",
-        label_source=job.findings_source if known else "",
+        label_source=job.findings_source if has_findings else "",
         source=image.relative_to(job.source).as_posix(),
         size=size,
         findings=job.findings,

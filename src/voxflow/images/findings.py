@@ -34,17 +34,17 @@ class RadiographFindings:
     values: Mapping[str, tuple[int | None, ...]] = field(default_factory=dict)
     patients: Mapping[str, str] = field(default_factory=dict)
 
-    def of(self, *keys: str) -> tuple[int | None, ...]:
+    def look_up(self, *keys: str) -> tuple[int | None, ...]:
         """The values under the first of some keys that the table knows; all unknown if it knows none."""
-        found = [self.values[key] for key in keys if key in self.values]
-        return found[0] if found else (None,) * len(self.names)
+        known_values = [self.values[key] for key in keys if key in self.values]
+        return known_values[0] if known_values else (None,) * len(self.names)
 
-    def report_lost(self, images: Collection[str]) -> int:
+    def report_unmatched(self, images: Collection[str]) -> int:
         """Count the rows that name none of ``images``, and say so where there are any."""
-        lost = sum(key not in images for key in self.values)
-        if lost:
-            say(f"findings: {lost} of {len(self.values)} rows name no image in the folder")
-        return lost
+        unmatched_count = sum(key not in images for key in self.values)
+        if unmatched_count:
+            say(f"findings: {unmatched_count} of {len(self.values)} rows name no image in the folder")
+        return unmatched_count
 
 
 def read_findings(path: Path) -> RadiographFindings:
@@ -86,15 +86,15 @@ def _parse_rows(
         key = row[keys[0]].strip()
         if key in values:
             faults.append(f"row {number} names an image for the second time")
-        wrong = [f"{header[n]}={row[n]!r}" for n in columns if row[n].strip().lower() not in _VALUE_BY_TEXT]
-        if wrong:
-            faults.append(f"row {number}: {', '.join(wrong)}; expected 0, 1 or nothing")
+        wrong_values = [f"{header[n]}={row[n]!r}" for n in columns if row[n].strip().lower() not in _VALUE_BY_TEXT]
+        if wrong_values:
+            faults.append(f"row {number}: {', '.join(wrong_values)}; expected 0, 1 or nothing")
         values[key] = tuple(_VALUE_BY_TEXT.get(row[n].strip().lower()) for n in columns)
         if keys[1] is not None:
             patients[key] = row[keys[1]].strip()
     if faults:
-        shown = faults[:5] + ([f"and {len(faults) - 5} more"] if len(faults) > 5 else [])
-        raise DataError("; ".join(shown), path=path)
+        first_faults = faults[:5] + ([f"and {len(faults) - 5} more"] if len(faults) > 5 else [])
+        raise DataError("; ".join(first_faults), path=path)
     return RadiographFindings(tuple(header[n] for n in columns), values, patients)
 
 
@@ -120,6 +120,6 @@ _VALUE_BY_TEXT: dict[str, int | None] = {
 }
 
 
-def _find_column(header: Sequence[str], known: Sequence[str]) -> int | None:
+def _find_column(header: Sequence[str], accepted: Sequence[str]) -> int | None:
     lower = [name.lower() for name in header]
-    return next((lower.index(name) for name in known if name in lower), None)
+    return next((lower.index(name) for name in accepted if name in lower), None)

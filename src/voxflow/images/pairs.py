@@ -51,7 +51,7 @@ class ImageFiles:
     findings: RadiographFindings
 
     @property
-    def used(self) -> int:
+    def file_count(self) -> int:
         """Number of files."""
         return sum((pair.image is not None) + (pair.label is not None) for pair in self.pairs)
 
@@ -70,7 +70,7 @@ class ImageFiles:
 
     def findings_of(self, pair: ImagePair) -> tuple[int | None, ...]:
         """What is known of an image: 0, 1 or None for each finding."""
-        return self.findings.of(*self.keys_of(pair))
+        return self.findings.look_up(*self.keys_of(pair))
 
 
 def pair_files(source: Path, files: Sequence[Path], options: ImageOptions) -> ImageFiles:
@@ -103,13 +103,13 @@ def parse_role_and_name(path: Path) -> tuple[Literal["image", "label"], str]:
     stem, folders = _strip_suffix(path.name), path.parts[:-1]
     in_labels = any(folder.lower() in LABEL_FOLDERS for folder in folders)
     role: Literal["image", "label"] = "label" if in_labels else "image"
-    for end in IMAGE_ENDS + LABEL_ENDS:
-        if stem.lower().endswith(end) and len(stem) > len(end):
-            role = "label" if end in LABEL_ENDS else "image"
-            stem = stem[: -len(end)]
+    for ending in IMAGE_ENDS + LABEL_ENDS:
+        if stem.lower().endswith(ending) and len(stem) > len(ending):
+            role = "label" if ending in LABEL_ENDS else "image"
+            stem = stem[: -len(ending)]
             break
-    kept = [folder for folder in folders if folder.lower() not in IMAGE_FOLDERS + LABEL_FOLDERS]
-    return role, PurePosixPath(*kept, stem).as_posix()
+    folder_names = [folder for folder in folders if folder.lower() not in IMAGE_FOLDERS + LABEL_FOLDERS]
+    return role, PurePosixPath(*folder_names, stem).as_posix()
 
 
 def find_patient(pair: ImagePair, pattern: str | None) -> str:
@@ -117,10 +117,10 @@ def find_patient(pair: ImagePair, pattern: str | None) -> str:
 
     A file that the pattern does not match is a patient of its own.
     """
-    found = re.search(pattern, pair.name) if pattern else None
-    if found is None and pair.is_png:
-        found = NUMBERED.match(PurePosixPath(pair.name).name)
-    return f"file {found.group(1)}" if found else f"file {pair.name}"
+    match = re.search(pattern, pair.name) if pattern else None
+    if match is None and pair.is_png:
+        match = NUMBERED.match(PurePosixPath(pair.name).name)
+    return f"file {match.group(1)}" if match else f"file {pair.name}"
 
 
 def _read_known_findings(source: Path, pairs: Iterable[ImagePair], options: ImageOptions) -> RadiographFindings:

@@ -19,9 +19,9 @@ KEY_FILE = Path(".voxflow/pseudonym.key")
 LENGTH = 8
 
 
-def load_pseudonym_key(given: str | None, key_file: Path | None = None) -> bytes:
+def load_pseudonym_key(configured_key: str | None, key_file: Path | None = None) -> bytes:
     """The secret: the one given, else the environment's, else the key file's, which is made if need be."""
-    text = given or os.environ.get(KEY_VARIABLE)
+    text = configured_key or os.environ.get(KEY_VARIABLE)
     if text:
         return text.encode()
     key_file = key_file or home() / KEY_FILE

@@ -64,10 +64,10 @@ class ConvertedCase:
     findings: Mapping[str, int | None] = field(default_factory=dict)
 
     @property
-    def labelled(self) -> bool:
+    def is_labelled(self) -> bool:
         """Whether something is known to train on: a mask, or every finding."""
-        known = bool(self.findings) and all(value is not None for value in self.findings.values())
-        return bool(self.label) or known
+        has_all_findings = bool(self.findings) and all(value is not None for value in self.findings.values())
+        return bool(self.label) or has_all_findings
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ class ConversionSummary:
             quarantined=verdicts.count("quarantined"),
             skipped=verdicts.count("skipped"),
             cases=len(cases),
-            labelled=sum(case.labelled for case in cases),
+            labelled=sum(case.is_labelled for case in cases),
             patients=len({case.patient for case in cases}),
             reasons=tuple(f"series {number} ({row.modality}): {row.reason}" for number, row in quarantined),
         )
@@ -127,18 +127,18 @@ class ConversionSummary:
         """The counts alone, flat."""
         return {name: value for name, value in asdict(self).items() if isinstance(value, int)}
 
-    def lines(self, target: Path) -> list[str]:
+    def format_lines(self, target: Path) -> list[str]:
         """What a person is told: the first reasons of quarantine, then one line of what lies in ``target``."""
-        told = [f"  quarantined: {reason}" for reason in self.reasons[:MAX_REASONS]]
+        reason_lines = [f"  quarantined: {reason}" for reason in self.reasons[:MAX_REASONS]]
         if self.quarantined > MAX_REASONS:
-            told.append(f"  and {self.quarantined - MAX_REASONS} more, in {target / 'conversion.csv'}")
+            reason_lines.append(f"  and {self.quarantined - MAX_REASONS} more, in {target / 'conversion.csv'}")
         remedied = f" ({self.remedied} with a remedy)" if self.remedied else ""
         counts = (
             f"{self.converted + self.remedied} of {self.series} series converted{remedied}, {self.quarantined} "
             f"quarantined, {self.skipped} skipped; {self.cases} cases of {self.patients} patients, "
             f"{self.labelled} labelled"
         )
-        return [*told, f"{counts} → {target}"]
+        return [*reason_lines, f"{counts} → {target}"]
 
 
 class GeometryTexts(TypedDict):
@@ -194,8 +194,8 @@ def _number_row(item: tuple[int, ConversionRow]) -> list[object]:
 
 
 def _list_case_values(case: ConvertedCase, columns: Sequence[str], findings: Sequence[str]) -> list[object]:
-    known = (case.findings.get(name) for name in findings)
-    return [*(getattr(case, name) for name in columns), *("" if value is None else value for value in known)]
+    finding_values = (case.findings.get(name) for name in findings)
+    return [*(getattr(case, name) for name in columns), *("" if value is None else value for value in finding_values)]
 
 
 def _write_rows(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
@@ -207,8 +207,8 @@ def _write_rows(path: Path, header: Sequence[str], rows: Iterable[Sequence[objec
 
 def describe_labels(names: Iterable[str], values: Mapping[str, int]) -> dict[str, str]:
     """What labels.json holds: value → name as it was first written; 0 is the background."""
-    out = {0: "background"}
+    name_by_value = {0: "background"}
     for name in sorted(names):
         if name.casefold() in values:
-            out.setdefault(values[name.casefold()], name)
-    return {str(value): out[value] for value in sorted(out)}
+            name_by_value.setdefault(values[name.casefold()], name)
+    return {str(value): name_by_value[value] for value in sorted(name_by_value)}

@@ -50,13 +50,13 @@ class AnswerResult:
     """What was done, by SeriesInstanceUID.
 
     Attributes:
-        made: masks were made.
+        answered: masks were made.
         sent: masks were sent, those of an earlier call among them.
         refused: can't be used, with the reason; it is not tried again.
         failed: could not be sent, with the reason; it is tried again.
     """
 
-    made: list[str] = field(default_factory=list)
+    answered: list[str] = field(default_factory=list)
     sent: list[str] = field(default_factory=list)
     refused: dict[str, str] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
@@ -84,7 +84,7 @@ class AnswerContext:
     archive: Archive | None = None
 
 
-def answer_new_series(desk: AnswerContext, ledger: Ledger) -> AnswerResult:
+def answer_new_series(context: AnswerContext, ledger: Ledger) -> AnswerResult:
     """Make and send the masks of every series that has none yet, one after another.
 
     A mask is in its place before it is sent, and its SEG keeps its UIDs: sent twice, after a cut between sending and
@@ -94,23 +94,23 @@ def answer_new_series(desk: AnswerContext, ledger: Ledger) -> AnswerResult:
         PacsError: the archive is away; what was made is kept, and sent by the next call.
         ConfigError: the archive does not know us.
     """
-    done = AnswerResult()
-    for entry in ledger.waiting():
+    result = AnswerResult()
+    for entry in ledger.list_waiting():
         try:
-            _answer_series(desk, ledger, entry, done)
+            _answer_series(context, ledger, entry, result)
         except InputError as error:
             if not _is_about_series(error):
                 raise
             reason = str(error).splitlines()[0]
-            done.refused[entry.series_uid] = reason
-            ledger.answer(entry.series_uid, entry.taken, "refused", reason=reason, model=desk.model)
+            result.refused[entry.series_uid] = reason
+            ledger.record_answer(entry.series_uid, entry.taken_count, "refused", reason=reason, model=context.model)
             say(f"series {entry.series_uid}: {reason}")
         except PacsError as error:
             if error.lost:
                 raise
-            done.failed[entry.series_uid] = str(error)
+            result.failed[entry.series_uid] = str(error)
             say(f"series {entry.series_uid}: {error}")
-    return done
+    return result
 
 
 def _is_about_series(error: InputError) -> bool:
@@ -118,20 +118,24 @@ def _is_about_series(error: InputError) -> bool:
     return isinstance(error, DataError)
 
 
-def _answer_series(desk: AnswerContext, ledger: Ledger, entry: LedgerEntry, done: AnswerResult) -> None:
-    place = desk.out / entry.series_uid
-    note = _read_note(place)
-    if note.get("instances") != entry.taken:
-        note = _make_masks(desk, entry, place)
-        done.made.append(entry.series_uid)
-    ledger.answer(entry.series_uid, entry.taken, "made", model=str(note["model"]), own=note["own"])
-    if desk.archive is not None:
-        desk.archive.store([place / name for name in note["files"]])
-        done.sent.append(entry.series_uid)
-    ledger.answer(entry.series_uid, entry.taken, "sent" if desk.archive else "kept", model=str(note["model"]))
+def _answer_series(context: AnswerContext, ledger: Ledger, entry: LedgerEntry, result: AnswerResult) -> None:
+    folder = context.out / entry.series_uid
+    note = _read_note(folder)
+    if note.get("instances") != entry.taken_count:
+        note = _make_masks(context, entry, folder)
+        result.answered.append(entry.series_uid)
+    ledger.record_answer(
+        entry.series_uid, entry.taken_count, "made", model=str(note["model"]), mask_series_uids=note["own"]
+    )
+    if context.archive is not None:
+        context.archive.store([folder / name for name in note["files"]])
+        result.sent.append(entry.series_uid)
+    ledger.record_answer(
+        entry.series_uid, entry.taken_count, "sent" if context.archive else "kept", model=str(note["model"])
+    )
 
 
-def _make_masks(desk: AnswerContext, entry: LedgerEntry, place: Path) -> dict[str, Any]:
+def _make_masks(context: AnswerContext, entry: LedgerEntry, folder: Path) -> dict[str, Any]:
     """Convert, infer, and put everything in its place at once.
 
     Raises:
@@ -139,50 +143,50 @@ def _make_masks(desk: AnswerContext, entry: LedgerEntry, place: Path) -> dict[st
     """
     from voxflow.inference import infer_cases
 
-    source = desk.inbox / entry.study_uid / entry.series_uid
-    desk.out.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".partial-", dir=desk.out) as work, atomic_directory(place) as out:
-        cases = _convert_series(desk, source, Path(work) / "volumes")
-        inference = infer_cases(desk.engine, cases, out, desk.infer)
+    source = context.inbox / entry.study_uid / entry.series_uid
+    context.out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".partial-", dir=context.out) as work, atomic_directory(folder) as out:
+        cases = _convert_series(context, source, Path(work) / "volumes")
+        inference = infer_cases(context.engine, cases, out, context.infer)
         files = sorted(file.relative_to(out).as_posix() for file in out.glob("*/*_seg.dcm"))
         if inference.failures.rows:
             raise DataError("; ".join(dict.fromkeys(row["reason"] for row in inference.failures.rows)), path=source)
         note = {
             "study_uid": entry.study_uid,
             "series_uid": entry.series_uid,
-            "instances": entry.taken,
-            "model": desk.model,
-            "engine": desk.engine.name,
+            "instances": entry.taken_count,
+            "model": context.model,
+            "engine": context.engine.name,
             "files": files,
             "own": _read_series_uids([out / name for name in files]),
         }
         write_json(out / NOTE, note)
-    say(f"series {entry.series_uid}: {len(cases)} case(s), {len(files)} DICOM SEG → {place}")
+    say(f"series {entry.series_uid}: {len(cases)} case(s), {len(files)} DICOM SEG → {folder}")
     return note
 
 
-def _convert_series(desk: AnswerContext, source: Path, volumes: Path) -> list[InferenceCase]:
+def _convert_series(context: AnswerContext, source: Path, volumes: Path) -> list[InferenceCase]:
     from voxflow.dicom import convert_folder, find_sources
     from voxflow.inference import native_cases
 
-    is_segmentation = desk.engine.spec.task == "segmentation"
+    is_segmentation = context.engine.spec.task == "segmentation"
     # The ledger leads back to the patient; a file a series would not.
-    options = desk.convert.model_copy(update={"mapping": False, "workers": 1, "findings": None})
+    options = context.convert.model_copy(update={"mapping": False, "workers": 1, "findings": None})
     convert_folder(source, volumes, options)
     with (volumes / "cases.csv").open(encoding="utf-8") as stream:
         names = [row["case"] for row in csv.DictReader(stream) if row["image"].endswith(".png") is not is_segmentation]
     if not names:
-        raise DataError(f"holds no image for a model that does {desk.engine.spec.task}", path=source)
+        raise DataError(f"holds no image for a model that does {context.engine.spec.task}", path=source)
     cases = native_cases([(name, None) for name in names], volumes, is_mask=False)
-    if not is_segmentation or not desk.infer.dicom_seg:
+    if not is_segmentation or not context.infer.dicom_seg:
         return cases
     sources = find_sources(source, {case.origin for case in cases if case.origin}, options)
     return [replace(case, source=sources.get(case.origin) if case.origin else None) for case in cases]
 
 
-def _read_note(place: Path) -> dict[str, Any]:
+def _read_note(folder: Path) -> dict[str, Any]:
     try:
-        note: dict[str, Any] = json.loads((place / NOTE).read_text(encoding="utf-8"))
+        note: dict[str, Any] = json.loads((folder / NOTE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return note

@@ -48,14 +48,14 @@ class RemoteSeries:
         study_uid, series_uid: StudyInstanceUID (0020,000D), SeriesInstanceUID (0020,000E).
         modality: Modality (0008,0060).
         description: SeriesDescription (0008,103E).
-        instances: how many objects it holds; None: the archive does not say.
+        instance_count: how many objects it holds; None: the archive does not say.
     """
 
     study_uid: str
     series_uid: str
     modality: str = ""
     description: str = ""
-    instances: int | None = None
+    instance_count: int | None = None
 
 
 class Archive(Protocol):
@@ -68,16 +68,16 @@ class Archive(Protocol):
     def find(self, query: Query) -> Iterator[RemoteSeries]:
         """The series of interest."""
 
-    def instances(self, series: RemoteSeries) -> list[str]:
+    def list_instances(self, series: RemoteSeries) -> list[str]:
         """SOPInstanceUID (0008,0018) of what a series holds now."""
 
-    def fetch(self, series: RemoteSeries, wanted: Collection[str], into: Path) -> None:
+    def fetch(self, series: RemoteSeries, sop_uids: Collection[str], folder: Path) -> None:
         """Write ``UID.dcm`` into a folder for each object wanted, each whole or not at all."""
 
     def store(self, files: Sequence[Path]) -> None:
         """Send objects to the archive; one that it holds already is no fault."""
 
-    def settled(self, series: RemoteSeries, wanted: Collection[str], into: Path) -> None:
+    def acknowledge(self, series: RemoteSeries, sop_uids: Collection[str], folder: Path) -> None:
         """Told when a series is safe in its place."""
 
     def close(self) -> None:

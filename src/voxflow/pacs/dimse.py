@@ -49,30 +49,30 @@ class DimseArchive:
 
     def find(self, query: Query) -> Iterator[RemoteSeries]:
         """See the protocol."""
-        with self._association(FIND) as association:
-            seen = set()
+        with self._open_association(FIND) as association:
+            series_uids = set()
             for modality in query.modalities or ("",):
-                asked = {"StudyInstanceUID": "", "StudyDate": query.date_range(), "ModalitiesInStudy": modality}
-                studies = [str(each.StudyInstanceUID) for each in self._ask(association, "STUDY", asked)]
+                keys = {"StudyInstanceUID": "", "StudyDate": query.date_range(), "ModalitiesInStudy": modality}
+                studies = [str(study_keys.StudyInstanceUID) for study_keys in self._query(association, "STUDY", keys)]
                 for study in dict.fromkeys(studies):
-                    for series in self._series(association, check_uid(study, self.name), modality):
-                        if series.series_uid not in seen:
-                            seen.add(series.series_uid)
+                    for series in self._find_series(association, check_uid(study, self.name), modality):
+                        if series.series_uid not in series_uids:
+                            series_uids.add(series.series_uid)
                             yield series
 
-    def instances(self, series: RemoteSeries) -> list[str]:
+    def list_instances(self, series: RemoteSeries) -> list[str]:
         """See the protocol."""
-        asked = {"StudyInstanceUID": series.study_uid, "SeriesInstanceUID": series.series_uid, "SOPInstanceUID": ""}
-        with self._association(FIND) as association:
-            found = list(self._ask(association, "IMAGE", asked))
-        return [check_uid(str(each.SOPInstanceUID), self.name) for each in found]
+        keys = {"StudyInstanceUID": series.study_uid, "SeriesInstanceUID": series.series_uid, "SOPInstanceUID": ""}
+        with self._open_association(FIND) as association:
+            answers = list(self._query(association, "IMAGE", keys))
+        return [check_uid(str(instance.SOPInstanceUID), self.name) for instance in answers]
 
-    def fetch(self, series: RemoteSeries, wanted: Collection[str], into: Path) -> None:
+    def fetch(self, series: RemoteSeries, sop_uids: Collection[str], folder: Path) -> None:
         """See the protocol."""
-        uids = sorted(wanted)
-        with Receiver(self._settings, set(uids), into, self.name), self._association(MOVE) as association:
-            for begin in range(0, len(uids), MAX_UIDS):
-                self._move(association, series, uids[begin : begin + MAX_UIDS])
+        ordered = sorted(sop_uids)
+        with Receiver(self._settings, set(ordered), folder, self.name), self._open_association(MOVE) as association:
+            for begin in range(0, len(ordered), MAX_UIDS):
+                self._move_objects(association, series, ordered[begin : begin + MAX_UIDS])
 
     def store(self, files: Sequence[Path]) -> None:
         """See the protocol."""
@@ -83,57 +83,61 @@ class DimseArchive:
         contexts = {(str(head.SOPClassUID), str(head.file_meta.TransferSyntaxUID)) for head in heads}
         if not files:
             return
-        with self._association(*sorted(contexts)) as association:
+        with self._open_association(*sorted(contexts)) as association:
             for file in files:
                 self._store_one(association, file)
 
-    def settled(self, series: RemoteSeries, wanted: Collection[str], into: Path) -> None:
+    def acknowledge(self, series: RemoteSeries, sop_uids: Collection[str], folder: Path) -> None:
         """A PACS need not know."""
 
     def close(self) -> None:
         """Each question has a connection of its own."""
 
-    def _series(self, association: Any, study: str, modality: str) -> Iterator[RemoteSeries]:
-        asked = {
-            "StudyInstanceUID": study,
+    def _find_series(self, association: Any, study_uid: str, modality: str) -> Iterator[RemoteSeries]:
+        keys = {
+            "StudyInstanceUID": study_uid,
             "SeriesInstanceUID": "",
             "Modality": modality,
             "SeriesDescription": "",
             "NumberOfSeriesRelatedInstances": "",
         }
-        for each in self._ask(association, "SERIES", asked):
-            count = str(each.get("NumberOfSeriesRelatedInstances") or "")
+        for series in self._query(association, "SERIES", keys):
+            count = str(series.get("NumberOfSeriesRelatedInstances") or "")
             yield RemoteSeries(
-                study,
-                check_uid(str(each.SeriesInstanceUID), self.name),
-                str(each.get("Modality") or ""),
-                str(each.get("SeriesDescription") or ""),
+                study_uid,
+                check_uid(str(series.SeriesInstanceUID), self.name),
+                str(series.get("Modality") or ""),
+                str(series.get("SeriesDescription") or ""),
                 int(count) if count.isdecimal() else None,
             )
 
-    def _ask(self, association: Any, level: str, asked: dict[str, str]) -> Iterator[Dataset]:
-        for status, found in association.send_c_find(_build_identifier(level, asked), FIND):
-            code = self._code(status, "C-FIND")
-            if code in PENDING and found is not None:
-                yield found
+    def _query(self, association: Any, level: str, keys: dict[str, str]) -> Iterator[Dataset]:
+        for status, identifier in association.send_c_find(_build_identifier(level, keys), FIND):
+            code = self._read_status(status, "C-FIND")
+            if code in PENDING and identifier is not None:
+                yield identifier
             elif code not in (*PENDING, SUCCESS):
                 raise PacsError(f"{self.name}: C-FIND failed ({code:#06x})", lost=code in OUT_OF_RESOURCES)
 
-    def _move(self, association: Any, series: RemoteSeries, uids: Sequence[str]) -> None:
-        asked = {"StudyInstanceUID": series.study_uid, "SeriesInstanceUID": series.series_uid, "SOPInstanceUID": uids}
-        own = self._settings.own_aet
-        for status, _ in association.send_c_move(_build_identifier("IMAGE", asked), own, MOVE):
-            code = self._code(status, "C-MOVE")
-            listens = f"{own} at {self._settings.receive_host}:{self._settings.receive_port}"
+    def _move_objects(self, association: Any, series: RemoteSeries, uids: Sequence[str]) -> None:
+        query_keys = {
+            "StudyInstanceUID": series.study_uid,
+            "SeriesInstanceUID": series.series_uid,
+            "SOPInstanceUID": uids,
+        }
+        own_aet = self._settings.own_aet
+        for status, _ in association.send_c_move(_build_identifier("IMAGE", query_keys), own_aet, MOVE):
+            code = self._read_status(status, "C-MOVE")
+            listens = f"{own_aet} at {self._settings.receive_host}:{self._settings.receive_port}"
             if code == UNKNOWN_DESTINATION:
                 keys = f"pacs.{self._pacs}.own_aet, receive_host and receive_port"
-                said = f"C-MOVE: knows no destination {own} ({code:#06x})"
-                raise ConfigError(f"{self.name}: {said}; register {listens} there, or mend {keys}")
+                message = f"C-MOVE: knows no destination {own_aet} ({code:#06x})"
+                raise ConfigError(f"{self.name}: {message}; register {listens} there, or mend {keys}")
             if code not in (*PENDING, SUCCESS):
                 failed = status.get("NumberOfFailedSuboperations")
                 how_many = f", {failed} of {len(uids)} objects not sent" if failed else ""
-                said = f"{self.name}: C-MOVE failed ({code:#06x}{how_many}); does it know {listens}?"
-                raise PacsError(said, lost=code in OUT_OF_RESOURCES)
+                message = f"{self.name}: C-MOVE failed ({code:#06x}{how_many}); does it know {listens}?"
+                raise PacsError(message, lost=code in OUT_OF_RESOURCES)
 
     def _store_one(self, association: Any, file: Path) -> None:
         try:
@@ -142,18 +146,18 @@ class DimseArchive:
             if not association.is_established:
                 raise PacsError(f"{self.name}: C-STORE {file.name}: the connection was lost", lost=True) from error
             raise PacsError(f"{self.name}: C-STORE {file.name}: {error}") from error
-        code = self._code(status, f"C-STORE {file.name}")
+        code = self._read_status(status, f"C-STORE {file.name}")
         if code not in (*STORED, DUPLICATE):
             raise PacsError(f"{self.name}: C-STORE {file.name}: refused ({code:#06x})", lost=code in OUT_OF_RESOURCES)
 
-    def _code(self, status: Dataset, what: str) -> int:
+    def _read_status(self, status: Dataset, request: str) -> int:
         """The status; an empty one says that the connection is gone."""
         if "Status" not in status:
-            raise PacsError(f"{self.name}: {what}: the connection was lost", lost=True)
+            raise PacsError(f"{self.name}: {request}: the connection was lost", lost=True)
         return int(status.Status)
 
     @contextlib.contextmanager
-    def _association(self, *contexts: str | tuple[str, str]) -> Iterator[Any]:
+    def _open_association(self, *contexts: str | tuple[str, str]) -> Iterator[Any]:
         """A connection for the services named, each with its transfer syntax where it matters."""
         from pynetdicom import AE, evt
 
@@ -172,15 +176,15 @@ class DimseArchive:
         )
         try:
             if not association.is_established:
-                raise self._refused(association)
+                raise self._explain_rejection(association)
             yield association
         finally:
             if association.is_established:
                 association.release()
             if association.is_alive():
                 association.join(settings.timeout_s)
-            for each in opened:
-                each.close()
+            for connection in opened:
+                connection.close()
 
     def _check_reachable(self) -> None:
         """Say why there is no connection, which pynetdicom does not tell."""
@@ -190,22 +194,22 @@ class DimseArchive:
         except OSError as error:
             raise PacsError(f"{self.name}: no connection: {error.strerror or error}", lost=True) from error
 
-    def _refused(self, association: Any) -> ConfigError | PacsError:
+    def _explain_rejection(self, association: Any) -> ConfigError | PacsError:
         if not association.is_rejected:
             return PacsError(f"{self.name}: the connection was lost while it was made", lost=True)
-        told = association.acceptor.primitive
-        reason = NOT_RECOGNISED.get(told.diagnostic) if told.result_source == 1 else None
+        rejection = association.acceptor.primitive
+        reason = NOT_RECOGNISED.get(rejection.diagnostic) if rejection.result_source == 1 else None
         if reason:
-            said = reason.format(own=self._settings.own_aet, called=self._settings.aet)
-            return ConfigError(f"{self.name}: {said}; see pacs.{self._pacs} in params.yaml")
-        return PacsError(f"{self.name}: it takes no connection now ({told.reason_str})", lost=True)
+            message = reason.format(own=self._settings.own_aet, called=self._settings.aet)
+            return ConfigError(f"{self.name}: {message}; see pacs.{self._pacs} in params.yaml")
+        return PacsError(f"{self.name}: it takes no connection now ({rejection.reason_str})", lost=True)
 
 
-def _build_identifier(level: str, asked: dict[str, Any]) -> Dataset:
+def _build_identifier(level: str, keys: dict[str, Any]) -> Dataset:
     from pydicom.dataset import Dataset
 
     identifier = Dataset()
     identifier.QueryRetrieveLevel = level
-    for keyword, value in asked.items():
+    for keyword, value in keys.items():
         setattr(identifier, keyword, list(value) if isinstance(value, list | tuple) else value)
     return identifier

@@ -31,29 +31,29 @@ class DropFolder:
     def __init__(self, folder: Path, *, quiet_s: float = 0, empty: bool = False) -> None:
         self.name = str(folder)
         self._folder, self._quiet_s, self._empty = folder, quiet_s, empty
-        self._found: dict[str, list[DicomHeader]] = {}
+        self._headers_by_series: dict[str, list[DicomHeader]] = {}
 
     def find(self, query: Query) -> Iterator[RemoteSeries]:
         """See the protocol; the study's date is not looked at: who drops a file wants it taken."""
         if not self._folder.is_dir():
             raise DataError("no such folder; ingest.folder is where studies are dropped", path=self._folder)
-        self._found = self._series()
-        for uid, headers in self._found.items():
+        self._headers_by_series = self._group_files()
+        for uid, headers in self._headers_by_series.items():
             first = headers[0]
             if not query.modalities or first.modality in query.modalities:
                 study = check_uid(first.study_uid, self.name)
                 yield RemoteSeries(study, check_uid(uid, self.name), first.modality, "", len(headers))
 
-    def instances(self, series: RemoteSeries) -> list[str]:
+    def list_instances(self, series: RemoteSeries) -> list[str]:
         """See the protocol."""
-        return [check_uid(header.sop_uid, self.name) for header in self._found.get(series.series_uid, ())]
+        return [check_uid(header.sop_uid, self.name) for header in self._headers_by_series.get(series.series_uid, ())]
 
-    def fetch(self, series: RemoteSeries, wanted: Collection[str], into: Path) -> None:
+    def fetch(self, series: RemoteSeries, sop_uids: Collection[str], folder: Path) -> None:
         """See the protocol."""
-        for header in self._found.get(series.series_uid, ()):
-            if header.sop_uid in wanted:
+        for header in self._headers_by_series.get(series.series_uid, ()):
+            if header.sop_uid in sop_uids:
                 try:
-                    with atomic_path(into / f"{header.sop_uid}.dcm") as temporary:
+                    with atomic_path(folder / f"{header.sop_uid}.dcm") as temporary:
                         shutil.copyfile(header.path, temporary)
                 except FileNotFoundError as error:
                     raise PacsError(f"{header.path}: it was taken away while it was read") from error
@@ -61,29 +61,29 @@ class DropFolder:
     def store(self, files: Sequence[Path]) -> None:
         """Nothing is sent to a folder; results lie where they were made."""
 
-    def settled(self, series: RemoteSeries, wanted: Collection[str], into: Path) -> None:
+    def acknowledge(self, series: RemoteSeries, sop_uids: Collection[str], folder: Path) -> None:
         """See the protocol."""
         if self._empty:
-            for header in self._found.get(series.series_uid, ()):
-                if header.sop_uid in wanted:
+            for header in self._headers_by_series.get(series.series_uid, ()):
+                if header.sop_uid in sop_uids:
                     header.path.unlink(missing_ok=True)
 
     def close(self) -> None:
         """There is no connection."""
 
-    def _series(self) -> dict[str, list[DicomHeader]]:
+    def _group_files(self) -> dict[str, list[DicomHeader]]:
         try:
             files = list_files(self._folder)
         except DataError:
             return {}
-        until = time.time() - self._quiet_s
-        found: dict[str, dict[str, DicomHeader]] = {}
+        latest_change = time.time() - self._quiet_s
+        headers_by_series: dict[str, dict[str, DicomHeader]] = {}
         for file in files:
             try:
-                ready = file.stat().st_mtime <= until
+                is_complete = file.stat().st_mtime <= latest_change
             except FileNotFoundError:
                 continue
-            header = read_header(file) if ready else None
+            header = read_header(file) if is_complete else None
             if header is not None:
-                found.setdefault(header.series_uid, {}).setdefault(header.sop_uid, header)
-        return {uid: list(headers.values()) for uid, headers in found.items()}
+                headers_by_series.setdefault(header.series_uid, {}).setdefault(header.sop_uid, header)
+        return {uid: list(headers.values()) for uid, headers in headers_by_series.items()}

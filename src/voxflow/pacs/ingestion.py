@@ -62,15 +62,15 @@ class IngestResult:
     """What an ingest did, by series.
 
     Attributes:
-        taken: came in, or grew.
+        arrived: came in, or grew.
         waiting: still growing, or not looked at long enough.
-        known: were there already.
+        known_count: were there already.
         failed: SeriesInstanceUID and reason.
     """
 
-    taken: list[str] = field(default_factory=list)
+    arrived: list[str] = field(default_factory=list)
     waiting: list[str] = field(default_factory=list)
-    known: int = 0
+    known_count: int = 0
     failed: dict[str, str] = field(default_factory=dict)
 
 
@@ -87,20 +87,20 @@ def ingest(archive: Archive, into: Path, ledger: Ledger, options: IngestOptions)
         PacsError: the archive is away; what was taken stays taken, and the next call goes on from there.
         ConfigError: the archive does not know us, or is none.
     """
-    done = IngestResult()
-    visit = _ArchiveVisit(archive, into, ledger, options, done)
+    result = IngestResult()
+    visit = _ArchiveVisit(archive, into, ledger, options, result)
     for series in list(archive.find(Query(options.modalities or (), options.days))):
-        if not _is_requested(series, options) or ledger.is_own(series.series_uid):
+        if not _is_requested(series, options) or ledger.is_own_mask(series.series_uid):
             continue
         try:
-            visit.look(series)
+            visit.take_if_settled(series)
         except PacsError as error:
             if error.lost:
                 raise
-            done.failed[series.series_uid] = str(error)
-            ledger.failed(series.series_uid, str(error))
+            result.failed[series.series_uid] = str(error)
+            ledger.record_failure(series.series_uid, str(error))
             say(f"series {series.series_uid}: {error}")
-    return done
+    return result
 
 
 def _is_requested(series: RemoteSeries, options: IngestOptions) -> bool:
@@ -118,39 +118,39 @@ class _ArchiveVisit:
     into: Path
     ledger: Ledger
     options: IngestOptions
-    done: IngestResult
+    result: IngestResult
 
-    def look(self, series: RemoteSeries) -> None:
+    def take_if_settled(self, series: RemoteSeries) -> None:
         """Take a series if it is new, or grew, and has settled."""
         uid, target = series.series_uid, self.into / series.study_uid / series.series_uid
-        entry = self.ledger.entry(uid)
-        if entry and entry.taken and series.instances == entry.taken:
-            self.done.known += 1
+        entry = self.ledger.find_entry(uid)
+        if entry and entry.taken_count and series.instance_count == entry.taken_count:
+            self.result.known_count += 1
             return
-        objects = sorted(set(self.archive.instances(series)))
+        objects = sorted(set(self.archive.list_instances(series)))
         if len(objects) < self.options.min_instances:
             return
-        if entry and entry.taken and (entry.taken == len(objects) or set(objects) <= _list_uids(target)):
-            self.done.known += 1
+        if entry and entry.taken_count and (entry.taken_count == len(objects) or set(objects) <= _list_uids(target)):
+            self.result.known_count += 1
             return
-        entry = self.ledger.saw(uid, series.study_uid, len(objects))
-        if time.time() - entry.seen_at < self.options.settle_s:
-            self.done.waiting.append(uid)
+        entry = self.ledger.record_seen(uid, series.study_uid, len(objects))
+        if time.time() - entry.unchanged_since < self.options.settle_s:
+            self.result.waiting.append(uid)
             return
         _fetch_missing(self.archive, series, objects, self.into / PARTIAL / uid, target)
-        self.ledger.took(uid, len(_list_uids(target)))
-        self.archive.settled(series, objects, self.into)
-        self.done.taken.append(uid)
+        self.ledger.record_taken(uid, len(_list_uids(target)))
+        self.archive.acknowledge(series, objects, self.into)
+        self.result.arrived.append(uid)
         say(f"took {series.modality} series {uid}, {len(objects)} objects")
 
 
 def _fetch_missing(archive: Archive, series: RemoteSeries, uids: list[str], partial: Path, target: Path) -> None:
     """Fetch what is missing beside its place, then put it there: a new series at once, a grown one by file."""
     partial.mkdir(parents=True, exist_ok=True)
-    for half in partial.glob(".partial-*"):
-        half.unlink()
-    have = _list_uids(target) | _list_uids(partial)
-    archive.fetch(series, [uid for uid in uids if uid not in have], partial)
+    for incomplete in partial.glob(".partial-*"):
+        incomplete.unlink()
+    present = _list_uids(target) | _list_uids(partial)
+    archive.fetch(series, [uid for uid in uids if uid not in present], partial)
     missing = len(set(uids) - _list_uids(target) - _list_uids(partial))
     if missing:
         raise PacsError(f"{archive.name}: {missing} of {len(uids)} objects of {series.series_uid} did not come")

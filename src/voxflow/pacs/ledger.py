@@ -37,17 +37,17 @@ class LedgerEntry:
 
     Attributes:
         series_uid, study_uid: of the series.
-        seen: how many objects the archive held when it was last looked at.
-        seen_at: since when it has held so many, seconds since 1970.
-        taken: how many objects are in the inbox, all in their place; 0: none is.
+        seen_count: how many objects the archive held when it was last looked at.
+        unchanged_since: since when it has held so many, seconds since 1970.
+        taken_count: how many objects are in the inbox, all in their place; 0: none is.
         reason: why the last attempt to take it failed; empty when it did not.
     """
 
     series_uid: str
     study_uid: str
-    seen: int
-    seen_at: float
-    taken: int
+    seen_count: int
+    unchanged_since: float
+    taken_count: int
     reason: str
 
 
@@ -74,14 +74,14 @@ class Ledger:
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, at: TracebackType | None) -> None:
         self._connection.close()
 
-    def entry(self, series_uid: str) -> LedgerEntry | None:
+    def find_entry(self, series_uid: str) -> LedgerEntry | None:
         """What is known of a series."""
-        found = self._connection.execute(
+        row = self._connection.execute(
             "SELECT series_uid, study_uid, seen, seen_at, taken, reason FROM series WHERE series_uid = ?", (series_uid,)
         ).fetchone()
-        return LedgerEntry(*found) if found else None
+        return LedgerEntry(*row) if row else None
 
-    def saw(self, series_uid: str, study_uid: str, count: int) -> LedgerEntry:
+    def record_seen(self, series_uid: str, study_uid: str, count: int) -> LedgerEntry:
         """Note how many objects the archive holds now; the time stands still while the number does."""
         with self._transaction():
             self._connection.execute(
@@ -90,34 +90,34 @@ class Ledger:
                 "seen_at = CASE WHEN seen = excluded.seen THEN seen_at ELSE excluded.seen_at END, seen = excluded.seen",
                 (series_uid, study_uid, count, time.time()),
             )
-        entry = self.entry(series_uid)
+        entry = self.find_entry(series_uid)
         if entry is None:
             raise sqlite3.DatabaseError(f"the ledger lost {series_uid}")
         return entry
 
-    def took(self, series_uid: str, count: int) -> None:
+    def record_taken(self, series_uid: str, count: int) -> None:
         """Note that so many objects are in their place."""
         self._connection.execute(
             "UPDATE series SET taken = ?, taken_at = ?, reason = '' WHERE series_uid = ?",
             (count, time.time(), series_uid),
         )
 
-    def failed(self, series_uid: str, reason: str) -> None:
+    def record_failure(self, series_uid: str, reason: str) -> None:
         """Note why a series could not be taken; it is tried again."""
         self._connection.execute("UPDATE series SET reason = ? WHERE series_uid = ?", (reason, series_uid))
 
-    def is_own(self, series_uid: str) -> bool:
+    def is_own_mask(self, series_uid: str) -> bool:
         """Whether the series was sent to the PACS by us."""
         return self._connection.execute("SELECT 1 FROM own WHERE series_uid = ?", (series_uid,)).fetchone() is not None
 
-    def answered(self, series_uid: str, instances: int) -> AnswerState | None:
+    def find_answer(self, series_uid: str, instances: int) -> AnswerState | None:
         """What became of a series of so many objects: masks made, sent, kept here, or refused."""
-        found = self._connection.execute(
+        row = self._connection.execute(
             "SELECT state FROM answers WHERE series_uid = ? AND instances = ?", (series_uid, instances)
         ).fetchone()
-        return found[0] if found else None
+        return row[0] if row else None
 
-    def answer(
+    def record_answer(
         self,
         series_uid: str,
         instances: int,
@@ -125,7 +125,7 @@ class Ledger:
         *,
         reason: str = "",
         model: str = "",
-        own: Sequence[str] = (),
+        mask_series_uids: Sequence[str] = (),
     ) -> None:
         """Note what became of a series.
 
@@ -135,7 +135,7 @@ class Ledger:
             state: what became of it.
             reason: why it was refused.
             model: what made the masks.
-            own: the series of what was made, so that it is never taken for something new.
+            mask_series_uids: the series of what was made, so that it is never taken for something new.
         """
         with self._transaction():
             self._connection.execute(
@@ -143,24 +143,24 @@ class Ledger:
                 "VALUES (?, ?, ?, ?, ?, ?)",
                 (series_uid, instances, state, reason, model, time.time()),
             )
-            self._connection.executemany("INSERT OR IGNORE INTO own VALUES (?)", [(uid,) for uid in own])
+            self._connection.executemany("INSERT OR IGNORE INTO own VALUES (?)", [(uid,) for uid in mask_series_uids])
 
-    def waiting(self) -> list[LedgerEntry]:
+    def list_waiting(self) -> list[LedgerEntry]:
         """Series in the inbox, in the order in which they came, that have no answer yet or one that was not sent."""
-        found = self._connection.execute(
+        rows = self._connection.execute(
             "SELECT s.series_uid, s.study_uid, s.seen, s.seen_at, s.taken, s.reason FROM series s "
             "LEFT JOIN answers a ON a.series_uid = s.series_uid AND a.instances = s.taken "
             "WHERE s.taken > 0 AND (a.state IS NULL OR a.state = 'made') ORDER BY s.taken_at, s.series_uid"
         )
-        return [LedgerEntry(*row) for row in found]
+        return [LedgerEntry(*row) for row in rows]
 
-    def counts(self) -> dict[str, int]:
+    def count_states(self) -> dict[str, int]:
         """How many series there are of each kind: taken, failed, and those of :data:`ANSWERS`."""
-        taken, failed = self._connection.execute(
+        taken_count, failed_count = self._connection.execute(
             "SELECT COALESCE(SUM(taken > 0), 0), COALESCE(SUM(reason <> ''), 0) FROM series"
         ).fetchone()
         states = dict(self._connection.execute("SELECT state, COUNT(*) FROM answers GROUP BY state").fetchall())
-        return {"taken": taken, "failed": failed} | {state: states.get(state, 0) for state in ANSWERS}
+        return {"taken": taken_count, "failed": failed_count} | {state: states.get(state, 0) for state in ANSWERS}
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:

@@ -20,10 +20,12 @@ def check_received(path: Path, uid: str, archive: str) -> None:
     import pydicom
 
     try:
-        found = str(pydicom.dcmread(path, specific_tags=["SOPInstanceUID"], stop_before_pixels=True).SOPInstanceUID)
+        received_uid = str(
+            pydicom.dcmread(path, specific_tags=["SOPInstanceUID"], stop_before_pixels=True).SOPInstanceUID
+        )
     except PARSE_ERRORS as error:
         raise PacsError(f"{archive}: fetch {uid}: what it sent is no DICOM ({type(error).__name__})") from error
     except pydicom.errors.InvalidDicomError as error:
         raise PacsError(f"{archive}: fetch {uid}: what it sent is no DICOM file") from error
-    if found != uid:
-        raise PacsError(f"{archive}: fetch {uid}: it sent another object, {found[:80]}")
+    if received_uid != uid:
+        raise PacsError(f"{archive}: fetch {uid}: it sent another object, {received_uid[:80]}")

@@ -26,8 +26,8 @@ class Receiver:
         archive: for messages.
     """
 
-    def __init__(self, settings: DimseSettings, wanted: Collection[str], into: Path, archive: str) -> None:
-        self._settings, self._wanted, self._into, self._archive = settings, wanted, into, archive
+    def __init__(self, settings: DimseSettings, sop_uids: Collection[str], folder: Path, archive: str) -> None:
+        self._settings, self._sop_uids, self._folder, self._archive = settings, sop_uids, folder, archive
         self._server: Any = None
 
     def __enter__(self) -> Receiver:
@@ -40,7 +40,9 @@ class Receiver:
             entity.add_supported_context(str(context.abstract_syntax), ALL_TRANSFER_SYNTAXES)
         address = (self._settings.receive_host, self._settings.receive_port)
         try:
-            self._server = entity.start_server(address, block=False, evt_handlers=[(evt.EVT_C_STORE, self._take)])
+            self._server = entity.start_server(
+                address, block=False, evt_handlers=[(evt.EVT_C_STORE, self._store_object)]
+            )
         except OSError as error:
             place = f"{address[0]}:{address[1]}"
             raise PacsError(f"{self._archive}: can't listen at {place}: {error.strerror}", lost=True) from error
@@ -49,12 +51,12 @@ class Receiver:
     def __exit__(self, *_: object) -> None:
         self._server.shutdown()
 
-    def _take(self, event: Any) -> int:
+    def _store_object(self, event: Any) -> int:
         uid = str(event.request.AffectedSOPInstanceUID)
-        if uid not in self._wanted:
+        if uid not in self._sop_uids:
             return NOT_ASKED_FOR
         try:
-            with atomic_path(self._into / f"{uid}.dcm") as temporary:
+            with atomic_path(self._folder / f"{uid}.dcm") as temporary:
                 temporary.write_bytes(event.encoded_dataset())
         except OSError:
             return OUT_OF_RESOURCES

@@ -90,8 +90,8 @@ def parse_settings(blocks: Mapping[str, Any] | None, name: str) -> DicomWebSetti
     """
     blocks = blocks or {}
     if name not in blocks:
-        known = ", ".join(sorted(blocks)) or "none"
-        raise ConfigError(f"no PACS {name!r}; known: {known}", path=PARAMS, where="pacs")
+        names = ", ".join(sorted(blocks)) or "none"
+        raise ConfigError(f"no PACS {name!r}; known: {names}", path=PARAMS, where="pacs")
     try:
         return _ADAPTER.validate_python(blocks[name])
     except ValidationError as error:

@@ -60,27 +60,27 @@ class DicomWebArchive:
     def find(self, query: Query) -> Iterator[RemoteSeries]:
         """See the protocol."""
         dates = query.date_range()
-        seen = set()
+        series_uids = set()
         for modality in query.modalities or ("",):
-            wanted = {"StudyDate": dates, "ModalitiesInStudy": modality}
-            for study in self._pages("/studies", wanted, includefield=()):
+            keys = {"StudyDate": dates, "ModalitiesInStudy": modality}
+            for study in self._search("/studies", keys, includefield=()):
                 study_uid = check_uid(_read_value(study, STUDY_UID), self.name)
                 of_study = f"/studies/{study_uid}/series"
-                for series in self._pages(of_study, {"Modality": modality}, includefield=(DESCRIPTION, COUNT)):
-                    found = self._series(study_uid, series)
-                    if found.series_uid not in seen:
-                        seen.add(found.series_uid)
-                        yield found
+                for series in self._search(of_study, {"Modality": modality}, includefield=(DESCRIPTION, COUNT)):
+                    remote_series = self._parse_series(study_uid, series)
+                    if remote_series.series_uid not in series_uids:
+                        series_uids.add(remote_series.series_uid)
+                        yield remote_series
 
-    def instances(self, series: RemoteSeries) -> list[str]:
+    def list_instances(self, series: RemoteSeries) -> list[str]:
         """See the protocol."""
-        found = self._pages(f"{_build_series_path(series)}/instances", {}, includefield=())
-        return [check_uid(_read_value(each, SOP_UID), self.name) for each in found]
+        answers = self._search(f"{_build_series_path(series)}/instances", {}, includefield=())
+        return [check_uid(_read_value(instance, SOP_UID), self.name) for instance in answers]
 
-    def fetch(self, series: RemoteSeries, wanted: Collection[str], into: Path) -> None:
+    def fetch(self, series: RemoteSeries, sop_uids: Collection[str], folder: Path) -> None:
         """See the protocol."""
         with ThreadPoolExecutor(self._settings.connections) as pool:
-            futures = [pool.submit(self._fetch_one, series, uid, into) for uid in wanted]
+            futures = [pool.submit(self._fetch_one, series, uid, folder) for uid in sop_uids]
             try:
                 for future in futures:
                     future.result()
@@ -96,106 +96,106 @@ class DicomWebArchive:
                 "Accept": "application/dicom+json",
                 "Content-Type": f'multipart/related; type="application/dicom"; boundary={boundary}',
             }
-            with self._asking(f"store {file.name}"):
+            with self._translate_errors(f"store {file.name}"):
                 answer = self._client.post(
                     f"{self._settings.url}/studies", content=_stream_one_part(file, boundary), headers=headers
                 )
                 # 409 comes with the list of what was not stored and why.
                 if answer.status_code != 409:
-                    self._check(answer, "store")
+                    self._check_status(answer, "store")
                 self._check_stored(answer, file)
 
-    def settled(self, series: RemoteSeries, wanted: Collection[str], into: Path) -> None:
+    def acknowledge(self, series: RemoteSeries, sop_uids: Collection[str], folder: Path) -> None:
         """A PACS need not know."""
 
     def close(self) -> None:
         """See the protocol."""
         self._client.close()
 
-    def _fetch_one(self, series: RemoteSeries, uid: str, into: Path) -> None:
+    def _fetch_one(self, series: RemoteSeries, uid: str, folder: Path) -> None:
         address = f"{self._settings.url}{_build_series_path(series)}/instances/{uid}"
         with (
-            self._asking(f"fetch {uid}"),
-            atomic_path(into / f"{uid}.dcm") as temporary,
+            self._translate_errors(f"fetch {uid}"),
+            atomic_path(folder / f"{uid}.dcm") as temporary,
             self._client.stream("GET", address, headers={"Accept": AS_STORED}) as answer,
         ):
             if answer.status_code != 200:
                 answer.read()
-            self._check(answer, "fetch")
+            self._check_status(answer, "fetch")
             boundary = parse_boundary(answer.headers.get("content-type", ""))
             if not read_single_part(answer.iter_bytes(_BLOCK), boundary, temporary):
                 raise PacsError(f"{self.name}: fetch {uid}: the answer was cut off", lost=True)
             check_received(temporary, uid, self.name)
 
-    def _pages(self, path: str, wanted: dict[str, str], includefield: tuple[str, ...]) -> Iterator[dict[str, Any]]:
+    def _search(self, path: str, keys: dict[str, str], includefield: tuple[str, ...]) -> Iterator[dict[str, Any]]:
         offset = 0
         first = None
         while True:
-            given = {key: value for key, value in wanted.items() if value}
+            parameters = {key: value for key, value in keys.items() if value}
             page: dict[str, int | tuple[str, ...]] = {"includefield": includefield, "limit": PAGE, "offset": offset}
-            with self._asking(f"search {path}"):
+            with self._translate_errors(f"search {path}"):
                 answer = self._client.get(
                     f"{self._settings.url}{path}",
-                    params={**given, **page},
+                    params={**parameters, **page},
                     headers={"Accept": "application/dicom+json"},
                 )
-                self._check(answer, "search")
-                found = self._json(answer) if answer.status_code != 204 else []
+                self._check_status(answer, "search")
+                items = self._parse_json(answer) if answer.status_code != 204 else []
             # An archive that ignores the offset sends its first page again and again.
-            if not found or found[0] == first:
+            if not items or items[0] == first:
                 return
-            first = first or found[0]
-            yield from found
-            if len(found) < PAGE:
+            first = first or items[0]
+            yield from items
+            if len(items) < PAGE:
                 return
-            offset += len(found)
+            offset += len(items)
 
-    def _series(self, study_uid: str, found: dict[str, Any]) -> RemoteSeries:
-        count = _read_value(found, COUNT)
+    def _parse_series(self, study_uid: str, item: dict[str, Any]) -> RemoteSeries:
+        count = _read_value(item, COUNT)
         return RemoteSeries(
             study_uid,
-            check_uid(_read_value(found, SERIES_UID), self.name),
-            _read_value(found, MODALITY),
-            _read_value(found, DESCRIPTION),
+            check_uid(_read_value(item, SERIES_UID), self.name),
+            _read_value(item, MODALITY),
+            _read_value(item, DESCRIPTION),
             int(count) if count.isdecimal() else None,
         )
 
-    def _json(self, answer: httpx.Response) -> list[dict[str, Any]]:
+    def _parse_json(self, answer: httpx.Response) -> list[dict[str, Any]]:
         try:
-            found = answer.json()
+            items = answer.json()
         except ValueError:
-            found = None
-        if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
-            said = answer.headers.get("content-type", "nothing")
-            raise ConfigError(f"{self.name}: the answer is no DICOM JSON but {said}; is the address right?")
-        return found
+            items = None
+        if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
+            content_type = answer.headers.get("content-type", "nothing")
+            raise ConfigError(f"{self.name}: the answer is no DICOM JSON but {content_type}; is the address right?")
+        return items
 
     @contextlib.contextmanager
-    def _asking(self, what: str) -> Iterator[None]:
+    def _translate_errors(self, request: str) -> Iterator[None]:
         try:
             yield
         except httpx.HTTPError as error:
-            raise PacsError(f"{self.name}: {what}: {error or type(error).__name__}", lost=True) from error
+            raise PacsError(f"{self.name}: {request}: {error or type(error).__name__}", lost=True) from error
 
-    def _check(self, answer: httpx.Response, what: str) -> None:
+    def _check_status(self, answer: httpx.Response, request: str) -> None:
         status = answer.status_code
         if status in (200, 202, 204):
             return
-        said = f"{self.name}: {what}: {status} {answer.reason_phrase}"
+        message = f"{self.name}: {request}: {status} {answer.reason_phrase}"
         if status in (401, 403):
             variable = name_secret_variable(self._pacs, "PASSWORD")
-            raise ConfigError(f"{said}; is pacs.{self._pacs}.user right, and {variable} set?")
-        if status == 404 and what == "search":
-            raise ConfigError(f"{said}; there is no DICOMweb at this address")
-        raise PacsError(said, lost=status >= 500 or status in TEMPORARY_STATUSES)
+            raise ConfigError(f"{message}; is pacs.{self._pacs}.user right, and {variable} set?")
+        if status == 404 and request == "search":
+            raise ConfigError(f"{message}; there is no DICOMweb at this address")
+        raise PacsError(message, lost=status >= 500 or status in TEMPORARY_STATUSES)
 
     def _check_stored(self, answer: httpx.Response, file: Path) -> None:
         try:
-            told = answer.json() if answer.content else {}
+            content = answer.json() if answer.content else {}
         except ValueError:
-            told = {}
-        failed = told.get(FAILED, {}).get("Value", []) if isinstance(told, dict) else []
-        reasons = {int(_read_value(each, FAILURE_REASON) or 0) for each in failed} - {DUPLICATE}
+            content = {}
+        failed = content.get(FAILED, {}).get("Value", []) if isinstance(content, dict) else []
+        reasons = {int(_read_value(item, FAILURE_REASON) or 0) for item in failed} - {DUPLICATE}
         if reasons or (answer.status_code == 409 and not failed):
             codes = ", ".join(f"{reason:#06x}" for reason in sorted(reasons)) or "no reason given"
             raise PacsError(f"{self.name}: store {file.name}: refused ({codes})")
@@ -205,8 +205,8 @@ def _build_series_path(series: RemoteSeries) -> str:
     return f"/studies/{series.study_uid}/series/{series.series_uid}"
 
 
-def _read_value(found: dict[str, Any], tag: str) -> str:
-    values = found.get(tag, {}).get("Value") or [""]
+def _read_value(item: dict[str, Any], tag: str) -> str:
+    values = item.get(tag, {}).get("Value") or [""]
     return str(values[0])
 
 

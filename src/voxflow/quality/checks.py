@@ -48,7 +48,7 @@ class DataCheck:
         """The same check, as grave as told."""
         return dataclasses.replace(self, severity="critical" if severity == "critical" else "warning")
 
-    def expectation(self) -> Any:
+    def to_expectation(self) -> Any:
         """Great Expectations' form of it."""
         import great_expectations.expectations as gxe
 
@@ -77,7 +77,7 @@ class CheckOutcome:
     success: bool
     failures: dict[str, str] = field(default_factory=dict)
 
-    def line(self) -> str:
+    def format_line(self) -> str:
         """One line for a person."""
         cases = ", ".join(f"{case} ({value})" for case, value in list(self.failures.items())[:5])
         more = f" and {len(self.failures) - 5} more" if len(self.failures) > 5 else ""
@@ -110,7 +110,8 @@ def run_checks(
     if "reason" in table:
         reasons = dict(zip(table["case"].astype(str), table["reason"], strict=True))
         outcomes = [
-            _replace_values_by_reasons(one, reasons) if one.check.column == "readable" else one for one in outcomes
+            _replace_values_by_reasons(outcome, reasons) if outcome.check.column == "readable" else outcome
+            for outcome in outcomes
         ]
     return outcomes + [CheckOutcome(check, not cases, dict.fromkeys(cases, "missing")) for check in absent]
 
@@ -128,7 +129,7 @@ def require_separate_patients(table: pd.DataFrame) -> None:
     frame = parts.rename("parts").rename_axis("case").reset_index()
     (outcome,) = run_checks(frame, [DataCheck("patient is in one part only", "parts", "range", (1, 1))], name="split")
     if not outcome.success:
-        raise QualityError(f"leakage: {outcome.line()}")
+        raise QualityError(f"leakage: {outcome.format_line()}")
 
 
 def _validate(table: pd.DataFrame, checks: Sequence[DataCheck], name: str, docs: Path | None) -> list[Any]:
@@ -145,7 +146,7 @@ def _validate(table: pd.DataFrame, checks: Sequence[DataCheck], name: str, docs:
             context.add_data_docs_site(site_name=SITE, site_config=_build_site_config(docs))
         batches = context.data_sources.add_pandas(name).add_dataframe_asset("cases")
         definition = batches.add_batch_definition_whole_dataframe("all cases")
-        suite = gx.ExpectationSuite(name=name, expectations=[check.expectation() for check in checks])
+        suite = gx.ExpectationSuite(name=name, expectations=[check.to_expectation() for check in checks])
         validation = gx.ValidationDefinition(name=name, data=definition, suite=context.suites.add(suite))
         checkpoint = gx.Checkpoint(
             name=name,
@@ -158,7 +159,7 @@ def _validate(table: pd.DataFrame, checks: Sequence[DataCheck], name: str, docs:
     if docs is not None:
         make_self_contained(docs, f"Data quality of {name}")
     by_key = {(r.expectation_config.type, r.expectation_config.description): r for r in validated.results}
-    return [by_key[(check.expectation().expectation_type, check.name)] for check in checks]
+    return [by_key[(check.to_expectation().expectation_type, check.name)] for check in checks]
 
 
 def _build_project_config() -> Any:

@@ -51,19 +51,20 @@ def keep_history(history: Path, result: Path, title: str) -> Path:
 
 
 def _read_report(run: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((run / "report.json").read_text(encoding="utf-8"))
-    return found
+    report: dict[str, Any] = json.loads((run / "report.json").read_text(encoding="utf-8"))
+    return report
 
 
 def _render_page(title: str, runs: list[tuple[str, dict[str, Any]]]) -> str:
     rows = "".join(_render_run(name, report) for name, report in runs)
-    shown = runs[:MAX_COLUMNS]
-    heads = "".join(f'<th scope="col">{_format_time(name)}</th>' for name, _ in shown)
-    names = list(dict.fromkeys(check["name"] for _, report in shown for check in report["checks"]))
+    newest = runs[:MAX_COLUMNS]
+    heads = "".join(f'<th scope="col">{_format_time(name)}</th>' for name, _ in newest)
+    names = list(dict.fromkeys(check["name"] for _, report in newest for check in report["checks"]))
     # Those that failed at any time come first.
-    names.sort(key=lambda name: not any(_count_failures(report, name) for _, report in shown))
+    names.sort(key=lambda name: not any(_count_failures(report, name) for _, report in newest))
     checks = "".join(
-        f'<tr><th scope="row">{html.escape(name)}</th>{"".join(_render_cell(report, name) for _, report in shown)}</tr>'
+        f'<tr><th scope="row">{html.escape(name)}</th>'
+        f"{''.join(_render_cell(report, name) for _, report in newest)}</tr>"
         for name in names
     )
     return (
@@ -92,7 +93,7 @@ def _render_run(name: str, report: dict[str, Any]) -> str:
 
 
 def _render_cell(report: dict[str, Any], name: str) -> str:
-    check = next((each for each in report["checks"] if each["name"] == name), None)
+    check = next((item for item in report["checks"] if item["name"] == name), None)
     if check is None:
         return "<td></td>"
     count = len(check["failures"])
@@ -101,7 +102,7 @@ def _render_cell(report: dict[str, Any], name: str) -> str:
 
 
 def _count_failures(report: dict[str, Any], name: str) -> int:
-    return sum(len(each["failures"]) for each in report["checks"] if each["name"] == name)
+    return sum(len(check["failures"]) for check in report["checks"] if check["name"] == name)
 
 
 def _format_time(name: str) -> str:

@@ -88,17 +88,17 @@ def _measure_intensity(arrays: list[NDArray[Any]]) -> dict[str, Any]:
         digest.update(np.ascontiguousarray(array).data)
     finite = [array[np.isfinite(array)] if array.dtype.kind == "f" else array for array in arrays]
     facts = {
-        "finite": all(kept.size == array.size for kept, array in zip(finite, arrays, strict=True)),
+        "finite": all(values.size == array.size for values, array in zip(finite, arrays, strict=True)),
         "pixel_hash": digest.hexdigest()[:16],
     }
-    if not all(kept.size for kept in finite):
+    if not all(values.size for values in finite):
         return facts
     # Percentiles of every eighth voxel are as telling, and a whole CT takes a second to sort.
-    tails = [np.percentile(kept.ravel()[:: 8 if kept.size > SAMPLED_ABOVE else 1], (1, 99)) for kept in finite]
+    tails = [np.percentile(values.ravel()[:: 8 if values.size > SAMPLED_ABOVE else 1], (1, 99)) for values in finite]
     return facts | {
-        "minimum": min(float(kept.min()) for kept in finite),
-        "maximum": max(float(kept.max()) for kept in finite),
+        "minimum": min(float(values.min()) for values in finite),
+        "maximum": max(float(values.max()) for values in finite),
         "percentile_1": min(float(low) for low, _ in tails),
         "percentile_99": max(float(high) for _, high in tails),
-        "deviation": min(float(kept.std()) for kept in finite),
+        "deviation": min(float(values.std()) for values in finite),
     }

@@ -24,9 +24,9 @@ def write_quality_report(path: Path, outcomes: Sequence[CheckOutcome], cases: in
             "success": outcome.success,
             "failures": outcome.failures,
         }
-        for outcome in sorted(outcomes, key=lambda one: (one.success, one.check.severity != "critical"))
+        for outcome in sorted(outcomes, key=lambda result: (result.success, result.check.severity != "critical"))
     ]
-    write_json(path, {"success": all(one.success for one in outcomes), "cases": cases, "checks": checks})
+    write_json(path, {"success": all(result.success for result in outcomes), "cases": cases, "checks": checks})
 
 
 def require_critical(outcomes: Sequence[CheckOutcome], report: Path) -> None:
@@ -35,6 +35,8 @@ def require_critical(outcomes: Sequence[CheckOutcome], report: Path) -> None:
     Raises:
         QualityError: names each failed check with its cases and where the whole report lies.
     """
-    failed = [one.line() for one in outcomes if not one.success and one.check.severity == "critical"]
+    failed = [
+        outcome.format_line() for outcome in outcomes if not outcome.success and outcome.check.severity == "critical"
+    ]
     if failed:
         raise QualityError("\n".join([f"{len(failed)} critical check(s) failed, see {report}", *failed]))

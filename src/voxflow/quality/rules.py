@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 # What profiling looks at: what a protocol or a scanner decides. Which values labels hold, labels.json says.
 PROFILED = (
-    *(f"{what}_{axis}" for what in ("spacing", "size") for axis in "ijk"),
+    *(f"{quantity}_{axis}" for quantity in ("spacing", "size") for axis in "ijk"),
     "rows",
     "columns",
     *("percentile_1", "percentile_99", "deviation", "minimum", "maximum", "label_voxels"),
@@ -53,7 +53,7 @@ class Rule(BaseModel):
             raise ValueError("a rule has either a range or values")
         return self
 
-    def check(self, column: str, modality: str) -> DataCheck:
+    def to_check(self, column: str, modality: str) -> DataCheck:
         """The check that it is."""
         kind: Literal["range", "set"] = "range" if self.range is not None else "set"
         bounds = self.range if self.range is not None else self.values or ()
@@ -107,11 +107,11 @@ def run_suites(
     for modality, rules in suites.items():
         unknown = [column for column in rules if column not in measured.columns]
         if unknown:
-            known = ", ".join(column for column in PROFILED if column in measured.columns)
-            raise ConfigError(f"validate.suites.{modality}: {', '.join(unknown)} is not measured; known: {known}")
+            columns = ", ".join(column for column in PROFILED if column in measured.columns)
+            raise ConfigError(f"validate.suites.{modality}: {', '.join(unknown)} is not measured; known: {columns}")
         rows = measured[measured["modality"] == modality].reset_index(drop=True)
         if len(rows):
-            checks = [rule.check(column, modality) for column, rule in rules.items()]
+            checks = [rule.to_check(column, modality) for column, rule in rules.items()]
             # A folder each: Great Expectations clears a site away before it builds it.
             outcomes += run_checks(rows, checks, name=modality, docs=docs / modality if docs else None)
     if docs is not None and outcomes:

@@ -99,8 +99,8 @@ def _build_intensity_checks(options: ValidateOptions, modalities: Sequence[str])
         DataCheck("values are finite", "finite", "true"),
         DataCheck("image is not constant", "deviation", "range", (1e-12, None)),
     ]
-    known = INTENSITY.get(modalities[0]) if len(set(modalities)) == 1 else None
-    low, high = options.intensity or known or (None, None)
+    usual = INTENSITY.get(modalities[0]) if len(set(modalities)) == 1 else None
+    low, high = options.intensity or usual or (None, None)
     if low is not None:
         checks += [
             DataCheck("dark values are of the modality", "percentile_1", "range", (low, None), severity="warning"),
@@ -117,8 +117,8 @@ def _apply_severities(checks: list[DataCheck], options: ValidateOptions) -> list
     findings = [_describe_unknown(name, names) for name in (*options.critical, *options.warning) if name not in names]
     if findings:
         raise ConfigError("the key 'validate' names checks that there are not", findings=findings)
-    chosen = dict.fromkeys(options.warning, "warning") | dict.fromkeys(options.critical, "critical")
-    return [check.with_severity(chosen.get(check.name, check.severity)) for check in checks]
+    severity_by_name = dict.fromkeys(options.warning, "warning") | dict.fromkeys(options.critical, "critical")
+    return [check.with_severity(severity_by_name.get(check.name, check.severity)) for check in checks]
 
 
 def _describe_unknown(name: str, names: Sequence[str]) -> str:

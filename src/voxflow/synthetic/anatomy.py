@@ -33,14 +33,16 @@ class Ellipsoid:
     angles: tuple[float, float] = (0.0, 0.0)
     bend: float = 0.0
 
-    def level(self, points: NDArray[np.float32], wobble: NDArray[np.float32] | float = 0.0) -> NDArray[np.float32]:
+    def measure_level(
+        self, points: NDArray[np.float32], wobble: NDArray[np.float32] | float = 0.0
+    ) -> NDArray[np.float32]:
         """Below 1 inside; ``points`` is (..., 3) in mm."""
         z, x = self.angles
         about_z = np.array([[np.cos(z), np.sin(z), 0], [-np.sin(z), np.cos(z), 0], [0, 0, 1]])
         about_x = np.array([[1, 0, 0], [0, np.cos(x), np.sin(x)], [0, -np.sin(x), np.cos(x)]])
-        own = (points - np.asarray(self.centre, np.float32)) @ (about_x @ about_z).T.astype(np.float32)
-        own[..., 0] -= self.bend * own[..., 1] ** 2
-        return np.asarray(((own / np.asarray(self.radii, np.float32)) ** 2).sum(-1) * (1 + wobble), np.float32)
+        local = (points - np.asarray(self.centre, np.float32)) @ (about_x @ about_z).T.astype(np.float32)
+        local[..., 0] -= self.bend * local[..., 1] ** 2
+        return np.asarray(((local / np.asarray(self.radii, np.float32)) ** 2).sum(-1) * (1 + wobble), np.float32)
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,17 +67,17 @@ def draw_abdomen(rng: np.random.Generator, geometry: Geometry) -> Abdomen:
     wobble = _draw_smooth_noise(rng, points)
     hounsfield = np.full(geometry.size, AIR, np.float32)
     girth = rng.uniform(0.9, 1.08)
-    body = Ellipsoid((0, 0, 0), (158 * girth, 112 * girth, 1e4)).level(points)
+    body = Ellipsoid((0, 0, 0), (158 * girth, 112 * girth, 1e4)).measure_level(points)
     hounsfield[body < 1] = FAT
-    wall = Ellipsoid((0, 2, 0), (140 * girth, 95 * girth, 1e4)).level(points)
+    wall = Ellipsoid((0, 2, 0), (140 * girth, 95 * girth, 1e4)).measure_level(points)
     hounsfield[wall < 1] = MUSCLE
-    hounsfield[Ellipsoid((0, 0, 0), (130 * girth, 84 * girth, 1e4)).level(points) < 1] = FAT + 25
-    spine = Ellipsoid((0, 62 * girth, 0), (24, 24, 1e4)).level(points)
+    hounsfield[Ellipsoid((0, 0, 0), (130 * girth, 84 * girth, 1e4)).measure_level(points) < 1] = FAT + 25
+    spine = Ellipsoid((0, 62 * girth, 0), (24, 24, 1e4)).measure_level(points)
     hounsfield[spine < 1] = BONE * rng.uniform(0.8, 1.1)
     _draw_ribs(hounsfield, points, girth)
     for organ, intensity in _choose_neighbours(rng, girth):
-        hounsfield[organ.level(points, wobble) < 1] = intensity + rng.normal(0, 3)
-    spleen = _choose_spleen(rng, girth).level(points, wobble) < 1
+        hounsfield[organ.measure_level(points, wobble) < 1] = intensity + rng.normal(0, 3)
+    spleen = _choose_spleen(rng, girth).measure_level(points, wobble) < 1
     hounsfield[spleen] = SPLEEN + rng.normal(0, 3)
     return Abdomen(_simulate_scan(rng, hounsfield), spleen, geometry)
 

@@ -29,11 +29,11 @@ class Person:
     seed: int
     kind: str
 
-    def uid(self, *what: str) -> UID:
-        """A UID that depends on the seed, the person and ``what``, and on nothing else."""
+    def uid(self, *parts: str) -> UID:
+        """A UID that depends on the seed, the person and ``parts``, and on nothing else."""
         from pydicom.uid import generate_uid
 
-        return generate_uid(entropy_srcs=["voxflow sample", str(self.seed), self.kind, str(self.number), *what])
+        return generate_uid(entropy_srcs=["voxflow sample", str(self.seed), self.kind, str(self.number), *parts])
 
 
 def new_dataset(person: Person, sop_class: UID, *, modality: str, series: str, instance: int) -> Dataset:

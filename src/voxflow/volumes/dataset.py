@@ -76,7 +76,7 @@ class ResampleOptions(BaseModel):
             raise ValueError("antialias smooths before linear or bspline; nearest takes no part of it")
         return self
 
-    def grid(self, geometry: Geometry) -> Geometry:
+    def choose_grid(self, geometry: Geometry) -> Geometry:
         """The grid to bring an image to.
 
         Raises:
@@ -145,9 +145,12 @@ class _Fault:
 
 
 def _run_jobs(jobs: Sequence[_Job], executor: Executor, target: Path) -> tuple[list[dict[str, str]], list[str]]:
-    with _limit_to_one_thread(), closing(executor.run(_resample_case, jobs, _report_lost, into=target)) as done:
-        made = dict(track(done, "resampling", total=len(jobs)))
-    results = [(job.row["case"], made[number]) for number, job in enumerate(jobs)]
+    with (
+        _limit_to_one_thread(),
+        closing(executor.run(_resample_case, jobs, _report_lost, into=target)) as numbered_results,
+    ):
+        result_by_number = dict(track(numbered_results, "resampling", total=len(jobs)))
+    results = [(job.row["case"], result_by_number[number]) for number, job in enumerate(jobs)]
     faults = [(case, result) for case, result in results if isinstance(result, _Fault)]
     lines = [f"{case}: {fault.reason}" for case, fault in faults]
     if faults and all(fault.is_lost for _, fault in faults):
@@ -189,14 +192,14 @@ def _resample_volumes(row: dict[str, Any], source: Path, target: Path, options: 
         image = read_volume(source / name)
         if first is None or grid is None:
             first = image.geometry
-            grid = options.grid(first)
+            grid = options.choose_grid(first)
         _check_same_grid(first, image.geometry, source / name)
         if _copy_if_on_grid(image, grid, source / name, target / name):
             continue
         # Outside the image nothing was measured: the darkest value seen is the least surprising.
         darkest = float(image.array.min())
-        done = resample(image, grid, options.interpolation, darkest, antialias=options.antialias)
-        write_volume(target / name, done)
+        resampled = resample(image, grid, options.interpolation, darkest, antialias=options.antialias)
+        write_volume(target / name, resampled)
     if first is None or grid is None:
         raise DataError("the row names no image")
     for name in _list_labels(row):
@@ -213,19 +216,19 @@ def _resample_volumes(row: dict[str, Any], source: Path, target: Path, options: 
 
 def _list_labels(row: dict[str, Any]) -> list[str]:
     """The label volume of a case, and its channels where labels may overlap."""
-    given = (row.get("label"), row.get("label_channels"))
-    return [name for text in given if isinstance(text, str) and text for name in text.split(CHANNEL_SEPARATOR)]
+    cells = (row.get("label"), row.get("label_channels"))
+    return [name for text in cells if isinstance(text, str) and text for name in text.split(CHANNEL_SEPARATOR)]
 
 
 def _copy_if_on_grid(volume: Volume, grid: Geometry, source: Path, target: Path) -> bool:
     """Whether a volume is on the grid already; its file is then copied as it is."""
-    there = volume.geometry.is_close(grid, tolerance_mm=1e-6)
-    if there and source.name.endswith(HEADER_SUFFIX):
+    is_on_grid = volume.geometry.is_close(grid, tolerance_mm=1e-6)
+    if is_on_grid and source.name.endswith(HEADER_SUFFIX):
         # Its voxels lie in a file of their own, whose name the header holds.
         write_volume(target, volume)
-    elif there:
+    elif is_on_grid:
         _copy_file(source, target)
-    return there
+    return is_on_grid
 
 
 def _check_same_grid(expected: Geometry, received: Geometry, path: Path) -> None:
@@ -238,15 +241,15 @@ def _check_same_grid(expected: Geometry, received: Geometry, path: Path) -> None
         )
 
 
-def has_overlap(one: Geometry, other: Geometry) -> bool:
-    """Whether the centre of any voxel of ``other`` lies inside of the box that ``one`` covers."""
-    grid = np.meshgrid(*(np.arange(n, dtype=np.float64) for n in other.size), indexing="ij", sparse=True)
-    matrix = np.linalg.inv(one.affine) @ other.affine
+def has_overlap(image: Geometry, grid: Geometry) -> bool:
+    """Whether the centre of any voxel of ``grid`` lies inside of the box that ``image`` covers."""
+    indices = np.meshgrid(*(np.arange(n, dtype=np.float64) for n in grid.size), indexing="ij", sparse=True)
+    matrix = np.linalg.inv(image.affine) @ grid.affine
     # A sum of three small arrays an axis, compared where they meet: no array of points is made.
     inside: Any = True
     for axis in range(3):
-        place = sum(matrix[axis, n] * grid[n] for n in range(3)) + matrix[axis, 3]
-        inside = inside & (place >= -0.5) & (place <= one.size[axis] - 0.5)
+        position = sum(matrix[axis, n] * indices[n] for n in range(3)) + matrix[axis, 3]
+        inside = inside & (position >= -0.5) & (position <= image.size[axis] - 0.5)
     return bool(np.any(inside))
 
 
@@ -273,10 +276,12 @@ def _resample_radiographs(row: dict[str, Any], source: Path, target: Path, optio
 
 def _scale_spacing(spacing: Any, old: tuple[int, ...], new: tuple[int, ...]) -> str:
     """The pixel spacing after resizing, "rows columns" in mm; empty where it was not known."""
-    known = spacing.split() if isinstance(spacing, str) else []
-    if len(known) != len(new):
+    old_spacing = spacing.split() if isinstance(spacing, str) else []
+    if len(old_spacing) != len(new):
         return ""
-    return " ".join(f"{float(mm) * before / after:g}" for mm, before, after in zip(known, old, new, strict=True))
+    return " ".join(
+        f"{float(mm) * old_count / new_count:g}" for mm, old_count, new_count in zip(old_spacing, old, new, strict=True)
+    )
 
 
 def _copy_file(source: Path, target: Path) -> None:

@@ -107,15 +107,18 @@ class Fingerprint(BaseModel):
         """Of all cases as training keeps them: an image in four bytes a voxel, a label in one."""
         return self.cases * self.voxels * (4 * self.channels + 1) / 1e9
 
-    def numbers(self) -> dict[str, float]:
+    def to_metrics(self) -> dict[str, float]:
         """The same as flat numbers, as ``dvc metrics`` shows them."""
         flat: dict[str, float] = {"labelled": self.labelled}
         for name, spread in (("size", self.size), ("spacing_mm", self.spacing_mm)):
             flat |= {f"{name}_{axis}": value for axis, value in zip("ijk", spread.median, strict=True)}
         for channel, values in enumerate(self.intensity):
             flat |= {f"intensity_{channel}_{name}": value for name, value in values.model_dump().items()}
-        for one in self.classes:
-            flat |= {f"class_{one.value}_ml": one.median_ml, f"class_{one.value}_cases": one.cases}
+        for class_volume in self.classes:
+            flat |= {
+                f"class_{class_volume.value}_ml": class_volume.median_ml,
+                f"class_{class_volume.value}_cases": class_volume.cases,
+            }
         return flat
 
 
@@ -125,7 +128,7 @@ class _CaseMeasurement:
 
     size: tuple[int, ...]
     spacing: tuple[float, ...]
-    drawn: NDArray[np.float64]
+    intensities: NDArray[np.float64]
     voxels: dict[int, int] | None
 
 
@@ -142,19 +145,21 @@ def measure_fingerprint(cases: Sequence[tuple[Sequence[Path], Path | None]], mod
     if not cases:
         raise DataError("no case to measure")
     with ThreadPoolExecutor(count_cores()) as pool:
-        found = list(track(pool.map(lambda case: _measure_case(*case), cases), "measuring", total=len(cases)))
+        measurements = list(track(pool.map(lambda case: _measure_case(*case), cases), "measuring", total=len(cases)))
     # What only some cases have is no part of what they have in common; training says it where it matters.
-    channels = min(len(one.drawn) for one in found)
-    labelled = [one for one in found if one.voxels is not None]
+    channels = min(len(measurement.intensities) for measurement in measurements)
+    labelled = [measurement for measurement in measurements if measurement.voxels is not None]
     # Where some cases have labels, those without say nothing of what lies inside of them.
-    drawn = np.concatenate([one.drawn[:channels] for one in labelled or found], axis=1)
+    intensities = np.concatenate(
+        [measurement.intensities[:channels] for measurement in labelled or measurements], axis=1
+    )
     return Fingerprint(
-        cases=len(found),
+        cases=len(measurements),
         labelled=len(labelled),
         modality=modality,
-        size=_compute_spread([one.size for one in found]),
-        spacing_mm=_compute_spread([one.spacing for one in found]),
-        intensity=tuple(map(_compute_intensity, drawn)),
+        size=_compute_spread([measurement.size for measurement in measurements]),
+        spacing_mm=_compute_spread([measurement.spacing for measurement in measurements]),
+        intensity=tuple(map(_compute_intensity, intensities)),
         classes=_compute_classes(labelled),
     )
 
@@ -171,10 +176,10 @@ def _measure_case(images: Sequence[Path], label: Path | None) -> _CaseMeasuremen
         voxels = {int(value): int(count) for value, count in zip(values, counts, strict=True)}
         inside = np.flatnonzero(mask)
     flat = [volume.array.reshape(-1) for volume in volumes]
-    where = inside if inside is not None and inside.size else np.arange(flat[0].size)
-    where = where[:: -(-where.size // VOXELS_A_CASE)]
+    sampled = inside if inside is not None and inside.size else np.arange(flat[0].size)
+    sampled = sampled[:: -(-sampled.size // VOXELS_A_CASE)]
     return _CaseMeasurement(
-        geometry.size, geometry.spacing, np.stack([one[where] for one in flat]).astype(np.float64), voxels
+        geometry.size, geometry.spacing, np.stack([channel[sampled] for channel in flat]).astype(np.float64), voxels
     )
 
 
@@ -185,24 +190,26 @@ def _compute_spread(values: Sequence[Sequence[float]]) -> Spread:
 
 
 def _compute_intensity(values: NDArray[np.float64]) -> Intensity:
-    kept = values[np.isfinite(values)]
-    if not kept.size:
+    finite = values[np.isfinite(values)]
+    if not finite.size:
         raise DataError("no voxel has a finite value")
-    low, middle, high = (float(f"{value:.6g}") for value in np.percentile(kept, TAILS))
-    mean, deviation = float(f"{kept.mean():.6g}"), float(f"{kept.std():.6g}")
+    low, middle, high = (float(f"{value:.6g}") for value in np.percentile(finite, TAILS))
+    mean, deviation = float(f"{finite.mean():.6g}"), float(f"{finite.std():.6g}")
     return Intensity(percentile_00_5=low, median=middle, percentile_99_5=high, mean=mean, deviation=deviation)
 
 
 def _compute_classes(labelled: Sequence[_CaseMeasurement]) -> tuple[ClassVolume, ...]:
-    found = [(one.voxels or {}, float(np.prod(one.spacing)) / 1000) for one in labelled]
-    total = sum(sum(voxels.values()) for voxels, _ in found)
-    made = []
-    for value in sorted({value for voxels, _ in found for value in voxels if value != 0}):
-        volumes = [voxels[value] * each for voxels, each in found if value in voxels]
-        share = sum(voxels.get(value, 0) for voxels, _ in found) / total
+    voxels_and_ml = [(measurement.voxels or {}, float(np.prod(measurement.spacing)) / 1000) for measurement in labelled]
+    total = sum(sum(voxels.values()) for voxels, _ in voxels_and_ml)
+    class_volumes = []
+    for value in sorted({value for voxels, _ in voxels_and_ml for value in voxels if value != 0}):
+        volumes = [voxels[value] * voxel_ml for voxels, voxel_ml in voxels_and_ml if value in voxels]
+        share = sum(voxels.get(value, 0) for voxels, _ in voxels_and_ml) / total
         median = float(f"{np.median(volumes):.6g}")
-        made.append(ClassVolume(value=value, cases=len(volumes), median_ml=median, share=float(f"{share:.4g}")))
-    return tuple(made)
+        class_volumes.append(
+            ClassVolume(value=value, cases=len(volumes), median_ml=median, share=float(f"{share:.4g}"))
+        )
+    return tuple(class_volumes)
 
 
 def read_fingerprint(path: Path) -> Fingerprint:

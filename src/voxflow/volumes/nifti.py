@@ -77,16 +77,16 @@ def read_voxels(path: Path) -> NDArray[Any] | None:
             layout = _parse_layout(stream.read(_HEADER.size), path)
             stream.seek(layout.offset)
             raw = np.empty(layout.bytes, dtype=np.uint8)
-            held = _read_into(stream, raw)
+            byte_count = _read_into(stream, raw)
             while stream.read(BUFFER):  # the checksum stands at the end
                 pass
     except FileNotFoundError as error:
         raise DataError("file not found", path=path) from error
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"unreadable image: damaged, or it ends early: {error}", path=path) from error
-    if held < layout.bytes:
+    if byte_count < layout.bytes:
         raise DataError(
-            f"unreadable image: it ends early, {layout.bytes} bytes of voxels are claimed and {held} are there",
+            f"unreadable image: it ends early, {layout.bytes} bytes of voxels are claimed and {byte_count} are there",
             path=path,
         )
     if layout.dtype is None:
@@ -130,13 +130,13 @@ def _parse_layout(header: bytes, path: Path) -> _VoxelLayout:
 
 
 def _read_into(stream: Any, raw: NDArray[np.uint8]) -> int:
-    held, view = 0, raw.data
-    while held < len(view):
-        got = stream.readinto(view[held : held + BUFFER])
-        if not got:
+    byte_count, view = 0, raw.data
+    while byte_count < len(view):
+        read_count = stream.readinto(view[byte_count : byte_count + BUFFER])
+        if not read_count:
             break
-        held += got
-    return held
+        byte_count += read_count
+    return byte_count
 
 
 def _write_compressed(stream: BinaryIO, header: bytes, voxels: NDArray[Any]) -> None:

@@ -53,17 +53,17 @@ def target_geometry(
             permuted and flipped, never rotated off the old ones.
         extent: what of the box stays: the first voxel's outer corner ("faces"), or its centre ("centres").
     """
-    turned = _reorient(geometry, orientation) if orientation else geometry
+    reoriented = _reorient(geometry, orientation) if orientation else geometry
     if spacing_mm is None:
-        return turned
+        return reoriented
     spacing = np.asarray(parse_spacing(spacing_mm))
     if extent == "centres":
-        size = np.round((np.asarray(turned.size) - 1) * turned.spacing / spacing + 1).astype(int)
-        return Geometry.from_parts(size.tolist(), spacing.tolist(), turned.origin, turned.direction)
+        size = np.round((np.asarray(reoriented.size) - 1) * reoriented.spacing / spacing + 1).astype(int)
+        return Geometry.from_parts(size.tolist(), spacing.tolist(), reoriented.origin, reoriented.direction)
     # Halves are rounded down: the last centre would lie on the outer face, inside or outside by chance.
-    size = np.maximum(1, np.ceil(np.asarray(turned.extent) / spacing - 0.5 - 1e-4)).astype(int)
-    first_centre = turned.to_physical(np.array([-0.5] * 3)) + turned.direction @ (spacing / 2)
-    return Geometry.from_parts(size.tolist(), spacing.tolist(), first_centre.tolist(), turned.direction)
+    size = np.maximum(1, np.ceil(np.asarray(reoriented.extent) / spacing - 0.5 - 1e-4)).astype(int)
+    first_centre = reoriented.to_physical(np.array([-0.5] * 3)) + reoriented.direction @ (spacing / 2)
+    return Geometry.from_parts(size.tolist(), spacing.tolist(), first_centre.tolist(), reoriented.direction)
 
 
 def resample(
@@ -90,19 +90,19 @@ def resample(
     """
     if volume.geometry.is_close(geometry, tolerance_mm=1e-6):
         return Volume(volume.array, geometry)
-    known = get_args(Interpolation)
-    if interpolation not in known:
-        raise DataError(f"unknown interpolation {interpolation!r}, expected one of {', '.join(known)}")
+    interpolations = get_args(Interpolation)
+    if interpolation not in interpolations:
+        raise DataError(f"unknown interpolation {interpolation!r}, expected one of {', '.join(interpolations)}")
     dtype = volume.array.dtype
-    blends = interpolation in ("linear", "bspline") and dtype.kind in "iuf"
-    if antialias and blends:
+    is_blended = interpolation in ("linear", "bspline") and dtype.kind in "iuf"
+    if antialias and is_blended:
         volume = smooth_for_grid(volume, geometry)
-    taps = compute_parallel_taps(volume.geometry, geometry) if interpolation == "linear" and blends else None
+    taps = compute_parallel_taps(volume.geometry, geometry) if interpolation == "linear" and is_blended else None
     if taps is not None:
         array = resample_parallel(volume.array, taps, fill, count_threads())
         return Volume(_convert_to_dtype(array, dtype), geometry)
-    array = _resample_by_simpleitk(_convert_to_float(volume) if blends else volume, geometry, interpolation, fill)
-    return Volume(_convert_to_dtype(array, dtype) if blends else array, geometry)
+    array = _resample_by_simpleitk(_convert_to_float(volume) if is_blended else volume, geometry, interpolation, fill)
+    return Volume(_convert_to_dtype(array, dtype) if is_blended else array, geometry)
 
 
 def smooth_for_grid(volume: Volume, geometry: Geometry) -> Volume:
@@ -172,13 +172,13 @@ def _convert_to_dtype(array: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]
 def _reorient(geometry: Geometry, orientation: str) -> Geometry:
     present = geometry.orientation
     opposite = dict(zip("LRPASI", "RLAPIS", strict=True))
-    wanted = orientation.upper()
-    if len(wanted) != 3 or {min(c, opposite.get(c, c)) for c in wanted} != {"L", "A", "I"}:
+    letters = orientation.upper()
+    if len(letters) != 3 or {min(c, opposite.get(c, c)) for c in letters} != {"L", "A", "I"}:
         raise DataError(f"an orientation is three of L/R, P/A, S/I, one of each pair, received {orientation!r}")
     columns, size = [], []
     corner = geometry.affine[:3, 3].copy()
-    for letter in wanted:
-        axis = next(n for n, have in enumerate(present) if have in (letter, opposite[letter]))
+    for letter in letters:
+        axis = next(n for n, current in enumerate(present) if current in (letter, opposite[letter]))
         column = geometry.affine[:3, axis]
         if present[axis] != letter:
             corner += column * (geometry.size[axis] - 1)

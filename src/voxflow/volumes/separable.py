@@ -61,9 +61,9 @@ def compute_parallel_taps(source: Geometry, target: Geometry) -> list[Taps] | No
     axes = np.abs(scale).argmax(axis=1)
     if len(set(axes.tolist())) < 3:
         return None
-    astray = np.abs(scale)
-    astray[np.arange(3), axes] = 0
-    if (astray @ np.array(target.size)).max() > PARALLEL_VOXELS:
+    off_axis = np.abs(scale)
+    off_axis[np.arange(3), axes] = 0
+    if (off_axis @ np.array(target.size)).max() > PARALLEL_VOXELS:
         return None
     return [
         _compute_axis_taps(offset[n] + scale[n, axis] * np.arange(target.size[axis]), source.size[n], int(axis))
@@ -86,23 +86,24 @@ def resample_parallel(array: NDArray[Any], taps: Sequence[Taps], fill: float, th
     # Along memory, whatever the axes are called: planes are then whole pieces of it.
     order = sorted(range(3), key=lambda axis: -abs(array.strides[axis]))
     slow, *within = (taps[axis] for axis in order)
-    out = np.empty([taps[axis].count for axis in order], dtype=array.dtype)
+    resampled = np.empty([taps[axis].count for axis in order], dtype=array.dtype)
     planes = array.transpose(order)
     bounds = np.linspace(0, slow.count, min(threads, slow.count) + 1).astype(int).tolist()
     with ThreadPoolExecutor(len(bounds) - 1) as pool:
         list(
             pool.map(
-                lambda piece: _fill_planes(out, _PlaneResampler(planes, within), slow, fill, piece), pairwise(bounds)
+                lambda piece: _fill_planes(resampled, _PlaneResampler(planes, within), slow, fill, piece),
+                pairwise(bounds),
             )
         )
-    came_from = [taps[axis].axis for axis in order]
-    return out.transpose([came_from.index(axis) for axis in range(3)])
+    new_axes = [taps[axis].axis for axis in order]
+    return resampled.transpose([new_axes.index(axis) for axis in range(3)])
 
 
-def _compute_axis_taps(place: NDArray[np.float64], size: int, axis: int) -> Taps:
-    inside = np.flatnonzero((place >= -0.5 - FACE_VOXELS) & (place <= size - 0.5 + FACE_VOXELS))
+def _compute_axis_taps(positions: NDArray[np.float64], size: int, axis: int) -> Taps:
+    inside = np.flatnonzero((positions >= -0.5 - FACE_VOXELS) & (positions <= size - 0.5 + FACE_VOXELS))
     first, last = (int(inside[0]), int(inside[-1]) + 1) if inside.size else (0, 0)
-    clamped = np.clip(place, 0, size - 1)
+    clamped = np.clip(positions, 0, size - 1)
     low = np.floor(clamped).astype(np.intp)
     weight = clamped - low
     # A neighbour of no weight is left out, so that it may be anything, and need not be there.

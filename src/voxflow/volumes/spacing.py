@@ -27,9 +27,9 @@ def target_spacing(sizes: Sequence[Sequence[float]], spacings: Sequence[Sequence
     size, spacing = np.array(sizes, dtype=np.float64), np.array(spacings, dtype=np.float64)
     target = np.median(spacing, 0)
     axis = int(target.argmax())
-    others = np.delete(target, axis)
-    if target[axis] > COARSE_RATIO * others.max():
-        target[axis] = max(float(np.percentile(spacing[:, axis], FINE_PERCENTILE)), float(others.max()))
+    finer_axes = np.delete(target, axis)
+    if target[axis] > COARSE_RATIO * finer_axes.max():
+        target[axis] = max(float(np.percentile(spacing[:, axis], FINE_PERCENTILE)), float(finer_axes.max()))
     voxels = float(np.prod(np.median(size * spacing / target, 0)))
     target = _coarsen(target, voxels / MAX_MEDIAN_VOXELS)
     i, j, k = (round(float(mm), DIGITS) for mm in target)
@@ -40,9 +40,9 @@ def _coarsen(target: np.ndarray, excess: float) -> np.ndarray:
     """Make voxels larger until the image has ``excess`` times fewer; the finest axes give way first."""
     while excess > 1 + 1e-9:
         finest = target.min()
-        chosen = np.isclose(target, finest)
-        coarser = target[~chosen].min() if not chosen.all() else np.inf
-        factor = min(excess ** (1 / chosen.sum()), coarser / finest)
-        target = np.where(chosen, target * factor, target)
-        excess /= factor ** chosen.sum()
+        is_finest = np.isclose(target, finest)
+        coarser = target[~is_finest].min() if not is_finest.all() else np.inf
+        factor = min(excess ** (1 / is_finest.sum()), coarser / finest)
+        target = np.where(is_finest, target * factor, target)
+        excess /= factor ** is_finest.sum()
     return target
