@@ -9,7 +9,7 @@ import pytest
 from scipy import ndimage
 
 from voxflow.components import Component, build_transform
-from voxflow.components.transforms.cropping import FOREGROUND, cut, fit
+from voxflow.components.transforms.cropping import FOREGROUND, crop_or_pad, cut_window
 from voxflow.components.transforms.patches import patch_points, rotation_matrix, sample_at
 
 
@@ -108,6 +108,6 @@ def test_random_size_crop_stays_inside_and_within_its_limits() -> None:
 
 def test_cut_pads_outside_with_zero_and_fit_keeps_whole_axes() -> None:
     array = np.arange(12).reshape(1, 3, 4)
-    np.testing.assert_array_equal(cut(array, np.array([-1, 2]), (3, 3))[0], [[0, 0, 0], [2, 3, 0], [6, 7, 0]])
-    assert fit(array, (-1, 2)).tolist() == [[[1, 2], [5, 6], [9, 10]]]
-    assert fit(array, (5, -1)).shape == (1, 5, 4)
+    np.testing.assert_array_equal(cut_window(array, np.array([-1, 2]), (3, 3))[0], [[0, 0, 0], [2, 3, 0], [6, 7, 0]])
+    assert crop_or_pad(array, (-1, 2)).tolist() == [[[1, 2], [5, 6], [9, 10]]]
+    assert crop_or_pad(array, (5, -1)).shape == (1, 5, 4)

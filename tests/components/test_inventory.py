@@ -14,10 +14,10 @@ import pytest
 from pydantic import AliasChoices
 
 from tests.conftest import ROOT
-from voxflow.components.registry import canonical_name, find, known, plain_name
+from voxflow.components import canonical_name, find_component, list_component_names, plain_name
 
 if TYPE_CHECKING:
-    from voxflow.components.registry import ComponentModel, Dialect
+    from voxflow.components import ComponentModel, Dialect
 
 HERE = Path(__file__).parent
 INVENTORY: list[dict[str, Any]] = json.loads((HERE / "inventory.json").read_text())
@@ -56,7 +56,7 @@ def arguments(component: type[ComponentModel]) -> set[str]:
 
 @pytest.mark.parametrize("entry", INVENTORY, ids=lambda entry: f"{entry['section']}-{entry['kind']}-{entry['name']}")
 def test_the_registry_knows_the_name_and_its_arguments(entry: dict[str, Any]) -> None:
-    component = find(entry["kind"], canonical_name(entry["name"], dialect_of(entry)))
+    component = find_component(entry["kind"], canonical_name(entry["name"], dialect_of(entry)))
     assert component is not None
     assert set(entry["args"]) <= arguments(component)
 
@@ -69,7 +69,7 @@ def test_the_table_has_a_row_for_every_name_and_none_too_many() -> None:
 @pytest.mark.parametrize(("row", "test"), table().items(), ids=str)
 def test_the_test_that_the_table_names_is_about_the_component(row: tuple[str, str, str], test: str) -> None:
     dialect, kind, name = row
-    component = find(kind, canonical_name(name, dialect))  # type: ignore[arg-type]
+    component = find_component(kind, canonical_name(name, dialect))  # type: ignore[arg-type]
     related = {
         plain_name(base.component_name())
         for base in (component.__mro__ if component else ())
@@ -82,4 +82,4 @@ def test_the_test_that_the_table_names_is_about_the_component(row: tuple[str, st
 def test_nothing_of_tlts_is_known_that_the_inventory_does_not_name() -> None:
     listed = {entry["name"].rpartition(".")[2] for entry in INVENTORY if entry["section"] == "E"}
     kinds = {entry["kind"] for entry in INVENTORY}
-    assert {name for kind in kinds for name in known(kind, "tlt2")} == listed
+    assert {name for kind in kinds for name in list_component_names(kind, "tlt2")} == listed

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from voxflow.components import Chain, Component, build_network, build_transform, create
-from voxflow.components.custom.code import digest_of, faults, locate
+from voxflow.components.custom.code import digest_custom_code, find_custom_faults, locate_class
+from voxflow.components.sources import MODULES
 from voxflow.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def own(custom: Path, path: str, **args: Any) -> Component:
 
 
 def faults_of(custom: Path, path: str, kind: Kind = "transform", **args: Any) -> str:
-    return "\n".join(f"{where}: {message}" for where, message in faults(own(custom, path, **args), kind))
+    return "\n".join(f"{where}: {message}" for where, message in find_custom_faults(own(custom, path, **args), kind))
 
 
 SHIFT = "class Shift:\n    def __init__(self, by=1.0):\n        self.by = by\n    def __call__(self, sample):\n"
@@ -97,7 +98,7 @@ def test_a_custom_folder_that_is_itself_a_link_to_elsewhere_is_refused(tmp_path:
     (tmp_path / "mmar").mkdir()
     (tmp_path / "mmar" / "custom").symlink_to(elsewhere, target_is_directory=True)
     with pytest.raises(ConfigError, match="leads outside"):
-        locate("steps.Shift", tmp_path / "mmar" / "custom")
+        locate_class("steps.Shift", tmp_path / "mmar" / "custom")
 
 
 def test_a_class_without_a_workspace_is_refused() -> None:
@@ -261,7 +262,7 @@ def test_processes_that_share_the_cases_get_the_number_of_one(
         outputs = [{"model": guess.astype(float), "label": truth} for guess, truth in batches]
         alone, first, second = (create("metric", own(custom, f"measures.{name}", name="m")) for _ in range(3))
         expected = alone.summarise([alone.measure(each) for each in outputs], ())
-        monkeypatch.setattr("voxflow.components.custom.adapters._is_shared", lambda: True)
+        monkeypatch.setattr("voxflow.components.custom.metrics._is_shared", lambda: True)
         kept = [metric.measure(each) for metric, each in zip((first, second) * 2, outputs, strict=True)]
         assert first.summarise(kept, ()) == second.summarise(kept, ()) == expected
         monkeypatch.undo()
@@ -305,11 +306,12 @@ def test_a_loss_must_be_one_number(custom: Path, write: Writer) -> None:
 
 def test_the_digest_follows_every_file_of_the_folder(custom: Path, write: Writer) -> None:
     write("a.py", "x = 1\n")
-    first = digest_of(custom)
+    first = digest_custom_code(custom)
     write("b.py", "y = 1\n")
-    assert digest_of(custom) != first
+    assert digest_custom_code(custom) != first
 
 
 def test_the_module_itself_imports_no_torch() -> None:
-    code = "import sys, voxflow.components.custom.adapters; sys.exit('torch' in sys.modules)"
+    modules = [module for modules in MODULES["custom"].values() for module in modules]
+    code = f"import sys, voxflow.components.catalogue, {', '.join(modules)}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

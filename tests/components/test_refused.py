@@ -7,9 +7,8 @@ from typing import Any
 
 import pytest
 
-from voxflow.components import Component, create
-from voxflow.components.refused import refusal
-from voxflow.components.registry import kinds_of
+from voxflow.components import Component, create, find_kinds
+from voxflow.components.refused import explain_refusal
 from voxflow.config.check import check_component
 from voxflow.config.findings import Findings
 from voxflow.errors import ConfigError
@@ -35,10 +34,10 @@ def test_the_reason_is_given_where_a_component_is_built_or_checked(kind: Any, na
 
 
 def test_a_misspelled_name_is_no_such_case() -> None:
-    assert refusal("Dicee") is None
+    assert explain_refusal("Dicee") is None
 
 
 def test_nothing_that_is_refused_is_offered_as_well() -> None:
     from voxflow.components import refused
 
-    assert not [name for name in refused._REASONS if kinds_of(name) or kinds_of(f"tlt2:{name}")]
+    assert not [name for name in refused._REASONS if find_kinds(name) or find_kinds(f"tlt2:{name}")]

@@ -6,9 +6,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from voxflow.components import Component, create
-from voxflow.components import registry as names
-from voxflow.components.registry import ComponentModel, canonical_name, find, kinds_of, known, plain_name, register
+from voxflow.components import (
+    Component,
+    ComponentModel,
+    canonical_name,
+    create,
+    find_component,
+    find_kinds,
+    list_component_names,
+    plain_name,
+    registry,
+)
 from voxflow.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -19,24 +27,25 @@ if TYPE_CHECKING:
 def shouting() -> Iterator[type[ComponentModel]]:
     """A handler of TLT's that only this test knows."""
 
-    @register("handler", dialect="tlt2", name="shouting_handler")
+    @registry.register("handler", dialect="tlt2", name="shouting_handler")
     class Shouting(ComponentModel):
         volume: int = 3
 
     yield Shouting
-    del names._registry["handler"]["tlt2:shouting_handler"]
+    del registry._components["handler"]["tlt2:shouting_handler"]
 
 
 def test_a_component_of_tlt_stands_under_its_canonical_name(shouting: type[ComponentModel]) -> None:
-    assert find("handler", canonical_name("handlers.shouting_handler", "tlt2")) is shouting
+    assert find_component("handler", canonical_name("handlers.shouting_handler", "tlt2")) is shouting
     assert shouting.component_name() == "tlt2:shouting_handler"
     assert plain_name(shouting.component_name()) == "shouting_handler"
-    assert kinds_of("tlt2:shouting_handler") == ["handler"]
+    assert find_kinds("tlt2:shouting_handler") == ["handler"]
 
 
-def test_each_dialect_offers_its_own_names_only(shouting: type[ComponentModel]) -> None:
-    assert known("handler", "tlt2")["shouting_handler"] is shouting
-    assert not any(name.startswith("tlt2:") or name == "shouting_handler" for name in known("handler"))
+@pytest.mark.usefixtures("shouting")
+def test_each_dialect_offers_its_own_names_only() -> None:
+    assert "shouting_handler" in list_component_names("handler", "tlt2")
+    assert not any(name.startswith("tlt2:") or name == "shouting_handler" for name in list_component_names("handler"))
 
 
 @pytest.mark.usefixtures("shouting")

@@ -10,7 +10,7 @@ import SimpleITK as sitk
 from scipy import ndimage
 
 from voxflow.components import Component, build_transform
-from voxflow.components.transforms.grids import geometry_of
+from voxflow.components.transforms.grids import read_geometry
 from voxflow.geometry import Geometry
 from voxflow.volumes import Volume, write_volume
 
@@ -52,7 +52,7 @@ def by_sitk(path: Path, grid: Geometry, interpolator: int) -> np.ndarray:
 
 def test_a_loaded_field_knows_where_it_lies(sample: dict[str, Any]) -> None:
     image = sitk.ReadImage(str(sample["image"]))
-    grid = geometry_of(loaded(sample), "image")
+    grid = read_geometry(loaded(sample), "image")
     assert grid.origin == pytest.approx(image.GetOrigin())
     assert grid.spacing == pytest.approx(image.GetSpacing())
     np.testing.assert_allclose(grid.direction.ravel(), image.GetDirection(), atol=1e-6)
@@ -60,7 +60,7 @@ def test_a_loaded_field_knows_where_it_lies(sample: dict[str, Any]) -> None:
 
 def test_scale_by_resolution_is_sitks_resampling(sample: dict[str, Any]) -> None:
     out = made("ScaleByResolution", fields=["image", "label"], target_resolution=[1.0, 1.0, 1.0])(loaded(sample))
-    grid = geometry_of(out, "image")
+    grid = read_geometry(out, "image")
     assert grid.spacing == pytest.approx((1, 1, 1))
     assert grid.size == (14, 16, 28)
     np.testing.assert_allclose(out["image"][0], by_sitk(sample["image"], grid, sitk.sitkLinear), atol=1e-5)
@@ -83,13 +83,13 @@ def test_what_was_resampled_comes_back_to_its_own_voxels(sample: dict[str, Any])
     there = made(
         "tlt2:ResampleVolume", applied_key="image", resolution="image_resolution", target_resolution=[1.0, 1.0, 1.0]
     )(read)
-    assert geometry_of(there, "image").spacing == (1, 1, 1)
+    assert read_geometry(there, "image").spacing == (1, 1, 1)
     answer = there | {"model": (there["image"] > 0).astype(np.uint8), "model_affine": there["image_affine"]}
     back = made(
         "tlt2:ResampleVolume", applied_key="model", resolution=[1.0, 1.0, 1.0], target_resolution="image_resolution"
     )(answer)
     assert back["model"].shape == (1, 20, 18, 9)
-    assert geometry_of(back, "model").is_close(geometry_of(read, "image"))
+    assert read_geometry(back, "model").is_close(read_geometry(read, "image"))
     assert (back["model"][0] == (read["image"][0] > 0)).mean() > 0.9
 
 
@@ -147,7 +147,7 @@ def test_a_4d_file_is_channels_and_a_one_hot_mask(tmp_path: Path) -> None:
 
 def test_canonical_axes_run_to_right_anterior_and_superior(sample: dict[str, Any]) -> None:
     out = made("LoadNifti", fields="image", as_closest_canonical=True)({"image": sample["image"]})
-    assert geometry_of(out, "image").orientation == "RAS"
+    assert read_geometry(out, "image").orientation == "RAS"
     reference = sitk.DICOMOrient(sitk.ReadImage(str(sample["image"])), "LPS")
     # SimpleITK names where axes come from, and "RAS" here names where they go: flip i and j of its LPS.
     expected = sitk.GetArrayFromImage(reference).transpose(2, 1, 0)[::-1, ::-1]

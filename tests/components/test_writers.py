@@ -10,7 +10,7 @@ import pytest
 import SimpleITK as sitk
 
 from voxflow.components import Component, build_transform, create
-from voxflow.components.transforms.grids import notes
+from voxflow.components.transforms.grids import affine_entries
 from voxflow.errors import ConfigError, DataError
 from voxflow.geometry import Geometry
 
@@ -27,7 +27,7 @@ def writer(name: str, **args: object) -> Any:
 @pytest.fixture
 def sample() -> dict[str, Any]:
     mask = np.random.default_rng(0).integers(0, 2, (1, 4, 5, 6)).astype(np.uint8)
-    return {"case": "p1", "TC": mask, **notes(["TC"], GRID)}
+    return {"case": "p1", "TC": mask, **affine_entries(["TC"], GRID)}
 
 
 @pytest.mark.parametrize("name", ["WriteNifti", "tlt2:WriteNiftyResults"])
@@ -75,7 +75,7 @@ def test_what_a_chain_makes_is_saved_to_look_at(sample: dict[str, Any], tmp_path
     save = build_transform(
         Component(name="SaveAsNifti", args={"fields": ["image", "TC"], "out_dir": str(tmp_path), "interrupt": True})
     )
-    both = sample | {"image": image, **notes(["image"], GRID)}
+    both = sample | {"image": image, **affine_entries(["image"], GRID)}
     assert save(both) is both
     assert save(both) is both
     files = sorted(path.name.split("_", 2)[2] for path in tmp_path.iterdir())

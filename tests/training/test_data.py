@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from voxflow.components import Chain, Component
-from voxflow.components.learning.pipelines import SegmentationImagePipeline
+from voxflow.components import Chain, Component, SegmentationImagePipeline
 from voxflow.errors import DataError
 from voxflow.training.data import Batches, collate
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from voxflow.components.losses.base import BinaryClassificationLoss, Dice, DiceCE
+from voxflow.components import BinaryClassificationLoss, Dice, DiceCE
 from voxflow.training.losses import cpu_loss
 
 CASES: list[dict[str, Any]] = [

@@ -1,4 +1,4 @@
-"""Owns the components: Clara's and TLT's names as typed classes on torch and MONAI, and their registry.
+"""Components: the names that configurations use, as typed classes on torch and MONAI, and their registry.
 
 Importing this package imports neither torch nor MONAI.
 """

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
-from voxflow.components.registry import create
+from voxflow.components.catalogue import create
 from voxflow.components.transforms.base import RandomTransform, Sample, Transform
 
 if TYPE_CHECKING:
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from voxflow.components.component import Named
+    from voxflow.components.component import ComponentReference
 
 
-def build_transform(component: Named) -> Transform:
+def build_transform(component: ComponentReference) -> Transform:
     """Build a transform from its name and arguments; call it on a sample (see ``Sample``)."""
     return cast("Transform", create("transform", component))
 
@@ -34,7 +34,7 @@ class Chain:
     tail: tuple[Transform, ...]
 
     @classmethod
-    def build(cls, components: Iterable[Named]) -> Chain:
+    def build(cls, components: Iterable[ComponentReference]) -> Chain:
         """Build every component and split them."""
         transforms = [build_transform(component) for component in components]
         first = next((n for n, t in enumerate(transforms) if t.is_random), len(transforms))

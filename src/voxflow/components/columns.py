@@ -18,34 +18,34 @@ if TYPE_CHECKING:
 LABEL_FORMAT = "label_format"  # the key of validation's outputs
 
 
-def logits_of(label_format: Sequence[int]) -> int:
+def count_logits(label_format: Sequence[int]) -> int:
     """How many logits answer all columns."""
-    return sum(_width(classes) for classes in label_format)
+    return sum(_count_column_logits(classes) for classes in label_format)
 
 
-def spans(label_format: Sequence[int]) -> list[slice]:
+def logit_slices(label_format: Sequence[int]) -> list[slice]:
     """The logits of each column."""
-    ends = np.cumsum([_width(classes) for classes in label_format]).tolist()
-    return [slice(end - _width(classes), end) for classes, end in zip(label_format, ends, strict=True)]
+    ends = np.cumsum([_count_column_logits(classes) for classes in label_format]).tolist()
+    return [slice(end - _count_column_logits(classes), end) for classes, end in zip(label_format, ends, strict=True)]
 
 
-def names_of_logits(names: Sequence[str], label_format: Sequence[int]) -> tuple[str, ...]:
+def name_logits(names: Sequence[str], label_format: Sequence[int]) -> tuple[str, ...]:
     """A name for each logit, where names of the columns are given: a column of several classes gets NAME_CLASS."""
     if len(names) != len(label_format):
         return tuple(names)
-    pairs = zip(names, map(_width, label_format), strict=True)
+    pairs = zip(names, map(_count_column_logits, label_format), strict=True)
     return tuple(name if width == 1 else f"{name}_{n}" for name, width in pairs for n in range(width))
 
 
-def format_of(outputs: dict[str, Any], label: NDArray[Any]) -> tuple[int, ...]:
+def read_label_format(outputs: dict[str, Any], label: NDArray[Any]) -> tuple[int, ...]:
     """The label format that validation knows; without one every column is a finding."""
     return tuple(outputs.get(LABEL_FORMAT) or (1,) * label.shape[1])
 
 
-def chances(logits: NDArray[Any], label_format: Sequence[int]) -> NDArray[np.float64]:
+def compute_probabilities(logits: NDArray[Any], label_format: Sequence[int]) -> NDArray[np.float64]:
     """Probabilities (batch, logit): each finding's own, and those of a column's classes, which sum to 1."""
     values = np.empty(logits.shape, np.float64)
-    for span in spans(label_format):
+    for span in logit_slices(label_format):
         part = np.asarray(logits[:, span], np.float64)
         if part.shape[1] == 1:
             values[:, span] = 1 / (1 + np.exp(-part))
@@ -55,10 +55,10 @@ def chances(logits: NDArray[Any], label_format: Sequence[int]) -> NDArray[np.flo
     return values
 
 
-def one_against_rest(label: NDArray[Any], label_format: Sequence[int]) -> NDArray[np.float64]:
+def encode_one_vs_rest(label: NDArray[Any], label_format: Sequence[int]) -> NDArray[np.float64]:
     """Labels (batch, column) as (batch, logit): 1 where the class is the column's, 0 else, -1 where it is unknown."""
-    truth = np.zeros((len(label), logits_of(label_format)))
-    for column, span in enumerate(spans(label_format)):
+    truth = np.zeros((len(label), count_logits(label_format)))
+    for column, span in enumerate(logit_slices(label_format)):
         values = label[:, column]
         width = span.stop - span.start
         wanted = values[:, None] == (np.arange(width) if width > 1 else np.ones(1))
@@ -66,11 +66,11 @@ def one_against_rest(label: NDArray[Any], label_format: Sequence[int]) -> NDArra
     return truth
 
 
-def predicted(logits: NDArray[Any], label_format: Sequence[int]) -> NDArray[np.int64]:
+def predict_classes(logits: NDArray[Any], label_format: Sequence[int]) -> NDArray[np.int64]:
     """The likeliest class of each column (batch, column)."""
-    parts = [logits[:, span] for span in spans(label_format)]
+    parts = [logits[:, span] for span in logit_slices(label_format)]
     return np.stack([part.argmax(1) if part.shape[1] > 1 else (part[:, 0] > 0).astype(int) for part in parts], 1)
 
 
-def _width(classes: int) -> int:
+def _count_column_logits(classes: int) -> int:
     return 1 if classes == 1 else classes + 1

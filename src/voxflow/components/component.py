@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from pydantic import BaseModel, ConfigDict, Field
 
 
-class Named(Protocol):
+class ComponentReference(Protocol):
     """Anything that names a component and its arguments: a :class:`Component`, a ``TransformSpec``."""
 
     @property

@@ -20,7 +20,7 @@ READ_ARGUMENTS = (
 )
 MADE_ARGUMENTS = ("new_key", "tag", "binary_preds_name", "binary_labels_name", "label_names", "channel_names")
 
-Grid = tuple[tuple[int, ...], tuple[float, ...]]
+GridShape = tuple[tuple[int, ...], tuple[float, ...]]
 
 
 class FieldUser:
@@ -45,7 +45,7 @@ class FieldUser:
         del channels
         return {}
 
-    def grid_after(self, grid: Grid) -> Grid | None:
+    def grid_after(self, grid: GridShape) -> GridShape | None:
         """Voxels and spacing in mm of an image along (i, j, k) after it; None: only the data can tell.
 
         Crops are not asked for theirs: see :meth:`patch`.

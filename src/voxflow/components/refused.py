@@ -38,7 +38,7 @@ _REASONS = {
 _MODULES = ("ai4med.", "dlmed.", "tensorflow.", "tf.", "keras.", "nvmidl.")
 
 
-def refusal(name: str) -> str | None:
+def explain_refusal(name: str) -> str | None:
     """Why a component of this name, or at this module path, can't be had here; None when there is no such reason."""
     reason = _REASONS.get(name.rpartition(".")[2])
     if reason is not None:

@@ -1,30 +1,33 @@
-"""Owns the names: which component a name means, what kind it is, and which arguments it takes.
+"""What a component is, its names, and the registry that finds the class of a name and builds it.
 
 A component is one frozen pydantic class: its fields are its arguments, its method does its work and imports torch
 or MONAI only then. So a configuration is checked without importing either.
 
 Two dialects use one name for different arguments, so each has its own names: Clara 3's stand in the registry as
 they are, TLT 2's as ``tlt2:NAME``, without the module that TLT writes before them (``transforms.``, ``losses.``).
-Clara 4's are MONAI's and torch's own classes, ``monai:NAME``; :mod:`voxflow.components.monai.names` finds them.
+Clara 4's are MONAI's and torch's own classes, ``monai:NAME``.
+
+A :class:`Registry` knows the sources that it is given and no others: :mod:`voxflow.components.catalogue` makes the
+one that the library uses, from the table in :mod:`voxflow.components.sources`.
 """
 
 from __future__ import annotations
 
 import importlib
 import json
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from voxflow.components.fields import FieldUser
-from voxflow.components.refused import refusal
-from voxflow.components.sources import MODULES
+from voxflow.components.refused import explain_refusal
 from voxflow.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
-    from voxflow.components.component import Named
+    from voxflow.components.component import ComponentReference
+    from voxflow.components.custom.code import CustomReference
 
 Kind = Literal[
     "transform",
@@ -41,6 +44,7 @@ Kind = Literal[
     "model_loader",
 ]
 Dialect = Literal["clara3", "tlt2", "clara4"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
 _PREFIXES: dict[Dialect, str] = {"clara3": "", "tlt2": "tlt2:", "clara4": "monai:"}
 
 
@@ -56,7 +60,7 @@ class ComponentModel(FieldUser, BaseModel):
 
 
 Built = TypeVar("Built", bound=ComponentModel)
-_registry: dict[str, dict[str, type[ComponentModel]]] = {}
+_components: dict[Kind, dict[str, type[ComponentModel]]] = {}
 _names: dict[type[ComponentModel], str] = {}
 
 
@@ -71,11 +75,16 @@ def register(kind: Kind, dialect: Dialect = "clara3", *, name: str = "") -> Call
 
     def add(component: type[Built]) -> type[Built]:
         canonical = canonical_name(name or component.__name__, dialect)
-        _registry.setdefault(kind, {})[canonical] = component
-        _names.setdefault(component, canonical)
+        _components.setdefault(kind, {})[canonical] = component
+        set_component_name(component, canonical)
         return component
 
     return add
+
+
+def set_component_name(component: type[ComponentModel], name: str) -> None:
+    """Give a class the name that errors and model files call it by; the first one holds."""
+    _names.setdefault(component, name)
 
 
 def canonical_name(name: str, dialect: Dialect) -> str:
@@ -93,48 +102,7 @@ def dialect_of(name: str) -> Dialect:
     return next((d for d, prefix in _PREFIXES.items() if prefix and name.startswith(prefix)), "clara3")
 
 
-def _load(kind: Kind, dialect: Dialect) -> None:
-    """Import every module that holds a dialect's components of a kind; each registers what it holds."""
-    for module in MODULES[dialect].get(kind, ()):
-        importlib.import_module(module)
-
-
-def _registered(kind: Kind, name: str) -> type[ComponentModel] | None:
-    """A component by its name; modules are imported until one has registered it, since all take a quarter second."""
-    for module in MODULES[dialect_of(name)].get(kind, ()):
-        if name in _registry.get(kind, {}):
-            break
-        importlib.import_module(module)
-    return _registry.get(kind, {}).get(name)
-
-
-def known(kind: Kind, dialect: Dialect = "clara3") -> Mapping[str, type[ComponentModel]]:
-    """Every component of a kind that a dialect offers, by the name that its configurations write."""
-    _load(kind, dialect)
-    if dialect == "clara4":
-        names: Mapping[str, Any] = importlib.import_module("voxflow.components.monai.names").known(kind)
-        return names
-    every = _registry.get(kind, {})
-    return {plain_name(name): component for name, component in every.items() if dialect_of(name) == dialect}
-
-
-def find(kind: Kind, name: str) -> type[ComponentModel] | None:
-    """The component that a name of the registry means; None when it is unknown."""
-    if dialect_of(name) == "clara4":
-        _load(kind, "clara4")
-        found: type[ComponentModel] | None = importlib.import_module("voxflow.components.monai.names").find(kind, name)
-        return found
-    return _registered(kind, name)
-
-
-def kinds_of(name: str) -> list[str]:
-    """The kinds under which a name of the registry is known; empty when it is unknown."""
-    for kind in get_args(Kind):
-        _load(kind, dialect_of(name))
-    return [kind for kind in get_args(Kind) if name in _registry.get(kind, {})]
-
-
-def parse(component: type[Built], args: Mapping[str, Any]) -> Built:
+def parse_arguments(component: type[Built], args: Mapping[str, Any]) -> Built:
     """Build a component from plain JSON values.
 
     Raises:
@@ -144,25 +112,82 @@ def parse(component: type[Built], args: Mapping[str, Any]) -> Built:
     return component.model_validate_json(json.dumps(dict(args)))
 
 
-def create(kind: Kind, component: Named) -> Any:
-    """Build the component that a checked configuration names, or the user's own class that its ``path`` names.
+class Source:
+    """The components of one dialect: those that the modules of a table register.
 
-    Raises:
-        ConfigError: the name is unknown or the arguments don't fit; configurations that were loaded with
-            ``voxflow.config.load_workflow`` never get here.
+    Attributes:
+        dialect: whose names it holds.
+        modules: the modules that hold each kind's classes.
     """
-    if getattr(component, "path", None):
-        own = importlib.import_module("voxflow.components.custom.adapters")
-        return own.create_own(kind, component)
-    model = find(kind, component.name)
-    if model is None:
-        reason = refusal(plain_name(component.name))
-        if reason is not None:
-            raise ConfigError(reason)
-        names = ", ".join(sorted(known(kind, dialect_of(component.name))))
-        raise ConfigError(f"unknown {kind} {plain_name(component.name)!r}; known: {names}")
-    try:
-        return parse(model, component.args)
-    except ValidationError as error:
-        faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
-        raise ConfigError(f"{kind} {plain_name(component.name)}: {faults}") from error
+
+    def __init__(self, dialect: Dialect, modules: Mapping[Kind, tuple[str, ...]]) -> None:
+        self.dialect, self.modules = dialect, modules
+
+    def find(self, kind: Kind, name: str) -> type[ComponentModel] | None:
+        """The class of a name of the registry; modules are imported until one has registered it."""
+        for module in self.modules.get(kind, ()):
+            if name in _components.get(kind, {}):
+                break
+            importlib.import_module(module)
+        return _components.get(kind, {}).get(name)
+
+    def names(self, kind: Kind) -> list[str]:
+        """Every name of a kind, as the dialect's configurations write it."""
+        return [plain_name(name) for name in self.registered(kind)]
+
+    def registered(self, kind: Kind) -> list[str]:
+        """The names of the registry that the modules of a kind have registered."""
+        for module in self.modules.get(kind, ()):
+            importlib.import_module(module)
+        return [name for name in _components.get(kind, {}) if dialect_of(name) == self.dialect]
+
+
+class Registry:
+    """Finds and builds components of the dialects whose sources it is given.
+
+    Args:
+        sources: one a dialect.
+        create_custom: builds a user's own class, which a component's ``path`` names.
+    """
+
+    def __init__(
+        self, sources: Iterable[Source], create_custom: Callable[[Kind, CustomReference], ComponentModel]
+    ) -> None:
+        self._sources = {source.dialect: source for source in sources}
+        self._create_custom = create_custom
+
+    def list_component_names(self, kind: Kind, dialect: Dialect = "clara3") -> list[str]:
+        """Every name of a kind that a dialect offers, as its configurations write it."""
+        return self._sources[dialect].names(kind)
+
+    def find_component(self, kind: Kind, name: str) -> type[ComponentModel] | None:
+        """The class that a name of the registry means; None when it is unknown."""
+        return self._sources[dialect_of(name)].find(kind, name)
+
+    def find_kinds(self, name: str) -> list[Kind]:
+        """The kinds under which a name of the registry is known; empty when it is unknown."""
+        source = self._sources[dialect_of(name)]
+        return [kind for kind in KINDS if name in source.registered(kind)]
+
+    def create(self, kind: Kind, component: ComponentReference) -> Any:
+        """Build the component that a checked configuration names, or the user's own class that its ``path`` names.
+
+        Raises:
+            ConfigError: the name is unknown or the arguments don't fit; configurations that were loaded with
+                ``voxflow.config.load_workflow`` never get here.
+        """
+        if getattr(component, "path", None):
+            return self._create_custom(kind, cast("CustomReference", component))
+        model = self.find_component(kind, component.name)
+        if model is None:
+            raise ConfigError(self._unknown(kind, component.name))
+        try:
+            return parse_arguments(model, component.args)
+        except ValidationError as error:
+            faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
+            raise ConfigError(f"{kind} {plain_name(component.name)}: {faults}") from error
+
+    def _unknown(self, kind: Kind, name: str) -> str:
+        plain = plain_name(name)
+        names = ", ".join(sorted(self.list_component_names(kind, dialect_of(name))))
+        return explain_refusal(plain) or f"unknown {kind} {plain!r}; known: {names}"

@@ -1,19 +1,19 @@
-"""The modules that hold the components of each dialect and kind; a look-up of a kind imports no others.
+"""The modules that hold each dialect's components of each kind; looking one up imports no others.
 
-Adding a module of components means adding it here. The table is plain literals, so that it can be read without
-importing anything.
+A new module of components gets its line here. The table is one literal, so that a program that asks which code a
+stage can reach reads it without importing anything. ``custom`` are the classes that fit a user's own class to its kind.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from voxflow.components.registry import Dialect, Kind
 
-MODULES: Mapping[Dialect, Mapping[Kind, tuple[str, ...]]] = {
+MODULES: Mapping[Dialect | Literal["custom"], Mapping[Kind, tuple[str, ...]]] = {
     "clara3": {
         "transform": (
             "voxflow.components.transforms.loading",
@@ -24,7 +24,7 @@ MODULES: Mapping[Dialect, Mapping[Kind, tuple[str, ...]]] = {
             "voxflow.components.transforms.batches",
             "voxflow.components.transforms.answers",
             "voxflow.components.transforms.nested",
-            "voxflow.components.writers",
+            "voxflow.components.transforms.saving",
         ),
         "network": (
             "voxflow.components.networks.unets",
@@ -52,7 +52,7 @@ MODULES: Mapping[Dialect, Mapping[Kind, tuple[str, ...]]] = {
             "voxflow.components.transforms.resampling",
             "voxflow.components.transforms.answers",
             "voxflow.components.transforms.brats",
-            "voxflow.components.writers",
+            "voxflow.components.transforms.saving",
         ),
         "network": ("voxflow.components.networks.unets", "voxflow.components.networks.radiographs"),
         "loss": ("voxflow.components.losses.base",),
@@ -64,6 +64,22 @@ MODULES: Mapping[Dialect, Mapping[Kind, tuple[str, ...]]] = {
     },
     "clara4": {
         "transform": ("voxflow.components.monai.transforms",),
+        "network": ("voxflow.components.monai.networks",),
+        "loss": ("voxflow.components.monai.learning",),
+        "optimizer": ("voxflow.components.monai.learning",),
+        "lr_policy": ("voxflow.components.monai.learning",),
+        "inferer": ("voxflow.components.monai.learning",),
         "metric": ("voxflow.components.monai.metrics",),
+    },
+    "custom": {
+        "transform": ("voxflow.components.custom.transforms",),
+        "network": ("voxflow.components.custom.networks",),
+        "loss": ("voxflow.components.custom.learning",),
+        "optimizer": ("voxflow.components.custom.learning",),
+        "lr_policy": ("voxflow.components.custom.learning",),
+        "inferer": ("voxflow.components.custom.learning",),
+        "metric": ("voxflow.components.custom.metrics",),
+        "aux_op": ("voxflow.components.custom.metrics",),
+        "writer": ("voxflow.components.custom.writers",),
     },
 }

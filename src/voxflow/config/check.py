@@ -6,16 +6,22 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import AliasChoices, ValidationError
 
-from voxflow.components import registry
-from voxflow.components.custom import code
-from voxflow.components.refused import refusal
+from voxflow.components import (
+    dialect_of,
+    explain_refusal,
+    find_component,
+    find_custom_faults,
+    find_kinds,
+    list_component_names,
+    parse_arguments,
+    plain_name,
+)
 from voxflow.config.findings import show, suggest
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
-    from voxflow.components.component import Component
-    from voxflow.components.registry import ComponentModel, Kind
+    from voxflow.components import Component, ComponentModel, Kind
     from voxflow.config.findings import Findings
 
 
@@ -28,35 +34,35 @@ def check_component(kind: Kind, component: Component, findings: Findings) -> Com
 
 def _check(kind: Kind, component: Component, findings: Findings) -> ComponentModel | None:
     if component.path:
-        reason = refusal(component.path)
+        reason = explain_refusal(component.path)
         if reason is not None:
             findings.add(f"{component.where}.path", reason)
             return None
-        for where, message in code.faults(component, kind):
+        for where, message in find_custom_faults(component, kind):
             place = f"{component.where_args}{where.removeprefix('.args')}" if where.startswith(".args") else None
             findings.add(place or f"{component.where}{where}", message)
         return None
-    model = registry.find(kind, component.name)
+    model = find_component(kind, component.name)
     if model is None:
         findings.add(f"{component.where}.name", _unknown_name(kind, component.name))
         return None
     try:
-        return registry.parse(model, component.args)
+        return parse_arguments(model, component.args)
     except ValidationError as error:
         for fault in error.errors():
-            where, message = _explain(fault, registry.plain_name(component.name), model)
+            where, message = _explain(fault, plain_name(component.name), model)
             findings.add(f"{component.where_args}{where}", message)
         return None
 
 
 def _unknown_name(kind: Kind, name: str) -> str:
-    others, plain = registry.kinds_of(name), registry.plain_name(name)
-    reason = None if others else refusal(plain)
+    others, plain = find_kinds(name), plain_name(name)
+    reason = None if others else explain_refusal(plain)
     if reason is not None:
         return reason
     if others:
         return f"{plain!r} is of kind {' and '.join(others)}, where a {kind} is expected"
-    return f"unknown {kind} {plain!r}{suggest(plain, registry.known(kind, registry.dialect_of(name)))}"
+    return f"unknown {kind} {plain!r}{suggest(plain, list_component_names(kind, dialect_of(name)))}"
 
 
 def _explain(fault: ErrorDetails, name: str, model: type[ComponentModel]) -> tuple[str, str]:

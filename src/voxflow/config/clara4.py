@@ -11,7 +11,7 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from voxflow.components.component import Component
+from voxflow.components import Component
 from voxflow.config.findings import show, suggest
 from voxflow.config.reading import ComponentReader
 from voxflow.config.references import RefusedError, is_known_output, is_reference, read_reference
@@ -22,7 +22,7 @@ from voxflow.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from voxflow.components.registry import Kind
+    from voxflow.components import Kind
     from voxflow.config.source import Source
     from voxflow.config.workflow import Evaluation
 

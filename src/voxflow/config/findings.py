@@ -11,8 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
-    from voxflow.components.component import Component
-    from voxflow.components.registry import ComponentModel, Kind
+    from voxflow.components import Component, ComponentModel, Kind
 
 MAX_SHOWN = 40
 

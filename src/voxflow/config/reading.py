@@ -6,8 +6,7 @@ import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from voxflow.components.component import Component
-from voxflow.components.registry import known
+from voxflow.components import Component, list_component_names
 from voxflow.config.check import check_component
 from voxflow.config.findings import Findings, show, suggest
 
@@ -15,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
     from pathlib import Path
 
-    from voxflow.components.registry import Dialect, Kind
+    from voxflow.components import Dialect, Kind
     from voxflow.config.source import Source
 
 logger = logging.getLogger(__name__)
@@ -111,7 +110,8 @@ class ComponentReader:
             # The registry writes a dialect so; a configuration is in one dialect, whose names stand alone.
             plain = component.name.rpartition(":")[2]
             self.findings.add(
-                f"{where}.name", f"unknown {kind} {component.name!r}{suggest(plain, known(kind, self.dialect))}"
+                f"{where}.name",
+                f"unknown {kind} {component.name!r}{suggest(plain, list_component_names(kind, self.dialect))}",
             )
             return None
         component = self.named_for(kind, component)

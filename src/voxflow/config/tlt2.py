@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
-from voxflow.components import registry
-from voxflow.components.component import Component
+from voxflow.components import Component, canonical_name, find_component
 from voxflow.config.check import argument_names
 from voxflow.config.findings import show, suggest
 from voxflow.config.reading import SEARCH_KEYS, ComponentReader, components_of
@@ -21,7 +20,7 @@ from voxflow.config.workflow import Evaluation, EvaluationValues, Globals, Train
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from voxflow.components.registry import ComponentModel, Kind
+    from voxflow.components import ComponentModel, Kind
     from voxflow.config.reading import Layout
     from voxflow.config.source import Source
     from voxflow.spec import Task
@@ -145,11 +144,11 @@ class Tlt2Reader(ComponentReader):
         if module and module not in MODULES:
             nearest = suggest(module, MODULES)
             self.findings.add(f"{component.where}.name", f"unknown module {module!r} before {plain!r}{nearest}")
-        canonical = registry.canonical_name(plain, "tlt2")
-        model = registry.find(kind, canonical)
+        canonical = canonical_name(plain, "tlt2")
+        model = find_component(kind, canonical)
         if model is not None:
             return component.model_copy(update={"name": canonical, "args": _tag_for(model, component.args)})
-        fallback = registry.find(kind, plain)
+        fallback = find_component(kind, plain)
         if fallback is not None:
             return component.model_copy(update={"name": plain, "args": _translated(fallback, component.args)})
         return component.model_copy(update={"name": canonical})
@@ -270,7 +269,7 @@ def _takes(kind: Kind, given: Mapping[str, Any]) -> set[str]:
     if given.get("path"):
         return {"in_channels", "num_classes"} if kind == "network" else {"weight_decay"}
     plain = str(given.get("name", "")).replace(" ", "").rpartition(".")[2]
-    model = registry.find(kind, registry.canonical_name(plain, "tlt2")) or registry.find(kind, plain)
+    model = find_component(kind, canonical_name(plain, "tlt2")) or find_component(kind, plain)
     return set(argument_names(model)) if model else set()
 
 

@@ -12,7 +12,7 @@ from voxflow.config.findings import show, suggest
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from voxflow.components.component import Component
+    from voxflow.components import Component
     from voxflow.config.source import Source
     from voxflow.spec import Task
 

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 
-from voxflow.components.component import Component
+from voxflow.components import Component
 from voxflow.spec import Task
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from voxflow.components.custom.code import custom_of
+from voxflow.components import find_custom_folder
 from voxflow.errors import DataError
 from voxflow.spec import ModelSpec
 
@@ -34,7 +34,7 @@ def read_spec(text: str | bytes, path: Path) -> ModelSpec:
     """Read the ModelSpec's JSON that a model file holds; refuse a file that holds none."""
     if not text:
         raise DataError("the model file carries no Voxflow spec; export it with Voxflow", path=path)
-    return ModelSpec.model_validate_json(text).at(custom_of(path))
+    return ModelSpec.model_validate_json(text).at(find_custom_folder(path))
 
 
 def fixed_size(shape: Sequence[int | str | None]) -> tuple[int, ...] | None:

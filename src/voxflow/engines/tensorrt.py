@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from voxflow.components.custom.code import custom_of
+from voxflow.components import find_custom_folder
 from voxflow.errors import DataError, VoxflowError
 from voxflow.spec import ModelSpec
 
@@ -102,7 +102,7 @@ class TensorRtEngine:
         reason = described.elsewhere
         if reason is not None:
             raise DataError(reason, path=path)
-        self.spec = described.spec.at(custom_of(path))
+        self.spec = described.spec.at(find_custom_folder(path))
         self.is_local = described.is_local
         # The logger and the runtime must outlive the engine.
         self._logger = tensorrt.Logger(tensorrt.Logger.WARNING)

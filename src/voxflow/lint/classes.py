@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from voxflow.components.learning.pipelines import ClassificationImagePipeline
-from voxflow.components.losses.base import ClassificationLoss, OverlapLoss
-from voxflow.components.metrics.base import ComputeAUC
-from voxflow.components.networks.base import Network
-from voxflow.components.transforms.brats import BratsConvertLabels
+from voxflow.components import (
+    BratsConvertLabels,
+    ClassificationImagePipeline,
+    ClassificationLoss,
+    ComputeAUC,
+    Network,
+    OverlapLoss,
+)
 
 if TYPE_CHECKING:
     from voxflow.lint.data import Data

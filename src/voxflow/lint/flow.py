@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from voxflow.components.fields import FieldUser
-from voxflow.components.transforms.base import RandomTransform
+from voxflow.components import FieldUser, RandomTransform
 from voxflow.config.findings import suggest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from voxflow.components.fields import Grid
+    from voxflow.components import GridShape
     from voxflow.lint.findings import Notes
     from voxflow.lint.reading import Part
 
@@ -104,7 +103,7 @@ def check_fixed(parts: Iterable[Part], notes: Notes, purpose: str) -> None:
             notes.error("random-validation", part.where, message, "take it out of this list")
 
 
-def grid_before(parts: list[Part], stop: Part, grid: Grid) -> Grid | None:
+def grid_before(parts: list[Part], stop: Part, grid: GridShape) -> GridShape | None:
     """The grid of an image when it reaches ``stop``; None where a transform before it leaves that open."""
     for part in parts:
         if part is stop:

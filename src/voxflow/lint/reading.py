@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from voxflow.components import registry
-from voxflow.components.component import Component
+from voxflow.components import Component, find_component, parse_arguments, plain_name
 from voxflow.config import Globals, Workflow, load_evaluation, load_workflow
 from voxflow.config.clara3 import EVALUATE
 from voxflow.config.findings import FaultyConfigError
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from voxflow.components.registry import ComponentModel, Kind
+    from voxflow.components import ComponentModel, Kind
     from voxflow.config import Evaluation
     from voxflow.lint.findings import Notes, Report
     from voxflow.planning import Target
@@ -77,7 +76,7 @@ class Part:
     @property
     def name(self) -> str:
         """Its name as the configuration writes it."""
-        return registry.plain_name(self.component.name)
+        return plain_name(self.component.name)
 
     @property
     def is_own(self) -> bool:
@@ -244,11 +243,11 @@ def _parts_of(loaded: Workflow | Evaluation) -> Iterator[Part]:
 
 
 def _model(kind: Kind, component: Component) -> ComponentModel | None:
-    found = registry.find(kind, component.name)
+    found = find_component(kind, component.name)
     if found is None or component.path is not None:
         return None
     try:
-        return registry.parse(found, component.args)
+        return parse_arguments(found, component.args)
     except ValidationError:
         return None
 

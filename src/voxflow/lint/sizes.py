@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from voxflow.components.fields import FieldUser
-from voxflow.components.learning.pipelines import Pipeline
-from voxflow.components.networks.base import Network
+from voxflow.components import FieldUser, Network, Pipeline
 from voxflow.lint.flow import grid_before
 
 if TYPE_CHECKING:

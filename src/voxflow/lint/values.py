@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from voxflow.components.transforms.base import FieldTransform
-from voxflow.components.transforms.intensity import CenterData
+from voxflow.components import CenterData, FieldTransform
 from voxflow.config.findings import show
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from voxflow.components.registry import plain_name
+from voxflow.components import plain_name
 from voxflow.errors import ConfigError
 from voxflow.migrate.report import Report
 from voxflow.migrate.translation import Node, Translation, node, translate
@@ -15,7 +15,7 @@ from voxflow.migrate.translation import Node, Translation, node, translate
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from voxflow.components.component import Component
+    from voxflow.components import Component
     from voxflow.migrate.translation import Facts
     from voxflow.migrate.workspace import Source
 
@@ -366,7 +366,7 @@ class Bundle:
         given = self.source.validation.get("inferer")
         component = self.source.workflow.validate.inferer
         if isinstance(given, dict) and isinstance(given.get("name"), str):
-            from voxflow.components.component import Component
+            from voxflow.components import Component
 
             args = given.get("args") or {key: value for key, value in given.items() if key != "name"}
             component = Component(name=given["name"], args=args, where="inferer")

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from voxflow.components.registry import create, plain_name
+from voxflow.components import create, plain_name
 from voxflow.migrate.scoring import PREDICTION_AND_LABEL
 from voxflow.migrate.translation import Args, Facts, Node, Translation, approximate, exact, node
 
 if TYPE_CHECKING:
-    from voxflow.components.component import Named
-    from voxflow.components.registry import Kind
+    from voxflow.components import ComponentReference, Kind
 
 # The bundle's loader and its last transform do what these do.
 NOTHING = (
@@ -25,7 +24,7 @@ NOTHING = (
 METRICS = {"Accuracy": "ignite.metrics.Accuracy"}
 
 
-def translate_monai(kind: str, component: Named, facts: Facts) -> Translation:
+def translate_monai(kind: str, component: ComponentReference, facts: Facts) -> Translation:
     """Write a component under its own name, with what the bundle wires."""
     name = plain_name(component.name)
     return {
@@ -39,25 +38,25 @@ def translate_monai(kind: str, component: Named, facts: Facts) -> Translation:
 
 def _target(kind: Kind, name: str) -> str:
     """What a bundle calls the class: MONAI's by the name alone, torch's with the module."""
-    from voxflow.components.monai.names import MODULES, lookup
+    from voxflow.components import MONAI_MODULES, find_monai_class
 
-    found = lookup(kind, name)
-    home = next(module for module in MODULES[kind][0] if hasattr(__import__(module, fromlist=[name]), name))
+    found = find_monai_class(kind, name)
+    home = next(module for module in MONAI_MODULES[kind][0] if hasattr(__import__(module, fromlist=[name]), name))
     return name if home.startswith("monai") else f"{home}.{found.__name__}"
 
 
-def _given(kind: str, component: Named) -> Args:
+def _given(kind: str, component: ComponentReference) -> Args:
     """The arguments under this MONAI's names."""
     typed: Any = create(kind, component)  # type: ignore[arg-type]
     return dict(typed.model_extra or {})
 
 
-def _as_it_is(kind: Any, name: str, component: Named, facts: Facts) -> Translation:
+def _as_it_is(kind: Any, name: str, component: ComponentReference, facts: Facts) -> Translation:
     del facts
     return exact(node(_target(kind, name), **_given(kind, component)))
 
 
-def _transform(kind: Any, name: str, component: Named, facts: Facts) -> Translation:
+def _transform(kind: Any, name: str, component: ComponentReference, facts: Facts) -> Translation:
     keys = component.args.get("keys", [])
     if name == "LoadImaged":
         how: Node = {"ensure_channel_first": True}
@@ -69,28 +68,28 @@ def _transform(kind: Any, name: str, component: Named, facts: Facts) -> Translat
     return exact(node(name, keys=keys, **_given(kind, component)))
 
 
-def _network(kind: Any, name: str, component: Named, facts: Facts) -> Translation:
-    from voxflow.components.monai.names import lookup, parameters
+def _network(kind: Any, name: str, component: ComponentReference, facts: Facts) -> Translation:
+    from voxflow.components import find_monai_class, read_parameters
 
-    takes, _ = parameters(lookup(kind, name))
+    takes, _ = read_parameters(find_monai_class(kind, name))
     counts = {"in_channels": facts.in_channels, "out_channels": facts.classes, "num_classes": facts.classes}
     filled = {key: value for key, value in counts.items() if key in takes}
     return exact(node(name, **{**filled, **_given(kind, component)}))
 
 
-def _optimizer(kind: Any, name: str, component: Named, facts: Facts) -> Translation:
+def _optimizer(kind: Any, name: str, component: ComponentReference, facts: Facts) -> Translation:
     args = {key: component.args[key] for key in ("lr", "weight_decay") if key in component.args}
     if args.get("lr", facts.learning_rate) == facts.learning_rate:
         args["lr"] = "@learning_rate"
     return exact(node(_target(kind, name), params="$@network.parameters()", **args, **_given(kind, component)))
 
 
-def _policy(kind: Any, name: str, component: Named, facts: Facts) -> Translation:
+def _policy(kind: Any, name: str, component: ComponentReference, facts: Facts) -> Translation:
     del facts
     return exact(node(_target(kind, name), optimizer="@optimizer", **_given(kind, component)))
 
 
-def _metric(kind: Any, name: str, component: Named, facts: Facts) -> Translation:
+def _metric(kind: Any, name: str, component: ComponentReference, facts: Facts) -> Translation:
     del kind, facts
     args = dict(component.args.get("args") or {})
     made = node(METRICS.get(name, name), output_transform=PREDICTION_AND_LABEL, **args)

@@ -1,22 +1,18 @@
 """Owns the networks in MONAI's words: what each ``build`` of :mod:`voxflow.components` builds, as a node.
 
-What MONAI has no class for is a few lines of torch below ``voxflow/components/nets``; the bundle gets that file in its
-folder scripts/, as bundles of the model zoo carry code of their own.
+What MONAI has no class for is a few lines of torch below ``voxflow/components/networks/modules``; the bundle gets that
+file in its folder scripts/, as bundles of the model zoo carry code of their own.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
-from voxflow.components.component import Component
-from voxflow.components.networks.base import read_network
+from voxflow.components import Component, read_network
 from voxflow.migrate.translation import Args, Facts, Node, Translation, approximate, exact, node, translates
 
 if TYPE_CHECKING:
-    from voxflow.components.networks.ahnet import SegAhnet
-    from voxflow.components.networks.plain_unet import PlainUnet
-    from voxflow.components.networks.radiographs import DenseNet, RadiographNetwork
-    from voxflow.components.networks.unets import SegResnet, Unet
+    from voxflow.components import DenseNet, PlainUnet, RadiographNetwork, SegAhnet, SegResnet, Unet
 
 SCRIPTS = "scripts."
 
@@ -67,7 +63,7 @@ def _segresnet(args: Args, facts: Facts) -> Translation:
     )
     if not typed.use_vae:
         return exact(_grouped(made, typed))
-    from voxflow.components.networks.unets import VAE_WEIGHT
+    from voxflow.components import VAE_WEIGHT
 
     made |= {"input_image_size": list(typed.input_size or facts.patch or ()), "vae_estimate_std": False}
     wrapped = node(f"{SCRIPTS}wrappers.WithVae", network=made, weight=VAE_WEIGHT)
@@ -83,7 +79,7 @@ def _grouped(made: Node, typed: Unet | SegResnet) -> Node:
 
 @translates("network", "SegAhnet")
 def _ahnet(args: Args, facts: Facts) -> Translation:
-    from voxflow.components.networks.ahnet import AXES
+    from voxflow.components import AHNET_AXES
 
     typed = cast("SegAhnet", read_network(Component(name="SegAhnet", args=args)))
     made = node(
@@ -95,7 +91,7 @@ def _ahnet(args: Args, facts: Facts) -> Translation:
         upsample_mode="trilinear" if typed.n_spatial_dim == 3 else "bilinear",
     )
     if typed.plane != "z":
-        made = node(f"{SCRIPTS}wrappers.AcrossAxis", network=made, axis=AXES[typed.plane])
+        made = node(f"{SCRIPTS}wrappers.AcrossAxis", network=made, axis=AHNET_AXES[typed.plane])
     return _from_scratch(made, typed.pretrain_weight_name)
 
 

@@ -128,11 +128,10 @@ def _argmax(args: Args, facts: Facts) -> Translation:
 @translates("transform", "BratsConvertLabels")
 def _brats(args: Args, facts: Facts) -> Translation:
     del facts
-    from voxflow.components.transforms.brats import VALUES
+    from voxflow.components import BRATS_VALUES
 
-    masks = [
-        " | ".join(f"(x == {value})" for value in VALUES[name]) for name in args.get("classes", ["TC", "WT", "ET"])
-    ]
+    classes = args.get("classes", ["TC", "WT", "ET"])
+    masks = [" | ".join(f"(x == {value})" for value in BRATS_VALUES[name]) for name in classes]
     # Numbers, not bits: MONAI's losses multiply one-hot masks as they are.
     expression = f"$lambda x: torch.cat([{', '.join(masks)}]).float()"
     return exact(node("Lambdad", keys=fields_of(args), func=expression))

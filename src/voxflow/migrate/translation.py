@@ -9,12 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from voxflow.components.registry import plain_name
+from voxflow.components import plain_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from voxflow.components.component import Named
+    from voxflow.components import ComponentReference
     from voxflow.migrate.report import Verdict
     from voxflow.spec import Task
 
@@ -103,7 +103,7 @@ def translates(
     return add
 
 
-def translate(kind: str, component: Named, facts: Facts) -> Translation:
+def translate(kind: str, component: ComponentReference, facts: Facts) -> Translation:
     """Translate one component; one that nobody knows here is "not carried"."""
     _load()
     if getattr(component, "path", None):

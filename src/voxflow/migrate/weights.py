@@ -55,8 +55,10 @@ def build(network_def: Node) -> torch.nn.Module:
     """Build a bundle's network as MONAI does."""
     from monai.bundle import ConfigParser
 
+    from voxflow.components import NETWORK_MODULES
+
     # The bundle's folder scripts/ holds copies of these modules.
-    here = json.loads(json.dumps(network_def).replace(f'"{SCRIPTS}', '"voxflow.components.networks.modules.'))
+    here = json.loads(json.dumps(network_def).replace(f'"{SCRIPTS}', f'"{NETWORK_MODULES}.'))
     parser: Any = ConfigParser({"network_def": here})
     network: torch.nn.Module = parser.get_parsed_content("network_def")
     return network

@@ -7,9 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from voxflow.components import read_network
-from voxflow.components.component import Component
-from voxflow.components.registry import create, plain_name
+from voxflow.components import Component, create, plain_name, read_network
 from voxflow.config import load_workflow, read_json
 from voxflow.errors import ConfigError
 from voxflow.migrate.translation import Facts, fields_of

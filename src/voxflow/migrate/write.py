@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from voxflow.errors import ConfigError
@@ -17,6 +16,7 @@ from voxflow.migrate.workspace import TRAIN, read_source
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from voxflow.migrate.report import Report
 
@@ -81,11 +81,11 @@ def to_bundle(
 
 def _write_scripts(modules: set[str], folder: Path) -> None:
     """Copy the networks' own modules, which need torch and MONAI alone; a folder of scripts has an __init__.py."""
-    from voxflow.components.networks import modules as torch_modules
+    from voxflow.components import network_module_file
 
     if not modules:
         return
     folder.mkdir()
     write_text(folder / "__init__.py", "")
     for name in sorted(modules):
-        shutil.copyfile(Path(torch_modules.__path__[0]) / f"{name}.py", folder / f"{name}.py")
+        shutil.copyfile(network_module_file(name), folder / f"{name}.py")

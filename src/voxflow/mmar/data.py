@@ -6,8 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from voxflow.components import read_network
-from voxflow.components.columns import spans
+from voxflow.components import logit_slices, read_network
 from voxflow.config import read_json
 from voxflow.datalist import Datalist
 from voxflow.errors import DataError
@@ -95,7 +94,7 @@ def _class_names(workflow: Workflow, datalist: Datalist) -> tuple[str, ...]:
 
 
 def _logit_names(label_format: Sequence[int]) -> Iterator[str]:
-    for column, span in enumerate(spans(label_format)):
+    for column, span in enumerate(logit_slices(label_format)):
         width = span.stop - span.start
         yield from [f"class_{column}"] if width == 1 else [f"class_{column}_{value}" for value in range(width)]
 

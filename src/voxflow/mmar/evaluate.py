@@ -30,8 +30,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from voxflow.components.learning.model_loaders import ModelLoader
-    from voxflow.components.metrics.base import Metric
+    from voxflow.components import Metric, ModelLoader
     from voxflow.config import Evaluation
     from voxflow.datalist import Datalist
     from voxflow.engines import Engine

@@ -6,7 +6,7 @@ import csv
 import math
 from typing import TYPE_CHECKING, Any
 
-from voxflow.components.metrics.base import ComputeAverageDice
+from voxflow.components import ComputeAverageDice
 from voxflow.evaluation import write_dice_report
 from voxflow.files import write_text
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from voxflow.components.metrics.base import Metric
+    from voxflow.components import Metric
 
 PREDICTIONS = "preds_outputs.csv"
 

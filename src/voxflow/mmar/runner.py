@@ -7,12 +7,18 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from voxflow.components import Chain, create
-from voxflow.components.columns import LABEL_FORMAT, chances
-from voxflow.components.learning.inferers import TFScanWindowInferer, TFSimpleInferer
-from voxflow.components.metrics.aux_ops import ComputeAccuracy, ComputeBinaryPreds
-from voxflow.components.metrics.base import ComputeAUC
-from voxflow.components.transforms.grids import affine_key
+from voxflow.components import (
+    LABEL_FORMAT,
+    Chain,
+    ComputeAccuracy,
+    ComputeAUC,
+    ComputeBinaryPreds,
+    TFScanWindowInferer,
+    TFSimpleInferer,
+    affine_key,
+    compute_probabilities,
+    create,
+)
 from voxflow.errors import ConfigError, DataError
 from voxflow.prediction import probabilities_of
 
@@ -22,9 +28,7 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
-    from voxflow.components import Sample
-    from voxflow.components.learning.inferers import Inferer
-    from voxflow.components.metrics.base import Metric, Outputs
+    from voxflow.components import Inferer, Metric, Outputs, Sample
     from voxflow.config import Evaluation
     from voxflow.engines import Engine
     from voxflow.inference import InferenceCase
@@ -142,7 +146,7 @@ class Runner:
 
     def _probabilities(self, logits: NDArray[Any]) -> NDArray[np.float32]:
         if set(self.label_format) - {1}:
-            return np.asarray(chances(logits[None], self.label_format)[0], dtype=np.float32)
+            return np.asarray(compute_probabilities(logits[None], self.label_format)[0], dtype=np.float32)
         return probabilities_of(logits, self.engine.spec)
 
     def _network(self) -> Any:

@@ -5,9 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from voxflow.components import create
-from voxflow.components.transforms.base import field_of
-from voxflow.components.writers import WriteNifti, Writer
+from voxflow.components import WriteNifti, Writer, create, get_field
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -67,11 +65,11 @@ class Writing:
             DataError: a field is no volume of one channel, or has values that its type can't hold.
         """
         for writer in self.volumes:
-            field_of(sample, writer.field, writer)
+            get_field(sample, writer.field, writer)
             if self.overwrite or not self._file(writer, str(sample["case"])).is_file():
                 writer.write([sample], self.out, self.class_names)
         if self.tables:
-            self._rows.append({"case": sample["case"]} | {w.field: field_of(sample, w.field, w) for w in self.tables})
+            self._rows.append({"case": sample["case"]} | {w.field: get_field(sample, w.field, w) for w in self.tables})
 
     def finish(self) -> None:
         """Write the tables."""

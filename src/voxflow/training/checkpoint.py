@@ -6,8 +6,7 @@ import json
 import shutil
 from typing import TYPE_CHECKING, Any
 
-from voxflow.components import Component, build_network
-from voxflow.components.custom.code import custom_of
+from voxflow.components import Component, build_network, find_custom_folder
 from voxflow.errors import DataError
 from voxflow.files import atomic_path
 from voxflow.spec import ModelSpec
@@ -102,7 +101,7 @@ def load_model(path: Path, custom: Path | None = None) -> tuple[torch.nn.Module,
         DataError: the file is missing, no checkpoint, or its weights don't fit its network.
     """
     content = read_checkpoint(path)
-    custom = custom or custom_of(path)
+    custom = custom or find_custom_folder(path)
     network = build_network(Component.model_validate({**json.loads(content["network"]), "custom": custom}))
     try:
         network.load_state_dict(content["state_dict"])

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from voxflow.components.transforms.cropping import fit
+from voxflow.components import crop_or_pad
 from voxflow.errors import DataError
 from voxflow.progress import say
 
@@ -19,8 +19,7 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
-    from voxflow.components import Chain, Sample
-    from voxflow.components.learning.pipelines import Pipeline
+    from voxflow.components import Chain, Pipeline, Sample
 
 FIELDS = ("image", "label")
 
@@ -161,4 +160,4 @@ def collate(samples: Sequence[Sample], size: tuple[int, ...]) -> Batch:
 
 def _fit_to_size(array: NDArray[Any], size: tuple[int, ...]) -> NDArray[Any]:
     # A list of findings has one axis and no size; only images and masks are fitted.
-    return fit(array, size) if array.ndim == len(size) + 1 else array
+    return crop_or_pad(array, size) if array.ndim == len(size) + 1 else array

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from voxflow.components.custom.code import digest_of
+from voxflow.components import digest_custom_code
 from voxflow.errors import DataError
 from voxflow.files import write_text
 
@@ -120,7 +120,7 @@ def _digest_custom_code(value: Any) -> str:
     """A hash of the code of the user's own components; empty where there is none."""
     if isinstance(value, dict):
         if value.get("path") and value.get("custom"):
-            return digest_of(Path(value["custom"]))
+            return digest_custom_code(Path(value["custom"]))
         value = list(value.values())
     return max(map(_digest_custom_code, value), default="") if isinstance(value, list) else ""
 

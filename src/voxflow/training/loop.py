@@ -27,8 +27,7 @@ if TYPE_CHECKING:
 
     import torch
 
-    from voxflow.components.component import Component
-    from voxflow.components.losses.base import LossFunction
+    from voxflow.components import Component, LossFunction
     from voxflow.spec import ModelSpec
     from voxflow.training.data import Batch, Batches, SampleStore
     from voxflow.training.distributed import World

@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
-from voxflow.components.losses.base import Dice, DiceCE, OverlapLoss
+from voxflow.components import Dice, DiceCE, OverlapLoss
 
 if TYPE_CHECKING:
-    from voxflow.components.losses.base import Loss, LossFunction
+    from voxflow.components import Loss, LossFunction
 
 
 @dataclass(frozen=True)
 class DiceSettings:
-    """What the loss is made of; see ``voxflow.components.losses.base.DiceCE``."""
+    """What the loss is made of; see :class:`voxflow.components.DiceCE`."""
 
     squared: bool
     smooth: float

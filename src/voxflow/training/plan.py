@@ -5,28 +5,46 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from voxflow.components import Chain, Component, complete_network, create, read_network
-from voxflow.components.columns import logits_of, names_of_logits
-from voxflow.components.monai.transforms import MonaiTransform
-from voxflow.components.registry import plain_name
-from voxflow.components.tlt.cropping import CropForegroundObject, CropSubVolumeCenter
-from voxflow.components.tlt.loading import NPExpandDims, VolumeTo4dArray
-from voxflow.components.transforms.loading import ConvertToChannelsFirst, ConvertToChannelsLast, LoadNifti, LoadPng
-from voxflow.components.transforms.resampling import ResampleVolume, ScaleByResolution
-from voxflow.components.transforms.spatial import ScaleToShape
-from voxflow.components.writers import SaveAsNifti, WriteNiftyTransform
+from voxflow.components import (
+    Chain,
+    Component,
+    ConvertToChannelsFirst,
+    ConvertToChannelsLast,
+    CropForegroundObject,
+    CropSubVolumeCenter,
+    LoadNifti,
+    LoadPng,
+    MonaiTransform,
+    NPExpandDims,
+    ResampleVolume,
+    SaveAsNifti,
+    ScaleByResolution,
+    ScaleToShape,
+    VolumeTo4dArray,
+    WriteNiftyTransform,
+    complete_network,
+    count_logits,
+    create,
+    name_logits,
+    plain_name,
+    read_network,
+)
 from voxflow.config.findings import Findings
 from voxflow.errors import ConfigError
 from voxflow.spec import ModelSpec, TransformSpec
 
 if TYPE_CHECKING:
-    from voxflow.components.learning.inferers import Inferer
-    from voxflow.components.learning.optimizers import Optimizer, Policy
-    from voxflow.components.learning.pipelines import Pipeline
-    from voxflow.components.losses.base import Loss
-    from voxflow.components.metrics.base import AuxiliaryOperation, Metric
-    from voxflow.components.networks.base import Network
-    from voxflow.components.transforms.base import Transform
+    from voxflow.components import (
+        AuxiliaryOperation,
+        Inferer,
+        LearningRatePolicy,
+        Loss,
+        Metric,
+        Network,
+        Optimizer,
+        Pipeline,
+        Transform,
+    )
     from voxflow.config import Workflow
     from voxflow.training.options import DataFacts
 
@@ -57,7 +75,7 @@ class TrainingPlan:
     network: Network
     loss: Loss
     optimizer: Optimizer
-    policy: Policy | None
+    policy: LearningRatePolicy | None
     train_chain: Chain
     train_pipeline: Pipeline
     valid_chain: Chain
@@ -74,7 +92,7 @@ class TrainingPlan:
             ConfigError: the parts don't fit each other or the data, all at once.
         """
         train, validate = workflow.train, workflow.validate
-        names = names_of_logits(facts.class_names, facts.label_format)
+        names = name_logits(facts.class_names, facts.label_format)
         plan = cls(
             workflow=workflow,
             facts=facts.model_copy(update={"class_names": names}),
@@ -101,8 +119,8 @@ class TrainingPlan:
             findings.add("train.model.args.num_classes", f"{given}, but the data has {classes}: {names}")
         if self.workflow.task == "segmentation":
             self._check_sizes(findings)
-        elif self.facts.label_format and logits_of(self.facts.label_format) != classes:
-            wanted = logits_of(self.facts.label_format)
+        elif self.facts.label_format and count_logits(self.facts.label_format) != classes:
+            wanted = count_logits(self.facts.label_format)
             findings.add(
                 "train.model", f"label_format {list(self.facts.label_format)} asks for {wanted} logits, not {classes}"
             )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from voxflow.components.columns import LABEL_FORMAT
+from voxflow.components import LABEL_FORMAT
 from voxflow.training.data import collate
 from voxflow.training.distributed import World
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     import torch
 
-    from voxflow.components.metrics.base import Outputs
+    from voxflow.components import Outputs
     from voxflow.training.data import Batch, SampleStore
     from voxflow.training.plan import TrainingPlan
 

@@ -32,7 +32,7 @@ _DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", re.ASCII)
 # What code written for Clara 3 and TLT 2 imports; none of it can be had outside NVIDIA's container.
 _TENSORFLOW = frozenset(("ai4med", "dlmed", "horovod", "keras", "medl", "nvmidl", "tensorflow"))
 # The kinds that may be a user's own, and the values of ours that a constructor is given where it names them.
-OFFERED: dict[Kind, tuple[str, ...]] = {
+OFFERED_ARGUMENTS: dict[Kind, tuple[str, ...]] = {
     "transform": (),
     "network": ("in_channels", "num_classes", "out_channels", "final_activation"),
     "loss": ("activation", "label_format"),
@@ -46,7 +46,7 @@ OFFERED: dict[Kind, tuple[str, ...]] = {
 _importing = threading.RLock()
 
 
-class Owned(Protocol):
+class CustomReference(Protocol):
     """A component that names a user's own class: a :class:`~voxflow.components.Component` with a ``path``."""
 
     @property
@@ -63,7 +63,7 @@ class Owned(Protocol):
 
 
 @dataclass(frozen=True)
-class Located:
+class LocatedClass:
     """Where a user's own class stands.
 
     Attributes:
@@ -81,13 +81,13 @@ class Located:
     tree: ast.Module
 
 
-def custom_of(model: Path) -> Path | None:
+def find_custom_folder(model: Path) -> Path | None:
     """The folder of own classes of the workspace that a model file lies in: beside ``models/``; None outside one."""
     folder = next((parent for parent in model.absolute().parents if parent.name == "models"), None)
     return folder.parent / FOLDER if folder else None
 
 
-def locate(path: str, custom: Path | None) -> Located:
+def locate_class(path: str, custom: Path | None) -> LocatedClass:
     """Find a class without running any code.
 
     Args:
@@ -102,19 +102,19 @@ def locate(path: str, custom: Path | None) -> Located:
     if not _DOTTED.fullmatch(path):
         raise ConfigError(f"expected MODULE.CLASS in the workspace's custom/ folder, received {path!r}")
     *modules, name = path.removeprefix(f"{FOLDER}.").split(".")
-    file = _file(path, modules, custom)
+    file = _find_file(path, modules, custom)
     try:
         tree = ast.parse(file.read_bytes())
     except (SyntaxError, ValueError) as error:
         line = f"line {error.lineno}, column {error.offset}: " if isinstance(error, SyntaxError) else ""
         raise ConfigError(f"{line}no valid Python: {error.args[0]}", path=file) from error
-    classes = {node.name: node for node in _statements(tree) if isinstance(node, ast.ClassDef)}
+    classes = {node.name: node for node in _list_statements(tree) if isinstance(node, ast.ClassDef)}
     if name not in classes:
         raise ConfigError(f"the file defines no class {name!r}{_nearest(name, classes)}", path=file)
-    return Located(file, ".".join(modules), name, classes[name], tree)
+    return LocatedClass(file, ".".join(modules), name, classes[name], tree)
 
 
-def _file(path: str, modules: Sequence[str], custom: Path) -> Path:
+def _find_file(path: str, modules: Sequence[str], custom: Path) -> Path:
     below = custom.joinpath(*modules)
     tried = [below / "__init__.py"] if not modules else [below.with_suffix(".py"), below / "__init__.py"]
     file = next((one for one in tried if one.is_file()), None)
@@ -132,7 +132,7 @@ def _file(path: str, modules: Sequence[str], custom: Path) -> Path:
     return file
 
 
-def _statements(tree: ast.Module) -> Iterator[ast.stmt]:
+def _list_statements(tree: ast.Module) -> Iterator[ast.stmt]:
     """The module's statements, those inside ``if`` and ``try`` too."""
     waiting: list[ast.stmt] = list(tree.body)
     while waiting:
@@ -142,27 +142,27 @@ def _statements(tree: ast.Module) -> Iterator[ast.stmt]:
             waiting += [*node.body, *node.orelse]
 
 
-def faults(component: Owned, kind: Kind) -> Iterator[tuple[str, str]]:
+def find_custom_faults(component: CustomReference, kind: Kind) -> Iterator[tuple[str, str]]:
     """Yield what can be told wrong without running any code: the place below the component, and the rule broken."""
-    if kind not in OFFERED:
+    if kind not in OFFERED_ARGUMENTS:
         yield ".path", f"a {kind} can't be of your own; use a registered one, by its name"
         return
     try:
-        located = locate(str(component.path), component.custom)
+        located = locate_class(str(component.path), component.custom)
     except ConfigError as error:
         yield ".path", str(error)
         return
-    foreign = sorted(_imports(located.tree) & _TENSORFLOW)
+    foreign = sorted(_imported_packages(located.tree) & _TENSORFLOW)
     if foreign:
         yield (
             ".path",
             f"{located.file.name} imports {', '.join(foreign)}, which runs in NVIDIA's container only; "
             f"write the {kind} on torch and NumPy (docs/configuration.md shows how)",
         )
-    yield from _argument_faults(located, component.args, OFFERED[kind])
+    yield from _find_argument_faults(located, component.args, OFFERED_ARGUMENTS[kind])
 
 
-def _imports(tree: ast.Module) -> set[str]:
+def _imported_packages(tree: ast.Module) -> set[str]:
     """The packages that a module imports, by their first name."""
     names: set[str] = set()
     for node in ast.walk(tree):
@@ -173,7 +173,9 @@ def _imports(tree: ast.Module) -> set[str]:
     return names
 
 
-def _argument_faults(located: Located, args: Mapping[str, Any], offered: Iterable[str]) -> Iterator[tuple[str, str]]:
+def _find_argument_faults(
+    located: LocatedClass, args: Mapping[str, Any], offered: Iterable[str]
+) -> Iterator[tuple[str, str]]:
     """Arguments that the class's own ``__init__`` does not take, or takes and is not given."""
     found = [node for node in located.node.body if isinstance(node, ast.FunctionDef) and node.name == "__init__"]
     if not found:
@@ -199,7 +201,7 @@ def _nearest(name: str, known: Iterable[str]) -> str:
     return f"; known: {', '.join(names)}" if names else ""
 
 
-def digest_of(custom: Path) -> str:
+def digest_custom_code(custom: Path) -> str:
     """A hash of all the code in ``custom/``: a class may use any of its neighbours."""
     code = hashlib.sha256()
     for file in sorted(custom.rglob("*.py")):
@@ -208,7 +210,7 @@ def digest_of(custom: Path) -> str:
     return code.hexdigest()
 
 
-def constants(located: Located) -> dict[str, Any]:
+def read_constants(located: LocatedClass) -> dict[str, Any]:
     """Plain values that the class's body sets, such as ``divisor = 16``, without running any code."""
     values: dict[str, Any] = {}
     for node in located.node.body:
@@ -228,12 +230,12 @@ def load_class(path: str, custom: Path) -> type[Any]:
     """Import a user's own class; its module may import its neighbours as ``.x``, ``custom.x`` or ``x``.
 
     Raises:
-        ConfigError: see :func:`locate`; or its code fails while it is imported.
+        ConfigError: see :func:`locate_class`; or its code fails while it is imported.
     """
-    located = locate(path, custom)
-    package = _package(custom.parent.resolve() / custom.name)
+    located = locate_class(path, custom)
+    package = _make_package(custom.parent.resolve() / custom.name)
     try:
-        with _neighbours(package, custom):
+        with _resolve_neighbours(package, custom):
             module = importlib.import_module(f"{package}.{located.module}" if located.module else package)
             found = getattr(module, located.name, None)
     except Exception as error:
@@ -243,7 +245,7 @@ def load_class(path: str, custom: Path) -> type[Any]:
     return found
 
 
-def _package(home: Path) -> str:
+def _make_package(home: Path) -> str:
     """Make ``custom/`` a package under a name that no other workspace has."""
     name = f"voxflow_custom_{hashlib.sha256(str(home).encode()).hexdigest()[:12]}"
     if name not in sys.modules:
@@ -254,7 +256,7 @@ def _package(home: Path) -> str:
                 raise ConfigError("can't be read as a Python package", path=home)
             module = importlib.util.module_from_spec(spec)
             sys.modules[name] = module
-            with _neighbours(name, home):
+            with _resolve_neighbours(name, home):
                 spec.loader.exec_module(module)
         else:
             module = ModuleType(name)
@@ -263,7 +265,7 @@ def _package(home: Path) -> str:
     return name
 
 
-class _Neighbours:
+class _NeighbourFinder:
     """An import hook by which modules of ``custom/`` find each other by the names that Clara gave them.
 
     ``custom.x`` is asked for before anything that is installed, ``x`` after it.
@@ -288,10 +290,10 @@ class _Neighbours:
                 return None
             real = f"{self.package}.{name}"
         self.made.append(name)
-        return importlib.util.spec_from_loader(name, cast("Any", _Alias(real)))
+        return importlib.util.spec_from_loader(name, cast("Any", _AliasLoader(real)))
 
 
-class _Alias:
+class _AliasLoader:
     """A loader that gives a module that has another name."""
 
     def __init__(self, real: str) -> None:
@@ -309,9 +311,9 @@ class _Alias:
 
 
 @contextlib.contextmanager
-def _neighbours(package: str, custom: Path) -> Iterator[None]:
+def _resolve_neighbours(package: str, custom: Path) -> Iterator[None]:
     """While this lasts, modules of ``custom/`` find each other; no name of theirs stays behind in ``sys.modules``."""
-    first, last = (_Neighbours(package, custom, prefixed=prefixed) for prefixed in (True, False))
+    first, last = (_NeighbourFinder(package, custom, prefixed=prefixed) for prefixed in (True, False))
     with _importing:
         sys.meta_path.insert(0, cast("Any", first))
         sys.meta_path.append(cast("Any", last))

@@ -84,7 +84,7 @@ class NovoGrad(Optimizer):
         return cast("torch.optim.Optimizer", optimizer)
 
 
-class Policy(ComponentModel, ABC):
+class LearningRatePolicy(ComponentModel, ABC):
     """A learning-rate policy."""
 
     @abstractmethod
@@ -93,7 +93,7 @@ class Policy(ComponentModel, ABC):
 
 
 @register("lr_policy")
-class DecayOnStep(Policy):
+class DecayOnStep(LearningRatePolicy):
     """Multiply by ``decay_ratio`` after every ``decay_freq`` steps."""
 
     decay_ratio: PositiveFloat
@@ -107,7 +107,7 @@ class DecayOnStep(Policy):
 
 @register("lr_policy", dialect="tlt2", name="ReduceLR_Poly")
 @register("lr_policy")
-class ReducePoly(Policy):
+class ReducePoly(LearningRatePolicy):
     """Fall from 1 to 0 as (1 - step / total) to the power of ``poly_power``."""
 
     poly_power: PositiveFloat = 0.9
@@ -118,7 +118,7 @@ class ReducePoly(Policy):
 
 
 @register("lr_policy")
-class ReduceCosine(Policy):
+class ReduceCosine(LearningRatePolicy):
     """Fall from 1 to 0 along half a cosine that lasts ``rate`` of the training."""
 
     rate: PositiveFloat = 1.0
@@ -129,7 +129,7 @@ class ReduceCosine(Policy):
 
 
 @register("lr_policy")
-class OneCycle(Policy):
+class OneCycle(LearningRatePolicy):
     """Rise from ``start`` to 1 during the first ``warmup``, then fall to ``end``, both along half a cosine.
 
     Attributes:

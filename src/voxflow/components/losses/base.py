@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, NonNegativeFloat
 
-from voxflow.components.columns import spans
+from voxflow.components.columns import logit_slices
 from voxflow.components.registry import ComponentModel, register
 from voxflow.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     import torch
 
-    LossFunction = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+# (logits, label) → a tensor of one number.
+LossFunction = Callable[["torch.Tensor", "torch.Tensor"], "torch.Tensor"]
 
 
 class Loss(ComponentModel, ABC):
@@ -158,7 +160,7 @@ class ClassificationLoss(Loss):
         def loss(logits: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
             import torch
 
-            columns = spans(label_format or (1,) * label.shape[1])
+            columns = logit_slices(label_format or (1,) * label.shape[1])
             each = [self._column(logits[:, span].float(), label[:, n]) for n, span in enumerate(columns)]
             known = label >= 0
             total: torch.Tensor = (torch.stack(each, 1) * known).sum() / known.sum().clamp(min=1)

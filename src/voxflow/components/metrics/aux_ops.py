@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 import numpy as np
 from pydantic import BeforeValidator, Field
 
-from voxflow.components.columns import chances, format_of, one_against_rest, predicted
+from voxflow.components.columns import compute_probabilities, encode_one_vs_rest, predict_classes, read_label_format
 from voxflow.components.metrics.base import AuxiliaryOperation, Outputs, mean_of, overlap
 from voxflow.components.registry import register
 
@@ -42,10 +42,10 @@ class ComputeAccuracy(AuxiliaryOperation):
     def compute(self, outputs: Outputs) -> Outputs:
         """Accuracy (batch,); unknown columns are left out."""
         logits, label = np.asarray(outputs["model"]), np.asarray(outputs["label"])
-        label_format = format_of(outputs, label)
+        label_format = read_label_format(outputs, label)
         if not self.use_sigmoid and set(label_format) == {1} and len(label_format) > 1:
             return {self.tag: (logits.argmax(1) == label.argmax(1)).astype(float)}
-        right = np.where(label >= 0, predicted(logits, label_format) == np.rint(label), np.nan)
+        right = np.where(label >= 0, predict_classes(logits, label_format) == np.rint(label), np.nan)
         return {self.tag: np.array([mean_of(case) for case in right])}
 
 
@@ -59,9 +59,9 @@ class ComputeBinaryPreds(AuxiliaryOperation):
     def compute(self, outputs: Outputs) -> Outputs:
         """Probabilities and labels, both (batch, logit)."""
         logits, label = np.asarray(outputs["model"]), np.asarray(outputs["label"])
-        label_format = format_of(outputs, label)
-        labels = label if set(label_format) == {1} else one_against_rest(label, label_format)
-        return {self.binary_preds_name: chances(logits, label_format), self.binary_labels_name: labels}
+        label_format = read_label_format(outputs, label)
+        labels = label if set(label_format) == {1} else encode_one_vs_rest(label, label_format)
+        return {self.binary_preds_name: compute_probabilities(logits, label_format), self.binary_labels_name: labels}
 
 
 @register("aux_op")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field, NonNegativeInt
 
-from voxflow.components.columns import format_of, one_against_rest
+from voxflow.components.columns import encode_one_vs_rest, read_label_format
 from voxflow.components.registry import ComponentModel, register
 from voxflow.components.transforms.base import is_mask
 
@@ -150,7 +150,7 @@ class ComputeAUC(Metric):
         """Scores and labels (2, batch, finding); columns of several classes count as one finding a class."""
         scores, labels = np.asarray(outputs[self.field], float), np.asarray(outputs[self.label_field], float)
         if scores.shape != labels.shape:
-            labels = one_against_rest(labels, format_of(outputs, labels))
+            labels = encode_one_vs_rest(labels, read_label_format(outputs, labels))
         return np.stack([scores, labels])
 
     def summarise(self, kept: Sequence[NDArray[Any]], class_names: Sequence[str]) -> dict[str, float]:

@@ -1,18 +1,22 @@
-"""Owns MONAI's and torch's networks, losses, optimizers, schedulers and inferers as components."""
+"""MONAI's and torch's losses, optimizers, schedulers and inferers as components."""
 
 from __future__ import annotations
 
-import math
-from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 
-from pydantic import ConfigDict, Field, PositiveInt, PrivateAttr, model_validator
+from pydantic import Field, PositiveInt, PrivateAttr, model_validator
 
 from voxflow.components.learning.inferers import Inferer
-from voxflow.components.learning.optimizers import Optimizer, Policy
+from voxflow.components.learning.optimizers import LearningRatePolicy, Optimizer
 from voxflow.components.losses.base import Loss
-from voxflow.components.monai.names import check_arguments, lookup, modern
-from voxflow.components.monai.names import parameters as parameters_of
-from voxflow.components.networks.base import Network
+from voxflow.components.monai.names import (
+    OPEN,
+    MonaiAdapter,
+    adapts,
+    check_arguments,
+    find_monai_class,
+    read_parameters,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -20,75 +24,16 @@ if TYPE_CHECKING:
     import torch
 
     from voxflow.components.losses.base import LossFunction
-    from voxflow.components.registry import ComponentModel, Kind
 
-OPEN = ConfigDict(frozen=True, extra="allow", strict=True, allow_inf_nan=False)
-# Total strides that no argument states.
-STRIDES = {"BasicUNet": 16, "BasicUnet": 16, "VNet": 16, "AHNet": 32, "UNETR": 16, "SwinUNETR": 32, "HighResNet": 1}
 # Schedulers whose rates are absolute or follow a metric; a factor of the first rate can't say them.
 NOT_FACTORS = ("OneCycleLR", "CyclicLR", "ReduceLROnPlateau", "SequentialLR", "ChainedScheduler", "MultiplicativeLR")
 
 
-class MonaiNetwork(Network):
-    """Any network of ``monai.networks.nets`` that answers with logits; its arguments are MONAI's."""
-
-    model_config = OPEN
-    target: ClassVar[str] = ""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _modern(cls, given: Any) -> Any:
-        if not isinstance(given, dict) or not cls.target:
-            return given
-        made = modern(given, cls._takes())
-        if "num_classes" not in made and "out_channels" in made:
-            made["num_classes"] = made["out_channels"]
-        return made
-
-    @model_validator(mode="after")
-    def _known(self) -> Self:
-        if self.target:
-            check_arguments(
-                "network", self.target, self.model_extra or {}, ("in_channels", "out_channels", "num_classes")
-            )
-            out = (self.model_extra or {}).get("out_channels")
-            if out is not None and self.num_classes is not None and out != self.num_classes:
-                raise ValueError(f"out_channels is {out}, but {self.num_classes} classes are learnt")
-        return self
-
-    @classmethod
-    def _takes(cls) -> set[str]:
-        return set(parameters_of(lookup("network", cls.target))[0])
-
-    def build(self) -> torch.nn.Module:
-        """Build MONAI's network."""
-        takes, args = self._takes(), dict(self.model_extra or {})
-        counts = {"in_channels": self.in_channels, "out_channels": self.num_classes, "num_classes": self.num_classes}
-        filled = {name: value for name, value in counts.items() if name in takes and value is not None}
-        return cast("torch.nn.Module", lookup("network", self.target)(**{**filled, **args}))
-
-    @property
-    def spatial_dims(self) -> int:
-        """What the configuration says; 3 when it says nothing."""
-        return int((self.model_extra or {}).get("spatial_dims", 3))
-
-    @property
-    def divisor(self) -> int:
-        """The total stride, as far as the arguments tell."""
-        args = self.model_extra or {}
-        if isinstance(args.get("strides"), list):
-            steps = [step if isinstance(step, list) else [step] * self.spatial_dims for step in args["strides"]]
-            return max(int(math.prod(axis)) for axis in zip(*steps, strict=True))
-        if self.target == "SegResNet":
-            return int(2 ** (len(args.get("blocks_down", (1, 2, 2, 4))) - 1))
-        return STRIDES.get(self.target, 1)
-
-
-class MonaiLoss(Loss):
+@adapts("loss")
+class MonaiLoss(MonaiAdapter, Loss):
     """Any loss of ``monai.losses`` or ``torch.nn``; its arguments are MONAI's."""
 
     model_config = OPEN
-    target: ClassVar[str] = ""
 
     @model_validator(mode="after")
     def _known(self) -> Self:
@@ -107,7 +52,7 @@ class MonaiLoss(Loss):
     def build(self, activation: str, label_format: Sequence[int] = ()) -> LossFunction:
         """Build it; masks of class indices reach it as it wants them."""
         del activation, label_format
-        loss: Any = lookup("loss", self.target)(**(self.model_extra or {}))
+        loss: Any = find_monai_class("loss", self.target)(**(self.model_extra or {}))
         is_cross_entropy = self.target in ("CrossEntropyLoss", "NLLLoss")
 
         def judged(logits: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
@@ -121,11 +66,11 @@ class MonaiLoss(Loss):
         return judged
 
 
-class MonaiOptimizer(Optimizer):
+@adapts("optimizer")
+class MonaiOptimizer(MonaiAdapter, Optimizer):
     """Any optimizer of ``torch.optim`` or ``monai.optimizers``."""
 
     model_config = OPEN
-    target: ClassVar[str] = ""
 
     @model_validator(mode="after")
     def _known(self) -> Self:
@@ -135,15 +80,16 @@ class MonaiOptimizer(Optimizer):
 
     def build(self, parameters: Iterable[torch.nn.Parameter], lr: float, weight_decay: float) -> torch.optim.Optimizer:
         """Build it; both numbers hold where the configuration gave none of its own."""
-        found = lookup("optimizer", self.target)
-        takes, _ = parameters_of(found)
+        found = find_monai_class("optimizer", self.target)
+        takes, _ = read_parameters(found)
         settings = {name: value for name, value in self.settings(lr, weight_decay).items() if name in takes}
         if self.weight_decay is None and not weight_decay:
             settings.pop("weight_decay", None)  # the class's own default, which is not always 0
         return cast("torch.optim.Optimizer", found(parameters, **settings, **(self.model_extra or {})))
 
 
-class MonaiPolicy(Policy):
+@adapts("lr_policy")
+class MonaiPolicy(MonaiAdapter, LearningRatePolicy):
     """Any scheduler of ``torch.optim.lr_scheduler`` or ``monai.optimizers`` whose rates are factors of the first.
 
     Attributes:
@@ -152,7 +98,6 @@ class MonaiPolicy(Policy):
     """
 
     model_config = OPEN
-    target: ClassVar[str] = ""
     _factors: list[float] = PrivateAttr(default_factory=list)
     _scheduler: Any = PrivateAttr(default=None)
 
@@ -179,18 +124,18 @@ class MonaiPolicy(Policy):
 
         if self._scheduler is None:
             optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
-            self._scheduler = lookup("lr_policy", self.target)(optimizer, **(self.model_extra or {}))
+            self._scheduler = find_monai_class("lr_policy", self.target)(optimizer, **(self.model_extra or {}))
         else:
             self._scheduler.optimizer.step()
             self._scheduler.step()
         return float(self._scheduler.optimizer.param_groups[0]["lr"])
 
 
-class MonaiInferer(Inferer):
+@adapts("inferer")
+class MonaiInferer(MonaiAdapter, Inferer):
     """Any inferer of ``monai.inferers``; its arguments are MONAI's."""
 
     model_config = OPEN
-    target: ClassVar[str] = ""
 
     @model_validator(mode="after")
     def _known(self) -> Self:
@@ -213,13 +158,4 @@ class MonaiInferer(Inferer):
         """Return logits."""
         # What is shown to the network keeps no affine, which every layer would carry along.
         args = {name: value for name, value in (self.model_extra or {}).items() if name not in ("device", "sw_device")}
-        return cast("torch.Tensor", lookup("inferer", self.target)(**args)(inputs=image, network=network))
-
-
-ADAPTERS: dict[Kind, type[ComponentModel]] = {
-    "network": MonaiNetwork,
-    "loss": MonaiLoss,
-    "optimizer": MonaiOptimizer,
-    "lr_policy": MonaiPolicy,
-    "inferer": MonaiInferer,
-}
+        return cast("torch.Tensor", find_monai_class("inferer", self.target)(**args)(inputs=image, network=network))

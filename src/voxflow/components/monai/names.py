@@ -10,18 +10,21 @@ import difflib
 import functools
 import importlib
 import inspect
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
-from voxflow.components import registry
+from pydantic import ConfigDict
+
+from voxflow.components.registry import ComponentModel, Kind, Source, set_component_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    from voxflow.components.registry import ComponentModel, Kind
-
+Adapter = TypeVar("Adapter", bound="MonaiAdapter")
 PREFIX = "monai:"
+# An adapter holds the arguments of MONAI's class as extra values beside its own fields.
+OPEN = ConfigDict(frozen=True, extra="allow", strict=True, allow_inf_nan=False)
 # Where each kind's classes stand, and the class that each must inherit from.
-MODULES: dict[Kind, tuple[tuple[str, ...], tuple[str, str]]] = {
+MONAI_MODULES: dict[Kind, tuple[tuple[str, ...], tuple[str, str]]] = {
     "transform": (("monai.transforms",), ("monai.transforms", "MapTransform")),
     "network": (("monai.networks.nets",), ("torch.nn", "Module")),
     "loss": (("monai.losses", "torch.nn"), ("torch.nn.modules.loss", "_Loss")),
@@ -40,27 +43,26 @@ REFUSED = {
 }
 
 
-def find(kind: Kind, name: str) -> type[ComponentModel] | None:
-    """The component that stands for ``monai:NAME``; None when MONAI has no such class of this kind."""
-    plain = name.removeprefix(PREFIX)
-    fixed = registry._registry.get(kind, {}).get(name)
-    if fixed is not None:
-        return fixed
-    if kind not in MODULES or lookup(kind, plain) is None:
-        return None
-    return _adapter(kind, plain)
+class MonaiSource(Source):
+    """Clara 4's components: those that Voxflow does itself, and an adapter for each of MONAI's classes."""
 
+    def find(self, kind: Kind, name: str) -> type[ComponentModel] | None:
+        """The component that stands for ``monai:NAME``; None when MONAI has no such class of this kind."""
+        plain = name.removeprefix(PREFIX)
+        component = super().find(kind, name)
+        if component is not None or kind not in MONAI_MODULES or find_monai_class(kind, plain) is None:
+            return component
+        return _make_adapter(kind, plain)
 
-def known(kind: Kind) -> Mapping[str, type[ComponentModel] | None]:
-    """Every name of a kind that may be written, for the nearest one in an error."""
-    fixed = {name.removeprefix(PREFIX) for name in registry._registry.get(kind, {}) if name.startswith(PREFIX)}
-    return dict.fromkeys([*fixed, *_public(kind)])
+    def names(self, kind: Kind) -> list[str]:
+        """Every name of a kind that may be written; imports MONAI."""
+        return list(dict.fromkeys([*super().names(kind), *_list_public_names(kind)]))
 
 
 @functools.cache
-def lookup(kind: Kind, name: str) -> Any:
+def find_monai_class(kind: Kind, name: str) -> Any:
     """The class itself; None where no public module of the kind has it."""
-    modules, (home, base) = MODULES[kind]
+    modules, (home, base) = MONAI_MODULES[kind]
     expected = getattr(importlib.import_module(home), base)
     for module in modules:
         found = None if name.startswith("_") else getattr(importlib.import_module(module), name, None)
@@ -69,23 +71,49 @@ def lookup(kind: Kind, name: str) -> Any:
     return None
 
 
-def _public(kind: Kind) -> Iterator[str]:
-    for module in MODULES[kind][0] if kind in MODULES else ():
+def _list_public_names(kind: Kind) -> Iterator[str]:
+    for module in MONAI_MODULES[kind][0] if kind in MONAI_MODULES else ():
         for name in dir(importlib.import_module(module)):
-            if lookup(kind, name) is not None:
+            if find_monai_class(kind, name) is not None:
                 yield name
 
 
-@functools.cache
-def _adapter(kind: Kind, name: str) -> type[ComponentModel]:
-    """A component class of its own for one of MONAI's, so that it is known by its name."""
-    from voxflow.components.monai import learning, transforms
+class MonaiAdapter(ComponentModel):
+    """A component that stands for one of MONAI's or torch's classes.
 
-    is_transform = kind == "transform"
-    base: Any = transforms.adapter_for(lookup(kind, name)) if is_transform else learning.ADAPTERS[kind]
-    made: type[ComponentModel] = type(name, (base,), {"__module__": base.__module__, "target": name})
-    registry._names[made] = f"{PREFIX}{name}"
-    return made
+    Attributes:
+        target: that class's name.
+    """
+
+    target: ClassVar[str] = ""
+
+    @classmethod
+    def fit(cls, target: Any) -> type[MonaiAdapter]:
+        """The adapter for a class of MONAI's; one that needs another kind of adapter overrides this."""
+        del target
+        return cls
+
+
+_adapters: dict[Kind, type[MonaiAdapter]] = {}
+
+
+def adapts(kind: Kind) -> Callable[[type[Adapter]], type[Adapter]]:
+    """Class decorator: the components of a kind that stand for MONAI's classes inherit from this one."""
+
+    def add(adapter: type[Adapter]) -> type[Adapter]:
+        _adapters[kind] = adapter
+        return adapter
+
+    return add
+
+
+@functools.cache
+def _make_adapter(kind: Kind, name: str) -> type[ComponentModel]:
+    """A component class for one of MONAI's classes, which bears its name."""
+    base = _adapters[kind].fit(find_monai_class(kind, name))
+    adapter: type[ComponentModel] = type(name, (base,), {"__module__": base.__module__, "target": name})
+    set_component_name(adapter, f"{PREFIX}{name}")
+    return adapter
 
 
 def check_arguments(kind: Kind, name: str, given: Mapping[str, Any], filled: tuple[str, ...] = ()) -> None:
@@ -100,7 +128,7 @@ def check_arguments(kind: Kind, name: str, given: Mapping[str, Any], filled: tup
     Raises:
         ValueError: an argument is unknown, missing or refused.
     """
-    takes, is_open = parameters(lookup(kind, name))
+    takes, is_open = read_parameters(find_monai_class(kind, name))
     for argument in given:
         if argument in REFUSED and given[argument]:
             raise ValueError(f"{argument!r} can't be given: {REFUSED[argument]}")
@@ -116,7 +144,7 @@ def _nearest(name: str, known: Iterable[str]) -> str:
     return f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(sorted(known))}"
 
 
-def parameters(target: Any) -> tuple[dict[str, inspect.Parameter], bool]:
+def read_parameters(target: Any) -> tuple[dict[str, inspect.Parameter], bool]:
     """The named parameters of a class, and whether it takes any other.
 
     A network that takes ``**kwargs`` hands them to its base, so that the base's parameters are its own, none of them
@@ -136,7 +164,7 @@ def parameters(target: Any) -> tuple[dict[str, inspect.Parameter], bool]:
     return takes, True
 
 
-def modern(args: Mapping[str, Any], takes: set[str]) -> dict[str, Any]:
+def modernise_arguments(args: Mapping[str, Any], takes: set[str]) -> dict[str, Any]:
     """The arguments under the names that this MONAI knows; one that it has dropped is left out."""
     made: dict[str, Any] = {}
     for name, value in args.items():

@@ -12,9 +12,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
-from pydantic import ConfigDict, PrivateAttr, model_validator
+from pydantic import PrivateAttr, model_validator
 
-from voxflow.components.monai.names import check_arguments, lookup, modern, parameters
+from voxflow.components.monai.names import (
+    OPEN,
+    MonaiAdapter,
+    adapts,
+    check_arguments,
+    find_monai_class,
+    modernise_arguments,
+    read_parameters,
+)
 from voxflow.components.registry import register
 from voxflow.components.transforms.base import Draw, FieldNames, RandomTransform, Sample, Transform, is_mask
 from voxflow.components.transforms.grids import SPACING, affine_key
@@ -24,7 +32,6 @@ from voxflow.errors import DataError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-OPEN = ConfigDict(frozen=True, extra="allow", strict=True, allow_inf_nan=False)
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])  # its own inverse
 # Inference brings images to the network's grid itself, and cuts no image.
 _OF_THE_GRID = ("Spacingd", "Orientationd", "Resized", "Zoomd", "Rotate90d", "Flipd")
@@ -32,7 +39,8 @@ _CUTS = ("Crop", "Pad")
 _RADIOGRAPHS = (".png",)
 
 
-class MonaiTransform(Transform):
+@adapts("transform")
+class MonaiTransform(MonaiAdapter, Transform):
     """Any transform of ``monai.transforms`` that works on a dictionary; its arguments are MONAI's.
 
     Attributes:
@@ -40,7 +48,6 @@ class MonaiTransform(Transform):
     """
 
     model_config = OPEN
-    target: ClassVar[str] = ""
     _built: threading.local = PrivateAttr(default_factory=threading.local)
 
     keys: FieldNames
@@ -50,13 +57,20 @@ class MonaiTransform(Transform):
     def _modern(cls, given: Any) -> Any:
         if cls.target == "AsDiscreted" and isinstance(given, dict):
             given = _modern_as_discrete(given)
-        return modern(given, _takes(cls.target)) if isinstance(given, dict) and cls.target else given
+        return modernise_arguments(given, _takes(cls.target)) if isinstance(given, dict) and cls.target else given
 
     @model_validator(mode="after")
     def _known(self) -> Self:
         if self.target:
             check_arguments("transform", self.target, self.arguments)
         return self
+
+    @classmethod
+    def fit(cls, target: Any) -> type[MonaiAdapter]:
+        """MONAI's random transforms are Randomizable."""
+        from monai.transforms import Randomizable, RandomizableTrait
+
+        return MonaiRandomTransform if issubclass(target, Randomizable | RandomizableTrait) else MonaiTransform
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -85,7 +99,7 @@ class MonaiTransform(Transform):
     def _instance(self) -> Any:
         """MONAI's object, one a thread: random ones keep what they drew in themselves."""
         if not hasattr(self._built, "transform"):
-            self._built.transform = lookup("transform", self.target)(**self.arguments)
+            self._built.transform = find_monai_class("transform", self.target)(**self.arguments)
         return self._built.transform
 
     def patch(self) -> tuple[int, ...] | None:
@@ -153,13 +167,6 @@ class MonaiRandomTransform(MonaiTransform, RandomTransform):
     def run(self, sample: Sample, rng: np.random.Generator) -> list[Sample]:
         """Return every sample that it makes."""
         return self._call(sample, self.draw(sample, rng)["seed"])
-
-
-def adapter_for(target: Any) -> type[MonaiTransform]:
-    """The adapter for a class: MONAI's random ones are Randomizable."""
-    from monai.transforms import Randomizable, RandomizableTrait
-
-    return MonaiRandomTransform if issubclass(target, Randomizable | RandomizableTrait) else MonaiTransform
 
 
 class _Fixed(Transform):
@@ -243,7 +250,7 @@ def _path_of(value: Any) -> Path | None:
 
 
 def _takes(target: str) -> set[str]:
-    return set(parameters(lookup("transform", target))[0])
+    return set(read_parameters(find_monai_class("transform", target))[0])
 
 
 def _modern_as_discrete(given: dict[str, Any]) -> dict[str, Any]:

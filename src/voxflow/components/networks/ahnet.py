@@ -12,7 +12,7 @@ from voxflow.components.registry import register
 if TYPE_CHECKING:
     import torch
 
-AXES = {"x": 0, "y": 1, "z": 2}
+AHNET_AXES = {"x": 0, "y": 1, "z": 2}
 
 
 @register("network")
@@ -51,7 +51,7 @@ class SegAhnet(Network):
     def least_size(self) -> tuple[int, ...]:
         """With pooling, its coarsest scale must fit into a slice."""
         in_plane = self.LEAST_FOR_POOLING if self.if_use_psp else self.TOTAL_STRIDE
-        stacked = AXES[self.plane] if self.n_spatial_dim == 3 else None
+        stacked = AHNET_AXES[self.plane] if self.n_spatial_dim == 3 else None
         return tuple(self.TOTAL_STRIDE if axis == stacked else in_plane for axis in range(self.n_spatial_dim))
 
     @property
@@ -72,7 +72,7 @@ class SegAhnet(Network):
             psp_block_num=4 if self.if_use_psp else 0,
             upsample_mode="trilinear" if self.n_spatial_dim == 3 else "bilinear",
         )
-        return network if self.plane == "z" else AcrossAxis(network, AXES[self.plane])
+        return network if self.plane == "z" else AcrossAxis(network, AHNET_AXES[self.plane])
 
     def load_pretrained(self, network: torch.nn.Module) -> str:
         """Fill the encoder from the 2D network's file."""

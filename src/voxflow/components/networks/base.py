@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, cast
 
 from pydantic import BeforeValidator, Field, PositiveInt
 
+from voxflow.components.catalogue import create
 from voxflow.components.component import Component
-from voxflow.components.registry import ComponentModel, create
+from voxflow.components.registry import ComponentModel
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import torch
 
-    from voxflow.components.component import Named
+    from voxflow.components.component import ComponentReference
 
 
 def _filters(value: Any) -> Any:
@@ -25,6 +27,8 @@ def _filters(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
+# The package of the torch modules that MONAI has no class for; bundles carry copies of its files.
+NETWORK_MODULES = "voxflow.components.networks.modules"
 Filters = Annotated[tuple[PositiveInt, ...], BeforeValidator(_filters), Field(min_length=1)]
 
 
@@ -78,12 +82,17 @@ class Network(ComponentModel, ABC):
         return 3
 
 
-def read_network(component: Named) -> Network:
+def network_module_file(name: str) -> Path:
+    """The file of one of the torch modules below ``networks/modules``, which needs torch and MONAI alone."""
+    return Path(__file__).with_name("modules") / f"{name}.py"
+
+
+def read_network(component: ComponentReference) -> Network:
     """The network's arguments, typed, without building it."""
     return cast("Network", create("network", component))
 
 
-def build_network(component: Named) -> torch.nn.Module:
+def build_network(component: ComponentReference) -> torch.nn.Module:
     """Build a network with fresh weights; it answers with logits (batch, class, ...spatial) or (batch, finding).
 
     Raises:
@@ -93,7 +102,7 @@ def build_network(component: Named) -> torch.nn.Module:
 
 
 def complete_network(
-    component: Named, *, in_channels: int, num_classes: int, patch: Sequence[int] | None = None
+    component: ComponentReference, *, in_channels: int, num_classes: int, patch: Sequence[int] | None = None
 ) -> Component:
     """The same network component with what the data asks for filled in.
 

@@ -9,7 +9,7 @@ from pydantic import Field, NonNegativeFloat, PositiveInt, model_validator
 
 from voxflow.components.registry import register
 from voxflow.components.tlt.loading import DataFormat  # noqa: TC001 (pydantic reads annotations at run time)
-from voxflow.components.transforms.base import FieldNames, FieldTransform, Sample, Transform, field_of
+from voxflow.components.transforms.base import FieldNames, FieldTransform, Sample, Transform, get_field
 from voxflow.components.transforms.cropping import (
     CropFixedSizeRandomCenter,
     CropRandomSizeWithDisplacement,
@@ -17,7 +17,7 @@ from voxflow.components.transforms.cropping import (
     FastPosNegRatioCropROI,
     cut_fields,
 )
-from voxflow.components.transforms.grids import rescaled
+from voxflow.components.transforms.grids import rescale_affines
 from voxflow.components.transforms.spatial import resized
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class CropSubVolumeCenter(FieldTransform):
 
     def __call__(self, sample: Sample) -> Sample:
         """Return the sample with every field cropped, and where it lies now."""
-        shape, size = np.array(field_of(sample, self.fields[0], self).shape[1:]), np.array(self.size)
+        shape, size = np.array(get_field(sample, self.fields[0], self).shape[1:]), np.array(self.size)
         start = np.where(shape >= size, (shape - size) // 2, -((size - shape) // 2))
         return cut_fields(sample, self.fields, start, self.size, by=self)
 
@@ -74,13 +74,13 @@ class CropForegroundObject(Transform):
 
     def __call__(self, sample: Sample) -> Sample:
         """Return the sample with both fields cropped."""
-        inside = np.argwhere(field_of(sample, self.label_field, self).any(0))
+        inside = np.argwhere(get_field(sample, self.label_field, self).any(0))
         if not len(inside):
             raise ValueError(f"CropForegroundObject needs a foreground voxel; the field {self.label_field!r} has none")
         start, end = inside.min(0), inside.max(0) + 1
         names = self.image_field, self.label_field
         cropped = cut_fields(sample, names, start, end - start, by=self)
-        affines = rescaled(cropped, names, self.size)
+        affines = rescale_affines(cropped, names, self.size)
         return cropped | {name: resized(cropped[name], self.size) for name in names} | affines
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import Field, PositiveFloat
 
 from voxflow.components.registry import register
-from voxflow.components.transforms.base import Draw, FieldNames, Probability, RandomFieldTransform, Sample, field_of
+from voxflow.components.transforms.base import Draw, FieldNames, Probability, RandomFieldTransform, Sample, get_field
 from voxflow.components.transforms.intensity import (
     AddGaussianNoise,
     CenterData,
@@ -84,7 +84,7 @@ class AdjustContrast(RandomFieldTransform):
 
     def draw(self, sample: Sample, rng: np.random.Generator) -> Draw:
         """Choose a factor for each channel."""
-        channels = len(field_of(sample, self.fields[0], self))
+        channels = len(get_field(sample, self.fields[0], self))
         less = rng.random(channels) < 0.5
         return {
             "factors": np.where(less, rng.uniform(self.LOWEST, 1, channels), rng.uniform(1, self.HIGHEST, channels))

@@ -8,8 +8,8 @@ import numpy as np
 from pydantic import Field, PositiveInt
 
 from voxflow.components.registry import register
-from voxflow.components.transforms.base import FieldNames, FieldTransform, Sample, Transform, field_of
-from voxflow.components.transforms.grids import affine_key, geometry_of
+from voxflow.components.transforms.base import FieldNames, FieldTransform, Sample, Transform, get_field
+from voxflow.components.transforms.grids import affine_key, read_geometry
 from voxflow.components.transforms.loading import LoadNifti, LoadPng, paths_of
 
 if TYPE_CHECKING:
@@ -116,8 +116,8 @@ class LoadResolutionFromNifty(Transform):
     def _grid(self, sample: Sample) -> Geometry:
         from voxflow.volumes import read_channels
 
-        paths = paths_of(field_of(sample, self.field, self))
-        return read_channels(paths[0])[0].geometry if paths else geometry_of(sample, self.field)
+        paths = paths_of(get_field(sample, self.field, self))
+        return read_channels(paths[0])[0].geometry if paths else read_geometry(sample, self.field)
 
 
 @register("transform", dialect="tlt2")
@@ -132,4 +132,4 @@ class Load3DShapeFromNumpy(Transform):
 
     def __call__(self, sample: Sample) -> Sample:
         """Add the note."""
-        return sample | {f"{self.field}_shape": field_of(sample, self.field, self).shape[-3:]}
+        return sample | {f"{self.field}_shape": get_field(sample, self.field, self).shape[-3:]}

@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import BeforeValidator, Field
 
 from voxflow.components.registry import register
-from voxflow.components.transforms.base import FieldNames, FieldTransform, Sample, Transform, field_of
+from voxflow.components.transforms.base import FieldNames, FieldTransform, Sample, Transform, get_field
 from voxflow.components.transforms.grids import affine_key
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class SplitBasedOnLabel(Transform):
 
     def __call__(self, sample: Sample) -> Sample:
         """Return the sample with the new fields."""
-        mask = field_of(sample, self.field, self)
+        mask = get_field(sample, self.field, self)
         parts = mask > 0 if len(mask) > 1 else [mask[0] == value for value in range(len(self.label_names))]
         return _named(sample, self.field, self.label_names, list(parts))
 
@@ -80,7 +80,7 @@ class SplitAcrossChannels(Transform):
 
     def __call__(self, sample: Sample) -> Sample:
         """Return the sample with the new fields."""
-        array = field_of(sample, self.field, self)
+        array = get_field(sample, self.field, self)
         names = self.channel_names or tuple(f"{self.field}{channel}" for channel in range(len(array)))
         return _named(sample, self.field, names, list(array), keep_type=True)
 
@@ -106,10 +106,10 @@ class CopyProperties(Transform):
 
     def __call__(self, sample: Sample) -> Sample:
         """Return the sample with the affines."""
-        source = field_of(sample, self.from_field, self)
-        affine = field_of(sample, affine_key(self.from_field), self)
+        source = get_field(sample, self.from_field, self)
+        affine = get_field(sample, affine_key(self.from_field), self)
         for name in self.fields:
-            shape = field_of(sample, name, self).shape[1:]
+            shape = get_field(sample, name, self).shape[1:]
             if shape != source.shape[1:]:
                 raise ValueError(f"{name!r} has shape {shape}, {self.from_field!r} has {source.shape[1:]}")
         return sample | {affine_key(name): np.array(affine) for name in self.fields}

@@ -83,7 +83,7 @@ class FieldTransform(Transform):
 
     def __call__(self, sample: Sample) -> Sample:
         """Return the sample with every field changed."""
-        return sample | {name: self.change(field_of(sample, name, self)) for name in self.fields}
+        return sample | {name: self.change(get_field(sample, name, self)) for name in self.fields}
 
     @abstractmethod
     def change(self, array: NDArray[Any]) -> NDArray[Any]:
@@ -132,7 +132,7 @@ class RandomFieldTransform(RandomTransform):
         """Return the sample with every field changed alike; an empty draw changes nothing."""
         if not drawn:
             return sample
-        return sample | {name: self.change(field_of(sample, name, self), drawn) for name in self.changed}
+        return sample | {name: self.change(get_field(sample, name, self), drawn) for name in self.changed}
 
     @property
     def changed(self) -> tuple[str, ...]:
@@ -145,11 +145,11 @@ class RandomFieldTransform(RandomTransform):
 
     def shape_of(self, sample: Sample) -> tuple[int, ...]:
         """The spatial shape of the first field."""
-        shape: tuple[int, ...] = field_of(sample, self.fields[0], self).shape
+        shape: tuple[int, ...] = get_field(sample, self.fields[0], self).shape
         return shape[1:]
 
 
-def field_of(sample: Sample, name: str, transform: ComponentModel) -> Any:
+def get_field(sample: Sample, name: str, transform: ComponentModel) -> Any:
     """Return a field of the sample.
 
     Raises:

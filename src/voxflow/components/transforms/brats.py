@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import BeforeValidator, Field, PositiveFloat
 
 from voxflow.components.registry import register
-from voxflow.components.transforms.base import Draw, FieldNames, FieldTransform, RandomTransform, Sample, field_of
+from voxflow.components.transforms.base import Draw, FieldNames, FieldTransform, RandomTransform, Sample, get_field
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 Tumour = Literal["TC", "WT", "ET"]
 # Label values of each class: 1 the necrotic and solid core, 2 oedema, 4 enhancing tumour, which some data sets call 3.
-VALUES: dict[Tumour, tuple[int, ...]] = {"TC": (1, 3, 4), "WT": (1, 2, 3, 4), "ET": (3, 4)}
+BRATS_VALUES: dict[Tumour, tuple[int, ...]] = {"TC": (1, 3, 4), "WT": (1, 2, 3, 4), "ET": (3, 4)}
 LARGEST_PERTURBATION = 4.0  # voxels, where a configuration only says that there is one
 
 
@@ -45,7 +45,7 @@ class BratsConvertLabels(FieldTransform):
         if len(array) != 1 or unknown:
             found = f"{len(array)} channels" if len(array) != 1 else f"values {sorted(unknown)}"
             raise ValueError(f"a BraTS label has one channel of values 0 to 4, received {found}")
-        return np.concatenate([np.isin(array, VALUES[name]) for name in self.classes]).astype(np.uint8)
+        return np.concatenate([np.isin(array, BRATS_VALUES[name]) for name in self.classes]).astype(np.uint8)
 
 
 @register("transform", dialect="tlt2")
@@ -83,7 +83,7 @@ class AddExtremePointsChannel(RandomTransform):
 
     def draw(self, sample: Sample, rng: np.random.Generator) -> Draw:
         """Choose the points (axis × 2, axis)."""
-        label = field_of(sample, self.label_field, self).any(0)
+        label = get_field(sample, self.label_field, self).any(0)
         inside = np.argwhere(label)
         if not len(inside):
             raise ValueError(f"AddExtremePointsChannel needs a foreground voxel; {self.label_field!r} has none")
@@ -99,7 +99,7 @@ class AddExtremePointsChannel(RandomTransform):
         """Return the sample with the image's new channel, from -1 (far away) to 1 (at a point)."""
         from scipy import ndimage
 
-        image = field_of(sample, self.image_field, self)
+        image = get_field(sample, self.image_field, self)
         marks = np.zeros(image.shape[1:], np.float32)
         marks[tuple(np.asarray(drawn["points"]).T)] = 1
         spread = ndimage.gaussian_filter(marks, self.sigma, mode="constant")

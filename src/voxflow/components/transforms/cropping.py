@@ -22,14 +22,14 @@ from voxflow.components.transforms.base import (
     RandomFieldTransform,
     RandomTransform,
     Sample,
-    field_of,
+    get_field,
 )
-from voxflow.components.transforms.grids import geometry_of, moved, shifted
+from voxflow.components.transforms.grids import move_affines, read_geometry, shift_affines
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from voxflow.components.fields import Grid
+    from voxflow.components.fields import GridShape
 
 FOREGROUND = "foreground"  # the sample's key for flat indices of labelled voxels
 BY_CLASS = "foreground_by_class"  # the same of each class apart
@@ -74,7 +74,7 @@ class RatioCrop(RandomTransform):
 
     def prepare(self, sample: Sample) -> Sample:
         """Add where the label lies: any class but the background, which of one-hot masks is the first channel."""
-        label = field_of(sample, self.label_field, self)
+        label = get_field(sample, self.label_field, self)
         first = int(len(label) > 1 and bool(((label != 0).sum(0) == 1).all()))
         inside = np.flatnonzero(label[first:].any(0) if len(label) > 1 else label[0])
         prepared = sample | {FOREGROUND: _thinned(inside), FIRST_CLASS: first}
@@ -186,14 +186,14 @@ class FastPosNegRatioCropROI(RatioCrop):
         """Sample every field at the same points."""
         from voxflow.components.transforms.patches import patch_matrix, patch_points, sample_at
 
-        spacing = np.asarray(geometry_of(sample, self.fields[0]).spacing)
+        spacing = np.asarray(read_geometry(sample, self.fields[0]).spacing)
         matrix = patch_matrix(spacing, drawn["angles"], drawn["factor"])
         begin = drawn["centre"] - matrix @ ((np.array(self.size) - 1) / 2)
         points = patch_points(
             self.size, drawn["centre"], spacing, angles=drawn["angles"], factor=drawn["factor"], bend=drawn["bend"]
         )
-        patches = {name: sample_at(field_of(sample, name, self), points) for name in self.cropped}
-        return sample | patches | moved(sample, self.cropped, matrix, begin)
+        patches = {name: sample_at(get_field(sample, name, self), points) for name in self.cropped}
+        return sample | patches | move_affines(sample, self.cropped, matrix, begin)
 
 
 @register("transform")
@@ -210,7 +210,7 @@ class CropRandomSizeWithDisplacement(RandomFieldTransform):
     max_displacement: NonNegativeFloat | tuple[NonNegativeFloat, ...] = 0.0
     keep_aspect: bool = False
 
-    def grid_after(self, grid: Grid) -> Grid | None:
+    def grid_after(self, grid: GridShape) -> GridShape | None:
         """Chance decides."""
         del grid
         return None
@@ -234,7 +234,7 @@ class CropRandomSizeWithDisplacement(RandomFieldTransform):
 
     def change(self, array: NDArray[Any], drawn: Draw) -> NDArray[Any]:
         """Return (channel, *size)."""
-        return cut(array, drawn["start"], drawn["size"])
+        return cut_window(array, drawn["start"], drawn["size"])
 
 
 @register("transform")
@@ -255,16 +255,16 @@ class CropFixedSizeRandomCenter(RandomFieldTransform):
 
     def change(self, array: NDArray[Any], drawn: Draw) -> NDArray[Any]:
         """Return (channel, *size)."""
-        return cut(array, drawn["start"], self.size)
+        return cut_window(array, drawn["start"], self.size)
 
 
 def cut_fields(sample: Sample, names: tuple[str, ...], start: NDArray[Any], size: Any, *, by: ComponentModel) -> Sample:
     """Cut the same box out of every field, and note where it lies now."""
-    boxes = {name: cut(field_of(sample, name, by), start, size) for name in names}
-    return sample | boxes | shifted(sample, names, start)
+    boxes = {name: cut_window(get_field(sample, name, by), start, size) for name in names}
+    return sample | boxes | shift_affines(sample, names, start)
 
 
-def cut(array: NDArray[Any], start: NDArray[Any], size: Any) -> NDArray[Any]:
+def cut_window(array: NDArray[Any], start: NDArray[Any], size: Any) -> NDArray[Any]:
     """Cut a box of ``size`` from ``start`` out of (channel, ...spatial); what lies outside is 0."""
     shape = np.array(array.shape[1:])
     begin, end = np.maximum(start, 0), np.minimum(np.asarray(start) + size, shape)
@@ -276,9 +276,9 @@ def cut(array: NDArray[Any], start: NDArray[Any], size: Any) -> NDArray[Any]:
     return np.pad(box, [(0, 0), *((int(b), int(a)) for b, a in zip(before, after, strict=True))])
 
 
-def fit(array: NDArray[Any], size: tuple[int, ...]) -> NDArray[Any]:
+def crop_or_pad(array: NDArray[Any], size: tuple[int, ...]) -> NDArray[Any]:
     """Crop or pad (channel, ...spatial) about its centre to ``size``; -1 keeps an axis whole."""
     shape = array.shape[1:]
     wanted = [n if s == -1 else s for n, s in zip(shape, size, strict=True)]
     start = np.array([(n - s) // 2 if n >= s else -((s - n) // 2) for n, s in zip(shape, wanted, strict=True)])
-    return cut(array, start, wanted)
+    return cut_window(array, start, wanted)

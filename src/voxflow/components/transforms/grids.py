@@ -26,7 +26,7 @@ def affine_key(name: str) -> str:
     return f"{name}_affine"
 
 
-def geometry_of(sample: Sample, name: str) -> Geometry:
+def read_geometry(sample: Sample, name: str) -> Geometry:
     """The grid of a field (channel, i, j, k); without a note it begins at 0 with the sample's spacing."""
     shape = sample[name].shape[-3:]
     affine = sample.get(affine_key(name))
@@ -35,17 +35,17 @@ def geometry_of(sample: Sample, name: str) -> Geometry:
     return Geometry.from_parts(shape, sample.get(SPACING, (1.0, 1.0, 1.0)))
 
 
-def notes(names: Iterable[str], geometry: Geometry) -> dict[str, Any]:
+def affine_entries(names: Iterable[str], geometry: Geometry) -> dict[str, Any]:
     """What to note of fields that lie on a grid."""
     return {affine_key(name): np.array(geometry.affine) for name in names}
 
 
-def shifted(sample: Sample, names: Iterable[str], start: NDArray[Any]) -> dict[str, Any]:
+def shift_affines(sample: Sample, names: Iterable[str], start: NDArray[Any]) -> dict[str, Any]:
     """The affines of fields after their voxel ``start`` has become the first."""
-    return moved(sample, names, np.eye(3), np.asarray(start, float))
+    return move_affines(sample, names, np.eye(3), np.asarray(start, float))
 
 
-def moved(
+def move_affines(
     sample: Sample, names: Iterable[str], matrix: NDArray[np.float64], offset: NDArray[np.float64]
 ) -> dict[str, Any]:
     """The affines of fields whose new index p reads the old one at ``matrix @ p + offset``."""
@@ -57,11 +57,11 @@ def moved(
     return {key: sample[key] @ change for key in known}
 
 
-def rescaled(sample: Sample, names: Iterable[str], shape: tuple[int, ...]) -> dict[str, Any]:
+def rescale_affines(sample: Sample, names: Iterable[str], shape: tuple[int, ...]) -> dict[str, Any]:
     """The affines of fields that get another shape, outer face to outer face."""
     made: dict[str, Any] = {}
     for name in names:
         old = np.array(sample[name].shape[1:], float)
         ratio = old / np.array(shape)
-        made |= moved(sample, [name], np.diag(ratio), ratio / 2 - 0.5)
+        made |= move_affines(sample, [name], np.diag(ratio), ratio / 2 - 0.5)
     return made

@@ -14,7 +14,7 @@ from voxflow.components.transforms.base import (
     Probability,
     RandomFieldTransform,
     Sample,
-    field_of,
+    get_field,
 )
 
 if TYPE_CHECKING:
@@ -166,7 +166,7 @@ class ScaleShiftIntensity(RandomFieldTransform):
 
     def draw(self, sample: Sample, rng: np.random.Generator) -> Draw:
         """Choose a factor and a shift for each channel."""
-        channels = len(field_of(sample, self.fields[0], self))
+        channels = len(get_field(sample, self.fields[0], self))
         return {
             "factors": rng.uniform(1 - self.scale, 1 + self.scale, channels),
             "shifts": rng.uniform(-self.shift, self.shift, channels),

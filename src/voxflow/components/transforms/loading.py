@@ -9,8 +9,8 @@ import numpy as np
 from pydantic import PositiveInt  # noqa: TC002 (pydantic reads annotations at run time)
 
 from voxflow.components.registry import register
-from voxflow.components.transforms.base import FieldNames, FieldTransform, Sample, Transform, field_of
-from voxflow.components.transforms.grids import SPACING, affine_key, notes
+from voxflow.components.transforms.base import FieldNames, FieldTransform, Sample, Transform, get_field
+from voxflow.components.transforms.grids import SPACING, affine_entries, affine_key
 from voxflow.errors import DataError
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class LoadNifti(Transform):
         """Read every field that is a path; a field that is an array already stays."""
         made = dict(sample)
         for name in self.fields:
-            paths = paths_of(field_of(sample, name, self))
+            paths = paths_of(get_field(sample, name, self))
             if not paths:
                 continue
             volumes = [self._turned(volume) for path in paths for volume in _channels(path)]
@@ -57,7 +57,7 @@ class LoadNifti(Transform):
                 raise DataError(f"channels of one image differ in size: {sorted(shapes)}", path=paths[0])
             array = np.stack([volume.array for volume in volumes])
             made[name] = _mask(array, paths[0]) if name == LABEL_FIELD else array.astype(np.float32)
-            made |= notes([name], volumes[0].geometry)
+            made |= affine_entries([name], volumes[0].geometry)
             made.setdefault(SPACING, volumes[0].geometry.spacing)
         return made
 
@@ -86,7 +86,7 @@ class LoadPng(Transform):
 
         made = dict(sample)
         for name in self.fields:
-            value = field_of(sample, name, self)
+            value = get_field(sample, name, self)
             paths = paths_of(value)
             if paths:
                 made[name] = np.stack([read_radiograph(path) for path in paths]).astype(np.float32)

@@ -8,14 +8,14 @@ import numpy as np
 from pydantic import BeforeValidator, Field, PositiveFloat
 
 from voxflow.components.registry import register
-from voxflow.components.transforms.base import FieldNames, Sample, Transform, field_of, is_mask
-from voxflow.components.transforms.grids import SPACING, affine_key, geometry_of, notes
+from voxflow.components.transforms.base import FieldNames, Sample, Transform, get_field, is_mask
+from voxflow.components.transforms.grids import SPACING, affine_entries, affine_key, read_geometry
 from voxflow.geometry import Geometry
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from voxflow.components.fields import Grid
+    from voxflow.components.fields import GridShape
 
 Resolution = Annotated[
     tuple[PositiveFloat, PositiveFloat, PositiveFloat],
@@ -36,7 +36,7 @@ class ScaleByResolution(Transform):
     target_resolution: Resolution
     is_label: bool = False
 
-    def grid_after(self, grid: Grid) -> Grid | None:
+    def grid_after(self, grid: GridShape) -> GridShape | None:
         """The same box at the new spacing."""
         size, spacing = grid
         return _grid_after(size, spacing, self.target_resolution)
@@ -44,8 +44,8 @@ class ScaleByResolution(Transform):
     def __call__(self, sample: Sample) -> Sample:
         """Return the sample with every field resampled."""
         for name in self.fields:
-            field_of(sample, name, self)
-            grid = _same_box(geometry_of(sample, name), self.target_resolution)
+            get_field(sample, name, self)
+            grid = _same_box(read_geometry(sample, name), self.target_resolution)
             sample = onto(sample, name, grid, nearest=self.is_label)
         return sample | {SPACING: self.target_resolution}
 
@@ -72,23 +72,23 @@ class ResampleVolume(Transform):
         """The array."""
         return (self.field,)
 
-    def grid_after(self, grid: Grid) -> Grid | None:
+    def grid_after(self, grid: GridShape) -> GridShape | None:
         """The same box at the new spacing; unknown where a note says which."""
         size, spacing = grid
         return None if isinstance(self.target_resolution, str) else _grid_after(size, spacing, self.target_resolution)
 
     def __call__(self, sample: Sample) -> Sample:
         """Return the sample with the field resampled."""
-        array = field_of(sample, self.field, self)
+        array = get_field(sample, self.field, self)
         present = self._value(sample, self.resolution)
-        grid = geometry_of(sample, self.field)
+        grid = read_geometry(sample, self.field)
         if not np.allclose(grid.spacing, present, rtol=1e-3):
             grid = Geometry.from_parts(array.shape[1:], present, grid.origin, grid.direction)
         target = self._target(sample, grid)
-        return onto(sample | notes([self.field], grid), self.field, target) | {SPACING: target.spacing}
+        return onto(sample | affine_entries([self.field], grid), self.field, target) | {SPACING: target.spacing}
 
     def _value(self, sample: Sample, resolution: tuple[float, ...] | str) -> tuple[float, ...]:
-        given = field_of(sample, resolution, self) if isinstance(resolution, str) else resolution
+        given = get_field(sample, resolution, self) if isinstance(resolution, str) else resolution
         return tuple(float(mm) for mm in given)
 
     def _target(self, sample: Sample, grid: Geometry) -> Geometry:
@@ -106,10 +106,10 @@ def onto(sample: Sample, name: str, grid: Geometry, *, nearest: bool = False) ->
     """Resample one field (channel, i, j, k) onto a grid; outside of its own box is 0."""
     from voxflow.volumes import Volume, resample
 
-    array, present = sample[name], geometry_of(sample, name)
+    array, present = sample[name], read_geometry(sample, name)
     method = "nearest" if nearest or is_mask(array) else "linear"
     channels = [resample(Volume(channel, present), grid, method).array for channel in array]  # type: ignore[arg-type]
-    return sample | {name: np.stack(channels)} | notes([name], grid)
+    return sample | {name: np.stack(channels)} | affine_entries([name], grid)
 
 
 def _same_box(grid: Geometry, spacing: Sequence[float]) -> Geometry:
@@ -118,5 +118,5 @@ def _same_box(grid: Geometry, spacing: Sequence[float]) -> Geometry:
     return target_geometry(grid, spacing)
 
 
-def _grid_after(size: Sequence[int], spacing: Sequence[float], wanted: tuple[float, ...]) -> Grid:
+def _grid_after(size: Sequence[int], spacing: Sequence[float], wanted: tuple[float, ...]) -> GridShape:
     return _same_box(Geometry.from_parts(size, spacing), wanted).size, wanted

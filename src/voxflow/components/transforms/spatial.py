@@ -17,12 +17,12 @@ from voxflow.components.transforms.base import (
     Sample,
     is_mask,
 )
-from voxflow.components.transforms.grids import rescaled
+from voxflow.components.transforms.grids import rescale_affines
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from voxflow.components.fields import Grid
+    from voxflow.components.fields import GridShape
 
 
 @register("transform")
@@ -31,7 +31,7 @@ class ScaleToShape(FieldTransform):
 
     target_shape: tuple[PositiveInt, ...]
 
-    def grid_after(self, grid: Grid) -> Grid | None:
+    def grid_after(self, grid: GridShape) -> GridShape | None:
         """The target; each voxel covers more or less of what it did."""
         size, spacing = grid
         if len(size) != len(self.target_shape):
@@ -42,7 +42,7 @@ class ScaleToShape(FieldTransform):
     def __call__(self, sample: Sample) -> Sample:
         """Return the sample with every field resized."""
         made = super().__call__(sample)
-        return made | rescaled(sample, self.fields, self.target_shape)
+        return made | rescale_affines(sample, self.fields, self.target_shape)
 
     def change(self, array: NDArray[Any]) -> NDArray[Any]:
         """Return (channel, *target_shape)."""

@@ -1,0 +1,21 @@
+"""The registry that the library uses: the sources of every dialect, handed to one :class:`Registry`."""
+
+from __future__ import annotations
+
+from voxflow.components.custom.creating import create_custom
+from voxflow.components.monai.names import MonaiSource
+from voxflow.components.registry import Registry, Source
+from voxflow.components.sources import MODULES
+
+_REGISTRY = Registry(
+    (
+        Source("clara3", MODULES["clara3"]),
+        Source("tlt2", MODULES["tlt2"]),
+        MonaiSource("clara4", MODULES["clara4"]),
+    ),
+    create_custom,
+)
+create = _REGISTRY.create
+find_component = _REGISTRY.find_component
+find_kinds = _REGISTRY.find_kinds
+list_component_names = _REGISTRY.list_component_names

@@ -1,0 +1,87 @@
+"""A user's own losses, optimizers, learning-rate policies and inferers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import PrivateAttr
+
+from voxflow.components.custom.base import CustomComponent, adapts
+from voxflow.components.learning.inferers import Inferer
+from voxflow.components.learning.optimizers import LearningRatePolicy, Optimizer
+from voxflow.components.losses.base import Loss
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    import torch
+
+    from voxflow.components.losses.base import LossFunction
+    from voxflow.components.registry import Kind
+
+
+@adapts("loss")
+class CustomLoss(CustomComponent, Loss):
+    """A callable (logits, label) → a tensor of one number."""
+
+    kind: ClassVar[Kind] = "loss"
+
+    def build(self, activation: str, label_format: Sequence[int] = ()) -> LossFunction:
+        """Make the user's loss."""
+        import torch
+
+        function = self.make(activation=activation, label_format=label_format)
+
+        def loss(logits: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+            value = self.guard(function, logits, label)
+            if not isinstance(value, torch.Tensor) or value.numel() != 1:
+                raise self.refuse(value, "a tensor of one number")
+            return value.reshape(())
+
+        return loss
+
+
+@adapts("optimizer")
+class CustomOptimizer(CustomComponent, Optimizer):
+    """A ``torch.optim.Optimizer``."""
+
+    kind: ClassVar[Kind] = "optimizer"
+
+    def build(self, parameters: Iterable[torch.nn.Parameter], lr: float, weight_decay: float) -> torch.optim.Optimizer:
+        """Make the user's optimizer; ``lr`` and ``weight_decay`` reach it where it names them."""
+        import torch
+
+        optimizer = self.make(list(parameters), **self.settings(lr, weight_decay))
+        if not isinstance(optimizer, torch.optim.Optimizer):
+            raise self.refuse(optimizer, "a torch.optim.Optimizer")
+        return optimizer
+
+
+@adapts("lr_policy")
+class CustomPolicy(CustomComponent, LearningRatePolicy):
+    """A callable (step, total) → what the learning rate is multiplied by."""
+
+    kind: ClassVar[Kind] = "lr_policy"
+    _object: Any = PrivateAttr(default=None)
+
+    def factor(self, step: int, total: int) -> float:
+        """Ask the user's policy."""
+        if self._object is None:
+            self._object = self.make()
+        return float(self.guard(self._object, step, total))
+
+
+@adapts("inferer")
+class CustomInferer(CustomComponent, Inferer):
+    """A callable (image, network) → logits, as MONAI's inferers are."""
+
+    kind: ClassVar[Kind] = "inferer"
+
+    def infer(self, network: torch.nn.Module, image: torch.Tensor) -> torch.Tensor:
+        """Ask the user's inferer."""
+        import torch
+
+        logits = self.guard(self.make(), image, network)
+        if not isinstance(logits, torch.Tensor):
+            raise self.refuse(logits, "a tensor of logits")
+        return logits

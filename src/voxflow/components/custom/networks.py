@@ -1,0 +1,56 @@
+"""A user's own networks: torch modules."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from voxflow.components.custom.base import CustomComponent, adapts
+from voxflow.components.custom.code import locate_class, read_constants
+from voxflow.components.networks.base import Network
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import torch
+
+    from voxflow.components.custom.code import LocatedClass
+    from voxflow.components.registry import Kind
+
+
+@adapts("network")
+class CustomNetwork(CustomComponent, Network):
+    """A ``torch.nn.Module`` that answers with logits; the class may say ``divisor`` and ``spatial_dims``."""
+
+    kind: ClassVar[Kind] = "network"
+
+    @classmethod
+    def kind_arguments(cls, located: LocatedClass, args: Mapping[str, Any]) -> dict[str, Any]:
+        """The network's own arguments; ``final_activation`` is the class's constant, or the task's usual one."""
+        constants, arguments = read_constants(located), super().kind_arguments(located, args)
+        usual = "sigmoid" if constants.get("spatial_dims") == 2 else "softmax"
+        return {"final_activation": constants.get("final_activation", usual), **arguments}
+
+    def build(self) -> torch.nn.Module:
+        """Make the user's module."""
+        import torch
+
+        counts = {"in_channels": self.in_channels, "num_classes": self.num_classes, "out_channels": self.num_classes}
+        given = {name: value for name, value in counts.items() if value is not None}
+        network = self.make(**given, final_activation=self.final_activation)
+        if not isinstance(network, torch.nn.Module):
+            raise self.refuse(network, "a torch.nn.Module")
+        return network
+
+    @property
+    def divisor(self) -> int:
+        """The class's constant ``divisor``; 1 when it has none."""
+        return int(_class_constant(self, "divisor", 1))
+
+    @property
+    def spatial_dims(self) -> int:
+        """The class's constant ``spatial_dims``; 3 when it has none."""
+        return int(_class_constant(self, "spatial_dims", 3))
+
+
+def _class_constant(component: CustomComponent, name: str, otherwise: int) -> Any:
+    return read_constants(locate_class(component.path, component.custom)).get(name, otherwise)

@@ -1,0 +1,132 @@
+"""A user's own transforms: callables on a sample."""
+
+from __future__ import annotations
+
+import ast
+import copy
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from pydantic import PrivateAttr
+
+from voxflow.components.custom.base import CustomComponent, adapts, copy_sample, takes_argument, to_arrays
+from voxflow.components.custom.code import load_class, read_constants
+from voxflow.components.transforms.base import Draw, RandomTransform, Sample, Transform
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from voxflow.components.custom.code import LocatedClass
+    from voxflow.components.registry import Kind
+
+# Names by which code draws at random; a class that uses one is never run once and kept.
+_CHANCE = frozenset(("random", "rand", "randn", "randint", "randperm", "default_rng", "RandomState", "Randomizable"))
+
+
+@adapts("transform")
+class CustomTransform(CustomComponent, Transform):
+    """A callable on the sample: a dict of NumPy arrays, axes (channel, ...spatial); it returns the sample."""
+
+    kind: ClassVar[Kind] = "transform"
+    _object: Any = PrivateAttr(default=None)
+
+    @classmethod
+    def fit(cls, located: LocatedClass, path: str, custom: Path) -> type[CustomComponent]:
+        """The adapter for random transforms where the class draws at random."""
+        return CustomRandomTransform if _is_random(located, path, custom) else cls
+
+    def model_post_init(self, context: Any) -> None:
+        """Make the user's object once; it is called from several threads."""
+        super().model_post_init(context)
+        self._object = self.make()
+
+    def for_field(self, name: str) -> dict[str, Any] | None:
+        """The arguments with that field alone; without any that name fields, it may change every one."""
+        return _for_field(self.arguments, name)
+
+    def __call__(self, sample: Sample) -> Sample:
+        """Return the transformed sample."""
+        made = self.guard(self._object, copy_sample(sample))
+        if not isinstance(made, dict):
+            raise self.refuse(made, "the sample, a dict")
+        return to_arrays(made)
+
+
+class CustomRandomTransform(CustomComponent, RandomTransform):
+    """A random callable on the sample: it takes the generator as ``rng``, or is MONAI's Randomizable.
+
+    Such a class repeats itself for a seed. One that draws from the global ``random`` or ``numpy.random`` works
+    and does not.
+    """
+
+    kind: ClassVar[Kind] = "transform"
+    _object: Any = PrivateAttr(default=None)
+
+    def model_post_init(self, context: Any) -> None:
+        """Make the user's object once."""
+        super().model_post_init(context)
+        self._object = self.make()
+
+    def for_field(self, name: str) -> dict[str, Any] | None:
+        """The arguments with that field alone; without any that name fields, it may change every one."""
+        return _for_field(self.arguments, name)
+
+    def draw(self, sample: Sample, rng: np.random.Generator) -> Draw:
+        """Choose the seed of everything that it draws."""
+        del sample
+        return {"seed": int(rng.integers(2**32))}
+
+    def apply(self, sample: Sample, drawn: Draw) -> Sample:
+        """Return the transformed sample."""
+        made = self._transformed(sample, drawn["seed"])
+        if len(made) != 1:
+            raise self.refuse(made, "one sample")
+        return made[0]
+
+    def run(self, sample: Sample, rng: np.random.Generator) -> list[Sample]:
+        """Return what comes out of one sample: a list of samples stays one."""
+        return self._transformed(sample, self.draw(sample, rng)["seed"])
+
+    def _transformed(self, sample: Sample, seed: int) -> list[Sample]:
+        made = self.guard(self._call, copy_sample(sample), seed)
+        several = made if isinstance(made, list) else [made]
+        if not all(isinstance(one, dict) for one in several):
+            raise self.refuse(made, "the sample, a dict, or a list of samples")
+        return [to_arrays(one) for one in several]
+
+    def _call(self, sample: Sample, seed: int) -> Any:
+        if hasattr(self._object, "set_random_state"):
+            # Its state is its own, and other threads use the same object.
+            replica = copy.deepcopy(self._object)
+            replica.set_random_state(seed=seed)
+            return replica(sample)
+        if takes_argument(type(self._object).__call__, "rng"):
+            return self._object(sample, rng=np.random.default_rng(seed))
+        return self._object(sample)
+
+
+def _is_random(located: LocatedClass, path: str, custom: Path) -> bool:
+    """Whether a transform draws at random: it says so, takes a generator, is Randomizable, or names chance."""
+    declared = read_constants(located).get("random")
+    if isinstance(declared, bool):
+        return declared
+    custom_class = load_class(path, custom)
+    if hasattr(custom_class, "set_random_state") or takes_argument(getattr(custom_class, "__call__", None), "rng"):  # noqa: B004
+        return True
+    nodes = list(ast.walk(located.node))
+    return any(
+        (isinstance(node, ast.Name) and node.id in _CHANCE)
+        or (isinstance(node, ast.Attribute) and node.attr in _CHANCE)
+        for node in nodes
+    )
+
+
+def _for_field(arguments: Mapping[str, Any], name: str) -> dict[str, Any] | None:
+    for key in ("fields", "field", "keys"):
+        value = arguments.get(key)
+        if value is not None:
+            named = [value] if isinstance(value, str) else list(value)
+            alone = name if isinstance(value, str) else [name]
+            return {**arguments, key: alone} if name in named else None
+    return dict(arguments)

@@ -1,0 +1,38 @@
+"""A user's own writers: callables that write one case."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from voxflow.components.custom.base import CustomComponent, adapts, copy_sample
+from voxflow.components.writers import Writer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from voxflow.components.registry import Kind
+    from voxflow.components.transforms.base import Sample
+
+
+@adapts("writer")
+class CustomWriter(CustomComponent, Writer):
+    """A callable (sample, folder) that writes one case and returns the files that it wrote, if any.
+
+    Attributes:
+        field: what is written, where the class says so.
+    """
+
+    kind: ClassVar[Kind] = "writer"
+
+    field: str = "model"
+
+    def write(self, samples: Iterable[Sample], out: Path, class_names: Sequence[str] = ()) -> list[Path]:
+        """Hand on one case after the other."""
+        del class_names
+        writer = self.make(field=self.field)
+        written: list[Path] = []
+        for sample in samples:
+            made = self.guard(writer, copy_sample(sample), out)
+            written += [Path(one) for one in ([made] if isinstance(made, str | Path) else made or ())]
+        return written

@@ -1,0 +1,80 @@
+"""MONAI's networks as components."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, Self, cast
+
+from pydantic import model_validator
+
+from voxflow.components.monai.names import (
+    OPEN,
+    MonaiAdapter,
+    adapts,
+    check_arguments,
+    find_monai_class,
+    modernise_arguments,
+    read_parameters,
+)
+from voxflow.components.networks.base import Network
+
+if TYPE_CHECKING:
+    import torch
+
+# Total strides that no argument states.
+STRIDES = {"BasicUNet": 16, "BasicUnet": 16, "VNet": 16, "AHNet": 32, "UNETR": 16, "SwinUNETR": 32, "HighResNet": 1}
+
+
+@adapts("network")
+class MonaiNetwork(MonaiAdapter, Network):
+    """Any network of ``monai.networks.nets`` that answers with logits; its arguments are MONAI's."""
+
+    model_config = OPEN
+
+    @model_validator(mode="before")
+    @classmethod
+    def _modern(cls, given: Any) -> Any:
+        if not isinstance(given, dict) or not cls.target:
+            return given
+        made = modernise_arguments(given, cls._takes())
+        if "num_classes" not in made and "out_channels" in made:
+            made["num_classes"] = made["out_channels"]
+        return made
+
+    @model_validator(mode="after")
+    def _known(self) -> Self:
+        if self.target:
+            check_arguments(
+                "network", self.target, self.model_extra or {}, ("in_channels", "out_channels", "num_classes")
+            )
+            out = (self.model_extra or {}).get("out_channels")
+            if out is not None and self.num_classes is not None and out != self.num_classes:
+                raise ValueError(f"out_channels is {out}, but {self.num_classes} classes are learnt")
+        return self
+
+    @classmethod
+    def _takes(cls) -> set[str]:
+        return set(read_parameters(find_monai_class("network", cls.target))[0])
+
+    def build(self) -> torch.nn.Module:
+        """Build MONAI's network."""
+        takes, args = self._takes(), dict(self.model_extra or {})
+        counts = {"in_channels": self.in_channels, "out_channels": self.num_classes, "num_classes": self.num_classes}
+        filled = {name: value for name, value in counts.items() if name in takes and value is not None}
+        return cast("torch.nn.Module", find_monai_class("network", self.target)(**{**filled, **args}))
+
+    @property
+    def spatial_dims(self) -> int:
+        """What the configuration says; 3 when it says nothing."""
+        return int((self.model_extra or {}).get("spatial_dims", 3))
+
+    @property
+    def divisor(self) -> int:
+        """The total stride, as far as the arguments tell."""
+        args = self.model_extra or {}
+        if isinstance(args.get("strides"), list):
+            steps = [step if isinstance(step, list) else [step] * self.spatial_dims for step in args["strides"]]
+            return max(int(math.prod(axis)) for axis in zip(*steps, strict=True))
+        if self.target == "SegResNet":
+            return int(2 ** (len(args.get("blocks_down", (1, 2, 2, 4))) - 1))
+        return STRIDES.get(self.target, 1)
