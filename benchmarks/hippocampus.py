@@ -54,10 +54,10 @@ Results = dict[str, dict[str, Any]]
 
 def prepare(work: Path, source: Path) -> None:
     """Make the workspace from the template, and run the stages before training."""
-    from voxflow.workspace import new_workspace
+    from voxflow.workspace import create_workspace
 
     (work / "params.yaml").write_text("workspaces: {}\n")
-    new_workspace(NAME, source.absolute(), "auto", root=work)
+    create_workspace(NAME, source.absolute(), "auto", root=work)
     change(work, "split", {"testing": TESTING.split(), "validation": VALIDATION, "seed": SEED})
     for stage in STAGES:
         program(work, stage)

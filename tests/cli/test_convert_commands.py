@@ -11,7 +11,7 @@ import SimpleITK as sitk
 from tests.dicom.objects import Series, stored
 from voxflow.cli import dataconvert
 from voxflow.cli.convert import CHOICES
-from voxflow.cli.main import main, parser
+from voxflow.cli.main import main, make_parser
 from voxflow.dicom import ConvertOptions
 from voxflow.geometry import Geometry
 from voxflow.volumes import Volume, read_volume, write_volume
@@ -35,7 +35,7 @@ def test_convert_makes_the_case_table(source: Path, tmp_path: Path) -> None:
 
 
 def test_every_option_of_conversion_is_a_flag_but_the_secret() -> None:
-    given = vars(parser().parse_args(["convert", "in", "out"]))
+    given = vars(make_parser().parse_args(["convert", "in", "out"]))
     assert ConvertOptions.model_fields.keys() - given.keys() == {"pseudonym_key"}
     for flag, choices, _ in CHOICES:
         field = ConvertOptions.model_fields[flag.replace("-", "_")]

@@ -14,7 +14,7 @@ from pydicom.pixels.processing import apply_modality_lut, apply_voi_lut
 from pydicom.uid import ComputedRadiographyImageStorage, generate_uid
 
 from tests.dicom.objects import item, new, pixels, save
-from voxflow.cli.convert import Convert
+from voxflow.cli.convert import ConvertCommand
 from voxflow.dicom import ConvertOptions, convert_folder
 from voxflow.dicom.radiograph import read_radiograph_object
 from voxflow.errors import DataError, DicomError
@@ -93,9 +93,9 @@ def test_a_window_by_params_spreads_its_values_over_all_of_the_grey(tmp_path: Pa
     save(radiograph(), tmp_path / "in/1")
     options = ["--window", "1500", "1000", "--radiograph-bits", "8"]
     given = argparse.ArgumentParser()
-    Convert.add_arguments(given)
+    ConvertCommand.add_arguments(given)
     parsed = given.parse_args([str(tmp_path / "in"), str(tmp_path / "out"), *options])
-    assert Convert.read(parsed).run() == 0
+    assert ConvertCommand.read(parsed).run() == 0
     array = read_radiograph(next((tmp_path / "out/images").iterdir()))
     assert array.dtype == np.uint8
     # PS3.3 C.11.2.1.2.1 for c = 1500, w = 1000.

@@ -13,7 +13,7 @@ import pytest
 from tests.lint.workspace import write_png
 from voxflow.lint import check_workspace
 from voxflow.planning import find_target
-from voxflow.workspace.create import TEMPLATES, list_templates, new_workspace
+from voxflow.workspace.create import TEMPLATES, create_workspace, list_templates
 
 SEEDS = Path(__file__).parent.parent / "config" / "seeds"
 PRINTED = sorted(path for path in SEEDS.glob("*.json") if not path.name.startswith("environment"))
@@ -70,5 +70,5 @@ def test_a_new_workspace_lacks_nothing_but_its_data(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "images").mkdir()
     (tmp_path / "params.yaml").write_text("workspaces: {}\n")
-    new_workspace("mine", Path("images"), template)
+    create_workspace("mine", Path("images"), template)
     assert {finding.code for finding in check_workspace(find_target("mine")).findings} == {"not-made-yet"}

@@ -14,7 +14,7 @@ from tests.tasks.demo_cases import run as run_stage
 from tests.tasks.demo_cases import write_volumes
 from voxflow.cli.main import main
 from voxflow.config import read_json
-from voxflow.workspace import new_workspace
+from voxflow.workspace import create_workspace
 
 CONFIG = Path("mmars/demo/config/config_train.json")
 
@@ -29,7 +29,7 @@ def _workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert run_stage(split, monkeypatch, {"testing": 0.2, "validation": 0.2}) == 0
     Path("params.yaml").write_text("workspaces: {}\n")
     Path("raw").mkdir()
-    new_workspace("demo", Path("raw"), "auto")
+    create_workspace("demo", Path("raw"), "auto")
 
 
 def plan(*flags: str) -> int:

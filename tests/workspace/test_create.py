@@ -9,8 +9,8 @@ import yaml
 
 from voxflow.config import load_workflow, read_json
 from voxflow.errors import ConfigError, DataError
-from voxflow.workspace import list_templates, new_workspace
-from voxflow.workspace.zoo import zoo
+from voxflow.workspace import create_workspace, list_templates
+from voxflow.workspace.zoo import read_zoo
 
 PARAMS = """# Tunables
 workspaces:
@@ -29,9 +29,9 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("template", sorted(list_templates().keys() - zoo().keys()))
+@pytest.mark.parametrize("template", sorted(list_templates().keys() - read_zoo().keys()))
 def test_every_template_makes_a_workspace_that_checks_clean(root: Path, template: str) -> None:
-    folder = new_workspace("mine", Path("images of mine"), template, root=root)
+    folder = create_workspace("mine", Path("images of mine"), template, root=root)
     assert folder == root / "mmars" / "mine"
     config = folder / "config"
     workflow = load_workflow(config / "config_train.json", environment=config / "environment.json")
@@ -49,13 +49,13 @@ def test_every_template_makes_a_workspace_that_checks_clean(root: Path, template
 def test_findings_come_from_a_table_where_there_is_one(root: Path, table: bool, findings: str | None) -> None:
     if table:
         (root / "images of mine" / "findings.csv").write_text("file,mass\n")
-    new_workspace("mine", Path("images of mine"), "classification", root=root)
+    create_workspace("mine", Path("images of mine"), "classification", root=root)
     block = yaml.safe_load((root / "params.yaml").read_text())["workspaces"]["mine"]
     assert block["convert"]["findings"] == findings
 
 
 def test_params_keep_their_comments_and_the_keys_that_follow(root: Path) -> None:
-    new_workspace("mine", Path("images of mine"), root=root)
+    create_workspace("mine", Path("images of mine"), root=root)
     text = (root / "params.yaml").read_text()
     assert text.startswith("# Tunables\nworkspaces:\n  first:  # kept\n    task: segmentation\n\n  mine:\n")
     assert text.endswith("\n\n# what follows\nother: 1\n")
@@ -65,7 +65,7 @@ def test_params_keep_their_comments_and_the_keys_that_follow(root: Path) -> None
 @pytest.mark.parametrize("text", ["", "samples: {}\n", "workspaces: {}\n", "workspaces:\n", "workspaces:\n  a: {}"])
 def test_params_without_workspaces_get_them(root: Path, text: str) -> None:
     (root / "params.yaml").write_text(text)
-    new_workspace("mine", Path("images of mine"), root=root)
+    create_workspace("mine", Path("images of mine"), root=root)
     assert "mine" in yaml.safe_load((root / "params.yaml").read_text())["workspaces"]
 
 
@@ -80,19 +80,19 @@ def test_params_without_workspaces_get_them(root: Path, text: str) -> None:
 )
 def test_wrong_names_change_nothing(root: Path, name: str, template: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        new_workspace(name, Path("images of mine"), template, root=root)
+        create_workspace(name, Path("images of mine"), template, root=root)
     assert (root / "params.yaml").read_text() == PARAMS
     assert not (root / "mmars").exists()
 
 
 def test_a_taken_folder_and_a_missing_source_are_said(root: Path) -> None:
     with pytest.raises(DataError, match="nowhere: no such folder"):
-        new_workspace("mine", Path("nowhere"), root=root)
+        create_workspace("mine", Path("nowhere"), root=root)
     (root / "mmars" / "mine").mkdir(parents=True)
     with pytest.raises(ConfigError, match="'mine' exists already"):
-        new_workspace("mine", Path("images of mine"), root=root)
+        create_workspace("mine", Path("images of mine"), root=root)
 
 
 def test_outside_a_repository_it_is_said(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"params.yaml: file not found; make workspaces from the root"):
-        new_workspace("mine", tmp_path, root=tmp_path)
+        create_workspace("mine", tmp_path, root=tmp_path)

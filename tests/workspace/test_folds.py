@@ -9,7 +9,7 @@ import yaml
 
 from voxflow.cli.main import main
 from voxflow.errors import ConfigError
-from voxflow.workspace import new_workspace
+from voxflow.workspace import create_workspace
 from voxflow.workspace.folds import set_folds
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -48,9 +48,9 @@ def test_another_count_takes_the_place_of_the_first(params: Path) -> None:
 @pytest.mark.parametrize("template", ["segmentation", "segmentation_ct", "classification", "segmentation_ct_spleen"])
 def test_a_new_workspace_can_be_folded_and_another_be_made_after(params: Path, template: str) -> None:
     (params.parent / "images").mkdir()
-    new_workspace("mine", Path("images"), template, root=params.parent)
+    create_workspace("mine", Path("images"), template, root=params.parent)
     set_folds(params, "mine", 5)
-    new_workspace("later", Path("images"), template, root=params.parent)
+    create_workspace("later", Path("images"), template, root=params.parent)
     found = yaml.safe_load(params.read_text())
     assert found["workspaces"]["mine"]["split"]["folds"] == 5
     assert set(found["workspaces"]) == {"spleen_demo", "chestxray_demo", "mine", "later"}

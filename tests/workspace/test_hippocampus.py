@@ -13,7 +13,7 @@ import pytest
 
 from tests.workspace.test_zoo_training import run_script
 from voxflow.volumes import read_volume
-from voxflow.workspace import new_workspace
+from voxflow.workspace import create_workspace
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,7 +36,7 @@ def split(source: Path) -> dict[str, Any]:
 @pytest.mark.timeout(2400)
 def test_the_scripts_reach_the_published_dice(tmp_path: Path, real_data: Callable[[str], Path]) -> None:
     source = real_data("hippocampus")
-    mmar = new_workspace("hippo", source, "segmentation_hippocampus", root=tmp_path, variant="cpu")
+    mmar = create_workspace("hippo", source, "segmentation_hippocampus", root=tmp_path, variant="cpu")
     (mmar / "config/dataset_0.json").write_text(json.dumps(split(source)))
     began = time.monotonic()
     run_script(mmar, "train.sh", limit=2000)

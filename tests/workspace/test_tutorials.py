@@ -15,7 +15,7 @@ import pytest
 from tests.workspace.phantoms import write_cases
 from tests.workspace.programs import ROOT, install
 from voxflow.volumes import read_volume
-from voxflow.workspace.zoo import zoo
+from voxflow.workspace.zoo import read_zoo
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -61,7 +61,7 @@ def assert_all_weights_taken(said: str) -> None:
 
 
 def test_brats(tmp_path: Path, programs: Path) -> None:
-    model = zoo()["segmentation_mri_brain_tumors_br16_full"]
+    model = read_zoo()["segmentation_mri_brain_tumors_br16_full"]
     # Two of six cases validate.
     for number in range(2):
         images = tmp_path / "brats2018challenge"
@@ -85,7 +85,7 @@ def test_brats(tmp_path: Path, programs: Path) -> None:
 
 
 def test_chest_xray(tmp_path: Path, programs: Path) -> None:
-    model = zoo()["classification_chestxray"]
+    model = read_zoo()["classification_chestxray"]
     listed = write_cases(model, tmp_path / "PLCO_256_original", 4)
     (tmp_path / "plco.json").write_text(json.dumps(listed))
     said = follow("tutorial-chestxray.md", tmp_path, programs)

@@ -14,13 +14,13 @@ from voxflow.config import load_workflow, read_json
 from voxflow.datalist import Datalist
 from voxflow.dicom import ConvertOptions
 from voxflow.errors import ConfigError, DataError
-from voxflow.workspace import list_templates, make_mmar, new_workspace
-from voxflow.workspace.zoo import find, zoo
-from voxflow.workspace.zoo.files import fill
+from voxflow.workspace import create_workspace, list_templates, make_mmar
+from voxflow.workspace.zoo import find_model, read_zoo
+from voxflow.workspace.zoo.files import fill_holes
 
 SEEDS = Path(__file__).parents[1] / "config" / "seeds"
 COMMANDS = ("set_env", "train", "train_finetune", "train_2gpu", "train_2gpu_finetune", "infer", "validate", "export")
-NAMES = sorted(zoo())
+NAMES = sorted(read_zoo())
 # By the short names, as the Transfer Learning guide 2.0 lists them: Dice or AUC, training and validation cases.
 PUBLISHED = {
     "brain_br16_full": ([0.86, 0.90, 0.77], (285,)),
@@ -52,7 +52,7 @@ every_workspace = pytest.mark.parametrize(
 @pytest.mark.parametrize("short", PUBLISHED)
 def test_published_scores_and_cases_are_told(tmp_path: Path, short: str) -> None:
     scores, cases = PUBLISHED[short]
-    model = find(short)
+    model = find_model(short)
     assert model is not None
     assert list(model.scores.values()) == scores
     readme = (make_mmar(short, tmp_path / "mmar") / "docs/Readme.md").read_text()
@@ -62,19 +62,19 @@ def test_published_scores_and_cases_are_told(tmp_path: Path, short: str) -> None
 
 
 def test_every_model_has_the_names_of_both_toolkits() -> None:
-    assert {model.name for model in map(find, PUBLISHED) if model} == set(zoo())
+    assert {model.name for model in map(find_model, PUBLISHED) if model} == set(read_zoo())
     for short in PUBLISHED:
         task = "classification" if short == "chestxray" else "segmentation"
-        assert find(f"{task}_{short}") is find(short)
-    assert find("segmentation_mri_brain_br16_full") is find("segmentation_mri_brain_tumors_br16_full")
-    names = [name for model in zoo().values() for name in (model.name, *model.aliases)]
+        assert find_model(f"{task}_{short}") is find_model(short)
+    assert find_model("segmentation_mri_brain_br16_full") is find_model("segmentation_mri_brain_tumors_br16_full")
+    names = [name for model in read_zoo().values() for name in (model.name, *model.aliases)]
     assert len(names) == len(set(names))
-    assert find("segmentation_ct") is None
+    assert find_model("segmentation_ct") is None
 
 
 def test_the_list_has_one_line_a_template() -> None:
     lines = list_templates()
-    assert lines.keys() >= {*zoo(), "segmentation", "segmentation_ct", "classification"}
+    assert lines.keys() >= {*read_zoo(), "segmentation", "segmentation_ct", "classification"}
     assert all(line and "\n" not in line for line in lines.values())
     assert lines["segmentation_ct_spleen"].endswith("published Dice spleen 0.957; in short spleen")
 
@@ -140,14 +140,14 @@ def _names(transform: dict[str, dict[str, list[str]]]) -> list[str]:
     return transform["args"].get("label_names") or transform["args"].get("channel_names") or []
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if zoo()[name].has_stages])
+@pytest.mark.parametrize("name", [name for name in NAMES if read_zoo()[name].has_stages])
 def test_in_a_repository_the_stages_get_the_data_ready(tmp_path: Path, name: str) -> None:
     (tmp_path / "params.yaml").write_text("workspaces: {}\n")
     (tmp_path / "images").mkdir()
-    folder = new_workspace("mine", Path("images"), name, root=tmp_path, variant="cpu")
+    folder = create_workspace("mine", Path("images"), name, root=tmp_path, variant="cpu")
     block = yaml.safe_load((tmp_path / "params.yaml").read_text())["workspaces"]["mine"]
     options = ConvertOptions.model_validate(block["convert"])
-    model = zoo()[name]
+    model = read_zoo()[name]
     assert options.labels == ({n: int(v) for v, n in model.labels.items() if v != "0"} or None)
     grid = block["resample"]
     assert grid.get("spacing_mm") == [1, 1, 1] or tuple(grid["size"]) == model.cpu.patch
@@ -159,7 +159,7 @@ def test_in_a_repository_the_stages_get_the_data_ready(tmp_path: Path, name: str
 def test_a_model_of_several_channels_stands_alone_in_a_repository(tmp_path: Path) -> None:
     (tmp_path / "params.yaml").write_text("workspaces: {}\n")
     (tmp_path / "brats").mkdir()
-    folder = new_workspace("mine", Path("brats"), "brain_br16_full", root=tmp_path)
+    folder = create_workspace("mine", Path("brats"), "brain_br16_full", root=tmp_path)
     assert folder == tmp_path / "mmars/mine"
     assert (tmp_path / "params.yaml").read_text() == "workspaces: {}\n"
     assert read_json(folder / "config/environment.json")["DATA_ROOT"] == "brats"
@@ -168,8 +168,8 @@ def test_a_model_of_several_channels_stands_alone_in_a_repository(tmp_path: Path
 
 def test_outside_a_repository_the_mmar_stands_alone(tmp_path: Path) -> None:
     (tmp_path / "nifti").mkdir()
-    first = new_workspace("first", template="hippocampus", root=tmp_path)
-    second = new_workspace("second", Path("nifti"), "hippocampus", root=tmp_path)
+    first = create_workspace("first", template="hippocampus", root=tmp_path)
+    second = create_workspace("second", Path("nifti"), "hippocampus", root=tmp_path)
     assert (first, second) == (tmp_path / "first", tmp_path / "second")
     assert read_json(first / "config/environment.json")["DATA_ROOT"] == "/workspace/data/Task04_Hippocampus"
     assert read_json(second / "config/environment.json")["DATA_ROOT"] == (tmp_path / "nifti").as_posix()
@@ -186,14 +186,14 @@ def test_outside_a_repository_the_mmar_stands_alone(tmp_path: Path) -> None:
 )
 def test_wrong_templates_and_variants_are_named(tmp_path: Path, template: str, variant: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        new_workspace("mine", template=template, root=tmp_path, variant=variant)
+        create_workspace("mine", template=template, root=tmp_path, variant=variant)
     assert not list(tmp_path.iterdir())
 
 
 def test_in_a_repository_the_source_is_needed(tmp_path: Path) -> None:
     (tmp_path / "params.yaml").write_text("workspaces: {}\n")
     with pytest.raises(DataError, match="--source is needed"):
-        new_workspace("mine", template="spleen", root=tmp_path)
+        create_workspace("mine", template="spleen", root=tmp_path)
 
 
 def test_an_mmar_is_never_written_over(tmp_path: Path) -> None:
@@ -207,7 +207,7 @@ def test_an_mmar_is_never_written_over(tmp_path: Path) -> None:
 def test_holes_keep_the_type_of_what_fills_them() -> None:
     values = {"n": 3, "sizes": [1, 2], "none": None, "nested": {"classes": "@n@"}}
     base = {"a": "@n@", "b": ["x", "@sizes@", "y"], "c": "@none@", "d": "@nested@", "e": "{VAR}", "f": ["@nested@"]}
-    assert fill(base, values) == {
+    assert fill_holes(base, values) == {
         "a": 3,
         "b": ["x", 1, 2, "y"],
         "d": {"classes": 3},

@@ -18,8 +18,8 @@ from voxflow.cli.apps import train_main
 from voxflow.places import load_params
 from voxflow.tracking import NullTracker
 from voxflow.training import load_model
-from voxflow.workspace import new_workspace
-from voxflow.workspace.zoo import zoo
+from voxflow.workspace import create_workspace
+from voxflow.workspace.zoo import read_zoo
 
 NAME = "segmentation_mri_hippocampus"
 
@@ -33,12 +33,12 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(train, "begin_run", lambda *_, **__: contextlib.nullcontext(NullTracker("run7")))
     shutil.copy(ROOT / "dvc.yaml", "dvc.yaml")
     Path("params.yaml").write_text("workspaces: {}\n")
-    write_cases(zoo()[NAME], tmp_path / "nifti", 7)
+    write_cases(read_zoo()[NAME], tmp_path / "nifti", 7)
     return tmp_path
 
 
 def test_stages_and_scripts_train_the_same_workspace(repository: Path) -> None:
-    mmar = new_workspace("hippo", Path("nifti"), NAME, root=repository, variant="cpu")
+    mmar = create_workspace("hippo", Path("nifti"), NAME, root=repository, variant="cpu")
     values = small(NAME) | SMALL_NETWORK["volume"]
     block = load_params("workspaces", "hippo")
     block["train"] |= {"threads": 1, "workers": 0, "set": values}

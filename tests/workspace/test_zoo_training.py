@@ -15,12 +15,12 @@ from voxflow.planning import find_target
 from voxflow.training import load_model
 from voxflow.volumes import read_volume
 from voxflow.workspace import make_mmar
-from voxflow.workspace.zoo import zoo
+from voxflow.workspace.zoo import read_zoo
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-NAMES = sorted(zoo())
+NAMES = sorted(read_zoo())
 EDGE = 32  # voxels: the least that SegAhnet can halve five times
 PIXELS = 64
 # The way through the files is the same with the smallest of networks.
@@ -39,7 +39,7 @@ def _no_store(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def workspace(folder: Path, name: str, variant: str) -> Path:
     """An MMAR of the zoo with synthetic cases: two to train, and one (radiographs: two) to validate."""
-    model = zoo()[name]
+    model = read_zoo()[name]
     mmar = make_mmar(name, folder / "mmar", variant=variant)
     use_cases(mmar, folder / "images", model, write_cases(model, folder / "images"))
     return mmar
@@ -47,7 +47,7 @@ def workspace(folder: Path, name: str, variant: str) -> Path:
 
 def small(name: str) -> dict[str, Any]:
     """Values of --set that make patches small and trainings short, and leave the network as it is."""
-    family = zoo()[name].family
+    family = read_zoo()[name].family
     values: dict[str, Any] = {
         "epochs": 1,
         "num_training_epoch_per_valid": 2,
@@ -84,7 +84,7 @@ def test_the_published_network_trains(tmp_path: Path, name: str) -> None:
     assert 0 <= stats[stats["key_metric"]] <= 1
     # The files that later commands start from say what the network is for.
     network, spec = load_model(mmar / "models/model_final.pt")
-    model = zoo()[name]
+    model = read_zoo()[name]
     is_volume = model.family == "volume"
     assert spec.class_names == (tuple(model.labels.values()) if is_volume else model.outputs)
     assert spec.in_channels == (3 if model.family == "chestxray" else len(model.channels))
@@ -94,7 +94,7 @@ def test_the_published_network_trains(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_small_variant_goes_all_the_way(tmp_path: Path, name: str) -> None:
-    model = zoo()[name]
+    model = read_zoo()[name]
     mmar = workspace(tmp_path, name, "cpu")
     values = [*QUICK, *settings(small(name)), *settings(SMALL_NETWORK[model.family])]
     assert train_main(["-m", str(mmar), "--set", *values]) == 0

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Add:
+class AddCommand:
     """Add patients.
 
     Attributes:
@@ -37,7 +37,7 @@ class Add:
         parser.add_argument("--to", dest="workspace", metavar="WORKSPACE", help="needed where params.yaml has several")
 
     @classmethod
-    def read(cls, given: argparse.Namespace) -> Add:
+    def read(cls, given: argparse.Namespace) -> AddCommand:
         """Take the parsed flags."""
         return cls(given.folder, given.workspace)
 
@@ -48,11 +48,11 @@ class Add:
             ConfigError: it is not clear which workspace is meant.
         """
         from voxflow.places import PARAMS, Places
-        from voxflow.workspace import add_patients, workspaces
+        from voxflow.workspace import add_patients, read_workspaces
 
         workspace = self.workspace
         if workspace is None:
-            known = sorted(workspaces(PARAMS))
+            known = sorted(read_workspaces(PARAMS))
             if len(known) != 1:
                 raise ConfigError(f"--to WORKSPACE is needed: {', '.join(known) or 'none'} are known", path=PARAMS)
             workspace = known[0]

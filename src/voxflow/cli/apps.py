@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
-from voxflow.cli.options import options_of
+from voxflow.cli.options import parse_options
 from voxflow.errors import EXIT_INTERRUPTED, EXIT_OK, DataError
 from voxflow.progress import say
 
@@ -31,7 +31,7 @@ class Runnable(Protocol):
 
 
 @dataclass(frozen=True)
-class Train:
+class TrainCommand:
     """Train an MMAR.
 
     Attributes:
@@ -59,7 +59,7 @@ class Train:
         parser.add_argument("--write_train_stats", action="store_true", help="leave models/train_stats.json")
 
     @classmethod
-    def read(cls, given: argparse.Namespace) -> Train:
+    def read(cls, given: argparse.Namespace) -> TrainCommand:
         """Take the parsed flags."""
         return cls(given.mmar, given.config, given.environment, tuple(given.settings), given.write_train_stats)
 
@@ -75,11 +75,11 @@ class Train:
 
 
 @dataclass(frozen=True)
-class Evaluate:
+class EvaluateCommand:
     """Judge an MMAR's model on labelled cases, or run it on any.
 
     Attributes:
-        mmar, config, environment, settings: as of :class:`Train`.
+        mmar, config, environment, settings: as of :class:`TrainCommand`.
     """
 
     name: ClassVar[str] = "evaluate"
@@ -97,7 +97,7 @@ class Evaluate:
         add_flags(parser, VALIDATION_CONFIG)
 
     @classmethod
-    def read(cls, given: argparse.Namespace) -> Evaluate:
+    def read(cls, given: argparse.Namespace) -> EvaluateCommand:
         """Take the parsed flags."""
         return cls(given.mmar, given.config, given.environment, tuple(given.settings))
 
@@ -111,21 +111,21 @@ class Evaluate:
         return done.exit_code
 
 
-class Infer(Evaluate):
+class InferMmarCommand(EvaluateCommand):
     """Run an MMAR's model on cases, labels or not: what infer.sh does."""
 
     name = "infer"
     help = "run an MMAR's model on cases and write masks or predictions"
 
     @classmethod
-    def read(cls, given: argparse.Namespace) -> Infer:
+    def read(cls, given: argparse.Namespace) -> InferMmarCommand:
         """Take the parsed flags; what was typed wins over the command's own."""
         settings = ("do_validation=false", "output_infer_result=true", *given.settings)
         return cls(given.mmar, given.config, given.environment, settings)
 
 
 # Flags of the old export that speak of TensorFlow's graphs or of what is always so here.
-NO_MEANING = {
+IGNORED_FLAGS = {
     "input_node_names": "an exported model's input is called 'image'",
     "output_node_names": "its output is called 'logits'",
     "checkpoint_ext": "a checkpoint ends in .pt",
@@ -136,7 +136,7 @@ NO_MEANING = {
 
 
 @dataclass(frozen=True)
-class Export:
+class ExportCommand:
     """Export a checkpoint.
 
     Attributes:
@@ -180,15 +180,15 @@ class Export:
         )
 
     @classmethod
-    def read(cls, given: argparse.Namespace) -> Export:
+    def read(cls, given: argparse.Namespace) -> ExportCommand:
         """Take the parsed flags of either program."""
         from voxflow.mmar import Names, parse_settings
 
         name, folder = given.model_name, getattr(given, "model_file_path", None)
         if folder is None:
-            folder, name = _checkpoints(given.mmar, name)
+            folder, name = _find_checkpoint(given.mmar, name)
         names = Names(name, given.regular_frozen_file_ext, given.trt_file_ext)
-        unused = {flag: why for flag, why in NO_MEANING.items() if getattr(given, flag) not in (None, False)}
+        unused = {flag: why for flag, why in IGNORED_FLAGS.items() if getattr(given, flag) not in (None, False)}
         settings = dict(parse_settings(getattr(given, "settings", ())))
         if getattr(given, "openvino_precision", None) is not None:
             settings["openvino_precision"] = given.openvino_precision
@@ -202,13 +202,13 @@ class Export:
         say_unused(self.unused)
         half = self.precision == "FP16"
         given = {"fp16_weights": half, "tensorrt_precision": "fp16" if half else "fp32", "tensorrt_batch": self.batch}
-        options = options_of(ExportOptions, given | dict(self.settings))
+        options = parse_options(ExportOptions, given | dict(self.settings))
         done = export_checkpoint(self.folder, self.names, options)
         say(f"export: {done.summary()} → {self.folder}")
         return EXIT_OK
 
 
-def _checkpoints(path: Path, name: str) -> tuple[Path, str]:
+def _find_checkpoint(path: Path, name: str) -> tuple[Path, str]:
     """The folder and the base name of the checkpoint that a path stands for."""
     from voxflow.mmar import Mmar
 
@@ -240,8 +240,8 @@ def add_export_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--regular_frozen_file_ext", default=".fzn.pb", help="the regular model (default: %(default)s)")
     parser.add_argument("--trt_file_ext", default=".trt.pb", help="the optimised model (default: %(default)s)")
     parser.add_argument("--trt_precision_mode", choices=("FP32", "FP16"), default="FP32", help="of the optimised model")
-    parser.add_argument("--max_batch_size", type=_positive, default=5, help="of a TensorRT engine (default: 5)")
-    for flag, why in NO_MEANING.items():
+    parser.add_argument("--max_batch_size", type=_parse_positive, default=5, help="of a TensorRT engine (default: 5)")
+    for flag, why in IGNORED_FLAGS.items():
         action: dict[str, Any] = {"action": "store_true"} if flag == "trt_dynamic_mode" else {}
         parser.add_argument(f"--{flag}", help=f"accepted: {why}", **action)
 
@@ -255,24 +255,24 @@ def say_unused(unused: Mapping[str, str]) -> None:
 
 def train_main(arguments: Sequence[str] | None = None) -> int:
     """Run ``python -m nvmidl.apps.train``."""
-    return _run_app(Train, "train", arguments)
+    return _run_app(TrainCommand, "train", arguments)
 
 
 def evaluate_main(arguments: Sequence[str] | None = None) -> int:
     """Run ``python -m nvmidl.apps.evaluate``."""
-    return _run_app(Evaluate, "evaluate", arguments)
+    return _run_app(EvaluateCommand, "evaluate", arguments)
 
 
 def export_main(arguments: Sequence[str] | None = None, program: str = "nvmidl.apps.export") -> int:
     """Run ``python -m nvmidl.apps.export``, or the same as ``tlt-export``."""
-    parser = argparse.ArgumentParser(prog=program, description=Export.help, allow_abbrev=False)
+    parser = argparse.ArgumentParser(prog=program, description=ExportCommand.help, allow_abbrev=False)
     parser.add_argument("--model_file_path", type=Path, required=True, help="the models folder")
     parser.add_argument("--model_name", default="model", help="base name of the checkpoint (default: %(default)s)")
     add_export_flags(parser)
-    return run_command("export", parser, Export.read, arguments)
+    return run_command("export", parser, ExportCommand.read, arguments)
 
 
-def _run_app(command: type[Train | Evaluate], name: str, arguments: Sequence[str] | None) -> int:
+def _run_app(command: type[TrainCommand | EvaluateCommand], name: str, arguments: Sequence[str] | None) -> int:
     parser = argparse.ArgumentParser(prog=f"nvmidl.apps.{name}", description=command.help, allow_abbrev=False)
     config = TRAIN_CONFIG if name == "train" else VALIDATION_CONFIG
     parser.add_argument("-m", "--mmar", type=Path, required=True, help="the MMAR folder")
@@ -286,7 +286,7 @@ def run_command(
     program: str, parser: argparse.ArgumentParser, read: Any, arguments: Sequence[str] | None = None
 ) -> int:
     """Parse, run and return the exit code; what is wrong is one line."""
-    from voxflow.cli.main import guarded
+    from voxflow.cli.main import run_guarded
 
     parser.add_argument("--debug", action="store_true", help="show the traceback of a failure")
     given = parser.parse_args(sys.argv[1:] if arguments is None else list(arguments))
@@ -296,10 +296,10 @@ def run_command(
         command: Runnable = read(given)
         return command.run()
 
-    return guarded(program, run, debug=given.debug)
+    return run_guarded(program, run, debug=given.debug)
 
 
-def _positive(text: str) -> int:
+def _parse_positive(text: str) -> int:
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"expected 1 or more, received {text}")

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Check:
+class CheckCommand:
     """Check a workspace.
 
     Attributes:
@@ -45,13 +45,13 @@ class Check:
         parser.add_argument("--json", action="store_true", help="write JSON for machines; see docs/check.md")
 
     @classmethod
-    def read(cls, given: argparse.Namespace) -> Check:
+    def read(cls, given: argparse.Namespace) -> CheckCommand:
         """Take the parsed flags.
 
         Raises:
             ConfigError: a value of ``--set`` is not KEY=VALUE.
         """
-        overrides = dict(_override(text) for text in given.set)
+        overrides = dict(_parse_override(text) for text in given.set)
         return cls(given.workspace, given.config, given.environment, overrides, given.json)
 
     def run(self) -> int:
@@ -69,7 +69,7 @@ class Check:
         return EXIT_WRONG_INPUT if report.errors else EXIT_OK
 
 
-def _override(text: str) -> tuple[str, Any]:
+def _parse_override(text: str) -> tuple[str, Any]:
     """``epochs=20`` as a number, ``name=x`` as text, as in JSON."""
     key, equals, value = text.partition("=")
     if not equals or not key:

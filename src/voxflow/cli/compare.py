@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Compare:
+class CompareCommand:
     """Compare two evaluated models.
 
     Attributes:
@@ -44,7 +44,7 @@ class Compare:
         parser.add_argument("--workspace", help="whose images the pictures are drawn on (default: the runs')")
 
     @classmethod
-    def read(cls, given: argparse.Namespace) -> Compare:
+    def read(cls, given: argparse.Namespace) -> CompareCommand:
         """Take the parsed flags."""
         return cls(given.old, given.new, given.out, given.workspace)
 

@@ -25,7 +25,7 @@ CHOICES = (
 
 
 @dataclass(frozen=True)
-class Convert:
+class ConvertCommand:
     """Convert a folder.
 
     Attributes:
@@ -70,7 +70,7 @@ class Convert:
         parser.add_argument("--workers", type=int, metavar="N", help="processes (default: cores)")
 
     @classmethod
-    def read(cls, given: argparse.Namespace) -> Convert:
+    def read(cls, given: argparse.Namespace) -> ConvertCommand:
         """Take the parsed flags.
 
         Raises:
@@ -81,7 +81,7 @@ class Convert:
         if given.window == ["stated"]:
             options["window"] = "stated"
         if given.labels:
-            options["labels"] = dict(_label(text) for text in given.labels)
+            options["labels"] = dict(_parse_label(text) for text in given.labels)
         return cls(given.source, given.target, given.force, options)
 
     def run(self) -> int:
@@ -93,7 +93,9 @@ class Convert:
         try:
             options = ConvertOptions.model_validate(self.options)
         except ValidationError as error:
-            raise ConfigError("; ".join(f"--{_flag(one['loc'])}: {one['msg']}" for one in error.errors())) from error
+            raise ConfigError(
+                "; ".join(f"--{_name_flag(one['loc'])}: {one['msg']}" for one in error.errors())
+            ) from error
         self._check_target()
         summary = convert_folder(self.source, self.target, options)
         *reasons, counts = summary.format_lines(self.target)
@@ -110,11 +112,11 @@ class Convert:
             raise DataError("is there already; --force replaces it", path=self.target)
 
 
-def _flag(place: tuple[int | str, ...]) -> str:
+def _name_flag(place: tuple[int | str, ...]) -> str:
     return str(place[0]).replace("_", "-") if place else "options"
 
 
-def _label(text: str) -> tuple[str, str]:
+def _parse_label(text: str) -> tuple[str, str]:
     name, equals, value = text.rpartition("=")
     if not equals or not name:
         raise ConfigError(f"--labels: expected NAME=VALUE, received {text!r}")

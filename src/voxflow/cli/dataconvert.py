@@ -22,7 +22,7 @@ TARGETS = (".nii", ".nii.gz", ".mha", ".mhd")
 
 
 @dataclass(frozen=True)
-class Item:
+class VolumeToConvert:
     """One volume to make.
 
     Attributes:
@@ -44,7 +44,7 @@ class Item:
 
 
 @dataclass(frozen=True)
-class DataConvert:
+class DataConvertCommand:
     """Convert all images of a tree.
 
     Attributes:
@@ -84,7 +84,7 @@ class DataConvert:
         say(f"dataconvert: {len(items) - len(faults)} of {len(items)} volumes converted → {self.output}")
         return EXIT_SOME_FAILED if faults else EXIT_OK
 
-    def _convert(self, item: Item) -> str:
+    def _convert(self, item: VolumeToConvert) -> str:
         """Make one file; gives what is wrong with its source, or nothing."""
         from voxflow.dicom import PARSE_ERRORS
         from voxflow.volumes import resample, target_geometry, write_volume
@@ -102,17 +102,17 @@ class DataConvert:
         write_volume(item.target, volume)
         return ""
 
-    def _files(self) -> list[Item]:
+    def _files(self) -> list[VolumeToConvert]:
         from voxflow.dicom import list_files
 
         files = [file for file in list_files(self.folder) if file.name.lower().endswith(self.source)]
-        return [Item(self.output / self._renamed(file), file) for file in files]
+        return [VolumeToConvert(self.output / self._renamed(file), file) for file in files]
 
     def _renamed(self, file: Path) -> Path:
         inside = file.relative_to(self.folder)
         return inside.with_name(inside.name[: -len(self.source)] + self.target)
 
-    def _series(self) -> list[Item]:
+    def _series(self) -> list[VolumeToConvert]:
         """The volumes of every folder are called as it is, and numbered where there are several."""
         from voxflow.dicom import ConvertOptions, group_headers, scan_folder
 
@@ -125,11 +125,13 @@ class DataConvert:
             count = f"_{homes[: number + 1].count(home)}" if homes.count(home) > 1 else ""
             inside = home.relative_to(self.folder)
             inside = inside if inside.name else Path(self.folder.resolve().name)
-            items.append(Item(self.output / inside.parent / f"{inside.name}{count}{self.target}", home, part.headers))
+            items.append(
+                VolumeToConvert(self.output / inside.parent / f"{inside.name}{count}{self.target}", home, part.headers)
+            )
         return items
 
 
-def read(arguments: Sequence[str] | None = None) -> DataConvert:
+def read_arguments(arguments: Sequence[str] | None = None) -> DataConvertCommand:
     """Parse the flags of the old command.
 
     Raises:
@@ -148,14 +150,14 @@ def read(arguments: Sequence[str] | None = None) -> DataConvert:
         from voxflow.volumes import parse_spacing
 
         given.resolution = parse_spacing(given.resolution)
-    return DataConvert(**vars(given))
+    return DataConvertCommand(**vars(given))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code (see :mod:`voxflow.errors`)."""
-    from voxflow.cli.main import guarded
+    from voxflow.cli.main import run_guarded
 
-    return guarded("dataconvert", lambda: read(arguments).run())
+    return run_guarded("dataconvert", lambda: read_arguments(arguments).run())
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Drift:
+class DriftCommand:
     """Look for drift.
 
     Attributes:
@@ -41,7 +41,7 @@ class Drift:
         parser.add_argument("--out", type=Path, help="folder for table and page (default: data/drift/WORKSPACE)")
 
     @classmethod
-    def read(cls, given: argparse.Namespace) -> Drift:
+    def read(cls, given: argparse.Namespace) -> DriftCommand:
         """Take the parsed flags."""
         return cls(given.workspace, given.folder, given.predictions, given.out)
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Folds:
+class FoldsCommand:
     """Write a workspace's folds into params.yaml.
 
     Attributes:
@@ -35,7 +35,7 @@ class Folds:
         parser.add_argument("count", type=int, help="how many folds, 2 or more; 0 ends the cross-validation")
 
     @classmethod
-    def read(cls, given: argparse.Namespace) -> Folds:
+    def read(cls, given: argparse.Namespace) -> FoldsCommand:
         """Take the parsed arguments."""
         return cls(given.workspace, given.count)
 

@@ -19,7 +19,7 @@ PAGE = Path("data/index.html")
 
 
 @dataclass(frozen=True)
-class Index:
+class IndexCommand:
     """Write the index.
 
     Attributes:
@@ -37,7 +37,7 @@ class Index:
         parser.add_argument("--out", type=Path, default=PAGE, help="the page (default: %(default)s)")
 
     @classmethod
-    def read(cls, given: argparse.Namespace) -> Index:
+    def read(cls, given: argparse.Namespace) -> IndexCommand:
         """Take the parsed flags."""
         return cls(given.out)
 
@@ -45,14 +45,14 @@ class Index:
         """Write it, and say where."""
         from voxflow.places import PARAMS
         from voxflow.reporting import write_index
-        from voxflow.workspace import workspaces
+        from voxflow.workspace import read_workspaces
 
-        count = write_index(Path(), self.out, workspaces(PARAMS), services())
+        count = write_index(Path(), self.out, read_workspaces(PARAMS), list_services())
         say(f"index: {count} pages → {self.out}")
         return EXIT_OK
 
 
-def services() -> list[PageLink]:
+def list_services() -> list[PageLink]:
     """Where Prefect and MLflow are: as the environment says, else as ``make serve`` starts them."""
     from voxflow.reporting import PageLink
     from voxflow.tracking import find_pages_address

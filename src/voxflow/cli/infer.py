@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from voxflow.cli.apps import Evaluate
-from voxflow.cli.apps import Infer as InferMmar
-from voxflow.cli.options import nested, options_of
+from voxflow.cli.apps import EvaluateCommand
+from voxflow.cli.apps import InferMmarCommand as InferMmar
+from voxflow.cli.options import nest_settings, parse_options
 from voxflow.errors import ConfigError
 from voxflow.progress import say
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Infer:
+class InferCommand:
     """Run a model on images.
 
     Attributes:
@@ -46,7 +46,7 @@ class Infer:
     @staticmethod
     def add_arguments(parser: argparse.ArgumentParser) -> None:
         """Declare the flags: those of an MMAR, and those that go with --images."""
-        Evaluate.add_arguments(parser)
+        EvaluateCommand.add_arguments(parser)
         images = parser.add_argument_group(
             "any model on any images",
             "With --images, MMAR may also be a model file or a folder of exported models, and --set takes the keys "
@@ -73,7 +73,7 @@ class Infer:
 
         if given.images is None or given.out is None:
             raise ConfigError("--images and --out go together")
-        settings = nested(parse_settings(given.settings))
+        settings = nest_settings(parse_settings(given.settings))
         return cls(given.mmar, given.images, given.out, given.key, given.root, not given.no_overwrite, settings)
 
     def run(self) -> int:
@@ -89,7 +89,7 @@ class Infer:
 
         if self.out.exists() and not self.out.is_dir():
             raise ConfigError("--out is to be a folder, and a file is there", path=self.out)
-        options = options_of(InferOptions, self.settings | {"overwrite": self.overwrite, "key": self.key})
+        options = parse_options(InferOptions, self.settings | {"overwrite": self.overwrite, "key": self.key})
         models = model_of(self.model)
         engine = open_engine(models, options.engine)
         made = Made(self.out, maker_of(engine, [models], options))

@@ -8,21 +8,21 @@ import traceback
 from typing import TYPE_CHECKING
 
 from voxflow import __version__
-from voxflow.cli.add import Add
-from voxflow.cli.apps import Evaluate, Export, Train
-from voxflow.cli.check import Check
-from voxflow.cli.compare import Compare
-from voxflow.cli.convert import Convert
-from voxflow.cli.drift import Drift
-from voxflow.cli.folds import Folds
-from voxflow.cli.index import Index
-from voxflow.cli.infer import Infer
-from voxflow.cli.migrate import Migrate
-from voxflow.cli.new import New
-from voxflow.cli.plan import Plan
-from voxflow.cli.profile import Profile
-from voxflow.cli.promote import Promote, Rollback
-from voxflow.cli.serve import Serve
+from voxflow.cli.add import AddCommand
+from voxflow.cli.apps import EvaluateCommand, ExportCommand, TrainCommand
+from voxflow.cli.check import CheckCommand
+from voxflow.cli.compare import CompareCommand
+from voxflow.cli.convert import ConvertCommand
+from voxflow.cli.drift import DriftCommand
+from voxflow.cli.folds import FoldsCommand
+from voxflow.cli.index import IndexCommand
+from voxflow.cli.infer import InferCommand
+from voxflow.cli.migrate import MigrateCommand
+from voxflow.cli.new import NewCommand
+from voxflow.cli.plan import PlanCommand
+from voxflow.cli.profile import ProfileCommand
+from voxflow.cli.promote import PromoteCommand, RollbackCommand
+from voxflow.cli.serve import ServeCommand
 from voxflow.errors import EXIT_FAILURE, EXIT_INTERRUPTED, VoxflowError
 from voxflow.progress import say
 
@@ -30,28 +30,28 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 COMMANDS = (
-    New,
-    Add,
-    Folds,
-    Convert,
-    Profile,
-    Check,
-    Plan,
-    Train,
-    Export,
-    Evaluate,
-    Infer,
-    Serve,
-    Migrate,
-    Compare,
-    Promote,
-    Rollback,
-    Drift,
-    Index,
+    NewCommand,
+    AddCommand,
+    FoldsCommand,
+    ConvertCommand,
+    ProfileCommand,
+    CheckCommand,
+    PlanCommand,
+    TrainCommand,
+    ExportCommand,
+    EvaluateCommand,
+    InferCommand,
+    ServeCommand,
+    MigrateCommand,
+    CompareCommand,
+    PromoteCommand,
+    RollbackCommand,
+    DriftCommand,
+    IndexCommand,
 )
 
 
-def parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
     """The command line, without importing what the commands need."""
     top = argparse.ArgumentParser(prog="voxflow", description=__doc__)
     top.add_argument("--version", action="version", version=f"voxflow {__version__}")
@@ -66,11 +66,11 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code (see :mod:`voxflow.errors`)."""
-    given = parser().parse_args(arguments)
-    return guarded(f"voxflow {given.command}", lambda: int(given.read(given).run()), debug=given.debug)
+    given = make_parser().parse_args(arguments)
+    return run_guarded(f"voxflow {given.command}", lambda: int(given.read(given).run()), debug=given.debug)
 
 
-def guarded(program: str, run: Callable[[], int], *, debug: bool = False) -> int:
+def run_guarded(program: str, run: Callable[[], int], *, debug: bool = False) -> int:
     """Run a command; what it raises on purpose becomes one line and an exit code."""
     try:
         return run()

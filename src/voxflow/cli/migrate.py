@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Migrate:
+class MigrateCommand:
     """Write a workspace as a MONAI bundle.
 
     Attributes:
@@ -47,9 +47,9 @@ class Migrate:
         parser.add_argument("--json", action="store_true", help="the report as JSON on stdout instead of a table")
 
     @classmethod
-    def read(cls, given: argparse.Namespace) -> Migrate:
+    def read(cls, given: argparse.Namespace) -> MigrateCommand:
         """Take the parsed flags."""
-        overrides = dict(_pair(text) for text in given.set)
+        overrides = dict(_parse_pair(text) for text in given.set)
         return cls(given.workspace, given.output, given.config, overrides, given.json)
 
     def run(self) -> int:
@@ -71,7 +71,7 @@ class Migrate:
         return EXIT_OK
 
 
-def _pair(text: str) -> tuple[str, Any]:
+def _parse_pair(text: str) -> tuple[str, Any]:
     key, equals, value = text.partition("=")
     if not equals or not key:
         raise ConfigError(f"expected KEY=VALUE, received {text!r}", where="--set")

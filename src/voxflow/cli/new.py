@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class New:
+class NewCommand:
     """Make a workspace.
 
     Attributes:
@@ -52,20 +52,20 @@ class New:
         parser.add_argument("--list", action="store_true", dest="lists", help="list the templates, make nothing")
 
     @classmethod
-    def read(cls, given: argparse.Namespace) -> New:
+    def read(cls, given: argparse.Namespace) -> NewCommand:
         """Take the parsed flags."""
         return cls(given.workspace, given.source, given.template, given.variant, given.lists)
 
     def run(self) -> int:
         """Write the workspace into the present folder and say what comes next."""
         if self.lists:
-            return _list()
+            return _list_templates()
         if self.workspace is None:
             raise ConfigError("a workspace needs a name, such as liver_2026; --list shows the templates")
-        from voxflow.workspace import new_workspace, workspaces
+        from voxflow.workspace import create_workspace, read_workspaces
 
-        folder = new_workspace(self.workspace, self.source, self.template, variant=self.variant)
-        if self.workspace in workspaces(Path("params.yaml")):
+        folder = create_workspace(self.workspace, self.source, self.template, variant=self.variant)
+        if self.workspace in read_workspaces(Path("params.yaml")):
             say(f"new {self.workspace}: made {folder} and a block in params.yaml; look through both, then run")
             say(f"  dvc repro report@{self.workspace}")
         else:
@@ -74,7 +74,7 @@ class New:
         return EXIT_OK
 
 
-def _list() -> int:
+def _list_templates() -> int:
     """One line a template."""
     import sys
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     Options = TypeVar("Options", bound=BaseModel)
 
 
-def nested(settings: Mapping[str, Any]) -> dict[str, Any]:
+def nest_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     """``clean.fill_holes`` is the key ``fill_holes`` of ``clean``."""
     made: dict[str, Any] = {}
     for key, value in settings.items():
@@ -26,7 +26,7 @@ def nested(settings: Mapping[str, Any]) -> dict[str, Any]:
     return made
 
 
-def options_of(model: type[Options], settings: Mapping[str, Any]) -> Options:
+def parse_options(model: type[Options], settings: Mapping[str, Any]) -> Options:
     """Parse settings into an options model.
 
     Raises:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Plan:
+class PlanCommand:
     """Plan the training of a workspace.
 
     Attributes:
@@ -43,7 +43,7 @@ class Plan:
         parser.add_argument("--json", action="store_true", help="write JSON for machines")
 
     @classmethod
-    def read(cls, given: argparse.Namespace) -> Plan:
+    def read(cls, given: argparse.Namespace) -> PlanCommand:
         """Take the parsed flags."""
         return cls(given.workspace, given.apply, not given.quick, given.json)
 
@@ -58,56 +58,56 @@ class Plan:
         if self.as_json:
             sys.stdout.write(to_json(studied, trial, changed) + "\n")
         else:
-            rows = _rows(studied, trial)
+            rows = _make_rows(studied, trial)
             width = max(map(len, rows))
             sys.stdout.writelines(f"{name:{width}}  {value}\n" for name, value in rows.items())
             sys.stdout.writelines(f"written: {path}\n" for path in changed)
         return EXIT_OK
 
 
-def _rows(studied: Study, trial: Trial | None) -> dict[str, str]:
+def _make_rows(studied: Study, trial: Trial | None) -> dict[str, str]:
     proposal = studied.proposal
     data, layout = proposal.fingerprint, proposal.layout
     volumes = ", ".join(f"{one.value}: {one.median_ml:g} ml in {one.cases}" for one in data.classes)
     rows = {
         "cases": f"{data.cases}, {data.labelled} labelled; {data.channels} channel(s)",
-        "voxels": f"{_by(data.size.median)} (median; from {_by(data.size.least)} to {_by(data.size.most)})",
-        "spacing": f"{_by(data.spacing_mm.median)} mm",
+        "voxels": f"{_join(data.size.median)} (median; from {_join(data.size.least)} to {_join(data.size.most)})",
+        "spacing": f"{_join(data.spacing_mm.median)} mm",
         "classes": volumes or "none",
         "machine": proposal.machine.line,
-        "patch": _beside(_by(layout.patch), _by(studied.configured["patch"] or ("whole image",))),
-        "batch": _beside(str(layout.batch), str(studied.configured["batch"])),
-        "workers": _beside(str(proposal.workers), str(studied.configured["workers"])),
+        "patch": _state_both(_join(layout.patch), _join(studied.configured["patch"] or ("whole image",))),
+        "batch": _state_both(str(layout.batch), str(studied.configured["batch"])),
+        "workers": _state_both(str(proposal.workers), str(studied.configured["workers"])),
     }
     if studied.is_auto:
         rows["network"] = f"levels of {', '.join(map(str, layout.filters))} filters"
-    return rows | _costs(trial, data.gigabytes)
+    return rows | _describe_costs(trial, data.gigabytes)
 
 
-def _costs(trial: Trial | None, cache: float) -> dict[str, str]:
+def _describe_costs(trial: Trial | None, cache: float) -> dict[str, str]:
     if trial is None:
-        return {"cache": f"about {_size(cache)} on disk (estimated)", "time": "not measured (--quick)"}
+        return {"cache": f"about {_format_gigabytes(cache)} on disk (estimated)", "time": "not measured (--quick)"}
     return {
-        "cache": f"{_size(trial.cache_gb)} on disk",
-        "memory": f"{_size(trial.memory_gb)}",
-        "gpu memory": _size(trial.gpu_memory_gb) if trial.gpu_memory_gb else "none used",
+        "cache": f"{_format_gigabytes(trial.cache_gb)} on disk",
+        "memory": f"{_format_gigabytes(trial.memory_gb)}",
+        "gpu memory": _format_gigabytes(trial.gpu_memory_gb) if trial.gpu_memory_gb else "none used",
         "step": f"{trial.step_seconds:.3g} s in {trial.precision} (median of {trial.steps}, measured), "
         f"{trial.parameters / 1e6:.2g} million weights",
-        "epoch": f"{_time(trial.epoch_seconds)}: {trial.steps_an_epoch} steps, validation not counted",
+        "epoch": f"{_format_seconds(trial.epoch_seconds)}: {trial.steps_an_epoch} steps, validation not counted",
     }
 
 
-def _beside(proposed: str, configured: str) -> str:
+def _state_both(proposed: str, configured: str) -> str:
     return proposed if proposed == configured else f"{proposed} proposed, {configured} configured"
 
 
-def _by(values: Any) -> str:
+def _join(values: Any) -> str:
     return " × ".join(f"{value:g}" if isinstance(value, int | float) else str(value) for value in values)
 
 
-def _size(gigabytes: float) -> str:
+def _format_gigabytes(gigabytes: float) -> str:
     return f"{gigabytes:.1f} GB" if gigabytes >= 1 else f"{gigabytes * 1000:.0f} MB"
 
 
-def _time(seconds: float) -> str:
+def _format_seconds(seconds: float) -> str:
     return f"{seconds:.1f} s" if seconds < 90 else f"{seconds / 60:.1f} min"

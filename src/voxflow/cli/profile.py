@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Profile:
+class ProfileCommand:
     """Make suites.
 
     Attributes:
@@ -38,7 +38,7 @@ class Profile:
         parser.add_argument("--replace", action="store_true", dest="replaces", help="also where there are some already")
 
     @classmethod
-    def read(cls, given: argparse.Namespace) -> Profile:
+    def read(cls, given: argparse.Namespace) -> ProfileCommand:
         """Take the parsed flags."""
         return cls(given.workspace, given.writes, given.replaces)
 
@@ -54,7 +54,7 @@ class Profile:
         from voxflow.files import write_text
         from voxflow.places import PARAMS, Places
         from voxflow.quality import profile_suites
-        from voxflow.workspace import dumped, with_value
+        from voxflow.workspace import format_yaml, set_value
 
         places = Places.of(self.workspace)
         measured = places.quality / "measurements.csv"
@@ -62,7 +62,7 @@ class Profile:
             raise DataError("file not found; the stage validate writes it", path=measured)
         suites = profile_suites(pd.read_csv(measured))
         if not self.writes:
-            sys.stdout.write(dumped({"validate": {"suites": suites}}))
+            sys.stdout.write(format_yaml({"validate": {"suites": suites}}))
             return EXIT_OK
         where = f"workspaces.{self.workspace}.validate.suites"
         if (places.block.get("validate") or {}).get("suites") and not self.replaces:
@@ -70,7 +70,7 @@ class Profile:
                 "there are suites already; --replace overwrites what was edited", path=PARAMS, where=where
             )
         keys = ("workspaces", self.workspace, "validate", "suites")
-        write_text(PARAMS, with_value(PARAMS.read_text(encoding="utf-8"), keys, suites))
+        write_text(PARAMS, set_value(PARAMS.read_text(encoding="utf-8"), keys, suites))
         count = sum(len(rules) for rules in suites.values())
         say(f"profile {self.workspace}: {count} rules for {', '.join(suites)} → {PARAMS}: {where}; edit them there")
         return EXIT_OK

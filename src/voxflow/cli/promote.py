@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Promote:
+class PromoteCommand:
     """Let a model become champion.
 
     Attributes:
@@ -40,7 +40,7 @@ class Promote:
         )
 
     @classmethod
-    def read(cls, given: argparse.Namespace) -> Promote:
+    def read(cls, given: argparse.Namespace) -> PromoteCommand:
         """Take the parsed flags."""
         return cls(given.workspace, given.version, given.because)
 
@@ -69,7 +69,7 @@ class Promote:
 
 
 @dataclass(frozen=True)
-class Rollback:
+class RollbackCommand:
     """Make the champion before this one champion again.
 
     Attributes:
@@ -90,7 +90,7 @@ class Rollback:
         parser.add_argument("--because", default="", metavar="REASON", help="stands on the version that is left")
 
     @classmethod
-    def read(cls, given: argparse.Namespace) -> Rollback:
+    def read(cls, given: argparse.Namespace) -> RollbackCommand:
         """Take the parsed flags."""
         return cls(given.workspace, given.because)
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 # A template is a configuration with no weights. Older documents ask for version 1 of the models of its name.
 TEMPLATE_VERSION = "1"
 Rows = list[tuple[str, ...]]
-NO_MEANING = {
+IGNORED_FLAGS = {
     "key": "no account is needed",
     "org": "models are this machine's and its MLflow registry's",
     "team": "models are this machine's and its MLflow registry's",
@@ -28,7 +28,7 @@ NO_MEANING = {
 
 
 @dataclass(frozen=True)
-class Pull:
+class PullCommand:
     """List or fetch.
 
     Attributes:
@@ -49,23 +49,23 @@ class Pull:
         """Do what was asked."""
         from voxflow.mmar import repository_of
         from voxflow.tracking import list_model_versions, use_store
-        from voxflow.workspace import list_templates, template_called
+        from voxflow.workspace import find_template, list_templates
 
         say_unused(self.unused)
         with use_store(repository_of(Path.cwd())) as is_there:
             kept = list_model_versions() if is_there else []
             built_in = list_templates()
             # Older documents call a model of the zoo by other names, which are as good.
-            called = template_called(self.model)
+            called = find_template(self.model)
             if called is not None:
                 built_in[self.model] = built_in[called]
             if self.listing == "models":
-                _write(_models(built_in, kept))
+                _write_columns(_list_models(built_in, kept))
                 return EXIT_OK
             if self.model not in {*built_in, *(each.name for each in kept)}:
-                raise ConfigError(_unknown(self.model, [*built_in, *(each.name for each in kept)]))
+                raise ConfigError(_explain_unknown(self.model, [*built_in, *(each.name for each in kept)]))
             if self.listing == "versions":
-                _write(_versions(self.model, built_in, kept))
+                _write_columns(_list_versions(self.model, built_in, kept))
                 return EXIT_OK
             self._fetch(built_in, kept)
         return EXIT_OK
@@ -77,12 +77,12 @@ class Pull:
         folder = self.folder or Path(self.model)
         if folder.is_dir() and any(folder.iterdir()):
             raise ConfigError("the folder is not empty; nothing is replaced", path=folder)
-        found = next((each for each in kept if each.name == self.model and self.version in _numbers(each)), None)
+        found = next((each for each in kept if each.name == self.model and self.version in _version_names(each)), None)
         if found is not None:
             made = ", ".join(path.name for path in download_model(found, folder))
             say(f"tlt-pull: version {found.version} of {found.name}: {made} → {folder}")
         elif self.model in built_in and self.version == TEMPLATE_VERSION:
-            copy_template(self.model, folder, _words(self.model, folder, built_in[self.model]))
+            copy_template(self.model, folder, _collect_words(self.model, folder, built_in[self.model]))
             say(f"tlt-pull: the template {self.model}, an MMAR without weights → {folder}")
         else:
             there = [TEMPLATE_VERSION] if self.model in built_in else []
@@ -90,7 +90,7 @@ class Pull:
             raise ConfigError(f"{self.model} has no version {self.version!r}; it has {', '.join(there)}")
 
 
-def read(given: argparse.Namespace) -> Pull:
+def read_arguments(given: argparse.Namespace) -> PullCommand:
     """Take the parsed flags.
 
     Raises:
@@ -101,8 +101,8 @@ def read(given: argparse.Namespace) -> Pull:
         raise ConfigError("-m NAME is needed; -lm lists the models")
     if not listing and not given.version:
         raise ConfigError(f"-v VERSION is needed; -lv -m {given.model} lists the versions")
-    unused = {flag: why for flag, why in NO_MEANING.items() if getattr(given, flag) is not None}
-    return Pull(given.model or "", given.version or "", given.folder, listing, unused)
+    unused = {flag: why for flag, why in IGNORED_FLAGS.items() if getattr(given, flag) is not None}
+    return PullCommand(given.model or "", given.version or "", given.folder, listing, unused)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -116,26 +116,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("-k", "--key", help="accepted: no account is needed")
     parser.add_argument("-o", "--org", help="accepted")
     parser.add_argument("-t", "--team", help="accepted")
-    return run_command("tlt-pull", parser, read, arguments)
+    return run_command("tlt-pull", parser, read_arguments, arguments)
 
 
-def _numbers(version: ModelVersion) -> set[str]:
+def _version_names(version: ModelVersion) -> set[str]:
     return {version.version, *version.aliases}
 
 
-def _models(built_in: Mapping[str, str], kept: Sequence[ModelVersion]) -> Rows:
+def _list_models(built_in: Mapping[str, str], kept: Sequence[ModelVersion]) -> Rows:
     rows: Rows = [(name, "template", TEMPLATE_VERSION, about.splitlines()[0]) for name, about in built_in.items()]
     latest = {each.name: each for each in kept}  # the last of each name has the highest number
     return rows + [(each.name, "registry", each.version, each.description) for each in latest.values()]
 
 
-def _versions(model: str, built_in: Mapping[str, str], kept: Sequence[ModelVersion]) -> Rows:
+def _list_versions(model: str, built_in: Mapping[str, str], kept: Sequence[ModelVersion]) -> Rows:
     rows: Rows = [(TEMPLATE_VERSION, "template", built_in[model].splitlines()[0])] if model in built_in else []
     mine = [each for each in kept if each.name == model]
     return rows + [(each.version, "registry", " ".join((*each.aliases, each.description))) for each in mine]
 
 
-def _write(rows: Sequence[tuple[str, ...]]) -> None:
+def _write_columns(rows: Sequence[tuple[str, ...]]) -> None:
     """Write columns to stdout, so that a list can be searched and counted."""
     widths = [max(len(row[n]) for row in rows) for n in range(len(rows[0]))] if rows else []
     for row in rows:
@@ -143,7 +143,7 @@ def _write(rows: Sequence[tuple[str, ...]]) -> None:
         sys.stdout.write(line.rstrip() + "\n")
 
 
-def _words(model: str, folder: Path, about: str) -> dict[str, str]:
+def _collect_words(model: str, folder: Path, about: str) -> dict[str, str]:
     return {
         "WORKSPACE": folder.resolve().name,
         "SOURCE": "",
@@ -153,7 +153,7 @@ def _words(model: str, folder: Path, about: str) -> dict[str, str]:
     }
 
 
-def _unknown(name: str, known: Sequence[str]) -> str:
+def _explain_unknown(name: str, known: Sequence[str]) -> str:
     from voxflow.config.findings import suggest
 
     return f"unknown model {name!r}{suggest(name, known)}"

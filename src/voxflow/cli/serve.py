@@ -16,7 +16,7 @@ LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 @dataclass(frozen=True)
-class Serve:
+class ServeCommand:
     """Answer requests until stopped.
 
     Attributes:
@@ -50,7 +50,7 @@ class Serve:
             parser.add_argument(flag, type=kind, metavar="N", help=f"at most (default: {info.default:g})")
 
     @classmethod
-    def read(cls, given: argparse.Namespace) -> Serve:
+    def read(cls, given: argparse.Namespace) -> ServeCommand:
         """Take the parsed flags."""
         from voxflow.serving.limits import ServeLimits
 

@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
     from voxflow.mmar import Mmar
 
-NO_MEANING = {
+IGNORED_FLAGS = {
     "metagraph_tag": "a model file holds one graph",
     "signature_tag": "a model file has one input and one output",
 }
 
 
 @dataclass(frozen=True)
-class TltTrain:
+class TltTrainCommand:
     """Train with TLT 2's flags.
 
     Attributes:
@@ -46,7 +46,7 @@ class TltTrain:
     settings: tuple[str, ...] = ()
 
     @classmethod
-    def read(cls, given: argparse.Namespace) -> TltTrain:
+    def read(cls, given: argparse.Namespace) -> TltTrainCommand:
         """Take the parsed flags."""
         return cls(given.task, given.e, given.d, given.r, given.c, given.file_root, settings=tuple(given.settings))
 
@@ -57,7 +57,7 @@ class TltTrain:
         values = {"PROCESSING_TASK": self.task, "MMAR_CKPT_DIR": _absolute(self.output)}
         if self.checkpoint:
             values["MMAR_CKPT"] = _absolute(Path(self.checkpoint))
-        mmar = _open(self.config, self.datalist, self.file_root, values, self.settings)
+        mmar = _open_mmar(self.config, self.datalist, self.file_root, values, self.settings)
         done = train_mmar(mmar)
         if is_main_process():
             say(f"tlt-train {self.task}: {done.summary()}")
@@ -65,7 +65,7 @@ class TltTrain:
 
 
 @dataclass(frozen=True)
-class TltEvaluate:
+class TltEvaluateCommand:
     """Judge or run a model with TLT 2's flags.
 
     Attributes:
@@ -104,7 +104,7 @@ class TltEvaluate:
             "do_validation": measures,
             "output_infer_result": not measures,
         }
-        mmar = _open(self.config, self.datalist, self.file_root, values, self.settings)
+        mmar = _open_mmar(self.config, self.datalist, self.file_root, values, self.settings)
         done = evaluate_mmar(
             mmar,
             model=self.model.absolute(),
@@ -120,13 +120,15 @@ def train_main(arguments: Sequence[str] | None = None) -> int:
     """Run ``tlt-train``."""
     parser = argparse.ArgumentParser(prog="tlt-train", description="Train a model.", allow_abbrev=False)
     parser.add_argument("task", choices=("segmentation", "classification"), help="what is trained")
-    parser.add_argument("-e", type=_path, required=True, metavar="CONFIG", help="configuration")
-    parser.add_argument("-d", type=_path, required=True, metavar="DATALIST", help="datalist")
-    parser.add_argument("-r", type=_path, required=True, metavar="FOLDER", help="checkpoints and event files")
+    parser.add_argument("-e", type=_parse_path, required=True, metavar="CONFIG", help="configuration")
+    parser.add_argument("-d", type=_parse_path, required=True, metavar="DATALIST", help="datalist")
+    parser.add_argument("-r", type=_parse_path, required=True, metavar="FOLDER", help="checkpoints and event files")
     parser.add_argument("-c", metavar="CHECKPOINT", help="weights to start from")
-    parser.add_argument("--file_root", type=_path, metavar="FOLDER", help="what the datalist's paths are relative to")
-    _add_settings(parser)
-    return run_command("tlt-train", parser, TltTrain.read, arguments)
+    parser.add_argument(
+        "--file_root", type=_parse_path, metavar="FOLDER", help="what the datalist's paths are relative to"
+    )
+    _add_set_flag(parser)
+    return run_command("tlt-train", parser, TltTrainCommand.read, arguments)
 
 
 def tlt_export_main(arguments: Sequence[str] | None = None) -> int:
@@ -136,31 +138,31 @@ def tlt_export_main(arguments: Sequence[str] | None = None) -> int:
 
 def evaluate_main(arguments: Sequence[str] | None = None) -> int:
     """Run ``tlt-evaluate``."""
-    return _judge("tlt-evaluate", arguments)
+    return _run_evaluate("tlt-evaluate", arguments)
 
 
 def infer_main(arguments: Sequence[str] | None = None) -> int:
     """Run ``tlt-infer``."""
-    return _judge("tlt-infer", arguments)
+    return _run_evaluate("tlt-infer", arguments)
 
 
-def _judge(program: Literal["tlt-evaluate", "tlt-infer"], arguments: Sequence[str] | None) -> int:
+def _run_evaluate(program: Literal["tlt-evaluate", "tlt-infer"], arguments: Sequence[str] | None) -> int:
     about = "Judge a model on labelled cases." if program == "tlt-evaluate" else "Run a model on cases."
     parser = argparse.ArgumentParser(prog=program, description=about, allow_abbrev=False)
-    parser.add_argument("--model_save_path", type=_path, required=True, help="model file, such as model.trt.pb")
+    parser.add_argument("--model_save_path", type=_parse_path, required=True, help="model file, such as model.trt.pb")
     parser.add_argument("--model_format", choices=("trtmodel",), default="trtmodel", help="accepted: files say it")
-    parser.add_argument("--config", type=_path, required=True, help="configuration")
-    parser.add_argument("--data_file", type=_path, required=True, help="datalist")
-    parser.add_argument("--output_path", type=_path, required=True, help="where results go")
-    parser.add_argument("--file_root", type=_path, help="what the datalist's paths are relative to")
+    parser.add_argument("--config", type=_parse_path, required=True, help="configuration")
+    parser.add_argument("--data_file", type=_parse_path, required=True, help="datalist")
+    parser.add_argument("--output_path", type=_parse_path, required=True, help="where results go")
+    parser.add_argument("--file_root", type=_parse_path, help="what the datalist's paths are relative to")
     parser.add_argument("--setup", choices=("scanning_window", "standard"), help="windows, or the whole image at once")
     parser.add_argument("--no_overwrite", action="store_true", help="keep results that are there")
-    for flag, why in NO_MEANING.items():
+    for flag, why in IGNORED_FLAGS.items():
         parser.add_argument(f"--{flag}", help=f"accepted: {why}")
-    _add_settings(parser)
+    _add_set_flag(parser)
 
-    def read(given: argparse.Namespace) -> TltEvaluate:
-        return TltEvaluate(
+    def read(given: argparse.Namespace) -> TltEvaluateCommand:
+        return TltEvaluateCommand(
             program=program,
             model=given.model_save_path,
             config=given.config,
@@ -170,20 +172,20 @@ def _judge(program: Literal["tlt-evaluate", "tlt-infer"], arguments: Sequence[st
             setup=given.setup,
             overwrite=not given.no_overwrite,
             settings=tuple(given.settings),
-            unused={flag: why for flag, why in NO_MEANING.items() if getattr(given, flag) is not None},
+            unused={flag: why for flag, why in IGNORED_FLAGS.items() if getattr(given, flag) is not None},
         )
 
     return run_command(program, parser, read, arguments)
 
 
-def _add_settings(parser: argparse.ArgumentParser) -> None:
+def _add_set_flag(parser: argparse.ArgumentParser) -> None:
     about = "values that win over the configuration"
     parser.add_argument(
         "--set", dest="settings", nargs="*", action="extend", default=[], metavar="KEY=VALUE", help=about
     )
 
 
-def _open(
+def _open_mmar(
     config: Path, datalist: Path, file_root: Path | None, values: Mapping[str, Any], settings: Sequence[str]
 ) -> Mmar:
     """The folder of a configuration, as if it were an MMAR; what was typed after ``--set`` wins."""
@@ -198,7 +200,7 @@ def _open(
     )
 
 
-def _path(text: str) -> Path:
+def _parse_path(text: str) -> Path:
     # The guide itself prints "--config =$CONFIG" once, and people copied it.
     return Path(text.removeprefix("="))
 

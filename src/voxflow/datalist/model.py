@@ -80,7 +80,7 @@ class Datalist:
     def of(
         cls, content: dict[str, Any], path: Path, root: Path | None = None, *, outside_root: bool = False
     ) -> Datalist:
-        """Check what a datalist file holds; as :meth:`read`, for who has read the file already.
+        """Check what a datalist file holds; as :meth:`read_arguments`, for who has read the file already.
 
         Raises:
             DataError: wrong cases, with their JSON paths.

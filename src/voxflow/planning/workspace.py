@@ -18,7 +18,7 @@ from voxflow.planning.places import sizes
 from voxflow.planning.proposal import AUTO, CONFIG, Proposal, planned, planned_evaluation
 from voxflow.planning.target import find_target
 from voxflow.volumes import FINGERPRINT, Fingerprint, measure_fingerprint, read_fingerprint
-from voxflow.workspace import pretty
+from voxflow.workspace import format_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -190,7 +190,7 @@ def _write(path: Path, places: Mapping[str, Any]) -> str:
         fault = set_nested(content, place, value)
         if fault:
             raise ConfigError(fault, path=path, where=place)
-    write_text(path, pretty(content) + "\n")
+    write_text(path, format_json(content) + "\n")
     return str(path)
 
 

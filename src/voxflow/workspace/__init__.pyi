@@ -1,11 +1,11 @@
 from .add import add_patients as add_patients
 from .create import copy_template as copy_template
+from .create import create_workspace as create_workspace
+from .create import find_template as find_template
 from .create import list_templates as list_templates
 from .create import make_mmar as make_mmar
-from .create import new_workspace as new_workspace
-from .create import template_called as template_called
-from .create import workspaces as workspaces
+from .create import read_workspaces as read_workspaces
 from .folds import set_folds as set_folds
-from .params_file import dumped as dumped
-from .params_file import with_value as with_value
-from .zoo.files import pretty as pretty
+from .params_file import format_yaml as format_yaml
+from .params_file import set_value as set_value
+from .zoo.files import format_json as format_json

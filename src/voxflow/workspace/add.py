@@ -18,7 +18,7 @@ from voxflow.files import write_text
 from voxflow.places import PARAMS
 from voxflow.quality import measure_cases
 from voxflow.reporting import read_rows
-from voxflow.workspace.params_file import with_value
+from voxflow.workspace.params_file import set_value
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,7 +32,7 @@ FINDING = "finding:"
 
 
 @dataclass(frozen=True)
-class Added:
+class AddedPatients:
     """What was added.
 
     Attributes:
@@ -66,7 +66,7 @@ class Added:
         )
 
 
-def add_patients(places: Places, folder: Path) -> Added:
+def add_patients(places: Places, folder: Path) -> AddedPatients:
     """Add a folder of images to a workspace's source, or nothing of it.
 
     The folder is converted first, so that patients are known by their pseudonyms. DICOM goes to a sub-folder of the
@@ -82,17 +82,17 @@ def add_patients(places: Places, folder: Path) -> Added:
             file of the same name with other content is there already.
         VoxflowError: DVC could not take the data in; nothing was added then.
     """
-    source = _source(places)
+    source = _require_source(places)
     if not folder.is_dir():
         raise DataError("no such folder", path=folder)
     if folder.resolve().is_relative_to(source.resolve()):
         raise DataError(f"lies in {source} already; name a folder outside of it", path=folder)
     split = read_rows(places.datalists / "split.csv") or []
     with tempfile.TemporaryDirectory() as scratch:
-        cases = _convert(places, folder, Path(scratch) / "volumes")
+        cases = _convert_folder(places, folder, Path(scratch) / "volumes")
         _require_no_leak(cases, split, places, Path(scratch) / "volumes", folder)
-    pairs = _copies(source, folder, is_dicom=any(row.get("series_uid") for row in cases))
-    tables = _findings(places, source, folder)
+    pairs = _plan_copies(source, folder, is_dicom=any(row.get("series_uid") for row in cases))
+    tables = _merge_findings(places, source, folder)
     _require_no_clash(pairs, {table.name for table in tables}, folder, source)
     tested = sorted({row["patient"] for row in split if row["part"] == TESTING})
     params, made = PARAMS.read_text(encoding="utf-8"), [target for _, target in pairs if not target.exists()]
@@ -104,32 +104,32 @@ def add_patients(places: Places, folder: Path) -> Added:
             write_text(path, text[1])
         if tested:
             # Listed by name, no addition changes it; a share of more patients would be another choice.
-            write_text(PARAMS, with_value(params, ("workspaces", places.workspace, "split", TESTING), tested))
+            write_text(PARAMS, set_value(params, ("workspaces", places.workspace, "split", TESTING), tested))
         _dvc_add(source)
     except BaseException:
         _undo(made, source, {PARAMS: params} | {path: text[0] for path, text in tables.items()})
         raise
     known = {row["patient"] for row in split}
     patients = {row["patient"] for row in cases}
-    return Added(
+    return AddedPatients(
         new=len(patients - known),
         known=len(patients & known),
         cases=len(cases),
-        labelled=sum(_labelled(row) for row in cases),
+        labelled=sum(_is_labelled(row) for row in cases),
         files=len(pairs),
         frozen=len(tested),
-        place=_place(pairs, source),
+        place=_find_place(pairs, source),
     )
 
 
-def _place(pairs: list[tuple[Path, Path]], source: Path) -> Path:
+def _find_place(pairs: list[tuple[Path, Path]], source: Path) -> Path:
     """The sub-folder that everything went to, or the source itself."""
     tops = {target.relative_to(source).parts[0] for _, target in pairs}
     only = source / next(iter(tops))
     return only if len(tops) == 1 and only.is_dir() else source
 
 
-def _source(places: Places) -> Path:
+def _require_source(places: Places) -> Path:
     import yaml
 
     source, root = places.source, Path.cwd()
@@ -148,7 +148,7 @@ def _source(places: Places) -> Path:
     return source
 
 
-def _convert(places: Places, folder: Path, target: Path) -> list[Row]:
+def _convert_folder(places: Places, folder: Path, target: Path) -> list[Row]:
     options = places.options_of("convert", ConvertOptions).model_copy(update={"mapping": False})
     convert_folder(folder, target, options)
     return read_rows(target / "cases.csv") or []
@@ -160,7 +160,7 @@ def _require_no_leak(cases: Sequence[Row], split: Sequence[Row], places: Places,
     leaking = sorted({row["patient"] for row in cases} & tested)
     if leaking:
         raise DataError(
-            f"leakage: {_named(leaking)} {'is' if len(leaking) == 1 else 'are'} in the test part; new studies of them "
+            f"leakage: {_join_names(leaking)} {'is' if len(leaking) == 1 else 'are'} in the test part; new studies of them "
             "would change what models are judged on, or train on it. Nothing was added: take them out of the folder",
             path=folder,
         )
@@ -179,11 +179,11 @@ def _require_no_leak(cases: Sequence[Row], split: Sequence[Row], places: Places,
     same = [f"{case} (as {hashes[pixels]})" for case, pixels in found.items() if pixels in hashes]
     if same:
         raise DataError(
-            f"leakage: {_named(same)} shows the same pixels as the test part; nothing was added", path=folder
+            f"leakage: {_join_names(same)} shows the same pixels as the test part; nothing was added", path=folder
         )
 
 
-def _copies(source: Path, folder: Path, *, is_dicom: bool) -> list[tuple[Path, Path]]:
+def _plan_copies(source: Path, folder: Path, *, is_dicom: bool) -> list[tuple[Path, Path]]:
     target = source
     if is_dicom:
         target, number = source / folder.resolve().name, 2
@@ -200,10 +200,10 @@ def _require_no_clash(pairs: list[tuple[Path, Path]], joined: set[str], folder: 
         if target.exists() and target.name not in joined and not filecmp.cmp(origin, target, shallow=False)
     ]
     if clashes:
-        raise DataError(f"{_named(clashes)} would replace a file of another content in {source}", path=folder)
+        raise DataError(f"{_join_names(clashes)} would replace a file of another content in {source}", path=folder)
 
 
-def _findings(places: Places, source: Path, folder: Path) -> dict[Path, tuple[str, str]]:
+def _merge_findings(places: Places, source: Path, folder: Path) -> dict[Path, tuple[str, str]]:
     """Tables of findings that both have: before, and with the new rows at the end."""
     named = places.options_of("convert", ConvertOptions).findings
     if not named or not (source / named).is_file() or not (folder / named).is_file():
@@ -235,11 +235,11 @@ def _undo(made: Sequence[Path], source: Path, texts: dict[Path, str]) -> None:
         write_text(path, text)
 
 
-def _labelled(row: Row) -> bool:
+def _is_labelled(row: Row) -> bool:
     findings = [value for name, value in row.items() if name.startswith(FINDING)]
     return all(findings) if findings else bool(row.get("label"))
 
 
-def _named(names: Sequence[str]) -> str:
+def _join_names(names: Sequence[str]) -> str:
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return ", ".join(names[:SHOWN]) + more

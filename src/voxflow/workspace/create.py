@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 from voxflow.config.findings import suggest
 from voxflow.errors import ConfigError, DataError
 from voxflow.files import atomic_directory, write_json, write_text
-from voxflow.workspace.zoo import VARIANTS, ZooModel, find, write_model, zoo
-from voxflow.workspace.zoo.files import environment
-from voxflow.workspace.zoo.params import block_words
+from voxflow.workspace.zoo import VARIANTS, ZooModel, find_model, read_zoo, write_model
+from voxflow.workspace.zoo.files import make_environment
+from voxflow.workspace.zoo.params import collect_block_words
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,10 +31,10 @@ def list_templates() -> dict[str, str]:
     """Each template's name and what it is for: first those for one's own data, then the zoo's."""
     folders = sorted(path for path in TEMPLATES.iterdir() if path.is_dir() and not path.name.startswith("_"))
     own = {path.name: (path / "description.txt").read_text(encoding="utf-8").strip() for path in folders}
-    return own | {model.name: model.line for model in zoo().values()}
+    return own | {model.name: model.line for model in read_zoo().values()}
 
 
-def new_workspace(
+def create_workspace(
     name: str,
     source: Path | None = None,
     template: str = "segmentation",
@@ -63,7 +63,7 @@ def new_workspace(
         DataError: the source is no folder, or is needed.
     """
     root = root or Path()
-    model = _template(template, variant)
+    model = _require_template(template, variant)
     alone = not (root / PARAMS).is_file()
     if alone and model is None:
         raise ConfigError("file not found; make workspaces from the root of the repository", path=root / PARAMS)
@@ -76,7 +76,7 @@ def new_workspace(
         return make_mmar(template, folder, variant=variant, data_root=where)
     if source is None:
         raise DataError("--source is needed in a repository: the folder that holds the images")
-    return _in_repository(name, source, template, root=root, variant=variant)
+    return _create_in_repository(name, source, template, root=root, variant=variant)
 
 
 def make_mmar(
@@ -102,26 +102,26 @@ def make_mmar(
     Raises:
         ConfigError: the template or variant is unknown, or the folder exists.
     """
-    model = _template(template, variant)
+    model = _require_template(template, variant)
     if model is None:
-        raise ConfigError(f"{template!r} is no model of the zoo{suggest(template, _names())}")
+        raise ConfigError(f"{template!r} is no model of the zoo{suggest(template, _list_names())}")
     if folder.exists():
         raise ConfigError("exists already", path=folder)
     data_root = data_root or f"/workspace/data/{model.data.folder}"
     with atomic_directory(folder) as temporary:
-        _copy(COMMON, temporary, _words(folder.name, data_root, model.summary))
+        _copy_templates(COMMON, temporary, _collect_words(folder.name, data_root, model.summary))
         write_model(model, temporary, "cpu" if variant == "cpu" else "published")
-        place = environment(model, data_root, datalist or f"config/{model.datalist_name}")
+        place = make_environment(model, data_root, datalist or f"config/{model.datalist_name}")
         write_json(temporary / "config" / "environment.json", place)
         for empty in ("models", "eval"):
             (temporary / empty).mkdir(exist_ok=True)
     return folder
 
 
-def _in_repository(name: str, source: Path, template: str, *, root: Path, variant: str) -> Path:
+def _create_in_repository(name: str, source: Path, template: str, *, root: Path, variant: str) -> Path:
     folder, params = root / "mmars" / name, root / PARAMS
-    model = find(template)
-    words = _words(name, source.as_posix(), model.summary if model else list_templates()[template])
+    model = find_model(template)
+    words = _collect_words(name, source.as_posix(), model.summary if model else list_templates()[template])
     # Without a table, the sub-folder that an image lies in names its finding.
     words["FINDINGS"] = FINDINGS if (root / source / FINDINGS).is_file() else "null"
     if model is None:
@@ -131,9 +131,9 @@ def _in_repository(name: str, source: Path, template: str, *, root: Path, varian
             return make_mmar(template, folder, variant=variant, data_root=source.as_posix())
         listed = f"data/datalists/{name}/dataset_0.json"
         make_mmar(template, folder, variant=variant, data_root=f"data/resampled/{name}", datalist=listed)
-        words |= block_words(model, variant, words["FINDINGS"])
-    block = _fill((TEMPLATES / (template if model is None else ZOO) / PARAMS).read_text(encoding="utf-8"), words)
-    write_text(params, _with_block(params.read_text(encoding="utf-8"), block))
+        words |= collect_block_words(model, variant, words["FINDINGS"])
+    block = _fill_words((TEMPLATES / (template if model is None else ZOO) / PARAMS).read_text(encoding="utf-8"), words)
+    write_text(params, _insert_block(params.read_text(encoding="utf-8"), block))
     return folder
 
 
@@ -148,35 +148,35 @@ def copy_template(template: str, folder: Path, words: Mapping[str, str]) -> None
     Raises:
         ConfigError: no such template.
     """
-    model = _template(template, "published")
+    model = _require_template(template, "published")
     if model is not None:
         shutil.rmtree(folder, ignore_errors=True)
         make_mmar(template, folder)
         return
     with atomic_directory(folder) as temporary:
         for part in (COMMON, template):
-            _copy(part, temporary, words)
+            _copy_templates(part, temporary, words)
 
 
-def template_called(name: str) -> str | None:
+def find_template(name: str) -> str | None:
     """The template that a name or an alias means; None when there is none."""
-    model = find(name)
+    model = find_model(name)
     return model.name if model else name if name in list_templates() else None
 
 
-def _template(template: str, variant: str) -> ZooModel | None:
+def _require_template(template: str, variant: str) -> ZooModel | None:
     """The model of the zoo that is meant; None for a template for one's own data."""
     if variant not in VARIANTS:
         raise ConfigError(f"unknown variant {variant!r}{suggest(variant, VARIANTS)}; known: {', '.join(VARIANTS)}")
-    model = find(template)
+    model = find_model(template)
     if model is None and template not in list_templates():
-        raise ConfigError(f"unknown template {template!r}{suggest(template, _names())}")
+        raise ConfigError(f"unknown template {template!r}{suggest(template, _list_names())}")
     return model
 
 
-def _names() -> list[str]:
+def _list_names() -> list[str]:
     """Everything that a template can be called."""
-    return [*list_templates(), *(alias for model in zoo().values() for alias in model.aliases)]
+    return [*list_templates(), *(alias for model in read_zoo().values() for alias in model.aliases)]
 
 
 def _check_name(name: str, folder: Path, params: Path) -> None:
@@ -184,11 +184,11 @@ def _check_name(name: str, folder: Path, params: Path) -> None:
         raise ConfigError(f"a workspace is named with letters, digits, _ and -, a letter first, received {name!r}")
     if folder.exists():
         raise ConfigError(f"the workspace {name!r} exists already", path=folder)
-    if name in workspaces(params):
+    if name in read_workspaces(params):
         raise ConfigError(f"the workspace {name!r} exists already", path=params, where="workspaces")
 
 
-def workspaces(params: Path) -> dict[str, Any]:
+def read_workspaces(params: Path) -> dict[str, Any]:
     """Each workspace that params.yaml knows, with its block; none where the file is missing.
 
     Raises:
@@ -205,7 +205,7 @@ def workspaces(params: Path) -> dict[str, Any]:
     return dict(content.get("workspaces") or {})
 
 
-def _with_block(text: str, block: str) -> str:
+def _insert_block(text: str, block: str) -> str:
     """Put a block at the end of ``workspaces:``, every other character of the file kept."""
     if not re.search(r"^workspaces:", text, re.MULTILINE):
         return f"{text.rstrip()}\n\nworkspaces:\n{block}"
@@ -220,22 +220,22 @@ def _with_block(text: str, block: str) -> str:
     return f"{before}\n\n{block}" + (f"\n{after}" if after else "")
 
 
-def _copy(part: str, target: Path, words: Mapping[str, str]) -> None:
+def _copy_templates(part: str, target: Path, words: Mapping[str, str]) -> None:
     """Copy a folder of templates with its words filled in; scripts can be run."""
     shutil.copytree(TEMPLATES / part, target, ignore=_NOT_COPIED, dirs_exist_ok=True)
     for file in target.rglob("*.*"):
         if file.is_file():
-            file.write_text(_fill(file.read_text(encoding="utf-8"), words), encoding="utf-8")
+            file.write_text(_fill_words(file.read_text(encoding="utf-8"), words), encoding="utf-8")
     for script in target.glob("commands/*.sh"):
         script.chmod(script.stat().st_mode | 0o111)
 
 
-def _words(name: str, source: str, description: str) -> dict[str, str]:
+def _collect_words(name: str, source: str, description: str) -> dict[str, str]:
     # A JSON string is a YAML string.
     return {"WORKSPACE": name, "SOURCE": source, "DESCRIPTION": description, "SOURCE_YAML": json.dumps(source)}
 
 
-def _fill(text: str, words: Mapping[str, str]) -> str:
+def _fill_words(text: str, words: Mapping[str, str]) -> str:
     for word, value in words.items():
         text = text.replace(f"@{word}@", value)
     return text

@@ -40,30 +40,30 @@ def set_folds(params: Path, workspace: str, count: int) -> None:
     if count and count < LEAST:
         raise ConfigError(f"folds: 0, or {LEAST} or more, received {count}")
     known[workspace]["split"] = (known[workspace].get("split") or {}) | {"folds": count}
-    wanted[FOLDS] = _without(wanted.get(FOLDS), workspace) | {
+    wanted[FOLDS] = _drop_workspace(wanted.get(FOLDS), workspace) | {
         f"{workspace}-{fold}": {"workspace": workspace, "fold": fold} for fold in range(1, count + 1)
     }
     others = {key: value for key, value in (wanted.get(ENSEMBLES) or {}).items() if key != workspace}
     wanted[ENSEMBLES] = others | ({workspace: {"folds": list(range(1, count + 1))}} if count else {})
-    text = _with_split(text, workspace, count)
-    text = _with_section(text, FOLDS, wanted[FOLDS], "Trained one by one; written by `voxflow folds`.")
-    text = _with_section(text, ENSEMBLES, wanted[ENSEMBLES], "Folds whose models answer together.")
-    if not _means(text, wanted):
+    text = _set_split(text, workspace, count)
+    text = _replace_section(text, FOLDS, wanted[FOLDS], "Trained one by one; written by `voxflow folds`.")
+    text = _replace_section(text, ENSEMBLES, wanted[ENSEMBLES], "Folds whose models answer together.")
+    if not _parses_to(text, wanted):
         message = f"can't be edited line by line; write workspaces.{workspace}.split.folds: {count} in lines of its own"
         raise ConfigError(message, path=params)
     write_text(params, text)
 
 
-def _without(entries: Mapping[str, Any] | None, workspace: str) -> dict[str, Any]:
+def _drop_workspace(entries: Mapping[str, Any] | None, workspace: str) -> dict[str, Any]:
     return {key: value for key, value in (entries or {}).items() if value.get("workspace") != workspace}
 
 
-def _with_split(text: str, workspace: str, count: int) -> str:
+def _set_split(text: str, workspace: str, count: int) -> str:
     """The text with ``folds`` in the workspace's block ``split``; unchanged where that has another layout."""
     lines = text.splitlines()
     block = range(len(lines))
     for depth, name in enumerate(("workspaces", workspace, "split")):
-        found = _inside(lines, block, depth, name)
+        found = _find_block(lines, block, depth, name)
         if found is None:
             return text
         block = found
@@ -76,7 +76,7 @@ def _with_split(text: str, workspace: str, count: int) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _inside(lines: list[str], within: range, depth: int, name: str) -> range | None:
+def _find_block(lines: list[str], within: range, depth: int, name: str) -> range | None:
     """The lines below ``name:``, which stands at this depth and has nothing beside it; None when there is none."""
     head = re.compile(rf"{'  ' * depth}{re.escape(name)}:[ ]*(#.*)?")
     begin = next((number + 1 for number in within if head.fullmatch(lines[number])), None)
@@ -88,7 +88,7 @@ def _inside(lines: list[str], within: range, depth: int, name: str) -> range | N
     return range(begin, end)
 
 
-def _with_section(text: str, name: str, entries: Mapping[str, Any], comment: str) -> str:
+def _replace_section(text: str, name: str, entries: Mapping[str, Any], comment: str) -> str:
     """The text with a section at the left margin written anew, in its place or at the end."""
     lines = [
         f"  {key}: {yaml.safe_dump(value, default_flow_style=True, sort_keys=False)}" for key, value in entries.items()
@@ -100,7 +100,7 @@ def _with_section(text: str, name: str, entries: Mapping[str, Any], comment: str
     return f"{text.rstrip()}\n\n# {comment}\n{written}"
 
 
-def _means(text: str, wanted: Mapping[str, Any]) -> bool:
+def _parses_to(text: str, wanted: Mapping[str, Any]) -> bool:
     try:
         return bool(yaml.safe_load(text) == wanted)
     except yaml.YAMLError:

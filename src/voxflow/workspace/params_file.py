@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 WIDTH = 110
 
 
-def with_value(text: str, keys: Sequence[str], value: Any) -> str:
+def set_value(text: str, keys: Sequence[str], value: Any) -> str:
     """The text with one value set; mappings on the way to it are made where they are missing.
 
     Args:
@@ -29,19 +29,19 @@ def with_value(text: str, keys: Sequence[str], value: Any) -> str:
     block = params
     for key in keys[:-1]:
         if not block.get(key):
-            block[key] = _written({})
+            block[key] = _to_yaml_node({})
         block = block[key]
-    block[keys[-1]] = _written(value)
+    block[keys[-1]] = _to_yaml_node(value)
     out = io.StringIO()
     yaml.dump(params, out)
     return out.getvalue()
 
 
-def _written(value: Any) -> Any:
+def _to_yaml_node(value: Any) -> Any:
     from ruamel.yaml.comments import CommentedMap, CommentedSeq
 
     if isinstance(value, dict):
-        made = CommentedMap({key: _written(each) for key, each in value.items()})
+        made = CommentedMap({key: _to_yaml_node(each) for key, each in value.items()})
         if value and not any(isinstance(each, dict) for each in value.values()):
             made.fa.set_flow_style()
         return made
@@ -52,12 +52,12 @@ def _written(value: Any) -> Any:
     return value
 
 
-def dumped(value: Mapping[str, Any]) -> str:
+def format_yaml(value: Mapping[str, Any]) -> str:
     """A mapping as it would stand in params.yaml."""
     from ruamel.yaml import YAML
 
     yaml = YAML()
     yaml.width = WIDTH
     out = io.StringIO()
-    yaml.dump(_written(dict(value)), out)
+    yaml.dump(_to_yaml_node(dict(value)), out)
     return out.getvalue()

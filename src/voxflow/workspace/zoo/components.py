@@ -10,22 +10,22 @@ if TYPE_CHECKING:
 EVALUATION = "{MMAR_EVAL_OUTPUT_PATH}"
 
 
-def holes(model: ZooModel, recipe: Recipe) -> dict[str, Any]:
+def fill_values(model: ZooModel, recipe: Recipe) -> dict[str, Any]:
     """What the holes of the family's base configurations become."""
     values: dict[str, Any] = {
         **recipe.model_dump(mode="json"),
         "classes": model.classes,
         "outputs": list(model.outputs),
         "batched": recipe.patches > 1,
-        "intensity": recipe.intensity or _intensity(model),
+        "intensity": recipe.intensity or _choose_intensity(model),
     }
     if model.family == "chestxray":
         return values | {
             "training_metrics": [
-                _average("mean_accuracy", "accuracy"),
-                *_areas(model, "binary_preds", "binary_labels"),
+                _make_average("mean_accuracy", "accuracy"),
+                *_make_areas(model, "binary_preds", "binary_labels"),
             ],
-            "metrics": _areas(model, "model", "label"),
+            "metrics": _make_areas(model, "model", "label"),
         }
     # Where one class excludes the others, the background is a channel and a file, too.
     indices = range(len(model.outputs) + 1) if model.family == "volume" else ()
@@ -40,14 +40,14 @@ def holes(model: ZooModel, recipe: Recipe) -> dict[str, Any]:
         "predictions": predictions,
         "truths": truths,
         "written": written,
-        "writers": [_writer(field) for field in written],
-        "metrics": [_dice(model, *pair) for pair in pairs],
+        "writers": [_make_writer(field) for field in written],
+        "metrics": [_make_dice(model, *pair) for pair in pairs],
         "dice_tags": tags,
-        "training_metrics": [_average(f"mean_{tag}", tag, is_key_metric=tag == "dice") for tag in tags],
+        "training_metrics": [_make_average(f"mean_{tag}", tag, is_key_metric=tag == "dice") for tag in tags],
     }
 
 
-def _intensity(model: ZooModel) -> Json:
+def _choose_intensity(model: ZooModel) -> Json:
     """The modality's own: a Hounsfield window, or mean 0 and deviation 1 of what is not 0."""
     if model.hounsfield is None:
         return {"name": "NormalizeNonzeroIntensities", "args": {"fields": "image"}}
@@ -56,7 +56,7 @@ def _intensity(model: ZooModel) -> Json:
     return {"name": "ScaleIntensityRange", "args": window}
 
 
-def _dice(model: ZooModel, name: str, prediction: str, truth: str) -> Json:
+def _make_dice(model: ZooModel, name: str, prediction: str, truth: str) -> Json:
     args = {
         "name": "mean_dice" if len(model.outputs) == 1 else f"mean_dice_{name.lower()}",
         "field": prediction,
@@ -66,16 +66,16 @@ def _dice(model: ZooModel, name: str, prediction: str, truth: str) -> Json:
     return {"name": "ComputeAverageDice", "args": args}
 
 
-def _writer(field: str) -> Json:
+def _make_writer(field: str) -> Json:
     return {"name": "WriteNifti", "args": {"field": field, "dtype": "uint8", "write_path": EVALUATION}}
 
 
-def _average(name: str, field: str, *, is_key_metric: bool = False) -> Json:
+def _make_average(name: str, field: str, *, is_key_metric: bool = False) -> Json:
     key = {"is_key_metric": True} if is_key_metric else {}
     return {"name": "ComputeAverage", "args": {"name": name, "field": field, **key}}
 
 
-def _areas(model: ZooModel, field: str, label_field: str) -> list[Json]:
+def _make_areas(model: ZooModel, field: str, label_field: str) -> list[Json]:
     """The AUC over all findings, which is the key metric, and that of each."""
     fields = {"field": field, "label_field": label_field}
     mean = {"name": "Average_AUC", **fields, "auc_average": "macro", "is_key_metric": True}

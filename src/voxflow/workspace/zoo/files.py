@@ -10,9 +10,9 @@ import json
 import re
 from typing import TYPE_CHECKING, Any, Literal
 
-from voxflow.workspace.zoo.components import holes
+from voxflow.workspace.zoo.components import fill_values
 from voxflow.workspace.zoo.models import FOLDER
-from voxflow.workspace.zoo.readme import words
+from voxflow.workspace.zoo.readme import collect_words
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,18 +31,18 @@ _LINE = 100  # a list or object that is shorter stands on one line
 
 def write_model(model: ZooModel, folder: Path, variant: Variant) -> None:
     """Write config/, docs/ and the example datalist of a model; commands/ and resources/ are the same for all."""
-    values = holes(model, model.cpu if variant == "cpu" else model.published)
+    values = fill_values(model, model.cpu if variant == "cpu" else model.published)
     for source in sorted((FOLDER / model.family / "config").glob("*.json")):
-        filled = fill(json.loads(source.read_text(encoding="utf-8")), values)
-        _write(folder / "config" / source.name, pretty(filled) + "\n")
-    _write(folder / "config" / model.datalist_name, pretty(example_datalist(model)) + "\n")
-    said = words(model, variant)
+        filled = fill_holes(json.loads(source.read_text(encoding="utf-8")), values)
+        _write(folder / "config" / source.name, format_json(filled) + "\n")
+    _write(folder / "config" / model.datalist_name, format_json(make_example_datalist(model)) + "\n")
+    said = collect_words(model, variant)
     for source in sorted((FOLDER / "docs").iterdir()):
         text = source.read_text(encoding="utf-8")
         _write(folder / "docs" / source.name, _HOLE.sub(lambda hole: said[hole[1]], text))
 
 
-def environment(model: ZooModel, data_root: str, datalist: str) -> dict[str, str]:
+def make_environment(model: ZooModel, data_root: str, datalist: str) -> dict[str, str]:
     """The content of environment.json.
 
     Args:
@@ -60,13 +60,13 @@ def environment(model: ZooModel, data_root: str, datalist: str) -> dict[str, str
     }
 
 
-def example_datalist(model: ZooModel) -> dict[str, Any]:
+def make_example_datalist(model: ZooModel) -> dict[str, Any]:
     """A datalist of the data set's own form with four of its cases, three to train and one to validate."""
-    items = [_case(model, case, number) for number, case in enumerate(model.data.cases)]
-    return {**_metadata(model), "training": items[:3], "validation": items[3:]}
+    items = [_make_case(model, case, number) for number, case in enumerate(model.data.cases)]
+    return {**_make_metadata(model), "training": items[:3], "validation": items[3:]}
 
 
-def _metadata(model: ZooModel) -> dict[str, Any]:
+def _make_metadata(model: ZooModel) -> dict[str, Any]:
     content: dict[str, Any] = {"description": model.summary, "name": model.data.name}
     if model.task == "classification":
         content["label_format"] = [1] * len(model.outputs)
@@ -79,7 +79,7 @@ def _metadata(model: ZooModel) -> dict[str, Any]:
     return content | {"licence": model.data.licence, "reference": model.data.reference}
 
 
-def _case(model: ZooModel, case: str, number: int) -> dict[str, Any]:
+def _make_case(model: ZooModel, case: str, number: int) -> dict[str, Any]:
     images = [name.format(case=case) for name in model.data.images]
     image = images[0] if len(images) == 1 else images
     if model.task == "segmentation":
@@ -87,23 +87,23 @@ def _case(model: ZooModel, case: str, number: int) -> dict[str, Any]:
     return {"image": image, "label": [int(index % 4 == number) for index in range(len(model.outputs))]}
 
 
-def fill(value: Any, values: Mapping[str, Any]) -> Any:
+def fill_holes(value: Any, values: Mapping[str, Any]) -> Any:
     """Put values into the holes of a JSON value, those within them included."""
     if isinstance(value, dict):
-        filled = {key: fill(item, values) for key, item in value.items()}
+        filled = {key: fill_holes(item, values) for key, item in value.items()}
         return {key: item for key, item in filled.items() if item is not None}
     if isinstance(value, list):
-        return [item for part in value for item in _items(part, values)]
+        return [item for part in value for item in _fill_items(part, values)]
     hole = _HOLE.fullmatch(value) if isinstance(value, str) else None
-    return fill(values[hole[1]], values) if hole else value
+    return fill_holes(values[hole[1]], values) if hole else value
 
 
-def _items(part: Any, values: Mapping[str, Any]) -> list[Any]:
-    filled = fill(part, values)
+def _fill_items(part: Any, values: Mapping[str, Any]) -> list[Any]:
+    filled = fill_holes(part, values)
     return filled if isinstance(filled, list) and isinstance(part, str) else [filled]
 
 
-def pretty(value: Any, indent: str = "") -> str:
+def format_json(value: Any, indent: str = "") -> str:
     """JSON as a person writes it: what is short stands on one line."""
     line = json.dumps(value, ensure_ascii=False)
     is_flat = not isinstance(value, dict | list) or (indent and len(indent) + len(line) <= _LINE)
@@ -111,9 +111,9 @@ def pretty(value: Any, indent: str = "") -> str:
         return line
     inner = indent + "  "
     if isinstance(value, dict):
-        lines = [f"{inner}{json.dumps(key)}: {pretty(item, inner)}" for key, item in value.items()]
+        lines = [f"{inner}{json.dumps(key)}: {format_json(item, inner)}" for key, item in value.items()]
         return "{\n" + ",\n".join(lines) + f"\n{indent}}}"
-    return "[\n" + ",\n".join(inner + pretty(item, inner) for item in value) + f"\n{indent}]"
+    return "[\n" + ",\n".join(inner + format_json(item, inner) for item in value) + f"\n{indent}]"
 
 
 def _write(target: Path, text: str) -> None:

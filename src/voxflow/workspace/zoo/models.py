@@ -143,16 +143,16 @@ class ZooModel(_Facts):
 
 
 @functools.cache
-def zoo() -> dict[str, ZooModel]:
+def read_zoo() -> dict[str, ZooModel]:
     """Every model by name, in alphabetical order."""
     content = json.loads((FOLDER / "models.json").read_text(encoding="utf-8"))
     models = [_model(entry, content["families"][entry["family"]]) for entry in content["models"]]
     return {model.name: model for model in sorted(models, key=lambda model: model.name)}
 
 
-def find(name: str) -> ZooModel | None:
+def find_model(name: str) -> ZooModel | None:
     """The model of this name or alias; None when there is none."""
-    return next((model for model in zoo().values() if name in (model.name, *model.aliases)), None)
+    return next((model for model in read_zoo().values() if name in (model.name, *model.aliases)), None)
 
 
 def _model(entry: Json, family: Json) -> ZooModel:

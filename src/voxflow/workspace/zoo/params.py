@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 _INDENT = " " * 6
 
 
-def block_words(model: ZooModel, variant: str, findings: str) -> dict[str, str]:
+def collect_block_words(model: ZooModel, variant: str, findings: str) -> dict[str, str]:
     """What the words of the block become; ``findings`` is the CSV of findings or "null"."""
     recipe = model.cpu if variant == "cpu" else model.published
     if model.task == "classification":

@@ -19,28 +19,28 @@ subtracted and divided by, 2876.37 and 883, are those of the published 16-bit im
 configurations."""
 
 
-def words(model: ZooModel, variant: str) -> dict[str, str]:
+def collect_words(model: ZooModel, variant: str) -> dict[str, str]:
     """What the holes of docs/Readme.md and docs/license.txt become."""
     is_radiograph = model.task == "classification"
     return {
         "TEMPLATE": model.name,
-        "SUMMARY": _wrapped(
+        "SUMMARY": _wrap_text(
             f"{model.summary}. Form and values of the model that NVIDIA published under this name for Clara Train, and "
             f"for Transfer Learning Toolkit 2.0 as `{tlt_name(model)}`. The workspace holds the configuration, not the "
             "published weights."
         ),
-        "DATA_SET": _wrapped(
-            f"{model.data.name}, {_cases(model)}. From {model.data.reference}; {model.data.licence}.{model.data.note}"
+        "DATA_SET": _wrap_text(
+            f"{model.data.name}, {_describe_cases(model)}. From {model.data.reference}; {model.data.licence}.{model.data.note}"
         ),
         "DATA": model.data.name,
         "REFERENCE": model.data.reference,
         "LICENCE": model.data.licence,
         "PREPARATION": _RADIOGRAPHS if is_radiograph else _PREPARATION,
-        "INPUT": _input(model),
-        "OUTPUT": _output(model),
-        "SCORES": _scores(model),
+        "INPUT": _describe_input(model),
+        "OUTPUT": _describe_output(model),
+        "SCORES": _tabulate_scores(model),
         "DATALIST": model.datalist_name,
-        "VARIANT": _wrapped(_variant(model, variant)),
+        "VARIANT": _wrap_text(_describe_variant(model, variant)),
     }
 
 
@@ -51,11 +51,11 @@ def tlt_name(model: ZooModel) -> str:
     return model.name if model.task == "classification" else plain[0]
 
 
-def _wrapped(text: str) -> str:
+def _wrap_text(text: str) -> str:
     return "\n".join(textwrap.wrap(text, _WIDTH, break_long_words=False, break_on_hyphens=False))
 
 
-def _cases(model: ZooModel) -> str:
+def _describe_cases(model: ZooModel) -> str:
     given = model.published_cases
     if "all" in given:
         return f"{given['all']} cases, the publisher's own split"
@@ -64,7 +64,7 @@ def _cases(model: ZooModel) -> str:
     return f"{given['training']} training and {given['validation']} validation cases"
 
 
-def _input(model: ZooModel) -> str:
+def _describe_input(model: ZooModel) -> str:
     if model.task == "classification":
         return "16-bit PNG radiograph, one channel, repeated to three"
     names = ", ".join(model.channels)
@@ -73,7 +73,7 @@ def _input(model: ZooModel) -> str:
     return f"{len(model.channels)} channel 3D image, one file a channel, on one grid, in this order: {names}"
 
 
-def _output(model: ZooModel) -> str:
+def _describe_output(model: ZooModel) -> str:
     if model.task == "classification":
         return f"{len(model.outputs)} findings, each on its own (sigmoid): {', '.join(model.outputs)}"
     if model.family == "brain":
@@ -84,13 +84,13 @@ def _output(model: ZooModel) -> str:
     return f"{model.classes} channels, one class a voxel (softmax): {names}"
 
 
-def _scores(model: ZooModel) -> str:
+def _tabulate_scores(model: ZooModel) -> str:
     heading = "score" if model.task == "classification" else "mean Dice"
     rows = [f"| {name} | {score:.3f} |" for name, score in model.scores.items()]
     return "\n".join([f"| class | {heading} |", "|---|---|", *rows])
 
 
-def _variant(model: ZooModel, variant: str) -> str:
+def _describe_variant(model: ZooModel, variant: str) -> str:
     recipe = model.cpu if variant == "cpu" else model.published
     size = " x ".join(map(str, recipe.patch))
     what = f"{recipe.network['name']}, {size} at a time, {recipe.epochs} epochs, learning rate {recipe.learning_rate:g}"
