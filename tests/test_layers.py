@@ -14,5 +14,8 @@ def test_import_contracts_hold() -> None:
 
 
 def test_help_starts_without_torch() -> None:
-    code = "import sys; from voxflow.cli.main import make_parser; make_parser().format_help(); sys.exit('torch' in sys.modules)"
+    code = (
+        "import sys; from voxflow.cli.main import make_parser; make_parser().format_help(); "
+        "sys.exit('torch' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0

@@ -30,7 +30,8 @@ def collect_words(model: ZooModel, variant: str) -> dict[str, str]:
             "published weights."
         ),
         "DATA_SET": _wrap_text(
-            f"{model.data.name}, {_describe_cases(model)}. From {model.data.reference}; {model.data.licence}.{model.data.note}"
+            f"{model.data.name}, {_describe_cases(model)}. From {model.data.reference}; "
+            f"{model.data.licence}.{model.data.note}"
         ),
         "DATA": model.data.name,
         "REFERENCE": model.data.reference,
