@@ -161,7 +161,8 @@ def _require_no_leak(cases: Sequence[Row], split: Sequence[Row], places: Places,
     if leaking:
         raise DataError(
             f"leakage: {_join_names(leaking)} {'is' if len(leaking) == 1 else 'are'} in the test part; new studies of "
-            "them would change what models are judged on, or train on it. Nothing was added: take them out of the folder",
+            "them would change what models are judged on, or train on it. Nothing was added: take them out of the "
+            "folder",
             path=folder,
         )
     hidden = {row["case"] for row in split if row["part"] == TESTING}
