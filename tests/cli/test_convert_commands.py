@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from tests.dicom.objects import Series, stored
+from tests.dicom.objects import Series, random_values
 from voxflow.cli import dataconvert
 from voxflow.cli.convert import CHOICES
 from voxflow.cli.main import main, make_parser
@@ -25,7 +25,7 @@ GRID = Geometry.from_parts((12, 10, 8), (0.7, 0.8, 2.5), (-11.0, 22.0, 33.0))
 @pytest.fixture
 def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("VOXFLOW_PSEUDONYM_KEY", "key")
-    Series(stored()).write(tmp_path / "in" / "patient" / "ct")
+    Series(random_values()).write(tmp_path / "in" / "patient" / "ct")
     return tmp_path / "in"
 
 
@@ -44,7 +44,7 @@ def test_every_option_of_conversion_is_a_flag_but_the_secret() -> None:
 
 
 def test_convert_says_3_when_something_was_quarantined(source: Path, tmp_path: Path) -> None:
-    Series(stored((2, 9, 7))).write(source / "short")
+    Series(random_values((2, 9, 7))).write(source / "short")
     assert main(["convert", str(source), str(tmp_path / "out")]) == 3
 
 
@@ -78,7 +78,7 @@ def test_dataconvert_keeps_sub_folders_and_overwrites_with_f_only(suffix: str, s
     flags = ["-d", str(source), "-o", str(tmp_path / "out"), "-e", suffix]
     assert dataconvert.main(flags) == 0
     volume = read_volume(tmp_path / "out" / "patient" / f"ct{suffix}")
-    np.testing.assert_array_equal(volume.array, stored().transpose(2, 1, 0) - 100)
+    np.testing.assert_array_equal(volume.array, random_values().transpose(2, 1, 0) - 100)
     assert dataconvert.main(flags) == 2
     assert dataconvert.main([*flags, "-f"]) == 0
 

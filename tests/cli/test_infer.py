@@ -10,7 +10,7 @@ import highdicom
 import numpy as np
 import pytest
 
-from tests.dicom.objects import Series, stored
+from tests.dicom.objects import Series, random_values
 from tests.inference.models import save_densenet, save_unet
 from voxflow.cli.main import main
 from voxflow.geometry import Geometry
@@ -65,7 +65,7 @@ def test_a_datalist_and_its_key(model: Path, images: Path, tmp_path: Path) -> No
 
 def test_dicom_gets_a_seg(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VOXFLOW_PSEUDONYM_KEY", "test")
-    Series(stored()).write(tmp_path / "dicom")
+    Series(random_values()).write(tmp_path / "dicom")
     assert infer(model, tmp_path / "dicom", tmp_path / "out", "--set", "overlays=0") == 0
     (case,) = cases(tmp_path / "out")
     seg = highdicom.seg.segread(tmp_path / "out" / case / f"{case}_seg.dcm")
@@ -112,7 +112,7 @@ def test_a_mask_that_came_from_elsewhere_is_kept(model: Path, images: Path, tmp_
 
 def test_dicom_is_gone_on_from_too(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VOXFLOW_PSEUDONYM_KEY", "test")
-    Series(stored()).write(tmp_path / "dicom")
+    Series(random_values()).write(tmp_path / "dicom")
     for more in ((), ("--no_overwrite",)):
         assert infer(model, tmp_path / "dicom", tmp_path / "out", *more, "--set", "overlays=0") == 0
         (seg,) = (tmp_path / "out").glob("*/*_seg.dcm")

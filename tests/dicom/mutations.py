@@ -9,7 +9,7 @@ import numpy as np
 import pydicom
 from pydicom.tag import Tag
 
-from tests.dicom.objects import Series, rtstruct, seg, stored
+from tests.dicom.objects import Series, random_values, rtstruct, seg
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,16 +45,16 @@ LIES: dict[str, list[Any]] = {
 
 def objects() -> list[tuple[str, bytes]]:
     """Whole files to break: a CT, plain and compressed, its SEG, and its RTSTRUCT."""
-    series = Series(stored().clip(0), uid="1.2.3", frame="1.2.31")
-    wide = stored((6, 36, 40)).clip(0).astype(np.uint16)
-    other = Series(wide, uid="1.2.4", frame="1.2.41", changes={"Modality": "PT", "Units": "BQML"})
+    series = Series(random_values().clip(0), uid="1.2.3", frame="1.2.31")
+    wide = random_values((6, 36, 40)).clip(0).astype(np.uint16)
+    pet = Series(wide, uid="1.2.4", frame="1.2.41", changes={"Modality": "PT", "Units": "BQML"})
     files = [(f"ct{k}", _bytes(d)) for k, d in enumerate(series.datasets())]
-    packed = other.datasets()
-    for k, dataset in enumerate(packed):
+    compressed = pet.datasets()
+    for k, dataset in enumerate(compressed):
         dataset.compress(
             pydicom.uid.RLELossless if k % 2 else pydicom.uid.JPEG2000Lossless, generate_instance_uid=False
         )
-    files += [(f"pt{k}", _bytes(d)) for k, d in enumerate(packed)]
+    files += [(f"pt{k}", _bytes(d)) for k, d in enumerate(compressed)]
     files.append(("seg", _bytes(seg(series, np.ones((6, 9, 7), np.uint8), ["Organ"]))))
     files.append(("rt", _bytes(rtstruct([np.array([[1.0, 1, 2], [5, 1, 2], [3, 8, 2]])], frame="1.2.31"))))
     return files
@@ -66,35 +66,35 @@ def broken(data: bytes, rng: Random) -> tuple[str, bytes]:
     return name, WAYS[name](data, rng)
 
 
-def _truncated(data: bytes, rng: Random) -> bytes:
+def _truncate(data: bytes, rng: Random) -> bytes:
     return data[: int(rng.integers(0, len(data)))]
 
 
-def _flipped(data: bytes, rng: Random) -> bytes:
+def _flip_bytes(data: bytes, rng: Random) -> bytes:
     out = bytearray(data)
     for at in rng.integers(0, len(out), int(rng.integers(1, 40))):
         out[at] ^= int(rng.integers(1, 256))
     return bytes(out)
 
 
-def _flipped_header(data: bytes, rng: Random) -> bytes:
+def _flip_header_bytes(data: bytes, rng: Random) -> bytes:
     out = bytearray(data)
     for at in rng.integers(128, min(len(out), 1200), int(rng.integers(1, 12))):
         out[at] = int(rng.choice([0, 255, int(rng.integers(0, 256))]))
     return bytes(out)
 
 
-def _hole(data: bytes, rng: Random) -> bytes:
+def _cut_hole(data: bytes, rng: Random) -> bytes:
     start, length = int(rng.integers(0, len(data))), int(rng.integers(1, 300))
     return data[:start] + data[start + length :]
 
 
-def _zeroed(data: bytes, rng: Random) -> bytes:
+def _zero_bytes(data: bytes, rng: Random) -> bytes:
     start, length = int(rng.integers(0, len(data))), int(rng.integers(1, 300))
     return data[:start] + bytes(len(data[start : start + length])) + data[start + length :]
 
 
-def _removed(data: bytes, rng: Random) -> bytes:
+def _remove_elements(data: bytes, rng: Random) -> bytes:
     dataset = _read(data)
     for tag in rng.choice(list(dataset.keys()), int(rng.integers(1, 4))):
         if Tag(int(tag)) in dataset:
@@ -102,7 +102,7 @@ def _removed(data: bytes, rng: Random) -> bytes:
     return _bytes(dataset)
 
 
-def _lying(data: bytes, rng: Random) -> bytes:
+def _change_values(data: bytes, rng: Random) -> bytes:
     dataset = _read(data)
     for keyword in rng.choice(list(LIES), int(rng.integers(1, 4))):
         choices = LIES[str(keyword)]
@@ -114,7 +114,7 @@ def _lying(data: bytes, rng: Random) -> bytes:
     return _bytes(dataset)
 
 
-def _wrong_pixels(data: bytes, rng: Random) -> bytes:
+def _change_pixels(data: bytes, rng: Random) -> bytes:
     dataset = _read(data)
     if "PixelData" in dataset:
         length = int(rng.integers(0, 3 * len(dataset.PixelData))) // 2 * 2
@@ -122,7 +122,7 @@ def _wrong_pixels(data: bytes, rng: Random) -> bytes:
     return _bytes(dataset)
 
 
-def _wrong_syntax(data: bytes, rng: Random) -> bytes:
+def _change_syntax(data: bytes, rng: Random) -> bytes:
     names = ["ExplicitVRBigEndian", "JPEGBaseline8Bit", "JPEG2000Lossless", "RLELossless", "ImplicitVRLittleEndian"]
     syntax = str(getattr(pydicom.uid, str(rng.choice(names)))).encode()
     present = str(_read(data).file_meta.TransferSyntaxUID).encode()
@@ -130,15 +130,15 @@ def _wrong_syntax(data: bytes, rng: Random) -> bytes:
 
 
 WAYS: dict[str, Callable[[bytes, Random], bytes]] = {
-    "truncated": _truncated,
-    "flipped": _flipped,
-    "flipped header": _flipped_header,
-    "hole": _hole,
-    "zeroed": _zeroed,
-    "removed": _removed,
-    "lying": _lying,
-    "wrong pixels": _wrong_pixels,
-    "wrong syntax": _wrong_syntax,
+    "truncated": _truncate,
+    "flipped": _flip_bytes,
+    "flipped header": _flip_header_bytes,
+    "hole": _cut_hole,
+    "zeroed": _zero_bytes,
+    "removed": _remove_elements,
+    "lying": _change_values,
+    "wrong pixels": _change_pixels,
+    "wrong syntax": _change_syntax,
 }
 
 

@@ -74,12 +74,12 @@ def new(sop_class: str, modality: str, series: str, patient: str = "MARKER-ID") 
     return d
 
 
-def pixels(d: Dataset, stored: NDArray[Any], bits: int = 16) -> None:
-    d.Rows, d.Columns = stored.shape
+def pixels(d: Dataset, values: NDArray[Any], bits: int = 16) -> None:
+    d.Rows, d.Columns = values.shape
     d.SamplesPerPixel, d.PhotometricInterpretation = 1, "MONOCHROME2"
     d.BitsAllocated, d.BitsStored, d.HighBit = 16, bits, bits - 1
-    d.PixelRepresentation = int(stored.dtype.kind == "i")
-    d.PixelData = np.ascontiguousarray(stored).astype(stored.dtype.newbyteorder("<")).tobytes()
+    d.PixelRepresentation = int(values.dtype.kind == "i")
+    d.PixelData = np.ascontiguousarray(values).astype(values.dtype.newbyteorder("<")).tobytes()
 
 
 def save(d: Dataset, path: Path) -> Path:
@@ -88,7 +88,7 @@ def save(d: Dataset, path: Path) -> Path:
     return path
 
 
-def stored(shape: tuple[int, int, int] = (6, 9, 7), seed: int = 0) -> NDArray[np.int16]:
+def random_values(shape: tuple[int, int, int] = (6, 9, 7), seed: int = 0) -> NDArray[np.int16]:
     return np.random.default_rng(seed).integers(-500, 1500, shape).astype(np.int16)
 
 
@@ -104,11 +104,11 @@ def rtstruct(contours: Sequence[NDArray[np.float64]], *, frame: str = FRAME, nam
     d = new(RTStructureSetStorage, "RTSTRUCT", str(generate_uid()))
     d.FrameOfReferenceUID = frame
     d.StructureSetROISequence = [item(ROINumber=4, ROIName=name, ReferencedFrameOfReferenceUID=frame)]
-    drawn = [
+    contour_items = [
         item(ContourGeometricType="CLOSED_PLANAR", ContourData=[f"{v:.6g}" for v in points.ravel()])
         for points in contours
     ]
-    d.ROIContourSequence = [item(ReferencedROINumber=4, ContourSequence=drawn)]
+    d.ROIContourSequence = [item(ReferencedROINumber=4, ContourSequence=contour_items)]
     return d
 
 

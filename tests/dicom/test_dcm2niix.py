@@ -12,7 +12,7 @@ import pydicom
 import pytest
 from scipy.spatial.transform import Rotation
 
-from tests.dicom.objects import Series, save, stored
+from tests.dicom.objects import Series, random_values, save
 from tests.dicom.test_remedies import RAMP, write
 from voxflow.dicom import ConvertOptions, convert_folder
 from voxflow.errors import DataError
@@ -28,7 +28,7 @@ OPTIONS = ConvertOptions(pseudonym_key="k", workers=1)
 
 
 @pytest.fixture
-def theirs() -> Callable[[Path, str], Volume]:
+def convert_by_dcm2niix() -> Callable[[Path, str], Volume]:
     """Converts a folder with dcm2niix, and reads the volume whose name ends as asked."""
     program = shutil.which("dcm2niix", path=sysconfig.get_path("scripts")) or shutil.which("dcm2niix")
     if program is None:
@@ -44,52 +44,54 @@ def theirs() -> Callable[[Path, str], Volume]:
     return convert
 
 
-def ours(folder: Path) -> Volume:
+def convert_by_voxflow(folder: Path) -> Volume:
     convert_folder(folder, folder.parent / "ours", OPTIONS)
     return read_volume(next((folder.parent / "ours/images").iterdir()))
 
 
-def at_the_points_of(mine: Volume, other: Volume) -> NDArray[Any]:
+def sample_at_grid_of(volume: Volume, reference: Volume) -> NDArray[Any]:
     """My voxels in the order of the other's, whose axes may run the other way; off the grid is an error."""
-    grid = np.stack(np.meshgrid(*map(np.arange, other.geometry.size), indexing="ij"), axis=-1).reshape(-1, 3)
-    index = mine.geometry.to_index(other.geometry.to_physical(grid.astype(float)))
+    grid = np.stack(np.meshgrid(*map(np.arange, reference.geometry.size), indexing="ij"), axis=-1).reshape(-1, 3)
+    index = volume.geometry.to_index(reference.geometry.to_physical(grid.astype(float)))
     assert np.abs(index - np.rint(index)).max() < 1e-3
-    return np.asarray(mine.array[tuple(np.rint(index).astype(int).T)].reshape(other.array.shape))
+    return np.asarray(volume.array[tuple(np.rint(index).astype(int).T)].reshape(reference.array.shape))
 
 
 @pytest.mark.parametrize("turn", [(0, 0, 0), (30, 0, 0), (0, 90, 0), (-20, 35, 70), (90, 0, -90)])
 @pytest.mark.parametrize("slope", [1.0, 0.5])
 def test_both_put_the_same_value_at_the_same_point(
-    tmp_path: Path, theirs: Callable[[Path, str], Volume], turn: tuple[int, ...], slope: float
+    tmp_path: Path, convert_by_dcm2niix: Callable[[Path, str], Volume], turn: tuple[int, ...], slope: float
 ) -> None:
     axes = Rotation.from_euler("zyx", turn, degrees=True).as_matrix()
     orientation = axes[:, :2].T.ravel().tolist()
-    series = Series(stored(), orientation=orientation, origin=(12.5, -40, 7), slopes=[slope] * 6)
+    series = Series(random_values(), orientation=orientation, origin=(12.5, -40, 7), slopes=[slope] * 6)
     series.write(tmp_path / "in")
-    mine, other = ours(tmp_path / "in"), theirs(tmp_path / "in", "")
-    assert mine.geometry.size == other.geometry.size
-    assert np.allclose(at_the_points_of(mine, other), other.array, rtol=1e-6)
+    volume, reference = convert_by_voxflow(tmp_path / "in"), convert_by_dcm2niix(tmp_path / "in", "")
+    assert volume.geometry.size == reference.geometry.size
+    assert np.allclose(sample_at_grid_of(volume, reference), reference.array, rtol=1e-6)
 
 
-def test_both_straighten_a_tilted_stack_alike(tmp_path: Path, theirs: Callable[[Path, str], Volume]) -> None:
+def test_both_straighten_a_tilted_stack_alike(
+    tmp_path: Path, convert_by_dcm2niix: Callable[[Path, str], Volume]
+) -> None:
     write(tmp_path / "in", np.outer(np.arange(6), (0, -0.7, 2)), (1.0, 0, 0, 0, 1.0, 0))
     for path in (tmp_path / "in").iterdir():
         # dcm2niix goes by this attribute, we by the positions.
         dataset = pydicom.dcmread(path)
         dataset.GantryDetectorTilt = 19.29
         dataset.save_as(path)
-    mine, other = ours(tmp_path / "in"), theirs(tmp_path / "in", "_Tilt_1")
-    grid = np.stack(np.meshgrid(*map(np.arange, mine.geometry.size), indexing="ij"), axis=-1).astype(float)
-    expected = mine.geometry.to_physical(grid) @ RAMP
-    inside = np.abs(mine.array - expected) < 0.2
+    volume, reference = convert_by_voxflow(tmp_path / "in"), convert_by_dcm2niix(tmp_path / "in", "_Tilt_1")
+    grid = np.stack(np.meshgrid(*map(np.arange, volume.geometry.size), indexing="ij"), axis=-1).astype(float)
+    expected = volume.geometry.to_physical(grid) @ RAMP
+    inside = np.abs(volume.array - expected) < 0.2
     assert inside.mean() > 0.6
-    assert other.geometry.size == mine.geometry.size
-    assert other.geometry.spacing == pytest.approx(mine.geometry.spacing, abs=1e-3)
+    assert reference.geometry.size == volume.geometry.size
+    assert reference.geometry.spacing == pytest.approx(volume.geometry.spacing, abs=1e-3)
 
 
 @pytest.mark.parametrize("lean", [-0.7, -0.45, 0.45, 0.7])
 def test_both_give_a_straightened_stack_the_same_voxels(
-    tmp_path: Path, theirs: Callable[[Path, str], Volume], lean: float
+    tmp_path: Path, convert_by_dcm2niix: Callable[[Path, str], Volume], lean: float
 ) -> None:
     def wave(x: Any, y: Any, z: Any) -> Any:
         return 1000 + 500 * np.sin(x / 9) * np.cos(y / 11) + 10 * z
@@ -101,21 +103,21 @@ def test_both_give_a_straightened_stack_the_same_voxels(
         dataset.PixelData = np.rint(wave(x, y + lean * k, 2 * k)).astype("<i2").tobytes()
         dataset.GantryDetectorTilt = float(-np.degrees(np.arctan(lean / 2)))
         save(dataset, tmp_path / f"in/{k}")
-    mine, other = ours(tmp_path / "in"), theirs(tmp_path / "in", "_Tilt_1")
-    there = at_the_points_of(other, mine)
-    points = mine.geometry.to_physical(np.moveaxis(np.indices(mine.geometry.size), 0, -1).astype(float))
+    volume, reference = convert_by_voxflow(tmp_path / "in"), convert_by_dcm2niix(tmp_path / "in", "_Tilt_1")
+    resampled = sample_at_grid_of(reference, volume)
+    points = volume.geometry.to_physical(np.moveaxis(np.indices(volume.geometry.size), 0, -1).astype(float))
     # Rows that every slice reaches, less the rim, where we blend with what lies outside and dcm2niix does not.
     inner = (slice(None), slice(9, -9), slice(None))
     expected = wave(*np.moveaxis(points, -1, 0))
-    assert np.abs(mine.array - expected)[inner].max() < 3
+    assert np.abs(volume.array - expected)[inner].max() < 3
     if lean < 0:
-        assert np.abs(mine.array - there)[inner].max() <= 1
+        assert np.abs(volume.array - resampled)[inner].max() <= 1
         return
     # Leaning to this side, dcm2niix's header is off by what its size was rounded up: up to a row.
     x, y, z = np.moveaxis(points, -1, 0)
     off = np.ceil(9 * lean) - 9 * lean
-    assert np.abs(there - expected)[inner].max() > 20
-    assert np.abs(there - wave(x, y - off, z))[inner].max() < 3
+    assert np.abs(resampled - expected)[inner].max() > 20
+    assert np.abs(resampled - wave(x, y - off, z))[inner].max() < 3
 
 
 def drop(datasets: list[Any]) -> None:
@@ -131,12 +133,12 @@ def coarser(datasets: list[Any]) -> None:
     [(drop, "1 slice.s. missing"), (coarser, "mixed spacing")],
 )
 def test_what_dcm2niix_converts_all_the_same_is_refused(
-    tmp_path: Path, theirs: Callable[[Path, str], Volume], spoil: Callable[[list[Any]], None], reason: str
+    tmp_path: Path, convert_by_dcm2niix: Callable[[Path, str], Volume], spoil: Callable[[list[Any]], None], reason: str
 ) -> None:
-    datasets = Series(stored(), uid="1.2.3").datasets()
+    datasets = Series(random_values(), uid="1.2.3").datasets()
     spoil(datasets)
     for k, dataset in enumerate(datasets):
         save(dataset, tmp_path / "in" / str(k))
-    assert theirs(tmp_path / "in", "").array.size
+    assert convert_by_dcm2niix(tmp_path / "in", "").array.size
     with pytest.raises(DataError, match=reason):
-        ours(tmp_path / "in")
+        convert_by_voxflow(tmp_path / "in")

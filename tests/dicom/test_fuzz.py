@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from tests.dicom.mutations import broken, objects
-from tests.dicom.objects import Series, save, stored
+from tests.dicom.objects import Series, random_values, save
 from voxflow.dicom import ConvertOptions, convert_folder
 from voxflow.volumes import read_volume
 
@@ -26,9 +26,9 @@ LONGEST_SECONDS = 10.0
 # The files of one folder: each holds one broken file for every so many whole ones.
 FOLDERS_NORMAL, FOLDERS_SLOW, BROKEN_A_FOLDER = 50, 500, 4
 
-WIDE = stored((6, 36, 40)).clip(0).transpose(2, 1, 0) - 100
+WIDE = random_values((6, 36, 40)).clip(0).transpose(2, 1, 0) - 100
 # The series that are broken: how their files' names start, and their voxels.
-WHOLE = {"1.2.3": ("ct", stored().clip(0).transpose(2, 1, 0) - 100), "1.2.4": ("pt", WIDE)}
+WHOLE = {"1.2.3": ("ct", random_values().clip(0).transpose(2, 1, 0) - 100), "1.2.4": ("pt", WIDE)}
 
 
 def fuzz(tmp_path: Path, folders: range) -> None:
@@ -37,11 +37,11 @@ def fuzz(tmp_path: Path, folders: range) -> None:
     for number in folders:
         rng = np.random.default_rng(number)
         source = tmp_path / f"in{number}"
-        Series(stored(seed=7), uid="1.2.99", frame="1.2.98", patient="sound").write(source / "sound")
+        Series(random_values(seed=7), uid="1.2.99", frame="1.2.98", patient="sound").write(source / "sound")
         files = dict(whole)
-        done = {}
+        changes = {}
         for name in rng.choice(sorted(files), BROKEN_A_FOLDER, replace=False):
-            done[str(name)], files[str(name)] = broken(files[str(name)], rng)
+            changes[str(name)], files[str(name)] = broken(files[str(name)], rng)
         for name, data in files.items():
             (source / name).write_bytes(data)
         began = time.perf_counter()
@@ -49,31 +49,31 @@ def fuzz(tmp_path: Path, folders: range) -> None:
             # Libraries say in warnings what the verdicts say in words.
             warnings.simplefilter("ignore")
             convert_folder(source, tmp_path / f"out{number}", OPTIONS)
-        assert time.perf_counter() - began < LONGEST_SECONDS, f"folder {number}: {done}"
-        check(tmp_path / f"out{number}", done, f"folder {number}: {done}")
+        assert time.perf_counter() - began < LONGEST_SECONDS, f"folder {number}: {changes}"
+        check(tmp_path / f"out{number}", changes, f"folder {number}: {changes}")
 
 
-def check(out: Path, done: dict[str, str], where: str) -> None:
+def check(out: Path, changes: dict[str, str], folder: str) -> None:
     """The sound series is converted; the others are whole and right in their grid, or have a verdict."""
     with (out / "conversion.csv").open(encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream))
     sound = next(row for row in rows if row["series_uid"] == "1.2.99")
-    assert sound["verdict"] == "converted", where
-    assert np.array_equal(volume_of(out, sound), stored(seed=7).transpose(2, 1, 0) - 100), where
+    assert sound["verdict"] == "converted", folder
+    assert np.array_equal(volume_of(out, sound), random_values(seed=7).transpose(2, 1, 0) - 100), folder
     for row in rows:
-        assert row["verdict"] in ("converted", "remedied") or row["reason"], where
+        assert row["verdict"] in ("converted", "remedied") or row["reason"], folder
         if row["series_uid"] in WHOLE and row["size"] and row["modality"] not in ("CR", "DX"):
-            check_volume(volume_of(out, row), row, done, where)
+            check_volume(volume_of(out, row), row, changes, folder)
 
 
-def check_volume(array: np.ndarray, row: dict[str, str], done: dict[str, str], where: str) -> None:
+def check_volume(array: np.ndarray, row: dict[str, str], changes: dict[str, str], path: str) -> None:
     """Pixels that a flipped bit changed can't be known; slices in a wrong place would differ elsewhere, too."""
     start, expected = WHOLE[row["series_uid"]]
-    assert np.isfinite(array).all(), where
-    assert row["files"] == str(array.shape[2]), where
+    assert np.isfinite(array).all(), path
+    assert row["files"] == str(array.shape[2]), path
     if array.shape == expected.shape:
         wrong = (np.abs(array - expected) > 1e-3).any(axis=(0, 1)).sum()
-        assert wrong <= sum(name.startswith(start) for name in done), where
+        assert wrong <= sum(name.startswith(start) for name in changes), path
 
 
 def volume_of(out: Path, row: dict[str, str]) -> np.ndarray:
@@ -102,7 +102,7 @@ print(len(scan.headers), len(scan.other_files), int(peak_kb) // 1024)
 
 @pytest.mark.slow
 def test_fifty_thousand_small_files_are_scanned_in_bounded_memory(tmp_path: Path) -> None:
-    dataset = Series(stored()[:1]).datasets()[0]
+    dataset = Series(random_values()[:1]).datasets()[0]
     data = save(dataset, tmp_path / "one").read_bytes()
     uid = str(dataset.SOPInstanceUID).encode()
     for number in range(50_000):
@@ -112,7 +112,7 @@ def test_fifty_thousand_small_files_are_scanned_in_bounded_memory(tmp_path: Path
         (tmp_path / f"in/{number // 500}/{number}").write_bytes(name if number % 10 else b"junk")
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     command = [sys.executable, "-c", SCAN, str(tmp_path / "in")]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
-    headers, others, peak_mb = map(int, done.stdout.split())
-    assert (headers, others) == (45_000, 5_000)
+    result = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    headers, other_files, peak_mb = map(int, result.stdout.split())
+    assert (headers, other_files) == (45_000, 5_000)
     assert peak_mb < 500

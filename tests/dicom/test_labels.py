@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.dicom.objects import Series, rtstruct, save, seg, stored
+from tests.dicom.objects import Series, random_values, rtstruct, save, seg
 from voxflow.dicom import ConvertOptions, convert_folder
 from voxflow.dicom.rtstruct import Contour, fill_contours, fill_outline, interpolate_sparse_slices
 from voxflow.errors import DicomError
@@ -30,7 +30,7 @@ def masks(segments: int = 1, seed: int = 3) -> NDArray[np.uint8]:
     return (np.random.default_rng(seed).random((*SHAPE, segments)) < 0.4).astype(np.uint8)
 
 
-def converted(tmp_path: Path, dataset: Any, series: Series, **options: Any) -> NDArray[Any]:
+def convert_label(tmp_path: Path, dataset: Any, series: Series, **options: Any) -> NDArray[Any]:
     """The label volume as (slices, rows, columns), in the order of the series as written."""
     series.write(tmp_path / "in/ct")
     save(dataset, tmp_path / "in/label")
@@ -39,7 +39,7 @@ def converted(tmp_path: Path, dataset: Any, series: Series, **options: Any) -> N
 
 
 def test_bit_packed_frames_of_odd_size_equal_numpys_unpacking(tmp_path: Path) -> None:
-    series, mask = Series(stored()), masks()
+    series, mask = Series(random_values()), masks()
     dataset = seg(series, mask, ["Organ"], omit_empty_frames=False)
     bits = np.unpackbits(np.frombuffer(dataset.PixelData, np.uint8), bitorder="little")
     groups = dataset.PerFrameFunctionalGroupsSequence
@@ -47,43 +47,43 @@ def test_bit_packed_frames_of_odd_size_equal_numpys_unpacking(tmp_path: Path) ->
     expected = bits[: mask.size].reshape(SHAPE)[np.argsort(heights)]
     assert SHAPE[1] * SHAPE[2] % 8
     assert np.array_equal(expected, mask[..., 0])
-    assert np.array_equal(converted(tmp_path, dataset, series), expected)
+    assert np.array_equal(convert_label(tmp_path, dataset, series), expected)
 
 
 def test_segments_on_fewer_slices_land_on_their_own(tmp_path: Path) -> None:
-    series, mask = Series(stored(), orientation=(0, 1, 0, 0, 0, -1)), masks()
+    series, mask = Series(random_values(), orientation=(0, 1, 0, 0, 0, -1)), masks()
     mask[[0, 1, 4]] = 0
     dataset = seg(series, mask, ["Organ"])
     assert dataset.NumberOfFrames == 3
-    assert np.array_equal(converted(tmp_path, dataset, series), mask[..., 0])
+    assert np.array_equal(convert_label(tmp_path, dataset, series), mask[..., 0])
 
 
 def test_overlapping_segments_go_by_segment_number(tmp_path: Path) -> None:
-    series, mask = Series(stored()), masks(2)
-    label = converted(tmp_path, seg(series, mask, ["b", "a"]), series)
+    series, mask = Series(random_values()), masks(2)
+    label = convert_label(tmp_path, seg(series, mask, ["b", "a"]), series)
     assert np.array_equal(label, np.where(mask[..., 1] > 0, 1, np.where(mask[..., 0] > 0, 2, 0)))
     assert json.loads((tmp_path / "out/labels.json").read_text()) == {"0": "background", "1": "a", "2": "b"}
 
 
 def test_fractions_are_inside_from_one_half(tmp_path: Path) -> None:
-    series = Series(stored())
+    series = Series(random_values())
     fractions = np.random.default_rng(1).random(SHAPE)
     dataset = seg(series, fractions, ["Organ"], "FRACTIONAL", max_fractional_value=200, fractional_type="PROBABILITY")
     stored_values = np.rint(fractions * 200)
-    assert np.array_equal(converted(tmp_path, dataset, series), stored_values >= 100)
+    assert np.array_equal(convert_label(tmp_path, dataset, series), stored_values >= 100)
 
 
 def test_chosen_labels_get_their_values_and_others_are_left_out(tmp_path: Path) -> None:
-    series, mask = Series(stored()), masks(3)
+    series, mask = Series(random_values()), masks(3)
     dataset = seg(series, mask, ["Liver", "Spleen", "Couch"])
-    label = converted(tmp_path, dataset, series, labels={"spleen": 5, "liver": 2})
+    label = convert_label(tmp_path, dataset, series, labels={"spleen": 5, "liver": 2})
     assert np.array_equal(label, np.where(mask[..., 1] > 0, 5, np.where(mask[..., 0] > 0, 2, 0)))
     assert json.loads((tmp_path / "out/labels.json").read_text()) == {"0": "background", "2": "Liver", "5": "Spleen"}
 
 
 def test_label_values_are_the_same_in_all_cases(tmp_path: Path) -> None:
     for patient, names in (("P1", ["kidney", "spleen"]), ("P2", ["spleen"])):
-        series = Series(stored(), patient=patient, frame=f"1.2.{patient[1]}")
+        series = Series(random_values(), patient=patient, frame=f"1.2.{patient[1]}")
         series.write(tmp_path / "in" / patient)
         save(seg(series, np.ones((*SHAPE, len(names)), np.uint8), names), tmp_path / "in" / f"{patient}.dcm")
     convert_folder(tmp_path / "in", tmp_path / "out", ConvertOptions(pseudonym_key="k", workers=1))
@@ -111,7 +111,7 @@ def crossings(outline: NDArray[np.float64], i: int, j: int) -> int:
 def test_contours_in_patient_coordinates_equal_matplotlibs_point_test(tmp_path: Path) -> None:
     from matplotlib.path import Path as Outline
 
-    series = Series(stored(), orientation=(0, 1, 0, 0, 0, -1), origin=(20, -30, 12), spacing=(1.5, 0.8))
+    series = Series(random_values(), orientation=(0, 1, 0, 0, 0, -1), origin=(20, -30, 12), spacing=(1.5, 0.8))
     outer = np.array([[-0.6, -0.6], [6.3, 0.4], [5.8, 8.2], [0.3, 7.6]])
     hole = np.array([[2.2, 2.3], [4.3, 2.2], [4.2, 5.7], [2.3, 5.6]])
     grid = np.array([[column, row] for row in range(9) for column in range(7)], float)
@@ -120,7 +120,7 @@ def test_contours_in_patient_coordinates_equal_matplotlibs_point_test(tmp_path: 
     expected[[1, 2]] = plane
     along = np.array(series.orientation).reshape(2, 3) * np.array([[0.8], [1.5]])
     contours = [o @ along + np.array(series.origin) + k * 2 * series.normal for k in (1, 2) for o in (outer, hole)]
-    label = converted(tmp_path, rtstruct(contours), series)
+    label = convert_label(tmp_path, rtstruct(contours), series)
     assert np.array_equal(label > 0, expected)
 
 
@@ -183,11 +183,11 @@ def test_contours_with_gaps_of_their_own_stay_as_they_are() -> None:
 
 
 def test_a_label_map_gives_its_segments(tmp_path: Path) -> None:
-    series = Series(stored())
+    series = Series(random_values())
     labels = np.random.default_rng(5).integers(0, 3, SHAPE).astype(np.uint8)
     dataset = seg(series, labels, ["a", "b"], "LABELMAP")
     assert dataset.SegmentationType == "LABELMAP"
-    assert np.array_equal(converted(tmp_path, dataset, series), labels)
+    assert np.array_equal(convert_label(tmp_path, dataset, series), labels)
 
 
 @pytest.mark.parametrize(
@@ -200,44 +200,44 @@ def test_a_label_map_gives_its_segments(tmp_path: Path) -> None:
     ],
 )
 def test_overlaps_follow_the_stated_order(tmp_path: Path, options: dict[str, Any], winner: int) -> None:
-    series, mask = Series(stored()), masks(2)
+    series, mask = Series(random_values()), masks(2)
     values = options.get("labels", {"a": 1, "b": 2})
-    label = converted(tmp_path, seg(series, mask, ["a", "b"]), series, **options)
-    both = (mask > 0).all(axis=-1)
-    assert (label[both] == values["ab"[winner]]).all()
-    assert f"{int(both.sum())} voxels lie in several segments" in (tmp_path / "out/conversion.csv").read_text()
+    label = convert_label(tmp_path, seg(series, mask, ["a", "b"]), series, **options)
+    is_shared = (mask > 0).all(axis=-1)
+    assert (label[is_shared] == values["ab"[winner]]).all()
+    assert f"{int(is_shared.sum())} voxels lie in several segments" in (tmp_path / "out/conversion.csv").read_text()
 
 
 def test_overlapping_labels_are_whole_in_channels_of_their_own(tmp_path: Path) -> None:
-    series, mask = Series(stored()), masks(3)
+    series, mask = Series(random_values()), masks(3)
     dataset = seg(series, mask, ["b", "a", "c"])
-    merged = converted(tmp_path, dataset, series, overlap="channels", labels={"a": 1, "b": 2, "c": 2, "d": 5})
+    merged = convert_label(tmp_path, dataset, series, overlap="channels", labels={"a": 1, "b": 2, "c": 2, "d": 5})
     with (tmp_path / "out/cases.csv").open(encoding="utf-8") as stream:
         case = next(csv.DictReader(stream))
     channels = case["label_channels"].split(";")
     assert [path.rsplit("/", 1)[1] for path in channels] == ["1.nii.gz", "2.nii.gz", "5.nii.gz"]
-    one, two, five = (read_volume(tmp_path / "out" / path) for path in channels)
-    assert one.geometry.is_close(read_volume(tmp_path / "out" / case["image"]).geometry)
+    first, second, third = (read_volume(tmp_path / "out" / path) for path in channels)
+    assert first.geometry.is_close(read_volume(tmp_path / "out" / case["image"]).geometry)
     # Of the SEG as highdicom got it, not of what was made of it.
-    assert np.array_equal(one.array.transpose(2, 1, 0), mask[..., 1])
-    assert np.array_equal(two.array.transpose(2, 1, 0), mask[..., 0] | mask[..., 2])
-    assert not five.array.any()
+    assert np.array_equal(first.array.transpose(2, 1, 0), mask[..., 1])
+    assert np.array_equal(second.array.transpose(2, 1, 0), mask[..., 0] | mask[..., 2])
+    assert not third.array.any()
     assert (merged[mask[..., 2] > 0] == 2).all()
     assert "each is whole in its channel" in (tmp_path / "out/conversion.csv").read_text()
 
 
 @pytest.mark.parametrize("kind", ["BINARY", "FRACTIONAL"])
 def test_a_segmentation_on_a_coarser_grid_gives_each_voxel_its_nearest_pixel(tmp_path: Path, kind: str) -> None:
-    fine = Series(stored((12, 18, 14)), uid="1.2.3", spacing=(0.75, 0.5), step=1.0, origin=(-0.25, -0.375, -0.5))
-    coarse = Series(stored(), uid="1.2.3")
+    fine = Series(random_values((12, 18, 14)), uid="1.2.3", spacing=(0.75, 0.5), step=1.0, origin=(-0.25, -0.375, -0.5))
+    coarse = Series(random_values(), uid="1.2.3")
     mask = masks()[..., 0]
-    label = converted(tmp_path, seg(coarse, mask.copy(), ["Organ"], kind), fine)
+    label = convert_label(tmp_path, seg(coarse, mask.copy(), ["Organ"], kind), fine)
     assert np.array_equal(label, mask.repeat(2, 0).repeat(2, 1).repeat(2, 2))
     assert "remedied,the segmentation lies on another grid" in (tmp_path / "out/conversion.csv").read_text()
 
 
 def test_a_segmentation_far_from_its_image_is_quarantined(tmp_path: Path) -> None:
-    series, away = Series(stored(), uid="1.2.3"), Series(stored(), uid="1.2.3", origin=(500.3, 0, 0))
+    series, away = Series(random_values(), uid="1.2.3"), Series(random_values(), uid="1.2.3", origin=(500.3, 0, 0))
     series.write(tmp_path / "in/ct")
     save(seg(away, masks()[..., 0], ["Organ"]), tmp_path / "in/seg")
     summary = convert_folder(tmp_path / "in", tmp_path / "out", ConvertOptions(pseudonym_key="k", workers=1))

@@ -10,7 +10,7 @@ import pydicom
 import pytest
 from pydicom.uid import EnhancedPETImageStorage, generate_uid
 
-from tests.dicom.objects import FRAME, IDENTITY, Series, item, new, save, stored
+from tests.dicom.objects import FRAME, IDENTITY, Series, item, new, random_values, save
 from voxflow.dicom import ConvertOptions, convert_folder
 from voxflow.volumes import read_volume
 
@@ -36,10 +36,10 @@ STATED: dict[str, Any] = {
 DOSE = {"RadionuclideTotalDose": 3.5e8, "RadionuclideHalfLife": HALF_LIFE, "RadiopharmaceuticalStartTime": "110000.00"}
 
 
-def converted(folder: Path, changes: dict[str, Any], dose: dict[str, Any] = DOSE, **options: Any) -> Any:
+def convert_pet(folder: Path, changes: dict[str, Any], dose: dict[str, Any] = DOSE, **options: Any) -> Any:
     """The volume as (slices, rows, columns), and its row in the table."""
     tags = STATED | changes | {"RadiopharmaceuticalInformationSequence": [item(**dose)]}
-    series = Series(stored().clip(0), changes={k: v for k, v in tags.items() if v is not None})
+    series = Series(random_values().clip(0), changes={k: v for k, v in tags.items() if v is not None})
     series.write(folder / "in")
     convert_folder(folder / "in", folder / "out", ConvertOptions(pseudonym_key="k", workers=1, **options))
     with (folder / "out/conversion.csv").open(encoding="utf-8") as stream:
@@ -48,7 +48,7 @@ def converted(folder: Path, changes: dict[str, Any], dose: dict[str, Any] = DOSE
 
 
 def times(factor: float) -> NDArray[np.float64]:
-    return stored().clip(0) * factor
+    return random_values().clip(0) * factor
 
 
 @pytest.mark.parametrize(
@@ -62,13 +62,13 @@ def times(factor: float) -> NDArray[np.float64]:
     ],
 )
 def test_activity_becomes_suv_by_body_weight(tmp_path: Path, changes: dict[str, Any], decayed_s: float) -> None:
-    array, row = converted(tmp_path, changes)
+    array, row = convert_pet(tmp_path, changes)
     assert row["units"] == "SUVbw g/ml"
     assert np.allclose(array, times(70_000 / (3.5e8 * 0.5 ** (decayed_s / HALF_LIFE))), rtol=1e-6)
 
 
 def test_an_injection_before_midnight_lies_a_day_back(tmp_path: Path) -> None:
-    array, _ = converted(tmp_path, {}, DOSE | {"RadiopharmaceuticalStartTime": "233000"})
+    array, _ = convert_pet(tmp_path, {}, DOSE | {"RadiopharmaceuticalStartTime": "233000"})
     assert np.allclose(array, times(70_000 / (3.5e8 * 0.5 ** (12.5 * 3600 / HALF_LIFE))), rtol=1e-6)
 
 
@@ -87,40 +87,40 @@ def test_an_injection_before_midnight_lies_a_day_back(tmp_path: Path) -> None:
 def test_activity_stays_where_the_attributes_do_not_allow_suv(
     tmp_path: Path, changes: dict[str, Any], dose: dict[str, Any], reason: str
 ) -> None:
-    array, row = converted(tmp_path, changes, dose)
+    array, row = convert_pet(tmp_path, changes, dose)
     assert (row["verdict"], row["units"]) == ("converted", "Bq/ml")
     assert reason in row["reason"]
     assert np.array_equal(array, times(1))
 
 
 def test_values_that_are_suv_stay_as_they_are(tmp_path: Path) -> None:
-    array, row = converted(tmp_path, {"Units": "GML"})
+    array, row = convert_pet(tmp_path, {"Units": "GML"})
     assert (row["units"], row["reason"]) == ("SUVbw g/ml", "")
     assert np.array_equal(array, times(1))
 
 
 def test_counts_are_no_activity(tmp_path: Path) -> None:
-    array, row = converted(tmp_path, {"Units": "CNTS"})
+    array, row = convert_pet(tmp_path, {"Units": "CNTS"})
     assert (row["units"], row["reason"]) == ("CNTS", "not in SUV: Units (0054,1001) are CNTS")
     assert np.array_equal(array, times(1))
 
 
 def test_activity_can_be_asked_for(tmp_path: Path) -> None:
-    array, row = converted(tmp_path, {}, pet="stated")
+    array, row = convert_pet(tmp_path, {}, pet="stated")
     assert row["units"] == "Bq/ml"
     assert np.array_equal(array, times(1))
 
 
 def test_slices_in_different_units_are_quarantined(tmp_path: Path) -> None:
-    Series(stored(), uid="1.2.1").write(tmp_path / "in/ct")
+    Series(random_values(), uid="1.2.1").write(tmp_path / "in/ct")
     changes = STATED | {"Units": ["BQML"] * 5 + ["GML"]}
-    Series(stored(), changes=changes).write(tmp_path / "in/pt")
+    Series(random_values(), changes=changes).write(tmp_path / "in/pt")
     summary = convert_folder(tmp_path / "in", tmp_path / "out", ConvertOptions(pseudonym_key="k", workers=1))
     assert "(0054,1001): slices state different units: BQML, GML" in summary.reasons[0]
 
 
 def test_philips_counts_become_suv_by_their_own_factor(tmp_path: Path) -> None:
-    series = Series(stored().clip(0), changes=STATED | {"Units": "CNTS"})
+    series = Series(random_values().clip(0), changes=STATED | {"Units": "CNTS"})
     for k, dataset in enumerate(series.datasets()):
         dataset.private_block(0x7053, "Philips PET Private Group", create=True).add_new(0x00, "DS", "0.0004")
         save(dataset, tmp_path / "in" / str(k))
@@ -130,7 +130,7 @@ def test_philips_counts_become_suv_by_their_own_factor(tmp_path: Path) -> None:
 
 
 def test_padding_gets_the_lowest_measured_value(tmp_path: Path) -> None:
-    values = stored().clip(-400)
+    values = random_values().clip(-400)
     values[:, 0] = -2000
     Series(values, changes={"PixelPaddingValue": -2000}).write(tmp_path / "in")
     convert_folder(tmp_path / "in", tmp_path / "out", ConvertOptions(pseudonym_key="k", workers=1))
@@ -141,7 +141,7 @@ def test_padding_gets_the_lowest_measured_value(tmp_path: Path) -> None:
 
 
 def test_a_range_of_padding_is_replaced_whole(tmp_path: Path) -> None:
-    values = stored().clip(-400)
+    values = random_values().clip(-400)
     values[:, 0, :3], values[:, 0, 3:] = -2000, -1990
     changes = {"PixelPaddingValue": -2000, "PixelPaddingRangeLimit": -1900}
     Series(values, slopes=[0.5] * 6, changes=changes).write(tmp_path / "in")
@@ -153,8 +153,10 @@ def test_a_range_of_padding_is_replaced_whole(tmp_path: Path) -> None:
 SUV_CODE, ACTIVITY_CODE = "{SUVbw}g/ml", "Bq/ml"
 
 
-def enhanced(path: Path, code: str, mapped: float = 1.0, slopes: Sequence[float] = (0.5,) * 6, **changes: Any) -> None:
-    """An enhanced PET of one volume; ``mapped`` is what its real-world values are to its rescaled ones."""
+def write_enhanced_pet(
+    path: Path, code: str, real_world_factor: float = 1.0, slopes: Sequence[float] = (0.5,) * 6, **changes: Any
+) -> None:
+    """An enhanced PET of one volume; ``real_world_factor`` is what its real-world values are to its rescaled ones."""
     d = new(EnhancedPETImageStorage, "PT", str(generate_uid()))
     d.FrameOfReferenceUID, d.ImageType = FRAME, ["ORIGINAL", "PRIMARY", "VOLUME", "NONE"]
     d.NumberOfFrames, d.Rows, d.Columns, d.SamplesPerPixel = 6, 9, 7, 1
@@ -181,7 +183,7 @@ def enhanced(path: Path, code: str, mapped: float = 1.0, slopes: Sequence[float]
             PixelValueTransformationSequence=[item(RescaleSlope=slopes[k], RescaleIntercept=0, RescaleType="US")],
             RealWorldValueMappingSequence=[
                 item(
-                    RealWorldValueSlope=slopes[k] * mapped,
+                    RealWorldValueSlope=slopes[k] * real_world_factor,
                     RealWorldValueIntercept=0.0,
                     MeasurementUnitsCodeSequence=units,
                 )
@@ -189,7 +191,7 @@ def enhanced(path: Path, code: str, mapped: float = 1.0, slopes: Sequence[float]
         )
         for k in range(6)
     ]
-    d.PixelData = stored().clip(0).astype("<i2").tobytes()
+    d.PixelData = random_values().clip(0).astype("<i2").tobytes()
     for keyword, value in changes.items():
         setattr(d, keyword, value)
     save(d, path)
@@ -206,7 +208,7 @@ PER_ACTIVITY = 70_000 / (3.5e8 * 0.5 ** (3600 / HALF_LIFE))
 
 
 @pytest.mark.parametrize(
-    ("code", "mapped", "factor"),
+    ("code", "real_world_factor", "factor"),
     [
         (ACTIVITY_CODE, 1.0, PER_ACTIVITY),
         (ACTIVITY_CODE, 4.0, 4 * PER_ACTIVITY),
@@ -215,13 +217,13 @@ PER_ACTIVITY = 70_000 / (3.5e8 * 0.5 ** (3600 / HALF_LIFE))
     ],
 )
 def test_an_enhanced_object_becomes_suv_by_its_own_units(
-    tmp_path: Path, code: str, mapped: float, factor: float
+    tmp_path: Path, code: str, real_world_factor: float, factor: float
 ) -> None:
     slopes = (0.5, 1, 2, 0.25, 3, 4)
-    enhanced(tmp_path / "in/one", code, mapped, slopes)
+    write_enhanced_pet(tmp_path / "in/one", code, real_world_factor, slopes)
     array, row = read_enhanced(tmp_path)
     assert row["units"] == "SUVbw g/ml"
-    expected = stored().clip(0) * np.array(slopes)[:, None, None] * factor
+    expected = random_values().clip(0) * np.array(slopes)[:, None, None] * factor
     assert np.allclose(array, expected, rtol=1e-6)
     # The mapping itself, frame by frame, from stored values.
     theirs = np.stack([apply_rwm(tmp_path / "in/one", k) for k in range(6)])
@@ -246,7 +248,7 @@ def apply_rwm(path: Path, frame: int) -> NDArray[Any]:
 def test_an_enhanced_object_that_states_too_little_stays_as_it_is(
     tmp_path: Path, code: str, changes: dict[str, Any], units: str, reason: str
 ) -> None:
-    enhanced(tmp_path / "in/one", code, **changes)
+    write_enhanced_pet(tmp_path / "in/one", code, **changes)
     array, row = read_enhanced(tmp_path)
     assert row["units"] == units
     assert reason in row["reason"]
@@ -254,7 +256,7 @@ def test_an_enhanced_object_that_states_too_little_stays_as_it_is(
 
 
 def test_real_world_values_that_no_factor_reaches_are_said_to_be_others(tmp_path: Path) -> None:
-    enhanced(tmp_path / "in/one", ACTIVITY_CODE)
+    write_enhanced_pet(tmp_path / "in/one", ACTIVITY_CODE)
     dataset = pydicom.dcmread(tmp_path / "in/one")
     dataset.PerFrameFunctionalGroupsSequence[2].RealWorldValueMappingSequence[0].RealWorldValueIntercept = 7.0
     save(dataset, tmp_path / "in/one")

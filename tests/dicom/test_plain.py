@@ -12,7 +12,7 @@ import pydicom
 import pytest
 
 from tests.dicom.mutations import broken, objects
-from tests.dicom.objects import Series, save, stored
+from tests.dicom.objects import Series, random_values, save
 from voxflow.dicom.elements import UnusualFileError
 from voxflow.dicom.headers import parse_unusual_header, read_dataset
 from voxflow.dicom.padding import PADDING_TAGS
@@ -58,14 +58,14 @@ def compare_pixels(read: DicomHeader) -> None:
     attributes = read.pixels.attributes(read.modality)
     for keyword in (*PADDING_TAGS, "RescaleType"):
         expected = dataset.get(keyword)
-        given = attributes.get(keyword)
+        read_values = attributes.get(keyword)
         if keyword.startswith("RescaleS") or keyword.startswith("RescaleI"):
             expected = float(keyword == "RescaleSlope") if expected is None else float(expected)
         elif expected is not None and keyword.startswith("PixelPadding"):
             expected = int(expected) % 2**16
         elif not keyword.startswith("PixelPadding"):
-            given, expected = str(given or ""), str(expected or "").strip()
-        assert str(given) == str(expected), (read.path, keyword)
+            read_values, expected = str(read_values or ""), str(expected or "").strip()
+        assert str(read_values) == str(expected), (read.path, keyword)
 
 
 def test_files_of_many_vendors_are_read_as_pydicom_reads_them() -> None:
@@ -104,7 +104,7 @@ def test_broken_files_are_read_as_pydicom_reads_them_or_left_to_it(tmp_path: Pat
     ],
 )
 def test_what_may_mean_something_else_is_left_to_pydicom(tmp_path: Path, change: dict[str, str]) -> None:
-    dataset = Series(stored()).datasets()[0]
+    dataset = Series(random_values()).datasets()[0]
     dataset.SpecificCharacterSet = "ISO_IR 100"
     for keyword, value in change.items():
         setattr(dataset, keyword, value)
@@ -115,7 +115,7 @@ def test_what_may_mean_something_else_is_left_to_pydicom(tmp_path: Path, change:
 
 
 def test_sequences_of_undefined_length_are_stepped_over(tmp_path: Path) -> None:
-    dataset = Series(stored()).datasets()[0]
+    dataset = Series(random_values()).datasets()[0]
     inner = pydicom.Dataset()
     inner.Rows, inner.PatientID = 99, "inner"
     outer = pydicom.Dataset()
@@ -131,14 +131,14 @@ def test_sequences_of_undefined_length_are_stepped_over(tmp_path: Path) -> None:
 
 
 def test_a_long_private_element_before_the_pixels_is_stepped_over(tmp_path: Path) -> None:
-    dataset = Series(stored()).datasets()[0]
+    dataset = Series(random_values()).datasets()[0]
     block = dataset.private_block(0x0029, "VENDOR", create=True)
     block.add_new(0x10, "OB", bytes(100_000))
     assert compare([save(dataset, tmp_path / "one")]) == (1, 1)
 
 
 def test_a_file_that_shrank_since_its_header_was_read_is_an_error(tmp_path: Path) -> None:
-    path = save(Series(stored()).datasets()[0], tmp_path / "one")
+    path = save(Series(random_values()).datasets()[0], tmp_path / "one")
     header = read_plain_header(path)
     path.write_bytes(path.read_bytes()[:-10])
     with pytest.raises(DicomError, match="bytes of pixels are claimed"):

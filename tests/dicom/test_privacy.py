@@ -18,7 +18,7 @@ from pydicom._dicom_dict import DicomDictionary
 from pydicom.tag import Tag
 from pydicom.uid import ComprehensiveSRStorage, ComputedRadiographyImageStorage
 
-from tests.dicom.objects import Series, new, pixels, rtstruct, save, seg, stored
+from tests.dicom.objects import Series, new, pixels, random_values, rtstruct, save, seg
 from voxflow.dicom import ConvertOptions, convert_folder
 from voxflow.dicom.mapping import FOLDER_VARIABLE
 from voxflow.errors import ConfigError
@@ -36,7 +36,7 @@ TEXTS = {
 NOT_PLANTED = {"SegmentLabel", "ROIName", "PixelDataProviderURL", "RetrieveURL", "CodeMeaning", "CodeValue"}
 
 
-def planted(dataset: Dataset) -> Dataset:
+def mark_dataset(dataset: Dataset) -> Dataset:
     """The same object with a marker in every text and date of the dictionary, and in what it has of them within."""
     for tag, (vr, multiplicity, _, _, keyword) in DicomDictionary.items():
         is_free = vr in TEXTS and keyword and keyword not in NOT_PLANTED and not multiplicity.startswith("2")
@@ -51,35 +51,35 @@ def planted(dataset: Dataset) -> Dataset:
 
 def plant(folder: Path) -> None:
     """Sound and spoilt series of several kinds, an RTSTRUCT and a SEG; names of folders and files say MARKER, too."""
-    ct = Series(stored(), uid="1.2.1")
+    ct = Series(random_values(), uid="1.2.1")
     whole = {
         "ct": ct.datasets(),
-        "few": Series(stored()[:2], uid="1.2.3").datasets(),
-        "broken": Series(stored()[:4], uid="1.2.4", changes={"PixelData": b"12"}).datasets(),
-        "pt": Series(stored().clip(0), uid="1.2.5", changes={"Modality": "PT", "Units": "MARKER"}).datasets(),
-        "mr": Series(stored(), uid="1.2.6", frame="1.2.9", changes={"Modality": "MR"}).datasets(),
+        "few": Series(random_values()[:2], uid="1.2.3").datasets(),
+        "broken": Series(random_values()[:4], uid="1.2.4", changes={"PixelData": b"12"}).datasets(),
+        "pt": Series(random_values().clip(0), uid="1.2.5", changes={"Modality": "PT", "Units": "MARKER"}).datasets(),
+        "mr": Series(random_values(), uid="1.2.6", frame="1.2.9", changes={"Modality": "MR"}).datasets(),
         "sr": [new(ComprehensiveSRStorage, "SR", "1.2.7")],
         "cr": [new(ComputedRadiographyImageStorage, "CR", "1.2.8")],
-        "seg": [seg(ct, (stored() > 0).astype(np.uint8), ["Organ"])],
+        "seg": [seg(ct, (random_values() > 0).astype(np.uint8), ["Organ"])],
         "rt": [rtstruct([np.array([[1.0, 1, 2], [5, 1, 2], [5, 5, 2]])], frame="1.2.9", name="Part")],
     }
     pixels(whole["cr"][0], np.arange(60, dtype=np.uint16).reshape(6, 10), 12)
     for kind, datasets in whole.items():
         for k, dataset in enumerate(datasets):
-            save(planted(dataset), folder / f"MARKER^NAME/{kind}/MARKER{k}")
+            save(mark_dataset(dataset), folder / f"MARKER^NAME/{kind}/MARKER{k}")
     (folder / "MARKER-19390713.txt").write_text("MARKER")
 
 
 def traces(folder: Path) -> list[Path]:
     """The files below whose name or content, deflated or not, holds a marker."""
-    found = []
+    paths = []
     for path in folder.rglob("*"):
         content = str(path.relative_to(folder)).encode()
         if path.is_file():
             raw = path.read_bytes()
             content += gzip.decompress(raw) if path.suffix == ".gz" else raw
-        found += [path] if any(marker in content for marker in MARKERS) else []
-    return found
+        paths += [path] if any(marker in content for marker in MARKERS) else []
+    return paths
 
 
 @pytest.mark.parametrize("options", [{}, {"volume_format": ".nrrd", "window": (500, 900), "overlap": "channels"}])
@@ -103,21 +103,26 @@ def test_the_mapping_leads_back_and_is_for_its_owner_only(tmp_path: Path, monkey
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv(FOLDER_VARIABLE)
     subprocess.run(["git", "init", "-q"], check=True)
-    Series(stored(), uid="1.2.1", patient="P1").write(tmp_path / "in/a")
-    Series(stored(), uid="1.2.2", patient="P2").write(tmp_path / "in/b")
+    Series(random_values(), uid="1.2.1", patient="P1").write(tmp_path / "in/a")
+    Series(random_values(), uid="1.2.2", patient="P2").write(tmp_path / "in/b")
     for _ in range(2):
         convert_folder(Path("in"), Path("data/volumes/ws"), ConvertOptions(pseudonym_key="k", workers=1))
     mapping = Path(".voxflow/mapping/data_volumes_ws.csv")
     assert stat.S_IMODE(mapping.stat().st_mode) == 0o600
     assert stat.S_IMODE(mapping.parent.stat().st_mode) == 0o700
     with mapping.open(encoding="utf-8") as stream, Path("data/volumes/ws/cases.csv").open(encoding="utf-8") as table:
-        back = {row["case"]: row for row in csv.DictReader(stream)}
+        mapping_rows = {row["case"]: row for row in csv.DictReader(stream)}
         cases = {row["case"]: row for row in csv.DictReader(table)}
-    assert back.keys() == cases.keys()
-    assert {back[case]["series_uid"]: back[case]["patient_id"] for case in cases} == {"1.2.1": "P1", "1.2.2": "P2"}
-    assert all(back[case]["patient"] == cases[case]["patient"] for case in cases)
-    seen = subprocess.run(["git", "status", "--porcelain", "-uall"], check=True, capture_output=True, text=True).stdout
-    assert ".voxflow" not in seen
+    assert mapping_rows.keys() == cases.keys()
+    assert {mapping_rows[case]["series_uid"]: mapping_rows[case]["patient_id"] for case in cases} == {
+        "1.2.1": "P1",
+        "1.2.2": "P2",
+    }
+    assert all(mapping_rows[case]["patient"] == cases[case]["patient"] for case in cases)
+    git_status = subprocess.run(
+        ["git", "status", "--porcelain", "-uall"], check=True, capture_output=True, text=True
+    ).stdout
+    assert ".voxflow" not in git_status
     assert DvcIgnoreFilter(LocalFileSystem(), str(tmp_path)).is_ignored_file(str(mapping.resolve()))
 
 
@@ -125,7 +130,7 @@ def test_no_mapping_is_written_where_params_say_so_or_into_what_is_passed_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path / "out/mapping"))
-    Series(stored()).write(tmp_path / "in")
+    Series(random_values()).write(tmp_path / "in")
     with pytest.raises(ConfigError, match=r"the mapping of pseudonyms would lie in .*out, which is passed on"):
         convert_folder(tmp_path / "in", tmp_path / "out", ConvertOptions(pseudonym_key="k", workers=1))
     convert_folder(tmp_path / "in", tmp_path / "out", ConvertOptions(pseudonym_key="k", workers=1, mapping=False))

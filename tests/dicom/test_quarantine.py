@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from pydicom.uid import SecondaryCaptureImageStorage, generate_uid
 
-from tests.dicom.objects import Series, new, pixels, rtstruct, save, seg, stored
+from tests.dicom.objects import Series, new, pixels, random_values, rtstruct, save, seg
 from voxflow.dicom import ConvertOptions, convert_folder
 from voxflow.errors import DataError
 
@@ -24,36 +24,36 @@ def drop_middle(datasets: list[Any]) -> None:
     del datasets[3]
 
 
-def same_place(datasets: list[Any]) -> None:
+def repeat_position(datasets: list[Any]) -> None:
     datasets[2].ImagePositionPatient = datasets[1].ImagePositionPatient
 
 
-def uneven(datasets: list[Any]) -> None:
+def shift_one_slice(datasets: list[Any]) -> None:
     datasets[2].ImagePositionPatient = [0, 0, 4.6]
 
 
-def tilted(datasets: list[Any]) -> None:
+def tilt_gantry(datasets: list[Any]) -> None:
     for k, dataset in enumerate(datasets):
         dataset.ImagePositionPatient = [0, 0.3 * k, 2 * k]
 
 
-def one_turned(datasets: list[Any]) -> None:
+def turn_one(datasets: list[Any]) -> None:
     datasets[4].ImageOrientationPatient = [1, 0, 0, 0, 0, -1]
 
 
-def two_only(datasets: list[Any]) -> None:
+def keep_two(datasets: list[Any]) -> None:
     del datasets[2:]
 
 
-def no_position(datasets: list[Any]) -> None:
+def remove_position(datasets: list[Any]) -> None:
     del datasets[0].ImagePositionPatient
 
 
-def other_size(datasets: list[Any]) -> None:
+def change_size(datasets: list[Any]) -> None:
     pixels(datasets[0], np.zeros((4, 4), np.int16))
 
 
-def cut_off(datasets: list[Any]) -> None:
+def cut_pixels(datasets: list[Any]) -> None:
     datasets[5].PixelData = datasets[5].PixelData[:20]
 
 
@@ -61,20 +61,20 @@ def cut_off(datasets: list[Any]) -> None:
     ("spoil", "reason"),
     [
         (drop_middle, "1 slice(s) missing: a gap of 4.00 mm after slice 3 of 5 at 4.00 mm"),
-        (same_place, "1 slice(s) at the same position as another, first at 2.00 mm"),
-        (uneven, "irregular spacing: slices lie 1.400 to 2.600 mm apart, one of them 0.600 mm off"),
-        (tilted, "slices shifted sideways by up to 1.50 mm"),
-        (one_turned, "(0020,0037): mixed orientation"),
-        (two_only, "too few slices: 2, a volume needs at least 3"),
-        (no_position, "(0020,0032): the position is missing or no 3 numbers in 1 of 6"),
-        (other_size, "slices of different size (rows, columns): (4, 4), (9, 7)"),
-        (cut_off, "(7FE0,0010): pixels can't be decoded"),
+        (repeat_position, "1 slice(s) at the same position as another, first at 2.00 mm"),
+        (shift_one_slice, "irregular spacing: slices lie 1.400 to 2.600 mm apart, one of them 0.600 mm off"),
+        (tilt_gantry, "slices shifted sideways by up to 1.50 mm"),
+        (turn_one, "(0020,0037): mixed orientation"),
+        (keep_two, "too few slices: 2, a volume needs at least 3"),
+        (remove_position, "(0020,0032): the position is missing or no 3 numbers in 1 of 6"),
+        (change_size, "slices of different size (rows, columns): (4, 4), (9, 7)"),
+        (cut_pixels, "(7FE0,0010): pixels can't be decoded"),
     ],
 )
 def test_a_bad_series_is_quarantined_with_its_reason(
     tmp_path: Path, spoil: Callable[[list[Any]], None], reason: str
 ) -> None:
-    good, bad = Series(stored(), uid="1.2.3"), Series(stored(), uid="1.2.4", frame="1.2.5")
+    good, bad = Series(random_values(), uid="1.2.3"), Series(random_values(), uid="1.2.4", frame="1.2.5")
     good.write(tmp_path / "in/good")
     datasets = bad.datasets()
     spoil(datasets)
@@ -88,9 +88,9 @@ def test_a_bad_series_is_quarantined_with_its_reason(
 
 
 def test_localizers_captures_and_other_modalities_are_skipped_by_kind(tmp_path: Path) -> None:
-    Series(stored()).write(tmp_path / "in/ct")
-    Series(stored(), changes={"Modality": "MR"}).write(tmp_path / "in/mr")
-    Series(stored()[:1], changes={"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]}).write(tmp_path / "in/l")
+    Series(random_values()).write(tmp_path / "in/ct")
+    Series(random_values(), changes={"Modality": "MR"}).write(tmp_path / "in/mr")
+    Series(random_values()[:1], changes={"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]}).write(tmp_path / "in/l")
     capture = new(SecondaryCaptureImageStorage, "OT", str(generate_uid()))
     pixels(capture, np.zeros((4, 4), np.uint16))
     save(capture, tmp_path / "in/sc")
@@ -104,7 +104,7 @@ def test_localizers_captures_and_other_modalities_are_skipped_by_kind(tmp_path: 
 
 def test_magnitude_and_phase_in_one_series_become_two_cases(tmp_path: Path) -> None:
     for kind, seed in (("M", 1), ("P", 2)):
-        datasets = Series(stored(seed=seed), uid="1.2.3").datasets()
+        datasets = Series(random_values(seed=seed), uid="1.2.3").datasets()
         for k, dataset in enumerate(datasets):
             dataset.ImageType = ["ORIGINAL", "PRIMARY", kind]
             dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = generate_uid()
@@ -114,7 +114,7 @@ def test_magnitude_and_phase_in_one_series_become_two_cases(tmp_path: Path) -> N
 
 
 def test_copies_of_a_file_count_once(tmp_path: Path) -> None:
-    series = Series(stored())
+    series = Series(random_values())
     series.write(tmp_path / "in/a")
     series.write(tmp_path / "in/b")
     assert convert_folder(tmp_path / "in", tmp_path / "out", OPTIONS).quarantined == 0
@@ -122,7 +122,7 @@ def test_copies_of_a_file_count_once(tmp_path: Path) -> None:
 
 def test_labels_without_their_image_are_quarantined_and_the_image_goes_on(tmp_path: Path) -> None:
     triangle = np.array([[1.0, 1, 2], [5, 1, 2], [3, 8, 2]])
-    Series(stored()).write(tmp_path / "in/ct")
+    Series(random_values()).write(tmp_path / "in/ct")
     save(rtstruct([triangle], frame="1.2.99"), tmp_path / "in/lost")
     across = triangle + np.array([[0.0, 0, 0], [0, 0, 4], [0, 0, 2]])
     save(rtstruct([across], name="across"), tmp_path / "in/across")
@@ -133,8 +133,8 @@ def test_labels_without_their_image_are_quarantined_and_the_image_goes_on(tmp_pa
 
 
 def test_two_series_in_one_frame_of_reference_leave_a_label_undecided(tmp_path: Path) -> None:
-    Series(stored()).write(tmp_path / "in/a")
-    Series(stored(seed=1)).write(tmp_path / "in/b")
+    Series(random_values()).write(tmp_path / "in/a")
+    Series(random_values(seed=1)).write(tmp_path / "in/b")
     save(rtstruct([np.array([[1.0, 1, 2], [5, 1, 2], [3, 8, 2]])]), tmp_path / "in/rt")
     summary = convert_folder(tmp_path / "in", tmp_path / "out", OPTIONS)
     assert summary.labelled == 0
@@ -142,17 +142,17 @@ def test_two_series_in_one_frame_of_reference_leave_a_label_undecided(tmp_path: 
 
 
 def test_a_label_on_another_grid_is_quarantined(tmp_path: Path) -> None:
-    series = Series(stored(), uid="1.2.3")
+    series = Series(random_values(), uid="1.2.3")
     series.write(tmp_path / "in/ct")
-    moved = Series(stored(), uid="1.2.3", origin=(0.4, 0, 0))
+    moved = Series(random_values(), uid="1.2.3", origin=(0.4, 0, 0))
     save(seg(moved, np.ones((6, 9, 7), np.uint8), ["Organ"]), tmp_path / "in/seg")
     summary = convert_folder(tmp_path / "in", tmp_path / "out", OPTIONS)
     assert "on another grid than its image: pixels are up to 0.40 voxels off" in summary.reasons[0]
 
 
 def test_a_label_of_a_bad_series_is_not_counted_as_converted(tmp_path: Path) -> None:
-    Series(stored(), uid="1.2.1").write(tmp_path / "in/good")
-    bad = Series(stored()[:2], uid="1.2.3", frame="1.2.7")
+    Series(random_values(), uid="1.2.1").write(tmp_path / "in/good")
+    bad = Series(random_values()[:2], uid="1.2.3", frame="1.2.7")
     bad.write(tmp_path / "in/ct")
     save(seg(bad, np.ones((2, 9, 7), np.uint8), ["Organ"]), tmp_path / "in/seg")
     summary = convert_folder(tmp_path / "in", tmp_path / "out", OPTIONS)
@@ -178,7 +178,7 @@ def test_a_folder_of_text_files_says_so(tmp_path: Path) -> None:
 
 
 def test_nothing_convertible_leaves_no_output_and_gives_the_reasons(tmp_path: Path) -> None:
-    Series(stored()[:2]).write(tmp_path / "in")
+    Series(random_values()[:2]).write(tmp_path / "in")
     with pytest.raises(DataError, match=r"none of 1 series could be converted: .*too few slices: 2"):
         convert_folder(tmp_path / "in", tmp_path / "out", OPTIONS)
     assert not (tmp_path / "out").exists()

@@ -71,11 +71,11 @@ def test_a_stated_window_gives_what_pydicom_shows(tmp_path: Path, window: dict[s
     for kind in ("MONOCHROME2", "MONOCHROME1"):
         path = save(radiograph(PhotometricInterpretation=kind, **window), tmp_path / kind)
         dataset = pydicom.dcmread(path)
-        shown = apply_voi_lut(apply_modality_lut(VALUES, dataset), dataset).astype(float)
+        expected = apply_voi_lut(apply_modality_lut(VALUES, dataset), dataset).astype(float)
         if "RescaleSlope" in window:
             # pydicom answers in the rescaled values' range.
-            shown = (shown - window["RescaleIntercept"]) / window["RescaleSlope"]
-        grey = shown / 4095 if kind == "MONOCHROME2" else 1 - shown / 4095
+            expected = (expected - window["RescaleIntercept"]) / window["RescaleSlope"]
+        grey = expected / 4095 if kind == "MONOCHROME2" else 1 - expected / 4095
         for bits in (8, 16):
             array, _ = read_radiograph_object(path, window="stated", bits=bits)
             assert array.dtype == f"uint{bits}"
@@ -92,9 +92,9 @@ def test_a_table_of_eight_bits_reaches_beyond_its_first_entries(tmp_path: Path) 
 def test_a_window_by_params_spreads_its_values_over_all_of_the_grey(tmp_path: Path) -> None:
     save(radiograph(), tmp_path / "in/1")
     options = ["--window", "1500", "1000", "--radiograph-bits", "8"]
-    given = argparse.ArgumentParser()
-    ConvertCommand.add_arguments(given)
-    parsed = given.parse_args([str(tmp_path / "in"), str(tmp_path / "out"), *options])
+    parser = argparse.ArgumentParser()
+    ConvertCommand.add_arguments(parser)
+    parsed = parser.parse_args([str(tmp_path / "in"), str(tmp_path / "out"), *options])
     assert ConvertCommand.read(parsed).run() == 0
     array = read_radiograph(next((tmp_path / "out/images").iterdir()))
     assert array.dtype == np.uint8
@@ -143,11 +143,15 @@ def test_findings_reach_their_images_and_the_others_stay_unknown(tmp_path: Path)
     (tmp_path / "in/f.csv").write_text(f"sop_instance_uid,patient_id,mass,effusion\n{first.SOPInstanceUID},A,1,0\n")
     summary = convert_folder(tmp_path / "in", tmp_path / "out", ConvertOptions(findings="f.csv", pseudonym_key="k"))
     rows = {row["series_uid"]: row for row in table(tmp_path / "out/cases.csv")}
-    known, unknown = rows[first.SeriesInstanceUID], rows[second.SeriesInstanceUID]
-    assert [known["finding:mass"], known["finding:effusion"], known["label_source"]] == ["1", "0", "csv"]
+    rows_by_uid, unknown = rows[first.SeriesInstanceUID], rows[second.SeriesInstanceUID]
+    assert [rows_by_uid["finding:mass"], rows_by_uid["finding:effusion"], rows_by_uid["label_source"]] == [
+        "1",
+        "0",
+        "csv",
+    ]
     assert [unknown["finding:mass"], unknown["label_source"]] == ["", ""]
     assert (summary.cases, summary.labelled) == (2, 1)
-    assert np.array_equal(read_radiograph(tmp_path / "out" / known["image"]), VALUES)
+    assert np.array_equal(read_radiograph(tmp_path / "out" / rows_by_uid["image"]), VALUES)
 
 
 @pytest.mark.parametrize(

@@ -31,8 +31,8 @@ def only_volume(folder: Path) -> Volume:
     return read_volume(next((folder / "images").iterdir()))
 
 
-def dice(one: Volume, other: Volume) -> float:
-    a, b = one.array > 0, other.array > 0
+def dice(mask: Volume, reference: Volume) -> float:
+    a, b = mask.array > 0, reference.array > 0
     return float(2 * (a & b).sum() / (a.sum() + b.sum()))
 
 

@@ -64,10 +64,10 @@ def test_a_mask_of_a_mended_volume_lands_on_its_slices(tmp_path: Path, offsets: 
     centre = geometry.to_physical((np.array(geometry.size) - 1) / 2)
     index = np.moveaxis(np.indices(geometry.size), 0, -1).astype(float)
     mask = Volume(ball(geometry.to_physical(index), centre).astype(np.uint8), geometry)
-    found = find_sources(tmp_path / "in", [origin(case)], OPTIONS)[origin(case)]
-    write_segmentation(tmp_path / "seg.dcm", mask, found, {1: "Spleen"})
+    source_files = find_sources(tmp_path / "in", [origin(case)], OPTIONS)[origin(case)]
+    write_segmentation(tmp_path / "seg.dcm", mask, source_files, {1: "Spleen"})
 
-    slices = [pydicom.dcmread(path) for path in found.files]
+    slices = [pydicom.dcmread(path) for path in source_files.files]
     theirs = hd.seg.segread(tmp_path / "seg.dcm").get_pixels_by_source_instance(
         [d.SOPInstanceUID for d in slices], assert_missing_frames_are_empty=True, combine_segments=True
     )
@@ -86,14 +86,14 @@ def test_a_label_drawn_on_tilted_slices_reaches_the_straight_volume(tmp_path: Pa
     geometry = read_volume(tmp_path / "out" / case["image"]).geometry
     centre = geometry.to_physical((np.array(geometry.size) - 1) / 2)
     index = np.moveaxis(np.indices(geometry.size), 0, -1).astype(float)
-    drawn = ball(geometry.to_physical(index), centre)
-    found = find_sources(tmp_path / "in", [origin(case)], OPTIONS)[origin(case)]
-    write_segmentation(tmp_path / "in/seg.dcm", Volume(drawn.astype(np.uint8), geometry), found, {1: "Spleen"})
+    mask = ball(geometry.to_physical(index), centre)
+    source_files = find_sources(tmp_path / "in", [origin(case)], OPTIONS)[origin(case)]
+    write_segmentation(tmp_path / "in/seg.dcm", Volume(mask.astype(np.uint8), geometry), source_files, {1: "Spleen"})
     (case,) = cases(tmp_path)
     label = read_volume(tmp_path / "out" / case["label"])
     assert label.geometry.is_close(geometry)
-    both = (label.array > 0) & drawn
-    assert 2 * both.sum() / ((label.array > 0).sum() + drawn.sum()) > 0.9
+    intersection = (label.array > 0) & mask
+    assert 2 * intersection.sum() / ((label.array > 0).sum() + mask.sum()) > 0.9
 
 
 def test_each_volume_of_a_series_refers_to_its_own_instances(tmp_path: Path) -> None:
@@ -104,23 +104,23 @@ def test_each_volume_of_a_series_refers_to_its_own_instances(tmp_path: Path) -> 
     for case, echo in zip(cases(tmp_path), (2.5, 11.0), strict=True):
         image = read_volume(tmp_path / "out" / case["image"])
         mask = Volume(np.random.default_rng(0).integers(0, 2, image.array.shape).astype(np.uint8), image.geometry)
-        found = find_sources(tmp_path / "in", [origin(case)], OPTIONS)[origin(case)]
-        write_segmentation(tmp_path / "seg.dcm", mask, found, {1: "Spleen"})
+        source_files = find_sources(tmp_path / "in", [origin(case)], OPTIONS)[origin(case)]
+        write_segmentation(tmp_path / "seg.dcm", mask, source_files, {1: "Spleen"})
         series = pydicom.dcmread(tmp_path / "seg.dcm").ReferencedSeriesSequence[0]
-        assert {echoes[one.ReferencedSOPInstanceUID] for one in series.ReferencedInstanceSequence} == {echo}
+        assert {echoes[item.ReferencedSOPInstanceUID] for item in series.ReferencedInstanceSequence} == {echo}
         theirs = hd.seg.segread(tmp_path / "seg.dcm").get_volume(combine_segments=True)
         assert int(theirs.array.sum()) == int(mask.array.sum())
 
 
 def test_one_time_point_of_a_multi_frame_object_refers_to_its_own_frames(tmp_path: Path) -> None:
     two_in_one(tmp_path / "in/one")
-    listed = cases(tmp_path)
-    assert [case["volume"] for case in listed] == ["1", "2"]
-    for time, case in enumerate(listed):
+    rows = cases(tmp_path)
+    assert [case["volume"] for case in rows] == ["1", "2"]
+    for time, case in enumerate(rows):
         image = read_volume(tmp_path / "out" / case["image"])
         mask = Volume((image.array > 500).astype(np.uint8), image.geometry)
-        found = find_sources(tmp_path / "in", [origin(case)], OPTIONS)[origin(case)]
-        write_segmentation(tmp_path / "seg.dcm", mask, found, {1: "Spleen"})
+        source_files = find_sources(tmp_path / "in", [origin(case)], OPTIONS)[origin(case)]
+        write_segmentation(tmp_path / "seg.dcm", mask, source_files, {1: "Spleen"})
         numbers = [2 * k + time + 1 for k in range(6)]
         uid = pydicom.dcmread(tmp_path / "in/one").SOPInstanceUID
         seg = hd.seg.segread(tmp_path / "seg.dcm")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from pydicom.uid import EnhancedMRImageStorage, generate_uid
 
-from tests.dicom.objects import FRAME, IDENTITY, Series, item, new, save, stored
+from tests.dicom.objects import FRAME, IDENTITY, Series, item, new, random_values, save
 from voxflow.dicom import ConvertOptions, convert_folder
 from voxflow.errors import DataError
 from voxflow.volumes import read_volume
@@ -25,13 +25,13 @@ def write(folder: Path, volumes: Sequence[dict[str, Any]]) -> list[NDArray[np.in
     """One series of as many volumes as there are changes; gives their voxels, each (slices, rows, columns)."""
     order = np.random.default_rng(1).permutation(6 * len(volumes))
     for n, changes in enumerate(volumes):
-        for k, dataset in enumerate(Series(stored(seed=n), uid="1.2.3", changes=changes).datasets()):
+        for k, dataset in enumerate(Series(random_values(seed=n), uid="1.2.3", changes=changes).datasets()):
             dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = generate_uid()
             save(dataset, folder / f"{order[n * 6 + k]:03d}")
-    return [stored(seed=n) - 100 for n in range(len(volumes))]
+    return [random_values(seed=n) - 100 for n in range(len(volumes))]
 
 
-def converted(tmp_path: Path, **options: Any) -> list[NDArray[Any]]:
+def convert_arrays(tmp_path: Path, **options: Any) -> list[NDArray[Any]]:
     """The volumes in the order of the case table."""
     convert_folder(tmp_path / "in", tmp_path / "out", ConvertOptions(pseudonym_key="k", workers=1, **options))
     return [read_volume(tmp_path / "out" / row["image"]).array.transpose(2, 1, 0) for row in table(tmp_path, "cases")]
@@ -42,7 +42,7 @@ def table(tmp_path: Path, name: str) -> list[dict[str, str]]:
         return list(csv.DictReader(stream))
 
 
-def same(mine: list[NDArray[Any]], expected: list[NDArray[Any]]) -> bool:
+def equal_arrays(mine: list[NDArray[Any]], expected: list[NDArray[Any]]) -> bool:
     return len(mine) == len(expected) and all(map(np.array_equal, mine, expected))
 
 
@@ -65,14 +65,14 @@ def test_each_volume_is_a_case_in_the_order_of_what_varies(
     tmp_path: Path, volumes: list[dict[str, Any]], by: str
 ) -> None:
     expected = write(tmp_path / "in", volumes)
-    assert same(converted(tmp_path), expected)
+    assert equal_arrays(convert_arrays(tmp_path), expected)
     reasons = [row["reason"] for row in table(tmp_path, "conversion")]
     assert reasons == [f"volume {n} of {len(volumes)} in its series, by {by}" for n in range(1, len(volumes) + 1)]
 
 
 def test_the_first_alone_is_converted_when_params_say_so(tmp_path: Path) -> None:
     expected = write(tmp_path / "in", [{"TemporalPositionIdentifier": n} for n in (9, 10, 11)])
-    assert same(converted(tmp_path, several_volumes="first"), expected[:1])
+    assert equal_arrays(convert_arrays(tmp_path, several_volumes="first"), expected[:1])
     rows = table(tmp_path, "conversion")
     assert sorted(row["verdict"] for row in rows) == ["converted", "skipped", "skipped"]
     assert rows[-1]["reason"].endswith("only the first is asked for")
@@ -81,14 +81,14 @@ def test_the_first_alone_is_converted_when_params_say_so(tmp_path: Path) -> None
 def test_volumes_that_nothing_tells_apart_are_quarantined(tmp_path: Path) -> None:
     write(tmp_path / "in", [{}, {}])
     with pytest.raises(DataError, match=r"6 slice\(s\) at the same position as another"):
-        converted(tmp_path)
+        convert_arrays(tmp_path)
 
 
 def test_a_time_point_that_lacks_a_slice_is_quarantined_and_the_other_goes_on(tmp_path: Path) -> None:
     expected = write(tmp_path / "in", [{"TemporalPositionIdentifier": n} for n in (1, 2)])
     lost = next(path for path in sorted((tmp_path / "in").iterdir()) if _is(path, place=3, time=2))
     lost.unlink()
-    assert same(converted(tmp_path), expected[:1])
+    assert equal_arrays(convert_arrays(tmp_path), expected[:1])
     assert (
         "1 slice(s) missing" in table(tmp_path, "conversion")[0]["reason"] + table(tmp_path, "conversion")[1]["reason"]
     )
@@ -104,22 +104,22 @@ def _is(path: Path, place: int, time: int) -> bool:
 def test_slices_are_not_dealt_out_by_a_time_that_alternates(tmp_path: Path) -> None:
     # Places 0 2 4 at one time and 0 1 2 3 ... at another: two plain halves, and neither is the volume.
     for n, (places, time) in enumerate([((0, 2, 4), "1"), ((0, 1, 2, 3, 4, 5), "2")]):
-        datasets = Series(stored(seed=n), uid="1.2.3", changes={"TriggerTime": time}).datasets()
+        datasets = Series(random_values(seed=n), uid="1.2.3", changes={"TriggerTime": time}).datasets()
         for k in places:
             datasets[k].SOPInstanceUID = datasets[k].file_meta.MediaStorageSOPInstanceUID = generate_uid()
             save(datasets[k], tmp_path / "in" / f"{n}{k}")
     with pytest.raises(DataError, match="same position as another"):
-        converted(tmp_path)
+        convert_arrays(tmp_path)
 
 
 def test_the_time_points_of_a_multi_frame_object_are_volumes(tmp_path: Path) -> None:
     values = two_in_one(tmp_path / "in/one")
-    assert same(converted(tmp_path), list(values))
+    assert equal_arrays(convert_arrays(tmp_path), list(values))
 
 
 def two_in_one(path: Path) -> NDArray[np.int16]:
     """A multi-frame object of two time points, whose frames take turns; gives (times, slices, rows, columns)."""
-    values = np.stack([stored(seed=n) for n in range(2)])
+    values = np.stack([random_values(seed=n) for n in range(2)])
     d = new(EnhancedMRImageStorage, "MR", str(generate_uid()))
     d.FrameOfReferenceUID, d.ImageType = FRAME, ["ORIGINAL", "PRIMARY", "M", "NONE"]
     d.NumberOfFrames, d.Rows, d.Columns, d.SamplesPerPixel = 12, 9, 7, 1

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from tests.dicom.objects import Series, pixels, save, stored
+from tests.dicom.objects import Series, pixels, random_values, save
 from voxflow.dicom import ConvertOptions, convert_folder
 from voxflow.dicom.pixels import read_series
 from voxflow.dicom.plain import read_header
@@ -57,7 +57,7 @@ def test_any_orientation_spacing_and_order_is_read_as_simpleitk_does(
     folder = tmp_path_factory.mktemp("series")
     axes = Rotation.from_euler("zyx", turn, degrees=True).as_matrix()
     series = Series(
-        stored(seed=seed),
+        random_values(seed=seed),
         orientation=axes[:, :2].T.ravel().tolist(),
         origin=[round(v, 3) for v in origin],
         spacing=(round(spacing[0], 3), round(spacing[1], 3)),
@@ -71,7 +71,7 @@ def test_any_orientation_spacing_and_order_is_read_as_simpleitk_does(
 
 
 def test_each_slice_keeps_its_own_slope(tmp_path: Path) -> None:
-    series = Series(stored(), slopes=[0.25, 0.5, 1, 2, 3, 4])
+    series = Series(random_values(), slopes=[0.25, 0.5, 1, 2, 3, 4])
     volume = read(series.write(tmp_path))
     expected = series.stored * np.array([0.25, 0.5, 1, 2, 3, 4])[:, None, None] - 100
     assert volume.array.dtype == np.float32
@@ -79,15 +79,18 @@ def test_each_slice_keeps_its_own_slope(tmp_path: Path) -> None:
 
 
 def test_feet_first_is_a_matter_of_positions_alone(tmp_path: Path) -> None:
-    head = Series(stored(), uid="1.2.1")
+    head = Series(random_values(), uid="1.2.1")
     feet = Series(
-        stored()[::-1, :, ::-1], orientation=(-1, 0, 0, 0, 1, 0), origin=(6, 0, 10), changes={"PatientPosition": "FFS"}
+        random_values()[::-1, :, ::-1],
+        orientation=(-1, 0, 0, 0, 1, 0),
+        origin=(6, 0, 10),
+        changes={"PatientPosition": "FFS"},
     )
-    one, other = read(head.write(tmp_path / "a")), read(feet.write(tmp_path / "b"))
-    assert (one.geometry.orientation, other.geometry.orientation) == ("LPS", "RPI")
-    assert np.array_equal(one.array, other.array[::-1, :, ::-1])
-    corner = one.geometry.to_physical(np.zeros(3))
-    assert np.allclose(corner, other.geometry.to_physical(np.array([6.0, 0, 5])))
+    feet_first, head_first = read(head.write(tmp_path / "a")), read(feet.write(tmp_path / "b"))
+    assert (feet_first.geometry.orientation, head_first.geometry.orientation) == ("LPS", "RPI")
+    assert np.array_equal(feet_first.array, head_first.array[::-1, :, ::-1])
+    corner = feet_first.geometry.to_physical(np.zeros(3))
+    assert np.allclose(corner, head_first.geometry.to_physical(np.array([6.0, 0, 5])))
 
 
 def test_bits_above_the_stored_ones_are_no_pixel_values(tmp_path: Path) -> None:
@@ -104,7 +107,7 @@ def test_bits_above_the_stored_ones_are_no_pixel_values(tmp_path: Path) -> None:
 def test_compressed_series_equal_the_plain_one(tmp_path: Path, syntax: str) -> None:
     import pydicom.uid
 
-    values = stored((3, 32, 40)).clip(0).astype(np.uint16)
+    values = random_values((3, 32, 40)).clip(0).astype(np.uint16)
     plain = read(Series(values).write(tmp_path / "plain"))
     packed = Series(values).datasets()
     for k, dataset in enumerate(packed):
@@ -114,10 +117,10 @@ def test_compressed_series_equal_the_plain_one(tmp_path: Path, syntax: str) -> N
 
 
 def test_a_series_without_preamble_is_found(tmp_path: Path) -> None:
-    for k, dataset in enumerate(Series(stored()).datasets()):
+    for k, dataset in enumerate(Series(random_values()).datasets()):
         del dataset.file_meta
         dataset.save_as(tmp_path / f"old{k}", implicit_vr=True, little_endian=True, enforce_file_format=False)
     summary = convert_folder(tmp_path, tmp_path / "out", ConvertOptions(pseudonym_key="k"))
     assert summary.cases == 1
     image = next((tmp_path / "out/images").iterdir())
-    assert np.array_equal(read_volume(image).array.transpose(2, 1, 0), stored() - 100)
+    assert np.array_equal(read_volume(image).array.transpose(2, 1, 0), random_values() - 100)

@@ -9,7 +9,7 @@ import numpy as np
 import pydicom
 import pytest
 
-from tests.dicom.objects import Series, save, stored
+from tests.dicom.objects import Series, random_values, save
 from voxflow.dicom import ConvertOptions, convert_folder, write_segmentation
 from voxflow.dicom.pixels import read_series
 from voxflow.dicom.plain import read_header
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def series(tmp_path: Path) -> list[Path]:
-    return Series(stored(), uid="1.2.3", orientation=(0, 1, 0, 0, 0, -1)).write(tmp_path / "ct")
+    return Series(random_values(), uid="1.2.3", orientation=(0, 1, 0, 0, 0, -1)).write(tmp_path / "ct")
 
 
 @pytest.fixture
@@ -35,8 +35,8 @@ def mask(series: list[Path]) -> Volume:
 
 def test_what_is_written_reads_back_voxel_by_voxel(tmp_path: Path, series: list[Path], mask: Volume) -> None:
     write_segmentation(tmp_path / "seg.dcm", mask, series[::-1], {1: "spleen", 2: "left kidney"})
-    back = read_segments(tmp_path / "seg.dcm", mask.geometry).masks
-    assert np.array_equal(back[1] + 2 * back[2].astype(int), mask.array)
+    masks = read_segments(tmp_path / "seg.dcm", mask.geometry).masks
+    assert np.array_equal(masks[1] + 2 * masks[2].astype(int), mask.array)
 
 
 def test_highdicom_finds_the_same_masks_by_source_image(tmp_path: Path, series: list[Path], mask: Volume) -> None:
@@ -51,9 +51,9 @@ def test_highdicom_finds_the_same_masks_by_source_image(tmp_path: Path, series: 
 def test_it_names_algorithm_segment_and_series(tmp_path: Path, series: list[Path], mask: Volume) -> None:
     write_segmentation(tmp_path / "seg.dcm", mask, series, {1: "spleen", 2: "thing without a code"})
     dataset = pydicom.dcmread(tmp_path / "seg.dcm")
-    spleen, other = dataset.SegmentSequence
+    spleen, second_segment = dataset.SegmentSequence
     assert spleen.SegmentedPropertyTypeCodeSequence[0].CodeValue == "78961009"
-    assert other.SegmentedPropertyTypeCodeSequence[0].CodeMeaning == "Anatomical Structure"
+    assert second_segment.SegmentedPropertyTypeCodeSequence[0].CodeMeaning == "Anatomical Structure"
     assert spleen.SegmentationAlgorithmIdentificationSequence[0].AlgorithmName == "Voxflow"
     assert dataset.ReferencedSeriesSequence[0].SeriesInstanceUID == "1.2.3"
     assert dataset.PatientID == "MARKER-ID"
@@ -68,9 +68,9 @@ def test_an_empty_mask_can_be_written(tmp_path: Path, series: list[Path], mask: 
 def test_values_need_not_follow_each_other(tmp_path: Path, series: list[Path], mask: Volume) -> None:
     sparse = Volume((mask.array > 1).astype(np.uint8) * 7, mask.geometry)
     write_segmentation(tmp_path / "seg.dcm", sparse, series, {3: "liver", 7: "spleen"})
-    back = read_segments(tmp_path / "seg.dcm", mask.geometry).masks
-    assert not back[1].any()
-    assert np.array_equal(back[2], sparse.array == 7)
+    masks = read_segments(tmp_path / "seg.dcm", mask.geometry).masks
+    assert not masks[1].any()
+    assert np.array_equal(masks[2], sparse.array == 7)
 
 
 def test_it_becomes_the_label_when_it_is_converted(tmp_path: Path, series: list[Path], mask: Volume) -> None:
@@ -80,11 +80,11 @@ def test_it_becomes_the_label_when_it_is_converted(tmp_path: Path, series: list[
 
 
 def test_a_mask_on_another_grid_is_refused(tmp_path: Path, series: list[Path], mask: Volume) -> None:
-    other = Volume(
+    shifted = Volume(
         mask.array[1:], type(mask.geometry)((mask.geometry.size[0] - 1, *mask.geometry.size[1:]), mask.geometry.affine)
     )
     with pytest.raises(DicomError, match="the mask lies on another grid than the series"):
-        write_segmentation(tmp_path / "seg.dcm", other, series, {1: "spleen", 2: "b"})
+        write_segmentation(tmp_path / "seg.dcm", shifted, series, {1: "spleen", 2: "b"})
 
 
 def test_a_value_without_a_name_is_refused(tmp_path: Path, series: list[Path], mask: Volume) -> None:
@@ -93,7 +93,7 @@ def test_a_value_without_a_name_is_refused(tmp_path: Path, series: list[Path], m
 
 
 @pytest.mark.parametrize(
-    ("charset", "name", "kept"),
+    ("charset", "name", "expected"),
     [
         ("", "DOE^JANE", None),
         (None, "DOE^JANE", None),
@@ -104,9 +104,9 @@ def test_a_value_without_a_name_is_refused(tmp_path: Path, series: list[Path], m
     ],
 )
 def test_the_patients_name_is_kept_in_any_character_set(
-    charset: str | list[str] | None, name: str, kept: str | None, tmp_path: Path
+    charset: str | list[str] | None, name: str, expected: str | None, tmp_path: Path
 ) -> None:
-    datasets = Series(stored(), uid="1.2.3").datasets()
+    datasets = Series(random_values(), uid="1.2.3").datasets()
     files = []
     for number, dataset in enumerate(datasets):
         if charset is not None:
@@ -119,14 +119,14 @@ def test_the_patients_name_is_kept_in_any_character_set(
     write_segmentation(tmp_path / "seg.dcm", blank, files, {1: "spleen"})
     dataset = pydicom.dcmread(tmp_path / "seg.dcm")
     assert str(dataset.PatientName) == name
-    assert dataset.get("SpecificCharacterSet") == kept
+    assert dataset.get("SpecificCharacterSet") == expected
 
 
 def test_odd_values_of_a_patient_become_empty_and_are_told_to_nobody(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
     odd = {"PatientName": "MARKER", "PatientSex": "unknown", "PatientBirthDate": "MARKER", "StudyTime": "noon"}
-    files = Series(stored(), uid="1.2.3", changes=odd).write(tmp_path / "ct")
+    files = Series(random_values(), uid="1.2.3", changes=odd).write(tmp_path / "ct")
     headers = [header for header in map(read_header, files) if header]
     geometry = read_series(headers, tolerance_mm=0.1, min_slices=3).geometry
     blank = Volume(np.zeros(geometry.size, np.uint8), geometry)

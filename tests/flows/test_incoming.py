@@ -15,7 +15,7 @@ import yaml
 from flows.turn import try_turn
 from tasks.ops.serve import AT_WORK
 from tests import postgresql
-from tests.dicom.objects import Series, stored
+from tests.dicom.objects import Series, random_values
 from tests.flows.conftest import Server, prefect, until
 from tests.flows.department import Department
 from tests.flows.repository import environment, make_repository
@@ -83,7 +83,10 @@ def send(orthanc: Orthanc, folder: Path, numbers: range) -> None:
     for number in numbers:
         uid = f"1.2.840.99.{number}"
         series = Series(
-            stored((SLICES, 24, 20), number), uid=f"{uid}.1", patient=str(number), changes={"StudyInstanceUID": uid}
+            random_values((SLICES, 24, 20), number),
+            uid=f"{uid}.1",
+            patient=str(number),
+            changes={"StudyInstanceUID": uid},
         )
         orthanc.upload(series.write(folder / str(number)))
 

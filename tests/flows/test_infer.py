@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 import yaml
 
-from tests.dicom.objects import Series, stored
+from tests.dicom.objects import Series, random_values
 from tests.flows.conftest import Server, until
 from tests.flows.repository import make_repository
 from tests.inference.models import save_unet
@@ -35,7 +35,7 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """One series in the inbox; an export that is no model, so that it would be noticed."""
     root = make_repository(tmp_path / "repository")
     (root / "params.yaml").write_text(yaml.safe_dump({"workspaces": {WORKSPACE: BLOCK}}))
-    Series(stored((12, 24, 20)), uid=SERIES).write(root / "drop")
+    Series(random_values((12, 24, 20)), uid=SERIES).write(root / "drop")
     broken = root / "mmars" / WORKSPACE / "models/export/model.pt"
     broken.parent.mkdir(parents=True)
     broken.write_bytes(b"no model")

@@ -95,14 +95,16 @@ class Orthanc:
 
     def series(self, modality: str) -> list[dict[str, Any]]:
         """Study, series and objects of a modality."""
-        found = [one for one in self.get("/series?expand") if one["MainDicomTags"]["Modality"] == modality]
+        series_ids = [
+            series_id for series_id in self.get("/series?expand") if series_id["MainDicomTags"]["Modality"] == modality
+        ]
         return [
             {
-                "series": one["MainDicomTags"]["SeriesInstanceUID"],
-                "study": self.get(f"/studies/{one['ParentStudy']}")["MainDicomTags"]["StudyInstanceUID"],
-                "instances": one["Instances"],
+                "series": series_id["MainDicomTags"]["SeriesInstanceUID"],
+                "study": self.get(f"/studies/{series_id['ParentStudy']}")["MainDicomTags"]["StudyInstanceUID"],
+                "instances": series_id["Instances"],
             }
-            for one in found
+            for series_id in series_ids
         ]
 
     def _answers(self) -> bool:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 from pydicom import dcmread
 
-from tests.dicom.objects import Series, stored
+from tests.dicom.objects import Series, random_values
 from tests.inference.models import ThresholdEngine, volume_spec
 from voxflow.dicom import ConvertOptions
 from voxflow.errors import PacsError
@@ -38,7 +38,7 @@ class Pacs:
     def list_instances(self, series: RemoteSeries) -> list[str]:
         raise NotImplementedError
 
-    def fetch(self, series: RemoteSeries, wanted: Collection[str], into: Path) -> None:
+    def fetch(self, series: RemoteSeries, sop_uids: Collection[str], folder: Path) -> None:
         raise NotImplementedError
 
     def store(self, files: Sequence[Path]) -> None:
@@ -46,7 +46,7 @@ class Pacs:
         if self.fails:
             raise self.fails.pop()
 
-    def acknowledge(self, series: RemoteSeries, wanted: Collection[str], into: Path) -> None:
+    def acknowledge(self, series: RemoteSeries, sop_uids: Collection[str], folder: Path) -> None:
         raise NotImplementedError
 
     def close(self) -> None:
@@ -54,10 +54,10 @@ class Pacs:
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> AnswerContext:
+def context(tmp_path: Path) -> AnswerContext:
     for number in (1, 2):
         uid = f"1.2.840.99.{number}"
-        series = Series(stored((6, 20, 24), number).clip(0), uid=f"{uid}.1", changes={"StudyInstanceUID": uid})
+        series = Series(random_values((6, 20, 24), number).clip(0), uid=f"{uid}.1", changes={"StudyInstanceUID": uid})
         series.write(tmp_path / "drop" / str(number))
     (tmp_path / "drop" / "notes.txt").write_text("no DICOM")
     return AnswerContext(
@@ -72,67 +72,71 @@ def desk(tmp_path: Path) -> AnswerContext:
 
 
 @pytest.fixture
-def ledger(desk: AnswerContext, tmp_path: Path) -> Iterator[Ledger]:
+def ledger(context: AnswerContext, tmp_path: Path) -> Iterator[Ledger]:
     with Ledger(tmp_path / "ledger.sqlite") as opened:
-        assert len(ingest(DropFolder(tmp_path / "drop"), desk.inbox, opened, OPTIONS).arrived) == 2
+        assert len(ingest(DropFolder(tmp_path / "drop"), context.inbox, opened, OPTIONS).arrived) == 2
         yield opened
 
 
-def pacs(desk: AnswerContext) -> Pacs:
-    assert isinstance(desk.archive, Pacs)
-    return desk.archive
+def pacs(context: AnswerContext) -> Pacs:
+    assert isinstance(context.archive, Pacs)
+    return context.archive
 
 
-def test_every_series_gets_a_seg_of_its_own_study_once(desk: AnswerContext, ledger: Ledger) -> None:
-    done = answer_new_series(desk, ledger)
-    assert len(done.answered) == len(done.sent) == 2
-    segs = [dcmread(path) for path in desk.out.glob("*/*/*_seg.dcm")]
+def test_every_series_gets_a_seg_of_its_own_study_once(context: AnswerContext, ledger: Ledger) -> None:
+    result = answer_new_series(context, ledger)
+    assert len(result.answered) == len(result.sent) == 2
+    segs = [dcmread(path) for path in context.out.glob("*/*/*_seg.dcm")]
     assert sorted(str(seg.StudyInstanceUID) for seg in segs) == ["1.2.840.99.1", "1.2.840.99.2"]
-    assert sorted(pacs(desk).sent) == sorted(str(seg.SOPInstanceUID) for seg in segs)
-    assert answer_new_series(desk, ledger).answered == []
-    assert len(pacs(desk).sent) == 2
+    assert sorted(pacs(context).sent) == sorted(str(seg.SOPInstanceUID) for seg in segs)
+    assert answer_new_series(context, ledger).answered == []
+    assert len(pacs(context).sent) == 2
     assert ledger.count_states() == {"taken": 2, "failed": 0, "made": 0, "sent": 2, "kept": 0, "refused": 0}
     assert all(ledger.is_own_mask(str(seg.SeriesInstanceUID)) for seg in segs)
 
 
-def test_masks_made_before_a_lost_connection_are_sent_as_they_are(desk: AnswerContext, ledger: Ledger) -> None:
-    pacs(desk).fails = [PacsError("away", lost=True)]
+def test_masks_made_before_a_lost_connection_are_sent_as_they_are(context: AnswerContext, ledger: Ledger) -> None:
+    pacs(context).fails = [PacsError("away", lost=True)]
     with pytest.raises(PacsError, match="away"):
-        answer_new_series(desk, ledger)
-    again = answer_new_series(desk, ledger)
+        answer_new_series(context, ledger)
+    again = answer_new_series(context, ledger)
     assert (len(again.answered), len(again.sent)) == (1, 2)
     # What was on its way when the connection was lost is sent once more, under the same UID.
-    assert pacs(desk).sent[0] == pacs(desk).sent[1]
-    assert len(set(pacs(desk).sent)) == 2
+    assert pacs(context).sent[0] == pacs(context).sent[1]
+    assert len(set(pacs(context).sent)) == 2
 
 
 def test_what_can_not_be_used_is_refused_once_with_its_reason(
-    desk: AnswerContext, ledger: Ledger, tmp_path: Path
+    context: AnswerContext, ledger: Ledger, tmp_path: Path
 ) -> None:
-    lonely = Series(stored((1, 20, 24)), uid="1.2.840.99.3.1", changes={"StudyInstanceUID": "1.2.840.99.3"})
-    lonely.write(tmp_path / "drop" / "3")
-    ingest(DropFolder(tmp_path / "drop"), desk.inbox, ledger, OPTIONS)
-    done = answer_new_series(desk, ledger)
-    assert len(done.sent) == 2
-    assert list(done.refused) == ["1.2.840.99.3.1"]
-    assert "none of 1 series could be converted" in done.refused["1.2.840.99.3.1"]
-    assert answer_new_series(desk, ledger).refused == {}
+    single_slice = Series(
+        random_values((1, 20, 24)), uid="1.2.840.99.3.1", changes={"StudyInstanceUID": "1.2.840.99.3"}
+    )
+    single_slice.write(tmp_path / "drop" / "3")
+    ingest(DropFolder(tmp_path / "drop"), context.inbox, ledger, OPTIONS)
+    result = answer_new_series(context, ledger)
+    assert len(result.sent) == 2
+    assert list(result.refused) == ["1.2.840.99.3.1"]
+    assert "none of 1 series could be converted" in result.refused["1.2.840.99.3.1"]
+    assert answer_new_series(context, ledger).refused == {}
 
 
-def test_one_refused_mask_does_not_stop_the_others(desk: AnswerContext, ledger: Ledger) -> None:
-    pacs(desk).fails = [PacsError("refused (0xa900)")]
-    done = answer_new_series(desk, ledger)
-    assert (len(done.sent), list(done.failed.values())) == (1, ["refused (0xa900)"])
-    assert len(answer_new_series(desk, ledger).sent) == 1
+def test_one_refused_mask_does_not_stop_the_others(context: AnswerContext, ledger: Ledger) -> None:
+    pacs(context).fails = [PacsError("refused (0xa900)")]
+    result = answer_new_series(context, ledger)
+    assert (len(result.sent), list(result.failed.values())) == (1, ["refused (0xa900)"])
+    assert len(answer_new_series(context, ledger).sent) == 1
 
 
 def test_a_folder_can_be_emptied_and_files_still_written_are_left(
-    desk: AnswerContext, ledger: Ledger, tmp_path: Path
+    context: AnswerContext, ledger: Ledger, tmp_path: Path
 ) -> None:
-    new = Series(stored((3, 20, 24)), uid="1.2.840.99.4.1", changes={"StudyInstanceUID": "1.2.840.99.4"})
+    new = Series(random_values((3, 20, 24)), uid="1.2.840.99.4.1", changes={"StudyInstanceUID": "1.2.840.99.4"})
     files = new.write(tmp_path / "fresh")
     quiet = DropFolder(tmp_path / "fresh", quiet_s=3600)
-    assert ingest(quiet, desk.inbox, ledger, OPTIONS).arrived == []
-    assert ingest(DropFolder(tmp_path / "fresh", empty=True), desk.inbox, ledger, OPTIONS).arrived == ["1.2.840.99.4.1"]
+    assert ingest(quiet, context.inbox, ledger, OPTIONS).arrived == []
+    assert ingest(DropFolder(tmp_path / "fresh", empty=True), context.inbox, ledger, OPTIONS).arrived == [
+        "1.2.840.99.4.1"
+    ]
     assert not any(file.exists() for file in files)
-    assert len(list((desk.inbox / "1.2.840.99.4/1.2.840.99.4.1").iterdir())) == 3
+    assert len(list((context.inbox / "1.2.840.99.4/1.2.840.99.4.1").iterdir())) == 3

@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 SERIES = ("1.2.840.99.1.1", "1.2.840.99.1.2")
 
 
-def found(event: Any) -> Iterator[tuple[int, Dataset]]:
+def find_series(event: Any) -> Iterator[tuple[int, Dataset]]:
     """One study of two series with an object each."""
     level = event.identifier.QueryRetrieveLevel
-    asked = getattr(event.identifier, "SeriesInstanceUID", "")
+    open_pacs = getattr(event.identifier, "SeriesInstanceUID", "")
     for series in SERIES[:1] if level == "STUDY" else SERIES:
         answer = Dataset()
         answer.QueryRetrieveLevel = level
@@ -31,7 +31,7 @@ def found(event: Any) -> Iterator[tuple[int, Dataset]]:
             answer.SeriesInstanceUID, answer.Modality = series, "CT"
         if level == "IMAGE":
             answer.SOPInstanceUID = f"{series}.1"
-        if level != "IMAGE" or series == asked:
+        if level != "IMAGE" or series == open_pacs:
             yield 0xFF00, answer
 
 
@@ -50,7 +50,7 @@ def archive_of_strangers() -> Iterator[int]:
     for name in ("Find", "Move"):
         entity.add_supported_context(getattr(sop_class, f"StudyRootQueryRetrieveInformationModel{name}"))
     port = reserve_port()
-    handlers = [(pynetdicom.evt.EVT_C_FIND, found), (pynetdicom.evt.EVT_C_MOVE, unknown)]
+    handlers = [(pynetdicom.evt.EVT_C_FIND, find_series), (pynetdicom.evt.EVT_C_MOVE, unknown)]
     server = entity.start_server(("127.0.0.1", port), block=False, evt_handlers=handlers)
     try:
         yield port

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from pydicom import dcmread
 
-from tests.dicom.objects import Series, stored
+from tests.dicom.objects import Series, random_values
 from voxflow.errors import ConfigError, PacsError
 from voxflow.pacs import IngestOptions, Ledger, Query, ingest, open_archive, parse_settings
 
@@ -33,7 +33,7 @@ def archive(orthanc: Orthanc, protocol: str, **changes: Any) -> Iterator[Archive
 
 def send(orthanc: Orthanc, folder: Path, number: int = 1, slices: int = 5, **changes: Any) -> list[Path]:
     series = Series(
-        stored((slices, 12, 10), seed=number),
+        random_values((slices, 12, 10), seed=number),
         uid=f"1.2.840.99.{number}.1",
         patient=f"P{number}",
         changes={"StudyInstanceUID": f"1.2.840.99.{number}"} | changes,
@@ -51,10 +51,10 @@ def objects(folder: Path) -> dict[str, bytes]:
 def test_what_is_new_comes_in_once(orthanc: Orthanc, tmp_path: Path, protocol: str) -> None:
     sent = [file for number in (1, 2) for file in send(orthanc, tmp_path, number)]
     inbox = tmp_path / "inbox"
-    with Ledger(tmp_path / "ledger") as ledger, archive(orthanc, protocol) as asked:
-        first = ingest(asked, inbox, ledger, NOW)
+    with Ledger(tmp_path / "ledger") as ledger, archive(orthanc, protocol) as pacs:
+        first = ingest(pacs, inbox, ledger, NOW)
         assert sorted(first.arrived) == ["1.2.840.99.1.1", "1.2.840.99.2.1"]
-        second = ingest(asked, inbox, ledger, NOW)
+        second = ingest(pacs, inbox, ledger, NOW)
         assert (second.arrived, second.known_count) == ([], 2)
     assert objects(inbox) == {str(dcmread(file).SOPInstanceUID): dcmread(file).PixelData for file in sent}
     assert len(list((inbox / "1.2.840.99.1/1.2.840.99.1.1").iterdir())) == 5
@@ -65,13 +65,13 @@ def test_only_what_was_asked_for(orthanc: Orthanc, tmp_path: Path, protocol: str
     send(orthanc, tmp_path, 1, StudyDate="19990101")
     send(orthanc, tmp_path, 2, Modality="MR", SeriesDescription="T1 head")
     send(orthanc, tmp_path, 3, SeriesDescription="Portal venous 3mm")
-    with archive(orthanc, protocol) as asked:
-        assert {one.modality for one in asked.find(Query(("MR",)))} == {"MR"}
+    with archive(orthanc, protocol) as pacs:
+        assert {remote_series.modality for remote_series in pacs.find(Query(("MR",)))} == {"MR"}
         young = Query(days=365 * 20)
-        assert {one.study_uid for one in asked.find(young)} == {"1.2.840.99.2", "1.2.840.99.3"}
+        assert {remote_series.study_uid for remote_series in pacs.find(young)} == {"1.2.840.99.2", "1.2.840.99.3"}
     portal = NOW.model_copy(update={"description": "*PORTAL*", "modalities": ("CT", "MR")})
-    with Ledger(tmp_path / "ledger") as ledger, archive(orthanc, protocol) as asked:
-        assert ingest(asked, tmp_path / "inbox", ledger, portal).arrived == ["1.2.840.99.3.1"]
+    with Ledger(tmp_path / "ledger") as ledger, archive(orthanc, protocol) as pacs:
+        assert ingest(pacs, tmp_path / "inbox", ledger, portal).arrived == ["1.2.840.99.3.1"]
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
@@ -80,26 +80,28 @@ def test_a_series_that_grows_is_waited_for_and_only_the_rest_is_fetched(
 ) -> None:
     send(orthanc, tmp_path, 1, slices=3)
     inbox, patient = tmp_path / "inbox", NOW.model_copy(update={"settle_s": 3600})
-    with Ledger(tmp_path / "ledger") as ledger, archive(orthanc, protocol) as asked:
-        assert ingest(asked, inbox, ledger, patient).waiting == ["1.2.840.99.1.1"]
+    with Ledger(tmp_path / "ledger") as ledger, archive(orthanc, protocol) as pacs:
+        assert ingest(pacs, inbox, ledger, patient).waiting == ["1.2.840.99.1.1"]
         assert not inbox.exists()
-        assert ingest(asked, inbox, ledger, NOW).arrived == ["1.2.840.99.1.1"]
+        assert ingest(pacs, inbox, ledger, NOW).arrived == ["1.2.840.99.1.1"]
         before = {path: path.stat().st_mtime_ns for path in inbox.rglob("*.dcm")}
         send(orthanc, tmp_path, 1, slices=6)
-        assert ingest(asked, inbox, ledger, NOW).arrived == ["1.2.840.99.1.1"]
+        assert ingest(pacs, inbox, ledger, NOW).arrived == ["1.2.840.99.1.1"]
     assert len(list(inbox.rglob("*.dcm"))) == 6
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_an_object_is_stored_and_stays_one(orthanc: Orthanc, tmp_path: Path, protocol: str) -> None:
-    files = Series(stored((2, 12, 10)), uid="1.2.840.99.7.1").write(tmp_path / "own")
-    with archive(orthanc, protocol) as asked:
-        asked.store(files)
-        asked.store(files)
-    (found,) = orthanc.series("CT")
-    assert len(found["instances"]) == 2
-    assert dcmread(files[0]).PixelData in {orthanc.raw(f"/instances/{one}/file")[-240:] for one in found["instances"]}
+    files = Series(random_values((2, 12, 10)), uid="1.2.840.99.7.1").write(tmp_path / "own")
+    with archive(orthanc, protocol) as pacs:
+        pacs.store(files)
+        pacs.store(files)
+    (series_uids,) = orthanc.series("CT")
+    assert len(series_uids["instances"]) == 2
+    assert dcmread(files[0]).PixelData in {
+        orthanc.raw(f"/instances/{remote_series}/file")[-240:] for remote_series in series_uids["instances"]
+    }
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
@@ -107,42 +109,42 @@ def test_a_pacs_that_is_away_is_said_to_be_lost(orthanc: Orthanc, tmp_path: Path
     away: dict[str, Any] = {"url": "http://127.0.0.1:9/dicom-web"} if protocol == "web" else {"port": 9}
     with (
         Ledger(tmp_path / "ledger") as ledger,
-        archive(orthanc, protocol, **away) as asked,
+        archive(orthanc, protocol, **away) as pacs,
         pytest.raises(PacsError, match=r"^clinic \(.*127\.0\.0\.1:9") as caught,
     ):
-        ingest(asked, tmp_path / "inbox", ledger, NOW)
+        ingest(pacs, tmp_path / "inbox", ledger, NOW)
     assert caught.value.lost
 
 
 def test_a_wrong_password_is_wrong_input(orthanc: Orthanc, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VOXFLOW_PACS_CLINIC_PASSWORD", "wrong")
     with (
-        archive(orthanc, "web") as asked,
+        archive(orthanc, "web") as pacs,
         pytest.raises(ConfigError, match=r"401 Unauthorized; is pacs.clinic.user right, and VOXFLOW_PACS_CLINIC_PASS"),
     ):
-        list(asked.find(Query()))
+        list(pacs.find(Query()))
 
 
 def test_a_wrong_address_is_wrong_input(orthanc: Orthanc) -> None:
     with (
-        archive(orthanc, "web", url=f"http://127.0.0.1:{orthanc.http}/nowhere") as asked,
+        archive(orthanc, "web", url=f"http://127.0.0.1:{orthanc.http}/nowhere") as pacs,
         pytest.raises(ConfigError, match="404 Not Found; there is no DICOMweb at this address"),
     ):
-        list(asked.find(Query()))
+        list(pacs.find(Query()))
 
 
 def test_a_wrong_ae_title_is_wrong_input(orthanc: Orthanc) -> None:
     with (
-        archive(orthanc, "dimse", aet="WRONG") as asked,
+        archive(orthanc, "dimse", aet="WRONG") as pacs,
         pytest.raises(ConfigError, match=r"does not go by the AE title WRONG; see pacs.clinic in params.yaml"),
     ):
-        list(asked.find(Query()))
+        list(pacs.find(Query()))
 
 
 def test_a_pacs_that_does_not_know_where_to_send_is_asked_whether_it_does(orthanc: Orthanc, tmp_path: Path) -> None:
     send(orthanc, tmp_path)
-    with Ledger(tmp_path / "ledger") as ledger, archive(orthanc, "dimse", own_aet="NOBODY") as asked:
-        failed = ingest(asked, tmp_path / "inbox", ledger, NOW).failed
+    with Ledger(tmp_path / "ledger") as ledger, archive(orthanc, "dimse", own_aet="NOBODY") as pacs:
+        failed = ingest(pacs, tmp_path / "inbox", ledger, NOW).failed
         assert re.search(r"C-MOVE failed \(0xc000\); does it know NOBODY at 127", failed["1.2.840.99.1.1"])
         assert ledger.count_states()["failed"] == 1
     assert not list((tmp_path / "inbox").glob("*/*/*.dcm"))

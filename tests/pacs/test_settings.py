@@ -31,10 +31,10 @@ def test_secrets_are_named_after_their_pacs() -> None:
     assert name_secret_variable("old-clinic", "PASSWORD") == "VOXFLOW_PACS_OLD_CLINIC_PASSWORD"
 
 
-@pytest.mark.parametrize("given", [{}, {"pacs": "a", "folder": "b"}])
-def test_studies_come_from_one_place(given: dict[str, str]) -> None:
+@pytest.mark.parametrize("options", [{}, {"pacs": "a", "folder": "b"}])
+def test_studies_come_from_one_place(options: dict[str, str]) -> None:
     with pytest.raises(ValueError, match="expected either pacs: NAME or folder: PATH"):
-        IngestOptions.model_validate(given)
+        IngestOptions.model_validate(options)
 
 
 def test_the_boundary_is_read_with_and_without_quotes() -> None:

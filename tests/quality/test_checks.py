@@ -53,7 +53,9 @@ def failures(
 ) -> dict[str, CheckOutcome]:
     measured = measure_cases(pd.DataFrame(rows), folder)
     checks = build_volume_checks(options or ValidateOptions(), sorted(set(measured["modality"])), [0, 1])
-    return {one.check.name: one for one in run_checks(measured, checks, name="cases") if not one.success}
+    return {
+        outcome.check.name: outcome for outcome in run_checks(measured, checks, name="cases") if not outcome.success
+    }
 
 
 def test_good_volumes_hold_every_check(tmp_path: Path) -> None:
@@ -82,8 +84,8 @@ def test_each_fault_is_found_at_its_case(tmp_path: Path) -> None:
         add_case(tmp_path, "twin_1", image=Volume(values * 0.5, GRID)),
         add_case(tmp_path, "twin_2", image=Volume(values * 0.5, GRID)),
     ]
-    found = failures(tmp_path, rows)
-    assert {name: sorted(outcome.failures) for name, outcome in found.items()} == {
+    failed = failures(tmp_path, rows)
+    assert {name: sorted(outcome.failures) for name, outcome in failed.items()} == {
         "label lies on the image's grid": ["shifted"],
         "label is not empty": ["empty"],
         "label values are known": ["seven"],
@@ -94,20 +96,20 @@ def test_each_fault_is_found_at_its_case(tmp_path: Path) -> None:
         "darkest value is rescaled": ["bright"],
         "pixels occur once": ["twin_1", "twin_2"],
     }
-    assert found["spacing along k in mm"].failures == {"thick": "30.0"}
-    assert found["label values are known"].failures == {"seven": "0 7"}
-    critical = {name for name, outcome in found.items() if outcome.check.severity == "critical"}
+    assert failed["spacing along k in mm"].failures == {"thick": "30.0"}
+    assert failed["label values are known"].failures == {"seven": "0 7"}
+    critical = {name for name, outcome in failed.items() if outcome.check.severity == "critical"}
     assert critical.isdisjoint({"label is not empty", "bright values are of the modality", "darkest value is rescaled"})
 
 
 def test_a_file_that_cannot_be_read_is_one_finding_only(tmp_path: Path) -> None:
     rows = [add_case(tmp_path, "a"), add_case(tmp_path, "b"), add_case(tmp_path, "b") | {"case": "gone", "image": "x"}]
     (tmp_path / "images/b.nii.gz").write_bytes(b"not an image")
-    found = failures(tmp_path, rows)
-    assert {name: sorted(outcome.failures) for name, outcome in found.items()} == {
+    failed = failures(tmp_path, rows)
+    assert {name: sorted(outcome.failures) for name, outcome in failed.items()} == {
         "files can be read": ["b", "gone"],
     }
-    assert found["files can be read"].failures["gone"] == "file not found"
+    assert failed["files can be read"].failures["gone"] == "file not found"
 
 
 def test_nothing_readable_is_still_a_report(tmp_path: Path) -> None:
@@ -131,9 +133,9 @@ def test_channels_must_share_a_grid(tmp_path: Path) -> None:
 def test_bounds_and_severities_come_from_the_options(tmp_path: Path) -> None:
     rows = [add_case(tmp_path, "a"), add_case(tmp_path, "b")]
     options = ValidateOptions(spacing_mm=(0.5, 2.0), intensity=(-1500, 0), warning=("spacing along k in mm",))
-    found = failures(tmp_path, rows, options)
-    assert set(found) == {"spacing along k in mm", "bright values are of the modality"}
-    assert {outcome.check.severity for outcome in found.values()} == {"warning"}
+    failed = failures(tmp_path, rows, options)
+    assert set(failed) == {"spacing along k in mm", "bright values are of the modality"}
+    assert {outcome.check.severity for outcome in failed.values()} == {"warning"}
 
 
 def test_a_misspelt_check_is_wrong_input_with_a_suggestion() -> None:
@@ -151,7 +153,7 @@ def test_radiographs_and_their_findings_are_checked(tmp_path: Path) -> None:
     table["finding:mass"] = [0.0, 2.0, math.nan]
     measured = measure_cases(table, tmp_path)
     outcomes = run_checks(measured, build_radiograph_checks(ValidateOptions(), ["DX"], ["mass"]), name="cases")
-    assert {one.check.name: one.failures for one in outcomes if not one.success} == {
+    assert {outcome.check.name: outcome.failures for outcome in outcomes if not outcome.success} == {
         "rows": {"tiny": "2"},
         "mass is 0 or 1": {"b": "2.0"},
     }

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def measured(modality: str = "CT", cases: int = 6) -> pd.DataFrame:
+def measure_table(modality: str = "CT", cases: int = 6) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "case": [f"{modality}{n}" for n in range(cases)],
@@ -33,24 +33,24 @@ def measured(modality: str = "CT", cases: int = 6) -> pd.DataFrame:
 
 
 def test_a_profile_holds_for_the_data_that_it_was_made_of_and_little_else() -> None:
-    table = measured()
-    made = profile_suites(table)
-    assert made["CT"]["spacing_k"] == {"range": [2.85, 3.15], "severity": "warning"}
-    assert made["CT"]["percentile_99"]["range"] == [190.0, 310.0]
-    assert made["CT"]["label_voxels"]["optional"] is True
-    suites = ValidateOptions.model_validate({"suites": made}).suites
-    assert all(one.success for one in run_suites(table, suites, docs=None))
+    table = measure_table()
+    profiled = profile_suites(table)
+    assert profiled["CT"]["spacing_k"] == {"range": [2.85, 3.15], "severity": "warning"}
+    assert profiled["CT"]["percentile_99"]["range"] == [190.0, 310.0]
+    assert profiled["CT"]["label_voxels"]["optional"] is True
+    suites = ValidateOptions.model_validate({"suites": profiled}).suites
+    assert all(outcome.success for outcome in run_suites(table, suites, docs=None))
     table.loc[2, "spacing_k"] = 1.0
-    failed = [one for one in run_suites(table, suites, docs=None) if not one.success]
-    assert [one.format_line() for one in failed] == ["spacing k is usual for CT: CT2 (1.0)"]
+    failed = [outcome for outcome in run_suites(table, suites, docs=None) if not outcome.success]
+    assert [outcome.format_line() for outcome in failed] == ["spacing k is usual for CT: CT2 (1.0)"]
 
 
 def test_each_modality_has_a_suite_of_its_own(tmp_path: Path) -> None:
-    table = pd.concat([measured("CT"), measured("MR").assign(spacing_k=1.0)], ignore_index=True)
-    made = profile_suites(table)
-    assert made["MR"]["spacing_k"]["range"] == [0.95, 1.05]
-    suites = ValidateOptions.model_validate({"suites": made}).suites
-    assert all(one.success for one in run_suites(table, suites, docs=tmp_path / "docs"))
+    table = pd.concat([measure_table("CT"), measure_table("MR").assign(spacing_k=1.0)], ignore_index=True)
+    profiled = profile_suites(table)
+    assert profiled["MR"]["spacing_k"]["range"] == [0.95, 1.05]
+    suites = ValidateOptions.model_validate({"suites": profiled}).suites
+    assert all(outcome.success for outcome in run_suites(table, suites, docs=tmp_path / "docs"))
     index = (tmp_path / "docs/index.html").read_text()
     assert "results of CT" in index
     assert "results of MR" in index
@@ -60,15 +60,18 @@ def test_each_modality_has_a_suite_of_its_own(tmp_path: Path) -> None:
 
 def test_severity_is_chosen_by_rule() -> None:
     block = {"CT": {"spacing_k": {"range": [0, 2], "severity": "critical"}, "modality": {"values": ["CT"]}}}
-    outcomes = run_suites(measured(), ValidateOptions.model_validate({"suites": block}).suites, docs=None)
-    assert [(one.success, one.check.severity) for one in outcomes] == [(False, "critical"), (True, "warning")]
+    outcomes = run_suites(measure_table(), ValidateOptions.model_validate({"suites": block}).suites, docs=None)
+    assert [(outcome.success, outcome.check.severity) for outcome in outcomes] == [
+        (False, "critical"),
+        (True, "warning"),
+    ]
     assert len(outcomes[0].failures) == 6
 
 
 def test_a_rule_about_nothing_measured_is_wrong() -> None:
     suites = ValidateOptions.model_validate({"suites": {"CT": {"spacing_z": {"range": [0, 1]}}}}).suites
     with pytest.raises(ConfigError, match=r"validate\.suites\.CT: spacing_z is not measured; known: spacing_k"):
-        run_suites(measured(), suites, docs=None)
+        run_suites(measure_table(), suites, docs=None)
 
 
 @pytest.mark.parametrize("rule", [{}, {"range": [0, 1], "values": [1]}])
@@ -79,7 +82,7 @@ def test_a_rule_has_either_a_range_or_values(rule: dict[str, object]) -> None:
 
 def test_a_handful_of_cases_says_nothing_of_what_is_usual() -> None:
     with pytest.raises(DataError, match="no modality has 5 cases"):
-        profile_suites(measured(cases=4))
+        profile_suites(measure_table(cases=4))
 
 
 def test_the_command_writes_suites_that_can_be_edited(
@@ -90,7 +93,7 @@ def test_the_command_writes_suites_that_can_be_edited(
     assert main(["profile", "demo"]) == 2
     assert "the stage validate writes it" in capsys.readouterr().err
     (tmp_path / "data/quality/demo").mkdir(parents=True)
-    measured().to_csv(tmp_path / "data/quality/demo/measurements.csv", index=False)
+    measure_table().to_csv(tmp_path / "data/quality/demo/measurements.csv", index=False)
     assert main(["profile", "demo"]) == 0
     assert yaml.safe_load(capsys.readouterr().out)["validate"]["suites"]["CT"]["spacing_k"]["range"] == [2.85, 3.15]
     assert main(["profile", "demo", "--write"]) == 0

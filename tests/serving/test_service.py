@@ -20,7 +20,7 @@ import pydicom
 import pytest
 import uvicorn
 
-from tests.dicom.objects import Series, stored
+from tests.dicom.objects import Series, random_values
 from tests.inference.models import BrightnessEngine, ThresholdEngine, volume_spec
 from voxflow.geometry import Geometry
 from voxflow.serving.app import make_app
@@ -105,7 +105,7 @@ def test_json_tells_the_volumes(start: Start, tmp_path: Path) -> None:
 
 
 def test_a_zip_of_dicom_comes_back_as_a_seg_of_its_series(start: Start) -> None:
-    series = Series(stored((6, 20, 24)).clip(0))
+    series = Series(random_values((6, 20, 24)).clip(0))
     answer = start(ThresholdEngine(volume_spec(), 300)).post("/predict", content=dicom_zip(series))
     assert (answer.status_code, answer.headers["content-type"]) == (200, "application/dicom")
     seg = pydicom.dcmread(io.BytesIO(answer.content))
@@ -115,7 +115,7 @@ def test_a_zip_of_dicom_comes_back_as_a_seg_of_its_series(start: Start) -> None:
 
 
 def test_several_series_come_back_as_a_zip_that_names_the_bad_one(start: Start) -> None:
-    series = [Series(stored((6, 20, 24), seed=n).clip(0), uid=f"1.2.{n}", frame=f"1.3.{n}") for n in (1, 2)]
+    series = [Series(random_values((6, 20, 24), seed=n).clip(0), uid=f"1.2.{n}", frame=f"1.3.{n}") for n in (1, 2)]
     answer = start(ThresholdEngine(volume_spec(), 300)).post("/predict", content=dicom_zip(*series))
     with zipfile.ZipFile(io.BytesIO(answer.content)) as archive:
         names = archive.namelist()
@@ -161,7 +161,7 @@ HOSTILE = {
     "an absolute path": (zipped({"/etc/passwd": b"x"}), 400, "leads out"),
     "a path that leads out, the other way": (zipped({"..\\..\\x": b"x"}), 400, "leads out"),
     "too many files": (zipped({str(n): b"" for n in range(60)}), 413, "60 files"),
-    "a truncated zip": (dicom_zip(Series(stored()))[:-200], 400, "can't be unpacked"),
+    "a truncated zip": (dicom_zip(Series(random_values()))[:-200], 400, "can't be unpacked"),
     "a zip of nothing": (zipped({"readme.txt": b"hello"}), 422, ""),
     "a truncated gzip": (gzip.compress(bytes(4000))[:12], 422, "gzip"),
     "a gzip of something else": (gzip.compress(b"x" * 4000), 415, "no NIfTI-1"),

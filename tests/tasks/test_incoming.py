@@ -15,7 +15,7 @@ import yaml
 
 from tasks.common.stage import Stage
 from tasks.ops import answer, ingest
-from tests.dicom.objects import Series, stored
+from tests.dicom.objects import Series, random_values
 from tests.flows.repository import ROOT, environment
 from tests.inference.models import save_unet
 from tests.pacs.orthanc import PASSWORD, Orthanc, running
@@ -53,7 +53,7 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def send(orthanc: Orthanc, folder: Path, number: int) -> None:
     uid = f"1.2.840.99.{number}"
-    series = Series(stored((SLICES, 24, 20), number), uid=f"{uid}.1", changes={"StudyInstanceUID": uid})
+    series = Series(random_values((SLICES, 24, 20), number), uid=f"{uid}.1", changes={"StudyInstanceUID": uid})
     orthanc.upload(series.write(folder / str(number)))
 
 
@@ -94,8 +94,8 @@ def kill_in_the_middle(repository: Path) -> None:
 
 
 def test_masks_stay_here_on_request(repository: Path, tmp_path: Path) -> None:
-    Series(stored((SLICES, 24, 20)), uid="1.2.840.99.5.1").write(tmp_path / "drop")
-    Series(stored((1, 24, 20)), uid="1.2.840.99.6.1").write(tmp_path / "drop/lonely")
+    Series(random_values((SLICES, 24, 20)), uid="1.2.840.99.5.1").write(tmp_path / "drop")
+    Series(random_values((1, 24, 20)), uid="1.2.840.99.6.1").write(tmp_path / "drop/lonely")
     dropped = {"ingest": {"folder": str(tmp_path / "drop"), "settle_s": 0}}
     assert ingest.run(stage("ingest", **dropped)) == EXIT_OK
     assert answer.run(stage("answer", **dropped)) == EXIT_SOME_FAILED

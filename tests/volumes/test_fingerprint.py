@@ -30,23 +30,27 @@ def write(folder: Path, name: str, array: np.ndarray, spacing: tuple[float, floa
 
 def cases(folder: Path) -> list[tuple[tuple[Path, ...], Path | None]]:
     """Two labelled images, inside whose labels voxels are 100 and 300, and one without a label."""
-    made: list[tuple[tuple[Path, ...], Path | None]] = []
+    paths: list[tuple[tuple[Path, ...], Path | None]] = []
     for number, (size, mm, value) in enumerate([((10, 8, 6), 1.0, 100), ((12, 8, 4), 2.0, 300)]):
         mask = np.zeros(size, np.uint8)
         mask[:2, :5, :2], mask[5, 5, 0] = 1, 2 * number
         image = np.where(mask > 0, value, -1000).astype(np.int16)
         spacing = (1.0, 1.0, mm)
-        made.append(((write(folder, f"i{number}", image, spacing),), write(folder, f"l{number}", mask, spacing)))
-    made.append(((write(folder, "i2", np.full((14, 8, 2), 9, np.int16), (1.0, 1.0, 3.0)),), None))
-    return made
+        paths.append(((write(folder, f"i{number}", image, spacing),), write(folder, f"l{number}", mask, spacing)))
+    paths.append(((write(folder, "i2", np.full((14, 8, 2), 9, np.int16), (1.0, 1.0, 3.0)),), None))
+    return paths
 
 
 def test_sizes_spacings_and_classes_are_counted(tmp_path: Path) -> None:
-    found = measure_fingerprint(cases(tmp_path), "CT")
-    assert (found.cases, found.labelled, found.channels, found.modality) == (3, 2, 1, "CT")
-    assert [found.size.least, found.size.median, found.size.most] == [(10, 8, 2), (12, 8, 4), (14, 8, 6)]
-    assert found.spacing_mm.median == pytest.approx((1, 1, 2))
-    first, second = found.classes
+    fingerprint = measure_fingerprint(cases(tmp_path), "CT")
+    assert (fingerprint.cases, fingerprint.labelled, fingerprint.channels, fingerprint.modality) == (3, 2, 1, "CT")
+    assert [fingerprint.size.least, fingerprint.size.median, fingerprint.size.most] == [
+        (10, 8, 2),
+        (12, 8, 4),
+        (14, 8, 6),
+    ]
+    assert fingerprint.spacing_mm.median == pytest.approx((1, 1, 2))
+    first, second = fingerprint.classes
     # 20 voxels in either case: of 1 mm³ and of 2.
     assert (first.value, first.cases) == (1, 2)
     assert first.median_ml == pytest.approx(0.030)
@@ -63,15 +67,15 @@ def test_intensities_are_those_inside_the_labels(tmp_path: Path) -> None:
 
 
 def test_without_labels_all_voxels_count(tmp_path: Path) -> None:
-    found = measure_fingerprint(cases(tmp_path)[2:])
-    assert (found.intensity[0].mean, found.labelled, found.classes) == (9, 0, ())
+    fingerprint = measure_fingerprint(cases(tmp_path)[2:])
+    assert (fingerprint.intensity[0].mean, fingerprint.labelled, fingerprint.classes) == (9, 0, ())
 
 
 def test_it_is_read_as_it_was_written(tmp_path: Path) -> None:
-    found = measure_fingerprint(cases(tmp_path))
-    write_fingerprint(tmp_path / "f.json", found)
-    assert read_fingerprint(tmp_path / "f.json") == found
-    assert found.to_metrics()["class_2_cases"] == 1
+    fingerprint = measure_fingerprint(cases(tmp_path))
+    write_fingerprint(tmp_path / "f.json", fingerprint)
+    assert read_fingerprint(tmp_path / "f.json") == fingerprint
+    assert fingerprint.to_metrics()["class_2_cases"] == 1
 
 
 def test_another_file_is_refused(tmp_path: Path) -> None:
@@ -83,8 +87,8 @@ def test_another_file_is_refused(tmp_path: Path) -> None:
 
 
 def test_channels_that_only_some_cases_have_are_left_out(tmp_path: Path) -> None:
-    (images, label), *others = cases(tmp_path)
-    assert measure_fingerprint([((*images, *images), label), *others]).channels == 1
+    (images, label), *single_channel_cases = cases(tmp_path)
+    assert measure_fingerprint([((*images, *images), label), *single_channel_cases]).channels == 1
 
 
 def test_a_label_of_another_size_is_named(tmp_path: Path) -> None:

@@ -75,8 +75,8 @@ def test_orientation_changes_as_nibabel_does_it(orientation: str) -> None:
     geometry = Geometry.from_parts((7, 6, 5), (1, 2, 3), (4, 5, 6), OBLIQUE)
     array = np.arange(210, dtype=np.int16).reshape(7, 6, 5)
     image = nibabel.Nifti1Image(array, geometry.affine_ras)
-    there = nibabel.orientations.axcodes2ornt(orientation)
-    turn = nibabel.orientations.ornt_transform(nibabel.io_orientation(image.affine), there)
+    reoriented = nibabel.orientations.axcodes2ornt(orientation)
+    turn = nibabel.orientations.ornt_transform(nibabel.io_orientation(image.affine), reoriented)
     reference = image.as_reoriented(turn)
     turned = resample(Volume(array, geometry), target_geometry(geometry, None, orientation), "nearest")
     np.testing.assert_array_equal(turned.array, np.asarray(reference.dataobj))
@@ -141,8 +141,8 @@ def test_threads_change_nothing() -> None:
     grid = target_geometry(geometry, (1.3, 0.8, 1.0))
     taps = compute_parallel_taps(geometry, grid)
     assert taps is not None
-    one = resample_parallel(volume.array, taps, 0, 1)
-    np.testing.assert_array_equal(resample_parallel(volume.array, taps, 0, 5), one)
+    expected = resample_parallel(volume.array, taps, 0, 1)
+    np.testing.assert_array_equal(resample_parallel(volume.array, taps, 0, 5), expected)
 
 
 def test_a_neighbour_of_no_weight_may_be_anything() -> None:
@@ -214,11 +214,11 @@ def test_smooth_labels_are_the_strongest_of_labels_interpolated_one_by_one() -> 
     labels = np.random.default_rng(0).integers(0, 4, (4, 5, 3)).repeat(4, 0).repeat(3, 1).repeat(3, 2).astype(np.uint8)
     grid = target_geometry(geometry, (0.7, 0.6, 0.9))
     mine = resample(Volume(labels, geometry), grid, "label").array
-    each = [by_simpleitk(Volume((labels == n).astype(np.float64), geometry), grid, 0) for n in range(4)]
-    best = np.sort(each, axis=0)
+    probabilities = [by_simpleitk(Volume((labels == n).astype(np.float64), geometry), grid, 0) for n in range(4)]
+    best = np.sort(probabilities, axis=0)
     clear = best[-1] - best[-2] > 1e-6
     assert clear.mean() > 0.9
-    np.testing.assert_array_equal(mine[clear], np.argmax(each, axis=0)[clear])
+    np.testing.assert_array_equal(mine[clear], np.argmax(probabilities, axis=0)[clear])
 
 
 @pytest.mark.parametrize("interpolation", ["nearest", "label"])
@@ -226,11 +226,11 @@ def test_labels_get_no_new_values(interpolation: Any) -> None:
     geometry = Geometry.from_parts((24, 24, 16), (1, 1, 2))
     distance = np.linalg.norm(np.stack(np.meshgrid(*map(np.arange, geometry.size), indexing="ij")) - 10.0, axis=0)
     mask = np.digitize(distance, (4, 7, 9)).astype(np.uint8) * 5
-    back = Volume(mask, geometry)
+    resampled = Volume(mask, geometry)
     for spacing in ((0.7, 0.7, 0.7), (1.9, 1.7, 2.2), (1, 1, 2)):
-        back = resample(back, target_geometry(back.geometry, spacing), interpolation)
-        assert set(np.unique(back.array)) == {0, 5, 10, 15}
-        assert back.array.dtype == np.uint8
+        resampled = resample(resampled, target_geometry(resampled.geometry, spacing), interpolation)
+        assert set(np.unique(resampled.array)) == {0, 5, 10, 15}
+        assert resampled.array.dtype == np.uint8
 
 
 @pytest.mark.parametrize("dtype", [np.int16, np.uint8, np.int32])

@@ -109,5 +109,5 @@ def test_the_nifti_header_is_nibabels(tmp_path: Path, seed: int) -> None:
         written = nibabel.Nifti1Header.from_fileobj(stream)
     assert np.allclose(written.get_qform(), expected.get_qform(), atol=1e-3)
     for key in set(expected.keys()) - {"quatern_b", "quatern_c", "quatern_d"}:
-        value, other = written[key], expected[key]
-        assert np.allclose(value, other, equal_nan=True) if value.dtype.kind in "if" else value == other, key
+        value, image = written[key], expected[key]
+        assert np.allclose(value, image, equal_nan=True) if value.dtype.kind in "if" else value == image, key
