@@ -39,6 +39,7 @@ from .metrics.base import ComputeAUC as ComputeAUC
 from .metrics.base import ComputeAverageDice as ComputeAverageDice
 from .metrics.base import Metric as Metric
 from .metrics.base import Outputs as Outputs
+from .monai.learning import MonaiInferer as MonaiInferer
 from .monai.names import MONAI_MODULES as MONAI_MODULES
 from .monai.names import find_monai_class as find_monai_class
 from .monai.names import read_parameters as read_parameters

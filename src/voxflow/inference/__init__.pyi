@@ -18,9 +18,11 @@ from .overlays import save_figure as save_figure
 from .overlays import write_overlay as write_overlay
 from .remote import Models as Models
 from .remote import infer_elsewhere as infer_elsewhere
+from .run import ROOM as ROOM
 from .run import Classified as Classified
 from .run import Segmented as Segmented
 from .run import classified as classified
+from .run import read_ahead as read_ahead
 from .run import segmented as segmented
 from .writing import Sheet as Sheet
 from .writing import prediction_columns as prediction_columns

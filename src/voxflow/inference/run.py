@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from voxflow.errors import DataError
 from voxflow.inference.cases import read_radiographs, read_volumes
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from voxflow.prediction import Prediction, PredictOptions, Prepared
     from voxflow.volumes import Volume
 
+
+C = TypeVar("C")
+R = TypeVar("R")
 
 # The share of the memory that a case may take for the next one to be read beside it.
 ROOM = 1 / 8
@@ -65,25 +68,53 @@ def segmented(
         volumes = read_volumes(case)
         return volumes[0], prepare(volumes, engine.spec)
 
-    def work(case: InferenceCase, reading: Future[tuple[Volume, Prepared]]) -> Segmented:
-        image, prepared = reading.result()
+    def work(case: InferenceCase, content: tuple[Volume, Prepared]) -> Segmented:
+        image, prepared = content
         return Segmented(case, image, predict_prepared(engine, prepared, options))
 
-    with ThreadPoolExecutor(1) as ahead:
-        upcoming: deque[Future[tuple[Volume, Prepared]]] = deque()
-        for number, case in enumerate(track(cases, "segmenting")):
-            reading = upcoming.popleft() if upcoming else ahead.submit(read, case)
+    def leaves_room(content: tuple[Volume, Prepared]) -> bool:
+        return content[0].array.nbytes + content[1].image.nbytes < ROOM * options.memory_mb * 2**20
+
+    yield from read_ahead(cases, read, work, failures, leaves_room=leaves_room, doing="segmenting")
+
+
+def read_ahead(
+    cases: Sequence[InferenceCase],
+    read: Callable[[InferenceCase], C],
+    work: Callable[[InferenceCase, C], R],
+    failures: Failures,
+    *,
+    leaves_room: Callable[[C], bool],
+    doing: str,
+) -> Iterator[R]:
+    """Do every case's work, and read the next case meanwhile; a bad case does not stop the others.
+
+    Args:
+        cases: in order.
+        read: what needs no network, done in a thread of its own.
+        work: what is made of a case and its content; not None.
+        failures: gets the cases whose reading or work raised.
+        leaves_room: whether a case takes so little memory that the next one may be read beside it.
+        doing: what the progress line calls the work, such as "segmenting".
+
+    Yields:
+        What ``work`` returned, in the order of the cases.
+    """
+
+    def attempt(case: InferenceCase, reading: Future[C]) -> R:
+        return work(case, reading.result())
+
+    with ThreadPoolExecutor(1) as reader:
+        upcoming: deque[Future[C]] = deque()
+        for number, case in enumerate(track(cases, doing)):
+            reading = upcoming.popleft() if upcoming else reader.submit(read, case)
             # Only one image waits beside the one at work.
-            if reading.exception() is not None or _leaves_room(*reading.result(), options):
-                upcoming.extend(ahead.submit(read, each) for each in cases[number + 1 : number + 2])
-            done = failures.attempt(case, partial(work, case, reading))
+            if reading.exception() is not None or leaves_room(reading.result()):
+                upcoming.extend(reader.submit(read, following) for following in cases[number + 1 : number + 2])
+            result = failures.attempt(case, partial(attempt, case, reading))
             del reading
-            if done is not None:
-                yield done
-
-
-def _leaves_room(image: Volume, prepared: Prepared, options: PredictOptions) -> bool:
-    return image.array.nbytes + prepared.image.nbytes < ROOM * options.memory_mb * 2**20
+            if result is not None:
+                yield result
 
 
 def written(done: Iterable[Segmented], path_of: Callable[[Segmented], Path]) -> Iterator[Segmented]:

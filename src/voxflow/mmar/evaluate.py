@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,14 +14,14 @@ from voxflow.engines import open_engine
 from voxflow.errors import DataError
 from voxflow.evaluation import metric_name
 from voxflow.files import write_json
-from voxflow.inference import Failures, InferenceCase
+from voxflow.inference import ROOM, Failures, InferenceCase, read_ahead
 from voxflow.mmar.artefacts import find_model
 from voxflow.mmar.data import read_datalist
 from voxflow.mmar.record import continued_record
 from voxflow.mmar.reports import read_predictions, write_metric
 from voxflow.mmar.runner import Runner
 from voxflow.mmar.writing import Writing
-from voxflow.progress import say, track
+from voxflow.progress import say
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,12 +29,12 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from voxflow.components import Metric, ModelLoader
+    from voxflow.components import Metric, ModelLoader, Sample
     from voxflow.config import Evaluation
     from voxflow.datalist import Datalist
     from voxflow.engines import Engine
     from voxflow.mmar.folder import Mmar
-    from voxflow.mmar.runner import Setup
+    from voxflow.mmar.passage import Setup
 
 METRICS_FILE = "metrics.json"
 
@@ -134,9 +133,11 @@ class _Pass:
 
     def run(self, cases: Sequence[InferenceCase]) -> Evaluated:
         """Do every case that can be done, then write what concerns all of them."""
-        left = [case for case in cases if self.metrics or not self.writing.is_done(case.id)]
-        for case in track(left, "evaluating" if self.metrics else "inferring"):
-            self.failures.attempt(case, partial(self._one, case))
+        remaining = [case for case in cases if self.metrics or not self.writing.is_done(case.id)]
+        doing = "evaluating" if self.metrics else "inferring"
+        self.done = list(
+            read_ahead(remaining, self._read, self._work, self.failures, leaves_room=self._leaves_room, doing=doing)
+        )
         if not self.known:
             self.writing.finish()
         metrics = self._report()
@@ -144,19 +145,26 @@ class _Pass:
         engine: Engine = self.runner.engine
         return Evaluated(self.mmar.eval, metrics, len(self.done), self.failures, engine.name)
 
-    def _one(self, case: InferenceCase) -> None:
+    def _read(self, case: InferenceCase) -> Sample:
         if case.id in self.known:
-            start = {"case": case.id, "image": case.images, "label": case.label}
-            sample = self.runner.answered(start, self.known[case.id])
-        else:
-            sample = self.runner.answer(self.runner.prepare(case))
+            return {"case": case.id, "image": case.images, "label": case.label}
+        return self.runner.prepare(case)
+
+    def _leaves_room(self, sample: Sample) -> bool:
+        held = sum(value.nbytes for value in sample.values() if isinstance(value, np.ndarray))
+        return held < ROOM * self.runner.passage.options.memory_mb * 2**20
+
+    def _work(self, case: InferenceCase, sample: Sample) -> str:
+        """Everything of one case once it is read; returns its name."""
+        known = self.known.get(case.id)
+        sample = self.runner.answer(sample) if known is None else self.runner.answered(sample, known)
         sample = self.runner.finish(sample, with_label=bool(self.metrics))
         # All are measured before one is kept, so that each metric knows the same cases.
         measured = [metric.measure(self.runner.measured(sample, metric)) for metric in self.metrics]
         self.writing.write(sample)
         for kept, value in zip(self.kept, measured, strict=True):
             kept.append(value)
-        self.done.append(case.id)
+        return case.id
 
     def _report(self) -> dict[str, float]:
         numbers: dict[str, float] = {}

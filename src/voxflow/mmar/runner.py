@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,27 +13,24 @@ from voxflow.components import (
     ComputeAccuracy,
     ComputeAUC,
     ComputeBinaryPreds,
-    TFScanWindowInferer,
-    TFSimpleInferer,
     affine_key,
     compute_probabilities,
-    create,
 )
 from voxflow.errors import ConfigError, DataError
+from voxflow.mmar.passage import Passage
 from voxflow.prediction import probabilities_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import torch
     from numpy.typing import NDArray
 
-    from voxflow.components import Inferer, Metric, Outputs, Sample
+    from voxflow.components import Metric, Outputs, Sample
     from voxflow.config import Evaluation
     from voxflow.engines import Engine
     from voxflow.inference import InferenceCase
+    from voxflow.mmar.passage import Setup
 
-Setup = Literal["scanning_window", "standard"]
 ANSWER = "model"
 LOGITS = "_logits"
 
@@ -44,7 +41,7 @@ class Runner:
 
     Attributes:
         engine: the model.
-        inferer: how an image goes through it.
+        passage: how an image goes through it.
         before, after, of_label: transforms of image, answer and label.
         output_names: fields that the answer goes by.
         input_name: the field that the model takes.
@@ -52,7 +49,7 @@ class Runner:
     """
 
     engine: Engine
-    inferer: Inferer
+    passage: Passage
     before: Chain
     after: Chain
     of_label: Chain
@@ -78,7 +75,7 @@ class Runner:
         """
         return cls(
             engine=engine,
-            inferer=_inferer(evaluation, engine, setup),
+            passage=Passage.of(evaluation, engine, setup),
             before=_chain(evaluation, "transforms"),
             after=_chain(evaluation, "post_transforms"),
             of_label=_chain(evaluation, "label_transforms"),
@@ -93,14 +90,10 @@ class Runner:
 
     def answer(self, sample: Sample) -> Sample:
         """The sample with the model's answer: probabilities (class, ...) under every output name."""
-        import torch
-
         image = sample.get(self.input_name)
         if not isinstance(image, np.ndarray):
             raise DataError(f"no transform loads {self.input_name!r}; pre_transforms begin with LoadNifti or LoadPng")
-        batch = torch.from_numpy(np.ascontiguousarray(image, dtype=np.float32))[None]
-        logits = self.inferer.infer(self._network(), batch)[0].numpy()
-        return self.answered(sample, logits)
+        return self.answered(sample, self.passage.logits(np.ascontiguousarray(image, dtype=np.float32)))
 
     def answered(self, sample: Sample, logits: NDArray[Any]) -> Sample:
         """The sample with an answer that is known already."""
@@ -149,24 +142,6 @@ class Runner:
             return np.asarray(compute_probabilities(logits[None], self.label_format)[0], dtype=np.float32)
         return probabilities_of(logits, self.engine.spec)
 
-    def _network(self) -> Any:
-        """The engine as a torch function; sizes that the network can't halve often enough are filled up with zeros."""
-        import torch
-
-        def run(batch: torch.Tensor) -> torch.Tensor:
-            array = batch.numpy()
-            space = array.shape[2:]
-            if self.engine.spec.task == "classification":
-                return torch.from_numpy(np.array(self.engine.run(array)))
-            divisor = self.engine.spec.divisor
-            missing = [(0, -side % divisor) for side in space]
-            filled = np.pad(array, [(0, 0), (0, 0), *missing]) if any(more for _, more in missing) else array
-            logits = self.engine.run(filled)
-            inside: tuple[Any, ...] = (..., *(slice(side) for side in space))
-            return torch.from_numpy(np.array(logits[inside]))
-
-        return run
-
 
 def _chain(evaluation: Evaluation, section: str) -> Chain:
     chain = Chain.build(getattr(evaluation, section))
@@ -177,25 +152,3 @@ def _chain(evaluation: Evaluation, section: str) -> Chain:
             f"{name} is random; an evaluation must be the same each time", path=evaluation.path, where=where
         )
     return chain
-
-
-def _inferer(evaluation: Evaluation, engine: Engine, setup: Setup | None) -> Inferer:
-    spec = engine.spec
-    if evaluation.inferer is not None:
-        inferer: Inferer = create("inferer", evaluation.inferer)
-    elif spec.window is None or setup == "standard":
-        inferer = TFSimpleInferer()
-    else:
-        inferer = TFScanWindowInferer(roi_size=spec.window)
-    if isinstance(inferer, TFScanWindowInferer):
-        _check_window(inferer.roi_size, engine, evaluation)
-    return inferer
-
-
-def _check_window(roi: tuple[int, ...], engine: Engine, evaluation: Evaluation) -> None:
-    """Say in one line what an engine would say in many: it takes sizes in a range, and multiples of its stride."""
-    least, most = engine.smallest, engine.largest
-    if least and most and not all(low <= side <= high for low, side, high in zip(least, roi, most, strict=True)):
-        sizes = f"{list(least)}" if least == most else f"{list(least)} to {list(most)}"
-        message = f"{list(roi)}, but the {engine.name} engine takes {sizes}"
-        raise ConfigError(message, path=evaluation.path, where="inferer.args.roi_size")

@@ -9,11 +9,13 @@ from .predict import PredictOptions as PredictOptions
 from .predict import Prepared as Prepared
 from .predict import expect as expect
 from .predict import plan_of as plan_of
+from .predict import predict_logits as predict_logits
 from .predict import predict_prepared as predict_prepared
 from .predict import predict_radiograph as predict_radiograph
 from .predict import predict_volume as predict_volume
 from .predict import prepare as prepare
 from .predict import prepare_radiograph as prepare_radiograph
 from .predict import prepare_volume as prepare_volume
+from .predict import require_channels as require_channels
 from .probabilities import probabilities_of as probabilities_of
 from .windows import WindowPlan as WindowPlan

@@ -19,7 +19,7 @@ from voxflow.prediction.mirroring import Axis
 from voxflow.prediction.native_grid import WayBack, held_bytes
 from voxflow.prediction.probabilities import probabilities_of
 from voxflow.prediction.windows import Blend, Plan, plan_windows
-from voxflow.volumes import Volume, resample, resize_radiograph
+from voxflow.volumes import Volume, require_finite, resample, resize_radiograph
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -201,12 +201,50 @@ def prepare_volume(volumes: Sequence[Volume], spec: ModelSpec) -> tuple[NDArray[
     Raises:
         DataError: values that are no numbers, or the wrong number of channels.
     """
-    if not all(np.isfinite(each.array).all() for each in volumes if each.array.dtype.kind == "f"):
-        raise DataError("the image holds NaN or infinite values")
+    for volume in volumes:
+        require_finite(volume.array)
     first = to_network(volumes[0], spec)
     others = [resample(each, first.geometry, "linear", float(each.array.min())).array for each in volumes[1:]]
     image = np.stack([first.array, *others]) if others else first.array[None]
     return _preprocess(image, spec), first
+
+
+def require_channels(image: NDArray[Any], spec: ModelSpec) -> None:
+    """Refuse an input (channel, ...) of another number of channels than the network takes.
+
+    Raises:
+        DataError: the numbers differ.
+    """
+    if len(image) != spec.in_channels:
+        raise DataError(f"the network takes {spec.in_channels} channel(s), the image has {len(image)}")
+
+
+def predict_logits(
+    engine: Engine, image: NDArray[np.float32], options: PredictOptions, *, spec: ModelSpec | None = None
+) -> NDArray[np.float32]:
+    """Run a model over a volume that is prepared already, and return its whole answer.
+
+    Windows are planned, blended and bounded in memory as for :func:`predict_volume`; the answer, which is returned
+    whole, is not counted.
+
+    Args:
+        engine: a segmentation model.
+        image: (channel, i, j, k), as the network takes it.
+        options: plan, blending, batch, mirroring, memory.
+        spec: what windows and overlap are read from; None: the model's own.
+
+    Returns:
+        Logits (class, i, j, k) on the image's own grid.
+
+    Raises:
+        DataError: values that are no numbers, or the wrong number of channels.
+    """
+    require_finite(image)
+    require_channels(image, engine.spec)
+    logits = np.empty((engine.spec.out_channels, *image.shape[1:]), dtype=np.float32)
+    for box, part in answer(engine, image, plan_of(image, engine, options, spec=spec), options.flips):
+        logits[:, *box] = part
+    return logits
 
 
 def prepare_radiograph(images: Sequence[NDArray[Any]], spec: ModelSpec) -> NDArray[np.float32]:
@@ -215,12 +253,19 @@ def prepare_radiograph(images: Sequence[NDArray[Any]], spec: ModelSpec) -> NDArr
     return _preprocess(np.stack(resized), spec)
 
 
-def plan_of(image: NDArray[np.float32], engine: Engine, options: PredictOptions, *, also: int = 0) -> WindowPlan:
+def plan_of(
+    image: NDArray[np.float32],
+    engine: Engine,
+    options: PredictOptions,
+    *,
+    also: int = 0,
+    spec: ModelSpec | None = None,
+) -> WindowPlan:
     """The window plan of a prepared image (channel, i, j, k), where ``also`` bytes are held beside it.
 
     The models of an ensemble each hold sums of their own, and so share the memory.
     """
-    return _plan(image.shape[1:], engine, options, image.nbytes + also)
+    return _plan(image.shape[1:], engine, options, image.nbytes + also, spec)
 
 
 def expect(engine: Engine, native: Geometry, options: PredictOptions) -> None:
@@ -236,13 +281,16 @@ def expect(engine: Engine, native: Geometry, options: PredictOptions) -> None:
             each.expect((plan.batch, spec.in_channels, *plan.window))
 
 
-def _plan(size: Sequence[int], engine: Engine, options: PredictOptions, held: int) -> WindowPlan:
+def _plan(
+    size: Sequence[int], engine: Engine, options: PredictOptions, held: int, spec: ModelSpec | None = None
+) -> WindowPlan:
     models = len(engine.engines) if isinstance(engine, Ensemble) else 1
     held += math.prod(size) * label_type(engine.spec)().itemsize
     return plan_windows(
         size,
         engine,
         options.plan,
+        spec=spec,
         memory_mb=max(1, (options.memory_mb - math.ceil(held / 2**20)) // models),
         bytes_per_voxel=options.bytes_per_voxel,
         blend=options.blend,
@@ -263,7 +311,6 @@ def _preprocess(image: NDArray[Any], spec: ModelSpec) -> NDArray[np.float32]:
     sample: dict[str, Any] = {"image": image.astype(np.float32)}
     for transform in spec.preprocess:
         sample = build_transform(transform)(sample)
-    made = np.ascontiguousarray(sample["image"], dtype=np.float32)
-    if made.shape[0] != spec.in_channels:
-        raise DataError(f"the network takes {spec.in_channels} channel(s), the image has {made.shape[0]}")
-    return made
+    prepared = np.ascontiguousarray(sample["image"], dtype=np.float32)
+    require_channels(prepared, spec)
+    return prepared

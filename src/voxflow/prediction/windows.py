@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from voxflow.engines import Engine
+    from voxflow.spec import ModelSpec
 
 Plan = Literal["auto", "whole", "windows"]
 Blend = Literal["gaussian", "constant"]
@@ -85,6 +86,7 @@ def plan_windows(
     engine: Engine,
     plan: Plan = "auto",
     *,
+    spec: ModelSpec | None = None,
     memory_mb: int = 4096,
     bytes_per_voxel: int = 384,
     blend: Blend = "gaussian",
@@ -99,24 +101,25 @@ def plan_windows(
         plan: "auto" takes the whole image when it fits ``memory_mb`` and the network is local, and else the largest
             windows that do; one that averages over its window (instance norm) is shown windows of the size that it
             was trained on. "windows" takes these for any network.
+        spec: what the size of windows and their overlap are read from; None: the model's own.
         memory_mb: bound on activations, logits and their sums; one window of the training's size is the least.
         bytes_per_voxel: what the network's activations need for one voxel of input.
         blend: how overlapping windows are weighted.
         skip_empty: take a window that holds one value only for background.
         batch: windows at a time, if memory allows; None: as many as the engine likes.
     """
-    limits = _Limits(engine, memory_mb * 2**20, bytes_per_voxel)
+    limits = _Limits(engine, spec or engine.spec, memory_mb * 2**20, bytes_per_voxel)
     image = _size(size)
-    window = _fitting(engine.spec.window or image, engine)
+    window = _fitting(limits.spec.window or image, engine)
     whole = _fitting(_greater(image, window), engine)
     covers = all(have >= need for have, need in zip(whole, image, strict=True))
     template = WindowPlan(image, image, (0, 0, 0), window, ((0,), (0,), (0,)), blend, skip_empty=skip_empty)
     if covers and (plan == "whole" or (plan == "auto" and engine.is_local and limits.window(whole) <= limits.budget)):
-        return _cut(template, whole, engine)
+        return _cut(template, whole, limits)
     if plan == "auto" and engine.is_local:
         made = _largest(template, whole, window, limits)
     else:
-        made = _bounded(_cut(template, window, engine), limits)
+        made = _bounded(_cut(template, window, limits), limits)
     return replace(made, batch=limits.batch(made, batch or engine.batch))
 
 
@@ -125,6 +128,7 @@ class _Limits:
     """What windows cost, and what they may."""
 
     engine: Engine
+    spec: ModelSpec
     budget: int
     bytes_per_voxel: int
 
@@ -150,7 +154,7 @@ def _largest(template: WindowPlan, whole: Size, least: Size, limits: _Limits) ->
     pieces, engine = [1, 1, 1], limits.engine
     while True:
         sides = [max(small, -(-n // parts)) for n, parts, small in zip(whole, pieces, least, strict=True)]
-        plan = _bounded(_cut(template, _fitting(sides, engine), engine), limits, blocks=False)
+        plan = _bounded(_cut(template, _fitting(sides, engine), limits), limits, blocks=False)
         free = [axis for axis in range(3) if plan.window[axis] > least[axis]]
         if limits.fits(plan) or not free:
             return _bounded(replace(plan, half=False), limits)
@@ -169,15 +173,15 @@ def _bounded(plan: WindowPlan, limits: _Limits, *, blocks: bool = True) -> Windo
     return plan
 
 
-def _cut(template: WindowPlan, window: Size, engine: Engine) -> WindowPlan:
+def _cut(template: WindowPlan, window: Size, limits: _Limits) -> WindowPlan:
     """Lay windows over the image; grown ones share as many voxels with their neighbours as those of the training."""
     size = template.size
     padded = _greater(size, window)
     before = _size([(new - old) // 2 for new, old in zip(padded, size, strict=True)])
-    trained = _fitting(engine.spec.window or window, engine)
+    trained = _fitting(limits.spec.window or window, limits.engine)
+    overlap = limits.spec.overlap
     steps = [
-        max(1, int(now * (1 - engine.spec.overlap)), now - int(then * engine.spec.overlap))
-        for now, then in zip(window, trained, strict=True)
+        max(1, int(now * (1 - overlap)), now - int(then * overlap)) for now, then in zip(window, trained, strict=True)
     ]
     i, j, k = (_starts(n, w, step) for n, w, step in zip(padded, window, steps, strict=True))
     # The sums are least where the image is longest beside the window.

@@ -26,3 +26,4 @@ from .separable import Taps as Taps
 from .separable import resample_parallel as resample_parallel
 from .spacing import target_spacing as target_spacing
 from .volume import Volume as Volume
+from .volume import require_finite as require_finite

@@ -55,8 +55,14 @@ def read_channels(path: Path) -> list[Volume]:
     """
     import SimpleITK as sitk
 
+    reader = _open_reader(path)
+    # ITK fills what a file lacks with whatever its memory held, and reads NaN as zeros.
+    voxels = read_voxels(path) if path.name.endswith((".nii", ".nii.gz")) else None
     try:
-        image = _open_reader(path).Execute()
+        if voxels is not None and voxels.ndim == 3:
+            reader.ReadImageInformation()
+            return [Volume(voxels, read_sitk_geometry(reader))]
+        image = reader.Execute()
         if image.GetDimension() == 4:
             return [Volume.from_sitk(image[:, :, :, n]) for n in range(image.GetSize()[3])]
         values = image.GetNumberOfComponentsPerPixel()

@@ -11,6 +11,8 @@ from voxflow.errors import DataError
 from voxflow.geometry import Geometry
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import SimpleITK as sitk
     from numpy.typing import NDArray
 
@@ -49,6 +51,20 @@ class Volume:
 
         geometry = read_sitk_geometry(image)
         return cls(sitk.GetArrayFromImage(image).transpose(2, 1, 0), geometry)
+
+
+def require_finite(array: NDArray[Any], path: Path | None = None) -> None:
+    """Refuse an image that holds NaN or infinite values; integers never do.
+
+    Args:
+        array: voxels or pixels, of any shape.
+        path: the file that they come from, for the message; None where there is none.
+
+    Raises:
+        DataError: a value is not finite.
+    """
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise DataError("the image holds NaN or infinite values", path=path)
 
 
 def read_sitk_geometry(image: sitk.Image | sitk.ImageFileReader) -> Geometry:

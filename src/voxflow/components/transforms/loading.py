@@ -46,6 +46,8 @@ class LoadNifti(Transform):
 
     def __call__(self, sample: Sample) -> Sample:
         """Read every field that is a path; a field that is an array already stays."""
+        from voxflow.volumes import require_finite
+
         made = dict(sample)
         for name in self.fields:
             paths = paths_of(get_field(sample, name, self))
@@ -56,7 +58,11 @@ class LoadNifti(Transform):
             if len(shapes) > 1:
                 raise DataError(f"channels of one image differ in size: {sorted(shapes)}", path=paths[0])
             array = np.stack([volume.array for volume in volumes])
-            made[name] = _mask(array, paths[0]) if name == LABEL_FIELD else array.astype(np.float32)
+            if name == LABEL_FIELD:
+                made[name] = _mask(array, paths[0])
+            else:
+                require_finite(array, paths[0])
+                made[name] = array.astype(np.float32)
             made |= affine_entries([name], volumes[0].geometry)
             made.setdefault(SPACING, volumes[0].geometry.spacing)
         return made

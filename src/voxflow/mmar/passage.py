@@ -1,0 +1,147 @@
+"""Owns an image's way through a model as an MMAR's configuration says: its inferer as a window plan, or called as is.
+
+Clara's two inferers, and those of MONAI that do the same, become the plan of windows that every other way to a mask
+takes. Any other inferer, such as a user's own, is called with the network and the whole image.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from voxflow.components import MonaiInferer, TFScanWindowInferer, TFSimpleInferer, create
+from voxflow.errors import ConfigError
+from voxflow.prediction import PredictOptions, predict_logits, require_channels
+from voxflow.volumes import require_finite
+
+if TYPE_CHECKING:
+    import torch
+    from numpy.typing import NDArray
+
+    from voxflow.components import Inferer
+    from voxflow.config import Evaluation
+    from voxflow.engines import Engine
+    from voxflow.spec import ModelSpec
+
+Setup = Literal["scanning_window", "standard"]
+# Arguments of MONAI's SlidingWindowInferer that a window plan can say.
+PLANNED = {"roi_size", "sw_batch_size", "overlap", "mode"}
+
+
+@dataclass(frozen=True)
+class Passage:
+    """How images go through a model.
+
+    Attributes:
+        engine: the model.
+        options: plan, blending and memory.
+        spec: size and overlap of the windows; None: the whole image at once.
+        inferer: what is called in their place; None: nothing.
+    """
+
+    engine: Engine
+    options: PredictOptions
+    spec: ModelSpec | None = None
+    inferer: Inferer | None = None
+
+    @classmethod
+    def of(cls, evaluation: Evaluation, engine: Engine, setup: Setup | None) -> Passage:
+        """Read how images go through the model.
+
+        Args:
+            evaluation: its inferer is taken, where it has one.
+            engine: the model.
+            setup: what is done where it has none; None: windows of the training's size for volumes, the whole image
+                for radiographs.
+
+        Raises:
+            ConfigError: the window does not fit the model.
+        """
+        if evaluation.inferer is not None:
+            inferer: Inferer = create("inferer", evaluation.inferer)
+        elif engine.spec.window is None or setup == "standard":
+            inferer = TFSimpleInferer()
+        else:
+            inferer = TFScanWindowInferer(roi_size=engine.spec.window, overlap=engine.spec.overlap)
+        if isinstance(inferer, TFScanWindowInferer):
+            _check_window(inferer.roi_size, engine, evaluation)
+            options = PredictOptions(plan="windows", batch=inferer.batch_size)
+            return cls(engine, options, _with_windows(engine, inferer.roi_size, inferer.overlap))
+        return cls._of_monai(engine, inferer) if isinstance(inferer, MonaiInferer) else cls._whole(engine, inferer)
+
+    @classmethod
+    def _of_monai(cls, engine: Engine, inferer: MonaiInferer) -> Passage:
+        """An inferer of MONAI's; its sliding window blends alike unless told otherwise."""
+        arguments, roi = inferer.model_extra or {}, inferer.roi_size
+        if inferer.target == "SimpleInferer" and not arguments:
+            return cls._whole(engine, TFSimpleInferer())
+        mode = arguments.get("mode", "constant")
+        is_planned = inferer.target == "SlidingWindowInferer" and not arguments.keys() - PLANNED
+        if not (is_planned and roi and len(roi) == 3 and min(roi) > 0 and mode in ("constant", "gaussian")):
+            return cls._whole(engine, inferer)
+        options = PredictOptions(plan="windows", blend=mode, batch=arguments.get("sw_batch_size", 1))
+        return cls(engine, options, _with_windows(engine, roi, inferer.overlap))
+
+    @classmethod
+    def _whole(cls, engine: Engine, inferer: Inferer) -> Passage:
+        custom = None if isinstance(inferer, TFSimpleInferer) else inferer
+        return cls(engine, PredictOptions(plan="whole"), inferer=custom)
+
+    def logits(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Show the model an image.
+
+        Args:
+            image: (channel, ...spatial), after the configuration's transforms.
+
+        Returns:
+            (class, ...spatial) of a volume, (class,) of a radiograph.
+
+        Raises:
+            DataError: values that are no numbers, or another number of channels than the network takes.
+        """
+        spec = self.engine.spec
+        require_finite(image)
+        require_channels(image, spec)
+        if self.inferer is not None:
+            return self._ask_inferer(self.inferer, image)
+        if spec.task == "classification":
+            return np.array(self.engine.run(image[None])[0])
+        windows = self.spec or _with_windows(self.engine, image.shape[1:], spec.overlap)
+        return predict_logits(self.engine, image, self.options, spec=windows)
+
+    def _ask_inferer(self, inferer: Inferer, image: NDArray[np.float32]) -> NDArray[np.float32]:
+        import torch
+
+        return inferer.infer(self._network(), torch.from_numpy(image)[None])[0].numpy()
+
+    def _network(self) -> Any:
+        """The engine as a torch function; sizes that the network can't halve often enough are filled up with zeros."""
+        import torch
+
+        def run(batch: torch.Tensor) -> torch.Tensor:
+            array = batch.numpy()
+            if self.engine.spec.task == "classification":
+                return torch.from_numpy(np.array(self.engine.run(array)))
+            space, divisor = array.shape[2:], self.engine.spec.divisor
+            padding = [(0, -side % divisor) for side in space]
+            padded = np.pad(array, [(0, 0), (0, 0), *padding]) if any(behind for _, behind in padding) else array
+            logits = self.engine.run(padded)
+            inside: tuple[Any, ...] = (..., *(slice(side) for side in space))
+            return torch.from_numpy(np.array(logits[inside]))
+
+        return run
+
+
+def _with_windows(engine: Engine, window: tuple[int, ...], overlap: float) -> ModelSpec:
+    return engine.spec.model_copy(update={"window": tuple(window), "overlap": overlap})
+
+
+def _check_window(roi: tuple[int, ...], engine: Engine, evaluation: Evaluation) -> None:
+    """Say in one line what an engine would say in many: it takes sizes in a range, and multiples of its stride."""
+    least, most = engine.smallest, engine.largest
+    if least and most and not all(low <= side <= high for low, side, high in zip(least, roi, most, strict=True)):
+        sizes = f"{list(least)}" if least == most else f"{list(least)} to {list(most)}"
+        message = f"{list(roi)}, but the {engine.name} engine takes {sizes}"
+        raise ConfigError(message, path=evaluation.path, where="inferer.args.roi_size")
