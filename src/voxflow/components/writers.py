@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from pydantic import Field
 
 from voxflow.components.registry import ComponentModel, register
 from voxflow.components.transforms.base import Sample, get_field
@@ -50,13 +49,6 @@ class WriteNifti(Writer):
         return [write_field(sample, self.field, folder, self.dtype) for sample in samples]
 
 
-@register("writer", dialect="tlt2")
-class WriteNiftyResults(WriteNifti):
-    """TLT's name for WriteNifti."""
-
-    field: str = Field(alias="applied_key")
-
-
 @register("writer")
 class WriteClassificationResults(Writer):
     """Write one table of all cases, preds_outputs.csv, a column a finding.
@@ -79,10 +71,3 @@ class WriteClassificationResults(Writer):
         rows = [{"case": case} | dict(zip(names, map(float, row), strict=True)) for case, row in values.items()]
         write_predictions(folder, rows, ["case", *names])
         return [folder / "preds_outputs.csv"]
-
-
-@register("writer", dialect="tlt2", name="WriteClassificationResults")
-class TltWriteClassificationResults(WriteClassificationResults):
-    """The same under TLT's arguments."""
-
-    field: str = Field(alias="applied_key")

@@ -8,7 +8,8 @@ import numpy as np
 from pydantic import BeforeValidator, Field
 
 from voxflow.components.columns import compute_probabilities, encode_one_vs_rest, predict_classes, read_label_format
-from voxflow.components.metrics.base import AuxiliaryOperation, Outputs, mean_of, overlap
+from voxflow.components.metrics.base import AuxiliaryOperation, Outputs, mean_of
+from voxflow.components.metrics.overlap import overlap
 from voxflow.components.registry import register
 
 if TYPE_CHECKING:
@@ -21,10 +22,6 @@ Tags = Annotated[
     ),
     Field(min_length=1),
 ]
-
-
-def _only(value: Any) -> Any:
-    return value[0] if isinstance(value, list) and len(value) == 1 else value
 
 
 @register("aux_op")
@@ -124,18 +121,6 @@ class NegLoss(AuxiliaryOperation):
     def compute(self, outputs: Outputs) -> Outputs:
         """The negative loss (batch,)."""
         return {self.tag: -np.asarray(outputs["loss"], float)}
-
-
-@register("aux_op", dialect="tlt2", name="compute_accuracy")
-class TltAccuracy(ComputeAccuracy):
-    """TLT's name for ComputeAccuracy, with ``tags`` for its one output."""
-
-    tag: Annotated[str, BeforeValidator(_only)] = Field(default="accuracy", alias="tags")
-
-
-@register("aux_op", dialect="tlt2", name="dice_metric_masked_output")
-class TltDiceMaskedOutput(DiceMaskedOutput):
-    """TLT's name for DiceMaskedOutput."""
 
 
 def _one_hot(indices: NDArray[Any], classes: int) -> NDArray[np.bool_]:

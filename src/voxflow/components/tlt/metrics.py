@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
-from voxflow.components.metrics.aux_ops import ComputeBinaryPreds
-from voxflow.components.metrics.base import ComputeAUC, ComputeAverage, ComputeAverageDice
+from voxflow.components.metrics.aux_ops import ComputeAccuracy, ComputeBinaryPreds, DiceMaskedOutput
+from voxflow.components.metrics.average import ComputeAverage
+from voxflow.components.metrics.overlap import ComputeAverageDice
+from voxflow.components.metrics.roc import ComputeAUC
 from voxflow.components.registry import register
 
 if TYPE_CHECKING:
@@ -59,3 +61,19 @@ class MetricAUC(ComputeAUC):
         """Scores and labels (2, batch, finding)."""
         missing = {self.field, self.label_field} - outputs.keys()
         return super().measure(ComputeBinaryPreds().compute(outputs) | outputs if missing else outputs)
+
+
+def _only(value: Any) -> Any:
+    return value[0] if isinstance(value, list) and len(value) == 1 else value
+
+
+@register("aux_op", dialect="tlt2", name="compute_accuracy")
+class TltAccuracy(ComputeAccuracy):
+    """TLT's name for ComputeAccuracy, with ``tags`` for its one output."""
+
+    tag: Annotated[str, BeforeValidator(_only)] = Field(default="accuracy", alias="tags")
+
+
+@register("aux_op", dialect="tlt2", name="dice_metric_masked_output")
+class TltDiceMaskedOutput(DiceMaskedOutput):
+    """TLT's name for DiceMaskedOutput."""

@@ -1,0 +1,76 @@
+"""Losses of classifiers: cross entropy of findings and of columns of several classes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from voxflow.components.columns import logit_slices
+from voxflow.components.losses.base import Loss
+from voxflow.components.registry import register
+from voxflow.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import torch
+
+    from voxflow.components.losses.base import LossFunction
+
+
+class ClassificationLoss(Loss):
+    """Cross entropy of each column of the labels on its own; columns with a negative label are unknown, left out.
+
+    A finding (format 1) has one logit and binary cross entropy; a column of several classes the softmax of its own
+    logits. Every known label of a batch counts the same.
+
+    Attributes:
+        label_smoothing: share by which certainty is drawn towards even chances.
+    """
+
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+
+    def build(self, activation: str, label_format: Sequence[int] = ()) -> LossFunction:
+        """Build the loss of logits (batch, logit) and labels (batch, column)."""
+        del activation
+
+        def loss(logits: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+            import torch
+
+            columns = logit_slices(label_format or (1,) * label.shape[1])
+            each = [self._column(logits[:, span].float(), label[:, n]) for n, span in enumerate(columns)]
+            known = label >= 0
+            total: torch.Tensor = (torch.stack(each, 1) * known).sum() / known.sum().clamp(min=1)
+            return total
+
+        return loss
+
+    def _column(self, logits: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+        """The loss of each case (batch,); what stands where the label is unknown doesn't matter."""
+        from torch.nn import functional
+
+        if logits.shape[1] == 1:
+            target = label.float().clamp(0, 1) * (1 - self.label_smoothing) + self.label_smoothing / 2
+            return functional.binary_cross_entropy_with_logits(logits[:, 0], target, reduction="none")
+        target = label.long().clamp(0, logits.shape[1] - 1)
+        return functional.cross_entropy(logits, target, reduction="none", label_smoothing=self.label_smoothing)
+
+
+@register("loss")
+class BinaryClassificationLoss(ClassificationLoss):
+    """Binary cross entropy of each finding on its own; findings with a negative label are unknown, left out."""
+
+    def build(self, activation: str, label_format: Sequence[int] = ()) -> LossFunction:
+        """Build it; ``label_format`` must name findings only."""
+        if any(classes > 1 for classes in label_format):
+            raise ConfigError(
+                f"BinaryClassificationLoss is for findings; label_format {list(label_format)} has columns of several "
+                "classes: use MulticlassClassificationLoss"
+            )
+        return super().build(activation, label_format)
+
+
+@register("loss")
+class MulticlassClassificationLoss(ClassificationLoss):
+    """Cross entropy of each column, whether it holds a finding or one of several classes."""

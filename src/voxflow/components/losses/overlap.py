@@ -1,0 +1,124 @@
+"""Losses of masks: Dice, Dice with cross entropy, focal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pydantic import NonNegativeFloat  # noqa: TC002 (pydantic reads annotations at run time)
+
+from voxflow.components.losses.base import Loss
+from voxflow.components.registry import register
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import torch
+
+    from voxflow.components.losses.base import LossFunction
+
+
+class OverlapLoss(Loss):
+    """What losses on masks share: logits (batch, class, i, j, k), label (batch, 1, i, j, k) of class indices.
+
+    Attributes:
+        is_onehot_targets: the label has one channel a class instead of one of indices; the channels may overlap.
+        skip_background: class 0 takes no part in the Dice term.
+        squared_pred: squares in the Dice term's denominator.
+        smooth: added to the Dice term's numerator and denominator.
+    """
+
+    is_onehot_targets: bool = False
+    skip_background: bool = False
+    squared_pred: bool = False
+    smooth: NonNegativeFloat = 1e-5
+
+    def shared(self, activation: str) -> dict[str, Any]:
+        """The arguments that MONAI's overlap losses have in common."""
+        return {
+            "include_background": not self.skip_background,
+            "to_onehot_y": not self.is_onehot_targets,
+            "softmax": activation == "softmax",
+            "sigmoid": activation == "sigmoid",
+            "squared_pred": self.squared_pred,
+            "smooth_nr": self.smooth,
+            "smooth_dr": self.smooth,
+        }
+
+    def on_numbers(self, loss: LossFunction) -> LossFunction:
+        """Masks are integers; MONAI's losses multiply one-hot masks as they are."""
+        return (lambda logits, label: loss(logits, label.to(logits.dtype))) if self.is_onehot_targets else loss
+
+
+@register("loss")
+class Dice(OverlapLoss):
+    """1 minus the soft Dice, averaged over classes and batch."""
+
+    def build(self, activation: str, label_format: Sequence[int] = ()) -> LossFunction:
+        """Build MONAI's DiceLoss."""
+        del label_format
+        from monai.losses import DiceLoss
+
+        return self.on_numbers(DiceLoss(**self.shared(activation)))
+
+
+@register("loss")
+class DiceCE(OverlapLoss):
+    """Dice plus cross entropy, weighted; the mask is learnt from both its shape and each of its voxels.
+
+    Attributes:
+        lambda_dice: weight of the Dice term.
+        lambda_ce: weight of the cross entropy.
+        batch: one Dice over the whole batch instead of one an image; steadier for small targets.
+    """
+
+    lambda_dice: NonNegativeFloat = 1.0
+    lambda_ce: NonNegativeFloat = 1.0
+    batch: bool = False
+
+    def build(self, activation: str, label_format: Sequence[int] = ()) -> LossFunction:
+        """Build MONAI's DiceCELoss."""
+        del label_format
+        from monai.losses import DiceCELoss
+
+        return self.on_numbers(
+            DiceCELoss(
+                **self.shared(activation),
+                batch=self.batch,
+                lambda_dice=self.lambda_dice,
+                lambda_ce=self.lambda_ce,
+            )
+        )
+
+
+@register("loss")
+class Focal(OverlapLoss):
+    """Cross entropy that weighs a voxel by how wrong it still is, averaged over voxels and classes.
+
+    Attributes:
+        gamma: how fast the weight of a voxel falls as it is learnt; 0: plain cross entropy.
+    """
+
+    gamma: NonNegativeFloat = 2.0
+
+    def build(self, activation: str, label_format: Sequence[int] = ()) -> LossFunction:
+        """Build it; MONAI's own leaves the background out of the softmax, too, so that it is not this loss."""
+        del label_format
+        first = int(self.skip_background)
+
+        def loss(logits: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+            from monai.networks import one_hot
+            from torch.nn import functional
+
+            logits = logits.float()
+            is_plain = self.is_onehot_targets or logits.shape[1] == 1
+            truth = label.float() if is_plain else one_hot(label, logits.shape[1])
+            if activation == "softmax":
+                entropy = -functional.log_softmax(logits, 1) * truth
+                wrong = 1 - logits.softmax(1)
+            else:
+                entropy = functional.binary_cross_entropy_with_logits(logits, truth, reduction="none")
+                wrong = (truth - logits.sigmoid()).abs()
+            each = wrong.pow(self.gamma) * entropy
+            return each[:, first:].mean()
+
+        return loss

@@ -1,0 +1,108 @@
+"""Dice of masks, as a metric and for others to use."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from pydantic import Field
+
+from voxflow.components.metrics.base import Metric, Outputs, mean_of
+from voxflow.components.registry import register
+from voxflow.components.transforms.base import is_mask
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+
+@register("metric")
+class ComputeAverageDice(Metric):
+    """Dice of each class and case, averaged over the cases, then over the classes.
+
+    The label holds class indices in one channel, or one channel a class. Logits of several channels are judged by
+    their largest, or each by itself where the activation is a sigmoid and the label has as many channels; one channel
+    is judged by itself. A field of integers is a mask already. A class that is neither in the label nor predicted says
+    nothing and is left out; one that is only predicted counts 0.
+
+    Attributes:
+        label_field: the mask.
+        remove_bg: leave class 0 out, where classes exclude each other.
+        logit_thresh: the probability above which a channel that is judged by itself says yes.
+        is_one_hot_targets: accepted; the label's channels say so.
+        is_2d: accepted; shapes say so.
+    """
+
+    label_field: str = "label"
+    remove_bg: bool = True
+    logit_thresh: float = Field(default=0.5, gt=0, lt=1)
+    is_one_hot_targets: bool = False
+    is_2d: bool = False
+
+    def measure(self, outputs: Outputs) -> NDArray[Any]:
+        """Dice (batch, class), NaN where undefined."""
+        value, label = np.asarray(outputs[self.field]), np.asarray(outputs[self.label_field])
+        independent = outputs.get("activation") == "sigmoid" and label.shape[1] == value.shape[1]
+        if label.shape[1] > 1:
+            predicted = self._channels(value, independent)
+            first = int(self.remove_bg and not independent)
+            return overlap(predicted[:, first:], label[:, first:] > 0)
+        predicted, classes = self._indices(value, int(label.max(initial=0)))
+        wanted = range(int(self.remove_bg and classes > 1), max(classes, 2))
+        return overlap(*(np.concatenate([mask == c for c in wanted], 1) for mask in (predicted, label)))
+
+    def _channels(self, value: NDArray[Any], independent: bool) -> NDArray[np.bool_]:
+        """One mask a channel (batch, class, ...)."""
+        if is_mask(value):
+            return np.asarray(value > 0)
+        if independent:
+            return np.asarray(value > self._logit)
+        return np.asarray(
+            np.arange(value.shape[1]).reshape(1, -1, *(1,) * (value.ndim - 2)) == value.argmax(1)[:, None]
+        )
+
+    def _indices(self, value: NDArray[Any], largest: int) -> tuple[NDArray[Any], int]:
+        """Class indices (batch, 1, ...), and how many classes there are, class 0 among them."""
+        if is_mask(value):
+            return value, max(largest, int(value.max(initial=0)), 1) + 1
+        if value.shape[1] == 1:
+            return (value > self._logit).astype(np.uint8), 2
+        return value.argmax(1)[:, None], value.shape[1]
+
+    @property
+    def _logit(self) -> float:
+        return math.log(self.logit_thresh / (1 - self.logit_thresh))
+
+    def summarise(self, kept: Sequence[NDArray[Any]], class_names: Sequence[str]) -> dict[str, float]:
+        """The mean under ``name``; with several classes each class's under ``name_CLASS``."""
+        by_class = [mean_of(column) for column in widened(kept).T]
+        values = {self.name: mean_of(np.array(by_class))}
+        if len(by_class) > 1:
+            first = int(len(class_names) == len(by_class) + 1)
+            names = class_names[first:] if len(class_names) == len(by_class) + first else range(1, len(by_class) + 1)
+            values |= {f"{self.name}_{n}": value for n, value in zip(names, by_class, strict=True)}
+        return values
+
+    def by_case(self, kept: Sequence[NDArray[Any]]) -> list[float]:
+        """Each case's mean over its classes, for the report; NaN where none is defined."""
+        return [mean_of(row) for row in widened(kept)]
+
+
+def overlap(predicted: NDArray[np.bool_], truth: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Dice (batch, class) of masks (batch, class, ...); NaN where both are empty."""
+    pairs = zip(predicted, truth, strict=True)
+    return np.array([[dice(p, t) for p, t in zip(ps, ts, strict=True)] for ps, ts in pairs])
+
+
+def dice(predicted: NDArray[np.bool_], truth: NDArray[np.bool_]) -> float:
+    """Dice of two masks; NaN when both are empty."""
+    total = int(predicted.sum()) + int(truth.sum())
+    return 2 * int((predicted & truth).sum()) / total if total else np.nan
+
+
+def widened(kept: Sequence[NDArray[Any]]) -> NDArray[np.float64]:
+    """All batches' rows (case, class); classes that a batch knew nothing of are NaN."""
+    width = max(part.shape[1] for part in kept)
+    return np.concatenate([np.pad(p, ((0, 0), (0, width - p.shape[1])), constant_values=np.nan) for p in kept])

@@ -1,0 +1,94 @@
+"""Area under the ROC curve of a classifier's findings."""
+
+from __future__ import annotations
+
+import logging
+import math
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from pydantic import NonNegativeInt  # noqa: TC002 (pydantic reads annotations at run time)
+
+from voxflow.components.columns import encode_one_vs_rest, read_label_format
+from voxflow.components.metrics.base import Metric, Outputs
+from voxflow.components.registry import register
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+_log = logging.getLogger(__name__)
+
+
+@register("metric")
+class ComputeAUC(Metric):
+    """Area under the ROC curve of one finding, or averaged over all.
+
+    A finding that is the same in every case has no AUC: its own number is NaN, the average leaves it out, and a
+    line of the log names it.
+
+    Attributes:
+        label_field: the findings, 0 or 1; negative: unknown.
+        class_index: the finding; left out: the average over all.
+        auc_average: "macro": the mean of the findings' AUC; "micro": one AUC over all pairs at once;
+            "weighted": the mean weighted by how often each finding is present.
+        include_list: the findings that are averaged; left out: all.
+    """
+
+    label_field: str = "label"
+    class_index: NonNegativeInt | None = None
+    auc_average: Literal["macro", "micro", "weighted"] = "macro"
+    include_list: tuple[NonNegativeInt, ...] | None = None
+
+    def measure(self, outputs: Outputs) -> NDArray[Any]:
+        """Scores and labels (2, batch, finding); columns of several classes count as one finding a class."""
+        scores, labels = np.asarray(outputs[self.field], float), np.asarray(outputs[self.label_field], float)
+        if scores.shape != labels.shape:
+            labels = encode_one_vs_rest(labels, read_label_format(outputs, labels))
+        return np.stack([scores, labels])
+
+    def summarise(self, kept: Sequence[NDArray[Any]], class_names: Sequence[str]) -> dict[str, float]:
+        """The AUC under ``name``."""
+        scores, labels, chosen = self._chosen(kept)
+        if self.auc_average == "micro" and self.class_index is None:
+            return {self.name: auc(scores.ravel(), labels.ravel())}
+        each = np.array([auc(score, label) for score, label in zip(scores.T, labels.T, strict=True)])
+        defined = ~np.isnan(each)
+        self._report([n for n, is_defined in zip(chosen, defined, strict=True) if not is_defined], class_names)
+        weights = (labels == 1).sum(0) if self.auc_average == "weighted" else np.ones(len(each))
+        return {self.name: float(np.average(each[defined], weights=weights[defined])) if defined.any() else np.nan}
+
+    def undefined(self, kept: Sequence[NDArray[Any]]) -> list[int]:
+        """The findings, from 0, that have no AUC because they are the same in every case."""
+        scores, labels, chosen = self._chosen(kept)
+        each = [auc(score, label) for score, label in zip(scores.T, labels.T, strict=True)]
+        return [n for n, value in zip(chosen, each, strict=True) if math.isnan(value)]
+
+    def _chosen(self, kept: Sequence[NDArray[Any]]) -> tuple[NDArray[Any], NDArray[Any], list[int]]:
+        scores, labels = np.concatenate(kept, axis=1)
+        if self.class_index is not None:
+            chosen = [self.class_index]
+        else:
+            chosen = list(range(scores.shape[1]) if self.include_list is None else self.include_list)
+        if max(chosen) >= scores.shape[1]:
+            raise ValueError(f"{self.name}: there is no finding {max(chosen)}; {scores.shape[1]} are known, 0 first")
+        return scores[:, chosen], labels[:, chosen], chosen
+
+    def _report(self, undefined: list[int], class_names: Sequence[str]) -> None:
+        if undefined:
+            names = ", ".join(class_names[n] if n < len(class_names) else f"finding {n}" for n in undefined)
+            _log.warning("%s: no AUC for %s, the same in every case; left out of the average", self.name, names)
+
+
+def auc(scores: NDArray[np.float64], labels: NDArray[np.float64]) -> float:
+    """Chance that a case with the finding scores above one without (ties count half); NaN when one kind is missing."""
+    from scipy.stats import rankdata
+
+    known = labels >= 0
+    scores, present = scores[known], labels[known] > 0.5
+    positives, negatives = int(present.sum()), int((~present).sum())
+    if not positives or not negatives:
+        return np.nan
+    ranks = rankdata(scores)[present].sum()
+    return float((ranks - positives * (positives + 1) / 2) / (positives * negatives))
