@@ -249,7 +249,7 @@ def voxflow(folder: Path, out: Path, clock: Clock, precision: str) -> None:
     def pure(self: Any, group: list[Any]) -> None:
         """The network alone: no loss, no optimizer, no new batch."""
         for batch in group:
-            logits = self.network(batch.image.to(self.fabric.device, memory_format=self.layout))
+            logits = self.network(batch.image.to(self.fabric.device, memory_format=self.memory_format))
             self.fabric.backward(logits, logits.detach())
         self.optimizer.zero_grad(set_to_none=True)
 

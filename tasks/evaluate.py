@@ -75,8 +75,8 @@ def run_ensemble(stage: EnsembleStage) -> int:
         summary = summarise(scores)
         table = write_comparison(stage, scores, summary, unseen)
         write_json(stage.metrics, unseen | summary)
-        tracker.metrics({metric_name(name): value for name, value in summary.items()})
-        tracker.artifact(table)
+        tracker.log_metrics({metric_name(name): value for name, value in summary.items()})
+        tracker.log_artifact(table)
     key = "mean_dice" if stage.task == "segmentation" else "mean_auc"
     if f"folds/{key}" in summary:
         spread = f"{summary[f'folds/{key}']:.3f} ± {summary[f'folds/{key}_std']:.3f}"
@@ -134,13 +134,13 @@ def evaluate(
 
 def _record(stage: Stage, evaluation: Evaluation, tracker: Tracker, part: str) -> None:
     write_json(stage.metrics, evaluation.metrics)
-    tracker.metrics({f"{part}/{metric_name(name)}": value for name, value in evaluation.metrics.items()})
+    tracker.log_metrics({f"{part}/{metric_name(name)}": value for name, value in evaluation.metrics.items()})
     folder = stage.evaluation / part
     for path in sorted(folder.iterdir()):
         # Many large masks stay in DVC; the others let two runs be compared by picture.
         if path.name != "masks" or _size(path) <= MASKS_UP_TO:
-            tracker.artifact(path, f"{part}/{path.name}" if path.is_dir() else part)
-    tracker.table(folder / "per_case.csv", f"{part}/per_case.json")
+            tracker.log_artifact(path, f"{part}/{path.name}" if path.is_dir() else part)
+    tracker.log_table(folder / "per_case.csv", f"{part}/per_case.json")
 
 
 def _size(folder: Path) -> int:

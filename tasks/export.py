@@ -54,13 +54,13 @@ def _cases(stage: Stage, options: ExportOptions) -> tuple[list[InferenceCase], l
 def _record(stage: Stage, report: ParityReport, tracker: Tracker) -> None:
     parity = stage.models / "parity.json"
     write_json(parity, report.metrics())
-    tracker.artifact(parity, "export")
+    tracker.log_artifact(parity, "export")
     for each in report.measured:
-        tracker.metrics({f"parity/{each.engine}_max_probability_difference": each.max_probability_difference})
-        tracker.metrics({f"parity/{each.engine}_min_dice": each.min_dice})
+        tracker.log_metrics({f"parity/{each.engine}_max_probability_difference": each.max_probability_difference})
+        tracker.log_metrics({f"parity/{each.engine}_min_dice": each.min_dice})
     onnx_file = stage.models / "export" / "model.onnx"
     if onnx_file.is_file():
-        tracker.model(onnx_file)
+        tracker.log_model(onnx_file)
 
 
 if __name__ == "__main__":

@@ -142,10 +142,10 @@ def _with_sources(stage: Stage, cases: list[InferenceCase]) -> list[InferenceCas
 
 def _record(stage: Stage, inference: Inference, tracker: Tracker) -> None:
     write_json(stage.metrics, inference.metrics)
-    tracker.metrics({f"infer/{metric_name(name)}": value for name, value in inference.metrics.items()})
+    tracker.log_metrics({f"infer/{metric_name(name)}": value for name, value in inference.metrics.items()})
     folder = stage.evaluation / "infer"
     for name in ("preds_outputs.csv", "failures.json", "overlays"):
-        tracker.artifact(folder / name, "infer/overlays" if name == "overlays" else "infer")
+        tracker.log_artifact(folder / name, "infer/overlays" if name == "overlays" else "infer")
 
 
 if __name__ == "__main__":

@@ -19,8 +19,8 @@ def run(stage: Stage) -> int:
     run_file = stage.models / "train" / "run.json"
     if run_file.is_file():
         with continue_run(read_run_file(run_file)) as tracker:
-            tracker.artifact(page)
-            tracker.artifact(card)
+            tracker.log_artifact(page)
+            tracker.log_artifact(card)
     say(f"report {stage.workspace}: {page.stat().st_size / 1e6:.1f} MB, opens in any browser → {page}")
     return EXIT_OK
 

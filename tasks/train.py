@@ -49,14 +49,14 @@ def run(stage: Stage) -> int:
     with begin_run(stage.workspace, params=stage.block, datalist=listed, run_id=run_id, name=stage.run_name) as tracker:
         write_run_file(out / "run.json", tracker, stage.workspace)
         _write_proposal(out / "plan.json", proposal, decided)
-        tracker.artifact(stage.mmar / options.config, "config")
+        tracker.log_artifact(stage.mmar / options.config, "config")
         result = train(workflow, datalist, options, out, facts=facts, tracker=tracker, curves=curves)
         if curves.is_file():
-            tracker.artifact(curves)
+            tracker.log_artifact(curves)
         numbers = _numbers(result)
-        tracker.metrics({f"train/{name}": value for name, value in numbers.items()})
+        tracker.log_metrics({f"train/{name}": value for name, value in numbers.items()})
         if result.ending == "interrupted":
-            tracker.interrupted()
+            tracker.mark_interrupted()
     write_json(stage.metrics, numbers)
     _say(stage, result, out)
     return EXIT_INTERRUPTED if result.ending == "interrupted" else EXIT_OK

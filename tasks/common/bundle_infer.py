@@ -71,6 +71,6 @@ def _native(stage: Stage, key: str) -> list[Item]:
 
 def _record(stage: Stage, result: BundleResult, tracker: Tracker, name: str) -> None:
     write_json(stage.metrics, result.numbers)
-    tracker.metrics({f"{name}/{metric_name(key)}": value for key, value in result.numbers.items()})
+    tracker.log_metrics({f"{name}/{metric_name(key)}": value for key, value in result.numbers.items()})
     for path in sorted((stage.evaluation / name).glob("*.csv")):
-        tracker.artifact(path, name)
+        tracker.log_artifact(path, name)

@@ -31,12 +31,12 @@ def train(stage: Stage) -> int:
     out, curves = stage.models / "train", stage.models / "curves.csv"
     with begin_run(stage.workspace, params=stage.block, datalist=listed, name=stage.run_name) as tracker:
         write_run_file(out / "run.json", tracker, stage.workspace)
-        tracker.artifact(bundle_folder(stage) / "configs", "config")
+        tracker.log_artifact(bundle_folder(stage) / "configs", "config")
         result = train_bundle(bundle_folder(stage), out, options, data=data, tracker=tracker, curves=curves)
-        tracker.artifact(curves)
-        tracker.metrics({f"train/{name}": value for name, value in result.numbers.items()})
+        tracker.log_artifact(curves)
+        tracker.log_metrics({f"train/{name}": value for name, value in result.numbers.items()})
         if result.is_interrupted:
-            tracker.interrupted()
+            tracker.mark_interrupted()
     write_json(stage.metrics, result.numbers)
     best = f", best {result.key_metric} {result.numbers[result.key_metric]:.4f}" if result.key_metric else ""
     ended = " (interrupted)" if result.is_interrupted else ""
@@ -52,7 +52,7 @@ def export(stage: Stage) -> int:
         with atomic_directory(stage.models / "export") as out:
             numbers = export_bundle(bundle_folder(stage), stage.models / "train", out, options)
         write_json(stage.models / "parity.json", numbers)
-        tracker.artifact(stage.models / "parity.json", "export")
-        tracker.metrics({f"parity/{name}": value for name, value in numbers.items()})
+        tracker.log_artifact(stage.models / "parity.json", "export")
+        tracker.log_metrics({f"parity/{name}": value for name, value in numbers.items()})
     say(f"export {stage.title}: torchscript equals torch → {stage.models / 'export'}")
     return EXIT_OK

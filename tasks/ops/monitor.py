@@ -29,7 +29,7 @@ def run(stage: Stage) -> int:
     labelled = count_new_labelled_cases(places)
     reasons = list_reasons_to_retrain(drift, labelled, options.retrain)
     line = drift.line() if drift else f"no study in {options.inbox}" if options.inbox else "no inbox to look at"
-    alert = drift is not None and bool(drift.moved)
+    alert = drift is not None and bool(drift.moved_features)
     found = {"workspace": stage.workspace, "alert": alert, "line": line, "new_labelled": labelled, "retrain": reasons}
     write_json(places.drift / "monitor.json", found)
     due = f"; a training is due: {'; '.join(reasons)}" if reasons else ""

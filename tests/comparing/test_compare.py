@@ -101,13 +101,13 @@ def test_runs_are_found_by_id_name_and_experiment_and_show_what_differs(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{here}/mlflow.db")
     with begin_run("demo", params={"train": {"rate": 0.1}}) as first:
         for path in (here / "old").iterdir():
-            first.artifact(path, "test/masks" if path.is_dir() else "test")
+            first.log_artifact(path, "test/masks" if path.is_dir() else "test")
     monkeypatch.setenv("DVC_EXP_NAME", "rusty-moon")
     with begin_run("demo", params={"train": {"rate": 0.2}}) as second:
         for path in (here / "new").iterdir():
-            second.artifact(path, "test/masks" if path.is_dir() else "test")
+            second.log_artifact(path, "test/masks" if path.is_dir() else "test")
         for _ in range(2):  # a stage that runs twice
-            second.table(here / "new/per_case.csv", "test/per_case.json")
+            second.log_table(here / "new/per_case.csv", "test/per_case.json")
     client = MlflowClient()
     experiment = client.get_run(second.run_id).info.experiment_id
     shown = client.load_table(experiment, "test/per_case.json", [second.run_id])

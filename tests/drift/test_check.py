@@ -51,19 +51,19 @@ def check(incoming: PatientFeatures, reference: int = 60) -> DriftResult:
 
 @pytest.mark.parametrize("seed", range(20))
 def test_studies_like_the_training_data_raise_no_alert(seed: int) -> None:
-    assert check(fingerprint(seed, 15)).moved == ()
+    assert check(fingerprint(seed, 15)).moved_features == ()
 
 
 @pytest.mark.parametrize("seed", range(20))
 def test_another_spacing_and_another_intensity_scale_are_named(seed: int) -> None:
-    moved = {each.name for each in check(fingerprint(seed, 15, spacing=2.0)).moved}
+    moved = {each.name for each in check(fingerprint(seed, 15, spacing=2.0)).moved_features}
     assert moved == {"spacing_i_mm", "spacing_j_mm", "extent_i_mm"} | (moved & {"spacing_k_mm"})
-    moved = {each.name for each in check(fingerprint(seed, 15, intensity=0.5)).moved}
+    moved = {each.name for each in check(fingerprint(seed, 15, intensity=0.5)).moved_features}
     assert moved == {"percentile_1", "percentile_99", "deviation"}
 
 
 def test_another_vendor_is_named() -> None:
-    (moved,) = check(fingerprint(3, 15, vendor="Canon")).moved
+    (moved,) = check(fingerprint(3, 15, vendor="Canon")).moved_features
     assert moved.name == "manufacturer"
     assert moved.before.startswith("Siemens")
     assert moved.now.startswith("Canon")
@@ -73,12 +73,12 @@ def test_another_vendor_is_named() -> None:
 def test_the_alert_is_as_rare_as_alpha_says() -> None:
     options = MonitorOptions(alpha=0.05, psi=0.01)
     pairs = [(fingerprint(2 * n, 25), fingerprint(2 * n + 1, 25)) for n in range(60)]
-    assert np.mean([bool(compare_samples(*pair, options).moved) for pair in pairs]) <= 0.05
+    assert np.mean([bool(compare_samples(*pair, options).moved_features) for pair in pairs]) <= 0.05
 
 
 def test_two_studies_are_too_few_and_that_is_said() -> None:
     found = check(fingerprint(0, 2, intensity=0.5))
-    assert found.moved == ()
+    assert found.moved_features == ()
     assert found.too_few
     assert found.line() == "2 patients are too few to tell drift from chance"
 
@@ -93,7 +93,7 @@ def test_many_studies_of_one_patient_count_once() -> None:
 def test_a_feature_can_be_left_out() -> None:
     options = MonitorOptions(ignore=("percentile_1", "percentile_99"))
     found = compare_samples(fingerprint(1000, 60), fingerprint(0, 15, intensity=0.5), options)
-    assert [each.name for each in found.moved] == ["deviation"]
+    assert [each.name for each in found.moved_features] == ["deviation"]
 
 
 def test_a_feature_of_one_side_alone_is_not_compared() -> None:

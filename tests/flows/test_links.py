@@ -36,7 +36,7 @@ page = Path("mmars", sys.argv[1], "eval/report.html")
 page.parent.mkdir(parents=True, exist_ok=True)
 page.write_text("the report")
 with continue_run(read_run_file(Path("mmars", sys.argv[1], "models/train/run.json"))) as tracker:
-    tracker.artifact(page)
+    tracker.log_artifact(page)
 """
 GRAPH = """
 stages:

@@ -27,7 +27,7 @@ mark = Path(f"{workspace}.mark")
 os.close(os.open(mark, os.O_CREAT | os.O_EXCL))
 with begin_run(workspace, params={"train": {"epochs": 40}}) as tracker:
     for epoch in range(40):
-        tracker.metrics({"train_loss": 1 / (epoch + 1)}, step=epoch)
+        tracker.log_metrics({"train_loss": 1 / (epoch + 1)}, step=epoch)
         time.sleep(0.02)
 Path(f"{workspace}.model").write_text(tracker.run_id)
 mark.unlink()

@@ -39,7 +39,7 @@ class Kept(NullTracker):
         super().__init__("run7")
         object.__setattr__(self, "rows", [])
 
-    def metrics(self, values: Mapping[str, float], step: int | None = None) -> None:
+    def log_metrics(self, values: Mapping[str, float], step: int | None = None) -> None:
         self.rows.append((step, dict(values)))  # type: ignore[attr-defined]
 
 
@@ -272,7 +272,7 @@ def test_an_interrupted_training_ends_with_130(block: dict[str, Any], monkeypatc
     from voxflow.training.interruption import Interruption
 
     def asked_at_once(self: Interruption) -> Interruption:
-        self.asked = True
+        self.is_requested = True
         return self
 
     monkeypatch.setattr(Interruption, "__enter__", asked_at_once)

@@ -370,10 +370,10 @@ def test_the_training_run_is_continued(volumes: Path, monkeypatch: pytest.Monkey
     class Record(NullTracker):
         """Notes what is kept."""
 
-        def metrics(self, values: Any, step: int | None = None) -> None:
+        def log_metrics(self, values: Any, step: int | None = None) -> None:
             kept.extend(("metric", name) for name in values)
 
-        def artifact(self, path: Path, folder: str | None = None) -> None:
+        def log_artifact(self, path: Path, folder: str | None = None) -> None:
             assert path.exists()
             kept.append((folder or "", path.name))
 

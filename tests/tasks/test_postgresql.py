@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 RECORD = """
 from voxflow.tracking import begin_run
 with begin_run("spleen", params={"a": 1}) as tracker:
-    tracker.metrics({"loss": 0.5}, step=1)
+    tracker.log_metrics({"loss": 0.5}, step=1)
 """
 
 

@@ -43,7 +43,7 @@ def test_an_interrupted_training_ends_with_130(stage: Stage, monkeypatch: pytest
     from voxflow.training.interruption import Interruption
 
     def asked_at_once(self: Interruption) -> Interruption:
-        self.asked = True
+        self.is_requested = True
         return self
 
     monkeypatch.setattr(Interruption, "__enter__", asked_at_once)

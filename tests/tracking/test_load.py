@@ -27,11 +27,11 @@ name = sys.argv[1]
 Path(name).write_text(name)
 with begin_run("load", params={{"set": {{f"p{{n}}": n for n in range({PARAMS})}}}}, name=name) as tracker:
     for step in range({STEPS}):
-        tracker.metrics({{"train_loss": step / 7, "mean_dice": step / {STEPS}}}, step=step)
+        tracker.log_metrics({{"train_loss": step / 7, "mean_dice": step / {STEPS}}}, step=step)
         if step % 50 == 0:
-            tracker.artifact(Path(name))
+            tracker.log_artifact(Path(name))
 with continue_run(tracker.run_id) as later:
-    later.tags({{"later": name}})
+    later.log_tags({{"later": name}})
 print(tracker.run_id)
 """
 

@@ -40,7 +40,7 @@ def test_the_registered_model_is_served(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     write_onnx(seeded(UNET), volume_spec(), tmp_path / "model.onnx", 18)
     with begin_run("spleen") as tracker:
-        uri = tracker.model(tmp_path / "model.onnx")
+        uri = tracker.log_model(tmp_path / "model.onnx")
     version = mlflow.register_model(uri, "spleen").version
     port = reserve_port()
     # fmt: off

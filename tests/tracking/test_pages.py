@@ -34,7 +34,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def run_id(store: Path) -> str:
     (store / "report.html").write_text("page")
     with begin_run("spleen") as tracker:
-        tracker.artifact(store / "report.html")
+        tracker.log_artifact(store / "report.html")
     return tracker.run_id
 
 

@@ -51,9 +51,9 @@ def test_a_run_keeps_params_metrics_tags_and_artifacts(store: Path) -> None:
     datalist.write_text("{}")
     params = {"train": {"set": {"learning_rate": 0.01}}, "convert": {"pseudonym_key": "very secret"}}
     with begin_run("spleen", params=params, datalist=datalist) as tracker:
-        tracker.metrics({"loss": 1.0, "dice": math.nan}, step=1)
-        tracker.metrics({"loss": 0.5}, step=2)
-        tracker.artifact(datalist, "data")
+        tracker.log_metrics({"loss": 1.0, "dice": math.nan}, step=1)
+        tracker.log_metrics({"loss": 0.5}, step=2)
+        tracker.log_artifact(datalist, "data")
     run = stored(tracker.run_id)
     assert run.info.status == "FINISHED"
     assert run.data.params == {"train.set.learning_rate": "0.01", "convert.pseudonym_key": "***"}
@@ -75,8 +75,8 @@ def test_later_stages_continue_the_same_run(store: Path) -> None:
         "tracking_uri": "sqlite:///mlflow.db",
     }
     with continue_run(read_run_file(store / "run.json")) as later:
-        later.params({"seed": 2, "engine": "onnx"})
-        later.metrics({"mean_dice": 0.9})
+        later.log_params({"seed": 2, "engine": "onnx"})
+        later.log_metrics({"mean_dice": 0.9})
         assert stored(tracker.run_id).info.status == "RUNNING"
     run = stored(tracker.run_id)
     assert (run.info.status, run.data.params, run.data.metrics["mean_dice"]) == (
@@ -93,7 +93,7 @@ def test_a_killed_training_goes_on_in_its_own_run() -> None:
     with begin_run("spleen", params={"seed": 1}, run_id=first.run_id) as again:
         assert again.run_id == first.run_id
         assert stored(first.run_id).info.status == "RUNNING"
-        again.metrics({"loss": 0.5}, step=3)
+        again.log_metrics({"loss": 0.5}, step=3)
     assert stored(first.run_id).data.metrics["loss"] == 0.5
     with begin_run("spleen", run_id="0" * 32) as unknown:
         assert unknown.run_id not in {"", "0" * 32}
@@ -132,7 +132,7 @@ def test_an_interruption_ends_the_run_as_killed() -> None:
 @pytest.mark.usefixtures("store")
 def test_work_that_was_ended_early_ends_the_run_as_killed() -> None:
     with begin_run("spleen") as tracker:
-        tracker.interrupted()
+        tracker.mark_interrupted()
     assert stored(tracker.run_id).info.status == "KILLED"
 
 
@@ -160,7 +160,7 @@ def test_an_exported_model_can_be_loaded_and_registered(store: Path) -> None:
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
     onnx.save(model, str(store / "model.onnx"))
     with begin_run("spleen") as tracker:
-        uri = tracker.model(store / "model.onnx")
+        uri = tracker.log_model(store / "model.onnx")
     image = np.arange(4, dtype=np.float32).reshape(1, 1, 4)
     np.testing.assert_array_equal(mlflow.pyfunc.load_model(uri).predict(image)["logits"], -image)
     assert mlflow.register_model(uri, "spleen").run_id == tracker.run_id
@@ -169,7 +169,7 @@ def test_an_exported_model_can_be_loaded_and_registered(store: Path) -> None:
 @pytest.mark.usefixtures("store")
 def test_nothing_is_said_when_all_is_well(capfd: pytest.CaptureFixture[str]) -> None:
     with begin_run("quiet") as tracker:
-        tracker.metrics({"loss": 1.0})
+        tracker.log_metrics({"loss": 1.0})
     assert capfd.readouterr() == ("", "")
 
 
@@ -183,7 +183,7 @@ def test_a_store_that_is_away_costs_one_warning(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with begin_run("spleen", params={"seed": 1}) as tracker:
-        tracker.metrics({"loss": 1.0})
+        tracker.log_metrics({"loss": 1.0})
     assert tracker.run_id == ""
     lines = capfd.readouterr().err.splitlines()
     assert len(lines) == 1
@@ -199,9 +199,9 @@ def test_what_a_store_missed_is_sent_when_it_is_back(
     with begin_run("spleen", params={"seed": 1}) as tracker:
         with monkeypatch.context() as patch:
             patch.setattr("mlflow.MlflowClient.log_batch", full)
-            tracker.metrics({"loss": 1.0}, step=1)
-            tracker.metrics({"loss": 0.5}, step=2)
-        tracker.tags({"after": "all"})
+            tracker.log_metrics({"loss": 1.0}, step=1)
+            tracker.log_metrics({"loss": 0.5}, step=2)
+        tracker.log_tags({"after": "all"})
         assert [path.stem for path in (store / ".voxflow/unsent").iterdir()] == [tracker.run_id]
     lines = capfd.readouterr().err.splitlines()
     assert len(lines) == 1
@@ -221,9 +221,9 @@ def test_a_run_that_never_reached_the_store_is_sent_by_the_next(
     with monkeypatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", "sqlite:////nowhere/at/all.db")
         with begin_run("absent", params={"seed": 7}) as tracker:
-            tracker.metrics({"loss": 0.25}, step=3)
-            tracker.artifact(store / "curves.csv")
-            tracker.interrupted()
+            tracker.log_metrics({"loss": 0.25}, step=3)
+            tracker.log_artifact(store / "curves.csv")
+            tracker.mark_interrupted()
     assert tracker.run_id == ""
     with begin_run("spleen"):
         pass
@@ -260,8 +260,8 @@ def test_two_trainings_may_make_the_store_at_once(tmp_path: Path) -> None:
 
 def test_a_missing_artifact_is_named(store: Path, capfd: pytest.CaptureFixture[str]) -> None:
     with begin_run("spleen") as tracker:
-        tracker.artifact(store / "absent.png")
-        tracker.metrics({"loss": 1.0})
+        tracker.log_artifact(store / "absent.png")
+        tracker.log_metrics({"loss": 1.0})
     assert "absent.png is not there" in capfd.readouterr().err
     assert stored(tracker.run_id).data.metrics["loss"] == 1.0
 
@@ -270,7 +270,7 @@ def test_without_a_run_nothing_is_recorded(tmp_path: Path) -> None:
     write_run_file(tmp_path / "run.json", NullTracker(), "spleen")
     with continue_run(read_run_file(tmp_path / "run.json")) as tracker:
         assert tracker == NullTracker()
-        tracker.artifact(tmp_path / "absent")
+        tracker.log_artifact(tmp_path / "absent")
 
 
 def test_passwords_are_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -288,7 +288,7 @@ def test_an_experiment_in_a_copy_records_in_the_repository(tmp_path: Path, monke
     assert get_tracking_uri() == "sqlite:///mlflow.db"
     monkeypatch.setenv("DVC_EXP_NAME", "calm-copy")
     assert get_tracking_uri() == f"sqlite:///{tmp_path}/mlflow.db"
-    assert Backlog.of("cubes", "7").path == tmp_path / ".voxflow/unsent/7.jsonl"
+    assert Backlog.for_run("cubes", "7").path == tmp_path / ".voxflow/unsent/7.jsonl"
     write_run_file(copy / "run.json", NullTracker(), "cubes")
     assert json.loads((copy / "run.json").read_text())["tracking_uri"] == "sqlite:///mlflow.db"
     for given, used in (

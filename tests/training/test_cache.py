@@ -58,14 +58,14 @@ def test_every_kind_of_value_comes_back_as_it_was(tmp_path: Path) -> None:
     write_case(tmp_path / "a.case", sample)
     file = CaseFile(tmp_path / "a.case")
     file.verify()
-    read = file.sample()
+    read = file.map_sample()
     assert list(read) == list(sample)
     for name in ("image", "turned", "empty"):
         np.testing.assert_array_equal(read[name], sample[name])
         assert read[name].dtype == sample[name].dtype  # type: ignore[attr-defined]
     assert {key: value.tolist() for key, value in read["points"].items()} == {0: [1, 2], 2: [5]}
     assert (read["spacing"], read["names"], read["count"]) == (sample["spacing"], sample["names"], 3)
-    assert file.value("count") == 3
+    assert file.read_value("count") == 3
 
 
 def test_what_can_not_be_kept_is_refused(tmp_path: Path) -> None:
@@ -94,8 +94,8 @@ def test_damage_is_found(tmp_path: Path, damage: Any, message: str) -> None:
 def test_writing_into_a_sample_leaves_the_file_alone(tmp_path: Path) -> None:
     write_case(tmp_path / "a.case", {"image": np.zeros(5000, np.float32)})
     file = CaseFile(tmp_path / "a.case")
-    file.sample()["image"][:] = 1
-    assert not file.sample()["image"].any()
+    file.map_sample()["image"][:] = 1
+    assert not file.map_sample()["image"].any()
 
 
 def test_a_second_training_reads_what_the_first_prepared(tmp_path: Path, cubes: Datalist) -> None:

@@ -115,7 +115,7 @@ def pipeline(**args: object) -> Any:
 
 def test_an_epoch_learns_from_the_cache_and_the_next_one_from_what_came_in() -> None:
     batches = Batches(Numbers(), Chain((), ()), pipeline(num_cache_objects=4, replace_percent=0.5), seed=0)
-    epochs = [{int(batch.cases[0]) for batch in batches.epoch(number)} for number in (1, 2, 5)]
+    epochs = [{int(batch.cases[0]) for batch in batches.iterate_epoch(number)} for number in (1, 2, 5)]
     assert epochs == [{0, 1, 2, 3}, {2, 3, 4, 5}, {8, 9, 0, 1}]
     assert batches.steps == 4
 
@@ -126,7 +126,9 @@ def test_batches_follow_the_ratio_of_their_epoch() -> None:
         name="tlt2:CropSubVolumePosNegRatioCtrlEpoch", args={"size": [1, 1, 1], "batch_size": 40, **ratios}
     )
     batches = Batches(Numbers(), Chain.build([crop]), pipeline(), seed=0)
-    first, second = (np.mean([batch.label.float().mean() for batch in batches.epoch(number)]) for number in (1, 2))
+    first, second = (
+        np.mean([batch.label.float().mean() for batch in batches.iterate_epoch(number)]) for number in (1, 2)
+    )
     assert first == pytest.approx(0.9, abs=0.08)
     assert second == 0
 
@@ -171,7 +173,7 @@ def test_what_inference_repeats_names_tlts_transforms_with_their_own_arguments(
         Component(name="tlt2:CropSubVolumeCenter", args={"fields": ["image", "label"], "size": [16, 16, 16]}),
     ]
     workflow = replace(workflow, validate=replace(workflow.validate, pre_transforms=tuple(chain)))
-    spec = TrainingPlan.build(workflow, facts).spec(1)
+    spec = TrainingPlan.build(workflow, facts).make_spec(1)
     assert spec.spacing_mm == (2.0, 2.0, 3.0)
     assert [(t.name, t.args) for t in spec.preprocess] == [
         ("tlt2:CenterData", {"applied_keys": ["image"], "divisor": [2.0]})

@@ -33,7 +33,7 @@ def crops(count: int) -> Chain:
 def test_an_epoch_takes_every_case_and_fills_the_last_batch(workers: int) -> None:
     store = [sample(str(n)) for n in range(5)]
     batches = Batches(store, crops(2), pipeline(output_batch_size=2), 0, workers)
-    epoch = list(batches.epoch(1))
+    epoch = list(batches.iterate_epoch(1))
     assert batches.steps == len(epoch) == 3
     assert {batch.image.shape for batch in epoch} == {(4, 1, *SIZE)}
     assert set(Counter(case for batch in epoch for case in batch.cases)) == set("01234")
@@ -43,8 +43,8 @@ def test_batched_by_transforms_means_one_case_a_step() -> None:
     batches = Batches(
         [sample("a"), sample("b")], crops(3), pipeline(output_batch_size=3, batched_by_transforms=True), 0
     )
-    assert [batch.image.shape[0] for batch in batches.epoch(1)] == [3, 3]
-    assert [len(set(batch.cases)) for batch in batches.epoch(1)] == [1, 1]
+    assert [batch.image.shape[0] for batch in batches.iterate_epoch(1)] == [3, 3]
+    assert [len(set(batch.cases)) for batch in batches.iterate_epoch(1)] == [1, 1]
 
 
 def test_images_are_fitted_to_the_crop_size_and_findings_left_alone() -> None:

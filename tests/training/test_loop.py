@@ -32,7 +32,7 @@ class Listener(NullTracker):
     rows: dict[int, dict[str, float]] = field(default_factory=dict)
     signal_at: int | None = None
 
-    def metrics(self, values: Any, step: int | None = None) -> None:
+    def log_metrics(self, values: Any, step: int | None = None) -> None:
         self.rows[step or 0] = dict(values)
         if step == self.signal_at:
             os.kill(os.getpid(), signal.SIGTERM)

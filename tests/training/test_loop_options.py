@@ -115,7 +115,7 @@ def test_a_stopping_metric_that_is_not_there_is_a_config_error(training: Any) ->
 def test_patience_counts_from_the_best() -> None:
     patience = Patience(2)
     for value, over in ((np.nan, False), (0.5, False), (0.4, False), (0.6, False), (0.6, False), (np.nan, True)):
-        patience.take(float(value))
+        patience.note(float(value))
         assert patience.is_over is over
     assert patience.best == 0.6
 

@@ -100,9 +100,9 @@ def test_a_server_that_dies_costs_a_line_and_no_number(
     workflow = workflow_of(volume_config(), tmp_path, num_training_epoch_per_valid=1)
     with begin_run("cubes", params={"seed": 3}) as tracker:
         given: Any = tracker
-        given.metrics = before(tracker.metrics, 3, server.kill)
+        given.log_metrics = before(tracker.log_metrics, 3, server.kill)
         result = train(workflow, cubes, options, tmp_path / "m", facts=facts, tracker=tracker)
-        tracker.artifact(tmp_path / "m/curves.csv")
+        tracker.log_artifact(tmp_path / "m/curves.csv")
     assert (result.ending, result.epochs) == ("finished", 6)
     said = [line for line in capfd.readouterr().err.splitlines() if line.startswith("warning")]
     assert len(said) == 1

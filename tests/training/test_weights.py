@@ -33,8 +33,8 @@ def test_plain_state_dicts_are_read_however_they_are_wrapped(tmp_path: Path, wra
     torch.save(content, tmp_path / "any.pth")
     network = small()
     report = load_weights(network, read_weights(tmp_path / "any.pth"), tmp_path / "any.pth")
-    assert len(report.taken) == len(source)
-    assert report.different == report.missing == report.unused == ()
+    assert len(report.loaded) == len(source)
+    assert report.mismatched == report.missing == report.unused == ()
     assert all(torch.equal(value, source[name]) for name, value in network.state_dict().items())
 
 
@@ -45,7 +45,7 @@ def test_partial_weights_are_taken_and_the_rest_is_named(tmp_path: Path) -> None
     network = small()
     fresh = network.state_dict()["2.weight"].clone()
     report = load_weights(network, weights, tmp_path)
-    assert report.different == ("2.weight [5, 4] instead of [2, 4]", "2.bias [5] instead of [2]")
+    assert report.mismatched == ("2.weight [5, 4] instead of [2, 4]", "2.bias [5] instead of [2]")
     assert (report.missing, report.unused) == (("0.bias",), ("extra",))
     assert torch.equal(network.state_dict()["0.weight"], weights["0.weight"])
     assert torch.equal(network.state_dict()["2.weight"], fresh)

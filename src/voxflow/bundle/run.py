@@ -76,7 +76,7 @@ def train_bundle(
         trainer = part(workflow, options.trainer)
         watch = Watch(trainer, evaluator, recorder, interruption)
         run_through(workflow)
-        asked = interruption.asked
+        asked = interruption.is_requested
     watch.require()
     _name_best(out, is_needed=not asked)
     best, epoch = watch.best

@@ -64,7 +64,7 @@ class Watch:
             if not math.isfinite(value):
                 self.fault = f"the loss is {value} in epoch {engine.state.epoch}, step {self.steps}"
             self._losses.append(value)
-        if self.fault or self.interruption.asked:
+        if self.fault or self.interruption.is_requested:
             engine.terminate()
 
     def _scored(self, engine: Any) -> None:
@@ -77,7 +77,7 @@ class Watch:
 
     def _rest(self, engine: Any) -> None:
         """The epochs since the last validation."""
-        if self._losses and not self.fault and not self.interruption.asked:
+        if self._losses and not self.fault and not self.interruption.is_requested:
             self._row(engine.state.epoch)
 
     def _row(self, epoch: int) -> None:
@@ -85,7 +85,7 @@ class Watch:
         self.train_loss = sum(self._losses) / len(self._losses) if self._losses else math.nan
         self._losses = []
         rate = _rate(self.trainer)
-        self.recorder.row(epoch, {"train_loss": self.train_loss, **rate, "seconds": self.seconds, **metrics})
+        self.recorder.write_row(epoch, {"train_loss": self.train_loss, **rate, "seconds": self.seconds, **metrics})
         value = metrics.get(self.key, math.nan)
         if not math.isnan(value) and not value < self.best[0]:
             self.best, self.metrics = (value, epoch), metrics

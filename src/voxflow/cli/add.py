@@ -37,9 +37,9 @@ class AddCommand:
         parser.add_argument("--to", dest="workspace", metavar="WORKSPACE", help="needed where params.yaml has several")
 
     @classmethod
-    def read(cls, given: argparse.Namespace) -> AddCommand:
+    def read(cls, arguments: argparse.Namespace) -> AddCommand:
         """Take the parsed flags."""
-        return cls(given.folder, given.workspace)
+        return cls(arguments.folder, arguments.workspace)
 
     def run(self) -> int:
         """Add, and say what was added and what comes next.
@@ -52,10 +52,10 @@ class AddCommand:
 
         workspace = self.workspace
         if workspace is None:
-            known = sorted(read_workspaces(PARAMS))
-            if len(known) != 1:
-                raise ConfigError(f"--to WORKSPACE is needed: {', '.join(known) or 'none'} are known", path=PARAMS)
-            workspace = known[0]
+            names = sorted(read_workspaces(PARAMS))
+            if len(names) != 1:
+                raise ConfigError(f"--to WORKSPACE is needed: {', '.join(names) or 'none'} are known", path=PARAMS)
+            workspace = names[0]
         places = Places.of(workspace)
         added = add_patients(places, self.folder)
         say(f"add {workspace}: {added.line()}")

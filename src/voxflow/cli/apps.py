@@ -59,19 +59,25 @@ class TrainCommand:
         parser.add_argument("--write_train_stats", action="store_true", help="leave models/train_stats.json")
 
     @classmethod
-    def read(cls, given: argparse.Namespace) -> TrainCommand:
+    def read(cls, arguments: argparse.Namespace) -> TrainCommand:
         """Take the parsed flags."""
-        return cls(given.mmar, given.config, given.environment, tuple(given.settings), given.write_train_stats)
+        return cls(
+            arguments.mmar,
+            arguments.config,
+            arguments.environment,
+            tuple(arguments.settings),
+            arguments.write_train_stats,
+        )
 
     def run(self) -> int:
         """Train, and say on which model the best is based; 130 when it was interrupted."""
         from voxflow.mmar import Mmar, is_main_process, parse_settings, train_mmar
 
         mmar = Mmar.open(self.mmar, self.config, self.environment, parse_settings(self.settings))
-        done = train_mmar(mmar, write_stats=self.write_train_stats)
+        outcome = train_mmar(mmar, write_stats=self.write_train_stats)
         if is_main_process():
-            say(f"train {mmar.root.name}: {done.summary()}")
-        return EXIT_INTERRUPTED if done.result.ending == "interrupted" else EXIT_OK
+            say(f"train {mmar.root.name}: {outcome.summary()}")
+        return EXIT_INTERRUPTED if outcome.result.ending == "interrupted" else EXIT_OK
 
 
 @dataclass(frozen=True)
@@ -97,18 +103,18 @@ class EvaluateCommand:
         add_flags(parser, VALIDATION_CONFIG)
 
     @classmethod
-    def read(cls, given: argparse.Namespace) -> EvaluateCommand:
+    def read(cls, arguments: argparse.Namespace) -> EvaluateCommand:
         """Take the parsed flags."""
-        return cls(given.mmar, given.config, given.environment, tuple(given.settings))
+        return cls(arguments.mmar, arguments.config, arguments.environment, tuple(arguments.settings))
 
     def run(self) -> int:
         """Evaluate; exit code 3 when some cases could not be used."""
         from voxflow.mmar import Mmar, evaluate_mmar, parse_settings
 
         mmar = Mmar.open(self.mmar, self.config, self.environment, parse_settings(self.settings))
-        done = evaluate_mmar(mmar)
-        say(f"{self.name} {mmar.root.name}: {done.summary()}")
-        return done.exit_code
+        outcome = evaluate_mmar(mmar)
+        say(f"{self.name} {mmar.root.name}: {outcome.summary()}")
+        return outcome.exit_code
 
 
 class InferMmarCommand(EvaluateCommand):
@@ -118,10 +124,10 @@ class InferMmarCommand(EvaluateCommand):
     help = "run an MMAR's model on cases and write masks or predictions"
 
     @classmethod
-    def read(cls, given: argparse.Namespace) -> InferMmarCommand:
+    def read(cls, arguments: argparse.Namespace) -> InferMmarCommand:
         """Take the parsed flags; what was typed wins over the command's own."""
-        settings = ("do_validation=false", "output_infer_result=true", *given.settings)
-        return cls(given.mmar, given.config, given.environment, settings)
+        settings = ("do_validation=false", "output_infer_result=true", *arguments.settings)
+        return cls(arguments.mmar, arguments.config, arguments.environment, settings)
 
 
 # Flags of the old export that speak of TensorFlow's graphs or of what is always so here.
@@ -180,19 +186,19 @@ class ExportCommand:
         )
 
     @classmethod
-    def read(cls, given: argparse.Namespace) -> ExportCommand:
+    def read(cls, arguments: argparse.Namespace) -> ExportCommand:
         """Take the parsed flags of either program."""
         from voxflow.mmar import Names, parse_settings
 
-        name, folder = given.model_name, getattr(given, "model_file_path", None)
+        name, folder = arguments.model_name, getattr(arguments, "model_file_path", None)
         if folder is None:
-            folder, name = _find_checkpoint(given.mmar, name)
-        names = Names(name, given.regular_frozen_file_ext, given.trt_file_ext)
-        unused = {flag: why for flag, why in IGNORED_FLAGS.items() if getattr(given, flag) not in (None, False)}
-        settings = dict(parse_settings(getattr(given, "settings", ())))
-        if getattr(given, "openvino_precision", None) is not None:
-            settings["openvino_precision"] = given.openvino_precision
-        return cls(folder, names, given.trt_precision_mode, given.max_batch_size, settings, unused)
+            folder, name = _find_checkpoint(arguments.mmar, name)
+        names = Names(name, arguments.regular_frozen_file_ext, arguments.trt_file_ext)
+        unused = {flag: why for flag, why in IGNORED_FLAGS.items() if getattr(arguments, flag) not in (None, False)}
+        settings = dict(parse_settings(getattr(arguments, "settings", ())))
+        if getattr(arguments, "openvino_precision", None) is not None:
+            settings["openvino_precision"] = arguments.openvino_precision
+        return cls(folder, names, arguments.trt_precision_mode, arguments.max_batch_size, settings, unused)
 
     def run(self) -> int:
         """Export and say what was made."""
@@ -201,10 +207,10 @@ class ExportCommand:
 
         say_unused(self.unused)
         half = self.precision == "FP16"
-        given = {"fp16_weights": half, "tensorrt_precision": "fp16" if half else "fp32", "tensorrt_batch": self.batch}
-        options = parse_options(ExportOptions, given | dict(self.settings))
-        done = export_checkpoint(self.folder, self.names, options)
-        say(f"export: {done.summary()} → {self.folder}")
+        values = {"fp16_weights": half, "tensorrt_precision": "fp16" if half else "fp32", "tensorrt_batch": self.batch}
+        options = parse_options(ExportOptions, values | dict(self.settings))
+        outcome = export_checkpoint(self.folder, self.names, options)
+        say(f"export: {outcome.summary()} → {self.folder}")
         return EXIT_OK
 
 
@@ -289,14 +295,14 @@ def run_command(
     from voxflow.cli.main import run_guarded
 
     parser.add_argument("--debug", action="store_true", help="show the traceback of a failure")
-    given = parser.parse_args(sys.argv[1:] if arguments is None else list(arguments))
+    namespace = parser.parse_args(sys.argv[1:] if arguments is None else list(arguments))
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
 
     def run() -> int:
-        command: Runnable = read(given)
+        command: Runnable = read(namespace)
         return command.run()
 
-    return run_guarded(program, run, debug=given.debug)
+    return run_guarded(program, run, debug=namespace.debug)
 
 
 def _parse_positive(text: str) -> int:

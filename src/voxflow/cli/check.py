@@ -45,14 +45,14 @@ class CheckCommand:
         parser.add_argument("--json", action="store_true", help="write JSON for machines; see docs/check.md")
 
     @classmethod
-    def read(cls, given: argparse.Namespace) -> CheckCommand:
+    def read(cls, arguments: argparse.Namespace) -> CheckCommand:
         """Take the parsed flags.
 
         Raises:
             ConfigError: a value of ``--set`` is not KEY=VALUE.
         """
-        overrides = dict(_parse_override(text) for text in given.set)
-        return cls(given.workspace, given.config, given.environment, overrides, given.json)
+        overrides = dict(_parse_override(text) for text in arguments.set)
+        return cls(arguments.workspace, arguments.config, arguments.environment, overrides, arguments.json)
 
     def run(self) -> int:
         """Write the report; exit code 2 when it holds an error."""

@@ -35,18 +35,18 @@ class CompareCommand:
     @staticmethod
     def add_arguments(parser: argparse.ArgumentParser) -> None:
         """Declare the flags."""
-        what = (
+        explanation = (
             "a run's id or name, an experiment of DVC, MODEL@champion, MODEL/3, or a folder such as mmars/WS/eval/test"
         )
-        parser.add_argument("old", help=what)
+        parser.add_argument("old", help=explanation)
         parser.add_argument("new", help="likewise; changes are told from old to new")
         parser.add_argument("--out", type=Path, help="the page (default: mmars/WS/eval/compare.html)")
         parser.add_argument("--workspace", help="whose images the pictures are drawn on (default: the runs')")
 
     @classmethod
-    def read(cls, given: argparse.Namespace) -> CompareCommand:
+    def read(cls, arguments: argparse.Namespace) -> CompareCommand:
         """Take the parsed flags."""
-        return cls(given.old, given.new, given.out, given.workspace)
+        return cls(arguments.old, arguments.new, arguments.out, arguments.workspace)
 
     def run(self) -> int:
         """Write the page, and say the result in a line."""

@@ -58,8 +58,8 @@ class ConvertCommand:
         parser.add_argument("--keep-names", action="store_true", default=None, help="file names as case ids")
         parser.add_argument("--spacing-tolerance-mm", type=float, metavar="MM", help="slices' tolerance (default: 0.1)")
         parser.add_argument("--min-slices", type=int, metavar="N", help="fewer are no volume (default: 3)")
-        for flag, choices, what in CHOICES:
-            parser.add_argument(f"--{flag}", choices=choices, help=f"{what} (default: {choices[0]})")
+        for flag, choices, subject in CHOICES:
+            parser.add_argument(f"--{flag}", choices=choices, help=f"{subject} (default: {choices[0]})")
         parser.add_argument(
             "--window",
             nargs="+",
@@ -70,19 +70,19 @@ class ConvertCommand:
         parser.add_argument("--workers", type=int, metavar="N", help="processes (default: cores)")
 
     @classmethod
-    def read(cls, given: argparse.Namespace) -> ConvertCommand:
+    def read(cls, arguments: argparse.Namespace) -> ConvertCommand:
         """Take the parsed flags.
 
         Raises:
             ConfigError: a label is not NAME=VALUE.
         """
-        kept = {"source", "target", "force", "labels", "command", "debug", "read"}
-        options = {key: value for key, value in vars(given).items() if key not in kept and value is not None}
-        if given.window == ["stated"]:
+        not_options = {"source", "target", "force", "labels", "command", "debug", "read"}
+        options = {key: value for key, value in vars(arguments).items() if key not in not_options and value is not None}
+        if arguments.window == ["stated"]:
             options["window"] = "stated"
-        if given.labels:
-            options["labels"] = dict(_parse_label(text) for text in given.labels)
-        return cls(given.source, given.target, given.force, options)
+        if arguments.labels:
+            options["labels"] = dict(_parse_label(text) for text in arguments.labels)
+        return cls(arguments.source, arguments.target, arguments.force, options)
 
     def run(self) -> int:
         """Convert and say what became of it; exit code 3 when something was quarantined."""
@@ -94,7 +94,7 @@ class ConvertCommand:
             options = ConvertOptions.model_validate(self.options)
         except ValidationError as error:
             raise ConfigError(
-                "; ".join(f"--{_name_flag(one['loc'])}: {one['msg']}" for one in error.errors())
+                "; ".join(f"--{_name_flag(fault['loc'])}: {fault['msg']}" for fault in error.errors())
             ) from error
         self._check_target()
         summary = convert_folder(self.source, self.target, options)

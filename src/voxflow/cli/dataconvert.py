@@ -106,9 +106,9 @@ class DataConvertCommand:
         from voxflow.dicom import list_files
 
         files = [file for file in list_files(self.folder) if file.name.lower().endswith(self.source)]
-        return [VolumeToConvert(self.output / self._renamed(file), file) for file in files]
+        return [VolumeToConvert(self.output / self._target_of(file), file) for file in files]
 
-    def _renamed(self, file: Path) -> Path:
+    def _target_of(self, file: Path) -> Path:
         inside = file.relative_to(self.folder)
         return inside.with_name(inside.name[: -len(self.source)] + self.target)
 
@@ -145,12 +145,12 @@ def read_arguments(arguments: Sequence[str] | None = None) -> DataConvertCommand
     parser.add_argument("-r", dest="resolution", type=float, nargs="+", default=(), help="mm: one value or three")
     parser.add_argument("-s", dest="source", choices=SOURCES, default=".dcm", help="input type (default: %(default)s)")
     parser.add_argument("-e", dest="target", choices=TARGETS, default=".nii.gz", help="output type (%(default)s)")
-    given = parser.parse_args(arguments)
-    if given.resolution:
+    namespace = parser.parse_args(arguments)
+    if namespace.resolution:
         from voxflow.volumes import parse_spacing
 
-        given.resolution = parse_spacing(given.resolution)
-    return DataConvertCommand(**vars(given))
+        namespace.resolution = parse_spacing(namespace.resolution)
+    return DataConvertCommand(**vars(namespace))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

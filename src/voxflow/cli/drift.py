@@ -41,9 +41,9 @@ class DriftCommand:
         parser.add_argument("--out", type=Path, help="folder for table and page (default: data/drift/WORKSPACE)")
 
     @classmethod
-    def read(cls, given: argparse.Namespace) -> DriftCommand:
+    def read(cls, arguments: argparse.Namespace) -> DriftCommand:
         """Take the parsed flags."""
-        return cls(given.workspace, given.folder, given.predictions, given.out)
+        return cls(arguments.workspace, arguments.folder, arguments.predictions, arguments.out)
 
     def run(self) -> int:
         """Compare, write drift.csv, drift.json and drift.html, and say what moved."""
@@ -54,8 +54,8 @@ class DriftCommand:
         options = places.options_of("monitor", MonitorOptions)
         reference = measure_training_set(places)
         incoming = measure_incoming(self.folder, places, self.predictions)
-        found = compare_samples(reference, incoming, options)
+        result = compare_samples(reference, incoming, options)
         out = self.out or places.drift
-        write_drift(found, reference, incoming, out, self.workspace)
-        say(f"drift {self.workspace}: {found.line()} → {out / 'drift.html'}")
-        return EXIT_ALERT if found.moved else EXIT_OK
+        write_drift(result, reference, incoming, out, self.workspace)
+        say(f"drift {self.workspace}: {result.line()} → {out / 'drift.html'}")
+        return EXIT_ALERT if result.moved_features else EXIT_OK

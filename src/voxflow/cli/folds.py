@@ -35,9 +35,9 @@ class FoldsCommand:
         parser.add_argument("count", type=int, help="how many folds, 2 or more; 0 ends the cross-validation")
 
     @classmethod
-    def read(cls, given: argparse.Namespace) -> FoldsCommand:
+    def read(cls, arguments: argparse.Namespace) -> FoldsCommand:
         """Take the parsed arguments."""
-        return cls(given.workspace, given.count)
+        return cls(arguments.workspace, arguments.count)
 
     def run(self) -> int:
         """Write them and say what comes next."""

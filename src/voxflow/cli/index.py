@@ -37,9 +37,9 @@ class IndexCommand:
         parser.add_argument("--out", type=Path, default=PAGE, help="the page (default: %(default)s)")
 
     @classmethod
-    def read(cls, given: argparse.Namespace) -> IndexCommand:
+    def read(cls, arguments: argparse.Namespace) -> IndexCommand:
         """Take the parsed flags."""
-        return cls(given.out)
+        return cls(arguments.out)
 
     def run(self) -> int:
         """Write it, and say where."""

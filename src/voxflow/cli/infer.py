@@ -61,20 +61,28 @@ class InferCommand:
         images.add_argument("--no_overwrite", action="store_true", help="go on where an earlier run stopped")
 
     @classmethod
-    def read(cls, given: argparse.Namespace) -> Runnable:
+    def read(cls, arguments: argparse.Namespace) -> Runnable:
         """Take the parsed flags.
 
         Raises:
             ConfigError: flags that go together, one without the other.
         """
-        if given.images is None and given.out is None and not given.no_overwrite:
-            return InferMmar.read(given)
+        if arguments.images is None and arguments.out is None and not arguments.no_overwrite:
+            return InferMmar.read(arguments)
         from voxflow.mmar import parse_settings
 
-        if given.images is None or given.out is None:
+        if arguments.images is None or arguments.out is None:
             raise ConfigError("--images and --out go together")
-        settings = nest_settings(parse_settings(given.settings))
-        return cls(given.mmar, given.images, given.out, given.key, given.root, not given.no_overwrite, settings)
+        settings = nest_settings(parse_settings(arguments.settings))
+        return cls(
+            arguments.mmar,
+            arguments.images,
+            arguments.out,
+            arguments.key,
+            arguments.root,
+            not arguments.no_overwrite,
+            settings,
+        )
 
     def run(self) -> int:
         """Infer; exit code 3 when some cases could not be used.
@@ -92,15 +100,15 @@ class InferCommand:
         options = parse_options(InferOptions, self.settings | {"overwrite": self.overwrite, "key": self.key})
         models = model_of(self.model)
         engine = open_engine(models, options.engine)
-        made = Made(self.out, maker_of(engine, [models], options))
+        ledger = Made(self.out, maker_of(engine, [models], options))
         self.out.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".work-", dir=self.out) as scratch:
             is_segmentation = engine.spec.task == "segmentation"
-            found = find_cases(
+            inputs = find_cases(
                 self.images, Path(scratch), is_segmentation=is_segmentation, key=self.key, root=self.root
             )
-            done = infer_cases(engine, found.cases, self.out, options, refused=found.refused, made=made)
-        count = int(done.metrics["cases"])
-        total = len(found.cases) + len(found.refused)
-        say(f"infer: {count} of {total} cases ({engine.name}){done.failures.summary()} → {self.out}")
-        return done.failures.exit_code(count)
+            inference = infer_cases(engine, inputs.cases, self.out, options, refused=inputs.refused, made=ledger)
+        count = int(inference.metrics["cases"])
+        total = len(inputs.cases) + len(inputs.refused)
+        say(f"infer: {count} of {total} cases ({engine.name}){inference.failures.summary()} → {self.out}")
+        return inference.failures.exit_code(count)

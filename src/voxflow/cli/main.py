@@ -58,16 +58,18 @@ def make_parser() -> argparse.ArgumentParser:
     top.add_argument("--debug", action="store_true", help="show the traceback of a failure")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for command in COMMANDS:
-        one = commands.add_parser(command.name, help=command.help, description=command.help)
-        command.add_arguments(one)
-        one.set_defaults(read=command.read)
+        command_parser = commands.add_parser(command.name, help=command.help, description=command.help)
+        command.add_arguments(command_parser)
+        command_parser.set_defaults(read=command.read)
     return top
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code (see :mod:`voxflow.errors`)."""
-    given = make_parser().parse_args(arguments)
-    return run_guarded(f"voxflow {given.command}", lambda: int(given.read(given).run()), debug=given.debug)
+    namespace = make_parser().parse_args(arguments)
+    return run_guarded(
+        f"voxflow {namespace.command}", lambda: int(namespace.read(namespace).run()), debug=namespace.debug
+    )
 
 
 def run_guarded(program: str, run: Callable[[], int], *, debug: bool = False) -> int:

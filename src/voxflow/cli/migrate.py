@@ -47,10 +47,10 @@ class MigrateCommand:
         parser.add_argument("--json", action="store_true", help="the report as JSON on stdout instead of a table")
 
     @classmethod
-    def read(cls, given: argparse.Namespace) -> MigrateCommand:
+    def read(cls, arguments: argparse.Namespace) -> MigrateCommand:
         """Take the parsed flags."""
-        overrides = dict(_parse_pair(text) for text in given.set)
-        return cls(given.workspace, given.output, given.config, overrides, given.json)
+        overrides = dict(_parse_pair(text) for text in arguments.set)
+        return cls(arguments.workspace, arguments.output, arguments.config, overrides, arguments.json)
 
     def run(self) -> int:
         """Write the bundle; the report goes to the terminal and into the bundle's docs/."""
@@ -58,16 +58,16 @@ class MigrateCommand:
 
         folder = self.workspace.resolve()
         target = self.output or folder.with_name(f"{folder.name}_bundle")
-        made = to_bundle(folder, target, config=self.config, overrides=self.overrides)
+        migration = to_bundle(folder, target, config=self.config, overrides=self.overrides)
         if self.as_json:
-            sys.stdout.write(json.dumps(made.report.as_json(), indent=2) + "\n")
+            sys.stdout.write(json.dumps(migration.report.as_json(), indent=2) + "\n")
         else:
-            for line in made.report.lines():
+            for line in migration.report.lines():
                 say(line)
         weights = "no weights: the workspace is not trained"
-        if made.logit_difference is not None:
-            weights = f"weights with the same logits (difference {made.logit_difference:.1g})"
-        say(f"migrate {folder.name}: {made.report.summary()}; {weights} → {target}")
+        if migration.logit_difference is not None:
+            weights = f"weights with the same logits (difference {migration.logit_difference:.1g})"
+        say(f"migrate {folder.name}: {migration.report.summary()}; {weights} → {target}")
         return EXIT_OK
 
 

@@ -52,9 +52,9 @@ class NewCommand:
         parser.add_argument("--list", action="store_true", dest="lists", help="list the templates, make nothing")
 
     @classmethod
-    def read(cls, given: argparse.Namespace) -> NewCommand:
+    def read(cls, arguments: argparse.Namespace) -> NewCommand:
         """Take the parsed flags."""
-        return cls(given.workspace, given.source, given.template, given.variant, given.lists)
+        return cls(arguments.workspace, arguments.source, arguments.template, arguments.variant, arguments.lists)
 
     def run(self) -> int:
         """Write the workspace into the present folder and say what comes next."""

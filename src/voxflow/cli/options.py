@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 def nest_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     """``clean.fill_holes`` is the key ``fill_holes`` of ``clean``."""
-    made: dict[str, Any] = {}
+    tree: dict[str, Any] = {}
     for key, value in settings.items():
         *parents, last = key.split(".")
-        inner = made
+        inner = tree
         for parent in parents:
             inner = inner.setdefault(parent, {})
         inner[last] = value
-    return made
+    return tree
 
 
 def parse_options(model: type[Options], settings: Mapping[str, Any]) -> Options:
@@ -37,9 +37,11 @@ def parse_options(model: type[Options], settings: Mapping[str, Any]) -> Options:
     try:
         return model.model_validate(settings)
     except ValidationError as error:
-        wrong = []
-        for one in error.errors():
-            key = ".".join(map(str, one["loc"]))
-            known = ", ".join(model.model_fields) if one["type"] == "extra_forbidden" and len(one["loc"]) == 1 else ""
-            wrong.append(f"{key}: {one['msg']}{f'; there is {known}' if known else ''}")
-        raise ConfigError(f"--set {'; '.join(wrong)}") from error
+        messages = []
+        for fault in error.errors():
+            key = ".".join(map(str, fault["loc"]))
+            names = (
+                ", ".join(model.model_fields) if fault["type"] == "extra_forbidden" and len(fault["loc"]) == 1 else ""
+            )
+            messages.append(f"{key}: {fault['msg']}{f'; there is {names}' if names else ''}")
+        raise ConfigError(f"--set {'; '.join(messages)}") from error

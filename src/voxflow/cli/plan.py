@@ -43,9 +43,9 @@ class PlanCommand:
         parser.add_argument("--json", action="store_true", help="write JSON for machines")
 
     @classmethod
-    def read(cls, given: argparse.Namespace) -> PlanCommand:
+    def read(cls, arguments: argparse.Namespace) -> PlanCommand:
         """Take the parsed flags."""
-        return cls(given.workspace, given.apply, not given.quick, given.json)
+        return cls(arguments.workspace, arguments.apply, not arguments.quick, arguments.json)
 
     def run(self) -> int:
         """Study, apply where asked, measure what stands there then, and write the answer."""
@@ -68,7 +68,7 @@ class PlanCommand:
 def _make_rows(studied: Study, trial: Trial | None) -> dict[str, str]:
     proposal = studied.proposal
     data, layout = proposal.fingerprint, proposal.layout
-    volumes = ", ".join(f"{one.value}: {one.median_ml:g} ml in {one.cases}" for one in data.classes)
+    volumes = ", ".join(f"{c.value}: {c.median_ml:g} ml in {c.cases}" for c in data.classes)
     rows = {
         "cases": f"{data.cases}, {data.labelled} labelled; {data.channels} channel(s)",
         "voxels": f"{_join(data.size.median)} (median; from {_join(data.size.least)} to {_join(data.size.most)})",

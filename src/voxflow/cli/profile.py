@@ -38,9 +38,9 @@ class ProfileCommand:
         parser.add_argument("--replace", action="store_true", dest="replaces", help="also where there are some already")
 
     @classmethod
-    def read(cls, given: argparse.Namespace) -> ProfileCommand:
+    def read(cls, arguments: argparse.Namespace) -> ProfileCommand:
         """Take the parsed flags."""
-        return cls(given.workspace, given.writes, given.replaces)
+        return cls(arguments.workspace, arguments.writes, arguments.replaces)
 
     def run(self) -> int:
         """Profile what the stage validate measured.
@@ -64,13 +64,13 @@ class ProfileCommand:
         if not self.writes:
             sys.stdout.write(format_yaml({"validate": {"suites": suites}}))
             return EXIT_OK
-        where = f"workspaces.{self.workspace}.validate.suites"
+        json_path = f"workspaces.{self.workspace}.validate.suites"
         if (places.block.get("validate") or {}).get("suites") and not self.replaces:
             raise ConfigError(
-                "there are suites already; --replace overwrites what was edited", path=PARAMS, where=where
+                "there are suites already; --replace overwrites what was edited", path=PARAMS, where=json_path
             )
         keys = ("workspaces", self.workspace, "validate", "suites")
         write_text(PARAMS, set_value(PARAMS.read_text(encoding="utf-8"), keys, suites))
         count = sum(len(rules) for rules in suites.values())
-        say(f"profile {self.workspace}: {count} rules for {', '.join(suites)} → {PARAMS}: {where}; edit them there")
+        say(f"profile {self.workspace}: {count} rules for {', '.join(suites)} → {PARAMS}: {json_path}; edit them there")
         return EXIT_OK

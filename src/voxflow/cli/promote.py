@@ -40,9 +40,9 @@ class PromoteCommand:
         )
 
     @classmethod
-    def read(cls, given: argparse.Namespace) -> PromoteCommand:
+    def read(cls, arguments: argparse.Namespace) -> PromoteCommand:
         """Take the parsed flags."""
-        return cls(given.workspace, given.version, given.because)
+        return cls(arguments.workspace, arguments.version, arguments.because)
 
     def run(self) -> int:
         """Decide, and say why.
@@ -90,9 +90,9 @@ class RollbackCommand:
         parser.add_argument("--because", default="", metavar="REASON", help="stands on the version that is left")
 
     @classmethod
-    def read(cls, given: argparse.Namespace) -> RollbackCommand:
+    def read(cls, arguments: argparse.Namespace) -> RollbackCommand:
         """Take the parsed flags."""
-        return cls(given.workspace, given.because)
+        return cls(arguments.workspace, arguments.because)
 
     def run(self) -> int:
         """Move the alias back."""
@@ -100,6 +100,6 @@ class RollbackCommand:
         from voxflow.tracking import use_store
 
         with use_store(Path.cwd()):
-            left, champion = roll_back(self.workspace, self.because)
-        say(f"rollback {self.workspace}: version {champion.number} is champion again, version {left.number} was left")
+            former, champion = roll_back(self.workspace, self.because)
+        say(f"rollback {self.workspace}: version {champion.number} is champion again, version {former.number} was left")
         return EXIT_OK

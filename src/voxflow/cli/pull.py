@@ -53,56 +53,56 @@ class PullCommand:
 
         say_unused(self.unused)
         with use_store(repository_of(Path.cwd())) as is_there:
-            kept = list_model_versions() if is_there else []
+            registered = list_model_versions() if is_there else []
             built_in = list_templates()
             # Older documents call a model of the zoo by other names, which are as good.
             called = find_template(self.model)
             if called is not None:
                 built_in[self.model] = built_in[called]
             if self.listing == "models":
-                _write_columns(_list_models(built_in, kept))
+                _write_columns(_list_models(built_in, registered))
                 return EXIT_OK
-            if self.model not in {*built_in, *(each.name for each in kept)}:
-                raise ConfigError(_explain_unknown(self.model, [*built_in, *(each.name for each in kept)]))
+            if self.model not in {*built_in, *(v.name for v in registered)}:
+                raise ConfigError(_explain_unknown(self.model, [*built_in, *(v.name for v in registered)]))
             if self.listing == "versions":
-                _write_columns(_list_versions(self.model, built_in, kept))
+                _write_columns(_list_versions(self.model, built_in, registered))
                 return EXIT_OK
-            self._fetch(built_in, kept)
+            self._fetch(built_in, registered)
         return EXIT_OK
 
-    def _fetch(self, built_in: Mapping[str, str], kept: Sequence[ModelVersion]) -> None:
+    def _fetch(self, built_in: Mapping[str, str], registered: Sequence[ModelVersion]) -> None:
         from voxflow.tracking import download_model
         from voxflow.workspace import copy_template
 
         folder = self.folder or Path(self.model)
         if folder.is_dir() and any(folder.iterdir()):
             raise ConfigError("the folder is not empty; nothing is replaced", path=folder)
-        found = next((each for each in kept if each.name == self.model and self.version in _version_names(each)), None)
-        if found is not None:
-            made = ", ".join(path.name for path in download_model(found, folder))
-            say(f"tlt-pull: version {found.version} of {found.name}: {made} → {folder}")
+        match = next((v for v in registered if v.name == self.model and self.version in _version_names(v)), None)
+        if match is not None:
+            names = ", ".join(path.name for path in download_model(match, folder))
+            say(f"tlt-pull: version {match.version} of {match.name}: {names} → {folder}")
         elif self.model in built_in and self.version == TEMPLATE_VERSION:
             copy_template(self.model, folder, _collect_words(self.model, folder, built_in[self.model]))
             say(f"tlt-pull: the template {self.model}, an MMAR without weights → {folder}")
         else:
-            there = [TEMPLATE_VERSION] if self.model in built_in else []
-            there += [each.version for each in kept if each.name == self.model]
-            raise ConfigError(f"{self.model} has no version {self.version!r}; it has {', '.join(there)}")
+            versions = [TEMPLATE_VERSION] if self.model in built_in else []
+            versions += [v.version for v in registered if v.name == self.model]
+            raise ConfigError(f"{self.model} has no version {self.version!r}; it has {', '.join(versions)}")
 
 
-def read_arguments(given: argparse.Namespace) -> PullCommand:
+def read_arguments(arguments: argparse.Namespace) -> PullCommand:
     """Take the parsed flags.
 
     Raises:
         ConfigError: a model or a version is missing.
     """
-    listing = "models" if given.list_models else "versions" if given.list_versions else ""
-    if listing != "models" and not given.model:
+    listing = "models" if arguments.list_models else "versions" if arguments.list_versions else ""
+    if listing != "models" and not arguments.model:
         raise ConfigError("-m NAME is needed; -lm lists the models")
-    if not listing and not given.version:
-        raise ConfigError(f"-v VERSION is needed; -lv -m {given.model} lists the versions")
-    unused = {flag: why for flag, why in IGNORED_FLAGS.items() if getattr(given, flag) is not None}
-    return PullCommand(given.model or "", given.version or "", given.folder, listing, unused)
+    if not listing and not arguments.version:
+        raise ConfigError(f"-v VERSION is needed; -lv -m {arguments.model} lists the versions")
+    unused = {flag: why for flag, why in IGNORED_FLAGS.items() if getattr(arguments, flag) is not None}
+    return PullCommand(arguments.model or "", arguments.version or "", arguments.folder, listing, unused)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -123,16 +123,18 @@ def _version_names(version: ModelVersion) -> set[str]:
     return {version.version, *version.aliases}
 
 
-def _list_models(built_in: Mapping[str, str], kept: Sequence[ModelVersion]) -> Rows:
-    rows: Rows = [(name, "template", TEMPLATE_VERSION, about.splitlines()[0]) for name, about in built_in.items()]
-    latest = {each.name: each for each in kept}  # the last of each name has the highest number
-    return rows + [(each.name, "registry", each.version, each.description) for each in latest.values()]
+def _list_models(built_in: Mapping[str, str], registered: Sequence[ModelVersion]) -> Rows:
+    rows: Rows = [
+        (name, "template", TEMPLATE_VERSION, description.splitlines()[0]) for name, description in built_in.items()
+    ]
+    latest = {v.name: v for v in registered}  # the last of each name has the highest number
+    return rows + [(v.name, "registry", v.version, v.description) for v in latest.values()]
 
 
-def _list_versions(model: str, built_in: Mapping[str, str], kept: Sequence[ModelVersion]) -> Rows:
+def _list_versions(model: str, built_in: Mapping[str, str], registered: Sequence[ModelVersion]) -> Rows:
     rows: Rows = [(TEMPLATE_VERSION, "template", built_in[model].splitlines()[0])] if model in built_in else []
-    mine = [each for each in kept if each.name == model]
-    return rows + [(each.version, "registry", " ".join((*each.aliases, each.description))) for each in mine]
+    matching = [v for v in registered if v.name == model]
+    return rows + [(v.version, "registry", " ".join((*v.aliases, v.description))) for v in matching]
 
 
 def _write_columns(rows: Sequence[tuple[str, ...]]) -> None:
@@ -143,20 +145,20 @@ def _write_columns(rows: Sequence[tuple[str, ...]]) -> None:
         sys.stdout.write(line.rstrip() + "\n")
 
 
-def _collect_words(model: str, folder: Path, about: str) -> dict[str, str]:
+def _collect_words(model: str, folder: Path, description: str) -> dict[str, str]:
     return {
         "WORKSPACE": folder.resolve().name,
         "SOURCE": "",
         "SOURCE_YAML": '""',
         "FINDINGS": "null",
-        "DESCRIPTION": about or model,
+        "DESCRIPTION": description or model,
     }
 
 
-def _explain_unknown(name: str, known: Sequence[str]) -> str:
+def _explain_unknown(name: str, known_names: Sequence[str]) -> str:
     from voxflow.config.findings import suggest
 
-    return f"unknown model {name!r}{suggest(name, known)}"
+    return f"unknown model {name!r}{suggest(name, known_names)}"
 
 
 if __name__ == "__main__":

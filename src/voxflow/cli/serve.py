@@ -50,13 +50,13 @@ class ServeCommand:
             parser.add_argument(flag, type=kind, metavar="N", help=f"at most (default: {info.default:g})")
 
     @classmethod
-    def read(cls, given: argparse.Namespace) -> ServeCommand:
+    def read(cls, arguments: argparse.Namespace) -> ServeCommand:
         """Take the parsed flags."""
         from voxflow.serving.limits import ServeLimits
 
-        values = vars(given)
+        values = vars(arguments)
         limits = {name: values[name] for name in ServeLimits.model_fields if values[name] is not None}
-        return cls(given.model, given.host, given.port, given.engine, limits)
+        return cls(arguments.model, arguments.host, arguments.port, arguments.engine, limits)
 
     def run(self) -> int:
         """Load the model and listen.
@@ -78,7 +78,7 @@ class ServeCommand:
             options = InferOptions.model_validate({"engine": self.engine})
         except ValidationError as error:
             raise ConfigError(
-                "; ".join(f"--{str(one['loc'][0]).replace('_', '-')}: {one['msg']}" for one in error.errors())
+                "; ".join(f"--{str(fault['loc'][0]).replace('_', '-')}: {fault['msg']}" for fault in error.errors())
             ) from error
         engine = open_engine(model_of(self.model), options.engine)
         if self.host not in LOOPBACK:

@@ -46,9 +46,17 @@ class TltTrainCommand:
     settings: tuple[str, ...] = ()
 
     @classmethod
-    def read(cls, given: argparse.Namespace) -> TltTrainCommand:
+    def read(cls, arguments: argparse.Namespace) -> TltTrainCommand:
         """Take the parsed flags."""
-        return cls(given.task, given.e, given.d, given.r, given.c, given.file_root, settings=tuple(given.settings))
+        return cls(
+            arguments.task,
+            arguments.e,
+            arguments.d,
+            arguments.r,
+            arguments.c,
+            arguments.file_root,
+            settings=tuple(arguments.settings),
+        )
 
     def run(self) -> int:
         """Train; 130 when it was interrupted."""
@@ -58,10 +66,10 @@ class TltTrainCommand:
         if self.checkpoint:
             values["MMAR_CKPT"] = _absolute(Path(self.checkpoint))
         mmar = _open_mmar(self.config, self.datalist, self.file_root, values, self.settings)
-        done = train_mmar(mmar)
+        outcome = train_mmar(mmar)
         if is_main_process():
-            say(f"tlt-train {self.task}: {done.summary()}")
-        return EXIT_INTERRUPTED if done.result.ending == "interrupted" else EXIT_OK
+            say(f"tlt-train {self.task}: {outcome.summary()}")
+        return EXIT_INTERRUPTED if outcome.result.ending == "interrupted" else EXIT_OK
 
 
 @dataclass(frozen=True)
@@ -105,15 +113,15 @@ class TltEvaluateCommand:
             "output_infer_result": not measures,
         }
         mmar = _open_mmar(self.config, self.datalist, self.file_root, values, self.settings)
-        done = evaluate_mmar(
+        outcome = evaluate_mmar(
             mmar,
             model=self.model.absolute(),
             setup=self.setup,
             overwrite=self.overwrite,
             keep_predictions=measures,
         )
-        say(f"{self.program}: {done.summary()}")
-        return done.exit_code
+        say(f"{self.program}: {outcome.summary()}")
+        return outcome.exit_code
 
 
 def train_main(arguments: Sequence[str] | None = None) -> int:
@@ -147,8 +155,8 @@ def infer_main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run_evaluate(program: Literal["tlt-evaluate", "tlt-infer"], arguments: Sequence[str] | None) -> int:
-    about = "Judge a model on labelled cases." if program == "tlt-evaluate" else "Run a model on cases."
-    parser = argparse.ArgumentParser(prog=program, description=about, allow_abbrev=False)
+    description = "Judge a model on labelled cases." if program == "tlt-evaluate" else "Run a model on cases."
+    parser = argparse.ArgumentParser(prog=program, description=description, allow_abbrev=False)
     parser.add_argument("--model_save_path", type=_parse_path, required=True, help="model file, such as model.trt.pb")
     parser.add_argument("--model_format", choices=("trtmodel",), default="trtmodel", help="accepted: files say it")
     parser.add_argument("--config", type=_parse_path, required=True, help="configuration")
@@ -161,27 +169,27 @@ def _run_evaluate(program: Literal["tlt-evaluate", "tlt-infer"], arguments: Sequ
         parser.add_argument(f"--{flag}", help=f"accepted: {why}")
     _add_set_flag(parser)
 
-    def read(given: argparse.Namespace) -> TltEvaluateCommand:
+    def read(parsed: argparse.Namespace) -> TltEvaluateCommand:
         return TltEvaluateCommand(
             program=program,
-            model=given.model_save_path,
-            config=given.config,
-            datalist=given.data_file,
-            output=given.output_path,
-            file_root=given.file_root,
-            setup=given.setup,
-            overwrite=not given.no_overwrite,
-            settings=tuple(given.settings),
-            unused={flag: why for flag, why in IGNORED_FLAGS.items() if getattr(given, flag) is not None},
+            model=parsed.model_save_path,
+            config=parsed.config,
+            datalist=parsed.data_file,
+            output=parsed.output_path,
+            file_root=parsed.file_root,
+            setup=parsed.setup,
+            overwrite=not parsed.no_overwrite,
+            settings=tuple(parsed.settings),
+            unused={flag: why for flag, why in IGNORED_FLAGS.items() if getattr(parsed, flag) is not None},
         )
 
     return run_command(program, parser, read, arguments)
 
 
 def _add_set_flag(parser: argparse.ArgumentParser) -> None:
-    about = "values that win over the configuration"
+    explanation = "values that win over the configuration"
     parser.add_argument(
-        "--set", dest="settings", nargs="*", action="extend", default=[], metavar="KEY=VALUE", help=about
+        "--set", dest="settings", nargs="*", action="extend", default=[], metavar="KEY=VALUE", help=explanation
     )
 
 

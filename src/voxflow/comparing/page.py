@@ -70,8 +70,8 @@ def write_comparison(
 
 
 def _restrict_to(scores: CaseScores, cases: list[str]) -> CaseScores:
-    kept = {case: scores.values[case] for case in cases}
-    return replace(scores, values=kept, truth={case: scores.truth[case] for case in cases if case in scores.truth})
+    values = {case: scores.values[case] for case in cases}
+    return replace(scores, values=values, truth={case: scores.truth[case] for case in cases if case in scores.truth})
 
 
 def _make_key_figures(compared: PairedResult) -> tuple[KeyFigure, ...]:
@@ -92,24 +92,24 @@ def _word_verdict(compared: PairedResult) -> str:
 
 
 def _list_notices(old: Side, new: Side, common: list[str]) -> list[str]:
-    found = []
+    notices = []
     for side in (old, new):
         alone = sorted({*side.scores.values} - {*common})
         if alone:
             more = f" and {len(alone) - 5} more" if len(alone) > 5 else ""
-            found.append(f"Only {side.name} has scores of {', '.join(alone[:5])}{more}; they are left out here.")
-    return found
+            notices.append(f"Only {side.name} has scores of {', '.join(alone[:5])}{more}; they are left out here.")
+    return notices
 
 
 def _draw_scatter(old: Side, new: Side, gains: dict[str, float], common: list[str]) -> tuple[Chart, ...]:
     if new.scores.task == "segmentation":
         points = [(case, _mean_dice(old, case), _mean_dice(new, case)) for case in common if case in gains]
-        what = "Dice"
+        title = "Dice"
     else:
         points = [(case, _mean_certainty(old, case), _mean_certainty(new, case)) for case in common if case in gains]
-        what = "probability of the right answer"
-    shown = [point for point in points if not any(math.isnan(value) for value in point[1:])]
-    svg = draw_scatter(shown, x_title=f"{what}, {old.name}", y_title=f"{what}, {new.name}")
+        title = "probability of the right answer"
+    defined = [point for point in points if not any(math.isnan(value) for value in point[1:])]
+    svg = draw_scatter(defined, x_title=f"{title}, {old.name}", y_title=f"{title}, {new.name}")
     legend = (("better or equal", COLOURS[0]), ("worse", COLOURS[1]))
     return (Chart("Each case once: above the line the new model is better", svg, legend),) if svg else ()
 
@@ -121,15 +121,15 @@ def _mean_dice(side: Side, case: str) -> float:
 
 def _mean_certainty(side: Side, case: str) -> float:
     pairs = zip(side.scores.values[case], side.scores.truth[case], strict=True)
-    chances = [value if truth else 1 - value for value, truth in pairs]
-    return sum(chances) / len(chances)
+    certainties = [value if truth else 1 - value for value, truth in pairs]
+    return sum(certainties) / len(certainties)
 
 
 def _tabulate_classes(new: CaseScores, old: CaseScores, compared: PairedResult) -> Table:
     rows = []
     for n, name in enumerate(new.classes):
-        both = [(new.values[case][n], old.values[case][n]) for case in new.values]
-        pairs = [(a, b) for a, b in both if not (math.isnan(a) or math.isnan(b))]
+        scores = [(new.values[case][n], old.values[case][n]) for case in new.values]
+        pairs = [(a, b) for a, b in scores if not (math.isnan(a) or math.isnan(b))]
         rows.append(
             {
                 "class": name,
@@ -148,7 +148,7 @@ def _tabulate_cases(old: Side, new: Side, gains: dict[str, float]) -> Table:
     """Every case, the largest loss first."""
     show = _mean_dice if new.scores.task == "segmentation" else _mean_certainty
     rows: list[dict[str, str]] = []
-    for case in sorted(gains, key=lambda one: (gains[one], one)):
+    for case in sorted(gains, key=lambda c: (gains[c], c)):
         row = {"case": case, old.name: _format_score(show(old, case)), new.name: _format_score(show(new, case))}
         row["change"] = _format_change(gains[case])
         for n, name in enumerate(new.scores.classes):

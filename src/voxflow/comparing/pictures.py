@@ -50,8 +50,8 @@ def draw_changes(
             continue
         if not image.array.shape == label.array.shape == before.array.shape == after.array.shape:
             continue
-        drawn = _draw_side_by_side(image, label, {old.name: before, new.name: after})
-        pictures.append(Picture(f"{case}: {gains[case]:+.3f}", f"data:image/png;base64,{drawn}"))
+        png = _draw_side_by_side(image, label, {old.name: before, new.name: after})
+        pictures.append(Picture(f"{case}: {gains[case]:+.3f}", f"data:image/png;base64,{png}"))
     return pictures
 
 
@@ -66,12 +66,12 @@ def _draw_side_by_side(image: Volume, label: Volume, masks: Mapping[str, Volume]
 
     before, after = (mask.array for mask in masks.values())
     index = int(np.count_nonzero(before != after, axis=(0, 1)).argmax())
-    left, back, _ = image.geometry.spacing
+    column_mm, row_mm, _ = image.geometry.spacing
     low, high = grey_window(image.array)
     figure = Figure(figsize=(8.0, 4.4), dpi=DPI, layout="constrained")
     for axes, (name, mask) in zip(figure.subplots(1, 2), masks.items(), strict=True):
         axes.axis("off")
-        axes.imshow(image.array[:, :, index].T, cmap="gray", vmin=low, vmax=high, aspect=back / left)
+        axes.imshow(image.array[:, :, index].T, cmap="gray", vmin=low, vmax=high, aspect=row_mm / column_mm)
         _draw_outlines(axes, label.array[:, :, index].T, "solid")
         _draw_outlines(axes, mask.array[:, :, index].T, "dashed")
         axes.set_title(f"{name}  slice {index + 1} of {image.array.shape[2]}", fontsize=8)
@@ -82,7 +82,7 @@ def _draw_side_by_side(image: Volume, label: Volume, masks: Mapping[str, Volume]
 
 
 def _draw_outlines(axes: Any, labels: NDArray[Any], style: str) -> None:
-    for value in (int(each) for each in np.unique(labels) if each > 0):
+    for value in (int(v) for v in np.unique(labels) if v > 0):
         # One voxel of margin closes the outline of what touches the border.
         region = np.pad(labels == value, 1).astype(float)
         rows, columns = (np.arange(-1, n + 1) for n in labels.shape)

@@ -36,22 +36,22 @@ class Side:
     tags: Mapping[str, str] = field(default_factory=dict)
 
 
-def open_side(called: str, scratch: Path) -> Side:
+def open_side(name_or_folder: str, scratch: Path) -> Side:
     """Open one side.
 
     Args:
-        called: a folder with per_case.csv, or what :func:`voxflow.tracking.find_run` takes.
+        name_or_folder: a folder with per_case.csv, or what :func:`voxflow.tracking.find_run` takes.
         scratch: where a run's files may be put; they must stay there until the page is written.
 
     Raises:
         DataError: no run is called so, or it was not evaluated.
         VoxflowError: the tracking store can't be reached.
     """
-    local = Path(called)
+    local = Path(name_or_folder)
     if (local / PER_CASE).is_file():
-        return Side(called, read_scores(local / PER_CASE), local)
-    run = find_run(called)
+        return Side(name_or_folder, read_scores(local / PER_CASE), local)
+    run = find_run(name_or_folder)
     folder = fetch_artifacts(run, "test", scratch / run.run_id)
-    known = run.tags.get("dvc_exp") or run.name
-    name = called if called != run.run_id and not run.run_id.startswith(called) else known
+    run_name = run.tags.get("dvc_exp") or run.name
+    name = name_or_folder if name_or_folder != run.run_id and not run.run_id.startswith(name_or_folder) else run_name
     return Side(name, read_scores(folder / PER_CASE), folder, run.tags.get("workspace", ""), run.params, run.tags)

@@ -79,20 +79,21 @@ class DriftResult:
     psi: float
 
     @property
-    def moved(self) -> tuple[FeatureDrift, ...]:
+    def moved_features(self) -> tuple[FeatureDrift, ...]:
         """The features that moved."""
-        return tuple(each for each in self.features if each.verdict == "moved")
+        return tuple(feature for feature in self.features if feature.verdict == "moved")
 
     @property
     def too_few(self) -> bool:
         """Whether so few studies came that no drift could have been proven."""
-        return bool(self.features) and all(each.verdict == "too few" for each in self.features)
+        return bool(self.features) and all(feature.verdict == "too few" for feature in self.features)
 
     def line(self) -> str:
         """One line for a person."""
-        if self.moved:
-            more = f" and {len(self.moved) - NAMED} more" if len(self.moved) > NAMED else ""
-            return f"DRIFT in {self.incoming} patients: {'; '.join(each.line for each in self.moved[:NAMED])}{more}"
+        if self.moved_features:
+            more = f" and {len(self.moved_features) - NAMED} more" if len(self.moved_features) > NAMED else ""
+            lines = "; ".join(feature.line for feature in self.moved_features[:NAMED])
+            return f"DRIFT in {self.incoming} patients: {lines}{more}"
         if self.too_few:
             return f"{self.incoming} patients are too few to tell drift from chance"
         return f"no drift in {self.incoming} patients, {len(self.features)} features compared with {self.reference}"
@@ -100,14 +101,14 @@ class DriftResult:
     def as_json(self) -> dict[str, Any]:
         """For drift.json."""
         return {
-            "alert": bool(self.moved),
-            "moved": [each.name for each in self.moved],
+            "alert": bool(self.moved_features),
+            "moved": [feature.name for feature in self.moved_features],
             "too_few": self.too_few,
             "reference_patients": self.reference,
             "incoming_patients": self.incoming,
             "alpha": self.alpha,
             "psi": self.psi,
-            "features": [vars(each) for each in self.features],
+            "features": [vars(feature) for feature in self.features],
         }
 
 
@@ -119,52 +120,60 @@ def compare_samples(reference: PatientFeatures, incoming: PatientFeatures, optio
     exact, adjusted for the number of features so that ``options.alpha`` holds for all of them together.
     """
     names = [name for name in reference.features if name in incoming.features and name not in options.ignore]
-    found = [_compare_feature(reference.features[name], incoming.features[name], options) for name in names]
-    adjusted = adjust_p_values([each["p_value"] for each in found])
+    results = [_compare_feature(reference.features[name], incoming.features[name], options) for name in names]
+    adjusted = adjust_p_values([result["p_value"] for result in results])
     features = []
-    for name, each, p in zip(names, found, adjusted, strict=True):
+    for name, result, p in zip(names, results, adjusted, strict=True):
         verdict: Verdict = "same"
-        if p <= options.alpha and each["psi"] >= options.psi:
+        if p <= options.alpha and result["psi"] >= options.psi:
             verdict = "moved"
-        elif each.pop("least_p") * len(names) > options.alpha:
+        elif result.pop("least_p") * len(names) > options.alpha:
             verdict = "too few"
-        each.pop("least_p", None)
-        features.append(FeatureDrift(name=name, verdict=verdict, adjusted=p, **each))
-    features.sort(key=lambda each: (each.verdict != "moved", each.adjusted, -each.psi, each.name))
+        result.pop("least_p", None)
+        features.append(FeatureDrift(name=name, verdict=verdict, adjusted=p, **result))
+    features.sort(key=lambda result: (result.verdict != "moved", result.adjusted, -result.psi, result.name))
     return DriftResult(tuple(features), reference.patients, incoming.patients, options.alpha, options.psi)
 
 
 def _compare_feature(
     reference: Mapping[str, Value], incoming: Mapping[str, Value], options: MonitorOptions
 ) -> dict[str, Any]:
-    known, new = list(reference.values()), list(incoming.values())
-    least = {"least_p": smallest_p_value(len(known), len(new))}
-    if all(isinstance(value, float) for value in (*known, *new)):
-        return _compare_numbers(np.array(known, float), np.array(new, float), options.tolerance) | least
-    return _compare_categories([str(value) for value in known], [str(value) for value in new]) | least
+    reference_values, incoming_values = list(reference.values()), list(incoming.values())
+    smallest = {"least_p": smallest_p_value(len(reference_values), len(incoming_values))}
+    if all(isinstance(value, float) for value in (*reference_values, *incoming_values)):
+        return (
+            _compare_numbers(np.array(reference_values, float), np.array(incoming_values, float), options.tolerance)
+            | smallest
+        )
+    return (
+        _compare_categories([str(value) for value in reference_values], [str(value) for value in incoming_values])
+        | smallest
+    )
 
 
-def _compare_numbers(known: Any, new: Any, tolerance: float) -> dict[str, Any]:
-    first, second = round_to_tolerance(known, new, tolerance)
-    statistic, p_value = kolmogorov_smirnov(first, second)
+def _compare_numbers(reference: Any, incoming: Any, tolerance: float) -> dict[str, Any]:
+    rounded_reference, rounded_incoming = round_to_tolerance(reference, incoming, tolerance)
+    statistic, p_value = kolmogorov_smirnov(rounded_reference, rounded_incoming)
     return {
-        "psi": population_stability(first, second),
+        "psi": population_stability(rounded_reference, rounded_incoming),
         "statistic": statistic,
         "p_value": p_value,
-        "before": _format_middle(known),
-        "now": _format_middle(new),
-        "outside": float(np.mean((second < first.min()) | (second > first.max()))),
+        "before": _format_middle(reference),
+        "now": _format_middle(incoming),
+        "outside": float(
+            np.mean((rounded_incoming < rounded_reference.min()) | (rounded_incoming > rounded_reference.max()))
+        ),
     }
 
 
-def _compare_categories(known: Sequence[str], new: Sequence[str]) -> dict[str, Any]:
+def _compare_categories(reference: Sequence[str], incoming: Sequence[str]) -> dict[str, Any]:
     return {
-        "psi": category_stability(known, new),
+        "psi": category_stability(reference, incoming),
         "statistic": None,
-        "p_value": fisher_p_value(known, new),
-        "before": _format_frequent(known),
-        "now": _format_frequent(new),
-        "outside": statistics.fmean(value not in {*known} for value in new),
+        "p_value": fisher_p_value(reference, incoming),
+        "before": _format_frequent(reference),
+        "now": _format_frequent(incoming),
+        "outside": statistics.fmean(value not in {*reference} for value in incoming),
     }
 
 
@@ -175,5 +184,5 @@ def _format_middle(values: Any) -> str:
 
 def _format_frequent(values: Sequence[str]) -> str:
     counts = Counter(values).most_common()
-    shown = [f"{name or 'not stated'} {count / len(values):.0%}" for name, count in counts[:SHOWN_CATEGORIES]]
-    return ", ".join(shown + (["..."] if len(counts) > SHOWN_CATEGORIES else []))
+    parts = [f"{name or 'not stated'} {count / len(values):.0%}" for name, count in counts[:SHOWN_CATEGORIES]]
+    return ", ".join(parts + (["..."] if len(counts) > SHOWN_CATEGORIES else []))

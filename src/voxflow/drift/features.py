@@ -126,13 +126,13 @@ def _add_converted(sample: PatientFeatures, converted: Path, source: Path | None
 
 def _read_measurements(row: Mapping[str, str]) -> dict[str, Value]:
     numbers = {name: parse_number(row[name]) for name in row}
-    found: dict[str, Value] = {"modality": row["modality"]} if row.get("modality") else {}
+    features: dict[str, Value] = {"modality": row["modality"]} if row.get("modality") else {}
     for axis in AXES:
         spacing, size = numbers.get(f"spacing_{axis}"), numbers.get(f"size_{axis}")
         if spacing is not None and size is not None:
-            found |= {f"spacing_{axis}_mm": spacing, f"extent_{axis}_mm": spacing * size}
-    found |= {name: value for name in (*PIXELS, *INTENSITY) if (value := numbers.get(name)) is not None}
-    return found
+            features |= {f"spacing_{axis}_mm": spacing, f"extent_{axis}_mm": spacing * size}
+    features |= {name: value for name in (*PIXELS, *INTENSITY) if (value := numbers.get(name)) is not None}
+    return features
 
 
 def _read_scanners(source: Path, table: Path, cases: set[str]) -> list[tuple[str, dict[str, Value]]]:
@@ -145,8 +145,8 @@ def _read_scanners(source: Path, table: Path, cases: set[str]) -> list[tuple[str
     if not patient_of or not source.is_dir():
         return []
     first = {header.series_uid: header.path for header in reversed(scan_folder(source).headers)}
-    wanted = [(patient, first[series]) for series, patient in patient_of.items() if series in first]
-    return [(patient, found) for patient, path in wanted if (found := _read_scanner(path))]
+    files = [(patient, first[series]) for series, patient in patient_of.items() if series in first]
+    return [(patient, features) for patient, path in files if (features := _read_scanner(path))]
 
 
 def _read_scanner(path: Path) -> dict[str, Value]:
@@ -181,9 +181,9 @@ def _measure_volumes(path: Path, names: Mapping[int, str]) -> dict[str, Value]:
 def _read_label_names(path: Path) -> dict[int, str]:
     from voxflow.reporting import read_json
 
-    found = read_json(path)
-    named = {value: name for value, name in found.items() if value.isdigit()} if isinstance(found, dict) else {}
-    return {int(value): str(name) for value, name in named.items() if int(value) > 0}
+    content = read_json(path)
+    by_value = {value: name for value, name in content.items() if value.isdigit()} if isinstance(content, dict) else {}
+    return {int(value): str(name) for value, name in by_value.items() if int(value) > 0}
 
 
 def _read_predictions(row: Mapping[str, str]) -> dict[str, Value]:

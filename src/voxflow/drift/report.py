@@ -34,29 +34,31 @@ def write_drift(
         workspace: for the title.
     """
     when = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
-    write_table(folder / "drift.csv", [vars(each) for each in drift.features], COLUMNS)
+    write_table(folder / "drift.csv", [vars(feature) for feature in drift.features], COLUMNS)
     write_json(folder / "drift.json", {"workspace": workspace, "checked": when, **drift.as_json()})
     rows = [
         {
-            "outcome": each.verdict,
-            "feature": spell_name(each.name),
-            "training": each.before,
-            "incoming": each.now,
-            "PSI": f"{each.psi:.2f}",
-            "p, adjusted": f"{each.adjusted:.2g}",
-            "beyond training": f"{each.outside:.0%}",
+            "outcome": feature.verdict,
+            "feature": spell_name(feature.name),
+            "training": feature.before,
+            "incoming": feature.now,
+            "PSI": f"{feature.psi:.2f}",
+            "p, adjusted": f"{feature.adjusted:.2g}",
+            "beyond training": f"{feature.outside:.0%}",
         }
-        for each in drift.features
+        for feature in drift.features
     ]
-    shown = [each.name for each in drift.features][:CHARTS]
+    charted = [feature.name for feature in drift.features][:CHARTS]
     facts = {
         "workspace": workspace,
         "when": when,
-        "line": f"Drift of {', '.join(spell_name(each.name) for each in drift.moved)}" if drift.moved else drift.line(),
-        "alert": bool(drift.moved),
+        "line": f"Drift of {', '.join(spell_name(feature.name) for feature in drift.moved_features)}"
+        if drift.moved_features
+        else drift.line(),
+        "alert": bool(drift.moved_features),
         "tiles": _make_key_figures(drift),
         "table_": make_table(rows, missing="Both samples have no feature in common."),
-        "charts_": [chart for name in shown if (chart := _draw_distribution(name, reference, incoming)) is not None],
+        "charts_": [chart for name in charted if (chart := _draw_distribution(name, reference, incoming)) is not None],
         "alpha": f"{drift.alpha:g}",
         "psi": f"{drift.psi:g}",
     }
@@ -65,7 +67,7 @@ def write_drift(
 
 def _make_key_figures(drift: DriftResult) -> tuple[KeyFigure, ...]:
     return (
-        KeyFigure(str(len(drift.moved)), "features moved", f"of {len(drift.features)}"),
+        KeyFigure(str(len(drift.moved_features)), "features moved", f"of {len(drift.features)}"),
         KeyFigure(str(drift.incoming), "incoming patients", f"{drift.reference} in training"),
     )
 

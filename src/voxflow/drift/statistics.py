@@ -30,36 +30,46 @@ def population_stability(reference: Sequence[float] | Numbers, incoming: Sequenc
         reference: numbers.
         incoming: numbers.
     """
-    known, new = np.asarray(reference, float), np.asarray(incoming, float)
-    edges = _find_bin_edges(known)
+    reference_values, incoming_values = np.asarray(reference, float), np.asarray(incoming, float)
+    edges = _find_bin_edges(reference_values)
     bins = 2 * len(edges) + 1
-    counts = [np.bincount(_assign_bins(values, edges), minlength=bins) for values in (known, new)]
+    counts = [
+        np.bincount(_assign_bins(values, edges), minlength=bins) for values in (reference_values, incoming_values)
+    ]
     used = (counts[0] + counts[1]) > 0
     return _sum_stability(counts[0][used], counts[1][used])
 
 
 def category_stability(reference: Sequence[str], incoming: Sequence[str]) -> float:
     """PSI over categories."""
-    known, new = Counter(reference), Counter(incoming)
-    names = sorted({*known, *new})
-    return _sum_stability(np.array([known[name] for name in names]), np.array([new[name] for name in names]))
+    reference_counts, incoming_counts = Counter(reference), Counter(incoming)
+    names = sorted({*reference_counts, *incoming_counts})
+    return _sum_stability(
+        np.array([reference_counts[name] for name in names]), np.array([incoming_counts[name] for name in names])
+    )
 
 
 def kolmogorov_smirnov(reference: Numbers, incoming: Numbers) -> tuple[float, float]:
     """The two-sample statistic D and its p, exact for samples up to 10,000; with ties p is on the safe side."""
     from scipy.stats import ks_2samp
 
-    found = ks_2samp(reference, incoming)
-    return float(found.statistic), float(found.pvalue)
+    result = ks_2samp(reference, incoming)
+    return float(result.statistic), float(result.pvalue)
 
 
 def fisher_p_value(reference: Sequence[str], incoming: Sequence[str]) -> float:
     """The p of a difference: the least of Fisher's exact tests of each category, times the number of categories."""
     from scipy.stats import fisher_exact
 
-    known, new = Counter(reference), Counter(incoming)
-    names = {*known, *new}
-    tables = ([[known[n], len(reference) - known[n]], [new[n], len(incoming) - new[n]]] for n in names)
+    reference_counts, incoming_counts = Counter(reference), Counter(incoming)
+    names = {*reference_counts, *incoming_counts}
+    tables = (
+        [
+            [reference_counts[n], len(reference) - reference_counts[n]],
+            [incoming_counts[n], len(incoming) - incoming_counts[n]],
+        ]
+        for n in names
+    )
     return min(1.0, len(names) * min(float(fisher_exact(table).pvalue) for table in tables))
 
 
@@ -100,8 +110,8 @@ def _find_bin_edges(reference: Numbers) -> Numbers:
 
 def _assign_bins(values: Numbers, edges: Numbers) -> NDArray[np.int64]:
     """The bin of each value; a value that is an edge has a bin of its own where the reference has few values."""
-    left, right = np.searchsorted(edges, values, "left"), np.searchsorted(edges, values, "right")
-    return np.asarray(left + right, dtype=np.int64)
+    below, up_to = np.searchsorted(edges, values, "left"), np.searchsorted(edges, values, "right")
+    return np.asarray(below + up_to, dtype=np.int64)
 
 
 def _sum_stability(reference: NDArray[np.int64], incoming: NDArray[np.int64]) -> float:

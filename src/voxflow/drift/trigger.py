@@ -17,15 +17,17 @@ FINDING = "finding:"
 def count_new_labelled_cases(places: Places) -> int:
     """How many labelled cases conversion found that the present split does not have, or has without a label."""
     split = read_rows(places.datalists / "split.csv") or []
-    seen = {row["case"] for row in split if row["part"] != "inference"}
-    return sum(_is_labelled(row) and row["case"] not in seen for row in read_rows(places.volumes / "cases.csv") or [])
+    in_split = {row["case"] for row in split if row["part"] != "inference"}
+    return sum(
+        _is_labelled(row) and row["case"] not in in_split for row in read_rows(places.volumes / "cases.csv") or []
+    )
 
 
 def list_reasons_to_retrain(drift: DriftResult | None, labelled: int, options: RetrainOptions) -> list[str]:
     """Why a training is due, in words; empty when none is."""
     reasons = []
-    if options.on_drift and drift is not None and drift.moved:
-        reasons.append(f"drift of {', '.join(each.name for each in drift.moved)}")
+    if options.on_drift and drift is not None and drift.moved_features:
+        reasons.append(f"drift of {', '.join(feature.name for feature in drift.moved_features)}")
     if options.new_labelled and labelled >= options.new_labelled:
         reasons.append(f"{labelled} labelled cases that no training has seen (from {options.new_labelled} on)")
     return reasons

@@ -103,7 +103,7 @@ def evaluate_mmar(
     with continued_record(mmar.models, mmar.repository) as tracker:
         work = _Pass(mmar, evaluation, runner, overwrite=overwrite, keep_predictions=keep_predictions)
         done = work.run(cases)
-        tracker.metrics({f"eval/{metric_name(name)}": value for name, value in done.metrics.items()})
+        tracker.log_metrics({f"eval/{metric_name(name)}": value for name, value in done.metrics.items()})
     return done
 
 

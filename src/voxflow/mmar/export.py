@@ -98,9 +98,9 @@ def export_checkpoint(folder: Path, names: Names, options: ExportOptions) -> Exp
             _remove(scratch)
         parity = folder / PARITY_FILE.format(name=names.name)
         write_json(parity, report.metrics())
-        tracker.artifact(parity, "export")
+        tracker.log_artifact(parity, "export")
         if "onnxruntime" in files and names.name == "model":
-            tracker.model(files["onnxruntime"])
+            tracker.log_model(files["onnxruntime"])
     report.require()
     return Exported(files, report)
 

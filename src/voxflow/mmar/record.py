@@ -39,7 +39,7 @@ def new_record(mmar: Mmar, datalist: Path, unfinished: str | None = None) -> Ite
         values = dict(mmar.given)
         with begin_run(mmar.root.name, params=values, datalist=datalist, run_id=unfinished) as tracker:
             write_run_file(mmar.models / RUN_FILE, tracker, mmar.root.name)
-            tracker.artifact(mmar.config, "config")
+            tracker.log_artifact(mmar.config, "config")
             yield tracker
 
 

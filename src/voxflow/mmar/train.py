@@ -82,10 +82,10 @@ def train_mmar(mmar: Mmar, *, write_stats: bool = False) -> Trained:
     with new_record(mmar, datalist.path, unfinished) as tracker:
         result = train(workflow, datalist, options, mmar.models, facts=facts, tracker=tracker)
         if result.ending == "interrupted":
-            tracker.interrupted()
+            tracker.mark_interrupted()
         numbers = _numbers(result)
-        tracker.metrics({f"train/{name}": value for name, value in numbers.items()})
-        tracker.artifact(mmar.models / "model.pt", "models")
+        tracker.log_metrics({f"train/{name}": value for name, value in numbers.items()})
+        tracker.log_artifact(mmar.models / "model.pt", "models")
     if is_main_process():
         write_json(mmar.models / DATA_FILE, dict(used_data(mmar, workflow)))
         if write_stats:

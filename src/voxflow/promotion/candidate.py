@@ -67,8 +67,8 @@ def read_candidate(places: Places) -> Candidate:
 
 def _digest_export(folder: Path) -> str:
     # A TensorRT engine is built anew on every machine; it is the same model.
-    found = (path for path in folder.rglob("*") if path.is_file() and path.suffix != ".engine")
-    files = sorted(found) if folder.is_dir() else []
+    models = (path for path in folder.rglob("*") if path.is_file() and path.suffix != ".engine")
+    files = sorted(models) if folder.is_dir() else []
     if not files:
         raise DataError("no exported model; the stage export makes it", path=folder)
     digest = hashlib.sha256()

@@ -64,14 +64,18 @@ class Decision:
 
     def tags(self) -> dict[str, str]:
         """The same, flat, for the model version."""
-        found = {"decision": self.verdict, "decision_reason": "; ".join(self.reasons)[:1000], **self.facts}
+        tags = {"decision": self.verdict, "decision_reason": "; ".join(self.reasons)[:1000], **self.facts}
         if self.compared is not None:
             flat = _round_numbers(self.compared)
             classes = flat.pop("classes")
             low, high = flat.pop("interval")
-            flat |= {"gain_low": low, "gain_high": high, **{f"change_{name}": each for name, each in classes.items()}}
-            found |= {_make_tag_name(name): f"{value}" for name, value in flat.items() if value is not None}
-        return found
+            flat |= {
+                "gain_low": low,
+                "gain_high": high,
+                **{f"change_{name}": change for name, change in classes.items()},
+            }
+            tags |= {_make_tag_name(name): f"{value}" for name, value in flat.items() if value is not None}
+        return tags
 
     def line(self) -> str:
         """One line for a person."""
@@ -88,23 +92,23 @@ def decide(challenger: JudgedModel, champion: JudgedModel | None, options: Promo
     """
     bounds = {"margin": f"{options.margin:g}", "alpha": f"{options.alpha:g}", "worst_class": f"{options.worst_class:g}"}
     facts = bounds | {"test_part_sha256": challenger.test_part, "parity": "failed" if challenger.parity else "passed"}
-    against = [f"parity: {challenger.parity}"] if challenger.parity else []
+    objections = [f"parity: {challenger.parity}"] if challenger.parity else []
     if champion is None:
-        if against:
-            return Decision("kept", tuple(against), facts=facts)
+        if objections:
+            return Decision("kept", tuple(objections), facts=facts)
         return Decision("promoted", ("the first model, and its exported engines equal torch",), facts=facts)
     refusal = _explain_incomparable(challenger, champion)
     if refusal or challenger.scores is None or champion.scores is None:
-        return Decision("kept", (*against, refusal), facts=facts)
+        return Decision("kept", (*objections, refusal), facts=facts)
     try:
         compared = compare_cases(challenger.scores, champion.scores, options)
     except DataError as error:
-        return Decision("kept", (*against, str(error)), facts=facts)
-    against += _list_shortfalls(compared, options)
-    if against:
-        return Decision("kept", tuple(against), compared, facts)
-    won = f"{compared.metric} {compared.new:.4f} against {compared.old:.4f}: {_format_gain(compared)}"
-    return Decision("promoted", (won,), compared, facts)
+        return Decision("kept", (*objections, str(error)), facts=facts)
+    objections += _list_shortfalls(compared, options)
+    if objections:
+        return Decision("kept", tuple(objections), compared, facts)
+    reason = f"{compared.metric} {compared.new:.4f} against {compared.old:.4f}: {_format_gain(compared)}"
+    return Decision("promoted", (reason,), compared, facts)
 
 
 def find_parity_fault(report: Any) -> str:
@@ -123,35 +127,36 @@ def find_parity_fault(report: Any) -> str:
 
 
 def _explain_incomparable(challenger: JudgedModel, champion: JudgedModel) -> str:
-    for one in (challenger, champion):
-        if one.scores is None:
-            return f"{one.name} has no table of scores by case, so that there is nothing to compare"
+    for model in (challenger, champion):
+        if model.scores is None:
+            return f"{model.name} has no table of scores by case, so that there is nothing to compare"
     if not challenger.test_part or challenger.test_part != champion.test_part:
-        known = (
-            f"{one.name} on {one.test_part[:12] or 'a test part that is not known'}" for one in (challenger, champion)
+        test_parts = (
+            f"{model.name} on {model.test_part[:12] or 'a test part that is not known'}"
+            for model in (challenger, champion)
         )
-        return f"they were judged on different test parts ({' and '.join(known)}), which can't be compared"
+        return f"they were judged on different test parts ({' and '.join(test_parts)}), which can't be compared"
     return ""
 
 
 def _list_shortfalls(compared: PairedResult, options: PromoteOptions) -> list[str]:
-    found = []
+    shortfalls = []
     if not compared.gain >= options.margin:
-        found.append(
+        shortfalls.append(
             f"{compared.metric} {compared.new:.4f} against {compared.old:.4f}: a gain of {compared.gain:+.4f} is below "
             f"the margin of {options.margin:g}"
         )
     if compared.least_p > options.alpha:
-        found.append(
+        shortfalls.append(
             f"{compared.cases} cases are too few to prove anything: the least p is {compared.least_p:.3g}, "
             f"needed {options.alpha:g}"
         )
     elif not compared.p_value <= options.alpha:
-        found.append(f"not proven: {_format_gain(compared)}, needed p of at most {options.alpha:g}")
+        shortfalls.append(f"not proven: {_format_gain(compared)}, needed p of at most {options.alpha:g}")
     for name, change in compared.classes.items():
         if change < -options.worst_class:
-            found.append(f"{name} falls by {-change:.4f}, allowed {options.worst_class:g}")
-    return found
+            shortfalls.append(f"{name} falls by {-change:.4f}, allowed {options.worst_class:g}")
+    return shortfalls
 
 
 def _format_gain(compared: PairedResult) -> str:

@@ -101,7 +101,7 @@ def _compare_segmentations(new: CaseScores, old: CaseScores, options: PromoteOpt
 def _compare_classifications(new: CaseScores, old: CaseScores, options: PromoteOptions) -> PairedResult:
     cases = tuple(sorted({*new.values, *old.values}))
     first, second, truth = _stack_probabilities(new, old, cases)
-    chances, known = np.concatenate([first, second]), np.concatenate([truth, truth])
+    probabilities, truths = np.concatenate([first, second]), np.concatenate([truth, truth])
     classes = {
         name: _compute_auc(first[:, n], truth[:, n]) - _compute_auc(second[:, n], truth[:, n])
         for n, name in _number_classes(new)
@@ -110,7 +110,7 @@ def _compare_classifications(new: CaseScores, old: CaseScores, options: PromoteO
         raise DataError("no class has an AUC: each is in all cases or in none")
 
     def mean_auc(index: NDArray[Any]) -> NDArray[Any]:
-        aucs = np.stack([_compute_auc(chances[index, n], known[index, n]) for n, _ in _number_classes(new)])
+        aucs = np.stack([_compute_auc(probabilities[index, n], truths[index, n]) for n, _ in _number_classes(new)])
         defined = ~np.isnan(aucs)
         means: NDArray[Any] = np.where(defined, aucs, 0.0).sum(axis=0) / np.maximum(defined.sum(axis=0), 1)
         return np.where(defined.any(axis=0), means, np.nan)
@@ -121,7 +121,7 @@ def _compare_classifications(new: CaseScores, old: CaseScores, options: PromoteO
         len(cases),
         classes=classes,
         options=options,
-        errors=np.abs(chances - known).mean(axis=1),
+        errors=np.abs(probabilities - truths).mean(axis=1),
     )
 
 
@@ -135,11 +135,11 @@ def _test_gain(
     errors: NDArray[Any] | None = None,
 ) -> PairedResult:
     """The test on row numbers: those below ``count`` are the new model's results, the others the old one's."""
-    own, other = np.arange(count), np.arange(count) + count
-    gain = float(score(own) - score(other))
+    new_rows, old_rows = np.arange(count), np.arange(count) + count
+    gain = float(score(new_rows) - score(old_rows))
     p_value = _compute_p_value(score, count, options) if count > 1 else (0.5 if gain > 0 else 1.0)
-    drawn = np.random.default_rng(options.seed).integers(0, count, (RESAMPLES, count))
-    spread = score(drawn) - score(drawn + count)
+    resampled = np.random.default_rng(options.seed).integers(0, count, (RESAMPLES, count))
+    spread = score(resampled) - score(resampled + count)
     spread = spread[~np.isnan(spread)]
     interval = tuple(float(edge) for edge in np.percentile(spread, (2.5, 97.5))) if spread.size else (math.nan,) * 2
     ranked = -errors if errors is not None else np.array([float(score(np.array([n]))) for n in range(2 * count)])
@@ -147,8 +147,8 @@ def _test_gain(
     return PairedResult(
         metric=metric,
         cases=count,
-        new=float(score(own)),
-        old=float(score(other)),
+        new=float(score(new_rows)),
+        old=float(score(old_rows)),
         gain=gain,
         interval=(interval[0], interval[1]),
         p_value=p_value,
@@ -164,11 +164,11 @@ def _compute_p_value(score: Callable[[NDArray[Any]], NDArray[Any]], count: int, 
     from scipy.stats import permutation_test
 
     def gain(x: NDArray[Any], y: NDArray[Any], axis: int) -> NDArray[Any]:
-        rows = (np.moveaxis(each, axis, -1).astype(int) for each in (x, y))
-        own, other = (score(each) for each in rows)
-        return np.asarray(own - other)
+        rows = (np.moveaxis(sample, axis, -1).astype(int) for sample in (x, y))
+        new_score, old_score = (score(sample) for sample in rows)
+        return np.asarray(new_score - old_score)
 
-    tested = permutation_test(
+    result = permutation_test(
         (np.arange(count), np.arange(count) + count),
         gain,
         permutation_type="samples",
@@ -178,16 +178,16 @@ def _compute_p_value(score: Callable[[NDArray[Any]], NDArray[Any]], count: int, 
         batch=BATCH,
         rng=np.random.default_rng(options.seed),
     )
-    return float(tested.pvalue)
+    return float(result.pvalue)
 
 
 def _fill_undefined(new: CaseScores, old: CaseScores, cases: Sequence[str]) -> tuple[NDArray[Any], NDArray[Any]]:
     """Dice of both, undefined only where both are; see :func:`compare_cases`."""
     first, second = new.array(cases), old.array(cases)
     filled = []
-    for scores, own, other in ((new, first, second), (old, second, first)):
-        done = np.array([case in scores.values for case in cases])[:, None]
-        filled.append(np.where(np.isnan(own) & ~np.isnan(other), np.where(done, 1.0, 0.0), own))
+    for scores, dice, other_dice in ((new, first, second), (old, second, first)):
+        was_evaluated = np.array([case in scores.values for case in cases])[:, None]
+        filled.append(np.where(np.isnan(dice) & ~np.isnan(other_dice), np.where(was_evaluated, 1.0, 0.0), dice))
     return filled[0], filled[1]
 
 
@@ -201,17 +201,17 @@ def _stack_probabilities(
         raise DataError(f"the findings of {differing[0]} differ between the evaluations")
     truth = np.array([new.truth.get(case) or old.truth[case] for case in cases], float).reshape(len(cases), -1)
     arrays = (scores.array(cases) for scores in (new, old))
-    first, second = (np.where(np.isnan(each), 1 - truth, each) for each in arrays)
+    first, second = (np.where(np.isnan(array), 1 - truth, array) for array in arrays)
     return first, second, truth
 
 
-def _compute_auc(chances: NDArray[Any], truth: NDArray[Any]) -> Any:
+def _compute_auc(probabilities: NDArray[Any], truth: NDArray[Any]) -> Any:
     """Area under the ROC curve along the last axis, by ranks; NaN where all cases are alike."""
     from scipy.stats import rankdata
 
     positives = truth.sum(axis=-1)
     pairs = positives * (truth.shape[-1] - positives)
-    ranks = (rankdata(chances, axis=-1) * truth).sum(axis=-1) - positives * (positives + 1) / 2
+    ranks = (rankdata(probabilities, axis=-1) * truth).sum(axis=-1) - positives * (positives + 1) / 2
     return np.divide(ranks, pairs, out=np.full(np.shape(pairs), np.nan), where=pairs > 0)[()]
 
 

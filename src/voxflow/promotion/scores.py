@@ -68,15 +68,17 @@ def read_scores(path: Path) -> CaseScores:
         raise DataError("file not found; the stage evaluate writes it", path=path) from error
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"not a CSV table: {error}", path=path) from error
-    named = {prefix: tuple(c.removeprefix(prefix) for c in columns if c.startswith(prefix)) for prefix in TASKS}
-    prefix = next((prefix for prefix, classes in named.items() if classes), "")
+    classes_by_prefix = {
+        prefix: tuple(c.removeprefix(prefix) for c in columns if c.startswith(prefix)) for prefix in TASKS
+    }
+    prefix = next((prefix for prefix, classes in classes_by_prefix.items() if classes), "")
     if not prefix or "case" not in columns:
         raise DataError(f"expected columns case and {DICE}CLASS or {PROBABILITY}CLASS, found {columns}", path=path)
-    task, classes = TASKS[prefix], named[prefix]
+    task, classes = TASKS[prefix], classes_by_prefix[prefix]
     try:
         values = {row["case"]: tuple(_parse_score(row[prefix + name]) for name in classes) for row in rows}
-        known = rows if task == "classification" else []
-        truth = {row["case"]: tuple(int(float(row[name])) for name in classes) for row in known}
+        truth_rows = rows if task == "classification" else []
+        truth = {row["case"]: tuple(int(float(row[name])) for name in classes) for row in truth_rows}
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"a score is no number: {error}", path=path) from error
     return CaseScores(task, classes, values, truth)

@@ -165,9 +165,9 @@ def _hold_back(decision: Decision, challenger: RegisteredVersion, moves_alias: b
     """A promotion that must not happen by itself."""
     if decision.verdict != "promoted":
         return decision
-    left = challenger.tags.get(ROLLED_BACK)
-    if left:
-        reason = f"version {challenger.number} was rolled back ({left}) and does not become champion by itself"
+    rolled_back = challenger.tags.get(ROLLED_BACK)
+    if rolled_back:
+        reason = f"version {challenger.number} was rolled back ({rolled_back}) and does not become champion by itself"
     elif not moves_alias:
         reason = "it would be promoted, and waits for `voxflow promote`, since promote.automatic is false"
     else:

@@ -85,8 +85,8 @@ def draw_scatter(points: Sequence[tuple[str, float, float]], *, x_title: str, y_
         return LEFT + across * side, TOP + (1 - up) * side
 
     better = sum(y > x for _, x, y in points)
-    about = f"{y_title} against {x_title}: {better} of {len(points)} cases lie above the diagonal"
-    parts = [f'<svg viewBox="0 0 {SIDE} {TOP + side + BOTTOM}" role="img" aria-label="{html.escape(about)}">']
+    description = f"{y_title} against {x_title}: {better} of {len(points)} cases lie above the diagonal"
+    parts = [f'<svg viewBox="0 0 {SIDE} {TOP + side + BOTTOM}" role="img" aria-label="{html.escape(description)}">']
     for value in ticks:
         column, row = at(value, value)
         parts.append(f'<line class="grid" x1="{LEFT}" x2="{LEFT + side}" y1="{row:.1f}" y2="{row:.1f}"/>')
@@ -105,25 +105,25 @@ def draw_scatter(points: Sequence[tuple[str, float, float]], *, x_title: str, y_
     )
     for name, x, y in points:
         column, row = at(x, y)
-        said = html.escape(f"{name}: {x:.4g} → {y:.4g}")
+        tooltip = html.escape(f"{name}: {x:.4g} → {y:.4g}")
         parts.append(
             f'<circle cx="{column:.1f}" cy="{row:.1f}" r="4" fill="{COLOURS[0] if y >= x else COLOURS[1]}" '
-            f'fill-opacity="0.75"><title>{said}</title></circle>'
+            f'fill-opacity="0.75"><title>{tooltip}</title></circle>'
         )
     return "".join([*parts, "</svg>"])
 
 
 def _draw_line(name: str, values: Points, places: Points, colour: str) -> str:
     path = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
-    drawn = f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2" stroke-linejoin="round"/>'
+    polyline = f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2" stroke-linejoin="round"/>'
     if len(values) > DOTS_UP_TO:
-        return drawn
+        return polyline
     dots = (
         f'<circle cx="{column:.1f}" cy="{row:.1f}" r="2.5" fill="{colour}">'
         f"<title>{html.escape(name)} at {x:g}: {y:.4g}</title></circle>"
         for (x, y), (column, row) in zip(values, places, strict=True)
     )
-    return drawn + "".join(dots)
+    return polyline + "".join(dots)
 
 
 def _choose_ticks(low: float, high: float) -> list[float]:

@@ -27,14 +27,14 @@ class PageLink:
     Attributes:
         title: what it is.
         href: where, from the index.
-        about: what it says, in a few words.
-        when: when it was written.
+        description: what it says, in a few words.
+        written_at: when it was written.
     """
 
     title: str
     href: str
-    about: str = ""
-    when: str = ""
+    description: str = ""
+    written_at: str = ""
 
 
 @dataclass(frozen=True)
@@ -66,10 +66,10 @@ def write_index(root: Path, page: Path, blocks: Mapping[str, Mapping[str, Any]],
     return sum(len(card.links) for card in cards)
 
 
-def _make_card(root: Path, here: Path, name: str, block: Mapping[str, Any]) -> WorkspaceCard:
+def _make_card(root: Path, page_folder: Path, name: str, block: Mapping[str, Any]) -> WorkspaceCard:
     evaluation, quality = root / "mmars" / name / "eval", root / "data/quality"
     drift = root / "data/drift" / name
-    decision, found = _read_object(evaluation / "decision.json"), _read_object(drift / "drift.json")
+    decision, drift_result = _read_object(evaluation / "decision.json"), _read_object(drift / "drift.json")
     report = _read_object(quality / name / "report.json")
     places = (
         ("Report", evaluation / "report.html", "scores, pictures, data, engines", f"dvc repro report@{name}"),
@@ -80,21 +80,23 @@ def _make_card(root: Path, here: Path, name: str, block: Mapping[str, Any]) -> W
             f"dvc repro report@{name}",
         ),
         ("Comparison of two models", evaluation / "compare.html", "case by case", "voxflow compare"),
-        ("Drift", drift / "drift.html", _describe_drift(found), f"voxflow drift {name} FOLDER"),
+        ("Drift", drift / "drift.html", _describe_drift(drift_result), f"voxflow drift {name} FOLDER"),
         ("Data checks", _find_check_pages(quality, name), _describe_checks(report), f"dvc repro validate@{name}"),
         ("Data checks, all runs", quality / f"{name}.history/index.html", "", f"dvc repro validate@{name}"),
     )
     links, missing = [], []
-    for title, path, about, written_by in places:
+    for title, path, description, written_by in places:
         file = path.with_name(path.name.partition("#")[0])
         if file.is_file():
-            when = datetime.fromtimestamp(file.stat().st_mtime).astimezone().strftime("%Y-%m-%d %H:%M")
-            links.append(PageLink(title, os.path.relpath(path, here).replace(os.sep, "/"), about, when))
+            written_at = datetime.fromtimestamp(file.stat().st_mtime).astimezone().strftime("%Y-%m-%d %H:%M")
+            links.append(
+                PageLink(title, os.path.relpath(path, page_folder).replace(os.sep, "/"), description, written_at)
+            )
         else:
             missing.append(f"{title} ({written_by})")
     links += _read_flow_links(root / LAST_FLOW_RUNS / f"{name}.json")
     failed = (quality / f"{name}.failed" / "report.json").is_file()
-    alerts = [f"drift of {', '.join(found.get('moved', []))}"] if found.get("alert") else []
+    alerts = [f"drift of {', '.join(drift_result.get('moved', []))}"] if drift_result.get("alert") else []
     alerts += ["critical data checks failed"] if failed else []
     score = _format_score(_read_object(root / "data/metrics" / name / "evaluate.json"))
     return WorkspaceCard(name, str(block.get("task", "")), score, "; ".join(alerts), tuple(links), ", ".join(missing))
@@ -102,9 +104,11 @@ def _make_card(root: Path, here: Path, name: str, block: Mapping[str, Any]) -> W
 
 def _read_flow_links(path: Path) -> list[PageLink]:
     """What a flow run left: its own page and that of the MLflow run, where they are served."""
-    found = read_json(path)
+    content = read_json(path)
     return (
-        [PageLink(each["title"], each["address"], each["about"]) for each in found] if isinstance(found, list) else []
+        [PageLink(link["title"], link["address"], link["about"]) for link in content]
+        if isinstance(content, list)
+        else []
     )
 
 
@@ -115,21 +119,21 @@ def _find_check_pages(quality: Path, name: str) -> Path:
 
 
 def _format_score(metrics: Mapping[str, Any]) -> str:
-    known = [f"{title} {metrics[key]:.3f}" for key, title in KEY_SCORES.items() if key in metrics]
-    return f"{known[0]} on {metrics.get('cases', 0):.0f} unseen cases" if known else "not evaluated yet"
+    scores = [f"{title} {metrics[key]:.3f}" for key, title in KEY_SCORES.items() if key in metrics]
+    return f"{scores[0]} on {metrics.get('cases', 0):.0f} unseen cases" if scores else "not evaluated yet"
 
 
 def _describe_decision(decision: Mapping[str, Any]) -> str:
     return f"{decision['verdict']}: {'; '.join(decision.get('reasons', []))}" if "verdict" in decision else ""
 
 
-def _describe_drift(found: Mapping[str, Any]) -> str:
-    if not found:
+def _describe_drift(drift_result: Mapping[str, Any]) -> str:
+    if not drift_result:
         return ""
-    count = f"{found.get('incoming_patients', 0)} patients"
-    if found.get("moved"):
-        return f"moved in {count}: {', '.join(found['moved'])}"
-    return f"{count} are too few to tell" if found.get("too_few") else f"none in {count}"
+    count = f"{drift_result.get('incoming_patients', 0)} patients"
+    if drift_result.get("moved"):
+        return f"moved in {count}: {', '.join(drift_result['moved'])}"
+    return f"{count} are too few to tell" if drift_result.get("too_few") else f"none in {count}"
 
 
 def _describe_checks(report: Mapping[str, Any]) -> str:
@@ -138,5 +142,5 @@ def _describe_checks(report: Mapping[str, Any]) -> str:
 
 
 def _read_object(path: Path) -> dict[str, Any]:
-    found = read_json(path)
-    return found if isinstance(found, dict) else {}
+    content = read_json(path)
+    return content if isinstance(content, dict) else {}

@@ -38,8 +38,8 @@ def write_report(sources: ReportSources, page: Path, card: Path, options: Report
 def _collect_facts(sources: ReportSources, options: ReportOptions) -> dict[str, Any]:
     header = sections.read_header(sources)
     run = read_json(sources.models / "train" / "run.json") or {}
-    made_of = {**sources.provenance, "mlflow_run": run.get("run_id") or "none"}
-    found = {**installed_versions(), **made_of}
+    provenance = {**sources.provenance, "mlflow_run": run.get("run_id") or "none"}
+    versions = {**installed_versions(), **provenance}
     return {
         "title": options.title or sources.workspace,
         "workspace": sources.workspace,
@@ -66,7 +66,7 @@ def _collect_facts(sources: ReportSources, options: ReportOptions) -> dict[str, 
         "decision": sections.tabulate_decision(sources),
         "training": sections.tabulate_training(sources),
         "mlflow_page": _find_run_page(run),
-        "versions": make_table([{"what": name, "value": value} for name, value in found.items()], missing=""),
+        "versions": make_table([{"what": name, "value": value} for name, value in versions.items()], missing=""),
         "settings": json.dumps(dict(sources.settings), indent=2, default=str),
     }
 

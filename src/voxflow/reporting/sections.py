@@ -50,28 +50,30 @@ class Chart:
 def make_key_figures(sources: ReportSources) -> tuple[KeyFigure, ...]:
     """The numbers that a reader looks for first; those that are not known are left out."""
     scores, training = _read_numbers(sources, "evaluate"), _read_numbers(sources, "train")
-    found = []
+    figures = []
     key, title = KEY_SCORES[sources.task]
     if key in scores:
-        found.append(KeyFigure(f"{scores[key]:.3f}", title, f"on {scores.get('cases', 0):.0f} unseen cases"))
+        figures.append(KeyFigure(f"{scores[key]:.3f}", title, f"on {scores.get('cases', 0):.0f} unseen cases"))
     counts = count_parts(sources)
     if counts:
-        found.append(KeyFigure(str(counts.get("training", 0)), "training cases", _describe_other_parts(counts)))
+        figures.append(KeyFigure(str(counts.get("training", 0)), "training cases", _describe_other_parts(counts)))
     if "best_epoch" in training and "seconds" in training:
         minutes = training["seconds"] / 60
-        found.append(
+        figures.append(
             KeyFigure(f"{training['best_epoch']:.0f}", "best epoch", f"of {training['epochs']:.0f}, {minutes:.1f} min")
         )
     rows = read_rows(sources.volumes / "conversion.csv")
     if rows is not None:
         verdicts = Counter(row.get("verdict", "") for row in rows)
-        found.append(KeyFigure(str(verdicts["quarantined"]), "series in quarantine", f"of {len(rows)} series or files"))
+        figures.append(
+            KeyFigure(str(verdicts["quarantined"]), "series in quarantine", f"of {len(rows)} series or files")
+        )
     failed = [_read_numbers(sources, stage).get("failed_cases") for stage in ("evaluate", "infer")]
     if any(count is not None for count in failed):
-        found.append(
+        figures.append(
             KeyFigure(f"{sum(count or 0 for count in failed):.0f}", "failed cases", "in evaluation and inference")
         )
-    return tuple(found)
+    return tuple(figures)
 
 
 def count_parts(sources: ReportSources) -> dict[str, int]:
@@ -117,8 +119,8 @@ def draw_roc(sources: ReportSources) -> tuple[Chart, ...]:
 
 def tabulate_scores(sources: ReportSources) -> Table:
     """Every number of the stage evaluate, and how sure it is."""
-    told = read_json(sources.evaluation / "test" / "summary.json")
-    bounds = told.get("intervals_95", {}) if isinstance(told, dict) else {}
+    summary = read_json(sources.evaluation / "test" / "summary.json")
+    bounds = summary.get("intervals_95", {}) if isinstance(summary, dict) else {}
     rows = [
         {
             "score": spell_name(name),
@@ -145,7 +147,8 @@ def _rank_badness(row: Row) -> float:
     names = [name.removeprefix("probability_") for name in row if name.startswith("probability_")]
     pairs = [(parse_number(row.get(name)), parse_number(row[f"probability_{name}"])) for name in names]
     return max(
-        (abs(truth - chance) for truth, chance in pairs if truth is not None and chance is not None), default=2.0
+        (abs(truth - probability) for truth, probability in pairs if truth is not None and probability is not None),
+        default=2.0,
     )
 
 
@@ -162,8 +165,8 @@ def tabulate_failures(sources: ReportSources) -> Table:
 def tabulate_verdicts(sources: ReportSources) -> Table:
     """How many series got which verdict."""
     path = sources.volumes / "conversion.csv"
-    found = Counter((row.get("verdict", ""), row.get("modality", "")) for row in read_rows(path) or [])
-    rows = [{"verdict": key[0], "modality": key[1], "series": str(count)} for key, count in sorted(found.items())]
+    counts = Counter((row.get("verdict", ""), row.get("modality", "")) for row in read_rows(path) or [])
+    rows = [{"verdict": key[0], "modality": key[1], "series": str(count)} for key, count in sorted(counts.items())]
     return make_table(rows, missing=_explain_absence(path, "convert"))
 
 
@@ -173,10 +176,10 @@ def tabulate_set_aside(sources: ReportSources) -> Table:
     rows = read_rows(path)
     if rows is None:
         return Table(missing=_explain_absence(path, "convert"))
-    shown = [row for row in rows if row.get("verdict") in ("quarantined", "remedied")]
-    shown.sort(key=lambda row: row.get("verdict", ""))
+    series = [row for row in rows if row.get("verdict") in ("quarantined", "remedied")]
+    series.sort(key=lambda row: row.get("verdict", ""))
     columns = ("verdict", "series", "modality", "files", "reason", "remedy", "case")
-    return make_table(shown, columns, missing="None: every series was converted or skipped as no image of this task.")
+    return make_table(series, columns, missing="None: every series was converted or skipped as no image of this task.")
 
 
 def tabulate_checks(sources: ReportSources) -> Table:
@@ -223,22 +226,22 @@ def _format_parity(name: str, value: float) -> str:
 def tabulate_decision(sources: ReportSources) -> Table:
     """Whether this model became champion, why, and by which numbers."""
     path = sources.evaluation / "decision.json"
-    found = read_json(path)
-    if not isinstance(found, dict):
+    record = read_json(path)
+    if not isinstance(record, dict):
         return Table(missing=_explain_absence(path, "promote"))
-    numbers = found.get("numbers") or {}
+    numbers = record.get("numbers") or {}
     classes = {f"change of {name}": value for name, value in (numbers.get("classes") or {}).items()}
     low, high = numbers.get("interval") or (None, None)
     facts = {
-        "decision": DECISIONS.get(str(found.get("verdict")), str(found.get("verdict"))),
-        "why": "; ".join(map(str, found.get("reasons") or ())),
-        "challenger": _format_version(found.get("challenger")),
-        "champion until then": _format_version(found.get("champion")),
+        "decision": DECISIONS.get(str(record.get("verdict")), str(record.get("verdict"))),
+        "why": "; ".join(map(str, record.get("reasons") or ())),
+        "challenger": _format_version(record.get("challenger")),
+        "champion until then": _format_version(record.get("champion")),
         **{name: value for name, value in numbers.items() if name not in ("classes", "interval")},
         "gain, 95 % interval": None if low is None else f"{low:+.4f} to {high:+.4f}",
         **classes,
         **{
-            name: found.get(name)
+            name: record.get(name)
             for name in ("margin", "alpha", "worst_class", "parity", "test_part_sha256", "decided")
         },
     }
@@ -274,8 +277,8 @@ def tabulate_training(sources: ReportSources) -> Table:
 
 
 def _read_numbers(sources: ReportSources, stage: str) -> dict[str, float]:
-    found = read_json(sources.metrics / f"{stage}.json")
-    return {name: float(value) for name, value in found.items()} if isinstance(found, dict) else {}
+    content = read_json(sources.metrics / f"{stage}.json")
+    return {name: float(value) for name, value in content.items()} if isinstance(content, dict) else {}
 
 
 def _describe_other_parts(counts: Mapping[str, int]) -> str:
@@ -296,9 +299,9 @@ def _choose_range(lines: Mapping[str, list[tuple[float, float]]]) -> tuple[float
 def _make_chart(
     title: str, lines: Mapping[str, list[tuple[float, float]]], x_title: str, y_range: tuple[float, float] | None
 ) -> Chart:
-    shown = {spell_name(name): line for name, line in lines.items() if line}
-    legend = tuple((name, series_colour(index)) for index, name in enumerate(shown))
-    return Chart(title, draw_lines(shown, x_title=x_title, y_range=y_range), legend)
+    drawable = {spell_name(name): line for name, line in lines.items() if line}
+    legend = tuple((name, series_colour(index)) for index, name in enumerate(drawable))
+    return Chart(title, draw_lines(drawable, x_title=x_title, y_range=y_range), legend)
 
 
 def _explain_absence(path: Path, stage: str) -> str:

@@ -93,10 +93,10 @@ def make_table(
     """
     if not rows:
         return Table(missing=missing)
-    wanted = [name for name in (columns or list(rows[0])) if any(row.get(name) for row in rows)]
+    filled_columns = [name for name in (columns or list(rows[0])) if any(row.get(name) for row in rows)]
     show = _round_cell if rounded else str
-    cells = tuple(tuple(show(row.get(name) or "") for name in wanted) for row in rows)
-    return Table(tuple(spell_name(name) for name in wanted), cells)
+    cells = tuple(tuple(show(row.get(name) or "") for name in filled_columns) for row in rows)
+    return Table(tuple(spell_name(name) for name in filled_columns), cells)
 
 
 def parse_number(text: str | None) -> float | None:

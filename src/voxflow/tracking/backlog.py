@@ -34,7 +34,7 @@ class Backlog:
     run_id: str
 
     @classmethod
-    def of(cls, experiment: str, run_id: str) -> Backlog:
+    def for_run(cls, experiment: str, run_id: str) -> Backlog:
         """The backlog of a run, below the repository."""
         return cls(_backlog_folder() / f"{run_id or uuid.uuid4().hex}.jsonl", experiment, run_id)
 
@@ -45,7 +45,7 @@ class Backlog:
         return cls(path, head["experiment"], head["run_id"])
 
     @property
-    def waits(self) -> bool:
+    def is_waiting(self) -> bool:
         """Whether anything waits."""
         return self.path.is_file()
 
@@ -53,29 +53,33 @@ class Backlog:
         """Keep one call; a disk that takes nothing any more loses it."""
         with contextlib.suppress(OSError):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            head = "" if self.waits else self._head() + "\n"
+            head = "" if self.is_waiting else self._header_line() + "\n"
             line = json.dumps({"kind": kind, "time": int(time.time() * 1000), **values}, default=str)
             with self.path.open("a", encoding="utf-8") as stream:
                 stream.write(f"{head}{line}\n")
 
-    def send(self, take: Callable[[Mapping[str, Any]], None]) -> None:
-        """Hand over every line in order; what was taken is gone, and what was not stays when ``take`` raises."""
-        if not self.waits:
+    def send(self, record_entry: Callable[[Mapping[str, Any]], None]) -> None:
+        """Hand over every line in order and remove the file; where one can't be recorded, it and the rest stay.
+
+        Args:
+            record_entry: records one entry at the store; what it raises ends the sending and is passed on.
+        """
+        if not self.is_waiting:
             return
         _, *lines = self.path.read_text(encoding="utf-8").splitlines()
         try:
             while lines:
                 # The last line may have been cut off when its process was killed.
                 with contextlib.suppress(json.JSONDecodeError):
-                    take(json.loads(lines[0]))
+                    record_entry(json.loads(lines[0]))
                 lines.pop(0)
         finally:
             if lines:
-                write_text(self.path, "\n".join([self._head(), *lines]) + "\n")
+                write_text(self.path, "\n".join([self._header_line(), *lines]) + "\n")
             else:
                 self.path.unlink(missing_ok=True)
 
-    def _head(self) -> str:
+    def _header_line(self) -> str:
         return json.dumps({"experiment": self.experiment, "run_id": self.run_id})
 
 

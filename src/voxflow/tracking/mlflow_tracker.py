@@ -47,55 +47,55 @@ class MlflowTracker:
     run_id: str
     status: str = "FINISHED"
     _client: Any = field(default=None, repr=False)
-    backlog: Backlog = field(default_factory=lambda: Backlog.of("", ""), repr=False)
-    _lost_at: float | None = field(default=None, repr=False)
+    backlog: Backlog = field(default_factory=lambda: Backlog.for_run("", ""), repr=False)
+    _lost_since: float | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         from mlflow import MlflowClient
 
         self._client = MlflowClient()
 
-    def params(self, values: Mapping[str, Any]) -> None:
+    def log_params(self, values: Mapping[str, Any]) -> None:
         """Record parameters, flattened to dotted names; a value recorded before is kept."""
         self._attempt("parameters", {"kind": "params", "values": to_params(values)})
 
-    def metrics(self, values: Mapping[str, float], step: int | None = None) -> None:
+    def log_metrics(self, values: Mapping[str, float], step: int | None = None) -> None:
         """Record finite numbers."""
         finite = {make_safe_name(key): float(value) for key, value in values.items() if math.isfinite(value)}
         if finite:
             self._attempt("metrics", {"kind": "metrics", "values": finite, "step": step})
 
-    def tags(self, values: Mapping[str, str]) -> None:
+    def log_tags(self, values: Mapping[str, str]) -> None:
         """Record short facts."""
         self._attempt("tags", {"kind": "tags", "values": dict(values)})
 
-    def artifact(self, path: Path, folder: str | None = None) -> None:
+    def log_artifact(self, path: Path, folder: str | None = None) -> None:
         """Keep a file or a folder."""
         if not path.exists():
             say(f"warning: {path} is not there, so MLflow keeps no copy of it")
             return
         self._attempt(f"{path}", {"kind": "artifact", "path": str(path.absolute()), "folder": folder})
 
-    def table(self, path: Path, name: str) -> None:
+    def log_table(self, path: Path, name: str) -> None:
         """Keep a CSV as a table; one of this name that is there is replaced."""
         if path.is_file():
             self._attempt(f"{path}", {"kind": "table", "path": str(path.absolute()), "name": name})
 
-    def model(self, path: Path, name: str = "model") -> str:
+    def log_model(self, path: Path, name: str = "model") -> str:
         """Keep an ONNX file as an MLflow model, with the signature that its inputs and outputs state."""
         if self._is_lost:
             return ""
         try:
             return _log_onnx(path, name)
         except store_failures() as error:
-            self._lose(f"model {path}", error)
+            self._note_loss(f"model {path}", error)
             return ""
 
     def adopt(self, run_ids: Sequence[str]) -> None:
         """Make this run the parent of others; one that the store does not know is left out."""
         self._attempt("child runs", {"kind": "children", "values": [run_id for run_id in run_ids if run_id]})
 
-    def interrupted(self) -> None:
+    def mark_interrupted(self) -> None:
         """Let the run end as KILLED."""
         self.status = "KILLED"
 
@@ -103,28 +103,28 @@ class MlflowTracker:
         """End the run, and send what waits."""
         import mlflow
 
-        self._lost_at = None if self._lost_at is None else -math.inf  # so that it is tried once more
+        self._lost_since = None if self._lost_since is None else -math.inf  # so that it is tried once more
         try:
-            self.backlog.send(self.take)
+            self.backlog.send(self.record_entry)
             self._client.set_terminated(self.run_id, status)
         except store_failures() as error:
-            self._lose("end", error)
+            self._note_loss("end", error)
             self.backlog.add("end", status=status)
         with contextlib.suppress(*store_failures()):
             mlflow.end_run(status)
 
-    def take(self, entry: Mapping[str, Any]) -> None:
+    def record_entry(self, entry: Mapping[str, Any]) -> None:
         """Record one call, made now or kept from before."""
         values = entry.get("values", {})
         match entry["kind"]:
             case "params":
-                known = self._client.get_run(self.run_id).data.params
-                self._log(params={key: value for key, value in values.items() if key not in known})
+                recorded = self._client.get_run(self.run_id).data.params
+                self._log_batches(params={key: value for key, value in values.items() if key not in recorded})
             case "metrics":
                 moment, step = entry.get("time") or int(time.time() * 1000), entry.get("step") or 0
-                self._log(metrics={key: (value, moment, step) for key, value in values.items()})
+                self._log_batches(metrics={key: (value, moment, step) for key, value in values.items()})
             case "tags":
-                self._log(tags={**values, **self._parent(values)})
+                self._log_batches(tags={**values, **self._find_parent(values)})
             case "artifact":
                 keep = self._client.log_artifacts if Path(entry["path"]).is_dir() else self._client.log_artifact
                 keep(self.run_id, entry["path"], entry["folder"])
@@ -136,29 +136,29 @@ class MlflowTracker:
             case "end":
                 self._client.set_terminated(self.run_id, entry["status"])
 
-    def _parent(self, tags: Mapping[str, str]) -> dict[str, str]:
+    def _find_parent(self, tags: Mapping[str, str]) -> dict[str, str]:
         if BASELINE not in tags:
             return {}
         with lock_store(get_tracking_uri()), _ignore_deprecations():
             return find_parent_tag(self._client, self.run_id, tags)
 
-    def _log(self, **kinds: Mapping[str, Any]) -> None:
+    def _log_batches(self, **kinds: Mapping[str, Any]) -> None:
         from mlflow.entities import Metric, Param, RunTag
 
-        made = {
+        entities_by_kind = {
             "params": [Param(key, str(value)) for key, value in kinds.get("params", {}).items()],
             "metrics": [Metric(key, *value) for key, value in kinds.get("metrics", {}).items()],
             "tags": [RunTag(key, str(value)) for key, value in kinds.get("tags", {}).items()],
         }
-        for kind, entities in made.items():
+        for kind, entities in entities_by_kind.items():
             for first in range(0, len(entities), BATCH):
                 self._client.log_batch(self.run_id, **{kind: entities[first : first + BATCH]})
 
     @property
     def _is_lost(self) -> bool:
-        return self._lost_at is not None and time.monotonic() - self._lost_at < RETRY_S
+        return self._lost_since is not None and time.monotonic() - self._lost_since < RETRY_S
 
-    def _attempt(self, what: str, entry: dict[str, Any]) -> None:
+    def _attempt(self, subject: str, entry: dict[str, Any]) -> None:
         """Make one call; when the store fails, say so once, and keep this and later ones for when it is back.
 
         A store that is away is asked again after some minutes only: each call could wait for a long time.
@@ -167,20 +167,20 @@ class MlflowTracker:
             self.backlog.add(**entry)
             return
         try:
-            self.backlog.send(self.take)
-            self.take(entry)
-            self._lost_at = None
+            self.backlog.send(self.record_entry)
+            self.record_entry(entry)
+            self._lost_since = None
         except store_failures() as error:
-            self._lose(what, error)
+            self._note_loss(subject, error)
             self.backlog.add(**entry)
 
-    def _lose(self, what: str, error: Exception) -> None:
-        if self._lost_at is None:
+    def _note_loss(self, subject: str, error: Exception) -> None:
+        if self._lost_since is None:
             say(
-                f"warning: MLflow could not record {what}; this and what follows is kept in {self.backlog.path} "
+                f"warning: MLflow could not record {subject}; this and what follows is kept in {self.backlog.path} "
                 f"and sent when it is back: {first_line_of(error)}"
             )
-        self._lost_at = time.monotonic()
+        self._lost_since = time.monotonic()
 
 
 @dataclass
@@ -196,28 +196,28 @@ class OfflineTracker:
     run_id: str = ""
     status: str = "FINISHED"
 
-    def params(self, values: Mapping[str, Any]) -> None:
+    def log_params(self, values: Mapping[str, Any]) -> None:
         """Keep them."""
         self.backlog.add("params", values=to_params(values))
 
-    def metrics(self, values: Mapping[str, float], step: int | None = None) -> None:
+    def log_metrics(self, values: Mapping[str, float], step: int | None = None) -> None:
         """Keep finite numbers."""
         finite = {make_safe_name(key): float(value) for key, value in values.items() if math.isfinite(value)}
         self.backlog.add("metrics", values=finite, step=step)
 
-    def tags(self, values: Mapping[str, str]) -> None:
+    def log_tags(self, values: Mapping[str, str]) -> None:
         """Keep them."""
         self.backlog.add("tags", values=dict(values))
 
-    def artifact(self, path: Path, folder: str | None = None) -> None:
+    def log_artifact(self, path: Path, folder: str | None = None) -> None:
         """Keep where it lies."""
         self.backlog.add("artifact", path=str(path.absolute()), folder=folder)
 
-    def table(self, path: Path, name: str) -> None:
+    def log_table(self, path: Path, name: str) -> None:
         """Keep where it lies."""
         self.backlog.add("table", path=str(path.absolute()), name=name)
 
-    def model(self, path: Path, name: str = "model") -> str:
+    def log_model(self, path: Path, name: str = "model") -> str:
         """Models are not kept for later: they are in the workspace."""
         del path, name
         return ""
@@ -226,7 +226,7 @@ class OfflineTracker:
         """Keep which they are."""
         self.backlog.add("children", values=[run_id for run_id in run_ids if run_id])
 
-    def interrupted(self) -> None:
+    def mark_interrupted(self) -> None:
         """Let the run end as KILLED."""
         self.status = "KILLED"
 
@@ -246,7 +246,7 @@ def _send_backlogs() -> None:
             run_id = client.create_run(get_experiment_id(backlog.experiment or "unnamed")).info.run_id
             backlog.run_id = run_id
         try:
-            backlog.send(MlflowTracker(run_id).take)
+            backlog.send(MlflowTracker(run_id).record_entry)
         except store_failures() as error:
             say(f"warning: {backlog.path} could not be sent yet: {first_line_of(error)}")
             return
@@ -277,11 +277,11 @@ def begin_run(
         training must not die of it.
     """
     with _active_run(experiment, run_id or None) as tracker:
-        tracker.params(params or {})
-        made_of = read_provenance(datalist)
-        name = name or made_of.get(EXPERIMENT)
-        called = {RUN_NAME: name} if name else {}
-        tracker.tags({"workspace": experiment, **made_of, **read_flow_run_tags(), **called})
+        tracker.log_params(params or {})
+        provenance = read_provenance(datalist)
+        name = name or provenance.get(EXPERIMENT)
+        name_tag = {RUN_NAME: name} if name else {}
+        tracker.log_tags({"workspace": experiment, **provenance, **read_flow_run_tags(), **name_tag})
         yield tracker
 
 
@@ -293,7 +293,7 @@ def continue_run(run_id: str) -> Iterator[Tracker]:
         return
     with _active_run(None, run_id) as tracker:
         if tags := read_flow_run_tags("last_"):
-            tracker.tags(tags)
+            tracker.log_tags(tags)
         yield tracker
 
 
@@ -319,9 +319,9 @@ def _active_run(experiment: str | None, run_id: str | None) -> Iterator[Tracker]
     try:
         tracker = _start_run(experiment, run_id)
     except store_failures() as error:
-        tracker = OfflineTracker(Backlog.of(experiment or "", run_id or ""), run_id or "")
-        kept = f"what is to be recorded is kept in {tracker.backlog.path}"
-        say(f"warning: the MLflow store can't be used, {kept} and sent when it is back: {first_line_of(error)}")
+        tracker = OfflineTracker(Backlog.for_run(experiment or "", run_id or ""), run_id or "")
+        explanation = f"what is to be recorded is kept in {tracker.backlog.path}"
+        say(f"warning: the MLflow store can't be used, {explanation} and sent when it is back: {first_line_of(error)}")
     status = "FAILED"
     try:
         yield tracker
@@ -366,10 +366,10 @@ def _start_run(experiment: str | None, run_id: str | None) -> MlflowTracker:
             run = mlflow.start_run(run_id=run_id, log_system_metrics=False)
         else:
             mlflow.set_system_metrics_sampling_interval(SYSTEM_METRICS_INTERVAL_S)
-            known = {"run_id": run_id} if has_run(run_id) else {"experiment_id": get_experiment_id(experiment)}
-            run = mlflow.start_run(**known, log_system_metrics=True)
+            run_place = {"run_id": run_id} if has_run(run_id) else {"experiment_id": get_experiment_id(experiment)}
+            run = mlflow.start_run(**run_place, log_system_metrics=True)
     _send_backlogs()
-    return MlflowTracker(run.info.run_id, backlog=Backlog.of(experiment or "", run.info.run_id))
+    return MlflowTracker(run.info.run_id, backlog=Backlog.for_run(experiment or "", run.info.run_id))
 
 
 def has_run(run_id: str | None) -> bool:
@@ -393,16 +393,16 @@ def get_experiment_id(name: str) -> str:
     from mlflow.exceptions import MlflowException
 
     client = MlflowClient()
-    found = client.get_experiment_by_name(name)
-    if found is None:
+    experiment = client.get_experiment_by_name(name)
+    if experiment is None:
         try:
             return str(client.create_experiment(name, artifact_location=_artifact_location(name)))
         except MlflowException:
             # Another training may have made it in between.
-            found = client.get_experiment_by_name(name)
-            if found is None:
+            experiment = client.get_experiment_by_name(name)
+            if experiment is None:
                 raise
-    return str(found.experiment_id)
+    return str(experiment.experiment_id)
 
 
 def _artifact_location(experiment: str) -> str | None:

@@ -69,14 +69,14 @@ def read_flow_run_tags(prefix: str = "") -> dict[str, str]:
     Args:
         prefix: of the tags' names.
     """
-    known = {"flow_run": os.environ.get(FLOW_RUN), "flow_run_url": os.environ.get(FLOW_RUN_PAGE)}
-    return {f"{prefix}{tag}": value for tag, value in known.items() if value}
+    values = {"flow_run": os.environ.get(FLOW_RUN), "flow_run_url": os.environ.get(FLOW_RUN_PAGE)}
+    return {f"{prefix}{tag}": value for tag, value in values.items() if value}
 
 
 def _read_experiment_tags() -> dict[str, str]:
     """Which experiment of DVC this is, under the name that ``dvc exp show`` lists; nothing outside of one."""
-    named = {EXPERIMENT: os.environ.get("DVC_EXP_NAME"), BASELINE: os.environ.get("DVC_EXP_BASELINE_REV")}
-    return {tag: value for tag, value in named.items() if value} if named[EXPERIMENT] else {}
+    values = {EXPERIMENT: os.environ.get("DVC_EXP_NAME"), BASELINE: os.environ.get("DVC_EXP_BASELINE_REV")}
+    return {tag: value for tag, value in values.items() if value} if values[EXPERIMENT] else {}
 
 
 def _digest_file(path: Path | None) -> str:

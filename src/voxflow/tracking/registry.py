@@ -49,8 +49,8 @@ def list_model_versions() -> list[ModelVersion]:
     uri = get_tracking_uri()
     if uri.startswith(SQLITE) and not sqlite_path(uri).is_file():
         return []  # MLflow would make one
-    found: list[ModelVersion] = query_store(_list_versions)
-    return found
+    versions: list[ModelVersion] = query_store(_list_versions)
+    return versions
 
 
 def download_model(model: ModelVersion, folder: Path) -> list[Path]:
@@ -66,25 +66,27 @@ def download_model(model: ModelVersion, folder: Path) -> list[Path]:
     """
     with atomic_directory(folder) as out:
         query_store(lambda: _download_files(model, out))
-        made = sorted(path.name for path in out.iterdir())
-    return [folder / name for name in made]
+        names = sorted(path.name for path in out.iterdir())
+    return [folder / name for name in names]
 
 
 def _list_versions() -> list[ModelVersion]:
     from mlflow import MlflowClient
 
     client = MlflowClient()
-    found = []
+    listing = []
     for model in client.search_registered_models(max_results=1000):
         aliases: dict[str, list[str]] = {}
         for alias, version in dict(model.aliases).items():
             aliases.setdefault(str(version), []).append(alias)
         versions = client.search_model_versions(f"name='{model.name}'")
-        for version in sorted(versions, key=lambda each: int(each.version)):
+        for version in sorted(versions, key=lambda v: int(v.version)):
             number = str(version.version)
-            about = version.description or model.description or ""
-            found.append(ModelVersion(model.name, number, version.run_id or "", tuple(aliases.get(number, ())), about))
-    return found
+            description = version.description or model.description or ""
+            listing.append(
+                ModelVersion(model.name, number, version.run_id or "", tuple(aliases.get(number, ())), description)
+            )
+    return listing
 
 
 def _download_files(model: ModelVersion, out: Path) -> None:
@@ -97,8 +99,8 @@ def _download_files(model: ModelVersion, out: Path) -> None:
         if not onnx:
             raise DataError(f"version {model.version} of {model.name} holds no ONNX file, the form that Voxflow keeps")
         folder, _, name = CHECKPOINT.rpartition("/")
-        kept = MlflowClient().list_artifacts(model.run_id, folder) if model.run_id else []
-        if any(each.path == CHECKPOINT for each in kept):
+        artifacts = MlflowClient().list_artifacts(model.run_id, folder) if model.run_id else []
+        if any(artifact.path == CHECKPOINT for artifact in artifacts):
             shutil.copy(download_artifacts(run_id=model.run_id, artifact_path=CHECKPOINT, dst_path=scratch), out / name)
         _write_single_file(onnx[0], out / "model.fzn.onnx")
 

@@ -51,17 +51,17 @@ def find_run(text: str) -> Run:
     """
     match = VERSION.fullmatch(text)
     if match:
-        called = match["alias"] or match["number"]
-        version = find_version(match["name"], called)
+        alias_or_number = match["alias"] or match["number"]
+        version = find_version(match["name"], alias_or_number)
         if version is None:
-            raise DataError(f"no version of {match['name']} is called {called!r}")
+            raise DataError(f"no version of {match['name']} is called {alias_or_number!r}")
         text = version.run_id
-    found: list[Run] = query_store(lambda: _search_runs(text))
-    if not found:
+    runs: list[Run] = query_store(lambda: _search_runs(text))
+    if not runs:
         raise DataError(f"no run is called {text!r}: an id, a name, an experiment of DVC, or MODEL@champion is wanted")
-    if len(found) > 1:
-        raise DataError(f"{len(found)} runs are called {text!r}: {', '.join(run.run_id for run in found[:5])}")
-    return found[0]
+    if len(runs) > 1:
+        raise DataError(f"{len(runs)} runs are called {text!r}: {', '.join(run.run_id for run in runs[:5])}")
+    return runs[0]
 
 
 def fetch_artifacts(run: Run, folder: str, target: Path) -> Path:
@@ -85,8 +85,8 @@ def _search_runs(text: str) -> list[Run]:
     from mlflow import MlflowClient
 
     client = MlflowClient()
-    experiments = [each.experiment_id for each in client.search_experiments()]
-    runs = [_to_run(each) for each in client.search_runs(experiments, max_results=MOST_RUNS)]
+    experiments = [entity.experiment_id for entity in client.search_experiments()]
+    runs = [_to_run(entity) for entity in client.search_runs(experiments, max_results=MOST_RUNS)]
     exact = [run for run in runs if text in (run.run_id, run.name, run.tags.get("dvc_exp"))]
     return exact or [run for run in runs if len(text) >= SHORTEST_PREFIX and run.run_id.startswith(text)]
 
@@ -102,5 +102,5 @@ def _download_folder(run: Run, folder: str, out: Path) -> None:
             path.rename(out / path.name)
 
 
-def _to_run(found: Any) -> Run:
-    return Run(found.info.run_id, found.info.run_name or "", dict(found.data.params), dict(found.data.tags))
+def _to_run(entity: Any) -> Run:
+    return Run(entity.info.run_id, entity.info.run_name or "", dict(entity.data.params), dict(entity.data.tags))

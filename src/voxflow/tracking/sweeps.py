@@ -28,8 +28,8 @@ def find_parent_tag(client: Any, run_id: str, tags: Mapping[str, str]) -> dict[s
         return {}
     # Two that begin at once through a server may make two: all later ones take the older.
     query, order = f"tags.{SWEEP} = '{baseline}'", ["attributes.start_time ASC"]
-    found = client.search_runs([run.info.experiment_id], query, order_by=order, max_results=1)
-    return {PARENT: found[0].info.run_id if found else _create_parent(client, run.info.experiment_id, tags)}
+    parents = client.search_runs([run.info.experiment_id], query, order_by=order, max_results=1)
+    return {PARENT: parents[0].info.run_id if parents else _create_parent(client, run.info.experiment_id, tags)}
 
 
 def is_sweep(run: Any) -> bool:
@@ -38,7 +38,7 @@ def is_sweep(run: Any) -> bool:
 
 
 def _create_parent(client: Any, experiment_id: str, tags: Mapping[str, str]) -> str:
-    known = {SWEEP: tags[BASELINE], "workspace": tags.get("workspace", "")}
-    made = client.create_run(experiment_id, run_name=f"experiments on {tags[BASELINE][:7]}", tags=known)
-    client.set_terminated(made.info.run_id)
-    return str(made.info.run_id)
+    parent_tags = {SWEEP: tags[BASELINE], "workspace": tags.get("workspace", "")}
+    parent = client.create_run(experiment_id, run_name=f"experiments on {tags[BASELINE][:7]}", tags=parent_tags)
+    client.set_terminated(parent.info.run_id)
+    return str(parent.info.run_id)

@@ -27,7 +27,7 @@ def log_table(client: Any, run_id: str, path: Path, name: str) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         pd.read_csv(path).to_json(Path(scratch) / file, orient="split", index=False)
         client.log_artifact(run_id, str(Path(scratch) / file), folder or None)
-    made = json.loads(client.get_run(run_id).data.tags.get(LOGGED_ARTIFACTS, "[]"))
-    shown = {"path": name, "type": "table"}
-    if shown not in made:
-        client.set_tag(run_id, LOGGED_ARTIFACTS, json.dumps([*made, shown]))
+    tables = json.loads(client.get_run(run_id).data.tags.get(LOGGED_ARTIFACTS, "[]"))
+    entry = {"path": name, "type": "table"}
+    if entry not in tables:
+        client.set_tag(run_id, LOGGED_ARTIFACTS, json.dumps([*tables, entry]))

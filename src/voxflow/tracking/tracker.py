@@ -30,22 +30,22 @@ class Tracker(Protocol):
     def run_id(self) -> str:
         """The run's id; empty when no record is kept."""
 
-    def params(self, values: Mapping[str, Any]) -> None:
+    def log_params(self, values: Mapping[str, Any]) -> None:
         """Record parameters; nested mappings are flattened to dotted names as in params.yaml."""
 
-    def metrics(self, values: Mapping[str, float], step: int | None = None) -> None:
+    def log_metrics(self, values: Mapping[str, float], step: int | None = None) -> None:
         """Record numbers, by epoch where ``step`` is given; values that are not finite are left out."""
 
-    def tags(self, values: Mapping[str, str]) -> None:
+    def log_tags(self, values: Mapping[str, str]) -> None:
         """Record short facts, such as a commit."""
 
-    def artifact(self, path: Path, folder: str | None = None) -> None:
+    def log_artifact(self, path: Path, folder: str | None = None) -> None:
         """Keep a file, or a folder with what it holds."""
 
-    def table(self, path: Path, name: str) -> None:
+    def log_table(self, path: Path, name: str) -> None:
         """Keep a CSV as a table that the pages show and compare row by row; ``name`` ends in ``.json``."""
 
-    def model(self, path: Path, name: str = "model") -> str:
+    def log_model(self, path: Path, name: str = "model") -> str:
         """Keep an exported ONNX file as a model that can be registered, served and loaded.
 
         Returns:
@@ -55,7 +55,7 @@ class Tracker(Protocol):
     def adopt(self, run_ids: Sequence[str]) -> None:
         """Make this run the parent of others, so that they are shown and compared below it."""
 
-    def interrupted(self) -> None:
+    def mark_interrupted(self) -> None:
         """Note that a person ended the work early, so that the run ends as KILLED although no error is raised."""
 
 
@@ -65,22 +65,22 @@ class NullTracker:
 
     run_id: str = ""
 
-    def params(self, values: Mapping[str, Any]) -> None:
+    def log_params(self, values: Mapping[str, Any]) -> None:
         """Drop them."""
 
-    def metrics(self, values: Mapping[str, float], step: int | None = None) -> None:
+    def log_metrics(self, values: Mapping[str, float], step: int | None = None) -> None:
         """Drop them."""
 
-    def tags(self, values: Mapping[str, str]) -> None:
+    def log_tags(self, values: Mapping[str, str]) -> None:
         """Drop them."""
 
-    def artifact(self, path: Path, folder: str | None = None) -> None:
+    def log_artifact(self, path: Path, folder: str | None = None) -> None:
         """Drop it."""
 
-    def table(self, path: Path, name: str) -> None:
+    def log_table(self, path: Path, name: str) -> None:
         """Drop it."""
 
-    def model(self, path: Path, name: str = "model") -> str:
+    def log_model(self, path: Path, name: str = "model") -> str:
         """Drop it."""
         del path, name
         return ""
@@ -88,7 +88,7 @@ class NullTracker:
     def adopt(self, run_ids: Sequence[str]) -> None:
         """Drop it."""
 
-    def interrupted(self) -> None:
+    def mark_interrupted(self) -> None:
         """Drop it."""
 
 
@@ -137,8 +137,8 @@ def use_store(repository: Path | None) -> Iterator[bool]:
 def write_run_file(path: Path, tracker: Tracker, experiment: str) -> None:
     """Write the run's id where the later stages find it; a password in the tracking address is left out."""
     # The place of this clone of the repository is nobody's business elsewhere.
-    given = DEFAULT_URI if get_tracking_uri() == f"{SQLITE}{home() / DEFAULT_FILE}" else get_tracking_uri()
-    address = strip_password(given)
+    uri = DEFAULT_URI if get_tracking_uri() == f"{SQLITE}{home() / DEFAULT_FILE}" else get_tracking_uri()
+    address = strip_password(uri)
     write_json(path, {"run_id": tracker.run_id, "experiment": experiment, "tracking_uri": address})
 
 

@@ -77,8 +77,8 @@ def tag_version(version: RegisteredVersion, tags: Mapping[str, str]) -> None:
 
 def read_model_tag(name: str, key: str) -> str:
     """A fact that stands on the registered model; empty where it does not."""
-    found = query_store(lambda: _client().get_registered_model(name).tags.get(key, "") if _is_registered(name) else "")
-    return str(found)
+    value = query_store(lambda: _client().get_registered_model(name).tags.get(key, "") if _is_registered(name) else "")
+    return str(value)
 
 
 def tag_model(name: str, key: str, value: str) -> None:
@@ -136,12 +136,12 @@ def materialise_champion(name: str, target: Path, alias: str = CHAMPION) -> Regi
     version = find_version(name, alias)
     if version is None:
         raise DataError(f"no version of {name} is called {alias!r}; `voxflow promote {name}` chooses the champion")
-    wanted = {"model": name, "version": version.number, "sha256": version.tags.get(_DIGEST, "")}
-    if _read_mark(target / MARK) == wanted:
+    mark = {"model": name, "version": version.number, "sha256": version.tags.get(_DIGEST, "")}
+    if _read_mark(target / MARK) == mark:
         return version
     with atomic_directory(target) as out:
         query_store(lambda: _download_folder(version, "export", out))
-        write_json(out / MARK, wanted)
+        write_json(out / MARK, mark)
     return version
 
 
@@ -174,8 +174,8 @@ def _find_or_create_version(
         _log_files(client, run_id, path, f"{place}/{folder}")
     model_id = _find_logged_model(client, run_id)
     source = f"models:/{model_id}" if model_id else f"{client.get_run(run_id).info.artifact_uri}/{place}/export"
-    known = {**tags, _DIGEST: digest, _FILES: place}
-    return _to_version(client.create_model_version(name, source, run_id, tags=known, model_id=model_id or None))
+    version_tags = {**tags, _DIGEST: digest, _FILES: place}
+    return _to_version(client.create_model_version(name, source, run_id, tags=version_tags, model_id=model_id or None))
 
 
 def _log_files(client: Any, run_id: str, path: Path, place: str) -> None:
@@ -192,8 +192,8 @@ def _log_files(client: Any, run_id: str, path: Path, place: str) -> None:
 def _find_logged_model(client: Any, run_id: str) -> str:
     """The model that export kept, which has a signature and can be served; empty where there is none."""
     experiment = client.get_run(run_id).info.experiment_id
-    found = client.search_logged_models([experiment], f"source_run_id = '{run_id}'")
-    return str(max(found, key=lambda each: each.creation_timestamp).model_id) if found else ""
+    models = client.search_logged_models([experiment], f"source_run_id = '{run_id}'")
+    return str(max(models, key=lambda model: model.creation_timestamp).model_id) if models else ""
 
 
 def _find_version(name: str, alias_or_number: str) -> RegisteredVersion | None:
@@ -221,13 +221,13 @@ def _download_folder(version: RegisteredVersion, part: str, out: Path) -> None:
     if not place or not client.list_artifacts(version.run_id, f"{place}/{part}"):
         raise DataError(f"version {version.number} of {version.name} was registered without {part}/")
     with tempfile.TemporaryDirectory(dir=out) as scratch:
-        got = Path(client.download_artifacts(version.run_id, f"{place}/{part}", scratch))
-        for path in list(got.iterdir()):
+        download = Path(client.download_artifacts(version.run_id, f"{place}/{part}", scratch))
+        for path in list(download.iterdir()):
             path.rename(out / path.name)
 
 
-def _to_version(found: Any) -> RegisteredVersion:
-    return RegisteredVersion(str(found.name), str(found.version), str(found.run_id or ""), dict(found.tags))
+def _to_version(entity: Any) -> RegisteredVersion:
+    return RegisteredVersion(str(entity.name), str(entity.version), str(entity.run_id or ""), dict(entity.tags))
 
 
 def _read_mark(path: Path) -> Any:

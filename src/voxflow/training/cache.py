@@ -33,13 +33,17 @@ def identify_head(chain: Chain) -> list[Any]:
 
 
 def _identify_transform(transform: Any) -> list[Any]:
-    kind = type(transform)
+    transform_type = type(transform)
     arguments = transform.model_dump(mode="json") if hasattr(transform, "model_dump") else repr(transform)
-    module = sys.modules.get(kind.__module__)
+    module = sys.modules.get(transform_type.__module__)
     source = getattr(module, "__file__", None)
     # A user's own class has no version but its text.
-    own = kind.__module__.startswith("voxflow.") or source is None
-    return [f"{kind.__module__}.{kind.__qualname__}", arguments, "" if own else digest_file(Path(source or ""))]
+    is_voxflow = transform_type.__module__.startswith("voxflow.") or source is None
+    return [
+        f"{transform_type.__module__}.{transform_type.__qualname__}",
+        arguments,
+        "" if is_voxflow else digest_file(Path(source or "")),
+    ]
 
 
 @dataclass(frozen=True)
@@ -59,30 +63,30 @@ class CaseCache:
         """Open the folder that the options name, or the default one; it is made when something is kept."""
         return cls((options.folder or cache_folder()) / "cases", options)
 
-    def path(self, case: Case, head: list[Any]) -> Path:
+    def path_of(self, case: Case, head: list[Any]) -> Path:
         """The file of a case: its name is a hash of the head and of the content of the case's files."""
         key = digest_values([head, digest_case(case)])
         return self.folder / key[:2] / f"{key}{SUFFIX}"
 
-    def get(self, path: Path, build: Callable[[], Sample]) -> CaseFile:
+    def open_case(self, path: Path, build: Callable[[], Sample]) -> CaseFile:
         """Open a case's file; build it when it is missing or not whole. Of several processes, one builds.
 
         Raises:
             OSError: the disk is full, say.
         """
         with contextlib.suppress(FileNotFoundError, CaseFileError):
-            return self._used(path)
+            return self._open_and_touch(path)
         with self._lock(path):
             with contextlib.suppress(FileNotFoundError, CaseFileError):
-                return self._used(path)
+                return self._open_and_touch(path)
             write_case(path, build())
         return CaseFile(path)
 
-    def _used(self, path: Path) -> CaseFile:
-        found = CaseFile(path)
+    def _open_and_touch(self, path: Path) -> CaseFile:
+        file = CaseFile(path)
         with contextlib.suppress(OSError):
             os.utime(path)
-        return found
+        return file
 
     @contextlib.contextmanager
     def _lock(self, path: Path) -> Iterator[None]:
@@ -106,20 +110,20 @@ class CaseCache:
         Returns:
             How many were removed, and their bytes.
         """
-        kept, now = set(keep), time.time()
+        in_use, now = set(keep), time.time()
         files = sorted((status.st_mtime, status.st_size, path) for path, status in _list_files(self.folder))
         total, removed, freed = sum(size for _, size, _ in files), 0, 0
-        for used, size, path in files:
-            is_old = now - used > self.options.max_days * DAY_S
-            if path in kept or not (is_old or total - freed > self.options.max_gb * GB):
+        for last_used, size, path in files:
+            is_old = now - last_used > self.options.max_days * DAY_S
+            if path in in_use or not (is_old or total - freed > self.options.max_gb * GB):
                 continue
             with contextlib.suppress(OSError):
                 path.unlink()
                 removed, freed = removed + 1, freed + size
-        self._prune_hashes(now)
+        self._prune_digests(now)
         return removed, freed
 
-    def _prune_hashes(self, now: float) -> None:
+    def _prune_digests(self, now: float) -> None:
         with contextlib.suppress(OSError):
             for path in (cache_folder() / DIGESTS).iterdir():
                 if now - path.stat().st_mtime > self.options.max_days * DAY_S:

@@ -54,13 +54,13 @@ def write_case(path: Path, sample: Sample) -> None:
     for entry, array in zip(entries, arrays, strict=True):
         entry["offset"], end = end, _round_up_to_page(end + array.nbytes)
     header = json.dumps({"values": values, "arrays": entries, "bytes": end}).encode()
-    first = _round_up_to_page(_PREFIX.size + len(header))
+    data_start = _round_up_to_page(_PREFIX.size + len(header))
     with atomic_path(path) as temporary, temporary.open("wb") as stream:
         stream.write(_PREFIX.pack(MAGIC, len(header), crc32(header)) + header)
         for entry, array in zip(entries, arrays, strict=True):
-            stream.seek(first + entry["offset"])
+            stream.seek(data_start + entry["offset"])
             stream.write(array.data.cast("B") if array.size else b"")
-        stream.truncate(first + end)
+        stream.truncate(data_start + end)
 
 
 class CaseFile:
@@ -91,7 +91,7 @@ class CaseFile:
         if size != self._first + content["bytes"]:
             raise CaseFileError(f"{size} bytes instead of {self._first + content['bytes']}")
 
-    def value(self, name: str) -> Any:
+    def read_value(self, name: str) -> Any:
         """One plain value of the sample; None when it has none of this name."""
         pairs = {key: value for key, value in self._values["dict"] if isinstance(key, str)}
         return pairs.get(name)
@@ -104,15 +104,15 @@ class CaseFile:
         """
         with self.path.open("rb", buffering=0) as stream:
             for number, entry in enumerate(self._entries):
-                left, checksum = _count_bytes(entry), 0
+                bytes_left, checksum = _count_bytes(entry), 0
                 stream.seek(self._first + entry["offset"])
-                while left and (part := stream.read(min(left, CHUNK))):
+                while bytes_left and (part := stream.read(min(bytes_left, CHUNK))):
                     checksum = crc32(part, checksum)
-                    left -= len(part)
+                    bytes_left -= len(part)
                 if checksum != entry["crc"]:
                     raise CaseFileError(f"array {number} is damaged")
 
-    def sample(self) -> Sample:
+    def map_sample(self) -> Sample:
         """Map the arrays; what is never looked at is never read, and nothing stays in memory when they are dropped."""
         with self.path.open("rb") as stream:
             # A private mapping: whoever writes into an array writes into a copy, never into the file.

@@ -63,7 +63,7 @@ class Batches:
         seed: of every choice.
         workers: threads that prepare ahead; 0: the caller's own.
         rank: which of the processes this one is.
-        size: how many processes share an epoch.
+        world_size: how many processes share an epoch.
         skip: a case whose transforms fail is named and replaced by the next one, instead of an error.
         pin: page-locked memory, from which a GPU copies in the background.
     """
@@ -74,7 +74,7 @@ class Batches:
     seed: int
     workers: int = 0
     rank: int = 0
-    size: int = 1
+    world_size: int = 1
     skip: bool = False
     pin: bool = False
 
@@ -82,44 +82,51 @@ class Batches:
     def steps(self) -> int:
         """Batches an epoch of the cases that it learns from; the last is filled up with cases from its beginning."""
         cases = len(self.pipeline.window(len(self.store), 1))
-        return -(-cases // (self.pipeline.cases_per_step * self.size))
+        return -(-cases // (self.pipeline.cases_per_step * self.world_size))
 
     @property
     def channels(self) -> int:
         """Channels of an image after every transform."""
-        return int(self._batch([0], (self.seed, 1), 0).image.shape[1])
+        return int(self._make_batch([0], (self.seed, 1), 0).image.shape[1])
 
-    def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
-        """Yield this process's batches of one epoch from number ``start`` on: every case once, in random order.
+    def iterate_epoch(self, epoch: int, first_batch: int = 0) -> Iterator[Batch]:
+        """Yield this process's batches of one epoch from number ``first_batch`` on: every case once, in random order.
 
         Nothing is remembered from batch to batch, so that a continued epoch goes on with what it would have had.
         """
-        order = np.random.default_rng((self.seed, number)).permutation(self.pipeline.window(len(self.store), number))
-        each = self.pipeline.cases_per_step
-        wanted = np.resize(order, (self.steps, self.size, each))[:, self.rank]
-        first = [(step * self.size + self.rank) * each for step in range(self.steps)]
-        jobs = [(list(map(int, cases)), (self.seed, number), at) for cases, at in zip(wanted, first, strict=True)]
+        order = np.random.default_rng((self.seed, epoch)).permutation(self.pipeline.window(len(self.store), epoch))
+        cases_per_step = self.pipeline.cases_per_step
+        case_rows = np.resize(order, (self.steps, self.world_size, cases_per_step))[:, self.rank]
+        first_places = [(step * self.world_size + self.rank) * cases_per_step for step in range(self.steps)]
+        jobs = [
+            (list(map(int, cases)), (self.seed, epoch), place)
+            for cases, place in zip(case_rows, first_places, strict=True)
+        ]
         if not self.workers:
-            for job in jobs[start:]:
-                yield self._batch(*job)
+            for job in jobs[first_batch:]:
+                yield self._make_batch(*job)
             return
         with ThreadPoolExecutor(self.workers) as pool:
             ahead: deque[Any] = deque()
-            for job in jobs[start:]:
-                ahead.append(pool.submit(self._batch, *job))
+            for job in jobs[first_batch:]:
+                ahead.append(pool.submit(self._make_batch, *job))
                 if len(ahead) > self.workers:
                     yield ahead.popleft().result()
             while ahead:
                 yield ahead.popleft().result()
 
-    def _batch(self, cases: list[int], seed: tuple[int, ...], first: int) -> Batch:
-        made = [sample for at, case in enumerate(cases, first) for sample in self._patches(case, (*seed, at))]
-        batch = collate(made, self.pipeline.output_crop_size)
+    def _make_batch(self, cases: list[int], seed: tuple[int, ...], first_place: int) -> Batch:
+        samples = [
+            sample
+            for place, case in enumerate(cases, first_place)
+            for sample in self._draw_patches(case, (*seed, place))
+        ]
+        batch = collate(samples, self.pipeline.output_crop_size)
         if not self.pin:
             return batch
         return Batch(batch.image.pin_memory(), batch.label.pin_memory(), batch.cases)
 
-    def _patches(self, index: int, seed: tuple[int, ...]) -> list[Sample]:
+    def _draw_patches(self, index: int, seed: tuple[int, ...]) -> list[Sample]:
         """What the tail makes of one case; of the next one where it fails and that is allowed.
 
         The seed is the training's own, then the epoch.

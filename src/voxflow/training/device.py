@@ -83,14 +83,16 @@ def open_fabric(options: TrainOptions, precision: str, *, multi_gpu: bool = Fals
 
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it announces its precision on stderr
     torch.set_num_threads(count_threads(options))
-    count, here = count_processes(), count_local_processes()
-    wanted: dict[str, Any] = {"accelerator": options.accelerator, **_precision_arguments(options, precision)}
+    count, local_count = count_processes(), count_local_processes()
+    arguments: dict[str, Any] = {"accelerator": options.accelerator, **_precision_arguments(options, precision)}
     if count == 1:
         if multi_gpu:
             say(_explain_multi_gpu())
-        return Fabric(devices=1, **wanted)
+        return Fabric(devices=1, **arguments)
     timeout = timedelta(minutes=options.peer_timeout_minutes)
-    fabric = Fabric(devices=here, num_nodes=count // here, strategy=DDPStrategy(timeout=timeout), **wanted)
+    fabric = Fabric(
+        devices=local_count, num_nodes=count // local_count, strategy=DDPStrategy(timeout=timeout), **arguments
+    )
     fabric.launch()
     return fabric
 
@@ -101,11 +103,11 @@ def _precision_arguments(options: TrainOptions, precision: str) -> dict[str, Any
         return {"precision": FABRIC_PRECISION[precision]}
     from lightning_fabric.plugins import MixedPrecision
 
-    class AsComputed(MixedPrecision):  # type: ignore[misc]
+    class KeepOutputPrecision(MixedPrecision):  # type: ignore[misc]
         def convert_output(self, data: Any) -> Any:
             return data
 
-    return {"plugins": [AsComputed(FABRIC_PRECISION[precision], "cpu")]}
+    return {"plugins": [KeepOutputPrecision(FABRIC_PRECISION[precision], "cpu")]}
 
 
 def count_threads(options: TrainOptions) -> int:

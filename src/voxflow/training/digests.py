@@ -49,19 +49,19 @@ def digest_training(
 
     plain = TypeAdapter(WorkflowModel).dump_python(workflow, mode="json")
     config = _without_places({key: value for key, value in plain.items() if key not in {"path", "variables"}})
-    chosen = options.model_dump(mode="json", include=set(_DECISIVE))
+    decisive = options.model_dump(mode="json", include=set(_DECISIVE))
     start = "" if options.checkpoint is None else digest_file(options.checkpoint)
     return {
         "configuration": digest_values([config, facts.model_dump(mode="json"), _digest_custom_code(plain)]),
-        "options": digest_values(chosen),
+        "options": digest_values(decisive),
         "data": digest_values(_digest_cases(list(cases))),
         "start weights": start,
     }
 
 
-def list_differences(one: dict[str, str], other: dict[str, str]) -> list[str]:
+def list_differences(first: dict[str, str], second: dict[str, str]) -> list[str]:
     """The names of the parts that differ."""
-    return [name for name in {**one, **other} if one.get(name) != other.get(name)]
+    return [name for name in {**first, **second} if first.get(name) != second.get(name)]
 
 
 def digest_values(value: Any) -> str:
@@ -92,17 +92,17 @@ def digest_file(path: Path) -> str:
 
 @functools.cache
 def _digest_content(path: Path, state: tuple[int, int, int, int]) -> str:
-    noted = cache_folder() / DIGESTS / digest_values([str(path), *state])
+    note = cache_folder() / DIGESTS / digest_values([str(path), *state])
     if state[0] >= LEAST_NOTED_BYTES:
         with contextlib.suppress(OSError):
-            os.utime(noted)
-            return noted.read_text(encoding="ascii")
+            os.utime(note)
+            return note.read_text(encoding="ascii")
     with path.open("rb") as stream:
-        found = hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+        digest = hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
     if state[0] >= LEAST_NOTED_BYTES:
         with contextlib.suppress(OSError):
-            write_text(noted, found)
-    return found
+            write_text(note, digest)
+    return digest
 
 
 def _digest_cases(cases: Sequence[Case]) -> list[Any]:

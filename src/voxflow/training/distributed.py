@@ -6,7 +6,8 @@ import contextlib
 import os
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Literal
+from enum import IntEnum
+from typing import TYPE_CHECKING, Any
 
 from voxflow.errors import ConfigError, TrainingError
 from voxflow.progress import say
@@ -14,9 +15,23 @@ from voxflow.progress import say
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-# What the processes tell each other after a step; the highest wins.
-Signal = Literal[0, 1, 2, 3]
-GO, SAVE, TIME_UP, INTERRUPTED = 0, 1, 2, 3
+
+class Signal(IntEnum):
+    """What the processes tell each other after a step, ordered by urgency: the highest wins.
+
+    Attributes:
+        GO: take the next step.
+        SAVE: write state.pt first.
+        TIME_UP: the time budget is spent; validate and end.
+        INTERRUPTED: a person or the system ended the run; leave a state to continue from.
+    """
+
+    GO = 0
+    SAVE = 1
+    TIME_UP = 2
+    INTERRUPTED = 3
+
+
 # How gloo and NCCL name a partner that is gone or silent; both raise a plain RuntimeError.
 _LOST = ("gloo", "nccl", "connection", "timed out", "timeout", "peer", "socket")
 
@@ -66,7 +81,7 @@ class World:
         return self.rank == 0
 
     @property
-    def is_first_here(self) -> bool:
+    def is_first_on_machine(self) -> bool:
         """Whether this process looks after what the processes of its machine share."""
         return self.size == 1 or int(os.environ.get("LOCAL_RANK", "0")) == 0
 
@@ -79,9 +94,9 @@ class World:
         Raises:
             ConfigError: at every process, where any has another one than the first.
         """
-        first, *others = self.gather(dict(identity))
-        for number, other in enumerate(others, 1):
-            parts = [part for part, value in first.items() if other[part] != value]
+        first, *identities = self.gather(dict(identity))
+        for number, identity_of_process in enumerate(identities, 1):
+            parts = [part for part, value in first.items() if identity_of_process[part] != value]
             if parts:
                 raise ConfigError(
                     f"process {number} of this training has other {' and '.join(parts)} than the first; bring its "
@@ -99,9 +114,9 @@ class World:
             return value
         import torch
 
-        agreed = torch.tensor([value])
+        agreed = torch.tensor([int(value)])
         torch.distributed.all_reduce(agreed, torch.distributed.ReduceOp.MAX, group=self.group)
-        return int(agreed)  # type: ignore[return-value]
+        return Signal(int(agreed))
 
     def gather(self, value: Any) -> list[Any]:
         """Every process's value, in order of rank, at every process."""
@@ -113,7 +128,7 @@ class World:
         torch.distributed.all_gather_object(gathered, value, group=self.group)
         return gathered
 
-    def from_first(self, value: Any) -> Any:
+    def broadcast(self, value: Any) -> Any:
         """The first process's value at every process."""
         if self.size == 1:
             return value
@@ -124,7 +139,7 @@ class World:
         return holder[0]
 
     @contextlib.contextmanager
-    def watched(self) -> Iterator[None]:
+    def watch_partners(self) -> Iterator[None]:
         """Turn the failure of a partner into one clear error, and leave the group at the end.
 
         Raises:

@@ -27,9 +27,9 @@ class WeightAverage:
         """Take in the weights after ``step`` steps; buffers (running statistics) are taken as they are."""
         import torch
 
-        keep = min(self.decay, (1 + step) / (10 + step))
+        decay = min(self.decay, (1 + step) / (10 + step))
         with torch.no_grad():
-            own, given = ([p.detach() for p in each.parameters()] for each in (self.network, network))
-            torch._foreach_lerp_(own, given, 1 - keep)
-            for mine, theirs in zip(self.network.buffers(), network.buffers(), strict=True):
-                mine.copy_(theirs)
+            averages, weights = ([p.detach() for p in module.parameters()] for module in (self.network, network))
+            torch._foreach_lerp_(averages, weights, 1 - decay)
+            for average_buffer, buffer in zip(self.network.buffers(), network.buffers(), strict=True):
+                average_buffer.copy_(buffer)

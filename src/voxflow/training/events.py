@@ -23,16 +23,16 @@ class EventFile:
 
     Args:
         folder: where TensorBoard looks; it is made when something is written.
-        purged: events of this step and later ones, in other files of the folder, are taken back; None: none.
+        purge_step: events of this step and later ones, in other files of the folder, are taken back; None: none.
     """
 
-    def __init__(self, folder: Path, purged: int | None = None) -> None:
+    def __init__(self, folder: Path, purge_step: int | None = None) -> None:
         # TensorBoard reads the files of a folder in the order of their names.
         place = f"{socket.gethostname()}.{os.getpid()}.{next(_COUNT)}"
         self._path = folder / f"events.out.tfevents.{int(time.time()):010d}.{place}"
-        self._purged = purged
+        self._purge_step = purge_step
 
-    def row(self, step: int, values: Mapping[str, float]) -> None:
+    def write_row(self, step: int, values: Mapping[str, float]) -> None:
         """Write numbers of one step.
 
         Raises:
@@ -43,14 +43,14 @@ class EventFile:
 
         numbers = [Summary.Value(tag=name, simple_value=value) for name, value in values.items()]
         events = [Event(step=step, summary=Summary(value=[number])) for number in numbers]
-        self._append([*([] if self._path.exists() else self._head()), *events])
+        self._append([*([] if self._path.exists() else self._first_events()), *events])
 
-    def _head(self) -> list[Any]:
+    def _first_events(self) -> list[Any]:
         from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 
         head = [Event(file_version=FORMAT)]
-        if self._purged is not None:
-            head.append(Event(step=self._purged, session_log=SessionLog(status=SessionLog.START)))
+        if self._purge_step is not None:
+            head.append(Event(step=self._purge_step, session_log=SessionLog(status=SessionLog.START)))
         return head
 
     def _append(self, events: list[Any]) -> None:

@@ -12,7 +12,7 @@ from voxflow.components import build_network
 from voxflow.errors import ConfigError, TrainingError
 from voxflow.progress import say
 from voxflow.training.checkpoint import read_checkpoint, save_model
-from voxflow.training.distributed import GO, INTERRUPTED, SAVE, TIME_UP
+from voxflow.training.distributed import Signal
 from voxflow.training.ema import WeightAverage
 from voxflow.training.meter import LossMeter, LossNotFinite
 from voxflow.training.result import Ending, TrainingResult
@@ -44,11 +44,11 @@ def _choose_loss(plan: TrainingPlan, device: torch.device) -> LossFunction:
     from voxflow.training.losses import cpu_loss
 
     activation = plan.network.final_activation
-    quick = cpu_loss(plan.loss, activation) if device.type == "cpu" else None
-    if quick is not None:
-        return quick
-    own = plan.loss.build(activation, plan.facts.label_format)
-    return lambda logits, label: own(logits.float(), label)
+    fast = cpu_loss(plan.loss, activation) if device.type == "cpu" else None
+    if fast is not None:
+        return fast
+    configured = plan.loss.build(activation, plan.facts.label_format)
+    return lambda logits, label: configured(logits.float(), label)
 
 
 class TrainingLoop:
@@ -60,7 +60,7 @@ class TrainingLoop:
         fabric: device and precision.
         world: the processes that train together; only the first writes.
         batches: to learn from.
-        unseen: to validate on.
+        validation_store: cases to validate on.
         out: folder of the checkpoints.
         recorder: gets a row a validation.
         run: what names the run in state.pt: its fingerprint and the tracker's run id.
@@ -75,29 +75,29 @@ class TrainingLoop:
         world: World,
         *,
         batches: Batches,
-        unseen: SampleStore,
+        validation_store: SampleStore,
         out: Path,
         recorder: Recorder | None,
         run: Mapping[str, Any],
         start: Mapping[str, torch.Tensor] | None = None,
     ) -> None:
         self.plan, self.options, self.fabric, self.world = plan, options, fabric, world
-        self.batches, self.unseen = batches, unseen
+        self.batches, self.validation_store = batches, validation_store
         self.out, self.recorder, self.run_facts = out, recorder, dict(run)
         self.result = TrainingResult()
         self.meter = LossMeter()
         self.patience = Patience(options.early_stopping)
         channels = batches.channels
-        self.component: Component = plan.network_component(channels)
-        self.spec: ModelSpec = plan.spec(channels)
+        self.component: Component = plan.complete_network(channels)
+        self.spec: ModelSpec = plan.make_spec(channels)
         self.loss = _choose_loss(plan, fabric.device)
         self.steps_an_epoch = -(-batches.steps // options.accumulate)
-        self.total = plan.workflow.globals.epochs * self.steps_an_epoch
+        self.total_steps = plan.workflow.globals.epochs * self.steps_an_epoch
         self._epoch_number, self._epoch_batch = 1, 0
-        self._began = time.monotonic()
-        self._setup(start)
+        self._start_time = time.monotonic()
+        self._build_network(start)
 
-    def _setup(self, start: Mapping[str, torch.Tensor] | None) -> None:
+    def _build_network(self, start: Mapping[str, torch.Tensor] | None) -> None:
         """Build network and optimizer, and hand them to fabric."""
         import torch
 
@@ -110,14 +110,14 @@ class TrainingLoop:
         frozen = freeze(network, self.options.freeze)
         if frozen:
             self.world.say(f"frozen: {len(frozen)} of {len(list(network.parameters()))} parameters")
-        self.layout = torch.channels_last_3d if self.plan.network.spatial_dims == 3 else torch.channels_last
+        self.memory_format = torch.channels_last_3d if self.plan.network.spatial_dims == 3 else torch.channels_last
         if not self.plan.network.channels_last:
-            self.layout = torch.contiguous_format
+            self.memory_format = torch.contiguous_format
         decay = getattr(self.plan.network, "weight_decay", 0.0)
         trainable = [parameter for parameter in network.parameters() if parameter.requires_grad]
         optimizer = self.plan.optimizer.build(trainable, self.plan.workflow.globals.learning_rate, decay)
-        self.base_rate = float(optimizer.param_groups[0]["lr"])
-        network = network.to(memory_format=self.layout)  # type: ignore[call-overload]
+        self.base_learning_rate = float(optimizer.param_groups[0]["lr"])
+        network = network.to(memory_format=self.memory_format)  # type: ignore[call-overload]
         self.average = None
         if self.options.ema:
             self.average = WeightAverage(network, self.options.ema)
@@ -129,25 +129,25 @@ class TrainingLoop:
         torch.manual_seed(torch.initial_seed() + self.world.rank)
 
     @property
-    def bare(self) -> torch.nn.Module:
+    def bare_network(self) -> torch.nn.Module:
         """The network that is trained, without fabric's wrappers."""
         return cast("torch.nn.Module", self.network.module)
 
     @property
-    def kept(self) -> torch.nn.Module:
+    def saved_network(self) -> torch.nn.Module:
         """The network that is validated and saved: the running average where there is one."""
-        return self.average.network if self.average else self.bare
+        return self.average.network if self.average else self.bare_network
 
     def run(self, interruption: Interruption) -> None:
         """Train until the last epoch, the time budget, the end of patience or an interruption."""
         values, minutes = self.plan.workflow.globals, self.options.max_minutes
-        self._began = time.monotonic() - self.result.seconds
-        self._state_written = time.monotonic()
-        deadline = self._began + minutes * 60 if minutes else math.inf
-        to_training_mode(self.bare)
+        self._start_time = time.monotonic() - self.result.seconds
+        self._state_time = time.monotonic()
+        deadline = self._start_time + minutes * 60 if minutes else math.inf
+        to_training_mode(self.bare_network)
         for epoch in range(self._epoch_number, values.epochs + 1):
             self.result.epochs = epoch
-            ending = self._epoch(epoch, interruption, deadline)
+            ending = self._train_epoch(epoch, interruption, deadline)
             is_last = epoch == values.epochs or ending == "time is up"
             if ending != "interrupted":
                 self._end_epoch(epoch, validates=is_last or epoch % values.num_training_epoch_per_valid == 0)
@@ -158,83 +158,85 @@ class TrainingLoop:
                 break
         self._finish()
 
-    def _epoch(self, epoch: int, interruption: Interruption, deadline: float) -> Ending:
+    def _train_epoch(self, epoch: int, interruption: Interruption, deadline: float) -> Ending:
         group: list[Batch] = []
-        for number, batch in enumerate(self.batches.epoch(epoch, self._epoch_batch), self._epoch_batch + 1):
+        for number, batch in enumerate(self.batches.iterate_epoch(epoch, self._epoch_batch), self._epoch_batch + 1):
             group.append(batch)
             if len(group) < self.options.accumulate and number < self.batches.steps:
                 continue
             self.step(epoch, group)
             group = []
             self._epoch_number, self._epoch_batch = epoch, number
-            match self._what_next(interruption, deadline):
-                case 3:
+            match self._decide_next(interruption, deadline):
+                case Signal.INTERRUPTED:
                     return "interrupted"
-                case 2:
+                case Signal.TIME_UP:
                     return "time is up"
-                case 1:
+                case Signal.SAVE:
                     self._save_state()
         return "finished"
 
-    def _what_next(self, interruption: Interruption, deadline: float) -> int:
+    def _decide_next(self, interruption: Interruption, deadline: float) -> Signal:
         """What all processes do after a step: the most urgent of what each would do."""
         now = time.monotonic()
-        if interruption.asked:
-            wish = INTERRUPTED
+        if interruption.is_requested:
+            wish = Signal.INTERRUPTED
         elif now > deadline:
-            wish = TIME_UP
+            wish = Signal.TIME_UP
         else:
-            wish = SAVE if now - self._state_written > self.options.state_minutes * 60 else GO
-        return self.world.agree(wish)  # type: ignore[arg-type]
+            wish = Signal.SAVE if now - self._state_time > self.options.state_minutes * 60 else Signal.GO
+        return self.world.agree(wish)
 
     def step(self, epoch: int, group: list[Batch]) -> None:
         """One step of the optimizer, on one batch or on several whose gradients add up."""
-        rate = self._rate()
+        rate = self._learning_rate()
         for parameters in self.optimizer.param_groups:
             parameters["lr"] = rate
         self.optimizer.zero_grad(set_to_none=True)
         for number, batch in enumerate(group, 1):
-            image = batch.image.to(self.fabric.device, memory_format=self.layout, non_blocking=True)
+            image = batch.image.to(self.fabric.device, memory_format=self.memory_format, non_blocking=True)
             label = batch.label.to(self.fabric.device, non_blocking=True)
             with self.fabric.no_backward_sync(self.network, enabled=number < len(group)):
                 loss = self.loss(self.network(image), label)
-                extra = getattr(self.bare, "extra_loss", None)
+                extra = getattr(self.bare_network, "extra_loss", None)
                 loss = loss if extra is None else loss + extra
-                with self._named_when_not_finite():
+                with self._explain_loss_not_finite():
                     self.meter.add(loss, (epoch, batch.cases))
                 self.fabric.backward(loss / len(group) if len(group) > 1 else loss)
         if self.options.clip_norm:
-            clip = {"max_norm": self.options.clip_norm, "error_if_nonfinite": False}
-            self.fabric.clip_gradients(self.network, self.optimizer, **clip)
+            max_norm = self.options.clip_norm
+            self.fabric.clip_gradients(self.network, self.optimizer, max_norm=max_norm, error_if_nonfinite=False)
         self.optimizer.step()
         self.result.steps += 1
         if self.average:
-            self.average.update(self.bare, self.result.steps)
+            self.average.update(self.bare_network, self.result.steps)
 
-    def _rate(self) -> float:
+    def _learning_rate(self) -> float:
         policy = self.plan.policy
-        return self.base_rate * (policy.factor(self._steps_of_course(), self.total) if policy else 1.0)
+        return self.base_learning_rate * (policy.factor(self._schedule_position(), self.total_steps) if policy else 1.0)
 
-    def _steps_of_course(self) -> int:
+    def _schedule_position(self) -> int:
         """How far along the learning-rate policy is: the steps done, or the share of the minutes that is over."""
         minutes = self.options.max_minutes
         if self.options.schedule == "epochs" or minutes is None:
             return self.result.steps
         # Processes whose clocks differ must not step by different rates.
-        share: float = self.world.from_first((time.monotonic() - self._began) / (minutes * 60))
-        return max(self.result.steps, min(self.total - 1, round(share * self.total)))
+        share: float = self.world.broadcast((time.monotonic() - self._start_time) / (minutes * 60))
+        return max(self.result.steps, min(self.total_steps - 1, round(share * self.total_steps)))
 
     @contextlib.contextmanager
-    def _named_when_not_finite(self) -> Any:
+    def _explain_loss_not_finite(self) -> Any:
         """Turn a loss that is no number into an error that names the epoch, the cases and what is kept."""
         try:
             yield
         except LossNotFinite as fault:
             epoch, cases = fault.place
             best = self.out / BEST
-            kept = f"{best} holds epoch {self.result.best_epoch}" if best.exists() else "no checkpoint was written yet"
-            named = ", ".join(dict.fromkeys(cases))
-            message = f"the loss is {fault.value} in epoch {epoch}, batch of case(s) {named}; {kept}"
+            checkpoint = (
+                f"{best} holds epoch {self.result.best_epoch}" if best.exists() else "no checkpoint was written yet"
+            )
+            case_names = ", ".join(dict.fromkeys(cases))
+            message = f"the loss is {fault.value} in epoch {epoch}, batch of case(s) {case_names}; {checkpoint}"
             raise TrainingError(message) from fault
 
     def _end_epoch(self, epoch: int, *, validates: bool) -> None:
@@ -248,24 +250,28 @@ class TrainingLoop:
 
     def _validate(self, epoch: int) -> None:
         """Judge the network, keep it when it is the best so far, record the row."""
-        with self._named_when_not_finite():
+        with self._explain_loss_not_finite():
             self.meter.drain()
-        metrics = validate(self.kept, self.unseen, self.plan, self.fabric, self.world) if len(self.unseen) else {}
-        to_training_mode(self.bare)
+        metrics = (
+            validate(self.saved_network, self.validation_store, self.plan, self.fabric, self.world)
+            if len(self.validation_store)
+            else {}
+        )
+        to_training_mode(self.bare_network)
         losses = self.world.gather((self.meter.total, self.meter.count))
         self.result.train_loss = sum(total for total, _ in losses) / max(1, sum(count for _, count in losses))
         self.meter.reset()
-        seconds = time.monotonic() - self._began
+        seconds = time.monotonic() - self._start_time
         rate = float(self.optimizer.param_groups[0]["lr"])
         row = {"train_loss": self.result.train_loss, "learning_rate": rate, "seconds": seconds, **metrics}
         if self.recorder:
-            self.recorder.row(epoch, row)
-        self._judge(epoch, metrics)
+            self.recorder.write_row(epoch, row)
+        self._keep_if_best(epoch, metrics)
         key = self.plan.key_metric
-        shown = f", {key.name} {metrics[key.name]:.4f} (best {self.result.best_metric:.4f})" if key and metrics else ""
-        self.world.say(f"epoch {epoch}: loss {self.result.train_loss:.4f}{shown}, {seconds:.0f} s")
+        score = f", {key.name} {metrics[key.name]:.4f} (best {self.result.best_metric:.4f})" if key and metrics else ""
+        self.world.say(f"epoch {epoch}: loss {self.result.train_loss:.4f}{score}, {seconds:.0f} s")
 
-    def _judge(self, epoch: int, metrics: dict[str, float]) -> None:
+    def _keep_if_best(self, epoch: int, metrics: dict[str, float]) -> None:
         """Keep the network when it is the best so far; count how long nothing has got better."""
         key = self.plan.key_metric
         if key is None or not metrics:
@@ -273,7 +279,7 @@ class TrainingLoop:
         watched = self.options.stopping_metric or key.name
         if watched not in metrics:
             raise ConfigError(f"stopping_metric: no metric {watched!r}; there are {', '.join(metrics)}")
-        self.patience.take(metrics[watched])
+        self.patience.note(metrics[watched])
         value = metrics[key.name]
         # Written so that a first value beats NaN, NaN never wins, and of equal ones the longer trained is kept.
         if math.isnan(value) or value < self.result.best_metric:
@@ -284,9 +290,9 @@ class TrainingLoop:
 
     def _finish(self) -> None:
         """Write the final checkpoint; a run that is complete leaves no state, an interrupted one does."""
-        with self._named_when_not_finite():
+        with self._explain_loss_not_finite():
             self.meter.drain()
-        self.result.seconds = time.monotonic() - self._began
+        self.result.seconds = time.monotonic() - self._start_time
         if self.result.ending == "interrupted":
             self._save_state()
         self._save(FINAL, math.nan)
@@ -300,16 +306,16 @@ class TrainingLoop:
 
     def _save(self, name: str, metric: float) -> None:
         if self.world.is_first:
-            about = {"spec": self.spec, "epoch": self.result.epochs, "metric": metric}
-            save_model(self.out / name, self.kept, self.component, **about)  # type: ignore[arg-type]
+            epoch = self.result.epochs
+            save_model(self.out / name, self.saved_network, self.component, spec=self.spec, epoch=epoch, metric=metric)
 
     def _save_state(self) -> None:
         """Write down everything that a continuation needs; batches need no more than their epoch and number."""
-        with self._named_when_not_finite():
+        with self._explain_loss_not_finite():
             self.meter.drain()
-        self.result.seconds = time.monotonic() - self._began
+        self.result.seconds = time.monotonic() - self._start_time
         everyone = self.world.gather((get_random_state(), self.meter.total, self.meter.count))
-        self._state_written = time.monotonic()
+        self._state_time = time.monotonic()
         if not self.world.is_first:
             return
         state = {
@@ -317,7 +323,7 @@ class TrainingLoop:
             "epoch": self._epoch_number,
             "batch": self._epoch_batch,
             "processes": self.world.size,
-            "network": self.bare.state_dict(),
+            "network": self.bare_network.state_dict(),
             "average": self.average.network.state_dict() if self.average else None,
             "optimizer": self.optimizer.optimizer.state_dict(),
             "precision": self.fabric.strategy.precision.state_dict(),
@@ -328,18 +334,18 @@ class TrainingLoop:
         }
         self._try_to_write(STATE, lambda: save_state(self.out / STATE, state))
 
-    def _try_to_write(self, what: str, write: Any) -> bool:
+    def _try_to_write(self, subject: str, write: Any) -> bool:
         """Write; a disk that is full must not end the training, and what was written before is still there."""
         try:
             write()
         except OSError as error:
-            say(f"warning: {what} could not be written, training goes on: {error}")
+            say(f"warning: {subject} could not be written, training goes on: {error}")
             return False
         return True
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from what ``_save_state`` wrote."""
-        self.bare.load_state_dict(state["network"])
+        self.bare_network.load_state_dict(state["network"])
         if self.average and state["average"]:
             self.average.network.load_state_dict(state["average"])
         self.optimizer.optimizer.load_state_dict(state["optimizer"])
@@ -351,17 +357,17 @@ class TrainingLoop:
             generators, self.meter.total, self.meter.count = state["everyone"][self.world.rank]
             restore_random_state(generators)
         else:
-            self._take_up_place(state["processes"])
+            self._resume_with_other_process_count(state["processes"])
         self.result.ending, self.result.continued_at = "finished", self.result.steps
-        self._take_newer_best()
+        self._adopt_newer_best()
 
-    def _take_up_place(self, processes: int) -> None:
+    def _resume_with_other_process_count(self, processes: int) -> None:
         """The place of a run of another number of processes: the same cases of the epoch have been seen."""
         self._epoch_batch = min(self._epoch_batch * processes // self.world.size, self.batches.steps - 1)
         begun = (self._epoch_number - 1) * self.steps_an_epoch
         self.result.steps = begun + self._epoch_batch // self.options.accumulate
 
-    def _take_newer_best(self) -> None:
+    def _adopt_newer_best(self) -> None:
         """A model.pt that was written just before the end, and is newer than what the state knows of, counts."""
         if not (self.out / BEST).is_file():
             return

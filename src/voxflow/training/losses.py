@@ -34,65 +34,68 @@ def cpu_loss(loss: Loss, activation: str) -> LossFunction | None:
     """The quick form of a loss for logits and masks on a CPU; None where there is none, and its own must be built."""
     if type(loss) not in {Dice, DiceCE} or activation != "softmax":
         return None
-    given = cast("OverlapLoss", loss)
-    if given.is_onehot_targets:
+    overlap_loss = cast("OverlapLoss", loss)
+    if overlap_loss.is_onehot_targets:
         return None
-    about = DiceSettings(
-        squared=given.squared_pred,
-        smooth=given.smooth,
-        batch=getattr(given, "batch", False),
-        skip_background=given.skip_background,
-        dice=getattr(given, "lambda_dice", 1.0),
-        entropy=getattr(given, "lambda_ce", 0.0),
+    settings = DiceSettings(
+        squared=overlap_loss.squared_pred,
+        smooth=overlap_loss.smooth,
+        batch=getattr(overlap_loss, "batch", False),
+        skip_background=overlap_loss.skip_background,
+        dice=getattr(overlap_loss, "lambda_dice", 1.0),
+        entropy=getattr(overlap_loss, "lambda_ce", 0.0),
     )
 
-    def quick(logits: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
-        return cast("torch.Tensor", _DiceCE.apply(logits, label, about))  # type: ignore[no-untyped-call]
+    def compute_loss(logits: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+        return cast("torch.Tensor", _DiceCE.apply(logits, label, settings))  # type: ignore[no-untyped-call]
 
-    return quick
+    return compute_loss
 
 
 class _DiceCE(torch.autograd.Function):
     """Logits (batch, class, ...spatial) of any float type and memory layout, label (batch, 1, ...spatial)."""
 
     @staticmethod
-    def forward(ctx: Any, logits: torch.Tensor, label: torch.Tensor, about: DiceSettings) -> torch.Tensor:
+    def forward(ctx: Any, logits: torch.Tensor, label: torch.Tensor, settings: DiceSettings) -> torch.Tensor:
         classes, voxels = logits.shape[1], logits[0, 0].numel()
         measure = _sum_two_classes if classes == 2 else _sum_classes
-        found = [measure(one, mask[0].reshape(-1)) for one, mask in zip(logits.detach(), label, strict=True)]
-        kept = [probabilities for probabilities, _ in found]
+        samples = [
+            measure(sample_logits, mask[0].reshape(-1))
+            for sample_logits, mask in zip(logits.detach(), label, strict=True)
+        ]
+        probabilities = [sample_probabilities for sample_probabilities, _ in samples]
         # Rows of (batch, what, class): overlap, size of the mask, sum of probabilities, sum of their squares, entropy.
-        sums = torch.stack([row for _, row in found]).double()
-        value, on_mask, on_probability = _combine_sums(sums, about)
-        weight = about.entropy / (len(found) * voxels)
-        ctx.parts = label, kept, on_mask.tolist(), on_probability.tolist(), weight, about
+        sums = torch.stack([row for _, row in samples]).double()
+        value, on_mask, on_probability = _combine_sums(sums, settings)
+        weight = settings.entropy / (len(samples) * voxels)
+        ctx.parts = label, probabilities, on_mask.tolist(), on_probability.tolist(), weight, settings
         ctx.like = logits
         entropy: torch.Tensor = sums[:, 4].sum() * weight
         return (value + entropy).float()
 
     @staticmethod
     def backward(ctx: Any, *outer: torch.Tensor) -> tuple[torch.Tensor, None, None]:
-        label, kept, on_mask, on_probability, weight, about = ctx.parts
-        gradient, by = torch.empty_like(ctx.like), float(outer[0])
+        label, probabilities_of_samples, on_mask, on_probability, weight, settings = ctx.parts
+        gradient, scale = torch.empty_like(ctx.like), float(outer[0])
         write = _write_two_class_gradient if gradient.shape[1] == 2 else _write_gradient
-        for n, probabilities in enumerate(kept):
+        for n, probabilities in enumerate(probabilities_of_samples):
             mask = label[n, 0].reshape(-1)
-            scaled = [value * by for value in on_mask[n]], [value * by for value in on_probability[n]]
-            write(gradient[n], probabilities, mask, *scaled, weight=weight * by, squared=about.squared)
+            scaled = [value * scale for value in on_mask[n]], [value * scale for value in on_probability[n]]
+            write(gradient[n], probabilities, mask, *scaled, weight=weight * scale, squared=settings.squared)
         ctx.parts = ctx.like = None
         return gradient, None, None
 
 
-def _combine_sums(sums: torch.Tensor, about: DiceSettings) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def _combine_sums(sums: torch.Tensor, settings: DiceSettings) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """The Dice term, and its slopes: by a probability inside the mask, and by any one (by its double, if squared)."""
     overlap, truth, linear, squares, _ = sums.unbind(1)
-    first, count = int(about.skip_background), len(sums)
-    predicted = squares if about.squared else linear
-    if about.batch:
+    first, count = int(settings.skip_background), len(sums)
+    predicted = squares if settings.squared else linear
+    if settings.batch:
         overlap, truth, predicted = (value.sum(0, keepdim=True) for value in (overlap, truth, predicted))
-    above, below = 2 * overlap + about.smooth, truth + predicted + about.smooth
-    scale = about.dice / (1 - above / below)[:, first:].numel()
-    on_mask, on_probability = -2 / below * scale, above / below**2 * scale * (2 if about.squared else 1)
+    above, below = 2 * overlap + settings.smooth, truth + predicted + settings.smooth
+    scale = settings.dice / (1 - above / below)[:, first:].numel()
+    on_mask, on_probability = -2 / below * scale, above / below**2 * scale * (2 if settings.squared else 1)
     on_mask[:, :first] = on_probability[:, :first] = 0
     classes = sums.shape[2]
     value = (1 - above / below)[:, first:].sum() * scale
@@ -102,8 +105,8 @@ def _combine_sums(sums: torch.Tensor, about: DiceSettings) -> tuple[torch.Tensor
 def _sum_classes(logits: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Probabilities (class, voxel) of one sample, and its sums (5, class)."""
     planes = torch.empty(len(logits), mask.numel())
-    for plane, given in zip(planes, logits, strict=True):
-        plane.view(given.shape).copy_(given)
+    for plane, class_logits in zip(planes, logits, strict=True):
+        plane.view(class_logits.shape).copy_(class_logits)
     # With an axis before it, torch vectorises along the voxels.
     logarithms = torch.log_softmax(planes[None], 1)[0]
     inside = torch.empty(mask.numel())

@@ -49,7 +49,7 @@ class LossMeter:
 
         loss = loss.detach()
         if loss.device.type == "cpu":
-            self._take(float(loss), place)
+            self._record(float(loss), place)
             return
         arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
         host = torch.empty((), dtype=torch.float32, pin_memory=True)
@@ -57,7 +57,7 @@ class LossMeter:
         arrived.record()
         self._pending.append((arrived, host, place))
         while self._pending and self._pending[0][0].query():
-            self._next()
+            self._record_next()
 
     def drain(self) -> None:
         """Wait for every loss.
@@ -67,17 +67,17 @@ class LossMeter:
         """
         while self._pending:
             self._pending[0][0].synchronize()
-            self._next()
+            self._record_next()
 
     def reset(self) -> None:
         """Begin a new mean."""
         self.total, self.count = 0.0, 0
 
-    def _next(self) -> None:
+    def _record_next(self) -> None:
         _, host, place = self._pending.popleft()
-        self._take(float(host), place)
+        self._record(float(host), place)
 
-    def _take(self, value: float, place: Any) -> None:
+    def _record(self, value: float, place: Any) -> None:
         if not math.isfinite(value):
             raise LossNotFinite(value, place)
         self.total += value

@@ -92,7 +92,7 @@ class TrainOptions(BaseModel):
     cache: CacheOptions = CacheOptions()
 
     @model_validator(mode="after")
-    def _time_to_go_by(self) -> Self:
+    def _require_minutes(self) -> Self:
         if self.schedule == "minutes" and self.max_minutes is None:
             raise ValueError("schedule: minutes needs max_minutes")
         return self

@@ -113,16 +113,16 @@ class TrainingPlan:
 
     def _check(self) -> None:
         findings = Findings(self.workflow.path)
-        classes, given = len(self.facts.class_names), self.network.num_classes
-        if given is not None and given != classes:
+        classes, configured = len(self.facts.class_names), self.network.num_classes
+        if configured is not None and configured != classes:
             names = ", ".join(self.facts.class_names)
-            findings.add("train.model.args.num_classes", f"{given}, but the data has {classes}: {names}")
+            findings.add("train.model.args.num_classes", f"{configured}, but the data has {classes}: {names}")
         if self.workflow.task == "segmentation":
             self._check_sizes(findings)
         elif self.facts.label_format and count_logits(self.facts.label_format) != classes:
-            wanted = count_logits(self.facts.label_format)
+            expected = count_logits(self.facts.label_format)
             findings.add(
-                "train.model", f"label_format {list(self.facts.label_format)} asks for {wanted} logits, not {classes}"
+                "train.model", f"label_format {list(self.facts.label_format)} asks for {expected} logits, not {classes}"
             )
         # A crop of fixed size takes the same place of a case each time; see validation.
         changing = [transform for transform in self.valid_chain.tail if transform.is_random and not transform.patch()]
@@ -137,11 +137,11 @@ class TrainingPlan:
         """Windows that the network can't halve often enough, found before any data is read."""
         divisor, least = self.network.divisor, self.network.least_size
         sizes = {"train.pre_transforms": self.patch, "validate.inferer.args.roi_size": self.roi}
-        for where, size in sizes.items():
+        for json_path, size in sizes.items():
             if size is not None and any(n % divisor for n in size):
-                findings.add(where, f"size {list(size)} is no multiple of {divisor}, which {self._name} needs")
+                findings.add(json_path, f"size {list(size)} is no multiple of {divisor}, which {self._name} needs")
             elif size is not None and len(size) == len(least) and any(n < m for n, m in zip(size, least, strict=True)):
-                findings.add(where, f"size {list(size)} is smaller than {list(least)}, which {self._name} needs")
+                findings.add(json_path, f"size {list(size)} is smaller than {list(least)}, which {self._name} needs")
 
     @property
     def _name(self) -> str:
@@ -178,7 +178,7 @@ class TrainingPlan:
         classes = len(self.facts.class_names)
         return max(2, classes) if self.network.final_activation == "sigmoid" else classes
 
-    def network_component(self, in_channels: int) -> Component:
+    def complete_network(self, in_channels: int) -> Component:
         """The network with its channel counts filled in.
 
         Raises:
@@ -188,15 +188,15 @@ class TrainingPlan:
             "train.model.args.in_channels": self.network.in_channels,
             "train.image_pipeline.args.output_image_channels": self.train_pipeline.output_image_channels,
         }
-        for where, given in stated.items():
-            if given is not None and given != in_channels:
-                message = f"{given}, but the images have {in_channels} channel(s) after the transforms"
-                raise ConfigError(message, path=self.workflow.path, where=where)
+        for json_path, configured in stated.items():
+            if configured is not None and configured != in_channels:
+                message = f"{configured}, but the images have {in_channels} channel(s) after the transforms"
+                raise ConfigError(message, path=self.workflow.path, where=json_path)
         model = self.workflow.train.model
         classes = len(self.facts.class_names)
         return complete_network(model, in_channels=in_channels, num_classes=classes, patch=self.input_size)
 
-    def spec(self, in_channels: int) -> ModelSpec:
+    def make_spec(self, in_channels: int) -> ModelSpec:
         """What the model file says of itself."""
         is_volume = self.workflow.task == "segmentation"
         scaled = [size for t in self.valid_chain.head if (size := getattr(t, "target_shape", None))]

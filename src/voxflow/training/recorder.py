@@ -39,26 +39,26 @@ class Recorder:
         self._failing: set[str] = set()
         if self.rows:
             # DVC removes the file before it runs the stage again.
-            self._try("the curves", self._write)
+            self._try_to_write("the curves", self._write)
 
-    def row(self, epoch: int, values: Mapping[str, float]) -> None:
+    def write_row(self, epoch: int, values: Mapping[str, float]) -> None:
         """Record numbers of one epoch; those that are not defined (NaN) are left empty."""
         defined = {name: float(value) for name, value in values.items() if math.isfinite(value)}
-        self._try("TensorBoard's events", lambda: self._events.row(epoch, defined))
-        self._tracker.metrics(defined, step=epoch)
+        self._try_to_write("TensorBoard's events", lambda: self._events.write_row(epoch, defined))
+        self._tracker.log_metrics(defined, step=epoch)
         self.rows.append({"epoch": epoch} | {name: f"{value:.6g}" for name, value in defined.items()})
-        self._try("the curves", self._write)
+        self._try_to_write("the curves", self._write)
 
-    def _try(self, what: str, write: Callable[[], None]) -> None:
+    def _try_to_write(self, subject: str, write: Callable[[], None]) -> None:
         """Write; a full disk must not end a training for the sake of its pictures, and is said once."""
         try:
             write()
         except OSError as error:
-            if what not in self._failing:
-                say(f"warning: {what} could not be written, training goes on: {error}")
-            self._failing.add(what)
+            if subject not in self._failing:
+                say(f"warning: {subject} could not be written, training goes on: {error}")
+            self._failing.add(subject)
         else:
-            self._failing.discard(what)
+            self._failing.discard(subject)
 
     def _write(self) -> None:
         text = io.StringIO()

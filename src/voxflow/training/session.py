@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import shutil
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -81,20 +82,29 @@ def train(
         keep_memory()
     fabric = open_fabric(options, precision, multi_gpu=workflow.globals.multi_gpu)
     world = World.open(fabric, options.peer_timeout_minutes)
-    with world.watched(), contextlib.ExitStack() as stack:
+    with world.watch_partners(), contextlib.ExitStack() as stack:
         identity = digest_training(workflow, [*training, *validation], options, facts)
         world.require_same(identity)
         state, start = _choose_start(out, identity, options, world)
         seed = seed_everything(options.seed, workflow.globals.determinism, deterministic=options.deterministic)
-        batches, unseen = prepare_data(plan, (training, validation), options, world, seed=seed)
+        batches, validation_store = prepare_data(plan, (training, validation), options, world, seed=seed)
         batches = replace(batches, pin=fabric.device.type == "cuda")
         interruption, recorder = stack.enter_context(Interruption()), None
         if world.is_first:
             rows = state["rows"] if state else None
             recorder = Recorder(out / EVENTS, curves or out / CURVES, tracker, rows)
-        run = {"fingerprint": identity, "run_id": tracker.run_id}
-        parts: dict[str, Any] = {"batches": batches, "unseen": unseen, "recorder": recorder, "run": run}
-        loop = TrainingLoop(plan, options, fabric, world, out=out, start=start, **parts)
+        loop = TrainingLoop(
+            plan,
+            options,
+            fabric,
+            world,
+            batches=batches,
+            validation_store=validation_store,
+            out=out,
+            recorder=recorder,
+            run={"fingerprint": identity, "run_id": tracker.run_id},
+            start=start,
+        )
         if state:
             loop.restore(state)
         loop.result.precision = precision
@@ -108,21 +118,24 @@ def prepare_data(
     """Prepare the cases to learn from and to validate on; processes share the work, and wait for each other."""
     threads, skip = count_threads(options), options.on_bad_case == "skip"
     cache = CaseCache.open(options.cache)
-    how: dict[str, Any] = {
-        "threads": threads,
-        "classes": plan.label_values if plan.workflow.task == "segmentation" else None,
-        "skip": skip,
-        "turn": world.rank / world.size,
-    }
-    store = CachedStore(cases[0], plan.train_chain, cache, **how)
-    unseen = CachedStore(cases[1], plan.valid_chain, cache, **how)
+    open_store = functools.partial(
+        CachedStore,
+        cache=cache,
+        threads=threads,
+        classes=plan.label_values if plan.workflow.task == "segmentation" else None,
+        skip=skip,
+        turn=world.rank / world.size,
+    )
+    store, validation_store = open_store(cases[0], plan.train_chain), open_store(cases[1], plan.valid_chain)
     world.gather(None)
-    if world.is_first_here:
-        cache.prune([*store.paths, *unseen.paths])
+    if world.is_first_on_machine:
+        cache.prune([*store.paths, *validation_store.paths])
     workers = min(1, threads - 1) if options.workers is None else options.workers
     pipeline = plan.train_pipeline
-    batches = Batches(store, plan.train_chain, pipeline, seed, workers, rank=world.rank, size=world.size, skip=skip)
-    return batches, unseen
+    batches = Batches(
+        store, plan.train_chain, pipeline, seed, workers, rank=world.rank, world_size=world.size, skip=skip
+    )
+    return batches, validation_store
 
 
 def find_unfinished_run(
@@ -140,7 +153,7 @@ def _choose_start(
     out: Path, identity: dict[str, str], options: TrainOptions, world: World
 ) -> tuple[dict[str, Any] | None, dict[str, torch.Tensor] | None]:
     """The state to go on from, or else the weights to start from, if any; then what an older run left is removed."""
-    state = world.from_first(_find_state(out, identity, options) if world.is_first else None)
+    state = world.broadcast(_find_state(out, identity, options) if world.is_first else None)
     if state is not None:
         return state, None
     # Read before anything is removed: it may be what the last run left in the same folder.

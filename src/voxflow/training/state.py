@@ -49,12 +49,12 @@ def read_state(path: Path) -> dict[str, Any] | None:
     return content
 
 
-def find_matching_state(path: Path, wanted: dict[str, str]) -> tuple[dict[str, Any] | None, str]:
+def find_matching_state(path: Path, identity: dict[str, str]) -> tuple[dict[str, Any] | None, str]:
     """Return the state of an unfinished run of the same fingerprint, or None and the reason why there is none.
 
     Args:
         path: the file.
-        wanted: the fingerprint of the training that begins.
+        identity: the fingerprint of the training that begins.
 
     Returns:
         The state, and an empty reason; or None, and a reason that is empty when there simply was no run.
@@ -62,7 +62,7 @@ def find_matching_state(path: Path, wanted: dict[str, str]) -> tuple[dict[str, A
     state = read_state(path)
     if state is None:
         return None, ""
-    parts = list_differences(state["fingerprint"], wanted)
+    parts = list_differences(state["fingerprint"], identity)
     if parts:
         return None, f"the unfinished run in {path.parent} had different {' and '.join(parts)}"
     return state, ""
@@ -87,8 +87,8 @@ def restore_random_state(state: dict[str, Any]) -> None:
 
     version, internal, gauss = state["python"]
     random.setstate((version, tuple(internal), gauss))
-    kind, keys, *rest = state["numpy"]
-    np.random.set_state((kind, keys.numpy().astype(np.uint32), *rest))
+    kind, keys, *remainder = state["numpy"]
+    np.random.set_state((kind, keys.numpy().astype(np.uint32), *remainder))
     torch.set_rng_state(state["torch"])
     if "cuda" in state and torch.cuda.is_available():
         torch.cuda.set_rng_state(state["cuda"])

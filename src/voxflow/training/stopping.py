@@ -25,7 +25,7 @@ class Patience:
         """Whether training should end."""
         return self.limit is not None and self.waited >= self.limit
 
-    def take(self, value: float) -> None:
+    def note(self, value: float) -> None:
         """Note one validation; a value that is not defined is no better."""
         if value > self.best or (math.isnan(self.best) and not math.isnan(value)):
             self.best, self.waited = value, 0

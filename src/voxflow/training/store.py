@@ -63,7 +63,7 @@ class CachedStore:
 
         def prepare(case: Case) -> CaseFile | None:
             try:
-                return self._file(case)
+                return self._open_file(case)
             except InputError as error:
                 faults.append(str(error) if case.id in str(error) else f"case {case.id}: {error}")
                 return None
@@ -74,9 +74,9 @@ class CachedStore:
             files = list(track(pool.map(prepare, turned), "preparing cases", total=len(turned)))
         files = files[len(cases) - first :] + files[: len(cases) - first]
         self._entries = [(case, file) for case, file in zip(cases, files, strict=True) if file]
-        self._report(sorted(faults), skip=skip)
+        self._report_faults(sorted(faults), skip=skip)
 
-    def _report(self, faults: list[str], *, skip: bool) -> None:
+    def _report_faults(self, faults: list[str], *, skip: bool) -> None:
         if not faults:
             return
         more = [f"... and {len(faults) - SHOWN_FAULTS} more"] if len(faults) > SHOWN_FAULTS else []
@@ -98,19 +98,19 @@ class CachedStore:
         try:
             if file.path not in self._verified:
                 file.verify()
-            sample = file.sample()
+            sample = file.map_sample()
         except (OSError, CaseFileError, ValueError) as error:
             say(f"warning: case {case.id} is prepared afresh, its file in the cache can't be used: {error}")
             file.path.unlink(missing_ok=True)
-            file = self._file(case)
+            file = self._open_file(case)
             self._entries[index] = case, file
-            sample = file.sample()
+            sample = file.map_sample()
         self._verified.add(file.path)
         return sample | {"case": case.id}
 
-    def _file(self, case: Case) -> CaseFile:
-        file = self._cache.get(self._cache.path(case, self._head), lambda: self._prepare(case))
-        highest = file.value(HIGHEST)
+    def _open_file(self, case: Case) -> CaseFile:
+        file = self._cache.open_case(self._cache.path_of(case, self._head), lambda: self._prepare(case))
+        highest = file.read_value(HIGHEST)
         # Asked here and not when the case is prepared: another training may have prepared it for more classes.
         if self._classes is not None and highest is not None and highest >= self._classes:
             raise DataError(f"case {case.id}: label value {highest}, the data names {self._classes} classes (0 first)")

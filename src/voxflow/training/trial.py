@@ -88,30 +88,39 @@ def try_steps(
         keep_memory()
     fabric, world = open_fabric(options, precision), World()
     few = training[: max(CASES, plan.train_pipeline.cases_per_step)]
-    batches, _ = prepare_data(plan, (few, []), options, world, seed=0)
+    batches, validation_store = prepare_data(plan, (few, []), options, world, seed=0)
     batches = replace(batches, pin=fabric.device.type == "cuda")
     with tempfile.TemporaryDirectory() as out:
-        parts: dict[str, Any] = {"batches": batches, "unseen": [], "recorder": None, "run": {}}
-        loop = TrainingLoop(plan, options, fabric, world, out=Path(out), **parts)
+        loop = TrainingLoop(
+            plan,
+            options,
+            fabric,
+            world,
+            batches=batches,
+            validation_store=validation_store,
+            out=Path(out),
+            recorder=None,
+            run={},
+        )
         times = _time_steps(loop, batches, steps)
-    each = plan.train_pipeline.cases_per_step
+    cases_per_step = plan.train_pipeline.cases_per_step
     files = [path.stat().st_size for path in batches.store.paths]  # type: ignore[attr-defined]
     return Trial(
         step_seconds=statistics.median(times),
         steps=len(times),
-        steps_an_epoch=-(-len(plan.train_pipeline.window(len(training), 1)) // each),
+        steps_an_epoch=-(-len(plan.train_pipeline.window(len(training), 1)) // cases_per_step),
         cache_gb=statistics.fmean(files) * (len(training) + len(validation)) / GB,
         memory_gb=_measure_peak_memory() / GB,
         gpu_memory_gb=torch.cuda.max_memory_reserved() / GB if on_gpu else 0.0,
         precision=precision,
-        parameters=sum(parameter.numel() for parameter in loop.bare.parameters()),
+        parameters=sum(parameter.numel() for parameter in loop.bare_network.parameters()),
     )
 
 
 def _time_steps(loop: TrainingLoop, batches: Batches, steps: int) -> list[float]:
     import torch
 
-    loop.bare.train()
+    loop.bare_network.train()
     times: list[float] = []
     stream = _repeat_epochs(batches)
     last = time.perf_counter()
@@ -132,7 +141,7 @@ def _repeat_epochs(batches: Batches) -> Any:
         epoch = 0
         while True:
             epoch += 1
-            yield from batches.epoch(epoch)
+            yield from batches.iterate_epoch(epoch)
 
     return stream()
 

@@ -37,16 +37,18 @@ def validate(
 
     world = world or World()
     network.eval()
-    kept: list[list[object]] = []
+    measurements: list[list[object]] = []
     with torch.inference_mode(), fabric.autocast():
         for batch in _iterate_batches(store, plan, world):
             outputs = _infer(network, batch, plan, fabric.device)
-            kept.append([metric.measure(outputs) for metric in plan.metrics])
+            measurements.append([metric.measure(outputs) for metric in plan.metrics])
     # In the order of the cases, so that sums don't depend on the number of processes.
-    everyone = [values for turn in zip_longest(*world.gather(kept)) for values in turn if values is not None]
+    in_case_order = [
+        values for turn in zip_longest(*world.gather(measurements)) for values in turn if values is not None
+    ]
     numbers: dict[str, float] = {}
     for number, metric in enumerate(plan.metrics):
-        values = [values[number] for values in everyone]
+        values = [values[number] for values in in_case_order]
         numbers |= metric.summarise(values, plan.facts.class_names)
     return numbers
 
@@ -59,8 +61,8 @@ def _iterate_batches(store: SampleStore, plan: TrainingPlan, world: World) -> It
     for start in starts[world.rank :: world.size]:
         cases = range(start, min(start + count, len(store)))
         # Each case has its own fixed seed: a crop takes the same place at every validation.
-        made = (plan.valid_chain.run_tail(store[case], np.random.default_rng(case)) for case in cases)
-        yield collate([sample for samples in made for sample in samples], pipeline.output_crop_size)
+        tails = (plan.valid_chain.run_tail(store[case], np.random.default_rng(case)) for case in cases)
+        yield collate([sample for samples in tails for sample in samples], pipeline.output_crop_size)
 
 
 def _infer(network: torch.nn.Module, batch: Batch, plan: TrainingPlan, device: torch.device) -> Outputs:
@@ -71,8 +73,8 @@ def _infer(network: torch.nn.Module, batch: Batch, plan: TrainingPlan, device: t
         outputs[LABEL_FORMAT] = label_format
     if any(operation.needs_loss for operation in plan.aux_ops):
         loss, label = plan.loss.build(activation, label_format), batch.label.to(device)
-        each = [loss(logits[n : n + 1].float(), label[n : n + 1]).item() for n in range(len(label))]
-        outputs["loss"] = np.array(each)
+        losses = [loss(logits[n : n + 1].float(), label[n : n + 1]).item() for n in range(len(label))]
+        outputs["loss"] = np.array(losses)
     for operation in plan.aux_ops:
         outputs |= operation.compute(outputs)
     return outputs

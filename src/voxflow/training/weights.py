@@ -27,29 +27,29 @@ class WeightsReport:
     """What a file of weights gave to a network.
 
     Attributes:
-        taken: names that were loaded.
-        different: names whose shape differs; theirs stay fresh.
+        loaded: names that were loaded.
+        mismatched: names whose shape differs; theirs stay fresh.
         missing: names of the network that the file has not; they stay fresh.
         unused: names of the file that the network has not.
     """
 
-    taken: tuple[str, ...]
-    different: tuple[str, ...]
+    loaded: tuple[str, ...]
+    mismatched: tuple[str, ...]
     missing: tuple[str, ...]
     unused: tuple[str, ...]
 
     def line(self) -> str:
         """One line for a person."""
-        total = len(self.taken) + len(self.different) + len(self.missing)
-        parts = [f"{len(self.taken)} of {total} weights taken"]
-        for what, names in (
-            ("of another shape, so fresh", self.different),
+        total = len(self.loaded) + len(self.mismatched) + len(self.missing)
+        parts = [f"{len(self.loaded)} of {total} weights taken"]
+        for heading, names in (
+            ("of another shape, so fresh", self.mismatched),
             ("not in the file, so fresh", self.missing),
             ("not in the network, so unused", self.unused),
         ):
             if names:
                 more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-                parts.append(f"{what}: {', '.join(names[:SHOWN])}{more}")
+                parts.append(f"{heading}: {', '.join(names[:SHOWN])}{more}")
         return "; ".join(parts)
 
 
@@ -104,8 +104,8 @@ def load_weights(network: torch.nn.Module, weights: Mapping[str, torch.Tensor], 
     Raises:
         DataError: not one fits.
     """
-    own = {_strip_wrappers(name): name for name in network.state_dict()}
-    targets = {name: network.state_dict()[given] for name, given in own.items()}
+    parameter_names = {_strip_wrappers(name): name for name in network.state_dict()}
+    targets = {name: network.state_dict()[parameter_name] for name, parameter_name in parameter_names.items()}
     fitting = {name for name in targets if name in weights and weights[name].shape == targets[name].shape}
     if not fitting:
         raise DataError(
@@ -113,15 +113,15 @@ def load_weights(network: torch.nn.Module, weights: Mapping[str, torch.Tensor], 
             f"it has {_list_first(weights)}, the network {_list_first(targets)}",
             path=path,
         )
-    network.load_state_dict({own[name]: weights[name] for name in fitting}, strict=False)
-    different = [
+    network.load_state_dict({parameter_names[name]: weights[name] for name in fitting}, strict=False)
+    mismatched = [
         f"{name} {list(weights[name].shape)} instead of {list(target.shape)}"
         for name, target in targets.items()
         if name in weights and name not in fitting
     ]
     return WeightsReport(
-        taken=tuple(name for name in targets if name in fitting),
-        different=tuple(different),
+        loaded=tuple(name for name in targets if name in fitting),
+        mismatched=tuple(mismatched),
         missing=tuple(name for name in targets if name not in weights),
         unused=tuple(name for name in weights if name not in targets),
     )

@@ -37,7 +37,7 @@ class AddedPatients:
 
     Attributes:
         new: patients that the workspace did not have.
-        known: patients that it has more studies of now.
+        returning: patients that it has more studies of now.
         cases, labelled: of both.
         files: how many were copied.
         frozen: patients of the test part, which stays as it is; 0 where there was no split yet.
@@ -45,7 +45,7 @@ class AddedPatients:
     """
 
     new: int
-    known: int
+    returning: int
     cases: int
     labelled: int
     files: int
@@ -54,15 +54,15 @@ class AddedPatients:
 
     def line(self) -> str:
         """One line for a person."""
-        kept = (
+        test_part = (
             f"the test part stays as it is ({self.frozen} patients)"
             if self.frozen
             else "there was no split yet, so that no test part had to be kept"
         )
-        more = f" and more studies of {self.known}" if self.known else ""
+        more = f" and more studies of {self.returning}" if self.returning else ""
         return (
             f"{self.new} new patients{more}, {self.cases} cases, {self.labelled} labelled, {self.files} files "
-            f"→ {self.place}; {kept}"
+            f"→ {self.place}; {test_part}"
         )
 
 
@@ -95,7 +95,7 @@ def add_patients(places: Places, folder: Path) -> AddedPatients:
     tables = _merge_findings(places, source, folder)
     _require_no_clash(pairs, {table.name for table in tables}, folder, source)
     tested = sorted({row["patient"] for row in split if row["part"] == TESTING})
-    params, made = PARAMS.read_text(encoding="utf-8"), [target for _, target in pairs if not target.exists()]
+    params, new_files = PARAMS.read_text(encoding="utf-8"), [target for _, target in pairs if not target.exists()]
     try:
         for origin, target in pairs:
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -107,13 +107,13 @@ def add_patients(places: Places, folder: Path) -> AddedPatients:
             write_text(PARAMS, set_value(params, ("workspaces", places.workspace, "split", TESTING), tested))
         _dvc_add(source)
     except BaseException:
-        _undo(made, source, {PARAMS: params} | {path: text[0] for path, text in tables.items()})
+        _undo(new_files, source, {PARAMS: params} | {path: text[0] for path, text in tables.items()})
         raise
-    known = {row["patient"] for row in split}
+    split_patients = {row["patient"] for row in split}
     patients = {row["patient"] for row in cases}
     return AddedPatients(
-        new=len(patients - known),
-        known=len(patients & known),
+        new=len(patients - split_patients),
+        returning=len(patients & split_patients),
         cases=len(cases),
         labelled=sum(_is_labelled(row) for row in cases),
         files=len(pairs),
@@ -176,8 +176,8 @@ def _require_no_leak(cases: Sequence[Row], split: Sequence[Row], places: Places,
     import pandas as pd
 
     table = pd.read_csv(volumes / "cases.csv", dtype="str", keep_default_na=False)
-    found = dict(zip(table["case"], measure_cases(table, volumes)["pixel_hash"], strict=True))
-    same = [f"{case} (as {hashes[pixels]})" for case, pixels in found.items() if pixels in hashes]
+    pixel_hashes = dict(zip(table["case"], measure_cases(table, volumes)["pixel_hash"], strict=True))
+    same = [f"{case} (as {hashes[pixels]})" for case, pixels in pixel_hashes.items() if pixels in hashes]
     if same:
         raise DataError(
             f"leakage: {_join_names(same)} shows the same pixels as the test part; nothing was added", path=folder
@@ -206,15 +206,15 @@ def _require_no_clash(pairs: list[tuple[Path, Path]], joined: set[str], folder: 
 
 def _merge_findings(places: Places, source: Path, folder: Path) -> dict[Path, tuple[str, str]]:
     """Tables of findings that both have: before, and with the new rows at the end."""
-    named = places.options_of("convert", ConvertOptions).findings
-    if not named or not (source / named).is_file() or not (folder / named).is_file():
+    table_name = places.options_of("convert", ConvertOptions).findings
+    if not table_name or not (source / table_name).is_file() or not (folder / table_name).is_file():
         return {}
-    before, more = ((root / named).read_text(encoding="utf-8") for root in (source, folder))
+    before, more = ((root / table_name).read_text(encoding="utf-8") for root in (source, folder))
     if next(csv.reader(before.splitlines()), []) != next(csv.reader(more.splitlines()), []):
-        raise DataError(f"other columns than {source / named}", path=folder / named)
-    known = set(before.splitlines())
-    rows = [line for line in more.splitlines()[1:] if line not in known]
-    return {source / named: (before, "\n".join([before.rstrip("\n"), *rows]) + "\n")}
+        raise DataError(f"other columns than {source / table_name}", path=folder / table_name)
+    present = set(before.splitlines())
+    rows = [line for line in more.splitlines()[1:] if line not in present]
+    return {source / table_name: (before, "\n".join([before.rstrip("\n"), *rows]) + "\n")}
 
 
 def _dvc_add(source: Path) -> None:
@@ -226,10 +226,10 @@ def _dvc_add(source: Path) -> None:
         raise VoxflowError(f"DVC could not take {source} in: {lines[0] if lines else result.returncode}")
 
 
-def _undo(made: Sequence[Path], source: Path, texts: dict[Path, str]) -> None:
-    for path in made:
+def _undo(new_files: Sequence[Path], source: Path, texts: dict[Path, str]) -> None:
+    for path in new_files:
         path.unlink(missing_ok=True)
-    for folder in sorted({parent for path in made for parent in path.parents}, key=lambda p: -len(p.parts)):
+    for folder in sorted({parent for path in new_files for parent in path.parents}, key=lambda p: -len(p.parts)):
         if folder.is_dir() and folder != source and folder.is_relative_to(source) and not any(folder.iterdir()):
             folder.rmdir()
     for path, text in texts.items():

@@ -30,8 +30,8 @@ _NOT_COPIED = shutil.ignore_patterns(PARAMS, "description.txt", "__pycache__")
 def list_templates() -> dict[str, str]:
     """Each template's name and what it is for: first those for one's own data, then the zoo's."""
     folders = sorted(path for path in TEMPLATES.iterdir() if path.is_dir() and not path.name.startswith("_"))
-    own = {path.name: (path / "description.txt").read_text(encoding="utf-8").strip() for path in folders}
-    return own | {model.name: model.line for model in read_zoo().values()}
+    general = {path.name: (path / "description.txt").read_text(encoding="utf-8").strip() for path in folders}
+    return general | {model.name: model.line for model in read_zoo().values()}
 
 
 def create_workspace(
@@ -72,8 +72,8 @@ def create_workspace(
     if source is not None and not (root / source).is_dir():
         raise DataError("no such folder; --source is the folder that holds the images", path=source)
     if alone and model is not None:
-        where = (root / source).absolute().as_posix() if source else None
-        return make_mmar(template, folder, variant=variant, data_root=where)
+        data_root = (root / source).absolute().as_posix() if source else None
+        return make_mmar(template, folder, variant=variant, data_root=data_root)
     if source is None:
         raise DataError("--source is needed in a repository: the folder that holds the images")
     return _create_in_repository(name, source, template, root=root, variant=variant)
@@ -129,8 +129,8 @@ def _create_in_repository(name: str, source: Path, template: str, *, root: Path,
     else:
         if not model.has_stages:
             return make_mmar(template, folder, variant=variant, data_root=source.as_posix())
-        listed = f"data/datalists/{name}/dataset_0.json"
-        make_mmar(template, folder, variant=variant, data_root=f"data/resampled/{name}", datalist=listed)
+        datalist = f"data/datalists/{name}/dataset_0.json"
+        make_mmar(template, folder, variant=variant, data_root=f"data/resampled/{name}", datalist=datalist)
         words |= collect_block_words(model, variant, words["FINDINGS"])
     block = _fill_words((TEMPLATES / (template if model is None else ZOO) / PARAMS).read_text(encoding="utf-8"), words)
     write_text(params, _insert_block(params.read_text(encoding="utf-8"), block))

@@ -19,39 +19,41 @@ FOLDS, ENSEMBLES = "folds", "ensembles"
 LEAST = 2
 
 
-def set_folds(params: Path, workspace: str, count: int) -> None:
+def set_folds(params_file: Path, workspace: str, count: int) -> None:
     """Write how many folds a workspace is split into, and the entries that train each and average all.
 
     Args:
-        params: params.yaml; comments and layout are kept.
+        params_file: params.yaml; comments and layout are kept.
         workspace: a key of ``workspaces``.
         count: 2 or more; 0 ends the cross-validation of this workspace.
 
     Raises:
         ConfigError: no such file or workspace, a count of 1, or a layout that can't be edited line by line.
     """
-    if not params.is_file():
-        raise ConfigError("file not found; run from the root of the repository", path=params)
-    text = params.read_text(encoding="utf-8")
+    if not params_file.is_file():
+        raise ConfigError("file not found; run from the root of the repository", path=params_file)
+    text = params_file.read_text(encoding="utf-8")
     wanted: dict[str, Any] = yaml.safe_load(text) or {}
-    known = wanted.get("workspaces") or {}
-    if workspace not in known:
-        raise ConfigError(f"no workspace {workspace!r}{suggest(workspace, known)}", path=params, where="workspaces")
+    workspaces = wanted.get("workspaces") or {}
+    if workspace not in workspaces:
+        raise ConfigError(
+            f"no workspace {workspace!r}{suggest(workspace, workspaces)}", path=params_file, where="workspaces"
+        )
     if count and count < LEAST:
         raise ConfigError(f"folds: 0, or {LEAST} or more, received {count}")
-    known[workspace]["split"] = (known[workspace].get("split") or {}) | {"folds": count}
+    workspaces[workspace]["split"] = (workspaces[workspace].get("split") or {}) | {"folds": count}
     wanted[FOLDS] = _drop_workspace(wanted.get(FOLDS), workspace) | {
         f"{workspace}-{fold}": {"workspace": workspace, "fold": fold} for fold in range(1, count + 1)
     }
-    others = {key: value for key, value in (wanted.get(ENSEMBLES) or {}).items() if key != workspace}
-    wanted[ENSEMBLES] = others | ({workspace: {"folds": list(range(1, count + 1))}} if count else {})
+    other_ensembles = {key: value for key, value in (wanted.get(ENSEMBLES) or {}).items() if key != workspace}
+    wanted[ENSEMBLES] = other_ensembles | ({workspace: {"folds": list(range(1, count + 1))}} if count else {})
     text = _set_split(text, workspace, count)
     text = _replace_section(text, FOLDS, wanted[FOLDS], "Trained one by one; written by `voxflow folds`.")
     text = _replace_section(text, ENSEMBLES, wanted[ENSEMBLES], "Folds whose models answer together.")
     if not _parses_to(text, wanted):
         message = f"can't be edited line by line; write workspaces.{workspace}.split.folds: {count} in lines of its own"
-        raise ConfigError(message, path=params)
-    write_text(params, text)
+        raise ConfigError(message, path=params_file)
+    write_text(params_file, text)
 
 
 def _drop_workspace(entries: Mapping[str, Any] | None, workspace: str) -> dict[str, Any]:
@@ -63,10 +65,10 @@ def _set_split(text: str, workspace: str, count: int) -> str:
     lines = text.splitlines()
     block = range(len(lines))
     for depth, name in enumerate(("workspaces", workspace, "split")):
-        found = _find_block(lines, block, depth, name)
-        if found is None:
+        inner = _find_block(lines, block, depth, name)
+        if inner is None:
             return text
-        block = found
+        block = inner
     line = f"      folds: {count}"
     places = [number for number in block if re.match(r"      folds:", lines[number])]
     if places:
@@ -93,15 +95,15 @@ def _replace_section(text: str, name: str, entries: Mapping[str, Any], comment: 
     lines = [
         f"  {key}: {yaml.safe_dump(value, default_flow_style=True, sort_keys=False)}" for key, value in entries.items()
     ]
-    written = f"{name}:\n{''.join(lines)}" if entries else f"{name}: {{}}\n"
+    section_text = f"{name}:\n{''.join(lines)}" if entries else f"{name}: {{}}\n"
     section = re.search(rf"^{name}:.*\n?(?:[ \t]+.*\n?)*", text, re.MULTILINE)
     if section:
-        return text[: section.start()] + written + text[section.end() :]
-    return f"{text.rstrip()}\n\n# {comment}\n{written}"
+        return text[: section.start()] + section_text + text[section.end() :]
+    return f"{text.rstrip()}\n\n# {comment}\n{section_text}"
 
 
-def _parses_to(text: str, wanted: Mapping[str, Any]) -> bool:
+def _parses_to(text: str, content: Mapping[str, Any]) -> bool:
     try:
-        return bool(yaml.safe_load(text) == wanted)
+        return bool(yaml.safe_load(text) == content)
     except yaml.YAMLError:
         return False

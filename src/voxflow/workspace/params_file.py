@@ -41,14 +41,14 @@ def _to_yaml_node(value: Any) -> Any:
     from ruamel.yaml.comments import CommentedMap, CommentedSeq
 
     if isinstance(value, dict):
-        made = CommentedMap({key: _to_yaml_node(each) for key, each in value.items()})
-        if value and not any(isinstance(each, dict) for each in value.values()):
-            made.fa.set_flow_style()
-        return made
+        mapping = CommentedMap({key: _to_yaml_node(item) for key, item in value.items()})
+        if value and not any(isinstance(item, dict) for item in value.values()):
+            mapping.fa.set_flow_style()
+        return mapping
     if isinstance(value, list | tuple):
-        listed = CommentedSeq(value)
-        listed.fa.set_flow_style()
-        return listed
+        sequence = CommentedSeq(value)
+        sequence.fa.set_flow_style()
+        return sequence
     return value
 
 

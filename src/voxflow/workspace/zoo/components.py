@@ -79,5 +79,5 @@ def _make_areas(model: ZooModel, field: str, label_field: str) -> list[Json]:
     """The AUC over all findings, which is the key metric, and that of each."""
     fields = {"field": field, "label_field": label_field}
     mean = {"name": "Average_AUC", **fields, "auc_average": "macro", "is_key_metric": True}
-    each = [{"name": name, "class_index": index, **fields} for index, name in enumerate(model.outputs)]
-    return [{"name": "ComputeAUC", "args": args} for args in (mean, *each)]
+    by_class = [{"name": name, "class_index": index, **fields} for index, name in enumerate(model.outputs)]
+    return [{"name": "ComputeAUC", "args": args} for args in (mean, *by_class)]

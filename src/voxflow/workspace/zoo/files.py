@@ -36,10 +36,10 @@ def write_model(model: ZooModel, folder: Path, variant: Variant) -> None:
         filled = fill_holes(json.loads(source.read_text(encoding="utf-8")), values)
         _write(folder / "config" / source.name, format_json(filled) + "\n")
     _write(folder / "config" / model.datalist_name, format_json(make_example_datalist(model)) + "\n")
-    said = collect_words(model, variant)
+    words = collect_words(model, variant)
     for source in sorted((FOLDER / "docs").iterdir()):
         text = source.read_text(encoding="utf-8")
-        _write(folder / "docs" / source.name, _HOLE.sub(lambda hole: said[hole[1]], text))
+        _write(folder / "docs" / source.name, _HOLE.sub(lambda hole: words[hole[1]], text))
 
 
 def make_environment(model: ZooModel, data_root: str, datalist: str) -> dict[str, str]:

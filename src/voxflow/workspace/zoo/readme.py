@@ -57,12 +57,12 @@ def _wrap_text(text: str) -> str:
 
 
 def _describe_cases(model: ZooModel) -> str:
-    given = model.published_cases
-    if "all" in given:
-        return f"{given['all']} cases, the publisher's own split"
-    if not given:
+    counts = model.published_cases
+    if "all" in counts:
+        return f"{counts['all']} cases, the publisher's own split"
+    if not counts:
         return "the publisher's own split"
-    return f"{given['training']} training and {given['validation']} validation cases"
+    return f"{counts['training']} training and {counts['validation']} validation cases"
 
 
 def _describe_input(model: ZooModel) -> str:
@@ -94,11 +94,13 @@ def _tabulate_scores(model: ZooModel) -> str:
 def _describe_variant(model: ZooModel, variant: str) -> str:
     recipe = model.cpu if variant == "cpu" else model.published
     size = " x ".join(map(str, recipe.patch))
-    what = f"{recipe.network['name']}, {size} at a time, {recipe.epochs} epochs, learning rate {recipe.learning_rate:g}"
+    recipe_text = (
+        f"{recipe.network['name']}, {size} at a time, {recipe.epochs} epochs, learning rate {recipe.learning_rate:g}"
+    )
     if variant == "cpu":
-        return f"For machines without a GPU: {what}. Neither network nor score are the published ones."
+        return f"For machines without a GPU: {recipe_text}. Neither network nor score are the published ones."
     command = f"voxflow new NAME --template {model.name} --variant cpu"
     return (
-        f"As published: {what}; for a GPU with 16 GB of memory. `{command}` makes the same workspace with a small "
-        "network, for machines without a GPU."
+        f"As published: {recipe_text}; for a GPU with 16 GB of memory. `{command}` makes the same workspace with a "
+        "small network, for machines without a GPU."
     )
