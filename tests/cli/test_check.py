@@ -64,8 +64,7 @@ def test_warnings_alone_end_with_0(mmar: Path) -> None:
 
 
 def test_colours_are_for_terminals_only(mmar: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from voxflow.lint import check_workspace
-    from voxflow.lint.text import render
+    from voxflow.lint import check_workspace, render
     from voxflow.planning import find_target
 
     break_it(mmar, train__loss__name="Dise")

@@ -46,7 +46,7 @@ def own(custom: Path, path: str, **args: Any) -> Component:
 
 
 def faults_of(custom: Path, path: str, kind: Kind = "transform", **args: Any) -> str:
-    return "\n".join(f"{where}: {message}" for where, message in find_custom_faults(own(custom, path, **args), kind))
+    return "\n".join(f"{fault.where}: {fault.text}" for fault in find_custom_faults(own(custom, path, **args), kind))
 
 
 SHIFT = "class Shift:\n    def __init__(self, by=1.0):\n        self.by = by\n    def __call__(self, sample):\n"

@@ -10,8 +10,8 @@ import pytest
 from voxflow.components import Component, create, find_kinds
 from voxflow.components.refused import explain_refusal
 from voxflow.config.check import check_component
-from voxflow.config.findings import Findings
 from voxflow.errors import ConfigError
+from voxflow.findings import FindingCollector
 
 
 @pytest.mark.parametrize(
@@ -27,10 +27,10 @@ from voxflow.errors import ConfigError
 def test_the_reason_is_given_where_a_component_is_built_or_checked(kind: Any, name: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         create(kind, Component(name=name))
-    findings = Findings(Path("config_train.json"))
-    assert check_component(kind, Component(name=name, where="train.x"), findings) is None
+    findings = FindingCollector(Path("config_train.json"))
+    assert check_component(kind, Component(name=name, where="train.x"), findings).typed is None
     with pytest.raises(ConfigError, match=message):
-        findings.raise_if_any()
+        findings.raise_errors()
 
 
 def test_a_misspelled_name_is_no_such_case() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from voxflow.config import Workflow, detect_dialect, load_evaluation, load_workflow
-from voxflow.config.references import RefusedError, is_known_output, read_reference
+from voxflow.config.references import UnreadableReferenceError, is_known_output, read_reference
 from voxflow.errors import ConfigError
 from voxflow.files import write_json
 
@@ -92,12 +92,12 @@ def test_a_reference_is_read(text: str, read: str) -> None:
     ],
 )
 def test_anything_else_is_refused_and_not_run(text: str) -> None:
-    with pytest.raises(RefusedError):
+    with pytest.raises(UnreadableReferenceError):
         read_reference(text, ["model"])
 
 
 def test_an_unknown_component_is_named_with_the_nearest() -> None:
-    with pytest.raises(RefusedError, match="no component is called 'modle'; did you mean 'model'"):
+    with pytest.raises(UnreadableReferenceError, match="no component is called 'modle'; did you mean 'model'"):
         read_reference("#@modle.parameters()", ["model", "optimizer"])
 
 

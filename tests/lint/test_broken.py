@@ -11,13 +11,16 @@ import json
 import re
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.lint.workspace import GOOD, put, write_files, write_images, write_png, write_size
-from voxflow.lint import Finding, check_workspace
+from voxflow.lint import check_workspace
 from voxflow.planning import find_target
+
+if TYPE_CHECKING:
+    from voxflow.findings import Finding
 
 ROOT = Path(__file__).resolve().parents[2]
 BROKEN = sorted((ROOT / "tests/config/broken").glob("*.json"))

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.lint.workspace import GOOD, write_files, write_images
-from voxflow.lint import check_workspace
-from voxflow.lint.text import render
+from voxflow.lint import check_workspace, render
 from voxflow.planning import find_target
 
 if TYPE_CHECKING:

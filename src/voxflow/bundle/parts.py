@@ -7,8 +7,8 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from voxflow.bundle.options import DEFAULT_CONFIG
-from voxflow.config.findings import suggest
 from voxflow.errors import ConfigError, MissingDependencyError, VoxflowError
+from voxflow.findings import suggest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -56,8 +56,7 @@ class CheckCommand:
 
     def run(self) -> int:
         """Write the report; exit code 2 when it holds an error."""
-        from voxflow.lint import check_workspace
-        from voxflow.lint.text import render
+        from voxflow.lint import check_workspace, render
         from voxflow.planning import find_target
 
         target = find_target(self.workspace, config=self.config, environment=self.environment, overrides=self.overrides)

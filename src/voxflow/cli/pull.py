@@ -156,7 +156,7 @@ def _collect_words(model: str, folder: Path, description: str) -> dict[str, str]
 
 
 def _explain_unknown(name: str, known_names: Sequence[str]) -> str:
-    from voxflow.config.findings import suggest
+    from voxflow.findings import suggest
 
     return f"unknown model {name!r}{suggest(name, known_names)}"
 

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from voxflow.components.registry import ComponentModel
 
 
 class ComponentReference(Protocol):
@@ -45,6 +50,28 @@ class Component(BaseModel):
     custom: Path | None = None
     alias: str = ""
     flat: bool = False
+
+    # Private, so that no file can bring it along: what is built is parsed from ``args`` and nothing else.
+    _typed: Any = PrivateAttr(default=None)
+
+    @property
+    def typed(self) -> ComponentModel | None:
+        """Its arguments as the registry's class, as the reader of its dialect has parsed them; None: nobody has."""
+        typed: ComponentModel | None = self._typed
+        return typed
+
+    def with_typed(self, typed: ComponentModel) -> Component:
+        """The same component with its parsed arguments, which whoever builds it then takes as they are."""
+        copy = self.model_copy()
+        copy._typed = typed
+        return copy
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """Copy it; a change leaves the parsed arguments behind, which no longer fit."""
+        copy = super().model_copy(update=update, deep=deep)
+        if update:
+            copy._typed = None
+        return copy
 
     @property
     def where_args(self) -> str:

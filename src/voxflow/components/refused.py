@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 _AUTOML = "AutoML ran many TensorFlow trainings by itself; train with other values by --set, one run for each"
 _FEDERATED = "learning between sites is not part of Voxflow; train at each site, or on the pooled data"
-_SESSION = "it changes a TensorFlow session from outside; write an own component in the workspace's custom folder"
+_SESSION = ("it changes a TensorFlow session from outside", "write an own component in the workspace's custom folder")
 _TRITON = "it is Triton's client; evaluate the exported model with one of the engines"
-_FILES = "TensorFlow's files can't be read; use CheckpointLoader or FrozenGraphModelLoader"
+_FILES = ("TensorFlow's files can't be read", "use CheckpointLoader or FrozenGraphModelLoader")
 
-_REASONS = {
+_TENSORFLOW = ("it is TensorFlow's session", "use TFSimpleInferer or TFScanWindowInferer, which run torch here")
+
+# Why, and what to do instead where one thing is sure to do.
+_REASONS: dict[str, str | tuple[str, str]] = {
     "AdjustLayerLRs": _SESSION,
     "BestMetricGenerator": _FEDERATED,
     "DataCompressor": _FEDERATED,
@@ -26,7 +31,7 @@ _REASONS = {
     "RLController": _AUTOML,
     "SVTProtocol": _FEDERATED,
     "SavedModelLoader": _FILES,
-    "TFInference": "it is TensorFlow's session; use TFSimpleInferer or TFScanWindowInferer, which run torch here",
+    "TFInference": _TENSORFLOW,
     "TFModelReaderWriter": _FEDERATED,
     "TFModelSaver": _FEDERATED,
     "TFModelValidator": _FEDERATED,
@@ -38,13 +43,31 @@ _REASONS = {
 _MODULES = ("ai4med.", "dlmed.", "tensorflow.", "tf.", "keras.", "nvmidl.")
 
 
-def explain_refusal(name: str) -> str | None:
+@dataclass(frozen=True)
+class Refusal:
+    """Why a component can't be had.
+
+    Attributes:
+        message: the reason, with the component's name.
+        fix: what to do instead; empty where the reason says it.
+    """
+
+    message: str
+    fix: str = ""
+
+    def __str__(self) -> str:
+        """Both as one sentence."""
+        return f"{self.message}; {self.fix}" if self.fix else self.message
+
+
+def explain_refusal(name: str) -> Refusal | None:
     """Why a component of this name, or at this module path, can't be had here; None when there is no such reason."""
     reason = _REASONS.get(name.rpartition(".")[2])
     if reason is not None:
-        return f"{name!r} exists only for TensorFlow: {reason}"
+        why, fix = (reason, "") if isinstance(reason, str) else reason
+        return Refusal(f"{name!r} exists only for TensorFlow: {why}", fix)
     if name.startswith(_MODULES):
-        return (
+        return Refusal(
             f"{name!r} is a class of TensorFlow's Clara, which torch can't run: name the component without its module, "
             "or write an own one in the workspace's custom folder"
         )

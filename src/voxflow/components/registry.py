@@ -170,12 +170,17 @@ class Registry:
         return [kind for kind in KINDS if name in source.registered(kind)]
 
     def create(self, kind: Kind, component: ComponentReference) -> Any:
-        """Build the component that a checked configuration names, or the user's own class that its ``path`` names.
+        """Return the component that a configuration names, or the user's own class that its ``path`` names.
+
+        What the reader of a dialect has parsed is returned as it is; anything else is parsed here.
 
         Raises:
             ConfigError: the name is unknown or the arguments don't fit; configurations that were loaded with
                 ``voxflow.config.load_workflow`` never get here.
         """
+        typed = getattr(component, "typed", None)
+        if typed is not None:
+            return typed
         if getattr(component, "path", None):
             return self._create_custom(kind, cast("CustomReference", component))
         model = self.find_component(kind, component.name)
@@ -190,4 +195,4 @@ class Registry:
     def _unknown(self, kind: Kind, name: str) -> str:
         plain = plain_name(name)
         names = ", ".join(sorted(self.list_component_names(kind, dialect_of(name))))
-        return explain_refusal(plain) or f"unknown {kind} {plain!r}; known: {names}"
+        return str(explain_refusal(plain) or f"unknown {kind} {plain!r}; known: {names}")

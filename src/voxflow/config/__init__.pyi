@@ -1,10 +1,14 @@
 from .load import DIALECTS as DIALECTS
+from .load import Inspection as Inspection
 from .load import detect_dialect as detect_dialect
+from .load import inspect_evaluation as inspect_evaluation
+from .load import inspect_workflow as inspect_workflow
 from .load import load_evaluation as load_evaluation
 from .load import load_workflow as load_workflow
 from .text import read_json as read_json
 from .workflow import Determinism as Determinism
 from .workflow import Evaluation as Evaluation
+from .workflow import EvaluationValues as EvaluationValues
 from .workflow import Globals as Globals
 from .workflow import TrainSection as TrainSection
 from .workflow import ValidateSection as ValidateSection

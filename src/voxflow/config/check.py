@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING, Any
 
 from pydantic import AliasChoices, ValidationError
@@ -16,67 +17,96 @@ from voxflow.components import (
     parse_arguments,
     plain_name,
 )
-from voxflow.config.findings import show, suggest
+from voxflow.findings import DEFAULT_CODE, ArgumentError, show, suggest
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
     from voxflow.components import Component, ComponentModel, Kind
-    from voxflow.config.findings import Findings
+    from voxflow.findings import FindingCollector, Suggestion
 
 
-def check_component(kind: Kind, component: Component, findings: Findings) -> ComponentModel | None:
-    """Note every fault of one component; return it, built, when there is none and it is no class of the user's own."""
-    built = _check(kind, component, findings)
-    findings.checked.append((kind, component, built))
-    return built
+def check_component(kind: Kind, component: Component, findings: FindingCollector) -> Component:
+    """Note every fault of one component; return it with its typed arguments where it has none.
 
-
-def _check(kind: Kind, component: Component, findings: Findings) -> ComponentModel | None:
+    A class of the user's own is checked by its text, and stays without typed arguments: its code runs when it is built.
+    """
     if component.path:
-        reason = explain_refusal(component.path)
-        if reason is not None:
-            findings.add(f"{component.where}.path", reason)
-            return None
-        for where, message in find_custom_faults(component, kind):
-            place = f"{component.where_args}{where.removeprefix('.args')}" if where.startswith(".args") else None
-            findings.add(place or f"{component.where}{where}", message)
-        return None
+        _check_custom(kind, component, findings)
+        return component
     model = find_component(kind, component.name)
     if model is None:
-        findings.add(f"{component.where}.name", _unknown_name(kind, component.name))
-        return None
+        _note_unknown_name(kind, component, findings)
+        return component
     try:
-        return parse_arguments(model, component.args)
+        return component.with_typed(parse_arguments(model, component.args))
     except ValidationError as error:
         for fault in error.errors():
-            where, message = _explain(fault, plain_name(component.name), model)
-            findings.add(f"{component.where_args}{where}", message)
-        return None
+            _note_fault(fault, component, model, findings)
+        return component
 
 
-def _unknown_name(kind: Kind, name: str) -> str:
+def attach_typed(kind: Kind, component: Component) -> Component:
+    """Parse the arguments of a component that a reader made itself; where they don't fit, who builds it says so."""
+    model = find_component(kind, component.name)
+    try:
+        return component if model is None else component.with_typed(parse_arguments(model, component.args))
+    except ValidationError:
+        return component
+
+
+def _check_custom(kind: Kind, component: Component, findings: FindingCollector) -> None:
+    refused = explain_refusal(str(component.path))
+    if refused is not None:
+        findings.error(DEFAULT_CODE, f"{component.where}.path", refused.message, refused.fix)
+        return
+    for fault in find_custom_faults(component, kind):
+        is_argument = fault.where.startswith(".args")
+        place = (
+            component.where_args + fault.where.removeprefix(".args") if is_argument else component.where + fault.where
+        )
+        findings.add(dataclasses.replace(fault, file=findings.file, where=place))
+
+
+def _note_unknown_name(kind: Kind, component: Component, findings: FindingCollector) -> None:
+    name, place = component.name, f"{component.where}.name"
     others, plain = find_kinds(name), plain_name(name)
-    reason = None if others else explain_refusal(plain)
-    if reason is not None:
-        return reason
-    if others:
-        return f"{plain!r} is of kind {' and '.join(others)}, where a {kind} is expected"
-    return f"unknown {kind} {plain!r}{suggest(plain, list_component_names(kind, dialect_of(name)))}"
+    refused = None if others else explain_refusal(plain)
+    if refused is not None:
+        findings.error(DEFAULT_CODE, place, refused.message, refused.fix)
+    elif others:
+        message = f"{plain!r} is of kind {' and '.join(others)}, where a {kind} is expected"
+        findings.error("unknown-component", place, message)
+    else:
+        near = suggest(plain, list_component_names(kind, dialect_of(name)))
+        findings.error("unknown-component", place, f"unknown {kind} {plain!r}", near)
 
 
-def _explain(fault: ErrorDetails, name: str, model: type[ComponentModel]) -> tuple[str, str]:
-    """The place below ``args`` and the sentence for one pydantic fault."""
-    place = _json_path(fault["loc"])
+def _note_fault(
+    fault: ErrorDetails, component: Component, model: type[ComponentModel], findings: FindingCollector
+) -> None:
+    """Note one fault that pydantic found in a component's arguments."""
+    name, place = plain_name(component.name), component.where_args + _json_path(fault["loc"])
     argument = str(fault["loc"][-1]) if fault["loc"] else ""
     if fault["type"] == "extra_forbidden":
-        return place, f"{name} takes no argument {argument!r}{suggest(argument, argument_names(model))}"
-    if fault["type"] == "missing":
-        return "", f"{name} needs the argument {argument!r}"
-    message = fault["msg"].removeprefix("Value error, ")
-    if fault["loc"]:
-        return place, f"{message}, received {show(fault['input'])}"
-    return place, f"{name}: {message}"
+        near = suggest(argument, argument_names(model))
+        findings.error("unknown-argument", place, f"{name} takes no argument {argument!r}", near)
+    elif fault["type"] == "missing":
+        findings.error("missing-argument", component.where_args, f"{name} needs the argument {argument!r}")
+    else:
+        kind, message, fix = _refusal_of(fault)
+        if not fault["loc"]:
+            findings.error(kind, place, f"{name}: {message}", fix)
+        else:
+            findings.error(kind, place, f"{message}, received {show(fault['input'])}", fix)
+
+
+def _refusal_of(fault: ErrorDetails) -> tuple[str, str, str | Suggestion]:
+    """Code, message and fix: a validator's own where it gives them."""
+    error = fault.get("ctx", {}).get("error")
+    if isinstance(error, ArgumentError):
+        return error.code, error.message, error.fix
+    return DEFAULT_CODE, fault["msg"].removeprefix("Value error, "), ""
 
 
 def argument_names(model: type[ComponentModel]) -> list[str]:

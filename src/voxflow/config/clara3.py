@@ -62,7 +62,7 @@ def read_workflow(source: Source) -> Workflow:
     pipeline = train.get("image_pipeline")
     classifies = pipeline is not None and pipeline.name.startswith("Classification")
     task = task_of(source, "classification" if classifies else "segmentation", pipeline)
-    source.findings.raise_if_any()
+    source.findings.raise_errors()
     return Workflow(
         task=task,
         path=source.path,
@@ -80,11 +80,13 @@ def read_evaluation(source: Source) -> Evaluation:
     values = read_values(EvaluationValues, config, source, others=EVALUATE)
     parts = ComponentReader.of(source, config).section(config, EVALUATE, "")
     if "pre_transforms" not in config:
-        source.findings.add("pre_transforms", "missing; the transforms that load an image are needed")
+        source.findings.error(
+            "missing-component", "pre_transforms", "missing; the transforms that load an image are needed"
+        )
     names = {c.name for key in ("pre_transforms", "val_metrics", "writers") for c in parts.get(key, ())}
     classifies = names & {"LoadPng", "ComputeAUC", "WriteClassificationResults"}
     task = task_of(source, "classification" if classifies else "segmentation")
-    source.findings.raise_if_any()
+    source.findings.raise_errors()
     return Evaluation(
         task=task,
         path=source.path,

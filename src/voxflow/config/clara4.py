@@ -7,26 +7,22 @@ function for each of those.
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from voxflow.components import Component
-from voxflow.config.findings import show, suggest
 from voxflow.config.reading import ComponentReader
-from voxflow.config.references import RefusedError, is_known_output, is_reference, read_reference
+from voxflow.config.references import UnreadableReferenceError, is_known_output, is_reference, read_reference
 from voxflow.config.values import read_values, task_of
 from voxflow.config.workflow import Globals, TrainSection, ValidateSection, Workflow
-from voxflow.errors import ConfigError
+from voxflow.findings import DEFAULT_CODE, FaultyConfigError, Finding, show, suggest
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from voxflow.components import Kind
     from voxflow.config.source import Source
     from voxflow.config.workflow import Evaluation
-
-logger = logging.getLogger(__name__)
 
 SECTIONS = ("train", "validate")
 TRAIN_KEYS = [
@@ -116,7 +112,7 @@ def read_workflow(source: Source) -> Workflow:
     pipelines = [parts.pipeline(section, name) for section, name in zip((train, validate), SECTIONS, strict=True)]
     task = task_of(source, parts.task, pipelines[0])
     made = parts.train(pipelines[0]), parts.validate(pipelines[1])
-    source.findings.raise_if_any()
+    source.findings.raise_errors()
     return Workflow(
         task=task,
         path=source.path,
@@ -130,21 +126,21 @@ def read_workflow(source: Source) -> Workflow:
 
 def read_evaluation(source: Source) -> Evaluation:
     """Refuse: the model file that training writes says itself how images are prepared."""
-    raise ConfigError(
+    message = (
         "configurations of validation in Clara 4's form are not read; evaluate and infer by the workspace's stages, "
-        "which take what they need from the trained model",
-        path=source.path,
+        "which take what they need from the trained model"
     )
+    raise FaultyConfigError.of(Finding(DEFAULT_CODE, "error", source.path, "", message))
 
 
 def _section(source: Source, config: Mapping[str, Any], name: str) -> dict[str, Any]:
     given = config.get(name)
     keys = TRAIN_KEYS if name == "train" else VALIDATE_KEYS
     if not isinstance(given, dict):
-        source.findings.add(name, f"expected an object with {', '.join(keys)}, received {show(given)}")
+        source.findings.error("wrong-value", name, f"expected an object with {', '.join(keys)}, received {show(given)}")
         return {}
     for key in given.keys() - set(keys):
-        source.findings.add(f"{name}.{key}", f"unknown key{suggest(key, keys)}")
+        source.findings.error("unknown-key", f"{name}.{key}", "unknown key", suggest(key, keys))
     return given
 
 
@@ -182,24 +178,25 @@ class Clara4Reader(ComponentReader):
         """Whether an argument refers to what Voxflow wires; any other reference is a finding."""
         if key in OUTPUT_ARGUMENTS:
             if value is not None and not (isinstance(value, str) and is_known_output(value)):
-                self.findings.add(
-                    f"{where}.args.{key}", f"{show(value)} is code, and no code of a configuration is run"
-                )
+                self._refuse_code(f"{where}.args.{key}", value)
             return True
         if isinstance(value, str) and value.lstrip().startswith("lambda"):
-            self.findings.add(f"{where}.args.{key}", f"{show(value)} is code, and no code of a configuration is run")
+            self._refuse_code(f"{where}.args.{key}", value)
             return True
         if not is_reference(value):
             return False
         try:
             reference = read_reference(value, self.scope)
-        except RefusedError as error:
-            self.findings.add(f"{where}.args.{key}", str(error))
+        except UnreadableReferenceError as error:
+            self.findings.error(error.code, f"{where}.args.{key}", error.message, error.fix)
             return True
         if str(reference) not in (WIRED.get(key), f"@{key}"):
             expected = f"; expected {WIRED[key]!r}" if key in WIRED else ""
-            self.findings.add(f"{where}.args.{key}", f"{value!r} can't be wired here{expected}")
+            self.findings.error("wrong-value", f"{where}.args.{key}", f"{value!r} can't be wired here{expected}")
         return True
+
+    def _refuse_code(self, where: str, value: Any) -> None:
+        self.findings.error("wrong-value", where, f"{show(value)} is code, and no code of a configuration is run")
 
     @property
     def scope(self) -> list[str]:
@@ -243,7 +240,7 @@ class _Parts:
         kinds: dict[str, Kind] = {"model": "network", "loss": "loss", "optimizer": "optimizer"}
         for key, kind in kinds.items():
             if key not in given:
-                self.reader.findings.add(f"train.{key}", f"missing; a {kind} is needed")
+                self.reader.findings.error("missing-component", f"train.{key}", f"missing; a {kind} is needed")
                 continue
             value = given[key]
             if key == "model":
@@ -252,7 +249,7 @@ class _Parts:
         if isinstance(given.get("lr_scheduler"), dict):
             made["lr_policy"] = one("lr_policy", self._with_steps(given["lr_scheduler"]), "train.lr_scheduler")
         if given.get("key_metric") or given.get("additional_metrics"):
-            logger.warning("%s: train: metrics are computed in validation only", self.reader.findings.path)
+            self.reader.findings.warning("ignored", "train", "metrics are computed in validation only")
         if "inferer" in given:
             one("inferer", given["inferer"], "train.inferer")
         return made
@@ -270,8 +267,9 @@ class _Parts:
         if self.task == "segmentation":
             for component in self.transforms["validate"]:
                 if component.name in ("monai:Resized", "monai:Zoomd"):
-                    rule = "changes the grid, and inference could not return masks to the image; use Spacingd"
-                    self.reader.findings.add(component.where, f"{component.name.removeprefix('monai:')} {rule}")
+                    plain = component.name.removeprefix("monai:")
+                    message = f"{plain} changes the grid, and inference could not return masks to the image"
+                    self.reader.findings.error("wrong-value", component.where, message, "use Spacingd")
         made["metrics"] = tuple(metric for metric in self._metrics(given, post) if metric is not None)
         return made
 
@@ -284,7 +282,7 @@ class _Parts:
             return given
         off = [item for item in given if isinstance(item, dict) and item.get("name") in NOT_COMPARED]
         for item in off:
-            logger.warning("%s: %s: validation compares on the network's grid", self.reader.findings.path, item["name"])
+            self.reader.findings.warning("ignored", item["name"], "validation compares on the network's grid")
         # Disabled instead of left out, so that the others keep their places in errors.
         return [item | {"disabled": True, "args": {}} if item in off else item for item in given]
 
@@ -317,16 +315,14 @@ class _Parts:
         """Dataset and data loader as one of Voxflow's pipelines."""
         dataset, loader = section.get("dataset"), section.get("dataloader", {})
         if not isinstance(dataset, dict) or not isinstance(loader, dict):
-            self.reader.findings.add(
-                f"{name}.dataset", f"expected a dataset such as CacheDataset, received {show(dataset)}"
-            )
+            message = f"expected a dataset such as CacheDataset, received {show(dataset)}"
+            self.reader.findings.error("wrong-value", f"{name}.dataset", message)
             return None
         for place, given in (("dataset", dataset), ("dataloader", loader)):
             for key, value in (given.get("args") or {}).items():
                 self._wired(key, value, f"{name}.{place}")
         if dataset.get("name") not in DATASETS:
-            hint = suggest(str(dataset.get("name")), DATASETS)
-            self.reader.findings.add(f"{name}.dataset.name", f"unknown dataset {dataset.get('name')!r}{hint}")
+            self._unknown("dataset", dataset.get("name"), f"{name}.dataset.name", DATASETS)
         kind = "Segmentation" if self.task == "segmentation" else "Classification"
         cached = dataset.get("name") in CACHED and kind == "Segmentation"
         settings = loader.get("args") or {}
@@ -340,10 +336,11 @@ class _Parts:
             "num_workers": settings.get("num_workers", 0),
         }
         component = Component(name=f"{kind}ImagePipeline{'WithCache' * cached}", args=args, where=f"{name}.dataset")
-        from voxflow.config.check import check_component
+        return self.reader.check("pipeline", component)
 
-        check_component("pipeline", component, self.reader.findings)
-        return component
+    def _unknown(self, kind: str, name: Any, where: str, known: Sequence[str]) -> None:
+        code = "unknown-component" if isinstance(name, str) else DEFAULT_CODE
+        self.reader.findings.error(code, where, f"unknown {kind} {name!r}", suggest(str(name), known))
 
     def _with_activation(self, model: Any) -> Any:
         """The network with what its logits become probabilities by: as the loss says, else the post transforms."""
@@ -362,7 +359,8 @@ class _Parts:
         """The scheduler with when it steps: MONAI's handler does once an epoch unless told else."""
         handlers = [h for h in _enabled(self.given_train.get("handlers")) if h.get("name") == "LrScheduleHandler"]
         if not handlers:
-            self.reader.findings.add("train.lr_scheduler", "no LrScheduleHandler steps it; add one to train.handlers")
+            message = "no LrScheduleHandler steps it; add one to train.handlers"
+            self.reader.findings.error("wrong-value", "train.lr_scheduler", message)
         by_epoch = all((handler.get("args") or {}).get("epoch_level", True) for handler in handlers)
         known = {"training_epochs": self.epochs, "by_epoch": by_epoch}
         return scheduler | {"args": {**(scheduler.get("args") or {}), **known}}
@@ -375,13 +373,11 @@ class _Parts:
                 continue
             handler, args = item.get("name"), item.get("args") or {}
             if handler not in HANDLERS:
-                self.reader.findings.add(
-                    f"{where}.name", f"unknown handler {handler!r}{suggest(str(handler), HANDLERS)}"
-                )
+                self._unknown("handler", handler, f"{where}.name", HANDLERS)
             for key, value in args.items():
                 self._wired(key, value, where)
             if handler == "CheckpointLoader" and args.get("load_path"):
-                logger.warning("%s: %s: weights begin from params' train.checkpoint", self.reader.findings.path, where)
+                self.reader.findings.warning("ignored", where, "weights begin from params' train.checkpoint")
 
     def _engine(self, section: Mapping[str, Any], name: str) -> None:
         """Check what the trainer or evaluator is wired to."""
@@ -392,12 +388,13 @@ class _Parts:
         known = ("SupervisedTrainer", "SupervisedEvaluator")
         if not isinstance(engine, dict) or engine.get("name") not in known:
             given = engine.get("name") if isinstance(engine, dict) else engine
-            self.reader.findings.add(f"{name}.{key}.name", f"{given!r} has another loop; known: {', '.join(known)}")
+            fix = f"known: {', '.join(known)}"
+            self.reader.findings.error("wrong-value", f"{name}.{key}.name", f"{given!r} has another loop", fix)
             return
         for argument, value in (engine.get("args") or {}).items():
             if not is_reference(value):
                 continue
             try:
                 read_reference(value, sorted({*TRAIN_KEYS, *VALIDATE_KEYS}))
-            except RefusedError as error:
-                self.reader.findings.add(f"{name}.{key}.args.{argument}", str(error))
+            except UnreadableReferenceError as error:
+                self.reader.findings.error(error.code, f"{name}.{key}.args.{argument}", error.message, error.fix)

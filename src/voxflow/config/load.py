@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from voxflow.config import clara3, clara4, tlt2
-from voxflow.config.findings import suggest
 from voxflow.config.source import Source
-from voxflow.config.text import read_json
-from voxflow.errors import ConfigError
+from voxflow.config.text import log_warning, read_json
+from voxflow.findings import DEFAULT_CODE, FaultyConfigError, Finding, FindingCollector, suggest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
+    from voxflow.components import Component
+    from voxflow.components.registry import Kind
     from voxflow.config.workflow import Evaluation, Workflow
 
 
@@ -68,8 +69,10 @@ def load_workflow(
     Raises:
         ConfigError: everything that is wrong, at once, in ``findings``.
     """
-    source = _open(config_path, environment, overrides, workspace)
-    return _dialect(dialect, source).read_workflow(source)
+    inspection = inspect_workflow(
+        config_path, environment=environment, overrides=overrides, workspace=workspace, dialect=dialect
+    )
+    return cast("Workflow", inspection.require())
 
 
 def load_evaluation(
@@ -92,8 +95,111 @@ def load_evaluation(
     Raises:
         ConfigError: everything that is wrong, at once, in ``findings``.
     """
-    source = _open(config_path, environment, overrides, workspace)
-    return _dialect(dialect, source).read_evaluation(source)
+    inspection = inspect_evaluation(
+        config_path, environment=environment, overrides=overrides, workspace=workspace, dialect=dialect
+    )
+    return cast("Evaluation", inspection.require())
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """A configuration as far as it could be read, and everything that is wrong with it.
+
+    Attributes:
+        findings: errors and warnings, in the order in which they were met.
+        components: every component that was read, faulty or not, in the order of the file.
+        loaded: the whole of it, where it has no fault.
+        error: what loading it raises.
+        is_read: it is JSON in a known dialect, and some of its parts could be read.
+    """
+
+    findings: tuple[Finding, ...]
+    components: tuple[tuple[Kind, Component], ...] = ()
+    loaded: Workflow | Evaluation | None = None
+    error: FaultyConfigError | None = None
+    is_read: bool = True
+
+    def require(self) -> Workflow | Evaluation | None:
+        """Log every warning, and return the configuration.
+
+        Raises:
+            FaultyConfigError: it has faults.
+        """
+        for finding in self.findings:
+            if finding.severity == "warning":
+                log_warning(finding)
+        if self.error is not None:
+            raise self.error
+        return self.loaded
+
+
+def inspect_workflow(
+    config_path: Path,
+    *,
+    environment: Path | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    workspace: Path | None = None,
+    dialect: str | None = None,
+) -> Inspection:
+    """Read a training configuration as :func:`load_workflow` does, and return what is wrong instead of raising it."""
+    return _inspect(
+        "read_workflow",
+        config_path,
+        environment=environment,
+        overrides=overrides,
+        workspace=workspace,
+        dialect=dialect,
+    )
+
+
+def inspect_evaluation(
+    config_path: Path,
+    *,
+    environment: Path | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    workspace: Path | None = None,
+    dialect: str | None = None,
+) -> Inspection:
+    """Read a configuration of validation and inference; as :func:`inspect_workflow`."""
+    return _inspect(
+        "read_evaluation",
+        config_path,
+        environment=environment,
+        overrides=overrides,
+        workspace=workspace,
+        dialect=dialect,
+    )
+
+
+def _inspect(
+    reader: Literal["read_workflow", "read_evaluation"],
+    path: Path,
+    *,
+    environment: Path | None,
+    overrides: Mapping[str, Any] | None,
+    workspace: Path | None,
+    dialect: str | None,
+) -> Inspection:
+    findings = FindingCollector(path)
+    try:
+        source = Source(
+            path=path,
+            config=read_json(path, findings),
+            workspace=workspace or workspace_of(path),
+            environment=read_json(environment, FindingCollector(environment, findings.findings)) if environment else {},
+            environment_path=environment,
+            overrides=overrides or {},
+            findings=findings,
+        )
+        chosen = _dialect(dialect, source)
+    except FaultyConfigError as error:
+        return Inspection((*findings.findings, *error.faults), error=error, is_read=False)
+    try:
+        loaded = getattr(chosen, reader)(source)
+    except FaultyConfigError as error:
+        noted = tuple(findings.findings) if source.is_settled else (*findings.findings, *error.faults)
+        return Inspection(noted, tuple(source.components), error=error, is_read=source.is_settled)
+    return Inspection(tuple(findings.findings), tuple(source.components), loaded)
 
 
 def workspace_of(config_path: Path) -> Path:
@@ -102,21 +208,10 @@ def workspace_of(config_path: Path) -> Path:
     return folder.parent if folder.name == "config" else folder
 
 
-def _open(
-    config_path: Path, environment: Path | None, overrides: Mapping[str, Any] | None, workspace: Path | None
-) -> Source:
-    return Source(
-        path=config_path,
-        config=read_json(config_path),
-        workspace=workspace or workspace_of(config_path),
-        environment=read_json(environment) if environment else {},
-        environment_path=environment,
-        overrides=overrides or {},
-    )
-
-
 def _dialect(name: str | None, source: Source) -> Dialect:
     chosen = name or detect_dialect(source.config)
     if chosen not in DIALECTS:
-        raise ConfigError(f"unknown dialect {chosen!r}{suggest(chosen, DIALECTS)}", path=source.path)
+        near = suggest(chosen, DIALECTS)
+        message = f"unknown dialect {chosen!r}"
+        raise FaultyConfigError.of(Finding(DEFAULT_CODE, "error", source.path, "", message, near.fix, near.question))
     return DIALECTS[chosen]

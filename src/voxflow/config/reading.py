@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from voxflow.components import Component, list_component_names
 from voxflow.config.check import check_component
-from voxflow.config.findings import Findings, show, suggest
+from voxflow.findings import show, suggest
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
@@ -16,8 +15,7 @@ if TYPE_CHECKING:
 
     from voxflow.components import Dialect, Kind
     from voxflow.config.source import Source
-
-logger = logging.getLogger(__name__)
+    from voxflow.findings import FindingCollector
 
 # A section's keys: the kind of component, and whether it is a list of them.
 Layout = dict[str, tuple["Kind", bool]]
@@ -32,11 +30,13 @@ class ComponentReader:
     Attributes:
         findings: where faults are noted.
         custom: the folder of the user's own classes.
+        components: every component that was read, faulty or not, in the order of the file.
         named: every component of the file by name and by alias, for ``{"ref": ...}``.
     """
 
-    findings: Findings
+    findings: FindingCollector
     custom: Path
+    components: list[tuple[Kind, Component]] = field(default_factory=list)
     named: dict[str, list[tuple[str, dict[str, Any]]]] = field(default_factory=dict)
 
     keys: ClassVar[tuple[str, ...]] = ("name", "path", "args", "disabled")
@@ -46,7 +46,7 @@ class ComponentReader:
     @classmethod
     def of(cls, source: Source, config: Mapping[str, Any]) -> ComponentReader:
         """A reader of a settled configuration."""
-        reader = cls(source.findings, source.custom)
+        reader = cls(source.findings, source.custom, source.components)
         for where, given in components_of(config):
             written = str(given.get("name") or str(given.get("path") or "").rpartition(".")[2])
             for word in {written, *_split_alias(written)} - {""}:
@@ -71,10 +71,12 @@ class ComponentReader:
         """Read the section ``name``; unknown keys, and missing ones that are ``needed``, are findings."""
         given = config.get(name)
         if not isinstance(given, dict):
-            self.findings.add(name, f"expected an object with {', '.join(layout)}, received {show(given)}")
+            self.findings.error(
+                "wrong-value", name, f"expected an object with {', '.join(layout)}, received {show(given)}"
+            )
             return {}
         for key in given.keys() - layout.keys():
-            self.findings.add(f"{name}.{key}", f"unknown key{suggest(key, layout)}")
+            self.findings.error("unknown-key", f"{name}.{key}", "unknown key", suggest(key, layout))
         self.need(given, layout, needed, f"{name}.")
         return self.section(given, layout, f"{name}.")
 
@@ -82,14 +84,14 @@ class ComponentReader:
         """Note each component that must be there and is missing or disabled."""
         for key in needed:
             if key not in given:
-                self.findings.add(f"{prefix}{key}", f"missing; a {layout[key][0]} is needed")
+                self.findings.error("missing-component", f"{prefix}{key}", f"missing; a {layout[key][0]} is needed")
             elif isinstance(given[key], dict) and given[key].get("disabled") is True:
-                self.findings.add(f"{prefix}{key}", f"disabled, but a {layout[key][0]} is needed")
+                self.findings.error("wrong-value", f"{prefix}{key}", f"disabled, but a {layout[key][0]} is needed")
 
     def many(self, kind: Kind, given: Any, where: str) -> tuple[Component, ...]:
         """Read a list of components; disabled ones drop out."""
         if not isinstance(given, list):
-            self.findings.add(where, f"expected a list of components, received {show(given)}")
+            self.findings.error("wrong-value", where, f"expected a list of components, received {show(given)}")
             return ()
         read = (self.one(kind, item, f"{where}[{index}]") for index, item in enumerate(given))
         return tuple(component for component in read if component is not None)
@@ -97,7 +99,8 @@ class ComponentReader:
     def one(self, kind: Kind, given: Any, where: str) -> Component | None:
         """Read and check one component; None when it is disabled or faulty."""
         if not isinstance(given, dict):
-            self.findings.add(where, f"expected an object such as {self.example()}, received {show(given)}")
+            message = f"expected an object such as {self.example()}, received {show(given)}"
+            self.findings.error("wrong-value", where, message)
             return None
         if given.keys() == {"ref"}:
             return self._referred(kind, given["ref"], where)
@@ -109,14 +112,19 @@ class ComponentReader:
         if ":" in component.name:
             # The registry writes a dialect so; a configuration is in one dialect, whose names stand alone.
             plain = component.name.rpartition(":")[2]
-            self.findings.add(
-                f"{where}.name",
-                f"unknown {kind} {component.name!r}{suggest(plain, list_component_names(kind, self.dialect))}",
+            message, near = (
+                f"unknown {kind} {component.name!r}",
+                suggest(plain, list_component_names(kind, self.dialect)),
             )
+            self.findings.error("unknown-component", f"{where}.name", message, near)
             return None
-        component = self.named_for(kind, component)
-        check_component(kind, component, self.findings)
-        return component
+        return self.check(kind, self.named_for(kind, component))
+
+    def check(self, kind: Kind, component: Component) -> Component:
+        """Hold a component against the registry; it then carries its typed arguments, where they have no fault."""
+        checked = check_component(kind, component, self.findings)
+        self.components.append((kind, checked))
+        return checked
 
     def example(self) -> str:
         """How a component looks, for errors."""
@@ -126,11 +134,11 @@ class ComponentReader:
         """The component's arguments; None when they have no such form."""
         known = {*self.keys, *SEARCH_KEYS}
         for key in given.keys() - known:
-            hint = suggest(key, self.keys)
-            self.findings.add(f"{where}.{key}", f"unknown key of a component (arguments stand in args){hint}")
+            message = "unknown key of a component (arguments stand in args)"
+            self.findings.error("unknown-key", f"{where}.{key}", message, suggest(key, self.keys))
         args = given.get("args", {})
         if not isinstance(args, dict):
-            self.findings.add(f"{where}.args", f"expected an object, received {show(args)}")
+            self.findings.error("wrong-value", f"{where}.args", f"expected an object, received {show(args)}")
             return None
         return None if given.keys() - known else dict(args)
 
@@ -146,17 +154,18 @@ class ComponentReader:
         sound = args is not None
         for key, value in (("name", name), ("path", path)):
             if value is not None and (not isinstance(value, str) or not value):
-                self.findings.add(f"{where}.{key}", f"expected text, received {show(value)}")
+                self.findings.error("wrong-value", f"{where}.{key}", f"expected text, received {show(value)}")
                 sound = False
         if name is None and path is None:
-            self.findings.add(where, "needs a name, or the path of a class of your own")
+            self.findings.error("wrong-value", where, "needs a name, or the path of a class of your own")
             sound = False
         if not isinstance(disabled, bool):
-            self.findings.add(f"{where}.disabled", f"expected true or false, received {show(disabled)}")
+            message = f"expected true or false, received {show(disabled)}"
+            self.findings.error("wrong-value", f"{where}.disabled", message)
             sound = False
         for place in _references(args or {}):
             rule = "an argument is a plain value; only a whole component may be a ref"
-            self.findings.add(f"{where}{'' if self.flat else '.args'}{place}", rule)
+            self.findings.error("wrong-value", f"{where}{'' if self.flat else '.args'}{place}", rule)
             sound = False
         if not sound:
             return None
@@ -171,29 +180,23 @@ class ComponentReader:
         """Read the component that ``{"ref": word}`` means, as if it stood here."""
         found = self.named.get(word, []) if isinstance(word, str) else []
         if not found:
-            hint = suggest(str(word), self.named)
-            self.findings.add(f"{where}.ref", f"no component of this file is named {word!r}{hint}")
+            message, near = f"no component of this file is named {word!r}", suggest(str(word), self.named)
+            self.findings.error("unknown-component", f"{where}.ref", message, near)
             return None
         if any(given != found[0][1] for _, given in found):
             places = ", ".join(place for place, _ in found)
-            self.findings.add(
-                f"{where}.ref", f"{word!r} is ambiguous: {places}; name one {word}#Alias and refer to that"
-            )
+            fix = f"name one {word}#Alias and refer to that"
+            self.findings.error("wrong-value", f"{where}.ref", f"{word!r} is ambiguous: {places}", fix)
             return None
         return self.one(kind, found[0][1], where)
 
     def _note_ignored(self, given: Mapping[str, Any], where: str) -> None:
         for key in sorted(given.keys() & SEARCH_KEYS):
-            logger.warning(
-                "%s: %s.%s: AutoML's search is not carried; the component runs with its args",
-                self.findings.path,
-                where,
-                key,
-            )
+            message = "AutoML's search is not carried; the component runs with its args"
+            self.findings.warning("ignored", f"{where}.{key}", message)
         if "name" in given and "path" in given:
-            logger.warning(
-                "%s: %s: path decides; the name %r is only a label", self.findings.path, where, given["name"]
-            )
+            message = f"path decides; the name {given['name']!r} is only a label"
+            self.findings.warning("ignored", where, message)
 
 
 def _split_alias(name: Any) -> tuple[str, str]:

@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from voxflow.config.findings import suggest
+from voxflow.findings import ArgumentError, suggest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -33,7 +33,7 @@ KNOWN_OUTPUTS = (
 )
 
 
-class RefusedError(ValueError):
+class UnreadableReferenceError(ArgumentError):
     """A text that looks like a reference and is none that may be read."""
 
 
@@ -62,32 +62,34 @@ def read_reference(text: str, known: Iterable[str]) -> Reference:
     """Read ``@name``, ``#@name``, ``#@name.attribute`` or ``#@name.method()``.
 
     Raises:
-        RefusedError: the text is anything else, or names a component that there is not.
+        UnreadableReferenceError: the text is anything else, or names a component that there is not.
     """
     plain = text.removeprefix("#").strip()
     if text.startswith("@") and not _NAME.fullmatch(plain):
-        raise RefusedError(f"{text!r} is no reference; it has the form '@name', and an expression begins with '#'")
+        raise UnreadableReferenceError(
+            f"{text!r} is no reference; it has the form '@name', and an expression begins with '#'"
+        )
     try:
         body = ast.parse(_NAME.sub(rf"{_STAND_IN}\1", plain), mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        raise RefusedError(f"{text!r} can't be read") from error
+        raise UnreadableReferenceError(f"{text!r} can't be read") from error
     path: list[str] = []
     while not isinstance(body, ast.Name):
         is_call = isinstance(body, ast.Call)
         if isinstance(body, ast.Call):
             if body.args or body.keywords:
-                raise RefusedError(f"{text!r} calls something with arguments; {_RULE}")
+                raise UnreadableReferenceError(f"{text!r} calls something with arguments; {_RULE}")
             body = body.func
         if not isinstance(body, ast.Attribute) or body.attr.startswith("_"):
-            raise RefusedError(f"{text!r} is code; {_RULE}")
+            raise UnreadableReferenceError(f"{text!r} is code; {_RULE}")
         path.insert(0, f"{body.attr}()" if is_call else body.attr)
         body = body.value
     name = body.id.removeprefix(_STAND_IN)
     if not body.id.startswith(_STAND_IN):
-        raise RefusedError(f"{text!r} is code; {_RULE}")
+        raise UnreadableReferenceError(f"{text!r} is code; {_RULE}")
     names = tuple(known)
     if name not in names:
-        raise RefusedError(f"no component is called {name!r}{suggest(name, names)}")
+        raise UnreadableReferenceError(f"no component is called {name!r}", fix=suggest(name, names))
     return Reference(name, tuple(path))
 
 

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, field
-from pathlib import Path  # noqa: TC003 (dataclasses keep their annotations)
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from voxflow.config.findings import Findings, suggest
 from voxflow.config.substitution import WELL_KNOWN, resolve, substitute
+from voxflow.findings import FindingCollector, suggest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+
+    from voxflow.components import Component
+    from voxflow.components.registry import Kind
+    from voxflow.findings import Suggestion
 
 # Variables that a configuration may use though nobody sets them: from scratch, without weights to begin from.
 EMPTY_BY_DEFAULT = ("PRETRAIN_WEIGHTS_FILE", "MMAR_CKPT")
@@ -45,20 +49,21 @@ class Source:
         environment_path: where that stands; None without one.
         overrides: what ``--set`` gives.
         findings: where faults are noted.
+        components: every component that was read, faulty or not, in the order of the file.
+        is_settled: whether :meth:`settle` has run.
         variables: every variable by name; complete once :meth:`settle` has run.
     """
 
     path: Path
+    findings: FindingCollector
     config: dict[str, Any]
     workspace: Path
     environment: Mapping[str, Any] = field(default_factory=dict)
     environment_path: Path | None = None
     overrides: Mapping[str, Any] = field(default_factory=dict)
-    findings: Findings = field(init=False)
+    components: list[tuple[Kind, Component]] = field(init=False, default_factory=list)
+    is_settled: bool = field(init=False, default=False)
     variables: dict[str, Any] = field(init=False, default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self.findings = Findings(self.path)
 
     @property
     def custom(self) -> Path:
@@ -74,36 +79,21 @@ class Source:
         """
         config = copy.deepcopy(self.config)
         values, sections = frozenset(values), frozenset(sections)
-        place = str(self.environment_path or "environment.json")
+        environment = FindingCollector(self.environment_path or Path("environment.json"), self.findings.findings)
         for key, value in self.environment.items():
             if key in SHARED_VALUES - values:
                 continue
-            self._override(config, key, value, values=values, sections=sections, origin=f"{place}: {key}")
+            fault, fix = _override(config, key, value, values=values, sections=sections)
+            if fault:
+                environment.error("override", key, fault, fix)
         for key, value in self.overrides.items():
-            self._override(config, key, value, values=values, sections=sections, origin=f"--set {key}")
+            fault, fix = _override(config, key, value, values=values, sections=sections)
+            if fault:
+                self.findings.error("override", f"--set {key}", fault, fix)
         self.variables = self._gather(config)
+        self.is_settled = True
         settled: dict[str, Any] = substitute(config, self.variables, self.findings)
         return settled
-
-    def _override(
-        self,
-        config: dict[str, Any],
-        key: str,
-        value: Any,
-        *,
-        values: frozenset[str],
-        sections: frozenset[str],
-        origin: str,
-    ) -> None:
-        if key in values or key in sections:
-            config[key] = value
-        elif _head(key) in sections:
-            fault = set_nested(config, key, value)
-            if fault:
-                self.findings.add(origin, fault)
-        elif not key.isupper():
-            names = [*values, *WELL_KNOWN, *(f"{section}.…" for section in sections)]
-            self.findings.add(origin, f"no such value (variables are upper case){suggest(key, names)}")
 
     def _gather(self, config: Mapping[str, Any]) -> dict[str, Any]:
         """Every plain value of the file, the environment and the overrides by name, with ``{VAR}`` inside resolved."""
@@ -114,6 +104,20 @@ class Source:
             if variables.get(name) is None:
                 variables[name] = ""
         return resolve(variables, self.findings)
+
+
+def _override(
+    config: dict[str, Any], key: str, value: Any, *, values: frozenset[str], sections: frozenset[str]
+) -> tuple[str, str | Suggestion]:
+    """Put one value from outside in its place; return what is wrong with its key, and what to write instead."""
+    if key in values or key in sections:
+        config[key] = value
+    elif _head(key) in sections:
+        return set_nested(config, key, value) or "", ""
+    elif not key.isupper():
+        names = [*values, *WELL_KNOWN, *(f"{section}.…" for section in sections)]
+        return "no such value (variables are upper case)", suggest(key, names)
+    return "", ""
 
 
 def _head(key: str) -> str:

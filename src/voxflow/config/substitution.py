@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from voxflow.config.findings import suggest
+from voxflow.findings import suggest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from voxflow.config.findings import Findings
+    from voxflow.findings import FindingCollector
 
 # Names that Clara's own commands set; a configuration need not use them.
 WELL_KNOWN = (
@@ -27,7 +27,7 @@ WELL_KNOWN = (
 _VARIABLE = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
-def resolve(variables: Mapping[str, Any], findings: Findings) -> dict[str, Any]:
+def resolve(variables: Mapping[str, Any], findings: FindingCollector) -> dict[str, Any]:
     """Replace ``{NAME}`` inside the variables themselves, so that ``"{DATA_ROOT}/dataset_0.json"`` is one.
 
     A variable that leads back to itself is a finding and stays as it is written.
@@ -37,7 +37,7 @@ def resolve(variables: Mapping[str, Any], findings: Findings) -> dict[str, Any]:
     def value_of(name: str, asked: tuple[str, ...]) -> Any:
         if name in asked:
             circle = " → ".join([*asked[asked.index(name) :], name])
-            findings.add(name, f"a variable that leads back to itself: {circle}")
+            findings.error("wrong-value", name, f"a variable that leads back to itself: {circle}")
             resolved[name] = variables[name]
         if name not in resolved:
             inner = [one for one in _VARIABLE.findall(variables[name]) if one in variables]
@@ -50,7 +50,7 @@ def resolve(variables: Mapping[str, Any], findings: Findings) -> dict[str, Any]:
     return {name: value_of(name, ()) for name in variables}
 
 
-def substitute(value: Any, variables: Mapping[str, Any], findings: Findings, where: str = "") -> Any:
+def substitute(value: Any, variables: Mapping[str, Any], findings: FindingCollector, where: str = "") -> Any:
     """Replace every ``{NAME}`` in the strings of ``value``.
 
     A string that is nothing but ``{NAME}`` becomes the variable with its type kept; inside a longer string it
@@ -65,8 +65,8 @@ def substitute(value: Any, variables: Mapping[str, Any], findings: Findings, whe
         return value
     for name in _VARIABLE.findall(value):
         if name not in variables:
-            hint = suggest(name, filter(str.isupper, variables))
-            findings.add(where, f"unknown variable {name!r} in {value!r}: neither config, environment nor --set{hint}")
+            message = f"unknown variable {name!r} in {value!r}: neither config, environment nor --set"
+            findings.error("unset-variable", where, message, suggest(name, filter(str.isupper, variables)))
             return value
     return _replace(value, variables)
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
+import dataclasses
 import json
 import logging
 import re
 from typing import TYPE_CHECKING, Any
 
-from voxflow.errors import ConfigError
+from voxflow.findings import DEFAULT_CODE, FaultyConfigError, Finding, FindingCollector, nearest_name
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,35 +21,61 @@ _STRING_OR_COMMENT = re.compile(r'"(?:\\.|[^"\\\n])*"|//[^\n]*|/\*.*?\*/', re.DO
 _STRING_OR_COMMA = re.compile(r'"(?:\\.|[^"\\\n])*"|,(?=\s*[}\]])')
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path, findings: FindingCollector | None = None) -> dict[str, Any]:
     """Read a JSON object.
 
-    ``//`` and ``/* */`` comments and trailing commas are forgiven and logged as a warning. A key that begins
-    with two underscores is a comment too.
+    ``//`` and ``/* */`` comments and trailing commas are forgiven with a warning. A key that begins with two
+    underscores is a comment too.
+
+    Args:
+        path: the file.
+        findings: where the warning goes; None: to the log.
 
     Raises:
-        ConfigError: the file is missing, is no JSON object, names a key twice, or breaks JSON's syntax; the
+        FaultyConfigError: the file is missing, is no JSON object, names a key twice, or breaks JSON's syntax; the
             message then gives line, column and the line itself.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError as error:
-        raise ConfigError("file not found", path=path) from error
+        raise _fault(path, "missing-file", "file not found") from error
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"unreadable: {error}", path=path) from error
-    value = _parse(_forgive(text, path), text, path)
+        raise _fault(path, "unreadable-file", f"unreadable: {error}") from error
+    plain, warning = _forgive(text, path)
+    if warning and findings:
+        findings.add(dataclasses.replace(warning, file=findings.file))
+    elif warning:
+        log_warning(warning)
+    value = _parse(plain, text, path)
     if not isinstance(value, dict):
-        raise ConfigError(f"expected a JSON object {{...}}, received a {type(value).__name__}", path=path)
+        raise _fault(path, "syntax", f"expected a JSON object {{...}}, received a {type(value).__name__}")
     return value
 
 
-def _forgive(text: str, path: Path) -> str:
+def _forgive(text: str, path: Path) -> tuple[str, Finding | None]:
     """Blank out comments and trailing commas; every other character keeps its line and column."""
     without_comments, comments = _blank(_STRING_OR_COMMENT, text)
     plain, commas = _blank(_STRING_OR_COMMA, without_comments)
     if comments or commas:
-        logger.warning("%s: forgave %d comment(s) and %d trailing comma(s); JSON has neither", path, comments, commas)
-    return plain
+        message, fix = (
+            f"forgave {comments} comment(s) and {commas} trailing comma(s)",
+            "take them out: JSON has neither",
+        )
+        return plain, Finding("syntax", "warning", path, "", message, fix, "JSON has neither")
+    return plain, None
+
+
+def log_warning(finding: Finding) -> None:
+    """Log a warning as one line: file, place, what it is."""
+    place = f"{finding.file}: {finding.where}" if finding.where else f"{finding.file}"
+    logger.warning("%s: %s", place, finding.text)
+
+
+def _fault(path: Path, code: str, message: str, where: str = "", literal: str = "") -> FaultyConfigError:
+    """One fault that leaves nothing to be read; ``literal`` is the JSON literal that was probably meant."""
+    fix = f"write {literal}" if literal else "mend the JSON there" if code == "syntax" else ""
+    text = f"{message}; did you mean {literal}?" if literal else message
+    return FaultyConfigError.of(Finding(code, "error", path, where, message, fix), text)
 
 
 def _blank(pattern: re.Pattern[str], text: str) -> tuple[str, int]:
@@ -79,19 +105,21 @@ def _parse(plain: str, text: str, path: Path) -> Any:
         # A file that is cut off breaks after its last line.
         line = next(iter(text.splitlines()[error.lineno - 1 :]), "").strip()
         where = f"line {error.lineno}, column {error.colno}"
-        message = f"not valid JSON: {error.msg}, at {line!r}{_literal_hint(plain, error.pos)}"
-        raise ConfigError(message, path=path, where=where) from error
+        ending, literal = _literal_hint(plain, error.pos)
+        message = f"not valid JSON: {error.msg}, at {line!r}{ending}"
+        raise _fault(path, "syntax", message, where, literal) from error
     except RecursionError as error:
-        raise ConfigError("not readable: its objects and lists are nested too deeply", path=path) from error
+        message = "not readable: its objects and lists are nested too deeply"
+        raise _fault(path, DEFAULT_CODE, message) from error
     if repeated:
-        raise ConfigError(f"a key stands twice in one object: {', '.join(map(repr, repeated))}", path=path)
+        raise _fault(path, "syntax", f"a key stands twice in one object: {', '.join(map(repr, repeated))}")
     return value
 
 
-def _literal_hint(text: str, position: int) -> str:
-    """The literal that a bare word was meant to be: ``ture`` and Python's ``True`` are both true."""
+def _literal_hint(text: str, position: int) -> tuple[str, str]:
+    """What to say of a bare word, and the literal that it was meant to be: ``ture`` and Python's ``True`` are true."""
     word = re.match(r"[A-Za-z]+", text[position:])
     if word is None:
-        return ""
-    meant = "null" if word[0] == "None" else next(iter(difflib.get_close_matches(word[0].lower(), LITERALS, n=1)), "")
-    return f"; did you mean {meant}?" if meant else "; text stands in quotation marks"
+        return "", ""
+    literal = "null" if word[0] == "None" else nearest_name(word[0].lower(), LITERALS)
+    return "" if literal else "; text stands in quotation marks", literal

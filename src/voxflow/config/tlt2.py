@@ -8,17 +8,26 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+)
 
 from voxflow.components import Component, canonical_name, find_component
-from voxflow.config.check import argument_names
-from voxflow.config.findings import show, suggest
+from voxflow.config.check import argument_names, attach_typed
 from voxflow.config.reading import SEARCH_KEYS, ComponentReader, components_of
 from voxflow.config.values import read_values, task_of
 from voxflow.config.workflow import Evaluation, EvaluationValues, Globals, TrainSection, ValidateSection, Workflow
+from voxflow.findings import show, suggest
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from voxflow.components import ComponentModel, Kind
     from voxflow.config.reading import Layout
@@ -132,7 +141,8 @@ class Tlt2Reader(ComponentReader):
         """Everything beside the name."""
         args = {key: value for key, value in given.items() if key not in self.keys and key not in SEARCH_KEYS}
         if isinstance(args.get("args"), dict):
-            self.findings.add(f"{where}.args", "TLT 2 writes arguments beside the name; move them out of args")
+            message = "TLT 2 writes arguments beside the name; move them out of args"
+            self.findings.error("wrong-value", f"{where}.args", message)
             return None
         return args
 
@@ -142,8 +152,8 @@ class Tlt2Reader(ComponentReader):
             return component
         module, _, plain = component.name.replace(" ", "").rpartition(".")
         if module and module not in MODULES:
-            nearest = suggest(module, MODULES)
-            self.findings.add(f"{component.where}.name", f"unknown module {module!r} before {plain!r}{nearest}")
+            message = f"unknown module {module!r} before {plain!r}"
+            self.findings.error("unknown-component", f"{component.where}.name", message, suggest(module, MODULES))
         canonical = canonical_name(plain, "tlt2")
         model = find_component(kind, canonical)
         if model is not None:
@@ -179,7 +189,7 @@ def read_workflow(source: Source) -> Workflow:
     if read is not None:
         _check_window(values, source)
     metrics = _without_prefixes(validate.get("metrics", ()), top.get("auxiliary_outputs", ()), source)
-    source.findings.raise_if_any()
+    source.findings.raise_errors()
     base = str(source.variables.setdefault("DATA_ROOT", values.image_base_dir))
     listed = str(source.variables.get("DATASET_JSON", ""))
     return Workflow(
@@ -209,10 +219,12 @@ def read_evaluation(source: Source) -> Evaluation:
     values = read_values(Tlt2EvaluationValues, config, source, others=EVALUATE) or Tlt2EvaluationValues()
     parts = Tlt2Reader.of(source, config).section(config, EVALUATE, "")
     if "pre_transforms" not in config:
-        source.findings.add("pre_transforms", "missing; the transforms that load an image are needed")
+        source.findings.error(
+            "missing-component", "pre_transforms", "missing; the transforms that load an image are needed"
+        )
     names = {c.name for key in ("pre_transforms", "val_metrics", "writers") for c in parts.get(key, ())}
     task = task_of(source, "classification" if names & _SIGNS_OF_RADIOGRAPHS else "segmentation")
-    source.findings.raise_if_any()
+    source.findings.raise_errors()
     outputs = [name for pair in values.output_nodes.items() for name in pair if name]
     return Evaluation(
         task=task,
@@ -304,9 +316,8 @@ def _task(top: Mapping[str, Any], train: Mapping[str, Any], values: Tlt2Values) 
 def _check_window(values: Tlt2Values, source: Source) -> None:
     if values.use_scanning_window and (values.network_input_size is None or len(values.network_input_size) != 3):
         size = None if values.network_input_size is None else list(values.network_input_size)
-        source.findings.add(
-            "use_scanning_window", f"needs network_input_size [i, j, k] for its window, received {size}"
-        )
+        message = f"needs network_input_size [i, j, k] for its window, received {size}"
+        source.findings.error("wrong-value", "use_scanning_window", message)
 
 
 def _globals(values: Tlt2Values, optimizer: Component) -> Globals:
@@ -331,15 +342,16 @@ def _pipeline(task: Task, values: Tlt2Values, base: str, listed: str, *, key: st
     if task == "classification" and values.num_channels is not None:
         args["output_image_channels"] = values.num_channels
     name = "ClassificationImagePipeline" if task == "classification" else "SegmentationImagePipeline"
-    return Component(name=name, args=args, where="network_input_size")
+    return attach_typed("pipeline", Component(name=name, args=args, where="network_input_size"))
 
 
 def _inferer(values: Tlt2Values) -> Component:
     """How validation brings an image through the network."""
     if values.use_scanning_window:
         size = {"roi_size": list(values.network_input_size or ())}
-        return Component(name="TFScanWindowInferer", args=size, where="use_scanning_window")
-    return Component(name="TFSimpleInferer", where="use_scanning_window")
+        window = Component(name="TFScanWindowInferer", args=size, where="use_scanning_window")
+        return attach_typed("inferer", window)
+    return attach_typed("inferer", Component(name="TFSimpleInferer", where="use_scanning_window"))
 
 
 def _tags(operations: tuple[Component, ...]) -> tuple[str, ...]:
@@ -367,12 +379,32 @@ def _without_prefixes(
             if not isinstance(value, str):
                 continue
             if value.startswith("val_") and value not in words and tags:
-                source.findings.add(
-                    f"{metric.where}.{key}", f"no auxiliary output makes {show(value)}{suggest(value, words)}"
-                )
+                message = f"no auxiliary output makes {show(value)}"
+                source.findings.error("wrong-value", f"{metric.where}.{key}", message, suggest(value, words))
             if value.startswith("train_") and value.removeprefix("train_") in tags:
                 known = f"val_{value.removeprefix('train_')}"
-                source.findings.add(f"{metric.where}.{key}", f"validation does not know {show(value)}; use {known!r}")
+                message = f"validation does not know {show(value)}"
+                source.findings.error("wrong-value", f"{metric.where}.{key}", message, f"use {known!r}")
             args[key] = words.get(value, value)
-        made.append(metric.model_copy(update={"args": args}))
+        made.append(_with_arguments(metric, args))
     return tuple(made)
+
+
+def _with_arguments(metric: Component, args: dict[str, Any]) -> Component:
+    """The metric with other names of fields, in its typed arguments too: a text in the place of a text."""
+    changed = {key: value for key, value in args.items() if value != metric.args[key]}
+    if not changed:
+        return metric
+    if metric.typed is None:
+        return metric.model_copy(update={"args": args})
+    fields = {name: changed[word] for name, word in _words_of(type(metric.typed)) if word in changed}
+    typed = metric.typed.model_copy(update=fields)
+    return metric.model_copy(update={"args": args}).with_typed(typed)
+
+
+def _words_of(model: type[ComponentModel]) -> Iterator[tuple[str, str]]:
+    """Each field of a component with each word that configurations write for it."""
+    for name, field in model.model_fields.items():
+        alias = field.validation_alias
+        words = alias.choices if isinstance(alias, AliasChoices) else (alias,)
+        yield from ((name, word) for word in (name, *words) if isinstance(word, str))

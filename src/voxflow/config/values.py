@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from voxflow.config.findings import show, suggest
+from voxflow.findings import show, suggest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -15,8 +14,6 @@ if TYPE_CHECKING:
     from voxflow.components import Component
     from voxflow.config.source import Source
     from voxflow.spec import Task
-
-logger = logging.getLogger(__name__)
 
 Values = TypeVar("Values", bound=BaseModel)
 TASKS: tuple[Task, ...] = ("segmentation", "classification")
@@ -38,7 +35,7 @@ def read_values(
     others = tuple(others)
     given = {key: value for key, value in config.items() if key not in others and not key.isupper()}
     for key in given.keys() & IGNORED.keys():
-        logger.warning("%s: %s: %s", source.path, key, IGNORED[key])
+        source.findings.warning("ignored", key, IGNORED[key])
         del given[key]
     try:
         return model.model_validate(given)
@@ -46,10 +43,10 @@ def read_values(
         for fault in error.errors():
             where = ".".join(map(str, fault["loc"]))
             if fault["type"] == "extra_forbidden":
-                hint = suggest(str(fault["loc"][-1]), [*model.model_fields, *others])
-                source.findings.add(where, f"unknown key{hint}")
+                near = suggest(str(fault["loc"][-1]), [*model.model_fields, *others])
+                source.findings.error("unknown-key", where, "unknown key", near)
             else:
-                source.findings.add(where, f"{fault['msg']}, received {show(fault['input'])}")
+                source.findings.error("wrong-value", where, f"{fault['msg']}, received {show(fault['input'])}")
         return None
 
 
@@ -59,9 +56,11 @@ def task_of(source: Source, inferred: Task, pipeline: Component | None = None) -
     if given is None:
         return inferred
     if given not in TASKS:
-        source.findings.add("PROCESSING_TASK", f"expected {' or '.join(TASKS)}, received {show(given)}")
+        message = f"expected {' or '.join(TASKS)}, received {show(given)}"
+        source.findings.error("wrong-value", "PROCESSING_TASK", message)
         return inferred
     if pipeline is not None and pipeline.path is None and given != inferred:
-        source.findings.add("PROCESSING_TASK", f"{given!r} does not fit {pipeline.name}, which is for {inferred}")
+        message = f"{given!r} does not fit {pipeline.name}, which is for {inferred}"
+        source.findings.error("wrong-task", "PROCESSING_TASK", message)
     task: Task = given
     return task

@@ -1,3 +1,3 @@
 from .check import check_workspace as check_workspace
-from .findings import Finding as Finding
-from .findings import Report as Report
+from .report import CheckReport as CheckReport
+from .text import render as render

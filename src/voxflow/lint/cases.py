@@ -6,18 +6,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from voxflow.config.findings import suggest
+from voxflow.findings import suggest
 from voxflow.lint.data import Data
 from voxflow.lint.files import check_files, is_folder
 from voxflow.lint.headers import is_radiograph, is_volume
-from voxflow.lint.listing import Listing, as_fix, read_listing
+from voxflow.lint.listing import Listing, read_listing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from voxflow.lint.findings import Notes, Report
+    from voxflow.findings import FindingCollector
     from voxflow.lint.listing import Item
     from voxflow.lint.reading import Reading
+    from voxflow.lint.report import CheckReport
     from voxflow.planning import Target
 
 DEFAULT_KEY = "validation"
@@ -40,13 +41,13 @@ class Source:
     path: Path
     root: Path
     key: str
-    notes: Notes
+    notes: FindingCollector
     where: str
     is_told: bool = True
 
 
 def read_data(
-    readings: Mapping[str, Reading | None], variables: Mapping[str, Any], target: Target, report: Report
+    readings: Mapping[str, Reading | None], variables: Mapping[str, Any], target: Target, report: CheckReport
 ) -> Data:
     """Read every datalist that the configurations name, and look at the files of the keys in use."""
     sources = _sources(readings, variables, target)
@@ -112,7 +113,7 @@ def _sources(readings: Mapping[str, Reading | None], variables: Mapping[str, Any
     return found
 
 
-def _read(source: Source, target: Target, report: Report) -> Listing | None:
+def _read(source: Source, target: Target, report: CheckReport) -> Listing | None:
     notes = report.at(source.path)
     try:
         is_file = source.path.is_file()
@@ -130,8 +131,9 @@ def _read(source: Source, target: Target, report: Report) -> Listing | None:
 
 def _note_key(source: Source, listing: Listing) -> None:
     message = f"{listing.path.name} has no cases under {source.key!r}"
-    fix = as_fix(suggest(source.key, listing.parts)) or "list cases under it"
-    if source.section == "validate" and not fix.startswith("write"):
+    near = suggest(source.key, listing.parts)
+    fix = near.fix or "list cases under it"
+    if source.section == "validate" and not near.nearest:
         source.notes.warning("unknown-part", source.where, f"{message}: nothing is validated", fix)
     elif source.is_told:
         source.notes.error("unknown-part", source.where, message, fix)
@@ -147,7 +149,7 @@ def _note_same_key(sources: list[Source]) -> None:
         validate.notes.error("leak", validate.where, message, "validate on cases of their own")
 
 
-def check_labels(data: Data, task: str | None, section: str, notes: Notes) -> None:
+def check_labels(data: Data, task: str | None, section: str, notes: FindingCollector) -> None:
     """Note cases without a label, or with one of the other task's kind."""
     absent, wrong = [], []
     for item in data.items(section):
@@ -160,8 +162,8 @@ def check_labels(data: Data, task: str | None, section: str, notes: Notes) -> No
             wrong.append(
                 (where, f"the file {item.label.name}, but the task is classification", "give a list of classes")
             )
-    notes.many("error", "missing-label", absent)
-    notes.many("error", "wrong-task", wrong)
+    notes.add_alike("error", "missing-label", absent)
+    notes.add_alike("error", "wrong-task", wrong)
 
 
 def check_loaders(data: Data, reading: Reading, section: str, key: str) -> None:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from voxflow.config.text import read_json
-from voxflow.errors import ConfigError
+from voxflow.config import read_json
+from voxflow.findings import FaultyConfigError
 from voxflow.lint.cases import check_labels, check_loaders, read_data
 from voxflow.lint.classes import check_classes, check_metrics_classes
 from voxflow.lint.environment import check_environment, check_places, variables_in
-from voxflow.lint.findings import Report
 from voxflow.lint.flow import Flow, check_fixed, check_loaded
-from voxflow.lint.reading import collected_warnings, note_one, read_evaluation, read_workflow
+from voxflow.lint.reading import read_evaluation, read_workflow
+from voxflow.lint.report import CheckReport
 from voxflow.lint.scores import BINARY, check_metrics, check_names, check_outputs
 from voxflow.lint.sizes import check_sizes
 from voxflow.lint.values import check_depth, check_globals, check_masks_follow, check_preparation
@@ -19,15 +19,15 @@ from voxflow.lint.values import check_depth, check_globals, check_masks_follow, 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from voxflow.findings import FindingCollector
     from voxflow.lint.data import Data
-    from voxflow.lint.findings import Notes
     from voxflow.lint.reading import Reading
     from voxflow.planning import Target
 
 
-def check_workspace(target: Target) -> Report:
+def check_workspace(target: Target) -> CheckReport:
     """Check configurations, environment, datalist and files; nothing heavy is imported, no voxel is read."""
-    report = Report(target.name)
+    report = CheckReport(target.name)
     environment = _environment(target, report)
     outside = target.environment if environment is not None else None
     train = evaluation = None
@@ -51,20 +51,18 @@ def check_workspace(target: Target) -> Report:
     return report
 
 
-def _environment(target: Target, report: Report) -> dict[str, Any] | None:
+def _environment(target: Target, report: CheckReport) -> dict[str, Any] | None:
     """The environment's content; None where there is none or it can't be read."""
     if target.environment is None:
         return {}
-    notes = report.at(target.environment)
-    with collected_warnings(target.environment, notes):
-        try:
-            return read_json(target.environment)
-        except ConfigError as error:
-            note_one(error, notes)
+    try:
+        return read_json(target.environment, report.at(target.environment))
+    except FaultyConfigError as error:
+        report.add(error.faults)
     return None
 
 
-def _values(target: Target, environment: dict[str, Any], report: Report) -> dict[str, Any]:
+def _values(target: Target, environment: dict[str, Any], report: CheckReport) -> dict[str, Any]:
     """Check the values beside the components; gives every variable, the winner of each."""
     outside = {**environment, **target.overrides}
     used, config = set[str](), dict[str, Any]()
@@ -85,16 +83,15 @@ def _values(target: Target, environment: dict[str, Any], report: Report) -> dict
     return variables
 
 
-def _content(path: Path, notes: Notes) -> dict[str, Any]:
+def _content(path: Path, notes: FindingCollector) -> dict[str, Any]:
     """A configuration as plain JSON; empty where its reader has noted that it is none."""
-    with collected_warnings(path, notes):
-        try:
-            return read_json(path)
-        except ConfigError:
-            return {}
+    try:
+        return read_json(path, notes)
+    except FaultyConfigError:
+        return {}
 
 
-def _check_training(reading: Reading, data: Data, report: Report) -> None:
+def _check_training(reading: Reading, data: Data, report: CheckReport) -> None:
     listed = report.at(data.listing.path) if data.listing else None
     flows = {}
     for section in ("train", "validate"):
@@ -108,7 +105,7 @@ def _check_training(reading: Reading, data: Data, report: Report) -> None:
             check_loaded(flow, needed, f"{section}.pre_transforms", reading.notes)
     check_fixed(reading.many("validate", "pre_transforms"), reading.notes, "validation")
     check_sizes(reading, data)
-    check_classes(reading, data, flows["train"])
+    check_classes(reading, data, flows["train"], listed)
     check_metrics(reading, flows["validate"])
     check_masks_follow(reading)
     check_depth(reading, data)

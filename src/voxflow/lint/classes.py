@@ -14,13 +14,21 @@ from voxflow.components import (
 )
 
 if TYPE_CHECKING:
+    from voxflow.findings import FindingCollector
     from voxflow.lint.data import Data
     from voxflow.lint.flow import Flow
     from voxflow.lint.reading import Part, Reading
 
 
-def check_classes(reading: Reading, data: Data, flow: Flow) -> None:
-    """Note counts that differ; ``flow`` is what training's transforms leave."""
+def check_classes(reading: Reading, data: Data, flow: Flow, listed: FindingCollector | None) -> None:
+    """Note counts that differ.
+
+    Args:
+        reading: the training configuration.
+        data: the workspace's data.
+        flow: what training's transforms leave.
+        listed: where the faults of the datalist are noted; None where there is no datalist.
+    """
     network = reading.one("train", "model")
     model = network.model if network and isinstance(network.model, Network) else None
     label = flow.channels.get("label")
@@ -34,7 +42,8 @@ def check_classes(reading: Reading, data: Data, flow: Flow) -> None:
         _check_loss(reading, label)
     classes = (model.num_classes if model else None) or len(data.class_names) or None
     check_metrics_classes(reading, reading.many("validate", "metrics"), classes)
-    _check_pipelines(reading, data)
+    if listed:
+        _check_channels(data, listed)
 
 
 def _check_answer(
@@ -112,7 +121,7 @@ def check_metrics_classes(reading: Reading, metrics: list[Part], classes: int | 
             reading.notes.error("class-count", part.argument("class_index"), message, f"write 0 to {classes - 1}")
 
 
-def _check_pipelines(reading: Reading, data: Data) -> None:
+def _check_channels(data: Data, listed: FindingCollector) -> None:
     """Every case of a key must have as many channels, and a label of the task's kind."""
     for section in ("train", "validate"):
         counts: dict[int, str] = {}
@@ -121,7 +130,7 @@ def _check_pipelines(reading: Reading, data: Data) -> None:
         if len(counts) > 1 and data.listing:
             told = ", ".join(f"{count} in {where}" for count, where in sorted(counts.items()))
             where = next(reversed(counts.values()))
-            reading.notes.report.at(data.listing.path).error(
+            listed.error(
                 "channel-count", f"{where}.image", f"cases differ in their channels: {told}", "list as many for each"
             )
         named = len(data.listing.modality) if data.listing else 0
@@ -130,4 +139,4 @@ def _check_pipelines(reading: Reading, data: Data) -> None:
             count = next(iter(counts))
             message = f"names {named} modalities, but the images have {count} channels"
             fix = f"name {count}, in the order of the channels"
-            reading.notes.report.at(data.listing.path).warning("datalist-modality", "modality", message, fix)
+            listed.warning("datalist-modality", "modality", message, fix)

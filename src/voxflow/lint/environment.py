@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from typing import TYPE_CHECKING, Any
 
-from voxflow.config.findings import show
 from voxflow.config.substitution import WELL_KNOWN
+from voxflow.findings import nearest_name, show
 from voxflow.lint.files import is_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
-    from voxflow.lint.findings import Notes
+    from voxflow.findings import FindingCollector
     from voxflow.planning import Target
 
 _VARIABLE = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
@@ -28,7 +27,9 @@ def variables_in(text: str) -> set[str]:
     return set(_VARIABLE.findall(text))
 
 
-def check_environment(environment: Mapping[str, Any], used: set[str], known: Iterable[str], notes: Notes) -> None:
+def check_environment(
+    environment: Mapping[str, Any], used: set[str], known: Iterable[str], notes: FindingCollector
+) -> None:
     """Note variables that no configuration uses, and values of the wrong type.
 
     Args:
@@ -40,19 +41,19 @@ def check_environment(environment: Mapping[str, Any], used: set[str], known: Ite
     names = {*WELL_KNOWN, *used, *known, *WORDS}
     for key, value in environment.items():
         if key not in names and key.isupper():
-            near = difflib.get_close_matches(key, names, n=1, cutoff=0.7)
-            fix = f"write {near[0]!r}" if near else "leave it out"
+            near = nearest_name(key, names, cutoff=0.7)
+            fix = f"write {near!r}" if near else "leave it out"
             notes.warning("unused-variable", key, f"no configuration uses the variable {key!r}", fix)
         if key in TEXTS and not isinstance(value, str):
             notes.error("wrong-type", key, f"expected text, received {show(value)}", "put it in quotes")
     task = environment.get("PROCESSING_TASK")
     if task is not None and task not in TASKS and not notes.has("PROCESSING_TASK"):
-        near = difflib.get_close_matches(str(task).lower(), TASKS, n=1)
-        fix = f"write {near[0]!r}" if near else f"write {' or '.join(map(repr, TASKS))}"
+        near = nearest_name(str(task).lower(), TASKS)
+        fix = f"write {near!r}" if near else f"write {' or '.join(map(repr, TASKS))}"
         notes.error("wrong-value", "PROCESSING_TASK", f"unknown task {show(task)}", fix)
 
 
-def check_places(target: Target, variables: Mapping[str, Any], notes: Notes) -> None:
+def check_places(target: Target, variables: Mapping[str, Any], notes: FindingCollector) -> None:
     """Note a data root and weights that are not there; the datalist is looked for where it is read."""
     root = variables.get("DATA_ROOT")
     # Where the stages make the data, that the datalist is not there yet says it all.

@@ -15,7 +15,7 @@ from voxflow.lint.headers import RADIOGRAPHS, VOLUMES, Header, is_radiograph, is
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from voxflow.lint.findings import Notes
+    from voxflow.findings import FindingCollector
     from voxflow.lint.listing import Item, Listing
 
 THREADS = 16  # headers wait for the disk, not for the processor
@@ -55,7 +55,7 @@ class Images:
         return [(item, header) for item, header in found if header]
 
 
-def check_files(listing: Listing, keys: list[str], notes: Notes) -> Images:
+def check_files(listing: Listing, keys: list[str], notes: FindingCollector) -> Images:
     """Look at every file under ``keys`` and note what is wrong; the headers are read several at a time."""
     parts = {key: listing.parts[key] for key in keys}
     files = {path for items in parts.values() for item in items for _, path in item.files}
@@ -102,7 +102,7 @@ _FIXES = {
 }
 
 
-def _note_faults(parts: dict[str, list[Item]], images: Images, notes: Notes) -> None:
+def _note_faults(parts: dict[str, list[Item]], images: Images, notes: FindingCollector) -> None:
     by_code = defaultdict(list)
     for items in parts.values():
         for item in items:
@@ -112,10 +112,10 @@ def _note_faults(parts: dict[str, list[Item]], images: Images, notes: Notes) -> 
                 if seen.fault and not notes.has(where):
                     by_code[seen.code].append((where, f"{seen.fault}: {path}", _FIXES[seen.code]))
     for code, found in by_code.items():
-        notes.many("error", code, found)
+        notes.add_alike("error", code, found)
 
 
-def _note_leaks(parts: dict[str, list[Item]], images: Images, notes: Notes) -> None:
+def _note_leaks(parts: dict[str, list[Item]], images: Images, notes: FindingCollector) -> None:
     """Images and patients that stand under two of the keys."""
     files: dict[tuple[int, int] | Path, str] = {}
     patients: dict[str, str] = {}
@@ -132,10 +132,10 @@ def _note_leaks(parts: dict[str, list[Item]], images: Images, notes: Notes) -> N
                 message = f"the patient {item.patient!r} is in {first}, too"
                 leaks["patient-leak"].append((f"{item.where}.patient", message, "keep a patient's cases in one part"))
     for code, found in leaks.items():
-        notes.many("error", code, found)
+        notes.add_alike("error", code, found)
 
 
-def _note_repeats(key: str, items: list[Item], notes: Notes) -> None:
+def _note_repeats(key: str, items: list[Item], notes: FindingCollector) -> None:
     first: dict[tuple[Path, ...], str] = {}
     masks: dict[Path, Item] = {}
     repeated, shared = [], []
@@ -146,13 +146,13 @@ def _note_repeats(key: str, items: list[Item], notes: Notes) -> None:
         elif isinstance(item.label, Path) and masks.setdefault(item.label, item) is not item:
             message = f"{item.label.name} is the label of {masks[item.label].where}, too, which has another image"
             shared.append((f"{item.where}.label", message, "give each image its own label"))
-    notes.many("warning", "duplicate-case", repeated)
-    notes.many("warning", "shared-label", shared)
+    notes.add_alike("warning", "duplicate-case", repeated)
+    notes.add_alike("warning", "shared-label", shared)
     if not items:
         notes.error("empty-part", key, "lists no cases", f"add cases to {key!r}")
 
 
-def _note_labels(items: list[Item], images: Images, notes: Notes) -> None:
+def _note_labels(items: list[Item], images: Images, notes: FindingCollector) -> None:
     """Labels and channels that lie on another grid than their image."""
     sizes, spacings = [], []
     for item in items:
@@ -168,11 +168,11 @@ def _note_labels(items: list[Item], images: Images, notes: Notes) -> None:
             elif any(abs(a - b) > SPACING_TOLERANCE for a, b in zip(header.spacing, grid.spacing, strict=True)):
                 message = f"spacing {_mm(header.spacing)} mm, the image has {_mm(grid.spacing)} mm"
                 spacings.append((where, message, "check that it belongs to this image"))
-    notes.many("error", "grid-mismatch", sizes)
-    notes.many("warning", "spacing-mismatch", spacings)
+    notes.add_alike("error", "grid-mismatch", sizes)
+    notes.add_alike("warning", "spacing-mismatch", spacings)
 
 
-def _note_bits(items: list[Item], images: Images, notes: Notes) -> None:
+def _note_bits(items: list[Item], images: Images, notes: FindingCollector) -> None:
     pngs = [(item, header) for item, header in images.of_images(items) if header.colour]
     by_bits = Counter(header.bits for _, header in pngs if header.colour != "palette")
     if len(by_bits) > 1:
@@ -191,8 +191,8 @@ def _note_bits(items: list[Item], images: Images, notes: Notes) -> None:
         for item, header in pngs
         if header.colour in {"RGB", "RGBA", "grey and alpha"} and header.bits == 16
     ]
-    notes.many("warning", "png-depth", palette)
-    notes.many("warning", "png-depth", wide)
+    notes.add_alike("warning", "png-depth", palette)
+    notes.add_alike("warning", "png-depth", wide)
 
 
 def is_folder(path: Path) -> bool:

@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from voxflow.components import FieldUser, RandomTransform
-from voxflow.config.findings import suggest
+from voxflow.findings import suggest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from voxflow.components import GridShape
-    from voxflow.lint.findings import Notes
+    from voxflow.findings import FindingCollector
     from voxflow.lint.reading import Part
 
 
@@ -39,7 +39,7 @@ class Flow:
         """Every field that is there."""
         return sorted(self.paths | self.values)
 
-    def run(self, parts: Iterable[Part], notes: Notes) -> None:
+    def run(self, parts: Iterable[Part], notes: FindingCollector) -> None:
         """Send the sample through, and note who reads what is not there, or not loaded yet."""
         for part in parts:
             model = part.model
@@ -49,7 +49,7 @@ class Flow:
             else:
                 self._assume(part)
 
-    def _read(self, part: Part, model: FieldUser, notes: Notes) -> None:
+    def _read(self, part: Part, model: FieldUser, notes: FindingCollector) -> None:
         for name in model.reads():
             where = place_of(part, name)
             if name not in self.paths | self.values:
@@ -86,7 +86,7 @@ class Flow:
         self.is_open = True
 
 
-def check_loaded(flow: Flow, needed: tuple[str, ...], where: str, notes: Notes) -> None:
+def check_loaded(flow: Flow, needed: tuple[str, ...], where: str, notes: FindingCollector) -> None:
     """Note fields that are still paths when the chain ends."""
     for name in needed:
         if name in flow.paths and not flow.is_open:
@@ -94,7 +94,7 @@ def check_loaded(flow: Flow, needed: tuple[str, ...], where: str, notes: Notes) 
             notes.error("not-loaded", where, message, f"begin with a transform that loads {name!r}, such as LoadNifti")
 
 
-def check_fixed(parts: Iterable[Part], notes: Notes, purpose: str) -> None:
+def check_fixed(parts: Iterable[Part], notes: FindingCollector, purpose: str) -> None:
     """Note random transforms where each run must give the same; validation crops a case at the same place each time."""
     for part in parts:
         model = part.model
@@ -126,7 +126,7 @@ def place_of(part: Part, name: str) -> str:
 
 def nearest(name: str, there: list[str]) -> str:
     """What to write instead of a field that is not there."""
-    hint = suggest(name, there).removeprefix("; ")
-    if hint.startswith("did you mean"):
-        return hint.replace("did you mean", "write").rstrip("?")
+    near = suggest(name, there)
+    if near.nearest:
+        return near.fix
     return f"there are {', '.join(there)}" if there else "make it first"

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from voxflow.config.findings import show, suggest
 from voxflow.datalist import Datalist
 from voxflow.errors import DataError
+from voxflow.findings import show, suggest
 
 if TYPE_CHECKING:
-    from voxflow.lint.findings import Notes
+    from voxflow.findings import FindingCollector
 
 METADATA = (
     "description",
@@ -81,7 +81,7 @@ class Listing:
     modality: tuple[str, ...] = ()
 
 
-def read_listing(path: Path, root: Path, notes: Notes) -> Listing | None:
+def read_listing(path: Path, root: Path, notes: FindingCollector) -> Listing | None:
     """Read a datalist and note all that is wrong with its form; None where it is no datalist at all."""
     content = _parse(path, notes)
     if content is None:
@@ -100,7 +100,7 @@ def read_listing(path: Path, root: Path, notes: Notes) -> Listing | None:
     return listing
 
 
-def _parse(path: Path, notes: Notes) -> dict[str, Any] | None:
+def _parse(path: Path, notes: FindingCollector) -> dict[str, Any] | None:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
@@ -118,19 +118,19 @@ def _parse(path: Path, notes: Notes) -> dict[str, Any] | None:
     return None
 
 
-def _check_keys(content: dict[str, Any], notes: Notes) -> None:
+def _check_keys(content: dict[str, Any], notes: FindingCollector) -> None:
     for key, value in content.items():
         if key in METADATA or key in PARTS or key.startswith("__"):
             continue
         holds_cases = isinstance(value, list) and any(isinstance(item, dict) for item in value)
-        hint = suggest(key, (*PARTS, *METADATA)).removeprefix("; ")
-        if hint.startswith("did you mean"):
-            notes.warning("unknown-key", key, f"unknown key {key!r}", as_fix(hint))
+        near = suggest(key, (*PARTS, *METADATA))
+        if near.nearest:
+            notes.warning("unknown-key", key, f"unknown key {key!r}", near.fix)
         elif not holds_cases:
             notes.warning("unknown-key", key, f"{key!r} is neither metadata nor a list of cases", "leave it out")
 
 
-def _item(item: Any, where: str, root: Path, notes: Notes) -> Item:
+def _item(item: Any, where: str, root: Path, notes: FindingCollector) -> Item:
     if isinstance(item, str):
         return Item(where, (root / item,), None, "")
     if not isinstance(item, dict):
@@ -138,8 +138,7 @@ def _item(item: Any, where: str, root: Path, notes: Notes) -> Item:
         notes.error("datalist-form", where, f"expected an object, received {show(item)}", fix)
         return Item(where, (), None, "")
     for key in item.keys() - set(ITEM):
-        hint = as_fix(suggest(key, ITEM))
-        notes.warning("unknown-key", f"{where}.{key}", f"unknown key {key!r}; it is not read", hint)
+        notes.warning("unknown-key", f"{where}.{key}", f"unknown key {key!r}; it is not read", suggest(key, ITEM).fix)
     given = item.get("image")
     names = [given] if isinstance(given, str) else given if isinstance(given, list) else []
     images = tuple(_join(root, name) for name in names if isinstance(name, str) and name)
@@ -152,13 +151,7 @@ def _item(item: Any, where: str, root: Path, notes: Notes) -> Item:
     return Item(where, images, read, str(item["patient"]) if "patient" in item else "")
 
 
-def as_fix(hint: str) -> str:
-    """A suggestion as what to do: "; did you mean 'x'?" becomes "write 'x'"."""
-    text = hint.removeprefix("; ")
-    return text.replace("did you mean", "write").rstrip("?") if text.startswith("did you mean") else text
-
-
-def _labels(content: dict[str, Any], notes: Notes) -> dict[int, str]:
+def _labels(content: dict[str, Any], notes: FindingCollector) -> dict[int, str]:
     given = content.get("labels")
     if given is None:
         return {}
@@ -177,7 +170,7 @@ def _labels(content: dict[str, Any], notes: Notes) -> dict[int, str]:
     return names
 
 
-def _modality(content: dict[str, Any], notes: Notes) -> tuple[str, ...]:
+def _modality(content: dict[str, Any], notes: FindingCollector) -> tuple[str, ...]:
     given = content.get("modality", "")
     if isinstance(given, str):
         return (given,) if given else ()
@@ -188,7 +181,7 @@ def _modality(content: dict[str, Any], notes: Notes) -> tuple[str, ...]:
     return ()
 
 
-def _check_counts(content: dict[str, Any], listing: Listing, notes: Notes) -> None:
+def _check_counts(content: dict[str, Any], listing: Listing, notes: FindingCollector) -> None:
     count = {part: len(cases) for part, cases in listing.parts.items()}
     for key, parts in _COUNTS.items():
         told, counts = content.get(key), [count[part] for part in parts if part in count]
@@ -198,7 +191,7 @@ def _check_counts(content: dict[str, Any], listing: Listing, notes: Notes) -> No
             notes.warning("datalist-count", key, message, f"write {counts[0]}")
 
 
-def _check_rules(path: Path, root: Path, notes: Notes) -> None:
+def _check_rules(path: Path, root: Path, notes: FindingCollector) -> None:
     """The datalist's own reader decides; its faults are kept word for word."""
     try:
         Datalist.read(path, root)

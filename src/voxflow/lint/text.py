@@ -6,14 +6,15 @@ import itertools
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from voxflow.lint.findings import Finding, Report
+    from voxflow.findings import Finding
+    from voxflow.lint.report import CheckReport
 
 RED, YELLOW, GREEN, BOLD, DIM, PLAIN = "\033[31m", "\033[33m", "\033[32m", "\033[1m", "\033[2m", "\033[0m"
 COLOURS = {"error": RED, "warning": YELLOW}
 WIDTH = len("warning")
 
 
-def render(report: Report, *, colours: bool) -> str:
+def render(report: CheckReport, *, colours: bool) -> str:
     """Every finding below its file, then one line that counts them; lines are never broken.
 
     Args:
@@ -40,7 +41,7 @@ def _entry(finding: Finding, colours: bool) -> list[str]:
     return [*lines, f"{indent}→ {finding.fix}"] if finding.fix else lines
 
 
-def _count(report: Report, colours: bool) -> str:
+def _count(report: CheckReport, colours: bool) -> str:
     if not report.findings:
         return f"check {report.workspace}: {_paint('nothing is wrong', GREEN, colours)}"
     parts = []

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from voxflow.components import CenterData, FieldTransform
-from voxflow.config.findings import show
+from voxflow.findings import show
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from voxflow.findings import FindingCollector
     from voxflow.lint.data import Data
-    from voxflow.lint.findings import Notes
     from voxflow.lint.reading import Part, Reading
 
 MAX_SEED = 2**32 - 1  # NumPy takes no more
@@ -19,7 +19,7 @@ NUMBERS = ("epochs", "num_training_epoch_per_valid", "learning_rate", "batch_siz
 SEEDS = ("random_seed", "numpy_seed", "tf_seed")
 
 
-def check_globals(config: Mapping[str, Any], notes: Notes) -> None:
+def check_globals(config: Mapping[str, Any], notes: FindingCollector) -> None:
     """Note values of a configuration's top level that are read, but not meant so."""
     for key in NUMBERS:
         _check_text(config.get(key), key, notes)
@@ -35,7 +35,7 @@ def check_globals(config: Mapping[str, Any], notes: Notes) -> None:
         _check_seeds(seeds, notes)
 
 
-def _check_seeds(seeds: Mapping[str, Any], notes: Notes) -> None:
+def _check_seeds(seeds: Mapping[str, Any], notes: FindingCollector) -> None:
     python = seeds.get("python_seed")
     if _is_number(python):
         notes.warning("determinism", "determinism.python_seed", f"the number {python}", f'write "{python}": a string')
@@ -48,7 +48,7 @@ def _check_seeds(seeds: Mapping[str, Any], notes: Notes) -> None:
             notes.error("determinism", where, f"{value} is no seed", f"write a number from 0 to {MAX_SEED}")
 
 
-def _check_text(value: Any, where: str, notes: Notes) -> None:
+def _check_text(value: Any, where: str, notes: FindingCollector) -> None:
     if isinstance(value, str) and not _is_variable(value) and not notes.has(where):
         notes.warning("wrong-type", where, f"the text {show(value)}", "write a number, without quotes")
 
@@ -69,7 +69,7 @@ def check_preparation(reading: Reading, other: Reading | None) -> None:
         _compare(learnt, other.many("evaluate", "transforms"), other.notes, f"{reading.path.name}")
 
 
-def _compare(learnt: list[Part], used: list[Part], notes: Notes, source: str) -> None:
+def _compare(learnt: list[Part], used: list[Part], notes: FindingCollector, source: str) -> None:
     before = _fixed_intensities(learnt)
     after = _fixed_intensities(used)
     for name, parts in after.items():

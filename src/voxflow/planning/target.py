@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from voxflow.config.findings import suggest
 from voxflow.errors import ConfigError
+from voxflow.findings import suggest
 from voxflow.planning.proposal import planned, planned_evaluation
 
 if TYPE_CHECKING:

@@ -29,8 +29,8 @@ from voxflow.components import (
     plain_name,
     read_network,
 )
-from voxflow.config.findings import Findings
 from voxflow.errors import ConfigError
+from voxflow.findings import FindingCollector
 from voxflow.spec import ModelSpec, TransformSpec
 
 if TYPE_CHECKING:
@@ -112,36 +112,39 @@ class TrainingPlan:
         return plan
 
     def _check(self) -> None:
-        findings = Findings(self.workflow.path)
+        findings = FindingCollector(self.workflow.path)
         classes, configured = len(self.facts.class_names), self.network.num_classes
         if configured is not None and configured != classes:
             names = ", ".join(self.facts.class_names)
-            findings.add("train.model.args.num_classes", f"{configured}, but the data has {classes}: {names}")
+            message = f"{configured}, but the data has {classes}: {names}"
+            findings.error("class-count", "train.model.args.num_classes", message)
         if self.workflow.task == "segmentation":
             self._check_sizes(findings)
         elif self.facts.label_format and count_logits(self.facts.label_format) != classes:
             expected = count_logits(self.facts.label_format)
-            findings.add(
-                "train.model", f"label_format {list(self.facts.label_format)} asks for {expected} logits, not {classes}"
-            )
+            message = f"label_format {list(self.facts.label_format)} asks for {expected} logits, not {classes}"
+            findings.error("class-count", "train.model", message)
         # A crop of fixed size takes the same place of a case each time; see validation.
         changing = [transform for transform in self.valid_chain.tail if transform.is_random and not transform.patch()]
         if changing:
             name = plain_name(changing[0].component_name())
-            findings.add("validate.pre_transforms", f"{name} is random; validation must be the same each time")
+            message = f"{name} is random; validation must be the same each time"
+            findings.error("random-validation", "validate.pre_transforms", message)
         if sum(metric.is_key_metric for metric in self.metrics) > 1:
-            findings.add("validate.metrics", "several metrics say is_key_metric; exactly one decides")
-        findings.raise_if_any()
+            findings.error("key-metrics", "validate.metrics", "several metrics say is_key_metric; exactly one decides")
+        findings.raise_errors()
 
-    def _check_sizes(self, findings: Findings) -> None:
+    def _check_sizes(self, findings: FindingCollector) -> None:
         """Windows that the network can't halve often enough, found before any data is read."""
         divisor, least = self.network.divisor, self.network.least_size
         sizes = {"train.pre_transforms": self.patch, "validate.inferer.args.roi_size": self.roi}
         for json_path, size in sizes.items():
             if size is not None and any(n % divisor for n in size):
-                findings.add(json_path, f"size {list(size)} is no multiple of {divisor}, which {self._name} needs")
+                message = f"size {list(size)} is no multiple of {divisor}, which {self._name} needs"
+                findings.error("patch-divisor", json_path, message)
             elif size is not None and len(size) == len(least) and any(n < m for n, m in zip(size, least, strict=True)):
-                findings.add(json_path, f"size {list(size)} is smaller than {list(least)}, which {self._name} needs")
+                message = f"size {list(size)} is smaller than {list(least)}, which {self._name} needs"
+                findings.error("patch-divisor", json_path, message)
 
     @property
     def _name(self) -> str:

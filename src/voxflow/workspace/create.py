@@ -8,9 +8,9 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from voxflow.config.findings import suggest
 from voxflow.errors import ConfigError, DataError
 from voxflow.files import atomic_directory, write_json, write_text
+from voxflow.findings import suggest
 from voxflow.workspace.zoo import VARIANTS, ZooModel, find_model, read_zoo, write_model
 from voxflow.workspace.zoo.files import make_environment
 from voxflow.workspace.zoo.params import collect_block_words

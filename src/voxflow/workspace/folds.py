@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from voxflow.config.findings import suggest
 from voxflow.errors import ConfigError
 from voxflow.files import write_text
+from voxflow.findings import suggest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

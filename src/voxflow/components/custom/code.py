@@ -7,19 +7,19 @@ from __future__ import annotations
 
 import ast
 import contextlib
-import difflib
 import hashlib
 import importlib
 import importlib.util
 import re
 import sys
 import threading
-from dataclasses import dataclass
-from pathlib import Path  # noqa: TC003 (dataclasses keep their annotations)
+from dataclasses import dataclass, replace
+from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from voxflow.errors import ConfigError
+from voxflow.findings import DEFAULT_CODE, FaultyConfigError, Finding, FindingCollector, suggest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from voxflow.components.registry import Kind
 
 FOLDER = "custom"
+CODE = "own-class"  # of the findings on where a class is
 _DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", re.ASCII)
 # What code written for Clara 3 and TLT 2 imports; none of it can be had outside NVIDIA's container.
 _TENSORFLOW = frozenset(("ai4med", "dlmed", "horovod", "keras", "medl", "nvmidl", "tensorflow"))
@@ -110,7 +111,9 @@ def locate_class(path: str, custom: Path | None) -> LocatedClass:
         raise ConfigError(f"{line}no valid Python: {error.args[0]}", path=file) from error
     classes = {node.name: node for node in _list_statements(tree) if isinstance(node, ast.ClassDef)}
     if name not in classes:
-        raise ConfigError(f"the file defines no class {name!r}{_nearest(name, classes)}", path=file)
+        near = suggest(name, classes, ignore_case=False)
+        message = f"the file defines no class {name!r}"
+        raise FaultyConfigError.of(Finding(CODE, "error", file, "", message, near.fix, near.question))
     return LocatedClass(file, ".".join(modules), name, classes[name], tree)
 
 
@@ -142,24 +145,26 @@ def _list_statements(tree: ast.Module) -> Iterator[ast.stmt]:
             waiting += [*node.body, *node.orelse]
 
 
-def find_custom_faults(component: CustomReference, kind: Kind) -> Iterator[tuple[str, str]]:
-    """Yield what can be told wrong without running any code: the place below the component, and the rule broken."""
+def find_custom_faults(component: CustomReference, kind: Kind) -> list[Finding]:
+    """Find what can be told wrong without running any code; ``where`` is the place below the component."""
+    noted = FindingCollector(Path())  # whose file only the reader of the configuration knows
     if kind not in OFFERED_ARGUMENTS:
-        yield ".path", f"a {kind} can't be of your own; use a registered one, by its name"
-        return
+        noted.error(DEFAULT_CODE, ".path", f"a {kind} can't be of your own", "use a registered one, by its name")
+        return noted.findings
     try:
         located = locate_class(str(component.path), component.custom)
+    except FaultyConfigError as error:
+        return [replace(fault, where=".path", message=f"{fault.file}: {fault.message}") for fault in error.faults]
     except ConfigError as error:
-        yield ".path", str(error)
-        return
+        noted.error(CODE, ".path", str(error))
+        return noted.findings
     foreign = sorted(_imported_packages(located.tree) & _TENSORFLOW)
     if foreign:
-        yield (
-            ".path",
-            f"{located.file.name} imports {', '.join(foreign)}, which runs in NVIDIA's container only; "
-            f"write the {kind} on torch and NumPy (docs/configuration.md shows how)",
-        )
-    yield from _find_argument_faults(located, component.args, OFFERED_ARGUMENTS[kind])
+        message = f"{located.file.name} imports {', '.join(foreign)}, which runs in NVIDIA's container only"
+        fix = f"write the {kind} on torch and NumPy (docs/configuration.md shows how)"
+        noted.error(DEFAULT_CODE, ".path", message, fix)
+    _note_argument_faults(located, component.args, OFFERED_ARGUMENTS[kind], noted)
+    return noted.findings
 
 
 def _imported_packages(tree: ast.Module) -> set[str]:
@@ -173,9 +178,9 @@ def _imported_packages(tree: ast.Module) -> set[str]:
     return names
 
 
-def _find_argument_faults(
-    located: LocatedClass, args: Mapping[str, Any], offered: Iterable[str]
-) -> Iterator[tuple[str, str]]:
+def _note_argument_faults(
+    located: LocatedClass, args: Mapping[str, Any], offered: Iterable[str], noted: FindingCollector
+) -> None:
     """Arguments that the class's own ``__init__`` does not take, or takes and is not given."""
     found = [node for node in located.node.body if isinstance(node, ast.FunctionDef) and node.name == "__init__"]
     if not found:
@@ -185,20 +190,13 @@ def _find_argument_faults(
     names = {*positional, *(argument.arg for argument in taken.kwonlyargs)}
     if taken.kwarg is None:
         for name in args.keys() - names - {*offered}:
-            yield f".args.{name}", f"{located.name} takes no argument {name!r}{_nearest(name, names)}"
+            near = suggest(name, names, ignore_case=False)
+            noted.error("unknown-argument", f".args.{name}", f"{located.name} takes no argument {name!r}", near)
     optional = positional[len(positional) - len(taken.defaults) :]
     keywords = zip(taken.kwonlyargs, taken.kw_defaults, strict=True)
     required = {*positional} - {*optional} | {argument.arg for argument, default in keywords if default is None}
     for name in sorted(required - args.keys() - {*offered}):
-        yield ".args", f"{located.name} needs the argument {name!r}"
-
-
-def _nearest(name: str, known: Iterable[str]) -> str:
-    names = sorted(known)
-    near = difflib.get_close_matches(name, names, n=1)
-    if near:
-        return f"; did you mean {near[0]!r}?"
-    return f"; known: {', '.join(names)}" if names else ""
+        noted.error("missing-argument", ".args", f"{located.name} needs the argument {name!r}")
 
 
 def digest_custom_code(custom: Path) -> str:

@@ -26,7 +26,7 @@ def create_custom(kind: Kind, component: CustomReference) -> CustomComponent:
     Raises:
         ConfigError: the class is not where it may be, or its arguments don't fit.
     """
-    faults = [f"{place.removeprefix('.')}: {message}" for place, message in find_custom_faults(component, kind)]
+    faults = [f"{fault.where.removeprefix('.')}: {fault.text}" for fault in find_custom_faults(component, kind)]
     if faults:
         raise ConfigError(f"{kind} {component.path}: {'; '.join(faults)}")
     custom = cast("Path", component.custom)

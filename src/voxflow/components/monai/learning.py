@@ -17,6 +17,7 @@ from voxflow.components.monai.names import (
     find_monai_class,
     read_parameters,
 )
+from voxflow.findings import ArgumentError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -107,7 +108,7 @@ class MonaiPolicy(MonaiAdapter, LearningRatePolicy):
     @model_validator(mode="after")
     def _known(self) -> Self:
         if self.target in NOT_FACTORS:
-            raise ValueError("its rates can't be said as factors of the first one; use another scheduler")
+            raise ArgumentError("its rates can't be said as factors of the first one", fix="use another scheduler")
         if self.target:
             check_arguments("lr_policy", self.target, self.model_extra or {}, ("optimizer",))
         return self

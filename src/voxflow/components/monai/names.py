@@ -6,7 +6,6 @@ the kind that is asked for. MONAI is imported here, when the first such name is 
 
 from __future__ import annotations
 
-import difflib
 import functools
 import importlib
 import inspect
@@ -15,9 +14,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 from pydantic import ConfigDict
 
 from voxflow.components.registry import ComponentModel, Kind, Source, set_component_name
+from voxflow.findings import ArgumentError, suggest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
 Adapter = TypeVar("Adapter", bound="MonaiAdapter")
 PREFIX = "monai:"
@@ -133,15 +133,11 @@ def check_arguments(kind: Kind, name: str, given: Mapping[str, Any], filled: tup
         if argument in REFUSED and given[argument]:
             raise ValueError(f"{argument!r} can't be given: {REFUSED[argument]}")
         if argument not in takes and not is_open:
-            raise ValueError(f"takes no argument {argument!r}{_nearest(argument, takes)}")
+            near = suggest(argument, takes, ignore_case=False)
+            raise ArgumentError(f"takes no argument {argument!r}", code="unknown-argument", fix=near)
     for argument, parameter in takes.items():
         if parameter.default is parameter.empty and argument not in given and argument not in filled:
-            raise ValueError(f"needs the argument {argument!r}")
-
-
-def _nearest(name: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, list(known), n=1)
-    return f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(sorted(known))}"
+            raise ArgumentError(f"needs the argument {argument!r}", code="missing-argument")
 
 
 def read_parameters(target: Any) -> tuple[dict[str, inspect.Parameter], bool]:

@@ -8,6 +8,7 @@ from pydantic import model_validator
 
 from voxflow.components.networks.base import Network
 from voxflow.components.registry import register
+from voxflow.findings import ArgumentError
 
 if TYPE_CHECKING:
     import torch
@@ -39,7 +40,9 @@ class SegAhnet(Network):
     @model_validator(mode="after")
     def _plane(self) -> Self:
         if self.n_spatial_dim == 2 and self.plane != "z":
-            raise ValueError(f"plane {self.plane!r} means an axis of a volume; leave it out with n_spatial_dim 2")
+            raise ArgumentError(
+                f"plane {self.plane!r} means an axis of a volume", fix="leave it out with n_spatial_dim 2"
+            )
         return self
 
     @property

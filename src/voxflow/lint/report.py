@@ -1,0 +1,80 @@
+"""Owns the report of a check: every finding of one workspace, in the order of its files."""
+
+from __future__ import annotations
+
+import os.path
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from voxflow.errors import ConfigError
+from voxflow.findings import Finding, FindingCollector
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from voxflow.config import Workflow
+
+SCHEMA = 1
+
+
+@dataclass
+class CheckReport:
+    """Every finding of one workspace, in the order of the files checked.
+
+    Attributes:
+        workspace: what was checked, as the user named it.
+        findings: what is wrong.
+        workflow: the training configuration as the check read it; None where there is none or it has a fault.
+    """
+
+    workspace: str
+    findings: list[Finding] = field(default_factory=list)
+    workflow: Workflow | None = None
+
+    def at(self, file: Path) -> FindingCollector:
+        """Where to note what is wrong with one file."""
+        return FindingCollector(_shown(file), self.findings)
+
+    def add(self, findings: Iterable[Finding]) -> None:
+        """Take over findings of a reader, with their files as the report shows them."""
+        for finding in findings:
+            self.at(finding.file).add(replace(finding, file=_shown(finding.file)))
+
+    @property
+    def errors(self) -> int:
+        """How many findings are errors."""
+        return sum(finding.severity == "error" for finding in self.findings)
+
+    @property
+    def warnings(self) -> int:
+        """How many findings are warnings."""
+        return len(self.findings) - self.errors
+
+    def sort(self) -> None:
+        """Order by file, in the order that the files were checked; errors first within each."""
+        files = list(dict.fromkeys(finding.file for finding in self.findings))
+        self.findings.sort(key=lambda finding: (files.index(finding.file), finding.severity))
+
+    def to_json(self) -> dict[str, Any]:
+        """The whole report as docs/check.md describes it."""
+        return {
+            "schema": SCHEMA,
+            "workspace": self.workspace,
+            "ok": not self.errors,
+            "errors": self.errors,
+            "warnings": self.warnings,
+            "findings": [finding.to_json() for finding in self.findings],
+        }
+
+    def raise_errors(self) -> None:
+        """Raise one ConfigError that holds every error; warnings alone pass."""
+        lines = [finding.line for finding in self.findings if finding.severity == "error"]
+        if lines:
+            raise ConfigError(f"{len(lines)} fault{'s' if len(lines) > 1 else ''} in the workspace", findings=lines)
+
+
+def _shown(file: Path) -> Path:
+    """The path from the present folder where it lies below it."""
+    absolute, here = Path(os.path.normpath(file.absolute())), Path.cwd()
+    return absolute.relative_to(here) if absolute.is_relative_to(here) else absolute
