@@ -27,6 +27,7 @@ $(READY): requirements.lock pyproject.toml
 setup: $(READY) ## make .venv with the exact versions of requirements.lock
 
 demo: $(READY) ## run the whole DAG on the two sample workspaces
+	@$(BIN)/python -m tasks.ops.digests --check
 	$(BIN)/dvc repro
 	@$(BIN)/python -m tasks.ops.summary
 
@@ -39,11 +40,15 @@ test-all: $(READY) lint ## everything, with the real images and the long trainin
 test-services: ## install what tests talk to, Orthanc, PostgreSQL and Chromium, where root and apt-get may
 	@.ci/services
 
-lint: $(READY) ## ruff, mypy strict, the import rules
+lint: $(READY) ## ruff, mypy strict, the import rules, the digests of the stages' code
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python -m tasks.ops.digests --check
+
+digests: $(READY) ## after a change of code: let DVC see which stages it concerns (tasks/digests)
+	@$(BIN)/python -m tasks.ops.digests
 
 format: $(READY) ## let ruff mend what it can
 	$(BIN)/ruff check --fix .

@@ -22,6 +22,7 @@ from flows.pipeline import exit_code
 from flows.recovery import recoverable
 from flows.retrain import retrain
 from flows.turn import wait_for_turn
+from tasks.ops.digests import check_digests
 from tasks.ops.graph import read_graph
 from tasks.ops.repro import Reproducer
 from voxflow.errors import EXIT_ALERT, EXIT_OK
@@ -30,6 +31,7 @@ from voxflow.errors import EXIT_ALERT, EXIT_OK
 @task(task_run_name="convert {workspace}", cache_policy=NO_CACHE, persist_result=False)
 def convert(workspace: str) -> None:
     """Bring the converted volumes up to date, in which new labels are counted; DVC does nothing where nothing came."""
+    check_digests()
     address = f"convert@{workspace}"
     if address in {node.address for node in read_graph(workspace)}:
         with Reproducer() as reproducer:

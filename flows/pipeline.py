@@ -24,6 +24,7 @@ from flows.artifacts import flow_run_variables, publish
 from flows.errands import final, run_errand
 from flows.recovery import recoverable
 from flows.turn import wait_for_turn
+from tasks.ops.digests import check_digests
 from tasks.ops.graph import Node, read_graph
 from tasks.ops.repro import Outcome, Reproducer, StageError
 from voxflow.errors import EXIT_FAILURE, EXIT_INTERRUPTED, EXIT_OK, VoxflowError
@@ -84,12 +85,14 @@ def pipeline(
     carrying = [workspace, "--stages", ",".join(chosen)]
     variables = flow_run_variables()
     try:
+        check_digests()
         nodes = read_graph(workspace, chosen)
         with wait_for_turn(workspace, logger.info), Reproducer(variables=variables) as reproducer:
             if carry:
                 brought = errand(f"pull for {workspace}", "tasks.ops.carry", ["pull", *carrying], return_state=True)
                 if not brought.is_completed():
                     return final(brought)
+                check_digests()
                 nodes = read_graph(workspace, chosen)  # the branch may have brought another one
             results = _run_stages(nodes, force, reproducer, retries, retry_delay_seconds)
             publish(workspace, results, variables)

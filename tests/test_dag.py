@@ -1,4 +1,4 @@
-"""dvc.yaml tells the truth: every stage's deps are the modules that it imports, no more and no fewer."""
+"""dvc.yaml tells the truth: which program each stage runs, and on which digest of code it depends."""
 
 from __future__ import annotations
 
@@ -7,52 +7,41 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import grimp
 import networkx
 import pytest
 import yaml
 
 from tasks.ops.graph import read_graph
+from tasks.ops.reach import Code
 
 ROOT = Path(__file__).resolve().parent.parent
 STAGES: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
-# Each of these is one unit of change: a stage that imports a part of it depends on the whole folder.
-PACKAGES = sorted(path.parent.name for path in (ROOT / "src/voxflow").glob("*/__init__.py"))
+CODE = Code(ROOT)
 
 
-@pytest.fixture(scope="module")
-def graph() -> grimp.ImportGraph:
-    return grimp.build_graph("voxflow", "tasks", "flows", exclude_type_checking_imports=True, cache_dir=None)
-
-
-def needed(graph: grimp.ImportGraph, stage: str) -> set[str]:
-    """Files and folders that a stage's program imports, directly or not, as dvc.yaml writes them."""
-    module = f"tasks.{stage}"
-    return {unit(name) for name in {module} | graph.find_upstream_modules(module)} - {"tasks/__init__.py"}
-
-
-def unit(module: str) -> str:
-    top, *rest = module.split(".")
-    if top == "tasks":
-        return f"tasks/{rest[0] if rest else '__init__'}.py"
-    if not rest:
-        return "src/voxflow/__init__.py"
-    return f"src/voxflow/{rest[0]}" + ("" if rest[0] in PACKAGES else ".py")
+def program_of(stage: str) -> str:
+    """The program that a stage of dvc.yaml runs; folds and ensembles are arguments of it."""
+    return stage.removesuffix("_fold").removesuffix("_ensemble")
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_deps_name_the_imported_modules(stage: str, graph: grimp.ImportGraph) -> None:
+def test_code_is_one_digest_a_stage(stage: str) -> None:
     deps = STAGES[stage]["do"].get("deps", [])
-    code = {dep for dep in deps if dep.startswith(("src/", "tasks/"))}
-    expected = needed(graph, stage)
-    assert code == expected, f"{stage}: add {sorted(expected - code)}, remove {sorted(code - expected)}"
+    code = [dep for dep in deps if dep.startswith(("src/", "tasks/"))]
+    assert code == [f"tasks/digests/{program_of(stage)}.txt"]
 
 
-def test_a_change_of_inference_trains_nothing_again(graph: grimp.ImportGraph) -> None:
-    later = {
-        f"src/voxflow/{name}" for name in ("prediction", "evaluation", "inference", "export", "dicom", "reporting")
-    }
-    assert not needed(graph, "train") & later
+def test_every_program_is_a_stage() -> None:
+    assert {program_of(stage) for stage in STAGES} == set(CODE.stages)
+
+
+def test_every_digest_is_of_a_stage() -> None:
+    assert {path.stem for path in (ROOT / "tasks/digests").iterdir()} == set(CODE.stages)
+
+
+def test_a_change_of_inference_trains_nothing_again() -> None:
+    packages = {name.split(".")[1] for name in CODE.reach("train") if name.startswith("voxflow.")}
+    assert not packages & {"inference", "prediction", "evaluation", "engines", "export", "dicom", "reporting"}
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -61,9 +50,11 @@ def test_every_stage_says_what_it_does(stage: str) -> None:
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_every_stage_has_a_program(stage: str) -> None:
-    assert (ROOT / "tasks" / f"{stage}.py").is_file()
-    assert STAGES[stage]["do"]["cmd"].startswith(f"python -m tasks.{stage} ")
+def test_every_stage_runs_its_program(stage: str) -> None:
+    command = STAGES[stage]["do"]["cmd"]
+    assert command.startswith(f"python -m tasks.{program_of(stage)} ")
+    assert ("--fold" in command) == stage.endswith("_fold")
+    assert ("--ensemble" in command) == stage.endswith("_ensemble")
 
 
 @pytest.mark.filterwarnings("ignore:_NoneStep.value:DeprecationWarning")  # pygtrie, which DVC uses

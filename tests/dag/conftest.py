@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+import json
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.dag.repository import CHEST, SPLEEN, FirstRun, Repository
 from tests.offline import network_namespace, recorded_connections
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def make_small(params: dict[str, Any]) -> None:
@@ -24,9 +28,22 @@ def first_run(tmp_path_factory: pytest.TempPathFactory) -> FirstRun:
     params = repository.params
     make_small(params)
     repository.set_params(params)
-    log = tmp_path_factory.mktemp("offline") / "connections.txt"
-    result = repository.run(*network_namespace(), "dvc", "repro", env=recorded_connections(log, repository.environment))
-    return FirstRun(repository, result.stdout + result.stderr, log.read_text().splitlines() if log.exists() else [])
+    logs = tmp_path_factory.mktemp("logs")
+    log, modules = logs / "connections.txt", logs / "modules.txt"
+    environment = recorded_connections(log, repository.environment) | {"VOXFLOW_MODULES": str(modules)}
+    result = repository.run(*network_namespace(), "dvc", "repro", env=environment)
+    connections = log.read_text().splitlines() if log.exists() else []
+    return FirstRun(repository, result.stdout + result.stderr, connections, imported_modules(modules))
+
+
+def imported_modules(log: Path) -> dict[str, set[str]]:
+    """What tests/offline_hook wrote down: of each stage, the modules that its program had imported."""
+    modules: dict[str, set[str]] = {}
+    for line in log.read_text().splitlines():
+        command, names = json.loads(line)
+        if "-m" in command and (program := command[command.index("-m") + 1]).startswith("tasks."):
+            modules.setdefault(program.removeprefix("tasks."), set()).update(names)
+    return modules
 
 
 @pytest.fixture

@@ -74,8 +74,13 @@ class Repository:
 
 @dataclass(frozen=True)
 class FirstRun:
-    """The first ``dvc repro`` of a fresh copy: what it printed and which addresses it tried to reach."""
+    """The first ``dvc repro`` of a fresh copy: what it printed, which addresses it tried to reach, what it imported.
+
+    Attributes:
+        modules: of each stage, this project's modules that its program had imported when it ended.
+    """
 
     repository: Repository
     output: str
     connections: list[str]
+    modules: dict[str, set[str]]

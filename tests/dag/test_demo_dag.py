@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 import SimpleITK as sitk
 
+from tasks.ops.reach import Code, changes_nothing
 from tests.dag.repository import CHEST, SPLEEN, FirstRun
 
 if TYPE_CHECKING:
@@ -38,6 +39,16 @@ def test_first_run_runs_every_stage_of_both_workspaces(first_run: FirstRun) -> N
 
 def test_nothing_tries_to_reach_the_outside(first_run: FirstRun) -> None:
     assert first_run.connections == []
+
+
+def test_digests_cover_every_module_that_a_stage_imported(first_run: FirstRun) -> None:
+    code = Code(first_run.repository.root)
+    assert set(first_run.modules) == set(code.stages)
+    missing = {
+        stage: sorted(name for name in modules - code.reach(stage) if not changes_nothing(name, stage))
+        for stage, modules in first_run.modules.items()
+    }
+    assert not any(missing.values()), missing
 
 
 def test_broken_series_is_quarantined_with_its_reason(repository: Repository) -> None:

@@ -8,6 +8,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from tests.flows.conftest import Server, prefect, until
+from tests.flows.repository import ROOT
 from tests.tasks.test_leash import assert_gone, wait_for_pids
 
 if TYPE_CHECKING:
@@ -61,6 +62,21 @@ def test_unknown_workspace_is_wrong_input(server: Server, repository: Path) -> N
     assert run(server, repository, "nosuch") == 2
     (flow_run,) = server.flow_runs("pipeline nosuch")
     assert "no stage for workspace 'nosuch'; known: bad" in flow_run["state"]["message"]
+
+
+def test_stale_digests_of_the_code_are_wrong_input(server: Server, repository: Path) -> None:
+    graph = repository / "dvc.yaml"
+    before = graph.read_text()
+    graph.write_text(before + "# deps: tasks/digests/train.txt\n")
+    (repository / "tasks/digests/train.txt").write_text("of older code")
+    (repository / "src").symlink_to(ROOT / "src")
+    try:
+        assert run(server, repository, WORKSPACE) == 2
+    finally:
+        graph.write_text(before)
+        (repository / "src").unlink()
+    flow_run, *_ = server.flow_runs(f"pipeline {WORKSPACE}")
+    assert flow_run["state"]["message"].startswith("tasks/digests: not the code's digests any more (train); run: ")
 
 
 def test_a_terminated_flow_takes_its_stage_with_it(server: Server, repository: Path) -> None:

@@ -1,5 +1,7 @@
-"""Loaded by every Python process that the tests of telemetry start: writes down whom it tries to reach."""
+"""Loaded by every Python process that some tests start: writes down whom it tries to reach, and what it imported."""
 
+import atexit
+import json
 import os
 import socket
 import sys
@@ -7,6 +9,7 @@ import traceback
 from typing import Any
 
 LOG = os.environ.get("VOXFLOW_CONNECTIONS", "")
+MODULES = os.environ.get("VOXFLOW_MODULES", "")
 EVENTS = {"socket.connect", "socket.sendto", "socket.getaddrinfo", "socket.gethostbyname"}
 LOCAL = {"", "localhost", "ip6-localhost", "::1", "::", "0.0.0.0", socket.gethostname()}  # noqa: S104
 
@@ -33,3 +36,13 @@ def record(event: str, arguments: tuple[Any, ...]) -> None:
 
 if LOG:
     sys.addaudithook(record)
+
+
+def record_modules() -> None:
+    names = sorted(name for name in sys.modules if name.split(".")[0] in {"voxflow", "tasks"})
+    with open(MODULES, "a", encoding="utf-8") as stream:  # noqa: PTH123
+        stream.write(json.dumps([sys.orig_argv, names]) + "\n")
+
+
+if MODULES:
+    atexit.register(record_modules)

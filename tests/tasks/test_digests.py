@@ -1,0 +1,250 @@
+"""DVC runs a stage again when code that it can reach computes something else, and for nothing else."""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tasks.ops import digests
+from tasks.ops.digests import FOLDER, check_digests, stale_stages, write_digests
+from tasks.ops.normal_form import digest_code
+from tasks.ops.reach import CHANGES_NOTHING, CHANGES_NOTHING_IN, DATA, KINDS, SOURCES, Code
+from tests.dag.repository import Repository
+from voxflow.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+ROOT = Path(__file__).resolve().parents[2]
+PATHS = sorted(path for folder in ("src", "tasks") for path in (ROOT / folder).rglob("*.py"))
+CHANGE = "\nCHANGED = True\n"
+CODE = Code(ROOT)
+pytestmark = pytest.mark.filterwarnings("ignore:_NoneStep.value:DeprecationWarning")  # pygtrie, which DVC uses
+
+MODULE = """
+import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+def read(path: "Path", unit: str = "mm") -> int:
+    if not os.path.exists(path):
+        reason = f"{path} is not there"
+        reason += ", and was never"
+        raise FileNotFoundError(reason + "!")
+    logger.warning("reading %s", path)
+    say(f"reads {len(path):>5} in {unit}")
+    return {"mm": 1, "cm": 10}[unit]
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("import os\n", "# A comment.\nimport os  # another\n"),
+        ("    if not os", '    """Read a file."""\n    if not os'),
+        ("    if not os", "\n\n    if  not os"),
+        ("import os\nfrom typing import TYPE_CHECKING", "from typing import TYPE_CHECKING\nimport os"),
+        ("    from pathlib import Path", "    from pathlib import Path, PurePath"),
+        ("is not there", "is missing"),
+        (", and was never", ""),
+        ("!", "?"),
+        ("reading %s", "now at %s"),
+        ("reads {len(path):>5} in {unit}", "{len(path)} of {unit}"),
+    ],
+)
+def test_what_changes_no_result_changes_no_digest(old: str, new: str) -> None:
+    assert old in MODULE
+    assert digest_code(MODULE.replace(old, new, 1)) == digest_code(MODULE)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('"cm": 10', '"cm": 100'),
+        ('"mm": 1,', '"m": 1,'),
+        ("if not os", "if os"),
+        ('unit: str = "mm"', 'unit: str = "cm"'),
+        ("import os\n", "import os\nimport sys\n"),
+        ("in {unit}", "in {path}"),
+        ("FileNotFoundError", "ValueError"),
+    ],
+)
+def test_what_may_change_a_result_changes_the_digest(old: str, new: str) -> None:
+    assert old in MODULE
+    assert digest_code(MODULE.replace(old, new, 1)) != digest_code(MODULE)
+
+
+def test_a_text_that_is_more_than_a_message_counts() -> None:
+    module = "def f(x):\n    word = 'a'\n    say(word)\n    return word\n"
+    assert digest_code(module.replace("'a'", "'b'")) != digest_code(module)
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_docstring_of_any_module_counts(path: Path) -> None:
+    source = path.read_text(encoding="utf-8")
+    changed = with_other_docstrings(source)
+    assert "Other words." in changed
+    assert digest_code(changed) == digest_code(source)
+
+
+def with_other_docstrings(source: str) -> str:
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            words = ast.Expr(ast.Constant("Other words."))
+            has_docstring = ast.get_docstring(node) is not None
+            node.body = [words, *(node.body[1:] if has_docstring else node.body)]
+    return ast.unparse(ast.fix_missing_locations(tree))
+
+
+def test_an_import_through_a_door_reaches_one_module() -> None:
+    assert CODE.home("voxflow.volumes", "read_volume") == "voxflow.volumes.files"
+    assert CODE.home("numpy", "ndarray") is None
+    with pytest.raises(LookupError, match=r"voxflow\.volumes offers no 'nothing'"):
+        CODE.home("voxflow.volumes", "nothing")
+
+
+def test_tables_name_what_there_is() -> None:
+    named = {*CHANGES_NOTHING, *DATA, *(name for names in CHANGES_NOTHING_IN.values() for name in names)}
+    assert [name for name in named if CODE.file(name) is None] == []
+    assert [name for name in DATA if not CODE.data(name)] == []
+    assert set(KINDS) == {stage for stage in CODE.stages if SOURCES in CODE.reach(stage)}
+
+
+def test_every_module_that_imports_or_reads_by_a_name_is_known() -> None:
+    """Each of these was looked at: what it finds is in a table of tasks/ops/reach.py, or is no code of a stage."""
+    by_name = re.compile(r"import_module\((?!\")|__import__|PackageLoader|importlib\.resources|__file__")
+    reached = set.union(*(CODE.reach(stage) for stage in CODE.stages))
+    files = {name: CODE.file(name) for name in reached}
+    found = {
+        name
+        for name, path in files.items()
+        if path and by_name.search(path.read_text(encoding="utf-8").replace("attach_stub(__name__, __file__)", ""))
+    }
+    assert found <= {
+        "tasks",  # the folder of the operators' programs
+        "voxflow.cluster_work",  # the digest of all code, which the machines of a cluster compare
+        "voxflow.components.custom.code",  # a workspace's own classes
+        "voxflow.components.monai.names",  # MONAI's classes
+        "voxflow.components.registry",  # KINDS
+        "voxflow.components.custom.creating",  # KINDS
+        "voxflow.components.networks.base",  # the files of torch modules, for a bundle that takes them along
+        "voxflow.inference.ledger",  # the digest of all code, by which inference knows its results again
+        "voxflow.reporting.page",  # DATA
+        "voxflow.training.cache",  # the digest of transforms, by which cached patches are known again
+    }
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Repository]:
+    """A copy of this repository in which DVC takes every stage for done; nothing was run."""
+    from dvc.repo import Repo
+
+    copy = Repository.copy_to(tmp_path_factory.mktemp("repository"))
+    write_digests(copy.root)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(copy.root)
+        with Repo() as dvc:
+            for stage in dvc.index.stages:
+                for output in stage.outs:
+                    write_something(Path(output.fs_path))
+            dvc.commit(force=True)
+        yield copy
+
+
+def write_something(path: Path) -> None:
+    """What a stage may have left: a file, or a folder with the files that others depend on."""
+    if path.suffix:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(path.name)
+        return
+    path.mkdir(parents=True, exist_ok=True)
+    for name in ("run.json", "report.json", "dataset_0.json"):
+        (path / name).write_text(path.name)
+
+
+def stages_to_run(repository: Repository) -> set[str]:
+    """The stages that DVC would run again for themselves; what follows these depends on what they make."""
+    from dvc.repo import Repo
+
+    write_digests(repository.root)
+    with Repo() as dvc:
+        return {address.partition("@")[0] for address in dvc.status()}
+
+
+@pytest.mark.parametrize(
+    ("file", "stages"),
+    [
+        ("src/voxflow/dicom/series.py", {"convert"}),
+        ("src/voxflow/components/losses/base.py", {"train"}),
+        ("src/voxflow/components/writers.py", set()),
+        ("src/voxflow/components/transforms/saving.py", {"export", "evaluate", "infer"}),
+        ("src/voxflow/training/loop.py", {"train"}),
+        ("src/voxflow/lint/check.py", set()),
+        ("src/voxflow/reporting/templates/compare.html.j2", {"report"}),
+        ("tasks/train.py", {"train"}),
+        ("tasks/ops/ingest.py", set()),
+    ],
+)
+def test_dvc_runs_what_a_change_reaches(repository: Repository, file: str, stages: set[str]) -> None:
+    path = repository.root / file
+    before = path.read_text(encoding="utf-8")
+    path.write_text(before + CHANGE, encoding="utf-8")
+    try:
+        assert stages_to_run(repository) == stages
+    finally:
+        path.write_text(before, encoding="utf-8")
+
+
+def with_other_messages(source: str) -> str:
+    return re.sub(r'(raise \w+|say|logger\.warning)\((f?)"', r'\1(\2"Other words: ', source)
+
+
+@pytest.mark.parametrize("change", [with_other_docstrings, with_other_messages])
+def test_dvc_runs_nothing_for_other_words(repository: Repository, change: Callable[[str], str]) -> None:
+    before = {path: path.read_text(encoding="utf-8") for path in (repository.root / "src/voxflow").rglob("*.py")}
+    changed = {path: change(source) for path, source in before.items()}
+    assert sum(changed[path] != before[path] for path in before) > 50
+    for path, source in changed.items():
+        path.write_text(source, encoding="utf-8")
+    try:
+        assert stages_to_run(repository) == set()
+    finally:
+        for path, source in before.items():
+            path.write_text(source, encoding="utf-8")
+
+
+def test_stale_digests_are_refused_in_one_line(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = repository.root / "tasks/train.py"
+    before = path.read_text(encoding="utf-8")
+    path.write_text(before + CHANGE, encoding="utf-8")
+    monkeypatch.setattr(sys, "argv", ["digests", "--check"])
+    try:
+        assert stale_stages() == ["train"]
+        with pytest.raises(ConfigError, match=r"\(train\); run: python -m tasks.ops.digests"):
+            check_digests()
+        assert digests.main() == 2
+        monkeypatch.setattr(sys, "argv", ["digests"])
+        assert digests.main() == 0
+        assert capsys.readouterr().err.splitlines() == [
+            f"digests: error: {FOLDER}: not the code's digests any more (train); run: python -m tasks.ops.digests",
+            "digests: train changed, DVC will run these stages again",
+        ]
+        check_digests()
+    finally:
+        path.write_text(before, encoding="utf-8")
+        write_digests()
+
+
+def test_where_dvc_yaml_names_no_digest_nothing_is_checked(tmp_path: Path) -> None:
+    (tmp_path / "dvc.yaml").write_text("stages: {}")
+    check_digests(tmp_path)
