@@ -18,4 +18,6 @@ from .predict import prepare_radiograph as prepare_radiograph
 from .predict import prepare_volume as prepare_volume
 from .predict import require_channels as require_channels
 from .probabilities import probabilities_of as probabilities_of
+from .windows import Blend as Blend
+from .windows import Plan as Plan
 from .windows import WindowPlan as WindowPlan
