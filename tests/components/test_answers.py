@@ -146,7 +146,7 @@ def test_the_zoom_of_clara_takes_an_image_field_and_its_mask() -> None:
     sample = {"image": image.astype(np.float32), "label": (image > 0).astype(np.uint8)}
     zoom = made("RandomZoom", image_field="image", label_field="label", lower_limits=[1.2] * 3, upper_limits=[1.2] * 3)
     out = zoom(sample)
-    assert zoom.changed == ("image", "label")
+    assert zoom.changed_fields == ("image", "label")
     assert np.mean((out["image"] > 0) == out["label"]) > 0.95
     assert not np.array_equal(out["label"], sample["label"])
 

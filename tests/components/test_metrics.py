@@ -91,8 +91,8 @@ def test_undefined_auc_is_told_of_by_name(scores: dict[str, np.ndarray], caplog:
     kept = [metric.measure(scores)]
     metric.summarise(kept, ["nodule", "mass", "hernia"])
     assert caplog.messages == ["value: no AUC for hernia, the same in every case; left out of the average"]
-    assert metric.undefined(kept) == [2]
-    assert made("ComputeAUC", class_index=1).undefined(kept) == []
+    assert metric.find_undefined(kept) == [2]
+    assert made("ComputeAUC", class_index=1).find_undefined(kept) == []
 
 
 def test_auc_of_a_chosen_few(scores: dict[str, np.ndarray]) -> None:

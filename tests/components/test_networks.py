@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional
 
 from voxflow.components import Component, build_network, complete_network, read_network
-from voxflow.components.networks.modules.norms import groups_for
+from voxflow.components.networks.modules.norms import count_groups
 from voxflow.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ def test_the_published_unet_joins_each_level_with_its_encoder() -> None:
 
 @pytest.mark.parametrize(("channels", "groups"), [(16, 8), (12, 6), (4, 4), (2, 2), (7, 7), (1, 1), (11, 1)])
 def test_narrow_layers_get_as_many_groups_as_divide_them(channels: int, groups: int) -> None:
-    assert groups_for(channels, 8) == groups
+    assert count_groups(channels, 8) == groups
 
 
 def test_group_norm_takes_the_place_of_every_norm() -> None:

@@ -106,14 +106,14 @@ def test_a_frozen_graph_means_the_export_of_its_role(
     (tmp_path / "models").mkdir()
     for name in there:
         (tmp_path / "models" / name).touch()
-    assert loader("FrozenGraphModelLoader", model_file_path=f"models/{named}").find(tmp_path).name == found
+    assert loader("FrozenGraphModelLoader", model_file_path=f"models/{named}").find_file(tmp_path).name == found
 
 
 def test_a_checkpoint_is_the_trainings_own_file(tmp_path: Path) -> None:
     load = loader("CheckpointLoader", checkpoint_dir=str(tmp_path))
     with pytest.raises(DataError, match=r"no model there: looked for model\.pt"):
-        load.find()
+        load.find_file()
     (tmp_path / "model.pt").touch()
-    assert load.find() == tmp_path / "model.pt"
+    assert load.find_file() == tmp_path / "model.pt"
     assert isinstance(create("handler", Component(name="CheckpointLoader", args={"checkpoint_dir": "x"})), type(load))
     create("handler", Component(name="StatsHandler"))

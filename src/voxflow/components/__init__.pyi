@@ -52,7 +52,7 @@ from .networks.base import build_network as build_network
 from .networks.base import complete_network as complete_network
 from .networks.base import network_module_file as network_module_file
 from .networks.base import read_network as read_network
-from .networks.plain_unet import PlainUnet as PlainUnet
+from .networks.plain_unet import PlainUnetNetwork as PlainUnetNetwork
 from .networks.radiographs import DenseNet as DenseNet
 from .networks.radiographs import RadiographNetwork as RadiographNetwork
 from .networks.unets import VAE_WEIGHT as VAE_WEIGHT

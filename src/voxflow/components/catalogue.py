@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from voxflow.components.custom.creating import create_custom
 from voxflow.components.monai.names import MonaiSource
-from voxflow.components.registry import Registry, Source
+from voxflow.components.registry import ComponentSource, Registry
 from voxflow.components.sources import MODULES
 
 _REGISTRY = Registry(
     (
-        Source("clara3", MODULES["clara3"]),
-        Source("tlt2", MODULES["tlt2"]),
+        ComponentSource("clara3", MODULES["clara3"]),
+        ComponentSource("tlt2", MODULES["tlt2"]),
         MonaiSource("clara4", MODULES["clara4"]),
     ),
     create_custom,

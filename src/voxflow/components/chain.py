@@ -53,5 +53,5 @@ class Chain:
         samples = [sample]
         for transform in self.tail:
             now = transform.at_epoch(epoch)
-            samples = [made for each in samples for made in now.run(each, rng)]
+            samples = [result for patch in samples for result in now.run(patch, rng)]
         return samples

@@ -61,8 +61,8 @@ def encode_one_vs_rest(label: NDArray[Any], label_format: Sequence[int]) -> NDAr
     for column, span in enumerate(logit_slices(label_format)):
         values = label[:, column]
         width = span.stop - span.start
-        wanted = values[:, None] == (np.arange(width) if width > 1 else np.ones(1))
-        truth[:, span] = np.where(values[:, None] < 0, -1, wanted)
+        targets = values[:, None] == (np.arange(width) if width > 1 else np.ones(1))
+        truth[:, span] = np.where(values[:, None] < 0, -1, targets)
     return truth
 
 

@@ -18,7 +18,7 @@ READ_ARGUMENTS = (
     "label_key",
     "from_field",
 )
-MADE_ARGUMENTS = ("new_key", "tag", "binary_preds_name", "binary_labels_name", "label_names", "channel_names")
+NEW_FIELD_ARGUMENTS = ("new_key", "tag", "binary_preds_name", "binary_labels_name", "label_names", "channel_names")
 
 GridShape = tuple[tuple[int, ...], tuple[float, ...]]
 
@@ -34,11 +34,11 @@ class FieldUser:
 
     def reads(self) -> tuple[str, ...]:
         """The fields that must be there before it runs."""
-        return self._named_by(READ_ARGUMENTS)
+        return self._field_names(READ_ARGUMENTS)
 
     def makes(self) -> tuple[str, ...]:
         """The fields that hold values once it has run: new ones, or else those it reads."""
-        return self._named_by(MADE_ARGUMENTS) or self.reads()
+        return self._field_names(NEW_FIELD_ARGUMENTS) or self.reads()
 
     def channels_after(self, channels: Mapping[str, int]) -> Mapping[str, int]:
         """Channels of the fields whose number it changes, from those known before it; nothing by default."""
@@ -57,10 +57,10 @@ class FieldUser:
         size = getattr(self, "size", None)
         return size if isinstance(size, tuple) and all(isinstance(n, int) for n in size) else None
 
-    def _named_by(self, arguments: tuple[str, ...]) -> tuple[str, ...]:
+    def _field_names(self, arguments: tuple[str, ...]) -> tuple[str, ...]:
         names: list[str] = []
         for argument in arguments:
             value = getattr(self, argument, None)
-            given = value if isinstance(value, list | tuple) else (value,)
-            names += [name for name in given if isinstance(name, str)]
+            values = value if isinstance(value, list | tuple) else (value,)
+            names += [name for name in values if isinstance(name, str)]
         return tuple(dict.fromkeys(name for name in names if name))

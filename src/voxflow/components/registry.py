@@ -112,7 +112,7 @@ def parse_arguments(component: type[Built], args: Mapping[str, Any]) -> Built:
     return component.model_validate_json(json.dumps(dict(args)))
 
 
-class Source:
+class ComponentSource:
     """The components of one dialect: those that the modules of a table register.
 
     Attributes:
@@ -133,9 +133,9 @@ class Source:
 
     def names(self, kind: Kind) -> list[str]:
         """Every name of a kind, as the dialect's configurations write it."""
-        return [plain_name(name) for name in self.registered(kind)]
+        return [plain_name(name) for name in self.registered_names(kind)]
 
-    def registered(self, kind: Kind) -> list[str]:
+    def registered_names(self, kind: Kind) -> list[str]:
         """The names of the registry that the modules of a kind have registered."""
         for module in self.modules.get(kind, ()):
             importlib.import_module(module)
@@ -151,7 +151,7 @@ class Registry:
     """
 
     def __init__(
-        self, sources: Iterable[Source], create_custom: Callable[[Kind, CustomReference], ComponentModel]
+        self, sources: Iterable[ComponentSource], create_custom: Callable[[Kind, CustomReference], ComponentModel]
     ) -> None:
         self._sources = {source.dialect: source for source in sources}
         self._create_custom = create_custom
@@ -167,7 +167,7 @@ class Registry:
     def find_kinds(self, name: str) -> list[Kind]:
         """The kinds under which a name of the registry is known; empty when it is unknown."""
         source = self._sources[dialect_of(name)]
-        return [kind for kind in KINDS if name in source.registered(kind)]
+        return [kind for kind in KINDS if name in source.registered_names(kind)]
 
     def create(self, kind: Kind, component: ComponentReference) -> Any:
         """Return the component that a configuration names, or the user's own class that its ``path`` names.

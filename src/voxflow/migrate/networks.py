@@ -12,7 +12,7 @@ from voxflow.components import Component, read_network
 from voxflow.migrate.translation import Args, Facts, Node, Translation, approximate, exact, node, translates
 
 if TYPE_CHECKING:
-    from voxflow.components import DenseNet, PlainUnet, RadiographNetwork, SegAhnet, SegResnet, Unet
+    from voxflow.components import DenseNet, PlainUnetNetwork, RadiographNetwork, SegAhnet, SegResnet, Unet
 
 SCRIPTS = "scripts."
 
@@ -42,7 +42,7 @@ def _unet(args: Args, facts: Facts) -> Translation:
 
 @translates("network", "PlainUnet")
 def _plain_unet(args: Args, facts: Facts) -> Translation:
-    typed = cast("PlainUnet", read_network(Component(name="PlainUnet", args=args)))
+    typed = cast("PlainUnetNetwork", read_network(Component(name="PlainUnet", args=args)))
     sizes = {"in_channels": facts.in_channels, "classes": facts.classes}
     return exact(node(f"{SCRIPTS}plain_unet.PlainUnet", **sizes, **typed.layout))
 

@@ -53,13 +53,15 @@ class CustomComponent(ComponentModel):
             name: args[name] for name in cls.model_fields if name in args and name not in CustomComponent.model_fields
         }
 
-    def make(self, *positional: Any, **ours: Any) -> Any:
-        """Make the user's object; ``ours`` reach the constructor where it names them."""
-        made = load_class(self.path, self.custom)
+    def make(self, *positional: Any, **defaults: Any) -> Any:
+        """Make the user's object; ``defaults`` reach the constructor where it names them."""
+        custom_class = load_class(self.path, self.custom)
         offered = OFFERED_ARGUMENTS[self.kind]
-        keywords = {**ours, **self.arguments}
-        chosen = {name: value for name, value in keywords.items() if name not in offered or takes_argument(made, name)}
-        return self.guard(made, *positional, **chosen)
+        keywords = {**defaults, **self.arguments}
+        accepted = {
+            name: value for name, value in keywords.items() if name not in offered or takes_argument(custom_class, name)
+        }
+        return self.guard(custom_class, *positional, **accepted)
 
     def guard(self, function: Callable[..., Any], *args: Any, **keywords: Any) -> Any:
         """Call the user's code; what it raises becomes one line that names the class and the line of its file."""

@@ -120,13 +120,13 @@ def locate_class(path: str, custom: Path | None) -> LocatedClass:
 def _find_file(path: str, modules: Sequence[str], custom: Path) -> Path:
     below = custom.joinpath(*modules)
     tried = [below / "__init__.py"] if not modules else [below.with_suffix(".py"), below / "__init__.py"]
-    file = next((one for one in tried if one.is_file()), None)
+    file = next((candidate for candidate in tried if candidate.is_file()), None)
     if file is None:
-        shown = "/".join([FOLDER, *modules]) + ("/__init__.py" if not modules else ".py")
+        expected = "/".join([FOLDER, *modules]) + ("/__init__.py" if not modules else ".py")
         installed = bool(modules) and importlib.util.find_spec(modules[0]) is not None
         hint = f"; {modules[0]!r} is an installed package, which configurations can't reach into" if installed else ""
         raise ConfigError(
-            f"{path!r}: no file {shown} in {custom.parent}; own classes live there and nowhere else{hint}"
+            f"{path!r}: no file {expected} in {custom.parent}; own classes live there and nowhere else{hint}"
         )
     # The folder's own link counts too: custom/ itself must not lead out of the workspace.
     home = custom.parent.resolve() / custom.name
@@ -182,18 +182,18 @@ def _note_argument_faults(
     located: LocatedClass, args: Mapping[str, Any], offered: Iterable[str], noted: FindingCollector
 ) -> None:
     """Arguments that the class's own ``__init__`` does not take, or takes and is not given."""
-    found = [node for node in located.node.body if isinstance(node, ast.FunctionDef) and node.name == "__init__"]
-    if not found:
+    constructors = [node for node in located.node.body if isinstance(node, ast.FunctionDef) and node.name == "__init__"]
+    if not constructors:
         return
-    taken = found[0].args
-    positional = [argument.arg for argument in [*taken.posonlyargs, *taken.args]][1:]
-    names = {*positional, *(argument.arg for argument in taken.kwonlyargs)}
-    if taken.kwarg is None:
+    parameters = constructors[0].args
+    positional = [argument.arg for argument in [*parameters.posonlyargs, *parameters.args]][1:]
+    names = {*positional, *(argument.arg for argument in parameters.kwonlyargs)}
+    if parameters.kwarg is None:
         for name in args.keys() - names - {*offered}:
             near = suggest(name, names, ignore_case=False)
             noted.error("unknown-argument", f".args.{name}", f"{located.name} takes no argument {name!r}", near)
-    optional = positional[len(positional) - len(taken.defaults) :]
-    keywords = zip(taken.kwonlyargs, taken.kw_defaults, strict=True)
+    optional = positional[len(positional) - len(parameters.defaults) :]
+    keywords = zip(parameters.kwonlyargs, parameters.kw_defaults, strict=True)
     required = {*positional} - {*optional} | {argument.arg for argument, default in keywords if default is None}
     for name in sorted(required - args.keys() - {*offered}):
         noted.error("missing-argument", ".args", f"{located.name} needs the argument {name!r}")
@@ -235,12 +235,12 @@ def load_class(path: str, custom: Path) -> type[Any]:
     try:
         with _resolve_neighbours(package, custom):
             module = importlib.import_module(f"{package}.{located.module}" if located.module else package)
-            found = getattr(module, located.name, None)
+            custom_class = getattr(module, located.name, None)
     except Exception as error:
         raise ConfigError(f"importing it failed: {type(error).__name__}: {error}", path=located.file) from error
-    if not isinstance(found, type) or found.__module__ != module.__name__:
+    if not isinstance(custom_class, type) or custom_class.__module__ != module.__name__:
         raise ConfigError(f"{located.name!r} is no class that this file defines", path=located.file)
-    return found
+    return custom_class
 
 
 def _make_package(home: Path) -> str:

@@ -41,39 +41,39 @@ class CustomMetric(CustomComponent, Metric):
         import torch
 
         if self._object is None:
-            self._object = self._fresh()
+            self._object = self._make_metric()
         pair = tuple(torch.as_tensor(np.asarray(outputs[name])) for name in (self.field, self.label_field))
         if hasattr(self._object, "aggregate"):
             values = self.guard(self._object, *pair)
             self.guard(self._object.reset)
-            return _one(tuple(values) if isinstance(values, tuple | list) else (values,))
+            return _pack(tuple(values) if isinstance(values, tuple | list) else (values,))
         if _is_shared():
-            return _one(pair)
+            return _pack(pair)
         self.guard(self._object.update, *pair)
         return np.zeros(0)
 
-    def summarise(self, kept: Sequence[NDArray[Any]], class_names: Sequence[str]) -> dict[str, float]:
+    def summarise(self, batches: Sequence[NDArray[Any]], class_names: Sequence[str]) -> dict[str, float]:
         """The numbers under ``name``; a number a class also under ``name_CLASS``."""
         import torch
 
-        items = [tuple(torch.as_tensor(value) for value in one[0]) for one in kept if one.size]
+        items = [tuple(torch.as_tensor(value) for value in batch[0]) for batch in batches if batch.size]
         # What the object itself kept is in it; the next validation begins anew.
-        made, self._object = (self._fresh() if items else self._object), None
-        if made is None:
+        metric, self._object = (self._make_metric() if items else self._object), None
+        if metric is None:
             return {self.name: np.nan}
-        is_monai = hasattr(made, "aggregate")
+        is_monai = hasattr(metric, "aggregate")
         for item in items:
-            self.guard(made.extend if is_monai else made.update, *item)
-        return self._named(self.guard(made.aggregate if is_monai else made.compute), class_names)
+            self.guard(metric.extend if is_monai else metric.update, *item)
+        return self._name_values(self.guard(metric.aggregate if is_monai else metric.compute), class_names)
 
-    def _fresh(self) -> Any:
-        ours = {"name": self.name, "field": self.field, "label_field": self.label_field}
-        made = self.make(**ours, is_key_metric=self.is_key_metric)
-        if not any(all(hasattr(made, method) for method in pair) for pair in _METRIC_METHODS):
-            raise self.refuse(made, "a metric with update() and compute(), or a MONAI CumulativeIterationMetric")
-        return made
+    def _make_metric(self) -> Any:
+        defaults = {"name": self.name, "field": self.field, "label_field": self.label_field}
+        metric = self.make(**defaults, is_key_metric=self.is_key_metric)
+        if not any(all(hasattr(metric, method) for method in pair) for pair in _METRIC_METHODS):
+            raise self.refuse(metric, "a metric with update() and compute(), or a MONAI CumulativeIterationMetric")
+        return metric
 
-    def _named(self, value: Any, class_names: Sequence[str]) -> dict[str, float]:
+    def _name_values(self, value: Any, class_names: Sequence[str]) -> dict[str, float]:
         if isinstance(value, dict):
             return {self.name if key == self.name else f"{self.name}_{key}": float(n) for key, n in value.items()}
         parts = value if isinstance(value, tuple | list) else [value]
@@ -100,7 +100,7 @@ class CustomAuxiliaryOperation(CustomComponent, AuxiliaryOperation):
         return to_arrays(added)
 
 
-def _one(value: Any) -> NDArray[Any]:
+def _pack(value: Any) -> NDArray[Any]:
     """An array that holds one object of any kind; tensors become arrays, which travel between processes."""
     holder = np.empty(1, dtype=object)
     holder[0] = tuple(np.asarray(part.detach().cpu()) if hasattr(part, "detach") else part for part in value)

@@ -35,8 +35,8 @@ class CustomNetwork(CustomComponent, Network):
         import torch
 
         counts = {"in_channels": self.in_channels, "num_classes": self.num_classes, "out_channels": self.num_classes}
-        given = {name: value for name, value in counts.items() if value is not None}
-        network = self.make(**given, final_activation=self.final_activation)
+        counts_by_name = {name: value for name, value in counts.items() if value is not None}
+        network = self.make(**counts_by_name, final_activation=self.final_activation)
         if not isinstance(network, torch.nn.Module):
             raise self.refuse(network, "a torch.nn.Module")
         return network

@@ -47,10 +47,10 @@ class CustomTransform(CustomComponent, Transform):
 
     def __call__(self, sample: Sample) -> Sample:
         """Return the transformed sample."""
-        made = self.guard(self._object, copy_sample(sample))
-        if not isinstance(made, dict):
-            raise self.refuse(made, "the sample, a dict")
-        return to_arrays(made)
+        transformed = self.guard(self._object, copy_sample(sample))
+        if not isinstance(transformed, dict):
+            raise self.refuse(transformed, "the sample, a dict")
+        return to_arrays(transformed)
 
 
 class CustomRandomTransform(CustomComponent, RandomTransform):
@@ -77,23 +77,23 @@ class CustomRandomTransform(CustomComponent, RandomTransform):
         del sample
         return {"seed": int(rng.integers(2**32))}
 
-    def apply(self, sample: Sample, drawn: Draw) -> Sample:
+    def apply(self, sample: Sample, parameters: Draw) -> Sample:
         """Return the transformed sample."""
-        made = self._transformed(sample, drawn["seed"])
-        if len(made) != 1:
-            raise self.refuse(made, "one sample")
-        return made[0]
+        samples = self._transform(sample, parameters["seed"])
+        if len(samples) != 1:
+            raise self.refuse(samples, "one sample")
+        return samples[0]
 
     def run(self, sample: Sample, rng: np.random.Generator) -> list[Sample]:
         """Return what comes out of one sample: a list of samples stays one."""
-        return self._transformed(sample, self.draw(sample, rng)["seed"])
+        return self._transform(sample, self.draw(sample, rng)["seed"])
 
-    def _transformed(self, sample: Sample, seed: int) -> list[Sample]:
-        made = self.guard(self._call, copy_sample(sample), seed)
-        several = made if isinstance(made, list) else [made]
-        if not all(isinstance(one, dict) for one in several):
-            raise self.refuse(made, "the sample, a dict, or a list of samples")
-        return [to_arrays(one) for one in several]
+    def _transform(self, sample: Sample, seed: int) -> list[Sample]:
+        result = self.guard(self._call, copy_sample(sample), seed)
+        samples = result if isinstance(result, list) else [result]
+        if not all(isinstance(item, dict) for item in samples):
+            raise self.refuse(result, "the sample, a dict, or a list of samples")
+        return [to_arrays(item) for item in samples]
 
     def _call(self, sample: Sample, seed: int) -> Any:
         if hasattr(self._object, "set_random_state"):

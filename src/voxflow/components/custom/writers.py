@@ -31,8 +31,8 @@ class CustomWriter(CustomComponent, Writer):
         """Hand on one case after the other."""
         del class_names
         writer = self.make(field=self.field)
-        written: list[Path] = []
+        paths: list[Path] = []
         for sample in samples:
-            made = self.guard(writer, copy_sample(sample), out)
-            written += [Path(one) for one in ([made] if isinstance(made, str | Path) else made or ())]
-        return written
+            files = self.guard(writer, copy_sample(sample), out)
+            paths += [Path(file) for file in ([files] if isinstance(files, str | Path) else files or ())]
+        return paths

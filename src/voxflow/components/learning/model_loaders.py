@@ -49,7 +49,7 @@ class ModelLoader(ComponentModel, ABC):
     def role(self) -> Role:
         """What it is for."""
 
-    def find(self, root: Path = Path()) -> Path:
+    def find_file(self, root: Path = Path()) -> Path:
         """The model's file, of the best kind that is there.
 
         Args:
@@ -58,20 +58,20 @@ class ModelLoader(ComponentModel, ABC):
         Raises:
             DataError: there is none; names what was looked for.
         """
-        named = root / self.path
-        if named.is_file():
-            return named
-        stem = named.name.partition(".")[0]
+        file = root / self.path
+        if file.is_file():
+            return file
+        stem = file.name.partition(".")[0]
         patterns = [pattern.format(stem) for role in INSTEAD[self.role] for pattern in FILES[role]]
-        found = (
+        matches = (
             match
             for pattern in patterns
-            for match in sorted(named.parent.glob(pattern))
+            for match in sorted(file.parent.glob(pattern))
             if match.suffix not in (".bin", ".json")
         )
-        path = next(found, None)
+        path = next(matches, None)
         if path is None:
-            raise DataError(f"no model there: looked for {', '.join(patterns)}", path=named.parent)
+            raise DataError(f"no model there: looked for {', '.join(patterns)}", path=file.parent)
         return path
 
 

@@ -42,7 +42,7 @@ class Pipeline(ComponentModel):
     prefetch_size: NonNegativeInt = 0
 
     @model_validator(mode="after")
-    def _sizes(self) -> Self:
+    def _check_sizes(self) -> Self:
         if any(n < -1 or n == 0 for n in self.output_crop_size):
             raise ValueError(f"output_crop_size is positive, or -1 for a whole axis, not {list(self.output_crop_size)}")
         if self.output_batch_size == 0 and not self.batched_by_transforms:
@@ -85,11 +85,11 @@ class SegmentationImagePipelineWithCache(SegmentationImagePipeline):
 
     def window(self, count: int, epoch: int) -> NDArray[np.int64]:
         """The cases in the cache: a window that moves on in the datalist's order, and begins again at its end."""
-        kept = self.num_cache_objects
-        if not 0 < kept < count:
+        cached = self.num_cache_objects
+        if not 0 < cached < count:
             return np.arange(count)
-        replaced = min(math.ceil(kept * self.replace_percent), count - kept)
-        return ((epoch - 1) * replaced + np.arange(kept)) % count
+        step = min(math.ceil(cached * self.replace_percent), count - cached)
+        return ((epoch - 1) * step + np.arange(cached)) % count
 
 
 @register("pipeline")

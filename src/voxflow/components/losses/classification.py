@@ -39,9 +39,9 @@ class ClassificationLoss(Loss):
             import torch
 
             columns = logit_slices(label_format or (1,) * label.shape[1])
-            each = [self._column(logits[:, span].float(), label[:, n]) for n, span in enumerate(columns)]
-            known = label >= 0
-            total: torch.Tensor = (torch.stack(each, 1) * known).sum() / known.sum().clamp(min=1)
+            losses = [self._column(logits[:, span].float(), label[:, n]) for n, span in enumerate(columns)]
+            is_known = label >= 0
+            total: torch.Tensor = (torch.stack(losses, 1) * is_known).sum() / is_known.sum().clamp(min=1)
             return total
 
         return loss

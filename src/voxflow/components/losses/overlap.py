@@ -32,7 +32,7 @@ class OverlapLoss(Loss):
     squared_pred: bool = False
     smooth: NonNegativeFloat = 1e-5
 
-    def shared(self, activation: str) -> dict[str, Any]:
+    def shared_arguments(self, activation: str) -> dict[str, Any]:
         """The arguments that MONAI's overlap losses have in common."""
         return {
             "include_background": not self.skip_background,
@@ -44,7 +44,7 @@ class OverlapLoss(Loss):
             "smooth_dr": self.smooth,
         }
 
-    def on_numbers(self, loss: LossFunction) -> LossFunction:
+    def cast_label(self, loss: LossFunction) -> LossFunction:
         """Masks are integers; MONAI's losses multiply one-hot masks as they are."""
         return (lambda logits, label: loss(logits, label.to(logits.dtype))) if self.is_onehot_targets else loss
 
@@ -58,7 +58,7 @@ class Dice(OverlapLoss):
         del label_format
         from monai.losses import DiceLoss
 
-        return self.on_numbers(DiceLoss(**self.shared(activation)))
+        return self.cast_label(DiceLoss(**self.shared_arguments(activation)))
 
 
 @register("loss")
@@ -80,9 +80,9 @@ class DiceCE(OverlapLoss):
         del label_format
         from monai.losses import DiceCELoss
 
-        return self.on_numbers(
+        return self.cast_label(
             DiceCELoss(
-                **self.shared(activation),
+                **self.shared_arguments(activation),
                 batch=self.batch,
                 lambda_dice=self.lambda_dice,
                 lambda_ce=self.lambda_ce,
@@ -114,11 +114,11 @@ class Focal(OverlapLoss):
             truth = label.float() if is_plain else one_hot(label, logits.shape[1])
             if activation == "softmax":
                 entropy = -functional.log_softmax(logits, 1) * truth
-                wrong = 1 - logits.softmax(1)
+                error = 1 - logits.softmax(1)
             else:
                 entropy = functional.binary_cross_entropy_with_logits(logits, truth, reduction="none")
-                wrong = (truth - logits.sigmoid()).abs()
-            each = wrong.pow(self.gamma) * entropy
-            return each[:, first:].mean()
+                error = (truth - logits.sigmoid()).abs()
+            weighted = error.pow(self.gamma) * entropy
+            return weighted[:, first:].mean()
 
         return loss

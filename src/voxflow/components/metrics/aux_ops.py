@@ -8,8 +8,8 @@ import numpy as np
 from pydantic import BeforeValidator, Field
 
 from voxflow.components.columns import compute_probabilities, encode_one_vs_rest, predict_classes, read_label_format
-from voxflow.components.metrics.base import AuxiliaryOperation, Outputs, mean_of
-from voxflow.components.metrics.overlap import overlap
+from voxflow.components.metrics.base import AuxiliaryOperation, Outputs, mean_defined
+from voxflow.components.metrics.overlap import compute_dice_by_class
 from voxflow.components.registry import register
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class ComputeAccuracy(AuxiliaryOperation):
         if not self.use_sigmoid and set(label_format) == {1} and len(label_format) > 1:
             return {self.tag: (logits.argmax(1) == label.argmax(1)).astype(float)}
         right = np.where(label >= 0, predict_classes(logits, label_format) == np.rint(label), np.nan)
-        return {self.tag: np.array([mean_of(case) for case in right])}
+        return {self.tag: np.array([mean_defined(case) for case in right])}
 
 
 @register("aux_op")
@@ -93,20 +93,20 @@ class DiceMaskedOutput(AuxiliaryOperation):
         independent = self.is_independent_predictions or classes == 1
         guess = logits > 0 if independent else _one_hot(logits.argmax(1), classes)
         first = int(self.skip_background and classes > 1)
-        each = overlap(guess[:, first:], truth[:, first:])
-        present = truth[:, first:].reshape(*each.shape, -1).any(2)
-        return self._tagged(np.where(present, each, np.nan))
+        scores = compute_dice_by_class(guess[:, first:], truth[:, first:])
+        present = truth[:, first:].reshape(*scores.shape, -1).any(2)
+        return self._tag_scores(np.where(present, scores, np.nan))
 
-    def _tagged(self, each: NDArray[np.float64]) -> Outputs:
-        mean = np.array([mean_of(case) for case in each])
-        count = each.shape[1]
+    def _tag_scores(self, scores: NDArray[np.float64]) -> Outputs:
+        mean = np.array([mean_defined(case) for case in scores])
+        count = scores.shape[1]
         if len(self.tags) == 1:
             return {self.tags[0]: mean}
         if len(self.tags) not in (count, count + 1):
             raise ValueError(
                 f"{len(self.tags)} tags {list(self.tags)} for {count} classes: give 1, {count} or {count + 1}"
             )
-        columns = each.T if len(self.tags) == count else [mean, *each.T]
+        columns = scores.T if len(self.tags) == count else [mean, *scores.T]
         return dict(zip(self.tags, columns, strict=True))
 
 

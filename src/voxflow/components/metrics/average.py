@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from voxflow.components.metrics.base import Metric, Outputs, mean_of
+from voxflow.components.metrics.base import Metric, Outputs, mean_defined
 from voxflow.components.registry import register
 
 if TYPE_CHECKING:
@@ -32,8 +32,8 @@ class ComputeAverage(Metric):
         values = np.asarray(outputs[self.field], float).ravel()
         return values if self.invalid_value is None else np.where(values == self.invalid_value, np.nan, values)
 
-    def summarise(self, kept: Sequence[NDArray[Any]], class_names: Sequence[str]) -> dict[str, float]:
+    def summarise(self, batches: Sequence[NDArray[Any]], class_names: Sequence[str]) -> dict[str, float]:
         """The mean under ``name``."""
         del class_names
-        mean = mean_of(np.concatenate(kept))
+        mean = mean_defined(np.concatenate(batches))
         return {self.name: -mean if self.negate_value else mean}

@@ -44,7 +44,7 @@ class Metric(ComponentModel, ABC):
         """What to keep of one batch."""
 
     @abstractmethod
-    def summarise(self, kept: Sequence[NDArray[Any]], class_names: Sequence[str]) -> dict[str, float]:
+    def summarise(self, batches: Sequence[NDArray[Any]], class_names: Sequence[str]) -> dict[str, float]:
         """The numbers over all batches; NaN where none is defined."""
 
 
@@ -67,7 +67,7 @@ class AuxiliaryOperation(ComponentModel, ABC):
         """The outputs to add."""
 
 
-def mean_of(values: NDArray[Any]) -> float:
+def mean_defined(values: NDArray[Any]) -> float:
     """The mean of what is not NaN; NaN when nothing is left."""
     defined = values[~np.isnan(values)]
     return float(defined.mean()) if defined.size else np.nan

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic import Field
 
-from voxflow.components.metrics.base import Metric, Outputs, mean_of
+from voxflow.components.metrics.base import Metric, Outputs, mean_defined
 from voxflow.components.registry import register
 from voxflow.components.transforms.base import is_mask
 
@@ -48,10 +48,10 @@ class ComputeAverageDice(Metric):
         if label.shape[1] > 1:
             predicted = self._channels(value, independent)
             first = int(self.remove_bg and not independent)
-            return overlap(predicted[:, first:], label[:, first:] > 0)
+            return compute_dice_by_class(predicted[:, first:], label[:, first:] > 0)
         predicted, classes = self._indices(value, int(label.max(initial=0)))
-        wanted = range(int(self.remove_bg and classes > 1), max(classes, 2))
-        return overlap(*(np.concatenate([mask == c for c in wanted], 1) for mask in (predicted, label)))
+        values = range(int(self.remove_bg and classes > 1), max(classes, 2))
+        return compute_dice_by_class(*(np.concatenate([mask == c for c in values], 1) for mask in (predicted, label)))
 
     def _channels(self, value: NDArray[Any], independent: bool) -> NDArray[np.bool_]:
         """One mask a channel (batch, class, ...)."""
@@ -75,34 +75,34 @@ class ComputeAverageDice(Metric):
     def _logit(self) -> float:
         return math.log(self.logit_thresh / (1 - self.logit_thresh))
 
-    def summarise(self, kept: Sequence[NDArray[Any]], class_names: Sequence[str]) -> dict[str, float]:
+    def summarise(self, batches: Sequence[NDArray[Any]], class_names: Sequence[str]) -> dict[str, float]:
         """The mean under ``name``; with several classes each class's under ``name_CLASS``."""
-        by_class = [mean_of(column) for column in widened(kept).T]
-        values = {self.name: mean_of(np.array(by_class))}
+        by_class = [mean_defined(column) for column in join_batches(batches).T]
+        values = {self.name: mean_defined(np.array(by_class))}
         if len(by_class) > 1:
             first = int(len(class_names) == len(by_class) + 1)
             names = class_names[first:] if len(class_names) == len(by_class) + first else range(1, len(by_class) + 1)
             values |= {f"{self.name}_{n}": value for n, value in zip(names, by_class, strict=True)}
         return values
 
-    def by_case(self, kept: Sequence[NDArray[Any]]) -> list[float]:
+    def by_case(self, batches: Sequence[NDArray[Any]]) -> list[float]:
         """Each case's mean over its classes, for the report; NaN where none is defined."""
-        return [mean_of(row) for row in widened(kept)]
+        return [mean_defined(row) for row in join_batches(batches)]
 
 
-def overlap(predicted: NDArray[np.bool_], truth: NDArray[np.bool_]) -> NDArray[np.float64]:
+def compute_dice_by_class(predicted: NDArray[np.bool_], truth: NDArray[np.bool_]) -> NDArray[np.float64]:
     """Dice (batch, class) of masks (batch, class, ...); NaN where both are empty."""
     pairs = zip(predicted, truth, strict=True)
-    return np.array([[dice(p, t) for p, t in zip(ps, ts, strict=True)] for ps, ts in pairs])
+    return np.array([[compute_dice(p, t) for p, t in zip(ps, ts, strict=True)] for ps, ts in pairs])
 
 
-def dice(predicted: NDArray[np.bool_], truth: NDArray[np.bool_]) -> float:
+def compute_dice(predicted: NDArray[np.bool_], truth: NDArray[np.bool_]) -> float:
     """Dice of two masks; NaN when both are empty."""
     total = int(predicted.sum()) + int(truth.sum())
     return 2 * int((predicted & truth).sum()) / total if total else np.nan
 
 
-def widened(kept: Sequence[NDArray[Any]]) -> NDArray[np.float64]:
+def join_batches(batches: Sequence[NDArray[Any]]) -> NDArray[np.float64]:
     """All batches' rows (case, class); classes that a batch knew nothing of are NaN."""
-    width = max(part.shape[1] for part in kept)
-    return np.concatenate([np.pad(p, ((0, 0), (0, width - p.shape[1])), constant_values=np.nan) for p in kept])
+    width = max(part.shape[1] for part in batches)
+    return np.concatenate([np.pad(p, ((0, 0), (0, width - p.shape[1])), constant_values=np.nan) for p in batches])

@@ -48,32 +48,38 @@ class ComputeAUC(Metric):
             labels = encode_one_vs_rest(labels, read_label_format(outputs, labels))
         return np.stack([scores, labels])
 
-    def summarise(self, kept: Sequence[NDArray[Any]], class_names: Sequence[str]) -> dict[str, float]:
+    def summarise(self, batches: Sequence[NDArray[Any]], class_names: Sequence[str]) -> dict[str, float]:
         """The AUC under ``name``."""
-        scores, labels, chosen = self._chosen(kept)
+        scores, labels, findings = self._select_findings(batches)
         if self.auc_average == "micro" and self.class_index is None:
-            return {self.name: auc(scores.ravel(), labels.ravel())}
-        each = np.array([auc(score, label) for score, label in zip(scores.T, labels.T, strict=True)])
-        defined = ~np.isnan(each)
-        self._report([n for n, is_defined in zip(chosen, defined, strict=True) if not is_defined], class_names)
-        weights = (labels == 1).sum(0) if self.auc_average == "weighted" else np.ones(len(each))
-        return {self.name: float(np.average(each[defined], weights=weights[defined])) if defined.any() else np.nan}
+            return {self.name: compute_auc(scores.ravel(), labels.ravel())}
+        scores_by_finding = np.array(
+            [compute_auc(score, label) for score, label in zip(scores.T, labels.T, strict=True)]
+        )
+        defined = ~np.isnan(scores_by_finding)
+        self._report([n for n, is_defined in zip(findings, defined, strict=True) if not is_defined], class_names)
+        weights = (labels == 1).sum(0) if self.auc_average == "weighted" else np.ones(len(scores_by_finding))
+        return {
+            self.name: float(np.average(scores_by_finding[defined], weights=weights[defined]))
+            if defined.any()
+            else np.nan
+        }
 
-    def undefined(self, kept: Sequence[NDArray[Any]]) -> list[int]:
+    def find_undefined(self, batches: Sequence[NDArray[Any]]) -> list[int]:
         """The findings, from 0, that have no AUC because they are the same in every case."""
-        scores, labels, chosen = self._chosen(kept)
-        each = [auc(score, label) for score, label in zip(scores.T, labels.T, strict=True)]
-        return [n for n, value in zip(chosen, each, strict=True) if math.isnan(value)]
+        scores, labels, findings = self._select_findings(batches)
+        scores_by_finding = [compute_auc(score, label) for score, label in zip(scores.T, labels.T, strict=True)]
+        return [n for n, value in zip(findings, scores_by_finding, strict=True) if math.isnan(value)]
 
-    def _chosen(self, kept: Sequence[NDArray[Any]]) -> tuple[NDArray[Any], NDArray[Any], list[int]]:
-        scores, labels = np.concatenate(kept, axis=1)
+    def _select_findings(self, batches: Sequence[NDArray[Any]]) -> tuple[NDArray[Any], NDArray[Any], list[int]]:
+        scores, labels = np.concatenate(batches, axis=1)
         if self.class_index is not None:
-            chosen = [self.class_index]
+            findings = [self.class_index]
         else:
-            chosen = list(range(scores.shape[1]) if self.include_list is None else self.include_list)
-        if max(chosen) >= scores.shape[1]:
-            raise ValueError(f"{self.name}: there is no finding {max(chosen)}; {scores.shape[1]} are known, 0 first")
-        return scores[:, chosen], labels[:, chosen], chosen
+            findings = list(range(scores.shape[1]) if self.include_list is None else self.include_list)
+        if max(findings) >= scores.shape[1]:
+            raise ValueError(f"{self.name}: there is no finding {max(findings)}; {scores.shape[1]} are known, 0 first")
+        return scores[:, findings], labels[:, findings], findings
 
     def _report(self, undefined: list[int], class_names: Sequence[str]) -> None:
         if undefined:
@@ -81,12 +87,12 @@ class ComputeAUC(Metric):
             _log.warning("%s: no AUC for %s, the same in every case; left out of the average", self.name, names)
 
 
-def auc(scores: NDArray[np.float64], labels: NDArray[np.float64]) -> float:
+def compute_auc(scores: NDArray[np.float64], labels: NDArray[np.float64]) -> float:
     """Chance that a case with the finding scores above one without (ties count half); NaN when one kind is missing."""
     from scipy.stats import rankdata
 
-    known = labels >= 0
-    scores, present = scores[known], labels[known] > 0.5
+    is_known = labels >= 0
+    scores, present = scores[is_known], labels[is_known] > 0.5
     positives, negatives = int(present.sum()), int((~present).sum())
     if not positives or not negatives:
         return np.nan

@@ -10,7 +10,7 @@ from voxflow.components.learning.inferers import Inferer
 from voxflow.components.learning.optimizers import LearningRatePolicy, Optimizer
 from voxflow.components.losses.base import Loss
 from voxflow.components.monai.names import (
-    OPEN,
+    OPEN_CONFIG,
     MonaiAdapter,
     adapts,
     check_arguments,
@@ -34,10 +34,10 @@ NOT_FACTORS = ("OneCycleLR", "CyclicLR", "ReduceLROnPlateau", "SequentialLR", "C
 class MonaiLoss(MonaiAdapter, Loss):
     """Any loss of ``monai.losses`` or ``torch.nn``; its arguments are MONAI's."""
 
-    model_config = OPEN
+    model_config = OPEN_CONFIG
 
     @model_validator(mode="after")
-    def _known(self) -> Self:
+    def _check_constructor(self) -> Self:
         if self.target:
             check_arguments("loss", self.target, self.model_extra or {})
         return self
@@ -56,7 +56,7 @@ class MonaiLoss(MonaiAdapter, Loss):
         loss: Any = find_monai_class("loss", self.target)(**(self.model_extra or {}))
         is_cross_entropy = self.target in ("CrossEntropyLoss", "NLLLoss")
 
-        def judged(logits: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+        def compute_loss(logits: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
             if is_cross_entropy:
                 label = (label[:, 0] if label.ndim > 1 and label.shape[1] == 1 else label).long()
             elif not (self.model_extra or {}).get("to_onehot_y"):
@@ -64,29 +64,29 @@ class MonaiLoss(MonaiAdapter, Loss):
             value: torch.Tensor = loss(logits, label)
             return value
 
-        return judged
+        return compute_loss
 
 
 @adapts("optimizer")
 class MonaiOptimizer(MonaiAdapter, Optimizer):
     """Any optimizer of ``torch.optim`` or ``monai.optimizers``."""
 
-    model_config = OPEN
+    model_config = OPEN_CONFIG
 
     @model_validator(mode="after")
-    def _known(self) -> Self:
+    def _check_constructor(self) -> Self:
         if self.target:
             check_arguments("optimizer", self.target, self.model_extra or {}, ("params", "lr", "weight_decay"))
         return self
 
     def build(self, parameters: Iterable[torch.nn.Parameter], lr: float, weight_decay: float) -> torch.optim.Optimizer:
         """Build it; both numbers hold where the configuration gave none of its own."""
-        found = find_monai_class("optimizer", self.target)
-        takes, _ = read_parameters(found)
+        optimizer_class = find_monai_class("optimizer", self.target)
+        takes, _ = read_parameters(optimizer_class)
         settings = {name: value for name, value in self.settings(lr, weight_decay).items() if name in takes}
         if self.weight_decay is None and not weight_decay:
             settings.pop("weight_decay", None)  # the class's own default, which is not always 0
-        return cast("torch.optim.Optimizer", found(parameters, **settings, **(self.model_extra or {})))
+        return cast("torch.optim.Optimizer", optimizer_class(parameters, **settings, **(self.model_extra or {})))
 
 
 @adapts("lr_policy")
@@ -98,7 +98,7 @@ class MonaiPolicy(MonaiAdapter, LearningRatePolicy):
         by_epoch: it is stepped once an epoch, as MONAI's handler does by default; else every iteration.
     """
 
-    model_config = OPEN
+    model_config = OPEN_CONFIG
     _factors: list[float] = PrivateAttr(default_factory=list)
     _scheduler: Any = PrivateAttr(default=None)
 
@@ -106,7 +106,7 @@ class MonaiPolicy(MonaiAdapter, LearningRatePolicy):
     by_epoch: bool = Field(default=True)
 
     @model_validator(mode="after")
-    def _known(self) -> Self:
+    def _check_constructor(self) -> Self:
         if self.target in NOT_FACTORS:
             raise ArgumentError("its rates can't be said as factors of the first one", fix="use another scheduler")
         if self.target:
@@ -136,10 +136,10 @@ class MonaiPolicy(MonaiAdapter, LearningRatePolicy):
 class MonaiInferer(MonaiAdapter, Inferer):
     """Any inferer of ``monai.inferers``; its arguments are MONAI's."""
 
-    model_config = OPEN
+    model_config = OPEN_CONFIG
 
     @model_validator(mode="after")
-    def _known(self) -> Self:
+    def _check_constructor(self) -> Self:
         if self.target:
             check_arguments("inferer", self.target, self.model_extra or {})
         return self

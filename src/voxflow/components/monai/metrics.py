@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import Field
 
 from voxflow.components.chain import build_transform
-from voxflow.components.metrics.base import Metric, Outputs, mean_of
+from voxflow.components.metrics.base import Metric, Outputs, mean_defined
 from voxflow.components.registry import register
 from voxflow.spec import TransformSpec  # noqa: TC001 (pydantic reads annotations at run time)
 
@@ -34,7 +34,7 @@ class MonaiMetric(Metric):
         import torch
 
         transforms = [build_transform(spec) for spec in self.post_transforms]
-        made = []
+        pairs = []
         for pred, label in zip(np.asarray(outputs[self.field]), np.asarray(outputs["label"]), strict=True):
             sample: dict[str, Any] = {"pred": pred, "label": label}
             if pred.ndim == 1:
@@ -42,8 +42,8 @@ class MonaiMetric(Metric):
             for transform in transforms:
                 sample = transform(sample)
             pair = [torch.as_tensor(np.ascontiguousarray(sample[name])).float() for name in ("pred", "label")]
-            made.append((pair[0].flatten(), pair[1].flatten()) if pred.ndim == 1 else (pair[0], pair[1]))
-        return made
+            pairs.append((pair[0].flatten(), pair[1].flatten()) if pred.ndim == 1 else (pair[0], pair[1]))
+        return pairs
 
 
 class IterationMetric(MonaiMetric):
@@ -54,17 +54,17 @@ class IterationMetric(MonaiMetric):
         values = []
         for pred, label in self.pairs(outputs):
             values.append(np.asarray(self.compute(pred[None], label[None]), float).reshape(1, -1))
-        made = np.concatenate(values)
-        return np.where(np.isfinite(made), made, np.nan)
+        scores = np.concatenate(values)
+        return np.where(np.isfinite(scores), scores, np.nan)
 
     def compute(self, pred: Any, label: Any) -> Any:
         """The numbers of one case (1, class)."""
         raise NotImplementedError
 
-    def summarise(self, kept: Sequence[NDArray[Any]], class_names: Sequence[str]) -> dict[str, float]:
+    def summarise(self, batches: Sequence[NDArray[Any]], class_names: Sequence[str]) -> dict[str, float]:
         """The mean under ``name``."""
         del class_names
-        return {self.name: mean_of(np.array([mean_of(case) for case in np.concatenate(kept)]))}
+        return {self.name: mean_defined(np.array([mean_defined(case) for case in np.concatenate(batches)]))}
 
 
 @register("metric", "clara4", name="MeanDice")
@@ -123,15 +123,15 @@ class Accuracy(MonaiMetric):
         right = total = 0
         for pred, label in self.pairs(outputs):
             truth = label.argmax(0) if label.shape[0] > 1 and label.shape == pred.shape else label
-            said = pred.argmax(0) if pred.shape[0] > 1 else pred > 0.5
-            right += int((said == truth.reshape(said.shape)).sum())
+            answer = pred.argmax(0) if pred.shape[0] > 1 else pred > 0.5
+            right += int((answer == truth.reshape(answer.shape)).sum())
             total += truth.numel()
         return np.array([[right, total]], float)
 
-    def summarise(self, kept: Sequence[NDArray[Any]], class_names: Sequence[str]) -> dict[str, float]:
+    def summarise(self, batches: Sequence[NDArray[Any]], class_names: Sequence[str]) -> dict[str, float]:
         """The share under ``name``."""
         del class_names
-        right, total = np.concatenate(kept).sum(0)
+        right, total = np.concatenate(batches).sum(0)
         return {self.name: float(right / total)}
 
 
@@ -144,13 +144,13 @@ class RocAuc(MonaiMetric):
         pairs = self.pairs(outputs)
         return np.stack([np.stack([pair[side].numpy() for pair in pairs]) for side in (0, 1)])
 
-    def summarise(self, kept: Sequence[NDArray[Any]], class_names: Sequence[str]) -> dict[str, float]:
+    def summarise(self, batches: Sequence[NDArray[Any]], class_names: Sequence[str]) -> dict[str, float]:
         """The AUC under ``name``; NaN where a class is the same in every case."""
         import torch
         from monai.metrics import compute_roc_auc
 
         del class_names
-        scores, labels = np.concatenate(kept, axis=1)
+        scores, labels = np.concatenate(batches, axis=1)
         if any(len(np.unique(column)) < 2 for column in labels.T):
             return {self.name: float("nan")}
         average = self.args.get("average", "macro")

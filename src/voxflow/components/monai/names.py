@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from pydantic import ConfigDict
 
-from voxflow.components.registry import ComponentModel, Kind, Source, set_component_name
+from voxflow.components.registry import ComponentModel, ComponentSource, Kind, set_component_name
 from voxflow.findings import ArgumentError, suggest
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 Adapter = TypeVar("Adapter", bound="MonaiAdapter")
 PREFIX = "monai:"
 # An adapter holds the arguments of MONAI's class as extra values beside its own fields.
-OPEN = ConfigDict(frozen=True, extra="allow", strict=True, allow_inf_nan=False)
+OPEN_CONFIG = ConfigDict(frozen=True, extra="allow", strict=True, allow_inf_nan=False)
 # Where each kind's classes stand, and the class that each must inherit from.
 MONAI_MODULES: dict[Kind, tuple[tuple[str, ...], tuple[str, str]]] = {
     "transform": (("monai.transforms",), ("monai.transforms", "MapTransform")),
@@ -43,7 +43,7 @@ REFUSED = {
 }
 
 
-class MonaiSource(Source):
+class MonaiSource(ComponentSource):
     """Clara 4's components: those that Voxflow does itself, and an adapter for each of MONAI's classes."""
 
     def find(self, kind: Kind, name: str) -> type[ComponentModel] | None:
@@ -65,9 +65,9 @@ def find_monai_class(kind: Kind, name: str) -> Any:
     modules, (home, base) = MONAI_MODULES[kind]
     expected = getattr(importlib.import_module(home), base)
     for module in modules:
-        found = None if name.startswith("_") else getattr(importlib.import_module(module), name, None)
-        if inspect.isclass(found) and issubclass(found, expected) and not inspect.isabstract(found):
-            return found
+        candidate = None if name.startswith("_") else getattr(importlib.import_module(module), name, None)
+        if inspect.isclass(candidate) and issubclass(candidate, expected) and not inspect.isabstract(candidate):
+            return candidate
     return None
 
 
@@ -116,27 +116,27 @@ def _make_adapter(kind: Kind, name: str) -> type[ComponentModel]:
     return adapter
 
 
-def check_arguments(kind: Kind, name: str, given: Mapping[str, Any], filled: tuple[str, ...] = ()) -> None:
+def check_arguments(kind: Kind, name: str, args: Mapping[str, Any], filled: tuple[str, ...] = ()) -> None:
     """Hold arguments against the constructor's signature, without building anything.
 
     Args:
         kind: of the class.
         name: of the class.
-        given: its arguments.
+        args: its arguments.
         filled: arguments that Voxflow gives when it builds it.
 
     Raises:
         ValueError: an argument is unknown, missing or refused.
     """
     takes, is_open = read_parameters(find_monai_class(kind, name))
-    for argument in given:
-        if argument in REFUSED and given[argument]:
+    for argument in args:
+        if argument in REFUSED and args[argument]:
             raise ValueError(f"{argument!r} can't be given: {REFUSED[argument]}")
         if argument not in takes and not is_open:
             near = suggest(argument, takes, ignore_case=False)
             raise ArgumentError(f"takes no argument {argument!r}", code="unknown-argument", fix=near)
     for argument, parameter in takes.items():
-        if parameter.default is parameter.empty and argument not in given and argument not in filled:
+        if parameter.default is parameter.empty and argument not in args and argument not in filled:
             raise ArgumentError(f"needs the argument {argument!r}", code="missing-argument")
 
 
@@ -150,10 +150,10 @@ def read_parameters(target: Any) -> tuple[dict[str, inspect.Parameter], bool]:
     for owner in target.__mro__:
         if "__init__" not in vars(owner) or owner is object:
             continue
-        found = list(inspect.signature(owner.__init__).parameters.values())[1:]
-        named = [p for p in found if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+        parameters = list(inspect.signature(owner.__init__).parameters.values())[1:]
+        named = [p for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
         takes = {p.name: p.replace(default=None, kind=p.KEYWORD_ONLY) if takes else p for p in named} | takes
-        if not any(p.kind == p.VAR_KEYWORD for p in found):
+        if not any(p.kind == p.VAR_KEYWORD for p in parameters):
             return takes, False
         if "monai.networks" not in owner.__module__:
             return takes, True
@@ -162,9 +162,9 @@ def read_parameters(target: Any) -> tuple[dict[str, inspect.Parameter], bool]:
 
 def modernise_arguments(args: Mapping[str, Any], takes: set[str]) -> dict[str, Any]:
     """The arguments under the names that this MONAI knows; one that it has dropped is left out."""
-    made: dict[str, Any] = {}
+    renamed: dict[str, Any] = {}
     for name, value in args.items():
         new = name if name in takes else RENAMED.get(name, name)
         if new:
-            made[new] = value
-    return made
+            renamed[new] = value
+    return renamed

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self, cast
 from pydantic import model_validator
 
 from voxflow.components.monai.names import (
-    OPEN,
+    OPEN_CONFIG,
     MonaiAdapter,
     adapts,
     check_arguments,
@@ -29,20 +29,20 @@ STRIDES = {"BasicUNet": 16, "BasicUnet": 16, "VNet": 16, "AHNet": 32, "UNETR": 1
 class MonaiNetwork(MonaiAdapter, Network):
     """Any network of ``monai.networks.nets`` that answers with logits; its arguments are MONAI's."""
 
-    model_config = OPEN
+    model_config = OPEN_CONFIG
 
     @model_validator(mode="before")
     @classmethod
-    def _modern(cls, given: Any) -> Any:
-        if not isinstance(given, dict) or not cls.target:
-            return given
-        made = modernise_arguments(given, cls._takes())
-        if "num_classes" not in made and "out_channels" in made:
-            made["num_classes"] = made["out_channels"]
-        return made
+    def _modernise(cls, values: Any) -> Any:
+        if not isinstance(values, dict) or not cls.target:
+            return values
+        arguments = modernise_arguments(values, cls._parameter_names())
+        if "num_classes" not in arguments and "out_channels" in arguments:
+            arguments["num_classes"] = arguments["out_channels"]
+        return arguments
 
     @model_validator(mode="after")
-    def _known(self) -> Self:
+    def _check_constructor(self) -> Self:
         if self.target:
             check_arguments(
                 "network", self.target, self.model_extra or {}, ("in_channels", "out_channels", "num_classes")
@@ -53,12 +53,12 @@ class MonaiNetwork(MonaiAdapter, Network):
         return self
 
     @classmethod
-    def _takes(cls) -> set[str]:
+    def _parameter_names(cls) -> set[str]:
         return set(read_parameters(find_monai_class("network", cls.target))[0])
 
     def build(self) -> torch.nn.Module:
         """Build MONAI's network."""
-        takes, args = self._takes(), dict(self.model_extra or {})
+        takes, args = self._parameter_names(), dict(self.model_extra or {})
         counts = {"in_channels": self.in_channels, "out_channels": self.num_classes, "num_classes": self.num_classes}
         filled = {name: value for name, value in counts.items() if name in takes and value is not None}
         return cast("torch.nn.Module", find_monai_class("network", self.target)(**{**filled, **args}))

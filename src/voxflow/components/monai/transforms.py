@@ -15,7 +15,7 @@ import numpy as np
 from pydantic import PrivateAttr, model_validator
 
 from voxflow.components.monai.names import (
-    OPEN,
+    OPEN_CONFIG,
     MonaiAdapter,
     adapts,
     check_arguments,
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])  # its own inverse
 # Inference brings images to the network's grid itself, and cuts no image.
-_OF_THE_GRID = ("Spacingd", "Orientationd", "Resized", "Zoomd", "Rotate90d", "Flipd")
-_CUTS = ("Crop", "Pad")
+_GRID_TRANSFORMS = ("Spacingd", "Orientationd", "Resized", "Zoomd", "Rotate90d", "Flipd")
+_CROP_WORDS = ("Crop", "Pad")
 _RADIOGRAPHS = (".png",)
 
 
@@ -47,20 +47,24 @@ class MonaiTransform(MonaiAdapter, Transform):
         keys: the sample's fields.
     """
 
-    model_config = OPEN
+    model_config = OPEN_CONFIG
     _built: threading.local = PrivateAttr(default_factory=threading.local)
 
     keys: FieldNames
 
     @model_validator(mode="before")
     @classmethod
-    def _modern(cls, given: Any) -> Any:
-        if cls.target == "AsDiscreted" and isinstance(given, dict):
-            given = _modern_as_discrete(given)
-        return modernise_arguments(given, _takes(cls.target)) if isinstance(given, dict) and cls.target else given
+    def _modernise(cls, values: Any) -> Any:
+        if cls.target == "AsDiscreted" and isinstance(values, dict):
+            values = _modern_as_discrete(values)
+        return (
+            modernise_arguments(values, _parameter_names(cls.target))
+            if isinstance(values, dict) and cls.target
+            else values
+        )
 
     @model_validator(mode="after")
-    def _known(self) -> Self:
+    def _check_constructor(self) -> Self:
         if self.target:
             check_arguments("transform", self.target, self.arguments)
         return self
@@ -84,19 +88,21 @@ class MonaiTransform(MonaiAdapter, Transform):
 
     def __call__(self, sample: Sample) -> Sample:
         """Return the transformed sample."""
-        made = self._call(sample)
-        if len(made) != 1:
-            raise ValueError(f"{self.target} makes {len(made)} samples of one; it belongs behind the random transforms")
-        return made[0]
+        samples = self._call(sample)
+        if len(samples) != 1:
+            raise ValueError(
+                f"{self.target} makes {len(samples)} samples of one; it belongs behind the random transforms"
+            )
+        return samples[0]
 
     def _call(self, sample: Sample, seed: int | None = None) -> list[Sample]:
-        built = self._instance()
+        transform = self._monai_object()
         if seed is not None:
-            built.set_random_state(seed=seed)
-        made = built(_tensors(sample))
-        return [_arrays(sample, one, self.target) for one in (made if isinstance(made, list) else [made])]
+            transform.set_random_state(seed=seed)
+        result = transform(_to_tensors(sample))
+        return [_to_arrays(sample, item, self.target) for item in (result if isinstance(result, list) else [result])]
 
-    def _instance(self) -> Any:
+    def _monai_object(self) -> Any:
         """MONAI's object, one a thread: random ones keep what they drew in themselves."""
         if not hasattr(self._built, "transform"):
             self._built.transform = find_monai_class("transform", self.target)(**self.arguments)
@@ -114,13 +120,13 @@ class MonaiTransform(MonaiAdapter, Transform):
 
         Inference brings images to the network's grid itself, and cuts none.
         """
-        moves = self.target in _OF_THE_GRID or any(word in self.target for word in _CUTS)
+        moves = self.target in _GRID_TRANSFORMS or any(word in self.target for word in _CROP_WORDS)
         if moves or name not in self.keys:
             return None
-        where = self.keys.index(name)
+        index = self.keys.index(name)
         # MONAI takes one value for all keys or a list with one each.
         extra = {
-            key: value[where] if isinstance(value, list) and _is_by_key(key, value, len(self.keys)) else value
+            key: value[index] if isinstance(value, list) and _is_by_key(key, value, len(self.keys)) else value
             for key, value in (self.model_extra or {}).items()
         }
         return {"keys": [name], **extra}
@@ -134,31 +140,31 @@ class MonaiTransform(MonaiAdapter, Transform):
     @property
     def target_resolution(self) -> tuple[float, float, float] | None:
         """The spacing in mm that it brings volumes to; None where it leaves it."""
-        given = (self.model_extra or {}).get("pixdim")
-        if self.target != "Spacingd" or not isinstance(given, list) or len(given) != 3:
+        pixdim = (self.model_extra or {}).get("pixdim")
+        if self.target != "Spacingd" or not isinstance(pixdim, list) or len(pixdim) != 3:
             return None
-        return float(given[0]), float(given[1]), float(given[2])
+        return float(pixdim[0]), float(pixdim[1]), float(pixdim[2])
 
     @property
     def axcodes(self) -> str | None:
         """The orientation, such as "RAS", that it turns volumes to; None where it leaves it."""
-        given = (self.model_extra or {}).get("axcodes")
-        return given if self.target == "Orientationd" and isinstance(given, str) else None
+        axcodes = (self.model_extra or {}).get("axcodes")
+        return axcodes if self.target == "Orientationd" and isinstance(axcodes, str) else None
 
 
 class MonaiRandomTransform(MonaiTransform, RandomTransform):
     """One that draws: a seed is drawn, MONAI's object draws the rest from it."""
 
-    model_config = OPEN
+    model_config = OPEN_CONFIG
 
     def draw(self, sample: Sample, rng: np.random.Generator) -> Draw:
         """Choose the seed."""
         del sample
         return {"seed": int(rng.integers(2**32))}
 
-    def apply(self, sample: Sample, drawn: Draw) -> Sample:
+    def apply(self, sample: Sample, parameters: Draw) -> Sample:
         """Return the first sample that it makes."""
-        return self._call(sample, drawn["seed"])[0]
+        return self._call(sample, parameters["seed"])[0]
 
     def __call__(self, sample: Sample, rng: np.random.Generator | None = None) -> Sample:
         """Draw and apply once."""
@@ -169,10 +175,10 @@ class MonaiRandomTransform(MonaiTransform, RandomTransform):
         return self._call(sample, self.draw(sample, rng)["seed"])
 
 
-class _Fixed(Transform):
+class _StandIn(Transform):
     """What a component of MONAI's name that Voxflow does itself has in common: further arguments say nothing."""
 
-    model_config = OPEN
+    model_config = OPEN_CONFIG
 
     keys: FieldNames
 
@@ -183,7 +189,7 @@ class _Fixed(Transform):
 
 
 @register("transform", "clara4", name="LoadImaged")
-class LoadImaged(_Fixed):
+class LoadImaged(_StandIn):
     """Reads NIfTI, MetaImage, NRRD and PNG as Voxflow does: channels first, (rows, columns) for radiographs.
 
     No other reader can be named: MONAI would import whatever stands there.
@@ -192,7 +198,7 @@ class LoadImaged(_Fixed):
     takes_paths: ClassVar[bool] = True
 
     @model_validator(mode="after")
-    def _plain(self) -> Self:
+    def _check_reader(self) -> Self:
         if (self.model_extra or {}).get("reader"):
             raise ValueError("'reader' can't be given: files are read by Voxflow's own readers")
         return self
@@ -208,17 +214,17 @@ class LoadImaged(_Fixed):
 
     def __call__(self, sample: Sample) -> Sample:
         """Read every field that is a path."""
-        made = dict(sample)
+        loaded = dict(sample)
         for name in self.keys:
-            path = _path_of(sample.get(name))
+            path = _first_path(sample.get(name))
             if path is None:
                 continue
             loader = LoadPng if path.suffix.lower() in _RADIOGRAPHS else LoadNifti
-            made = loader(fields=(name,))(made)
-        return made
+            loaded = loader(fields=(name,))(loaded)
+        return loaded
 
 
-class _Nothing(_Fixed):
+class _NoOperation(_StandIn):
     """Accepted and without effect: every array here has its channels first and the type that training wants."""
 
     def for_field(self, name: str) -> dict[str, Any] | None:
@@ -241,30 +247,30 @@ for _name in (
     "CastToTyped",
     "ToDeviced",
 ):
-    register("transform", "clara4", name=_name)(type(_name, (_Nothing,), {"__module__": __name__}))
+    register("transform", "clara4", name=_name)(type(_name, (_NoOperation,), {"__module__": __name__}))
 
 
-def _path_of(value: Any) -> Path | None:
+def _first_path(value: Any) -> Path | None:
     first = value[0] if isinstance(value, list | tuple) and value else value
     return Path(first) if isinstance(first, str | Path) else None
 
 
-def _takes(target: str) -> set[str]:
+def _parameter_names(target: str) -> set[str]:
     return set(read_parameters(find_monai_class("transform", target))[0])
 
 
-def _modern_as_discrete(given: dict[str, Any]) -> dict[str, Any]:
+def _modern_as_discrete(values: dict[str, Any]) -> dict[str, Any]:
     """``to_onehot: true, n_classes: 2`` became ``to_onehot: 2``, ``threshold_values`` a ``threshold``."""
-    made = {name: value for name, value in given.items() if name not in _OLD_DISCRETE}
-    count = given.get("n_classes", given.get("num_classes"))
-    if count is not None and "to_onehot" in given:
-        flags = given["to_onehot"]
-        made["to_onehot"] = (
+    arguments = {name: value for name, value in values.items() if name not in _OLD_DISCRETE}
+    count = values.get("n_classes", values.get("num_classes"))
+    if count is not None and "to_onehot" in values:
+        flags = values["to_onehot"]
+        arguments["to_onehot"] = (
             [count if f else None for f in flags] if isinstance(flags, list) else count if flags else None
         )
-    if given.get("threshold_values"):
-        made["threshold"] = given.get("logit_thresh", 0.5)
-    return made
+    if values.get("threshold_values"):
+        arguments["threshold"] = values.get("logit_thresh", 0.5)
+    return arguments
 
 
 _OLD_DISCRETE = ("n_classes", "num_classes", "threshold_values", "logit_thresh", "rounding_values")
@@ -274,40 +280,40 @@ def _is_by_key(name: str, value: list[Any], count: int) -> bool:
     return count > 1 and len(value) == count and name in ("mode", "padding_mode", "align_corners", "dtype", "argmax")
 
 
-def _tensors(sample: Sample) -> dict[str, Any]:
+def _to_tensors(sample: Sample) -> dict[str, Any]:
     """The sample for MONAI: every image and mask a MetaTensor with its affine."""
     import torch
     from monai.data import MetaTensor
 
-    made: dict[str, Any] = {}
+    tensors: dict[str, Any] = {}
     grids = {affine_key(name) for name in sample}
     for name, value in sample.items():
         if isinstance(value, np.ndarray) and value.ndim >= 3:
             affine = sample.get(affine_key(name))
             tensor = torch.from_numpy(np.ascontiguousarray(value))
-            made[name] = MetaTensor(tensor, affine=None if affine is None else torch.as_tensor(LPS_TO_RAS @ affine))
+            tensors[name] = MetaTensor(tensor, affine=None if affine is None else torch.as_tensor(LPS_TO_RAS @ affine))
         elif name not in grids:
-            made[name] = value
-    return made
+            tensors[name] = value
+    return tensors
 
 
-def _arrays(before: Sample, made: dict[str, Any], target: str) -> Sample:
+def _to_arrays(before: Sample, answer: dict[str, Any], target: str) -> Sample:
     """MONAI's answer as a sample."""
     import torch
     from monai.data import MetaTensor
 
     after: Sample = {}
-    for name, value in made.items():
+    for name, value in answer.items():
         key = affine_key(name)
         if isinstance(value, MetaTensor) and key in before:
             after[key] = LPS_TO_RAS @ value.affine.numpy().astype(np.float64)
-        after[name] = _array(before.get(name), value, name, target) if isinstance(value, torch.Tensor) else value
+        after[name] = _to_array(before.get(name), value, name, target) if isinstance(value, torch.Tensor) else value
     if affine_key("image") in after and SPACING in after:
         after[SPACING] = tuple(float(n) for n in np.linalg.norm(after[affine_key("image")][:3, :3], axis=0))
     return after
 
 
-def _array(before: Any, value: Any, name: str, target: str) -> NDArray[Any]:
+def _to_array(before: Any, value: Any, name: str, target: str) -> NDArray[Any]:
     """An image is float32; what was a mask stays one."""
     array: NDArray[Any] = np.asarray(value.detach().cpu().numpy())
     if not (isinstance(before, np.ndarray) and is_mask(before)):

@@ -38,7 +38,7 @@ class SegAhnet(Network):
     n_spatial_dim: Literal[2, 3] = 3
 
     @model_validator(mode="after")
-    def _plane(self) -> Self:
+    def _check_plane(self) -> Self:
         if self.n_spatial_dim == 2 and self.plane != "z":
             raise ArgumentError(
                 f"plane {self.plane!r} means an axis of a volume", fix="leave it out with n_spatial_dim 2"
@@ -79,8 +79,8 @@ class SegAhnet(Network):
 
     def load_pretrained(self, network: torch.nn.Module) -> str:
         """Fill the encoder from the 2D network's file."""
-        from voxflow.components.networks.modules.weights import fill_from, from_resnet
+        from voxflow.components.networks.modules.weights import convert_resnet_tensor, load_fitting
         from voxflow.components.networks.modules.wrappers import AcrossAxis
 
         inner = network.network if isinstance(network, AcrossAxis) else network
-        return fill_from(inner, self.pretrain_weight_name, from_resnet)
+        return load_fitting(inner, self.pretrain_weight_name, convert_resnet_tensor)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from voxflow.components.component import ComponentReference
 
 
-def _filters(value: Any) -> Any:
+def _parse_filters(value: Any) -> Any:
     """Clara writes "16,32,64" as well as [16, 32, 64]."""
     if isinstance(value, str):
         return tuple(int(part) for part in value.split(","))
@@ -29,7 +29,7 @@ def _filters(value: Any) -> Any:
 
 # The package of the torch modules that MONAI has no class for; bundles carry copies of its files.
 NETWORK_MODULES = "voxflow.components.networks.modules"
-Filters = Annotated[tuple[PositiveInt, ...], BeforeValidator(_filters), Field(min_length=1)]
+Filters = Annotated[tuple[PositiveInt, ...], BeforeValidator(_parse_filters), Field(min_length=1)]
 
 
 class Network(ComponentModel, ABC):
@@ -112,8 +112,8 @@ def complete_network(
         num_classes: channels of the answer.
         patch: the training patch in voxels, for networks that are bound to one size.
     """
-    known: dict[str, Any] = {"in_channels": in_channels, "num_classes": num_classes}
+    counts: dict[str, Any] = {"in_channels": in_channels, "num_classes": num_classes}
     if patch is not None and "input_size" in type(read_network(component)).model_fields:
-        known["input_size"] = list(patch)
-    kept = {key: getattr(component, key) for key in ("where", "path", "custom") if hasattr(component, key)}
-    return Component(name=component.name, args={**known, **component.args}, **kept)
+        counts["input_size"] = list(patch)
+    reference = {key: getattr(component, key) for key in ("where", "path", "custom") if hasattr(component, key)}
+    return Component(name=component.name, args={**counts, **component.args}, **reference)

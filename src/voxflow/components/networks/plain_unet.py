@@ -1,4 +1,4 @@
-"""Owns PlainUnet, the network that ``plan: auto`` lays out by the data's fingerprint."""
+"""The configuration of PlainUnet, the network that ``plan: auto`` lays out by the data's fingerprint."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ if TYPE_CHECKING:
 AXES = 3
 
 
-def _steps(value: Any) -> Any:
+def _parse_steps(value: Any) -> Any:
     if not isinstance(value, list):
         return value
     return tuple(tuple(step) if isinstance(step, list) else (step,) * AXES for step in value)
 
 
-Steps = Annotated[tuple[tuple[PositiveInt, PositiveInt, PositiveInt], ...], BeforeValidator(_steps)]
+Steps = Annotated[tuple[tuple[PositiveInt, PositiveInt, PositiveInt], ...], BeforeValidator(_parse_steps)]
 
 
-@register("network")
-class PlainUnet(Network):
+@register("network", name="PlainUnet")
+class PlainUnetNetwork(Network):
     """A U-Net of plain convolutions, each with its norm and a leaky ReLU; strides and kernels may differ by axis.
 
     A convolution at the image's own resolution costs eight times one a level below, so that ``down`` and ``up`` say
@@ -48,15 +48,15 @@ class PlainUnet(Network):
     norm: Literal["batch", "instance"] = "batch"
 
     @model_validator(mode="after")
-    def _levels(self) -> Self:
+    def _check_levels(self) -> Self:
         levels = len(self.nf_enc)
         if levels < 2:
             raise ValueError(f"nf_enc needs two levels or more, received {list(self.nf_enc)}")
-        wanted = {"strides": levels - 1, "kernels": levels, "down": levels, "up": levels - 1}
-        for name, count in wanted.items():
-            given = getattr(self, name)
-            if given is not None and len(given) != count:
-                raise ValueError(f"{levels} levels need {count} {name}, not {len(given)}")
+        counts = {"strides": levels - 1, "kernels": levels, "down": levels, "up": levels - 1}
+        for name, count in counts.items():
+            values = getattr(self, name)
+            if values is not None and len(values) != count:
+                raise ValueError(f"{levels} levels need {count} {name}, not {len(values)}")
         even = [size for step in self.kernels or () for size in step if size % 2 == 0]
         if even:
             raise ValueError(f"kernels are odd, received {even[0]}")
@@ -90,6 +90,6 @@ class PlainUnet(Network):
 
     def build(self) -> torch.nn.Module:
         """Build it."""
-        from voxflow.components.networks.modules.plain_unet import PlainUnet as Module
+        from voxflow.components.networks.modules.plain_unet import PlainUnet
 
-        return Module(self.in_channels or 1, self.num_classes or 1, **self.layout)
+        return PlainUnet(self.in_channels or 1, self.num_classes or 1, **self.layout)

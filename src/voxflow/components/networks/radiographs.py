@@ -37,9 +37,9 @@ class RadiographNetwork(Network):
 
     def load_pretrained(self, network: torch.nn.Module) -> str:
         """Fill everything but the last layer, where its size differs."""
-        from voxflow.components.networks.modules.weights import fill_from, from_densenet
+        from voxflow.components.networks.modules.weights import convert_densenet_tensor, load_fitting
 
-        return fill_from(network, self.pretrain_weight_name, from_densenet)
+        return load_fitting(network, self.pretrain_weight_name, convert_densenet_tensor)
 
 
 @register("network")

@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 VAE_WEIGHT = 0.1
 
 
-def _strides(value: Any) -> Any:
+def _parse_strides(value: Any) -> Any:
     if not isinstance(value, list):
         return value
     return tuple(tuple(step) if isinstance(step, list) else (step,) * 3 for step in value)
 
 
-Strides = Annotated[tuple[tuple[PositiveInt, PositiveInt, PositiveInt], ...], BeforeValidator(_strides)]
+Strides = Annotated[tuple[tuple[PositiveInt, PositiveInt, PositiveInt], ...], BeforeValidator(_parse_strides)]
 
 
 @register("network")
@@ -62,7 +62,7 @@ class Unet(Network):
     dropout: float = Field(default=0.0, ge=0, lt=1)
 
     @model_validator(mode="after")
-    def _levels(self) -> Self:
+    def _check_levels(self) -> Self:
         if self.use_batch_norm and self.use_group_norm:
             raise ValueError("use_batch_norm and use_group_norm exclude each other")
         if self.is_mirrored:
@@ -105,10 +105,10 @@ class Unet(Network):
         """Build MONAI's UNet or the published form."""
         from voxflow.components.networks.modules.norms import with_group_norm
 
-        network = self._mirrored() if self.is_mirrored else self._published()
+        network = self._build_mirrored() if self.is_mirrored else self._build_published()
         return with_group_norm(network, self.use_group_normG) if self.use_group_norm else network
 
-    def _mirrored(self) -> torch.nn.Module:
+    def _build_mirrored(self) -> torch.nn.Module:
         from monai.networks.nets import UNet
 
         network: torch.nn.Module = UNet(
@@ -123,7 +123,7 @@ class Unet(Network):
         )
         return network
 
-    def _published(self) -> torch.nn.Module:
+    def _build_published(self) -> torch.nn.Module:
         from voxflow.components.networks.modules.skip_unet import SkipUnet
 
         norm = "batch" if self.use_batch_norm or self.use_group_norm else None
@@ -161,7 +161,7 @@ class SegResnet(Network):
     input_size: tuple[PositiveInt, PositiveInt, PositiveInt] | None = None
 
     @model_validator(mode="after")
-    def _levels(self) -> Self:
+    def _check_levels(self) -> Self:
         if len(self.blocks_up) != len(self.blocks_down) - 1:
             raise ValueError(f"blocks_up needs one level fewer than blocks_down, received {list(self.blocks_up)}")
         return self
@@ -182,10 +182,10 @@ class SegResnet(Network):
 
         from voxflow.components.networks.modules.norms import with_group_norm
 
-        network = self._with_vae() if self.use_vae else SegResNet(**self._shared())
+        network = self._with_vae() if self.use_vae else SegResNet(**self._shared_arguments())
         return with_group_norm(network, self.use_group_normG) if self.use_group_norm else network
 
-    def _shared(self) -> dict[str, Any]:
+    def _shared_arguments(self) -> dict[str, Any]:
         return {
             "spatial_dims": 3,
             "init_filters": self.init_filters,
@@ -207,7 +207,7 @@ class SegResnet(Network):
             raise ConfigError("use_vae binds the network to one patch: give input_size, or crop to a fixed size")
         if any(n % self.divisor for n in size):
             raise ConfigError(f"input_size {list(size)} is no multiple of {self.divisor}, which the VAE branch needs")
-        network = SegResNetVAE(list(size), vae_estimate_std=False, **self._shared())
+        network = SegResNetVAE(list(size), vae_estimate_std=False, **self._shared_arguments())
         # MONAI makes this layer for estimated deviations only; several processes wait for every weight's gradient.
         network.vae_fc2.requires_grad_(False)
         return WithVae(network, VAE_WEIGHT)

@@ -18,7 +18,7 @@ from voxflow.components.transforms.cropping import (
     cut_fields,
 )
 from voxflow.components.transforms.grids import rescale_affines
-from voxflow.components.transforms.spatial import resized
+from voxflow.components.transforms.spatial import resize_array
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -81,7 +81,7 @@ class CropForegroundObject(Transform):
         names = self.image_field, self.label_field
         cropped = cut_fields(sample, names, start, end - start, by=self)
         affines = rescale_affines(cropped, names, self.size)
-        return cropped | {name: resized(cropped[name], self.size) for name in names} | affines
+        return cropped | {name: resize_array(cropped[name], self.size) for name in names} | affines
 
 
 @register("transform", dialect="tlt2")
@@ -109,9 +109,9 @@ class CropSubVolumePosNegRatioCtrlEpoch(FastCropByPosNegRatio):
 
     def ratio(self, epoch: int) -> float:
         """Positive patches for each negative one in an epoch, from 1."""
-        way = self.ratio_end - self.ratio_start
+        share = self.ratio_end - self.ratio_start
         gone = abs(self.ratio_step) * ((epoch - 1) // self.num_epochs)
-        return self.ratio_end if gone >= abs(way) else self.ratio_start + float(np.copysign(gone, way))
+        return self.ratio_end if gone >= abs(share) else self.ratio_start + float(np.copysign(gone, share))
 
     def at_epoch(self, epoch: int) -> Self:
         """The crop with this epoch's ratio."""

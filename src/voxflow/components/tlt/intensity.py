@@ -52,9 +52,9 @@ class TltIntensityShift(RandomFieldTransform):
         del sample
         return {"shift": rng.uniform(-self.magnitude, self.magnitude)}
 
-    def change(self, array: NDArray[Any], drawn: Draw) -> NDArray[Any]:
+    def change(self, array: NDArray[Any], parameters: Draw) -> NDArray[Any]:
         """Return float32 of the same shape."""
-        return np.asarray(array + np.float32(drawn["shift"]), dtype=np.float32)
+        return np.asarray(array + np.float32(parameters["shift"]), dtype=np.float32)
 
 
 @register("transform", dialect="tlt2", name="AddGaussianNoise")
@@ -90,10 +90,10 @@ class AdjustContrast(RandomFieldTransform):
             "factors": np.where(less, rng.uniform(self.LOWEST, 1, channels), rng.uniform(1, self.HIGHEST, channels))
         }
 
-    def change(self, array: NDArray[Any], drawn: Draw) -> NDArray[Any]:
+    def change(self, array: NDArray[Any], parameters: Draw) -> NDArray[Any]:
         """Return float32 of the same shape."""
         axes = tuple(range(1, array.ndim))
         mean = array.mean(axes, keepdims=True, dtype=np.float64)
-        factors = np.asarray(drawn["factors"]).reshape(-1, *(1,) * len(axes))
+        factors = np.asarray(parameters["factors"]).reshape(-1, *(1,) * len(axes))
         low, high = array.min(axes, keepdims=True), array.max(axes, keepdims=True)
         return np.asarray(np.clip((array - mean) * factors + mean, low, high), dtype=np.float32)

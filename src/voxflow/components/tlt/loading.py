@@ -10,7 +10,7 @@ from pydantic import Field, PositiveInt
 from voxflow.components.registry import register
 from voxflow.components.transforms.base import FieldNames, FieldTransform, Sample, Transform, get_field
 from voxflow.components.transforms.grids import affine_key, read_geometry
-from voxflow.components.transforms.loading import LoadNifti, LoadPng, paths_of
+from voxflow.components.transforms.loading import LoadNifti, LoadPng, list_paths
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -116,7 +116,7 @@ class LoadResolutionFromNifty(Transform):
     def _grid(self, sample: Sample) -> Geometry:
         from voxflow.volumes import read_channels
 
-        paths = paths_of(get_field(sample, self.field, self))
+        paths = list_paths(get_field(sample, self.field, self))
         return read_channels(paths[0])[0].geometry if paths else read_geometry(sample, self.field)
 
 

@@ -54,8 +54,8 @@ class MetricAUC(ComputeAUC):
 
     def reads(self) -> tuple[str, ...]:
         """Nothing beside what the network answers and the label, where TLT makes both fields itself."""
-        made = ("binary_preds", "binary_labels")
-        return tuple(name for name in (self.field, self.label_field) if name not in made)
+        computed = ("binary_preds", "binary_labels")
+        return tuple(name for name in (self.field, self.label_field) if name not in computed)
 
     def measure(self, outputs: Outputs) -> NDArray[Any]:
         """Scores and labels (2, batch, finding)."""

@@ -105,5 +105,5 @@ class FlipAxisRandom(RandomAxisFlip):
         """Choose the axes."""
         if max(self.axis) >= len(self.shape_of(sample)):
             raise ValueError(f"axis {max(self.axis)}: the image has {len(self.shape_of(sample))} spatial axes, 0 first")
-        chosen = tuple(axis for axis in self.axis if rng.random() < 0.5)
-        return {"axes": chosen} if chosen else {}
+        axes = tuple(axis for axis in self.axis if rng.random() < 0.5)
+        return {"axes": axes} if axes else {}

@@ -64,7 +64,7 @@ class SplitBasedOnLabel(Transform):
         """Return the sample with the new fields."""
         mask = get_field(sample, self.field, self)
         parts = mask > 0 if len(mask) > 1 else [mask[0] == value for value in range(len(self.label_names))]
-        return _named(sample, self.field, self.label_names, list(parts))
+        return _add_masks(sample, self.field, self.label_names, list(parts))
 
 
 @register("transform", dialect="tlt2")
@@ -82,7 +82,7 @@ class SplitAcrossChannels(Transform):
         """Return the sample with the new fields."""
         array = get_field(sample, self.field, self)
         names = self.channel_names or tuple(f"{self.field}{channel}" for channel in range(len(array)))
-        return _named(sample, self.field, names, list(array), keep_type=True)
+        return _add_masks(sample, self.field, names, list(array), keep_type=True)
 
 
 @register("transform")
@@ -115,14 +115,14 @@ class CopyProperties(Transform):
         return sample | {affine_key(name): np.array(affine) for name in self.fields}
 
 
-def _named(
+def _add_masks(
     sample: Sample, source: str, names: tuple[str, ...], parts: list[NDArray[Any]], *, keep_type: bool = False
 ) -> Sample:
     if len(parts) != len(names):
         raise ValueError(f"{len(names)} names {list(names)} for the {len(parts)} channels of {source!r}")
     affine = sample.get(affine_key(source))
-    made = {
+    masks = {
         name: part[None] if keep_type else part[None].astype(np.uint8) for name, part in zip(names, parts, strict=True)
     }
-    notes = {} if affine is None else {affine_key(name): np.array(affine) for name in names}
-    return sample | made | notes
+    affines = {} if affine is None else {affine_key(name): np.array(affine) for name in names}
+    return sample | masks | affines

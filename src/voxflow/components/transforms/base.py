@@ -98,7 +98,7 @@ class RandomTransform(Transform):
         """Choose the parameters for one sample."""
 
     @abstractmethod
-    def apply(self, sample: Sample, drawn: Draw) -> Sample:
+    def apply(self, sample: Sample, parameters: Draw) -> Sample:
         """Do what was chosen."""
 
     @property
@@ -128,19 +128,19 @@ class RandomFieldTransform(RandomTransform):
 
     fields: FieldNames
 
-    def apply(self, sample: Sample, drawn: Draw) -> Sample:
+    def apply(self, sample: Sample, parameters: Draw) -> Sample:
         """Return the sample with every field changed alike; an empty draw changes nothing."""
-        if not drawn:
+        if not parameters:
             return sample
-        return sample | {name: self.change(get_field(sample, name, self), drawn) for name in self.changed}
+        return sample | {name: self.change(get_field(sample, name, self), parameters) for name in self.changed_fields}
 
     @property
-    def changed(self) -> tuple[str, ...]:
+    def changed_fields(self) -> tuple[str, ...]:
         """The fields that are changed."""
         return self.fields
 
     @abstractmethod
-    def change(self, array: NDArray[Any], drawn: Draw) -> NDArray[Any]:
+    def change(self, array: NDArray[Any], parameters: Draw) -> NDArray[Any]:
         """Change one array, axes (channel, ...spatial)."""
 
     def shape_of(self, sample: Sample) -> tuple[int, ...]:

@@ -43,8 +43,8 @@ class BratsConvertLabels(FieldTransform):
         """Return (class, i, j, k), uint8."""
         unknown = set(np.unique(array).tolist()) - {0, 1, 2, 3, 4}
         if len(array) != 1 or unknown:
-            found = f"{len(array)} channels" if len(array) != 1 else f"values {sorted(unknown)}"
-            raise ValueError(f"a BraTS label has one channel of values 0 to 4, received {found}")
+            received = f"{len(array)} channels" if len(array) != 1 else f"values {sorted(unknown)}"
+            raise ValueError(f"a BraTS label has one channel of values 0 to 4, received {received}")
         return np.concatenate([np.isin(array, BRATS_VALUES[name]) for name in self.classes]).astype(np.uint8)
 
 
@@ -95,13 +95,13 @@ class AddExtremePointsChannel(RandomTransform):
         moved = np.array(points) + rng.uniform(-self.pert, self.pert, (len(points), label.ndim)) * self.is_random
         return {"points": np.clip(np.rint(moved), 0, np.array(label.shape) - 1).astype(int)}
 
-    def apply(self, sample: Sample, drawn: Draw) -> Sample:
+    def apply(self, sample: Sample, parameters: Draw) -> Sample:
         """Return the sample with the image's new channel, from -1 (far away) to 1 (at a point)."""
         from scipy import ndimage
 
         image = get_field(sample, self.image_field, self)
         marks = np.zeros(image.shape[1:], np.float32)
-        marks[tuple(np.asarray(drawn["points"]).T)] = 1
+        marks[tuple(np.asarray(parameters["points"]).T)] = 1
         spread = ndimage.gaussian_filter(marks, self.sigma, mode="constant")
         low, high = float(spread.min()), float(spread.max())
         channel = (spread - low) / max(high - low, np.finfo(np.float32).tiny) * 2 - 1

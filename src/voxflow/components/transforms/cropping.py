@@ -67,7 +67,7 @@ class RatioCrop(RandomTransform):
     classes_alike: bool = False
 
     @model_validator(mode="after")
-    def _ratio(self) -> Self:
+    def _check_ratio(self) -> Self:
         if self.pos + self.neg == 0:
             raise ValueError("pos and neg must not both be 0")
         return self
@@ -77,31 +77,31 @@ class RatioCrop(RandomTransform):
         label = get_field(sample, self.label_field, self)
         first = int(len(label) > 1 and bool(((label != 0).sum(0) == 1).all()))
         inside = np.flatnonzero(label[first:].any(0) if len(label) > 1 else label[0])
-        prepared = sample | {FOREGROUND: _thinned(inside), FIRST_CLASS: first}
+        prepared = sample | {FOREGROUND: _thin_out(inside), FIRST_CLASS: first}
         if not self.classes_alike:
             return prepared
         if len(label) > 1:
-            apart = {n: np.flatnonzero(label[n]) for n in range(first, len(label))}
+            by_class = {n: np.flatnonzero(label[n]) for n in range(first, len(label))}
         else:
             values = label[0].ravel()[inside]
-            apart = {int(value): inside[values == value] for value in np.unique(values)}
-        return prepared | {BY_CLASS: {value: _thinned(where) for value, where in apart.items() if where.size}}
+            by_class = {int(value): inside[values == value] for value in np.unique(values)}
+        return prepared | {BY_CLASS: {value: _thin_out(indices) for value, indices in by_class.items() if indices.size}}
 
     def run(self, sample: Sample, rng: np.random.Generator) -> list[Sample]:
         """Return ``batch_size`` patches."""
         prepared = sample if FOREGROUND in sample else self.prepare(sample)
         patches = [self(prepared, rng) for _ in range(self.batch_size)]
-        notes = (FOREGROUND, BY_CLASS, FIRST_CLASS)
-        return [{key: value for key, value in patch.items() if key not in notes} for patch in patches]
+        prepared_keys = (FOREGROUND, BY_CLASS, FIRST_CLASS)
+        return [{key: value for key, value in patch.items() if key not in prepared_keys} for patch in patches]
 
     def draw_centre(self, sample: Sample, rng: np.random.Generator) -> NDArray[np.int64]:
         """Choose a voxel (i, j, k) inside or outside the label; outside needs no list, chance finds it soon."""
         label = sample[self.label_field][sample[FIRST_CLASS] :]
         inside = sample[FOREGROUND]
         if inside.size and rng.random() * (self.pos + self.neg) < self.pos:
-            apart = sample.get(BY_CLASS)
-            if apart:
-                inside = apart[sorted(apart)[int(rng.integers(len(apart)))]]
+            by_class = sample.get(BY_CLASS)
+            if by_class:
+                inside = by_class[sorted(by_class)[int(rng.integers(len(by_class)))]]
             return np.array(np.unravel_index(int(rng.choice(inside)), label.shape[1:]))
         for _ in range(50):
             centre = rng.integers(label.shape[1:])
@@ -110,12 +110,12 @@ class RatioCrop(RandomTransform):
         return np.asarray(centre)
 
     @property
-    def cropped(self) -> tuple[str, ...]:
+    def cropped_fields(self) -> tuple[str, ...]:
         """The fields that are cropped, label included."""
         return (*(name for name in self.fields if name != self.label_field), self.label_field)
 
 
-def _thinned(indices: NDArray[np.int64]) -> NDArray[np.int64]:
+def _thin_out(indices: NDArray[np.int64]) -> NDArray[np.int64]:
     """At most MAX_FOREGROUND of them, evenly."""
     return indices[:: max(1, -(-indices.size // MAX_FOREGROUND))].astype(np.int64)
 
@@ -137,9 +137,9 @@ class FastCropByPosNegRatio(RatioCrop):
         start = np.clip(self.draw_centre(sample, rng) - size // 2, 0, np.maximum(shape - size, 0))
         return {"start": np.where(shape < size, -((size - shape) // 2), start)}
 
-    def apply(self, sample: Sample, drawn: Draw) -> Sample:
+    def apply(self, sample: Sample, parameters: Draw) -> Sample:
         """Cut every field alike."""
-        return cut_fields(sample, self.cropped, drawn["start"], self.size, by=self)
+        return cut_fields(sample, self.cropped_fields, parameters["start"], self.size, by=self)
 
 
 @register("transform")
@@ -182,18 +182,23 @@ class FastPosNegRatioCropROI(RatioCrop):
         centre = np.clip(self.draw_centre(sample, rng), half, np.maximum(shape - 1 - half, half))
         return np.where(shape <= self.size, (shape - 1) / 2, centre)
 
-    def apply(self, sample: Sample, drawn: Draw) -> Sample:
+    def apply(self, sample: Sample, parameters: Draw) -> Sample:
         """Sample every field at the same points."""
         from voxflow.components.transforms.patches import patch_matrix, patch_points, sample_at
 
         spacing = np.asarray(read_geometry(sample, self.fields[0]).spacing)
-        matrix = patch_matrix(spacing, drawn["angles"], drawn["factor"])
-        begin = drawn["centre"] - matrix @ ((np.array(self.size) - 1) / 2)
+        matrix = patch_matrix(spacing, parameters["angles"], parameters["factor"])
+        begin = parameters["centre"] - matrix @ ((np.array(self.size) - 1) / 2)
         points = patch_points(
-            self.size, drawn["centre"], spacing, angles=drawn["angles"], factor=drawn["factor"], bend=drawn["bend"]
+            self.size,
+            parameters["centre"],
+            spacing,
+            angles=parameters["angles"],
+            factor=parameters["factor"],
+            bend=parameters["bend"],
         )
-        patches = {name: sample_at(get_field(sample, name, self), points) for name in self.cropped}
-        return sample | patches | move_affines(sample, self.cropped, matrix, begin)
+        patches = {name: sample_at(get_field(sample, name, self), points) for name in self.cropped_fields}
+        return sample | patches | move_affines(sample, self.cropped_fields, matrix, begin)
 
 
 @register("transform")
@@ -228,13 +233,13 @@ class CropRandomSizeWithDisplacement(RandomFieldTransform):
         start = (shape - size) // 2 + rng.integers(-reach, reach, endpoint=True)
         return {"start": np.clip(start, 0, shape - size), "size": size}
 
-    def apply(self, sample: Sample, drawn: Draw) -> Sample:
+    def apply(self, sample: Sample, parameters: Draw) -> Sample:
         """Cut every field alike."""
-        return cut_fields(sample, self.changed, drawn["start"], drawn["size"], by=self)
+        return cut_fields(sample, self.changed_fields, parameters["start"], parameters["size"], by=self)
 
-    def change(self, array: NDArray[Any], drawn: Draw) -> NDArray[Any]:
+    def change(self, array: NDArray[Any], parameters: Draw) -> NDArray[Any]:
         """Return (channel, *size)."""
-        return cut_window(array, drawn["start"], drawn["size"])
+        return cut_window(array, parameters["start"], parameters["size"])
 
 
 @register("transform")
@@ -249,13 +254,13 @@ class CropFixedSizeRandomCenter(RandomFieldTransform):
         start = rng.integers(0, np.maximum(shape - size, 0), endpoint=True)
         return {"start": np.where(shape < size, -((size - shape) // 2), start)}
 
-    def apply(self, sample: Sample, drawn: Draw) -> Sample:
+    def apply(self, sample: Sample, parameters: Draw) -> Sample:
         """Cut every field alike."""
-        return cut_fields(sample, self.fields, drawn["start"], self.size, by=self)
+        return cut_fields(sample, self.fields, parameters["start"], self.size, by=self)
 
-    def change(self, array: NDArray[Any], drawn: Draw) -> NDArray[Any]:
+    def change(self, array: NDArray[Any], parameters: Draw) -> NDArray[Any]:
         """Return (channel, *size)."""
-        return cut_window(array, drawn["start"], self.size)
+        return cut_window(array, parameters["start"], self.size)
 
 
 def cut_fields(sample: Sample, names: tuple[str, ...], start: NDArray[Any], size: Any, *, by: ComponentModel) -> Sample:
@@ -279,6 +284,6 @@ def cut_window(array: NDArray[Any], start: NDArray[Any], size: Any) -> NDArray[A
 def crop_or_pad(array: NDArray[Any], size: tuple[int, ...]) -> NDArray[Any]:
     """Crop or pad (channel, ...spatial) about its centre to ``size``; -1 keeps an axis whole."""
     shape = array.shape[1:]
-    wanted = [n if s == -1 else s for n, s in zip(shape, size, strict=True)]
-    start = np.array([(n - s) // 2 if n >= s else -((s - n) // 2) for n, s in zip(shape, wanted, strict=True)])
-    return cut_window(array, start, wanted)
+    target = [n if s == -1 else s for n, s in zip(shape, size, strict=True)]
+    start = np.array([(n - s) // 2 if n >= s else -((s - n) // 2) for n, s in zip(shape, target, strict=True)])
+    return cut_window(array, start, target)

@@ -53,15 +53,15 @@ def move_affines(
         return {}
     change = np.eye(4)
     change[:3, :3], change[:3, 3] = matrix, offset
-    known = [affine_key(name) for name in names if affine_key(name) in sample]
-    return {key: sample[key] @ change for key in known}
+    keys = [affine_key(name) for name in names if affine_key(name) in sample]
+    return {key: sample[key] @ change for key in keys}
 
 
 def rescale_affines(sample: Sample, names: Iterable[str], shape: tuple[int, ...]) -> dict[str, Any]:
     """The affines of fields that get another shape, outer face to outer face."""
-    made: dict[str, Any] = {}
+    affines: dict[str, Any] = {}
     for name in names:
         old = np.array(sample[name].shape[1:], float)
         ratio = old / np.array(shape)
-        made |= move_affines(sample, [name], np.diag(ratio), ratio / 2 - 0.5)
-    return made
+        affines |= move_affines(sample, [name], np.diag(ratio), ratio / 2 - 0.5)
+    return affines

@@ -44,7 +44,7 @@ class ScaleIntensityRange(FieldTransform):
     clip: bool = False
 
     @model_validator(mode="after")
-    def _interval(self) -> Self:
+    def _check_interval(self) -> Self:
         if self.a_min == self.a_max:
             raise ValueError(f"a_min and a_max must differ, both are {self.a_min}")
         return self
@@ -72,7 +72,7 @@ class CenterData(FieldTransform):
     divisor: PerChannel | None = None
 
     @model_validator(mode="after")
-    def _nonzero(self) -> Self:
+    def _check_divisor(self) -> Self:
         if self.divisor is not None and 0 in self.divisor:
             raise ValueError("divisor must not be 0")
         return self
@@ -117,9 +117,9 @@ class ScaleIntensityOscillation(RandomFieldTransform):
             return {}
         return {"factor": rng.uniform(1 - self.magnitude, 1 + self.magnitude)}
 
-    def change(self, array: NDArray[Any], drawn: Draw) -> NDArray[Any]:
+    def change(self, array: NDArray[Any], parameters: Draw) -> NDArray[Any]:
         """Return float32 of the same shape."""
-        return np.asarray(array * np.float32(drawn["factor"]), dtype=np.float32)
+        return np.asarray(array * np.float32(parameters["factor"]), dtype=np.float32)
 
 
 @register("transform")
@@ -146,10 +146,10 @@ class AddGaussianNoise(RandomFieldTransform):
             deviation = rng.uniform(0, self.magnitude)
         return {"deviation": deviation, "seed": int(rng.integers(2**32))}
 
-    def change(self, array: NDArray[Any], drawn: Draw) -> NDArray[Any]:
+    def change(self, array: NDArray[Any], parameters: Draw) -> NDArray[Any]:
         """Return float32 of the same shape."""
-        noise = np.random.default_rng(drawn["seed"]).standard_normal(array.shape, dtype=np.float32)
-        return np.asarray(array + noise * np.float32(drawn["deviation"]), dtype=np.float32)
+        noise = np.random.default_rng(parameters["seed"]).standard_normal(array.shape, dtype=np.float32)
+        return np.asarray(array + noise * np.float32(parameters["deviation"]), dtype=np.float32)
 
 
 @register("transform")
@@ -172,9 +172,9 @@ class ScaleShiftIntensity(RandomFieldTransform):
             "shifts": rng.uniform(-self.shift, self.shift, channels),
         }
 
-    def change(self, array: NDArray[Any], drawn: Draw) -> NDArray[Any]:
+    def change(self, array: NDArray[Any], parameters: Draw) -> NDArray[Any]:
         """Return float32 of the same shape."""
-        pairs = zip(array, drawn["factors"], drawn["shifts"], strict=True)
+        pairs = zip(array, parameters["factors"], parameters["shifts"], strict=True)
         channels = [c * np.float32(factor) + np.float32(shift * _spread(c)) for c, factor, shift in pairs]
         return np.stack(channels).astype(np.float32)
 

@@ -48,26 +48,26 @@ class LoadNifti(Transform):
         """Read every field that is a path; a field that is an array already stays."""
         from voxflow.volumes import require_finite
 
-        made = dict(sample)
+        loaded = dict(sample)
         for name in self.fields:
-            paths = paths_of(get_field(sample, name, self))
+            paths = list_paths(get_field(sample, name, self))
             if not paths:
                 continue
-            volumes = [self._turned(volume) for path in paths for volume in _channels(path)]
+            volumes = [self._to_canonical(volume) for path in paths for volume in _read_channels(path)]
             shapes = {volume.array.shape for volume in volumes}
             if len(shapes) > 1:
                 raise DataError(f"channels of one image differ in size: {sorted(shapes)}", path=paths[0])
             array = np.stack([volume.array for volume in volumes])
             if name == LABEL_FIELD:
-                made[name] = _mask(array, paths[0])
+                loaded[name] = _to_mask(array, paths[0])
             else:
                 require_finite(array, paths[0])
-                made[name] = array.astype(np.float32)
-            made |= affine_entries([name], volumes[0].geometry)
-            made.setdefault(SPACING, volumes[0].geometry.spacing)
-        return made
+                loaded[name] = array.astype(np.float32)
+            loaded |= affine_entries([name], volumes[0].geometry)
+            loaded.setdefault(SPACING, volumes[0].geometry.spacing)
+        return loaded
 
-    def _turned(self, volume: Volume) -> Volume:
+    def _to_canonical(self, volume: Volume) -> Volume:
         if not self.as_closest_canonical:
             return volume
         from voxflow.volumes import resample, target_geometry
@@ -90,15 +90,15 @@ class LoadPng(Transform):
         """Read every field that is a path; a field that is an array already stays."""
         from voxflow.volumes import read_radiograph
 
-        made = dict(sample)
+        loaded = dict(sample)
         for name in self.fields:
             value = get_field(sample, name, self)
-            paths = paths_of(value)
+            paths = list_paths(value)
             if paths:
-                made[name] = np.stack([read_radiograph(path) for path in paths]).astype(np.float32)
+                loaded[name] = np.stack([read_radiograph(path) for path in paths]).astype(np.float32)
             elif isinstance(value, list | tuple):
-                made[name] = np.asarray(value, np.float32)
-        return made
+                loaded[name] = np.asarray(value, np.float32)
+        return loaded
 
 
 @register("transform")
@@ -134,7 +134,7 @@ class RepeatChannel(FieldTransform):
         return np.repeat(array, self.repeat_times, axis=0)
 
 
-def paths_of(value: Any) -> list[Path]:
+def list_paths(value: Any) -> list[Path]:
     """The files that a field names; none where it holds anything else."""
     values = [value] if isinstance(value, str | Path) else value
     if isinstance(values, list | tuple) and all(isinstance(item, str | Path) for item in values):
@@ -142,13 +142,13 @@ def paths_of(value: Any) -> list[Path]:
     return []
 
 
-def _channels(path: Path) -> list[Volume]:
+def _read_channels(path: Path) -> list[Volume]:
     from voxflow.volumes import read_channels
 
     return read_channels(path)
 
 
-def _mask(array: NDArray[Any], path: Path) -> NDArray[Any]:
+def _to_mask(array: NDArray[Any], path: Path) -> NDArray[Any]:
     values = array if array.dtype.kind in "iub" else np.rint(array)
     if values is not array and not np.array_equal(values, array):
         raise DataError("a label holds values that are no whole numbers", path=path)

@@ -46,7 +46,7 @@ class ScaleByResolution(Transform):
         for name in self.fields:
             get_field(sample, name, self)
             grid = _same_box(read_geometry(sample, name), self.target_resolution)
-            sample = onto(sample, name, grid, nearest=self.is_label)
+            sample = resample_field(sample, name, grid, nearest=self.is_label)
         return sample | {SPACING: self.target_resolution}
 
 
@@ -80,29 +80,31 @@ class ResampleVolume(Transform):
     def __call__(self, sample: Sample) -> Sample:
         """Return the sample with the field resampled."""
         array = get_field(sample, self.field, self)
-        present = self._value(sample, self.resolution)
+        present = self._read_spacing(sample, self.resolution)
         grid = read_geometry(sample, self.field)
         if not np.allclose(grid.spacing, present, rtol=1e-3):
             grid = Geometry.from_parts(array.shape[1:], present, grid.origin, grid.direction)
-        target = self._target(sample, grid)
-        return onto(sample | affine_entries([self.field], grid), self.field, target) | {SPACING: target.spacing}
+        target = self._target_grid(sample, grid)
+        return resample_field(sample | affine_entries([self.field], grid), self.field, target) | {
+            SPACING: target.spacing
+        }
 
-    def _value(self, sample: Sample, resolution: tuple[float, ...] | str) -> tuple[float, ...]:
-        given = get_field(sample, resolution, self) if isinstance(resolution, str) else resolution
-        return tuple(float(mm) for mm in given)
+    def _read_spacing(self, sample: Sample, resolution: tuple[float, ...] | str) -> tuple[float, ...]:
+        values = get_field(sample, resolution, self) if isinstance(resolution, str) else resolution
+        return tuple(float(mm) for mm in values)
 
-    def _target(self, sample: Sample, grid: Geometry) -> Geometry:
+    def _target_grid(self, sample: Sample, grid: Geometry) -> Geometry:
         """The grid that a note is of, where it covers what the array covers; else the same box."""
         key = self.target_resolution
-        wanted = self._value(sample, key)
+        spacing = self._read_spacing(sample, key)
         if isinstance(key, str) and f"{key}_size" in sample:
             noted = Geometry(tuple(int(n) for n in sample[f"{key}_size"]), sample[affine_key(key)])  # type: ignore[arg-type]
             if np.allclose(noted.extent, grid.extent, atol=max(*grid.spacing, *noted.spacing)):
                 return noted
-        return _same_box(grid, wanted)
+        return _same_box(grid, spacing)
 
 
-def onto(sample: Sample, name: str, grid: Geometry, *, nearest: bool = False) -> Sample:
+def resample_field(sample: Sample, name: str, grid: Geometry, *, nearest: bool = False) -> Sample:
     """Resample one field (channel, i, j, k) onto a grid; outside of its own box is 0."""
     from voxflow.volumes import Volume, resample
 
@@ -118,5 +120,5 @@ def _same_box(grid: Geometry, spacing: Sequence[float]) -> Geometry:
     return target_geometry(grid, spacing)
 
 
-def _grid_after(size: Sequence[int], spacing: Sequence[float], wanted: tuple[float, ...]) -> GridShape:
-    return _same_box(Geometry.from_parts(size, spacing), wanted).size, wanted
+def _grid_after(size: Sequence[int], spacing: Sequence[float], target: tuple[float, ...]) -> GridShape:
+    return _same_box(Geometry.from_parts(size, spacing), target).size, target

@@ -88,10 +88,10 @@ def write_field(sample: Sample, name: str, folder: Path, dtype: VoxelType) -> Pa
 
 
 def _as_type(array: Any, dtype: VoxelType, path: Path) -> Any:
-    wanted = np.dtype(dtype)
-    if wanted.kind == "f" or array.dtype == wanted:
-        return array.astype(wanted)
-    bounds, whole = np.iinfo(wanted), np.rint(array)
+    target = np.dtype(dtype)
+    if target.kind == "f" or array.dtype == target:
+        return array.astype(target)
+    bounds, whole = np.iinfo(target), np.rint(array)
     if array.size and (whole.min() < bounds.min or whole.max() > bounds.max):
         raise DataError(f"values from {whole.min():g} to {whole.max():g} don't fit {dtype}", path=path)
-    return whole.astype(wanted)
+    return whole.astype(target)

@@ -41,14 +41,14 @@ class ScaleToShape(FieldTransform):
 
     def __call__(self, sample: Sample) -> Sample:
         """Return the sample with every field resized."""
-        made = super().__call__(sample)
-        return made | rescale_affines(sample, self.fields, self.target_shape)
+        resized_sample = super().__call__(sample)
+        return resized_sample | rescale_affines(sample, self.fields, self.target_shape)
 
     def change(self, array: NDArray[Any]) -> NDArray[Any]:
         """Return (channel, *target_shape)."""
         if array.ndim - 1 != len(self.target_shape):
             raise ValueError(f"target_shape {self.target_shape} does not fit an image of shape {array.shape[1:]}")
-        return resized(array, self.target_shape)
+        return resize_array(array, self.target_shape)
 
 
 @register("transform")
@@ -63,9 +63,9 @@ class RandomAxisFlip(RandomFieldTransform):
             return {}
         return {"axes": (int(rng.integers(len(self.shape_of(sample)))),)}
 
-    def change(self, array: NDArray[Any], drawn: Draw) -> NDArray[Any]:
+    def change(self, array: NDArray[Any], parameters: Draw) -> NDArray[Any]:
         """Return the same shape, mirrored."""
-        return np.asarray(np.flip(array, tuple(axis + 1 for axis in drawn["axes"])))
+        return np.asarray(np.flip(array, tuple(axis + 1 for axis in parameters["axes"])))
 
 
 @register("transform")
@@ -80,8 +80,8 @@ class RandomSpatialFlip(RandomAxisFlip):
 
     def draw(self, sample: Sample, rng: np.random.Generator) -> Draw:
         """Choose the axes."""
-        chosen = np.flatnonzero(rng.random(len(self.shape_of(sample))) < self.probability)
-        axes = tuple(int(axis) for axis in chosen if self.axes is None or "ijk"[axis] in self.axes)
+        candidates = np.flatnonzero(rng.random(len(self.shape_of(sample))) < self.probability)
+        axes = tuple(int(axis) for axis in candidates if self.axes is None or "ijk"[axis] in self.axes)
         return {"axes": axes} if axes else {}
 
 
@@ -101,9 +101,9 @@ class RandomRotate3D(RandomFieldTransform):
         shape = self.shape_of(sample)
         return {"turns": int(rng.integers(1, 4)) if shape[0] == shape[1] else 2}
 
-    def change(self, array: NDArray[Any], drawn: Draw) -> NDArray[Any]:
+    def change(self, array: NDArray[Any], parameters: Draw) -> NDArray[Any]:
         """Return the same shape, turned."""
-        return np.rot90(array, drawn["turns"], axes=(1, 2))
+        return np.rot90(array, parameters["turns"], axes=(1, 2))
 
 
 @register("transform")
@@ -128,12 +128,12 @@ class RandomRotate2D(RandomFieldTransform):
         del sample
         return {"angle": rng.uniform(-self.angle, self.angle) if self.is_drawn else self.angle}
 
-    def change(self, array: NDArray[Any], drawn: Draw) -> NDArray[Any]:
+    def change(self, array: NDArray[Any], parameters: Draw) -> NDArray[Any]:
         """Return the same shape; what turns in from outside repeats the edge."""
         from scipy import ndimage
 
         order = 0 if is_mask(array) else 1
-        turned = ndimage.rotate(array, drawn["angle"], axes=(1, 2), reshape=False, order=order, mode="nearest")
+        turned = ndimage.rotate(array, parameters["angle"], axes=(1, 2), reshape=False, order=order, mode="nearest")
         return np.asarray(turned)
 
 
@@ -157,12 +157,12 @@ class RandomZoom(RandomFieldTransform):
     probability: Probability = 1.0
 
     @property
-    def changed(self) -> tuple[str, ...]:
+    def changed_fields(self) -> tuple[str, ...]:
         """The images, and the mask with them."""
         return self.fields if self.label_field in (None, *self.fields) else (*self.fields, str(self.label_field))
 
     @model_validator(mode="after")
-    def _ordered(self) -> Self:
+    def _check_limits(self) -> Self:
         if np.any(np.asarray(self.lower_limits) > np.asarray(self.upper_limits)):
             raise ValueError(f"lower_limits {self.lower_limits} exceed upper_limits {self.upper_limits}")
         return self
@@ -174,21 +174,21 @@ class RandomZoom(RandomFieldTransform):
         low, high = np.asarray(self.lower_limits, float), np.asarray(self.upper_limits, float)
         return {"factors": np.broadcast_to(low + rng.random() * (high - low), len(self.shape_of(sample)))}
 
-    def change(self, array: NDArray[Any], drawn: Draw) -> NDArray[Any]:
+    def change(self, array: NDArray[Any], parameters: Draw) -> NDArray[Any]:
         """Return the magnified array."""
         if not self.keep_size:
-            shape = np.maximum(1, np.rint(np.array(array.shape[1:]) * drawn["factors"])).astype(int)
-            return resized(array, tuple(shape.tolist()))
+            shape = np.maximum(1, np.rint(np.array(array.shape[1:]) * parameters["factors"])).astype(int)
+            return resize_array(array, tuple(shape.tolist()))
         from scipy import ndimage
 
         centre = (np.asarray(array.shape[1:]) - 1) / 2
-        matrix = 1 / np.asarray(drawn["factors"])
+        matrix = 1 / np.asarray(parameters["factors"])
         order = 0 if is_mask(array) else 1
         zoomed = [ndimage.affine_transform(c, matrix, centre - matrix * centre, order=order) for c in array]
         return np.stack(zoomed)
 
 
-def resized(array: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+def resize_array(array: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
     """Bring (channel, ...spatial) to a spatial shape, outer edge to outer edge; masks keep their values."""
     if array.shape[1:] == shape:
         return array
@@ -197,9 +197,9 @@ def resized(array: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
 
     tensor = torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))[None]
     if is_mask(array):
-        made = interpolate(tensor, size=shape, mode="nearest-exact")
+        answer = interpolate(tensor, size=shape, mode="nearest-exact")
     elif array.ndim == 3:
-        made = interpolate(tensor, size=shape, mode="bilinear", antialias=True)
+        answer = interpolate(tensor, size=shape, mode="bilinear", antialias=True)
     else:
-        made = interpolate(tensor, size=shape, mode="trilinear")
-    return np.asarray(made[0].numpy().astype(array.dtype))
+        answer = interpolate(tensor, size=shape, mode="trilinear")
+    return np.asarray(answer[0].numpy().astype(array.dtype))

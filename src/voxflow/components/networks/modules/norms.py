@@ -9,7 +9,7 @@ from torch import nn
 Net = TypeVar("Net", bound=nn.Module)
 
 
-def groups_for(channels: int, groups: int) -> int:
+def count_groups(channels: int, groups: int) -> int:
     """The most groups, up to ``groups``, that a layer's channels can be shared out among evenly."""
     return max(n for n in range(1, min(groups, channels) + 1) if channels % n == 0)
 
@@ -24,6 +24,6 @@ def with_group_norm(network: Net, groups: int) -> Net:
     for parent in list(network.modules()):
         for name, child in parent.named_children():
             if isinstance(child, nn.modules.batchnorm._BatchNorm):
-                count = groups_for(child.num_features, groups)
+                count = count_groups(child.num_features, groups)
                 setattr(parent, name, nn.GroupNorm(count, child.num_features))
     return network

@@ -62,13 +62,13 @@ class PlainUnet(nn.Module):
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """Return logits (batch, class, i, j, k)."""
-        kept: list[torch.Tensor] = []
+        skips: list[torch.Tensor] = []
         features = image
         for level in self.down:
             features = level(features)
-            kept.append(features)
+            skips.append(features)
         for number, (rise, level) in enumerate(zip(self.rise, self.up, strict=True)):
-            features = level(torch.cat((kept[len(kept) - 2 - number], rise(features)), 1))
+            features = level(torch.cat((skips[len(skips) - 2 - number], rise(features)), 1))
         answer: torch.Tensor = self.head(features)
         return answer
 

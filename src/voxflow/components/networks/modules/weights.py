@@ -21,7 +21,7 @@ TENSORFLOW = (".h5", ".hdf5", ".ckpt", ".pb", ".index", ".meta", ".npz")
 _DENSE_LAYER = re.compile(r"(denselayer\d+)\.(norm|conv)")
 
 
-def fill_from(network: torch.nn.Module, name: str, rename: Renamer) -> str:
+def load_fitting(network: torch.nn.Module, name: str, rename: Renamer) -> str:
     """Fill what fits of a network, and return one line on what came of it.
 
     Args:
@@ -39,41 +39,45 @@ def fill_from(network: torch.nn.Module, name: str, rename: Renamer) -> str:
         return f"{path}: TensorFlow's weights can't be read; training begins from fresh ones. Give a torch file instead"
     if not path.is_file():
         return f"{path}: no such file; training begins from fresh weights"
-    own = network.state_dict()
-    given = dict(rename(key, value, own) for key, value in _read(path).items())
-    fitting = {key: value for key, value in given.items() if key in own and own[key].shape == value.shape}
+    state = network.state_dict()
+    tensors = dict(rename(key, value, state) for key, value in _read(path).items())
+    fitting = {key: value for key, value in tensors.items() if key in state and state[key].shape == value.shape}
     if not fitting:
-        raise DataError(f"none of its {len(given)} tensors fits the network by name and shape", path=path)
+        raise DataError(f"none of its {len(tensors)} tensors fits the network by name and shape", path=path)
     network.load_state_dict(fitting, strict=False)
-    return f"{path}: {len(fitting)} of the network's {len(own)} tensors taken, {len(given) - len(fitting)} left aside"
+    return (
+        f"{path}: {len(fitting)} of the network's {len(state)} tensors taken, {len(tensors) - len(fitting)} left aside"
+    )
 
 
-def from_resnet(key: str, value: torch.Tensor, own: Mapping[str, torch.Tensor]) -> tuple[str, torch.Tensor]:
+def convert_resnet_tensor(key: str, value: torch.Tensor, state: Mapping[str, torch.Tensor]) -> tuple[str, torch.Tensor]:
     """A tensor of torchvision's ResNet-50 as MONAI's AHNet has it.
 
     Kernels within a slice get a last axis of 1; the first one's three colours become three neighbouring slices.
     """
     key = key.removeprefix("module.").replace("downsample.1.", "downsample.2.")
     key = re.sub(r"^bn1\.", "bn0.", key)
-    wanted = own.get(key)
-    if wanted is not None and wanted.ndim == value.ndim + 1:
+    target = state.get(key)
+    if target is not None and target.ndim == value.ndim + 1:
         if key == "conv1.weight":
-            value = value.permute(0, 2, 3, 1).unsqueeze(1).repeat(1, wanted.shape[1], 1, 1, 1)
+            value = value.permute(0, 2, 3, 1).unsqueeze(1).repeat(1, target.shape[1], 1, 1, 1)
         else:
             value = value.unsqueeze(-1)
     return key, value
 
 
-def from_densenet(key: str, value: torch.Tensor, own: Mapping[str, torch.Tensor]) -> tuple[str, torch.Tensor]:
+def convert_densenet_tensor(
+    key: str, value: torch.Tensor, state: Mapping[str, torch.Tensor]
+) -> tuple[str, torch.Tensor]:
     """A tensor of torchvision's DenseNet as MONAI's has it; colours are shared out among the image's channels.
 
     The first kernel's colours are averaged so that its answer to a grey image stays what it was.
     """
     key = _DENSE_LAYER.sub(r"\1.layers.\2", key.removeprefix("module."))
-    wanted = own.get(key)
-    if key == "features.conv0.weight" and wanted is not None and wanted.shape[1] != value.shape[1]:
-        share = value.sum(1, keepdim=True) / wanted.shape[1]
-        value = share.repeat(1, wanted.shape[1], 1, 1)
+    target = state.get(key)
+    if key == "features.conv0.weight" and target is not None and target.shape[1] != value.shape[1]:
+        share = value.sum(1, keepdim=True) / target.shape[1]
+        value = share.repeat(1, target.shape[1], 1, 1)
     return key, value
 
 
