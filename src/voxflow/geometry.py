@@ -1,4 +1,8 @@
-"""Owns where voxels lie in the patient: one value object, in millimetres, DICOM's LPS frame."""
+"""Where the voxels of an image lie in the patient: one value object, :class:`Geometry`, in millimetres.
+
+Positions are in DICOM's patient coordinate system (PS3.3 C.7.6.2.1.1), which ITK uses too: LPS. NIfTI files state RAS;
+only reading and writing NIfTI converts.
+"""
 
 from __future__ import annotations
 
@@ -21,12 +25,17 @@ _TOWARDS = (("R", "L"), ("A", "P"), ("I", "S"))
 
 @dataclass(frozen=True, eq=False)
 class Geometry:
-    """The grid of a 3D image.
+    """The grid of a 3D image: how many voxels it has, and where they lie in the patient.
+
+    Two grids are compared with :meth:`is_close`, never with ``==``: affines from two files differ in the last digits.
 
     Attributes:
         size: number of voxels along (i, j, k).
         affine: 4×4 float64, homogeneous voxel index (i, j, k, 1) → position in mm, LPS. A voxel's index
-            names its centre, so index (0, 0, 0) maps to the centre of the first voxel.
+            names its centre, so index (0, 0, 0) maps to the centre of the first voxel. Read-only.
+
+    Raises:
+        DataError: the affine is not a finite, invertible 4×4 matrix, or the size is not three positive counts.
     """
 
     size: tuple[int, int, int]
@@ -52,13 +61,20 @@ class Geometry:
         origin: Sequence[float] = (0.0, 0.0, 0.0),
         direction: Sequence[float] | NDArray[np.float64] = (1, 0, 0, 0, 1, 0, 0, 0, 1),
     ) -> Geometry:
-        """Build from ITK's parts.
+        """Build a grid from the four parts that ITK and SimpleITK keep.
 
         Args:
             size: voxels along (i, j, k).
             spacing: mm between voxel centres along (i, j, k).
             origin: centre of the first voxel, mm, LPS.
             direction: 3×3, or its nine values row by row; column n is the unit vector of axis n in LPS.
+
+        Example:
+            >>> grid = Geometry.from_parts(size=(4, 3, 2), spacing=(0.5, 0.5, 3), origin=(-10, 20, 30))
+            >>> grid.spacing, grid.extent
+            ((0.5, 0.5, 3.0), (2.0, 1.5, 6.0))
+            >>> grid.to_physical([2, 0, 1]).tolist()
+            [-9.0, 20.0, 33.0]
         """
         affine = np.eye(4)
         affine[:3, :3] = np.asarray(direction, dtype=np.float64).reshape(3, 3) * np.asarray(spacing, dtype=np.float64)
@@ -79,17 +95,27 @@ class Geometry:
 
     @property
     def direction(self) -> NDArray[np.float64]:
-        """3×3; column n is the unit vector of axis n in LPS."""
+        """The axes as unit vectors: 3×3, column n is the direction of axis n in LPS, as ITK has it."""
         return np.asarray(self.affine[:3, :3] / np.asarray(self.spacing))
 
     @property
     def affine_ras(self) -> NDArray[np.float64]:
-        """4×4, voxel index → mm in RAS, as NIfTI states it."""
+        """The affine as NIfTI states it: 4×4, voxel index (i, j, k, 1) → position in mm, RAS."""
         return np.asarray(LPS_TO_RAS @ self.affine)
 
     @property
     def orientation(self) -> str:
-        """Where (i, j, k) increase to, nearest axis: "LPS" is ITK's identity, "RAS" NIfTI's."""
+        """Three letters that say where (i, j, k) increase to: "LPS" is ITK's identity, "RAS" is NIfTI's.
+
+        An axis that lies between two directions of the patient gets the nearer one, and no direction is given twice.
+
+        Example:
+            >>> Geometry.from_parts((4, 4, 4), (1, 1, 1)).orientation
+            'LPS'
+            >>> sagittal = [[0, 0, 1], [1, 0, 0], [0, -1, 0]]  # columns: to the back, to the feet, to the left
+            >>> Geometry.from_parts((4, 4, 4), (1, 1, 1), direction=sum(sagittal, [])).orientation
+            'PIL'
+        """
         letters = [""] * 3
         remaining = np.abs(self.direction)
         signs = np.sign(self.direction)
@@ -102,20 +128,49 @@ class Geometry:
 
     @property
     def extent(self) -> tuple[float, float, float]:
-        """Size of the covered box along (i, j, k), mm, outer face to outer face."""
+        """Size of the box that the voxels cover along (i, j, k), mm, from outer face to outer face."""
         i, j, k = (n * mm for n, mm in zip(self.size, self.spacing, strict=True))
         return i, j, k
 
     def to_physical(self, index: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Map voxel indices (..., 3) to mm in LPS."""
+        """Map voxel indices to positions.
+
+        Args:
+            index: (..., 3), voxel indices (i, j, k) from 0; fractions lie between voxel centres.
+
+        Returns:
+            (..., 3), positions (x, y, z) in mm, LPS.
+        """
         return np.asarray(np.asarray(index) @ self.affine[:3, :3].T + self.affine[:3, 3])
 
     def to_index(self, point: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Map points (..., 3) in mm, LPS, to fractional voxel indices."""
+        """Map positions to voxel indices, the inverse of :meth:`to_physical`.
+
+        Args:
+            point: (..., 3), positions (x, y, z) in mm, LPS.
+
+        Returns:
+            (..., 3), fractional voxel indices (i, j, k); they may lie outside of the grid.
+
+        Example:
+            >>> grid = Geometry.from_parts((4, 3, 2), (0.5, 0.5, 3), origin=(-10, 20, 30))
+            >>> grid.to_index([-9.75, 20.0, 33.0]).tolist()
+            [0.5, 0.0, 1.0]
+        """
         return np.asarray((np.asarray(point) - self.affine[:3, 3]) @ np.linalg.inv(self.affine[:3, :3]).T)
 
     def is_close(self, grid: Geometry, tolerance_mm: float = 1e-3) -> bool:
-        """Whether both grids have one size and no voxel centre differs by more than ``tolerance_mm``."""
+        """Whether both grids have one size and no voxel centre differs by more than ``tolerance_mm``.
+
+        The eight corner voxels are compared: an affine map differs nowhere more than at a corner.
+
+        Example:
+            >>> grid = Geometry.from_parts((100, 100, 100), (1, 1, 1))
+            >>> grid.is_close(Geometry.from_parts((100, 100, 100), (1.00001, 1, 1)))
+            True
+            >>> grid.is_close(Geometry.from_parts((100, 100, 100), (1.001, 1, 1)))  # 0.1 mm off at the last voxel
+            False
+        """
         if self.size != grid.size:
             return False
         corners = np.array([[i, j, k] for i in (0, 1) for j in (0, 1) for k in (0, 1)]) * (np.array(self.size) - 1)

@@ -1,4 +1,10 @@
-"""Owns DICOM: scanning, checking, converting to volumes, labels in and out, and the pass-through of other formats."""
+"""DICOM in and out: scanning folders, checking series, converting them to volumes with labels, and writing DICOM SEG.
+
+The way of a folder, module by module: ``scan`` finds the objects, ``plain`` and ``headers`` read their headers;
+``group`` and ``split`` sort them into volumes, radiographs and labels; ``series`` makes one case of each, by ``reading``
+(``grid``, ``pixels``, ``padding``, ``pet``, ``remedy``) and ``labels`` (``seg``, ``rtstruct``); ``convert`` writes the
+tables.
+"""
 
 import lazy_loader
 

@@ -1,4 +1,9 @@
-"""Owns the conversion of a whole folder: what it holds decides between DICOM and the pass-through."""
+"""The conversion of a whole folder of images; what it holds decides between DICOM and other image files.
+
+Plan: read all headers; group them into parts (volumes, radiographs, label objects); give every label object to the
+volumes that it was drawn on; make each case, in threads, processes or on a cluster; then write the tables. A part that
+can't be trusted becomes a row that says why ("quarantined"), and never stops the others.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +50,14 @@ MAX_REASONS = 5
 
 @dataclass(frozen=True)
 class ConversionResult:
-    """What was made of a folder, before the tables are written."""
+    """What became of a folder, before the tables are written.
+
+    Attributes:
+        rows: of conversion.csv.
+        cases: of cases.csv.
+        labels: the content of labels.json.
+        notes: further counts for conversion.json.
+    """
 
     rows: list[ConversionRow]
     cases: list[ConvertedCase]

@@ -1,4 +1,10 @@
-"""Owns walking over the elements of a DICOM file's start, for files that keep every rule; doubts are pydicom's."""
+"""Reading a few elements from the start of a DICOM file that keeps every rule; any other file is left to pydicom.
+
+A file of part 10 (PS3.10 7.1) is 128 bytes of preamble, "DICM", the file meta information of group 0002, and then the
+data set: elements in ascending order of their tags (PS3.5 7.1). Each has a tag, a value representation (VR, absent in
+implicit transfer syntaxes), a length and a value. The walk goes from header to header without looking at values,
+steps over sequences, and ends at the pixels. Whatever it does not expect raises :class:`UnusualFileError`.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +39,7 @@ _SHORT_VRS = frozenset(
 
 
 class UnusualFileError(Exception):
-    """The file does something that this reader leaves to pydicom; never leaves this package."""
+    """The file holds something that this reader leaves to pydicom; never leaves this package."""
 
 
 class _TooShortError(Exception):
@@ -42,13 +48,13 @@ class _TooShortError(Exception):
 
 @dataclass(frozen=True)
 class Elements:
-    """What stands before the pixels of one file.
+    """The elements that were read from one file, and where its pixels lie.
 
     Attributes:
-        transfer_syntax: its transfer syntax.
-        values: bytes of the wanted elements that are there, by tag.
-        pixels: offset in the file and length of PixelData (7FE0,0010); None where there is none, or its length is
-            undefined as that of compressed pixels is.
+        transfer_syntax: TransferSyntaxUID (0002,0010).
+        values: bytes of the elements asked for that are there, by tag.
+        pixels: offset in the file and length of PixelData (7FE0,0010), bytes; None where there is none, or its length
+            is undefined as that of compressed pixels is (PS3.5 A.4).
         size: of the file in bytes.
     """
 
@@ -59,15 +65,26 @@ class Elements:
 
 
 def read_elements(path: Path, vr_by_tag: Mapping[int, bytes]) -> Elements:
-    """Read some top-level elements of a file in DICOM's file format (part 10).
+    """Read some top-level elements of a file in DICOM's file format (PS3.10).
 
     Args:
         path: the file; only its start is read.
-        vr_by_tag: tags, (group << 16) + element, each with the value representation that it must have; empty for any.
+        vr_by_tag: tags, (group << 16) + element, each with the VR that it must have; empty for any.
 
     Raises:
         UnusualFileError: this is for pydicom to read, or to refuse.
         OSError: the file can't be read.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from voxflow.synthetic import Person, new_dataset
+        >>> ct_image = "1.2.840.10008.5.1.4.1.1.2"
+        >>> dataset = new_dataset(Person(1, 0, "CT"), ct_image, modality="CT", series="a", instance=1)
+        >>> dataset.BitsAllocated, dataset.PixelData = 16, bytes(8)
+        >>> dataset.save_as("one.dcm", enforce_file_format=True)
+        >>> elements = read_elements(Path("one.dcm"), {0x00080060: b"CS"})
+        >>> elements.values[0x00080060], elements.size - sum(elements.pixels)
+        (b'CT', 0)
     """
     with path.open("rb", buffering=0) as stream:
         data = b""
@@ -149,7 +166,7 @@ def _parse_implicit(data: bytes, position: int) -> tuple[int, bytes | None, int,
 
 
 def _skip_sequence(data: bytes, position: int, vr: bytes | None, explicit: bool, depth: int = 0) -> int:
-    """Where a sequence of undefined length ends that begins at a position."""
+    """Find where a sequence of undefined length ends (PS3.5 7.5), from the position where its first item begins."""
     if depth > MAX_DEPTH or vr not in (None, b"SQ"):
         raise UnusualFileError
     while True:

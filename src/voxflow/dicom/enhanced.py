@@ -1,4 +1,4 @@
-"""Owns the functional groups of multi-frame objects: where each frame lies and how it is scaled."""
+"""Where each frame of a multi-frame object lies and how it is scaled, from its functional groups (PS3.3 C.7.6.16)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,16 @@ if TYPE_CHECKING:
 
 
 def find_functional_group(dataset: Dataset, frame: int, keyword: str) -> Dataset | None:
-    """The first item of a functional group, the frame's own or the one that all frames share."""
+    """Find the first item of a functional group: the frame's own, or the one that all frames share.
+
+    Args:
+        dataset: an enhanced multi-frame object.
+        frame: its number, from 0.
+        keyword: of the functional group's sequence, such as "PlanePositionSequence".
+
+    Returns:
+        The item; None where the object has no such group for the frame.
+    """
     per_frame = dataset.get("PerFrameFunctionalGroupsSequence") or []
     shared = dataset.get("SharedFunctionalGroupsSequence") or []
     for groups in (per_frame[frame : frame + 1], shared[:1]):
@@ -25,10 +34,13 @@ def find_functional_group(dataset: Dataset, frame: int, keyword: str) -> Dataset
 
 
 def read_frame_planes(dataset: Dataset) -> list[Plane]:
-    """Where each frame lies; values that are not there are empty, and the grid check names them.
+    """Read where each frame of an enhanced object lies, from PlanePositionSequence (0020,9113) and its kin.
+
+    Returns:
+        One plane a frame, in the order of the frames. Values that are missing are empty; the grid check names them.
 
     Raises:
-        DicomError: the object describes fewer frames than it says to hold.
+        DicomError: the object describes fewer frames than NumberOfFrames (0028,0008) states.
     """
     frames, described = int(dataset.NumberOfFrames), len(dataset.get("PerFrameFunctionalGroupsSequence") or [])
     if not 1 <= frames <= max(1, described):
@@ -37,7 +49,12 @@ def read_frame_planes(dataset: Dataset) -> list[Plane]:
 
 
 def read_frame_rescales(dataset: Dataset) -> list[tuple[float, float]]:
-    """RescaleSlope and RescaleIntercept of each frame, or of the whole object; 1 and 0 where there are none."""
+    """Read the slope and intercept of each frame of an enhanced object.
+
+    Returns:
+        RescaleSlope (0028,1053) and RescaleIntercept (0028,1052) of each frame, from PixelValueTransformationSequence
+        (0028,9145), else those of the whole object; 1 and 0 where there are none.
+    """
     slope, intercept = dataset.get("RescaleSlope"), dataset.get("RescaleIntercept")
     whole = (1.0 if slope is None else float(slope), 0.0 if intercept is None else float(intercept))
     out = []

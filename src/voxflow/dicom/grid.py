@@ -1,4 +1,10 @@
-"""Owns the check that slices make a volume: one regular grid, or a reason in words and values why not."""
+"""The check that slices make a volume: one regular grid, or a reason in words and values why not.
+
+Slices are ordered by their position along the normal of their plane (PS3.3 C.7.6.2.1.1), never by InstanceNumber or
+file name. They must have one size, orientation and pixel spacing, no two may lie at one place, none may be missing, and
+each must lie within a tolerance of where the regular grid has it. Those that lie on no regular grid, but are complete,
+raise :class:`IrregularSlicesError`: ``remedy`` may bring them onto one.
+"""
 
 from __future__ import annotations
 
@@ -24,14 +30,14 @@ MISSING_GAP_RATIO = 1.5
 
 
 class IrregularSlicesError(DicomError):
-    """Slices of one kind that are all there, but lie on no regular grid."""
+    """Slices of one kind that are all there, but lie on no regular grid: a tilted gantry, or spacing that changes."""
 
 
 def fit_slice_grid(planes: Sequence[Plane], *, tolerance_mm: float, min_slices: int) -> tuple[Geometry, list[int]]:
     """Put slices in order along their normal, and fit the grid that they lie on.
 
     Args:
-        planes: where each slice lies.
+        planes: where each slice lies, in any order.
         tolerance_mm: how far a slice may lie from its place on the grid.
         min_slices: fewer are no volume.
 
@@ -41,6 +47,17 @@ def fit_slice_grid(planes: Sequence[Plane], *, tolerance_mm: float, min_slices: 
 
     Raises:
         DicomError: they make no volume that can be trusted.
+
+    Example:
+        >>> from voxflow.dicom.headers import Plane
+        >>> def plane(z):
+        ...     return Plane((0, 0, z), (1, 0, 0, 0, 1, 0), spacing=(0.5, 0.7), rows=4, columns=6)
+        >>> geometry, order = fit_slice_grid([plane(5), plane(0), plane(2.5)], tolerance_mm=0.1, min_slices=3)
+        >>> order, geometry.size, geometry.spacing
+        ([1, 2, 0], (6, 4, 3), (0.7, 0.5, 2.5))
+        >>> fit_slice_grid([plane(0), plane(2), plane(5), plane(7)], tolerance_mm=0.1, min_slices=3)
+        Traceback (most recent call last):
+        voxflow.dicom.grid.IrregularSlicesError: (0020,0032): irregular spacing: slices lie 2.000 to 3.000 mm apart, ...
     """
     _check_complete(planes)
     _check_same(planes)
@@ -62,7 +79,10 @@ def fit_slice_grid(planes: Sequence[Plane], *, tolerance_mm: float, min_slices: 
 
 
 def compute_plane_axes(plane: Plane) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Unit vectors in which the column index grows, the row index grows, and their normal.
+    """Compute the axes of a plane from ImageOrientationPatient (0020,0037), made exactly perpendicular.
+
+    Returns:
+        Unit vectors in LPS: where the column index grows, where the row index grows, and their normal (right-handed).
 
     Raises:
         DicomError: the orientation is not two perpendicular unit vectors.
@@ -132,7 +152,22 @@ def _check_steps(distances: NDArray[np.float64]) -> None:
 
 
 def find_missing_slices(steps: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Which steps skip a slice: wider than usual, and than their neighbours, where spacing does not simply change."""
+    """Find the steps between slices that skip one: wider than usual, and than their neighbours.
+
+    A step that is as wide as the one beside it is no gap: there the spacing changes, which is another fault.
+
+    Args:
+        steps: (slices - 1,), mm between neighbouring slices.
+
+    Returns:
+        (slices - 1,), true where a slice is missing.
+
+    Example:
+        >>> find_missing_slices(np.array([2.0, 2.0, 4.0, 2.0])).tolist()
+        [False, False, True, False]
+        >>> find_missing_slices(np.array([2.0, 2.0, 2.0, 4.0, 4.0])).tolist()
+        [False, False, False, False, False]
+    """
     padded = np.concatenate([[0.0], steps, [0.0]])
     neighbours = np.maximum(padded[:-2], padded[2:])
     neighbours = np.where(neighbours > 0, neighbours, np.inf)

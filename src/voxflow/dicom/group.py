@@ -1,4 +1,4 @@
-"""Owns sorting headers into what can be converted: volumes, radiographs, labels, and what is left out."""
+"""Sorting headers into volumes, radiographs and label objects, and into what is left out, each with its reason."""
 
 from __future__ import annotations
 
@@ -39,17 +39,25 @@ class SeriesPart:
 
     @property
     def first(self) -> DicomHeader:
-        """Any of its objects, for what they have in common."""
+        """One of its objects, for the attributes that all have in common."""
         return self.headers[0]
 
     @property
     def key(self) -> tuple[str, int, str]:
-        """What orders parts the same way on every machine, whatever the files are called."""
+        """SeriesInstanceUID, number and lowest SOPInstanceUID: an order that does not depend on the files' names."""
         return self.first.series_uid, self.number, min(header.sop_uid for header in self.headers)
 
 
 def group_headers(headers: Iterable[DicomHeader], options: ConvertOptions) -> list[SeriesPart]:
-    """Sort headers into parts, ordered by :attr:`SeriesPart.key`."""
+    """Sort headers into parts: series taken apart into volumes, radiographs and label objects one by one.
+
+    Args:
+        headers: of a whole folder, in any order.
+        options: which modalities to take, how few slices make a volume, and which of several volumes of a series.
+
+    Returns:
+        Parts of all kinds, those to skip among them with their reason, ordered by :attr:`SeriesPart.key`.
+    """
     members_by_part: dict[tuple[PartKind, str, str], list[DicomHeader]] = {}
     for header in headers:
         kind, reason = _classify(header, options)

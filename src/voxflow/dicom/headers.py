@@ -1,4 +1,4 @@
-"""Owns what is read from a DICOM file's header, once, into one typed record."""
+"""The header of a DICOM file, read once into one typed record; and reading by pydicom, for files of any kind."""
 
 from __future__ import annotations
 
@@ -67,12 +67,12 @@ _VARYING_TAGS = [name.split()[0] for name in VARYING]
 
 @dataclass(frozen=True, slots=True)
 class Plane:
-    """Where one slice lies.
+    """Where one slice lies in the patient (PS3.3 C.7.6.2).
 
     Attributes:
         position: ImagePositionPatient (0020,0032), centre of the first pixel, mm, LPS.
         orientation: ImageOrientationPatient (0020,0037), the directions in which the column index and the row
-            index grow.
+            index grow, as unit vectors one after the other.
         spacing: PixelSpacing (0028,0030), mm between rows, mm between columns.
         rows, columns: the matrix.
     """
@@ -109,7 +109,11 @@ class PlainPixels:
     lossy: str = ""
 
     def attributes(self, modality: str) -> dict[str, Any]:
-        """What a data set with these pixels would answer."""
+        """Give the attributes that a pydicom data set with these pixels would hold, by keyword.
+
+        Args:
+            modality: Modality (0008,0060), which stands in the header.
+        """
         return {
             "Modality": modality,
             "PixelRepresentation": int(self.signed),
@@ -123,17 +127,18 @@ class PlainPixels:
 
 
 class DicomAttributes(Protocol):
-    """Anything that answers with the values of attributes by their keyword: a pydicom data set, a dictionary."""
+    """Anything that gives the values of DICOM attributes by their keyword: a pydicom data set, or a dictionary."""
 
     def get(self, keyword: str, /) -> Any:
-        """The value; None where there is none."""
+        """Give the value of an attribute; None where it is not there."""
 
 
 @dataclass(frozen=True, slots=True)
 class DicomHeader:
-    """One DICOM object. UIDs and texts that are not there are empty; ``varying`` follows :data:`VARYING`.
+    """The header of one DICOM object, as far as conversion needs it.
 
-    ``pixels`` is known where they can be read without a parser.
+    UIDs and texts that are not there are empty; ``varying`` follows :data:`VARYING`. ``pixels`` is known where they can
+    be read without a parser.
     """
 
     path: Path
@@ -156,12 +161,17 @@ class DicomHeader:
 
     @property
     def patient(self) -> str:
-        """What tells patients apart: PatientID (0010,0020), or the study where there is none."""
+        """A text that tells patients apart: PatientID (0010,0020), or the study's UID where there is none."""
         return f"id {self.patient_id}" if self.patient_id else f"study {self.study_uid}"
 
 
 def read_dataset(path: Path, *, pixels: bool = False, tags: list[str] | None = None) -> Dataset:
-    """Read a DICOM file; values that break their rules are taken as they are, since hospitals send them.
+    """Read a DICOM file by pydicom; values that break their rules stay as they are, since hospitals send them.
+
+    Args:
+        path: the file; one without preamble and meta information is read too.
+        pixels: read the pixels as well.
+        tags: keywords of the only attributes to read; None reads all.
 
     Raises:
         pydicom.errors.InvalidDicomError: no DICOM file.
@@ -188,7 +198,11 @@ def _detect_transfer_syntax(dataset: Dataset) -> str:
 
 
 def parse_unusual_header(path: Path) -> DicomHeader | None:
-    """Read the header of any DICOM object; None for anything else, a DICOMDIR too."""
+    """Read the header of a DICOM object by pydicom, which takes many times longer than :func:`read_header` in ``plain``.
+
+    Returns:
+        The header; None for a file that is no DICOM object, and for a DICOMDIR.
+    """
     if not _is_dicom_like(path):
         return None
     try:

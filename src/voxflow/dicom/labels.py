@@ -1,4 +1,4 @@
-"""Owns label objects: what they name, which image they belong to, and the one label volume made of them."""
+"""Label objects (DICOM SEG and RTSTRUCT): what they name, their images, and the one label volume of an image."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ _OVERLAP_RULES = {
 
 @dataclass(frozen=True)
 class LabelObject:
-    """A DICOM SEG or RTSTRUCT.
+    """A DICOM SEG or RTSTRUCT, without its masks.
 
     Attributes:
         path: the file.
         kind: which of the two.
         names: name by segment number or ROI number, ascending.
-        patient: as :attr:`Header.patient`.
+        patient: as :attr:`DicomHeader.patient`.
         sop_uid, series_uid, study_uid: its own UIDs.
-        sop_refs, series_refs: the images and series that it refers to.
-        frames_of_reference: the frames of reference that it is drawn in.
+        sop_refs, series_refs: UIDs of the images and series that it refers to.
+        frames_of_reference: FrameOfReferenceUID (0020,0052) of those that it is drawn in.
     """
 
     path: Path
@@ -89,9 +89,10 @@ def read_label_object(part: SeriesPart) -> LabelObject:
 
 
 def match_volumes(label: LabelObject, volumes: Sequence[SeriesPart]) -> list[SeriesPart]:
-    """Find the volumes that a label belongs to: by the images, then the series, then the frame of reference.
+    """Find the volumes that a label object belongs to: by the images, then the series, then the frame of reference.
 
-    A frame of reference counts only within one patient, and only where one volume has it.
+    A frame of reference counts only within one patient, and only where one volume has it: identity never hangs on one
+    UID alone.
 
     Raises:
         DicomError: no volume, or several in the same frame of reference.
@@ -118,7 +119,21 @@ def match_volumes(label: LabelObject, volumes: Sequence[SeriesPart]) -> list[Ser
 
 
 def assign_label_values(names: Iterable[str], configured_values: Mapping[str, int] | None) -> dict[str, int]:
-    """The value of each name; keys are case-folded. Without a choice, sorted names are numbered from 1."""
+    """Assign a voxel value to each label name.
+
+    Args:
+        names: of the segments and ROIs of all cases.
+        configured_values: the option ``labels``; None numbers the sorted names from 1.
+
+    Returns:
+        Value by case-folded name.
+
+    Example:
+        >>> assign_label_values(["Spleen", "liver", "spleen"], None)
+        {'liver': 1, 'spleen': 2}
+        >>> assign_label_values(["Spleen", "liver"], {"Spleen": 7})
+        {'spleen': 7}
+    """
     if configured_values is not None:
         return {name.casefold(): value for name, value in configured_values.items()}
     folded = sorted({name.casefold() for name in names})
@@ -127,13 +142,13 @@ def assign_label_values(names: Iterable[str], configured_values: Mapping[str, in
 
 @dataclass(frozen=True)
 class MergedLabels:
-    """The one label volume of an image.
+    """The one label volume of an image, and what became of each label object.
 
     Attributes:
         array: labels (i, j, k).
         problems: the reason by SOPInstanceUID of each object that could not be used.
         remedies: how an object came onto the image's grid, by SOPInstanceUID.
-        remarks: what else is to be said, by SOPInstanceUID.
+        remarks: what else the user should know, by SOPInstanceUID.
         channels: where ``overlap`` is "channels", the whole mask (i, j, k) of each label value, overlaps and all.
     """
 

@@ -1,4 +1,4 @@
-"""Owns the way back from pseudonyms: one file, for its owner's eyes, outside of what is versioned or published."""
+"""The file that leads from pseudonyms back to patients, for its owner alone: never versioned, never published."""
 
 from __future__ import annotations
 

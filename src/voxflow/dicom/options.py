@@ -1,4 +1,4 @@
-"""Owns what a user can choose about conversion: the keys of ``workspaces.WS.convert`` in params.yaml."""
+"""The options of conversion that a user can choose: the keys of ``workspaces.WS.convert`` in params.yaml."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns padding: pixels outside of the scanned field, which hold a number that is no measurement."""
+"""Padding: pixels outside of the scanned field, which hold a number that is no measurement (PS3.3 C.7.5.1.1.2)."""
 
 from __future__ import annotations
 

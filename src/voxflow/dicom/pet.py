@@ -1,7 +1,8 @@
-"""Owns the units of PET: from activity to standardised uptake values, where the attributes allow.
+"""The units of PET: from activity to standardised uptake values (SUV), where the attributes allow.
 
 The formula is the vendor-neutral one of QIBA (SUV body weight): value in Bq/ml × weight in g / dose in Bq, with the
-dose decayed from its injection to the time that the images were corrected to.
+dose decayed from its injection to the time that the images were corrected to. Numbers are never guessed: where an
+attribute is missing or contradicts another one, values stay in Bq/ml, and the table says why.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ PET_TAGS = (
 
 @dataclass(frozen=True)
 class PetScale:
-    """What rescaled PET values are multiplied by.
+    """The factor that rescaled PET values are multiplied by, and the units of the product.
 
     Attributes:
         factor: 1 where they stay as the series states them.
@@ -68,13 +69,29 @@ class _NoSuvError(Exception):
 
 
 def compute_suv_scale(datasets: Sequence[Dataset]) -> PetScale:
-    """How to turn the rescaled values of one PET series into SUV (body weight).
+    """Compute the factor that turns the rescaled values of one PET series into SUV (body weight).
 
     Args:
         datasets: the headers of all its slices, or of its one multi-frame object.
 
+    Returns:
+        The factor; in place of SUV the weaker claim, with a remark, where the attributes do not allow it.
+
     Raises:
         DicomError: slices state different Units (0054,1001).
+
+    Example:
+        >>> from pydicom import Dataset
+        >>> dose = Dataset()
+        >>> dose.RadionuclideTotalDose, dose.RadionuclideHalfLife = 4e8, 6586.2  # Bq of F-18, s
+        >>> slice_header = Dataset()
+        >>> slice_header.Units, slice_header.DecayCorrection, slice_header.PatientWeight = "BQML", "ADMIN", 80
+        >>> slice_header.RadiopharmaceuticalInformationSequence = [dose]
+        >>> compute_suv_scale([slice_header])  # 80 000 g / 4e8 Bq: corrected to the injection, so nothing has decayed
+        PetScale(factor=0.0002, units='SUVbw g/ml', remark='')
+        >>> del slice_header.PatientWeight
+        >>> compute_suv_scale([slice_header]).units
+        'Bq/ml'
     """
     units = sorted({_read_units(dataset) for dataset in datasets})
     if len(units) > 1:
@@ -99,7 +116,11 @@ def compute_suv_scale(datasets: Sequence[Dataset]) -> PetScale:
 
 
 def read_stated_scale(datasets: Sequence[Dataset]) -> PetScale:
-    """The values as the series states them."""
+    """Read the units that a PET series states, and the factor to them: 1 but for a real-world value mapping.
+
+    Args:
+        datasets: the headers of all its slices, or of its one multi-frame object; the first one counts.
+    """
     units, mapped = _read_units(datasets[0]), _read_real_world_factor(datasets[0])
     if mapped is None:
         return PetScale(1.0, OTHER_UNITS)

@@ -1,4 +1,4 @@
-"""Owns pixels to values: decoding, unused bits, and each slice's own rescale."""
+"""From stored pixels to real values: decoding, clearing unused bits, and each slice's own rescale."""
 
 from __future__ import annotations
 
@@ -81,7 +81,13 @@ def _read_slice(header: DicomHeader) -> tuple[NDArray[Any], DicomAttributes]:
 
 
 def decode_stored_values(dataset: Dataset) -> NDArray[Any]:
-    """Decode the stored values, (rows, columns) or (frames, rows, columns), with the unused high bits cleared.
+    """Decode the stored values of an object, with the unused high bits cleared.
+
+    Args:
+        dataset: with its pixels.
+
+    Returns:
+        (rows, columns) or (frames, rows, columns), before rescale.
 
     Raises:
         DicomError: colour pixels, or pixels that no decoder reads.
@@ -127,7 +133,11 @@ def _clear_unused_bits(array: NDArray[Any], dataset: Dataset) -> NDArray[Any]:
 
 
 def read_rescale(dataset: DicomAttributes) -> tuple[float, float]:
-    """RescaleSlope and RescaleIntercept of a single-frame object; 1 and 0 where there are none."""
+    """Read the rescale of a single-frame object (PS3.3 C.11.1): real value = stored value × slope + intercept.
+
+    Returns:
+        RescaleSlope (0028,1053) and RescaleIntercept (0028,1052); 1 and 0 where there are none.
+    """
     slope, intercept = dataset.get("RescaleSlope"), dataset.get("RescaleIntercept")
     return 1.0 if slope is None else float(slope), 0.0 if intercept is None else float(intercept)
 

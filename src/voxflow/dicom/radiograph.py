@@ -1,4 +1,4 @@
-"""Owns radiographs: one DICOM CR or DX object to a grey picture where dense is bright."""
+"""Radiographs: one DICOM CR or DX object becomes a grey picture in which dense is bright."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns one volume's way from its objects to real values: grid, pixels, padding, units, and what was remedied."""
+"""One volume's way from its objects to real values: grid, pixels, padding, units, and what was remedied."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ RESCALE_TYPES = ("OD", "HU", "MGML", "Z_EFF", "ED", "EDW", "HU_MOD", "PCT")
 
 @dataclass(frozen=True)
 class VolumeReading:
-    """A volume, and what has to be said of it.
+    """A volume of real values, and what has to be said of it.
 
     Attributes:
         volume: real values, on a regular grid.

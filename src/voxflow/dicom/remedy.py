@@ -1,4 +1,10 @@
-"""Owns what may be mended about a stack of slices: a tilted gantry's shear, and spacing that changes."""
+"""Bringing a stack of slices that lies on no regular grid onto one: a tilted gantry's shear, and spacing that changes.
+
+Plan: :func:`plan_remedy` measures how far each slice is shifted sideways from the first (shear), and where it lies
+along the normal; it lays the regular grid that holds them all. :func:`apply_remedy` then fills that grid plane by plane: the
+two slices around it, each shifted by its own fraction of pixels, blended linearly. Nothing is guessed: slices that are
+missing, or shifted in a way that no tilt explains, are refused.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +53,7 @@ class RemedyPlan:
 
     @property
     def stack_geometry(self) -> Geometry:
-        """A grid for the slices as they are stacked, before they are mended; its k says nothing."""
+        """A grid for the slices as they are stacked, before the remedy; its third axis says nothing."""
         first = self.target.to_physical(-np.array([*self.corner, 0.0]))
         size = tuple(n - extra for n, extra in zip(self.target.size, self._rim, strict=False))
         return Geometry.from_parts(

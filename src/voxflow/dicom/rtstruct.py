@@ -1,4 +1,9 @@
-"""Owns reading RTSTRUCT: closed planar contours filled onto their image's grid."""
+"""Reading RTSTRUCT: closed planar contours (PS3.3 C.8.8.6) filled onto their image's grid.
+
+Plan: points come in mm, LPS; on the image's grid they become voxel indices, and each contour belongs to a plane between
+or in slices. Each slice takes the nearest plane. There, contours are filled one by one, even-odd, and combined from the
+largest to the smallest. Where an ROI was drawn in every nth slice alone, the slices between are interpolated.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +35,7 @@ class Contour:
     """A closed planar contour.
 
     Attributes:
-        points: (points, 3), mm, LPS.
+        points: (points, 3), mm, LPS; ContourData (3006,0050).
         exclusive: whether it is combined even-odd with all others of its plane (CLOSEDPLANAR_XOR).
     """
 
@@ -71,7 +76,18 @@ def read_rois(path: Path, geometry: Geometry, numbers: Sequence[int]) -> tuple[d
 
 
 def fill_contours(contours: Sequence[Contour], geometry: Geometry) -> NDArray[np.bool_]:
-    """Fill contours; gives a mask (i, j, k). A contour between two slices counts for the nearer one."""
+    """Fill contours on a grid; a contour between two slices counts for the nearer one.
+
+    Args:
+        contours: of one ROI.
+        geometry: the image's grid.
+
+    Returns:
+        Mask (i, j, k), bool.
+
+    Raises:
+        DicomError: a contour runs through several slices, or all lie outside of the image.
+    """
     mask = np.zeros(geometry.size, dtype=np.bool_)
     planes: dict[float, list[tuple[NDArray[np.float64], bool]]] = {}
     for contour in contours:
@@ -93,7 +109,14 @@ def fill_contours(contours: Sequence[Contour], geometry: Geometry) -> NDArray[np
 
 
 def interpolate_sparse_slices(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Interpolate shapes where an ROI is drawn in every nth slice alone; gives the mask itself where it is not."""
+    """Fill the slices between, where an ROI is drawn in every nth slice alone, by signed distances to its outline.
+
+    Args:
+        mask: (i, j, k).
+
+    Returns:
+        The mask with the slices between filled; the very array where nothing had to be.
+    """
     from scipy.ndimage import distance_transform_edt
 
     drawn_slices = np.flatnonzero(mask.any(axis=(0, 1)))
@@ -128,7 +151,7 @@ def _combine_contours(filled: Sequence[tuple[NDArray[np.bool_], bool]]) -> NDArr
 
 
 def fill_outline(outline: NDArray[np.float64], size: tuple[int, int]) -> NDArray[np.bool_]:
-    """Even-odd fill of one closed outline.
+    """Fill one closed outline, even-odd.
 
     Args:
         outline: (points, 2), voxel indices (i, j); pixel centres are whole numbers.
@@ -136,6 +159,15 @@ def fill_outline(outline: NDArray[np.float64], size: tuple[int, int]) -> NDArray
 
     Returns:
         Mask (i, j). A centre that lies on the outline counts for one of the two sides, always the same one.
+
+    Example:
+        >>> square = np.array([[0.5, 0.5], [3.5, 0.5], [3.5, 2.5], [0.5, 2.5]])
+        >>> fill_outline(square, (5, 4)).astype(int)
+        array([[0, 0, 0, 0],
+               [0, 1, 1, 0],
+               [0, 1, 1, 0],
+               [0, 1, 1, 0],
+               [0, 0, 0, 0]])
     """
     start, end = outline, np.roll(outline, -1, axis=0)
     # From its lower end, so that an edge drawn there and back crosses at the very same number both times.

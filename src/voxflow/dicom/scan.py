@@ -1,4 +1,4 @@
-"""Owns looking through a folder tree for DICOM objects, by their content and never by their name."""
+"""Looking through a folder tree for DICOM objects, by their content and never by their name."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PARALLEL_FROM_FILES = 10_000
 
 @dataclass(frozen=True)
 class FolderScan:
-    """What a folder holds.
+    """The DICOM objects and other files of a folder tree.
 
     Attributes:
         headers: its DICOM objects, in the order of their paths, each SOPInstanceUID once.
@@ -53,7 +53,11 @@ def scan_folder(source: Path, workers: int | None = None) -> FolderScan:
 
 
 def list_files(source: Path) -> list[Path]:
-    """All files below ``source`` in the order of their paths, hidden ones left out."""
+    """List all files below a folder, in the order of their paths; hidden files and folders are left out.
+
+    Raises:
+        DataError: the folder is missing or empty.
+    """
     if not source.is_dir():
         raise DataError("no such folder", path=source)
     files = []

@@ -1,4 +1,4 @@
-"""Owns reading DICOM SEG: bit-packed, fractional or label-map frames onto their image's grid."""
+"""Reading DICOM SEG: bit-packed, fractional or label-map frames (PS3.3 C.8.20) onto their image's grid."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns a segmentation on another grid than its image: which voxels are inside, by the nearest of its own."""
+"""A segmentation on another grid than its image: which voxels are inside, by the nearest pixel of the segmentation."""
 
 from __future__ import annotations
 

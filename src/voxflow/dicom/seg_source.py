@@ -1,4 +1,4 @@
-"""Owns the way back of a mask: from its volume's grid onto the slices that the volume was made of."""
+"""The way back of a mask: from its volume's grid onto the slices that the volume was made of."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns turning one DICOM volume or radiograph, with its labels, into files and rows; runs in worker processes."""
+"""Turning one DICOM volume or radiograph, with its labels, into files and rows; runs in worker processes."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class _LabelTexts(TypedDict):
 
 @dataclass(frozen=True)
 class ConversionJob:
-    """One case to make.
+    """One case to make, with all that a worker process needs.
 
     Attributes:
         part: its images.
@@ -69,7 +69,14 @@ class ConversionJob:
 
 
 def convert_part(job: ConversionJob) -> ConversionOutcome:
-    """Make one case, or say why not; one bad series never stops the others."""
+    """Make one case: write its image and labels, and describe them; one bad series never stops the others.
+
+    Returns:
+        Rows for the tables. Where no case can be made, a row with the verdict "quarantined" and a reason.
+
+    Raises:
+        OSError: a file can't be written, which is no fault of the series.
+    """
     try:
         if job.part.kind == "radiograph":
             picture, spacing = _read_radiograph(job)
@@ -93,7 +100,7 @@ def _read_radiograph(job: ConversionJob) -> tuple[NDArray[np.uint8] | NDArray[np
 
 
 def describe_part(part: SeriesPart) -> ConversionRow:
-    """A row with what a part says of itself, to be completed."""
+    """Begin the row of a part with what its objects say; the caller completes verdict, reason and case."""
     first = part.first
     return ConversionRow(
         verdict="skipped",
@@ -106,7 +113,7 @@ def describe_part(part: SeriesPart) -> ConversionRow:
 
 
 def quarantine_job(job: ConversionJob, reason: str) -> ConversionOutcome:
-    """The rows of a case that could not be made."""
+    """Describe a case that can't be made: a quarantined row for its image, and a skipped one for each label object."""
     row = replace(describe_part(job.part), verdict="quarantined", reason=reason)
     labels = [
         replace(_describe_label(label), verdict="skipped", reason="its image series was quarantined")

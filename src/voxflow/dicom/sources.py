@@ -1,4 +1,4 @@
-"""Owns finding again what a case was made of: the files, and the frames, of one volume of a series."""
+"""Finding again what a case was made of: the files, and the frames, of one volume of a series."""
 
 from __future__ import annotations
 

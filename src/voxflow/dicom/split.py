@@ -1,4 +1,10 @@
-"""Owns taking a series apart that holds several volumes: echoes, time points, acquisitions, orientations."""
+"""Taking a series apart that holds several volumes: echoes, time points, acquisitions, orientations.
+
+Plan: a series whose slices all look one way and lie at different places is one volume. Otherwise the attributes of
+:data:`SPLIT_ATTRIBUTES` are tried, first alone, then in pairs and threes, until the groups of slices with equal values
+are each one volume of enough slices. Times and the like only count where all volumes cover the same places, since else
+they could deal the slices of one volume out over two.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +43,7 @@ class SplitAttribute:
 
 
 def round_orientation(header: DicomHeader) -> tuple[float, ...]:
-    """ImageOrientationPatient, rounded so that noise makes no second orientation."""
+    """Round ImageOrientationPatient (0020,0037) to two decimals, so that noise makes no second orientation."""
     return tuple(round(value, 2) + 0.0 for value in header.plane.orientation)
 
 
@@ -66,7 +72,7 @@ class SeriesPiece:
     """One volume of a series.
 
     Attributes:
-        members: indices into what was taken apart.
+        members: indices into the headers that were taken apart.
         by: the attributes that tell it from the others; empty where there are no others.
     """
 
@@ -77,7 +83,13 @@ class SeriesPiece:
 def split_series(headers: Sequence[DicomHeader], min_slices: int) -> list[SeriesPiece]:
     """Take a series apart by the fewest attributes that leave each volume plain, ordered by their values.
 
-    A series that no attributes take apart into whole volumes stays as it is; the grid check then names its fault.
+    Args:
+        headers: of the series, or of the frames of one object.
+        min_slices: fewer are no volume.
+
+    Returns:
+        One piece a volume. A series that no attributes take apart into whole volumes stays as it is; the grid check
+        then names its fault.
     """
     whole = [SeriesPiece(tuple(range(len(headers))))]
     if _is_one_volume(headers):
@@ -104,7 +116,11 @@ def split_series(headers: Sequence[DicomHeader], min_slices: int) -> list[Series
 
 
 def read_frame_headers(header: DicomHeader) -> list[DicomHeader]:
-    """One header for each frame of a multi-frame object; the whole's own alone where its frames can't be read."""
+    """Make a header of each frame of a multi-frame object, with what its functional groups say.
+
+    Returns:
+        One header a frame; the object's own header alone where its frames can't be read.
+    """
     try:
         dataset = read_dataset(header.path)
         planes = read_frame_planes(dataset)

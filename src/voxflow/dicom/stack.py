@@ -1,4 +1,8 @@
-"""Owns laying slices of stored values into one volume of real ones, one by one as they are read."""
+"""Laying slices of stored values into one volume of real ones, one by one as they are read.
+
+The volume begins as int16, which most are, and is widened as soon as a slice needs it: so a series is held in memory
+once, in the narrowest type that keeps every value.
+"""
 
 from __future__ import annotations
 
@@ -22,6 +26,13 @@ class SliceStack:
     Attributes:
         values: (slices, rows, columns): int16 where all real values are whole numbers that fit, int32 where they
             are whole numbers, else float32. Complete once every slice has been added.
+
+    Example:
+        >>> stack = SliceStack(2)
+        >>> stack.add(np.array([[0, 1000]], np.uint16), rescale=(1.0, -1024.0))
+        >>> stack.add(np.array([[0, 1000]], np.uint16), rescale=(0.5, -1024.0))  # its own slope, as in PET
+        >>> stack.values.tolist(), stack.values.dtype.name
+        ([[[-1024.0, -24.0]], [[-1024.0, -524.0]]], 'float32')
     """
 
     def __init__(self, slices: int) -> None:

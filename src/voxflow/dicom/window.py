@@ -1,4 +1,4 @@
-"""Owns windows: which part of a radiograph's values is spread over the whole range of grey, where one is asked for."""
+"""Windows: which part of a radiograph's values is spread over the whole range of grey, where one is asked for."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ WINDOW = "(0028,1050)"
 
 
 def apply_window(stored: NDArray[Any], dataset: Dataset, window: Window) -> NDArray[np.float64]:
-    """Grey of each pixel, from 0 to 1, before any inversion.
+    """Compute the grey of each pixel, from 0 to 1, before any inversion (PS3.3 C.11.2).
 
     Args:
         stored: the stored values.
@@ -29,6 +29,12 @@ def apply_window(stored: NDArray[Any], dataset: Dataset, window: Window) -> NDAr
 
     Raises:
         DicomError: a window that can't be, or none where the object was to state one.
+
+    Example:
+        >>> from pydicom import Dataset
+        >>> stored = np.array([[0, 1000, 1200, 2000]], dtype=np.int16)
+        >>> apply_window(stored, Dataset(), (1000, 801)).round(3).tolist()
+        [[0.0, 0.501, 0.751, 1.0]]
     """
     from pydicom.pixels.processing import apply_modality_lut
 

@@ -1,4 +1,4 @@
-"""Owns writing DICOM SEG: masks that any viewer lays over the series that they were made from."""
+"""Writing DICOM SEG: masks that any viewer lays over the series that they were made from."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _MAY_BE_EMPTY = (
 
 @dataclass(frozen=True)
 class SegmentationAlgorithm:
-    """What made a mask.
+    """The program that made a mask, as the SEG names it.
 
     Attributes:
         algorithm: its name, for Segmentation Algorithm Identification (0062,0007).

@@ -1,4 +1,4 @@
-"""Owns images as files and grids: reading, writing, resampling."""
+"""Images as arrays with a grid: reading and writing files, resampling, and the fingerprint of a data set."""
 
 import lazy_loader
 

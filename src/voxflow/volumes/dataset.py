@@ -1,4 +1,4 @@
-"""Owns bringing a whole case table to one grid: several cases at a time, every fault listed."""
+"""Resampling every case of a table to one grid: several cases at a time, and every fault listed."""
 
 from __future__ import annotations
 
@@ -77,7 +77,10 @@ class ResampleOptions(BaseModel):
         return self
 
     def choose_grid(self, geometry: Geometry) -> Geometry:
-        """The grid to bring an image to.
+        """Choose the grid to bring an image to.
+
+        Args:
+            geometry: the image's own grid.
 
         Raises:
             DataError: the reference is missing or unreadable, or the image lies wholly outside of it.
@@ -242,7 +245,16 @@ def _check_same_grid(expected: Geometry, received: Geometry, path: Path) -> None
 
 
 def has_overlap(image: Geometry, grid: Geometry) -> bool:
-    """Whether the centre of any voxel of ``grid`` lies inside of the box that ``image`` covers."""
+    """Whether the centre of any voxel of ``grid`` lies inside of the box that ``image`` covers.
+
+    Example:
+        >>> from voxflow.geometry import Geometry
+        >>> image = Geometry.from_parts((10, 10, 10), (1, 1, 1))
+        >>> has_overlap(image, Geometry.from_parts((4, 4, 4), (2, 2, 2), origin=(8, 8, 8)))
+        True
+        >>> has_overlap(image, Geometry.from_parts((4, 4, 4), (2, 2, 2), origin=(40, 0, 0)))
+        False
+    """
     indices = np.meshgrid(*(np.arange(n, dtype=np.float64) for n in grid.size), indexing="ij", sparse=True)
     matrix = np.linalg.inv(image.affine) @ grid.affine
     # A sum of three small arrays an axis, compared where they meet: no array of points is made.
@@ -290,11 +302,11 @@ def _copy_file(source: Path, target: Path) -> None:
 
 
 def resize_radiograph(image: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
-    """Bring a radiograph to (rows, columns); smaller sizes are averaged over the area that a pixel covers.
+    """Bring a radiograph to another size; smaller sizes are averaged over the area that a new pixel covers.
 
     Args:
         image: (rows, columns), uint8 or uint16; the type is kept.
-        size: wanted (rows, columns); the aspect ratio follows it.
+        size: (rows, columns) of the result; the aspect ratio follows it.
     """
     from PIL import Image
 

@@ -1,4 +1,4 @@
-"""Owns image files: NIfTI, MetaImage and NRRD volumes, PNG radiographs."""
+"""Image files: NIfTI, MetaImage and NRRD volumes, PNG radiographs; read with checks, written whole or not at all."""
 
 from __future__ import annotations
 
@@ -27,7 +27,13 @@ DATA_SUFFIXES = (".zraw", ".raw")
 
 
 def read_volume(path: Path) -> Volume:
-    """Read a 3D image.
+    """Read a 3D image file.
+
+    Args:
+        path: NIfTI (.nii, .nii.gz), MetaImage (.mha, .mhd), NRRD, or whatever else SimpleITK reads.
+
+    Returns:
+        Voxels (i, j, k) and their grid in LPS, mm. Voxels have the file's type, or float where its header scales them.
 
     Raises:
         DataError: the file is missing, unreadable, ends early, is not 3D, or has several values a voxel.
@@ -48,7 +54,10 @@ def read_volume(path: Path) -> Volume:
 
 
 def read_channels(path: Path) -> list[Volume]:
-    """Read a 3D image, or the channels of one that has a fourth axis or several values a voxel.
+    """Read an image that may hold several channels: a fourth axis, or several values a voxel.
+
+    Returns:
+        One volume a channel, all on one grid; a 3D image gives one.
 
     Raises:
         DataError: the file is missing, unreadable, or neither 3D nor 4D.
@@ -161,7 +170,15 @@ def read_radiograph(path: Path) -> NDArray[Any]:
 
 
 def write_radiograph(path: Path, array: NDArray[Any]) -> None:
-    """Write (rows, columns) of uint8 or uint16 as a grey PNG, whole or not at all."""
+    """Write a radiograph as a grey PNG, whole or not at all.
+
+    Args:
+        path: the file, replaced when it is there.
+        array: (rows, columns), uint8 or uint16.
+
+    Raises:
+        DataError: the array has another shape or type.
+    """
     from PIL import Image
 
     if array.ndim != 2 or array.dtype not in (np.uint8, np.uint16):

@@ -1,4 +1,7 @@
-"""Owns the data's fingerprint: sizes, spacings, intensities and class volumes of a set of cases, as a few numbers."""
+"""The fingerprint of a data set: sizes, spacings, intensities and class volumes of its cases, as a few numbers.
+
+Planning reads it to choose spacing, windows and patch sizes, as nnU-Net does with its own fingerprint.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,11 @@ Triple = tuple[float, float, float]
 
 
 class Spread(BaseModel):
-    """What cases have along (i, j, k), each axis by itself."""
+    """How cases differ along (i, j, k), each axis by itself.
+
+    Attributes:
+        least, median, most: over the cases.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -40,7 +47,11 @@ class Spread(BaseModel):
 
 
 class Intensity(BaseModel):
-    """One channel's values inside the labels, or anywhere where no case has a label."""
+    """One channel's values inside the labels, or anywhere where no case has a label.
+
+    Attributes:
+        percentile_00_5, median, percentile_99_5, mean, deviation: in the units of the images, such as HU.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -94,21 +105,25 @@ class Fingerprint(BaseModel):
 
     @property
     def channels(self) -> int:
-        """Of an image."""
+        """Number of channels of an image."""
         return len(self.intensity)
 
     @property
     def voxels(self) -> float:
-        """Of an image of median size."""
+        """Number of voxels of an image of median size."""
         return float(np.prod(self.size.median))
 
     @property
     def gigabytes(self) -> float:
-        """Of all cases as training keeps them: an image in four bytes a voxel, a label in one."""
+        """Memory of all cases as training keeps them, 10⁹ bytes: an image in four bytes a voxel, a label in one."""
         return self.cases * self.voxels * (4 * self.channels + 1) / 1e9
 
     def to_metrics(self) -> dict[str, float]:
-        """The same as flat numbers, as ``dvc metrics`` shows them."""
+        """Flatten the fingerprint into names and numbers, as ``dvc metrics`` shows them.
+
+        Returns:
+            Such as ``size_i``, ``spacing_mm_k``, ``intensity_0_mean``, ``class_2_ml``; sizes and spacings are medians.
+        """
         flat: dict[str, float] = {"labelled": self.labelled}
         for name, spread in (("size", self.size), ("spacing_mm", self.spacing_mm)):
             flat |= {f"{name}_{axis}": value for axis, value in zip("ijk", spread.median, strict=True)}
@@ -124,7 +139,14 @@ class Fingerprint(BaseModel):
 
 @dataclass(frozen=True)
 class _CaseMeasurement:
-    """One case: its grid, some of its voxels (channel, n), and voxels and millilitres by label value."""
+    """What is measured of one case.
+
+    Attributes:
+        size: voxels along (i, j, k).
+        spacing: mm, likewise.
+        intensities: (channels, n), some of its voxels' values.
+        voxels: how many voxels each label value has; None where the case has no label.
+    """
 
     size: tuple[int, ...]
     spacing: tuple[float, ...]
@@ -216,7 +238,7 @@ def read_fingerprint(path: Path) -> Fingerprint:
     """Read what :func:`write_fingerprint` wrote.
 
     Raises:
-        DataError: the file is missing or holds something else.
+        DataError: the file is missing or holds something else; the message names the first wrong field.
     """
     try:
         return Fingerprint.model_validate_json(path.read_text(encoding="utf-8"))
@@ -229,6 +251,6 @@ def read_fingerprint(path: Path) -> Fingerprint:
 
 
 def write_fingerprint(path: Path, fingerprint: Fingerprint) -> None:
-    """Write it as JSON."""
+    """Write a fingerprint as JSON, whole or not at all."""
     content: dict[str, Any] = json.loads(fingerprint.model_dump_json())
     write_json(path, content)

@@ -1,4 +1,4 @@
-"""Owns the voxels of NIfTI files: straight between memory and disk, so that a full disk is an error, not a guess.
+"""The voxels of NIfTI files, straight between memory and disk, so that a full disk or a cut file is an error.
 
 ITK reads a file that ends early without a word, and fills the rest with whatever its memory held: here every byte is
 counted, and the checksum of a compressed file is held against what came out.
@@ -101,7 +101,15 @@ def read_voxels(path: Path) -> NDArray[Any] | None:
 
 @dataclass(frozen=True)
 class _VoxelLayout:
-    """Where a file's voxels begin, how many there are along each axis, their type (None: not NumPy's), and scale."""
+    """What a NIfTI header says of the voxels that follow it.
+
+    Attributes:
+        offset: of the first voxel in the uncompressed file, bytes.
+        size: voxels along (i, j, k, ...), as many axes as the header states.
+        bytes: of all voxels.
+        dtype: of a voxel, with its byte order; None for a type that NumPy lacks.
+        scale: slope and intercept; (1, 0) where nothing is scaled.
+    """
 
     offset: int
     size: tuple[int, ...]

@@ -1,4 +1,4 @@
-"""Owns moving voxels to another grid: SimpleITK's rules, and its code wherever the axes are turned.
+"""Moving voxels to another grid, as SimpleITK does it, and by SimpleITK itself wherever the axes are turned.
 
 By default the new grid covers the same box as the old one, outer face to outer face: the first voxel's outer corner
 stays where it was and the size is rounded to the nearest count of voxels (``faces``: SimpleITK's convention, as its own
@@ -29,7 +29,17 @@ FWHM = 2 * np.sqrt(2 * np.log(2))
 
 
 def parse_spacing(spacing_mm: float | Sequence[float]) -> tuple[float, float, float]:
-    """Read a spacing given as one value (isotropic) or three (i, j, k), mm."""
+    """Read a spacing given as one value (isotropic) or three (i, j, k), mm.
+
+    Raises:
+        DataError: neither one nor three values, or one that is not positive and finite.
+
+    Example:
+        >>> parse_spacing(1.5)
+        (1.5, 1.5, 1.5)
+        >>> parse_spacing([0.8, 0.8, 3])
+        (0.8, 0.8, 3.0)
+    """
     values = (spacing_mm,) * 3 if isinstance(spacing_mm, int | float) else tuple(spacing_mm)
     if len(values) == 1:
         values = values * 3
@@ -44,14 +54,27 @@ def target_geometry(
     orientation: str | None = None,
     extent: Extent = "faces",
 ) -> Geometry:
-    """The grid that covers the same box with another spacing and, where asked, axes turned or flipped.
+    """The grid that covers the same box with another spacing and, where asked, axes permuted or flipped.
 
     Args:
         geometry: the present grid.
-        spacing_mm: wanted along (i, j, k) of the new grid, or one value for all; None keeps the present one.
+        spacing_mm: along (i, j, k) of the new grid, or one value for all; None keeps the present one.
         orientation: where the new axes increase to, such as "RAS"; None keeps the present one. Axes are only
             permuted and flipped, never rotated off the old ones.
         extent: what of the box stays: the first voxel's outer corner ("faces"), or its centre ("centres").
+
+    Raises:
+        DataError: no spacing, or no orientation.
+
+    Example:
+        >>> old = Geometry.from_parts(size=(10, 10, 5), spacing=(1, 1, 4))
+        >>> new = target_geometry(old, 2)
+        >>> new.size, new.origin  # the outer corner stays at -0.5, -0.5, -2 mm
+        ((5, 5, 10), (0.5, 0.5, -1.0))
+        >>> target_geometry(old, 2, extent="centres").origin
+        (0.0, 0.0, 0.0)
+        >>> target_geometry(old, None, orientation="RAS").origin
+        (9.0, 9.0, 0.0)
     """
     reoriented = _reorient(geometry, orientation) if orientation else geometry
     if spacing_mm is None:
@@ -74,7 +97,7 @@ def resample(
     *,
     antialias: bool = False,
 ) -> Volume:
-    """Resample onto another grid.
+    """Resample an image or a label map onto another grid.
 
     Args:
         volume: the image, or a label map (any integer values).
@@ -87,6 +110,16 @@ def resample(
 
     Returns:
         A volume of the same voxel type; integer images are rounded.
+
+    Raises:
+        DataError: the interpolation is unknown.
+
+    Example:
+        >>> ramp = np.arange(4, dtype=np.float32).reshape(4, 1, 1)
+        >>> volume = Volume(ramp, Geometry.from_parts((4, 1, 1), (2, 1, 1)))
+        >>> finer = Geometry.from_parts((7, 1, 1), (1, 1, 1))
+        >>> resample(volume, finer).array.ravel().tolist()
+        [0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0]
     """
     if volume.geometry.is_close(geometry, tolerance_mm=1e-6):
         return Volume(volume.array, geometry)
@@ -106,7 +139,7 @@ def resample(
 
 
 def smooth_for_grid(volume: Volume, geometry: Geometry) -> Volume:
-    """Take away what a coarser grid can't hold, before it is sampled; finer axes stay as they are.
+    """Smooth an image so that a coarser grid can hold it, before it is sampled; axes that get finer stay as they are.
 
     A voxel of the old grid stands for its spacing, one of the new grid for its own: the Gaussian's width at half
     maximum is what, added to the first in squares, gives the second (Cardoso et al. 2015). Borders are continued.
@@ -149,7 +182,10 @@ def _resample_by_simpleitk(
 
 
 def count_threads() -> int:
-    """As many as SimpleITK would take, which who works on several cases at a time has set."""
+    """Count the threads that SimpleITK would take.
+
+    It is a setting of the process: whoever works on several cases at a time lowers it, and all resampling keeps to it.
+    """
     import SimpleITK as sitk
 
     return int(sitk.ProcessObject.GetGlobalDefaultNumberOfThreads())

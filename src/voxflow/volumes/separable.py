@@ -1,8 +1,13 @@
-"""Owns linear interpolation between grids whose axes are parallel: one axis after the other, plane by plane.
+"""Linear interpolation between two grids whose axes are parallel: one axis after the other, plane by plane.
 
-A grid that is only scaled, shifted, flipped or permuted needs two taps an axis in place of eight a voxel. Each plane
-is resampled within itself once, and then blended with its neighbour, so that nothing larger than a few planes is held
-beside input and output.
+A grid that is only scaled, shifted, flipped or permuted needs two taps (old voxels and their weights) an axis, in place
+of eight a voxel. The plan:
+
+1. :func:`compute_parallel_taps` finds which new axis runs along which old one, and the two old voxels on either side of
+   each new one; or says that the grids are turned against each other, so that SimpleITK must do it.
+2. :func:`resample_parallel` goes through the new grid along the axis that is slowest in memory. Each old plane is
+   resampled within itself once, and then blended with its neighbour, so that nothing larger than a few planes is held
+   beside input and output. Pieces of the slow axis go to threads.
 """
 
 from __future__ import annotations
@@ -32,8 +37,8 @@ class Taps:
     """Where the new voxels along one axis of the old grid take their values.
 
     Attributes:
-        low, high: the old voxels on either side; the same one where only one counts.
-        weight: of ``high``, 0 to 1.
+        low, high: (new voxels,), indices of the old voxels on either side; the same one where only one counts.
+        weight: (new voxels,), of ``high``, 0 to 1; ``low`` has the rest.
         first, last: the new voxels ``first <= n < last`` lie inside of the old grid.
         axis: which axis of the new grid runs along this one.
     """
@@ -52,9 +57,19 @@ class Taps:
 
 
 def compute_parallel_taps(source: Geometry, target: Geometry) -> list[Taps] | None:
-    """Taps for each axis of ``source``; None where the grids are turned against each other.
+    """Find the taps of each axis of ``source`` for the voxels of ``target``.
 
     As in ITK, the image reaches to the outer faces of its voxels: within the outer half voxel the nearest one counts.
+
+    Returns:
+        Taps of the old axes (i, j, k); None where the grids are turned against each other.
+
+    Example:
+        >>> from voxflow.geometry import Geometry
+        >>> old = Geometry.from_parts((3, 1, 1), (2, 1, 1))
+        >>> along_i, _, _ = compute_parallel_taps(old, Geometry.from_parts((5, 1, 1), (1, 1, 1)))
+        >>> along_i.low.tolist(), along_i.high.tolist(), along_i.weight.tolist()
+        ([0, 0, 1, 1, 2], [0, 1, 1, 2, 2], [0.0, 0.5, 0.0, 0.5, 0.0])
     """
     matrix = np.linalg.inv(source.affine) @ target.affine
     scale, offset = matrix[:3, :3], matrix[:3, 3]
@@ -138,7 +153,7 @@ def _store_rounded(values: NDArray[Any], out: NDArray[Any]) -> None:
 
 
 class _PlaneResampler:
-    """Old planes resampled within themselves; the last two are kept, since the next new one needs them again."""
+    """Resamples old planes within themselves; keeps the last two, since the next new plane needs them again."""
 
     def __init__(self, planes: NDArray[Any], within: Sequence[Taps]) -> None:
         exact = planes.dtype.itemsize <= 2 or planes.dtype == np.float32
@@ -167,7 +182,14 @@ class _PlaneResampler:
         return np.empty([taps.count for taps in self._taps], dtype=self._type)
 
     def plane(self, number: int) -> NDArray[Any]:
-        """Old plane ``number`` on the new grid's rows and columns; valid until two others were asked for."""
+        """Resample an old plane onto the new grid's rows and columns.
+
+        Args:
+            number: of the old plane, from 0.
+
+        Returns:
+            The plane; valid until two others were asked for, since their buffers are used again.
+        """
         if number not in self._kept:
             if len(self._kept) == 2:
                 self._spare.append(self._kept.pop(next(iter(self._kept))))

@@ -1,4 +1,8 @@
-"""Owns the spacing that a set of images is best brought to: what most have, and no finer than pays."""
+"""The voxel spacing that a set of images is best resampled to, by nnU-Net's rules and a limit of memory.
+
+Plan: the median spacing of all images; along one coarse axis the finer tenth of the images, so that these are not
+blurred; and where an image of median size would have too many voxels, coarser voxels, the finest axes first.
+"""
 
 from __future__ import annotations
 
@@ -18,11 +22,19 @@ DIGITS = 3
 
 
 def target_spacing(sizes: Sequence[Sequence[float]], spacings: Sequence[Sequence[float]]) -> tuple[float, float, float]:
-    """The spacing (i, j, k) in mm to resample images to.
+    """Choose the spacing (i, j, k) in mm to resample a set of images to.
 
     Args:
-        sizes: voxels of each image along (i, j, k) of the wanted orientation.
-        spacings: its mm, likewise.
+        sizes: (images, 3), voxels of each image along (i, j, k) of the new orientation.
+        spacings: (images, 3), its spacing in mm, likewise.
+
+    Returns:
+        mm along (i, j, k), rounded to three decimals.
+
+    Example:
+        >>> sizes = [(256, 256, 60), (256, 256, 60), (256, 256, 100)]
+        >>> target_spacing(sizes, [(0.8, 0.8, 5), (0.7, 0.7, 5), (0.9, 0.9, 3)])  # k is coarse: its finer tenth
+        (0.8, 0.8, 3.4)
     """
     size, spacing = np.array(sizes, dtype=np.float64), np.array(spacings, dtype=np.float64)
     target = np.median(spacing, 0)

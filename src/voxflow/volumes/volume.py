@@ -1,4 +1,4 @@
-"""Owns the pair that must not be parted: voxels and their geometry."""
+"""The pair that must stay together: voxels and the grid that they lie on."""
 
 from __future__ import annotations
 
@@ -19,11 +19,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Volume:
-    """A 3D image.
+    """A 3D image: voxels, and where they lie.
 
     Attributes:
-        array: voxels, axes (i, j, k), the order of NIfTI and of ``geometry.size``.
+        array: voxels, axes (i, j, k), the order of NIfTI and of ``geometry.size``. SimpleITK's arrays are (k, j, i).
         geometry: where they lie, LPS, mm.
+
+    Raises:
+        DataError: the array's shape is not the grid's size.
     """
 
     array: NDArray[Any]
@@ -34,7 +37,15 @@ class Volume:
             raise DataError(f"voxels have shape {self.array.shape}, their geometry says {self.geometry.size}")
 
     def to_sitk(self) -> sitk.Image:
-        """A SimpleITK image with the same voxels and geometry (copies)."""
+        """Make a SimpleITK image with the same voxels and grid.
+
+        The voxels are copied. SimpleITK has no boolean voxels, so these become uint8.
+
+        Example:
+            >>> volume = Volume(np.zeros((4, 3, 2), np.float32), Geometry.from_parts((4, 3, 2), (1, 1, 2.5)))
+            >>> volume.to_sitk().GetSpacing()
+            (1.0, 1.0, 2.5)
+        """
         import SimpleITK as sitk
 
         array = self.array.astype(np.uint8) if self.array.dtype == np.bool_ else self.array
@@ -46,7 +57,11 @@ class Volume:
 
     @classmethod
     def from_sitk(cls, image: sitk.Image) -> Volume:
-        """Take over a SimpleITK image; a fourth axis or vector voxels are refused."""
+        """Take over a SimpleITK image.
+
+        Raises:
+            DataError: it is not 3D, or has several values a voxel.
+        """
         import SimpleITK as sitk
 
         geometry = read_sitk_geometry(image)
@@ -68,7 +83,11 @@ def require_finite(array: NDArray[Any], path: Path | None = None) -> None:
 
 
 def read_sitk_geometry(image: sitk.Image | sitk.ImageFileReader) -> Geometry:
-    """Read the geometry of a SimpleITK image or of a file reader that has read its header."""
+    """Read the grid of a SimpleITK image, or of a file reader that has read its header.
+
+    Raises:
+        DataError: the image is not 3D, or has several values a voxel.
+    """
     import SimpleITK as sitk
 
     is_image = isinstance(image, sitk.Image)
