@@ -198,7 +198,7 @@ def _detect_transfer_syntax(dataset: Dataset) -> str:
 
 
 def parse_unusual_header(path: Path) -> DicomHeader | None:
-    """Read the header of a DICOM object by pydicom, which takes many times longer than :func:`read_header` in ``plain``.
+    """Read the header of a DICOM object by pydicom, many times slower than ``read_header`` in ``plain``.
 
     Returns:
         The header; None for a file that is no DICOM object, and for a DICOMDIR.

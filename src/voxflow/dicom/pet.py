@@ -89,9 +89,6 @@ def compute_suv_scale(datasets: Sequence[Dataset]) -> PetScale:
         >>> slice_header.RadiopharmaceuticalInformationSequence = [dose]
         >>> compute_suv_scale([slice_header])  # 80 000 g / 4e8 Bq: corrected to the injection, so nothing has decayed
         PetScale(factor=0.0002, units='SUVbw g/ml', remark='')
-        >>> del slice_header.PatientWeight
-        >>> compute_suv_scale([slice_header]).units
-        'Bq/ml'
     """
     units = sorted({_read_units(dataset) for dataset in datasets})
     if len(units) > 1:
@@ -101,9 +98,7 @@ def compute_suv_scale(datasets: Sequence[Dataset]) -> PetScale:
     if real_world_factor is None:
         return PetScale(1.0, OTHER_UNITS, "not in SUV: RealWorldValueMappingSequence (0040,9096) maps frames unequally")
     if units[0] == "GML":
-        suv_type = str(first.get("SUVType") or "BW")
-        suv_names = {"BSA": "SUVbsa", "LBM": "SUVlbm", "LBMJANMA": "SUVlbm", "LBMJAMES128": "SUVlbm", "IBW": "SUVibw"}
-        return PetScale(real_world_factor, SUV if suv_type == "BW" else f"{suv_names.get(suv_type, 'SUV')} g/ml")
+        return PetScale(real_world_factor, _name_suv(str(first.get("SUVType") or "BW")))
     if units[0] == "CNTS" and _read_philips_factor(first, 0x00):
         return PetScale(_read_philips_factor(first, 0x00), SUV)
     to_activity = _read_philips_factor(first, 0x09) if units[0] == "CNTS" else real_world_factor
@@ -113,6 +108,13 @@ def compute_suv_scale(datasets: Sequence[Dataset]) -> PetScale:
         return PetScale(to_activity * _compute_suv_factor(datasets), SUV)
     except _NoSuvError as reason:
         return PetScale(to_activity, ACTIVITY, f"not in SUV: {reason}")
+
+
+def _name_suv(suv_type: str) -> str:
+    """Name the units of values that are SUV already, by SUVType (0054,1006)."""
+    names = {"BW": SUV, "BSA": "SUVbsa g/ml", "IBW": "SUVibw g/ml"}
+    lean = dict.fromkeys(("LBM", "LBMJANMA", "LBMJAMES128"), "SUVlbm g/ml")
+    return (names | lean).get(suv_type, "SUV g/ml")
 
 
 def read_stated_scale(datasets: Sequence[Dataset]) -> PetScale:

@@ -1,9 +1,9 @@
 """Bringing a stack of slices that lies on no regular grid onto one: a tilted gantry's shear, and spacing that changes.
 
 Plan: :func:`plan_remedy` measures how far each slice is shifted sideways from the first (shear), and where it lies
-along the normal; it lays the regular grid that holds them all. :func:`apply_remedy` then fills that grid plane by plane: the
-two slices around it, each shifted by its own fraction of pixels, blended linearly. Nothing is guessed: slices that are
-missing, or shifted in a way that no tilt explains, are refused.
+along the normal; it lays the regular grid that holds them all. :func:`apply_remedy` then fills that grid plane by
+plane: the two slices around it, each shifted by its own fraction of pixels, blended linearly. Nothing is guessed:
+slices that are missing, or shifted in a way that no tilt explains, are refused.
 """
 
 from __future__ import annotations
@@ -67,26 +67,26 @@ class RemedyPlan:
 
 
 def plan_remedy(planes: Sequence[Plane], *, tolerance_mm: float, tilt: bool, irregular: bool) -> RemedyPlan | None:
-    """How to mend slices that :func:`fit_slice_grid` refuses; all of one size, orientation and spacing.
+    """Plan how to bring slices that :func:`fit_slice_grid` refuses onto a regular grid.
 
     Args:
-        planes: where each slice lies.
+        planes: where each slice lies; all of one size, orientation and pixel spacing.
         tolerance_mm: how far a slice may lie from its place.
         tilt: whether shear may be corrected.
         irregular: whether changing spacing may be resampled.
 
     Returns:
-        None where nothing of that kind is wrong with them, or it may not be mended.
+        None where nothing of that kind is wrong with them, or it may not be remedied.
 
     Raises:
         DicomError: slices are shifted sideways, but not as a tilted gantry does it.
     """
-    along_row, along_column, normal = compute_plane_axes(planes[0])
+    _, _, normal = compute_plane_axes(planes[0])
     order = np.argsort([np.dot(plane.position, normal) for plane in planes], kind="stable")
     offsets = np.array([planes[n].position for n in order]) - planes[order[0]].position
     distances = offsets @ normal
     steps = np.diff(distances)
-    is_even = np.abs(distances - np.linspace(0, distances[-1], len(distances))).max() <= tolerance_mm
+    is_even = bool(np.abs(distances - np.linspace(0, distances[-1], len(distances))).max() <= tolerance_mm)
     if steps.min() < SAME_POSITION_MM or find_missing_slices(steps).any() or not (is_even or irregular):
         return None
     sideways = offsets - distances[:, None] * normal
@@ -96,25 +96,42 @@ def plan_remedy(planes: Sequence[Plane], *, tolerance_mm: float, tilt: bool, irr
     degrees = _measure_tilt(sideways, distances, tolerance_mm) if largest_shift > tolerance_mm else 0.0
     count = len(planes) if is_even else max(2, round(float(distances[-1] / np.median(steps))) + 1)
     step = float(distances[-1]) / (count - 1)
-    descriptions = [
-        f"gantry tilt of {degrees:.2f} degrees corrected by shear, slices moved by up to {largest_shift:.2f} mm"
-    ]
+    sheared = f"gantry tilt of {degrees:.2f} degrees corrected by shear, slices moved by up to {largest_shift:.2f} mm"
     resampled = f"{len(planes)} slices, {steps.min():.3f} to {steps.max():.3f} mm apart, resampled to {step:.3f} mm"
-    descriptions = [*(descriptions if degrees else []), *([] if is_even else [resampled])]
-    if not descriptions:
+    description = "; ".join([*([sheared] if degrees else []), *([] if is_even else [resampled])])
+    if not description:
         return None
-    pixel = np.array([planes[0].spacing[1], planes[0].spacing[0]])
-    shifts = np.round(sideways @ np.column_stack([along_row, along_column]) / pixel, DECIMALS) + 0.0
-    shifts = shifts if degrees else np.zeros_like(shifts)
-    low, high = np.floor(shifts.min(axis=0)), np.ceil(shifts.max(axis=0))
-    size = (planes[0].columns + int(high[0] - low[0]), planes[0].rows + int(high[1] - low[1]), count)
-    first = planes[order[0]].position + np.column_stack([along_row, along_column]) @ (low * pixel)
-    direction = np.column_stack([along_row, along_column, normal])
-    target = Geometry.from_parts(size, (pixel[0], pixel[1], step), first.tolist(), direction)
     slice_positions = np.arange(float(count)) if is_even else np.round(distances / step, DECIMALS)
-    return RemedyPlan(
-        [int(n) for n in order], shifts, slice_positions, (int(low[0]), int(low[1])), target, "; ".join(descriptions)
-    )
+    first = planes[order[0]].position
+    shifts, corner, target = _lay_grid(planes[0], first, sideways * bool(degrees), count, step)
+    return RemedyPlan([int(n) for n in order], shifts, slice_positions, corner, target, description)
+
+
+def _lay_grid(
+    plane: Plane, first: tuple[float, ...], sideways: NDArray[np.float64], count: int, step: float
+) -> tuple[NDArray[np.float64], tuple[int, int], Geometry]:
+    """Lay the regular grid that holds every slice, however far it is shifted.
+
+    Args:
+        plane: any of the slices.
+        first: position of the first slice along the normal, mm, LPS.
+        sideways: (slices, 3), how far each slice is shifted from the first within its plane, mm, LPS.
+        count: of the new grid's slices.
+        step: between them, mm.
+
+    Returns:
+        Shifts, corner and target as :class:`RemedyPlan` has them.
+    """
+    along_row, along_column, normal = compute_plane_axes(plane)
+    pixel = np.array([plane.spacing[1], plane.spacing[0]])
+    # Adding zero makes a negative zero positive.
+    shifts = np.round(sideways @ np.column_stack([along_row, along_column]) / pixel, DECIMALS) + 0.0
+    low, high = np.floor(shifts.min(axis=0)), np.ceil(shifts.max(axis=0))
+    size = (plane.columns + int(high[0] - low[0]), plane.rows + int(high[1] - low[1]), count)
+    origin = first + np.column_stack([along_row, along_column]) @ (low * pixel)
+    direction = np.column_stack([along_row, along_column, normal])
+    target = Geometry.from_parts(size, (pixel[0], pixel[1], step), origin.tolist(), direction)
+    return shifts, (int(low[0]), int(low[1])), target
 
 
 def apply_remedy(stack: NDArray[Any], plan: RemedyPlan) -> Volume:

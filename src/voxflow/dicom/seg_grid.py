@@ -38,7 +38,7 @@ def resample_frames(
 
     Args:
         frames: plane, segment number and mask (rows, columns) of each frame; all look one way.
-        numbers: the segments.
+        numbers: the segments, by SegmentNumber (0062,0004).
         thickness_mm: how far a slice of the segmentation reaches along its normal; 0 if it does not say.
         geometry: the image's grid.
 
@@ -50,34 +50,72 @@ def resample_frames(
     """
     first = frames[0][0]
     _check_one_way([plane for plane, _, _ in frames])
-    along_row, along_column, normal = compute_plane_axes(first)
+    _, _, normal = compute_plane_axes(first)
     distances = np.array([np.dot(plane.position, normal) for plane, _, _ in frames])
     slices = _find_distinct_slices(distances)
     steps = np.diff(slices)
     corners = _find_corners(slices, distances, frames)
     thickness = thickness_mm or (float(steps.min()) if steps.size else float(min(geometry.spacing)))
-    stacks = {n: np.zeros((len(slices), first.rows, first.columns), dtype=np.bool_) for n in numbers}
-    for (_, number, inside), distance in zip(frames, distances, strict=True):
-        if number in stacks:
-            stacks[number][int(np.abs(slices - distance).argmin())] |= inside
+    stacks = _stack_frames(frames, numbers, slices, distances)
     masks = {n: np.zeros(geometry.size, dtype=np.bool_) for n in numbers}
-    plane_axes = np.column_stack([along_row / first.spacing[1], along_column / first.spacing[0]])
-    i, j = np.meshgrid(*map(np.arange, geometry.size[:2]), indexing="ij")
     for k in range(geometry.size[2]):
-        points = geometry.to_physical(np.stack([i, j, np.full_like(i, k)], axis=-1).astype(np.float64))
-        distance = points @ normal
-        nearest = _find_nearest_slices(slices, distance)
-        pixel_position = (points - corners[nearest]) @ plane_axes
-        # Rounded first, so that a voxel halfway between two pixels takes the same one on every machine.
-        column, row = (np.rint(np.round(pixel_position[..., axis], 6)).astype(np.intp) for axis in (0, 1))
-        valid = (column >= 0) & (column < first.columns) & (row >= 0) & (row < first.rows)
-        valid &= np.abs(slices[nearest] - distance) <= thickness / 2 * 1.001
+        index, valid = _find_pixels(k, geometry, first, (slices, corners), thickness)
         for number, stack in stacks.items():
-            masks[number][:, :, k][valid] = stack[nearest[valid], row[valid], column[valid]]
+            masks[number][:, :, k][valid] = stack[index]
     has_pixels = any(stack.any() for stack in stacks.values())
     if has_pixels and not any(mask.any() for mask in masks.values()):
         raise DicomError("nothing of the segmentation lies inside of its image", where=PLANE_POSITION)
     return masks, "the segmentation lies on another grid than its image: each voxel takes the nearest pixel"
+
+
+def _find_pixels(
+    k: int,
+    geometry: Geometry,
+    plane: Plane,
+    grid: tuple[NDArray[np.float64], NDArray[np.float64]],
+    thickness: float,
+) -> tuple[tuple[NDArray[np.intp], ...], NDArray[np.bool_]]:
+    """Find the nearest pixel of the segmentation to each voxel of a slice of the image.
+
+    Args:
+        k: the slice of the image.
+        geometry: the image's grid.
+        plane: any frame of the segmentation, for its axes and size.
+        grid: (slices,), how far each slice of the segmentation lies along its normal, and (slices, 3), where its first
+            pixel lies; mm.
+        thickness: of a slice of the segmentation, mm.
+
+    Returns:
+        Indices (slice, row, column) of the voxels that have such a pixel, and which do (i, j).
+    """
+    slices, corners = grid
+    along_row, along_column, normal = compute_plane_axes(plane)
+    plane_axes = np.column_stack([along_row / plane.spacing[1], along_column / plane.spacing[0]])
+    i, j = np.meshgrid(*map(np.arange, geometry.size[:2]), indexing="ij")
+    points = geometry.to_physical(np.stack([i, j, np.full_like(i, k)], axis=-1).astype(np.float64))
+    distance = points @ normal
+    nearest = _find_nearest_slices(slices, distance)
+    pixel_position = (points - corners[nearest]) @ plane_axes
+    # Rounded first, so that a voxel halfway between two pixels takes the same one on every machine.
+    column, row = (np.rint(np.round(pixel_position[..., axis], 6)).astype(np.intp) for axis in (0, 1))
+    valid = (column >= 0) & (column < plane.columns) & (row >= 0) & (row < plane.rows)
+    valid &= np.abs(slices[nearest] - distance) <= thickness / 2 * 1.001
+    return (nearest[valid], row[valid], column[valid]), valid
+
+
+def _stack_frames(
+    frames: Sequence[tuple[Plane, int, NDArray[np.bool_]]],
+    numbers: Sequence[int],
+    slices: NDArray[np.float64],
+    distances: NDArray[np.float64],
+) -> dict[int, NDArray[np.bool_]]:
+    """Put the frames of each segment into a stack (slices, rows, columns), in the order of the slices."""
+    first = frames[0][0]
+    stacks = {n: np.zeros((len(slices), first.rows, first.columns), dtype=np.bool_) for n in numbers}
+    for (_, number, inside), distance in zip(frames, distances, strict=True):
+        if number in stacks:
+            stacks[number][int(np.abs(slices - distance).argmin())] |= inside
+    return stacks
 
 
 def _check_one_way(planes: Sequence[Plane]) -> None:

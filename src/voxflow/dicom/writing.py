@@ -86,23 +86,25 @@ def write_segmentation(
         images = [_select_frames(images[0], source.frames)]
     planes = read_frame_planes(images[0]) if _is_multiframe(images) else [_read_plane(image) for image in images]
     values, remark = place_on_slices(mask, planes)
-    named_values = sorted(value for value in names if value != 0)
-    unnamed_values = sorted({int(value) for value in np.unique(mask.array)} - {0, *named_values})
-    if unnamed_values or not named_values:
-        raise DicomError(f"label values {unnamed_values} have no name; named are {named_values}", path=path)
+    label_values = _check_names(mask, names, path)
+    segments, segment_names = _number_segments(label_values)[values], [names[value] for value in label_values]
     with _silence_highdicom():
-        dataset = _build_segmentation(
-            images,
-            _number_segments(named_values)[values],
-            [names[value] for value in named_values],
-            algorithm or SegmentationAlgorithm(),
-        )
+        dataset = _build_segmentation(images, segments, segment_names, algorithm or SegmentationAlgorithm())
     if source.frames:
         _restore_frame_numbers(dataset, source.frames)
     if remark:
         dataset.ContentDescription = f"Mask {remark}"[:64]
     with atomic_path(path) as temporary:
         dataset.save_as(temporary, enforce_file_format=True)
+
+
+def _check_names(mask: Volume, names: Mapping[int, str], path: Path) -> list[int]:
+    """Give the label values that have a name, ascending, once every value of the mask is among them."""
+    named_values = sorted(value for value in names if value != 0)
+    unnamed_values = sorted({int(value) for value in np.unique(mask.array)} - {0, *named_values})
+    if unnamed_values or not named_values:
+        raise DicomError(f"label values {unnamed_values} have no name; named are {named_values}", path=path)
+    return named_values
 
 
 def _number_segments(values: Sequence[int]) -> NDArray[np.uint8]:

@@ -100,7 +100,7 @@ def resample(
     """Resample an image or a label map onto another grid.
 
     Args:
-        volume: the image, or a label map (any integer values).
+        volume: the image, or a label map of any integer values.
         geometry: the grid to fill.
         interpolation: "linear" or "bspline" for images; "nearest" for labels; "label" for labels with smooth
             borders (each label interpolated by itself, the strongest wins; no new values).
@@ -115,11 +115,9 @@ def resample(
         DataError: the interpolation is unknown.
 
     Example:
-        >>> ramp = np.arange(4, dtype=np.float32).reshape(4, 1, 1)
-        >>> volume = Volume(ramp, Geometry.from_parts((4, 1, 1), (2, 1, 1)))
-        >>> finer = Geometry.from_parts((7, 1, 1), (1, 1, 1))
-        >>> resample(volume, finer).array.ravel().tolist()
-        [0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0]
+        >>> ramp = Volume(np.array([[[0.0]], [[1]], [[2]]]), Geometry.from_parts((3, 1, 1), (2, 1, 1)))
+        >>> resample(ramp, Geometry.from_parts((5, 1, 1), (1, 1, 1))).array.ravel().tolist()
+        [0.0, 0.5, 1.0, 1.5, 2.0]
     """
     if volume.geometry.is_close(geometry, tolerance_mm=1e-6):
         return Volume(volume.array, geometry)
@@ -127,15 +125,18 @@ def resample(
     if interpolation not in interpolations:
         raise DataError(f"unknown interpolation {interpolation!r}, expected one of {', '.join(interpolations)}")
     dtype = volume.array.dtype
-    is_blended = interpolation in ("linear", "bspline") and dtype.kind in "iuf"
-    if antialias and is_blended:
-        volume = smooth_for_grid(volume, geometry)
-    taps = compute_parallel_taps(volume.geometry, geometry) if interpolation == "linear" and is_blended else None
+    if interpolation not in ("linear", "bspline") or dtype.kind not in "iuf":
+        return Volume(_resample_by_simpleitk(volume, geometry, interpolation, fill), geometry)
+    blended = _blend_voxels(smooth_for_grid(volume, geometry) if antialias else volume, geometry, interpolation, fill)
+    return Volume(_convert_to_dtype(blended, dtype), geometry)
+
+
+def _blend_voxels(volume: Volume, geometry: Geometry, interpolation: Interpolation, fill: float) -> NDArray[Any]:
+    """Interpolate an image: axis by axis where that is linear and the axes are parallel, else by SimpleITK."""
+    taps = compute_parallel_taps(volume.geometry, geometry) if interpolation == "linear" else None
     if taps is not None:
-        array = resample_parallel(volume.array, taps, fill, count_threads())
-        return Volume(_convert_to_dtype(array, dtype), geometry)
-    array = _resample_by_simpleitk(_convert_to_float(volume) if is_blended else volume, geometry, interpolation, fill)
-    return Volume(_convert_to_dtype(array, dtype) if is_blended else array, geometry)
+        return resample_parallel(volume.array, taps, fill, count_threads())
+    return _resample_by_simpleitk(_convert_to_float(volume), geometry, interpolation, fill)
 
 
 def smooth_for_grid(volume: Volume, geometry: Geometry) -> Volume:
