@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from tasks.common import bundle_train
 from tasks.common.bundle import is_bundle
 from tasks.common.folds import main
-from voxflow.config import load_workflow
 from voxflow.datalist import Datalist
 from voxflow.errors import EXIT_INTERRUPTED, EXIT_OK
 from voxflow.files import write_json
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tasks.common.stage import Stage
+    from voxflow.config import Workflow
     from voxflow.planning import Proposal
 
 
@@ -35,10 +35,7 @@ def run(stage: Stage) -> int:
     listed = stage.datalist
     decided, proposal = planned(stage.block.get("train") or {}, stage.resampled, stage.mmar / options.config)
     target = _target(stage, options, listed, decided)
-    _check(target)
-    workflow = load_workflow(
-        stage.mmar / options.config, environment=target.environment, overrides=target.overrides, workspace=stage.mmar
-    )
+    workflow = _check(target)
     datalist = Datalist.read(listed, stage.resampled)
     facts = read_facts(stage.resampled / "labels.json", _resampling(stage), datalist.metadata)
     out, curves = stage.models / "train", stage.models / "curves.csv"
@@ -102,14 +99,14 @@ def _target(stage: Stage, options: TrainOptions, listed: Path, decided: dict[str
     )
 
 
-def _check(target: Target) -> None:
-    """Say every warning and raise every error, before anything heavy is imported for it."""
+def _check(target: Target) -> Workflow:
+    """Say every warning and raise every error before anything heavy is imported; return what is to be trained."""
     report = check_workspace(target)
     if is_first_process():
         for finding in report.findings:
             if finding.severity == "warning":
                 say(f"train {target.name}: warning: {finding.line}")
-    report.raise_errors()
+    return report.require_workflow()
 
 
 def _numbers(result: TrainingResult) -> dict[str, float]:

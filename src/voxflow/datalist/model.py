@@ -7,15 +7,39 @@ import os.path
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from voxflow.errors import DataError
+from voxflow.findings import FindingCollector
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from voxflow.findings import Finding
 
 SHOWN_FAULTS = 20
+FIXES = {
+    "outside-root": "keep paths below the data root, without '..' and absolute paths",
+    "missing-image": 'write "image": a path, or a list of paths that become channels',
+    "label-format": "give one whole number a position, between 0 and its value in label_format",
+    "duplicate-name": 'give each case its own name: "case": ...',
+}
 # The Decathlon lists its unlabelled images as bare paths; other lists of strings are metadata.
 _BARE_LISTS = ("test", "testing", "inference")
 # An id names files and folders of outputs, so it must stay one plain file name.
 _ID = re.compile(r"\w[\w.+@\[\] -]*")
+
+
+class FaultyDatalistError(DataError):
+    """A datalist that can't be used.
+
+    Attributes:
+        faults: everything that is wrong with it; the text shows the first of them.
+    """
+
+    def __init__(self, message: str, *, path: Path, faults: Sequence[Finding]) -> None:
+        self.faults = tuple(faults)
+        super().__init__(message, path=path)
 
 
 @dataclass(frozen=True)
@@ -85,10 +109,10 @@ class Datalist:
         Raises:
             DataError: wrong cases, with their JSON paths.
         """
-        reader = _Reader((root or path.parent).absolute(), outside_root)
+        reader = _Reader(FindingCollector(path), (root or path.parent).absolute(), outside_root)
         reader.read_label_format(content.get("label_format", []))
         parts = {key: reader.part(key, value) for key, value in content.items() if _names_cases(key, value)}
-        _raise_all(path, reader.faults)
+        _raise_all(reader.findings)
         metadata = {key: value for key, value in content.items() if key not in parts and key != "label_format"}
         return cls(path, reader.root, parts, reader.label_format, metadata)
 
@@ -108,28 +132,27 @@ class Datalist:
         Raises:
             DataError: names each missing file with its JSON path.
         """
-        faults = [
-            f"{key}[{n}]: file not found: {file}"
-            for key in keys or list(self.parts)
-            for n, case in enumerate(self.cases(key))
-            for file in (*case.image, *([case.label] if isinstance(case.label, Path) else []))
-            if not file.is_file()
-        ]
-        _raise_all(self.path, faults)
+        findings = FindingCollector(self.path)
+        for key in keys or list(self.parts):
+            for number, case in enumerate(self.cases(key)):
+                for file in (*case.image, *([case.label] if isinstance(case.label, Path) else [])):
+                    if not file.is_file():
+                        findings.error("missing-file", f"{key}[{number}]", f"file not found: {file}")
+        _raise_all(findings)
 
 
 @dataclass
 class _Reader:
+    findings: FindingCollector
     root: Path
     outside_root: bool
     label_format: tuple[int, ...] = ()
-    faults: list[str] = field(default_factory=list)
 
     def read_label_format(self, value: Any) -> None:
         if isinstance(value, list) and all(_is_whole(n) and n > 0 for n in value):
             self.label_format = tuple(value)
         else:
-            self.faults.append(f"label_format: expected a list of positive whole numbers, received {value!r}")
+            self._note("label-format", "label_format", f"expected a list of positive whole numbers, received {value!r}")
 
     def part(self, key: str, items: list[Any]) -> tuple[Case, ...]:
         parsed = [(self._images(item, f"{key}[{n}]"), item) for n, item in enumerate(items)]
@@ -145,7 +168,8 @@ class _Reader:
             case = self._case(str(fields.get("case") or name), names, fields, f"{key}[{n}]")
             # The same image twice weighs it double, which is fine; two images of one name would overwrite each other.
             if known.setdefault(case.id, case.image) != case.image:
-                self.faults.append(f"{key}[{n}].case: another image before it is called {case.id!r}, too")
+                message = f"another image before it is called {case.id!r}, too"
+                self._note("duplicate-name", f"{key}[{n}].case", message)
             cases.append(case)
         return tuple(cases)
 
@@ -154,12 +178,12 @@ class _Reader:
         names = [given] if isinstance(given, str) else given
         if isinstance(names, list) and names and all(isinstance(name, str) and name for name in names):
             return names
-        self.faults.append(f"{where}.image: expected a path or a list of paths, received {given!r}")
+        self._note("missing-image", f"{where}.image", f"expected a path or a list of paths, received {given!r}")
         return [where]
 
     def _case(self, name: str, images: list[str], item: dict[str, Any], where: str) -> Case:
         if not _ID.fullmatch(name):
-            self.faults.append(f"{where}.case: {name!r} can't name a file")
+            self._note("datalist-form", f"{where}.case", f"{name!r} can't name a file")
         paths = tuple(self._path(image, f"{where}.image") for image in images)
         label = self._label(item.get("label"), f"{where}.label")
         return Case(name, paths, label, str(item.get("patient", name)))
@@ -170,13 +194,14 @@ class _Reader:
         if isinstance(label, str) and label:
             return self._path(label, where)
         if not isinstance(label, list) or not all(_is_whole(value) for value in label):
-            self.faults.append(f"{where}: expected a path or a list of classes, received {label!r}")
+            self._note("label-format", where, f"expected a path or a list of classes, received {label!r}")
         elif not self.label_format:
-            self.faults.append(f"{where}: a list of classes needs the key label_format, such as [1, 1]")
+            self._note("label-format", where, "a list of classes needs the key label_format, such as [1, 1]")
         elif len(label) != len(self.label_format):
-            self.faults.append(f"{where}: {len(label)} values, label_format has {len(self.label_format)}")
+            self._note("label-format", where, f"{len(label)} values, label_format has {len(self.label_format)}")
         elif any(not 0 <= value <= most for value, most in zip(label, self.label_format, strict=True)):
-            self.faults.append(f"{where}: {label} has a value outside label_format {list(self.label_format)}")
+            message = f"{label} has a value outside label_format {list(self.label_format)}"
+            self._note("label-format", where, message)
         else:
             return tuple(label)
         return None
@@ -185,8 +210,11 @@ class _Reader:
         # Links are not followed: DVC may link every image to its cache, outside of the root.
         path = Path(os.path.normpath(self.root / name))
         if not self.outside_root and not path.is_relative_to(os.path.normpath(self.root)):
-            self.faults.append(f"{where}: {name!r} leaves the data root {self.root}")
+            self._note("outside-root", where, f"{name!r} leaves the data root {self.root}")
         return path
+
+    def _note(self, code: str, where: str, message: str) -> None:
+        self.findings.error(code, where, message, FIXES.get(code, ""))
 
 
 def _names_cases(key: str, value: Any) -> bool:
@@ -204,10 +232,13 @@ def _stem(path: Path) -> str:
     return path.name.removesuffix("".join(path.suffixes[-2:]) if path.name.endswith(".gz") else path.suffix)
 
 
-def _raise_all(path: Path, faults: list[str]) -> None:
+def _raise_all(findings: FindingCollector) -> None:
+    """Raise one error that names the faults; what to do about each is for the check, which has the room to say it."""
+    faults = findings.errors
     if not faults:
         return
-    shown = faults[:SHOWN_FAULTS]
+    lines = [f"{fault.where}: {fault.message}" for fault in faults[:SHOWN_FAULTS]]
     if len(faults) > SHOWN_FAULTS:
-        shown.append(f"... and {len(faults) - SHOWN_FAULTS} more")
-    raise DataError(shown[0] if len(shown) == 1 else "\n".join([f"{len(faults)} faults", *shown]), path=path)
+        lines.append(f"... and {len(faults) - SHOWN_FAULTS} more")
+    message = lines[0] if len(lines) == 1 else "\n".join([f"{len(faults)} faults", *lines])
+    raise FaultyDatalistError(message, path=findings.file, faults=faults)

@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from voxflow.datalist import Datalist
-from voxflow.errors import DataError
+from voxflow.datalist import Datalist, FaultyDatalistError
 from voxflow.findings import show, suggest
 
 if TYPE_CHECKING:
@@ -32,6 +31,7 @@ METADATA = (
     "tensorImageSize",
 )
 PARTS = ("training", "validation", "testing", "test", "inference")
+MAX_FAULTS = 20  # of the form of its cases; more of them have one reason
 ITEM = ("image", "label", "case", "patient")
 
 
@@ -195,15 +195,10 @@ def _check_rules(path: Path, root: Path, notes: FindingCollector) -> None:
     """The datalist's own reader decides; its faults are kept word for word."""
     try:
         Datalist.read(path, root)
-    except DataError as error:
-        faults = [line for line in error.message.splitlines() if ": " in line]
-        noted: list[tuple[str, str, str]] = []
-        for fault in faults:
-            where, _, message = fault.partition(": ")
-            noted.append((where, message, _FIXES.get(_code(message), "")))
+    except FaultyDatalistError as error:
         # What is no object has no image either; that was said.
-        for where, message, fix in [one for one in noted if not notes.has(one[0])]:
-            notes.error(_code(message), where, message, fix)
+        for fault in [fault for fault in error.faults[:MAX_FAULTS] if not notes.has(fault.where)]:
+            notes.error(fault.code, fault.where, fault.message, fault.fix)
     except (TypeError, ValueError, AttributeError, KeyError, RecursionError) as error:
         notes.error("datalist-form", "", f"its form can't be read: {error}", "see docs/your-own-data.md")
 
@@ -213,26 +208,6 @@ _COUNTS = {
     "numTest": ("testing", "test"),
     "numValidation": ("validation",),
 }
-_FIXES = {
-    "outside-root": "keep paths below the data root, without '..' and absolute paths",
-    "missing-image": 'write "image": a path, or a list of paths that become channels',
-    "label-format": "give one whole number a position, between 0 and its value in label_format",
-    "duplicate-name": 'give each case its own name: "case": ...',
-}
-
-
-def _code(message: str) -> str:
-    for words, code in (
-        ("leaves the data root", "outside-root"),
-        ("another image before it", "duplicate-name"),
-        ("list of classes", "label-format"),
-        ("label_format", "label-format"),
-        ("positive whole numbers", "label-format"),
-        ("expected a path or a list of paths", "missing-image"),
-    ):
-        if words in message:
-            return code
-    return "datalist-form"
 
 
 def _join(root: Path, name: str) -> Path:

@@ -73,6 +73,17 @@ class CheckReport:
         if lines:
             raise ConfigError(f"{len(lines)} fault{'s' if len(lines) > 1 else ''} in the workspace", findings=lines)
 
+    def require_workflow(self) -> Workflow:
+        """Return the training configuration that was checked, with every component parsed.
+
+        Raises:
+            ConfigError: the workspace has errors, or no training configuration.
+        """
+        self.raise_errors()
+        if self.workflow is None:
+            raise ConfigError(f"{self.workspace} has no training configuration")
+        return self.workflow
+
 
 def _shown(file: Path) -> Path:
     """The path from the present folder where it lies below it."""

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from voxflow.config import load_workflow
 from voxflow.errors import ConfigError, DataError
 from voxflow.files import write_json
 from voxflow.lint import check_workspace
@@ -72,8 +71,7 @@ def train_mmar(mmar: Mmar, *, write_stats: bool = False) -> Trained:
     adopt_mpi_ranks()
     options = _options(mmar)
     overrides = {key: value for key, value in mmar.overrides.items() if key not in RUN_KEYS}
-    _check(mmar, overrides)
-    workflow = load_workflow(mmar.config, environment=mmar.environment, overrides=overrides, workspace=mmar.root)
+    workflow = _check(mmar, overrides)
     options = _as_configured(options, workflow)
     workflow = _remaining(options, workflow)
     workflow, datalist = training_data(mmar, workflow)
@@ -113,7 +111,7 @@ def adopt_mpi_ranks() -> None:
         os.environ.setdefault(name, value)
 
 
-def _check(mmar: Mmar, overrides: dict[str, Any]) -> None:
+def _check(mmar: Mmar, overrides: dict[str, Any]) -> Workflow:
     """Check configuration and data as ``voxflow check`` does: every fault at once, before anything heavy is done."""
     report = check_workspace(
         Target(mmar.root.name, mmar.root, mmar.config, None, mmar.environment, overrides=overrides)
@@ -122,7 +120,7 @@ def _check(mmar: Mmar, overrides: dict[str, Any]) -> None:
         for finding in report.findings:
             if finding.severity == "warning":
                 say(f"train {mmar.root.name}: warning: {finding.line}")
-    report.raise_errors()
+    return report.require_workflow()
 
 
 def _options(mmar: Mmar) -> TrainOptions:

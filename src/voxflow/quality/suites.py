@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict
 
 from voxflow.errors import ConfigError
+from voxflow.findings import nearest_name
 from voxflow.quality.checks import DataCheck
 from voxflow.quality.rules import Rule
 
@@ -122,5 +122,5 @@ def _apply_severities(checks: list[DataCheck], options: ValidateOptions) -> list
 
 
 def _describe_unknown(name: str, names: Sequence[str]) -> str:
-    near = get_close_matches(name, names, n=1, cutoff=0.3)
-    return f"{name!r}: did you mean {near[0]!r}?" if near else f"{name!r}: expected one of {', '.join(names)}"
+    near = nearest_name(name, names, cutoff=0.3)
+    return f"{name!r}: did you mean {near!r}?" if near else f"{name!r}: expected one of {', '.join(names)}"

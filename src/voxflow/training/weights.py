@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 from voxflow.errors import ConfigError, DataError
+from voxflow.findings import nearest_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -154,8 +154,8 @@ def freeze(network: torch.nn.Module, patterns: Sequence[str]) -> list[str]:
 
 
 def _suggest_name(pattern: str, names: list[str]) -> str:
-    near = difflib.get_close_matches(pattern.rstrip(".*"), names, n=1, cutoff=0.3) or names[:1]
-    return f"; its names are such as {near[0]!r}" if near else ""
+    near = nearest_name(pattern.rstrip(".*"), names, cutoff=0.3) or next(iter(names), "")
+    return f"; its names are such as {near!r}" if near else ""
 
 
 def to_training_mode(network: torch.nn.Module) -> None:
