@@ -1,4 +1,4 @@
-"""Owns transforms in a row: building them, and splitting the deterministic head from the random tail."""
+"""Transforms in a row: building them, and splitting what is the same every time from what is random."""
 
 from __future__ import annotations
 
@@ -17,7 +17,24 @@ if TYPE_CHECKING:
 
 
 def build_transform(component: ComponentReference) -> Transform:
-    """Build a transform from its name and arguments; call it on a sample (see ``Sample``)."""
+    """Build a transform from its name and arguments.
+
+    Args:
+        component: its name in the registry and its arguments as plain JSON values.
+
+    Returns:
+        A callable on a sample (see ``Sample``).
+
+    Raises:
+        ConfigError: the name is unknown or an argument does not fit.
+
+    Example:
+        >>> import numpy as np
+        >>> from voxflow.components import Component
+        >>> repeat = build_transform(Component(name="RepeatChannel", args={"fields": ["image"], "repeat_times": 3}))
+        >>> repeat({"image": np.zeros((1, 4, 4, 4))})["image"].shape
+        (3, 4, 4, 4)
+    """
     return cast("Transform", create("transform", component))
 
 
@@ -35,13 +52,22 @@ class Chain:
 
     @classmethod
     def build(cls, components: Iterable[ComponentReference]) -> Chain:
-        """Build every component and split them."""
+        """Build every component and split them before the first random one.
+
+        Raises:
+            ConfigError: a name is unknown or an argument does not fit.
+        """
         transforms = [build_transform(component) for component in components]
         first = next((n for n, t in enumerate(transforms) if t.is_random), len(transforms))
         return cls(tuple(transforms[:first]), tuple(transforms[first:]))
 
     def run_head(self, sample: Sample) -> Sample:
-        """Run the deterministic part, and what the tail's transforms want to know once."""
+        """Run the deterministic part of the chain on one case.
+
+        Returns:
+            What may be cached for the whole training: the sample, with what the first random transform needs to know of
+            it beside it (a crop notes where the label lies).
+        """
         for transform in self.head:
             sample = transform(sample)
         if self.tail and isinstance(self.tail[0], RandomTransform):
@@ -49,7 +75,16 @@ class Chain:
         return sample
 
     def run_tail(self, sample: Sample, rng: np.random.Generator, epoch: int = 1) -> list[Sample]:
-        """Run the random part as it is in an epoch, from 1; a crop may make several samples."""
+        """Run the random part of the chain on what the head has made of one case.
+
+        Args:
+            sample: the head's result; it stays as it is.
+            rng: the case's own generator, so that the result does not hang on the order of cases.
+            epoch: from 1; a crop may change its ratio from epoch to epoch.
+
+        Returns:
+            One sample, or several where a crop makes more than one patch.
+        """
         samples = [sample]
         for transform in self.tail:
             now = transform.at_epoch(epoch)

@@ -1,4 +1,4 @@
-"""Owns what a configuration says of one component: its name, its arguments, where it stands."""
+"""One component as a configuration names it: its name, its arguments, and its place in the file."""
 
 from __future__ import annotations
 
@@ -61,13 +61,20 @@ class Component(BaseModel):
         return typed
 
     def with_typed(self, typed: ComponentModel) -> Component:
-        """The same component with its parsed arguments, which whoever builds it then takes as they are."""
+        """Return the same component with its parsed arguments; whoever builds it then takes them as they are.
+
+        Args:
+            typed: the registry's class with ``args`` parsed into it; nobody parses them again.
+        """
         copy = self.model_copy()
         copy._typed = typed
         return copy
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
-        """Copy it; a change leaves the parsed arguments behind, which no longer fit."""
+        """Copy the component, with some fields changed.
+
+        A change leaves the parsed arguments behind, which might no longer fit.
+        """
         copy = super().model_copy(update=update, deep=deep)
         if update:
             copy._typed = None

@@ -1,4 +1,4 @@
-"""Owns what a component says of the fields it reads and makes, so that a chain is checked before any data is read."""
+"""What a component says of the fields that it reads and makes, so that a chain is checked before any data is read."""
 
 from __future__ import annotations
 
@@ -24,24 +24,45 @@ GridShape = tuple[tuple[int, ...], tuple[float, ...]]
 
 
 class FieldUser:
-    """What the check asks every component; the defaults go by the names of its arguments.
+    """What the check asks of every component; the defaults go by the names of its arguments.
 
     Attributes:
         takes_paths: it reads files: the fields that it reads may still be paths. Every other one needs arrays.
+
+    Example:
+        >>> from voxflow.components import create, Component
+        >>> cut = Component(name="FastCropByPosNegRatio", args={"fields": "image", "size": [8, 8, 4]})
+        >>> crop = create("transform", cut)
+        >>> crop.reads(), crop.patch()
+        (('image', 'label'), (8, 8, 4))
     """
 
     takes_paths: ClassVar[bool] = False
 
     def reads(self) -> tuple[str, ...]:
-        """The fields that must be there before it runs."""
+        """Return the fields that must be there before it runs.
+
+        By default these are the values of its arguments ``fields``, ``image_field``, ``label_field`` and their like.
+        """
         return self._field_names(READ_ARGUMENTS)
 
     def makes(self) -> tuple[str, ...]:
-        """The fields that hold values once it has run: new ones, or else those it reads."""
+        """Return the fields that hold values once it has run.
+
+        By default these are the values of its arguments that name new fields (``new_key``, ``tag``, ...), or else the
+        fields that it reads.
+        """
         return self._field_names(NEW_FIELD_ARGUMENTS) or self.reads()
 
     def channels_after(self, channels: Mapping[str, int]) -> Mapping[str, int]:
-        """Channels of the fields whose number it changes, from those known before it; nothing by default."""
+        """Return the channels of the fields whose number of channels it changes.
+
+        Args:
+            channels: how many each field has before it, where that is known.
+
+        Returns:
+            The changed fields alone; {} where nothing changes, as by default.
+        """
         del channels
         return {}
 
@@ -53,7 +74,11 @@ class FieldUser:
         return grid
 
     def patch(self) -> tuple[int, ...] | None:
-        """The size in voxels of what it cuts out; None for all but crops of a fixed size."""
+        """Return the size in voxels of what it cuts out, along (i, j, k) or (rows, columns).
+
+        Returns:
+            None for all but crops of a fixed size.
+        """
         size = getattr(self, "size", None)
         return size if isinstance(size, tuple) and all(isinstance(n, int) for n in size) else None
 

@@ -1,4 +1,4 @@
-"""Owns the training handlers that Clara's configurations name."""
+"""The training handlers that Clara's configurations name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns the inferers: how validation brings a whole image through the network."""
+"""Inferers: how validation brings a whole image through the network."""
 
 from __future__ import annotations
 
@@ -18,7 +18,15 @@ class Inferer(ComponentModel, ABC):
 
     @abstractmethod
     def infer(self, network: torch.nn.Module, image: torch.Tensor) -> torch.Tensor:
-        """Return logits for ``image`` (batch, channel, ...spatial)."""
+        """Bring a whole image through the network.
+
+        Args:
+            network: answers with logits; may be bound to a window's size.
+            image: (batch, channel, ...spatial), on the network's device.
+
+        Returns:
+            Logits (batch, class, ...spatial).
+        """
 
 
 @register("inferer")
@@ -36,7 +44,15 @@ class TFScanWindowInferer(Inferer):
     overlap: float = Field(default=0.25, ge=0, lt=1)
 
     def infer(self, network: torch.nn.Module, image: torch.Tensor) -> torch.Tensor:
-        """Return logits (batch, class, i, j, k)."""
+        """Slide the window over the image and blend what overlaps.
+
+        Args:
+            network: sees ``batch_size`` windows of ``roi_size`` at a time.
+            image: (batch, channel, i, j, k); padded with 0 where it is smaller than the window.
+
+        Returns:
+            Logits (batch, class, i, j, k).
+        """
         from monai.inferers import sliding_window_inference
 
         return cast(

@@ -1,4 +1,4 @@
-"""Owns finding the model that a validation configuration names, by its role: checkpoint, regular export or engine."""
+"""Finding the model that a validation configuration names, by its role: checkpoint, export or optimised engine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns the optimizers and the learning-rate policies."""
+"""Optimizers and learning-rate policies."""
 
 from __future__ import annotations
 
@@ -29,10 +29,21 @@ class Optimizer(ComponentModel, ABC):
 
     @abstractmethod
     def build(self, parameters: Iterable[torch.nn.Parameter], lr: float, weight_decay: float) -> torch.optim.Optimizer:
-        """Build it; both numbers hold where the configuration gave none of its own."""
+        """Build torch's optimizer.
+
+        Args:
+            parameters: those of the network.
+            lr: learning rate, where this component has none of its own.
+            weight_decay: L2 penalty, where this component has none of its own.
+        """
 
     def settings(self, lr: float, weight_decay: float) -> dict[str, float]:
-        """Learning rate and weight decay with the configuration's own values put first."""
+        """Return the learning rate and weight decay to build with; the component's own values come first.
+
+        Example:
+            >>> Adam(lr=0.001).settings(lr=0.1, weight_decay=0.0)
+            {'lr': 0.001, 'weight_decay': 0.0}
+        """
         decay = weight_decay if self.weight_decay is None else self.weight_decay
         return {"lr": self.lr or lr, "weight_decay": decay}
 
@@ -43,7 +54,13 @@ class Adam(Optimizer):
     """torch's Adam."""
 
     def build(self, parameters: Iterable[torch.nn.Parameter], lr: float, weight_decay: float) -> torch.optim.Optimizer:
-        """Build it, fused."""
+        """Build torch's Adam, its steps fused into one kernel.
+
+        Args:
+            parameters: those of the network.
+            lr: learning rate, where this component has none of its own.
+            weight_decay: L2 penalty, where this component has none of its own.
+        """
         import torch
 
         return torch.optim.Adam(parameters, fused=True, **cast("dict[str, Any]", self.settings(lr, weight_decay)))
@@ -54,7 +71,13 @@ class AdamW(Optimizer):
     """torch's AdamW."""
 
     def build(self, parameters: Iterable[torch.nn.Parameter], lr: float, weight_decay: float) -> torch.optim.Optimizer:
-        """Build it, fused."""
+        """Build torch's AdamW, its steps fused into one kernel.
+
+        Args:
+            parameters: those of the network.
+            lr: learning rate, where this component has none of its own.
+            weight_decay: decoupled weight decay, where this component has none of its own.
+        """
         import torch
 
         return torch.optim.AdamW(parameters, fused=True, **cast("dict[str, Any]", self.settings(lr, weight_decay)))
@@ -75,7 +98,13 @@ class NovoGrad(Optimizer):
     grad_averaging: bool = False
 
     def build(self, parameters: Iterable[torch.nn.Parameter], lr: float, weight_decay: float) -> torch.optim.Optimizer:
-        """Build MONAI's Novograd."""
+        """Build MONAI's Novograd.
+
+        Args:
+            parameters: those of the network.
+            lr: learning rate, where this component has none of its own.
+            weight_decay: L2 penalty, where this component has none of its own.
+        """
         from monai.optimizers import Novograd
 
         settings = self.settings(lr, weight_decay)
@@ -85,11 +114,22 @@ class NovoGrad(Optimizer):
 
 
 class LearningRatePolicy(ComponentModel, ABC):
-    """A learning-rate policy."""
+    """A learning-rate policy: a factor for each step.
+
+    Example:
+        >>> halve = DecayOnStep(decay_ratio=0.5, decay_freq=10)
+        >>> [halve.factor(step, total=30) for step in (0, 9, 10, 20)]
+        [1.0, 1.0, 0.5, 0.25]
+    """
 
     @abstractmethod
     def factor(self, step: int, total: int) -> float:
-        """What the learning rate is multiplied by at ``step`` (from 0) of ``total``."""
+        """Return what the learning rate is multiplied by at a step.
+
+        Args:
+            step: from 0, counted in batches over the whole training.
+            total: steps of the whole training.
+        """
 
 
 @register("lr_policy")
@@ -143,7 +183,12 @@ class OneCycle(LearningRatePolicy):
     end: NonNegativeFloat = 4e-6
 
     def factor(self, step: int, total: int) -> float:
-        """Return where the cycle stands."""
+        """Return where the cycle stands at a step.
+
+        Args:
+            step: from 0; the peak of 1 is reached at the last step of the warm-up.
+            total: steps of the whole training.
+        """
         peak = max(self.warmup * total - 1, 1e-9)
         if step <= peak:
             return _between(self.start, 1.0, step / peak)

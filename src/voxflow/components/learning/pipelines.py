@@ -1,4 +1,4 @@
-"""Owns the image pipelines: which cases training reads and how their patches become batches."""
+"""Image pipelines: which cases an epoch learns from, and how their patches become batches."""
 
 from __future__ import annotations
 
@@ -55,7 +55,15 @@ class Pipeline(ComponentModel):
         return 1 if self.batched_by_transforms else self.output_batch_size
 
     def window(self, count: int, epoch: int) -> NDArray[np.int64]:
-        """The cases, by position, that an epoch (from 1) of ``count`` learns from: all."""
+        """Return the cases that an epoch learns from.
+
+        Args:
+            count: cases of the datalist's part.
+            epoch: from 1.
+
+        Returns:
+            Positions in the datalist, from 0; here all of them.
+        """
         del epoch
         return np.arange(count)
 
@@ -84,7 +92,24 @@ class SegmentationImagePipelineWithCache(SegmentationImagePipeline):
     replace_percent: float = Field(default=0.0, ge=0, le=1)
 
     def window(self, count: int, epoch: int) -> NDArray[np.int64]:
-        """The cases in the cache: a window that moves on in the datalist's order, and begins again at its end."""
+        """Return the cases in the cache: a window that moves on in the datalist's order, and begins again at its end.
+
+        Args:
+            count: cases of the datalist's part.
+            epoch: from 1; each one moves the window on by ``replace_percent`` of it.
+
+        Returns:
+            Positions in the datalist, from 0.
+
+        Example:
+            >>> pipeline = SegmentationImagePipelineWithCache(
+            ...     data_list_file_path="", data_file_base_dir="", data_list_key="training",
+            ...     output_crop_size=(-1, -1, -1),
+            ...     num_cache_objects=4, replace_percent=0.25,
+            ... )
+            >>> pipeline.window(count=6, epoch=2)
+            array([1, 2, 3, 4])
+        """
         cached = self.num_cache_objects
         if not 0 < cached < count:
             return np.arange(count)

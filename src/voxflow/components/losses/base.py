@@ -22,9 +22,12 @@ class Loss(ComponentModel, ABC):
 
     @abstractmethod
     def build(self, activation: str, label_format: Sequence[int] = ()) -> LossFunction:
-        """Build it.
+        """Build the function that training minimises.
 
         Args:
             activation: what turns the network's logits into probabilities: "softmax" or "sigmoid".
             label_format: classification: the datalist's; () where every column is a finding.
+
+        Returns:
+            A function of logits and label, both with the batch first; its value is a tensor of one number.
         """

@@ -32,7 +32,15 @@ class ClassificationLoss(Loss):
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
 
     def build(self, activation: str, label_format: Sequence[int] = ()) -> LossFunction:
-        """Build the loss of logits (batch, logit) and labels (batch, column)."""
+        """Build the cross entropy of each column, averaged over the known labels of a batch.
+
+        Args:
+            activation: ignored; a column's format says whether it is judged by the sigmoid or the softmax.
+            label_format: of the columns; () where every column is a finding.
+
+        Returns:
+            A function of logits (batch, logit) and labels (batch, column), negative where a label is unknown.
+        """
         del activation
 
         def loss(logits: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
@@ -62,7 +70,15 @@ class BinaryClassificationLoss(ClassificationLoss):
     """Binary cross entropy of each finding on its own; findings with a negative label are unknown, left out."""
 
     def build(self, activation: str, label_format: Sequence[int] = ()) -> LossFunction:
-        """Build it; ``label_format`` must name findings only."""
+        """Build the binary cross entropy of findings.
+
+        Args:
+            activation: ignored; findings are judged by the sigmoid.
+            label_format: must name findings only; () does.
+
+        Raises:
+            ConfigError: a column has several classes.
+        """
         if any(classes > 1 for classes in label_format):
             raise ConfigError(
                 f"BinaryClassificationLoss is for findings; label_format {list(label_format)} has columns of several "

@@ -33,7 +33,11 @@ class OverlapLoss(Loss):
     smooth: NonNegativeFloat = 1e-5
 
     def shared_arguments(self, activation: str) -> dict[str, Any]:
-        """The arguments that MONAI's overlap losses have in common."""
+        """Return the arguments that MONAI's overlap losses have in common.
+
+        Args:
+            activation: "softmax" or "sigmoid"; MONAI's loss applies it to the logits.
+        """
         return {
             "include_background": not self.skip_background,
             "to_onehot_y": not self.is_onehot_targets,
@@ -45,16 +49,32 @@ class OverlapLoss(Loss):
         }
 
     def cast_label(self, loss: LossFunction) -> LossFunction:
-        """Masks are integers; MONAI's losses multiply one-hot masks as they are."""
+        """Return a loss that turns one-hot masks into the logits' type before it judges them.
+
+        Masks are integers; MONAI's losses multiply one-hot masks as they are.
+        """
         return (lambda logits, label: loss(logits, label.to(logits.dtype))) if self.is_onehot_targets else loss
 
 
 @register("loss")
 class Dice(OverlapLoss):
-    """1 minus the soft Dice, averaged over classes and batch."""
+    """1 minus the soft Dice, averaged over classes and batch.
+
+    Example:
+        >>> import torch
+        >>> label = torch.tensor([[[[[0, 1]]]]])
+        >>> certain = 50 * torch.tensor([[[[[1.0, -1.0]]], [[[-1.0, 1.0]]]]])  # logits of two classes, both right
+        >>> round(float(Dice().build("softmax")(certain, label)), 4)
+        0.0
+    """
 
     def build(self, activation: str, label_format: Sequence[int] = ()) -> LossFunction:
-        """Build MONAI's DiceLoss."""
+        """Build MONAI's DiceLoss.
+
+        Args:
+            activation: "softmax" or "sigmoid".
+            label_format: ignored; masks have none.
+        """
         del label_format
         from monai.losses import DiceLoss
 
@@ -76,7 +96,12 @@ class DiceCE(OverlapLoss):
     batch: bool = False
 
     def build(self, activation: str, label_format: Sequence[int] = ()) -> LossFunction:
-        """Build MONAI's DiceCELoss."""
+        """Build MONAI's DiceCELoss.
+
+        Args:
+            activation: "softmax" or "sigmoid".
+            label_format: ignored; masks have none.
+        """
         del label_format
         from monai.losses import DiceCELoss
 
@@ -101,7 +126,14 @@ class Focal(OverlapLoss):
     gamma: NonNegativeFloat = 2.0
 
     def build(self, activation: str, label_format: Sequence[int] = ()) -> LossFunction:
-        """Build it; MONAI's own leaves the background out of the softmax, too, so that it is not this loss."""
+        """Build the focal loss of Lin et al. (2017).
+
+        MONAI's own leaves the background out of the softmax, too, so that it is not this loss.
+
+        Args:
+            activation: "softmax": classes exclude each other; "sigmoid": each channel is judged by itself.
+            label_format: ignored; masks have none.
+        """
         del label_format
         first = int(self.skip_background)
 

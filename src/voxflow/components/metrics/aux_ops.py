@@ -1,4 +1,4 @@
-"""Owns the auxiliary operations: what training and validation compute beside the loss, for metrics to read."""
+"""Auxiliary operations: what validation computes beside the loss, for metrics to read."""
 
 from __future__ import annotations
 
@@ -37,7 +37,12 @@ class ComputeAccuracy(AuxiliaryOperation):
     use_sigmoid: bool = True
 
     def compute(self, outputs: Outputs) -> Outputs:
-        """Accuracy (batch,); unknown columns are left out."""
+        """Compute the share of right columns of each case.
+
+        Returns:
+            The output ``tag``: (batch,) from 0 to 1; unknown columns are left out, and a case without a known one is
+            NaN.
+        """
         logits, label = np.asarray(outputs["model"]), np.asarray(outputs["label"])
         label_format = read_label_format(outputs, label)
         if not self.use_sigmoid and set(label_format) == {1} and len(label_format) > 1:
@@ -54,7 +59,11 @@ class ComputeBinaryPreds(AuxiliaryOperation):
     binary_labels_name: str = "binary_labels"
 
     def compute(self, outputs: Outputs) -> Outputs:
-        """Probabilities and labels, both (batch, logit)."""
+        """Compute probabilities and labels that can be compared logit by logit.
+
+        Returns:
+            Two outputs (batch, logit): probabilities from 0 to 1, and labels 0, 1 or negative where unknown.
+        """
         logits, label = np.asarray(outputs["model"]), np.asarray(outputs["label"])
         label_format = read_label_format(outputs, label)
         labels = label if set(label_format) == {1} else encode_one_vs_rest(label, label_format)
@@ -84,7 +93,14 @@ class DiceMaskedOutput(AuxiliaryOperation):
         return self.tags
 
     def compute(self, outputs: Outputs) -> Outputs:
-        """Dice (batch,) under each tag, NaN where it is masked out."""
+        """Compute the Dice of each case.
+
+        Returns:
+            (batch,) under each tag, NaN where the label holds none of the class.
+
+        Raises:
+            ValueError: the label's channels are not the network's, or the number of tags fits no reading of them.
+        """
         logits, label = np.asarray(outputs["model"]), np.asarray(outputs["label"])
         classes = logits.shape[1]
         truth = label > 0 if self.is_onehot_targets or classes == 1 else _one_hot(label[:, 0], classes)

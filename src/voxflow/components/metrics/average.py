@@ -28,7 +28,7 @@ class ComputeAverage(Metric):
     negate_value: bool = False
 
     def measure(self, outputs: Outputs) -> NDArray[Any]:
-        """The values of one batch, flat."""
+        """Return the values of one batch, flat; ``invalid_value`` becomes NaN."""
         values = np.asarray(outputs[self.field], float).ravel()
         return values if self.invalid_value is None else np.where(values == self.invalid_value, np.nan, values)
 

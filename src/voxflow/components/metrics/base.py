@@ -41,11 +41,28 @@ class Metric(ComponentModel, ABC):
 
     @abstractmethod
     def measure(self, outputs: Outputs) -> NDArray[Any]:
-        """What to keep of one batch."""
+        """Return what to keep of one batch.
+
+        Args:
+            outputs: the network's logits "model", "label" and what auxiliary operations added; the batch is the first
+                axis.
+
+        Returns:
+            An array; processes that share the cases hand it to each other, so that it must hold all that
+            :meth:`summarise` needs.
+        """
 
     @abstractmethod
     def summarise(self, batches: Sequence[NDArray[Any]], class_names: Sequence[str]) -> dict[str, float]:
-        """The numbers over all batches; NaN where none is defined."""
+        """Return the metric's numbers over all batches.
+
+        Args:
+            batches: what :meth:`measure` returned, in order.
+            class_names: of the answer's channels, for the names of the numbers.
+
+        Returns:
+            Numbers by name: the metric's own, and perhaps NAME_CLASS; NaN where none is defined.
+        """
 
 
 class AuxiliaryOperation(ComponentModel, ABC):
@@ -64,10 +81,23 @@ class AuxiliaryOperation(ComponentModel, ABC):
 
     @abstractmethod
     def compute(self, outputs: Outputs) -> Outputs:
-        """The outputs to add."""
+        """Compute something of one batch for metrics to read.
+
+        Args:
+            outputs: the network's logits "model", "label" and what earlier operations added; the batch is the first
+                axis.
+
+        Returns:
+            The outputs to add, by name.
+        """
 
 
 def mean_defined(values: NDArray[Any]) -> float:
-    """The mean of what is not NaN; NaN when nothing is left."""
+    """Return the mean of the values that are not NaN; NaN when nothing is left.
+
+    Example:
+        >>> mean_defined(np.array([0.5, np.nan, 1.0]))
+        0.75
+    """
     defined = values[~np.isnan(values)]
     return float(defined.mean()) if defined.size else np.nan

@@ -42,7 +42,15 @@ class ComputeAverageDice(Metric):
     is_2d: bool = False
 
     def measure(self, outputs: Outputs) -> NDArray[Any]:
-        """Dice (batch, class), NaN where undefined."""
+        """Return the Dice of each case and class of one batch.
+
+        Args:
+            outputs: "model": logits (batch, class, i, j, k), or an integer mask; "label": (batch, 1, i, j, k) of class
+                indices, or one channel a class.
+
+        Returns:
+            (batch, class), NaN where a class is neither in the label nor predicted.
+        """
         value, label = np.asarray(outputs[self.field]), np.asarray(outputs[self.label_field])
         independent = outputs.get("activation") == "sigmoid" and label.shape[1] == value.shape[1]
         if label.shape[1] > 1:
@@ -76,7 +84,15 @@ class ComputeAverageDice(Metric):
         return math.log(self.logit_thresh / (1 - self.logit_thresh))
 
     def summarise(self, batches: Sequence[NDArray[Any]], class_names: Sequence[str]) -> dict[str, float]:
-        """The mean under ``name``; with several classes each class's under ``name_CLASS``."""
+        """Return the mean over cases, then over classes.
+
+        Args:
+            batches: (case, class) each, NaN where undefined.
+            class_names: with or without the background; any other number of names makes the classes numbers from 1.
+
+        Returns:
+            The mean under ``name``; with several classes each class's under ``name_CLASS``.
+        """
         by_class = [mean_defined(column) for column in join_batches(batches).T]
         values = {self.name: mean_defined(np.array(by_class))}
         if len(by_class) > 1:
@@ -91,18 +107,38 @@ class ComputeAverageDice(Metric):
 
 
 def compute_dice_by_class(predicted: NDArray[np.bool_], truth: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Dice (batch, class) of masks (batch, class, ...); NaN where both are empty."""
+    """Return the Dice of each case and class.
+
+    Args:
+        predicted: masks (batch, class, ...).
+        truth: masks of the same shape.
+
+    Returns:
+        (batch, class); NaN where both masks are empty.
+    """
     pairs = zip(predicted, truth, strict=True)
     return np.array([[compute_dice(p, t) for p, t in zip(ps, ts, strict=True)] for ps, ts in pairs])
 
 
 def compute_dice(predicted: NDArray[np.bool_], truth: NDArray[np.bool_]) -> float:
-    """Dice of two masks; NaN when both are empty."""
+    """Return the Dice of two masks of one shape; NaN when both are empty.
+
+    Example:
+        >>> compute_dice(np.array([True, True, False]), np.array([True, False, False]))
+        0.6666666666666666
+    """
     total = int(predicted.sum()) + int(truth.sum())
     return 2 * int((predicted & truth).sum()) / total if total else np.nan
 
 
 def join_batches(batches: Sequence[NDArray[Any]]) -> NDArray[np.float64]:
-    """All batches' rows (case, class); classes that a batch knew nothing of are NaN."""
+    """Join the rows of all batches.
+
+    Args:
+        batches: (case, class) each; a batch may know fewer classes than others.
+
+    Returns:
+        (case, class) over all batches; classes that a batch knew nothing of are NaN.
+    """
     width = max(part.shape[1] for part in batches)
     return np.concatenate([np.pad(p, ((0, 0), (0, width - p.shape[1])), constant_values=np.nan) for p in batches])

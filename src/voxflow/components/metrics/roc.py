@@ -42,14 +42,26 @@ class ComputeAUC(Metric):
     include_list: tuple[NonNegativeInt, ...] | None = None
 
     def measure(self, outputs: Outputs) -> NDArray[Any]:
-        """Scores and labels (2, batch, finding); columns of several classes count as one finding a class."""
+        """Return the scores and labels of one batch.
+
+        Returns:
+            (2, batch, finding): scores first; columns of several classes count as one finding a class.
+        """
         scores, labels = np.asarray(outputs[self.field], float), np.asarray(outputs[self.label_field], float)
         if scores.shape != labels.shape:
             labels = encode_one_vs_rest(labels, read_label_format(outputs, labels))
         return np.stack([scores, labels])
 
     def summarise(self, batches: Sequence[NDArray[Any]], class_names: Sequence[str]) -> dict[str, float]:
-        """The AUC under ``name``."""
+        """Return the area under the ROC curve over all batches, under ``name``.
+
+        Args:
+            batches: (2, batch, finding) each.
+            class_names: for the line of the log that names findings without an AUC.
+
+        Raises:
+            ValueError: ``class_index`` or ``include_list`` names a finding that is not there.
+        """
         scores, labels, findings = self._select_findings(batches)
         if self.auc_average == "micro" and self.class_index is None:
             return {self.name: compute_auc(scores.ravel(), labels.ravel())}
@@ -88,7 +100,19 @@ class ComputeAUC(Metric):
 
 
 def compute_auc(scores: NDArray[np.float64], labels: NDArray[np.float64]) -> float:
-    """Chance that a case with the finding scores above one without (ties count half); NaN when one kind is missing."""
+    """Return the area under the ROC curve: how probably a case with the finding scores above one without.
+
+    Args:
+        scores: (case,); equal ones count half.
+        labels: (case,): 1 with the finding, 0 without it, negative where it is unknown, which is left out.
+
+    Returns:
+        From 0 to 1; NaN when no case has the finding, or every one.
+
+    Example:
+        >>> compute_auc(np.array([0.1, 0.4, 0.8]), np.array([0.0, 0.0, 1.0]))
+        1.0
+    """
     from scipy.stats import rankdata
 
     is_known = labels >= 0
