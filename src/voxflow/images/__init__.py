@@ -1,4 +1,4 @@
-"""Owns what any image becomes: a case of a table, under a pseudonym; and images that are no DICOM."""
+"""What any image becomes: a case of a table, under a pseudonym; and images that are no DICOM."""
 
 import lazy_loader
 

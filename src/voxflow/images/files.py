@@ -1,4 +1,8 @@
-"""Owns making cases of files that are no DICOM: volumes (NIfTI, MetaImage, NRRD) with labels, and PNG radiographs."""
+"""Making cases of image files that are no DICOM: volumes (NIfTI, MetaImage, NRRD) with labels, and PNG radiographs.
+
+Voxels and grids pass unchanged; headers' texts do not, since they may hold names. A pair of files that can't be trusted
+becomes a row that says why, and never stops the others.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +32,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ImageFileJob:
-    """One case to make of files; as ``voxflow.dicom.series.Job``."""
+    """One case to make of files, with all that a worker process needs; as ``voxflow.dicom.series.ConversionJob``.
+
+    Attributes:
+        pair: the files.
+        source: the folder that they lie below.
+        case, patient: pseudonyms.
+        target: the folder that images/ and labels/ lie in.
+        suffix: of the volumes that are written.
+        values: the label values that have a name; None: any.
+        findings: of a radiograph: 0, 1 or None by name.
+        findings_source: a CSV, or the names of the folders.
+    """
 
     pair: ImagePair
     source: Path
@@ -47,13 +62,13 @@ def convert_files(
     """Check every image and label and write them under their case's name, without their headers' texts.
 
     Args:
-        files: what was found.
+        files: the pairs, of :func:`pair_files`.
         target: the folder to write to.
         options: how strictly to check.
         executor: who makes the cases; None: processes of this machine.
 
     Returns:
-        What became of each pair, and the content of labels.json.
+        What became of each pair, in their order, and the content of labels.json.
     """
     jobs = _plan_jobs(files, target, options)
     files.findings.report_unmatched({key for pair in files.pairs for key in files.keys_of(pair)})
@@ -77,7 +92,11 @@ def _run_jobs(jobs: Sequence[ImageFileJob], workers: int | None) -> Generator[tu
 
 
 def convert_pair(job: ImageFileJob) -> ConversionOutcome:
-    """Make one case of files, or say why not."""
+    """Make one case of an image file and its label file.
+
+    Returns:
+        Rows for the tables. Where no case can be made, a row with the verdict "quarantined" and a reason.
+    """
     row = _describe_quarantined(job)
     try:
         if job.pair.image is None:

@@ -1,4 +1,4 @@
-"""Owns findings: what a CSV, or the folder that an image lies in, says about an image."""
+"""Radiograph findings: what a CSV, or the name of the folder that an image lies in, says about an image."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class RadiographFindings:
     """A table of findings.
 
     Attributes:
-        names: the findings.
-        values: 0, 1 or nothing (unknown) for each finding, by image.
+        names: of the findings.
+        values: 0, 1 or None (unknown) for each finding, by image.
         patients: the patient that the table names, by image.
     """
 
@@ -35,12 +35,28 @@ class RadiographFindings:
     patients: Mapping[str, str] = field(default_factory=dict)
 
     def look_up(self, *keys: str) -> tuple[int | None, ...]:
-        """The values under the first of some keys that the table knows; all unknown if it knows none."""
+        """Look an image up under several names that the table may know it by.
+
+        Args:
+            keys: such as its SOPInstanceUID and its file's name; the first that the table knows counts.
+
+        Returns:
+            0, 1 or None for each finding; all None where the table does not know the image.
+
+        Example:
+            >>> findings = RadiographFindings(("mass",), {"a.png": (1,)})
+            >>> findings.look_up("images/a.png", "a.png"), findings.look_up("b.png")
+            ((1,), (None,))
+        """
         known_values = [self.values[key] for key in keys if key in self.values]
         return known_values[0] if known_values else (None,) * len(self.names)
 
     def report_unmatched(self, images: Collection[str]) -> int:
-        """Count the rows that name none of ``images``, and say so where there are any."""
+        """Count the rows that name none of some images, and tell the user where there are any.
+
+        Args:
+            images: all names that the images of the folder may go by.
+        """
         unmatched_count = sum(key not in images for key in self.values)
         if unmatched_count:
             say(f"findings: {unmatched_count} of {len(self.values)} rows name no image in the folder")
@@ -49,6 +65,10 @@ class RadiographFindings:
 
 def read_findings(path: Path) -> RadiographFindings:
     """Read a CSV of findings; all that is wrong with it is reported at once.
+
+    Args:
+        path: UTF-8, with a header. One column names the image (``sop_instance_uid``, ``file`` ...), one may name the
+            patient, each other one is a finding with 0, 1 or nothing.
 
     Raises:
         DataError: missing, without a column that names the image, a value that is neither 0, 1 nor empty, or an
@@ -103,6 +123,14 @@ def read_findings_from_folders(files: Mapping[str, str]) -> RadiographFindings:
 
     Args:
         files: folder by image; a folder such as ``no_findings`` or ``normal`` means none of the others.
+
+    Returns:
+        No findings at all where all images lie in one folder.
+
+    Example:
+        >>> findings = read_findings_from_folders({"1.png": "pneumonia", "2.png": "normal"})
+        >>> findings.names, findings.values
+        (('pneumonia',), {'1.png': (1,), '2.png': (0,)})
     """
     folders = sorted(set(files.values()))
     names = tuple(folder for folder in folders if folder.lower() not in WITHOUT_FINDING)

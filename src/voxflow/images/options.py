@@ -1,4 +1,4 @@
-"""Owns what a user can choose about images of any format; the options of DICOM alone stand in ``voxflow.dicom``."""
+"""The options of conversion that hold for images of any format; those of DICOM alone stand in ``voxflow.dicom``."""
 
 from __future__ import annotations
 

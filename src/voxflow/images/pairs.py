@@ -1,4 +1,4 @@
-"""Owns which file is an image, which one is its label, and whom both show, as their names tell."""
+"""Which file is an image, which one is its label, and which patient both show, as their names tell."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ class ImagePair:
 
     Attributes:
         name: what image and label have in common: the path below the source without suffix and role.
+        image, label: the files; None where there is none.
     """
 
     name: str
@@ -44,7 +45,13 @@ class ImagePair:
 
 @dataclass(frozen=True)
 class ImageFiles:
-    """The images of a folder that are no DICOM."""
+    """The images of a folder that are no DICOM.
+
+    Attributes:
+        source: the folder.
+        pairs: ordered by their names.
+        findings: of the radiographs among them.
+    """
 
     source: Path
     pairs: tuple[ImagePair, ...]
@@ -52,7 +59,7 @@ class ImageFiles:
 
     @property
     def file_count(self) -> int:
-        """Number of files."""
+        """Number of files in all pairs."""
         return sum((pair.image is not None) + (pair.label is not None) for pair in self.pairs)
 
     def path_of(self, pair: ImagePair) -> str:
@@ -76,6 +83,11 @@ class ImageFiles:
 def pair_files(source: Path, files: Sequence[Path], options: ImageOptions) -> ImageFiles:
     """Pair images with labels by their names, and read what is known of radiographs.
 
+    Args:
+        source: the folder that was searched.
+        files: all files below it; others than images are left out.
+        options: where a CSV of findings lies.
+
     Raises:
         DataError: no image among the files, or the CSV of findings is wrong.
     """
@@ -94,11 +106,18 @@ def pair_files(source: Path, files: Sequence[Path], options: ImageOptions) -> Im
 
 
 def parse_role_and_name(path: Path) -> tuple[Literal["image", "label"], str]:
-    """Whether a file is an image or a label, and the name that it shares with the other.
+    """Tell from a path whether a file is an image or a label, and the name that it shares with the other.
 
     Args:
-        path: below the source folder: ``imagesTr/a.nii.gz`` with ``labelsTr/a.nii.gz``, or ``x/a_image.nii.gz``
-            with ``x/a_label.nii.gz``; anything else is an image.
+        path: below the source folder. A folder such as ``labelsTr`` or ``masks``, or an ending such as ``_seg``,
+            makes a label; anything else is an image.
+
+    Example:
+        >>> from pathlib import Path
+        >>> parse_role_and_name(Path("imagesTr/liver_3.nii.gz")), parse_role_and_name(Path("labelsTr/liver_3.nii.gz"))
+        (('image', 'liver_3'), ('label', 'liver_3'))
+        >>> parse_role_and_name(Path("day1/ct_mask.nrrd"))
+        ('label', 'day1/ct')
     """
     stem, folders = _strip_suffix(path.name), path.parts[:-1]
     in_labels = any(folder.lower() in LABEL_FOLDERS for folder in folders)
@@ -113,9 +132,15 @@ def parse_role_and_name(path: Path) -> tuple[Literal["image", "label"], str]:
 
 
 def find_patient(pair: ImagePair, pattern: str | None) -> str:
-    """Who a file shows: the first group of ``pattern`` in its name, or the number before ``_`` of a PNG.
+    """Tell from a file's name which patient it shows.
 
-    A file that the pattern does not match is a patient of its own.
+    Args:
+        pair: the files.
+        pattern: a regular expression whose first group, found in the pair's name, names the patient. Without one, or
+            where it does not match, the number before ``_`` names the patient of a PNG.
+
+    Returns:
+        A text that tells patients apart; a file of which nothing is known is a patient of its own.
     """
     match = re.search(pattern, pair.name) if pattern else None
     if match is None and pair.is_png:

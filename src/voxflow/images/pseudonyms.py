@@ -1,4 +1,4 @@
-"""Owns pseudonyms: keyed, so that who lacks the key can't go back from a case to a patient by trying out ids."""
+"""Pseudonyms of patients: keyed, so that nobody without the key can find a patient by trying out ids."""
 
 from __future__ import annotations
 
@@ -20,7 +20,13 @@ LENGTH = 8
 
 
 def load_pseudonym_key(configured_key: str | None, key_file: Path | None = None) -> bytes:
-    """The secret: the one given, else the environment's, else the key file's, which is made if need be."""
+    """Load the secret that pseudonyms are made with.
+
+    Args:
+        configured_key: the option ``pseudonym_key``; it comes first.
+        key_file: else, and after ``VOXFLOW_PSEUDONYM_KEY``, this file; None: ``.voxflow/pseudonym.key``. It is
+            made when it is missing, readable by its owner alone.
+    """
     text = configured_key or os.environ.get(KEY_VARIABLE)
     if text:
         return text.encode()
@@ -34,7 +40,19 @@ def load_pseudonym_key(configured_key: str | None, key_file: Path | None = None)
 
 
 def assign_pseudonyms(patients: Iterable[str], key: bytes) -> dict[str, str]:
-    """A pseudonym for each patient: the first 8 hex digits of HMAC-SHA256, more where two would be the same."""
+    """Assign a pseudonym to each patient: the first 8 hex digits of HMAC-SHA256, more where two would be the same.
+
+    Args:
+        patients: texts that tell patients apart.
+        key: the secret.
+
+    Returns:
+        Pseudonym by patient. It depends on patient and key alone, so that a patient keeps it from run to run.
+
+    Example:
+        >>> assign_pseudonyms(["id 4711", "id 4712"], b"secret")
+        {'id 4711': 'ffa291df', 'id 4712': '314672ab'}
+    """
     digests = {patient: hmac.new(key, patient.encode(), hashlib.sha256).hexdigest() for patient in patients}
     length = LENGTH
     while len({digest[:length] for digest in digests.values()}) < len(digests):
@@ -43,7 +61,16 @@ def assign_pseudonyms(patients: Iterable[str], key: bytes) -> dict[str, str]:
 
 
 def number_cases(patients: Iterable[str], names: dict[str, str]) -> list[str]:
-    """Case ids, pseudonym and running number, for images given by their patient in a stable order."""
+    """Make a case id for each image: its patient's pseudonym and a running number.
+
+    Args:
+        patients: of each image, in a stable order.
+        names: pseudonym by patient.
+
+    Example:
+        >>> number_cases(["ann", "bob", "ann"], {"ann": "3f2a", "bob": "9c01"})
+        ['3f2a_1', '9c01_1', '3f2a_2']
+    """
     counts: dict[str, int] = {}
     cases = []
     for patient in patients:

@@ -1,4 +1,4 @@
-"""Owns the tables that conversion leaves: cases.csv, conversion.csv, conversion.json, labels.json."""
+"""The tables that conversion writes: cases.csv, conversion.csv, conversion.json and labels.json."""
 
 from __future__ import annotations
 
@@ -21,7 +21,17 @@ MAX_REASONS = 10
 
 @dataclass(frozen=True)
 class ConversionRow:
-    """One row of conversion.csv: what became of one series, radiograph, label object or file."""
+    """One row of conversion.csv: what became of one series, radiograph, label object or file.
+
+    Attributes:
+        verdict: "converted", "remedied" (with a change that ``reason`` tells), "quarantined" or "skipped".
+        reason: in words, without anything of the patient's.
+        modality: Modality (0008,0060), or the kind of file.
+        files: how many it was made of.
+        size, spacing_mm, orientation, units: of the volume.
+        study_uid, series_uid: StudyInstanceUID (0020,000D), SeriesInstanceUID (0020,000E).
+        case: the case that it became; empty where it became none.
+    """
 
     verdict: Verdict
     reason: str = ""
@@ -76,7 +86,7 @@ class ConversionOutcome:
 
     Attributes:
         rows, cases: for the tables.
-        label_values: the values that a passed-through label holds.
+        label_values: the values that the label of an image file holds; 0 among them.
     """
 
     rows: tuple[ConversionRow, ...]
@@ -107,7 +117,7 @@ class ConversionSummary:
 
     @classmethod
     def count(cls, rows: Sequence[ConversionRow], cases: Sequence[ConvertedCase]) -> ConversionSummary:
-        """Count rows and cases."""
+        """Count the rows of conversion.csv by verdict, and the cases and patients of cases.csv."""
         verdicts = [row.verdict for row in rows]
         quarantined = [(number, row) for number, row in enumerate(rows, start=1) if row.verdict == "quarantined"]
         return cls(
@@ -124,11 +134,15 @@ class ConversionSummary:
 
     @property
     def metrics(self) -> dict[str, int]:
-        """The counts alone, flat."""
+        """The counts alone, by name, as ``dvc metrics`` shows them."""
         return {name: value for name, value in asdict(self).items() if isinstance(value, int)}
 
     def format_lines(self, target: Path) -> list[str]:
-        """What a person is told: the first reasons of quarantine, then one line of what lies in ``target``."""
+        """Format the summary for a person: the first reasons of quarantine, then one line with all counts.
+
+        Args:
+            target: the folder that was written, which the lines name.
+        """
         reason_lines = [f"  quarantined: {reason}" for reason in self.reasons[:MAX_REASONS]]
         if self.quarantined > MAX_REASONS:
             reason_lines.append(f"  and {self.quarantined - MAX_REASONS} more, in {target / 'conversion.csv'}")
@@ -150,7 +164,13 @@ class GeometryTexts(TypedDict):
 
 
 def format_geometry(geometry: Geometry) -> GeometryTexts:
-    """The geometry columns of a row or a case."""
+    """Format a grid as the geometry columns of a row or a case.
+
+    Example:
+        >>> from voxflow.geometry import Geometry
+        >>> format_geometry(Geometry.from_parts((512, 512, 90), (0.75, 0.75, 3)))
+        {'size': '512 512 90', 'spacing_mm': '0.75 0.75 3', 'orientation': 'LPS'}
+    """
     return {
         "size": " ".join(str(n) for n in geometry.size),
         "spacing_mm": " ".join(f"{mm:.6g}" for mm in geometry.spacing),
@@ -206,7 +226,16 @@ def _write_rows(path: Path, header: Sequence[str], rows: Iterable[Sequence[objec
 
 
 def describe_labels(names: Iterable[str], values: Mapping[str, int]) -> dict[str, str]:
-    """What labels.json holds: value → name as it was first written; 0 is the background."""
+    """Describe labels as labels.json does: value → name as it was first written; 0 is the background.
+
+    Args:
+        names: of all segments, ROIs or files, as they are written.
+        values: value by case-folded name; names without one are left out.
+
+    Example:
+        >>> describe_labels(["Spleen", "Liver", "vein"], {"liver": 1, "spleen": 2})
+        {'0': 'background', '1': 'Liver', '2': 'Spleen'}
+    """
     name_by_value = {0: "background"}
     for name in sorted(names):
         if name.casefold() in values:

@@ -1,4 +1,4 @@
-"""Owns the way to and from a hospital's archive: what is new there comes in once, masks go back beside their study."""
+"""The way to and from a hospital's archive (PACS): new series come in once, masks go back beside their study."""
 
 import lazy_loader
 

@@ -1,4 +1,9 @@
-"""Owns answering what came in: each new series gets its masks, and their DICOM SEG goes back beside its study."""
+"""Answering what came in: each new series gets its masks, and their DICOM SEG goes back beside its study.
+
+Masks of a series are made in a folder of their own, put in their place at once, and only then sent. The ledger notes
+each step after it is done. A cut at any moment repeats at most one step, and every step may be repeated: a SEG keeps its
+UIDs.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +33,7 @@ NOTE = "answer.json"
 
 
 class AnswerOptions(BaseModel):
-    """What becomes of what came in: the keys of ``workspaces.WS.answer`` in params.yaml.
+    """The options of answering: the keys of ``workspaces.WS.answer`` in params.yaml.
 
     Attributes:
         pacs: where masks are sent, an entry below ``pacs``; None: the one that series come from, if they do.
@@ -47,7 +52,7 @@ class AnswerOptions(BaseModel):
 
 @dataclass
 class AnswerResult:
-    """What was done, by SeriesInstanceUID.
+    """What became of the series that waited, by SeriesInstanceUID.
 
     Attributes:
         answered: masks were made.
@@ -64,7 +69,7 @@ class AnswerResult:
 
 @dataclass(frozen=True)
 class AnswerContext:
-    """What answering needs.
+    """All that answering needs beside the ledger.
 
     Attributes:
         engine: the model.
@@ -89,6 +94,10 @@ def answer_new_series(context: AnswerContext, ledger: Ledger) -> AnswerResult:
 
     A mask is in its place before it is sent, and its SEG keeps its UIDs: sent twice, after a cut between sending and
     noting it, it is still one object in the PACS.
+
+    Args:
+        context: the model, the folders and the archive.
+        ledger: which series came in, and what became of them.
 
     Raises:
         PacsError: the archive is away; what was made is kept, and sent by the next call.

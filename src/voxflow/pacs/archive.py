@@ -1,4 +1,4 @@
-"""Owns the protocol that everything which holds series speaks: a PACS by DICOMweb or DIMSE, or a folder."""
+"""The protocol that everything which holds series speaks: a PACS by DICOMweb or DIMSE, or a folder."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _UID = re.compile(r"[0-9.]{1,64}")
 
 @dataclass(frozen=True)
 class Query:
-    """Which series are of interest.
+    """Which series to find.
 
     Attributes:
         modalities: Modality (0008,0060); empty: all.
@@ -33,7 +33,18 @@ class Query:
     days: int | None = None
 
     def date_range(self, today: datetime.date | None = None) -> str:
-        """The range as DICOM writes it, open to the future, for clocks that differ; empty when any date will do."""
+        """Format the range of dates as DICOM matches it (PS3.4 C.2.2.2.5), open to the future, since clocks differ.
+
+        Args:
+            today: None: by this machine's clock.
+
+        Returns:
+            Such as "20240601-"; empty when any date will do.
+
+        Example:
+            >>> Query(days=7).date_range(datetime.date(2024, 6, 8))
+            '20240601-'
+        """
         if self.days is None:
             return ""
         first = (today or datetime.datetime.now().astimezone().date()) - datetime.timedelta(days=self.days)
@@ -59,29 +70,44 @@ class RemoteSeries:
 
 
 class Archive(Protocol):
-    """Something that holds series."""
+    """Something that holds series: what is new is found, fetched and acknowledged; masks are stored.
+
+    Every method may raise PacsError; its ``lost`` says that the archive is away, so that going on makes no sense.
+    """
 
     @property
     def name(self) -> str:
-        """What messages call it."""
+        """The archive's name in messages."""
 
     def find(self, query: Query) -> Iterator[RemoteSeries]:
-        """The series of interest."""
+        """Find the series that a query asks for, each once."""
 
     def list_instances(self, series: RemoteSeries) -> list[str]:
-        """SOPInstanceUID (0008,0018) of what a series holds now."""
+        """List what a series holds now, by SOPInstanceUID (0008,0018)."""
 
     def fetch(self, series: RemoteSeries, sop_uids: Collection[str], folder: Path) -> None:
-        """Write ``UID.dcm`` into a folder for each object wanted, each whole or not at all."""
+        """Fetch objects of a series, each whole or not at all.
+
+        Args:
+            series: as :meth:`find` gave it.
+            sop_uids: SOPInstanceUIDs of the objects.
+            folder: where ``UID.dcm`` is written.
+        """
 
     def store(self, files: Sequence[Path]) -> None:
-        """Send objects to the archive; one that it holds already is no fault."""
+        """Send DICOM files to the archive; an object that it holds already is no fault."""
 
     def acknowledge(self, series: RemoteSeries, sop_uids: Collection[str], folder: Path) -> None:
-        """Told when a series is safe in its place."""
+        """Be told that a series is safe in its place, so that a source may let go of it.
+
+        Args:
+            series: as :meth:`find` gave it.
+            sop_uids: SOPInstanceUIDs of what was taken.
+            folder: the inbox that it lies in.
+        """
 
     def close(self) -> None:
-        """End what connections there are."""
+        """Close what connections there are."""
 
 
 @contextlib.contextmanager
@@ -109,10 +135,13 @@ def _create_archive(name: str, settings: DicomWebSettings | DimseSettings) -> Ar
 
 
 def check_uid(value: str, archive: str) -> str:
-    """A UID that an archive gave, known to be nothing but a UID: it becomes part of paths and addresses.
+    """Check that a value from an archive is nothing but a UID (PS3.5 9.1): it becomes part of paths and addresses.
+
+    Returns:
+        The value.
 
     Raises:
-        PacsError: it is none.
+        PacsError: it is no UID.
     """
     if not _UID.fullmatch(value):
         raise PacsError(f"{archive}: expected a UID of digits and dots, received {value[:80]!r}")

@@ -1,4 +1,4 @@
-"""Owns a PACS that speaks the classic services: C-FIND to find, C-MOVE to fetch, C-STORE to store."""
+"""A PACS that speaks DIMSE (PS3.4, PS3.7): C-FIND to find series, C-MOVE to fetch them, C-STORE to store masks."""
 
 from __future__ import annotations
 
@@ -35,7 +35,15 @@ MAX_PDU = 131072
 
 
 class DimseArchive:
-    """See :class:`voxflow.pacs.archive.Archive`."""
+    """A PACS that speaks C-FIND, C-MOVE and C-STORE, as an archive.
+
+    Args:
+        name: of the entry below ``pacs`` in params.yaml.
+        settings: its address and titles.
+
+    Raises:
+        MissingDependencyError: pynetdicom is not installed.
+    """
 
     def __init__(self, name: str, settings: DimseSettings) -> None:
         try:
@@ -48,7 +56,7 @@ class DimseArchive:
         logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)
 
     def find(self, query: Query) -> Iterator[RemoteSeries]:
-        """See the protocol."""
+        """Find series by C-FIND, study by study: the level SERIES knows no dates."""
         with self._open_association(FIND) as association:
             series_uids = set()
             for modality in query.modalities or ("",):
@@ -61,21 +69,35 @@ class DimseArchive:
                             yield series
 
     def list_instances(self, series: RemoteSeries) -> list[str]:
-        """See the protocol."""
+        """List SOPInstanceUIDs by C-FIND on the level IMAGE."""
         keys = {"StudyInstanceUID": series.study_uid, "SeriesInstanceUID": series.series_uid, "SOPInstanceUID": ""}
         with self._open_association(FIND) as association:
             answers = list(self._query(association, "IMAGE", keys))
         return [check_uid(str(instance.SOPInstanceUID), self.name) for instance in answers]
 
     def fetch(self, series: RemoteSeries, sop_uids: Collection[str], folder: Path) -> None:
-        """See the protocol."""
+        """Ask by C-MOVE that objects be sent to us, and take them in by C-STORE meanwhile.
+
+        Args:
+            series: as :meth:`find` gave it.
+            sop_uids: SOPInstanceUIDs of the objects.
+            folder: where ``UID.dcm`` is written.
+
+        Raises:
+            ConfigError: the PACS does not know our AE title or address as a destination.
+            PacsError: objects could not be sent.
+        """
         ordered = sorted(sop_uids)
         with Receiver(self._settings, set(ordered), folder, self.name), self._open_association(MOVE) as association:
             for begin in range(0, len(ordered), MAX_UIDS):
                 self._move_objects(association, series, ordered[begin : begin + MAX_UIDS])
 
     def store(self, files: Sequence[Path]) -> None:
-        """See the protocol."""
+        """Send DICOM files by C-STORE, in the transfer syntax that they are in.
+
+        Raises:
+            PacsError: one is refused, or the connection is lost.
+        """
         import pydicom
 
         tags = ["SOPClassUID"]
@@ -88,10 +110,10 @@ class DimseArchive:
                 self._store_one(association, file)
 
     def acknowledge(self, series: RemoteSeries, sop_uids: Collection[str], folder: Path) -> None:
-        """A PACS need not know."""
+        """Do nothing: a PACS keeps what it holds."""
 
     def close(self) -> None:
-        """Each question has a connection of its own."""
+        """Do nothing: each request has a connection of its own."""
 
     def _find_series(self, association: Any, study_uid: str, modality: str) -> Iterator[RemoteSeries]:
         keys = {

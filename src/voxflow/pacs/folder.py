@@ -1,4 +1,4 @@
-"""Owns a folder that others drop DICOM files into, as an archive: what is complete there can be fetched."""
+"""A folder that others drop DICOM files into, as an archive: what is complete there can be fetched."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class DropFolder:
-    """See :class:`voxflow.pacs.archive.Archive`.
+    """A folder of DICOM files, as an archive.
 
     Args:
         folder: the folder, with any folders in it.
@@ -34,7 +34,11 @@ class DropFolder:
         self._headers_by_series: dict[str, list[DicomHeader]] = {}
 
     def find(self, query: Query) -> Iterator[RemoteSeries]:
-        """See the protocol; the study's date is not looked at: who drops a file wants it taken."""
+        """Find the series in the folder; the study's date does not matter, since who drops a file wants it taken.
+
+        Raises:
+            DataError: the folder is missing.
+        """
         if not self._folder.is_dir():
             raise DataError("no such folder; ingest.folder is where studies are dropped", path=self._folder)
         self._headers_by_series = self._group_files()
@@ -45,11 +49,15 @@ class DropFolder:
                 yield RemoteSeries(study, check_uid(uid, self.name), first.modality, "", len(headers))
 
     def list_instances(self, series: RemoteSeries) -> list[str]:
-        """See the protocol."""
+        """List what the folder held of a series at the last :meth:`find`."""
         return [check_uid(header.sop_uid, self.name) for header in self._headers_by_series.get(series.series_uid, ())]
 
     def fetch(self, series: RemoteSeries, sop_uids: Collection[str], folder: Path) -> None:
-        """See the protocol."""
+        """Copy objects of a series, each whole or not at all.
+
+        Raises:
+            PacsError: a file was taken away while it was read.
+        """
         for header in self._headers_by_series.get(series.series_uid, ()):
             if header.sop_uid in sop_uids:
                 try:
@@ -59,17 +67,17 @@ class DropFolder:
                     raise PacsError(f"{header.path}: it was taken away while it was read") from error
 
     def store(self, files: Sequence[Path]) -> None:
-        """Nothing is sent to a folder; results lie where they were made."""
+        """Do nothing: results lie where they were made."""
 
     def acknowledge(self, series: RemoteSeries, sop_uids: Collection[str], folder: Path) -> None:
-        """See the protocol."""
+        """Remove the files of a series that is safe, where the folder is to be emptied."""
         if self._empty:
             for header in self._headers_by_series.get(series.series_uid, ()):
                 if header.sop_uid in sop_uids:
                     header.path.unlink(missing_ok=True)
 
     def close(self) -> None:
-        """There is no connection."""
+        """Do nothing: there is no connection."""
 
     def _group_files(self) -> dict[str, list[DicomHeader]]:
         try:

@@ -1,4 +1,9 @@
-"""Owns taking in what is new: each series once, whole or not at all, and on from where a cut left it."""
+"""Taking in what is new: each series once, whole or not at all, and on from where a cut left it.
+
+A series is fetched into a hidden folder beside its place and moved there when it is whole. One that grows later on is
+completed by the files that it lacks. The ledger notes how many objects were seen and since when, so that a series that
+a scanner is still sending is left for the next round.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +28,7 @@ PARTIAL = ".partial-ingest"
 
 
 class IngestOptions(BaseModel):
-    """What comes in: the keys of ``workspaces.WS.ingest`` in params.yaml.
+    """The options of ingestion: the keys of ``workspaces.WS.ingest`` in params.yaml.
 
     Attributes:
         pacs: the archive, an entry below ``pacs`` in params.yaml.
@@ -64,7 +69,7 @@ class IngestResult:
     Attributes:
         arrived: came in, or grew.
         waiting: still growing, or not looked at long enough.
-        known_count: were there already.
+        known_count: how many were there already.
         failed: SeriesInstanceUID and reason.
     """
 
@@ -75,7 +80,7 @@ class IngestResult:
 
 
 def ingest(archive: Archive, into: Path, ledger: Ledger, options: IngestOptions) -> IngestResult:
-    """Take every new series that has settled.
+    """Take every new series that has stopped growing.
 
     Args:
         archive: where from.
@@ -112,7 +117,7 @@ def _is_requested(series: RemoteSeries, options: IngestOptions) -> bool:
 
 @dataclass(frozen=True)
 class _ArchiveVisit:
-    """One look at an archive."""
+    """One round through an archive: what it is compared with, and what came of it."""
 
     archive: Archive
     into: Path
@@ -121,7 +126,14 @@ class _ArchiveVisit:
     result: IngestResult
 
     def take_if_settled(self, series: RemoteSeries) -> None:
-        """Take a series if it is new, or grew, and has settled."""
+        """Take a series if it is new, or grew, and has not changed for ``settle_s``.
+
+        Args:
+            series: as the archive describes it.
+
+        Raises:
+            PacsError: objects did not come.
+        """
         uid, target = series.series_uid, self.into / series.study_uid / series.series_uid
         entry = self.ledger.find_entry(uid)
         if entry and entry.taken_count and series.instance_count == entry.taken_count:

@@ -1,4 +1,4 @@
-"""Owns the ledger of a workspace: which series came in, what became of them. A cut at any moment leaves it true."""
+"""The ledger of a workspace: which series came in, and what became of them. A cut at any moment leaves it true."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ CREATE TABLE IF NOT EXISTS own (series_uid TEXT PRIMARY KEY);
 
 @dataclass(frozen=True)
 class LedgerEntry:
-    """One series.
+    """What the ledger knows of one series.
 
     Attributes:
         series_uid, study_uid: of the series.
@@ -52,10 +52,22 @@ class LedgerEntry:
 
 
 class Ledger:
-    """A SQLite file; every call is one transaction.
+    """A SQLite file that notes what happened to series; every call is one transaction.
+
+    Series and objects stand in it by their UIDs alone: nothing in it names a patient.
 
     Args:
         path: the file; made when missing.
+
+    Example:
+        >>> with Ledger(Path("ledger.sqlite")) as ledger:
+        ...     entry = ledger.record_seen("1.2.3", "1.2", count=90)
+        ...     ledger.record_taken("1.2.3", 90)
+        ...     print([entry.series_uid for entry in ledger.list_waiting()])
+        ...     ledger.record_answer("1.2.3", 90, "sent", model="spleen")
+        ...     print(ledger.list_waiting(), ledger.find_answer("1.2.3", 90))
+        ['1.2.3']
+        [] sent
     """
 
     def __init__(self, path: Path) -> None:
@@ -65,7 +77,12 @@ class Ledger:
 
     @classmethod
     def of(cls, workspace: str, folder: Path = LEDGER_FOLDER) -> Ledger:
-        """The ledger of a workspace."""
+        """Open the ledger of a workspace.
+
+        Args:
+            workspace: its name.
+            folder: that all ledgers lie in.
+        """
         return cls(folder / f"{workspace}.sqlite")
 
     def __enter__(self) -> Ledger:
@@ -75,14 +92,23 @@ class Ledger:
         self._connection.close()
 
     def find_entry(self, series_uid: str) -> LedgerEntry | None:
-        """What is known of a series."""
+        """Find what is known of a series; None where it was never seen."""
         row = self._connection.execute(
             "SELECT series_uid, study_uid, seen, seen_at, taken, reason FROM series WHERE series_uid = ?", (series_uid,)
         ).fetchone()
         return LedgerEntry(*row) if row else None
 
     def record_seen(self, series_uid: str, study_uid: str, count: int) -> LedgerEntry:
-        """Note how many objects the archive holds now; the time stands still while the number does."""
+        """Note how many objects the archive holds now.
+
+        Args:
+            series_uid: of the series.
+            study_uid: of its study.
+            count: of its objects.
+
+        Returns:
+            The entry; ``unchanged_since`` stands still while the count does.
+        """
         with self._transaction():
             self._connection.execute(
                 "INSERT INTO series (series_uid, study_uid, seen, seen_at) VALUES (?, ?, ?, ?) "
@@ -96,7 +122,7 @@ class Ledger:
         return entry
 
     def record_taken(self, series_uid: str, count: int) -> None:
-        """Note that so many objects are in their place."""
+        """Note that so many objects of a series are in their place."""
         self._connection.execute(
             "UPDATE series SET taken = ?, taken_at = ?, reason = '' WHERE series_uid = ?",
             (count, time.time(), series_uid),
@@ -107,11 +133,15 @@ class Ledger:
         self._connection.execute("UPDATE series SET reason = ? WHERE series_uid = ?", (reason, series_uid))
 
     def is_own_mask(self, series_uid: str) -> bool:
-        """Whether the series was sent to the PACS by us."""
+        """Whether a series holds masks that we sent to the PACS ourselves; they are never taken in."""
         return self._connection.execute("SELECT 1 FROM own WHERE series_uid = ?", (series_uid,)).fetchone() is not None
 
     def find_answer(self, series_uid: str, instances: int) -> AnswerState | None:
-        """What became of a series of so many objects: masks made, sent, kept here, or refused."""
+        """Find what became of a series while it had so many objects.
+
+        Returns:
+            "made", "sent", "kept" (masks stay here) or "refused"; None where it has no answer.
+        """
         row = self._connection.execute(
             "SELECT state FROM answers WHERE series_uid = ? AND instances = ?", (series_uid, instances)
         ).fetchone()
@@ -146,7 +176,11 @@ class Ledger:
             self._connection.executemany("INSERT OR IGNORE INTO own VALUES (?)", [(uid,) for uid in mask_series_uids])
 
     def list_waiting(self) -> list[LedgerEntry]:
-        """Series in the inbox, in the order in which they came, that have no answer yet or one that was not sent."""
+        """List the series in the inbox that have no answer yet, or one that was not sent.
+
+        Returns:
+            Their entries, in the order in which they came.
+        """
         rows = self._connection.execute(
             "SELECT s.series_uid, s.study_uid, s.seen, s.seen_at, s.taken, s.reason FROM series s "
             "LEFT JOIN answers a ON a.series_uid = s.series_uid AND a.instances = s.taken "
@@ -155,7 +189,7 @@ class Ledger:
         return [LedgerEntry(*row) for row in rows]
 
     def count_states(self) -> dict[str, int]:
-        """How many series there are of each kind: taken, failed, and those of :data:`ANSWERS`."""
+        """Count the series of each kind: taken, failed, and those of :data:`ANSWERS`."""
         taken_count, failed_count = self._connection.execute(
             "SELECT COALESCE(SUM(taken > 0), 0), COALESCE(SUM(reason <> ''), 0) FROM series"
         ).fetchone()

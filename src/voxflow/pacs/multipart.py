@@ -1,4 +1,4 @@
-"""Owns reading a multipart answer of one part (RFC 2387) into a file, without holding it in memory."""
+"""Reading a multipart answer of one part (RFC 2387) into a file, without holding it in memory."""
 
 from __future__ import annotations
 
@@ -15,7 +15,17 @@ _LONGEST_HEADER = 65536
 
 
 def parse_boundary(content_type: str) -> bytes | None:
-    """What separates the parts; None when the answer has none, so that all of it is the object."""
+    """Read from a Content-Type what separates the parts of an answer.
+
+    Returns:
+        None when the answer has no parts, so that all of it is the object.
+
+    Example:
+        >>> parse_boundary('multipart/related; type="application/dicom"; boundary=0f3c')
+        b'0f3c'
+        >>> parse_boundary("application/dicom") is None
+        True
+    """
     match = _BOUNDARY.search(content_type) if content_type.lower().startswith("multipart/") else None
     return match[1].strip().encode() if match else None
 

@@ -1,4 +1,4 @@
-"""Owns the check of what an archive sent: it is the object that was asked for, and it is there to its end."""
+"""The check of what an archive sent: it is the object that was asked for, and it is there to its end."""
 
 from __future__ import annotations
 
@@ -12,7 +12,12 @@ if TYPE_CHECKING:
 
 
 def check_received(path: Path, uid: str, archive: str) -> None:
-    """Refuse a file that is no DICOM, or another object than ``uid``.
+    """Refuse a file that is no DICOM, or another object than the one that was asked for.
+
+    Args:
+        path: what was received.
+        uid: the SOPInstanceUID (0008,0018) that was asked for.
+        archive: its name, for messages.
 
     Raises:
         PacsError: it is.

@@ -1,4 +1,4 @@
-"""Owns listening while a PACS sends what a C-MOVE asked for; anything else is refused."""
+"""Listening while a PACS sends what a C-MOVE asked for; anything else is refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns what a user says about a PACS: one entry below ``pacs`` in params.yaml. Secrets come from the environment."""
+"""The settings of a PACS: one entry below ``pacs`` in params.yaml. Secrets come from the environment."""
 
 from __future__ import annotations
 
@@ -104,10 +104,20 @@ def parse_settings(blocks: Mapping[str, Any] | None, name: str) -> DicomWebSetti
 
 
 def read_secret(name: str, kind: Literal["PASSWORD", "TOKEN"]) -> str | None:
-    """What the environment holds for a PACS, such as ``VOXFLOW_PACS_CLINIC_PASSWORD``."""
+    """Read a secret of a PACS from the environment; None where it is not set, or empty.
+
+    Args:
+        name: of the entry below ``pacs``.
+        kind: a password for basic authentication, or a bearer token.
+    """
     return os.environ.get(name_secret_variable(name, kind)) or None
 
 
 def name_secret_variable(name: str, kind: Literal["PASSWORD", "TOKEN"]) -> str:
-    """The name of that variable."""
+    """Name the variable of the environment that holds a secret of a PACS.
+
+    Example:
+        >>> name_secret_variable("clinic-2", "PASSWORD")
+        'VOXFLOW_PACS_CLINIC_2_PASSWORD'
+    """
     return f"VOXFLOW_PACS_{re.sub(r'[^A-Z0-9]', '_', name.upper())}_{kind}"

@@ -1,4 +1,4 @@
-"""Owns a PACS that speaks DICOMweb: QIDO to find, WADO to fetch, STOW to store. No bit of an object changes."""
+"""A PACS that speaks DICOMweb (PS3.18): QIDO-RS to find, WADO-RS to fetch, STOW-RS to store; objects stay as they are."""
 
 from __future__ import annotations
 
@@ -37,7 +37,15 @@ _BLOCK = 1 << 20
 
 
 class DicomWebArchive:
-    """See :class:`voxflow.pacs.archive.Archive`."""
+    """A PACS that speaks DICOMweb, as an archive.
+
+    Args:
+        name: of the entry below ``pacs`` in params.yaml.
+        settings: its address and user; secrets come from the environment.
+
+    Raises:
+        ConfigError: its certificates can't be read.
+    """
 
     def __init__(self, name: str, settings: DicomWebSettings) -> None:
         self.name = f"{name} ({settings.url})"
@@ -58,7 +66,7 @@ class DicomWebArchive:
         )
 
     def find(self, query: Query) -> Iterator[RemoteSeries]:
-        """See the protocol."""
+        """Find series by QIDO-RS, study by study: the date is a study's."""
         dates = query.date_range()
         series_uids = set()
         for modality in query.modalities or ("",):
@@ -73,12 +81,22 @@ class DicomWebArchive:
                         yield remote_series
 
     def list_instances(self, series: RemoteSeries) -> list[str]:
-        """See the protocol."""
+        """List SOPInstanceUIDs by QIDO-RS."""
         answers = self._search(f"{_build_series_path(series)}/instances", {}, includefield=())
         return [check_uid(_read_value(instance, SOP_UID), self.name) for instance in answers]
 
     def fetch(self, series: RemoteSeries, sop_uids: Collection[str], folder: Path) -> None:
-        """See the protocol."""
+        """Fetch objects by WADO-RS, several at a time, each in the transfer syntax that the archive holds it in.
+
+        Args:
+            series: as :meth:`find` gave it.
+            sop_uids: SOPInstanceUIDs of the objects.
+            folder: where ``UID.dcm`` is written.
+
+        Raises:
+            PacsError: one did not come whole; those that are not begun are given up.
+            ConfigError: the archive does not let us in.
+        """
         with ThreadPoolExecutor(self._settings.connections) as pool:
             futures = [pool.submit(self._fetch_one, series, uid, folder) for uid in sop_uids]
             try:
@@ -89,7 +107,12 @@ class DicomWebArchive:
                 raise
 
     def store(self, files: Sequence[Path]) -> None:
-        """See the protocol."""
+        """Send DICOM files by STOW-RS, one a request.
+
+        Raises:
+            PacsError: one is refused, or the connection is lost.
+            ConfigError: the archive does not let us in.
+        """
         for file in files:
             boundary = secrets.token_hex(16)
             headers = {
@@ -106,10 +129,10 @@ class DicomWebArchive:
                 self._check_stored(answer, file)
 
     def acknowledge(self, series: RemoteSeries, sop_uids: Collection[str], folder: Path) -> None:
-        """A PACS need not know."""
+        """Do nothing: a PACS keeps what it holds."""
 
     def close(self) -> None:
-        """See the protocol."""
+        """Close the connections."""
         self._client.close()
 
     def _fetch_one(self, series: RemoteSeries, uid: str, folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""Owns data checks: what is measured of every case, what is expected of it, and how grave a miss is."""
+"""Data checks: what is measured of every case, what is expected of it, and how grave a miss is."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""Owns running checks on a table with Great Expectations, and reading its answer back by case."""
+"""Running checks on a table by Great Expectations, and reading its answer back by case."""
 
 from __future__ import annotations
 
@@ -45,11 +45,15 @@ class DataCheck:
     optional: bool = False
 
     def with_severity(self, severity: str) -> DataCheck:
-        """The same check, as grave as told."""
+        """Copy the check with another severity, "critical" or "warning"."""
         return dataclasses.replace(self, severity="critical" if severity == "critical" else "warning")
 
     def to_expectation(self) -> Any:
-        """Great Expectations' form of it."""
+        """Turn the check into an expectation of Great Expectations.
+
+        Returns:
+            A subclass of its ``Expectation``, with the check's name as its description.
+        """
         import great_expectations.expectations as gxe
 
         shared = {"column": self.column, "severity": self.severity, "description": self.name}
@@ -78,7 +82,13 @@ class CheckOutcome:
     failures: dict[str, str] = field(default_factory=dict)
 
     def format_line(self) -> str:
-        """One line for a person."""
+        """Format the outcome as one line for a person: the check, and the first five cases that fail it.
+
+        Example:
+            >>> check = DataCheck("rows", "rows", "range", (4, 4096))
+            >>> CheckOutcome(check, success=False, failures={"a_1": "2"}).format_line()
+            'rows: a_1 (2)'
+        """
         cases = ", ".join(f"{case} ({value})" for case, value in list(self.failures.items())[:5])
         more = f" and {len(self.failures) - 5} more" if len(self.failures) > 5 else ""
         return f"{self.check.name}: {cases}{more}"

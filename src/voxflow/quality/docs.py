@@ -1,4 +1,4 @@
-"""Owns making Great Expectations' Data Docs complete in themselves.
+"""Making Great Expectations' Data Docs complete in themselves.
 
 As they come, their pages fetch styles, scripts and pictures from eight public servers each time that someone looks at
 them, show nothing readable where these can't be reached, and carry 4 MB of fonts. Here every page keeps its text and

@@ -1,4 +1,4 @@
-"""Owns the history of validations: what every run found, side by side, each with its Data Docs."""
+"""The history of validations: the results of every run, side by side, each with its Data Docs."""
 
 from __future__ import annotations
 

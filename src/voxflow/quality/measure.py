@@ -1,4 +1,4 @@
-"""Owns measuring every case from its files, independently of what convert wrote in the table."""
+"""Measuring every case from its files, independently of what conversion wrote in the table."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns report.json: every check, how grave it is, and the cases that fail it."""
+"""The file report.json: every check, how grave it is, and the cases that fail it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,13 @@ if TYPE_CHECKING:
 
 
 def write_quality_report(path: Path, outcomes: Sequence[CheckOutcome], cases: int) -> None:
-    """Write the outcomes, failures first."""
+    """Write report.json, with the checks that failed first and the critical ones before the others.
+
+    Args:
+        path: the file, written whole or not at all.
+        outcomes: of all checks.
+        cases: how many were checked.
+    """
     checks = [
         {
             "name": outcome.check.name,
@@ -32,8 +38,12 @@ def write_quality_report(path: Path, outcomes: Sequence[CheckOutcome], cases: in
 def require_critical(outcomes: Sequence[CheckOutcome], report: Path) -> None:
     """Stop the DAG where a critical check failed.
 
+    Args:
+        outcomes: of all checks.
+        report: where the whole report lies, for the message.
+
     Raises:
-        QualityError: names each failed check with its cases and where the whole report lies.
+        QualityError: names each failed check with its cases.
     """
     failed = [
         outcome.format_line() for outcome in outcomes if not outcome.success and outcome.check.severity == "critical"

@@ -1,4 +1,4 @@
-"""Owns suites of one's own: rules by modality that stand in params.yaml, made by profiling and then edited."""
+"""Custom suites: rules by modality that stand in params.yaml, made by profiling and then edited."""
 
 from __future__ import annotations
 
@@ -54,7 +54,17 @@ class Rule(BaseModel):
         return self
 
     def to_check(self, column: str, modality: str) -> DataCheck:
-        """The check that it is."""
+        """Turn the rule into a check of a measured column.
+
+        Args:
+            column: of measurements.csv.
+            modality: whose cases are checked; part of the check's name.
+
+        Example:
+            >>> rule = Rule(range=(0.5, 3), severity="critical")
+            >>> rule.to_check("spacing_k", "CT").name
+            'spacing k is usual for CT'
+        """
         kind: Literal["range", "set"] = "range" if self.range is not None else "set"
         bounds = self.range if self.range is not None else self.values or ()
         name = f"{column.replace('_', ' ')} is usual for {modality}"
@@ -65,7 +75,7 @@ Suites = dict[str, dict[str, Rule]]  # modality → column → rule
 
 
 def profile_suites(measured: pd.DataFrame) -> dict[str, dict[str, dict[str, object]]]:
-    """Suites that the present data hold, a little widened, as they stand in params.yaml.
+    """Make suites that the present data hold, a little widened, as they stand in params.yaml.
 
     Args:
         measured: measurements.csv.
@@ -98,7 +108,12 @@ def profile_suites(measured: pd.DataFrame) -> dict[str, dict[str, dict[str, obje
 def run_suites(
     measured: pd.DataFrame, suites: Mapping[str, Mapping[str, Rule]], *, docs: Path | None
 ) -> list[CheckOutcome]:
-    """Hold the cases of each modality to its suite.
+    """Check the cases of each modality against its suite.
+
+    Args:
+        measured: measurements.csv.
+        suites: modality → column → rule.
+        docs: folder for the Data Docs, one folder a modality; None: none.
 
     Raises:
         ConfigError: a rule is about a column that is not measured.

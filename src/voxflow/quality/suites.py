@@ -1,4 +1,4 @@
-"""Owns what is expected of volumes and radiographs; every bound can be set in params.yaml."""
+"""What is expected of volumes and radiographs; every bound can be set in params.yaml."""
 
 from __future__ import annotations
 
@@ -51,12 +51,15 @@ class ValidateOptions(BaseModel):
 def build_volume_checks(
     options: ValidateOptions, modalities: Sequence[str], label_values: Sequence[int]
 ) -> list[DataCheck]:
-    """The checks of 3D images and their labels.
+    """Build the checks of 3D images and their labels.
 
     Args:
         options: bounds and severities.
         modalities: DICOM modalities in the table.
         label_values: values that labels.json names, background included.
+
+    Raises:
+        ConfigError: ``critical`` or ``warning`` names a check that does not exist.
     """
     allowed = " ".join(map(str, sorted({0, *(options.label_values or label_values)})))
     checks = [
@@ -75,7 +78,16 @@ def build_volume_checks(
 def build_radiograph_checks(
     options: ValidateOptions, modalities: Sequence[str], findings: Sequence[str]
 ) -> list[DataCheck]:
-    """The checks of 2D images and their findings."""
+    """Build the checks of 2D images and their findings.
+
+    Args:
+        options: bounds and severities.
+        modalities: DICOM modalities in the table.
+        findings: their names.
+
+    Raises:
+        ConfigError: ``critical`` or ``warning`` names a check that does not exist.
+    """
     checks = [
         *_build_identity_checks(),
         DataCheck("rows", "rows", "range", options.size),

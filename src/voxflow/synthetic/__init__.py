@@ -1,4 +1,4 @@
-"""Owns invented patients, written as real DICOM, so that everything can be tried without any download."""
+"""Invented patients, written as real DICOM, so that everything can be tried without any download."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""Owns the sample of abdominal CT: series, labels as DICOM SEG and RTSTRUCT, and the disorder of real folders."""
+"""The sample of abdominal CT: series, labels as DICOM SEG and RTSTRUCT, and the disorder of real folders."""
 
 from __future__ import annotations
 
@@ -59,7 +59,17 @@ def write_abdominal_ct(folder: Path, patients: int, seed: int) -> None:
 
 
 def build_ct_series(person: Person, abdomen: Abdomen, *, signed: bool, feet_first: bool) -> list[Dataset]:
-    """One CT Image object a slice, in the order of the grid's third axis."""
+    """Build one CT Image object a slice.
+
+    Args:
+        person: whom the series shows.
+        abdomen: Hounsfield units and grid.
+        signed: store signed values with slope 1, else unsigned ones with slope 0.5.
+        feet_first: PatientPosition (0018,5100) is FFS in place of HFS.
+
+    Returns:
+        In the order of the grid's third axis; InstanceNumber (0020,0013) counts the other way.
+    """
     from pydicom.uid import CTImageStorage
 
     slope = 1.0 if signed else 0.5
@@ -85,7 +95,14 @@ def build_ct_series(person: Person, abdomen: Abdomen, *, signed: bool, feet_firs
 
 
 def set_pixels(dataset: Dataset, rows_columns: np.ndarray, *, signed: bool, bits: int) -> None:
-    """Store a grey image of (rows, columns) in 16-bit words, ``bits`` of them used."""
+    """Store a grey image as uncompressed pixels of 16 bits.
+
+    Args:
+        dataset: the object to complete.
+        rows_columns: (rows, columns), whole numbers.
+        signed: PixelRepresentation (0028,0103).
+        bits: BitsStored (0028,0101).
+    """
     dataset.Rows, dataset.Columns = rows_columns.shape
     dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
     dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 16, bits, bits - 1

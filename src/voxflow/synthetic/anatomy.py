@@ -1,4 +1,4 @@
-"""Owns the invented abdomen: soft organs of nearly one intensity, drawn in the patient's own frame."""
+"""The invented abdomen: soft organs of nearly one intensity, drawn in the patient's own frame."""
 
 from __future__ import annotations
 
@@ -36,7 +36,20 @@ class Ellipsoid:
     def measure_level(
         self, points: NDArray[np.float32], wobble: NDArray[np.float32] | float = 0.0
     ) -> NDArray[np.float32]:
-        """Below 1 inside; ``points`` is (..., 3) in mm."""
+        """Measure how far points lie from the centre, as a share of the surface's distance, squared.
+
+        Args:
+            points: (..., 3), mm, LPS.
+            wobble: (...), relative change that makes the surface uneven.
+
+        Returns:
+            (...), below 1 inside.
+
+        Example:
+            >>> ball = Ellipsoid(centre=(0, 0, 0), radii=(10, 10, 10))
+            >>> ball.measure_level(np.array([[0, 0, 5], [0, 0, 20]], np.float32)).tolist()
+            [0.25, 4.0]
+        """
         z, x = self.angles
         about_z = np.array([[np.cos(z), np.sin(z), 0], [-np.sin(z), np.cos(z), 0], [0, 0, 1]])
         about_x = np.array([[1, 0, 0], [0, np.cos(x), np.sin(x)], [0, -np.sin(x), np.cos(x)]])
@@ -61,7 +74,12 @@ class Abdomen:
 
 
 def draw_abdomen(rng: np.random.Generator, geometry: Geometry) -> Abdomen:
-    """Draw a patient whose organs vary in place, size and shape, on the grid given."""
+    """Draw a patient whose organs vary in place, size and shape.
+
+    Args:
+        rng: decides everything.
+        geometry: the grid to draw on.
+    """
     index = np.stack(np.meshgrid(*(np.arange(n) for n in geometry.size), indexing="ij"), -1)
     points = geometry.to_physical(index.astype(np.float64)).astype(np.float32)
     wobble = _draw_smooth_noise(rng, points)

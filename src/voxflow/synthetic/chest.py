@@ -1,4 +1,4 @@
-"""Owns the sample of chest radiographs: 16-bit CR and DX, both photometric interpretations, findings in a CSV."""
+"""The sample of chest radiographs: 16-bit CR and DX, both photometric interpretations, findings in a CSV."""
 
 from __future__ import annotations
 
@@ -60,7 +60,14 @@ def write_chest_xray(folder: Path, images: int, seed: int) -> None:
 
 
 def draw_chest(rng: np.random.Generator) -> Chest:
-    """Draw one radiograph, (rows, columns) in 0 (black) to 1, and choose its findings independently."""
+    """Draw one radiograph and choose its findings, each independently.
+
+    Args:
+        rng: decides everything.
+
+    Returns:
+        The picture (rows, columns) from 0 (black) to 1, dense is bright; and 0 or 1 for each finding.
+    """
     from scipy.ndimage import gaussian_filter
 
     mass, effusion, cardiomegaly = (int(rng.random() < 0.4) for _ in FINDINGS)

@@ -1,4 +1,4 @@
-"""Owns the DICOM attributes that every invented object carries, and shuffled, nameless files."""
+"""The DICOM attributes that every invented object carries, and shuffled files whose names say nothing."""
 
 from __future__ import annotations
 
@@ -30,14 +30,28 @@ class Person:
     kind: str
 
     def uid(self, *parts: str) -> UID:
-        """A UID that depends on the seed, the person and ``parts``, and on nothing else."""
+        """Make a UID that depends on the seed, the person and ``parts``, and on nothing else.
+
+        Example:
+            >>> person = Person(number=1, seed=0, kind="CT")
+            >>> person.uid("study") == person.uid("study"), person.uid("study") == person.uid("series")
+            (True, False)
+        """
         from pydicom.uid import generate_uid
 
         return generate_uid(entropy_srcs=["voxflow sample", str(self.seed), self.kind, str(self.number), *parts])
 
 
 def new_dataset(person: Person, sop_class: UID, *, modality: str, series: str, instance: int) -> Dataset:
-    """A dataset with patient, study, series and SOP attributes, little endian, uncompressed."""
+    """Make a data set with patient, study, series and SOP attributes, explicit little endian, without an image.
+
+    Args:
+        person: whom it shows.
+        sop_class: SOPClassUID (0008,0016).
+        modality: Modality (0008,0060).
+        series: which of the person's series; decides SeriesInstanceUID (0020,000E).
+        instance: InstanceNumber (0020,0013).
+    """
     from pydicom.dataset import Dataset, FileMetaDataset
     from pydicom.uid import ExplicitVRLittleEndian
 
@@ -61,7 +75,13 @@ def new_dataset(person: Person, sop_class: UID, *, modality: str, series: str, i
 
 
 def write_shuffled(folder: Path, datasets: list[Dataset], rng: np.random.Generator) -> None:
-    """Write all objects into a few sub-folders, in random order, under names that say nothing."""
+    """Write objects into a few sub-folders, in random order, under names that say nothing.
+
+    Args:
+        folder: made when missing.
+        datasets: the objects.
+        rng: decides the order.
+    """
     for number, index in enumerate(rng.permutation(len(datasets))):
         path = folder / f"D{number % 4}" / f"I{number:05d}"
         path.parent.mkdir(parents=True, exist_ok=True)

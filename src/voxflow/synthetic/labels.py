@@ -1,4 +1,4 @@
-"""Owns the labels of invented patients, in the two forms that hospitals hold them."""
+"""The labels of invented patients, in the two forms that hospitals hold them: DICOM SEG and RTSTRUCT."""
 
 from __future__ import annotations
 
@@ -16,7 +16,14 @@ if TYPE_CHECKING:
 
 
 def build_seg(person: Person, series: list[Dataset], mask: NDArray[np.bool_], name: str) -> Dataset:
-    """A binary DICOM SEG of one segment; ``mask`` is (i, j, k) with k along ``series``."""
+    """Build a binary DICOM SEG of one segment.
+
+    Args:
+        person: whom it shows.
+        series: the CT Image objects, in the order of k.
+        mask: (i, j, k).
+        name: SegmentLabel (0062,0005).
+    """
     import highdicom as hd
     from pydicom.sr.codedict import codes
 
@@ -56,7 +63,14 @@ def _fix_dates(segmentation: Dataset, person: Person) -> None:
 
 
 def build_rtstruct(person: Person, series: list[Dataset], abdomen: Abdomen, name: str) -> Dataset:
-    """An RTSTRUCT of one ROI: closed planar contours along the mask's outline, in mm."""
+    """Build an RTSTRUCT of one ROI, with closed planar contours along the mask's outline, mm, LPS.
+
+    Args:
+        person: whom it shows.
+        series: the CT Image objects, in the order of k.
+        abdomen: the mask and its grid.
+        name: ROIName (3006,0026).
+    """
     from pydicom.uid import CTImageStorage, RTStructureSetStorage
 
     dataset = new_dataset(person, RTStructureSetStorage, modality="RTSTRUCT", series="rtstruct", instance=1)
