@@ -1,4 +1,4 @@
-"""A PACS that speaks DICOMweb (PS3.18): QIDO-RS to find, WADO-RS to fetch, STOW-RS to store; objects stay as they are."""
+"""A PACS that speaks DICOMweb (PS3.18): QIDO-RS to find, WADO-RS to fetch, STOW-RS to store, each object as it is."""
 
 from __future__ import annotations
 

@@ -78,16 +78,8 @@ def build_rtstruct(person: Person, series: list[Dataset], abdomen: Abdomen, name
     referenced = [
         _build_item(ReferencedSOPClassUID=CTImageStorage, ReferencedSOPInstanceUID=s.SOPInstanceUID) for s in series
     ]
-    in_series = _build_item(SeriesInstanceUID=series[0].SeriesInstanceUID, ContourImageSequence=referenced)
-    in_study = _build_item(
-        ReferencedSOPClassUID="1.2.840.10008.3.1.2.3.1",
-        ReferencedSOPInstanceUID=dataset.StudyInstanceUID,
-        RTReferencedSeriesSequence=[in_series],
-    )
     frame = series[0].FrameOfReferenceUID
-    dataset.ReferencedFrameOfReferenceSequence = [
-        _build_item(FrameOfReferenceUID=frame, RTReferencedStudySequence=[in_study])
-    ]
+    dataset.ReferencedFrameOfReferenceSequence = [_build_reference(series[0], referenced)]
     dataset.StructureSetROISequence = [
         _build_item(ROINumber=1, ReferencedFrameOfReferenceUID=frame, ROIName=name, ROIGenerationAlgorithm="MANUAL")
     ]
@@ -108,6 +100,18 @@ def build_rtstruct(person: Person, series: list[Dataset], abdomen: Abdomen, name
         _build_item(ObservationNumber=1, ReferencedROINumber=1, RTROIInterpretedType="ORGAN", ROIInterpreter="")
     ]
     return dataset
+
+
+def _build_reference(image: Dataset, referenced: list[Dataset]) -> Dataset:
+    """Refer to the series that the contours were drawn on: frame of reference, study, series, images."""
+    in_series = _build_item(SeriesInstanceUID=image.SeriesInstanceUID, ContourImageSequence=referenced)
+    in_study = _build_item(
+        # Detached Study Management, retired, and what every RTSTRUCT still names here.
+        ReferencedSOPClassUID="1.2.840.10008.3.1.2.3.1",
+        ReferencedSOPInstanceUID=image.StudyInstanceUID,
+        RTReferencedSeriesSequence=[in_series],
+    )
+    return _build_item(FrameOfReferenceUID=image.FrameOfReferenceUID, RTReferencedStudySequence=[in_study])
 
 
 def _trace_outlines(abdomen: Abdomen, k: int) -> list[NDArray[np.float64]]:
