@@ -104,7 +104,7 @@ def prepare(folder: Path, image: Path, slices: int | None) -> Path:
     """Write weights, the exported model, and the image to infer on; returns the image."""
     import torch
 
-    from voxflow.export.formats import write_onnx, write_openvino
+    from voxflow.engines import write_onnx, write_openvino
     from voxflow.spec import ModelSpec, TransformSpec
     from voxflow.volumes import read_volume, resample, target_geometry, write_volume
 

@@ -14,14 +14,11 @@ import sys
 import tempfile
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from benchmarks.measure import figures, measure
-
-if TYPE_CHECKING:
-    from voxflow.engines import EngineName
+from voxflow.engines import Engine
 
 Spacing = tuple[float, float, float]
 
@@ -29,19 +26,16 @@ WINDOW, BYTES_PER_VOXEL = (96, 96, 96), 384
 COARSER: Spacing = (1.0, 1.0, 1.5)
 
 
-class Stand:
+class Stand(Engine):
     """An engine that finds the last of its classes wherever the image is bright."""
 
-    name: EngineName = "torch"
-    smallest: tuple[int, ...] | None = None
-    largest: tuple[int, ...] | None = None
+    name = "torch"
 
     def __init__(self, classes: int, *, is_local: bool, spacing: Spacing | None) -> None:
         from voxflow.spec import ModelSpec, TransformSpec
 
         scale = {"fields": ["image"], "a_min": -57, "a_max": 164, "b_min": 0.0, "b_max": 1.0, "clip": True}
         self.is_local = is_local
-        self.batch = 1
         self.spec = ModelSpec(
             task="segmentation",
             class_names=("background", *(f"organ {n}" for n in range(1, classes))),

@@ -34,8 +34,7 @@ def exported(folder: Path, model: Path | None) -> Path:
     import torch
 
     from voxflow.components import Component, build_network
-    from voxflow.engines import TorchEngine
-    from voxflow.export.formats import write_onnx, write_openvino
+    from voxflow.engines import TorchEngine, write_onnx, write_openvino
     from voxflow.spec import ModelSpec, TransformSpec
 
     if model is not None and model.suffix != ".pt":

@@ -9,6 +9,7 @@ from tasks.common import bundle_train
 from tasks.common.bundle import is_bundle
 from tasks.common.folds import main
 from voxflow.datalist import Datalist
+from voxflow.engines import engine_kind
 from voxflow.errors import EXIT_OK
 from voxflow.export import ExportOptions, export_model
 from voxflow.files import atomic_directory, write_json
@@ -35,7 +36,7 @@ def run(stage: Stage) -> int:
         report.require()
     made = ", ".join(name for name in report.published if "-" not in name)
     left_out = f" ({', '.join(report.left_out)} left out)" if report.left_out else ""
-    said = f"{made} equal torch on {report.cases} cases{report.told_reduced()}{left_out}"
+    said = f"{made} equal torch on {report.cases} cases{report.reduced_summary()}{left_out}"
     say(f"export {stage.title}: {said} → {stage.models / 'export'}")
     return EXIT_OK
 
@@ -58,7 +59,7 @@ def _record(stage: Stage, report: ParityReport, tracker: Tracker) -> None:
     for each in report.measured:
         tracker.log_metrics({f"parity/{each.engine}_max_probability_difference": each.max_probability_difference})
         tracker.log_metrics({f"parity/{each.engine}_min_dice": each.min_dice})
-    onnx_file = stage.models / "export" / "model.onnx"
+    onnx_file = stage.models / "export" / engine_kind("onnxruntime").file
     if onnx_file.is_file():
         tracker.log_model(onnx_file)
 

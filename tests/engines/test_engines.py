@@ -15,16 +15,15 @@ from torch._dynamo.exc import BackendCompilerFailed
 
 from tests.inference.models import UNET, save_unet, seeded, volume_spec
 from voxflow.components import Component
-from voxflow.engines import EngineName, OpenVinoEngine, open_engine, unusable
+from voxflow.engines import OpenVinoEngine, engine_kind, open_engine, write_onnx, write_openvino, write_torchscript
 from voxflow.errors import DataError, InputError, MissingDependencyError
-from voxflow.export.formats import write_onnx, write_openvino, write_torchscript
 from voxflow.training import save_model
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
 BATCH = np.random.default_rng(0).normal(size=(2, 1, 20, 18, 10)).astype(np.float32)
-ENGINES: tuple[EngineName, ...] = ("torchscript", "onnxruntime", "openvino")
+ENGINES: tuple[str, ...] = ("torchscript", "onnxruntime", "openvino")
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +38,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("name", ENGINES)
-def test_engines_return_torchs_logits_at_any_size_and_batch(name: EngineName, exported: Path) -> None:
+def test_engines_return_torchs_logits_at_any_size_and_batch(name: str, exported: Path) -> None:
     engine = open_engine(exported, name)
     expected = open_engine(exported, "torch").run(BATCH)
     received = engine.run(BATCH)
@@ -51,7 +50,7 @@ def test_openvino_compiled_for_one_size_after_the_other_answers_as_torch_does(
     exported: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     large = BATCH[:1]
-    monkeypatch.setattr("voxflow.engines.openvino.OWN_CODE_VOXELS", math.prod(large.shape[2:]))
+    monkeypatch.setattr("voxflow.engines.openvino.COMPILED_SIZE_VOXELS", math.prod(large.shape[2:]))
     engine, torch = open_engine(exported, "openvino"), open_engine(exported, "torch")
     small, wide = large[:, :, :16], np.concatenate([large, large], 2)
     for batch in (large, small, wide, small, large):
@@ -61,16 +60,16 @@ def test_openvino_compiled_for_one_size_after_the_other_answers_as_torch_does(
 def test_openvino_compiles_ahead_what_it_is_told_to_expect(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     large = BATCH[:1]
     wide = np.concatenate([large, large], 2)
-    monkeypatch.setattr("voxflow.engines.openvino.OWN_CODE_VOXELS", math.prod(large.shape[2:]))
+    monkeypatch.setattr("voxflow.engines.openvino.COMPILED_SIZE_VOXELS", math.prod(large.shape[2:]))
     engine, torch = OpenVinoEngine(exported / "model.xml"), open_engine(exported, "torch")
     compiled: list[tuple[int, ...]] = []
-    really = engine._compiled
+    really = engine._compile
 
     def noted(shape: tuple[int, ...]) -> Future[Any]:
         compiled.append(shape)
         return really(shape)
 
-    monkeypatch.setattr(engine, "_compiled", noted)
+    monkeypatch.setattr(engine, "_compile", noted)
     for _ in range(2):
         engine.expect(large.shape)
     assert compiled == [large.shape]
@@ -103,13 +102,13 @@ def test_without_a_compiler_one_line_says_so(exported: Path, monkeypatch: pytest
     def missing(*_: object) -> None:
         raise BackendCompilerFailed("inductor", InvalidCxxCompiler(), None)
 
-    monkeypatch.setattr("voxflow.engines.torch.run_torch", missing)
+    monkeypatch.setattr("voxflow.engines.torch.run_module", missing)
     with pytest.raises(MissingDependencyError, match="the engine torch-compiled can't run here: "):
         open_engine(exported, "torch-compiled").run(BATCH)
 
 
 @pytest.mark.parametrize(("name", "batch"), [("torch", 2), ("torchscript", 2), ("onnxruntime", 1), ("openvino", 1)])
-def test_on_a_processor_torch_alone_is_given_windows_in_pairs(name: EngineName, batch: int, exported: Path) -> None:
+def test_on_a_processor_torch_alone_is_given_windows_in_pairs(name: str, batch: int, exported: Path) -> None:
     import torch
 
     if torch.cuda.is_available():
@@ -118,7 +117,7 @@ def test_on_a_processor_torch_alone_is_given_windows_in_pairs(name: EngineName, 
 
 
 @pytest.mark.parametrize("name", ["torch", *ENGINES])
-def test_instance_norm_is_found_in_every_format(name: EngineName, exported: Path) -> None:
+def test_instance_norm_is_found_in_every_format(name: str, exported: Path) -> None:
     assert not open_engine(exported, name).is_local
 
 
@@ -142,7 +141,7 @@ def test_auto_takes_the_fastest_that_is_there(exported: Path, tmp_path: Path) ->
 
 
 def test_auto_passes_over_an_engine_that_cannot_run(exported: Path, tmp_path: Path) -> None:
-    if unusable("tensorrt") is None:
+    if engine_kind("tensorrt").why_unavailable() is None:
         pytest.skip("TensorRT can run here")
     (tmp_path / "model.engine").write_bytes(b"")
     shutil.copy(exported / "model.onnx", tmp_path / "model.onnx")

@@ -9,7 +9,15 @@ import pytest
 
 from tests.inference.models import UNET, radiograph_spec, save_densenet, save_unet, seeded, volume_spec
 from voxflow.components import Component
-from voxflow.engines import open_engine, unusable
+from voxflow.engines import (
+    engine_kind,
+    open_engine,
+    timing_cache_path,
+    write_onnx,
+    write_openvino,
+    write_torchscript,
+)
+from voxflow.engines.tensorrt import _network_flags
 from voxflow.errors import DataError, ParityError
 from voxflow.export import ExportOptions, export_model
 from voxflow.geometry import Geometry
@@ -19,7 +27,7 @@ from voxflow.volumes import Volume, write_radiograph, write_volume
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from voxflow.export.options import Precision
+    from voxflow.engines import Precision
 
 RNG = np.random.default_rng(0)
 
@@ -62,22 +70,19 @@ def test_a_classifier_passes_the_same_gate(out: Path, tmp_path: Path) -> None:
 def test_a_damaged_engine_is_removed_and_named(
     volume_case: InferenceCase, out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from voxflow.export import model as export
-
     def damaged(onnx_file: Path, *arguments: object, **named: object) -> None:
         """Write an OpenVINO model of a network with other weights."""
         import torch
 
         from tests.inference.models import UNET
         from voxflow.components import build_network
-        from voxflow.export.formats import write_onnx, write_openvino
 
         torch.manual_seed(99)
         other = tmp_path / "other.onnx"
         write_onnx(build_network(UNET).eval(), volume_spec(), other, 18)
         write_openvino(other, *arguments, **named)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(export, "write_openvino", damaged)
+    monkeypatch.setattr("voxflow.engines.openvino.write_openvino", damaged)
     options = ExportOptions(engines=("onnx", "openvino"))
     report = export_model(save_unet(tmp_path / "model.pt"), out, options, [volume_case])
     assert sorted(path.name for path in out.iterdir()) == ["model.onnx"]
@@ -90,17 +95,17 @@ def test_a_damaged_engine_is_removed_and_named(
 
 def test_logits_that_are_not_numbers_never_pass(volume_case: InferenceCase) -> None:
     from tests.inference.models import ThresholdEngine
-    from voxflow.export.parity import Reference, measure
+    from voxflow.export import Reference, measure_parity
 
     sick, sound = ThresholdEngine(threshold=np.nan), ThresholdEngine()
-    parity = measure(sick, Reference(sound, [np.ones((1, 16, 16, 8), np.float32)]))
+    parity = measure_parity(sick, Reference(sound, [np.ones((1, 16, 16, 8), np.float32)]))
     assert "a probability differs by inf" in parity.faults(ExportOptions())
 
 
 def test_tensorrt_is_left_out_with_a_line(
     volume_case: InferenceCase, out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    if unusable("tensorrt") is None:
+    if engine_kind("tensorrt").why_unavailable() is None:
         pytest.skip("TensorRT can run here")
     options = ExportOptions(engines=("torchscript", "tensorrt"))
     report = export_model(save_unet(tmp_path / "model.pt"), out, options, [volume_case])
@@ -111,7 +116,7 @@ def test_tensorrt_is_left_out_with_a_line(
 
 
 def test_tensorrt_engine_equals_torch(volume_case: InferenceCase, out: Path, tmp_path: Path) -> None:
-    reason = unusable("tensorrt")
+    reason = engine_kind("tensorrt").why_unavailable()
     if reason is not None:
         pytest.skip(reason)
     options = ExportOptions(engines=("tensorrt",))
@@ -144,14 +149,12 @@ def test_less_precision_is_withheld_with_a_line_where_its_masks_do_not_hold(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    from voxflow.export.formats import write_onnx, write_openvino
-
-    def damaged(source: Path, target: Path, *_: object) -> None:
+    def damaged(_kind: object, _source: object, target: Path, *_: object) -> None:
         other = Component(name="Unet", args={**UNET.args, "nf_enc": [6, 8]})
         write_onnx(seeded(other), volume_spec(), tmp_path / "other.onnx", 18)
         write_openvino(tmp_path / "other.onnx", volume_spec(), target, fp16_weights=False)
 
-    monkeypatch.setattr("voxflow.export.reduced.write_reduced", damaged)
+    monkeypatch.setattr("voxflow.engines.openvino.OpenVinoKind.write_reduced", damaged)
     options = ExportOptions(engines=("openvino",), openvino_precision="bf16")
     report = export_model(save_unet(tmp_path / "model.pt"), out, options, [volume_case])
     report.require()
@@ -169,7 +172,7 @@ def test_int8_without_nncf_is_left_out_with_a_line(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr("voxflow.export.reduced.find_spec", lambda name: None)
+    monkeypatch.setattr("voxflow.engines.openvino.find_spec", lambda name: None)
     options = ExportOptions(engines=("openvino",), openvino_precision="int8")
     report = export_model(save_unet(tmp_path / "model.pt"), out, options, [volume_case])
     report.require()
@@ -194,8 +197,6 @@ def test_no_case_to_compare_on_is_an_error(out: Path, tmp_path: Path) -> None:
 
 def test_a_network_of_one_size_is_written_for_that_size(tmp_path: Path) -> None:
     import torch
-
-    from voxflow.export.formats import write_onnx
 
     class Fixed(torch.nn.Module):
         """Its weights are as large as its input."""
@@ -223,8 +224,6 @@ def test_a_network_of_one_size_is_written_for_that_size(tmp_path: Path) -> None:
     ids=["SegResnet", "Unet with batch norm"],
 )
 def test_other_networks_export_with_open_axes(component: Component, tmp_path: Path) -> None:
-    from voxflow.export.formats import write_onnx, write_torchscript
-
     spec = volume_spec(divisor=4)
     module = seeded(component)
     assert write_onnx(module, spec, tmp_path / "model.onnx", 18)
@@ -237,18 +236,14 @@ def test_other_networks_export_with_open_axes(component: Component, tmp_path: Pa
 def test_tensorrt_is_built_strongly_typed_by_the_names_of_each_version() -> None:
     from types import SimpleNamespace
 
-    from voxflow.export.tensorrt import _network_flags
-
     older = SimpleNamespace(__version__="10.13.3", NetworkDefinitionCreationFlag=SimpleNamespace(STRONGLY_TYPED=1))
     assert _network_flags(older) == 2
     assert _network_flags(SimpleNamespace(__version__="11.4.0.106")) == 0
 
 
 def test_timings_are_kept_by_gpu_and_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from voxflow.export.tensorrt import timing_cache_file
-
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    file = timing_cache_file({"tensorrt": "11.4.0.106", "gpu": "NVIDIA H100 80GB HBM3"})
+    file = timing_cache_path({"tensorrt": "11.4.0.106", "gpu": "NVIDIA H100 80GB HBM3"})
     assert file == tmp_path / "voxflow" / "tensorrt-11.4.0.106-NVIDIA_H100_80GB_HBM3.timings"
 
 

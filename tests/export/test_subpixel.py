@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from voxflow.engines import import_openvino
-from voxflow.export.subpixel import use_subpixels
+from voxflow.engines.subpixel import use_subpixels
 
 if TYPE_CHECKING:
     from pathlib import Path

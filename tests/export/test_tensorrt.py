@@ -15,12 +15,9 @@ from onnx import numpy_helper
 from tests.export import fake_tensorrt
 from tests.inference.models import DENSENET, UNET, radiograph_spec, save_unet, seeded, volume_spec
 from voxflow.components import Component
-from voxflow.engines import TensorRtEngine, built_for, open_engine
+from voxflow.engines import TensorRtEngine, open_engine, read_platform, timing_cache_path, write_half, write_onnx
 from voxflow.errors import DataError, InputError, VoxflowError
 from voxflow.export import ExportOptions, export_model
-from voxflow.export.formats import write_onnx
-from voxflow.export.half import write_half
-from voxflow.export.tensorrt import timing_cache_file
 from voxflow.geometry import Geometry
 from voxflow.inference import InferenceCase
 from voxflow.volumes import Volume, write_volume
@@ -36,7 +33,7 @@ NORMS = {"use_groupnorm": True, "in_channels": 1, "num_classes": 2, "blocks_down
 def _tensorrt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine that seems to have TensorRT and a GPU."""
     monkeypatch.setitem(sys.modules, "tensorrt", fake_tensorrt)
-    monkeypatch.setattr("voxflow.engines.tensorrt.unusable_reason", lambda: None)
+    monkeypatch.setattr("voxflow.engines.tensorrt.TensorRtKind.why_unavailable", lambda kind: None)
     monkeypatch.setattr("torch.cuda.get_device_name", lambda: "NVIDIA H100")
     monkeypatch.setattr("torch.cuda.current_stream", lambda: fake_tensorrt.STREAM)
     monkeypatch.setattr(TensorRtEngine, "device", "cpu")
@@ -127,7 +124,7 @@ def test_the_path_of_python_stays_as_it_was(tmp_path: Path) -> None:
 def test_timings_are_kept_for_the_next_build_and_damaged_ones_replaced(
     case: InferenceCase, out: Path, tmp_path: Path
 ) -> None:
-    model, timings = save_unet(tmp_path / "model.pt"), timing_cache_file(built_for())
+    model, timings = save_unet(tmp_path / "model.pt"), timing_cache_path(read_platform())
     for expected in (b"measured ", b"measured measured "):
         export_model(model, out, FP32, [case])
         assert timings.read_bytes() == expected
@@ -175,7 +172,7 @@ def test_a_damaged_engine_is_named(case: InferenceCase, out: Path, tmp_path: Pat
 
 
 def test_a_file_that_tensorrt_cannot_parse_is_told_with_its_reasons(tmp_path: Path) -> None:
-    from voxflow.export.tensorrt import write_tensorrt
+    from voxflow.engines import write_tensorrt
 
     (tmp_path / "model.onnx").write_bytes(b"no")
     with pytest.raises(VoxflowError, match="TensorRT can't parse the ONNX file: no ONNX"):

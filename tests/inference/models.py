@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from voxflow.components import Component, build_network
+from voxflow.engines import Engine
 from voxflow.spec import ModelSpec
 from voxflow.training import save_model
 
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
-    from voxflow.engines import EngineName
 
 UNET = Component(name="Unet", args={"nf_enc": [4, 8], "residual_units": 1, "in_channels": 1, "num_classes": 2})
 DENSENET = Component(
@@ -68,14 +68,11 @@ def save_densenet(path: Path) -> Path:
     return path
 
 
-class ThresholdEngine:
+class ThresholdEngine(Engine):
     """An engine whose organ is everything brighter than a threshold: its right answer is known for any image."""
 
-    name: EngineName = "torch"
-    smallest: tuple[int, ...] | None = None
-    largest: tuple[int, ...] | None = None
+    name = "torch"
     is_local = True
-    batch = 1
 
     def __init__(self, spec: ModelSpec | None = None, threshold: float = 0.5) -> None:
         self.spec = spec or volume_spec()
@@ -88,14 +85,11 @@ class ThresholdEngine:
         return np.concatenate([np.zeros_like(organ), organ], axis=1)
 
 
-class BrightnessEngine:
+class BrightnessEngine(Engine):
     """A classifier whose first finding is brightness; the second never is."""
 
-    name: EngineName = "torch"
-    smallest: tuple[int, ...] | None = None
-    largest: tuple[int, ...] | None = None
+    name = "torch"
     is_local = False
-    batch = 1
 
     def __init__(self) -> None:
         self.spec = radiograph_spec()

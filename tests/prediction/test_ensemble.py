@@ -80,7 +80,7 @@ def test_its_models_share_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyP
     ensemble = open_ensemble(folders(tmp_path, volume_spec()))
     given: list[int] = []
     monkeypatch.setattr("voxflow.prediction.predict.plan_windows", lambda *_, memory_mb, **__: given.append(memory_mb))
-    for engine in (ensemble, ensemble.engines[0]):
+    for engine in (ensemble, ensemble.members[0]):
         plan_of(np.zeros((1, 96, 96, 96), dtype=np.float32), engine, PredictOptions(memory_mb=125))
     # Of 125 MB the image and its labels take 5 bytes a voxel, rounded up to 5 MB.
     assert given == [40, 120]

@@ -15,8 +15,7 @@ import pytest
 
 from tests.inference.models import UNET, seeded, volume_spec
 from tests.ports import reserve_port
-from voxflow.engines import open_engine
-from voxflow.export.formats import write_onnx
+from voxflow.engines import open_engine, write_onnx
 from voxflow.tracking import begin_run
 
 if TYPE_CHECKING:

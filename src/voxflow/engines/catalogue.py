@@ -1,38 +1,101 @@
-"""Owns the list of engines and the choice between them."""
+"""The catalogue of engines, and the choice between them: everyone who needs an engine, or its file, asks here."""
 
 from __future__ import annotations
 
-from importlib.util import find_spec
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Annotated
 
+from pydantic import PlainValidator
+from pydantic_core import PydanticKnownError
+
+from voxflow.engines.onnxruntime import OnnxRuntimeKind
+from voxflow.engines.openvino import OpenVinoKind
+from voxflow.engines.tensorrt import TensorRtKind
+from voxflow.engines.torch import TorchKind
+from voxflow.engines.torchscript import TorchScriptKind
 from voxflow.errors import DataError, InputError, MissingDependencyError
 from voxflow.progress import say
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Iterable
     from pathlib import Path
 
-    from voxflow.engines.protocol import Engine, EngineChoice, EngineName, TorchWay
+    from voxflow.engines.protocol import Engine, EngineKind
+
+# From the reference to what is fastest on a processor. "auto" tries them from the last one to the first.
+CATALOGUE: list[EngineKind] = [
+    TorchKind(),
+    TorchScriptKind(),
+    OnnxRuntimeKind(),
+    OpenVinoKind(),
+    TensorRtKind(),
+]
 
 
-# The file of each engine inside a folder of exported models, fastest engine first: the order that "auto" tries.
-MODEL_FILES: dict[EngineName, str] = {
-    "tensorrt": "model.engine",
-    "openvino": "model.xml",
-    "onnxruntime": "model.onnx",
-    "torchscript": "model.ts",
-    "torch": "model.pt",
-}
+def engine_kinds() -> tuple[EngineKind, ...]:
+    """List all engines, from the reference on.
+
+    Example:
+        >>> [kind.file for kind in engine_kinds()]
+        ['model.pt', 'model.ts', 'model.onnx', 'model.xml', 'model.engine']
+    """
+    return tuple(CATALOGUE)
+
+
+def exported_kinds(formats: Iterable[str] | None = None) -> tuple[EngineKind, ...]:
+    """List the engines that a file is exported for.
+
+    Args:
+        formats: as ``engines:`` of the stage export names them, in whose order they come; None: all, from the reference
+            on.
+    """
+    by_format = {kind.format: kind for kind in CATALOGUE if kind.format}
+    return tuple(by_format.values()) if formats is None else tuple(by_format[name] for name in formats)
+
+
+def engine_kind(name: str) -> EngineKind:
+    """Return the engine of a name, such as "openvino"; KeyError where the catalogue has none."""
+    return {kind.name: kind for kind in CATALOGUE}[name]
+
+
+def kind_of_file(path: Path) -> EngineKind | None:
+    """Return the engine that runs a file, by the file's ending; None: no engine does."""
+    return next((kind for kind in CATALOGUE if path.suffix == kind.suffix), None)
+
+
+def model_files(model: Path, name: str) -> tuple[Path, ...]:
+    """List the files that an engine reads when it opens a model.
+
+    Args:
+        model: a model file, or a folder of exported models.
+        name: the engine's.
+    """
+    kind = engine_kind(name)
+    file = model / kind.file if model.is_dir() else model
+    return (file, *(path for path in kind.sidecars(file) if path.is_file()))
+
+
+def machine_bound_suffixes() -> frozenset[str]:
+    """List the endings of files that are of no use on another machine, such as ".engine"."""
+    return frozenset(kind.suffix for kind in CATALOGUE if not kind.is_portable)
+
+
+def rank_kinds() -> tuple[EngineKind, ...]:
+    """List the engines in the order that "auto" tries them on this machine.
+
+    What computes on a GPU comes before what computes on the processor, and else what stands last in the catalogue.
+    """
+    uses_gpu = {kind: kind.uses_gpu() for kind in CATALOGUE}
+    return tuple(kind for on_gpu in (True, False) for kind in reversed(CATALOGUE) if uses_gpu[kind] == on_gpu)
 
 
 def open_engine(path: Path, engine: EngineChoice = "auto") -> Engine:
     """Load a model.
 
     Args:
-        path: a model file, or a folder of exported models (names as in :data:`MODEL_FILES`).
-        engine: which engine; "auto" takes, of those whose file is there and whose package is installed, the
-            first of tensorrt, openvino, onnxruntime, torchscript, torch. A TensorRT engine of another GPU or version
-            is passed over with a line. "torch-bf16" runs torch's file in bfloat16,
+        path: a model file, or a folder of exported models.
+        engine: which engine; "auto" takes, of those whose file is there and that can run here, the first in the order
+            of :func:`rank_kinds`: without a GPU tensorrt, openvino, onnxruntime, torchscript, torch. A TensorRT
+            engine of another GPU or version is passed over with a line. "torch-bf16" runs torch's file in bfloat16,
             "torch-compiled" compiles it when it first runs.
 
     Raises:
@@ -42,91 +105,75 @@ def open_engine(path: Path, engine: EngineChoice = "auto") -> Engine:
     """
     if not path.exists():
         raise DataError("no such model file or folder", path=path)
-    candidates = _candidates(path)
+    candidates = _find_files(path)
     if engine != "auto":
-        return _open_named(engine, candidates, path)
+        return _open_chosen(engine, candidates, path)
     reasons = []
-    for name, file in candidates.items():
-        reason = unusable(name) or unfit(name, file)
+    for kind, file in candidates.items():
+        reason = why_unusable(kind, file)
         if reason is None:
-            return _OPENERS[name](file)
-        reasons.append(f"{name}: {reason}")
-    raise InputError(f"no usable model; {'; '.join(reasons) or 'expected ' + _listed(MODEL_FILES)}", path=path)
+            return kind.open(file)
+        reasons.append(f"{kind.name}: {reason}")
+    raise InputError(f"no usable model; {'; '.join(reasons) or 'expected ' + _join_names(rank_kinds())}", path=path)
 
 
-def _open_named(engine: EngineName | TorchWay, candidates: dict[EngineName, Path], path: Path) -> Engine:
-    """Load the model that a named engine runs."""
-    by_torch = engine in {"torch-bf16", "torch-compiled"}
-    name = cast("EngineName", "torch" if by_torch else engine)
-    if name not in candidates:
-        raise InputError(f"no model for the engine {engine!r}; there is {_listed(candidates)}", path=path)
-    if not by_torch:
-        return _OPENERS[name](candidates[name])
-    from voxflow.engines.torch import TorchEngine
+def why_unusable(kind: EngineKind, file: Path) -> str | None:
+    """Say why a file can't be run on this machine; None when it can.
 
-    return TorchEngine(candidates[name], cast("TorchWay", engine))
-
-
-def unusable(name: EngineName) -> str | None:
-    """Why an engine can't run on this machine; None when it can."""
-    if name == "tensorrt":
-        from voxflow.engines.tensorrt import unusable_reason
-
-        return unusable_reason()
-    package = {"onnxruntime": "onnxruntime", "openvino": "openvino"}.get(name, "torch")
-    return None if find_spec(package) else f"{package} is not installed (pip install {package})"
-
-
-def unfit(name: EngineName, file: Path) -> str | None:
-    """Why this very file can't run on this machine, which a person should hear of, since another engine is slower."""
-    if name != "tensorrt":
-        return None
-    from voxflow.engines.tensorrt import Description
-
-    try:
-        reason = Description.beside(file).elsewhere
-    except DataError as error:
-        reason = str(error)
-    if reason is not None:
-        say(f"{file}: passed over: {reason}")
+    Where the engine is there and the very file does not fit, a line tells so: another engine is slower.
+    """
+    reason = kind.why_unavailable()
+    if reason is None:
+        reason = kind.why_unfit(file)
+        if reason is not None:
+            say(f"{file}: passed over: {reason}")
     return reason
 
 
-def _candidates(path: Path) -> dict[EngineName, Path]:
+def _open_chosen(choice: str, candidates: dict[EngineKind, Path], path: Path) -> Engine:
+    """Load the model of the engine, or of the variant of one, that was asked for."""
+    kind = next((kind for kind in candidates if choice in (kind.name, *kind.variants)), None)
+    if kind is None:
+        raise InputError(f"no model for the engine {choice!r}; there is {_join_names(candidates)}", path=path)
+    reason = kind.why_unavailable()
+    if reason is not None:
+        raise MissingDependencyError(f"the engine {kind.name} can't run here: {reason}")
+    return kind.open(candidates[kind], choice if choice in kind.variants else None)
+
+
+def _find_files(path: Path) -> dict[EngineKind, Path]:
+    """The model files that a path stands for, in the order that "auto" tries them."""
+    kinds = rank_kinds()
     if path.is_dir():
-        return {name: path / file for name, file in MODEL_FILES.items() if (path / file).is_file()}
-    suffixes = {file.rpartition(".")[2]: name for name, file in MODEL_FILES.items()}
-    name = suffixes.get(path.suffix.lstrip("."))
-    if name is None:
-        raise InputError(f"a model file ends in one of {', '.join('.' + s for s in suffixes)}", path=path)
-    return {name: path}
+        return {kind: path / kind.file for kind in kinds if (path / kind.file).is_file()}
+    kind = kind_of_file(path)
+    if kind is None:
+        endings = ", ".join(kind.suffix for kind in kinds)
+        raise InputError(f"a model file ends in one of {endings}", path=path)
+    return {kind: path}
 
 
-def _listed(names: dict[EngineName, Path] | dict[EngineName, str]) -> str:
-    return ", ".join(names) or "none"
+def _join_names(kinds: Iterable[EngineKind]) -> str:
+    return ", ".join(kind.name for kind in kinds) or "none"
 
 
-def _opener(name: EngineName) -> Callable[[Path], Engine]:
-    def opened(path: Path) -> Engine:
-        reason = unusable(name)
-        if reason is not None:
-            raise MissingDependencyError(f"the engine {name} can't run here: {reason}")
-        from voxflow.engines.onnxruntime import OnnxRuntimeEngine
-        from voxflow.engines.openvino import OpenVinoEngine
-        from voxflow.engines.tensorrt import TensorRtEngine
-        from voxflow.engines.torch import TorchEngine
-        from voxflow.engines.torchscript import TorchScriptEngine
-
-        classes: dict[EngineName, Callable[[Path], Engine]] = {
-            "torch": TorchEngine,
-            "torchscript": TorchScriptEngine,
-            "onnxruntime": OnnxRuntimeEngine,
-            "openvino": OpenVinoEngine,
-            "tensorrt": TensorRtEngine,
-        }
-        return classes[name](path)
-
-    return opened
+def _check_choice(value: object) -> str:
+    return _check_member(value, ["auto", *(name for kind in CATALOGUE for name in (kind.name, *kind.variants))])
 
 
-_OPENERS: dict[EngineName, Callable[[Path], Engine]] = {name: _opener(name) for name in MODEL_FILES}
+def _check_format(value: object) -> str:
+    return _check_member(value, [kind.format for kind in exported_kinds() if kind.format])
+
+
+def _check_member(value: object, allowed: list[str]) -> str:
+    """Accept one of a few words; else the error is the one that pydantic has for a Literal."""
+    if isinstance(value, str) and value in allowed:
+        return value
+    *words, last = [repr(word) for word in allowed]
+    raise PydanticKnownError("literal_error", {"expected": f"{', '.join(words)} or {last}"})
+
+
+# What a configuration may say: "auto", an engine of the catalogue, or a variant of one.
+EngineChoice = Annotated[str, PlainValidator(_check_choice)]
+# What a configuration may ask to be exported: the formats of the catalogue.
+ExportFormat = Annotated[str, PlainValidator(_check_format)]

@@ -1,4 +1,4 @@
-"""Owns what all engines read of a model file: its ModelSpec, its fixed size, whether its answers are local."""
+"""What all engines read of a model file: its spec, its fixed size, and whether its answers are local."""
 
 from __future__ import annotations
 
@@ -13,31 +13,59 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
-# What averages over all that it is shown, by the names of modules and operators: instance and group norm, global
-# pooling. A network with one of these answers otherwise when its window grows.
+# What averages over all that it is shown, by the names of torch's modules, of ONNX's operators and of OpenVINO's:
+# instance and group norm, global pooling. A network with one of these answers otherwise when its window grows.
 _GLOBAL = re.compile(r"instance_?norm|group_?norm|layer_?norm|adaptive_?\w*pool|global\w*pool|^MVN$", re.IGNORECASE)
 
 
-def is_local(parts: Iterable[str]) -> bool:
-    """Whether none of the named modules or operators averages over the whole window."""
-    return not any(_GLOBAL.search(part) for part in parts)
-
-
-def onnx_operators(path: Path) -> set[str]:
-    """The operators that an ONNX file uses."""
-    import onnx
-
-    return {node.op_type for node in onnx.load(str(path)).graph.node}
-
-
 def read_spec(text: str | bytes, path: Path) -> ModelSpec:
-    """Read the ModelSpec's JSON that a model file holds; refuse a file that holds none."""
+    """Read the spec that a model file carries.
+
+    Args:
+        text: the JSON inside the file; empty: there is none.
+        path: the file, which tells where the workspace's own components lie.
+
+    Raises:
+        DataError: there is none.
+    """
     if not text:
         raise DataError("the model file carries no Voxflow spec; export it with Voxflow", path=path)
     return ModelSpec.model_validate_json(text).at(find_custom_folder(path))
 
 
+def is_local(operators: Iterable[str]) -> bool:
+    """Tell whether no operator averages over the whole window; see :class:`voxflow.engines.Engine`.
+
+    Args:
+        operators: names of a network's modules or operators, as torch, ONNX or OpenVINO call them.
+
+    Example:
+        >>> is_local(["Conv3d", "BatchNorm3d", "ReLU"])
+        True
+        >>> is_local(["Conv", "InstanceNormalization", "LeakyRelu"])
+        False
+    """
+    return not any(_GLOBAL.search(operator) for operator in operators)
+
+
+def onnx_operators(path: Path) -> set[str]:
+    """List the operators that an ONNX file uses."""
+    import onnx
+
+    return {node.op_type for node in onnx.load(str(path)).graph.node}
+
+
 def fixed_size(shape: Sequence[int | str | None]) -> tuple[int, ...] | None:
-    """The spatial size where every axis has one; None where the file leaves them open."""
+    """Return the spatial size that a file is bound to; None where it leaves an axis open.
+
+    Args:
+        shape: of each spatial axis the number of voxels; None, or ONNX's name of the axis, where it is open.
+
+    Example:
+        >>> fixed_size([96, 96, 64])
+        (96, 96, 64)
+        >>> fixed_size(["i", "j", "k"]) is None
+        True
+    """
     sizes = tuple(size for size in shape if isinstance(size, int))
     return sizes if len(sizes) == len(shape) else None

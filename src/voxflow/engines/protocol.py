@@ -1,61 +1,155 @@
-"""Owns what an engine is: one small protocol for everything that runs a model."""
+"""What an engine is: a loaded model that runs (Engine), and all that is particular to one engine (EngineKind).
+
+A module of this package holds one of each. Nothing else in Voxflow knows an engine's file, package or device: it asks
+the catalogue, which lists the kinds.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
+from abc import ABC, abstractmethod
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
     import numpy as np
     from numpy.typing import NDArray
 
+    from voxflow.engines.options import WriteOptions
+    from voxflow.engines.source import ExportSource
     from voxflow.spec import ModelSpec
 
-EngineName = Literal["torch", "torchscript", "onnxruntime", "openvino", "tensorrt"]
-# Other ways to run model.pt; never taken unasked, since no file of theirs passed the parity gate.
-TorchWay = Literal["torch-bf16", "torch-compiled"]
-EngineChoice = Literal[
-    "auto", "torch", "torch-bf16", "torch-compiled", "torchscript", "onnxruntime", "openvino", "tensorrt"
-]
 
-
-class Engine(Protocol):
-    """A loaded model.
+class Engine(ABC):
+    """A loaded model; an engine's class derives from it, and so inherits what it need not change.
 
     Attributes:
-        name: which engine it is.
+        name: which engine it is, as the catalogue names it.
         spec: what the model file says of itself.
-        smallest: least spatial size (i, j, k) or (rows, columns) of an input; None: no bound but the divisor.
-        largest: greatest one; equal to ``smallest`` where the file allows one size only.
         is_local: whether a voxel's answer depends on a bounded neighbourhood alone, as with plain convolutions and
             batch norm; instance norm, say, averages over the window, so that a larger one changes every answer.
+        smallest: least spatial size (i, j, k) or (rows, columns) of an input; None: no bound but the divisor.
+        largest: greatest one; equal to ``smallest`` where the file allows one size only.
         batch: how many windows it takes at a time where memory allows; 1 where more are no faster.
     """
 
-    @property
-    def name(self) -> EngineName: ...  # noqa: D102
+    name: str
+    spec: ModelSpec
+    is_local: bool
+    smallest: tuple[int, ...] | None = None
+    largest: tuple[int, ...] | None = None
+    batch: int = 1
 
     @property
-    def spec(self) -> ModelSpec: ...  # noqa: D102
+    def members(self) -> tuple[Engine, ...]:
+        """The models that answer together: of an ensemble each one, else the engine itself."""
+        return (self,)
 
-    @property
-    def smallest(self) -> tuple[int, ...] | None: ...  # noqa: D102
-
-    @property
-    def is_local(self) -> bool: ...  # noqa: D102
-
-    @property
-    def largest(self) -> tuple[int, ...] | None: ...  # noqa: D102
-
-    @property
-    def batch(self) -> int: ...  # noqa: D102
-
+    @abstractmethod
     def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Map (batch, channel, *space) to logits: (batch, class, *space), or (batch, class) for classification."""
+        """Map an input to logits.
+
+        Args:
+            batch: (batch, channel, i, j, k) or (batch, channel, rows, columns).
+
+        Returns:
+            (batch, class, i, j, k), or (batch, class) for a classification. An engine may hand out the same memory
+            at every call, so that who keeps an answer copies it.
+        """
+
+    def expect(self, shape: tuple[int, ...]) -> None:  # noqa: B027 - most engines have nothing to prepare
+        """Get ready for inputs of a shape (batch, channel, *space); called from another thread, returns at once."""
 
 
-@runtime_checkable
-class Prefetchable(Protocol):
-    """An engine that gains from knowing what will come."""
+class EngineKind(ABC):
+    """One engine: how its file is written, opened and named, what it computes on, and whether it can run here.
 
-    def expect(self, shape: tuple[int, ...]) -> None:
-        """Get ready for inputs (batch, channel, *space) of a shape, from another thread; returns at once."""
+    Attributes:
+        name: as ``engine:`` in params.yaml names it, such as "openvino".
+        title: as a sentence names it, such as "OpenVINO".
+        file: its file in a folder of exported models, such as "model.xml". No other kind's file ends alike.
+        format: as ``engines:`` of the stage export names it; None: nothing is exported, the checkpoint itself is run.
+        package: what pip installs for it; Python imports it by the same name.
+        variants: other ways to run the same file, such as "torch-bf16". They are never taken unasked, since no file
+            passed the parity gate with them.
+        is_optimised: whether an MMAR knows its file as the optimised model (.trt), and not as the regular export
+            (.fzn).
+        is_portable: whether its file runs on other machines than the one that wrote it.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    file: ClassVar[str]
+    format: ClassVar[str | None] = None
+    package: ClassVar[str]
+    variants: ClassVar[tuple[str, ...]] = ()
+    is_optimised: ClassVar[bool] = False
+    is_portable: ClassVar[bool] = True
+
+    @property
+    def suffix(self) -> str:
+        """The ending of its files, such as ".xml"."""
+        return self.file[self.file.rindex(".") :]
+
+    def why_unavailable(self) -> str | None:
+        """Say why no model can run or be written on this machine; None when all is there."""
+        return None if find_spec(self.package) else f"{self.package} is not installed (pip install {self.package})"
+
+    def why_unfit(self, file: Path) -> str | None:
+        """Say why this very file can't run on this machine, though the engine can; None when it fits."""
+        return None
+
+    def uses_gpu(self) -> bool:
+        """Tell whether a model would compute on a GPU of this machine."""
+        return False
+
+    def sidecars(self, file: Path) -> tuple[Path, ...]:
+        """List the files that belong to a model file and lie beside it."""
+        return ()
+
+    @abstractmethod
+    def open(self, file: Path, variant: str | None = None) -> Engine:
+        """Load a model.
+
+        Args:
+            file: of this kind.
+            variant: one of ``variants``; None: the engine as it is.
+
+        Raises:
+            DataError: the file holds no Voxflow model.
+        """
+
+    def write(self, source: ExportSource) -> None:
+        """Write the model in float32 to ``file`` in the source's folder; kinds with a ``format`` can.
+
+        Raises:
+            VoxflowError: the network can't be expressed in this format.
+        """
+        raise NotImplementedError(f"{self.name} writes no file")
+
+    def precision(self, options: WriteOptions) -> str:
+        """Say which precision the options ask for: "fp32", or one that :meth:`write_reduced` can write."""
+        return "fp32"
+
+    def is_calibrated(self, precision: str) -> bool:
+        """Tell whether a model of this precision is made with samples of real images."""
+        return False
+
+    def why_no_precision(self, precision: str, source: ExportSource) -> str | None:
+        """Say why a model of this precision can't be written here; None when it can."""
+        return None
+
+    def write_reduced(
+        self, source: ExportSource, file: Path, precision: str, samples: Sequence[NDArray[np.float32]]
+    ) -> None:
+        """Write a model of less precision; the one in float32 lies in ``source.folder``.
+
+        Args:
+            source: what it is made from.
+            file: the new one, in another folder.
+            precision: as :meth:`precision` gave it.
+            samples: inputs (1, channel, *space) to calibrate on; none where the precision needs none.
+        """
+        raise NotImplementedError(f"{self.name} has one precision")

@@ -1,4 +1,4 @@
-"""Owns running TensorRT engines; written against the Python API of TensorRT 10 and 11.
+"""The engine tensorrt: model.engine on an NVIDIA GPU; written against the Python API of TensorRT 10 and 11.
 
 An engine file belongs to one TensorRT version and one GPU model, so that ``model.engine.json`` beside it names
 both, with the spec.
@@ -6,51 +6,98 @@ both, with the spec.
 
 from __future__ import annotations
 
+import os
+import re
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from voxflow.components import find_custom_folder
+from voxflow.engines.files import is_local, onnx_operators
+from voxflow.engines.half import write_half
+from voxflow.engines.protocol import Engine, EngineKind
+from voxflow.engines.source import INPUT_NAME, OUTPUT_NAME, example_input
 from voxflow.errors import DataError, VoxflowError
+from voxflow.files import atomic_path, write_json
 from voxflow.spec import ModelSpec
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
-    from voxflow.engines.protocol import EngineName
+    from voxflow.engines.options import WriteOptions
+    from voxflow.engines.source import ExportSource
 
-INPUT_NAME = "image"
-OUTPUT_NAME = "logits"
-
-
-def unusable_reason() -> str | None:
-    """Why TensorRT can't be used on this machine, and what would help; None when it can."""
-    try:
-        import tensorrt  # noqa: F401
-    except (ImportError, OSError):
-        return "tensorrt is not installed (pip install 'voxflow[tensorrt]'; it needs an NVIDIA GPU and CUDA 13)"
-    import torch
-
-    return None if torch.cuda.is_available() else "torch sees no NVIDIA GPU"
+# From this version on every network is strongly typed, and the flag that asked for it is gone.
+FIRST_ALWAYS_TYPED = 11
 
 
-def sidecar(path: Path) -> Path:
-    """The JSON file beside an engine file."""
-    return path.with_name(path.name + ".json")
+class TensorRtKind(EngineKind):
+    """Runs a network that was built for this machine's GPU."""
+
+    name: ClassVar[str] = "tensorrt"
+    title: ClassVar[str] = "TensorRT"
+    file: ClassVar[str] = "model.engine"
+    format: ClassVar[str | None] = "tensorrt"
+    package: ClassVar[str] = "tensorrt"
+    is_optimised: ClassVar[bool] = True
+    is_portable: ClassVar[bool] = False
+
+    def why_unavailable(self) -> str | None:
+        """Say why TensorRT can't be used on this machine, and what would help; None when it can."""
+        try:
+            import tensorrt  # noqa: F401
+        except (ImportError, OSError):
+            return "tensorrt is not installed (pip install 'voxflow[tensorrt]'; it needs an NVIDIA GPU and CUDA 13)"
+        import torch
+
+        return None if torch.cuda.is_available() else "torch sees no NVIDIA GPU"
+
+    def why_unfit(self, file: Path) -> str | None:
+        """Say why an engine file can't run on this machine: it was built for another GPU or version, or is damaged."""
+        try:
+            return EngineDescription.read_beside(file).why_elsewhere
+        except DataError as error:
+            return str(error)
+
+    def uses_gpu(self) -> bool:
+        """It always does."""
+        return True
+
+    def sidecars(self, file: Path) -> tuple[Path, ...]:
+        """List the description of an engine file, such as model.engine.json."""
+        return (description_path(file),)
+
+    def open(self, file: Path, variant: str | None = None) -> TensorRtEngine:
+        """See :meth:`voxflow.engines.EngineKind.open`; the file must have been built for this machine."""
+        return TensorRtEngine(file)
+
+    def write(self, source: ExportSource) -> None:
+        """See :func:`write_tensorrt`."""
+        write_tensorrt(source.onnx_file, source.spec, source.folder / self.file, source.options)
+
+    def precision(self, options: WriteOptions) -> str:
+        """See :meth:`voxflow.engines.EngineKind.precision`: "fp32" or "fp16"."""
+        return options.tensorrt_precision
+
+    def why_no_precision(self, precision: str, source: ExportSource) -> str | None:
+        """See :meth:`voxflow.engines.EngineKind.why_no_precision`."""
+        return None if source.onnx_file.is_file() else "the ONNX file that it is made of was not published"
+
+    def write_reduced(
+        self, source: ExportSource, file: Path, precision: str, samples: Sequence[NDArray[np.float32]]
+    ) -> None:
+        """Write an engine in half precision; a strongly typed network computes in what its ONNX file says."""
+        half = file.with_suffix(".onnx")
+        write_half(source.onnx_file, half)
+        write_tensorrt(half, source.spec, file, source.options)
 
 
-def built_for() -> dict[str, str]:
-    """What an engine file built here is tied to."""
-    import tensorrt
-    import torch
-
-    return {"tensorrt": str(tensorrt.__version__), "gpu": torch.cuda.get_device_name()}
-
-
-class Description(BaseModel):
+class EngineDescription(BaseModel):
     """What stands in the file beside an engine.
 
     Attributes:
@@ -66,13 +113,13 @@ class Description(BaseModel):
     built_for: dict[str, str]
 
     @classmethod
-    def beside(cls, path: Path) -> Description:
+    def read_beside(cls, path: Path) -> EngineDescription:
         """Read the description of an engine file.
 
         Raises:
             DataError: it is not there, or no such description.
         """
-        file = sidecar(path)
+        file = description_path(path)
         if not file.is_file():
             raise DataError("the engine's description is missing beside it", path=file)
         try:
@@ -81,29 +128,29 @@ class Description(BaseModel):
             raise DataError("no description of an engine; export it again", path=file) from error
 
     @property
-    def elsewhere(self) -> str | None:
+    def why_elsewhere(self) -> str | None:
         """Why the engine can't run on this machine; None when it can."""
-        here = built_for()
-        if self.built_for == here:
+        current = read_platform()
+        if self.built_for == current:
             return None
-        return f"built for {_told(self.built_for)}, this machine has {_told(here)}; export it here"
+        return f"built for {_join_words(self.built_for)}, this machine has {_join_words(current)}; export it here"
 
 
-class TensorRtEngine:
+class TensorRtEngine(Engine):
     """Runs model.engine on the GPU; torch holds the device memory."""
 
-    name: ClassVar[EngineName] = "tensorrt"
+    name = TensorRtKind.name
     device: ClassVar[str] = "cuda"
 
     def __init__(self, path: Path) -> None:
         import tensorrt
 
-        described = Description.beside(path)
-        reason = described.elsewhere
+        description = EngineDescription.read_beside(path)
+        reason = description.why_elsewhere
         if reason is not None:
             raise DataError(reason, path=path)
-        self.spec = described.spec.at(find_custom_folder(path))
-        self.is_local = described.is_local
+        self.spec = description.spec.at(find_custom_folder(path))
+        self.is_local = description.is_local
         # The logger and the runtime must outlive the engine.
         self._logger = tensorrt.Logger(tensorrt.Logger.WARNING)
         self._runtime = tensorrt.Runtime(self._logger)
@@ -116,7 +163,7 @@ class TensorRtEngine:
         self.batch = int(most[0])
 
     def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        """See :class:`voxflow.engines.Engine`."""
+        """See :meth:`voxflow.engines.Engine.run`."""
         import torch
 
         image = torch.from_numpy(np.ascontiguousarray(batch)).to(self.device)
@@ -130,10 +177,101 @@ class TensorRtEngine:
         stream.synchronize()
         return np.asarray(logits.cpu().numpy())
 
-    def _check(self, done: Any, what: str) -> None:
-        if not done:
-            raise VoxflowError(f"TensorRT refused: {what}; sizes from {self.smallest} to {self.largest} fit")
+    def _check(self, is_accepted: Any, step: str) -> None:
+        if not is_accepted:
+            raise VoxflowError(f"TensorRT refused: {step}; sizes from {self.smallest} to {self.largest} fit")
 
 
-def _told(tied_to: dict[str, str]) -> str:
-    return " and ".join(f"{what} {which}" for what, which in tied_to.items())
+def description_path(path: Path) -> Path:
+    """Return the JSON file that describes an engine file, beside it."""
+    return path.with_name(path.name + ".json")
+
+
+def read_platform() -> dict[str, str]:
+    """Read what an engine file that is built here is bound to: TensorRT's version and the GPU's name."""
+    import tensorrt
+    import torch
+
+    return {"tensorrt": str(tensorrt.__version__), "gpu": torch.cuda.get_device_name()}
+
+
+def write_tensorrt(onnx_file: Path, spec: ModelSpec, path: Path, options: WriteOptions) -> None:
+    """Write model.engine, and model.engine.json that names what it is bound to.
+
+    Types are those of the ONNX file (a strongly typed network), TF32 is off, so that logits stay torch's.
+
+    Args:
+        onnx_file: the network.
+        spec: goes into the description.
+        path: model.engine.
+        options: greatest batch and size, and memory for the search of kernels.
+
+    Raises:
+        VoxflowError: TensorRT can't parse the file or build an engine.
+    """
+    import tensorrt
+
+    logger = tensorrt.Logger(tensorrt.Logger.WARNING)
+    builder = tensorrt.Builder(logger)
+    network = builder.create_network(_network_flags(tensorrt))
+    parser = tensorrt.OnnxParser(network, logger)
+    if not parser.parse_from_file(str(onnx_file)):
+        reasons = "; ".join(str(parser.get_error(n)) for n in range(parser.num_errors))
+        raise VoxflowError(f"TensorRT can't parse the ONNX file: {reasons}")
+    config = builder.create_builder_config()
+    config.set_memory_pool_limit(tensorrt.MemoryPoolType.WORKSPACE, options.tensorrt_workspace_mb * 2**20)
+    config.clear_flag(tensorrt.BuilderFlag.TF32)
+    config.add_optimization_profile(_size_profile(builder, network, spec, options))
+    timings = timing_cache_path(read_platform())
+    _use_timings(config, timings)
+    plan = builder.build_serialized_network(network, config)
+    if plan is None:
+        raise VoxflowError("TensorRT built no engine; its own log says why")
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(bytes(plan))
+    # An engine is none the worse where the user's cache folder can't be written.
+    with suppress(OSError), atomic_path(timings) as temporary:
+        temporary.write_bytes(bytes(config.get_timing_cache().serialize()))
+    description = {"spec": spec.model_dump(mode="json"), "is_local": is_local(onnx_operators(onnx_file))}
+    write_json(description_path(path), description | {"built_for": read_platform()})
+
+
+def _use_timings(config: Any, timings: Path) -> None:
+    """Give a build the kernels' timings that an earlier one took."""
+    cache = config.create_timing_cache(timings.read_bytes() if timings.is_file() else b"")
+    if cache is None or not config.set_timing_cache(cache, ignore_mismatch=False):
+        # A damaged file, or one of another driver: begin anew, and write over it afterwards.
+        config.set_timing_cache(config.create_timing_cache(b""), ignore_mismatch=False)
+
+
+def timing_cache_path(platform: dict[str, str]) -> Path:
+    """Return where the kernels' timings on a platform are kept, so that the next build need not take them."""
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "voxflow"
+    name = "-".join(re.sub(r"[^A-Za-z0-9.]+", "_", part) for part in platform.values())
+    return folder / f"tensorrt-{name}.timings"
+
+
+def _network_flags(tensorrt: Any) -> int:
+    """Ask for strong typing by name where it is not yet the only way (before TensorRT 11)."""
+    if int(str(tensorrt.__version__).partition(".")[0]) >= FIRST_ALWAYS_TYPED:
+        return 0
+    return 1 << int(tensorrt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
+
+
+def _size_profile(builder: Any, network: Any, spec: ModelSpec, options: WriteOptions) -> Any:
+    """Sizes from one window to a few; an axis that the ONNX file fixes stays as it is."""
+    window = tuple(example_input(spec).shape)[2:]
+    axes = tuple(network.get_input(0).shape)
+    largest = tuple(side * options.tensorrt_scale for side in window)
+
+    def fit(batch: int, space: tuple[int, ...]) -> tuple[int, ...]:
+        shape = (batch, spec.in_channels, *space)
+        return tuple(axis if axis > 0 else side for axis, side in zip(axes, shape, strict=True))
+
+    profile = builder.create_optimization_profile()
+    profile.set_shape(INPUT_NAME, fit(1, window), fit(1, window), fit(options.tensorrt_batch, largest))
+    return profile
+
+
+def _join_words(platform: dict[str, str]) -> str:
+    return " and ".join(f"{part} {name}" for part, name in platform.items())

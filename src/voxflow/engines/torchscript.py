@@ -1,4 +1,4 @@
-"""Owns the engine torchscript: model.ts, which needs no code of the network."""
+"""The engine torchscript: model.ts, which holds the network's code beside its weights."""
 
 from __future__ import annotations
 
@@ -6,34 +6,62 @@ import warnings
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from voxflow.engines.files import is_local, read_spec
-from voxflow.engines.torch import batch_size, place_module, run_torch
+from voxflow.engines.protocol import Engine, EngineKind
+from voxflow.engines.source import example_input
+from voxflow.engines.torch import choose_batch, place_module, run_module
 from voxflow.errors import DataError
+from voxflow.files import atomic_path
+from voxflow.machine import has_gpu
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     import numpy as np
+    import torch
     from numpy.typing import NDArray
 
-    from voxflow.engines.protocol import EngineName
+    from voxflow.engines.source import ExportSource
+    from voxflow.spec import ModelSpec
 
-# The file inside model.ts that holds the ModelSpec's JSON.
+# The file inside model.ts that holds the spec's JSON.
 SPEC_FILE = "voxflow_spec.json"
+# The format stays a deliverable while torch, pinned exactly, still reads and writes it.
+_DEPRECATION = r"`torch\.jit\.\w+` is deprecated"
 
 
-class TorchScriptEngine:
-    """Runs model.ts; needs no code of the network."""
+class TorchScriptKind(EngineKind):
+    """Runs a network without its Python code."""
 
-    name: ClassVar[EngineName] = "torchscript"
-    smallest = largest = None
+    name: ClassVar[str] = "torchscript"
+    title: ClassVar[str] = "TorchScript"
+    file: ClassVar[str] = "model.ts"
+    format: ClassVar[str | None] = "torchscript"
+    package: ClassVar[str] = "torch"
+
+    def uses_gpu(self) -> bool:
+        """Tell whether torch can use a GPU here."""
+        return has_gpu()
+
+    def open(self, file: Path, variant: str | None = None) -> TorchScriptEngine:
+        """See :meth:`voxflow.engines.EngineKind.open`."""
+        return TorchScriptEngine(file)
+
+    def write(self, source: ExportSource) -> None:
+        """See :func:`write_torchscript`."""
+        write_torchscript(source.module, source.spec, source.folder / self.file)
+
+
+class TorchScriptEngine(Engine):
+    """Runs model.ts on the GPU where there is one, else on the processor."""
+
+    name = TorchScriptKind.name
 
     def __init__(self, path: Path) -> None:
         import torch
 
         files = {SPEC_FILE: ""}
         with warnings.catch_warnings():
-            # The format stays a deliverable while torch, pinned exactly, still reads it.
-            warnings.filterwarnings("ignore", r"`torch\.jit\.\w+` is deprecated", DeprecationWarning)
+            warnings.filterwarnings("ignore", _DEPRECATION, DeprecationWarning)
             try:
                 module: Any = torch.jit.load(str(path), map_location="cpu", _extra_files=files)  # type: ignore[no-untyped-call]
             except RuntimeError as error:
@@ -41,8 +69,23 @@ class TorchScriptEngine:
         self.spec = read_spec(files[SPEC_FILE], path)
         self.is_local = is_local([str(module.inlined_graph)])
         self.module, self.device = place_module(module)
-        self.batch = batch_size(self.device)
+        self.batch = choose_batch(self.device)
 
     def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        """See :class:`voxflow.engines.Engine`."""
-        return run_torch(self.module, self.device, batch)
+        """See :meth:`voxflow.engines.Engine.run`."""
+        return run_module(self.module, self.device, batch)
+
+
+def write_torchscript(module: torch.nn.Module, spec: ModelSpec, path: Path) -> None:
+    """Write model.ts: scripted where the network's code allows, so that any size is right; else traced."""
+    import torch
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", _DEPRECATION, DeprecationWarning)
+        try:
+            scripted: Any = torch.jit.script(module)
+        except Exception:  # noqa: BLE001 - the compiler raises whatever the network's code leads it to
+            warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)  # type: ignore[attr-defined]
+            scripted = torch.jit.trace(module, example_input(spec))  # type: ignore[no-untyped-call]
+        with atomic_path(path) as temporary:
+            torch.jit.save(scripted, str(temporary), _extra_files={SPEC_FILE: spec.model_dump_json()})

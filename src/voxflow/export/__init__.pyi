@@ -1,6 +1,6 @@
 from .model import export_model as export_model
-from .model import remove_engine as remove_engine
-from .options import ExportFormat as ExportFormat
 from .options import ExportOptions as ExportOptions
 from .parity import Parity as Parity
 from .parity import ParityReport as ParityReport
+from .parity import Reference as Reference
+from .parity import measure_parity as measure_parity

@@ -1,11 +1,11 @@
-"""Owns what exported engines are compared and calibrated on: prepared images of real cases, or noise."""
+"""What exported engines are compared and calibrated on: prepared images of real cases, or noise."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from voxflow.engines import example_input
 from voxflow.errors import DataError
-from voxflow.export.formats import example_input
 from voxflow.inference import read_radiographs, read_volumes
 from voxflow.prediction import prepare_radiograph, prepare_volume
 
@@ -19,8 +19,11 @@ if TYPE_CHECKING:
     from voxflow.spec import ModelSpec
 
 
-def images_of(cases: Sequence[InferenceCase], spec: ModelSpec) -> list[NDArray[np.float32]]:
-    """Each case as the network takes it: of a volume the middle, of a few windows at most.
+def prepare_images(cases: Sequence[InferenceCase], spec: ModelSpec) -> list[NDArray[np.float32]]:
+    """Prepare each case as the network takes it: of a volume the middle, of a few windows at most.
+
+    Returns:
+        (channel, i, j, k) or (channel, rows, columns), one a case.
 
     Raises:
         DataError: there is no case, or one can't be read.
@@ -28,17 +31,17 @@ def images_of(cases: Sequence[InferenceCase], spec: ModelSpec) -> list[NDArray[n
     if not cases:
         raise DataError("no case to compare the exported engines on; the datalist's validation part is empty")
     if spec.task == "segmentation":
-        return [_middle(prepare_volume(read_volumes(case), spec)[0], spec) for case in cases]
+        return [_crop_middle(prepare_volume(read_volumes(case), spec)[0], spec) for case in cases]
     return [prepare_radiograph(read_radiographs(case), spec) for case in cases]
 
 
-def noise(spec: ModelSpec) -> list[NDArray[np.float32]]:
-    """Two images of noise, of the training window's size and a little more."""
+def make_noise(spec: ModelSpec) -> list[NDArray[np.float32]]:
+    """Make two images (channel, *space) of noise, of the training window's size and a little more."""
     return [example_input(spec)[0].numpy(), example_input(spec, larger=1)[0].numpy()]
 
 
-def _middle(image: NDArray[np.float32], spec: ModelSpec) -> NDArray[np.float32]:
+def _crop_middle(image: NDArray[np.float32], spec: ModelSpec) -> NDArray[np.float32]:
     """The middle of a volume, a few windows at most: a whole CT would take torch minutes and tell no more."""
-    most = [side + side // 2 for side in spec.window or image.shape[1:]]
-    first = [max(0, (have - n) // 2) for have, n in zip(image.shape[1:], most, strict=True)]
-    return image[:, *(slice(start, start + n) for start, n in zip(first, most, strict=True))]
+    size = [side + side // 2 for side in spec.window or image.shape[1:]]
+    corner = [max(0, (voxels - side) // 2) for voxels, side in zip(image.shape[1:], size, strict=True)]
+    return image[:, *(slice(start, start + side) for start, side in zip(corner, size, strict=True))]

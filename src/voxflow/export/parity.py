@@ -1,4 +1,4 @@
-"""Owns the gate: an exported engine is the model that it came from, on real cases, or it is not published."""
+"""The parity gate: an exported engine answers as torch does on real cases, or it is not published."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from voxflow.prediction import WindowPlan
     from voxflow.spec import ModelSpec
 
+# A class of fewer voxels, in both masks, says nothing of an engine: a handful of them would decide its Dice.
 LEAST_VOXELS = 1000
+# A probability this near to the threshold is a coin toss, whatever the engine.
 UNDECIDED = 0.01
 
 
@@ -47,27 +49,27 @@ class Parity:
     torch_seconds: float
 
     def faults(self, options: ExportOptions) -> str:
-        """What lies outside the bounds, in words; empty when nothing does."""
-        found = []
+        """Say in words what lies outside the bounds; empty when nothing does."""
+        faults = []
         if not self.max_probability_difference <= options.max_abs_difference:
-            found.append(
+            faults.append(
                 f"a probability differs by {self.max_probability_difference:.3g}, "
                 f"allowed {options.max_abs_difference:g} (max_abs_difference)"
             )
         if not self.min_dice >= options.min_dice:
-            found.append(f"masks agree to a Dice of {self.min_dice:.5f}, needed {options.min_dice:g} (min_dice)")
-        return " and ".join(found)
+            faults.append(f"masks agree to a Dice of {self.min_dice:.5f}, needed {options.min_dice:g} (min_dice)")
+        return " and ".join(faults)
 
     def reduced_faults(self, options: ExportOptions) -> str:
-        """What lies outside the bound on a model of less precision, in words; empty when nothing does."""
+        """Say in words what lies outside the bound on a model of less precision; empty when nothing does."""
         if self.min_dice >= options.reduced_min_dice:
             return ""
         return f"masks agree to a Dice of {self.min_dice:.5f}, needed {options.reduced_min_dice:g} (reduced_min_dice)"
 
 
 @dataclass(frozen=True, eq=False)
-class Answer:
-    """Logits (class, ...) of one image, and how long they took."""
+class TimedLogits:
+    """Logits (class, ...) of one image, and how many seconds they took."""
 
     logits: NDArray[np.float32]
     seconds: float
@@ -94,34 +96,40 @@ class ParityReport:
     @property
     def published(self) -> list[str]:
         """Names of the engines that are there."""
-        return [each.engine for each in self.measured if each.engine not in self.refused | self.withheld]
+        return [parity.engine for parity in self.measured if parity.engine not in self.refused | self.withheld]
 
-    def told_reduced(self) -> str:
-        """Half a line for a person: the published models of less precision, which are near torch and not equal."""
-        near = [each for each in self.measured if "-" in each.engine and each.engine in self.published]
-        return "".join(f", {each.engine} to a Dice of {each.min_dice:.4f}" for each in near)
+    def reduced_summary(self) -> str:
+        """Name the published models of less precision, near torch and not equal, as the end of a sentence."""
+        reduced = [parity for parity in self.measured if "-" in parity.engine and parity.engine in self.published]
+        return "".join(f", {parity.engine} to a Dice of {parity.min_dice:.4f}" for parity in reduced)
 
     def metrics(self) -> dict[str, Any]:
-        """Numbers for parity.json, one block an engine."""
+        """Return what parity.json holds: the number of cases, and one block of numbers an engine."""
         blocks: dict[str, Any] = {"cases": self.cases}
-        for each in self.measured:
-            blocks[each.engine] = {
-                "max_logit_difference": float(f"{each.max_logit_difference:.4g}"),
-                "max_probability_difference": float(f"{each.max_probability_difference:.4g}"),
-                "min_dice": round(each.min_dice, 6),
-                "speedup_over_torch": round(each.torch_seconds / max(each.seconds, 1e-9), 2),
-                "published": int(each.engine in self.published),
+        for parity in self.measured:
+            blocks[parity.engine] = {
+                "max_logit_difference": float(f"{parity.max_logit_difference:.4g}"),
+                "max_probability_difference": float(f"{parity.max_probability_difference:.4g}"),
+                "min_dice": round(parity.min_dice, 6),
+                "speedup_over_torch": round(parity.torch_seconds / max(parity.seconds, 1e-9), 2),
+                "published": int(parity.engine in self.published),
             }
         return blocks
 
     def require(self) -> None:
-        """Raise ParityError, naming every engine that was refused and why; pass when none was."""
+        """Pass when every engine was published.
+
+        Raises:
+            ParityError: one was refused; names every such engine, and why.
+        """
         if self.refused:
-            raise ParityError("not published: " + "; ".join(f"{name}: {why}" for name, why in self.refused.items()))
+            raise ParityError(
+                "not published: " + "; ".join(f"{name}: {reason}" for name, reason in self.refused.items())
+            )
 
 
 class Reference:
-    """What torch says of real images; each answer is computed once, whichever engines ask for it.
+    """What torch says of real images; its logits are computed once, whichever engines are compared with them.
 
     Args:
         engine: the model that was exported, run by torch.
@@ -131,44 +139,55 @@ class Reference:
     def __init__(self, engine: Engine, images: Sequence[NDArray[np.float32]]) -> None:
         self.engine = engine
         self.images = images
-        self._answers: dict[tuple[int, WindowPlan | None], Answer] = {}
+        self._logits: dict[tuple[int, WindowPlan | None], TimedLogits] = {}
 
-    def answer(self, index: int, plan: WindowPlan | None) -> Answer:
-        """Torch's answer to one image, by the plan that the tested engine uses."""
+    def compute_logits(self, index: int, plan: WindowPlan | None) -> TimedLogits:
+        """Run torch on one image, by the plan that the tested engine uses.
+
+        Args:
+            index: of the image, from 0.
+            plan: of windows; None: the image passes as a whole.
+        """
         key = (index, plan)
-        if key not in self._answers:
-            self._answers[key] = _answer(self.engine, self.images[index], plan)
-        return self._answers[key]
+        if key not in self._logits:
+            self._logits[key] = _time_logits(self.engine, self.images[index], plan)
+        return self._logits[key]
 
 
-def measure(engine: Engine, reference: Reference, name: str = "") -> Parity:
-    """Compare an engine with torch on every image of ``reference``; ``name``: what it is called, if not as it says."""
+def measure_parity(engine: Engine, reference: Reference, name: str = "") -> Parity:
+    """Compare an engine with torch on every image.
+
+    Args:
+        engine: the exported one.
+        reference: torch, and the images.
+        name: what the engine is called in the report; empty: its own name.
+    """
     spec = reference.engine.spec
     differences, agreement, seconds = [(0.0, 0.0)], _Agreement(spec), np.zeros(2)
     for index, image in enumerate(reference.images):
         plan = plan_of(image, engine, PredictOptions()) if spec.task == "segmentation" else None
-        received, expected = _answer(engine, image, plan), reference.answer(index, plan)
+        received, expected = _time_logits(engine, image, plan), reference.compute_logits(index, plan)
         seconds += received.seconds, expected.seconds
-        chances = probabilities_of(received.logits, spec) - probabilities_of(expected.logits, spec)
-        differences.append((_largest(received.logits - expected.logits), _largest(chances)))
+        probabilities = probabilities_of(received.logits, spec) - probabilities_of(expected.logits, spec)
+        differences.append((_largest(received.logits - expected.logits), _largest(probabilities)))
         agreement.add(received.logits, expected.logits)
-    logit, chance = (max(column) for column in zip(*differences, strict=True))
-    return Parity(name or engine.name, logit, chance, agreement.least(), float(seconds[0]), float(seconds[1]))
+    logit, probability = (max(column) for column in zip(*differences, strict=True))
+    return Parity(name or engine.name, logit, probability, agreement.least(), float(seconds[0]), float(seconds[1]))
 
 
-def _answer(engine: Engine, image: NDArray[np.float32], plan: WindowPlan | None) -> Answer:
+def _time_logits(engine: Engine, image: NDArray[np.float32], plan: WindowPlan | None) -> TimedLogits:
     """Logits (class, ...) of one image and how long they took, once the engine is warm."""
-    first = image if plan is None else np.zeros((image.shape[0], *plan.window), dtype=np.float32)
+    warm_up = image if plan is None else np.zeros((image.shape[0], *plan.window), dtype=np.float32)
     # The first answer of an engine pays for its set-up.
-    engine.run(first[None])
-    began = time.perf_counter()
+    engine.run(warm_up[None])
+    start = time.perf_counter()
     if plan is None:
         logits = np.asarray(engine.run(image[None])[0])
     else:
         logits = np.empty((engine.spec.out_channels, *plan.size), dtype=np.float32)
         for box, part in slabs(engine, image, plan):
             logits[:, *box] = part
-    return Answer(logits, time.perf_counter() - began)
+    return TimedLogits(logits, time.perf_counter() - start)
 
 
 def _largest(differences: NDArray[np.float32]) -> float:
@@ -187,9 +206,9 @@ class _Agreement:
         self._shares: list[float] = []
 
     def add(self, received: NDArray[np.float32], expected: NDArray[np.float32]) -> None:
-        """Take in the logits (class, ...) of one image."""
+        """Take in the logits (class, ...) of one image, of the engine and of torch."""
         if self._spec.task == "classification":
-            self._shares.append(_same_findings(received, expected, self._spec))
+            self._shares.append(_share_agreed(received, expected, self._spec))
             return
         first, second = labels_of(received, self._spec).ravel(), labels_of(expected, self._spec).ravel()
         classes = len(self._both)
@@ -197,17 +216,17 @@ class _Agreement:
         self._either += np.bincount(first, minlength=classes) + np.bincount(second, minlength=classes)
 
     def least(self) -> float:
-        """The least Dice of a class; of a handful of voxels one would decide, so that small classes don't count."""
+        """Return the least Dice of a class, or share of findings, over all images; small classes don't count."""
         counted = self._either >= 2 * LEAST_VOXELS
         dices = 2 * self._both[counted] / self._either[counted]
         return float(min([1.0, *self._shares, *dices.tolist()]))
 
 
-def _same_findings(received: NDArray[np.float32], expected: NDArray[np.float32], spec: ModelSpec) -> float:
+def _share_agreed(received: NDArray[np.float32], expected: NDArray[np.float32], spec: ModelSpec) -> float:
     """The share of findings on which both agree, or where torch itself is undecided."""
-    chances = probabilities_of(expected, spec)
+    probabilities = probabilities_of(expected, spec)
     if spec.activation == "softmax":
-        second, first = np.sort(chances)[-2:]
+        second, first = np.sort(probabilities)[-2:]
         return float(received.argmax() == expected.argmax() or first - second < UNDECIDED)
-    same = ((received > 0) == (expected > 0)) | (np.abs(chances - 0.5) < UNDECIDED)
-    return float(same.mean())
+    agree = ((received > 0) == (expected > 0)) | (np.abs(probabilities - 0.5) < UNDECIDED)
+    return float(agree.mean())

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from voxflow.engines import Engine, EngineName
+    from voxflow.engines import Engine
     from voxflow.inference.cases import InferenceCase, Metrics
     from voxflow.inference.ledger import Made, Match
     from voxflow.inference.run import Classified, Segmented
@@ -75,7 +75,7 @@ class Inference:
 
     metrics: Metrics
     failures: Failures
-    engine: EngineName
+    engine: str
 
 
 def infer_cases(
@@ -116,7 +116,7 @@ def infer_cases(
     return summed(done, failures, out, began, engine=engine.name)
 
 
-def summed(done: int, failures: Failures, out: Path, began: float, *, engine: EngineName) -> Inference:
+def summed(done: int, failures: Failures, out: Path, began: float, *, engine: str) -> Inference:
     """Write the failures, and count.
 
     Args:

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from voxflow.engines import MODEL_FILES
+from voxflow.engines import model_files
 from voxflow.files import write_text
 from voxflow.prediction import PredictOptions
 
@@ -105,7 +105,7 @@ def maker_of(engine: Engine, models: Sequence[Path], options: InferOptions, *, c
     ran = engine.name if options.engine == "auto" else options.engine
     told = options.model_dump_json(include=set(PredictOptions.model_fields))
     own = {one.custom for one in engine.spec.preprocess if one.custom}
-    files = [file for model in models for file in _files_of(model, engine)]
+    files = [file for model in models for file in model_files(model, engine.name)]
     files += [file for folder in sorted(own) for file in sorted(folder.rglob("*.py"))]
     if code:
         files += sorted(Path(__file__).parents[1].rglob("*.py"))
@@ -123,9 +123,3 @@ def digest_of(files: Iterable[Path]) -> str:
         with path.open("rb") as stream:
             total.update(hashlib.file_digest(stream, "sha256").digest())
     return total.hexdigest()
-
-
-def _files_of(model: Path, engine: Engine) -> list[Path]:
-    file = model / MODEL_FILES[engine.name] if model.is_dir() else model
-    weights = file.with_suffix(".bin")
-    return [file, weights] if engine.name == "openvino" and weights.is_file() else [file]

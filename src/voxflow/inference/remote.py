@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from voxflow.engines import Engine, EngineChoice, EngineName
+    from voxflow.engines import Engine, EngineChoice
     from voxflow.executor import Executor
     from voxflow.inference.cases import InferenceCase
     from voxflow.inference.infer import Inference, InferOptions
@@ -101,7 +101,7 @@ def infer_elsewhere(
     return summed(len(made), failures, out, began, engine=name)
 
 
-def _described(executor: Executor, opened: _Opened, out: Path) -> tuple[EngineName, ModelSpec]:
+def _described(executor: Executor, opened: _Opened, out: Path) -> tuple[str, ModelSpec]:
     """Which engine and which model a worker has opened."""
     with closing(executor.run(_describe, [opened], _lost_model, into=out)) as done:
         ((_, answer),) = done
@@ -123,7 +123,7 @@ def _lost(item: tuple[InferenceCase, bool], reason: str) -> _Answer:
     return _Answer(None, ({"case": item[0].id, "reason": reason},))
 
 
-def _lost_model(_opened: _Opened, reason: str) -> tuple[EngineName, ModelSpec]:
+def _lost_model(_opened: _Opened, reason: str) -> tuple[str, ModelSpec]:
     raise ClusterError(f"the model can't be opened: {reason}")
 
 
@@ -155,11 +155,9 @@ class _Opened:
         stats = [(path, path.stat()) for path in files]
         return cls(models, tuple((str(path.absolute()), stat.st_size, stat.st_mtime_ns) for path, stat in stats))
 
-    def pinned(self, name: EngineName) -> _Opened:
+    def pinned(self, name: str) -> _Opened:
         """The same where "auto" means a certain engine."""
-        return (
-            self if self.models.engine.startswith("torch-") else replace(self, models=replace(self.models, engine=name))
-        )
+        return self if self.models.engine != "auto" else replace(self, models=replace(self.models, engine=name))
 
 
 def _files(folder: Path) -> list[Path]:
@@ -178,7 +176,7 @@ def _engine(opened: _Opened) -> Engine:
     return _HELD[opened]
 
 
-def _describe(opened: _Opened) -> tuple[EngineName, ModelSpec]:
+def _describe(opened: _Opened) -> tuple[str, ModelSpec]:
     engine = _engine(opened)
     _HELD[opened.pinned(engine.name)] = engine
     return engine.name, engine.spec

@@ -66,6 +66,6 @@ def build(network_def: Node) -> torch.nn.Module:
 
 def _example(spec: ModelSpec) -> torch.Tensor:
     """A fixed random batch of one training window."""
-    from voxflow.export.formats import example_input
+    from voxflow.engines import example_input
 
     return example_input(spec)

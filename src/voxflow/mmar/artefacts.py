@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Literal
 
+from voxflow.engines import engine_kinds, exported_kinds, kind_of_file, why_unusable
 from voxflow.errors import DataError
 
 if TYPE_CHECKING:
@@ -17,24 +18,15 @@ if TYPE_CHECKING:
 
 Role = Literal["checkpoint", "regular export", "optimised model"]
 
-# What a role's files end in, the preferred first, and where stages of a pipeline keep them below models/.
-ENDINGS: dict[Role, tuple[str, ...]] = {
-    "checkpoint": (".pt",),
-    "regular export": (".fzn.ts", ".fzn.onnx"),
-    "optimised model": (".trt.engine", ".trt.xml"),
-}
-_STAGE_FILES: dict[Role, tuple[str, ...]] = {
-    "checkpoint": ("train/{name}.pt",),
-    "regular export": ("export/{name}.ts", "export/{name}.onnx"),
-    "optimised model": ("export/{name}.engine", "export/{name}.xml"),
-}
+# What stands before the ending of a role's files, and in which folder below models/ a pipeline's stages keep them.
+_MIDDLES: dict[Role, str] = {"checkpoint": "", "regular export": ".fzn", "optimised model": ".trt"}
+_STAGES: dict[Role, str] = {"checkpoint": "train", "regular export": "export", "optimised model": "export"}
 # The names that TensorFlow's files had; TLT 2 wrote .ckpt.meta, .ckpt.index and .ckpt.data-00000-of-00001 for one.
 _OLD_NAMES: tuple[tuple[Role, re.Pattern[str]], ...] = (
     ("checkpoint", re.compile(r"\.ckpt(\.meta|\.index|\.data[-\w]*)?$")),
     ("regular export", re.compile(r"\.(fzn|frn)(\.pb)?$")),
     ("optimised model", re.compile(r"\.trt(\.pb)?$")),
 )
-_KNOWN_ENDINGS = (".pt", ".ts", ".onnx", ".xml", ".engine")
 
 
 def find_model(path: Path) -> Path:
@@ -90,21 +82,26 @@ def role_of(path: Path) -> tuple[Role, str]:
     for role, pattern in _OLD_NAMES:
         if pattern.search(path.name):
             return role, pattern.sub("", path.name)
-    for role, endings in reversed(ENDINGS.items()):
-        for ending in endings:
+    for role in reversed(_MIDDLES):
+        for ending in (_MIDDLES[role] + suffix for suffix in _suffixes(role)):
             if path.name.endswith(ending):
                 return role, path.name.removesuffix(ending)
-    raise DataError(
-        f"no such model; its name should end in .ckpt, .fzn.pb, .trt.pb or one of {', '.join(_KNOWN_ENDINGS)}",
-        path=path,
-    )
+    endings = ", ".join(kind.suffix for kind in engine_kinds())
+    raise DataError(f"no such model; its name should end in .ckpt, .fzn.pb, .trt.pb or one of {endings}", path=path)
 
 
 def usable(path: Path) -> bool:
     """Whether an engine on this machine can run the file: a TensorRT engine needs its GPU and its version."""
-    from voxflow.engines import unfit, unusable
+    kind = kind_of_file(path)
+    return kind is None or why_unusable(kind, path) is None
 
-    return not path.name.endswith(".engine") or not (unusable("tensorrt") or unfit("tensorrt", path))
+
+def _suffixes(role: Role) -> list[str]:
+    """The endings of a role's files, the preferred first: nearest to torch, or for optimised models the fastest."""
+    if role == "checkpoint":
+        return [kind.suffix for kind in engine_kinds() if kind.format is None]
+    kinds = [kind for kind in exported_kinds() if kind.is_optimised == (role == "optimised model")]
+    return [kind.suffix for kind in (reversed(kinds) if role == "optimised model" else kinds)]
 
 
 def _is_tensorflow(path: Path) -> bool:
@@ -112,7 +109,7 @@ def _is_tensorflow(path: Path) -> bool:
 
 
 def _places(role: Role, path: Path, name: str) -> Iterator[Path]:
-    for ending in ENDINGS[role]:
-        yield path.with_name(name + ending)
-    for file in _STAGE_FILES[role]:
-        yield path.parent / file.format(name=name)
+    for suffix in _suffixes(role):
+        yield path.with_name(name + _MIDDLES[role] + suffix)
+    for suffix in _suffixes(role):
+        yield path.parent / _STAGES[role] / (name + suffix)

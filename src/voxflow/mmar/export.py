@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from voxflow.datalist import Datalist
-from voxflow.engines import MODEL_FILES, sidecar
+from voxflow.engines import exported_kinds
 from voxflow.errors import DataError, VoxflowError
 from voxflow.export import ExportOptions, export_model
 from voxflow.files import atomic_directory, write_json
@@ -23,12 +23,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from voxflow.datalist import Case
-    from voxflow.engines import EngineName
+    from voxflow.engines import EngineKind
     from voxflow.export import ParityReport
 
 PARITY_FILE = "{name}.parity.json"
-REGULAR: tuple[EngineName, ...] = ("torchscript", "onnxruntime")
-OPTIMISED: tuple[EngineName, ...] = ("openvino", "tensorrt")
 
 
 @dataclass(frozen=True)
@@ -45,10 +43,10 @@ class Names:
     regular: str = ".fzn.pb"
     optimised: str = ".trt.pb"
 
-    def file(self, engine: EngineName) -> str:
-        """The file of one engine, such as model.trt.xml."""
-        middle = (self.regular if engine in REGULAR else self.optimised).removesuffix(".pb")
-        return self.name + middle + Path(MODEL_FILES[engine]).suffix
+    def file(self, kind: EngineKind) -> str:
+        """Return the name of one engine's file, such as model.trt.xml."""
+        middle = (self.optimised if kind.is_optimised else self.regular).removesuffix(".pb")
+        return self.name + middle + kind.suffix
 
 
 @dataclass(frozen=True)
@@ -60,7 +58,7 @@ class Exported:
         report: how each compares with torch.
     """
 
-    files: dict[EngineName, Path]
+    files: dict[str, Path]
     report: ParityReport
 
     def summary(self) -> str:
@@ -68,7 +66,7 @@ class Exported:
         on = f"{self.report.cases} case(s)" if self.report.cases else "noise, since no case of the training was found"
         made = ", ".join(path.name for path in self.files.values())
         left_out = f" ({', '.join(self.report.left_out)} left out)" if self.report.left_out else ""
-        return f"{made} equal torch on {on}{self.report.told_reduced()}{left_out}"
+        return f"{made} equal torch on {on}{self.report.reduced_summary()}{left_out}"
 
 
 def export_checkpoint(folder: Path, names: Names, options: ExportOptions) -> Exported:
@@ -93,7 +91,9 @@ def export_checkpoint(folder: Path, names: Names, options: ExportOptions) -> Exp
         try:
             with atomic_directory(scratch) as out:
                 report = _export(checkpoint, out, options, cases, calibration)
-            files = {engine: path for engine in MODEL_FILES if (path := _move(engine, scratch, folder, names))}
+            files = {
+                kind.name: path for kind in reversed(exported_kinds()) if (path := _move(kind, scratch, folder, names))
+            }
         finally:
             _remove(scratch)
         parity = folder / PARITY_FILE.format(name=names.name)
@@ -140,15 +140,10 @@ def _present(cases: Iterable[Case], count: int) -> list[InferenceCase]:
     return [InferenceCase(case.id, case.image) for case in present[:count]]
 
 
-def _move(engine: EngineName, scratch: Path, folder: Path, names: Names) -> Path | None:
+def _move(kind: EngineKind, scratch: Path, folder: Path, names: Names) -> Path | None:
     """Bring one engine's files to their names; an older file of an engine that was not made now is removed."""
-    made, target = scratch / MODEL_FILES[engine], folder / names.file(engine)
-    if engine == "torch":
-        return None
-    extra = (made.with_suffix(".bin"), target.with_suffix(".bin"))
-    if engine != "openvino":
-        extra = (sidecar(made), sidecar(target))
-    for source, place in (extra, (made, target)):
+    file, target = scratch / kind.file, folder / names.file(kind)
+    for source, place in zip((*kind.sidecars(file), file), (*kind.sidecars(target), target), strict=True):
         if source.is_file():
             source.replace(place)
         else:

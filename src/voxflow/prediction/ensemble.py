@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from voxflow.engines import open_engine
+from voxflow.engines import Engine, open_engine
 from voxflow.errors import DataError
 from voxflow.prediction.blending import slabs
 from voxflow.prediction.mirroring import FlippedEngine
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from voxflow.engines import Engine, EngineChoice, EngineName
+    from voxflow.engines import EngineChoice
     from voxflow.prediction.blending import Box
     from voxflow.prediction.mirroring import Axis
     from voxflow.prediction.windows import WindowPlan
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 LEAST = 1e-7  # keeps the logarithm of a probability finite
 
 
-class Ensemble:
+class Ensemble(Engine):
     """An engine that answers with the mean of several models' probabilities, written as logits.
 
     A volume's probabilities are the mean of what each model would say of the whole volume: its windows are blended
@@ -43,9 +43,11 @@ class Ensemble:
     def __init__(self, engines: Sequence[Engine]) -> None:
         if not engines:
             raise DataError("an ensemble needs at least one model")
-        self.engines = tuple(engines)
+        self._members = tuple(engines)
+        first = self._members[0]
+        self.name, self.spec = first.name, first.spec
         own = self.spec.model_dump(mode="json")
-        for number, engine in enumerate(self.engines[1:], 2):
+        for number, engine in enumerate(self._members[1:], 2):
             other = engine.spec.model_dump(mode="json")
             different = [name for name in own if own[name] != other[name]]
             if different:
@@ -55,43 +57,28 @@ class Ensemble:
                     f"in {name}: {other[name]!r} instead of {own[name]!r}"
                 )
 
+        self.is_local = all(engine.is_local for engine in self._members)
+        self.smallest = _sides([engine.smallest for engine in self._members], largest=True)
+        self.largest = _sides([engine.largest for engine in self._members], largest=False)
+        self.batch = min(engine.batch for engine in self._members)
+
+    @property
+    def members(self) -> tuple[Engine, ...]:
+        """See :class:`voxflow.engines.Engine`."""
+        return self._members
+
     def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         """See :class:`voxflow.engines.Engine`."""
         return np.stack([_mean_logits(each, self.spec) for each in zip(*self._answers(batch), strict=True)])
 
     def _answers(self, batch: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
         # An engine may hand out the same memory at every call.
-        return (engine.run(batch).copy() for engine in self.engines)
+        return (engine.run(batch).copy() for engine in self._members)
 
-    @property
-    def name(self) -> EngineName:
-        """See :class:`voxflow.engines.Engine`; the first model's."""
-        return self.engines[0].name
-
-    @property
-    def spec(self) -> ModelSpec:
-        """See :class:`voxflow.engines.Engine`."""
-        return self.engines[0].spec
-
-    @property
-    def smallest(self) -> tuple[int, ...] | None:
-        """See :class:`voxflow.engines.Engine`."""
-        return _sides([engine.smallest for engine in self.engines], largest=True)
-
-    @property
-    def largest(self) -> tuple[int, ...] | None:
-        """See :class:`voxflow.engines.Engine`."""
-        return _sides([engine.largest for engine in self.engines], largest=False)
-
-    @property
-    def is_local(self) -> bool:
-        """See :class:`voxflow.engines.Engine`."""
-        return all(engine.is_local for engine in self.engines)
-
-    @property
-    def batch(self) -> int:
-        """See :class:`voxflow.engines.Engine`."""
-        return min(engine.batch for engine in self.engines)
+    def expect(self, shape: tuple[int, ...]) -> None:
+        """See :meth:`voxflow.engines.Engine.expect`; every model gets ready."""
+        for member in self._members:
+            member.expect(shape)
 
 
 def open_ensemble(folders: Sequence[Path], engine: EngineChoice = "auto") -> Ensemble:
@@ -122,8 +109,7 @@ def answer(
         flips: axes along which the image is also shown mirrored; each model's logits are averaged over them.
         block: of the axis ``plan.across``, the voxels that are wanted; None: all.
     """
-    engines = engine.engines if isinstance(engine, Ensemble) else (engine,)
-    parts = [slabs(FlippedEngine(each, flips) if flips else each, image, plan, block) for each in engines]
+    parts = [slabs(FlippedEngine(each, flips) if flips else each, image, plan, block) for each in engine.members]
     if len(parts) == 1:
         yield from parts[0]
         return

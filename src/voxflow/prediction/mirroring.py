@@ -7,24 +7,26 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from voxflow.engines import Engine
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
-    from voxflow.engines import Engine, EngineName
-    from voxflow.spec import ModelSpec
 
 Axis = Literal["i", "j", "k"]
 AXES: tuple[Axis, ...] = ("i", "j", "k")
 
 
-class FlippedEngine:
+class FlippedEngine(Engine):
     """An engine whose logits are the mean over every combination of flips along some axes of the network's grid."""
 
     def __init__(self, engine: Engine, axes: Sequence[Axis]) -> None:
         places = sorted(AXES.index(axis) for axis in set(axes))
         self._engine = engine
+        self.name, self.spec, self.is_local, self.batch = engine.name, engine.spec, engine.is_local, engine.batch
+        self.smallest, self.largest = engine.smallest, engine.largest
         self._flips = [tuple(n - 3 for n in some) for count in range(1, len(places) + 1)
                        for some in combinations(places, count)]  # fmt: skip
 
@@ -35,33 +37,3 @@ class FlippedEngine:
             total += np.flip(self._engine.run(np.ascontiguousarray(np.flip(batch, axes))), axes)
         total /= len(self._flips) + 1
         return total
-
-    @property
-    def name(self) -> EngineName:
-        """See :class:`voxflow.engines.Engine`."""
-        return self._engine.name
-
-    @property
-    def spec(self) -> ModelSpec:
-        """See :class:`voxflow.engines.Engine`."""
-        return self._engine.spec
-
-    @property
-    def smallest(self) -> tuple[int, ...] | None:
-        """See :class:`voxflow.engines.Engine`."""
-        return self._engine.smallest
-
-    @property
-    def largest(self) -> tuple[int, ...] | None:
-        """See :class:`voxflow.engines.Engine`."""
-        return self._engine.largest
-
-    @property
-    def is_local(self) -> bool:
-        """See :class:`voxflow.engines.Engine`."""
-        return self._engine.is_local
-
-    @property
-    def batch(self) -> int:
-        """See :class:`voxflow.engines.Engine`."""
-        return self._engine.batch

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, PositiveInt
 
-from voxflow.engines import Prefetchable
 from voxflow.errors import DataError
 from voxflow.prediction.cleaning import CleaningOptions, clean
-from voxflow.prediction.ensemble import Ensemble, answer
+from voxflow.prediction.ensemble import answer
 from voxflow.prediction.grids import labels_to, network_grid, to_network
 from voxflow.prediction.labels import label_names, label_type, labels_of
 from voxflow.prediction.mirroring import Axis
@@ -270,28 +269,24 @@ def plan_of(
 
 def expect(engine: Engine, native: Geometry, options: PredictOptions) -> None:
     """Let an engine get ready for an image on this grid, while that is still being read and prepared."""
-    engines = engine.engines if isinstance(engine, Ensemble) else (engine,)
-    ready = [each for each in engines if isinstance(each, Prefetchable)]
-    if ready and engine.spec.task == "segmentation":
+    if engine.spec.task == "segmentation":
         spec = engine.spec
         grid = network_grid(native, spec)
         image = math.prod(grid.size) * spec.in_channels * np.dtype(np.float32).itemsize
         plan = _plan(grid.size, engine, options, image + _held_back(grid, native, spec, options))
-        for each in ready:
-            each.expect((plan.batch, spec.in_channels, *plan.window))
+        engine.expect((plan.batch, spec.in_channels, *plan.window))
 
 
 def _plan(
     size: Sequence[int], engine: Engine, options: PredictOptions, held: int, spec: ModelSpec | None = None
 ) -> WindowPlan:
-    models = len(engine.engines) if isinstance(engine, Ensemble) else 1
     held += math.prod(size) * label_type(engine.spec)().itemsize
     return plan_windows(
         size,
         engine,
         options.plan,
         spec=spec,
-        memory_mb=max(1, (options.memory_mb - math.ceil(held / 2**20)) // models),
+        memory_mb=max(1, (options.memory_mb - math.ceil(held / 2**20)) // len(engine.members)),
         bytes_per_voxel=options.bytes_per_voxel,
         blend=options.blend,
         skip_empty=options.skip_empty,

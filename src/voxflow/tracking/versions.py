@@ -14,14 +14,12 @@ from voxflow.tracking.mlflow_tracker import get_experiment_id, has_run
 from voxflow.tracking.registry import query_store
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Iterator, Mapping
 
 CHAMPION, CHALLENGER = "champion", "challenger"
 FOLDER = "registered"  # of a run's artifacts: what its model versions are made of, a folder each
 MARK = "version.json"
 _FILES, _DIGEST = "voxflow_files", "voxflow_sha256"
-# A file that is made for one machine's GPU is of no use on another.
-_OF_ONE_MACHINE = (".engine",)
 
 
 @dataclass(frozen=True)
@@ -42,7 +40,13 @@ class RegisteredVersion:
 
 
 def register_version(
-    name: str, run_id: str, digest: str, folders: Mapping[str, Path], tags: Mapping[str, str]
+    name: str,
+    run_id: str,
+    digest: str,
+    folders: Mapping[str, Path],
+    tags: Mapping[str, str],
+    *,
+    skip: Collection[str] = (),
 ) -> RegisteredVersion:
     """Register what was exported as a new version, or find the version that it is already.
 
@@ -52,11 +56,13 @@ def register_version(
         digest: what tells this model from every other.
         folders: what the version consists of: files and folders, by the name of the folder that they are kept under.
         tags: of a new version.
+        skip: endings of files in the folders that are not kept, such as ".engine", of no use on another machine.
 
     Raises:
         VoxflowError: the store can't be reached.
     """
-    version: RegisteredVersion = query_store(lambda: _find_or_create_version(name, run_id, digest, folders, tags))
+    files = dict(pair for folder, path in folders.items() for pair in _list_files(folder, path, skip))
+    version: RegisteredVersion = query_store(lambda: _find_or_create_version(name, run_id, digest, files, tags))
     return version
 
 
@@ -152,7 +158,7 @@ def describe_model(folder: Path) -> str:
 
 
 def _find_or_create_version(
-    name: str, run_id: str, digest: str, folders: Mapping[str, Path], tags: Mapping[str, str]
+    name: str, run_id: str, digest: str, files: Mapping[Path, str], tags: Mapping[str, str]
 ) -> RegisteredVersion:
     from mlflow.exceptions import MlflowException
 
@@ -170,23 +176,22 @@ def _find_or_create_version(
         run_id = client.create_run(get_experiment_id(name), run_name="registered model").info.run_id
         client.set_terminated(run_id)
     place = f"{FOLDER}/{digest[:12]}"
-    for folder, path in folders.items():
-        _log_files(client, run_id, path, f"{place}/{folder}")
+    for file, folder in files.items():
+        client.log_artifact(run_id, str(file), f"{place}/{folder}")
     model_id = _find_logged_model(client, run_id)
     source = f"models:/{model_id}" if model_id else f"{client.get_run(run_id).info.artifact_uri}/{place}/export"
     version_tags = {**tags, _DIGEST: digest, _FILES: place}
     return _to_version(client.create_model_version(name, source, run_id, tags=version_tags, model_id=model_id or None))
 
 
-def _log_files(client: Any, run_id: str, path: Path, place: str) -> None:
-    if not path.exists():
-        return
+def _list_files(folder: str, path: Path, skip: Collection[str]) -> Iterator[tuple[Path, str]]:
+    """Each file at or below a path, and the folder that it is kept under."""
     if path.is_file():
-        client.log_artifact(run_id, str(path), place)
+        yield path, folder
         return
-    for file in sorted(each for each in path.rglob("*") if each.is_file() and each.suffix not in _OF_ONE_MACHINE):
+    for file in sorted(file for file in path.rglob("*") if file.is_file() and file.suffix not in skip):
         inside = file.parent.relative_to(path).as_posix()
-        client.log_artifact(run_id, str(file), place if inside == "." else f"{place}/{inside}")
+        yield file, folder if inside == "." else f"{folder}/{inside}"
 
 
 def _find_logged_model(client: Any, run_id: str) -> str:
