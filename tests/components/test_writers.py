@@ -88,32 +88,8 @@ def loader(name: str, **args: object) -> Any:
     return create("model_loader", Component(name=name, args=args))
 
 
-@pytest.mark.parametrize(
-    ("named", "there", "found"),
-    [
-        ("model.trt.pb", ("model.pt", "model.onnx", "model.engine", "model.engine.json"), "model.engine"),
-        ("model.trt.pb", ("model.pt", "model.xml", "model.bin"), "model.xml"),
-        ("model.trt.pb", ("model.pt",), "model.pt"),
-        ("model.fzn.pb", ("model.pt", "model.onnx", "model.ts", "model.engine"), "model.ts"),
-        ("model.fzn.pb", ("model.fzn.onnx", "model.ts"), "model.fzn.onnx"),
-        ("model_final.trt.pb", ("model.pt", "model.engine", "model_final.pt"), "model_final.pt"),
-        ("model.onnx", ("model.pt", "model.onnx"), "model.onnx"),
-    ],
-)
-def test_a_frozen_graph_means_the_export_of_its_role(
-    named: str, there: tuple[str, ...], found: str, tmp_path: Path
-) -> None:
-    (tmp_path / "models").mkdir()
-    for name in there:
-        (tmp_path / "models" / name).touch()
-    assert loader("FrozenGraphModelLoader", model_file_path=f"models/{named}").find_file(tmp_path).name == found
-
-
-def test_a_checkpoint_is_the_trainings_own_file(tmp_path: Path) -> None:
-    load = loader("CheckpointLoader", checkpoint_dir=str(tmp_path))
-    with pytest.raises(DataError, match=r"no model there: looked for model\.pt"):
-        load.find_file()
-    (tmp_path / "model.pt").touch()
-    assert load.find_file() == tmp_path / "model.pt"
+def test_a_checkpoint_loader_names_the_trainings_file_and_is_a_handler_too() -> None:
+    load = loader("CheckpointLoader", checkpoint_dir="models")
+    assert load.path.as_posix() == "models/model.ckpt"
     assert isinstance(create("handler", Component(name="CheckpointLoader", args={"checkpoint_dir": "x"})), type(load))
     create("handler", Component(name="StatsHandler"))

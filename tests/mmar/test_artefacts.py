@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from voxflow.components import Component, create
 from voxflow.errors import DataError
 from voxflow.mmar import find_model
 
@@ -43,3 +44,34 @@ def test_what_was_looked_for_is_named(tmp_path: Path) -> None:
         find_model(tmp_path / "model.ckpt")
     with pytest.raises(DataError, match=r"should end in \.ckpt, \.fzn\.pb, \.trt\.pb or"):
         find_model(tmp_path / "model")
+
+
+@pytest.mark.parametrize(
+    ("name", "files", "expected"),
+    [
+        ("model.trt.pb", ("model.pt", "model.fzn.onnx", "model.trt.xml", "model.trt.bin"), "model.trt.xml"),
+        ("model.trt.pb", ("model.pt", "export/model.onnx", "export/model.xml", "export/model.bin"), "export/model.xml"),
+        ("model.fzn.pb", ("model.pt", "model.fzn.onnx", "model.fzn.ts", "model.trt.xml"), "model.fzn.ts"),
+        ("model.fzn.pb", ("model.fzn.onnx", "export/model.ts"), "model.fzn.onnx"),
+        ("model_final.trt.pb", ("model.pt", "model.trt.xml", "model_final.trt.xml"), "model_final.trt.xml"),
+        ("model.onnx", ("model.pt", "model.onnx"), "model.onnx"),
+    ],
+)
+def test_a_frozen_graph_means_the_export_of_its_role(
+    name: str, files: tuple[str, ...], expected: str, tmp_path: Path
+) -> None:
+    for file in files:
+        (tmp_path / "models" / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "models" / file).touch()
+    loader = create(
+        "model_loader", Component(name="FrozenGraphModelLoader", args={"model_file_path": f"models/{name}"})
+    )
+    assert find_model(tmp_path / loader.path) == tmp_path / "models" / expected
+
+
+def test_a_checkpoint_is_the_trainings_own_file(tmp_path: Path) -> None:
+    loader = create("model_loader", Component(name="CheckpointLoader", args={"checkpoint_dir": str(tmp_path)}))
+    with pytest.raises(DataError, match=r"no checkpoint: looked for model\.pt"):
+        find_model(loader.path)
+    (tmp_path / "model.pt").touch()
+    assert find_model(loader.path) == tmp_path / "model.pt"
