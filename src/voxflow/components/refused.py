@@ -1,4 +1,4 @@
-"""Owns the names of Clara and TLT that can't exist here: why, and what to use instead."""
+"""The names of Clara and TLT that can't exist here: why, and what to use instead."""
 
 from __future__ import annotations
 
@@ -61,7 +61,21 @@ class Refusal:
 
 
 def explain_refusal(name: str) -> Refusal | None:
-    """Why a component of this name, or at this module path, can't be had here; None when there is no such reason."""
+    """Return why a component can't be had here, and what to use instead.
+
+    Args:
+        name: as a configuration writes it; a dotted path counts by its module, too.
+
+    Returns:
+        None where the name is simply unknown.
+
+    Example:
+        >>> print(explain_refusal("SavedModelLoader"))
+        'SavedModelLoader' exists only for TensorFlow: TensorFlow's files can't be read; use CheckpointLoader or
+        FrozenGraphModelLoader
+        >>> explain_refusal("Dice") is None
+        True
+    """
     reason = _REASONS.get(name.rpartition(".")[2])
     if reason is not None:
         why, fix = (reason, "") if isinstance(reason, str) else reason

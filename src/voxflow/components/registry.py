@@ -88,17 +88,34 @@ def set_component_name(component: type[ComponentModel], name: str) -> None:
 
 
 def canonical_name(name: str, dialect: Dialect) -> str:
-    """The name in the registry: ``transforms.LoadNifty`` of TLT 2 becomes ``tlt2:LoadNifty``."""
+    """Return the name in the registry of what a dialect's configuration writes.
+
+    Example:
+        >>> canonical_name("transforms.LoadNifty", "tlt2")
+        'tlt2:LoadNifty'
+        >>> canonical_name("LoadNifti", "clara3")
+        'LoadNifti'
+    """
     return f"{_PREFIXES[dialect]}{name.rpartition('.')[2]}" if dialect != "clara3" else name
 
 
 def plain_name(name: str) -> str:
-    """The name as its dialect writes it: ``tlt2:LoadNifty`` becomes ``LoadNifty``."""
+    """Return the name as its dialect writes it.
+
+    Example:
+        >>> plain_name("tlt2:LoadNifty")
+        'LoadNifty'
+    """
     return name.removeprefix(_PREFIXES[dialect_of(name)])
 
 
 def dialect_of(name: str) -> Dialect:
-    """The dialect that a name of the registry belongs to."""
+    """Return the dialect that a name of the registry belongs to.
+
+    Example:
+        >>> dialect_of("monai:RandFlipd")
+        'clara4'
+    """
     return next((d for d, prefix in _PREFIXES.items() if prefix and name.startswith(prefix)), "clara3")
 
 
@@ -124,7 +141,14 @@ class ComponentSource:
         self.dialect, self.modules = dialect, modules
 
     def find(self, kind: Kind, name: str) -> type[ComponentModel] | None:
-        """The class of a name of the registry; modules are imported until one has registered it."""
+        """Return the class of a name.
+
+        Modules are imported until one has registered it, since all of a kind take up to a quarter of a second.
+
+        Args:
+            kind: its modules are looked at, no others.
+            name: in the registry, such as ``tlt2:LoadNifty``.
+        """
         for module in self.modules.get(kind, ()):
             if name in _components.get(kind, {}):
                 break
@@ -136,7 +160,7 @@ class ComponentSource:
         return [plain_name(name) for name in self.registered_names(kind)]
 
     def registered_names(self, kind: Kind) -> list[str]:
-        """The names of the registry that the modules of a kind have registered."""
+        """Return the names of the registry that the modules of a kind have registered; imports all of them."""
         for module in self.modules.get(kind, ()):
             importlib.import_module(module)
         return [name for name in _components.get(kind, {}) if dialect_of(name) == self.dialect]
@@ -147,7 +171,16 @@ class Registry:
 
     Args:
         sources: one a dialect.
-        create_custom: builds a user's own class, which a component's ``path`` names.
+        create_custom: builds a user's class, which a component's ``path`` names.
+
+    Example:
+        >>> from voxflow.components import Component, create, find_kinds, list_component_names
+        >>> list_component_names("lr_policy")
+        ['DecayOnStep', 'ReducePoly', 'ReduceCosine', 'OneCycle']
+        >>> find_kinds("DenseNet121")
+        ['network']
+        >>> create("lr_policy", Component(name="ReducePoly")).factor(step=50, total=100)
+        0.5358867312681466
     """
 
     def __init__(
@@ -157,15 +190,29 @@ class Registry:
         self._create_custom = create_custom
 
     def list_component_names(self, kind: Kind, dialect: Dialect = "clara3") -> list[str]:
-        """Every name of a kind that a dialect offers, as its configurations write it."""
+        """Return every name of a kind that a dialect offers, as its configurations write it.
+
+        Clara 4 offers MONAI's own classes, so that asking for its names imports MONAI.
+        """
         return self._sources[dialect].names(kind)
 
     def find_component(self, kind: Kind, name: str) -> type[ComponentModel] | None:
-        """The class that a name of the registry means; None when it is unknown."""
+        """Return the class that a name means.
+
+        Args:
+            kind: where the configuration names it.
+            name: in the registry, such as ``tlt2:LoadNifty``.
+
+        Returns:
+            None when it is unknown.
+        """
         return self._sources[dialect_of(name)].find(kind, name)
 
     def find_kinds(self, name: str) -> list[Kind]:
-        """The kinds under which a name of the registry is known; empty when it is unknown."""
+        """Return the kinds under which a name of the registry is known; empty when it is unknown.
+
+        A user who writes a loss where a metric is expected is told so.
+        """
         source = self._sources[dialect_of(name)]
         return [kind for kind in KINDS if name in source.registered_names(kind)]
 

@@ -27,7 +27,16 @@ class Writer(ComponentModel, ABC):
 
     @abstractmethod
     def write(self, samples: Iterable[Sample], out: Path, class_names: Sequence[str] = ()) -> list[Path]:
-        """Write what ``samples`` hold below ``out`` and return the files."""
+        """Write one field of every case.
+
+        Args:
+            samples: read one after the other, so that a generator keeps one case in memory.
+            out: the evaluation's folder.
+            class_names: of a classifier's logits, for a table's columns.
+
+        Returns:
+            The files that were written.
+        """
 
 
 @register("writer")
@@ -60,7 +69,13 @@ class WriteClassificationResults(Writer):
     write_path: str = ""
 
     def write(self, samples: Iterable[Sample], out: Path, class_names: Sequence[str] = ()) -> list[Path]:
-        """Write the table, and preds.csv as a link to it."""
+        """Write the table of all cases, and preds.csv as a link to it.
+
+        Args:
+            samples: each with the case's name under "case" and the field (finding,).
+            out: the folder, where the component names none.
+            class_names: the columns; where their number differs they are called finding_0, finding_1 ...
+        """
         from voxflow.tables import write_predictions
 
         folder = Path(self.write_path) if self.write_path else out

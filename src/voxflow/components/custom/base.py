@@ -1,4 +1,4 @@
-"""What every component of a user's own class has in common: making the object, guarding its calls."""
+"""What the components of a user's classes have in common: making the object, guarding its calls."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 
 
 class CustomComponent(ComponentModel):
-    """What every component of a user's own holds.
+    """What every component of a user's class holds.
 
     Attributes:
         path: the class, as the configuration writes it.
         custom: the workspace's folder ``custom/``.
         arguments: keywords of its constructor.
-        digest: of all code in that folder, so that what was kept of one version is not taken for another's.
+        digest: of all code in that folder, so that what was cached of one version is not taken for another's.
     """
 
     kind: ClassVar[Kind]
@@ -41,20 +41,40 @@ class CustomComponent(ComponentModel):
 
     @classmethod
     def fit(cls, located: LocatedClass, path: str, custom: Path) -> type[CustomComponent]:
-        """The adapter for a user's class; a kind that has several overrides this."""
+        """Return the adapter for a user's class; a kind that has several overrides this.
+
+        Args:
+            located: the class, unrun.
+            path: the class, as the configuration writes it.
+            custom: the workspace's folder ``custom/``.
+        """
         del located, path, custom
         return cls
 
     @classmethod
     def kind_arguments(cls, located: LocatedClass, args: Mapping[str, Any]) -> dict[str, Any]:
-        """The arguments that are the kind's own, such as a metric's name, from those of the user's class."""
+        """Return the arguments that the adapter itself needs, such as a metric's name.
+
+        Args:
+            located: the class, unrun.
+            args: all arguments of the configuration; the class's constructor may take these, too.
+        """
         del located
         return {
             name: args[name] for name in cls.model_fields if name in args and name not in CustomComponent.model_fields
         }
 
     def make(self, *positional: Any, **defaults: Any) -> Any:
-        """Make the user's object; ``defaults`` reach the constructor where it names them."""
+        """Make the user's object.
+
+        Args:
+            positional: handed to the constructor first.
+            defaults: values of Voxflow's own; they reach the constructor where it names them, and yield to the
+                configuration's.
+
+        Raises:
+            ConfigError: the class can't be imported, or its constructor fails.
+        """
         custom_class = load_class(self.path, self.custom)
         offered = OFFERED_ARGUMENTS[self.kind]
         keywords = {**defaults, **self.arguments}
@@ -64,7 +84,11 @@ class CustomComponent(ComponentModel):
         return self.guard(custom_class, *positional, **accepted)
 
     def guard(self, function: Callable[..., Any], *args: Any, **keywords: Any) -> Any:
-        """Call the user's code; what it raises becomes one line that names the class and the line of its file."""
+        """Call the user's code and return what it returns.
+
+        Raises:
+            ConfigError: it has failed, with whatever exception; one line that names the class and the line of its file.
+        """
         try:
             return function(*args, **keywords)
         except Exception as error:  # a user's class may raise anything; it is the user's to mend
@@ -94,7 +118,7 @@ def adapts(kind: Kind) -> Callable[[type[Adapter]], type[Adapter]]:
 
 
 def takes_argument(function: Any, name: str) -> bool:
-    """Whether a function or class takes a parameter of this name; no where its signature can't be read."""
+    """Return whether a function or class takes a parameter of this name; no where its signature can't be read."""
     try:
         return name in inspect.signature(function).parameters
     except (TypeError, ValueError):
@@ -102,7 +126,10 @@ def takes_argument(function: Any, name: str) -> bool:
 
 
 def copy_sample(sample: Sample) -> Sample:
-    """A sample that may be written into; what is cached stays as it is."""
+    """Return a sample that may be written into, so that what is cached stays as it is.
+
+    Arrays are copied, everything else is shared.
+    """
     return {name: value.copy() if isinstance(value, np.ndarray) else value for name, value in sample.items()}
 
 

@@ -1,4 +1,4 @@
-"""Owns a user's own classes: found in the workspace's ``custom/`` and nowhere else, checked unrun, imported.
+"""Finding a user's class in the workspace's ``custom/`` and nowhere else, checking it unrun, and importing it.
 
 Finding and checking read the file's text only. Its code runs when a component is built, and not before.
 """
@@ -48,7 +48,7 @@ _importing = threading.RLock()
 
 
 class CustomReference(Protocol):
-    """A component that names a user's own class: a :class:`~voxflow.components.Component` with a ``path``."""
+    """A component that names a user's class: a :class:`~voxflow.components.Component` with a ``path``."""
 
     @property
     def path(self) -> str | None:
@@ -65,7 +65,7 @@ class CustomReference(Protocol):
 
 @dataclass(frozen=True)
 class LocatedClass:
-    """Where a user's own class stands.
+    """Where a user's class stands.
 
     Attributes:
         file: the module, inside ``custom/`` once every link is followed.
@@ -83,7 +83,18 @@ class LocatedClass:
 
 
 def find_custom_folder(model: Path) -> Path | None:
-    """The folder of own classes of the workspace that a model file lies in: beside ``models/``; None outside one."""
+    """Return the folder ``custom/`` of the workspace that a model file lies in.
+
+    Args:
+        model: WORKSPACE/models/...; the folder that it returns may be missing.
+
+    Returns:
+        None where the file lies in no folder ``models``.
+
+    Example:
+        >>> find_custom_folder(Path("/data/spleen/models/best/model.pt"))
+        PosixPath('/data/spleen/custom')
+    """
     folder = next((parent for parent in model.absolute().parents if parent.name == "models"), None)
     return folder.parent / FOLDER if folder else None
 
@@ -146,7 +157,15 @@ def _list_statements(tree: ast.Module) -> Iterator[ast.stmt]:
 
 
 def find_custom_faults(component: CustomReference, kind: Kind) -> list[Finding]:
-    """Find what can be told wrong without running any code; ``where`` is the place below the component."""
+    """Find what can be told wrong of a user's class without running any code.
+
+    Args:
+        component: names the class by its ``path``.
+        kind: where the configuration names it.
+
+    Returns:
+        Findings whose ``where`` is the place below the component, such as ``.args.gamma``.
+    """
     noted = FindingCollector(Path())  # whose file only the reader of the configuration knows
     if kind not in OFFERED_ARGUMENTS:
         noted.error(DEFAULT_CODE, ".path", f"a {kind} can't be of your own", "use a registered one, by its name")
@@ -200,7 +219,11 @@ def _note_argument_faults(
 
 
 def digest_custom_code(custom: Path) -> str:
-    """A hash of all the code in ``custom/``: a class may use any of its neighbours."""
+    """Return a SHA-256 of all the code in ``custom/``: a class may use any of its neighbours.
+
+    Args:
+        custom: the folder; names and contents of its Python files count, at any depth.
+    """
     code = hashlib.sha256()
     for file in sorted(custom.rglob("*.py")):
         code.update(f"{file.relative_to(custom).as_posix()}\0".encode())
@@ -209,7 +232,10 @@ def digest_custom_code(custom: Path) -> str:
 
 
 def read_constants(located: LocatedClass) -> dict[str, Any]:
-    """Plain values that the class's body sets, such as ``divisor = 16``, without running any code."""
+    """Return the plain values that the class's body sets, such as ``divisor = 16``, without running any code.
+
+    Values that are computed are left out.
+    """
     values: dict[str, Any] = {}
     for node in located.node.body:
         targets: list[ast.expr] = []
@@ -225,7 +251,7 @@ def read_constants(located: LocatedClass) -> dict[str, Any]:
 
 
 def load_class(path: str, custom: Path) -> type[Any]:
-    """Import a user's own class; its module may import its neighbours as ``.x``, ``custom.x`` or ``x``.
+    """Import a user's class; its module may import its neighbours as ``.x``, ``custom.x`` or ``x``.
 
     Raises:
         ConfigError: see :func:`locate_class`; or its code fails while it is imported.

@@ -21,7 +21,11 @@ if TYPE_CHECKING:
 
 
 def create_custom(kind: Kind, component: CustomReference) -> CustomComponent:
-    """Make a component of a user's own class; a transform's code runs from here on, the others' once they are built.
+    """Make a component of a user's class; a transform's code runs from here on, the others' once they are built.
+
+    Args:
+        kind: where the configuration names it.
+        component: names the class by its ``path``.
 
     Raises:
         ConfigError: the class is not where it may be, or its arguments don't fit.

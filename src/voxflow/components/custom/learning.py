@@ -27,7 +27,15 @@ class CustomLoss(CustomComponent, Loss):
     kind: ClassVar[Kind] = "loss"
 
     def build(self, activation: str, label_format: Sequence[int] = ()) -> LossFunction:
-        """Make the user's loss."""
+        """Make the user's loss, and hold what it returns against what a loss must return.
+
+        Args:
+            activation: reaches the constructor where it names it.
+            label_format: reaches the constructor where it names it.
+
+        Returns:
+            A function whose errors name the user's class.
+        """
         import torch
 
         function = self.make(activation=activation, label_format=label_format)
@@ -48,7 +56,16 @@ class CustomOptimizer(CustomComponent, Optimizer):
     kind: ClassVar[Kind] = "optimizer"
 
     def build(self, parameters: Iterable[torch.nn.Parameter], lr: float, weight_decay: float) -> torch.optim.Optimizer:
-        """Make the user's optimizer; ``lr`` and ``weight_decay`` reach it where it names them."""
+        """Make the user's optimizer.
+
+        Args:
+            parameters: reach the constructor first, as a list.
+            lr: reaches the constructor where it names it.
+            weight_decay: reaches the constructor where it names it.
+
+        Raises:
+            ConfigError: it is no ``torch.optim.Optimizer``.
+        """
         import torch
 
         optimizer = self.make(list(parameters), **self.settings(lr, weight_decay))

@@ -37,7 +37,12 @@ class CustomMetric(CustomComponent, Metric):
     _object: Any = PrivateAttr(default=None)
 
     def measure(self, outputs: Outputs) -> NDArray[Any]:
-        """What to keep of one batch: one item, or none where the user's object keeps it."""
+        """Show one batch to the user's object.
+
+        Returns:
+            One item: a MONAI Metric's own values, or the tensors where several processes share the cases; else nothing,
+            since the object itself keeps what it needs.
+        """
         import torch
 
         if self._object is None:
@@ -53,7 +58,10 @@ class CustomMetric(CustomComponent, Metric):
         return np.zeros(0)
 
     def summarise(self, batches: Sequence[NDArray[Any]], class_names: Sequence[str]) -> dict[str, float]:
-        """The numbers under ``name``; a number a class also under ``name_CLASS``."""
+        """Return the numbers of the user's object under ``name``; several numbers also under ``name_CLASS``.
+
+        The object is then forgotten: the next validation begins with a new one.
+        """
         import torch
 
         items = [tuple(torch.as_tensor(value) for value in batch[0]) for batch in batches if batch.size]

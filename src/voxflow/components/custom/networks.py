@@ -25,13 +25,21 @@ class CustomNetwork(CustomComponent, Network):
 
     @classmethod
     def kind_arguments(cls, located: LocatedClass, args: Mapping[str, Any]) -> dict[str, Any]:
-        """The network's own arguments; ``final_activation`` is the class's constant, or the task's usual one."""
+        """Return the network's own arguments.
+
+        ``final_activation`` is the configuration's, else the class's constant, else "sigmoid" for radiographs and
+        "softmax" for volumes.
+        """
         constants, arguments = read_constants(located), super().kind_arguments(located, args)
         usual = "sigmoid" if constants.get("spatial_dims") == 2 else "softmax"
         return {"final_activation": constants.get("final_activation", usual), **arguments}
 
     def build(self) -> torch.nn.Module:
-        """Make the user's module."""
+        """Make the user's module.
+
+        Raises:
+            ConfigError: it is no ``torch.nn.Module``, or its constructor fails.
+        """
         import torch
 
         counts = {"in_channels": self.in_channels, "num_classes": self.num_classes, "out_channels": self.num_classes}

@@ -42,7 +42,12 @@ class CustomTransform(CustomComponent, Transform):
         self._object = self.make()
 
     def for_field(self, name: str) -> dict[str, Any] | None:
-        """The arguments with that field alone; without any that name fields, it may change every one."""
+        """Return the arguments with that field alone.
+
+        Returns:
+            None where the arguments name other fields; all arguments where they name none, since it may change every
+            field.
+        """
         return _for_field(self.arguments, name)
 
     def __call__(self, sample: Sample) -> Sample:
@@ -73,7 +78,11 @@ class CustomRandomTransform(CustomComponent, RandomTransform):
         return _for_field(self.arguments, name)
 
     def draw(self, sample: Sample, rng: np.random.Generator) -> Draw:
-        """Choose the seed of everything that it draws."""
+        """Choose the seed of everything that the user's object draws.
+
+        Returns:
+            "seed": 32 bits.
+        """
         del sample
         return {"seed": int(rng.integers(2**32))}
 
@@ -85,7 +94,11 @@ class CustomRandomTransform(CustomComponent, RandomTransform):
         return samples[0]
 
     def run(self, sample: Sample, rng: np.random.Generator) -> list[Sample]:
-        """Return what comes out of one sample: a list of samples stays one."""
+        """Return what comes out of one sample.
+
+        Returns:
+            As many samples as the user's object returns.
+        """
         return self._transform(sample, self.draw(sample, rng)["seed"])
 
     def _transform(self, sample: Sample, seed: int) -> list[Sample]:

@@ -51,7 +51,16 @@ class MonaiLoss(MonaiAdapter, Loss):
         return "softmax" if args.get("softmax") or self.target == "CrossEntropyLoss" else ""
 
     def build(self, activation: str, label_format: Sequence[int] = ()) -> LossFunction:
-        """Build it; masks of class indices reach it as it wants them."""
+        """Build MONAI's or torch's loss.
+
+        Args:
+            activation: ignored; MONAI's own arguments say it.
+            label_format: ignored.
+
+        Returns:
+            A function that hands the label on as the class wants it: class indices (batch, ...) to a cross entropy,
+            else (batch, 1, ...) of integers to a loss that makes it one-hot, or of the logits' type.
+        """
         del activation, label_format
         loss: Any = find_monai_class("loss", self.target)(**(self.model_extra or {}))
         is_cross_entropy = self.target in ("CrossEntropyLoss", "NLLLoss")
@@ -80,7 +89,13 @@ class MonaiOptimizer(MonaiAdapter, Optimizer):
         return self
 
     def build(self, parameters: Iterable[torch.nn.Parameter], lr: float, weight_decay: float) -> torch.optim.Optimizer:
-        """Build it; both numbers hold where the configuration gave none of its own."""
+        """Build MONAI's or torch's optimizer.
+
+        Args:
+            parameters: those of the network.
+            lr: where the configuration gave none.
+            weight_decay: where the configuration gave none; 0 leaves the class its own default.
+        """
         optimizer_class = find_monai_class("optimizer", self.target)
         takes, _ = read_parameters(optimizer_class)
         settings = {name: value for name, value in self.settings(lr, weight_decay).items() if name in takes}
@@ -114,7 +129,12 @@ class MonaiPolicy(MonaiAdapter, LearningRatePolicy):
         return self
 
     def factor(self, step: int, total: int) -> float:
-        """The scheduler's rate after so many of its steps, with a first rate of 1."""
+        """Return the scheduler's rate at a step, with a first rate of 1.
+
+        Args:
+            step: from 0, in batches; the scheduler itself steps once an epoch, unless ``by_epoch`` is false.
+            total: steps of the whole training.
+        """
         count = step * self.training_epochs // total if self.by_epoch else step
         while len(self._factors) <= count:
             self._factors.append(self._next())

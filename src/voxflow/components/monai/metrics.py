@@ -1,4 +1,4 @@
-"""Owns the metrics that Clara 4 names, by MONAI's handlers, on MONAI's own computations."""
+"""The metrics that Clara 4 names, by MONAI's handlers, on MONAI's own computations."""
 
 from __future__ import annotations
 
@@ -30,7 +30,11 @@ class MonaiMetric(Metric):
     args: dict[str, Any] = Field(default_factory=dict)
 
     def pairs(self, outputs: Outputs) -> list[tuple[Any, Any]]:
-        """Prediction and label of each case of a batch, as tensors (channel, ...)."""
+        """Return prediction and label of each case of a batch, after ``post_transforms``.
+
+        Returns:
+            Pairs of float tensors (channel, ...spatial), or (finding,) for radiographs.
+        """
         import torch
 
         transforms = [build_transform(spec) for spec in self.post_transforms]
@@ -58,7 +62,15 @@ class IterationMetric(MonaiMetric):
         return np.where(np.isfinite(scores), scores, np.nan)
 
     def compute(self, pred: Any, label: Any) -> Any:
-        """The numbers of one case (1, class)."""
+        """Compute one case's numbers.
+
+        Args:
+            pred: (1, class, ...), one-hot or probabilities, as ``post_transforms`` left it.
+            label: of the same shape.
+
+        Returns:
+            (1, class); NaN or infinite where undefined.
+        """
         raise NotImplementedError
 
     def summarise(self, batches: Sequence[NDArray[Any]], class_names: Sequence[str]) -> dict[str, float]:
@@ -145,7 +157,15 @@ class RocAuc(MonaiMetric):
         return np.stack([np.stack([pair[side].numpy() for pair in pairs]) for side in (0, 1)])
 
     def summarise(self, batches: Sequence[NDArray[Any]], class_names: Sequence[str]) -> dict[str, float]:
-        """The AUC under ``name``; NaN where a class is the same in every case."""
+        """Return the area under the ROC curve over all cases, under ``name``.
+
+        Args:
+            batches: (2, case, class) each, scores first.
+            class_names: ignored; MONAI's handler gives one number.
+
+        Returns:
+            NaN where a class is the same in every case.
+        """
         import torch
         from monai.metrics import compute_roc_auc
 

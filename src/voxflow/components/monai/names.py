@@ -1,4 +1,4 @@
-"""Owns which of MONAI's and torch's classes a Clara 4 configuration may name, and nothing else.
+"""Which of MONAI's and torch's classes a Clara 4 configuration may name, and the components that stand for them.
 
 A name is looked up in the public modules below and nowhere else: no dotted path, no private name, and only classes of
 the kind that is asked for. MONAI is imported here, when the first such name is met.
@@ -61,7 +61,15 @@ class MonaiSource(ComponentSource):
 
 @functools.cache
 def find_monai_class(kind: Kind, name: str) -> Any:
-    """The class itself; None where no public module of the kind has it."""
+    """Return the class of a name.
+
+    Args:
+        kind: decides which modules are looked at, and what the class must inherit from.
+        name: without a module, such as "RandFlipd".
+
+    Returns:
+        None where no public module of the kind has it.
+    """
     modules, (home, base) = MONAI_MODULES[kind]
     expected = getattr(importlib.import_module(home), base)
     for module in modules:
@@ -161,7 +169,16 @@ def read_parameters(target: Any) -> tuple[dict[str, inspect.Parameter], bool]:
 
 
 def modernise_arguments(args: Mapping[str, Any], takes: set[str]) -> dict[str, Any]:
-    """The arguments under the names that this MONAI knows; one that it has dropped is left out."""
+    """Return the arguments under the names that this MONAI knows.
+
+    Args:
+        args: as the configuration writes them.
+        takes: what the class's constructor takes.
+
+    Example:
+        >>> modernise_arguments({"dimensions": 3, "as_tensor_output": True}, {"spatial_dims"})
+        {'spatial_dims': 3}
+    """
     renamed: dict[str, Any] = {}
     for name, value in args.items():
         new = name if name in takes else RENAMED.get(name, name)

@@ -1,4 +1,4 @@
-"""Owns MONAI's dictionary transforms as components: arrays in, MetaTensors through, arrays out.
+"""MONAI's dictionary transforms as components: arrays in, MetaTensors through, arrays out.
 
 Samples hold NumPy arrays with the channels first; what ``FIELD_affine`` says beside an image (see ``grids``) goes along
 as the MetaTensor's own affine, so that transforms that move the grid find it, and comes back. A mask stays an integer

@@ -1,4 +1,4 @@
-"""Owns SegAhnet, whose encoder begins from a 2D network's weights."""
+"""SegAhnet, a network of volumes whose encoder begins from a 2D network's weights."""
 
 from __future__ import annotations
 
@@ -52,7 +52,10 @@ class SegAhnet(Network):
 
     @property
     def least_size(self) -> tuple[int, ...]:
-        """With pooling, its coarsest scale must fit into a slice."""
+        """The smallest input, voxels; with pooling its coarsest scale must fit into a slice.
+
+        The axis that slices are stacked along needs the total stride alone.
+        """
         in_plane = self.LEAST_FOR_POOLING if self.if_use_psp else self.TOTAL_STRIDE
         stacked = AHNET_AXES[self.plane] if self.n_spatial_dim == 3 else None
         return tuple(self.TOTAL_STRIDE if axis == stacked else in_plane for axis in range(self.n_spatial_dim))
@@ -78,7 +81,11 @@ class SegAhnet(Network):
         return network if self.plane == "z" else AcrossAxis(network, AHNET_AXES[self.plane])
 
     def load_pretrained(self, network: torch.nn.Module) -> str:
-        """Fill the encoder from the 2D network's file."""
+        """Fill the encoder from the 2D network's file.
+
+        Raises:
+            DataError: the file can't be read, or nothing in it fits.
+        """
         from voxflow.components.networks.modules.weights import convert_resnet_tensor, load_fitting
         from voxflow.components.networks.modules.wrappers import AcrossAxis
 

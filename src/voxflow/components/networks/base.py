@@ -1,4 +1,4 @@
-"""Owns what a network is: arguments that are typed before it is built, and an answer that is always logits."""
+"""What a network is: arguments that are typed before it is built, and an answer that is always logits."""
 
 from __future__ import annotations
 
@@ -73,7 +73,10 @@ class Network(ComponentModel, ABC):
 
     @property
     def least_size(self) -> tuple[int, ...]:
-        """The smallest input that the network can take, voxels."""
+        """The smallest input that the network can take, voxels along (i, j, k) or pixels along (rows, columns).
+
+        By default ``divisor`` along each axis.
+        """
         return (self.divisor,) * self.spatial_dims
 
     @property
@@ -83,12 +86,24 @@ class Network(ComponentModel, ABC):
 
 
 def network_module_file(name: str) -> Path:
-    """The file of one of the torch modules below ``networks/modules``, which needs torch and MONAI alone."""
+    """Return the file of one of the torch modules below ``networks/modules``.
+
+    It needs torch and MONAI alone, so that a MONAI bundle can carry a copy of it.
+    """
     return Path(__file__).with_name("modules") / f"{name}.py"
 
 
 def read_network(component: ComponentReference) -> Network:
-    """The network's arguments, typed, without building it."""
+    """Parse the network's arguments, without building it.
+
+    Raises:
+        ConfigError: the name or an argument is wrong.
+
+    Example:
+        >>> network = read_network(Component(name="SegResnet", args={"blocks_down": [1, 2, 2, 4]}))
+        >>> network.divisor, network.least_size
+        (8, (8, 8, 8))
+    """
     return cast("Network", create("network", component))
 
 

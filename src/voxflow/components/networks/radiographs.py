@@ -1,4 +1,4 @@
-"""Owns the networks that classify radiographs."""
+"""The networks that classify radiographs."""
 
 from __future__ import annotations
 
@@ -36,7 +36,11 @@ class RadiographNetwork(Network):
         return 2
 
     def load_pretrained(self, network: torch.nn.Module) -> str:
-        """Fill everything but the last layer, where its size differs."""
+        """Fill everything but the last layer, where its size differs.
+
+        Raises:
+            DataError: the file can't be read, or nothing in it fits.
+        """
         from voxflow.components.networks.modules.weights import convert_densenet_tensor, load_fitting
 
         return load_fitting(network, self.pretrain_weight_name, convert_densenet_tensor)

@@ -1,4 +1,4 @@
-"""Owns the networks of volumes that go down and up again: Unet, SegResnet and TLT's SegmResnet."""
+"""The networks of volumes that go down and up again: Unet, SegResnet and TLT's SegmResnet."""
 
 from __future__ import annotations
 
@@ -102,7 +102,11 @@ class Unet(Network):
         return max(totals)
 
     def build(self) -> torch.nn.Module:
-        """Build MONAI's UNet or the published form."""
+        """Build MONAI's UNet, or the published form of Clara's configurations where ``nf_dec`` is that long.
+
+        Returns:
+            A module that answers (batch, class, i, j, k) logits; sizes must be multiples of ``divisor``.
+        """
         from voxflow.components.networks.modules.norms import with_group_norm
 
         network = self._build_mirrored() if self.is_mirrored else self._build_published()
@@ -177,7 +181,11 @@ class SegResnet(Network):
         return self.reg_weight
 
     def build(self) -> torch.nn.Module:
-        """Build MONAI's SegResNet or SegResNetVAE."""
+        """Build MONAI's SegResNet, or SegResNetVAE with ``use_vae``.
+
+        Raises:
+            ConfigError: ``use_vae`` without a patch size, or with one that the network can't halve often enough.
+        """
         from monai.networks.nets import SegResNet
 
         from voxflow.components.networks.modules.norms import with_group_norm

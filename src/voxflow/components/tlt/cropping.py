@@ -1,4 +1,4 @@
-"""Owns TLT's transforms that crop: anywhere, about the centre, about the label, by a ratio that follows the epoch."""
+"""TLT 2's transforms that crop: anywhere, about the centre, about the label, by a ratio that follows the epoch."""
 
 from __future__ import annotations
 
@@ -42,7 +42,11 @@ class CropSubVolumeCenter(FieldTransform):
         return cut_fields(sample, self.fields, start, self.size, by=self)
 
     def change(self, array: NDArray[Any]) -> NDArray[Any]:
-        """Return (channel, *size)."""
+        """Crop one array about its centre.
+
+        Returns:
+            (channel, *size); padded with 0 where the image is smaller.
+        """
         cropped: NDArray[Any] = self({self.fields[0]: array})[self.fields[0]]
         return cropped
 
@@ -108,7 +112,18 @@ class CropSubVolumePosNegRatioCtrlEpoch(FastCropByPosNegRatio):
         return self
 
     def ratio(self, epoch: int) -> float:
-        """Positive patches for each negative one in an epoch, from 1."""
+        """Return how many positive patches there are for each negative one in an epoch.
+
+        Args:
+            epoch: from 1.
+
+        Example:
+            >>> crop = CropSubVolumePosNegRatioCtrlEpoch(
+            ...     size=(8, 8, 8), ratio_start=4.0, ratio_end=1.0, ratio_step=1.0, num_epochs=10
+            ... )
+            >>> [crop.ratio(epoch) for epoch in (1, 10, 11, 40)]
+            [4.0, 4.0, 3.0, 1.0]
+        """
         share = self.ratio_end - self.ratio_start
         gone = abs(self.ratio_step) * ((epoch - 1) // self.num_epochs)
         return self.ratio_end if gone >= abs(share) else self.ratio_start + float(np.copysign(gone, share))

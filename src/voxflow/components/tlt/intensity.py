@@ -1,4 +1,4 @@
-"""Owns TLT's transforms of intensities, which take one ``field`` where Clara's take several."""
+"""TLT 2's transforms of intensities, which take one ``field`` where Clara's take several."""
 
 from __future__ import annotations
 
@@ -83,7 +83,11 @@ class AdjustContrast(RandomFieldTransform):
     fields: FieldNames = Field(alias="field")
 
     def draw(self, sample: Sample, rng: np.random.Generator) -> Draw:
-        """Choose a factor for each channel."""
+        """Choose a factor for each channel, less or more contrast with an even chance.
+
+        Returns:
+            "factors": (channel,), from 0.75 to 1.25.
+        """
         channels = len(get_field(sample, self.fields[0], self))
         less = rng.random(channels) < 0.5
         return {
@@ -91,7 +95,15 @@ class AdjustContrast(RandomFieldTransform):
         }
 
     def change(self, array: NDArray[Any], parameters: Draw) -> NDArray[Any]:
-        """Return float32 of the same shape."""
+        """Stretch every channel about its mean.
+
+        Args:
+            array: (channel, ...spatial).
+            parameters: "factors": (channel,).
+
+        Returns:
+            float32 of the same shape, within the values that each channel had.
+        """
         axes = tuple(range(1, array.ndim))
         mean = array.mean(axes, keepdims=True, dtype=np.float64)
         factors = np.asarray(parameters["factors"]).reshape(-1, *(1,) * len(axes))

@@ -1,4 +1,4 @@
-"""Owns TLT's transforms that load, or only arrange axes; arrays here have their channels first from the loader on."""
+"""TLT 2's transforms that load, or only arrange axes; arrays here have their channels first from the loader on."""
 
 from __future__ import annotations
 
@@ -30,7 +30,14 @@ class VolumeTo4dArray(FieldTransform):
     """Give a volume without channels one; what the loader reads has its channels already."""
 
     def change(self, array: NDArray[Any]) -> NDArray[Any]:
-        """Return (channel, i, j, k)."""
+        """Return the array with an axis of channels.
+
+        Args:
+            array: (i, j, k) or (channel, i, j, k).
+
+        Raises:
+            ValueError: it has another number of axes.
+        """
         if array.ndim not in (3, 4):
             raise ValueError(f"expected a volume of 3 or 4 axes, received shape {array.shape}")
         return array[None] if array.ndim == 3 else array
@@ -48,7 +55,11 @@ class NPExpandDims(FieldTransform):
     expand_axis: int = 0
 
     def change(self, array: NDArray[Any]) -> NDArray[Any]:
-        """Return the array, channels in front."""
+        """Return the array as it is, channels in front.
+
+        Raises:
+            ValueError: it has several channels, or ``expand_axis`` means neither end.
+        """
         if len(array) != 1:
             raise ValueError(f"the array has {len(array)} channels, there is nothing to expand")
         if self.expand_axis not in (0, -1, array.ndim - 1):
@@ -74,7 +85,14 @@ class NPRepChannels(FieldTransform):
         return {name: channels[name] * self.repeat for name in self.fields if name in channels}
 
     def change(self, array: NDArray[Any]) -> NDArray[Any]:
-        """Return (channel × repeat, ...)."""
+        """Repeat every channel.
+
+        Returns:
+            (channel × repeat, ...spatial).
+
+        Raises:
+            ValueError: ``channel_axis`` means neither end.
+        """
         if self.channel_axis not in (0, -1, array.ndim - 1):
             raise ValueError(f"channel_axis {self.channel_axis} holds no channels, use 0 or {array.ndim - 1}")
         return np.repeat(array, self.repeat, axis=0)

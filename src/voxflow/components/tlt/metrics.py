@@ -1,4 +1,4 @@
-"""Owns TLT's names of the metrics; their numbers are those of Clara's."""
+"""TLT 2's names of metrics and auxiliary operations; their numbers are those of Clara's."""
 
 from __future__ import annotations
 
@@ -53,7 +53,10 @@ class MetricAUC(ComputeAUC):
     is_key_metric: bool = Field(default=False, alias="stopping_metric")
 
     def reads(self) -> tuple[str, ...]:
-        """Nothing beside what the network answers and the label, where TLT makes both fields itself."""
+        """Return the fields that it reads, but those that TLT makes itself.
+
+        A configuration of TLT names "binary_preds" and "binary_labels" without any auxiliary operation that makes them.
+        """
         computed = ("binary_preds", "binary_labels")
         return tuple(name for name in (self.field, self.label_field) if name not in computed)
 

@@ -1,4 +1,4 @@
-"""Owns TLT's transforms that resize, flip, rotate and zoom."""
+"""TLT 2's transforms that resize, flip, rotate and zoom."""
 
 from __future__ import annotations
 
@@ -84,7 +84,11 @@ class NPRandomZoom3D(RandomZoom):
     use_gpu: bool = False
 
     def draw(self, sample: Sample, rng: np.random.Generator) -> Draw:
-        """Choose each axis's factor on its own."""
+        """Choose each axis's factor on its own.
+
+        Returns:
+            "factors": one a spatial axis.
+        """
         low, high = np.asarray(self.lower_limits, float), np.asarray(self.upper_limits, float)
         return {"factors": rng.uniform(low, high, len(self.shape_of(sample)))}
 
@@ -102,7 +106,14 @@ class FlipAxisRandom(RandomAxisFlip):
     ] = (0, 1, 2)
 
     def draw(self, sample: Sample, rng: np.random.Generator) -> Draw:
-        """Choose the axes."""
+        """Choose the axes to flip.
+
+        Returns:
+            "axes": spatial axes, from 0; {} where none is flipped.
+
+        Raises:
+            ValueError: ``axis`` names one that the image does not have.
+        """
         if max(self.axis) >= len(self.shape_of(sample)):
             raise ValueError(f"axis {max(self.axis)}: the image has {len(self.shape_of(sample))} spatial axes, 0 first")
         axes = tuple(axis for axis in self.axis if rng.random() < 0.5)

@@ -1,4 +1,4 @@
-"""Owns the transforms of a network's answer and of masks: largest channel, threshold, one mask a channel or value."""
+"""Transforms of a network's answer and of masks: largest channel, threshold, one mask a channel or value."""
 
 from __future__ import annotations
 
@@ -32,7 +32,14 @@ class ArgmaxAcrossChannels(FieldTransform):
         return {name: 1 for name in self.fields if name in channels}
 
     def change(self, array: NDArray[Any]) -> NDArray[Any]:
-        """Return (1, ...spatial), uint8."""
+        """Return the index of the largest channel.
+
+        Args:
+            array: (channel, ...spatial).
+
+        Returns:
+            (1, ...spatial) uint8.
+        """
         return np.asarray(array.argmax(0)[None], np.uint8)
 
 
@@ -44,7 +51,11 @@ class ThresholdValues(FieldTransform):
     threshold: float
 
     def change(self, array: NDArray[Any]) -> NDArray[Any]:
-        """Return the same shape, uint8."""
+        """Return 1 where the value is above the threshold, else 0.
+
+        Returns:
+            uint8 of the same shape.
+        """
         return (array > self.threshold).astype(np.uint8)
 
 

@@ -1,4 +1,4 @@
-"""Owns what a transform is: a callable on a sample; random ones draw apart from applying."""
+"""What a transform is: a callable on a sample; a random one draws its parameters apart from applying them."""
 
 from __future__ import annotations
 
@@ -31,12 +31,23 @@ Probability = Annotated[float, Field(ge=0, le=1)]
 
 
 def is_mask(array: NDArray[Any]) -> bool:
-    """Whether an array holds label values, which must never be blended: masks are integers, images floats."""
+    """Return whether an array holds label values, which must never be blended.
+
+    Masks are integers or booleans, images are floats; this decides between the nearest voxel and interpolation.
+
+    Example:
+        >>> is_mask(np.zeros((1, 2, 2), np.uint8)), is_mask(np.zeros((1, 2, 2), np.float32))
+        (True, False)
+    """
     return array.dtype.kind in "iub"
 
 
 class Transform(ComponentModel, ABC):
-    """A deterministic transform of a sample; the sample that comes in is left as it is."""
+    """A deterministic transform of a sample; the sample that comes in is left as it is.
+
+    A subclass names its arguments as fields and implements ``__call__``; most inherit from :class:`FieldTransform` or
+    :class:`RandomFieldTransform`, which go through the named fields.
+    """
 
     @abstractmethod
     def __call__(self, sample: Sample) -> Sample:
@@ -48,12 +59,21 @@ class Transform(ComponentModel, ABC):
         return False
 
     def at_epoch(self, epoch: int) -> Self:
-        """The transform as it is in an epoch, from 1; few change."""
+        """Return the transform as it is in an epoch; few change.
+
+        Args:
+            epoch: from 1.
+        """
         del epoch
         return self
 
     def run(self, sample: Sample, rng: np.random.Generator) -> list[Sample]:
-        """Return what comes out of one sample; crops may make several."""
+        """Return what comes out of one sample; crops may make several.
+
+        Args:
+            sample: left as it is.
+            rng: for random transforms; this one ignores it.
+        """
         del rng
         return [self(sample)]
 
@@ -87,19 +107,39 @@ class FieldTransform(Transform):
 
     @abstractmethod
     def change(self, array: NDArray[Any]) -> NDArray[Any]:
-        """Change one array, axes (channel, ...spatial)."""
+        """Change one array.
+
+        Args:
+            array: (channel, i, j, k), or (channel, rows, columns) for radiographs.
+
+        Returns:
+            The changed array, channels first; the one that came in is left as it is.
+        """
 
 
 class RandomTransform(Transform):
-    """A random transform: ``draw`` chooses, ``apply`` does, so that a draw can be replayed."""
+    """A random transform: ``draw`` chooses parameters, ``apply`` uses them, so that a draw can be replayed."""
 
     @abstractmethod
     def draw(self, sample: Sample, rng: np.random.Generator) -> Draw:
-        """Choose the parameters for one sample."""
+        """Choose the parameters for one sample.
+
+        Args:
+            sample: its shapes may limit what is chosen.
+            rng: the only source of chance, so that a training repeats itself for its seed.
+
+        Returns:
+            Parameters by name; {} where the sample is to stay as it is.
+        """
 
     @abstractmethod
     def apply(self, sample: Sample, parameters: Draw) -> Sample:
-        """Do what was chosen."""
+        """Apply parameters that were drawn before.
+
+        Args:
+            sample: left as it is.
+            parameters: as :meth:`draw` returned them.
+        """
 
     @property
     def is_random(self) -> bool:
@@ -107,7 +147,11 @@ class RandomTransform(Transform):
         return getattr(self, "probability", 1.0) > 0
 
     def prepare(self, sample: Sample) -> Sample:
-        """Add to a sample, once, what every later draw needs (where the label lies, say); cached with it."""
+        """Add to a sample, once, what every later draw needs, such as where the label lies.
+
+        Returns:
+            The sample with further keys; it is cached so.
+        """
         return sample
 
     def __call__(self, sample: Sample, rng: np.random.Generator | None = None) -> Sample:
@@ -129,7 +173,7 @@ class RandomFieldTransform(RandomTransform):
     fields: FieldNames
 
     def apply(self, sample: Sample, parameters: Draw) -> Sample:
-        """Return the sample with every field changed alike; an empty draw changes nothing."""
+        """Return the sample with every field changed alike; without parameters it stays as it is."""
         if not parameters:
             return sample
         return sample | {name: self.change(get_field(sample, name, self), parameters) for name in self.changed_fields}
@@ -141,7 +185,15 @@ class RandomFieldTransform(RandomTransform):
 
     @abstractmethod
     def change(self, array: NDArray[Any], parameters: Draw) -> NDArray[Any]:
-        """Change one array, axes (channel, ...spatial)."""
+        """Change one array by the parameters that were drawn.
+
+        Args:
+            array: (channel, i, j, k), or (channel, rows, columns) for radiographs.
+            parameters: as ``draw`` returned them, never empty.
+
+        Returns:
+            The changed array, channels first; the one that came in is left as it is.
+        """
 
     def shape_of(self, sample: Sample) -> tuple[int, ...]:
         """The spatial shape of the first field."""

@@ -1,4 +1,4 @@
-"""Owns the transforms of whole batches."""
+"""Transforms of whole batches."""
 
 from __future__ import annotations
 
@@ -25,7 +25,11 @@ class MergeBatchDims(FieldTransform):
     spatial_dims: Literal[2, 3] = 3
 
     def change(self, array: NDArray[Any]) -> NDArray[Any]:
-        """Return (batch × patch, channel, ...spatial)."""
+        """Return the batch with its first two axes made one.
+
+        Args:
+            array: (batch, patch, channel, ...spatial), or a batch that is merged already.
+        """
         if array.ndim <= self.spatial_dims + 2:
             return array
         return np.ascontiguousarray(array).reshape(-1, *array.shape[2:])

@@ -1,4 +1,4 @@
-"""Owns TLT's transforms of labels: the nested tumour classes of BraTS, and the extreme points of an organ."""
+"""Labels of brain tumours as the nested classes of BraTS, and an organ's extreme points as a channel."""
 
 from __future__ import annotations
 
@@ -40,7 +40,17 @@ class BratsConvertLabels(FieldTransform):
         return dict.fromkeys(self.fields, len(self.classes))
 
     def change(self, array: NDArray[Any]) -> NDArray[Any]:
-        """Return (class, i, j, k), uint8."""
+        """Turn label values into one mask a class.
+
+        Args:
+            array: (1, i, j, k) of the values 0 to 4.
+
+        Returns:
+            (class, i, j, k) uint8.
+
+        Raises:
+            ValueError: the label has several channels, or other values.
+        """
         unknown = set(np.unique(array).tolist()) - {0, 1, 2, 3, 4}
         if len(array) != 1 or unknown:
             received = f"{len(array)} channels" if len(array) != 1 else f"values {sorted(unknown)}"
@@ -82,7 +92,14 @@ class AddExtremePointsChannel(RandomTransform):
         return {self.image_field: channels[self.image_field] + 1} if self.image_field in channels else {}
 
     def draw(self, sample: Sample, rng: np.random.Generator) -> Draw:
-        """Choose the points (axis × 2, axis)."""
+        """Choose the outermost points of the label, two an axis.
+
+        Returns:
+            "points": (axis × 2, axis) voxel indices.
+
+        Raises:
+            ValueError: the label is empty.
+        """
         label = get_field(sample, self.label_field, self).any(0)
         inside = np.argwhere(label)
         if not len(inside):
@@ -96,7 +113,11 @@ class AddExtremePointsChannel(RandomTransform):
         return {"points": np.clip(np.rint(moved), 0, np.array(label.shape) - 1).astype(int)}
 
     def apply(self, sample: Sample, parameters: Draw) -> Sample:
-        """Return the sample with the image's new channel, from -1 (far away) to 1 (at a point)."""
+        """Add the points to the image as Gaussians.
+
+        Returns:
+            The sample with one more channel of the image, float32 from -1 (far away) to 1 (at a point).
+        """
         from scipy import ndimage
 
         image = get_field(sample, self.image_field, self)

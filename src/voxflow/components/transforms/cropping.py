@@ -1,4 +1,4 @@
-"""Owns the transforms that take patches out of an image, around its label or anywhere."""
+"""Transforms that take patches out of an image, around its label or anywhere."""
 
 from __future__ import annotations
 
@@ -73,7 +73,11 @@ class RatioCrop(RandomTransform):
         return self
 
     def prepare(self, sample: Sample) -> Sample:
-        """Add where the label lies: any class but the background, which of one-hot masks is the first channel."""
+        """Note where the label lies: any class but the background, which of one-hot masks is the first channel.
+
+        Returns:
+            The sample with flat indices of labelled voxels, at most 100,000 of them, under "foreground".
+        """
         label = get_field(sample, self.label_field, self)
         first = int(len(label) > 1 and bool(((label != 0).sum(0) == 1).all()))
         inside = np.flatnonzero(label[first:].any(0) if len(label) > 1 else label[0])
@@ -88,14 +92,20 @@ class RatioCrop(RandomTransform):
         return prepared | {BY_CLASS: {value: _thin_out(indices) for value, indices in by_class.items() if indices.size}}
 
     def run(self, sample: Sample, rng: np.random.Generator) -> list[Sample]:
-        """Return ``batch_size`` patches."""
+        """Return ``batch_size`` patches of one sample, each drawn anew."""
         prepared = sample if FOREGROUND in sample else self.prepare(sample)
         patches = [self(prepared, rng) for _ in range(self.batch_size)]
         prepared_keys = (FOREGROUND, BY_CLASS, FIRST_CLASS)
         return [{key: value for key, value in patch.items() if key not in prepared_keys} for patch in patches]
 
     def draw_centre(self, sample: Sample, rng: np.random.Generator) -> NDArray[np.int64]:
-        """Choose a voxel (i, j, k) inside or outside the label; outside needs no list, chance finds it soon."""
+        """Choose a voxel inside or outside the label.
+
+        Outside needs no list of voxels: a few tries find one soon, since most of an image is background.
+
+        Returns:
+            Its index (i, j, k).
+        """
         label = sample[self.label_field][sample[FIRST_CLASS] :]
         inside = sample[FOREGROUND]
         if inside.size and rng.random() * (self.pos + self.neg) < self.pos:
@@ -131,7 +141,12 @@ class FastCropByPosNegRatio(RatioCrop):
     batches_to_gen_at_once: PositiveInt = 1
 
     def draw(self, sample: Sample, rng: np.random.Generator) -> Draw:
-        """Choose the first voxel of the patch; negative where the image is smaller and padding begins."""
+        """Choose the first voxel of the patch.
+
+        Returns:
+            "start": (i, j, k), kept so that the patch stays inside; negative where the image is smaller and padding
+            begins.
+        """
         shape = np.array(sample[self.label_field].shape[1:])
         size = np.array(self.size)
         start = np.clip(self.draw_centre(sample, rng) - size // 2, 0, np.maximum(shape - size, 0))
@@ -167,7 +182,12 @@ class FastPosNegRatioCropROI(RatioCrop):
     fast_crop: bool = True
 
     def draw(self, sample: Sample, rng: np.random.Generator) -> Draw:
-        """Choose centre, angles, factor and control points."""
+        """Choose the centre, angles, factor and control points of one patch.
+
+        Returns:
+            "centre": fractional voxel index (i, j, k); "angles": radians about (i, j, k); "factor": above 1 to magnify;
+            "bend": displacements (3, 5, 5, 5) in mm, or None.
+        """
         return {
             "centre": self._centre(sample, rng),
             "angles": np.deg2rad(rng.uniform(-self.rotation_degree, self.rotation_degree, 3)) * self.rotation,
@@ -183,7 +203,11 @@ class FastPosNegRatioCropROI(RatioCrop):
         return np.where(shape <= self.size, (shape - 1) / 2, centre)
 
     def apply(self, sample: Sample, parameters: Draw) -> Sample:
-        """Sample every field at the same points."""
+        """Sample every field at the same points of space, and note the turned grid as its affine.
+
+        Returns:
+            The sample with fields (channel, *size); a bend is no part of the affine.
+        """
         from voxflow.components.transforms.patches import patch_matrix, patch_points, sample_at
 
         spacing = np.asarray(read_geometry(sample, self.fields[0]).spacing)
@@ -221,7 +245,11 @@ class CropRandomSizeWithDisplacement(RandomFieldTransform):
         return None
 
     def draw(self, sample: Sample, rng: np.random.Generator) -> Draw:
-        """Choose first voxel and size."""
+        """Choose the first voxel and the size of the box.
+
+        Returns:
+            "start" and "size", voxels along each spatial axis; the box stays inside the image.
+        """
         shape = np.array(self.shape_of(sample))
         limits = np.broadcast_to(self.lower_size, shape.shape)
         lower = np.clip(np.ceil(np.where(limits <= 1, limits * shape, limits)), 1, shape).astype(int)
@@ -249,7 +277,11 @@ class CropFixedSizeRandomCenter(RandomFieldTransform):
     size: tuple[PositiveInt, ...] = Field(min_length=2, max_length=3)
 
     def draw(self, sample: Sample, rng: np.random.Generator) -> Draw:
-        """Choose the first voxel."""
+        """Choose the first voxel of the box.
+
+        Returns:
+            "start": one index a spatial axis, negative where the image is smaller and padding begins.
+        """
         shape, size = np.array(self.shape_of(sample)), np.array(self.size)
         start = rng.integers(0, np.maximum(shape - size, 0), endpoint=True)
         return {"start": np.where(shape < size, -((size - shape) // 2), start)}
@@ -264,13 +296,34 @@ class CropFixedSizeRandomCenter(RandomFieldTransform):
 
 
 def cut_fields(sample: Sample, names: tuple[str, ...], start: NDArray[Any], size: Any, *, by: ComponentModel) -> Sample:
-    """Cut the same box out of every field, and note where it lies now."""
+    """Cut the same box out of every field, and move their affines along.
+
+    Args:
+        sample: left as it is.
+        names: fields (channel, ...spatial) of one spatial shape.
+        start: index of the box's first voxel; may be negative.
+        size: voxels along each spatial axis.
+        by: the transform that asks, for the error where a field is missing.
+    """
     boxes = {name: cut_window(get_field(sample, name, by), start, size) for name in names}
     return sample | boxes | shift_affines(sample, names, start)
 
 
 def cut_window(array: NDArray[Any], start: NDArray[Any], size: Any) -> NDArray[Any]:
-    """Cut a box of ``size`` from ``start`` out of (channel, ...spatial); what lies outside is 0."""
+    """Cut a box out of an array; what lies outside of the array is 0.
+
+    Args:
+        array: (channel, ...spatial).
+        start: index of the box's first voxel; may be negative.
+        size: voxels along each spatial axis.
+
+    Returns:
+        (channel, *size): a view where the box lies inside, else a padded copy.
+
+    Example:
+        >>> cut_window(np.arange(4).reshape(1, 4), np.array([2]), [3])
+        array([[2, 3, 0]])
+    """
     shape = np.array(array.shape[1:])
     begin, end = np.maximum(start, 0), np.minimum(np.asarray(start) + size, shape)
     box = array[(slice(None), *(slice(int(b), int(e)) for b, e in zip(begin, end, strict=True)))]
@@ -282,7 +335,23 @@ def cut_window(array: NDArray[Any], start: NDArray[Any], size: Any) -> NDArray[A
 
 
 def crop_or_pad(array: NDArray[Any], size: tuple[int, ...]) -> NDArray[Any]:
-    """Crop or pad (channel, ...spatial) about its centre to ``size``; -1 keeps an axis whole."""
+    """Crop or pad an array about its centre.
+
+    Args:
+        array: (channel, ...spatial).
+        size: voxels along each spatial axis; -1 keeps an axis whole.
+
+    Returns:
+        (channel, *size); padding is 0.
+
+    Example:
+        >>> crop_or_pad(np.arange(12).reshape(1, 3, 4), (5, 2))
+        array([[[ 0,  0],
+                [ 1,  2],
+                [ 5,  6],
+                [ 9, 10],
+                [ 0,  0]]])
+    """
     shape = array.shape[1:]
     target = [n if s == -1 else s for n, s in zip(shape, size, strict=True)]
     start = np.array([(n - s) // 2 if n >= s else -((s - n) // 2) for n, s in zip(shape, target, strict=True)])

@@ -1,4 +1,4 @@
-"""Owns where a field's voxels lie: a sample notes the affine of each image beside it, and crops move it along.
+"""Where a field's voxels lie: a sample notes the affine of each image beside it, and crops move it along.
 
 Augmentations that turn, flip or zoom the content leave it as it is: they change the patient, not the grid.
 """
@@ -22,12 +22,22 @@ SPACING = "spacing"  # (i, j, k) in mm of the image that was loaded first, or as
 
 
 def affine_key(name: str) -> str:
-    """The key under which a field's affine stands: 4×4 float64, voxel index → mm, LPS."""
+    """Return the key under which a field's affine stands in a sample.
+
+    The affine is 4×4 float64: voxel index (i, j, k, 1) → mm in the patient, LPS as DICOM has it.
+
+    Example:
+        >>> affine_key("image")
+        'image_affine'
+    """
     return f"{name}_affine"
 
 
 def read_geometry(sample: Sample, name: str) -> Geometry:
-    """The grid of a field (channel, i, j, k); without a note it begins at 0 with the sample's spacing."""
+    """Return the grid of a field (channel, i, j, k).
+
+    Without an affine beside the field it begins at 0 with the sample's spacing, or with 1 mm.
+    """
     shape = sample[name].shape[-3:]
     affine = sample.get(affine_key(name))
     if affine is not None:
@@ -36,19 +46,37 @@ def read_geometry(sample: Sample, name: str) -> Geometry:
 
 
 def affine_entries(names: Iterable[str], geometry: Geometry) -> dict[str, Any]:
-    """What to note of fields that lie on a grid."""
+    """Return the sample's entries that say where fields lie.
+
+    Args:
+        names: the fields.
+        geometry: the grid that all of them lie on.
+    """
     return {affine_key(name): np.array(geometry.affine) for name in names}
 
 
 def shift_affines(sample: Sample, names: Iterable[str], start: NDArray[Any]) -> dict[str, Any]:
-    """The affines of fields after their voxel ``start`` has become the first."""
+    """Return the affines of fields after their voxel ``start`` has become the first.
+
+    Args:
+        sample: as it was before; a field without an affine gets none.
+        names: the fields.
+        start: voxel index (i, j, k); negative where padding came in.
+    """
     return move_affines(sample, names, np.eye(3), np.asarray(start, float))
 
 
 def move_affines(
     sample: Sample, names: Iterable[str], matrix: NDArray[np.float64], offset: NDArray[np.float64]
 ) -> dict[str, Any]:
-    """The affines of fields whose new index p reads the old one at ``matrix @ p + offset``."""
+    """Return the affines of fields whose voxels have moved.
+
+    Args:
+        sample: as it was before.
+        names: the fields.
+        matrix: 3×3; the new index p reads the old one at ``matrix @ p + offset``.
+        offset: (i, j, k), voxels; of two axes for radiographs, which have no affine.
+    """
     if len(offset) != 3:
         return {}
     change = np.eye(4)
@@ -58,7 +86,13 @@ def move_affines(
 
 
 def rescale_affines(sample: Sample, names: Iterable[str], shape: tuple[int, ...]) -> dict[str, Any]:
-    """The affines of fields that get another shape, outer face to outer face."""
+    """Return the affines of fields that are resized, outer face to outer face.
+
+    Args:
+        sample: as it was before.
+        names: the fields.
+        shape: the new one (i, j, k).
+    """
     affines: dict[str, Any] = {}
     for name in names:
         old = np.array(sample[name].shape[1:], float)

@@ -1,4 +1,4 @@
-"""Owns the transforms that change intensities and leave the grid alone."""
+"""Transforms that change intensities and leave the grid alone."""
 
 from __future__ import annotations
 
@@ -34,6 +34,11 @@ class ScaleIntensityRange(FieldTransform):
     Attributes:
         clip: cut what lies outside.
         a_offset: added to the values before they are mapped.
+
+    Example:
+        >>> window = ScaleIntensityRange(fields=("image",), a_min=-150, a_max=250, b_min=0, b_max=1, clip=True)
+        >>> window({"image": np.array([[[-1000.0, 50.0, 250.0]]])})["image"]  # Hounsfield units
+        array([[[0. , 0.5, 1. ]]], dtype=float32)
     """
 
     a_offset: float = 0.0
@@ -50,7 +55,14 @@ class ScaleIntensityRange(FieldTransform):
         return self
 
     def change(self, array: NDArray[Any]) -> NDArray[Any]:
-        """Return float32 of the same shape."""
+        """Map one array's values.
+
+        Args:
+            array: (channel, ...spatial), in the unit of ``a_min`` and ``a_max``, such as Hounsfield units.
+
+        Returns:
+            float32 of the same shape.
+        """
         gain = (self.b_max - self.b_min) / (self.a_max - self.a_min)
         # In place: of a CT every copy takes a gigabyte.
         scaled = array.astype(np.float32)
@@ -78,7 +90,14 @@ class CenterData(FieldTransform):
         return self
 
     def change(self, array: NDArray[Any]) -> NDArray[Any]:
-        """Return float32 of the same shape."""
+        """Subtract, then divide.
+
+        Args:
+            array: (channel, ...spatial); a channel that is the same everywhere is divided by 1.
+
+        Returns:
+            float32 of the same shape.
+        """
         axes = tuple(range(1, array.ndim)) if self.by_channel else None
         mean = array.mean(axes, dtype=np.float64) if self.subtrahend is None else np.asarray(self.subtrahend)
         deviation = array.std(axes, dtype=np.float64) if self.divisor is None else np.asarray(self.divisor)
@@ -93,7 +112,14 @@ class NormalizeNonzeroIntensities(FieldTransform):
     """By channel, bring the voxels that are not 0 to mean 0 and standard deviation 1; zeros stay 0."""
 
     def change(self, array: NDArray[Any]) -> NDArray[Any]:
-        """Return float32 of the same shape."""
+        """Bring each channel's values that are not 0 to mean 0 and standard deviation 1.
+
+        Args:
+            array: (channel, ...spatial).
+
+        Returns:
+            float32 of the same shape; zeros, the background of a skull-stripped brain, stay 0.
+        """
         normal = np.zeros(array.shape, dtype=np.float32)
         for channel, out in zip(array, normal, strict=True):
             inside = channel != 0
@@ -111,7 +137,11 @@ class ScaleIntensityOscillation(RandomFieldTransform):
     probability: Probability = 1.0
 
     def draw(self, sample: Sample, rng: np.random.Generator) -> Draw:
-        """Choose the factor."""
+        """Choose the factor.
+
+        Returns:
+            "factor"; {} with probability 1 - ``probability``.
+        """
         del sample
         if rng.random() >= self.probability:
             return {}
@@ -136,7 +166,12 @@ class AddGaussianNoise(RandomFieldTransform):
     probability: Probability = 0.5
 
     def draw(self, sample: Sample, rng: np.random.Generator) -> Draw:
-        """Choose the strength and the seed of the noise."""
+        """Choose the strength and the seed of the noise.
+
+        Returns:
+            "deviation": standard deviation in the image's own unit, and "seed": the noise itself is not kept in the
+            draw.
+        """
         del sample
         if rng.random() >= self.probability:
             return {}
@@ -147,7 +182,13 @@ class AddGaussianNoise(RandomFieldTransform):
         return {"deviation": deviation, "seed": int(rng.integers(2**32))}
 
     def change(self, array: NDArray[Any], parameters: Draw) -> NDArray[Any]:
-        """Return float32 of the same shape."""
+        """Add noise to one array.
+
+        Every field gets the same noise where shapes agree, since all share the draw's seed.
+
+        Returns:
+            float32 of the same shape.
+        """
         noise = np.random.default_rng(parameters["seed"]).standard_normal(array.shape, dtype=np.float32)
         return np.asarray(array + noise * np.float32(parameters["deviation"]), dtype=np.float32)
 
@@ -165,7 +206,11 @@ class ScaleShiftIntensity(RandomFieldTransform):
     shift: NonNegativeFloat = 0.1
 
     def draw(self, sample: Sample, rng: np.random.Generator) -> Draw:
-        """Choose a factor and a shift for each channel."""
+        """Choose a factor and a shift for each channel.
+
+        Returns:
+            "factors" and "shifts", (channel,) each; a shift counts in standard deviations of the channel.
+        """
         channels = len(get_field(sample, self.fields[0], self))
         return {
             "factors": rng.uniform(1 - self.scale, 1 + self.scale, channels),
@@ -173,7 +218,15 @@ class ScaleShiftIntensity(RandomFieldTransform):
         }
 
     def change(self, array: NDArray[Any], parameters: Draw) -> NDArray[Any]:
-        """Return float32 of the same shape."""
+        """Multiply and shift every channel.
+
+        Args:
+            array: (channel, ...spatial).
+            parameters: "factors" and "shifts", (channel,) each.
+
+        Returns:
+            float32 of the same shape.
+        """
         pairs = zip(array, parameters["factors"], parameters["shifts"], strict=True)
         channels = [c * np.float32(factor) + np.float32(shift * _spread(c)) for c, factor, shift in pairs]
         return np.stack(channels).astype(np.float32)

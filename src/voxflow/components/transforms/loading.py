@@ -1,4 +1,4 @@
-"""Owns the transforms that turn paths into arrays, and those that only arrange axes."""
+"""Transforms that turn paths into arrays, and those that only arrange axes."""
 
 from __future__ import annotations
 
@@ -130,12 +130,27 @@ class RepeatChannel(FieldTransform):
         return {name: channels[name] * self.repeat_times for name in self.fields if name in channels}
 
     def change(self, array: NDArray[Any]) -> NDArray[Any]:
-        """Return (channel × repeat_times, ...)."""
+        """Repeat every channel.
+
+        Args:
+            array: (channel, ...spatial).
+
+        Returns:
+            (channel × repeat_times, ...spatial): each channel's copies stand beside it.
+        """
         return np.repeat(array, self.repeat_times, axis=0)
 
 
 def list_paths(value: Any) -> list[Path]:
-    """The files that a field names; none where it holds anything else."""
+    """Return the files that a field names.
+
+    Args:
+        value: a path or a list of paths, before a loader has run; anything else names none.
+
+    Example:
+        >>> list_paths(["t1.nii.gz", "t2.nii.gz"])
+        [PosixPath('t1.nii.gz'), PosixPath('t2.nii.gz')]
+    """
     values = [value] if isinstance(value, str | Path) else value
     if isinstance(values, list | tuple) and all(isinstance(item, str | Path) for item in values):
         return [Path(item) for item in values]

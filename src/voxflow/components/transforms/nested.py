@@ -1,4 +1,4 @@
-"""Owns the transforms of nested classes in Clara 3's form: TLT 2's meaning, fields called as Clara 3 calls them."""
+"""Transforms of nested classes in Clara 3's form: TLT 2's meaning, fields called as Clara 3 calls them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns sampling a bent, turned patch out of a volume in one interpolation."""
+"""Sampling a bent, turned patch out of a volume in one interpolation."""
 
 from __future__ import annotations
 
@@ -13,7 +13,15 @@ if TYPE_CHECKING:
 
 
 def rotation_matrix(angles: NDArray[np.float64]) -> NDArray[np.float64]:
-    """3×3 rotation: about axis i, then j, then k, radians."""
+    """Return the 3×3 rotation about axis i, then j, then k.
+
+    Args:
+        angles: radians about (i, j, k), right-handed.
+
+    Example:
+        >>> rotation_matrix(np.array([0, 0, np.pi / 2])).round(6) @ [1, 0, 0]
+        array([0., 1., 0.])
+    """
     (ci, cj, ck), (si, sj, sk) = np.cos(angles), np.sin(angles)
     about_i = np.array([[1, 0, 0], [0, ci, -si], [0, si, ci]])
     about_j = np.array([[cj, 0, sj], [0, 1, 0], [-sj, 0, cj]])
@@ -22,7 +30,13 @@ def rotation_matrix(angles: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def patch_matrix(spacing: NDArray[np.float64], angles: NDArray[np.float64], factor: float = 1.0) -> NDArray[np.float64]:
-    """3×3: an offset from the patch's centre, voxels, to the image's: turned in mm, then back to voxels."""
+    """Return the 3×3 matrix from an offset in the patch to one in the image, both in voxels from the patch's centre.
+
+    Args:
+        spacing: mm along (i, j, k); the rotation happens in mm, so that angles are true on anisotropic grids.
+        angles: radians about (i, j, k).
+        factor: magnification; above 1 the patch shows less of the image.
+    """
     return np.asarray(np.diag(1 / spacing) @ rotation_matrix(angles) @ np.diag(spacing) / factor)
 
 
@@ -72,9 +86,16 @@ def _spread(control: NDArray[np.float64], size: tuple[int, int, int]) -> NDArray
 
 
 def sample_at(array: NDArray[Any], points: NDArray[np.float32]) -> NDArray[Any]:
-    """Read (channel, i, j, k) at fractional indices (..., 3): linear for images, nearest for masks, 0 outside.
+    """Read an array at fractional voxel indices; linear for images, nearest for masks, 0 outside.
 
     Only the box that holds the points is read, so that a memory-mapped array stays on disk elsewhere.
+
+    Args:
+        array: (channel, i, j, k).
+        points: (..., 3) voxel indices (i, j, k).
+
+    Returns:
+        (channel, ...) of the array's type.
     """
     import torch
     from torch.nn.functional import grid_sample

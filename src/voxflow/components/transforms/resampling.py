@@ -1,4 +1,4 @@
-"""Owns the transforms that bring images to another voxel spacing, by SimpleITK."""
+"""Transforms that bring images to another voxel spacing, by SimpleITK."""
 
 from __future__ import annotations
 
@@ -37,7 +37,13 @@ class ScaleByResolution(Transform):
     is_label: bool = False
 
     def grid_after(self, grid: GridShape) -> GridShape | None:
-        """The same box at the new spacing."""
+        """Return the voxels and spacing of the same box at the new spacing.
+
+        Example:
+            >>> scale = ScaleByResolution(fields=("image",), target_resolution=(2.0, 2.0, 2.0))
+            >>> scale.grid_after(((100, 100, 50), (1.0, 1.0, 4.0)))
+            ((50, 50, 100), (2.0, 2.0, 2.0))
+        """
         size, spacing = grid
         return _grid_after(size, spacing, self.target_resolution)
 
@@ -73,7 +79,11 @@ class ResampleVolume(Transform):
         return (self.field,)
 
     def grid_after(self, grid: GridShape) -> GridShape | None:
-        """The same box at the new spacing; unknown where a note says which."""
+        """Return the voxels and spacing of the same box at the new spacing.
+
+        Returns:
+            None where a field of the sample says the spacing, which only the data can tell.
+        """
         size, spacing = grid
         return None if isinstance(self.target_resolution, str) else _grid_after(size, spacing, self.target_resolution)
 
@@ -105,7 +115,17 @@ class ResampleVolume(Transform):
 
 
 def resample_field(sample: Sample, name: str, grid: Geometry, *, nearest: bool = False) -> Sample:
-    """Resample one field (channel, i, j, k) onto a grid; outside of its own box is 0."""
+    """Resample one field onto a grid; outside of its own box is 0.
+
+    Args:
+        sample: holds the field (channel, i, j, k) and, beside it, its affine.
+        name: the field.
+        grid: the target.
+        nearest: take the nearest voxel; masks of integers are taken so in any case.
+
+    Returns:
+        The sample with the field (channel, *grid.size) and its new affine.
+    """
     from voxflow.volumes import Volume, resample
 
     array, present = sample[name], read_geometry(sample, name)

@@ -72,7 +72,16 @@ class WriteNiftyTransform(Transform):
 
 
 def write_field(sample: Sample, name: str, folder: Path, dtype: VoxelType) -> Path:
-    """Write a field of one channel as FOLDER/CASE/CASE_NAME.nii.gz, where it lies.
+    """Write a field of one channel as FOLDER/CASE/CASE_NAME.nii.gz, where it lies in the patient.
+
+    Args:
+        sample: holds the field (1, i, j, k), its affine, and the case's name under "case".
+        name: the field.
+        folder: made where it is missing.
+        dtype: the file's voxel type; whole numbers are rounded to.
+
+    Returns:
+        The file.
 
     Raises:
         DataError: it has several channels, or values that the type can't hold.

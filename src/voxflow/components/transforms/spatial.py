@@ -1,4 +1,4 @@
-"""Owns the transforms that resize, flip, rotate and zoom on a sample's own grid; masks keep their values."""
+"""Transforms that resize, flip, rotate and zoom on a sample's own grid; masks keep their values."""
 
 from __future__ import annotations
 
@@ -32,7 +32,11 @@ class ScaleToShape(FieldTransform):
     target_shape: tuple[PositiveInt, ...]
 
     def grid_after(self, grid: GridShape) -> GridShape | None:
-        """The target; each voxel covers more or less of what it did."""
+        """Return the target shape and the spacing that its voxels then have.
+
+        Returns:
+            None where the image has another number of axes.
+        """
         size, spacing = grid
         if len(size) != len(self.target_shape):
             return None
@@ -45,7 +49,14 @@ class ScaleToShape(FieldTransform):
         return resized_sample | rescale_affines(sample, self.fields, self.target_shape)
 
     def change(self, array: NDArray[Any]) -> NDArray[Any]:
-        """Return (channel, *target_shape)."""
+        """Resize one array.
+
+        Returns:
+            (channel, *target_shape) of the same type.
+
+        Raises:
+            ValueError: the image has another number of axes.
+        """
         if array.ndim - 1 != len(self.target_shape):
             raise ValueError(f"target_shape {self.target_shape} does not fit an image of shape {array.shape[1:]}")
         return resize_array(array, self.target_shape)
@@ -58,13 +69,22 @@ class RandomAxisFlip(RandomFieldTransform):
     probability: Probability = 0.5
 
     def draw(self, sample: Sample, rng: np.random.Generator) -> Draw:
-        """Choose the axis."""
+        """Choose whether to flip, and along which axis.
+
+        Returns:
+            "axes": the spatial axis, from 0; {} with probability 1 - ``probability``.
+        """
         if rng.random() >= self.probability:
             return {}
         return {"axes": (int(rng.integers(len(self.shape_of(sample)))),)}
 
     def change(self, array: NDArray[Any], parameters: Draw) -> NDArray[Any]:
-        """Return the same shape, mirrored."""
+        """Mirror one array.
+
+        Args:
+            array: (channel, ...spatial).
+            parameters: "axes": spatial axes, from 0.
+        """
         return np.asarray(np.flip(array, tuple(axis + 1 for axis in parameters["axes"])))
 
 
@@ -79,7 +99,11 @@ class RandomSpatialFlip(RandomAxisFlip):
     axes: tuple[Literal["i", "j", "k"], ...] | None = None
 
     def draw(self, sample: Sample, rng: np.random.Generator) -> Draw:
-        """Choose the axes."""
+        """Choose for each axis on its own whether to flip it.
+
+        Returns:
+            "axes": the spatial axes, from 0; {} where none is flipped.
+        """
         candidates = np.flatnonzero(rng.random(len(self.shape_of(sample))) < self.probability)
         axes = tuple(int(axis) for axis in candidates if self.axes is None or "ijk"[axis] in self.axes)
         return {"axes": axes} if axes else {}
@@ -95,14 +119,23 @@ class RandomRotate3D(RandomFieldTransform):
     probability: Probability = 0.5
 
     def draw(self, sample: Sample, rng: np.random.Generator) -> Draw:
-        """Choose the number of quarter turns."""
+        """Choose the number of quarter turns.
+
+        Returns:
+            "turns": 1, 2 or 3, 2 where i and j differ in size; {} with probability 1 - ``probability``.
+        """
         if rng.random() >= self.probability:
             return {}
         shape = self.shape_of(sample)
         return {"turns": int(rng.integers(1, 4)) if shape[0] == shape[1] else 2}
 
     def change(self, array: NDArray[Any], parameters: Draw) -> NDArray[Any]:
-        """Return the same shape, turned."""
+        """Turn one array in the plane (i, j).
+
+        Args:
+            array: (channel, i, j, k).
+            parameters: "turns": by 90 degrees each.
+        """
         return np.rot90(array, parameters["turns"], axes=(1, 2))
 
 
@@ -124,12 +157,24 @@ class RandomRotate2D(RandomFieldTransform):
         return self.is_drawn
 
     def draw(self, sample: Sample, rng: np.random.Generator) -> Draw:
-        """Choose the angle."""
+        """Choose the angle.
+
+        Returns:
+            "angle": degrees.
+        """
         del sample
         return {"angle": rng.uniform(-self.angle, self.angle) if self.is_drawn else self.angle}
 
     def change(self, array: NDArray[Any], parameters: Draw) -> NDArray[Any]:
-        """Return the same shape; what turns in from outside repeats the edge."""
+        """Rotate one array in the plane of its first two spatial axes.
+
+        Args:
+            array: (channel, ...spatial).
+            parameters: "angle": degrees.
+
+        Returns:
+            The same shape; what turns in from outside repeats the edge. Images are interpolated linearly.
+        """
         from scipy import ndimage
 
         order = 0 if is_mask(array) else 1
@@ -168,14 +213,26 @@ class RandomZoom(RandomFieldTransform):
         return self
 
     def draw(self, sample: Sample, rng: np.random.Generator) -> Draw:
-        """Choose the factors: one draw for all axes, within each axis's limits."""
+        """Choose the factors: one draw for all axes, within each axis's limits.
+
+        Returns:
+            "factors": one a spatial axis, above 1 to magnify; {} with probability 1 - ``probability``.
+        """
         if rng.random() >= self.probability:
             return {}
         low, high = np.asarray(self.lower_limits, float), np.asarray(self.upper_limits, float)
         return {"factors": np.broadcast_to(low + rng.random() * (high - low), len(self.shape_of(sample)))}
 
     def change(self, array: NDArray[Any], parameters: Draw) -> NDArray[Any]:
-        """Return the magnified array."""
+        """Magnify one array about its centre.
+
+        Args:
+            array: (channel, ...spatial).
+            parameters: "factors": one a spatial axis.
+
+        Returns:
+            The same shape, 0 where nothing comes in; without ``keep_size`` as much larger as it was magnified.
+        """
         if not self.keep_size:
             shape = np.maximum(1, np.rint(np.array(array.shape[1:]) * parameters["factors"])).astype(int)
             return resize_array(array, tuple(shape.tolist()))
@@ -189,7 +246,21 @@ class RandomZoom(RandomFieldTransform):
 
 
 def resize_array(array: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
-    """Bring (channel, ...spatial) to a spatial shape, outer edge to outer edge; masks keep their values."""
+    """Bring an array to a spatial shape, outer edge to outer edge.
+
+    Args:
+        array: (channel, ...spatial) of two or three spatial axes.
+        shape: spatial, without the channels.
+
+    Returns:
+        (channel, *shape) of the same type. Masks take the nearest voxel; images are interpolated linearly, and
+        radiographs averaged where they shrink.
+
+    Example:
+        >>> resize_array(np.array([[[0, 1], [2, 3]]], np.uint8), (2, 4))
+        array([[[0, 0, 1, 1],
+                [2, 2, 3, 3]]], dtype=uint8)
+    """
     if array.shape[1:] == shape:
         return array
     import torch

@@ -1,1 +1,1 @@
-"""Owns the torch modules that MONAI has no class for; imported only when a network is built."""
+"""The torch modules that MONAI has no class for; imported only when a network is built."""

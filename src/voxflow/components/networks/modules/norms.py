@@ -1,4 +1,4 @@
-"""Owns group normalisation for networks whose layers are too narrow for the groups that were asked for."""
+"""Group normalisation for networks whose layers are too narrow for the groups that were asked for."""
 
 from __future__ import annotations
 
@@ -10,7 +10,12 @@ Net = TypeVar("Net", bound=nn.Module)
 
 
 def count_groups(channels: int, groups: int) -> int:
-    """The most groups, up to ``groups``, that a layer's channels can be shared out among evenly."""
+    """Return the most groups, up to ``groups``, that a layer's channels can be shared out among evenly.
+
+    Example:
+        >>> count_groups(channels=12, groups=8)
+        6
+    """
     return max(n for n in range(1, min(groups, channels) + 1) if channels % n == 0)
 
 

@@ -1,4 +1,4 @@
-"""Owns the U-Net of plain convolutions: strides and kernels by level and axis, few layers where voxels are many."""
+"""The U-Net of plain convolutions: strides and kernels by level and axis, few layers where voxels are many."""
 
 from __future__ import annotations
 
@@ -61,7 +61,14 @@ class PlainUnet(nn.Module):
                     nn.init.zeros_(module.bias)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        """Return logits (batch, class, i, j, k)."""
+        """Return logits.
+
+        Args:
+            image: (batch, channel, i, j, k); each size a multiple of the total stride.
+
+        Returns:
+            (batch, class, i, j, k) of the image's size.
+        """
         skips: list[torch.Tensor] = []
         features = image
         for level in self.down:

@@ -1,4 +1,4 @@
-"""Owns the U-Net that Clara's configurations describe: one convolution a step down, ``nf_dec`` up again."""
+"""The U-Net that Clara's configurations describe: one convolution a step down, ``nf_dec`` up again."""
 
 from __future__ import annotations
 
@@ -40,7 +40,14 @@ class SkipUnet(nn.Module):
         self.up = nn.Upsample(scale_factor=2, mode="nearest")
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        """Return logits (batch, class, i, j, k)."""
+        """Return logits.
+
+        Args:
+            image: (batch, channel, i, j, k); each size a multiple of 2 to the number of levels.
+
+        Returns:
+            (batch, class, i, j, k) of the image's size.
+        """
         features = [image]
         for layer in self.encoder:
             features.append(layer(features[-1]))

@@ -1,4 +1,4 @@
-"""Owns filling networks with weights from elsewhere: torch files; 2D kernels are stretched to 3D."""
+"""Filling networks with weights from elsewhere: torch files; 2D kernels are stretched to 3D."""
 
 from __future__ import annotations
 

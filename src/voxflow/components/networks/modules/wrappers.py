@@ -1,4 +1,4 @@
-"""Owns what is wrapped around MONAI's networks: the VAE's share of the loss, slices along another axis."""
+"""What is wrapped around MONAI's networks: the VAE's share of the loss, slices along another axis."""
 
 from __future__ import annotations
 
@@ -26,7 +26,10 @@ class WithVae(nn.Module):
         self.weight = weight
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        """Return logits (batch, class, i, j, k)."""
+        """Return logits (batch, class, i, j, k).
+
+        In training mode the branch's weighted loss stands in ``extra_loss`` afterwards; in evaluation None.
+        """
         logits: torch.Tensor
         logits, loss = self.network(image)
         self.extra_loss = None if loss is None else self.weight * loss
