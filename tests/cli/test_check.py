@@ -106,10 +106,10 @@ def test_another_configuration_and_environment_can_be_named(mmar: Path, capsys: 
     (mmar / "config/mine.json").write_text('{"train": 3}')
     (mmar / "config/other.json").write_text('{"COLOUR": "red"}')
     assert main(["check", "spleen", "-c", "config/mine.json", "-e", "config/other.json"]) == 2
-    said = capsys.readouterr().out
-    assert "spleen/config/mine.json" in said
-    assert "spleen/config/other.json" in said
-    assert "config_train.json" not in said
+    output = capsys.readouterr().out
+    assert "spleen/config/mine.json" in output
+    assert "spleen/config/other.json" in output
+    assert "config_train.json" not in output
 
 
 def test_a_validation_configuration_alone_is_checked_as_one(mmar: Path) -> None:
@@ -133,9 +133,9 @@ def test_what_can_not_be_checked_is_one_line(
     (mmar.parent / "params.yaml").write_text("workspaces:\n  spleen: {task: segmentation}\n")
     arguments = [*arguments] if arguments[0] != "spleen" else ["./spleen", *arguments[1:]]
     assert main(["check", *arguments]) == 2
-    said = capsys.readouterr().err
-    assert line in said
-    assert said.count("\n") == 1
+    output = capsys.readouterr().err
+    assert line in output
+    assert output.count("\n") == 1
 
 
 def test_a_workspace_of_params_is_checked_with_its_own_values(mmar: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -144,10 +144,10 @@ def test_a_workspace_of_params_is_checked_with_its_own_values(mmar: Path, capsys
     params = "workspaces:\n  spleen: {task: segmentation, train: {set: {train.loss.name: Dise}}}\n"
     (mmar.parent / "params.yaml").write_text(params)
     assert main(["check", "spleen"]) == 2
-    said = capsys.readouterr().out
-    assert "unknown loss 'Dise'" in said
-    assert "the datalist is not there yet" in said
-    assert "dvc repro split@spleen" in said
+    output = capsys.readouterr().out
+    assert "unknown loss 'Dise'" in output
+    assert "the datalist is not there yet" in output
+    assert "dvc repro split@spleen" in output
     assert main(["check", "mmars/spleen", "--set", "train.loss.name=Dice"]) == 0
 
 
@@ -166,7 +166,7 @@ def test_the_check_imports_nothing_heavy_and_is_quick_with_a_thousand_cases(mmar
         "sys.exit(str(heavy) if heavy else done)"
     )
     began = time.monotonic()
-    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True, cwd=mmar.parent)
-    taken = time.monotonic() - began
-    assert (done.returncode, done.stderr) == (0, ""), done.stdout
-    assert taken < 10, "about half a second of processor time; the rest is a busy machine"
+    process = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True, cwd=mmar.parent)
+    seconds = time.monotonic() - began
+    assert (process.returncode, process.stderr) == (0, ""), process.stdout
+    assert seconds < 10, "about half a second of processor time; the rest is a busy machine"

@@ -35,8 +35,8 @@ def test_convert_makes_the_case_table(source: Path, tmp_path: Path) -> None:
 
 
 def test_every_option_of_conversion_is_a_flag_but_the_secret() -> None:
-    given = vars(make_parser().parse_args(["convert", "in", "out"]))
-    assert ConvertOptions.model_fields.keys() - given.keys() == {"pseudonym_key"}
+    arguments = vars(make_parser().parse_args(["convert", "in", "out"]))
+    assert ConvertOptions.model_fields.keys() - arguments.keys() == {"pseudonym_key"}
     for flag, choices, _ in CHOICES:
         field = ConvertOptions.model_fields[flag.replace("-", "_")]
         assert set(get_args(field.annotation)) == set(choices)
@@ -60,9 +60,9 @@ def test_convert_refuses_wrong_options_in_a_line(
     flags: list[str], message: str, source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["convert", str(source), str(tmp_path / "out"), *flags]) == 2
-    told = capsys.readouterr().err
-    assert message in told
-    assert told.count("\n") == 1
+    output = capsys.readouterr().err
+    assert message in output
+    assert output.count("\n") == 1
 
 
 def test_convert_replaces_nothing_unasked(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -90,15 +90,15 @@ def test_dataconvert_resamples_as_simpleitk_does(labels: bool, resolution: list[
     write_volume(tmp_path / "in" / "a" / "b.mhd", Volume(array, GRID))
     flags = ["-d", str(tmp_path / "in"), "-o", str(tmp_path / "out"), "-s", ".mhd", "-r", *resolution]
     assert dataconvert.main([*flags, *(["-l"] if labels else [])]) == 0
-    made = sitk.ReadImage(str(tmp_path / "out" / "a" / "b.nii.gz"))
+    converted = sitk.ReadImage(str(tmp_path / "out" / "a" / "b.nii.gz"))
     spacing = [float(mm) for mm in (resolution * 3)[:3]]
-    assert made.GetSpacing() == pytest.approx(spacing)
+    assert converted.GetSpacing() == pytest.approx(spacing)
     first = np.array(GRID.origin) + (np.array(spacing) - np.array(GRID.spacing)) / 2
-    assert made.GetOrigin() == pytest.approx(first.tolist(), abs=1e-4)
+    assert converted.GetOrigin() == pytest.approx(first.tolist(), abs=1e-4)
     original = sitk.Cast(sitk.ReadImage(str(tmp_path / "in" / "a" / "b.mhd")), sitk.sitkFloat32)
     interpolator = sitk.sitkNearestNeighbor if labels else sitk.sitkLinear
-    expected = sitk.Resample(original, made, sitk.Transform(), interpolator, float(0 if labels else array.min()))
-    apart = np.abs(sitk.GetArrayFromImage(made) - sitk.GetArrayFromImage(expected))
+    expected = sitk.Resample(original, converted, sitk.Transform(), interpolator, float(0 if labels else array.min()))
+    apart = np.abs(sitk.GetArrayFromImage(converted) - sitk.GetArrayFromImage(expected))
     assert np.mean(apart > 0.51) < 0.01
 
 

@@ -26,8 +26,8 @@ def files(folder: Path) -> list[str]:
 
 
 def test_a_checkpoint_alone_and_the_engines_that_are_wanted(checkpoint: Path, tmp_path: Path) -> None:
-    other = checkpoint.rename(tmp_path / "best.pt")
-    assert main(["export", str(other), "--set", 'engines=["onnx"]']) == 0
+    renamed = checkpoint.rename(tmp_path / "best.pt")
+    assert main(["export", str(renamed), "--set", 'engines=["onnx"]']) == 0
     assert files(tmp_path) == ["best.fzn.onnx", "best.parity.json", "best.pt"]
 
 
@@ -43,7 +43,7 @@ def test_the_precision_of_openvino(
 
 
 @pytest.mark.parametrize(
-    ("more", "told"),
+    ("more", "expected"),
     [
         (
             ["--set", "openvino_precison=int8"],
@@ -54,10 +54,10 @@ def test_the_precision_of_openvino(
     ],
 )
 def test_wrong_settings_are_named(
-    more: list[str], told: str, checkpoint: Path, capsys: pytest.CaptureFixture[str]
+    more: list[str], expected: str, checkpoint: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["export", str(checkpoint), *more]) == 2
-    assert told in capsys.readouterr().err
+    assert expected in capsys.readouterr().err
 
 
 def test_what_is_no_checkpoint_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

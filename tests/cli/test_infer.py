@@ -78,12 +78,12 @@ def test_it_goes_on_where_it_stopped(
 ) -> None:
     (images / "b.nii.gz").write_bytes(b"not yet whole")
     assert infer(model, images, tmp_path / "out", "--set", "overlays=0") == 3
-    kept = (tmp_path / "out/a/a.nii.gz").stat().st_mtime_ns
+    written_at = (tmp_path / "out/a/a.nii.gz").stat().st_mtime_ns
     table = (tmp_path / "out/preds_outputs.csv").read_text().splitlines()
     array = np.random.default_rng(5).normal(size=GRID.size).astype(np.float32)
     write_volume(images / "b.nii.gz", Volume(array, GRID))
     assert infer(model, images, tmp_path / "out", "--no_overwrite", "--set", "overlays=0") == 0
-    assert (tmp_path / "out/a/a.nii.gz").stat().st_mtime_ns == kept
+    assert (tmp_path / "out/a/a.nii.gz").stat().st_mtime_ns == written_at
     assert cases(tmp_path / "out") == ["a", "b", "deeper_a"]
     assert set(table) <= set((tmp_path / "out/preds_outputs.csv").read_text().splitlines())
     assert "infer: 3 of 3 cases (torch)" in capsys.readouterr().err
@@ -96,18 +96,18 @@ def test_masks_of_another_model_or_other_settings_are_neither_kept_as_this_ones_
     assert infer(model, images / "a.nii.gz", out, "--set", "overlays=0") == 0
     before = (out / "a/a.nii.gz").read_bytes()
     assert infer(model, images, out, *few, "blend=constant") == 3
-    assert "2 of 3 cases" in (told := capsys.readouterr().err)
-    assert "the first, a: another model, other settings or another image made the mask that is there" in told
+    assert "2 of 3 cases" in (output := capsys.readouterr().err)
+    assert "the first, a: another model, other settings or another image made the mask that is there" in output
     assert cases(out) == ["b", "deeper_a"]
     assert (out / "a/a.nii.gz").read_bytes() == before
     assert infer(model, images / "b.nii.gz", out, *few) == 1
 
 
 def test_a_mask_that_came_from_elsewhere_is_kept(model: Path, images: Path, tmp_path: Path) -> None:
-    drawn = Volume(np.ones(GRID.size, np.uint8), GRID)
-    write_volume(tmp_path / "out/a/a.nii.gz", drawn)
+    mask = Volume(np.ones(GRID.size, np.uint8), GRID)
+    write_volume(tmp_path / "out/a/a.nii.gz", mask)
     assert infer(model, images / "a.nii.gz", tmp_path / "out", "--no_overwrite", "--set", "overlays=0") == 0
-    assert np.array_equal(read_volume(tmp_path / "out/a/a.nii.gz").array, drawn.array)
+    assert np.array_equal(read_volume(tmp_path / "out/a/a.nii.gz").array, mask.array)
 
 
 def test_dicom_is_gone_on_from_too(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -130,17 +130,17 @@ def test_a_folder_of_radiographs(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("more", "told"),
+    ("more", "expected"),
     [
         (["--set", "back=sideways"], "--set back: Input should be 'labels' or 'probabilities'"),
         (["--set", "clean.fill=1"], "--set clean.fill: Extra inputs are not permitted"),
     ],
 )
 def test_wrong_settings_are_named(
-    more: list[str], told: str, model: Path, images: Path, capsys: pytest.CaptureFixture[str]
+    more: list[str], expected: str, model: Path, images: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert infer(model, images, images.parent / "out", *more) == 2
-    assert told in capsys.readouterr().err
+    assert expected in capsys.readouterr().err
 
 
 def test_images_need_a_place_for_the_results(model: Path, images: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -163,8 +163,8 @@ def test_an_mmar_stands_for_what_is_exported_in_it(
     assert main(["export", str(models), "--set", 'engines=["onnx"]']) == 0
     for number, place in enumerate((tmp_path / "mmar", models)):
         assert infer(place, images / "a.nii.gz", tmp_path / str(number), *few) == 0
-    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("infer:")]
-    assert [line.partition("(")[2].partition(")")[0] for line in said] == ["torch", "onnxruntime", "onnxruntime"]
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("infer:")]
+    assert [line.partition("(")[2].partition(")")[0] for line in lines] == ["torch", "onnxruntime", "onnxruntime"]
 
 
 def test_nothing_to_infer_on_is_named(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,31 +14,31 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "params.yaml").write_text("workspaces:\n  old: {task: segmentation}\n")
     (tmp_path / "images").mkdir()
     return tmp_path
 
 
-def test_new_makes_a_workspace_and_says_what_comes_next(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_new_makes_a_workspace_and_says_what_comes_next(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["new", "liver", "--source", "images", "--template", "segmentation_ct"]) == 0
-    assert (here / "mmars/liver/config/config_train.json").is_file()
+    assert (root / "mmars/liver/config/config_train.json").is_file()
     assert "dvc repro report@liver" in capsys.readouterr().err
 
 
-def test_new_lists_what_there_is(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_new_lists_what_there_is(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["new", "--list"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert any(line.startswith("segmentation_mri_hippocampus ") for line in lines)
-    assert not (here / "mmars").exists()
+    assert not (root / "mmars").exists()
 
 
-def test_new_makes_an_mmar_alone_outside_a_repository(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (here / "params.yaml").unlink()
+def test_new_makes_an_mmar_alone_outside_a_repository(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (root / "params.yaml").unlink()
     assert main(["new", "mine", "--template", "segmentation_hippocampus", "--variant", "cpu"]) == 0
     assert "mine/commands/train.sh" in capsys.readouterr().err
-    assert (here / "mine/config/dataset_0.json").is_file()
+    assert (root / "mine/config/dataset_0.json").is_file()
 
 
 @pytest.mark.parametrize(
@@ -51,13 +51,13 @@ def test_new_makes_an_mmar_alone_outside_a_repository(here: Path, capsys: pytest
     ],
 )
 def test_wrong_input_is_one_line_and_exit_code_2(
-    here: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], line: str
+    root: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], line: str
 ) -> None:
     assert main(arguments) == 2
-    said = capsys.readouterr().err
-    assert line in said
-    assert said.count("\n") == 1
-    assert not (here / "mmars").exists()
+    output = capsys.readouterr().err
+    assert line in output
+    assert output.count("\n") == 1
+    assert not (root / "mmars").exists()
 
 
 def test_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:

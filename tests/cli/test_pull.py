@@ -22,10 +22,10 @@ def _by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_models_and_versions_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["-lm", "-k", "SECRET", "-o", "nvtltea", "-t", "med"]) == 0
-    shown = capsys.readouterr()
-    assert {line.split()[0] for line in shown.out.splitlines()} == set(list_templates())
-    assert shown.err.startswith("no meaning here: --key (no account is needed), --org")
-    assert "SECRET" not in shown.err
+    output = capsys.readouterr()
+    assert {line.split()[0] for line in output.out.splitlines()} == set(list_templates())
+    assert output.err.startswith("no meaning here: --key (no account is needed), --org")
+    assert "SECRET" not in output.err
     assert main(["-lv", "-m", "segmentation_ct"]) == 0
     assert capsys.readouterr().out.startswith("1  template  3D segmentation of CT")
 

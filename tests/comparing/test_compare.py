@@ -35,7 +35,7 @@ def write_side(folder: Path, dice: dict[str, float], shift: int = 0) -> Path:
 
 
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     write_volumes(tmp_path / "data/volumes/demo", cases=4, unlabelled=0)
     write_side(tmp_path / "old", OLD)
@@ -43,10 +43,10 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_the_page_names_winners_losers_and_needs_nothing_else(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_page_names_winners_losers_and_needs_nothing_else(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["compare", "old", "new", "--workspace", "demo", "--out", "page.html"]) == 0
     assert "2 cases better and 1 worse → page.html" in capsys.readouterr().err
-    page = (here / "page.html").read_text()
+    page = (root / "page.html").read_text()
     assert "These cases do not tell which one is better." in page
     assert "2 of 4 cases lie above the diagonal" in page
     assert page.count("<circle") == 4
@@ -56,9 +56,9 @@ def test_the_page_names_winners_losers_and_needs_nothing_else(here: Path, capsys
     assert not re.findall(r"""(?:src|href)=["'](?:https?:)?//[^"']+""", page)
 
 
-def test_the_largest_changes_are_drawn_where_the_masks_differ(here: Path) -> None:
+def test_the_largest_changes_are_drawn_where_the_masks_differ(root: Path) -> None:
     assert main(["compare", "old", "new", "--workspace", "demo", "--out", "page.html"]) == 0
-    page = (here / "page.html").read_text()
+    page = (root / "page.html").read_text()
     lost, gained = page.split("Lost most")[1].split("Gained most")
     assert re.findall(r'alt="([^"]+)"', lost.split("<h3>")[0]) == ["p0_1: -0.400"]
     assert re.findall(r'alt="([^"]+)"', gained.split("</section>")[0]) == ["p2_1: +0.200", "p1_1: +0.050"]
@@ -67,53 +67,53 @@ def test_the_largest_changes_are_drawn_where_the_masks_differ(here: Path) -> Non
     assert Image.open(io.BytesIO(base64.b64decode(first[1]))).size == (800, 440)
 
 
-def test_cases_of_one_model_alone_are_named_and_left_out(here: Path) -> None:
-    (here / "new/per_case.csv").write_text("case,mean_dice,dice_spleen\np1_1,0.9,0.9\nother,0.1,0.1\n")
+def test_cases_of_one_model_alone_are_named_and_left_out(root: Path) -> None:
+    (root / "new/per_case.csv").write_text("case,mean_dice,dice_spleen\np1_1,0.9,0.9\nother,0.1,0.1\n")
     assert main(["compare", "old", "new", "--out", "page.html"]) == 0
-    page = (here / "page.html").read_text()
+    page = (root / "page.html").read_text()
     assert "Only new has scores of other" in page
     assert page.count("<circle") == 1
 
 
-def test_classifiers_are_compared_by_the_right_answers_probability(here: Path) -> None:
+def test_classifiers_are_compared_by_the_right_answers_probability(root: Path) -> None:
     for side, chances in (("a", (0.9, 0.2, 0.6)), ("b", (0.9, 0.6, 0.7))):
         rows = [f"c{n},{truth},{chance}" for n, (truth, chance) in enumerate(zip((1, 0, 1), chances, strict=True))]
-        (here / side).mkdir()
-        (here / side / "per_case.csv").write_text("\n".join(["case,mass,probability_mass", *rows]) + "\n")
+        (root / side).mkdir()
+        (root / side / "per_case.csv").write_text("\n".join(["case,mass,probability_mass", *rows]) + "\n")
     assert main(["compare", "a", "b", "--out", "page.html"]) == 0
-    page = (here / "page.html").read_text()
+    page = (root / "page.html").read_text()
     assert "probability of the right answer" in page
     assert "The largest changes" not in page
     assert "1 of 3 cases lie above" in page
 
 
-def test_models_without_a_common_case_are_wrong_input(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (here / "new/per_case.csv").write_text("case,mean_dice,dice_spleen\nother,0.1,0.1\n")
+def test_models_without_a_common_case_are_wrong_input(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (root / "new/per_case.csv").write_text("case,mean_dice,dice_spleen\nother,0.1,0.1\n")
     assert main(["compare", "old", "new"]) == 2
     assert "old and new have no case in common" in capsys.readouterr().err
 
 
 def test_runs_are_found_by_id_name_and_experiment_and_show_what_differs(
-    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from mlflow import MlflowClient
 
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{here}/mlflow.db")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{root}/mlflow.db")
     with begin_run("demo", params={"train": {"rate": 0.1}}) as first:
-        for path in (here / "old").iterdir():
+        for path in (root / "old").iterdir():
             first.log_artifact(path, "test/masks" if path.is_dir() else "test")
     monkeypatch.setenv("DVC_EXP_NAME", "rusty-moon")
     with begin_run("demo", params={"train": {"rate": 0.2}}) as second:
-        for path in (here / "new").iterdir():
+        for path in (root / "new").iterdir():
             second.log_artifact(path, "test/masks" if path.is_dir() else "test")
         for _ in range(2):  # a stage that runs twice
-            second.log_table(here / "new/per_case.csv", "test/per_case.json")
+            second.log_table(root / "new/per_case.csv", "test/per_case.json")
     client = MlflowClient()
     experiment = client.get_run(second.run_id).info.experiment_id
-    shown = client.load_table(experiment, "test/per_case.json", [second.run_id])
-    assert list(shown["case"]) == list(NEW)
+    table = client.load_table(experiment, "test/per_case.json", [second.run_id])
+    assert list(table["case"]) == list(NEW)
     assert main(["compare", first.run_id[:8], "rusty-moon"]) == 0
-    page = (here / "mmars/demo/eval/compare.html").read_text()
+    page = (root / "mmars/demo/eval/compare.html").read_text()
     assert "rusty-moon" in page
     assert re.search(r"<td>train.rate</td>\s*<td>0.1</td>\s*<td>0.2</td>", page)
     assert 'alt="p0_1: -0.400"' in page

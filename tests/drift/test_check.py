@@ -56,9 +56,9 @@ def test_studies_like_the_training_data_raise_no_alert(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", range(20))
 def test_another_spacing_and_another_intensity_scale_are_named(seed: int) -> None:
-    moved = {each.name for each in check(fingerprint(seed, 15, spacing=2.0)).moved_features}
+    moved = {f.name for f in check(fingerprint(seed, 15, spacing=2.0)).moved_features}
     assert moved == {"spacing_i_mm", "spacing_j_mm", "extent_i_mm"} | (moved & {"spacing_k_mm"})
-    moved = {each.name for each in check(fingerprint(seed, 15, intensity=0.5)).moved_features}
+    moved = {f.name for f in check(fingerprint(seed, 15, intensity=0.5)).moved_features}
     assert moved == {"percentile_1", "percentile_99", "deviation"}
 
 
@@ -77,10 +77,10 @@ def test_the_alert_is_as_rare_as_alpha_says() -> None:
 
 
 def test_two_studies_are_too_few_and_that_is_said() -> None:
-    found = check(fingerprint(0, 2, intensity=0.5))
-    assert found.moved_features == ()
-    assert found.too_few
-    assert found.line() == "2 patients are too few to tell drift from chance"
+    result = check(fingerprint(0, 2, intensity=0.5))
+    assert result.moved_features == ()
+    assert result.too_few
+    assert result.line() == "2 patients are too few to tell drift from chance"
 
 
 def test_many_studies_of_one_patient_count_once() -> None:
@@ -92,17 +92,17 @@ def test_many_studies_of_one_patient_count_once() -> None:
 
 def test_a_feature_can_be_left_out() -> None:
     options = MonitorOptions(ignore=("percentile_1", "percentile_99"))
-    found = compare_samples(fingerprint(1000, 60), fingerprint(0, 15, intensity=0.5), options)
-    assert [each.name for each in found.moved_features] == ["deviation"]
+    result = compare_samples(fingerprint(1000, 60), fingerprint(0, 15, intensity=0.5), options)
+    assert [f.name for f in result.moved_features] == ["deviation"]
 
 
 def test_a_feature_of_one_side_alone_is_not_compared() -> None:
     incoming = fingerprint(0, 15)
     del incoming.features["predicted_spleen_ml"]
-    assert "predicted_spleen_ml" not in {each.name for each in check(incoming).features}
+    assert "predicted_spleen_ml" not in {f.name for f in check(incoming).features}
 
 
 def test_the_line_names_what_moved_with_numbers() -> None:
-    found = check(fingerprint(0, 15, intensity=0.5))
-    assert found.line().startswith("DRIFT in 15 patients: ")
-    assert "percentile_1: -1000 → -500 (PSI " in found.line()
+    result = check(fingerprint(0, 15, intensity=0.5))
+    assert result.line().startswith("DRIFT in 15 patients: ")
+    assert "percentile_1: -1000 → -500 (PSI " in result.line()

@@ -58,28 +58,28 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def here(repository: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def root(repository: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(repository)
     return repository
 
 
-def moved() -> list[str]:
-    found: list[str] = json.loads(Path("data/drift/demo/drift.json").read_text())["moved"]
-    return found
+def read_moved() -> list[str]:
+    names: list[str] = json.loads(Path("data/drift/demo/drift.json").read_text())["moved"]
+    return names
 
 
-@pytest.mark.usefixtures("here")
+@pytest.mark.usefixtures("root")
 def test_studies_like_the_training_data_end_with_0(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["drift", "demo", "same"]) == 0
     assert "no drift in 12 patients" in capsys.readouterr().err
-    assert moved() == []
+    assert read_moved() == []
 
 
-@pytest.mark.usefixtures("here")
+@pytest.mark.usefixtures("root")
 def test_another_spacing_ends_with_4_and_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["drift", "demo", "thin"]) == 4
     assert "DRIFT in 12 patients: " in capsys.readouterr().err
-    assert sorted(moved()) == ["extent_k_mm", "spacing_k_mm"]
+    assert sorted(read_moved()) == ["extent_k_mm", "spacing_k_mm"]
     with Path("data/drift/demo/drift.csv").open() as stream:
         rows = {row["name"]: row for row in csv.DictReader(stream)}
     assert (rows["spacing_k_mm"]["before"], rows["spacing_k_mm"]["now"]) == ("3", "1.5")
@@ -88,52 +88,52 @@ def test_another_spacing_ends_with_4_and_is_named(capsys: pytest.CaptureFixture[
     assert not re.findall(r"""(?:src|href)=["'](?:https?:)?//[^"']+""", page)
 
 
-@pytest.mark.usefixtures("here")
+@pytest.mark.usefixtures("root")
 def test_another_intensity_scale_is_named() -> None:
     assert main(["drift", "demo", "scaled"]) == 4
-    assert sorted(moved()) == ["deviation", "percentile_1", "percentile_99"]
+    assert sorted(read_moved()) == ["deviation", "percentile_1", "percentile_99"]
 
 
-def test_predictions_are_compared_with_those_of_the_test_part(here: Path) -> None:
-    masks = here / "mmars/demo/eval/test/masks"
+def test_predictions_are_compared_with_those_of_the_test_part(root: Path) -> None:
+    masks = root / "mmars/demo/eval/test/masks"
     grid = Geometry.from_parts((8, 8, 8), (5, 5, 5))
     for n in range(12):
         mask = np.zeros((8, 8, 8), np.uint8)
         mask[: 2 + n % 3] = 1
         write_volume(masks / f"t{n}_1.nii.gz", Volume(mask, grid))
-    (here / "data/volumes/demo/labels.json").write_text('{"0": "background", "1": "spleen"}')
+    (root / "data/volumes/demo/labels.json").write_text('{"0": "background", "1": "spleen"}')
     rows = [f"n{n}_1,i,m,{900 + n}" for n in range(12)]
-    (here / "preds.csv").write_text("\n".join(["case,image,mask,spleen_ml", *rows]) + "\n")
+    (root / "preds.csv").write_text("\n".join(["case,image,mask,spleen_ml", *rows]) + "\n")
     assert main(["drift", "demo", "same", "--predictions", "preds.csv", "--out", "out"]) == 4
-    assert json.loads((here / "out/drift.json").read_text())["moved"] == ["predicted_spleen_ml"]
+    assert json.loads((root / "out/drift.json").read_text())["moved"] == ["predicted_spleen_ml"]
 
 
-@pytest.mark.usefixtures("here")
+@pytest.mark.usefixtures("root")
 def test_a_workspace_that_never_ran_is_wrong_input(capsys: pytest.CaptureFixture[str]) -> None:
     Path("params.yaml").write_text("workspaces:\n  demo: {task: segmentation, source: raw}\n  new: {source: raw}\n")
     assert main(["drift", "new", "same"]) == 2
     assert "the stage validate writes it" in capsys.readouterr().err
 
 
-def monitored(monkeypatch: pytest.MonkeyPatch, block: str) -> dict[str, object]:
+def run_monitor(monkeypatch: pytest.MonkeyPatch, block: str) -> dict[str, object]:
     Path("params.yaml").write_text(f"workspaces:\n  demo: {{task: segmentation, source: raw, monitor: {block}}}\n")
     monkeypatch.setattr(sys, "argv", ["monitor", "demo"])
     code = monitor.program()
-    found: dict[str, object] = json.loads(Path("data/drift/demo/monitor.json").read_text())
-    return found | {"code": code}
+    record: dict[str, object] = json.loads(Path("data/drift/demo/monitor.json").read_text())
+    return record | {"code": code}
 
 
-@pytest.mark.usefixtures("here")
+@pytest.mark.usefixtures("root")
 def test_drift_raises_the_alert_and_starts_a_training_where_that_is_wished(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = monitored(monkeypatch, "{inbox: thin}")
-    assert (found["code"], found["alert"], found["retrain"]) == (4, True, [])
-    found = monitored(monkeypatch, "{inbox: thin, retrain: {on_drift: true}}")
-    assert found["retrain"] == ["drift of extent_k_mm, spacing_k_mm"] or found["retrain"] == [
+    record = run_monitor(monkeypatch, "{inbox: thin}")
+    assert (record["code"], record["alert"], record["retrain"]) == (4, True, [])
+    record = run_monitor(monkeypatch, "{inbox: thin, retrain: {on_drift: true}}")
+    assert record["retrain"] == ["drift of extent_k_mm, spacing_k_mm"] or record["retrain"] == [
         "drift of spacing_k_mm, extent_k_mm"
     ]
 
 
-@pytest.mark.usefixtures("here")
+@pytest.mark.usefixtures("root")
 def test_enough_new_labels_start_a_training(monkeypatch: pytest.MonkeyPatch) -> None:
     places = Places.of("demo")
     assert count_new_labelled_cases(places) == 0
@@ -141,15 +141,15 @@ def test_enough_new_labels_start_a_training(monkeypatch: pytest.MonkeyPatch) -> 
     before = table.read_text()
     table.write_text(before + "new1_1,new1,CT,images/a.nii.gz,labels/a.nii.gz\nnew2_1,new2,CT,images/b.nii.gz,\n")
     assert count_new_labelled_cases(places) == 1
-    assert monitored(monkeypatch, "{retrain: {new_labelled: 2}}")["retrain"] == []
-    found = monitored(monkeypatch, "{retrain: {new_labelled: 1}}")
-    assert found["retrain"] == ["1 labelled cases that no training has seen (from 1 on)"]
-    assert (found["alert"], found["code"]) == (False, 0)
+    assert run_monitor(monkeypatch, "{retrain: {new_labelled: 2}}")["retrain"] == []
+    record = run_monitor(monkeypatch, "{retrain: {new_labelled: 1}}")
+    assert record["retrain"] == ["1 labelled cases that no training has seen (from 1 on)"]
+    assert (record["alert"], record["code"]) == (False, 0)
     table.write_text(before)
 
 
-@pytest.mark.usefixtures("here")
+@pytest.mark.usefixtures("root")
 def test_an_inbox_that_is_empty_is_no_drift(monkeypatch: pytest.MonkeyPatch) -> None:
     Path("empty").mkdir(exist_ok=True)
-    found = monitored(monkeypatch, "{inbox: empty}")
-    assert (found["code"], found["line"]) == (0, "no study in empty")
+    record = run_monitor(monkeypatch, "{inbox: empty}")
+    assert (record["code"], record["line"]) == (0, "no study in empty")

@@ -33,28 +33,28 @@ def findings(truth: list[int], chances: np.ndarray) -> CaseScores:
 def test_all_better_by_the_same_is_the_sign_test() -> None:
     old = dice(*[(0.5 + n / 100,) for n in range(8)])
     new = dice(*[(0.6 + n / 100,) for n in range(8)])
-    found = compare_cases(new, old, OPTIONS)
-    assert found.p_value == pytest.approx(binomtest(8, 8, alternative="greater").pvalue)
-    assert found.gain == pytest.approx(0.1)
-    assert (found.wins, found.losses, found.ties) == (8, 0, 0)
-    assert found.interval == pytest.approx((0.1, 0.1))
+    result = compare_cases(new, old, OPTIONS)
+    assert result.p_value == pytest.approx(binomtest(8, 8, alternative="greater").pvalue)
+    assert result.gain == pytest.approx(0.1)
+    assert (result.wins, result.losses, result.ties) == (8, 0, 0)
+    assert result.interval == pytest.approx((0.1, 0.1))
 
 
 def test_p_is_close_to_wilcoxons_on_symmetric_differences() -> None:
     rng = np.random.default_rng(3)
     old = rng.uniform(0.6, 0.9, 60)
     new = old + rng.normal(0.004, 0.02, 60)
-    found = compare_cases(dice(*zip(new)), dice(*zip(old)), OPTIONS)
-    assert found.p_value == pytest.approx(wilcoxon(new, old, alternative="greater").pvalue, abs=0.03)
-    assert found.gain == pytest.approx(float((new - old).mean()))
+    result = compare_cases(dice(*zip(new)), dice(*zip(old)), OPTIONS)
+    assert result.p_value == pytest.approx(wilcoxon(new, old, alternative="greater").pvalue, abs=0.03)
+    assert result.gain == pytest.approx(float((new - old).mean()))
 
 
 def test_equal_models_are_promoted_as_seldom_as_alpha_says() -> None:
     options = PromoteOptions(permutations=499)
     rng = np.random.default_rng(0)
     values = [rng.uniform(0.5, 0.9, (2, 12)) for _ in range(300)]
-    found = [compare_cases(dice(*zip(a)), dice(*zip(b)), options).p_value <= 0.05 for a, b in values]
-    assert np.mean(found) < 0.08
+    result = [compare_cases(dice(*zip(a)), dice(*zip(b)), options).p_value <= 0.05 for a, b in values]
+    assert np.mean(result) < 0.08
 
 
 def test_gain_of_a_classifier_is_scikit_learns_auc() -> None:
@@ -62,17 +62,17 @@ def test_gain_of_a_classifier_is_scikit_learns_auc() -> None:
     truth = [int(n % 3 == 0) for n in range(90)]
     old = rng.uniform(0, 1, 90).round(1)  # with ties
     new = np.clip(old + 0.25 * (2 * np.array(truth) - 1), 0, 1)
-    found = compare_cases(findings(truth, new), findings(truth, old), OPTIONS)
-    assert found.new == pytest.approx(roc_auc_score(truth, new))
-    assert found.old == pytest.approx(roc_auc_score(truth, old))
-    assert found.p_value < 0.01
-    assert found.wins == 90 - found.ties
+    result = compare_cases(findings(truth, new), findings(truth, old), OPTIONS)
+    assert result.new == pytest.approx(roc_auc_score(truth, new))
+    assert result.old == pytest.approx(roc_auc_score(truth, old))
+    assert result.p_value < 0.01
+    assert result.wins == 90 - result.ties
 
 
 def test_the_same_model_gains_nothing() -> None:
     rows = dice((0.7,), (0.8,), (0.9,), (0.6,), (0.5,))
-    found = compare_cases(rows, rows, OPTIONS)
-    assert (found.gain, found.p_value, found.ties) == (0.0, 1.0, 5)
+    result = compare_cases(rows, rows, OPTIONS)
+    assert (result.gain, result.p_value, result.ties) == (0.0, 1.0, 5)
 
 
 def test_one_case_is_even_odds() -> None:
@@ -95,8 +95,8 @@ def test_to_invent_a_class_costs_and_to_leave_it_out_does_not() -> None:
 def test_classes_are_told_apart() -> None:
     new = dice((0.9, 0.5), (0.9, 0.5), classes=("liver", "tumour"))
     old = dice((0.8, 0.6), (0.8, math.nan), classes=("liver", "tumour"))
-    found = compare_cases(new, old, OPTIONS)
-    assert found.classes == {"liver": pytest.approx(0.1), "tumour": pytest.approx(-0.3)}
+    result = compare_cases(new, old, OPTIONS)
+    assert result.classes == {"liver": pytest.approx(0.1), "tumour": pytest.approx(-0.3)}
 
 
 def test_models_of_other_classes_are_not_compared() -> None:

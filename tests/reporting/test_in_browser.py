@@ -43,10 +43,10 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Path]]
 
 @pytest.fixture(scope="module")
 def chromium() -> str:
-    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if found is None:
+    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if program is None:
         pytest.skip("Chromium is missing: make test-services installs it")
-    return found
+    return program
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -56,15 +56,15 @@ def test_no_page_is_wider_than_a_phone_or_asks_for_anything(
     wrapped = tmp_path / "frame.html"
     wrapped.write_text(FRAME.format(width=PHONE_PX, page=html.escape(pages[name].read_text(encoding="utf-8"))))
     options = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}/profile"]
-    shown = subprocess.run(
+    dumped_page = subprocess.run(
         [chromium, *options, "--virtual-time-budget=5000", "--dump-dom", wrapped.as_uri()],
         capture_output=True,
         text=True,
         check=True,
         timeout=120,
     ).stdout
-    assert "<title>measured</title>" in shown
-    measured = re.search(r"<body>(\{.*?\})</body>", shown, re.DOTALL)
+    assert "<title>measured</title>" in dumped_page
+    measured = re.search(r"<body>(\{.*?\})</body>", dumped_page, re.DOTALL)
     assert measured
     assert json.loads(html.unescape(measured[1])) == {"beyond": 0, "asked": []}
 

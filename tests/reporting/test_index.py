@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     for name in ("MLFLOW_TRACKING_URI", "VOXFLOW_MLFLOW_URL", "PREFECT_API_URL", "PREFECT_PORT", "MLFLOW_PORT"):
         monkeypatch.delenv(name, raising=False)
@@ -35,12 +35,12 @@ def links(page: str) -> list[str]:
     return re.findall(r'<a href="([^"]+)"', page)
 
 
-def test_every_link_leads_to_a_page_or_a_service(here: Path) -> None:
+def test_every_link_leads_to_a_page_or_a_service(root: Path) -> None:
     assert main(["index"]) == 0
-    page = (here / "data/index.html").read_text()
+    page = (root / "data/index.html").read_text()
     local = [link for link in links(page) if not link.startswith("http")]
     assert len(local) == 3
-    assert all((here / "data" / link.partition("#")[0]).is_file() for link in local)
+    assert all((root / "data" / link.partition("#")[0]).is_file() for link in local)
     assert [link for link in links(page) if link.startswith("http")] == [
         "http://127.0.0.1:4200",
         "http://127.0.0.1:5000",
@@ -48,9 +48,9 @@ def test_every_link_leads_to_a_page_or_a_service(here: Path) -> None:
     ]
 
 
-def test_scores_decisions_and_alerts_are_told(here: Path) -> None:
+def test_scores_decisions_and_alerts_are_told(root: Path) -> None:
     assert main(["index", "--out", "index.html"]) == 0
-    page = (here / "index.html").read_text()
+    page = (root / "index.html").read_text()
     assert "mean Dice 0.851 on 3 unseen cases" in page
     assert "<strong>Alert:</strong> drift of spacing_k_mm" in page
     assert "kept: a gain of 0.1 is below the margin" in page
@@ -58,23 +58,23 @@ def test_scores_decisions_and_alerts_are_told(here: Path) -> None:
     assert "not evaluated yet" in page
 
 
-def test_the_last_flow_run_is_linked_where_it_has_a_page(here: Path) -> None:
+def test_the_last_flow_run_is_linked_where_it_has_a_page(root: Path) -> None:
     page = "http://127.0.0.1:4200/runs/flow-run/1"
     put(
-        here / ".voxflow/flow_runs/spleen_demo.json", [{"title": "Last flow run", "address": page, "about": "<b>1</b>"}]
+        root / ".voxflow/flow_runs/spleen_demo.json", [{"title": "Last flow run", "address": page, "about": "<b>1</b>"}]
     )
     assert main(["index"]) == 0
-    text = (here / "data/index.html").read_text()
+    text = (root / "data/index.html").read_text()
     assert page in links(text)
     assert "<b>1</b>" not in text
 
 
-def test_services_of_other_machines_are_linked(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_services_of_other_machines_are_linked(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://mlflow.local:5000")
     monkeypatch.setenv("PREFECT_API_URL", "http://prefect.local:4200/api")
     assert main(["index"]) == 0
     assert {"http://mlflow.local:5000", "http://prefect.local:4200"} <= set(
-        links((here / "data/index.html").read_text())
+        links((root / "data/index.html").read_text())
     )
 
 
@@ -91,12 +91,12 @@ class Outline(HTMLParser):
         self.attributes.setdefault(tag, dict(attrs))
 
 
-def test_the_page_has_what_a_screen_reader_and_a_phone_need(here: Path) -> None:
+def test_the_page_has_what_a_screen_reader_and_a_phone_need(root: Path) -> None:
     assert main(["index"]) == 0
     outline = Outline()
-    outline.feed((here / "data/index.html").read_text())
+    outline.feed((root / "data/index.html").read_text())
     assert outline.attributes["html"]["lang"] == "en"
     assert outline.tags.count("h1") == 1
     assert outline.tags.count("main") == 1
     assert outline.attributes["a"]["class"] == "skip"
-    assert 'name="viewport"' in (here / "data/index.html").read_text()
+    assert 'name="viewport"' in (root / "data/index.html").read_text()

@@ -49,12 +49,12 @@ def report(sources: ReportSources, root: Path, options: ReportOptions | None = N
 
 
 @pytest.fixture
-def finished(tmp_path: Path) -> tuple[Page, str]:
+def finished_report(tmp_path: Path) -> tuple[Page, str]:
     return report(write_segmentation(tmp_path), tmp_path)
 
 
-def test_page_is_well_formed_and_asks_no_other_address(finished: tuple[Page, str]) -> None:
-    page, _ = finished
+def test_page_is_well_formed_and_asks_no_other_address(finished_report: tuple[Page, str]) -> None:
+    page, _ = finished_report
     assert page.open == []
     assert [address[:22] for address in page.addresses if not address.startswith("#")] == [
         "data:,",
@@ -63,55 +63,55 @@ def test_page_is_well_formed_and_asks_no_other_address(finished: tuple[Page, str
     assert not re.search(r"https?://|@import|url\(", page.text)
 
 
-def test_scores_come_with_the_interval_that_evaluate_found(finished: tuple[Page, str], tmp_path: Path) -> None:
-    assert re.search(r"<td>mean dice</td><td>0.851</td><td>0.793 to 0.901</td>", finished[0].text)
-    other = tmp_path / "other"
-    assert "95 % interval" not in report(write_classification(other), other)[0].text
+def test_scores_come_with_the_interval_that_evaluate_found(finished_report: tuple[Page, str], tmp_path: Path) -> None:
+    assert re.search(r"<td>mean dice</td><td>0.851</td><td>0.793 to 0.901</td>", finished_report[0].text)
+    classification = tmp_path / "other"
+    assert "95 % interval" not in report(write_classification(classification), classification)[0].text
 
 
-def test_short_tables_are_shown_whole(finished: tuple[Page, str], tmp_path: Path) -> None:
-    assert "scroll tall" not in finished[0].text.split("worst first</h2>")[0]
+def test_short_tables_are_shown_whole(finished_report: tuple[Page, str], tmp_path: Path) -> None:
+    assert "scroll tall" not in finished_report[0].text.split("worst first</h2>")[0]
     sources = write_segmentation(tmp_path / "many")
     put(sources.metrics / "evaluate.json", {f"dice_organ{n}": 0.5 for n in range(17)})
     assert "scroll tall" in report(sources, tmp_path / "many")[0].text.split("worst first</h2>")[0]
 
 
-def test_worst_case_comes_first_and_an_undefined_one_before_it(finished: tuple[Page, str]) -> None:
-    table = finished[0].text.split("worst first</h2>")[1].split("</table>")[0]
+def test_worst_case_comes_first_and_an_undefined_one_before_it(finished_report: tuple[Page, str]) -> None:
+    table = finished_report[0].text.split("worst first</h2>")[1].split("</table>")[0]
     assert re.findall(r"<td>([0-9a-f]{8}_1)</td>", table) == [CASES[2], CASES[1], CASES[3], CASES[0]]
 
 
-def test_quarantine_and_failures_come_with_their_reasons(finished: tuple[Page, str]) -> None:
-    text = finished[0].text
+def test_quarantine_and_failures_come_with_their_reasons(finished_report: tuple[Page, str]) -> None:
+    text = finished_report[0].text
     assert "slice 17 of 42 is missing" in text
     assert "gantry tilt of 4 degrees straightened" in text
     assert "the file is cut short" in text
 
 
-def test_text_from_the_data_is_shown_and_not_run(finished: tuple[Page, str]) -> None:
-    assert "is usual &lt;b&gt;" in finished[0].text
+def test_text_from_the_data_is_shown_and_not_run(finished_report: tuple[Page, str]) -> None:
+    assert "is usual &lt;b&gt;" in finished_report[0].text
 
 
-def test_no_uid_reaches_page_or_card(finished: tuple[Page, str]) -> None:
-    assert "1.2.3" not in finished[0].text + finished[1]
+def test_no_uid_reaches_page_or_card(finished_report: tuple[Page, str]) -> None:
+    assert "1.2.3" not in finished_report[0].text + finished_report[1]
 
 
 @pytest.mark.parametrize(
     "words", ["0.851", "on 3 unseen cases", "best epoch", "of 40, 1.4 min", "series in quarantine", "failed cases"]
 )
-def test_key_numbers_stand_on_top(finished: tuple[Page, str], words: str) -> None:
-    assert words in finished[0].text.split('<section id="scores">')[0]
+def test_key_numbers_stand_on_top(finished_report: tuple[Page, str], words: str) -> None:
+    assert words in finished_report[0].text.split('<section id="scores">')[0]
 
 
-def test_provenance_names_commit_hashes_run_and_versions(finished: tuple[Page, str]) -> None:
-    for page in (finished[0].text, finished[1]):
+def test_provenance_names_commit_hashes_run_and_versions(finished_report: tuple[Page, str]) -> None:
+    for page in (finished_report[0].text, finished_report[1]):
         assert "8f2c" * 10 in page
         assert "0123abcd" in page
         assert "torch" in page
 
 
-def test_card_says_use_data_scores_and_limits(finished: tuple[Page, str]) -> None:
-    card = finished[1]
+def test_card_says_use_data_scores_and_limits(finished_report: tuple[Page, str]) -> None:
+    card = finished_report[1]
     assert "not a medical device" in card
     assert "- training: 7 cases" in card
     assert "| mean dice | 0.851 | 0.793 to 0.901 |" in card
@@ -119,8 +119,8 @@ def test_card_says_use_data_scores_and_limits(finished: tuple[Page, str]) -> Non
     assert card.count("\n## ") == 9
 
 
-def test_the_decision_on_the_champion_shows_with_its_numbers(finished: tuple[Page, str]) -> None:
-    for page in (finished[0].text, finished[1]):
+def test_the_decision_on_the_champion_shows_with_its_numbers(finished_report: tuple[Page, str]) -> None:
+    for page in (finished_report[0].text, finished_report[1]):
         assert "this model did not become champion" in page
         assert "0.1 is below the margin" in page
         assert "+0.0100 to +0.0300" in page
@@ -135,9 +135,9 @@ def test_classification_is_sorted_by_its_gravest_error_and_shows_its_roc(tmp_pat
 
 
 def test_folds_stand_beside_each_other_with_their_spread_and_the_ensemble(
-    tmp_path: Path, finished: tuple[Page, str]
+    tmp_path: Path, finished_report: tuple[Page, str]
 ) -> None:
-    assert "Cross-validation" not in finished[0].text + finished[1]
+    assert "Cross-validation" not in finished_report[0].text + finished_report[1]
     sources = write_segmentation(tmp_path)
     write_folds(sources)
     page, card = report(sources, tmp_path)
@@ -163,8 +163,8 @@ def test_nothing_there_is_said_part_by_part(tmp_path: Path) -> None:
     assert "Not available" in card
 
 
-def test_a_small_difference_is_not_rounded_to_nothing(finished: tuple[Page, str]) -> None:
-    assert "<td>4.20e-06</td>" in finished[0].text
+def test_a_small_difference_is_not_rounded_to_nothing(finished_report: tuple[Page, str]) -> None:
+    assert "<td>4.20e-06</td>" in finished_report[0].text
 
 
 def test_title_description_and_number_of_pictures_can_be_chosen(tmp_path: Path) -> None:
@@ -182,6 +182,6 @@ def test_title_description_and_number_of_pictures_can_be_chosen(tmp_path: Path) 
 def test_the_mlflow_run_is_linked_where_a_server_keeps_it(tmp_path: Path, store: str, page: str | None) -> None:
     sources = write_segmentation(tmp_path)
     put(sources.models / "train/run.json", {"run_id": "0123abcd", "tracking_uri": store})
-    found, card = report(sources, tmp_path)
-    assert [each for each in found.addresses if each.startswith("http")] == ([page] if page else [])
+    html_page, card = report(sources, tmp_path)
+    assert [address for address in html_page.addresses if address.startswith("http")] == ([page] if page else [])
     assert (f"({page})" in card) == bool(page)

@@ -62,22 +62,22 @@ def test_four_writers_at_once_lose_nothing(uri: str, tmp_path: Path, monkeypatch
         for name in names
     ]
     ended = [process.communicate(timeout=500) for process in started]
-    assert [said for _, said in ended] == [""] * PROCESSES
+    assert [errors for _, errors in ended] == [""] * PROCESSES
     assert not list((tmp_path / ".voxflow").rglob("*.jsonl"))
     for name, (run_id, _) in zip(names, ended, strict=True):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # MLflow's own use of SQLAlchemy
-            found, losses = kept(run_id.strip())
-        assert (found.info.status, found.info.run_name, found.data.tags["later"]) == ("FINISHED", name, name)
-        assert found.data.params == {f"set.p{n}": str(n) for n in range(PARAMS)}
+            run, losses = read_history(run_id.strip())
+        assert (run.info.status, run.info.run_name, run.data.tags["later"]) == ("FINISHED", name, name)
+        assert run.data.params == {f"set.p{n}": str(n) for n in range(PARAMS)}
         assert losses == [(step, step / 7) for step in range(STEPS)]
 
 
-def kept(run_id: str) -> tuple[Any, list[tuple[int, float]]]:
+def read_history(run_id: str) -> tuple[Any, list[tuple[int, float]]]:
     from mlflow import MlflowClient
 
     client = MlflowClient()
-    history = sorted((each.step, each.value) for each in client.get_metric_history(run_id, "train_loss"))
+    history = sorted((m.step, m.value) for m in client.get_metric_history(run_id, "train_loss"))
     assert len(client.get_metric_history(run_id, "mean_dice")) == STEPS
     assert len(client.list_artifacts(run_id)) == 1
     return client.get_run(run_id), history

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 READY_S = 300
 
 
-def asked(url: str, body: bytes | None = None) -> bytes:
+def query_server(url: str, body: bytes | None = None) -> bytes:
     headers = {"Content-Type": "application/json"}
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     with direct.open(urllib.request.Request(url, body, headers), timeout=60) as answer:  # noqa: S310 - loopback
@@ -52,7 +52,7 @@ def test_the_registered_model_is_served(tmp_path: Path, monkeypatch: pytest.Monk
             until = time.monotonic() + READY_S
             while True:
                 try:
-                    asked(f"http://127.0.0.1:{port}/ping")
+                    query_server(f"http://127.0.0.1:{port}/ping")
                     break
                 except OSError:
                     assert server.poll() is None, (tmp_path / "log").read_text()
@@ -60,7 +60,7 @@ def test_the_registered_model_is_served(tmp_path: Path, monkeypatch: pytest.Monk
                     time.sleep(0.5)
             batch = np.random.default_rng(0).normal(size=(1, 1, 16, 18, 8)).astype(np.float32)
             body = json.dumps({"inputs": {"image": batch.tolist()}}).encode()
-            answer = json.loads(asked(f"http://127.0.0.1:{port}/invocations", body))
+            answer = json.loads(query_server(f"http://127.0.0.1:{port}/invocations", body))
         finally:
             server.terminate()
             server.wait(30)

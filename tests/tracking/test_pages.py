@@ -41,8 +41,8 @@ def run_id(store: Path) -> str:
 def tags(run_id: str) -> dict[str, str]:
     from mlflow import MlflowClient
 
-    found = MlflowClient().get_run(run_id).data.tags
-    return {name: value for name, value in found.items() if "flow_run" in name}
+    run_tags = MlflowClient().get_run(run_id).data.tags
+    return {name: value for name, value in run_tags.items() if "flow_run" in name}
 
 
 def test_a_run_leads_back_to_the_flow_run_that_trained_and_to_the_last_one(

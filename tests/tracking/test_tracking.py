@@ -40,7 +40,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield folder
 
 
-def stored(run_id: str) -> Any:
+def read_run(run_id: str) -> Any:
     from mlflow import MlflowClient
 
     return MlflowClient().get_run(run_id)
@@ -54,15 +54,15 @@ def test_a_run_keeps_params_metrics_tags_and_artifacts(store: Path) -> None:
         tracker.log_metrics({"loss": 1.0, "dice": math.nan}, step=1)
         tracker.log_metrics({"loss": 0.5}, step=2)
         tracker.log_artifact(datalist, "data")
-    run = stored(tracker.run_id)
+    run = read_run(tracker.run_id)
     assert run.info.status == "FINISHED"
     assert run.data.params == {"train.set.learning_rate": "0.01", "convert.pseudonym_key": "***"}
     assert run.data.metrics["loss"] == 0.5
     assert "dice" not in run.data.metrics
     assert run.data.tags["datalist_sha256"] == "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"
     assert run.data.tags["dvc_lock_sha256"] == "none"
-    kept = list((store / "mlartifacts" / "spleen").rglob("dataset_0.json"))
-    assert [path.parent.name for path in kept] == ["data"]
+    copies = list((store / "mlartifacts" / "spleen").rglob("dataset_0.json"))
+    assert [path.parent.name for path in copies] == ["data"]
     assert (store / "mlflow.db").is_file()
 
 
@@ -77,8 +77,8 @@ def test_later_stages_continue_the_same_run(store: Path) -> None:
     with continue_run(read_run_file(store / "run.json")) as later:
         later.log_params({"seed": 2, "engine": "onnx"})
         later.log_metrics({"mean_dice": 0.9})
-        assert stored(tracker.run_id).info.status == "RUNNING"
-    run = stored(tracker.run_id)
+        assert read_run(tracker.run_id).info.status == "RUNNING"
+    run = read_run(tracker.run_id)
     assert (run.info.status, run.data.params, run.data.metrics["mean_dice"]) == (
         "FINISHED",
         {"seed": "1", "engine": "onnx"},
@@ -92,9 +92,9 @@ def test_a_killed_training_goes_on_in_its_own_run() -> None:
         pass
     with begin_run("spleen", params={"seed": 1}, run_id=first.run_id) as again:
         assert again.run_id == first.run_id
-        assert stored(first.run_id).info.status == "RUNNING"
+        assert read_run(first.run_id).info.status == "RUNNING"
         again.log_metrics({"loss": 0.5}, step=3)
-    assert stored(first.run_id).data.metrics["loss"] == 0.5
+    assert read_run(first.run_id).data.metrics["loss"] == 0.5
     with begin_run("spleen", run_id="0" * 32) as unknown:
         assert unknown.run_id not in {"", "0" * 32}
 
@@ -109,8 +109,8 @@ def test_runs_get_a_parent_that_is_found_again() -> None:
     assert find_common_parent(children) is None
     with begin_run("folds", name="cross-validation", run_id=find_common_parent(children)) as parent:
         parent.adopt([*children, "", "0" * 32])
-    assert [stored(child).data.tags["mlflow.parentRunId"] for child in children] == [parent.run_id] * 2
-    assert [stored(run).info.run_name for run in (children[0], parent.run_id)] == ["fold 1", "cross-validation"]
+    assert [read_run(child).data.tags["mlflow.parentRunId"] for child in children] == [parent.run_id] * 2
+    assert [read_run(run).info.run_name for run in (children[0], parent.run_id)] == ["fold 1", "cross-validation"]
     assert find_common_parent(children) == parent.run_id
     assert find_common_parent([*children, begun("fold 3")]) is None
 
@@ -119,21 +119,21 @@ def test_runs_get_a_parent_that_is_found_again() -> None:
 def test_a_failure_ends_the_run_as_failed() -> None:
     with pytest.raises(TrainingError, match="NaN"), begin_run("spleen") as tracker:
         raise TrainingError("NaN")
-    assert stored(tracker.run_id).info.status == "FAILED"
+    assert read_run(tracker.run_id).info.status == "FAILED"
 
 
 @pytest.mark.usefixtures("store")
 def test_an_interruption_ends_the_run_as_killed() -> None:
     with pytest.raises(KeyboardInterrupt), begin_run("spleen") as tracker:
         raise KeyboardInterrupt
-    assert stored(tracker.run_id).info.status == "KILLED"
+    assert read_run(tracker.run_id).info.status == "KILLED"
 
 
 @pytest.mark.usefixtures("store")
 def test_work_that_was_ended_early_ends_the_run_as_killed() -> None:
     with begin_run("spleen") as tracker:
         tracker.mark_interrupted()
-    assert stored(tracker.run_id).info.status == "KILLED"
+    assert read_run(tracker.run_id).info.status == "KILLED"
 
 
 @pytest.mark.usefixtures("store")
@@ -141,7 +141,7 @@ def test_system_metrics_are_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("voxflow.tracking.mlflow_tracker.SYSTEM_METRICS_INTERVAL_S", 0.2)
     with begin_run("spleen") as tracker:
         time.sleep(0.8)
-    assert "system/cpu_utilization_percentage" in stored(tracker.run_id).data.metrics
+    assert "system/cpu_utilization_percentage" in read_run(tracker.run_id).data.metrics
 
 
 def test_an_exported_model_can_be_loaded_and_registered(store: Path) -> None:
@@ -207,7 +207,7 @@ def test_what_a_store_missed_is_sent_when_it_is_back(
     assert len(lines) == 1
     assert "could not record metrics; this and what follows is kept in" in lines[0]
     assert list((store / ".voxflow/unsent").iterdir()) == []
-    run = stored(tracker.run_id)
+    run = read_run(tracker.run_id)
     assert (run.info.status, run.data.tags["after"]) == ("FINISHED", "all")
     assert history(tracker.run_id, "loss") == [(1, 1.0), (2, 0.5)]
 
@@ -240,7 +240,7 @@ def test_a_run_that_never_reached_the_store_is_sent_by_the_next(
 def history(run_id: str, name: str) -> list[tuple[int, float]]:
     from mlflow import MlflowClient
 
-    return [(each.step, each.value) for each in MlflowClient().get_metric_history(run_id, name)]
+    return [(m.step, m.value) for m in MlflowClient().get_metric_history(run_id, name)]
 
 
 def test_two_trainings_may_make_the_store_at_once(tmp_path: Path) -> None:
@@ -263,7 +263,7 @@ def test_a_missing_artifact_is_named(store: Path, capfd: pytest.CaptureFixture[s
         tracker.log_artifact(store / "absent.png")
         tracker.log_metrics({"loss": 1.0})
     assert "absent.png is not there" in capfd.readouterr().err
-    assert stored(tracker.run_id).data.metrics["loss"] == 1.0
+    assert read_run(tracker.run_id).data.metrics["loss"] == 1.0
 
 
 def test_without_a_run_nothing_is_recorded(tmp_path: Path) -> None:
@@ -291,11 +291,11 @@ def test_an_experiment_in_a_copy_records_in_the_repository(tmp_path: Path, monke
     assert Backlog.for_run("cubes", "7").path == tmp_path / ".voxflow/unsent/7.jsonl"
     write_run_file(copy / "run.json", NullTracker(), "cubes")
     assert json.loads((copy / "run.json").read_text())["tracking_uri"] == "sqlite:///mlflow.db"
-    for given, used in (
+    for uri, used in (
         ("sqlite:///own.db", f"sqlite:///{tmp_path}/own.db"),
         ("sqlite:////a/b.db", "sqlite:////a/b.db"),
     ):
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", given)
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
         assert get_tracking_uri() == used
     monkeypatch.chdir(tmp_path)
     assert get_tracking_uri() == "sqlite:////a/b.db"
@@ -311,12 +311,12 @@ def test_experiments_of_one_commit_get_one_parent_that_is_no_cross_validation(mo
         with begin_run("sweep") as tracker:
             return tracker.run_id
 
-    one, two, other = begun("one", "a" * 40), begun("two", "a" * 40), begun("other", "b" * 40)
-    above = [stored(run_id).data.tags["mlflow.parentRunId"] for run_id in (one, two, other)]
+    first, second, elsewhere = begun("one", "a" * 40), begun("two", "a" * 40), begun("other", "b" * 40)
+    above = [read_run(run_id).data.tags["mlflow.parentRunId"] for run_id in (first, second, elsewhere)]
     assert above[0] == above[1] != above[2]
-    assert [stored(run_id).info.run_name for run_id in (one, above[0])] == ["one", "experiments on aaaaaaa"]
-    assert stored(above[0]).info.status == "FINISHED"
-    assert find_common_parent([one, two]) is None
+    assert [read_run(run_id).info.run_name for run_id in (first, above[0])] == ["one", "experiments on aaaaaaa"]
+    assert read_run(above[0]).info.status == "FINISHED"
+    assert find_common_parent([first, second]) is None
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"run": 1}'])

@@ -36,8 +36,8 @@ def cache(folder: Path, **options: Any) -> CaseCache:
     return CaseCache.open(CacheOptions(folder=folder, **options))
 
 
-def store(cases: Any, folder: Path, given: Chain | None = None, **how: Any) -> CachedStore:
-    return CachedStore(cases, given or chain(), cache(folder), **{"threads": 2, "classes": 2, **how})
+def store(cases: Any, folder: Path, transforms: Chain | None = None, **options: Any) -> CachedStore:
+    return CachedStore(cases, transforms or chain(), cache(folder), **{"threads": 2, "classes": 2, **options})
 
 
 def built(folder: Path) -> dict[Path, int]:
@@ -120,9 +120,9 @@ def test_centres_fall_on_small_classes_as_often_as_on_large_ones(tmp_path: Path,
     label[tuple(np.argwhere(label == 0)[0])] = 2
     write_volume(tmp_path / "three.nii.gz", Volume(label, volume.geometry))
     args = {**CROP.args, "size": [1, 1, 1], "neg": 0.0, "batch_size": 400, "classes_alike": True}
-    given = Chain.build([LOAD, Component(name=CROP.name, args=args)])
-    opened = store([replace(case, label=tmp_path / "three.nii.gz")], tmp_path / "c", given, classes=3)
-    patches = given.run_tail(opened[0], np.random.default_rng(0))
+    transforms = Chain.build([LOAD, Component(name=CROP.name, args=args)])
+    opened = store([replace(case, label=tmp_path / "three.nii.gz")], tmp_path / "c", transforms, classes=3)
+    patches = transforms.run_tail(opened[0], np.random.default_rng(0))
     assert 0.4 < np.mean([patch["label"].item() == 2 for patch in patches]) < 0.6
     assert all(patch["label"].item() > 0 for patch in patches)
 
@@ -177,25 +177,25 @@ def test_two_that_build_at_once_build_each_case_once(
 
     monkeypatch.setattr(Chain, "run_head", slow)
     cases = cubes.parts["training"]
-    both = [threading.Thread(target=store, args=(cases, tmp_path), kwargs={"turn": turn}) for turn in (0, 0.5)]
-    for one in both:
-        one.start()
-    for one in both:
-        one.join()
+    threads = [threading.Thread(target=store, args=(cases, tmp_path), kwargs={"turn": turn}) for turn in (0, 0.5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
     assert sorted(prepared) == sorted(case.id for case in cases)
 
 
 def test_pruning_takes_the_old_then_the_longest_unused_and_never_those_in_use(tmp_path: Path) -> None:
-    held = cache(tmp_path, max_days=10, max_gb=4e-5)
-    paths = [held.folder / "ab" / f"{n}.case" for n in range(4)]
+    small_cache = cache(tmp_path, max_days=10, max_gb=4e-5)
+    paths = [small_cache.folder / "ab" / f"{n}.case" for n in range(4)]
     for days, path in zip((11, 9, 2, 1), paths, strict=True):
         write_case(path, {"image": np.zeros(2000, np.float32)})
         os.utime(path, (time.time() - days * 86400,) * 2)
-    (held.folder / "ab" / ".partial-x.case").write_bytes(b"half")
-    os.utime(held.folder / "ab" / ".partial-x.case", (0, 0))
-    assert held.prune(keep=[paths[1]]) == (2, 12288 + 4)
+    (small_cache.folder / "ab" / ".partial-x.case").write_bytes(b"half")
+    os.utime(small_cache.folder / "ab" / ".partial-x.case", (0, 0))
+    assert small_cache.prune(keep=[paths[1]]) == (2, 12288 + 4)
     assert [path.exists() for path in paths] == [False, True, True, True]
-    assert replace(held, options=CacheOptions(max_gb=1e-6)).prune(keep=[paths[1]])[0] == 2
+    assert replace(small_cache, options=CacheOptions(max_gb=1e-6)).prune(keep=[paths[1]])[0] == 2
     assert [path.exists() for path in paths] == [False, True, False, False]
 
 
@@ -206,8 +206,8 @@ def test_every_bad_case_is_named_at_once_or_left_out(
     bad = [replace(write_cube(tmp_path, f"bad{n}", n), label=tmp_path / "none.nii.gz") for n in range(2)]
     with pytest.raises(DataError, match=r"case bad0: .*none.nii.gz.*\ncase bad1: "):
         store([good, *bad], tmp_path / "c")
-    left = store([good, *bad], tmp_path / "c", skip=True)
-    assert [left[n]["case"] for n in range(len(left))] == [good.id]
+    remaining = store([good, *bad], tmp_path / "c", skip=True)
+    assert [remaining[n]["case"] for n in range(len(remaining))] == [good.id]
     assert "warning: left out: case bad1" in capsys.readouterr().err
     with pytest.raises(DataError, match="case bad0"):
         store(bad, tmp_path / "c", skip=True)

@@ -51,7 +51,7 @@ def test_a_file_that_would_run_code_is_refused(tmp_path: Path) -> None:
 
 
 def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
-    other = NETWORK.model_copy(update={"args": {**NETWORK.args, "nf_enc": [4, 16]}})
-    save_model(tmp_path / "model.pt", build_network(NETWORK), other, spec=SPEC, epoch=1, metric=0.0)
+    another = NETWORK.model_copy(update={"args": {**NETWORK.args, "nf_enc": [4, 16]}})
+    save_model(tmp_path / "model.pt", build_network(NETWORK), another, spec=SPEC, epoch=1, metric=0.0)
     with pytest.raises(DataError, match="weights don't fit the network"):
         load_model(tmp_path / "model.pt")

@@ -59,7 +59,7 @@ def test_the_spleen_configuration_learns_and_its_model_is_exported_and_evaluated
     assert [float(row.split(",")[2]) for row in curves[1:]] == [0.02, pytest.approx(0.002)]
 
     _, spec = load_model(tmp_path / "out/model.pt")
-    assert [each.name for each in spec.preprocess] == ["monai:ScaleIntensityRanged"]
+    assert [t.name for t in spec.preprocess] == ["monai:ScaleIntensityRanged"]
     assert spec.window == (16, 16, 16)
     assert spec.overlap == 0.5
 
@@ -73,9 +73,9 @@ def test_the_spleen_configuration_learns_and_its_model_is_exported_and_evaluated
     report.require()
     (tmp_path / "eval").mkdir()
     engine = open_engine(tmp_path / "export", "onnxruntime")
-    found = evaluate_segmentation(engine, cases, tmp_path / "eval", EvaluateOptions())
+    evaluation = evaluate_segmentation(engine, cases, tmp_path / "eval", EvaluateOptions())
     # Inference does not crop to the foreground as validation does, so that windows lie otherwise.
-    assert found.metrics["mean_dice"] == pytest.approx(result.best_metric, abs=0.1)
+    assert evaluation.metrics["mean_dice"] == pytest.approx(result.best_metric, abs=0.1)
 
 
 def test_the_radiographs_configuration_trains(corners: Datalist, options: TrainOptions, tmp_path: Path) -> None:

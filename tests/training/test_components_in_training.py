@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from voxflow.datalist import Datalist
 
 
-def trained(config: dict[str, Any], data: Datalist, options: TrainOptions, facts: DataFacts, out: Path) -> Any:
+def train_cases(config: dict[str, Any], data: Datalist, options: TrainOptions, facts: DataFacts, out: Path) -> Any:
     workflow = workflow_of(config, out, epochs=1, num_training_epoch_per_valid=1)
     return train(workflow, data, options, out, facts=facts, tracker=NullTracker())
 
@@ -38,7 +38,7 @@ def test_a_vae_branch_is_trained_and_left_out_of_the_answer(
 ) -> None:
     import torch
 
-    result = trained(with_vae(volume_config()), cubes, options, facts, tmp_path)
+    result = train_cases(with_vae(volume_config()), cubes, options, facts, tmp_path)
     assert result.ending == "finished"
     network, spec = load_model(tmp_path / "model.pt")
     assert network(torch.zeros(1, 1, 24, 24, 16)).shape == (1, 2, 24, 24, 16)
@@ -81,7 +81,7 @@ def test_columns_of_several_classes_get_a_logit_a_class(
     config = radiograph_config()
     config["train"]["loss"] = {"name": "MulticlassClassificationLoss"}
     data = replace(corners, label_format=(1, 2))
-    trained(config, data, options, DataFacts(class_names=("corner", "side")), tmp_path)
+    train_cases(config, data, options, DataFacts(class_names=("corner", "side")), tmp_path)
     assert load_model(tmp_path / "model.pt")[1].class_names == ("corner", "side_0", "side_1", "side_2")
 
 
@@ -90,7 +90,7 @@ def test_pretrained_weights_of_tensorflow_are_told_of_and_training_goes_on(
 ) -> None:
     config = radiograph_config()
     config["train"]["model"]["args"]["pretrain_weight_name"] = "/Data/densenet121_weights_tf.h5"
-    trained(config, corners, options, DataFacts(class_names=("a", "b")), tmp_path)
+    train_cases(config, corners, options, DataFacts(class_names=("a", "b")), tmp_path)
     assert "densenet121_weights_tf.h5: TensorFlow's weights can't be read" in capsys.readouterr().err
 
 
@@ -140,7 +140,7 @@ def test_validation_may_crop_at_random_and_takes_the_same_place_each_time(
     crop = {"name": "CropFixedSizeRandomCenter", "args": {"fields": ["image", "label"], "size": [16, 16, 16]}}
     config["validate"]["pre_transforms"] = [*config["validate"]["pre_transforms"], crop]
     config["validate"]["image_pipeline"]["args"]["output_crop_size"] = [16, 16, 16]
-    results = [trained(config, cubes, options, facts, tmp_path).metrics for _ in range(2)]
+    results = [train_cases(config, cubes, options, facts, tmp_path).metrics for _ in range(2)]
     assert results[0] == results[1]
 
 

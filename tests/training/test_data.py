@@ -19,9 +19,9 @@ def sample(name: str, shape: tuple[int, int, int] = (12, 12, 12)) -> dict[str, A
     return {"case": name, "image": np.ones((1, *shape), np.float32), "label": np.ones((1, *shape), np.uint8)}
 
 
-def pipeline(**given: Any) -> SegmentationImagePipeline:
+def pipeline(**arguments: Any) -> SegmentationImagePipeline:
     places: dict[str, Any] = {"data_list_file_path": "", "data_file_base_dir": "", "data_list_key": "training"}
-    return SegmentationImagePipeline(**places, output_crop_size=SIZE, **given)
+    return SegmentationImagePipeline(**places, output_crop_size=SIZE, **arguments)
 
 
 def crops(count: int) -> Chain:

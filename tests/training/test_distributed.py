@@ -34,14 +34,14 @@ OPTIONS = {"accelerator": "cpu", "threads": 1, "workers": 0, "seed": 3, "precisi
 
 
 def config(batch: int, epochs: int) -> dict[str, Any]:
-    made = volume_config() | {"epochs": epochs, "num_training_epoch_per_valid": 1, "multi_gpu": True}
-    made["train"]["image_pipeline"]["args"]["output_batch_size"] = batch
-    return made
+    content = volume_config() | {"epochs": epochs, "num_training_epoch_per_valid": 1, "multi_gpu": True}
+    content["train"]["image_pipeline"]["args"]["output_batch_size"] = batch
+    return content
 
 
-def torchrun(cubes: Path, folder: Path, given: dict[str, Any], **options: Any) -> subprocess.Popen[str]:
+def torchrun(cubes: Path, folder: Path, configuration: dict[str, Any], **options: Any) -> subprocess.Popen[str]:
     """Start two processes; they write below ``folder``/two."""
-    write_json(folder / "two.json", given)
+    write_json(folder / "two.json", configuration)
     program = ["-m", "tests.training.program", str(cubes), str(folder / "two.json"), str(folder / "two")]
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     return subprocess.Popen(
@@ -53,20 +53,26 @@ def torchrun(cubes: Path, folder: Path, given: dict[str, Any], **options: Any) -
     )
 
 
-def two_nodes(cubes: Path, folder: Path, given: dict[str, Any], **options: Any) -> list[subprocess.Popen[str]]:
+def two_nodes(cubes: Path, folder: Path, configuration: dict[str, Any], **options: Any) -> list[subprocess.Popen[str]]:
     """Start torchrun as on two machines: each with its own copy of the data, its own cache and its own folder."""
-    write_json(folder / "two.json", given)
+    write_json(folder / "two.json", configuration)
     address = ["--nnodes=2", "--nproc-per-node=1", "--master-addr=127.0.0.1", f"--master-port={reserve_port()}"]
     nodes = []
     for rank in (0, 1):
-        own = folder / f"node{rank}"
-        shutil.copytree(cubes, own / "data")
-        program = ["-m", "tests.training.program", str(own / "data"), str(folder / "two.json"), str(own / "out")]
+        node_folder = folder / f"node{rank}"
+        shutil.copytree(cubes, node_folder / "data")
+        program = [
+            "-m",
+            "tests.training.program",
+            str(node_folder / "data"),
+            str(folder / "two.json"),
+            str(node_folder / "out"),
+        ]
         launcher = ["-m", "torch.distributed.run", *address, f"--node-rank={rank}"]
         variables = {
             "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}",
             "OMP_NUM_THREADS": "1",
-            "VOXFLOW_CACHE": str(own / "cache"),
+            "VOXFLOW_CACHE": str(node_folder / "cache"),
         }
         command = [sys.executable, *launcher, *program, json.dumps(OPTIONS | options)]
         nodes.append(subprocess.Popen(command, cwd=ROOT, env=os.environ | variables, stderr=subprocess.PIPE, text=True))
@@ -77,11 +83,11 @@ def test_two_machines_learn_what_one_process_does_and_the_first_writes(
     tmp_path: Path, cubes: Datalist, facts: DataFacts
 ) -> None:
     nodes = two_nodes(cubes.root, tmp_path, config(batch=2, epochs=3))
-    said = [node.communicate(timeout=500)[1] for node in nodes]
-    assert [node.returncode for node in nodes] == [0, 0], said
-    one = workflow_of(config(batch=4, epochs=3), tmp_path)
+    outputs = [node.communicate(timeout=500)[1] for node in nodes]
+    assert [node.returncode for node in nodes] == [0, 0], outputs
+    workflow = workflow_of(config(batch=4, epochs=3), tmp_path)
     options = TrainOptions.model_validate(OPTIONS)
-    train(one, cubes, options, tmp_path / "one", facts=facts, tracker=NullTracker())
+    train(workflow, cubes, options, tmp_path / "one", facts=facts, tracker=NullTracker())
     for name in ("train_loss", "mean_dice"):
         two, single = ([float(row[name]) for row in rows_of(tmp_path / n / "curves.csv")] for n in ("node0/out", "one"))
         assert two == pytest.approx(single, rel=1e-4)
@@ -99,42 +105,42 @@ def test_a_killed_machine_ends_the_other_with_a_reason(tmp_path: Path, cubes: Da
         child.kill()
     killed = time.monotonic()
     second.communicate(timeout=60)
-    _, said = first.communicate(timeout=60)
+    _, output = first.communicate(timeout=60)
     assert first.returncode != 0
     assert time.monotonic() - killed < 45
-    assert "another process of this training has ended or does not answer" in said
-    assert "the same command goes on from the last state.pt" in said
+    assert "another process of this training has ended or does not answer" in output
+    assert "the same command goes on from the last state.pt" in output
     assert (tmp_path / "node0/out/state.pt").is_file()
 
 
 class Pair(World):
     """Two processes, of which the other one says what the test has it say."""
 
-    other: ClassVar[dict[str, str]] = {"configuration": "a", "data": "c", "start weights": ""}
+    second: ClassVar[dict[str, str]] = {"configuration": "a", "data": "c", "start weights": ""}
 
     def gather(self, value: Any) -> list[Any]:
-        return [value, self.other]
+        return [value, self.second]
 
 
 def test_a_machine_with_other_data_is_named() -> None:
-    Pair(size=2).require_same(Pair.other)
+    Pair(size=2).require_same(Pair.second)
     with pytest.raises(ConfigError, match="process 1 of this training has other data than the first; bring its mach"):
-        Pair(size=2).require_same(Pair.other | {"data": "b"})
+        Pair(size=2).require_same(Pair.second | {"data": "b"})
 
 
 def test_two_processes_learn_what_one_does_with_the_same_global_batch(
     tmp_path: Path, cubes: Datalist, facts: DataFacts
 ) -> None:
     with torchrun(cubes.root, tmp_path, config(batch=2, epochs=3)) as process:
-        _, said = process.communicate(timeout=500)
-    assert process.returncode == 0, said
-    one = workflow_of(config(batch=4, epochs=3), tmp_path)
+        _, output = process.communicate(timeout=500)
+    assert process.returncode == 0, output
+    workflow = workflow_of(config(batch=4, epochs=3), tmp_path)
     options = TrainOptions.model_validate(OPTIONS)
-    train(one, cubes, options, tmp_path / "one", facts=facts, tracker=NullTracker())
+    train(workflow, cubes, options, tmp_path / "one", facts=facts, tracker=NullTracker())
     for name in ("train_loss", "mean_dice"):
         two, single = ([float(row[name]) for row in rows_of(tmp_path / n / "curves.csv")] for n in ("two", "one"))
         assert two == pytest.approx(single, rel=1e-4)
-    assert len(re.findall("^epoch 1: loss", said, re.MULTILINE)) == 1
+    assert len(re.findall("^epoch 1: loss", output, re.MULTILINE)) == 1
 
 
 def test_a_killed_process_ends_the_other_with_a_reason(tmp_path: Path, cubes: Datalist) -> None:
@@ -144,10 +150,10 @@ def test_a_killed_process_ends_the_other_with_a_reason(tmp_path: Path, cubes: Da
         second = next(child for child in workers if child.environ()["RANK"] == "1")
         second.send_signal(signal.SIGKILL)
         killed = time.monotonic()
-        _, said = process.communicate(timeout=60)
+        _, output = process.communicate(timeout=60)
     assert process.returncode != 0
     assert time.monotonic() - killed < 45
-    assert "another process of this training has ended or does not answer" in said
+    assert "another process of this training has ended or does not answer" in output
     assert not any(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in workers)
 
 

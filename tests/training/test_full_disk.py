@@ -45,15 +45,15 @@ def on_a_small_disk(script: str, tmp_path: Path, cubes: Datalist, cache: Path) -
     """Train in a namespace of its own, where ``tmp_path``/small is a small disk; return what was said."""
     if subprocess.run([*NAMESPACE, "true"], capture_output=True, check=False).returncode:
         pytest.skip("this machine lets no user mount a disk in a namespace of its own")
-    small, kept = tmp_path / "small", tmp_path / "kept"
+    small, saved = tmp_path / "small", tmp_path / "kept"
     small.mkdir()
-    kept.mkdir()
+    saved.mkdir()
     config = volume_config() | {"epochs": 8, "num_training_epoch_per_valid": 1}
     write_json(tmp_path / "config.json", config)
     program = [sys.executable, "-m", "tests.training.program", str(cubes.root), str(tmp_path / "config.json")]
     options: dict[str, Any] = OPTIONS | {"cache": {"folder": str(cache)}}
     result = subprocess.run(
-        [*NAMESPACE, "sh", "-c", script, "sh", str(small), str(kept), *program, str(small / "m"), json.dumps(options)],
+        [*NAMESPACE, "sh", "-c", script, "sh", str(small), str(saved), *program, str(small / "m"), json.dumps(options)],
         cwd=ROOT,
         env=os.environ | {"PYTHONPATH": f"{ROOT / 'src'}:{ROOT}", "OMP_NUM_THREADS": "1"},
         capture_output=True,
@@ -78,18 +78,18 @@ def weights(path: Path) -> torch.Tensor:
 def test_a_disk_that_fills_up_does_not_end_training_and_a_continuation_ends_in_the_same_weights(
     tmp_path: Path, cubes: Datalist
 ) -> None:
-    said = on_a_small_disk(FILLED_WHILE_IT_TRAINS, tmp_path, cubes, tmp_path / "cache")
-    assert "epoch 8: loss" in said.partition("error: ")[0]
-    assert said.count("warning: the curves could not be written, training goes on: [Errno 28]") == 1
-    assert "warning: state.pt could not be written, training goes on" in said
-    assert "model_final.pt: could not be written, 0.0 MB are free there" in said
-    assert "Traceback" not in said
+    output = on_a_small_disk(FILLED_WHILE_IT_TRAINS, tmp_path, cubes, tmp_path / "cache")
+    assert "epoch 8: loss" in output.partition("error: ")[0]
+    assert output.count("warning: the curves could not be written, training goes on: [Errno 28]") == 1
+    assert "warning: state.pt could not be written, training goes on" in output
+    assert "model_final.pt: could not be written, 0.0 MB are free there" in output
+    assert "Traceback" not in output
     assert read(tmp_path / "kept/code") == ["1"]
-    left = read(tmp_path / "kept/left")
-    assert {"model.pt", "state.pt"} <= set(left)
-    assert not [name for name in left if name.startswith(".partial-")]
+    remaining = read(tmp_path / "kept/left")
+    assert {"model.pt", "state.pt"} <= set(remaining)
+    assert not [name for name in remaining if name.startswith(".partial-")]
     assert read(tmp_path / "kept/second") == ["0"]
-    assert "continuing the run in" in said
+    assert "continuing the run in" in output
     (tmp_path / "whole").mkdir()
     undisturbed = tmp_path / "whole/m"
     program = [sys.executable, "-m", "tests.training.program", str(cubes.root), str(tmp_path / "config.json")]
@@ -101,10 +101,10 @@ def test_a_disk_that_fills_up_does_not_end_training_and_a_continuation_ends_in_t
 
 
 def test_a_disk_without_room_for_the_cases_is_one_line(tmp_path: Path, cubes: Datalist) -> None:
-    said = on_a_small_disk(FULL_FROM_THE_BEGINNING, tmp_path, cubes, tmp_path / "small/cache")
+    output = on_a_small_disk(FULL_FROM_THE_BEGINNING, tmp_path, cubes, tmp_path / "small/cache")
     assert read(tmp_path / "kept/code") == ["1"]
     assert read(tmp_path / "kept/left") == []
-    (line,) = [line for line in said.splitlines() if line.startswith("error: ")]
+    (line,) = [line for line in output.splitlines() if line.startswith("error: ")]
     assert "[Errno 28] No space left on device" in line
     assert str(tmp_path / "small/cache") in line
-    assert "Traceback" not in said
+    assert "Traceback" not in output

@@ -65,7 +65,7 @@ def set_trap(place: str, turn: int, share: float) -> None:
     def die() -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
-    def trapped(real: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    def count_call(real: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         counted.append(1)
         if len(counted) == turn:
             threading.Timer(share * 0.03, die).start()
@@ -83,12 +83,12 @@ def set_trap(place: str, turn: int, share: float) -> None:
     if place in {"state", "model", "final"}:
         torch.save = partial(half_written, torch.save)
     elif place == "cache":
-        casefile.atomic_path = partial(trapped, casefile.atomic_path)  # type: ignore[attr-defined]
+        casefile.atomic_path = partial(count_call, casefile.atomic_path)  # type: ignore[attr-defined]
     elif place == "validation":
-        loop.validate = partial(trapped, loop.validate)  # type: ignore[attr-defined]
+        loop.validate = partial(count_call, loop.validate)  # type: ignore[attr-defined]
     else:
         step = loop.TrainingLoop.step
-        loop.TrainingLoop.step = lambda self, *args: trapped(step, self, *args)  # type: ignore[method-assign]
+        loop.TrainingLoop.step = lambda self, *args: count_call(step, self, *args)  # type: ignore[method-assign]
 
 
 def weights(path: Path) -> torch.Tensor:
@@ -120,8 +120,8 @@ class Trial:
         assert self.run(name, None) == 0, (self.folder / f"{name}.log").read_text()
         for file in ("model.pt", "model_final.pt"):
             assert torch.equal(weights(self.folder / name / file), weights(self.folder / "whole" / file)), (name, share)
-        left = {path.name for path in (self.folder / name).iterdir()}
-        assert "state.pt" not in left
+        remaining = {path.name for path in (self.folder / name).iterdir()}
+        assert "state.pt" not in remaining
 
 
 def test_three_moments(starter: Any, cubes: Datalist, tmp_path: Path) -> None:

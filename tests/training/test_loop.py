@@ -72,8 +72,8 @@ def test_the_same_seed_gives_the_same_training_with_or_without_workers(
 ) -> None:
     workflow = workflow_of(volume_config(), tmp_path, epochs=2)
     losses = [
-        train(workflow, cubes, given, tmp_path / "m", facts=facts, tracker=NullTracker()).train_loss
-        for given in (options, options.model_copy(update={"workers": 1}), options.model_copy(update={"seed": 4}))
+        train(workflow, cubes, variant, tmp_path / "m", facts=facts, tracker=NullTracker()).train_loss
+        for variant in (options, options.model_copy(update={"workers": 1}), options.model_copy(update={"seed": 4}))
     ]
     assert losses[0] == losses[1]
     assert losses[0] != losses[2]

@@ -37,8 +37,8 @@ def training(tmp_path: Path, cubes: Datalist, facts: DataFacts, options: TrainOp
 
     def run(name: str = "m", places: dict[str, Any] | None = None, **changed: Any) -> TrainingResult:
         workflow = workflow_of(volume_config(), tmp_path, **{"epochs": 2, **(places or {})})
-        given = TrainOptions.model_validate(options.model_dump() | {"precision": "fp32"} | changed)
-        return train(workflow, cubes, given, tmp_path / name, facts=facts, tracker=NullTracker())
+        run_options = TrainOptions.model_validate(options.model_dump() | {"precision": "fp32"} | changed)
+        return train(workflow, cubes, run_options, tmp_path / name, facts=facts, tracker=NullTracker())
 
     return run
 
@@ -87,8 +87,8 @@ def test_an_average_follows_its_formula() -> None:
 def test_half_precision_learns_the_same(training: Any, tmp_path: Path, precision: str) -> None:
     losses = [
         [float(row["train_loss"]) for row in rows_of(tmp_path / name / "curves.csv")]
-        for name, given in (("full", "fp32"), ("half", precision))
-        if training(name, {"epochs": 4}, precision=given)
+        for name, run_precision in (("full", "fp32"), ("half", precision))
+        if training(name, {"epochs": 4}, precision=run_precision)
     ]
     assert losses[1] == pytest.approx(losses[0], rel=0.02)
 
@@ -171,10 +171,10 @@ def test_a_case_whose_random_transforms_fail_is_named(
 ) -> None:
     run_tail = Chain.run_tail
 
-    def broken(self: Chain, sample: dict[str, Any], *given: Any, **named: Any) -> list[dict[str, Any]]:
+    def broken(self: Chain, sample: dict[str, Any], *arguments: Any, **keywords: Any) -> list[dict[str, Any]]:
         if sample["case"] == "cube1":
             raise ValueError("no such axis")
-        return run_tail(self, sample, *given, **named)
+        return run_tail(self, sample, *arguments, **keywords)
 
     monkeypatch.setattr(Chain, "run_tail", broken)
     if not skip:
@@ -189,14 +189,14 @@ def test_a_case_that_can_not_be_read_is_left_out_when_that_is_allowed(
     tmp_path: Path, cubes: Datalist, facts: DataFacts, options: TrainOptions, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "broken.nii.gz").write_bytes(b"no image")
-    first, *others = cubes.parts["training"]
+    first, *good = cubes.parts["training"]
     bad = replace(first, image=(tmp_path / "broken.nii.gz",))
-    given = replace(cubes, parts={**cubes.parts, "training": (bad, *others)})
+    datalist = replace(cubes, parts={**cubes.parts, "training": (bad, *good)})
     workflow = workflow_of(volume_config(), tmp_path, epochs=1)
     with pytest.raises(DataError, match=r"broken.nii.gz"):
-        train(workflow, given, options, tmp_path / "m", facts=facts, tracker=NullTracker())
+        train(workflow, datalist, options, tmp_path / "m", facts=facts, tracker=NullTracker())
     skipping = options.model_copy(update={"on_bad_case": "skip"})
-    result = train(workflow, given, skipping, tmp_path / "m", facts=facts, tracker=NullTracker())
+    result = train(workflow, datalist, skipping, tmp_path / "m", facts=facts, tracker=NullTracker())
     assert result.steps == 2
     assert "warning: left out: case cube0:" in capsys.readouterr().err
 

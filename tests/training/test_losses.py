@@ -32,13 +32,13 @@ def test_value_and_gradient_are_monais(classes: int, args: dict[str, Any], *, la
     loss = DiceCE(**args)
     quick = cpu_loss(loss, "softmax")
     assert quick is not None
-    expected, found = logits.clone().requires_grad_(), logits.clone().requires_grad_()
+    expected, fast_logits = logits.clone().requires_grad_(), logits.clone().requires_grad_()
     (loss.build("softmax")(expected, label) * 0.5).backward()  # type: ignore[no-untyped-call]
-    value = quick(found, label)
+    value = quick(fast_logits, label)
     (value * 0.5).backward()  # type: ignore[no-untyped-call]
     torch.testing.assert_close(value, loss.build("softmax")(logits, label), rtol=1e-6, atol=1e-6)
-    assert found.grad is not None
-    torch.testing.assert_close(found.grad, expected.grad, rtol=1e-4, atol=1e-8)
+    assert fast_logits.grad is not None
+    torch.testing.assert_close(fast_logits.grad, expected.grad, rtol=1e-4, atol=1e-8)
 
 
 def test_dice_alone_and_two_dimensions() -> None:

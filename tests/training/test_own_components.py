@@ -129,7 +129,7 @@ def test_a_workspace_of_own_components_trains_and_infers(
     assert math.isfinite(result.metrics["mean_dice"])
     network, spec = load_model(out / "model.pt")
     assert type(network).__name__ == "Flat"
-    assert [(one.name, one.path) for one in spec.preprocess][-1] == ("Halve", "custom.steps.Halve")
+    assert [(t.name, t.path) for t in spec.preprocess][-1] == ("Halve", "custom.steps.Halve")
     assert spec.preprocess[-1].custom == mmar / "custom"
     assert spec.divisor == 4
     logits = TorchEngine(out / "model.pt").run(np.zeros((1, 1, 16, 16, 16), np.float32))

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 
 def scalars(folder: Path, name: str) -> list[tuple[int, float]]:
-    found = EventAccumulator(str(folder))
-    found.Reload()
-    return [(each.step, round(each.value, 6)) for each in found.Scalars(name)]
+    accumulator = EventAccumulator(str(folder))
+    accumulator.Reload()
+    return [(event.step, round(event.value, 6)) for event in accumulator.Scalars(name)]
 
 
 def test_tensorboard_reads_the_events_and_a_continuation_takes_later_ones_back(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ def config(tmp_path: Path, **overrides: Any) -> Workflow:
     return workflow_of(volume_config(), tmp_path, **{"train.model.args.dropout": 0.1, **overrides})
 
 
-def interrupted(
+def train_interrupted(
     workflow: Workflow, cubes: Datalist, options: TrainOptions, out: Path, facts: DataFacts
 ) -> TrainOptions:
     """Train until a signal comes in the third of six epochs."""
@@ -50,7 +50,7 @@ def test_an_interrupted_run_ends_in_the_same_weights_bit_for_bit(
     workflow = config(tmp_path)
     options = options.model_copy(update={"workers": workers})
     whole = train(workflow, cubes, options, tmp_path / "whole", facts=facts, tracker=NullTracker())
-    interrupted(workflow, cubes, options, tmp_path / "m", facts)
+    train_interrupted(workflow, cubes, options, tmp_path / "m", facts)
     torch.manual_seed(99)
     continued = train(workflow, cubes, options, tmp_path / "m", facts=facts, tracker=NullTracker())
     assert continued.continued_at == 5
@@ -60,8 +60,8 @@ def test_an_interrupted_run_ends_in_the_same_weights_bit_for_bit(
         whole.train_loss,
     )
     for name in ("model.pt", "model_final.pt"):
-        expected, found = weights(tmp_path / "whole" / name), weights(tmp_path / "m" / name)
-        assert all(torch.equal(expected[key], found[key]) for key in expected)
+        expected, resumed = weights(tmp_path / "whole" / name), weights(tmp_path / "m" / name)
+        assert all(torch.equal(expected[key], resumed[key]) for key in expected)
     assert [row["mean_dice"] for row in rows_of(tmp_path / "m" / "curves.csv")] == [
         row["mean_dice"] for row in rows_of(tmp_path / "whole" / "curves.csv")
     ]
@@ -73,10 +73,10 @@ def test_the_run_to_continue_is_known_before_training(
 ) -> None:
     workflow, out = config(tmp_path), tmp_path / "m"
     assert find_unfinished_run(workflow, cubes, options, out, facts=facts) is None
-    interrupted(workflow, cubes, options, out, facts)
+    train_interrupted(workflow, cubes, options, out, facts)
     assert find_unfinished_run(workflow, cubes, options, out, facts=facts) == "run7"
-    for other in ({"seed": 4}, {"freeze": ("model.0.*",)}, {"resume": False}):
-        changed = options.model_copy(update=other)
+    for change in ({"seed": 4}, {"freeze": ("model.0.*",)}, {"resume": False}):
+        changed = options.model_copy(update=change)
         assert find_unfinished_run(workflow, cubes, changed, out, facts=facts) is None
     for harmless in ({"workers": 1}, {"threads": 2}, {"max_minutes": 5.0}):
         changed = options.model_copy(update=harmless)
@@ -84,7 +84,7 @@ def test_the_run_to_continue_is_known_before_training(
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "expected"),
     [
         ({"learning_rate": 0.01}, "had different configuration: starting afresh"),
         ({}, "continuing the run in .* at epoch 3, batch 2"),
@@ -97,14 +97,14 @@ def test_what_becomes_of_an_unfinished_run_is_said(
     options: TrainOptions,
     *,
     change: dict[str, Any],
-    said: str,
+    expected: str,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    interrupted(config(tmp_path), cubes, options, tmp_path / "m", facts)
+    train_interrupted(config(tmp_path), cubes, options, tmp_path / "m", facts)
     capsys.readouterr()
     train(config(tmp_path, **change), cubes, options, tmp_path / "m", facts=facts, tracker=NullTracker())
     lines = capsys.readouterr().err
-    assert re.search(said, lines)
+    assert re.search(expected, lines)
 
 
 def test_a_complete_run_is_not_continued(
@@ -121,7 +121,7 @@ def test_changed_data_is_a_different_run(
     tmp_path: Path, cubes: Datalist, facts: DataFacts, options: TrainOptions, capsys: pytest.CaptureFixture[str]
 ) -> None:
     workflow = config(tmp_path)
-    interrupted(workflow, cubes, options, tmp_path / "m", facts)
+    train_interrupted(workflow, cubes, options, tmp_path / "m", facts)
     fewer = replace(cubes, parts={**cubes.parts, "training": cubes.parts["training"][:3]})
     train(workflow, fewer, options, tmp_path / "m", facts=facts, tracker=NullTracker())
     assert "had different data: starting afresh" in capsys.readouterr().err

@@ -49,14 +49,14 @@ class Server:
         deadline = time.monotonic() + 300
         while time.monotonic() < deadline:
             try:
-                asked = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
-                asked.request("GET", "/health")
-                asked.getresponse()
+                connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+                connection.request("GET", "/health")
+                connection.getresponse()
             except (http.client.HTTPException, OSError):
                 assert self._process.poll() is None, (self._folder / "server.log").read_text()
                 time.sleep(0.5)
             else:
-                asked.close()
+                connection.close()
                 return
         raise AssertionError((self._folder / "server.log").read_text())
 
@@ -71,24 +71,24 @@ class Server:
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "server").mkdir()
-    made = Server(tmp_path / "server")
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", made.uri)
+    mlflow = Server(tmp_path / "server")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow.uri)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    yield made
-    made.kill()
+    yield mlflow
+    mlflow.kill()
 
 
 def before(real: Callable[..., None], number: int, act: Callable[[], None]) -> Callable[..., None]:
     """``real``, with something that happens just before its ``number``-th call."""
     calls: list[int] = []
 
-    def called(values: Mapping[str, float], step: int | None = None) -> None:
+    def log_metrics(values: Mapping[str, float], step: int | None = None) -> None:
         calls.append(1)
         if len(calls) == number:
             act()
         real(values, step=step)
 
-    return called
+    return log_metrics
 
 
 def test_a_server_that_dies_costs_a_line_and_no_number(
@@ -99,14 +99,14 @@ def test_a_server_that_dies_costs_a_line_and_no_number(
     options = TrainOptions(accelerator="cpu", threads=1, workers=0, seed=3)
     workflow = workflow_of(volume_config(), tmp_path, num_training_epoch_per_valid=1)
     with begin_run("cubes", params={"seed": 3}) as tracker:
-        given: Any = tracker
-        given.log_metrics = before(tracker.log_metrics, 3, server.kill)
+        patched: Any = tracker
+        patched.log_metrics = before(tracker.log_metrics, 3, server.kill)
         result = train(workflow, cubes, options, tmp_path / "m", facts=facts, tracker=tracker)
         tracker.log_artifact(tmp_path / "m/curves.csv")
     assert (result.ending, result.epochs) == ("finished", 6)
-    said = [line for line in capfd.readouterr().err.splitlines() if line.startswith("warning")]
-    assert len(said) == 1
-    assert "MLflow could not record metrics; this and what follows is kept in" in said[0]
+    warnings = [line for line in capfd.readouterr().err.splitlines() if line.startswith("warning")]
+    assert len(warnings) == 1
+    assert "MLflow could not record metrics; this and what follows is kept in" in warnings[0]
     assert [path.stem for path in (tmp_path / ".voxflow/unsent").iterdir()] == [tracker.run_id]
     server.start()
     with begin_run("other"):
@@ -115,8 +115,8 @@ def test_a_server_that_dies_costs_a_line_and_no_number(
     client = MlflowClient()
     run = client.get_run(tracker.run_id)
     assert run.info.status == "FINISHED"
-    kept = sorted((each.step, each.value) for each in client.get_metric_history(tracker.run_id, "train_loss"))
+    history = sorted((m.step, m.value) for m in client.get_metric_history(tracker.run_id, "train_loss"))
     written = [(int(row["epoch"]), float(row["train_loss"])) for row in rows_of(tmp_path / "m/curves.csv")]
-    assert kept == [(epoch, pytest.approx(loss, rel=1e-4)) for epoch, loss in written]
+    assert history == [(epoch, pytest.approx(loss, rel=1e-4)) for epoch, loss in written]
     assert [file.path for file in client.list_artifacts(tracker.run_id)] == ["curves.csv"]
     assert not list((tmp_path / ".voxflow/unsent").iterdir())

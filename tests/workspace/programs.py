@@ -86,12 +86,12 @@ def _run(words: list[str], streams: list[int]) -> int:
     """Be the caller's process, in the child."""
     for number, stream in enumerate(streams):
         os.dup2(stream, number)
-    entry, folder, *rest = words
-    split = rest.index("")
+    entry, folder, *remainder = words
+    split = remainder.index("")
     os.chdir(folder)
     os.environ.clear()
-    os.environ.update(pair.partition("=")[::2] for pair in rest[:split])
-    sys.argv = rest[split + 1 :]
+    os.environ.update(pair.partition("=")[::2] for pair in remainder[:split])
+    sys.argv = remainder[split + 1 :]
     module, _, function = entry.partition(":")
     try:
         return int(getattr(importlib.import_module(module), function)() or 0)

@@ -63,7 +63,7 @@ def convert_and_split() -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished_workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A workspace of 12 patients whose graph has run."""
     root = tmp_path_factory.mktemp("add") / "repository"
     root.mkdir()
@@ -81,8 +81,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def here(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    shutil.copytree(finished, tmp_path / "repository", symlinks=True)
+def root(finished_workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    shutil.copytree(finished_workspace, tmp_path / "repository", symlinks=True)
     monkeypatch.chdir(tmp_path / "repository")
     monkeypatch.setenv("VOXFLOW_MAPPING_FOLDER", str(tmp_path / "mapping"))
     return tmp_path / "repository"
@@ -93,17 +93,17 @@ def parts() -> dict[str, str]:
     return dict(zip(table["case"], table["part"], strict=True))
 
 
-def test_patients_are_added_versioned_and_the_test_part_stays(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_patients_are_added_versioned_and_the_test_part_stays(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = parts()
     tested = sorted(case for case, part in before.items() if part == "testing")
     assert len(tested) == 3
-    write_patients(here.parent / "arrived", range(20, 60))
-    assert main(["add", str(here.parent / "arrived")]) == 0
-    said = capsys.readouterr().err
-    assert "40 new patients, 40 cases, 40 labelled, 80 files → data/raw/demo" in said
-    assert "the test part stays as it is (3 patients)" in said
-    assert (here / "data/raw/demo.dvc").is_file()
-    text = (here / "params.yaml").read_text()
+    write_patients(root.parent / "arrived", range(20, 60))
+    assert main(["add", str(root.parent / "arrived")]) == 0
+    output = capsys.readouterr().err
+    assert "40 new patients, 40 cases, 40 labelled, 80 files → data/raw/demo" in output
+    assert "the test part stays as it is (3 patients)" in output
+    assert (root / "data/raw/demo.dvc").is_file()
+    text = (root / "params.yaml").read_text()
     assert text.startswith("# Kept as it is.")
     assert "# decides" in text
     assert len(yaml.safe_load(text)["workspaces"]["demo"]["split"]["testing"]) == 3
@@ -126,59 +126,59 @@ def test_without_add_the_test_part_would_move() -> None:
 
 
 def test_a_patient_of_the_test_part_is_refused_and_nothing_is_added(
-    here: Path, capsys: pytest.CaptureFixture[str]
+    root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     leaking = next(case for case, part in parts().items() if part == "testing")
     number = int(leaking.split("_", maxsplit=1)[0].removeprefix("p"))
-    write_patients(here.parent / "arrived", range(20, 23))
-    write_patients(here.parent / "arrived", range(number, number + 1), study="b")
-    before = sorted(path for path in (here / "data/raw").rglob("*"))
-    assert main(["add", str(here.parent / "arrived")]) == 2
-    said = capsys.readouterr().err
-    assert "leakage: " in said
-    assert "is in the test part" in said
-    assert sorted(path for path in (here / "data/raw").rglob("*")) == before
-    assert (here / "params.yaml").read_text() == PARAMS
+    write_patients(root.parent / "arrived", range(20, 23))
+    write_patients(root.parent / "arrived", range(number, number + 1), study="b")
+    before = sorted(path for path in (root / "data/raw").rglob("*"))
+    assert main(["add", str(root.parent / "arrived")]) == 2
+    output = capsys.readouterr().err
+    assert "leakage: " in output
+    assert "is in the test part" in output
+    assert sorted(path for path in (root / "data/raw").rglob("*")) == before
+    assert (root / "params.yaml").read_text() == PARAMS
 
 
 def test_an_image_of_the_test_part_under_another_name_is_refused(
-    here: Path, capsys: pytest.CaptureFixture[str]
+    root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     leaking = next(case for case, part in parts().items() if part == "testing")
-    (image,) = (here / "data/raw/demo/images").glob(f"{leaking}*")
-    arrived = here.parent / "arrived/images"
+    (image,) = (root / "data/raw/demo/images").glob(f"{leaking}*")
+    arrived = root.parent / "arrived/images"
     arrived.mkdir(parents=True)
     shutil.copy(image, arrived / "p99_a.nii.gz")
-    assert main(["add", str(here.parent / "arrived")]) == 2
+    assert main(["add", str(root.parent / "arrived")]) == 2
     assert f"(as {leaking}) shows the same pixels as the test part" in capsys.readouterr().err
 
 
-def test_a_new_study_of_a_training_patient_is_welcome(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    known = next(case for case, part in parts().items() if part == "training")
-    number = int(known.split("_", maxsplit=1)[0].removeprefix("p"))
-    write_patients(here.parent / "arrived", range(number, number + 1), study="b")
-    assert main(["add", str(here.parent / "arrived"), "--to", "demo"]) == 0
+def test_a_new_study_of_a_training_patient_is_welcome(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    training_case = next(case for case, part in parts().items() if part == "training")
+    number = int(training_case.split("_", maxsplit=1)[0].removeprefix("p"))
+    write_patients(root.parent / "arrived", range(number, number + 1), study="b")
+    assert main(["add", str(root.parent / "arrived"), "--to", "demo"]) == 0
     assert "0 new patients and more studies of 1, 1 cases" in capsys.readouterr().err
 
 
-def test_a_file_of_the_same_name_is_not_replaced(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    known = next(case for case, part in parts().items() if part == "training")
-    number = int(known.split("_", maxsplit=1)[0].removeprefix("p"))
-    write_patients(here.parent / "other", range(number, number + 1), study="z")
-    arrived = here.parent / "arrived/images"
+def test_a_file_of_the_same_name_is_not_replaced(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    training_case = next(case for case, part in parts().items() if part == "training")
+    number = int(training_case.split("_", maxsplit=1)[0].removeprefix("p"))
+    write_patients(root.parent / "other", range(number, number + 1), study="z")
+    arrived = root.parent / "arrived/images"
     arrived.mkdir(parents=True)
-    shutil.copy(next((here.parent / "other/images").iterdir()), arrived / f"p{number}_a.nii.gz")
-    assert main(["add", str(here.parent / "arrived")]) == 2
+    shutil.copy(next((root.parent / "other/images").iterdir()), arrived / f"p{number}_a.nii.gz")
+    assert main(["add", str(root.parent / "arrived")]) == 2
     assert "would replace a file of another content" in capsys.readouterr().err
 
 
-def test_where_dvc_fails_nothing_is_left(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (here / "dvc.yaml").write_text("stages: {make: {cmd: 'true', outs: [data/raw/demo]}}")
-    write_patients(here.parent / "arrived", range(20, 22))
-    assert main(["add", str(here.parent / "arrived")]) == 1
+def test_where_dvc_fails_nothing_is_left(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (root / "dvc.yaml").write_text("stages: {make: {cmd: 'true', outs: [data/raw/demo]}}")
+    write_patients(root.parent / "arrived", range(20, 22))
+    assert main(["add", str(root.parent / "arrived")]) == 1
     assert "DVC could not take data/raw/demo in" in capsys.readouterr().err
-    assert not list((here / "data/raw/demo/images").glob("p2[01]*"))
-    assert (here / "params.yaml").read_text() == PARAMS
+    assert not list((root / "data/raw/demo/images").glob("p2[01]*"))
+    assert (root / "params.yaml").read_text() == PARAMS
 
 
 @pytest.mark.parametrize(
@@ -190,9 +190,9 @@ def test_where_dvc_fails_nothing_is_left(here: Path, capsys: pytest.CaptureFixtu
     ],
 )
 def test_what_can_not_be_added_to_is_said(
-    here: Path, change: tuple[str, str], line: str, capsys: pytest.CaptureFixture[str]
+    root: Path, change: tuple[str, str], line: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (here / "params.yaml").write_text(PARAMS.replace(*change))
-    (here.parent / "arrived").mkdir()
-    assert main(["add", str(here.parent / "arrived")]) == 2
+    (root / "params.yaml").write_text(PARAMS.replace(*change))
+    (root.parent / "arrived").mkdir()
+    assert main(["add", str(root.parent / "arrived")]) == 2
     assert line in capsys.readouterr().err

@@ -25,11 +25,11 @@ def params(tmp_path: Path) -> Path:
 def test_folds_are_listed_and_all_else_is_kept(params: Path) -> None:
     before = params.read_text()
     set_folds(params, "spleen_demo", 3)
-    found = yaml.safe_load(params.read_text())
-    assert found["workspaces"]["spleen_demo"]["split"]["folds"] == 3
-    assert found["workspaces"]["chestxray_demo"]["split"]["folds"] == 0
-    assert found["folds"] == {f"spleen_demo-{n}": {"workspace": "spleen_demo", "fold": n} for n in (1, 2, 3)}
-    assert found["ensembles"] == {"spleen_demo": {"folds": [1, 2, 3]}}
+    content = yaml.safe_load(params.read_text())
+    assert content["workspaces"]["spleen_demo"]["split"]["folds"] == 3
+    assert content["workspaces"]["chestxray_demo"]["split"]["folds"] == 0
+    assert content["folds"] == {f"spleen_demo-{n}": {"workspace": "spleen_demo", "fold": n} for n in (1, 2, 3)}
+    assert content["ensembles"] == {"spleen_demo": {"folds": [1, 2, 3]}}
     lost = set(before.splitlines()) - set(params.read_text().splitlines())
     assert lost <= {"folds: {}", "ensembles: {}"}
     set_folds(params, "spleen_demo", 0)
@@ -40,9 +40,9 @@ def test_another_count_takes_the_place_of_the_first(params: Path) -> None:
     set_folds(params, "chestxray_demo", 2)
     set_folds(params, "spleen_demo", 5)
     set_folds(params, "spleen_demo", 2)
-    found = yaml.safe_load(params.read_text())
-    assert list(found["folds"]) == ["chestxray_demo-1", "chestxray_demo-2", "spleen_demo-1", "spleen_demo-2"]
-    assert found["ensembles"] == {"chestxray_demo": {"folds": [1, 2]}, "spleen_demo": {"folds": [1, 2]}}
+    content = yaml.safe_load(params.read_text())
+    assert list(content["folds"]) == ["chestxray_demo-1", "chestxray_demo-2", "spleen_demo-1", "spleen_demo-2"]
+    assert content["ensembles"] == {"chestxray_demo": {"folds": [1, 2]}, "spleen_demo": {"folds": [1, 2]}}
 
 
 @pytest.mark.parametrize("template", ["segmentation", "segmentation_ct", "classification", "segmentation_ct_spleen"])
@@ -51,10 +51,10 @@ def test_a_new_workspace_can_be_folded_and_another_be_made_after(params: Path, t
     create_workspace("mine", Path("images"), template, root=params.parent)
     set_folds(params, "mine", 5)
     create_workspace("later", Path("images"), template, root=params.parent)
-    found = yaml.safe_load(params.read_text())
-    assert found["workspaces"]["mine"]["split"]["folds"] == 5
-    assert set(found["workspaces"]) == {"spleen_demo", "chestxray_demo", "mine", "later"}
-    assert len(found["folds"]) == 5
+    content = yaml.safe_load(params.read_text())
+    assert content["workspaces"]["mine"]["split"]["folds"] == 5
+    assert set(content["workspaces"]) == {"spleen_demo", "chestxray_demo", "mine", "later"}
+    assert len(content["folds"]) == 5
 
 
 @pytest.mark.parametrize(
@@ -70,8 +70,8 @@ def test_a_block_with_or_without_the_key_is_edited(tmp_path: Path, split: str) -
             set_folds(params, "a", 4)
         return
     set_folds(params, "a", 4)
-    found = yaml.safe_load(params.read_text())["workspaces"]
-    assert (found["a"]["split"], found["ab"]["split"]) == ({"seed": 3, "folds": 4}, {"folds": 0})
+    content = yaml.safe_load(params.read_text())["workspaces"]
+    assert (content["a"]["split"], content["ab"]["split"]) == ({"seed": 3, "folds": 4}, {"folds": 0})
     assert ("# none" in params.read_text()) == ("# none" in split)
 
 
@@ -79,8 +79,8 @@ def test_a_file_that_another_program_wrote_is_edited(params: Path) -> None:
     params.write_text(yaml.safe_dump(yaml.safe_load(params.read_text())))
     set_folds(params, "chestxray_demo", 2)
     set_folds(params, "spleen_demo", 3)
-    found = yaml.safe_load(params.read_text())
-    assert [block["split"]["folds"] for block in found["workspaces"].values()] == [2, 3]
+    content = yaml.safe_load(params.read_text())
+    assert [block["split"]["folds"] for block in content["workspaces"].values()] == [2, 3]
 
 
 def test_wrong_input_is_one_line(

@@ -46,9 +46,9 @@ def test_the_scripts_reach_the_published_dice(tmp_path: Path, real_data: Callabl
     minutes = (time.monotonic() - began) / 60
     scores = json.loads((mmar / "eval/metrics.json").read_text())
     measured = {name: scores[f"mean_dice_{name}"] for name in PUBLISHED}
-    told = ", ".join(f"{name} {value:.4f}" for name, value in measured.items())
-    assert minutes < 30, f"{minutes:.1f} minutes, Dice {told}"
-    assert np.mean(list(measured.values())) >= 0.86, told
+    dice_text = ", ".join(f"{name} {value:.4f}" for name, value in measured.items())
+    assert minutes < 30, f"{minutes:.1f} minutes, Dice {dice_text}"
+    assert np.mean(list(measured.values())) >= 0.86, dice_text
     # The masks that were written say the same, by their own count.
     assert _dice_of_masks(mmar, source) == pytest.approx(measured, abs=1e-4)
     report = (mmar / "eval/mean_dice_head_dice_report.txt").read_text()
@@ -57,12 +57,12 @@ def test_the_scripts_reach_the_published_dice(tmp_path: Path, real_data: Callabl
 
 def _dice_of_masks(mmar: Path, source: Path) -> dict[str, float]:
     """Mean Dice of each class over the test cases, from the files alone."""
-    found: dict[str, list[float]] = {name: [] for name in PUBLISHED}
+    dice: dict[str, list[float]] = {name: [] for name in PUBLISHED}
     for item in split(source)["testing"]:
         name = item["image"].removeprefix("images/").removesuffix(".nii.gz")
         predicted = read_volume(mmar / "eval" / name / f"{name}_model.nii.gz").array
         truth = read_volume(source / item["label"]).array
-        for value, scores in enumerate(found.values(), start=1):
+        for value, scores in enumerate(dice.values(), start=1):
             overlap = np.logical_and(predicted == value, truth == value).sum()
             scores.append(2 * overlap / ((predicted == value).sum() + (truth == value).sum()))
-    return {name: float(np.mean(scores)) for name, scores in found.items()}
+    return {name: float(np.mean(scores)) for name, scores in dice.items()}

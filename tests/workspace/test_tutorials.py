@@ -39,7 +39,7 @@ def follow(page: str, folder: Path, programs: Path) -> str:
         "PATH": f"{programs}:{os.environ['PATH']}",
     }
     environment.pop("MLFLOW_TRACKING_URI", None)
-    done = subprocess.run(
+    process = subprocess.run(
         ["bash", "-euxo", "pipefail", "-c", "\n".join(commands)],
         cwd=folder,
         env=environment,
@@ -49,15 +49,15 @@ def follow(page: str, folder: Path, programs: Path) -> str:
         timeout=500,
         check=False,
     )
-    assert done.returncode == 0, done.stdout
-    return done.stdout
+    assert process.returncode == 0, process.stdout
+    return process.stdout
 
 
-def assert_all_weights_taken(said: str) -> None:
+def assert_all_weights_taken(output: str) -> None:
     """Fine-tuning began with every weight of the checkpoint."""
-    found = re.findall(r"(\d+) of (\d+) weights taken", said)
-    assert [taken for taken, _ in found] == [every for _, every in found]
-    assert found
+    counts = re.findall(r"(\d+) of (\d+) weights taken", output)
+    assert [loaded for loaded, _ in counts] == [every for _, every in counts]
+    assert counts
 
 
 def test_brats(tmp_path: Path, programs: Path) -> None:
@@ -66,39 +66,39 @@ def test_brats(tmp_path: Path, programs: Path) -> None:
     for number in range(2):
         images = tmp_path / "brats2018challenge"
         write_cases(model, images, 2, seed=number, name=f"HGG/Brats18_{number}{{0:02d}}/Brats18_{number}{{0:02d}}")
-    said = follow("tutorial-brats.md", tmp_path, programs)
-    assert "segmentation_mri_brain_tumors_br16_t1c2tc" in said
-    listed = json.loads((tmp_path / "config_brats18_datalist1.json").read_text())
-    assert [len(item["image"]) for item in listed["training"]] == [4] * 4
+    printed = follow("tutorial-brats.md", tmp_path, programs)
+    assert "segmentation_mri_brain_tumors_br16_t1c2tc" in printed
+    datalist = json.loads((tmp_path / "config_brats18_datalist1.json").read_text())
+    assert [len(item["image"]) for item in datalist["training"]] == [4] * 4
     for output, classes in (("output", ["TC", "WT", "ET"]), ("output2", ["TC"])):
         folder = tmp_path / output
         for file in ("model.pt", "model_final.pt", "model.fzn.ts", "model.trt.xml"):
             assert (folder / file).is_file()
         scores = [float((folder / f"mean_dice_{name.lower()}.txt").read_text()) for name in classes]
         assert all(0 <= score <= 1 for score in scores)
-        for item in listed["validation"]:
+        for item in datalist["validation"]:
             case = Path(item["image"][0]).name.removesuffix(".nii.gz")
             masks = {path.name: read_volume(path).array for path in (folder / case).glob("*.nii.gz")}
             assert masks.keys() == {f"{case}_{name}.nii.gz" for name in classes}
             assert all(set(mask.ravel().tolist()) <= {0, 1} for mask in masks.values())
-    assert_all_weights_taken(said)
+    assert_all_weights_taken(printed)
 
 
 def test_chest_xray(tmp_path: Path, programs: Path) -> None:
     model = read_zoo()["classification_chestxray"]
-    listed = write_cases(model, tmp_path / "PLCO_256_original", 4)
-    (tmp_path / "plco.json").write_text(json.dumps(listed))
-    said = follow("tutorial-chestxray.md", tmp_path, programs)
-    assert_all_weights_taken(said)
+    datalist = write_cases(model, tmp_path / "PLCO_256_original", 4)
+    (tmp_path / "plco.json").write_text(json.dumps(datalist))
+    output = follow("tutorial-chestxray.md", tmp_path, programs)
+    assert_all_weights_taken(output)
     results = tmp_path / "results"
     rows = read_rows(results / "preds_outputs.csv")
-    assert len(rows) == len(listed["validation"])
+    assert len(rows) == len(datalist["validation"])
     assert all(0 <= float(row[name]) <= 1 for row in rows for name in model.outputs)
     assert (results / "preds.csv").read_text() == (results / "preds_outputs.csv").read_text()
-    each = [float((results / f"{name}.txt").read_text()) for name in model.outputs]
+    scores = [float((results / f"{name}.txt").read_text()) for name in model.outputs]
     mean = float((results / "Average_AUC.txt").read_text())
-    assert mean == pytest.approx(sum(each) / len(each), abs=1e-5)
-    assert f"{mean:.6f}" in said
+    assert mean == pytest.approx(sum(scores) / len(scores), abs=1e-5)
+    assert f"{mean:.6f}" in output
     grades = [list(row.values())[1:] for row in read_rows(tmp_path / "results_grades/preds_outputs.csv")]
     assert {len(row) for row in grades} == {17}
     assert [sum(map(float, row[-3:])) for row in grades] == pytest.approx([1] * len(grades), abs=1e-4)

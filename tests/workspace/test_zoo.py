@@ -104,20 +104,20 @@ def test_a_training_configuration_checks_clean(mmar: Path) -> None:
 @every_workspace
 def test_the_example_datalist_fits_channels_and_labels(mmar: Path) -> None:
     task = read_json(mmar / "config/environment.json")["PROCESSING_TASK"]
-    listed = Datalist.read(mmar / "config" / ("plco.json" if task == "classification" else "dataset_0.json"))
-    assert [len(listed.cases(key)) for key in ("training", "validation")] == [3, 1]
-    modalities = listed.metadata["modality"]
-    assert all(len(case.image) == len(modalities) for case in listed.cases("training"))
-    assert all(len(case.label) == 15 for case in listed.cases("training") if isinstance(case.label, tuple))
+    datalist = Datalist.read(mmar / "config" / ("plco.json" if task == "classification" else "dataset_0.json"))
+    assert [len(datalist.cases(key)) for key in ("training", "validation")] == [3, 1]
+    modalities = datalist.metadata["modality"]
+    assert all(len(case.image) == len(modalities) for case in datalist.cases("training"))
+    assert all(len(case.label) == 15 for case in datalist.cases("training") if isinstance(case.label, tuple))
 
 
 @pytest.mark.parametrize("name", ["spleen", "chestxray"])
 def test_printed_configurations_are_kept_to_the_letter(tmp_path: Path, name: str) -> None:
-    made = json.loads((make_mmar(name, tmp_path / "mmar") / "config/config_train.json").read_text())
+    written = json.loads((make_mmar(name, tmp_path / "mmar") / "config/config_train.json").read_text())
     printed = json.loads((SEEDS / f"clara3_{name}_train.json").read_text())
     # The guide's script sets what the chest radiographs' file leaves to the defaults.
     extra = {"num_training_epoch_per_valid": 1, "use_amp": False}
-    assert made == {**extra, **printed}
+    assert written == {**extra, **printed}
 
 
 @pytest.mark.parametrize("mmar", [(name, "published") for name in NAMES], indirect=True, ids="-".join)
@@ -125,15 +125,15 @@ def test_training_and_validation_agree_on_classes(mmar: Path) -> None:
     config = read_json(mmar / "config/config_validation.json")
     train = read_json(mmar / "config/config_train.json")
     scored = {metric["args"]["field"] for metric in config["val_metrics"]}
-    made = {name for t in config.get("post_transforms", []) for name in _names(t)} | {"model"}
+    fields = {name for t in config.get("post_transforms", []) for name in _names(t)} | {"model"}
     truths = {name for t in config.get("label_transforms", []) for name in _names(t)} | {"label"}
-    assert scored <= made
+    assert scored <= fields
     assert {metric["args"]["label_field"] for metric in config["val_metrics"]} <= truths
-    assert {writer["args"]["field"] for writer in config["writers"]} <= made
+    assert {writer["args"]["field"] for writer in config["writers"]} <= fields
     # What is scored has been made of exactly the network's channels.
     network = train["train"]["model"]["args"]
     if "num_classes" in network:
-        assert len(made - {"model"}) == network["num_classes"]
+        assert len(fields - {"model"}) == network["num_classes"]
 
 
 def _names(transform: dict[str, dict[str, list[str]]]) -> list[str]:

@@ -130,7 +130,7 @@ def test_a_workspace_with_cases_checks_clean(tmp_path: Path, name: str, variant:
 
 def run_script(mmar: Path, script: str, *values: str, limit: int = 300) -> str:
     """Run one of the workspace's own scripts as a user does, from another folder."""
-    done = subprocess.run(
+    process = subprocess.run(
         [str(mmar / "commands" / script), *values],
         cwd=mmar.parent,
         capture_output=True,
@@ -138,16 +138,16 @@ def run_script(mmar: Path, script: str, *values: str, limit: int = 300) -> str:
         timeout=limit,
         check=False,
     )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout + done.stderr
+    assert process.returncode == 0, process.stdout + process.stderr
+    return process.stdout + process.stderr
 
 
 @pytest.mark.parametrize("name", ["segmentation_mri_hippocampus", "classification_chestxray"])
 def test_train_sh_trains_from_anywhere(tmp_path: Path, name: str) -> None:
     mmar = workspace(tmp_path, name, "cpu")
     values = {**small(name), "epochs": 3}
-    said = run_script(mmar, "train.sh", *QUICK, *settings(values))
-    assert f"MMAR_ROOT set to {mmar}" in said
-    assert "3 epochs" in said
+    output = run_script(mmar, "train.sh", *QUICK, *settings(values))
+    assert f"MMAR_ROOT set to {mmar}" in output
+    assert "3 epochs" in output
     assert (mmar / "models/model.pt").is_file()
     assert json.loads((mmar / "models/train_stats.json").read_text())["epochs"] == 3
