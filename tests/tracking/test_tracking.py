@@ -138,7 +138,7 @@ def test_work_that_was_ended_early_ends_the_run_as_killed() -> None:
 
 @pytest.mark.usefixtures("store")
 def test_system_metrics_are_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("voxflow.tracking.mlflow_tracker.SYSTEM_METRICS_INTERVAL_S", 0.2)
+    monkeypatch.setattr("voxflow.tracking.recording.SYSTEM_METRICS_INTERVAL_S", 0.2)
     with begin_run("spleen") as tracker:
         time.sleep(0.8)
     assert "system/cpu_utilization_percentage" in read_run(tracker.run_id).data.metrics

@@ -1,4 +1,4 @@
-"""Owns the record of every model: one MLflow run a training, which the later stages continue."""
+"""The record of trainings at MLflow: runs, their numbers and files, registered models and their aliases."""
 
 import lazy_loader
 

@@ -1,6 +1,3 @@
-from .mlflow_tracker import begin_run as begin_run
-from .mlflow_tracker import continue_run as continue_run
-from .mlflow_tracker import find_common_parent as find_common_parent
 from .pages import PAGES_VARIABLE as PAGES_VARIABLE
 from .pages import RunPages as RunPages
 from .pages import find_pages_address as find_pages_address
@@ -8,6 +5,9 @@ from .pages import find_run_pages as find_run_pages
 from .provenance import FLOW_RUN as FLOW_RUN
 from .provenance import FLOW_RUN_PAGE as FLOW_RUN_PAGE
 from .provenance import read_provenance as read_provenance
+from .recording import begin_run as begin_run
+from .recording import continue_run as continue_run
+from .recording import find_common_parent as find_common_parent
 from .registry import ModelVersion as ModelVersion
 from .registry import download_model as download_model
 from .registry import list_model_versions as list_model_versions

@@ -1,4 +1,4 @@
-"""Owns what the store could not take: kept in a file, line by line, and sent when the store is back."""
+"""Keeps what the MLflow store could not take in a file, line by line, until the store is back."""
 
 from __future__ import annotations
 
@@ -35,22 +35,38 @@ class Backlog:
 
     @classmethod
     def for_run(cls, experiment: str, run_id: str) -> Backlog:
-        """The backlog of a run, below the repository."""
+        """The backlog of a run: a file below the repository, which is made when the first entry is added.
+
+        Args:
+            experiment: the run's.
+            run_id: empty where the store gave none; the file then gets a name of its own.
+        """
         return cls(_backlog_folder() / f"{run_id or uuid.uuid4().hex}.jsonl", experiment, run_id)
 
     @classmethod
     def read(cls, path: Path) -> Backlog:
-        """What an earlier process left."""
+        """Open the file that an earlier process left.
+
+        Raises:
+            OSError: it can't be read.
+            ValueError: its first line is no JSON.
+            KeyError: its first line names no run.
+        """
         head = json.loads(path.read_text(encoding="utf-8").splitlines()[0])
         return cls(path, head["experiment"], head["run_id"])
 
     @property
     def is_waiting(self) -> bool:
-        """Whether anything waits."""
+        """Whether any entry waits to be sent."""
         return self.path.is_file()
 
     def add(self, kind: str, **values: Any) -> None:
-        """Keep one call; a disk that takes nothing any more loses it."""
+        """Keep one entry, with the time of day; a disk that takes nothing any more loses it.
+
+        Args:
+            kind: which call, such as "metrics"; see ``MlflowTracker.record_entry``.
+            **values: its arguments; what is no JSON is kept as text.
+        """
         with contextlib.suppress(OSError):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             head = "" if self.is_waiting else self._header_line() + "\n"

@@ -1,4 +1,4 @@
-"""Owns that one process at a time opens a store: two that make its tables at once break each other's work."""
+"""Lets one process at a time open a store: two that make its tables at once break each other's work."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns where a run can be looked at: on MLflow's pages where they are served, else in its folder of files."""
+"""Finds where a run can be looked at: on MLflow's pages where they are served, else in its folder of files."""
 
 from __future__ import annotations
 
@@ -32,7 +32,11 @@ class RunPages:
 
 
 def find_pages_address() -> str | None:
-    """The address of MLflow's pages, without a slash at its end; None: nobody said that any are served."""
+    """The address of MLflow's pages: the tracking server's, else what ``VOXFLOW_MLFLOW_URL`` says.
+
+    Returns:
+        The address without a slash at its end and without a password; None where no pages are known to be served.
+    """
     address = get_tracking_uri() if is_server(get_tracking_uri()) else os.environ.get(PAGES_VARIABLE, "")
     return strip_password(address).rstrip("/") if address.startswith(("http://", "https://")) else None
 

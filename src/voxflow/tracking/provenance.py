@@ -1,4 +1,4 @@
-"""Owns what a run was made of: parameters as flat text, the git commit, hashes of dvc.lock and the datalist."""
+"""Says what a run was made of: parameters as flat text, the git commit, digests of dvc.lock and the datalist."""
 
 from __future__ import annotations
 
@@ -25,7 +25,16 @@ _NOT_IN_NAMES = re.compile(r"[^\w\-. :/]")
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Turn nested mappings into dotted names: ``{"set": {"epochs": 3}}`` → ``{"set.epochs": 3}``."""
+    """Turn nested mappings into dotted names.
+
+    Args:
+        values: mappings of any depth; an empty mapping is a value.
+        prefix: put before every name.
+
+    Example:
+        >>> flatten({"seed": 0, "set": {"epochs": 3, "train": {"loss": "Dice"}}})
+        {'seed': 0, 'set.epochs': 3, 'set.train.loss': 'Dice'}
+    """
     flat: dict[str, Any] = {}
     for key, value in values.items():
         if isinstance(value, dict) and value:
@@ -36,7 +45,12 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def to_params(values: Mapping[str, Any]) -> dict[str, str]:
-    """Flatten parameters to what MLflow accepts; secrets are masked, so that a run may be shown to anyone."""
+    """Flatten parameters to what MLflow accepts; secrets are masked, so that a run may be shown to anyone.
+
+    Example:
+        >>> to_params({"convert": {"pseudonym_key": "abc"}, "note": "5 % of cases"})
+        {'convert.pseudonym_key': '***', 'note': '5 % of cases'}
+    """
     return {
         make_safe_name(key): "***" if _SECRET.search(key) and value is not None else str(value)[:LONGEST_VALUE]
         for key, value in flatten(values).items()
@@ -44,7 +58,12 @@ def to_params(values: Mapping[str, Any]) -> dict[str, str]:
 
 
 def make_safe_name(name: str) -> str:
-    """The name with what MLflow refuses in names (``#``, ``@``, ...) replaced by ``_``."""
+    """The name with what MLflow refuses in names (``#``, ``@``, ``(``, ...) replaced by ``_``.
+
+    Example:
+        >>> make_safe_name("dice_left kidney (#2)")
+        'dice_left kidney __2_'
+    """
     return _NOT_IN_NAMES.sub("_", name)
 
 

@@ -1,4 +1,4 @@
-"""Owns reading the MLflow model registry: which models it holds, and bringing one of them here."""
+"""Reads the MLflow model registry: which models it holds, and the files of one of them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from voxflow.errors import DataError, VoxflowError
 from voxflow.files import atomic_directory
 from voxflow.tracking.locking import sqlite_path
-from voxflow.tracking.mlflow_tracker import configure_mlflow, first_line_of, store_failures
+from voxflow.tracking.store import configure_mlflow, first_line_of, store_failures
 from voxflow.tracking.tracker import SQLITE, get_tracking_uri
 
 if TYPE_CHECKING:
@@ -113,7 +113,10 @@ def _write_single_file(source: Path, target: Path) -> None:
 
 
 def query_store(work: Callable[[], Any]) -> Any:
-    """Do work on the store.
+    """Do work on the store, and return what it returns.
+
+    Args:
+        work: called once, when MLflow points at the store.
 
     Raises:
         VoxflowError: the store can't be reached.

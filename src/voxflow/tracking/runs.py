@@ -1,4 +1,4 @@
-"""Owns finding a run by what a person calls it, and bringing its files here."""
+"""Finds a run by what a person calls it, and downloads its files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns which runs stand together: the experiments of DVC on one commit, as ``dvc exp show`` lists them."""
+"""Puts the runs of DVC's experiments on one commit below one parent, as ``dvc exp show`` lists them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns tables by case as MLflow shows and compares them."""
+"""Logs tables by case in the form that MLflow's pages show and compare row by row."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Owns what the library may say to a tracker, whoever keeps the record, and the file that names the run."""
+"""Defines what the library may tell a tracker, whoever keeps the record, where runs are kept, and run.json.
+
+Every stage after the training finds the training's run by run.json, which the stage train writes.
+"""
 
 from __future__ import annotations
 
@@ -24,26 +27,48 @@ URI_VARIABLE = "MLFLOW_TRACKING_URI"
 
 
 class Tracker(Protocol):
-    """The record of one run; no call ever fails the work that it records."""
+    """The record of one run.
+
+    No call raises because the record can't be kept: a training of many hours must not end for the sake of its record.
+    """
 
     @property
     def run_id(self) -> str:
         """The run's id; empty when no record is kept."""
 
     def log_params(self, values: Mapping[str, Any]) -> None:
-        """Record parameters; nested mappings are flattened to dotted names as in params.yaml."""
+        """Record parameters.
+
+        Args:
+            values: nested mappings are flattened to dotted names as in params.yaml, such as ``train.seed``.
+        """
 
     def log_metrics(self, values: Mapping[str, float], step: int | None = None) -> None:
-        """Record numbers, by epoch where ``step`` is given; values that are not finite are left out."""
+        """Record numbers.
+
+        Args:
+            values: by name; those that are not finite are left out.
+            step: the epoch, counted from 1; None for a number of the whole run.
+        """
 
     def log_tags(self, values: Mapping[str, str]) -> None:
         """Record short facts, such as a commit."""
 
     def log_artifact(self, path: Path, folder: str | None = None) -> None:
-        """Keep a file, or a folder with what it holds."""
+        """Keep a copy of a file, or of a folder with what it holds.
+
+        Args:
+            path: the file or folder.
+            folder: of the run's artifacts, such as "models"; None: their top.
+        """
 
     def log_table(self, path: Path, name: str) -> None:
-        """Keep a CSV as a table that the pages show and compare row by row; ``name`` ends in ``.json``."""
+        """Keep a CSV as a table that MLflow's pages show and compare row by row.
+
+        Args:
+            path: the CSV; nothing is kept where it is missing.
+            name: the artifact; ends in ``.json``, such as ``test/per_case.json``.
+        """
 
     def log_model(self, path: Path, name: str = "model") -> str:
         """Keep an exported ONNX file as a model that can be registered, served and loaded.
@@ -103,12 +128,22 @@ def get_tracking_uri() -> str:
 
 
 def is_server(uri: str) -> bool:
-    """Whether runs are kept by a server that is asked over http, so that none is needed here."""
+    """Whether runs are kept by a server that is asked over http, so that no database is needed on this machine.
+
+    Example:
+        >>> is_server("https://mlflow.hospital:5000"), is_server("sqlite:///mlflow.db")
+        (True, False)
+    """
     return uri.startswith(("http://", "https://", "databricks"))
 
 
 def strip_password(uri: str) -> str:
-    """The address without the user and the password that it may hold."""
+    """The address without the user and the password that it may hold.
+
+    Example:
+        >>> strip_password("https://me:secret@mlflow.hospital:5000/x")
+        'https://mlflow.hospital:5000/x'
+    """
     parts = urlsplit(uri)
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])) if "@" in parts.netloc else uri
 
@@ -135,7 +170,16 @@ def use_store(repository: Path | None) -> Iterator[bool]:
 
 
 def write_run_file(path: Path, tracker: Tracker, experiment: str) -> None:
-    """Write the run's id where the later stages find it; a password in the tracking address is left out."""
+    """Write the run's id where the later stages find it.
+
+    Args:
+        path: run.json; the file is one of DVC's outputs, so it must be the same on every machine.
+        tracker: its run.
+        experiment: the workspace's name.
+
+    Raises:
+        OSError: the disk is full, say.
+    """
     # The place of this clone of the repository is nobody's business elsewhere.
     uri = DEFAULT_URI if get_tracking_uri() == f"{SQLITE}{home() / DEFAULT_FILE}" else get_tracking_uri()
     address = strip_password(uri)

@@ -1,4 +1,4 @@
-"""Owns model versions: registering what was exported, their aliases and tags, and bringing their files here."""
+"""Registers exported models as versions at MLflow, sets their aliases and tags, and downloads their files."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from voxflow.errors import DataError
 from voxflow.files import atomic_directory, write_json
-from voxflow.tracking.mlflow_tracker import get_experiment_id, has_run
 from voxflow.tracking.registry import query_store
+from voxflow.tracking.store import get_experiment_id, has_run
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
@@ -77,33 +77,69 @@ def find_version(name: str, alias_or_number: str) -> RegisteredVersion | None:
 
 
 def tag_version(version: RegisteredVersion, tags: Mapping[str, str]) -> None:
-    """Write facts on a version."""
+    """Write facts on a version.
+
+    Raises:
+        VoxflowError: the store can't be reached.
+    """
     query_store(lambda: [_client().set_model_version_tag(version.name, version.number, *pair) for pair in tags.items()])
 
 
 def read_model_tag(name: str, key: str) -> str:
-    """A fact that stands on the registered model; empty where it does not."""
+    """Read a tag of a registered model, all versions together.
+
+    Returns:
+        The tag's value; empty where the model or the tag is not there.
+
+    Raises:
+        VoxflowError: the store can't be reached.
+    """
     value = query_store(lambda: _client().get_registered_model(name).tags.get(key, "") if _is_registered(name) else "")
     return str(value)
 
 
 def tag_model(name: str, key: str, value: str) -> None:
-    """Write a fact on the registered model."""
+    """Write a tag of a registered model, all versions together.
+
+    Raises:
+        VoxflowError: the store can't be reached.
+    """
     query_store(lambda: _client().set_registered_model_tag(name, key, value))
 
 
 def set_alias(version: RegisteredVersion, alias: str) -> None:
-    """Let an alias mean this version, and no other one."""
+    """Let an alias mean this version, and no other one.
+
+    Args:
+        version: which.
+        alias: such as "champion"; it leaves the version that it stood on.
+
+    Raises:
+        VoxflowError: the store can't be reached.
+    """
     query_store(lambda: _client().set_registered_model_alias(version.name, alias, version.number))
 
 
 def remove_alias(name: str, alias: str) -> None:
-    """Let an alias mean nothing."""
+    """Take an alias away, whichever version it stands on.
+
+    Raises:
+        VoxflowError: the store can't be reached.
+    """
     query_store(lambda: _client().delete_registered_model_alias(name, alias))
 
 
 def attach_file(version: RegisteredVersion, path: Path, folder: str) -> None:
-    """Keep one more file with a version."""
+    """Keep one more file with a version.
+
+    Args:
+        version: one that :func:`register_version` made.
+        path: the file, which keeps its name.
+        folder: of the version's files, such as "decision".
+
+    Raises:
+        VoxflowError: the store can't be reached.
+    """
     place = f"{version.tags[_FILES]}/{folder}"
     query_store(lambda: _client().log_artifact(version.run_id, str(path), place))
 
@@ -152,7 +188,11 @@ def materialise_champion(name: str, target: Path, alias: str = CHAMPION) -> Regi
 
 
 def describe_model(folder: Path) -> str:
-    """What the model in a folder is called in records: version and name where it was fetched, else the path."""
+    """Name the model in a folder for records.
+
+    Returns:
+        ``NAME/VERSION`` where :func:`materialise_champion` put it there, else the folder's path.
+    """
     mark = _read_mark(folder / MARK)
     return f"{mark['model']}/{mark['version']}" if isinstance(mark, dict) and "version" in mark else str(folder)
 

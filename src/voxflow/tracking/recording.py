@@ -1,0 +1,161 @@
+"""Begins, continues and ends the MLflow run of a training, and sends what earlier runs could not record.
+
+A run is begun by the stage train, and continued by its id in the stages after it. Where the store can't be reached, the
+run gets an OfflineTracker: its lines go to a backlog file below ``.voxflow/unsent`` and are sent by the next run that
+reaches the store.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+from voxflow.progress import say
+from voxflow.tracking.backlog import Backlog, find_left_behind
+from voxflow.tracking.locking import lock_store
+from voxflow.tracking.mlflow_tracker import MlflowTracker, OfflineTracker
+from voxflow.tracking.provenance import read_flow_run_tags, read_provenance
+from voxflow.tracking.store import (
+    configure_mlflow,
+    first_line_of,
+    get_experiment_id,
+    has_run,
+    ignore_deprecations,
+    store_failures,
+)
+from voxflow.tracking.sweeps import EXPERIMENT, PARENT, is_sweep
+from voxflow.tracking.tracker import NullTracker, Tracker, get_tracking_uri
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+SYSTEM_METRICS_INTERVAL_S = 5
+RUN_NAME = "mlflow.runName"
+
+
+@contextlib.contextmanager
+def begin_run(
+    experiment: str,
+    *,
+    params: Mapping[str, Any] | None = None,
+    datalist: Path | None = None,
+    run_id: str | None = None,
+    name: str | None = None,
+) -> Iterator[Tracker]:
+    """Begin the run of a training, or go on with that of one that was killed.
+
+    Args:
+        experiment: the workspace's name.
+        params: the workspace's block of params.yaml.
+        datalist: the datalist file, whose hash becomes a tag.
+        run_id: the run to go on with; one that the store does not know (any more) is begun afresh.
+        name: what the run is called; left out, it is called as the experiment of DVC that it belongs to, else MLflow
+            invents a name.
+
+    Yields:
+        The tracker. When the tracking store can't be reached, one line says so and nothing is recorded: a
+        training must not die of it.
+    """
+    with _active_run(experiment, run_id or None) as tracker:
+        tracker.log_params(params or {})
+        provenance = read_provenance(datalist)
+        name = name or provenance.get(EXPERIMENT)
+        name_tag = {RUN_NAME: name} if name else {}
+        tracker.log_tags({"workspace": experiment, **provenance, **read_flow_run_tags(), **name_tag})
+        yield tracker
+
+
+@contextlib.contextmanager
+def continue_run(run_id: str) -> Iterator[Tracker]:
+    """Continue the run that a training began.
+
+    Args:
+        run_id: from run.json; empty: no record is kept.
+
+    Yields:
+        The tracker; where the store can't be reached, one that keeps everything for later.
+    """
+    if not run_id:
+        yield NullTracker()
+        return
+    with _active_run(None, run_id) as tracker:
+        if tags := read_flow_run_tags("last_"):
+            tracker.log_tags(tags)
+        yield tracker
+
+
+def find_common_parent(run_ids: Sequence[str]) -> str | None:
+    """The run that an earlier :meth:`Tracker.adopt` made the parent of all of these.
+
+    Args:
+        run_ids: the runs of the folds.
+
+    Returns:
+        The parent's id; None where there is none, where they have several, and where the store can't be reached.
+    """
+    try:
+        configure_mlflow()
+        from mlflow import MlflowClient
+
+        with lock_store(get_tracking_uri()), ignore_deprecations():
+            client = MlflowClient()
+            parents = {client.get_run(run_id).data.tags.get(PARENT) for run_id in run_ids if has_run(run_id)}
+            parent = parents.pop() if len(parents) == 1 else None
+            return parent if parent and has_run(parent) and not is_sweep(client.get_run(parent)) else None
+    except store_failures():
+        # Where the store is away, begin_run says so and keeps everything for later.
+        return None
+
+
+@contextlib.contextmanager
+def _active_run(experiment: str | None, run_id: str | None) -> Iterator[Tracker]:
+    tracker: MlflowTracker | OfflineTracker
+    try:
+        tracker = _start_run(experiment, run_id)
+    except store_failures() as error:
+        tracker = OfflineTracker(Backlog.for_run(experiment or "", run_id or ""), run_id or "")
+        explanation = f"what is to be recorded is kept in {tracker.backlog.path}"
+        say(f"warning: the MLflow store can't be used, {explanation} and sent when it is back: {first_line_of(error)}")
+    status = "FAILED"
+    try:
+        yield tracker
+        status = tracker.status
+    except KeyboardInterrupt:
+        status = "KILLED"
+        raise
+    finally:
+        tracker.end(status)
+
+
+def _start_run(experiment: str | None, run_id: str | None) -> MlflowTracker:
+    configure_mlflow()
+    import mlflow
+
+    with lock_store(get_tracking_uri()), ignore_deprecations():
+        if experiment is None:
+            run = mlflow.start_run(run_id=run_id, log_system_metrics=False)
+        else:
+            mlflow.set_system_metrics_sampling_interval(SYSTEM_METRICS_INTERVAL_S)
+            run_place = {"run_id": run_id} if has_run(run_id) else {"experiment_id": get_experiment_id(experiment)}
+            run = mlflow.start_run(**run_place, log_system_metrics=True)
+    _send_backlogs()
+    return MlflowTracker(run.info.run_id, backlog=Backlog.for_run(experiment or "", run.info.run_id))
+
+
+def _send_backlogs() -> None:
+    """Send what earlier runs could not; one that the store does not know gets a run of its own."""
+    from mlflow import MlflowClient
+
+    for backlog in find_left_behind():
+        run_id = backlog.run_id
+        if not has_run(run_id):
+            client = MlflowClient()
+            run_id = client.create_run(get_experiment_id(backlog.experiment or "unnamed")).info.run_id
+            backlog.run_id = run_id
+        try:
+            backlog.send(MlflowTracker(run_id).record_entry)
+        except store_failures() as error:
+            say(f"warning: {backlog.path} could not be sent yet: {first_line_of(error)}")
+            return
+        say(f"sent to MLflow what an earlier run of {backlog.experiment or 'a workspace'} could not ({run_id})")

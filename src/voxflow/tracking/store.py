@@ -1,0 +1,122 @@
+"""Reaches the MLflow store: quietly, within seconds, and saying early when it is not there.
+
+MLflow by itself retries a server for minutes, prints progress bars and migration logs, and needs a minute and a half to
+find out that a SQLite file can't be opened. A training must not wait for any of that.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sqlite3
+import warnings
+from typing import TYPE_CHECKING
+
+from voxflow.tracking.locking import sqlite_path
+from voxflow.tracking.tracker import SQLITE, get_tracking_uri
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ARTIFACTS = "mlartifacts"
+# A server that is away must not hold a training up: MLflow's own defaults wait for minutes.
+PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
+NO_BARS = {"MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
+
+
+def configure_mlflow() -> None:
+    """Point MLflow at the tracking store, quietly and without waiting for minutes.
+
+    Raises:
+        sqlite3.Error: the store is a file that is no database.
+    """
+    for name, value in (PATIENCE | NO_BARS).items():
+        os.environ.setdefault(name, value)
+    import mlflow
+
+    for noisy in ("mlflow", "alembic"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)
+    _check_sqlite(get_tracking_uri())
+    mlflow.set_tracking_uri(get_tracking_uri())
+
+
+@contextlib.contextmanager
+def ignore_deprecations() -> Iterator[None]:
+    """Hold back the DeprecationWarnings of MLflow's own code while the block runs."""
+    with warnings.catch_warnings():
+        # MLflow opens its database with options that SQLAlchemy deprecates; that is not this project's to mend.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        yield
+
+
+def has_run(run_id: str | None) -> bool:
+    """Whether the store has this run, and it was not deleted.
+
+    Raises:
+        mlflow.exceptions.MlflowException: the store can't be reached.
+    """
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    if not run_id:
+        return False
+    try:
+        return bool(MlflowClient().get_run(run_id).info.lifecycle_stage == "active")
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            return False
+        raise
+
+
+def get_experiment_id(name: str) -> str:
+    """Find an experiment by its name, or create it.
+
+    A new experiment keeps its artifacts beside the SQLite file, or where the server says.
+
+    Returns:
+        MLflow's id of the experiment.
+
+    Raises:
+        mlflow.exceptions.MlflowException: the store can't be reached.
+    """
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    client = MlflowClient()
+    experiment = client.get_experiment_by_name(name)
+    if experiment is None:
+        try:
+            return str(client.create_experiment(name, artifact_location=_artifact_location(name)))
+        except MlflowException:
+            # Another training may have made it in between.
+            experiment = client.get_experiment_by_name(name)
+            if experiment is None:
+                raise
+    return str(experiment.experiment_id)
+
+
+def _artifact_location(experiment: str) -> str | None:
+    if not get_tracking_uri().startswith(SQLITE):
+        return None
+    return (sqlite_path(get_tracking_uri()).parent / ARTIFACTS / experiment).as_uri()
+
+
+def _check_sqlite(uri: str) -> None:
+    """Find a file that can't be opened at once; MLflow would try for a minute and a half."""
+    if uri.startswith(SQLITE):
+        with contextlib.closing(sqlite3.connect(sqlite_path(uri))) as connection:
+            connection.execute("PRAGMA schema_version").fetchone()
+
+
+def store_failures() -> tuple[type[Exception], ...]:
+    """The exceptions of a store that is away, full, locked or of another version, for an ``except`` clause."""
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    return MlflowException, SQLAlchemyError, sqlite3.Error, OSError
+
+
+def first_line_of(error: Exception) -> str:
+    """The first line of an error's text, or its type where it has no text."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
