@@ -1,4 +1,4 @@
-"""Owns training: one explicit loop, its data, its checkpoints."""
+"""Training of a network: one explicit loop, the data that it learns from, checkpoints and continuation."""
 
 import lazy_loader
 

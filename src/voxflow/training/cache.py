@@ -1,4 +1,9 @@
-"""Owns the folder of prepared cases: what a case is kept under, who builds it, when it is thrown away."""
+"""Keeps cases after their deterministic transforms in a folder that all trainings of a machine share.
+
+A case's file is named by a digest of what made it: the content of its image and label files, the transforms with their
+arguments, and the versions of Voxflow and of the file format. So nothing is ever checked for being out of date: a
+changed transform asks for another name, and files that nobody asks for grow old and are removed.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +32,15 @@ GB = 1e9
 
 
 def identify_head(chain: Chain) -> list[Any]:
-    """What decides the result of a chain's head besides its input: transforms, arguments, the versions of both."""
+    """List what decides the result of a chain's deterministic transforms besides their input.
+
+    Args:
+        chain: its head and, where there is one, the first random transform.
+
+    Returns:
+        Plain values for :func:`voxflow.training.digests.digest_values`: format, version, and of each transform its
+        class, its arguments and, for a user's own class, the digest of its source.
+    """
     # The first random transform prepares each sample once, so it counts, too.
     return [MAGIC.decode(), __version__, *map(_identify_transform, [*chain.head, *chain.tail[:1]])]
 
@@ -60,16 +73,31 @@ class CaseCache:
 
     @classmethod
     def open(cls, options: CacheOptions) -> CaseCache:
-        """Open the folder that the options name, or the default one; it is made when something is kept."""
+        """Open the folder ``cases`` below the one that the options name, or below the default one.
+
+        The folder itself is made when the first case is written.
+        """
         return cls((options.folder or cache_folder()) / "cases", options)
 
     def path_of(self, case: Case, head: list[Any]) -> Path:
-        """The file of a case: its name is a hash of the head and of the content of the case's files."""
+        """The file of a case, which may not be there yet.
+
+        Args:
+            case: counts by the content of its image and label files, wherever they lie.
+            head: as :func:`identify_head` lists it.
+
+        Raises:
+            DataError: a file of the case can't be read.
+        """
         key = digest_values([head, digest_case(case)])
         return self.folder / key[:2] / f"{key}{SUFFIX}"
 
     def open_case(self, path: Path, build: Callable[[], Sample]) -> CaseFile:
         """Open a case's file; build it when it is missing or not whole. Of several processes, one builds.
+
+        Args:
+            path: as :meth:`path_of` returns it.
+            build: makes the sample; called once, under the lock of the case's sub-folder.
 
         Raises:
             OSError: the disk is full, say.
@@ -85,7 +113,7 @@ class CaseCache:
     def _open_and_touch(self, path: Path) -> CaseFile:
         file = CaseFile(path)
         with contextlib.suppress(OSError):
-            os.utime(path)
+            os.utime(path)  # prune goes by the time of the last use
         return file
 
     @contextlib.contextmanager

@@ -1,7 +1,11 @@
-"""Owns the file that holds one case after its deterministic transforms: arrays to map into memory, checked when read.
+"""Reads and writes the file of one prepared case: arrays that are mapped into memory, checked when they are first read.
 
 Layout: MAGIC, length and checksum of the header, the header (JSON: plain values, and of each array its type, shape,
 place and checksum; the file's size), then the arrays, each from a page's beginning on.
+
+Why no NumPy or HDF5 file: a random crop of a mapped array reads only the pages that it touches, several arrays and
+plain values stand in one file that is written whole or not at all, and no code is run when a file is read (as pickle
+would).
 """
 
 from __future__ import annotations
@@ -23,9 +27,9 @@ if TYPE_CHECKING:
     from voxflow.components import Sample
 
 MAGIC = b"VOXCASE1"
-_PREFIX = struct.Struct("<8sQI")
-PAGE = 4096
-CHUNK = 1 << 22
+_PREFIX = struct.Struct("<8sQI")  # MAGIC, the header's length in bytes, its CRC-32
+PAGE = 4096  # arrays begin at a multiple of it, as memory pages do on every system that we know
+CHUNK = 1 << 22  # bytes that are checked at a time
 
 
 class CaseFileError(Exception):
@@ -92,7 +96,14 @@ class CaseFile:
             raise CaseFileError(f"{size} bytes instead of {self._first + content['bytes']}")
 
     def read_value(self, name: str) -> Any:
-        """One plain value of the sample; None when it has none of this name."""
+        """Read one plain value of the sample from the header, without touching the arrays.
+
+        Args:
+            name: the sample's key.
+
+        Returns:
+            The value; None when the sample has none of this name.
+        """
         pairs = {key: value for key, value in self._values["dict"] if isinstance(key, str)}
         return pairs.get(name)
 
@@ -113,7 +124,14 @@ class CaseFile:
                     raise CaseFileError(f"array {number} is damaged")
 
     def map_sample(self) -> Sample:
-        """Map the arrays; what is never looked at is never read, and nothing stays in memory when they are dropped."""
+        """Map the arrays into memory and return the sample with them.
+
+        What is never looked at is never read, and nothing stays in memory when the arrays are dropped. Writing into an
+        array changes a private copy of its pages, never the file.
+
+        Raises:
+            OSError: the file was removed in between.
+        """
         with self.path.open("rb") as stream:
             # A private mapping: whoever writes into an array writes into a copy, never into the file.
             pages = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_COPY)

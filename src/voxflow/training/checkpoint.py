@@ -1,4 +1,8 @@
-"""Owns model.pt: weights together with everything that is needed to use them."""
+"""Reads and writes model.pt: weights together with everything that is needed to use them.
+
+A checkpoint is a mapping of plain values and tensors, so that ``torch.load(weights_only=True)`` reads it and no code
+that a file holds is ever run. Network and spec stand in it as JSON text.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,10 @@
-"""Owns where batches come from: each case's deterministic transforms once, random patches of them every epoch."""
+"""Draws batches: the deterministic transforms of each case run once, the random ones anew in every epoch.
+
+The order of an epoch is a permutation that depends on the seed and the epoch's number alone. Every place in that order
+has its own generator, seeded by (seed, epoch, place). So a batch depends on no other batch: threads may prepare
+batches in any order, several processes share an epoch without talking to each other, and a continued training draws
+what it would have.
+"""
 
 from __future__ import annotations
 
@@ -80,7 +86,7 @@ class Batches:
 
     @property
     def steps(self) -> int:
-        """Batches an epoch of the cases that it learns from; the last is filled up with cases from its beginning."""
+        """Batches that this process takes an epoch; the last is filled up with cases from the epoch's beginning."""
         cases = len(self.pipeline.window(len(self.store), 1))
         return -(-cases // (self.pipeline.cases_per_step * self.world_size))
 
@@ -90,9 +96,16 @@ class Batches:
         return int(self._make_batch([0], (self.seed, 1), 0).image.shape[1])
 
     def iterate_epoch(self, epoch: int, first_batch: int = 0) -> Iterator[Batch]:
-        """Yield this process's batches of one epoch from number ``first_batch`` on: every case once, in random order.
+        """Yield this process's batches of one epoch: every case once, in random order.
 
         Nothing is remembered from batch to batch, so that a continued epoch goes on with what it would have had.
+
+        Args:
+            epoch: counted from 1; decides the order and the patches.
+            first_batch: batches to leave out at the beginning, which an interrupted training has had.
+
+        Raises:
+            DataError: a case can't be transformed, or the samples of one batch differ in shape.
         """
         order = np.random.default_rng((self.seed, epoch)).permutation(self.pipeline.window(len(self.store), epoch))
         cases_per_step = self.pipeline.cases_per_step
@@ -146,7 +159,11 @@ class Batches:
 
 
 def collate(samples: Sequence[Sample], size: tuple[int, ...]) -> Batch:
-    """Stack samples into one batch, images and masks fitted to ``size`` (-1: whole).
+    """Stack samples into one batch.
+
+    Args:
+        samples: each with ``image`` (channel, ...spatial), ``label`` and ``case``.
+        size: what images and masks are cropped or padded to, an axis; -1 leaves an axis as it is.
 
     Raises:
         DataError: the samples differ in shape.

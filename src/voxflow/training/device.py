@@ -1,4 +1,4 @@
-"""Owns what training computes on: device, precision, threads, seeds."""
+"""Chooses what a training computes on, in which precision and with how many threads, and seeds its generators."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def share_cores() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
-# Of glibc's malloc.h.
+# The numbers of these options in glibc's malloc.h.
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4
 
 
@@ -111,7 +111,7 @@ def _precision_arguments(options: TrainOptions, precision: str) -> dict[str, Any
 
 
 def count_threads(options: TrainOptions) -> int:
-    """Threads of one process: the option, or this machine's cores shared among the processes on it."""
+    """How many threads one process may use: the option, or its share of this machine's cores, at least 1."""
     return options.threads or max(1, count_cores() // count_local_processes())
 
 
@@ -139,6 +139,7 @@ def seed_everything(seed: int, determinism: Determinism, *, deterministic: bool 
 
     torch.use_deterministic_algorithms(deterministic)
     if deterministic:
+        # cuBLAS is repeatable only with a workspace of fixed size (CUDA's manual, "Results reproducibility").
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.backends.cudnn.benchmark = False
         # Filling memory that is overwritten anyway costs time and changes no result.

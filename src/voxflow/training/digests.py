@@ -1,4 +1,8 @@
-"""Owns telling whether two trainings are the same: hashes of configuration, options, data and start weights."""
+"""Tells whether two trainings are the same, by digests of configuration, options, data and start weights.
+
+A digest of an image file costs a reading of the whole file. So it is noted in the user's cache folder under the file's
+path, size, times and inode, and read again only when one of these has changed.
+"""
 
 from __future__ import annotations
 
@@ -35,13 +39,19 @@ LEAST_NOTED_BYTES = 1 << 20  # smaller files are hashed sooner than looked up
 def digest_training(
     workflow: Workflow, cases: Iterable[Case], options: TrainOptions, facts: DataFacts
 ) -> dict[str, str]:
-    """Return one hash a part that decides what a training computes.
+    """Return one digest for each part that decides what a training computes.
 
     Args:
         workflow: its file's place and the places of components in it don't count.
         cases: in the order of the datalist; images and labels count by content, wherever they lie.
         options: those that change the result.
         facts: of the data.
+
+    Returns:
+        Digests of "configuration", "options", "data" and "start weights"; the last is empty where there are none.
+
+    Raises:
+        DataError: an image, a label or the start weights can't be read.
     """
     from pydantic import TypeAdapter
 
@@ -60,12 +70,26 @@ def digest_training(
 
 
 def list_differences(first: dict[str, str], second: dict[str, str]) -> list[str]:
-    """The names of the parts that differ."""
+    """Name the parts that differ.
+
+    Args:
+        first: digests by part, as :func:`digest_training` returns them.
+        second: likewise; a part that one of them lacks differs.
+
+    Example:
+        >>> list_differences({"data": "1f", "options": "a0"}, {"data": "2e", "options": "a0"})
+        ['data']
+    """
     return [name for name in {**first, **second} if first.get(name) != second.get(name)]
 
 
 def digest_values(value: Any) -> str:
-    """Hash plain values by their JSON."""
+    """Digest plain values by their JSON; the order of a mapping's keys does not count.
+
+    Example:
+        >>> digest_values({"a": 1, "b": [2]}) == digest_values({"b": [2], "a": 1})
+        True
+    """
     return hashlib.blake2b(json.dumps(value, sort_keys=True, default=str).encode(), digest_size=16).hexdigest()
 
 
@@ -78,7 +102,7 @@ def cache_folder() -> Path:
 
 
 def digest_file(path: Path) -> str:
-    """Hash a file's content; read once as long as the file is not touched, in later runs, too.
+    """Digest a file's content; it is read once as long as the file is not touched, in later runs, too.
 
     Raises:
         DataError: the file can't be read.
@@ -111,7 +135,7 @@ def _digest_cases(cases: Sequence[Case]) -> list[Any]:
 
 
 def digest_case(case: Case) -> list[Any]:
-    """The content of a case's files, as hashes; a label that is no file as it is."""
+    """List the digests of a case's files: those of its images, then its label's; findings stand as they are."""
     label = digest_file(case.label) if isinstance(case.label, Path) else case.label
     return [[digest_file(path) for path in case.image], label]
 

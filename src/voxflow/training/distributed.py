@@ -1,4 +1,4 @@
-"""Owns several processes that train one network: who writes, what all must agree on, and what a lost one means."""
+"""Lets several processes train one network: who writes, what all must agree on, and what to do when one is lost."""
 
 from __future__ import annotations
 
@@ -37,17 +37,20 @@ _LOST = ("gloo", "nccl", "connection", "timed out", "timeout", "peer", "socket")
 
 
 def count_processes() -> int:
-    """Processes that torchrun (or Slurm, by the same variables) started for this training; 1 without it."""
+    """How many processes train together: ``WORLD_SIZE`` as torchrun (or Slurm, by the same variables) sets it, else 1.
+
+    ``WORLD_SIZE`` counts only beside ``RANK``: some clusters set it alone for every job.
+    """
     return int(os.environ.get("WORLD_SIZE", "1")) if "RANK" in os.environ else 1
 
 
 def is_first_process() -> bool:
-    """Whether this process writes: models, curves, the record of the run."""
+    """Whether this process is the one that writes: models, curves, the record of the run."""
     return int(os.environ.get("RANK", "0")) == 0
 
 
 def count_local_processes() -> int:
-    """Processes of this training on this machine."""
+    """How many processes of this training run on this machine."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", count_processes()))
 
 
@@ -67,7 +70,12 @@ class World:
 
     @classmethod
     def open(cls, fabric: Any, timeout_minutes: float) -> World:
-        """Join the processes that fabric has launched."""
+        """Join the processes that fabric has launched.
+
+        Args:
+            fabric: a launched ``lightning_fabric.Fabric``.
+            timeout_minutes: how long one process waits for the others before it gives up.
+        """
         if fabric.world_size == 1:
             return cls()
         import torch
@@ -109,7 +117,10 @@ class World:
             say(line)
 
     def agree(self, value: Signal) -> Signal:
-        """The highest value that any process gives."""
+        """Return the most urgent of the signals that the processes give; every process gets the same one.
+
+        Without it one process would end at its deadline while another waits for it in the next step.
+        """
         if self.size == 1:
             return value
         import torch
@@ -119,7 +130,14 @@ class World:
         return Signal(int(agreed))
 
     def gather(self, value: Any) -> list[Any]:
-        """Every process's value, in order of rank, at every process."""
+        """Collect one plain value of each process.
+
+        Args:
+            value: this process's; anything that pickle takes. None serves as a barrier.
+
+        Returns:
+            All values in order of rank, the same at every process.
+        """
         if self.size == 1:
             return [value]
         import torch
@@ -129,7 +147,7 @@ class World:
         return gathered
 
     def broadcast(self, value: Any) -> Any:
-        """The first process's value at every process."""
+        """Return the first process's value at every process; what the others pass is dropped."""
         if self.size == 1:
             return value
         import torch

@@ -1,4 +1,4 @@
-"""Owns the running average of a network's weights, which often scores better than the weights themselves."""
+"""Keeps the running average of a network's weights, which often scores better than the weights themselves."""
 
 from __future__ import annotations
 
@@ -24,7 +24,25 @@ class WeightAverage:
             parameter.requires_grad = False
 
     def update(self, network: torch.nn.Module, step: int) -> None:
-        """Take in the weights after ``step`` steps; buffers (running statistics) are taken as they are."""
+        """Take in the weights of one more step; buffers (running statistics) are copied as they are.
+
+        The average becomes ``d * average + (1 - d) * weights`` with ``d = min(decay, (1 + step) / (10 + step))``, as in
+        TensorFlow's ExponentialMovingAverage.
+
+        Args:
+            network: of the same form as the one that the average was made of.
+            step: steps that the optimizer has taken, counted from 1.
+
+        Example:
+            >>> import torch
+            >>> network = torch.nn.Linear(1, 1, bias=False)
+            >>> _ = network.weight.data.fill_(0.0)
+            >>> average = WeightAverage(network, decay=0.999)
+            >>> _ = network.weight.data.fill_(1.0)
+            >>> average.update(network, step=1)  # d is 2 / 11
+            >>> round(average.network.weight.item(), 4)
+            0.8182
+        """
         import torch
 
         decay = min(self.decay, (1 + step) / (10 + step))

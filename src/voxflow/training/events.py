@@ -1,4 +1,4 @@
-"""Owns TensorBoard's event file: written at once, so that a full disk is seen here and never leaves half an event."""
+"""Writes TensorBoard's event file at once, so that a full disk is seen here and never leaves half an event."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ _COUNT = itertools.count()
 class EventFile:
     """One event file.
 
-    TensorBoard's own writer works in a thread of its own, which a full disk ends with a traceback.
+    TensorBoard's own writer works in a thread of its own, which a full disk ends with a traceback that no caller can
+    catch. Here each row is appended by the caller, and what a full disk leaves of it is cut off again.
 
     Args:
         folder: where TensorBoard looks; it is made when something is written.

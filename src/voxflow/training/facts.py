@@ -1,4 +1,4 @@
-"""Owns what the model file must remember of its data: class names, grid, modality."""
+"""Reads what the model file must remember of its data: class names, grid, modality."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns ending early: Ctrl-C or a termination asks, the loop stops at its next step."""
+"""Notes Ctrl-C and termination, so that the training loop can stop cleanly at its next step."""
 
 from __future__ import annotations
 

@@ -1,4 +1,15 @@
-"""Owns the training loop: steps, validation, checkpoints, and every way that it can end."""
+"""Runs the training loop: steps, validation, checkpoints, and every way that a training can end.
+
+The plan of one training:
+
+1. For each epoch, each batch (or each ``accumulate`` batches) makes one step of the optimizer.
+2. After each step the processes agree on the most urgent :class:`voxflow.training.distributed.Signal`: go on, write
+   state.pt, end because the time is up, or end because someone interrupted.
+3. Every ``num_training_epoch_per_valid`` epochs the network is validated on whole cases. The best one by the key
+   metric is model.pt, the last one model_final.pt.
+4. state.pt holds all that a continuation needs: weights, optimizer, generators of every process, the place in the
+   epoch. A training that was killed and continued ends in the same weights, bit for bit, as one that ran through.
+"""
 
 from __future__ import annotations
 
@@ -130,7 +141,7 @@ class TrainingLoop:
 
     @property
     def bare_network(self) -> torch.nn.Module:
-        """The network that is trained, without fabric's wrappers."""
+        """The network that is trained, without fabric's wrappers, whose names would stand in the checkpoint."""
         return cast("torch.nn.Module", self.network.module)
 
     @property
@@ -139,7 +150,16 @@ class TrainingLoop:
         return self.average.network if self.average else self.bare_network
 
     def run(self, interruption: Interruption) -> None:
-        """Train until the last epoch, the time budget, the end of patience or an interruption."""
+        """Train until the last epoch, the time budget, the end of patience or an interruption.
+
+        Args:
+            interruption: asked after every step.
+
+        Raises:
+            ConfigError: ``stopping_metric`` names no metric.
+            TrainingError: the loss is not a number.
+            OSError: the final checkpoint can't be written.
+        """
         values, minutes = self.plan.workflow.globals, self.options.max_minutes
         self._start_time = time.monotonic() - self.result.seconds
         self._state_time = time.monotonic()
@@ -188,7 +208,15 @@ class TrainingLoop:
         return self.world.agree(wish)
 
     def step(self, epoch: int, group: list[Batch]) -> None:
-        """One step of the optimizer, on one batch or on several whose gradients add up."""
+        """Take one step of the optimizer, on one batch or on several whose gradients add up.
+
+        Args:
+            epoch: for the message when the loss is not a number.
+            group: batches; each counts alike.
+
+        Raises:
+            TrainingError: the loss is not a number; on a GPU it may be that of an earlier step.
+        """
         rate = self._learning_rate()
         for parameters in self.optimizer.param_groups:
             parameters["lr"] = rate
@@ -344,7 +372,12 @@ class TrainingLoop:
         return True
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from what ``_save_state`` wrote."""
+        """Go on from what ``_save_state`` wrote.
+
+        Args:
+            state: as :func:`voxflow.training.state.find_matching_state` returns it. With another number of processes
+                the same cases of the epoch count as seen, but the generators start afresh.
+        """
         self.bare_network.load_state_dict(state["network"])
         if self.average and state["average"]:
             self.average.network.load_state_dict(state["average"])

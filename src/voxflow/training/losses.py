@@ -1,8 +1,15 @@
-"""Owns Dice and cross entropy on a CPU: the same numbers as MONAI's, several times sooner.
+"""Computes Dice and cross entropy on a CPU: the same numbers as MONAI's losses, several times faster.
 
 MONAI's losses make a one-hot copy of the mask and softmax over channels that lie side by side, which torch does not
 vectorise: on two cores that is a third of a step in bfloat16. Here a sample's channels are laid out one after the
 other, every sum is one pass, and the gradient is written down directly.
+
+Forward, for each sample: softmax over the classes, and five sums for each class (:func:`_sum_classes`). The loss
+depends on the voxels only through these sums, so its gradient by the probability of class c at a voxel takes two
+values: one where the mask is c and one where it is not (:func:`_combine_sums`; with ``squared`` a multiple of the
+probability comes on top). Backward, :func:`_write_gradient` turns that into the gradient by the logits: with slope s
+and probability p it is ``p * (s - sum over classes of p * s)``. Of two classes one is the rest of the other, which
+halves the work.
 """
 
 from __future__ import annotations
@@ -31,7 +38,23 @@ class DiceSettings:
 
 
 def cpu_loss(loss: Loss, activation: str) -> LossFunction | None:
-    """The quick form of a loss for logits and masks on a CPU; None where there is none, and its own must be built."""
+    """Return the fast form of a loss on a CPU.
+
+    Args:
+        loss: the configured loss.
+        activation: of the network's logits.
+
+    Returns:
+        A function of logits (batch, class, i, j, k) or (batch, class, rows, columns), any float type, and labels
+        (batch, 1, ...spatial); None where the loss has no fast form and its own must be built.
+
+    Example:
+        >>> from voxflow.components import create, Component
+        >>> compute_loss = cpu_loss(create("loss", Component(name="Dice")), "softmax")
+        >>> logits = torch.tensor([[[[20.0, -20.0]], [[-20.0, 20.0]]]])
+        >>> round(float(compute_loss(logits, torch.tensor([[[[0, 1]]]]))), 4)  # both voxels are right
+        0.0
+    """
     if type(loss) not in {Dice, DiceCE} or activation != "softmax":
         return None
     overlap_loss = cast("OverlapLoss", loss)

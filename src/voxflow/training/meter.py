@@ -1,4 +1,4 @@
-"""Owns the loss's numbers: their mean, and finding one that is no number without waiting for the device."""
+"""Collects the losses of the steps, and finds one that is no number without waiting for the device."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class LossNotFinite(Exception):  # noqa: N818 (a signal between meter and loop, turned into a TrainingError there)
-    """A loss that is not a number; ``place`` is what the step was noted with."""
+    """A loss that is not a number; ``place`` is what :meth:`LossMeter.add` was called with."""
 
     def __init__(self, value: float, place: Any) -> None:
         self.value, self.place = value, place

@@ -1,4 +1,4 @@
-"""Owns the training stage's options and what it is told of its data."""
+"""Defines the training stage's options and what it is told of its data."""
 
 from pathlib import Path
 from typing import Any, Literal, Self

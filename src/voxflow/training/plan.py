@@ -1,4 +1,4 @@
-"""Owns turning a checked workflow into the parts that the loop runs; says what does not fit the data."""
+"""Turns a checked workflow into the typed parts that the loop runs, and says what does not fit the data."""
 
 from __future__ import annotations
 
@@ -165,7 +165,7 @@ class TrainingPlan:
 
     @property
     def roi(self) -> tuple[int, int, int] | None:
-        """The window of validation (i, j, k)."""
+        """The window of validation (i, j, k), voxels; None where whole images are validated."""
         size = getattr(self.inferer, "roi_size", None)
         return (size[0], size[1], size[2]) if size and len(size) == 3 else None
 
@@ -200,7 +200,11 @@ class TrainingPlan:
         return complete_network(model, in_channels=in_channels, num_classes=classes, patch=self.input_size)
 
     def make_spec(self, in_channels: int) -> ModelSpec:
-        """What the model file says of itself."""
+        """Describe the model for its file: how to feed it, and what its answer means.
+
+        Args:
+            in_channels: channels of an image after the transforms.
+        """
         is_volume = self.workflow.task == "segmentation"
         scaled = [size for t in self.valid_chain.head if (size := getattr(t, "target_shape", None))]
         size = (scaled[-1][0], scaled[-1][1]) if scaled and not is_volume else self.facts.size

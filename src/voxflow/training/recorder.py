@@ -1,4 +1,4 @@
-"""Owns what a training leaves to look at: TensorBoard events, curves.csv, metrics by epoch at the tracker."""
+"""Records what can be looked at while a training runs: TensorBoard events, curves.csv, metrics at the tracker."""
 
 from __future__ import annotations
 
@@ -42,7 +42,14 @@ class Recorder:
             self._try_to_write("the curves", self._write)
 
     def write_row(self, epoch: int, values: Mapping[str, float]) -> None:
-        """Record numbers of one epoch; those that are not defined (NaN) are left empty."""
+        """Record numbers of one epoch everywhere.
+
+        A disk that is full costs one warning, not the training.
+
+        Args:
+            epoch: counted from 1.
+            values: by name; those that are not defined (NaN) are left empty.
+        """
         defined = {name: float(value) for name, value in values.items() if math.isfinite(value)}
         self._try_to_write("TensorBoard's events", lambda: self._events.write_row(epoch, defined))
         self._tracker.log_metrics(defined, step=epoch)

@@ -1,4 +1,4 @@
-"""Owns what a training tells of itself: how it ended, how long it took, what its best model scored."""
+"""Holds what a training says of itself: how it ended, how long it took, what its best model scored."""
 
 from __future__ import annotations
 

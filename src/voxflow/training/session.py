@@ -1,4 +1,4 @@
-"""Owns one training from its configuration to its result: data, device, start or continuation, the loop."""
+"""Runs one training from its configuration to its result: data, device, start or continuation, the loop."""
 
 from __future__ import annotations
 
@@ -115,7 +115,19 @@ def train(
 def prepare_data(
     plan: TrainingPlan, cases: tuple[list[Case], list[Case]], options: TrainOptions, world: World, *, seed: int
 ) -> tuple[Batches, CachedStore]:
-    """Prepare the cases to learn from and to validate on; processes share the work, and wait for each other."""
+    """Prepare the cases to learn from and to validate on; processes share the work, and wait for each other.
+
+    Args:
+        plan: chains, pipeline and task.
+        cases: those to learn from, then those to validate on.
+        options: cache, threads, workers, what to do about a bad case.
+        world: the processes; each begins at another place of the list.
+        seed: of the batches.
+
+    Raises:
+        DataError: cases can't be used; the message names every one.
+        OSError: the disk is full, say.
+    """
     threads, skip = count_threads(options), options.on_bad_case == "skip"
     cache = CaseCache.open(options.cache)
     open_store = functools.partial(
@@ -141,7 +153,15 @@ def prepare_data(
 def find_unfinished_run(
     workflow: Workflow, datalist: Datalist, options: TrainOptions, out: Path, *, facts: DataFacts
 ) -> str | None:
-    """The tracker's id of the run that ``train`` would continue; None when it would begin afresh."""
+    """Find the run that :func:`train` would continue with the same arguments.
+
+    Returns:
+        The tracker's id of the run; None when ``train`` would begin afresh.
+
+    Raises:
+        ConfigError: the workflow does not fit the data.
+        DataError: cases are missing or can't be read.
+    """
     if not options.resume or not (out / STATE).is_file():
         return None
     cases = [case for part in select_cases(datalist, TrainingPlan.build(workflow, facts)) for case in part]
@@ -179,7 +199,11 @@ def _find_state(out: Path, identity: dict[str, str], options: TrainOptions) -> d
 
 
 def select_cases(datalist: Datalist, plan: TrainingPlan) -> tuple[list[Case], list[Case]]:
-    """The labelled cases to learn from and to validate on."""
+    """Select the labelled cases to learn from and to validate on.
+
+    Raises:
+        DataError: there is none to learn from. None to validate on is allowed, and said.
+    """
     keys = plan.train_pipeline.data_list_key, plan.valid_pipeline.data_list_key
     training, validation = ([case for case in datalist.cases(key) if case.label is not None] for key in keys)
     if not training:

@@ -1,4 +1,4 @@
-"""Owns state.pt: everything that a killed training needs to go on as if nothing had happened."""
+"""Reads and writes state.pt: everything that a killed training needs to go on as if nothing had happened."""
 
 from __future__ import annotations
 
@@ -33,7 +33,12 @@ def save_state(path: Path, state: dict[str, Any]) -> None:
 
 
 def read_state(path: Path) -> dict[str, Any] | None:
-    """Read a state onto the CPU without running any code that it holds; None when there is none that can be used."""
+    """Read a state onto the CPU without running any code that it holds.
+
+    Returns:
+        The state as :func:`save_state` took it; None when there is no file, or, with a warning, when it is damaged or
+        of another format: a training that can't be continued begins afresh.
+    """
     import torch
 
     if not path.is_file():
@@ -69,10 +74,15 @@ def find_matching_state(path: Path, identity: dict[str, str]) -> tuple[dict[str,
 
 
 def get_random_state() -> dict[str, Any]:
-    """The state of every random generator of this process, as plain values and tensors."""
+    """Return the state of every random generator of this process, as plain values and tensors.
+
+    Returns:
+        "python", "numpy", "torch" and, with a GPU, "cuda"; what :func:`restore_random_state` takes.
+    """
     import torch
 
     kind, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)
+    # torch.load(weights_only=True) takes no NumPy array, and torch before 2.3 has no unsigned 32-bit integers.
     state = {
         "python": random.getstate(),
         "numpy": (kind, torch.from_numpy(np.asarray(keys, dtype=np.int64)), position, has_gauss, gauss),

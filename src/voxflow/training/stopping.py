@@ -1,4 +1,4 @@
-"""Owns early stopping: how long to go on without getting better."""
+"""Decides on early stopping: how long a training goes on without getting better."""
 
 from __future__ import annotations
 
@@ -26,7 +26,18 @@ class Patience:
         return self.limit is not None and self.waited >= self.limit
 
     def note(self, value: float) -> None:
-        """Note one validation; a value that is not defined is no better."""
+        """Note the metric of one validation.
+
+        Args:
+            value: greater is better; NaN counts as no better.
+
+        Example:
+            >>> patience = Patience(limit=2)
+            >>> for dice in (0.5, 0.6, 0.6, 0.4):
+            ...     patience.note(dice)
+            >>> patience.best, patience.waited, patience.is_over
+            (0.6, 2, True)
+        """
         if value > self.best or (math.isnan(self.best) and not math.isnan(value)):
             self.best, self.waited = value, 0
         else:

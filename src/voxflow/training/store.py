@@ -1,4 +1,4 @@
-"""Owns the cases that training reads: prepared once on disk, opened a patch at a time."""
+"""Opens the prepared cases that a training reads, and prepares those that the cache does not have."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns trying a training for a few steps: what a step takes, in time, memory and disk, before anyone waits for it."""
+"""Tries a training for a few steps, to tell what it takes in time, memory and disk before anyone waits for it."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Trial:
 
     @property
     def epoch_seconds(self) -> float:
-        """Of the steps alone, without validation."""
+        """Seconds of one epoch's steps, without validation."""
         return self.step_seconds * self.steps_an_epoch
 
 

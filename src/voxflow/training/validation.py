@@ -1,4 +1,4 @@
-"""Owns judging a network on whole cases."""
+"""Validates a network on whole cases, by the metrics of the configuration."""
 
 from __future__ import annotations
 

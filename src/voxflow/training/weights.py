@@ -1,4 +1,4 @@
-"""Owns beginning from weights that exist: which fit, which don't, and which layers stay as they are."""
+"""Loads start weights into a network: which fit, which don't, and which layers stay as they are."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class WeightsReport:
     unused: tuple[str, ...]
 
     def line(self) -> str:
-        """One line for a person."""
+        """Say in one line how many weights were loaded, and name some of those that were not."""
         total = len(self.loaded) + len(self.mismatched) + len(self.missing)
         parts = [f"{len(self.loaded)} of {total} weights taken"]
         for heading, names in (
@@ -132,7 +132,14 @@ def _list_first(weights: Mapping[str, torch.Tensor]) -> str:
 
 
 def freeze(network: torch.nn.Module, patterns: Sequence[str]) -> list[str]:
-    """Keep every parameter whose name fits a pattern (``model.0.*``) from being trained; return their names.
+    """Keep every parameter whose name fits a pattern from being trained.
+
+    Args:
+        network: changed in place.
+        patterns: shell patterns such as ``model.0.*``, or the name of a layer, which stands for all below it.
+
+    Returns:
+        The names of the frozen parameters, each once.
 
     Raises:
         ConfigError: a pattern fits no parameter, or nothing is left to be trained.
@@ -159,7 +166,17 @@ def _suggest_name(pattern: str, names: list[str]) -> str:
 
 
 def to_training_mode(network: torch.nn.Module) -> None:
-    """Set training mode, but leave wholly frozen layers in evaluation mode: their running statistics must not move."""
+    """Set training mode, but leave wholly frozen layers in evaluation mode: their running statistics must not move.
+
+    Example:
+        >>> import torch
+        >>> network = torch.nn.Sequential(torch.nn.BatchNorm1d(2), torch.nn.Linear(2, 1))
+        >>> freeze(network, ["0"])
+        ['0.weight', '0.bias']
+        >>> to_training_mode(network)
+        >>> [layer.training for layer in network]
+        [False, True]
+    """
     network.train()
     for module in network.modules():
         parameters = list(module.parameters())
