@@ -45,10 +45,12 @@ class Geometry:
         affine = np.array(self.affine, dtype=np.float64)
         if affine.shape != (4, 4) or not np.isfinite(affine).all():
             raise DataError(f"an affine is a finite 4×4 matrix, received shape {affine.shape}: {affine.tolist()}")
+        # The determinant is the volume of a voxel, mm³.
         if abs(np.linalg.det(affine[:3, :3])) < 1e-9:
             raise DataError(f"the affine is singular: {affine.tolist()}")
         if len(self.size) != 3 or min(self.size) < 1:
             raise DataError(f"a size is three positive voxel counts, received {self.size}")
+        # Frozen as the rest: a shared grid must not change under one of its users.
         affine.flags.writeable = False
         object.__setattr__(self, "affine", affine)
         object.__setattr__(self, "size", tuple(int(n) for n in self.size))
@@ -119,6 +121,7 @@ class Geometry:
         letters = [""] * 3
         remaining = np.abs(self.direction)
         signs = np.sign(self.direction)
+        # The largest cosine first, so that an oblique grid still gives each direction once.
         for _ in range(3):
             world, axis = (int(n) for n in np.unravel_index(np.argmax(remaining), (3, 3)))
             letters[axis] = _TOWARDS[world][int(signs[world, axis] > 0)]

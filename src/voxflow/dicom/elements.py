@@ -110,6 +110,7 @@ def _walk_elements(data: bytes, size: int, vr_by_tag: Mapping[int, bytes]) -> El
     position, previous_tag, pixels = first_element, 0, None
     while position < size:
         tag, vr, value, length = walk(data, position)
+        # PS3.5 7.1: tags ascend, each stands once.
         if tag <= previous_tag:
             raise UnusualFileError
         previous_tag = tag
@@ -148,6 +149,7 @@ def _read_file_meta(data: bytes) -> tuple[str, int]:
 
 def _parse_explicit(data: bytes, position: int) -> tuple[int, bytes | None, int, int]:
     """Tag, value representation, offset and length of the value of the element at a position."""
+    # The longest header of an element: tag, VR, two reserved bytes, length (PS3.5 7.1.2).
     if position + 12 > len(data):
         raise _TooShortError
     group, element, vr, length = _TAG_VR_LENGTH.unpack_from(data, position)

@@ -56,12 +56,14 @@ def read_frame_rescales(dataset: Dataset) -> list[tuple[float, float]]:
         (0028,9145), else those of the whole object; 1 and 0 where there are none.
     """
     slope, intercept = dataset.get("RescaleSlope"), dataset.get("RescaleIntercept")
-    whole = (1.0 if slope is None else float(slope), 0.0 if intercept is None else float(intercept))
-    out = []
+    object_rescale = (1.0 if slope is None else float(slope), 0.0 if intercept is None else float(intercept))
+    rescales = []
     for frame in range(int(dataset.NumberOfFrames)):
         item = find_functional_group(dataset, frame, "PixelValueTransformationSequence")
-        out.append((float(item.RescaleSlope), float(item.RescaleIntercept)) if item is not None else whole)
-    return out
+        rescales.append(
+            (float(item.RescaleSlope), float(item.RescaleIntercept)) if item is not None else object_rescale
+        )
+    return rescales
 
 
 def _read_plane(dataset: Dataset, frame: int) -> Plane:

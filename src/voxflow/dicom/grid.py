@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from voxflow.dicom.headers import Plane
 
 POSITION, ORIENTATION, SPACING = "(0020,0032)", "(0020,0037)", "(0028,0030)"
+# Decimal strings hold 16 characters; scanners round cosines to six decimals and fewer.
 COSINE_TOLERANCE = 1e-3
 SAME_POSITION_MM = 1e-3
 # A gap of more than this many usual gaps means that a slice is not there.
@@ -65,10 +66,12 @@ def fit_slice_grid(planes: Sequence[Plane], *, tolerance_mm: float, min_slices: 
     distances = positions @ normal
     order = np.argsort(distances, kind="stable")
     _check_steps(distances[order])
+    # The mean step: the rounding of single positions cancels out.
     step = float((distances[order[-1]] - distances[order[0]]) / (len(planes) - 1))
     # The first slice's own position: a grid fitted to all would move every voxel by a fraction.
     first = positions[order[0]]
     _check_on_grid(positions[order], first, normal, step, tolerance_mm)
+    # PixelSpacing is between rows first, so along j; i runs along the columns (PS3.3 10.7.1.3).
     spacing = (planes[0].spacing[1], planes[0].spacing[0], step)
     size = (planes[0].columns, planes[0].rows, len(planes))
     direction = np.column_stack([along_row, along_column, normal])
@@ -86,6 +89,7 @@ def compute_plane_axes(plane: Plane) -> tuple[NDArray[np.float64], NDArray[np.fl
     """
     along_row, along_column = np.array(plane.orientation[:3]), np.array(plane.orientation[3:])
     lengths = np.linalg.norm(along_row), np.linalg.norm(along_column)
+    # PS3.3 C.7.6.2.1.1 asks for orthonormal vectors; a hundredth is half a degree, more than any rounding.
     if np.abs(np.array(lengths) - 1).max() > 0.01 or abs(along_row @ along_column) > 0.01:
         raise DicomError(f"not two perpendicular unit vectors: {_format_numbers(plane.orientation)}", where=ORIENTATION)
     along_row = along_row / lengths[0]
@@ -101,9 +105,11 @@ def _check_complete(planes: Sequence[Plane]) -> None:
         (SPACING, "spacing", 2),
     ):
         values = [getattr(plane, name) for plane in planes]
-        lacking = sum(len(value) != length or not np.isfinite(value).all() for value in values)
-        if lacking:
-            raise DicomError(f"the {name} is missing or no {length} numbers in {lacking} of {len(planes)}", where=tag)
+        incomplete = sum(len(value) != length or not np.isfinite(value).all() for value in values)
+        if incomplete:
+            raise DicomError(
+                f"the {name} is missing or no {length} numbers in {incomplete} of {len(planes)}", where=tag
+            )
     if min(min(plane.spacing) for plane in planes) <= 0:
         raise DicomError(
             f"the spacing is not positive: {_format_numbers(min(p.spacing for p in planes))}", where=SPACING
@@ -116,10 +122,10 @@ def _check_same(planes: Sequence[Plane]) -> None:
         raise DicomError(f"slices of different size (rows, columns): {', '.join(map(str, sizes))}", where="(0028,0010)")
     for tag, name, tolerance in ((ORIENTATION, "orientation", COSINE_TOLERANCE), (SPACING, "spacing", 1e-4)):
         values = np.array([getattr(plane, name) for plane in planes])
-        apart = np.abs(values - values[0]).max(axis=1)
-        if apart.max() > tolerance:
-            example = _format_numbers(values[int(apart.argmax())])
-            count = int((apart > tolerance).sum())
+        differences = np.abs(values - values[0]).max(axis=1)
+        if differences.max() > tolerance:
+            example = _format_numbers(values[int(differences.argmax())])
+            count = int((differences > tolerance).sum())
             raise DicomError(
                 f"mixed {name}: {_format_numbers(values[0])} in {len(values) - count} slices, "
                 f"{example} among the other {count}",

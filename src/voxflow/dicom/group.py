@@ -61,6 +61,7 @@ def group_headers(headers: Iterable[DicomHeader], options: ConvertOptions) -> li
     members_by_part: dict[tuple[PartKind, str, str], list[DicomHeader]] = {}
     for header in headers:
         kind, reason = _classify(header, options)
+        # A radiograph, a label and a multi-frame object stand for themselves; other objects are slices of their series.
         is_single_object = kind in ("radiograph", "label") or (kind == "volume" and header.frame_count > 1)
         part_uid = header.sop_uid if is_single_object else header.series_uid
         members_by_part.setdefault((kind, reason, part_uid), []).append(header)
@@ -89,10 +90,12 @@ def _split_volumes(headers: list[DicomHeader], options: ConvertOptions) -> list[
 def _classify(header: DicomHeader, options: ConvertOptions) -> tuple[PartKind, str]:
     if header.sop_class in LABEL_CLASSES:
         return "label", ""
+    # Multi-frame secondary captures have the same UID with a further component.
     if header.sop_class.startswith(SECONDARY_CAPTURE):
         return "skipped", "secondary capture"
     if header.plane.rows == 0:
         return "skipped", f"no image ({header.modality or 'no modality'})"
+    # Value 3 of ImageType (0008,0008) of CT (PS3.3 C.8.2.1.1.1); MR scanners write it too.
     if "LOCALIZER" in header.image_type:
         return "skipped", "localizer"
     modalities = options.modalities or VOLUME_MODALITIES + RADIOGRAPH_MODALITIES

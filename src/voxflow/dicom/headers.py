@@ -183,7 +183,9 @@ def read_dataset(path: Path, *, pixels: bool = False, tags: list[str] | None = N
     config.settings.reading_validation_mode = config.IGNORE
     # A number of a wrong length stays bytes; else it raises an error that is no ValueError.
     config.convert_wrong_length_to_UN = True
+    # Forced, since old exports have neither preamble nor meta information.
     dataset = pydicom.dcmread(path, stop_before_pixels=not pixels, specific_tags=tags, force=True)
+    # pydicom decodes no pixels without it.
     if "TransferSyntaxUID" not in dataset.file_meta:
         dataset.file_meta.add_new(0x00020010, "UI", _detect_transfer_syntax(dataset))
     return dataset
@@ -219,6 +221,7 @@ def _is_dicom_like(path: Path) -> bool:
             start = stream.read(132)
     except OSError:
         return False
+    # PS3.10 7.1: 128 bytes of preamble, then the prefix.
     return start[128:132] == b"DICM" or start[:2] in (b"\x02\x00", b"\x08\x00")
 
 

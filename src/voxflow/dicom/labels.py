@@ -97,6 +97,7 @@ def match_volumes(label: LabelObject, volumes: Sequence[SeriesPart]) -> list[Ser
     Raises:
         DicomError: no volume, or several in the same frame of reference.
     """
+    # The images are the strongest claim: they tell the volumes of one series apart.
     by_image = [v for v in volumes if any(header.sop_uid in label.sop_refs for header in v.headers)]
     by_series = [v for v in volumes if v.first.series_uid in label.series_refs]
     if by_image or by_series:
@@ -232,6 +233,7 @@ def _read_masks(label: LabelObject, geometry: Geometry, numbers: Sequence[int], 
 def _read_segment_names(dataset: Dataset) -> Iterator[tuple[int, str]]:
     for item in dataset.get("SegmentSequence") or []:
         number = int(item.SegmentNumber)
+        # Number 0 of a label map is its background.
         if number > 0:
             yield number, str(item.get("SegmentLabel") or f"segment {number}").strip()
 
@@ -249,6 +251,7 @@ def _find_referenced_series(dataset: Dataset) -> Iterator[Dataset]:
 
 
 def _find_referenced_instances(series: Dataset) -> Iterator[str]:
+    # A SEG names its images in the first, an RTSTRUCT in the second.
     for keyword in ("ReferencedInstanceSequence", "ContourImageSequence"):
         for item in series.get(keyword) or []:
             yield str(item.get("ReferencedSOPInstanceUID", ""))

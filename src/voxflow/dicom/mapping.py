@@ -50,6 +50,7 @@ def write_mapping(path: Path, cases: Sequence[ConvertedCase], headers: Iterable[
         cases: what was made.
         headers: of the objects that they were made of; PatientID (0010,0020) comes from there.
     """
+    # By the series: each case names the one that it was made of.
     patients = {header.series_uid: header.patient_id for header in headers}
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     for name in IGNORES:

@@ -74,12 +74,14 @@ def _find_padding_ranges(headers: Sequence[DicomAttributes], slices: int) -> Ite
 def _find_padding_range(header: DicomAttributes, rescale: tuple[float, float]) -> tuple[Any, Any] | None:
     value = _read_stored_value(header, "PixelPaddingValue")
     # Lossy pixels no longer hold the padding value exactly.
-    lossy = header.get("LossyImageCompression") == "01"
-    if value is None or lossy or (value == 0 and header.get("Modality") != "CT"):
+    is_lossy = header.get("LossyImageCompression") == "01"
+    if value is None or is_lossy or (value == 0 and header.get("Modality") != "CT"):
         return None
     limit = _read_stored_value(header, "PixelPaddingRangeLimit")
-    ends = sorted(end * rescale[0] + rescale[1] for end in (value, value if limit is None else limit))
-    return np.float32(ends[0]), np.float32(ends[1])
+    # A negative slope turns the range around.
+    bounds = sorted(end * rescale[0] + rescale[1] for end in (value, value if limit is None else limit))
+    # As a volume of fractions is: in float64 a bound would miss the very values that it is meant for.
+    return np.float32(bounds[0]), np.float32(bounds[1])
 
 
 def _read_stored_value(header: DicomAttributes, keyword: str) -> int | None:

@@ -99,6 +99,7 @@ def compute_suv_scale(datasets: Sequence[Dataset]) -> PetScale:
         return PetScale(1.0, OTHER_UNITS, "not in SUV: RealWorldValueMappingSequence (0040,9096) maps frames unequally")
     if units[0] == "GML":
         return PetScale(real_world_factor, _name_suv(str(first.get("SUVType") or "BW")))
+    # Philips states counts, and the factors in private elements.
     if units[0] == "CNTS" and _read_philips_factor(first, 0x00):
         return PetScale(_read_philips_factor(first, 0x00), SUV)
     to_activity = _read_philips_factor(first, 0x09) if units[0] == "CNTS" else real_world_factor
@@ -113,8 +114,8 @@ def compute_suv_scale(datasets: Sequence[Dataset]) -> PetScale:
 def _name_suv(suv_type: str) -> str:
     """Name the units of values that are SUV already, by SUVType (0054,1006)."""
     names = {"BW": SUV, "BSA": "SUVbsa g/ml", "IBW": "SUVibw g/ml"}
-    lean = dict.fromkeys(("LBM", "LBMJANMA", "LBMJAMES128"), "SUVlbm g/ml")
-    return (names | lean).get(suv_type, "SUV g/ml")
+    lean_body_mass = dict.fromkeys(("LBM", "LBMJANMA", "LBMJAMES128"), "SUVlbm g/ml")
+    return (names | lean_body_mass).get(suv_type, "SUV g/ml")
 
 
 def read_stated_scale(datasets: Sequence[Dataset]) -> PetScale:
@@ -143,6 +144,7 @@ def _compute_suv_factor(datasets: Sequence[Dataset]) -> float:
     if corrected and "ATTN" not in corrected:
         raise _NoSuvError("CorrectedImage (0028,0051) names no attenuation correction")
     correction = str(first.get("DecayCorrection") or "").upper()
+    # Images corrected to the injection: at that moment nothing of the dose has decayed.
     if correction == "ADMIN":
         return weight * 1000 / dose
     if correction != "START" and str(first.get("DecayCorrected") or "") != "YES":
@@ -157,6 +159,7 @@ def _measure_decay_time(datasets: Sequence[Dataset], radiopharmaceutical: Datase
     corrected_to = _find_decay_reference(datasets, half_life)
     time = str(radiopharmaceutical.get("RadiopharmaceuticalStartTime") or "")
     same_day = _parse_datetime(corrected_to.strftime("%Y%m%d") + time) if time else None
+    # A time of day alone: an injection after the scan was one of the day before.
     if same_day is not None and same_day > corrected_to:
         same_day -= timedelta(days=1)
     # Anonymizers shift dates, not always all of them; the time of day is then still right.
@@ -183,6 +186,7 @@ def _find_decay_reference(datasets: Sequence[Dataset], half_life: float) -> date
         raise _NoSuvError("the series is younger than its acquisition, and FrameReferenceTime (0054,1300) is missing")
     rate = log(2) / half_life
     frame = rate * float(duration) / 1000
+    # The moment within a frame at which activity equals the frame's mean, s after its start.
     middle = log(frame / -expm1(-frame)) / rate if frame > 0 else 0.0
     return min(acquired) + timedelta(seconds=middle - float(reference) / 1000)
 
@@ -249,9 +253,11 @@ def _read_datetime(dataset: Dataset, event: str) -> datetime | None:
 def _parse_datetime(text: str) -> datetime | None:
     """YYYYMMDDHHMM[SS[.F]], as DA + TM or DT write it; zones are left out, since scan and injection share one."""
     digits = text.strip().split("+")[0].split("-")[0].replace(":", "")
-    whole, _, fraction = digits.partition(".")
+    whole_seconds, _, fraction = digits.partition(".")
     try:
-        moment = datetime.strptime(whole[:14].ljust(14, "0") if len(whole) >= 12 else "", "%Y%m%d%H%M%S")
+        moment = datetime.strptime(
+            whole_seconds[:14].ljust(14, "0") if len(whole_seconds) >= 12 else "", "%Y%m%d%H%M%S"
+        )
         return moment + timedelta(seconds=float(f"0.{fraction}") if fraction else 0)
     except ValueError:
         return None

@@ -126,8 +126,10 @@ def _view_plain_values(dataset: Dataset) -> NDArray[Any] | None:
 def _clear_unused_bits(array: NDArray[Any], dataset: Dataset) -> NDArray[Any]:
     """Old scanners keep overlays in the bits above BitsStored (0028,0101)."""
     stored, allocated = int(dataset.BitsStored), int(dataset.BitsAllocated)
+    # PS3.5 8.1.1: bits that are not stored may hold anything.
     if not 1 < stored < allocated or array.dtype.kind not in "iu" or array.dtype.itemsize * 8 != allocated:
         return array
+    # Up and down again: signed values keep their sign.
     shift = allocated - stored
     return np.asarray((array << shift) >> shift)
 

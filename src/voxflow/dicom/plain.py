@@ -57,6 +57,7 @@ _ELEMENTS = {
 _PADDING = {"PixelPaddingValue": (0x00280120, b""), "PixelPaddingRangeLimit": (0x00280121, b"")}
 _TAGS = {name: tag for name, (tag, _) in (_ELEMENTS | _PADDING).items()}
 _VRS = dict((*_ELEMENTS.values(), *_PADDING.values()))
+# In the order of VARYING, as DicomHeader.varying has them.
 _VARYING = tuple(name.split()[0] for name in VARYING)
 
 
@@ -151,12 +152,14 @@ class _HeaderFields:
             return ()
         if vr == b"FD":
             return tuple(str(value) for (value,) in struct.iter_unpack("<d", raw))
+        # PS3.5 6.2: UIDs are padded by a zero byte, other text by a blank.
         text = raw.rstrip(b"\0" if vr == b"UI" else b" ")
         if not text:
             return ()
         if not text.isascii() or not text.decode("ascii").isprintable():
             raise UnusualFileError
         values = tuple(text.decode("ascii").split("\\"))
+        # Blanks within and numbers such as "+1" or "007" are for pydicom to understand.
         if any(value != value.strip() or (vr == b"IS" and str(int(value)) != value) for value in values):
             raise UnusualFileError
         return values

@@ -43,7 +43,9 @@ def read_radiograph_object(
     stored = decode_stored_values(dataset)
     if stored.ndim != 2:
         raise DicomError(f"a radiograph has one frame, received {stored.shape[0]}", where="(0028,0008)")
+    # PS3.3 C.7.6.3.1.2: the lowest value is white.
     inverted = str(dataset.PhotometricInterpretation) == "MONOCHROME1"
+    # PS3.3 10.7: ImagerPixelSpacing (0018,1164) is at the detector; PixelSpacing may be calibrated to the patient.
     spacing = dataset.get("PixelSpacing") or dataset.get("ImagerPixelSpacing") or ()
     spacing_mm = tuple(float(value) for value in spacing)
     if window is not None:

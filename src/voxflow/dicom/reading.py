@@ -61,6 +61,7 @@ def read_part(part: SeriesPart, options: ConvertOptions) -> VolumeReading:
         frames=part.frames,
         on_object=lambda attributes: headers.append(_copy_attributes(attributes)),
     )
+    # Before units and remedies: blended with real values, padding could no longer be told apart.
     replace_padding(volume.array, headers)
     remedy = ""
     if fit_grid.remedy_plan:

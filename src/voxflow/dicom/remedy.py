@@ -139,7 +139,7 @@ def apply_remedy(stack: NDArray[Any], plan: RemedyPlan) -> Volume:
 
     Where no slice reaches, voxels get the lowest value of the stack. Whole numbers are rounded.
     """
-    out = np.empty(plan.target.size, dtype=stack.dtype)
+    remedied = np.empty(plan.target.size, dtype=stack.dtype)
     lowest = float(stack.min())
     for k in range(plan.target.size[2]):
         upper = int(np.searchsorted(plan.slice_positions, k))
@@ -149,39 +149,39 @@ def apply_remedy(stack: NDArray[Any], plan: RemedyPlan) -> Volume:
         if lower != upper:
             weight = (k - plan.slice_positions[lower]) / (plan.slice_positions[upper] - plan.slice_positions[lower])
             values = (1 - weight) * values + weight * _shift_slice(stack[:, :, upper], upper, plan, lowest)
-        out[:, :, k] = np.rint(values) if out.dtype.kind in "iu" else values
-    return Volume(out, plan.target)
+        remedied[:, :, k] = np.rint(values) if remedied.dtype.kind in "iu" else values
+    return Volume(remedied, plan.target)
 
 
-def _shift_slice(values: NDArray[Any], k: int, mending: RemedyPlan, fill: float) -> NDArray[np.float64]:
+def _shift_slice(values: NDArray[Any], k: int, plan: RemedyPlan, fill: float) -> NDArray[np.float64]:
     """One slice (i, j) on the new grid's plane, moved by its shift."""
     shifted = values.astype(np.float64)
     for axis in (0, 1):
-        position = float(mending.shifts[k, axis]) - mending.corner[axis]
+        position = float(plan.shifts[k, axis]) - plan.corner[axis]
         whole_pixels = int(np.floor(position))
         shape = list(shifted.shape)
-        shape[axis] = mending.target.size[axis] + 1
+        shape[axis] = plan.target.size[axis] + 1
         padded = np.full(shape, fill)
         # One voxel of rim in front, so that the first voxel blends with what lies outside.
         target_slice = [slice(None), slice(None)]
         target_slice[axis] = slice(whole_pixels + 1, whole_pixels + 1 + shifted.shape[axis])
         padded[tuple(target_slice)] = shifted
-        indices, before = np.arange(1, shape[axis]), np.arange(shape[axis] - 1)
+        indices, previous = np.arange(1, shape[axis]), np.arange(shape[axis] - 1)
         fraction = position - whole_pixels
-        shifted = fraction * padded.take(before, axis=axis) + (1 - fraction) * padded.take(indices, axis=axis)
+        shifted = fraction * padded.take(previous, axis=axis) + (1 - fraction) * padded.take(indices, axis=axis)
     return shifted
 
 
 def _measure_tilt(sideways: NDArray[np.float64], distances: NDArray[np.float64], tolerance_mm: float) -> float:
     """The angle by which a stack leans, degrees."""
-    lean = distances @ sideways / (distances @ distances)
-    apart = float(np.linalg.norm(sideways - distances[:, None] * lean, axis=1).max())
-    degrees = float(np.degrees(np.arctan(np.linalg.norm(lean))))
-    if apart > tolerance_mm or degrees > MAX_TILT_DEGREES:
+    shift_per_mm = distances @ sideways / (distances @ distances)
+    unexplained = float(np.linalg.norm(sideways - distances[:, None] * shift_per_mm, axis=1).max())
+    degrees = float(np.degrees(np.arctan(np.linalg.norm(shift_per_mm))))
+    if unexplained > tolerance_mm or degrees > MAX_TILT_DEGREES:
         largest_shift = float(np.linalg.norm(sideways, axis=1).max())
         raise DicomError(
             f"slices shifted sideways by up to {largest_shift:.2f} mm, and no tilt of a gantry "
-            f"explains it: {apart:.2f} mm stay at {degrees:.1f} degrees (tolerance {tolerance_mm} mm)",
+            f"explains it: {unexplained:.2f} mm stay at {degrees:.1f} degrees (tolerance {tolerance_mm} mm)",
             where=POSITION,
         )
     return degrees

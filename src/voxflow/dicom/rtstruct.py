@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from voxflow.geometry import Geometry
 
+# PS3.3 C.8.8.6.1: POINT, OPEN_PLANAR and OPEN_NONPLANAR enclose nothing.
 CLOSED = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR")
 CONTOUR_DATA = "(3006,0050)"
 # Contours within this share of a slice are drawn in one plane.
@@ -140,8 +141,11 @@ def _combine_contours(filled: Sequence[tuple[NDArray[np.bool_], bool]]) -> NDArr
     for mask, exclusive in ordered:
         if exclusive:
             region ^= mask
+        # Drawn twice: the second copy would read as a hole that fills the first.
         elif any(np.array_equal(mask, earlier) for earlier in combined):
             continue
+        # Wholly inside of what is filled: a hole. The keyhole technique (PS3.3 C.8.8.6.3) needs no rule: its channel,
+        # drawn there and back, fills nothing.
         elif (region & mask).sum() == mask.sum():
             region &= ~mask
         else:

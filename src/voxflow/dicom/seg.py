@@ -82,6 +82,7 @@ def _read_frames(dataset: Dataset, numbers: list[int]) -> Iterator[tuple[int, in
     """Each frame's index, segment number and mask (rows, columns); a label map gives several a frame."""
     stored = decode_stored_values(dataset).reshape(-1, int(dataset.Rows), int(dataset.Columns))
     kind = str(dataset.get("SegmentationType", "BINARY"))
+    # PS3.3 C.8.20.2.3: stored fractions reach up to MaximumFractionalValue (0062,000E).
     threshold = FRACTION_THRESHOLD * float(dataset.get("MaximumFractionalValue") or 1) if kind == "FRACTIONAL" else 1
     for frame, values in enumerate(stored):
         if kind == "LABELMAP":
@@ -102,10 +103,10 @@ def _locate_voxels(inside: NDArray[np.bool_], plane: Plane, geometry: Geometry) 
     offset = np.outer(column * plane.spacing[1], along_row) + np.outer(row * plane.spacing[0], along_column)
     index = geometry.to_index(np.array(plane.position) + offset)
     nearest = np.rint(index).astype(np.intp)
-    apart = float(np.abs(index - nearest).max())
-    if apart > SAME_VOXEL_TOLERANCE:
+    deviation = float(np.abs(index - nearest).max())
+    if deviation > SAME_VOXEL_TOLERANCE:
         raise GridMismatchError(
-            f"the segmentation lies on another grid than its image: pixels are up to {apart:.2f} voxels off "
+            f"the segmentation lies on another grid than its image: pixels are up to {deviation:.2f} voxels off "
             f"(tolerance {SAME_VOXEL_TOLERANCE})",
             where="(0020,9113)",
         )

@@ -122,8 +122,8 @@ def _check_one_way(planes: Sequence[Plane]) -> None:
     for plane in planes:
         if len(plane.position) != 3 or len(plane.orientation) != 6 or len(plane.spacing) != 2:
             raise DicomError("a frame has no position, orientation or spacing", where=PLANE_POSITION)
-    ways = np.array([(*plane.orientation, *plane.spacing) for plane in planes])
-    if np.abs(ways - ways[0]).max() > 1e-3:
+    directions = np.array([(*plane.orientation, *plane.spacing) for plane in planes])
+    if np.abs(directions - directions[0]).max() > 1e-3:
         raise DicomError("the frames look several ways, or differ in pixel spacing", where=PLANE_POSITION)
 
 
@@ -134,9 +134,9 @@ def _find_corners(
     corners = np.full((len(slices), 3), np.nan)
     for (plane, _, _), distance in zip(frames, away, strict=True):
         k = int(np.abs(slices - distance).argmin())
-        apart = 0.0 if np.isnan(corners[k, 0]) else float(np.linalg.norm(corners[k] - plane.position))
-        if apart > SAME_CORNER_MM:
-            raise DicomError(f"frames of one slice are shifted sideways by {apart:.2f} mm", where=PLANE_POSITION)
+        distance_mm = 0.0 if np.isnan(corners[k, 0]) else float(np.linalg.norm(corners[k] - plane.position))
+        if distance_mm > SAME_CORNER_MM:
+            raise DicomError(f"frames of one slice are shifted sideways by {distance_mm:.2f} mm", where=PLANE_POSITION)
         corners[k] = plane.position
     return corners
 

@@ -91,9 +91,9 @@ def split_series(headers: Sequence[DicomHeader], min_slices: int) -> list[Series
         One piece a volume. A series that no attributes take apart into whole volumes stays as it is; the grid check
         then names its fault.
     """
-    whole = [SeriesPiece(tuple(range(len(headers))))]
+    unsplit = [SeriesPiece(tuple(range(len(headers))))]
     if _is_one_volume(headers):
-        return whole
+        return unsplit
     max_volumes = len(headers) // min_slices
     varying = [
         attribute
@@ -112,7 +112,7 @@ def split_series(headers: Sequence[DicomHeader], min_slices: int) -> list[Series
             ):
                 name = " and ".join(attribute.name for attribute in attributes)
                 return [SeriesPiece(tuple(piece), name) for piece in pieces]
-    return whole
+    return unsplit
 
 
 def read_frame_headers(header: DicomHeader) -> list[DicomHeader]:
@@ -161,13 +161,13 @@ def _group_by_values(headers: Sequence[DicomHeader], attributes: Sequence[SplitA
 
 def _make_sort_key(values: tuple[object, ...]) -> list[tuple[float, str]]:
     """Numbers by their size, before all else."""
-    out = []
+    sort_key = []
     for value in values:
         try:
-            out.append((float(str(value)), ""))
+            sort_key.append((float(str(value)), ""))
         except ValueError:
-            out.append((np.inf, str(value)))
-    return out
+            sort_key.append((np.inf, str(value)))
+    return sort_key
 
 
 def _collect_positions(headers: Sequence[DicomHeader]) -> frozenset[tuple[float, ...]]:
@@ -176,6 +176,7 @@ def _collect_positions(headers: Sequence[DicomHeader]) -> frozenset[tuple[float,
 
 def _is_one_volume(headers: Sequence[DicomHeader]) -> bool:
     """Whether all look one way, have one matrix, and no two lie at one place."""
+    # Two slices at one place belong to two volumes, whatever else they share.
     if len({(round_orientation(header), describe_matrix(header)) for header in headers}) > 1:
         return False
     return len(_collect_positions(headers)) == len(headers)

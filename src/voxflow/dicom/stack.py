@@ -16,6 +16,7 @@ from voxflow.errors import DicomError
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike, NDArray
 
+# Far beyond what any modality states; 16 bits times this still fit into int32.
 MAX_SLOPE, MAX_INTERCEPT = 1e4, 1e6
 _SHORT = np.iinfo(np.int16)
 
@@ -57,8 +58,9 @@ class SliceStack:
         if not (is_whole and stored.dtype.itemsize <= 2):
             self._place(stored.shape, np.float32)[...] = stored.astype(np.float64) * slope + intercept
             return
-        ends = [int(end) * int(slope) + int(intercept) for end in (stored.min(), stored.max())]
-        if min(ends) < _SHORT.min or max(ends) > _SHORT.max:
+        # Of the slice alone: most series fit into 16 bits, and then nothing wider is ever allocated.
+        extremes = [int(extreme) * int(slope) + int(intercept) for extreme in (stored.min(), stored.max())]
+        if min(extremes) < _SHORT.min or max(extremes) > _SHORT.max:
             target = self._place(stored.shape, np.int32)
             target[...] = stored.astype(np.int64) * int(slope) + int(intercept)
             return

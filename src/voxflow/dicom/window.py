@@ -51,6 +51,7 @@ def apply_window(stored: NDArray[Any], dataset: Dataset, window: Window) -> NDAr
 
 def _apply_voi_function(values: NDArray[np.float64], centre: float, width: float, function: str) -> NDArray[np.float64]:
     """DICOM PS3.3 C.11.2.1.2 and C.11.2.1.3, with grey from 0 to 1."""
+    # LINEAR divides by width - 1, so that its width is at least 1.
     least = 1 if function == "LINEAR" else 0
     if not (np.isfinite([centre, width]).all() and width > 0 and width >= least):
         raise DicomError(f"no window: centre {centre:g}, width {width:g}", where=WINDOW)
@@ -74,6 +75,7 @@ def _apply_voi_lut(values: NDArray[np.float64], dataset: Dataset) -> NDArray[np.
     """
     table = dataset.VOILUTSequence[0]
     count, first, bits = (int(value) for value in table.LUTDescriptor)
+    # PS3.3 C.11.2.1.1: a count of 0 means 65536, which 16 bits do not hold.
     count = count or 2**16
     if not 8 <= bits <= 16:
         raise DicomError(f"a VOI LUT of {bits} bits; expected 8 to 16", where="(0028,3002)")

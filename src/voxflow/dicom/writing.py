@@ -93,6 +93,7 @@ def write_segmentation(
     if source.frames:
         _restore_frame_numbers(dataset, source.frames)
     if remark:
+        # LO: at most 64 characters (PS3.5 6.2).
         dataset.ContentDescription = f"Mask {remark}"[:64]
     with atomic_path(path) as temporary:
         dataset.save_as(temporary, enforce_file_format=True)
@@ -211,6 +212,7 @@ def _convert_to_utf8(image: Dataset) -> None:
     supported = {character_set.value for character_set in SpecificCharacterSetValues}
     if isinstance(character_sets, str) and character_sets in supported and not character_sets.startswith("ISO 2022"):
         return
+    # Decoded first, else pydicom would take the bytes for UTF-8 already.
     image.decode()
     image.SpecificCharacterSet = "ISO_IR 192"
 

@@ -87,6 +87,7 @@ def convert_files(
 
 
 def _run_jobs(jobs: Sequence[ImageFileJob], workers: int | None) -> Generator[tuple[int, ConversionOutcome]]:
+    # Below, starting processes takes longer than the work.
     with process_map(workers if len(jobs) > 64 else 1) as run:
         yield from enumerate(run(convert_pair, jobs))
 
@@ -149,6 +150,7 @@ def _read_checked_label(job: ImageFileJob, volume: Volume) -> Volume | None:
     if job.pair.label is None:
         return None
     label = read_volume(job.pair.label)
+    # A hundredth of a millimetre: NIfTI keeps the affine in single precision.
     if not label.geometry.is_close(volume.geometry, tolerance_mm=1e-2):
         image_texts, label_texts = format_geometry(volume.geometry), format_geometry(label.geometry)
         raise DataError(
@@ -164,6 +166,7 @@ def _read_checked_label(job: ImageFileJob, volume: Volume) -> Volume | None:
         raise DataError(
             f"label values {unknown} have no name in the option labels, which names {list(job.values or ())}"
         )
+    # The narrowest type that holds them all: uint8 in nearly every data set.
     dtype = np.uint8 if values.max() < 256 else np.uint16
     return Volume(label.array.astype(dtype), volume.geometry)
 
@@ -194,6 +197,7 @@ def _plan_jobs(files: ImageFiles, target: Path, options: ImageOptions) -> list[I
     names = assign_pseudonyms(set(patients), load_pseudonym_key(options.pseudonym_key))
     cases = number_cases(patients, names)
     if options.keep_names:
+        # A case id becomes file names, so that only such characters stay.
         cases = [re.sub(r"[^A-Za-z0-9.-]+", "_", pair.name) for pair in files.pairs]
     return [
         ImageFileJob(

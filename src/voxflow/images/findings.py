@@ -134,6 +134,7 @@ def read_findings_from_folders(files: Mapping[str, str]) -> RadiographFindings:
     """
     folders = sorted(set(files.values()))
     names = tuple(folder for folder in folders if folder.lower() not in WITHOUT_FINDING)
+    # One folder tells nothing apart.
     if len(folders) < 2:
         return RadiographFindings()
     return RadiographFindings(

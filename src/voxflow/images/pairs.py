@@ -21,6 +21,7 @@ IMAGE_FOLDERS = ("images", "image", "imagestr", "imagests", "imagesval")
 LABEL_FOLDERS = ("labels", "label", "masks", "mask", "labelstr", "labelsts", "labelsval")
 IMAGE_ENDS = ("_image", "_img", "_volume")
 LABEL_ENDS = ("_label", "_mask", "_seg", "_segmentation", "-label")
+# NUMBER_NUMBER, patient and image, as ChestX-ray14 names its files.
 NUMBERED = re.compile(r"^(\d+)_\d+$")
 
 
@@ -122,6 +123,7 @@ def parse_role_and_name(path: Path) -> tuple[Literal["image", "label"], str]:
     stem, folders = _strip_suffix(path.name), path.parts[:-1]
     in_labels = any(folder.lower() in LABEL_FOLDERS for folder in folders)
     role: Literal["image", "label"] = "label" if in_labels else "image"
+    # An ending says more than the folder, and a name that is nothing but an ending keeps it.
     for ending in IMAGE_ENDS + LABEL_ENDS:
         if stem.lower().endswith(ending) and len(stem) > len(ending):
             role = "label" if ending in LABEL_ENDS else "image"

@@ -33,6 +33,7 @@ def load_pseudonym_key(configured_key: str | None, key_file: Path | None = None)
     key_file = key_file or home() / KEY_FILE
     if not key_file.is_file():
         key_file.parent.mkdir(parents=True, exist_ok=True)
+        # Exclusively, so that of two processes at once only one makes a key; for its owner from the first byte on.
         handle = os.open(key_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(handle, "w", encoding="ascii") as stream:
             stream.write(secrets.token_hex(32) + "\n")
@@ -55,6 +56,7 @@ def assign_pseudonyms(patients: Iterable[str], key: bytes) -> dict[str, str]:
     """
     digests = {patient: hmac.new(key, patient.encode(), hashlib.sha256).hexdigest() for patient in patients}
     length = LENGTH
+    # Joining two patients would leak one into the other's training and test cases.
     while len({digest[:length] for digest in digests.values()}) < len(digests):
         length += 4
     return {patient: digest[:length] for patient, digest in digests.items()}

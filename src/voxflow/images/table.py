@@ -220,6 +220,7 @@ def _list_case_values(case: ConvertedCase, columns: Sequence[str], findings: Seq
 
 def _write_rows(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
+        # One line end on every system, so that equal tables are equal bytes.
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(header)
         writer.writerows(rows)

@@ -130,6 +130,7 @@ def _is_about_series(error: InputError) -> bool:
 def _answer_series(context: AnswerContext, ledger: Ledger, entry: LedgerEntry, result: AnswerResult) -> None:
     folder = context.out / entry.series_uid
     note = _read_note(folder)
+    # A series that grew since gets new masks.
     if note.get("instances") != entry.taken_count:
         note = _make_masks(context, entry, folder)
         result.answered.append(entry.series_uid)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from voxflow.pacs.settings import DimseSettings
 
+# PS3.5 9.1: at most 64 characters, digits and dots.
 _UID = re.compile(r"[0-9.]{1,64}")
 
 

@@ -88,6 +88,7 @@ class DimseArchive:
             PacsError: objects could not be sent.
         """
         ordered = sorted(sop_uids)
+        # Listening before asking: the first object may come before the answer.
         with Receiver(self._settings, set(ordered), folder, self.name), self._open_association(MOVE) as association:
             for begin in range(0, len(ordered), MAX_UIDS):
                 self._move_objects(association, series, ordered[begin : begin + MAX_UIDS])

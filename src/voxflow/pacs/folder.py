@@ -71,6 +71,7 @@ class DropFolder:
 
     def acknowledge(self, series: RemoteSeries, sop_uids: Collection[str], folder: Path) -> None:
         """Remove the files of a series that is safe, where the folder is to be emptied."""
+        # Only what was taken: a file that came since stays.
         if self._empty:
             for header in self._headers_by_series.get(series.series_uid, ()):
                 if header.sop_uid in sop_uids:

@@ -136,6 +136,7 @@ class _ArchiveVisit:
         """
         uid, target = series.series_uid, self.into / series.study_uid / series.series_uid
         entry = self.ledger.find_entry(uid)
+        # Known by its count alone, which spares a request for most series of every round.
         if entry and entry.taken_count and series.instance_count == entry.taken_count:
             self.result.known_count += 1
             return

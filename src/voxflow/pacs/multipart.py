@@ -61,10 +61,11 @@ def _cut_at_delimiter(target: Path, delimiter: bytes) -> bool:
     """Remove the delimiter and what follows from the end of the file; False when it is not there."""
     size = target.stat().st_size
     with target.open("r+b") as stream:
+        # The delimiter is the last thing of the answer but for its closing and an epilogue.
         start = max(0, size - len(delimiter) - _LONGEST_HEADER)
         stream.seek(start)
-        at = stream.read().rfind(delimiter)
-        if at < 0:
+        offset = stream.read().rfind(delimiter)
+        if offset < 0:
             return False
-        stream.truncate(start + at)
+        stream.truncate(start + offset)
     return True

@@ -34,6 +34,7 @@ class Receiver:
         from pynetdicom import AE, ALL_TRANSFER_SYNTAXES, AllStoragePresentationContexts, evt
 
         entity = AE(ae_title=self._settings.own_aet)
+        # Whoever calls us by another title has not been asked by us.
         entity.require_called_aet = True
         entity.network_timeout = entity.dimse_timeout = self._settings.timeout_s
         for context in AllStoragePresentationContexts:
@@ -44,8 +45,10 @@ class Receiver:
                 address, block=False, evt_handlers=[(evt.EVT_C_STORE, self._store_object)]
             )
         except OSError as error:
-            place = f"{address[0]}:{address[1]}"
-            raise PacsError(f"{self._archive}: can't listen at {place}: {error.strerror}", lost=True) from error
+            listen_address = f"{address[0]}:{address[1]}"
+            raise PacsError(
+                f"{self._archive}: can't listen at {listen_address}: {error.strerror}", lost=True
+            ) from error
         return self
 
     def __exit__(self, *_: object) -> None:

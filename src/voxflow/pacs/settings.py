@@ -96,7 +96,7 @@ def parse_settings(blocks: Mapping[str, Any] | None, name: str) -> DicomWebSetti
         return _ADAPTER.validate_python(blocks[name])
     except ValidationError as error:
         findings = [
-            f"{PARAMS}: {'.'.join(['pacs', name, *(str(at) for at in fault['loc'][1:])])}: {fault['msg']}, "
+            f"{PARAMS}: {'.'.join(['pacs', name, *(str(key) for key in fault['loc'][1:])])}: {fault['msg']}, "
             f"got {fault['input']!r}"
             for fault in error.errors()
         ]

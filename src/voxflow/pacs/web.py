@@ -117,6 +117,7 @@ class DicomWebArchive:
             boundary = secrets.token_hex(16)
             headers = {
                 "Accept": "application/dicom+json",
+                # STOW-RS (PS3.18 10.5): one part an object.
                 "Content-Type": f'multipart/related; type="application/dicom"; boundary={boundary}',
             }
             with self._translate_errors(f"store {file.name}"):
@@ -171,6 +172,7 @@ class DicomWebArchive:
             yield from items
             if len(items) < PAGE:
                 return
+            # By what came, since an archive may hold pages smaller than asked for.
             offset += len(items)
 
     def _parse_series(self, study_uid: str, item: dict[str, Any]) -> RemoteSeries:

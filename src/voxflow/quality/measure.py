@@ -82,6 +82,7 @@ def _measure_volume(images: list[Path], label: Path | None) -> dict[str, Any]:
 
 
 def _measure_intensity(arrays: list[NDArray[Any]]) -> dict[str, Any]:
+    # Of voxels, not of files: the same image saved twice is found as well.
     digest = hashlib.sha256()
     for array in arrays:
         digest.update(str((array.shape, array.dtype)).encode())

@@ -134,5 +134,5 @@ def _apply_severities(checks: list[DataCheck], options: ValidateOptions) -> list
 
 
 def _describe_unknown(name: str, names: Sequence[str]) -> str:
-    near = nearest_name(name, names, cutoff=0.3)
-    return f"{name!r}: did you mean {near!r}?" if near else f"{name!r}: expected one of {', '.join(names)}"
+    suggestion = nearest_name(name, names, cutoff=0.3)
+    return f"{name!r}: did you mean {suggestion!r}?" if suggestion else f"{name!r}: expected one of {', '.join(names)}"

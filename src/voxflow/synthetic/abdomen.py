@@ -114,6 +114,7 @@ def _choose_grid(rng: np.random.Generator, *, feet_first: bool) -> Geometry:
     """A grid around the patient's origin; feet first, i runs to the right and slices to the feet."""
     in_plane, between = rng.choice([2.6, 2.7, 2.8]), rng.choice([4.0, 4.5, 5.0])
     size = (COLUMNS, COLUMNS, int(rng.integers(180, 215) // between))
+    # Feet first, the scanner's axes are turned by half a turn about the axis from the patient's front to back.
     direction = np.diag([-1.0, 1.0, -1.0]) if feet_first else np.eye(3)
     spacing = np.array([in_plane, in_plane, between])
     centre = direction @ (spacing * (np.array(size) - 1) / 2)

@@ -151,6 +151,7 @@ def _draw_smooth_noise(rng: np.random.Generator, points: NDArray[np.float32]) ->
 def _simulate_scan(rng: np.random.Generator, hounsfield: NDArray[np.float32]) -> NDArray[np.float32]:
     from scipy.ndimage import gaussian_filter
 
+    # The scanner's point spread, then its noise, which neighbours share.
     blurred = gaussian_filter(hounsfield, (0.6, 0.6, 0.3))
     noise = gaussian_filter(rng.normal(0, 1, hounsfield.shape), (0.5, 0.5, 0))
     return np.asarray(blurred + noise / noise.std() * NOISE_HU, np.float32)

@@ -82,6 +82,7 @@ def write_shuffled(folder: Path, datasets: list[Dataset], rng: np.random.Generat
         datasets: the objects.
         rng: decides the order.
     """
+    # As hospitals export them: neither names nor order say which slices belong together.
     for number, index in enumerate(rng.permutation(len(datasets))):
         path = folder / f"D{number % 4}" / f"I{number:05d}"
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -180,12 +180,12 @@ def _limit_to_one_thread() -> Iterator[None]:
     """Keep SimpleITK to one thread a case in this process: several cases at a time share the cores better."""
     import SimpleITK as sitk
 
-    before = sitk.ProcessObject.GetGlobalDefaultNumberOfThreads()
+    thread_count = sitk.ProcessObject.GetGlobalDefaultNumberOfThreads()
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
     try:
         yield
     finally:
-        sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(before)
+        sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(thread_count)
 
 
 def _resample_volumes(row: dict[str, Any], source: Path, target: Path, options: ResampleOptions) -> dict[str, str]:

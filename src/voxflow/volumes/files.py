@@ -139,10 +139,10 @@ def _write_by_itk(path: Path, volume: Volume) -> None:
     try:
         sitk.WriteImage(volume.to_sitk(), str(path), useCompression=True)
         # ITK says nothing of a disk that fills up on the way.
-        whole = np.array_equal(read_volume(path).array, volume.array, equal_nan=volume.array.dtype.kind == "f")
+        is_intact = np.array_equal(read_volume(path).array, volume.array, equal_nan=volume.array.dtype.kind == "f")
     except (RuntimeError, DataError) as error:
         raise OSError(errno.EIO, f"could not be written (is the disk full?): {error}", str(path)) from error
-    if not whole:
+    if not is_intact:
         raise OSError(errno.EIO, "could not be written (is the disk full?): what was read back differs", str(path))
 
 

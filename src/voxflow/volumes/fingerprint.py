@@ -199,6 +199,7 @@ def _measure_case(images: Sequence[Path], label: Path | None) -> _CaseMeasuremen
         inside = np.flatnonzero(mask)
     flat = [volume.array.reshape(-1) for volume in volumes]
     sampled = inside if inside is not None and inside.size else np.arange(flat[0].size)
+    # Every nth voxel, and never more than VOXELS_A_CASE: without chance, so that a second run gives the same.
     sampled = sampled[:: -(-sampled.size // VOXELS_A_CASE)]
     return _CaseMeasurement(
         geometry.size, geometry.spacing, np.stack([channel[sampled] for channel in flat]).astype(np.float64), voxels
@@ -246,8 +247,8 @@ def read_fingerprint(path: Path) -> Fingerprint:
         raise DataError("file not found; the stage resample writes it", path=path) from error
     except ValidationError as error:
         fault = error.errors()[0]
-        place = ".".join(map(str, fault["loc"]))
-        raise DataError(f"no fingerprint: {place}: {fault['msg']}", path=path) from error
+        json_path = ".".join(map(str, fault["loc"]))
+        raise DataError(f"no fingerprint: {json_path}: {fault['msg']}", path=path) from error
 
 
 def write_fingerprint(path: Path, fingerprint: Fingerprint) -> None:

@@ -151,11 +151,11 @@ def _write_compressed(stream: BinaryIO, header: bytes, voxels: NDArray[Any]) -> 
     from isal import igzip
 
     # No name and no time in the file, so that the same volume is the same file.
-    with igzip.IGzipFile(filename="", mode="wb", compresslevel=LEVEL, fileobj=stream, mtime=0) as deflated:
-        deflated.write(header)
-        whole = voxels.data.cast("B")
-        for begin in range(0, len(whole), BUFFER):
-            deflated.write(whole[begin : begin + BUFFER])
+    with igzip.IGzipFile(filename="", mode="wb", compresslevel=LEVEL, fileobj=stream, mtime=0) as archive:
+        archive.write(header)
+        voxel_bytes = voxels.data.cast("B")
+        for begin in range(0, len(voxel_bytes), BUFFER):
+            archive.write(voxel_bytes[begin : begin + BUFFER])
 
 
 def _build_header(array: NDArray[Any], geometry: Geometry, path: Path) -> bytes:

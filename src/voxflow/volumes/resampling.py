@@ -218,6 +218,7 @@ def _reorient(geometry: Geometry, orientation: str) -> Geometry:
         axis = next(n for n, current in enumerate(present) if current in (letter, opposite[letter]))
         column = geometry.affine[:3, axis]
         if present[axis] != letter:
+            # The last voxel of a flipped axis becomes its first.
             corner += column * (geometry.size[axis] - 1)
             column = -column
         columns.append(column)

@@ -103,6 +103,7 @@ def resample_parallel(array: NDArray[Any], taps: Sequence[Taps], fill: float, th
     slow, *within = (taps[axis] for axis in order)
     resampled = np.empty([taps[axis].count for axis in order], dtype=array.dtype)
     planes = array.transpose(order)
+    # One piece of the slow axis for each thread.
     bounds = np.linspace(0, slow.count, min(threads, slow.count) + 1).astype(int).tolist()
     with ThreadPoolExecutor(len(bounds) - 1) as pool:
         list(

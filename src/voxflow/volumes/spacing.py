@@ -52,6 +52,7 @@ def _coarsen(target: np.ndarray, excess: float) -> np.ndarray:
     """Make voxels larger until the image has ``excess`` times fewer; the finest axes give way first."""
     while excess > 1 + 1e-9:
         finest = target.min()
+        # Axes that are equally fine grow together, up to the next coarser one.
         is_finest = np.isclose(target, finest)
         coarser = target[~is_finest].min() if not is_finest.all() else np.inf
         factor = min(excess ** (1 / is_finest.sum()), coarser / finest)

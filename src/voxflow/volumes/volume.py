@@ -49,6 +49,7 @@ class Volume:
         import SimpleITK as sitk
 
         array = self.array.astype(np.uint8) if self.array.dtype == np.bool_ else self.array
+        # SimpleITK's arrays are (k, j, i): reversed axes in C order are the same bytes.
         image = sitk.GetImageFromArray(np.ascontiguousarray(array.transpose(2, 1, 0)))
         image.SetSpacing(self.geometry.spacing)
         image.SetOrigin(self.geometry.origin)
