@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from tasks.common.case_table import read_cases
 from tasks.common.stage import Stage, main
-from voxflow.datalist import SplitOptions, build_datalist, lacking_findings, split_cases
+from voxflow.datalist import SplitOptions, build_datalist, list_lacking_findings, split_cases
 from voxflow.errors import EXIT_OK
 from voxflow.files import atomic_directory, write_json
 from voxflow.progress import say
@@ -33,7 +33,7 @@ def run(stage: Stage) -> int:
         tables[0][["case", "patient", "part"]].to_csv(folder / "split.csv", index=False)
     numbers = _numbers(tables[0])
     write_json(stage.metrics, numbers)
-    for line in lacking_findings(tables[0]):
+    for line in list_lacking_findings(tables[0]):
         say(f"warning: {line}")
     counts = ", ".join(f"{count} {part}" for part, count in numbers.items() if not part.endswith("patients"))
     say(f"split {stage.workspace}: {counts} → {stage.datalists}")

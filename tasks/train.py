@@ -14,7 +14,7 @@ from voxflow.datalist import Datalist
 from voxflow.errors import EXIT_INTERRUPTED, EXIT_OK
 from voxflow.files import write_json
 from voxflow.lint import check_workspace
-from voxflow.planning import Target, planned
+from voxflow.planning import Target, plan_training
 from voxflow.progress import say
 from voxflow.tracking import NullTracker, begin_run, write_run_file
 from voxflow.training import TrainingResult, TrainOptions, find_unfinished_run, is_first_process, read_facts, train
@@ -33,7 +33,7 @@ def run(stage: Stage) -> int:
         return bundle_train.train(stage)
     options = _options(stage)
     listed = stage.datalist
-    decided, proposal = planned(stage.block.get("train") or {}, stage.resampled, stage.mmar / options.config)
+    decided, proposal = plan_training(stage.block.get("train") or {}, stage.resampled, stage.mmar / options.config)
     target = _target(stage, options, listed, decided)
     workflow = _check(target)
     datalist = Datalist.read(listed, stage.resampled)

@@ -117,13 +117,13 @@ class FindingCollector:
     file: Path
     findings: list[Finding] = field(default_factory=list)
 
-    def error(self, code: str, where: str, message: str, fix: str | Suggestion = "") -> None:
+    def error(self, code: str, place: str, message: str, fix: str | Suggestion = "") -> None:
         """Note what would stop the work or make it wrong, at a JSON path such as ``train.loss.args.gamma``."""
-        self.add(Finding(code, "error", self.file, where, message, *_advice(fix)))
+        self.add(Finding(code, "error", self.file, place, message, *_advice(fix)))
 
-    def warning(self, code: str, where: str, message: str, fix: str | Suggestion = "") -> None:
+    def warning(self, code: str, place: str, message: str, fix: str | Suggestion = "") -> None:
         """Note what runs, but perhaps not as meant."""
-        self.add(Finding(code, "warning", self.file, where, message, *_advice(fix)))
+        self.add(Finding(code, "warning", self.file, place, message, *_advice(fix)))
 
     def add(self, finding: Finding) -> None:
         """Note a finding, unless the very same is noted already."""
@@ -132,15 +132,15 @@ class FindingCollector:
 
     def add_alike(self, severity: Severity, code: str, items: Sequence[tuple[str, str, str]]) -> None:
         """Note alike things as (where, message, fix): the first ten, then how many more."""
-        for where, message, fix in items[:MAX_ALIKE]:
-            self.add(Finding(code, severity, self.file, where, message, fix))
+        for place, message, fix in items[:MAX_ALIKE]:
+            self.add(Finding(code, severity, self.file, place, message, fix))
         if len(items) > MAX_ALIKE:
             self.add(Finding(code, severity, self.file, "", f"and {len(items) - MAX_ALIKE} more like this"))
 
-    def has(self, where: str) -> bool:
+    def has(self, place: str) -> bool:
         """Whether something is noted at this JSON path of the file, above it or below it already."""
         return any(
-            finding.file == self.file and _touch(finding.where, where) for finding in self.findings if finding.where
+            finding.file == self.file and _touch(finding.where, place) for finding in self.findings if finding.where
         )
 
     @property
@@ -210,12 +210,12 @@ class Suggestion:
         return f"; {self.question}" if self.question else ""
 
 
-def suggest(name: str, known: Iterable[str], *, ignore_case: bool = True) -> Suggestion:
+def suggest(name: str, known_names: Iterable[str], *, ignore_case: bool = True) -> Suggestion:
     """Find what a misspelt name was meant to be; the text of the result ends a message.
 
     Args:
         name: as the user wrote it.
-        known: what may be written.
+        known_names: what may be written.
         ignore_case: whether ``dice`` is as near to ``Dice`` as can be.
 
     Example:
@@ -226,18 +226,18 @@ def suggest(name: str, known: Iterable[str], *, ignore_case: bool = True) -> Sug
         >>> str(suggest("Hausdorff", ["CrossEntropy", "Dice"]))
         '; known: CrossEntropy, Dice'
     """
-    names = tuple(sorted(known))
-    by_spelling = {candidate.lower() if ignore_case else candidate: candidate for candidate in names}
+    sorted_names = tuple(sorted(known_names))
+    by_spelling = {candidate.lower() if ignore_case else candidate: candidate for candidate in sorted_names}
     match = nearest_name(name.lower() if ignore_case else name, by_spelling)
-    return Suggestion(by_spelling[match] if match else "", names)
+    return Suggestion(by_spelling[match] if match else "", sorted_names)
 
 
-def nearest_name(name: str, known: Iterable[str], *, cutoff: float = 0.6) -> str:
+def nearest_name(name: str, known_names: Iterable[str], *, cutoff: float = 0.6) -> str:
     """Return the known name that is spelt most alike; empty where none is near.
 
     Args:
         name: as the user wrote it.
-        known: what may be written.
+        known_names: what may be written.
         cutoff: how alike the two must be, from 0 (anything) to 1 (the same); see :mod:`difflib`.
 
     Example:
@@ -246,7 +246,7 @@ def nearest_name(name: str, known: Iterable[str], *, cutoff: float = 0.6) -> str
         >>> nearest_name("regression", ["segmentation"])
         ''
     """
-    return next(iter(difflib.get_close_matches(name, list(known), n=1, cutoff=cutoff)), "")
+    return next(iter(difflib.get_close_matches(name, list(known_names), n=1, cutoff=cutoff)), "")
 
 
 def show(value: Any, limit: int = 60) -> str:
@@ -262,7 +262,7 @@ def show(value: Any, limit: int = 60) -> str:
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
-def _touch(path: str, other: str) -> bool:
+def _touch(path: str, other_path: str) -> bool:
     """Whether two JSON paths are the same or one lies inside the other."""
-    shorter, longer = sorted((path, other), key=len)
+    shorter, longer = sorted((path, other_path), key=len)
     return longer == shorter or longer.startswith((f"{shorter}.", f"{shorter}["))

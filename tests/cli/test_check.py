@@ -64,13 +64,13 @@ def test_warnings_alone_end_with_0(mmar: Path) -> None:
 
 
 def test_colours_are_for_terminals_only(mmar: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from voxflow.lint import check_workspace, render
+    from voxflow.lint import check_workspace, render_report
     from voxflow.planning import find_target
 
     break_it(mmar, train__loss__name="Dise")
     main(["check", "spleen"])
     assert "\033" not in capsys.readouterr().out
-    assert "\033[31merror  \033[0m" in render(check_workspace(find_target("spleen")), colours=True)
+    assert "\033[31merror  \033[0m" in render_report(check_workspace(find_target("spleen")), colours=True)
 
 
 def test_json_holds_what_the_documentation_says(mmar: Path, capsys: pytest.CaptureFixture[str]) -> None:

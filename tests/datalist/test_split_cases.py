@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from voxflow.datalist import SplitOptions, split_cases
-from voxflow.datalist.split import lacking_findings
-from voxflow.datalist.stratify import spread
+from voxflow.datalist.split import list_lacking_findings
+from voxflow.datalist.stratify import spread_patients
 from voxflow.errors import DataError
 
 TRAINED_ON = {"training", "validation", "testing"}
@@ -65,7 +65,7 @@ def test_patients_stay_whole_and_findings_are_everywhere(seed: int) -> None:
     done = parts(table, split)
     assert set(done["part"]) == TRAINED_ON
     assert done.groupby("patient")["part"].nunique().max() == 1
-    assert lacking_findings(done) == []
+    assert list_lacking_findings(done) == []
     share = done.groupby("part")["finding:f1"].mean()
     assert share.max() - share.min() < 0.06
 
@@ -94,7 +94,7 @@ def test_a_finding_that_too_few_patients_have_is_named() -> None:
     table = volumes(20)
     table["finding:rare"] = (np.arange(20) == 3).astype(float)
     (split,) = split_cases(table, SplitOptions())
-    lacks = lacking_findings(parts(table, split))
+    lacks = list_lacking_findings(parts(table, split))
     assert len(lacks) == 2
     assert all(line.endswith("has no case with rare") for line in lacks)
 
@@ -155,7 +155,7 @@ def test_an_impossible_split_is_refused(patients: int, options: dict[str, Any], 
 def test_whatever_the_patients_all_are_dealt_once(rows: list[tuple[int, bool, bool]], sizes: list[int]) -> None:
     traits = {f"p{n}": {f"a={int(a)}": 1, f"b={int(b)}": 2} for n, a, b in rows}
     wanted = {str(part): size for part, size in enumerate(sizes)}
-    dealt = spread(list(traits), traits, wanted)
+    dealt = spread_patients(list(traits), traits, wanted)
     assert dealt.keys() == traits.keys()
     counted = Counter(dealt.values())
     if len(traits) <= sum(sizes):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.lint.workspace import GOOD, write_files, write_images
-from voxflow.lint import check_workspace, render
+from voxflow.lint import check_workspace, render_report
 from voxflow.planning import find_target
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def test_a_mutated_workspace_is_reported_without_a_traceback(mmar: Path, task: s
         for _ in range(rng.randint(1, 3)):
             mutate(mmar / "config", rng)
         report = check_workspace(find_target(str(mmar)))
-        assert render(report, colours=False)
+        assert render_report(report, colours=False)
         assert json.dumps(report.to_json())
         assert all(finding.message and "Traceback" not in finding.message for finding in report.findings)
         changed += bool(report.findings)

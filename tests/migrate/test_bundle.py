@@ -17,8 +17,8 @@ import torch
 from voxflow.cli.main import main
 from voxflow.errors import ConfigError, ParityError
 from voxflow.files import write_json
-from voxflow.migrate import to_bundle
-from voxflow.migrate.weights import build, write_weights
+from voxflow.migrate import migrate_to_bundle
+from voxflow.migrate.weights import build_bundle_network, write_weights
 from voxflow.training import load_model, read_checkpoint
 from voxflow.volumes import read_volume
 
@@ -47,12 +47,12 @@ METADATA += ["description", "authors", "copyright", "network_data_format"]
 
 @pytest.fixture(scope="module")
 def cube_bundle(cube_workspace: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return to_bundle(cube_workspace, tmp_path_factory.mktemp("bundles") / "cubes").folder
+    return migrate_to_bundle(cube_workspace, tmp_path_factory.mktemp("bundles") / "cubes").folder
 
 
 @pytest.fixture(scope="module")
 def corner_bundle(corner_workspace: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return to_bundle(corner_workspace, tmp_path_factory.mktemp("bundles") / "corners").folder
+    return migrate_to_bundle(corner_workspace, tmp_path_factory.mktemp("bundles") / "corners").folder
 
 
 def run_stock(bundle: Path, monkeypatch: pytest.MonkeyPatch, *names: str, **overrides: Any) -> None:
@@ -66,7 +66,7 @@ def test_monais_own_program_trains_it(cube_workspace: Path, tmp_path: Path) -> N
     untrained = shutil.copytree(cube_workspace / "config", tmp_path / "cubes" / "config").parent
     # A network that MONAI has no class for travels as a script.
     network = {"nf_enc": [4, 8], "nf_dec": [8, 4, 4, 4], "use_group_norm": True}
-    bundle = to_bundle(untrained, tmp_path / "bundle", overrides={"train.model.args": network}).folder
+    bundle = migrate_to_bundle(untrained, tmp_path / "bundle", overrides={"train.model.args": network}).folder
     assert {"__init__.py", "norms.py", "skip_unet.py"} == {path.name for path in (bundle / "scripts").iterdir()}
     command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", "configs/train.json", "--epochs", "2"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
@@ -147,7 +147,7 @@ def test_the_bundles_network_gives_the_same_logits(name: str, request: pytest.Fi
     workspace: Path = request.getfixturevalue(f"{name}_workspace")
     bundle: Path = request.getfixturevalue(f"{name}_bundle")
     trained, spec = load_model(workspace / "models/train/model.pt")
-    twin = build(json.loads((bundle / "configs/inference.json").read_text())["network_def"])
+    twin = build_bundle_network(json.loads((bundle / "configs/inference.json").read_text())["network_def"])
     twin.load_state_dict(torch.load(bundle / "models/model.pt", weights_only=True))
     example = torch.randn(2, spec.in_channels, *((16, 16, 16) if name == "cube" else (32, 32)))
     with torch.inference_mode():
@@ -194,8 +194,8 @@ def test_what_stands_nowhere_in_monai_is_not_carried(
     write_json(bare / "config/config_train.json", config)
     write_json(bare / "config/environment.json", {"DATA_ROOT": "nowhere", "DATASET_JSON": "nowhere.json"})
     with pytest.raises(ConfigError, match=r"number of classes is stated nowhere.*--set train.model.args.num_classes=N"):
-        to_bundle(bare, tmp_path / "bundle")
-    made = to_bundle(bare, tmp_path / "bundle", overrides={"train.model.args.num_classes": 2})
+        migrate_to_bundle(bare, tmp_path / "bundle")
+    made = migrate_to_bundle(bare, tmp_path / "bundle", overrides={"train.model.args.num_classes": 2})
     assert made.logit_difference is None
     assert not list((made.folder / "models").iterdir())
     assert content(made.folder / "configs/train.json")["dataset_dir"].endswith("nowhere")
@@ -215,7 +215,7 @@ def test_a_clara4_workspace_keeps_its_components(
         "validate.inferer.args.roi_size": [16, 16, 16],
         **{"TRAIN_DATALIST_KEY": "training", "VAL_DATALIST_KEY": "validation", "MMAR_CKPT_DIR": "m"},
     }
-    made = to_bundle(workspace, tmp_path / "bundle", overrides=small)
+    made = migrate_to_bundle(workspace, tmp_path / "bundle", overrides=small)
     assert made.report.count("not carried") == 0
     train = json.loads((made.folder / "configs/train.json").read_text())
     assert train["network_def"]["_target_"] == "UNet"

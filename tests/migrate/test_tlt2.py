@@ -11,7 +11,7 @@ import pytest
 
 from voxflow.files import write_json
 from voxflow.geometry import Geometry
-from voxflow.migrate import to_bundle
+from voxflow.migrate import migrate_to_bundle
 from voxflow.volumes import Volume, write_volume
 
 pytest.importorskip("ignite", reason="MONAI's engines need pytorch-ignite: pip install voxflow[bundle]")
@@ -49,7 +49,7 @@ def test_the_guides_brats_example_trains_as_a_bundle(tmp_path: Path, monkeypatch
         "validate.pre_transforms[2].size": size,
         "epochs": 1,
     }
-    made = to_bundle(workspace, tmp_path / "bundle", overrides=small)
+    made = migrate_to_bundle(workspace, tmp_path / "bundle", overrides=small)
     assert made.report.count("not carried") == 0
     train = json.loads((made.folder / "configs/train.json").read_text())
     assert train["network_def"]["_target_"] == "scripts.norms.with_group_norm"

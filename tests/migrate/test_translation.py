@@ -10,8 +10,8 @@ import torch
 
 from tests.training.conftest import write_corner, write_cube
 from voxflow.components import Chain, Component, build_network, build_transform, create
-from voxflow.migrate.translation import Facts, translate, translated
-from voxflow.migrate.weights import build
+from voxflow.migrate.translation import Facts, list_translatable, translate
+from voxflow.migrate.weights import build_bundle_network
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -178,7 +178,7 @@ def test_every_transform_of_the_older_dialects_has_an_answer() -> None:
         FastCropByPosNegRatio RandomAxisFlip RandomRotate3D RandomRotate2D CropRandomSizeWithDisplacement ScaleToShape
         RepeatChannel CopyProperties SplitBasedOnLabel ScaleByResolution FastPosNegRatioCropROI
         CropFixedSizeRandomCenter RandomZoom ScaleShiftIntensity SaveAsNifti MergeBatchDims"""
-    assert not set(names.split()) - translated("transform")
+    assert not set(names.split()) - list_translatable("transform")
 
 
 @pytest.mark.parametrize(
@@ -205,7 +205,7 @@ def test_a_network_takes_the_weights_and_gives_the_same_logits(
     facts = VOLUME if len(size) == 3 else RADIOGRAPH
     component = Component(name=name, args={"in_channels": 1, "num_classes": 2, **args})
     network = build_network(component).eval()
-    twin = build(translate("network", component, facts).nodes[0]).eval()
+    twin = build_bundle_network(translate("network", component, facts).nodes[0]).eval()
     twin.load_state_dict(network.state_dict())
     image = torch.randn(1, 1, *size)
     with torch.inference_mode():

@@ -9,7 +9,7 @@ import torch
 
 from voxflow.components import Component, build_network, read_network
 from voxflow.machine import Machine
-from voxflow.planning import Layout, lay_out
+from voxflow.planning import TrainingLayout, plan_layout
 from voxflow.volumes import Fingerprint, Intensity, Spread
 
 LAPTOP = Machine(cores=2, memory_gb=16)
@@ -30,27 +30,27 @@ def fingerprint(size: Triple, spacing: Triple = (1, 1, 1), cases: int = 80, moda
     )
 
 
-def network(layout: Layout) -> Component:
+def network(layout: TrainingLayout) -> Component:
     strides, kernels = [list(s) for s in layout.strides], [list(k) for k in layout.kernels]
     levels = {"nf_enc": list(layout.filters), "strides": strides, "kernels": kernels}
     return Component(name="PlainUnet", args={"in_channels": 1, "num_classes": 3, **levels})
 
 
 def test_small_volumes_are_taken_whole() -> None:
-    layout = lay_out(fingerprint((36, 50, 37)), LAPTOP)
+    layout = plan_layout(fingerprint((36, 50, 37)), LAPTOP)
     assert (layout.patch, layout.whole, layout.batch) == ((40, 56, 40), True, 2)
     assert layout.strides == ((2, 2, 2),) * 3
-    assert lay_out(fingerprint((36, 50, 37)), SERVER).batch == 8
+    assert plan_layout(fingerprint((36, 50, 37)), SERVER).batch == 8
 
 
 def test_a_large_volume_gets_a_cube_that_the_machine_can_take() -> None:
-    assert lay_out(fingerprint((240, 240, 155)), LAPTOP).patch == (96, 96, 96)
-    layout = lay_out(fingerprint((240, 240, 155)), SERVER)
+    assert plan_layout(fingerprint((240, 240, 155)), LAPTOP).patch == (96, 96, 96)
+    layout = plan_layout(fingerprint((240, 240, 155)), SERVER)
     assert (layout.patch, layout.whole, layout.filters[0]) == ((128, 128, 128), False, 32)
 
 
 def test_thick_slices_are_halved_later_and_convolved_in_plane() -> None:
-    layout = lay_out(fingerprint((490, 490, 100), (0.8, 0.8, 5.0)), LAPTOP)
+    layout = plan_layout(fingerprint((490, 490, 100), (0.8, 0.8, 5.0)), LAPTOP)
     assert layout.strides == ((2, 2, 1), (2, 2, 1), (2, 2, 2), (2, 2, 2))
     assert layout.kernels == ((3, 3, 1), (3, 3, 1), (3, 3, 3), (3, 3, 3), (3, 3, 3))
 
@@ -62,7 +62,7 @@ def test_thick_slices_are_halved_later_and_convolved_in_plane() -> None:
      ((20, 20, 8), (1, 1, 3)), ((7, 300, 9), (2, 1, 1)), ((5, 6, 4), (1, 1, 1))],
 )  # fmt: skip
 def test_a_patch_fits_the_networks_strides_and_the_work(machine: Machine, size: Triple, spacing: Triple) -> None:
-    layout = lay_out(fingerprint(size, spacing), machine)
+    layout = plan_layout(fingerprint(size, spacing), machine)
     read = read_network(network(layout))
     assert not [n for n in layout.patch if n % read.divisor]
     assert prod(layout.patch) <= 1.3 * (128 if machine.gpu else 96) ** 3
@@ -73,4 +73,4 @@ def test_a_patch_fits_the_networks_strides_and_the_work(machine: Machine, size: 
 
 
 def test_few_cases_get_small_batches() -> None:
-    assert lay_out(fingerprint((36, 50, 37), cases=10), SERVER).batch == 2
+    assert plan_layout(fingerprint((36, 50, 37), cases=10), SERVER).batch == 2

@@ -12,8 +12,8 @@ from voxflow.config import load_workflow, read_json
 from voxflow.config.source import set_nested
 from voxflow.errors import ConfigError
 from voxflow.files import write_json
-from voxflow.planning import lay_out
-from voxflow.planning.places import everything, of_evaluation, sizes
+from voxflow.planning import plan_layout
+from voxflow.planning.places import place_evaluation, place_plan, place_sizes
 from voxflow.workspace.create import TEMPLATES
 
 CONFIG = TEMPLATES / "auto" / "config" / "config_train.json"
@@ -22,7 +22,7 @@ HERE = Path("config_train.json")
 
 def planned(modality: str = "") -> dict[str, Any]:
     data = fingerprint((36, 50, 37), modality=modality)
-    return everything(read_json(CONFIG), lay_out(data, LAPTOP), data, path=CONFIG)
+    return place_plan(read_json(CONFIG), plan_layout(data, LAPTOP), data, path=CONFIG)
 
 
 def test_the_templates_configuration_takes_a_whole_plan(tmp_path: Path) -> None:
@@ -45,14 +45,14 @@ def test_hounsfield_units_are_scaled_alike_in_training_validation_and_evaluation
     assert found["train.pre_transforms[2].args"] == found["validate.pre_transforms[2].args"] == expected
     data = fingerprint((36, 50, 37), modality="CT")
     evaluation = read_json(TEMPLATES / "auto" / "config" / "config_validation.json")
-    assert of_evaluation(evaluation, lay_out(data, LAPTOP), data)["pre_transforms[2].args"] == expected
+    assert place_evaluation(evaluation, plan_layout(data, LAPTOP), data)["pre_transforms[2].args"] == expected
     assert not [place for place in planned("MR") if "pre_transforms[2]" in place]
 
 
 def test_patches_of_one_case_count_in_the_batch() -> None:
     content = read_json(CONFIG)
     content["train"]["pre_transforms"][3]["args"]["batch_size"] = 2
-    found = sizes(content, lay_out(fingerprint((36, 50, 37)), LAPTOP), 1, path=HERE)
+    found = place_sizes(content, plan_layout(fingerprint((36, 50, 37)), LAPTOP), 1, path=HERE)
     assert found["train.image_pipeline.args.output_batch_size"] == 1
     assert found["train.image_pipeline.args.num_workers"] == 1
 
@@ -61,6 +61,6 @@ def test_a_configuration_without_patches_is_refused() -> None:
     content = read_json(CONFIG)
     del content["train"]["pre_transforms"][3]
     with pytest.raises(ConfigError, match=r"config_train.json: train.pre_transforms: no transform takes patches"):
-        sizes(content, lay_out(fingerprint((36, 50, 37)), LAPTOP), None, path=HERE)
+        place_sizes(content, plan_layout(fingerprint((36, 50, 37)), LAPTOP), None, path=HERE)
     with pytest.raises(ConfigError, match="planning reads configurations of Clara 3's form"):
-        sizes({"epochs": 1}, lay_out(fingerprint((36, 50, 37)), LAPTOP), None, path=HERE)
+        place_sizes({"epochs": 1}, plan_layout(fingerprint((36, 50, 37)), LAPTOP), None, path=HERE)

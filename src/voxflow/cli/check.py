@@ -56,7 +56,7 @@ class CheckCommand:
 
     def run(self) -> int:
         """Write the report; exit code 2 when it holds an error."""
-        from voxflow.lint import check_workspace, render
+        from voxflow.lint import check_workspace, render_report
         from voxflow.planning import find_target
 
         target = find_target(self.workspace, config=self.config, environment=self.environment, overrides=self.overrides)
@@ -64,7 +64,7 @@ class CheckCommand:
         if self.as_json:
             sys.stdout.write(json.dumps(report.to_json(), indent=2, ensure_ascii=False) + "\n")
         else:
-            sys.stdout.write(render(report, colours=sys.stdout.isatty() and "NO_COLOR" not in os.environ))
+            sys.stdout.write(render_report(report, colours=sys.stdout.isatty() and "NO_COLOR" not in os.environ))
         return EXIT_WRONG_INPUT if report.errors else EXIT_OK
 
 

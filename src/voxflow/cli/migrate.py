@@ -54,11 +54,11 @@ class MigrateCommand:
 
     def run(self) -> int:
         """Write the bundle; the report goes to the terminal and into the bundle's docs/."""
-        from voxflow.migrate import to_bundle
+        from voxflow.migrate import migrate_to_bundle
 
         folder = self.workspace.resolve()
         target = self.output or folder.with_name(f"{folder.name}_bundle")
-        migration = to_bundle(folder, target, config=self.config, overrides=self.overrides)
+        migration = migrate_to_bundle(folder, target, config=self.config, overrides=self.overrides)
         if self.as_json:
             sys.stdout.write(json.dumps(migration.report.as_json(), indent=2) + "\n")
         else:

@@ -49,14 +49,14 @@ class PlanCommand:
 
     def run(self) -> int:
         """Study, apply where asked, measure what stands there then, and write the answer."""
-        from voxflow.planning import apply, study, to_json, try_out
+        from voxflow.planning import apply_proposal, study_to_json, study_workspace, try_training
 
-        studied, changed = study(self.workspace), list[str]()
+        studied, changed = study_workspace(self.workspace), list[str]()
         if self.applies:
-            studied, changed = apply(studied, self.workspace)
-        trial = try_out(studied) if self.tries else None
+            studied, changed = apply_proposal(studied, self.workspace)
+        trial = try_training(studied) if self.tries else None
         if self.as_json:
-            sys.stdout.write(to_json(studied, trial, changed) + "\n")
+            sys.stdout.write(study_to_json(studied, trial, changed) + "\n")
         else:
             rows = _make_rows(studied, trial)
             width = max(map(len, rows))

@@ -197,14 +197,14 @@ def _open_mmar(
     config: Path, datalist: Path, file_root: Path | None, values: Mapping[str, Any], settings: Sequence[str]
 ) -> Mmar:
     """The folder of a configuration, as if it were an MMAR; what was typed after ``--set`` wins."""
-    from voxflow.config.load import workspace_of
+    from voxflow.config.load import find_workspace
     from voxflow.mmar import Mmar, parse_settings
 
     values = {"DATASET_JSON": _absolute(datalist), **values}
     if file_root is not None:
         values["DATA_ROOT"] = _absolute(file_root)
     return Mmar.open(
-        workspace_of(config), config.absolute(), None, values | parse_settings(settings), has_environment=False
+        find_workspace(config), config.absolute(), None, values | parse_settings(settings), has_environment=False
     )
 
 

@@ -70,12 +70,12 @@ def _check_custom(kind: Kind, component: Component, findings: FindingCollector) 
 
 def _note_unknown_name(kind: Kind, component: Component, findings: FindingCollector) -> None:
     name, place = component.name, f"{component.where}.name"
-    others, plain = find_kinds(name), plain_name(name)
-    refused = None if others else explain_refusal(plain)
+    other_kinds, plain = find_kinds(name), plain_name(name)
+    refused = None if other_kinds else explain_refusal(plain)
     if refused is not None:
         findings.error(DEFAULT_CODE, place, refused.message, refused.fix)
-    elif others:
-        message = f"{plain!r} is of kind {' and '.join(others)}, where a {kind} is expected"
+    elif other_kinds:
+        message = f"{plain!r} is of kind {' and '.join(other_kinds)}, where a {kind} is expected"
         findings.error("unknown-component", place, message)
     else:
         near = suggest(plain, list_component_names(kind, dialect_of(name)))
@@ -89,7 +89,7 @@ def _note_fault(
     name, place = plain_name(component.name), component.where_args + _json_path(fault["loc"])
     argument = str(fault["loc"][-1]) if fault["loc"] else ""
     if fault["type"] == "extra_forbidden":
-        near = suggest(argument, argument_names(model))
+        near = suggest(argument, list_argument_names(model))
         findings.error("unknown-argument", place, f"{name} takes no argument {argument!r}", near)
     elif fault["type"] == "missing":
         findings.error("missing-argument", component.where_args, f"{name} needs the argument {argument!r}")
@@ -109,7 +109,7 @@ def _refusal_of(fault: ErrorDetails) -> tuple[str, str, str | Suggestion]:
     return DEFAULT_CODE, fault["msg"].removeprefix("Value error, "), ""
 
 
-def argument_names(model: type[ComponentModel]) -> list[str]:
+def list_argument_names(model: type[ComponentModel]) -> list[str]:
     """The arguments that a component takes, by the names that its configurations write."""
     names: list[str] = []
     for name, field in model.model_fields.items():

@@ -5,16 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, cast
 
 from voxflow.config.reading import ComponentReader
-from voxflow.config.values import read_values, task_of
+from voxflow.config.values import infer_task, read_values
 from voxflow.config.workflow import Evaluation, EvaluationValues, Globals, TrainSection, ValidateSection, Workflow
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from voxflow.config.reading import Layout
-    from voxflow.config.source import Source
+    from voxflow.config.reading import SectionLayout
+    from voxflow.config.source import ConfigSource
 
-TRAIN: Layout = {
+TRAIN: SectionLayout = {
     "model": ("network", False),
     "loss": ("loss", False),
     "optimizer": ("optimizer", False),
@@ -25,7 +25,7 @@ TRAIN: Layout = {
     "handlers": ("handler", True),
     "image_pipeline": ("pipeline", False),
 }
-VALIDATE: Layout = {
+VALIDATE: SectionLayout = {
     "metrics": ("metric", True),
     "pre_transforms": ("transform", True),
     "batch_transforms": ("transform", True),
@@ -33,7 +33,7 @@ VALIDATE: Layout = {
     "image_pipeline": ("pipeline", False),
     "inferer": ("inferer", False),
 }
-EVALUATE: Layout = {
+EVALUATE: SectionLayout = {
     "pre_transforms": ("transform", True),
     "post_transforms": ("transform", True),
     "label_transforms": ("transform", True),
@@ -52,16 +52,16 @@ def detect(config: Mapping[str, Any]) -> bool:
     return True
 
 
-def read_workflow(source: Source) -> Workflow:
+def read_workflow(source: ConfigSource) -> Workflow:
     """Read config_train.json; faults are in ``source.findings``, raised at the end."""
     config = source.settle(Globals.model_fields, SECTIONS)
-    values = read_values(Globals, config, source, others=SECTIONS)
+    values = read_values(Globals, config, source, component_keys=SECTIONS)
     reader = ComponentReader.of(source, config)
-    train = reader.object(config, "train", TRAIN, needed=("model", "loss", "optimizer", "image_pipeline"))
-    validate = reader.object(config, "validate", VALIDATE, needed=("image_pipeline", "inferer"))
+    train = reader.read_object(config, "train", TRAIN, needed=("model", "loss", "optimizer", "image_pipeline"))
+    validate = reader.read_object(config, "validate", VALIDATE, needed=("image_pipeline", "inferer"))
     pipeline = train.get("image_pipeline")
     classifies = pipeline is not None and pipeline.name.startswith("Classification")
-    task = task_of(source, "classification" if classifies else "segmentation", pipeline)
+    task = infer_task(source, "classification" if classifies else "segmentation", pipeline)
     source.findings.raise_errors()
     return Workflow(
         task=task,
@@ -74,18 +74,18 @@ def read_workflow(source: Source) -> Workflow:
     )
 
 
-def read_evaluation(source: Source) -> Evaluation:
+def read_evaluation(source: ConfigSource) -> Evaluation:
     """Read config_validation.json; faults are in ``source.findings``, raised at the end."""
     config = source.settle(EvaluationValues.model_fields, EVALUATE)
-    values = read_values(EvaluationValues, config, source, others=EVALUATE)
-    parts = ComponentReader.of(source, config).section(config, EVALUATE, "")
+    values = read_values(EvaluationValues, config, source, component_keys=EVALUATE)
+    parts = ComponentReader.of(source, config).read_section(config, EVALUATE, "")
     if "pre_transforms" not in config:
         source.findings.error(
             "missing-component", "pre_transforms", "missing; the transforms that load an image are needed"
         )
     names = {c.name for key in ("pre_transforms", "val_metrics", "writers") for c in parts.get(key, ())}
     classifies = names & {"LoadPng", "ComputeAUC", "WriteClassificationResults"}
-    task = task_of(source, "classification" if classifies else "segmentation")
+    task = infer_task(source, "classification" if classifies else "segmentation")
     source.findings.raise_errors()
     return Evaluation(
         task=task,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from voxflow.config import clara3, clara4, tlt2
-from voxflow.config.source import Source
+from voxflow.config.source import ConfigSource
 from voxflow.config.text import log_warning, read_json
 from voxflow.findings import DEFAULT_CODE, FaultyConfigError, Finding, FindingCollector, suggest
 
@@ -30,8 +30,8 @@ class Dialect:
     """
 
     detect: Callable[[Mapping[str, Any]], bool]
-    read_workflow: Callable[[Source], Workflow]
-    read_evaluation: Callable[[Source], Evaluation]
+    read_workflow: Callable[[ConfigSource], Workflow]
+    read_evaluation: Callable[[ConfigSource], Evaluation]
 
 
 # Asked in this order; the last takes what no other wants.
@@ -182,36 +182,36 @@ def _inspect(
 ) -> Inspection:
     findings = FindingCollector(path)
     try:
-        source = Source(
+        source = ConfigSource(
             path=path,
             config=read_json(path, findings),
-            workspace=workspace or workspace_of(path),
+            workspace=workspace or find_workspace(path),
             environment=read_json(environment, FindingCollector(environment, findings.findings)) if environment else {},
             environment_path=environment,
             overrides=overrides or {},
             findings=findings,
         )
-        chosen = _dialect(dialect, source)
+        language = _select_dialect(dialect, source)
     except FaultyConfigError as error:
         return Inspection((*findings.findings, *error.faults), error=error, is_read=False)
     try:
-        loaded = getattr(chosen, reader)(source)
+        loaded = getattr(language, reader)(source)
     except FaultyConfigError as error:
         noted = tuple(findings.findings) if source.is_settled else (*findings.findings, *error.faults)
         return Inspection(noted, tuple(source.components), error=error, is_read=source.is_settled)
     return Inspection(tuple(findings.findings), tuple(source.components), loaded)
 
 
-def workspace_of(config_path: Path) -> Path:
+def find_workspace(config_path: Path) -> Path:
     """The MMAR's folder that a configuration belongs to: the one above ``config/``, or else the file's own."""
     folder = config_path.absolute().parent
     return folder.parent if folder.name == "config" else folder
 
 
-def _dialect(name: str | None, source: Source) -> Dialect:
-    chosen = name or detect_dialect(source.config)
-    if chosen not in DIALECTS:
-        near = suggest(chosen, DIALECTS)
-        message = f"unknown dialect {chosen!r}"
+def _select_dialect(name: str | None, source: ConfigSource) -> Dialect:
+    dialect = name or detect_dialect(source.config)
+    if dialect not in DIALECTS:
+        near = suggest(dialect, DIALECTS)
+        message = f"unknown dialect {dialect!r}"
         raise FaultyConfigError.of(Finding(DEFAULT_CODE, "error", source.path, "", message, near.fix, near.question))
-    return DIALECTS[chosen]
+    return DIALECTS[dialect]

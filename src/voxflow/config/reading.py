@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from voxflow.components import Dialect, Kind
-    from voxflow.config.source import Source
+    from voxflow.config.source import ConfigSource
     from voxflow.findings import FindingCollector
 
 # A section's keys: the kind of component, and whether it is a list of them.
-Layout = dict[str, tuple["Kind", bool]]
+SectionLayout = dict[str, tuple["Kind", bool]]
 # What Clara's AutoML writes beside a component's arguments; training uses the arguments.
 SEARCH_KEYS = frozenset(("search", "apply"))
 
@@ -31,82 +31,88 @@ class ComponentReader:
         findings: where faults are noted.
         custom: the folder of the user's own classes.
         components: every component that was read, faulty or not, in the order of the file.
-        named: every component of the file by name and by alias, for ``{"ref": ...}``.
+        by_name: every component of the file by name and by alias, for ``{"ref": ...}``.
     """
 
     findings: FindingCollector
     custom: Path
     components: list[tuple[Kind, Component]] = field(default_factory=list)
-    named: dict[str, list[tuple[str, dict[str, Any]]]] = field(default_factory=dict)
+    by_name: dict[str, list[tuple[str, dict[str, Any]]]] = field(default_factory=dict)
 
     keys: ClassVar[tuple[str, ...]] = ("name", "path", "args", "disabled")
     dialect: ClassVar[Dialect] = "clara3"
     flat: ClassVar[bool] = False  # whether arguments stand beside the name
 
     @classmethod
-    def of(cls, source: Source, config: Mapping[str, Any]) -> ComponentReader:
+    def of(cls, source: ConfigSource, config: Mapping[str, Any]) -> ComponentReader:
         """A reader of a settled configuration."""
         reader = cls(source.findings, source.custom, source.components)
-        for where, given in components_of(config):
-            written = str(given.get("name") or str(given.get("path") or "").rpartition(".")[2])
-            for word in {written, *_split_alias(written)} - {""}:
-                reader.named.setdefault(word, []).append((where, given))
+        for json_path, component in find_components(config):
+            name = str(component.get("name") or str(component.get("path") or "").rpartition(".")[2])
+            for word in {name, *_split_alias(name)} - {""}:
+                reader.by_name.setdefault(word, []).append((json_path, component))
         return reader
 
-    def section(self, given: Mapping[str, Any], layout: Layout, prefix: str) -> dict[str, Any]:
+    def read_section(self, section: Mapping[str, Any], layout: SectionLayout, prefix: str) -> dict[str, Any]:
         """Read what a section holds of the keys in ``layout``; a faulty component is left out and has its finding."""
         parts: dict[str, Any] = {}
         for key, (kind, several) in layout.items():
-            if key not in given:
+            if key not in section:
                 continue
-            where = f"{prefix}{key}"
-            part = self.many(kind, given[key], where) if several else self.one(kind, given[key], where)
+            json_path = f"{prefix}{key}"
+            part = (
+                self.read_list(kind, section[key], json_path)
+                if several
+                else self.read_component(kind, section[key], json_path)
+            )
             if part is not None:
                 parts[key] = part
         return parts
 
-    def object(
-        self, config: Mapping[str, Any], name: str, layout: Layout, *, needed: Collection[str] = ()
+    def read_object(
+        self, config: Mapping[str, Any], name: str, layout: SectionLayout, *, needed: Collection[str] = ()
     ) -> dict[str, Any]:
         """Read the section ``name``; unknown keys, and missing ones that are ``needed``, are findings."""
-        given = config.get(name)
-        if not isinstance(given, dict):
+        section = config.get(name)
+        if not isinstance(section, dict):
             self.findings.error(
-                "wrong-value", name, f"expected an object with {', '.join(layout)}, received {show(given)}"
+                "wrong-value", name, f"expected an object with {', '.join(layout)}, received {show(section)}"
             )
             return {}
-        for key in given.keys() - layout.keys():
+        for key in section.keys() - layout.keys():
             self.findings.error("unknown-key", f"{name}.{key}", "unknown key", suggest(key, layout))
-        self.need(given, layout, needed, f"{name}.")
-        return self.section(given, layout, f"{name}.")
+        self.require_components(section, layout, needed, f"{name}.")
+        return self.read_section(section, layout, f"{name}.")
 
-    def need(self, given: Mapping[str, Any], layout: Layout, needed: Collection[str], prefix: str = "") -> None:
+    def require_components(
+        self, section: Mapping[str, Any], layout: SectionLayout, needed: Collection[str], prefix: str = ""
+    ) -> None:
         """Note each component that must be there and is missing or disabled."""
         for key in needed:
-            if key not in given:
+            if key not in section:
                 self.findings.error("missing-component", f"{prefix}{key}", f"missing; a {layout[key][0]} is needed")
-            elif isinstance(given[key], dict) and given[key].get("disabled") is True:
+            elif isinstance(section[key], dict) and section[key].get("disabled") is True:
                 self.findings.error("wrong-value", f"{prefix}{key}", f"disabled, but a {layout[key][0]} is needed")
 
-    def many(self, kind: Kind, given: Any, where: str) -> tuple[Component, ...]:
+    def read_list(self, kind: Kind, items: Any, json_path: str) -> tuple[Component, ...]:
         """Read a list of components; disabled ones drop out."""
-        if not isinstance(given, list):
-            self.findings.error("wrong-value", where, f"expected a list of components, received {show(given)}")
+        if not isinstance(items, list):
+            self.findings.error("wrong-value", json_path, f"expected a list of components, received {show(items)}")
             return ()
-        read = (self.one(kind, item, f"{where}[{index}]") for index, item in enumerate(given))
+        read = (self.read_component(kind, item, f"{json_path}[{index}]") for index, item in enumerate(items))
         return tuple(component for component in read if component is not None)
 
-    def one(self, kind: Kind, given: Any, where: str) -> Component | None:
+    def read_component(self, kind: Kind, value: Any, json_path: str) -> Component | None:
         """Read and check one component; None when it is disabled or faulty."""
-        if not isinstance(given, dict):
-            message = f"expected an object such as {self.example()}, received {show(given)}"
-            self.findings.error("wrong-value", where, message)
+        if not isinstance(value, dict):
+            message = f"expected an object such as {self.example()}, received {show(value)}"
+            self.findings.error("wrong-value", json_path, message)
             return None
-        if given.keys() == {"ref"}:
-            return self._referred(kind, given["ref"], where)
-        if given.get("disabled") is True:
+        if value.keys() == {"ref"}:
+            return self._follow_reference(kind, value["ref"], json_path)
+        if value.get("disabled") is True:
             return None
-        component = self._component(given, where)
+        component = self._read_form(value, json_path)
         if component is None:
             return None
         if ":" in component.name:
@@ -116,9 +122,9 @@ class ComponentReader:
                 f"unknown {kind} {component.name!r}",
                 suggest(plain, list_component_names(kind, self.dialect)),
             )
-            self.findings.error("unknown-component", f"{where}.name", message, near)
+            self.findings.error("unknown-component", f"{json_path}.name", message, near)
             return None
-        return self.check(kind, self.named_for(kind, component))
+        return self.check(kind, self.resolve_name(kind, component))
 
     def check(self, kind: Kind, component: Component) -> Component:
         """Hold a component against the registry; it then carries its typed arguments, where they have no fault."""
@@ -130,73 +136,78 @@ class ComponentReader:
         """How a component looks, for errors."""
         return '{"name": ..., "args": {...}}'
 
-    def arguments(self, given: Mapping[str, Any], where: str) -> dict[str, Any] | None:
+    def read_arguments(self, content: Mapping[str, Any], json_path: str) -> dict[str, Any] | None:
         """The component's arguments; None when they have no such form."""
-        known = {*self.keys, *SEARCH_KEYS}
-        for key in given.keys() - known:
+        known_keys = {*self.keys, *SEARCH_KEYS}
+        for key in content.keys() - known_keys:
             message = "unknown key of a component (arguments stand in args)"
-            self.findings.error("unknown-key", f"{where}.{key}", message, suggest(key, self.keys))
-        args = given.get("args", {})
+            self.findings.error("unknown-key", f"{json_path}.{key}", message, suggest(key, self.keys))
+        args = content.get("args", {})
         if not isinstance(args, dict):
-            self.findings.error("wrong-value", f"{where}.args", f"expected an object, received {show(args)}")
+            self.findings.error("wrong-value", f"{json_path}.args", f"expected an object, received {show(args)}")
             return None
-        return None if given.keys() - known else dict(args)
+        return None if content.keys() - known_keys else dict(args)
 
-    def named_for(self, kind: Kind, component: Component) -> Component:
+    def resolve_name(self, kind: Kind, component: Component) -> Component:
         """The component under the name that the registry knows it by."""
         del kind
         return component
 
-    def _component(self, given: Mapping[str, Any], where: str) -> Component | None:
+    def _read_form(self, content: Mapping[str, Any], json_path: str) -> Component | None:
         """The parts of one component; None when they have no such form."""
-        args = self.arguments(given, where)
-        name, path, disabled = given.get("name"), given.get("path"), given.get("disabled", False)
+        args = self.read_arguments(content, json_path)
+        name, path, disabled = content.get("name"), content.get("path"), content.get("disabled", False)
         sound = args is not None
         for key, value in (("name", name), ("path", path)):
             if value is not None and (not isinstance(value, str) or not value):
-                self.findings.error("wrong-value", f"{where}.{key}", f"expected text, received {show(value)}")
+                self.findings.error("wrong-value", f"{json_path}.{key}", f"expected text, received {show(value)}")
                 sound = False
         if name is None and path is None:
-            self.findings.error("wrong-value", where, "needs a name, or the path of a class of your own")
+            self.findings.error("wrong-value", json_path, "needs a name, or the path of a class of your own")
             sound = False
         if not isinstance(disabled, bool):
             message = f"expected true or false, received {show(disabled)}"
-            self.findings.error("wrong-value", f"{where}.disabled", message)
+            self.findings.error("wrong-value", f"{json_path}.disabled", message)
             sound = False
-        for place in _references(args or {}):
+        for place in _find_references(args or {}):
             rule = "an argument is a plain value; only a whole component may be a ref"
-            self.findings.error("wrong-value", f"{where}{'' if self.flat else '.args'}{place}", rule)
+            self.findings.error("wrong-value", f"{json_path}{'' if self.flat else '.args'}{place}", rule)
             sound = False
         if not sound:
             return None
-        self._note_ignored(given, where)
+        self._note_ignored(content, json_path)
         plain, alias = _split_alias(name or "")
-        own = {"path": path, "custom": self.custom} if path else {}
+        custom = {"path": path, "custom": self.custom} if path else {}
         return Component(
-            name=plain or str(path).rpartition(".")[2], args=args or {}, where=where, alias=alias, flat=self.flat, **own
+            name=plain or str(path).rpartition(".")[2],
+            args=args or {},
+            where=json_path,
+            alias=alias,
+            flat=self.flat,
+            **custom,
         )
 
-    def _referred(self, kind: Kind, word: Any, where: str) -> Component | None:
+    def _follow_reference(self, kind: Kind, word: Any, json_path: str) -> Component | None:
         """Read the component that ``{"ref": word}`` means, as if it stood here."""
-        found = self.named.get(word, []) if isinstance(word, str) else []
-        if not found:
-            message, near = f"no component of this file is named {word!r}", suggest(str(word), self.named)
-            self.findings.error("unknown-component", f"{where}.ref", message, near)
+        matches = self.by_name.get(word, []) if isinstance(word, str) else []
+        if not matches:
+            message, near = f"no component of this file is named {word!r}", suggest(str(word), self.by_name)
+            self.findings.error("unknown-component", f"{json_path}.ref", message, near)
             return None
-        if any(given != found[0][1] for _, given in found):
-            places = ", ".join(place for place, _ in found)
+        if any(content != matches[0][1] for _, content in matches):
+            places = ", ".join(place for place, _ in matches)
             fix = f"name one {word}#Alias and refer to that"
-            self.findings.error("wrong-value", f"{where}.ref", f"{word!r} is ambiguous: {places}", fix)
+            self.findings.error("wrong-value", f"{json_path}.ref", f"{word!r} is ambiguous: {places}", fix)
             return None
-        return self.one(kind, found[0][1], where)
+        return self.read_component(kind, matches[0][1], json_path)
 
-    def _note_ignored(self, given: Mapping[str, Any], where: str) -> None:
-        for key in sorted(given.keys() & SEARCH_KEYS):
+    def _note_ignored(self, content: Mapping[str, Any], json_path: str) -> None:
+        for key in sorted(content.keys() & SEARCH_KEYS):
             message = "AutoML's search is not carried; the component runs with its args"
-            self.findings.warning("ignored", f"{where}.{key}", message)
-        if "name" in given and "path" in given:
-            message = f"path decides; the name {given['name']!r} is only a label"
-            self.findings.warning("ignored", where, message)
+            self.findings.warning("ignored", f"{json_path}.{key}", message)
+        if "name" in content and "path" in content:
+            message = f"path decides; the name {content['name']!r} is only a label"
+            self.findings.warning("ignored", json_path, message)
 
 
 def _split_alias(name: Any) -> tuple[str, str]:
@@ -204,28 +215,28 @@ def _split_alias(name: Any) -> tuple[str, str]:
     return plain, alias
 
 
-def components_of(value: Any, where: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+def find_components(value: Any, json_path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
     """Every object that names a component, with its JSON path."""
     if isinstance(value, dict):
-        if where and (isinstance(value.get("name"), str) or isinstance(value.get("path"), str)):
-            yield where, value
+        if json_path and (isinstance(value.get("name"), str) or isinstance(value.get("path"), str)):
+            yield json_path, value
             return
-        prefix = f"{where}." if where else ""
+        prefix = f"{json_path}." if json_path else ""
         for key, item in value.items():
-            yield from components_of(item, f"{prefix}{key}")
+            yield from find_components(item, f"{prefix}{key}")
     elif isinstance(value, list):
         for index, item in enumerate(value):
-            yield from components_of(item, f"{where}[{index}]")
+            yield from find_components(item, f"{json_path}[{index}]")
 
 
-def _references(value: Any, where: str = "") -> Iterator[str]:
+def _find_references(value: Any, json_path: str = "") -> Iterator[str]:
     """The places of ``{"ref": ...}`` inside arguments."""
     if isinstance(value, dict):
         if value.keys() == {"ref"}:
-            yield where
+            yield json_path
             return
         for key, item in value.items():
-            yield from _references(item, f"{where}.{key}")
+            yield from _find_references(item, f"{json_path}.{key}")
     elif isinstance(value, list):
         for index, item in enumerate(value):
-            yield from _references(item, f"{where}[{index}]")
+            yield from _find_references(item, f"{json_path}[{index}]")

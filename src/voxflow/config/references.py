@@ -38,7 +38,7 @@ class UnreadableReferenceError(ArgumentError):
 
 
 @dataclass(frozen=True)
-class Reference:
+class ComponentPath:
     """What a text refers to.
 
     Attributes:
@@ -58,7 +58,7 @@ def is_reference(value: Any) -> bool:
     return isinstance(value, str) and value.startswith(("@", "#"))
 
 
-def read_reference(text: str, known: Iterable[str]) -> Reference:
+def read_reference(text: str, component_names: Iterable[str]) -> ComponentPath:
     """Read ``@name``, ``#@name``, ``#@name.attribute`` or ``#@name.method()``.
 
     Raises:
@@ -87,10 +87,10 @@ def read_reference(text: str, known: Iterable[str]) -> Reference:
     name = body.id.removeprefix(_STAND_IN)
     if not body.id.startswith(_STAND_IN):
         raise UnreadableReferenceError(f"{text!r} is code; {_RULE}")
-    names = tuple(known)
+    names = tuple(component_names)
     if name not in names:
         raise UnreadableReferenceError(f"no component is called {name!r}", fix=suggest(name, names))
-    return Reference(name, tuple(path))
+    return ComponentPath(name, tuple(path))
 
 
 _RULE = "only '@name' and '#@name.method()' of a component of this file are read, and no code is run"
@@ -100,7 +100,7 @@ def is_known_output(text: str) -> bool:
     """Whether a text is one of the functions of a handler's output that Clara's configurations hold."""
     plain = text.removeprefix("#").strip().replace("monai.handlers.", "").replace("utils.", "")
     try:
-        given = ast.dump(ast.parse(plain, mode="eval"))
+        expression = ast.dump(ast.parse(plain, mode="eval"))
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return False
-    return given in {ast.dump(ast.parse(known, mode="eval")) for known in KNOWN_OUTPUTS}
+    return expression in {ast.dump(ast.parse(output, mode="eval")) for output in KNOWN_OUTPUTS}

@@ -38,7 +38,7 @@ SHARED_VALUES = frozenset(
 
 
 @dataclass
-class Source:
+class ConfigSource:
     """One configuration file, read as JSON, and everything that may change it.
 
     Attributes:
@@ -90,16 +90,16 @@ class Source:
             fault, fix = _override(config, key, value, values=values, sections=sections)
             if fault:
                 self.findings.error("override", f"--set {key}", fault, fix)
-        self.variables = self._gather(config)
+        self.variables = self._gather_variables(config)
         self.is_settled = True
         settled: dict[str, Any] = substitute(config, self.variables, self.findings)
         return settled
 
-    def _gather(self, config: Mapping[str, Any]) -> dict[str, Any]:
+    def _gather_variables(self, config: Mapping[str, Any]) -> dict[str, Any]:
         """Every plain value of the file, the environment and the overrides by name, with ``{VAR}`` inside resolved."""
-        given = {key: value for key, value in config.items() if not isinstance(value, dict | list)}
-        outside = {**self.environment, **self.overrides}
-        variables = {**given, **{key: value for key, value in outside.items() if "." not in key}}
+        plain_values = {key: value for key, value in config.items() if not isinstance(value, dict | list)}
+        outer_values = {**self.environment, **self.overrides}
+        variables = {**plain_values, **{key: value for key, value in outer_values.items() if "." not in key}}
         for name in EMPTY_BY_DEFAULT:
             if variables.get(name) is None:
                 variables[name] = ""
@@ -112,7 +112,7 @@ def _override(
     """Put one value from outside in its place; return what is wrong with its key, and what to write instead."""
     if key in values or key in sections:
         config[key] = value
-    elif _head(key) in sections:
+    elif _first_key(key) in sections:
         return set_nested(config, key, value) or "", ""
     elif not key.isupper():
         names = [*values, *WELL_KNOWN, *(f"{section}.…" for section in sections)]
@@ -120,7 +120,7 @@ def _override(
     return "", ""
 
 
-def _head(key: str) -> str:
+def _first_key(key: str) -> str:
     return key.partition(".")[0].partition("[")[0]
 
 

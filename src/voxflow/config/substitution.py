@@ -34,15 +34,15 @@ def resolve(variables: Mapping[str, Any], findings: FindingCollector) -> dict[st
     """
     resolved: dict[str, Any] = {}
 
-    def value_of(name: str, asked: tuple[str, ...]) -> Any:
-        if name in asked:
-            circle = " → ".join([*asked[asked.index(name) :], name])
+    def value_of(name: str, chain: tuple[str, ...]) -> Any:
+        if name in chain:
+            circle = " → ".join([*chain[chain.index(name) :], name])
             findings.error("wrong-value", name, f"a variable that leads back to itself: {circle}")
             resolved[name] = variables[name]
         if name not in resolved:
-            inner = [one for one in _VARIABLE.findall(variables[name]) if one in variables]
-            known = {one: value_of(one, (*asked, name)) for one in inner}
-            resolved.setdefault(name, _replace(variables[name], known))
+            inner = [inner_name for inner_name in _VARIABLE.findall(variables[name]) if inner_name in variables]
+            inner_values = {inner_name: value_of(inner_name, (*chain, name)) for inner_name in inner}
+            resolved.setdefault(name, _replace(variables[name], inner_values))
         return resolved[name]
 
     plain = {name: value for name, value in variables.items() if not isinstance(value, str)}
@@ -50,23 +50,23 @@ def resolve(variables: Mapping[str, Any], findings: FindingCollector) -> dict[st
     return {name: value_of(name, ()) for name in variables}
 
 
-def substitute(value: Any, variables: Mapping[str, Any], findings: FindingCollector, where: str = "") -> Any:
+def substitute(value: Any, variables: Mapping[str, Any], findings: FindingCollector, json_path: str = "") -> Any:
     """Replace every ``{NAME}`` in the strings of ``value``.
 
     A string that is nothing but ``{NAME}`` becomes the variable with its type kept; inside a longer string it
     is written out. An unknown name is a finding at its JSON path.
     """
     if isinstance(value, dict):
-        prefix = f"{where}." if where else ""
+        prefix = f"{json_path}." if json_path else ""
         return {key: substitute(item, variables, findings, f"{prefix}{key}") for key, item in value.items()}
     if isinstance(value, list):
-        return [substitute(item, variables, findings, f"{where}[{index}]") for index, item in enumerate(value)]
+        return [substitute(item, variables, findings, f"{json_path}[{index}]") for index, item in enumerate(value)]
     if not isinstance(value, str):
         return value
     for name in _VARIABLE.findall(value):
         if name not in variables:
             message = f"unknown variable {name!r} in {value!r}: neither config, environment nor --set"
-            findings.error("unset-variable", where, message, suggest(name, filter(str.isupper, variables)))
+            findings.error("unset-variable", json_path, message, suggest(name, filter(str.isupper, variables)))
             return value
     return _replace(value, variables)
 

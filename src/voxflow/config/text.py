@@ -71,11 +71,11 @@ def log_warning(finding: Finding) -> None:
     logger.warning("%s: %s", place, finding.text)
 
 
-def _fault(path: Path, code: str, message: str, where: str = "", literal: str = "") -> FaultyConfigError:
+def _fault(path: Path, code: str, message: str, place: str = "", literal: str = "") -> FaultyConfigError:
     """One fault that leaves nothing to be read; ``literal`` is the JSON literal that was probably meant."""
     fix = f"write {literal}" if literal else "mend the JSON there" if code == "syntax" else ""
     text = f"{message}; did you mean {literal}?" if literal else message
-    return FaultyConfigError.of(Finding(code, "error", path, where, message, fix), text)
+    return FaultyConfigError.of(Finding(code, "error", path, place, message, fix), text)
 
 
 def _blank(pattern: re.Pattern[str], text: str) -> tuple[str, int]:
@@ -104,10 +104,10 @@ def _parse(plain: str, text: str, path: Path) -> Any:
     except json.JSONDecodeError as error:
         # A file that is cut off breaks after its last line.
         line = next(iter(text.splitlines()[error.lineno - 1 :]), "").strip()
-        where = f"line {error.lineno}, column {error.colno}"
+        place = f"line {error.lineno}, column {error.colno}"
         ending, literal = _literal_hint(plain, error.pos)
         message = f"not valid JSON: {error.msg}, at {line!r}{ending}"
-        raise _fault(path, "syntax", message, where, literal) from error
+        raise _fault(path, "syntax", message, place, literal) from error
     except RecursionError as error:
         message = "not readable: its objects and lists are nested too deeply"
         raise _fault(path, DEFAULT_CODE, message) from error

@@ -20,9 +20,9 @@ from pydantic import (
 )
 
 from voxflow.components import Component, canonical_name, find_component
-from voxflow.config.check import argument_names, attach_typed
-from voxflow.config.reading import SEARCH_KEYS, ComponentReader, components_of
-from voxflow.config.values import read_values, task_of
+from voxflow.config.check import attach_typed, list_argument_names
+from voxflow.config.reading import SEARCH_KEYS, ComponentReader, find_components
+from voxflow.config.values import infer_task, read_values
 from voxflow.config.workflow import Evaluation, EvaluationValues, Globals, TrainSection, ValidateSection, Workflow
 from voxflow.findings import show, suggest
 
@@ -30,19 +30,19 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from voxflow.components import ComponentModel, Kind
-    from voxflow.config.reading import Layout
-    from voxflow.config.source import Source
+    from voxflow.config.reading import SectionLayout
+    from voxflow.config.source import ConfigSource
     from voxflow.spec import Task
 
-TOP: Layout = {"net_config": ("network", False), "auxiliary_outputs": ("aux_op", True)}
-TRAIN: Layout = {
+TOP: SectionLayout = {"net_config": ("network", False), "auxiliary_outputs": ("aux_op", True)}
+TRAIN: SectionLayout = {
     "loss": ("loss", False),
     "optimizer": ("optimizer", False),
     "lr_policy": ("lr_policy", False),
     "pre_transforms": ("transform", True),
 }
-VALIDATE: Layout = {"pre_transforms": ("transform", True), "metrics": ("metric", True)}
-EVALUATE: Layout = {
+VALIDATE: SectionLayout = {"pre_transforms": ("transform", True), "metrics": ("metric", True)}
+EVALUATE: SectionLayout = {
     "pre_transforms": ("transform", True),
     "post_transforms": ("transform", True),
     "label_transforms": ("transform", True),
@@ -137,16 +137,16 @@ class Tlt2Reader(ComponentReader):
         """How a component looks, for errors."""
         return '{"name": ..., "fields": ...}'
 
-    def arguments(self, given: Mapping[str, Any], where: str) -> dict[str, Any] | None:
+    def read_arguments(self, content: Mapping[str, Any], json_path: str) -> dict[str, Any] | None:
         """Everything beside the name."""
-        args = {key: value for key, value in given.items() if key not in self.keys and key not in SEARCH_KEYS}
+        args = {key: value for key, value in content.items() if key not in self.keys and key not in SEARCH_KEYS}
         if isinstance(args.get("args"), dict):
             message = "TLT 2 writes arguments beside the name; move them out of args"
-            self.findings.error("wrong-value", f"{where}.args", message)
+            self.findings.error("wrong-value", f"{json_path}.args", message)
             return None
         return args
 
-    def named_for(self, kind: Kind, component: Component) -> Component:
+    def resolve_name(self, kind: Kind, component: Component) -> Component:
         """TLT 2's own component of that name; Clara 3's where there is none, its arguments renamed."""
         if component.path:
             return component
@@ -157,10 +157,10 @@ class Tlt2Reader(ComponentReader):
         canonical = canonical_name(plain, "tlt2")
         model = find_component(kind, canonical)
         if model is not None:
-            return component.model_copy(update={"name": canonical, "args": _tag_for(model, component.args)})
+            return component.model_copy(update={"name": canonical, "args": _rename_tag(model, component.args)})
         fallback = find_component(kind, plain)
         if fallback is not None:
-            return component.model_copy(update={"name": plain, "args": _translated(fallback, component.args)})
+            return component.model_copy(update={"name": plain, "args": _translate_arguments(fallback, component.args)})
         return component.model_copy(update={"name": canonical})
 
 
@@ -168,43 +168,43 @@ def detect(config: Mapping[str, Any]) -> bool:
     """Whether a file is in this dialect: it has keys of TLT 2's alone, or writes most arguments beside the names."""
     if any(key in config for key in _ONLY_TLT2):
         return True
-    found = [given for _, given in components_of(config)]
-    nested = sum("args" in given for given in found)
-    flat = sum(bool(given.keys() - {*ComponentReader.keys, *SEARCH_KEYS}) for given in found)
+    components = [component for _, component in find_components(config)]
+    nested = sum("args" in component for component in components)
+    flat = sum(bool(component.keys() - {*ComponentReader.keys, *SEARCH_KEYS}) for component in components)
     return flat > nested
 
 
-def read_workflow(source: Source) -> Workflow:
+def read_workflow(source: ConfigSource) -> Workflow:
     """Read a configuration of tlt-train; faults are in ``source.findings``, raised at the end."""
     config = source.settle(Tlt2Values.model_fields, (*TOP, *SECTIONS))
-    read = read_values(Tlt2Values, config, source, others=(*TOP, *SECTIONS))
-    values = read or Tlt2Values()
-    config = _spread(config, values)
+    parsed_values = read_values(Tlt2Values, config, source, component_keys=(*TOP, *SECTIONS))
+    values = parsed_values or Tlt2Values()
+    config = _move_into_components(config, values)
     reader = Tlt2Reader.of(source, config)
-    top = reader.section(config, TOP, "")
-    reader.need(config, TOP, ("net_config",))
-    train = reader.object(config, "train", TRAIN, needed=("loss", "optimizer"))
-    validate = reader.object(config, "validate", VALIDATE)
-    task = task_of(source, _task(top, train, values))
-    if read is not None:
+    top = reader.read_section(config, TOP, "")
+    reader.require_components(config, TOP, ("net_config",))
+    train = reader.read_object(config, "train", TRAIN, needed=("loss", "optimizer"))
+    validate = reader.read_object(config, "validate", VALIDATE)
+    task = infer_task(source, _infer_task(top, train, values))
+    if parsed_values is not None:
         _check_window(values, source)
-    metrics = _without_prefixes(validate.get("metrics", ()), top.get("auxiliary_outputs", ()), source)
+    metrics = _strip_prefixes(validate.get("metrics", ()), top.get("auxiliary_outputs", ()), source)
     source.findings.raise_errors()
     base = str(source.variables.setdefault("DATA_ROOT", values.image_base_dir))
-    listed = str(source.variables.get("DATASET_JSON", ""))
+    datalist = str(source.variables.get("DATASET_JSON", ""))
     return Workflow(
         task=task,
         path=source.path,
-        globals=_globals(values, train["optimizer"]),
+        globals=_make_globals(values, train["optimizer"]),
         train=TrainSection(
             model=top["net_config"],
-            image_pipeline=_pipeline(task, values, base, listed, key="training"),
+            image_pipeline=_make_pipeline(task, values, base, datalist, key="training"),
             aux_ops=top.get("auxiliary_outputs", ()),
             **train,
         ),
         validate=ValidateSection(
-            image_pipeline=_pipeline(task, values, base, listed, key="validation"),
-            inferer=_inferer(values),
+            image_pipeline=_make_pipeline(task, values, base, datalist, key="validation"),
+            inferer=_make_inferer(values),
             metrics=metrics,
             pre_transforms=validate.get("pre_transforms", ()),
         ),
@@ -213,17 +213,17 @@ def read_workflow(source: Source) -> Workflow:
     )
 
 
-def read_evaluation(source: Source) -> Evaluation:
+def read_evaluation(source: ConfigSource) -> Evaluation:
     """Read a configuration of tlt-evaluate or tlt-infer; faults are in ``source.findings``, raised at the end."""
     config = source.settle(Tlt2EvaluationValues.model_fields, EVALUATE)
-    values = read_values(Tlt2EvaluationValues, config, source, others=EVALUATE) or Tlt2EvaluationValues()
-    parts = Tlt2Reader.of(source, config).section(config, EVALUATE, "")
+    values = read_values(Tlt2EvaluationValues, config, source, component_keys=EVALUATE) or Tlt2EvaluationValues()
+    parts = Tlt2Reader.of(source, config).read_section(config, EVALUATE, "")
     if "pre_transforms" not in config:
         source.findings.error(
             "missing-component", "pre_transforms", "missing; the transforms that load an image are needed"
         )
     names = {c.name for key in ("pre_transforms", "val_metrics", "writers") for c in parts.get(key, ())}
-    task = task_of(source, "classification" if names & _SIGNS_OF_RADIOGRAPHS else "segmentation")
+    task = infer_task(source, "classification" if names & _SIGNS_OF_RADIOGRAPHS else "segmentation")
     source.findings.raise_errors()
     outputs = [name for pair in values.output_nodes.items() for name in pair if name]
     return Evaluation(
@@ -240,7 +240,7 @@ def read_evaluation(source: Source) -> Evaluation:
     )
 
 
-def _spread(config: dict[str, Any], values: Tlt2Values) -> dict[str, Any]:
+def _move_into_components(config: dict[str, Any], values: Tlt2Values) -> dict[str, Any]:
     """Put what TLT states at the top of the file where the model of a workflow has it: into its components."""
     spread = {**config}
     network, train = config.get("net_config"), config.get("train")
@@ -248,63 +248,63 @@ def _spread(config: dict[str, Any], values: Tlt2Values) -> dict[str, Any]:
         network = {
             key: "" if value is None and key == "pretrain_weight_name" else value for key, value in network.items()
         }
-        given: dict[str, Any] = {"in_channels": values.num_channels, "num_classes": values.num_classes}
-        given |= {"weight_decay": values.weight_decay, "data_format": values.data_format}
-        takes = _takes("network", network)
-        known = {key: value for key, value in given.items() if value is not None and key in takes}
-        spread["net_config"] = network = known | network
+        top_values: dict[str, Any] = {"in_channels": values.num_channels, "num_classes": values.num_classes}
+        top_values |= {"weight_decay": values.weight_decay, "data_format": values.data_format}
+        takes = _known_arguments("network", network)
+        network_values = {key: value for key, value in top_values.items() if value is not None and key in takes}
+        spread["net_config"] = network = network_values | network
     if isinstance(train, dict):
         train = dict(train)
         if "transforms" in train and "pre_transforms" not in train:
             train["pre_transforms"] = train.pop("transforms")  # the guide's own table calls them so
         optimizer = train.get("optimizer")
         if isinstance(optimizer, dict):
-            train["optimizer"] = _optimizer(
+            train["optimizer"] = _complete_optimizer(
                 optimizer, values, has_decay=isinstance(network, dict) and "weight_decay" in network
             )
         spread["train"] = train
     return spread
 
 
-def _optimizer(given: dict[str, Any], values: Tlt2Values, *, has_decay: bool) -> dict[str, Any]:
+def _complete_optimizer(optimizer: dict[str, Any], values: Tlt2Values, *, has_decay: bool) -> dict[str, Any]:
     """The optimizer with the rate of ``--set``, and the decay that its network has no place for."""
-    made = dict(given)
+    completed = dict(optimizer)
     if values.learning_rate is not None:
-        made["lr"] = values.learning_rate
-    if values.weight_decay is not None and not has_decay and "weight_decay" in _takes("optimizer", given):
-        made.setdefault("weight_decay", values.weight_decay)
-    return made
+        completed["lr"] = values.learning_rate
+    if values.weight_decay is not None and not has_decay and "weight_decay" in _known_arguments("optimizer", optimizer):
+        completed.setdefault("weight_decay", values.weight_decay)
+    return completed
 
 
-def _takes(kind: Kind, given: Mapping[str, Any]) -> set[str]:
+def _known_arguments(kind: Kind, component: Mapping[str, Any]) -> set[str]:
     """The arguments that the component named here takes, as far as it is known."""
-    if given.get("path"):
+    if component.get("path"):
         return {"in_channels", "num_classes"} if kind == "network" else {"weight_decay"}
-    plain = str(given.get("name", "")).replace(" ", "").rpartition(".")[2]
+    plain = str(component.get("name", "")).replace(" ", "").rpartition(".")[2]
     model = find_component(kind, canonical_name(plain, "tlt2")) or find_component(kind, plain)
-    return set(argument_names(model)) if model else set()
+    return set(list_argument_names(model)) if model else set()
 
 
-def _tag_for(model: type[ComponentModel], args: dict[str, Any]) -> dict[str, Any]:
+def _rename_tag(model: type[ComponentModel], args: dict[str, Any]) -> dict[str, Any]:
     """``tag`` as ``name`` where the component has no ``tag`` of its own; TLT could not write a second ``name``."""
-    known = argument_names(model)
-    if "tag" in args and "tag" not in known and "name" in known:
+    names = list_argument_names(model)
+    if "tag" in args and "tag" not in names and "name" in names:
         return {"name" if key == "tag" else key: value for key, value in args.items()}
     return args
 
 
-def _translated(model: type[ComponentModel], args: dict[str, Any]) -> dict[str, Any]:
+def _translate_arguments(model: type[ComponentModel], args: dict[str, Any]) -> dict[str, Any]:
     """TLT's words for arguments as those of a component of Clara 3's."""
-    known = argument_names(model)
+    names = list_argument_names(model)
 
     def word(key: str) -> str:
-        other = CLARA3_WORDS.get(key)
-        return other if other in known and key not in known else key
+        translation = CLARA3_WORDS.get(key)
+        return translation if translation in names and key not in names else key
 
     return {word(key): value for key, value in args.items()}
 
 
-def _task(top: Mapping[str, Any], train: Mapping[str, Any], values: Tlt2Values) -> Task:
+def _infer_task(top: Mapping[str, Any], train: Mapping[str, Any], values: Tlt2Values) -> Task:
     names = {component.name for component in train.get("pre_transforms", ())}
     network = top.get("net_config")
     is_flat = values.network_input_size is not None and len(values.network_input_size) == 2
@@ -313,26 +313,26 @@ def _task(top: Mapping[str, Any], train: Mapping[str, Any], values: Tlt2Values) 
     return "segmentation"
 
 
-def _check_window(values: Tlt2Values, source: Source) -> None:
+def _check_window(values: Tlt2Values, source: ConfigSource) -> None:
     if values.use_scanning_window and (values.network_input_size is None or len(values.network_input_size) != 3):
         size = None if values.network_input_size is None else list(values.network_input_size)
         message = f"needs network_input_size [i, j, k] for its window, received {size}"
         source.findings.error("wrong-value", "use_scanning_window", message)
 
 
-def _globals(values: Tlt2Values, optimizer: Component) -> Globals:
-    given = values.model_dump(include=set(Globals.model_fields) - {"learning_rate"})
+def _make_globals(values: Tlt2Values, optimizer: Component) -> Globals:
+    plain_values = values.model_dump(include=set(Globals.model_fields) - {"learning_rate"})
     rate = optimizer.args.get("lr", values.learning_rate)
-    return Globals(**given, **({"learning_rate": rate} if rate else {}))
+    return Globals(**plain_values, **({"learning_rate": rate} if rate else {}))
 
 
-def _pipeline(task: Task, values: Tlt2Values, base: str, listed: str, *, key: str) -> Component:
+def _make_pipeline(task: Task, values: Tlt2Values, base: str, datalist: str, *, key: str) -> Component:
     """The image pipeline that the values at the top of the file describe."""
     axes = 2 if task == "classification" else 3
     size = list(values.network_input_size or [-1] * axes)
     is_whole = key == "validation" and values.use_scanning_window
     args = {
-        "data_list_file_path": listed,
+        "data_list_file_path": datalist,
         "data_file_base_dir": base,
         "data_list_key": key,
         "output_crop_size": [-1] * axes if is_whole else size,
@@ -345,7 +345,7 @@ def _pipeline(task: Task, values: Tlt2Values, base: str, listed: str, *, key: st
     return attach_typed("pipeline", Component(name=name, args=args, where="network_input_size"))
 
 
-def _inferer(values: Tlt2Values) -> Component:
+def _make_inferer(values: Tlt2Values) -> Component:
     """How validation brings an image through the network."""
     if values.use_scanning_window:
         size = {"roi_size": list(values.network_input_size or ())}
@@ -354,24 +354,24 @@ def _inferer(values: Tlt2Values) -> Component:
     return attach_typed("inferer", Component(name="TFSimpleInferer", where="use_scanning_window"))
 
 
-def _tags(operations: tuple[Component, ...]) -> tuple[str, ...]:
+def _list_tags(operations: tuple[Component, ...]) -> tuple[str, ...]:
     """What auxiliary outputs are called."""
     tags: list[str] = []
     for operation in operations:
-        given = operation.args.get("tags", operation.args.get("tag"))
-        if not isinstance(given, str | list):
+        value = operation.args.get("tags", operation.args.get("tag"))
+        if not isinstance(value, str | list):
             continue  # its own check has said so
-        tags += [given] if isinstance(given, str) else [tag for tag in given if isinstance(tag, str)]
+        tags += [value] if isinstance(value, str) else [tag for tag in value if isinstance(tag, str)]
     return tuple(tags)
 
 
-def _without_prefixes(
-    metrics: tuple[Component, ...], operations: tuple[Component, ...], source: Source
+def _strip_prefixes(
+    metrics: tuple[Component, ...], operations: tuple[Component, ...], source: ConfigSource
 ) -> tuple[Component, ...]:
     """Metrics that read ``val_TAG`` read the auxiliary output TAG: a workflow has one list of them for both phases."""
-    tags = _tags(operations)
+    tags = _list_tags(operations)
     words = {f"val_{tag}": tag for tag in tags}
-    made: list[Component] = []
+    stripped: list[Component] = []
     for metric in metrics:
         args = dict(metric.args)
         for key in ("applied_key", "label_key", "field", "label_field"):
@@ -382,27 +382,27 @@ def _without_prefixes(
                 message = f"no auxiliary output makes {show(value)}"
                 source.findings.error("wrong-value", f"{metric.where}.{key}", message, suggest(value, words))
             if value.startswith("train_") and value.removeprefix("train_") in tags:
-                known = f"val_{value.removeprefix('train_')}"
+                right_name = f"val_{value.removeprefix('train_')}"
                 message = f"validation does not know {show(value)}"
-                source.findings.error("wrong-value", f"{metric.where}.{key}", message, f"use {known!r}")
+                source.findings.error("wrong-value", f"{metric.where}.{key}", message, f"use {right_name!r}")
             args[key] = words.get(value, value)
-        made.append(_with_arguments(metric, args))
-    return tuple(made)
+        stripped.append(_rename_fields(metric, args))
+    return tuple(stripped)
 
 
-def _with_arguments(metric: Component, args: dict[str, Any]) -> Component:
+def _rename_fields(metric: Component, args: dict[str, Any]) -> Component:
     """The metric with other names of fields, in its typed arguments too: a text in the place of a text."""
     changed = {key: value for key, value in args.items() if value != metric.args[key]}
     if not changed:
         return metric
     if metric.typed is None:
         return metric.model_copy(update={"args": args})
-    fields = {name: changed[word] for name, word in _words_of(type(metric.typed)) if word in changed}
+    fields = {name: changed[word] for name, word in _list_words(type(metric.typed)) if word in changed}
     typed = metric.typed.model_copy(update=fields)
     return metric.model_copy(update={"args": args}).with_typed(typed)
 
 
-def _words_of(model: type[ComponentModel]) -> Iterator[tuple[str, str]]:
+def _list_words(model: type[ComponentModel]) -> Iterator[tuple[str, str]]:
     """Each field of a component with each word that configurations write for it."""
     for name, field in model.model_fields.items():
         alias = field.validation_alias

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from voxflow.components import Component
-    from voxflow.config.source import Source
+    from voxflow.config.source import ConfigSource
     from voxflow.spec import Task
 
 Values = TypeVar("Values", bound=BaseModel)
@@ -22,7 +22,7 @@ IGNORED = {"lr_search": "AutoML's search is not carried; training uses learning_
 
 
 def read_values(
-    model: type[Values], config: Mapping[str, Any], source: Source, *, others: Iterable[str] = ()
+    model: type[Values], config: Mapping[str, Any], source: ConfigSource, *, component_keys: Iterable[str] = ()
 ) -> Values | None:
     """Read the plain values of a settled configuration into ``model``; None where one of them is faulty.
 
@@ -30,37 +30,37 @@ def read_values(
         model: its fields are the keys that may stand there.
         config: the settled configuration; upper-case keys are variables and no concern of this.
         source: takes the findings.
-        others: keys of components, which are read elsewhere.
+        component_keys: keys of components, which are read elsewhere.
     """
-    others = tuple(others)
-    given = {key: value for key, value in config.items() if key not in others and not key.isupper()}
-    for key in given.keys() & IGNORED.keys():
+    component_keys = tuple(component_keys)
+    plain_values = {key: value for key, value in config.items() if key not in component_keys and not key.isupper()}
+    for key in plain_values.keys() & IGNORED.keys():
         source.findings.warning("ignored", key, IGNORED[key])
-        del given[key]
+        del plain_values[key]
     try:
-        return model.model_validate(given)
+        return model.model_validate(plain_values)
     except ValidationError as error:
         for fault in error.errors():
-            where = ".".join(map(str, fault["loc"]))
+            json_path = ".".join(map(str, fault["loc"]))
             if fault["type"] == "extra_forbidden":
-                near = suggest(str(fault["loc"][-1]), [*model.model_fields, *others])
-                source.findings.error("unknown-key", where, "unknown key", near)
+                near = suggest(str(fault["loc"][-1]), [*model.model_fields, *component_keys])
+                source.findings.error("unknown-key", json_path, "unknown key", near)
             else:
-                source.findings.error("wrong-value", where, f"{fault['msg']}, received {show(fault['input'])}")
+                source.findings.error("wrong-value", json_path, f"{fault['msg']}, received {show(fault['input'])}")
         return None
 
 
-def task_of(source: Source, inferred: Task, pipeline: Component | None = None) -> Task:
+def infer_task(source: ConfigSource, inferred: Task, pipeline: Component | None = None) -> Task:
     """What the model does: PROCESSING_TASK, else what the components say; they must not contradict each other."""
-    given = source.variables.get("PROCESSING_TASK")
-    if given is None:
+    stated = source.variables.get("PROCESSING_TASK")
+    if stated is None:
         return inferred
-    if given not in TASKS:
-        message = f"expected {' or '.join(TASKS)}, received {show(given)}"
+    if stated not in TASKS:
+        message = f"expected {' or '.join(TASKS)}, received {show(stated)}"
         source.findings.error("wrong-value", "PROCESSING_TASK", message)
         return inferred
-    if pipeline is not None and pipeline.path is None and given != inferred:
-        message = f"{given!r} does not fit {pipeline.name}, which is for {inferred}"
+    if pipeline is not None and pipeline.path is None and stated != inferred:
+        message = f"{stated!r} does not fit {pipeline.name}, which is for {inferred}"
         source.findings.error("wrong-task", "PROCESSING_TASK", message)
-    task: Task = given
+    task: Task = stated
     return task

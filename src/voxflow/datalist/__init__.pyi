@@ -3,5 +3,5 @@ from .model import Case as Case
 from .model import Datalist as Datalist
 from .model import FaultyDatalistError as FaultyDatalistError
 from .split import SplitOptions as SplitOptions
-from .split import lacking_findings as lacking_findings
+from .split import list_lacking_findings as list_lacking_findings
 from .split import split_cases as split_cases

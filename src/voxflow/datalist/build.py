@@ -33,7 +33,8 @@ def build_datalist(table: pd.DataFrame, labels: Mapping[str, Any], *, name: str)
         "description": f"{name}, split by patient",
         "labels": labels.get("findings", labels) if findings else dict(labels),
         "modality": {
-            str(n): value for n, value in enumerate(sorted({str(one) for one in table["modality"].dropna() if one}))
+            str(n): value
+            for n, value in enumerate(sorted({str(modality) for modality in table["modality"].dropna() if modality}))
         },
         "tensorImageSize": "2D" if findings else "3D",
         "numTraining": int(counts.get(TRAINING, 0) + counts.get(VALIDATION, 0)),
@@ -43,11 +44,11 @@ def build_datalist(table: pd.DataFrame, labels: Mapping[str, Any], *, name: str)
         datalist["label_format"] = [1] * len(findings)
     rows = table.sort_values("case").to_dict("records")
     for part in PARTS:
-        datalist[part] = [_item(row, findings, part) for row in rows if row["part"] == part]
+        datalist[part] = [_make_item(row, findings, part) for row in rows if row["part"] == part]
     return datalist
 
 
-def _item(row: dict[Any, Any], findings: list[str], part: str) -> dict[str, Any]:
+def _make_item(row: dict[Any, Any], findings: list[str], part: str) -> dict[str, Any]:
     images = str(row["image"]).split(CHANNELS)
     item: dict[str, Any] = {"image": images[0] if len(images) == 1 else images}
     if part != INFERENCE:

@@ -109,10 +109,10 @@ class Datalist:
         Raises:
             DataError: wrong cases, with their JSON paths.
         """
-        reader = _Reader(FindingCollector(path), (root or path.parent).absolute(), outside_root)
+        reader = _CaseReader(FindingCollector(path), (root or path.parent).absolute(), outside_root)
         reader.read_label_format(content.get("label_format", []))
-        parts = {key: reader.part(key, value) for key, value in content.items() if _names_cases(key, value)}
-        _raise_all(reader.findings)
+        parts = {key: reader.read_part(key, value) for key, value in content.items() if _names_cases(key, value)}
+        _raise_faults(reader.findings)
         metadata = {key: value for key, value in content.items() if key not in parts and key != "label_format"}
         return cls(path, reader.root, parts, reader.label_format, metadata)
 
@@ -138,11 +138,11 @@ class Datalist:
                 for file in (*case.image, *([case.label] if isinstance(case.label, Path) else [])):
                     if not file.is_file():
                         findings.error("missing-file", f"{key}[{number}]", f"file not found: {file}")
-        _raise_all(findings)
+        _raise_faults(findings)
 
 
 @dataclass
-class _Reader:
+class _CaseReader:
     findings: FindingCollector
     root: Path
     outside_root: bool
@@ -154,67 +154,67 @@ class _Reader:
         else:
             self._note("label-format", "label_format", f"expected a list of positive whole numbers, received {value!r}")
 
-    def part(self, key: str, items: list[Any]) -> tuple[Case, ...]:
-        parsed = [(self._images(item, f"{key}[{n}]"), item) for n, item in enumerate(items)]
-        short: dict[str, set[str]] = {}
-        for names, _ in parsed:
-            short.setdefault(_stem(Path(names[0])), set()).add(names[0])
+    def read_part(self, key: str, items: list[Any]) -> tuple[Case, ...]:
+        items_with_names = [(self._read_images(item, f"{key}[{n}]"), item) for n, item in enumerate(items)]
+        paths_by_stem: dict[str, set[str]] = {}
+        for names, _ in items_with_names:
+            paths_by_stem.setdefault(_strip_suffix(Path(names[0])), set()).add(names[0])
         cases: list[Case] = []
-        known: dict[str, tuple[Path, ...]] = {}
-        for n, (names, item) in enumerate(parsed):
+        images_by_id: dict[str, tuple[Path, ...]] = {}
+        for n, (names, item) in enumerate(items_with_names):
             fields = item if isinstance(item, dict) else {}
-            stem = _stem(Path(names[0]))
-            name = stem if len(short[stem]) == 1 else "_".join((*Path(names[0]).parent.parts, stem))
-            case = self._case(str(fields.get("case") or name), names, fields, f"{key}[{n}]")
+            stem = _strip_suffix(Path(names[0]))
+            name = stem if len(paths_by_stem[stem]) == 1 else "_".join((*Path(names[0]).parent.parts, stem))
+            case = self._read_case(str(fields.get("case") or name), names, fields, f"{key}[{n}]")
             # The same image twice weighs it double, which is fine; two images of one name would overwrite each other.
-            if known.setdefault(case.id, case.image) != case.image:
+            if images_by_id.setdefault(case.id, case.image) != case.image:
                 message = f"another image before it is called {case.id!r}, too"
                 self._note("duplicate-name", f"{key}[{n}].case", message)
             cases.append(case)
         return tuple(cases)
 
-    def _images(self, item: Any, where: str) -> list[str]:
-        given = item.get("image") if isinstance(item, dict) else item
-        names = [given] if isinstance(given, str) else given
+    def _read_images(self, item: Any, json_path: str) -> list[str]:
+        value = item.get("image") if isinstance(item, dict) else item
+        names = [value] if isinstance(value, str) else value
         if isinstance(names, list) and names and all(isinstance(name, str) and name for name in names):
             return names
-        self._note("missing-image", f"{where}.image", f"expected a path or a list of paths, received {given!r}")
-        return [where]
+        self._note("missing-image", f"{json_path}.image", f"expected a path or a list of paths, received {value!r}")
+        return [json_path]
 
-    def _case(self, name: str, images: list[str], item: dict[str, Any], where: str) -> Case:
+    def _read_case(self, name: str, images: list[str], item: dict[str, Any], json_path: str) -> Case:
         if not _ID.fullmatch(name):
-            self._note("datalist-form", f"{where}.case", f"{name!r} can't name a file")
-        paths = tuple(self._path(image, f"{where}.image") for image in images)
-        label = self._label(item.get("label"), f"{where}.label")
+            self._note("datalist-form", f"{json_path}.case", f"{name!r} can't name a file")
+        paths = tuple(self._resolve_path(image, f"{json_path}.image") for image in images)
+        label = self._read_label(item.get("label"), f"{json_path}.label")
         return Case(name, paths, label, str(item.get("patient", name)))
 
-    def _label(self, label: Any, where: str) -> Path | tuple[int, ...] | None:
+    def _read_label(self, label: Any, json_path: str) -> Path | tuple[int, ...] | None:
         if label is None:
             return None
         if isinstance(label, str) and label:
-            return self._path(label, where)
+            return self._resolve_path(label, json_path)
         if not isinstance(label, list) or not all(_is_whole(value) for value in label):
-            self._note("label-format", where, f"expected a path or a list of classes, received {label!r}")
+            self._note("label-format", json_path, f"expected a path or a list of classes, received {label!r}")
         elif not self.label_format:
-            self._note("label-format", where, "a list of classes needs the key label_format, such as [1, 1]")
+            self._note("label-format", json_path, "a list of classes needs the key label_format, such as [1, 1]")
         elif len(label) != len(self.label_format):
-            self._note("label-format", where, f"{len(label)} values, label_format has {len(self.label_format)}")
+            self._note("label-format", json_path, f"{len(label)} values, label_format has {len(self.label_format)}")
         elif any(not 0 <= value <= most for value, most in zip(label, self.label_format, strict=True)):
             message = f"{label} has a value outside label_format {list(self.label_format)}"
-            self._note("label-format", where, message)
+            self._note("label-format", json_path, message)
         else:
             return tuple(label)
         return None
 
-    def _path(self, name: str, where: str) -> Path:
+    def _resolve_path(self, name: str, json_path: str) -> Path:
         # Links are not followed: DVC may link every image to its cache, outside of the root.
         path = Path(os.path.normpath(self.root / name))
         if not self.outside_root and not path.is_relative_to(os.path.normpath(self.root)):
-            self._note("outside-root", where, f"{name!r} leaves the data root {self.root}")
+            self._note("outside-root", json_path, f"{name!r} leaves the data root {self.root}")
         return path
 
-    def _note(self, code: str, where: str, message: str) -> None:
-        self.findings.error(code, where, message, FIXES.get(code, ""))
+    def _note(self, code: str, json_path: str, message: str) -> None:
+        self.findings.error(code, json_path, message, FIXES.get(code, ""))
 
 
 def _names_cases(key: str, value: Any) -> bool:
@@ -228,11 +228,11 @@ def _is_whole(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _stem(path: Path) -> str:
+def _strip_suffix(path: Path) -> str:
     return path.name.removesuffix("".join(path.suffixes[-2:]) if path.name.endswith(".gz") else path.suffix)
 
 
-def _raise_all(findings: FindingCollector) -> None:
+def _raise_faults(findings: FindingCollector) -> None:
     """Raise one error that names the faults; what to do about each is for the check, which has the room to say it."""
     faults = findings.errors
     if not faults:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from voxflow.datalist.stratify import spread
+from voxflow.datalist.stratify import spread_patients
 from voxflow.errors import DataError
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ FINDING = "finding:"
 TRAINING, VALIDATION, TESTING, INFERENCE = "training", "validation", "testing", "inference"
 SHOWN_NAMES = 10
 
-Part = Annotated[float, Field(ge=0)] | tuple[str, ...]
+PartChoice = Annotated[float, Field(ge=0)] | tuple[str, ...]
 
 
 class SplitOptions(BaseModel):
@@ -37,8 +37,8 @@ class SplitOptions(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     seed: int = 0
-    testing: Part = 0.2
-    validation: Part = 0.2
+    testing: PartChoice = 0.2
+    validation: PartChoice = 0.2
     folds: int = Field(default=0, ge=0)
 
 
@@ -58,15 +58,15 @@ def split_cases(table: pd.DataFrame, options: SplitOptions) -> list[dict[str, st
         DataError: a part would be empty, there are fewer patients than parts or folds, a list names what the table
             does not have, or lists put a patient in two parts.
     """
-    labelled = table[_labelled(table)]
-    traits = _traits(labelled)
+    labelled = table[_is_labelled(table)]
+    traits = _count_traits(labelled)
     order = sorted(traits, key=lambda patient: hashlib.sha256(f"{options.seed}:{patient}".encode()).hexdigest())
-    fixed = _fixed(labelled, options)
+    fixed = _assign_listed(labelled, options)
     free = [patient for patient in order if patient not in fixed]
-    parts = fixed | spread(free, traits, _sizes(len(order), len(free), options))
+    parts = fixed | spread_patients(free, traits, _part_sizes(len(order), len(free), options))
     _require_no_empty_part(parts, options)
     unseen = [patient for patient in order if parts[patient] != TESTING]
-    splits = [parts, *_folds(unseen, parts, traits, options.folds)]
+    splits = [parts, *_make_folds(unseen, parts, traits, options.folds)]
     patient_of = dict(zip(labelled["case"], labelled["patient"].astype(str), strict=True))
     return [
         {str(case): split[patient_of[case]] if case in patient_of else INFERENCE for case in table["case"]}
@@ -74,7 +74,7 @@ def split_cases(table: pd.DataFrame, options: SplitOptions) -> list[dict[str, st
     ]
 
 
-def lacking_findings(table: pd.DataFrame) -> list[str]:
+def list_lacking_findings(table: pd.DataFrame) -> list[str]:
     """Say which part has no case with, or none without, a finding: its AUC can't be computed there.
 
     Args:
@@ -83,7 +83,7 @@ def lacking_findings(table: pd.DataFrame) -> list[str]:
     lacks = []
     for part in (TRAINING, VALIDATION, TESTING):
         rows = table[table["part"] == part]
-        for column in _findings(table):
+        for column in _finding_columns(table):
             lacks += [
                 f"{part} has no case {word} {column.removeprefix(FINDING)}"
                 for value, word in ((1, "with"), (0, "without"))
@@ -92,33 +92,36 @@ def lacking_findings(table: pd.DataFrame) -> list[str]:
     return lacks
 
 
-def _findings(table: pd.DataFrame) -> list[str]:
+def _finding_columns(table: pd.DataFrame) -> list[str]:
     return [column for column in table.columns if column.startswith(FINDING)]
 
 
-def _labelled(table: pd.DataFrame) -> pd.Series[bool]:
-    findings = _findings(table)
+def _is_labelled(table: pd.DataFrame) -> pd.Series[bool]:
+    findings = _finding_columns(table)
     if findings:
         return table[findings].notna().all(axis=1)
     return table["label"].fillna("") != ""
 
 
-def _traits(labelled: pd.DataFrame) -> dict[str, Counter[str]]:
+def _count_traits(labelled: pd.DataFrame) -> dict[str, Counter[str]]:
     """By patient: how many of its cases have each finding, and how many have it not."""
-    findings = _findings(labelled)
+    findings = _finding_columns(labelled)
     traits: dict[str, Counter[str]] = {str(patient): Counter() for patient in labelled["patient"]}
     for row in labelled.to_dict("records"):
         traits[str(row["patient"])].update(f"{column}={int(row[column])}" for column in findings)
     return traits
 
 
-def _sizes(patients: int, free: int, options: SplitOptions) -> dict[str, int]:
+def _part_sizes(patients: int, free: int, options: SplitOptions) -> dict[str, int]:
     """How many of the free patients go to each part."""
-    sizes = {TESTING: _count(options.testing, patients), VALIDATION: _count(options.validation, patients)}
+    sizes = {
+        TESTING: _count_patients(options.testing, patients),
+        VALIDATION: _count_patients(options.validation, patients),
+    }
     return sizes | {TRAINING: max(0, free - sum(sizes.values()))}
 
 
-def _count(part: float | tuple[str, ...], patients: int) -> int:
+def _count_patients(part: float | tuple[str, ...], patients: int) -> int:
     if isinstance(part, tuple):
         return 0
     if part >= 1:
@@ -127,49 +130,51 @@ def _count(part: float | tuple[str, ...], patients: int) -> int:
 
 
 def _require_no_empty_part(parts: dict[str, str], options: SplitOptions) -> None:
-    sizes = {part: sum(one == part for one in parts.values()) for part in (TRAINING, VALIDATION, TESTING)}
-    wanted = _sizes(len(parts), 0, options)
-    short = [part for part, size in sizes.items() if size < max(1, wanted.get(part, 0))]
+    sizes = {
+        part: sum(patient_part == part for patient_part in parts.values()) for part in (TRAINING, VALIDATION, TESTING)
+    }
+    expected = _part_sizes(len(parts), 0, options)
+    short = [part for part, size in sizes.items() if size < max(1, expected.get(part, 0))]
     if short:
-        shares = ", ".join(f"{part} {_shown(getattr(options, part))}" for part in (TESTING, VALIDATION))
+        shares = ", ".join(f"{part} {_format_part(getattr(options, part))}" for part in (TESTING, VALIDATION))
         raise DataError(
             f"{len(parts)} labelled patients are too few: {' and '.join(short)} would be empty or smaller than asked "
             f"({shares}); add patients or change the shares"
         )
 
 
-def _shown(part: float | tuple[str, ...]) -> str:
+def _format_part(part: float | tuple[str, ...]) -> str:
     return f"{len(part)} listed" if isinstance(part, tuple) else f"{part:g}"
 
 
-def _fixed(labelled: pd.DataFrame, options: SplitOptions) -> dict[str, str]:
+def _assign_listed(labelled: pd.DataFrame, options: SplitOptions) -> dict[str, str]:
     """The patients that options list by name."""
     patient_of = _patients_by_name(labelled)
     fixed: dict[str, str] = {}
     unknown, leaking = [], []
     for part in (TESTING, VALIDATION):
-        listed = getattr(options, part)
-        for name in listed if isinstance(listed, tuple) else ():
+        choice = getattr(options, part)
+        for name in choice if isinstance(choice, tuple) else ():
             if name not in patient_of:
                 unknown.append(name)
             elif fixed.setdefault(patient_of[name], part) != part:
                 leaking.append(patient_of[name])
     if unknown:
-        raise DataError(f"no labelled case, patient or source file is called {_capped(unknown)}")
+        raise DataError(f"no labelled case, patient or source file is called {_join_names(unknown)}")
     if leaking:
-        raise DataError(f"leakage: the lists put patients in testing and in validation: {_capped(leaking)}")
+        raise DataError(f"leakage: the lists put patients in testing and in validation: {_join_names(leaking)}")
     return fixed
 
 
 def _patients_by_name(labelled: pd.DataFrame) -> dict[str, str]:
-    known: dict[str, str] = {}
+    patient_of: dict[str, str] = {}
     for column in ("source", "case", "patient"):
         if column in labelled.columns:
-            known |= dict(zip(labelled[column].astype(str), labelled["patient"].astype(str), strict=True))
-    return known
+            patient_of |= dict(zip(labelled[column].astype(str), labelled["patient"].astype(str), strict=True))
+    return patient_of
 
 
-def _folds(
+def _make_folds(
     unseen: list[str], parts: dict[str, str], traits: dict[str, Counter[str]], folds: int
 ) -> Iterable[dict[str, str]]:
     if folds < 2:
@@ -177,10 +182,10 @@ def _folds(
     if len(unseen) < folds:
         raise DataError(f"{len(unseen)} patients outside testing can't make {folds} folds")
     share, more = divmod(len(unseen), folds)
-    fold_of = spread(unseen, traits, {str(fold): share + (fold < more) for fold in range(folds)})
+    fold_of = spread_patients(unseen, traits, {str(fold): share + (fold < more) for fold in range(folds)})
     return [parts | {p: VALIDATION if fold_of[p] == str(fold) else TRAINING for p in unseen} for fold in range(folds)]
 
 
-def _capped(names: list[str]) -> str:
+def _join_names(names: list[str]) -> str:
     more = f" and {len(names) - SHOWN_NAMES} more" if len(names) > SHOWN_NAMES else ""
     return ", ".join(names[:SHOWN_NAMES]) + more

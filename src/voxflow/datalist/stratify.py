@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 Traits = Mapping[str, int]
 
 
-def spread(order: Sequence[str], traits: Mapping[str, Traits], sizes: Mapping[str, int]) -> dict[str, str]:
+def spread_patients(order: Sequence[str], traits: Mapping[str, Traits], sizes: Mapping[str, int]) -> dict[str, str]:
     """Deal patients to parts.
 
     Args:
@@ -23,55 +23,65 @@ def spread(order: Sequence[str], traits: Mapping[str, Traits], sizes: Mapping[st
         sizes: patients by part; where they sum to less than there are patients, the last part takes the others.
     """
     dealt = _deal(order, traits, sizes)
-    _mend(dealt, order, traits, [part for part, size in sizes.items() if size])
+    _mend_parts(dealt, order, traits, [part for part, size in sizes.items() if size])
     return dealt
 
 
 def _deal(order: Sequence[str], traits: Mapping[str, Traits], sizes: Mapping[str, int]) -> dict[str, str]:
-    left = Counter(trait for patient in order for trait in traits[patient])
+    remaining = Counter(trait for patient in order for trait in traits[patient])
     total = max(1, sum(sizes.values()))
     # Patients are dealt, but cases are balanced: a patient with many weighs as much.
     cases = Counter[str]()
     for patient in order:
         cases.update(traits[patient])
     share = {part: size / total for part, size in sizes.items()}
-    wanted = {part: {trait: count * share[part] for trait, count in cases.items()} for part in sizes}
+    lacking = {part: {trait: count * share[part] for trait, count in cases.items()} for part in sizes}
     room = dict(sizes)
     last = list(sizes)[-1]
     # Those with many cases come first: later no part has the room for them.
     heavy = sorted(order, key=lambda patient: -sum(traits[patient].values()))
-    having = {trait: iter([patient for patient in heavy if trait in traits[patient]]) for trait in left}
+    having = {trait: iter([patient for patient in heavy if trait in traits[patient]]) for trait in remaining}
     dealt: dict[str, str] = {}
     without = iter(order)
     while len(dealt) < len(order):
-        rarest = min((trait for trait, count in left.items() if count > 0), key=lambda t: (left[t], t), default="")
-        patient = next(one for one in having.get(rarest, without) if one not in dealt)
+        rarest = min(
+            (trait for trait, count in remaining.items() if count > 0), key=lambda t: (remaining[t], t), default=""
+        )
+        patient = next(candidate for candidate in having.get(rarest, without) if candidate not in dealt)
         is_open = [part for part in sizes if room[part] > 0] or [last]
-        part = max(is_open, key=lambda one: (_need(wanted[one], share[one], cases, traits[patient]), room[one]))
+        part = max(
+            is_open,
+            key=lambda candidate: (
+                _measure_lack(lacking[candidate], share[candidate], cases, traits[patient]),
+                room[candidate],
+            ),
+        )
         dealt[patient] = part
         room[part] -= 1
         for trait, count in traits[patient].items():
-            left[trait] -= 1
-            wanted[part][trait] -= count
+            remaining[trait] -= 1
+            lacking[part][trait] -= count
     return dealt
 
 
-def _need(wanted: Traits | Mapping[str, float], share: float, cases: Traits, traits: Traits) -> float:
+def _measure_lack(lacking: Traits | Mapping[str, float], share: float, cases: Traits, traits: Traits) -> float:
     """How much a part still lacks of what a patient brings: unmet shares, rare traits weighing more."""
     if not traits or not share:
         return 0.0
-    return sum(count / cases[trait] * wanted[trait] / (cases[trait] * share) for trait, count in traits.items())
+    return sum(count / cases[trait] * lacking[trait] / (cases[trait] * share) for trait, count in traits.items())
 
 
-def _mend(dealt: dict[str, str], order: Sequence[str], traits: Mapping[str, Traits], parts: Sequence[str]) -> None:
+def _mend_parts(
+    dealt: dict[str, str], order: Sequence[str], traits: Mapping[str, Traits], parts: Sequence[str]
+) -> None:
     """Exchange patients until every part has every trait that as many patients have as there are parts."""
     total = Counter(trait for patient in order for trait in traits[patient])
-    held = {part: Counter(trait for p in order if dealt[p] == part for trait in traits[p]) for part in parts}
+    cases_by_part = {part: Counter(trait for p in order if dealt[p] == part for trait in traits[p]) for part in parts}
     common = {trait for trait, count in total.items() if count >= len(parts)}
-    for trait in sorted(common, key=lambda one: (total[one], one)):
+    for trait in sorted(common, key=lambda rare: (total[rare], rare)):
         for part in parts:
-            if held[part][trait] == 0:
-                _exchange(trait, part, dealt, order, traits=traits, held=held, common=common)
+            if cases_by_part[part][trait] == 0:
+                _exchange(trait, part, dealt, order, traits=traits, cases_by_part=cases_by_part, common=common)
 
 
 def _exchange(
@@ -81,20 +91,24 @@ def _exchange(
     order: Sequence[str],
     *,
     traits: Mapping[str, Traits],
-    held: Mapping[str, Counter[str]],
+    cases_by_part: Mapping[str, Counter[str]],
     common: set[str],
 ) -> None:
     """Bring a patient with ``trait`` to ``part`` for one of its own; no part may lose its only holder of another."""
-    givers = [p for p in order if trait in traits[p] and dealt[p] in held and held[dealt[p]][trait] > 1]
+    givers = [
+        p for p in order if trait in traits[p] and dealt[p] in cases_by_part and cases_by_part[dealt[p]][trait] > 1
+    ]
     takers = [p for p in order if dealt[p] == part]
     for giver in givers:
         source = dealt[giver]
         for taker in takers:
             leaves = (traits[giver].keys() - traits[taker].keys()) & common
             comes = (traits[taker].keys() - traits[giver].keys()) & common
-            if all(held[source][one] > 1 for one in leaves) and all(held[part][one] > 1 for one in comes):
+            if all(cases_by_part[source][moved] > 1 for moved in leaves) and all(
+                cases_by_part[part][moved] > 1 for moved in comes
+            ):
                 dealt[giver], dealt[taker] = part, source
-                for one, out, into in ((giver, source, part), (taker, part, source)):
-                    held[out].subtract(traits[one].keys())
-                    held[into].update(traits[one].keys())
+                for moved, out, into in ((giver, source, part), (taker, part, source)):
+                    cases_by_part[out].subtract(traits[moved].keys())
+                    cases_by_part[into].update(traits[moved].keys())
                 return

@@ -7,17 +7,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from voxflow.findings import suggest
-from voxflow.lint.data import Data
+from voxflow.lint.data import WorkspaceData
 from voxflow.lint.files import check_files, is_folder
 from voxflow.lint.headers import is_radiograph, is_volume
-from voxflow.lint.listing import Listing, read_listing
+from voxflow.lint.listing import LenientDatalist, read_leniently
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from voxflow.findings import FindingCollector
-    from voxflow.lint.listing import Item
-    from voxflow.lint.reading import Reading
+    from voxflow.lint.listing import ListedCase
+    from voxflow.lint.reading import ConfigReading
     from voxflow.lint.report import CheckReport
     from voxflow.planning import Target
 
@@ -25,7 +25,7 @@ DEFAULT_KEY = "validation"
 
 
 @dataclass(frozen=True)
-class Source:
+class CaseSource:
     """Where a section's cases come from.
 
     Attributes:
@@ -33,8 +33,9 @@ class Source:
         path: the datalist.
         root: what its paths are relative to.
         key: its key; empty where it is faulty.
-        notes, where: the place that names the key.
-        is_told: the key was named, not left to the default.
+        notes: where faults of the configuration that names the key go.
+        key_path: the JSON path that names the key, or the variable DATA_LIST_KEY.
+        is_named: the key was named, not left to the default.
     """
 
     section: str
@@ -42,20 +43,20 @@ class Source:
     root: Path
     key: str
     notes: FindingCollector
-    where: str
-    is_told: bool = True
+    key_path: str
+    is_named: bool = True
 
 
 def read_data(
-    readings: Mapping[str, Reading | None], variables: Mapping[str, Any], target: Target, report: CheckReport
-) -> Data:
+    readings: Mapping[str, ConfigReading | None], variables: Mapping[str, Any], target: Target, report: CheckReport
+) -> WorkspaceData:
     """Read every datalist that the configurations name, and look at the files of the keys in use."""
-    sources = _sources(readings, variables, target)
-    data, listings = Data(), dict[tuple[Path, Path], Listing | None]()
+    sources = _find_sources(readings, variables, target)
+    data, listings = WorkspaceData(), dict[tuple[Path, Path], LenientDatalist | None]()
     for source in sources:
         place = (source.path, source.root)
         if place not in listings:
-            listings[place] = _read(source, target, report)
+            listings[place] = _read_source(source, target, report)
         listing = listings[place]
         if listing is None:
             continue
@@ -70,35 +71,37 @@ def read_data(
             used = {source.key for source in sources if (source.path, source.root) == place}
             keys = [key for key in listing.parts if key in used]
             images = check_files(listing, keys, report.at(listing.path))
-            data.images.seen |= images.seen
+            data.images.files |= images.files
     root = sources[0].root if sources else None
     data.read_classes(target.labels or (root / "labels.json" if root else None))
     return data
 
 
-def _has_root(root: Path, sources: list[Source], variables: Mapping[str, Any], target: Target) -> bool:
+def _has_root(root: Path, sources: list[CaseSource], variables: Mapping[str, Any], target: Target) -> bool:
     """Whether the data root is there; where it is not, that is one finding and not one for each file."""
     if is_folder(root):
         return True
-    told = variables.get("DATA_ROOT")
-    if not (isinstance(told, str) and told and target.resolve(told) == root) and not target.made_by:
+    data_root = variables.get("DATA_ROOT")
+    if not (isinstance(data_root, str) and data_root and target.resolve(data_root) == root) and not target.made_by:
         source = next(source for source in sources if source.root == root)
-        where = source.where.replace("data_list_key", "data_file_base_dir")
-        source.notes.error("missing-file", where, f"no such folder: {root}", "give the folder of the images")
+        json_path = source.key_path.replace("data_list_key", "data_file_base_dir")
+        source.notes.error("missing-file", json_path, f"no such folder: {root}", "give the folder of the images")
     return False
 
 
-def _sources(readings: Mapping[str, Reading | None], variables: Mapping[str, Any], target: Target) -> list[Source]:
-    found = []
+def _find_sources(
+    readings: Mapping[str, ConfigReading | None], variables: Mapping[str, Any], target: Target
+) -> list[CaseSource]:
+    sources = []
     for section, reading in readings.items():
         if reading is None:
             continue
-        pipeline = reading.one(section, "image_pipeline")
+        pipeline = reading.part_of(section, "image_pipeline")
         args = pipeline.component.args if pipeline else {}
         path = args.get("data_list_file_path") or variables.get("DATASET_JSON")
         root = args.get("data_file_base_dir") or variables.get("DATA_ROOT")
         key = args.get("data_list_key")
-        where, is_told = pipeline.argument("data_list_key") if pipeline and key else "DATA_LIST_KEY", True
+        json_path, is_told = pipeline.argument("data_list_key") if pipeline and key else "DATA_LIST_KEY", True
         if section == "evaluate" and key is None:
             key = variables.get("DATA_LIST_KEY")
             is_told, key = key is not None, DEFAULT_KEY if key is None else key
@@ -109,18 +112,18 @@ def _sources(readings: Mapping[str, Reading | None], variables: Mapping[str, Any
         if key is None and section in {"train", "validate"}:
             key = "training" if section == "train" else DEFAULT_KEY
         name = key if isinstance(key, str) else ""
-        found.append(Source(section, datalist, base, name, reading.notes, where, is_told))
-    return found
+        sources.append(CaseSource(section, datalist, base, name, reading.notes, json_path, is_told))
+    return sources
 
 
-def _read(source: Source, target: Target, report: CheckReport) -> Listing | None:
+def _read_source(source: CaseSource, target: Target, report: CheckReport) -> LenientDatalist | None:
     notes = report.at(source.path)
     try:
         is_file = source.path.is_file()
     except (OSError, ValueError):
         is_file = False
     if is_file:
-        return read_listing(source.path, source.root.absolute(), notes)
+        return read_leniently(source.path, source.root.absolute(), notes)
     if target.made_by:
         notes.warning("not-made-yet", "", "the datalist is not there yet", f"make it with: {target.made_by}")
     else:
@@ -129,47 +132,47 @@ def _read(source: Source, target: Target, report: CheckReport) -> Listing | None
     return None
 
 
-def _note_key(source: Source, listing: Listing) -> None:
+def _note_key(source: CaseSource, listing: LenientDatalist) -> None:
     message = f"{listing.path.name} has no cases under {source.key!r}"
     near = suggest(source.key, listing.parts)
     fix = near.fix or "list cases under it"
     if source.section == "validate" and not near.nearest:
-        source.notes.warning("unknown-part", source.where, f"{message}: nothing is validated", fix)
-    elif source.is_told:
-        source.notes.error("unknown-part", source.where, message, fix)
+        source.notes.warning("unknown-part", source.key_path, f"{message}: nothing is validated", fix)
+    elif source.is_named:
+        source.notes.error("unknown-part", source.key_path, message, fix)
     else:
-        source.notes.warning("unknown-part", source.where, message, f"set DATA_LIST_KEY in the environment; {fix}")
+        source.notes.warning("unknown-part", source.key_path, message, f"set DATA_LIST_KEY in the environment; {fix}")
 
 
-def _note_same_key(sources: list[Source]) -> None:
+def _note_same_key(sources: list[CaseSource]) -> None:
     by_section = {source.section: source for source in sources}
     train, validate = by_section.get("train"), by_section.get("validate")
     if train and validate and train.key and (train.path, train.key) == (validate.path, validate.key):
         message = f"{validate.key!r} is what training learns from, too"
-        validate.notes.error("leak", validate.where, message, "validate on cases of their own")
+        validate.notes.error("leak", validate.key_path, message, "validate on cases of their own")
 
 
-def check_labels(data: Data, task: str | None, section: str, notes: FindingCollector) -> None:
+def check_labels(data: WorkspaceData, task: str | None, section: str, notes: FindingCollector) -> None:
     """Note cases without a label, or with one of the other task's kind."""
     absent, wrong = [], []
     for item in data.items(section):
-        where = f"{item.where}.label"
-        if item.label is None and not notes.has(where):
-            absent.append((where, "the case has no label", "add it, or take the case out"))
+        json_path = f"{item.json_path}.label"
+        if item.label is None and not notes.has(json_path):
+            absent.append((json_path, "the case has no label", "add it, or take the case out"))
         elif task == "segmentation" and isinstance(item.label, tuple):
-            wrong.append((where, "a list of classes, but the task is segmentation", "give the path of a mask"))
+            wrong.append((json_path, "a list of classes, but the task is segmentation", "give the path of a mask"))
         elif task == "classification" and isinstance(item.label, Path):
             wrong.append(
-                (where, f"the file {item.label.name}, but the task is classification", "give a list of classes")
+                (json_path, f"the file {item.label.name}, but the task is classification", "give a list of classes")
             )
     notes.add_alike("error", "missing-label", absent)
     notes.add_alike("error", "wrong-task", wrong)
 
 
-def check_loaders(data: Data, reading: Reading, section: str, key: str) -> None:
+def check_loaders(data: WorkspaceData, reading: ConfigReading, section: str, key: str) -> None:
     """Note a loader for another kind of file than the datalist names."""
-    files = {"image": _first(data.items(section), "image"), "label": _first(data.items(section), "label")}
-    for part in reading.many(section, key):
+    files = {"image": _find_first(data.items(section), "image"), "label": _find_first(data.items(section), "label")}
+    for part in reading.parts_of(section, key):
         if not part.name.startswith("Load") or part.model is None:
             continue
         for name in part.model.reads():
@@ -181,7 +184,7 @@ def check_loaders(data: Data, reading: Reading, section: str, key: str) -> None:
                 reading.notes.error("loader", f"{part.where}.name", f"{part.name} can't read {path.name}, {kind}", fix)
 
 
-def _first(items: list[Item], name: str) -> Path | None:
+def _find_first(items: list[ListedCase], name: str) -> Path | None:
     for item in items:
         if name == "image" and item.images:
             return item.images[0]

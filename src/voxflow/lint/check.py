@@ -9,7 +9,7 @@ from voxflow.findings import FaultyConfigError
 from voxflow.lint.cases import check_labels, check_loaders, read_data
 from voxflow.lint.classes import check_classes, check_metrics_classes
 from voxflow.lint.environment import check_environment, check_places, variables_in
-from voxflow.lint.flow import Flow, check_fixed, check_loaded
+from voxflow.lint.flow import FieldFlow, check_fixed, check_loaded
 from voxflow.lint.reading import read_evaluation, read_workflow
 from voxflow.lint.report import CheckReport
 from voxflow.lint.scores import BINARY, check_metrics, check_names, check_outputs
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from voxflow.findings import FindingCollector
-    from voxflow.lint.data import Data
-    from voxflow.lint.reading import Reading
+    from voxflow.lint.data import WorkspaceData
+    from voxflow.lint.reading import ConfigReading
     from voxflow.planning import Target
 
 
 def check_workspace(target: Target) -> CheckReport:
     """Check configurations, environment, datalist and files; nothing heavy is imported, no voxel is read."""
     report = CheckReport(target.name)
-    environment = _environment(target, report)
+    environment = _read_environment(target, report)
     outside = target.environment if environment is not None else None
     train = evaluation = None
     if target.config:
@@ -46,12 +46,14 @@ def check_workspace(target: Target) -> CheckReport:
     if environment is None:  # what it would have set is no fault of the configurations
         report.findings = [finding for finding in report.findings if finding.code != "unset-variable"]
     # A patch that follows from the median volume is larger than half of them, on purpose.
-    report.findings = [one for one in report.findings if one.code != "patch-larger" or one.where not in target.decided]
+    report.findings = [
+        finding for finding in report.findings if finding.code != "patch-larger" or finding.where not in target.decided
+    ]
     report.sort()
     return report
 
 
-def _environment(target: Target, report: CheckReport) -> dict[str, Any] | None:
+def _read_environment(target: Target, report: CheckReport) -> dict[str, Any] | None:
     """The environment's content; None where there is none or it can't be read."""
     if target.environment is None:
         return {}
@@ -91,37 +93,37 @@ def _content(path: Path, notes: FindingCollector) -> dict[str, Any]:
         return {}
 
 
-def _check_training(reading: Reading, data: Data, report: CheckReport) -> None:
-    listed = report.at(data.listing.path) if data.listing else None
+def _check_training(reading: ConfigReading, data: WorkspaceData, report: CheckReport) -> None:
+    datalist_findings = report.at(data.listing.path) if data.listing else None
     flows = {}
     for section in ("train", "validate"):
-        if listed:
-            check_labels(data, reading.task, section, listed)
+        if datalist_findings:
+            check_labels(data, reading.task, section, datalist_findings)
             check_loaders(data, reading, section, "pre_transforms")
         flow = flows[section] = _flow(reading, data, section)
-        flow.run(reading.many(section, "pre_transforms"), reading.notes)
+        flow.run(reading.parts_of(section, "pre_transforms"), reading.notes)
         needed = ("image", "label") if reading.task == "segmentation" else ("image",)
         if reading.task and not reading.notes.has(f"{section}.pre_transforms"):
             check_loaded(flow, needed, f"{section}.pre_transforms", reading.notes)
-    check_fixed(reading.many("validate", "pre_transforms"), reading.notes, "validation")
+    check_fixed(reading.parts_of("validate", "pre_transforms"), reading.notes, "validation")
     check_sizes(reading, data)
-    check_classes(reading, data, flows["train"], listed)
+    check_classes(reading, data, flows["train"], datalist_findings)
     check_metrics(reading, flows["validate"])
     check_masks_follow(reading)
     check_depth(reading, data)
 
 
-def _flow(reading: Reading, data: Data, section: str) -> Flow:
+def _flow(reading: ConfigReading, data: WorkspaceData, section: str) -> FieldFlow:
     channels = data.channels(section)
     if reading.task == "classification":
         channels.pop("label", None)
-        return Flow({"image"}, {"case", "label"}, channels)
-    return Flow({"image", "label"}, {"case"}, channels)
+        return FieldFlow({"image"}, {"case", "label"}, channels)
+    return FieldFlow({"image", "label"}, {"case"}, channels)
 
 
-def _check_evaluation(reading: Reading, data: Data) -> None:
-    chain, metrics = reading.many("evaluate", "transforms"), reading.many("evaluate", "val_metrics")
-    labels, writers = reading.many("evaluate", "label_transforms"), reading.many("evaluate", "writers")
+def _check_evaluation(reading: ConfigReading, data: WorkspaceData) -> None:
+    chain, metrics = reading.parts_of("evaluate", "transforms"), reading.parts_of("evaluate", "val_metrics")
+    labels, writers = reading.parts_of("evaluate", "label_transforms"), reading.parts_of("evaluate", "writers")
     flow = _flow(reading, data, "evaluate")
     check_loaders(data, reading, "evaluate", "transforms")
     flow.run([*chain, *labels], reading.notes)
@@ -131,7 +133,7 @@ def _check_evaluation(reading: Reading, data: Data) -> None:
         if metrics and reading.task == "segmentation":
             check_loaded(flow, ("label",), "label_transforms", reading.notes)
     flow.values |= {"model", *getattr(reading.loaded, "output_names", ())}
-    flow.run(reading.many("evaluate", "post_transforms"), reading.notes)
+    flow.run(reading.parts_of("evaluate", "post_transforms"), reading.notes)
     outputs = flow.values | flow.paths | {"label"} | (BINARY if reading.task == "classification" else set())
     check_outputs(reading, [*metrics, *writers], outputs, is_open=flow.is_open)
     check_names(reading, metrics)

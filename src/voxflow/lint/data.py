@@ -6,17 +6,17 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from voxflow.lint.files import Images
+from voxflow.lint.files import ImageHeaders
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from voxflow.lint.headers import Header
-    from voxflow.lint.listing import Item, Listing
+    from voxflow.lint.headers import ImageHeader
+    from voxflow.lint.listing import LenientDatalist, ListedCase
 
 
 @dataclass
-class Data:
+class WorkspaceData:
     """The data of a workspace, as far as it is known.
 
     Attributes:
@@ -27,17 +27,17 @@ class Data:
         classes_from: where the names stand, for messages.
     """
 
-    listing: Listing | None = None
-    images: Images = field(default_factory=Images)
-    sections: dict[str, list[Item]] = field(default_factory=dict)
+    listing: LenientDatalist | None = None
+    images: ImageHeaders = field(default_factory=ImageHeaders)
+    sections: dict[str, list[ListedCase]] = field(default_factory=dict)
     class_names: tuple[str, ...] = ()
     classes_from: str = ""
 
-    def items(self, section: str) -> list[Item]:
+    def items(self, section: str) -> list[ListedCase]:
         """The cases that a section reads."""
         return self.sections.get(section, [])
 
-    def grids(self, section: str) -> list[tuple[Item, Header]]:
+    def grids(self, section: str) -> list[tuple[ListedCase, ImageHeader]]:
         """The cases of a section whose header is known."""
         return self.images.of_images(self.items(section))
 
@@ -45,15 +45,15 @@ class Data:
         """Channels of image and label when they are loaded; absent where the cases differ or nothing tells."""
         counts = {len(item.images) * header.channels for item, header in self.grids(section)}
         labels = {header.channels for item in self.items(section) if (header := self.images.header(item.label))}
-        found = {"image": counts, "label": labels}
-        return {name: next(iter(numbers)) for name, numbers in found.items() if len(numbers) == 1}
+        counts_by_field = {"image": counts, "label": labels}
+        return {name: next(iter(numbers)) for name, numbers in counts_by_field.items() if len(numbers) == 1}
 
     def read_classes(self, labels: Path | None) -> None:
         """Take the class names from the stages' labels.json where it is there, else from the datalist."""
         try:
             content = json.loads("" if labels is None else labels.read_text(encoding="utf-8"))
             names = content["findings"] if "findings" in content else {int(key): name for key, name in content.items()}
-            self.class_names, self.classes_from = _in_order(names), "names in labels.json"
+            self.class_names, self.classes_from = _order_names(names), "names in labels.json"
         except (OSError, ValueError, TypeError, AttributeError):
             if self.listing is None:
                 return
@@ -62,11 +62,11 @@ class Data:
                 names = [self.listing.labels.get(n, f"finding_{n}") for n in range(count)]
                 self.class_names, self.classes_from = tuple(names), f"label_format of {self.listing.path.name}"
             elif self.listing.labels:
-                self.class_names = _in_order(self.listing.labels)
+                self.class_names = _order_names(self.listing.labels)
                 self.classes_from = f"labels of {self.listing.path.name}"
 
 
-def _in_order(names: dict[int, str] | list[str]) -> tuple[str, ...]:
+def _order_names(names: dict[int, str] | list[str]) -> tuple[str, ...]:
     if isinstance(names, list):
         return tuple(map(str, names))
     if not names or not 0 <= min(names) <= max(names) < 10_000:

@@ -28,17 +28,17 @@ def variables_in(text: str) -> set[str]:
 
 
 def check_environment(
-    environment: Mapping[str, Any], used: set[str], known: Iterable[str], notes: FindingCollector
+    environment: Mapping[str, Any], used: set[str], configurable: Iterable[str], notes: FindingCollector
 ) -> None:
     """Note variables that no configuration uses, and values of the wrong type.
 
     Args:
         environment: the file's content.
         used: names that a configuration uses as ``{NAME}``.
-        known: every other name that a configuration may leave to the environment.
+        configurable: every other name that a configuration may leave to the environment.
         notes: of the environment file.
     """
-    names = {*WELL_KNOWN, *used, *known, *WORDS}
+    names = {*WELL_KNOWN, *used, *configurable, *WORDS}
     for key, value in environment.items():
         if key not in names and key.isupper():
             near = nearest_name(key, names, cutoff=0.7)

@@ -10,20 +10,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from voxflow.errors import DataError
-from voxflow.lint.headers import RADIOGRAPHS, VOLUMES, Header, is_radiograph, is_volume, read_header
+from voxflow.lint.headers import RADIOGRAPHS, VOLUMES, ImageHeader, is_radiograph, is_volume, read_header
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from voxflow.findings import FindingCollector
-    from voxflow.lint.listing import Item, Listing
+    from voxflow.lint.listing import LenientDatalist, ListedCase
 
 THREADS = 16  # headers wait for the disk, not for the processor
 SPACING_TOLERANCE = 1e-3
 
 
 @dataclass
-class Seen:
+class ImageFile:
     """One file of a datalist.
 
     Attributes:
@@ -33,34 +33,34 @@ class Seen:
         code: the finding's.
     """
 
-    header: Header | None = None
+    header: ImageHeader | None = None
     identity: tuple[int, int] | None = None
     fault: str = ""
     code: str = ""
 
 
 @dataclass
-class Images:
+class ImageHeaders:
     """The headers of a datalist's files, by path."""
 
-    seen: dict[Path, Seen] = field(default_factory=dict)
+    files: dict[Path, ImageFile] = field(default_factory=dict)
 
-    def header(self, path: Path | tuple[int, ...] | None) -> Header | None:
+    def header(self, path: Path | tuple[int, ...] | None) -> ImageHeader | None:
         """The header of a file; None where it is not known."""
-        return self.seen[path].header if isinstance(path, Path) and path in self.seen else None
+        return self.files[path].header if isinstance(path, Path) and path in self.files else None
 
-    def of_images(self, items: Iterable[Item]) -> list[tuple[Item, Header]]:
+    def of_images(self, items: Iterable[ListedCase]) -> list[tuple[ListedCase, ImageHeader]]:
         """Each case whose first image has a known header."""
-        found = [(item, self.header(item.images[0])) for item in items if item.images]
-        return [(item, header) for item, header in found if header]
+        first_headers = [(item, self.header(item.images[0])) for item in items if item.images]
+        return [(item, header) for item, header in first_headers if header]
 
 
-def check_files(listing: Listing, keys: list[str], notes: FindingCollector) -> Images:
+def check_files(listing: LenientDatalist, keys: list[str], notes: FindingCollector) -> ImageHeaders:
     """Look at every file under ``keys`` and note what is wrong; the headers are read several at a time."""
     parts = {key: listing.parts[key] for key in keys}
     files = {path for items in parts.values() for item in items for _, path in item.files}
     with ThreadPoolExecutor(THREADS) as pool:
-        images = Images(dict(zip(files, pool.map(_look, files), strict=True)))
+        images = ImageHeaders(dict(zip(files, pool.map(_inspect_file, files), strict=True)))
     _note_faults(parts, images, notes)
     _note_leaks(parts, images, notes)
     for key, items in parts.items():
@@ -70,29 +70,29 @@ def check_files(listing: Listing, keys: list[str], notes: FindingCollector) -> I
     return images
 
 
-def _look(path: Path) -> Seen:
+def _inspect_file(path: Path) -> ImageFile:
     try:
         status = path.stat()
-        seen = Seen(identity=(status.st_dev, status.st_ino))
+        file = ImageFile(identity=(status.st_dev, status.st_ino))
         if path.is_dir():
-            seen.fault, seen.code = "is a folder, expected an image file", "unreadable-image"
+            file.fault, file.code = "is a folder, expected an image file", "unreadable-image"
         elif not status.st_size:
-            seen.fault, seen.code = "the file is empty", "unreadable-image"
+            file.fault, file.code = "the file is empty", "unreadable-image"
         elif not (is_volume(path) or is_radiograph(path)):
-            seen.fault, seen.code = f"unknown image format {path.suffix!r}", "image-format"
+            file.fault, file.code = f"unknown image format {path.suffix!r}", "image-format"
         else:
-            seen.header = read_header(path)
-        if seen.header and seen.header.missing:
-            seen.fault = f"the file is cut off: {seen.header.missing} bytes are missing"
-            seen.code = "unreadable-image"
+            file.header = read_header(path)
+        if file.header and file.header.missing:
+            file.fault = f"the file is cut off: {file.header.missing} bytes are missing"
+            file.code = "unreadable-image"
     except FileNotFoundError:
-        return Seen(fault="file not found", code="missing-file")
+        return ImageFile(fault="file not found", code="missing-file")
     except DataError as error:
-        return Seen(fault=error.message, code="unreadable-image")
+        return ImageFile(fault=error.message, code="unreadable-image")
     except (OSError, ValueError) as error:  # a name that no file can have is a ValueError
         reason = error.strerror if isinstance(error, OSError) else error
-        return Seen(fault=f"can't be read: {reason}", code="unreadable-image")
-    return seen
+        return ImageFile(fault=f"can't be read: {reason}", code="unreadable-image")
+    return file
 
 
 _FIXES = {
@@ -102,92 +102,96 @@ _FIXES = {
 }
 
 
-def _note_faults(parts: dict[str, list[Item]], images: Images, notes: FindingCollector) -> None:
+def _note_faults(parts: dict[str, list[ListedCase]], images: ImageHeaders, notes: FindingCollector) -> None:
     by_code = defaultdict(list)
     for items in parts.values():
         for item in items:
-            for where, path in item.files:
-                seen = images.seen[path]
+            for json_path, path in item.files:
+                file = images.files[path]
                 # One that leaves the root is noted already, whether it is there or not.
-                if seen.fault and not notes.has(where):
-                    by_code[seen.code].append((where, f"{seen.fault}: {path}", _FIXES[seen.code]))
-    for code, found in by_code.items():
-        notes.add_alike("error", code, found)
+                if file.fault and not notes.has(json_path):
+                    by_code[file.code].append((json_path, f"{file.fault}: {path}", _FIXES[file.code]))
+    for code, faults in by_code.items():
+        notes.add_alike("error", code, faults)
 
 
-def _note_leaks(parts: dict[str, list[Item]], images: Images, notes: FindingCollector) -> None:
+def _note_leaks(parts: dict[str, list[ListedCase]], images: ImageHeaders, notes: FindingCollector) -> None:
     """Images and patients that stand under two of the keys."""
     files: dict[tuple[int, int] | Path, str] = {}
     patients: dict[str, str] = {}
     leaks: dict[str, list[tuple[str, str, str]]] = {"leak": [], "patient-leak": []}
     for key, items in parts.items():
         for item in items:
-            for where, path in item.files[: len(item.images)]:
-                first = files.setdefault(images.seen[path].identity or path, item.where)
-                if _part(first) != key:
+            for json_path, path in item.files[: len(item.images)]:
+                first = files.setdefault(images.files[path].identity or path, item.json_path)
+                if _part_name(first) != key:
                     message = f"{path.name} is {first}, too"
-                    leaks["leak"].append((where, message, f"keep it in {_part(first)!r} or in {key!r} only"))
-            first = patients.setdefault(item.patient, item.where) if item.patient else item.where
-            if _part(first) != key and not any(place == f"{item.where}.image" for place, *_ in leaks["leak"]):
+                    leaks["leak"].append((json_path, message, f"keep it in {_part_name(first)!r} or in {key!r} only"))
+            first = patients.setdefault(item.patient, item.json_path) if item.patient else item.json_path
+            if _part_name(first) != key and not any(place == f"{item.json_path}.image" for place, *_ in leaks["leak"]):
                 message = f"the patient {item.patient!r} is in {first}, too"
-                leaks["patient-leak"].append((f"{item.where}.patient", message, "keep a patient's cases in one part"))
-    for code, found in leaks.items():
-        notes.add_alike("error", code, found)
+                leaks["patient-leak"].append(
+                    (f"{item.json_path}.patient", message, "keep a patient's cases in one part")
+                )
+    for code, overlaps in leaks.items():
+        notes.add_alike("error", code, overlaps)
 
 
-def _note_repeats(key: str, items: list[Item], notes: FindingCollector) -> None:
+def _note_repeats(key: str, items: list[ListedCase], notes: FindingCollector) -> None:
     first: dict[tuple[Path, ...], str] = {}
-    masks: dict[Path, Item] = {}
+    masks: dict[Path, ListedCase] = {}
     repeated, shared = [], []
     for item in items:
-        if item.images and first.setdefault(item.images, item.where) != item.where:
+        if item.images and first.setdefault(item.images, item.json_path) != item.json_path:
             message = f"{item.images[0].name} is {first[item.images]}, too"
-            repeated.append((item.where, message, "list each case once"))
+            repeated.append((item.json_path, message, "list each case once"))
         elif isinstance(item.label, Path) and masks.setdefault(item.label, item) is not item:
-            message = f"{item.label.name} is the label of {masks[item.label].where}, too, which has another image"
-            shared.append((f"{item.where}.label", message, "give each image its own label"))
+            message = f"{item.label.name} is the label of {masks[item.label].json_path}, too, which has another image"
+            shared.append((f"{item.json_path}.label", message, "give each image its own label"))
     notes.add_alike("warning", "duplicate-case", repeated)
     notes.add_alike("warning", "shared-label", shared)
     if not items:
         notes.error("empty-part", key, "lists no cases", f"add cases to {key!r}")
 
 
-def _note_labels(items: list[Item], images: Images, notes: FindingCollector) -> None:
+def _note_labels(items: list[ListedCase], images: ImageHeaders, notes: FindingCollector) -> None:
     """Labels and channels that lie on another grid than their image."""
     sizes, spacings = [], []
     for item in items:
         grid = images.header(item.images[0]) if item.images else None
-        others = [(place, path) for place, path in item.files[1:] if images.header(path)]
-        for where, path in others:
+        other_files = [(place, path) for place, path in item.files[1:] if images.header(path)]
+        for json_path, path in other_files:
             header = images.header(path)
             if grid is None or header is None or len(grid.size) != len(header.size):
                 continue
             if header.size != grid.size:
-                message = f"{_by(header.size)} voxels, the image has {_by(grid.size)}"
-                sizes.append((where, message, "resample it to the image's grid"))
+                message = f"{_format_size(header.size)} voxels, the image has {_format_size(grid.size)}"
+                sizes.append((json_path, message, "resample it to the image's grid"))
             elif any(abs(a - b) > SPACING_TOLERANCE for a, b in zip(header.spacing, grid.spacing, strict=True)):
-                message = f"spacing {_mm(header.spacing)} mm, the image has {_mm(grid.spacing)} mm"
-                spacings.append((where, message, "check that it belongs to this image"))
+                message = (
+                    f"spacing {_format_spacing(header.spacing)} mm, the image has {_format_spacing(grid.spacing)} mm"
+                )
+                spacings.append((json_path, message, "check that it belongs to this image"))
     notes.add_alike("error", "grid-mismatch", sizes)
     notes.add_alike("warning", "spacing-mismatch", spacings)
 
 
-def _note_bits(items: list[Item], images: Images, notes: FindingCollector) -> None:
+def _note_bits(items: list[ListedCase], images: ImageHeaders, notes: FindingCollector) -> None:
     pngs = [(item, header) for item, header in images.of_images(items) if header.colour]
     by_bits = Counter(header.bits for _, header in pngs if header.colour != "palette")
     if len(by_bits) > 1:
-        told = " and ".join(f"{count} of {bits} bits" for bits, count in sorted(by_bits.items()))
+        counts = " and ".join(f"{count} of {bits} bits" for bits, count in sorted(by_bits.items()))
         rare = min(by_bits, key=lambda bits: by_bits[bits])
-        where = next(item.where for item, header in pngs if header.bits == rare)
+        json_path = next(item.json_path for item, header in pngs if header.bits == rare)
         fix = "convert them to one depth, or centre each image on its own mean (CenterData without values)"
-        notes.warning("png-depth", f"{where}.image", f"PNGs differ in depth: {told}", fix)
+        notes.warning("png-depth", f"{json_path}.image", f"PNGs differ in depth: {counts}", fix)
     palette = [
-        (f"{item.where}.image", "a palette PNG: what it stores are places in a table of colours", "save it as grey")
+        (f"{item.json_path}.image", "a palette PNG: what it stores are places in a table of colours", "save it as grey")
         for item, header in pngs
         if header.colour == "palette"
     ]
     wide = [
-        (f"{item.where}.image", f"{header.colour} of 16 bits is read with 8", "save it as grey of 16 bits")
+        (f"{item.json_path}.image", f"{header.colour} of 16 bits is read with 8", "save it as grey of 16 bits")
         for item, header in pngs
         if header.colour in {"RGB", "RGBA", "grey and alpha"} and header.bits == 16
     ]
@@ -203,13 +207,13 @@ def is_folder(path: Path) -> bool:
         return False
 
 
-def _part(where: str) -> str:
-    return where.rpartition("[")[0]
+def _part_name(json_path: str) -> str:
+    return json_path.rpartition("[")[0]
 
 
-def _by(size: tuple[int, ...]) -> str:
+def _format_size(size: tuple[int, ...]) -> str:
     return " × ".join(map(str, size))
 
 
-def _mm(spacing: tuple[float, ...]) -> str:
+def _format_spacing(spacing: tuple[float, ...]) -> str:
     return " × ".join(f"{step:g}" for step in spacing)

@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
     from voxflow.components import GridShape
     from voxflow.findings import FindingCollector
-    from voxflow.lint.reading import Part
+    from voxflow.lint.reading import PlacedComponent
 
 
 @dataclass
-class Flow:
+class FieldFlow:
     """What is known of a sample while it goes through a chain.
 
     Attributes:
@@ -39,7 +39,7 @@ class Flow:
         """Every field that is there."""
         return sorted(self.paths | self.values)
 
-    def run(self, parts: Iterable[Part], notes: FindingCollector) -> None:
+    def run(self, parts: Iterable[PlacedComponent], notes: FindingCollector) -> None:
         """Send the sample through, and note who reads what is not there, or not loaded yet."""
         for part in parts:
             model = part.model
@@ -49,20 +49,20 @@ class Flow:
             else:
                 self._assume(part)
 
-    def _read(self, part: Part, model: FieldUser, notes: FindingCollector) -> None:
+    def _read(self, part: PlacedComponent, model: FieldUser, notes: FindingCollector) -> None:
         for name in model.reads():
-            where = place_of(part, name)
+            json_path = place_of(part, name)
             if name not in self.paths | self.values:
                 if not self.is_open:
                     message = f"{part.name} reads the field {name!r}, which nothing before it makes"
-                    notes.error("field-not-made", where, message, nearest(name, self.fields))
+                    notes.error("field-not-made", json_path, message, nearest(name, self.fields))
                 self.values.add(name)  # said once
             elif name in self.paths and not model.takes_paths:
                 message = f"{part.name} needs the image of {name!r}, which is not loaded yet"
-                notes.error("not-loaded", where, message, f"put a transform that loads {name!r} before it")
+                notes.error("not-loaded", json_path, message, f"put a transform that loads {name!r} before it")
             elif model.takes_paths and name in self.loaded & {*model.makes()}:
                 message = f"{part.name} loads {name!r}, which is loaded already"
-                notes.warning("loaded-twice", where, message, "leave one of the two out")
+                notes.warning("loaded-twice", json_path, message, "leave one of the two out")
 
     def _make(self, model: FieldUser) -> None:
         for name in model.makes():
@@ -75,7 +75,7 @@ class Flow:
         self.paths.discard(name)
         self.values.add(name)
 
-    def _assume(self, part: Part) -> None:
+    def _assume(self, part: PlacedComponent) -> None:
         """A faulty part has its own finding; what it names is taken as made, so that no other follows from it."""
         guess = FieldUser()
         vars(guess).update({key: value for key, value in part.component.args.items() if key != "size"})
@@ -86,15 +86,17 @@ class Flow:
         self.is_open = True
 
 
-def check_loaded(flow: Flow, needed: tuple[str, ...], where: str, notes: FindingCollector) -> None:
+def check_loaded(flow: FieldFlow, needed: tuple[str, ...], json_path: str, notes: FindingCollector) -> None:
     """Note fields that are still paths when the chain ends."""
     for name in needed:
         if name in flow.paths and not flow.is_open:
             message = f"no transform loads {name!r}"
-            notes.error("not-loaded", where, message, f"begin with a transform that loads {name!r}, such as LoadNifti")
+            notes.error(
+                "not-loaded", json_path, message, f"begin with a transform that loads {name!r}, such as LoadNifti"
+            )
 
 
-def check_fixed(parts: Iterable[Part], notes: FindingCollector, purpose: str) -> None:
+def check_fixed(parts: Iterable[PlacedComponent], notes: FindingCollector, purpose: str) -> None:
     """Note random transforms where each run must give the same; validation crops a case at the same place each time."""
     for part in parts:
         model = part.model
@@ -103,7 +105,7 @@ def check_fixed(parts: Iterable[Part], notes: FindingCollector, purpose: str) ->
             notes.error("random-validation", part.where, message, "take it out of this list")
 
 
-def grid_before(parts: list[Part], stop: Part, grid: GridShape) -> GridShape | None:
+def grid_before(parts: list[PlacedComponent], stop: PlacedComponent, grid: GridShape) -> GridShape | None:
     """The grid of an image when it reaches ``stop``; None where a transform before it leaves that open."""
     for part in parts:
         if part is stop:
@@ -116,7 +118,7 @@ def grid_before(parts: list[Part], stop: Part, grid: GridShape) -> GridShape | N
     return grid
 
 
-def place_of(part: Part, name: str) -> str:
+def place_of(part: PlacedComponent, name: str) -> str:
     """The JSON path of the argument that names a field."""
     for argument, value in part.component.args.items():
         if value == name or (isinstance(value, list) and name in value):
@@ -124,9 +126,9 @@ def place_of(part: Part, name: str) -> str:
     return part.where
 
 
-def nearest(name: str, there: list[str]) -> str:
+def nearest(name: str, fields: list[str]) -> str:
     """What to write instead of a field that is not there."""
-    near = suggest(name, there)
+    near = suggest(name, fields)
     if near.nearest:
         return near.fix
-    return f"there are {', '.join(there)}" if there else "make it first"
+    return f"there are {', '.join(fields)}" if fields else "make it first"

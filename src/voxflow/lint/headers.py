@@ -23,7 +23,7 @@ _NIFTI_BITS = {2: 8, 256: 8, 4: 16, 512: 16, 8: 32, 768: 32, 16: 32, 64: 64, 102
 
 
 @dataclass(frozen=True)
-class Header:
+class ImageHeader:
     """What the head of an image file says.
 
     Attributes:
@@ -53,7 +53,7 @@ def is_radiograph(path: Path) -> bool:
     return path.name.lower().endswith(RADIOGRAPHS)
 
 
-def read_header(path: Path) -> Header | None:
+def read_header(path: Path) -> ImageHeader | None:
     """Read a file's head; None for formats whose head this module does not know.
 
     Raises:
@@ -63,18 +63,18 @@ def read_header(path: Path) -> Header | None:
     name = path.name.lower()
     try:
         if name.endswith((".nii", ".nii.gz")):
-            return _nifti(path)
+            return _read_nifti(path)
         if name.endswith((".mha", ".mhd")):
-            return _meta_image(path)
+            return _read_meta_image(path)
         if name.endswith((".nrrd", ".nhdr")):
-            return _nrrd(path)
-        return _png(path) if name.endswith(".png") else None
+            return _read_nrrd(path)
+        return _read_png(path) if name.endswith(".png") else None
     except (ValueError, KeyError, IndexError, struct.error, zlib.error) as error:
         raise DataError(f"unreadable header: {error}", path=path) from error
 
 
-def _nifti(path: Path) -> Header:
-    head = _head(path)
+def _read_nifti(path: Path) -> ImageHeader:
+    head = _read_head(path)
     compressed = head[:2] == b"\x1f\x8b"
     if compressed:
         head = zlib.decompressobj(31).decompress(head, 1024)
@@ -96,25 +96,25 @@ def _nifti(path: Path) -> Header:
             raise ValueError(f"dimensions {list(dims)}")
         channels = math.prod(max(1, n) for n in dims[4 : 1 + count])
         bits = _NIFTI_BITS.get(code, 0)
-        wanted = int(offset) + math.prod(size) * channels * bits // 8
-        missing = 0 if compressed else max(0, wanted - path.stat().st_size)
-        return Header(size, tuple(abs(step) for step in steps[1 : 1 + len(size)]), channels, bits, missing=missing)
+        expected_bytes = int(offset) + math.prod(size) * channels * bits // 8
+        missing = 0 if compressed else max(0, expected_bytes - path.stat().st_size)
+        return ImageHeader(size, tuple(abs(step) for step in steps[1 : 1 + len(size)]), channels, bits, missing=missing)
     raise ValueError("no NIfTI header")
 
 
-def _meta_image(path: Path) -> Header:
+def _read_meta_image(path: Path) -> ImageHeader:
     fields: dict[str, str] = {}
-    for line in _text(path, b"ElementDataFile"):
+    for line in _read_text_header(path, b"ElementDataFile"):
         key, equals, value = line.partition("=")
         if equals:
             fields[key.strip()] = value.strip()
     size = tuple(int(n) for n in fields["DimSize"].split())
     steps = fields.get("ElementSpacing") or fields.get("ElementSize") or " ".join("1" for _ in size)
-    return Header(size, tuple(float(n) for n in steps.split()), int(fields.get("ElementNumberOfChannels", 1)))
+    return ImageHeader(size, tuple(float(n) for n in steps.split()), int(fields.get("ElementNumberOfChannels", 1)))
 
 
-def _nrrd(path: Path) -> Header:
-    lines = _text(path, b"\n\n")
+def _read_nrrd(path: Path) -> ImageHeader:
+    lines = _read_text_header(path, b"\n\n")
     if not lines[0].startswith("NRRD"):
         raise ValueError("no NRRD header")
     fields = dict(line.split(": ", 1) for line in lines if ": " in line and not line.startswith("#"))
@@ -127,23 +127,23 @@ def _nrrd(path: Path) -> Header:
         spacing = tuple(math.hypot(*map(float, part.strip("()").split(","))) for part in vectors)
     else:
         spacing = tuple(float(n) for n in fields.get("spacings", "").split()) or (1.0,) * len(size)
-    return Header(size, spacing, math.prod(sizes) // math.prod(size))
+    return ImageHeader(size, spacing, math.prod(sizes) // math.prod(size))
 
 
-def _png(path: Path) -> Header:
-    head = _head(path)
+def _read_png(path: Path) -> ImageHeader:
+    head = _read_head(path)
     if not head.startswith(_PNG) or head[12:16] != b"IHDR":
         raise ValueError("no PNG header")
     columns, rows, bits, colour = struct.unpack_from(">IIBB", head, 16)
-    return Header((rows, columns), (1.0, 1.0), 1, bits, _PNG_COLOURS[colour])
+    return ImageHeader((rows, columns), (1.0, 1.0), 1, bits, _PNG_COLOURS[colour])
 
 
-def _head(path: Path) -> bytes:
+def _read_head(path: Path) -> bytes:
     with path.open("rb") as stream:
         return stream.read(CHUNK)
 
 
-def _text(path: Path, end: bytes) -> list[str]:
+def _read_text_header(path: Path, end: bytes) -> list[str]:
     """The lines of a header of text, up to the line that ends it."""
     head = b""
     with path.open("rb") as stream:

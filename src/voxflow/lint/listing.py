@@ -36,17 +36,17 @@ ITEM = ("image", "label", "case", "patient")
 
 
 @dataclass(frozen=True)
-class Item:
+class ListedCase:
     """One case as far as it could be read.
 
     Attributes:
-        where: its JSON path, such as ``training[3]``.
+        json_path: its place, such as ``training[3]``.
         images: image files; empty where the item has none.
         label: the label file, or the classes; None where there is none.
         patient: who it belongs to; empty when not told.
     """
 
-    where: str
+    json_path: str
     images: tuple[Path, ...]
     label: Path | tuple[int, ...] | None
     patient: str
@@ -56,12 +56,12 @@ class Item:
         """Each file with its JSON path."""
         several = len(self.images) > 1
         named = enumerate(self.images)
-        images = [(f"{self.where}.image[{n}]" if several else f"{self.where}.image", path) for n, path in named]
-        return [*images, (f"{self.where}.label", self.label)] if isinstance(self.label, Path) else images
+        images = [(f"{self.json_path}.image[{n}]" if several else f"{self.json_path}.image", path) for n, path in named]
+        return [*images, (f"{self.json_path}.label", self.label)] if isinstance(self.label, Path) else images
 
 
 @dataclass(frozen=True)
-class Listing:
+class LenientDatalist:
     """A datalist as far as it could be read.
 
     Attributes:
@@ -75,26 +75,26 @@ class Listing:
 
     path: Path
     root: Path
-    parts: dict[str, list[Item]]
+    parts: dict[str, list[ListedCase]]
     label_format: tuple[int, ...] = ()
     labels: dict[int, str] = field(default_factory=dict)
     modality: tuple[str, ...] = ()
 
 
-def read_listing(path: Path, root: Path, notes: FindingCollector) -> Listing | None:
+def read_leniently(path: Path, root: Path, notes: FindingCollector) -> LenientDatalist | None:
     """Read a datalist and note all that is wrong with its form; None where it is no datalist at all."""
     content = _parse(path, notes)
     if content is None:
         return None
     _check_keys(content, notes)
     parts = {
-        key: [_item(item, f"{key}[{n}]", root, notes) for n, item in enumerate(value)]
+        key: [_read_case(item, f"{key}[{n}]", root, notes) for n, item in enumerate(value)]
         for key, value in content.items()
         if isinstance(value, list) and (key in PARTS or any(isinstance(item, dict) for item in value))
     }
-    given = content.get("label_format")
-    label_format = tuple(n for n in given if isinstance(n, int)) if isinstance(given, list) else ()
-    listing = Listing(path, root, parts, label_format, _labels(content, notes), _modality(content, notes))
+    declared_format = content.get("label_format")
+    label_format = tuple(n for n in declared_format if isinstance(n, int)) if isinstance(declared_format, list) else ()
+    listing = LenientDatalist(path, root, parts, label_format, _read_labels(content, notes), _modality(content, notes))
     _check_counts(content, listing, notes)
     _check_rules(path, root, notes)
     return listing
@@ -105,8 +105,8 @@ def _parse(path: Path, notes: FindingCollector) -> dict[str, Any] | None:
         content = json.loads(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
         line = next(iter(error.doc.splitlines()[error.lineno - 1 :]), "").strip()
-        where = f"line {error.lineno}, column {error.colno}"
-        notes.error("syntax", where, f"not valid JSON: {error.msg}, at {show(line)}", "mend the JSON there")
+        place = f"line {error.lineno}, column {error.colno}"
+        notes.error("syntax", place, f"not valid JSON: {error.msg}, at {show(line)}", "mend the JSON there")
         return None
     except (OSError, UnicodeDecodeError, RecursionError) as error:
         notes.error("unreadable-file", "", f"unreadable: {error}", "give a datalist in UTF-8")
@@ -130,17 +130,19 @@ def _check_keys(content: dict[str, Any], notes: FindingCollector) -> None:
             notes.warning("unknown-key", key, f"{key!r} is neither metadata nor a list of cases", "leave it out")
 
 
-def _item(item: Any, where: str, root: Path, notes: FindingCollector) -> Item:
+def _read_case(item: Any, json_path: str, root: Path, notes: FindingCollector) -> ListedCase:
     if isinstance(item, str):
-        return Item(where, (root / item,), None, "")
+        return ListedCase(json_path, (root / item,), None, "")
     if not isinstance(item, dict):
         fix = 'write {"image": ..., "label": ...}'
-        notes.error("datalist-form", where, f"expected an object, received {show(item)}", fix)
-        return Item(where, (), None, "")
+        notes.error("datalist-form", json_path, f"expected an object, received {show(item)}", fix)
+        return ListedCase(json_path, (), None, "")
     for key in item.keys() - set(ITEM):
-        notes.warning("unknown-key", f"{where}.{key}", f"unknown key {key!r}; it is not read", suggest(key, ITEM).fix)
-    given = item.get("image")
-    names = [given] if isinstance(given, str) else given if isinstance(given, list) else []
+        notes.warning(
+            "unknown-key", f"{json_path}.{key}", f"unknown key {key!r}; it is not read", suggest(key, ITEM).fix
+        )
+    image = item.get("image")
+    names = [image] if isinstance(image, str) else image if isinstance(image, list) else []
     images = tuple(_join(root, name) for name in names if isinstance(name, str) and name)
     label = item.get("label")
     read: Path | tuple[int, ...] | None = None
@@ -148,20 +150,20 @@ def _item(item: Any, where: str, root: Path, notes: FindingCollector) -> Item:
         read = _join(root, label)
     elif isinstance(label, list):
         read = tuple(n for n in label if isinstance(n, int))
-    return Item(where, images, read, str(item["patient"]) if "patient" in item else "")
+    return ListedCase(json_path, images, read, str(item["patient"]) if "patient" in item else "")
 
 
-def _labels(content: dict[str, Any], notes: FindingCollector) -> dict[int, str]:
-    given = content.get("labels")
-    if given is None:
+def _read_labels(content: dict[str, Any], notes: FindingCollector) -> dict[int, str]:
+    declared = content.get("labels")
+    if declared is None:
         return {}
-    if isinstance(given, list) and content.get("label_format") is not None:
-        return {n: str(name) for n, name in enumerate(given)}
+    if isinstance(declared, list) and content.get("label_format") is not None:
+        return {n: str(name) for n, name in enumerate(declared)}
     try:
-        names = {int(value): str(name) for value, name in given.items()}
+        names = {int(value): str(name) for value, name in declared.items()}
     except (AttributeError, TypeError, ValueError):
         fix = 'write {"0": "background", "1": "spleen"}'
-        notes.warning("datalist-labels", "labels", f"names no label values: {show(given)}", fix)
+        notes.warning("datalist-labels", "labels", f"names no label values: {show(declared)}", fix)
         return {}
     gaps = sorted(set(range(max(names, default=0) + 1)) - names.keys())
     if gaps or min(names, default=0) < 0:
@@ -171,23 +173,23 @@ def _labels(content: dict[str, Any], notes: FindingCollector) -> dict[int, str]:
 
 
 def _modality(content: dict[str, Any], notes: FindingCollector) -> tuple[str, ...]:
-    given = content.get("modality", "")
-    if isinstance(given, str):
-        return (given,) if given else ()
-    if isinstance(given, dict) and all(isinstance(name, str) for name in given.values()):
-        return tuple(given.values())
+    declared = content.get("modality", "")
+    if isinstance(declared, str):
+        return (declared,) if declared else ()
+    if isinstance(declared, dict) and all(isinstance(name, str) for name in declared.values()):
+        return tuple(declared.values())
     fix = 'write "CT" or {"0": "CT"}'
-    notes.warning("datalist-modality", "modality", f"expected a name or one a channel, received {show(given)}", fix)
+    notes.warning("datalist-modality", "modality", f"expected a name or one a channel, received {show(declared)}", fix)
     return ()
 
 
-def _check_counts(content: dict[str, Any], listing: Listing, notes: FindingCollector) -> None:
+def _check_counts(content: dict[str, Any], listing: LenientDatalist, notes: FindingCollector) -> None:
     count = {part: len(cases) for part, cases in listing.parts.items()}
     for key, parts in _COUNTS.items():
-        told, counts = content.get(key), [count[part] for part in parts if part in count]
+        declared, counts = content.get(key), [count[part] for part in parts if part in count]
         # The Decathlon counts the cases that validation was split from among those of training.
-        if isinstance(told, int) and parts[0] in count and told not in {counts[0], sum(counts)}:
-            message = f"{told}, but {parts[0]!r} lists {counts[0]}"
+        if isinstance(declared, int) and parts[0] in count and declared not in {counts[0], sum(counts)}:
+            message = f"{declared}, but {parts[0]!r} lists {counts[0]}"
             notes.warning("datalist-count", key, message, f"write {counts[0]}")
 
 

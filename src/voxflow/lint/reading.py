@@ -44,7 +44,7 @@ _CHAINS = ("label_transforms", "post_transforms", "batch_transforms")
 
 
 @dataclass(frozen=True)
-class Part:
+class PlacedComponent:
     """One component of a configuration.
 
     Attributes:
@@ -85,7 +85,7 @@ class Part:
 
 
 @dataclass
-class Reading:
+class ConfigReading:
     """A configuration as far as it could be read.
 
     Attributes:
@@ -99,49 +99,51 @@ class Reading:
 
     path: Path
     notes: FindingCollector
-    parts: list[Part] = field(default_factory=list)
+    parts: list[PlacedComponent] = field(default_factory=list)
     is_read: bool = True
     loaded: Workflow | Evaluation | None = None
     task: str | None = None
 
-    def many(self, section: str, key: str) -> list[Part]:
+    def parts_of(self, section: str, key: str) -> list[PlacedComponent]:
         """The components under a key, such as ("train", "pre_transforms")."""
         return [part for part in self.parts if (part.section, part.key) == (section, key)]
 
-    def one(self, section: str, key: str) -> Part | None:
+    def part_of(self, section: str, key: str) -> PlacedComponent | None:
         """The only component under a key."""
-        return next(iter(self.many(section, key)), None)
+        return next(iter(self.parts_of(section, key)), None)
 
 
-def read_workflow(path: Path, target: Target, environment: Path | None, report: CheckReport) -> Reading:
+def read_workflow(path: Path, target: Target, environment: Path | None, report: CheckReport) -> ConfigReading:
     """Read a training configuration; what is wrong with it is noted, and never raised."""
     overrides = target.overrides
     if target.evaluation:
-        overrides = {key: value for key, value in overrides.items() if _head(key) not in _EVALUATION_ONLY}
+        overrides = {key: value for key, value in overrides.items() if _first_key(key) not in _EVALUATION_ONLY}
     inspection = inspect_workflow(path, environment=environment, overrides=overrides, workspace=target.mmar)
-    reading = _reading(inspection, path, environment, overrides, report, is_evaluation=False)
+    reading = _take_over(inspection, path, environment, overrides, report, is_evaluation=False)
     report.workflow = inspection.loaded if isinstance(inspection.loaded, Workflow) else None
     return reading
 
 
-def read_evaluation(path: Path, target: Target, environment: Path | None, report: CheckReport) -> Reading:
+def read_evaluation(path: Path, target: Target, environment: Path | None, report: CheckReport) -> ConfigReading:
     """Read a configuration of validation and inference; what is wrong with it is noted, and never raised."""
     overrides = target.overrides
     if target.config:  # whose reader says what nobody knows
-        known = _EVALUATION_ONLY | EvaluationValues.model_fields.keys()
-        overrides = {key: value for key, value in overrides.items() if key.isupper() or _head(key) in known}
+        evaluation_keys = _EVALUATION_ONLY | EvaluationValues.model_fields.keys()
+        overrides = {
+            key: value for key, value in overrides.items() if key.isupper() or _first_key(key) in evaluation_keys
+        }
     inspection = inspect_evaluation(path, environment=environment, overrides=overrides, workspace=target.mmar)
-    return _reading(inspection, path, environment, overrides, report, is_evaluation=True)
+    return _take_over(inspection, path, environment, overrides, report, is_evaluation=True)
 
 
 _EVALUATION_ONLY = EvaluationValues.model_fields.keys() - Globals.model_fields.keys() | EVALUATE.keys()
 
 
-def _head(key: str) -> str:
+def _first_key(key: str) -> str:
     return re.split(r"[.\[]", key, maxsplit=1)[0]
 
 
-def _reading(
+def _take_over(
     inspection: Inspection,
     path: Path,
     environment: Path | None,
@@ -149,26 +151,26 @@ def _reading(
     report: CheckReport,
     *,
     is_evaluation: bool,
-) -> Reading:
+) -> ConfigReading:
     """Note what a dialect's reader has found, and put its components in their places."""
     findings = list(inspection.findings)
     if environment and "PROCESSING_TASK" not in overrides:  # the check of the environment says what is no task
-        findings = [one for one in findings if one.where != "PROCESSING_TASK" or one.code == "wrong-task"]
+        findings = [f for f in findings if f.where != "PROCESSING_TASK" or f.code == "wrong-task"]
     # Those of the file itself come first, so that the report begins with it.
     report.add(sorted(findings, key=lambda finding: finding.file != path))
-    reading = Reading(path, report.at(path), is_read=inspection.is_read, loaded=inspection.loaded)
+    reading = ConfigReading(path, report.at(path), is_read=inspection.is_read, loaded=inspection.loaded)
     if inspection.loaded:
-        reading.parts = list(_parts_of(inspection.loaded))
+        reading.parts = list(_list_parts(inspection.loaded))
         reading.task = inspection.loaded.task
     else:
         reading.parts = [
-            _placed(kind, component, is_evaluation=is_evaluation) for kind, component in inspection.components
+            _place_faulty(kind, component, is_evaluation=is_evaluation) for kind, component in inspection.components
         ]
         reading.task = _guess_task(reading.parts, overrides)
     return reading
 
 
-def _parts_of(loaded: Workflow | Evaluation) -> Iterator[Part]:
+def _list_parts(loaded: Workflow | Evaluation) -> Iterator[PlacedComponent]:
     if isinstance(loaded, Workflow):
         sections: list[tuple[str, Any]] = [("train", loaded.train), ("validate", loaded.validate)]
     else:
@@ -178,12 +180,12 @@ def _parts_of(loaded: Workflow | Evaluation) -> Iterator[Part]:
             value = getattr(holder, key, None)
             for component in value if isinstance(value, tuple) else (value,):
                 if isinstance(component, Component):
-                    yield Part(kind, section, key, component)
+                    yield PlacedComponent(kind, section, key, component)
 
 
-def _placed(kind: Kind, component: Component, *, is_evaluation: bool) -> Part:
+def _place_faulty(kind: Kind, component: Component, *, is_evaluation: bool) -> PlacedComponent:
     """A component of a faulty configuration: its place tells what it is for."""
-    keys = [key for key, one in KINDS.items() if one == kind]
+    keys = [key for key, kind_of_key in KINDS.items() if kind_of_key == kind]
     chain = next((key for key in _CHAINS if key in component.where), "")
     if is_evaluation:
         section, key = "evaluate", "val_metrics" if kind == "metric" else keys[0]
@@ -191,13 +193,13 @@ def _placed(kind: Kind, component: Component, *, is_evaluation: bool) -> Part:
     else:
         validates = component.where.startswith("validate") or kind in {"metric", "inferer"}
         section, key = "validate" if validates else "train", chain or keys[0]
-    return Part(kind, section, key, component)
+    return PlacedComponent(kind, section, key, component)
 
 
-def _guess_task(parts: list[Part], overrides: Mapping[str, Any]) -> str | None:
-    told = overrides.get("PROCESSING_TASK")
-    if isinstance(told, str):
-        return told
+def _guess_task(parts: list[PlacedComponent], overrides: Mapping[str, Any]) -> str | None:
+    stated = overrides.get("PROCESSING_TASK")
+    if isinstance(stated, str):
+        return stated
     for part in parts:
         if part.kind == "pipeline":
             return "classification" if part.name.startswith("Classification") else "segmentation"

@@ -87,5 +87,5 @@ class CheckReport:
 
 def _shown(file: Path) -> Path:
     """The path from the present folder where it lies below it."""
-    absolute, here = Path(os.path.normpath(file.absolute())), Path.cwd()
-    return absolute.relative_to(here) if absolute.is_relative_to(here) else absolute
+    absolute, folder = Path(os.path.normpath(file.absolute())), Path.cwd()
+    return absolute.relative_to(folder) if absolute.is_relative_to(folder) else absolute

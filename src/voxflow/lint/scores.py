@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING
 from voxflow.lint.flow import nearest, place_of
 
 if TYPE_CHECKING:
-    from voxflow.lint.flow import Flow
-    from voxflow.lint.reading import Part, Reading
+    from voxflow.lint.flow import FieldFlow
+    from voxflow.lint.reading import ConfigReading, PlacedComponent
 
 
 # What a classifier's answer and labels are called; TLT 2 and evaluations read them without an operation that says so.
 BINARY = {"binary_preds", "binary_labels"}
 
 
-def check_metrics(reading: Reading, flow: Flow) -> None:
+def check_metrics(reading: ConfigReading, flow: FieldFlow) -> None:
     """Note validation without a key metric, metrics of one name, and metrics that read what nobody makes."""
-    metrics = reading.many("validate", "metrics")
+    metrics = reading.parts_of("validate", "metrics")
     keys = [part for part in metrics if _is_key(part)]
     notes = reading.notes
     if not metrics:
@@ -37,19 +37,19 @@ def check_metrics(reading: Reading, flow: Flow) -> None:
     outputs = {"model", "label"} | flow.values
     if getattr(reading.loaded, "dialect", "") == "tlt2" and reading.task == "classification":
         outputs |= BINARY
-    for part in reading.many("train", "aux_ops"):
+    for part in reading.parts_of("train", "aux_ops"):
         outputs |= set(part.model.makes()) if part.model else {"*"}
     check_outputs(reading, metrics, outputs, is_open=flow.is_open)
 
 
-def _is_key(part: Part) -> bool:
+def _is_key(part: PlacedComponent) -> bool:
     for name in ("is_key_metric", "stopping_metric"):
         if getattr(part.model, name, False) is True or part.component.args.get(name) is True:
             return True
     return False
 
 
-def check_names(reading: Reading, metrics: list[Part]) -> None:
+def check_names(reading: ConfigReading, metrics: list[PlacedComponent]) -> None:
     """Note metrics that would overwrite each other's number."""
     names = [(part, _label(part)) for part in metrics]
     count = Counter(name for _, name in names)
@@ -60,13 +60,13 @@ def check_names(reading: Reading, metrics: list[Part]) -> None:
             reading.notes.error("duplicate-name", place_of(part, name), message, "give each its own name")
 
 
-def _label(part: Part) -> str:
+def _label(part: PlacedComponent) -> str:
     args = part.component.args
     value = args.get("name", args.get("tag"))
     return value if isinstance(value, str) else ""
 
 
-def check_outputs(reading: Reading, readers: list[Part], outputs: set[str], *, is_open: bool) -> None:
+def check_outputs(reading: ConfigReading, readers: list[PlacedComponent], outputs: set[str], *, is_open: bool) -> None:
     """Note metrics and writers that read an output nobody makes."""
     for part in readers:
         for name in part.model.reads() if part.model else ():

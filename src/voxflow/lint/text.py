@@ -14,7 +14,7 @@ COLOURS = {"error": RED, "warning": YELLOW}
 WIDTH = len("warning")
 
 
-def render(report: CheckReport, *, colours: bool) -> str:
+def render_report(report: CheckReport, *, colours: bool) -> str:
     """Every finding below its file, then one line that counts them; lines are never broken.
 
     Args:

@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from voxflow.findings import FindingCollector
-    from voxflow.lint.data import Data
-    from voxflow.lint.reading import Part, Reading
+    from voxflow.lint.data import WorkspaceData
+    from voxflow.lint.reading import ConfigReading, PlacedComponent
 
 MAX_SEED = 2**32 - 1  # NumPy takes no more
 NUMBERS = ("epochs", "num_training_epoch_per_valid", "learning_rate", "batch_size", "num_workers")
@@ -40,17 +40,17 @@ def _check_seeds(seeds: Mapping[str, Any], notes: FindingCollector) -> None:
     if _is_number(python):
         notes.warning("determinism", "determinism.python_seed", f"the number {python}", f'write "{python}": a string')
     for key in SEEDS:
-        value, where = seeds.get(key), f"determinism.{key}"
-        _check_text(value, where, notes)
+        value, json_path = seeds.get(key), f"determinism.{key}"
+        _check_text(value, json_path, notes)
         if isinstance(value, bool):
-            notes.error("determinism", where, f"expected a whole number, received {value}", "write a number")
+            notes.error("determinism", json_path, f"expected a whole number, received {value}", "write a number")
         elif isinstance(value, int) and not 0 <= value <= MAX_SEED:
-            notes.error("determinism", where, f"{value} is no seed", f"write a number from 0 to {MAX_SEED}")
+            notes.error("determinism", json_path, f"{value} is no seed", f"write a number from 0 to {MAX_SEED}")
 
 
-def _check_text(value: Any, where: str, notes: FindingCollector) -> None:
-    if isinstance(value, str) and not _is_variable(value) and not notes.has(where):
-        notes.warning("wrong-type", where, f"the text {show(value)}", "write a number, without quotes")
+def _check_text(value: Any, json_path: str, notes: FindingCollector) -> None:
+    if isinstance(value, str) and not _is_variable(value) and not notes.has(json_path):
+        notes.warning("wrong-type", json_path, f"the text {show(value)}", "write a number, without quotes")
 
 
 def _is_variable(value: str) -> bool:
@@ -61,15 +61,15 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def check_preparation(reading: Reading, other: Reading | None) -> None:
+def check_preparation(reading: ConfigReading, evaluation: ConfigReading | None) -> None:
     """Note a transform of intensities whose arguments differ between training, validation and evaluation."""
-    learnt = reading.many("train", "pre_transforms")
-    _compare(learnt, reading.many("validate", "pre_transforms"), reading.notes, "train.pre_transforms")
-    if other:
-        _compare(learnt, other.many("evaluate", "transforms"), other.notes, f"{reading.path.name}")
+    learnt = reading.parts_of("train", "pre_transforms")
+    _compare(learnt, reading.parts_of("validate", "pre_transforms"), reading.notes, "train.pre_transforms")
+    if evaluation:
+        _compare(learnt, evaluation.parts_of("evaluate", "transforms"), evaluation.notes, f"{reading.path.name}")
 
 
-def _compare(learnt: list[Part], used: list[Part], notes: FindingCollector, source: str) -> None:
+def _compare(learnt: list[PlacedComponent], used: list[PlacedComponent], notes: FindingCollector, source: str) -> None:
     before = _fixed_intensities(learnt)
     after = _fixed_intensities(used)
     for name, parts in after.items():
@@ -77,31 +77,31 @@ def _compare(learnt: list[Part], used: list[Part], notes: FindingCollector, sour
             continue
         for part, model in zip(parts, before[name], strict=True):
             for argument, value in _arguments(part).items():
-                wanted = _arguments(model).get(argument)
-                if wanted != value:
-                    message = f"{show(value)}, but the model learns with {show(wanted)} ({source})"
-                    notes.warning("preparation", part.argument(argument), message, f"write {show(wanted)}")
+                expected = _arguments(model).get(argument)
+                if expected != value:
+                    message = f"{show(value)}, but the model learns with {show(expected)} ({source})"
+                    notes.warning("preparation", part.argument(argument), message, f"write {show(expected)}")
 
 
-def _fixed_intensities(parts: list[Part]) -> dict[str, list[Part]]:
-    found: dict[str, list[Part]] = {}
+def _fixed_intensities(parts: list[PlacedComponent]) -> dict[str, list[PlacedComponent]]:
+    parts_by_name: dict[str, list[PlacedComponent]] = {}
     for part in parts:
         is_intensity = type(part.model).__module__.endswith("intensity")
         if part.model and is_intensity and isinstance(part.model, FieldTransform):
-            found.setdefault(part.name, []).append(part)
-    return found
+            parts_by_name.setdefault(part.name, []).append(part)
+    return parts_by_name
 
 
-def _arguments(part: Part) -> dict[str, Any]:
+def _arguments(part: PlacedComponent) -> dict[str, Any]:
     return part.model.model_dump(exclude={"fields"}) if part.model else {}
 
 
-def check_masks_follow(reading: Reading) -> None:
+def check_masks_follow(reading: ConfigReading) -> None:
     """Note a transform that moves the image's voxels and leaves the mask where it was."""
     if reading.task != "segmentation":
         return
     for section in ("train", "validate"):
-        for part in reading.many(section, "pre_transforms"):
+        for part in reading.parts_of(section, "pre_transforms"):
             if part.model is None or not type(part.model).__module__.endswith("spatial"):
                 continue
             reads = part.model.reads()
@@ -111,11 +111,11 @@ def check_masks_follow(reading: Reading) -> None:
                 notes.error("mask-left-behind", part.argument("fields"), message, 'write ["image", "label"]')
 
 
-def check_depth(reading: Reading, data: Data) -> None:
+def check_depth(reading: ConfigReading, data: WorkspaceData) -> None:
     """Note 8-bit numbers for 16-bit radiographs."""
     for section in ("train", "validate"):
         bits = {header.bits for _, header in data.grids(section) if header.colour == "grey"}
-        for part in reading.many(section, "pre_transforms"):
+        for part in reading.parts_of(section, "pre_transforms"):
             model = part.model
             if not isinstance(model, CenterData) or not model.subtrahend or 16 not in bits:
                 continue

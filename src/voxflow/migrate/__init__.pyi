@@ -1,5 +1,5 @@
-from .report import Entry as Entry
-from .report import Report as Report
+from .report import MigrationEntry as MigrationEntry
+from .report import MigrationReport as MigrationReport
 from .report import Verdict as Verdict
 from .write import Migration as Migration
-from .write import to_bundle as to_bundle
+from .write import migrate_to_bundle as migrate_to_bundle

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from voxflow.components import plain_name
 from voxflow.errors import ConfigError
-from voxflow.migrate.report import Report
+from voxflow.migrate.report import MigrationReport
 from voxflow.migrate.translation import Node, Translation, node, translate
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from voxflow.components import Component
     from voxflow.migrate.translation import Facts
-    from voxflow.migrate.workspace import Source
+    from voxflow.migrate.workspace import MigrationSource
 
 CONFIGS = ("train.json", "evaluate.json", "inference.json")
 LOSS = "$monai.handlers.from_engine(['loss'], first=True)"
@@ -37,34 +37,40 @@ class Bundle:
         inference: configs/inference.json.
     """
 
-    def __init__(self, source: Source) -> None:
-        self.source, self.report = source, Report()
+    def __init__(self, source: MigrationSource) -> None:
+        self.source, self.report = source, MigrationReport()
         self.facts: Facts = source.facts
-        self.network = self._needed("network", source.network, "train.model")
-        self.train = self._train()
-        self.inference = self._inference()
-        self.evaluate = self._evaluate()
+        self.network = self._translate_required("network", source.network, "train.model")
+        self.train = self._make_train()
+        self.inference = self._make_inference()
+        self.evaluate = self._make_evaluate()
 
-    def _one(self, kind: str, component: Component, where: str = "") -> Translation:
+    def _translate(self, kind: str, component: Component, json_path: str = "") -> Translation:
         """Translate one component and note what became of it."""
-        made = translate(kind, component, self.facts)
-        self.report.add(where or component.where, plain_name(component.name), made.becomes, made.verdict, made.why)
-        return made
+        translation = translate(kind, component, self.facts)
+        self.report.add(
+            json_path or component.where,
+            plain_name(component.name),
+            translation.becomes,
+            translation.verdict,
+            translation.why,
+        )
+        return translation
 
-    def _needed(self, kind: str, component: Component, where: str = "") -> Any:
-        value = self._one(kind, component, where).value
+    def _translate_required(self, kind: str, component: Component, json_path: str = "") -> Any:
+        value = self._translate(kind, component, json_path).value
         if value is None:
             message = f"{component.name} has no counterpart in MONAI, and a bundle without its {kind} can't run"
-            raise ConfigError(message, path=self.source.workflow.path, where=where or component.where)
+            raise ConfigError(message, path=self.source.workflow.path, where=json_path or component.where)
         return value
 
-    def _many(self, kind: str, components: Iterable[Component]) -> list[Node]:
-        return [made for component in components for made in self._one(kind, component).nodes]
+    def _translate_all(self, kind: str, components: Iterable[Component]) -> list[Node]:
+        return [item for component in components for item in self._translate(kind, component).nodes]
 
-    def _places(self) -> dict[str, Any]:
+    def _make_places(self) -> dict[str, Any]:
         """What both train.json and inference.json begin with."""
         source = self.source
-        listed = (
+        datalist = (
             "$@bundle_root + '/configs/datalist.json'"
             if source.datalist
             else str(source.variables.get("DATASET_JSON", ""))
@@ -74,36 +80,36 @@ class Bundle:
             "bundle_root": ".",
             "ckpt_dir": "$@bundle_root + '/models'",
             "output_dir": "$@bundle_root + '/eval'",
-            "data_list_file_path": listed,
+            "data_list_file_path": datalist,
             "dataset_dir": str(source.data_root.resolve()),
             "device": GPU,
             "network_def": self.network,
             "network": "$@network_def.to(@device)",
         }
 
-    def _train(self) -> dict[str, Any]:
+    def _make_train(self) -> dict[str, Any]:
         workflow = self.source.workflow
         values, section = workflow.globals, workflow.train
-        self._globals()
-        made = self._places() | {
+        self._note_globals()
+        content = self._make_places() | {
             "epochs": values.epochs,
             "val_interval": values.num_training_epoch_per_valid,
             "learning_rate": values.learning_rate,
             "amp": "$torch.cuda.is_available()" if values.use_amp else False,
-            "loss": self._needed("loss", section.loss),
-            "optimizer": self._needed("optimizer", section.optimizer),
+            "loss": self._translate_required("loss", section.loss),
+            "optimizer": self._translate_required("optimizer", section.optimizer),
         }
         if section.lr_policy is not None:
-            scheduler = self._one("lr_policy", section.lr_policy).value
+            scheduler = self._translate("lr_policy", section.lr_policy).value
             if scheduler is not None:
-                made |= {"total_steps": "$@epochs * len(@train#dataloader)", "lr_scheduler": scheduler}
-        made["train"] = self._training("lr_scheduler" in made)
-        made["validate"] = self._validation()
+                content |= {"total_steps": "$@epochs * len(@train#dataloader)", "lr_scheduler": scheduler}
+        content["train"] = self._make_training("lr_scheduler" in content)
+        content["validate"] = self._make_validation()
         seed = values.determinism.random_seed
-        made["initialize"] = [f"$monai.utils.set_determinism(seed={0 if seed is None else seed})"]
-        return made | {"run": ["$@train#trainer.run()"]}
+        content["initialize"] = [f"$monai.utils.set_determinism(seed={0 if seed is None else seed})"]
+        return content | {"run": ["$@train#trainer.run()"]}
 
-    def _globals(self) -> None:
+    def _note_globals(self) -> None:
         values, add = self.source.workflow.globals, self.report.add
         for name, key in (
             ("epochs", "epochs"),
@@ -113,20 +119,25 @@ class Bundle:
             add(name, str(getattr(values, name)), key, "exact")
         if values.use_amp:
             add("use_amp", "true", "amp", "approximate", "half precision by autocast, on a GPU only")
-        given = values.determinism.model_dump(exclude_none=True)
-        if given:
-            add("determinism", ", ".join(given), "set_determinism", "approximate", "one seed for every library")
+        seeds = values.determinism.model_dump(exclude_none=True)
+        if seeds:
+            add("determinism", ", ".join(seeds), "set_determinism", "approximate", "one seed for every library")
         if values.multi_gpu:
             why = "start it with torchrun and a configuration that wraps the network, as MONAI's tutorials show"
             add("multi_gpu", "true", "", "not carried", why)
 
-    def _training(self, has_scheduler: bool) -> dict[str, Any]:
+    def _make_training(self, has_scheduler: bool) -> dict[str, Any]:
         section = self.source.workflow.train
-        transforms = [*self._many("transform", section.pre_transforms), *self._fitted(section.image_pipeline)]
-        transforms.append(self._typed())
-        first = next((n for n, made in enumerate(transforms) if made["_target_"].startswith("Rand")), len(transforms))
-        self._many("aux_op", section.aux_ops)
-        self._extras(section.batch_transforms, section.handlers)
+        transforms = [
+            *self._translate_all("transform", section.pre_transforms),
+            *self._make_cropping(section.image_pipeline),
+        ]
+        transforms.append(self._make_typing())
+        first = next(
+            (n for n, transform in enumerate(transforms) if transform["_target_"].startswith("Rand")), len(transforms)
+        )
+        self._translate_all("aux_op", section.aux_ops)
+        self._note_extras(section.batch_transforms, section.handlers)
         handlers = [
             node("ValidationHandler", validator="@validate#evaluator", epoch_level=True, interval="@val_interval")
         ]
@@ -137,13 +148,13 @@ class Bundle:
         handlers += [
             node("StatsHandler", tag_name="train_loss", output_transform=LOSS),
             node("TensorBoardStatsHandler", log_dir="@output_dir", tag_name="train_loss", output_transform=LOSS),
-            self._saver(save_final=True, final_filename="model_final.pt"),
+            self._make_saver(save_final=True, final_filename="model_final.pt"),
         ]
         return {
             "deterministic_transforms": transforms[:first],
             "random_transforms": transforms[first:],
             "preprocessing": node("Compose", transforms="$@train#deterministic_transforms + @train#random_transforms"),
-            **self._data("train", section.image_pipeline, shuffle=True),
+            **self._make_data("train", section.image_pipeline, shuffle=True),
             "inferer": node("SimpleInferer"),
             "handlers": handlers,
             "trainer": node(
@@ -160,11 +171,14 @@ class Bundle:
             ),
         }
 
-    def _validation(self) -> dict[str, Any]:
+    def _make_validation(self) -> dict[str, Any]:
         section = self.source.workflow.validate
-        transforms = [*self._many("transform", section.pre_transforms), *self._fitted(section.image_pipeline)]
-        self._extras(section.batch_transforms, section.handlers)
-        metrics = self._metrics()
+        transforms = [
+            *self._translate_all("transform", section.pre_transforms),
+            *self._make_cropping(section.image_pipeline),
+        ]
+        self._note_extras(section.batch_transforms, section.handlers)
+        metrics = self._make_metrics()
         key = next(iter(metrics), None)
         evaluator = node(
             "SupervisedEvaluator",
@@ -179,28 +193,28 @@ class Bundle:
             amp="@amp",
         )
         return {
-            "preprocessing": node("Compose", transforms=[*transforms, self._typed()]),
-            **self._data("validate", section.image_pipeline, shuffle=False),
-            "inferer": self._needed("inferer", section.inferer),
-            "postprocessing": node("Compose", transforms=self._postprocessing(with_label=True)),
+            "preprocessing": node("Compose", transforms=[*transforms, self._make_typing()]),
+            **self._make_data("validate", section.image_pipeline, shuffle=False),
+            "inferer": self._translate_required("inferer", section.inferer),
+            "postprocessing": node("Compose", transforms=self._make_postprocessing(with_label=True)),
             "handlers": [
                 node("StatsHandler", iteration_log=False),
                 node("TensorBoardStatsHandler", log_dir="@output_dir", iteration_log=False),
-                self._saver(save_key_metric=True, key_metric_filename="model.pt"),
+                self._make_saver(save_key_metric=True, key_metric_filename="model.pt"),
             ],
             **({"key_metric": {key: metrics[key]}} if key else {}),
             **({"additional_metrics": {n: m for n, m in metrics.items() if n != key}} if len(metrics) > 1 else {}),
             "evaluator": evaluator,
         }
 
-    def _extras(self, batch_transforms: Iterable[Component], handlers: Iterable[Component]) -> None:
+    def _note_extras(self, batch_transforms: Iterable[Component], handlers: Iterable[Component]) -> None:
         """Note what has no place of its own in the bundle."""
         for component in batch_transforms:
-            made = translate("transform", component, self.facts)
-            if made.nodes:
+            translation = translate("transform", component, self.facts)
+            if translation.nodes:
                 why = "transforms of whole batches have no place in MONAI's trainer"
-                made = Translation(verdict="not carried", why=why)
-            self.report.add(component.where, component.name, made.becomes, made.verdict, made.why)
+                translation = Translation(verdict="not carried", why=why)
+            self.report.add(component.where, component.name, translation.becomes, translation.verdict, translation.why)
         for component in handlers:
             if component.name == "StatsHandler":
                 self.report.add(component.where, component.name, component.name, "exact")
@@ -208,26 +222,26 @@ class Bundle:
             why = "the bundle has MONAI's handlers for checkpoints, curves and validation"
             self.report.add(component.where, component.name, "", "not carried", why)
 
-    def _metrics(self) -> dict[str, Node]:
+    def _make_metrics(self) -> dict[str, Node]:
         """Every metric by name, the key metric first."""
-        made: dict[str, Node] = {}
-        given = self.source.workflow.validate.metrics
-        ordered = sorted(given, key=lambda metric: not metric.args.get("is_key_metric", False))
+        nodes: dict[str, Node] = {}
+        metrics = self.source.workflow.validate.metrics
+        ordered = sorted(metrics, key=lambda metric: not metric.args.get("is_key_metric", False))
         for metric in ordered:
-            value = self._one("metric", metric).value
+            value = self._translate("metric", metric).value
             if value is not None:
-                made[f"val_{metric.args.get('name', metric.args.get('tag', metric.name))}"] = value
-        return made
+                nodes[f"val_{metric.args.get('name', metric.args.get('tag', metric.name))}"] = value
+        return nodes
 
-    def _saver(self, **how: Any) -> Node:
-        return node("CheckpointSaver", save_dir="@ckpt_dir", save_dict={"model": "@network"}, **how)
+    def _make_saver(self, **options: Any) -> Node:
+        return node("CheckpointSaver", save_dir="@ckpt_dir", save_dict={"model": "@network"}, **options)
 
-    def _typed(self) -> Node:
+    def _make_typing(self) -> Node:
         if self.facts.task == "classification":
             return node("EnsureTyped", keys=["image", "label"], dtype="$torch.float32", track_meta=False)
         return node("EnsureTyped", keys=["image", "label"])
 
-    def _fitted(self, pipeline: Component) -> list[Node]:
+    def _make_cropping(self, pipeline: Component) -> list[Node]:
         """The pipeline's own crop, where the transforms have not already made images of that size."""
         size = pipeline.args.get("output_crop_size")
         if not isinstance(size, list) or all(n == -1 for n in size) or tuple(size) == self.facts.patch:
@@ -235,14 +249,14 @@ class Bundle:
         keys = ["image", "label"] if self.facts.task == "segmentation" else ["image"]
         return [node("ResizeWithPadOrCropd", keys=keys, spatial_size=size)]
 
-    def _data(self, section: str, pipeline: Component, *, shuffle: bool) -> dict[str, Node]:
+    def _make_data(self, section: str, pipeline: Component, *, shuffle: bool) -> dict[str, Node]:
         args, is_mask = pipeline.args, self.facts.task == "segmentation"
-        listed = (
+        datalist = (
             f"$monai.data.load_decathlon_datalist(@data_list_file_path, is_segmentation={is_mask}, "
             f"data_list_key='{args.get('data_list_key', 'training')}', base_dir=@dataset_dir)"
         )
         cached = "Cache" in pipeline.name
-        dataset = node("CacheDataset" if cached else "Dataset", data=listed, transform=f"@{section}#preprocessing")
+        dataset = node("CacheDataset" if cached else "Dataset", data=datalist, transform=f"@{section}#preprocessing")
         if cached:
             dataset |= {"cache_rate": 1.0, "num_workers": args.get("num_workers", 0)}
         batch = 1 if args.get("batched_by_transforms") or -1 in (args.get("output_crop_size") or [0]) else None
@@ -258,34 +272,34 @@ class Bundle:
         self.report.add(pipeline.where, pipeline.name, name, "approximate" if why else "exact", why)
         return {"dataset": dataset, "dataloader": loader}
 
-    def _postprocessing(self, *, with_label: bool, invert: str = "") -> list[Node]:
+    def _make_postprocessing(self, *, with_label: bool, invert: str = "") -> list[Node]:
         """From logits to what metrics read (one channel a class) or, without a label, to a mask on the image's grid."""
         facts = self.facts
-        made = [node("Activationsd", keys="pred", **{facts.activation: True})]
+        transforms = [node("Activationsd", keys="pred", **{facts.activation: True})]
         if facts.task == "classification":
-            return made
+            return transforms
         if invert:
-            how: dict[str, Any] = {"orig_keys": "image", "nearest_interp": False, "to_tensor": True}
-            made.append(node("Invertd", keys="pred", transform=invert, **how))
+            inversion: dict[str, Any] = {"orig_keys": "image", "nearest_interp": False, "to_tensor": True}
+            transforms.append(node("Invertd", keys="pred", transform=invert, **inversion))
         if facts.activation == "sigmoid":
-            made.append(node("AsDiscreted", keys="pred", threshold=0.5))
+            transforms.append(node("AsDiscreted", keys="pred", threshold=0.5))
         elif with_label:
-            made.append(node("AsDiscreted", keys="pred", argmax=True, to_onehot=facts.classes))
+            transforms.append(node("AsDiscreted", keys="pred", argmax=True, to_onehot=facts.classes))
             if not facts.one_hot:
-                made.append(node("AsDiscreted", keys="label", to_onehot=facts.classes))
+                transforms.append(node("AsDiscreted", keys="label", to_onehot=facts.classes))
         else:
-            made.append(node("AsDiscreted", keys="pred", argmax=True))
-        return made
+            transforms.append(node("AsDiscreted", keys="pred", argmax=True))
+        return transforms
 
-    def _inference(self) -> dict[str, Any]:
+    def _make_inference(self) -> dict[str, Any]:
         """On images as they are: brought to the training's grid where the model knows it, and the answer back."""
-        key = self._inference_key()
-        listed = (
+        key = self._choose_inference_key()
+        datalist = (
             f"$[{{'image': item['image']}} for item in monai.data.load_decathlon_datalist(@data_list_file_path, "
             f"is_segmentation=False, data_list_key='{key}', base_dir=@dataset_dir)]"
         )
         handlers = [node("StatsHandler", iteration_log=False)]
-        post = self._postprocessing(with_label=False, invert="@preprocessing")
+        post = self._make_postprocessing(with_label=False, invert="@preprocessing")
         if self.facts.task == "segmentation":
             post.append(
                 node(
@@ -306,7 +320,7 @@ class Bundle:
                     output_transform="$monai.handlers.from_engine(['pred'])",
                 )
             )
-        self._outputs()
+        self._note_outputs()
         evaluator = node(
             "SupervisedEvaluator",
             device="@device",
@@ -318,13 +332,13 @@ class Bundle:
             amp="$torch.cuda.is_available()" if self.source.workflow.globals.use_amp else False,
         )
         loader = node("CheckpointLoader", load_path="$@ckpt_dir + '/model.pt'", load_dict={"model": "@network"})
-        return self._places() | {
+        return self._make_places() | {
             "imports": ["$import math", "$import numpy", "$import torch", "$import monai"],
-            "datalist": listed,
-            "preprocessing": node("Compose", transforms=self._image_preprocessing()),
+            "datalist": datalist,
+            "preprocessing": node("Compose", transforms=self._make_image_preprocessing()),
             "dataset": node("Dataset", data="@datalist", transform="@preprocessing"),
             "dataloader": node("DataLoader", dataset="@dataset", batch_size=1, shuffle=False, num_workers=0),
-            "inferer": self._inferer(),
+            "inferer": self._make_inferer(),
             "postprocessing": node("Compose", transforms=post),
             "handlers": handlers,
             "evaluator": evaluator,
@@ -333,17 +347,17 @@ class Bundle:
             "run": ["$@evaluator.run()"],
         }
 
-    def _inference_key(self) -> str:
+    def _choose_inference_key(self) -> str:
         import json
 
         if self.source.datalist is None:
             return str(self.source.variables.get("DATA_LIST_KEY", "validation"))
-        listed = json.loads(self.source.datalist.read_text(encoding="utf-8"))
-        given = self.source.variables.get("DATA_LIST_KEY")
-        keys = [key for key in (given, *INFERENCE_KEYS) if key and listed.get(key)]
+        datalist = json.loads(self.source.datalist.read_text(encoding="utf-8"))
+        configured = self.source.variables.get("DATA_LIST_KEY")
+        keys = [key for key in (configured, *INFERENCE_KEYS) if key and datalist.get(key)]
         return keys[0] if keys else "validation"
 
-    def _image_preprocessing(self) -> list[Node]:
+    def _make_image_preprocessing(self) -> list[Node]:
         """The validation's transforms of the image, after the grid that the model was trained on."""
         spec = self.source.spec
         grid: list[Node] = []
@@ -352,34 +366,38 @@ class Bundle:
                 grid.append(node("Orientationd", keys="image", axcodes=spec.orientation))
             if spec.spacing_mm:
                 grid.append(node("Spacingd", keys="image", pixdim=list(spec.spacing_mm), mode="bilinear"))
-        made: list[Node] = []
+        transforms: list[Node] = []
         for component in self.source.workflow.validate.pre_transforms:
             nodes = translate("transform", component, self.facts).nodes
-            for each in filter(None, (_for_image(each) for each in nodes)):
-                made.append(each)
-                if each["_target_"] == "LoadImaged":
-                    made += grid
+            for transform in filter(None, (_restrict_to_image(transform) for transform in nodes)):
+                transforms.append(transform)
+                if transform["_target_"] == "LoadImaged":
+                    transforms += grid
                     grid = []
-        return [*made, node("EnsureTyped", keys="image")]
+        return [*transforms, node("EnsureTyped", keys="image")]
 
-    def _inferer(self) -> Any:
-        given = self.source.validation.get("inferer")
+    def _make_inferer(self) -> Any:
+        configured = self.source.validation.get("inferer")
         component = self.source.workflow.validate.inferer
-        if isinstance(given, dict) and isinstance(given.get("name"), str):
+        if isinstance(configured, dict) and isinstance(configured.get("name"), str):
             from voxflow.components import Component
 
-            args = given.get("args") or {key: value for key, value in given.items() if key != "name"}
-            component = Component(name=given["name"], args=args, where="inferer")
-        made = translate("inferer", component, self.facts)
-        return made.value or translate("inferer", self.source.workflow.validate.inferer, self.facts).value
+            args = configured.get("args") or {key: value for key, value in configured.items() if key != "name"}
+            component = Component(name=configured["name"], args=args, where="inferer")
+        translation = translate("inferer", component, self.facts)
+        return translation.value or translate("inferer", self.source.workflow.validate.inferer, self.facts).value
 
-    def _outputs(self) -> None:
+    def _note_outputs(self) -> None:
         """Note what became of config_validation.json."""
         kinds = {"post_transforms": "SaveImaged after argmax", "writers": "", "val_metrics": "evaluate.json"}
         saved = "SaveImaged" if self.facts.task == "segmentation" else "ClassificationSaver"
         for key, becomes in kinds.items():
-            for number, given in enumerate(self.source.validation.get(key) or []):
-                name = str(given.get("name", given.get("path", ""))) if isinstance(given, dict) else str(given)
+            for number, component in enumerate(self.source.validation.get(key) or []):
+                name = (
+                    str(component.get("name", component.get("path", "")))
+                    if isinstance(component, dict)
+                    else str(component)
+                )
                 place = f"config_validation.{key}[{number}]"
                 if key == "val_metrics":
                     self.report.add(place, name, becomes, "approximate", "the metrics of the training's validation")
@@ -390,7 +408,7 @@ class Bundle:
             why = "the weights themselves are loaded, not an exported graph"
             self.report.add("config_validation.model_loader", name, "CheckpointLoader", "exact", why)
 
-    def _evaluate(self) -> dict[str, Any]:
+    def _make_evaluate(self) -> dict[str, Any]:
         """What stands over train.json when the trained model is judged."""
         loader = node("CheckpointLoader", load_path="$@ckpt_dir + '/model.pt'", load_dict={"model": "@network"})
         names = [*self.train["validate"].get("key_metric", {}), *self.train["validate"].get("additional_metrics", {})]
@@ -411,14 +429,14 @@ class Bundle:
         }
 
 
-def _for_image(made: Node) -> Node | None:
+def _restrict_to_image(transform: Node) -> Node | None:
     """The same transform of the image alone; None where it changes only the label."""
-    keys = made.get("keys", [])
+    keys = transform.get("keys", [])
     names = [keys] if isinstance(keys, str) else list(keys)
     if "image" not in names:
         return None
-    where = names.index("image")
-    changed = {key: value for key, value in made.items() if key != "keys"}
-    if isinstance(made.get("mode"), list) and len(made["mode"]) == len(names):
-        changed["mode"] = made["mode"][where]
+    index = names.index("image")
+    changed = {key: value for key, value in transform.items() if key != "keys"}
+    if isinstance(transform.get("mode"), list) and len(transform["mode"]) == len(names):
+        changed["mode"] = transform["mode"][index]
     return changed | {"keys": "image"}

@@ -6,39 +6,42 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from voxflow.migrate.report import Report
-    from voxflow.migrate.workspace import Source
+    from voxflow.migrate.report import MigrationReport
+    from voxflow.migrate.workspace import MigrationSource
 
 # MONAI's own form for metadata.json; ``monai.bundle verify_metadata`` reads it.
 SCHEMA = "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/meta_schema_20240725.json"
 NEEDED = ("pytorch-ignite", "nibabel", "tensorboard")
 
 
-def metadata(source: Source) -> dict[str, Any]:
+def make_metadata(source: MigrationSource) -> dict[str, Any]:
     """The content of configs/metadata.json."""
     facts, name = source.facts, source.folder.name
-    made: dict[str, Any] = {
+    content: dict[str, Any] = {
         "schema": SCHEMA,
         "version": "0.1.0",
         "changelog": {"0.1.0": "made from a Clara Train workspace"},
-        "monai_version": _version("monai"),
-        "pytorch_version": _version("torch").partition("+")[0],
-        "numpy_version": _version("numpy"),
-        "required_packages_version": {package: _version(package) for package in NEEDED},
+        "monai_version": _find_version("monai"),
+        "pytorch_version": _find_version("torch").partition("+")[0],
+        "numpy_version": _find_version("numpy"),
+        "required_packages_version": {package: _find_version(package) for package in NEEDED},
         "name": name,
-        "task": f"{facts.task} of {', '.join(_named(source))}",
+        "task": f"{facts.task} of {', '.join(_foreground_names(source))}",
         "description": f"The Clara Train workspace {name} as a MONAI bundle.",
         "authors": "the authors of the workspace",
         "copyright": "see docs/license.txt",
         "intended_use": "Research; not for clinical use.",
-        "network_data_format": {"inputs": {"image": _input(source)}, "outputs": {"pred": _output(source)}},
+        "network_data_format": {
+            "inputs": {"image": _describe_input(source)},
+            "outputs": {"pred": _describe_output(source)},
+        },
     }
     if source.spec is not None and source.spec.modality:
-        made["image_classes"] = f"{facts.in_channels} channel(s) of {source.spec.modality}"
-    return made
+        content["image_classes"] = f"{facts.in_channels} channel(s) of {source.spec.modality}"
+    return content
 
 
-def readme(source: Source, report: Report, *, is_trained: bool) -> str:
+def make_readme(source: MigrationSource, report: MigrationReport, *, is_trained: bool) -> str:
     """The content of docs/README.md."""
     weights = "models/model.pt holds the trained weights." if is_trained else "There are no weights yet; train first."
     commands = [
@@ -60,14 +63,14 @@ def readme(source: Source, report: Report, *, is_trained: bool) -> str:
     return "\n".join([*lines, "## What became of each component", "", f"{report.summary()}.", "", report.markdown()])
 
 
-def _input(source: Source) -> dict[str, Any]:
+def _describe_input(source: MigrationSource) -> dict[str, Any]:
     facts = source.facts
     return {
         "type": "image",
         "format": "magnitude",
         "modality": source.spec.modality if source.spec is not None else "",
         "num_channels": facts.in_channels,
-        "spatial_shape": _shape(source),
+        "spatial_shape": _choose_shape(source),
         "dtype": "float32",
         "value_range": [],
         "is_patch_data": facts.patch is not None,
@@ -75,13 +78,13 @@ def _input(source: Source) -> dict[str, Any]:
     }
 
 
-def _output(source: Source) -> dict[str, Any]:
+def _describe_output(source: MigrationSource) -> dict[str, Any]:
     facts = source.facts
     return {
         "type": "image" if facts.task == "segmentation" else "probabilities",
         "format": facts.task,
         "num_channels": facts.classes,
-        "spatial_shape": _shape(source) if facts.task == "segmentation" else [],
+        "spatial_shape": _choose_shape(source) if facts.task == "segmentation" else [],
         "dtype": "float32",
         "value_range": [],
         "is_patch_data": facts.patch is not None,
@@ -89,7 +92,7 @@ def _output(source: Source) -> dict[str, Any]:
     }
 
 
-def _shape(source: Source) -> list[int | str]:
+def _choose_shape(source: MigrationSource) -> list[int | str]:
     """A size that the network accepts: the training's patch or image, else a multiple of its stride."""
     from voxflow.components import read_network
 
@@ -104,11 +107,11 @@ def _shape(source: Source) -> list[int | str]:
     return [max(32, read_network(source.network).divisor)] * facts.spatial_dims
 
 
-def _named(source: Source) -> list[str]:
+def _foreground_names(source: MigrationSource) -> list[str]:
     return [name for name in source.facts.class_names if name != "background"]
 
 
-def _version(package: str) -> str:
+def _find_version(package: str) -> str:
     try:
         return version(package)
     except PackageNotFoundError:

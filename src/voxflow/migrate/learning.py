@@ -35,14 +35,14 @@ def _overlap(args: Args, facts: Facts) -> dict[str, Any]:
 
 @translates("loss", "Focal")
 def _focal(args: Args, facts: Facts) -> Translation:
-    made = node(
+    loss = node(
         "FocalLoss",
         include_background=not args.get("skip_background", False),
         to_onehot_y=not facts.one_hot,
         use_softmax=facts.activation == "softmax",
         gamma=args.get("gamma", 2.0),
     )
-    return approximate("MONAI leaves a skipped background out of the softmax, too", made)
+    return approximate("MONAI leaves a skipped background out of the softmax, too", loss)
 
 
 @translates("loss", "BinaryClassificationLoss", "MulticlassClassificationLoss", "classification_loss")
@@ -51,9 +51,9 @@ def _classification(args: Args, facts: Facts) -> Translation:
         return _multiclass(args, facts)
     smoothing = float(args.get("label_smoothing", 0.0))
     target = f"label.float().clamp(0, 1) * {1 - smoothing} + {smoothing / 2}"
-    each = f"torch.nn.functional.binary_cross_entropy_with_logits(logits.float(), {target}, reduction='none')"
+    element_loss = f"torch.nn.functional.binary_cross_entropy_with_logits(logits.float(), {target}, reduction='none')"
     # A negative label is an unknown finding; torch's own class would learn from it.
-    rule = f"$lambda logits, label: ({each} * (label >= 0)).sum() / (label >= 0).sum().clamp(min=1)"
+    rule = f"$lambda logits, label: ({element_loss} * (label >= 0)).sum() / (label >= 0).sum().clamp(min=1)"
     return Translation(expression=rule)
 
 
@@ -127,14 +127,14 @@ def _scheduler(target: str, **args: Any) -> Node:
 @translates("inferer", "TFScanWindowInferer")
 def _windows(args: Args, facts: Facts) -> Translation:
     del facts
-    made = node(
+    inferer = node(
         "SlidingWindowInferer",
         roi_size=args["roi_size"],
         sw_batch_size=args.get("batch_size", 1),
         overlap=args.get("overlap", 0.25),
         mode="gaussian",
     )
-    return exact(made)
+    return exact(inferer)
 
 
 @translates("inferer", "TFSimpleInferer")

@@ -36,16 +36,16 @@ def translate_monai(kind: str, component: ComponentReference, facts: Facts) -> T
     }.get(kind, _as_it_is)(kind, name, component, facts)
 
 
-def _target(kind: Kind, name: str) -> str:
+def _name_class(kind: Kind, name: str) -> str:
     """What a bundle calls the class: MONAI's by the name alone, torch's with the module."""
     from voxflow.components import MONAI_MODULES, find_monai_class
 
-    found = find_monai_class(kind, name)
+    monai_class = find_monai_class(kind, name)
     home = next(module for module in MONAI_MODULES[kind][0] if hasattr(__import__(module, fromlist=[name]), name))
-    return name if home.startswith("monai") else f"{home}.{found.__name__}"
+    return name if home.startswith("monai") else f"{home}.{monai_class.__name__}"
 
 
-def _given(kind: str, component: ComponentReference) -> Args:
+def _read_arguments(kind: str, component: ComponentReference) -> Args:
     """The arguments under this MONAI's names."""
     typed: Any = create(kind, component)  # type: ignore[arg-type]
     return dict(typed.model_extra or {})
@@ -53,7 +53,7 @@ def _given(kind: str, component: ComponentReference) -> Args:
 
 def _as_it_is(kind: Any, name: str, component: ComponentReference, facts: Facts) -> Translation:
     del facts
-    return exact(node(_target(kind, name), **_given(kind, component)))
+    return exact(node(_name_class(kind, name), **_read_arguments(kind, component)))
 
 
 def _transform(kind: Any, name: str, component: ComponentReference, facts: Facts) -> Translation:
@@ -65,7 +65,7 @@ def _transform(kind: Any, name: str, component: ComponentReference, facts: Facts
         return exact(node("LoadImaged", keys=keys, **how))
     if name in NOTHING:
         return exact(why="nothing to do: the loader puts channels first, and the last transform makes tensors")
-    return exact(node(name, keys=keys, **_given(kind, component)))
+    return exact(node(name, keys=keys, **_read_arguments(kind, component)))
 
 
 def _network(kind: Any, name: str, component: ComponentReference, facts: Facts) -> Translation:
@@ -74,25 +74,27 @@ def _network(kind: Any, name: str, component: ComponentReference, facts: Facts) 
     takes, _ = read_parameters(find_monai_class(kind, name))
     counts = {"in_channels": facts.in_channels, "out_channels": facts.classes, "num_classes": facts.classes}
     filled = {key: value for key, value in counts.items() if key in takes}
-    return exact(node(name, **{**filled, **_given(kind, component)}))
+    return exact(node(name, **{**filled, **_read_arguments(kind, component)}))
 
 
 def _optimizer(kind: Any, name: str, component: ComponentReference, facts: Facts) -> Translation:
     args = {key: component.args[key] for key in ("lr", "weight_decay") if key in component.args}
     if args.get("lr", facts.learning_rate) == facts.learning_rate:
         args["lr"] = "@learning_rate"
-    return exact(node(_target(kind, name), params="$@network.parameters()", **args, **_given(kind, component)))
+    return exact(
+        node(_name_class(kind, name), params="$@network.parameters()", **args, **_read_arguments(kind, component))
+    )
 
 
 def _policy(kind: Any, name: str, component: ComponentReference, facts: Facts) -> Translation:
     del facts
-    return exact(node(_target(kind, name), optimizer="@optimizer", **_given(kind, component)))
+    return exact(node(_name_class(kind, name), optimizer="@optimizer", **_read_arguments(kind, component)))
 
 
 def _metric(kind: Any, name: str, component: ComponentReference, facts: Facts) -> Translation:
     del kind, facts
     args = dict(component.args.get("args") or {})
-    made = node(METRICS.get(name, name), output_transform=PREDICTION_AND_LABEL, **args)
+    metric = node(METRICS.get(name, name), output_transform=PREDICTION_AND_LABEL, **args)
     if name == "Accuracy":
-        return approximate("ignite compares every channel of the one-hot masks by its largest value", made)
-    return exact(made)
+        return approximate("ignite compares every channel of the one-hot masks by its largest value", metric)
+    return exact(metric)

@@ -22,7 +22,7 @@ def _unet(args: Args, facts: Facts) -> Translation:
     typed = cast("Unet", read_network(Component(name="Unet", args=args)))
     norm = "batch" if typed.use_batch_norm or typed.use_group_norm else None
     if typed.is_mirrored:
-        made = node(
+        network = node(
             "UNet",
             spatial_dims=3,
             in_channels=facts.in_channels,
@@ -36,8 +36,8 @@ def _unet(args: Args, facts: Facts) -> Translation:
     else:
         decoder = list(typed.nf_dec or ())
         sizes = {"in_channels": facts.in_channels, "classes": facts.classes}
-        made = node(f"{SCRIPTS}skip_unet.SkipUnet", **sizes, encoder=list(typed.nf_enc), decoder=decoder, norm=norm)
-    return exact(_grouped(made, typed))
+        network = node(f"{SCRIPTS}skip_unet.SkipUnet", **sizes, encoder=list(typed.nf_enc), decoder=decoder, norm=norm)
+    return exact(_with_group_norm(network, typed))
 
 
 @translates("network", "PlainUnet")
@@ -50,7 +50,7 @@ def _plain_unet(args: Args, facts: Facts) -> Translation:
 @translates("network", "SegResnet", "SegmResnet")
 def _segresnet(args: Args, facts: Facts) -> Translation:
     typed = cast("SegResnet", read_network(Component(name="SegResnet", args=args)))
-    made = node(
+    network = node(
         "SegResNetVAE" if typed.use_vae else "SegResNet",
         spatial_dims=3,
         init_filters=typed.init_filters,
@@ -62,19 +62,19 @@ def _segresnet(args: Args, facts: Facts) -> Translation:
         blocks_up=list(typed.blocks_up),
     )
     if not typed.use_vae:
-        return exact(_grouped(made, typed))
+        return exact(_with_group_norm(network, typed))
     from voxflow.components import VAE_WEIGHT
 
-    made |= {"input_image_size": list(typed.input_size or facts.patch or ()), "vae_estimate_std": False}
-    wrapped = node(f"{SCRIPTS}wrappers.WithVae", network=made, weight=VAE_WEIGHT)
-    return approximate("MONAI's trainer does not add the autoencoder branch's loss", _grouped(wrapped, typed))
+    network |= {"input_image_size": list(typed.input_size or facts.patch or ()), "vae_estimate_std": False}
+    wrapped = node(f"{SCRIPTS}wrappers.WithVae", network=network, weight=VAE_WEIGHT)
+    return approximate("MONAI's trainer does not add the autoencoder branch's loss", _with_group_norm(wrapped, typed))
 
 
-def _grouped(made: Node, typed: Unet | SegResnet) -> Node:
+def _with_group_norm(network: Node, typed: Unet | SegResnet) -> Node:
     """Group norm in the place of batch norm, with fewer groups where a layer is too narrow for them."""
     if not typed.use_group_norm:
-        return made
-    return node(f"{SCRIPTS}norms.with_group_norm", network=made, groups=typed.use_group_normG)
+        return network
+    return node(f"{SCRIPTS}norms.with_group_norm", network=network, groups=typed.use_group_normG)
 
 
 @translates("network", "SegAhnet")
@@ -82,7 +82,7 @@ def _ahnet(args: Args, facts: Facts) -> Translation:
     from voxflow.components import AHNET_AXES
 
     typed = cast("SegAhnet", read_network(Component(name="SegAhnet", args=args)))
-    made = node(
+    network = node(
         "AHNet",
         spatial_dims=typed.n_spatial_dim,
         in_channels=facts.in_channels,
@@ -91,15 +91,15 @@ def _ahnet(args: Args, facts: Facts) -> Translation:
         upsample_mode="trilinear" if typed.n_spatial_dim == 3 else "bilinear",
     )
     if typed.plane != "z":
-        made = node(f"{SCRIPTS}wrappers.AcrossAxis", network=made, axis=AHNET_AXES[typed.plane])
-    return _from_scratch(made, typed.pretrain_weight_name)
+        network = node(f"{SCRIPTS}wrappers.AcrossAxis", network=network, axis=AHNET_AXES[typed.plane])
+    return _from_scratch(network, typed.pretrain_weight_name)
 
 
 @translates("network", "DenseNet121", "Densenet121")
 def _densenet121(args: Args, facts: Facts) -> Translation:
     typed = cast("RadiographNetwork", read_network(Component(name="DenseNet121", args=args)))
-    made = node("DenseNet121", **_classifier(facts), dropout_prob=typed.dropout)
-    return _from_scratch(made, typed.pretrain_weight_name)
+    network = node("DenseNet121", **_classifier(facts), dropout_prob=typed.dropout)
+    return _from_scratch(network, typed.pretrain_weight_name)
 
 
 @translates("network", "DenseNet")
@@ -107,24 +107,24 @@ def _densenet(args: Args, facts: Facts) -> Translation:
     typed = cast("DenseNet", read_network(Component(name="DenseNet", args=args)))
     layers = {"init_features": typed.init_features, "growth_rate": typed.growth_rate}
     blocks = list(typed.block_config)
-    made = node("DenseNet", **_classifier(facts), **layers, block_config=blocks, dropout_prob=typed.dropout)
-    return _from_scratch(made, typed.pretrain_weight_name)
+    network = node("DenseNet", **_classifier(facts), **layers, block_config=blocks, dropout_prob=typed.dropout)
+    return _from_scratch(network, typed.pretrain_weight_name)
 
 
 def _classifier(facts: Facts) -> dict[str, Any]:
     return {"spatial_dims": 2, "in_channels": facts.in_channels, "out_channels": facts.classes}
 
 
-def _from_scratch(made: Node, weights: str) -> Translation:
+def _from_scratch(network: Node, weights: str) -> Translation:
     if weights:
-        return approximate("a training begins from fresh weights, not from pretrain_weight_name", made)
-    return exact(made)
+        return approximate("a training begins from fresh weights, not from pretrain_weight_name", network)
+    return exact(network)
 
 
-def scripts_of(made: Any) -> set[str]:
+def find_scripts(content: Any) -> set[str]:
     """The modules of the bundle's folder scripts/ that a network needs."""
-    if not isinstance(made, dict):
+    if not isinstance(content, dict):
         return set()
-    target = str(made.get("_target_", ""))
-    own = {target.split(".")[1]} if target.startswith(SCRIPTS) else set()
-    return own.union(*(scripts_of(value) for value in made.values()))
+    target = str(content.get("_target_", ""))
+    modules = {target.split(".")[1]} if target.startswith(SCRIPTS) else set()
+    return modules.union(*(find_scripts(value) for value in content.values()))

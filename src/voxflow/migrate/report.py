@@ -11,7 +11,7 @@ VERDICTS: tuple[Verdict, ...] = ("exact", "approximate", "not carried")
 
 
 @dataclass(frozen=True)
-class Entry:
+class MigrationEntry:
     """What became of one component or value.
 
     Attributes:
@@ -31,14 +31,14 @@ class Entry:
 
 
 @dataclass
-class Report:
+class MigrationReport:
     """Every entry in the order of the configuration."""
 
-    entries: list[Entry] = field(default_factory=list)
+    entries: list[MigrationEntry] = field(default_factory=list)
 
-    def add(self, where: str, name: str, becomes: str, verdict: Verdict, why: str = "") -> None:
+    def add(self, json_path: str, name: str, becomes: str, verdict: Verdict, why: str = "") -> None:
         """Note one component or value."""
-        self.entries.append(Entry(where, name, becomes, verdict, why))
+        self.entries.append(MigrationEntry(json_path, name, becomes, verdict, why))
 
     def count(self, verdict: Verdict) -> int:
         """How many entries have this verdict."""
@@ -57,13 +57,13 @@ class Report:
         """The table for a terminal: one line an entry, its reason indented below."""
         places = [(f"{entry.where}: {entry.name}", entry) for entry in self.entries]
         first = max((len(place) for place, _ in places), default=0)
-        made: list[str] = []
+        lines: list[str] = []
         for place, entry in places:
-            made.append(
+            lines.append(
                 f"{entry.verdict:<11}  {place:<{first}}  {'→ ' + entry.becomes if entry.becomes else ''}".rstrip()
             )
-            made += textwrap.wrap(entry.why, width, initial_indent=" " * 13, subsequent_indent=" " * 13)
-        return made
+            lines += textwrap.wrap(entry.why, width, initial_indent=" " * 13, subsequent_indent=" " * 13)
+        return lines
 
     def markdown(self) -> str:
         """The table for the bundle's README."""

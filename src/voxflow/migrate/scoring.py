@@ -14,13 +14,13 @@ PREDICTION_AND_LABEL = "$monai.handlers.from_engine(['pred', 'label'])"
 @translates("metric", "ComputeAverageDice", "MetricAverageFromArrayDice")
 def _dice(args: Args, facts: Facts) -> Translation:
     del args
-    made = node(
+    metric = node(
         "MeanDice", include_background=facts.activation == "sigmoid", output_transform=PREDICTION_AND_LABEL
     )  # fmt: skip
     why = "a class that is only predicted is left out where Voxflow counts 0"
     if facts.classes > 2:
         why += "; classes are averaged before cases"
-    return approximate(why, made)
+    return approximate(why, metric)
 
 
 @translates("metric", "ComputeAUC", "MetricAUC")
@@ -29,10 +29,10 @@ def _auc(args: Args, facts: Facts) -> Translation:
     index = args.get("class_index")
     pairs = PREDICTION_AND_LABEL
     if index is not None:
-        one = f"[{index}:{index} + 1]"
-        pairs = f"$lambda x: ([i['pred']{one} for i in x], [i['label']{one} for i in x])"
-    made = node("ROCAUC", average=args.get("auc_average", "macro"), output_transform=pairs)
-    return approximate("a finding that all cases share makes MONAI's average undefined; Voxflow leaves it out", made)
+        channel = f"[{index}:{index} + 1]"
+        pairs = f"$lambda x: ([i['pred']{channel} for i in x], [i['label']{channel} for i in x])"
+    metric = node("ROCAUC", average=args.get("auc_average", "macro"), output_transform=pairs)
+    return approximate("a finding that all cases share makes MONAI's average undefined; Voxflow leaves it out", metric)
 
 
 @translates("metric", "ComputeAverage", "MetricAverage")
@@ -59,8 +59,8 @@ def _auxiliary(args: Args, facts: Facts) -> Translation:
 def _masked_dice(channel: int | None, facts: Facts) -> Translation:
     """The Dice of one channel, or the mean of all that are judged; classes that a case lacks are left out."""
     if channel is None:
-        made = node("MeanDice", include_background=facts.dice_background, output_transform=PREDICTION_AND_LABEL)
-        return exact(made)
-    one = f"[{channel}:{channel} + 1]"
-    pairs = f"$lambda x: ([i['pred']{one} for i in x], [i['label']{one} for i in x])"
+        metric = node("MeanDice", include_background=facts.dice_background, output_transform=PREDICTION_AND_LABEL)
+        return exact(metric)
+    channel_slice = f"[{channel}:{channel} + 1]"
+    pairs = f"$lambda x: ([i['pred']{channel_slice} for i in x], [i['label']{channel_slice} for i in x])"
     return exact(node("MeanDice", include_background=True, output_transform=pairs))

@@ -14,9 +14,9 @@ from voxflow.migrate.translation import (
     Node,
     Translation,
     approximate,
+    choose_modes,
     exact,
-    fields_of,
-    modes,
+    list_fields,
     node,
     translates,
 )
@@ -25,13 +25,13 @@ from voxflow.migrate.translation import (
 @translates("transform", "LoadNifti", "LoadNifty")
 def _load_volume(args: Args, facts: Facts) -> Translation:
     del facts
-    return exact(node("LoadImaged", keys=fields_of(args), ensure_channel_first=True))
+    return exact(node("LoadImaged", keys=list_fields(args), ensure_channel_first=True))
 
 
 @translates("transform", "LoadPng")
 def _load_png(args: Args, facts: Facts) -> Translation:
     del facts
-    keys = fields_of(args)
+    keys = list_fields(args)
     # (rows, columns) as everywhere in Voxflow; MONAI would swap them.
     loader = node("LoadImaged", keys=keys, reader="PILReader", reverse_indexing=False, ensure_channel_first=True)
     return exact(loader, node("EnsureTyped", keys=keys, dtype="$torch.float32"), why="grey PNG, as the loader reads")
@@ -53,7 +53,7 @@ def _properties(args: Args, facts: Facts) -> Translation:
 def _repeat(args: Args, facts: Facts) -> Translation:
     del facts
     repeats = args.get("repeat_times", args.get("repeat"))
-    return exact(node("RepeatChanneld", keys=fields_of(args), repeats=repeats))
+    return exact(node("RepeatChanneld", keys=list_fields(args), repeats=repeats))
 
 
 @translates("transform", "ScaleIntensityRange")
@@ -62,7 +62,7 @@ def _scale_range(args: Args, facts: Facts) -> Translation:
     if "a_min" not in args:
         return Translation(verdict="not carried", why=f"a magnitude of {args.get('magnitude')} states no range")
     bounds = {key: args[key] for key in ("a_min", "a_max", "b_min", "b_max")}
-    return exact(node("ScaleIntensityRanged", keys=fields_of(args), **bounds, clip=args.get("clip", False)))
+    return exact(node("ScaleIntensityRanged", keys=list_fields(args), **bounds, clip=args.get("clip", False)))
 
 
 @translates("transform", "CenterData")
@@ -72,25 +72,27 @@ def _center(args: Args, facts: Facts) -> Translation:
         return None if value is None else values * (facts.in_channels if len(values) == 1 else 1)
 
     shift, scale = by_channel(args.get("subtrahend")), by_channel(args.get("divisor"))
-    return exact(node("NormalizeIntensityd", keys=fields_of(args), subtrahend=shift, divisor=scale, channel_wise=True))
+    return exact(
+        node("NormalizeIntensityd", keys=list_fields(args), subtrahend=shift, divisor=scale, channel_wise=True)
+    )
 
 
 @translates("transform", "NormalizeNonzeroIntensities")
 def _normalize(args: Args, facts: Facts) -> Translation:
     del facts
-    return exact(node("NormalizeIntensityd", keys=fields_of(args), nonzero=True, channel_wise=True))
+    return exact(node("NormalizeIntensityd", keys=list_fields(args), nonzero=True, channel_wise=True))
 
 
 @translates("transform", "ScaleIntensityOscillation")
 def _oscillate(args: Args, facts: Facts) -> Translation:
     del facts
-    return exact(node("RandScaleIntensityd", keys=fields_of(args), factors=args["magnitude"], prob=1.0))
+    return exact(node("RandScaleIntensityd", keys=list_fields(args), factors=args["magnitude"], prob=1.0))
 
 
 @translates("transform", "ScaleShiftIntensity", "AugmentIntensityRandomScaleShift")
 def _scale_shift(args: Args, facts: Facts) -> Translation:
     del facts
-    keys, by_channel = fields_of(args), {"nonzero": True, "channel_wise": True}
+    keys, by_channel = list_fields(args), {"nonzero": True, "channel_wise": True}
     return approximate(
         "the shift is of the scaled image's deviation, one draw for all channels",
         node("RandScaleIntensityd", keys=keys, factors=args.get("scale", 0.1), prob=1.0, channel_wise=True),
@@ -102,27 +104,27 @@ def _scale_shift(args: Args, facts: Facts) -> Translation:
 def _noise(args: Args, facts: Facts) -> Translation:
     del facts
     probability, deviation = args.get("probability", 1.0), args.get("magnitude", 0.1)
-    return exact(node("RandGaussianNoised", keys=fields_of(args), prob=probability, std=deviation, sample_std=True))
+    return exact(node("RandGaussianNoised", keys=list_fields(args), prob=probability, std=deviation, sample_std=True))
 
 
 @translates("transform", "AdjustContrast")
 def _contrast(args: Args, facts: Facts) -> Translation:
     del facts
     return approximate(
-        "MONAI draws an exponent between 0.5 and 4.5", node("RandAdjustContrastd", keys=fields_of(args), prob=1.0)
+        "MONAI draws an exponent between 0.5 and 4.5", node("RandAdjustContrastd", keys=list_fields(args), prob=1.0)
     )
 
 
 @translates("transform", "ThresholdValues")
 def _threshold(args: Args, facts: Facts) -> Translation:
     del facts
-    return exact(node("AsDiscreted", keys=fields_of(args), threshold=args.get("threshold", 0.5)))
+    return exact(node("AsDiscreted", keys=list_fields(args), threshold=args.get("threshold", 0.5)))
 
 
 @translates("transform", "ArgmaxAcrossChannels")
 def _argmax(args: Args, facts: Facts) -> Translation:
     del facts
-    return exact(node("AsDiscreted", keys=fields_of(args), argmax=True))
+    return exact(node("AsDiscreted", keys=list_fields(args), argmax=True))
 
 
 @translates("transform", "BratsConvertLabels")
@@ -134,7 +136,7 @@ def _brats(args: Args, facts: Facts) -> Translation:
     masks = [" | ".join(f"(x == {value})" for value in BRATS_VALUES[name]) for name in classes]
     # Numbers, not bits: MONAI's losses multiply one-hot masks as they are.
     expression = f"$lambda x: torch.cat([{', '.join(masks)}]).float()"
-    return exact(node("Lambdad", keys=fields_of(args), func=expression))
+    return exact(node("Lambdad", keys=list_fields(args), func=expression))
 
 
 @translates("transform", "SplitBasedOnLabel", "SplitAcrossChannels")
@@ -148,10 +150,10 @@ def _split(args: Args, facts: Facts) -> Translation:
 
 @translates("transform", "ScaleToShape", "NPResizeImage")
 def _resize(args: Args, facts: Facts) -> Translation:
-    keys = fields_of(args)
+    keys = list_fields(args)
     size: list[int] = args["target_shape"] if "target_shape" in args else args["output_shape"]
     if facts.spatial_dims == 3:
-        modern = modes(keys, "trilinear", "nearest-exact")
+        modern = choose_modes(keys, "trilinear", "nearest-exact")
         return exact(node("Resized", keys=keys, spatial_size=size, mode=modern))
     # MONAI's own smoothing is a Gaussian of another width, so torch's is called as Voxflow calls it.
     expression = (
@@ -164,12 +166,12 @@ def _resize(args: Args, facts: Facts) -> Translation:
 @translates("transform", "ScaleByResolution", "ResampleVolume")
 def _resolution(args: Args, facts: Facts) -> Translation:
     del facts
-    keys = fields_of(args)
+    keys = list_fields(args)
     target = args.get("target_resolution")
     if not isinstance(target, list | tuple):
         return Translation(verdict="not carried", why=f"the resolution {target!r} is named by a key of the sample")
     is_label = bool(args.get("is_label"))
-    interpolation = ["nearest"] * len(keys) if is_label else modes(keys, "bilinear")
+    interpolation = ["nearest"] * len(keys) if is_label else choose_modes(keys, "bilinear")
     why = "the same spacing; MONAI rounds the grid's size and edge in its own way"
     return approximate(why, node("Spacingd", keys=keys, pixdim=target, mode=interpolation))
 
@@ -177,36 +179,38 @@ def _resolution(args: Args, facts: Facts) -> Translation:
 @translates("transform", "RandomAxisFlip")
 def _axis_flip(args: Args, facts: Facts) -> Translation:
     del facts
-    return exact(node("RandAxisFlipd", keys=fields_of(args), prob=args.get("probability", 0.5)))
+    return exact(node("RandAxisFlipd", keys=list_fields(args), prob=args.get("probability", 0.5)))
 
 
 @translates("transform", "RandomSpatialFlip", "NPRandomFlip3D")
 def _spatial_flip(args: Args, facts: Facts) -> Translation:
-    keys, chance = fields_of(args), args.get("probability", 0.5)
-    return exact(*(node("RandFlipd", keys=keys, prob=chance, spatial_axis=axis) for axis in range(facts.spatial_dims)))
+    keys, probability = list_fields(args), args.get("probability", 0.5)
+    return exact(
+        *(node("RandFlipd", keys=keys, prob=probability, spatial_axis=axis) for axis in range(facts.spatial_dims))
+    )
 
 
 @translates("transform", "FlipAxisRandom")
 def _one_flip(args: Args, facts: Facts) -> Translation:
     del facts
     axes = args.get("axis", 0)
-    each = axes if isinstance(axes, list) else [axes]
-    return exact(*(node("RandFlipd", keys=fields_of(args), prob=0.5, spatial_axis=axis) for axis in each))
+    several = axes if isinstance(axes, list) else [axes]
+    return exact(*(node("RandFlipd", keys=list_fields(args), prob=0.5, spatial_axis=axis) for axis in several))
 
 
 @translates("transform", "RandomRotate3D", "NPRandomRot90_XY")
 def _quarter_turns(args: Args, facts: Facts) -> Translation:
-    keys, chance = fields_of(args), args.get("probability", 0.5)
+    keys, probability = list_fields(args), args.get("probability", 0.5)
     if facts.patch is None or facts.patch[0] == facts.patch[1]:
-        return exact(node("RandRotate90d", keys=keys, prob=chance, max_k=3, spatial_axes=[0, 1]))
+        return exact(node("RandRotate90d", keys=keys, prob=probability, max_k=3, spatial_axes=[0, 1]))
     turn = "$lambda x: torch.rot90(x, 2, (1, 2))"
-    return exact(node("RandLambdad", keys=keys, prob=chance, func=turn), why="the patch is not square: half turns")
+    return exact(node("RandLambdad", keys=keys, prob=probability, func=turn), why="the patch is not square: half turns")
 
 
 @translates("transform", "RandomRotate2D", "NP2DRotate")
 def _rotate(args: Args, facts: Facts) -> Translation:
-    keys, angle = fields_of(args), math.radians(float(args["angle"]))
-    shared: dict[str, Any] = {"keep_size": True, "mode": modes(keys, "bilinear"), "padding_mode": "border"}
+    keys, angle = list_fields(args), math.radians(float(args["angle"]))
+    shared: dict[str, Any] = {"keep_size": True, "mode": choose_modes(keys, "bilinear"), "padding_mode": "border"}
     if args.get("is_random", args.get("random", True)):
         turn = "range_x" if facts.spatial_dims == 2 else "range_z"
         return exact(node("RandRotated", keys=keys, prob=1.0, **{turn: angle}, **shared))
@@ -216,7 +220,7 @@ def _rotate(args: Args, facts: Facts) -> Translation:
 
 @translates("transform", "RandomZoom", "NPRandomZoom3D")
 def _zoom(args: Args, facts: Facts) -> Translation:
-    keys = fields_of(args)
+    keys = list_fields(args)
     low, high = args.get("lower_limits", 0.9), args.get("upper_limits", 1.1)
     image = "trilinear" if facts.spatial_dims == 3 else "bilinear"
     zoom = node(
@@ -225,7 +229,7 @@ def _zoom(args: Args, facts: Facts) -> Translation:
         prob=args.get("probability", 1.0),
         min_zoom=low,
         max_zoom=high,
-        mode=modes(keys, image),
+        mode=choose_modes(keys, image),
         padding_mode="constant",
     )
     return approximate("MONAI rounds the zoomed size to whole voxels, and draws every axis apart from a list", zoom)
@@ -248,7 +252,7 @@ def _ratio_by_epoch(args: Args, facts: Facts) -> Translation:
 @translates("transform", "FastPosNegRatioCropROI", "TransformVolumeCropROIFastPosNegRatio")
 def _bent_crop(args: Args, facts: Facts) -> Translation:
     del facts
-    size, keys = list(args["size"]), _cropped(args)
+    size, keys = list(args["size"]), _crop_keys(args)
     turn = math.radians(float(args.get("rotation_degree", 15.0))) if args.get("rotation") else 0.0
     scale = float(args.get("scale_factor", 0.1)) if args.get("scale") else 0.0
     if not turn and not scale and not args.get("deform"):
@@ -260,7 +264,7 @@ def _bent_crop(args: Args, facts: Facts) -> Translation:
         spatial_size=size,
         rotate_range=[turn] * 3 if turn else None,
         scale_range=[scale] * 3 if scale else None,
-        mode=modes(keys, "bilinear"),
+        mode=choose_modes(keys, "bilinear"),
         padding_mode="zeros",
     )
     why = "crop and turn are two interpolations instead of one; angles are on the voxel grid, not in mm; every axis is "
@@ -274,13 +278,13 @@ def _margin(size: list[int], turn: float, scale: float) -> list[int]:
     return [math.ceil((n + side * (sum(size) - n)) * (1 + scale)) for n in size]
 
 
-def _cropped(args: Args) -> list[str]:
+def _crop_keys(args: Args) -> list[str]:
     label = args.get("label_field", "label")
-    return fields_of(args, *([args["image_field"]] if "image_field" in args else []), label)
+    return list_fields(args, *([args["image_field"]] if "image_field" in args else []), label)
 
 
 def _padded_crop(args: Args, size: list[int]) -> tuple[Node, Node]:
-    keys, label = _cropped(args), args.get("label_field", "label")
+    keys, label = _crop_keys(args), args.get("label_field", "label")
     crop = node(
         "RandCropByPosNegLabeld",
         keys=keys,
@@ -296,7 +300,7 @@ def _padded_crop(args: Args, size: list[int]) -> tuple[Node, Node]:
 @translates("transform", "CropFixedSizeRandomCenter", "CropSubVolumeRandomWithinBounds")
 def _random_crop(args: Args, facts: Facts) -> Translation:
     del facts
-    keys, size = fields_of(args), args["size"]
+    keys, size = list_fields(args), args["size"]
     pad = node("SpatialPadd", keys=keys, spatial_size=size)
     return exact(pad, node("RandSpatialCropd", keys=keys, roi_size=size, random_center=True, random_size=False))
 
@@ -304,14 +308,14 @@ def _random_crop(args: Args, facts: Facts) -> Translation:
 @translates("transform", "CropSubVolumeCenter")
 def _center_crop(args: Args, facts: Facts) -> Translation:
     del facts
-    return exact(node("CenterSpatialCropd", keys=fields_of(args), roi_size=args["size"]))
+    return exact(node("CenterSpatialCropd", keys=list_fields(args), roi_size=args["size"]))
 
 
 @translates("transform", "CropForegroundObject")
 def _foreground(args: Args, facts: Facts) -> Translation:
     del facts
     label, size = args.get("label_field", "label"), args["size"]
-    keys = fields_of(args, args.get("image_field", "image"), label)
+    keys = list_fields(args, args.get("image_field", "image"), label)
     return approximate(
         "a box about a random voxel of the object, not about its middle",
         *_padded_crop({"fields": keys, "label_field": label, "pos": 1.0, "neg": 0.0}, list(size)),
@@ -321,7 +325,7 @@ def _foreground(args: Args, facts: Facts) -> Translation:
 @translates("transform", "CropRandomSizeWithDisplacement", "CropRandomSubImageInRange")
 def _random_size(args: Args, facts: Facts) -> Translation:
     del facts
-    keys = fields_of(args, *([args["image_field"]] if "image_field" in args else []))
+    keys = list_fields(args, *([args["image_field"]] if "image_field" in args else []))
     lower = args["lower_size"]
     shares = all(float(n) <= 1 for n in (lower if isinstance(lower, list) else [lower]))
     why = "the box may lie anywhere in the image, not only within max_displacement of its middle"

@@ -66,7 +66,7 @@ class Translation:
 
     Attributes:
         nodes: in order; empty where the bundle needs nothing.
-        verdict: see :class:`voxflow.migrate.report.Entry`.
+        verdict: see :class:`voxflow.migrate.report.MigrationEntry`.
         why: what differs.
         expression: a bundle's ``$`` expression, where no class does it.
     """
@@ -122,10 +122,10 @@ def translate(kind: str, component: ComponentReference, facts: Facts) -> Transla
     )
 
 
-def translated(kind: str) -> set[str]:
+def list_translatable(kind: str) -> set[str]:
     """The names of a kind that can be translated."""
     _load()
-    return {name for known, name in _table if known == kind}
+    return {name for table_kind, name in _table if table_kind == kind}
 
 
 def _load() -> None:
@@ -148,13 +148,13 @@ def approximate(why: str, *nodes: Node) -> Translation:
     return Translation(nodes, "approximate", why)
 
 
-def fields_of(args: Mapping[str, Any], *extra: str) -> list[str]:
+def list_fields(args: Mapping[str, Any], *extra: str) -> list[str]:
     """The fields that a transform changes, whatever the dialect calls them, ``extra`` ones added."""
-    given: Any = next((args[key] for key in ("fields", "applied_keys", "field", "applied_key") if key in args), [])
-    names = [given] if isinstance(given, str) else [str(name) for name in given]
+    value: Any = next((args[key] for key in ("fields", "applied_keys", "field", "applied_key") if key in args), [])
+    names = [value] if isinstance(value, str) else [str(name) for name in value]
     return list(dict.fromkeys([*names, *extra]))
 
 
-def modes(fields: list[str], image: str, label: str = "nearest") -> list[str]:
+def choose_modes(fields: list[str], image: str, label: str = "nearest") -> list[str]:
     """The interpolation of each field: masks are never blended."""
     return [label if name.startswith("label") else image for name in fields]

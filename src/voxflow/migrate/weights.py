@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from voxflow.spec import ModelSpec
 
 # Both networks are the same arithmetic, so that only the order of additions may differ.
-MOST = 1e-5
+MAX_DIFFERENCE = 1e-5
 
 
 def write_weights(model: Path, network_def: Node, target: Path) -> float:
@@ -32,39 +32,41 @@ def write_weights(model: Path, network_def: Node, target: Path) -> float:
     from voxflow.training import load_model
 
     network, spec = load_model(model)
-    twin = build(network_def)
+    twin = build_bundle_network(network_def)
     try:
         twin.load_state_dict(network.state_dict())
     except RuntimeError as error:
         raise ParityError(
             f"{model}: the weights don't fit the bundle's network: {str(error).splitlines()[0]}"
         ) from error
-    example = _example(spec)
+    example = _make_example(spec)
     with torch.inference_mode():
         expected, received = network(example), twin.eval()(example)
     difference = float((expected - received).abs().max() / max(1.0, float(expected.abs().max())))
-    if difference > MOST:
-        raise ParityError(f"{model}: the bundle's network answers otherwise, by {difference:.2g} (at most {MOST})")
+    if difference > MAX_DIFFERENCE:
+        raise ParityError(
+            f"{model}: the bundle's network answers otherwise, by {difference:.2g} (at most {MAX_DIFFERENCE})"
+        )
     weights = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
     with atomic_path(target) as temporary:
         torch.save(weights, temporary)
     return difference
 
 
-def build(network_def: Node) -> torch.nn.Module:
+def build_bundle_network(network_def: Node) -> torch.nn.Module:
     """Build a bundle's network as MONAI does."""
     from monai.bundle import ConfigParser
 
     from voxflow.components import NETWORK_MODULES
 
     # The bundle's folder scripts/ holds copies of these modules.
-    here = json.loads(json.dumps(network_def).replace(f'"{SCRIPTS}', f'"{NETWORK_MODULES}.'))
-    parser: Any = ConfigParser({"network_def": here})
+    definition = json.loads(json.dumps(network_def).replace(f'"{SCRIPTS}', f'"{NETWORK_MODULES}.'))
+    parser: Any = ConfigParser({"network_def": definition})
     network: torch.nn.Module = parser.get_parsed_content("network_def")
     return network
 
 
-def _example(spec: ModelSpec) -> torch.Tensor:
+def _make_example(spec: ModelSpec) -> torch.Tensor:
     """A fixed random batch of one training window."""
     from voxflow.engines import example_input
 

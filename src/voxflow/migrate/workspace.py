@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from voxflow.components import Component, create, plain_name, read_network
 from voxflow.config import load_workflow, read_json
 from voxflow.errors import ConfigError
-from voxflow.migrate.translation import Facts, fields_of
+from voxflow.migrate.translation import Facts, list_fields
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,7 +26,7 @@ CROPS = ("size", "spatial_size")
 
 
 @dataclass(frozen=True)
-class Source:
+class MigrationSource:
     """One workspace, read.
 
     Attributes:
@@ -54,7 +54,7 @@ class Source:
     facts: Facts
 
 
-def read_source(folder: Path, config: str = TRAIN, overrides: Mapping[str, Any] | None = None) -> Source:
+def read_source(folder: Path, config: str = TRAIN, overrides: Mapping[str, Any] | None = None) -> MigrationSource:
     """Read a workspace.
 
     Args:
@@ -78,11 +78,11 @@ def read_source(folder: Path, config: str = TRAIN, overrides: Mapping[str, Any] 
     datalist = Path(str((overrides or {}).get("DATASET_JSON", places["DATASET_JSON"])))
     datalist = datalist if datalist.is_absolute() or datalist.is_file() else folder / "config" / datalist.name
     data_root = Path(str((overrides or {}).get("DATA_ROOT", places["DATA_ROOT"])))
-    listed = json.loads(datalist.read_text(encoding="utf-8")) if datalist.is_file() else {}
+    datalist_content = json.loads(datalist.read_text(encoding="utf-8")) if datalist.is_file() else {}
     validation = folder / "config" / VALIDATION
     model = next((folder / "models" / name for name in MODELS if (folder / "models" / name).is_file()), None)
-    network, spec = _trained(model) if model else (workflow.train.model, None)
-    return Source(
+    network, spec = _read_trained(model) if model else (workflow.train.model, None)
+    return MigrationSource(
         folder=folder,
         workflow=workflow,
         validation=read_json(validation) if validation.is_file() else {},
@@ -92,11 +92,11 @@ def read_source(folder: Path, config: str = TRAIN, overrides: Mapping[str, Any] 
         model=model,
         spec=spec,
         network=network,
-        facts=_facts(workflow, network, spec, listed, data_root),
+        facts=_gather_facts(workflow, network, spec, datalist_content, data_root),
     )
 
 
-def _trained(model: Path) -> tuple[Component, ModelSpec]:
+def _read_trained(model: Path) -> tuple[Component, ModelSpec]:
     """The network that the weights belong to, and its spec."""
     from voxflow.spec import ModelSpec
     from voxflow.training import read_checkpoint
@@ -106,18 +106,18 @@ def _trained(model: Path) -> tuple[Component, ModelSpec]:
     return network, ModelSpec.model_validate_json(content["spec"])
 
 
-def _facts(
-    workflow: Workflow, network: Component, spec: ModelSpec | None, listed: Mapping[str, Any], data_root: Path
+def _gather_facts(
+    workflow: Workflow, network: Component, spec: ModelSpec | None, datalist: Mapping[str, Any], data_root: Path
 ) -> Facts:
     typed = read_network(network)
-    names = spec.class_names if spec else _class_names(workflow, typed.num_classes, listed, data_root)
+    names = spec.class_names if spec else _find_class_names(workflow, typed.num_classes, datalist, data_root)
     crops = [
         component.args for component in workflow.train.pre_transforms if any(key in component.args for key in CROPS)
     ]
     patch = next((crops[-1][key] for key in CROPS if key in crops[-1]), None) if crops else None
     return Facts(
         task=workflow.task,
-        in_channels=spec.in_channels if spec else typed.in_channels or _channels(workflow, listed),
+        in_channels=spec.in_channels if spec else typed.in_channels or _count_channels(workflow, datalist),
         class_names=tuple(names),
         activation=spec.activation if spec else typed.final_activation,
         one_hot=bool(workflow.train.loss.args.get("is_onehot_targets")),
@@ -125,12 +125,12 @@ def _facts(
         learning_rate=workflow.globals.learning_rate,
         weight_decay=float(getattr(typed, "weight_decay", 0.0) or 0.0),
         spatial_dims=typed.spatial_dims,
-        label_format=tuple(listed.get("label_format") or ()),
-        **_dice_fields(workflow, len(names)),
+        label_format=tuple(datalist.get("label_format") or ()),
+        **_find_dice_fields(workflow, len(names)),
     )
 
 
-def _dice_fields(workflow: Workflow, classes: int) -> dict[str, Any]:
+def _find_dice_fields(workflow: Workflow, classes: int) -> dict[str, Any]:
     """Which outputs of auxiliary operations are Dice values, and of what."""
     for component in workflow.train.aux_ops:
         if component.path is None and plain_name(component.name) in MASKED_DICE:
@@ -143,19 +143,21 @@ def _dice_fields(workflow: Workflow, classes: int) -> dict[str, Any]:
     return {}
 
 
-def _class_names(workflow: Workflow, count: int | None, listed: Mapping[str, Any], data_root: Path) -> tuple[str, ...]:
+def _find_class_names(
+    workflow: Workflow, count: int | None, datalist: Mapping[str, Any], data_root: Path
+) -> tuple[str, ...]:
     """Names from the data where it says them, else numbers; the count must be known from somewhere."""
     labels = data_root / "labels.json"
-    named = json.loads(labels.read_text(encoding="utf-8")) if labels.is_file() else listed.get("labels", {})
-    if isinstance(named, dict) and isinstance(named.get("findings"), list):
-        named = named["findings"]
-    if isinstance(named, dict) and named:
-        numbered = {int(value): str(name) for value, name in named.items()}
+    names_or_labels = json.loads(labels.read_text(encoding="utf-8")) if labels.is_file() else datalist.get("labels", {})
+    if isinstance(names_or_labels, dict) and isinstance(names_or_labels.get("findings"), list):
+        names_or_labels = names_or_labels["findings"]
+    if isinstance(names_or_labels, dict) and names_or_labels:
+        numbered = {int(value): str(name) for value, name in names_or_labels.items()}
         names = tuple(numbered.get(value, f"class_{value}") for value in range(max(numbered) + 1))
     else:
-        names = tuple(str(name) for name in named or ())
-    if not names and isinstance(listed.get("label_format"), list):
-        names = tuple(f"finding_{n}" for n in range(len(listed["label_format"])))
+        names = tuple(str(name) for name in names_or_labels or ())
+    if not names and isinstance(datalist.get("label_format"), list):
+        names = tuple(f"finding_{n}" for n in range(len(datalist["label_format"])))
     if count is not None and len(names) != count:
         names = tuple(f"class_{n}" for n in range(count))
     if not names:
@@ -169,16 +171,16 @@ def _class_names(workflow: Workflow, count: int | None, listed: Mapping[str, Any
     return names
 
 
-def _channels(workflow: Workflow, listed: Mapping[str, Any]) -> int:
+def _count_channels(workflow: Workflow, datalist: Mapping[str, Any]) -> int:
     """Channels after the transforms: files an image, times what RepeatChannel repeats."""
     key = workflow.train.image_pipeline.args.get("data_list_key", "training")
-    items = listed.get(key) or []
+    items = datalist.get(key) or []
     image = items[0].get("image") if items and isinstance(items[0], dict) else None
-    modality = listed.get("modality")
+    modality = datalist.get("modality")
     count = len(image) if isinstance(image, list) else len(modality) if isinstance(modality, dict) else 1
     repeats = [
         component.args.get("repeat_times", 1)
         for component in workflow.train.pre_transforms
-        if component.name == "RepeatChannel" and "image" in fields_of(component.args)
+        if component.name == "RepeatChannel" and "image" in list_fields(component.args)
     ]
     return int(count * max([1, *repeats]))

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from voxflow.errors import ConfigError
 from voxflow.files import atomic_directory, write_json, write_text
 from voxflow.migrate.bundle import Bundle
-from voxflow.migrate.documents import metadata, readme
-from voxflow.migrate.networks import scripts_of
+from voxflow.migrate.documents import make_metadata, make_readme
+from voxflow.migrate.networks import find_scripts
 from voxflow.migrate.weights import write_weights
 from voxflow.migrate.workspace import TRAIN, read_source
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from voxflow.migrate.report import Report
+    from voxflow.migrate.report import MigrationReport
 
 REPORT = "migration.json"
 
@@ -35,11 +35,11 @@ class Migration:
     """
 
     folder: Path
-    report: Report
+    report: MigrationReport
     logit_difference: float | None
 
 
-def to_bundle(
+def migrate_to_bundle(
     workspace: Path, target: Path, *, config: str = TRAIN, overrides: Mapping[str, Any] | None = None
 ) -> Migration:
     """Write a MONAI bundle of a workspace.
@@ -63,15 +63,15 @@ def to_bundle(
     with atomic_directory(target) as folder:
         for name, content in (("train", bundle.train), ("evaluate", bundle.evaluate), ("inference", bundle.inference)):
             write_json(folder / "configs" / f"{name}.json", content)
-        write_json(folder / "configs" / "metadata.json", metadata(source))
-        _write_scripts(scripts_of(bundle.network), folder / "scripts")
+        write_json(folder / "configs" / "metadata.json", make_metadata(source))
+        _write_scripts(find_scripts(bundle.network), folder / "scripts")
         if source.datalist is not None:
             shutil.copyfile(source.datalist, folder / "configs" / "datalist.json")
         (folder / "models").mkdir()
         if source.model is not None:
             difference = write_weights(source.model, bundle.network, folder / "models" / "model.pt")
         report = bundle.report
-        write_text(folder / "docs" / "README.md", readme(source, report, is_trained=source.model is not None))
+        write_text(folder / "docs" / "README.md", make_readme(source, report, is_trained=source.model is not None))
         licence = workspace / "docs" / "license.txt"
         if licence.is_file():
             shutil.copyfile(licence, folder / "docs" / "license.txt")

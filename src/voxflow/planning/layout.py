@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from voxflow.machine import Machine
     from voxflow.volumes import Fingerprint
 
-Step = tuple[int, int, int]
+Triple = tuple[int, int, int]
 
 SMALLEST_EDGE = 4  # voxels that an axis keeps in the deepest level
 DEEPEST = 5  # levels; a patch is a multiple of the total stride, and 16 voxels still fit thick slices
@@ -26,7 +26,7 @@ MOST_FILTERS = {CPU_FILTERS: 256, GPU_FILTERS: 320}
 SHARE_OF_DATA = 0.2  # of all voxels of the cases at most in one step, so that steps differ
 
 
-class Layout(BaseModel):
+class TrainingLayout(BaseModel):
     """What follows from data and machine.
 
     Attributes:
@@ -40,15 +40,15 @@ class Layout(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    patch: Step
+    patch: Triple
     batch: int
     whole: bool
     filters: tuple[int, ...]
-    strides: tuple[Step, ...]
-    kernels: tuple[Step, ...]
+    strides: tuple[Triple, ...]
+    kernels: tuple[Triple, ...]
 
 
-def lay_out(fingerprint: Fingerprint, machine: Machine) -> Layout:
+def plan_layout(fingerprint: Fingerprint, machine: Machine) -> TrainingLayout:
     """Choose patch, batch and network.
 
     The patch has the proportions of the median image, as large as it where the machine allows; axes are halved as
@@ -57,48 +57,48 @@ def lay_out(fingerprint: Fingerprint, machine: Machine) -> Layout:
     has_gpu = bool(machine.gpu)
     voxels = (GPU_PATCH if machine.gpu_memory_gb >= SMALL_GPU_GB else CPU_PATCH) if has_gpu else CPU_PATCH
     spacing = fingerprint.spacing_mm.median
-    image: Step = _triple([ceil(n) for n in fingerprint.size.median])
-    patch = _proportional(image, spacing, voxels)
-    strides = _strides(patch, spacing)
+    image: Triple = _to_triple([ceil(n) for n in fingerprint.size.median])
+    patch = _fit_proportions(image, spacing, voxels)
+    strides = _choose_strides(patch, spacing)
     multiple = max(prod(step[axis] for step in strides) for axis in range(3))
-    patch = _triple([max(multiple, multiple * ceil(n / multiple)) for n in patch])
-    patch = _shrunk(patch, multiple, voxels)
+    patch = _to_triple([max(multiple, multiple * ceil(n / multiple)) for n in patch])
+    patch = _shrink_patch(patch, multiple, voxels)
     first = GPU_FILTERS if has_gpu else CPU_FILTERS
     most = MOST_FILTERS[first]
-    return Layout(
+    return TrainingLayout(
         patch=patch,
-        batch=_batch(patch, fingerprint, has_gpu=has_gpu),
+        batch=_choose_batch(patch, fingerprint, has_gpu=has_gpu),
         whole=all(n >= m for n, m in zip(patch, image, strict=True)),
         filters=tuple(min(most, first * 2**level) for level in range(len(strides) + 1)),
         strides=strides,
-        kernels=_kernels(strides, spacing),
+        kernels=_choose_kernels(strides, spacing),
     )
 
 
-def _triple(values: list[int]) -> Step:
+def _to_triple(values: list[int]) -> Triple:
     i, j, k = values
     return i, j, k
 
 
-def _proportional(image: Step, spacing: tuple[float, ...], voxels: int) -> Step:
+def _fit_proportions(image: Triple, spacing: tuple[float, ...], voxels: int) -> Triple:
     """At most ``voxels``: a cube in mm that is cut where it leaves the image, the rest given to the other axes."""
     fixed: dict[int, int] = {}
     while True:
         free = [axis for axis in range(3) if axis not in fixed]
         if not free:
             break
-        left = voxels / prod(fixed.values())
-        edge_mm = (left * prod(spacing[axis] for axis in free)) ** (1 / len(free))
-        over = [axis for axis in free if edge_mm / spacing[axis] >= image[axis]]
-        if not over:
-            return _triple([fixed.get(axis) or max(1, round(edge_mm / spacing[axis])) for axis in range(3)])
-        fixed |= {axis: image[axis] for axis in over}
+        free_voxels = voxels / prod(fixed.values())
+        edge_mm = (free_voxels * prod(spacing[axis] for axis in free)) ** (1 / len(free))
+        full = [axis for axis in free if edge_mm / spacing[axis] >= image[axis]]
+        if not full:
+            return _to_triple([fixed.get(axis) or max(1, round(edge_mm / spacing[axis])) for axis in range(3)])
+        fixed |= {axis: image[axis] for axis in full}
     return image
 
 
-def _strides(patch: Step, spacing: tuple[float, ...]) -> tuple[Step, ...]:
+def _choose_strides(patch: Triple, spacing: tuple[float, ...]) -> tuple[Triple, ...]:
     size, mm = list(patch), list(spacing)
-    steps: list[Step] = []
+    steps: list[Triple] = []
     while len(steps) < DEEPEST - 1:
         able = [axis for axis in range(3) if size[axis] >= 2 * SMALLEST_EDGE]
         if not able:
@@ -108,29 +108,29 @@ def _strides(patch: Step, spacing: tuple[float, ...]) -> tuple[Step, ...]:
         # Rounded up: the patch is brought to a multiple of what comes out here.
         size = [ceil(n / s) for n, s in zip(size, step, strict=True)]
         mm = [n * s for n, s in zip(mm, step, strict=True)]
-        steps.append(_triple(step))
+        steps.append(_to_triple(step))
     return tuple(steps) or ((1, 1, 1),)
 
 
-def _shrunk(patch: Step, multiple: int, voxels: int) -> Step:
+def _shrink_patch(patch: Triple, multiple: int, voxels: int) -> Triple:
     """Rounding up may have gone too far: the longest axis gives way."""
     sizes = list(patch)
     while prod(sizes) > 1.3 * voxels and max(sizes) > multiple:
         sizes[sizes.index(max(sizes))] -= multiple
-    return _triple(sizes)
+    return _to_triple(sizes)
 
 
-def _kernels(strides: tuple[Step, ...], spacing: tuple[float, ...]) -> tuple[Step, ...]:
+def _choose_kernels(strides: tuple[Triple, ...], spacing: tuple[float, ...]) -> tuple[Triple, ...]:
     """Flat where slices are thick: three voxels along each axis only when their lengths are alike."""
-    mm, made = list(spacing), []
+    mm, kernels = list(spacing), []
     for step in ((1, 1, 1), *strides):
         mm = [n * s for n, s in zip(mm, step, strict=True)]
         finest = min(mm)
-        made.append(_triple([3 if n < SAME * finest else 1 for n in mm]))
-    return tuple(made)
+        kernels.append(_to_triple([3 if n < SAME * finest else 1 for n in mm]))
+    return tuple(kernels)
 
 
-def _batch(patch: Step, fingerprint: Fingerprint, *, has_gpu: bool) -> int:
+def _choose_batch(patch: Triple, fingerprint: Fingerprint, *, has_gpu: bool) -> int:
     voxels = prod(patch)
     by_work = (GPU_STEP if has_gpu else CPU_STEP) // voxels
     by_data = int(SHARE_OF_DATA * fingerprint.voxels * max(1, fingerprint.labelled) / voxels)

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from voxflow.planning.layout import Layout
+    from voxflow.planning.layout import TrainingLayout
     from voxflow.volumes import Fingerprint
 
 NETWORK = "PlainUnet"
@@ -22,7 +22,9 @@ CROP, LEVELS = "train.pre_transforms", "train.model.args"
 COMPARABLE = ("CT",)
 
 
-def sizes(config: Mapping[str, Any], layout: Layout, workers: int | None, *, path: Path) -> dict[str, Any]:
+def place_sizes(
+    config: Mapping[str, Any], layout: TrainingLayout, workers: int | None, *, path: Path
+) -> dict[str, Any]:
     """Patch, batch and workers, wherever a configuration states them.
 
     Args:
@@ -35,56 +37,61 @@ def sizes(config: Mapping[str, Any], layout: Layout, workers: int | None, *, pat
         ConfigError: it has no crop or no image pipeline.
     """
     patch = list(layout.patch)
-    found: dict[str, Any] = {}
-    crops = [n for n, crop in enumerate(_at(config, CROP, path)) if _is_crop(crop)]
+    values: dict[str, Any] = {}
+    crops = [n for n, crop in enumerate(_value_at(config, CROP, path)) if _is_crop(crop)]
     if not crops:
         raise ConfigError("no transform takes patches; nothing says where a patch size goes", path=path, where=CROP)
-    found[f"{CROP}[{crops[-1]}].args.size"] = patch
-    pipeline = _at(config, "train.image_pipeline.args", path)
+    values[f"{CROP}[{crops[-1]}].args.size"] = patch
+    pipeline = _value_at(config, "train.image_pipeline.args", path)
     if -1 not in pipeline.get("output_crop_size", [-1]):
-        found["train.image_pipeline.args.output_crop_size"] = patch
-    of_a_case = _at(config, CROP, path)[crops[-1]]["args"].get("batch_size", 1)
-    found["train.image_pipeline.args.output_batch_size"] = max(1, layout.batch // of_a_case)
+        values["train.image_pipeline.args.output_crop_size"] = patch
+    of_a_case = _value_at(config, CROP, path)[crops[-1]]["args"].get("batch_size", 1)
+    values["train.image_pipeline.args.output_batch_size"] = max(1, layout.batch // of_a_case)
     if workers is not None:
-        found["train.image_pipeline.args.num_workers"] = workers
-    if "roi_size" in _at(config, "validate.inferer", path).get("args", {}):
-        found["validate.inferer.args.roi_size"] = patch
-    return found
+        values["train.image_pipeline.args.num_workers"] = workers
+    if "roi_size" in _value_at(config, "validate.inferer", path).get("args", {}):
+        values["validate.inferer.args.roi_size"] = patch
+    return values
 
 
-def everything(config: Mapping[str, Any], layout: Layout, fingerprint: Fingerprint, *, path: Path) -> dict[str, Any]:
+def place_plan(
+    config: Mapping[str, Any], layout: TrainingLayout, fingerprint: Fingerprint, *, path: Path
+) -> dict[str, Any]:
     """What ``plan: auto`` decides: sizes, network, scaling of intensities, epochs between validations."""
-    found = sizes(config, layout, None, path=path)
-    found |= {
+    values = place_sizes(config, layout, None, path=path)
+    values |= {
         f"{LEVELS}.nf_enc": list(layout.filters),
         f"{LEVELS}.strides": [list(step) for step in layout.strides],
         f"{LEVELS}.kernels": [list(size) for size in layout.kernels],
     }
     steps = ceil(max(1, fingerprint.labelled) / layout.batch)
-    found["num_training_epoch_per_valid"] = ceil(STEPS_A_VALIDATION / steps)
-    scaling = _scaling(fingerprint)
+    values["num_training_epoch_per_valid"] = ceil(STEPS_A_VALIDATION / steps)
+    scaling = _choose_scaling(fingerprint)
     for section in ("train", "validate") if scaling else ():
-        where = f"{section}.pre_transforms"
-        for number, transform in enumerate(_at(config, where, path)):
+        json_path = f"{section}.pre_transforms"
+        for number, transform in enumerate(_value_at(config, json_path, path)):
             if transform.get("name") == NORMALISATION:
-                found |= {f"{where}[{number}].name": scaling["name"], f"{where}[{number}].args": scaling["args"]}
-    return found
+                values |= {
+                    f"{json_path}[{number}].name": scaling["name"],
+                    f"{json_path}[{number}].args": scaling["args"],
+                }
+    return values
 
 
-def of_evaluation(config: Mapping[str, Any], layout: Layout, fingerprint: Fingerprint) -> dict[str, Any]:
+def place_evaluation(config: Mapping[str, Any], layout: TrainingLayout, fingerprint: Fingerprint) -> dict[str, Any]:
     """The same for a configuration of validation and inference: its window and its scaling."""
-    found: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     if "roi_size" in config.get("inferer", {}).get("args", {}):
-        found["inferer.args.roi_size"] = list(layout.patch)
-    scaling = _scaling(fingerprint)
+        values["inferer.args.roi_size"] = list(layout.patch)
+    scaling = _choose_scaling(fingerprint)
     for number, transform in enumerate(config.get("pre_transforms", []) if scaling else []):
         if transform.get("name") == NORMALISATION:
-            where = f"pre_transforms[{number}]"
-            found |= {f"{where}.name": scaling["name"], f"{where}.args": scaling["args"]}
-    return found
+            json_path = f"pre_transforms[{number}]"
+            values |= {f"{json_path}.name": scaling["name"], f"{json_path}.args": scaling["args"]}
+    return values
 
 
-def _scaling(fingerprint: Fingerprint) -> dict[str, Any]:
+def _choose_scaling(fingerprint: Fingerprint) -> dict[str, Any]:
     """One scaling for all images, where their units say that it may be; else {}: each by its own mean."""
     if fingerprint.modality not in COMPARABLE or fingerprint.channels != 1 or not fingerprint.labelled:
         return {}
@@ -101,13 +108,13 @@ def _is_crop(transform: Any) -> bool:
     return isinstance(transform, dict) and isinstance(transform.get("args", {}).get("size"), list)
 
 
-def _at(config: Mapping[str, Any], where: str, path: Path) -> Any:
+def _value_at(config: Mapping[str, Any], json_path: str, path: Path) -> Any:
     """What stands at a place."""
-    found: Any = config
-    for part in where.split("."):
-        if not isinstance(found, dict) or part not in found:
+    value: Any = config
+    for part in json_path.split("."):
+        if not isinstance(value, dict) or part not in value:
             raise ConfigError(
-                f"no {part!r} there; planning reads configurations of Clara 3's form", path=path, where=where
+                f"no {part!r} there; planning reads configurations of Clara 3's form", path=path, where=json_path
             )
-        found = found[part]
-    return found
+        value = value[part]
+    return value

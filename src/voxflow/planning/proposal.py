@@ -9,8 +9,8 @@ from pydantic import BaseModel, ConfigDict
 
 from voxflow.config.text import read_json
 from voxflow.machine import Machine, read_machine
-from voxflow.planning.layout import Layout, lay_out
-from voxflow.planning.places import everything, of_evaluation
+from voxflow.planning.layout import TrainingLayout, plan_layout
+from voxflow.planning.places import place_evaluation, place_plan
 from voxflow.volumes import FINGERPRINT, Fingerprint, read_fingerprint
 
 if TYPE_CHECKING:
@@ -27,13 +27,13 @@ class Proposal(BaseModel):
 
     fingerprint: Fingerprint
     machine: Machine
-    layout: Layout
+    layout: TrainingLayout
 
     @classmethod
     def make(cls, fingerprint: Fingerprint, machine: Machine | None = None) -> Proposal:
         """Choose the layout for this machine, or for another."""
         machine = machine or read_machine()
-        return cls(fingerprint=fingerprint, machine=machine, layout=lay_out(fingerprint, machine))
+        return cls(fingerprint=fingerprint, machine=machine, layout=plan_layout(fingerprint, machine))
 
     @property
     def workers(self) -> int:
@@ -46,7 +46,7 @@ class Proposal(BaseModel):
         return content
 
 
-def planned(train: Mapping[str, Any], resampled: Path, config: Path) -> tuple[dict[str, Any], Proposal | None]:
+def plan_training(train: Mapping[str, Any], resampled: Path, config: Path) -> tuple[dict[str, Any], Proposal | None]:
     """What the data decide over the configuration, as ``--set`` takes it.
 
     Args:
@@ -65,9 +65,9 @@ def planned(train: Mapping[str, Any], resampled: Path, config: Path) -> tuple[di
     if train.get("plan") != AUTO or not place.is_file() or not config.is_file():
         return {}, None
     proposal = Proposal.make(read_fingerprint(place))
-    return everything(read_json(config), proposal.layout, proposal.fingerprint, path=config), proposal
+    return place_plan(read_json(config), proposal.layout, proposal.fingerprint, path=config), proposal
 
 
-def planned_evaluation(proposal: Proposal, config: Path) -> dict[str, Any]:
+def plan_evaluation(proposal: Proposal, config: Path) -> dict[str, Any]:
     """The same for config_validation.json."""
-    return of_evaluation(read_json(config), proposal.layout, proposal.fingerprint)
+    return place_evaluation(read_json(config), proposal.layout, proposal.fingerprint)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from voxflow.errors import ConfigError
 from voxflow.findings import suggest
-from voxflow.planning.proposal import planned, planned_evaluation
+from voxflow.planning.proposal import plan_evaluation, plan_training
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -48,8 +48,8 @@ class Target:
         """A path of the configuration: absolute, or below the MMAR, or from the present folder."""
         below = self.mmar / path
         try:
-            here = Path(path).exists() or self.from_here
-            return Path(path) if here and not below.exists() else below
+            is_from_here = Path(path).exists() or self.from_here
+            return Path(path) if is_from_here and not below.exists() else below
         except (OSError, ValueError):
             return below
 
@@ -72,56 +72,56 @@ def find_target(
     Raises:
         ConfigError: there is no such workspace, or it has no configuration.
     """
-    name = _name_of(workspace)
-    block = _block(name) if name else None
+    name = _find_name(workspace)
+    block = _read_block(name) if name else None
     mmar = Path("mmars") / name if name and block is not None else Path(workspace)
     if not mmar.is_dir():
-        known = _names()
-        hint = suggest(workspace, known) if known else ""
+        workspaces = _list_names()
+        hint = suggest(workspace, workspaces) if workspaces else ""
         raise ConfigError(f"no folder and no workspace of {PARAMS} is called {workspace!r}{hint}")
     options = (block or {}).get("train") or {}
-    configs = _configs(mmar, config or options.get("config"), one_only=config is not None)
-    given = environment or options.get("environment") or "config/environment.json"
-    place = _place(mmar, given)
+    configs = _find_configs(mmar, config or options.get("config"), one_only=config is not None)
+    environment_path = environment or options.get("environment") or "config/environment.json"
+    place = _find_file(mmar, environment_path)
     if environment and not place.is_file():
         raise ConfigError("file not found; -e names the environment file", path=place)
-    places = _places(name, block) if name and block is not None else {}
+    places = _stage_places(name, block) if name and block is not None else {}
     wins = options.get("set") if isinstance(options.get("set"), dict) else {}
-    decided = _decided(name, options, configs) if places else {}
+    planned_values = _plan_values(name, options, configs) if places else {}
     return Target(
         name=workspace,
         mmar=mmar,
         config=configs[0],
         evaluation=configs[1],
         environment=place if place.is_file() else None,
-        overrides={**places, **decided, **(wins or {}), **(overrides or {})},
-        decided=frozenset(decided),
+        overrides={**places, **planned_values, **(wins or {}), **(overrides or {})},
+        decided=frozenset(planned_values),
         labels=Path("data/resampled") / name / "labels.json" if places else None,
         from_here=bool(places),
         made_by=f"dvc repro split@{name}" if places else "",
     )
 
 
-def _name_of(workspace: str) -> str:
+def _find_name(workspace: str) -> str:
     """The name in params.yaml that a user's word means; empty when it is a folder elsewhere."""
     path = Path(workspace)
     name = path.name
     if workspace not in {name, f"{name}/"} and path.resolve() != (Path("mmars") / name).resolve():
         return ""
-    return name if name in _names() else ""
+    return name if name in _list_names() else ""
 
 
-def _names() -> list[str]:
-    content = _params().get("workspaces")
+def _list_names() -> list[str]:
+    content = _read_params().get("workspaces")
     return [str(name) for name in content] if isinstance(content, dict) else []
 
 
-def _block(name: str) -> dict[str, Any]:
-    block = _params()["workspaces"][name]
+def _read_block(name: str) -> dict[str, Any]:
+    block = _read_params()["workspaces"][name]
     return block if isinstance(block, dict) else {}
 
 
-def _params() -> dict[str, Any]:
+def _read_params() -> dict[str, Any]:
     if not PARAMS.is_file():
         return {}
     import yaml
@@ -133,31 +133,31 @@ def _params() -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def _places(name: str, block: Mapping[str, Any]) -> dict[str, Any]:
+def _stage_places(name: str, block: Mapping[str, Any]) -> dict[str, Any]:
     """What the stage train puts in the place of the environment's own."""
     places = {"DATA_ROOT": f"data/resampled/{name}", "DATASET_JSON": f"data/datalists/{name}/dataset_0.json"}
     return places | ({"PROCESSING_TASK": block["task"]} if isinstance(block.get("task"), str) else {})
 
 
-def _decided(name: str, train: Mapping[str, Any], configs: tuple[Path | None, Path | None]) -> dict[str, Any]:
+def _plan_values(name: str, train: Mapping[str, Any], configs: tuple[Path | None, Path | None]) -> dict[str, Any]:
     """What ``plan: auto`` puts over both configurations, once the images are there."""
     if configs[0] is None:
         return {}
-    decided, proposal = planned(train, Path("data/resampled") / name, configs[0])
-    evaluation = planned_evaluation(proposal, configs[1]) if proposal and configs[1] else {}
-    return decided | evaluation
+    training_values, proposal = plan_training(train, Path("data/resampled") / name, configs[0])
+    evaluation_values = plan_evaluation(proposal, configs[1]) if proposal and configs[1] else {}
+    return training_values | evaluation_values
 
 
-def _configs(mmar: Path, config: str | None, *, one_only: bool) -> tuple[Path | None, Path | None]:
-    given = _place(mmar, config or "config/config_train.json")
+def _find_configs(mmar: Path, config: str | None, *, one_only: bool) -> tuple[Path | None, Path | None]:
+    config_path = _find_file(mmar, config or "config/config_train.json")
     evaluation = mmar / "config/config_validation.json"
     if one_only:
-        if not given.is_file():
-            raise ConfigError("file not found; -c names the configuration", path=given)
-        return (None, given) if _is_evaluation(given) else (given, None)
-    train = given if given.is_file() else None
+        if not config_path.is_file():
+            raise ConfigError("file not found; -c names the configuration", path=config_path)
+        return (None, config_path) if _is_evaluation(config_path) else (config_path, None)
+    train = config_path if config_path.is_file() else None
     if train is None and not evaluation.is_file():
-        raise ConfigError("no such file, nor config_validation.json: an MMAR has them in config/", path=given)
+        raise ConfigError("no such file, nor config_validation.json: an MMAR has them in config/", path=config_path)
     return train, evaluation if evaluation.is_file() else None
 
 
@@ -170,5 +170,5 @@ def _is_evaluation(path: Path) -> bool:
     return '"train"' not in text and any(f'"{key}"' in text for key in ("val_metrics", "writers", "label_transforms"))
 
 
-def _place(mmar: Path, path: str) -> Path:
+def _find_file(mmar: Path, path: str) -> Path:
     return mmar / path if (mmar / path).is_file() or not Path(path).is_file() else Path(path)

@@ -14,8 +14,8 @@ from voxflow.config.text import read_json
 from voxflow.datalist import Datalist
 from voxflow.errors import ConfigError, DataError
 from voxflow.files import write_text
-from voxflow.planning.places import sizes
-from voxflow.planning.proposal import AUTO, CONFIG, Proposal, planned, planned_evaluation
+from voxflow.planning.places import place_sizes
+from voxflow.planning.proposal import AUTO, CONFIG, Proposal, plan_evaluation, plan_training
 from voxflow.planning.target import find_target
 from voxflow.volumes import FINGERPRINT, Fingerprint, measure_fingerprint, read_fingerprint
 from voxflow.workspace import format_json
@@ -61,7 +61,7 @@ class Study:
         return self.train.get("plan") == AUTO
 
 
-def study(name: str) -> Study:
+def study_workspace(name: str) -> Study:
     """Read a workspace of params.yaml, or an MMAR's folder.
 
     Raises:
@@ -71,36 +71,38 @@ def study(name: str) -> Study:
     target = find_target(name)
     if target.config is None:
         raise ConfigError("there is no training configuration to plan for", path=target.mmar)
-    workflow = _workflow(target)
+    workflow = _load_workflow(target)
     if workflow.task != "segmentation":
         raise ConfigError(f"plans are for segmentation of volumes; the task is {workflow.task}", path=target.config)
-    root, listed = (_place(target, workflow, variable) for variable in ("DATA_ROOT", "DATASET_JSON"))
-    if not listed.is_file():
+    root, datalist_path = (_find_path(target, workflow, variable) for variable in ("DATA_ROOT", "DATASET_JSON"))
+    if not datalist_path.is_file():
         first = f"; {target.made_by} makes it" if target.made_by else ""
-        raise DataError(f"no datalist there, so that there is no image to measure{first}", path=listed)
-    datalist = Datalist.read(listed, root)
-    train = _block(name).get("train") or {}
-    proposal = Proposal.make(_fingerprint(root, datalist, workflow))
-    return Study(target, train, datalist, proposal, _configured(workflow))
+        raise DataError(f"no datalist there, so that there is no image to measure{first}", path=datalist_path)
+    datalist = Datalist.read(datalist_path, root)
+    train = _read_block(name).get("train") or {}
+    proposal = Proposal.make(_read_fingerprint(root, datalist, workflow))
+    return Study(target, train, datalist, proposal, _read_sizes(workflow))
 
 
-def _workflow(target: Target) -> Workflow:
+def _load_workflow(target: Target) -> Workflow:
     if target.config is None:
         raise ConfigError("there is no training configuration to plan for", path=target.mmar)
-    known = {key: value for key, value in target.overrides.items() if not key.startswith(("inferer", "pre_transforms"))}
-    return load_workflow(target.config, environment=target.environment, overrides=known, workspace=target.mmar)
+    overrides = {
+        key: value for key, value in target.overrides.items() if not key.startswith(("inferer", "pre_transforms"))
+    }
+    return load_workflow(target.config, environment=target.environment, overrides=overrides, workspace=target.mmar)
 
 
-def _place(target: Target, workflow: Workflow, variable: str) -> Path:
-    given = workflow.variables.get(variable)
-    if not isinstance(given, str) or not given:
+def _find_path(target: Target, workflow: Workflow, variable: str) -> Path:
+    value = workflow.variables.get(variable)
+    if not isinstance(value, str) or not value:
         raise ConfigError(
             f"{variable} is not set; it says where the images are", path=target.environment or target.mmar
         )
-    return target.resolve(given)
+    return target.resolve(value)
 
 
-def _block(name: str) -> dict[str, Any]:
+def _read_block(name: str) -> dict[str, Any]:
     import yaml
 
     if not PARAMS.is_file():
@@ -110,45 +112,49 @@ def _block(name: str) -> dict[str, Any]:
     return block if isinstance(block, dict) else {}
 
 
-def _fingerprint(root: Path, datalist: Datalist, workflow: Workflow) -> Fingerprint:
+def _read_fingerprint(root: Path, datalist: Datalist, workflow: Workflow) -> Fingerprint:
     """The one that the stage resample wrote, or else measured from the cases to learn from."""
     if (root / FINGERPRINT).is_file():
         return read_fingerprint(root / FINGERPRINT)
     key = workflow.train.image_pipeline.args.get("data_list_key", "training")
     cases = datalist.cases(str(key))
     modality = datalist.metadata.get("modality", "")
-    found = [(case.image, case.label if isinstance(case.label, Path) else None) for case in cases]
-    return measure_fingerprint(found, modality if isinstance(modality, str) else "")
+    files = [(case.image, case.label if isinstance(case.label, Path) else None) for case in cases]
+    return measure_fingerprint(files, modality if isinstance(modality, str) else "")
 
 
-def _configured(workflow: Workflow) -> dict[str, Any]:
-    patches = [one.args["size"] for one in workflow.train.pre_transforms if isinstance(one.args.get("size"), list)]
-    crops = [one for one in workflow.train.pre_transforms if isinstance(one.args.get("size"), list)]
+def _read_sizes(workflow: Workflow) -> dict[str, Any]:
+    patches = [
+        transform.args["size"]
+        for transform in workflow.train.pre_transforms
+        if isinstance(transform.args.get("size"), list)
+    ]
+    crops = [transform for transform in workflow.train.pre_transforms if isinstance(transform.args.get("size"), list)]
     pipeline = workflow.train.image_pipeline.args
     of_a_case = crops[-1].args.get("batch_size", 1) if crops else 1
     batch = pipeline.get("output_batch_size", 1) * of_a_case
     return {"patch": patches[-1] if patches else None, "batch": batch, "workers": pipeline.get("num_workers", 0)}
 
 
-def try_out(studied: Study, steps: int = 5) -> Trial:
+def try_training(studied: Study, steps: int = 5) -> Trial:
     """Train a few steps as the configuration stands now."""
     from voxflow.training import TrainOptions, read_facts, try_steps
 
     target = studied.target
-    given = {key: value for key, value in studied.train.items() if key in TrainOptions.model_fields}
-    options = TrainOptions.model_validate(given)
+    values = {key: value for key, value in studied.train.items() if key in TrainOptions.model_fields}
+    options = TrainOptions.model_validate(values)
     classes = studied.proposal.fingerprint.classes
     if target.labels and target.labels.is_file():
         facts = read_facts(target.labels, {}, studied.datalist.metadata)
     else:
         from voxflow.training import DataFacts
 
-        names = tuple(f"class_{value}" for value in range(max((one.value for one in classes), default=1) + 1))
+        names = tuple(f"class_{value}" for value in range(max((label.value for label in classes), default=1) + 1))
         facts = DataFacts(class_names=names)
-    return try_steps(_workflow(target), studied.datalist, options, facts=facts, steps=steps)
+    return try_steps(_load_workflow(target), studied.datalist, options, facts=facts, steps=steps)
 
 
-def apply(studied: Study, name: str) -> tuple[Study, list[str]]:
+def apply_proposal(studied: Study, name: str) -> tuple[Study, list[str]]:
     """Write the proposal into the workspace's configuration; with ``plan: auto``, all that it decides.
 
     Returns:
@@ -160,31 +166,31 @@ def apply(studied: Study, name: str) -> tuple[Study, list[str]]:
     target, proposal = studied.target, studied.proposal
     evaluation: dict[str, Any] = {}
     if studied.is_auto:
-        places, _ = planned(studied.train, Path("data/resampled") / Path(name).name, studied.config)
-        evaluation = planned_evaluation(proposal, target.evaluation) if target.evaluation else {}
+        places, _ = plan_training(studied.train, Path("data/resampled") / Path(name).name, studied.config)
+        evaluation = plan_evaluation(proposal, target.evaluation) if target.evaluation else {}
     else:
-        multiple = _divisor(target)
+        multiple = _find_divisor(target)
         patch = [-(-n // multiple) * multiple for n in proposal.layout.patch]
         layout = proposal.layout.model_copy(update={"patch": tuple(patch)})
-        places = sizes(read_json(studied.config), layout, proposal.workers, path=studied.config)
+        places = place_sizes(read_json(studied.config), layout, proposal.workers, path=studied.config)
         if target.evaluation and "roi_size" in read_json(target.evaluation).get("inferer", {}).get("args", {}):
             evaluation = {"inferer.args.roi_size": patch}
-    changed = [_write(studied.config, places)]
+    changed = [_write_values(studied.config, places)]
     if evaluation and target.evaluation:
-        changed.append(_write(target.evaluation, evaluation))
+        changed.append(_write_values(target.evaluation, evaluation))
     if studied.is_auto:
-        write_text(PARAMS, _without_auto(PARAMS.read_text(encoding="utf-8"), Path(name).name))
+        write_text(PARAMS, _replace_auto(PARAMS.read_text(encoding="utf-8"), Path(name).name))
         changed.append(str(PARAMS))
-    return study(name), changed
+    return study_workspace(name), changed
 
 
-def _divisor(target: Target) -> int:
+def _find_divisor(target: Target) -> int:
     from voxflow.components import read_network
 
-    return read_network(_workflow(target).train.model).divisor
+    return read_network(_load_workflow(target).train.model).divisor
 
 
-def _write(path: Path, places: Mapping[str, Any]) -> str:
+def _write_values(path: Path, places: Mapping[str, Any]) -> str:
     content = read_json(path)
     for place, value in places.items():
         fault = set_nested(content, place, value)
@@ -194,7 +200,7 @@ def _write(path: Path, places: Mapping[str, Any]) -> str:
     return str(path)
 
 
-def _without_auto(text: str, name: str) -> str:
+def _replace_auto(text: str, name: str) -> str:
     """Every other character of params.yaml kept."""
     start = re.search(rf"^  {re.escape(name)}:.*\n", text, re.MULTILINE)
     if start is None:
@@ -205,7 +211,7 @@ def _without_auto(text: str, name: str) -> str:
     return text[: start.end()] + block + text[end:]
 
 
-def to_json(studied: Study, trial: Trial | None, changed: list[str]) -> str:
+def study_to_json(studied: Study, trial: Trial | None, changed: list[str]) -> str:
     """The answer for machines."""
     return json.dumps(
         {
