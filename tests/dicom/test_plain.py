@@ -55,7 +55,7 @@ def compare_pixels(read: DicomHeader) -> None:
     assert read.pixels is not None
     dataset = read_dataset(read.path, pixels=True)
     assert np.array_equal(read_plain_values(read), decode_stored_values(dataset)), read.path
-    attributes = read.pixels.attributes(read.modality)
+    attributes = read.pixels.to_attributes(read.modality)
     for keyword in (*PADDING_TAGS, "RescaleType"):
         expected = dataset.get(keyword)
         read_values = attributes.get(keyword)

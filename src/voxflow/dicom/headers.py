@@ -108,7 +108,7 @@ class PlainPixels:
     padding_limit: int | None = None
     lossy: str = ""
 
-    def attributes(self, modality: str) -> dict[str, Any]:
+    def to_attributes(self, modality: str) -> dict[str, Any]:
         """Give the attributes that a pydicom data set with these pixels would hold, by keyword.
 
         Args:

@@ -75,7 +75,7 @@ def _read_slice(header: DicomHeader) -> tuple[NDArray[Any], DicomAttributes]:
     """The stored values (rows, columns) of one object, and what it says of them."""
     # What makes an SUV of PET stands in further attributes.
     if header.pixels is not None and header.modality != "PT":
-        return read_plain_values(header), header.pixels.attributes(header.modality)
+        return read_plain_values(header), header.pixels.to_attributes(header.modality)
     dataset = read_dataset(header.path, pixels=True)
     return decode_stored_values(dataset), dataset
 

@@ -82,33 +82,33 @@ def read_plain_header(path: Path) -> DicomHeader:
     """
     elements = read_elements(path, _VRS)
     fields = _HeaderFields(elements)
-    sop_class, sop_uid = fields.text("SOPClassUID"), fields.text("SOPInstanceUID")
-    if not sop_class or not sop_uid or fields.text("SpecificCharacterSet") not in _CHARSETS:
+    sop_class, sop_uid = fields.read_text("SOPClassUID"), fields.read_text("SOPInstanceUID")
+    if not sop_class or not sop_uid or fields.read_text("SpecificCharacterSet") not in _CHARSETS:
         raise UnusualFileError
     plane = Plane(
-        position=fields.numbers("ImagePositionPatient"),
-        orientation=fields.numbers("ImageOrientationPatient"),
-        spacing=fields.numbers("PixelSpacing"),
-        rows=fields.count("Rows"),
-        columns=fields.count("Columns"),
+        position=fields.read_numbers("ImagePositionPatient"),
+        orientation=fields.read_numbers("ImageOrientationPatient"),
+        spacing=fields.read_numbers("PixelSpacing"),
+        rows=fields.read_count("Rows"),
+        columns=fields.read_count("Columns"),
     )
     return DicomHeader(
         path=path,
         sop_class=sop_class,
         sop_uid=sop_uid,
-        series_uid=fields.text("SeriesInstanceUID"),
-        study_uid=fields.text("StudyInstanceUID"),
-        patient_id=fields.text("PatientID"),
-        modality=fields.text("Modality"),
-        image_type=fields.texts("ImageType"),
-        frame_of_reference=fields.text("FrameOfReferenceUID"),
-        frame_count=int(fields.text("NumberOfFrames") or 1) or 1,
-        samples=fields.count("SamplesPerPixel") or 1,
+        series_uid=fields.read_text("SeriesInstanceUID"),
+        study_uid=fields.read_text("StudyInstanceUID"),
+        patient_id=fields.read_text("PatientID"),
+        modality=fields.read_text("Modality"),
+        image_type=fields.read_texts("ImageType"),
+        frame_of_reference=fields.read_text("FrameOfReferenceUID"),
+        frame_count=int(fields.read_text("NumberOfFrames") or 1) or 1,
+        samples=fields.read_count("SamplesPerPixel") or 1,
         plane=plane,
-        echo_time=fields.text("EchoTime"),
-        acquisition=fields.text("AcquisitionNumber"),
-        temporal_position=fields.text("TemporalPositionIdentifier"),
-        varying=tuple(fields.text(name) for name in _VARYING),
+        echo_time=fields.read_text("EchoTime"),
+        acquisition=fields.read_text("AcquisitionNumber"),
+        temporal_position=fields.read_text("TemporalPositionIdentifier"),
+        varying=tuple(fields.read_text(name) for name in _VARYING),
         pixels=_locate_pixels(fields, plane),
     )
 
@@ -144,8 +144,15 @@ class _HeaderFields:
     def __init__(self, elements: Elements) -> None:
         self.elements = elements
 
-    def texts(self, name: str) -> tuple[str, ...]:
-        """The values of a text; none where it is missing or empty."""
+    def read_texts(self, name: str) -> tuple[str, ...]:
+        """Read the values of a text attribute, which a backslash separates; none where it is missing or empty.
+
+        Args:
+            name: keyword of the attribute.
+
+        Raises:
+            UnusualFileError: pydicom might read another text.
+        """
         tag, vr = _ELEMENTS[name]
         raw = self.elements.values.get(tag)
         if not raw:
@@ -164,23 +171,27 @@ class _HeaderFields:
             raise UnusualFileError
         return values
 
-    def text(self, name: str) -> str:
-        """One value of a text; empty where there is none."""
-        values = self.texts(name)
+    def read_text(self, name: str) -> str:
+        """Read the only value of a text attribute; empty where there is none.
+
+        Raises:
+            UnusualFileError: there are several.
+        """
+        values = self.read_texts(name)
         if len(values) > 1:
             raise UnusualFileError
         return values[0] if values else ""
 
-    def numbers(self, name: str) -> tuple[float, ...]:
-        """The values of a decimal string."""
-        return tuple(map(float, self.texts(name)))
+    def read_numbers(self, name: str) -> tuple[float, ...]:
+        """Read the values of a decimal string."""
+        return tuple(map(float, self.read_texts(name)))
 
-    def count(self, name: str) -> int:
-        """An unsigned short; 0 where there is none."""
-        return self.short(name) or 0
+    def read_count(self, name: str) -> int:
+        """Read an unsigned short; 0 where it is missing."""
+        return self.read_short(name) or 0
 
-    def short(self, name: str) -> int | None:
-        """The same; None where there is none."""
+    def read_short(self, name: str) -> int | None:
+        """Read an unsigned short; None where it is missing."""
         raw = self.elements.values.get(_TAGS[name])
         if raw is None:
             return None
@@ -191,30 +202,30 @@ class _HeaderFields:
 
 def _locate_pixels(fields: _HeaderFields, plane: Plane) -> PlainPixels | None:
     """Where one uncompressed grey frame of 16 bits lies; None for all that is less plain."""
-    elements, bits, sign = fields.elements, fields.count("BitsStored"), fields.short("PixelRepresentation")
+    elements, bits, sign = fields.elements, fields.read_count("BitsStored"), fields.read_short("PixelRepresentation")
     is_plain = (
         elements.transfer_syntax in (EXPLICIT_VR, IMPLICIT_VR)
         and elements.pixels is not None
         and elements.pixels[1] == 2 * plane.rows * plane.columns > 0
         and sum(elements.pixels) <= elements.size
-        and fields.count("BitsAllocated") == 16
+        and fields.read_count("BitsAllocated") == 16
         and 0 < bits <= 16
         and sign in (0, 1)
-        and fields.count("SamplesPerPixel") == 1
-        and fields.text("NumberOfFrames") in ("", "1")
-        and fields.text("PhotometricInterpretation") in ("MONOCHROME1", "MONOCHROME2")
+        and fields.read_count("SamplesPerPixel") == 1
+        and fields.read_text("NumberOfFrames") in ("", "1")
+        and fields.read_text("PhotometricInterpretation") in ("MONOCHROME1", "MONOCHROME2")
     )
     if not is_plain or elements.pixels is None:
         return None
-    slope, intercept = fields.numbers("RescaleSlope"), fields.numbers("RescaleIntercept")
+    slope, intercept = fields.read_numbers("RescaleSlope"), fields.read_numbers("RescaleIntercept")
     return PlainPixels(
         offset=elements.pixels[0],
         signed=sign == 1,
         bits_stored=bits,
         slope=slope[0] if slope else 1.0,
         intercept=intercept[0] if intercept else 0.0,
-        rescale_type=fields.text("RescaleType"),
-        padding=fields.short("PixelPaddingValue"),
-        padding_limit=fields.short("PixelPaddingRangeLimit"),
-        lossy=fields.text("LossyImageCompression"),
+        rescale_type=fields.read_text("RescaleType"),
+        padding=fields.read_short("PixelPaddingValue"),
+        padding_limit=fields.read_short("PixelPaddingRangeLimit"),
+        lossy=fields.read_text("LossyImageCompression"),
     )

@@ -56,15 +56,15 @@ class SliceStack:
             raise DicomError(f"slope {slope:g} and intercept {intercept:g} can't be right", where="(0028,1053)")
         is_whole = slope.is_integer() and intercept.is_integer() and stored.dtype.kind in "iu"
         if not (is_whole and stored.dtype.itemsize <= 2):
-            self._place(stored.shape, np.float32)[...] = stored.astype(np.float64) * slope + intercept
+            self._take_next_slice(stored.shape, np.float32)[...] = stored.astype(np.float64) * slope + intercept
             return
         # Of the slice alone: most series fit into 16 bits, and then nothing wider is ever allocated.
         extremes = [int(extreme) * int(slope) + int(intercept) for extreme in (stored.min(), stored.max())]
         if min(extremes) < _SHORT.min or max(extremes) > _SHORT.max:
-            target = self._place(stored.shape, np.int32)
+            target = self._take_next_slice(stored.shape, np.int32)
             target[...] = stored.astype(np.int64) * int(slope) + int(intercept)
             return
-        target = self._place(stored.shape, np.int16)
+        target = self._take_next_slice(stored.shape, np.int16)
         if target.dtype == np.int16:
             # Integers wrap, so that what fits in the end is right whatever happened on the way.
             np.copyto(target, stored, casting="unsafe")
@@ -72,7 +72,7 @@ class SliceStack:
         else:
             target[...] = stored.astype(np.int32) * int(slope) + int(intercept)
 
-    def _place(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
+    def _take_next_slice(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
         """Where the next slice goes, wide enough for a type and all that came before."""
         if self._count == 0:
             self.values = np.empty((self._slices, *shape), dtype=dtype)
@@ -81,8 +81,8 @@ class SliceStack:
         if shape != self.values.shape[1:]:
             raise DicomError(f"{shape} pixels in one slice, {self.values.shape[1:]} before", where="(0028,0010)")
         self._count += 1
-        place: NDArray[Any] = self.values[self._count - 1]
-        return place
+        next_slice: NDArray[Any] = self.values[self._count - 1]
+        return next_slice
 
 
 _WIDTH = {np.dtype(np.int16): 0, np.dtype(np.int32): 1, np.dtype(np.float32): 2}

@@ -33,7 +33,7 @@ class Query:
     modalities: tuple[str, ...] = ()
     days: int | None = None
 
-    def date_range(self, today: datetime.date | None = None) -> str:
+    def format_date_range(self, today: datetime.date | None = None) -> str:
         """Format the range of dates as DICOM matches it (PS3.4 C.2.2.2.5), open to the future, since clocks differ.
 
         Args:
@@ -43,7 +43,7 @@ class Query:
             Such as "20240601-"; empty when any date will do.
 
         Example:
-            >>> Query(days=7).date_range(datetime.date(2024, 6, 8))
+            >>> Query(days=7).format_date_range(datetime.date(2024, 6, 8))
             '20240601-'
         """
         if self.days is None:

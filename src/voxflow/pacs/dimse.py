@@ -60,7 +60,7 @@ class DimseArchive:
         with self._open_association(FIND) as association:
             series_uids = set()
             for modality in query.modalities or ("",):
-                keys = {"StudyInstanceUID": "", "StudyDate": query.date_range(), "ModalitiesInStudy": modality}
+                keys = {"StudyInstanceUID": "", "StudyDate": query.format_date_range(), "ModalitiesInStudy": modality}
                 studies = [str(study_keys.StudyInstanceUID) for study_keys in self._query(association, "STUDY", keys)]
                 for study in dict.fromkeys(studies):
                     for series in self._find_series(association, check_uid(study, self.name), modality):

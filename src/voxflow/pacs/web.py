@@ -67,7 +67,7 @@ class DicomWebArchive:
 
     def find(self, query: Query) -> Iterator[RemoteSeries]:
         """Find series by QIDO-RS, study by study: the date is a study's."""
-        dates = query.date_range()
+        dates = query.format_date_range()
         series_uids = set()
         for modality in query.modalities or ("",):
             keys = {"StudyDate": dates, "ModalitiesInStudy": modality}

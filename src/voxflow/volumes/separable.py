@@ -130,12 +130,12 @@ def _compute_axis_taps(positions: NDArray[np.float64], size: int, axis: int) -> 
 def _fill_planes(out: NDArray[Any], planes: _PlaneResampler, slow: Taps, fill: float, piece: tuple[int, int]) -> None:
     """Fill the planes of one piece of the output; each blends the two old planes that it lies between."""
     rows, columns = planes.inside
-    mixed = planes.empty()
+    mixed = planes.create_plane()
     for n in range(*piece):
         if not slow.first <= n < slow.last:
             out[n] = fill
             continue
-        low, high = planes.plane(int(slow.low[n])), planes.plane(int(slow.high[n]))
+        low, high = planes.resample_plane(int(slow.low[n])), planes.resample_plane(int(slow.high[n]))
         np.subtract(high, low, out=mixed)
         np.multiply(mixed, mixed.dtype.type(slow.weight[n]), out=mixed)
         np.add(mixed, low, out=mixed)
@@ -170,19 +170,19 @@ class _PlaneResampler:
         between[self._axes[0]] = within[self._axes[0]].count
         # Kept from plane to plane: a new array of this size is cleared by the kernel each time.
         self._between = (np.empty(between, dtype=self._type), np.empty(between, dtype=self._type))
-        self._spare = [self.empty() for _ in range(3)]
+        self._spare = [self.create_plane() for _ in range(3)]
 
     @property
     def inside(self) -> tuple[slice, slice]:
-        """The new rows and columns that lie inside of the old grid."""
+        """The rows and columns of the new grid that lie inside of the old one."""
         rows, columns = self._taps
         return slice(rows.first, rows.last), slice(columns.first, columns.last)
 
-    def empty(self) -> NDArray[Any]:
-        """A plane of the new grid."""
+    def create_plane(self) -> NDArray[Any]:
+        """Create an empty plane of the new grid's rows and columns."""
         return np.empty([taps.count for taps in self._taps], dtype=self._type)
 
-    def plane(self, number: int) -> NDArray[Any]:
+    def resample_plane(self, number: int) -> NDArray[Any]:
         """Resample an old plane onto the new grid's rows and columns.
 
         Args:
