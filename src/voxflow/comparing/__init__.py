@@ -1,4 +1,4 @@
-"""Owns the page that sets two models side by side, case by case."""
+"""The page that sets two models side by side, case by case."""
 
 import lazy_loader
 

@@ -1,4 +1,8 @@
-"""Owns the pictures of a comparison: both masks of one case on the slice where they differ most."""
+"""Draws the pictures of a comparison: both masks of one case on the slice where they differ most.
+
+Arrays are (i, j, k) on the grid of the stage convert, turned to LPS first: i to the patient's left, j to the back, k to
+the head. matplotlib's rows go downwards, so a slice ``array[:, :, k].T`` shows the patient as radiologists look at it.
+"""
 
 from __future__ import annotations
 
@@ -65,6 +69,7 @@ def _draw_side_by_side(image: Volume, label: Volume, masks: Mapping[str, Volume]
     from matplotlib.figure import Figure
 
     before, after = (mask.array for mask in masks.values())
+    # argmax takes the first of equal slices: 0 where the masks do not differ at all.
     index = int(np.count_nonzero(before != after, axis=(0, 1)).argmax())
     column_mm, row_mm, _ = image.geometry.spacing
     low, high = grey_window(image.array)

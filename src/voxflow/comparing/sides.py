@@ -1,4 +1,4 @@
-"""Owns one side of a comparison: the scores of a run, a model version, or a folder that evaluate wrote."""
+"""Opens one side of a comparison: the scores of a run, a model version, or a folder that evaluate wrote."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns drift: how incoming studies differ from the data that a model was trained on, and whether to retrain."""
+"""Drift: how incoming studies differ from the data that a model was trained on, and whether to retrain."""
 
 import lazy_loader
 

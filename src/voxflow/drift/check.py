@@ -1,4 +1,4 @@
-"""Owns the comparison of two samples: which features moved, how far, and how sure that is."""
+"""Compares the features of two groups of patients: which moved, how far, and how sure that is."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class FeatureDrift:
 
     @property
     def line(self) -> str:
-        """One line for a person."""
+        """What the feature was, what it is now, and how far and how surely it moved."""
         return f"{self.name}: {self.before} → {self.now} (PSI {self.psi:.2f}, p {self.adjusted:.2g})"
 
 
@@ -89,7 +89,7 @@ class DriftResult:
         return bool(self.features) and all(feature.verdict == "too few" for feature in self.features)
 
     def line(self) -> str:
-        """One line for a person."""
+        """Say in one line for a person what moved, at most five features by name, or that nothing could be told."""
         if self.moved_features:
             more = f" and {len(self.moved_features) - NAMED} more" if len(self.moved_features) > NAMED else ""
             lines = "; ".join(feature.line for feature in self.moved_features[:NAMED])
@@ -99,7 +99,11 @@ class DriftResult:
         return f"no drift in {self.incoming} patients, {len(self.features)} features compared with {self.reference}"
 
     def as_json(self) -> dict[str, Any]:
-        """For drift.json."""
+        """Return the content of drift.json.
+
+        Returns:
+            ``alert`` and ``moved`` for programs that watch, the counts, the bounds, and every feature with its numbers.
+        """
         return {
             "alert": bool(self.moved_features),
             "moved": [feature.name for feature in self.moved_features],

@@ -1,4 +1,8 @@
-"""Owns fingerprints: what is measured of every study, by patient."""
+"""Measures the features of studies, by patient: geometry, intensities, scanner, and what the model says of them.
+
+A patient is the unit: several studies of one patient are alike, and would make a test far too sure. So a patient counts
+once for each feature, by the middle of its studies' values.
+"""
 
 from __future__ import annotations
 
@@ -53,11 +57,16 @@ class PatientFeatures:
 
     @property
     def patients(self) -> int:
-        """How many patients have at least one value."""
+        """How many patients have a value of at least one feature."""
         return len({patient for values in self.features.values() for patient in values})
 
     def add(self, rows: Iterable[tuple[str, Mapping[str, Value]]]) -> None:
-        """Take in rows of patient and features."""
+        """Take in the features of studies.
+
+        Args:
+            rows: patient and features, a study each. Of several, numbers count by their median and text by the most
+                frequent; a feature that the patient has from an earlier call is replaced.
+        """
         gathered: dict[str, dict[str, list[Value]]] = defaultdict(lambda: defaultdict(list))
         for patient, values in rows:
             for name, value in values.items():

@@ -1,4 +1,4 @@
-"""Owns what a user can choose about monitoring: the key ``monitor`` of a workspace in params.yaml."""
+"""Defines what a user can choose about monitoring: the key ``monitor`` of a workspace in params.yaml."""
 
 from __future__ import annotations
 

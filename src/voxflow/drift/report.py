@@ -1,4 +1,4 @@
-"""Owns drift.csv, drift.json and drift.html."""
+"""Writes what a drift check found: drift.csv, drift.json and drift.html."""
 
 from __future__ import annotations
 

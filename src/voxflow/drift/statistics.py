@@ -1,4 +1,9 @@
-"""Owns the statistics of drift: population stability index, Kolmogorov-Smirnov, exact tests of categories, Holm."""
+"""Computes the statistics of drift: population stability index, Kolmogorov-Smirnov, exact tests of categories, Holm.
+
+The population stability index (PSI) says how far two distributions are apart, and is used with fixed borders: below 0.1
+no shift, from 0.2 on a large one. In small samples it is large by chance alone, so a shift counts only where an exact
+test proves it as well.
+"""
 
 from __future__ import annotations
 
@@ -27,8 +32,18 @@ def population_stability(reference: Sequence[float] | Numbers, incoming: Sequenc
     bin, so that an empty one is not infinitely far.
 
     Args:
-        reference: numbers.
-        incoming: numbers.
+        reference: numbers of the training's patients; they set the bins.
+        incoming: numbers of the incoming patients.
+
+    Returns:
+        0 for equal shares in every bin; below 0.1 is usually called no shift, from 0.2 on a large one.
+
+    Example:
+        >>> spacings = [1.0] * 10 + [2.0] * 10
+        >>> round(population_stability(spacings, spacings), 3)
+        0.0
+        >>> population_stability(spacings, [5.0] * 20) > 0.2
+        True
     """
     reference_values, incoming_values = np.asarray(reference, float), np.asarray(incoming, float)
     edges = _find_bin_edges(reference_values)
@@ -41,7 +56,12 @@ def population_stability(reference: Sequence[float] | Numbers, incoming: Sequenc
 
 
 def category_stability(reference: Sequence[str], incoming: Sequence[str]) -> float:
-    """PSI over categories."""
+    """PSI over categories: each category is a bin.
+
+    Args:
+        reference: the category of each of the training's patients.
+        incoming: that of each incoming patient; it may be one that the training did not have.
+    """
     reference_counts, incoming_counts = Counter(reference), Counter(incoming)
     names = sorted({*reference_counts, *incoming_counts})
     return _sum_stability(
@@ -50,7 +70,16 @@ def category_stability(reference: Sequence[str], incoming: Sequence[str]) -> flo
 
 
 def kolmogorov_smirnov(reference: Numbers, incoming: Numbers) -> tuple[float, float]:
-    """The two-sample statistic D and its p, exact for samples up to 10,000; with ties p is on the safe side."""
+    """Compare two samples by the test of Kolmogorov and Smirnov, two-sided.
+
+    Returns:
+        The statistic D (the greatest distance of the two empirical distribution functions, 0 to 1) and its p, exact for
+        samples up to 10,000. Where values are equal, p is greater than it need be: on the safe side.
+
+    Example:
+        >>> kolmogorov_smirnov(np.arange(5.0), np.arange(5.0) + 10)
+        (1.0, 0.007936507936507936)
+    """
     from scipy.stats import ks_2samp
 
     result = ks_2samp(reference, incoming)
@@ -58,7 +87,13 @@ def kolmogorov_smirnov(reference: Numbers, incoming: Numbers) -> tuple[float, fl
 
 
 def fisher_p_value(reference: Sequence[str], incoming: Sequence[str]) -> float:
-    """The p of a difference: the least of Fisher's exact tests of each category, times the number of categories."""
+    """The p of a difference between categories: the least p of all categories, times their number (Bonferroni).
+
+    Each category is tested against all others by Fisher's exact test, two-sided.
+
+    Returns:
+        p, at most 1.
+    """
     from scipy.stats import fisher_exact
 
     reference_counts, incoming_counts = Counter(reference), Counter(incoming)
@@ -74,7 +109,19 @@ def fisher_p_value(reference: Sequence[str], incoming: Sequence[str]) -> float:
 
 
 def adjust_p_values(p_values: Sequence[float]) -> list[float]:
-    """Adjust p for looking at many features at once (Holm 1979), in the order given."""
+    """Adjust p values for looking at many features at once, by Holm's method (1979).
+
+    Args:
+        p_values: of each feature alone.
+
+    Returns:
+        Adjusted values in the same order: where those up to alpha count, the chance of even one false alarm among all
+        features is at most alpha.
+
+    Example:
+        >>> adjust_p_values([0.01, 0.04, 0.03])
+        [0.03, 0.06, 0.06]
+    """
     order = sorted(range(len(p_values)), key=lambda n: p_values[n])
     adjusted, largest = [0.0] * len(p_values), 0.0
     for rank, n in enumerate(order):
@@ -84,12 +131,30 @@ def adjust_p_values(p_values: Sequence[float]) -> list[float]:
 
 
 def smallest_p_value(reference: int, incoming: int) -> float:
-    """The least p that two samples of these sizes can reach, when they don't overlap at all."""
+    """The least p that two samples of these sizes can reach, when they don't overlap at all.
+
+    Args:
+        reference: patients in the training.
+        incoming: incoming patients.
+
+    Example:
+        >>> round(smallest_p_value(10, 2), 3), smallest_p_value(10, 8) < 0.001
+        (0.03, True)
+    """
     return min(1.0, 2 / math.comb(reference + incoming, incoming))
 
 
 def round_to_tolerance(reference: Numbers, incoming: Numbers, tolerance: float) -> tuple[Numbers, Numbers]:
-    """Both with differences below ``tolerance`` of their usual size taken away."""
+    """Take away differences that are too small to mean anything, such as 3.0 and 3.0001 mm.
+
+    Args:
+        reference: numbers of the training's patients.
+        incoming: numbers of the incoming patients.
+        tolerance: a share of the reference's median, or of its middle half where that is greater.
+
+    Returns:
+        Both samples on a grid of that step around the reference's median.
+    """
     low, middle, high = np.percentile(reference, (25, 50, 75))
     step = tolerance * max(abs(middle), high - low)
     if step <= 0:

@@ -1,4 +1,4 @@
-"""Owns when a training is due: drift, or enough labelled cases that no training has seen."""
+"""Says when a training is due: after drift, or when enough labelled cases are there that no training has seen."""
 
 from __future__ import annotations
 
@@ -15,7 +15,11 @@ FINDING = "finding:"
 
 
 def count_new_labelled_cases(places: Places) -> int:
-    """How many labelled cases conversion found that the present split does not have, or has without a label."""
+    """Count the labelled cases that no training has seen.
+
+    Returns:
+        Cases with a label in cases.csv that split.csv does not have, or has as cases without a label.
+    """
     split = read_rows(places.datalists / "split.csv") or []
     in_split = {row["case"] for row in split if row["part"] != "inference"}
     return sum(
@@ -24,7 +28,13 @@ def count_new_labelled_cases(places: Places) -> int:
 
 
 def list_reasons_to_retrain(drift: DriftResult | None, labelled: int, options: RetrainOptions) -> list[str]:
-    """Why a training is due, in words; empty when none is."""
+    """List why a training is due, in words; the list is empty when none is.
+
+    Args:
+        drift: what the check of incoming studies found; None: no study came.
+        labelled: as :func:`count_new_labelled_cases` counts them.
+        options: which of both counts, and from how many cases on.
+    """
     reasons = []
     if options.on_drift and drift is not None and drift.moved_features:
         reasons.append(f"drift of {', '.join(feature.name for feature in drift.moved_features)}")

@@ -1,4 +1,4 @@
-"""Owns who is champion: a new model against the present one, case by case, and the decision that is written down."""
+"""Promotion: a new model against the present champion, case by case, and the decision that is written down."""
 
 import lazy_loader
 

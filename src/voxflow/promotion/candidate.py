@@ -1,4 +1,4 @@
-"""Owns what a workspace puts forward: its exported model, its parity, its scores, and what it was judged on."""
+"""Gathers what a workspace puts forward: its exported model, its parity, its scores, and what it was judged on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,13 @@
-"""Owns the decision itself: what a challenger must show to become champion."""
+"""Decides whether a challenger becomes champion.
+
+The rules, none of which is skipped, so that all reasons against are told at once:
+
+1. The exported engines give what torch gives (parity).
+2. Both models were judged on the same cases, with the same labels.
+3. The gain of the key metric reaches ``margin``.
+4. A paired test proves the gain: p is at most ``alpha``.
+5. No class falls by more than ``worst_class``.
+"""
 
 from __future__ import annotations
 
@@ -53,7 +62,7 @@ class Decision:
     facts: dict[str, str] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
-        """For decision.json; what is not defined is null."""
+        """Return the content of decision.json; what is not defined is null, since JSON has no NaN."""
         numbers = self.compared
         return {
             "verdict": self.verdict,
@@ -63,7 +72,10 @@ class Decision:
         }
 
     def tags(self) -> dict[str, str]:
-        """The same, flat, for the model version."""
+        """Return the same facts as tags of the model version: flat, text, without what is not defined.
+
+        Names of classes become part of tag names, where MLflow allows no other letters than ``_-. /``.
+        """
         tags = {"decision": self.verdict, "decision_reason": "; ".join(self.reasons)[:1000], **self.facts}
         if self.compared is not None:
             flat = _round_numbers(self.compared)
@@ -78,7 +90,7 @@ class Decision:
         return tags
 
     def line(self) -> str:
-        """One line for a person."""
+        """The verdict with its reasons, in one line for a person."""
         return f"{self.verdict}: {'; '.join(self.reasons)}"
 
 
@@ -112,7 +124,21 @@ def decide(challenger: JudgedModel, champion: JudgedModel | None, options: Promo
 
 
 def find_parity_fault(report: Any) -> str:
-    """Why a parity.json does not let a model be published; empty when it does."""
+    """Say why a parity.json does not let a model be published.
+
+    Args:
+        report: the file's content: a block for each engine, with ``published``, and the count ``cases``. None where
+            there is no such file.
+
+    Returns:
+        The reason; empty when the model may be published.
+
+    Example:
+        >>> find_parity_fault({"cases": 4, "onnx": {"published": 1}, "openvino": {"published": 0}})
+        'openvino differ from torch by more than their bound'
+        >>> find_parity_fault({"cases": 4, "onnx": {"published": 1}})
+        ''
+    """
     if not isinstance(report, dict):
         return "there is no parity.json; the stage export writes it"
     blocks = {name: block for name, block in report.items() if isinstance(block, dict)}

@@ -1,4 +1,4 @@
-"""Owns what a user can choose about promotion: the key ``promote`` of a workspace in params.yaml."""
+"""Defines what a user can choose about promotion: the key ``promote`` of a workspace in params.yaml."""
 
 from __future__ import annotations
 

@@ -1,4 +1,17 @@
-"""Owns the paired comparison of two models on the same cases: gain, its interval, its p, and what each class did."""
+"""Compares two models on the same cases: the gain, its interval, its p value, and what each class did.
+
+Both models answer the same cases, so the comparison is paired. The results of both are stacked in one array, the new
+model's rows first: row n and row n + count are one case. A score is a function of row numbers, so that three questions
+take one implementation:
+
+- the gain is the score of the new rows minus that of the old rows;
+- its interval draws cases with replacement, 2,000 times, and takes both rows of each (a bootstrap; percentiles 2.5
+  and 97.5);
+- its p value swaps the two rows of cases at random: were both models equally good, every swap would be as likely as
+  none (a permutation test: ``scipy.stats.permutation_test`` with ``permutation_type="samples"``).
+
+The mean Dice is a mean over cases, but an AUC is not: it is computed anew of every drawn or swapped set of rows.
+"""
 
 from __future__ import annotations
 
@@ -19,8 +32,8 @@ if TYPE_CHECKING:
     from voxflow.promotion.scores import CaseScores
 
 RESAMPLES = 2000  # of the interval
-BATCH = 500
-TIE = 1e-9
+BATCH = 500  # permutations at a time: bounds the memory of the AUC's ranks
+TIE = 1e-9  # cases whose scores differ by no more are equal: sums in another order differ by about 1e-16
 
 
 @dataclass(frozen=True)
@@ -59,8 +72,21 @@ def compare_cases(new: CaseScores, old: CaseScores, options: PromoteOptions) -> 
     A case that only one of them could be used on counts for the other: Dice 0, or the wrong answer with certainty. A
     class that is in neither reference nor mask is right, and where one model invents it the other has Dice 1.
 
+    Args:
+        new: scores of the model in question.
+        old: scores of the model to compare with.
+        options: seed and number of permutations.
+
     Raises:
         DataError: they were judged on other classes or tasks, their truths differ, or no case has a score.
+
+    Example:
+        >>> from voxflow.promotion import CaseScores, PromoteOptions
+        >>> old = CaseScores("segmentation", ("spleen",), {f"case{n}": (0.80,) for n in range(6)}, {})
+        >>> new = CaseScores("segmentation", ("spleen",), {f"case{n}": (0.85,) for n in range(6)}, {})
+        >>> result = compare_cases(new, old, PromoteOptions())
+        >>> round(result.gain, 3), result.wins, result.p_value  # of 2 ** 6 ways to swap, one gains as much
+        (0.05, 6, 0.015625)
     """
     if (new.task, new.classes) != (old.task, old.classes):
         raise DataError(
@@ -73,7 +99,15 @@ def compare_cases(new: CaseScores, old: CaseScores, options: PromoteOptions) -> 
 
 
 def compute_case_gains(new: CaseScores, old: CaseScores) -> dict[str, float]:
-    """By case how much better the new model is: Dice, or how much nearer its probabilities are to the truth."""
+    """Say by case how much better the new model is.
+
+    Returns:
+        Segmentation: the difference of the mean Dice over classes. Classification: how much nearer the probabilities
+        are to the truth, as a mean over classes. Cases without any defined score are left out.
+
+    Raises:
+        DataError: the truths of a case differ.
+    """
     cases = tuple(sorted({*new.values, *old.values}))
     if new.task == "segmentation":
         first, second = _fill_undefined(new, old, cases)
@@ -137,6 +171,7 @@ def _test_gain(
     """The test on row numbers: those below ``count`` are the new model's results, the others the old one's."""
     new_rows, old_rows = np.arange(count), np.arange(count) + count
     gain = float(score(new_rows) - score(old_rows))
+    # Of one case there are two ways to swap, which scipy refuses to test.
     p_value = _compute_p_value(score, count, options) if count > 1 else (0.5 if gain > 0 else 1.0)
     resampled = np.random.default_rng(options.seed).integers(0, count, (RESAMPLES, count))
     spread = score(resampled) - score(resampled + count)

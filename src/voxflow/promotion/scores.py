@@ -1,4 +1,4 @@
-"""Owns reading per_case.csv back: the scores of one model, case by case and class by class."""
+"""Reads per_case.csv back: the scores of one model, case by case and class by class."""
 
 from __future__ import annotations
 
@@ -45,11 +45,15 @@ class CaseScores:
 
     @property
     def key_metric(self) -> str:
-        """What the models are compared by."""
+        """The name of the score that the models are compared by."""
         return "mean Dice" if self.task == "segmentation" else "mean AUC"
 
     def array(self, cases: Sequence[str]) -> NDArray[np.float64]:
-        """Values (case, class); NaN for a case that is not there."""
+        """Return the values as an array (case, class).
+
+        Args:
+            cases: the rows, in this order; a case that is not there is a row of NaN.
+        """
         missing = (math.nan,) * len(self.classes)
         return np.array([self.values.get(case, missing) for case in cases], float).reshape(len(cases), -1)
 

@@ -1,4 +1,4 @@
-"""Owns carrying a decision out: versions, aliases, tags, the history that a roll-back goes back in."""
+"""Carries a decision out at the registry: versions, aliases, tags, and the history that a roll-back goes back in."""
 
 from __future__ import annotations
 
@@ -121,7 +121,11 @@ def roll_back(name: str, because: str = "") -> tuple[RegisteredVersion, Register
 
 
 def record_decision(decision: Decision, version: RegisteredVersion) -> None:
-    """Put a decision and its numbers on a version, as tags and as decision.json among its files."""
+    """Put a decision and its numbers on a version, as tags and as decision.json among its files.
+
+    Raises:
+        VoxflowError: the registry can't be reached.
+    """
     tag_version(version, decision.tags())
     if not version.tags.get("voxflow_files"):
         return  # a version that was registered by other means has no place for files

@@ -1,4 +1,4 @@
-"""Owns telling whether two evaluations were on the same cases: a hash of the test part, images and labels included."""
+"""Tells whether two evaluations were on the same cases: a digest of the test part, images and labels included."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns line charts as SVG text that a page holds by itself and that scales to any width."""
+"""Draws line charts and scatter charts as SVG text that a page holds by itself and that scales to any width."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ DOTS_UP_TO = 60
 
 
 def series_colour(index: int) -> str:
-    """The colour of the series at a position, counted from 0."""
+    """Return the colour of a line by its position, counted from 0, as ``#RRGGBB``; after seven they repeat."""
     return COLOURS[index % len(COLOURS)]
 
 

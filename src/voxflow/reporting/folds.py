@@ -1,4 +1,4 @@
-"""Owns what a report says of a cross-validation: the folds beside each other, their spread, and the ensemble."""
+"""Tabulates a cross-validation for the report: the folds beside each other, their spread, and the ensemble."""
 
 from __future__ import annotations
 
@@ -30,7 +30,11 @@ class CrossValidation:
 
 
 def tabulate_folds(sources: ReportSources) -> CrossValidation:
-    """Every score of each fold on the cases that it held out, mean ± standard deviation, and the ensemble's."""
+    """Tabulate each fold's scores on the cases that it held out, their mean ± deviation, and the ensemble's.
+
+    Returns:
+        A row a score; a table without rows where the workspace has no folds.
+    """
     folder = sources.evaluation / "ensemble"
     by_model = {row.get("model", ""): row for row in read_rows(folder / "cross_validation.csv") or []}
     folds = [name for name in by_model if name.startswith(FOLD)]

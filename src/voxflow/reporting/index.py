@@ -1,4 +1,4 @@
-"""Owns the index: one page that leads to every other, workspace by workspace."""
+"""Writes the index: one page that leads to every other, workspace by workspace."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns the report: one HTML page that needs nothing but itself, and the model card."""
+"""Writes the report, one HTML page that needs nothing but itself, and the model card."""
 
 from __future__ import annotations
 
@@ -88,7 +88,15 @@ def _to_words(value: Any) -> str:
 
 
 def render_template(template: str, facts: Mapping[str, Any]) -> str:
-    """Fill one of this package's templates; a name that it does not get is an error."""
+    """Fill one of this package's templates.
+
+    Args:
+        template: the file's name below ``templates/``; in ``*.html.j2`` every value is escaped.
+        facts: by the template's names.
+
+    Raises:
+        jinja2.UndefinedError: the template uses a name that ``facts`` lacks.
+    """
     from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
     environment = Environment(

@@ -1,4 +1,8 @@
-"""Owns what each part of a report says, read from what the stages left."""
+"""Reads from the stages' files what each part of a report says.
+
+Each function returns what one part of the template shows. Where a stage has not run, its table has no rows, and says in
+``missing`` which file is not there and which stage writes it: a report can be written at any time.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +52,11 @@ class Chart:
 
 
 def make_key_figures(sources: ReportSources) -> tuple[KeyFigure, ...]:
-    """The numbers that a reader looks for first; those that are not known are left out."""
+    """Make the numbers that a reader looks for first; those that are not known are left out.
+
+    Returns:
+        The key score, cases of training, best epoch, series in quarantine and failed cases, in this order.
+    """
     scores, training = _read_numbers(sources, "evaluate"), _read_numbers(sources, "train")
     figures = []
     key, title = KEY_SCORES[sources.task]
@@ -77,7 +85,7 @@ def make_key_figures(sources: ReportSources) -> tuple[KeyFigure, ...]:
 
 
 def count_parts(sources: ReportSources) -> dict[str, int]:
-    """Cases in each part of the datalist; empty when there is no datalist."""
+    """Count the cases in each part of the datalist; empty when there is no datalist."""
     datalist = read_json(sources.datalist)
     if not isinstance(datalist, dict):
         return {}
@@ -85,7 +93,11 @@ def count_parts(sources: ReportSources) -> dict[str, int]:
 
 
 def read_header(sources: ReportSources) -> dict[str, Any]:
-    """What the datalist says of itself, in a block ``metadata`` or beside its parts."""
+    """Read what the datalist says of itself.
+
+    Returns:
+        Its block ``metadata``; without one, as in the Medical Decathlon's dataset.json, the datalist itself.
+    """
     datalist = read_json(sources.datalist)
     if not isinstance(datalist, dict):
         return {}
@@ -94,7 +106,11 @@ def read_header(sources: ReportSources) -> dict[str, Any]:
 
 
 def draw_curves(sources: ReportSources) -> tuple[Chart, ...]:
-    """Loss and metrics by epoch."""
+    """Draw the training's curves.
+
+    Returns:
+        One chart of the losses and one of the metrics, by epoch; none where the training has left no curves.csv.
+    """
     rows = read_rows(sources.models / "curves.csv") or []
     names = [name for name in (rows[0] if rows else {}) if name not in NOT_CURVES]
     losses = {name: _read_points(rows, "epoch", name) for name in names if "loss" in name}
@@ -108,7 +124,7 @@ def draw_curves(sources: ReportSources) -> tuple[Chart, ...]:
 
 
 def draw_roc(sources: ReportSources) -> tuple[Chart, ...]:
-    """Sensitivity against false alarms, a line a finding."""
+    """Draw sensitivity against the false positive rate, a line a finding; nothing for a segmentation."""
     rows = read_rows(sources.evaluation / "test" / "roc.csv") or []
     names = dict.fromkeys(row.get("class", "") for row in rows)
     lines = {name: _read_points([row for row in rows if row.get("class") == name], "fpr", "tpr") for name in names}
@@ -118,7 +134,11 @@ def draw_roc(sources: ReportSources) -> tuple[Chart, ...]:
 
 
 def tabulate_scores(sources: ReportSources) -> Table:
-    """Every number of the stage evaluate, and how sure it is."""
+    """Tabulate every number of the stage evaluate, with its 95 % interval where one was computed.
+
+    Args:
+        sources: metrics/evaluate.json holds the numbers, eval/test/summary.json the intervals.
+    """
     summary = read_json(sources.evaluation / "test" / "summary.json")
     bounds = summary.get("intervals_95", {}) if isinstance(summary, dict) else {}
     rows = [
@@ -133,7 +153,7 @@ def tabulate_scores(sources: ReportSources) -> Table:
 
 
 def tabulate_cases(sources: ReportSources) -> Table:
-    """Scores case by case, the worst first."""
+    """Tabulate the scores case by case, the worst first; cases without a defined score come before all others."""
     path = sources.evaluation / "test" / "per_case.csv"
     rows = sorted(read_rows(path) or [], key=_rank_badness, reverse=True)
     return make_table(rows, missing=_explain_absence(path, "evaluate"), rounded=True)
@@ -153,7 +173,7 @@ def _rank_badness(row: Row) -> float:
 
 
 def tabulate_failures(sources: ReportSources) -> Table:
-    """Cases that could not be used, each with its reason."""
+    """Tabulate the cases that could not be used in evaluation or inference, each with its reason."""
     rows = [
         {"stage": stage, "case": str(row.get("case", "")), "reason": str(row.get("reason", ""))}
         for stage, folder in (("evaluate", "test"), ("infer", "infer"))
@@ -163,7 +183,11 @@ def tabulate_failures(sources: ReportSources) -> Table:
 
 
 def tabulate_verdicts(sources: ReportSources) -> Table:
-    """How many series got which verdict."""
+    """Count the series by verdict and modality.
+
+    Args:
+        sources: conversion.csv of the stage convert has a row a series.
+    """
     path = sources.volumes / "conversion.csv"
     counts = Counter((row.get("verdict", ""), row.get("modality", "")) for row in read_rows(path) or [])
     rows = [{"verdict": key[0], "modality": key[1], "series": str(count)} for key, count in sorted(counts.items())]
@@ -171,7 +195,10 @@ def tabulate_verdicts(sources: ReportSources) -> Table:
 
 
 def tabulate_set_aside(sources: ReportSources) -> Table:
-    """Series in quarantine and those that were used after a remedy, with the reasons; no UID leaves the tables."""
+    """Tabulate the series in quarantine and those that were used after a remedy, with the reasons.
+
+    No UID is shown: a report may leave the hospital, and a UID leads back to the patient.
+    """
     path = sources.volumes / "conversion.csv"
     rows = read_rows(path)
     if rows is None:
@@ -183,7 +210,11 @@ def tabulate_set_aside(sources: ReportSources) -> Table:
 
 
 def tabulate_checks(sources: ReportSources) -> Table:
-    """The data checks with their outcome, those that failed first."""
+    """Tabulate the data checks with their outcome, those that failed first, as report.json lists them.
+
+    Returns:
+        A row a check, with at most five of the cases that fail it.
+    """
     path = sources.quality / "report.json"
     report = read_json(path)
     if not isinstance(report, dict):
@@ -205,7 +236,11 @@ def _make_check_row(check: Mapping[str, Any]) -> Row:
 
 
 def tabulate_parity(sources: ReportSources) -> Table:
-    """How far each exported engine is from torch."""
+    """Tabulate how far each exported engine is from torch.
+
+    Args:
+        sources: parity.json holds a block for each engine.
+    """
     path = sources.models / "parity.json"
     report = read_json(path)
     blocks = report if isinstance(report, dict) else {}
@@ -224,7 +259,11 @@ def _format_parity(name: str, value: float) -> str:
 
 
 def tabulate_decision(sources: ReportSources) -> Table:
-    """Whether this model became champion, why, and by which numbers."""
+    """Tabulate whether this model became champion, why, and by which numbers.
+
+    Args:
+        sources: eval/decision.json, which the stage promote writes.
+    """
     path = sources.evaluation / "decision.json"
     record = read_json(path)
     if not isinstance(record, dict):
@@ -254,7 +293,11 @@ def _format_version(number: Any) -> str:
 
 
 def tabulate_training(sources: ReportSources) -> Table:
-    """What was trained: the configured components and the training's numbers."""
+    """Tabulate what was trained: the configured components, the options of the stages and the training's numbers.
+
+    Args:
+        sources: the training configuration, the workspace's block of params.yaml and metrics/train.json.
+    """
     config = read_json(sources.config)
     rows = []
     if isinstance(config, dict) and isinstance(config.get("train"), dict):

@@ -1,4 +1,4 @@
-"""Owns where a report's parts lie and how its versions are found."""
+"""Says where a report's parts lie, and which versions made them."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class ReportSources:
 
 
 def installed_versions() -> dict[str, str]:
-    """The versions of Python and of the packages that make the numbers."""
+    """Look up the versions of Python and of the packages that make the numbers, by name."""
     versions = {"python": platform.python_version()}
     for name in PACKAGES:
         try:

@@ -1,4 +1,4 @@
-"""Owns reading what the stages left: tables, JSON and pictures, or the reason why one is not there."""
+"""Reads what the stages left: tables, JSON and pictures, or the reason why one is not there."""
 
 from __future__ import annotations
 
@@ -47,7 +47,11 @@ class Picture:
 
 
 def read_rows(path: Path) -> list[Row] | None:
-    """Read a CSV with a header; None when it is not there."""
+    """Read a CSV with a header.
+
+    Returns:
+        A mapping of column to text for each row; None when the file is not there.
+    """
     if not path.is_file():
         return None
     with path.open(encoding="utf-8", newline="") as stream:
@@ -55,7 +59,7 @@ def read_rows(path: Path) -> list[Row] | None:
 
 
 def read_json(path: Path) -> Any:
-    """Read JSON; None when the file is not there or is no JSON."""
+    """Read JSON of any kind; None when the file is not there, can't be read or is no JSON."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, json.JSONDecodeError):
@@ -90,6 +94,13 @@ def make_table(
         columns: which to show, and in which order; None shows all.
         missing: the reason to show instead of an empty table.
         rounded: show numbers with three decimals.
+
+    Example:
+        >>> rows = [{"case": "a_1", "mean_dice": "0.91234", "note": ""}]
+        >>> rows += [{"case": "b_1", "mean_dice": "0.00012", "note": ""}]
+        >>> table = make_table(rows, missing="", rounded=True)
+        >>> table.columns, table.rows
+        (('case', 'mean dice'), (('a_1', '0.912'), ('b_1', '1.20e-04')))
     """
     if not rows:
         return Table(missing=missing)
@@ -100,7 +111,15 @@ def make_table(
 
 
 def parse_number(text: str | None) -> float | None:
-    """A cell's finite number; None for an empty cell, for words, and for names such as ``98e65432_1``."""
+    """Parse a cell that holds one finite number as Python writes it.
+
+    Returns:
+        The number; None for an empty cell, for words, and for names that only look like numbers.
+
+    Example:
+        >>> parse_number("-0.5"), parse_number("1e-05"), parse_number("98e65432_1"), parse_number("")
+        (-0.5, 1e-05, None, None)
+    """
     return float(text) if text and NUMBER.fullmatch(text) else None
 
 
@@ -119,5 +138,5 @@ def _round_cell(text: str) -> str:
 
 
 def spell_name(name: str) -> str:
-    """A column's or a metric's name as words."""
+    """Write a column's or a metric's name as words: ``dice_spleen`` becomes "dice spleen"."""
     return name.replace("_", " ").replace(":", ": ")
