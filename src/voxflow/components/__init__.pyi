@@ -43,7 +43,6 @@ from .monai.learning import MonaiInferer as MonaiInferer
 from .monai.names import MONAI_MODULES as MONAI_MODULES
 from .monai.names import find_monai_class as find_monai_class
 from .monai.names import read_parameters as read_parameters
-from .monai.transforms import MonaiTransform as MonaiTransform
 from .networks.ahnet import AHNET_AXES as AHNET_AXES
 from .networks.ahnet import SegAhnet as SegAhnet
 from .networks.base import NETWORK_MODULES as NETWORK_MODULES
@@ -66,10 +65,6 @@ from .registry import canonical_name as canonical_name
 from .registry import dialect_of as dialect_of
 from .registry import parse_arguments as parse_arguments
 from .registry import plain_name as plain_name
-from .tlt.cropping import CropForegroundObject as CropForegroundObject
-from .tlt.cropping import CropSubVolumeCenter as CropSubVolumeCenter
-from .tlt.loading import NPExpandDims as NPExpandDims
-from .tlt.loading import VolumeTo4dArray as VolumeTo4dArray
 from .transforms.base import FieldTransform as FieldTransform
 from .transforms.base import RandomTransform as RandomTransform
 from .transforms.base import Sample as Sample
@@ -80,14 +75,5 @@ from .transforms.brats import BratsConvertLabels as BratsConvertLabels
 from .transforms.cropping import crop_or_pad as crop_or_pad
 from .transforms.grids import affine_key as affine_key
 from .transforms.intensity import CenterData as CenterData
-from .transforms.loading import ConvertToChannelsFirst as ConvertToChannelsFirst
-from .transforms.loading import ConvertToChannelsLast as ConvertToChannelsLast
-from .transforms.loading import LoadNifti as LoadNifti
-from .transforms.loading import LoadPng as LoadPng
-from .transforms.resampling import ResampleVolume as ResampleVolume
-from .transforms.resampling import ScaleByResolution as ScaleByResolution
-from .transforms.saving import SaveAsNifti as SaveAsNifti
-from .transforms.saving import WriteNiftyTransform as WriteNiftyTransform
-from .transforms.spatial import ScaleToShape as ScaleToShape
 from .writers import WriteNifti as WriteNifti
 from .writers import Writer as Writer

@@ -8,20 +8,6 @@ from typing import TYPE_CHECKING
 from voxflow.components import (
     Chain,
     Component,
-    ConvertToChannelsFirst,
-    ConvertToChannelsLast,
-    CropForegroundObject,
-    CropSubVolumeCenter,
-    LoadNifti,
-    LoadPng,
-    MonaiTransform,
-    NPExpandDims,
-    ResampleVolume,
-    SaveAsNifti,
-    ScaleByResolution,
-    ScaleToShape,
-    VolumeTo4dArray,
-    WriteNiftyTransform,
     complete_network,
     count_logits,
     create,
@@ -47,23 +33,6 @@ if TYPE_CHECKING:
     )
     from voxflow.config import Workflow
     from voxflow.training.options import DataFacts
-
-_RESAMPLING = (ScaleByResolution, ResampleVolume)
-# Inference loads, resamples and resizes by itself, takes whole images, and writes what it is asked to.
-_NOT_PREPROCESSING = (
-    *_RESAMPLING,
-    LoadNifti,
-    LoadPng,
-    ConvertToChannelsFirst,
-    ConvertToChannelsLast,
-    VolumeTo4dArray,
-    NPExpandDims,
-    ScaleToShape,
-    CropSubVolumeCenter,
-    CropForegroundObject,
-    SaveAsNifti,
-    WriteNiftyTransform,
-)
 
 
 @dataclass(frozen=True)
@@ -229,24 +198,20 @@ class TrainingPlan:
     @property
     def _spacing(self) -> tuple[float, float, float] | None:
         """What validation resamples to last; else the data's own."""
-        targets = [
-            t.target_resolution
-            for t in self.valid_chain.head
-            if isinstance(t, _RESAMPLING) or (isinstance(t, MonaiTransform) and t.target_resolution)
-        ]
-        stated = [target for target in targets if not isinstance(target, str)]
+        targets = [getattr(transform, "target_resolution", None) for transform in self.valid_chain.head]
+        stated = [target for target in targets if isinstance(target, tuple)]
         return stated[-1] if stated else self.facts.spacing_mm
 
     @property
     def _orientation(self) -> str | None:
         """What validation turns images to last; else the data's own."""
-        turned = [t.axcodes for t in self.valid_chain.head if isinstance(t, MonaiTransform) and t.axcodes]
+        turned = [axes for transform in self.valid_chain.head if (axes := getattr(transform, "axcodes", None))]
         return turned[-1] if turned else self.facts.orientation
 
 
 def _read_preprocessing(transform: Transform) -> TransformSpec | None:
     """What of a validation transform inference must repeat: changes of the image after loading and resampling."""
-    args = None if isinstance(transform, _NOT_PREPROCESSING) else transform.for_field("image")
+    args = transform.for_field("image") if transform.is_preprocessing else None
     if args is None:
         return None
     return TransformSpec(name=transform.component_name(), args=args, path=getattr(transform, "path", None))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 from pydantic import Field, NonNegativeFloat, PositiveInt, model_validator
@@ -32,6 +32,8 @@ class CropSubVolumeRandomWithinBounds(CropFixedSizeRandomCenter):
 @register("transform", dialect="tlt2")
 class CropSubVolumeCenter(FieldTransform):
     """Crop a box of fixed size about the image's centre; a smaller image is padded with 0."""
+
+    is_preprocessing: ClassVar[bool] = False
 
     size: tuple[PositiveInt, ...] = Field(min_length=2, max_length=3)
 
@@ -71,6 +73,8 @@ class CropForegroundObject(Transform):
     Attributes:
         size: the size that the box is brought to, voxels.
     """
+
+    is_preprocessing: ClassVar[bool] = False
 
     size: tuple[PositiveInt, PositiveInt, PositiveInt]
     image_field: str = "image"

@@ -29,6 +29,8 @@ register("transform", dialect="tlt2")(LoadPng)
 class VolumeTo4dArray(FieldTransform):
     """Give a volume without channels one; what the loader reads has its channels already."""
 
+    is_preprocessing: ClassVar[bool] = False
+
     def change(self, array: NDArray[Any]) -> NDArray[Any]:
         """Return the array with an axis of channels.
 
@@ -50,6 +52,8 @@ class NPExpandDims(FieldTransform):
     Attributes:
         expand_axis: where TLT's array, which has none, gets it: 0 or the last.
     """
+
+    is_preprocessing: ClassVar[bool] = False
 
     fields: FieldNames = Field(alias="applied_keys")
     expand_axis: int = 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Annotated, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 import numpy as np
 from pydantic import BeforeValidator, Field
@@ -47,7 +47,13 @@ class Transform(ComponentModel, ABC):
 
     A subclass names its arguments as fields and implements ``__call__``; most inherit from :class:`FieldTransform` or
     :class:`RandomFieldTransform`, which go through the named fields.
+
+    Attributes:
+        is_preprocessing: inference repeats it on the image where validation has it. False for what inference does in
+            its own way: loading, arranging axes, resampling, resizing, cutting, writing.
     """
+
+    is_preprocessing: ClassVar[bool] = True
 
     @abstractmethod
     def __call__(self, sample: Sample) -> Sample:

@@ -36,6 +36,7 @@ class LoadNifti(Transform):
     """
 
     takes_paths: ClassVar[bool] = True
+    is_preprocessing: ClassVar[bool] = False
 
     fields: FieldNames
     as_closest_canonical: bool = False
@@ -83,6 +84,7 @@ class LoadPng(Transform):
     """
 
     takes_paths: ClassVar[bool] = True
+    is_preprocessing: ClassVar[bool] = False
 
     fields: FieldNames
 
@@ -105,6 +107,8 @@ class LoadPng(Transform):
 class ConvertToChannelsFirst(FieldTransform):
     """Accepted and without effect: every array here has its channels first, from the loader on."""
 
+    is_preprocessing: ClassVar[bool] = False
+
     def change(self, array: NDArray[Any]) -> NDArray[Any]:
         """Return the array as it is."""
         return array
@@ -113,6 +117,8 @@ class ConvertToChannelsFirst(FieldTransform):
 @register("transform")
 class ConvertToChannelsLast(FieldTransform):
     """Accepted and without effect: transforms find the channels first, whatever TensorFlow wanted."""
+
+    is_preprocessing: ClassVar[bool] = False
 
     def change(self, array: NDArray[Any]) -> NDArray[Any]:
         """Return the array as it is."""

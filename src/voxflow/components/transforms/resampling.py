@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import numpy as np
 from pydantic import BeforeValidator, Field, PositiveFloat
@@ -31,6 +31,8 @@ class ScaleByResolution(Transform):
         target_resolution: mm along (i, j, k).
         is_label: take the nearest voxel; masks of integers are taken so in any case.
     """
+
+    is_preprocessing: ClassVar[bool] = False
 
     fields: FieldNames
     target_resolution: Resolution
@@ -64,6 +66,8 @@ class ResampleVolume(Transform):
         resolution: mm along (i, j, k) that the array has, or the name of the note that holds it.
         target_resolution: what it is brought to, or the name of a note: then to just the voxels that the note is of.
     """
+
+    is_preprocessing: ClassVar[bool] = False
 
     field: str = Field(alias="applied_key")
     resolution: Resolution | str

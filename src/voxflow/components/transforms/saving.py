@@ -29,6 +29,7 @@ class SaveAsNifti(Transform):
     """
 
     TYPES: ClassVar[dict[str, VoxelType]] = {"f": "float32", "i": "int32", "u": "uint16", "b": "uint8"}
+    is_preprocessing: ClassVar[bool] = False
 
     fields: FieldNames
     out_dir: str
@@ -59,6 +60,8 @@ class SaveAsNifti(Transform):
 @register("transform", dialect="tlt2", name="WriteNiftyResults")
 class WriteNiftyTransform(Transform):
     """Write a field where the chain has brought it, as CASE/CASE_FIELD.nii.gz below ``write_path``."""
+
+    is_preprocessing: ClassVar[bool] = False
 
     field: str = Field(alias="applied_key")
     write_path: str

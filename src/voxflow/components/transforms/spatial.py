@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
 from pydantic import AliasChoices, Field, PositiveFloat, PositiveInt, model_validator
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 @register("transform")
 class ScaleToShape(FieldTransform):
     """Resize to ``target_shape``, outer edge to outer edge; linear for images (averaging when shrinking)."""
+
+    is_preprocessing: ClassVar[bool] = False
 
     target_shape: tuple[PositiveInt, ...]
 
