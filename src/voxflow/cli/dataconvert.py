@@ -137,7 +137,7 @@ def read_arguments(arguments: Sequence[str] | None = None) -> DataConvertCommand
     Raises:
         DataError: a resolution is not one or three positive numbers.
     """
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description="Convert one image format to another, resampled on request.")
     parser.add_argument("-d", dest="folder", type=Path, required=True, help="input folder with sub-folders")
     parser.add_argument("-o", dest="output", type=Path, required=True, help="output folder")
     parser.add_argument("-f", dest="force", action="store_true", help="overwrite files that are there")

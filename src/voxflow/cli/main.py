@@ -1,4 +1,4 @@
-"""Owns the ``voxflow`` program: its commands, its one-line errors, its exit codes."""
+"""The ``voxflow`` program: its commands, its one-line errors, its exit codes."""
 
 from __future__ import annotations
 
@@ -29,6 +29,10 @@ from voxflow.progress import say
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+DESCRIPTION = (
+    "From a folder of hospital images to a trained, exported, evaluated and tracked model. "
+    "voxflow COMMAND --help tells more."
+)
 COMMANDS = (
     NewCommand,
     AddCommand,
@@ -53,7 +57,7 @@ COMMANDS = (
 
 def make_parser() -> argparse.ArgumentParser:
     """The command line, without importing what the commands need."""
-    top = argparse.ArgumentParser(prog="voxflow", description=__doc__)
+    top = argparse.ArgumentParser(prog="voxflow", description=DESCRIPTION)
     top.add_argument("--version", action="version", version=f"voxflow {__version__}")
     top.add_argument("--debug", action="store_true", help="show the traceback of a failure")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
