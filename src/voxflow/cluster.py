@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from voxflow.cluster_work import Call, Identity, Raised, do_case, settle
 from voxflow.errors import ClusterError, ConfigError, MissingDependencyError
-from voxflow.places import PARAMS, read_params
+from voxflow.places import read_params
 from voxflow.progress import say
 
 if TYPE_CHECKING:
@@ -51,8 +51,8 @@ def chosen_cluster() -> str | None:
         ConfigError: params.yaml is there and can't be read.
     """
     given = os.environ.get(VARIABLE)
-    if not given and PARAMS.is_file():
-        given = read_params().get(KEY)
+    if not given:
+        given = read_params(may_lack=True).get(KEY)
     return None if given in (None, "", HERE, False) else str(given)
 
 

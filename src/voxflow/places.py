@@ -1,4 +1,4 @@
-"""Owns where a workspace's parts lie in a repository, and what params.yaml says of it."""
+"""Where the parts of a workspace lie in a repository, and what params.yaml says of it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def home() -> Path:
     return Path(root).absolute()
 
 
-class Layout:
+class WorkspaceLayout:
     """What follows from a workspace's name and its block of params.yaml: options and folders, from the root.
 
     Attributes:
@@ -119,7 +119,7 @@ class Layout:
 
 
 @dataclass(frozen=True)
-class Places(Layout):
+class Places(WorkspaceLayout):
     """One workspace of the repository that the program was started in, for commands outside of the graph."""
 
     workspace: str
@@ -149,17 +149,34 @@ def load_params(key: str, workspace: str) -> dict[str, Any]:
     return dict(blocks[workspace])
 
 
-def read_params() -> dict[str, Any]:
-    """Read the whole of params.yaml.
+def read_params(path: Path = PARAMS, *, may_lack: bool = False) -> dict[str, Any]:
+    """Read the whole of params.yaml; nothing else reads it.
+
+    Args:
+        path: the file.
+        may_lack: no file is as good as an empty one, as for an MMAR outside of a repository.
 
     Raises:
-        ConfigError: there is none here, or it is no YAML.
+        ConfigError: the file is missing or can't be read, or it is no YAML.
     """
     import yaml
 
-    if not PARAMS.is_file():
-        raise ConfigError("file not found; run stages from the root of the repository", path=PARAMS)
+    if not path.is_file():
+        if may_lack:
+            return {}
+        raise ConfigError("file not found; run stages from the root of the repository", path=path)
     try:
-        return dict(yaml.safe_load(PARAMS.read_text(encoding="utf-8")) or {})
-    except yaml.YAMLError as error:
-        raise ConfigError(f"not valid YAML: {error}", path=PARAMS) from error
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"not valid YAML: {error}", path=path) from error
+    return content if isinstance(content, dict) else {}
+
+
+def read_workspaces(path: Path = PARAMS) -> dict[str, Any]:
+    """Read each workspace of params.yaml with its block; none where there is no such file.
+
+    Raises:
+        ConfigError: the file can't be read, or it is no YAML.
+    """
+    blocks = read_params(path, may_lack=True).get("workspaces")
+    return blocks if isinstance(blocks, dict) else {}

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pydantic import BaseModel
 
 from voxflow.errors import EXIT_FAILURE, EXIT_INTERRUPTED, EXIT_OK, VoxflowError
-from voxflow.places import Layout, load_params
+from voxflow.places import WorkspaceLayout, load_params
 from voxflow.progress import say
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ Options = TypeVar("Options", bound=BaseModel)
 
 
 @dataclass(frozen=True)
-class Stage(Layout):
+class Stage(WorkspaceLayout):
     """One stage of one workspace, run from the repository's root.
 
     Attributes:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from voxflow.errors import ConfigError
 from voxflow.pacs import AnswerOptions, IngestOptions, parse_settings
-from voxflow.places import PARAMS
+from voxflow.places import PARAMS, read_params
 
 if TYPE_CHECKING:
     from tasks.common.stage import Stage
@@ -52,10 +52,4 @@ class Incoming:
 
 def settings_of(name: str) -> PacsSettings:
     """The entry ``name`` below ``pacs`` in params.yaml."""
-    import yaml
-
-    try:
-        params: dict[str, Any] = yaml.safe_load(PARAMS.read_text(encoding="utf-8")) or {}
-    except (OSError, yaml.YAMLError) as error:
-        raise ConfigError(f"can't be read: {error}", path=PARAMS) from error
-    return parse_settings(params.get("pacs"), name)
+    return parse_settings(read_params().get("pacs"), name)

@@ -6,11 +6,9 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from tasks.common.stage import Stage
 from voxflow.errors import EXIT_OK
-from voxflow.places import PARAMS
+from voxflow.places import read_workspaces
 from voxflow.progress import say
 
 if TYPE_CHECKING:
@@ -42,8 +40,7 @@ def _quarantined(table: Path) -> list[str]:
 
 def main() -> int:
     """Print the summary of every workspace that has a report."""
-    params = yaml.safe_load(PARAMS.read_text(encoding="utf-8"))
-    for workspace, block in params["workspaces"].items():
+    for workspace, block in read_workspaces().items():
         for line in summary(workspace, block):
             say(line)
     say("compare runs: make serve, then the MLflow page that it names")

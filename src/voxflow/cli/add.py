@@ -47,12 +47,12 @@ class AddCommand:
         Raises:
             ConfigError: it is not clear which workspace is meant.
         """
-        from voxflow.places import PARAMS, Places
-        from voxflow.workspace import add_patients, read_workspaces
+        from voxflow.places import PARAMS, Places, read_workspaces
+        from voxflow.workspace import add_patients
 
         workspace = self.workspace
         if workspace is None:
-            names = sorted(read_workspaces(PARAMS))
+            names = sorted(read_workspaces())
             if len(names) != 1:
                 raise ConfigError(f"--to WORKSPACE is needed: {', '.join(names) or 'none'} are known", path=PARAMS)
             workspace = names[0]

@@ -43,11 +43,10 @@ class IndexCommand:
 
     def run(self) -> int:
         """Write it, and say where."""
-        from voxflow.places import PARAMS
+        from voxflow.places import read_workspaces
         from voxflow.reporting import write_index
-        from voxflow.workspace import read_workspaces
 
-        count = write_index(Path(), self.out, read_workspaces(PARAMS), list_services())
+        count = write_index(Path(), self.out, read_workspaces(), list_services())
         say(f"index: {count} pages → {self.out}")
         return EXIT_OK
 

@@ -62,10 +62,11 @@ class NewCommand:
             return _list_templates()
         if self.workspace is None:
             raise ConfigError("a workspace needs a name, such as liver_2026; --list shows the templates")
-        from voxflow.workspace import create_workspace, read_workspaces
+        from voxflow.places import read_workspaces
+        from voxflow.workspace import create_workspace
 
         folder = create_workspace(self.workspace, self.source, self.template, variant=self.variant)
-        if self.workspace in read_workspaces(Path("params.yaml")):
+        if self.workspace in read_workspaces():
             say(f"new {self.workspace}: made {folder} and a block in params.yaml; look through both, then run")
             say(f"  dvc repro report@{self.workspace}")
         else:

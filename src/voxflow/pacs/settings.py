@@ -11,11 +11,11 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
 
 from voxflow.errors import ConfigError
+from voxflow.places import PARAMS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-PARAMS = "params.yaml"
 Port = Annotated[int, Field(ge=1, le=65535)]
 # DICOM PS3.5, value representation AE: at most 16 characters, no backslash, no control characters.
 AeTitle = Annotated[str, Field(pattern=r"^[ -\[\]-~]{1,16}$")]

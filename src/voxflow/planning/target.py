@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from voxflow.errors import ConfigError
 from voxflow.findings import suggest
+from voxflow.places import PARAMS, read_workspaces
 from voxflow.planning.proposal import plan_evaluation, plan_training
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-PARAMS = Path("params.yaml")
 
 
 @dataclass(frozen=True)
@@ -112,25 +111,12 @@ def _find_name(workspace: str) -> str:
 
 
 def _list_names() -> list[str]:
-    content = _read_params().get("workspaces")
-    return [str(name) for name in content] if isinstance(content, dict) else []
+    return [str(name) for name in read_workspaces()]
 
 
 def _read_block(name: str) -> dict[str, Any]:
-    block = _read_params()["workspaces"][name]
+    block = read_workspaces()[name]
     return block if isinstance(block, dict) else {}
-
-
-def _read_params() -> dict[str, Any]:
-    if not PARAMS.is_file():
-        return {}
-    import yaml
-
-    try:
-        content = yaml.safe_load(PARAMS.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"not valid YAML: {error}", path=PARAMS) from error
-    return content if isinstance(content, dict) else {}
 
 
 def _stage_places(name: str, block: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from voxflow.config.text import read_json
 from voxflow.datalist import Datalist
 from voxflow.errors import ConfigError, DataError
 from voxflow.files import write_text
+from voxflow.places import PARAMS, read_workspaces
 from voxflow.planning.places import place_sizes
 from voxflow.planning.proposal import AUTO, CONFIG, Proposal, plan_evaluation, plan_training
 from voxflow.planning.target import find_target
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
     from voxflow.config import Workflow
     from voxflow.planning.target import Target
     from voxflow.training import Trial
-
-PARAMS = Path("params.yaml")
 
 
 @dataclass(frozen=True)
@@ -103,12 +102,7 @@ def _find_path(target: Target, workflow: Workflow, variable: str) -> Path:
 
 
 def _read_block(name: str) -> dict[str, Any]:
-    import yaml
-
-    if not PARAMS.is_file():
-        return {}
-    content = yaml.safe_load(PARAMS.read_text(encoding="utf-8")) or {}
-    block = (content.get("workspaces") or {}).get(Path(name).name)
+    block = read_workspaces().get(Path(name).name)
     return block if isinstance(block, dict) else {}
 
 

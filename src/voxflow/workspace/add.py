@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from voxflow.dicom import ConvertOptions, convert_folder
 from voxflow.errors import ConfigError, DataError, VoxflowError
 from voxflow.files import write_text
-from voxflow.places import PARAMS
+from voxflow.places import PARAMS, read_params
 from voxflow.quality import measure_cases
 from voxflow.reporting import read_rows
 from voxflow.workspace.params_file import set_value
@@ -130,8 +130,6 @@ def _find_place(pairs: list[tuple[Path, Path]], source: Path) -> Path:
 
 
 def _require_source(places: Places) -> Path:
-    import yaml
-
     source, root = places.source, Path.cwd()
     if not source.resolve().is_relative_to(root):
         raise ConfigError(
@@ -140,8 +138,7 @@ def _require_source(places: Places) -> Path:
             path=PARAMS,
             where=f"workspaces.{places.workspace}.source",
         )
-    samples = (yaml.safe_load(PARAMS.read_text(encoding="utf-8")) or {}).get("samples") or {}
-    if places.workspace in samples:
+    if places.workspace in (read_params().get("samples") or {}):
         raise ConfigError(f"the stage sample makes {source}; real patients go to a workspace of their own")
     if not (root / ".dvc").is_dir():
         raise ConfigError("no DVC repository; run from the root of the repository", path=root / ".dvc")

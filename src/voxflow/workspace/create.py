@@ -6,11 +6,12 @@ import json
 import re
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from voxflow.errors import ConfigError, DataError
 from voxflow.files import atomic_directory, write_json, write_text
 from voxflow.findings import suggest
+from voxflow.places import PARAMS, read_workspaces
 from voxflow.workspace.zoo import VARIANTS, ZooModel, find_model, read_zoo, write_model
 from voxflow.workspace.zoo.files import make_environment
 from voxflow.workspace.zoo.params import collect_block_words
@@ -21,10 +22,9 @@ if TYPE_CHECKING:
 TEMPLATES = Path(__file__).parent / "templates"
 COMMON = "_common"
 ZOO = "_zoo"
-PARAMS = "params.yaml"
 FINDINGS = "findings.csv"
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
-_NOT_COPIED = shutil.ignore_patterns(PARAMS, "description.txt", "__pycache__")
+_NOT_COPIED = shutil.ignore_patterns(PARAMS.name, "description.txt", "__pycache__")
 
 
 def list_templates() -> dict[str, str]:
@@ -186,23 +186,6 @@ def _check_name(name: str, folder: Path, params: Path) -> None:
         raise ConfigError(f"the workspace {name!r} exists already", path=folder)
     if name in read_workspaces(params):
         raise ConfigError(f"the workspace {name!r} exists already", path=params, where="workspaces")
-
-
-def read_workspaces(params: Path) -> dict[str, Any]:
-    """Each workspace that params.yaml knows, with its block; none where the file is missing.
-
-    Raises:
-        ConfigError: it is no YAML.
-    """
-    import yaml
-
-    if not params.is_file():
-        return {}
-    try:
-        content = yaml.safe_load(params.read_text(encoding="utf-8")) or {}
-    except yaml.YAMLError as error:
-        raise ConfigError(f"not valid YAML: {error}", path=params) from error
-    return dict(content.get("workspaces") or {})
 
 
 def _insert_block(text: str, block: str) -> str:

@@ -10,6 +10,7 @@ import yaml
 from voxflow.errors import ConfigError
 from voxflow.files import write_text
 from voxflow.findings import suggest
+from voxflow.places import read_params
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,7 +34,7 @@ def set_folds(params_file: Path, workspace: str, count: int) -> None:
     if not params_file.is_file():
         raise ConfigError("file not found; run from the root of the repository", path=params_file)
     text = params_file.read_text(encoding="utf-8")
-    wanted: dict[str, Any] = yaml.safe_load(text) or {}
+    wanted = read_params(params_file)
     workspaces = wanted.get("workspaces") or {}
     if workspace not in workspaces:
         raise ConfigError(
