@@ -18,9 +18,9 @@ import numpy as np
 import SimpleITK as sitk
 
 from voxflow.geometry import Geometry
-from voxflow.prediction import labels_of, probabilities_of
-from voxflow.prediction.grids import labels_to
-from voxflow.prediction.native_grid import WayBack
+from voxflow.prediction import logits_to_labels, logits_to_probabilities
+from voxflow.prediction.grids import resample_labels
+from voxflow.prediction.native_grid import NativeGridRestorer
 from voxflow.spec import ModelSpec
 from voxflow.volumes import Volume, resample, target_geometry
 
@@ -48,13 +48,13 @@ def logits_of(classes: int, grid: Geometry) -> NDArray[np.float32]:
 
 def by_labels(logits: NDArray[np.float32], grid: Geometry, spec: ModelSpec) -> NDArray[Any]:
     """The strongest class, and the nearest voxel."""
-    return labels_to(Volume(labels_of(logits, spec), grid), NATIVE).array
+    return resample_labels(Volume(logits_to_labels(logits, spec), grid), NATIVE).array
 
 
 def by_probabilities(logits: NDArray[np.float32], grid: Geometry, spec: ModelSpec) -> NDArray[Any]:
     """Probabilities, interpolated where classes meet."""
     mask = np.empty(NATIVE.size, dtype=np.uint8)
-    _, block = WayBack(grid, NATIVE, spec, 0, 1).block(slice(0, grid.size[1]))
+    _, block = NativeGridRestorer(grid, NATIVE, spec, 0, 1).block(slice(0, grid.size[1]))
     for box, labels in block.labels(slice(0, grid.size[0]), logits):
         mask[box] = labels
     return mask
@@ -62,7 +62,7 @@ def by_probabilities(logits: NDArray[np.float32], grid: Geometry, spec: ModelSpe
 
 def by_simpleitk(logits: NDArray[np.float32], grid: Geometry, spec: ModelSpec) -> NDArray[Any]:
     """Every class's probabilities, one after the other."""
-    chances = probabilities_of(logits, spec)
+    chances = logits_to_probabilities(logits, spec)
     reference = Volume(np.empty(NATIVE.size, dtype=np.uint8), NATIVE).to_sitk()
     best = np.full(NATIVE.size, -1, dtype=np.float32)
     mask = np.zeros(NATIVE.size, dtype=np.uint8)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from tasks.common.stage import Stage, main
-from voxflow.cluster import chosen_cluster, open_executor
+from voxflow.cluster import choose_cluster, open_executor
 from voxflow.dicom import ConvertOptions, convert_folder
 from voxflow.errors import EXIT_OK, EXIT_SOME_FAILED
 from voxflow.files import write_json
@@ -15,7 +15,7 @@ from voxflow.progress import say
 def run(stage: Stage) -> int:
     """Write data/volumes/WORKSPACE; exit code 3 when something was quarantined."""
     options = stage.options(ConvertOptions)
-    with open_executor(chosen_cluster()) as executor:
+    with open_executor(choose_cluster()) as executor:
         summary = convert_folder(stage.source, stage.volumes, options, executor)
     write_json(stage.metrics, summary.metrics)
     *reasons, counts = summary.format_lines(stage.volumes)

@@ -19,7 +19,7 @@ from voxflow.engines import open_engine
 from voxflow.errors import DataError
 from voxflow.evaluation import EvaluateOptions, evaluate_classification, evaluate_segmentation, metric_name
 from voxflow.files import atomic_directory, write_json
-from voxflow.inference import native_cases
+from voxflow.inference import find_native_cases
 from voxflow.prediction import open_ensemble
 from voxflow.progress import say
 from voxflow.tracking import begin_run, continue_run, find_common_parent, read_run_file, write_run_file
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from tasks.common.folds import EnsembleStage, FoldStage
     from tasks.common.stage import Stage
     from voxflow.engines import Engine
-    from voxflow.evaluation import Evaluation
+    from voxflow.evaluation import EvaluationResult
     from voxflow.inference import InferenceCase
     from voxflow.tracking import Tracker
 
@@ -100,7 +100,7 @@ def labelled_cases(stage: Stage, key: str) -> list[InferenceCase]:
     listed = [(case.id, case.label) for case in datalist.cases(key)]
     if not listed:
         raise DataError("no case to evaluate on", path=datalist.path, where=key)
-    return native_cases(listed, stage.volumes, is_mask=stage.task == "segmentation")
+    return find_native_cases(listed, stage.volumes, is_mask=stage.task == "segmentation")
 
 
 def evaluate(
@@ -132,7 +132,7 @@ def evaluate(
     return evaluation.failures.exit_code(int(metrics["cases"]))
 
 
-def _record(stage: Stage, evaluation: Evaluation, tracker: Tracker, part: str) -> None:
+def _record(stage: Stage, evaluation: EvaluationResult, tracker: Tracker, part: str) -> None:
     write_json(stage.metrics, evaluation.metrics)
     tracker.log_metrics({f"{part}/{metric_name(name)}": value for name, value in evaluation.metrics.items()})
     folder = stage.evaluation / part

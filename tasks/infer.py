@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from tasks.common import bundle_infer
 from tasks.common.bundle import is_bundle
 from tasks.common.folds import main
-from voxflow.cluster import chosen_cluster, open_executor
+from voxflow.cluster import choose_cluster, open_executor
 from voxflow.datalist import Datalist
 from voxflow.dicom import ConvertOptions, find_sources
 from voxflow.evaluation import metric_name
@@ -23,12 +23,12 @@ from voxflow.files import atomic_directory, write_json
 from voxflow.inference import (
     InferenceCase,
     InferOptions,
-    Made,
-    Models,
+    ModelFolders,
+    ResultLedger,
+    compute_maker_digest,
+    find_native_cases,
     infer_cases,
-    infer_elsewhere,
-    maker_of,
-    native_cases,
+    infer_on_executor,
 )
 from voxflow.progress import say
 from voxflow.tracking import continue_run, read_run_file
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from tasks.common.folds import EnsembleStage
     from tasks.common.stage import Stage
-    from voxflow.inference import Inference
+    from voxflow.inference import InferenceResult
     from voxflow.tracking import Tracker
 
 
@@ -49,14 +49,14 @@ def run(stage: Stage) -> int:
         return bundle_infer.infer(stage)
     options = stage.options(InferOptions)
     cases = unlabelled_cases(stage, options)
-    models = Models((stage.models / "export",), options.engine)
+    models = ModelFolders((stage.models / "export",), options.engine)
     return infer(stage, models, cases, options, run_file=stage.models / "train" / "run.json")
 
 
 def run_ensemble(stage: EnsembleStage) -> int:
     """Infer with the folds' models together, and record."""
     options = stage.options(InferOptions)
-    models = Models(tuple(stage.engine_folders), options.engine, together=True)
+    models = ModelFolders(tuple(stage.engine_folders), options.engine, is_ensemble=True)
     return infer(stage, models, unlabelled_cases(stage, options), options, run_file=stage.evaluation / "run.json")
 
 
@@ -64,11 +64,13 @@ def unlabelled_cases(stage: Stage, options: InferOptions) -> list[InferenceCase]
     """The datalist's cases to infer, as they came, with their DICOM files where a DICOM SEG is wanted."""
     datalist = Datalist.read(stage.datalist, stage.resampled)
     listed = [(case.id, None) for case in datalist.parts.get(options.key, ())]
-    cases = native_cases(listed, stage.volumes, is_mask=False)
+    cases = find_native_cases(listed, stage.volumes, is_mask=False)
     return _with_sources(stage, cases) if stage.task == "segmentation" and options.dicom_seg else cases
 
 
-def infer(stage: Stage, models: Models, cases: list[InferenceCase], options: InferOptions, *, run_file: Path) -> int:
+def infer(
+    stage: Stage, models: ModelFolders, cases: list[InferenceCase], options: InferOptions, *, run_file: Path
+) -> int:
     """Run a model over cases, write what it says to the stage's folder, and record it.
 
     Args:
@@ -82,19 +84,19 @@ def infer(stage: Stage, models: Models, cases: list[InferenceCase], options: Inf
         The exit code.
     """
     target = stage.evaluation / "infer"
-    with open_executor(chosen_cluster()) as executor:
+    with open_executor(choose_cluster()) as executor:
         engine = None if executor else models.open()
         with continue_run(read_run_file(run_file)) as tracker:
             if executor:
                 executor.require_memory(options.memory_mb)
                 with atomic_directory(target) as out:
-                    inference = infer_elsewhere(executor, models, cases, out, options)
+                    inference = infer_on_executor(executor, models, cases, out, options)
             elif engine:
-                maker = maker_of(engine, models.folders, options, code=True)
+                maker = compute_maker_digest(engine, models.folders, options, code=True)
                 with _resumable(stage, target, maker, cases) as (out, made):
                     # What lies in that folder is of this very model, of these options: only what is missing is made.
                     missing = options.model_copy(update={"overwrite": False})
-                    inference = infer_cases(engine, cases, out, missing, made=made)
+                    inference = infer_cases(engine, cases, out, missing, ledger=made)
             _record(stage, inference, tracker)
     if not cases:
         say(f"infer {stage.title}: the datalist has no case under {options.key!r}, nothing to infer → {target}")
@@ -107,14 +109,16 @@ def infer(stage: Stage, models: Models, cases: list[InferenceCase], options: Inf
 
 
 @contextmanager
-def _resumable(stage: Stage, target: Path, maker: str, cases: Sequence[InferenceCase]) -> Iterator[tuple[Path, Made]]:
+def _resumable(
+    stage: Stage, target: Path, maker: str, cases: Sequence[InferenceCase]
+) -> Iterator[tuple[Path, ResultLedger]]:
     """A folder that becomes ``target`` when the block ends well, and else keeps the finished cases for the next run."""
     work = target.with_name(f".partial-{target.name}-{maker[:12]}")
     for older in target.parent.glob(f".partial-{target.name}-*"):
         if older != work:
             shutil.rmtree(older)
     work.mkdir(parents=True, exist_ok=True)
-    made = Made(work, maker, is_ours=True)
+    made = ResultLedger(work, maker, is_exclusive=True)
     made.keep_only(cases)
     if made.count:
         say(f"infer {stage.title}: going on after {made.count} cases that an earlier run has finished")
@@ -140,7 +144,7 @@ def _with_sources(stage: Stage, cases: list[InferenceCase]) -> list[InferenceCas
     return [replace(case, source=found.get(case.origin) if case.origin else None) for case in cases]
 
 
-def _record(stage: Stage, inference: Inference, tracker: Tracker) -> None:
+def _record(stage: Stage, inference: InferenceResult, tracker: Tracker) -> None:
     write_json(stage.metrics, inference.metrics)
     tracker.log_metrics({f"infer/{metric_name(name)}": value for name, value in inference.metrics.items()})
     folder = stage.evaluation / "infer"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from tasks.common.case_table import read_cases
 from tasks.common.stage import Stage, main
-from voxflow.cluster import chosen_cluster, open_executor
+from voxflow.cluster import choose_cluster, open_executor
 from voxflow.errors import EXIT_OK
 from voxflow.files import atomic_directory, write_json
 from voxflow.progress import say
@@ -36,7 +36,7 @@ def run(stage: Stage) -> int:
     table = read_cases(stage.volumes / "cases.csv")
     options = _options(stage, table)
     numbers: dict[str, float] = {"cases": len(table)}
-    with open_executor(chosen_cluster()) as executor, atomic_directory(stage.resampled) as folder:
+    with open_executor(choose_cluster()) as executor, atomic_directory(stage.resampled) as folder:
         resampled = resample_cases(table, stage.volumes, folder, options, executor)
         resampled.to_csv(folder / "cases.csv", index=False)
         shutil.copyfile(stage.volumes / "labels.json", folder / "labels.json")

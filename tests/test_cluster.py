@@ -17,7 +17,7 @@ from tests.flows.repository import ROOT, environment
 from tests.on_workers import die_at_three, double, fail_at_three, slow
 from tests.ports import reserve_port
 from voxflow import cluster
-from voxflow.cluster import Cluster, chosen_cluster, open_executor
+from voxflow.cluster import Cluster, choose_cluster, open_executor
 from voxflow.cluster_work import Identity
 from voxflow.errors import ClusterError, ConfigError, DataError, MissingDependencyError
 from voxflow.executor import Threads
@@ -168,4 +168,4 @@ def test_the_variable_wins_over_the_parameter(
         monkeypatch.setenv("VOXFLOW_DASK", variable)
     if params is not None:
         Path("params.yaml").write_text(params)
-    assert chosen_cluster() == expected
+    assert choose_cluster() == expected

@@ -21,7 +21,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from voxflow.cluster_work import Call, Identity, Raised, do_case, settle
+from voxflow.cluster_work import Call, CaseError, Identity, do_case, wait_until_idle
 from voxflow.errors import ClusterError, ConfigError, MissingDependencyError
 from voxflow.places import read_params
 from voxflow.progress import say
@@ -44,16 +44,16 @@ POLL_S = 2.0
 SETTLE_S = 60.0
 
 
-def chosen_cluster() -> str | None:
+def choose_cluster() -> str | None:
     """Where cases are worked on: ``VOXFLOW_DASK``, else ``dask`` in params.yaml; None: in this process.
 
     Raises:
         ConfigError: params.yaml is there and can't be read.
     """
-    given = os.environ.get(VARIABLE)
-    if not given:
-        given = read_params(may_lack=True).get(KEY)
-    return None if given in (None, "", HERE, False) else str(given)
+    address = os.environ.get(VARIABLE)
+    if not address:
+        address = read_params(may_lack=True).get(KEY)
+    return None if address in (None, "", HERE, False) else str(address)
 
 
 @contextlib.contextmanager
@@ -82,7 +82,7 @@ def open_executor(address: str | None) -> Iterator[Cluster | None]:
     with contextlib.ExitStack() as stack:
         if processes:
             address = stack.enter_context(_processes_here(int(processes[1])))
-        yield Cluster(stack.enter_context(_connected(address)), address)
+        yield Cluster(stack.enter_context(_connect(address)), address)
 
 
 class Cluster:
@@ -120,7 +120,7 @@ class Cluster:
         Raises:
             ClusterError: the scheduler is lost, all workers are gone, or one has other code or other folders.
         """
-        run = _Run(self, work, lost, into)
+        run = _ClusterRun(self, work, lost, into)
         try:
             yield from run.results(items)
         finally:
@@ -169,7 +169,7 @@ class Cluster:
             return
         with contextlib.suppress(Exception):
             self._client.cancel(list(futures), force=True)
-            self._client.run(settle, token, SETTLE_S, on_error="ignore")
+            self._client.run(wait_until_idle, token, SETTLE_S, on_error="ignore")
 
     def _look(self) -> None:
         try:
@@ -199,7 +199,7 @@ class _Killed:
         return f"{self.times} Dask workers died at work on it, the last at {self.last}; for want of memory?"
 
 
-class _Run:
+class _ClusterRun:
     """One function over the cases of one stage."""
 
     def __init__(self, cluster: Cluster, work: Callable[[Any], Any], lost: Callable[[Any, str], Any], into: Path):
@@ -226,10 +226,10 @@ class _Run:
             self._cluster.name_the_gone()
 
     def _answers(self, items: Sequence[tuple[int, T]], room: int | None) -> Iterator[tuple[int, T, Any]]:
-        left = deque(items)
-        while left or self._running:
-            while left and len(self._running) < (room or self._cluster.room()):
-                self._submit(*left.popleft())
+        remaining = deque(items)
+        while remaining or self._running:
+            while remaining and len(self._running) < (room or self._cluster.room()):
+                self._submit(*remaining.popleft())
             self._cluster.check()
             with contextlib.suppress(queue.Empty):
                 number, item, future = self._running.pop(self._done.get(timeout=POLL_S))
@@ -238,16 +238,16 @@ class _Run:
     def close(self) -> None:
         if self._running:
             self._cluster.give_up([future for *_, future in self._running.values()], self._token)
-        for left in list(self._into.rglob(".partial-*")):
-            if left.is_dir():
-                shutil.rmtree(left, ignore_errors=True)
+        for partial in list(self._into.rglob(".partial-*")):
+            if partial.is_dir():
+                shutil.rmtree(partial, ignore_errors=True)
             else:
-                left.unlink(missing_ok=True)
+                partial.unlink(missing_ok=True)
 
     def _submit(self, number: int, item: object) -> None:
         future = self._cluster.submit(self._call, item)
         self._running[future.key] = (number, item, future)
-        future.add_done_callback(lambda done: self._done.put(done.key))
+        future.add_done_callback(lambda finished: self._done.put(finished.key))
 
     def _answer(self, future: Future) -> Any:
         from distributed import CancelledError, KilledWorker
@@ -259,7 +259,7 @@ class _Run:
             return _Killed(error.allowed_failures + 1, error.last_worker.address)
         except (CancelledError, OSError, TimeoutError) as error:
             raise self._cluster.lost() from error
-        if isinstance(answer, Raised):
+        if isinstance(answer, CaseError):
             raise answer.error
         return answer
 
@@ -287,7 +287,7 @@ def _processes_here(count: int) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def _connected(address: str) -> Iterator[Client]:
+def _connect(address: str) -> Iterator[Client]:
     from distributed import Client
 
     try:

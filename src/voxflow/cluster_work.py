@@ -49,9 +49,9 @@ class Identity:
         versions = ((name, metadata.version(name).partition("+")[0]) for name in LIBRARIES)
         return Identity((("voxflow's code", code.hexdigest()[:12]), *versions))
 
-    def difference(self, other: Identity) -> str:
+    def difference(self, identity: Identity) -> str:
         """What the other has otherwise, in words; empty where nothing is."""
-        pairs = zip(self.parts, other.parts, strict=True)
+        pairs = zip(self.parts, identity.parts, strict=True)
         return "; ".join(f"{name} is {theirs}, not {mine}" for (name, mine), (_, theirs) in pairs if mine != theirs)
 
 
@@ -75,24 +75,24 @@ class Call:
 
 
 @dataclass(frozen=True)
-class Raised:
+class CaseError:
     """What a case raised. It is returned, since Dask would log the arguments with it, and they may name patients."""
 
     error: Exception
 
 
 def do_case(call: Call, item: object) -> Any:
-    """Do one case's work as the stage's own process would; gives its result, or :class:`Raised`."""
-    with _ONE_AT_A_TIME, _counted(call.token):
+    """Do one case's work as the stage's own process would; gives its result, or :class:`CaseError`."""
+    with _ONE_AT_A_TIME, _count_work(call.token):
         try:
             _require_fit(call)
             with _inside(call.root):
                 return call.work(item)
         except Exception as error:  # noqa: BLE001 - raised where the stage is
-            return Raised(_portable(error))
+            return CaseError(_make_portable(error))
 
 
-async def settle(token: str, limit_s: float) -> None:
+async def wait_until_idle(token: str, limit_s: float) -> None:
     """Wait until this worker does nothing for a run any more."""
     end = time.monotonic() + limit_s
     while _AT_WORK[token] and time.monotonic() < end:
@@ -100,7 +100,7 @@ async def settle(token: str, limit_s: float) -> None:
 
 
 @contextlib.contextmanager
-def _counted(token: str) -> Iterator[None]:
+def _count_work(token: str) -> Iterator[None]:
     _AT_WORK[token] += 1
     try:
         yield
@@ -121,21 +121,23 @@ def _inside(folder: Path) -> Iterator[None]:
 def _require_fit(call: Call) -> None:
     if not call.mark.is_file():
         raise ClusterError(
-            f"the Dask worker {_me()} does not see {call.mark.parent}; workers need the same folders under the same "
-            "paths as the machine that runs the stage"
+            f"the Dask worker {_own_address()} does not see {call.mark.parent}; workers need the same folders under "
+            "the same paths as the machine that runs the stage"
         )
     difference = call.identity.difference(Identity.of_this_process())
     if difference:
-        raise ClusterError(f"the Dask worker {_me()} computes with something else: {difference}; renew and restart it")
+        raise ClusterError(
+            f"the Dask worker {_own_address()} computes with something else: {difference}; renew and restart it"
+        )
 
 
-def _me() -> str:
+def _own_address() -> str:
     from distributed import get_worker
 
     return str(get_worker().address)
 
 
-def _portable(error: Exception) -> Exception:
+def _make_portable(error: Exception) -> Exception:
     """The same, or its words where it can't travel."""
     try:
         pickle.loads(pickle.dumps(error))  # noqa: S301 - written on the line itself

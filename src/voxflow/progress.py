@@ -32,10 +32,10 @@ def track(items: Iterable[T], description: str, *, total: int | None = None) -> 
 def _plain(items: Iterable[T], description: str, total: int | None) -> Iterator[T]:
     last = time.monotonic()
     of_total = f" of {total}" if total is not None else ""
-    for done, item in enumerate(items):
+    for count, item in enumerate(items):
         if time.monotonic() - last >= PLAIN_INTERVAL_S:
             last = time.monotonic()
-            say(f"{description}: {done}{of_total}")
+            say(f"{description}: {count}{of_total}")
         yield item
 
 

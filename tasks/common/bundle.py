@@ -6,13 +6,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from voxflow.bundle import BundleOptions
-from voxflow.bundle.parts import items, require
+from voxflow.bundle.parts import list_items, require_trust
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tasks.common.stage import Stage
-    from voxflow.bundle.parts import Item
+    from voxflow.bundle.parts import BundleItem
     from voxflow.datalist import Datalist
 
 KIND = "bundle"
@@ -25,7 +25,7 @@ def is_bundle(stage: Stage) -> bool:
 
 def bundle_options(stage: Stage, name: str | None = None) -> BundleOptions:
     """The stage's options, once the bundle may run at all."""
-    require(trust=stage.block.get("trust") is True, where=f"workspaces.{stage.workspace}.trust")
+    require_trust(trust=stage.block.get("trust") is True, json_path=f"workspaces.{stage.workspace}.trust")
     return replace(stage, name=name or stage.name).options(BundleOptions)
 
 
@@ -34,8 +34,8 @@ def bundle_folder(stage: Stage) -> Path:
     return stage.mmar / "config"
 
 
-def labelled_items(datalist: Datalist, key: str) -> list[Item]:
+def labelled_items(datalist: Datalist, key: str) -> list[BundleItem]:
     """A part's labelled cases as a bundle's dataset takes them; their files are there."""
     labelled = [case for case in datalist.parts.get(key, ()) if case.label is not None]
     datalist.check_files([key] if labelled else [])
-    return items(labelled)
+    return list_items(labelled)

@@ -10,14 +10,14 @@ from voxflow.datalist import Datalist
 from voxflow.errors import EXIT_OK, DataError
 from voxflow.evaluation import metric_name
 from voxflow.files import atomic_directory, write_json
-from voxflow.inference import native_cases
+from voxflow.inference import find_native_cases
 from voxflow.progress import say
 from voxflow.tracking import continue_run, read_run_file
 
 if TYPE_CHECKING:
     from tasks.common.stage import Stage
     from voxflow.bundle import BundleResult
-    from voxflow.bundle.parts import Item
+    from voxflow.bundle.parts import BundleItem
     from voxflow.tracking import Tracker
 
 
@@ -53,7 +53,7 @@ def infer(stage: Stage) -> int:
     return EXIT_OK
 
 
-def _needed(stage: Stage, key: str) -> list[Item]:
+def _needed(stage: Stage, key: str) -> list[BundleItem]:
     datalist = Datalist.read(stage.datalist, stage.resampled)
     found = labelled_items(datalist, key)
     if not found:
@@ -61,10 +61,10 @@ def _needed(stage: Stage, key: str) -> list[Item]:
     return found
 
 
-def _native(stage: Stage, key: str) -> list[Item]:
+def _native(stage: Stage, key: str) -> list[BundleItem]:
     """Images as they came, since a bundle's own inference resamples them and returns masks on their own grid."""
     datalist = Datalist.read(stage.datalist, stage.resampled)
-    cases = native_cases([(case.id, None) for case in datalist.parts.get(key, ())], stage.volumes, is_mask=False)
+    cases = find_native_cases([(case.id, None) for case in datalist.parts.get(key, ())], stage.volumes, is_mask=False)
     paths = [[str(image.resolve()) for image in case.images] for case in cases]
     return [{"image": each[0] if len(each) == 1 else each} for each in paths]
 

@@ -17,14 +17,14 @@ from voxflow.tracking import begin_run, continue_run, read_run_file, write_run_f
 
 if TYPE_CHECKING:
     from tasks.common.stage import Stage
-    from voxflow.bundle.parts import Item
+    from voxflow.bundle.parts import BundleItem
 
 
 def train(stage: Stage) -> int:
     """Train by the bundle's own configuration; loss and metrics go to MLflow."""
     options, listed = bundle_options(stage), stage.datalist
     datalist = Datalist.read(listed, stage.resampled)
-    data: dict[str, list[Item]] = {}
+    data: dict[str, list[BundleItem]] = {}
     if options.data == "split":
         data = {"train#dataset#data": labelled_items(datalist, "training")}
         data["validate#dataset#data"] = labelled_items(datalist, "validation")

@@ -28,7 +28,7 @@ from voxflow.engines import catalogue, machine_bound_suffixes, open_engine, rank
 from voxflow.executor import Threads
 from voxflow.export import ExportOptions, export_model
 from voxflow.geometry import Geometry
-from voxflow.inference import InferenceCase, InferOptions, Models, infer_cases, infer_elsewhere
+from voxflow.inference import InferenceCase, InferOptions, ModelFolders, infer_cases, infer_on_executor
 from voxflow.serving.app import make_app
 from voxflow.volumes import Volume, read_volume, write_volume
 
@@ -153,7 +153,7 @@ def test_every_door_gives_the_mask_that_openvino_gives(case: InferenceCase, expo
     assert 0 < mask.mean() < 1
     here, there, command = (folder(tmp_path / name) for name in ("here", "there", "command"))
     assert infer_cases(open_engine(exported), [case], here, options).engine == "reference"
-    assert infer_elsewhere(Threads(1), Models((exported,)), [case], there, options).engine == "reference"
+    assert infer_on_executor(Threads(1), ModelFolders((exported,)), [case], there, options).engine == "reference"
     assert main(["infer", str(exported), "--images", str(case.images[0]), "--out", str(command)]) == 0
     for out in (here, there, command):
         assert np.array_equal(read_volume(out / "a/a.nii.gz").array, mask)

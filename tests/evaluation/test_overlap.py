@@ -11,7 +11,7 @@ import torch
 from monai.metrics import compute_dice, compute_hausdorff_distance, compute_iou, compute_surface_dice
 
 from voxflow.errors import DataError
-from voxflow.evaluation.overlap import overlap
+from voxflow.evaluation.overlap import measure_overlap
 from voxflow.geometry import Geometry
 from voxflow.volumes import Volume
 
@@ -32,7 +32,7 @@ PAIRS = [((20, 20, 30), 9, (22, 19, 33), 11), ((5, 20, 30), 9, (30, 22, 28), 8),
 @pytest.mark.parametrize(("first", "radius", "second", "other"), PAIRS)
 def test_measures_are_monais(first: tuple[float, ...], radius: float, second: tuple[float, ...], other: float) -> None:
     mask, reference = ball(first, radius), ball(second, other)  # type: ignore[arg-type]
-    found = overlap(mask, reference, 1)
+    found = measure_overlap(mask, reference, 1)
     a, b = (torch.from_numpy(volume.array[None, None]) for volume in (mask, reference))
     assert found.dice == pytest.approx(float(compute_dice(a, b)), abs=1e-6)
     assert found.jaccard == pytest.approx(float(compute_iou(a, b)), abs=1e-6)
@@ -40,7 +40,7 @@ def test_measures_are_monais(first: tuple[float, ...], radius: float, second: tu
     assert found.hd95_mm == pytest.approx(float(distance), abs=1e-3)
     for tolerance in (0.5, 2.0, 4.0):
         agreed = compute_surface_dice(a, b, [tolerance], include_background=True, spacing=list(SPACING))
-        assert overlap(mask, reference, 1, tolerance).surface_dice == pytest.approx(float(agreed), abs=1e-6)
+        assert measure_overlap(mask, reference, 1, tolerance).surface_dice == pytest.approx(float(agreed), abs=1e-6)
     assert found.remark == ""
 
 
@@ -51,27 +51,27 @@ def test_dice_and_volume_are_simpleitks() -> None:
     shapes = [sitk.LabelShapeStatisticsImageFilter(), sitk.LabelShapeStatisticsImageFilter()]
     for shape, volume in zip(shapes, (mask, reference), strict=True):
         shape.Execute(volume.to_sitk())
-    found = overlap(mask, reference, 1)
+    found = measure_overlap(mask, reference, 1)
     assert found.dice == pytest.approx(measures.GetDiceCoefficient(1))
     difference = (shapes[0].GetPhysicalSize(1) - shapes[1].GetPhysicalSize(1)) / 1000
     assert found.volume_error_ml == pytest.approx(difference)
 
 
 def test_equal_masks_are_at_distance_zero() -> None:
-    found = overlap(ball((20, 20, 30), 9), ball((20, 20, 30), 9), 1)
+    found = measure_overlap(ball((20, 20, 30), 9), ball((20, 20, 30), 9), 1)
     assert (found.dice, found.jaccard, found.surface_dice) == (1, 1, 1)
     assert (found.hd95_mm, found.volume_error_ml) == (0, 0)
 
 
 def test_nothing_is_measured_where_both_are_empty() -> None:
-    found = overlap(ball((20, 20, 30), 9), ball((20, 20, 30), 9), 2)
+    found = measure_overlap(ball((20, 20, 30), 9), ball((20, 20, 30), 9), 2)
     assert math.isnan(found.dice)
     assert found.remark == "empty in reference and mask"
 
 
 @pytest.mark.parametrize(("radii", "remark"), [((0, 9), "empty in the mask"), ((9, 0), "empty in the reference")])
 def test_one_empty_side_scores_zero_and_has_no_distance(radii: tuple[float, float], remark: str) -> None:
-    found = overlap(ball((20, 20, 30), radii[0]), ball((20, 20, 30), radii[1]), 1)
+    found = measure_overlap(ball((20, 20, 30), radii[0]), ball((20, 20, 30), radii[1]), 1)
     assert (found.dice, found.jaccard, found.surface_dice, found.remark) == (0, 0, 0, remark)
     assert math.isnan(found.hd95_mm)
 
@@ -80,4 +80,4 @@ def test_different_grids_are_refused() -> None:
     mask = ball((20, 20, 30), 9)
     moved = Volume(mask.array, Geometry.from_parts((48, 40, 20), SPACING, (1, 0, 0)))
     with pytest.raises(DataError, match="different grids"):
-        overlap(mask, moved, 1)
+        measure_overlap(mask, moved, 1)

@@ -9,7 +9,13 @@ from monai.metrics.calibration import CalibrationErrorMetric
 from scipy.stats import bootstrap, mannwhitneyu
 from sklearn.metrics import accuracy_score, average_precision_score, brier_score_loss, roc_auc_score, roc_curve
 
-from voxflow.evaluation.scores import accuracy, calibration_rows, mean_interval, roc_rows, score_classes
+from voxflow.evaluation.scores import (
+    compute_accuracy,
+    compute_mean_interval,
+    make_calibration_rows,
+    make_roc_rows,
+    score_classes,
+)
 
 RNG = np.random.default_rng(3)
 TRUTH = RNG.integers(0, 2, (40, 2))
@@ -44,7 +50,7 @@ def test_calibration_error_is_monais() -> None:
     metric = CalibrationErrorMetric(num_bins=10)
     metric(y_pred=torch.tensor(chances).reshape(1, 1, -1), y=torch.tensor(truth).reshape(1, 1, -1))
     assert score.ece == pytest.approx(float(metric.aggregate()), abs=1e-6)
-    rows = calibration_rows(truth[:, None], chances[:, None], ["a"])
+    rows = make_calibration_rows(truth[:, None], chances[:, None], ["a"])
     gaps = [row["cases"] * abs(row["mean_probability"] - row["share_positive"]) for row in rows]
     assert sum(gaps) / 200 == pytest.approx(score.ece)
 
@@ -66,8 +72,8 @@ def test_intervals_are_those_of_scipys_bootstrap() -> None:
 def test_the_interval_of_a_mean_is_scipys() -> None:
     values = RNG.random(30)
     reference = bootstrap((values,), np.mean, method="percentile", rng=1).confidence_interval
-    assert mean_interval(values.tolist()) == pytest.approx((reference.low, reference.high), abs=0.02)
-    assert mean_interval([0.5]) is None
+    assert compute_mean_interval(values.tolist()) == pytest.approx((reference.low, reference.high), abs=0.02)
+    assert compute_mean_interval([0.5]) is None
 
 
 def test_average_precision_of_a_known_ranking() -> None:
@@ -83,16 +89,16 @@ def test_a_class_that_all_cases_share_has_no_auc() -> None:
     assert (score.auc, score.average_precision, score.positives, score.negatives) == (None, None, 5, 0)
     assert score.sensitivity is None
     assert set(score.intervals) == {"accuracy", "brier", "ece"}
-    assert roc_rows(np.ones((5, 1)), np.linspace(0, 1, 5)[:, None], ["a"]) == []
+    assert make_roc_rows(np.ones((5, 1)), np.linspace(0, 1, 5)[:, None], ["a"]) == []
 
 
 def test_roc_runs_from_corner_to_corner() -> None:
-    rows = [row for row in roc_rows(TRUTH, CHANCES, ["a", "b"]) if row["class"] == "b"]
+    rows = [row for row in make_roc_rows(TRUTH, CHANCES, ["a", "b"]) if row["class"] == "b"]
     assert (rows[0]["fpr"], rows[0]["tpr"]) == (0, 0)
     assert (rows[-1]["fpr"], rows[-1]["tpr"]) == (1, 1)
 
 
 def test_accuracy_of_exclusive_classes_takes_the_likeliest() -> None:
     truth, chances = np.array([[1, 0], [0, 1]]), np.array([[0.4, 0.3], [0.3, 0.4]])
-    assert accuracy(truth, chances, exclusive=True) == 1.0
-    assert accuracy(truth, chances, exclusive=False) == 0.5
+    assert compute_accuracy(truth, chances, exclusive=True) == 1.0
+    assert compute_accuracy(truth, chances, exclusive=False) == 0.5

@@ -23,10 +23,10 @@ from voxflow.engines import open_engine
 from voxflow.executor import Threads
 from voxflow.files import write_json
 from voxflow.geometry import Geometry
-from voxflow.inference import InferenceCase, InferOptions, Models, infer_elsewhere
+from voxflow.inference import InferenceCase, InferOptions, ModelFolders, infer_on_executor
 from voxflow.prediction import PredictOptions, predict_volume
 from voxflow.serving.limits import RefusedError, ServeLimits
-from voxflow.serving.work import answer
+from voxflow.serving.work import answer_request
 from voxflow.volumes import Volume, read_volume, write_volume
 
 if TYPE_CHECKING:
@@ -95,7 +95,9 @@ def by_the_command(house: House, images: tuple[Path, ...]) -> Path | str:
 def by_a_worker(house: House, images: tuple[Path, ...]) -> Path | str:
     out = house.root / "elsewhere"
     out.mkdir()
-    infer_elsewhere(Threads(1), Models((house.exported,)), [InferenceCase("case", images)], out, house.options())
+    infer_on_executor(
+        Threads(1), ModelFolders((house.exported,)), [InferenceCase("case", images)], out, house.options()
+    )
     return outcome(out, "case/case.nii.gz")
 
 
@@ -105,7 +107,7 @@ def by_the_service(house: House, images: tuple[Path, ...]) -> Path | str:
     folder.mkdir()
     shutil.copy(image, folder / "upload")
     try:
-        return answer(open_engine(house.exported), folder, house.options(), ServeLimits(), "nifti").path
+        return answer_request(open_engine(house.exported), folder, house.options(), ServeLimits(), "nifti").path
     except RefusedError as error:
         return str(error)
 

@@ -16,7 +16,7 @@ from tests.inference.models import BrightnessEngine, ThresholdEngine, volume_spe
 from voxflow.dicom import Origin
 from voxflow.errors import DataError
 from voxflow.geometry import Geometry
-from voxflow.inference import InferenceCase, InferOptions, infer_cases, native_cases, read_volumes
+from voxflow.inference import InferenceCase, InferOptions, find_native_cases, infer_cases, read_volumes
 from voxflow.volumes import Volume, read_volume, write_radiograph, write_volume
 
 if TYPE_CHECKING:
@@ -91,17 +91,17 @@ def table(folder: Path, text: str) -> Path:
 
 def test_cases_are_found_in_the_case_table(tmp_path: Path) -> None:
     table(tmp_path, "a,images/a.nii.gz,labels/a.nii.gz,1.2.3,\nb,x.nii.gz;y.nii.gz,,,in/b.nii.gz\n")
-    first, second = native_cases([("a", tmp_path / "other"), ("b", None)], tmp_path, is_mask=True)
+    first, second = find_native_cases([("a", tmp_path / "other"), ("b", None)], tmp_path, is_mask=True)
     image, label = tmp_path / "images/a.nii.gz", tmp_path / "labels/a.nii.gz"
     assert first == InferenceCase("a", (image,), label, Origin("1.2.3"))
     assert second == InferenceCase("b", (tmp_path / "x.nii.gz", tmp_path / "y.nii.gz"))
-    assert native_cases([("a", (0, 1))], tmp_path, is_mask=False)[0].label == (0, 1)
+    assert find_native_cases([("a", (0, 1))], tmp_path, is_mask=False)[0].label == (0, 1)
 
 
 def test_cases_that_the_table_lacks_are_named_at_once(tmp_path: Path) -> None:
     table(tmp_path, "a,images/a.nii.gz,,,\n")
     with pytest.raises(DataError, match=r"cases\.csv: no row for b, c"):
-        native_cases([("a", None), ("b", None), ("c", None)], tmp_path, is_mask=True)
+        find_native_cases([("a", None), ("b", None), ("c", None)], tmp_path, is_mask=True)
 
 
 @pytest.mark.parametrize(("memory_mb", "ahead"), [(1, False), (4096, True)])

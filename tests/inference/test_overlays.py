@@ -9,7 +9,13 @@ import pytest
 from PIL import Image
 
 from voxflow.geometry import Geometry
-from voxflow.inference.overlays import Tile, grey_window, largest_slice, write_contact_sheet, write_overlay
+from voxflow.inference.overlays import (
+    RadiographTile,
+    compute_grey_window,
+    find_largest_slice,
+    write_contact_sheet,
+    write_overlay,
+)
 from voxflow.volumes import Volume, resample, target_geometry
 
 if TYPE_CHECKING:
@@ -40,8 +46,8 @@ def drawn(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_largest_slice_of_a_mask_and_the_middle_of_an_empty_one() -> None:
-    assert largest_slice(scene()[1].array) == 5
-    assert largest_slice(np.zeros((3, 3, 9))) == 4
+    assert find_largest_slice(scene()[1].array) == 5
+    assert find_largest_slice(np.zeros((3, 3, 9))) == 4
 
 
 @pytest.mark.parametrize(("size", "spacing", "ratio"), [((40, 20, 8), (1, 2, 5), 1.0), ((40, 20, 8), (1, 1, 5), 2.0)])
@@ -73,10 +79,10 @@ def test_grey_window_ignores_the_brightest_and_copes_with_flat_images() -> None:
     image = np.zeros((64, 64, 4))
     image[:32] = 1
     image[0, 0, 0] = 1e6
-    assert grey_window(image) == (0, 1)
-    assert grey_window(np.full((4, 4, 4), 7.0)) == (7, 8)
+    assert compute_grey_window(image) == (0, 1)
+    assert compute_grey_window(np.full((4, 4, 4), 7.0)) == (7, 8)
 
 
 def test_contact_sheet_holds_its_tiles(tmp_path: Path) -> None:
-    write_contact_sheet(tmp_path / "sheet.png", [Tile(np.eye(30), f"case {n}") for n in range(5)])
+    write_contact_sheet(tmp_path / "sheet.png", [RadiographTile(np.eye(30), f"case {n}") for n in range(5)])
     assert picture(tmp_path / "sheet.png").shape[0] > 400

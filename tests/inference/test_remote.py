@@ -13,7 +13,7 @@ from tests.losing import REASON, Losing
 from voxflow.errors import InputError
 from voxflow.executor import Threads
 from voxflow.geometry import Geometry
-from voxflow.inference import InferenceCase, InferOptions, Models, infer_cases, infer_elsewhere
+from voxflow.inference import InferenceCase, InferOptions, ModelFolders, infer_cases, infer_on_executor
 from voxflow.volumes import Volume, write_radiograph, write_volume
 
 if TYPE_CHECKING:
@@ -33,8 +33,8 @@ def volumes(tmp_path: Path) -> list[InferenceCase]:
 
 
 @pytest.fixture
-def model(tmp_path: Path) -> Models:
-    return Models((save_unet(tmp_path / "models/model.pt").parent,))
+def model(tmp_path: Path) -> ModelFolders:
+    return ModelFolders((save_unet(tmp_path / "models/model.pt").parent,))
 
 
 def folders(tmp_path: Path) -> tuple[Path, Path]:
@@ -49,12 +49,14 @@ def same(one: Path, other: Path) -> None:
     assert [file for file in files if (one / file).read_bytes() != (other / file).read_bytes()] == []
 
 
-def test_masks_tables_and_pictures_are_the_same(volumes: list[InferenceCase], model: Models, tmp_path: Path) -> None:
+def test_masks_tables_and_pictures_are_the_same(
+    volumes: list[InferenceCase], model: ModelFolders, tmp_path: Path
+) -> None:
     here, there = folders(tmp_path)
     volumes.insert(0, InferenceCase("gone", (tmp_path / "gone.nii.gz",)))
     options = InferOptions(overlays=2)
     expected = infer_cases(model.open(), volumes, here, options)
-    found = infer_elsewhere(Threads(1), model, volumes, there, options)
+    found = infer_on_executor(Threads(1), model, volumes, there, options)
     same(here, there)
     assert sorted(path.stem for path in (there / "overlays").iterdir()) == ["0", "1"]
     assert (found.engine, found.metrics["cases"], found.metrics["failed_cases"]) == ("torch", 4, 1)
@@ -67,41 +69,43 @@ def test_radiographs_are_classified_the_same(tmp_path: Path) -> None:
         image = np.random.default_rng(seed).integers(0, 255, (40, 30)).astype(np.uint8)
         write_radiograph(tmp_path / f"{seed}.png", image)
     cases = [InferenceCase(str(seed), (tmp_path / f"{seed}.png",)) for seed in (0, 7, 1, 2)]
-    model = Models((save_densenet(tmp_path / "models/model.pt"),), "torch", together=True)
+    model = ModelFolders((save_densenet(tmp_path / "models/model.pt"),), "torch", is_ensemble=True)
     infer_cases(model.open(), cases, here, InferOptions())
-    infer_elsewhere(Threads(1), model, cases, there, InferOptions())
+    infer_on_executor(Threads(1), model, cases, there, InferOptions())
     same(here, there)
 
 
-def test_a_lost_case_is_a_failure_with_its_reason(volumes: list[InferenceCase], model: Models, tmp_path: Path) -> None:
+def test_a_lost_case_is_a_failure_with_its_reason(
+    volumes: list[InferenceCase], model: ModelFolders, tmp_path: Path
+) -> None:
     _, out = folders(tmp_path)
-    found = infer_elsewhere(Losing(2), model, volumes, out, InferOptions())
+    found = infer_on_executor(Losing(2), model, volumes, out, InferOptions())
     assert json.loads((out / "failures.json").read_text()) == [{"case": "2", "reason": REASON}]
     assert found.failures.exit_code(3) == 3
 
 
 def test_a_process_opens_a_model_once_and_a_new_one_of_the_same_name_too(
-    volumes: list[InferenceCase], model: Models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    volumes: list[InferenceCase], model: ModelFolders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, out = folders(tmp_path)
-    opened: list[Models] = []
-    plain = Models.open
+    opened: list[ModelFolders] = []
+    plain = ModelFolders.open
 
-    def noted(self: Models) -> Engine:
+    def noted(self: ModelFolders) -> Engine:
         opened.append(self)
         return plain(self)
 
-    monkeypatch.setattr(Models, "open", noted)
+    monkeypatch.setattr(ModelFolders, "open", noted)
     for expected in (1, 1, 2):
         if expected == 2:
             save_unet(model.folders[0] / "model.pt")
-        infer_elsewhere(Threads(1), model, volumes, out, InferOptions())
+        infer_on_executor(Threads(1), model, volumes, out, InferOptions())
         assert len(opened) == expected
 
 
 def test_an_engine_that_is_not_there_is_wrong_input(
-    volumes: list[InferenceCase], model: Models, tmp_path: Path
+    volumes: list[InferenceCase], model: ModelFolders, tmp_path: Path
 ) -> None:
     _, out = folders(tmp_path)
     with pytest.raises(InputError, match="no model for the engine 'openvino'; there is torch"):
-        infer_elsewhere(Threads(1), Models(model.folders, "openvino"), volumes, out, InferOptions())
+        infer_on_executor(Threads(1), ModelFolders(model.folders, "openvino"), volumes, out, InferOptions())

@@ -8,7 +8,7 @@ import SimpleITK as sitk
 from scipy.ndimage import gaussian_filter
 
 from voxflow.geometry import Geometry
-from voxflow.prediction.cleaning import CleaningOptions, clean
+from voxflow.prediction.cleaning import CleaningOptions, clean_mask
 from voxflow.volumes import Volume
 
 NAMES = {1: "liver", 2: "spleen", 3: "absent"}
@@ -22,7 +22,7 @@ def mask(seed: int = 0) -> Volume:
 
 def cleaned(volume: Volume, **options: object) -> np.ndarray:
     copy = Volume(volume.array.copy(), volume.geometry)
-    clean(copy, NAMES, CleaningOptions.model_validate(options))
+    clean_mask(copy, NAMES, CleaningOptions.model_validate(options))
     return copy.array
 
 
@@ -82,4 +82,4 @@ def test_a_hole_that_holds_another_organ_keeps_it() -> None:
 
 
 def test_a_class_that_the_model_lacks_is_named() -> None:
-    assert CleaningOptions(largest_component=("kidney", "all")).unknown(NAMES) == ["kidney"]
+    assert CleaningOptions(largest_component=("kidney", "all")).find_unknown(NAMES) == ["kidney"]

@@ -17,13 +17,13 @@ from voxflow.geometry import Geometry
 from voxflow.prediction import (
     Ensemble,
     PredictOptions,
+    logits_to_probabilities,
     open_ensemble,
-    plan_of,
+    plan_image,
     predict_radiograph,
     predict_volume,
-    probabilities_of,
 )
-from voxflow.prediction.ensemble import answer
+from voxflow.prediction.ensemble import iterate_logits
 from voxflow.prediction.windows import plan_windows
 from voxflow.training import save_model
 from voxflow.volumes import Volume
@@ -68,11 +68,11 @@ def test_a_volumes_probabilities_are_the_mean_of_each_models(
     image = np.random.default_rng(1).normal(size=(1, *SIZE)).astype(np.float32)
     plan = plan_windows(SIZE, ensemble, "windows")
     received = np.full((ensemble.spec.out_channels, *SIZE), np.nan, dtype=np.float32)
-    for box, logits in answer(ensemble, image, plan, flips):
+    for box, logits in iterate_logits(ensemble, image, plan, flips):
         received[:, *box] = logits
     expected = MeanEnsemble()([of_monai(network, image, flips, activation) for network in networks()])
     assert plan.count > 1
-    assert np.abs(probabilities_of(received, spec) - np.asarray(expected)).max() < 1e-5
+    assert np.abs(logits_to_probabilities(received, spec) - np.asarray(expected)).max() < 1e-5
     assert np.ptp(np.asarray(expected)) > 0.5
 
 
@@ -81,7 +81,7 @@ def test_its_models_share_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyP
     given: list[int] = []
     monkeypatch.setattr("voxflow.prediction.predict.plan_windows", lambda *_, memory_mb, **__: given.append(memory_mb))
     for engine in (ensemble, ensemble.members[0]):
-        plan_of(np.zeros((1, 96, 96, 96), dtype=np.float32), engine, PredictOptions(memory_mb=125))
+        plan_image(np.zeros((1, 96, 96, 96), dtype=np.float32), engine, PredictOptions(memory_mb=125))
     # Of 125 MB the image and its labels take 5 bytes a voxel, rounded up to 5 MB.
     assert given == [40, 120]
 

@@ -10,7 +10,7 @@ import pytest
 
 from tests.inference.models import ThresholdEngine, volume_spec
 from voxflow.geometry import Geometry
-from voxflow.prediction import PredictOptions, native_grid, predict_prepared, predict_volume, prepare
+from voxflow.prediction import PredictOptions, native_grid, predict_prepared, predict_volume, prepare_image
 from voxflow.volumes import Volume
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def test_the_budget_holds(classes: int, overlap: float, back: str, local: bool) 
     engine = ManyClasses(volume_spec(class_names=names, window=WINDOW, overlap=overlap))
     engine.is_local = local
     image = np.random.default_rng(0).random(SIZE, dtype=np.float32)
-    prepared = prepare([Volume(image, blank(SIZE).geometry)], engine.spec)
+    prepared = prepare_image([Volume(image, blank(SIZE).geometry)], engine.spec)
     options = PredictOptions.model_validate({"memory_mb": BUDGET_MB, "bytes_per_voxel": 4, "back": back})
     predict_volume(engine, blank((8, 8, 8)), options)  # imports are no memory of the volume
     tracemalloc.start()
@@ -67,7 +67,7 @@ def test_it_holds_where_probabilities_come_back_from_another_grid(
     engine = ManyClasses(volume_spec(class_names=names, window=WINDOW, overlap=0.5, spacing_mm=(0.9, 0.9, 1.1)))
     engine.is_local = False
     image = np.random.default_rng(0).random(SIZE, dtype=np.float32)
-    prepared = prepare([Volume(image, blank(SIZE).geometry)], engine.spec)
+    prepared = prepare_image([Volume(image, blank(SIZE).geometry)], engine.spec)
     options = PredictOptions(memory_mb=BUDGET_MB, bytes_per_voxel=4)
     predict_volume(engine, Volume(image[:8, :8, :8], blank((8, 8, 8)).geometry), options)  # imports, once more
     tracemalloc.start()

@@ -15,15 +15,15 @@ from voxflow.geometry import Geometry
 from voxflow.prediction import (
     PredictOptions,
     label_names,
-    labels_of,
+    logits_to_labels,
     predict_prepared,
     predict_radiograph,
     predict_volume,
-    prepare,
+    prepare_image,
 )
-from voxflow.prediction.grids import to_network
-from voxflow.prediction.mirroring import FlippedEngine
-from voxflow.prediction.native_grid import WayBack
+from voxflow.prediction.grids import resample_to_network
+from voxflow.prediction.mirroring import MirroringEngine
+from voxflow.prediction.native_grid import NativeGridRestorer
 from voxflow.spec import TransformSpec
 from voxflow.volumes import Volume
 
@@ -92,7 +92,7 @@ def test_voxels_beyond_the_networks_last_centre_are_kept() -> None:
 
 
 def test_way_back_is_simpleitks_nearest_neighbour() -> None:
-    from voxflow.prediction.grids import labels_to
+    from voxflow.prediction.grids import resample_labels
 
     source = turned(blob((2.1, 1.7, 2.9)), "ASR")
     labels = Volume((source.array * 7).astype(np.uint8), source.geometry)
@@ -110,7 +110,7 @@ def test_way_back_is_simpleitks_nearest_neighbour() -> None:
         sitk.sitkNearestNeighbor,
     )
     covered = Volume.from_sitk(inside).array > 0
-    assert np.array_equal(labels_to(labels, target).array[covered], Volume.from_sitk(reference).array[covered])
+    assert np.array_equal(resample_labels(labels, target).array[covered], Volume.from_sitk(reference).array[covered])
 
 
 @pytest.mark.parametrize("orientation", ["LPS", "SPL", "ASR"])
@@ -118,7 +118,7 @@ def test_way_back_is_simpleitks_nearest_neighbour() -> None:
 def test_probabilities_come_back_as_scipy_interpolates_them(orientation: str, plan: Plan) -> None:
     image = turned(blob((1.1, 0.9, 1.3)), "LPS")
     spec = volume_spec(spacing_mm=(1.5, 1.25, 2.0), orientation=orientation)
-    prepared = prepare([image], spec)
+    prepared = prepare_image([image], spec)
     chances = 1 / (1 + np.exp(0.5 - prepared.image[0].astype(np.float64)))
     to_source = np.linalg.solve(prepared.grid.affine, image.geometry.affine)
     index = np.indices(image.geometry.size).reshape(3, -1)
@@ -152,7 +152,7 @@ def test_the_strongest_class_is_that_of_every_class_interpolated(
         spacing_mm=spacing, orientation="SPL", activation=activation, class_names=names, divisor=1, window=(8, 8, 8)
     )
     image = turned(blob((1.1, 0.9, 1.3)), "RAS")
-    prepared = prepare([image], spec)
+    prepared = prepare_image([image], spec)
     logits = Slopes(spec).run(prepared.image[None])[0].astype(np.float64)
     chances = 1 / (1 + np.exp(-logits)) if activation == "sigmoid" else np.exp(logits) / np.exp(logits).sum(axis=0)
     to_source = np.linalg.solve(prepared.grid.affine, image.geometry.affine)
@@ -176,11 +176,11 @@ def test_the_strongest_class_is_that_of_every_class_interpolated(
 def test_blocks_come_back_as_the_whole_does(activation: str, names: tuple[str, ...]) -> None:
     image = blob((1.1, 0.9, 1.3))
     spec = volume_spec(spacing_mm=(1.5, 1.25, 2.0), orientation="SPL", activation=activation, class_names=names)
-    prepared = prepare([image], spec)
+    prepared = prepare_image([image], spec)
     logits = np.random.default_rng(0).normal(size=(len(names), *prepared.grid.size)).astype(np.float32)
     made = {}
     for blocks in (1, 4):
-        back, filled = WayBack(prepared.grid, prepared.native, spec, 0, 2), np.full(prepared.native.size, 99)
+        back, filled = NativeGridRestorer(prepared.grid, prepared.native, spec, 0, 2), np.full(prepared.native.size, 99)
         edges = np.linspace(0, prepared.grid.size[2], blocks + 1).astype(int).tolist()
         for block in map(slice, edges, edges[1:]):
             needed, piece = back.block(block)
@@ -196,19 +196,19 @@ def test_blocks_come_back_as_the_whole_does(activation: str, names: tuple[str, .
 
 def test_where_the_grids_are_one_nothing_is_interpolated() -> None:
     spec = volume_spec(orientation="SPL", class_names=("background", "a", "b"))
-    prepared = prepare([blob()], spec)
-    assert WayBack(prepared.grid, prepared.native, spec, 0, 1).is_exact
+    prepared = prepare_image([blob()], spec)
+    assert NativeGridRestorer(prepared.grid, prepared.native, spec, 0, 1).is_exact
     first, second = (predict_prepared(Slopes(spec), prepared, PredictOptions(back=back)).mask.array for back in WAYS)
     assert np.array_equal(first, second)
 
 
 def test_grids_that_are_rotated_against_each_other_are_refused() -> None:
-    from voxflow.prediction.grids import labels_to
+    from voxflow.prediction.grids import resample_labels
 
     image = blob()
     tilted = Geometry.from_parts((40, 40, 40), (1, 1, 1), direction=[0.8, -0.6, 0, 0.6, 0.8, 0, 0, 0, 1])
     with pytest.raises(DataError, match="rotated against each other"):
-        labels_to(Volume(image.array.astype(np.uint8), image.geometry), tilted)
+        resample_labels(Volume(image.array.astype(np.uint8), image.geometry), tilted)
 
 
 def test_preprocessing_travels_with_the_model() -> None:
@@ -249,7 +249,7 @@ def sigmoid(names: tuple[str, ...]) -> ModelSpec:
 def test_sigmoid_without_a_background_channel_counts_labels_from_one() -> None:
     logits = np.array([[-1.0, 2.0, 1.0], [-2.0, -1.0, 3.0]], np.float32)
     spec = sigmoid(("core", "edema"))
-    assert labels_of(logits, spec).tolist() == [0, 1, 2]
+    assert logits_to_labels(logits, spec).tolist() == [0, 1, 2]
     assert label_names(spec) == {1: "core", 2: "edema"}
     assert label_names(sigmoid(("background", "organ"))) == {1: "organ"}
     assert radiograph_spec().out_channels == 2
@@ -266,10 +266,10 @@ def test_flips_average_the_answers_to_every_mirror_image() -> None:
 
     batch = np.zeros((1, 1, 3, 4, 2), np.float32)
     once = Leaning().run(batch)[0, 1]
-    flipped = FlippedEngine(Leaning(), ("j", "i")).run(batch)[0, 1]
+    flipped = MirroringEngine(Leaning(), ("j", "i")).run(batch)[0, 1]
     expected = np.mean([once, once[::-1], once[:, ::-1], once[::-1, ::-1]], axis=0)
     assert np.allclose(flipped, expected)
-    assert np.allclose(FlippedEngine(Leaning(), ("i",)).run(batch)[0, 1], (once + once[::-1]) / 2)
+    assert np.allclose(MirroringEngine(Leaning(), ("i",)).run(batch)[0, 1], (once + once[::-1]) / 2)
 
 
 def test_cleaning_is_done_on_the_native_grid() -> None:
@@ -292,7 +292,7 @@ def test_the_grid_of_centres_is_that_of_monais_spacing() -> None:
     from monai.transforms import Spacing
 
     image = blob((0.8, 0.9, 3.0))
-    seen = to_network(image, volume_spec(spacing_mm=(1.5, 1.25, 2.0)).model_copy(update={"extent": "centres"}))
+    seen = resample_to_network(image, volume_spec(spacing_mm=(1.5, 1.25, 2.0)).model_copy(update={"extent": "centres"}))
     made = Spacing((1.5, 1.25, 2.0))(MetaTensor(image.array[None], affine=image.geometry.affine_ras))
     assert made.shape[1:] == seen.array.shape
     assert np.allclose(made.affine, seen.geometry.affine_ras, atol=1e-6)

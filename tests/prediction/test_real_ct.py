@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tests.inference.models import ThresholdEngine, volume_spec
-from voxflow.evaluation.overlap import overlap
+from voxflow.evaluation.overlap import measure_overlap
 from voxflow.prediction import PredictOptions, predict_volume
 from voxflow.volumes import Volume, read_volume
 
@@ -22,6 +22,6 @@ def test_an_experts_mask_survives_the_way_there_and_back(real_data: Callable[[st
     spec = volume_spec(spacing_mm=(1.0, 1.0, 4.0), orientation="RAS", window=(96, 96, 16), divisor=16)
     for plan in ("whole", "windows"):
         found = predict_volume(ThresholdEngine(spec), image, PredictOptions.model_validate({"plan": plan}))
-        measured = overlap(found.mask, label, 1)
+        measured = measure_overlap(found.mask, label, 1)
         assert measured.dice > 0.98
         assert measured.hd95_mm < 1.0

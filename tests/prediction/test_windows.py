@@ -13,7 +13,7 @@ from monai.inferers import sliding_window_inference
 
 from tests.inference.models import UNET, ThresholdEngine, save_unet, seeded, volume_spec
 from voxflow.engines import TorchEngine
-from voxflow.prediction import slabs
+from voxflow.prediction import iterate_slabs
 from voxflow.prediction.windows import Blend, plan_windows
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 def assembled(engine: Engine, image: np.ndarray, plan: WindowPlan) -> np.ndarray:
     """The logits of a whole image, every voxel of it once."""
     logits, times = np.empty((engine.spec.out_channels, *plan.size), np.float32), np.zeros(plan.size, int)
-    for box, part in slabs(engine, image, plan):
+    for box, part in iterate_slabs(engine, image, plan):
         logits[:, *box] = part
         times[box] += 1
     assert (times == 1).all()
@@ -78,7 +78,7 @@ def test_no_part_is_thicker_than_a_window_along_the_longest_way() -> None:
     engine = ThresholdEngine()
     image = np.random.default_rng(0).random((1, 20, 9, 200), dtype=np.float32)
     plan = plan_windows(image.shape[1:], engine, "windows")
-    boxes = [box for box, _ in slabs(engine, image, plan)]
+    boxes = [box for box, _ in iterate_slabs(engine, image, plan)]
     assert plan.along == 2
     assert max(box[2].stop - box[2].start for box in boxes) <= plan.window[2]
     assert [box[2].start for box in boxes] == [0, *(box[2].stop for box in boxes)][:-1]
@@ -88,7 +88,7 @@ def test_no_part_is_thicker_than_a_window_along_the_longest_way() -> None:
 def test_padding_is_taken_off_again() -> None:
     engine = ThresholdEngine()
     image = np.random.default_rng(0).random((1, 5, 6, 3), dtype=np.float32)
-    ((box, logits),) = slabs(engine, image, plan_windows((5, 6, 3), engine))
+    ((box, logits),) = iterate_slabs(engine, image, plan_windows((5, 6, 3), engine))
     assert (box, logits.shape) == ((slice(0, 5), slice(0, 6), slice(0, 3)), (2, 5, 6, 3))
     assert np.allclose(logits[1], image[0] - 0.5)
 

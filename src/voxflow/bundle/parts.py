@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from voxflow.bundle.options import BundleOptions
     from voxflow.datalist import Case
 
-Item = dict[str, Any]
+BundleItem = dict[str, Any]
 NOT_TRUSTED = (
     "running a bundle runs the code in its configurations ('$' expressions, any class that '_target_' names); look "
     "through them, then say trust: true beside kind: bundle"
 )
 
 
-def require(*, trust: bool, where: str) -> None:
+def require_trust(*, trust: bool, json_path: str) -> None:
     """Let only a bundle run that the user trusts, and only where MONAI's engines are installed.
 
     Raises:
@@ -34,14 +34,19 @@ def require(*, trust: bool, where: str) -> None:
     from importlib.util import find_spec
 
     if trust is not True:
-        raise ConfigError(NOT_TRUSTED, path="params.yaml", where=where)
+        raise ConfigError(NOT_TRUSTED, path="params.yaml", where=json_path)
     if find_spec("ignite") is None:
         raise MissingDependencyError("MONAI's engines need pytorch-ignite: pip install 'voxflow[bundle]'")
 
 
 @contextlib.contextmanager
-def opened(
-    bundle: Path, stage: str, options: BundleOptions, *, folders: Mapping[str, Path], data: Mapping[str, list[Item]]
+def open_bundle(
+    bundle: Path,
+    stage: str,
+    options: BundleOptions,
+    *,
+    folders: Mapping[str, Path],
+    data: Mapping[str, list[BundleItem]],
 ) -> Iterator[Any]:
     """Open a bundle's configurations for one stage.
 
@@ -73,13 +78,13 @@ def opened(
         )
         parser = workflow.parser
         for name, folder in folders.items():
-            if not has(parser, name):
-                known = [key for key in parser.get() if key.endswith(("dir", "path", "root"))]
-                message = f"no id {name!r} that Voxflow could put its folder in{suggest(name, known)}"
+            if not has_id(parser, name):
+                ids = [key for key in parser.get() if key.endswith(("dir", "path", "root"))]
+                message = f"no id {name!r} that Voxflow could put its folder in{suggest(name, ids)}"
                 raise ConfigError(message, path=files[0])
             parser[name] = str(folder.resolve())
         for name, items in data.items():
-            if has(parser, name) and name not in options.set:
+            if has_id(parser, name) and name not in options.set:
                 parser[name] = items
         for name, value in options.set.items():
             parser[name] = value
@@ -89,7 +94,7 @@ def opened(
         sys.path[:] = before
 
 
-def run_through(workflow: Any) -> None:
+def run_workflow(workflow: Any) -> None:
     """Do what the configuration says under ``run`` and ``finalize``.
 
     Raises:
@@ -111,29 +116,29 @@ def _as_one_line(call: Callable[[], Any]) -> Any:
         raise VoxflowError(f"the bundle's own configuration failed: {type(first).__name__}: {text}") from error
 
 
-def has(parser: Any, name: str) -> bool:
+def has_id(parser: Any, name: str) -> bool:
     """Whether a configuration states an id."""
     return name in parser
 
 
-def part(workflow: Any, name: str) -> Any:
+def get_part(workflow: Any, name: str) -> Any:
     """An object of the configuration, such as its trainer.
 
     Raises:
         ConfigError: the configuration has no such id.
     """
-    if not has(workflow.parser, name):
+    if not has_id(workflow.parser, name):
         raise ConfigError(f"no id {name!r}", path=workflow.config_root_path)
     return _as_one_line(lambda: workflow.parser.get_parsed_content(name))
 
 
-def items(cases: Sequence[Case], *, with_label: bool = True) -> list[Item]:
+def list_items(cases: Sequence[Case], *, with_label: bool = True) -> list[BundleItem]:
     """Cases as MONAI's datasets take them: paths by field."""
-    made: list[Item] = []
+    items: list[BundleItem] = []
     for case in cases:
         images = [str(path.resolve()) for path in case.image]
-        item: Item = {"image": images[0] if len(images) == 1 else images}
+        item: BundleItem = {"image": images[0] if len(images) == 1 else images}
         if with_label and case.label is not None:
             item["label"] = list(case.label) if isinstance(case.label, tuple) else str(case.label.resolve())
-        made.append(item)
-    return made
+        items.append(item)
+    return items

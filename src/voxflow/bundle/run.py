@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from voxflow.bundle.options import DEFAULT_EVALUATOR
-from voxflow.bundle.parts import has, opened, part, run_through
-from voxflow.bundle.watch import Watch, is_number
+from voxflow.bundle.parts import get_part, has_id, open_bundle, run_workflow
+from voxflow.bundle.watch import TrainingWatch, is_number
 from voxflow.errors import DataError
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from voxflow.bundle.options import BundleOptions
-    from voxflow.bundle.parts import Item
+    from voxflow.bundle.parts import BundleItem
     from voxflow.tracking import Tracker
 
 MODEL = "model.pt"
@@ -43,7 +43,7 @@ def train_bundle(
     out: Path,
     options: BundleOptions,
     *,
-    data: Mapping[str, list[Item]],
+    data: Mapping[str, list[BundleItem]],
     tracker: Tracker,
     curves: Path,
 ) -> BundleResult:
@@ -64,30 +64,30 @@ def train_bundle(
     """
     from voxflow.training import Interruption, Recorder
 
-    _clear(out)
+    _clear_folder(out)
     folders = {options.checkpoints: out, options.outputs: out / "events"}
     with (
-        opened(bundle, "train", options, folders=folders, data=data) as workflow,
+        open_bundle(bundle, "train", options, folders=folders, data=data) as workflow,
         Interruption() as interruption,
     ):
         recorder = Recorder(out / "events", curves, tracker)
         name = options.evaluator or DEFAULT_EVALUATOR["train"]
-        evaluator = part(workflow, name) if has(workflow.parser, name) else None
-        trainer = part(workflow, options.trainer)
-        watch = Watch(trainer, evaluator, recorder, interruption)
-        run_through(workflow)
-        asked = interruption.is_requested
+        evaluator = get_part(workflow, name) if has_id(workflow.parser, name) else None
+        trainer = get_part(workflow, options.trainer)
+        watch = TrainingWatch(trainer, evaluator, recorder, interruption)
+        run_workflow(workflow)
+        is_interrupted = interruption.is_requested
     watch.require()
-    _name_best(out, is_needed=not asked)
+    _name_best(out, is_needed=not is_interrupted)
     best, epoch = watch.best
     counts = {"epochs": int(trainer.state.epoch), "steps": watch.steps, "best_epoch": epoch}
     values = {"seconds": round(watch.seconds, 1), "train_loss": watch.train_loss, **watch.metrics}
     numbers = counts | {name: value for name, value in values.items() if math.isfinite(value)}
-    return BundleResult(numbers, watch.key if not math.isnan(best) else "", asked)
+    return BundleResult(numbers, watch.key if not math.isnan(best) else "", is_interrupted)
 
 
 def evaluate_bundle(
-    bundle: Path, model: Path, out: Path, options: BundleOptions, *, data: Mapping[str, list[Item]]
+    bundle: Path, model: Path, out: Path, options: BundleOptions, *, data: Mapping[str, list[BundleItem]]
 ) -> BundleResult:
     """Judge a trained bundle by its own configuration.
 
@@ -103,41 +103,41 @@ def evaluate_bundle(
         DataError: there is no trained model.
     """
     engine = _run(bundle, "evaluate", model, out, options=options, data=data)
-    found = {name: float(value) for name, value in engine.state.metrics.items() if is_number(value)}
-    key = str(getattr(engine.state, "key_metric_name", None) or next(iter(found), ""))
-    return BundleResult({**found, "cases": _cases(data, engine)}, key)
+    metrics = {name: float(value) for name, value in engine.state.metrics.items() if is_number(value)}
+    key = str(getattr(engine.state, "key_metric_name", None) or next(iter(metrics), ""))
+    return BundleResult({**metrics, "cases": _count_cases(data, engine)}, key)
 
 
 def infer_bundle(
-    bundle: Path, model: Path, out: Path, options: BundleOptions, *, data: Mapping[str, list[Item]]
+    bundle: Path, model: Path, out: Path, options: BundleOptions, *, data: Mapping[str, list[BundleItem]]
 ) -> BundleResult:
     """Run a trained bundle on cases without a label; see :func:`evaluate_bundle`."""
     engine = _run(bundle, "infer", model, out, options=options, data=data)
-    return BundleResult({"cases": _cases(data, engine)})
+    return BundleResult({"cases": _count_cases(data, engine)})
 
 
 def _run(
-    bundle: Path, stage: str, model: Path, out: Path, *, options: BundleOptions, data: Mapping[str, list[Item]]
+    bundle: Path, stage: str, model: Path, out: Path, *, options: BundleOptions, data: Mapping[str, list[BundleItem]]
 ) -> Any:
     if not (model / MODEL).is_file():
         raise DataError("file not found; train first", path=model / MODEL)
     # Where the configuration has no folder of checkpoints, its loader names the file itself.
     weights = options.set | {options.load_path: str((model / MODEL).resolve())}
     folders = {options.outputs: out, options.checkpoints: model}
-    with opened_for(bundle, stage, options, folders=folders, weights=weights, data=data) as workflow:
-        engine = part(workflow, options.evaluator or DEFAULT_EVALUATOR[stage])
-        run_through(workflow)
+    with open_for_weights(bundle, stage, options, folders=folders, weights=weights, data=data) as workflow:
+        engine = get_part(workflow, options.evaluator or DEFAULT_EVALUATOR[stage])
+        run_workflow(workflow)
     return engine
 
 
-def opened_for(
+def open_for_weights(
     bundle: Path,
     stage: str,
     options: BundleOptions,
     *,
     folders: dict[str, Path],
     weights: dict[str, Any],
-    data: Mapping[str, list[Item]],
+    data: Mapping[str, list[BundleItem]],
 ) -> Any:
     """Open a configuration that reads trained weights, from a folder or by a path of its own."""
     from monai.bundle import ConfigParser
@@ -147,19 +147,19 @@ def opened_for(
     files = [str(bundle / name) for name in options.config or DEFAULT_CONFIG[stage] if (bundle / name).is_file()]
     stated = ConfigParser()
     stated.read_config(files)
-    if has(stated, options.load_path):
+    if has_id(stated, options.load_path):
         options = options.model_copy(update={"set": {options.load_path: weights[options.load_path], **options.set}})
-        if not has(stated, options.checkpoints):
+        if not has_id(stated, options.checkpoints):
             folders = {name: path for name, path in folders.items() if name != options.checkpoints}
-    return opened(bundle, stage, options, folders=folders, data=data)
+    return open_bundle(bundle, stage, options, folders=folders, data=data)
 
 
-def _cases(data: Mapping[str, list[Item]], engine: Any) -> int:
+def _count_cases(data: Mapping[str, list[BundleItem]], engine: Any) -> int:
     """How many cases went through: what was put in, else what the engine counted."""
     return sum(len(cases) for cases in data.values()) or int(engine.state.iteration)
 
 
-def _clear(out: Path) -> None:
+def _clear_folder(out: Path) -> None:
     """Remove what an older run left."""
     out.mkdir(parents=True, exist_ok=True)
     for old in (*out.glob("*.pt"), *out.glob("*.pth")):
@@ -172,12 +172,12 @@ def _name_best(out: Path, *, is_needed: bool) -> None:
     if (out / MODEL).is_file():
         return
     # CheckpointSaver's own names: the key metric's first, then the final one, then by epoch.
-    found = [
+    checkpoints = [
         path
         for pattern in ("*key_metric*.pt", "*best*.pt", "*final*.pt", "*.pt")
-        for path in sorted(out.glob(pattern), key=lambda each: each.stat().st_mtime, reverse=True)
+        for path in sorted(out.glob(pattern), key=lambda file: file.stat().st_mtime, reverse=True)
     ]
-    if found:
-        shutil.copyfile(found[0], out / MODEL)
+    if checkpoints:
+        shutil.copyfile(checkpoints[0], out / MODEL)
     elif is_needed:
         raise DataError("the bundle's configuration wrote no checkpoint; give it a CheckpointSaver", path=out)

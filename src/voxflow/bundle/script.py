@@ -43,7 +43,7 @@ def export_bundle(bundle: Path, model: Path, out: Path, options: BundleOptions) 
     with warnings.catch_warnings():
         # torch and MONAI warn of TorchScript's age; the format stays a deliverable while torch, pinned, writes it.
         warnings.simplefilter("ignore")
-        shape = _shape(meta)
+        shape = _find_input_shape(meta)
         ckpt_export(
             net_id=options.network,
             filepath=str(out / SCRIPT),
@@ -67,7 +67,7 @@ def export_bundle(bundle: Path, model: Path, out: Path, options: BundleOptions) 
     return {"torchscript_max_logit_difference": difference, "cases": 1}
 
 
-def _shape(meta: Path) -> tuple[int, ...]:
+def _find_input_shape(meta: Path) -> tuple[int, ...]:
     """An input that the metadata allows: one image, its channels, its size with the formulas filled in."""
     from monai.bundle import ConfigParser
     from monai.bundle.scripts import _get_fake_input_shape

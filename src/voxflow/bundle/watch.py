@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from voxflow.training import Interruption, Recorder
 
 
-class Watch:
+class TrainingWatch:
     """Handlers on a trainer, and on its evaluator where there is one.
 
     Args:
@@ -40,7 +40,7 @@ class Watch:
         trainer.add_event_handler(Events.EPOCH_COMPLETED, self._epoch)
         trainer.add_event_handler(Events.COMPLETED, self._rest)
         if evaluator is not None:
-            evaluator.add_event_handler(Events.EPOCH_COMPLETED, self._scored)
+            evaluator.add_event_handler(Events.EPOCH_COMPLETED, self._record_scores)
         self._validates = evaluator is not None
 
     def require(self) -> None:
@@ -59,7 +59,7 @@ class Watch:
 
     def _step(self, engine: Any) -> None:
         self.steps += 1
-        value = loss_of(engine.state.output)
+        value = read_loss(engine.state.output)
         if value is not None:
             if not math.isfinite(value):
                 self.fault = f"the loss is {value} in epoch {engine.state.epoch}, step {self.steps}"
@@ -67,7 +67,7 @@ class Watch:
         if self.fault or self.interruption.is_requested:
             engine.terminate()
 
-    def _scored(self, engine: Any) -> None:
+    def _record_scores(self, engine: Any) -> None:
         self._validated = {name: float(value) for name, value in engine.state.metrics.items() if is_number(value)}
         self.key = str(getattr(engine.state, "key_metric_name", None) or next(iter(self._validated), ""))
 
@@ -84,14 +84,14 @@ class Watch:
         metrics, self._validated = self._validated or {}, None
         self.train_loss = sum(self._losses) / len(self._losses) if self._losses else math.nan
         self._losses = []
-        rate = _rate(self.trainer)
+        rate = _read_rate(self.trainer)
         self.recorder.write_row(epoch, {"train_loss": self.train_loss, **rate, "seconds": self.seconds, **metrics})
         value = metrics.get(self.key, math.nan)
         if not math.isnan(value) and not value < self.best[0]:
             self.best, self.metrics = (value, epoch), metrics
 
 
-def loss_of(output: Any) -> float | None:
+def read_loss(output: Any) -> float | None:
     """The loss in a trainer's output: MONAI gives a dictionary, or one a case."""
     first = output[0] if isinstance(output, list) and output else output
     value = first.get("loss") if isinstance(first, dict) else first
@@ -106,7 +106,7 @@ def is_number(value: Any) -> bool:
         return False
 
 
-def _rate(trainer: Any) -> dict[str, float]:
+def _read_rate(trainer: Any) -> dict[str, float]:
     optimizer = getattr(trainer, "optimizer", None)
     groups = getattr(optimizer, "param_groups", None)
     return {"learning_rate": float(groups[0]["lr"])} if groups else {}

@@ -16,7 +16,7 @@ from voxflow.progress import say
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from voxflow.mmar import Names
+    from voxflow.mmar import ExportNames
 
 TRAIN_CONFIG = "config/config_train.json"
 VALIDATION_CONFIG = "config/config_validation.json"
@@ -158,7 +158,7 @@ class ExportCommand:
     help: ClassVar[str] = "export an MMAR's checkpoint: regular and optimised model"
 
     folder: Path
-    names: Names
+    names: ExportNames
     precision: str = "FP32"
     batch: int = 5
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -188,12 +188,12 @@ class ExportCommand:
     @classmethod
     def read(cls, arguments: argparse.Namespace) -> ExportCommand:
         """Take the parsed flags of either program."""
-        from voxflow.mmar import Names, parse_settings
+        from voxflow.mmar import ExportNames, parse_settings
 
         name, folder = arguments.model_name, getattr(arguments, "model_file_path", None)
         if folder is None:
             folder, name = _find_checkpoint(arguments.mmar, name)
-        names = Names(name, arguments.regular_frozen_file_ext, arguments.trt_file_ext)
+        names = ExportNames(name, arguments.regular_frozen_file_ext, arguments.trt_file_ext)
         unused = {flag: why for flag, why in IGNORED_FLAGS.items() if getattr(arguments, flag) not in (None, False)}
         settings = dict(parse_settings(getattr(arguments, "settings", ())))
         if getattr(arguments, "openvino_precision", None) is not None:

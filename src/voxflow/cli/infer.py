@@ -92,22 +92,22 @@ class InferCommand:
             DataError: no model, or nothing to infer on.
         """
         from voxflow.engines import open_engine
-        from voxflow.inference import InferOptions, Made, find_cases, infer_cases, maker_of
-        from voxflow.mmar.artefacts import model_of
+        from voxflow.inference import InferOptions, ResultLedger, compute_maker_digest, find_cases, infer_cases
+        from voxflow.mmar.artefacts import resolve_model
 
         if self.out.exists() and not self.out.is_dir():
             raise ConfigError("--out is to be a folder, and a file is there", path=self.out)
         options = parse_options(InferOptions, self.settings | {"overwrite": self.overwrite, "key": self.key})
-        models = model_of(self.model)
+        models = resolve_model(self.model)
         engine = open_engine(models, options.engine)
-        ledger = Made(self.out, maker_of(engine, [models], options))
+        ledger = ResultLedger(self.out, compute_maker_digest(engine, [models], options))
         self.out.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".work-", dir=self.out) as scratch:
             is_segmentation = engine.spec.task == "segmentation"
             inputs = find_cases(
                 self.images, Path(scratch), is_segmentation=is_segmentation, key=self.key, root=self.root
             )
-            inference = infer_cases(engine, inputs.cases, self.out, options, refused=inputs.refused, made=ledger)
+            inference = infer_cases(engine, inputs.cases, self.out, options, refused=inputs.refused, ledger=ledger)
         count = int(inference.metrics["cases"])
         total = len(inputs.cases) + len(inputs.refused)
         say(f"infer: {count} of {total} cases ({engine.name}){inference.failures.summary()} → {self.out}")

@@ -47,12 +47,12 @@ class PullCommand:
 
     def run(self) -> int:
         """Do what was asked."""
-        from voxflow.mmar import repository_of
+        from voxflow.mmar import find_repository
         from voxflow.tracking import list_model_versions, use_store
         from voxflow.workspace import find_template, list_templates
 
         say_unused(self.unused)
-        with use_store(repository_of(Path.cwd())) as is_there:
+        with use_store(find_repository(Path.cwd())) as is_there:
             registered = list_model_versions() if is_there else []
             built_in = list_templates()
             # Older documents call a model of the zoo by other names, which are as good.

@@ -69,7 +69,7 @@ class ServeCommand:
 
         from voxflow.engines import open_engine
         from voxflow.inference import InferOptions
-        from voxflow.mmar.artefacts import model_of
+        from voxflow.mmar.artefacts import resolve_model
         from voxflow.serving.app import make_app
         from voxflow.serving.limits import ServeLimits
 
@@ -80,7 +80,7 @@ class ServeCommand:
             raise ConfigError(
                 "; ".join(f"--{str(fault['loc'][0]).replace('_', '-')}: {fault['msg']}" for fault in error.errors())
             ) from error
-        engine = open_engine(model_of(self.model), options.engine)
+        engine = open_engine(resolve_model(self.model), options.engine)
         if self.host not in LOOPBACK:
             say(f"serve: warning: {self.host} is open to other machines, and nobody has to say who he is")
         say(f"serve: {self.model} ({engine.name}) on http://{self.host}:{self.port}/predict")

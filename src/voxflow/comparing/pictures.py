@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from voxflow.errors import InputError
-from voxflow.inference import COLOURS, grey_window
+from voxflow.inference import COLOURS, compute_grey_window
 from voxflow.reporting import Picture, read_rows
 from voxflow.volumes import Volume, read_volume, resample, target_geometry
 
@@ -72,7 +72,7 @@ def _draw_side_by_side(image: Volume, label: Volume, masks: Mapping[str, Volume]
     # argmax takes the first of equal slices: 0 where the masks do not differ at all.
     index = int(np.count_nonzero(before != after, axis=(0, 1)).argmax())
     column_mm, row_mm, _ = image.geometry.spacing
-    low, high = grey_window(image.array)
+    low, high = compute_grey_window(image.array)
     figure = Figure(figsize=(8.0, 4.4), dpi=DPI, layout="constrained")
     for axes, (name, mask) in zip(figure.subplots(1, 2), masks.items(), strict=True):
         axes.axis("off")

@@ -50,8 +50,8 @@ class ConfigSource:
         overrides: what ``--set`` gives.
         findings: where faults are noted.
         components: every component that was read, faulty or not, in the order of the file.
-        is_settled: whether :meth:`settle` has run.
-        variables: every variable by name; complete once :meth:`settle` has run.
+        is_settled: whether :meth:`wait_until_idle` has run.
+        variables: every variable by name; complete once :meth:`wait_until_idle` has run.
     """
 
     path: Path

@@ -100,7 +100,7 @@ class Workflow:
 
 
 class EvaluationValues(BaseModel):
-    """The plain values of a configuration of validation and inference; see :class:`Evaluation`."""
+    """The plain values of a configuration of validation and inference; see :class:`EvaluationResult`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -106,7 +106,7 @@ class OpenVinoEngine(Engine):
     """Runs model.xml with model.bin on the CPU, in float32 unless the model says bf16 (a CPU would round by itself).
 
     One network for all sizes is compiled at once. For the training's window and for large images another one is
-    compiled for the very shape, in another thread where :meth:`expect` was told of it.
+    compiled for the very shape, in another thread where :meth:`announce_image` was told of it.
     """
 
     name = OpenVinoKind.name

@@ -2,5 +2,5 @@ from .classification import evaluate_classification as evaluate_classification
 from .reports import metric_name as metric_name
 from .reports import write_dice_report as write_dice_report
 from .segmentation import EvaluateOptions as EvaluateOptions
-from .segmentation import Evaluation as Evaluation
+from .segmentation import EvaluationResult as EvaluationResult
 from .segmentation import evaluate_segmentation as evaluate_segmentation

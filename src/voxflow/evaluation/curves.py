@@ -26,10 +26,16 @@ def write_curves(path: Path, roc: Sequence[dict[str, Any]], bins: Sequence[dict[
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9.0, 4.4), dpi=DPI, layout="constrained")
-    left, right = figure.subplots(1, 2)
-    _plot(left, roc, ("fpr", "tpr"), ("1 - specificity", "sensitivity"), marker="")
-    _plot(right, bins, ("mean_probability", "share_positive"), ("mean probability", "share that has it"), marker="o")
-    right.legend(fontsize=7)
+    roc_axes, calibration_axes = figure.subplots(1, 2)
+    _plot(roc_axes, roc, ("fpr", "tpr"), ("1 - specificity", "sensitivity"), marker="")
+    _plot(
+        calibration_axes,
+        bins,
+        ("mean_probability", "share_positive"),
+        ("mean probability", "share that has it"),
+        marker="o",
+    )
+    calibration_axes.legend(fontsize=7)
     save_figure(figure, path)
 
 

@@ -46,7 +46,7 @@ class Overlap:
     remark: str = ""
 
 
-def overlap(mask: Volume, reference: Volume, label: int, tolerance_mm: float = TOLERANCE_MM) -> Overlap:
+def measure_overlap(mask: Volume, reference: Volume, label: int, tolerance_mm: float = TOLERANCE_MM) -> Overlap:
     """Compare one label value of two label maps.
 
     Args:
@@ -59,30 +59,28 @@ def overlap(mask: Volume, reference: Volume, label: int, tolerance_mm: float = T
         DataError: the grids differ.
     """
     if not mask.geometry.is_close(reference.geometry, tolerance_mm=1e-2):
-        raise DataError(
-            f"mask and reference lie on different grids: {mask.geometry.size} at {_rounded(mask.geometry.spacing)} mm "
-            f"and {reference.geometry.size} at {_rounded(reference.geometry.spacing)} mm"
-        )
-    found, wanted = mask.array == label, reference.array == label
+        grids = [f"{grid.size} at {_format_spacing(grid.spacing)} mm" for grid in (mask.geometry, reference.geometry)]
+        raise DataError(f"mask and reference lie on different grids: {' and '.join(grids)}")
+    predicted, true = mask.array == label, reference.array == label
     spacing = reference.geometry.spacing
-    sizes = int(found.sum()), int(wanted.sum())
+    sizes = int(predicted.sum()), int(true.sum())
     volume_error = (sizes[0] - sizes[1]) * math.prod(spacing) / 1000
     if not any(sizes):
         return Overlap(NAN, NAN, NAN, NAN, 0.0, "empty in reference and mask")
     if not all(sizes):
         return Overlap(0.0, 0.0, 0.0, NAN, volume_error, "empty in the mask" if sizes[1] else "empty in the reference")
-    both = int((found & wanted).sum())
-    distances = surface_distances(found, wanted, spacing)
+    common = int((predicted & true).sum())
+    distances = measure_surface_distances(predicted, true, spacing)
     return Overlap(
-        2 * both / sum(sizes),
-        both / (sum(sizes) - both),
+        2 * common / sum(sizes),
+        common / (sum(sizes) - common),
         float(np.mean(np.concatenate(distances) <= tolerance_mm)),
         float(max(np.percentile(directed, 95) for directed in distances)),
         volume_error,
     )
 
 
-def surface_distances(
+def measure_surface_distances(
     first: NDArray[np.bool_], second: NDArray[np.bool_], spacing: Sequence[float]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """The distance of every surface voxel to the other surface, mm, in both directions.
@@ -92,29 +90,31 @@ def surface_distances(
         second: mask of the same shape, not empty.
         spacing: mm along each axis.
     """
-    box = _bounding_box(first | second)
-    one, other = _surface(first[box]), _surface(second[box])
-    return _distances(one, other, spacing), _distances(other, one, spacing)
+    box = _find_bounding_box(first | second)
+    first_surface, second_surface = _find_surface(first[box]), _find_surface(second[box])
+    return _measure_distances(first_surface, second_surface, spacing), _measure_distances(
+        second_surface, first_surface, spacing
+    )
 
 
-def _distances(surface: NDArray[Any], target: NDArray[Any], spacing: Sequence[float]) -> NDArray[np.float64]:
+def _measure_distances(surface: NDArray[Any], target: NDArray[Any], spacing: Sequence[float]) -> NDArray[np.float64]:
     from scipy.ndimage import distance_transform_edt
 
     return np.asarray(distance_transform_edt(~target, sampling=spacing)[surface])
 
 
-def _surface(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def _find_surface(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Voxels of the mask with a face neighbour outside it; beyond the image is outside."""
     from scipy.ndimage import binary_erosion
 
     return np.asarray(mask & ~binary_erosion(mask))
 
 
-def _bounding_box(mask: NDArray[np.bool_]) -> tuple[slice, ...]:
+def _find_bounding_box(mask: NDArray[np.bool_]) -> tuple[slice, ...]:
     from scipy.ndimage import find_objects
 
     return tuple(find_objects(mask.astype(np.uint8))[0])
 
 
-def _rounded(spacing: Sequence[float]) -> str:
+def _format_spacing(spacing: Sequence[float]) -> str:
     return " × ".join(f"{mm:.3g}" for mm in spacing)

@@ -14,18 +14,18 @@ if TYPE_CHECKING:
 
 def write_dice_report(path: Path, scores: Iterable[tuple[str, float]]) -> float:
     """Write a line a file, then the mean, and return the mean; NaN where no score is defined."""
-    listed = list(scores)
-    mean = mean_of(score for _, score in listed)
-    lines = [f"{name} {score:.6f}" if not math.isnan(score) else f"{name} undefined" for name, score in listed]
+    named_scores = list(scores)
+    mean = average_defined(score for _, score in named_scores)
+    lines = [f"{name} {score:.6f}" if not math.isnan(score) else f"{name} undefined" for name, score in named_scores]
     write_text(path, "\n".join([*lines, f"mean {mean:.6f}" if not math.isnan(mean) else "mean undefined"]) + "\n")
     return mean
 
 
-def failed_rows(failures: Sequence[Mapping[str, str]], scored: Collection[str]) -> list[dict[str, str]]:
+def make_failed_rows(failures: Sequence[Mapping[str, str]], scored: Collection[str]) -> list[dict[str, str]]:
     """Rows of a per-case table for the cases that have no scores, with the reason as the remark."""
     reasons = {row["case"]: row["reason"] for row in reversed(failures)}
-    listed = dict.fromkeys(row["case"] for row in failures)
-    return [{"case": case, "remark": f"failed: {reasons[case]}"} for case in listed if case not in scored]
+    cases = dict.fromkeys(row["case"] for row in failures)
+    return [{"case": case, "remark": f"failed: {reasons[case]}"} for case in cases if case not in scored]
 
 
 def write_summary(
@@ -45,8 +45,8 @@ def write_summary(
         more: what else stands in the JSON; NaN in it becomes null.
     """
     bounds = {name: [float(f"{low:.6g}"), float(f"{high:.6g}")] for name, (low, high) in intervals.items()}
-    told = {"failures": [dict(row) for row in failures], "metrics": dict(metrics), "intervals_95": bounds}
-    write_json(folder / "summary.json", told | _plain(more))
+    summary = {"failures": [dict(row) for row in failures], "metrics": dict(metrics), "intervals_95": bounds}
+    write_json(folder / "summary.json", summary | _make_plain(more))
     lines = [f"{len(failures)} failed"] + [f"  {row['case']}: {row['reason']}" for row in failures]
     width = max((len(name) for name in metrics), default=0)
     for name, value in metrics.items():
@@ -55,16 +55,16 @@ def write_summary(
     write_text(folder / "report.txt", "\n".join(lines) + "\n")
 
 
-def _plain(value: Any) -> Any:
+def _make_plain(value: Any) -> Any:
     """The same for JSON: tables and lists as they are, and null for what is not a number."""
     if isinstance(value, dict):
-        return {str(key): _plain(each) for key, each in value.items()}
+        return {str(key): _make_plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(each) for each in value]
+        return [_make_plain(item) for item in value]
     return None if isinstance(value, float) and math.isnan(value) else value
 
 
-def mean_of(values: Iterable[float]) -> float:
+def average_defined(values: Iterable[float]) -> float:
     """The mean of the defined values; NaN when there is none."""
     defined = [value for value in values if not math.isnan(value)]
     return sum(defined) / len(defined) if defined else math.nan

@@ -71,71 +71,81 @@ class Scores:
 
 
 def score_classes(
-    truth: NDArray[Any], chances: NDArray[Any], names: Sequence[str], *, specificity: float = 0.9, samples: int = 1000
+    truth: NDArray[Any],
+    probabilities: NDArray[Any],
+    names: Sequence[str],
+    *,
+    specificity: float = 0.9,
+    samples: int = 1000,
 ) -> Scores:
     """Score each class by itself; all classes of a bootstrap sample come from the same cases.
 
     Args:
         truth: 0 or 1, (case, class).
-        chances: probabilities, (case, class).
+        probabilities: probabilities, (case, class).
         names: the classes.
         specificity: at which sensitivity is read off the ROC curve.
         samples: how many times the cases are drawn anew; 0: no intervals. Samples in which a measure is not defined
             do not count for it.
     """
     once = np.ones((1, len(truth)))
-    at_hand = [_measures(truth[:, n], chances[:, n], once, specificity) for n in range(len(names))]
-    drawn = [{name: np.concatenate(parts) for name, parts in each.items()}
-             for each in _drawn(truth, chances, specificity, samples)]  # fmt: skip
-    classes = tuple(_score(name, truth[:, n], at_hand[n], drawn[n] if drawn else {}) for n, name in enumerate(names))
-    defined = [n for n, each in enumerate(classes) if each.auc is not None]
+    at_hand = [_compute_measures(truth[:, n], probabilities[:, n], once, specificity) for n in range(len(names))]
+    samples_of = [{name: np.concatenate(parts) for name, parts in repetition.items()}
+             for repetition in _resample_measures(truth, probabilities, specificity, samples)]  # fmt: skip
+    classes = tuple(
+        _make_class_score(name, truth[:, n], at_hand[n], samples_of[n] if samples_of else {})
+        for n, name in enumerate(names)
+    )
+    defined = [n for n, repetition in enumerate(classes) if repetition.auc is not None]
     means = {
-        f"mean_{measure}": np.mean([drawn[n][measure] for n in defined], axis=0)
+        f"mean_{measure}": np.mean([samples_of[n][measure] for n in defined], axis=0)
         for measure in ("auc", "average_precision")
-        if drawn and defined
+        if samples_of and defined
     }
-    return Scores(classes, _intervals(means))
+    return Scores(classes, _compute_intervals(means))
 
 
-def mean_interval(values: Sequence[float], samples: int = 1000) -> Interval | None:
+def compute_mean_interval(values: Sequence[float], samples: int = 1000) -> Interval | None:
     """The 95 % bootstrap interval of a mean; None of fewer than two values."""
     if len(values) < 2 or not samples:
         return None
     draws = np.random.default_rng(SEED).integers(0, len(values), (samples, len(values)))
-    return _intervals({"mean": np.asarray(values)[draws].mean(axis=1)})["mean"]
+    return _compute_intervals({"mean": np.asarray(values)[draws].mean(axis=1)})["mean"]
 
 
-def accuracy(truth: NDArray[Any], chances: NDArray[Any], *, exclusive: bool) -> float:
+def compute_accuracy(truth: NDArray[Any], probabilities: NDArray[Any], *, exclusive: bool) -> float:
     """Share of right answers.
 
     Args:
         truth: 0 or 1, (case, class).
-        chances: probabilities, (case, class).
+        probabilities: probabilities, (case, class).
         exclusive: each case has exactly one class and the likeliest is the answer; else each class is an answer
             by itself, at one half.
     """
     if exclusive:
-        return float((truth.argmax(axis=1) == chances.argmax(axis=1)).mean())
-    return float(((chances >= 0.5) == (truth > 0)).mean())
+        return float((truth.argmax(axis=1) == probabilities.argmax(axis=1)).mean())
+    return float(((probabilities >= 0.5) == (truth > 0)).mean())
 
 
-def roc_rows(truth: NDArray[Any], chances: NDArray[Any], names: Sequence[str]) -> list[dict[str, Any]]:
+def make_roc_rows(truth: NDArray[Any], probabilities: NDArray[Any], names: Sequence[str]) -> list[dict[str, Any]]:
     """The points of each class's ROC curve, classes without one left out."""
     from sklearn.metrics import roc_curve
 
     rows = []
     for n, name in enumerate(names):
         if 0 < truth[:, n].sum() < len(truth):
-            false, true, _ = roc_curve(truth[:, n], chances[:, n])
+            false, true, _ = roc_curve(truth[:, n], probabilities[:, n])
             rows += [{"class": name, "fpr": float(x), "tpr": float(y)} for x, y in zip(false, true, strict=True)]
     return rows
 
 
-def calibration_rows(truth: NDArray[Any], chances: NDArray[Any], names: Sequence[str]) -> list[dict[str, Any]]:
+def make_calibration_rows(
+    truth: NDArray[Any], probabilities: NDArray[Any], names: Sequence[str]
+) -> list[dict[str, Any]]:
     """The bins of each class that hold a case: its bounds, cases, mean probability, share of positives."""
     rows = []
     for n, name in enumerate(names):
-        bins = _bin_of(chances[:, n])
+        bins = _find_bins(probabilities[:, n])
         for number in np.unique(bins):
             inside = bins == number
             rows.append({
@@ -143,27 +153,29 @@ def calibration_rows(truth: NDArray[Any], chances: NDArray[Any], names: Sequence
                 "low": number / BINS,
                 "high": (number + 1) / BINS,
                 "cases": int(inside.sum()),
-                "mean_probability": float(chances[inside, n].mean()),
+                "mean_probability": float(probabilities[inside, n].mean()),
                 "share_positive": float((truth[inside, n] > 0).mean()),
             })  # fmt: skip
     return rows
 
 
-def _drawn(
-    truth: NDArray[Any], chances: NDArray[Any], specificity: float, samples: int
+def _resample_measures(
+    truth: NDArray[Any], probabilities: NDArray[Any], specificity: float, samples: int
 ) -> list[dict[str, list[NDArray[np.float64]]]]:
     """Every class's measures of every bootstrap sample; an empty list where there are none."""
     if not samples or len(truth) < 2:
         return []
-    found: list[dict[str, list[NDArray[np.float64]]]] = [{name: [] for name in MEASURES} for _ in range(truth.shape[1])]
-    for weights in _weights(len(truth), samples):
-        for n, parts in enumerate(found):
-            for name, values in _measures(truth[:, n], chances[:, n], weights, specificity).items():
+    measures: list[dict[str, list[NDArray[np.float64]]]] = [
+        {name: [] for name in MEASURES} for _ in range(truth.shape[1])
+    ]
+    for weights in _draw_weights(len(truth), samples):
+        for n, parts in enumerate(measures):
+            for name, values in _compute_measures(truth[:, n], probabilities[:, n], weights, specificity).items():
                 parts[name].append(values)
-    return found
+    return measures
 
 
-def _weights(cases: int, samples: int) -> Iterator[NDArray[np.float64]]:
+def _draw_weights(cases: int, samples: int) -> Iterator[NDArray[np.float64]]:
     """How many times each case is drawn, (sample, case), a few samples at a time."""
     generator = np.random.default_rng(SEED)
     step = max(1, AT_A_TIME // cases)
@@ -171,26 +183,26 @@ def _weights(cases: int, samples: int) -> Iterator[NDArray[np.float64]]:
         yield generator.multinomial(cases, np.full(cases, 1 / cases), min(step, samples - first)).astype(float)
 
 
-def _measures(
-    truth: NDArray[Any], chances: NDArray[Any], weights: NDArray[np.float64], specificity: float
+def _compute_measures(
+    truth: NDArray[Any], probabilities: NDArray[Any], weights: NDArray[np.float64], specificity: float
 ) -> dict[str, NDArray[np.float64]]:
     """Each measure of one class for every row of weights (sample, case); NaN where it is not defined."""
     has = truth > 0
     with np.errstate(invalid="ignore", divide="ignore"):
-        made = _ranking(has, chances, weights, specificity)
+        ranking = _compute_ranking(has, probabilities, weights, specificity)
         mean = 1 / weights.sum(axis=1)
-        made["accuracy"] = weights @ ((chances >= 0.5) == has) * mean
-        made["brier"] = weights @ (chances - has) ** 2 * mean
-        made["ece"] = _ece(has, chances, weights) * mean
-    return made
+        ranking["accuracy"] = weights @ ((probabilities >= 0.5) == has) * mean
+        ranking["brier"] = weights @ (probabilities - has) ** 2 * mean
+        ranking["ece"] = _compute_calibration_error(has, probabilities, weights) * mean
+    return ranking
 
 
-def _ranking(
-    has: NDArray[np.bool_], chances: NDArray[Any], weights: NDArray[np.float64], specificity: float
+def _compute_ranking(
+    has: NDArray[np.bool_], probabilities: NDArray[Any], weights: NDArray[np.float64], specificity: float
 ) -> dict[str, NDArray[np.float64]]:
     """What follows from the order of the probabilities alone; equal ones stand together."""
-    order = np.argsort(-chances, kind="stable")
-    ordered = chances[order]
+    order = np.argsort(-probabilities, kind="stable")
+    ordered = probabilities[order]
     begins = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
     positive = np.add.reduceat(weights[:, order] * has[order], begins, axis=1)
     negative = np.add.reduceat(weights[:, order] * ~has[order], begins, axis=1)
@@ -203,27 +215,31 @@ def _ranking(
     average = (positive * precision).sum(axis=1) / positives.ravel()
     allowed = false <= (1 - specificity) * negatives * (1 + 1e-12)
     sensitivity = np.where(allowed, above, 0).max(axis=1) / positives.ravel()
-    made = {"auc": area, "average_precision": average, "sensitivity": sensitivity}
-    return {name: np.where(undefined, np.nan, values) for name, values in made.items()}
+    measures = {"auc": area, "average_precision": average, "sensitivity": sensitivity}
+    return {name: np.where(undefined, np.nan, values) for name, values in measures.items()}
 
 
-def _ece(has: NDArray[np.bool_], chances: NDArray[Any], weights: NDArray[np.float64]) -> NDArray[np.float64]:
-    bins = _bin_of(chances)
-    gaps = [np.abs(weights[:, bins == n] @ (chances - has)[bins == n]) for n in np.unique(bins)]
+def _compute_calibration_error(
+    has: NDArray[np.bool_], probabilities: NDArray[Any], weights: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    bins = _find_bins(probabilities)
+    gaps = [np.abs(weights[:, bins == n] @ (probabilities - has)[bins == n]) for n in np.unique(bins)]
     return np.asarray(np.sum(gaps, axis=0))
 
 
-def _bin_of(chances: NDArray[Any]) -> NDArray[np.intp]:
-    return np.minimum((chances * BINS).astype(np.intp), BINS - 1)
+def _find_bins(probabilities: NDArray[Any]) -> NDArray[np.intp]:
+    return np.minimum((probabilities * BINS).astype(np.intp), BINS - 1)
 
 
-def _score(
-    name: str, truth: NDArray[Any], found: dict[str, NDArray[np.float64]], drawn: dict[str, NDArray[np.float64]]
+def _make_class_score(
+    name: str, truth: NDArray[Any], measures: dict[str, NDArray[np.float64]], resampled: dict[str, NDArray[np.float64]]
 ) -> ClassScore:
     positives = int((truth > 0).sum())
-    value = {measure: float(found[measure][0]) for measure in MEASURES}
+    value = {measure: float(measures[measure][0]) for measure in MEASURES}
     undefined = not 0 < positives < len(truth)
-    intervals = _intervals({key: some for key, some in drawn.items() if not (undefined and key in NEED_BOTH)})
+    intervals = _compute_intervals(
+        {key: values for key, values in resampled.items() if not (undefined and key in NEED_BOTH)}
+    )
     return ClassScore(
         name,
         positives,
@@ -238,12 +254,12 @@ def _score(
     )
 
 
-def _intervals(drawn: dict[str, NDArray[np.float64]]) -> dict[str, Interval]:
+def _compute_intervals(resampled: dict[str, NDArray[np.float64]]) -> dict[str, Interval]:
     edges = [50 * (1 - LEVEL), 50 * (1 + LEVEL)]
-    found = {}
-    for name, values in drawn.items():
+    intervals = {}
+    for name, values in resampled.items():
         defined = values[~np.isnan(values)]
         if len(defined):
             low, high = np.percentile(defined, edges)
-            found[name] = (float(low), float(high))
-    return found
+            intervals[name] = (float(low), float(high))
+    return intervals

@@ -12,10 +12,10 @@ from pydantic import Field, NonNegativeInt, PositiveFloat
 
 from voxflow.engines import EngineChoice  # noqa: TC001 - pydantic reads it
 from voxflow.errors import DataError
-from voxflow.evaluation.overlap import TOLERANCE_MM, Overlap, overlap
-from voxflow.evaluation.reports import failed_rows, mean_of, write_dice_report, write_summary
-from voxflow.evaluation.scores import Interval, mean_interval
-from voxflow.inference import Failures, read_volumes, segmented, write_overlay
+from voxflow.evaluation.overlap import TOLERANCE_MM, Overlap, measure_overlap
+from voxflow.evaluation.reports import average_defined, make_failed_rows, write_dice_report, write_summary
+from voxflow.evaluation.scores import Interval, compute_mean_interval
+from voxflow.inference import Failures, read_volumes, segment_cases, write_overlay
 from voxflow.prediction import PredictOptions, label_names
 from voxflow.tables import write_table
 from voxflow.volumes import read_volume, write_volume
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from voxflow.engines import Engine
-    from voxflow.inference import InferenceCase, Metrics, Segmented
+    from voxflow.inference import InferenceCase, Metrics, SegmentedCase
     from voxflow.volumes import Volume
 
 Scores = dict[str, dict[str, Overlap]]  # case → class → overlap
@@ -59,7 +59,7 @@ class EvaluateOptions(PredictOptions):
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class EvaluationResult:
     """What an evaluation found.
 
     Attributes:
@@ -73,7 +73,7 @@ class Evaluation:
 
 def evaluate_segmentation(
     engine: Engine, cases: Sequence[InferenceCase], out: Path, options: EvaluateOptions
-) -> Evaluation:
+) -> EvaluationResult:
     """Segment every case, compare it with its mask on its own grid, and write what was found.
 
     Args:
@@ -90,33 +90,40 @@ def evaluate_segmentation(
     failures = Failures()
     names = label_names(engine.spec)
     scores: Scores = {}
-    for done in segmented(engine, cases, options, failures):
-        found = failures.attempt(done.case, partial(_compare, done, names, options.surface_tolerance_mm))
-        if found is not None:
-            scores[done.case.id] = found
-            write_volume(out / "masks" / f"{done.case.id}.nii.gz", done.prediction.mask)
-    metrics = counted(_write_scores(scores, list(names.values()), failures, out), len(scores), failures)
-    intervals = _intervals(scores, list(names.values()), options.bootstrap)
+    for segmented_case in segment_cases(engine, cases, options, failures):
+        overlaps = failures.attempt(
+            segmented_case.case, partial(_compare, segmented_case, names, options.surface_tolerance_mm)
+        )
+        if overlaps is not None:
+            scores[segmented_case.case.id] = overlaps
+            write_volume(out / "masks" / f"{segmented_case.case.id}.nii.gz", segmented_case.prediction.mask)
+    metrics = complete_metrics(_write_scores(scores, list(names.values()), failures, out), len(scores), failures)
+    intervals = _compute_intervals(scores, list(names.values()), options.bootstrap)
     _write_best_and_worst({case.id: case for case in cases}, scores, names, out)
     failures.write(out)
-    per_case = {case: {name: asdict(each) for name, each in by_class.items()} for case, by_class in scores.items()}
+    per_case = {
+        case: {name: asdict(overlap) for name, overlap in by_class.items()} for case, by_class in scores.items()
+    }
     write_summary(out, failures.rows, metrics, intervals, {"surface_tolerance_mm": options.surface_tolerance_mm,
                                                            "per_case": per_case})  # fmt: skip
-    return Evaluation(metrics, failures)
+    return EvaluationResult(metrics, failures)
 
 
-def counted(metrics: Metrics, cases: int, failures: Failures) -> Metrics:
+def complete_metrics(metrics: Metrics, cases: int, failures: Failures) -> Metrics:
     """The metrics that are defined, and how many cases they are of."""
     defined = {name: value for name, value in metrics.items() if not math.isnan(value)}
     return defined | {"cases": cases, "failed_cases": len(failures.cases)}
 
 
-def _compare(done: Segmented, names: dict[int, str], tolerance_mm: float) -> dict[str, Overlap]:
-    reference = _reference(done.case)
-    return {name: overlap(done.prediction.mask, reference, value, tolerance_mm) for value, name in names.items()}
+def _compare(segmented_case: SegmentedCase, names: dict[int, str], tolerance_mm: float) -> dict[str, Overlap]:
+    reference = _read_reference(segmented_case.case)
+    return {
+        name: measure_overlap(segmented_case.prediction.mask, reference, value, tolerance_mm)
+        for value, name in names.items()
+    }
 
 
-def _reference(case: InferenceCase) -> Volume:
+def _read_reference(case: InferenceCase) -> Volume:
     if not isinstance(case.label, Path):
         raise DataError("the case has no mask to compare with")
     return read_volume(case.label)
@@ -124,58 +131,58 @@ def _reference(case: InferenceCase) -> Volume:
 
 def _write_scores(scores: Scores, names: Sequence[str], failures: Failures, out: Path) -> Metrics:
     """Write the per-case table, failed cases first, and the text reports; return the means."""
-    rows = [_row(case, by_class) for case, by_class in scores.items()]
+    rows = [_make_row(case, by_class) for case, by_class in scores.items()]
     columns = ["case", "mean_dice", *(f"{kind}_{name}" for name in names for kind in KINDS), "remark"]
-    write_table(out / "per_case.csv", [*failed_rows(failures.rows, scores), *rows], columns)
+    write_table(out / "per_case.csv", [*make_failed_rows(failures.rows, scores), *rows], columns)
     mean = write_dice_report(out / "mean_dice.txt", ((row["case"], row["mean_dice"]) for row in rows))
     metrics: Metrics = {"mean_dice": mean}
     for name in names:
-        found = {case: by_class[name] for case, by_class in scores.items()}
-        dices = ((case, each.dice) for case, each in found.items())
-        write_dice_report(out / f"{_file_name(name)}_dice_report.txt", dices)
+        overlaps = {case: by_class[name] for case, by_class in scores.items()}
+        dices = ((case, overlap.dice) for case, overlap in overlaps.items())
+        write_dice_report(out / f"{_make_file_name(name)}_dice_report.txt", dices)
         for kind, short in KINDS.items():
-            metrics[f"{short}_{name}"] = mean_of(getattr(each, kind) for each in found.values())
+            metrics[f"{short}_{name}"] = average_defined(getattr(overlap, kind) for overlap in overlaps.values())
         for remark, short in REMARKS.items():
-            metrics[f"{short}_{name}"] = sum(each.remark == remark for each in found.values())
+            metrics[f"{short}_{name}"] = sum(overlap.remark == remark for overlap in overlaps.values())
     return metrics
 
 
-def _row(case: str, by_class: dict[str, Overlap]) -> dict[str, Any]:
-    row: dict[str, Any] = {"case": case, "mean_dice": _mean_dice(by_class)}
-    for name, each in by_class.items():
-        row |= {f"{kind}_{name}": value for kind, value in asdict(each).items() if kind != "remark"}
-    row["remark"] = "; ".join(f"{name}: {each.remark}" for name, each in by_class.items() if each.remark)
+def _make_row(case: str, by_class: dict[str, Overlap]) -> dict[str, Any]:
+    row: dict[str, Any] = {"case": case, "mean_dice": _average_dice(by_class)}
+    for name, overlap in by_class.items():
+        row |= {f"{kind}_{name}": value for kind, value in asdict(overlap).items() if kind != "remark"}
+    row["remark"] = "; ".join(f"{name}: {overlap.remark}" for name, overlap in by_class.items() if overlap.remark)
     return row
 
 
-def _mean_dice(by_class: dict[str, Overlap]) -> float:
-    return mean_of(each.dice for each in by_class.values())
+def _average_dice(by_class: dict[str, Overlap]) -> float:
+    return average_defined(overlap.dice for overlap in by_class.values())
 
 
-def _intervals(scores: Scores, names: Sequence[str], samples: int) -> dict[str, Interval]:
+def _compute_intervals(scores: Scores, names: Sequence[str], samples: int) -> dict[str, Interval]:
     """The 95 % intervals of the means over cases."""
-    values = {"mean_dice": [_mean_dice(by_class) for by_class in scores.values()]}
+    values = {"mean_dice": [_average_dice(by_class) for by_class in scores.values()]}
     for name in names:
         for kind, short in KINDS.items():
             values[f"{short}_{name}"] = [getattr(by_class[name], kind) for by_class in scores.values()]
-    found = {}
-    for metric, each in values.items():
-        interval = mean_interval([value for value in each if not math.isnan(value)], samples)
+    intervals = {}
+    for metric, case_values in values.items():
+        interval = compute_mean_interval([value for value in case_values if not math.isnan(value)], samples)
         if interval is not None:
-            found[metric] = interval
-    return found
+            intervals[metric] = interval
+    return intervals
 
 
 def _write_best_and_worst(cases: dict[str, InferenceCase], scores: Scores, names: dict[int, str], out: Path) -> None:
-    means = {case: _mean_dice(by_class) for case, by_class in scores.items()}
+    means = {case: _average_dice(by_class) for case, by_class in scores.items()}
     ranked = sorted((case for case in means if not math.isnan(means[case])), key=lambda case: (-means[case], case))
-    chosen = {"best": ranked[0], "worst": ranked[-1]} if ranked else {}
-    for what, case in chosen.items():
-        image, reference = read_volumes(cases[case])[0], _reference(cases[case])
+    extremes = {"best": ranked[0], "worst": ranked[-1]} if ranked else {}
+    for rank, case in extremes.items():
+        image, reference = read_volumes(cases[case])[0], _read_reference(cases[case])
         mask = read_volume(out / "masks" / f"{case}.nii.gz")
-        title = f"{what}: {case}  Dice {means[case]:.3f}"
-        write_overlay(out / "overlays" / f"{what}_{case}.png", image, mask, names, label=reference, title=title)
+        title = f"{rank}: {case}  Dice {means[case]:.3f}"
+        write_overlay(out / "overlays" / f"{rank}_{case}.png", image, mask, names, label=reference, title=title)
 
 
-def _file_name(name: str) -> str:
+def _make_file_name(name: str) -> str:
     return "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in name)

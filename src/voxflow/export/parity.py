@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from voxflow.errors import ParityError
-from voxflow.prediction import PredictOptions, labels_of, plan_of, probabilities_of, slabs
+from voxflow.prediction import PredictOptions, iterate_slabs, logits_to_labels, logits_to_probabilities, plan_image
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -165,10 +165,10 @@ def measure_parity(engine: Engine, reference: Reference, name: str = "") -> Pari
     spec = reference.engine.spec
     differences, agreement, seconds = [(0.0, 0.0)], _Agreement(spec), np.zeros(2)
     for index, image in enumerate(reference.images):
-        plan = plan_of(image, engine, PredictOptions()) if spec.task == "segmentation" else None
+        plan = plan_image(image, engine, PredictOptions()) if spec.task == "segmentation" else None
         received, expected = _time_logits(engine, image, plan), reference.compute_logits(index, plan)
         seconds += received.seconds, expected.seconds
-        probabilities = probabilities_of(received.logits, spec) - probabilities_of(expected.logits, spec)
+        probabilities = logits_to_probabilities(received.logits, spec) - logits_to_probabilities(expected.logits, spec)
         differences.append((_largest(received.logits - expected.logits), _largest(probabilities)))
         agreement.add(received.logits, expected.logits)
     logit, probability = (max(column) for column in zip(*differences, strict=True))
@@ -185,7 +185,7 @@ def _time_logits(engine: Engine, image: NDArray[np.float32], plan: WindowPlan | 
         logits = np.asarray(engine.run(image[None])[0])
     else:
         logits = np.empty((engine.spec.out_channels, *plan.size), dtype=np.float32)
-        for box, part in slabs(engine, image, plan):
+        for box, part in iterate_slabs(engine, image, plan):
             logits[:, *box] = part
     return TimedLogits(logits, time.perf_counter() - start)
 
@@ -210,7 +210,7 @@ class _Agreement:
         if self._spec.task == "classification":
             self._shares.append(_share_agreed(received, expected, self._spec))
             return
-        first, second = labels_of(received, self._spec).ravel(), labels_of(expected, self._spec).ravel()
+        first, second = logits_to_labels(received, self._spec).ravel(), logits_to_labels(expected, self._spec).ravel()
         classes = len(self._both)
         self._both += np.bincount(first[first == second], minlength=classes)
         self._either += np.bincount(first, minlength=classes) + np.bincount(second, minlength=classes)
@@ -224,7 +224,7 @@ class _Agreement:
 
 def _share_agreed(received: NDArray[np.float32], expected: NDArray[np.float32], spec: ModelSpec) -> float:
     """The share of findings on which both agree, or where torch itself is undecided."""
-    probabilities = probabilities_of(expected, spec)
+    probabilities = logits_to_probabilities(expected, spec)
     if spec.activation == "softmax":
         second, first = np.sort(probabilities)[-2:]
         return float(received.argmax() == expected.argmax() or first - second < UNDECIDED)

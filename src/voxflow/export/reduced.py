@@ -12,7 +12,7 @@ import numpy as np
 from voxflow.engines import exported_kinds, open_engine
 from voxflow.export.images import prepare_images
 from voxflow.export.parity import ParityReport, Reference, measure_parity
-from voxflow.prediction import PredictOptions, plan_of, window_of
+from voxflow.prediction import PredictOptions, extract_window, plan_image
 from voxflow.progress import say
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def cut_samples(engine: Engine, images: Sequence[NDArray[np.float32]]) -> list[N
         return [image[None] for image in images]
     samples = []
     for image in images:
-        plan = plan_of(image, engine, PredictOptions(plan="windows"))
+        plan = plan_image(image, engine, PredictOptions(plan="windows"))
         corner = [starts[len(starts) // 2] - before for starts, before in zip(plan.starts, plan.before, strict=True)]
-        samples.append(np.ascontiguousarray(window_of(image, corner, plan)[None]))
+        samples.append(np.ascontiguousarray(extract_window(image, corner, plan)[None]))
     return samples

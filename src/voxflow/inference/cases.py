@@ -65,11 +65,11 @@ class Failures:
         """Names of the failed cases."""
         return {row["case"] for row in self.rows}
 
-    def exit_code(self, done: int) -> int:
-        """What a stage ends with, when ``done`` cases went well."""
+    def exit_code(self, good_cases: int) -> int:
+        """What a stage ends with, when ``good_cases`` cases went well."""
         if not self.rows:
             return EXIT_OK
-        return EXIT_SOME_FAILED if done else EXIT_FAILURE
+        return EXIT_SOME_FAILED if good_cases else EXIT_FAILURE
 
     def summary(self) -> str:
         """Half a line for a person: how many failed and the first reason; empty when none did."""
@@ -108,13 +108,13 @@ def read_radiographs(case: InferenceCase) -> tuple[NDArray[Any], ...]:
     return tuple(images)
 
 
-def native_cases(
-    listed: Iterable[tuple[str, Path | tuple[int, ...] | None]], volumes: Path, *, is_mask: bool
+def find_native_cases(
+    labels: Iterable[tuple[str, Path | tuple[int, ...] | None]], volumes: Path, *, is_mask: bool
 ) -> list[InferenceCase]:
     """Find the original images of cases that a datalist names.
 
     Args:
-        listed: case and label, as the datalist gives them.
+        labels: case and label, as the datalist gives them.
         volumes: the folder that the stage convert made; its cases.csv tells the files.
         is_mask: labels are masks: the original mask is taken, too.
 
@@ -122,15 +122,15 @@ def native_cases(
         DataError: cases.csv is missing or does not hold a case; all of those at once.
     """
     table = volumes / "cases.csv"
-    rows = {row["case"]: row for row in _rows(table)}
-    wanted = list(listed)
-    missing = [case for case, _ in wanted if case not in rows]
+    rows = {row["case"]: row for row in _read_rows(table)}
+    names = list(labels)
+    missing = [case for case, _ in names if case not in rows]
     if missing:
-        raise DataError(f"no row for {_capped(missing)}; run the stages convert and split again", path=table)
-    return [_native(case, label, rows[case], volumes, is_mask) for case, label in wanted]
+        raise DataError(f"no row for {_join_names(missing)}; run the stages convert and split again", path=table)
+    return [_make_native_case(case, label, rows[case], volumes, is_mask) for case, label in names]
 
 
-def _native(
+def _make_native_case(
     case: str, label: Path | tuple[int, ...] | None, row: dict[str, str], volumes: Path, is_mask: bool
 ) -> InferenceCase:
     if is_mask:
@@ -145,13 +145,13 @@ def _native(
     return InferenceCase(case, images, label, origin)
 
 
-def _rows(table: Path) -> list[dict[str, str]]:
+def _read_rows(table: Path) -> list[dict[str, str]]:
     if not table.is_file():
         raise DataError("file not found; run the stage convert first", path=table)
     with table.open(encoding="utf-8", newline="") as stream:
         return list(csv.DictReader(stream))
 
 
-def _capped(names: Sequence[str], most: int = 10) -> str:
+def _join_names(names: Sequence[str], most: int = 10) -> str:
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more

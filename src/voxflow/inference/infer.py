@@ -15,8 +15,8 @@ from voxflow.engines import EngineChoice  # noqa: TC001 - pydantic reads it
 from voxflow.errors import DataError, InputError
 from voxflow.inference.cases import Failures
 from voxflow.inference.overlays import write_overlay
-from voxflow.inference.run import classified, segmented, written
-from voxflow.inference.writing import Sheet, prediction_columns, prediction_rows
+from voxflow.inference.run import classify_cases, segment_cases, write_masks_behind
+from voxflow.inference.writing import ContactSheet, make_prediction_rows, name_prediction_columns
 from voxflow.prediction import PredictOptions, label_names
 from voxflow.tables import write_predictions
 from voxflow.volumes import read_volume
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
     from voxflow.engines import Engine
     from voxflow.inference.cases import InferenceCase, Metrics
-    from voxflow.inference.ledger import Made, Match
-    from voxflow.inference.run import Classified, Segmented
+    from voxflow.inference.ledger import Match, ResultLedger
+    from voxflow.inference.run import ClassifiedCase, SegmentedCase
     from voxflow.spec import ModelSpec
     from voxflow.volumes import Volume
 
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 FEW_VALUES = 8
 
 
-OTHER = (
+OTHER_MASK = (
     "another model, other settings or another image made the mask that is there; delete it, or leave --no_overwrite out"
 )
 
@@ -64,7 +64,7 @@ class InferOptions(PredictOptions):
 
 
 @dataclass(frozen=True)
-class Inference:
+class InferenceResult:
     """What an inference made.
 
     Attributes:
@@ -85,8 +85,8 @@ def infer_cases(
     options: InferOptions,
     *,
     refused: Sequence[dict[str, str]] = (),
-    made: Made | None = None,
-) -> Inference:
+    ledger: ResultLedger | None = None,
+) -> InferenceResult:
     """Run a model over cases and write what it says.
 
     Args:
@@ -96,8 +96,8 @@ def infer_cases(
             segmentation CASE/CASE.nii.gz and CASE/CASE_seg.dcm.
         options: window plan, way back, what to write.
         refused: what could not even be read: case and reason; the first of the failures.
-        made: where it is noted what made each mask of a segmentation; None: nowhere, and a mask that is there is taken
-            for this model's.
+        ledger: where it is noted what made each mask of a segmentation; None: nowhere, and a mask that is there is
+            taken for this model's.
 
     Raises:
         OSError: a result could not be written.
@@ -106,61 +106,61 @@ def infer_cases(
     began = time.perf_counter()
     (out / "overlays").mkdir(exist_ok=True)
     if engine.spec.task == "segmentation":
-        rows = segment(engine, cases, out, options, failures, made=made)
+        rows = segment_and_write(engine, cases, out, options, failures, ledger=ledger)
         write_masks_table(rows, cases, engine.spec, out)
-        done = len(rows)
+        count = len(rows)
     else:
-        classes = list(classified(engine, cases, failures))
+        classes = list(classify_cases(engine, cases, failures))
         write_classes(classes, engine.spec, out, options)
-        done = len(classes)
-    return summed(done, failures, out, began, engine=engine.name)
+        count = len(classes)
+    return summarise_inference(count, failures, out, began, engine=engine.name)
 
 
-def summed(done: int, failures: Failures, out: Path, began: float, *, engine: str) -> Inference:
+def summarise_inference(count: int, failures: Failures, out: Path, began: float, *, engine: str) -> InferenceResult:
     """Write the failures, and count.
 
     Args:
-        done: cases that went well.
+        count: cases that went well.
         failures: the others.
         out: the folder of the results.
         began: when the work did, as ``time.perf_counter`` has it.
         engine: what ran the model.
     """
     failures.write(out)
-    metrics: Metrics = {"cases": done, "failed_cases": len(failures.cases)}
-    if done:
-        metrics["seconds_per_case"] = round((time.perf_counter() - began) / done, 3)
-    return Inference(metrics, failures, engine)
+    metrics: Metrics = {"cases": count, "failed_cases": len(failures.cases)}
+    if count:
+        metrics["seconds_per_case"] = round((time.perf_counter() - began) / count, 3)
+    return InferenceResult(metrics, failures, engine)
 
 
-def segment(
+def segment_and_write(
     engine: Engine,
     cases: Sequence[InferenceCase],
     out: Path,
     options: InferOptions,
     failures: Failures,
     *,
-    made: Made | None = None,
+    ledger: ResultLedger | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Write masks, DICOM SEG and pictures; returns the rows of preds_outputs.csv by case."""
-    return _Segmentation(label_names(engine.spec), out, options, failures, made).run(engine, cases)
+    return _SegmentationRun(label_names(engine.spec), out, options, failures, ledger).run(engine, cases)
 
 
 def write_masks_table(
     rows: Mapping[str, dict[str, Any]], cases: Sequence[InferenceCase], spec: ModelSpec, out: Path
 ) -> None:
     """Write preds_outputs.csv of a segmentation, in the order of the cases."""
-    listed = [rows[case.id] for case in cases if case.id in rows]
-    write_predictions(out, listed, ["case", "image", "mask", *_volume_columns(label_names(spec))])
+    ordered = [rows[case.id] for case in cases if case.id in rows]
+    write_predictions(out, ordered, ["case", "image", "mask", *_name_volume_columns(label_names(spec))])
 
 
-def write_classes(done: Sequence[Classified], spec: ModelSpec, out: Path, options: InferOptions) -> None:
+def write_classes(results: Sequence[ClassifiedCase], spec: ModelSpec, out: Path, options: InferOptions) -> None:
     """Write preds_outputs.csv of a classification, and the picture of its first cases."""
-    sheet = Sheet()
-    for each in done if options.overlays else ():
-        sheet.add(each.case.id, each.image, each.chances)
+    sheet = ContactSheet()
+    for result in results if options.overlays else ():
+        sheet.add(result.case.id, result.image, result.probabilities)
     sheet.write(out / "overlays" / "contact_sheet.png")
-    write_predictions(out, prediction_rows(done), prediction_columns(spec.class_names))
+    write_predictions(out, make_prediction_rows(results), name_prediction_columns(spec.class_names))
 
 
 def picture_path(case: str, out: Path) -> Path:
@@ -169,50 +169,52 @@ def picture_path(case: str, out: Path) -> Path:
 
 
 @dataclass(frozen=True)
-class _Segmentation:
+class _SegmentationRun:
     """One run over cases: what it writes where, and the rows of those that are done."""
 
     names: Mapping[int, str]
     out: Path
     options: InferOptions
     failures: Failures
-    made: Made | None
+    ledger: ResultLedger | None
     rows: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def run(self, engine: Engine, cases: Sequence[InferenceCase]) -> dict[str, dict[str, Any]]:
         """Segment the cases and return the rows of those that are done."""
-        left = cases if self.options.overwrite else [case for case in cases if not self._is_settled(case)]
-        for done in written(segmented(engine, left, self.options, self.failures), self._place):
-            self._finish(done)
+        remaining = cases if self.options.overwrite else [case for case in cases if not self._is_settled(case)]
+        for segmented_case in write_masks_behind(
+            segment_cases(engine, remaining, self.options, self.failures), self._place
+        ):
+            self._finish(segmented_case)
         return self.rows
 
-    def _place(self, done: Segmented) -> Path:
-        if self.made is not None:
-            self.made.forget(done.case)
-        return self.out / mask_path(done.case.id)
+    def _place(self, segmented_case: SegmentedCase) -> Path:
+        if self.ledger is not None:
+            self.ledger.forget(segmented_case.case)
+        return self.out / mask_path(segmented_case.case.id)
 
-    def _finish(self, done: Segmented) -> None:
+    def _finish(self, segmented_case: SegmentedCase) -> None:
         """Everything of a case beside its mask; the note that it is done comes last."""
-        case, mask = done.case, done.prediction.mask
-        self.rows[case.id] = _mask_row(case, mask, self.names)
+        case, mask = segmented_case.case, segmented_case.prediction.mask
+        self.rows[case.id] = _make_mask_row(case, mask, self.names)
         if self.options.dicom_seg and case.source:
             self._write_seg(case, mask)
         if len(self.rows) <= self.options.overlays:
-            write_overlay(picture_path(case.id, self.out), done.image, mask, self.names, title=case.id)
-        if self.made is not None and case.id not in self.failures.cases:
-            self.made.note(case)
+            write_overlay(picture_path(case.id, self.out), segmented_case.image, mask, self.names, title=case.id)
+        if self.ledger is not None and case.id not in self.failures.cases:
+            self.ledger.note(case)
 
     def _is_settled(self, case: InferenceCase) -> bool:
         """Whether an earlier run has written a mask that counts, or one that must neither count nor be replaced."""
         path = self.out / mask_path(case.id)
         if not path.is_file():
             return False
-        match: Match = "unknown" if self.made is None else self.made.match(case)
-        if self.made is not None and self.made.is_ours:
+        match: Match = "unknown" if self.ledger is None else self.ledger.match(case)
+        if self.ledger is not None and self.ledger.is_exclusive:
             if match != "same":
                 return False
         elif match == "other":
-            self.failures.rows.append({"case": case.id, "reason": OTHER})
+            self.failures.rows.append({"case": case.id, "reason": OTHER_MASK})
             return True
         elif match == "unreadable":
             return False  # the attempt says why
@@ -222,27 +224,27 @@ class _Segmentation:
             return False
         if self.options.dicom_seg and case.source and not _seg_path(case.id, self.out).is_file():
             self._write_seg(case, mask)
-        self.rows[case.id] = _mask_row(case, mask, self.names)
+        self.rows[case.id] = _make_mask_row(case, mask, self.names)
         return True
 
     def _write_seg(self, case: InferenceCase, mask: Volume) -> None:
         self.failures.attempt(case, partial(_write_segmentation, case, mask, self.names, self.out))
 
 
-def _mask_row(case: InferenceCase, mask: Volume, names: Mapping[int, str]) -> dict[str, Any]:
+def _make_mask_row(case: InferenceCase, mask: Volume, names: Mapping[int, str]) -> dict[str, Any]:
     voxel_ml = math.prod(mask.geometry.spacing) / 1000
-    volumes = [float(counts * voxel_ml) for counts in _counts(mask.array, names)]
+    volumes = [float(counts * voxel_ml) for counts in _count_voxels(mask.array, names)]
     files = {"case": case.id, "image": case.images[0].name, "mask": mask_path(case.id)}
-    return files | dict(zip(_volume_columns(names), volumes, strict=True))
+    return files | dict(zip(_name_volume_columns(names), volumes, strict=True))
 
 
-def _counts(labels: NDArray[Any], values: Iterable[int]) -> list[int]:
+def _count_voxels(labels: NDArray[Any], values: Iterable[int]) -> list[int]:
     """How many voxels each value has; many values are counted in one pass, which takes long for a few."""
-    wanted = list(values)
-    if len(wanted) <= FEW_VALUES:
-        return [int(np.count_nonzero(labels == value)) for value in wanted]
-    every = np.bincount(labels.ravel(order="K"), minlength=max(wanted) + 1)
-    return [int(every[value]) for value in wanted]
+    value_list = list(values)
+    if len(value_list) <= FEW_VALUES:
+        return [int(np.count_nonzero(labels == value)) for value in value_list]
+    voxel_counts = np.bincount(labels.ravel(order="K"), minlength=max(value_list) + 1)
+    return [int(voxel_counts[value]) for value in value_list]
 
 
 def mask_path(case: str) -> str:
@@ -254,7 +256,7 @@ def _seg_path(case: str, out: Path) -> Path:
     return out / case / f"{case}_seg.dcm"
 
 
-def _volume_columns(names: Mapping[int, str]) -> list[str]:
+def _name_volume_columns(names: Mapping[int, str]) -> list[str]:
     return [f"{name}_ml" for name in names.values()]
 
 

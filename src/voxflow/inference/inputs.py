@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from voxflow.datalist import Datalist
 from voxflow.dicom import ConvertOptions, convert_folder, find_sources
 from voxflow.errors import DataError
-from voxflow.inference.cases import InferenceCase, native_cases
+from voxflow.inference.cases import InferenceCase, find_native_cases
 from voxflow.volumes import VOLUME_SUFFIXES
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ RADIOGRAPH_SUFFIXES = (".png",)
 
 
 @dataclass(frozen=True)
-class Found:
+class InputCases:
     """The cases of an input.
 
     Attributes:
@@ -34,7 +34,7 @@ class Found:
 
 def find_cases(
     source: Path, scratch: Path, *, is_segmentation: bool, key: str = "inference", root: Path | None = None
-) -> Found:
+) -> InputCases:
     """Find what a model is to be shown.
 
     Args:
@@ -52,19 +52,21 @@ def find_cases(
     if not source.exists():
         raise DataError("no such file or folder", path=source)
     if source.name.endswith(".json"):
-        listed = Datalist.read(source, root, outside_root=True).cases(key)
-        return Found(tuple(InferenceCase(case.id, case.image) for case in listed))
+        datalist_cases = Datalist.read(source, root, outside_root=True).cases(key)
+        return InputCases(tuple(InferenceCase(case.id, case.image) for case in datalist_cases))
     if source.is_file() and source.name.endswith((*VOLUME_SUFFIXES, *RADIOGRAPH_SUFFIXES)):
         if not source.name.endswith(suffixes):
             raise DataError(f"the model takes {' '.join(suffixes)}", path=source)
-        return Found((InferenceCase(_stem(source.name), (source,)),))
-    files = _files(source, suffixes) if source.is_dir() else []
+        return InputCases((InferenceCase(_strip_suffix(source.name), (source,)),))
+    files = _list_files(source, suffixes) if source.is_dir() else []
     if files:
-        return Found(tuple(InferenceCase(name, (path,)) for name, path in _named(source, files)))
-    return dicom_cases(_folder(source, scratch), scratch / "volumes", is_segmentation=is_segmentation)
+        return InputCases(tuple(InferenceCase(name, (path,)) for name, path in _name_files(source, files)))
+    return convert_dicom_cases(_make_folder(source, scratch), scratch / "volumes", is_segmentation=is_segmentation)
 
 
-def dicom_cases(source: Path, volumes: Path, *, is_segmentation: bool, options: ConvertOptions | None = None) -> Found:
+def convert_dicom_cases(
+    source: Path, volumes: Path, *, is_segmentation: bool, options: ConvertOptions | None = None
+) -> InputCases:
     """Convert a folder of DICOM as the stage convert does, and find the cases in it with the files they came from.
 
     Raises:
@@ -72,42 +74,45 @@ def dicom_cases(source: Path, volumes: Path, *, is_segmentation: bool, options: 
     """
     options = options or ConvertOptions(mapping=False)
     convert_folder(source, volumes, options)
-    rows = _rows(volumes / "cases.csv")
+    rows = _read_rows(volumes / "cases.csv")
     names = [row["case"] for row in rows if row["image"].endswith(RADIOGRAPH_SUFFIXES) is not is_segmentation]
     if not names:
         raise DataError("it holds no image of the kind that the model takes", path=source)
-    cases = native_cases([(name, None) for name in names], volumes, is_mask=False)
-    wanted = {case.origin for case in cases if case.origin}
-    sources = find_sources(source, wanted, options) if is_segmentation and wanted else {}
+    cases = find_native_cases([(name, None) for name in names], volumes, is_mask=False)
+    kind = {case.origin for case in cases if case.origin}
+    sources = find_sources(source, kind, options) if is_segmentation and kind else {}
     refused = [
         {"case": row.get("series") or row.get("case") or "series", "reason": row.get("reason", "")}
-        for row in _rows(volumes / "conversion.csv")
+        for row in _read_rows(volumes / "conversion.csv")
         if row.get("verdict") == "quarantined"
     ]
-    found = [replace(case, source=sources.get(case.origin) if case.origin else None) for case in cases]
-    return Found(tuple(found), tuple(refused))
+    native = [replace(case, source=sources.get(case.origin) if case.origin else None) for case in cases]
+    return InputCases(tuple(native), tuple(refused))
 
 
-def _files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
+def _list_files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
     hidden = (path for path in folder.rglob("*") if path.name.endswith(suffixes) and path.is_file())
     return sorted(path for path in hidden if not any(part.startswith(".") for part in path.relative_to(folder).parts))
 
 
-def _named(folder: Path, files: Sequence[Path]) -> list[tuple[str, Path]]:
+def _name_files(folder: Path, files: Sequence[Path]) -> list[tuple[str, Path]]:
     """A case is called as its file is; where two files share a name, as their ways from the folder are."""
-    stems = [_stem(path.name) for path in files]
+    stems = [_strip_suffix(path.name) for path in files]
     if len(set(stems)) == len(stems):
         return list(zip(stems, files, strict=True))
-    ways = ["_".join((*path.relative_to(folder).parts[:-1], _stem(path.name))) for path in files]
-    return [(way if ways.count(way) == 1 else path.name, path) for way, path in zip(ways, files, strict=True)]
+    long_names = ["_".join((*path.relative_to(folder).parts[:-1], _strip_suffix(path.name))) for path in files]
+    return [
+        (long_name if long_names.count(long_name) == 1 else path.name, path)
+        for long_name, path in zip(long_names, files, strict=True)
+    ]
 
 
-def _stem(name: str) -> str:
-    suffix = next(one for one in (*VOLUME_SUFFIXES, *RADIOGRAPH_SUFFIXES) if name.endswith(one))
+def _strip_suffix(name: str) -> str:
+    suffix = next(ending for ending in (*VOLUME_SUFFIXES, *RADIOGRAPH_SUFFIXES) if name.endswith(ending))
     return name.removesuffix(suffix)
 
 
-def _folder(source: Path, scratch: Path) -> Path:
+def _make_folder(source: Path, scratch: Path) -> Path:
     """A folder that holds one file alone, since conversion reads folders."""
     if source.is_dir():
         return source
@@ -117,6 +122,6 @@ def _folder(source: Path, scratch: Path) -> Path:
     return alone
 
 
-def _rows(table: Path) -> list[dict[str, str]]:
+def _read_rows(table: Path) -> list[dict[str, str]]:
     with table.open(encoding="utf-8", newline="") as stream:
         return list(csv.DictReader(stream))

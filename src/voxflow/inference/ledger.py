@@ -23,19 +23,19 @@ PICTURES = "overlays"
 Match = Literal["same", "other", "unknown", "unreadable"]
 
 
-class Made:
+class ResultLedger:
     """The notes of one folder of results.
 
     Args:
         out: the folder; notes lie in its ``.made_from``, one a case.
-        maker: what makes the masks; see :func:`maker_of`.
-        is_ours: nobody else writes there, so that a mask without a note is no finished one.
+        maker: what makes the masks; see :func:`compute_maker_digest`.
+        is_exclusive: nobody else writes there, so that a mask without a note is no finished one.
     """
 
-    def __init__(self, out: Path, maker: str, *, is_ours: bool = False) -> None:
+    def __init__(self, out: Path, maker_digest: str, *, is_exclusive: bool = False) -> None:
         self._folder = out / NOTES
-        self._maker = maker
-        self.is_ours = is_ours
+        self._maker = maker_digest
+        self.is_exclusive = is_exclusive
 
     def match(self, case: InferenceCase) -> Match:
         """Whether a case's mask was made by the same model, with the same options, of the same image.
@@ -86,12 +86,12 @@ class Made:
 
     def _key(self, case: InferenceCase) -> str | None:
         try:
-            return f"{self._maker} {digest_of(case.images)}\n"
+            return f"{self._maker} {digest_files(case.images)}\n"
         except OSError:
             return None
 
 
-def maker_of(engine: Engine, models: Sequence[Path], options: InferOptions, *, code: bool = False) -> str:
+def compute_maker_digest(engine: Engine, models: Sequence[Path], options: InferOptions, *, code: bool = False) -> str:
     """A digest of all that decides what a model says of an image.
 
     Args:
@@ -102,17 +102,17 @@ def maker_of(engine: Engine, models: Sequence[Path], options: InferOptions, *, c
     """
     from voxflow import __version__
 
-    ran = engine.name if options.engine == "auto" else options.engine
-    told = options.model_dump_json(include=set(PredictOptions.model_fields))
-    own = {one.custom for one in engine.spec.preprocess if one.custom}
+    engine_name = engine.name if options.engine == "auto" else options.engine
+    settings = options.model_dump_json(include=set(PredictOptions.model_fields))
+    custom_folders = {transform.custom for transform in engine.spec.preprocess if transform.custom}
     files = [file for model in models for file in model_files(model, engine.name)]
-    files += [file for folder in sorted(own) for file in sorted(folder.rglob("*.py"))]
+    files += [file for folder in sorted(custom_folders) for file in sorted(folder.rglob("*.py"))]
     if code:
         files += sorted(Path(__file__).parents[1].rglob("*.py"))
-    return hashlib.sha256(f"{__version__} {ran} {told} {digest_of(files)}".encode()).hexdigest()
+    return hashlib.sha256(f"{__version__} {engine_name} {settings} {digest_files(files)}".encode()).hexdigest()
 
 
-def digest_of(files: Iterable[Path]) -> str:
+def digest_files(files: Iterable[Path]) -> str:
     """A digest of the contents of files, in order.
 
     Raises:

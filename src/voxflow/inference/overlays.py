@@ -24,7 +24,7 @@ MOST_NAMED = 7
 
 
 @dataclass(frozen=True)
-class Tile:
+class RadiographTile:
     """One radiograph of a sheet.
 
     Attributes:
@@ -56,20 +56,20 @@ def write_overlay(
         title: what is said above the picture.
     """
     # Seen as radiologists look: from below, so that columns run to the patient's left and rows to the back.
-    upright = [_lps(volume) for volume in (image, mask, label) if volume is not None]
-    shown = largest_slice(upright[-1].array if upright[-1].array.any() else upright[1].array)
-    left, back, _ = upright[0].geometry.spacing
-    figure, axes = _canvas(upright[0].array.shape[0] * left, upright[0].array.shape[1] * back)
-    low, high = grey_window(upright[0].array)
-    axes.imshow(_plane(upright[0], shown), cmap="gray", vmin=low, vmax=high, aspect=back / left)
+    upright = [_turn_upright(volume) for volume in (image, mask, label) if volume is not None]
+    index = find_largest_slice(upright[-1].array if upright[-1].array.any() else upright[1].array)
+    column_mm, row_mm, _ = upright[0].geometry.spacing
+    figure, axes = _make_canvas(upright[0].array.shape[0] * column_mm, upright[0].array.shape[1] * row_mm)
+    low, high = compute_grey_window(upright[0].array)
+    axes.imshow(_take_plane(upright[0], index), cmap="gray", vmin=low, vmax=high, aspect=row_mm / column_mm)
     for volume, style in zip(upright[1:], ("dashed", "solid"), strict=False):
-        _contours(axes, _plane(volume, shown), names, style)
-    axes.set_title(f"{title}  slice {shown + 1} of {upright[0].array.shape[2]}".strip(), fontsize=8)
-    _legend(axes, names, has_label=label is not None)
+        _draw_contours(axes, _take_plane(volume, index), names, style)
+    axes.set_title(f"{title}  slice {index + 1} of {upright[0].array.shape[2]}".strip(), fontsize=8)
+    _draw_legend(axes, names, has_label=label is not None)
     save_figure(figure, path)
 
 
-def write_contact_sheet(path: Path, tiles: Sequence[Tile], columns: int = 4) -> None:
+def write_contact_sheet(path: Path, tiles: Sequence[RadiographTile], columns: int = 4) -> None:
     """Write a PNG of several radiographs side by side, each in its own proportions."""
     from matplotlib.figure import Figure
 
@@ -79,35 +79,35 @@ def write_contact_sheet(path: Path, tiles: Sequence[Tile], columns: int = 4) -> 
     for axes in grid.flat:
         axes.axis("off")
     for axes, tile in zip(grid.flat, tiles, strict=False):
-        low, high = grey_window(tile.image)
+        low, high = compute_grey_window(tile.image)
         axes.imshow(tile.image, cmap="gray", vmin=low, vmax=high)
         axes.set_title(tile.title, fontsize=7)
     save_figure(figure, path)
 
 
-def largest_slice(mask: NDArray[Any]) -> int:
+def find_largest_slice(mask: NDArray[Any]) -> int:
     """The index along the last axis where most voxels are labelled; the middle of an empty mask."""
     areas = np.count_nonzero(mask, axis=(0, 1))
     return int(areas.argmax()) if areas.any() else mask.shape[2] // 2
 
 
-def grey_window(image: NDArray[Any]) -> tuple[float, float]:
+def compute_grey_window(image: NDArray[Any]) -> tuple[float, float]:
     """The intensities shown as black and white: what all but the darkest and brightest half percent have."""
     thinned = image[tuple(slice(None, None, max(1, n // 128)) for n in image.shape)]
     low, high = np.percentile(thinned, (0.5, 99.5))
     return float(low), float(high) if high > low else float(low) + 1
 
 
-def _lps(volume: Volume) -> Volume:
+def _turn_upright(volume: Volume) -> Volume:
     return resample(volume, target_geometry(volume.geometry, None, "LPS"), "nearest")
 
 
-def _plane(volume: Volume, index: int) -> NDArray[Any]:
+def _take_plane(volume: Volume, index: int) -> NDArray[Any]:
     """Rows to the back, columns to the patient's left."""
     return np.asarray(volume.array[:, :, index].T)
 
 
-def _canvas(width_mm: float, height_mm: float) -> tuple[Figure, Any]:
+def _make_canvas(width_mm: float, height_mm: float) -> tuple[Figure, Any]:
     from matplotlib.figure import Figure
 
     height = 5.0 * min(max(height_mm / width_mm, 0.4), 2.5)
@@ -117,7 +117,7 @@ def _canvas(width_mm: float, height_mm: float) -> tuple[Figure, Any]:
     return figure, axes
 
 
-def _contours(axes: Any, labels: NDArray[Any], names: Mapping[int, str], style: str) -> None:
+def _draw_contours(axes: Any, labels: NDArray[Any], names: Mapping[int, str], style: str) -> None:
     for value in names:
         region = labels == value
         # One voxel of margin closes the outline of what touches the border.
@@ -128,21 +128,21 @@ def _contours(axes: Any, labels: NDArray[Any], names: Mapping[int, str], style: 
                 rows,
                 np.pad(region, 1).astype(float),
                 levels=[0.5],
-                colors=[_colour(value)],
+                colors=[_pick_colour(value)],
                 linestyles=style,
                 linewidths=1.2,
             )
 
 
-def _colour(value: int) -> str:
+def _pick_colour(value: int) -> str:
     return COLOURS[(value - 1) % len(COLOURS)]
 
 
-def _legend(axes: Any, names: Mapping[int, str], *, has_label: bool) -> None:
+def _draw_legend(axes: Any, names: Mapping[int, str], *, has_label: bool) -> None:
     from matplotlib.lines import Line2D
 
-    shown = list(names.items())[:MOST_NAMED]
-    lines = [Line2D([], [], color=_colour(value), label=name) for value, name in shown]
+    entries = list(names.items())[:MOST_NAMED]
+    lines = [Line2D([], [], color=_pick_colour(value), label=name) for value, name in entries]
     if has_label:
         lines.append(Line2D([], [], color="0.5", label="label"))
     lines.append(Line2D([], [], color="0.5", linestyle="dashed", label="prediction"))

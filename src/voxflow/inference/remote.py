@@ -16,13 +16,13 @@ from voxflow.inference.cases import Failures, read_radiographs, read_volumes
 from voxflow.inference.infer import (
     mask_path,
     picture_path,
-    segment,
-    summed,
+    segment_and_write,
+    summarise_inference,
     write_classes,
     write_masks_table,
 )
 from voxflow.inference.overlays import write_overlay
-from voxflow.inference.run import Classified, classified
+from voxflow.inference.run import ClassifiedCase, classify_cases
 from voxflow.inference.writing import SHEET_TILES
 from voxflow.prediction import label_names, open_ensemble
 from voxflow.progress import track
@@ -35,42 +35,44 @@ if TYPE_CHECKING:
     from voxflow.engines import Engine, EngineChoice
     from voxflow.executor import Executor
     from voxflow.inference.cases import InferenceCase
-    from voxflow.inference.infer import Inference, InferOptions
+    from voxflow.inference.infer import InferenceResult, InferOptions
     from voxflow.spec import ModelSpec
 
 NO_PICTURE = np.zeros((1, 1), np.uint8)
 
 
 @dataclass(frozen=True)
-class Models:
+class ModelFolders:
     """What to open: one folder of exported models, or several that answer together.
 
     Attributes:
         folders: relative to the current folder, or absolute.
         engine: which engine.
-        together: an ensemble, even of one.
+        is_ensemble: an ensemble, even of one.
     """
 
     folders: tuple[Path, ...]
     engine: EngineChoice = "auto"
-    together: bool = False
+    is_ensemble: bool = False
 
     def open(self) -> Engine:
         """Load them; see :func:`voxflow.engines.open_engine`."""
-        return open_ensemble(self.folders, self.engine) if self.together else open_engine(self.folders[0], self.engine)
+        return (
+            open_ensemble(self.folders, self.engine) if self.is_ensemble else open_engine(self.folders[0], self.engine)
+        )
 
 
 @dataclass(frozen=True)
-class _Answer:
+class _CaseAnswer:
     """What becomes of one case: a mask's row or the chance of each class, and the reasons of what failed."""
 
     result: dict[str, Any] | None
     failures: tuple[dict[str, str], ...] = ()
 
 
-def infer_elsewhere(
-    executor: Executor, models: Models, cases: Sequence[InferenceCase], out: Path, options: InferOptions
-) -> Inference:
+def infer_on_executor(
+    executor: Executor, models: ModelFolders, cases: Sequence[InferenceCase], out: Path, options: InferOptions
+) -> InferenceResult:
     """As :func:`voxflow.inference.infer_cases`, with the model where the executor's workers are.
 
     The first worker says which engine "auto" means; all take the same, so that no result depends on who made it.
@@ -82,48 +84,52 @@ def infer_elsewhere(
     """
     began = time.perf_counter()
     (out / "overlays").mkdir(exist_ok=True)
-    opened = _Opened.of(models)
-    name, spec = _described(executor, opened, out)
+    opened = _ModelKey.of(models)
+    name, spec = _describe_on_worker(executor, opened, out)
     is_volume = spec.task == "segmentation"
-    work = _segmented if is_volume else _classified
+    work = _segment_case if is_volume else _classify_case
     items = [(case, number < options.overlays) for number, case in enumerate(cases)]
-    answers = _answers(executor, partial(work, opened.pinned(name), out, options), items, out)
+    answers = _collect_answers(executor, partial(work, opened.pin_engine(name), out, options), items, out)
     failures = Failures([row for answer in answers for row in answer.failures])
-    made = {case.id: each.result for case, each in zip(cases, answers, strict=True) if each.result is not None}
+    results = {
+        case.id: case_answer.result
+        for case, case_answer in zip(cases, answers, strict=True)
+        if case_answer.result is not None
+    }
     if is_volume:
-        _complete_pictures([case for case in cases if case.id in made][: options.overlays], spec, out)
-        write_masks_table(made, cases, spec, out)
+        _complete_pictures([case for case in cases if case.id in results][: options.overlays], spec, out)
+        write_masks_table(results, cases, spec, out)
     else:
-        done = [case for case in cases if case.id in made]
-        images = {case.id: read_radiographs(case)[0] for case in done[:SHEET_TILES] if options.overlays}
-        classes = [Classified(case, images.get(case.id, NO_PICTURE), made[case.id]) for case in done]
+        done_cases = [case for case in cases if case.id in results]
+        images = {case.id: read_radiographs(case)[0] for case in done_cases[:SHEET_TILES] if options.overlays}
+        classes = [ClassifiedCase(case, images.get(case.id, NO_PICTURE), results[case.id]) for case in done_cases]
         write_classes(classes, spec, out, options)
-    return summed(len(made), failures, out, began, engine=name)
+    return summarise_inference(len(results), failures, out, began, engine=name)
 
 
-def _described(executor: Executor, opened: _Opened, out: Path) -> tuple[str, ModelSpec]:
+def _describe_on_worker(executor: Executor, opened: _ModelKey, out: Path) -> tuple[str, ModelSpec]:
     """Which engine and which model a worker has opened."""
-    with closing(executor.run(_describe, [opened], _lost_model, into=out)) as done:
-        ((_, answer),) = done
+    with closing(executor.run(_describe, [opened], _raise_lost_model, into=out)) as answers:
+        ((_, answer),) = answers
     return answer
 
 
-def _answers(
+def _collect_answers(
     executor: Executor,
-    work: Callable[[tuple[InferenceCase, bool]], _Answer],
+    work: Callable[[tuple[InferenceCase, bool]], _CaseAnswer],
     items: Sequence[tuple[InferenceCase, bool]],
     out: Path,
-) -> list[_Answer]:
-    with closing(executor.run(work, items, _lost, into=out)) as done:
-        made = dict(track(done, "inferring", total=len(items)))
-    return [made[number] for number in range(len(items))]
+) -> list[_CaseAnswer]:
+    with closing(executor.run(work, items, _answer_lost_case, into=out)) as numbered:
+        answers = dict(track(numbered, "inferring", total=len(items)))
+    return [answers[number] for number in range(len(items))]
 
 
-def _lost(item: tuple[InferenceCase, bool], reason: str) -> _Answer:
-    return _Answer(None, ({"case": item[0].id, "reason": reason},))
+def _answer_lost_case(item: tuple[InferenceCase, bool], reason: str) -> _CaseAnswer:
+    return _CaseAnswer(None, ({"case": item[0].id, "reason": reason},))
 
 
-def _lost_model(_opened: _Opened, reason: str) -> tuple[str, ModelSpec]:
+def _raise_lost_model(_opened: _ModelKey, reason: str) -> tuple[str, ModelSpec]:
     raise ClusterError(f"the model can't be opened: {reason}")
 
 
@@ -137,7 +143,7 @@ def _complete_pictures(cases: Sequence[InferenceCase], spec: ModelSpec, out: Pat
 
 
 @dataclass(frozen=True)
-class _Opened:
+class _ModelKey:
     """Names a model for as long as its files are the same.
 
     Attributes:
@@ -145,52 +151,54 @@ class _Opened:
         files: path, size and time of every file.
     """
 
-    models: Models
+    models: ModelFolders
     files: tuple[tuple[str, int, int], ...]
 
     @classmethod
-    def of(cls, models: Models) -> _Opened:
+    def of(cls, models: ModelFolders) -> _ModelKey:
         """Name the model as its files are now."""
-        files = sorted(path for folder in models.folders for path in _files(folder))
+        files = sorted(path for folder in models.folders for path in _list_files(folder))
         stats = [(path, path.stat()) for path in files]
         return cls(models, tuple((str(path.absolute()), stat.st_size, stat.st_mtime_ns) for path, stat in stats))
 
-    def pinned(self, name: str) -> _Opened:
+    def pin_engine(self, name: str) -> _ModelKey:
         """The same where "auto" means a certain engine."""
         return self if self.models.engine != "auto" else replace(self, models=replace(self.models, engine=name))
 
 
-def _files(folder: Path) -> list[Path]:
+def _list_files(folder: Path) -> list[Path]:
     return [path for path in folder.iterdir() if path.is_file()] if folder.is_dir() else [folder]
 
 
 # One model at a time: another one takes the place of this one.
-_HELD: dict[_Opened, Engine] = {}
+_OPEN_MODELS: dict[_ModelKey, Engine] = {}
 
 
-def _engine(opened: _Opened) -> Engine:
+def _open_once(opened: _ModelKey) -> Engine:
     """The model, which a process opens once."""
-    if opened not in _HELD:
-        _HELD.clear()
-        _HELD[opened] = opened.models.open()
-    return _HELD[opened]
+    if opened not in _OPEN_MODELS:
+        _OPEN_MODELS.clear()
+        _OPEN_MODELS[opened] = opened.models.open()
+    return _OPEN_MODELS[opened]
 
 
-def _describe(opened: _Opened) -> tuple[str, ModelSpec]:
-    engine = _engine(opened)
-    _HELD[opened.pinned(engine.name)] = engine
+def _describe(opened: _ModelKey) -> tuple[str, ModelSpec]:
+    engine = _open_once(opened)
+    _OPEN_MODELS[opened.pin_engine(engine.name)] = engine
     return engine.name, engine.spec
 
 
-def _segmented(opened: _Opened, out: Path, options: InferOptions, item: tuple[InferenceCase, bool]) -> _Answer:
+def _segment_case(opened: _ModelKey, out: Path, options: InferOptions, item: tuple[InferenceCase, bool]) -> _CaseAnswer:
     case, with_picture = item
     failures = Failures()
     alone = options.model_copy(update={"overlays": int(with_picture)})
-    rows = segment(_engine(opened), [case], out, alone, failures)
-    return _Answer(rows.get(case.id), tuple(failures.rows))
+    rows = segment_and_write(_open_once(opened), [case], out, alone, failures)
+    return _CaseAnswer(rows.get(case.id), tuple(failures.rows))
 
 
-def _classified(opened: _Opened, _out: Path, _options: InferOptions, item: tuple[InferenceCase, bool]) -> _Answer:
+def _classify_case(
+    opened: _ModelKey, _out: Path, _options: InferOptions, item: tuple[InferenceCase, bool]
+) -> _CaseAnswer:
     failures = Failures()
-    done = list(classified(_engine(opened), [item[0]], failures))
-    return _Answer(done[0].chances if done else None, tuple(failures.rows))
+    results = list(classify_cases(_open_once(opened), [item[0]], failures))
+    return _CaseAnswer(results[0].probabilities if results else None, tuple(failures.rows))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from voxflow.errors import DataError
 from voxflow.inference.cases import read_radiographs, read_volumes
-from voxflow.prediction import expect, predict_prepared, predict_radiograph, prepare
+from voxflow.prediction import announce_image, predict_prepared, predict_radiograph, prepare_image
 from voxflow.progress import track
 from voxflow.volumes import read_geometry, write_volume
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from voxflow.engines import Engine
     from voxflow.inference.cases import Failures, InferenceCase
-    from voxflow.prediction import Prediction, PredictOptions, Prepared
+    from voxflow.prediction import Prediction, PredictOptions, PreparedImage
     from voxflow.volumes import Volume
 
 
@@ -36,7 +36,7 @@ ROOM = 1 / 8
 
 
 @dataclass(frozen=True, eq=False)
-class Segmented:
+class SegmentedCase:
     """One case's first channel and its prediction, on one grid."""
 
     case: InferenceCase
@@ -45,34 +45,34 @@ class Segmented:
 
 
 @dataclass(frozen=True, eq=False)
-class Classified:
+class ClassifiedCase:
     """One case's first channel (rows, columns) and its probabilities by class."""
 
     case: InferenceCase
     image: NDArray[Any]
-    chances: dict[str, float]
+    probabilities: dict[str, float]
 
 
-def segmented(
+def segment_cases(
     engine: Engine, cases: Sequence[InferenceCase], options: PredictOptions, failures: Failures
-) -> Iterator[Segmented]:
+) -> Iterator[SegmentedCase]:
     """Segment every case that can be; the others go to ``failures``.
 
     The next case is read and brought to the network's grid while the network is at work on one, unless a case takes
     so much of the memory that two at a time would not fit.
     """
 
-    def read(case: InferenceCase) -> tuple[Volume, Prepared]:
+    def read(case: InferenceCase) -> tuple[Volume, PreparedImage]:
         with suppress(DataError):  # reading says the same
-            expect(engine, read_geometry(case.images[0]), options)
+            announce_image(engine, read_geometry(case.images[0]), options)
         volumes = read_volumes(case)
-        return volumes[0], prepare(volumes, engine.spec)
+        return volumes[0], prepare_image(volumes, engine.spec)
 
-    def work(case: InferenceCase, content: tuple[Volume, Prepared]) -> Segmented:
+    def work(case: InferenceCase, content: tuple[Volume, PreparedImage]) -> SegmentedCase:
         image, prepared = content
-        return Segmented(case, image, predict_prepared(engine, prepared, options))
+        return SegmentedCase(case, image, predict_prepared(engine, prepared, options))
 
-    def leaves_room(content: tuple[Volume, Prepared]) -> bool:
+    def leaves_room(content: tuple[Volume, PreparedImage]) -> bool:
         return content[0].array.nbytes + content[1].image.nbytes < ROOM * options.memory_mb * 2**20
 
     yield from read_ahead(cases, read, work, failures, leaves_room=leaves_room, doing="segmenting")
@@ -117,36 +117,40 @@ def read_ahead(
                 yield result
 
 
-def written(done: Iterable[Segmented], path_of: Callable[[Segmented], Path]) -> Iterator[Segmented]:
+def write_masks_behind(
+    segmented_cases: Iterable[SegmentedCase], path_of: Callable[[SegmentedCase], Path]
+) -> Iterator[SegmentedCase]:
     """Write each mask while the next case is at work, and hand the case on once its mask is on the disk.
 
     Raises:
         OSError: a mask could not be written.
     """
     with ThreadPoolExecutor(1) as behind:
-        waiting: deque[tuple[Segmented, Future[None]]] = deque()
-        for each in done:
-            waiting.append((each, behind.submit(write_volume, path_of(each), each.prediction.mask)))
+        waiting: deque[tuple[SegmentedCase, Future[None]]] = deque()
+        for segmented_case in segmented_cases:
+            waiting.append(
+                (segmented_case, behind.submit(write_volume, path_of(segmented_case), segmented_case.prediction.mask))
+            )
             if len(waiting) > 1:
-                yield _finished(waiting)
+                yield _finish_writing(waiting)
         while waiting:
-            yield _finished(waiting)
+            yield _finish_writing(waiting)
 
 
-def _finished(waiting: deque[tuple[Segmented, Future[None]]]) -> Segmented:
-    each, writing = waiting.popleft()
+def _finish_writing(waiting: deque[tuple[SegmentedCase, Future[None]]]) -> SegmentedCase:
+    segmented_case, writing = waiting.popleft()
     writing.result()
-    return each
+    return segmented_case
 
 
-def classified(engine: Engine, cases: Sequence[InferenceCase], failures: Failures) -> Iterator[Classified]:
+def classify_cases(engine: Engine, cases: Sequence[InferenceCase], failures: Failures) -> Iterator[ClassifiedCase]:
     """Classify every case that can be; the others go to ``failures``."""
 
-    def work(case: InferenceCase) -> Classified:
+    def work(case: InferenceCase) -> ClassifiedCase:
         images = read_radiographs(case)
-        return Classified(case, images[0], predict_radiograph(engine, images))
+        return ClassifiedCase(case, images[0], predict_radiograph(engine, images))
 
     for case in track(cases, "classifying"):
-        done = failures.attempt(case, partial(work, case))
-        if done is not None:
-            yield done
+        result = failures.attempt(case, partial(work, case))
+        if result is not None:
+            yield result

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from voxflow.inference.overlays import Tile, write_contact_sheet
+from voxflow.inference.overlays import RadiographTile, write_contact_sheet
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -12,23 +12,23 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from voxflow.inference.run import Classified
+    from voxflow.inference.run import ClassifiedCase
 
 SHEET_TILES = 12
 
 
-class Sheet:
+class ContactSheet:
     """Collects the first radiographs with their likeliest class, for one picture."""
 
     def __init__(self) -> None:
-        self._tiles: list[Tile] = []
+        self._tiles: list[RadiographTile] = []
 
-    def add(self, case: str, image: NDArray[Any], chances: Mapping[str, float], truth: str = "") -> None:
+    def add(self, case: str, image: NDArray[Any], probabilities: Mapping[str, float], truth: str = "") -> None:
         """Note one case; after the first dozen nothing is kept."""
         if len(self._tiles) < SHEET_TILES:
-            name = max(chances, key=lambda each: chances[each])
-            said = f"{case}\n{name} {chances[name]:.2f}"
-            self._tiles.append(Tile(image, f"{said} ({truth})" if truth else said))
+            name = max(probabilities, key=lambda probability: probabilities[probability])
+            title = f"{case}\n{name} {probabilities[name]:.2f}"
+            self._tiles.append(RadiographTile(image, f"{title} ({truth})" if truth else title))
 
     def write(self, path: Path) -> None:
         """Write the picture; nothing when there was no case."""
@@ -36,11 +36,11 @@ class Sheet:
             write_contact_sheet(path, self._tiles)
 
 
-def prediction_columns(names: Sequence[str]) -> list[str]:
+def name_prediction_columns(names: Sequence[str]) -> list[str]:
     """Columns of a classification's preds_outputs.csv."""
     return ["case", "image", *names]
 
 
-def prediction_rows(done: Sequence[Classified]) -> list[dict[str, Any]]:
+def make_prediction_rows(results: Sequence[ClassifiedCase]) -> list[dict[str, Any]]:
     """Rows of a classification's preds_outputs.csv: the probability of each class."""
-    return [{"case": each.case.id, "image": each.case.images[0].name} | each.chances for each in done]
+    return [{"case": result.case.id, "image": result.case.images[0].name} | result.probabilities for result in results]

@@ -1,12 +1,12 @@
 from .artefacts import find_model as find_model
-from .evaluate import Evaluated as Evaluated
+from .evaluate import MmarEvaluation as MmarEvaluation
 from .evaluate import evaluate_mmar as evaluate_mmar
-from .export import Exported as Exported
-from .export import Names as Names
+from .export import ExportNames as ExportNames
+from .export import MmarExport as MmarExport
 from .export import export_checkpoint as export_checkpoint
 from .folder import Mmar as Mmar
-from .folder import repository_of as repository_of
+from .folder import find_repository as find_repository
 from .record import is_main_process as is_main_process
 from .settings import parse_settings as parse_settings
-from .train import Trained as Trained
+from .train import MmarTraining as MmarTraining
 from .train import train_mmar as train_mmar

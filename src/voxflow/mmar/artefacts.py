@@ -40,18 +40,18 @@ def find_model(path: Path) -> Path:
     """
     if path.is_file() and not any(pattern.search(path.name) for _, pattern in _OLD_NAMES):
         return path
-    role, name = role_of(path)
-    looked = list(_places(role, path, name))
-    found = next((place for place in looked if place.is_file() and usable(place)), None)
-    if found is None:
-        wanted = ", ".join(str(place.relative_to(path.parent)) for place in looked)
+    role, name = read_role(path)
+    candidates = list(_list_candidates(role, path, name))
+    file = next((place for place in candidates if place.is_file() and is_usable(place)), None)
+    if file is None:
+        names = ", ".join(str(place.relative_to(path.parent)) for place in candidates)
         command = "train" if role == "checkpoint" else "export"
         foreign = " (what is there is TensorFlow's, which can't be read)" if _is_tensorflow(path) else ""
-        raise DataError(f"no {role}: looked for {wanted}; {command} first{foreign}", path=path)
-    return found
+        raise DataError(f"no {role}: looked for {names}; {command} first{foreign}", path=path)
+    return file
 
 
-def model_of(path: Path) -> Path:
+def resolve_model(path: Path) -> Path:
     """What a path stands for where any model is taken: a model file, or a folder of exported ones.
 
     Args:
@@ -73,7 +73,7 @@ def model_of(path: Path) -> Path:
     return path if inside == path else find_model(inside / "model.ckpt")
 
 
-def role_of(path: Path) -> tuple[Role, str]:
+def read_role(path: Path) -> tuple[Role, str]:
     """The role that a name stands for, and the base name without its ending.
 
     Raises:
@@ -90,7 +90,7 @@ def role_of(path: Path) -> tuple[Role, str]:
     raise DataError(f"no such model; its name should end in .ckpt, .fzn.pb, .trt.pb or one of {endings}", path=path)
 
 
-def usable(path: Path) -> bool:
+def is_usable(path: Path) -> bool:
     """Whether an engine on this machine can run the file: a TensorRT engine needs its GPU and its version."""
     kind = kind_of_file(path)
     return kind is None or why_unusable(kind, path) is None
@@ -108,7 +108,7 @@ def _is_tensorflow(path: Path) -> bool:
     return path.is_file() or path.with_name(f"{path.name}.index").is_file()
 
 
-def _places(role: Role, path: Path, name: str) -> Iterator[Path]:
+def _list_candidates(role: Role, path: Path, name: str) -> Iterator[Path]:
     for suffix in _suffixes(role):
         yield path.with_name(name + _MIDDLES[role] + suffix)
     for suffix in _suffixes(role):

@@ -32,7 +32,7 @@ def read_datalist(mmar: Mmar, file: str, base: str) -> Datalist:
     return Datalist.of(read_json(path), path, mmar.input_path(base) if base else None)
 
 
-def training_data(mmar: Mmar, workflow: Workflow) -> tuple[Workflow, Datalist]:
+def read_training_data(mmar: Mmar, workflow: Workflow) -> tuple[Workflow, Datalist]:
     """The cases of both pipelines as one datalist, and the workflow that reads it.
 
     Each pipeline names its own file, folder and key. A datalist without a key for validation is allowed: then nothing
@@ -43,63 +43,63 @@ def training_data(mmar: Mmar, workflow: Workflow) -> tuple[Workflow, Datalist]:
         DataError: a datalist or one of its files is missing or wrong.
     """
     first, second = workflow.train.image_pipeline, workflow.validate.image_pipeline
-    training, key = _list_of(mmar, first), str(first.args["data_list_key"])
-    validation, other = _list_of(mmar, second), str(second.args["data_list_key"])
+    training, key = _read_pipeline_datalist(mmar, first), str(first.args["data_list_key"])
+    validation, validation_key = _read_pipeline_datalist(mmar, second), str(second.args["data_list_key"])
     parts = {key: tuple(training.cases(key))}
     training.check_files([key])
-    if other in validation.parts:
-        validation.check_files([other])
-    if other == key and (validation.path, validation.root) != (training.path, training.root):
-        renamed = f"validate:{other}"
+    if validation_key in validation.parts:
+        validation.check_files([validation_key])
+    if validation_key == key and (validation.path, validation.root) != (training.path, training.root):
+        renamed = f"validate:{validation_key}"
         pipeline = second.model_copy(update={"args": {**second.args, "data_list_key": renamed}})
         workflow = replace(workflow, validate=replace(workflow.validate, image_pipeline=pipeline))
-        parts[renamed] = validation.parts.get(other, ())
+        parts[renamed] = validation.parts.get(validation_key, ())
     else:
-        parts[other] = validation.parts.get(other, ())
+        parts[validation_key] = validation.parts.get(validation_key, ())
     return workflow, replace(training, parts=parts)
 
 
-def facts_of(workflow: Workflow, datalist: Datalist) -> DataFacts:
+def collect_facts(workflow: Workflow, datalist: Datalist) -> DataFacts:
     """What the model file must remember: names of the classes and the modality; the grid is the images' own."""
     modality = datalist.metadata.get("modality", "")
     if isinstance(modality, dict):
         modality = next(iter(modality.values()), "")
-    return DataFacts(class_names=_class_names(workflow, datalist), modality=str(modality))
+    return DataFacts(class_names=_find_class_names(workflow, datalist), modality=str(modality))
 
 
-def _list_of(mmar: Mmar, pipeline: Component) -> Datalist:
+def _read_pipeline_datalist(mmar: Mmar, pipeline: Component) -> Datalist:
     args = pipeline.args
     return read_datalist(mmar, str(args.get("data_list_file_path", "")), str(args.get("data_file_base_dir", "")))
 
 
-def _class_names(workflow: Workflow, datalist: Datalist) -> tuple[str, ...]:
+def _find_class_names(workflow: Workflow, datalist: Datalist) -> tuple[str, ...]:
     network = read_network(workflow.train.model)
     if workflow.task == "classification":
         if not datalist.label_format:
             raise DataError("a classification needs label_format, such as [1, 1]", path=datalist.path)
-        findings = _finding_names(workflow)
-        return tuple(findings.get(index, name) for index, name in enumerate(_logit_names(datalist.label_format)))
-    listed = _listed_names(datalist.metadata.get("labels"))
-    if network.num_classes in (None, len(listed)) and listed:
-        return listed
+        findings = _find_finding_names(workflow)
+        return tuple(findings.get(index, name) for index, name in enumerate(_name_logits(datalist.label_format)))
+    label_names = _read_label_names(datalist.metadata.get("labels"))
+    if network.num_classes in (None, len(label_names)) and label_names:
+        return label_names
     count = network.num_classes or 2
-    for names in _named_channels(workflow):
+    for names in _find_channel_names(workflow):
         if len(names) == count:
             return names
-    if len(listed) == count + 1:
-        return listed[1:]
+    if len(label_names) == count + 1:
+        return label_names[1:]
     if network.final_activation == "sigmoid":
         return tuple(f"class_{index + 1}" for index in range(count))
     return ("background", *(f"class_{index}" for index in range(1, count)))
 
 
-def _logit_names(label_format: Sequence[int]) -> Iterator[str]:
+def _name_logits(label_format: Sequence[int]) -> Iterator[str]:
     for column, span in enumerate(logit_slices(label_format)):
         width = span.stop - span.start
         yield from [f"class_{column}"] if width == 1 else [f"class_{column}_{value}" for value in range(width)]
 
 
-def _listed_names(labels: Any) -> tuple[str, ...]:
+def _read_label_names(labels: Any) -> tuple[str, ...]:
     """Names of label values 0, 1, ... as the Decathlon's datalists give them; empty when there are none."""
     if not isinstance(labels, dict) or not all(str(value).isdecimal() for value in labels):
         return ()
@@ -107,7 +107,7 @@ def _listed_names(labels: Any) -> tuple[str, ...]:
     return tuple(names.get(value, f"class_{value}") for value in range(max(names, default=-1) + 1))
 
 
-def _named_channels(workflow: Workflow) -> Iterator[tuple[str, ...]]:
+def _find_channel_names(workflow: Workflow) -> Iterator[tuple[str, ...]]:
     """Lists of names that a transform gives to channels, such as BratsConvertLabels' classes."""
     for component in workflow.train.pre_transforms:
         for key in ("classes", "channel_names"):
@@ -116,7 +116,7 @@ def _named_channels(workflow: Workflow) -> Iterator[tuple[str, ...]]:
                 yield tuple(value)
 
 
-def _finding_names(workflow: Workflow) -> dict[int, str]:
+def _find_finding_names(workflow: Workflow) -> dict[int, str]:
     """Names of findings, as the metrics that judge one finding each are called."""
     named: dict[int, str] = {}
     for metric in workflow.validate.metrics:
@@ -127,7 +127,7 @@ def _finding_names(workflow: Workflow) -> dict[int, str]:
     return named
 
 
-def used_data(mmar: Mmar, workflow: Workflow) -> Mapping[str, str]:
+def describe_data(mmar: Mmar, workflow: Workflow) -> Mapping[str, str]:
     """Where the training's cases lie, for an export that is told of a models folder only."""
     pipeline = workflow.validate.image_pipeline.args
     file, base = str(pipeline.get("data_list_file_path", "")), str(pipeline.get("data_file_base_dir", ""))

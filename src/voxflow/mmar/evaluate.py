@@ -17,10 +17,10 @@ from voxflow.files import write_json
 from voxflow.inference import ROOM, Failures, InferenceCase, read_ahead
 from voxflow.mmar.artefacts import find_model
 from voxflow.mmar.data import read_datalist
-from voxflow.mmar.record import continued_record
+from voxflow.mmar.record import continue_record
 from voxflow.mmar.reports import read_predictions, write_metric
-from voxflow.mmar.runner import Runner
-from voxflow.mmar.writing import Writing
+from voxflow.mmar.runner import CaseRunner
+from voxflow.mmar.writing import CaseWriters
 from voxflow.progress import say
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ METRICS_FILE = "metrics.json"
 
 
 @dataclass(frozen=True)
-class Evaluated:
+class MmarEvaluation:
     """What an evaluation found and made.
 
     Attributes:
@@ -65,8 +65,8 @@ class Evaluated:
     def summary(self) -> str:
         """One line for a person."""
         numbers = ", ".join(f"{name} {value:.4f}" for name, value in self.metrics.items())
-        done = f"{numbers} on " if numbers else ""
-        return f"{done}{self.cases} case(s) ({self.engine}){self.failures.summary()} → {self.folder}"
+        scores = f"{numbers} on " if numbers else ""
+        return f"{scores}{self.cases} case(s) ({self.engine}){self.failures.summary()} → {self.folder}"
 
 
 def evaluate_mmar(
@@ -76,7 +76,7 @@ def evaluate_mmar(
     setup: Setup | None = None,
     overwrite: bool = True,
     keep_predictions: bool = False,
-) -> Evaluated:
+) -> MmarEvaluation:
     """Run a model on cases, write what the configuration's writers say, and measure what its metrics say.
 
     Args:
@@ -94,26 +94,28 @@ def evaluate_mmar(
     evaluation = load_evaluation(
         mmar.config, environment=mmar.environment, overrides=mmar.overrides, workspace=mmar.root
     )
-    datalist, cases = _cases(mmar, evaluation)
-    file = find_model(model or _model_path(mmar, evaluation))
-    _say_when_older(file)
+    datalist, cases = _read_cases(mmar, evaluation)
+    file = find_model(model or _find_model_path(mmar, evaluation))
+    _warn_of_older_export(file)
     engine = open_engine(file)
-    runner = Runner.of(evaluation, engine, setup=setup, label_format=datalist.label_format)
+    runner = CaseRunner.of(evaluation, engine, setup=setup, label_format=datalist.label_format)
     mmar.eval.mkdir(parents=True, exist_ok=True)
-    with continued_record(mmar.models, mmar.repository) as tracker:
-        work = _Pass(mmar, evaluation, runner, overwrite=overwrite, keep_predictions=keep_predictions)
-        done = work.run(cases)
-        tracker.log_metrics({f"eval/{metric_name(name)}": value for name, value in done.metrics.items()})
-    return done
+    with continue_record(mmar.models, mmar.repository) as tracker:
+        evaluation_pass = _EvaluationPass(
+            mmar, evaluation, runner, overwrite=overwrite, keep_predictions=keep_predictions
+        )
+        result = evaluation_pass.run(cases)
+        tracker.log_metrics({f"eval/{metric_name(name)}": value for name, value in result.metrics.items()})
+    return result
 
 
 @dataclass
-class _Pass:
+class _EvaluationPass:
     """One pass over the cases."""
 
     mmar: Mmar
     evaluation: Evaluation
-    runner: Runner
+    runner: CaseRunner
     overwrite: bool
     keep_predictions: bool
     failures: Failures = field(default_factory=Failures)
@@ -121,17 +123,22 @@ class _Pass:
     def __post_init__(self) -> None:
         names = self.runner.engine.spec.class_names
         measures, writes = self.evaluation.do_validation, self.evaluation.output_infer_result
-        self.metrics: list[Metric] = [create("metric", each) for each in self.evaluation.val_metrics if measures]
+        self.metrics: list[Metric] = [
+            create("metric", component) for component in self.evaluation.val_metrics if measures
+        ]
         self.kept: list[list[NDArray[Any]]] = [[] for _ in self.metrics]
         self.done: list[str] = []
-        self.writing = Writing.of(self.evaluation, self.mmar.root, self.mmar.eval, names, overwrite=self.overwrite)
+        self.writing = CaseWriters.of(self.evaluation, self.mmar.root, self.mmar.eval, names, overwrite=self.overwrite)
         if not writes:
             tables = self.writing.tables if self.keep_predictions else ()
             self.writing = replace(self.writing, volumes=(), tables=tables)
-        known = {} if self.overwrite else read_predictions(self.mmar.eval, names)
-        self.known = {case: _logits(chances, self.runner.engine) for case, chances in known.items()}
+        predictions = {} if self.overwrite else read_predictions(self.mmar.eval, names)
+        self.known = {
+            case: _probabilities_to_logits(probabilities, self.runner.engine)
+            for case, probabilities in predictions.items()
+        }
 
-    def run(self, cases: Sequence[InferenceCase]) -> Evaluated:
+    def run(self, cases: Sequence[InferenceCase]) -> MmarEvaluation:
         """Do every case that can be done, then write what concerns all of them."""
         remaining = [case for case in cases if self.metrics or not self.writing.is_done(case.id)]
         doing = "evaluating" if self.metrics else "inferring"
@@ -143,7 +150,7 @@ class _Pass:
         metrics = self._report()
         self.failures.write(self.mmar.eval)
         engine: Engine = self.runner.engine
-        return Evaluated(self.mmar.eval, metrics, len(self.done), self.failures, engine.name)
+        return MmarEvaluation(self.mmar.eval, metrics, len(self.done), self.failures, engine.name)
 
     def _read(self, case: InferenceCase) -> Sample:
         if case.id in self.known:
@@ -151,28 +158,28 @@ class _Pass:
         return self.runner.prepare(case)
 
     def _leaves_room(self, sample: Sample) -> bool:
-        held = sum(value.nbytes for value in sample.values() if isinstance(value, np.ndarray))
-        return held < ROOM * self.runner.passage.options.memory_mb * 2**20
+        size = sum(value.nbytes for value in sample.values() if isinstance(value, np.ndarray))
+        return size < ROOM * self.runner.passage.options.memory_mb * 2**20
 
     def _work(self, case: InferenceCase, sample: Sample) -> str:
         """Everything of one case once it is read; returns its name."""
-        known = self.known.get(case.id)
-        sample = self.runner.answer(sample) if known is None else self.runner.answered(sample, known)
+        logits = self.known.get(case.id)
+        sample = self.runner.answer(sample) if logits is None else self.runner.add_answer(sample, logits)
         sample = self.runner.finish(sample, with_label=bool(self.metrics))
         # All are measured before one is kept, so that each metric knows the same cases.
-        measured = [metric.measure(self.runner.measured(sample, metric)) for metric in self.metrics]
+        measured = [metric.measure(self.runner.collect_outputs(sample, metric)) for metric in self.metrics]
         self.writing.write(sample)
-        for kept, value in zip(self.kept, measured, strict=True):
-            kept.append(value)
+        for values, value in zip(self.kept, measured, strict=True):
+            values.append(value)
         return case.id
 
     def _report(self) -> dict[str, float]:
         numbers: dict[str, float] = {}
         names = self.runner.engine.spec.class_names
-        for metric, kept in zip(self.metrics, self.kept, strict=True):
+        for metric, values in zip(self.metrics, self.kept, strict=True):
             folder = self.mmar.root / metric.report_path if metric.report_path else self.mmar.eval
             folder.mkdir(parents=True, exist_ok=True)
-            numbers |= write_metric(metric, kept, self.done, folder, names)
+            numbers |= write_metric(metric, values, self.done, folder, names)
         defined = {name: value for name, value in numbers.items() if math.isfinite(value)}
         if self.metrics:
             counts = {"cases": len(self.done), "failed_cases": len(self.failures.cases)}
@@ -180,7 +187,7 @@ class _Pass:
         return defined
 
 
-def _cases(mmar: Mmar, evaluation: Evaluation) -> tuple[Datalist, list[InferenceCase]]:
+def _read_cases(mmar: Mmar, evaluation: Evaluation) -> tuple[Datalist, list[InferenceCase]]:
     args = evaluation.image_pipeline.args if evaluation.image_pipeline else {}
     variables = evaluation.variables
     file = args.get("data_list_file_path") or variables.get("DATASET_JSON") or ""
@@ -193,7 +200,7 @@ def _cases(mmar: Mmar, evaluation: Evaluation) -> tuple[Datalist, list[Inference
     return datalist, cases
 
 
-def _model_path(mmar: Mmar, evaluation: Evaluation) -> Path:
+def _find_model_path(mmar: Mmar, evaluation: Evaluation) -> Path:
     """What the model_loader names: a file, or a folder of checkpoints."""
     if evaluation.model_loader is None:
         return mmar.models / "model.trt.pb"
@@ -201,15 +208,15 @@ def _model_path(mmar: Mmar, evaluation: Evaluation) -> Path:
     return mmar.root / loader.path
 
 
-def _say_when_older(file: Path) -> None:
+def _warn_of_older_export(file: Path) -> None:
     """An export outlives the training that it came from; nobody should judge it for the new one unawares."""
     checkpoint = file.with_name(file.name.partition(".")[0] + ".pt")
     if checkpoint.is_file() and file.stat().st_mtime < checkpoint.stat().st_mtime:
         say(f"{file.name} is older than {checkpoint.name}: export again to use the newer one")
 
 
-def _logits(chances: Sequence[float], engine: Engine) -> NDArray[np.float32]:
+def _probabilities_to_logits(probabilities: Sequence[float], engine: Engine) -> NDArray[np.float32]:
     """Logits of an answer that is known as probabilities."""
-    values = np.clip(np.asarray(chances, np.float64), 1e-7, 1 - 1e-7)
+    values = np.clip(np.asarray(probabilities, np.float64), 1e-7, 1 - 1e-7)
     logits = np.log(values) if engine.spec.activation == "softmax" else np.log(values / (1 - values))
     return logits.astype(np.float32)

@@ -14,8 +14,8 @@ from voxflow.export import ExportOptions, export_model
 from voxflow.files import atomic_directory, write_json
 from voxflow.inference import InferenceCase
 from voxflow.mmar.artefacts import find_model
-from voxflow.mmar.folder import repository_of
-from voxflow.mmar.record import continued_record
+from voxflow.mmar.folder import find_repository
+from voxflow.mmar.record import continue_record
 from voxflow.mmar.train import DATA_FILE
 from voxflow.progress import say
 
@@ -30,7 +30,7 @@ PARITY_FILE = "{name}.parity.json"
 
 
 @dataclass(frozen=True)
-class Names:
+class ExportNames:
     """What the files are called.
 
     Attributes:
@@ -50,7 +50,7 @@ class Names:
 
 
 @dataclass(frozen=True)
-class Exported:
+class MmarExport:
     """What an export left.
 
     Attributes:
@@ -63,13 +63,15 @@ class Exported:
 
     def summary(self) -> str:
         """One line for a person."""
-        on = f"{self.report.cases} case(s)" if self.report.cases else "noise, since no case of the training was found"
-        made = ", ".join(path.name for path in self.files.values())
+        compared_on = (
+            f"{self.report.cases} case(s)" if self.report.cases else "noise, since no case of the training was found"
+        )
+        names = ", ".join(path.name for path in self.files.values())
         left_out = f" ({', '.join(self.report.left_out)} left out)" if self.report.left_out else ""
-        return f"{made} equal torch on {on}{self.report.reduced_summary()}{left_out}"
+        return f"{names} equal torch on {compared_on}{self.report.reduced_summary()}{left_out}"
 
 
-def export_checkpoint(folder: Path, names: Names, options: ExportOptions) -> Exported:
+def export_checkpoint(folder: Path, names: ExportNames, options: ExportOptions) -> MmarExport:
     """Export a checkpoint; a file that is not the same model is not kept.
 
     Args:
@@ -85,24 +87,26 @@ def export_checkpoint(folder: Path, names: Names, options: ExportOptions) -> Exp
     if not folder.is_dir():
         raise DataError("no such folder of models", path=folder)
     checkpoint = find_model(folder / f"{names.name}.ckpt")
-    cases, calibration = _cases(folder, options)
-    with continued_record(folder, repository_of(folder.absolute())) as tracker:
+    cases, calibration = _read_cases(folder, options)
+    with continue_record(folder, find_repository(folder.absolute())) as tracker:
         scratch = folder / f".export-{names.name}"
         try:
             with atomic_directory(scratch) as out:
                 report = _export(checkpoint, out, options, cases, calibration)
             files = {
-                kind.name: path for kind in reversed(exported_kinds()) if (path := _move(kind, scratch, folder, names))
+                kind.name: path
+                for kind in reversed(exported_kinds())
+                if (path := _move_files(kind, scratch, folder, names))
             }
         finally:
-            _remove(scratch)
+            _remove_scratch(scratch)
         parity = folder / PARITY_FILE.format(name=names.name)
         write_json(parity, report.metrics())
         tracker.log_artifact(parity, "export")
         if "onnxruntime" in files and names.name == "model":
             tracker.log_model(files["onnxruntime"])
     report.require()
-    return Exported(files, report)
+    return MmarExport(files, report)
 
 
 def _export(
@@ -117,30 +121,30 @@ def _export(
     except DataError as error:
         # The cases serve the comparison only: images that moved or changed are no reason not to export.
         say(f"export: the training's cases can't be compared on: {str(error).splitlines()[0]}")
-        for left in out.iterdir():
-            left.unlink()
+        for file in out.iterdir():
+            file.unlink()
         return export_model(checkpoint, out, options, [], on_noise=True)
 
 
-def _cases(folder: Path, options: ExportOptions) -> tuple[list[InferenceCase], list[InferenceCase]]:
+def _read_cases(folder: Path, options: ExportOptions) -> tuple[list[InferenceCase], list[InferenceCase]]:
     """Cases that the training read, as it noted them, to compare and to calibrate on; none that is gone."""
     try:
         noted = json.loads((folder / DATA_FILE).read_text(encoding="utf-8"))
         datalist = Datalist.read(Path(noted["datalist"]), Path(noted["root"]))
     except (OSError, ValueError, KeyError, TypeError, VoxflowError):
         return [], []
-    listed = [case for key in (noted["key"], noted["training_key"]) for case in datalist.parts.get(key, ())]
-    return _present(listed, options.parity_cases), _present(
+    cases = [case for key in (noted["key"], noted["training_key"]) for case in datalist.parts.get(key, ())]
+    return _take_present(cases, options.parity_cases), _take_present(
         datalist.parts.get(noted["training_key"], ()), options.calibration_cases
     )
 
 
-def _present(cases: Iterable[Case], count: int) -> list[InferenceCase]:
+def _take_present(cases: Iterable[Case], count: int) -> list[InferenceCase]:
     present = [case for case in cases if all(path.is_file() for path in case.image)]
     return [InferenceCase(case.id, case.image) for case in present[:count]]
 
 
-def _move(kind: EngineKind, scratch: Path, folder: Path, names: Names) -> Path | None:
+def _move_files(kind: EngineKind, scratch: Path, folder: Path, names: ExportNames) -> Path | None:
     """Bring one engine's files to their names; an older file of an engine that was not made now is removed."""
     file, target = scratch / kind.file, folder / names.file(kind)
     for source, place in zip((*kind.sidecars(file), file), (*kind.sidecars(target), target), strict=True):
@@ -151,8 +155,8 @@ def _move(kind: EngineKind, scratch: Path, folder: Path, names: Names) -> Path |
     return target if target.is_file() else None
 
 
-def _remove(scratch: Path) -> None:
+def _remove_scratch(scratch: Path) -> None:
     if scratch.is_dir():
-        for left in scratch.iterdir():
-            left.unlink()
+        for file in scratch.iterdir():
+            file.unlink()
         scratch.rmdir()

@@ -30,7 +30,7 @@ class Mmar:
         root: the folder, absolute.
         config: the configuration that is run.
         environment: the environment file; None when there is none.
-        given: the values of ``--set``, as they were typed.
+        settings: the values of ``--set``, as they were typed.
         variables: every variable that is known outside of sections: configuration < environment < ``--set``, paths
             absolute.
     """
@@ -38,7 +38,7 @@ class Mmar:
     root: Path
     config: Path
     environment: Path | None = None
-    given: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
     variables: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
@@ -66,22 +66,22 @@ class Mmar:
         root = root.absolute()
         if not root.is_dir():
             raise ConfigError("no such MMAR folder", path=root)
-        found = _file(config, root)
+        config_file = _find_file(config, root)
         if environment is None:
             is_there = has_environment and (root / ENVIRONMENT).is_file()
             environment_file = root / ENVIRONMENT if is_there else None
         else:
-            environment_file = _file(environment, root)
-        given = dict(values or {})
-        stated = {key: value for key, value in read_json(found).items() if not isinstance(value, dict | list)}
+            environment_file = _find_file(environment, root)
+        settings = dict(values or {})
+        stated = {key: value for key, value in read_json(config_file).items() if not isinstance(value, dict | list)}
         stated |= read_json(environment_file) if environment_file else {}
-        return cls(root, found, environment_file, given, _settled(DEFAULTS | stated | given, root))
+        return cls(root, config_file, environment_file, settings, _resolve_paths(DEFAULTS | stated | settings, root))
 
     @property
     def overrides(self) -> dict[str, Any]:
         """What wins over configuration and environment: ``--set``, and every path made absolute."""
         paths = {key: value for key, value in self.variables.items() if key in (*DEFAULTS, *OUTPUTS, *INPUTS)}
-        return {"MMAR_ROOT": self.root.as_posix(), **self.given, **paths}
+        return {"MMAR_ROOT": self.root.as_posix(), **self.settings, **paths}
 
     @property
     def models(self) -> Path:
@@ -100,10 +100,10 @@ class Mmar:
     @property
     def repository(self) -> Path | None:
         """The Voxflow repository that the MMAR lies in; None when it stands by itself."""
-        return repository_of(self.root)
+        return find_repository(self.root)
 
 
-def repository_of(folder: Path) -> Path | None:
+def find_repository(folder: Path) -> Path | None:
     """The nearest folder at or above ``folder`` that holds dvc.yaml and params.yaml."""
     places = (folder, *folder.parents)
     return next(
@@ -114,11 +114,11 @@ def repository_of(folder: Path) -> Path | None:
 def find_input(value: str | Path, root: Path) -> Path:
     """The first of MMAR, present folder and repository that holds a relative path; below the MMAR when none does."""
     path = Path(value)
-    bases = [root, Path.cwd(), *filter(None, [repository_of(root)])]
+    bases = [root, Path.cwd(), *filter(None, [find_repository(root)])]
     return next((base / path for base in bases if (base / path).exists()), root / path)
 
 
-def _settled(variables: Mapping[str, Any], root: Path) -> dict[str, Any]:
+def _resolve_paths(variables: Mapping[str, Any], root: Path) -> dict[str, Any]:
     """Paths made absolute; an empty one stays empty, since that is how a file is said not to be used."""
     settled = dict(variables)
     for key in (*OUTPUTS, *INPUTS):
@@ -128,9 +128,9 @@ def _settled(variables: Mapping[str, Any], root: Path) -> dict[str, Any]:
     return settled
 
 
-def _file(name: str | Path, root: Path) -> Path:
+def _find_file(name: str | Path, root: Path) -> Path:
     places = [root / name, Path.cwd() / name]
-    found = next((place for place in places if place.is_file()), None)
-    if found is None:
+    file = next((place for place in places if place.is_file()), None)
+    if file is None:
         raise ConfigError(f"file not found, neither there nor at {places[1]}", path=places[0])
-    return found
+    return file

@@ -24,7 +24,7 @@ def is_main_process() -> bool:
 
 
 @contextlib.contextmanager
-def new_record(mmar: Mmar, datalist: Path, unfinished: str | None = None) -> Iterator[Tracker]:
+def open_new_record(mmar: Mmar, datalist: Path, unfinished: str | None = None) -> Iterator[Tracker]:
     """Begin a run named after the MMAR and note its id in the models folder, so that later commands continue it.
 
     Args:
@@ -36,7 +36,7 @@ def new_record(mmar: Mmar, datalist: Path, unfinished: str | None = None) -> Ite
         if not is_kept or not is_main_process():
             yield NullTracker()
             return
-        values = dict(mmar.given)
+        values = dict(mmar.settings)
         with begin_run(mmar.root.name, params=values, datalist=datalist, run_id=unfinished) as tracker:
             write_run_file(mmar.models / RUN_FILE, tracker, mmar.root.name)
             tracker.log_artifact(mmar.config, "config")
@@ -44,7 +44,7 @@ def new_record(mmar: Mmar, datalist: Path, unfinished: str | None = None) -> Ite
 
 
 @contextlib.contextmanager
-def continued_record(models: Path, repository: Path | None) -> Iterator[Tracker]:
+def continue_record(models: Path, repository: Path | None) -> Iterator[Tracker]:
     """Continue the run that the training in ``models`` began; none where it kept none."""
     file = models / RUN_FILE
     with (

@@ -22,25 +22,25 @@ PREDICTIONS = "preds_outputs.csv"
 
 
 def write_metric(
-    metric: Metric, kept: Sequence[NDArray[Any]], cases: Sequence[str], folder: Path, class_names: Sequence[str]
+    metric: Metric, measured: Sequence[NDArray[Any]], cases: Sequence[str], folder: Path, class_names: Sequence[str]
 ) -> dict[str, float]:
     """Write a metric's files and return its numbers, NaN where one is not defined.
 
     Args:
         metric: what was measured.
-        kept: what it kept of each case.
+        measured: what it kept of each case.
         cases: the cases, in the same order.
         folder: an existing folder; gets NAME.txt for each number, and NAME_dice_report.txt for a Dice.
         class_names: of the model.
     """
-    if not kept:
+    if not measured:
         return {metric.name: math.nan}
-    numbers = metric.summarise(kept, class_names)
+    numbers = metric.summarise(measured, class_names)
     for name, value in numbers.items():
         write_text(folder / f"{file_name(name)}.txt", f"{value:.6f}\n" if math.isfinite(value) else "undefined\n")
     if isinstance(metric, ComputeAverageDice):
         report = folder / f"{file_name(metric.name)}_dice_report.txt"
-        write_dice_report(report, zip(cases, metric.by_case(kept), strict=True))
+        write_dice_report(report, zip(cases, metric.by_case(measured), strict=True))
     return numbers
 
 

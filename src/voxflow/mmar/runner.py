@@ -18,7 +18,7 @@ from voxflow.components import (
 )
 from voxflow.errors import ConfigError, DataError
 from voxflow.mmar.passage import Passage
-from voxflow.prediction import probabilities_of
+from voxflow.prediction import logits_to_probabilities
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,7 +36,7 @@ LOGITS = "_logits"
 
 
 @dataclass(frozen=True)
-class Runner:
+class CaseRunner:
     """Everything that one case passes through.
 
     Attributes:
@@ -60,7 +60,7 @@ class Runner:
     @classmethod
     def of(
         cls, evaluation: Evaluation, engine: Engine, *, setup: Setup | None, label_format: Sequence[int] = ()
-    ) -> Runner:
+    ) -> CaseRunner:
         """Build every part.
 
         Args:
@@ -76,9 +76,9 @@ class Runner:
         return cls(
             engine=engine,
             passage=Passage.of(evaluation, engine, setup),
-            before=_chain(evaluation, "transforms"),
-            after=_chain(evaluation, "post_transforms"),
-            of_label=_chain(evaluation, "label_transforms"),
+            before=_build_chain(evaluation, "transforms"),
+            after=_build_chain(evaluation, "post_transforms"),
+            of_label=_build_chain(evaluation, "label_transforms"),
             output_names=evaluation.output_names,
             input_name=evaluation.input_name,
             label_format=tuple(label_format),
@@ -93,62 +93,62 @@ class Runner:
         image = sample.get(self.input_name)
         if not isinstance(image, np.ndarray):
             raise DataError(f"no transform loads {self.input_name!r}; pre_transforms begin with LoadNifti or LoadPng")
-        return self.answered(sample, self.passage.logits(np.ascontiguousarray(image, dtype=np.float32)))
+        return self.add_answer(sample, self.passage.logits(np.ascontiguousarray(image, dtype=np.float32)))
 
-    def answered(self, sample: Sample, logits: NDArray[Any]) -> Sample:
+    def add_answer(self, sample: Sample, logits: NDArray[Any]) -> Sample:
         """The sample with an answer that is known already."""
-        chance = self._probabilities(logits)
+        probabilities = self._probabilities(logits)
         names = {ANSWER, *self.output_names}
-        made = sample | dict.fromkeys(names, chance) | {LOGITS: logits}
+        answer = sample | dict.fromkeys(names, probabilities) | {LOGITS: logits}
         affine = sample.get(affine_key(self.input_name))
         if affine is None:
-            return made
+            return answer
         # The answer lies where the image does, whether a transform says so or not.
-        return made | {affine_key(name): np.array(affine) for name in names}
+        return answer | {affine_key(name): np.array(affine) for name in names}
 
     def finish(self, sample: Sample, *, with_label: bool) -> Sample:
         """The sample after the transforms of the answer and, if wanted, those of the label."""
-        done = self.after.run_head(sample)
+        finished = self.after.run_head(sample)
         if not with_label:
-            return done
-        if done.get("label") is None:
+            return finished
+        if finished.get("label") is None:
             raise DataError("the case has no label to compare with")
-        if isinstance(done["label"], tuple):
-            done = done | {"label": np.asarray(done["label"], dtype=np.float32)}
-        return self.of_label.run_head(done)
+        if isinstance(finished["label"], tuple):
+            finished = finished | {"label": np.asarray(finished["label"], dtype=np.float32)}
+        return self.of_label.run_head(finished)
 
-    def measured(self, sample: Sample, metric: Metric) -> Outputs:
+    def collect_outputs(self, sample: Sample, metric: Metric) -> Outputs:
         """What a metric sees of one case: arrays with a batch axis.
 
         Dice judges logits, or masks that transforms made; the area under a curve judges probabilities.
         """
         outputs: Outputs = {key: value[None] for key, value in sample.items() if isinstance(value, np.ndarray)}
         logits = outputs.pop(LOGITS)
-        known = {"activation": self.engine.spec.activation, LABEL_FORMAT: self.label_format}
+        context = {"activation": self.engine.spec.activation, LABEL_FORMAT: self.label_format}
         if self.engine.spec.task == "classification" and "label" in outputs:
             # What training's auxiliary operations make, under the names that they have unless told otherwise.
-            shown = {ANSWER: logits, "label": outputs["label"], **known}
-            outputs = ComputeBinaryPreds().compute(shown) | ComputeAccuracy().compute(shown) | outputs
-        chance = self._probabilities(sample[LOGITS])[None]
+            inputs = {ANSWER: logits, "label": outputs["label"], **context}
+            outputs = ComputeBinaryPreds().compute(inputs) | ComputeAccuracy().compute(inputs) | outputs
+        probabilities = self._probabilities(sample[LOGITS])[None]
         for name in {ANSWER, *self.output_names}:
             value = outputs.get(name)
-            if value is None or value.shape != chance.shape or not np.array_equal(value, chance):
+            if value is None or value.shape != probabilities.shape or not np.array_equal(value, probabilities):
                 continue  # a transform changed it
-            outputs[name] = chance if isinstance(metric, ComputeAUC) and name == metric.field else logits
-        return outputs | known
+            outputs[name] = probabilities if isinstance(metric, ComputeAUC) and name == metric.field else logits
+        return outputs | context
 
     def _probabilities(self, logits: NDArray[Any]) -> NDArray[np.float32]:
         if set(self.label_format) - {1}:
             return np.asarray(compute_probabilities(logits[None], self.label_format)[0], dtype=np.float32)
-        return probabilities_of(logits, self.engine.spec)
+        return logits_to_probabilities(logits, self.engine.spec)
 
 
-def _chain(evaluation: Evaluation, section: str) -> Chain:
+def _build_chain(evaluation: Evaluation, section: str) -> Chain:
     chain = Chain.build(getattr(evaluation, section))
     if chain.tail:
-        where = "pre_transforms" if section == "transforms" else section
+        json_path = "pre_transforms" if section == "transforms" else section
         name = chain.tail[0].component_name()
         raise ConfigError(
-            f"{name} is random; an evaluation must be the same each time", path=evaluation.path, where=where
+            f"{name} is random; an evaluation must be the same each time", path=evaluation.path, where=json_path
         )
     return chain

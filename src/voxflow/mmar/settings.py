@@ -21,14 +21,14 @@ def parse_settings(pairs: Iterable[str]) -> dict[str, Any]:
     Raises:
         ConfigError: pairs without ``=`` or without a key, all at once.
     """
-    given = list(pairs)
-    wrong = [pair for pair in given if not pair.partition("=")[0] or "=" not in pair]
+    typed_pairs = list(pairs)
+    wrong = [pair for pair in typed_pairs if not pair.partition("=")[0] or "=" not in pair]
     if wrong:
         raise ConfigError(f"--set takes KEY=VALUE, received {', '.join(map(repr, wrong))}")
-    return {key: typed(value) for key, _, value in (pair.partition("=") for pair in given)}
+    return {key: parse_value(value) for key, _, value in (pair.partition("=") for pair in typed_pairs)}
 
 
-def typed(text: str) -> Any:
+def parse_value(text: str) -> Any:
     """One value; Python's ``True``, ``False`` and ``None`` are understood too."""
     spelled = {"True": True, "False": False, "None": None}
     if text in spelled:

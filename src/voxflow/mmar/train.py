@@ -13,8 +13,8 @@ from voxflow.errors import ConfigError, DataError
 from voxflow.files import write_json
 from voxflow.lint import check_workspace
 from voxflow.mmar.artefacts import find_model
-from voxflow.mmar.data import facts_of, training_data, used_data
-from voxflow.mmar.record import is_main_process, new_record
+from voxflow.mmar.data import collect_facts, describe_data, read_training_data
+from voxflow.mmar.record import is_main_process, open_new_record
 from voxflow.planning import Target
 from voxflow.progress import say
 from voxflow.training import TrainOptions, find_unfinished_run, read_checkpoint, train
@@ -33,7 +33,7 @@ RUN_KEYS = TrainOptions.model_fields.keys() - {"config", "environment", "set", "
 
 
 @dataclass(frozen=True)
-class Trained:
+class MmarTraining:
     """What a training left.
 
     Attributes:
@@ -56,7 +56,7 @@ class Trained:
         )
 
 
-def train_mmar(mmar: Mmar, *, write_stats: bool = False) -> Trained:
+def train_mmar(mmar: Mmar, *, write_stats: bool = False) -> MmarTraining:
     """Train what the MMAR's configuration says on what its pipelines name.
 
     Args:
@@ -69,27 +69,27 @@ def train_mmar(mmar: Mmar, *, write_stats: bool = False) -> Trained:
         TrainingError: the loss is not a number.
     """
     adopt_mpi_ranks()
-    options = _options(mmar)
+    options = _read_options(mmar)
     overrides = {key: value for key, value in mmar.overrides.items() if key not in RUN_KEYS}
     workflow = _check(mmar, overrides)
-    options = _as_configured(options, workflow)
-    workflow = _remaining(options, workflow)
-    workflow, datalist = training_data(mmar, workflow)
-    facts = facts_of(workflow, datalist)
+    options = _apply_configuration(options, workflow)
+    workflow = _subtract_past_epochs(options, workflow)
+    workflow, datalist = read_training_data(mmar, workflow)
+    facts = collect_facts(workflow, datalist)
     unfinished = find_unfinished_run(workflow, datalist, options, mmar.models, facts=facts)
-    with new_record(mmar, datalist.path, unfinished) as tracker:
+    with open_new_record(mmar, datalist.path, unfinished) as tracker:
         result = train(workflow, datalist, options, mmar.models, facts=facts, tracker=tracker)
         if result.ending == "interrupted":
             tracker.mark_interrupted()
-        numbers = _numbers(result)
+        numbers = _collect_numbers(result)
         tracker.log_metrics({f"train/{name}": value for name, value in numbers.items()})
         tracker.log_artifact(mmar.models / "model.pt", "models")
     if is_main_process():
-        write_json(mmar.models / DATA_FILE, dict(used_data(mmar, workflow)))
+        write_json(mmar.models / DATA_FILE, dict(describe_data(mmar, workflow)))
         if write_stats:
             ends = {"ending": result.ending, "key_metric": result.key_metric}
             write_json(mmar.models / STATS_FILE, ends | numbers)
-    return Trained(result, mmar.models)
+    return MmarTraining(result, mmar.models)
 
 
 def adopt_mpi_ranks() -> None:
@@ -123,19 +123,19 @@ def _check(mmar: Mmar, overrides: dict[str, Any]) -> Workflow:
     return report.require_workflow()
 
 
-def _options(mmar: Mmar) -> TrainOptions:
-    given: dict[str, Any] = {key: value for key, value in mmar.given.items() if key in RUN_KEYS}
+def _read_options(mmar: Mmar) -> TrainOptions:
+    values: dict[str, Any] = {key: value for key, value in mmar.settings.items() if key in RUN_KEYS}
     start = mmar.variables.get("MMAR_CKPT")
     if start:
-        given["checkpoint"] = find_model(mmar.input_path(str(start)))
+        values["checkpoint"] = find_model(mmar.input_path(str(start)))
     try:
-        return TrainOptions.model_validate(given)
+        return TrainOptions.model_validate(values)
     except ValidationError as error:
         faults = [f"--set {fault['loc'][0]}: {fault['msg']}, received {fault['input']!r}" for fault in error.errors()]
         raise ConfigError(f"{len(faults)} wrong value(s)", path=mmar.config, findings=faults) from error
 
 
-def _as_configured(options: TrainOptions, workflow: Workflow) -> TrainOptions:
+def _apply_configuration(options: TrainOptions, workflow: Workflow) -> TrainOptions:
     """How often the state of the training is kept, and whether a killed one goes on, where TLT 2 says so."""
     changes: dict[str, Any] = {}
     every = workflow.globals.record_step
@@ -146,25 +146,25 @@ def _as_configured(options: TrainOptions, workflow: Workflow) -> TrainOptions:
     return options.model_copy(update=changes)
 
 
-def _remaining(options: TrainOptions, workflow: Workflow) -> Workflow:
+def _subtract_past_epochs(options: TrainOptions, workflow: Workflow) -> Workflow:
     """With ``continue_from_checkpoint_epoch``, the epochs that a checkpoint has behind it count."""
     values = workflow.globals
     if not values.continue_from_checkpoint_epoch or options.checkpoint is None:
         return workflow
     try:
-        behind = int(read_checkpoint(options.checkpoint)["epoch"])
+        past = int(read_checkpoint(options.checkpoint)["epoch"])
     except DataError:
         return workflow  # weights alone: they have no epochs
-    left = values.epochs - behind
-    if left < 1:
-        message = f"{values.epochs}, but {options.checkpoint} was trained for {behind} already; ask for more"
+    remaining = values.epochs - past
+    if remaining < 1:
+        message = f"{values.epochs}, but {options.checkpoint} was trained for {past} already; ask for more"
         raise ConfigError(message, path=workflow.path, where="epochs")
     if is_main_process():
-        say(f"continue_from_checkpoint_epoch: {behind} of {values.epochs} epochs are done, {left} follow")
-    return replace(workflow, globals=values.model_copy(update={"epochs": left}))
+        say(f"continue_from_checkpoint_epoch: {past} of {values.epochs} epochs are done, {remaining} follow")
+    return replace(workflow, globals=values.model_copy(update={"epochs": remaining}))
 
 
-def _numbers(result: TrainingResult) -> dict[str, float]:
+def _collect_numbers(result: TrainingResult) -> dict[str, float]:
     counts = {"epochs": result.epochs, "steps": result.steps, "best_epoch": result.best_epoch}
     values = {"seconds": round(result.seconds, 1), "train_loss": result.train_loss, **result.metrics}
     return counts | {name: value for name, value in values.items() if math.isfinite(value)}

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class Writing:
+class CaseWriters:
     """The writers of a configuration.
 
     Attributes:
@@ -37,7 +37,7 @@ class Writing:
     @classmethod
     def of(
         cls, evaluation: Evaluation, root: Path, out: Path, class_names: Sequence[str], *, overwrite: bool
-    ) -> Writing:
+    ) -> CaseWriters:
         """Build the writers.
 
         Args:
@@ -47,7 +47,7 @@ class Writing:
             class_names: of the model.
             overwrite: replace what is there.
         """
-        built = [_below(create("writer", component), root) for component in evaluation.writers]
+        built = [_place_below(create("writer", component), root) for component in evaluation.writers]
         volumes = [writer for writer in built if isinstance(writer, WriteNifti)]
         tables = [writer for writer in built if not isinstance(writer, WriteNifti)]
         return cls(out, volumes, tables, class_names, overwrite)
@@ -86,7 +86,7 @@ class Writing:
         return self.out / writer.write_path / case / f"{case}_{writer.field}.nii.gz"
 
 
-def _below(writer: Writer, root: Path) -> Writer:
+def _place_below(writer: Writer, root: Path) -> Writer:
     """The writer with its folder absolute."""
     folder = getattr(writer, "write_path", "")
     return writer.model_copy(update={"write_path": (root / folder).as_posix()}) if folder else writer

@@ -177,7 +177,7 @@ def _make_masks(context: AnswerContext, entry: LedgerEntry, folder: Path) -> dic
 
 def _convert_series(context: AnswerContext, source: Path, volumes: Path) -> list[InferenceCase]:
     from voxflow.dicom import convert_folder, find_sources
-    from voxflow.inference import native_cases
+    from voxflow.inference import find_native_cases
 
     is_segmentation = context.engine.spec.task == "segmentation"
     # The ledger leads back to the patient; a file a series would not.
@@ -187,7 +187,7 @@ def _convert_series(context: AnswerContext, source: Path, volumes: Path) -> list
         names = [row["case"] for row in csv.DictReader(stream) if row["image"].endswith(".png") is not is_segmentation]
     if not names:
         raise DataError(f"holds no image for a model that does {context.engine.spec.task}", path=source)
-    cases = native_cases([(name, None) for name in names], volumes, is_mask=False)
+    cases = find_native_cases([(name, None) for name in names], volumes, is_mask=False)
     if not is_segmentation or not context.infer.dicom_seg:
         return cases
     sources = find_sources(source, {case.origin for case in cases if case.origin}, options)

@@ -28,7 +28,7 @@ LEAST_WEIGHT = 1e-3
 CERTAIN = 10.0
 
 
-def slabs(
+def iterate_slabs(
     engine: Engine, image: NDArray[np.float32], plan: WindowPlan, block: slice | None = None
 ) -> Iterator[tuple[Box, NDArray[Any]]]:
     """Run the network over an image.
@@ -44,22 +44,22 @@ def slabs(
         next are asked for. Within a block the boxes cover the axis ``plan.along`` in order.
     """
     if block is None and plan.blocks > 1:
-        for each in plan.block_slices():
-            yield from slabs(engine, image, plan, each)
+        for part in plan.block_slices():
+            yield from iterate_slabs(engine, image, plan, part)
         return
     low, high = [0, 0, 0], list(plan.size)
     if block is not None:
         low[plan.across], high[plan.across] = block.start, block.stop
     if plan.count == 1:
-        logits = engine.run(window_of(image, [-n for n in plan.before], plan)[None])[0]
-        inside = _box([a + n for a, n in zip(low, plan.before, strict=True)],
+        logits = engine.run(extract_window(image, [-n for n in plan.before], plan)[None])[0]
+        inside = _make_box([a + n for a, n in zip(low, plan.before, strict=True)],
                       [b + n for b, n in zip(high, plan.before, strict=True)])  # fmt: skip
-        yield _box(low, high), logits[:, *inside]
+        yield _make_box(low, high), logits[:, *inside]
     else:
-        yield from _blended(engine, image, plan, low, high)
+        yield from _blend_windows(engine, image, plan, low, high)
 
 
-def importance(window: Sequence[int]) -> NDArray[np.float32]:
+def compute_importance(window: Sequence[int]) -> NDArray[np.float32]:
     """Weight of each voxel of a window (i, j, k): a Gaussian around its centre, at least 0.001."""
     weight = np.ones((1,) * len(window))
     for axis, n in enumerate(window):
@@ -70,28 +70,28 @@ def importance(window: Sequence[int]) -> NDArray[np.float32]:
     return np.maximum(weight, LEAST_WEIGHT).astype(np.float32)
 
 
-def _blended(
+def _blend_windows(
     engine: Engine, image: NDArray[np.float32], plan: WindowPlan, low: list[int], high: list[int]
 ) -> Iterator[tuple[Box, NDArray[Any]]]:
     along = plan.along
-    sums = _Sums(plan, low, high, engine.spec.out_channels)
-    others = [axis for axis in range(3) if axis != along]
+    sums = _SlabSums(plan, low, high, engine.spec.out_channels)
+    across_axes = [axis for axis in range(3) if axis != along]
     begins = [max(start - plan.before[along], 0) for start in plan.starts[along]]
     for start, begin, end in zip(plan.starts[along], begins, [*begins[1:], plan.size[along]], strict=True):
         corners = []
-        for pair in product(*(plan.starts[axis] for axis in others)):
+        for pair in product(*(plan.starts[axis] for axis in across_axes)):
             corner = list(pair)
             corner.insert(along, start)
             corner = [first - before for first, before in zip(corner, plan.before, strict=True)]
             if all(c < b and c + w > a for c, w, a, b in zip(corner, plan.window, low, high, strict=True)):
                 corners.append(corner)
-        _add(sums, begin, engine, image, plan=plan, corners=corners)
+        _run_windows(sums, begin, engine, image, plan=plan, corners=corners)
         # No later window reaches in front of `end`: that part is final, the rest moves to the front.
         yield sums.finish(begin, end)
         sums.shift(end - begin)
 
 
-class _Sums:
+class _SlabSums:
     """The weighted sums of a slab's logits, for the part of the image between two corners."""
 
     def __init__(self, plan: WindowPlan, low: Sequence[int], high: Sequence[int], classes: int) -> None:
@@ -101,45 +101,45 @@ class _Sums:
         self._total = np.zeros((classes, *shape), dtype=np.float16 if plan.half else np.float32)
         self._weights = np.zeros(shape, dtype=np.float32)
         gaussian = plan.blend == "gaussian"
-        self._weight = importance(plan.window) if gaussian else np.ones(plan.window, dtype=np.float32)
+        self._weight = compute_importance(plan.window) if gaussian else np.ones(plan.window, dtype=np.float32)
 
     def add(self, logits: NDArray[np.float32], corner: Sequence[int], begin: int) -> None:
         """Take in one window, whose first voxel is ``corner``, where the slab's first plane is ``begin``."""
-        first = [begin if axis == self._along else n for axis, n in enumerate(self._low)]
-        least = [max(pair) for pair in zip(corner, first, strict=True)]
-        most = [min(c + w, n) for c, w, n in zip(corner, self._window, self._high, strict=True)]
-        inside = _box(_less(least, corner), _less(most, corner))
-        here = _box(_less(least, first), _less(most, first))
+        slab_start = [begin if axis == self._along else n for axis, n in enumerate(self._low)]
+        first_voxel = [max(pair) for pair in zip(corner, slab_start, strict=True)]
+        last_voxel = [min(c + w, n) for c, w, n in zip(corner, self._window, self._high, strict=True)]
+        inside = _make_box(_subtract(first_voxel, corner), _subtract(last_voxel, corner))
+        target = _make_box(_subtract(first_voxel, slab_start), _subtract(last_voxel, slab_start))
         weight = self._weight[inside]
-        self._weights[here] += weight
+        self._weights[target] += weight
         # One class at a time: the product of all would be as large as the window's logits.
-        for total, one in zip(self._total, logits, strict=True):
-            np.add(total[here], one[inside] * weight, out=total[here], casting="unsafe")
+        for total, scores in zip(self._total, logits, strict=True):
+            np.add(total[target], scores[inside] * weight, out=total[target], casting="unsafe")
 
     def finish(self, begin: int, end: int) -> tuple[Box, NDArray[Any]]:
         """The box from plane ``begin`` to ``end`` and its logits; they are final."""
-        done = self._planes(slice(0, end - begin))
-        weights = self._weights[done]
+        planes = self._planes(slice(0, end - begin))
+        weights = self._weights[planes]
         for total in self._total:
-            np.divide(total[done], weights, out=total[done], casting="unsafe")
+            np.divide(total[planes], weights, out=total[planes], casting="unsafe")
         low, high = list(self._low), list(self._high)
         low[self._along], high[self._along] = begin, end
-        return _box(low, high), self._total[:, *done]
+        return _make_box(low, high), self._total[:, *planes]
 
-    def shift(self, by: int) -> None:
-        """Move what is behind the first ``by`` planes to the front, and fill the rest with 0."""
+    def shift(self, count: int) -> None:
+        """Move what is behind the first ``count`` planes to the front, and fill the rest with 0."""
         for part in (*self._total, self._weights):
-            kept = part.shape[self._along] - by
-            part[self._planes(slice(0, kept))] = part[self._planes(slice(by, None))].copy()
-            part[self._planes(slice(kept, None))] = 0
+            remaining = part.shape[self._along] - count
+            part[self._planes(slice(0, remaining))] = part[self._planes(slice(count, None))].copy()
+            part[self._planes(slice(remaining, None))] = 0
 
-    def _planes(self, which: slice) -> Box:
-        i, j, k = (which if axis == self._along else slice(None) for axis in range(3))
+    def _planes(self, planes: slice) -> Box:
+        i, j, k = (planes if axis == self._along else slice(None) for axis in range(3))
         return i, j, k
 
 
-def _add(
-    sums: _Sums,
+def _run_windows(
+    sums: _SlabSums,
     begin: int,
     engine: Engine,
     image: NDArray[np.float32],
@@ -148,24 +148,24 @@ def _add(
     corners: Sequence[list[int]],
 ) -> None:
     """Show the network the windows at some corners, so many at a time as the plan says, and take in its logits."""
-    seen = []
+    shown_corners = []
     for corner in corners:
-        window = window_of(image, corner, plan) if plan.skip_empty else None
+        window = extract_window(image, corner, plan) if plan.skip_empty else None
         if window is not None and window.min() == window.max():
-            sums.add(_background(engine.spec, window.shape[1:]), corner, begin)
+            sums.add(_make_background_logits(engine.spec, window.shape[1:]), corner, begin)
         else:
-            seen.append(corner)
-    for first in range(0, len(seen), plan.batch):
-        some = seen[first : first + plan.batch]
-        windows = [window_of(image, corner, plan) for corner in some]
+            shown_corners.append(corner)
+    for first in range(0, len(shown_corners), plan.batch):
+        batch = shown_corners[first : first + plan.batch]
+        windows = [extract_window(image, corner, plan) for corner in batch]
         # A copy of one window alone would be memory for nothing.
         logits = engine.run(np.stack(windows) if len(windows) > 1 else windows[0][None])
-        for number, corner in enumerate(some):
+        for number, corner in enumerate(batch):
             sums.add(logits[number], corner, begin)
         del logits  # before the next ones are made
 
 
-def _background(spec: ModelSpec, size: Sequence[int]) -> NDArray[np.float32]:
+def _make_background_logits(spec: ModelSpec, size: Sequence[int]) -> NDArray[np.float32]:
     """Logits of a window that is taken for background; takes no memory."""
     certain = np.full((spec.out_channels, 1, 1, 1), -CERTAIN, dtype=np.float32)
     if spec.activation == "softmax" or spec.class_names[0] == "background":
@@ -173,23 +173,23 @@ def _background(spec: ModelSpec, size: Sequence[int]) -> NDArray[np.float32]:
     return np.broadcast_to(certain, (spec.out_channels, *size))
 
 
-def window_of(image: NDArray[np.float32], corner: Sequence[int], plan: WindowPlan) -> NDArray[np.float32]:
+def extract_window(image: NDArray[np.float32], corner: Sequence[int], plan: WindowPlan) -> NDArray[np.float32]:
     """One window (channel, i, j, k) of an image, from ``corner`` on; beyond the borders it is 0, as in training."""
     high = [c + w for c, w in zip(corner, plan.window, strict=True)]
-    inside = _box([max(c, 0) for c in corner], [min(b, n) for b, n in zip(high, plan.size, strict=True)])
+    inside = _make_box([max(c, 0) for c in corner], [min(b, n) for b, n in zip(high, plan.size, strict=True)])
     part = image[:, *inside]
     if part.shape[1:] == plan.window:
         return np.asarray(part)
     window = np.zeros((len(image), *plan.window), dtype=image.dtype)
     first = [max(-c, 0) for c in corner]
-    window[:, *_box(first, [a + n for a, n in zip(first, part.shape[1:], strict=True)])] = part
+    window[:, *_make_box(first, [a + n for a, n in zip(first, part.shape[1:], strict=True)])] = part
     return window
 
 
-def _less(one: Sequence[int], other: Sequence[int]) -> list[int]:
-    return [a - b for a, b in zip(one, other, strict=True)]
+def _subtract(minuend: Sequence[int], subtrahend: Sequence[int]) -> list[int]:
+    return [a - b for a, b in zip(minuend, subtrahend, strict=True)]
 
 
-def _box(low: Sequence[int], high: Sequence[int]) -> Box:
+def _make_box(low: Sequence[int], high: Sequence[int]) -> Box:
     i, j, k = (slice(a, b) for a, b in zip(low, high, strict=True))
     return i, j, k

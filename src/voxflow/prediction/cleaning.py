@@ -35,10 +35,10 @@ class CleaningOptions(BaseModel):
     least_component_ml: NonNegativeFloat = 0.0
     fill_holes: tuple[str, ...] = ()
 
-    def unknown(self, names: Mapping[int, str]) -> list[str]:
+    def find_unknown(self, names: Mapping[int, str]) -> list[str]:
         """The classes named here that the model does not have."""
-        known = {ALL, *names.values()}
-        return sorted({*self.largest_component, *self.fill_holes} - known)
+        class_names = {ALL, *names.values()}
+        return sorted({*self.largest_component, *self.fill_holes} - class_names)
 
     @property
     def does_nothing(self) -> bool:
@@ -46,7 +46,7 @@ class CleaningOptions(BaseModel):
         return not (self.largest_component or self.least_component_ml or self.fill_holes)
 
 
-def clean(mask: Volume, names: Mapping[int, str], options: CleaningOptions) -> None:
+def clean_mask(mask: Volume, names: Mapping[int, str], options: CleaningOptions) -> None:
     """Tidy a mask in place, class by class in the order of their values.
 
     Args:
@@ -65,26 +65,26 @@ def clean(mask: Volume, names: Mapping[int, str], options: CleaningOptions) -> N
         if box is None:
             continue
         part = mask.array[box]
-        wanted = {ALL, name}
-        largest = bool(wanted & set(options.largest_component))
-        _drop_islands(part, value, largest=largest, least=options.least_component_ml / voxel_ml)
-        if wanted & set(options.fill_holes):
+        keys = {ALL, name}
+        largest = bool(keys & set(options.largest_component))
+        _drop_islands(part, value, largest=largest, least_voxels=options.least_component_ml / voxel_ml)
+        if keys & set(options.fill_holes):
             _fill_holes(part, value)
 
 
-def _drop_islands(part: NDArray[Any], value: int, *, largest: bool, least: float) -> None:
+def _drop_islands(part: NDArray[Any], value: int, *, largest: bool, least_voxels: float) -> None:
     from scipy.ndimage import label
 
-    if not (largest or least):
+    if not (largest or least_voxels):
         return
     components, count = label(part == value, _TOUCHING)
     sizes = np.bincount(components.ravel(), minlength=count + 1)
     sizes[0] = 0
-    kept = sizes >= max(least, 1)
+    stays = sizes >= max(least_voxels, 1)
     if largest and count:
-        kept &= np.arange(count + 1) == int(sizes.argmax())
-    kept[0] = True
-    part[~kept[components]] = 0
+        stays &= np.arange(count + 1) == int(sizes.argmax())
+    stays[0] = True
+    part[~stays[components]] = 0
 
 
 def _fill_holes(part: NDArray[Any], value: int) -> None:

@@ -8,9 +8,9 @@ import numpy as np
 
 from voxflow.engines import Engine, open_engine
 from voxflow.errors import DataError
-from voxflow.prediction.blending import slabs
-from voxflow.prediction.mirroring import FlippedEngine
-from voxflow.prediction.probabilities import probabilities_of
+from voxflow.prediction.blending import iterate_slabs
+from voxflow.prediction.mirroring import MirroringEngine
+from voxflow.prediction.probabilities import logits_to_probabilities
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -46,20 +46,20 @@ class Ensemble(Engine):
         self._members = tuple(engines)
         first = self._members[0]
         self.name, self.spec = first.name, first.spec
-        own = self.spec.model_dump(mode="json")
+        first_spec = self.spec.model_dump(mode="json")
         for number, engine in enumerate(self._members[1:], 2):
-            other = engine.spec.model_dump(mode="json")
-            different = [name for name in own if own[name] != other[name]]
+            spec = engine.spec.model_dump(mode="json")
+            different = [name for name in first_spec if first_spec[name] != spec[name]]
             if different:
                 name = different[0]
                 raise DataError(
                     f"the models of an ensemble must take and mean the same; number {number} differs from the first "
-                    f"in {name}: {other[name]!r} instead of {own[name]!r}"
+                    f"in {name}: {spec[name]!r} instead of {first_spec[name]!r}"
                 )
 
         self.is_local = all(engine.is_local for engine in self._members)
-        self.smallest = _sides([engine.smallest for engine in self._members], largest=True)
-        self.largest = _sides([engine.largest for engine in self._members], largest=False)
+        self.smallest = _combine_bounds([engine.smallest for engine in self._members], largest=True)
+        self.largest = _combine_bounds([engine.largest for engine in self._members], largest=False)
         self.batch = min(engine.batch for engine in self._members)
 
     @property
@@ -69,7 +69,7 @@ class Ensemble(Engine):
 
     def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         """See :class:`voxflow.engines.Engine`."""
-        return np.stack([_mean_logits(each, self.spec) for each in zip(*self._answers(batch), strict=True)])
+        return np.stack([_average_logits(answers, self.spec) for answers in zip(*self._answers(batch), strict=True)])
 
     def _answers(self, batch: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
         # An engine may hand out the same memory at every call.
@@ -92,7 +92,7 @@ def open_ensemble(folders: Sequence[Path], engine: EngineChoice = "auto") -> Ens
     return Ensemble([open_engine(folder, engine) for folder in folders])
 
 
-def answer(
+def iterate_logits(
     engine: Engine,
     image: NDArray[np.float32],
     plan: WindowPlan,
@@ -100,7 +100,7 @@ def answer(
     *,
     block: slice | None = None,
 ) -> Iterator[tuple[Box, NDArray[Any]]]:
-    """What one model, or several as one, say of an image; see :func:`voxflow.prediction.blending.slabs`.
+    """What one model, or several as one, say of an image; see :func:`voxflow.prediction.blending.iterate_slabs`.
 
     Args:
         engine: a model or an ensemble.
@@ -109,24 +109,25 @@ def answer(
         flips: axes along which the image is also shown mirrored; each model's logits are averaged over them.
         block: of the axis ``plan.across``, the voxels that are wanted; None: all.
     """
-    parts = [slabs(FlippedEngine(each, flips) if flips else each, image, plan, block) for each in engine.members]
+    models = [MirroringEngine(member, flips) if flips else member for member in engine.members]
+    parts = [iterate_slabs(model, image, plan, block) for model in models]
     if len(parts) == 1:
         yield from parts[0]
         return
     # All models have one plan, so their slabs are the same; a slab at a time keeps the memory small.
     for together in zip(*parts, strict=True):
-        yield together[0][0], _mean_logits([logits for _, logits in together], engine.spec)
+        yield together[0][0], _average_logits([logits for _, logits in together], engine.spec)
 
 
-def _mean_logits(answers: Sequence[NDArray[Any]], spec: ModelSpec) -> NDArray[np.float32]:
+def _average_logits(answers: Sequence[NDArray[Any]], spec: ModelSpec) -> NDArray[np.float32]:
     """Logits (class, ...) whose probabilities are the mean of those of each answer (class, ...)."""
-    mean = sum(probabilities_of(logits, spec) for logits in answers) / np.float32(len(answers))
+    mean = sum(logits_to_probabilities(logits, spec) for logits in answers) / np.float32(len(answers))
     mean = np.clip(mean, LEAST, 1 - LEAST if spec.activation == "sigmoid" else None)
     logits = np.log(mean)
     return np.asarray(logits - np.log1p(-mean) if spec.activation == "sigmoid" else logits, dtype=np.float32)
 
 
-def _sides(sizes: Sequence[tuple[int, ...] | None], *, largest: bool) -> tuple[int, ...] | None:
+def _combine_bounds(sizes: Sequence[tuple[int, ...] | None], *, largest: bool) -> tuple[int, ...] | None:
     """The sides that all models take: the largest of the least, or the least of the largest."""
     bounds = [size for size in sizes if size is not None]
     return tuple((max if largest else min)(sides) for sides in zip(*bounds, strict=True)) if bounds else None

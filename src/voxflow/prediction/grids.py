@@ -27,27 +27,27 @@ def network_grid(native: Geometry, spec: ModelSpec) -> Geometry:
     return target_geometry(native, spec.spacing_mm, spec.orientation, spec.extent)
 
 
-def to_network(volume: Volume, spec: ModelSpec) -> Volume:
+def resample_to_network(volume: Volume, spec: ModelSpec) -> Volume:
     """Bring an image to the orientation and spacing that the network was trained at, as the stage resample does."""
     grid = network_grid(volume.geometry, spec)
     fill = float(volume.array.min())
     return resample(volume, grid, spec.interpolation, fill, antialias=spec.antialias)
 
 
-def labels_to(labels: Volume, geometry: Geometry) -> Volume:
+def resample_labels(labels: Volume, geometry: Geometry) -> Volume:
     """Bring a label map to a grid with parallel axes; each voxel takes the nearest one.
 
     Raises:
         DataError: the grids are rotated against each other.
     """
-    order, places = positions(labels.geometry, geometry)
+    order, places = map_positions(labels.geometry, geometry)
     nearest = [
         np.clip(np.floor(at + 0.5).astype(int), 0, n - 1) for at, n in zip(places, labels.array.shape, strict=True)
     ]
     return Volume(np.ascontiguousarray(labels.array[np.ix_(*nearest)].transpose(order)), geometry)
 
 
-def positions(source: Geometry, target: Geometry) -> tuple[Sequence[int], list[NDArray[np.float64]]]:
+def map_positions(source: Geometry, target: Geometry) -> tuple[Sequence[int], list[NDArray[np.float64]]]:
     """For each axis of ``source`` the positions that ``target`` reads, and how to order the axes afterwards."""
     matrix = np.linalg.solve(source.affine, target.affine)
     turn = matrix[:3, :3]

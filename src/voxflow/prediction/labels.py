@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 AT_A_TIME = 1 << 18
 
 
-def labels_of(logits: NDArray[Any], spec: ModelSpec) -> NDArray[Any]:
+def logits_to_labels(logits: NDArray[Any], spec: ModelSpec) -> NDArray[Any]:
     """Map logits (class, ...) to label values (...): the strongest class; with a sigmoid one above one half."""
     labels = np.empty(logits.shape[1:], dtype=label_type(spec))
     # In pieces: argmax over the first axis, or all at once, goes through memory once a class.
     step = max(1, AT_A_TIME * len(labels) // max(1, logits.size))
     for first in range(0, len(labels), step):
         part = slice(first, first + step)
-        labels[part] = _strongest(logits[:, part], spec)
+        labels[part] = _pick_strongest(logits[:, part], spec)
     return labels
 
 
@@ -42,7 +42,7 @@ def label_type(spec: ModelSpec) -> type[np.uint8] | type[np.uint16]:
     return np.uint8 if spec.out_channels < 256 else np.uint16
 
 
-def _strongest(logits: NDArray[Any], spec: ModelSpec) -> NDArray[Any]:
+def _pick_strongest(logits: NDArray[Any], spec: ModelSpec) -> NDArray[Any]:
     best = logits[0].copy()
     labels = np.zeros(best.shape, dtype=label_type(spec))
     for value, score in enumerate(logits[1:], start=1):

@@ -19,7 +19,7 @@ Axis = Literal["i", "j", "k"]
 AXES: tuple[Axis, ...] = ("i", "j", "k")
 
 
-class FlippedEngine(Engine):
+class MirroringEngine(Engine):
     """An engine whose logits are the mean over every combination of flips along some axes of the network's grid."""
 
     def __init__(self, engine: Engine, axes: Sequence[Axis]) -> None:
@@ -27,8 +27,8 @@ class FlippedEngine(Engine):
         self._engine = engine
         self.name, self.spec, self.is_local, self.batch = engine.name, engine.spec, engine.is_local, engine.batch
         self.smallest, self.largest = engine.smallest, engine.largest
-        self._flips = [tuple(n - 3 for n in some) for count in range(1, len(places) + 1)
-                       for some in combinations(places, count)]  # fmt: skip
+        self._flips = [tuple(n - 3 for n in subset) for count in range(1, len(places) + 1)
+                       for subset in combinations(places, count)]  # fmt: skip
 
     def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         """See :class:`voxflow.engines.Engine`."""

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from voxflow.prediction.grids import positions
-from voxflow.prediction.labels import AT_A_TIME, first_label, label_type, labels_of
-from voxflow.prediction.probabilities import probabilities_of, sigmoid
+from voxflow.prediction.grids import map_positions
+from voxflow.prediction.labels import AT_A_TIME, first_label, label_type, logits_to_labels
+from voxflow.prediction.probabilities import apply_sigmoid, logits_to_probabilities
 from voxflow.volumes import Taps, count_threads, resample_parallel
 
 if TYPE_CHECKING:
@@ -38,18 +38,18 @@ MAPS_HELD = 3
 CENTRE = 1e-6
 
 
-def held_bytes(source: Geometry, target: Geometry, spec: ModelSpec) -> int:
+def count_restoring_bytes(source: Geometry, target: Geometry, spec: ModelSpec) -> int:
     """What the way back takes beside the logits and the mask."""
     score = np.dtype(np.float32).itemsize
     size = source.size
-    if _decides_alone(spec):
+    if _is_decided_by_one_map(spec):
         return MAPS_HELD * score * min(MAP_VOXELS, max(math.prod(size), math.prod(target.size)))
     plane = spec.out_channels * math.prod(size) // max(size)
     # The logits of the plane in front, and the probabilities of that and the next ones.
     return score * (plane + plane + max(plane, min(SCORES, spec.out_channels * math.prod(size))))
 
 
-class WayBack:
+class NativeGridRestorer:
     """Brings scores to a grid with parallel axes, linearly, as the parts of the network's grid become ready.
 
     Args:
@@ -64,7 +64,7 @@ class WayBack:
     """
 
     def __init__(self, source: Geometry, target: Geometry, spec: ModelSpec, along: int, across: int) -> None:
-        self._order, at = positions(source, target)
+        self._order, at = map_positions(source, target)
         clipped = [np.clip(place, 0, n - 1) for place, n in zip(at, source.size, strict=True)]
         self._at = [np.where(abs(place - np.rint(place)) < CENTRE, np.rint(place), place) for place in clipped]
         self._size, self._spec, self._along, self._across = source.size, spec, along, across
@@ -74,7 +74,7 @@ class WayBack:
         """Whether every voxel of the target lies on one of the source, so that nothing is interpolated."""
         return all(np.array_equal(place, np.rint(place)) for place in self._at)
 
-    def block(self, block: slice) -> tuple[slice, Block]:
+    def block(self, block: slice) -> tuple[slice, BlockRestorer]:
         """What a block of ``source`` is responsible for, and which voxels of ``source`` it needs for that."""
         at = self._at[self._across]
         last = self._size[self._across]
@@ -86,10 +86,10 @@ class WayBack:
         # Parallel axes run one way, so that what a block fills lies side by side.
         filled = [slice(0, len(place)) for place in self._at]
         filled[self._across] = slice(int(mine[0]), int(mine[-1]) + 1) if len(mine) else slice(0, 0)
-        return needed, Block(places, filled, self._order, (self._along, self._size[self._along]), self._spec)
+        return needed, BlockRestorer(places, filled, self._order, (self._along, self._size[self._along]), self._spec)
 
 
-class Block:
+class BlockRestorer:
     """One block on its way back; parts come in order along one axis."""
 
     def __init__(
@@ -102,7 +102,9 @@ class Block:
     ) -> None:
         self._at, self._filled, self._order = at, filled, order
         self._along, self._length = along
-        self._scores: _OneMap | _Several = (_OneMap if _decides_alone(spec) else _Several)(spec, self._along)
+        self._scores: _OneMapPlanes | _ManyClassPlanes = (
+            _OneMapPlanes if _is_decided_by_one_map(spec) else _ManyClassPlanes
+        )(spec, self._along)
 
     def labels(self, part: slice, logits: NDArray[Any]) -> Iterator[tuple[Box, NDArray[Any]]]:
         """Take in the logits (class, i, j, k) of ``part`` of the axis, and yield what can be filled now.
@@ -111,32 +113,32 @@ class Block:
             A box of the target and its label values (i, j, k).
         """
         at = self._at[self._along]
-        filled = math.prod(len(each) for axis, each in enumerate(self._at) if axis != self._along)
+        filled = math.prod(len(positions) for axis, positions in enumerate(self._at) if axis != self._along)
         step = self._scores.start(logits, filled)
         for first in range(part.start, part.stop, step):
             stop = min(first + step, part.stop)
             self._scores.add(slice(first - part.start, stop - part.start))
             begin = stop - self._scores.planes
-            here = np.flatnonzero((at >= begin) & ((at < stop - 1) | (stop == self._length)))
+            voxels = np.flatnonzero((at >= begin) & ((at < stop - 1) | (stop == self._length)))
             places, box = list(self._at), list(self._filled)
-            places[self._along] = at[here] - begin
-            if not all(len(each) for each in places):
+            places[self._along] = at[voxels] - begin
+            if not all(len(positions) for positions in places):
                 continue
-            box[self._along] = slice(int(here[0]), int(here[-1]) + 1)
-            labels = self._scores.labels([_taps(each, axis) for axis, each in enumerate(places)])
+            box[self._along] = slice(int(voxels[0]), int(voxels[-1]) + 1)
+            labels = self._scores.labels([_make_taps(positions, axis) for axis, positions in enumerate(places)])
             i, j, k = (box[axis] for axis in self._order)
             yield (i, j, k), labels.transpose(self._order)
         self._scores.end()
 
 
-class _OneMap:
+class _OneMapPlanes:
     """The planes of the one map that decides, along an axis."""
 
     def __init__(self, spec: ModelSpec, along: int) -> None:
         self._value = first_label(spec) + spec.out_channels - 1
         self._along = along
-        self._logits: NDArray[Any] = np.empty((spec.out_channels, *_none(along)), dtype=np.float32)
-        self._map: NDArray[np.float32] = np.empty(_none(along), dtype=np.float32)
+        self._logits: NDArray[Any] = np.empty((spec.out_channels, *_size_without_planes(along)), dtype=np.float32)
+        self._map: NDArray[np.float32] = np.empty(_size_without_planes(along), dtype=np.float32)
 
     @property
     def planes(self) -> int:
@@ -150,25 +152,25 @@ class _OneMap:
             How many planes to take at a time.
         """
         self._logits = logits
-        return max(1, MAP_VOXELS // max(1, filled, _plane_size(logits, self._along)))
+        return max(1, MAP_VOXELS // max(1, filled, _count_plane_voxels(logits, self._along)))
 
     def add(self, part: slice) -> None:
         """Take in some planes of the logits; of those before, only the last is kept."""
-        logits = self._logits[:, *_planes(self._along, part)]
+        logits = self._logits[:, *_slice_planes(self._along, part)]
         front = min(1, self.planes)
         size = list(logits.shape[1:])
         n = size.pop(self._along)
         # Its planes lie one behind the other, whichever axis they follow.
-        made = np.moveaxis(np.empty((front + n, *size), dtype=np.float32), 0, self._along)
+        planes = np.moveaxis(np.empty((front + n, *size), dtype=np.float32), 0, self._along)
         if front:
-            made[_planes(self._along, slice(0, 1))] = self._map[_planes(self._along, slice(-1, None))]
-        new = made[_planes(self._along, slice(front, None))]
+            planes[_slice_planes(self._along, slice(0, 1))] = self._map[_slice_planes(self._along, slice(-1, None))]
+        new = planes[_slice_planes(self._along, slice(front, None))]
         if len(logits) == 2:
             np.subtract(logits[1], logits[0], out=new, dtype=np.float32)
         else:
             new[:] = logits[0]
-        sigmoid(new)
-        self._map = made
+        apply_sigmoid(new)
+        self._map = planes
 
     def end(self) -> None:
         """Make do without the logits from here on."""
@@ -181,83 +183,86 @@ class _OneMap:
         return labels
 
 
-class _Several:
+class _ManyClassPlanes:
     """The planes of several classes' logits; probabilities are made of those next to borders between classes."""
 
     def __init__(self, spec: ModelSpec, along: int) -> None:
         self._spec, self._along = spec, along
         # What is given and its labels; of these, what is held: the last plane in front of the new ones, these, and the
         # labels of both.
-        self._logits = self._front = self._new = np.empty((spec.out_channels, *_none(along)), dtype=np.float32)
-        self._all = self._labels = np.empty(_none(along), dtype=label_type(spec))
+        self._logits = self._front = self._new = np.empty(
+            (spec.out_channels, *_size_without_planes(along)), dtype=np.float32
+        )
+        self._all = self._labels = np.empty(_size_without_planes(along), dtype=label_type(spec))
 
     @property
     def planes(self) -> int:
-        """See :class:`_OneMap`."""
+        """See :class:`_OneMapPlanes`."""
         return int(self._labels.shape[self._along])
 
     def start(self, logits: NDArray[Any], filled: int) -> int:
-        """See :class:`_OneMap`."""
+        """See :class:`_OneMapPlanes`."""
         # All at once: the planes may follow the axis along which memory runs.
-        self._logits, self._all = logits, labels_of(logits, self._spec)
+        self._logits, self._all = logits, logits_to_labels(logits, self._spec)
         return max(
-            1, min(SCORES // max(1, len(logits) * _plane_size(logits, self._along)), MAP_VOXELS // max(1, filled))
+            1,
+            min(SCORES // max(1, len(logits) * _count_plane_voxels(logits, self._along)), MAP_VOXELS // max(1, filled)),
         )
 
     def add(self, part: slice) -> None:
-        """See :class:`_OneMap`."""
-        last, these = _planes(self._along, slice(-1, None)), _planes(self._along, part)
+        """See :class:`_OneMapPlanes`."""
+        last, these = _slice_planes(self._along, slice(-1, None)), _slice_planes(self._along, part)
         self._front, self._new = self._new[:, *last], self._logits[:, *these]
         labels = self._all[these]
         self._labels = np.concatenate([self._labels[last], labels], axis=self._along) if self.planes else labels
 
     def end(self) -> None:
-        """See :class:`_OneMap`."""
-        self._logits = self._new = self._new[:, *_planes(self._along, slice(-1, None))].copy()
+        """See :class:`_OneMapPlanes`."""
+        self._logits = self._new = self._new[:, *_slice_planes(self._along, slice(-1, None))].copy()
 
     def labels(self, taps: Sequence[Taps]) -> NDArray[Any]:
-        """See :class:`_OneMap`."""
-        cells = np.ix_(*(each.low for each in taps))
-        mixed = _mixed(self._labels)
+        """See :class:`_OneMapPlanes`."""
+        cells = np.ix_(*(tap.low for tap in taps))
+        mixed = _find_mixed_cells(self._labels)
         labels = np.ascontiguousarray(self._labels[cells])
-        where = np.nonzero(mixed[cells])
-        if not len(where[0]):
+        mixed_voxels = np.nonzero(mixed[cells])
+        if not len(mixed_voxels[0]):
             return labels
-        numbers, chances = self._chances(_corners(mixed, taps))
-        between = _Between(numbers, len(chances), taps)
+        numbers, probabilities = self._compute_border_probabilities(_mark_corners(mixed, taps))
+        between = _InterpolationWeights(numbers, len(probabilities), taps)
         step = max(1, min(VOXELS_AT_A_TIME, 4 * AT_A_TIME // self._spec.out_channels))
-        for first in range(0, len(where[0]), step):
-            i, j, k = (at[first : first + step] for at in where)
-            labels[i, j, k] = self._strongest(between.weights(i, j, k) @ chances)
+        for first in range(0, len(mixed_voxels[0]), step):
+            i, j, k = (indices[first : first + step] for indices in mixed_voxels)
+            labels[i, j, k] = self._strongest(between.weights(i, j, k) @ probabilities)
         return labels
 
-    def _chances(self, near: NDArray[np.bool_]) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    def _compute_border_probabilities(self, near: NDArray[np.bool_]) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
         """The probabilities (number, class) of the voxels named, and what number each has (i, j, k)."""
         # One more along each axis, so that a neighbour of no weight has a number as well.
         numbers = np.zeros([n + 1 for n in near.shape], dtype=np.int32)
-        chances = np.empty((np.count_nonzero(near), self._spec.out_channels), dtype=np.float32)
+        probabilities = np.empty((np.count_nonzero(near), self._spec.out_channels), dtype=np.float32)
         step = max(1, AT_A_TIME // self._spec.out_channels)
         begin, front = 0, self._front.shape[self._along + 1]
         for logits, part in ((self._front, slice(0, front)), (self._new, slice(front, None))):
-            planes = _planes(self._along, part)
+            planes = _slice_planes(self._along, part)
             i, j, k = np.nonzero(near[planes])
             numbers[planes][i, j, k] = np.arange(begin, begin + len(i))
             for first in range(0, len(i), step):
-                some = slice(first, first + step)
-                made = probabilities_of(logits[:, i[some], j[some], k[some]], self._spec)
-                chances[begin + first : begin + first + made.shape[1]] = made.T
+                piece = slice(first, first + step)
+                piece_probabilities = logits_to_probabilities(logits[:, i[piece], j[piece], k[piece]], self._spec)
+                probabilities[begin + first : begin + first + piece_probabilities.shape[1]] = piece_probabilities.T
             begin += len(i)
-        return numbers, chances
+        return numbers, probabilities
 
-    def _strongest(self, chances: NDArray[np.float32]) -> NDArray[Any]:
+    def _strongest(self, probabilities: NDArray[np.float32]) -> NDArray[Any]:
         """The label values of probabilities (voxel, class)."""
-        labels = chances.argmax(axis=1) + first_label(self._spec)
+        labels = probabilities.argmax(axis=1) + first_label(self._spec)
         if self._spec.activation == "sigmoid":
-            labels[~(chances.max(axis=1) > 0.5)] = 0
+            labels[~(probabilities.max(axis=1) > 0.5)] = 0
         return np.asarray(labels, dtype=label_type(self._spec))
 
 
-class _Between:
+class _InterpolationWeights:
     """What the new voxels take of the old ones that are named.
 
     Args:
@@ -269,9 +274,9 @@ class _Between:
     def __init__(self, numbers: NDArray[np.int32], count: int, taps: Sequence[Taps]) -> None:
         steps = (numbers.shape[1] * numbers.shape[2], numbers.shape[2], 1)
         self._numbers, self._count = numbers.reshape(-1), count
-        self._begin = [(each.low * step).astype(np.int32) for each, step in zip(taps, steps, strict=True)]
+        self._begin = [(tap.low * step).astype(np.int32) for tap, step in zip(taps, steps, strict=True)]
         self._corner = np.array([np.dot(ends, steps) for ends in product((0, 1), repeat=3)], dtype=np.int32)
-        self._shares = [np.stack([1 - each.weight, each.weight], axis=1).astype(np.float32) for each in taps]
+        self._shares = [np.stack([1 - tap.weight, tap.weight], axis=1).astype(np.float32) for tap in taps]
 
     def weights(self, i: NDArray[np.intp], j: NDArray[np.intp], k: NDArray[np.intp]) -> csr_array:
         """The weights (new voxel, old voxel) of some new voxels, by their numbers along each axis."""
@@ -285,38 +290,38 @@ class _Between:
         return csr_array((shares.reshape(-1), corners.reshape(-1), ends), shape=(len(begin), self._count))
 
 
-def _decides_alone(spec: ModelSpec) -> bool:
+def _is_decided_by_one_map(spec: ModelSpec) -> bool:
     """Whether one map tells the label of every voxel."""
     return spec.out_channels == (2 if spec.activation == "softmax" else 1)
 
 
-def _planes(axis: int, which: slice) -> Box:
+def _slice_planes(axis: int, planes: slice) -> Box:
     """Some planes of an array (i, j, k) along an axis."""
-    i, j, k = (which if n == axis else slice(None) for n in range(3))
+    i, j, k = (planes if n == axis else slice(None) for n in range(3))
     return i, j, k
 
 
-def _none(axis: int) -> list[int]:
+def _size_without_planes(axis: int) -> list[int]:
     """The size of an array without planes along an axis."""
     return [int(n != axis) for n in range(3)]
 
 
-def _plane_size(logits: NDArray[Any], axis: int) -> int:
+def _count_plane_voxels(logits: NDArray[Any], axis: int) -> int:
     """Voxels of one plane of logits (class, i, j, k) along an axis."""
-    return math.prod(n for other, n in enumerate(logits.shape[1:]) if other != axis)
+    return math.prod(n for number, n in enumerate(logits.shape[1:]) if number != axis)
 
 
-def _taps(at: NDArray[np.float64], axis: int) -> Taps:
+def _make_taps(at: NDArray[np.float64], axis: int) -> Taps:
     low = np.floor(at).astype(np.intp)
     weight = at - low
     return Taps(low, low + (weight > 0), weight, 0, len(at), axis)
 
 
-def _mixed(labels: NDArray[Any]) -> NDArray[np.bool_]:
+def _find_mixed_cells(labels: NDArray[Any]) -> NDArray[np.bool_]:
     """Whether the eight voxels from each one (i, j, k) on, to the next along every axis, differ."""
     least, most = labels, labels
     for axis in range(3):
-        this, following = _neighbours(axis)
+        this, following = _slice_neighbours(axis)
         lower, upper = least.copy(), most.copy()
         np.minimum(least[this], least[following], out=lower[this])
         np.maximum(most[this], most[following], out=upper[this])
@@ -325,23 +330,23 @@ def _mixed(labels: NDArray[Any]) -> NDArray[np.bool_]:
     return differs
 
 
-def _corners(mixed: NDArray[np.bool_], taps: Sequence[Taps]) -> NDArray[np.bool_]:
+def _mark_corners(mixed: NDArray[np.bool_], taps: Sequence[Taps]) -> NDArray[np.bool_]:
     """The voxels that are corners of mixed cells which the taps read."""
     named = mixed
-    for axis, each in enumerate(taps):
+    for axis, tap in enumerate(taps):
         read = np.zeros(named.shape[axis], dtype=bool)
-        read[each.low] = True
+        read[tap.low] = True
         shape = [1, 1, 1]
         shape[axis] = -1
         named = named & read.reshape(shape)
     for axis in range(3):
-        this, following = _neighbours(axis)
+        this, following = _slice_neighbours(axis)
         wider = named.copy()
         np.logical_or(named[following], named[this], out=wider[following])
         named = wider
     return named
 
 
-def _neighbours(axis: int) -> tuple[Box, Box]:
+def _slice_neighbours(axis: int) -> tuple[Box, Box]:
     """What has a neighbour along an axis, and these."""
-    return _planes(axis, slice(None, -1)), _planes(axis, slice(1, None))
+    return _slice_planes(axis, slice(None, -1)), _slice_planes(axis, slice(1, None))

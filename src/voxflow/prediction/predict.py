@@ -10,13 +10,13 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, PositiveInt
 
 from voxflow.errors import DataError
-from voxflow.prediction.cleaning import CleaningOptions, clean
-from voxflow.prediction.ensemble import answer
-from voxflow.prediction.grids import labels_to, network_grid, to_network
-from voxflow.prediction.labels import label_names, label_type, labels_of
+from voxflow.prediction.cleaning import CleaningOptions, clean_mask
+from voxflow.prediction.ensemble import iterate_logits
+from voxflow.prediction.grids import network_grid, resample_labels, resample_to_network
+from voxflow.prediction.labels import label_names, label_type, logits_to_labels
 from voxflow.prediction.mirroring import Axis
-from voxflow.prediction.native_grid import WayBack, held_bytes
-from voxflow.prediction.probabilities import probabilities_of
+from voxflow.prediction.native_grid import NativeGridRestorer, count_restoring_bytes
+from voxflow.prediction.probabilities import logits_to_probabilities
 from voxflow.prediction.windows import Blend, Plan, plan_windows
 from voxflow.volumes import Volume, require_finite, resample, resize_radiograph
 
@@ -70,7 +70,7 @@ class PredictOptions(BaseModel):
 
 
 @dataclass(frozen=True, eq=False)
-class Prepared:
+class PreparedImage:
     """An image as a network takes it.
 
     Attributes:
@@ -114,10 +114,10 @@ def predict_volume(
         DataError: the wrong number of channels, or a model that does not segment.
     """
     volumes = (volume,) if isinstance(volume, Volume) else tuple(volume)
-    return predict_prepared(engine, prepare(volumes, engine.spec), options or PredictOptions())
+    return predict_prepared(engine, prepare_image(volumes, engine.spec), options or PredictOptions())
 
 
-def prepare(volumes: Sequence[Volume], spec: ModelSpec) -> Prepared:
+def prepare_image(volumes: Sequence[Volume], spec: ModelSpec) -> PreparedImage:
     """Bring an image to the network's grid and values; the part that needs no network.
 
     Raises:
@@ -126,48 +126,52 @@ def prepare(volumes: Sequence[Volume], spec: ModelSpec) -> Prepared:
     if spec.task != "segmentation":
         raise DataError(f"the model does {spec.task}, a volume needs a segmentation model")
     image, first = prepare_volume(volumes, spec)
-    return Prepared(image, first.geometry, volumes[0].geometry)
+    return PreparedImage(image, first.geometry, volumes[0].geometry)
 
 
-def predict_prepared(engine: Engine, prepared: Prepared, options: PredictOptions) -> Prediction:
-    """Run the network over what :func:`prepare` made, and bring its answer back.
+def predict_prepared(engine: Engine, prepared: PreparedImage, options: PredictOptions) -> Prediction:
+    """Run the network over what :func:`prepare_image` made, and bring its answer back.
 
     Raises:
         DataError: the options name a class that the model does not have.
     """
     spec, names = engine.spec, label_names(engine.spec)
-    unknown = options.clean.unknown(names)
+    unknown = options.clean.find_unknown(names)
     if unknown:
         raise DataError(f"clean: no class {', '.join(unknown)}; the model has {', '.join(names.values())}")
-    also = _held_back(prepared.grid, prepared.native, spec, options)
-    plan = plan_of(prepared.image, engine, options, also=also)
-    back = _by_labels if options.back == "labels" else _by_probabilities
-    mask = Volume(back(engine, prepared, plan, options.flips), prepared.native)
-    clean(mask, names, options.clean)
+    restoring_bytes = _count_restoring(prepared.grid, prepared.native, spec, options)
+    plan = plan_image(prepared.image, engine, options, extra_bytes=restoring_bytes)
+    segment = _segment_by_labels if options.back == "labels" else _segment_by_probabilities
+    mask = Volume(segment(engine, prepared, plan, options.flips), prepared.native)
+    clean_mask(mask, names, options.clean)
     return Prediction(mask, plan.count)
 
 
-def _by_labels(engine: Engine, prepared: Prepared, plan: WindowPlan, flips: Sequence[Axis]) -> NDArray[Any]:
+def _segment_by_labels(
+    engine: Engine, prepared: PreparedImage, plan: WindowPlan, flips: Sequence[Axis]
+) -> NDArray[Any]:
     """The strongest class on the network's grid, brought back by nearest neighbour."""
     spec = engine.spec
     labels = np.empty(prepared.image.shape[1:], dtype=label_type(spec))
-    for box, logits in answer(engine, prepared.image, plan, flips):
-        labels[box] = labels_of(logits, spec)
+    for box, logits in iterate_logits(engine, prepared.image, plan, flips):
+        labels[box] = logits_to_labels(logits, spec)
         del logits  # the next block's sums take the memory of these
-    return labels_to(Volume(labels, prepared.grid), prepared.native).array
+    return resample_labels(Volume(labels, prepared.grid), prepared.native).array
 
 
-def _by_probabilities(engine: Engine, prepared: Prepared, plan: WindowPlan, flips: Sequence[Axis]) -> NDArray[Any]:
+def _segment_by_probabilities(
+    engine: Engine, prepared: PreparedImage, plan: WindowPlan, flips: Sequence[Axis]
+) -> NDArray[Any]:
     """The strongest class of the probabilities that are brought back linearly, a few planes at a time."""
-    back = WayBack(prepared.grid, prepared.native, engine.spec, plan.along, plan.across)
-    if back.is_exact:
-        return _by_labels(engine, prepared, plan, flips)
+    restorer = NativeGridRestorer(prepared.grid, prepared.native, engine.spec, plan.along, plan.across)
+    if restorer.is_exact:
+        return _segment_by_labels(engine, prepared, plan, flips)
     mask = np.empty(prepared.native.size, dtype=label_type(engine.spec))
     for block in plan.block_slices():
-        needed, piece = back.block(block)
-        for box, logits in answer(engine, prepared.image, plan, flips, block=needed):
-            for here, labels in piece.labels(box[plan.along], logits):
-                mask[here] = labels
+        needed, block_restorer = restorer.block(block)
+        for box, logits in iterate_logits(engine, prepared.image, plan, flips, block=needed):
+            for target, labels in block_restorer.labels(box[plan.along], logits):
+                mask[target] = labels
             del logits  # the next block's sums take the memory of these
     return mask
 
@@ -190,8 +194,8 @@ def predict_radiograph(engine: Engine, image: NDArray[Any] | Sequence[NDArray[An
         raise DataError(f"the model does {spec.task}, a radiograph needs a classification model")
     images = (image,) if isinstance(image, np.ndarray) else tuple(image)
     logits = engine.run(prepare_radiograph(images, spec)[None])
-    chances = probabilities_of(logits.T, spec)[:, 0]
-    return {name: float(chance) for name, chance in zip(spec.class_names, chances, strict=True)}
+    probabilities = logits_to_probabilities(logits.T, spec)[:, 0]
+    return {name: float(probability) for name, probability in zip(spec.class_names, probabilities, strict=True)}
 
 
 def prepare_volume(volumes: Sequence[Volume], spec: ModelSpec) -> tuple[NDArray[np.float32], Volume]:
@@ -202,10 +206,12 @@ def prepare_volume(volumes: Sequence[Volume], spec: ModelSpec) -> tuple[NDArray[
     """
     for volume in volumes:
         require_finite(volume.array)
-    first = to_network(volumes[0], spec)
-    others = [resample(each, first.geometry, "linear", float(each.array.min())).array for each in volumes[1:]]
-    image = np.stack([first.array, *others]) if others else first.array[None]
-    return _preprocess(image, spec), first
+    first = resample_to_network(volumes[0], spec)
+    further_channels = [
+        resample(channel, first.geometry, "linear", float(channel.array.min())).array for channel in volumes[1:]
+    ]
+    image = np.stack([first.array, *further_channels]) if further_channels else first.array[None]
+    return _run_preprocessing(image, spec), first
 
 
 def require_channels(image: NDArray[Any], spec: ModelSpec) -> None:
@@ -241,7 +247,7 @@ def predict_logits(
     require_finite(image)
     require_channels(image, engine.spec)
     logits = np.empty((engine.spec.out_channels, *image.shape[1:]), dtype=np.float32)
-    for box, part in answer(engine, image, plan_of(image, engine, options, spec=spec), options.flips):
+    for box, part in iterate_logits(engine, image, plan_image(image, engine, options, spec=spec), options.flips):
         logits[:, *box] = part
     return logits
 
@@ -249,44 +255,44 @@ def predict_logits(
 def prepare_radiograph(images: Sequence[NDArray[Any]], spec: ModelSpec) -> NDArray[np.float32]:
     """The network's input (channel, rows, columns)."""
     resized = [image if spec.size is None else resize_radiograph(image, spec.size) for image in images]
-    return _preprocess(np.stack(resized), spec)
+    return _run_preprocessing(np.stack(resized), spec)
 
 
-def plan_of(
+def plan_image(
     image: NDArray[np.float32],
     engine: Engine,
     options: PredictOptions,
     *,
-    also: int = 0,
+    extra_bytes: int = 0,
     spec: ModelSpec | None = None,
 ) -> WindowPlan:
-    """The window plan of a prepared image (channel, i, j, k), where ``also`` bytes are held beside it.
+    """The window plan of a prepared image (channel, i, j, k), where ``extra_bytes`` bytes are held beside it.
 
     The models of an ensemble each hold sums of their own, and so share the memory.
     """
-    return _plan(image.shape[1:], engine, options, image.nbytes + also, spec)
+    return _plan_size(image.shape[1:], engine, options, image.nbytes + extra_bytes, spec)
 
 
-def expect(engine: Engine, native: Geometry, options: PredictOptions) -> None:
+def announce_image(engine: Engine, native: Geometry, options: PredictOptions) -> None:
     """Let an engine get ready for an image on this grid, while that is still being read and prepared."""
     if engine.spec.task == "segmentation":
         spec = engine.spec
         grid = network_grid(native, spec)
         image = math.prod(grid.size) * spec.in_channels * np.dtype(np.float32).itemsize
-        plan = _plan(grid.size, engine, options, image + _held_back(grid, native, spec, options))
+        plan = _plan_size(grid.size, engine, options, image + _count_restoring(grid, native, spec, options))
         engine.expect((plan.batch, spec.in_channels, *plan.window))
 
 
-def _plan(
-    size: Sequence[int], engine: Engine, options: PredictOptions, held: int, spec: ModelSpec | None = None
+def _plan_size(
+    size: Sequence[int], engine: Engine, options: PredictOptions, held_bytes: int, spec: ModelSpec | None = None
 ) -> WindowPlan:
-    held += math.prod(size) * label_type(engine.spec)().itemsize
+    held_bytes += math.prod(size) * label_type(engine.spec)().itemsize
     return plan_windows(
         size,
         engine,
         options.plan,
         spec=spec,
-        memory_mb=max(1, (options.memory_mb - math.ceil(held / 2**20)) // len(engine.members)),
+        memory_mb=max(1, (options.memory_mb - math.ceil(held_bytes / 2**20)) // len(engine.members)),
         bytes_per_voxel=options.bytes_per_voxel,
         blend=options.blend,
         skip_empty=options.skip_empty,
@@ -294,13 +300,13 @@ def _plan(
     )
 
 
-def _held_back(grid: Geometry, native: Geometry, spec: ModelSpec, options: PredictOptions) -> int:
+def _count_restoring(grid: Geometry, native: Geometry, spec: ModelSpec, options: PredictOptions) -> int:
     """Bytes of the mask on the image's own grid, and of the way there."""
     mask = math.prod(native.size) * label_type(spec)().itemsize
-    return mask + (held_bytes(grid, native, spec) if options.back == "probabilities" else 0)
+    return mask + (count_restoring_bytes(grid, native, spec) if options.back == "probabilities" else 0)
 
 
-def _preprocess(image: NDArray[Any], spec: ModelSpec) -> NDArray[np.float32]:
+def _run_preprocessing(image: NDArray[Any], spec: ModelSpec) -> NDArray[np.float32]:
     from voxflow.components import build_transform
 
     sample: dict[str, Any] = {"image": image.astype(np.float32)}

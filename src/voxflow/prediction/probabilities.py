@@ -12,19 +12,19 @@ if TYPE_CHECKING:
     from voxflow.spec import ModelSpec
 
 
-def probabilities_of(logits: NDArray[Any], spec: ModelSpec) -> NDArray[np.float32]:
+def logits_to_probabilities(logits: NDArray[Any], spec: ModelSpec) -> NDArray[np.float32]:
     """Map logits (class, ...) to probabilities of the same shape."""
     if spec.activation == "sigmoid":
-        chances: NDArray[np.float32] = logits.astype(np.float32)
-        sigmoid(chances)
-        return chances
-    made: NDArray[np.float32] = np.subtract(logits, logits.max(axis=0, keepdims=True), dtype=np.float32)
-    np.exp(made, out=made)
-    made /= made.sum(axis=0, keepdims=True)
-    return made
+        probabilities: NDArray[np.float32] = logits.astype(np.float32)
+        apply_sigmoid(probabilities)
+        return probabilities
+    probabilities = np.subtract(logits, logits.max(axis=0, keepdims=True), dtype=np.float32)
+    np.exp(probabilities, out=probabilities)
+    probabilities /= probabilities.sum(axis=0, keepdims=True)
+    return probabilities
 
 
-def sigmoid(logits: NDArray[np.float32]) -> None:
+def apply_sigmoid(logits: NDArray[np.float32]) -> None:
     """Make probabilities of logits, in place."""
     np.multiply(logits, np.float32(0.5), out=logits)
     np.tanh(logits, out=logits)

@@ -108,23 +108,23 @@ def plan_windows(
         skip_empty: take a window that holds one value only for background.
         batch: windows at a time, if memory allows; None: as many as the engine likes.
     """
-    limits = _Limits(engine, spec or engine.spec, memory_mb * 2**20, bytes_per_voxel)
-    image = _size(size)
-    window = _fitting(limits.spec.window or image, engine)
-    whole = _fitting(_greater(image, window), engine)
+    limits = _MemoryLimits(engine, spec or engine.spec, memory_mb * 2**20, bytes_per_voxel)
+    image = _make_size(size)
+    window = _fit_size(limits.spec.window or image, engine)
+    whole = _fit_size(_take_larger_sides(image, window), engine)
     covers = all(have >= need for have, need in zip(whole, image, strict=True))
     template = WindowPlan(image, image, (0, 0, 0), window, ((0,), (0,), (0,)), blend, skip_empty=skip_empty)
     if covers and (plan == "whole" or (plan == "auto" and engine.is_local and limits.window(whole) <= limits.budget)):
-        return _cut(template, whole, limits)
+        return _lay_windows(template, whole, limits)
     if plan == "auto" and engine.is_local:
-        made = _largest(template, whole, window, limits)
+        window_plan = _plan_largest_windows(template, whole, window, limits)
     else:
-        made = _bounded(_cut(template, window, limits), limits)
-    return replace(made, batch=limits.batch(made, batch or engine.batch))
+        window_plan = _bound_sums(_lay_windows(template, window, limits), limits)
+    return replace(window_plan, batch=limits.batch(window_plan, batch or engine.batch))
 
 
 @dataclass(frozen=True)
-class _Limits:
+class _MemoryLimits:
     """What windows cost, and what they may."""
 
     engine: Engine
@@ -140,28 +140,28 @@ class _Limits:
         """Bytes that one pass needs: activations, and logits of every class."""
         return math.prod(window) * (self.bytes_per_voxel + LOGIT_BYTES * self.classes)
 
-    def batch(self, plan: WindowPlan, wanted: int) -> int:
+    def batch(self, plan: WindowPlan, batch: int) -> int:
         """How many windows at a time there is memory for, once the sums have theirs; at least one."""
         room = self.budget - plan.sums_bytes(self.classes)
-        return max(1, min(wanted, plan.count, room // self.window(plan.window)))
+        return max(1, min(batch, plan.count, room // self.window(plan.window)))
 
     def fits(self, plan: WindowPlan) -> bool:
         return self.window(plan.window) + plan.sums_bytes(self.classes) <= self.budget
 
 
-def _largest(template: WindowPlan, whole: Size, least: Size, limits: _Limits) -> WindowPlan:
+def _plan_largest_windows(template: WindowPlan, whole: Size, least: Size, limits: _MemoryLimits) -> WindowPlan:
     """Cut the longest side of the window in two, three, ... until all fits: few windows, and none below ``least``."""
     pieces, engine = [1, 1, 1], limits.engine
     while True:
         sides = [max(small, -(-n // parts)) for n, parts, small in zip(whole, pieces, least, strict=True)]
-        plan = _bounded(_cut(template, _fitting(sides, engine), limits), limits, blocks=False)
+        plan = _bound_sums(_lay_windows(template, _fit_size(sides, engine), limits), limits, blocks=False)
         free = [axis for axis in range(3) if plan.window[axis] > least[axis]]
         if limits.fits(plan) or not free:
-            return _bounded(replace(plan, half=False), limits)
+            return _bound_sums(replace(plan, half=False), limits)
         pieces[max(free, key=lambda axis: plan.window[axis])] += 1
 
 
-def _bounded(plan: WindowPlan, limits: _Limits, *, blocks: bool = True) -> WindowPlan:
+def _bound_sums(plan: WindowPlan, limits: _MemoryLimits, *, blocks: bool = True) -> WindowPlan:
     """The same windows, their sums kept in as little as it takes, and in no less than that."""
     if limits.fits(plan) or plan.count == 1:
         return plan
@@ -173,23 +173,23 @@ def _bounded(plan: WindowPlan, limits: _Limits, *, blocks: bool = True) -> Windo
     return plan
 
 
-def _cut(template: WindowPlan, window: Size, limits: _Limits) -> WindowPlan:
+def _lay_windows(template: WindowPlan, window: Size, limits: _MemoryLimits) -> WindowPlan:
     """Lay windows over the image; grown ones share as many voxels with their neighbours as those of the training."""
     size = template.size
-    padded = _greater(size, window)
-    before = _size([(new - old) // 2 for new, old in zip(padded, size, strict=True)])
-    trained = _fitting(limits.spec.window or window, limits.engine)
+    padded = _take_larger_sides(size, window)
+    before = _make_size([(new - old) // 2 for new, old in zip(padded, size, strict=True)])
+    trained = _fit_size(limits.spec.window or window, limits.engine)
     overlap = limits.spec.overlap
     steps = [
         max(1, int(now * (1 - overlap)), now - int(then * overlap)) for now, then in zip(window, trained, strict=True)
     ]
-    i, j, k = (_starts(n, w, step) for n, w, step in zip(padded, window, steps, strict=True))
+    i, j, k = (_list_starts(n, w, step) for n, w, step in zip(padded, window, steps, strict=True))
     # The sums are least where the image is longest beside the window.
     across, along = sorted(range(3), key=lambda axis: size[axis] / window[axis])[1:]
     return replace(template, padded=padded, before=before, window=window, starts=(i, j, k), along=along, across=across)
 
 
-def _fitting(size: Sequence[int], engine: Engine) -> Size:
+def _fit_size(size: Sequence[int], engine: Engine) -> Size:
     """The next size that the network and the model file accept."""
     divisor = engine.spec.divisor
     sizes = [-(-n // divisor) * divisor for n in size]
@@ -197,10 +197,10 @@ def _fitting(size: Sequence[int], engine: Engine) -> Size:
         sizes = [max(n, least) for n, least in zip(sizes, engine.smallest, strict=True)]
     if engine.largest is not None:
         sizes = [min(n, most) for n, most in zip(sizes, engine.largest, strict=True)]
-    return _size(sizes)
+    return _make_size(sizes)
 
 
-def _starts(size: int, window: int, step: int) -> tuple[int, ...]:
+def _list_starts(size: int, window: int, step: int) -> tuple[int, ...]:
     """First voxels of the windows along one axis; the last window ends with the image."""
     if window >= size:
         return (0,)
@@ -208,10 +208,10 @@ def _starts(size: int, window: int, step: int) -> tuple[int, ...]:
     return tuple(min(n * step, size - window) for n in range(count))
 
 
-def _greater(one: Sequence[int], other: Sequence[int]) -> Size:
-    return _size([max(pair) for pair in zip(one, other, strict=True)])
+def _take_larger_sides(size: Sequence[int], least: Sequence[int]) -> Size:
+    return _make_size([max(pair) for pair in zip(size, least, strict=True)])
 
 
-def _size(values: Sequence[int]) -> Size:
+def _make_size(values: Sequence[int]) -> Size:
     i, j, k = (int(value) for value in values)
     return i, j, k

@@ -21,7 +21,7 @@ from starlette.requests import ClientDisconnect
 
 from voxflow.inference import InferOptions
 from voxflow.serving.limits import MB, RefusedError, ServeLimits
-from voxflow.serving.work import Answer, Format, answer
+from voxflow.serving.work import Answer, Format, answer_request
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -47,7 +47,7 @@ class Service:
         # One at a time: an engine holds the memory of one volume, and takes all cores.
         self.at_work = ThreadPoolExecutor(1, thread_name_prefix="infer")
 
-    async def predict(self, request: Request, wanted: Format) -> Response:
+    async def predict(self, request: Request, response_format: Format) -> Response:
         """Take a request in, or say why not."""
         if self.accepted > self.limits.waiting:
             raise RefusedError(503, f"{self.accepted} requests are waiting; come back later")
@@ -57,8 +57,8 @@ class Service:
             await self._receive(request, folder / "upload")
             began = time.perf_counter()
             # Accepted work is done to its end, also when the client is gone.
-            done = await asyncio.shield(
-                asyncio.get_running_loop().run_in_executor(self.at_work, self._answer, folder, wanted)
+            file = await asyncio.shield(
+                asyncio.get_running_loop().run_in_executor(self.at_work, self._answer, folder, response_format)
             )
             self.seconds += time.perf_counter() - began
         except BaseException:
@@ -67,29 +67,29 @@ class Service:
         finally:
             self.accepted -= 1
         forget = BackgroundTask(shutil.rmtree, folder, ignore_errors=True)
-        return FileResponse(done.path, media_type=done.media_type, filename=done.name, background=forget)
+        return FileResponse(file.path, media_type=file.media_type, filename=file.name, background=forget)
 
     async def _receive(self, request: Request, target: Path) -> None:
         most = self.limits.upload_mb * MB
         claimed = request.headers.get("content-length", "0")
         if claimed.isdecimal() and int(claimed) > most:
             raise RefusedError(413, f"the body has {int(claimed) // MB} MB, at most {self.limits.upload_mb} are taken")
-        held = 0
+        received = 0
         try:
             async with asyncio.timeout(self.limits.upload_seconds):
                 with target.open("wb") as stream:
                     async for block in request.stream():
-                        held += len(block)
-                        if held > most:
+                        received += len(block)
+                        if received > most:
                             raise RefusedError(413, f"the body has more than {self.limits.upload_mb} MB")
                         stream.write(block)
         except TimeoutError as error:
             raise RefusedError(408, f"the body took longer than {self.limits.upload_seconds:g} s") from error
-        if not held:
+        if not received:
             raise RefusedError(400, "the body is empty; send the file itself, as with curl --data-binary @FILE")
 
-    def _answer(self, folder: Path, wanted: Format) -> Answer:
-        return answer(self.engine, folder, self.options, self.limits, wanted)
+    def _answer(self, folder: Path, response_format: Format) -> Answer:
+        return answer_request(self.engine, folder, self.options, self.limits, response_format)
 
     def metrics(self) -> str:
         """Counters as Prometheus reads them."""

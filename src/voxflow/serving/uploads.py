@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
     from voxflow.serving.limits import ServeLimits
 
-Kind = Literal["nifti", "nifti.gz", "zip", "png"]
+UploadKind = Literal["nifti", "nifti.gz", "zip", "png"]
 
 NIFTI_HEADER = 348
-_STARTS: tuple[tuple[bytes, Kind], ...] = ((b"\x1f\x8b", "nifti.gz"), (b"PK\x03\x04", "zip"), (b"\x89PNG", "png"))
+_STARTS: tuple[tuple[bytes, UploadKind], ...] = ((b"\x1f\x8b", "nifti.gz"), (b"PK\x03\x04", "zip"), (b"\x89PNG", "png"))
 _BLOCK = 1 << 20
 
 
-def kind_of(upload: Path) -> Kind:
+def detect_kind(upload: Path) -> UploadKind:
     """What was sent, by its first bytes.
 
     Raises:
@@ -34,15 +34,15 @@ def kind_of(upload: Path) -> Kind:
     """
     with upload.open("rb") as stream:
         start = stream.read(4)
-    for known, kind in _STARTS:
-        if start.startswith(known):
+    for signature, kind in _STARTS:
+        if start.startswith(signature):
             return kind
     if start in (struct.pack("<i", NIFTI_HEADER), struct.pack(">i", NIFTI_HEADER)):
         return "nifti"
     raise RefusedError(415, "expected a NIfTI-1 volume (.nii, .nii.gz), a zip of DICOM files, or a PNG radiograph")
 
 
-def check_nifti(upload: Path, kind: Kind, limits: ServeLimits) -> None:
+def check_nifti(upload: Path, kind: UploadKind, limits: ServeLimits) -> None:
     """Hold a volume's claimed size against the bound before a reader takes memory for it.
 
     Raises:
@@ -65,12 +65,14 @@ def check_nifti(upload: Path, kind: Kind, limits: ServeLimits) -> None:
     if not sizes or min(sizes) < 1:
         raise RefusedError(422, f"the NIfTI header claims the size {list(sizes)}")
     # Inference computes in 32 bits, whatever the file holds.
-    held = math.prod(sizes) * max(4, struct.unpack(f"{order}h", header[72:74])[0] // 8)
-    if held > limits.unpacked_mb * MB:
-        raise RefusedError(413, f"the volume takes {held // MB} MB unpacked, at most {limits.unpacked_mb} are taken")
+    bytes_in_memory = math.prod(sizes) * max(4, struct.unpack(f"{order}h", header[72:74])[0] // 8)
+    if bytes_in_memory > limits.unpacked_mb * MB:
+        raise RefusedError(
+            413, f"the volume takes {bytes_in_memory // MB} MB unpacked, at most {limits.unpacked_mb} are taken"
+        )
 
 
-def unpack(upload: Path, target: Path, limits: ServeLimits) -> int:
+def unpack_zip(upload: Path, target: Path, limits: ServeLimits) -> int:
     """Unpack a zip into numbered files, and return how many.
 
     Args:
@@ -81,7 +83,7 @@ def unpack(upload: Path, target: Path, limits: ServeLimits) -> int:
     Raises:
         RefusedError: 400 where it is damaged or hostile, 413 where it is too much.
     """
-    left = limits.unpacked_mb * MB
+    remaining = limits.unpacked_mb * MB
     try:
         with zipfile.ZipFile(upload) as archive:
             members = [member for member in archive.infolist() if not member.is_dir()]
@@ -89,8 +91,8 @@ def unpack(upload: Path, target: Path, limits: ServeLimits) -> int:
             for number, member in enumerate(members):
                 with archive.open(member) as stream, (target / f"{number:06d}").open("wb") as out:
                     while block := stream.read(_BLOCK):
-                        left -= len(block)
-                        if left < 0:
+                        remaining -= len(block)
+                        if remaining < 0:
                             raise RefusedError(413, f"the zip unpacks to more than {limits.unpacked_mb} MB")
                         out.write(block)
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
