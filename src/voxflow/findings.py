@@ -1,4 +1,4 @@
-"""Owns what a finding is: one thing that is wrong with a user's file, made where the fault is known.
+"""A finding: one thing that is wrong with a user's file, made where the fault is known.
 
 Readers of configurations, the check, the options of params.yaml and planning all note findings in a
 :class:`FindingCollector`, so that everything that is wrong with a file is reported at once. A finding carries its code,
@@ -55,7 +55,10 @@ class Finding:
 
     @property
     def text(self) -> str:
-        """What is wrong and what to do, without the place, as an exception says it."""
+        """What is wrong and what to do, without the place, as an exception says it.
+
+        The fix stands as a question where a name was misspelt: "unknown loss 'Dise'; did you mean 'Dice'?".
+        """
         advice = self.question or self.fix
         return f"{self.message}; {advice}" if advice else self.message
 
@@ -92,7 +95,12 @@ class FaultyConfigError(ConfigError):
 
     @classmethod
     def of(cls, finding: Finding, text: str = "") -> FaultyConfigError:
-        """Make an exception of one finding; its text is the finding's own when left out."""
+        """Make an exception of one finding.
+
+        Args:
+            finding: names the file and the place.
+            text: what the exception says behind them; the finding's own text when left out.
+        """
         return cls(text or finding.text, faults=[finding], path=finding.file, where=finding.where or None)
 
 
@@ -118,11 +126,25 @@ class FindingCollector:
     findings: list[Finding] = field(default_factory=list)
 
     def error(self, code: str, place: str, message: str, fix: str | Suggestion = "") -> None:
-        """Note what would stop the work or make it wrong, at a JSON path such as ``train.loss.args.gamma``."""
+        """Note what would stop the work or make it wrong.
+
+        Args:
+            code: what kind of thing it is; docs/check.md lists them.
+            place: a JSON path such as ``train.loss.args.gamma``; empty: the file as a whole.
+            message: what is wrong, with the value received.
+            fix: what to write or do instead.
+        """
         self.add(Finding(code, "error", self.file, place, message, *_advice(fix)))
 
     def warning(self, code: str, place: str, message: str, fix: str | Suggestion = "") -> None:
-        """Note what runs, but perhaps not as meant."""
+        """Note what runs, but perhaps not as meant.
+
+        Args:
+            code: as for :meth:`error`.
+            place: as for :meth:`error`.
+            message: what is odd, with the value received.
+            fix: what to write or do instead.
+        """
         self.add(Finding(code, "warning", self.file, place, message, *_advice(fix)))
 
     def add(self, finding: Finding) -> None:
@@ -131,14 +153,30 @@ class FindingCollector:
             self.findings.append(finding)
 
     def add_alike(self, severity: Severity, code: str, items: Sequence[tuple[str, str, str]]) -> None:
-        """Note alike things as (where, message, fix): the first ten, then how many more."""
+        """Note things of one kind: the first ten, then how many more.
+
+        Args:
+            severity: of all of them.
+            code: of all of them.
+            items: (JSON path, message, fix) of each.
+        """
         for place, message, fix in items[:MAX_ALIKE]:
             self.add(Finding(code, severity, self.file, place, message, fix))
         if len(items) > MAX_ALIKE:
             self.add(Finding(code, severity, self.file, "", f"and {len(items) - MAX_ALIKE} more like this"))
 
     def has(self, place: str) -> bool:
-        """Whether something is noted at this JSON path of the file, above it or below it already."""
+        """Whether something is noted at this JSON path of the file, above it or below it already.
+
+        Example:
+            >>> from pathlib import Path
+            >>> findings = FindingCollector(Path("config_train.json"))
+            >>> findings.error("unknown-key", "train.loss.nam", "unknown key", suggest("nam", ["name", "args"]))
+            >>> findings.has("train.loss"), findings.has("train.optimizer")
+            (True, False)
+            >>> findings.findings[0].line
+            "config_train.json: train.loss.nam: unknown key; write 'name'"
+        """
         return any(
             finding.file == self.file and _touch(finding.where, place) for finding in self.findings if finding.where
         )

@@ -1,4 +1,4 @@
-"""Owns configuration: dialects into one typed workflow, every fault reported at once."""
+"""Configurations: each dialect is read into one typed workflow, and every fault is reported at once."""
 
 import lazy_loader
 

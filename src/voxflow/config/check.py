@@ -1,4 +1,4 @@
-"""Owns holding a component's name and arguments against the registry; imports neither torch nor MONAI."""
+"""The check of one component: its name and its arguments against the registry, without importing torch or MONAI."""
 
 from __future__ import annotations
 
@@ -29,7 +29,12 @@ if TYPE_CHECKING:
 def check_component(kind: Kind, component: Component, findings: FindingCollector) -> Component:
     """Note every fault of one component; return it with its typed arguments where it has none.
 
-    A class of the user's own is checked by its text, and stays without typed arguments: its code runs when it is built.
+    A custom class is checked by its text alone and stays without typed arguments: its code runs when it is built.
+
+    Args:
+        kind: what the configuration needs at this place, such as "loss".
+        component: its name in the registry, its arguments with every variable replaced, and its JSON path.
+        findings: where faults are noted.
     """
     if component.path:
         _check_custom(kind, component, findings)
@@ -47,7 +52,11 @@ def check_component(kind: Kind, component: Component, findings: FindingCollector
 
 
 def attach_typed(kind: Kind, component: Component) -> Component:
-    """Parse the arguments of a component that a reader made itself; where they don't fit, who builds it says so."""
+    """Parse the arguments of a component that a reader makes itself, such as TLT 2's image pipeline.
+
+    Returns:
+        The component with its typed arguments; without them where they don't fit, which whoever builds it then says.
+    """
     model = find_component(kind, component.name)
     try:
         return component if model is None else component.with_typed(parse_arguments(model, component.args))
@@ -110,7 +119,13 @@ def _refusal_of(fault: ErrorDetails) -> tuple[str, str, str | Suggestion]:
 
 
 def list_argument_names(model: type[ComponentModel]) -> list[str]:
-    """The arguments that a component takes, by the names that its configurations write."""
+    """List the arguments that a component takes, by the names that configurations write.
+
+    Example:
+        >>> from voxflow.components import find_component
+        >>> list_argument_names(find_component("loss", "Focal"))
+        ['is_onehot_targets', 'skip_background', 'squared_pred', 'smooth', 'gamma']
+    """
     names: list[str] = []
     for name, field in model.model_fields.items():
         alias = field.validation_alias

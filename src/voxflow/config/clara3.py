@@ -1,4 +1,4 @@
-"""Owns the dialect ``clara3``: config_train.json and config_validation.json of Clara Train 3.1."""
+"""The dialect ``clara3``: config_train.json and config_validation.json of NVIDIA's Clara Train 3.1."""
 
 from __future__ import annotations
 
@@ -47,13 +47,20 @@ SECTIONS = ("train", "validate")
 
 
 def detect(config: Mapping[str, Any]) -> bool:
-    """Whether a file is in this dialect: the last that is asked, so every file is."""
+    """Whether a file is in this dialect: it is asked last, and takes every file that no other dialect wants."""
     del config
     return True
 
 
 def read_workflow(source: ConfigSource) -> Workflow:
-    """Read config_train.json; faults are in ``source.findings``, raised at the end."""
+    """Read config_train.json of Clara Train 3.1.
+
+    Args:
+        source: the file's content and what overrides it; takes the findings.
+
+    Raises:
+        FaultyConfigError: every fault at once.
+    """
     config = source.settle(Globals.model_fields, SECTIONS)
     values = read_values(Globals, config, source, component_keys=SECTIONS)
     reader = ComponentReader.of(source, config)
@@ -75,7 +82,14 @@ def read_workflow(source: ConfigSource) -> Workflow:
 
 
 def read_evaluation(source: ConfigSource) -> Evaluation:
-    """Read config_validation.json; faults are in ``source.findings``, raised at the end."""
+    """Read config_validation.json of Clara Train 3.1.
+
+    Args:
+        source: the file's content and what overrides it; takes the findings.
+
+    Raises:
+        FaultyConfigError: every fault at once.
+    """
     config = source.settle(EvaluationValues.model_fields, EVALUATE)
     values = read_values(EvaluationValues, config, source, component_keys=EVALUATE)
     parts = ComponentReader.of(source, config).read_section(config, EVALUATE, "")

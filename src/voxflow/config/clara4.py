@@ -1,4 +1,4 @@
-"""Owns the dialect ``clara4``: config_train.json of Clara Train 4, whose components are MONAI's own classes.
+"""The dialect ``clara4``: config_train.json of Clara Train 4, whose components are MONAI's own classes.
 
 What Clara 4 wires by hand (trainer, data loaders, handlers) is Voxflow's loop, so those are read for what they say of
 it: how often validation comes, how large a batch is, when the learning rate changes. Longer than most files: one
@@ -102,7 +102,14 @@ def detect(config: Mapping[str, Any]) -> bool:
 
 
 def read_workflow(source: ConfigSource) -> Workflow:
-    """Read config_train.json; faults are in ``source.findings``, raised at the end."""
+    """Read config_train.json of Clara Train 4: MONAI's components, and what trainer and handlers say of the loop.
+
+    Args:
+        source: the file's content and what overrides it; takes the findings.
+
+    Raises:
+        FaultyConfigError: every fault at once.
+    """
     plain = {key for key, value in source.config.items() if key not in SECTIONS and not isinstance(value, list)}
     config = source.settle([*plain, *GLOBALS], SECTIONS)
     train, validate = (_read_section(source, config, name) for name in SECTIONS)
@@ -125,7 +132,11 @@ def read_workflow(source: ConfigSource) -> Workflow:
 
 
 def read_evaluation(source: ConfigSource) -> Evaluation:
-    """Refuse: the model file that training writes says itself how images are prepared."""
+    """Refuse: the model file that training writes says itself how images are prepared.
+
+    Raises:
+        FaultyConfigError: always.
+    """
     message = (
         "configurations of validation in Clara 4's form are not read; evaluate and infer by the workspace's stages, "
         "which take what they need from the trained model"
@@ -172,14 +183,17 @@ class Clara4Reader(ComponentReader):
     keys = ("name", "path", "args", "disabled", "log_label")
 
     def resolve_name(self, kind: Kind, component: Component) -> Component:
-        """The name in the registry, ``monai:NAME``, without what is wired."""
+        """Give the component its name in the registry, ``monai:NAME``, without the arguments that Voxflow wires."""
         if component.path:
             return component
         args = {key: value for key, value in component.args.items() if not self.is_wired(key, value, component.where)}
         return component.model_copy(update={"name": f"monai:{component.name}", "args": args})
 
     def is_wired(self, key: str, value: Any, json_path: str) -> bool:
-        """Whether an argument refers to what Voxflow wires; any other reference is a finding."""
+        """Whether an argument refers to what Voxflow wires itself, such as ``"params": "#@model.parameters()"``.
+
+        Any other reference is noted as a fault, and so is code; both count as wired, so that no class receives them.
+        """
         if key in OUTPUT_ARGUMENTS:
             if value is not None and not (isinstance(value, str) and is_known_output(value)):
                 self._refuse_code(f"{json_path}.args.{key}", value)
@@ -215,7 +229,14 @@ def _list_enabled(value: Any) -> list[dict[str, Any]]:
 
 @dataclass
 class _LoopReader:
-    """Reads what each section says of the loop."""
+    """Reads the sections ``train`` and ``validate`` for what they say of the loop: parts, batches, steps, validation.
+
+    Attributes:
+        reader: reads the components and takes the findings.
+        train_section: the section ``train`` as it stands in the file.
+        validate_section: the section ``validate`` likewise.
+        epochs: of the whole training, for learning-rate schedulers.
+    """
 
     reader: Clara4Reader | ComponentReader
     train_section: Mapping[str, Any]
@@ -238,7 +259,11 @@ class _LoopReader:
         return "segmentation" if any("label" in keys for keys in loaded) else "classification"
 
     def train(self, pipeline: Component | None) -> dict[str, Any]:
-        """The parts of training."""
+        """Read the parts of training, by the fields of :class:`~voxflow.config.workflow.TrainSection`.
+
+        Args:
+            pipeline: as :meth:`read_pipeline` has read it.
+        """
         read, section = self.reader.read_component, self.train_section
         parts: dict[str, Any] = {"pre_transforms": self.transforms["train"], "image_pipeline": pipeline}
         kinds: dict[str, Kind] = {"model": "network", "loss": "loss", "optimizer": "optimizer"}
@@ -259,7 +284,11 @@ class _LoopReader:
         return parts
 
     def validate(self, pipeline: Component | None) -> dict[str, Any]:
-        """The parts of validation."""
+        """Read the parts of validation, by the fields of :class:`~voxflow.config.workflow.ValidateSection`.
+
+        Args:
+            pipeline: as :meth:`read_pipeline` has read it.
+        """
         section = self.validate_section
         parts: dict[str, Any] = {"pre_transforms": self.transforms["validate"], "image_pipeline": pipeline}
         parts["inferer"] = self.reader.read_component(
@@ -320,7 +349,15 @@ class _LoopReader:
         return isinstance(self.reader, Clara4Reader) and self.reader.is_wired(key, value, json_path)
 
     def read_pipeline(self, section: Mapping[str, Any], name: str) -> Component | None:
-        """Dataset and data loader as one of Voxflow's pipelines."""
+        """Read dataset and data loader as one of Voxflow's image pipelines.
+
+        Args:
+            section: the section as it stands in the file.
+            name: "train" or "validate".
+
+        Returns:
+            None where there is no dataset, which is noted.
+        """
         dataset, loader = section.get("dataset"), section.get("dataloader", {})
         if not isinstance(dataset, dict) or not isinstance(loader, dict):
             message = f"expected a dataset such as CacheDataset, received {show(dataset)}"

@@ -1,4 +1,4 @@
-"""Owns the way into a configuration: which dialect a file is written in, and who reads it."""
+"""Loading a configuration: which dialect the file is written in, and which reader that dialect has."""
 
 from __future__ import annotations
 
@@ -43,7 +43,16 @@ DIALECTS: dict[str, Dialect] = {
 
 
 def detect_dialect(config: Mapping[str, Any]) -> str:
-    """The name of the dialect that a configuration's content is written in."""
+    """Name the dialect that a configuration's content is written in.
+
+    Example:
+        >>> detect_dialect({"train": {"loss": {"name": "Dice", "args": {}}}})
+        'clara3'
+        >>> detect_dialect({"train": {"trainer": {"name": "SupervisedTrainer"}}})
+        'clara4'
+        >>> detect_dialect({"net_config": {"name": "SegmResnet"}})
+        'tlt2'
+    """
     return next(name for name, dialect in DIALECTS.items() if dialect.detect(config))
 
 
@@ -141,7 +150,15 @@ def inspect_workflow(
     workspace: Path | None = None,
     dialect: str | None = None,
 ) -> Inspection:
-    """Read a training configuration as :func:`load_workflow` does, and return what is wrong instead of raising it."""
+    """Read a training configuration as :func:`load_workflow` does, and return what is wrong instead of raising it.
+
+    Args:
+        config_path: as for :func:`load_workflow`.
+        environment: as for :func:`load_workflow`.
+        overrides: as for :func:`load_workflow`.
+        workspace: as for :func:`load_workflow`.
+        dialect: as for :func:`load_workflow`.
+    """
     return _inspect(
         "read_workflow",
         config_path,
@@ -160,7 +177,15 @@ def inspect_evaluation(
     workspace: Path | None = None,
     dialect: str | None = None,
 ) -> Inspection:
-    """Read a configuration of validation and inference; as :func:`inspect_workflow`."""
+    """Read a configuration of validation and inference, and return what is wrong instead of raising it.
+
+    Args:
+        config_path: as for :func:`load_evaluation`.
+        environment: as for :func:`load_workflow`.
+        overrides: as for :func:`load_evaluation`.
+        workspace: as for :func:`load_workflow`.
+        dialect: as for :func:`load_workflow`.
+    """
     return _inspect(
         "read_evaluation",
         config_path,
@@ -203,7 +228,15 @@ def _inspect(
 
 
 def find_workspace(config_path: Path) -> Path:
-    """The MMAR's folder that a configuration belongs to: the one above ``config/``, or else the file's own."""
+    """Find the MMAR's folder that a configuration belongs to: the one above ``config/``, or else the file's own.
+
+    Example:
+        >>> from pathlib import Path
+        >>> find_workspace(Path("/work/mmars/spleen/config/config_train.json")).name
+        'spleen'
+        >>> find_workspace(Path("/work/tlt/train.json")).name
+        'tlt'
+    """
     folder = config_path.absolute().parent
     return folder.parent if folder.name == "config" else folder
 

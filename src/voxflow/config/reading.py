@@ -1,4 +1,4 @@
-"""Owns what every dialect's reader does with a component: its parts, references, own classes, the check."""
+"""Reading components, as every dialect does it: their form, references between them, custom classes, the check."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class ComponentReader:
 
     @classmethod
     def of(cls, source: ConfigSource, config: Mapping[str, Any]) -> ComponentReader:
-        """A reader of a settled configuration."""
+        """Make a reader of a settled configuration, which knows every component that a ``{"ref": ...}`` may mean."""
         reader = cls(source.findings, source.custom, source.components)
         for json_path, component in find_components(config):
             name = str(component.get("name") or str(component.get("path") or "").rpartition(".")[2])
@@ -54,7 +54,16 @@ class ComponentReader:
         return reader
 
     def read_section(self, section: Mapping[str, Any], layout: SectionLayout, prefix: str) -> dict[str, Any]:
-        """Read what a section holds of the keys in ``layout``; a faulty component is left out and has its finding."""
+        """Read the components of a section.
+
+        Args:
+            section: the object that holds them.
+            layout: the keys to read, with their kinds.
+            prefix: of their JSON paths, such as ``train.``.
+
+        Returns:
+            Components by key, a tuple where the layout has a list; a faulty one is left out and has its finding.
+        """
         parts: dict[str, Any] = {}
         for key, (kind, several) in layout.items():
             if key not in section:
@@ -72,7 +81,17 @@ class ComponentReader:
     def read_object(
         self, config: Mapping[str, Any], name: str, layout: SectionLayout, *, needed: Collection[str] = ()
     ) -> dict[str, Any]:
-        """Read the section ``name``; unknown keys, and missing ones that are ``needed``, are findings."""
+        """Read the section ``name``; unknown keys, and missing ones that are ``needed``, are noted.
+
+        Args:
+            config: the settled configuration.
+            name: the section's key.
+            layout: the keys that may stand in it, with their kinds.
+            needed: those that must.
+
+        Returns:
+            As :meth:`read_section`; empty where the section is no object.
+        """
         section = config.get(name)
         if not isinstance(section, dict):
             self.findings.error(
@@ -103,7 +122,16 @@ class ComponentReader:
         return tuple(component for component in read if component is not None)
 
     def read_component(self, kind: Kind, value: Any, json_path: str) -> Component | None:
-        """Read and check one component; None when it is disabled or faulty."""
+        """Read and check one component.
+
+        Args:
+            kind: what is expected there.
+            value: what stands there.
+            json_path: where that is.
+
+        Returns:
+            The component, with its typed arguments where it has no fault; None when it is disabled or has no such form.
+        """
         if not isinstance(value, dict):
             message = f"expected an object such as {self.example()}, received {show(value)}"
             self.findings.error("wrong-value", json_path, message)
@@ -137,7 +165,12 @@ class ComponentReader:
         return '{"name": ..., "args": {...}}'
 
     def read_arguments(self, content: Mapping[str, Any], json_path: str) -> dict[str, Any] | None:
-        """The component's arguments; None when they have no such form."""
+        """Return the component's arguments; None when they have no such form, which is noted.
+
+        Args:
+            content: the component as it stands in the file.
+            json_path: where it stands.
+        """
         known_keys = {*self.keys, *SEARCH_KEYS}
         for key in content.keys() - known_keys:
             message = "unknown key of a component (arguments stand in args)"
@@ -216,7 +249,13 @@ def _split_alias(name: Any) -> tuple[str, str]:
 
 
 def find_components(value: Any, json_path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
-    """Every object that names a component, with its JSON path."""
+    """Find every object that names a component, with its JSON path.
+
+    Example:
+        >>> config = {"train": {"loss": {"name": "Dice"}, "pre_transforms": [{"path": "custom.steps.Shift"}]}}
+        >>> [place for place, _ in find_components(config)]
+        ['train.loss', 'train.pre_transforms[0]']
+    """
     if isinstance(value, dict):
         if json_path and (isinstance(value.get("name"), str) or isinstance(value.get("path"), str)):
             yield json_path, value

@@ -1,4 +1,4 @@
-"""Owns Clara 4's references: ``@name`` and ``#@name.method()``, read as what they name and never run.
+"""References of Clara 4, ``@name`` and ``#@name.method()``: read as what they name, and never run.
 
 Only a known component's name, attributes of it and calls without arguments are read. Everything else that Python would
 accept after ``#`` is refused: a configuration holds no code.
@@ -54,15 +54,27 @@ class ComponentPath:
 
 
 def is_reference(value: Any) -> bool:
-    """Whether a value is a text that Clara 4 would resolve."""
+    """Whether a value is a text that Clara 4 would resolve: it begins with ``@`` or ``#``."""
     return isinstance(value, str) and value.startswith(("@", "#"))
 
 
 def read_reference(text: str, component_names: Iterable[str]) -> ComponentPath:
     """Read ``@name``, ``#@name``, ``#@name.attribute`` or ``#@name.method()``.
 
+    Args:
+        text: as the configuration has it.
+        component_names: the components that may be referred to.
+
     Raises:
         UnreadableReferenceError: the text is anything else, or names a component that there is not.
+
+    Example:
+        >>> read_reference("#@model.parameters()", ["model", "optimizer"])
+        ComponentPath(name='model', path=('parameters()',))
+        >>> read_reference("#__import__('os').getcwd()", ["model"])
+        Traceback (most recent call last):
+        ...
+        voxflow.config.references.UnreadableReferenceError: "#__import__('os').getcwd()" calls ...
     """
     plain = text.removeprefix("#").strip()
     if text.startswith("@") and not _NAME.fullmatch(plain):
@@ -97,7 +109,16 @@ _RULE = "only '@name' and '#@name.method()' of a component of this file are read
 
 
 def is_known_output(text: str) -> bool:
-    """Whether a text is one of the functions of a handler's output that Clara's configurations hold."""
+    """Whether a text is one of the functions of a handler's output that Clara's own configurations hold.
+
+    The text is compared as a syntax tree and never run, so that spaces and module names make no difference.
+
+    Example:
+        >>> is_known_output("#monai.handlers.from_engine(['pred','label'])")
+        True
+        >>> is_known_output("lambda x: print(x)")
+        False
+    """
     plain = text.removeprefix("#").strip().replace("monai.handlers.", "").replace("utils.", "")
     try:
         expression = ast.dump(ast.parse(plain, mode="eval"))

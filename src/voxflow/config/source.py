@@ -1,4 +1,4 @@
-"""Owns a configuration on its way in: the file, what overrides it, and which of them wins."""
+"""A configuration while it is read: the file, the values that override it, and which of them wins."""
 
 from __future__ import annotations
 
@@ -125,7 +125,21 @@ def _first_key(key: str) -> str:
 
 
 def set_nested(config: dict[str, Any], key: str, value: Any) -> str | None:
-    """Put a value at a place such as ``train.pre_transforms[3].args.a_min``; return what is wrong with the place."""
+    """Put a value at a place of a configuration; return what is wrong with the place, or None.
+
+    Args:
+        config: changed in place.
+        key: a JSON path such as ``train.pre_transforms[3].args.a_min``; list indices are from 0.
+        value: what shall stand there.
+
+    Example:
+        >>> config = {"train": {"loss": {"name": "Dice"}, "pre_transforms": []}}
+        >>> set_nested(config, "train.loss.name", "Focal")
+        >>> config["train"]["loss"]
+        {'name': 'Focal'}
+        >>> set_nested(config, "train.pre_transforms[0].name", "LoadPng")
+        "the configuration holds no '0' there"
+    """
     *parents, last = key.replace("[", ".").replace("]", "").split(".")
     place: Any = config
     for part in parents:

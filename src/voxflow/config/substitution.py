@@ -1,4 +1,4 @@
-"""Owns ``{VAR}``: how variables enter a configuration, and each other."""
+"""Variables: ``{NAME}`` in a configuration, or in another variable, is replaced by the variable's value."""
 
 from __future__ import annotations
 
@@ -54,7 +54,24 @@ def substitute(value: Any, variables: Mapping[str, Any], findings: FindingCollec
     """Replace every ``{NAME}`` in the strings of ``value``.
 
     A string that is nothing but ``{NAME}`` becomes the variable with its type kept; inside a longer string it
-    is written out. An unknown name is a finding at its JSON path.
+    is written out. An unknown name is noted at its JSON path.
+
+    Args:
+        value: any JSON value; it is not changed.
+        variables: by name.
+        findings: where unknown names are noted.
+        json_path: of ``value``.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from voxflow.findings import FindingCollector
+        >>> findings = FindingCollector(Path("config_train.json"))
+        >>> substitute({"epochs": "{N}", "path": "{ROOT}/a.json"}, {"N": 20, "ROOT": "data"}, findings)
+        {'epochs': 20, 'path': 'data/a.json'}
+        >>> substitute(["{ROOD}"], {"ROOT": "data"}, findings)
+        ['{ROOD}']
+        >>> findings.findings[0].fix
+        "write 'ROOT'"
     """
     if isinstance(value, dict):
         prefix = f"{json_path}." if json_path else ""

@@ -1,4 +1,4 @@
-"""Owns a configuration's text: JSON with comments and trailing commas forgiven, faults named by line and column."""
+"""JSON files of configurations: comments and trailing commas are forgiven, faults named by line and column."""
 
 from __future__ import annotations
 
@@ -34,6 +34,17 @@ def read_json(path: Path, findings: FindingCollector | None = None) -> dict[str,
     Raises:
         FaultyConfigError: the file is missing, is no JSON object, names a key twice, or breaks JSON's syntax; the
             message then gives line, column and the line itself.
+
+    Example:
+        >>> from pathlib import Path
+        >>> size = Path("config.json").write_text('{"epochs": 20, "__note": "long enough", "lr": Ture}')
+        >>> read_json(Path("config.json"))
+        Traceback (most recent call last):
+        ...
+        voxflow.findings.FaultyConfigError: config.json: line 1, column 47: not valid JSON: ...; did you mean true?
+        >>> size = Path("config.json").write_text('{"epochs": 20, "__note": "long enough"}')
+        >>> read_json(Path("config.json"))
+        {'epochs': 20}
     """
     try:
         text = path.read_text(encoding="utf-8-sig")

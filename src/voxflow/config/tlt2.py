@@ -1,4 +1,4 @@
-"""Owns the dialect ``tlt2``: configurations of tlt-train, tlt-evaluate and tlt-infer of TLT 2.0.
+"""The dialect ``tlt2``: configurations of tlt-train, tlt-evaluate and tlt-infer of TLT 2.0.
 
 A component's arguments stand flat beside its name, which carries TLT's module (``transforms.LoadNifty``). What Clara
 3 states in components of their own, image pipelines and the inferer, follows here from values at the top of the file.
@@ -147,7 +147,7 @@ class Tlt2Reader(ComponentReader):
         return args
 
     def resolve_name(self, kind: Kind, component: Component) -> Component:
-        """TLT 2's own component of that name; Clara 3's where there is none, its arguments renamed."""
+        """Find TLT 2's own component of that name, or else Clara 3's, whose arguments are then renamed."""
         if component.path:
             return component
         module, _, plain = component.name.replace(" ", "").rpartition(".")
@@ -165,7 +165,10 @@ class Tlt2Reader(ComponentReader):
 
 
 def detect(config: Mapping[str, Any]) -> bool:
-    """Whether a file is in this dialect: it has keys of TLT 2's alone, or writes most arguments beside the names."""
+    """Whether a file is in this dialect.
+
+    It is, where it has a key that TLT 2 alone knows, or writes the arguments of most components beside their names.
+    """
     if any(key in config for key in _ONLY_TLT2):
         return True
     components = [component for _, component in find_components(config)]
@@ -175,7 +178,14 @@ def detect(config: Mapping[str, Any]) -> bool:
 
 
 def read_workflow(source: ConfigSource) -> Workflow:
-    """Read a configuration of tlt-train; faults are in ``source.findings``, raised at the end."""
+    """Read a configuration of tlt-train; what it states at the top of the file goes to components, as in Clara 3.
+
+    Args:
+        source: the file's content and what overrides it; takes the findings.
+
+    Raises:
+        FaultyConfigError: every fault at once.
+    """
     config = source.settle(Tlt2Values.model_fields, (*TOP, *SECTIONS))
     parsed_values = read_values(Tlt2Values, config, source, component_keys=(*TOP, *SECTIONS))
     values = parsed_values or Tlt2Values()
@@ -214,7 +224,14 @@ def read_workflow(source: ConfigSource) -> Workflow:
 
 
 def read_evaluation(source: ConfigSource) -> Evaluation:
-    """Read a configuration of tlt-evaluate or tlt-infer; faults are in ``source.findings``, raised at the end."""
+    """Read a configuration of tlt-evaluate or tlt-infer.
+
+    Args:
+        source: the file's content and what overrides it; takes the findings.
+
+    Raises:
+        FaultyConfigError: every fault at once.
+    """
     config = source.settle(Tlt2EvaluationValues.model_fields, EVALUATE)
     values = read_values(Tlt2EvaluationValues, config, source, component_keys=EVALUATE) or Tlt2EvaluationValues()
     parts = Tlt2Reader.of(source, config).read_section(config, EVALUATE, "")

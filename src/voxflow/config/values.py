@@ -1,4 +1,4 @@
-"""Owns the plain values of a configuration: typed, unknown keys refused with the nearest known one."""
+"""The plain values of a configuration, such as ``epochs``: typed, and an unknown key is refused with its nearest."""
 
 from __future__ import annotations
 
@@ -51,7 +51,13 @@ def read_values(
 
 
 def infer_task(source: ConfigSource, inferred: Task, pipeline: Component | None = None) -> Task:
-    """What the model does: PROCESSING_TASK, else what the components say; they must not contradict each other."""
+    """Tell what the model does: what PROCESSING_TASK states, else what the components say.
+
+    Args:
+        source: takes the finding where the two contradict each other.
+        inferred: what the components say.
+        pipeline: the image pipeline, which must fit the task; None: there is none.
+    """
     stated = source.variables.get("PROCESSING_TASK")
     if stated is None:
         return inferred

@@ -1,4 +1,4 @@
-"""Owns the one typed model that every dialect is read into and that alone is ever built."""
+"""The typed model of a configuration: every dialect is read into it, and training builds nothing else."""
 
 from dataclasses import field
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Owns the JSON that names cases: reading it strictly, and splitting a case table into one."""
+"""Datalists, the JSON files that list cases: reading them strictly, and splitting a case table into one."""
 
 import lazy_loader
 

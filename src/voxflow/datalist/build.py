@@ -1,4 +1,4 @@
-"""Owns writing a datalist in Clara's form from a split case table."""
+"""Writing a datalist in Clara's form from a case table whose cases have their parts."""
 
 from __future__ import annotations
 

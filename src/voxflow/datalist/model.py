@@ -1,4 +1,4 @@
-"""Owns the datalist's form (Clara's): cases under keys, paths relative to a root, labels that match their format."""
+"""A datalist in Clara's form: cases under keys, paths relative to a root, labels that match their format."""
 
 from __future__ import annotations
 
@@ -104,10 +104,20 @@ class Datalist:
     def of(
         cls, content: dict[str, Any], path: Path, root: Path | None = None, *, outside_root: bool = False
     ) -> Datalist:
-        """Check what a datalist file holds; as :meth:`read_arguments`, for who has read the file already.
+        """Check what a datalist file holds; as :meth:`read`, for who has read the file already.
 
         Raises:
             DataError: wrong cases, with their JSON paths.
+
+        Example:
+            >>> content = {"label_format": [1, 1], "training": [{"image": "a.png", "label": [0, 1]}]}
+            >>> datalist = Datalist.of(content, Path("data/dataset_0.json"))
+            >>> datalist.cases("training")[0].label
+            (0, 1)
+            >>> Datalist.of({"training": [{"image": "../a.png"}]}, Path("/data/list.json"))
+            Traceback (most recent call last):
+            ...
+            voxflow.datalist.model.FaultyDatalistError: /data/list.json: training[0].image: '../a.png' leaves ...
         """
         reader = _CaseReader(FindingCollector(path), (root or path.parent).absolute(), outside_root)
         reader.read_label_format(content.get("label_format", []))

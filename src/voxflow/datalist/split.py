@@ -1,4 +1,4 @@
-"""Owns splitting a case table into parts: seeded, no patient in two parts, findings spread over all of them."""
+"""Splitting a case table into parts: seeded, no patient in two parts, findings spread over all of them."""
 
 from __future__ import annotations
 
@@ -57,6 +57,15 @@ def split_cases(table: pd.DataFrame, options: SplitOptions) -> list[dict[str, st
     Raises:
         DataError: a part would be empty, there are fewer patients than parts or folds, a list names what the table
             does not have, or lists put a patient in two parts.
+
+    Example:
+        >>> import pandas as pd
+        >>> table = pd.DataFrame({"case": list("abcdef"), "patient": list("ppqrst"), "label": "mask.nii.gz"})
+        >>> split, = split_cases(table, SplitOptions(testing=1, validation=1))
+        >>> split["a"] == split["b"]  # one patient's cases stay together
+        True
+        >>> sorted(set(split.values()))
+        ['testing', 'training', 'validation']
     """
     labelled = table[_is_labelled(table)]
     traits = _count_traits(labelled)

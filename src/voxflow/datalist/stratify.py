@@ -1,4 +1,4 @@
-"""Owns dealing patients to parts so that every trait is spread over all of them.
+"""Dealing patients to parts so that every trait is spread over all of them.
 
 Iterative stratification (after Sechidis, Tsoumakas and Vlahavas 2011) with patients as the items: those with the
 rarest trait are dealt first, each to the part that lacks most of what the patient brings, all traits counted. What
@@ -21,6 +21,15 @@ def spread_patients(order: Sequence[str], traits: Mapping[str, Traits], sizes: M
         order: the patients; those before others are dealt first where all else is equal.
         traits: of each patient: how many of its cases have a trait, such as "finding:mass=1".
         sizes: patients by part; where they sum to less than there are patients, the last part takes the others.
+
+    Returns:
+        The part of each patient.
+
+    Example:
+        >>> traits = {"p": {"mass": 2}, "q": {"mass": 1}, "r": {}, "s": {}}
+        >>> parts = spread_patients(list(traits), traits, {"training": 2, "testing": 2})
+        >>> parts["p"] != parts["q"]  # each part has a patient with a mass
+        True
     """
     dealt = _deal(order, traits, sizes)
     _mend_parts(dealt, order, traits, [part for part, size in sizes.items() if size])

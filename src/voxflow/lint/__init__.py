@@ -1,4 +1,4 @@
-"""Owns the check of a workspace: configurations, environment, datalist and files, all findings at once.
+"""The check of a workspace: configurations, environment, datalist and image files, all findings at once.
 
 Importing this package imports neither torch nor MONAI, and neither does a check.
 """

@@ -1,4 +1,4 @@
-"""Owns bringing configuration and datalist together: which file, which key, which cases."""
+"""Configuration and datalist together: which datalist, which of its keys and which cases each section reads."""
 
 from __future__ import annotations
 
@@ -50,7 +50,14 @@ class CaseSource:
 def read_data(
     readings: Mapping[str, ConfigReading | None], variables: Mapping[str, Any], target: Target, report: CheckReport
 ) -> WorkspaceData:
-    """Read every datalist that the configurations name, and look at the files of the keys in use."""
+    """Read every datalist that the configurations name, and look at the files of the keys in use.
+
+    Args:
+        readings: the configuration of each section: "train", "validate" and "evaluate".
+        variables: every variable, the winner of each.
+        target: the workspace.
+        report: takes the findings.
+    """
     sources = _find_sources(readings, variables, target)
     data, listings = WorkspaceData(), dict[tuple[Path, Path], LenientDatalist | None]()
     for source in sources:
@@ -153,7 +160,14 @@ def _note_same_key(sources: list[CaseSource]) -> None:
 
 
 def check_labels(data: WorkspaceData, task: str | None, section: str, notes: FindingCollector) -> None:
-    """Note cases without a label, or with one of the other task's kind."""
+    """Note cases without a label, or with one of the other task's kind.
+
+    Args:
+        data: the workspace's data.
+        task: "segmentation" or "classification"; None: nothing tells.
+        section: whose cases are checked.
+        notes: of the datalist.
+    """
     absent, wrong = [], []
     for item in data.items(section):
         json_path = f"{item.json_path}.label"
@@ -170,7 +184,14 @@ def check_labels(data: WorkspaceData, task: str | None, section: str, notes: Fin
 
 
 def check_loaders(data: WorkspaceData, reading: ConfigReading, section: str, key: str) -> None:
-    """Note a loader for another kind of file than the datalist names."""
+    """Note a transform that loads another kind of file than the datalist names, such as LoadPng for volumes.
+
+    Args:
+        data: the workspace's data.
+        reading: the configuration that holds the transforms.
+        section: whose cases are checked.
+        key: the field that holds the transforms.
+    """
     files = {"image": _find_first(data.items(section), "image"), "label": _find_first(data.items(section), "label")}
     for part in reading.parts_of(section, key):
         if not part.name.startswith("Load") or part.model is None:

@@ -1,4 +1,4 @@
-"""Owns the check of a whole workspace, from its files to one report."""
+"""The check of a whole workspace, from its files to one report."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from voxflow.findings import FaultyConfigError
 from voxflow.lint.cases import check_labels, check_loaders, read_data
 from voxflow.lint.classes import check_classes, check_metrics_classes
 from voxflow.lint.environment import check_environment, check_places, variables_in
-from voxflow.lint.flow import FieldFlow, check_fixed, check_loaded
+from voxflow.lint.flow import FieldFlow, check_loaded, check_not_random
 from voxflow.lint.reading import read_evaluation, read_workflow
 from voxflow.lint.report import CheckReport
 from voxflow.lint.scores import BINARY, check_metrics, check_names, check_outputs
@@ -26,7 +26,16 @@ if TYPE_CHECKING:
 
 
 def check_workspace(target: Target) -> CheckReport:
-    """Check configurations, environment, datalist and files; nothing heavy is imported, no voxel is read."""
+    """Check configurations, environment, datalist and the headers of its files.
+
+    Neither torch nor MONAI is imported, and no voxel is read; a thousand cases take about a second.
+
+    Args:
+        target: the workspace's files, and the values that win over them.
+
+    Returns:
+        Every finding, and the training configuration with its components parsed, where it has no fault.
+    """
     report = CheckReport(target.name)
     environment = _read_environment(target, report)
     outside = target.environment if environment is not None else None
@@ -35,7 +44,7 @@ def check_workspace(target: Target) -> CheckReport:
         train = read_workflow(target.config, target, outside, report)
     if target.evaluation:
         evaluation = read_evaluation(target.evaluation, target, outside, report)
-    variables = _values(target, environment or {}, report)
+    variables = _check_values(target, environment or {}, report)
     data = read_data({"train": train, "validate": train, "evaluate": evaluation}, variables, target, report)
     if train and train.is_read:
         _check_training(train, data, report)
@@ -64,7 +73,7 @@ def _read_environment(target: Target, report: CheckReport) -> dict[str, Any] | N
     return None
 
 
-def _values(target: Target, environment: dict[str, Any], report: CheckReport) -> dict[str, Any]:
+def _check_values(target: Target, environment: dict[str, Any], report: CheckReport) -> dict[str, Any]:
     """Check the values beside the components; gives every variable, the winner of each."""
     outside = {**environment, **target.overrides}
     used, config = set[str](), dict[str, Any]()
@@ -72,7 +81,7 @@ def _values(target: Target, environment: dict[str, Any], report: CheckReport) ->
         if path is None:
             continue
         used |= variables_in(path.read_text(encoding="utf-8", errors="replace"))
-        content = _content(path, report.at(path))
+        content = _read_content(path, report.at(path))
         check_globals({**content, **{key: outside[key] for key in outside if key in content}}, report.at(path))
         config |= content
     variables = {**{key: value for key, value in config.items() if not isinstance(value, dict | list)}, **outside}
@@ -85,7 +94,7 @@ def _values(target: Target, environment: dict[str, Any], report: CheckReport) ->
     return variables
 
 
-def _content(path: Path, notes: FindingCollector) -> dict[str, Any]:
+def _read_content(path: Path, notes: FindingCollector) -> dict[str, Any]:
     """A configuration as plain JSON; empty where its reader has noted that it is none."""
     try:
         return read_json(path, notes)
@@ -100,12 +109,12 @@ def _check_training(reading: ConfigReading, data: WorkspaceData, report: CheckRe
         if datalist_findings:
             check_labels(data, reading.task, section, datalist_findings)
             check_loaders(data, reading, section, "pre_transforms")
-        flow = flows[section] = _flow(reading, data, section)
+        flow = flows[section] = _start_flow(reading, data, section)
         flow.run(reading.parts_of(section, "pre_transforms"), reading.notes)
         needed = ("image", "label") if reading.task == "segmentation" else ("image",)
         if reading.task and not reading.notes.has(f"{section}.pre_transforms"):
             check_loaded(flow, needed, f"{section}.pre_transforms", reading.notes)
-    check_fixed(reading.parts_of("validate", "pre_transforms"), reading.notes, "validation")
+    check_not_random(reading.parts_of("validate", "pre_transforms"), reading.notes, "validation")
     check_sizes(reading, data)
     check_classes(reading, data, flows["train"], datalist_findings)
     check_metrics(reading, flows["validate"])
@@ -113,7 +122,7 @@ def _check_training(reading: ConfigReading, data: WorkspaceData, report: CheckRe
     check_depth(reading, data)
 
 
-def _flow(reading: ConfigReading, data: WorkspaceData, section: str) -> FieldFlow:
+def _start_flow(reading: ConfigReading, data: WorkspaceData, section: str) -> FieldFlow:
     channels = data.channels(section)
     if reading.task == "classification":
         channels.pop("label", None)
@@ -124,10 +133,10 @@ def _flow(reading: ConfigReading, data: WorkspaceData, section: str) -> FieldFlo
 def _check_evaluation(reading: ConfigReading, data: WorkspaceData) -> None:
     chain, metrics = reading.parts_of("evaluate", "transforms"), reading.parts_of("evaluate", "val_metrics")
     labels, writers = reading.parts_of("evaluate", "label_transforms"), reading.parts_of("evaluate", "writers")
-    flow = _flow(reading, data, "evaluate")
+    flow = _start_flow(reading, data, "evaluate")
     check_loaders(data, reading, "evaluate", "transforms")
     flow.run([*chain, *labels], reading.notes)
-    check_fixed([*chain, *labels], reading.notes, "evaluation")
+    check_not_random([*chain, *labels], reading.notes, "evaluation")
     if reading.loaded:
         check_loaded(flow, ("image",), "pre_transforms", reading.notes)
         if metrics and reading.task == "segmentation":

@@ -1,4 +1,4 @@
-"""Owns channels and classes: model, loss, labels and metrics must count alike."""
+"""Channels and classes: network, loss, labels and metrics must count alike."""
 
 from __future__ import annotations
 
@@ -121,7 +121,13 @@ def _check_loss(reading: ConfigReading, label: int | None) -> None:
 
 
 def check_metrics_classes(reading: ConfigReading, metrics: list[PlacedComponent], classes: int | None) -> None:
-    """Note metrics of a class that is not there."""
+    """Note metrics of a class that does not exist.
+
+    Args:
+        reading: the configuration that holds them.
+        metrics: the metrics.
+        classes: how many classes there are; None where nothing tells.
+    """
     for part in metrics:
         index = part.model.class_index if isinstance(part.model, ComputeAUC) else None
         if isinstance(index, int) and classes is not None and index >= classes:

@@ -1,4 +1,4 @@
-"""Owns what the check knows of a workspace's data: the datalist, its headers, the names of its classes."""
+"""The data of a workspace as the check knows it: the datalist, its files' headers, the names of its classes."""
 
 from __future__ import annotations
 
@@ -42,14 +42,18 @@ class WorkspaceData:
         return self.images.of_images(self.items(section))
 
     def channels(self, section: str) -> dict[str, int]:
-        """Channels of image and label when they are loaded; absent where the cases differ or nothing tells."""
+        """Count the channels of image and label once they are loaded; a field is absent where its cases differ."""
         counts = {len(item.images) * header.channels for item, header in self.grids(section)}
         labels = {header.channels for item in self.items(section) if (header := self.images.header(item.label))}
         counts_by_field = {"image": counts, "label": labels}
         return {name: next(iter(numbers)) for name, numbers in counts_by_field.items() if len(numbers) == 1}
 
     def read_classes(self, labels: Path | None) -> None:
-        """Take the class names from the stages' labels.json where it is there, else from the datalist."""
+        """Take the class names from the stages' labels.json where it exists, else from the datalist.
+
+        Args:
+            labels: labels.json; None: there is none.
+        """
         try:
             content = json.loads("" if labels is None else labels.read_text(encoding="utf-8"))
             names = content["findings"] if "findings" in content else {int(key): name for key, name in content.items()}

@@ -1,4 +1,4 @@
-"""Owns environment.json and ``--set``: variables unused or misspelt, and paths that are not there."""
+"""The check of environment.json and ``--set``: unused or misspelt variables, and paths that do not exist."""
 
 from __future__ import annotations
 
@@ -23,7 +23,12 @@ WORDS = ("do_validation", "output_infer_result")
 
 
 def variables_in(text: str) -> set[str]:
-    """The names of the variables that a text uses as ``{NAME}``."""
+    """Find the names of the variables that a text uses as ``{NAME}``.
+
+    Example:
+        >>> sorted(variables_in('{"file": "{DATA_ROOT}/{NAME}.json", "size": [96, 96]}'))
+        ['DATA_ROOT', 'NAME']
+    """
     return set(_VARIABLE.findall(text))
 
 
@@ -54,7 +59,13 @@ def check_environment(
 
 
 def check_places(target: Target, variables: Mapping[str, Any], notes: FindingCollector) -> None:
-    """Note a data root and weights that are not there; the datalist is looked for where it is read."""
+    """Note a data root, weights and a checkpoint that do not exist; the datalist is looked for where it is read.
+
+    Args:
+        target: the workspace, which resolves relative paths.
+        variables: every variable, the winner of each.
+        notes: of the environment file, or of the configuration where there is none.
+    """
     root = variables.get("DATA_ROOT")
     # Where the stages make the data, that the datalist is not there yet says it all.
     if isinstance(root, str) and root and not target.made_by and not is_folder(target.resolve(root)):

@@ -1,4 +1,4 @@
-"""Owns the files that a datalist names: whether they are there, what their headers say, who stands in two parts."""
+"""The image files of a datalist: whether they exist, what their headers say, and who stands in two parts."""
 
 from __future__ import annotations
 
@@ -56,7 +56,15 @@ class ImageHeaders:
 
 
 def check_files(listing: LenientDatalist, keys: list[str], notes: FindingCollector) -> ImageHeaders:
-    """Look at every file under ``keys`` and note what is wrong; the headers are read several at a time."""
+    """Look at every file under some keys of a datalist and note what is wrong.
+
+    Headers are read by several threads: on a network disk they wait for the disk, not for the processor.
+
+    Args:
+        listing: the datalist.
+        keys: those that a section reads.
+        notes: of the datalist.
+    """
     parts = {key: listing.parts[key] for key in keys}
     files = {path for items in parts.values() for item in items for _, path in item.files}
     with ThreadPoolExecutor(THREADS) as pool:
@@ -200,7 +208,7 @@ def _note_bits(items: list[ListedCase], images: ImageHeaders, notes: FindingColl
 
 
 def is_folder(path: Path) -> bool:
-    """Whether a folder is there; a path that no system would take is none."""
+    """Whether a folder exists; a path that no system would take, such as one with a NUL, is none."""
     try:
         return os.path.isdir(path)  # noqa: PTH112 (pathlib raises where the name is too long)
     except ValueError:

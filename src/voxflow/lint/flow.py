@@ -1,4 +1,4 @@
-"""Owns following fields through a chain of transforms: who makes them, who reads them, in which order."""
+"""Fields on their way through a chain of transforms: which transform makes them, which reads them, in which order."""
 
 from __future__ import annotations
 
@@ -40,7 +40,12 @@ class FieldFlow:
         return sorted(self.paths | self.values)
 
     def run(self, parts: Iterable[PlacedComponent], notes: FindingCollector) -> None:
-        """Send the sample through, and note who reads what is not there, or not loaded yet."""
+        """Send the sample through some transforms, and note each that reads what is not there, or not loaded yet.
+
+        Args:
+            parts: the transforms in order; a faulty one is taken to make whatever it names.
+            notes: of the configuration.
+        """
         for part in parts:
             model = part.model
             if isinstance(model, FieldUser):
@@ -51,11 +56,11 @@ class FieldFlow:
 
     def _read(self, part: PlacedComponent, model: FieldUser, notes: FindingCollector) -> None:
         for name in model.reads():
-            json_path = place_of(part, name)
+            json_path = find_argument(part, name)
             if name not in self.paths | self.values:
                 if not self.is_open:
                     message = f"{part.name} reads the field {name!r}, which nothing before it makes"
-                    notes.error("field-not-made", json_path, message, nearest(name, self.fields))
+                    notes.error("field-not-made", json_path, message, suggest_field(name, self.fields))
                 self.values.add(name)  # said once
             elif name in self.paths and not model.takes_paths:
                 message = f"{part.name} needs the image of {name!r}, which is not loaded yet"
@@ -87,7 +92,14 @@ class FieldFlow:
 
 
 def check_loaded(flow: FieldFlow, needed: tuple[str, ...], json_path: str, notes: FindingCollector) -> None:
-    """Note fields that are still paths when the chain ends."""
+    """Note fields that are still paths of files when a chain ends.
+
+    Args:
+        flow: as the chain leaves it.
+        needed: fields that must be loaded by now.
+        json_path: of the chain.
+        notes: of the configuration.
+    """
     for name in needed:
         if name in flow.paths and not flow.is_open:
             message = f"no transform loads {name!r}"
@@ -96,8 +108,15 @@ def check_loaded(flow: FieldFlow, needed: tuple[str, ...], json_path: str, notes
             )
 
 
-def check_fixed(parts: Iterable[PlacedComponent], notes: FindingCollector, purpose: str) -> None:
-    """Note random transforms where each run must give the same; validation crops a case at the same place each time."""
+def check_not_random(parts: Iterable[PlacedComponent], notes: FindingCollector, purpose: str) -> None:
+    """Note random transforms where each run must give the same.
+
+    Args:
+        parts: the transforms.
+        notes: of the configuration.
+        purpose: "validation", where a crop of a fixed size is no fault, since it takes the same place of a case each
+            time; or "evaluation".
+    """
     for part in parts:
         model = part.model
         if isinstance(model, RandomTransform) and model.is_random and not (purpose == "validation" and model.patch()):
@@ -106,7 +125,16 @@ def check_fixed(parts: Iterable[PlacedComponent], notes: FindingCollector, purpo
 
 
 def grid_before(parts: list[PlacedComponent], stop: PlacedComponent, grid: GridShape) -> GridShape | None:
-    """The grid of an image when it reaches ``stop``; None where a transform before it leaves that open."""
+    """Follow an image's grid through a chain until it reaches one transform.
+
+    Args:
+        parts: the chain.
+        stop: the transform.
+        grid: voxels and spacing in mm along (i, j, k) at the beginning.
+
+    Returns:
+        The grid there; None where a transform before it leaves that open.
+    """
     for part in parts:
         if part is stop:
             return grid
@@ -118,7 +146,7 @@ def grid_before(parts: list[PlacedComponent], stop: PlacedComponent, grid: GridS
     return grid
 
 
-def place_of(part: PlacedComponent, name: str) -> str:
+def find_argument(part: PlacedComponent, name: str) -> str:
     """The JSON path of the argument that names a field."""
     for argument, value in part.component.args.items():
         if value == name or (isinstance(value, list) and name in value):
@@ -126,8 +154,15 @@ def place_of(part: PlacedComponent, name: str) -> str:
     return part.where
 
 
-def nearest(name: str, fields: list[str]) -> str:
-    """What to write instead of a field that is not there."""
+def suggest_field(name: str, fields: list[str]) -> str:
+    """Say what to write instead of a field that is not there.
+
+    Example:
+        >>> suggest_field("imge", ["image", "label"])
+        "write 'image'"
+        >>> suggest_field("pet", ["image", "label"])
+        'there are image, label'
+    """
     near = suggest(name, fields)
     if near.nearest:
         return near.fix

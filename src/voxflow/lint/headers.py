@@ -1,4 +1,4 @@
-"""Owns the headers of image files: size, spacing and bits read from the first few bytes, without an imaging library."""
+"""Headers of image files: size, spacing and bits from the first few bytes, without an imaging library."""
 
 from __future__ import annotations
 
@@ -44,7 +44,13 @@ class ImageHeader:
 
 
 def is_volume(path: Path) -> bool:
-    """Whether a file's name says that it is a volume."""
+    """Whether a file's name says that it is a volume.
+
+    Example:
+        >>> from pathlib import Path
+        >>> is_volume(Path("case1.nii.gz")), is_volume(Path("case1.png"))
+        (True, False)
+    """
     return path.name.lower().endswith(VOLUMES)
 
 
@@ -54,7 +60,10 @@ def is_radiograph(path: Path) -> bool:
 
 
 def read_header(path: Path) -> ImageHeader | None:
-    """Read a file's head; None for formats whose head this module does not know.
+    """Read a file's head.
+
+    Returns:
+        None for formats whose head this module does not know.
 
     Raises:
         DataError: the file is not what its name says.

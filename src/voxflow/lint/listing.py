@@ -1,4 +1,4 @@
-"""Owns reading a datalist leniently: what is wrong with it is noted, and all that can be read is kept."""
+"""Reading a datalist leniently: what is wrong with it is noted, and all that can be read is kept."""
 
 from __future__ import annotations
 
@@ -82,8 +82,17 @@ class LenientDatalist:
 
 
 def read_leniently(path: Path, root: Path, notes: FindingCollector) -> LenientDatalist | None:
-    """Read a datalist and note all that is wrong with its form; None where it is no datalist at all."""
-    content = _parse(path, notes)
+    """Read a datalist and note all that is wrong with its form; what can be read is kept.
+
+    Args:
+        path: the file.
+        root: the folder that its paths are relative to.
+        notes: of the datalist.
+
+    Returns:
+        None where it is no datalist at all.
+    """
+    content = _read_object(path, notes)
     if content is None:
         return None
     _check_keys(content, notes)
@@ -94,13 +103,15 @@ def read_leniently(path: Path, root: Path, notes: FindingCollector) -> LenientDa
     }
     declared_format = content.get("label_format")
     label_format = tuple(n for n in declared_format if isinstance(n, int)) if isinstance(declared_format, list) else ()
-    listing = LenientDatalist(path, root, parts, label_format, _read_labels(content, notes), _modality(content, notes))
+    listing = LenientDatalist(
+        path, root, parts, label_format, _read_labels(content, notes), _read_modality(content, notes)
+    )
     _check_counts(content, listing, notes)
     _check_rules(path, root, notes)
     return listing
 
 
-def _parse(path: Path, notes: FindingCollector) -> dict[str, Any] | None:
+def _read_object(path: Path, notes: FindingCollector) -> dict[str, Any] | None:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
@@ -143,11 +154,11 @@ def _read_case(item: Any, json_path: str, root: Path, notes: FindingCollector) -
         )
     image = item.get("image")
     names = [image] if isinstance(image, str) else image if isinstance(image, list) else []
-    images = tuple(_join(root, name) for name in names if isinstance(name, str) and name)
+    images = tuple(_join_paths(root, name) for name in names if isinstance(name, str) and name)
     label = item.get("label")
     read: Path | tuple[int, ...] | None = None
     if isinstance(label, str) and label:
-        read = _join(root, label)
+        read = _join_paths(root, label)
     elif isinstance(label, list):
         read = tuple(n for n in label if isinstance(n, int))
     return ListedCase(json_path, images, read, str(item["patient"]) if "patient" in item else "")
@@ -172,7 +183,7 @@ def _read_labels(content: dict[str, Any], notes: FindingCollector) -> dict[int, 
     return names
 
 
-def _modality(content: dict[str, Any], notes: FindingCollector) -> tuple[str, ...]:
+def _read_modality(content: dict[str, Any], notes: FindingCollector) -> tuple[str, ...]:
     declared = content.get("modality", "")
     if isinstance(declared, str):
         return (declared,) if declared else ()
@@ -212,5 +223,5 @@ _COUNTS = {
 }
 
 
-def _join(root: Path, name: str) -> Path:
+def _join_paths(root: Path, name: str) -> Path:
     return Path(os.path.normpath(root / name))

@@ -1,4 +1,4 @@
-"""Owns reading a configuration for the check: what its dialect says is wrong, and every part that can be read."""
+"""Reading a configuration for the check: its reader's findings, and every component that can be read."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class PlacedComponent:
         return plain_name(self.component.name)
 
     @property
-    def is_own(self) -> bool:
+    def is_custom(self) -> bool:
         """Whether its class is the user's own."""
         return self.component.path is not None
 
@@ -114,7 +114,14 @@ class ConfigReading:
 
 
 def read_workflow(path: Path, target: Target, environment: Path | None, report: CheckReport) -> ConfigReading:
-    """Read a training configuration; what is wrong with it is noted, and never raised."""
+    """Read a training configuration; what is wrong with it is noted, and never raised.
+
+    Args:
+        path: the file.
+        target: the workspace, whose overrides win.
+        environment: the environment file; None: there is none, or it can't be read.
+        report: takes the findings, and the configuration where it has no fault.
+    """
     overrides = target.overrides
     if target.evaluation:
         overrides = {key: value for key, value in overrides.items() if _first_key(key) not in _EVALUATION_ONLY}
@@ -125,7 +132,14 @@ def read_workflow(path: Path, target: Target, environment: Path | None, report: 
 
 
 def read_evaluation(path: Path, target: Target, environment: Path | None, report: CheckReport) -> ConfigReading:
-    """Read a configuration of validation and inference; what is wrong with it is noted, and never raised."""
+    """Read a configuration of validation and inference; what is wrong with it is noted, and never raised.
+
+    Args:
+        path: the file.
+        target: the workspace, whose overrides win.
+        environment: the environment file; None: there is none, or it can't be read.
+        report: takes the findings.
+    """
     overrides = target.overrides
     if target.config:  # whose reader says what nobody knows
         evaluation_keys = _EVALUATION_ONLY | EvaluationValues.model_fields.keys()

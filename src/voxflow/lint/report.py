@@ -1,4 +1,4 @@
-"""Owns the report of a check: every finding of one workspace, in the order of its files."""
+"""The report of a check: every finding of one workspace, in the order of its files."""
 
 from __future__ import annotations
 
@@ -33,13 +33,17 @@ class CheckReport:
     workflow: Workflow | None = None
 
     def at(self, file: Path) -> FindingCollector:
-        """Where to note what is wrong with one file."""
-        return FindingCollector(_shown(file), self.findings)
+        """Return the collector of one file, whose findings stand in this report.
+
+        Args:
+            file: shown as a path from the present folder where it lies below it.
+        """
+        return FindingCollector(_relative_path(file), self.findings)
 
     def add(self, findings: Iterable[Finding]) -> None:
         """Take over findings of a reader, with their files as the report shows them."""
         for finding in findings:
-            self.at(finding.file).add(replace(finding, file=_shown(finding.file)))
+            self.at(finding.file).add(replace(finding, file=_relative_path(finding.file)))
 
     @property
     def errors(self) -> int:
@@ -57,7 +61,7 @@ class CheckReport:
         self.findings.sort(key=lambda finding: (files.index(finding.file), finding.severity))
 
     def to_json(self) -> dict[str, Any]:
-        """The whole report as docs/check.md describes it."""
+        """Return the whole report as docs/check.md describes it: plain values, findings in the report's order."""
         return {
             "schema": SCHEMA,
             "workspace": self.workspace,
@@ -68,7 +72,11 @@ class CheckReport:
         }
 
     def raise_errors(self) -> None:
-        """Raise one ConfigError that holds every error; warnings alone pass."""
+        """Raise one exception that holds every error; warnings alone pass.
+
+        Raises:
+            ConfigError: there are errors; each is a line of its ``findings``.
+        """
         lines = [finding.line for finding in self.findings if finding.severity == "error"]
         if lines:
             raise ConfigError(f"{len(lines)} fault{'s' if len(lines) > 1 else ''} in the workspace", findings=lines)
@@ -85,7 +93,7 @@ class CheckReport:
         return self.workflow
 
 
-def _shown(file: Path) -> Path:
+def _relative_path(file: Path) -> Path:
     """The path from the present folder where it lies below it."""
     absolute, folder = Path(os.path.normpath(file.absolute())), Path.cwd()
     return absolute.relative_to(folder) if absolute.is_relative_to(folder) else absolute

@@ -1,11 +1,11 @@
-"""Owns the metrics of validation: which one decides, and what each of them reads."""
+"""Metrics of validation: which of them is the key metric, and what each of them reads."""
 
 from __future__ import annotations
 
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from voxflow.lint.flow import nearest, place_of
+from voxflow.lint.flow import find_argument, suggest_field
 
 if TYPE_CHECKING:
     from voxflow.lint.flow import FieldFlow
@@ -17,7 +17,12 @@ BINARY = {"binary_preds", "binary_labels"}
 
 
 def check_metrics(reading: ConfigReading, flow: FieldFlow) -> None:
-    """Note validation without a key metric, metrics of one name, and metrics that read what nobody makes."""
+    """Note validation without a key metric, several metrics of one name, and metrics that read what nothing makes.
+
+    Args:
+        reading: the training configuration.
+        flow: as validation's transforms leave it.
+    """
     metrics = reading.parts_of("validate", "metrics")
     keys = [part for part in metrics if _is_key(part)]
     notes = reading.notes
@@ -50,14 +55,14 @@ def _is_key(part: PlacedComponent) -> bool:
 
 
 def check_names(reading: ConfigReading, metrics: list[PlacedComponent]) -> None:
-    """Note metrics that would overwrite each other's number."""
+    """Note metrics of one name, whose numbers would overwrite each other."""
     names = [(part, _label(part)) for part in metrics]
     count = Counter(name for _, name in names)
     for part, name in names:
         if name and count[name] > 1:
             count[name] = 0  # said once
             message = f"several metrics are called {name!r}; one number would overwrite the other"
-            reading.notes.error("duplicate-name", place_of(part, name), message, "give each its own name")
+            reading.notes.error("duplicate-name", find_argument(part, name), message, "give each its own name")
 
 
 def _label(part: PlacedComponent) -> str:
@@ -67,9 +72,18 @@ def _label(part: PlacedComponent) -> str:
 
 
 def check_outputs(reading: ConfigReading, readers: list[PlacedComponent], outputs: set[str], *, is_open: bool) -> None:
-    """Note metrics and writers that read an output nobody makes."""
+    """Note metrics and writers that read an output which nothing makes.
+
+    Args:
+        reading: the configuration that holds them.
+        readers: metrics and writers.
+        outputs: the fields that exist by then; "*" where a custom component may make any.
+        is_open: a component whose fields are not known has run, so that any field may exist.
+    """
     for part in readers:
         for name in part.model.reads() if part.model else ():
             if name not in outputs and "*" not in outputs and not is_open:
                 message = f"{part.name} reads the field {name!r}, which nothing makes"
-                reading.notes.error("field-not-made", place_of(part, name), message, nearest(name, sorted(outputs)))
+                reading.notes.error(
+                    "field-not-made", find_argument(part, name), message, suggest_field(name, sorted(outputs))
+                )

@@ -1,4 +1,4 @@
-"""Owns sizes: patches and windows against the network's strides and the volumes' own sizes."""
+"""Sizes: patches and windows against the network's strides and the volumes' own sizes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,12 @@ if TYPE_CHECKING:
 
 
 def check_sizes(reading: ConfigReading, data: WorkspaceData) -> None:
-    """Note sizes that the network can't take, or that no volume has."""
+    """Note patches and windows that the network can't take, or that are larger than volumes of the datalist.
+
+    Args:
+        reading: the configuration of training or of evaluation.
+        data: the workspace's data.
+    """
     network = reading.part_of("train", "model")
     model = network.model if network and isinstance(network.model, Network) else None
     for section in ("train", "validate", "evaluate"):

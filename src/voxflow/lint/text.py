@@ -1,4 +1,4 @@
-"""Owns how a report reads on a terminal and in a log."""
+"""A report as text, for a terminal and a log."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ def render_report(report: CheckReport, *, colours: bool) -> str:
     for file, findings in itertools.groupby(report.findings, key=lambda finding: finding.file):
         lines.append(_paint(file.as_posix(), BOLD, colours))
         for finding in findings:
-            lines += _entry(finding, colours)
+            lines += _render_finding(finding, colours)
         lines.append("")
-    return "\n".join([*lines, _count(report, colours)]) + "\n"
+    return "\n".join([*lines, _render_counts(report, colours)]) + "\n"
 
 
-def _entry(finding: Finding, colours: bool) -> list[str]:
+def _render_finding(finding: Finding, colours: bool) -> list[str]:
     word = _paint(finding.severity.ljust(WIDTH), COLOURS[finding.severity], colours)
     code = _paint(f"[{finding.code}]", DIM, colours)
     indent = " " * (WIDTH + 4)
@@ -41,7 +41,7 @@ def _entry(finding: Finding, colours: bool) -> list[str]:
     return [*lines, f"{indent}→ {finding.fix}"] if finding.fix else lines
 
 
-def _count(report: CheckReport, colours: bool) -> str:
+def _render_counts(report: CheckReport, colours: bool) -> str:
     if not report.findings:
         return f"check {report.workspace}: {_paint('nothing is wrong', GREEN, colours)}"
     parts = []

@@ -1,4 +1,4 @@
-"""Owns the values beside the components: globals, determinism, and what two sections should agree on."""
+"""Values beside the components: globals, seeds, and arguments on which two sections should agree."""
 
 from __future__ import annotations
 
@@ -20,7 +20,12 @@ SEEDS = ("random_seed", "numpy_seed", "tf_seed")
 
 
 def check_globals(config: Mapping[str, Any], notes: FindingCollector) -> None:
-    """Note values of a configuration's top level that are read, but not meant so."""
+    """Note values at a configuration's top level that are read, but hardly meant so, such as numbers in quotes.
+
+    Args:
+        config: the content, with what the environment sets.
+        notes: of the configuration.
+    """
     for key in NUMBERS:
         _check_text(config.get(key), key, notes)
     for key in ("multi_gpu", "use_amp"):
@@ -62,14 +67,23 @@ def _is_number(value: Any) -> bool:
 
 
 def check_preparation(reading: ConfigReading, evaluation: ConfigReading | None) -> None:
-    """Note a transform of intensities whose arguments differ between training, validation and evaluation."""
+    """Note an intensity transform whose arguments differ between training, validation and evaluation.
+
+    Args:
+        reading: the training configuration.
+        evaluation: that of validation and inference; None: there is none.
+    """
     learnt = reading.parts_of("train", "pre_transforms")
-    _compare(learnt, reading.parts_of("validate", "pre_transforms"), reading.notes, "train.pre_transforms")
+    _compare_arguments(learnt, reading.parts_of("validate", "pre_transforms"), reading.notes, "train.pre_transforms")
     if evaluation:
-        _compare(learnt, evaluation.parts_of("evaluate", "transforms"), evaluation.notes, f"{reading.path.name}")
+        _compare_arguments(
+            learnt, evaluation.parts_of("evaluate", "transforms"), evaluation.notes, f"{reading.path.name}"
+        )
 
 
-def _compare(learnt: list[PlacedComponent], used: list[PlacedComponent], notes: FindingCollector, source: str) -> None:
+def _compare_arguments(
+    learnt: list[PlacedComponent], used: list[PlacedComponent], notes: FindingCollector, source: str
+) -> None:
     before = _fixed_intensities(learnt)
     after = _fixed_intensities(used)
     for name, parts in after.items():
@@ -97,7 +111,7 @@ def _arguments(part: PlacedComponent) -> dict[str, Any]:
 
 
 def check_masks_follow(reading: ConfigReading) -> None:
-    """Note a transform that moves the image's voxels and leaves the mask where it was."""
+    """Note a transform that moves the image's voxels and leaves the label's where they were."""
     if reading.task != "segmentation":
         return
     for section in ("train", "validate"):
@@ -112,7 +126,14 @@ def check_masks_follow(reading: ConfigReading) -> None:
 
 
 def check_depth(reading: ConfigReading, data: WorkspaceData) -> None:
-    """Note 8-bit numbers for 16-bit radiographs."""
+    """Warn about 8-bit values in a data set of 16-bit radiographs.
+
+    A fixed mean below 256 for images that hold up to 65535 centres nothing.
+
+    Args:
+        reading: the training configuration.
+        data: the workspace's data.
+    """
     for section in ("train", "validate"):
         bits = {header.bits for _, header in data.grids(section) if header.colour == "grey"}
         for part in reading.parts_of(section, "pre_transforms"):

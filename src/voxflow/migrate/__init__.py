@@ -1,4 +1,4 @@
-"""Owns migration: a Clara or TLT workspace as a MONAI bundle, with an account of what became of each component."""
+"""Migration of a Clara or TLT workspace to a MONAI bundle, with an account of what became of each component."""
 
 import lazy_loader
 

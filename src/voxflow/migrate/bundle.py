@@ -1,4 +1,4 @@
-"""Owns a bundle's configurations, laid out as in MONAI's model zoo: train.json, evaluate.json and inference.json.
+"""The configurations of a bundle, as in MONAI's model zoo: train.json, evaluate.json and inference.json.
 
 Longer than most files: each of the three is one object that is read from top to bottom.
 """

@@ -1,4 +1,4 @@
-"""Owns a bundle's metadata.json and README: versions, the network's input and output, how to run it."""
+"""A bundle's metadata.json and README: versions, the network's input and output, how to run it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NEEDED = ("pytorch-ignite", "nibabel", "tensorboard")
 
 
 def make_metadata(source: MigrationSource) -> dict[str, Any]:
-    """The content of configs/metadata.json."""
+    """Make the content of configs/metadata.json, as ``monai.bundle verify_metadata`` wants it."""
     facts, name = source.facts, source.folder.name
     content: dict[str, Any] = {
         "schema": SCHEMA,
@@ -42,7 +42,13 @@ def make_metadata(source: MigrationSource) -> dict[str, Any]:
 
 
 def make_readme(source: MigrationSource, report: MigrationReport, *, is_trained: bool) -> str:
-    """The content of docs/README.md."""
+    """Make the content of docs/README.md: how to run the bundle, and what became of each component.
+
+    Args:
+        source: the workspace.
+        report: what became of each component.
+        is_trained: the bundle has weights.
+    """
     weights = "models/model.pt holds the trained weights." if is_trained else "There are no weights yet; train first."
     commands = [
         ("Train", "--config_file configs/train.json"),

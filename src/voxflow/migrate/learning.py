@@ -1,4 +1,4 @@
-"""Owns losses, optimizers, learning-rate policies and inferers in MONAI's and torch's words.
+"""Translation of losses, optimizers, learning-rate policies and inferers to MONAI's and torch's classes.
 
 Policies are stated by the iteration, as Voxflow steps them; ``@total_steps`` is the bundle's own count of iterations.
 """

@@ -1,4 +1,4 @@
-"""Owns components that are MONAI's or torch's own classes already: Clara 4's, which keep their names."""
+"""Translation of Clara 4's components, which are MONAI's or torch's own classes already and keep their names."""
 
 from __future__ import annotations
 
@@ -25,7 +25,13 @@ METRICS = {"Accuracy": "ignite.metrics.Accuracy"}
 
 
 def translate_monai(kind: str, component: ComponentReference, facts: Facts) -> Translation:
-    """Write a component under its own name, with what the bundle wires."""
+    """Translate a component that is MONAI's own class: it keeps its name, and takes what the bundle wires.
+
+    Args:
+        kind: what it is, such as "transform".
+        component: under ``monai:NAME``.
+        facts: what the translation must know of the model.
+    """
     name = plain_name(component.name)
     return {
         "transform": _transform,

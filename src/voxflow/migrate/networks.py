@@ -1,4 +1,4 @@
-"""Owns the networks in MONAI's words: what each ``build`` of :mod:`voxflow.components` builds, as a node.
+"""Translation of networks: the node that builds in MONAI what ``build`` of :mod:`voxflow.components` builds here.
 
 What MONAI has no class for is a few lines of torch below ``voxflow/components/networks/modules``; the bundle gets that
 file in its folder scripts/, as bundles of the model zoo carry code of their own.
@@ -122,7 +122,11 @@ def _from_scratch(network: Node, weights: str) -> Translation:
 
 
 def find_scripts(content: Any) -> set[str]:
-    """The modules of the bundle's folder scripts/ that a network needs."""
+    """Find the modules of the bundle's folder scripts/ that a network needs.
+
+    Args:
+        content: the network's node, or any value inside it.
+    """
     if not isinstance(content, dict):
         return set()
     target = str(content.get("_target_", ""))

@@ -1,4 +1,4 @@
-"""Owns the account of a migration: what became of every component, as a table and as JSON."""
+"""The account of a migration: what became of every component, as a table and as JSON."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class MigrationReport:
     entries: list[MigrationEntry] = field(default_factory=list)
 
     def add(self, json_path: str, name: str, becomes: str, verdict: Verdict, why: str = "") -> None:
-        """Note one component or value."""
+        """Note what became of one component or value; the arguments are the fields of :class:`MigrationEntry`."""
         self.entries.append(MigrationEntry(json_path, name, becomes, verdict, why))
 
     def count(self, verdict: Verdict) -> int:
@@ -45,7 +45,15 @@ class MigrationReport:
         return sum(entry.verdict == verdict for entry in self.entries)
 
     def summary(self) -> str:
-        """Such as "12 exact, 3 approximate, 1 not carried"."""
+        """Count the verdicts in one line.
+
+        Example:
+            >>> report = MigrationReport()
+            >>> report.add("train.loss", "Dice", "DiceLoss", "exact")
+            >>> report.add("train.loss_weight", "3", "", "not carried", "MONAI has no such value")
+            >>> report.summary()
+            '1 exact, 0 approximate, 1 not carried'
+        """
         return ", ".join(f"{self.count(verdict)} {verdict}" for verdict in VERDICTS)
 
     def as_json(self) -> dict[str, Any]:
@@ -54,7 +62,11 @@ class MigrationReport:
         return {"counts": counts, "components": [asdict(entry) for entry in self.entries]}
 
     def lines(self, width: int = 100) -> list[str]:
-        """The table for a terminal: one line an entry, its reason indented below."""
+        """Return the table for a terminal: one line an entry, its reason indented below.
+
+        Args:
+            width: characters after which a reason is wrapped.
+        """
         places = [(f"{entry.where}: {entry.name}", entry) for entry in self.entries]
         first = max((len(place) for place, _ in places), default=0)
         lines: list[str] = []

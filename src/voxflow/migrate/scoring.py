@@ -1,4 +1,4 @@
-"""Owns metrics and auxiliary operations in MONAI's and ignite's words.
+"""Translation of metrics and auxiliary operations to MONAI's and ignite's classes.
 
 In the bundle a metric reads ``pred`` and ``label`` after postprocessing: one channel a class, 0 or 1, or a probability
 a finding.

@@ -1,4 +1,4 @@
-"""Owns Clara's and TLT's transforms in MONAI's words.
+"""Translation of Clara's and TLT's transforms to MONAI's classes.
 
 Longer than most files: it is one table, an entry a transform.
 """

@@ -1,4 +1,4 @@
-"""Owns what a translation is, and the table from a component's name to the function that translates it.
+"""What a translation is, and the table from a component's name to the function that translates it.
 
 A translator reads the arguments as the configuration gives them and returns nodes of a bundle's configuration, so that
 a bundle can be written of a component whose class isn't imported here.
@@ -93,7 +93,12 @@ _table: dict[tuple[str, str], Callable[[Args, Facts], Translation]] = {}
 def translates(
     kind: str, *names: str
 ) -> Callable[[Callable[[Args, Facts], Translation]], Callable[[Args, Facts], Translation]]:
-    """Decorator: this function translates components of a kind under these names."""
+    """Decorator: this function translates components of a kind under these names.
+
+    Args:
+        kind: such as "transform".
+        names: as Clara 3 and TLT 2 write them, without TLT's module.
+    """
 
     def add(function: Callable[[Args, Facts], Translation]) -> Callable[[Args, Facts], Translation]:
         for name in names:
@@ -104,7 +109,16 @@ def translates(
 
 
 def translate(kind: str, component: ComponentReference, facts: Facts) -> Translation:
-    """Translate one component; one that nobody knows here is "not carried"."""
+    """Translate one component.
+
+    Args:
+        kind: what it is, such as "transform".
+        component: its name in the registry, and its arguments as the configuration gives them.
+        facts: what the translation must know of the model.
+
+    Returns:
+        The nodes that stand for it; none, with the verdict "not carried", where nobody here knows the component.
+    """
     _load()
     if getattr(component, "path", None):
         why = "a class of the workspace's own; write it as MONAI has it, into the bundle's folder scripts/"
@@ -134,7 +148,12 @@ def _load() -> None:
 
 
 def node(target: str, **args: Any) -> Node:
-    """One component of a bundle's configuration; arguments that are None are left out."""
+    """Make one component of a bundle's configuration; arguments that are None are left out.
+
+    Example:
+        >>> node("DiceLoss", softmax=True, weight=None)
+        {'_target_': 'DiceLoss', 'softmax': True}
+    """
     return {"_target_": target} | {key: value for key, value in args.items() if value is not None}
 
 
@@ -149,12 +168,26 @@ def approximate(why: str, *nodes: Node) -> Translation:
 
 
 def list_fields(args: Mapping[str, Any], *extra: str) -> list[str]:
-    """The fields that a transform changes, whatever the dialect calls them, ``extra`` ones added."""
+    """List the fields that a transform changes, whatever the dialect calls them.
+
+    Args:
+        args: of the transform.
+        extra: fields that are added.
+
+    Example:
+        >>> list_fields({"applied_keys": ["image", "label"]}), list_fields({"field": "image"}, "label")
+        (['image', 'label'], ['image', 'label'])
+    """
     value: Any = next((args[key] for key in ("fields", "applied_keys", "field", "applied_key") if key in args), [])
     names = [value] if isinstance(value, str) else [str(name) for name in value]
     return list(dict.fromkeys([*names, *extra]))
 
 
 def choose_modes(fields: list[str], image: str, label: str = "nearest") -> list[str]:
-    """The interpolation of each field: masks are never blended."""
+    """Choose the interpolation of each field: masks are never blended.
+
+    Example:
+        >>> choose_modes(["image", "label"], "bilinear")
+        ['bilinear', 'nearest']
+    """
     return [label if name.startswith("label") else image for name in fields]

@@ -1,4 +1,4 @@
-"""Owns the weights of a bundle: a plain state dictionary, held against the network that they came from."""
+"""The weights of a bundle: a plain state dictionary, tested against the network that it came from."""
 
 from __future__ import annotations
 
@@ -54,7 +54,11 @@ def write_weights(model: Path, network_def: Node, target: Path) -> float:
 
 
 def build_bundle_network(network_def: Node) -> torch.nn.Module:
-    """Build a bundle's network as MONAI does."""
+    """Build a bundle's network as MONAI's parser does, with Voxflow's own modules in the place of the folder scripts/.
+
+    Args:
+        network_def: the node ``network_def`` of the bundle's configurations.
+    """
     from monai.bundle import ConfigParser
 
     from voxflow.components import NETWORK_MODULES

@@ -1,4 +1,4 @@
-"""Owns what a migration reads of a workspace: its configuration, its trained model, what its data says of itself."""
+"""What a migration reads of a workspace: its configuration, its trained model, what its data says of itself."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns writing a bundle's folder from a workspace, whole or not at all."""
+"""Writing a bundle's folder from a workspace, whole or not at all."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns planning a training before it runs: the machine, and what follows from it and the data's fingerprint."""
+"""Planning a training before it runs: what follows from the machine and from the data's fingerprint."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""Owns the layout of a training by the data's fingerprint: patch, batch, network, as nnU-Net's rules have it."""
+"""Patch, batch and network of a training from the data's fingerprint and the machine, by nnU-Net's rules."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns where a layout goes in a training configuration: places as ``--set`` takes them, with their values."""
+"""Where a plan's values go in a training configuration: JSON paths as ``--set`` takes them, with the values."""
 
 from __future__ import annotations
 
@@ -57,7 +57,20 @@ def place_sizes(
 def place_plan(
     config: Mapping[str, Any], layout: TrainingLayout, fingerprint: Fingerprint, *, path: Path
 ) -> dict[str, Any]:
-    """What ``plan: auto`` decides: sizes, network, scaling of intensities, epochs between validations."""
+    """Place everything that ``plan: auto`` decides: sizes, network, scaling of intensities, epochs between validations.
+
+    Args:
+        config: the content of a configuration of Clara 3's form.
+        layout: patch, batch and network.
+        fingerprint: the data's, which decides the scaling.
+        path: of the configuration, for errors.
+
+    Returns:
+        Values by JSON path, as ``--set`` takes them.
+
+    Raises:
+        ConfigError: the configuration has no crop or no image pipeline.
+    """
     values = place_sizes(config, layout, None, path=path)
     values |= {
         f"{LEVELS}.nf_enc": list(layout.filters),
@@ -79,7 +92,13 @@ def place_plan(
 
 
 def place_evaluation(config: Mapping[str, Any], layout: TrainingLayout, fingerprint: Fingerprint) -> dict[str, Any]:
-    """The same for a configuration of validation and inference: its window and its scaling."""
+    """Place the same in a configuration of validation and inference: its window and its scaling.
+
+    Args:
+        config: the content of config_validation.json.
+        layout: patch, batch and network.
+        fingerprint: the data's, which decides the scaling.
+    """
     values: dict[str, Any] = {}
     if "roi_size" in config.get("inferer", {}).get("args", {}):
         values["inferer.args.roi_size"] = list(layout.patch)

@@ -1,4 +1,4 @@
-"""Owns what ``voxflow plan`` proposes for a workspace, and what a training takes from it with ``plan: auto``."""
+"""The proposal of ``voxflow plan`` for a workspace, and what a training takes from it with ``plan: auto``."""
 
 from __future__ import annotations
 
@@ -31,7 +31,12 @@ class Proposal(BaseModel):
 
     @classmethod
     def make(cls, fingerprint: Fingerprint, machine: Machine | None = None) -> Proposal:
-        """Choose the layout for this machine, or for another."""
+        """Choose the layout for a machine.
+
+        Args:
+            fingerprint: what the images are like.
+            machine: this one when left out.
+        """
         machine = machine or read_machine()
         return cls(fingerprint=fingerprint, machine=machine, layout=plan_layout(fingerprint, machine))
 
@@ -69,5 +74,10 @@ def plan_training(train: Mapping[str, Any], resampled: Path, config: Path) -> tu
 
 
 def plan_evaluation(proposal: Proposal, config: Path) -> dict[str, Any]:
-    """The same for config_validation.json."""
+    """Return what the data decide over config_validation.json, as ``--set`` takes it.
+
+    Args:
+        proposal: of :func:`plan_training`.
+        config: the file.
+    """
     return place_evaluation(read_json(config), proposal.layout, proposal.fingerprint)

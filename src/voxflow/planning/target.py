@@ -1,4 +1,4 @@
-"""Owns what is checked: an MMAR's folder or a workspace of params.yaml, its files and the values that win over them."""
+"""The files of a workspace, an MMAR's folder or one of params.yaml, and the values that win over them."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Target:
     made_by: str = ""
 
     def resolve(self, path: str) -> Path:
-        """A path of the configuration: absolute, or below the MMAR, or from the present folder."""
+        """Resolve a path of the configuration: absolute, below the MMAR, or from the present folder."""
         below = self.mmar / path
         try:
             is_from_here = Path(path).exists() or self.from_here

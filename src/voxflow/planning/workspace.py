@@ -1,4 +1,4 @@
-"""Owns planning one workspace: its data measured, its training tried for a few steps, its configuration changed."""
+"""Planning one workspace: its data measured, its training tried for a few steps, its configuration changed."""
 
 from __future__ import annotations
 
@@ -131,7 +131,15 @@ def _read_sizes(workflow: Workflow) -> dict[str, Any]:
 
 
 def try_training(studied: Study, steps: int = 5) -> Trial:
-    """Train a few steps as the configuration stands now."""
+    """Train a few steps as the configuration stands now, to measure how long one takes.
+
+    Args:
+        studied: the workspace.
+        steps: how many.
+
+    Raises:
+        ConfigError: the configuration is faulty.
+    """
     from voxflow.training import TrainOptions, read_facts, try_steps
 
     target = studied.target
