@@ -91,14 +91,15 @@ def main() -> int:
     """Write the digests, or check them, and say which stages that concerns."""
     parser = argparse.ArgumentParser(prog="python -m tasks.ops.digests", description=__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing; exit with 2 where a file is stale")
-    if parser.parse_args().check:
-        try:
+    is_check = parser.parse_args().check
+    try:
+        if is_check:
             check_digests()
-        except ConfigError as error:
-            say(f"digests: error: {error}")
-            return EXIT_WRONG_INPUT
-        return EXIT_OK
-    changed = write_digests()
+            return EXIT_OK
+        changed = write_digests()
+    except ConfigError as error:
+        say(f"digests: error: {error}")
+        return EXIT_WRONG_INPUT
     say(f"digests: {', '.join(changed)} changed, DVC will run these stages again" if changed else "digests: up to date")
     return EXIT_OK
 

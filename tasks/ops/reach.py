@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tasks.ops.normal_form import digest_code, is_for_types
+from voxflow.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,6 +31,8 @@ KINDS: dict[str, tuple[str, ...]] = {
     "export": ("network", "transform"),
     "evaluate": ("network", "transform"),
     "infer": ("network", "transform"),
+    # It asks the engines which of their files serve other machines, and builds nothing.
+    "promote": (),
 }
 
 # What no result depends on. A package's name stands for all of its modules.
@@ -98,7 +101,11 @@ class Code:
         return self._files[module]
 
     def reach(self, stage: str) -> set[str]:
-        """Every module that a stage's program can import, without those that change nothing in it."""
+        """Every module that a stage's program can import, without those that change nothing in it.
+
+        Raises:
+            ConfigError: the stage builds components, and KINDS does not say which.
+        """
         reached: set[str] = set()
         waiting = [f"tasks.{stage}"]
         while waiting:
@@ -122,7 +129,7 @@ class Code:
         """The module that ``from module import name`` takes the name from; None outside of the repository.
 
         Raises:
-            LookupError: a package's door has no such name.
+            ConfigError: a package's door has no such name.
         """
         if not module.startswith(FOLLOWED) or self.file(module) is None:
             return None
@@ -132,7 +139,7 @@ class Code:
         if self.file(f"{module}.{name}"):
             return f"{module}.{name}"
         if door:
-            raise LookupError(f"{module} offers no {name!r}")
+            raise ConfigError(f"{module} offers no {name!r}", path=self.file(module))
         return module
 
     def digest(self, module: str) -> str:
@@ -149,7 +156,7 @@ class Code:
     def _source(self, module: str) -> str:
         path = self.file(module)
         if path is None:
-            raise LookupError(f"no module {module}")
+            raise ConfigError(f"no module {module}", path=self.root)
         return path.read_text(encoding="utf-8")
 
     def _resolve(self, module: str, name: str) -> str:
@@ -187,7 +194,8 @@ class Code:
     def _components(self, stage: str) -> Iterator[str]:
         """The modules of the components that a stage builds by name."""
         if stage not in KINDS:
-            raise LookupError(f"the stage {stage} reaches {SOURCES}: say in tasks/ops/reach.py which kinds it builds")
+            message = f"the stage {stage} reaches {SOURCES}: say in KINDS which kinds of components it builds"
+            raise ConfigError(message, path="tasks/ops/reach.py")
         tree = ast.parse(self._source(SOURCES))
         table = next(
             node.value

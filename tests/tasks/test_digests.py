@@ -107,7 +107,7 @@ def with_other_docstrings(source: str) -> str:
 def test_an_import_through_a_door_reaches_one_module() -> None:
     assert CODE.home("voxflow.volumes", "read_volume") == "voxflow.volumes.files"
     assert CODE.home("numpy", "ndarray") is None
-    with pytest.raises(LookupError, match=r"voxflow\.volumes offers no 'nothing'"):
+    with pytest.raises(ConfigError, match=r"voxflow\.volumes offers no 'nothing'"):
         CODE.home("voxflow.volumes", "nothing")
 
 
