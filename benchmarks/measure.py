@@ -1,4 +1,4 @@
-"""Owns measuring whole processes: wall time, CPU time and peak memory, children included."""
+"""Measure a whole process and its children: wall time, CPU time and peak memory."""
 
 from __future__ import annotations
 

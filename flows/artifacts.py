@@ -1,4 +1,4 @@
-"""Owns what a flow run leaves on its Prefect page, links to report and MLflow among it, and what leads back to it."""
+"""What a flow run shows on its Prefect page: links to the report and to MLflow, and the links back to the run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns one program as a Prefect task: its lines in the log, and another try where that can help."""
+"""Runs one program as a Prefect task: its lines go to the log, and it is retried where that can help."""
 
 from __future__ import annotations
 

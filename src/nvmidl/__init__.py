@@ -1,1 +1,1 @@
-"""Owns nothing: Clara Train's older module name, which scripts of old MMARs call."""
+"""Clara Train's older module name, which the scripts of old MMARs call; the programs are in voxflow.cli.apps."""

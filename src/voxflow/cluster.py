@@ -1,4 +1,4 @@
-"""Owns spreading single cases over the workers of a Dask cluster, all of which see the same folders.
+"""Spreads single cases over the workers of a Dask cluster, all of which see the same folders.
 
 Workers write the files; what travels is a case's description one way and a few rows the other. One case at a time a
 worker process, since the current folder and the thread counts of libraries belong to the whole process.

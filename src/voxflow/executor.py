@@ -1,4 +1,4 @@
-"""Owns where the work on single cases runs: one small protocol, and threads and processes of this machine."""
+"""Decides where the work on single cases runs: one small protocol, and the threads and processes of this machine."""
 
 from __future__ import annotations
 

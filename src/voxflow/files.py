@@ -1,4 +1,4 @@
-"""Owns writing without halves: everything appears under its name complete, or not at all."""
+"""Writes files and folders atomically: they appear under their name complete, or not at all."""
 
 import contextlib
 import errno

@@ -1,4 +1,4 @@
-"""Owns how long work shows itself: a bar on a terminal, plain lines elsewhere."""
+"""Shows the progress of long work: a bar on a terminal, plain lines elsewhere."""
 
 import sys
 import time

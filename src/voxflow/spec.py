@@ -1,4 +1,4 @@
-"""Owns what travels inside every model file, so that the file alone is enough to infer."""
+"""The model's specification, which is stored in every model file, so that the file alone is enough to infer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns tables as files: any CSV, and the predictions under the names that Clara's documents give them."""
+"""Reads and writes tables: any CSV, and the predictions under the file names of Clara's documents."""
 
 from __future__ import annotations
 

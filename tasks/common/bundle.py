@@ -1,4 +1,4 @@
-"""Owns what the stages share for a workspace of ``kind: bundle``: a MONAI bundle's own configurations run."""
+"""Code shared by the stages of a workspace of ``kind: bundle``, which run a MONAI bundle's own configurations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns reading the case table that convert writes and every later stage refers to."""
+"""Reads the case table that convert writes and every later stage uses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns running one program of this folder as a child that ends when its parent does, and what its ending means."""
+"""Runs a program of this folder as a child process that ends with its parent, and reads its exit code."""
 
 from __future__ import annotations
 

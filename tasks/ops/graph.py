@@ -1,4 +1,4 @@
-"""Owns reading the graph from DVC: which stages one workspace has, and which come before which."""
+"""Reads the graph from DVC: which stages a workspace has, and their order."""
 
 from __future__ import annotations
 

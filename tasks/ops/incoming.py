@@ -1,4 +1,4 @@
-"""Owns what the programs for incoming studies share: their places, and the archive that params.yaml names."""
+"""Code shared by the programs for incoming studies: their folders, and the archive that params.yaml names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns where the pages of a workspace's last results are: the report, its MLflow run, the flow run that made them.
+"""Where the pages of a workspace's last results are: the report, its MLflow run, and the flow run that made them.
 
 Links to a flow run stand in MLflow and in a file of their own, never in what DVC keeps: that would no longer be the
 same for the same data, code and parameters.

@@ -1,4 +1,4 @@
-"""Owns running one stage through DVC, as a child that ends when its parent does, and saying what came of it."""
+"""Runs one stage through DVC, as a child process that ends with its parent, and reports the result."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Owns nothing: the programs are in :mod:`voxflow.cli.apps`."""
+"""The programs that old MMAR scripts call as ``medl.apps``; they are written in :mod:`voxflow.cli.apps`."""

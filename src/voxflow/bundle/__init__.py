@@ -1,4 +1,4 @@
-"""Owns MONAI bundles as they are: their own configurations run by monai.bundle, watched from outside."""
+"""Runs MONAI bundles unchanged: monai.bundle runs the bundle's own configurations, and Voxflow follows the progress."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""Owns what a stage may be told of a bundle: which of its configurations, and what wins over them."""
+"""The options of a stage that runs a bundle: which of its configurations to use, and which values replace theirs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns opening a bundle: its configurations parsed by MONAI, with Voxflow's folders and cases put in."""
+"""Opens a bundle: MONAI parses its configurations, and Voxflow's folders and cases are put in."""
 
 from __future__ import annotations
 

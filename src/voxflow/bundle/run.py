@@ -1,4 +1,4 @@
-"""Owns running a bundle's configurations: training, evaluation, inference, each in its own folders."""
+"""Runs a bundle's configurations for training, evaluation and inference, each in its own folders."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns a bundle's export: TorchScript by monai.bundle, held against the network in torch."""
+"""Exports a bundle as TorchScript by monai.bundle, and compares the result with the network in torch."""
 
 from __future__ import annotations
 

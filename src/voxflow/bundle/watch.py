@@ -1,4 +1,4 @@
-"""Owns listening to a bundle's engines: the loss and metrics of each epoch, and ending early."""
+"""Follows a bundle's engines: records the loss and metrics of each epoch, and can end the training early."""
 
 from __future__ import annotations
 

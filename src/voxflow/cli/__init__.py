@@ -1,1 +1,1 @@
-"""Owns the commands that people type."""
+"""The commands that people type: ``voxflow`` and the names that TLT and Clara Train used."""

@@ -1,4 +1,4 @@
-"""Owns ``voxflow add``: patients that have arrived, into a workspace."""
+"""``voxflow add``: adds new patients to a workspace."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns the programs of an MMAR: ``voxflow train|evaluate|infer|export MMAR`` and ``python -m nvmidl.apps.*``."""
+"""The programs of an MMAR: ``voxflow train|evaluate|infer|export MMAR`` and ``python -m nvmidl.apps.*``."""
 
 from __future__ import annotations
 

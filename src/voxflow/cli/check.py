@@ -1,4 +1,4 @@
-"""Owns ``voxflow check``: everything that is wrong with a workspace, before anything heavy runs."""
+"""``voxflow check``: lists everything that is wrong with a workspace before a training starts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns ``voxflow compare``: two models side by side, on a page."""
+"""``voxflow compare``: shows two models side by side on one page."""
 
 from __future__ import annotations
 

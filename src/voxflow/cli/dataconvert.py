@@ -1,4 +1,4 @@
-"""Owns ``nvmidl-dataconvert`` and ``tlt-dataconvert``: one image format to another, resampled on request."""
+"""``nvmidl-dataconvert`` and ``tlt-dataconvert``: convert one image format to another, and resample on request."""
 
 from __future__ import annotations
 

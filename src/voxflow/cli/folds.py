@@ -1,4 +1,4 @@
-"""Owns ``voxflow folds``: the cross-validation of a workspace, switched on and off."""
+"""``voxflow folds``: switches the cross-validation of a workspace on and off."""
 
 from __future__ import annotations
 

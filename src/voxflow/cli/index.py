@@ -1,4 +1,4 @@
-"""Owns ``voxflow index``: the page that leads to all others."""
+"""``voxflow index``: writes one page with links to all other pages."""
 
 from __future__ import annotations
 

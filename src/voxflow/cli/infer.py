@@ -1,4 +1,4 @@
-"""Owns ``voxflow infer``: an MMAR's model as its configuration says, or any model on any images."""
+"""``voxflow infer``: runs an MMAR's model as its configuration says, or any model on any images."""
 
 from __future__ import annotations
 

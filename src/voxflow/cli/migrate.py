@@ -1,4 +1,4 @@
-"""Owns ``voxflow migrate``: a workspace in another tool's form."""
+"""``voxflow migrate``: writes a workspace in another tool's form."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns ``voxflow new``: a workspace for one's own folder of images, or one of the model zoo."""
+"""``voxflow new``: makes a workspace for a folder of images, or one of the model zoo."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns options that a command line sets one by one: ``--set KEY=VALUE`` for the fields of an options model."""
+"""Reads the fields of an options model from a command line: ``--set KEY=VALUE``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns ``voxflow plan``: what a training will need and take, before anyone waits for it."""
+"""``voxflow plan``: estimates the memory, disk and time of a training before it starts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns ``voxflow profile``: a suite of data checks made from a workspace's own data."""
+"""``voxflow profile``: derives a suite of data checks from a workspace's own data."""
 
 from __future__ import annotations
 

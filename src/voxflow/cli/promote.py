@@ -1,4 +1,4 @@
-"""Owns ``voxflow promote`` and ``voxflow rollback``: who is champion, decided by rules or by a person."""
+"""``voxflow promote`` and ``voxflow rollback``: choose the champion model, by rules or by a person's decision."""
 
 from __future__ import annotations
 

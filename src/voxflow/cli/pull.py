@@ -1,4 +1,4 @@
-"""Owns ``tlt-pull``: lists and fetches models, from the built-in templates and the MLflow model registry."""
+"""``tlt-pull``: lists and fetches models, from the built-in templates and the MLflow model registry."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns ``voxflow serve``: an exported model behind HTTP."""
+"""``voxflow serve``: answers HTTP requests with an exported model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns ``tlt-train``, ``tlt-export``, ``tlt-evaluate`` and ``tlt-infer`` with the flags of TLT 2.0."""
+"""``tlt-train``, ``tlt-export``, ``tlt-evaluate`` and ``tlt-infer`` with the flags of TLT 2.0."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns ONNX models in half precision: what a strongly typed TensorRT network computes in is what its ONNX file says."""
+"""Converts ONNX models to half precision: a strongly typed TensorRT network computes in what its ONNX file says."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns rewriting an OpenVINO model's transposed convolutions of few channels, at which its CPU code is slow.
+"""Rewrites an OpenVINO model's transposed convolutions of few channels, which its CPU code runs slowly.
 
 A transposed convolution of stride s gives each voxel's s × s × s new voxels by weights of their own: it is a plain
 convolution with s³ times the channels, whose blocks are then laid out side by side (Shi et al. 2016, arXiv:1609.07009).

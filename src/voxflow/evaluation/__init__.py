@@ -1,4 +1,4 @@
-"""Owns how good a model is: the scores of a case and of a cohort, with their tables, pictures and intervals."""
+"""Measures how good a model is: the scores of a case and of a cohort, with tables, pictures and intervals."""
 
 import lazy_loader
 

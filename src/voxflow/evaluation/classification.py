@@ -1,4 +1,4 @@
-"""Owns the evaluation of classifications: probabilities against findings, by class."""
+"""Evaluates classifications: compares probabilities with findings, by class."""
 
 from __future__ import annotations
 

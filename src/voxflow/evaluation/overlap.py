@@ -1,4 +1,4 @@
-"""Owns how far a mask is from its reference: Dice, Jaccard, surface Dice, 95 % Hausdorff distance, volume error.
+"""Compares a mask with its reference: Dice, Jaccard, surface Dice, 95 % Hausdorff distance, volume error.
 
 Empty masks: where the reference and the mask are both empty, nothing is measured (NaN, said in ``remark``, left out
 of means). Where only one is empty, the three Dice-like ones are 0 and count; a distance to nothing stays NaN.

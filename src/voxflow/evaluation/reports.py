@@ -1,4 +1,4 @@
-"""Owns the text reports that evaluation writes, and the names and means in them."""
+"""Writes the text reports of an evaluation, with the names and means in them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns how good a classifier is: ranking, decisions and calibration by class, with bootstrap intervals.
+"""Scores of a classifier: ranking, decisions and calibration by class, with bootstrap intervals.
 
 Every measure is computed for many weightings of the cases at once. With weights of one it is the measure itself; with
 the numbers of times that each case is drawn, with replacement, it is one of the bootstrap's.

@@ -1,4 +1,4 @@
-"""Owns the evaluation of segmentations: an exported model on labelled cases, in the original images' geometry."""
+"""Evaluates segmentations: an exported model on labelled cases, in the original images' geometry."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns export: a checkpoint as TorchScript, ONNX, OpenVINO IR and TensorRT engine, behind a parity gate."""
+"""Exports a checkpoint as TorchScript, ONNX, OpenVINO IR and TensorRT engine, and compares each with the model."""
 
 import lazy_loader
 

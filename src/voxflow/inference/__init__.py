@@ -1,4 +1,4 @@
-"""Owns a model's work on many cases: finding and reading them, masks, DICOM SEG and tables out, resuming, a cluster."""
+"""Runs a model on many cases: reads them, writes masks, DICOM SEG and tables, resumes, and can use a cluster."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""Owns the cases that a model is shown: their files, reading them, and keeping account of the bad ones."""
+"""The cases that a model is run on: their files, reading them, and a list of those that failed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns inference: a model on cases without a label; masks, DICOM SEG, tables and pictures out."""
+"""Inference on cases without a label: writes masks, DICOM SEG, tables and pictures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns the notes of what made each mask, so that an interrupted inference goes on and never mixes two models' masks."""
+"""Notes what made each mask, so that an interrupted inference goes on and never mixes two models' masks."""
 
 from __future__ import annotations
 

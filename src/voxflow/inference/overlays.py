@@ -1,4 +1,4 @@
-"""Owns pictures: an image's slice with its label's and its prediction's contours, and sheets of radiographs."""
+"""Draws an image's slice with the contours of its label and its prediction, and sheets of radiographs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns inference by other processes: each opens the model once, takes one case at a time and writes its files."""
+"""Inference by other processes: each opens the model once, takes one case at a time and writes its files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns running a model over cases, for evaluation and inference alike: a bad case does not stop the others."""
+"""Runs a model over cases, for evaluation and inference alike; a bad case does not stop the others."""
 
 from __future__ import annotations
 

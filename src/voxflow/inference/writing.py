@@ -1,4 +1,4 @@
-"""Owns writing one case's results; a file that can't be written ends the work, since it is no case's fault."""
+"""Writes one case's results; a file that can't be written ends the work, since that is no fault of the case."""
 
 from __future__ import annotations
 

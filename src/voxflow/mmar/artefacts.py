@@ -1,4 +1,4 @@
-"""Owns the roles of model files: what ``.ckpt``, ``.fzn.pb`` and ``.trt.pb`` of older documents mean here.
+"""The roles of model files: what ``.ckpt``, ``.fzn.pb`` and ``.trt.pb`` of older documents mean here.
 
 A checkpoint is NAME.pt. The regular export is NAME.fzn.ts (TorchScript) and NAME.fzn.onnx. The optimised model is
 NAME.trt.engine (TensorRT, where there is an NVIDIA GPU) and NAME.trt.xml with NAME.trt.bin (OpenVINO).

@@ -1,4 +1,4 @@
-"""Owns an MMAR's cases: the datalists that its pipelines name, and what the model file must remember of the data."""
+"""An MMAR's cases: the datalists that its pipelines name, and the facts of the data that the model file stores."""
 
 from __future__ import annotations
 

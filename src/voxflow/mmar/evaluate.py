@@ -1,4 +1,4 @@
-"""Owns evaluation and inference as an MMAR's validation configuration describes them."""
+"""Evaluation and inference as an MMAR's validation configuration describes them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns exporting a checkpoint where it lies: the regular and the optimised model under Clara's names beside it."""
+"""Exports an MMAR's checkpoint: the regular and the optimised model are written beside it under Clara's names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns what an evaluation says in files: one text file a number, the Dice of each case, the predictions."""
+"""Writes the results of an MMAR's evaluation: one text file per number, the Dice of each case, the predictions."""
 
 from __future__ import annotations
 

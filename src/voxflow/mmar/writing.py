@@ -1,4 +1,4 @@
-"""Owns running a configuration's writers: each case's volumes as it is done, tables when all are."""
+"""Runs the writers of a configuration: each case's volumes when the case is finished, tables at the end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns running a network over a planned image: windows are blended, and each slab's logits handed on once final.
+"""Runs a network over an image in windows, blends them, and hands each slab's logits on as soon as they are final.
 
 Blending is MONAI's: a Gaussian of an eighth of the window, or every window alike; windows are clipped to the image.
 The sums hold one slab as thick as a window, however long the image is.

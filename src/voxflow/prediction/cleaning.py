@@ -1,4 +1,4 @@
-"""Owns tidying a mask: islands that no organ has, and holes that none has either."""
+"""Cleans a mask: removes small islands and fills holes."""
 
 from __future__ import annotations
 

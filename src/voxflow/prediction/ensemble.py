@@ -1,4 +1,4 @@
-"""Owns several models that answer as one: the mean of their probabilities, as of the folds of a cross-validation."""
+"""Averages the probabilities of several models, such as those of the folds of a cross-validation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns the ways between an image's own grid and the network's: the same box, axes turned, spacing changed.
+"""Maps between an image's own grid and the network's: the same box, with axes permuted and spacing changed.
 
 Both grids have parallel axes, so that the way back needs one table of indices an axis; a voxel beyond the last
 centre takes the nearest one, and no border is lost to rounding.

@@ -1,4 +1,4 @@
-"""Owns how logits become label values, and what these are called."""
+"""Turns logits into label values, and names the labels."""
 
 from __future__ import annotations
 

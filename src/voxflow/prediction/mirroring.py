@@ -1,4 +1,4 @@
-"""Owns test-time flips: a network is shown an image and its mirror images, and its answers are averaged."""
+"""Test-time mirroring: the network sees an image and its mirror images, and the answers are averaged."""
 
 from __future__ import annotations
 

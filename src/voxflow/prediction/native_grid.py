@@ -1,4 +1,4 @@
-"""Owns the way of probabilities back to a grid with parallel axes, where the strongest class is taken.
+"""Resamples probabilities to a grid with parallel axes, and takes the strongest class there.
 
 Probabilities are brought back linearly, a few planes at a time, as the parts of the network's grid become ready. Where
 one class decides alone, as with two classes, its map is interpolated whole. Of several classes most voxels need no

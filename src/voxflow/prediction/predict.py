@@ -1,4 +1,4 @@
-"""Owns one image's way through a model: preprocess, run, and back to the grid that it came from."""
+"""Predicts one image: preprocesses it, runs the model, and returns the result on the image's own grid."""
 
 from __future__ import annotations
 

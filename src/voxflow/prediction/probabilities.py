@@ -1,4 +1,4 @@
-"""Owns how logits become probabilities."""
+"""Turns logits into probabilities: softmax or sigmoid."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns how a volume is cut for a network: whole where it fits, else the fewest windows that memory allows.
+"""Plans how a volume is cut for a network: whole where it fits, else in the fewest windows that memory allows.
 
 What is held beside the volume is counted: the network's activations, one window's logits, and the sums of the
 logits of a slab, as thick as a window, along the image's longest way. Where the sums of many classes do not fit in

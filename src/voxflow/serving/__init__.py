@@ -1,1 +1,1 @@
-"""Owns the HTTP service: an exported model behind a socket that trusts nobody."""
+"""The HTTP service of an exported model, which trusts no client."""

@@ -1,4 +1,4 @@
-"""Owns workspaces: an MMAR folder, alone or with its block of params.yaml, made from a template."""
+"""Makes workspaces from templates: an MMAR folder, alone or with its block of params.yaml."""
 
 import lazy_loader
 

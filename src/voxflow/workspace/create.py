@@ -1,4 +1,4 @@
-"""Owns making a workspace from a template: in a repository with its block of params.yaml, or an MMAR alone."""
+"""Makes a workspace from a template: in a repository with its block of params.yaml, or an MMAR alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns which folds of a workspace are trained: lines of params.yaml, written so that all else stays as it was."""
+"""Switches the folds of a workspace on and off: edits their lines in params.yaml and leaves the rest as it is."""
 
 from __future__ import annotations
 

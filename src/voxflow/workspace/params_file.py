@@ -1,4 +1,4 @@
-"""Owns editing params.yaml as a person would: one value changes, comments and everything else stay."""
+"""Edits params.yaml as a person would: one value changes; comments and everything else stay."""
 
 from __future__ import annotations
 

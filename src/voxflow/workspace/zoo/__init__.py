@@ -1,4 +1,4 @@
-"""Owns the model zoo: the published models by name, and the files of a workspace for each."""
+"""The model zoo: the published models by name, and the files of a workspace for each."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""Owns the parts of a configuration that are one a class: metrics, writers, the names of their fields."""
+"""The parts of a configuration that are repeated for each class: metrics, writers, the names of their fields."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns the facts of the published models: names, data, classes, scores, and what each was trained with."""
+"""The facts of the published models: names, data, classes, scores, and how each was trained."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns a model's block of params.yaml: how the stages prepare data for it."""
+"""A model's block of params.yaml: how the stages prepare data for it."""
 
 from __future__ import annotations
 

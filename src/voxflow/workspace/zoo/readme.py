@@ -1,4 +1,4 @@
-"""Owns the words of a model's documents."""
+"""The texts of a model's documents."""
 
 from __future__ import annotations
 
