@@ -48,13 +48,19 @@ class Machine(BaseModel):
 
 
 def read_machine() -> Machine:
-    """Look at this machine; a GPU is found by the driver's own program, so that torch is not imported."""
+    """Look at this machine.
+
+    The GPU is asked for with ``nvidia-smi``, the driver's own program, so that torch need not be imported.
+    """
     gpu, memory = _read_gpu()
     return Machine(cores=count_cores(), memory_gb=round(_memory_bytes() / GB, 1), gpu=gpu, gpu_memory_gb=memory)
 
 
 def count_cores() -> int:
-    """Count the cores that this process may use, which may be fewer than the machine has."""
+    """Count the cores that this process may use.
+
+    They may be fewer than the machine has: a scheduler or a container binds a process to some of them.
+    """
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

@@ -11,7 +11,7 @@ Task = Literal["segmentation", "classification"]
 
 
 class TransformSpec(BaseModel):
-    """One deterministic transform of the image: a component's name and arguments, as the config gave them.
+    """One deterministic transform of the image: a component's name and arguments, as the configuration gave them.
 
     Attributes:
         name: the component's name.
@@ -31,8 +31,10 @@ class TransformSpec(BaseModel):
 class ModelSpec(BaseModel):
     """How to feed a network and how to read its answer.
 
+    Spatial axes are (i, j, k), the axes of a volume's array; channels come first.
+
     Attributes:
-        task: what the answer means.
+        task: what the answer means: a class of each voxel, or findings of a radiograph.
         in_channels: channels of the input tensor.
         class_names: segmentation: name of label value 0, 1, ... in order of the output channels; classification:
             name of each finding.
@@ -68,12 +70,24 @@ class ModelSpec(BaseModel):
     overlap: float = 0.25
     modality: str = ""
 
-    def at(self, custom: Path | None) -> ModelSpec:
-        """The same spec, read from a model file: its own transforms live in the workspace's folder ``custom``."""
-        own = tuple(one.model_copy(update={"custom": custom if one.path else None}) for one in self.preprocess)
-        return self.model_copy(update={"preprocess": own})
+    def with_custom_folder(self, folder: Path | None) -> ModelSpec:
+        """Return this spec with the place of its custom transforms, which a model file does not hold.
+
+        Args:
+            folder: where the workspace keeps its custom components; None: nowhere.
+        """
+        transforms = [
+            transform.model_copy(update={"custom": folder if transform.path else None}) for transform in self.preprocess
+        ]
+        return self.model_copy(update={"preprocess": tuple(transforms)})
 
     @property
     def out_channels(self) -> int:
-        """Channels of the network's answer."""
+        """Channels of the network's answer.
+
+        Example:
+            >>> names = ("background", "liver", "spleen")
+            >>> ModelSpec(task="segmentation", class_names=names, activation="softmax").out_channels
+            3
+        """
         return len(self.class_names)

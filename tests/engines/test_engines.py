@@ -63,13 +63,13 @@ def test_openvino_compiles_ahead_what_it_is_told_to_expect(exported: Path, monke
     monkeypatch.setattr("voxflow.engines.openvino.COMPILED_SIZE_VOXELS", math.prod(large.shape[2:]))
     engine, torch = OpenVinoEngine(exported / "model.xml"), open_engine(exported, "torch")
     compiled: list[tuple[int, ...]] = []
-    really = engine._compile
+    compile_really = engine._compile
 
-    def noted(shape: tuple[int, ...]) -> Future[Any]:
+    def note_and_compile(shape: tuple[int, ...]) -> Future[Any]:
         compiled.append(shape)
-        return really(shape)
+        return compile_really(shape)
 
-    monkeypatch.setattr(engine, "_compile", noted)
+    monkeypatch.setattr(engine, "_compile", note_and_compile)
     for _ in range(2):
         engine.expect(large.shape)
     assert compiled == [large.shape]

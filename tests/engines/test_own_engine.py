@@ -151,11 +151,11 @@ def test_every_door_gives_the_mask_that_openvino_gives(case: InferenceCase, expo
     infer_cases(open_engine(exported, "openvino"), [case], expected, options)
     mask = read_volume(expected / "a/a.nii.gz").array
     assert 0 < mask.mean() < 1
-    here, there, command = (folder(tmp_path / name) for name in ("here", "there", "command"))
-    assert infer_cases(open_engine(exported), [case], here, options).engine == "reference"
-    assert infer_on_executor(Threads(1), ModelFolders((exported,)), [case], there, options).engine == "reference"
+    in_process, on_worker, command = (folder(tmp_path / name) for name in ("here", "there", "command"))
+    assert infer_cases(open_engine(exported), [case], in_process, options).engine == "reference"
+    assert infer_on_executor(Threads(1), ModelFolders((exported,)), [case], on_worker, options).engine == "reference"
     assert main(["infer", str(exported), "--images", str(case.images[0]), "--out", str(command)]) == 0
-    for out in (here, there, command):
+    for out in (in_process, on_worker, command):
         assert np.array_equal(read_volume(out / "a/a.nii.gz").array, mask)
     assert np.array_equal(ask_service(exported, case.images[0], tmp_path), mask)
 

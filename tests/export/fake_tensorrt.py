@@ -29,20 +29,20 @@ BuilderFlag, NetworkDefinitionCreationFlag, MemoryPoolType = (
 )
 
 
-def recorded(cls: Any) -> Any:
+def check_names(cls: Any) -> Any:
     """Hold a class against what the bindings have."""
-    known = NAMES["classes"][cls.__name__]
+    members = NAMES["classes"][cls.__name__]
     for name, member in vars(cls).items():
         if name.startswith("_"):
             continue
-        if name not in known:
+        if name not in members:
             raise AttributeError(f"TensorRT's {cls.__name__} has no {name}")
-        if inspect.isfunction(member) and list(inspect.signature(member).parameters)[1:] not in known[name]:
-            raise AttributeError(f"TensorRT's {cls.__name__}.{name} takes {known[name]}")
+        if inspect.isfunction(member) and list(inspect.signature(member).parameters)[1:] not in members[name]:
+            raise AttributeError(f"TensorRT's {cls.__name__}.{name} takes {members[name]}")
     return cls
 
 
-@recorded
+@check_names
 class Logger:
     WARNING = 2
 
@@ -50,13 +50,13 @@ class Logger:
         self._severity = min_severity
 
 
-@recorded
+@check_names
 class ITensor:
     def __init__(self, shape: tuple[int, ...]) -> None:
         self.__dict__["shape"] = shape
 
 
-@recorded
+@check_names
 class INetworkDefinition:
     def __init__(self) -> None:
         self._onnx = b""
@@ -65,10 +65,10 @@ class INetworkDefinition:
         import onnx
 
         dims = onnx.load_from_string(self._onnx).graph.input[index].type.tensor_type.shape.dim
-        return ITensor(tuple(each.dim_value if each.HasField("dim_value") else -1 for each in dims))
+        return ITensor(tuple(axis.dim_value if axis.HasField("dim_value") else -1 for axis in dims))
 
 
-@recorded
+@check_names
 class OnnxParser:
     def __init__(self, network: INetworkDefinition, logger: Logger) -> None:
         self._network = network
@@ -88,7 +88,7 @@ class OnnxParser:
         return not self._errors
 
 
-@recorded
+@check_names
 class ITimingCache:
     def __init__(self, content: bytes) -> None:
         self._content = content
@@ -97,7 +97,7 @@ class ITimingCache:
         return self._content + b"measured "
 
 
-@recorded
+@check_names
 class IOptimizationProfile:
     def __init__(self) -> None:
         self._shapes: dict[str, list[tuple[int, ...]]] = {}
@@ -106,7 +106,7 @@ class IOptimizationProfile:
         self._shapes[input] = [min, opt, max]
 
 
-@recorded
+@check_names
 class IBuilderConfig:
     def __init__(self) -> None:
         self._cleared: set[Any] = set()
@@ -136,7 +136,7 @@ class IBuilderConfig:
         return self._cache
 
 
-@recorded
+@check_names
 class Builder:
     def __init__(self, logger: Logger) -> None:
         self._logger = logger
@@ -157,7 +157,7 @@ class Builder:
         return json.dumps(profile._shapes).encode() + b"\n" + network._onnx
 
 
-@recorded
+@check_names
 class IExecutionContext:
     def __init__(self, session: Any, shapes: dict[str, Any]) -> None:
         self._session, self._profile = session, shapes
@@ -186,7 +186,7 @@ class IExecutionContext:
         return np.asarray(self._session.run(None, {"image": image})[0])
 
 
-@recorded
+@check_names
 class ICudaEngine:
     def __init__(self, session: Any, shapes: dict[str, Any]) -> None:
         self._session, self._shapes = session, shapes
@@ -198,7 +198,7 @@ class ICudaEngine:
         return list(self._shapes[name]) if profile_index == 0 else []
 
 
-@recorded
+@check_names
 class Runtime:
     def __init__(self, logger: Logger) -> None:
         self._logger = logger
@@ -206,8 +206,8 @@ class Runtime:
     def deserialize_cuda_engine(self, serialized_engine: bytes) -> ICudaEngine | None:
         import onnxruntime
 
-        head, found, model = serialized_engine.partition(b"\n")
-        if not found:
+        head, newline, model = serialized_engine.partition(b"\n")
+        if not newline:
             return None
         session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
         return ICudaEngine(session, json.loads(head))

@@ -52,9 +52,9 @@ def test_every_engine_equals_torch(volume_case: InferenceCase, out: Path, tmp_pa
     report = export_model(save_unet(tmp_path / "model.pt"), out, options, [volume_case])
     report.require()
     assert sorted(path.name for path in out.iterdir()) == ["model.bin", "model.onnx", "model.ts", "model.xml"]
-    assert [each.engine for each in report.measured] == ["torchscript", "onnxruntime", "openvino"]
-    assert max(each.max_probability_difference for each in report.measured) < 1e-5
-    assert min(each.min_dice for each in report.measured) == 1
+    assert [parity.engine for parity in report.measured] == ["torchscript", "onnxruntime", "openvino"]
+    assert max(parity.max_probability_difference for parity in report.measured) < 1e-5
+    assert min(parity.min_dice for parity in report.measured) == 1
     assert report.metrics()["openvino"]["published"] == 1
 
 
@@ -64,13 +64,13 @@ def test_a_classifier_passes_the_same_gate(out: Path, tmp_path: Path) -> None:
     case = InferenceCase("a", (tmp_path / "a.png",))
     report = export_model(save_densenet(tmp_path / "model.pt"), out, options, [case])
     report.require()
-    assert max(each.max_probability_difference for each in report.measured) < 1e-5
+    assert max(parity.max_probability_difference for parity in report.measured) < 1e-5
 
 
 def test_a_damaged_engine_is_removed_and_named(
     volume_case: InferenceCase, out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def damaged(onnx_file: Path, *arguments: object, **named: object) -> None:
+    def write_damaged(_onnx_file: Path, *arguments: object, **named: object) -> None:
         """Write an OpenVINO model of a network with other weights."""
         import torch
 
@@ -78,11 +78,11 @@ def test_a_damaged_engine_is_removed_and_named(
         from voxflow.components import build_network
 
         torch.manual_seed(99)
-        other = tmp_path / "other.onnx"
-        write_onnx(build_network(UNET).eval(), volume_spec(), other, 18)
-        write_openvino(other, *arguments, **named)  # type: ignore[arg-type]
+        wrong_onnx = tmp_path / "other.onnx"
+        write_onnx(build_network(UNET).eval(), volume_spec(), wrong_onnx, 18)
+        write_openvino(wrong_onnx, *arguments, **named)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("voxflow.engines.openvino.write_openvino", damaged)
+    monkeypatch.setattr("voxflow.engines.openvino.write_openvino", write_damaged)
     options = ExportOptions(engines=("onnx", "openvino"))
     report = export_model(save_unet(tmp_path / "model.pt"), out, options, [volume_case])
     assert sorted(path.name for path in out.iterdir()) == ["model.onnx"]
@@ -149,12 +149,12 @@ def test_less_precision_is_withheld_with_a_line_where_its_masks_do_not_hold(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    def damaged(_kind: object, _source: object, target: Path, *_: object) -> None:
-        other = Component(name="Unet", args={**UNET.args, "nf_enc": [6, 8]})
-        write_onnx(seeded(other), volume_spec(), tmp_path / "other.onnx", 18)
+    def write_damaged(_kind: object, _source: object, target: Path, *_: object) -> None:
+        component = Component(name="Unet", args={**UNET.args, "nf_enc": [6, 8]})
+        write_onnx(seeded(component), volume_spec(), tmp_path / "other.onnx", 18)
         write_openvino(tmp_path / "other.onnx", volume_spec(), target, fp16_weights=False)
 
-    monkeypatch.setattr("voxflow.engines.openvino.OpenVinoKind.write_reduced", damaged)
+    monkeypatch.setattr("voxflow.engines.openvino.OpenVinoKind.write_reduced", write_damaged)
     options = ExportOptions(engines=("openvino",), openvino_precision="bf16")
     report = export_model(save_unet(tmp_path / "model.pt"), out, options, [volume_case])
     report.require()

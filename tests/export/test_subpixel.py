@@ -33,8 +33,8 @@ def kinds(model: Any) -> list[str]:
 
 
 def up(cin: int, cout: int, side: int, stride: int, padding: int = 0, *, extra: int = 0, flat: bool = False) -> Any:
-    made = torch.nn.ConvTranspose2d if flat else torch.nn.ConvTranspose3d
-    return made(cin, cout, side, stride, padding, output_padding=extra)
+    layer = torch.nn.ConvTranspose2d if flat else torch.nn.ConvTranspose3d
+    return layer(cin, cout, side, stride, padding, output_padding=extra)
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # the exporter's own, of its age

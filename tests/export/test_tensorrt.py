@@ -77,22 +77,24 @@ def test_half_precision_takes_the_place_of_single_where_its_masks_hold(
     report.require()
     assert report.published == ["tensorrt", "tensorrt-fp16"]
     assert sorted(path.name for path in out.iterdir()) == ["model.engine", "model.engine.json"]
-    half = next(each for each in report.measured if each.engine == "tensorrt-fp16")
+    half = next(parity for parity in report.measured if parity.engine == "tensorrt-fp16")
     assert 0 < half.max_probability_difference < 0.01
     assert onnx.TensorProto.FLOAT16 in weights_of(onnx.load_from_string(fake_tensorrt.built.onnx)).values()
 
 
 def weights_of(model: onnx.ModelProto) -> dict[str, int]:
-    return {each.name: each.data_type for each in model.graph.initializer}
+    return {weights.name: weights.data_type for weights in model.graph.initializer}
 
 
 @pytest.mark.parametrize(
-    ("component", "kept"),
+    ("component", "norm_type"),
     [(UNET, "InstanceNormalization"), (Component(name="SegResnet", args=NORMS), "InstanceNormalization"),
      (DENSENET, "BatchNormalization")],
     ids=["Unet", "SegResnet", "DenseNet"],
 )  # fmt: skip
-def test_norms_stay_in_single_precision_with_their_own_weights(component: Component, kept: str, tmp_path: Path) -> None:
+def test_norms_stay_in_single_precision_with_their_own_weights(
+    component: Component, norm_type: str, tmp_path: Path
+) -> None:
     spec = radiograph_spec() if component is DENSENET else volume_spec(divisor=4)
     write_onnx(seeded(component), spec, tmp_path / "single.onnx", 18)
     write_half(tmp_path / "single.onnx", tmp_path / "half.onnx")
@@ -100,14 +102,14 @@ def test_norms_stay_in_single_precision_with_their_own_weights(component: Compon
     types = weights_of(model)
     inputs = {node.op_type: node.input for node in model.graph.node}
     assert {types[name] for name in inputs["Conv"][1:] if name in types} == {onnx.TensorProto.FLOAT16}
-    assert {types[name] for name in inputs[kept][1:]} == {onnx.TensorProto.FLOAT}
+    assert {types[name] for name in inputs[norm_type][1:]} == {onnx.TensorProto.FLOAT}
     single = onnx.load(tmp_path / "single.onnx").graph
     constants = [node.attribute[0].t for node in single.node if node.op_type == "Constant"]
-    before = [numpy_helper.to_array(each) for each in (*single.initializer, *constants)]
-    norms = [numpy_helper.to_array(each) for each in model.graph.initializer if each.name in inputs[kept]]
+    before = [numpy_helper.to_array(weights) for weights in (*single.initializer, *constants)]
+    norms = [numpy_helper.to_array(weights) for weights in model.graph.initializer if weights.name in inputs[norm_type]]
     assert norms
-    assert all(any(np.array_equal(norm, each) for each in before) for norm in norms)
-    elements = {each.type.tensor_type.elem_type for each in (*model.graph.input, *model.graph.output)}
+    assert all(any(np.array_equal(norm, weights) for weights in before) for norm in norms)
+    elements = {value.type.tensor_type.elem_type for value in (*model.graph.input, *model.graph.output)}
     assert elements == {onnx.TensorProto.FLOAT}
     batch = np.random.default_rng(0).normal(size=(1, 1, *(spec.size or (16, 16, 8)))).astype(np.float32)
     exact, rounded = (open_engine(tmp_path / name).run(batch) for name in ("single.onnx", "half.onnx"))
@@ -138,29 +140,29 @@ def test_an_engine_of_another_machine_is_refused_by_name_and_passed_over_by_auto
 ) -> None:
     export_model(save_unet(tmp_path / "model.pt"), out, FP32, [case])
     monkeypatch.setattr("torch.cuda.get_device_name", lambda: "NVIDIA L4")
-    said = "built for tensorrt 11.4.0.106 and gpu NVIDIA H100, this machine has tensorrt 11.4.0.106 and gpu NVIDIA L4"
-    with pytest.raises(DataError, match=said):
+    reason = "built for tensorrt 11.4.0.106 and gpu NVIDIA H100, this machine has tensorrt 11.4.0.106 and gpu NVIDIA L4"
+    with pytest.raises(DataError, match=reason):
         open_engine(out, "tensorrt")
-    with pytest.raises(InputError, match=f"no usable model; tensorrt: {said}"):
+    with pytest.raises(InputError, match=f"no usable model; tensorrt: {reason}"):
         open_engine(out / "model.engine")
     capsys.readouterr()
     assert open_engine(out).name == "onnxruntime"
-    assert f"model.engine: passed over: {said}" in capsys.readouterr().err
+    assert f"model.engine: passed over: {reason}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [(None, "description is missing"), ("{", "no description of an engine"), ("{}", "no description of an engine")],
 )
 def test_an_engine_without_a_whole_description_is_named(
-    content: str | None, told: str, case: InferenceCase, out: Path, tmp_path: Path
+    content: str | None, message: str, case: InferenceCase, out: Path, tmp_path: Path
 ) -> None:
     export_model(save_unet(tmp_path / "model.pt"), out, FP32, [case])
     if content is None:
         (out / "model.engine.json").unlink()
     else:
         (out / "model.engine.json").write_text(content)
-    with pytest.raises(DataError, match=told):
+    with pytest.raises(DataError, match=message):
         open_engine(out, "tensorrt")
 
 

@@ -377,7 +377,7 @@ def test_the_training_run_is_continued(volumes: Path, monkeypatch: pytest.Monkey
             assert path.exists()
             kept.append((folder or "", path.name))
 
-        def model(self, path: Path, name: str = "model") -> str:
+        def log_model(self, path: Path, name: str = "model") -> str:
             kept.append((name, path.name))
             return ""
 

@@ -53,12 +53,26 @@ def exported_kinds(formats: Iterable[str] | None = None) -> tuple[EngineKind, ..
 
 
 def engine_kind(name: str) -> EngineKind:
-    """Return the engine of a name, such as "openvino"; KeyError where the catalogue has none."""
+    """Return the engine of a name.
+
+    Raises:
+        KeyError: the catalogue has none.
+
+    Example:
+        >>> engine_kind("openvino").title
+        'OpenVINO'
+    """
     return {kind.name: kind for kind in CATALOGUE}[name]
 
 
 def kind_of_file(path: Path) -> EngineKind | None:
-    """Return the engine that runs a file, by the file's ending; None: no engine does."""
+    """Return the engine that runs a file, by the file's ending; None: no engine does.
+
+    Example:
+        >>> from pathlib import Path
+        >>> kind_of_file(Path("models/model.fzn.onnx")).name
+        'onnxruntime'
+    """
     return next((kind for kind in CATALOGUE if path.suffix == kind.suffix), None)
 
 
@@ -75,7 +89,14 @@ def model_files(model: Path, name: str) -> tuple[Path, ...]:
 
 
 def machine_bound_suffixes() -> frozenset[str]:
-    """List the endings of files that are of no use on another machine, such as ".engine"."""
+    """List the endings of files that are of no use on another machine.
+
+    Such a file is built anew where it is needed: it is not registered, and does not tell one model from another.
+
+    Example:
+        >>> machine_bound_suffixes()
+        frozenset({'.engine'})
+    """
     return frozenset(kind.suffix for kind in CATALOGUE if not kind.is_portable)
 
 

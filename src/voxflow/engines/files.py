@@ -30,7 +30,7 @@ def read_spec(text: str | bytes, path: Path) -> ModelSpec:
     """
     if not text:
         raise DataError("the model file carries no Voxflow spec; export it with Voxflow", path=path)
-    return ModelSpec.model_validate_json(text).at(find_custom_folder(path))
+    return ModelSpec.model_validate_json(text).with_custom_folder(find_custom_folder(path))
 
 
 def is_local(operators: Iterable[str]) -> bool:

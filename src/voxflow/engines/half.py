@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pathlib import Path
 
-# What sums or multiplies over so many values that half precision overflows or loses them.
-KEPT = (
+# Operators that sum or multiply so many values that half precision overflows, beyond 65504, or loses them.
+SINGLE_PRECISION = (
     "BatchNormalization",
     "Exp",
     "GlobalAveragePool",
@@ -40,41 +40,41 @@ def write_half(source: Path, target: Path) -> None:
 
     model = onnx.load(str(source))
     _hoist_constants(model.graph)
-    exact = {each.name: numpy_helper.to_array(each) for each in model.graph.initializer}
-    made = _converted(model)
-    _keep_exact(made.graph, exact)
-    onnx.checker.check_model(made, full_check=True)
-    onnx.save(made, str(target))
+    exact = {weights.name: numpy_helper.to_array(weights) for weights in model.graph.initializer}
+    half = _convert(model)
+    _keep_exact(half.graph, exact)
+    onnx.checker.check_model(half, full_check=True)
+    onnx.save(half, str(target))
 
 
-def _converted(model: Any) -> Any:
+def _convert(model: Any) -> Any:
     path = list(sys.path)
     try:
         # Importing it puts its folder of many modules on the path, for all that is imported later.
         from onnxruntime.transformers import float16, onnx_model
     finally:
         sys.path[:] = path
-    blocked = sorted({*KEPT, *float16.DEFAULT_OP_BLOCK_LIST})
-    made = float16.convert_float_to_float16(model, keep_io_types=True, op_block_list=blocked)
+    blocked = sorted({*SINGLE_PRECISION, *float16.DEFAULT_OP_BLOCK_LIST})
+    half = float16.convert_float_to_float16(model, keep_io_types=True, op_block_list=blocked)
     # The converter puts its casts last, which ONNX does not allow.
-    onnx_model.OnnxModel.graph_topological_sort(made.graph)
-    return made
+    onnx_model.OnnxModel.graph_topological_sort(half.graph)
+    return half
 
 
 def _hoist_constants(graph: Any) -> None:
     """Make initializers of what nodes only hand on, so that each operator is seen to have its own weights."""
-    known = {each.name: each for each in graph.initializer}
+    initializers = {initializer.name: initializer for initializer in graph.initializer}
     for node in list(graph.node):
-        held = None
+        tensor = None
         if node.op_type == "Identity":
-            held = known.get(node.input[0])
+            tensor = initializers.get(node.input[0])
         elif node.op_type == "Constant" and node.attribute[0].name == "value":
-            held = node.attribute[0].t
-        if held is not None:
-            made = graph.initializer.add()
-            made.CopyFrom(held)
-            made.name = node.output[0]
-            known[made.name] = made
+            tensor = node.attribute[0].t
+        if tensor is not None:
+            copy = graph.initializer.add()
+            copy.CopyFrom(tensor)
+            copy.name = node.output[0]
+            initializers[copy.name] = copy
             graph.node.remove(node)
 
 
@@ -88,11 +88,11 @@ def _keep_exact(graph: Any, exact: dict[str, Any]) -> None:
         for node in graph.node
         if node.op_type == "Cast"
         and node.input[0] in exact
-        and any(each.name == "to" and each.i == onnx.TensorProto.FLOAT for each in node.attribute)
+        and any(entry.name == "to" and entry.i == onnx.TensorProto.FLOAT for entry in node.attribute)
     ]
     for node in widened:
         graph.initializer.append(numpy_helper.from_array(exact[node.input[0]], node.output[0]))
         graph.node.remove(node)
     used = {name for node in graph.node for name in node.input}
-    for each in [each for each in graph.initializer if each.name not in used]:
-        graph.initializer.remove(each)
+    for weights in [weights for weights in graph.initializer if weights.name not in used]:
+        graph.initializer.remove(weights)

@@ -6,6 +6,7 @@ import warnings
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+from typing_extensions import override
 
 from voxflow.engines.files import fixed_size, is_local, onnx_operators, read_spec
 from voxflow.engines.protocol import Engine, EngineKind
@@ -42,10 +43,11 @@ class OnnxRuntimeKind(EngineKind):
     format: ClassVar[str | None] = "onnx"
     package: ClassVar[str] = "onnxruntime"
 
+    @override
     def open(self, file: Path, variant: str | None = None) -> OnnxRuntimeEngine:
-        """See :meth:`voxflow.engines.EngineKind.open`."""
         return OnnxRuntimeEngine(file)
 
+    @override
     def write(self, source: ExportSource) -> None:
         """Write the file, which the source keeps for all engines that are made from it."""
         _ = source.onnx_file
@@ -70,8 +72,8 @@ class OnnxRuntimeEngine(Engine):
         self._input = self._session.get_inputs()[0]
         self.smallest = self.largest = fixed_size(self._input.shape[2:])
 
+    @override
     def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        """See :meth:`voxflow.engines.Engine.run`."""
         return np.asarray(self._session.run(None, {self._input.name: np.ascontiguousarray(batch)})[0])
 
 
@@ -107,7 +109,10 @@ def write_onnx(module: torch.nn.Module, spec: ModelSpec, path: Path, opset: int)
 
 
 def write_source_onnx(source: ExportSource) -> Path:
-    """Write a source's ONNX file, and return it; a line tells where it takes one size of input only."""
+    """Write a source's ONNX file, and return it.
+
+    Where it takes one size of input only, a line tells so; inference then cuts images into windows of that size.
+    """
     file, spec = source.folder / OnnxRuntimeKind.file, source.spec
     if not write_onnx(source.module, spec, file, source.options.opset):
         say(f"export: the ONNX file takes one size only, {spec.window or spec.size}; windows of it are used")

@@ -17,6 +17,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+from typing_extensions import override
 
 from voxflow.engines.files import fixed_size, is_local, read_spec
 from voxflow.engines.protocol import Engine, EngineKind
@@ -54,33 +55,34 @@ class OpenVinoKind(EngineKind):
     package: ClassVar[str] = "openvino"
     is_optimised: ClassVar[bool] = True
 
+    @override
     def sidecars(self, file: Path) -> tuple[Path, ...]:
-        """List the file of the weights, such as model.bin."""
         return (file.with_suffix(".bin"),)
 
+    @override
     def open(self, file: Path, variant: str | None = None) -> OpenVinoEngine:
-        """See :meth:`voxflow.engines.EngineKind.open`."""
         return OpenVinoEngine(file)
 
+    @override
     def write(self, source: ExportSource) -> None:
-        """See :func:`write_openvino`."""
         half = source.options.fp16_weights
         write_openvino(source.onnx_file, source.spec, source.folder / self.file, fp16_weights=half)
 
+    @override
     def precision(self, options: WriteOptions) -> str:
-        """See :meth:`voxflow.engines.EngineKind.precision`: "fp32", "bf16" or "int8"."""
         return options.openvino_precision
 
+    @override
     def is_calibrated(self, precision: str) -> bool:
-        """Tell whether NNCF quantises the model."""
         return precision == "int8"
 
+    @override
     def why_no_precision(self, precision: str, source: ExportSource) -> str | None:
-        """See :meth:`voxflow.engines.EngineKind.why_no_precision`."""
         if precision == "int8" and find_spec("nncf") is None:
             return "nncf is not installed (pip install 'voxflow[int8]')"
         return None
 
+    @override
     def write_reduced(
         self, source: ExportSource, file: Path, precision: str, samples: Sequence[NDArray[np.float32]]
     ) -> None:
@@ -135,11 +137,12 @@ class OpenVinoEngine(Engine):
         self._expected: dict[tuple[int, ...], Future[Any]] = {}
         self._lock = Lock()
 
+    @override
     def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        """See :meth:`voxflow.engines.Engine.run`."""
         results = self._request(batch.shape).infer([np.ascontiguousarray(batch)], share_inputs=True)
         return np.asarray(results[0])
 
+    @override
     def expect(self, shape: tuple[int, ...]) -> None:
         """See :meth:`voxflow.engines.Engine.expect`: compile the network for this shape, in a thread of its own."""
         key = shape if self._is_compiled_alone(shape) else ()

@@ -60,7 +60,11 @@ class Engine(ABC):
         """
 
     def expect(self, shape: tuple[int, ...]) -> None:  # noqa: B027 - most engines have nothing to prepare
-        """Get ready for inputs of a shape (batch, channel, *space); called from another thread, returns at once."""
+        """Get ready for inputs to come; called from another thread, and returns at once.
+
+        Args:
+            shape: (batch, channel, i, j, k), known before the image itself is read and prepared.
+        """
 
 
 class EngineKind(ABC):
@@ -94,19 +98,41 @@ class EngineKind(ABC):
         return self.file[self.file.rindex(".") :]
 
     def why_unavailable(self) -> str | None:
-        """Say why no model can run or be written on this machine; None when all is there."""
+        """Say why no model can run or be written on this machine; None when all is there.
+
+        Returns:
+            What is missing and what would help, as in "the engine tensorrt can't run here: torch sees no NVIDIA GPU".
+            The export leaves the engine out, and "auto" passes it over.
+        """
         return None if find_spec(self.package) else f"{self.package} is not installed (pip install {self.package})"
 
     def why_unfit(self, file: Path) -> str | None:
-        """Say why this very file can't run on this machine, though the engine can; None when it fits."""
+        """Say why this very file can't run on this machine, though the engine can; None when it fits.
+
+        Args:
+            file: of this kind; it is not loaded.
+
+        Returns:
+            A reason that a person is told, since another engine, a slower one, takes its place.
+        """
         return None
 
     def uses_gpu(self) -> bool:
-        """Tell whether a model would compute on a GPU of this machine."""
+        """Tell whether a model would compute on a GPU of this machine.
+
+        "auto" takes such engines before all that compute on the processor.
+        """
         return False
 
     def sidecars(self, file: Path) -> tuple[Path, ...]:
-        """List the files that belong to a model file and lie beside it."""
+        """List the files that belong to a model file and lie beside it.
+
+        Args:
+            file: of any name and folder, whether it is there or not.
+
+        Returns:
+            Such as model.bin for model.xml. They are moved, removed and digested with it.
+        """
         return ()
 
     @abstractmethod
@@ -130,15 +156,28 @@ class EngineKind(ABC):
         raise NotImplementedError(f"{self.name} writes no file")
 
     def precision(self, options: WriteOptions) -> str:
-        """Say which precision the options ask for: "fp32", or one that :meth:`write_reduced` can write."""
+        """Say which precision the options ask for.
+
+        Returns:
+            "fp32", or one that :meth:`write_reduced` can write; such a model is made after the one in float32, and
+            published where its masks are near enough.
+        """
         return "fp32"
 
     def is_calibrated(self, precision: str) -> bool:
-        """Tell whether a model of this precision is made with samples of real images."""
+        """Tell whether a model of this precision is made with samples of real images.
+
+        Where there is no case to take them from, it is left out.
+        """
         return False
 
     def why_no_precision(self, precision: str, source: ExportSource) -> str | None:
-        """Say why a model of this precision can't be written here; None when it can."""
+        """Say why a model of this precision can't be written here; None when it can.
+
+        Args:
+            precision: as :meth:`precision` gave it.
+            source: what it would be made from.
+        """
         return None
 
     def write_reduced(

@@ -22,7 +22,14 @@ MOST_CHANNELS = 32
 
 
 def use_subpixels(model: Any) -> int:
-    """Rewrite what is slow in an openvino.Model, in place; returns how many layers that were."""
+    """Rewrite the slow layers of an openvino.Model in place.
+
+    Args:
+        model: read, and not yet compiled.
+
+    Returns:
+        How many layers were rewritten.
+    """
     layers = [op for op in model.get_ordered_ops() if op.get_type_name() == "ConvolutionBackpropData"]
     return sum(_rewrite(op) for op in layers)
 
@@ -35,10 +42,10 @@ def _rewrite(op: Any) -> bool:
         return False
     low, high = layer.reach
     n = layer.dimensions
-    made = ops.convolution(
+    blocks = ops.convolution(
         op.input_value(0), ops.constant(layer.plain_weights()), [1] * n, [-low] * n, [high] * n, [1] * n
     )
-    op.output(0).replace(ops.depth_to_space(made, "blocks_first", layer.stride).output(0))
+    op.output(0).replace(ops.depth_to_space(blocks, "blocks_first", layer.stride).output(0))
     return True
 
 
@@ -57,16 +64,17 @@ class _Layer:
 
     @classmethod
     def of(cls, op: Any) -> _Layer | None:
-        """What is known of an operator; None where it is no such layer, or one that is fast enough."""
-        given, constant = op.get_attributes(), op.input_value(1).get_node()
-        if op.get_input_size() != 2 or constant.get_type_name() != "Constant" or given["auto_pad"] != "explicit":
+        """Read an operator; None where it is no such layer, or one that is fast enough."""
+        attributes, constant = op.get_attributes(), op.input_value(1).get_node()
+        if op.get_input_size() != 2 or constant.get_type_name() != "Constant" or attributes["auto_pad"] != "explicit":
             return None
         weights = np.array(constant.get_data(), dtype=np.float32)
         names = ("strides", "pads_begin", "pads_end", "output_padding", "dilations")
-        sides = [{int(side) for side in each} for each in (weights.shape[2:], *(given[name] or [0] for name in names))]
-        if any(len(each) > 1 for each in sides):
+        axes = (weights.shape[2:], *(attributes[name] or [0] for name in names))
+        values = [{int(value) for value in by_axis} for by_axis in axes]
+        if any(len(distinct) > 1 for distinct in values):
             return None
-        side, stride, padding, behind, extra, dilation = (each.pop() for each in sides)
+        side, stride, padding, behind, extra, dilation = (distinct.pop() for distinct in values)
         is_multiple = dilation == 1 and stride > 1 and side + extra - stride == padding + behind
         is_slow = weights.shape[1] * stride ** (weights.ndim - 2) <= MOST_CHANNELS
         return cls(weights, stride, padding) if is_multiple and is_slow else None
@@ -78,7 +86,7 @@ class _Layer:
 
     @property
     def reach(self) -> tuple[int, int]:
-        """The first and the last input voxel that a block takes, counted from its own: at most 0, at least 0."""
+        """The first and the last input voxel that a block takes, counted from its own: ≤ 0 and ≥ 0."""
         places = [place for phase in range(self.stride) for place, _ in self._taps(phase)]
         return min(0, *places), max(0, *places)
 
@@ -92,13 +100,17 @@ class _Layer:
         ]
 
     def plain_weights(self) -> NDArray[np.float32]:
-        """The plain convolution's weights (block and channel out, channel in, *kernel)."""
+        """Return the plain convolution's weights.
+
+        Returns:
+            (block × channel out, channel in, *kernel), where the blocks come in the order of their voxels.
+        """
         low, high = self.reach
         n, (channels_in, channels_out) = self.dimensions, self.weights.shape[:2]
-        made = np.zeros((*(self.stride,) * n, channels_out, channels_in, *(high - low + 1,) * n), dtype=np.float32)
+        plain = np.zeros((*(self.stride,) * n, channels_out, channels_in, *(high - low + 1,) * n), dtype=np.float32)
         for phases in product(range(self.stride), repeat=n):
             for taps in product(*(self._taps(phase) for phase in phases)):
                 target: Any = (*phases, slice(None), slice(None), *(place - low for place, _ in taps))
                 source: Any = (slice(None), slice(None), *(tap for _, tap in taps))
-                made[target] = self.weights[source].T
-        return made.reshape(-1, channels_in, *made.shape[n + 2 :])
+                plain[target] = self.weights[source].T
+        return plain.reshape(-1, channels_in, *plain.shape[n + 2 :])

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
+from typing_extensions import override
 
 from voxflow.components import find_custom_folder
 from voxflow.engines.files import is_local, onnx_operators
@@ -47,8 +48,8 @@ class TensorRtKind(EngineKind):
     is_optimised: ClassVar[bool] = True
     is_portable: ClassVar[bool] = False
 
+    @override
     def why_unavailable(self) -> str | None:
-        """Say why TensorRT can't be used on this machine, and what would help; None when it can."""
         try:
             import tensorrt  # noqa: F401
         except (ImportError, OSError):
@@ -57,37 +58,38 @@ class TensorRtKind(EngineKind):
 
         return None if torch.cuda.is_available() else "torch sees no NVIDIA GPU"
 
+    @override
     def why_unfit(self, file: Path) -> str | None:
-        """Say why an engine file can't run on this machine: it was built for another GPU or version, or is damaged."""
         try:
             return EngineDescription.read_beside(file).why_elsewhere
         except DataError as error:
             return str(error)
 
+    @override
     def uses_gpu(self) -> bool:
-        """It always does."""
         return True
 
+    @override
     def sidecars(self, file: Path) -> tuple[Path, ...]:
-        """List the description of an engine file, such as model.engine.json."""
         return (description_path(file),)
 
+    @override
     def open(self, file: Path, variant: str | None = None) -> TensorRtEngine:
-        """See :meth:`voxflow.engines.EngineKind.open`; the file must have been built for this machine."""
         return TensorRtEngine(file)
 
+    @override
     def write(self, source: ExportSource) -> None:
-        """See :func:`write_tensorrt`."""
         write_tensorrt(source.onnx_file, source.spec, source.folder / self.file, source.options)
 
+    @override
     def precision(self, options: WriteOptions) -> str:
-        """See :meth:`voxflow.engines.EngineKind.precision`: "fp32" or "fp16"."""
         return options.tensorrt_precision
 
+    @override
     def why_no_precision(self, precision: str, source: ExportSource) -> str | None:
-        """See :meth:`voxflow.engines.EngineKind.why_no_precision`."""
         return None if source.onnx_file.is_file() else "the ONNX file that it is made of was not published"
 
+    @override
     def write_reduced(
         self, source: ExportSource, file: Path, precision: str, samples: Sequence[NDArray[np.float32]]
     ) -> None:
@@ -149,7 +151,7 @@ class TensorRtEngine(Engine):
         reason = description.why_elsewhere
         if reason is not None:
             raise DataError(reason, path=path)
-        self.spec = description.spec.at(find_custom_folder(path))
+        self.spec = description.spec.with_custom_folder(find_custom_folder(path))
         self.is_local = description.is_local
         # The logger and the runtime must outlive the engine.
         self._logger = tensorrt.Logger(tensorrt.Logger.WARNING)
@@ -162,8 +164,8 @@ class TensorRtEngine(Engine):
         self.smallest, self.largest = tuple(least)[2:], tuple(most)[2:]
         self.batch = int(most[0])
 
+    @override
     def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        """See :meth:`voxflow.engines.Engine.run`."""
         import torch
 
         image = torch.from_numpy(np.ascontiguousarray(batch)).to(self.device)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+from typing_extensions import override
 
 from voxflow.engines.files import is_local
 from voxflow.engines.protocol import Engine, EngineKind
@@ -34,12 +35,12 @@ class TorchKind(EngineKind):
     package: ClassVar[str] = "torch"
     variants: ClassVar[tuple[str, ...]] = (BFLOAT16, COMPILED)
 
+    @override
     def uses_gpu(self) -> bool:
-        """Tell whether torch can use a GPU here."""
         return has_gpu()
 
+    @override
     def open(self, file: Path, variant: str | None = None) -> TorchEngine:
-        """See :meth:`voxflow.engines.EngineKind.open`."""
         return TorchEngine(file, variant)
 
 
@@ -83,7 +84,11 @@ class TorchEngine(Engine):
 
 
 def place_module(module: Any) -> tuple[Any, str]:
-    """Bring a module to the GPU where there is one; returns it in evaluation mode, and "cuda" or "cpu"."""
+    """Bring a module to the GPU where there is one.
+
+    Returns:
+        The module in evaluation mode, and its device: "cuda" or "cpu".
+    """
     device = "cuda" if has_gpu() else "cpu"
     return module.eval().to(device), device
 
@@ -94,7 +99,16 @@ def choose_batch(device: str) -> int:
 
 
 def run_module(module: Any, device: str, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Run a module on a batch (batch, channel, *space) in memory; returns its logits there."""
+    """Run a module on a batch.
+
+    Args:
+        module: a network, or a TorchScript one.
+        device: where it lies; the batch is brought there.
+        batch: (batch, channel, *space), float32.
+
+    Returns:
+        Logits in memory, float32, whatever the network computed in.
+    """
     import torch
 
     with torch.inference_mode():

@@ -5,6 +5,8 @@ from __future__ import annotations
 import warnings
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from typing_extensions import override
+
 from voxflow.engines.files import is_local, read_spec
 from voxflow.engines.protocol import Engine, EngineKind
 from voxflow.engines.source import example_input
@@ -38,16 +40,16 @@ class TorchScriptKind(EngineKind):
     format: ClassVar[str | None] = "torchscript"
     package: ClassVar[str] = "torch"
 
+    @override
     def uses_gpu(self) -> bool:
-        """Tell whether torch can use a GPU here."""
         return has_gpu()
 
+    @override
     def open(self, file: Path, variant: str | None = None) -> TorchScriptEngine:
-        """See :meth:`voxflow.engines.EngineKind.open`."""
         return TorchScriptEngine(file)
 
+    @override
     def write(self, source: ExportSource) -> None:
-        """See :func:`write_torchscript`."""
         write_torchscript(source.module, source.spec, source.folder / self.file)
 
 
@@ -71,13 +73,19 @@ class TorchScriptEngine(Engine):
         self.module, self.device = place_module(module)
         self.batch = choose_batch(self.device)
 
+    @override
     def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        """See :meth:`voxflow.engines.Engine.run`."""
         return run_module(self.module, self.device, batch)
 
 
 def write_torchscript(module: torch.nn.Module, spec: ModelSpec, path: Path) -> None:
-    """Write model.ts: scripted where the network's code allows, so that any size is right; else traced."""
+    """Write model.ts: scripted where the network's code allows, so that any size is right; else traced.
+
+    Args:
+        module: the network, on the CPU, in evaluation mode.
+        spec: goes into the file.
+        path: the file.
+    """
     import torch
 
     with warnings.catch_warnings():

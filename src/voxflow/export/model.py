@@ -11,7 +11,7 @@ from voxflow.export.reduced import publish_reduced
 from voxflow.progress import say, track
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
     from pathlib import Path
 
     from voxflow.engines import EngineKind
@@ -50,15 +50,7 @@ def export_model(
     source = ExportSource(torch_engine.module.cpu(), spec, out, options)
     left_out = _write_formats(source, options.engines)
     torch_engine.module.to(torch_engine.device)
-    kinds = exported_kinds(name for name in options.engines if name not in left_out)
-    measured: list[Parity] = []
-    refused: dict[str, str] = {}
-    for kind in track(kinds, "comparing with torch"):
-        measured.append(measure_parity(open_engine(out / kind.file, kind.name), reference))
-        faults = measured[-1].faults(options)
-        if faults:
-            refused[kind.name] = faults
-            _remove_files(kind, out)
+    measured, refused = _compare(reference, source, options, left_out)
     report = ParityReport(tuple(measured), refused, left_out, min(len(cases), len(reference.images)))
     report = publish_reduced(report, reference, source, options, calibration or cases)
     source.remove_unasked(options.engines)
@@ -78,6 +70,22 @@ def _write_formats(source: ExportSource, formats: Sequence[str]) -> dict[str, st
         if kind.format not in left_out:
             kind.write(source)
     return left_out
+
+
+def _compare(
+    reference: Reference, source: ExportSource, options: ExportOptions, left_out: Collection[str]
+) -> tuple[list[Parity], dict[str, str]]:
+    """Compare every file that was written with torch; removes those that are too far, and returns why."""
+    kinds = exported_kinds(name for name in options.engines if name not in left_out)
+    measured: list[Parity] = []
+    refused: dict[str, str] = {}
+    for kind in track(kinds, "comparing with torch"):
+        measured.append(measure_parity(open_engine(source.folder / kind.file, kind.name), reference))
+        faults = measured[-1].faults(options)
+        if faults:
+            refused[kind.name] = faults
+            _remove_files(kind, source.folder)
+    return measured, refused
 
 
 def _remove_files(kind: EngineKind, folder: Path) -> None:

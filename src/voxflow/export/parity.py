@@ -49,7 +49,14 @@ class Parity:
     torch_seconds: float
 
     def faults(self, options: ExportOptions) -> str:
-        """Say in words what lies outside the bounds; empty when nothing does."""
+        """Say in words what lies outside the bounds; empty when nothing does.
+
+        Example:
+            >>> from voxflow.export import ExportOptions
+            >>> parity = Parity("openvino", 0.4, 0.02, 1.0, seconds=1.0, torch_seconds=2.0)
+            >>> parity.faults(ExportOptions())
+            'a probability differs by 0.02, allowed 0.01 (max_abs_difference)'
+        """
         faults = []
         if not self.max_probability_difference <= options.max_abs_difference:
             faults.append(
@@ -104,7 +111,10 @@ class ParityReport:
         return "".join(f", {parity.engine} to a Dice of {parity.min_dice:.4f}" for parity in reduced)
 
     def metrics(self) -> dict[str, Any]:
-        """Return what parity.json holds: the number of cases, and one block of numbers an engine."""
+        """Return what parity.json holds: the number of cases, and one block of numbers an engine.
+
+        Differences keep four digits, and times only their ratio, so that the file changes where the model does.
+        """
         blocks: dict[str, Any] = {"cases": self.cases}
         for parity in self.measured:
             blocks[parity.engine] = {
@@ -206,7 +216,12 @@ class _Agreement:
         self._shares: list[float] = []
 
     def add(self, received: NDArray[np.float32], expected: NDArray[np.float32]) -> None:
-        """Take in the logits (class, ...) of one image, of the engine and of torch."""
+        """Take in one image.
+
+        Args:
+            received: the engine's logits (class, ...).
+            expected: torch's, of the same shape.
+        """
         if self._spec.task == "classification":
             self._shares.append(_share_agreed(received, expected, self._spec))
             return

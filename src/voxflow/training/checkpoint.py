@@ -111,4 +111,4 @@ def load_model(path: Path, custom: Path | None = None) -> tuple[torch.nn.Module,
         network.load_state_dict(content["state_dict"])
     except RuntimeError as error:
         raise DataError(f"weights don't fit the network: {str(error).splitlines()[0]}", path=path) from error
-    return network.eval(), ModelSpec.model_validate_json(content["spec"]).at(custom)
+    return network.eval(), ModelSpec.model_validate_json(content["spec"]).with_custom_folder(custom)
