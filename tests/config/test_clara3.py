@@ -95,11 +95,11 @@ def test_unknown_component_and_misspelt_argument_come_together_with_suggestions(
     spleen["train"]["pre_transforms"][4]["name"] = "RandomAxisFlp"
     arguments = spleen["train"]["pre_transforms"][2]["args"]
     arguments["a_mn"] = arguments.pop("a_min")
-    found = findings_of(tmp_path, spleen)
-    assert "train.pre_transforms[4].name: unknown transform 'RandomAxisFlp'; did you mean 'RandomAxisFlip'?" in found
-    assert "train.pre_transforms[2].args.a_mn: ScaleIntensityRange takes no argument 'a_mn'; did you mean 'a_m" in found
-    assert "train.pre_transforms[2].args: ScaleIntensityRange needs the argument 'a_min'" in found
-    assert found.count("config_train.json: ") == 3
+    lines = findings_of(tmp_path, spleen)
+    assert "train.pre_transforms[4].name: unknown transform 'RandomAxisFlp'; did you mean 'RandomAxisFlip'?" in lines
+    assert "train.pre_transforms[2].args.a_mn: ScaleIntensityRange takes no argument 'a_mn'; did you mean 'a_m" in lines
+    assert "train.pre_transforms[2].args: ScaleIntensityRange needs the argument 'a_min'" in lines
+    assert lines.count("config_train.json: ") == 3
 
 
 @pytest.mark.parametrize(
@@ -126,10 +126,10 @@ def test_each_fault_names_its_place_and_the_rule(
 ) -> None:
     if place.startswith("determinism"):
         spleen["determinism"] = {"random_sed": value}
-        found = findings_of(tmp_path, spleen)
+        lines = findings_of(tmp_path, spleen)
     else:
-        found = findings_of(tmp_path, spleen, {place: value})
-    assert re.search(expected, found), found
+        lines = findings_of(tmp_path, spleen, {place: value})
+    assert re.search(expected, lines), lines
 
 
 @pytest.mark.parametrize("missing", ["train.model", "train.loss", "validate.inferer"])

@@ -194,9 +194,9 @@ def test_own_arguments_are_checked_at_their_places(tmp_path: Path, spleen: dict[
     spleen["train"]["loss"] = {"path": "custom.losses.Mine", "args": {"wieght": 2}}
     with pytest.raises(ConfigError) as caught:
         read(tmp_path, spleen)
-    found = "\n".join(caught.value.findings)
-    assert re.search(r"train.loss.args.wieght: Mine takes no argument 'wieght'; did you mean 'weight'", found)
-    assert "train.loss.args: Mine needs the argument 'weight'" in found
+    lines = "\n".join(caught.value.findings)
+    assert re.search(r"train.loss.args.wieght: Mine takes no argument 'wieght'; did you mean 'weight'", lines)
+    assert "train.loss.args: Mine needs the argument 'weight'" in lines
 
 
 def test_an_unknown_dialect_is_named(tmp_path: Path, spleen: dict[str, Any]) -> None:

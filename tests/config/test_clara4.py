@@ -149,9 +149,9 @@ def test_what_is_wrong_is_said_at_its_place(place: str, value: Any, fault: str, 
 
     config = copy.deepcopy(SPLEEN)
     assert set_nested(config, place, value) is None
-    found = faults(config, tmp_path)
+    lines = faults(config, tmp_path)
     section = place.partition(".")[0]
-    assert any(re.search(fault, line) and line.startswith(section) for line in found), found
+    assert any(re.search(fault, line) and line.startswith(section) for line in lines), lines
 
 
 def test_a_dialect_is_told_by_its_content() -> None:

@@ -34,31 +34,31 @@ def places(value: Any, above: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]
             yield from places(value[key], (*above, key))
 
 
-def broken(config: dict[str, Any], chance: random.Random) -> dict[str, Any]:
-    for _ in range(chance.choice([1, 1, 2, 4])):
-        *above, last = chance.choice([*places(config)] or [("name",)])
+def broken(config: dict[str, Any], rng: random.Random) -> dict[str, Any]:
+    for _ in range(rng.choice([1, 1, 2, 4])):
+        *above, last = rng.choice([*places(config)] or [("name",)])
         holder: Any = config
         for key in above:
             holder = holder[key]
-        value = copy.deepcopy(chance.choice(VALUES))
-        match chance.random():
+        value = copy.deepcopy(rng.choice(VALUES))
+        match rng.random():
             case share if share < 0.5:
                 holder[last] = value
             case share if share < 0.7:
                 holder.pop(last, None) if isinstance(holder, dict) else holder.pop(last)
             case _:
-                holder.append(value) if isinstance(holder, list) else holder.update({chance.choice(KEYS): value})
+                holder.append(value) if isinstance(holder, list) else holder.update({rng.choice(KEYS): value})
     return config
 
 
 @pytest.mark.parametrize("path", SEEDS, ids=lambda path: path.stem)
 def test_a_broken_configuration_is_a_list_of_faults(path: Path, tmp_path: Path) -> None:
-    chance = random.Random(path.stem)
+    rng = random.Random(path.stem)
     load = load_workflow if path.stem.endswith("_train") else load_evaluation
     file = tmp_path / "config.json"
     faults: list[str] = []
     for _ in range(60):
-        file.write_text(json.dumps(broken(json.loads(path.read_text(encoding="utf-8")), chance)), encoding="utf-8")
+        file.write_text(json.dumps(broken(json.loads(path.read_text(encoding="utf-8")), rng)), encoding="utf-8")
         try:
             load(file, overrides=PLACES)
         except ConfigError as error:

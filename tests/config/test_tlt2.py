@@ -112,9 +112,9 @@ def test_a_disabled_component_drops_out_and_comments_too(tmp_path: Path, brats: 
 def test_a_configuration_without_its_network_is_still_told_for_tlt_s(tmp_path: Path, brats: dict[str, Any]) -> None:
     brats["net_confg"] = brats.pop("net_config")
     del brats["auxiliary_outputs"]
-    found = findings_of(tmp_path, brats)
-    assert "net_confg: unknown key; did you mean 'net_config'?" in found
-    assert "net_config: missing; a network is needed" in found
+    lines = findings_of(tmp_path, brats)
+    assert "net_confg: unknown key; did you mean 'net_config'?" in lines
+    assert "net_config: missing; a network is needed" in lines
 
 
 def test_faults_come_at_once_at_their_places(tmp_path: Path, brats: dict[str, Any]) -> None:
@@ -125,7 +125,7 @@ def test_faults_come_at_once_at_their_places(tmp_path: Path, brats: dict[str, An
     brats["validate"]["metrics"][1]["applied_key"] = "val_dice_ct"
     brats["validate"]["metrics"][2]["applied_key"] = "train_dice_wt"
     brats["epochs"] = 0
-    found = findings_of(tmp_path, brats)
+    lines = findings_of(tmp_path, brats)
     for line in (
         "train.pre_transforms[0].name: unknown transform 'LoadNiffty'; did you mean 'LoadNifty'?",
         "train.pre_transforms[2].sise: CropSubVolumeRandomWithinBounds takes no argument 'sise'; did you mean 'size'?",
@@ -135,9 +135,9 @@ def test_faults_come_at_once_at_their_places(tmp_path: Path, brats: dict[str, An
         "validate.metrics[2].applied_key: validation does not know 'train_dice_wt'; use 'val_dice_wt'",
         "epochs: Input should be greater than 0, received 0",
     ):
-        assert line in found
-    assert "tlt2:" not in found
-    assert found.count("config.json: ") == 7
+        assert line in lines
+    assert "tlt2:" not in lines
+    assert lines.count("config.json: ") == 7
 
 
 @pytest.mark.parametrize(
@@ -171,7 +171,7 @@ def test_faults_of_an_evaluation_come_at_once(tmp_path: Path) -> None:
     path.write_text(json.dumps(config), encoding="utf-8")
     with pytest.raises(ConfigError) as caught:
         load_evaluation(path)
-    found = str(caught.value)
-    assert "post_transforms[0].treshold: ThresholdValues takes no argument 'treshold'; did you mean 'thresh" in found
-    assert "writters: unknown key; did you mean 'writers'?" in found
-    assert "pre_transforms: missing" in found
+    lines = str(caught.value)
+    assert "post_transforms[0].treshold: ThresholdValues takes no argument 'treshold'; did you mean 'thresh" in lines
+    assert "writters: unknown key; did you mean 'writers'?" in lines
+    assert "pre_transforms: missing" in lines

@@ -154,11 +154,11 @@ def test_an_impossible_split_is_refused(patients: int, options: dict[str, Any], 
 )
 def test_whatever_the_patients_all_are_dealt_once(rows: list[tuple[int, bool, bool]], sizes: list[int]) -> None:
     traits = {f"p{n}": {f"a={int(a)}": 1, f"b={int(b)}": 2} for n, a, b in rows}
-    wanted = {str(part): size for part, size in enumerate(sizes)}
-    dealt = spread_patients(list(traits), traits, wanted)
+    expected = {str(part): size for part, size in enumerate(sizes)}
+    dealt = spread_patients(list(traits), traits, expected)
     assert dealt.keys() == traits.keys()
     counted = Counter(dealt.values())
     if len(traits) <= sum(sizes):
-        assert all(counted[part] <= size for part, size in wanted.items())
+        assert all(counted[part] <= size for part, size in expected.items())
     else:
-        assert all(counted[part] == size for part, size in wanted.items() if part != str(len(sizes) - 1))
+        assert all(counted[part] == size for part, size in expected.items() if part != str(len(sizes) - 1))

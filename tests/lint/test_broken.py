@@ -48,12 +48,14 @@ def test_a_good_workspace_has_no_finding(mmar: Path, task: str) -> None:
 
 @pytest.mark.parametrize("case", BROKEN, ids=lambda path: path.stem)
 def test_a_broken_workspace_gives_the_expected_findings(mmar: Path, case: Path) -> None:
-    told = json.loads(case.read_text(encoding="utf-8"))
-    break_workspace(mmar, told)
-    found = check_workspace(find_target("broken", overrides=told.get("set"))).findings
-    assert sorted(map(_key, found)) == sorted(tuple(one[:3]) for one in told["expect"]), _lines(found)
-    for severity, code, where, words, fix in told["expect"]:
-        alike = [finding for finding in found if _key(finding) == (severity, code, where)]
+    changes = json.loads(case.read_text(encoding="utf-8"))
+    break_workspace(mmar, changes)
+    findings = check_workspace(find_target("broken", overrides=changes.get("set"))).findings
+    assert sorted(map(_key, findings)) == sorted(tuple(expected[:3]) for expected in changes["expect"]), _lines(
+        findings
+    )
+    for severity, code, place, words, fix in changes["expect"]:
+        alike = [finding for finding in findings if _key(finding) == (severity, code, place)]
         assert any(words in finding.message and fix in finding.fix for finding in alike), _lines(alike)
 
 
@@ -62,29 +64,29 @@ def test_there_are_broken_workspaces_enough() -> None:
 
 
 def test_the_documentation_names_every_code() -> None:
-    told = set(re.findall(r"`([a-z-]+)`", (ROOT / "docs/check.md").read_text(encoding="utf-8")))
-    expected = {one[1] for case in BROKEN for one in json.loads(case.read_text(encoding="utf-8"))["expect"]}
-    assert expected <= told
+    documented = set(re.findall(r"`([a-z-]+)`", (ROOT / "docs/check.md").read_text(encoding="utf-8")))
+    expected = {finding[1] for case in BROKEN for finding in json.loads(case.read_text(encoding="utf-8"))["expect"]}
+    assert expected <= documented
 
 
-def break_workspace(mmar: Path, told: dict[str, Any]) -> None:
-    files = json.loads(json.dumps(GOOD[told.get("task", "segmentation")]()))
-    for name, changes in told.get("change", {}).items():
+def break_workspace(mmar: Path, instructions: dict[str, Any]) -> None:
+    files = json.loads(json.dumps(GOOD[instructions.get("task", "segmentation")]()))
+    for name, changes in instructions.get("change", {}).items():
         for path, value in changes.items():
             put(files[name], path, value)
     write_files(mmar, files)
-    for name, (before, after) in told.get("text", {}).items():
+    for name, (before, after) in instructions.get("text", {}).items():
         path = mmar / "config" / name
         text = path.read_text(encoding="utf-8")
         assert before in text
         path.write_text(text.replace(before, after, 1), encoding="utf-8")
-    for name, text in told.get("write", {}).items():
+    for name, text in instructions.get("write", {}).items():
         (mmar / name).write_text(text, encoding="latin-1")
-    for name in told.get("delete", []):
+    for name in instructions.get("delete", []):
         (mmar / name).unlink()
-    for name, (size, spacing) in told.get("volumes", {}).items():
+    for name, (size, spacing) in instructions.get("volumes", {}).items():
         write_size(mmar / "data" / name, tuple(size), tuple(spacing))
-    for name, (bits, colour) in told.get("pngs", {}).items():
+    for name, (bits, colour) in instructions.get("pngs", {}).items():
         write_png(mmar / "data" / name, bits, colour)
 
 
@@ -92,5 +94,5 @@ def _key(finding: Finding) -> tuple[str, str, str]:
     return finding.severity, finding.code, finding.where
 
 
-def _lines(found: list[Finding]) -> str:
-    return "\n" + "\n".join(f"{finding.severity} {finding.code} {finding.line}" for finding in found)
+def _lines(findings: list[Finding]) -> str:
+    return "\n" + "\n".join(f"{finding.severity} {finding.code} {finding.line}" for finding in findings)

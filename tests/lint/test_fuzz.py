@@ -78,4 +78,4 @@ def _holders(value: Any) -> list[Any]:
     if not isinstance(value, dict | list) or not value:
         return []
     inner = value.values() if isinstance(value, dict) else value
-    return [value, *(one for item in inner for one in _holders(item))]
+    return [value, *(holder for item in inner for holder in _holders(item))]

@@ -27,11 +27,11 @@ def component(name: str, /, **args: Any) -> Json:
 
 def segmentation() -> dict[str, Json]:
     """The files of a segmentation's config/ and its datalist."""
-    both = ["image", "label"]
+    fields = ["image", "label"]
     window = {"a_min": -57, "a_max": 164, "b_min": 0.0, "b_max": 1.0, "clip": True}
-    head = [component("LoadNifti", fields=both), component("ScaleIntensityRange", fields="image", **window)]
+    head = [component("LoadNifti", fields=fields), component("ScaleIntensityRange", fields="image", **window)]
     crop = component("FastCropByPosNegRatio", fields="image", label_field="label", size=[16, 16, 8], batch_size=2)
-    flip = component("RandomAxisFlip", fields=both, probability=0.5)
+    flip = component("RandomAxisFlip", fields=fields, probability=0.5)
     dice = component("ComputeAverageDice", name="mean_dice", field="model", label_field="label")
     whole = {**PLACES, "data_list_key": "validation", "output_crop_size": [-1, -1, -1]}
     patches = {**PLACES, "data_list_key": "training", "output_crop_size": [16, 16, 8], "output_batch_size": 2}

@@ -70,10 +70,10 @@ def test_monais_own_program_trains_it(cube_workspace: Path, tmp_path: Path) -> N
     assert {"__init__.py", "norms.py", "skip_unet.py"} == {path.name for path in (bundle / "scripts").iterdir()}
     command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", "configs/train.json", "--epochs", "2"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, cwd=bundle, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert "Epoch: 2/2, Iter: 2/2 -- train_loss" in done.stdout + done.stderr
-    assert "Epoch[2] Metrics -- val_mean_dice" in done.stdout + done.stderr
+    result = subprocess.run(command, cwd=bundle, env=environment, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr[-2000:]
+    assert "Epoch: 2/2, Iter: 2/2 -- train_loss" in result.stdout + result.stderr
+    assert "Epoch[2] Metrics -- val_mean_dice" in result.stdout + result.stderr
     assert {"model.pt", "model_final.pt"} == {path.name for path in (bundle / "models").iterdir()}
 
 
@@ -85,12 +85,12 @@ def test_stock_inference_gives_the_mask_that_voxflow_gives(
     from voxflow.prediction import PredictOptions, predict_volume
 
     run_stock(cube_bundle, monkeypatch, "inference")
-    made = read_volume(cube_bundle / "eval/cube3/cube3_seg.nii.gz")
+    masks = read_volume(cube_bundle / "eval/cube3/cube3_seg.nii.gz")
     image = read_volume(cube_workspace.parent / "data/cube3.nii.gz")
     engine = open_engine(cube_workspace / "models/train/model.pt")
     expected = predict_volume(engine, image, PredictOptions(plan="windows", back="probabilities")).mask
-    np.testing.assert_allclose(made.geometry.affine, image.geometry.affine, atol=1e-5)
-    assert np.mean(made.array == expected.array) > 0.999
+    np.testing.assert_allclose(masks.geometry.affine, image.geometry.affine, atol=1e-5)
+    assert np.mean(masks.array == expected.array) > 0.999
 
 
 @stock
@@ -101,8 +101,8 @@ def test_stock_evaluation_finds_the_dice_that_voxflow_found(
     _, row = (cube_bundle / "eval/val_mean_dice_raw.csv").read_text().splitlines()
     file, _, mean = row.split(",")
     assert file.endswith("cube3.nii.gz")
-    found = read_checkpoint(cube_workspace / "models/train/model.pt")["metric"]
-    assert float(mean) == pytest.approx(found, abs=1e-3)
+    dice = read_checkpoint(cube_workspace / "models/train/model.pt")["metric"]
+    assert float(mean) == pytest.approx(dice, abs=1e-3)
 
 
 @stock
@@ -171,9 +171,9 @@ def test_the_command_says_what_became_of_each_component(
 ) -> None:
     target = tmp_path / "made"
     assert main(["migrate", str(cube_workspace), "--to", "bundle", "--output", str(target)]) == 0
-    said = capsys.readouterr().err
-    assert "→ SpatialPadd, RandCropByPosNegLabeld" in said
-    assert said.splitlines()[-1].startswith(
+    output = capsys.readouterr().err
+    assert "→ SpatialPadd, RandCropByPosNegLabeld" in output
+    assert output.splitlines()[-1].startswith(
         "migrate cubes: 15 exact, 2 approximate, 0 not carried; weights with the same"
     )
     report = json.loads((target / "docs/migration.json").read_text())
@@ -195,10 +195,10 @@ def test_what_stands_nowhere_in_monai_is_not_carried(
     write_json(bare / "config/environment.json", {"DATA_ROOT": "nowhere", "DATASET_JSON": "nowhere.json"})
     with pytest.raises(ConfigError, match=r"number of classes is stated nowhere.*--set train.model.args.num_classes=N"):
         migrate_to_bundle(bare, tmp_path / "bundle")
-    made = migrate_to_bundle(bare, tmp_path / "bundle", overrides={"train.model.args.num_classes": 2})
-    assert made.logit_difference is None
-    assert not list((made.folder / "models").iterdir())
-    assert content(made.folder / "configs/train.json")["dataset_dir"].endswith("nowhere")
+    migration = migrate_to_bundle(bare, tmp_path / "bundle", overrides={"train.model.args.num_classes": 2})
+    assert migration.logit_difference is None
+    assert not list((migration.folder / "models").iterdir())
+    assert content(migration.folder / "configs/train.json")["dataset_dir"].endswith("nowhere")
 
 
 @stock
@@ -215,12 +215,12 @@ def test_a_clara4_workspace_keeps_its_components(
         "validate.inferer.args.roi_size": [16, 16, 16],
         **{"TRAIN_DATALIST_KEY": "training", "VAL_DATALIST_KEY": "validation", "MMAR_CKPT_DIR": "m"},
     }
-    made = migrate_to_bundle(workspace, tmp_path / "bundle", overrides=small)
-    assert made.report.count("not carried") == 0
-    train = json.loads((made.folder / "configs/train.json").read_text())
+    migration = migrate_to_bundle(workspace, tmp_path / "bundle", overrides=small)
+    assert migration.report.count("not carried") == 0
+    train = json.loads((migration.folder / "configs/train.json").read_text())
     assert train["network_def"]["_target_"] == "UNet"
     assert train["optimizer"]["_target_"] == "torch.optim.Adam"
     assert train["train"]["handlers"][1]["epoch_level"] is True
     fast = {"train#dataloader#num_workers": 0, "validate#dataloader#num_workers": 0}
-    run_stock(made.folder, monkeypatch, "train", epochs=1, val_interval=1, **fast)
-    assert (made.folder / "models/model.pt").is_file()
+    run_stock(migration.folder, monkeypatch, "train", epochs=1, val_interval=1, **fast)
+    assert (migration.folder / "models/model.pt").is_file()

@@ -35,11 +35,11 @@ def write_tumour(folder: Path, name: str, seed: int) -> dict[str, object]:
 @stock
 def test_the_guides_brats_example_trains_as_a_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "data").mkdir()
-    listed = [write_tumour(tmp_path / "data", f"case{n}", n) for n in range(3)]
+    datalist = [write_tumour(tmp_path / "data", f"case{n}", n) for n in range(3)]
     workspace = tmp_path / "brats"
     (workspace / "config").mkdir(parents=True)
     shutil.copyfile(SEEDS / "tlt2_brats_train.json", workspace / "config/config_train.json")
-    write_json(workspace / "config/dataset_0.json", {"training": listed[:2], "validation": listed[2:]})
+    write_json(workspace / "config/dataset_0.json", {"training": datalist[:2], "validation": datalist[2:]})
     places = {"DATA_ROOT": str(tmp_path / "data"), "DATASET_JSON": str(workspace / "config/dataset_0.json")}
     write_json(workspace / "config/environment.json", places)
     size = [16, 16, 16]
@@ -49,9 +49,9 @@ def test_the_guides_brats_example_trains_as_a_bundle(tmp_path: Path, monkeypatch
         "validate.pre_transforms[2].size": size,
         "epochs": 1,
     }
-    made = migrate_to_bundle(workspace, tmp_path / "bundle", overrides=small)
-    assert made.report.count("not carried") == 0
-    train = json.loads((made.folder / "configs/train.json").read_text())
+    migration = migrate_to_bundle(workspace, tmp_path / "bundle", overrides=small)
+    assert migration.report.count("not carried") == 0
+    train = json.loads((migration.folder / "configs/train.json").read_text())
     assert train["network_def"]["_target_"] == "scripts.norms.with_group_norm"
     assert [*train["validate"]["key_metric"], *train["validate"]["additional_metrics"]] == [
         "val_mean_dice",
@@ -61,8 +61,8 @@ def test_the_guides_brats_example_trains_as_a_bundle(tmp_path: Path, monkeypatch
     ]
     from monai.bundle import run
 
-    monkeypatch.chdir(made.folder)
-    monkeypatch.syspath_prepend(str(made.folder))
+    monkeypatch.chdir(migration.folder)
+    monkeypatch.syspath_prepend(str(migration.folder))
     workers = {"train#dataloader#num_workers": 0, "validate#dataloader#num_workers": 0}
     run(config_file="configs/train.json", **workers)
-    assert (made.folder / "models/model.pt").is_file()
+    assert (migration.folder / "models/model.pt").is_file()

@@ -22,11 +22,11 @@ RADIOGRAPH = Facts("classification", 1, ("a", "b"), "sigmoid", spatial_dims=2)
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 
-def parsed(value: Any, **others: Any) -> Any:
+def build_nodes(value: Any, **more: Any) -> Any:
     """Build a bundle's value as MONAI does."""
     from monai.bundle import ConfigParser
 
-    parser = ConfigParser({"imports": ["$import math", "$import torch"], "value": value, **others})
+    parser = ConfigParser({"imports": ["$import math", "$import torch"], "value": value, **more})
     parser.parse()
     return parser.get_parsed_content("value")
 
@@ -35,7 +35,7 @@ def monai_chain(names: list[tuple[str, dict[str, Any]]], facts: Facts) -> Any:
     nodes = [
         node for name, args in names for node in translate("transform", Component(name=name, args=args), facts).nodes
     ]
-    return parsed({"_target_": "Compose", "transforms": nodes})
+    return build_nodes({"_target_": "Compose", "transforms": nodes})
 
 
 @pytest.mark.parametrize(
@@ -56,9 +56,9 @@ def test_a_volume_comes_out_the_same(name: str, args: dict[str, Any], tmp_path: 
     expected: Any = {"image": case.image, "label": case.label}
     for each, its in chain:
         expected = build_transform(Component(name=each, args=its))(expected)
-    made = monai_chain(chain, VOLUME)({"image": str(case.image[0]), "label": str(case.label)})
+    result = monai_chain(chain, VOLUME)({"image": str(case.image[0]), "label": str(case.label)})
     for field in ("image", "label"):
-        np.testing.assert_allclose(made[field].numpy(), expected[field], rtol=1e-5, atol=2e-5)
+        np.testing.assert_allclose(result[field].numpy(), expected[field], rtol=1e-5, atol=2e-5)
 
 
 @pytest.mark.parametrize(
@@ -74,8 +74,8 @@ def test_a_radiograph_comes_out_the_same(name: str, args: dict[str, Any], tmp_pa
     expected: Any = {"image": case.image}
     for each, its in chain:
         expected = build_transform(Component(name=each, args=its))(expected)
-    made = monai_chain(chain, RADIOGRAPH)({"image": str(case.image[0])})
-    np.testing.assert_allclose(made["image"].numpy(), expected["image"], rtol=1e-5, atol=1e-3)
+    result = monai_chain(chain, RADIOGRAPH)({"image": str(case.image[0])})
+    np.testing.assert_allclose(result["image"].numpy(), expected["image"], rtol=1e-5, atol=1e-3)
 
 
 def test_patches_hold_the_object_as_often_and_have_the_same_size(tmp_path: Path) -> None:
@@ -114,8 +114,8 @@ def test_a_loss_is_the_same_number(name: str, args: dict[str, Any], facts: Facts
     logits = torch.randn(shape)
     label = torch.randint(0, 2, (2, 1, 5, 6, 7)) if facts is VOLUME else torch.tensor([[1.0, 0], [-1, 1], [0, 0]])
     expected = create("loss", component).build(facts.activation)(logits, label)
-    made = parsed(translate("loss", component, facts).value)(logits, label)
-    torch.testing.assert_close(made, expected)
+    loss = build_nodes(translate("loss", component, facts).value)(logits, label)
+    torch.testing.assert_close(loss, expected)
 
 
 @pytest.mark.parametrize(
@@ -131,7 +131,7 @@ def test_a_policy_gives_the_same_rates(name: str, args: dict[str, Any]) -> None:
     component = Component(name=name, args=args)
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
     made = translate("lr_policy", component, VOLUME).value | {"optimizer": "@optimizer_of"}
-    scheduler = parsed(made, optimizer_of=optimizer, total_steps=30)
+    scheduler = build_nodes(made, optimizer_of=optimizer, total_steps=30)
     policy = create("lr_policy", component)
     for step in range(30):
         assert optimizer.param_groups[0]["lr"] == pytest.approx(0.1 * policy.factor(step, 30), rel=1e-6, abs=1e-9)
@@ -143,27 +143,29 @@ def test_half_turns_stand_for_quarter_turns_of_a_patch_that_is_not_square() -> N
     turn = Component(name="RandomRotate3D", args={"fields": ["image"], "probability": 1.0})
     assert translate("transform", turn, VOLUME).becomes == "RandRotate90d"
     long = Facts(task="segmentation", in_channels=1, class_names=("background", "cube"), patch=(8, 16, 8))
-    made = translate("transform", turn, long)
-    assert made.becomes == "RandLambdad"
+    translation = translate("transform", turn, long)
+    assert translation.becomes == "RandLambdad"
     image = torch.arange(8 * 16 * 8.0).reshape(1, 8, 16, 8)
-    torch.testing.assert_close(parsed(made.nodes[0])({"image": image})["image"].as_tensor(), image.flip(1, 2))
+    torch.testing.assert_close(
+        build_nodes(translation.nodes[0])({"image": image})["image"].as_tensor(), image.flip(1, 2)
+    )
 
 
 def test_brats_labels_become_core_whole_and_enhancing() -> None:
     component = Component(name="tlt2:BratsConvertLabels", args={"fields": ["label"], "classes": ["WT", "ET", "TC"]})
     label = np.arange(5, dtype=np.uint8).reshape(1, 5)
-    made = parsed(translate("transform", component, VOLUME).nodes[0])({"label": torch.as_tensor(label)})["label"]
-    np.testing.assert_array_equal(made, build_transform(component)({"label": label})["label"])
+    masks = build_nodes(translate("transform", component, VOLUME).nodes[0])({"label": torch.as_tensor(label)})["label"]
+    np.testing.assert_array_equal(masks, build_transform(component)({"label": label})["label"])
 
 
 def test_what_differs_says_how() -> None:
     args = {"fields": "image", "size": [8, 8, 8], "rotation": True, "deform": True}
-    made = translate("transform", Component(name="FastPosNegRatioCropROI", args=args), VOLUME)
-    assert made.verdict == "approximate"
-    assert "angles are on the voxel grid" in made.why
-    assert made.why.endswith("deform is left out")
-    assert made.becomes == "SpatialPadd, RandCropByPosNegLabeld, RandAffined"
-    assert all(n > 8 for n in made.nodes[1]["spatial_size"])
+    translation = translate("transform", Component(name="FastPosNegRatioCropROI", args=args), VOLUME)
+    assert translation.verdict == "approximate"
+    assert "angles are on the voxel grid" in translation.why
+    assert translation.why.endswith("deform is left out")
+    assert translation.becomes == "SpatialPadd, RandCropByPosNegLabeld, RandAffined"
+    assert all(n > 8 for n in translation.nodes[1]["spatial_size"])
     assert translate("transform", Component(name="MyOwn"), VOLUME).verdict == "not carried"
 
 

@@ -20,19 +20,19 @@ CONFIG = TEMPLATES / "auto" / "config" / "config_train.json"
 HERE = Path("config_train.json")
 
 
-def planned(modality: str = "") -> dict[str, Any]:
+def plan_of_template(modality: str = "") -> dict[str, Any]:
     data = fingerprint((36, 50, 37), modality=modality)
     return place_plan(read_json(CONFIG), plan_layout(data, LAPTOP), data, path=CONFIG)
 
 
 def test_the_templates_configuration_takes_a_whole_plan(tmp_path: Path) -> None:
     content = read_json(CONFIG)
-    assert [set_nested(content, place, value) for place, value in planned("CT").items()].count(None) == len(
-        planned("CT")
+    assert [set_nested(content, place, value) for place, value in plan_of_template("CT").items()].count(None) == len(
+        plan_of_template("CT")
     )
     write_json(tmp_path / "config_train.json", content)
     workflow = load_workflow(tmp_path / "config_train.json", overrides={"DATASET_JSON": "x", "DATA_ROOT": "y"})
-    crop = next(one for one in workflow.train.pre_transforms if "size" in one.args)
+    crop = next(transform for transform in workflow.train.pre_transforms if "size" in transform.args)
     assert crop.args["size"] == workflow.validate.inferer.args["roi_size"] == [40, 56, 40]
     assert workflow.train.image_pipeline.args["output_batch_size"] == 2
     # 80 cases in batches of 2: 40 steps an epoch, and about 250 between two validations.
@@ -41,20 +41,20 @@ def test_the_templates_configuration_takes_a_whole_plan(tmp_path: Path) -> None:
 
 def test_hounsfield_units_are_scaled_alike_in_training_validation_and_evaluation() -> None:
     expected = {"fields": "image", "a_min": -50, "a_max": 150, "b_min": -2.5, "b_max": 2.5, "clip": True}
-    found = planned("CT")
-    assert found["train.pre_transforms[2].args"] == found["validate.pre_transforms[2].args"] == expected
+    values = plan_of_template("CT")
+    assert values["train.pre_transforms[2].args"] == values["validate.pre_transforms[2].args"] == expected
     data = fingerprint((36, 50, 37), modality="CT")
     evaluation = read_json(TEMPLATES / "auto" / "config" / "config_validation.json")
     assert place_evaluation(evaluation, plan_layout(data, LAPTOP), data)["pre_transforms[2].args"] == expected
-    assert not [place for place in planned("MR") if "pre_transforms[2]" in place]
+    assert not [place for place in plan_of_template("MR") if "pre_transforms[2]" in place]
 
 
 def test_patches_of_one_case_count_in_the_batch() -> None:
     content = read_json(CONFIG)
     content["train"]["pre_transforms"][3]["args"]["batch_size"] = 2
-    found = place_sizes(content, plan_layout(fingerprint((36, 50, 37)), LAPTOP), 1, path=HERE)
-    assert found["train.image_pipeline.args.output_batch_size"] == 1
-    assert found["train.image_pipeline.args.num_workers"] == 1
+    values = place_sizes(content, plan_layout(fingerprint((36, 50, 37)), LAPTOP), 1, path=HERE)
+    assert values["train.image_pipeline.args.output_batch_size"] == 1
+    assert values["train.image_pipeline.args.num_workers"] == 1
 
 
 def test_a_configuration_without_patches_is_refused() -> None:

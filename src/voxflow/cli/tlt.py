@@ -197,7 +197,7 @@ def _open_mmar(
     config: Path, datalist: Path, file_root: Path | None, values: Mapping[str, Any], settings: Sequence[str]
 ) -> Mmar:
     """The folder of a configuration, as if it were an MMAR; what was typed after ``--set`` wins."""
-    from voxflow.config.load import find_workspace
+    from voxflow.config import find_workspace
     from voxflow.mmar import Mmar, parse_settings
 
     values = {"DATASET_JSON": _absolute(datalist), **values}

@@ -1,10 +1,14 @@
+from .clara3 import EVALUATION_SECTION as EVALUATION_SECTION
 from .load import DIALECTS as DIALECTS
 from .load import Inspection as Inspection
 from .load import detect_dialect as detect_dialect
+from .load import find_workspace as find_workspace
 from .load import inspect_evaluation as inspect_evaluation
 from .load import inspect_workflow as inspect_workflow
 from .load import load_evaluation as load_evaluation
 from .load import load_workflow as load_workflow
+from .source import set_nested as set_nested
+from .substitution import CLARA_VARIABLES as CLARA_VARIABLES
 from .text import read_json as read_json
 from .workflow import Determinism as Determinism
 from .workflow import Evaluation as Evaluation

@@ -33,7 +33,7 @@ VALIDATE: SectionLayout = {
     "image_pipeline": ("pipeline", False),
     "inferer": ("inferer", False),
 }
-EVALUATE: SectionLayout = {
+EVALUATION_SECTION: SectionLayout = {
     "pre_transforms": ("transform", True),
     "post_transforms": ("transform", True),
     "label_transforms": ("transform", True),
@@ -90,9 +90,9 @@ def read_evaluation(source: ConfigSource) -> Evaluation:
     Raises:
         FaultyConfigError: every fault at once.
     """
-    config = source.settle(EvaluationValues.model_fields, EVALUATE)
-    values = read_values(EvaluationValues, config, source, component_keys=EVALUATE)
-    parts = ComponentReader.of(source, config).read_section(config, EVALUATE, "")
+    config = source.settle(EvaluationValues.model_fields, EVALUATION_SECTION)
+    values = read_values(EvaluationValues, config, source, component_keys=EVALUATION_SECTION)
+    parts = ComponentReader.of(source, config).read_section(config, EVALUATION_SECTION, "")
     if "pre_transforms" not in config:
         source.findings.error(
             "missing-component", "pre_transforms", "missing; the transforms that load an image are needed"

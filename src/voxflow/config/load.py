@@ -14,8 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from voxflow.components import Component
-    from voxflow.components.registry import Kind
+    from voxflow.components import Component, Kind
     from voxflow.config.workflow import Evaluation, Workflow
 
 

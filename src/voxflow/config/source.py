@@ -7,14 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from voxflow.config.substitution import WELL_KNOWN, resolve, substitute
+from voxflow.config.substitution import CLARA_VARIABLES, resolve, substitute
 from voxflow.findings import FindingCollector, suggest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from voxflow.components import Component
-    from voxflow.components.registry import Kind
+    from voxflow.components import Component, Kind
     from voxflow.findings import Suggestion
 
 # Variables that a configuration may use though nobody sets them: from scratch, without weights to begin from.
@@ -115,7 +114,7 @@ def _override(
     elif _first_key(key) in sections:
         return set_nested(config, key, value) or "", ""
     elif not key.isupper():
-        names = [*values, *WELL_KNOWN, *(f"{section}.…" for section in sections)]
+        names = [*values, *CLARA_VARIABLES, *(f"{section}.…" for section in sections)]
         return "no such value (variables are upper case)", suggest(key, names)
     return "", ""
 

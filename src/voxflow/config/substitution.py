@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from voxflow.findings import FindingCollector
 
 # Names that Clara's own commands set; a configuration need not use them.
-WELL_KNOWN = (
+CLARA_VARIABLES = (
     "DATA_LIST_KEY",
     "DATA_ROOT",
     "DATASET_JSON",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from voxflow.config.substitution import WELL_KNOWN
+from voxflow.config import CLARA_VARIABLES
 from voxflow.findings import nearest_name, show
 from voxflow.lint.files import is_folder
 
@@ -43,7 +43,7 @@ def check_environment(
         configurable: every other name that a configuration may leave to the environment.
         notes: of the environment file.
     """
-    names = {*WELL_KNOWN, *used, *configurable, *WORDS}
+    names = {*CLARA_VARIABLES, *used, *configurable, *WORDS}
     for key, value in environment.items():
         if key not in names and key.isupper():
             near = nearest_name(key, names, cutoff=0.7)

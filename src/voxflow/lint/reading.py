@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from voxflow.components import Component, plain_name
-from voxflow.config import EvaluationValues, Globals, Workflow, inspect_evaluation, inspect_workflow
-from voxflow.config.clara3 import EVALUATE
+from voxflow.config import EVALUATION_SECTION, EvaluationValues, Globals, Workflow, inspect_evaluation, inspect_workflow
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -150,7 +149,7 @@ def read_evaluation(path: Path, target: Target, environment: Path | None, report
     return _take_over(inspection, path, environment, overrides, report, is_evaluation=True)
 
 
-_EVALUATION_ONLY = EvaluationValues.model_fields.keys() - Globals.model_fields.keys() | EVALUATE.keys()
+_EVALUATION_ONLY = EvaluationValues.model_fields.keys() - Globals.model_fields.keys() | EVALUATION_SECTION.keys()
 
 
 def _first_key(key: str) -> str:

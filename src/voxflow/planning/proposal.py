@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict
 
-from voxflow.config.text import read_json
+from voxflow.config import read_json
 from voxflow.machine import Machine, read_machine
 from voxflow.planning.layout import TrainingLayout, plan_layout
 from voxflow.planning.places import place_evaluation, place_plan

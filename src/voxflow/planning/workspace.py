@@ -8,9 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from voxflow.config import load_workflow
-from voxflow.config.source import set_nested
-from voxflow.config.text import read_json
+from voxflow.config import load_workflow, read_json, set_nested
 from voxflow.datalist import Datalist
 from voxflow.errors import ConfigError, DataError
 from voxflow.files import write_text
