@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
+    from pydantic import ValidationError
+
 Severity = Literal["error", "warning"]
 MAX_SHOWN = 40  # faults in the text of one exception
 MAX_ALIKE = 10  # of one kind in one file; a wrong root makes every path of a datalist wrong
@@ -152,6 +154,19 @@ class FindingCollector:
         if finding not in self.findings:
             self.findings.append(finding)
 
+    def add_validation(self, error: ValidationError, place: str, *, skip: int = 0) -> None:
+        """Note every fault that pydantic found in a user's values.
+
+        Args:
+            error: what validating them raised.
+            place: the JSON path of the values, such as ``workspaces.spleen.split``.
+            skip: leading parts of pydantic's own path that the file does not have, such as the tag of a union.
+        """
+        for fault in error.errors():
+            code = "unknown-key" if fault["type"] == "extra_forbidden" else DEFAULT_CODE
+            path = ".".join([place, *map(str, fault["loc"][skip:])])
+            self.error(code, path, f"{fault['msg']}, got {fault['input']!r}")
+
     def add_alike(self, severity: Severity, code: str, items: Sequence[tuple[str, str, str]]) -> None:
         """Note things of one kind: the first ten, then how many more.
 
@@ -191,8 +206,11 @@ class FindingCollector:
         """The findings of severity warning."""
         return [finding for finding in self.findings if finding.severity == "warning"]
 
-    def raise_errors(self) -> None:
+    def raise_errors(self, title: str = "") -> None:
         """Raise one exception that holds every error, its text capped at ``MAX_SHOWN``; warnings alone pass.
+
+        Args:
+            title: the first line of its text; how many faults there are when left out.
 
         Raises:
             FaultyConfigError: there are errors.
@@ -203,8 +221,8 @@ class FindingCollector:
         lines = [f"{self._place(fault)}: {fault.text}" for fault in faults[:MAX_SHOWN]]
         if len(faults) > MAX_SHOWN:
             lines.append(f"and {len(faults) - MAX_SHOWN} more")
-        message = f"{len(faults)} fault{'s' if len(faults) > 1 else ''} in the configuration"
-        raise FaultyConfigError(message, faults=faults, findings=lines)
+        count = f"{len(faults)} fault{'s' if len(faults) > 1 else ''} in the configuration"
+        raise FaultyConfigError(title or count, faults=faults, findings=lines)
 
     def _place(self, finding: Finding) -> str:
         """File and JSON path; a fault of another file, such as environment.json, names both files."""

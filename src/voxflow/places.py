@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from voxflow.errors import ConfigError
+from voxflow.findings import FindingCollector
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -55,12 +56,10 @@ class WorkspaceLayout:
         try:
             return model.model_validate(self.block.get(key) or {})
         except ValidationError as error:
-            place = f"workspaces.{self.workspace}.{key}"
-            findings = [
-                f"{PARAMS}: {'.'.join([place, *map(str, fault['loc'])])}: {fault['msg']}, got {fault['input']!r}"
-                for fault in error.errors()
-            ]
-            raise ConfigError(f"{len(findings)} wrong parameter(s)", findings=findings) from error
+            findings = FindingCollector(PARAMS)
+            findings.add_validation(error, f"workspaces.{self.workspace}.{key}")
+            findings.raise_errors(f"{error.error_count()} wrong parameter(s)")
+            raise
 
     @property
     def task(self) -> str:

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError
 
 from tasks.common.stage import Stage, run_guarded, stage_parser
 from voxflow.errors import ConfigError
+from voxflow.findings import FaultyConfigError, FindingCollector
 from voxflow.places import PARAMS, load_params, read_params
 
 if TYPE_CHECKING:
@@ -199,6 +200,7 @@ def _parse(model: type[Entry], section: str, key: str) -> Entry:
     try:
         return model.model_validate(load_params(section, key))
     except ValidationError as error:
-        where = f"{section}.{key}"
-        faults = [f"{'.'.join([where, *map(str, e['loc'])])}: {e['msg']}, got {e['input']!r}" for e in error.errors()]
-        raise ConfigError("; ".join(faults), path=PARAMS) from error
+        findings = FindingCollector(PARAMS)
+        findings.add_validation(error, f"{section}.{key}")
+        text = "; ".join(f"{fault.where}: {fault.message}" for fault in findings.errors)
+        raise FaultyConfigError(text, path=PARAMS, faults=findings.errors) from error

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
 
 from voxflow.errors import ConfigError
+from voxflow.findings import FindingCollector
 from voxflow.places import PARAMS
 
 if TYPE_CHECKING:
@@ -95,12 +96,10 @@ def parse_settings(blocks: Mapping[str, Any] | None, name: str) -> DicomWebSetti
     try:
         return _ADAPTER.validate_python(blocks[name])
     except ValidationError as error:
-        findings = [
-            f"{PARAMS}: {'.'.join(['pacs', name, *(str(key) for key in fault['loc'][1:])])}: {fault['msg']}, "
-            f"got {fault['input']!r}"
-            for fault in error.errors()
-        ]
-        raise ConfigError(f"{len(findings)} wrong parameter(s)", findings=findings) from error
+        findings = FindingCollector(PARAMS)
+        findings.add_validation(error, f"pacs.{name}", skip=1)
+        findings.raise_errors(f"{error.error_count()} wrong parameter(s)")
+        raise
 
 
 def read_secret(name: str, kind: Literal["PASSWORD", "TOKEN"]) -> str | None:
