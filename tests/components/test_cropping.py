@@ -13,7 +13,7 @@ from voxflow.components.transforms.cropping import FOREGROUND, crop_or_pad, cut_
 from voxflow.components.transforms.patches import patch_points, rotation_matrix, sample_at
 
 
-def made(name: str, **args: object) -> Any:
+def build(name: str, **args: object) -> Any:
     return build_transform(Component(name=name, args={"fields": "image", **args}))
 
 
@@ -26,24 +26,24 @@ def sample() -> dict[str, Any]:
 
 
 def test_positive_patches_hold_the_label_and_negative_ones_begin_anywhere(sample: dict[str, Any]) -> None:
-    crop = made("FastCropByPosNegRatio", size=[8, 8, 8], pos=1, neg=0, batch_size=20)
+    crop = build("FastCropByPosNegRatio", size=[8, 8, 8], pos=1, neg=0, batch_size=20)
     patches = crop.run(sample, np.random.default_rng(0))
     assert len(patches) == 20
     assert all(patch["label"].any() and patch["image"].shape == (1, 8, 8, 8) for patch in patches)
     assert all(FOREGROUND not in patch for patch in patches)
-    outside = made("FastCropByPosNegRatio", size=[8, 8, 8], pos=0, neg=1, batch_size=60)
+    outside = build("FastCropByPosNegRatio", size=[8, 8, 8], pos=0, neg=1, batch_size=60)
     share = np.mean([patch["label"].any() for patch in outside.run(sample, np.random.default_rng(0))])
     assert share < 0.6
 
 
 def test_pos_and_neg_are_weights(sample: dict[str, Any]) -> None:
-    crop = made("FastCropByPosNegRatio", size=[1, 1, 1], pos=3, neg=1, batch_size=400)
+    crop = build("FastCropByPosNegRatio", size=[1, 1, 1], pos=3, neg=1, batch_size=400)
     share = np.mean([patch["label"].any() for patch in crop.run(sample, np.random.default_rng(0))])
     assert share == pytest.approx(0.75, abs=0.06)
 
 
 def test_a_crop_reads_the_same_voxels_of_image_and_label(sample: dict[str, Any]) -> None:
-    crop = made("FastCropByPosNegRatio", size=[8, 6, 4])
+    crop = build("FastCropByPosNegRatio", size=[8, 6, 4])
     out = crop.apply(sample, {"start": np.array([3, 2, 1])})
     np.testing.assert_array_equal(out["image"], sample["image"][:, 3:11, 2:8, 1:5])
     np.testing.assert_array_equal(out["label"], sample["label"][:, 3:11, 2:8, 1:5])
@@ -51,7 +51,7 @@ def test_a_crop_reads_the_same_voxels_of_image_and_label(sample: dict[str, Any])
 
 @pytest.mark.parametrize("name", ["FastCropByPosNegRatio", "FastPosNegRatioCropROI"])
 def test_an_image_smaller_than_the_patch_is_padded_in_the_middle(name: str, sample: dict[str, Any]) -> None:
-    patch = made(name, size=[32, 24, 24]).run(sample, np.random.default_rng(0))[0]
+    patch = build(name, size=[32, 24, 24]).run(sample, np.random.default_rng(0))[0]
     np.testing.assert_allclose(patch["image"][:, 1:31, :, 2:22], sample["image"], atol=1e-4)
     assert not patch["image"][:, 0].any()
     np.testing.assert_array_equal(patch["label"][:, 1:31, :, 2:22], sample["label"])
@@ -59,7 +59,7 @@ def test_an_image_smaller_than_the_patch_is_padded_in_the_middle(name: str, samp
 
 def test_a_label_without_foreground_still_gives_patches(sample: dict[str, Any]) -> None:
     empty = sample | {"label": np.zeros_like(sample["label"])}
-    assert made("FastCropByPosNegRatio", size=[8, 8, 8], pos=1, neg=0).run(empty, np.random.default_rng(0))
+    assert build("FastCropByPosNegRatio", size=[8, 8, 8], pos=1, neg=0).run(empty, np.random.default_rng(0))
 
 
 def test_the_turned_patch_matches_scipy_in_true_angles(sample: dict[str, Any]) -> None:
@@ -80,30 +80,30 @@ def test_rotation_keeps_lengths_and_turns_i_towards_j() -> None:
 
 
 def test_masks_keep_their_values_when_turned_and_bent(sample: dict[str, Any]) -> None:
-    crop = made("FastPosNegRatioCropROI", size=[16, 16, 8], rotation=True, scale=True, deform=True, pos=1, neg=0)
+    crop = build("FastPosNegRatioCropROI", size=[16, 16, 8], rotation=True, scale=True, deform=True, pos=1, neg=0)
     patch = crop.run(sample | {"label": sample["label"] * 7}, np.random.default_rng(2))[0]
     assert set(np.unique(patch["label"])) == {0, 7}
     assert patch["label"].dtype == np.uint8
 
 
 def test_without_augmentation_the_roi_crop_is_a_plain_crop(sample: dict[str, Any]) -> None:
-    crop = made("FastPosNegRatioCropROI", size=[5, 5, 5])
-    drawn = {"centre": np.array([10.0, 10, 10]), "angles": np.zeros(3), "factor": 1.0, "bend": None}
-    np.testing.assert_allclose(crop.apply(sample, drawn)["image"], sample["image"][:, 8:13, 8:13, 8:13], atol=1e-5)
+    crop = build("FastPosNegRatioCropROI", size=[5, 5, 5])
+    parameters = {"centre": np.array([10.0, 10, 10]), "angles": np.zeros(3), "factor": 1.0, "bend": None}
+    np.testing.assert_allclose(crop.apply(sample, parameters)["image"], sample["image"][:, 8:13, 8:13, 8:13], atol=1e-5)
 
 
 def test_random_size_crop_stays_inside_and_within_its_limits() -> None:
-    crop = made("CropRandomSizeWithDisplacement", lower_size=[0.5, 20], max_displacement=3)
+    crop = build("CropRandomSizeWithDisplacement", lower_size=[0.5, 20], max_displacement=3)
     image = np.arange(1200.0).reshape(1, 40, 30)
     for seed in range(50):
-        drawn = crop.draw({"image": image}, np.random.default_rng(seed))
-        start, size = drawn["start"], drawn["size"]
+        parameters = crop.draw({"image": image}, np.random.default_rng(seed))
+        start, size = parameters["start"], parameters["size"]
         assert (start >= 0).all()
         assert (start + size <= (40, 30)).all()
         assert size[0] >= 20
         assert size[1] >= 20
         assert (abs(start - (np.array([40, 30]) - size) // 2) <= 3).all()
-        assert crop.apply({"image": image}, drawn)["image"].shape == (1, *size)
+        assert crop.apply({"image": image}, parameters)["image"].shape == (1, *size)
 
 
 def test_cut_pads_outside_with_zero_and_fit_keeps_whole_axes() -> None:

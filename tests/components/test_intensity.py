@@ -12,7 +12,7 @@ from voxflow.components.transforms.base import RandomTransform
 from voxflow.errors import ConfigError
 
 
-def made(name: str, **args: object) -> Any:
+def build(name: str, **args: object) -> Any:
     return build_transform(Component(name=name, args={"fields": ["image"], **args}))
 
 
@@ -24,50 +24,50 @@ def image() -> np.ndarray:
 
 
 def test_scale_intensity_range_maps_ends_and_clips(image: np.ndarray) -> None:
-    scale = made("ScaleIntensityRange", a_min=-57, a_max=164, b_min=0.0, b_max=1.0, clip=True)
+    scale = build("ScaleIntensityRange", a_min=-57, a_max=164, b_min=0.0, b_max=1.0, clip=True)
     out = scale({"image": image})["image"]
     assert out.dtype == np.float32
     np.testing.assert_allclose(out, np.interp(image, [-57, 164], [0, 1]), atol=1e-6)
 
 
 def test_scale_intensity_range_extrapolates_without_clip(image: np.ndarray) -> None:
-    scale = made("ScaleIntensityRange", a_min=0, a_max=10, b_min=-1.0, b_max=1.0)
+    scale = build("ScaleIntensityRange", a_min=0, a_max=10, b_min=-1.0, b_max=1.0)
     np.testing.assert_allclose(scale({"image": image})["image"], image / 5 - 1, rtol=1e-5, atol=1e-6)
 
 
 def test_scale_intensity_range_refuses_an_empty_interval() -> None:
     with pytest.raises(ConfigError, match="a_min and a_max must differ, both are 3"):
-        made("ScaleIntensityRange", a_min=3, a_max=3, b_min=0, b_max=1)
+        build("ScaleIntensityRange", a_min=3, a_max=3, b_min=0, b_max=1)
 
 
 def test_center_data_uses_given_numbers_by_channel(image: np.ndarray) -> None:
-    out = made("CenterData", subtrahend=[10.0, 20.0], divisor=[2.0, 4.0])({"image": image})["image"]
+    out = build("CenterData", subtrahend=[10.0, 20.0], divisor=[2.0, 4.0])({"image": image})["image"]
     np.testing.assert_allclose(out[0], (image[0] - 10) / 2, rtol=1e-5)
     np.testing.assert_allclose(out[1], (image[1] - 20) / 4, rtol=1e-5)
 
 
 def test_center_data_falls_back_on_mean_and_deviation(image: np.ndarray) -> None:
-    out = made("CenterData")({"image": image})["image"]
+    out = build("CenterData")({"image": image})["image"]
     np.testing.assert_allclose(out.mean((1, 2, 3)), 0, atol=1e-5)
     np.testing.assert_allclose(out.std((1, 2, 3)), 1, atol=1e-5)
 
 
 def test_nonzero_normalisation_leaves_zeros_and_scales_the_rest(image: np.ndarray) -> None:
-    out = made("NormalizeNonzeroIntensities")({"image": image})["image"]
+    out = build("NormalizeNonzeroIntensities")({"image": image})["image"]
     assert (out[:, :2] == 0).all()
-    for channel, given in zip(out, image, strict=True):
-        inside = given[given != 0]
-        np.testing.assert_allclose(channel[given != 0], (inside - inside.mean()) / inside.std(), rtol=1e-3, atol=1e-4)
+    for channel, source in zip(out, image, strict=True):
+        inside = source[source != 0]
+        np.testing.assert_allclose(channel[source != 0], (inside - inside.mean()) / inside.std(), rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("value", [0.0, 7.0])
 def test_normalisation_of_a_constant_image_is_finite(value: float) -> None:
-    out = made("NormalizeNonzeroIntensities")({"image": np.full((1, 3, 3, 3), value, np.float32)})["image"]
+    out = build("NormalizeNonzeroIntensities")({"image": np.full((1, 3, 3, 3), value, np.float32)})["image"]
     assert (out == 0).all()
 
 
 def test_oscillation_multiplies_by_one_factor_within_the_magnitude(image: np.ndarray) -> None:
-    oscillate = made("ScaleIntensityOscillation", magnitude=0.1)
+    oscillate = build("ScaleIntensityOscillation", magnitude=0.1)
     assert isinstance(oscillate, RandomTransform)
     rng = np.random.default_rng(1)
     factors = [oscillate.draw({"image": image}, rng)["factor"] for _ in range(200)]
@@ -77,12 +77,12 @@ def test_oscillation_multiplies_by_one_factor_within_the_magnitude(image: np.nda
 
 
 def test_noise_is_replayed_by_its_draw(image: np.ndarray) -> None:
-    noise = made("AddGaussianNoise", magnitude=2.0)
+    noise = build("AddGaussianNoise", magnitude=2.0)
     assert isinstance(noise, RandomTransform)
-    drawn = {"deviation": 1.5, "seed": 3}
-    first, second = (noise.apply({"image": image}, drawn)["image"] for _ in range(2))
+    parameters = {"deviation": 1.5, "seed": 3}
+    first, second = (noise.apply({"image": image}, parameters)["image"] for _ in range(2))
     np.testing.assert_array_equal(first, second)
     assert (first - image).std() == pytest.approx(1.5, rel=0.15)
-    never = made("AddGaussianNoise", probability=0.0)
+    never = build("AddGaussianNoise", probability=0.0)
     assert isinstance(never, RandomTransform)
     assert never({"image": image})["image"] is image

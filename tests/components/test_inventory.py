@@ -37,9 +37,9 @@ def table() -> dict[tuple[str, str, str], str]:
     for line in (ROOT / "docs" / "components.md").read_text(encoding="utf-8").splitlines():
         if line.startswith("## "):
             dialect = next((value for title, value in TITLES.items() if line.startswith(title)), "")
-        found = ROW.match(line)
-        if found:
-            name, kind, _, test, _ = found.groups()
+        match = ROW.match(line)
+        if match:
+            name, kind, _, test, _ = match.groups()
             rows[dialect, SPOKEN.get(kind, kind), name] = test
     return rows
 
@@ -62,8 +62,8 @@ def test_the_registry_knows_the_name_and_its_arguments(entry: dict[str, Any]) ->
 
 
 def test_the_table_has_a_row_for_every_name_and_none_too_many() -> None:
-    wanted = {(dialect_of(entry), entry["kind"], entry["name"]) for entry in INVENTORY}
-    assert set(table()) == wanted
+    expected_rows = {(dialect_of(entry), entry["kind"], entry["name"]) for entry in INVENTORY}
+    assert set(table()) == expected_rows
 
 
 @pytest.mark.parametrize(("row", "test"), table().items(), ids=str)
@@ -76,10 +76,10 @@ def test_the_test_that_the_table_names_is_about_the_component(row: tuple[str, st
         if hasattr(base, "component_name")
     }
     text = (HERE / test).read_text(encoding="utf-8")
-    assert any(f'{mark}{one}"' in text for one in related for mark in ('"', "tlt2:"))
+    assert any(f'{mark}{plain}"' in text for plain in related for mark in ('"', "tlt2:"))
 
 
 def test_nothing_of_tlts_is_known_that_the_inventory_does_not_name() -> None:
-    listed = {entry["name"].rpartition(".")[2] for entry in INVENTORY if entry["section"] == "E"}
+    inventory_names = {entry["name"].rpartition(".")[2] for entry in INVENTORY if entry["section"] == "E"}
     kinds = {entry["kind"] for entry in INVENTORY}
-    assert {name for kind in kinds for name in list_component_names(kind, "tlt2")} == listed
+    assert {name for kind in kinds for name in list_component_names(kind, "tlt2")} == inventory_names

@@ -20,7 +20,7 @@ def load(**sample: Any) -> dict[str, Any]:
     return build_transform(Component(name="LoadNifti", args={"fields": list(sample)}))(sample)
 
 
-def stored(path: Path, array: np.ndarray) -> Path:
+def store(path: Path, array: np.ndarray) -> Path:
     size = (array.shape[0], array.shape[1], array.shape[2])
     write_volume(path, Volume(array, Geometry.from_parts(size, (1, 2, 3))))
     return path
@@ -28,7 +28,7 @@ def stored(path: Path, array: np.ndarray) -> Path:
 
 def test_volumes_keep_their_axes_and_note_their_spacing(tmp_path: Path) -> None:
     array = np.arange(24, dtype=np.int16).reshape(2, 3, 4)
-    out = load(image=(stored(tmp_path / "a.nii.gz", array),), label=stored(tmp_path / "b.nii.gz", array % 3))
+    out = load(image=(store(tmp_path / "a.nii.gz", array),), label=store(tmp_path / "b.nii.gz", array % 3))
     np.testing.assert_array_equal(out["image"][0], array)
     assert out["image"].dtype == np.float32
     assert out["label"].dtype == np.uint8
@@ -36,14 +36,14 @@ def test_volumes_keep_their_axes_and_note_their_spacing(tmp_path: Path) -> None:
 
 
 def test_several_files_become_channels(tmp_path: Path) -> None:
-    paths = tuple(stored(tmp_path / f"{n}.nii.gz", np.full((2, 3, 4), n, np.int16)) for n in range(3))
+    paths = tuple(store(tmp_path / f"{n}.nii.gz", np.full((2, 3, 4), n, np.int16)) for n in range(3))
     assert load(image=paths)["image"].mean((1, 2, 3)).tolist() == [0, 1, 2]
 
 
 def test_channels_of_different_size_are_refused(tmp_path: Path) -> None:
-    one, other = (stored(tmp_path / f"{n}.nii.gz", np.zeros((2, 3, n), np.int16)) for n in (2, 3))
+    first, second = (store(tmp_path / f"{n}.nii.gz", np.zeros((2, 3, n), np.int16)) for n in (2, 3))
     with pytest.raises(DataError, match="channels of one image differ in size"):
-        load(image=(one, other))
+        load(image=(first, second))
 
 
 @pytest.mark.parametrize(("value", "message"), [(0.5, "no whole numbers"), (-1.0, "between -1.0 and 0.0")])
@@ -51,7 +51,7 @@ def test_labels_that_are_no_classes_are_refused(tmp_path: Path, value: float, me
     array = np.zeros((2, 2, 2), np.float32)
     array[0, 0, 0] = value
     with pytest.raises(DataError, match=message):
-        load(label=stored(tmp_path / "label.nii.gz", array))
+        load(label=store(tmp_path / "label.nii.gz", array))
 
 
 def test_sixteen_bit_radiographs_keep_their_values(tmp_path: Path) -> None:

@@ -13,22 +13,22 @@ from voxflow.components import Component, create
 from voxflow.errors import ConfigError
 
 
-def made(name: str, **args: object) -> Any:
+def build(name: str, **args: object) -> Any:
     return create("loss", Component(name=name, args=args))
 
 
 @pytest.fixture
-def nested() -> tuple[torch.Tensor, torch.Tensor]:
-    """Logits and overlapping masks of three nested classes."""
+def nested_masks() -> tuple[torch.Tensor, torch.Tensor]:
+    """Logits and overlapping masks of three nested_masks classes."""
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(2, 3, 4, 4, 4, generator=generator)
     depth = torch.randint(0, 4, (2, 1, 4, 4, 4), generator=generator)
     return logits, (depth > torch.tensor([1, 0, 2]).reshape(1, 3, 1, 1, 1)).to(torch.uint8)
 
 
-def test_dice_of_overlapping_masks_judges_each_channel_by_its_sigmoid(nested: Any) -> None:
-    logits, label = nested
-    loss = made("tlt2:dice_loss", squared_pred=True, is_onehot_targets=True).build("sigmoid")
+def test_dice_of_overlapping_masks_judges_each_channel_by_its_sigmoid(nested_masks: Any) -> None:
+    logits, label = nested_masks
+    loss = build("tlt2:dice_loss", squared_pred=True, is_onehot_targets=True).build("sigmoid")
     chance, truth = 1 / (1 + np.exp(-logits.double().numpy())), label.numpy().astype(float)
     axes = (2, 3, 4)
     dice = 2 * (chance * truth).sum(axes) / ((chance**2).sum(axes) + (truth**2).sum(axes))
@@ -40,16 +40,16 @@ def test_focal_weighs_each_voxel_by_its_error(skip: bool) -> None:
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(2, 3, 4, 4, 4, generator=generator)
     label = torch.randint(0, 3, (2, 1, 4, 4, 4), generator=generator)
-    loss = made("Focal", skip_background=skip, gamma=2.0).build("softmax")
+    loss = build("Focal", skip_background=skip, gamma=2.0).build("softmax")
     chance = torch.softmax(logits.double(), 1).numpy()
     truth = np.moveaxis(np.eye(3)[label[:, 0].numpy()], -1, 1)
-    each = -((1 - chance) ** 2) * np.log(chance) * truth
-    assert loss(logits, label).item() == pytest.approx(each[:, int(skip) :].mean(), rel=1e-4)
+    weighted = -((1 - chance) ** 2) * np.log(chance) * truth
+    assert loss(logits, label).item() == pytest.approx(weighted[:, int(skip) :].mean(), rel=1e-4)
 
 
-def test_focal_of_overlapping_masks_is_binary(nested: Any) -> None:
-    logits, label = nested
-    loss = made("Focal", is_onehot_targets=True, gamma=2.0).build("sigmoid")
+def test_focal_of_overlapping_masks_is_binary(nested_masks: Any) -> None:
+    logits, label = nested_masks
+    loss = build("Focal", is_onehot_targets=True, gamma=2.0).build("sigmoid")
     chance, truth = 1 / (1 + np.exp(-logits.double().numpy())), label.numpy()
     right = np.where(truth == 1, chance, 1 - chance)
     assert loss(logits, label).item() == pytest.approx(float((-((1 - right) ** 2) * np.log(right)).mean()), rel=1e-4)
@@ -59,25 +59,25 @@ def test_columns_of_several_classes_are_learnt_by_cross_entropy() -> None:
     """Three columns: a finding, one of 0 to 2, a finding; of six labels one is unknown."""
     logits = torch.randn(2, 5, generator=torch.Generator().manual_seed(0))
     label = torch.tensor([[1.0, 2.0, 0.0], [0.0, 1.0, -1.0]])
-    value = made("tlt2:classification_loss").build("sigmoid", (1, 2, 1))(logits, label)
+    value = build("tlt2:classification_loss").build("sigmoid", (1, 2, 1))(logits, label)
     binary = functional.binary_cross_entropy_with_logits(
         torch.stack([logits[0, 0], logits[1, 0], logits[0, 4]]), torch.tensor([1.0, 0, 0]), reduction="sum"
     )
     several = functional.cross_entropy(logits[:, 1:4], torch.tensor([2, 1]), reduction="sum")
     assert value.item() == pytest.approx(((binary + several) / 5).item(), rel=1e-5)
-    assert made("MulticlassClassificationLoss").build("sigmoid", (1, 2, 1))(logits, label) == value
+    assert build("MulticlassClassificationLoss").build("sigmoid", (1, 2, 1))(logits, label) == value
 
 
 def test_label_smoothing_draws_every_column_towards_even_chances() -> None:
     logits, label = torch.tensor([[2.0, 0.5, -1.0]]), torch.tensor([[1.0, 0.0]])
-    value = made("tlt2:classification_loss", label_smoothing=0.2).build("sigmoid", (1, 1))(logits[:, :2], label)
+    value = build("tlt2:classification_loss", label_smoothing=0.2).build("sigmoid", (1, 1))(logits[:, :2], label)
     expected = functional.binary_cross_entropy_with_logits(logits[:, :2], torch.tensor([[0.9, 0.1]]))
     assert value.item() == pytest.approx(expected.item())
 
 
 def test_the_binary_loss_refuses_columns_of_several_classes() -> None:
     with pytest.raises(ConfigError, match=r"label_format \[1, 3\] has columns of several classes"):
-        made("BinaryClassificationLoss").build("sigmoid", (1, 3))
+        build("BinaryClassificationLoss").build("sigmoid", (1, 3))
 
 
 def test_tlts_adam_takes_its_rate_and_its_policy_falls_as_claras() -> None:

@@ -31,16 +31,16 @@ def sample(tmp_path: Path) -> dict[str, Any]:
     return build_transform(component("LoadImaged", keys=BOTH))({"image": case.image, "label": case.label})
 
 
-def stock(tmp_path: Path, *transforms: Any) -> dict[str, Any]:
+def run_monai(tmp_path: Path, *transforms: Any) -> dict[str, Any]:
     from monai.transforms import Compose, LoadImaged
 
     paths = {"image": str(tmp_path / "cube.nii.gz"), "label": str(tmp_path / "cube_label.nii.gz")}
-    made: dict[str, Any] = Compose([LoadImaged(BOTH, ensure_channel_first=True), *transforms])(paths)
-    return made
+    result: dict[str, Any] = Compose([LoadImaged(BOTH, ensure_channel_first=True), *transforms])(paths)
+    return result
 
 
 def test_a_case_is_read_as_monai_reads_it(sample: dict[str, Any], tmp_path: Path) -> None:
-    expected = stock(tmp_path)
+    expected = run_monai(tmp_path)
     for field in BOTH:
         np.testing.assert_array_equal(sample[field], expected[field].numpy())
     np.testing.assert_allclose(LPS_TO_RAS @ sample["image_affine"], expected["image"].affine)
@@ -64,13 +64,13 @@ def test_a_transform_gives_what_monai_gives(
 ) -> None:
     import monai.transforms
 
-    made = build_transform(component(name, **args))(sample)
-    expected = stock(tmp_path, getattr(monai.transforms, name)(**args))
+    result = build_transform(component(name, **args))(sample)
+    expected = run_monai(tmp_path, getattr(monai.transforms, name)(**args))
     for field in BOTH:
-        np.testing.assert_allclose(made[field], expected[field].numpy(), rtol=1e-5)
-        np.testing.assert_allclose(LPS_TO_RAS @ made[f"{field}_affine"], expected[field].affine, atol=1e-6)
-    assert made["label"].dtype == np.uint8
-    np.testing.assert_allclose(made["spacing"], expected["image"].pixdim, rtol=1e-6)
+        np.testing.assert_allclose(result[field], expected[field].numpy(), rtol=1e-5)
+        np.testing.assert_allclose(LPS_TO_RAS @ result[f"{field}_affine"], expected[field].affine, atol=1e-6)
+    assert result["label"].dtype == np.uint8
+    np.testing.assert_allclose(result["spacing"], expected["image"].pixdim, rtol=1e-6)
 
 
 def test_a_mask_that_was_blended_is_refused(sample: dict[str, Any]) -> None:
@@ -86,12 +86,12 @@ def test_what_is_random_is_in_the_tail_and_repeats_itself(sample: dict[str, Any]
     assert [len(chain.head), len(chain.tail)] == [1, 2]
     assert all(isinstance(transform, RandomTransform) for transform in chain.tail)
     assert chain.tail[0].patch() == (8, 8, 8)
-    first, again, other = (chain.run_tail(sample, np.random.default_rng(seed)) for seed in (1, 1, 2))
+    first, again, second = (chain.run_tail(sample, np.random.default_rng(seed)) for seed in (1, 1, 2))
     assert {patch["image"].shape for patch in first} == {(1, 8, 8, 8)}
     assert len(first) == 3
     for a, b in zip(first, again, strict=True):
         np.testing.assert_array_equal(a["image"], b["image"])
-    assert any((a["image"] != b["image"]).any() for a, b in zip(first, other, strict=True))
+    assert any((a["image"] != b["image"]).any() for a, b in zip(first, second, strict=True))
     assert first[0]["label"].dtype == np.uint8
 
 
@@ -107,15 +107,15 @@ def test_threads_do_not_share_what_was_drawn(sample: dict[str, Any]) -> None:
 
 
 def test_inference_repeats_what_changes_intensities_and_leaves_the_grid_alone() -> None:
-    def repeated(name: str, **args: Any) -> Any:
+    def repeat(name: str, **args: Any) -> Any:
         return build_transform(component(name, **args)).for_field("image")
 
-    scaled = repeated("ScaleIntensityRanged", keys=BOTH, a_min=0, a_max=1, b_min=0, b_max=1)
+    scaled = repeat("ScaleIntensityRanged", keys=BOTH, a_min=0, a_max=1, b_min=0, b_max=1)
     assert scaled == {"keys": ["image"], "a_min": 0, "a_max": 1, "b_min": 0, "b_max": 1}
-    assert repeated("Spacingd", keys=BOTH, pixdim=[1, 1, 1]) is None
-    assert repeated("CropForegroundd", keys=BOTH, source_key="image") is None
-    assert repeated("LoadImaged", keys=BOTH) is None
-    assert repeated("ToTensord", keys=BOTH) is None
+    assert repeat("Spacingd", keys=BOTH, pixdim=[1, 1, 1]) is None
+    assert repeat("CropForegroundd", keys=BOTH, source_key="image") is None
+    assert repeat("LoadImaged", keys=BOTH) is None
+    assert repeat("ToTensord", keys=BOTH) is None
 
 
 @pytest.mark.parametrize(
@@ -149,17 +149,17 @@ def test_losses_get_labels_as_they_want_them() -> None:
     dice = create("loss", component("DiceLoss", to_onehot_y=True, softmax=True)).build("softmax")(logits, label)
     torch.testing.assert_close(dice, DiceLoss(to_onehot_y=True, softmax=True)(logits, label))
     findings, truth = torch.randn(4, 2), torch.tensor([[0.0, 1], [1, 1], [0, 0], [1, 0]])
-    made = create("loss", component("BCEWithLogitsLoss")).build("sigmoid")(findings, truth)
-    torch.testing.assert_close(made, functional.binary_cross_entropy_with_logits(findings, truth))
+    result = create("loss", component("BCEWithLogitsLoss")).build("sigmoid")(findings, truth)
+    torch.testing.assert_close(result, functional.binary_cross_entropy_with_logits(findings, truth))
 
 
 def test_optimizers_are_torchs_and_monais() -> None:
     from monai.optimizers import Novograd
 
     weights = [torch.nn.Parameter(torch.zeros(2))]
-    made = create("optimizer", component("Novograd", lr=0.002, betas=[0.9, 0.99])).build(weights, 1.0, 0.0)
-    assert isinstance(made, Novograd)
-    assert made.param_groups[0]["lr"] == 0.002
+    result = create("optimizer", component("Novograd", lr=0.002, betas=[0.9, 0.99])).build(weights, 1.0, 0.0)
+    assert isinstance(result, Novograd)
+    assert result.param_groups[0]["lr"] == 0.002
     plain = create("optimizer", component("AdamW")).build(weights, 0.3, 0.0)
     assert (plain.param_groups[0]["lr"], plain.param_groups[0]["weight_decay"]) == (0.3, 0.01)
     assert create("optimizer", component("SGD", momentum=0.9)).build(weights, 0.3, 0.2).defaults["momentum"] == 0.9
@@ -213,13 +213,13 @@ def test_a_metric_gives_what_monai_gives(name: str, monais: str) -> None:
 
     metric = create(
         "metric",
-        component(name, name="m", is_key_metric=True, post_transforms=DISCRETE, args={"include_background": False}),
+        component(name, name="m", is_key_metric=True, post_transforms=DISCRETE, batch={"include_background": False}),
     )
-    given = outputs()
+    batch = outputs()
     expected = getattr(monai.metrics, monais)(include_background=False)
-    predicted = torch.as_tensor(given["model"]).argmax(1, keepdim=True)
-    expected(one_hot(predicted, 3), one_hot(torch.as_tensor(given["label"]), 3))
-    assert metric.summarise([metric.measure(given)], ()) == {"m": pytest.approx(expected.aggregate().item())}
+    predicted = torch.as_tensor(batch["model"]).argmax(1, keepdim=True)
+    expected(one_hot(predicted, 3), one_hot(torch.as_tensor(batch["label"]), 3))
+    assert metric.summarise([metric.measure(batch)], ()) == {"m": pytest.approx(expected.aggregate().item())}
 
 
 def test_auc_and_accuracy_are_those_of_scikit_learn() -> None:
@@ -229,12 +229,12 @@ def test_auc_and_accuracy_are_those_of_scikit_learn() -> None:
     logits, label = rng.normal(size=(20, 2)).astype(np.float32), rng.integers(0, 2, (20, 2)).astype(np.float32)
     sigmoid = [{"name": "monai:Activationsd", "args": {"keys": "pred", "sigmoid": True}}]
     metric = create("metric", component("ROCAUC", name="auc", post_transforms=sigmoid))
-    kept = [metric.measure({"model": logits[part], "label": label[part]}) for part in (slice(0, 7), slice(7, 20))]
-    assert metric.summarise(kept, ())["auc"] == pytest.approx(roc_auc_score(label, logits))
+    batches = [metric.measure({"model": logits[part], "label": label[part]}) for part in (slice(0, 7), slice(7, 20))]
+    assert metric.summarise(batches, ())["auc"] == pytest.approx(roc_auc_score(label, logits))
     accuracy = create("metric", component("Accuracy", name="a", post_transforms=DISCRETE))
-    given = outputs()
-    right = (given["model"].argmax(1) == given["label"][:, 0]).mean()
-    assert accuracy.summarise([accuracy.measure(given)], ()) == {"a": pytest.approx(right)}
+    batch = outputs()
+    right = (batch["model"].argmax(1) == batch["label"][:, 0]).mean()
+    assert accuracy.summarise([accuracy.measure(batch)], ()) == {"a": pytest.approx(right)}
 
 
 @pytest.mark.parametrize("name", ["os.system", "_Loss", "Compose", "ScaleIntensity", "DataLoader", "eval", ""])

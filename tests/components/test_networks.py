@@ -42,17 +42,17 @@ def component(name: str, **args: object) -> Component:
     ],
 )
 def test_volumes_keep_their_size_and_get_a_channel_a_class(name: str, args: dict[str, object]) -> None:
-    made = component(name, **args)
-    size = [2 * read_network(made).divisor] * 3
-    assert build_network(made).eval()(torch.zeros(1, 2, *size)).shape == (1, 3, *size)
+    configured = component(name, **args)
+    size = [2 * read_network(configured).divisor] * 3
+    assert build_network(configured).eval()(torch.zeros(1, 2, *size)).shape == (1, 3, *size)
 
 
 def test_ahnet_keeps_the_size_and_gets_a_channel_a_class() -> None:
-    made = component("SegAhnet", if_use_psp=True, plane="z", n_spatial_dim=3)
-    least = read_network(made).least_size
+    configured = component("SegAhnet", if_use_psp=True, plane="z", n_spatial_dim=3)
+    least = read_network(configured).least_size
     assert least == (128, 128, 32)
     with torch.inference_mode():
-        assert build_network(made).eval()(torch.zeros(1, 2, *least)).shape == (1, 3, *least)
+        assert build_network(configured).eval()(torch.zeros(1, 2, *least)).shape == (1, 3, *least)
 
 
 @pytest.mark.parametrize(
@@ -64,9 +64,9 @@ def test_ahnet_keeps_the_size_and_gets_a_channel_a_class() -> None:
     ],
 )
 def test_radiographs_get_a_logit_a_finding(name: str, args: dict[str, object]) -> None:
-    made = component(name, **args)
-    assert build_network(made).eval()(torch.zeros(1, 2, 64, 64)).shape == (1, 3)
-    assert read_network(made).final_activation == "sigmoid"
+    configured = component(name, **args)
+    assert build_network(configured).eval()(torch.zeros(1, 2, 64, 64)).shape == (1, 3)
+    assert read_network(configured).final_activation == "sigmoid"
 
 
 def test_divisor_is_the_total_stride() -> None:
@@ -126,18 +126,18 @@ def test_the_published_unet_joins_each_level_with_its_encoder() -> None:
         weight, bias = weights[f"{name}.conv.weight"], biases[f"{name}.conv.bias"]
         return functional.leaky_relu(functional.conv3d(image, weight, bias, stride=stride, padding=1), 0.2)
 
-    def joined(deep: torch.Tensor, skip: torch.Tensor) -> torch.Tensor:
+    def join(deep: torch.Tensor, skip: torch.Tensor) -> torch.Tensor:
         for axis in (2, 3, 4):
             deep = deep.repeat_interleave(2, axis)
         return torch.cat([deep, skip], 1)
 
     image = torch.randn(1, 2, 8, 8, 8, generator=torch.Generator().manual_seed(0))
-    one = layer("encoder.0", image, 2)
-    two = layer("encoder.1", one, 2)
-    deep = layer("decoder.0", layer("encoder.2", two, 2), 1)
-    deep = layer("decoder.1", joined(deep, two), 1)
-    deep = layer("decoder.3", layer("decoder.2", joined(deep, one), 1), 1)
-    deep = layer("decoder.5", layer("decoder.4", joined(deep, image), 1), 1)
+    first = layer("encoder.0", image, 2)
+    second = layer("encoder.1", first, 2)
+    deep = layer("decoder.0", layer("encoder.2", second, 2), 1)
+    deep = layer("decoder.1", join(deep, second), 1)
+    deep = layer("decoder.3", layer("decoder.2", join(deep, first), 1), 1)
+    deep = layer("decoder.5", layer("decoder.4", join(deep, image), 1), 1)
     expected = functional.conv3d(deep, weights["head.weight"], biases["head.bias"])
     torch.testing.assert_close(network(image), expected)
 
@@ -157,14 +157,14 @@ def test_group_norm_takes_the_place_of_every_norm() -> None:
 
 
 def test_the_vae_branch_adds_its_share_to_the_loss_in_training_alone() -> None:
-    made = complete_network(
+    configured = complete_network(
         Component(name="SegResnet", args={"use_vae": True, "blocks_down": [1, 1], "blocks_up": [1]}),
         in_channels=1,
         num_classes=2,
         patch=(16, 16, 8),
     )
-    assert made.args["input_size"] == [16, 16, 8]
-    network: Any = build_network(made).train()
+    assert configured.args["input_size"] == [16, 16, 8]
+    network: Any = build_network(configured).train()
     image = torch.randn(2, 1, 16, 16, 8)
     torch.manual_seed(0)
     network(image)
@@ -219,8 +219,8 @@ def test_ahnet_begins_from_a_2d_networks_torch_file(tmp_path: Path) -> None:
     torch.testing.assert_close(filled["conv1.weight"][:, 1, :, :, 2], weights["conv1.weight"][:, 2])
     torch.testing.assert_close(filled["bn0.running_var"], weights["bn1.running_var"])
     torch.testing.assert_close(filled["layer2.0.downsample.2.weight"], weights["layer2.0.downsample.1.weight"])
-    taken = sum(name.startswith(("conv1.", "bn0.", "layer")) for name in filled)
-    assert f": {taken} of the network's {len(filled)} tensors taken, 2 left aside" in report
+    tensors = sum(name.startswith(("conv1.", "bn0.", "layer")) for name in filled)
+    assert f": {tensors} of the network's {len(filled)} tensors taken, 2 left aside" in report
 
 
 def test_densenet_keeps_its_answer_to_grey_images(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 FLIPPED = (-1, 0, 0, 0, 1, 0, 0, 0, -1)
 
 
-def made(name: str, **args: object) -> Any:
+def build(name: str, **args: object) -> Any:
     return build_transform(Component(name=name, args=args))
 
 
@@ -35,8 +35,8 @@ def sample(tmp_path: Path) -> dict[str, Any]:
     return {"case": "p1", "image": tmp_path / "image.nii.gz", "label": tmp_path / "label.nii.gz"}
 
 
-def loaded(sample: dict[str, Any]) -> dict[str, Any]:
-    out: dict[str, Any] = made("LoadNifti", fields=["image", "label"])(sample)
+def load_sample(sample: dict[str, Any]) -> dict[str, Any]:
+    out: dict[str, Any] = build("LoadNifti", fields=["image", "label"])(sample)
     return out
 
 
@@ -52,14 +52,14 @@ def by_sitk(path: Path, grid: Geometry, interpolator: int) -> np.ndarray:
 
 def test_a_loaded_field_knows_where_it_lies(sample: dict[str, Any]) -> None:
     image = sitk.ReadImage(str(sample["image"]))
-    grid = read_geometry(loaded(sample), "image")
+    grid = read_geometry(load_sample(sample), "image")
     assert grid.origin == pytest.approx(image.GetOrigin())
     assert grid.spacing == pytest.approx(image.GetSpacing())
     np.testing.assert_allclose(grid.direction.ravel(), image.GetDirection(), atol=1e-6)
 
 
 def test_scale_by_resolution_is_sitks_resampling(sample: dict[str, Any]) -> None:
-    out = made("ScaleByResolution", fields=["image", "label"], target_resolution=[1.0, 1.0, 1.0])(loaded(sample))
+    out = build("ScaleByResolution", fields=["image", "label"], target_resolution=[1.0, 1.0, 1.0])(load_sample(sample))
     grid = read_geometry(out, "image")
     assert grid.spacing == pytest.approx((1, 1, 1))
     assert grid.size == (14, 16, 28)
@@ -69,38 +69,38 @@ def test_scale_by_resolution_is_sitks_resampling(sample: dict[str, Any]) -> None
 
 
 def test_a_label_by_another_name_takes_the_nearest_voxel(sample: dict[str, Any]) -> None:
-    read = loaded(sample)
+    read = load_sample(sample)
     floats = read | {"image": read["label"].astype(np.float32)}
-    scale = made("ScaleByResolution", fields="image", is_label=True, target_resolution=[0.5, 0.5, 1.0])
+    scale = build("ScaleByResolution", fields="image", is_label=True, target_resolution=[0.5, 0.5, 1.0])
     assert set(np.unique(scale(floats)["image"])) == {0, 2}
 
 
 def test_what_was_resampled_comes_back_to_its_own_voxels(sample: dict[str, Any]) -> None:
-    read = made("tlt2:LoadNifty", fields=["image"])(
-        made("tlt2:LoadResolutionFromNifty", applied_key="image", new_key="image_resolution")(sample)
+    read = build("tlt2:LoadNifty", fields=["image"])(
+        build("tlt2:LoadResolutionFromNifty", applied_key="image", new_key="image_resolution")(sample)
     )
     assert read["image_resolution"] == pytest.approx((0.7, 0.9, 3.1))
-    there = made(
+    resampled = build(
         "tlt2:ResampleVolume", applied_key="image", resolution="image_resolution", target_resolution=[1.0, 1.0, 1.0]
     )(read)
-    assert read_geometry(there, "image").spacing == (1, 1, 1)
-    answer = there | {"model": (there["image"] > 0).astype(np.uint8), "model_affine": there["image_affine"]}
-    back = made(
+    assert read_geometry(resampled, "image").spacing == (1, 1, 1)
+    answer = resampled | {"model": (resampled["image"] > 0).astype(np.uint8), "model_affine": resampled["image_affine"]}
+    restored = build(
         "tlt2:ResampleVolume", applied_key="model", resolution=[1.0, 1.0, 1.0], target_resolution="image_resolution"
     )(answer)
-    assert back["model"].shape == (1, 20, 18, 9)
-    assert read_geometry(back, "model").is_close(read_geometry(read, "image"))
-    assert (back["model"][0] == (read["image"][0] > 0)).mean() > 0.9
+    assert restored["model"].shape == (1, 20, 18, 9)
+    assert read_geometry(restored, "model").is_close(read_geometry(read, "image"))
+    assert (restored["model"][0] == (read["image"][0] > 0)).mean() > 0.9
 
 
 def test_the_array_is_taken_to_have_the_resolution_that_is_stated() -> None:
     image = np.random.default_rng(0).normal(size=(1, 8, 8, 8)).astype(np.float32)
-    resample = made("tlt2:ResampleVolume", applied_key="image", resolution=[2, 2, 2], target_resolution=[1, 1, 1])
+    resample = build("tlt2:ResampleVolume", applied_key="image", resolution=[2, 2, 2], target_resolution=[1, 1, 1])
     assert resample({"image": image})["image"].shape == (1, 16, 16, 16)
 
 
 @pytest.mark.parametrize(
-    ("name", "args", "drawn"),
+    ("name", "args", "parameters"),
     [
         ("tlt2:CropSubVolumeCenter", {"fields": ["image", "label"], "size": [8, 6, 4]}, None),
         ("tlt2:CropForegroundObject", {"size": [12, 10, 6]}, None),
@@ -119,10 +119,10 @@ def test_the_array_is_taken_to_have_the_resolution_that_is_stated() -> None:
     ],
 )
 def test_what_is_cropped_or_resized_is_sitks_resampling_at_the_place_that_is_noted(
-    name: str, args: dict[str, Any], drawn: dict[str, Any] | None, sample: dict[str, Any]
+    name: str, args: dict[str, Any], parameters: dict[str, Any] | None, sample: dict[str, Any]
 ) -> None:
-    transform, read = made(name, **args), loaded(sample)
-    out = transform(read) if drawn is None else transform.apply(read, drawn)
+    transform, read = build(name, **args), load_sample(sample)
+    out = transform(read) if parameters is None else transform.apply(read, parameters)
     affine = out["image_affine"]
     size = np.array(out["image"].shape[1:])
     source = sitk.ReadImage(str(sample["image"]))
@@ -138,15 +138,15 @@ def test_a_4d_file_is_channels_and_a_one_hot_mask(tmp_path: Path) -> None:
     sitk.WriteImage(
         sitk.JoinSeries([sitk.GetImageFromArray(m.transpose(2, 1, 0)) for m in masks]), tmp_path / "l.nii.gz"
     )
-    out = made("LoadNifti", fields=["label"])({"label": tmp_path / "l.nii.gz"})
+    out = build("LoadNifti", fields=["label"])({"label": tmp_path / "l.nii.gz"})
     np.testing.assert_array_equal(out["label"], masks)
     colours = sitk.Compose([sitk.GetImageFromArray(m.transpose(2, 1, 0)) for m in masks])
     sitk.WriteImage(colours, tmp_path / "v.nrrd")
-    np.testing.assert_array_equal(made("LoadNifti", fields="image")({"image": tmp_path / "v.nrrd"})["image"], masks)
+    np.testing.assert_array_equal(build("LoadNifti", fields="image")({"image": tmp_path / "v.nrrd"})["image"], masks)
 
 
 def test_canonical_axes_run_to_right_anterior_and_superior(sample: dict[str, Any]) -> None:
-    out = made("LoadNifti", fields="image", as_closest_canonical=True)({"image": sample["image"]})
+    out = build("LoadNifti", fields="image", as_closest_canonical=True)({"image": sample["image"]})
     assert read_geometry(out, "image").orientation == "RAS"
     reference = sitk.DICOMOrient(sitk.ReadImage(str(sample["image"])), "LPS")
     # SimpleITK names where axes come from, and "RAS" here names where they go: flip i and j of its LPS.

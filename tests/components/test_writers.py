@@ -75,9 +75,9 @@ def test_what_a_chain_makes_is_saved_to_look_at(sample: dict[str, Any], tmp_path
     save = build_transform(
         Component(name="SaveAsNifti", args={"fields": ["image", "TC"], "out_dir": str(tmp_path), "interrupt": True})
     )
-    both = sample | {"image": image, **affine_entries(["image"], GRID)}
-    assert save(both) is both
-    assert save(both) is both
+    file_names = sample | {"image": image, **affine_entries(["image"], GRID)}
+    assert save(file_names) is file_names
+    assert save(file_names) is file_names
     files = sorted(path.name.split("_", 2)[2] for path in tmp_path.iterdir())
     assert files == sorted(["TC.nii.gz", "image_0.nii.gz", "image_1.nii.gz"] * 2)
     written = sitk.ReadImage(str(next(iter(sorted(tmp_path.glob("*image_1*"))))))
@@ -93,3 +93,8 @@ def test_a_checkpoint_loader_names_the_trainings_file_and_is_a_handler_too() -> 
     assert load.path.as_posix() == "models/model.ckpt"
     assert isinstance(create("handler", Component(name="CheckpointLoader", args={"checkpoint_dir": "x"})), type(load))
     create("handler", Component(name="StatsHandler"))
+
+
+def test_a_frozen_graph_loader_names_the_exported_file_as_the_configuration_has_it() -> None:
+    load = loader("FrozenGraphModelLoader", model_file_path="models/model.trt.pb", infer_in_training_mode=False)
+    assert load.path.as_posix() == "models/model.trt.pb"  # tests/mmar/test_artefacts.py: which file this stands for

@@ -32,21 +32,23 @@ def custom(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def write(custom: Path) -> Writer:
-    def written(name: str, text: str) -> Path:
+    def write_file(name: str, text: str) -> Path:
         path = custom / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
         return path
 
-    return written
+    return write_file
 
 
-def own(custom: Path, path: str, **args: Any) -> Component:
+def custom_component(custom: Path, path: str, **args: Any) -> Component:
     return Component(name=path.rpartition(".")[2], path=path, custom=custom, args=args)
 
 
 def faults_of(custom: Path, path: str, kind: Kind = "transform", **args: Any) -> str:
-    return "\n".join(f"{fault.where}: {fault.text}" for fault in find_custom_faults(own(custom, path, **args), kind))
+    return "\n".join(
+        f"{fault.where}: {fault.text}" for fault in find_custom_faults(custom_component(custom, path, **args), kind)
+    )
 
 
 SHIFT = "class Shift:\n    def __init__(self, by=1.0):\n        self.by = by\n    def __call__(self, sample):\n"
@@ -58,8 +60,8 @@ def test_a_class_is_found_with_and_without_the_folder_s_name(custom: Path, write
     write("steps.py", SHIFT)
     write("deep/steps.py", SHIFT)
     image = np.zeros((1, 2, 2), np.float32)
-    made = build_transform(own(custom, path, by=3.0))({"image": image})
-    assert made["image"].tolist() == [[[3, 3], [3, 3]]]
+    result = build_transform(custom_component(custom, path, by=3.0))({"image": image})
+    assert result["image"].tolist() == [[[3, 3], [3, 3]]]
     assert image.max() == 0, "what comes in stays as it is"
 
 
@@ -87,7 +89,7 @@ def test_a_class_from_anywhere_else_is_refused_in_one_line(custom: Path, write: 
     (custom / "linked.py").symlink_to(custom.parent / "outside.py")
     (custom / "folder").symlink_to(custom.parent, target_is_directory=True)
     with pytest.raises(ConfigError, match=rule) as caught:
-        create("transform", own(custom, path))
+        create("transform", custom_component(custom, path))
     assert "\n" not in str(caught.value)
 
 
@@ -106,19 +108,19 @@ def test_a_class_without_a_workspace_is_refused() -> None:
         build_transform(Component(name="Shift", path="steps.Shift"))
 
 
-def test_checking_runs_no_code_of_the_user_s(custom: Path, write: Writer) -> None:
+def test_checking_runs_no_code_of_the_user(custom: Path, write: Writer) -> None:
     write("steps.py", f"open({str(custom / 'ran')!r}, 'w').close()\n{SHIFT}")
     assert faults_of(custom, "steps.Shift", by=2) == ""
     assert not (custom / "ran").exists()
-    build_transform(own(custom, "steps.Shift"))
+    build_transform(custom_component(custom, "steps.Shift"))
     assert (custom / "ran").exists()
 
 
 def test_arguments_are_held_against_the_constructor(custom: Path, write: Writer) -> None:
     write("steps.py", "class Shift:\n    def __init__(self, amount, *, field='image'):\n        pass\n")
-    found = faults_of(custom, "steps.Shift", amout=1)
-    assert ".args.amout: Shift takes no argument 'amout'; did you mean 'amount'?" in found
-    assert ".args: Shift needs the argument 'amount'" in found
+    report = faults_of(custom, "steps.Shift", amout=1)
+    assert ".args.amout: Shift takes no argument 'amout'; did you mean 'amount'?" in report
+    assert ".args: Shift needs the argument 'amount'" in report
 
 
 def test_code_written_for_tensorflow_is_named_as_such(custom: Path, write: Writer) -> None:
@@ -128,7 +130,7 @@ def test_code_written_for_tensorflow_is_named_as_such(custom: Path, write: Write
     )
 
 
-def test_a_kind_that_can_t_be_one_s_own_says_so(custom: Path, write: Writer) -> None:
+def test_a_kind_that_can_t_be_custom_says_so(custom: Path, write: Writer) -> None:
     write("steps.py", SHIFT)
     assert "a pipeline can't be of your own" in faults_of(custom, "steps.Shift", "pipeline")
 
@@ -142,7 +144,7 @@ def test_modules_of_the_folder_find_each_other_and_leave_no_names_behind(
         "steps.py",
         f"{statement}\n{SHIFT.replace('self.by = by', 'self.by = by_()')}".replace("import by", "import by as by_"),
     )
-    assert build_transform(own(custom, "steps.Shift"))({"image": np.zeros(1)})["image"] == [5]
+    assert build_transform(custom_component(custom, "steps.Shift"))({"image": np.zeros(1)})["image"] == [5]
     assert not {"custom", "custom.ways", "ways"} & sys.modules.keys()
 
 
@@ -152,7 +154,7 @@ def test_two_workspaces_with_classes_of_one_name_don_t_meet(tmp_path: Path) -> N
         folder = tmp_path / by / "custom"
         folder.mkdir(parents=True)
         (folder / "steps.py").write_text(SHIFT.replace("by=1.0", f"by={by}"))
-        results.append(build_transform(own(folder, "steps.Shift"))({"image": np.zeros(1)})["image"][0])
+        results.append(build_transform(custom_component(folder, "steps.Shift"))({"image": np.zeros(1)})["image"][0])
     assert results == [1, 2]
 
 
@@ -166,14 +168,14 @@ RANDOM = {
 
 
 @pytest.mark.parametrize("text", RANDOM.values(), ids=RANDOM)
-def test_a_random_transform_of_one_s_own_runs_each_time_and_repeats_for_a_seed(
+def test_a_custom_random_transform_runs_each_time_and_repeats_for_a_seed(
     custom: Path, write: Writer, text: str
 ) -> None:
     write("noise.py", text)
-    chain = Chain.build([own(custom, "noise.Noise")])
+    chain = Chain.build([custom_component(custom, "noise.Noise")])
     assert (len(chain.head), len(chain.tail)) == (0, 1)
-    drawn = [chain.run_tail({"image": np.zeros(1)}, np.random.default_rng(seed))[0]["image"][0] for seed in (1, 2, 1)]
-    assert drawn[0] == drawn[2] != drawn[1]
+    values = [chain.run_tail({"image": np.zeros(1)}, np.random.default_rng(seed))[0]["image"][0] for seed in (1, 2, 1)]
+    assert values[0] == values[2] != values[1]
 
 
 def test_a_transform_that_names_chance_is_not_kept_unless_it_says_so(custom: Path, write: Writer) -> None:
@@ -181,25 +183,25 @@ def test_a_transform_that_names_chance_is_not_kept_unless_it_says_so(custom: Pat
         "    def __call__(self, sample):\n        import numpy as np\n        np.random.rand()\n        return sample\n"
     )
     write("noise.py", f"class Noise:\n{body}class Steady:\n    random = False\n{body}")
-    assert Chain.build([own(custom, "noise.Noise")]).tail
-    assert Chain.build([own(custom, "noise.Steady")]).head
+    assert Chain.build([custom_component(custom, "noise.Noise")]).tail
+    assert Chain.build([custom_component(custom, "noise.Steady")]).head
 
 
 def test_what_a_class_raises_names_its_line(custom: Path, write: Writer) -> None:
     file = write("steps.py", "class Fail:\n    def __call__(self, sample):\n        return sample['nothing']\n")
     with pytest.raises(ConfigError, match=r"steps.py, line 3: steps.Fail failed: KeyError: 'nothing'"):
-        build_transform(own(custom, "steps.Fail"))({"image": 1})
+        build_transform(custom_component(custom, "steps.Fail"))({"image": 1})
     file.write_text("class Fail:\n    def __call__(self, sample):\n        pass\n")
 
 
 def test_an_answer_of_the_wrong_kind_is_named(custom: Path, write: Writer) -> None:
     write("steps.py", "class Silent:\n    def __call__(self, sample):\n        pass\n\nclass NoNet:\n    pass\n")
     with pytest.raises(ConfigError, match=r"steps.Silent gave a NoneType, expected the sample"):
-        build_transform(own(custom, "steps.Silent"))({"image": 1})
+        build_transform(custom_component(custom, "steps.Silent"))({"image": 1})
     with pytest.raises(ConfigError, match=r"steps.NoNet gave a NoNet, expected a torch.nn.Module"):
-        build_network(own(custom, "steps.NoNet"))
+        build_network(custom_component(custom, "steps.NoNet"))
     with pytest.raises(ConfigError, match=r"steps.NoNet gave a NoNet, expected a metric with update\(\)"):
-        create("metric", own(custom, "steps.NoNet", name="m")).measure({})
+        create("metric", custom_component(custom, "steps.NoNet", name="m")).measure({})
 
 
 def test_a_network_says_its_divisor_and_gets_only_the_counts_it_names(custom: Path, write: Writer) -> None:
@@ -209,12 +211,12 @@ def test_a_network_says_its_divisor_and_gets_only_the_counts_it_names(custom: Pa
         "    def __init__(self, out_channels, width=2):\n        super().__init__()\n"
         "        self.layer = torch.nn.Conv3d(1, out_channels, width)\n",
     )
-    network = create("network", own(custom, "nets.Net", num_classes=3, width=1))
+    network = create("network", custom_component(custom, "nets.Net", num_classes=3, width=1))
     assert (network.divisor, network.component_name(), network.final_activation) == (8, "Net", "softmax")
     assert network.build().layer.weight.shape == (3, 1, 1, 1, 1)
 
 
-def test_a_metric_of_one_s_own_agrees_with_monai_s(custom: Path, write: Writer) -> None:
+def test_a_custom_metric_agrees_with_monai_s(custom: Path, write: Writer) -> None:
     from monai.metrics import DiceMetric
 
     write(
@@ -233,13 +235,13 @@ def test_a_metric_of_one_s_own_agrees_with_monai_s(custom: Path, write: Writer) 
     theirs = DiceMetric()
     for logits, label in batches:
         theirs(torch.as_tensor(logits > 0).float(), torch.as_tensor(label))
-    metric = create("metric", own(custom, "measures.Overlap", name="overlap", is_key_metric=True))
-    count = create("metric", own(custom, "measures.Voxels", name="voxels"))
+    metric = create("metric", custom_component(custom, "measures.Overlap", name="overlap", is_key_metric=True))
+    count = create("metric", custom_component(custom, "measures.Voxels", name="voxels"))
     for _ in range(2):  # the second validation begins anew
-        kept = [metric.measure({"model": logits, "label": label}) for logits, label in batches]
+        measured = [metric.measure({"model": logits, "label": label}) for logits, label in batches]
         counted = [count.measure({"model": logits, "label": label}) for logits, label in batches]
-        found = metric.summarise(kept, ("background", "organ"))
-        assert found["overlap"] == pytest.approx(float(theirs.aggregate()))
+        numbers = metric.summarise(measured, ("background", "organ"))
+        assert numbers["overlap"] == pytest.approx(float(theirs.aggregate()))
         assert count.summarise(counted, ()) == {"voxels": sum(int(label.sum()) for _, label in batches)}
     assert metric.is_key_metric
 
@@ -260,15 +262,17 @@ def test_processes_that_share_the_cases_get_the_number_of_one(
     findings = [np.stack([rng.normal(size=(3, 2)), rng.integers(0, 2, (3, 2))]) for _ in range(4)]
     for name, batches in (("Overlap", volumes), ("Voxels", volumes), ("Area", findings)):
         outputs = [{"model": guess.astype(float), "label": truth} for guess, truth in batches]
-        alone, first, second = (create("metric", own(custom, f"measures.{name}", name="m")) for _ in range(3))
-        expected = alone.summarise([alone.measure(each) for each in outputs], ())
+        alone, first, second = (
+            create("metric", custom_component(custom, f"measures.{name}", name="m")) for _ in range(3)
+        )
+        expected = alone.summarise([alone.measure(value) for value in outputs], ())
         monkeypatch.setattr("voxflow.components.custom.metrics._is_shared", lambda: True)
-        kept = [metric.measure(each) for metric, each in zip((first, second) * 2, outputs, strict=True)]
-        assert first.summarise(kept, ()) == second.summarise(kept, ()) == expected
+        measured = [metric.measure(value) for metric, value in zip((first, second) * 2, outputs, strict=True)]
+        assert first.summarise(measured, ()) == second.summarise(measured, ()) == expected
         monkeypatch.undo()
 
 
-def test_optimizer_policy_operation_and_inferer_of_one_s_own(custom: Path, write: Writer) -> None:
+def test_custom_optimizer_policy_operation_and_inferer_are_used(custom: Path, write: Writer) -> None:
     import torch
 
     write(
@@ -281,12 +285,14 @@ def test_optimizer_policy_operation_and_inferer_of_one_s_own(custom: Path, write
         "class Twice:\n    def __call__(self, inputs, network):\n        return 2 * network(inputs)\n",
     )
     weight = torch.nn.Parameter(torch.ones(1))
-    optimizer = create("optimizer", own(custom, "parts.Plain", momentum=0.5)).build([weight], 0.1, 0.0)
+    optimizer = create("optimizer", custom_component(custom, "parts.Plain", momentum=0.5)).build([weight], 0.1, 0.0)
     assert (optimizer.param_groups[0]["lr"], optimizer.param_groups[0]["momentum"]) == (0.1, 0.5)
-    assert create("lr_policy", own(custom, "parts.Halve")).factor(2, 9) == 0.25
-    added = create("aux_op", own(custom, "parts.Largest")).compute({"model": np.array([[1, 5]])})
+    assert create("lr_policy", custom_component(custom, "parts.Halve")).factor(2, 9) == 0.25
+    added = create("aux_op", custom_component(custom, "parts.Largest")).compute({"model": np.array([[1, 5]])})
     assert added["largest"].tolist() == [5]
-    assert create("inferer", own(custom, "parts.Twice")).infer(torch.nn.Identity(), torch.ones(2)).tolist() == [2, 2]
+    assert create("inferer", custom_component(custom, "parts.Twice")).infer(
+        torch.nn.Identity(), torch.ones(2)
+    ).tolist() == [2, 2]
 
 
 def test_a_loss_must_be_one_number(custom: Path, write: Writer) -> None:
@@ -298,10 +304,10 @@ def test_a_loss_must_be_one_number(custom: Path, write: Writer) -> None:
         "    def __call__(self, logits, label):\n        return (logits - label).abs().mean()\n"
         "class Map:\n    def __call__(self, logits, label):\n        return logits\n",
     )
-    loss = create("loss", own(custom, "losses.Mean")).build("softmax")
+    loss = create("loss", custom_component(custom, "losses.Mean")).build("softmax")
     assert float(loss(torch.ones(4), torch.zeros(4))) == 1
     with pytest.raises(ConfigError, match=r"losses.Map gave a Tensor, expected a tensor of one number"):
-        create("loss", own(custom, "losses.Map")).build("softmax")(torch.ones(4), torch.zeros(4))
+        create("loss", custom_component(custom, "losses.Map")).build("softmax")(torch.ones(4), torch.zeros(4))
 
 
 def test_the_digest_follows_every_file_of_the_folder(custom: Path, write: Writer) -> None:
