@@ -13,8 +13,8 @@ GB = 1e9
 # Where a container's bound on memory stands, in bytes: control groups of version 2 and of version 1.
 _MEMORY_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 _QUERY = ("--query-gpu=name,memory.total", "--format=csv,noheader,nounits")
-# Devices of the drivers that torch computes through: NVIDIA's, NVIDIA's below WSL, AMD's.
-_GPU_DEVICES = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
+# Devices of the drivers that torch computes through: NVIDIA's, the same on Jetson and below WSL, AMD's.
+_GPU_DEVICES = ("/dev/nvidiactl", "/dev/nvmap", "/dev/dxg", "/dev/kfd")
 
 
 class Machine(BaseModel):
