@@ -1,1 +1,1 @@
-"""The commands that people type: ``voxflow`` and the names that TLT and Clara Train used."""
+"""The command line: ``voxflow`` and its commands, and the programs of Clara Train and TLT 2."""

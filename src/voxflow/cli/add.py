@@ -1,4 +1,4 @@
-"""``voxflow add``: adds new patients to a workspace."""
+"""Runs ``voxflow add``: patients that have arrived go into a workspace."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+from voxflow.cli.command import Command
 from voxflow.errors import EXIT_OK, ConfigError
 from voxflow.progress import say
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class AddCommand:
+class AddCommand(Command):
     """Add patients.
 
     Attributes:
@@ -35,11 +36,6 @@ class AddCommand:
         """Declare the flags."""
         parser.add_argument("folder", type=Path, help="DICOM, NIfTI or PNG that has arrived; it is copied")
         parser.add_argument("--to", dest="workspace", metavar="WORKSPACE", help="needed where params.yaml has several")
-
-    @classmethod
-    def read(cls, arguments: argparse.Namespace) -> AddCommand:
-        """Take the parsed flags."""
-        return cls(arguments.folder, arguments.workspace)
 
     def run(self) -> int:
         """Add, and say what was added and what comes next.

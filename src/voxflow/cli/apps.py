@@ -1,4 +1,4 @@
-"""The programs of an MMAR: ``voxflow train|evaluate|infer|export MMAR`` and ``python -m nvmidl.apps.*``."""
+"""Runs the programs of an MMAR: ``voxflow train|evaluate|infer|export MMAR`` and ``python -m nvmidl.apps.*``."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ import logging
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar
 
+from voxflow.cli.command import Command
 from voxflow.cli.options import parse_options
 from voxflow.errors import EXIT_INTERRUPTED, EXIT_OK, DataError
 from voxflow.progress import say
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from voxflow.mmar import ExportNames
 
@@ -23,15 +24,8 @@ VALIDATION_CONFIG = "config/config_validation.json"
 MODELS = "models"
 
 
-class Runnable(Protocol):
-    """A command that was read."""
-
-    def run(self) -> int:
-        """Do it and return the exit code."""
-
-
 @dataclass(frozen=True)
-class TrainCommand:
+class TrainCommand(Command):
     """Train an MMAR.
 
     Attributes:
@@ -58,19 +52,12 @@ class TrainCommand:
         add_flags(parser, TRAIN_CONFIG)
         parser.add_argument("--write_train_stats", action="store_true", help="leave models/train_stats.json")
 
-    @classmethod
-    def read(cls, arguments: argparse.Namespace) -> TrainCommand:
-        """Take the parsed flags."""
-        return cls(
-            arguments.mmar,
-            arguments.config,
-            arguments.environment,
-            tuple(arguments.settings),
-            arguments.write_train_stats,
-        )
-
     def run(self) -> int:
-        """Train, and say on which model the best is based; 130 when it was interrupted."""
+        """Train, and say how the training ended and what its best model scored.
+
+        Returns:
+            0, or 130 when the training was interrupted.
+        """
         from voxflow.mmar import Mmar, is_main_process, parse_settings, train_mmar
 
         mmar = Mmar.open(self.mmar, self.config, self.environment, parse_settings(self.settings))
@@ -81,7 +68,7 @@ class TrainCommand:
 
 
 @dataclass(frozen=True)
-class EvaluateCommand:
+class EvaluateCommand(Command):
     """Judge an MMAR's model on labelled cases, or run it on any.
 
     Attributes:
@@ -102,13 +89,12 @@ class EvaluateCommand:
         parser.add_argument("mmar", type=Path, help="the MMAR folder")
         add_flags(parser, VALIDATION_CONFIG)
 
-    @classmethod
-    def read(cls, arguments: argparse.Namespace) -> EvaluateCommand:
-        """Take the parsed flags."""
-        return cls(arguments.mmar, arguments.config, arguments.environment, tuple(arguments.settings))
-
     def run(self) -> int:
-        """Evaluate; exit code 3 when some cases could not be used."""
+        """Evaluate as the validation configuration says.
+
+        Returns:
+            0, or 3 when some cases could not be used.
+        """
         from voxflow.mmar import Mmar, evaluate_mmar, parse_settings
 
         mmar = Mmar.open(self.mmar, self.config, self.environment, parse_settings(self.settings))
@@ -125,7 +111,7 @@ class InferMmarCommand(EvaluateCommand):
 
     @classmethod
     def read(cls, arguments: argparse.Namespace) -> InferMmarCommand:
-        """Take the parsed flags; what was typed wins over the command's own."""
+        """Take the parsed flags; settings that were typed win over those that make this differ from evaluate."""
         settings = ("do_validation=false", "output_infer_result=true", *arguments.settings)
         return cls(arguments.mmar, arguments.config, arguments.environment, settings)
 
@@ -142,7 +128,7 @@ IGNORED_FLAGS = {
 
 
 @dataclass(frozen=True)
-class ExportCommand:
+class ExportCommand(Command):
     """Export a checkpoint.
 
     Attributes:
@@ -187,7 +173,11 @@ class ExportCommand:
 
     @classmethod
     def read(cls, arguments: argparse.Namespace) -> ExportCommand:
-        """Take the parsed flags of either program."""
+        """Take the parsed flags of ``voxflow export`` or of the old programs, which name the folder by another flag.
+
+        Raises:
+            DataError: a file that is no checkpoint was named.
+        """
         from voxflow.mmar import ExportNames, parse_settings
 
         name, folder = arguments.model_name, getattr(arguments, "model_file_path", None)
@@ -201,7 +191,12 @@ class ExportCommand:
         return cls(folder, names, arguments.trt_precision_mode, arguments.max_batch_size, settings, unused)
 
     def run(self) -> int:
-        """Export and say what was made."""
+        """Export, and say which files were made.
+
+        Raises:
+            ConfigError: a setting that there is not, or a wrong value.
+            DataError: no checkpoint is there.
+        """
         from voxflow.export import ExportOptions
         from voxflow.mmar import export_checkpoint
 
@@ -226,7 +221,7 @@ def _find_checkpoint(path: Path, name: str) -> tuple[Path, str]:
 
 
 def add_flags(parser: argparse.ArgumentParser, config: str) -> None:
-    """Declare what training and evaluation share."""
+    """Declare the flags that training and evaluation share; ``config`` is the default configuration."""
     parser.add_argument("-c", "--config", default=config, help="configuration, relative to the MMAR (%(default)s)")
     parser.add_argument("-e", "--environment", help="environment file (config/environment.json where there is one)")
     parser.add_argument(
@@ -241,7 +236,7 @@ def add_flags(parser: argparse.ArgumentParser, config: str) -> None:
 
 
 def add_export_flags(parser: argparse.ArgumentParser) -> None:
-    """Declare every flag that an old export had beside path and name of the model."""
+    """Declare every flag that Clara's export had beside path and name of the model; some have no meaning here."""
     parser.add_argument("--model_file_format", choices=("CKPT",), default="CKPT", help="what is exported: a checkpoint")
     parser.add_argument("--regular_frozen_file_ext", default=".fzn.pb", help="the regular model (default: %(default)s)")
     parser.add_argument("--trt_file_ext", default=".trt.pb", help="the optimised model (default: %(default)s)")
@@ -253,24 +248,40 @@ def add_export_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def say_unused(unused: Mapping[str, str]) -> None:
-    """One line for all flags that were given and mean nothing here."""
+    """Say in one line which of the given flags mean nothing here, each with its reason."""
     if unused:
         reasons = ", ".join(f"--{flag} ({why})" for flag, why in unused.items())
         say(f"no meaning here: {reasons}")
 
 
 def train_main(arguments: Sequence[str] | None = None) -> int:
-    """Run ``python -m nvmidl.apps.train``."""
+    """Run ``python -m nvmidl.apps.train``, which Clara's train.sh calls.
+
+    Returns:
+        The exit code; see :mod:`voxflow.errors`.
+    """
     return _run_app(TrainCommand, "train", arguments)
 
 
 def evaluate_main(arguments: Sequence[str] | None = None) -> int:
-    """Run ``python -m nvmidl.apps.evaluate``."""
+    """Run ``python -m nvmidl.apps.evaluate``, which Clara's validate.sh and infer.sh call.
+
+    Returns:
+        The exit code; see :mod:`voxflow.errors`.
+    """
     return _run_app(EvaluateCommand, "evaluate", arguments)
 
 
 def export_main(arguments: Sequence[str] | None = None, program: str = "nvmidl.apps.export") -> int:
-    """Run ``python -m nvmidl.apps.export``, or the same as ``tlt-export``."""
+    """Run ``python -m nvmidl.apps.export``, or the same as ``tlt-export``.
+
+    Args:
+        arguments: as typed; None: those of this process.
+        program: its name, for messages.
+
+    Returns:
+        The exit code; see :mod:`voxflow.errors`.
+    """
     parser = argparse.ArgumentParser(prog=program, description=ExportCommand.help, allow_abbrev=False)
     parser.add_argument("--model_file_path", type=Path, required=True, help="the models folder")
     parser.add_argument("--model_name", default="model", help="base name of the checkpoint (default: %(default)s)")
@@ -289,20 +300,29 @@ def _run_app(command: type[TrainCommand | EvaluateCommand], name: str, arguments
 
 
 def run_command(
-    program: str, parser: argparse.ArgumentParser, read: Any, arguments: Sequence[str] | None = None
+    program: str,
+    parser: argparse.ArgumentParser,
+    read: Callable[[argparse.Namespace], Command],
+    arguments: Sequence[str] | None = None,
 ) -> int:
-    """Parse, run and return the exit code; what is wrong is one line."""
+    """Parse the command line of a program that is one command, and run it; what is wrong is one line.
+
+    Args:
+        program: its name, for messages.
+        parser: with all flags but ``--debug``.
+        read: makes the command from the parsed flags.
+        arguments: as typed, without the program's name; None: those of this process.
+
+    Returns:
+        The exit code; see :mod:`voxflow.errors`.
+    """
     from voxflow.cli.main import run_guarded
 
     parser.add_argument("--debug", action="store_true", help="show the traceback of a failure")
     namespace = parser.parse_args(sys.argv[1:] if arguments is None else list(arguments))
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
 
-    def run() -> int:
-        command: Runnable = read(namespace)
-        return command.run()
-
-    return run_guarded(program, run, debug=namespace.debug)
+    return run_guarded(program, lambda: read(namespace).run(), debug=namespace.debug)
 
 
 def _parse_positive(text: str) -> int:

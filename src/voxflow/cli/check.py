@@ -1,4 +1,4 @@
-"""``voxflow check``: lists everything that is wrong with a workspace before a training starts."""
+"""Runs ``voxflow check``: everything that is wrong with a workspace, before anything heavy runs."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from voxflow.cli.command import Command
 from voxflow.errors import EXIT_OK, EXIT_WRONG_INPUT, ConfigError
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class CheckCommand:
+class CheckCommand(Command):
     """Check a workspace.
 
     Attributes:
@@ -55,7 +56,11 @@ class CheckCommand:
         return cls(arguments.workspace, arguments.config, arguments.environment, overrides, arguments.json)
 
     def run(self) -> int:
-        """Write the report; exit code 2 when it holds an error."""
+        """Write the report.
+
+        Returns:
+            0, or 2 when the report holds an error.
+        """
         from voxflow.lint import check_workspace, render_report
         from voxflow.planning import find_target
 

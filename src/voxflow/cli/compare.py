@@ -1,4 +1,4 @@
-"""``voxflow compare``: shows two models side by side on one page."""
+"""Runs ``voxflow compare``: two models side by side, on a page."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+from voxflow.cli.command import Command
 from voxflow.errors import EXIT_OK
 from voxflow.progress import say
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class CompareCommand:
+class CompareCommand(Command):
     """Compare two evaluated models.
 
     Attributes:
@@ -43,13 +44,12 @@ class CompareCommand:
         parser.add_argument("--out", type=Path, help="the page (default: mmars/WS/eval/compare.html)")
         parser.add_argument("--workspace", help="whose images the pictures are drawn on (default: the runs')")
 
-    @classmethod
-    def read(cls, arguments: argparse.Namespace) -> CompareCommand:
-        """Take the parsed flags."""
-        return cls(arguments.old, arguments.new, arguments.out, arguments.workspace)
-
     def run(self) -> int:
-        """Write the page, and say the result in a line."""
+        """Write the page, and say the result in a line.
+
+        Raises:
+            DataError: a model is not found or was not evaluated, or both have no case in common.
+        """
         from voxflow.comparing import open_side, write_comparison
         from voxflow.tracking import use_store
 

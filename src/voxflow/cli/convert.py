@@ -1,4 +1,4 @@
-"""``voxflow convert``: converts a folder of images to volumes, labels and a case table, without a workspace."""
+"""Runs ``voxflow convert``: a folder of images becomes volumes, labels and a case table, without a workspace."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from voxflow.cli.command import Command
 from voxflow.errors import EXIT_OK, EXIT_SOME_FAILED, ConfigError, DataError
 from voxflow.progress import say
 
@@ -25,7 +26,7 @@ CHOICES = (
 
 
 @dataclass(frozen=True)
-class ConvertCommand:
+class ConvertCommand(Command):
     """Convert a folder.
 
     Attributes:
@@ -85,7 +86,15 @@ class ConvertCommand:
         return cls(arguments.source, arguments.target, arguments.force, options)
 
     def run(self) -> int:
-        """Convert and say what became of it; exit code 3 when something was quarantined."""
+        """Convert, and say what became of the images.
+
+        Returns:
+            0, or 3 when something was quarantined.
+
+        Raises:
+            ConfigError: an option has a wrong value.
+            DataError: the target is there already, or would replace the source.
+        """
         from pydantic import ValidationError
 
         from voxflow.dicom import ConvertOptions, convert_folder

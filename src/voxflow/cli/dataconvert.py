@@ -1,4 +1,4 @@
-"""``nvmidl-dataconvert`` and ``tlt-dataconvert``: convert one image format to another, and resample on request."""
+"""Convert images of a folder tree to another format, resampled on request (nvmidl-dataconvert, tlt-dataconvert)."""
 
 from __future__ import annotations
 
@@ -36,7 +36,11 @@ class VolumeToConvert:
     headers: tuple[DicomHeader, ...] = ()
 
     def load(self) -> Volume:
-        """Read the volume."""
+        """Read the volume.
+
+        Raises:
+            DataError: the slices make no volume, or the file can't be read.
+        """
         from voxflow.dicom import read_series
         from voxflow.volumes import read_volume
 

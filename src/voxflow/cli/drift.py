@@ -1,4 +1,4 @@
-"""``voxflow drift``: compares incoming studies with a workspace's training data."""
+"""Runs ``voxflow drift``: incoming studies against a workspace's training data."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+from voxflow.cli.command import Command
 from voxflow.errors import EXIT_ALERT, EXIT_OK
 from voxflow.progress import say
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class DriftCommand:
+class DriftCommand(Command):
     """Look for drift.
 
     Attributes:
@@ -40,13 +41,12 @@ class DriftCommand:
         parser.add_argument("--predictions", type=Path, metavar="CSV", help="preds_outputs.csv of the same studies")
         parser.add_argument("--out", type=Path, help="folder for table and page (default: data/drift/WORKSPACE)")
 
-    @classmethod
-    def read(cls, arguments: argparse.Namespace) -> DriftCommand:
-        """Take the parsed flags."""
-        return cls(arguments.workspace, arguments.folder, arguments.predictions, arguments.out)
-
     def run(self) -> int:
-        """Compare, write drift.csv, drift.json and drift.html, and say what moved."""
+        """Compare, write drift.csv, drift.json and drift.html, and say what moved.
+
+        Returns:
+            0, or 4 when a feature moved.
+        """
         from voxflow.drift import MonitorOptions, compare_samples, measure_incoming, measure_training_set, write_drift
         from voxflow.places import Places
 

@@ -1,4 +1,4 @@
-"""``voxflow folds``: switches the cross-validation of a workspace on and off."""
+"""Runs ``voxflow folds``: the cross-validation of a workspace, switched on and off."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+from voxflow.cli.command import Command
 from voxflow.errors import EXIT_OK
 from voxflow.progress import say
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class FoldsCommand:
+class FoldsCommand(Command):
     """Write a workspace's folds into params.yaml.
 
     Attributes:
@@ -34,13 +35,12 @@ class FoldsCommand:
         parser.add_argument("workspace", help="a key below 'workspaces' in params.yaml")
         parser.add_argument("count", type=int, help="how many folds, 2 or more; 0 ends the cross-validation")
 
-    @classmethod
-    def read(cls, arguments: argparse.Namespace) -> FoldsCommand:
-        """Take the parsed arguments."""
-        return cls(arguments.workspace, arguments.count)
-
     def run(self) -> int:
-        """Write them and say what comes next."""
+        """Write the folds into params.yaml, and say what comes next.
+
+        Raises:
+            ConfigError: no such workspace, a count of 1, or a file that can't be edited line by line.
+        """
         from voxflow.workspace import set_folds
 
         set_folds(Path("params.yaml"), self.workspace, self.count)

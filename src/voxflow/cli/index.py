@@ -1,4 +1,4 @@
-"""``voxflow index``: writes one page with links to all other pages."""
+"""Runs ``voxflow index``: writes the page that leads to all others."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+from voxflow.cli.command import Command
 from voxflow.errors import EXIT_OK
 from voxflow.progress import say
 
@@ -19,7 +20,7 @@ PAGE = Path("data/index.html")
 
 
 @dataclass(frozen=True)
-class IndexCommand:
+class IndexCommand(Command):
     """Write the index.
 
     Attributes:
@@ -36,13 +37,8 @@ class IndexCommand:
         """Declare the flags."""
         parser.add_argument("--out", type=Path, default=PAGE, help="the page (default: %(default)s)")
 
-    @classmethod
-    def read(cls, arguments: argparse.Namespace) -> IndexCommand:
-        """Take the parsed flags."""
-        return cls(arguments.out)
-
     def run(self) -> int:
-        """Write it, and say where."""
+        """Write the page, and say where it is."""
         from voxflow.places import read_workspaces
         from voxflow.reporting import write_index
 
@@ -52,7 +48,11 @@ class IndexCommand:
 
 
 def list_services() -> list[PageLink]:
-    """Where Prefect and MLflow are: as the environment says, else as ``make serve`` starts them."""
+    """List the pages of Prefect and MLflow.
+
+    Returns:
+        Addresses as ``PREFECT_API_URL`` and the tracking store say, else as ``make serve`` starts the servers.
+    """
     from voxflow.reporting import PageLink
     from voxflow.tracking import find_pages_address
 

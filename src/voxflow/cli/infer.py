@@ -1,4 +1,4 @@
-"""``voxflow infer``: runs an MMAR's model as its configuration says, or any model on any images."""
+"""Runs ``voxflow infer``: an MMAR's model as its configuration says, or any model on any images."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from voxflow.cli.apps import EvaluateCommand
 from voxflow.cli.apps import InferMmarCommand as InferMmar
+from voxflow.cli.command import Command
+from voxflow.cli.command import Command
 from voxflow.cli.options import nest_settings, parse_options
 from voxflow.errors import ConfigError
 from voxflow.progress import say
@@ -16,11 +18,9 @@ from voxflow.progress import say
 if TYPE_CHECKING:
     import argparse
 
-    from voxflow.cli.apps import Runnable
-
 
 @dataclass(frozen=True)
-class InferCommand:
+class InferCommand(Command):
     """Run a model on images.
 
     Attributes:
@@ -61,7 +61,7 @@ class InferCommand:
         images.add_argument("--no_overwrite", action="store_true", help="go on where an earlier run stopped")
 
     @classmethod
-    def read(cls, arguments: argparse.Namespace) -> Runnable:
+    def read(cls, arguments: argparse.Namespace) -> Command:
         """Take the parsed flags.
 
         Raises:

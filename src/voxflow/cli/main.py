@@ -1,4 +1,8 @@
-"""The ``voxflow`` program: its commands, its one-line errors, its exit codes."""
+"""Medical imaging from DICOM to a trained, exported and evaluated model.
+
+Every command says what is wrong in one line, and ends with 0 when all is well, 1 for a failure while working, 2 for
+wrong input, 3 when some cases failed and were reported, 4 for an alert, 130 when it was interrupted.
+"""
 
 from __future__ import annotations
 
@@ -56,7 +60,7 @@ COMMANDS = (
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """The command line, without importing what the commands need."""
+    """Make the parser of ``voxflow``, without importing what the commands need: ``--help`` must not wait for torch."""
     top = argparse.ArgumentParser(prog="voxflow", description=DESCRIPTION)
     top.add_argument("--version", action="version", version=f"voxflow {__version__}")
     top.add_argument("--debug", action="store_true", help="show the traceback of a failure")
@@ -69,7 +73,14 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code (see :mod:`voxflow.errors`)."""
+    """Run one command.
+
+    Args:
+        arguments: as typed after ``voxflow``; None: those of this process.
+
+    Returns:
+        The exit code; see :mod:`voxflow.errors`.
+    """
     namespace = make_parser().parse_args(arguments)
     return run_guarded(
         f"voxflow {namespace.command}", lambda: int(namespace.read(namespace).run()), debug=namespace.debug
@@ -77,7 +88,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run_guarded(program: str, run: Callable[[], int], *, debug: bool = False) -> int:
-    """Run a command; what it raises on purpose becomes one line and an exit code."""
+    """Run a command; what it raises on purpose becomes one line and an exit code.
+
+    Args:
+        program: stands before the line.
+        run: returns the exit code.
+        debug: show the traceback of such an error, too.
+
+    Raises:
+        Exception: any other error is a bug, and keeps its traceback.
+    """
     try:
         return run()
     except (VoxflowError, OSError) as error:

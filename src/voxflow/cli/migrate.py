@@ -1,4 +1,4 @@
-"""``voxflow migrate``: writes a workspace in another tool's form."""
+"""Runs ``voxflow migrate``: writes a workspace in another tool's form."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from voxflow.cli.command import Command
 from voxflow.errors import EXIT_OK, ConfigError
 from voxflow.progress import say
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class MigrateCommand:
+class MigrateCommand(Command):
     """Write a workspace as a MONAI bundle.
 
     Attributes:
@@ -48,12 +49,20 @@ class MigrateCommand:
 
     @classmethod
     def read(cls, arguments: argparse.Namespace) -> MigrateCommand:
-        """Take the parsed flags."""
+        """Take the parsed flags.
+
+        Raises:
+            ConfigError: a value of ``--set`` is not KEY=VALUE.
+        """
         overrides = dict(_parse_pair(text) for text in arguments.set)
         return cls(arguments.workspace, arguments.output, arguments.config, overrides, arguments.json)
 
     def run(self) -> int:
-        """Write the bundle; the report goes to the terminal and into the bundle's docs/."""
+        """Write the bundle; the report goes to the terminal and into the bundle's docs/.
+
+        Raises:
+            ConfigError: the configuration can't be read, or the folder is there already.
+        """
         from voxflow.migrate import migrate_to_bundle
 
         folder = self.workspace.resolve()

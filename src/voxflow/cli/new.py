@@ -1,4 +1,4 @@
-"""``voxflow new``: makes a workspace for a folder of images, or one of the model zoo."""
+"""Runs ``voxflow new``: makes a workspace for one's own folder of images, or one of the model zoo."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+from voxflow.cli.command import Command
 from voxflow.errors import EXIT_OK, ConfigError
 from voxflow.progress import say
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class NewCommand:
+class NewCommand(Command):
     """Make a workspace.
 
     Attributes:
@@ -51,13 +52,13 @@ class NewCommand:
         )
         parser.add_argument("--list", action="store_true", dest="lists", help="list the templates, make nothing")
 
-    @classmethod
-    def read(cls, arguments: argparse.Namespace) -> NewCommand:
-        """Take the parsed flags."""
-        return cls(arguments.workspace, arguments.source, arguments.template, arguments.variant, arguments.lists)
-
     def run(self) -> int:
-        """Write the workspace into the present folder and say what comes next."""
+        """Write the workspace into the present folder, and say what comes next.
+
+        Raises:
+            ConfigError: no name, a name that is taken, or an unknown template.
+            DataError: the source is no folder.
+        """
         if self.lists:
             return _list_templates()
         if self.workspace is None:

@@ -1,4 +1,4 @@
-"""Reads the fields of an options model from a command line: ``--set KEY=VALUE``."""
+"""Parses options that a command line sets one by one: ``--set KEY=VALUE`` for the fields of an options model."""
 
 from __future__ import annotations
 
@@ -15,7 +15,12 @@ if TYPE_CHECKING:
 
 
 def nest_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """``clean.fill_holes`` is the key ``fill_holes`` of ``clean``."""
+    """Nest settings whose keys have dots.
+
+    Example:
+        >>> nest_settings({"clean.fill_holes": ["all"], "clean.min_ml": 2, "engine": "onnx"})
+        {'clean': {'fill_holes': ['all'], 'min_ml': 2}, 'engine': 'onnx'}
+    """
     tree: dict[str, Any] = {}
     for key, value in settings.items():
         *parents, last = key.split(".")

@@ -1,4 +1,4 @@
-"""``voxflow plan``: estimates the memory, disk and time of a training before it starts."""
+"""Runs ``voxflow plan``: says what a training will need and take, before anyone waits for it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from voxflow.cli.command import Command
 from voxflow.errors import EXIT_OK
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class PlanCommand:
+class PlanCommand(Command):
     """Plan the training of a workspace.
 
     Attributes:
@@ -38,17 +39,21 @@ class PlanCommand:
     def add_arguments(parser: argparse.ArgumentParser) -> None:
         """Declare the flags."""
         parser.add_argument("workspace", help="folder of an MMAR, or name of a workspace of params.yaml")
-        parser.add_argument("--apply", action="store_true", help="write what is proposed into the configuration")
-        parser.add_argument("--quick", action="store_true", help="train no steps: time and memory stay unknown")
-        parser.add_argument("--json", action="store_true", help="write JSON for machines")
-
-    @classmethod
-    def read(cls, arguments: argparse.Namespace) -> PlanCommand:
-        """Take the parsed flags."""
-        return cls(arguments.workspace, arguments.apply, not arguments.quick, arguments.json)
+        parser.add_argument(
+            "--apply", dest="applies", action="store_true", help="write what is proposed into the configuration"
+        )
+        parser.add_argument(
+            "--quick", dest="tries", action="store_false", help="train no steps: time and memory stay unknown"
+        )
+        parser.add_argument("--json", dest="as_json", action="store_true", help="write JSON for machines")
 
     def run(self) -> int:
-        """Study, apply where asked, measure what stands there then, and write the answer."""
+        """Study the data, apply the proposal where asked, try some steps, and print the plan.
+
+        Raises:
+            ConfigError: the configuration does not fit the data.
+            DataError: the data are not there.
+        """
         from voxflow.planning import apply_proposal, study_to_json, study_workspace, try_training
 
         studied, changed = study_workspace(self.workspace), list[str]()

@@ -1,4 +1,4 @@
-"""``voxflow profile``: derives a suite of data checks from a workspace's own data."""
+"""Runs ``voxflow profile``: makes a suite of data checks from a workspace's own data."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from voxflow.cli.command import Command
 from voxflow.errors import EXIT_OK, ConfigError, DataError
 from voxflow.progress import say
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class ProfileCommand:
+class ProfileCommand(Command):
     """Make suites.
 
     Attributes:
@@ -36,11 +37,6 @@ class ProfileCommand:
         parser.add_argument("workspace", help="a key below 'workspaces' in params.yaml")
         parser.add_argument("--write", action="store_true", dest="writes", help="put them into params.yaml")
         parser.add_argument("--replace", action="store_true", dest="replaces", help="also where there are some already")
-
-    @classmethod
-    def read(cls, arguments: argparse.Namespace) -> ProfileCommand:
-        """Take the parsed flags."""
-        return cls(arguments.workspace, arguments.writes, arguments.replaces)
 
     def run(self) -> int:
         """Profile what the stage validate measured.

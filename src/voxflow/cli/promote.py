@@ -1,4 +1,4 @@
-"""``voxflow promote`` and ``voxflow rollback``: choose the champion model, by rules or by a person's decision."""
+"""Runs ``voxflow promote`` and ``voxflow rollback``: who is champion, decided by rules or by a person."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+from voxflow.cli.command import Command
 from voxflow.errors import EXIT_OK, ConfigError
 from voxflow.progress import say
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class PromoteCommand:
+class PromoteCommand(Command):
     """Let a model become champion.
 
     Attributes:
@@ -38,11 +39,6 @@ class PromoteCommand:
         parser.add_argument(
             "--because", default="", metavar="REASON", help="promote by hand, without comparing; stands on the version"
         )
-
-    @classmethod
-    def read(cls, arguments: argparse.Namespace) -> PromoteCommand:
-        """Take the parsed flags."""
-        return cls(arguments.workspace, arguments.version, arguments.because)
 
     def run(self) -> int:
         """Decide, and say why.
@@ -69,7 +65,7 @@ class PromoteCommand:
 
 
 @dataclass(frozen=True)
-class RollbackCommand:
+class RollbackCommand(Command):
     """Make the champion before this one champion again.
 
     Attributes:
@@ -89,13 +85,12 @@ class RollbackCommand:
         parser.add_argument("workspace", help="the workspace, which the registered model is called as")
         parser.add_argument("--because", default="", metavar="REASON", help="stands on the version that is left")
 
-    @classmethod
-    def read(cls, arguments: argparse.Namespace) -> RollbackCommand:
-        """Take the parsed flags."""
-        return cls(arguments.workspace, arguments.because)
-
     def run(self) -> int:
-        """Move the alias back."""
+        """Move the alias ``champion`` back, and say to which version.
+
+        Raises:
+            ConfigError: there is no champion, or none before it.
+        """
         from voxflow.promotion import roll_back
         from voxflow.tracking import use_store
 

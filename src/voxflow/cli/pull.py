@@ -1,4 +1,4 @@
-"""``tlt-pull``: lists and fetches models, from the built-in templates and the MLflow model registry."""
+"""List and fetch models: the built-in templates, and those of the MLflow model registry (``tlt-pull``)."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from voxflow.cli.apps import run_command, say_unused
+from voxflow.cli.command import Command
 from voxflow.errors import EXIT_OK, ConfigError
 from voxflow.progress import say
 
@@ -28,7 +29,7 @@ IGNORED_FLAGS = {
 
 
 @dataclass(frozen=True)
-class PullCommand:
+class PullCommand(Command):
     """List or fetch.
 
     Attributes:
@@ -46,7 +47,12 @@ class PullCommand:
     unused: Mapping[str, str] = field(default_factory=dict)
 
     def run(self) -> int:
-        """Do what was asked."""
+        """List models or versions, or fetch one.
+
+        Raises:
+            ConfigError: no such model or version, or the folder is not empty.
+            VoxflowError: the registry can't be reached.
+        """
         from voxflow.mmar import find_repository
         from voxflow.tracking import list_model_versions, use_store
         from voxflow.workspace import find_template, list_templates

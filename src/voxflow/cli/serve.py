@@ -1,4 +1,4 @@
-"""``voxflow serve``: answers HTTP requests with an exported model."""
+"""Runs ``voxflow serve``: an exported model answers HTTP requests."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from voxflow.cli.command import Command
 from voxflow.errors import EXIT_OK, ConfigError
 from voxflow.progress import say
 
@@ -16,7 +17,7 @@ LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 @dataclass(frozen=True)
-class ServeCommand:
+class ServeCommand(Command):
     """Answer requests until stopped.
 
     Attributes:
@@ -37,7 +38,7 @@ class ServeCommand:
 
     @classmethod
     def add_arguments(cls, parser: argparse.ArgumentParser) -> None:
-        """Describe the command line."""
+        """Declare the flags; each field of ``ServeLimits`` is one."""
         from voxflow.serving.limits import ServeLimits
 
         parser.add_argument("model", type=Path, help="a model file, a folder of exported models, or an MMAR")
@@ -51,7 +52,7 @@ class ServeCommand:
 
     @classmethod
     def read(cls, arguments: argparse.Namespace) -> ServeCommand:
-        """Take the parsed flags."""
+        """Take the parsed flags; a limit that was not given keeps the default of ``ServeLimits``."""
         from voxflow.serving.limits import ServeLimits
 
         values = vars(arguments)

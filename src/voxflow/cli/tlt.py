@@ -1,4 +1,4 @@
-"""``tlt-train``, ``tlt-export``, ``tlt-evaluate`` and ``tlt-infer`` with the flags of TLT 2.0."""
+"""Runs ``tlt-train``, ``tlt-export``, ``tlt-evaluate`` and ``tlt-infer`` with the flags of TLT 2.0."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from voxflow.cli.apps import export_main, run_command, say_unused
+from voxflow.cli.command import Command
 from voxflow.errors import EXIT_INTERRUPTED, EXIT_OK
 from voxflow.progress import say
 
@@ -23,7 +24,7 @@ IGNORED_FLAGS = {
 
 
 @dataclass(frozen=True)
-class TltTrainCommand:
+class TltTrainCommand(Command):
     """Train with TLT 2's flags.
 
     Attributes:
@@ -47,7 +48,7 @@ class TltTrainCommand:
 
     @classmethod
     def read(cls, arguments: argparse.Namespace) -> TltTrainCommand:
-        """Take the parsed flags."""
+        """Take the parsed flags, which TLT calls by one letter each."""
         return cls(
             arguments.task,
             arguments.e,
@@ -59,7 +60,11 @@ class TltTrainCommand:
         )
 
     def run(self) -> int:
-        """Train; 130 when it was interrupted."""
+        """Train, and say how it ended.
+
+        Returns:
+            0, or 130 when the training was interrupted.
+        """
         from voxflow.mmar import is_main_process, train_mmar
 
         values = {"PROCESSING_TASK": self.task, "MMAR_CKPT_DIR": _absolute(self.output)}
@@ -73,7 +78,7 @@ class TltTrainCommand:
 
 
 @dataclass(frozen=True)
-class TltEvaluateCommand:
+class TltEvaluateCommand(Command):
     """Judge or run a model with TLT 2's flags.
 
     Attributes:
@@ -101,7 +106,11 @@ class TltEvaluateCommand:
     unused: Mapping[str, str] = field(default_factory=dict)
 
     def run(self) -> int:
-        """Evaluate or infer; exit code 3 when some cases could not be used."""
+        """Evaluate or infer, and say what came of it.
+
+        Returns:
+            0, or 3 when some cases could not be used.
+        """
         from voxflow.mmar import evaluate_mmar
 
         say_unused(self.unused)
@@ -125,7 +134,14 @@ class TltEvaluateCommand:
 
 
 def train_main(arguments: Sequence[str] | None = None) -> int:
-    """Run ``tlt-train``."""
+    """Run ``tlt-train``.
+
+    Args:
+        arguments: as typed; None: those of this process.
+
+    Returns:
+        The exit code; see :mod:`voxflow.errors`.
+    """
     parser = argparse.ArgumentParser(prog="tlt-train", description="Train a model.", allow_abbrev=False)
     parser.add_argument("task", choices=("segmentation", "classification"), help="what is trained")
     parser.add_argument("-e", type=_parse_path, required=True, metavar="CONFIG", help="configuration")
@@ -145,12 +161,26 @@ def tlt_export_main(arguments: Sequence[str] | None = None) -> int:
 
 
 def evaluate_main(arguments: Sequence[str] | None = None) -> int:
-    """Run ``tlt-evaluate``."""
+    """Run ``tlt-evaluate``.
+
+    Args:
+        arguments: as typed; None: those of this process.
+
+    Returns:
+        The exit code; see :mod:`voxflow.errors`.
+    """
     return _run_evaluate("tlt-evaluate", arguments)
 
 
 def infer_main(arguments: Sequence[str] | None = None) -> int:
-    """Run ``tlt-infer``."""
+    """Run ``tlt-infer``.
+
+    Args:
+        arguments: as typed; None: those of this process.
+
+    Returns:
+        The exit code; see :mod:`voxflow.errors`.
+    """
     return _run_evaluate("tlt-infer", arguments)
 
 

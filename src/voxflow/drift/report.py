@@ -13,8 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from voxflow.drift.check import DriftResult
+    from voxflow.drift.check import DriftResult, FeatureDrift
     from voxflow.drift.features import PatientFeatures, Value
+    from voxflow.reporting import Row
 
 COLUMNS = ("name", "verdict", "psi", "statistic", "p_value", "adjusted", "before", "now", "outside")
 TEMPLATE = "drift.html.j2"
@@ -36,33 +37,34 @@ def write_drift(
     when = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     write_table(folder / "drift.csv", [vars(feature) for feature in drift.features], COLUMNS)
     write_json(folder / "drift.json", {"workspace": workspace, "checked": when, **drift.as_json()})
-    rows = [
-        {
-            "outcome": feature.verdict,
-            "feature": spell_name(feature.name),
-            "training": feature.before,
-            "incoming": feature.now,
-            "PSI": f"{feature.psi:.2f}",
-            "p, adjusted": f"{feature.adjusted:.2g}",
-            "beyond training": f"{feature.outside:.0%}",
-        }
-        for feature in drift.features
-    ]
+    moved = ", ".join(spell_name(feature.name) for feature in drift.moved_features)
     charted = [feature.name for feature in drift.features][:CHARTS]
     facts = {
         "workspace": workspace,
         "when": when,
-        "line": f"Drift of {', '.join(spell_name(feature.name) for feature in drift.moved_features)}"
-        if drift.moved_features
-        else drift.line(),
+        "line": f"Drift of {moved}" if moved else drift.line(),
         "alert": bool(drift.moved_features),
         "tiles": _make_key_figures(drift),
-        "table_": make_table(rows, missing="Both samples have no feature in common."),
+        "table_": make_table(
+            [_make_row(feature) for feature in drift.features], missing="Both samples have no feature in common."
+        ),
         "charts_": [chart for name in charted if (chart := _draw_distribution(name, reference, incoming)) is not None],
         "alpha": f"{drift.alpha:g}",
         "psi": f"{drift.psi:g}",
     }
     write_text(folder / "drift.html", render_template(TEMPLATE, facts))
+
+
+def _make_row(feature: FeatureDrift) -> Row:
+    return {
+        "outcome": feature.verdict,
+        "feature": spell_name(feature.name),
+        "training": feature.before,
+        "incoming": feature.now,
+        "PSI": f"{feature.psi:.2f}",
+        "p, adjusted": f"{feature.adjusted:.2g}",
+        "beyond training": f"{feature.outside:.0%}",
+    }
 
 
 def _make_key_figures(drift: DriftResult) -> tuple[KeyFigure, ...]:

@@ -103,14 +103,17 @@ def draw_scatter(points: Sequence[tuple[str, float, float]], *, x_title: str, y_
     parts.append(
         f'<text x="12" y="{TOP + side / 2}" text-anchor="middle" transform="{upright}">{html.escape(y_title)}</text>'
     )
-    for name, x, y in points:
-        column, row = at(x, y)
-        tooltip = html.escape(f"{name}: {x:.4g} → {y:.4g}")
-        parts.append(
-            f'<circle cx="{column:.1f}" cy="{row:.1f}" r="4" fill="{COLOURS[0] if y >= x else COLOURS[1]}" '
-            f'fill-opacity="0.75"><title>{tooltip}</title></circle>'
-        )
+    parts += [_draw_case(name, x, y, at(x, y)) for name, x, y in points]
     return "".join([*parts, "</svg>"])
+
+
+def _draw_case(name: str, x: float, y: float, place: tuple[float, float]) -> str:
+    column, row = place
+    tooltip = html.escape(f"{name}: {x:.4g} → {y:.4g}")
+    return (
+        f'<circle cx="{column:.1f}" cy="{row:.1f}" r="4" fill="{COLOURS[0] if y >= x else COLOURS[1]}" '
+        f'fill-opacity="0.75"><title>{tooltip}</title></circle>'
+    )
 
 
 def _draw_line(name: str, values: Points, places: Points, colour: str) -> str:

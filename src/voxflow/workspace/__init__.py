@@ -1,4 +1,4 @@
-"""Makes workspaces from templates: an MMAR folder, alone or with its block of params.yaml."""
+"""Workspaces: an MMAR folder, alone or with its block of params.yaml, made from a template; folds and new patients."""
 
 import lazy_loader
 

@@ -1,4 +1,13 @@
-"""Adds patients to a workspace without a leak: the test part stays as it was, and the raw data is versioned."""
+"""Adds patients to a workspace: no leak, the test part as it was, the raw data versioned.
+
+The steps, of which none changes the repository before all checks have passed:
+
+1. The new folder is converted in a temporary folder, which gives patients their pseudonyms.
+2. A patient, or an image with the same pixels, of the test part refuses the whole folder.
+3. Files are copied, tables of findings get the new rows, and the patients of the test part are listed by name in
+   params.yaml, so that the split keeps them.
+4. ``dvc add`` versions the source. When anything fails, copies are removed and texts written back.
+"""
 
 from __future__ import annotations
 
@@ -53,7 +62,7 @@ class AddedPatients:
     place: Path
 
     def line(self) -> str:
-        """One line for a person."""
+        """Say in one line for a person what was added, and what became of the test part."""
         test_part = (
             f"the test part stays as it is ({self.frozen} patients)"
             if self.frozen

@@ -28,7 +28,11 @@ _NOT_COPIED = shutil.ignore_patterns(PARAMS.name, "description.txt", "__pycache_
 
 
 def list_templates() -> dict[str, str]:
-    """Each template's name and what it is for: first those for one's own data, then the zoo's."""
+    """List each template's name and, in one line, what it is for.
+
+    Returns:
+        First the templates for one's own data, then those of the model zoo, each by name.
+    """
     folders = sorted(path for path in TEMPLATES.iterdir() if path.is_dir() and not path.name.startswith("_"))
     general = {path.name: (path / "description.txt").read_text(encoding="utf-8").strip() for path in folders}
     return general | {model.name: model.line for model in read_zoo().values()}
@@ -159,7 +163,12 @@ def copy_template(template: str, folder: Path, words: Mapping[str, str]) -> None
 
 
 def find_template(name: str) -> str | None:
-    """The template that a name or an alias means; None when there is none."""
+    """Find the template that a name or an alias means; None when there is none.
+
+    Example:
+        >>> find_template("segmentation_ct"), find_template("no_such_template")
+        ('segmentation_ct', None)
+    """
     model = find_model(name)
     return model.name if model else name if name in list_templates() else None
 

@@ -1,4 +1,4 @@
-"""Edits params.yaml as a person would: one value changes; comments and everything else stay."""
+"""Edits params.yaml as a person would: one value changes, comments and everything else stay."""
 
 from __future__ import annotations
 
@@ -12,12 +12,18 @@ WIDTH = 110
 
 
 def set_value(text: str, keys: Sequence[str], value: Any) -> str:
-    """The text with one value set; mappings on the way to it are made where they are missing.
+    r"""Set one value in the text of params.yaml; mappings on the way to it are made where they are missing.
 
     Args:
         text: of params.yaml.
         keys: where it stands, such as ``("workspaces", "spleen", "split", "testing")``.
         value: lists are written in one line, and mappings of mappings block by block.
+
+    Example:
+        >>> print(set_value("a:  # kept\n  b: 1\n", ("a", "c"), ["x", "y"]), end="")
+        a:  # kept
+          b: 1
+          c: [x, y]
     """
     from ruamel.yaml import YAML
 
@@ -53,7 +59,11 @@ def _to_yaml_node(value: Any) -> Any:
 
 
 def format_yaml(value: Mapping[str, Any]) -> str:
-    """A mapping as it would stand in params.yaml."""
+    """Write a mapping as it would stand in params.yaml.
+
+    Args:
+        value: of plain values; inner mappings without further ones stand in one line.
+    """
     from ruamel.yaml import YAML
 
     yaml = YAML()

@@ -1,4 +1,4 @@
-"""The parts of a configuration that are repeated for each class: metrics, writers, the names of their fields."""
+"""Makes the parts of a configuration that are one a class: metrics, writers, the names of their fields."""
 
 from __future__ import annotations
 
@@ -11,7 +11,15 @@ EVALUATION = "{MMAR_EVAL_OUTPUT_PATH}"
 
 
 def fill_values(model: ZooModel, recipe: Recipe) -> dict[str, Any]:
-    """What the holes of the family's base configurations become."""
+    """Compute what the holes of the family's base configurations become.
+
+    Args:
+        model: classes and data.
+        recipe: the published one, or the small one for a CPU.
+
+    Returns:
+        Values by hole: the recipe's own fields, and the lists that have one item a class.
+    """
     values: dict[str, Any] = {
         **recipe.model_dump(mode="json"),
         "classes": model.classes,

@@ -1,4 +1,4 @@
-"""Writes a model's files: the base files of its family, with their placeholders replaced by the model's facts.
+"""Writes a model's files: base files of its family, with their holes filled by the model's facts.
 
 A hole is a string ``"@name@"``. Alone in a JSON string it becomes a value of any type, and drops out together with
 its key where the value is None; as an item of a list it becomes several items where the value is a list.
@@ -30,7 +30,13 @@ _LINE = 100  # a list or object that is shorter stands on one line
 
 
 def write_model(model: ZooModel, folder: Path, variant: Variant) -> None:
-    """Write config/, docs/ and the example datalist of a model; commands/ and resources/ are the same for all."""
+    """Write config/, docs/ and the example datalist of a model; commands/ and resources/ are the same for all.
+
+    Args:
+        model: of the zoo.
+        folder: the MMAR, which exists.
+        variant: "published", or "cpu" for a small network.
+    """
     values = fill_values(model, model.cpu if variant == "cpu" else model.published)
     for source in sorted((FOLDER / model.family / "config").glob("*.json")):
         filled = fill_holes(json.loads(source.read_text(encoding="utf-8")), values)
@@ -88,7 +94,15 @@ def _make_case(model: ZooModel, case: str, number: int) -> dict[str, Any]:
 
 
 def fill_holes(value: Any, values: Mapping[str, Any]) -> Any:
-    """Put values into the holes of a JSON value, those within them included."""
+    """Put values into the holes of a JSON value; values may have holes of their own.
+
+    Raises:
+        KeyError: a hole has no value.
+
+    Example:
+        >>> fill_holes({"size": "@patch@", "seed": "@seed@", "all": [0, "@patch@"]}, {"patch": [8, 9], "seed": None})
+        {'size': [8, 9], 'all': [0, 8, 9]}
+    """
     if isinstance(value, dict):
         filled = {key: fill_holes(item, values) for key, item in value.items()}
         return {key: item for key, item in filled.items() if item is not None}
@@ -104,7 +118,19 @@ def _fill_items(part: Any, values: Mapping[str, Any]) -> list[Any]:
 
 
 def format_json(value: Any, indent: str = "") -> str:
-    """JSON as a person writes it: what is short stands on one line."""
+    """Write JSON as a person writes it: what is short stands on one line.
+
+    Args:
+        value: plain values.
+        indent: blanks before the lines of ``value``; the outermost object is always opened.
+
+    Example:
+        >>> print(format_json({"a": [1, 2], "b": {"c": 3}}))
+        {
+          "a": [1, 2],
+          "b": {"c": 3}
+        }
+    """
     line = json.dumps(value, ensure_ascii=False)
     is_flat = not isinstance(value, dict | list) or (indent and len(indent) + len(line) <= _LINE)
     if is_flat or not value:

@@ -1,4 +1,4 @@
-"""The facts of the published models: names, data, classes, scores, and how each was trained."""
+"""Holds the facts of the published models: names, data, classes, scores, and what each was trained with."""
 
 from __future__ import annotations
 

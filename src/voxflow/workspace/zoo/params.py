@@ -1,4 +1,4 @@
-"""A model's block of params.yaml: how the stages prepare data for it."""
+"""Fills a model's block of params.yaml: how the stages prepare data for it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,13 @@ _INDENT = " " * 6
 
 
 def collect_block_words(model: ZooModel, variant: str, findings: str) -> dict[str, str]:
-    """What the words of the block become; ``findings`` is the CSV of findings or "null"."""
+    """Say what the words of the block become.
+
+    Args:
+        model: of the zoo.
+        variant: "published" or "cpu".
+        findings: the CSV of findings below the source, or "null" where folders name them.
+    """
     recipe = model.cpu if variant == "cpu" else model.published
     if model.task == "classification":
         convert = ["modalities: [CR, DX]", f"findings: {findings}"]

@@ -1,4 +1,4 @@
-"""The texts of a model's documents."""
+"""Words the facts of a model for its docs/Readme.md and docs/license.txt."""
 
 from __future__ import annotations
 
@@ -20,7 +20,12 @@ configurations."""
 
 
 def collect_words(model: ZooModel, variant: str) -> dict[str, str]:
-    """What the holes of docs/Readme.md and docs/license.txt become."""
+    """Say what the holes of docs/Readme.md and docs/license.txt become.
+
+    Args:
+        model: of the zoo.
+        variant: "published" or "cpu".
+    """
     is_radiograph = model.task == "classification"
     return {
         "TEMPLATE": model.name,
