@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from voxflow.mmar import ExportNames
 
+# Where an MMAR has its files; the flags -c and -e name others.
 TRAIN_CONFIG = "config/config_train.json"
 VALIDATION_CONFIG = "config/config_validation.json"
 MODELS = "models"

@@ -69,6 +69,7 @@ class CheckCommand(Command):
         if self.as_json:
             sys.stdout.write(json.dumps(report.to_json(), indent=2, ensure_ascii=False) + "\n")
         else:
+            # https://no-color.org: the variable counts whatever its value is.
             sys.stdout.write(render_report(report, colours=sys.stdout.isatty() and "NO_COLOR" not in os.environ))
         return EXIT_WRONG_INPUT if report.errors else EXIT_OK
 

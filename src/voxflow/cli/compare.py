@@ -54,10 +54,10 @@ class CompareCommand(Command):
         from voxflow.tracking import use_store
 
         with use_store(Path.cwd()), tempfile.TemporaryDirectory() as scratch:
-            old, new = (open_side(called, Path(scratch)) for called in (self.old, self.new))
+            old, new = (open_side(model_name, Path(scratch)) for model_name in (self.old, self.new))
             workspace = self.workspace or new.workspace or old.workspace
-            beside = Path("mmars") / workspace / "eval" if workspace else Path()
-            page = self.out or beside / "compare.html"
+            default_folder = Path("mmars") / workspace / "eval" if workspace else Path()
+            page = self.out or default_folder / "compare.html"
             compared = write_comparison(old, new, page, Path("data/volumes") / workspace)
         change = f"{compared.gain:+.4f}, p = {compared.p_value:.3g}"
         score = f"{compared.metric} {compared.old:.4f} → {compared.new:.4f} ({change})"

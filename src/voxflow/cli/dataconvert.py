@@ -123,14 +123,16 @@ class DataConvertCommand:
         parts = [
             part for part in group_headers(scan_folder(self.folder).headers, ConvertOptions()) if part.kind == "volume"
         ]
-        homes = [min(header.path for header in part.headers).parent for part in parts]
+        folders = [min(header.path for header in part.headers).parent for part in parts]
         items = []
-        for number, (part, home) in enumerate(zip(parts, homes, strict=True)):
-            count = f"_{homes[: number + 1].count(home)}" if homes.count(home) > 1 else ""
-            inside = home.relative_to(self.folder)
+        for number, (part, folder) in enumerate(zip(parts, folders, strict=True)):
+            count = f"_{folders[: number + 1].count(folder)}" if folders.count(folder) > 1 else ""
+            inside = folder.relative_to(self.folder)
             inside = inside if inside.name else Path(self.folder.resolve().name)
             items.append(
-                VolumeToConvert(self.output / inside.parent / f"{inside.name}{count}{self.target}", home, part.headers)
+                VolumeToConvert(
+                    self.output / inside.parent / f"{inside.name}{count}{self.target}", folder, part.headers
+                )
             )
         return items
 

@@ -7,9 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from voxflow.cli.apps import EvaluateCommand
-from voxflow.cli.apps import InferMmarCommand as InferMmar
-from voxflow.cli.command import Command
+from voxflow.cli.apps import EvaluateCommand, InferMmarCommand
 from voxflow.cli.command import Command
 from voxflow.cli.options import nest_settings, parse_options
 from voxflow.errors import ConfigError
@@ -68,7 +66,7 @@ class InferCommand(Command):
             ConfigError: flags that go together, one without the other.
         """
         if arguments.images is None and arguments.out is None and not arguments.no_overwrite:
-            return InferMmar.read(arguments)
+            return InferMmarCommand.read(arguments)
         from voxflow.mmar import parse_settings
 
         if arguments.images is None or arguments.out is None:
@@ -102,6 +100,7 @@ class InferCommand(Command):
         engine = open_engine(models, options.engine)
         ledger = ResultLedger(self.out, compute_maker_digest(engine, [models], options))
         self.out.mkdir(parents=True, exist_ok=True)
+        # Beside the results: converted DICOM may be large, and /tmp may be small.
         with tempfile.TemporaryDirectory(prefix=".work-", dir=self.out) as scratch:
             is_segmentation = engine.spec.task == "segmentation"
             inputs = find_cases(

@@ -62,9 +62,9 @@ class PullCommand(Command):
             registered = list_model_versions() if is_there else []
             built_in = list_templates()
             # Older documents call a model of the zoo by other names, which are as good.
-            called = find_template(self.model)
-            if called is not None:
-                built_in[self.model] = built_in[called]
+            template = find_template(self.model)
+            if template is not None:
+                built_in[self.model] = built_in[template]
             if self.listing == "models":
                 _write_columns(_list_models(built_in, registered))
                 return EXIT_OK

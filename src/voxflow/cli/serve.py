@@ -13,6 +13,7 @@ from voxflow.progress import say
 if TYPE_CHECKING:
     import argparse
 
+# Addresses that only this machine reaches; any other one opens the service to whoever is on the network.
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 

@@ -86,6 +86,7 @@ def _make_key_figures(compared: PairedResult) -> tuple[KeyFigure, ...]:
 
 def _word_verdict(compared: PairedResult) -> str:
     low, high = compared.interval
+    # The interval, not p, decides here: it answers both "better" and "worse", and p only the first.
     if compared.cases and low > 0:
         return "The new model is better on these cases."
     return "The new model is worse on these cases." if high < 0 else "These cases do not tell which one is better."

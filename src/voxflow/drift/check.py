@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 Verdict = Literal["moved", "same", "too few"]
 SHOWN_CATEGORIES = 3
-NAMED = 5
+NAMED_FEATURES = 5
 
 
 @dataclass(frozen=True)
@@ -91,8 +91,9 @@ class DriftResult:
     def line(self) -> str:
         """Say in one line for a person what moved, at most five features by name, or that nothing could be told."""
         if self.moved_features:
-            more = f" and {len(self.moved_features) - NAMED} more" if len(self.moved_features) > NAMED else ""
-            lines = "; ".join(feature.line for feature in self.moved_features[:NAMED])
+            unnamed = len(self.moved_features) - NAMED_FEATURES
+            more = f" and {unnamed} more" if unnamed > 0 else ""
+            lines = "; ".join(feature.line for feature in self.moved_features[:NAMED_FEATURES])
             return f"DRIFT in {self.incoming} patients: {lines}{more}"
         if self.too_few:
             return f"{self.incoming} patients are too few to tell drift from chance"
@@ -125,12 +126,14 @@ def compare_samples(reference: PatientFeatures, incoming: PatientFeatures, optio
     """
     names = [name for name in reference.features if name in incoming.features and name not in options.ignore]
     results = [_compare_feature(reference.features[name], incoming.features[name], options) for name in names]
+    # Every feature is one more chance of a false alarm.
     adjusted = adjust_p_values([result["p_value"] for result in results])
     features = []
     for name, result, p in zip(names, results, adjusted, strict=True):
         verdict: Verdict = "same"
         if p <= options.alpha and result["psi"] >= options.psi:
             verdict = "moved"
+        # Where even two samples that don't overlap could not pass, "same" would say more than is known.
         elif result.pop("least_p") * len(names) > options.alpha:
             verdict = "too few"
         result.pop("least_p", None)

@@ -111,6 +111,7 @@ def measure_incoming(folder: Path, places: Places, predictions: Path | None = No
     if (folder / "cases.csv").is_file():
         _add_converted(sample, folder, None)
     else:
+        # No file that leads from pseudonyms back to patients, not even in a temporary folder.
         options = places.options_of("convert", ConvertOptions).model_copy(update={"mapping": False})
         with tempfile.TemporaryDirectory() as scratch:
             converted = Path(scratch) / "volumes"
@@ -153,6 +154,7 @@ def _read_scanners(source: Path, table: Path, cases: set[str]) -> list[tuple[str
     }
     if not patient_of or not source.is_dir():
         return []
+    # All slices of a series come from one scanner; reversed, so that its first file is the one that stays.
     first = {header.series_uid: header.path for header in reversed(scan_folder(source).headers)}
     files = [(patient, first[series]) for series, patient in patient_of.items() if series in first]
     return [(patient, features) for patient, path in files if (features := _read_scanner(path))]

@@ -34,14 +34,14 @@ def write_drift(
         folder: gets drift.csv, drift.json, drift.html.
         workspace: for the title.
     """
-    when = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    checked_at = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     write_table(folder / "drift.csv", [vars(feature) for feature in drift.features], COLUMNS)
-    write_json(folder / "drift.json", {"workspace": workspace, "checked": when, **drift.as_json()})
+    write_json(folder / "drift.json", {"workspace": workspace, "checked": checked_at, **drift.as_json()})
     moved = ", ".join(spell_name(feature.name) for feature in drift.moved_features)
     charted = [feature.name for feature in drift.features][:CHARTS]
     facts = {
         "workspace": workspace,
-        "when": when,
+        "when": checked_at,
         "line": f"Drift of {moved}" if moved else drift.line(),
         "alert": bool(drift.moved_features),
         "tiles": _make_key_figures(drift),

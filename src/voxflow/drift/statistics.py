@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
     Numbers = NDArray[np.float64]
 
-MOST_BINS = 10
+MOST_BINS = 10  # deciles, as the index is usually computed
 PER_BIN = 5  # of the reference: with fewer the index measures chance
-SMOOTHING = 0.5
+SMOOTHING = 0.5  # of a case, added to each bin: without it an empty bin is infinitely far
 
 
 def population_stability(reference: Sequence[float] | Numbers, incoming: Sequence[float] | Numbers) -> float:

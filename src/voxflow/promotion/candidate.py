@@ -53,7 +53,7 @@ def read_candidate(places: Places) -> Candidate:
     """
     per_case = places.evaluation / "test" / PER_CASE
     key = str((places.block.get("evaluate") or {}).get("key") or "testing")
-    judged = JudgedModel(
+    model = JudgedModel(
         name="the challenger",
         scores=read_scores(per_case) if per_case.is_file() else None,
         test_part=digest_test_part(places.datalists / "dataset_0.json", places.volumes, key),
@@ -62,7 +62,7 @@ def read_candidate(places: Places) -> Candidate:
     export = places.models / "export"
     run_id = read_run_file(places.models / "train" / "run.json")
     return Candidate(
-        places.workspace, run_id, export, places.models / PARITY, per_case, digest=_digest_export(export), judged=judged
+        places.workspace, run_id, export, places.models / PARITY, per_case, digest=_digest_export(export), judged=model
     )
 
 

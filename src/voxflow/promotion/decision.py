@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from voxflow.promotion.scores import CaseScores
 
 Verdict = Literal["promoted", "kept", "champion", "undecided"]
-DIGITS = 6
+DIGITS = 6  # of numbers in decision.json and tags
 
 
 @dataclass(frozen=True)
@@ -167,6 +167,7 @@ def _explain_incomparable(challenger: JudgedModel, champion: JudgedModel) -> str
 
 def _list_shortfalls(compared: PairedResult, options: PromoteOptions) -> list[str]:
     shortfalls = []
+    # "not ... >=": a gain that is not defined (NaN) is no gain.
     if not compared.gain >= options.margin:
         shortfalls.append(
             f"{compared.metric} {compared.new:.4f} against {compared.old:.4f}: a gain of {compared.gain:+.4f} is below "

@@ -122,13 +122,17 @@ def _compare_segmentations(new: CaseScores, old: CaseScores, options: PromoteOpt
     cases = tuple(sorted({*new.values, *old.values}))
     first, second = _fill_undefined(new, old, cases)
     by_case = np.stack([_mean_rows(first), _mean_rows(second)])
-    counted = ~np.isnan(by_case).any(axis=0)
-    if not counted.any():
+    has_dice = ~np.isnan(by_case).any(axis=0)
+    if not has_dice.any():
         raise DataError("no case has a Dice, since no class is in any reference or mask")
-    stacked = np.concatenate([by_case[0, counted], by_case[1, counted]])
+    stacked = np.concatenate([by_case[0, has_dice], by_case[1, has_dice]])
     classes = {name: _mean_defined(first[:, n] - second[:, n]) for n, name in enumerate(new.classes)}
     return _test_gain(
-        new.key_metric, lambda index: stacked[index].mean(axis=-1), int(counted.sum()), classes=classes, options=options
+        new.key_metric,
+        lambda index: stacked[index].mean(axis=-1),
+        int(has_dice.sum()),
+        classes=classes,
+        options=options,
     )
 
 
@@ -177,8 +181,8 @@ def _test_gain(
     spread = score(resampled) - score(resampled + count)
     spread = spread[~np.isnan(spread)]
     interval = tuple(float(edge) for edge in np.percentile(spread, (2.5, 97.5))) if spread.size else (math.nan,) * 2
-    ranked = -errors if errors is not None else np.array([float(score(np.array([n]))) for n in range(2 * count)])
-    better = ranked[:count] - ranked[count:]
+    row_scores = -errors if errors is not None else np.array([float(score(np.array([n]))) for n in range(2 * count)])
+    differences = row_scores[:count] - row_scores[count:]
     return PairedResult(
         metric=metric,
         cases=count,
@@ -188,9 +192,9 @@ def _test_gain(
         interval=(interval[0], interval[1]),
         p_value=p_value,
         least_p=max(0.5**count, 1 / (options.permutations + 1)),
-        wins=int((better > TIE).sum()),
-        losses=int((better < -TIE).sum()),
-        ties=int((np.abs(better) <= TIE).sum()),
+        wins=int((differences > TIE).sum()),
+        losses=int((differences < -TIE).sum()),
+        ties=int((np.abs(differences) <= TIE).sum()),
         classes=classes,
     )
 
@@ -219,21 +223,21 @@ def _compute_p_value(score: Callable[[NDArray[Any]], NDArray[Any]], count: int, 
 def _fill_undefined(new: CaseScores, old: CaseScores, cases: Sequence[str]) -> tuple[NDArray[Any], NDArray[Any]]:
     """Dice of both, undefined only where both are; see :func:`compare_cases`."""
     first, second = new.array(cases), old.array(cases)
-    filled = []
+    results = []
     for scores, dice, other_dice in ((new, first, second), (old, second, first)):
         was_evaluated = np.array([case in scores.values for case in cases])[:, None]
-        filled.append(np.where(np.isnan(dice) & ~np.isnan(other_dice), np.where(was_evaluated, 1.0, 0.0), dice))
-    return filled[0], filled[1]
+        results.append(np.where(np.isnan(dice) & ~np.isnan(other_dice), np.where(was_evaluated, 1.0, 0.0), dice))
+    return results[0], results[1]
 
 
 def _stack_probabilities(
     new: CaseScores, old: CaseScores, cases: Sequence[str]
 ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-    differing = [
+    differing_cases = [
         case for case in cases if case in new.truth and case in old.truth and new.truth[case] != old.truth[case]
     ]
-    if differing:
-        raise DataError(f"the findings of {differing[0]} differ between the evaluations")
+    if differing_cases:
+        raise DataError(f"the findings of {differing_cases[0]} differ between the evaluations")
     truth = np.array([new.truth.get(case) or old.truth[case] for case in cases], float).reshape(len(cases), -1)
     arrays = (scores.array(cases) for scores in (new, old))
     first, second = (np.where(np.isnan(array), 1 - truth, array) for array in arrays)

@@ -55,8 +55,8 @@ def judge_candidate(candidate: Candidate, options: PromoteOptions, *, moves_alia
     facts = {"challenger": challenger.number, "champion": champion.number if champion else ""}
     if champion is not None and champion.number == challenger.number:
         return Decision("champion", (f"version {champion.number} is the champion already",), facts=facts)
-    judged = replace(candidate.judged, name=f"version {challenger.number}")
-    decision = decide(judged, _load_judged_model(champion, candidate.judged.test_part) if champion else None, options)
+    model = replace(candidate.judged, name=f"version {challenger.number}")
+    decision = decide(model, _load_judged_model(champion, candidate.judged.test_part) if champion else None, options)
     decision = replace(decision, facts=facts | decision.facts | {"decided": _format_now()})
     decision = _hold_back(decision, challenger, moves_alias)
     set_alias(challenger, CHALLENGER)
@@ -109,7 +109,7 @@ def roll_back(name: str, because: str = "") -> tuple[RegisteredVersion, Register
         former = find_version(name, history[-1])
         if former is not None:
             break
-        history.pop()  # it was deleted
+        history.pop()  # somebody deleted that version
     else:
         raise ConfigError(f"version {present.number} is the first champion of {name}: there is none to go back to")
     tag_version(
@@ -136,18 +136,18 @@ def record_decision(decision: Decision, version: RegisteredVersion) -> None:
 
 
 def _register_candidate(candidate: Candidate) -> RegisteredVersion:
-    judged = candidate.judged
+    model = candidate.judged
     tags = {
         "workspace": candidate.name,
-        TEST_PART: judged.test_part,
-        "parity": "failed" if judged.parity else "passed",
+        TEST_PART: model.test_part,
+        "parity": "failed" if model.parity else "passed",
     }
     folders = {"export": candidate.export, "parity": candidate.parity}
     version = register_version(
         candidate.name, candidate.run_id, candidate.digest, folders, tags, skip=machine_bound_suffixes()
     )
     if candidate.per_case.is_file():
-        attach_file(version, candidate.per_case, _scores_folder(judged.test_part))
+        attach_file(version, candidate.per_case, _scores_folder(model.test_part))
     return version
 
 

@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 WIDTH, HEIGHT = 440, 260
 LEFT, RIGHT, TOP, BOTTOM = 52, 22, 10, 40
 SIDE = 380  # of a square chart
-TICKS = 5
+TICKS = 5  # about as many labels an axis
 # Colour-blind safe (Okabe and Ito), those that can be read on white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#8A6D00", "#4B4B4B", "#56B4E9")
-DOTS_UP_TO = 60
+DOTS_UP_TO = 60  # points of a line: more dots would hide it
 
 
 def series_colour(index: int) -> str:
@@ -134,6 +134,7 @@ def _choose_ticks(low: float, high: float) -> list[float]:
     span = (high - low) or abs(high) or 1.0
     rough = span / TICKS
     power = 10.0 ** math.floor(math.log10(rough))
+    # 0.999: where rough is a round number, an error of its last bit must not lead to the next larger step.
     step = next(factor * power for factor in (1, 2, 2.5, 5, 10) if factor * power >= rough * 0.999)
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
     return [round(count * step, 12) for count in range(first, max(last, first + 1) + 1)]

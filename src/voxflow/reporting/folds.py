@@ -49,8 +49,8 @@ def tabulate_folds(sources: ReportSources) -> CrossValidation:
 
 def _make_row(name: str, by_model: dict[str, Row], folds: list[str], spread: str) -> Row:
     held_out = {fold: _format_count(by_model[fold].get(name)) for fold in folds}
-    together = _format_count(by_model.get(ENSEMBLE, {}).get(name))
-    return {"score": name.replace("_", " "), "mean ± std": spread, **held_out, "ensemble, unseen cases": together}
+    ensemble_score = _format_count(by_model.get(ENSEMBLE, {}).get(name))
+    return {"score": name.replace("_", " "), "mean ± std": spread, **held_out, "ensemble, unseen cases": ensemble_score}
 
 
 def _format_spread(by_model: dict[str, Row], name: str) -> str:

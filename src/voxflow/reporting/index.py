@@ -86,9 +86,10 @@ def _make_card(root: Path, page_folder: Path, name: str, block: Mapping[str, Any
     )
     links, missing = [], []
     for title, path, description, written_by in places:
-        file = path.with_name(path.name.partition("#")[0])
+        file = path.with_name(path.name.partition("#")[0])  # an address may point into a page
         if file.is_file():
             written_at = datetime.fromtimestamp(file.stat().st_mtime).astimezone().strftime("%Y-%m-%d %H:%M")
+            # Relative, so that the whole repository can be copied or served below any address.
             links.append(
                 PageLink(title, os.path.relpath(path, page_folder).replace(os.sep, "/"), description, written_at)
             )

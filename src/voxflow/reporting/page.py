@@ -107,5 +107,6 @@ def render_template(template: str, facts: Mapping[str, Any]) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+    # A cell of a Markdown table ends at a bar and at a line's end.
     environment.filters["cell"] = lambda text: text.replace("|", "\\|").replace("\n", " ")
     return environment.get_template(template).render(facts)

@@ -23,7 +23,7 @@ NOT_CURVES = ("epoch", "learning_rate", "seconds")
 PARTS = ("training", "validation", "testing", "inference")
 PART_NAMES = {"training": "to learn from", "validation": "to choose by", "testing": "unseen", "inference": "no label"}
 KEY_SCORES = {"segmentation": ("mean_dice", "mean Dice"), "classification": ("mean_auc", "mean AUC")}
-MOST_NAMED = 5
+MOST_NAMED = 5  # cases that a row of the data checks names
 BOUNDS = ("margin", "alpha", "worst_class", "parity", "test_part_sha256", "decided")
 DECISIONS = {
     "promoted": "this model became champion",

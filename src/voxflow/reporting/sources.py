@@ -69,6 +69,6 @@ def installed_versions() -> dict[str, str]:
     for name in PACKAGES:
         try:
             versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
+        except importlib.metadata.PackageNotFoundError:  # run from a source tree, say
             versions[name] = "not installed as a package"
     return versions

@@ -74,7 +74,7 @@ def _list_versions() -> list[ModelVersion]:
     from mlflow import MlflowClient
 
     client = MlflowClient()
-    listing = []
+    result = []
     for model in client.search_registered_models(max_results=1000):
         aliases: dict[str, list[str]] = {}
         for alias, version in dict(model.aliases).items():
@@ -83,10 +83,10 @@ def _list_versions() -> list[ModelVersion]:
         for version in sorted(versions, key=lambda v: int(v.version)):
             number = str(version.version)
             description = version.description or model.description or ""
-            listing.append(
+            result.append(
                 ModelVersion(model.name, number, version.run_id or "", tuple(aliases.get(number, ())), description)
             )
-    return listing
+    return result
 
 
 def _download_files(model: ModelVersion, out: Path) -> None:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 MAGIC = b"VOXCASE1"
 _PREFIX = struct.Struct("<8sQI")  # MAGIC, the header's length in bytes, its CRC-32
-PAGE = 4096  # arrays begin at a multiple of it, as memory pages do on every system that we know
+PAGE = 4096  # bytes; arrays begin at a multiple of it, the size of a memory page of most processors
 CHUNK = 1 << 22  # bytes that are checked at a time
 
 

@@ -65,8 +65,8 @@ def save_torch(path: Path, content: dict[str, Any]) -> None:
             torch.save(content, temporary)
         except RuntimeError as error:
             # torch's own writer says nothing of the disk; a full one is by far the likeliest.
-            room = f"{shutil.disk_usage(path.parent).free / 1e6:.1f} MB are free there"
-            raise OSError(f"{path}: could not be written, {room}: {str(error).splitlines()[0]}") from error
+            free_space = f"{shutil.disk_usage(path.parent).free / 1e6:.1f} MB are free there"
+            raise OSError(f"{path}: could not be written, {free_space}: {str(error).splitlines()[0]}") from error
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -82,6 +82,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
     if not path.is_file():
         raise DataError("file not found; train first", path=path)
+    # torch.load takes old pickle files, too; a file that was cut off would be read as one, with a confusing error.
     if not zipfile.is_zipfile(path):
         raise DataError("no model file, or only a part of one", path=path)
     try:

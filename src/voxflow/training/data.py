@@ -109,6 +109,7 @@ class Batches:
         """
         order = np.random.default_rng((self.seed, epoch)).permutation(self.pipeline.window(len(self.store), epoch))
         cases_per_step = self.pipeline.cases_per_step
+        # np.resize begins again with the first cases where the order is too short.
         case_rows = np.resize(order, (self.steps, self.world_size, cases_per_step))[:, self.rank]
         first_places = [(step * self.world_size + self.rank) * cases_per_step for step in range(self.steps)]
         jobs = [
@@ -123,6 +124,7 @@ class Batches:
             ahead: deque[Any] = deque()
             for job in jobs[first_batch:]:
                 ahead.append(pool.submit(self._make_batch, *job))
+                # One batch a worker is being made while the oldest is taken: memory holds workers + 1 batches.
                 if len(ahead) > self.workers:
                     yield ahead.popleft().result()
             while ahead:

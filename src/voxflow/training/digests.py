@@ -95,9 +95,9 @@ def digest_values(value: Any) -> str:
 
 def cache_folder() -> Path:
     """``VOXFLOW_CACHE``, or ``voxflow`` in the user's cache folder: outside of any repository."""
-    named = os.environ.get("VOXFLOW_CACHE")
-    if named:
-        return Path(named)
+    folder = os.environ.get("VOXFLOW_CACHE")
+    if folder:
+        return Path(folder)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "voxflow"
 
 
@@ -151,6 +151,6 @@ def _digest_custom_code(value: Any) -> str:
 
 def _without_places(value: Any) -> Any:
     if isinstance(value, dict):
-        dropped = {"custom", "where", "data_list_file_path", "data_file_base_dir"}
-        return {key: _without_places(item) for key, item in value.items() if key not in dropped}
+        place_keys = {"custom", "where", "data_list_file_path", "data_file_base_dir"}
+        return {key: _without_places(item) for key, item in value.items() if key not in place_keys}
     return [_without_places(item) for item in value] if isinstance(value, list) else value

@@ -37,9 +37,10 @@ _LOST = ("gloo", "nccl", "connection", "timed out", "timeout", "peer", "socket")
 
 
 def count_processes() -> int:
-    """How many processes train together: ``WORLD_SIZE`` as torchrun (or Slurm, by the same variables) sets it, else 1.
+    """How many processes train together: ``WORLD_SIZE`` as torchrun (or Slurm, by the same variables) sets it.
 
-    ``WORLD_SIZE`` counts only beside ``RANK``: some clusters set it alone for every job.
+    Returns:
+        1 where no ``RANK`` is set: this process then is alone, whatever ``WORLD_SIZE`` says.
     """
     return int(os.environ.get("WORLD_SIZE", "1")) if "RANK" in os.environ else 1
 
@@ -125,9 +126,9 @@ class World:
             return value
         import torch
 
-        agreed = torch.tensor([int(value)])
-        torch.distributed.all_reduce(agreed, torch.distributed.ReduceOp.MAX, group=self.group)
-        return Signal(int(agreed))
+        highest = torch.tensor([int(value)])
+        torch.distributed.all_reduce(highest, torch.distributed.ReduceOp.MAX, group=self.group)
+        return Signal(int(highest))
 
     def gather(self, value: Any) -> list[Any]:
         """Collect one plain value of each process.
@@ -142,9 +143,9 @@ class World:
             return [value]
         import torch
 
-        gathered: list[Any] = [None] * self.size
-        torch.distributed.all_gather_object(gathered, value, group=self.group)
-        return gathered
+        values: list[Any] = [None] * self.size
+        torch.distributed.all_gather_object(values, value, group=self.group)
+        return values
 
     def broadcast(self, value: Any) -> Any:
         """Return the first process's value at every process; what the others pass is dropped."""

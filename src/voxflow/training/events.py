@@ -58,7 +58,7 @@ class EventFile:
         from tensorboard.summary.writer.record_writer import RecordWriter
 
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        whole = self._path.stat().st_size if self._path.exists() else 0
+        bytes_before = self._path.stat().st_size if self._path.exists() else 0
         try:
             with self._path.open("ab") as stream:
                 writer = RecordWriter(stream)
@@ -66,8 +66,8 @@ class EventFile:
                     event.wall_time = time.time()
                     writer.write(event.SerializeToString())
         except OSError:
-            if whole:
-                os.truncate(self._path, whole)
+            if bytes_before:
+                os.truncate(self._path, bytes_before)
             else:
                 self._path.unlink(missing_ok=True)
             raise

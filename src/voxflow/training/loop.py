@@ -200,12 +200,12 @@ class TrainingLoop:
         """What all processes do after a step: the most urgent of what each would do."""
         now = time.monotonic()
         if interruption.is_requested:
-            wish = Signal.INTERRUPTED
+            signal = Signal.INTERRUPTED
         elif now > deadline:
-            wish = Signal.TIME_UP
+            signal = Signal.TIME_UP
         else:
-            wish = Signal.SAVE if now - self._state_time > self.options.state_minutes * 60 else Signal.GO
-        return self.world.agree(wish)
+            signal = Signal.SAVE if now - self._state_time > self.options.state_minutes * 60 else Signal.GO
+        return self.world.agree(signal)
 
     def step(self, epoch: int, group: list[Batch]) -> None:
         """Take one step of the optimizer, on one batch or on several whose gradients add up.
@@ -226,12 +226,14 @@ class TrainingLoop:
             label = batch.label.to(self.fabric.device, non_blocking=True)
             with self.fabric.no_backward_sync(self.network, enabled=number < len(group)):
                 loss = self.loss(self.network(image), label)
+                # A SegResNet with a VAE branch adds what its reconstruction of the image costs.
                 extra = getattr(self.bare_network, "extra_loss", None)
                 loss = loss if extra is None else loss + extra
                 with self._explain_loss_not_finite():
                     self.meter.add(loss, (epoch, batch.cases))
                 self.fabric.backward(loss / len(group) if len(group) > 1 else loss)
         if self.options.clip_norm:
+            # A gradient that is no number is met in the next loss, whose error names the cases.
             max_norm = self.options.clip_norm
             self.fabric.clip_gradients(self.network, self.optimizer, max_norm=max_norm, error_if_nonfinite=False)
         self.optimizer.step()
@@ -304,10 +306,10 @@ class TrainingLoop:
         key = self.plan.key_metric
         if key is None or not metrics:
             return
-        watched = self.options.stopping_metric or key.name
-        if watched not in metrics:
-            raise ConfigError(f"stopping_metric: no metric {watched!r}; there are {', '.join(metrics)}")
-        self.patience.note(metrics[watched])
+        stopping_metric = self.options.stopping_metric or key.name
+        if stopping_metric not in metrics:
+            raise ConfigError(f"stopping_metric: no metric {stopping_metric!r}; there are {', '.join(metrics)}")
+        self.patience.note(metrics[stopping_metric])
         value = metrics[key.name]
         # Written so that a first value beats NaN, NaN never wins, and of equal ones the longer trained is kept.
         if math.isnan(value) or value < self.result.best_metric:
@@ -342,7 +344,7 @@ class TrainingLoop:
         with self._explain_loss_not_finite():
             self.meter.drain()
         self.result.seconds = time.monotonic() - self._start_time
-        everyone = self.world.gather((get_random_state(), self.meter.total, self.meter.count))
+        process_states = self.world.gather((get_random_state(), self.meter.total, self.meter.count))
         self._state_time = time.monotonic()
         if not self.world.is_first:
             return
@@ -355,7 +357,7 @@ class TrainingLoop:
             "average": self.average.network.state_dict() if self.average else None,
             "optimizer": self.optimizer.optimizer.state_dict(),
             "precision": self.fabric.strategy.precision.state_dict(),
-            "everyone": everyone,
+            "everyone": process_states,
             "patience": asdict(self.patience),
             "result": asdict(self.result),
             "rows": self.recorder.rows if self.recorder else [],
@@ -386,6 +388,7 @@ class TrainingLoop:
         self.result = TrainingResult(**state["result"])
         self.patience = Patience(**state["patience"])
         self._epoch_number, self._epoch_batch = state["epoch"], state["batch"]
+        # With as many processes as before, each goes on with its own generators: the weights are the same bit for bit.
         if self.world.size == state["processes"]:
             generators, self.meter.total, self.meter.count = state["everyone"][self.world.rank]
             restore_random_state(generators)

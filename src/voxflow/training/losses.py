@@ -116,12 +116,14 @@ def _combine_sums(sums: torch.Tensor, settings: DiceSettings) -> tuple[torch.Ten
     predicted = squares if settings.squared else linear
     if settings.batch:
         overlap, truth, predicted = (value.sum(0, keepdim=True) for value in (overlap, truth, predicted))
-    above, below = 2 * overlap + settings.smooth, truth + predicted + settings.smooth
-    scale = settings.dice / (1 - above / below)[:, first:].numel()
-    on_mask, on_probability = -2 / below * scale, above / below**2 * scale * (2 if settings.squared else 1)
+    numerator, denominator = 2 * overlap + settings.smooth, truth + predicted + settings.smooth
+    scale = settings.dice / (1 - numerator / denominator)[:, first:].numel()
+    # The loss is 1 - n / d: a probability inside the mask stands twice in n, and each one once in d, or squared.
+    on_mask = -2 / denominator * scale
+    on_probability = numerator / denominator**2 * scale * (2 if settings.squared else 1)
     on_mask[:, :first] = on_probability[:, :first] = 0
     classes = sums.shape[2]
-    value = (1 - above / below)[:, first:].sum() * scale
+    value = (1 - numerator / denominator)[:, first:].sum() * scale
     return value, on_mask.expand(count, classes), on_probability.expand(count, classes)
 
 

@@ -51,11 +51,11 @@ class LossMeter:
         if loss.device.type == "cpu":
             self._record(float(loss), place)
             return
-        arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
-        host = torch.empty((), dtype=torch.float32, pin_memory=True)
-        host.copy_(loss, non_blocking=True)
-        arrived.record()
-        self._pending.append((arrived, host, place))
+        copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        host_loss = torch.empty((), dtype=torch.float32, pin_memory=True)
+        host_loss.copy_(loss, non_blocking=True)
+        copied.record()
+        self._pending.append((copied, host_loss, place))
         while self._pending and self._pending[0][0].query():
             self._record_next()
 

@@ -156,11 +156,11 @@ class TrainingPlan:
         Raises:
             ConfigError: the configuration asks for another number of input channels than the images have.
         """
-        stated = {
+        configured_channels = {
             "train.model.args.in_channels": self.network.in_channels,
             "train.image_pipeline.args.output_image_channels": self.train_pipeline.output_image_channels,
         }
-        for json_path, configured in stated.items():
+        for json_path, configured in configured_channels.items():
             if configured is not None and configured != in_channels:
                 message = f"{configured}, but the images have {in_channels} channel(s) after the transforms"
                 raise ConfigError(message, path=self.workflow.path, where=json_path)
@@ -175,8 +175,8 @@ class TrainingPlan:
             in_channels: channels of an image after the transforms.
         """
         is_volume = self.workflow.task == "segmentation"
-        scaled = [size for t in self.valid_chain.head if (size := getattr(t, "target_shape", None))]
-        size = (scaled[-1][0], scaled[-1][1]) if scaled and not is_volume else self.facts.size
+        target_shapes = [size for t in self.valid_chain.head if (size := getattr(t, "target_shape", None))]
+        size = (target_shapes[-1][0], target_shapes[-1][1]) if target_shapes and not is_volume else self.facts.size
         return ModelSpec(
             task=self.workflow.task,
             in_channels=in_channels,
@@ -199,14 +199,14 @@ class TrainingPlan:
     def _spacing(self) -> tuple[float, float, float] | None:
         """What validation resamples to last; else the data's own."""
         targets = [getattr(transform, "target_resolution", None) for transform in self.valid_chain.head]
-        stated = [target for target in targets if isinstance(target, tuple)]
-        return stated[-1] if stated else self.facts.spacing_mm
+        spacings = [target for target in targets if isinstance(target, tuple)]
+        return spacings[-1] if spacings else self.facts.spacing_mm
 
     @property
     def _orientation(self) -> str | None:
         """What validation turns images to last; else the data's own."""
-        turned = [axes for transform in self.valid_chain.head if (axes := getattr(transform, "axcodes", None))]
-        return turned[-1] if turned else self.facts.orientation
+        axis_codes = [axes for transform in self.valid_chain.head if (axes := getattr(transform, "axcodes", None))]
+        return axis_codes[-1] if axis_codes else self.facts.orientation
 
 
 def _read_preprocessing(transform: Transform) -> TransformSpec | None:

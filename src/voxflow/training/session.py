@@ -139,7 +139,7 @@ def prepare_data(
         turn=world.rank / world.size,
     )
     store, validation_store = open_store(cases[0], plan.train_chain), open_store(cases[1], plan.valid_chain)
-    world.gather(None)
+    world.gather(None)  # a barrier: pruning must not take what another process is still preparing
     if world.is_first_on_machine:
         cache.prune([*store.paths, *validation_store.paths])
     workers = min(1, threads - 1) if options.workers is None else options.workers

@@ -44,6 +44,7 @@ def read_state(path: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     try:
+        # Mapped: with Adam's moments a state is three times the model, and each tensor is copied out of it only once.
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError) as error:
         say(f"warning: {path} can't be read, so the run is not continued: {str(error).splitlines()[0]}")

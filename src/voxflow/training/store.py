@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from voxflow.datalist import Case
 
 SHOWN_FAULTS = 20
-HIGHEST = "highest_label"  # the sample's key for its largest label value
+HIGHEST_LABEL = "highest_label"  # the sample's key for its largest label value
 
 
 class CachedStore:
@@ -69,9 +69,9 @@ class CachedStore:
                 return None
 
         first = int(len(cases) * turn)
-        turned = [*cases[first:], *cases[:first]]
+        rotated_cases = [*cases[first:], *cases[:first]]
         with ThreadPoolExecutor(threads) as pool:
-            files = list(track(pool.map(prepare, turned), "preparing cases", total=len(turned)))
+            files = list(track(pool.map(prepare, rotated_cases), "preparing cases", total=len(rotated_cases)))
         files = files[len(cases) - first :] + files[: len(cases) - first]
         self._entries = [(case, file) for case, file in zip(cases, files, strict=True) if file]
         self._report_faults(sorted(faults), skip=skip)
@@ -110,7 +110,7 @@ class CachedStore:
 
     def _open_file(self, case: Case) -> CaseFile:
         file = self._cache.open_case(self._cache.path_of(case, self._head), lambda: self._prepare(case))
-        highest = file.read_value(HIGHEST)
+        highest = file.read_value(HIGHEST_LABEL)
         # Asked here and not when the case is prepared: another training may have prepared it for more classes.
         if self._classes is not None and highest is not None and highest >= self._classes:
             raise DataError(f"case {case.id}: label value {highest}, the data names {self._classes} classes (0 first)")
@@ -134,4 +134,4 @@ class CachedStore:
             return sample
         if image.shape[1:] != label.shape[1:]:
             raise DataError(f"case {case.id}: image {image.shape[1:]} and label {label.shape[1:]} differ in size")
-        return sample | {HIGHEST: int(label.max(initial=0))}
+        return sample | {HIGHEST_LABEL: int(label.max(initial=0))}

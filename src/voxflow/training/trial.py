@@ -87,8 +87,8 @@ def try_steps(
     if not on_gpu:
         keep_memory()
     fabric, world = open_fabric(options, precision), World()
-    few = training[: max(CASES, plan.train_pipeline.cases_per_step)]
-    batches, validation_store = prepare_data(plan, (few, []), options, world, seed=0)
+    trial_cases = training[: max(CASES, plan.train_pipeline.cases_per_step)]
+    batches, validation_store = prepare_data(plan, (trial_cases, []), options, world, seed=0)
     batches = replace(batches, pin=fabric.device.type == "cuda")
     with tempfile.TemporaryDirectory() as out:
         loop = TrainingLoop(
@@ -153,5 +153,5 @@ def _measure_peak_memory() -> int:
         import sys
     except ImportError:
         return int(psutil.Process().memory_info().rss)
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return int(most if sys.platform == "darwin" else most * 1024)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return int(peak if sys.platform == "darwin" else peak * 1024)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     import torch
 
-SHOWN = 4
+SHOWN_NAMES = 4  # of each kind, in the line for a person
 # Where files keep their weights: Voxflow's model.pt and state.pt, then what other tools' training scripts write.
 _NESTED = ("state_dict", "network", "model", "model_state_dict", "net")
 # What wrappers (several GPUs, torch.compile) put before every name.
@@ -48,8 +48,8 @@ class WeightsReport:
             ("not in the network, so unused", self.unused),
         ):
             if names:
-                more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-                parts.append(f"{heading}: {', '.join(names[:SHOWN])}{more}")
+                more = f" and {len(names) - SHOWN_NAMES} more" if len(names) > SHOWN_NAMES else ""
+                parts.append(f"{heading}: {', '.join(names[:SHOWN_NAMES])}{more}")
         return "; ".join(parts)
 
 

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from voxflow.places import Places
     from voxflow.reporting import Row
 
-SHOWN = 10
+SHOWN = 10  # names in a message
 TESTING = "testing"
 FINDING = "finding:"
 
@@ -103,7 +103,7 @@ def add_patients(places: Places, folder: Path) -> AddedPatients:
     pairs = _plan_copies(source, folder, is_dicom=any(row.get("series_uid") for row in cases))
     tables = _merge_findings(places, source, folder)
     _require_no_clash(pairs, {table.name for table in tables}, folder, source)
-    tested = sorted({row["patient"] for row in split if row["part"] == TESTING})
+    test_patients = sorted({row["patient"] for row in split if row["part"] == TESTING})
     params, new_files = PARAMS.read_text(encoding="utf-8"), [target for _, target in pairs if not target.exists()]
     try:
         for origin, target in pairs:
@@ -111,11 +111,11 @@ def add_patients(places: Places, folder: Path) -> AddedPatients:
             shutil.copy2(origin, target)
         for path, text in tables.items():
             write_text(path, text[1])
-        if tested:
+        if test_patients:
             # Listed by name, no addition changes it; a share of more patients would be another choice.
-            write_text(PARAMS, set_value(params, ("workspaces", places.workspace, "split", TESTING), tested))
+            write_text(PARAMS, set_value(params, ("workspaces", places.workspace, "split", TESTING), test_patients))
         _dvc_add(source)
-    except BaseException:
+    except BaseException:  # Ctrl-C, too: half of the patients would be a data set that nobody meant
         _undo(new_files, source, {PARAMS: params} | {path: text[0] for path, text in tables.items()})
         raise
     split_patients = {row["patient"] for row in split}
@@ -126,7 +126,7 @@ def add_patients(places: Places, folder: Path) -> AddedPatients:
         cases=len(cases),
         labelled=sum(_is_labelled(row) for row in cases),
         files=len(pairs),
-        frozen=len(tested),
+        frozen=len(test_patients),
         place=_find_place(pairs, source),
     )
 
@@ -134,8 +134,8 @@ def add_patients(places: Places, folder: Path) -> AddedPatients:
 def _find_place(pairs: list[tuple[Path, Path]], source: Path) -> Path:
     """The sub-folder that everything went to, or the source itself."""
     tops = {target.relative_to(source).parts[0] for _, target in pairs}
-    only = source / next(iter(tops))
-    return only if len(tops) == 1 and only.is_dir() else source
+    single_folder = source / next(iter(tops))
+    return single_folder if len(tops) == 1 and single_folder.is_dir() else source
 
 
 def _require_source(places: Places) -> Path:
@@ -162,20 +162,20 @@ def _convert_folder(places: Places, folder: Path, target: Path) -> list[Row]:
 
 def _require_no_leak(cases: Sequence[Row], split: Sequence[Row], places: Places, volumes: Path, folder: Path) -> None:
     """No patient, and no image, that the model is tested on may come back as training data."""
-    tested = {row["patient"] for row in split if row["part"] == TESTING}
-    leaking = sorted({row["patient"] for row in cases} & tested)
-    if leaking:
+    test_patients = {row["patient"] for row in split if row["part"] == TESTING}
+    leaking_patients = sorted({row["patient"] for row in cases} & test_patients)
+    if leaking_patients:
+        verb = "is" if len(leaking_patients) == 1 else "are"
         raise DataError(
-            f"leakage: {_join_names(leaking)} {'is' if len(leaking) == 1 else 'are'} in the test part; new studies of "
-            "them would change what models are judged on, or train on it. Nothing was added: take them out of the "
-            "folder",
+            f"leakage: {_join_names(leaking_patients)} {verb} in the test part; new studies of them would change what "
+            "models are judged on, or train on it. Nothing was added: take them out of the folder",
             path=folder,
         )
-    hidden = {row["case"] for row in split if row["part"] == TESTING}
+    test_cases = {row["case"] for row in split if row["part"] == TESTING}
     hashes = {
         row["pixel_hash"]: row["case"]
         for row in read_rows(places.quality / "measurements.csv") or []
-        if row["case"] in hidden and row.get("pixel_hash")
+        if row["case"] in test_cases and row.get("pixel_hash")
     }
     if not hashes:
         return
@@ -183,10 +183,11 @@ def _require_no_leak(cases: Sequence[Row], split: Sequence[Row], places: Places,
 
     table = pd.read_csv(volumes / "cases.csv", dtype="str", keep_default_na=False)
     pixel_hashes = dict(zip(table["case"], measure_cases(table, volumes)["pixel_hash"], strict=True))
-    same = [f"{case} (as {hashes[pixels]})" for case, pixels in pixel_hashes.items() if pixels in hashes]
-    if same:
+    same_pixels = [f"{case} (as {hashes[pixels]})" for case, pixels in pixel_hashes.items() if pixels in hashes]
+    if same_pixels:
         raise DataError(
-            f"leakage: {_join_names(same)} shows the same pixels as the test part; nothing was added", path=folder
+            f"leakage: {_join_names(same_pixels)} shows the same pixels as the test part; nothing was added",
+            path=folder,
         )
 
 
@@ -235,6 +236,7 @@ def _dvc_add(source: Path) -> None:
 def _undo(new_files: Sequence[Path], source: Path, texts: dict[Path, str]) -> None:
     for path in new_files:
         path.unlink(missing_ok=True)
+    # Deepest first, so that a folder is empty when its turn comes.
     for folder in sorted({parent for path in new_files for parent in path.parents}, key=lambda p: -len(p.parts)):
         if folder.is_dir() and folder != source and folder.is_relative_to(source) and not any(folder.iterdir()):
             folder.rmdir()

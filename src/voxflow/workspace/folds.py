@@ -39,8 +39,8 @@ def set_folds(params_file: Path, workspace: str, count: int) -> None:
     if not params_file.is_file():
         raise ConfigError("file not found; run from the root of the repository", path=params_file)
     text = params_file.read_text(encoding="utf-8")
-    wanted = read_params(params_file)
-    workspaces = wanted.get("workspaces") or {}
+    content = read_params(params_file)
+    workspaces = content.get("workspaces") or {}
     if workspace not in workspaces:
         raise ConfigError(
             f"no workspace {workspace!r}{suggest(workspace, workspaces)}", path=params_file, where="workspaces"
@@ -48,15 +48,15 @@ def set_folds(params_file: Path, workspace: str, count: int) -> None:
     if count and count < LEAST:
         raise ConfigError(f"folds: 0, or {LEAST} or more, received {count}")
     workspaces[workspace]["split"] = (workspaces[workspace].get("split") or {}) | {"folds": count}
-    wanted[FOLDS] = _drop_workspace(wanted.get(FOLDS), workspace) | {
+    content[FOLDS] = _drop_workspace(content.get(FOLDS), workspace) | {
         f"{workspace}-{fold}": {"workspace": workspace, "fold": fold} for fold in range(1, count + 1)
     }
-    other_ensembles = {key: value for key, value in (wanted.get(ENSEMBLES) or {}).items() if key != workspace}
-    wanted[ENSEMBLES] = other_ensembles | ({workspace: {"folds": list(range(1, count + 1))}} if count else {})
+    other_ensembles = {key: value for key, value in (content.get(ENSEMBLES) or {}).items() if key != workspace}
+    content[ENSEMBLES] = other_ensembles | ({workspace: {"folds": list(range(1, count + 1))}} if count else {})
     text = _set_split(text, workspace, count)
-    text = _replace_section(text, FOLDS, wanted[FOLDS], "Trained one by one; written by `voxflow folds`.")
-    text = _replace_section(text, ENSEMBLES, wanted[ENSEMBLES], "Folds whose models answer together.")
-    if not _parses_to(text, wanted):
+    text = _replace_section(text, FOLDS, content[FOLDS], "Trained one by one; written by `voxflow folds`.")
+    text = _replace_section(text, ENSEMBLES, content[ENSEMBLES], "Folds whose models answer together.")
+    if not _parses_to(text, content):
         message = f"can't be edited line by line; write workspaces.{workspace}.split.folds: {count} in lines of its own"
         raise ConfigError(message, path=params_file)
     write_text(params_file, text)

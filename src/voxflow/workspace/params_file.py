@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-WIDTH = 110
+WIDTH = 110  # characters: ruamel.yaml folds longer lines, those that the user wrote as well
 
 
 def set_value(text: str, keys: Sequence[str], value: Any) -> str:

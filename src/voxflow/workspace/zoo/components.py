@@ -28,13 +28,9 @@ def fill_values(model: ZooModel, recipe: Recipe) -> dict[str, Any]:
         "intensity": recipe.intensity or _choose_intensity(model),
     }
     if model.family == "chestxray":
-        return values | {
-            "training_metrics": [
-                _make_average("mean_accuracy", "accuracy"),
-                *_make_areas(model, "binary_preds", "binary_labels"),
-            ],
-            "metrics": _make_areas(model, "model", "label"),
-        }
+        areas = _make_areas(model, "binary_preds", "binary_labels")
+        training_metrics = [_make_average("mean_accuracy", "accuracy"), *areas]
+        return values | {"training_metrics": training_metrics, "metrics": _make_areas(model, "model", "label")}
     # Where one class excludes the others, the background is a channel and a file, too.
     indices = range(len(model.outputs) + 1) if model.family == "volume" else ()
     predictions = [f"pred_class{index}" for index in indices] or list(model.outputs)
