@@ -1,4 +1,4 @@
-"""Decides where the work on single cases runs: one small protocol, and the threads and processes of this machine."""
+"""Where the work on single cases runs: one small protocol, and threads and processes of this machine."""
 
 from __future__ import annotations
 

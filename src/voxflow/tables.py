@@ -1,4 +1,4 @@
-"""Reads and writes tables: any CSV, and the predictions under the file names of Clara's documents."""
+"""Writes tables as CSV files, and predictions under the names that Clara's documents give them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs MONAI bundles unchanged: monai.bundle runs the bundle's own configurations, and Voxflow follows the progress."""
+"""MONAI bundles as they are: their own configurations run by monai.bundle, watched from outside."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""The options of a stage that runs a bundle: which of its configurations to use, and which values replace theirs."""
+"""The options of a bundle's stages: which of its configurations are read, and what wins over them."""
 
 from __future__ import annotations
 

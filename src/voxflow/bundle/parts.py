@@ -1,4 +1,4 @@
-"""Opens a bundle: MONAI parses its configurations, and Voxflow's folders and cases are put in."""
+"""Opens a bundle: its configurations parsed by MONAI, with Voxflow's folders and cases put in."""
 
 from __future__ import annotations
 
@@ -133,7 +133,12 @@ def get_part(workflow: Any, name: str) -> Any:
 
 
 def list_items(cases: Sequence[Case], *, with_label: bool = True) -> list[BundleItem]:
-    """Cases as MONAI's datasets take them: paths by field."""
+    """List cases as MONAI's datasets take them: paths by field.
+
+    Args:
+        cases: of a datalist.
+        with_label: a mask's path, or the findings, go with the image.
+    """
     items: list[BundleItem] = []
     for case in cases:
         images = [str(path.resolve()) for path in case.image]

@@ -1,4 +1,4 @@
-"""Runs a bundle's configurations for training, evaluation and inference, each in its own folders."""
+"""Runs a bundle's configurations: training, evaluation, inference, each in its own folders."""
 
 from __future__ import annotations
 
@@ -139,7 +139,16 @@ def open_for_weights(
     weights: dict[str, Any],
     data: Mapping[str, list[BundleItem]],
 ) -> Any:
-    """Open a configuration that reads trained weights, from a folder or by a path of its own."""
+    """Open a configuration that reads trained weights, from a folder or by a path of its own.
+
+    Args:
+        bundle: its folder.
+        stage: "evaluate" or "infer".
+        options: which configurations, what wins.
+        folders: paths by id.
+        weights: ``options.set``, and the path of the weights by the id that the loader has for it.
+        data: lists of items by id.
+    """
     from monai.bundle import ConfigParser
 
     from voxflow.bundle.options import DEFAULT_CONFIG

@@ -1,4 +1,4 @@
-"""Follows a bundle's engines: records the loss and metrics of each epoch, and can end the training early."""
+"""Listens to a bundle's ignite engines: the loss and metrics of each epoch, and ending early."""
 
 from __future__ import annotations
 

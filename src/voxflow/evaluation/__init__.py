@@ -1,4 +1,4 @@
-"""Measures how good a model is: the scores of a case and of a cohort, with tables, pictures and intervals."""
+"""How good a model is: the scores of a case and of a cohort, with their tables, pictures and intervals."""
 
 import lazy_loader
 

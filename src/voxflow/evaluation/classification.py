@@ -1,4 +1,4 @@
-"""Evaluates classifications: compares probabilities with findings, by class."""
+"""Evaluates a classifier: its probabilities against the findings of radiographs, by class."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Compares a mask with its reference: Dice, Jaccard, surface Dice, 95 % Hausdorff distance, volume error.
+"""Measures how far a mask is from its reference: Dice, Jaccard, surface Dice, 95 % Hausdorff distance, volume error.
 
 Empty masks: where the reference and the mask are both empty, nothing is measured (NaN, said in ``remark``, left out
 of means). Where only one is empty, the three Dice-like ones are 0 and count; a distance to nothing stays NaN.
@@ -57,6 +57,17 @@ def measure_overlap(mask: Volume, reference: Volume, label: int, tolerance_mm: f
 
     Raises:
         DataError: the grids differ.
+
+    Example:
+        >>> from voxflow.geometry import Geometry
+        >>> from voxflow.volumes import Volume
+        >>> grid = Geometry.from_parts((4, 4, 4), (1, 1, 2))
+        >>> mask, reference = np.zeros((2, 4, 4, 4), dtype=np.uint8)
+        >>> mask[1:3, 1:3, 1:3] = 1
+        >>> reference[1:3, 1:3, :3] = 1
+        >>> overlap = measure_overlap(Volume(mask, grid), Volume(reference, grid), 1)
+        >>> overlap.dice, overlap.hd95_mm, overlap.volume_error_ml
+        (0.8, 2.0, -0.008)
     """
     if not mask.geometry.is_close(reference.geometry, tolerance_mm=1e-2):
         grids = [f"{grid.size} at {_format_spacing(grid.spacing)} mm" for grid in (mask.geometry, reference.geometry)]
@@ -83,12 +94,21 @@ def measure_overlap(mask: Volume, reference: Volume, label: int, tolerance_mm: f
 def measure_surface_distances(
     first: NDArray[np.bool_], second: NDArray[np.bool_], spacing: Sequence[float]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The distance of every surface voxel to the other surface, mm, in both directions.
+    """Measure the distance of every surface voxel to the other mask's surface, mm, in both directions.
 
     Args:
         first: mask (i, j, k), not empty.
         second: mask of the same shape, not empty.
         spacing: mm along each axis.
+
+    Returns:
+        The distances from the first surface to the second, and from the second to the first; one a surface voxel.
+
+    Example:
+        >>> line = np.zeros((2, 1, 1, 5), dtype=bool)
+        >>> line[0, ..., 1], line[1, ..., 3] = True, True
+        >>> measure_surface_distances(*line, spacing=(1, 1, 2))
+        (array([4.]), array([4.]))
     """
     box = _find_bounding_box(first | second)
     first_surface, second_surface = _find_surface(first[box]), _find_surface(second[box])

@@ -13,7 +13,15 @@ if TYPE_CHECKING:
 
 
 def write_dice_report(path: Path, scores: Iterable[tuple[str, float]]) -> float:
-    """Write a line a file, then the mean, and return the mean; NaN where no score is defined."""
+    """Write one line a file with its Dice, then the mean.
+
+    Args:
+        path: the text file.
+        scores: name and score; NaN is written as "undefined" and left out of the mean.
+
+    Returns:
+        The mean; NaN where no score is defined.
+    """
     named_scores = list(scores)
     mean = average_defined(score for _, score in named_scores)
     lines = [f"{name} {score:.6f}" if not math.isnan(score) else f"{name} undefined" for name, score in named_scores]
@@ -22,7 +30,16 @@ def write_dice_report(path: Path, scores: Iterable[tuple[str, float]]) -> float:
 
 
 def make_failed_rows(failures: Sequence[Mapping[str, str]], scored: Collection[str]) -> list[dict[str, str]]:
-    """Rows of a per-case table for the cases that have no scores, with the reason as the remark."""
+    """Make the rows of a per-case table for cases that have no scores, with the reason as the remark.
+
+    Args:
+        failures: rows of case and reason; of one case's reasons the first is told.
+        scored: the cases that have scores after all, which get no such row.
+
+    Example:
+        >>> make_failed_rows([{"case": "p1", "reason": "unreadable image"}], scored=())
+        [{'case': 'p1', 'remark': 'failed: unreadable image'}]
+    """
     reasons = {row["case"]: row["reason"] for row in reversed(failures)}
     cases = dict.fromkeys(row["case"] for row in failures)
     return [{"case": case, "remark": f"failed: {reasons[case]}"} for case in cases if case not in scored]
@@ -65,11 +82,21 @@ def _make_plain(value: Any) -> Any:
 
 
 def average_defined(values: Iterable[float]) -> float:
-    """The mean of the defined values; NaN when there is none."""
+    """Average the values that are defined; NaN when there is none.
+
+    Example:
+        >>> average_defined([1.0, math.nan, 2.0])
+        1.5
+    """
     defined = [value for value in values if not math.isnan(value)]
     return sum(defined) / len(defined) if defined else math.nan
 
 
 def metric_name(name: str) -> str:
-    """A name that MLflow takes for a metric: what it would refuse in a class's name becomes an underscore."""
+    """Make a name that MLflow takes for a metric; what it would refuse in a class's name becomes an underscore.
+
+    Example:
+        >>> metric_name("dice_kidney (left)")
+        'dice_kidney _left_'
+    """
     return "".join(letter if letter.isalnum() or letter in "_-. /" else "_" for letter in name)

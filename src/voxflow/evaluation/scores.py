@@ -1,4 +1,4 @@
-"""Scores of a classifier: ranking, decisions and calibration by class, with bootstrap intervals.
+"""Scores a classifier: ranking, decisions and calibration by class, with bootstrap intervals.
 
 Every measure is computed for many weightings of the cases at once. With weights of one it is the measure itself; with
 the numbers of times that each case is drawn, with replacement, it is one of the bootstrap's.
@@ -87,6 +87,12 @@ def score_classes(
         specificity: at which sensitivity is read off the ROC curve.
         samples: how many times the cases are drawn anew; 0: no intervals. Samples in which a measure is not defined
             do not count for it.
+
+    Example:
+        >>> truth, probabilities = np.array([[1], [1], [0], [0]]), np.array([[0.9], [0.4], [0.6], [0.1]])
+        >>> score = score_classes(truth, probabilities, ["mass"], samples=0).classes[0]
+        >>> score.auc, score.accuracy, score.sensitivity
+        (0.75, 0.5, 0.5)
     """
     once = np.ones((1, len(truth)))
     at_hand = [_compute_measures(truth[:, n], probabilities[:, n], once, specificity) for n in range(len(names))]
@@ -106,7 +112,20 @@ def score_classes(
 
 
 def compute_mean_interval(values: Sequence[float], samples: int = 1000) -> Interval | None:
-    """The 95 % bootstrap interval of a mean; None of fewer than two values."""
+    """Compute the 95 % bootstrap interval of a mean over cases.
+
+    Args:
+        values: one a case.
+        samples: how many times the cases are drawn anew, with replacement, from a fixed seed.
+
+    Returns:
+        The lower and the upper bound; None of fewer than two values, or no samples.
+
+    Example:
+        >>> low, high = compute_mean_interval([0.8, 0.9, 0.85, 0.7])
+        >>> f"{low:.4f} to {high:.4f}"
+        '0.7375 to 0.8750'
+    """
     if len(values) < 2 or not samples:
         return None
     draws = np.random.default_rng(SEED).integers(0, len(values), (samples, len(values)))
@@ -128,7 +147,16 @@ def compute_accuracy(truth: NDArray[Any], probabilities: NDArray[Any], *, exclus
 
 
 def make_roc_rows(truth: NDArray[Any], probabilities: NDArray[Any], names: Sequence[str]) -> list[dict[str, Any]]:
-    """The points of each class's ROC curve, classes without one left out."""
+    """List the points of each class's ROC curve, for roc.csv.
+
+    Args:
+        truth: 0 or 1, (case, class).
+        probabilities: (case, class).
+        names: the classes; one whose cases are all alike has no curve and is left out.
+
+    Returns:
+        Rows of class, fpr (1 - specificity) and tpr (sensitivity).
+    """
     from sklearn.metrics import roc_curve
 
     rows = []
@@ -142,7 +170,16 @@ def make_roc_rows(truth: NDArray[Any], probabilities: NDArray[Any], names: Seque
 def make_calibration_rows(
     truth: NDArray[Any], probabilities: NDArray[Any], names: Sequence[str]
 ) -> list[dict[str, Any]]:
-    """The bins of each class that hold a case: its bounds, cases, mean probability, share of positives."""
+    """List the bins of each class that hold a case, for calibration.csv.
+
+    Args:
+        truth: 0 or 1, (case, class).
+        probabilities: (case, class).
+        names: the classes.
+
+    Returns:
+        Rows of class, the bin's bounds, its cases, their mean probability, and the share of them that has the class.
+    """
     rows = []
     for n, name in enumerate(names):
         bins = _find_bins(probabilities[:, n])

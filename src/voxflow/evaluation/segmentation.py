@@ -1,4 +1,4 @@
-"""Evaluates segmentations: an exported model on labelled cases, in the original images' geometry."""
+"""Evaluates a segmentation model on labelled cases, in the original images' geometry."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def evaluate_segmentation(
 
 
 def complete_metrics(metrics: Metrics, cases: int, failures: Failures) -> Metrics:
-    """The metrics that are defined, and how many cases they are of."""
+    """Leave out the metrics that are not defined (NaN), and add how many cases they are of and how many failed."""
     defined = {name: value for name, value in metrics.items() if not math.isnan(value)}
     return defined | {"cases": cases, "failed_cases": len(failures.cases)}
 

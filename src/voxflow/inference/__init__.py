@@ -1,4 +1,4 @@
-"""Runs a model on many cases: reads them, writes masks, DICOM SEG and tables, resumes, and can use a cluster."""
+"""A model's work on many cases: finding and reading them; masks, DICOM SEG and tables; resuming; a cluster."""
 
 import lazy_loader
 

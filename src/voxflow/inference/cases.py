@@ -1,4 +1,4 @@
-"""The cases that a model is run on: their files, reading them, and a list of those that failed."""
+"""The cases that a model is shown: their files, how these are read, and an account of those that can't be used."""
 
 from __future__ import annotations
 
@@ -47,12 +47,27 @@ class InferenceCase:
 
 @dataclass
 class Failures:
-    """The cases that could not be used, each with its reason."""
+    """The cases that could not be used, each with its reason.
+
+    Attributes:
+        rows: "case" and "reason", in the order in which they failed; a case may have several.
+    """
 
     rows: list[dict[str, str]] = field(default_factory=list)
 
     def attempt(self, case: InferenceCase, work: Callable[[], T]) -> T | None:
-        """Do one case's work; note the reason and return None where the case is bad."""
+        """Do one case's work, and note the reason where the case is bad.
+
+        Args:
+            case: whose work it is.
+            work: what is done.
+
+        Returns:
+            What ``work`` returned; None where the case is bad.
+
+        Raises:
+            OSError: a result could not be written, which is no case's fault and ends the work.
+        """
         try:
             return work()
         except _CASE_ERRORS as error:
@@ -66,7 +81,11 @@ class Failures:
         return {row["case"] for row in self.rows}
 
     def exit_code(self, good_cases: int) -> int:
-        """What a stage ends with, when ``good_cases`` cases went well."""
+        """Choose the exit code of a stage: 0 when all went well, 3 when some cases failed, 1 when all did.
+
+        Args:
+            good_cases: how many went well.
+        """
         if not self.rows:
             return EXIT_OK
         return EXIT_SOME_FAILED if good_cases else EXIT_FAILURE

@@ -1,4 +1,4 @@
-"""Inference on cases without a label: writes masks, DICOM SEG, tables and pictures."""
+"""Runs a model on cases without a label and writes masks, DICOM SEG, tables and pictures."""
 
 from __future__ import annotations
 
@@ -142,20 +142,46 @@ def segment_and_write(
     *,
     ledger: ResultLedger | None = None,
 ) -> dict[str, dict[str, Any]]:
-    """Write masks, DICOM SEG and pictures; returns the rows of preds_outputs.csv by case."""
+    """Segment cases and write masks, DICOM SEG and pictures.
+
+    Args:
+        engine: the model.
+        cases: in order; a bad one goes to ``failures``.
+        out: an existing folder for the results.
+        options: of the prediction, and what is written.
+        failures: gets the cases that could not be used.
+        ledger: where it is noted what made each mask; None: nowhere.
+
+    Returns:
+        The rows of preds_outputs.csv by case: image, mask, and the volume of each class in ml.
+    """
     return _SegmentationRun(label_names(engine.spec), out, options, failures, ledger).run(engine, cases)
 
 
 def write_masks_table(
     rows: Mapping[str, dict[str, Any]], cases: Sequence[InferenceCase], spec: ModelSpec, out: Path
 ) -> None:
-    """Write preds_outputs.csv of a segmentation, in the order of the cases."""
+    """Write preds_outputs.csv of a segmentation, in the order of the cases.
+
+    Args:
+        rows: of the cases that went well, by name.
+        cases: all.
+        spec: of the model, for the columns.
+        out: the folder of the results.
+    """
     ordered = [rows[case.id] for case in cases if case.id in rows]
     write_predictions(out, ordered, ["case", "image", "mask", *_name_volume_columns(label_names(spec))])
 
 
 def write_classes(results: Sequence[ClassifiedCase], spec: ModelSpec, out: Path, options: InferOptions) -> None:
-    """Write preds_outputs.csv of a classification, and the picture of its first cases."""
+    """Write preds_outputs.csv of a classification, and the picture of its first cases.
+
+    Args:
+        results: in order.
+        spec: of the model, for the columns.
+        out: the folder of the results.
+        options: ``overlays``: whether a picture is drawn.
+    """
     sheet = ContactSheet()
     for result in results if options.overlays else ():
         sheet.add(result.case.id, result.image, result.probabilities)

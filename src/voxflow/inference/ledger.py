@@ -1,4 +1,9 @@
-"""Notes what made each mask, so that an interrupted inference goes on and never mixes two models' masks."""
+"""Notes of what made each mask, so that an interrupted inference goes on and never mixes two models' masks.
+
+A note is a digest of the model's file, the options that change a mask, Voxflow's version, and the image's own files.
+It is removed before a mask is written, and written once everything of the case is there; so a case whose process was
+killed has none.
+"""
 
 from __future__ import annotations
 
@@ -28,31 +33,34 @@ class ResultLedger:
 
     Args:
         out: the folder; notes lie in its ``.made_from``, one a case.
-        maker: what makes the masks; see :func:`compute_maker_digest`.
+        maker_digest: what makes the masks; see :func:`compute_maker_digest`.
         is_exclusive: nobody else writes there, so that a mask without a note is no finished one.
     """
 
     def __init__(self, out: Path, maker_digest: str, *, is_exclusive: bool = False) -> None:
         self._folder = out / NOTES
-        self._maker = maker_digest
+        self._maker_digest = maker_digest
         self.is_exclusive = is_exclusive
 
     def match(self, case: InferenceCase) -> Match:
-        """Whether a case's mask was made by the same model, with the same options, of the same image.
+        """Tell whether a case's mask was made by the same model, with the same options, of the same image.
+
+        Args:
+            case: whose image is compared by its contents.
 
         Returns:
-            "unknown": there is no note; "unreadable": the image is not there to compare with.
+            "same" or "other"; "unknown": there is no note; "unreadable": the image is not there to compare with.
         """
         try:
             noted = (self._folder / case.id).read_text(encoding="utf-8")
         except FileNotFoundError:
             return "unknown"
-        key = self._key(case)
+        key = self._make_key(case)
         return "unreadable" if key is None else "same" if noted == key else "other"
 
     def note(self, case: InferenceCase) -> None:
         """Say that everything of a case is written."""
-        key = self._key(case)
+        key = self._make_key(case)
         if key is not None:
             write_text(self._folder / case.id, key)
 
@@ -61,14 +69,18 @@ class ResultLedger:
         (self._folder / case.id).unlink(missing_ok=True)
 
     def keep_only(self, cases: Iterable[InferenceCase]) -> None:
-        """Clear away what is half written, and what is of cases that are asked for no more."""
+        """Clear away what is half written, and all results of cases that are asked for no more.
+
+        Args:
+            cases: whose results stay.
+        """
         names = {case.id for case in cases}
         out = self._folder.parent
         for folder in [path for path in out.iterdir() if path.is_dir() and path.name not in {*names, NOTES, PICTURES}]:
             shutil.rmtree(folder)
         for half in list(out.rglob(".partial-*")):
             half.unlink()
-        for path in (*self._notes(), *(out / PICTURES).glob("*.png")):
+        for path in (*self._list_notes(), *(out / PICTURES).glob("*.png")):
             if path.name.removesuffix(".png") not in names:
                 path.unlink()
 
@@ -79,20 +91,20 @@ class ResultLedger:
     @property
     def count(self) -> int:
         """How many cases are done."""
-        return len(self._notes())
+        return len(self._list_notes())
 
-    def _notes(self) -> list[Path]:
+    def _list_notes(self) -> list[Path]:
         return [path for path in self._folder.glob("*") if not path.name.startswith(".")]
 
-    def _key(self, case: InferenceCase) -> str | None:
+    def _make_key(self, case: InferenceCase) -> str | None:
         try:
-            return f"{self._maker} {digest_files(case.images)}\n"
+            return f"{self._maker_digest} {digest_files(case.images)}\n"
         except OSError:
             return None
 
 
 def compute_maker_digest(engine: Engine, models: Sequence[Path], options: InferOptions, *, code: bool = False) -> str:
-    """A digest of all that decides what a model says of an image.
+    """Compute a digest of all that decides what a model says of an image.
 
     Args:
         engine: what runs it.
@@ -113,7 +125,7 @@ def compute_maker_digest(engine: Engine, models: Sequence[Path], options: InferO
 
 
 def digest_files(files: Iterable[Path]) -> str:
-    """A digest of the contents of files, in order.
+    """Compute one SHA-256 digest of the contents of files, in order.
 
     Raises:
         OSError: one can't be read.

@@ -1,4 +1,4 @@
-"""Draws an image's slice with the contours of its label and its prediction, and sheets of radiographs."""
+"""Draws pictures: an image's slice with the contours of label and prediction, and sheets of radiographs."""
 
 from __future__ import annotations
 
@@ -70,7 +70,13 @@ def write_overlay(
 
 
 def write_contact_sheet(path: Path, tiles: Sequence[RadiographTile], columns: int = 4) -> None:
-    """Write a PNG of several radiographs side by side, each in its own proportions."""
+    """Write a PNG of several radiographs side by side, each in its own proportions.
+
+    Args:
+        path: the PNG.
+        tiles: the radiographs, row by row.
+        columns: how many stand in a row.
+    """
     from matplotlib.figure import Figure
 
     rows = max(1, -(-len(tiles) // columns))
@@ -86,13 +92,33 @@ def write_contact_sheet(path: Path, tiles: Sequence[RadiographTile], columns: in
 
 
 def find_largest_slice(mask: NDArray[Any]) -> int:
-    """The index along the last axis where most voxels are labelled; the middle of an empty mask."""
+    """Find the slice along the last axis where most voxels are labelled.
+
+    Args:
+        mask: label values (i, j, k).
+
+    Returns:
+        Its index k, from 0; the middle of an empty mask.
+
+    Example:
+        >>> mask = np.zeros((4, 4, 5), dtype=np.uint8)
+        >>> mask[1:3, 1:3, 3] = 1
+        >>> find_largest_slice(mask)
+        3
+    """
     areas = np.count_nonzero(mask, axis=(0, 1))
     return int(areas.argmax()) if areas.any() else mask.shape[2] // 2
 
 
 def compute_grey_window(image: NDArray[Any]) -> tuple[float, float]:
-    """The intensities shown as black and white: what all but the darkest and brightest half percent have."""
+    """Find the intensities shown as black and white: what all but the darkest and brightest half percent have.
+
+    Args:
+        image: of any shape; of a long axis every n-th value is looked at, some 128 of them.
+
+    Returns:
+        The lower and the upper intensity; they differ, also in an image of one value.
+    """
     thinned = image[tuple(slice(None, None, max(1, n // 128)) for n in image.shape)]
     low, high = np.percentile(thinned, (0.5, 99.5))
     return float(low), float(high) if high > low else float(low) + 1
@@ -150,7 +176,7 @@ def _draw_legend(axes: Any, names: Mapping[int, str], *, has_label: bool) -> Non
 
 
 def save_figure(figure: Figure, path: Path) -> None:
-    """Write without a date or a version, so that the same picture is the same file."""
+    """Write a figure as PNG without a date or a version, so that the same picture is the same file."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     FigureCanvasAgg(figure)

@@ -56,7 +56,12 @@ class ModelFolders:
     is_ensemble: bool = False
 
     def open(self) -> Engine:
-        """Load them; see :func:`voxflow.engines.open_engine`."""
+        """Load the models; see :func:`voxflow.engines.open_engine`.
+
+        Raises:
+            DataError: a folder holds no model, or the models of an ensemble don't take or mean the same.
+            InputError: a folder has no model for the engine.
+        """
         return (
             open_ensemble(self.folders, self.engine) if self.is_ensemble else open_engine(self.folders[0], self.engine)
         )
@@ -73,9 +78,16 @@ class _CaseAnswer:
 def infer_on_executor(
     executor: Executor, models: ModelFolders, cases: Sequence[InferenceCase], out: Path, options: InferOptions
 ) -> InferenceResult:
-    """As :func:`voxflow.inference.infer_cases`, with the model where the executor's workers are.
+    """Do as :func:`voxflow.inference.infer_cases`, with the model where the executor's workers are.
 
     The first worker says which engine "auto" means; all take the same, so that no result depends on who made it.
+
+    Args:
+        executor: where the work is done, such as a Dask cluster.
+        models: what each worker opens.
+        cases: in order.
+        out: an existing folder that all workers see.
+        options: of the prediction, and what is written.
 
     Raises:
         InputError: the model can't be used; as :func:`voxflow.engines.open_engine` has it.
@@ -84,12 +96,12 @@ def infer_on_executor(
     """
     began = time.perf_counter()
     (out / "overlays").mkdir(exist_ok=True)
-    opened = _ModelKey.of(models)
-    name, spec = _describe_on_worker(executor, opened, out)
+    model_key = _ModelKey.of(models)
+    name, spec = _describe_on_worker(executor, model_key, out)
     is_volume = spec.task == "segmentation"
     work = _segment_case if is_volume else _classify_case
     items = [(case, number < options.overlays) for number, case in enumerate(cases)]
-    answers = _collect_answers(executor, partial(work, opened.pin_engine(name), out, options), items, out)
+    answers = _collect_answers(executor, partial(work, model_key.pin_engine(name), out, options), items, out)
     failures = Failures([row for answer in answers for row in answer.failures])
     results = {
         case.id: case_answer.result
@@ -107,9 +119,9 @@ def infer_on_executor(
     return summarise_inference(len(results), failures, out, began, engine=name)
 
 
-def _describe_on_worker(executor: Executor, opened: _ModelKey, out: Path) -> tuple[str, ModelSpec]:
+def _describe_on_worker(executor: Executor, model_key: _ModelKey, out: Path) -> tuple[str, ModelSpec]:
     """Which engine and which model a worker has opened."""
-    with closing(executor.run(_describe, [opened], _raise_lost_model, into=out)) as answers:
+    with closing(executor.run(_describe, [model_key], _raise_lost_model, into=out)) as answers:
         ((_, answer),) = answers
     return answer
 
@@ -129,7 +141,7 @@ def _answer_lost_case(item: tuple[InferenceCase, bool], reason: str) -> _CaseAns
     return _CaseAnswer(None, ({"case": item[0].id, "reason": reason},))
 
 
-def _raise_lost_model(_opened: _ModelKey, reason: str) -> tuple[str, ModelSpec]:
+def _raise_lost_model(_model_key: _ModelKey, reason: str) -> tuple[str, ModelSpec]:
     raise ClusterError(f"the model can't be opened: {reason}")
 
 
@@ -174,31 +186,33 @@ def _list_files(folder: Path) -> list[Path]:
 _OPEN_MODELS: dict[_ModelKey, Engine] = {}
 
 
-def _open_once(opened: _ModelKey) -> Engine:
+def _open_once(model_key: _ModelKey) -> Engine:
     """The model, which a process opens once."""
-    if opened not in _OPEN_MODELS:
+    if model_key not in _OPEN_MODELS:
         _OPEN_MODELS.clear()
-        _OPEN_MODELS[opened] = opened.models.open()
-    return _OPEN_MODELS[opened]
+        _OPEN_MODELS[model_key] = model_key.models.open()
+    return _OPEN_MODELS[model_key]
 
 
-def _describe(opened: _ModelKey) -> tuple[str, ModelSpec]:
-    engine = _open_once(opened)
-    _OPEN_MODELS[opened.pin_engine(engine.name)] = engine
+def _describe(model_key: _ModelKey) -> tuple[str, ModelSpec]:
+    engine = _open_once(model_key)
+    _OPEN_MODELS[model_key.pin_engine(engine.name)] = engine
     return engine.name, engine.spec
 
 
-def _segment_case(opened: _ModelKey, out: Path, options: InferOptions, item: tuple[InferenceCase, bool]) -> _CaseAnswer:
+def _segment_case(
+    model_key: _ModelKey, out: Path, options: InferOptions, item: tuple[InferenceCase, bool]
+) -> _CaseAnswer:
     case, with_picture = item
     failures = Failures()
     alone = options.model_copy(update={"overlays": int(with_picture)})
-    rows = segment_and_write(_open_once(opened), [case], out, alone, failures)
+    rows = segment_and_write(_open_once(model_key), [case], out, alone, failures)
     return _CaseAnswer(rows.get(case.id), tuple(failures.rows))
 
 
 def _classify_case(
-    opened: _ModelKey, _out: Path, _options: InferOptions, item: tuple[InferenceCase, bool]
+    model_key: _ModelKey, _out: Path, _options: InferOptions, item: tuple[InferenceCase, bool]
 ) -> _CaseAnswer:
     failures = Failures()
-    results = list(classify_cases(_open_once(opened), [item[0]], failures))
+    results = list(classify_cases(_open_once(model_key), [item[0]], failures))
     return _CaseAnswer(results[0].probabilities if results else None, tuple(failures.rows))

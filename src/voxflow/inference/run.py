@@ -1,4 +1,4 @@
-"""Runs a model over cases, for evaluation and inference alike; a bad case does not stop the others."""
+"""Runs a model over cases, for evaluation and inference: reads ahead, writes behind, and no bad case stops others."""
 
 from __future__ import annotations
 
@@ -37,7 +37,13 @@ ROOM = 1 / 8
 
 @dataclass(frozen=True, eq=False)
 class SegmentedCase:
-    """One case's first channel and its prediction, on one grid."""
+    """One case and what a model says of it.
+
+    Attributes:
+        case: the case.
+        image: its first channel.
+        prediction: the mask, on the grid of ``image``.
+    """
 
     case: InferenceCase
     image: Volume
@@ -46,7 +52,13 @@ class SegmentedCase:
 
 @dataclass(frozen=True, eq=False)
 class ClassifiedCase:
-    """One case's first channel (rows, columns) and its probabilities by class."""
+    """One case and what a model says of it.
+
+    Attributes:
+        case: the case.
+        image: its first channel (rows, columns).
+        probabilities: by class name.
+    """
 
     case: InferenceCase
     image: NDArray[Any]
@@ -60,6 +72,12 @@ def segment_cases(
 
     The next case is read and brought to the network's grid while the network is at work on one, unless a case takes
     so much of the memory that two at a time would not fit.
+
+    Args:
+        engine: the model.
+        cases: in order.
+        options: of the prediction.
+        failures: gets the cases that could not be used.
     """
 
     def read(case: InferenceCase) -> tuple[Volume, PreparedImage]:
@@ -121,6 +139,10 @@ def write_masks_behind(
     segmented_cases: Iterable[SegmentedCase], path_of: Callable[[SegmentedCase], Path]
 ) -> Iterator[SegmentedCase]:
     """Write each mask while the next case is at work, and hand the case on once its mask is on the disk.
+
+    Args:
+        segmented_cases: as they become ready; one is asked for while the mask of the one before is written.
+        path_of: where a case's mask is written.
 
     Raises:
         OSError: a mask could not be written.

@@ -1,4 +1,4 @@
-"""Writes one case's results; a file that can't be written ends the work, since that is no fault of the case."""
+"""Makes a classification's table and its picture: one row, and one tile of a contact sheet, a case."""
 
 from __future__ import annotations
 
@@ -24,7 +24,14 @@ class ContactSheet:
         self._tiles: list[RadiographTile] = []
 
     def add(self, case: str, image: NDArray[Any], probabilities: Mapping[str, float], truth: str = "") -> None:
-        """Note one case; after the first dozen nothing is kept."""
+        """Note one case; after the first dozen nothing is kept.
+
+        Args:
+            case: its name.
+            image: (rows, columns).
+            probabilities: by class; the likeliest is told.
+            truth: what is known of it, in words; empty when unknown.
+        """
         if len(self._tiles) < SHEET_TILES:
             name = max(probabilities, key=lambda probability: probabilities[probability])
             title = f"{case}\n{name} {probabilities[name]:.2f}"
@@ -37,10 +44,10 @@ class ContactSheet:
 
 
 def name_prediction_columns(names: Sequence[str]) -> list[str]:
-    """Columns of a classification's preds_outputs.csv."""
+    """List the columns of a classification's preds_outputs.csv."""
     return ["case", "image", *names]
 
 
 def make_prediction_rows(results: Sequence[ClassifiedCase]) -> list[dict[str, Any]]:
-    """Rows of a classification's preds_outputs.csv: the probability of each class."""
+    """Make the rows of a classification's preds_outputs.csv: case, image, and the probability of each class."""
     return [{"case": result.case.id, "image": result.case.images[0].name} | result.probabilities for result in results]

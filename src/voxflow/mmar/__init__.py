@@ -1,4 +1,4 @@
-"""Trains, exports, evaluates and infers with an MMAR in its own folder, without a pipeline around it."""
+"""Runs an MMAR by hand, without a pipeline around it: train, export, evaluate and infer in its folder."""
 
 import lazy_loader
 

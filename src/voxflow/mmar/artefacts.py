@@ -1,4 +1,4 @@
-"""The roles of model files: what ``.ckpt``, ``.fzn.pb`` and ``.trt.pb`` of older documents mean here.
+"""Finds model files by their roles: what ``.ckpt``, ``.fzn.pb`` and ``.trt.pb`` of older documents mean here.
 
 A checkpoint is NAME.pt. The regular export is NAME.fzn.ts (TorchScript) and NAME.fzn.onnx. The optimised model is
 NAME.trt.engine (TensorRT, where there is an NVIDIA GPU) and NAME.trt.xml with NAME.trt.bin (OpenVINO).
@@ -74,10 +74,17 @@ def resolve_model(path: Path) -> Path:
 
 
 def read_role(path: Path) -> tuple[Role, str]:
-    """The role that a name stands for, and the base name without its ending.
+    """Read from a name which role a model file has, and its base name without the ending.
 
     Raises:
         DataError: the name is none of a model.
+
+    Example:
+        >>> from pathlib import Path
+        >>> read_role(Path("models/model.trt.pb"))
+        ('optimised model', 'model')
+        >>> read_role(Path("model_final.fzn.onnx"))
+        ('regular export', 'model_final')
     """
     for role, pattern in _OLD_NAMES:
         if pattern.search(path.name):

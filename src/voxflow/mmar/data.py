@@ -1,4 +1,4 @@
-"""An MMAR's cases: the datalists that its pipelines name, and the facts of the data that the model file stores."""
+"""Reads an MMAR's cases from the datalists that its pipelines name, and what the model file must remember of them."""
 
 from __future__ import annotations
 
@@ -60,7 +60,15 @@ def read_training_data(mmar: Mmar, workflow: Workflow) -> tuple[Workflow, Datali
 
 
 def collect_facts(workflow: Workflow, datalist: Datalist) -> DataFacts:
-    """What the model file must remember: names of the classes and the modality; the grid is the images' own."""
+    """Collect what the model file must remember: names of the classes and the modality; the grid is the images' own.
+
+    Args:
+        workflow: network, metrics and transforms may name classes.
+        datalist: its ``labels``, ``label_format`` and ``modality``.
+
+    Raises:
+        DataError: a classification without ``label_format``.
+    """
     modality = datalist.metadata.get("modality", "")
     if isinstance(modality, dict):
         modality = next(iter(modality.values()), "")
@@ -128,7 +136,11 @@ def _find_finding_names(workflow: Workflow) -> dict[int, str]:
 
 
 def describe_data(mmar: Mmar, workflow: Workflow) -> Mapping[str, str]:
-    """Where the training's cases lie, for an export that is told of a models folder only."""
+    """Tell where the training's cases lie, for an export that is told of a models folder only.
+
+    Returns:
+        "datalist", "root", "key" and "training_key", as data.json has them.
+    """
     pipeline = workflow.validate.image_pipeline.args
     file, base = str(pipeline.get("data_list_file_path", "")), str(pipeline.get("data_file_base_dir", ""))
     path = mmar.input_path(file)

@@ -1,4 +1,4 @@
-"""Evaluation and inference as an MMAR's validation configuration describes them."""
+"""Evaluates and infers as an MMAR's validation configuration describes it."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def evaluate_mmar(
     file = find_model(model or _find_model_path(mmar, evaluation))
     _warn_of_older_export(file)
     engine = open_engine(file)
-    runner = CaseRunner.of(evaluation, engine, setup=setup, label_format=datalist.label_format)
+    runner = CaseRunner.build(evaluation, engine, setup=setup, label_format=datalist.label_format)
     mmar.eval.mkdir(parents=True, exist_ok=True)
     with continue_record(mmar.models, mmar.repository) as tracker:
         evaluation_pass = _EvaluationPass(
@@ -126,14 +126,16 @@ class _EvaluationPass:
         self.metrics: list[Metric] = [
             create("metric", component) for component in self.evaluation.val_metrics if measures
         ]
-        self.kept: list[list[NDArray[Any]]] = [[] for _ in self.metrics]
-        self.done: list[str] = []
-        self.writing = CaseWriters.of(self.evaluation, self.mmar.root, self.mmar.eval, names, overwrite=self.overwrite)
+        self.measurements: list[list[NDArray[Any]]] = [[] for _ in self.metrics]
+        self.finished: list[str] = []
+        self.writing = CaseWriters.build(
+            self.evaluation, self.mmar.root, self.mmar.eval, names, overwrite=self.overwrite
+        )
         if not writes:
             tables = self.writing.tables if self.keep_predictions else ()
             self.writing = replace(self.writing, volumes=(), tables=tables)
         predictions = {} if self.overwrite else read_predictions(self.mmar.eval, names)
-        self.known = {
+        self.known_logits = {
             case: _probabilities_to_logits(probabilities, self.runner.engine)
             for case, probabilities in predictions.items()
         }
@@ -142,18 +144,18 @@ class _EvaluationPass:
         """Do every case that can be done, then write what concerns all of them."""
         remaining = [case for case in cases if self.metrics or not self.writing.is_done(case.id)]
         doing = "evaluating" if self.metrics else "inferring"
-        self.done = list(
+        self.finished = list(
             read_ahead(remaining, self._read, self._work, self.failures, leaves_room=self._leaves_room, doing=doing)
         )
-        if not self.known:
+        if not self.known_logits:
             self.writing.finish()
         metrics = self._report()
         self.failures.write(self.mmar.eval)
         engine: Engine = self.runner.engine
-        return MmarEvaluation(self.mmar.eval, metrics, len(self.done), self.failures, engine.name)
+        return MmarEvaluation(self.mmar.eval, metrics, len(self.finished), self.failures, engine.name)
 
     def _read(self, case: InferenceCase) -> Sample:
-        if case.id in self.known:
+        if case.id in self.known_logits:
             return {"case": case.id, "image": case.images, "label": case.label}
         return self.runner.prepare(case)
 
@@ -163,26 +165,26 @@ class _EvaluationPass:
 
     def _work(self, case: InferenceCase, sample: Sample) -> str:
         """Everything of one case once it is read; returns its name."""
-        logits = self.known.get(case.id)
+        logits = self.known_logits.get(case.id)
         sample = self.runner.answer(sample) if logits is None else self.runner.add_answer(sample, logits)
         sample = self.runner.finish(sample, with_label=bool(self.metrics))
         # All are measured before one is kept, so that each metric knows the same cases.
         measured = [metric.measure(self.runner.collect_outputs(sample, metric)) for metric in self.metrics]
         self.writing.write(sample)
-        for values, value in zip(self.kept, measured, strict=True):
+        for values, value in zip(self.measurements, measured, strict=True):
             values.append(value)
         return case.id
 
     def _report(self) -> dict[str, float]:
         numbers: dict[str, float] = {}
         names = self.runner.engine.spec.class_names
-        for metric, values in zip(self.metrics, self.kept, strict=True):
+        for metric, values in zip(self.metrics, self.measurements, strict=True):
             folder = self.mmar.root / metric.report_path if metric.report_path else self.mmar.eval
             folder.mkdir(parents=True, exist_ok=True)
-            numbers |= write_metric(metric, values, self.done, folder, names)
+            numbers |= write_metric(metric, values, self.finished, folder, names)
         defined = {name: value for name, value in numbers.items() if math.isfinite(value)}
         if self.metrics:
-            counts = {"cases": len(self.done), "failed_cases": len(self.failures.cases)}
+            counts = {"cases": len(self.finished), "failed_cases": len(self.failures.cases)}
             write_json(self.mmar.eval / METRICS_FILE, defined | counts)
         return defined
 

@@ -1,4 +1,4 @@
-"""Exports an MMAR's checkpoint: the regular and the optimised model are written beside it under Clara's names."""
+"""Exports a checkpoint where it lies: the regular and the optimised model under Clara's names beside it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An MMAR folder as named on a command line: its files, its variables, and where relative paths begin."""
+"""An MMAR folder as a command was told of it: its files, its variables, where relative paths begin."""
 
 from __future__ import annotations
 
@@ -94,7 +94,11 @@ class Mmar:
         return Path(self.variables["MMAR_EVAL_OUTPUT_PATH"])
 
     def input_path(self, value: str | Path) -> Path:
-        """Where an input lies: below the MMAR, else the present folder, else the repository that holds the MMAR."""
+        """Find an input: below the MMAR, else below the present folder, else in the repository that holds the MMAR.
+
+        Args:
+            value: a path as a configuration or a variable states it; an absolute one is taken as it is.
+        """
         return find_input(value, self.root)
 
     @property
@@ -112,7 +116,15 @@ def find_repository(folder: Path) -> Path | None:
 
 
 def find_input(value: str | Path, root: Path) -> Path:
-    """The first of MMAR, present folder and repository that holds a relative path; below the MMAR when none does."""
+    """Find a relative path below the MMAR, the present folder or the repository; the first that holds it.
+
+    Args:
+        value: the path.
+        root: the MMAR's folder.
+
+    Returns:
+        The path that is there; the one below the MMAR when none is.
+    """
     path = Path(value)
     bases = [root, Path.cwd(), *filter(None, [find_repository(root)])]
     return next((base / path for base in bases if (base / path).exists()), root / path)

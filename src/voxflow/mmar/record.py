@@ -1,4 +1,4 @@
-"""Chooses where an MMAR's runs are recorded: MLFLOW_TRACKING_URI, else its repository's store, else nowhere."""
+"""Chooses the record that an MMAR's runs are kept in: MLFLOW_TRACKING_URI, else its repository's, else none."""
 
 from __future__ import annotations
 
@@ -45,7 +45,15 @@ def open_new_record(mmar: Mmar, datalist: Path, unfinished: str | None = None) -
 
 @contextlib.contextmanager
 def continue_record(models: Path, repository: Path | None) -> Iterator[Tracker]:
-    """Continue the run that the training in ``models`` began; none where it kept none."""
+    """Continue the run that the training in ``models`` began.
+
+    Args:
+        models: the folder that training wrote; its run.json tells the run.
+        repository: whose mlflow.db holds the record; None: none but MLFLOW_TRACKING_URI.
+
+    Yields:
+        The tracker; one that keeps nothing where the training kept no record.
+    """
     file = models / RUN_FILE
     with (
         use_store(repository) as is_kept,

@@ -1,4 +1,4 @@
-"""Writes the results of an MMAR's evaluation: one text file per number, the Dice of each case, the predictions."""
+"""Writes an evaluation's text files: one a number, the Dice of each case; and reads its predictions again."""
 
 from __future__ import annotations
 
@@ -45,7 +45,15 @@ def write_metric(
 
 
 def read_predictions(folder: Path, class_names: Sequence[str]) -> dict[str, list[float]]:
-    """Probabilities by case that an inference left in preds_outputs.csv; empty where it has not these classes."""
+    """Read the probabilities that an inference left in preds_outputs.csv.
+
+    Args:
+        folder: the folder of the results.
+        class_names: of the model.
+
+    Returns:
+        By case, in the order of the classes; empty where the file is missing or has not these classes.
+    """
     file = folder / PREDICTIONS
     if not file.is_file():
         return {}

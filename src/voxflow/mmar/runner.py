@@ -1,4 +1,4 @@
-"""Runs one case through an evaluation configuration: its transforms, the model, the transforms after it."""
+"""One case's way through an evaluation configuration: its transforms, the model, the transforms after it."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class CaseRunner:
     label_format: tuple[int, ...] = ()
 
     @classmethod
-    def of(
+    def build(
         cls, evaluation: Evaluation, engine: Engine, *, setup: Setup | None, label_format: Sequence[int] = ()
     ) -> CaseRunner:
         """Build every part.
@@ -75,7 +75,7 @@ class CaseRunner:
         """
         return cls(
             engine=engine,
-            passage=Passage.of(evaluation, engine, setup),
+            passage=Passage.build(evaluation, engine, setup),
             before=_build_chain(evaluation, "transforms"),
             after=_build_chain(evaluation, "post_transforms"),
             of_label=_build_chain(evaluation, "label_transforms"),
@@ -85,18 +85,37 @@ class CaseRunner:
         )
 
     def prepare(self, case: InferenceCase) -> Sample:
-        """The image as the model takes it; the label is still what the datalist says."""
+        """Read a case and run the transforms of the image.
+
+        Returns:
+            The sample with the image as the model takes it; the label is still what the datalist says.
+
+        Raises:
+            DataError: a file can't be read, or holds values that are no numbers.
+        """
         return self.before.run_head({"case": case.id, "image": case.images, "label": case.label})
 
     def answer(self, sample: Sample) -> Sample:
-        """The sample with the model's answer: probabilities (class, ...) under every output name."""
+        """Show the image to the model.
+
+        Returns:
+            The sample with probabilities (class, ...spatial) under every output name, and the image's affine beside.
+
+        Raises:
+            DataError: no transform loads the image, or the network takes another number of channels.
+        """
         image = sample.get(self.input_name)
         if not isinstance(image, np.ndarray):
             raise DataError(f"no transform loads {self.input_name!r}; pre_transforms begin with LoadNifti or LoadPng")
         return self.add_answer(sample, self.passage.logits(np.ascontiguousarray(image, dtype=np.float32)))
 
     def add_answer(self, sample: Sample, logits: NDArray[Any]) -> Sample:
-        """The sample with an answer that is known already."""
+        """Add an answer that is known already to a sample.
+
+        Args:
+            sample: the case.
+            logits: (class, ...spatial).
+        """
         probabilities = self._probabilities(logits)
         names = {ANSWER, *self.output_names}
         answer = sample | dict.fromkeys(names, probabilities) | {LOGITS: logits}
@@ -107,7 +126,11 @@ class CaseRunner:
         return answer | {affine_key(name): np.array(affine) for name in names}
 
     def finish(self, sample: Sample, *, with_label: bool) -> Sample:
-        """The sample after the transforms of the answer and, if wanted, those of the label."""
+        """Run the transforms of the answer and, if wanted, those of the label.
+
+        Raises:
+            DataError: a label is wanted, and the case has none.
+        """
         finished = self.after.run_head(sample)
         if not with_label:
             return finished

@@ -1,4 +1,4 @@
-"""Turns the text of ``--set KEY=VALUE`` into typed values."""
+"""Reads ``--set KEY=VALUE``: what was typed, as typed values."""
 
 from __future__ import annotations
 
@@ -20,6 +20,10 @@ def parse_settings(pairs: Iterable[str]) -> dict[str, Any]:
 
     Raises:
         ConfigError: pairs without ``=`` or without a key, all at once.
+
+    Example:
+        >>> parse_settings(["epochs=3", "train.loss.name=Dice", "PRETRAIN_WEIGHTS_FILE="])
+        {'epochs': 3, 'train.loss.name': 'Dice', 'PRETRAIN_WEIGHTS_FILE': ''}
     """
     typed_pairs = list(pairs)
     wrong = [pair for pair in typed_pairs if not pair.partition("=")[0] or "=" not in pair]

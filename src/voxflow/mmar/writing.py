@@ -1,4 +1,4 @@
-"""Runs the writers of a configuration: each case's volumes when the case is finished, tables at the end."""
+"""Runs a configuration's writers: each case's volumes as it is done, tables when all are."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class CaseWriters:
     _rows: list[Sample] = field(default_factory=list)
 
     @classmethod
-    def of(
+    def build(
         cls, evaluation: Evaluation, root: Path, out: Path, class_names: Sequence[str], *, overwrite: bool
     ) -> CaseWriters:
         """Build the writers.
@@ -53,10 +53,14 @@ class CaseWriters:
         return cls(out, volumes, tables, class_names, overwrite)
 
     def is_done(self, case: str) -> bool:
-        """Whether nothing is left to write for a case, since all its files are there and must stay."""
+        """Tell whether nothing is left to write for a case, since all its files are there and must stay.
+
+        Args:
+            case: its name. Where a table is written, no case is done before the others.
+        """
         if self.overwrite or self.tables or not self.volumes:
             return False
-        return all(self._file(writer, case).is_file() for writer in self.volumes)
+        return all(self._file_path(writer, case).is_file() for writer in self.volumes)
 
     def write(self, sample: Sample) -> None:
         """Write a case's volumes, and keep what the tables say of it.
@@ -66,7 +70,7 @@ class CaseWriters:
         """
         for writer in self.volumes:
             get_field(sample, writer.field, writer)
-            if self.overwrite or not self._file(writer, str(sample["case"])).is_file():
+            if self.overwrite or not self._file_path(writer, str(sample["case"])).is_file():
                 writer.write([sample], self.out, self.class_names)
         if self.tables:
             self._rows.append({"case": sample["case"]} | {w.field: get_field(sample, w.field, w) for w in self.tables})
@@ -75,14 +79,14 @@ class CaseWriters:
         """Write the tables."""
         for writer in self.tables:
             folder = getattr(writer, "write_path", "") or self.out
-            writer.write(self._rows, self._made(folder), self.class_names)
+            writer.write(self._rows, self._make_folder(folder), self.class_names)
 
-    def _made(self, folder: Path | str) -> Path:
+    def _make_folder(self, folder: Path | str) -> Path:
         path = self.out / folder
         path.mkdir(parents=True, exist_ok=True)
         return path
 
-    def _file(self, writer: WriteNifti, case: str) -> Path:
+    def _file_path(self, writer: WriteNifti, case: str) -> Path:
         return self.out / writer.write_path / case / f"{case}_{writer.field}.nii.gz"
 
 

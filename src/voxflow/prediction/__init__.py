@@ -1,4 +1,4 @@
-"""One image's way through a model and back: grids, windows, blending, mirroring, ensembles, labels, cleaning."""
+"""One image's way through a model and back: its grid, windows, blending, mirroring, ensembles, labels, cleaning."""
 
 import lazy_loader
 

@@ -1,7 +1,12 @@
-"""Runs a network over an image in windows, blends them, and hands each slab's logits on as soon as they are final.
+"""Runs a network over an image window by window, and blends overlapping windows into logits.
 
 Blending is MONAI's: a Gaussian of an eighth of the window, or every window alike; windows are clipped to the image.
-The sums hold one slab as thick as a window, however long the image is.
+The plan of one image:
+
+1. Windows are visited slab by slab along the image's longest way, so that the sums hold one slab as thick as a
+   window, however long the image is.
+2. What no later window reaches is final: it is divided by the sum of its weights and handed on.
+3. The rest of the slab moves to the front, and the next windows are added to it.
 """
 
 from __future__ import annotations
@@ -60,7 +65,19 @@ def iterate_slabs(
 
 
 def compute_importance(window: Sequence[int]) -> NDArray[np.float32]:
-    """Weight of each voxel of a window (i, j, k): a Gaussian around its centre, at least 0.001."""
+    """Compute how much each voxel of a window counts where windows overlap.
+
+    Args:
+        window: voxels along each axis.
+
+    Returns:
+        float32 of the window's shape: a Gaussian around the centre, whose standard deviation is an eighth of the side,
+        and at least 0.001, so that no voxel is divided by nothing.
+
+    Example:
+        >>> compute_importance((5,)).round(3)
+        array([0.006, 0.278, 1.   , 0.278, 0.006], dtype=float32)
+    """
     weight = np.ones((1,) * len(window))
     for axis, n in enumerate(window):
         away = np.arange(n) - (n - 1) / 2
@@ -174,7 +191,16 @@ def _make_background_logits(spec: ModelSpec, size: Sequence[int]) -> NDArray[np.
 
 
 def extract_window(image: NDArray[np.float32], corner: Sequence[int], plan: WindowPlan) -> NDArray[np.float32]:
-    """One window (channel, i, j, k) of an image, from ``corner`` on; beyond the borders it is 0, as in training."""
+    """Cut one window out of an image; beyond the borders it is 0, as in training.
+
+    Args:
+        image: (channel, i, j, k).
+        corner: the window's first voxel (i, j, k), counted from 0; negative where the image was padded in front.
+        plan: the size of the windows, and of the image.
+
+    Returns:
+        (channel, i, j, k) of the window's size; a view of the image where the window lies inside.
+    """
     high = [c + w for c, w in zip(corner, plan.window, strict=True)]
     inside = _make_box([max(c, 0) for c in corner], [min(b, n) for b, n in zip(high, plan.size, strict=True)])
     part = image[:, *inside]

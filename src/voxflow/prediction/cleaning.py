@@ -1,4 +1,4 @@
-"""Cleans a mask: removes small islands and fills holes."""
+"""Tidies a predicted mask: drops islands that no organ has, and fills holes that none has either."""
 
 from __future__ import annotations
 
@@ -36,7 +36,11 @@ class CleaningOptions(BaseModel):
     fill_holes: tuple[str, ...] = ()
 
     def find_unknown(self, names: Mapping[int, str]) -> list[str]:
-        """The classes named here that the model does not have."""
+        """List the classes that the options name and the model does not have, sorted.
+
+        Args:
+            names: the model's label values and their classes.
+        """
         class_names = {ALL, *names.values()}
         return sorted({*self.largest_component, *self.fill_holes} - class_names)
 
@@ -50,9 +54,19 @@ def clean_mask(mask: Volume, names: Mapping[int, str], options: CleaningOptions)
     """Tidy a mask in place, class by class in the order of their values.
 
     Args:
-        mask: label values.
+        mask: label values (i, j, k); changed in place.
         names: the values to look at, and their classes.
-        options: what to do.
+        options: what to do. Voxels that touch by a face, an edge or a corner are one component.
+
+    Example:
+        >>> import numpy as np
+        >>> from voxflow.geometry import Geometry
+        >>> from voxflow.volumes import Volume
+        >>> labels = np.array([1, 0, 1, 1, 0, 1], dtype=np.uint8).reshape(6, 1, 1)
+        >>> mask = Volume(labels, Geometry.from_parts((6, 1, 1), (1, 1, 1)))
+        >>> clean_mask(mask, {1: "spleen"}, CleaningOptions(largest_component=("spleen",)))
+        >>> mask.array.ravel()
+        array([0, 0, 1, 1, 0, 0], dtype=uint8)
     """
     if options.does_nothing:
         return

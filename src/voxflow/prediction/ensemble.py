@@ -1,4 +1,4 @@
-"""Averages the probabilities of several models, such as those of the folds of a cross-validation."""
+"""Several models that answer as one by the mean of their probabilities, as the folds of a cross-validation do."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def iterate_logits(
     *,
     block: slice | None = None,
 ) -> Iterator[tuple[Box, NDArray[Any]]]:
-    """What one model, or several as one, say of an image; see :func:`voxflow.prediction.blending.iterate_slabs`.
+    """Run one model, or several as one, over an image, and yield the blended logits part by part.
 
     Args:
         engine: a model or an ensemble.
@@ -108,6 +108,10 @@ def iterate_logits(
         plan: of windows, for this size.
         flips: axes along which the image is also shown mirrored; each model's logits are averaged over them.
         block: of the axis ``plan.across``, the voxels that are wanted; None: all.
+
+    Yields:
+        A box of the image and its logits (class, part of i, j, k), as of
+        :func:`voxflow.prediction.blending.iterate_slabs`.
     """
     models = [MirroringEngine(member, flips) if flips else member for member in engine.members]
     parts = [iterate_slabs(model, image, plan, block) for model in models]

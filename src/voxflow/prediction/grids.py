@@ -1,4 +1,4 @@
-"""Maps between an image's own grid and the network's: the same box, with axes permuted and spacing changed.
+"""Moves images and masks between an image's native grid and the network's: same box, axes turned, spacing changed.
 
 Both grids have parallel axes, so that the way back needs one table of indices an axis; a voxel beyond the last
 centre takes the nearest one, and no border is lost to rounding.
@@ -23,12 +23,34 @@ if TYPE_CHECKING:
 
 
 def network_grid(native: Geometry, spec: ModelSpec) -> Geometry:
-    """Where the voxels lie that the network is shown of an image."""
+    """Compute the grid on which the network is shown an image.
+
+    Args:
+        native: the grid that the image came on.
+        spec: spacing, orientation and extent that the network was trained at.
+
+    Example:
+        >>> from voxflow.geometry import Geometry
+        >>> from voxflow.spec import ModelSpec
+        >>> spec = ModelSpec(
+        ...     task="segmentation", class_names=("background", "spleen"), activation="softmax", spacing_mm=(1, 1, 1)
+        ... )
+        >>> network_grid(Geometry.from_parts((4, 4, 4), (1, 1, 2)), spec).size
+        (4, 4, 8)
+    """
     return target_geometry(native, spec.spacing_mm, spec.orientation, spec.extent)
 
 
 def resample_to_network(volume: Volume, spec: ModelSpec) -> Volume:
-    """Bring an image to the orientation and spacing that the network was trained at, as the stage resample does."""
+    """Bring an image to the orientation and spacing that the network was trained at, as the stage resample does.
+
+    Args:
+        volume: the image on its native grid.
+        spec: of the model; says the grid, the interpolation and whether the image is smoothed first.
+
+    Returns:
+        The image on :func:`network_grid`; what lies outside it is filled with its least value.
+    """
     grid = network_grid(volume.geometry, spec)
     fill = float(volume.array.min())
     return resample(volume, grid, spec.interpolation, fill, antialias=spec.antialias)
@@ -37,8 +59,19 @@ def resample_to_network(volume: Volume, spec: ModelSpec) -> Volume:
 def resample_labels(labels: Volume, geometry: Geometry) -> Volume:
     """Bring a label map to a grid with parallel axes; each voxel takes the nearest one.
 
+    Args:
+        labels: label values (i, j, k).
+        geometry: the grid that is filled.
+
     Raises:
         DataError: the grids are rotated against each other.
+
+    Example:
+        >>> from voxflow.geometry import Geometry
+        >>> coarse = Volume(np.array([[[1, 2]]], dtype=np.uint8), Geometry.from_parts((1, 1, 2), (1, 1, 2)))
+        >>> fine = Geometry.from_parts((1, 1, 4), (1, 1, 1), (0, 0, -0.5))
+        >>> resample_labels(coarse, fine).array.ravel()
+        array([1, 1, 2, 2], dtype=uint8)
     """
     order, places = map_positions(labels.geometry, geometry)
     nearest = [
@@ -48,7 +81,19 @@ def resample_labels(labels: Volume, geometry: Geometry) -> Volume:
 
 
 def map_positions(source: Geometry, target: Geometry) -> tuple[Sequence[int], list[NDArray[np.float64]]]:
-    """For each axis of ``source`` the positions that ``target`` reads, and how to order the axes afterwards."""
+    """Find where the voxels of one grid lie on another one with parallel axes.
+
+    Args:
+        source: the grid that is read.
+        target: the grid that is filled.
+
+    Returns:
+        How to order the axes of what was read along those of ``source``, so that they are those of ``target``; and for
+        each axis of ``source`` the positions, in its voxels from 0, that ``target`` reads.
+
+    Raises:
+        DataError: the grids are rotated against each other.
+    """
     matrix = np.linalg.solve(source.affine, target.affine)
     turn = matrix[:3, :3]
     axes = np.argmax(np.abs(turn), axis=1)

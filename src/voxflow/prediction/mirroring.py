@@ -1,4 +1,4 @@
-"""Test-time mirroring: the network sees an image and its mirror images, and the answers are averaged."""
+"""Test-time augmentation by mirroring: a network is shown an image and its mirror images; its logits are averaged."""
 
 from __future__ import annotations
 
@@ -20,7 +20,23 @@ AXES: tuple[Axis, ...] = ("i", "j", "k")
 
 
 class MirroringEngine(Engine):
-    """An engine whose logits are the mean over every combination of flips along some axes of the network's grid."""
+    """An engine whose logits are the mean over every combination of flips along some axes of the network's grid.
+
+    Args:
+        engine: the model that is asked; one axis asks it twice, two axes four times, three axes eight times.
+        axes: "i", "j", "k" of the network's grid; in any order.
+
+    Example:
+        A network that sees only what lies on one side sees both sides when it is asked twice:
+
+        >>> class RunningSum:
+        ...     name = spec = is_local = batch = smallest = largest = None
+        ...     def run(self, batch):
+        ...         return batch.cumsum(axis=2)
+        >>> bright = np.array([1, 0, 0, 0], dtype=np.float32).reshape(1, 1, 4, 1, 1)
+        >>> MirroringEngine(RunningSum(), ["i"]).run(bright).ravel()
+        array([1. , 0.5, 0.5, 0.5], dtype=float32)
+    """
 
     def __init__(self, engine: Engine, axes: Sequence[Axis]) -> None:
         places = sorted(AXES.index(axis) for axis in set(axes))

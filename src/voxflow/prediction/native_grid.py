@@ -1,4 +1,4 @@
-"""Resamples probabilities to a grid with parallel axes, and takes the strongest class there.
+"""Brings a network's probabilities back to the image's native grid, and takes the strongest class there.
 
 Probabilities are brought back linearly, a few planes at a time, as the parts of the network's grid become ready. Where
 one class decides alone, as with two classes, its map is interpolated whole. Of several classes most voxels need no
@@ -39,7 +39,13 @@ CENTRE = 1e-6
 
 
 def count_restoring_bytes(source: Geometry, target: Geometry, spec: ModelSpec) -> int:
-    """What the way back takes beside the logits and the mask."""
+    """Count the bytes that the way back takes beside the logits and the mask.
+
+    Args:
+        source: the network's grid.
+        target: the image's native grid.
+        spec: of the model; its number of classes decides.
+    """
     score = np.dtype(np.float32).itemsize
     size = source.size
     if _is_decided_by_one_map(spec):
@@ -75,7 +81,15 @@ class NativeGridRestorer:
         return all(np.array_equal(place, np.rint(place)) for place in self._at)
 
     def block(self, block: slice) -> tuple[slice, BlockRestorer]:
-        """What a block of ``source`` is responsible for, and which voxels of ``source`` it needs for that."""
+        """Begin a block of the network's grid.
+
+        Args:
+            block: its voxels along the axis ``across``.
+
+        Returns:
+            The voxels along that axis whose logits the block needs, one more than its own where another block
+            follows; and what brings them back.
+        """
         at = self._at[self._across]
         last = self._size[self._across]
         upper = np.inf if block.stop == last else block.stop
@@ -177,7 +191,7 @@ class _OneMapPlanes:
         self._logits = self._logits[:, :0]
 
     def labels(self, taps: Sequence[Taps]) -> NDArray[Any]:
-        """What the held planes make of the voxels that the taps reach."""
+        """Interpolate the planes in memory to the voxels that the taps reach, and threshold them at one half."""
         labels: NDArray[np.uint8] = (resample_parallel(self._map, taps, 0.0, count_threads()) > 0.5).view(np.uint8)
         labels *= np.uint8(self._value)
         return labels
@@ -279,7 +293,13 @@ class _InterpolationWeights:
         self._shares = [np.stack([1 - tap.weight, tap.weight], axis=1).astype(np.float32) for tap in taps]
 
     def weights(self, i: NDArray[np.intp], j: NDArray[np.intp], k: NDArray[np.intp]) -> csr_array:
-        """The weights (new voxel, old voxel) of some new voxels, by their numbers along each axis."""
+        """Compute the linear weights (new voxel, old voxel) of some new voxels.
+
+        Args:
+            i: their numbers along the first axis of the taps.
+            j: along the second.
+            k: along the third.
+        """
         from scipy.sparse import csr_array
 
         begin = self._begin[0][i] + self._begin[1][j] + self._begin[2][k]

@@ -1,4 +1,4 @@
-"""Predicts one image: preprocesses it, runs the model, and returns the result on the image's own grid."""
+"""One image's way through a model: checked, brought to the network's grid, run in windows, brought back as a mask."""
 
 from __future__ import annotations
 
@@ -253,7 +253,18 @@ def predict_logits(
 
 
 def prepare_radiograph(images: Sequence[NDArray[Any]], spec: ModelSpec) -> NDArray[np.float32]:
-    """The network's input (channel, rows, columns)."""
+    """Prepare a radiograph for a network.
+
+    Args:
+        images: one array (rows, columns) a channel, in the network's order, values as stored.
+        spec: the size that the network takes, and its preprocessing.
+
+    Returns:
+        The network's input (channel, rows, columns), float32.
+
+    Raises:
+        DataError: the wrong number of channels.
+    """
     resized = [image if spec.size is None else resize_radiograph(image, spec.size) for image in images]
     return _run_preprocessing(np.stack(resized), spec)
 
@@ -266,15 +277,28 @@ def plan_image(
     extra_bytes: int = 0,
     spec: ModelSpec | None = None,
 ) -> WindowPlan:
-    """The window plan of a prepared image (channel, i, j, k), where ``extra_bytes`` bytes are held beside it.
+    """Plan the windows of a prepared image.
 
     The models of an ensemble each hold sums of their own, and so share the memory.
+
+    Args:
+        image: (channel, i, j, k), as the network takes it.
+        engine: the model.
+        options: plan, memory, batch.
+        extra_bytes: what else is held beside the image.
+        spec: what windows and overlap are read from; None: the model's own.
     """
     return _plan_size(image.shape[1:], engine, options, image.nbytes + extra_bytes, spec)
 
 
 def announce_image(engine: Engine, native: Geometry, options: PredictOptions) -> None:
-    """Let an engine get ready for an image on this grid, while that is still being read and prepared."""
+    """Let an engine get ready for an image while that is still being read and prepared.
+
+    Args:
+        engine: what will run; OpenVINO compiles its network for the size of the windows meanwhile.
+        native: the image's own grid, which its header tells.
+        options: of the prediction that follows.
+    """
     if engine.spec.task == "segmentation":
         spec = engine.spec
         grid = network_grid(native, spec)

@@ -1,4 +1,4 @@
-"""Plans how a volume is cut for a network: whole where it fits, else in the fewest windows that memory allows.
+"""Plans how a volume is cut for a network: whole where it fits, else into the fewest windows that memory allows.
 
 What is held beside the volume is counted: the network's activations, one window's logits, and the sums of the
 logits of a slab, as thick as a window, along the image's longest way. Where the sums of many classes do not fit in
@@ -66,13 +66,13 @@ class WindowPlan:
         return math.prod(len(starts) for starts in self.starts)
 
     def block_slices(self) -> list[slice]:
-        """The image's voxels along ``across`` that each block holds."""
+        """List the image's voxels along the axis ``across`` that each block holds, in order."""
         n = self.size[self.across]
         edges = [round(n * part / self.blocks) for part in range(self.blocks + 1)]
         return [slice(low, high) for low, high in pairwise(edges)]
 
     def sums_bytes(self, classes: int) -> int:
-        """What the sums of the logits take."""
+        """Count the bytes that the sums of the logits take; 0 where one window is the whole image."""
         if self.count == 1:
             return 0
         sides = [min(w, n) if axis == self.along else n for axis, (w, n) in enumerate(zip(self.window, self.size,
@@ -107,6 +107,26 @@ def plan_windows(
         blend: how overlapping windows are weighted.
         skip_empty: take a window that holds one value only for background.
         batch: windows at a time, if memory allows; None: as many as the engine likes.
+
+    Example:
+        A network that is not local is shown windows of its training's size; the short axis is padded on both sides:
+
+        >>> from types import SimpleNamespace
+        >>> from voxflow.spec import ModelSpec
+        >>> spec = ModelSpec(
+        ...     task="segmentation",
+        ...     class_names=("background", "spleen"),
+        ...     activation="softmax",
+        ...     window=(64, 64, 32),
+        ...     divisor=16,
+        ... )
+        >>> engine = SimpleNamespace(spec=spec, is_local=False, smallest=None, largest=None, batch=1)
+        >>> plan = plan_windows((100, 64, 24), engine)
+        >>> plan.starts, plan.before
+        (((0, 36), (0,), (0,)), (0, 0, 4))
+        >>> engine.is_local = True
+        >>> plan_windows((100, 64, 24), engine).window
+        (112, 64, 32)
     """
     limits = _MemoryLimits(engine, spec or engine.spec, memory_mb * 2**20, bytes_per_voxel)
     image = _make_size(size)

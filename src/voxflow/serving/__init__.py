@@ -1,1 +1,1 @@
-"""The HTTP service of an exported model, which trusts no client."""
+"""The HTTP service: an exported model behind a socket that trusts nobody."""

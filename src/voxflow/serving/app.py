@@ -1,4 +1,4 @@
-"""The routes of the HTTP service, its queue, which works on one request at a time, and its counters."""
+"""The routes of the service, its queue of one, and its counters."""
 
 from __future__ import annotations
 
@@ -48,7 +48,16 @@ class Service:
         self.at_work = ThreadPoolExecutor(1, thread_name_prefix="infer")
 
     async def predict(self, request: Request, response_format: Format) -> Response:
-        """Take a request in, or say why not."""
+        """Take a request in and answer it once the engine is free.
+
+        Args:
+            request: whose body is the file itself.
+            response_format: what is sent back.
+
+        Raises:
+            RefusedError: 503 where too many wait, 400 or 413 for a body that is empty or too large, 408 for one that
+                is too slow, 415 or 422 for one that can't be used.
+        """
         if self.accepted > self.limits.waiting:
             raise RefusedError(503, f"{self.accepted} requests are waiting; come back later")
         self.accepted += 1

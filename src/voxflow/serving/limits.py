@@ -1,4 +1,4 @@
-"""The limits of the HTTP service, and the error of a request that exceeds them."""
+"""What the service takes at most, and the error that says so."""
 
 from __future__ import annotations
 
