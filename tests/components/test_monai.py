@@ -213,7 +213,7 @@ def test_a_metric_gives_what_monai_gives(name: str, monais: str) -> None:
 
     metric = create(
         "metric",
-        component(name, name="m", is_key_metric=True, post_transforms=DISCRETE, batch={"include_background": False}),
+        component(name, name="m", is_key_metric=True, post_transforms=DISCRETE, args={"include_background": False}),
     )
     batch = outputs()
     expected = getattr(monai.metrics, monais)(include_background=False)
