@@ -39,8 +39,8 @@ def parses(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
 
 def components_of(workflow: Workflow) -> list[Component]:
     values = [*vars(workflow.train).values(), *vars(workflow.validate).values()]
-    listed = [item for value in values for item in (value if isinstance(value, tuple) else (value,))]
-    return [item for item in listed if isinstance(item, Component)]
+    items = [item for value in values for item in (value if isinstance(value, tuple) else (value,))]
+    return [item for item in items if isinstance(item, Component)]
 
 
 @pytest.mark.parametrize("name", CLASSES)

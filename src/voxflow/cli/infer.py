@@ -91,7 +91,7 @@ class InferCommand(Command):
         """
         from voxflow.engines import open_engine
         from voxflow.inference import InferOptions, ResultLedger, compute_maker_digest, find_cases, infer_cases
-        from voxflow.mmar.artefacts import resolve_model
+        from voxflow.mmar import resolve_model
 
         if self.out.exists() and not self.out.is_dir():
             raise ConfigError("--out is to be a folder, and a file is there", path=self.out)

@@ -40,7 +40,7 @@ class ServeCommand(Command):
     @classmethod
     def add_arguments(cls, parser: argparse.ArgumentParser) -> None:
         """Declare the flags; each field of ``ServeLimits`` is one."""
-        from voxflow.serving.limits import ServeLimits
+        from voxflow.serving import ServeLimits
 
         parser.add_argument("model", type=Path, help="a model file, a folder of exported models, or an MMAR")
         parser.add_argument("--host", default=cls.host, help="address to listen on (default: this machine alone)")
@@ -54,7 +54,7 @@ class ServeCommand(Command):
     @classmethod
     def read(cls, arguments: argparse.Namespace) -> ServeCommand:
         """Take the parsed flags; a limit that was not given keeps the default of ``ServeLimits``."""
-        from voxflow.serving.limits import ServeLimits
+        from voxflow.serving import ServeLimits
 
         values = vars(arguments)
         limits = {name: values[name] for name in ServeLimits.model_fields if values[name] is not None}
@@ -71,9 +71,8 @@ class ServeCommand(Command):
 
         from voxflow.engines import open_engine
         from voxflow.inference import InferOptions
-        from voxflow.mmar.artefacts import resolve_model
-        from voxflow.serving.app import make_app
-        from voxflow.serving.limits import ServeLimits
+        from voxflow.mmar import resolve_model
+        from voxflow.serving import ServeLimits, make_app
 
         try:
             limits = ServeLimits.model_validate(self.limits)

@@ -1,4 +1,5 @@
 from .artefacts import find_model as find_model
+from .artefacts import resolve_model as resolve_model
 from .evaluate import MmarEvaluation as MmarEvaluation
 from .evaluate import evaluate_mmar as evaluate_mmar
 from .export import ExportNames as ExportNames
