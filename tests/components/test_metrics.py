@@ -133,7 +133,7 @@ def test_dice_of_masks_that_are_masks_already_matches_monai() -> None:
     expected = compute_dice(torch.from_numpy(guess), torch.from_numpy(truth)).item()
     batches = [metric.measure({"TC": guess, "TC_label": truth})]
     assert metric.summarise(batches, ["TC"]) == {"mean_dice_tc": pytest.approx(expected)}
-    assert metric.by_case(batches) == [pytest.approx(expected)]
+    assert metric.average_by_case(batches) == [pytest.approx(expected)]
 
 
 def test_index_masks_of_unequal_classes_are_averaged_class_by_class() -> None:

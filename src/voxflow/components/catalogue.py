@@ -7,6 +7,7 @@ from voxflow.components.monai.names import MonaiSource
 from voxflow.components.registry import ComponentSource, Registry
 from voxflow.components.sources import MODULES
 
+# None of this imports torch or MONAI before a name of Clara 4's is looked up, so that a check starts at once.
 _REGISTRY = Registry(
     (
         ComponentSource("clara3", MODULES["clara3"]),

@@ -70,6 +70,7 @@ class Chain:
         """
         for transform in self.head:
             sample = transform(sample)
+        # Later random transforms see what the first has drawn, so that nothing can be known once for them.
         if self.tail and isinstance(self.tail[0], RandomTransform):
             sample = self.tail[0].prepare(sample)
         return sample

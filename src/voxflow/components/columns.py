@@ -92,6 +92,7 @@ def compute_probabilities(logits: NDArray[Any], label_format: Sequence[int]) -> 
         if part.shape[1] == 1:
             values[:, span] = 1 / (1 + np.exp(-part))
         else:
+            # Without the largest logit, so that no exponential overflows.
             powers = np.exp(part - part.max(1, keepdims=True))
             values[:, span] = powers / powers.sum(1, keepdims=True)
     return values

@@ -59,12 +59,13 @@ class ComponentModel(FieldUser, BaseModel):
         return _names.get(cls, cls.__name__)
 
 
-Built = TypeVar("Built", bound=ComponentModel)
+Model = TypeVar("Model", bound=ComponentModel)
+# Filled by the decorator as modules are imported: kind → name in the registry → class.
 _components: dict[Kind, dict[str, type[ComponentModel]]] = {}
 _names: dict[type[ComponentModel], str] = {}
 
 
-def register(kind: Kind, dialect: Dialect = "clara3", *, name: str = "") -> Callable[[type[Built]], type[Built]]:
+def register(kind: Kind, dialect: Dialect = "clara3", *, name: str = "") -> Callable[[type[Model]], type[Model]]:
     """Class decorator: make a component known.
 
     Args:
@@ -73,9 +74,10 @@ def register(kind: Kind, dialect: Dialect = "clara3", *, name: str = "") -> Call
         name: what configurations call it; the class's name when left out.
     """
 
-    def add(component: type[Built]) -> type[Built]:
+    def add(component: type[Model]) -> type[Model]:
         canonical = canonical_name(name or component.__name__, dialect)
         _components.setdefault(kind, {})[canonical] = component
+        # A class of two names, such as TLT's LoadNifty, is called by the first: its own dialect's.
         set_component_name(component, canonical)
         return component
 
@@ -119,7 +121,7 @@ def dialect_of(name: str) -> Dialect:
     return next((d for d, prefix in _PREFIXES.items() if prefix and name.startswith(prefix)), "clara3")
 
 
-def parse_arguments(component: type[Built], args: Mapping[str, Any]) -> Built:
+def parse_arguments(component: type[Model], args: Mapping[str, Any]) -> Model:
     """Build a component from plain JSON values.
 
     Raises:

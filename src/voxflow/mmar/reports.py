@@ -40,7 +40,7 @@ def write_metric(
         write_text(folder / f"{file_name(name)}.txt", f"{value:.6f}\n" if math.isfinite(value) else "undefined\n")
     if isinstance(metric, ComputeAverageDice):
         report = folder / f"{file_name(metric.name)}_dice_report.txt"
-        write_dice_report(report, zip(cases, metric.by_case(measured), strict=True))
+        write_dice_report(report, zip(cases, metric.average_by_case(measured), strict=True))
     return numbers
 
 

@@ -98,8 +98,8 @@ class CustomComponent(ComponentModel):
             place = lines[-1] if lines else str(self.custom)
             raise ConfigError(f"{self.path} failed: {type(error).__name__}: {error}", path=place) from error
 
-    def refuse(self, returned: Any, expected: str) -> ConfigError:
-        """The error for an answer of the wrong kind."""
+    def wrong_answer(self, returned: Any, expected: str) -> ConfigError:
+        """Return the error that says what the user's code returned, and what was expected."""
         return ConfigError(f"{self.path} gave a {type(returned).__name__}, expected {expected}", path=self.custom)
 
 

@@ -44,6 +44,7 @@ OFFERED_ARGUMENTS: dict[Kind, tuple[str, ...]] = {
     "inferer": (),
     "writer": ("field",),
 }
+# sys.meta_path belongs to the process: one import at a time has its hooks there. Imports may nest.
 _importing = threading.RLock()
 
 
@@ -271,6 +272,7 @@ def load_class(path: str, custom: Path) -> type[Any]:
 
 def _make_package(home: Path) -> str:
     """Make ``custom/`` a package under a name that no other workspace has."""
+    # By the folder's path: two workspaces may each have a custom/losses.py.
     name = f"voxflow_custom_{hashlib.sha256(str(home).encode()).hexdigest()[:12]}"
     if name not in sys.modules:
         start = home / "__init__.py"
@@ -297,7 +299,7 @@ class _NeighbourFinder:
 
     def __init__(self, package: str, custom: Path, *, prefixed: bool) -> None:
         self.package, self.custom, self.prefixed = package, custom, prefixed
-        self.made: list[str] = []
+        self.names: list[str] = []
 
     def find_spec(self, name: str, path: object = None, target: object = None) -> ModuleSpec | None:
         """Lead ``custom.x`` and, where there is such a file, ``x`` to the package's own ``x``."""
@@ -313,7 +315,7 @@ class _NeighbourFinder:
             if not (top.with_suffix(".py").is_file() or (top / "__init__.py").is_file()):
                 return None
             real = f"{self.package}.{name}"
-        self.made.append(name)
+        self.names.append(name)
         return importlib.util.spec_from_loader(name, cast("Any", _AliasLoader(real)))
 
 
@@ -346,5 +348,5 @@ def _resolve_neighbours(package: str, custom: Path) -> Iterator[None]:
         finally:
             for hook in (first, last):
                 sys.meta_path.remove(cast("Any", hook))
-                for name in hook.made:
+                for name in hook.names:
                     sys.modules.pop(name, None)

@@ -43,7 +43,7 @@ class CustomLoss(CustomComponent, Loss):
         def loss(logits: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
             value = self.guard(function, logits, label)
             if not isinstance(value, torch.Tensor) or value.numel() != 1:
-                raise self.refuse(value, "a tensor of one number")
+                raise self.wrong_answer(value, "a tensor of one number")
             return value.reshape(())
 
         return loss
@@ -70,7 +70,7 @@ class CustomOptimizer(CustomComponent, Optimizer):
 
         optimizer = self.make(list(parameters), **self.settings(lr, weight_decay))
         if not isinstance(optimizer, torch.optim.Optimizer):
-            raise self.refuse(optimizer, "a torch.optim.Optimizer")
+            raise self.wrong_answer(optimizer, "a torch.optim.Optimizer")
         return optimizer
 
 
@@ -100,5 +100,5 @@ class CustomInferer(CustomComponent, Inferer):
 
         logits = self.guard(self.make(), image, network)
         if not isinstance(logits, torch.Tensor):
-            raise self.refuse(logits, "a tensor of logits")
+            raise self.wrong_answer(logits, "a tensor of logits")
         return logits

@@ -50,6 +50,7 @@ class CustomMetric(CustomComponent, Metric):
         pair = tuple(torch.as_tensor(np.asarray(outputs[name])) for name in (self.field, self.label_field))
         if hasattr(self._object, "aggregate"):
             values = self.guard(self._object, *pair)
+            # Its values are kept here batch by batch; left in it, they would count again with the next.
             self.guard(self._object.reset)
             return _pack(tuple(values) if isinstance(values, tuple | list) else (values,))
         if _is_shared():
@@ -78,7 +79,9 @@ class CustomMetric(CustomComponent, Metric):
         defaults = {"name": self.name, "field": self.field, "label_field": self.label_field}
         metric = self.make(**defaults, is_key_metric=self.is_key_metric)
         if not any(all(hasattr(metric, method) for method in pair) for pair in _METRIC_METHODS):
-            raise self.refuse(metric, "a metric with update() and compute(), or a MONAI CumulativeIterationMetric")
+            raise self.wrong_answer(
+                metric, "a metric with update() and compute(), or a MONAI CumulativeIterationMetric"
+            )
         return metric
 
     def _name_values(self, value: Any, class_names: Sequence[str]) -> dict[str, float]:
@@ -104,7 +107,7 @@ class CustomAuxiliaryOperation(CustomComponent, AuxiliaryOperation):
         """Ask the user's operation."""
         added = self.guard(self.make(), dict(outputs))
         if not isinstance(added, dict):
-            raise self.refuse(added, "a dict of outputs to add")
+            raise self.wrong_answer(added, "a dict of outputs to add")
         return to_arrays(added)
 
 

@@ -46,7 +46,7 @@ class CustomNetwork(CustomComponent, Network):
         counts_by_name = {name: value for name, value in counts.items() if value is not None}
         network = self.make(**counts_by_name, final_activation=self.final_activation)
         if not isinstance(network, torch.nn.Module):
-            raise self.refuse(network, "a torch.nn.Module")
+            raise self.wrong_answer(network, "a torch.nn.Module")
         return network
 
     @property

@@ -39,6 +39,7 @@ class CustomTransform(CustomComponent, Transform):
     def model_post_init(self, context: Any) -> None:
         """Make the user's object once; it is called from several threads."""
         super().model_post_init(context)
+        # Once, not at each call: a constructor may read files.
         self._object = self.make()
 
     def for_field(self, name: str) -> dict[str, Any] | None:
@@ -54,7 +55,7 @@ class CustomTransform(CustomComponent, Transform):
         """Return the transformed sample."""
         transformed = self.guard(self._object, copy_sample(sample))
         if not isinstance(transformed, dict):
-            raise self.refuse(transformed, "the sample, a dict")
+            raise self.wrong_answer(transformed, "the sample, a dict")
         return to_arrays(transformed)
 
 
@@ -90,7 +91,7 @@ class CustomRandomTransform(CustomComponent, RandomTransform):
         """Return the transformed sample."""
         samples = self._transform(sample, parameters["seed"])
         if len(samples) != 1:
-            raise self.refuse(samples, "one sample")
+            raise self.wrong_answer(samples, "one sample")
         return samples[0]
 
     def run(self, sample: Sample, rng: np.random.Generator) -> list[Sample]:
@@ -105,7 +106,7 @@ class CustomRandomTransform(CustomComponent, RandomTransform):
         result = self.guard(self._call, copy_sample(sample), seed)
         samples = result if isinstance(result, list) else [result]
         if not all(isinstance(item, dict) for item in samples):
-            raise self.refuse(result, "the sample, a dict, or a list of samples")
+            raise self.wrong_answer(result, "the sample, a dict, or a list of samples")
         return [to_arrays(item) for item in samples]
 
     def _call(self, sample: Sample, seed: int) -> Any:

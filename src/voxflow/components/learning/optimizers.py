@@ -189,6 +189,7 @@ class OneCycle(LearningRatePolicy):
             step: from 0; the peak of 1 is reached at the last step of the warm-up.
             total: steps of the whole training.
         """
+        # As torch's OneCycleLR counts: the last step of the warm-up is the peak.
         peak = max(self.warmup * total - 1, 1e-9)
         if step <= peak:
             return _between(self.start, 1.0, step / peak)

@@ -113,6 +113,7 @@ class SegmentationImagePipelineWithCache(SegmentationImagePipeline):
         cached = self.num_cache_objects
         if not 0 < cached < count:
             return np.arange(count)
+        # As MONAI's SmartCacheDataset: no more come in than wait outside.
         step = min(math.ceil(cached * self.replace_percent), count - cached)
         return ((epoch - 1) * step + np.arange(cached)) % count
 

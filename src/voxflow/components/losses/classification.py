@@ -49,6 +49,7 @@ class ClassificationLoss(Loss):
             columns = logit_slices(label_format or (1,) * label.shape[1])
             losses = [self._column(logits[:, span].float(), label[:, n]) for n, span in enumerate(columns)]
             is_known = label >= 0
+            # A batch in which nothing is known has a loss of 0, and no gradient.
             total: torch.Tensor = (torch.stack(losses, 1) * is_known).sum() / is_known.sum().clamp(min=1)
             return total
 

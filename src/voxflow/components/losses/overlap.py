@@ -141,6 +141,7 @@ class Focal(OverlapLoss):
             from monai.networks import one_hot
             from torch.nn import functional
 
+            # bfloat16 has 8 bits, too few for probabilities near 1, which this loss is about.
             logits = logits.float()
             is_plain = self.is_onehot_targets or logits.shape[1] == 1
             truth = label.float() if is_plain else one_hot(label, logits.shape[1])
@@ -149,6 +150,7 @@ class Focal(OverlapLoss):
                 error = 1 - logits.softmax(1)
             else:
                 entropy = functional.binary_cross_entropy_with_logits(logits, truth, reduction="none")
+                # 1 minus the probability of the right answer, whether that is yes or no.
                 error = (truth - logits.sigmoid()).abs()
             weighted = error.pow(self.gamma) * entropy
             return weighted[:, first:].mean()

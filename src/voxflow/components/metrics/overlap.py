@@ -58,6 +58,7 @@ class ComputeAverageDice(Metric):
             first = int(self.remove_bg and not independent)
             return compute_dice_by_class(predicted[:, first:], label[:, first:] > 0)
         predicted, classes = self._indices(value, int(label.max(initial=0)))
+        # A mask of one class is still a foreground, so that there are two values at least.
         values = range(int(self.remove_bg and classes > 1), max(classes, 2))
         return compute_dice_by_class(*(np.concatenate([mask == c for c in values], 1) for mask in (predicted, label)))
 
@@ -101,7 +102,7 @@ class ComputeAverageDice(Metric):
             values |= {f"{self.name}_{n}": value for n, value in zip(names, by_class, strict=True)}
         return values
 
-    def by_case(self, batches: Sequence[NDArray[Any]]) -> list[float]:
+    def average_by_case(self, batches: Sequence[NDArray[Any]]) -> list[float]:
         """Each case's mean over its classes, for the report; NaN where none is defined."""
         return [mean_defined(row) for row in join_batches(batches)]
 

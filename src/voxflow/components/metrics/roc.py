@@ -120,5 +120,6 @@ def compute_auc(scores: NDArray[np.float64], labels: NDArray[np.float64]) -> flo
     positives, negatives = int(present.sum()), int((~present).sum())
     if not positives or not negatives:
         return np.nan
+    # By ranks (Mann and Whitney's U), which needs no curve and counts ties half.
     ranks = rankdata(scores)[present].sum()
     return float((ranks - positives * (positives + 1) / 2) / (positives * negatives))

@@ -144,6 +144,7 @@ class MonaiPolicy(MonaiAdapter, LearningRatePolicy):
         import torch
 
         if self._scheduler is None:
+            # A scheduler drives an optimizer, here one with a single weight that nothing uses.
             optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
             self._scheduler = find_monai_class("lr_policy", self.target)(optimizer, **(self.model_extra or {}))
         else:

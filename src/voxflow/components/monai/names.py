@@ -155,6 +155,7 @@ def read_parameters(target: Any) -> tuple[dict[str, inspect.Parameter], bool]:
     needed. Transforms hand theirs to functions of NumPy and torch, which can't be known here.
     """
     takes: dict[str, inspect.Parameter] = {}
+    # Each class on the way to the base may take further arguments by **kwargs and hand them on.
     for owner in target.__mro__:
         if "__init__" not in vars(owner) or owner is object:
             continue

@@ -110,7 +110,7 @@ class CropSubVolumePosNegRatioCtrlEpoch(FastCropByPosNegRatio):
     num_epochs: PositiveInt
 
     @model_validator(mode="after")
-    def _moves(self) -> Self:
+    def _check_steps(self) -> Self:
         if not self.ratio_step and self.ratio_start != self.ratio_end:
             raise ValueError("ratio_step must not be 0 where ratio_start and ratio_end differ")
         return self
@@ -129,8 +129,9 @@ class CropSubVolumePosNegRatioCtrlEpoch(FastCropByPosNegRatio):
             [4.0, 4.0, 3.0, 1.0]
         """
         share = self.ratio_end - self.ratio_start
-        gone = abs(self.ratio_step) * ((epoch - 1) // self.num_epochs)
-        return self.ratio_end if gone >= abs(share) else self.ratio_start + float(np.copysign(gone, share))
+        # The two ends say the direction, so that the step's sign does not count.
+        change = abs(self.ratio_step) * ((epoch - 1) // self.num_epochs)
+        return self.ratio_end if change >= abs(share) else self.ratio_start + float(np.copysign(change, share))
 
     def at_epoch(self, epoch: int) -> Self:
         """The crop with this epoch's ratio."""

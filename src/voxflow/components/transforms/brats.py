@@ -107,6 +107,7 @@ class AddExtremePointsChannel(RandomTransform):
         points = []
         for axis in range(label.ndim):
             for extreme in (inside[:, axis].min(), inside[:, axis].max()):
+                # A flat face has many outermost voxels; without chance its middle one stands for all.
                 equal = inside[inside[:, axis] == extreme]
                 points.append(equal[rng.integers(len(equal)) if self.is_random else len(equal) // 2])
         moved = np.array(points) + rng.uniform(-self.pert, self.pert, (len(points), label.ndim)) * self.is_random

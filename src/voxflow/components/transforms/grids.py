@@ -77,6 +77,7 @@ def move_affines(
         matrix: 3×3; the new index p reads the old one at ``matrix @ p + offset``.
         offset: (i, j, k), voxels; of two axes for radiographs, which have no affine.
     """
+    # Radiographs have no affine.
     if len(offset) != 3:
         return {}
     change = np.eye(4)
@@ -96,6 +97,7 @@ def rescale_affines(sample: Sample, names: Iterable[str], shape: tuple[int, ...]
     affines: dict[str, Any] = {}
     for name in names:
         old = np.array(sample[name].shape[1:], float)
+        # Faces keep their place, not voxel centres: the first centre moves by half the change of a voxel's size.
         ratio = old / np.array(shape)
         affines |= move_affines(sample, [name], np.diag(ratio), ratio / 2 - 0.5)
     return affines

@@ -99,8 +99,10 @@ class CenterData(FieldTransform):
             float32 of the same shape.
         """
         axes = tuple(range(1, array.ndim)) if self.by_channel else None
+        # float64: a sum over the 10^8 voxels of a CT loses digits in float32.
         mean = array.mean(axes, dtype=np.float64) if self.subtrahend is None else np.asarray(self.subtrahend)
         deviation = array.std(axes, dtype=np.float64) if self.divisor is None else np.asarray(self.divisor)
+        # A channel that is the same everywhere becomes 0, not NaN.
         deviation = np.where(deviation == 0, 1, deviation)
         shape = (-1,) + (1,) * (array.ndim - 1)
         centred = (array - mean.reshape(shape)) / deviation.reshape(shape)
@@ -179,6 +181,7 @@ class AddGaussianNoise(RandomFieldTransform):
             deviation = float(np.sqrt(rng.uniform(0, self.variance)))
         else:
             deviation = rng.uniform(0, self.magnitude)
+        # The seed alone is the draw: the noise of a CT would take as much memory as the CT.
         return {"deviation": deviation, "seed": int(rng.integers(2**32))}
 
     def change(self, array: NDArray[Any], parameters: Draw) -> NDArray[Any]:

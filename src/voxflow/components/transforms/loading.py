@@ -170,9 +170,11 @@ def _read_channels(path: Path) -> list[Volume]:
 
 
 def _to_mask(array: NDArray[Any], path: Path) -> NDArray[Any]:
+    # NIfTI's slope and intercept make floats of whole numbers.
     values = array if array.dtype.kind in "iub" else np.rint(array)
     if values is not array and not np.array_equal(values, array):
         raise DataError("a label holds values that are no whole numbers", path=path)
     if values.size and (values.min() < 0 or values.max() > np.iinfo(np.int16).max):
         raise DataError(f"label values lie between {values.min()} and {values.max()}, expected 0 to 32767", path=path)
+    # One byte a voxel where it does: masks are cached, and most have few classes.
     return values.astype(np.uint8 if values.max(initial=0) < 256 else np.int16)

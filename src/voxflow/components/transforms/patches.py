@@ -63,6 +63,7 @@ def patch_points(
         Fractional voxel indices (*size, 3).
     """
     matrix = patch_matrix(spacing, angles, factor)
+    # Broadcast sums in float32: a grid of float64 indices would take six times the patch's own memory.
     axes = [(np.arange(n, dtype=np.float32) - (n - 1) / 2) for n in size]
     columns = matrix.astype(np.float32).T
     points = (

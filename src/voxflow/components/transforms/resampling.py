@@ -96,6 +96,7 @@ class ResampleVolume(Transform):
         array = get_field(sample, self.field, self)
         present = self._read_spacing(sample, self.resolution)
         grid = read_geometry(sample, self.field)
+        # The configuration's word counts where it contradicts the file; NIfTI's float32 differs in the last digits.
         if not np.allclose(grid.spacing, present, rtol=1e-3):
             grid = Geometry.from_parts(array.shape[1:], present, grid.origin, grid.direction)
         target = self._target_grid(sample, grid)
@@ -113,6 +114,7 @@ class ResampleVolume(Transform):
         spacing = self._read_spacing(sample, key)
         if isinstance(key, str) and f"{key}_size" in sample:
             noted = Geometry(tuple(int(n) for n in sample[f"{key}_size"]), sample[affine_key(key)])  # type: ignore[arg-type]
+            # Within a voxel: rounding to whole voxels changes the extent by up to that much.
             if np.allclose(noted.extent, grid.extent, atol=max(*grid.spacing, *noted.spacing)):
                 return noted
         return _same_box(grid, spacing)

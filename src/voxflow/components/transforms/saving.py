@@ -17,6 +17,7 @@ from voxflow.errors import DataError
 from voxflow.progress import say
 
 VoxelType = Literal["uint8", "int8", "int16", "uint16", "int32", "uint32", "float32", "float64"]
+# One count for the whole process: several chains may write into one folder.
 _numbers = itertools.count()
 
 
@@ -51,6 +52,7 @@ class SaveAsNifti(Transform):
                 suffix = f"_{channel}" if len(voxels) > 1 else ""
                 path = Path(self.out_dir) / f"{sample.get('case', 'case')}_{number:04d}_{name}{suffix}.nii.gz"
                 write_volume(path, Volume(volume, read_geometry(sample, name)))
+        # A scheduled run has no terminal, and would wait for ever.
         if self.interrupt and sys.stdin.isatty():
             say(f"wrote {', '.join(self.fields)} to {self.out_dir}; press enter to go on")
             sys.stdin.readline()

@@ -129,6 +129,7 @@ class RandomRotate3D(RandomFieldTransform):
         if rng.random() >= self.probability:
             return {}
         shape = self.shape_of(sample)
+        # A quarter turn of an oblong patch would change its shape, and a batch has one.
         return {"turns": int(rng.integers(1, 4)) if shape[0] == shape[1] else 2}
 
     def change(self, array: NDArray[Any], parameters: Draw) -> NDArray[Any]:
@@ -240,6 +241,7 @@ class RandomZoom(RandomFieldTransform):
             return resize_array(array, tuple(shape.tolist()))
         from scipy import ndimage
 
+        # SciPy asks where each new voxel comes from, so that factors are inverted and the centre stays.
         centre = (np.asarray(array.shape[1:]) - 1) / 2
         matrix = 1 / np.asarray(parameters["factors"])
         order = 0 if is_mask(array) else 1
@@ -270,8 +272,10 @@ def resize_array(array: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
 
     tensor = torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))[None]
     if is_mask(array):
+        # torch's mode "nearest" repeats an old error of OpenCV's and lies up to half a voxel off.
         answer = interpolate(tensor, size=shape, mode="nearest-exact")
     elif array.ndim == 3:
+        # torch averages while it shrinks in two dimensions only.
         answer = interpolate(tensor, size=shape, mode="bilinear", antialias=True)
     else:
         answer = interpolate(tensor, size=shape, mode="trilinear")

@@ -94,6 +94,7 @@ def _level(
     for number in range(count):
         step = (1, 1, 1) if number else stride
         layers += [
+            # Without bias: the norm that follows would take it off again.
             nn.Conv3d(outside if number else inside, outside, kernel, step, padding, bias=False),
             nn.InstanceNorm3d(outside, affine=True) if norm == "instance" else nn.BatchNorm3d(outside),
             nn.LeakyReLU(LEAK, inplace=True),
