@@ -58,10 +58,10 @@ def lost(number: int, reason: str) -> int | str:
 
 
 def test_every_case_is_done_as_threads_do_it(executor: Cluster) -> None:
-    made = run(executor, double, 40)
+    results = run(executor, double, 40)
     assert len({path.read_text() for path in OUT.iterdir()}) == 2
     assert len(list(OUT.iterdir())) == 40
-    assert made == run(Threads(2), double, 40)
+    assert results == run(Threads(2), double, 40)
 
 
 def test_a_case_that_fails_raises_what_it_would_here(executor: Cluster) -> None:
@@ -74,10 +74,10 @@ def test_a_case_that_kills_its_workers_is_named_and_the_others_are_done(capsys: 
     pytest.importorskip("distributed")
     with open_executor("local:2") as executor:
         assert executor is not None
-        made = run(executor, die_at_three, 8)
-    assert str(made.pop(3)).startswith("3: 4 Dask workers died at work on it, the last at tcp://127.0.0.1:")
-    assert made == {number: 2 * number for number in range(8) if number != 3}
-    assert sorted(path.name for path in OUT.iterdir()) == sorted(str(number) for number in made)
+        results = run(executor, die_at_three, 8)
+    assert str(results.pop(3)).startswith("3: 4 Dask workers died at work on it, the last at tcp://127.0.0.1:")
+    assert results == {number: 2 * number for number in range(8) if number != 3}
+    assert sorted(path.name for path in OUT.iterdir()) == sorted(str(number) for number in results)
     assert "Traceback" not in capsys.readouterr().err
 
 
@@ -88,7 +88,7 @@ def test_whoever_stops_early_leaves_nobody_writing(executor: Cluster) -> None:
     begun = {path.name.partition("-")[2] for path in OUT.glob("begun-*")}
     assert len(begun) < 8
     time.sleep(0.5)
-    assert {path.name for path in OUT.iterdir()} == {f"{what}-{n}" for what in ("begun", "ended") for n in begun}
+    assert {path.name for path in OUT.iterdir()} == {f"{event}-{n}" for event in ("begun", "ended") for n in begun}
 
 
 def test_a_worker_that_sees_other_folders_is_named(executor: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,8 +98,8 @@ def test_a_worker_that_sees_other_folders_is_named(executor: Cluster, monkeypatc
 
 
 def test_a_worker_with_other_code_is_named(executor: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
-    other = Identity((("voxflow's code", "0123"), *Identity.of_this_process().parts[1:]))
-    monkeypatch.setattr(Identity, "of_this_process", lambda: other)
+    identity = Identity((("voxflow's code", "0123"), *Identity.of_this_process().parts[1:]))
+    monkeypatch.setattr(Identity, "of_this_process", lambda: identity)
     with pytest.raises(ClusterError, match=r"with something else: voxflow's code is \w{12}, not 0123; renew"):
         run(executor, double, 2)
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from torch._dynamo.exc import BackendCompilerFailed
 
-from tests.inference.models import UNET, save_unet, seeded, volume_spec
+from tests.inference.models import UNET, build_seeded, save_unet, volume_spec
 from voxflow.components import Component
 from voxflow.engines import OpenVinoEngine, engine_kind, open_engine, write_onnx, write_openvino, write_torchscript
 from voxflow.errors import DataError, InputError, MissingDependencyError
@@ -29,7 +29,7 @@ ENGINES: tuple[str, ...] = ("torchscript", "onnxruntime", "openvino")
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("export")
-    module = seeded(UNET)
+    module = build_seeded(UNET)
     save_unet(folder / "model.pt")
     write_torchscript(module, volume_spec(), folder / "model.ts")
     assert write_onnx(module, volume_spec(), folder / "model.onnx", opset=18)
@@ -125,7 +125,7 @@ def test_instance_norm_is_found_in_every_format(name: str, exported: Path) -> No
 def test_batch_norm_leaves_a_network_local_and_group_norm_does_not(group_norm: bool, tmp_path: Path) -> None:
     sizes = {"in_channels": 1, "num_classes": 2, "blocks_down": [1, 1], "blocks_up": [1]}
     component = Component(name="SegResnet", args=sizes | {"use_groupnorm": group_norm})
-    module = seeded(component)
+    module = build_seeded(component)
     save_model(tmp_path / "model.pt", module, component, spec=volume_spec(), epoch=1, metric=0.5)
     write_torchscript(module, volume_spec(), tmp_path / "model.ts")
     write_onnx(module, volume_spec(), tmp_path / "model.onnx", opset=18)

@@ -46,16 +46,16 @@ def rows(path: Path) -> list[dict[str, str]]:
 
 def test_scores_are_right_and_everything_is_written(tmp_path: Path, out: Path) -> None:
     cases = [volume_case(tmp_path, "good"), volume_case(tmp_path, "poor", shift=4)]
-    found = evaluate_segmentation(ThresholdEngine(), cases, out, EvaluateOptions())
-    assert found.metrics["dice_organ"] == found.metrics["mean_dice"] == pytest.approx((1 + 0.5) / 2)
-    assert found.metrics["jaccard_organ"] == pytest.approx((1 + 1 / 3) / 2)
+    evaluation = evaluate_segmentation(ThresholdEngine(), cases, out, EvaluateOptions())
+    assert evaluation.metrics["dice_organ"] == evaluation.metrics["mean_dice"] == pytest.approx((1 + 0.5) / 2)
+    assert evaluation.metrics["jaccard_organ"] == pytest.approx((1 + 1 / 3) / 2)
     summary = json.loads((out / "summary.json").read_text())
     assert summary["intervals_95"]["mean_dice"] == [0.5, 1]
     assert summary["per_case"]["poor"]["organ"]["surface_dice"] == pytest.approx(
-        found.metrics["surface_dice_organ"] * 2 - 1
+        evaluation.metrics["surface_dice_organ"] * 2 - 1
     )
-    assert found.metrics["hd95_organ"] == pytest.approx(4 * 0.8 / 2)
-    assert (found.metrics["cases"], found.metrics["failed_cases"]) == (2, 0)
+    assert evaluation.metrics["hd95_organ"] == pytest.approx(4 * 0.8 / 2)
+    assert (evaluation.metrics["cases"], evaluation.metrics["failed_cases"]) == (2, 0)
     assert (out / "mean_dice.txt").read_text() == "good 1.000000\npoor 0.500000\nmean 0.750000\n"
     assert (out / "organ_dice_report.txt").read_text().splitlines()[-1] == "mean 0.750000"
     assert [row["dice_organ"] for row in rows(out / "per_case.csv")] == ["1.0", "0.5"]
@@ -66,9 +66,9 @@ def test_scores_are_right_and_everything_is_written(tmp_path: Path, out: Path) -
 
 def test_an_organ_that_is_nowhere_is_listed_and_not_averaged(tmp_path: Path, out: Path) -> None:
     cases = [volume_case(tmp_path, "full", shift=4), volume_case(tmp_path, "none", organ=False)]
-    found = evaluate_segmentation(ThresholdEngine(), cases, out, EvaluateOptions())
-    assert found.metrics["mean_dice"] == pytest.approx(0.5)
-    assert found.metrics["empty_organ"] == 1
+    evaluation = evaluate_segmentation(ThresholdEngine(), cases, out, EvaluateOptions())
+    assert evaluation.metrics["mean_dice"] == pytest.approx(0.5)
+    assert evaluation.metrics["empty_organ"] == 1
     assert rows(out / "per_case.csv")[1]["remark"] == "organ: empty in reference and mask"
     assert rows(out / "per_case.csv")[1]["dice_organ"] == ""
     assert "none undefined" in (out / "mean_dice.txt").read_text()
@@ -83,13 +83,13 @@ def test_bad_cases_are_named_and_the_others_go_on(tmp_path: Path, out: Path) -> 
         Volume(np.zeros((5, 5, 5), np.uint8), Geometry.from_parts((5, 5, 5), (1, 1, 1))),
     )
     cases = [broken, InferenceCase("gone", (tmp_path / "gone.nii.gz",)), other_grid, volume_case(tmp_path, "good")]
-    found = evaluate_segmentation(ThresholdEngine(), cases, out, EvaluateOptions())
+    evaluation = evaluate_segmentation(ThresholdEngine(), cases, out, EvaluateOptions())
     reasons = {row["case"]: row["reason"] for row in json.loads((out / "failures.json").read_text())}
     assert set(reasons) == {"broken", "gone", "other_grid"}
     assert "unreadable image" in reasons["broken"]
     assert "file not found" in reasons["gone"]
     assert "different grids" in reasons["other_grid"]
-    assert (found.metrics["cases"], found.metrics["failed_cases"]) == (1, 3)
+    assert (evaluation.metrics["cases"], evaluation.metrics["failed_cases"]) == (1, 3)
     table = rows(out / "per_case.csv")
     assert [row["case"] for row in table] == ["broken", "gone", "other_grid", "good"]
     assert table[0]["remark"].startswith("failed: ")
@@ -98,16 +98,16 @@ def test_bad_cases_are_named_and_the_others_go_on(tmp_path: Path, out: Path) -> 
     assert next(iter(summary)) == "failures"
     assert len(summary["failures"]) == 3
     assert (out / "report.txt").read_text().startswith("3 failed\n  broken: ")
-    assert found.failures.exit_code(1) == 3
-    assert found.failures.exit_code(0) == 1
+    assert evaluation.failures.exit_code(1) == 3
+    assert evaluation.failures.exit_code(0) == 1
 
 
 def test_every_class_gets_its_own_numbers(tmp_path: Path, out: Path) -> None:
     engine = ThresholdEngine(volume_spec(class_names=("background", "organ", "tumour of it")))
-    found = evaluate_segmentation(engine, [volume_case(tmp_path, "a")], out, EvaluateOptions())
-    assert found.metrics["dice_organ"] == 1
-    assert "dice_tumour of it" not in found.metrics
-    assert found.metrics["empty_tumour of it"] == 1
+    evaluation = evaluate_segmentation(engine, [volume_case(tmp_path, "a")], out, EvaluateOptions())
+    assert evaluation.metrics["dice_organ"] == 1
+    assert "dice_tumour of it" not in evaluation.metrics
+    assert evaluation.metrics["empty_tumour of it"] == 1
     assert (out / "tumour_of_it_dice_report.txt").is_file()
 
 
@@ -119,15 +119,15 @@ def radiograph_case(folder: Path, name: str, grey: int, label: tuple[int, ...]) 
 def test_classification_reports_classes_without_auc(tmp_path: Path, out: Path) -> None:
     greys = {"a": (60, 0), "b": (90, 0), "c": (110, 0), "d": (105, 1), "e": (140, 1)}
     cases = [radiograph_case(tmp_path, name, grey, (has, 0)) for name, (grey, has) in greys.items()]
-    found = evaluate_classification(BrightnessEngine(), cases, out)
-    assert found.metrics["auc_mass"] == found.metrics["mean_auc"] == pytest.approx(5 / 6)
-    assert "auc_nodule" not in found.metrics
-    assert found.metrics["classes_without_auc"] == 1
-    assert found.metrics["accuracy"] == pytest.approx((4 + 5) / 10)
+    evaluation = evaluate_classification(BrightnessEngine(), cases, out)
+    assert evaluation.metrics["auc_mass"] == evaluation.metrics["mean_auc"] == pytest.approx(5 / 6)
+    assert "auc_nodule" not in evaluation.metrics
+    assert evaluation.metrics["classes_without_auc"] == 1
+    assert evaluation.metrics["accuracy"] == pytest.approx((4 + 5) / 10)
     assert [row["auc"] for row in rows(out / "per_class.csv")] == ["0.833333", ""]
-    assert found.metrics["sensitivity_mass"] == 0.5
-    assert "sensitivity_nodule" not in found.metrics
-    assert found.metrics["brier_nodule"] == pytest.approx((1 / (1 + np.exp(3))) ** 2, abs=1e-4)
+    assert evaluation.metrics["sensitivity_mass"] == 0.5
+    assert "sensitivity_nodule" not in evaluation.metrics
+    assert evaluation.metrics["brier_nodule"] == pytest.approx((1 / (1 + np.exp(3))) ** 2, abs=1e-4)
     assert [bool(row["auc_low"]) for row in rows(out / "per_class.csv")] == [True, False]
     assert json.loads((out / "summary.json").read_text())["per_class"][1]["auc"] is None
     assert {row["class"] for row in rows(out / "calibration.csv")} == {"mass", "nodule"}
@@ -141,7 +141,7 @@ def test_classification_reports_classes_without_auc(tmp_path: Path, out: Path) -
 def test_classification_names_bad_cases(tmp_path: Path, out: Path) -> None:
     (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n nothing")
     cases = [InferenceCase("broken", (tmp_path / "broken.png",), (1, 0)), radiograph_case(tmp_path, "short", 9, (1,))]
-    found = evaluate_classification(BrightnessEngine(), cases, out)
-    assert found.failures.cases == {"broken", "short"}
-    assert found.metrics["cases"] == 0
-    assert found.failures.exit_code(0) == 1
+    evaluation = evaluate_classification(BrightnessEngine(), cases, out)
+    assert evaluation.failures.cases == {"broken", "short"}
+    assert evaluation.metrics["cases"] == 0
+    assert evaluation.failures.exit_code(0) == 1

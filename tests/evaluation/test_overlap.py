@@ -30,18 +30,18 @@ PAIRS = [((20, 20, 30), 9, (22, 19, 33), 11), ((5, 20, 30), 9, (30, 22, 28), 8),
 # MONAI 1.6 calls its own deprecated argument.
 @pytest.mark.filterwarnings("ignore:.*always_return_as_numpy:FutureWarning")
 @pytest.mark.parametrize(("first", "radius", "second", "other"), PAIRS)
-def test_measures_are_monais(first: tuple[float, ...], radius: float, second: tuple[float, ...], other: float) -> None:
-    mask, reference = ball(first, radius), ball(second, other)  # type: ignore[arg-type]
-    found = measure_overlap(mask, reference, 1)
+def test_measures_are_monais(first: tuple[float, ...], radius: float, second: tuple[float, ...], moved: float) -> None:
+    mask, reference = ball(first, radius), ball(second, moved)  # type: ignore[arg-type]
+    overlap = measure_overlap(mask, reference, 1)
     a, b = (torch.from_numpy(volume.array[None, None]) for volume in (mask, reference))
-    assert found.dice == pytest.approx(float(compute_dice(a, b)), abs=1e-6)
-    assert found.jaccard == pytest.approx(float(compute_iou(a, b)), abs=1e-6)
+    assert overlap.dice == pytest.approx(float(compute_dice(a, b)), abs=1e-6)
+    assert overlap.jaccard == pytest.approx(float(compute_iou(a, b)), abs=1e-6)
     distance = compute_hausdorff_distance(a, b, include_background=True, percentile=95, spacing=list(SPACING))
-    assert found.hd95_mm == pytest.approx(float(distance), abs=1e-3)
+    assert overlap.hd95_mm == pytest.approx(float(distance), abs=1e-3)
     for tolerance in (0.5, 2.0, 4.0):
         agreed = compute_surface_dice(a, b, [tolerance], include_background=True, spacing=list(SPACING))
         assert measure_overlap(mask, reference, 1, tolerance).surface_dice == pytest.approx(float(agreed), abs=1e-6)
-    assert found.remark == ""
+    assert overlap.remark == ""
 
 
 def test_dice_and_volume_are_simpleitks() -> None:
@@ -51,29 +51,29 @@ def test_dice_and_volume_are_simpleitks() -> None:
     shapes = [sitk.LabelShapeStatisticsImageFilter(), sitk.LabelShapeStatisticsImageFilter()]
     for shape, volume in zip(shapes, (mask, reference), strict=True):
         shape.Execute(volume.to_sitk())
-    found = measure_overlap(mask, reference, 1)
-    assert found.dice == pytest.approx(measures.GetDiceCoefficient(1))
+    overlap = measure_overlap(mask, reference, 1)
+    assert overlap.dice == pytest.approx(measures.GetDiceCoefficient(1))
     difference = (shapes[0].GetPhysicalSize(1) - shapes[1].GetPhysicalSize(1)) / 1000
-    assert found.volume_error_ml == pytest.approx(difference)
+    assert overlap.volume_error_ml == pytest.approx(difference)
 
 
 def test_equal_masks_are_at_distance_zero() -> None:
-    found = measure_overlap(ball((20, 20, 30), 9), ball((20, 20, 30), 9), 1)
-    assert (found.dice, found.jaccard, found.surface_dice) == (1, 1, 1)
-    assert (found.hd95_mm, found.volume_error_ml) == (0, 0)
+    overlap = measure_overlap(ball((20, 20, 30), 9), ball((20, 20, 30), 9), 1)
+    assert (overlap.dice, overlap.jaccard, overlap.surface_dice) == (1, 1, 1)
+    assert (overlap.hd95_mm, overlap.volume_error_ml) == (0, 0)
 
 
 def test_nothing_is_measured_where_both_are_empty() -> None:
-    found = measure_overlap(ball((20, 20, 30), 9), ball((20, 20, 30), 9), 2)
-    assert math.isnan(found.dice)
-    assert found.remark == "empty in reference and mask"
+    overlap = measure_overlap(ball((20, 20, 30), 9), ball((20, 20, 30), 9), 2)
+    assert math.isnan(overlap.dice)
+    assert overlap.remark == "empty in reference and mask"
 
 
 @pytest.mark.parametrize(("radii", "remark"), [((0, 9), "empty in the mask"), ((9, 0), "empty in the reference")])
 def test_one_empty_side_scores_zero_and_has_no_distance(radii: tuple[float, float], remark: str) -> None:
-    found = measure_overlap(ball((20, 20, 30), radii[0]), ball((20, 20, 30), radii[1]), 1)
-    assert (found.dice, found.jaccard, found.surface_dice, found.remark) == (0, 0, 0, remark)
-    assert math.isnan(found.hd95_mm)
+    overlap = measure_overlap(ball((20, 20, 30), radii[0]), ball((20, 20, 30), radii[1]), 1)
+    assert (overlap.dice, overlap.jaccard, overlap.surface_dice, overlap.remark) == (0, 0, 0, remark)
+    assert math.isnan(overlap.hd95_mm)
 
 
 def test_different_grids_are_refused() -> None:

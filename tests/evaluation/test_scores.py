@@ -31,26 +31,26 @@ def test_auc_is_the_rank_sum() -> None:
 
 
 @pytest.mark.parametrize("drawn", [np.arange(40), *DRAWN])
-def test_every_measure_is_scikit_learns_on_any_sample_of_the_cases(drawn: np.ndarray) -> None:
-    truth, chances = TRUTH[drawn, 0], CHANCES[drawn, 0]
-    (score,) = score_classes(truth[:, None], chances[:, None], ["a"], specificity=0.8, samples=0).classes
-    assert score.auc == pytest.approx(roc_auc_score(truth, chances))
-    assert score.average_precision == pytest.approx(average_precision_score(truth, chances))
-    assert score.accuracy == pytest.approx(accuracy_score(truth, chances >= 0.5))
-    assert score.brier == pytest.approx(brier_score_loss(truth, chances))
-    false, true, _ = roc_curve(truth, chances, drop_intermediate=False)
+def test_every_measure_is_scikit_learns_on_any_sample_of_the_cases(sample: np.ndarray) -> None:
+    truth, probabilities = TRUTH[sample, 0], CHANCES[sample, 0]
+    (score,) = score_classes(truth[:, None], probabilities[:, None], ["a"], specificity=0.8, samples=0).classes
+    assert score.auc == pytest.approx(roc_auc_score(truth, probabilities))
+    assert score.average_precision == pytest.approx(average_precision_score(truth, probabilities))
+    assert score.accuracy == pytest.approx(accuracy_score(truth, probabilities >= 0.5))
+    assert score.brier == pytest.approx(brier_score_loss(truth, probabilities))
+    false, true, _ = roc_curve(truth, probabilities, drop_intermediate=False)
     assert score.sensitivity == pytest.approx(true[false <= 0.2 + 1e-9].max())
 
 
 def test_calibration_error_is_monais() -> None:
     # MONAI's bins are open on the other side: no probability lies on an edge here.
-    chances = RNG.random(200)
-    truth = (RNG.random(200) < chances**2).astype(int)
-    (score,) = score_classes(truth[:, None], chances[:, None], ["a"], samples=0).classes
+    probabilities = RNG.random(200)
+    truth = (RNG.random(200) < probabilities**2).astype(int)
+    (score,) = score_classes(truth[:, None], probabilities[:, None], ["a"], samples=0).classes
     metric = CalibrationErrorMetric(num_bins=10)
-    metric(y_pred=torch.tensor(chances).reshape(1, 1, -1), y=torch.tensor(truth).reshape(1, 1, -1))
+    metric(y_pred=torch.tensor(probabilities).reshape(1, 1, -1), y=torch.tensor(truth).reshape(1, 1, -1))
     assert score.ece == pytest.approx(float(metric.aggregate()), abs=1e-6)
-    rows = make_calibration_rows(truth[:, None], chances[:, None], ["a"])
+    rows = make_calibration_rows(truth[:, None], probabilities[:, None], ["a"])
     gaps = [row["cases"] * abs(row["mean_probability"] - row["share_positive"]) for row in rows]
     assert sum(gaps) / 200 == pytest.approx(score.ece)
 
@@ -65,7 +65,7 @@ def test_intervals_are_those_of_scipys_bootstrap() -> None:
         ).confidence_interval
         assert score.intervals[name] == pytest.approx((reference.low, reference.high), abs=0.02)
     low, high = scores.intervals["mean_auc"]
-    assert low < np.mean([each.auc for each in scores.classes]) < high
+    assert low < np.mean([key.auc for key in scores.classes]) < high
     assert high - low < score.intervals["auc"][1] - score.intervals["auc"][0]
 
 
@@ -77,8 +77,8 @@ def test_the_interval_of_a_mean_is_scipys() -> None:
 
 
 def test_average_precision_of_a_known_ranking() -> None:
-    truth, chances = np.array([[1], [0], [1], [0]]), np.array([[0.9], [0.8], [0.7], [0.1]])
-    (score,) = score_classes(truth, chances, ["a"], samples=0).classes
+    truth, probabilities = np.array([[1], [0], [1], [0]]), np.array([[0.9], [0.8], [0.7], [0.1]])
+    (score,) = score_classes(truth, probabilities, ["a"], samples=0).classes
     assert score.average_precision == pytest.approx((1 / 1 + 2 / 3) / 2)
     assert score.accuracy == 0.75
     assert (score.sensitivity, score.intervals) == (0.5, {})
@@ -99,6 +99,6 @@ def test_roc_runs_from_corner_to_corner() -> None:
 
 
 def test_accuracy_of_exclusive_classes_takes_the_likeliest() -> None:
-    truth, chances = np.array([[1, 0], [0, 1]]), np.array([[0.4, 0.3], [0.3, 0.4]])
-    assert compute_accuracy(truth, chances, exclusive=True) == 1.0
-    assert compute_accuracy(truth, chances, exclusive=False) == 0.5
+    truth, probabilities = np.array([[1, 0], [0, 1]]), np.array([[0.4, 0.3], [0.3, 0.4]])
+    assert compute_accuracy(truth, probabilities, exclusive=True) == 1.0
+    assert compute_accuracy(truth, probabilities, exclusive=False) == 0.5

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from tests.inference.models import UNET, radiograph_spec, save_densenet, save_unet, seeded, volume_spec
+from tests.inference.models import UNET, build_seeded, radiograph_spec, save_densenet, save_unet, volume_spec
 from voxflow.components import Component
 from voxflow.engines import (
     engine_kind,
@@ -151,7 +151,7 @@ def test_less_precision_is_withheld_with_a_line_where_its_masks_do_not_hold(
 ) -> None:
     def write_damaged(_kind: object, _source: object, target: Path, *_: object) -> None:
         component = Component(name="Unet", args={**UNET.args, "nf_enc": [6, 8]})
-        write_onnx(seeded(component), volume_spec(), tmp_path / "other.onnx", 18)
+        write_onnx(build_seeded(component), volume_spec(), tmp_path / "other.onnx", 18)
         write_openvino(tmp_path / "other.onnx", volume_spec(), target, fp16_weights=False)
 
     monkeypatch.setattr("voxflow.engines.openvino.OpenVinoKind.write_reduced", write_damaged)
@@ -225,7 +225,7 @@ def test_a_network_of_one_size_is_written_for_that_size(tmp_path: Path) -> None:
 )
 def test_other_networks_export_with_open_axes(component: Component, tmp_path: Path) -> None:
     spec = volume_spec(divisor=4)
-    module = seeded(component)
+    module = build_seeded(component)
     assert write_onnx(module, spec, tmp_path / "model.onnx", 18)
     write_torchscript(module, spec, tmp_path / "model.ts")
     batch = RNG.normal(size=(1, 1, 24, 16, 12)).astype(np.float32)

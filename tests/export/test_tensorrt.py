@@ -13,7 +13,7 @@ import pytest
 from onnx import numpy_helper
 
 from tests.export import fake_tensorrt
-from tests.inference.models import DENSENET, UNET, radiograph_spec, save_unet, seeded, volume_spec
+from tests.inference.models import DENSENET, UNET, build_seeded, radiograph_spec, save_unet, volume_spec
 from voxflow.components import Component
 from voxflow.engines import TensorRtEngine, open_engine, read_platform, timing_cache_path, write_half, write_onnx
 from voxflow.errors import DataError, InputError, VoxflowError
@@ -96,7 +96,7 @@ def test_norms_stay_in_single_precision_with_their_own_weights(
     component: Component, norm_type: str, tmp_path: Path
 ) -> None:
     spec = radiograph_spec() if component is DENSENET else volume_spec(divisor=4)
-    write_onnx(seeded(component), spec, tmp_path / "single.onnx", 18)
+    write_onnx(build_seeded(component), spec, tmp_path / "single.onnx", 18)
     write_half(tmp_path / "single.onnx", tmp_path / "half.onnx")
     model = onnx.load(tmp_path / "half.onnx")
     types = weights_of(model)
@@ -117,7 +117,7 @@ def test_norms_stay_in_single_precision_with_their_own_weights(
 
 
 def test_the_path_of_python_stays_as_it_was(tmp_path: Path) -> None:
-    write_onnx(seeded(UNET), volume_spec(), tmp_path / "single.onnx", 18)
+    write_onnx(build_seeded(UNET), volume_spec(), tmp_path / "single.onnx", 18)
     before = list(sys.path)
     write_half(tmp_path / "single.onnx", tmp_path / "half.onnx")
     assert sys.path == before

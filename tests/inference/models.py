@@ -48,7 +48,7 @@ def radiograph_spec(**changes: object) -> ModelSpec:
     return ModelSpec.model_validate(values | changes)
 
 
-def seeded(component: Component) -> torch.nn.Module:
+def build_seeded(component: Component) -> torch.nn.Module:
     """The network with weights that are random but always the same."""
     import torch
 
@@ -58,13 +58,13 @@ def seeded(component: Component) -> torch.nn.Module:
 
 def save_unet(path: Path, spec: ModelSpec | None = None) -> Path:
     """Write model.pt of a small U-Net."""
-    save_model(path, seeded(UNET), UNET, spec=spec or volume_spec(), epoch=1, metric=0.5)
+    save_model(path, build_seeded(UNET), UNET, spec=spec or volume_spec(), epoch=1, metric=0.5)
     return path
 
 
 def save_densenet(path: Path) -> Path:
     """Write model.pt of a small classifier."""
-    save_model(path, seeded(DENSENET), DENSENET, spec=radiograph_spec(), epoch=1, metric=0.5)
+    save_model(path, build_seeded(DENSENET), DENSENET, spec=radiograph_spec(), epoch=1, metric=0.5)
     return path
 
 

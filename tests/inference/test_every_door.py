@@ -157,7 +157,7 @@ def outcome(folder: Path, mask: str) -> Path | str:
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def trained_mmar(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An MMAR that has learnt to find a bright box, exported."""
     root = segmentation_mmar(tmp_path_factory.mktemp("doors") / "mmar")
     assert train_main(["-m", str(root), "--set", *QUICK]) == 0
@@ -166,18 +166,18 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(params=INFERERS)
-def house(trained: Path, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> House:
+def house(trained_mmar: Path, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> House:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", [])
-    made = House(tmp_path, request.param)
-    shutil.copytree(trained, made.mmar, ignore=shutil.ignore_patterns("data"))
-    made.exported.mkdir()
+    opened_house = House(tmp_path, request.param)
+    shutil.copytree(trained_mmar, opened_house.mmar, ignore=shutil.ignore_patterns("data"))
+    opened_house.exported.mkdir()
     for suffix in (".xml", ".bin"):
-        shutil.copy(trained / f"models/model.trt{suffix}", made.exported / f"model{suffix}")
-    config = json.loads((made.mmar / "config/config_validation.json").read_text())
-    write_json(made.mmar / "config/config_validation.json", config | {"inferer": INFERERS[request.param]})
-    return made
+        shutil.copy(trained_mmar / f"models/model.trt{suffix}", opened_house.exported / f"model{suffix}")
+    config = json.loads((opened_house.mmar / "config/config_validation.json").read_text())
+    write_json(opened_house.mmar / "config/config_validation.json", config | {"inferer": INFERERS[request.param]})
+    return opened_house
 
 
 def write_image(path: Path, seed: int = 0, **voxels: float) -> NDArray[np.float32]:
@@ -235,7 +235,7 @@ def test_every_door_refuses_an_image_that_ends_early(house: House, door: Door) -
 
 @pytest.mark.filterwarnings("ignore:.*Any type hint is inferred as AnyType")
 def test_the_registered_model_gives_the_logits_that_its_file_gives(
-    house: House, trained: Path, monkeypatch: pytest.MonkeyPatch
+    house: House, trained_mmar: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """MLflow's model takes prepared windows; in the place of an engine it gives the same mask."""
     import mlflow
@@ -244,8 +244,8 @@ def test_the_registered_model_gives_the_logits_that_its_file_gives(
 
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{house.root}/mlflow.db")
     with begin_run("box") as tracker:
-        model = mlflow.pyfunc.load_model(tracker.log_model(trained / "models/model.fzn.onnx"))
-    engine = open_engine(trained / "models/model.fzn.onnx")
+        model = mlflow.pyfunc.load_model(tracker.log_model(trained_mmar / "models/model.fzn.onnx"))
+    engine = open_engine(trained_mmar / "models/model.fzn.onnx")
     array = write_image(house.root / "image.nii.gz")
     options = PredictOptions(plan=house.plan)
     expected = predict_volume(engine, Volume(array, GRID), options).mask.array

@@ -48,7 +48,7 @@ def rows(path: Path) -> list[dict[str, str]]:
 
 def test_masks_tables_and_pictures(case: InferenceCase, out: Path) -> None:
     bad = InferenceCase("bad", (out / "gone.nii.gz",))
-    found = infer_cases(ThresholdEngine(), [case, bad], out, InferOptions())
+    result = infer_cases(ThresholdEngine(), [case, bad], out, InferOptions())
     mask = read_volume(out / "a" / "a.nii.gz")
     assert mask.geometry.is_close(GRID)
     assert mask.array.sum() == 8 * 8 * 4
@@ -57,20 +57,20 @@ def test_masks_tables_and_pictures(case: InferenceCase, out: Path) -> None:
     assert (out / "preds.csv").read_text() == (out / "preds_outputs.csv").read_text()
     assert (out / "overlays" / "a.png").is_file()
     assert json.loads((out / "failures.json").read_text())[0]["case"] == "bad"
-    assert (found.metrics["cases"], found.metrics["failed_cases"]) == (1, 1)
+    assert (result.metrics["cases"], result.metrics["failed_cases"]) == (1, 1)
 
 
 def test_no_case_leaves_empty_outputs(out: Path) -> None:
-    found = infer_cases(ThresholdEngine(), [], out, InferOptions())
-    assert found.metrics == {"cases": 0, "failed_cases": 0}
+    result = infer_cases(ThresholdEngine(), [], out, InferOptions())
+    assert result.metrics == {"cases": 0, "failed_cases": 0}
     assert rows(out / "preds_outputs.csv") == []
     assert json.loads((out / "failures.json").read_text()) == []
 
 
 def test_radiographs_get_probabilities(tmp_path: Path, out: Path) -> None:
     write_radiograph(tmp_path / "x.png", np.full((40, 30), 100, np.uint8))
-    found = infer_cases(BrightnessEngine(), [InferenceCase("x", (tmp_path / "x.png",))], out, InferOptions())
-    assert found.failures.rows == []
+    result = infer_cases(BrightnessEngine(), [InferenceCase("x", (tmp_path / "x.png",))], out, InferOptions())
+    assert result.failures.rows == []
     assert rows(out / "preds_outputs.csv")[0]["mass"] == "0.5"
     assert (out / "overlays" / "contact_sheet.png").is_file()
 
@@ -110,11 +110,11 @@ def test_the_next_case_is_read_ahead_where_two_fit(
 ) -> None:
     order: list[str] = []
 
-    def noted(case: InferenceCase) -> tuple[Volume, ...]:
+    def record_reading(case: InferenceCase) -> tuple[Volume, ...]:
         order.append(case.id)
         return read_volumes(case)
 
-    monkeypatch.setattr("voxflow.inference.run.read_volumes", noted)
+    monkeypatch.setattr("voxflow.inference.run.read_volumes", record_reading)
     cases = []
     for name in ("a", "b"):
         write_volume(tmp_path / f"{name}.nii.gz", Volume(np.zeros((64, 64, 32), np.float32), blank((64, 64, 32))))

@@ -43,45 +43,45 @@ def folders(tmp_path: Path) -> tuple[Path, Path]:
     return tmp_path / "here", tmp_path / "there"
 
 
-def same(one: Path, other: Path) -> None:
-    files = sorted(path.relative_to(one) for path in one.rglob("*") if path.is_file())
-    assert sorted(path.relative_to(other) for path in other.rglob("*") if path.is_file()) == files
-    assert [file for file in files if (one / file).read_bytes() != (other / file).read_bytes()] == []
+def same(folder: Path, second_folder: Path) -> None:
+    files = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    assert sorted(path.relative_to(second_folder) for path in second_folder.rglob("*") if path.is_file()) == files
+    assert [file for file in files if (folder / file).read_bytes() != (second_folder / file).read_bytes()] == []
 
 
 def test_masks_tables_and_pictures_are_the_same(
     volumes: list[InferenceCase], model: ModelFolders, tmp_path: Path
 ) -> None:
-    here, there = folders(tmp_path)
+    local, remote = folders(tmp_path)
     volumes.insert(0, InferenceCase("gone", (tmp_path / "gone.nii.gz",)))
     options = InferOptions(overlays=2)
-    expected = infer_cases(model.open(), volumes, here, options)
-    found = infer_on_executor(Threads(1), model, volumes, there, options)
-    same(here, there)
-    assert sorted(path.stem for path in (there / "overlays").iterdir()) == ["0", "1"]
-    assert (found.engine, found.metrics["cases"], found.metrics["failed_cases"]) == ("torch", 4, 1)
-    assert found.failures == expected.failures
+    expected = infer_cases(model.open(), volumes, local, options)
+    result = infer_on_executor(Threads(1), model, volumes, remote, options)
+    same(local, remote)
+    assert sorted(path.stem for path in (remote / "overlays").iterdir()) == ["0", "1"]
+    assert (result.engine, result.metrics["cases"], result.metrics["failed_cases"]) == ("torch", 4, 1)
+    assert result.failures == expected.failures
 
 
 def test_radiographs_are_classified_the_same(tmp_path: Path) -> None:
-    here, there = folders(tmp_path)
+    local, remote = folders(tmp_path)
     for seed in range(3):
         image = np.random.default_rng(seed).integers(0, 255, (40, 30)).astype(np.uint8)
         write_radiograph(tmp_path / f"{seed}.png", image)
     cases = [InferenceCase(str(seed), (tmp_path / f"{seed}.png",)) for seed in (0, 7, 1, 2)]
     model = ModelFolders((save_densenet(tmp_path / "models/model.pt"),), "torch", is_ensemble=True)
-    infer_cases(model.open(), cases, here, InferOptions())
-    infer_on_executor(Threads(1), model, cases, there, InferOptions())
-    same(here, there)
+    infer_cases(model.open(), cases, local, InferOptions())
+    infer_on_executor(Threads(1), model, cases, remote, InferOptions())
+    same(local, remote)
 
 
 def test_a_lost_case_is_a_failure_with_its_reason(
     volumes: list[InferenceCase], model: ModelFolders, tmp_path: Path
 ) -> None:
     _, out = folders(tmp_path)
-    found = infer_on_executor(Losing(2), model, volumes, out, InferOptions())
+    result = infer_on_executor(Losing(2), model, volumes, out, InferOptions())
     assert json.loads((out / "failures.json").read_text()) == [{"case": "2", "reason": REASON}]
-    assert found.failures.exit_code(3) == 3
+    assert result.failures.exit_code(3) == 3
 
 
 def test_a_process_opens_a_model_once_and_a_new_one_of_the_same_name_too(
@@ -91,11 +91,11 @@ def test_a_process_opens_a_model_once_and_a_new_one_of_the_same_name_too(
     opened: list[ModelFolders] = []
     plain = ModelFolders.open
 
-    def noted(self: ModelFolders) -> Engine:
+    def record_opening(self: ModelFolders) -> Engine:
         opened.append(self)
         return plain(self)
 
-    monkeypatch.setattr(ModelFolders, "open", noted)
+    monkeypatch.setattr(ModelFolders, "open", record_opening)
     for expected in (1, 1, 2):
         if expected == 2:
             save_unet(model.folders[0] / "model.pt")

@@ -24,12 +24,12 @@ def _no_store(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="session")
 def trained_once(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A segmentation and a classification, trained and exported; not to be changed."""
-    made = {}
+    roots = {}
     for name, make in (("segmentation", segmentation_mmar), ("classification", classification_mmar)):
-        root = made[name] = make(tmp_path_factory.mktemp(name) / "mmar")
+        root = roots[name] = make(tmp_path_factory.mktemp(name) / "mmar")
         assert train_main(["-m", str(root), "--set", *QUICK]) == 0
         assert export_main(["--model_file_path", str(root / "models")]) == 0
-    return made
+    return roots
 
 
 @pytest.fixture

@@ -47,8 +47,8 @@ def test_fine_tuning_begins_with_the_best_model_of_the_same_folder(
 
 
 def test_a_second_datalist_and_models_folder_are_obeyed(segmentation: Path, tmp_path: Path) -> None:
-    listed = json.loads((segmentation / "config" / "dataset_0.json").read_text())
-    write_json(tmp_path / "mine.json", {"training": listed["training"], "unseen": listed["validation"]})
+    datalist = json.loads((segmentation / "config" / "dataset_0.json").read_text())
+    write_json(tmp_path / "mine.json", {"training": datalist["training"], "unseen": datalist["validation"]})
     values = [f"DATASET_JSON={tmp_path}/mine.json", "MMAR_CKPT_DIR=elsewhere", "DATA_LIST_KEY=unseen", "epochs=1"]
     assert main(["train", str(segmentation), "--set", *values, *QUICK]) == 0
     noted = json.loads((segmentation / "elsewhere" / "data.json").read_text())
@@ -63,8 +63,8 @@ def test_export_names_the_regular_and_the_optimised_model(
     flags = ["--model_file_format", "CKPT", "--model_name", "model_final", "--input_node_names", "NV_MODEL_INPUT"]
     flags += ["--trt_min_seg_size", "50", "--trt_precision_mode", "FP32", "--max_batch_size", "2"]
     assert export_main(["--model_file_path", str(segmentation / "models"), *flags]) == 0
-    made = {path.name for path in (segmentation / "models").glob("model_final.*")}
-    assert {"model_final.fzn.onnx", "model_final.fzn.ts", "model_final.trt.xml", "model_final.trt.bin"} <= made
+    files = {path.name for path in (segmentation / "models").glob("model_final.*")}
+    assert {"model_final.fzn.onnx", "model_final.fzn.ts", "model_final.trt.xml", "model_final.trt.bin"} <= files
     lines = said(capsys).splitlines()
     assert [line for line in lines if line.startswith("no meaning here: --input_node_names ")]
     assert "equal torch on 2 case(s)" in lines[-1]
@@ -79,21 +79,21 @@ def test_export_without_the_cases_compares_on_noise(segmentation: Path, capsys: 
 
 def test_dice_and_masks_are_those_that_simpleitk_measures(segmentation: Path) -> None:
     assert evaluate_main(["-m", str(segmentation), "--set", "MMAR_EVAL_OUTPUT_PATH=found"]) == 0
-    found = segmentation / "found"
+    folder = segmentation / "found"
     data = json.loads((segmentation / "config" / "environment.json").read_text())["DATA_ROOT"]
-    report = dict(line.split() for line in (found / "mean_dice_dice_report.txt").read_text().splitlines())
+    report = dict(line.split() for line in (folder / "mean_dice_dice_report.txt").read_text().splitlines())
     for case in ("box2", "box3"):
-        mask = sitk.ReadImage(str(found / case / f"{case}_model.nii.gz"))
+        mask = sitk.ReadImage(str(folder / case / f"{case}_model.nii.gz"))
         label = sitk.ReadImage(f"{data}/{case}_label.nii.gz")
         measure = sitk.LabelOverlapMeasuresImageFilter()
         measure.Execute(label, mask)  # refuses images that lie elsewhere
         assert float(report[case]) == pytest.approx(measure.GetDiceCoefficient(1), abs=1e-6)
         assert mask.GetPixelID() == sitk.sitkUInt8
-        part = sitk.ReadImage(str(found / case / f"{case}_pred_class1.nii.gz"))
+        part = sitk.ReadImage(str(folder / case / f"{case}_pred_class1.nii.gz"))
         assert np.array_equal(sitk.GetArrayFromImage(part), sitk.GetArrayFromImage(mask) == 1)
     mean = (float(report["box2"]) + float(report["box3"])) / 2
     assert float(report["mean"]) == pytest.approx(mean, abs=1e-6)
-    assert float((found / "mean_dice.txt").read_text()) == pytest.approx(mean, abs=1e-6)
+    assert float((folder / "mean_dice.txt").read_text()) == pytest.approx(mean, abs=1e-6)
     assert mean > 0.5
 
 
@@ -113,22 +113,22 @@ def test_validation_and_inference_are_chosen_by_two_values(
 
 
 def test_inference_needs_no_labels(segmentation: Path) -> None:
-    listed = json.loads((segmentation / "config" / "dataset_0.json").read_text())
-    write_json(segmentation / "config" / "dataset_0.json", {"mine": [{"image": listed["validation"][0]["image"]}]})
+    datalist = json.loads((segmentation / "config" / "dataset_0.json").read_text())
+    write_json(segmentation / "config" / "dataset_0.json", {"mine": [{"image": datalist["validation"][0]["image"]}]})
     assert main(["infer", str(segmentation), "--set", "DATA_LIST_KEY=mine"]) == 0
     assert (segmentation / "eval" / "box2" / "box2_model.nii.gz").is_file()
 
 
 def test_auc_is_that_of_scikit_learn_on_the_predictions(classification: Path) -> None:
-    listed = json.loads((classification / "config" / "dataset_0.json").read_text())
-    for item, label in zip(listed["validation"], [(0, 1), (1, 0), (1, 0), (0, 1), (0, 1), (1, 0)], strict=True):
+    datalist = json.loads((classification / "config" / "dataset_0.json").read_text())
+    for item, label in zip(datalist["validation"], [(0, 1), (1, 0), (1, 0), (0, 1), (0, 1), (1, 0)], strict=True):
         item["label"] = list(label)  # two of them are wrong, so that the answer is not 1
-    write_json(classification / "config" / "dataset_0.json", listed)
+    write_json(classification / "config" / "dataset_0.json", datalist)
     assert evaluate_main(["-m", str(classification)]) == 0
     folder = classification / "eval"
     assert (folder / "preds.csv").readlink().name == "preds_outputs.csv"
     rows = list(csv.DictReader((folder / "preds_outputs.csv").read_text().splitlines()))
-    truth = {item["image"].removesuffix(".png"): item["label"] for item in listed["validation"]}
+    truth = {item["image"].removesuffix(".png"): item["label"] for item in datalist["validation"]}
     labels = np.array([truth[row["case"]] for row in rows])
     chances = np.array([[float(row[name]) for name in ("Nodule", "Mass")] for row in rows])
     assert ((chances > 0) & (chances < 1)).all()
@@ -141,9 +141,9 @@ def test_auc_is_that_of_scikit_learn_on_the_predictions(classification: Path) ->
 
 
 def test_a_bad_case_is_reported_and_the_others_go_on(segmentation: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    listed = json.loads((segmentation / "config" / "dataset_0.json").read_text())
-    listed["validation"].insert(0, {"image": "gone.nii.gz", "label": "gone.nii.gz"})
-    write_json(segmentation / "config" / "dataset_0.json", listed)
+    datalist = json.loads((segmentation / "config" / "dataset_0.json").read_text())
+    datalist["validation"].insert(0, {"image": "gone.nii.gz", "label": "gone.nii.gz"})
+    write_json(segmentation / "config" / "dataset_0.json", datalist)
     assert evaluate_main(["-m", str(segmentation)]) == 3
     assert "1 failed (failures.json; the first, gone:" in said(capsys)
     assert [row["case"] for row in json.loads((segmentation / "eval" / "failures.json").read_text())] == ["gone"]

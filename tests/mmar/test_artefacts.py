@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @pytest.mark.parametrize(
-    ("asked", "there", "found"),
+    ("wanted_name", "files", "file"),
     [
         ("model.ckpt", ["model.pt", "model_final.pt"], "model.pt"),
         ("model_final.ckpt.meta", ["model.pt", "model_final.pt"], "model_final.pt"),
@@ -29,11 +29,11 @@ if TYPE_CHECKING:
         ("model.fzn.onnx", ["model.fzn.onnx"], "model.fzn.onnx"),
     ],
 )
-def test_a_name_means_its_role(tmp_path: Path, asked: str, there: list[str], found: str) -> None:
-    for name in there:
+def test_a_name_means_its_role(tmp_path: Path, wanted_name: str, files: list[str], file: str) -> None:
+    for name in files:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
-    assert find_model(tmp_path / asked) == tmp_path / found
+    assert find_model(tmp_path / wanted_name) == tmp_path / file
 
 
 def test_what_was_looked_for_is_named(tmp_path: Path) -> None:

@@ -36,22 +36,22 @@ def run(script: Path, *arguments: str, **variables: str) -> subprocess.Completed
 
 
 def test_train_then_infer_scripts(segmentation: Path) -> None:
-    done = run(segmentation / "commands" / "train.sh", "epochs=1", *QUICK)
-    assert (done.returncode, done.stdout) == (0, f"MMAR_ROOT set to {segmentation}\n"), done.stderr
-    assert "1 epochs" in done.stderr
+    process = run(segmentation / "commands" / "train.sh", "epochs=1", *QUICK)
+    assert (process.returncode, process.stdout) == (0, f"MMAR_ROOT set to {segmentation}\n"), process.stderr
+    assert "1 epochs" in process.stderr
     assert (segmentation / "models" / "train_stats.json").is_file()
-    done = run(segmentation / "commands" / "infer.sh", "MMAR_EVAL_OUTPUT_PATH=masks")
-    assert done.returncode == 0, done.stderr
+    process = run(segmentation / "commands" / "infer.sh", "MMAR_EVAL_OUTPUT_PATH=masks")
+    assert process.returncode == 0, process.stderr
     assert (segmentation / "masks" / "box3" / "box3_model.nii.gz").is_file()
 
 
 @pytest.mark.slow
 def test_two_processes_train_and_fine_tune(segmentation: Path) -> None:
     for script in ("train_2gpu.sh", "train_2gpu_finetune.sh"):
-        done = run(segmentation / "commands" / script, "epochs=1", *QUICK)
-        assert done.returncode == 0, done.stderr
-        assert done.stderr.count("train clone: 1 epochs") == 1
-    assert "15 of 15 weights taken" in done.stderr
+        process = run(segmentation / "commands" / script, "epochs=1", *QUICK)
+        assert process.returncode == 0, process.stderr
+        assert process.stderr.count("train clone: 1 epochs") == 1
+    assert "15 of 15 weights taken" in process.stderr
 
 
 def test_an_older_script_with_mpirun_starts_under_torchrun(segmentation: Path, tmp_path: Path) -> None:
@@ -60,9 +60,9 @@ def test_an_older_script_with_mpirun_starts_under_torchrun(segmentation: Path, t
     stub.parent.mkdir()
     stub.write_text('#!/bin/sh\necho "$@"\n')
     stub.chmod(0o755)
-    done = run(segmentation / "commands" / "train_3gpu.sh", PATH=f"{stub.parent}:/usr/bin:/bin")
+    process = run(segmentation / "commands" / "train_3gpu.sh", PATH=f"{stub.parent}:/usr/bin:/bin")
     expected = f"-m nvmidl.apps.train -m {segmentation} -c config/config_train.json --set multi_gpu=true"
-    assert done.stdout == f"-u -m torch.distributed.run --standalone --nproc_per_node 3 {expected}\n"
+    assert process.stdout == f"-u -m torch.distributed.run --standalone --nproc_per_node 3 {expected}\n"
 
 
 def test_ranks_of_a_real_mpirun_are_taken_over(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,6 +92,6 @@ def test_ranks_of_a_real_mpirun_are_taken_over(monkeypatch: pytest.MonkeyPatch) 
 def test_both_module_names_run(module: str, app: str) -> None:
     command = [sys.executable, "-m", f"{module}.apps.{app}", "--help"]
     environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
-    assert done.returncode == 0
-    assert f"nvmidl.apps.{app}" in done.stdout
+    process = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
+    assert process.returncode == 0
+    assert f"nvmidl.apps.{app}" in process.stdout

@@ -57,16 +57,16 @@ def test_set_wins_over_environment_over_configuration(folder: Path) -> None:
 def test_inputs_are_looked_for_in_the_mmar_then_here_then_in_the_repository(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    here = folder.parent / "here"
-    here.mkdir()
-    monkeypatch.chdir(here)
+    current = folder.parent / "here"
+    current.mkdir()
+    monkeypatch.chdir(current)
     assert Mmar.open(folder).variables["DATA_ROOT"] == (folder / "images").as_posix()
     for name in ("dvc.yaml", "params.yaml"):
         (folder.parent / name).touch()
     (folder.parent / "images").mkdir()
     assert Mmar.open(folder).variables["DATA_ROOT"] == (folder.parent / "images").as_posix()
-    (here / "images").mkdir()
-    assert Mmar.open(folder).variables["DATA_ROOT"] == (here / "images").as_posix()
+    (current / "images").mkdir()
+    assert Mmar.open(folder).variables["DATA_ROOT"] == (current / "images").as_posix()
     (folder / "images").mkdir()
     assert Mmar.open(folder).variables["DATA_ROOT"] == (folder / "images").as_posix()
 

@@ -56,8 +56,8 @@ def test_inference_writes_a_mask_a_region_that_scores_the_same(brats: Path, tmp_
     for region, values in {"TC": (1, 4), "WT": (1, 2, 4), "ET": (4,)}.items():
         mask = sitk.ReadImage(str(tmp_path / "masks" / "p2_t1c" / f"p2_t1c_{region}.nii.gz"))
         assert mask.GetOrigin() == sitk.ReadImage(f"{brats}/data/p2/p2_seg.nii.gz").GetOrigin()
-        found, truth = sitk.GetArrayFromImage(mask) > 0, np.isin(label, values)
-        dice = 2 * (found & truth).sum() / (found.sum() + truth.sum())
+        predicted, truth = sitk.GetArrayFromImage(mask) > 0, np.isin(label, values)
+        dice = 2 * (predicted & truth).sum() / (predicted.sum() + truth.sum())
         scored = float((tmp_path / "scores" / f"mean_dice_{region.lower()}.txt").read_text())
         assert scored == pytest.approx(dice, abs=1e-6)
 
@@ -76,11 +76,11 @@ def test_fine_tuning_with_fewer_channels_takes_what_fits(
     brats: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = json.loads((brats / "config_brats.json").read_text())
-    listed = json.loads((brats / "datalist.json").read_text())
-    for item in [*listed["training"], *listed["validation"]]:
+    datalist = json.loads((brats / "datalist.json").read_text())
+    for item in [*datalist["training"], *datalist["validation"]]:
         item["image"] = item["image"][0]
     write_json(tmp_path / "t1c.json", config | {"num_channels": 1, "image_base_dir": f"{brats}/data"})
-    write_json(tmp_path / "list.json", listed)
+    write_json(tmp_path / "list.json", datalist)
     flags = ["-e", f"{tmp_path}/t1c.json", "-d", f"{tmp_path}/list.json", "-r", f"{tmp_path}/out"]
     assert train_main(["segmentation", *flags, "-c", f"{brats}/output/model.ckpt", "--set", "epochs=1", *QUICK]) == 0
     assert "of another shape, so fresh: " in capsys.readouterr().err
@@ -145,7 +145,8 @@ def test_no_overwrite_judges_the_predictions_that_are_there(radiographs: Path) -
     assert infer_main(radiograph_judging(radiographs)) == 0
     file = radiographs / "output" / "preds_outputs.csv"
     header, *rows = file.read_text().splitlines()
-    turned = [f"{case},{1 - float(one)},{1 - float(other)}" for case, one, other in (row.split(",") for row in rows)]
+    cells = [row.split(",") for row in rows]
+    turned = [f"{case},{1 - float(first)},{1 - float(second)}" for case, first, second in cells]
     file.write_text("\n".join([header, *turned]) + "\n")
     assert evaluate_main(radiograph_judging(radiographs)) == 0
     right = float((radiographs / "output" / "Mass.txt").read_text())

@@ -29,8 +29,8 @@ def segmentation_mmar(folder: Path, cases: int = 4) -> Path:
         _write_box(folder / "data", f"box{n}", n)
     items = [{"image": f"box{n}.nii.gz", "label": f"box{n}_label.nii.gz"} for n in range(cases)]
     labels = {"0": "background", "1": "box"}
-    listed = {"labels": labels, "modality": {"0": "CT"}, "training": items[:-2], "validation": items[-2:]}
-    return _write(folder, listed, _segmentation_training(), _segmentation_validation(), "segmentation")
+    datalist = {"labels": labels, "modality": {"0": "CT"}, "training": items[:-2], "validation": items[-2:]}
+    return _write(folder, datalist, _segmentation_training(), _segmentation_validation(), "segmentation")
 
 
 def classification_mmar(folder: Path, cases: int = 12) -> Path:
@@ -40,11 +40,11 @@ def classification_mmar(folder: Path, cases: int = 12) -> Path:
         image[:12, :12] += 3000 * (n % 2)
         write_radiograph(folder / "data" / f"x{n}.png", image.astype(np.uint16))
     items = [{"image": f"x{n}.png", "label": [n % 2, 1 - n % 2]} for n in range(cases)]
-    listed = {"label_format": [1, 1], "training": items[:-6], "validation": items[-6:]}
-    return _write(folder, listed, _classification_training(), _classification_validation(), "classification")
+    datalist = {"label_format": [1, 1], "training": items[:-6], "validation": items[-6:]}
+    return _write(folder, datalist, _classification_training(), _classification_validation(), "classification")
 
 
-def _write(root: Path, listed: dict[str, Any], train: dict[str, Any], valid: dict[str, Any], task: str) -> Path:
+def _write(root: Path, datalist: dict[str, Any], train: dict[str, Any], valid: dict[str, Any], task: str) -> Path:
     shutil.copytree(TEMPLATES / "_common" / "commands", root / "commands")
     environment = {
         "DATA_ROOT": (root / "data").as_posix(),
@@ -55,7 +55,7 @@ def _write(root: Path, listed: dict[str, Any], train: dict[str, Any], valid: dic
         "PRETRAIN_WEIGHTS_FILE": "",
     }
     write_json(root / "config" / "environment.json", environment)
-    write_json(root / "config" / "dataset_0.json", listed)
+    write_json(root / "config" / "dataset_0.json", datalist)
     write_json(root / "config" / "config_train.json", train)
     write_json(root / "config" / "config_validation.json", valid)
     return root

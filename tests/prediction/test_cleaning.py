@@ -20,14 +20,14 @@ def mask(seed: int = 0) -> Volume:
     return Volume(labels, Geometry.from_parts(labels.shape, (1.0, 2.0, 2.5)))
 
 
-def cleaned(volume: Volume, **options: object) -> np.ndarray:
+def clean_copy(volume: Volume, **options: object) -> np.ndarray:
     copy = Volume(volume.array.copy(), volume.geometry)
     clean_mask(copy, NAMES, CleaningOptions.model_validate(options))
     return copy.array
 
 
 def test_nothing_asked_for_changes_nothing() -> None:
-    assert np.array_equal(cleaned(mask()), mask().array)
+    assert np.array_equal(clean_copy(mask()), mask().array)
 
 
 def components(binary: np.ndarray) -> np.ndarray:
@@ -39,27 +39,27 @@ def components(binary: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("seed", range(3))
 def test_the_largest_component_is_simpleitks(seed: int) -> None:
     volume = mask(seed)
-    done = cleaned(volume, largest_component=["all"])
+    tidied = clean_copy(volume, largest_component=["all"])
     for value in (1, 2):
-        assert np.array_equal(done == value, components(volume.array == value) == 1)
+        assert np.array_equal(tidied == value, components(volume.array == value) == 1)
 
 
 def test_only_the_named_class_loses_its_islands() -> None:
     volume = mask()
-    done = cleaned(volume, largest_component=["spleen"])
-    assert np.array_equal(done == 1, volume.array == 1)
-    assert 0 < (done == 2).sum() < (volume.array == 2).sum()
+    tidied = clean_copy(volume, largest_component=["spleen"])
+    assert np.array_equal(tidied == 1, volume.array == 1)
+    assert 0 < (tidied == 2).sum() < (volume.array == 2).sum()
 
 
 def test_small_components_become_background() -> None:
     volume = mask()
     single = Volume((volume.array == 2).astype(np.uint8) * 2, volume.geometry)
-    found = components(single.array)
-    large = np.bincount(found.ravel()) >= 40
+    kept_components = components(single.array)
+    large = np.bincount(kept_components.ravel()) >= 40
     assert 1 < large[1:].sum() < large[1:].size
     # 40 voxels of 1 × 2 × 2.5 mm
-    done = cleaned(single, least_component_ml=40 * 5 / 1000)
-    assert np.array_equal(done == 2, (found > 0) & large[found])
+    tidied = clean_copy(single, least_component_ml=40 * 5 / 1000)
+    assert np.array_equal(tidied == 2, (kept_components > 0) & large[kept_components])
 
 
 def test_holes_are_those_of_simpleitk() -> None:
@@ -68,9 +68,9 @@ def test_holes_are_those_of_simpleitk() -> None:
     single.array[10:20, 10:20, 10:20] = 1
     single.array[14:16, 14:16, 14:16] = 0
     expected = sitk.GetArrayFromImage(sitk.BinaryFillhole(sitk.GetImageFromArray(single.array), False, 1))
-    done = cleaned(single, fill_holes=["liver"])
-    assert done.sum() > single.array.sum()
-    assert np.array_equal(done, expected)
+    tidied = clean_copy(single, fill_holes=["liver"])
+    assert tidied.sum() > single.array.sum()
+    assert np.array_equal(tidied, expected)
 
 
 def test_a_hole_that_holds_another_organ_keeps_it() -> None:
@@ -78,7 +78,7 @@ def test_a_hole_that_holds_another_organ_keeps_it() -> None:
     volume.array[...] = 0
     volume.array[5:20, 5:20, 5:20] = 1
     volume.array[10:14, 10:14, 10:14] = 2
-    assert np.array_equal(cleaned(volume, fill_holes=["all"]), volume.array)
+    assert np.array_equal(clean_copy(volume, fill_holes=["all"]), volume.array)
 
 
 def test_a_class_that_the_model_lacks_is_named() -> None:

@@ -40,15 +40,15 @@ SIZE = (23, 18, 12)
 
 def networks() -> list[torch.nn.Module]:
     """Three networks of one shape, far enough from each other that their mean is nobody's own answer."""
-    made = []
+    modules = []
     for seed in range(3):
         torch.manual_seed(seed)
         network = build_network(UNET).eval()
         with torch.no_grad():
             for parameter in network.parameters():
                 parameter.mul_(2)
-        made.append(network)
-    return made
+        modules.append(network)
+    return modules
 
 
 def folders(out: Path, spec: ModelSpec) -> list[Path]:
@@ -78,12 +78,13 @@ def test_a_volumes_probabilities_are_the_mean_of_each_models(
 
 def test_its_models_share_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ensemble = open_ensemble(folders(tmp_path, volume_spec()))
-    given: list[int] = []
-    monkeypatch.setattr("voxflow.prediction.predict.plan_windows", lambda *_, memory_mb, **__: given.append(memory_mb))
+    budgets: list[int] = []
+    plan_windows = "voxflow.prediction.predict.plan_windows"
+    monkeypatch.setattr(plan_windows, lambda *_, memory_mb, **__: budgets.append(memory_mb))
     for engine in (ensemble, ensemble.members[0]):
         plan_image(np.zeros((1, 96, 96, 96), dtype=np.float32), engine, PredictOptions(memory_mb=125))
     # Of 125 MB the image and its labels take 5 bytes a voxel, rounded up to 5 MB.
-    assert given == [40, 120]
+    assert budgets == [40, 120]
 
 
 def of_monai(network: torch.nn.Module, image: np.ndarray, flips: Sequence[Axis], activation: str) -> torch.Tensor:
@@ -92,13 +93,13 @@ def of_monai(network: torch.nn.Module, image: np.ndarray, flips: Sequence[Axis],
     sets = [[], *([axis] for axis in axes), *([axes] if len(axes) > 1 else [])]
 
     def predictor(window: torch.Tensor) -> torch.Tensor:
-        return torch.stack([network(window.flip(some)).flip(some) for some in sets]).mean(0)
+        return torch.stack([network(window.flip(windows)).flip(windows) for windows in sets]).mean(0)
 
     with torch.inference_mode():
-        made = sliding_window_inference(
+        probabilities = sliding_window_inference(
             torch.from_numpy(image[None]), (16, 16, 8), 1, predictor, overlap=0.5, mode="gaussian"
         )
-    logits = torch.as_tensor(made)[0]
+    logits = torch.as_tensor(probabilities)[0]
     return logits.softmax(0) if activation == "softmax" else logits.sigmoid()
 
 
@@ -130,8 +131,8 @@ def test_a_window_fits_all_models() -> None:
 
 
 def test_models_that_mean_something_else_are_refused() -> None:
-    other = ThresholdEngine(volume_spec(class_names=("background", "tumour")))
+    spec = ThresholdEngine(volume_spec(class_names=("background", "tumour")))
     with pytest.raises(DataError, match=r"number 2 differs from the first in class_names: \['background', 'tumour'\]"):
-        Ensemble([ThresholdEngine(), other])
+        Ensemble([ThresholdEngine(), spec])
     with pytest.raises(DataError, match="at least one model"):
         Ensemble([])

@@ -37,16 +37,16 @@ SIZE, WINDOW, BUDGET_MB = (64, 64, 125), (16, 16, 16), 16
 
 
 @pytest.mark.parametrize(
-    ("classes", "overlap", "back", "local"),
+    ("classes", "overlap", "restoring", "local"),
     [(2, 0.5, "labels", False), (100, 0.25, "labels", True), (100, 0.5, "probabilities", False)],
 )
-def test_the_budget_holds(classes: int, overlap: float, back: str, local: bool) -> None:
+def test_the_budget_holds(classes: int, overlap: float, restoring: str, local: bool) -> None:
     names = ("background", *(f"organ {n}" for n in range(1, classes)))
     engine = ManyClasses(volume_spec(class_names=names, window=WINDOW, overlap=overlap))
     engine.is_local = local
     image = np.random.default_rng(0).random(SIZE, dtype=np.float32)
     prepared = prepare_image([Volume(image, blank(SIZE).geometry)], engine.spec)
-    options = PredictOptions.model_validate({"memory_mb": BUDGET_MB, "bytes_per_voxel": 4, "back": back})
+    options = PredictOptions.model_validate({"memory_mb": BUDGET_MB, "bytes_per_voxel": 4, "back": restoring})
     predict_volume(engine, blank((8, 8, 8)), options)  # imports are no memory of the volume
     tracemalloc.start()
     mask = predict_prepared(engine, prepared, options).mask

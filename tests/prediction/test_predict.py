@@ -43,7 +43,7 @@ def blob(spacing: tuple[float, float, float] = (1.0, 1.0, 1.0)) -> Volume:
     return Volume((1 / (1 + away**2)).astype(np.float32), Geometry.from_parts(size, spacing, (-12.5, 30.25, 7)))
 
 
-def turned(volume: Volume, orientation: str) -> Volume:
+def turn(volume: Volume, orientation: str) -> Volume:
     """The same image stored along other axes, by SimpleITK."""
     return Volume.from_sitk(sitk.DICOMOrient(volume.to_sitk(), orientation))
 
@@ -57,11 +57,13 @@ def border(mask: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("orientation", ORIENTATIONS)
 @pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (0.8, 0.9, 3.0)])
-@pytest.mark.parametrize("back", ["labels", "probabilities"])
-def test_mask_lies_on_the_thresholded_image(orientation: str, spacing: tuple[float, float, float], back: str) -> None:
-    image = turned(blob(spacing), orientation)
+@pytest.mark.parametrize("way_back", ["labels", "probabilities"])
+def test_mask_lies_on_the_thresholded_image(
+    orientation: str, spacing: tuple[float, float, float], way_back: str
+) -> None:
+    image = turn(blob(spacing), orientation)
     spec = volume_spec(spacing_mm=(1.5, 1.25, 2.0), orientation="RAS")
-    mask = predict_volume(ThresholdEngine(spec), image, PredictOptions.model_validate({"back": back})).mask
+    mask = predict_volume(ThresholdEngine(spec), image, PredictOptions.model_validate({"back": way_back})).mask
     assert mask.geometry.is_close(image.geometry)
     expected = image.array > 0.5
     assert np.array_equal(mask.array[~border(expected)] > 0, expected[~border(expected)])
@@ -69,7 +71,7 @@ def test_mask_lies_on_the_thresholded_image(orientation: str, spacing: tuple[flo
 
 @pytest.mark.parametrize("orientation", ORIENTATIONS)
 def test_turning_alone_loses_no_voxel(orientation: str) -> None:
-    image = turned(blob(), orientation)
+    image = turn(blob(), orientation)
     mask = predict_volume(ThresholdEngine(volume_spec(orientation="LPS")), image).mask
     assert np.array_equal(mask.array, image.array > 0.5)
 
@@ -94,7 +96,7 @@ def test_voxels_beyond_the_networks_last_centre_are_kept() -> None:
 def test_way_back_is_simpleitks_nearest_neighbour() -> None:
     from voxflow.prediction.grids import resample_labels
 
-    source = turned(blob((2.1, 1.7, 2.9)), "ASR")
+    source = turn(blob((2.1, 1.7, 2.9)), "ASR")
     labels = Volume((source.array * 7).astype(np.uint8), source.geometry)
     target = blob((0.9, 1.3, 2.2)).geometry
     reference = sitk.Resample(
@@ -116,14 +118,14 @@ def test_way_back_is_simpleitks_nearest_neighbour() -> None:
 @pytest.mark.parametrize("orientation", ["LPS", "SPL", "ASR"])
 @pytest.mark.parametrize("plan", ["whole", "windows"])
 def test_probabilities_come_back_as_scipy_interpolates_them(orientation: str, plan: Plan) -> None:
-    image = turned(blob((1.1, 0.9, 1.3)), "LPS")
+    image = turn(blob((1.1, 0.9, 1.3)), "LPS")
     spec = volume_spec(spacing_mm=(1.5, 1.25, 2.0), orientation=orientation)
     prepared = prepare_image([image], spec)
-    chances = 1 / (1 + np.exp(0.5 - prepared.image[0].astype(np.float64)))
+    probabilities = 1 / (1 + np.exp(0.5 - prepared.image[0].astype(np.float64)))
     to_source = np.linalg.solve(prepared.grid.affine, image.geometry.affine)
     index = np.indices(image.geometry.size).reshape(3, -1)
     at = to_source[:3, :3] @ index + to_source[:3, 3:]
-    expected = map_coordinates(chances, at, order=1, mode="nearest").reshape(image.geometry.size)
+    expected = map_coordinates(probabilities, at, order=1, mode="nearest").reshape(image.geometry.size)
     predicted = predict_prepared(ThresholdEngine(spec), prepared, PredictOptions(back="probabilities", plan=plan))
     clear = np.abs(expected - 0.5) > 1e-5
     assert np.array_equal(predicted.mask.array[clear] > 0, expected[clear] > 0.5)
@@ -151,16 +153,16 @@ def test_the_strongest_class_is_that_of_every_class_interpolated(
     spec = volume_spec(
         spacing_mm=spacing, orientation="SPL", activation=activation, class_names=names, divisor=1, window=(8, 8, 8)
     )
-    image = turned(blob((1.1, 0.9, 1.3)), "RAS")
+    image = turn(blob((1.1, 0.9, 1.3)), "RAS")
     prepared = prepare_image([image], spec)
     logits = Slopes(spec).run(prepared.image[None])[0].astype(np.float64)
-    chances = 1 / (1 + np.exp(-logits)) if activation == "sigmoid" else np.exp(logits) / np.exp(logits).sum(axis=0)
+    scores = 1 / (1 + np.exp(-logits)) if activation == "sigmoid" else np.exp(logits) / np.exp(logits).sum(axis=0)
     to_source = np.linalg.solve(prepared.grid.affine, image.geometry.affine)
     at = to_source[:3, :3] @ np.indices(image.geometry.size).reshape(3, -1) + to_source[:3, 3:]
-    back = np.stack([map_coordinates(each, at, order=1, mode="nearest") for each in chances])
+    interpolated = np.stack([map_coordinates(channel, at, order=1, mode="nearest") for channel in scores])
     first = int(activation == "sigmoid" and names[0] != "background")
-    expected = back.argmax(axis=0) + first
-    best = np.sort(np.concatenate([back, np.zeros((1, back.shape[1]))]), axis=0)[-2:]
+    expected = interpolated.argmax(axis=0) + first
+    best = np.sort(np.concatenate([interpolated, np.zeros((1, interpolated.shape[1]))]), axis=0)[-2:]
     clear = best[1] - best[0] > 1e-5
     if activation == "sigmoid":
         expected[best[1] <= 0.5] = 0
@@ -178,27 +180,32 @@ def test_blocks_come_back_as_the_whole_does(activation: str, names: tuple[str, .
     spec = volume_spec(spacing_mm=(1.5, 1.25, 2.0), orientation="SPL", activation=activation, class_names=names)
     prepared = prepare_image([image], spec)
     logits = np.random.default_rng(0).normal(size=(len(names), *prepared.grid.size)).astype(np.float32)
-    made = {}
+    mask = {}
     for blocks in (1, 4):
-        back, filled = NativeGridRestorer(prepared.grid, prepared.native, spec, 0, 2), np.full(prepared.native.size, 99)
+        native, total = (
+            NativeGridRestorer(prepared.grid, prepared.native, spec, 0, 2),
+            np.full(prepared.native.size, 99),
+        )
         edges = np.linspace(0, prepared.grid.size[2], blocks + 1).astype(int).tolist()
         for block in map(slice, edges, edges[1:]):
-            needed, piece = back.block(block)
+            needed, block_restorer = native.block(block)
             for part in (slice(0, 7), slice(7, 8), slice(8, prepared.grid.size[0])):
                 passing = logits[:, part, :, needed].copy()
-                for box, labels in piece.labels(part, passing):
-                    filled[box] = labels
+                for box, labels in block_restorer.labels(part, passing):
+                    total[box] = labels
                 passing[:] = np.nan  # its memory is used for the next
-        made[blocks] = filled
-    assert made[1].max() < 99
-    assert np.array_equal(made[1], made[4])
+        mask[blocks] = total
+    assert mask[1].max() < 99
+    assert np.array_equal(mask[1], mask[4])
 
 
 def test_where_the_grids_are_one_nothing_is_interpolated() -> None:
     spec = volume_spec(orientation="SPL", class_names=("background", "a", "b"))
     prepared = prepare_image([blob()], spec)
     assert NativeGridRestorer(prepared.grid, prepared.native, spec, 0, 1).is_exact
-    first, second = (predict_prepared(Slopes(spec), prepared, PredictOptions(back=back)).mask.array for back in WAYS)
+    first, second = (
+        predict_prepared(Slopes(spec), prepared, PredictOptions(back=method)).mask.array for method in WAYS
+    )
     assert np.array_equal(first, second)
 
 
@@ -222,7 +229,7 @@ def test_preprocessing_travels_with_the_model() -> None:
 def test_several_channels_are_brought_to_the_first_ones_grid() -> None:
     image = blob()
     engine = ThresholdEngine(volume_spec(in_channels=2))
-    mask = predict_volume(engine, [image, turned(image, "RAS")]).mask
+    mask = predict_volume(engine, [image, turn(image, "RAS")]).mask
     assert engine.shapes[0][1] == 2
     assert np.array_equal(mask.array, image.array > 0.5)
 
@@ -238,8 +245,8 @@ def test_a_classifier_segments_no_volume() -> None:
 
 
 def test_radiograph_gets_a_probability_a_class() -> None:
-    chances = predict_radiograph(BrightnessEngine(), np.full((64, 48), 120, np.uint16))
-    assert chances == pytest.approx({"mass": 1 / (1 + np.exp(-1)), "nodule": 1 / (1 + np.exp(3))}, abs=1e-5)
+    probabilities = predict_radiograph(BrightnessEngine(), np.full((64, 48), 120, np.uint16))
+    assert probabilities == pytest.approx({"mass": 1 / (1 + np.exp(-1)), "nodule": 1 / (1 + np.exp(3))}, abs=1e-5)
 
 
 def sigmoid(names: tuple[str, ...]) -> ModelSpec:
@@ -292,12 +299,12 @@ def test_the_grid_of_centres_is_that_of_monais_spacing() -> None:
     from monai.transforms import Spacing
 
     image = blob((0.8, 0.9, 3.0))
-    seen = resample_to_network(image, volume_spec(spacing_mm=(1.5, 1.25, 2.0)).model_copy(update={"extent": "centres"}))
-    made = Spacing((1.5, 1.25, 2.0))(MetaTensor(image.array[None], affine=image.geometry.affine_ras))
-    assert made.shape[1:] == seen.array.shape
-    assert np.allclose(made.affine, seen.geometry.affine_ras, atol=1e-6)
-    inside = tuple(slice(0, n - 1) for n in seen.array.shape)  # beyond the last centre MONAI repeats the border
-    assert np.allclose(made[0][inside], seen.array[inside], atol=1e-4)
+    ours = resample_to_network(image, volume_spec(spacing_mm=(1.5, 1.25, 2.0)).model_copy(update={"extent": "centres"}))
+    resampled = Spacing((1.5, 1.25, 2.0))(MetaTensor(image.array[None], affine=image.geometry.affine_ras))
+    assert resampled.shape[1:] == ours.array.shape
+    assert np.allclose(resampled.affine, ours.geometry.affine_ras, atol=1e-6)
+    inside = tuple(slice(0, n - 1) for n in ours.array.shape)  # beyond the last centre MONAI repeats the border
+    assert np.allclose(resampled[0][inside], ours.array[inside], atol=1e-4)
 
 
 def test_an_image_of_no_numbers_is_refused() -> None:

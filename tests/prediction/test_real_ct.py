@@ -21,7 +21,7 @@ def test_an_experts_mask_survives_the_way_there_and_back(real_data: Callable[[st
     image = Volume(label.array.astype(np.float32), label.geometry)
     spec = volume_spec(spacing_mm=(1.0, 1.0, 4.0), orientation="RAS", window=(96, 96, 16), divisor=16)
     for plan in ("whole", "windows"):
-        found = predict_volume(ThresholdEngine(spec), image, PredictOptions.model_validate({"plan": plan}))
-        measured = measure_overlap(found.mask, label, 1)
+        overlap = predict_volume(ThresholdEngine(spec), image, PredictOptions.model_validate({"plan": plan}))
+        measured = measure_overlap(overlap.mask, label, 1)
         assert measured.dice > 0.98
         assert measured.hd95_mm < 1.0

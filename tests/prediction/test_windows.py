@@ -11,7 +11,7 @@ import pytest
 import torch
 from monai.inferers import sliding_window_inference
 
-from tests.inference.models import UNET, ThresholdEngine, save_unet, seeded, volume_spec
+from tests.inference.models import UNET, ThresholdEngine, build_seeded, save_unet, volume_spec
 from voxflow.engines import TorchEngine
 from voxflow.prediction import iterate_slabs
 from voxflow.prediction.windows import Blend, plan_windows
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from voxflow.prediction import WindowPlan
 
 
-def assembled(engine: Engine, image: np.ndarray, plan: WindowPlan) -> np.ndarray:
+def assemble_logits(engine: Engine, image: np.ndarray, plan: WindowPlan) -> np.ndarray:
     """The logits of a whole image, every voxel of it once."""
     logits, times = np.empty((engine.spec.out_channels, *plan.size), np.float32), np.zeros(plan.size, int)
     for box, part in iterate_slabs(engine, image, plan):
@@ -40,10 +40,10 @@ def test_blending_is_monais(size: tuple[int, int, int], overlap: float, blend: B
     engine = TorchEngine(save_unet(tmp_path / "model.pt", volume_spec(overlap=overlap)))
     image = np.random.default_rng(1).normal(size=(1, *size)).astype(np.float32)
     plan = plan_windows(size, engine, "windows", blend=blend)
-    received = assembled(engine, image, plan)
+    received = assemble_logits(engine, image, plan)
     with torch.inference_mode():
         expected = sliding_window_inference(
-            torch.from_numpy(image[None]), (16, 16, 8), 1, seeded(UNET), overlap=overlap, mode=blend
+            torch.from_numpy(image[None]), (16, 16, 8), 1, build_seeded(UNET), overlap=overlap, mode=blend
         )
     assert np.abs(received - expected[0].numpy()).max() < 1e-4
 
@@ -82,7 +82,7 @@ def test_no_part_is_thicker_than_a_window_along_the_longest_way() -> None:
     assert plan.along == 2
     assert max(box[2].stop - box[2].start for box in boxes) <= plan.window[2]
     assert [box[2].start for box in boxes] == [0, *(box[2].stop for box in boxes)][:-1]
-    assert np.allclose(assembled(engine, image, plan)[1], image[0] - 0.5, atol=1e-5)
+    assert np.allclose(assemble_logits(engine, image, plan)[1], image[0] - 0.5, atol=1e-5)
 
 
 def test_padding_is_taken_off_again() -> None:
@@ -99,8 +99,8 @@ def test_blocks_and_half_precision_change_no_more_than_rounding(blocks: int, hal
     engine = TorchEngine(save_unet(tmp_path / "model.pt", volume_spec(overlap=0.5)))
     image = np.random.default_rng(1).normal(size=(1, 50, 34, 21)).astype(np.float32)
     plan = plan_windows(image.shape[1:], engine, "windows")
-    expected = assembled(engine, image, plan)
-    received = assembled(engine, image, replace(plan, blocks=blocks, half=half))
+    expected = assemble_logits(engine, image, plan)
+    received = assemble_logits(engine, image, replace(plan, blocks=blocks, half=half))
     assert np.abs(received - expected).max() < (2e-3 if half else 1e-6) * np.abs(expected).max()
 
 
@@ -113,7 +113,7 @@ def test_windows_that_pass_together_are_answered_as_they_are_alone(skip_empty: b
         plan_windows(image.shape[1:], engine, "windows", skip_empty=skip_empty, batch=batch) for batch in (1, 3)
     )
     assert (alone.batch, together.batch) == (1, 3)
-    assert np.abs(assembled(engine, image, together) - assembled(engine, image, alone)).max() < 1e-5
+    assert np.abs(assemble_logits(engine, image, together) - assemble_logits(engine, image, alone)).max() < 1e-5
 
 
 def test_as_many_windows_pass_together_as_the_engine_likes_and_memory_allows() -> None:
@@ -121,7 +121,7 @@ def test_as_many_windows_pass_together_as_the_engine_likes_and_memory_allows() -
     engine.batch = 4
     image = np.random.default_rng(0).random((1, 40, 33, 21), dtype=np.float32)
     plan = plan_windows(image.shape[1:], engine, "windows")
-    assembled(engine, image, plan)
+    assemble_logits(engine, image, plan)
     assert max(shape[0] for shape in engine.shapes) == 4
     assert sum(shape[0] for shape in engine.shapes) == plan.count
     assert plan_windows((16, 16, 20), engine, "windows").batch == 3
@@ -148,9 +148,9 @@ def test_windows_of_one_value_are_background_where_asked() -> None:
     engine = ThresholdEngine()
     image = np.ones((1, 64, 16, 8), dtype=np.float32)
     image[:, :32] = np.random.default_rng(0).random((1, 32, 16, 8), dtype=np.float32)
-    seen = assembled(engine, image, plan_windows(image.shape[1:], engine, "windows"))
+    shapes = assemble_logits(engine, image, plan_windows(image.shape[1:], engine, "windows"))
     everything = len(engine.shapes)
-    skipped = assembled(engine, image, plan_windows(image.shape[1:], engine, "windows", skip_empty=True))
+    skipped = assemble_logits(engine, image, plan_windows(image.shape[1:], engine, "windows", skip_empty=True))
     assert len(engine.shapes) - everything < everything
-    assert np.allclose(skipped[:, :24], seen[:, :24], atol=1e-5)
+    assert np.allclose(skipped[:, :24], shapes[:, :24], atol=1e-5)
     assert (skipped[0, 48:] > skipped[1, 48:]).all()

@@ -69,7 +69,7 @@ def nifti(tmp_path: Path, seed: int = 0) -> tuple[bytes, np.ndarray]:
     return (tmp_path / f"sent{seed}.nii.gz").read_bytes(), array
 
 
-def zipped(files: dict[str, bytes]) -> bytes:
+def zip_files(files: dict[str, bytes]) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, data in files.items():
@@ -79,12 +79,12 @@ def zipped(files: dict[str, bytes]) -> bytes:
 
 def dicom_zip(*series: Series) -> bytes:
     files = {}
-    for number, each in enumerate(series):
-        for k, dataset in enumerate(each.datasets()):
+    for number, one_series in enumerate(series):
+        for k, dataset in enumerate(one_series.datasets()):
             buffer = io.BytesIO()
             dataset.save_as(buffer, enforce_file_format=True)
             files[f"study/{number}/{k}"] = buffer.getvalue()
-    return zipped(files)
+    return zip_files(files)
 
 
 def test_a_nifti_comes_back_as_a_mask(start: Start, tmp_path: Path) -> None:
@@ -149,7 +149,7 @@ def header(shape: tuple[int, ...]) -> bytes:
     return start.ljust(108, b"\0") + struct.pack("<f", 352) + bytes(232) + b"n+1\0" + bytes(4)
 
 
-BOMB = zipped({"a": bytes(5 << 20)})
+BOMB = zip_files({"a": bytes(5 << 20)})
 HOSTILE = {
     "an empty body": (b"", 400, "empty"),
     "text": (b"hello", 415, "expected a NIfTI-1"),
@@ -157,12 +157,12 @@ HOSTILE = {
     "a zip bomb": (BOMB, 413, "unpacks to 5 MB"),
     # The claimed size lies, so that only what comes out tells.
     "a zip bomb that lies": (BOMB.replace(struct.pack("<I", 5 << 20), struct.pack("<I", 10)), 400, "can't be unpacked"),
-    "a path that leads out": (zipped({"../../etc/passwd": b"x"}), 400, "leads out"),
-    "an absolute path": (zipped({"/etc/passwd": b"x"}), 400, "leads out"),
-    "a path that leads out, the other way": (zipped({"..\\..\\x": b"x"}), 400, "leads out"),
-    "too many files": (zipped({str(n): b"" for n in range(60)}), 413, "60 files"),
+    "a path that leads out": (zip_files({"../../etc/passwd": b"x"}), 400, "leads out"),
+    "an absolute path": (zip_files({"/etc/passwd": b"x"}), 400, "leads out"),
+    "a path that leads out, the other way": (zip_files({"..\\..\\x": b"x"}), 400, "leads out"),
+    "too many files": (zip_files({str(n): b"" for n in range(60)}), 413, "60 files"),
     "a truncated zip": (dicom_zip(Series(random_values()))[:-200], 400, "can't be unpacked"),
-    "a zip of nothing": (zipped({"readme.txt": b"hello"}), 422, ""),
+    "a zip of nothing": (zip_files({"readme.txt": b"hello"}), 422, ""),
     "a truncated gzip": (gzip.compress(bytes(4000))[:12], 422, "gzip"),
     "a gzip of something else": (gzip.compress(b"x" * 4000), 415, "no NIfTI-1"),
     "a volume that claims the world": (gzip.compress(header((30000, 30000, 30000))), 413, "unpacked"),
@@ -236,6 +236,6 @@ def test_four_clients_for_a_minute_lose_nothing_and_memory_stays(start: Start, t
         running = [pool.submit(keep_sending, number) for number in range(4)]
         time.sleep(10)
         early = process.memory_info().rss
-        counts = [each.result() for each in running]
+        counts = [response.result() for response in running]
     assert min(counts) > 5
     assert process.memory_info().rss < early * 1.2

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from tests.inference.models import UNET, seeded, volume_spec
+from tests.inference.models import UNET, build_seeded, volume_spec
 from tests.ports import reserve_port
 from voxflow.engines import open_engine, write_onnx
 from voxflow.tracking import begin_run
@@ -37,7 +37,7 @@ def test_the_registered_model_is_served(tmp_path: Path, monkeypatch: pytest.Monk
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
-    write_onnx(seeded(UNET), volume_spec(), tmp_path / "model.onnx", 18)
+    write_onnx(build_seeded(UNET), volume_spec(), tmp_path / "model.onnx", 18)
     with begin_run("spleen") as tracker:
         uri = tracker.log_model(tmp_path / "model.onnx")
     version = mlflow.register_model(uri, "spleen").version
