@@ -1,4 +1,4 @@
-"""Measure a whole process and its children: wall time, CPU time and peak memory."""
+"""Measures whole processes: wall time, CPU time and peak memory, children included."""
 
 from __future__ import annotations
 

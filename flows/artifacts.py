@@ -1,4 +1,4 @@
-"""What a flow run shows on its Prefect page: links to the report and to MLflow, and the links back to the run."""
+"""What a flow run leaves on its Prefect page, links to report and MLflow among it, and what leads back to the page."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from prefect import get_run_logger, runtime
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.utilities.urls import url_for
 
-from tasks.ops.links import FLOW_RUN, FLOW_RUN_PAGE, links_of, remember
+from tasks.ops.links import FLOW_RUN, FLOW_RUN_PAGE, find_links, remember
 from tasks.ops.repro import Outcome, StageError
 
 if TYPE_CHECKING:
@@ -28,20 +28,20 @@ def publish(workspace: str, results: Mapping[str, Result], variables: Mapping[st
     Args:
         workspace: a key of params.yaml.
         results: what came of each stage; None when it did not begin because one before it failed.
-        variables: what the flow told its stages, see :func:`flow_run_variables`.
+        variables: what the flow told its stages, see :func:`make_flow_run_variables`.
     """
-    key = artifact_key(workspace)
-    rows = [_row(address, result) for address, result in results.items()]
+    key = make_artifact_key(workspace)
+    rows = [_make_row(address, result) for address, result in results.items()]
     create_table_artifact(key=f"stages-{key}", table=rows, description=f"Stages of {workspace}")
-    links = links_of(workspace, get_run_logger().info)
+    links = find_links(workspace, get_run_logger().info)
     if links:
-        lines = [f"- [{link.title}]({link.address}){f': {link.about}' if link.about else ''}" for link in links]
+        lines = [f"- [{link.title}]({link.address}){f': {link.note}' if link.note else ''}" for link in links]
         create_markdown_artifact(key=f"report-{key}", markdown="\n".join(lines), description=f"Results of {workspace}")
     remember(workspace, links, variables)
     write_index()
 
 
-def flow_run_variables() -> dict[str, str]:
+def make_flow_run_variables() -> dict[str, str]:
     """What tells stages for which flow run they work: its id and, where a server shows it, its page."""
     flow_run = str(runtime.flow_run.id)
     page = url_for("flow-run", obj_id=flow_run)
@@ -56,9 +56,9 @@ def publish_decision(workspace: str) -> str:
     except (OSError, json.JSONDecodeError):
         return f"{workspace}: no decision on the champion, since {path} is not there"
     numbers = decision.pop("numbers", None) or {}
-    rows = [{"what": name, "value": _words(value)} for name, value in {**decision, **numbers}.items()]
-    line = f"{workspace}: {decision.get('verdict')}: {_words(decision.get('reasons'))}"
-    create_table_artifact(key=f"decision-{artifact_key(workspace)}", table=rows, description=line)
+    rows = [{"what": name, "value": _format_value(value)} for name, value in {**decision, **numbers}.items()]
+    line = f"{workspace}: {decision.get('verdict')}: {_format_value(decision.get('reasons'))}"
+    create_table_artifact(key=f"decision-{make_artifact_key(workspace)}", table=rows, description=line)
     return line
 
 
@@ -68,18 +68,18 @@ def write_index() -> None:
     subprocess.run(command, check=False, capture_output=True)
 
 
-def artifact_key(workspace: str) -> str:
+def make_artifact_key(workspace: str) -> str:
     """The workspace's name with what Prefect takes in keys."""
     return re.sub(r"[^a-z0-9]+", "-", workspace.lower()).strip("-")
 
 
-def _words(value: Any) -> str:
+def _format_value(value: Any) -> str:
     if isinstance(value, dict):
-        return ", ".join(f"{name} {each}" for name, each in value.items())
+        return ", ".join(f"{name} {item}" for name, item in value.items())
     return "; ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-def _row(address: str, result: Result) -> dict[str, Any]:
+def _make_row(address: str, result: Result) -> dict[str, Any]:
     match result:
         case Outcome():
             return {"stage": address, "result": result.verdict, "seconds": round(result.seconds, 1), "reason": ""}

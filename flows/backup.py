@@ -7,7 +7,7 @@ from prefect import flow
 # Prefect reads the annotations of flows while it runs.
 from prefect.client.schemas.objects import State  # noqa: TC002
 
-from flows.errands import final, run_errand
+from flows.errands import make_final_state, run_errand
 from flows.recovery import recoverable
 
 
@@ -29,4 +29,4 @@ def backup(
     """
     arguments = [*(["--remote", remote] if remote else []), *(["--databases", databases] if databases else [])]
     errand = run_errand.with_options(retries=retries, retry_delay_seconds=retry_delay_seconds)
-    return final(errand("backup", "tasks.ops.backup", arguments, return_state=True))
+    return make_final_state(errand("backup", "tasks.ops.backup", arguments, return_state=True))

@@ -1,4 +1,4 @@
-"""Runs one program as a Prefect task: its lines go to the log, and it is retried where that can help."""
+"""Runs one program as a Prefect task: its lines go to the log, and it is tried again where that can help."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from tasks.ops.repro import StageError
 from voxflow.errors import EXIT_FAILURE
 
 
-def may_work_later(_task: Task[..., object], _run: TaskRun, state: State[object]) -> bool:
+def is_worth_another_errand(_task: Task[..., object], _run: TaskRun, state: State[object]) -> bool:
     """A lost connection or a killed program is worth another try; a wrong setting stays wrong."""
     error = state.data
     return isinstance(error, StageError) and (error.killed or error.exit_code == EXIT_FAILURE)
 
 
-@task(task_run_name="{name}", cache_policy=NO_CACHE, retry_condition_fn=may_work_later, persist_result=False)
+@task(task_run_name="{name}", cache_policy=NO_CACHE, retry_condition_fn=is_worth_another_errand, persist_result=False)
 def run_errand(name: str, module: str, arguments: Sequence[str]) -> State[object]:
     """Run one program; a failure is returned: a traceback would say nothing more."""
     logger = get_run_logger()
@@ -35,13 +35,13 @@ def run_errand(name: str, module: str, arguments: Sequence[str]) -> State[object
         return Failed(message=str(error), data=error)
 
 
-def final(state: State[Any]) -> State[object]:
+def make_final_state(state: State[Any]) -> State[object]:
     """The flow's state, which is its last errand's."""
     if state.is_completed():
         return Completed(message=state.message)
     return Failed(message=state.message, data=state.result(raise_on_failure=False))
 
 
-def skipped(workspace: str) -> State[object]:
+def make_skipped_state(workspace: str) -> State[object]:
     """The state of a run that found another one at work, which does what this one would have done."""
     return Completed(name="Skipped", message=f"another run is at work for {workspace}")

@@ -7,7 +7,7 @@ from prefect import flow
 # Prefect reads the annotations of flows while it runs.
 from prefect.client.schemas.objects import State  # noqa: TC002
 
-from flows.errands import final, run_errand, skipped
+from flows.errands import make_final_state, make_skipped_state, run_errand
 from flows.recovery import recoverable
 from flows.turn import try_turn
 
@@ -37,13 +37,13 @@ def infer(
     arguments = [workspace, *([] if send else ["--keep"])]
     with try_turn(f"{workspace}.infer") as ours:
         if not ours:
-            return skipped(workspace)
+            return make_skipped_state(workspace)
         if model == CHAMPION:
             folder = f".voxflow/champion/{workspace}"
             fetched = errand(f"champion {workspace}", "tasks.ops.champion", [workspace, folder], return_state=True)
             if not fetched.is_completed():
-                return final(fetched)
+                return make_final_state(fetched)
             model = folder
         if model != EXPORT:
             arguments += ["--model", model]
-        return final(errand(f"answer {workspace}", "tasks.ops.answer", arguments, return_state=True))
+        return make_final_state(errand(f"answer {workspace}", "tasks.ops.answer", arguments, return_state=True))

@@ -7,7 +7,7 @@ from prefect import flow
 # Prefect reads the annotations of flows while it runs.
 from prefect.client.schemas.objects import State  # noqa: TC002
 
-from flows.errands import final, run_errand, skipped
+from flows.errands import make_final_state, make_skipped_state, run_errand
 from flows.recovery import recoverable
 from flows.turn import try_turn
 
@@ -25,5 +25,5 @@ def ingest(workspace: str, retries: int = 3, retry_delay_seconds: float = 20.0) 
     errand = run_errand.with_options(retries=retries, retry_delay_seconds=retry_delay_seconds)
     with try_turn(f"{workspace}.ingest") as ours:
         if not ours:
-            return skipped(workspace)
-        return final(errand(f"ingest {workspace}", "tasks.ops.ingest", [workspace], return_state=True))
+            return make_skipped_state(workspace)
+        return make_final_state(errand(f"ingest {workspace}", "tasks.ops.ingest", [workspace], return_state=True))

@@ -17,8 +17,8 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State  # noqa: TC002
 from prefect.states import Completed, Failed
 
-from flows.artifacts import artifact_key, write_index
-from flows.pipeline import exit_code
+from flows.artifacts import make_artifact_key, write_index
+from flows.pipeline import run_for_exit_code
 from flows.recovery import recoverable
 from flows.retrain import retrain
 from flows.turn import wait_for_turn
@@ -48,8 +48,8 @@ def look(workspace: str) -> dict[str, Any]:
         logger.info(line)
     if result.returncode not in (EXIT_OK, EXIT_ALERT):
         raise RuntimeError(result.stderr.strip().splitlines()[-1] if result.stderr.strip() else "monitor failed")
-    found: dict[str, Any] = json.loads(_folder(workspace).joinpath("monitor.json").read_text(encoding="utf-8"))
-    return found
+    summary: dict[str, Any] = json.loads(_folder(workspace).joinpath("monitor.json").read_text(encoding="utf-8"))
+    return summary
 
 
 @recoverable
@@ -63,23 +63,23 @@ def monitor(workspace: str, start_training: bool = True) -> State[object]:
     """
     with wait_for_turn(workspace, get_run_logger().info):
         convert(workspace)
-        found = look(workspace)
-    _publish(workspace, found)
+        summary = look(workspace)
+    _publish(workspace, summary)
     write_index()
-    if found["retrain"] and start_training:
+    if summary["retrain"] and start_training:
         state = retrain(workspace, return_state=True)
         if not state.is_completed():
             return Failed(message=state.message, data=state.result(raise_on_failure=False))
-        return Completed(message=f"{found['line']}; retrained: {'; '.join(found['retrain'])}")
-    return Completed(message=str(found["line"]), name="Drift" if found["alert"] else "Completed")
+        return Completed(message=f"{summary['line']}; retrained: {'; '.join(summary['retrain'])}")
+    return Completed(message=str(summary["line"]), name="Drift" if summary["alert"] else "Completed")
 
 
-def _publish(workspace: str, found: dict[str, Any]) -> None:
-    key = artifact_key(workspace)
-    title = f"# {'Alert: drift' if found['alert'] else 'No alert'}"
-    due = [f"- a training is due: {reason}" for reason in found["retrain"]]
-    lines = [title, found["line"], "", f"- {found['new_labelled']} labelled cases that no training has seen", *due]
-    create_markdown_artifact(key=f"monitor-{key}", markdown="\n".join(lines), description=found["line"])
+def _publish(workspace: str, summary: dict[str, Any]) -> None:
+    key = make_artifact_key(workspace)
+    title = f"# {'Alert: drift' if summary['alert'] else 'No alert'}"
+    due = [f"- a training is due: {reason}" for reason in summary["retrain"]]
+    lines = [title, summary["line"], "", f"- {summary['new_labelled']} labelled cases that no training has seen", *due]
+    create_markdown_artifact(key=f"monitor-{key}", markdown="\n".join(lines), description=summary["line"])
     page = (_folder(workspace) / "drift.html").resolve()
     if page.is_file():
         create_link_artifact(key=f"drift-{key}", link=page.as_uri(), link_text=f"Drift of {workspace}")
@@ -94,8 +94,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m flows.monitor", description=__doc__)
     parser.add_argument("workspace", help="a key below 'workspaces' in params.yaml")
     parser.add_argument("--no-training", action="store_true", help="only say when a training is due")
-    given = parser.parse_args()
-    return exit_code(lambda: monitor(given.workspace, not given.no_training, return_state=True))
+    arguments = parser.parse_args()
+    return run_for_exit_code(lambda: monitor(arguments.workspace, not arguments.no_training, return_state=True))
 
 
 if __name__ == "__main__":

@@ -20,8 +20,8 @@ from prefect.futures import PrefectFuture  # noqa: TC002
 from prefect.states import Completed, Failed
 from prefect.tasks import Task  # noqa: TC002
 
-from flows.artifacts import flow_run_variables, publish
-from flows.errands import final, run_errand
+from flows.artifacts import make_flow_run_variables, publish
+from flows.errands import make_final_state, run_errand
 from flows.recovery import recoverable
 from flows.turn import wait_for_turn
 from tasks.ops.digests import check_digests
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 RUNS_AFTER_FAILURE = 2
 
 
-def worth_another_try(_task: Task[..., object], run: TaskRun, state: State[object]) -> bool:
+def is_worth_another_try(_task: Task[..., object], run: TaskRun, state: State[object]) -> bool:
     """Wrong input stays wrong; a killed stage deserves every retry; another failure deserves one."""
     error = state.data
     if not isinstance(error, StageError):
@@ -44,7 +44,7 @@ def worth_another_try(_task: Task[..., object], run: TaskRun, state: State[objec
     return error.killed or (error.exit_code == EXIT_FAILURE and run.run_count < RUNS_AFTER_FAILURE)
 
 
-@task(task_run_name="{address}", cache_policy=NO_CACHE, retry_condition_fn=worth_another_try, persist_result=False)
+@task(task_run_name="{address}", cache_policy=NO_CACHE, retry_condition_fn=is_worth_another_try, persist_result=False)
 def run_stage(address: str, force: bool, reproducer: Reproducer) -> Outcome | State[StageError]:
     """Run one stage; its lines go to the task's log. A failure is returned: a traceback would say nothing more."""
     logger = get_run_logger()
@@ -80,27 +80,27 @@ def pipeline(
         carry: take what other machines made from DVC's remote first, and push what was made here at the end.
         then: a deployment that is started once all went well, such as ``pipeline/train-spleen``.
     """
-    logger, chosen = get_run_logger(), stages or []
+    logger, stage_names = get_run_logger(), stages or []
     errand = run_errand.with_options(retries=retries, retry_delay_seconds=retry_delay_seconds)
-    carrying = [workspace, "--stages", ",".join(chosen)]
-    variables = flow_run_variables()
+    carrying = [workspace, "--stages", ",".join(stage_names)]
+    variables = make_flow_run_variables()
     try:
         check_digests()
-        nodes = read_graph(workspace, chosen)
+        nodes = read_graph(workspace, stage_names)
         with wait_for_turn(workspace, logger.info), Reproducer(variables=variables) as reproducer:
             if carry:
                 brought = errand(f"pull for {workspace}", "tasks.ops.carry", ["pull", *carrying], return_state=True)
                 if not brought.is_completed():
-                    return final(brought)
+                    return make_final_state(brought)
                 check_digests()
-                nodes = read_graph(workspace, chosen)  # the branch may have brought another one
+                nodes = read_graph(workspace, stage_names)  # the branch may have brought another one
             results = _run_stages(nodes, force, reproducer, retries, retry_delay_seconds)
             publish(workspace, results, variables)
-            state = _final_state(workspace, results)
+            state = _make_final_state(workspace, results)
             if carry and state.is_completed():
                 handed = errand(f"push of {workspace}", "tasks.ops.carry", ["push", *carrying], return_state=True)
                 if not handed.is_completed():
-                    return final(handed)
+                    return make_final_state(handed)
     except VoxflowError as error:
         return Failed(message=str(error), data=error)
     if then and state.is_completed():
@@ -119,10 +119,10 @@ def _run_stages(
         futures[node.address] = stage.submit(node.address, force, reproducer, wait_for=before, return_state=False)
     for future in futures.values():
         future.wait()
-    return {address: _result(future.state) for address, future in futures.items()}
+    return {address: _read_result(future.state) for address, future in futures.items()}
 
 
-def _result(state: State[Outcome | State[StageError]]) -> Outcome | StageError | None:
+def _read_result(state: State[Outcome | State[StageError]]) -> Outcome | StageError | None:
     """What the task returned; None when it never ran."""
     if not state.is_final():
         return None
@@ -130,7 +130,7 @@ def _result(state: State[Outcome | State[StageError]]) -> Outcome | StageError |
     return value if isinstance(value, Outcome | StageError) else StageError(str(value), code=EXIT_FAILURE)
 
 
-def _final_state(workspace: str, results: dict[str, Outcome | StageError | None]) -> State[object]:
+def _make_final_state(workspace: str, results: dict[str, Outcome | StageError | None]) -> State[object]:
     errors = [result for result in results.values() if isinstance(result, StageError)]
     if errors:
         return Failed(message="; ".join(str(error) for error in errors), data=errors[0])
@@ -148,22 +148,22 @@ def main() -> int:
     parser.add_argument("--stages", metavar="NAME,NAME", help="run these only (default: all)")
     parser.add_argument("--carry", action="store_true", help="pull what other machines made first, push at the end")
     parser.add_argument("--then", metavar="DEPLOYMENT", help="start this deployment once all went well")
-    given = parser.parse_args()
-    return exit_code(
+    arguments = parser.parse_args()
+    return run_for_exit_code(
         lambda: pipeline(
-            given.workspace,
-            given.force,
-            given.retries,
-            given.retry_delay,
-            stages=given.stages.split(",") if given.stages else None,
-            carry=given.carry,
-            then=given.then,
+            arguments.workspace,
+            arguments.force,
+            arguments.retries,
+            arguments.retry_delay,
+            stages=arguments.stages.split(",") if arguments.stages else None,
+            carry=arguments.carry,
+            then=arguments.then,
             return_state=True,
         )
     )
 
 
-def exit_code(run: Callable[[], State[Any]]) -> int:
+def run_for_exit_code(run: Callable[[], State[Any]]) -> int:
     """What a program ends with that ran a flow."""
     try:
         state = run()

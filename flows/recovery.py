@@ -1,4 +1,4 @@
-"""Restarts the flow runs that a killed worker left: ``python -m flows.recovery``, before a worker is started.
+"""Takes up again what a killed worker left: ``python -m flows.recovery``, before a worker is started.
 
 Each run of a deployment holds a lock for as long as its process lives, however that ends. A lock that nobody holds, of
 a run that the server believes to be going or knows to have crashed, says that its process is gone: it is scheduled
@@ -78,15 +78,15 @@ def take_up_again(folder: Path = AT_WORK, patience_s: float = GRACE_S + 5) -> li
         One line for each run.
     """
     end = time.monotonic() + patience_s
-    said = []
+    lines = []
     with get_client(sync_client=True) as client:
         for path in sorted(folder.glob("*.lock")):
             while path.exists() and _is_held(path) and time.monotonic() < end:
                 time.sleep(POLL_S)
             if not _is_held(path):
-                said += _settle(client, UUID(path.stem))
+                lines += _settle(client, UUID(path.stem))
                 path.unlink(missing_ok=True)
-    return said
+    return lines
 
 
 def _settle(client: SyncPrefectClient, run_id: UUID) -> list[str]:

@@ -12,7 +12,7 @@ from prefect.client.schemas.objects import State  # noqa: TC002
 from prefect.states import Completed, Failed
 
 from flows.artifacts import publish_decision
-from flows.pipeline import exit_code, pipeline
+from flows.pipeline import pipeline, run_for_exit_code
 from flows.recovery import recoverable
 
 
@@ -40,8 +40,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m flows.retrain", description="Retrain, and decide on the champion.")
     parser.add_argument("workspace", help="a key below 'workspaces' in params.yaml")
     parser.add_argument("--force", action="store_true", help="run every stage, changed or not")
-    given = parser.parse_args()
-    return exit_code(lambda: retrain(given.workspace, given.force, return_state=True))
+    arguments = parser.parse_args()
+    return run_for_exit_code(lambda: retrain(arguments.workspace, arguments.force, return_state=True))
 
 
 if __name__ == "__main__":

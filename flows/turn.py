@@ -1,4 +1,4 @@
-"""Lets two flow runs of one workspace in one repository take turns, since both use the same folders."""
+"""Lets two flow runs of one workspace in one repository take turns instead of fighting over its folders."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def wait_for_turn(workspace: str, say: Callable[[str], None], folder: Path = Pat
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / f"{workspace}.lock").open("w") as lock:
         waiting = False
-        while not _taken(lock.fileno()):
+        while not _try_lock(lock.fileno()):
             if not waiting:
                 say(f"another flow run works on {workspace}, waiting for it to end")
             waiting = True
@@ -33,10 +33,10 @@ def try_turn(workspace: str, folder: Path = Path(".voxflow")) -> Iterator[bool]:
     """As :func:`wait_for_turn`, for work that comes round again soon: yields whether it is ours, and never waits."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / f"{workspace}.lock").open("w") as lock:
-        yield _taken(lock.fileno())
+        yield _try_lock(lock.fileno())
 
 
-def _taken(descriptor: int) -> bool:
+def _try_lock(descriptor: int) -> bool:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -44,20 +44,22 @@ def run(stage: Stage) -> int:
     if is_bundle(stage):
         return bundle_infer.evaluate(stage)
     options = stage.options(EvaluateOptions)
-    return _evaluate_trained(stage, labelled_cases(stage, options.key), options, part="test")
+    return _evaluate_trained(stage, list_labelled_cases(stage, options.key), options, part="test")
 
 
 def run_fold(stage: FoldStage) -> int:
     """Evaluate one fold's model on the cases that it held out of its training."""
     if is_bundle(stage):
         return bundle_infer.evaluate(stage, HELD_OUT, "held_out")
-    return _evaluate_trained(stage, labelled_cases(stage, HELD_OUT), stage.options(EvaluateOptions), part="held_out")
+    return _evaluate_trained(
+        stage, list_labelled_cases(stage, HELD_OUT), stage.options(EvaluateOptions), part="held_out"
+    )
 
 
 def run_ensemble(stage: EnsembleStage) -> int:
     """Evaluate the folds' models together, compare the folds, and record both."""
     options = stage.options(EvaluateOptions)
-    cases = labelled_cases(stage, options.key)
+    cases = list_labelled_cases(stage, options.key)
     scores = read_scores(stage)
     engine = open_ensemble(stage.engine_folders, options.engine)
     runs = [read_run_file(stage.fold(number, "train").models / "train" / "run.json") for number in stage.numbers]
@@ -90,17 +92,17 @@ def _evaluate_trained(stage: Stage, cases: Sequence[InferenceCase], options: Eva
         return evaluate(stage, engine, cases, options, tracker=tracker, part=part)
 
 
-def labelled_cases(stage: Stage, key: str) -> list[InferenceCase]:
+def list_labelled_cases(stage: Stage, key: str) -> list[InferenceCase]:
     """The datalist's cases under a key, as they came, with their labels.
 
     Raises:
         DataError: there is none.
     """
     datalist = Datalist.read(stage.datalist, stage.resampled)
-    listed = [(case.id, case.label) for case in datalist.cases(key)]
-    if not listed:
+    labels = [(case.id, case.label) for case in datalist.cases(key)]
+    if not labels:
         raise DataError("no case to evaluate on", path=datalist.path, where=key)
-    return find_native_cases(listed, stage.volumes, is_mask=stage.task == "segmentation")
+    return find_native_cases(labels, stage.volumes, is_mask=stage.task == "segmentation")
 
 
 def evaluate(
@@ -127,8 +129,8 @@ def evaluate(
     metrics = evaluation.metrics
     title, key = ("mean Dice", "mean_dice") if is_segmentation else ("mean AUC", "mean_auc")
     score = f"{metrics[key]:.3f}" if key in metrics else "undefined"
-    found = f"{title} {score} on {metrics['cases']} unseen cases ({engine.name}){evaluation.failures.summary()}"
-    say(f"evaluate {stage.title}: {found} → {stage.evaluation / part}")
+    summary = f"{title} {score} on {metrics['cases']} unseen cases ({engine.name}){evaluation.failures.summary()}"
+    say(f"evaluate {stage.title}: {summary} → {stage.evaluation / part}")
     return evaluation.failures.exit_code(int(metrics["cases"]))
 
 
@@ -138,12 +140,12 @@ def _record(stage: Stage, evaluation: EvaluationResult, tracker: Tracker, part: 
     folder = stage.evaluation / part
     for path in sorted(folder.iterdir()):
         # Many large masks stay in DVC; the others let two runs be compared by picture.
-        if path.name != "masks" or _size(path) <= MASKS_UP_TO:
+        if path.name != "masks" or _measure_size(path) <= MASKS_UP_TO:
             tracker.log_artifact(path, f"{part}/{path.name}" if path.is_dir() else part)
     tracker.log_table(folder / "per_case.csv", f"{part}/per_case.json")
 
 
-def _size(folder: Path) -> int:
+def _measure_size(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.iterdir())
 
 

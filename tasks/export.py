@@ -28,25 +28,25 @@ def run(stage: Stage) -> int:
     if is_bundle(stage):
         return bundle_train.export(stage)
     options = stage.options(ExportOptions)
-    cases, calibration = _cases(stage, options)
+    cases, calibration = _choose_cases(stage, options)
     with continue_run(read_run_file(stage.models / "train" / "run.json")) as tracker:
         with atomic_directory(stage.models / "export") as out:
             report = export_model(stage.models / "train" / "model.pt", out, options, cases, calibration=calibration)
         _record(stage, report, tracker)
         report.require()
-    made = ", ".join(name for name in report.published if "-" not in name)
+    engines = ", ".join(name for name in report.published if "-" not in name)
     left_out = f" ({', '.join(report.left_out)} left out)" if report.left_out else ""
-    said = f"{made} equal torch on {report.cases} cases{report.reduced_summary()}{left_out}"
-    say(f"export {stage.title}: {said} → {stage.models / 'export'}")
+    summary = f"{engines} equal torch on {report.cases} cases{report.reduced_summary()}{left_out}"
+    say(f"export {stage.title}: {summary} → {stage.models / 'export'}")
     return EXIT_OK
 
 
-def _cases(stage: Stage, options: ExportOptions) -> tuple[list[InferenceCase], list[InferenceCase]]:
+def _choose_cases(stage: Stage, options: ExportOptions) -> tuple[list[InferenceCase], list[InferenceCase]]:
     """Cases that the network may have seen, on its own grid, to compare and to calibrate on; labels are not needed."""
     parts = Datalist.read(stage.datalist, stage.resampled).parts
     training = parts.get("training", ())
-    seen = [*parts.get("validation", ()), *training]
-    compared, calibration = seen[: options.parity_cases], training[: options.calibration_cases]
+    candidates = [*parts.get("validation", ()), *training]
+    compared, calibration = candidates[: options.parity_cases], training[: options.calibration_cases]
     return [InferenceCase(case.id, case.image) for case in compared], [
         InferenceCase(case.id, case.image) for case in calibration
     ]
@@ -56,9 +56,9 @@ def _record(stage: Stage, report: ParityReport, tracker: Tracker) -> None:
     parity = stage.models / "parity.json"
     write_json(parity, report.metrics())
     tracker.log_artifact(parity, "export")
-    for each in report.measured:
-        tracker.log_metrics({f"parity/{each.engine}_max_probability_difference": each.max_probability_difference})
-        tracker.log_metrics({f"parity/{each.engine}_min_dice": each.min_dice})
+    for engine in report.measured:
+        tracker.log_metrics({f"parity/{engine.engine}_max_probability_difference": engine.max_probability_difference})
+        tracker.log_metrics({f"parity/{engine.engine}_min_dice": engine.min_dice})
     onnx_file = stage.models / "export" / engine_kind("onnxruntime").file
     if onnx_file.is_file():
         tracker.log_model(onnx_file)

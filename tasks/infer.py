@@ -48,7 +48,7 @@ def run(stage: Stage) -> int:
     if is_bundle(stage):
         return bundle_infer.infer(stage)
     options = stage.options(InferOptions)
-    cases = unlabelled_cases(stage, options)
+    cases = list_unlabelled_cases(stage, options)
     models = ModelFolders((stage.models / "export",), options.engine)
     return infer(stage, models, cases, options, run_file=stage.models / "train" / "run.json")
 
@@ -57,15 +57,15 @@ def run_ensemble(stage: EnsembleStage) -> int:
     """Infer with the folds' models together, and record."""
     options = stage.options(InferOptions)
     models = ModelFolders(tuple(stage.engine_folders), options.engine, is_ensemble=True)
-    return infer(stage, models, unlabelled_cases(stage, options), options, run_file=stage.evaluation / "run.json")
+    return infer(stage, models, list_unlabelled_cases(stage, options), options, run_file=stage.evaluation / "run.json")
 
 
-def unlabelled_cases(stage: Stage, options: InferOptions) -> list[InferenceCase]:
+def list_unlabelled_cases(stage: Stage, options: InferOptions) -> list[InferenceCase]:
     """The datalist's cases to infer, as they came, with their DICOM files where a DICOM SEG is wanted."""
     datalist = Datalist.read(stage.datalist, stage.resampled)
-    listed = [(case.id, None) for case in datalist.parts.get(options.key, ())]
-    cases = find_native_cases(listed, stage.volumes, is_mask=False)
-    return _with_sources(stage, cases) if stage.task == "segmentation" and options.dicom_seg else cases
+    images = [(case.id, None) for case in datalist.parts.get(options.key, ())]
+    cases = find_native_cases(images, stage.volumes, is_mask=False)
+    return _add_sources(stage, cases) if stage.task == "segmentation" and options.dicom_seg else cases
 
 
 def infer(
@@ -93,55 +93,56 @@ def infer(
                     inference = infer_on_executor(executor, models, cases, out, options)
             elif engine:
                 maker = compute_maker_digest(engine, models.folders, options, code=True)
-                with _resumable(stage, target, maker, cases) as (out, made):
+                with _resume_output(stage, target, maker, cases) as (out, ledger):
                     # What lies in that folder is of this very model, of these options: only what is missing is made.
                     missing = options.model_copy(update={"overwrite": False})
-                    inference = infer_cases(engine, cases, out, missing, ledger=made)
+                    inference = infer_cases(engine, cases, out, missing, ledger=ledger)
             _record(stage, inference, tracker)
     if not cases:
         say(f"infer {stage.title}: the datalist has no case under {options.key!r}, nothing to infer → {target}")
         return inference.failures.exit_code(0)
     result = "masks" if stage.task == "segmentation" else "predictions"
-    done = int(inference.metrics["cases"])
-    said = f"{result} for {done} of {len(cases)} cases ({inference.engine}){inference.failures.summary()}"
-    say(f"infer {stage.title}: {said} → {target}")
-    return inference.failures.exit_code(done)
+    count = int(inference.metrics["cases"])
+    summary = f"{result} for {count} of {len(cases)} cases ({inference.engine}){inference.failures.summary()}"
+    say(f"infer {stage.title}: {summary} → {target}")
+    return inference.failures.exit_code(count)
 
 
 @contextmanager
-def _resumable(
+def _resume_output(
     stage: Stage, target: Path, maker: str, cases: Sequence[InferenceCase]
 ) -> Iterator[tuple[Path, ResultLedger]]:
     """A folder that becomes ``target`` when the block ends well, and else keeps the finished cases for the next run."""
-    work = target.with_name(f".partial-{target.name}-{maker[:12]}")
-    for older in target.parent.glob(f".partial-{target.name}-*"):
-        if older != work:
-            shutil.rmtree(older)
-    work.mkdir(parents=True, exist_ok=True)
-    made = ResultLedger(work, maker, is_exclusive=True)
-    made.keep_only(cases)
-    if made.count:
-        say(f"infer {stage.title}: going on after {made.count} cases that an earlier run has finished")
+    folder = target.with_name(f".partial-{target.name}-{maker[:12]}")
+    for leftover in target.parent.glob(f".partial-{target.name}-*"):
+        if leftover != folder:
+            shutil.rmtree(leftover)
+    folder.mkdir(parents=True, exist_ok=True)
+    ledger = ResultLedger(folder, maker, is_exclusive=True)
+    ledger.keep_only(cases)
+    if ledger.count:
+        say(f"infer {stage.title}: going on after {ledger.count} cases that an earlier run has finished")
     try:
-        yield work, made
+        yield folder, ledger
     except BaseException:
-        if made.count:
-            say(f"infer {stage.title}: {made.count} of {len(cases)} cases are finished; the next run goes on from them")
+        if ledger.count:
+            counts = f"{ledger.count} of {len(cases)} cases"
+            say(f"infer {stage.title}: {counts} are finished; the next run goes on from them")
         else:
-            shutil.rmtree(work)
+            shutil.rmtree(folder)
         raise
-    made.remove()
+    ledger.remove()
     if target.exists():
         shutil.rmtree(target)
-    work.replace(target)
+    folder.replace(target)
 
 
-def _with_sources(stage: Stage, cases: list[InferenceCase]) -> list[InferenceCase]:
+def _add_sources(stage: Stage, cases: list[InferenceCase]) -> list[InferenceCase]:
     """The same cases with the DICOM files that they were made of, for those that were."""
-    wanted = {case.origin for case in cases if case.origin}
+    series_uids = {case.origin for case in cases if case.origin}
     options = ConvertOptions.model_validate(stage.block.get("convert") or {})
-    found = find_sources(stage.source, wanted, options) if wanted else {}
-    return [replace(case, source=found.get(case.origin) if case.origin else None) for case in cases]
+    sources = find_sources(stage.source, series_uids, options) if series_uids else {}
+    return [replace(case, source=sources.get(case.origin) if case.origin else None) for case in cases]
 
 
 def _record(stage: Stage, inference: InferenceResult, tracker: Tracker) -> None:

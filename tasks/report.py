@@ -15,7 +15,7 @@ def run(stage: Stage) -> int:
     """Write both, and keep them with the MLflow run of the training."""
     options = stage.options(ReportOptions)
     page, card = stage.evaluation / "report.html", stage.evaluation / "model_card.md"
-    write_report(_sources(stage), page, card, options)
+    write_report(_collect_sources(stage), page, card, options)
     run_file = stage.models / "train" / "run.json"
     if run_file.is_file():
         with continue_run(read_run_file(run_file)) as tracker:
@@ -25,7 +25,7 @@ def run(stage: Stage) -> int:
     return EXIT_OK
 
 
-def _sources(stage: Stage) -> ReportSources:
+def _collect_sources(stage: Stage) -> ReportSources:
     datalist = stage.datalists / "dataset_0.json"
     return ReportSources(
         workspace=stage.workspace,
@@ -37,12 +37,12 @@ def _sources(stage: Stage) -> ReportSources:
         models=stage.models,
         evaluation=stage.evaluation,
         metrics=stage.metrics.parent,
-        settings=_without_secrets(stage),
+        settings=_drop_secrets(stage),
         provenance=read_provenance(datalist),
     )
 
 
-def _without_secrets(stage: Stage) -> dict[str, object]:
+def _drop_secrets(stage: Stage) -> dict[str, object]:
     """The workspace's block without the key that its pseudonyms are made with."""
     block = dict(stage.block)
     if isinstance(block.get("convert"), dict):

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 def run(stage: Stage) -> int:
     """Write data/resampled/WS, the fingerprint of its volumes with it; see ``voxflow.volumes.resample_cases``."""
     table = read_cases(stage.volumes / "cases.csv")
-    options = _options(stage, table)
+    options = _choose_options(stage, table)
     numbers: dict[str, float] = {"cases": len(table)}
     with open_executor(choose_cluster()) as executor, atomic_directory(stage.resampled) as folder:
         resampled = resample_cases(table, stage.volumes, folder, options, executor)
@@ -50,12 +50,12 @@ def run(stage: Stage) -> int:
     return EXIT_OK
 
 
-def _options(stage: Stage, table: pd.DataFrame) -> ResampleOptions:
+def _choose_options(stage: Stage, table: pd.DataFrame) -> ResampleOptions:
     """The stage's options; ``spacing_mm: auto`` becomes what suits most of the images."""
-    given = stage.block.get("resample") or {}
-    if given.get("spacing_mm") != "auto":
+    parameters = stage.block.get("resample") or {}
+    if parameters.get("spacing_mm") != "auto":
         return stage.options(ResampleOptions)
-    block = {**stage.block, "resample": {**given, "spacing_mm": None}}
+    block = {**stage.block, "resample": {**parameters, "spacing_mm": None}}
     options = replace(stage, block=block).options(ResampleOptions)
     names = [str(name).split(CHANNEL_SEPARATOR)[0] for name in table["image"]]
     grids = [options.choose_grid(read_geometry(stage.volumes / name)) for name in names]

@@ -55,8 +55,8 @@ def run(stage: Stage) -> int:
         sample = Sample.validate_python(stage.block)
     except ValidationError as error:
         findings = [f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()]
-        where = f"samples.{stage.workspace}"
-        raise ConfigError("wrong parameter(s)", path=PARAMS, where=where, findings=findings) from error
+        json_path = f"samples.{stage.workspace}"
+        raise ConfigError("wrong parameter(s)", path=PARAMS, where=json_path, findings=findings) from error
     with atomic_directory(stage.raw) as folder:
         sample.write(folder)
         count = sum(1 for path in folder.rglob("*") if path.is_file())

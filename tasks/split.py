@@ -24,14 +24,14 @@ def run(stage: Stage) -> int:
     labels: dict[str, Any] = json.loads((stage.resampled / "labels.json").read_text(encoding="utf-8"))
     splits = split_cases(table, stage.options(SplitOptions))
     tables = [table.assign(part=table["case"].map(split)) for split in splits]
-    for one in tables:
-        require_separate_patients(one)
+    for part_table in tables:
+        require_separate_patients(part_table)
     with atomic_directory(stage.datalists) as folder:
-        for number, one in enumerate(tables):
+        for number, part_table in enumerate(tables):
             name = "dataset_0.json" if number == 0 else f"fold_{number}.json"
-            write_json(folder / name, build_datalist(one, labels, name=stage.workspace))
+            write_json(folder / name, build_datalist(part_table, labels, name=stage.workspace))
         tables[0][["case", "patient", "part"]].to_csv(folder / "split.csv", index=False)
-    numbers = _numbers(tables[0])
+    numbers = _count_cases(tables[0])
     write_json(stage.metrics, numbers)
     for line in list_lacking_findings(tables[0]):
         say(f"warning: {line}")
@@ -40,7 +40,7 @@ def run(stage: Stage) -> int:
     return EXIT_OK
 
 
-def _numbers(table: pd.DataFrame) -> dict[str, int]:
+def _count_cases(table: pd.DataFrame) -> dict[str, int]:
     parts = table.groupby("part")
     counts = {str(part): int(count) for part, count in parts.size().items()}
     return counts | {f"{part}_patients": int(count) for part, count in parts["patient"].nunique().items()}

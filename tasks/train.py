@@ -31,35 +31,37 @@ def run(stage: Stage) -> int:
     """Check the workspace as ``voxflow check`` does, then train; see ``voxflow.training.train``."""
     if is_bundle(stage):
         return bundle_train.train(stage)
-    options = _options(stage)
-    listed = stage.datalist
+    options = _read_options(stage)
+    datalist_file = stage.datalist
     decided, proposal = plan_training(stage.block.get("train") or {}, stage.resampled, stage.mmar / options.config)
-    target = _target(stage, options, listed, decided)
+    target = _build_target(stage, options, datalist_file, decided)
     workflow = _check(target)
-    datalist = Datalist.read(listed, stage.resampled)
-    facts = read_facts(stage.resampled / "labels.json", _resampling(stage), datalist.metadata)
+    datalist = Datalist.read(datalist_file, stage.resampled)
+    facts = read_facts(stage.resampled / "labels.json", _read_resampling(stage), datalist.metadata)
     out, curves = stage.models / "train", stage.models / "curves.csv"
     if not is_first_process():
         result = train(workflow, datalist, options, out, facts=facts, tracker=NullTracker(), curves=curves)
         return EXIT_INTERRUPTED if result.ending == "interrupted" else EXIT_OK
     run_id = find_unfinished_run(workflow, datalist, options, out, facts=facts)
-    with begin_run(stage.workspace, params=stage.block, datalist=listed, run_id=run_id, name=stage.run_name) as tracker:
+    with begin_run(
+        stage.workspace, params=stage.block, datalist=datalist_file, run_id=run_id, name=stage.run_name
+    ) as tracker:
         write_run_file(out / "run.json", tracker, stage.workspace)
         _write_proposal(out / "plan.json", proposal, decided)
         tracker.log_artifact(stage.mmar / options.config, "config")
         result = train(workflow, datalist, options, out, facts=facts, tracker=tracker, curves=curves)
         if curves.is_file():
             tracker.log_artifact(curves)
-        numbers = _numbers(result)
+        numbers = _collect_numbers(result)
         tracker.log_metrics({f"train/{name}": value for name, value in numbers.items()})
         if result.ending == "interrupted":
             tracker.mark_interrupted()
     write_json(stage.metrics, numbers)
-    _say(stage, result, out)
+    _report(stage, result, out)
     return EXIT_INTERRUPTED if result.ending == "interrupted" else EXIT_OK
 
 
-def _options(stage: Stage) -> TrainOptions:
+def _read_options(stage: Stage) -> TrainOptions:
     """The stage's options; start weights are looked for in the MMAR first, then from the repository's root."""
     options = stage.options(TrainOptions)
     if options.checkpoint is None or not (stage.mmar / options.checkpoint).is_file():
@@ -67,12 +69,12 @@ def _options(stage: Stage) -> TrainOptions:
     return options.model_copy(update={"checkpoint": stage.mmar / options.checkpoint})
 
 
-def _resampling(stage: Stage) -> dict[str, Any]:
+def _read_resampling(stage: Stage) -> dict[str, Any]:
     """The stage's own parameters; where they leave the spacing to it, what the stage resample wrote down."""
-    given: dict[str, Any] = stage.block.get("resample") or {}
-    if given.get("spacing_mm") == "auto":
-        given = json.loads((stage.resampled / "resample.json").read_text(encoding="utf-8"))
-    return given
+    parameters: dict[str, Any] = stage.block.get("resample") or {}
+    if parameters.get("spacing_mm") == "auto":
+        parameters = json.loads((stage.resampled / "resample.json").read_text(encoding="utf-8"))
+    return parameters
 
 
 def _write_proposal(path: Path, proposal: Proposal | None, decided: dict[str, Any]) -> None:
@@ -82,10 +84,14 @@ def _write_proposal(path: Path, proposal: Proposal | None, decided: dict[str, An
         write_json(path, {**proposal.to_json(), "set": decided})
 
 
-def _target(stage: Stage, options: TrainOptions, listed: Path, decided: dict[str, Any]) -> Target:
+def _build_target(stage: Stage, options: TrainOptions, datalist_file: Path, decided: dict[str, Any]) -> Target:
     """What is checked and trained; config_validation.json is for later stages, which read it themselves."""
     environment = stage.mmar / options.environment
-    places = {"DATA_ROOT": stage.resampled.as_posix(), "DATASET_JSON": listed.as_posix(), "PROCESSING_TASK": stage.task}
+    places = {
+        "DATA_ROOT": stage.resampled.as_posix(),
+        "DATASET_JSON": datalist_file.as_posix(),
+        "PROCESSING_TASK": stage.task,
+    }
     return Target(
         name=stage.workspace,
         mmar=stage.mmar,
@@ -109,14 +115,14 @@ def _check(target: Target) -> Workflow:
     return report.require_workflow()
 
 
-def _numbers(result: TrainingResult) -> dict[str, float]:
+def _collect_numbers(result: TrainingResult) -> dict[str, float]:
     """The result as flat finite numbers, as JSON and ``dvc metrics`` want them."""
     counts = {"epochs": result.epochs, "steps": result.steps, "best_epoch": result.best_epoch}
     values = {"seconds": round(result.seconds, 1), "train_loss": result.train_loss, **result.metrics}
     return counts | {name: value for name, value in values.items() if math.isfinite(value)}
 
 
-def _say(stage: Stage, result: TrainingResult, out: Path) -> None:
+def _report(stage: Stage, result: TrainingResult, out: Path) -> None:
     ended = "" if result.ending == "finished" else f" ({result.ending})"
     best = (
         f", best {result.key_metric} {result.best_metric:.4f} in epoch {result.best_epoch}" if result.key_metric else ""

@@ -40,28 +40,30 @@ def run(stage: Stage) -> int:
     shutil.rmtree(failed, ignore_errors=True)
     with atomic_directory(stage.quality) as folder:
         measured.to_csv(folder / "measurements.csv", index=False)
-        outcomes = run_checks(measured, _checks(stage, options, measured), name=stage.workspace, docs=folder / "docs")
+        outcomes = run_checks(
+            measured, _build_checks(stage, options, measured), name=stage.workspace, docs=folder / "docs"
+        )
         outcomes += run_suites(measured, options.suites, docs=folder / "docs")
         write_quality_report(folder / "report.json", outcomes, len(table))
         history = stage.quality.with_name(f"{stage.workspace}.history")
         keep_history(history, folder, f"Data quality of {stage.workspace}, run by run")
         # DVC drops the outputs of a failed stage; the reader still needs them.
-        if any(not one.success and one.check.severity == "critical" for one in outcomes):
+        if any(not outcome.success and outcome.check.severity == "critical" for outcome in outcomes):
             shutil.copytree(folder, failed)
         require_critical(outcomes, failed / "report.json")
-    write_json(stage.metrics, {"cases": len(table), "checks": len(outcomes), "failed": _failed(outcomes)})
-    warned = "".join(f"\n  warning: {one.format_line()}" for one in outcomes if not one.success)
+    write_json(stage.metrics, {"cases": len(table), "checks": len(outcomes), "failed": _count_failed(outcomes)})
+    warned = "".join(f"\n  warning: {outcome.format_line()}" for outcome in outcomes if not outcome.success)
     say(f"validate {stage.workspace}: {len(outcomes)} checks on {len(table)} cases → {stage.quality}{warned}")
     return EXIT_OK
 
 
-def _failed(outcomes: list[CheckOutcome]) -> int:
-    return sum(not one.success for one in outcomes)
+def _count_failed(outcomes: list[CheckOutcome]) -> int:
+    return sum(not outcome.success for outcome in outcomes)
 
 
-def _checks(stage: Stage, options: ValidateOptions, measured: pd.DataFrame) -> list[DataCheck]:
+def _build_checks(stage: Stage, options: ValidateOptions, measured: pd.DataFrame) -> list[DataCheck]:
     labels = json.loads(Path(stage.volumes / "labels.json").read_text(encoding="utf-8"))
-    modalities = sorted({one for one in measured["modality"] if one})
+    modalities = sorted({modality for modality in measured["modality"] if modality})
     if stage.task == "classification":
         return build_radiograph_checks(options, modalities, labels["findings"])
     return build_volume_checks(options, modalities, [int(value) for value in labels])

@@ -1,4 +1,4 @@
-"""The tree of exceptions; each leaf knows the exit code that a command ends with.
+"""The tree of exceptions; each knows the exit code that a command ends with.
 
 VoxflowError                 exit 1   something failed while working
 ├── InputError               exit 2   what the user gave is wrong: file, place, value, rule

@@ -1,4 +1,4 @@
-"""Writes files and folders atomically: they appear under their name complete, or not at all."""
+"""Writes files and folders whole or not at all: nothing half written ever stands under its final name."""
 
 import contextlib
 import errno

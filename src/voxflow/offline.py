@@ -1,4 +1,4 @@
-"""Switches off the usage reports and update checks of all libraries that Voxflow uses, unless the user set them."""
+"""Keeps one promise: no library that Voxflow uses phones home unless the user asks for it."""
 
 import os
 import sys

@@ -24,7 +24,7 @@ LAST_FLOW_RUNS = Path(".voxflow/flow_runs")
 EXPERIMENT_VARIABLE, ROOT_VARIABLE = "DVC_EXP_NAME", "DVC_ROOT"
 
 
-def home() -> Path:
+def find_home() -> Path:
     """Where what outlives a run belongs: the record of runs, the pseudonym key.
 
     It is the working directory, but for an experiment that runs in a copy (``dvc exp run --queue`` or ``--temp``): DVC
@@ -143,8 +143,8 @@ def load_params(key: str, workspace: str) -> dict[str, Any]:
     params = read_params()
     blocks = params.get(key) or {}
     if workspace not in blocks:
-        known = ", ".join(sorted(blocks)) or "none"
-        raise ConfigError(f"no workspace {workspace!r}; known: {known}", path=PARAMS, where=key)
+        names = ", ".join(sorted(blocks)) or "none"
+        raise ConfigError(f"no workspace {workspace!r}; known: {names}", path=PARAMS, where=key)
     return dict(blocks[workspace])
 
 

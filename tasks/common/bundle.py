@@ -1,4 +1,4 @@
-"""Code shared by the stages of a workspace of ``kind: bundle``, which run a MONAI bundle's own configurations."""
+"""What the stages share for a workspace of ``kind: bundle``, which runs a MONAI bundle's own configurations."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def is_bundle(stage: Stage) -> bool:
     return stage.block.get("kind") == KIND
 
 
-def bundle_options(stage: Stage, name: str | None = None) -> BundleOptions:
+def read_bundle_options(stage: Stage, name: str | None = None) -> BundleOptions:
     """The stage's options, once the bundle may run at all."""
     require_trust(trust=stage.block.get("trust") is True, json_path=f"workspaces.{stage.workspace}.trust")
     return replace(stage, name=name or stage.name).options(BundleOptions)
@@ -34,7 +34,7 @@ def bundle_folder(stage: Stage) -> Path:
     return stage.mmar / "config"
 
 
-def labelled_items(datalist: Datalist, key: str) -> list[BundleItem]:
+def list_labelled_items(datalist: Datalist, key: str) -> list[BundleItem]:
     """A part's labelled cases as a bundle's dataset takes them; their files are there."""
     labelled = [case for case in datalist.parts.get(key, ()) if case.label is not None]
     datalist.check_files([key] if labelled else [])

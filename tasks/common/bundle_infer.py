@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tasks.common.bundle import bundle_folder, bundle_options, labelled_items
+from tasks.common.bundle import bundle_folder, list_labelled_items, read_bundle_options
 from voxflow.bundle import evaluate_bundle, infer_bundle
 from voxflow.datalist import Datalist
 from voxflow.errors import EXIT_OK, DataError
@@ -23,8 +23,12 @@ if TYPE_CHECKING:
 
 def evaluate(stage: Stage, key: str | None = None, part: str = "test") -> int:
     """Judge the trained bundle by its own configuration on the datalist's unseen cases, or those under ``key``."""
-    options = bundle_options(stage)
-    data = {"validate#dataset#data": _needed(stage, key or options.key or "testing")} if options.data == "split" else {}
+    options = read_bundle_options(stage)
+    data = (
+        {"validate#dataset#data": _list_items(stage, key or options.key or "testing")}
+        if options.data == "split"
+        else {}
+    )
     with continue_run(read_run_file(stage.models / "train" / "run.json")) as tracker:
         with atomic_directory(stage.evaluation / part) as out:
             result = evaluate_bundle(bundle_folder(stage), stage.models / "train", out, options, data=data)
@@ -36,8 +40,8 @@ def evaluate(stage: Stage, key: str | None = None, part: str = "test") -> int:
 
 def infer(stage: Stage) -> int:
     """Run the trained bundle by its own configuration on the datalist's cases without a label."""
-    options = bundle_options(stage)
-    data = {"dataset#data": _native(stage, options.key or "inference")} if options.data == "split" else {}
+    options = read_bundle_options(stage)
+    data = {"dataset#data": _list_native_items(stage, options.key or "inference")} if options.data == "split" else {}
     target = stage.evaluation / "infer"
     if data and not data["dataset#data"]:
         with atomic_directory(target):
@@ -53,20 +57,20 @@ def infer(stage: Stage) -> int:
     return EXIT_OK
 
 
-def _needed(stage: Stage, key: str) -> list[BundleItem]:
+def _list_items(stage: Stage, key: str) -> list[BundleItem]:
     datalist = Datalist.read(stage.datalist, stage.resampled)
-    found = labelled_items(datalist, key)
-    if not found:
+    items = list_labelled_items(datalist, key)
+    if not items:
         raise DataError("no case to evaluate on", path=datalist.path, where=key)
-    return found
+    return items
 
 
-def _native(stage: Stage, key: str) -> list[BundleItem]:
+def _list_native_items(stage: Stage, key: str) -> list[BundleItem]:
     """Images as they came, since a bundle's own inference resamples them and returns masks on their own grid."""
     datalist = Datalist.read(stage.datalist, stage.resampled)
     cases = find_native_cases([(case.id, None) for case in datalist.parts.get(key, ())], stage.volumes, is_mask=False)
     paths = [[str(image.resolve()) for image in case.images] for case in cases]
-    return [{"image": each[0] if len(each) == 1 else each} for each in paths]
+    return [{"image": case_paths[0] if len(case_paths) == 1 else case_paths} for case_paths in paths]
 
 
 def _record(stage: Stage, result: BundleResult, tracker: Tracker, name: str) -> None:

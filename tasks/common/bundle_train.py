@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tasks.common.bundle import bundle_folder, bundle_options, labelled_items
+from tasks.common.bundle import bundle_folder, list_labelled_items, read_bundle_options
 from voxflow.bundle import export_bundle, train_bundle
 from voxflow.datalist import Datalist
 from voxflow.errors import EXIT_INTERRUPTED, EXIT_OK
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 
 def train(stage: Stage) -> int:
     """Train by the bundle's own configuration; loss and metrics go to MLflow."""
-    options, listed = bundle_options(stage), stage.datalist
-    datalist = Datalist.read(listed, stage.resampled)
+    options, datalist_file = read_bundle_options(stage), stage.datalist
+    datalist = Datalist.read(datalist_file, stage.resampled)
     data: dict[str, list[BundleItem]] = {}
     if options.data == "split":
-        data = {"train#dataset#data": labelled_items(datalist, "training")}
-        data["validate#dataset#data"] = labelled_items(datalist, "validation")
+        data = {"train#dataset#data": list_labelled_items(datalist, "training")}
+        data["validate#dataset#data"] = list_labelled_items(datalist, "validation")
     out, curves = stage.models / "train", stage.models / "curves.csv"
-    with begin_run(stage.workspace, params=stage.block, datalist=listed, name=stage.run_name) as tracker:
+    with begin_run(stage.workspace, params=stage.block, datalist=datalist_file, name=stage.run_name) as tracker:
         write_run_file(out / "run.json", tracker, stage.workspace)
         tracker.log_artifact(bundle_folder(stage) / "configs", "config")
         result = train_bundle(bundle_folder(stage), out, options, data=data, tracker=tracker, curves=curves)
@@ -40,14 +40,14 @@ def train(stage: Stage) -> int:
     write_json(stage.metrics, result.numbers)
     best = f", best {result.key_metric} {result.numbers[result.key_metric]:.4f}" if result.key_metric else ""
     ended = " (interrupted)" if result.is_interrupted else ""
-    done = f"{result.numbers['epochs']:g} epochs{ended} of the bundle's own training{best}"
-    say(f"train {stage.title}: {done} → {out}")
+    summary = f"{result.numbers['epochs']:g} epochs{ended} of the bundle's own training{best}"
+    say(f"train {stage.title}: {summary} → {out}")
     return EXIT_INTERRUPTED if result.is_interrupted else EXIT_OK
 
 
 def export(stage: Stage) -> int:
     """Export by monai.bundle, and compare with torch."""
-    options = bundle_options(stage, "train")
+    options = read_bundle_options(stage, "train")
     with continue_run(read_run_file(stage.models / "train" / "run.json")) as tracker:
         with atomic_directory(stage.models / "export") as out:
             numbers = export_bundle(bundle_folder(stage), stage.models / "train", out, options)

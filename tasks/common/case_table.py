@@ -1,4 +1,4 @@
-"""Reads the case table that convert writes and every later stage uses."""
+"""Reads the case table (cases.csv) that the stage convert writes and every later stage refers to."""
 
 from __future__ import annotations
 

@@ -74,5 +74,5 @@ def write_comparison(stage: EnsembleStage, scores: dict[int, Numbers], summary: 
 
 
 def _common_names(scores: dict[int, Numbers]) -> list[str]:
-    first, *rest = scores.values()
-    return [name for name in first if name not in COUNTS and all(name in numbers for numbers in rest)]
+    first, *later = scores.values()
+    return [name for name in first if name not in COUNTS and all(name in numbers for numbers in later)]

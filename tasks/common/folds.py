@@ -177,8 +177,10 @@ def load_fold(workspace: str, number: int, name: str) -> FoldStage:
     entries = [_parse(FoldEntry, FOLDS, key) for key in read_params().get(FOLDS) or {}]
     numbers = sorted(entry.fold for entry in entries if entry.workspace == workspace)
     if number not in numbers:
-        known = ", ".join(map(str, numbers)) or "none"
-        raise ConfigError(f"no fold {number} of workspace {workspace!r}; known: {known}", path=PARAMS, where=FOLDS)
+        known_folds = ", ".join(map(str, numbers)) or "none"
+        raise ConfigError(
+            f"no fold {number} of workspace {workspace!r}; known: {known_folds}", path=PARAMS, where=FOLDS
+        )
     return FoldStage(workspace, name, load_params(WORKSPACES, workspace), number)
 
 

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from tasks.common.stage import Stage, main
-from tasks.ops.incoming import Incoming, settings_of
+from tasks.ops.incoming import Incoming, read_settings
 from voxflow.dicom import ConvertOptions
 from voxflow.engines import open_engine
 from voxflow.errors import EXIT_FAILURE, EXIT_OK, EXIT_SOME_FAILED
@@ -23,7 +23,7 @@ def run(stage: Stage, model: str | None = None, send: bool = True) -> int:
     """Answer every series that waits; exit code 3 when some could not be answered."""
     incoming = Incoming.of(stage)
     back_to = incoming.back_to if send else None
-    settings = settings_of(back_to) if back_to else None
+    settings = read_settings(back_to) if back_to else None
     with contextlib.ExitStack() as stack:
         ledger = stack.enter_context(Ledger.of(stage.workspace))
         if not ledger.list_waiting():
@@ -40,14 +40,14 @@ def run(stage: Stage, model: str | None = None, send: bool = True) -> int:
             infer=infer,
             archive=stack.enter_context(open_archive(back_to, settings)) if back_to and settings else None,
         )
-        done = answer_new_series(desk, ledger)
-    where = f"sent {len(done.sent)} to {back_to}" if back_to else f"kept in {incoming.out}"
-    bad = f", {len(done.refused)} can't be used" if done.refused else ""
-    bad += f", {len(done.failed)} not sent (tried again next time)" if done.failed else ""
-    say(f"answer {stage.workspace}: masks for {len(done.answered)} series by {desk.model}, {where}{bad}")
-    if done.failed and not done.sent:
+        answers = answer_new_series(desk, ledger)
+    destination = f"sent {len(answers.sent)} to {back_to}" if back_to else f"kept in {incoming.out}"
+    bad = f", {len(answers.refused)} can't be used" if answers.refused else ""
+    bad += f", {len(answers.failed)} not sent (tried again next time)" if answers.failed else ""
+    say(f"answer {stage.workspace}: masks for {len(answers.answered)} series by {desk.model}, {destination}{bad}")
+    if answers.failed and not answers.sent:
         return EXIT_FAILURE
-    return EXIT_SOME_FAILED if done.refused or done.failed else EXIT_OK
+    return EXIT_SOME_FAILED if answers.refused or answers.failed else EXIT_OK
 
 
 def program() -> int:
@@ -55,9 +55,9 @@ def program() -> int:
     parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument("--model", help="a model file or a folder of exported models (default: the workspace's)")
     parser.add_argument("--keep", action="store_true", help="send nothing")
-    given, rest = parser.parse_known_args()
-    sys.argv[1:] = rest
-    return main("answer", partial(run, model=given.model, send=not given.keep))
+    arguments, stage_arguments = parser.parse_known_args()
+    sys.argv[1:] = stage_arguments
+    return main("answer", partial(run, model=arguments.model, send=not arguments.keep))
 
 
 if __name__ == "__main__":

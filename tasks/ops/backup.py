@@ -32,24 +32,24 @@ def push(remote: str | None) -> int:
         say(line)
     if result.returncode == 0:
         return EXIT_OK
-    said = next((line for line in lines if line.startswith("ERROR")), f"DVC ended with {result.returncode}")
-    say(f"backup: error: {said.removeprefix('ERROR: ')}")
+    reason = next((line for line in lines if line.startswith("ERROR")), f"DVC ended with {result.returncode}")
+    say(f"backup: error: {reason.removeprefix('ERROR: ')}")
     return EXIT_WRONG_INPUT if WRONG_SETTING.search("\n".join(lines)) else EXIT_FAILURE
 
 
 def copy_databases(target: Path) -> list[Path]:
     """Copy every SQLite file, whole also while it is written to; PostgreSQL has ``pg_dump`` for that."""
-    copied = []
+    copies = []
     for source in [path for pattern in DATABASES for path in sorted(Path().glob(pattern))]:
         copy = target / source.as_posix().lstrip(".").replace("/", "_")
         with (
             atomic_path(copy) as temporary,
-            contextlib.closing(sqlite3.connect(f"file:{source}?mode=ro", uri=True)) as here,
-            contextlib.closing(sqlite3.connect(temporary)) as there,
+            contextlib.closing(sqlite3.connect(f"file:{source}?mode=ro", uri=True)) as database,
+            contextlib.closing(sqlite3.connect(temporary)) as copied_database,
         ):
-            here.backup(there)
-        copied.append(copy)
-    return copied
+            database.backup(copied_database)
+        copies.append(copy)
+    return copies
 
 
 def main() -> int:
@@ -57,17 +57,17 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tasks.ops.backup", description=__doc__)
     parser.add_argument("--remote", help="a DVC remote (default: the repository's default)")
     parser.add_argument("--databases", type=Path, help="a folder that copies of the SQLite files go to")
-    given = parser.parse_args()
-    if given.databases:
+    arguments = parser.parse_args()
+    if arguments.databases:
         try:
-            copied = copy_databases(given.databases)
+            copies = copy_databases(arguments.databases)
         except (OSError, sqlite3.Error) as error:
             say(f"backup: error: {error}")
             return EXIT_FAILURE
-        say(f"backup: {len(copied)} databases → {given.databases}")
-    code = push(given.remote)
+        say(f"backup: {len(copies)} databases → {arguments.databases}")
+    code = push(arguments.remote)
     if code == EXIT_OK:
-        say(f"backup: pushed to {given.remote or 'the default remote'}")
+        say(f"backup: pushed to {arguments.remote or 'the default remote'}")
     return code
 
 

@@ -33,13 +33,13 @@ def pull(workspace: str, stages: Collection[str]) -> str:
     Raises:
         StageError: git or DVC could not do it.
     """
-    own = [node.address for node in read_graph(workspace, stages)]
+    addresses = [node.address for node in read_graph(workspace, stages)]
     with _dvc_waits():
-        _meet_upstream(own)
+        _meet_upstream(addresses)
     # The branch may have brought another graph along.
     inputs = read_inputs(workspace, stages)
     if inputs:
-        _dvc("pull", *inputs)
+        _run_dvc("pull", *inputs)
     return f"pulled {', '.join(inputs) or 'nothing, since no other stage is needed'}"
 
 
@@ -49,64 +49,64 @@ def push(workspace: str, stages: Collection[str]) -> str:
     Raises:
         StageError: git or DVC could not do it.
     """
-    own = [node.address for node in read_graph(workspace, stages)]
-    _dvc("push", *own)
+    addresses = [node.address for node in read_graph(workspace, stages)]
+    _run_dvc("push", *addresses)
     for attempt in range(1, PUSH_ATTEMPTS + 1):
         with _dvc_waits():
-            _meet_upstream(own)
-            if not _git("status", "--porcelain", "--", str(LOCK)):
-                return f"pushed {', '.join(own)}; dvc.lock says so already"
-            _git("add", "--", str(LOCK))
-            _git("commit", "--quiet", "--message", f"Record {', '.join(own)}", "--", str(LOCK))
-            refused = _refusal()
+            _meet_upstream(addresses)
+            if not _run_git("status", "--porcelain", "--", str(LOCK)):
+                return f"pushed {', '.join(addresses)}; dvc.lock says so already"
+            _run_git("add", "--", str(LOCK))
+            _run_git("commit", "--quiet", "--message", f"Record {', '.join(addresses)}", "--", str(LOCK))
+            refused = _try_push()
         if not refused:
-            return f"pushed {', '.join(own)}"
+            return f"pushed {', '.join(addresses)}"
         say(f"carry {workspace}: another machine pushed meanwhile, attempt {attempt}")
     raise StageError(f"carry {workspace}: git push was refused {PUSH_ATTEMPTS} times: {refused}", code=EXIT_FAILURE)
 
 
-def _refusal() -> str:
+def _try_push() -> str:
     """Push; when that is refused, take the commit back and return the reason."""
     result = _run(["git", "push", "--quiet"])
     if result.returncode == 0:
         return ""
-    _git("reset", "--quiet", "--mixed", "HEAD~1")
-    said = _last_line(result)
+    _run_git("reset", "--quiet", "--mixed", "HEAD~1")
+    reason = _find_last_line(result)
     if "rejected" not in result.stderr and "fetch first" not in result.stderr:
-        raise StageError(f"git push: {said}", code=EXIT_FAILURE)
-    return said
+        raise StageError(f"git push: {reason}", code=EXIT_FAILURE)
+    return reason
 
 
-def _meet_upstream(own: Collection[str]) -> None:
+def _meet_upstream(addresses: Collection[str]) -> None:
     """Bring the branch forward; dvc.lock then has our entries for our stages, and the branch's for all others.
 
     Lines of dvc.lock that lie side by side would be a conflict for git, though each stage has an entry of its own.
     """
-    _git("rev-parse", "@{upstream}", code=EXIT_WRONG_INPUT)
-    _git("fetch", "--quiet")
+    _run_git("rev-parse", "@{upstream}", code=EXIT_WRONG_INPUT)
+    _run_git("fetch", "--quiet")
     text = LOCK.read_text(encoding="utf-8") if LOCK.is_file() else None
-    tracked = _git("ls-files", "--", str(LOCK))
+    tracked = _run_git("ls-files", "--", str(LOCK))
     try:
         if tracked:
-            _git("checkout", "--quiet", "HEAD", "--", str(LOCK))
+            _run_git("checkout", "--quiet", "HEAD", "--", str(LOCK))
         else:
             LOCK.unlink(missing_ok=True)
-        _git("merge", "--quiet", "--ff-only", "@{upstream}", code=EXIT_WRONG_INPUT)
+        _run_git("merge", "--quiet", "--ff-only", "@{upstream}", code=EXIT_WRONG_INPUT)
     except BaseException:
         if text is not None:
             write_text(LOCK, text)
         raise
     if text is not None:
-        _overlay(text, own)
+        _overlay(text, addresses)
 
 
-def _overlay(text: str, own: Collection[str]) -> None:
+def _overlay(text: str, addresses: Collection[str]) -> None:
     """Put our entries of dvc.lock over those that the branch brought, written as DVC writes it."""
     from dvc.utils.serialize import dumps_yaml, parse_yaml
 
     ours = parse_yaml(text, LOCK)
     theirs = parse_yaml(LOCK.read_text(encoding="utf-8"), LOCK) if LOCK.is_file() else {}
-    mine = {address: entry for address, entry in ours["stages"].items() if address in own}
+    mine = {address: entry for address, entry in ours["stages"].items() if address in addresses}
     merged = theirs.get("stages", {}) | mine
     if merged != theirs.get("stages"):
         write_text(LOCK, dumps_yaml({"schema": "2.0"} | theirs | {"stages": merged}))
@@ -125,19 +125,19 @@ def _dvc_waits() -> Iterator[None]:
         raise StageError(f"another DVC process is in the way: {error}", code=EXIT_FAILURE) from error
 
 
-def _dvc(*arguments: str) -> None:
+def _run_dvc(*arguments: str) -> None:
     result = _run([sys.executable, "-m", "dvc", *arguments])
     if result.returncode:
-        said = next((line for line in result.stderr.splitlines() if line.startswith("ERROR")), _last_line(result))
-        wrong = WRONG_SETTING.search(result.stderr)
-        reason = f"dvc {arguments[0]}: {said.removeprefix('ERROR: ')}"
-        raise StageError(reason, code=EXIT_WRONG_INPUT if wrong else EXIT_FAILURE)
+        cause = next((line for line in result.stderr.splitlines() if line.startswith("ERROR")), _find_last_line(result))
+        is_wrong_setting = WRONG_SETTING.search(result.stderr)
+        message = f"dvc {arguments[0]}: {cause.removeprefix('ERROR: ')}"
+        raise StageError(message, code=EXIT_WRONG_INPUT if is_wrong_setting else EXIT_FAILURE)
 
 
-def _git(*arguments: str, code: int = EXIT_FAILURE) -> str:
+def _run_git(*arguments: str, code: int = EXIT_FAILURE) -> str:
     result = _run(["git", *arguments])
     if result.returncode:
-        raise StageError(f"git {arguments[0]}: {_last_line(result)}", code=code)
+        raise StageError(f"git {arguments[0]}: {_find_last_line(result)}", code=code)
     return result.stdout.strip()
 
 
@@ -145,7 +145,7 @@ def _run(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
-def _last_line(result: subprocess.CompletedProcess[str]) -> str:
+def _find_last_line(result: subprocess.CompletedProcess[str]) -> str:
     lines = [line for line in (result.stdout + result.stderr).splitlines() if line.strip()]
     return lines[-1] if lines else f"ended with exit code {result.returncode}"
 
@@ -156,13 +156,15 @@ def main() -> int:
     parser.add_argument("way", choices=("pull", "push"))
     parser.add_argument("workspace", help="a key below 'workspaces' in params.yaml")
     parser.add_argument("--stages", default="", help="the stages of this machine, joined by commas (default: all)")
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     try:
-        done = (pull if given.way == "pull" else push)(given.workspace, given.stages.split(",") if given.stages else ())
+        summary = (pull if arguments.way == "pull" else push)(
+            arguments.workspace, arguments.stages.split(",") if arguments.stages else ()
+        )
     except VoxflowError as error:
-        say(f"carry {given.workspace}: error: {error}")
+        say(f"carry {arguments.workspace}: error: {error}")
         return error.exit_code
-    say(f"carry {given.workspace}: {done}")
+    say(f"carry {arguments.workspace}: {summary}")
     return EXIT_OK
 
 

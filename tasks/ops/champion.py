@@ -17,13 +17,13 @@ def main() -> int:
     parser.add_argument("workspace", help="the workspace, which the registered model is called as")
     parser.add_argument("folder", type=Path, help="where the files go; what is there is replaced")
     parser.add_argument("--alias", default=CHAMPION, help="another alias, or a version's number (default: champion)")
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     try:
-        version = materialise_champion(given.workspace, given.folder, given.alias)
+        version = materialise_champion(arguments.workspace, arguments.folder, arguments.alias)
     except (VoxflowError, OSError) as error:
-        say(f"champion {given.workspace}: error: {error}")
+        say(f"champion {arguments.workspace}: error: {error}")
         return error.exit_code if isinstance(error, VoxflowError) else 1
-    say(f"champion {given.workspace}: version {version.number} → {given.folder}")
+    say(f"champion {arguments.workspace}: version {version.number} → {arguments.folder}")
     return EXIT_OK
 
 

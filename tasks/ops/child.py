@@ -1,4 +1,4 @@
-"""Runs a program of this folder as a child process that ends with its parent, and reads its exit code."""
+"""Runs one program of this folder as a child that ends when its parent does, and tells what its exit code means."""
 
 from __future__ import annotations
 
@@ -48,5 +48,5 @@ def run_program(module: str, arguments: Sequence[str], say: Callable[[str], None
         return last
     if code > KILLED_FROM:
         raise StageError(f"{module}: killed by signal {code - KILLED_FROM}", code=EXIT_FAILURE, killed=True)
-    known = code if code in (EXIT_FAILURE, EXIT_WRONG_INPUT) else EXIT_FAILURE
-    raise StageError(last or f"{module}: ended with exit code {code}", code=known)
+    exit_code = code if code in (EXIT_FAILURE, EXIT_WRONG_INPUT) else EXIT_FAILURE
+    raise StageError(last or f"{module}: ended with exit code {code}", code=exit_code)

@@ -26,7 +26,7 @@ def digest_lines(code: Code, stage: str) -> str:
     lines = []
     for module in code.reach(stage):
         lines.append(f"{module} {code.digest(module)}\n")
-        for path in code.data(module):
+        for path in code.list_data(module):
             lines.append(
                 f"{path.relative_to(code.root).as_posix()} {hashlib.sha256(path.read_bytes()).hexdigest()[:16]}\n"
             )

@@ -1,4 +1,4 @@
-"""Reads the graph from DVC: which stages a workspace has, and their order."""
+"""Reads the graph from DVC: which stages one workspace has, and which come before which."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Node:
     @property
     def name(self) -> str:
         """The stage without its workspace, such as ``train``."""
-        return _name(self.address)
+        return _stage_name(self.address)
 
 
 def read_graph(workspace: str, stages: Collection[str] = ()) -> tuple[Node, ...]:
@@ -45,19 +45,19 @@ def read_graph(workspace: str, stages: Collection[str] = ()) -> tuple[Node, ...]
     Raises:
         ConfigError: dvc.yaml is missing or wrong, it has no stage for this workspace, or none of these names.
     """
-    nodes = _all_nodes(workspace)
+    nodes = _read_nodes(workspace)
     if not stages:
         return nodes
-    known = list(dict.fromkeys(node.name for node in nodes))
-    unknown = [name for name in stages if name not in known]
-    if unknown:
-        message = f"no stage {', '.join(unknown)} for workspace {workspace!r}; known: {', '.join(known)}"
+    names = list(dict.fromkeys(node.name for node in nodes))
+    unknown_names = [name for name in stages if name not in names]
+    if unknown_names:
+        message = f"no stage {', '.join(unknown_names)} for workspace {workspace!r}; known: {', '.join(names)}"
         raise ConfigError(message, path=GRAPH_FILE)
     before: dict[str, frozenset[str]] = {}
     for node in nodes:
-        chosen = {address for address in node.upstream if _name(address) in stages}
-        before[node.address] = frozenset(chosen).union(
-            *(before[address] for address in node.upstream if address not in chosen)
+        upstream = {address for address in node.upstream if _stage_name(address) in stages}
+        before[node.address] = frozenset(upstream).union(
+            *(before[address] for address in node.upstream if address not in upstream)
         )
     return tuple(Node(node.address, tuple(sorted(before[node.address]))) for node in nodes if node.name in stages)
 
@@ -68,25 +68,25 @@ def read_inputs(workspace: str, stages: Collection[str]) -> tuple[str, ...]:
     Raises:
         ConfigError: as :func:`read_graph`.
     """
-    chosen = {node.address for node in read_graph(workspace, stages)}
-    needed = {up for node in _all_nodes(workspace) if node.address in chosen for up in node.upstream}
-    return tuple(sorted(needed - chosen))
+    addresses = {node.address for node in read_graph(workspace, stages)}
+    needed = {up for node in _read_nodes(workspace) if node.address in addresses for up in node.upstream}
+    return tuple(sorted(needed - addresses))
 
 
-def _all_nodes(workspace: str) -> tuple[Node, ...]:
+def _read_nodes(workspace: str) -> tuple[Node, ...]:
     import networkx
 
-    graph = _dependencies()
-    mine = {address for address in graph if _workspace(address) == workspace}
-    if not mine:
-        known = ", ".join(sorted({_workspace(address) for address in graph} - {""})) or "none"
-        raise ConfigError(f"no stage for workspace {workspace!r}; known: {known}", path=GRAPH_FILE)
-    needed = mine.union(*(networkx.descendants(graph, address) for address in mine))
+    graph = _read_dependencies()
+    addresses = {address for address in graph if _workspace_name(address) == workspace}
+    if not addresses:
+        workspaces = ", ".join(sorted({_workspace_name(address) for address in graph} - {""})) or "none"
+        raise ConfigError(f"no stage for workspace {workspace!r}; known: {workspaces}", path=GRAPH_FILE)
+    needed = addresses.union(*(networkx.descendants(graph, address) for address in addresses))
     order = networkx.lexicographical_topological_sort(graph.subgraph(needed).reverse())
     return tuple(Node(address, tuple(sorted(graph.successors(address)))) for address in order)
 
 
-def _dependencies() -> networkx.DiGraph[str]:
+def _read_dependencies() -> networkx.DiGraph[str]:
     """The whole graph of DVC, addresses instead of objects; an edge goes from a stage to one that it needs."""
     import networkx
     from dvc.exceptions import DvcException
@@ -101,11 +101,11 @@ def _dependencies() -> networkx.DiGraph[str]:
         raise ConfigError(f"DVC can't read it: {error}", path=GRAPH_FILE) from error
 
 
-def _name(address: str) -> str:
+def _stage_name(address: str) -> str:
     return address.split("@", maxsplit=1)[0]
 
 
-def _workspace(address: str) -> str:
+def _workspace_name(address: str) -> str:
     """The part after the @; empty for a stage that is not instanced, or for a fold, which its ensemble brings along."""
     stage, _, key = address.partition("@")
     return "" if stage.endswith("_fold") else key

@@ -1,4 +1,4 @@
-"""Code shared by the programs for incoming studies: their folders, and the archive that params.yaml names."""
+"""What the programs for incoming studies share: their folders, and the archive that params.yaml names."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ class Incoming:
         Raises:
             ConfigError: there is no ``ingest``, or values are wrong.
         """
-        where = f"workspaces.{stage.workspace}.ingest"
+        json_path = f"workspaces.{stage.workspace}.ingest"
         if not stage.block.get("ingest"):
-            raise ConfigError("nothing says where studies come from", path=PARAMS, where=where)
+            raise ConfigError("nothing says where studies come from", path=PARAMS, where=json_path)
         ingest, answer = stage.options_of("ingest", IngestOptions), stage.options_of("answer", AnswerOptions)
         inbox = ingest.into or Path("data/inbox") / stage.workspace
         return cls(ingest, answer, inbox, answer.out or Path("data/answers") / stage.workspace)
@@ -50,6 +50,6 @@ class Incoming:
         return (self.answer.pacs or self.ingest.pacs) if self.answer.send else None
 
 
-def settings_of(name: str) -> PacsSettings:
+def read_settings(name: str) -> PacsSettings:
     """The entry ``name`` below ``pacs`` in params.yaml."""
     return parse_settings(read_params().get("pacs"), name)

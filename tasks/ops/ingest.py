@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from tasks.common.stage import Stage, main
-from tasks.ops.incoming import Incoming, settings_of
+from tasks.ops.incoming import Incoming, read_settings
 from voxflow.errors import EXIT_FAILURE, EXIT_OK, EXIT_SOME_FAILED
 from voxflow.pacs import DropFolder, Ledger, ingest, open_archive
 from voxflow.progress import say
@@ -22,13 +22,13 @@ def run(stage: Stage) -> int:
     """Fill the workspace's inbox; exit code 3 when a series could not be taken, 1 when none ever could."""
     incoming = Incoming.of(stage)
     with Ledger.of(stage.workspace) as ledger, _archive(incoming) as archive:
-        done = ingest(archive, incoming.inbox, ledger, incoming.ingest)
-    counts = f"{len(done.arrived)} series new, {done.known_count} known, {len(done.waiting)} still growing"
-    failed = f", {len(done.failed)} failed (tried again next time)" if done.failed else ""
+        series = ingest(archive, incoming.inbox, ledger, incoming.ingest)
+    counts = f"{len(series.arrived)} series new, {series.known_count} known, {len(series.waiting)} still growing"
+    failed = f", {len(series.failed)} failed (tried again next time)" if series.failed else ""
     say(f"ingest {stage.workspace}: {counts}{failed} → {incoming.inbox}")
-    if done.failed and not (done.arrived or done.known_count):
+    if series.failed and not (series.arrived or series.known_count):
         return EXIT_FAILURE
-    return EXIT_SOME_FAILED if done.failed else EXIT_OK
+    return EXIT_SOME_FAILED if series.failed else EXIT_OK
 
 
 def _archive(incoming: Incoming) -> AbstractContextManager[Archive]:
@@ -37,7 +37,7 @@ def _archive(incoming: Incoming) -> AbstractContextManager[Archive]:
         folder = DropFolder(options.folder, quiet_s=options.settle_s, empty=options.empty_folder)
         return contextlib.closing(folder)
     name = str(options.pacs)
-    return open_archive(name, settings_of(name))
+    return open_archive(name, read_settings(name))
 
 
 if __name__ == "__main__":

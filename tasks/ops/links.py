@@ -1,4 +1,4 @@
-"""Where the pages of a workspace's last results are: the report, its MLflow run, and the flow run that made them.
+"""Where the pages of a workspace's last results are: the report, its MLflow run, the flow run that made them.
 
 Links to a flow run stand in MLflow and in a file of their own, never in what DVC keeps: that would no longer be the
 same for the same data, code and parameters.
@@ -18,19 +18,25 @@ from voxflow.tracking import FLOW_RUN, FLOW_RUN_PAGE, find_run_pages, read_run_f
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["FLOW_RUN", "FLOW_RUN_PAGE", "Link", "links_of", "remember"]
+__all__ = ["FLOW_RUN", "FLOW_RUN_PAGE", "Link", "find_links", "remember"]
 
 
 @dataclass(frozen=True)
 class Link:
-    """A page: what it is, its address, and what else is to be known of it."""
+    """A page.
+
+    Attributes:
+        title: what it is.
+        address: its URL.
+        note: what else a reader should know of it, in Markdown.
+    """
 
     title: str
     address: str
-    about: str = ""
+    note: str = ""
 
 
-def links_of(workspace: str, say: Callable[[str], None]) -> list[Link]:
+def find_links(workspace: str, say: Callable[[str], None]) -> list[Link]:
     """Where the report and the MLflow run of a workspace's training are.
 
     Args:
@@ -41,8 +47,8 @@ def links_of(workspace: str, say: Callable[[str], None]) -> list[Link]:
     report = (folder / "eval" / "report.html").resolve()
     links = []
     if report.is_file():
-        about = f"`{report}` on the machine that ran the flow"
-        links.append(Link(f"Report of {workspace}", report.as_uri(), about))
+        note = f"`{report}` on the machine that ran the flow"
+        links.append(Link(f"Report of {workspace}", report.as_uri(), note))
     try:
         run_id = read_run_file(folder / "models" / "train" / "run.json")
         pages = find_run_pages(run_id) if run_id else None
@@ -64,9 +70,11 @@ def remember(workspace: str, links: list[Link], variables: Mapping[str, str]) ->
 
     Args:
         workspace: a key of params.yaml.
-        links: of :func:`links_of`.
+        links: of :func:`find_links`.
         variables: what the flow told its stages.
     """
-    own = [Link("Last flow run", variables[FLOW_RUN_PAGE], variables[FLOW_RUN])] if FLOW_RUN_PAGE in variables else []
-    served = [link for link in [*own, *links] if link.address.startswith(("http://", "https://"))]
+    flow_links = (
+        [Link("Last flow run", variables[FLOW_RUN_PAGE], variables[FLOW_RUN])] if FLOW_RUN_PAGE in variables else []
+    )
+    served = [link for link in [*flow_links, *links] if link.address.startswith(("http://", "https://"))]
     write_json(LAST_FLOW_RUNS / f"{workspace}.json", [vars(link) for link in served])

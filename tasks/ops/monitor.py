@@ -25,19 +25,19 @@ from voxflow.progress import say
 def run(stage: Stage) -> int:
     """Write data/drift/WS/monitor.json, and drift.html where there is an inbox; exit code 4 is the alert."""
     places, options = Places(stage.workspace, stage.block), stage.options(MonitorOptions)
-    drift = _drift(places, options)
+    drift = _measure_drift(places, options)
     labelled = count_new_labelled_cases(places)
     reasons = list_reasons_to_retrain(drift, labelled, options.retrain)
     line = drift.line() if drift else f"no study in {options.inbox}" if options.inbox else "no inbox to look at"
     alert = drift is not None and bool(drift.moved_features)
-    found = {"workspace": stage.workspace, "alert": alert, "line": line, "new_labelled": labelled, "retrain": reasons}
-    write_json(places.drift / "monitor.json", found)
+    summary = {"workspace": stage.workspace, "alert": alert, "line": line, "new_labelled": labelled, "retrain": reasons}
+    write_json(places.drift / "monitor.json", summary)
     due = f"; a training is due: {'; '.join(reasons)}" if reasons else ""
     say(f"monitor {stage.workspace}: {line}; {labelled} new labelled cases{due}")
     return EXIT_ALERT if alert else EXIT_OK
 
 
-def _drift(places: Places, options: MonitorOptions) -> DriftResult | None:
+def _measure_drift(places: Places, options: MonitorOptions) -> DriftResult | None:
     """Compare the inbox; None where there is none, or nothing lies in it."""
     if options.inbox is None:
         return None

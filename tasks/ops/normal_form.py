@@ -57,10 +57,10 @@ class _Writer:
 
     def _block(self, body: list[ast.stmt]) -> Iterator[str]:
         """Statements; imports first and sorted, without docstrings and what is for types only."""
-        kept = [statement for statement in body if not _is_docstring(statement)]
-        imports = [name for node in kept for name in self._imports(node)]
+        statements = [statement for statement in body if not _is_docstring(statement)]
+        imports = [name for node in statements for name in self._imports(node)]
         yield "[" + ";".join(sorted(imports))
-        for statement in kept:
+        for statement in statements:
             if isinstance(statement, ast.Import | ast.ImportFrom):
                 continue
             if is_for_types(statement):
@@ -129,11 +129,11 @@ def is_told(node: ast.AST) -> bool:
         return True
     if not isinstance(node, ast.Call):
         return False
-    name = _called(node)
+    name = _call_name(node)
     return name in SPEAKERS or (name[:1].isupper() and name.endswith(ERRORS))
 
 
-def _called(node: ast.Call) -> str:
+def _call_name(node: ast.Call) -> str:
     function = node.func
     if isinstance(function, ast.Attribute):
         return function.attr

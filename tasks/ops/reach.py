@@ -92,7 +92,7 @@ class Code:
         """The programs of tasks/, one a stage."""
         return sorted(path.stem for path in (self.root / "tasks").glob("*.py") if path.stem != "__init__")
 
-    def file(self, module: str) -> Path | None:
+    def find_file(self, module: str) -> Path | None:
         """A module's file; None where the repository has no such module."""
         if module not in self._files:
             base = self.root / ("src" if module.startswith("voxflow") else "") / module.replace(".", "/")
@@ -113,33 +113,33 @@ class Code:
             if module in reached or changes_nothing(module, stage):
                 continue
             reached.add(module)
-            waiting.extend(self.imported(module))
+            waiting.extend(self.list_imports(module))
             if module == SOURCES:
                 waiting.extend(self._components(stage))
         return reached
 
-    def imported(self, module: str) -> set[str]:
+    def list_imports(self, module: str) -> set[str]:
         """The modules that one module imports, and the packages that these lie in."""
         imports = self._read_imports(module)
-        found = {name for name in imports.modules if self.file(name)}
-        found |= {target for pair in imports.names if (target := self.home(*pair))}
-        return found | {parent for name in {*found, module} for parent in _parents(name)} - {module}
+        modules = {name for name in imports.modules if self.find_file(name)}
+        modules |= {target for pair in imports.names if (target := self.find_home(*pair))}
+        return modules | {parent for name in {*modules, module} for parent in _parents(name)} - {module}
 
-    def home(self, module: str, name: str) -> str | None:
+    def find_home(self, module: str, name: str) -> str | None:
         """The module that ``from module import name`` takes the name from; None outside of the repository.
 
         Raises:
             ConfigError: a package's door has no such name.
         """
-        if not module.startswith(FOLLOWED) or self.file(module) is None:
+        if not module.startswith(FOLLOWED) or self.find_file(module) is None:
             return None
         door = self._door(module)
         if name in door:
-            return self.home(door[name], name)
-        if self.file(f"{module}.{name}"):
+            return self.find_home(door[name], name)
+        if self.find_file(f"{module}.{name}"):
             return f"{module}.{name}"
         if door:
-            raise ConfigError(f"{module} offers no {name!r}", path=self.file(module))
+            raise ConfigError(f"{module} offers no {name!r}", path=self.find_file(module))
         return module
 
     def digest(self, module: str) -> str:
@@ -148,19 +148,19 @@ class Code:
             self._digests[module] = digest_code(self._source(module), self._resolve)
         return self._digests[module]
 
-    def data(self, module: str) -> list[Path]:
+    def list_data(self, module: str) -> list[Path]:
         """The files of its package that a module reads."""
-        path = self.file(module)
-        return sorted(found for glob in DATA.get(module, ()) if path for found in path.parent.glob(glob))
+        path = self.find_file(module)
+        return sorted(data_file for glob in DATA.get(module, ()) if path for data_file in path.parent.glob(glob))
 
     def _source(self, module: str) -> str:
-        path = self.file(module)
+        path = self.find_file(module)
         if path is None:
             raise ConfigError(f"no module {module}", path=self.root)
         return path.read_text(encoding="utf-8")
 
     def _resolve(self, module: str, name: str) -> str:
-        home = self.home(module, name)
+        home = self.find_home(module, name)
         return f"{module if home is None else home}.{name}"
 
     def _read_imports(self, module: str) -> Imports:
@@ -180,7 +180,7 @@ class Code:
     def _door(self, package: str) -> dict[str, str]:
         """Which module each name that a package offers comes from; empty where it has no ``__init__.pyi``."""
         if package not in self._doors:
-            path = self.file(package)
+            path = self.find_file(package)
             stub = path.with_suffix(".pyi") if path else None
             nodes = ast.parse(stub.read_text(encoding="utf-8")).body if stub and stub.is_file() else []
             self._doors[package] = {

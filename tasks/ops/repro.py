@@ -1,4 +1,4 @@
-"""Runs one stage through DVC, as a child process that ends with its parent, and reports the result."""
+"""Runs one stage through DVC, as a child that ends when its parent does, and says what came of it."""
 
 from __future__ import annotations
 
@@ -99,25 +99,25 @@ class Reproducer:
         delays = itertools.chain(LOCK_DELAYS_S, itertools.repeat(LOCK_DELAYS_S[-1]))
         has_waited = False
         while True:
-            code, lines = self._once(address, force, say)
+            code, lines = self._run_once(address, force, say)
             if self._stopping.is_set():
                 raise StageError(f"{address}: stopped", code=EXIT_INTERRUPTED)
             if code == 0:
-                return Outcome(address, _verdict(lines), time.monotonic() - begun)
+                return Outcome(address, _read_verdict(lines), time.monotonic() - begun)
             if not any(LOCKED.search(line) for line in lines):
-                raise _failure(address, code, lines)
+                raise _describe_failure(address, code, lines)
             if not has_waited:
                 say(f"{address}: another DVC process is in the way, waiting for it")
             has_waited = True
             self._stopping.wait(next(delays))
 
-    def _once(self, address: str, force: bool, say: Callable[[str], None]) -> tuple[int, list[str]]:
+    def _run_once(self, address: str, force: bool, say: Callable[[str], None]) -> tuple[int, list[str]]:
         command = [sys.executable, "-m", "dvc", "repro", "--single-item", *(["--force"] if force else []), address]
         with self._guard:
             if self._stopping.is_set():
                 return EXIT_INTERRUPTED, []
             child = leash.start(
-                command, cwd=self._root, environment=_environment() | self._variables, output=subprocess.PIPE
+                command, cwd=self._root, environment=_make_environment() | self._variables, output=subprocess.PIPE
             )
             self._children.add(child)
         lines: list[str] = []
@@ -137,33 +137,33 @@ class Reproducer:
         return code, lines
 
 
-def _environment() -> dict[str, str]:
+def _make_environment() -> dict[str, str]:
     """This process's environment, with ``python`` meaning the interpreter that runs this process."""
     programs = str(Path(sys.executable).parent)
     return os.environ | {"PATH": os.pathsep.join([programs, os.environ.get("PATH", os.defpath)])}
 
 
-def _verdict(lines: list[str]) -> Verdict:
+def _read_verdict(lines: list[str]) -> Verdict:
     if any(FROM_CACHE in line for line in lines):
         return "from cache"
     return "unchanged" if any(UNCHANGED in line for line in lines) else "ran"
 
 
-def _failure(address: str, code: int, lines: list[str]) -> StageError:
+def _describe_failure(address: str, code: int, lines: list[str]) -> StageError:
     for line in lines:
         if match := COMMAND_FAILED.search(line):
-            return _command_failure(address, int(match[1]), lines)
+            return _describe_command_failure(address, int(match[1]), lines)
     if KILLED_FROM < code <= KILLED_FROM + LAST_SIGNAL:
         return StageError(f"{address}: DVC was killed by signal {code - KILLED_FROM}", code=EXIT_FAILURE, killed=True)
     reason = next((line.removeprefix(ERROR) for line in lines if line.startswith(ERROR)), f"DVC ended with {code}")
     return StageError(f"{address}: {reason}", code=EXIT_WRONG_INPUT)
 
 
-def _command_failure(address: str, code: int, lines: list[str]) -> StageError:
+def _describe_command_failure(address: str, code: int, lines: list[str]) -> StageError:
     """The stage's own exit code; negative or above 128 when a signal ended it."""
     if code < 0 or code > KILLED_FROM:
         number = -code if code < 0 else code - KILLED_FROM
         return StageError(f"{address}: killed by signal {number}", code=EXIT_FAILURE, killed=True)
-    said = address.replace("@", " ") + ": error: "
-    reason = next((line for line in lines if line.startswith(said)), f"{address}: ended with exit code {code}")
+    prefix = address.replace("@", " ") + ": error: "
+    reason = next((line for line in lines if line.startswith(prefix)), f"{address}: ended with exit code {code}")
     return StageError(reason, code=EXIT_WRONG_INPUT if code == EXIT_WRONG_INPUT else EXIT_FAILURE)

@@ -49,7 +49,7 @@ class Service:
     health: str | None = None
 
 
-def services(prefect_port: int, mlflow_port: int, store: str) -> tuple[Service, ...]:
+def list_services(prefect_port: int, mlflow_port: int, store: str) -> tuple[Service, ...]:
     """What is started, in order; the MLflow server is left out when the runs are on a server already."""
     programs = Path(sys.executable).parent
     prefect, mlflow = str(programs / "prefect"), str(programs / "mlflow")
@@ -68,7 +68,7 @@ def services(prefect_port: int, mlflow_port: int, store: str) -> tuple[Service, 
     return tuple(service for service in started if service.name != "MLflow" or not is_server(store))
 
 
-def environment(prefect_port: int, mlflow_port: int) -> dict[str, str]:
+def make_environment(prefect_port: int, mlflow_port: int) -> dict[str, str]:
     """Programs of this interpreter first, Prefect's files in this folder, both servers where they are started."""
     programs = str(Path(sys.executable).parent)
     return {
@@ -89,21 +89,21 @@ def serve(prefect_port: int, mlflow_port: int) -> int:
         VoxflowError: a service ended by itself or did not answer in time.
     """
     store = os.environ.get("MLFLOW_TRACKING_URI", DEFAULT_STORE)
-    wanted = services(prefect_port, mlflow_port, store)
+    services = list_services(prefect_port, mlflow_port, store)
     _check_free(prefect_port, "PREFECT_PORT")
     if not is_server(store):
         _check_free(mlflow_port, "MLFLOW_PORT")
-    variables = environment(prefect_port, mlflow_port)
+    variables = make_environment(prefect_port, mlflow_port)
     with contextlib.ExitStack() as running:
         started: dict[str, subprocess.Popen[str]] = {}
-        for service in wanted:
+        for service in services:
             if service.name == WORKER:
                 # The servers come up side by side, and a worker needs them both.
-                for server, process in zip(wanted, started.values(), strict=False):
+                for server, process in zip(services, started.values(), strict=False):
                     _wait_until_healthy(server, process)
-                running.enter_context(_recovery(variables))
+                running.enter_context(_recover(variables))
             started[service.name] = leash.start(service.command, environment=variables)
-            running.enter_context(_ended(started[service.name]))
+            running.enter_context(_end_on_exit(started[service.name]))
         say(
             f"Prefect  http://{HOST}:{prefect_port}  (elsewhere: export PREFECT_API_URL={variables['PREFECT_API_URL']})"
         )
@@ -114,20 +114,20 @@ def serve(prefect_port: int, mlflow_port: int) -> int:
 
 
 @contextlib.contextmanager
-def _recovery(variables: dict[str, str]) -> Iterator[None]:
+def _recover(variables: dict[str, str]) -> Iterator[None]:
     """Before a worker is there: let the server take up again what one that was killed has left."""
     if not any(AT_WORK.glob("*.lock")):
         yield
         return
     process = leash.start((sys.executable, "-m", "flows.recovery"), environment=variables)
-    with _ended(process):
+    with _end_on_exit(process):
         if process.wait():
             say("warning: runs that a killed worker left stay as they are; the lines above say why")
         yield
 
 
 @contextlib.contextmanager
-def _ended(process: subprocess.Popen[str]) -> Iterator[None]:
+def _end_on_exit(process: subprocess.Popen[str]) -> Iterator[None]:
     """Let go of the process when the block is left, and wait until it is gone."""
     try:
         yield

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def summary(workspace: str, block: dict[str, Any]) -> list[str]:
+def summarise_workspace(workspace: str, block: dict[str, Any]) -> list[str]:
     """The lines for one workspace; empty when its report is not there yet."""
     stage = Stage(workspace, "evaluate", block)
     report = stage.evaluation / "report.html"
@@ -26,11 +26,11 @@ def summary(workspace: str, block: dict[str, Any]) -> list[str]:
     score = f"{scores[key]:.3f}" if key in scores else "undefined"
     lines = [f"{workspace}: {title} {score} on {scores['cases']} unseen cases", f"  report      {report}"]
     lines += [f"  masks       {stage.evaluation / 'infer'}"] if stage.task == "segmentation" else []
-    lines += [f"  quarantined {row}" for row in _quarantined(stage.volumes / "conversion.csv")]
+    lines += [f"  quarantined {row}" for row in _list_quarantined(stage.volumes / "conversion.csv")]
     return lines
 
 
-def _quarantined(table: Path) -> list[str]:
+def _list_quarantined(table: Path) -> list[str]:
     import csv
 
     with table.open(encoding="utf-8", newline="") as stream:
@@ -41,7 +41,7 @@ def _quarantined(table: Path) -> list[str]:
 def main() -> int:
     """Print the summary of every workspace that has a report."""
     for workspace, block in read_workspaces().items():
-        for line in summary(workspace, block):
+        for line in summarise_workspace(workspace, block):
             say(line)
     say("compare runs: make serve, then the MLflow page that it names")
     return EXIT_OK

@@ -244,7 +244,7 @@ def test_the_stages_run_the_bundles_own_configurations(
     assert (stage.evaluation / "test/metrics.csv").is_file()
 
     image = (stage.resampled / "cube3.nii.gz").resolve()
-    monkeypatch.setattr(bundle_infer, "_native", lambda *_: [{"image": str(image)}])
+    monkeypatch.setattr(bundle_infer, "_list_native_items", lambda *_: [{"image": str(image)}])
     inferred = Stage("spleen", "infer", block)
     assert infer_stage.run(inferred) == 0
     assert (stage.evaluation / "infer/cube3/cube3_trans.nii.gz").is_file()

@@ -105,16 +105,16 @@ def with_other_docstrings(source: str) -> str:
 
 
 def test_an_import_through_a_door_reaches_one_module() -> None:
-    assert CODE.home("voxflow.volumes", "read_volume") == "voxflow.volumes.files"
-    assert CODE.home("numpy", "ndarray") is None
+    assert CODE.find_home("voxflow.volumes", "read_volume") == "voxflow.volumes.files"
+    assert CODE.find_home("numpy", "ndarray") is None
     with pytest.raises(ConfigError, match=r"voxflow\.volumes offers no 'nothing'"):
-        CODE.home("voxflow.volumes", "nothing")
+        CODE.find_home("voxflow.volumes", "nothing")
 
 
 def test_tables_name_what_there_is() -> None:
     named = {*CHANGES_NOTHING, *DATA, *(name for names in CHANGES_NOTHING_IN.values() for name in names)}
-    assert [name for name in named if CODE.file(name) is None] == []
-    assert [name for name in DATA if not CODE.data(name)] == []
+    assert [name for name in named if CODE.find_file(name) is None] == []
+    assert [name for name in DATA if not CODE.list_data(name)] == []
     assert set(KINDS) == {stage for stage in CODE.stages if SOURCES in CODE.reach(stage)}
 
 
@@ -122,7 +122,7 @@ def test_every_module_that_imports_or_reads_by_a_name_is_known() -> None:
     """Each of these was looked at: what it finds is in a table of tasks/ops/reach.py, or is no code of a stage."""
     by_name = re.compile(r"import_module\((?!\")|__import__|PackageLoader|importlib\.resources|__file__")
     reached = set.union(*(CODE.reach(stage) for stage in CODE.stages))
-    files = {name: CODE.file(name) for name in reached}
+    files = {name: CODE.find_file(name) for name in reached}
     found = {
         name
         for name, path in files.items()

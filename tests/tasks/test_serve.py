@@ -97,13 +97,13 @@ def test_a_taken_port_is_said_in_one_line(command: dict[str, object]) -> None:
 
 
 def test_everything_listens_on_loopback_only() -> None:
-    from tasks.ops.serve import services
+    from tasks.ops.serve import list_services
 
-    for service in services(4200, 5000, "sqlite:///mlflow.db"):
+    for service in list_services(4200, 5000, "sqlite:///mlflow.db"):
         assert "--host" not in service.command or service.command[service.command.index("--host") + 1] == "127.0.0.1"
 
 
 def test_runs_on_a_server_need_no_second_one() -> None:
-    from tasks.ops.serve import services
+    from tasks.ops.serve import list_services
 
-    assert [one.name for one in services(1, 2, "https://mlflow.example")] == ["Prefect server", "Prefect worker"]
+    assert [one.name for one in list_services(1, 2, "https://mlflow.example")] == ["Prefect server", "Prefect worker"]

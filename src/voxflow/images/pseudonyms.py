@@ -9,7 +9,7 @@ import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from voxflow.places import home
+from voxflow.places import find_home
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -30,7 +30,7 @@ def load_pseudonym_key(configured_key: str | None, key_file: Path | None = None)
     text = configured_key or os.environ.get(KEY_VARIABLE)
     if text:
         return text.encode()
-    key_file = key_file or home() / KEY_FILE
+    key_file = key_file or find_home() / KEY_FILE
     if not key_file.is_file():
         key_file.parent.mkdir(parents=True, exist_ok=True)
         # Exclusively, so that of two processes at once only one makes a key; for its owner from the first byte on.

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from voxflow.files import write_text
-from voxflow.places import home
+from voxflow.places import find_home
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -100,7 +100,7 @@ class Backlog:
 
 
 def _backlog_folder() -> Path:
-    return (home() / FOLDER).absolute()
+    return (find_home() / FOLDER).absolute()
 
 
 def find_left_behind() -> Iterator[Backlog]:

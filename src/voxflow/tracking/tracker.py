@@ -14,7 +14,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from voxflow.errors import DataError
 from voxflow.files import write_json
-from voxflow.places import home
+from voxflow.places import find_home
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -124,7 +124,7 @@ def get_tracking_uri() -> str:
     """
     uri = os.environ.get(URI_VARIABLE) or DEFAULT_URI
     is_here = uri.startswith(SQLITE) and not uri.startswith(f"{SQLITE}/")
-    return f"{SQLITE}{home() / uri.removeprefix(SQLITE)}" if is_here else uri
+    return f"{SQLITE}{find_home() / uri.removeprefix(SQLITE)}" if is_here else uri
 
 
 def is_server(uri: str) -> bool:
@@ -181,7 +181,7 @@ def write_run_file(path: Path, tracker: Tracker, experiment: str) -> None:
         OSError: the disk is full, say.
     """
     # The place of this clone of the repository is nobody's business elsewhere.
-    uri = DEFAULT_URI if get_tracking_uri() == f"{SQLITE}{home() / DEFAULT_FILE}" else get_tracking_uri()
+    uri = DEFAULT_URI if get_tracking_uri() == f"{SQLITE}{find_home() / DEFAULT_FILE}" else get_tracking_uri()
     address = strip_password(uri)
     write_json(path, {"run_id": tracker.run_id, "experiment": experiment, "tracking_uri": address})
 
