@@ -3,8 +3,7 @@ from .load import DIALECTS as DIALECTS
 from .load import Inspection as Inspection
 from .load import detect_dialect as detect_dialect
 from .load import find_workspace as find_workspace
-from .load import inspect_evaluation as inspect_evaluation
-from .load import inspect_workflow as inspect_workflow
+from .load import inspect_configuration as inspect_configuration
 from .load import load_evaluation as load_evaluation
 from .load import load_workflow as load_workflow
 from .source import set_nested as set_nested

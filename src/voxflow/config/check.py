@@ -97,6 +97,7 @@ def _note_fault(
     """Note one fault that pydantic found in a component's arguments."""
     name, place = plain_name(component.name), component.where_args + _json_path(fault["loc"])
     argument = str(fault["loc"][-1]) if fault["loc"] else ""
+    # pydantic's own sentences know neither the component nor its other arguments, so that these two are said anew.
     if fault["type"] == "extra_forbidden":
         near = suggest(argument, list_argument_names(model))
         findings.error("unknown-argument", place, f"{name} takes no argument {argument!r}", near)

@@ -97,6 +97,7 @@ def read_evaluation(source: ConfigSource) -> Evaluation:
         source.findings.error(
             "missing-component", "pre_transforms", "missing; the transforms that load an image are needed"
         )
+    # An evaluation names no pipeline that would tell the task, so that the components which only one task has decide.
     names = {c.name for key in ("pre_transforms", "val_metrics", "writers") for c in parts.get(key, ())}
     classifies = names & {"LoadPng", "ComputeAUC", "WriteClassificationResults"}
     task = infer_task(source, "classification" if classifies else "segmentation")

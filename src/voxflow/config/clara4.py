@@ -297,6 +297,7 @@ class _LoopReader:
         post = self.reader.read_list(
             "transform", self._disable_saving(section.get("post_transforms", [])), "validate.post_transforms"
         )
+        # Inference inverts orientation and spacing by the affine; a zoomed or resized grid has no way back.
         if self.task == "segmentation":
             for component in self.transforms["validate"]:
                 if component.name in ("monai:Resized", "monai:Zoomd"):

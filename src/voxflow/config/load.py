@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from voxflow.config import clara3, clara4, tlt2
 from voxflow.config.source import ConfigSource
@@ -77,7 +77,7 @@ def load_workflow(
     Raises:
         ConfigError: everything that is wrong, at once, in ``findings``.
     """
-    inspection = inspect_workflow(
+    inspection = inspect_configuration(
         config_path, environment=environment, overrides=overrides, workspace=workspace, dialect=dialect
     )
     return cast("Workflow", inspection.require())
@@ -103,8 +103,13 @@ def load_evaluation(
     Raises:
         ConfigError: everything that is wrong, at once, in ``findings``.
     """
-    inspection = inspect_evaluation(
-        config_path, environment=environment, overrides=overrides, workspace=workspace, dialect=dialect
+    inspection = inspect_configuration(
+        config_path,
+        is_evaluation=True,
+        environment=environment,
+        overrides=overrides,
+        workspace=workspace,
+        dialect=dialect,
     )
     return cast("Evaluation", inspection.require())
 
@@ -141,85 +146,33 @@ class Inspection:
         return self.loaded
 
 
-def inspect_workflow(
+def inspect_configuration(
     config_path: Path,
     *,
+    is_evaluation: bool = False,
     environment: Path | None = None,
     overrides: Mapping[str, Any] | None = None,
     workspace: Path | None = None,
     dialect: str | None = None,
 ) -> Inspection:
-    """Read a training configuration as :func:`load_workflow` does, and return what is wrong instead of raising it.
+    """Read a configuration, and return what is wrong with it instead of raising or logging it.
 
     Args:
-        config_path: as for :func:`load_workflow`.
+        config_path: as for :func:`load_workflow` or :func:`load_evaluation`.
+        is_evaluation: it is one of validation and inference.
         environment: as for :func:`load_workflow`.
         overrides: as for :func:`load_workflow`.
         workspace: as for :func:`load_workflow`.
         dialect: as for :func:`load_workflow`.
     """
-    return _inspect(
-        "read_workflow",
-        config_path,
-        environment=environment,
-        overrides=overrides,
-        workspace=workspace,
-        dialect=dialect,
-    )
-
-
-def inspect_evaluation(
-    config_path: Path,
-    *,
-    environment: Path | None = None,
-    overrides: Mapping[str, Any] | None = None,
-    workspace: Path | None = None,
-    dialect: str | None = None,
-) -> Inspection:
-    """Read a configuration of validation and inference, and return what is wrong instead of raising it.
-
-    Args:
-        config_path: as for :func:`load_evaluation`.
-        environment: as for :func:`load_workflow`.
-        overrides: as for :func:`load_evaluation`.
-        workspace: as for :func:`load_workflow`.
-        dialect: as for :func:`load_workflow`.
-    """
-    return _inspect(
-        "read_evaluation",
-        config_path,
-        environment=environment,
-        overrides=overrides,
-        workspace=workspace,
-        dialect=dialect,
-    )
-
-
-def _inspect(
-    reader: Literal["read_workflow", "read_evaluation"],
-    path: Path,
-    *,
-    environment: Path | None,
-    overrides: Mapping[str, Any] | None,
-    workspace: Path | None,
-    dialect: str | None,
-) -> Inspection:
-    findings = FindingCollector(path)
+    findings = FindingCollector(config_path)
     try:
-        source = ConfigSource(
-            path=path,
-            config=read_json(path, findings),
-            workspace=workspace or find_workspace(path),
-            environment=read_json(environment, FindingCollector(environment, findings.findings)) if environment else {},
-            environment_path=environment,
-            overrides=overrides or {},
-            findings=findings,
-        )
+        source = _open_source(findings, environment, overrides or {}, workspace or find_workspace(config_path))
         language = _select_dialect(dialect, source)
     except FaultyConfigError as error:
         return Inspection((*findings.findings, *error.faults), error=error, is_read=False)
     try:
-        loaded = getattr(language, reader)(source)
+        loaded = (language.read_evaluation if is_evaluation else language.read_workflow)(source)
     except FaultyConfigError as error:
         noted = tuple(findings.findings) if source.is_settled else (*findings.findings, *error.faults)
         return Inspection(noted, tuple(source.components), error=error, is_read=source.is_settled)
@@ -238,6 +191,22 @@ def find_workspace(config_path: Path) -> Path:
     """
     folder = config_path.absolute().parent
     return folder.parent if folder.name == "config" else folder
+
+
+def _open_source(
+    findings: FindingCollector, environment: Path | None, overrides: Mapping[str, Any], workspace: Path
+) -> ConfigSource:
+    """Read the configuration that the findings are of, and its environment file."""
+    of_environment = FindingCollector(environment, findings.findings) if environment else None
+    return ConfigSource(
+        path=findings.file,
+        config=read_json(findings.file, findings),
+        workspace=workspace,
+        environment=read_json(environment, of_environment) if environment else {},
+        environment_path=environment,
+        overrides=overrides,
+        findings=findings,
+    )
 
 
 def _select_dialect(name: str | None, source: ConfigSource) -> Dialect:

@@ -82,6 +82,7 @@ def read_reference(text: str, component_names: Iterable[str]) -> ComponentPath:
             f"{text!r} is no reference; it has the form '@name', and an expression begins with '#'"
         )
     try:
+        # "@" is no name in Python, so that each one is given a prefix; the tree is looked at and never compiled.
         body = ast.parse(_NAME.sub(rf"{_STAND_IN}\1", plain), mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise UnreadableReferenceError(f"{text!r} can't be read") from error

@@ -80,6 +80,7 @@ class ConfigSource:
         values, sections = frozenset(values), frozenset(sections)
         environment = FindingCollector(self.environment_path or Path("environment.json"), self.findings.findings)
         for key, value in self.environment.items():
+            # One environment.json serves both configurations; what only the other one knows is no fault of this one.
             if key in SHARED_VALUES - values:
                 continue
             fault, fix = _override(config, key, value, values=values, sections=sections)

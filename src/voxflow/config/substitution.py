@@ -39,6 +39,7 @@ def resolve(variables: Mapping[str, Any], findings: FindingCollector) -> dict[st
             circle = " → ".join([*chain[chain.index(name) :], name])
             findings.error("wrong-value", name, f"a variable that leads back to itself: {circle}")
             resolved[name] = variables[name]
+        # Depth first, with the names on the way in ``chain``: a name that comes again closes a circle.
         if name not in resolved:
             inner = [inner_name for inner_name in _VARIABLE.findall(variables[name]) if inner_name in variables]
             inner_values = {inner_name: value_of(inner_name, (*chain, name)) for inner_name in inner}

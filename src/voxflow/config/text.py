@@ -57,6 +57,7 @@ def read_json(path: Path, findings: FindingCollector | None = None) -> dict[str,
         findings.add(dataclasses.replace(warning, file=findings.file))
     elif warning:
         log_warning(warning)
+    # Both texts have the same length and lines, so that a fault's column is that of the user's own file.
     value = _parse(plain, text, path)
     if not isinstance(value, dict):
         raise _fault(path, "syntax", f"expected a JSON object {{...}}, received a {type(value).__name__}")

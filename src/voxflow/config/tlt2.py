@@ -172,6 +172,7 @@ def detect(config: Mapping[str, Any]) -> bool:
     if any(key in config for key in _ONLY_TLT2):
         return True
     components = [component for _, component in find_components(config)]
+    # Some files of Clara 3 have a component without "args", and some of TLT 2 one without any argument: most decide.
     nested = sum("args" in component for component in components)
     flat = sum(bool(component.keys() - {*ComponentReader.keys, *SEARCH_KEYS}) for component in components)
     return flat > nested

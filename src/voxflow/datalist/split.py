@@ -69,6 +69,7 @@ def split_cases(table: pd.DataFrame, options: SplitOptions) -> list[dict[str, st
     """
     labelled = table[_is_labelled(table)]
     traits = _count_traits(labelled)
+    # By a digest of seed and pseudonym, not by a shuffle: a patient that is added later moves no other in the order.
     order = sorted(traits, key=lambda patient: hashlib.sha256(f"{options.seed}:{patient}".encode()).hexdigest())
     fixed = _assign_listed(labelled, options)
     free = [patient for patient in order if patient not in fixed]

@@ -143,6 +143,7 @@ def _note_key(source: CaseSource, listing: LenientDatalist) -> None:
     message = f"{listing.path.name} has no cases under {source.key!r}"
     near = suggest(source.key, listing.parts)
     fix = near.fix or "list cases under it"
+    # Training goes on without validation, so that only a misspelt key is an error there.
     if source.section == "validate" and not near.nearest:
         source.notes.warning("unknown-part", source.key_path, f"{message}: nothing is validated", fix)
     elif source.is_named:

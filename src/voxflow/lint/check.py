@@ -141,6 +141,7 @@ def _check_evaluation(reading: ConfigReading, data: WorkspaceData) -> None:
         check_loaded(flow, ("image",), "pre_transforms", reading.notes)
         if metrics and reading.task == "segmentation":
             check_loaded(flow, ("label",), "label_transforms", reading.notes)
+    # The network's answer stands in the sample under each of its names from here on.
     flow.values |= {"model", *getattr(reading.loaded, "output_names", ())}
     flow.run(reading.parts_of("evaluate", "post_transforms"), reading.notes)
     outputs = flow.values | flow.paths | {"label"} | (BINARY if reading.task == "classification" else set())

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from voxflow.lint.listing import LenientDatalist, ListedCase
 
 THREADS = 16  # headers wait for the disk, not for the processor
-SPACING_TOLERANCE = 1e-3
+SPACING_TOLERANCE = 1e-3  # mm; NIfTI stores spacings as float32, other formats as text of some digits
 
 
 @dataclass

@@ -61,7 +61,7 @@ class FieldFlow:
                 if not self.is_open:
                     message = f"{part.name} reads the field {name!r}, which nothing before it makes"
                     notes.error("field-not-made", json_path, message, suggest_field(name, self.fields))
-                self.values.add(name)  # said once
+                self.values.add(name)  # so that the same field is reported once, not at each transform that reads it
             elif name in self.paths and not model.takes_paths:
                 message = f"{part.name} needs the image of {name!r}, which is not loaded yet"
                 notes.error("not-loaded", json_path, message, f"put a transform that loads {name!r} before it")

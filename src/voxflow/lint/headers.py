@@ -86,7 +86,11 @@ def _read_nifti(path: Path) -> ImageHeader:
     head = _read_head(path)
     compressed = head[:2] == b"\x1f\x8b"
     if compressed:
+        # 31: with gzip's own header. The first kilobyte is enough, so a cut-off file is read as far as it goes.
         head = zlib.decompressobj(31).decompress(head, 1024)
+    # NIfTI-1 has a header of 348 bytes with dim[8] (int16) at byte 40, pixdim[8] (float32) at 76, datatype at 70 and
+    # vox_offset at 108; NIfTI-2 has 540 bytes with int64 and float64 at other places. The first field, the header's own
+    # size, tells which it is and in which byte order.
     for order in "<>":
         length = struct.unpack_from(f"{order}i", head)[0]
         if length == 348:
@@ -143,6 +147,7 @@ def _read_png(path: Path) -> ImageHeader:
     head = _read_head(path)
     if not head.startswith(_PNG) or head[12:16] != b"IHDR":
         raise ValueError("no PNG header")
+    # The signature (8 bytes) and IHDR's length and name (8) come first; PNG (ISO 15948), section 11.2.2.
     columns, rows, bits, colour = struct.unpack_from(">IIBB", head, 16)
     return ImageHeader((rows, columns), (1.0, 1.0), 1, bits, _PNG_COLOURS[colour])
 

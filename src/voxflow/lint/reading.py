@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from voxflow.components import Component, plain_name
-from voxflow.config import EVALUATION_SECTION, EvaluationValues, Globals, Workflow, inspect_evaluation, inspect_workflow
+from voxflow.config import EVALUATION_SECTION, EvaluationValues, Globals, Workflow, inspect_configuration
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -124,7 +124,7 @@ def read_workflow(path: Path, target: Target, environment: Path | None, report: 
     overrides = target.overrides
     if target.evaluation:
         overrides = {key: value for key, value in overrides.items() if _first_key(key) not in _EVALUATION_ONLY}
-    inspection = inspect_workflow(path, environment=environment, overrides=overrides, workspace=target.mmar)
+    inspection = inspect_configuration(path, environment=environment, overrides=overrides, workspace=target.mmar)
     reading = _take_over(inspection, path, environment, overrides, report, is_evaluation=False)
     report.workflow = inspection.loaded if isinstance(inspection.loaded, Workflow) else None
     return reading
@@ -145,7 +145,9 @@ def read_evaluation(path: Path, target: Target, environment: Path | None, report
         overrides = {
             key: value for key, value in overrides.items() if key.isupper() or _first_key(key) in evaluation_keys
         }
-    inspection = inspect_evaluation(path, environment=environment, overrides=overrides, workspace=target.mmar)
+    inspection = inspect_configuration(
+        path, is_evaluation=True, environment=environment, overrides=overrides, workspace=target.mmar
+    )
     return _take_over(inspection, path, environment, overrides, report, is_evaluation=True)
 
 
@@ -198,6 +200,7 @@ def _list_parts(loaded: Workflow | Evaluation) -> Iterator[PlacedComponent]:
 
 def _place_faulty(kind: Kind, component: Component, *, is_evaluation: bool) -> PlacedComponent:
     """A component of a faulty configuration: its place tells what it is for."""
+    # The reader that found a fault gives no workflow, so the key is inferred from the kind and the JSON path.
     keys = [key for key, kind_of_key in KINDS.items() if kind_of_key == kind]
     chain = next((key for key in _CHAINS if key in component.where), "")
     if is_evaluation:

@@ -60,7 +60,7 @@ def check_names(reading: ConfigReading, metrics: list[PlacedComponent]) -> None:
     count = Counter(name for _, name in names)
     for part, name in names:
         if name and count[name] > 1:
-            count[name] = 0  # said once
+            count[name] = 0  # so that each name is reported once
             message = f"several metrics are called {name!r}; one number would overwrite the other"
             reading.notes.error("duplicate-name", find_argument(part, name), message, "give each its own name")
 

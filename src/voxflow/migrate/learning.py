@@ -50,6 +50,7 @@ def _classification(args: Args, facts: Facts) -> Translation:
     if any(classes > 1 for classes in facts.label_format):
         return _multiclass(args, facts)
     smoothing = float(args.get("label_smoothing", 0.0))
+    # The label is pulled towards one half, as Voxflow's own loss does: 1 becomes 1 - s/2, and 0 becomes s/2.
     target = f"label.float().clamp(0, 1) * {1 - smoothing} + {smoothing / 2}"
     element_loss = f"torch.nn.functional.binary_cross_entropy_with_logits(logits.float(), {target}, reduction='none')"
     # A negative label is an unknown finding; torch's own class would learn from it.

@@ -90,6 +90,7 @@ def _ahnet(args: Args, facts: Facts) -> Translation:
         psp_block_num=4 if typed.if_use_psp else 0,
         upsample_mode="trilinear" if typed.n_spatial_dim == 3 else "bilinear",
     )
+    # MONAI's AHNet takes its slices along the last axis only.
     if typed.plane != "z":
         network = node(f"{SCRIPTS}wrappers.AcrossAxis", network=network, axis=AHNET_AXES[typed.plane])
     return _from_scratch(network, typed.pretrain_weight_name)

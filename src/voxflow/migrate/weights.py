@@ -42,6 +42,7 @@ def write_weights(model: Path, network_def: Node, target: Path) -> float:
     example = _make_example(spec)
     with torch.inference_mode():
         expected, received = network(example), twin.eval()(example)
+    # Relative to the largest logit: an absolute bound would mean nothing for networks of another scale.
     difference = float((expected - received).abs().max() / max(1.0, float(expected.abs().max())))
     if difference > MAX_DIFFERENCE:
         raise ParityError(

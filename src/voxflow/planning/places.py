@@ -46,6 +46,7 @@ def place_sizes(
     if -1 not in pipeline.get("output_crop_size", [-1]):
         values["train.image_pipeline.args.output_crop_size"] = patch
     of_a_case = _value_at(config, CROP, path)[crops[-1]]["args"].get("batch_size", 1)
+    # A crop that takes several patches of a case fills a batch by itself: the two numbers are multiplied.
     values["train.image_pipeline.args.output_batch_size"] = max(1, layout.batch // of_a_case)
     if workers is not None:
         values["train.image_pipeline.args.num_workers"] = workers

@@ -66,6 +66,7 @@ def plan_training(train: Mapping[str, Any], resampled: Path, config: Path) -> tu
         ConfigError: the configuration is not of the form that a plan is for.
         DataError: the fingerprint is damaged.
     """
+    # Before the stage resample has run there is no fingerprint; the check then looks at the configuration as it is.
     place = resampled / FINGERPRINT
     if train.get("plan") != AUTO or not place.is_file() or not config.is_file():
         return {}, None

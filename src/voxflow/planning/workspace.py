@@ -169,6 +169,7 @@ def apply_proposal(studied: Study, name: str) -> tuple[Study, list[str]]:
         places, _ = plan_training(studied.train, Path("data/resampled") / Path(name).name, studied.config)
         evaluation = plan_evaluation(proposal, target.evaluation) if target.evaluation else {}
     else:
+        # The plan's patch suits the plan's network; the one that is configured may need another multiple.
         multiple = _find_divisor(target)
         patch = [-(-n // multiple) * multiple for n in proposal.layout.patch]
         layout = proposal.layout.model_copy(update={"patch": tuple(patch)})
