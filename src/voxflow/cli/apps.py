@@ -244,8 +244,8 @@ def add_export_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--trt_precision_mode", choices=("FP32", "FP16"), default="FP32", help="of the optimised model")
     parser.add_argument("--max_batch_size", type=_parse_positive, default=5, help="of a TensorRT engine (default: 5)")
     for flag, why in IGNORED_FLAGS.items():
-        action: dict[str, Any] = {"action": "store_true"} if flag == "trt_dynamic_mode" else {}
-        parser.add_argument(f"--{flag}", help=f"accepted: {why}", **action)
+        action = "store_true" if flag == "trt_dynamic_mode" else "store"
+        parser.add_argument(f"--{flag}", action=action, help=f"accepted: {why}")
 
 
 def say_unused(unused: Mapping[str, str]) -> None:

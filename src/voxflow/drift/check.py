@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from voxflow.drift.features import PatientFeatures, Value
     from voxflow.drift.options import MonitorOptions
+    from voxflow.drift.statistics import Numbers
 
 Verdict = Literal["moved", "same", "too few"]
 SHOWN_CATEGORIES = 3
@@ -32,10 +33,10 @@ NAMED_FEATURES = 5
 
 @dataclass(frozen=True)
 class FeatureDrift:
-    """One feature.
+    """How one feature differs between the training's and the incoming patients.
 
     Attributes:
-        name: such as "spacing_k".
+        name: such as "spacing_k_mm".
         verdict: "moved" where both the index and the test say so; "too few" where no drift could be proven.
         psi: population stability index.
         statistic: Kolmogorov-Smirnov's D; None for a category.
@@ -125,66 +126,65 @@ def compare_samples(reference: PatientFeatures, incoming: PatientFeatures, optio
     exact, adjusted for the number of features so that ``options.alpha`` holds for all of them together.
     """
     names = [name for name in reference.features if name in incoming.features and name not in options.ignore]
-    results = [_compare_feature(reference.features[name], incoming.features[name], options) for name in names]
+    pairs = [(reference.features[name], incoming.features[name]) for name in names]
+    results = [_compare_feature(name, *pair, options.tolerance) for name, pair in zip(names, pairs, strict=True)]
     # Every feature is one more chance of a false alarm.
-    adjusted = adjust_p_values([result["p_value"] for result in results])
+    adjusted = adjust_p_values([result.p_value for result in results])
     features = []
-    for name, result, p in zip(names, results, adjusted, strict=True):
+    for pair, result, p in zip(pairs, results, adjusted, strict=True):
         verdict: Verdict = "same"
-        if p <= options.alpha and result["psi"] >= options.psi:
+        if p <= options.alpha and result.psi >= options.psi:
             verdict = "moved"
         # Where even two samples that don't overlap could not pass, "same" would say more than is known.
-        elif result.pop("least_p") * len(names) > options.alpha:
+        elif smallest_p_value(len(pair[0]), len(pair[1])) * len(names) > options.alpha:
             verdict = "too few"
-        result.pop("least_p", None)
-        features.append(FeatureDrift(name=name, verdict=verdict, adjusted=p, **result))
+        features.append(replace(result, verdict=verdict, adjusted=p))
     features.sort(key=lambda result: (result.verdict != "moved", result.adjusted, -result.psi, result.name))
     return DriftResult(tuple(features), reference.patients, incoming.patients, options.alpha, options.psi)
 
 
 def _compare_feature(
-    reference: Mapping[str, Value], incoming: Mapping[str, Value], options: MonitorOptions
-) -> dict[str, Any]:
-    reference_values, incoming_values = list(reference.values()), list(incoming.values())
-    smallest = {"least_p": smallest_p_value(len(reference_values), len(incoming_values))}
-    if all(isinstance(value, float) for value in (*reference_values, *incoming_values)):
-        return (
-            _compare_numbers(np.array(reference_values, float), np.array(incoming_values, float), options.tolerance)
-            | smallest
-        )
-    return (
-        _compare_categories([str(value) for value in reference_values], [str(value) for value in incoming_values])
-        | smallest
+    name: str, reference: Mapping[str, Value], incoming: Mapping[str, Value], tolerance: float
+) -> FeatureDrift:
+    """Compare one feature by itself; its verdict and its adjusted p follow when all features are known."""
+    old, new = list(reference.values()), list(incoming.values())
+    if all(isinstance(value, float) for value in (*old, *new)):
+        return _compare_numbers(name, np.array(old, float), np.array(new, float), tolerance)
+    return _compare_categories(name, [str(value) for value in old], [str(value) for value in new])
+
+
+def _compare_numbers(name: str, reference: Numbers, incoming: Numbers, tolerance: float) -> FeatureDrift:
+    old, new = round_to_tolerance(reference, incoming, tolerance)
+    statistic, p_value = kolmogorov_smirnov(old, new)
+    return FeatureDrift(
+        name=name,
+        verdict="same",
+        psi=population_stability(old, new),
+        statistic=statistic,
+        p_value=p_value,
+        adjusted=p_value,
+        before=_format_middle(reference),
+        now=_format_middle(incoming),
+        outside=float(np.mean((new < old.min()) | (new > old.max()))),
     )
 
 
-def _compare_numbers(reference: Any, incoming: Any, tolerance: float) -> dict[str, Any]:
-    rounded_reference, rounded_incoming = round_to_tolerance(reference, incoming, tolerance)
-    statistic, p_value = kolmogorov_smirnov(rounded_reference, rounded_incoming)
-    return {
-        "psi": population_stability(rounded_reference, rounded_incoming),
-        "statistic": statistic,
-        "p_value": p_value,
-        "before": _format_middle(reference),
-        "now": _format_middle(incoming),
-        "outside": float(
-            np.mean((rounded_incoming < rounded_reference.min()) | (rounded_incoming > rounded_reference.max()))
-        ),
-    }
+def _compare_categories(name: str, reference: Sequence[str], incoming: Sequence[str]) -> FeatureDrift:
+    p_value = fisher_p_value(reference, incoming)
+    return FeatureDrift(
+        name=name,
+        verdict="same",
+        psi=category_stability(reference, incoming),
+        statistic=None,
+        p_value=p_value,
+        adjusted=p_value,
+        before=_format_frequent(reference),
+        now=_format_frequent(incoming),
+        outside=statistics.fmean(value not in {*reference} for value in incoming),
+    )
 
 
-def _compare_categories(reference: Sequence[str], incoming: Sequence[str]) -> dict[str, Any]:
-    return {
-        "psi": category_stability(reference, incoming),
-        "statistic": None,
-        "p_value": fisher_p_value(reference, incoming),
-        "before": _format_frequent(reference),
-        "now": _format_frequent(incoming),
-        "outside": statistics.fmean(value not in {*reference} for value in incoming),
-    }
-
-
-def _format_middle(values: Any) -> str:
+def _format_middle(values: Numbers) -> str:
     low, middle, high = np.percentile(values, (25, 50, 75))
     return f"{middle:.4g}" if low == high else f"{middle:.4g} ({low:.4g} to {high:.4g})"
 

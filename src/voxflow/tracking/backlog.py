@@ -60,17 +60,16 @@ class Backlog:
         """Whether any entry waits to be sent."""
         return self.path.is_file()
 
-    def add(self, kind: str, **values: Any) -> None:
+    def add(self, entry: Mapping[str, Any]) -> None:
         """Keep one entry, with the time of day; a disk that takes nothing any more loses it.
 
         Args:
-            kind: which call, such as "metrics"; see ``MlflowTracker.record_entry``.
-            **values: its arguments; what is no JSON is kept as text.
+            entry: as ``MlflowTracker.record_entry`` takes it; what is no JSON is kept as text.
         """
         with contextlib.suppress(OSError):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             head = "" if self.is_waiting else self._header_line() + "\n"
-            line = json.dumps({"kind": kind, "time": int(time.time() * 1000), **values}, default=str)
+            line = json.dumps({"time": int(time.time() * 1000), **entry}, default=str)
             with self.path.open("a", encoding="utf-8") as stream:
                 stream.write(f"{head}{line}\n")
 

@@ -140,7 +140,7 @@ class MlflowTracker(EntryTracker):
             self._client.set_terminated(self.run_id, status)
         except store_failures() as error:
             self._note_loss("end", error)
-            self.backlog.add("end", status=status)
+            self.backlog.add({"kind": "end", "status": status})
         with contextlib.suppress(*store_failures()):
             mlflow.end_run(status)
 
@@ -154,16 +154,22 @@ class MlflowTracker(EntryTracker):
         Raises:
             Exception: one of :func:`voxflow.tracking.store.store_failures`; nothing of the entry is lost then.
         """
+        from mlflow.entities import Metric, Param, RunTag
+
         values = entry.get("values", {})
         match entry["kind"]:
             case "params":
+                # MLflow refuses a whole batch when one of its parameters has another value already.
                 recorded = self._client.get_run(self.run_id).data.params
-                self._log_batches(params={key: value for key, value in values.items() if key not in recorded})
+                new = {key: value for key, value in values.items() if key not in recorded}
+                self._log_batches("params", [Param(key, str(value)) for key, value in new.items()])
             case "metrics":
+                # A backlog's entry has the time when it was made, so that curves keep their shape.
                 moment, step = entry.get("time") or int(time.time() * 1000), entry.get("step") or 0
-                self._log_batches(metrics={key: (value, moment, step) for key, value in values.items()})
+                self._log_batches("metrics", [Metric(key, value, moment, step) for key, value in values.items()])
             case "tags":
-                self._log_batches(tags={**values, **self._find_parent(values)})
+                tags = {**values, **self._find_parent(values)}
+                self._log_batches("tags", [RunTag(key, str(value)) for key, value in tags.items()])
             case "artifact":
                 keep = self._client.log_artifacts if Path(entry["path"]).is_dir() else self._client.log_artifact
                 keep(self.run_id, entry["path"], entry["folder"])
@@ -181,17 +187,9 @@ class MlflowTracker(EntryTracker):
         with lock_store(get_tracking_uri()), ignore_deprecations():
             return find_parent_tag(self._client, self.run_id, tags)
 
-    def _log_batches(self, **kinds: Mapping[str, Any]) -> None:
-        from mlflow.entities import Metric, Param, RunTag
-
-        entities_by_kind = {
-            "params": [Param(key, str(value)) for key, value in kinds.get("params", {}).items()],
-            "metrics": [Metric(key, *value) for key, value in kinds.get("metrics", {}).items()],
-            "tags": [RunTag(key, str(value)) for key, value in kinds.get("tags", {}).items()],
-        }
-        for kind, entities in entities_by_kind.items():
-            for first in range(0, len(entities), BATCH):
-                self._client.log_batch(self.run_id, **{kind: entities[first : first + BATCH]})
+    def _log_batches(self, kind: str, entities: Sequence[Any]) -> None:
+        for first in range(0, len(entities), BATCH):
+            self._client.log_batch(self.run_id, **{kind: entities[first : first + BATCH]})
 
     @property
     def _is_lost(self) -> bool:
@@ -203,7 +201,7 @@ class MlflowTracker(EntryTracker):
         A store that is away is asked again after some minutes only: each call could wait for a long time.
         """
         if self._is_lost:
-            self.backlog.add(**entry)
+            self.backlog.add(entry)
             return
         try:
             self.backlog.send(self.record_entry)
@@ -211,7 +209,7 @@ class MlflowTracker(EntryTracker):
             self._lost_since = None
         except store_failures() as error:
             self._note_loss(subject, error)
-            self.backlog.add(**entry)
+            self.backlog.add(entry)
 
     def _note_loss(self, subject: str, error: Exception) -> None:
         if self._lost_since is None:
@@ -238,7 +236,7 @@ class OfflineTracker(EntryTracker):
 
     def _record(self, subject: str, entry: dict[str, Any]) -> None:
         del subject
-        self.backlog.add(**entry)
+        self.backlog.add(entry)
 
     def log_model(self, path: Path, name: str = "model") -> str:
         """Return no URI: a model is not kept for later, since the workspace has it."""
@@ -251,4 +249,4 @@ class OfflineTracker(EntryTracker):
         Args:
             status: MLflow's: FINISHED, FAILED or KILLED.
         """
-        self.backlog.add("end", status=status)
+        self.backlog.add({"kind": "end", "status": status})
