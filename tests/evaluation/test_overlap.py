@@ -29,7 +29,7 @@ PAIRS = [((20, 20, 30), 9, (22, 19, 33), 11), ((5, 20, 30), 9, (30, 22, 28), 8),
 
 # MONAI 1.6 calls its own deprecated argument.
 @pytest.mark.filterwarnings("ignore:.*always_return_as_numpy:FutureWarning")
-@pytest.mark.parametrize(("first", "radius", "second", "other"), PAIRS)
+@pytest.mark.parametrize(("first", "radius", "second", "moved"), PAIRS)
 def test_measures_are_monais(first: tuple[float, ...], radius: float, second: tuple[float, ...], moved: float) -> None:
     mask, reference = ball(first, radius), ball(second, moved)  # type: ignore[arg-type]
     overlap = measure_overlap(mask, reference, 1)
