@@ -1,10 +1,25 @@
-"""The rings hold: imports go inward only (the contracts stand in pyproject.toml)."""
+"""Imports go inward and through doors only: the contracts stand in pyproject.toml, and the documentation tells them."""
 
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
+from typing import Any
+
+import grimp
+import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+CONTRACTS: list[dict[str, Any]] = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"][
+    "contracts"
+]
+ROWS = next(
+    [re.split(r" *: *", row) for row in contract["layers"]]
+    for contract in CONTRACTS
+    if contract.get("containers") == ["voxflow"]
+)
+PACKAGES = sorted(path.parent.name for path in (ROOT / "src/voxflow").glob("*/__init__.py"))
 
 
 def test_import_contracts_hold() -> None:
@@ -19,3 +34,42 @@ def test_help_starts_without_torch() -> None:
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
+def test_every_package_has_a_contract_for_its_door() -> None:
+    doors = [contract["protected_modules"] for contract in CONTRACTS if contract["type"] == "protected"]
+    assert doors == [[f"voxflow.{package}.*"] for package in PACKAGES]
+
+
+def test_the_documentation_has_the_packages_in_their_order() -> None:
+    text = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    table = text.partition("| from the commands down |")[2].partition("\n\n")[0].splitlines()[2:]
+    assert [re.findall(r"`(\w+)`", line.split("|")[1]) for line in table] == ROWS
+
+
+@pytest.fixture(scope="module")
+def graph() -> grimp.ImportGraph:
+    """With imports for types, which the contracts leave out."""
+    return grimp.build_graph("voxflow", "tasks", "flows", exclude_type_checking_imports=False, cache_dir=None)
+
+
+def test_imports_for_types_go_through_doors_too(graph: grimp.ImportGraph) -> None:
+    past = {
+        f"{importer} -> {module}"
+        for package in PACKAGES
+        for module in graph.find_descendants(f"voxflow.{package}")
+        for importer in graph.find_modules_that_directly_import(module)
+        if not f"{importer}.".startswith(f"voxflow.{package}.")
+    }
+    assert past == set()
+
+
+def test_imports_for_types_go_down_too(graph: grimp.ImportGraph) -> None:
+    rank = {package: number for number, row in enumerate(ROWS) for package in row}
+    upward = set()
+    for importer in graph.modules:
+        for module in graph.find_modules_directly_imported_by(importer):
+            above, below = (rank.get(name.split(".")[1]) if name.count(".") else None for name in (importer, module))
+            if importer.startswith("voxflow.") and None not in (above, below) and above > below:  # type: ignore[operator]
+                upward.add(f"{importer} -> {module}")
+    assert upward == set()

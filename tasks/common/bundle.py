@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from voxflow.bundle import BundleOptions
-from voxflow.bundle.parts import list_items, require_trust
+from voxflow.bundle import BundleOptions, list_items, require_trust
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tasks.common.stage import Stage
-    from voxflow.bundle.parts import BundleItem
+    from voxflow.bundle import BundleItem
     from voxflow.datalist import Datalist
 
 KIND = "bundle"

@@ -16,8 +16,7 @@ from voxflow.tracking import continue_run, read_run_file
 
 if TYPE_CHECKING:
     from tasks.common.stage import Stage
-    from voxflow.bundle import BundleResult
-    from voxflow.bundle.parts import BundleItem
+    from voxflow.bundle import BundleItem, BundleResult
     from voxflow.tracking import Tracker
 
 

@@ -17,7 +17,7 @@ from voxflow.tracking import begin_run, continue_run, read_run_file, write_run_f
 
 if TYPE_CHECKING:
     from tasks.common.stage import Stage
-    from voxflow.bundle.parts import BundleItem
+    from voxflow.bundle import BundleItem
 
 
 def train(stage: Stage) -> int:

@@ -1,4 +1,7 @@
 from .options import BundleOptions as BundleOptions
+from .parts import BundleItem as BundleItem
+from .parts import list_items as list_items
+from .parts import require_trust as require_trust
 from .run import BundleResult as BundleResult
 from .run import evaluate_bundle as evaluate_bundle
 from .run import infer_bundle as infer_bundle
