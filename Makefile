@@ -1,4 +1,4 @@
-# The commands of the project; CI calls the same ones. Everything is set up by itself, in .venv.
+# The commands of the project; CI calls the same ones. The first of them makes .venv and installs everything there.
 SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
@@ -11,7 +11,7 @@ READY := $(VENV)/.ready
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-all test-services lint format serve lock clean
 
-help: ## list the commands
+help: ## list these commands
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed 's/:.*## /\t/' | expand -t 16
 
 $(READY): requirements.lock pyproject.toml
@@ -24,45 +24,45 @@ $(READY): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $(READY)
 
-setup: $(READY) ## make .venv with the exact versions of requirements.lock
+setup: $(READY) ## make .venv with the versions of requirements.lock
 
-demo: $(READY) ## run the whole DAG on the two sample workspaces
+demo: $(READY) ## run all stages on the two demo workspaces
 	@$(BIN)/python -m tasks.ops.digests --check
 	$(BIN)/dvc repro
 	@$(BIN)/python -m tasks.ops.summary
 
-test: $(READY) lint ## lint, types, and the tests that need no long training
+test: $(READY) lint ## make lint, and all tests but the slow ones
 	$(BIN)/python -m pytest -m "not slow" --cov --cov-report=term:skip-covered
 
-test-all: $(READY) lint ## everything, with the real images and the long trainings
+test-all: $(READY) lint ## make lint, and all tests, with long trainings and real images
 	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered
 
-test-services: ## install what tests talk to, Orthanc, PostgreSQL and Chromium, where root and apt-get may
+test-services: ## install Orthanc, PostgreSQL and Chromium for the tests (needs root and apt-get)
 	@.ci/services
 
-lint: $(READY) ## ruff, mypy strict, the import rules, the digests of the stages' code
+lint: $(READY) ## check style (ruff), types (mypy), imports, and the digests of the stages' code
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m tasks.ops.digests --check
 
-digests: $(READY) ## after a change of code: let DVC see which stages it concerns (tasks/digests)
+digests: $(READY) ## after a change of code: update tasks/digests, so that DVC runs the stages concerned
 	@$(BIN)/python -m tasks.ops.digests
 
-format: $(READY) ## let ruff mend what it can
+format: $(READY) ## format the code with ruff, and fix what ruff can fix
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-serve: $(READY) ## Prefect server and worker, MLflow UI, on loopback (PREFECT_PORT, MLFLOW_PORT)
+serve: $(READY) ## start Prefect and MLflow on this machine only (PREFECT_PORT, MLFLOW_PORT)
 	@$(BIN)/python -m tasks.ops.serve
 
-lock: ## resolve pyproject.toml afresh into requirements.lock
+lock: ## write requirements.lock anew from pyproject.toml
 	rm -rf $(VENV)-lock && $(PYTHON) -m venv $(VENV)-lock
 	$(VENV)-lock/bin/python -m pip install --quiet torch==2.13.0 '.[dev]'
 	{ head -n 1 requirements.lock; $(VENV)-lock/bin/python -m pip freeze --all \
 		| grep -viE '^(pip|voxflow|-e)' | sed -E 's/\+cpu//' | LC_ALL=C sort -f; } > requirements.lock.new
 	mv requirements.lock.new requirements.lock && rm -rf $(VENV)-lock
 
-clean: ## remove what the tools keep; data, models and metrics stay
+clean: ## remove the tools' caches; data, models and metrics stay
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage

@@ -1,4 +1,4 @@
-"""When, where and how often stages run. What they do and in which order, dvc.yaml says."""
+"""Prefect flows: when, where and how often the stages run. Their work and their order stand in dvc.yaml."""
 
 # Before prefect is imported, since prefect looks for the opt-out of its usage statistics on import: voxflow, which
 # tasks import, sets it.

@@ -1,4 +1,4 @@
-"""What DVC versions to its remote, and the databases beside it, as a Prefect flow."""
+"""A Prefect flow that pushes the data that DVC versions to its remote, and copies the databases."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Masks for the studies that came in, and their DICOM SEG back to the PACS, as a Prefect flow."""
+"""A Prefect flow that makes masks for the fetched studies and sends their DICOM SEG to the PACS."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""New studies from a PACS or a folder into a workspace's inbox, as a Prefect flow."""
+"""A Prefect flow that fetches new studies from a PACS or a folder into a workspace's inbox."""
 
 from __future__ import annotations
 

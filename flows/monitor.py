@@ -1,4 +1,4 @@
-"""Drift of a workspace's inbox, as a Prefect flow; it starts a training when one is due."""
+"""A Prefect flow that looks for drift in a workspace's inbox, and starts a training when one is due."""
 
 from __future__ import annotations
 
@@ -93,7 +93,9 @@ def main() -> int:
     """Run the flow as a program."""
     parser = argparse.ArgumentParser(prog="python -m flows.monitor", description=__doc__)
     parser.add_argument("workspace", help="a key below 'workspaces' in params.yaml")
-    parser.add_argument("--no-training", action="store_true", help="only say when a training is due")
+    parser.add_argument(
+        "--no-training", action="store_true", help="do not start a training; only report that one is due"
+    )
     arguments = parser.parse_args()
     return run_for_exit_code(lambda: monitor(arguments.workspace, not arguments.no_training, return_state=True))
 

@@ -1,4 +1,4 @@
-"""The DAG of one workspace as a Prefect flow: ``python -m flows.pipeline WORKSPACE``.
+"""A Prefect flow that runs the stages of one workspace: ``python -m flows.pipeline WORKSPACE``.
 
 The stages and their order come from DVC; each is one task that calls ``dvc repro --single-item STAGE``. So what runs
 and what is cached stays DVC's business, and when, where, retries and logs are Prefect's.
@@ -140,14 +140,22 @@ def _make_final_state(workspace: str, results: dict[str, Outcome | StageError | 
 
 def main() -> int:
     """Run the flow as a program; the exit code is that of the first stage that failed (see ``voxflow.errors``)."""
-    parser = argparse.ArgumentParser(prog="python -m flows.pipeline", description="Run every stage that changed.")
+    parser = argparse.ArgumentParser(
+        prog="python -m flows.pipeline", description="Run the stages of a workspace whose inputs changed."
+    )
     parser.add_argument("workspace", help="a key below 'workspaces' in params.yaml")
-    parser.add_argument("--force", action="store_true", help="run every stage, changed or not")
-    parser.add_argument("--retries", type=int, default=2, help="how often a killed stage is tried again (default: 2)")
-    parser.add_argument("--retry-delay", type=float, default=10.0, metavar="SECONDS", help="wait before (default: 10)")
-    parser.add_argument("--stages", metavar="NAME,NAME", help="run these only (default: all)")
-    parser.add_argument("--carry", action="store_true", help="pull what other machines made first, push at the end")
-    parser.add_argument("--then", metavar="DEPLOYMENT", help="start this deployment once all went well")
+    parser.add_argument("--force", action="store_true", help="run every stage, even if nothing changed")
+    parser.add_argument(
+        "--retries", type=int, default=2, help="number of retries of a stage that was killed (default: 2)"
+    )
+    parser.add_argument(
+        "--retry-delay", type=float, default=10.0, metavar="SECONDS", help="wait before each retry (default: 10)"
+    )
+    parser.add_argument("--stages", metavar="NAME,NAME", help="run only these stages (default: all)")
+    parser.add_argument(
+        "--carry", action="store_true", help="pull the results of other machines first, and push at the end"
+    )
+    parser.add_argument("--then", metavar="DEPLOYMENT", help="start this deployment after a success")
     arguments = parser.parse_args()
     return run_for_exit_code(
         lambda: pipeline(

@@ -1,4 +1,4 @@
-"""The whole DAG of one workspace and the decision who is champion: ``python -m flows.retrain WORKSPACE``."""
+"""A Prefect flow that runs all stages of a workspace and shows its champion: ``python -m flows.retrain WORKSPACE``."""
 
 from __future__ import annotations
 
@@ -37,9 +37,12 @@ def retrain(workspace: str, force: bool = False, retries: int = 2, retry_delay_s
 
 def main() -> int:
     """Run the flow as a program; the exit code is that of the first stage that failed (see ``voxflow.errors``)."""
-    parser = argparse.ArgumentParser(prog="python -m flows.retrain", description="Retrain, and decide on the champion.")
+    parser = argparse.ArgumentParser(
+        prog="python -m flows.retrain",
+        description="Retrain a workspace's model, and decide whether it becomes champion.",
+    )
     parser.add_argument("workspace", help="a key below 'workspaces' in params.yaml")
-    parser.add_argument("--force", action="store_true", help="run every stage, changed or not")
+    parser.add_argument("--force", action="store_true", help="run every stage, even if nothing changed")
     arguments = parser.parse_args()
     return run_for_exit_code(lambda: retrain(arguments.workspace, arguments.force, return_state=True))
 

@@ -1,4 +1,4 @@
-"""Turn the workspace's folder of DICOM (or NIfTI, PNG) into checked volumes, labels and a case table."""
+"""Convert the workspace's folder of DICOM (or NIfTI, PNG) to checked volumes, labels and a case table."""
 
 from __future__ import annotations
 

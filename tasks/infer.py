@@ -1,6 +1,6 @@
 """Run the exported model on the datalist's cases without a label: masks, DICOM SEG, tables, pictures.
 
-With ``--ensemble`` the models of all folds answer together. A run that was ended half-way leaves its finished cases
+With ``--ensemble`` the models of all folds answer together. A run that was interrupted leaves its finished cases
 beside the output, hidden, and the next run goes on from them.
 """
 

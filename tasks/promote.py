@@ -1,4 +1,4 @@
-"""Register the exported model as challenger; it becomes champion where it beats the present one case by case."""
+"""Register the exported model as challenger; it becomes champion if it beats the present one case by case."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Gather what the other stages left into one HTML page and a model card."""
+"""Write the report of a workspace, one HTML page, and a model card from the results of the other stages."""
 
 from __future__ import annotations
 

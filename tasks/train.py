@@ -1,4 +1,4 @@
-"""Train the workspace's model: the MMAR's config and the datalist in; model.pt, curves and events out."""
+"""Train the workspace's model: reads the MMAR's config and the datalist, writes model.pt, curves and events."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Check a workspace's volumes or radiographs with Great Expectations before anything is trained on them."""
+"""Check a workspace's volumes or radiographs with Great Expectations before a training uses them."""
 
 from __future__ import annotations
 

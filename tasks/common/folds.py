@@ -145,9 +145,9 @@ def main(
     parser = stage_parser(name)
     part = parser.add_mutually_exclusive_group()
     if run_fold:
-        part.add_argument("--fold", type=int, metavar="N", help="one fold of the cross-validation, from 1")
+        part.add_argument("--fold", type=int, metavar="N", help="number of a fold of the cross-validation, from 1")
     if run_ensemble:
-        part.add_argument("--ensemble", action="store_true", help="the models of all folds together")
+        part.add_argument("--ensemble", action="store_true", help="use the models of all folds together")
     arguments = parser.parse_args()
     workspace, fold = arguments.workspace, getattr(arguments, "fold", None)
     if run_fold and fold is not None:

@@ -84,7 +84,8 @@ def stage_parser(name: str, key: str = "workspaces") -> argparse.ArgumentParser:
         name: the stage, as dvc.yaml names it.
         key: the block of params.yaml that holds the workspace.
     """
-    parser = argparse.ArgumentParser(prog=f"python -m tasks.{name}", description=sys.modules["__main__"].__doc__)
+    program = getattr(sys.modules["__main__"].__spec__, "name", f"tasks.{name}")  # tasks.ops.ingest for ``ingest``
+    parser = argparse.ArgumentParser(prog=f"python -m {program}", description=sys.modules["__main__"].__doc__)
     parser.add_argument("workspace", help=f"a key below {key!r} in params.yaml")
     parser.add_argument("--debug", action="store_true", help="show the traceback of a failure")
     return parser

@@ -1,20 +1,19 @@
-"""Make masks for the studies that came in and send their DICOM SEG back: ``python -m tasks.ops.answer WORKSPACE``."""
+"""Make masks for the fetched studies and send their DICOM SEG back: ``python -m tasks.ops.answer WORKSPACE``."""
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import sys
-from functools import partial
 from pathlib import Path
 
-from tasks.common.stage import Stage, main
+from tasks.common.stage import Stage, run_guarded, stage_parser
 from tasks.ops.incoming import Incoming, read_settings
 from voxflow.dicom import ConvertOptions
 from voxflow.engines import open_engine
 from voxflow.errors import EXIT_FAILURE, EXIT_OK, EXIT_SOME_FAILED
 from voxflow.inference import InferOptions
 from voxflow.pacs import AnswerContext, Ledger, answer_new_series, open_archive
+from voxflow.places import load_params
 from voxflow.progress import say
 from voxflow.tracking import describe_model
 
@@ -51,13 +50,19 @@ def run(stage: Stage, model: str | None = None, send: bool = True) -> int:
 
 
 def program() -> int:
-    """Take this program's own flags, and leave the others to every stage's."""
-    parser = argparse.ArgumentParser(add_help=False)
+    """Run this program with its two flags beside those of every stage."""
+    parser = stage_parser("answer")
     parser.add_argument("--model", help="a model file or a folder of exported models (default: the workspace's)")
-    parser.add_argument("--keep", action="store_true", help="send nothing")
-    arguments, stage_arguments = parser.parse_known_args()
-    sys.argv[1:] = stage_arguments
-    return main("answer", partial(run, model=arguments.model, send=not arguments.keep))
+    parser.add_argument("--keep", action="store_true", help="do not send the DICOM SEG to the PACS")
+    arguments = parser.parse_args()
+    workspace = arguments.workspace
+    return run_guarded(
+        f"answer {workspace}",
+        lambda: run(
+            Stage(workspace, "answer", load_params("workspaces", workspace)), arguments.model, not arguments.keep
+        ),
+        arguments.debug,
+    )
 
 
 if __name__ == "__main__":

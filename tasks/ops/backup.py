@@ -1,4 +1,4 @@
-"""Push what DVC versions to a remote, and copy the databases beside it: ``python -m tasks.ops.backup``."""
+"""Push the data that DVC versions to a remote, and copy the databases: ``python -m tasks.ops.backup``."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def main() -> int:
     """Back up; the databases first, since they are small."""
     parser = argparse.ArgumentParser(prog="python -m tasks.ops.backup", description=__doc__)
     parser.add_argument("--remote", help="a DVC remote (default: the repository's default)")
-    parser.add_argument("--databases", type=Path, help="a folder that copies of the SQLite files go to")
+    parser.add_argument("--databases", type=Path, help="folder for copies of the SQLite files")
     arguments = parser.parse_args()
     if arguments.databases:
         try:

@@ -1,6 +1,6 @@
 """Carry a workspace's data between machines: ``python -m tasks.ops.carry pull|push WORKSPACE --stages NAME,NAME``.
 
-What was made travels by DVC's remote, and dvc.lock, which tells what that is, by git.
+The data travels by DVC's remote; dvc.lock, which names the data's versions, travels by git.
 """
 
 from __future__ import annotations
@@ -155,7 +155,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tasks.ops.carry", description=__doc__)
     parser.add_argument("way", choices=("pull", "push"))
     parser.add_argument("workspace", help="a key below 'workspaces' in params.yaml")
-    parser.add_argument("--stages", default="", help="the stages of this machine, joined by commas (default: all)")
+    parser.add_argument("--stages", default="", help="the stages of this machine, separated by commas (default: all)")
     arguments = parser.parse_args()
     try:
         summary = (pull if arguments.way == "pull" else push)(

@@ -1,4 +1,4 @@
-"""Bring the exported files of a champion into a folder: ``python -m tasks.ops.champion WORKSPACE FOLDER``."""
+"""Copy the exported files of a champion to a folder: ``python -m tasks.ops.champion WORKSPACE FOLDER``."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from voxflow.tracking import CHAMPION, materialise_champion
 def main() -> int:
     """Fetch, unless the folder holds this version already, and say which it is."""
     parser = argparse.ArgumentParser(prog="python -m tasks.ops.champion", description=__doc__)
-    parser.add_argument("workspace", help="the workspace, which the registered model is called as")
-    parser.add_argument("folder", type=Path, help="where the files go; what is there is replaced")
-    parser.add_argument("--alias", default=CHAMPION, help="another alias, or a version's number (default: champion)")
+    parser.add_argument("workspace", help="the workspace, which is also the name of the registered model")
+    parser.add_argument("folder", type=Path, help="folder for the files; existing files are replaced")
+    parser.add_argument("--alias", default=CHAMPION, help="another alias, or a version number (default: champion)")
     arguments = parser.parse_args()
     try:
         version = materialise_champion(arguments.workspace, arguments.folder, arguments.alias)

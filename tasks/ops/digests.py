@@ -90,7 +90,7 @@ def _write(path: Path, text: str) -> bool:
 def main() -> int:
     """Write the digests, or check them, and say which stages that concerns."""
     parser = argparse.ArgumentParser(prog="python -m tasks.ops.digests", description=__doc__)
-    parser.add_argument("--check", action="store_true", help="write nothing; exit with 2 where a file is stale")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit with code 2 if a file is stale")
     is_check = parser.parse_args().check
     try:
         if is_check:

@@ -1,4 +1,4 @@
-"""Take in the studies that are new in a PACS or a folder: ``python -m tasks.ops.ingest WORKSPACE``."""
+"""Fetch the studies that are new in a PACS or a folder: ``python -m tasks.ops.ingest WORKSPACE``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Prefect server, a worker and the MLflow pages, on this machine only, until Ctrl-C: ``python -m tasks.ops.serve``."""
+"""Run Prefect, a worker and the MLflow pages on this machine only, until Ctrl-C: ``python -m tasks.ops.serve``."""
 
 from __future__ import annotations
 

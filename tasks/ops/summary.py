@@ -1,4 +1,4 @@
-"""What the last ``dvc repro`` made, in a few lines: scores, what was set aside, where to look next."""
+"""Summarise the results of the last ``dvc repro``: scores, quarantined series, and the pages to open next."""
 
 from __future__ import annotations
 

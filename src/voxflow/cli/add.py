@@ -24,9 +24,7 @@ class AddCommand(Command):
     """
 
     name: ClassVar[str] = "add"
-    help: ClassVar[str] = (
-        "add patients to a workspace: none that is tested on, the test part as it was, raw data versioned"
-    )
+    help: ClassVar[str] = "add new patients to a workspace; the test part stays as it is, and DVC versions the raw data"
 
     folder: Path
     workspace: str | None = None
@@ -34,8 +32,10 @@ class AddCommand(Command):
     @staticmethod
     def add_arguments(parser: argparse.ArgumentParser) -> None:
         """Declare the flags."""
-        parser.add_argument("folder", type=Path, help="DICOM, NIfTI or PNG that has arrived; it is copied")
-        parser.add_argument("--to", dest="workspace", metavar="WORKSPACE", help="needed where params.yaml has several")
+        parser.add_argument("folder", type=Path, help="folder with the new DICOM, NIfTI or PNG files; they are copied")
+        parser.add_argument(
+            "--to", dest="workspace", metavar="WORKSPACE", help="needed if params.yaml has several workspaces"
+        )
 
     def run(self) -> int:
         """Add, and say what was added and what comes next.

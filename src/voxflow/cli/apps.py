@@ -38,7 +38,7 @@ class TrainCommand(Command):
     """
 
     name: ClassVar[str] = "train"
-    help: ClassVar[str] = "train what an MMAR's configuration says"
+    help: ClassVar[str] = "train the model of an MMAR's training configuration"
 
     mmar: Path
     config: str = TRAIN_CONFIG
@@ -51,7 +51,7 @@ class TrainCommand(Command):
         """Declare the flags of ``voxflow train``."""
         parser.add_argument("mmar", type=Path, help="the MMAR folder")
         add_flags(parser, TRAIN_CONFIG)
-        parser.add_argument("--write_train_stats", action="store_true", help="leave models/train_stats.json")
+        parser.add_argument("--write_train_stats", action="store_true", help="write models/train_stats.json")
 
     def run(self) -> int:
         """Train, and say how the training ended and what its best model scored.
@@ -77,7 +77,7 @@ class EvaluateCommand(Command):
     """
 
     name: ClassVar[str] = "evaluate"
-    help: ClassVar[str] = "judge an MMAR's model as its validation configuration says"
+    help: ClassVar[str] = "evaluate an MMAR's model with its validation configuration"
 
     mmar: Path
     config: str = VALIDATION_CONFIG
@@ -142,7 +142,7 @@ class ExportCommand(Command):
     """
 
     name: ClassVar[str] = "export"
-    help: ClassVar[str] = "export an MMAR's checkpoint: regular and optimised model"
+    help: ClassVar[str] = "export an MMAR's checkpoint as a regular and an optimised model"
 
     folder: Path
     names: ExportNames
@@ -160,7 +160,7 @@ class ExportCommand(Command):
         parser.add_argument(
             "--openvino_precision",
             choices=("fp32", "bf16", "int8"),
-            help="of the OpenVINO model; less than fp32 is kept only where its masks hold (default: fp32)",
+            help="precision of the OpenVINO model; bf16, int8: only if the masks stay the same (default: fp32)",
         )
         parser.add_argument(
             "--set",
@@ -224,7 +224,7 @@ def _find_checkpoint(path: Path, name: str) -> tuple[Path, str]:
 def add_flags(parser: argparse.ArgumentParser, config: str) -> None:
     """Declare the flags that training and evaluation share; ``config`` is the default configuration."""
     parser.add_argument("-c", "--config", default=config, help="configuration, relative to the MMAR (%(default)s)")
-    parser.add_argument("-e", "--environment", help="environment file (config/environment.json where there is one)")
+    parser.add_argument("-e", "--environment", help="environment file (default: config/environment.json if it exists)")
     parser.add_argument(
         "--set",
         dest="settings",
@@ -232,17 +232,29 @@ def add_flags(parser: argparse.ArgumentParser, config: str) -> None:
         action="extend",
         default=[],
         metavar="KEY=VALUE",
-        help="values that win over environment and configuration",
+        help="values that replace those of the environment and the configuration",
     )
 
 
 def add_export_flags(parser: argparse.ArgumentParser) -> None:
     """Declare every flag that Clara's export had beside path and name of the model; some have no meaning here."""
-    parser.add_argument("--model_file_format", choices=("CKPT",), default="CKPT", help="what is exported: a checkpoint")
-    parser.add_argument("--regular_frozen_file_ext", default=".fzn.pb", help="the regular model (default: %(default)s)")
-    parser.add_argument("--trt_file_ext", default=".trt.pb", help="the optimised model (default: %(default)s)")
-    parser.add_argument("--trt_precision_mode", choices=("FP32", "FP16"), default="FP32", help="of the optimised model")
-    parser.add_argument("--max_batch_size", type=_parse_positive, default=5, help="of a TensorRT engine (default: 5)")
+    parser.add_argument(
+        "--model_file_format", choices=("CKPT",), default="CKPT", help="kind of the exported file: always a checkpoint"
+    )
+    parser.add_argument(
+        "--regular_frozen_file_ext",
+        default=".fzn.pb",
+        help="file extension of the regular model (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--trt_file_ext", default=".trt.pb", help="file extension of the optimised model (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--trt_precision_mode", choices=("FP32", "FP16"), default="FP32", help="precision of the optimised model"
+    )
+    parser.add_argument(
+        "--max_batch_size", type=_parse_positive, default=5, help="largest batch of a TensorRT engine (default: 5)"
+    )
     for flag, why in IGNORED_FLAGS.items():
         action = "store_true" if flag == "trt_dynamic_mode" else "store"
         parser.add_argument(f"--{flag}", action=action, help=f"accepted: {why}")
@@ -284,7 +296,7 @@ def export_main(arguments: Sequence[str] | None = None, program: str = "nvmidl.a
         The exit code; see :mod:`voxflow.errors`.
     """
     parser = argparse.ArgumentParser(prog=program, description=ExportCommand.help, allow_abbrev=False)
-    parser.add_argument("--model_file_path", type=Path, required=True, help="the models folder")
+    parser.add_argument("--model_file_path", type=Path, required=True, help="the folder of models")
     parser.add_argument("--model_name", default="model", help="base name of the checkpoint (default: %(default)s)")
     add_export_flags(parser)
     return run_command("export", parser, ExportCommand.read, arguments)
@@ -296,7 +308,7 @@ def _run_app(command: type[TrainCommand | EvaluateCommand], name: str, arguments
     parser.add_argument("-m", "--mmar", type=Path, required=True, help="the MMAR folder")
     add_flags(parser, config)
     if name == "train":
-        parser.add_argument("--write_train_stats", action="store_true", help="leave models/train_stats.json")
+        parser.add_argument("--write_train_stats", action="store_true", help="write models/train_stats.json")
     return run_command(name, parser, command.read, arguments)
 
 

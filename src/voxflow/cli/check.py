@@ -28,7 +28,7 @@ class CheckCommand(Command):
     """
 
     name: ClassVar[str] = "check"
-    help: ClassVar[str] = "find what is wrong with a workspace: configuration, environment, datalist and files"
+    help: ClassVar[str] = "list all faults of a workspace: of its configuration, environment, datalist and files"
 
     workspace: str
     config: str | None
@@ -39,11 +39,20 @@ class CheckCommand(Command):
     @staticmethod
     def add_arguments(parser: argparse.ArgumentParser) -> None:
         """Declare the flags, those of training among them."""
-        parser.add_argument("workspace", help="folder of an MMAR, or name of a workspace of params.yaml")
-        parser.add_argument("-c", "--config", metavar="FILE", help="check this configuration only")
-        parser.add_argument("-e", "--environment", metavar="FILE", help="default: config/environment.json")
-        parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="as in training")
-        parser.add_argument("--json", action="store_true", help="write JSON for machines; see docs/check.md")
+        parser.add_argument("workspace", help="folder of an MMAR, or name of a workspace in params.yaml")
+        parser.add_argument("-c", "--config", metavar="FILE", help="check only this configuration")
+        parser.add_argument(
+            "-e", "--environment", metavar="FILE", help="environment file (default: config/environment.json)"
+        )
+        parser.add_argument(
+            "--set",
+            nargs="+",
+            action="extend",
+            default=[],
+            metavar="KEY=VALUE",
+            help="values that replace those of the files, as in training",
+        )
+        parser.add_argument("--json", action="store_true", help="write the result as JSON; see docs/check.md")
 
     @classmethod
     def read(cls, arguments: argparse.Namespace) -> CheckCommand:

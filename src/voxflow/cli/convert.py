@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
 # Flag, choices (the first is the default), what is chosen. Written out, since the parser must not import the library.
 CHOICES = (
-    ("several-volumes", ("each", "first"), "of a series that holds several volumes"),
-    ("gantry-tilt", ("shear", "quarantine"), "for series with a tilted gantry"),
-    ("irregular-spacing", ("quarantine", "resample"), "for series whose slices lie unevenly"),
-    ("label-grid", ("resample", "quarantine"), "for a SEG on another grid than its image"),
-    ("overlap", ("last", "first", "listed", "channels"), "which segment counts where several overlap"),
+    ("several-volumes", ("each", "first"), "which volumes to take of a series that holds several"),
+    ("gantry-tilt", ("shear", "quarantine"), "what to do with series of a tilted gantry"),
+    ("irregular-spacing", ("quarantine", "resample"), "what to do with series of uneven slice spacing"),
+    ("label-grid", ("resample", "quarantine"), "what to do with a SEG on another grid than its image"),
+    ("overlap", ("last", "first", "listed", "channels"), "which segment to keep where several overlap"),
     ("pet", ("suv", "stated"), "values of PET"),
-    ("volume-format", (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd"), "of the volumes and labels"),
+    ("volume-format", (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd"), "file format of the volumes and labels"),
 )
 
 
@@ -48,27 +48,37 @@ class ConvertCommand(Command):
     def add_arguments(parser: argparse.ArgumentParser) -> None:
         """Declare the flags; what is not given keeps the default of ConvertOptions."""
         parser.add_argument("source", type=Path, help="folder tree with DICOM, NIfTI, MetaImage, NRRD or PNG images")
-        parser.add_argument("target", type=Path, help="folder to make")
-        parser.add_argument("-f", "--force", action="store_true", help="replace TARGET when it is there")
-        parser.add_argument("--modalities", nargs="+", metavar="CT", help="of CT, MR, PT, CR, DX (default: all)")
+        parser.add_argument("target", type=Path, help="folder to write")
+        parser.add_argument("-f", "--force", action="store_true", help="replace TARGET if it exists")
+        parser.add_argument(
+            "--modalities", nargs="+", metavar="CT", help="which of CT, MR, PT, CR and DX to convert (default: all)"
+        )
         parser.add_argument("--labels", nargs="+", metavar="NAME=VALUE", help="segments or ROIs to read (default: all)")
-        parser.add_argument("--findings", metavar="CSV", help="table of findings below SOURCE")
-        parser.add_argument("--patient-pattern", metavar="REGEX", help="its first group names the patient of a file")
+        parser.add_argument("--findings", metavar="CSV", help="table of findings, a file below SOURCE")
+        parser.add_argument(
+            "--patient-pattern", metavar="REGEX", help="regular expression whose first group is the patient of a file"
+        )
         no_mapping = "no file that leads from pseudonyms back to patients"
         parser.add_argument("--no-mapping", dest="mapping", action="store_false", default=None, help=no_mapping)
-        parser.add_argument("--keep-names", action="store_true", default=None, help="file names as case ids")
-        parser.add_argument("--spacing-tolerance-mm", type=float, metavar="MM", help="slices' tolerance (default: 0.1)")
-        parser.add_argument("--min-slices", type=int, metavar="N", help="fewer are no volume (default: 3)")
+        parser.add_argument("--keep-names", action="store_true", default=None, help="use file names as case ids")
+        parser.add_argument(
+            "--spacing-tolerance-mm", type=float, metavar="MM", help="tolerance of the slices' positions (default: 0.1)"
+        )
+        parser.add_argument(
+            "--min-slices", type=int, metavar="N", help="least number of slices of a volume (default: 3)"
+        )
         for flag, choices, subject in CHOICES:
             parser.add_argument(f"--{flag}", choices=choices, help=f"{subject} (default: {choices[0]})")
         parser.add_argument(
             "--window",
             nargs="+",
             metavar="CENTRE WIDTH",
-            help="of radiographs: two numbers, or 'stated' (default: none)",
+            help="intensity window of radiographs: two numbers, or 'stated' (default: none)",
         )
-        parser.add_argument("--radiograph-bits", type=int, choices=(16, 8), help="of radiographs' PNG (default: 16)")
-        parser.add_argument("--workers", type=int, metavar="N", help="processes (default: cores)")
+        parser.add_argument(
+            "--radiograph-bits", type=int, choices=(16, 8), help="bits of the PNG of a radiograph (default: 16)"
+        )
+        parser.add_argument("--workers", type=int, metavar="N", help="number of processes (default: one per core)")
 
     @classmethod
     def read(cls, arguments: argparse.Namespace) -> ConvertCommand:

@@ -143,12 +143,21 @@ def read_arguments(arguments: Sequence[str] | None = None) -> DataConvertCommand
     Raises:
         DataError: a resolution is not one or three positive numbers.
     """
-    parser = argparse.ArgumentParser(description="Convert one image format to another, resampled on request.")
+    parser = argparse.ArgumentParser(
+        description="Convert images from one format to another, and resample them on request."
+    )
     parser.add_argument("-d", dest="folder", type=Path, required=True, help="input folder with sub-folders")
     parser.add_argument("-o", dest="output", type=Path, required=True, help="output folder")
-    parser.add_argument("-f", dest="force", action="store_true", help="overwrite files that are there")
-    parser.add_argument("-l", dest="labels", action="store_true", help="label maps: nearest neighbour, else linear")
-    parser.add_argument("-r", dest="resolution", type=float, nargs="+", default=(), help="mm: one value or three")
+    parser.add_argument("-f", dest="force", action="store_true", help="overwrite existing files")
+    parser.add_argument(
+        "-l",
+        dest="labels",
+        action="store_true",
+        help="the images are label maps: use nearest-neighbour interpolation instead of linear",
+    )
+    parser.add_argument(
+        "-r", dest="resolution", type=float, nargs="+", default=(), help="spacing in mm: one value or three"
+    )
     parser.add_argument("-s", dest="source", choices=SOURCES, default=".dcm", help="input type (default: %(default)s)")
     parser.add_argument("-e", dest="target", choices=TARGETS, default=".nii.gz", help="output type (%(default)s)")
     namespace = parser.parse_args(arguments)

@@ -24,7 +24,9 @@ class FoldsCommand(Command):
     """
 
     name: ClassVar[str] = "folds"
-    help: ClassVar[str] = "cross-validate a workspace: k trainings, and their models together"
+    help: ClassVar[str] = (
+        "switch the cross-validation of a workspace on or off: k trainings, and an ensemble of their models"
+    )
 
     workspace: str
     count: int
@@ -33,7 +35,7 @@ class FoldsCommand(Command):
     def add_arguments(parser: argparse.ArgumentParser) -> None:
         """Declare the arguments."""
         parser.add_argument("workspace", help="a key below 'workspaces' in params.yaml")
-        parser.add_argument("count", type=int, help="how many folds, 2 or more; 0 ends the cross-validation")
+        parser.add_argument("count", type=int, help="number of folds, 2 or more; 0 switches the cross-validation off")
 
     def run(self) -> int:
         """Write the folds into params.yaml, and say what comes next.

@@ -28,14 +28,14 @@ class IndexCommand(Command):
     """
 
     name: ClassVar[str] = "index"
-    help: ClassVar[str] = "write one page that leads to every report, comparison, drift and data check"
+    help: ClassVar[str] = "write one page with links to all reports, comparisons, drift pages and data checks"
 
     out: Path = PAGE
 
     @staticmethod
     def add_arguments(parser: argparse.ArgumentParser) -> None:
         """Declare the flags."""
-        parser.add_argument("--out", type=Path, default=PAGE, help="the page (default: %(default)s)")
+        parser.add_argument("--out", type=Path, default=PAGE, help="file of the page (default: %(default)s)")
 
     def run(self) -> int:
         """Write the page, and say where it is."""

@@ -31,7 +31,7 @@ class InferCommand(Command):
     """
 
     name: ClassVar[str] = "infer"
-    help: ClassVar[str] = "run a model on cases and write masks or predictions"
+    help: ClassVar[str] = "run a model on images and write masks or predictions"
 
     model: Path
     images: Path
@@ -54,9 +54,15 @@ class InferCommand(Command):
             "--images", type=Path, help="a volume, a radiograph, a folder of them, a datalist, or DICOM"
         )
         images.add_argument("--out", type=Path, help="the folder for the results")
-        images.add_argument("--key", default="inference", help="the datalist's key (default: %(default)s)")
-        images.add_argument("--root", type=Path, help="what the datalist's paths are relative to (its folder)")
-        images.add_argument("--no_overwrite", action="store_true", help="go on where an earlier run stopped")
+        images.add_argument(
+            "--key", default="inference", help="key of the datalist whose cases are used (default: %(default)s)"
+        )
+        images.add_argument(
+            "--root", type=Path, help="folder that the datalist's paths are relative to (default: the datalist's own)"
+        )
+        images.add_argument(
+            "--no_overwrite", action="store_true", help="keep existing results, and continue an earlier run"
+        )
 
     @classmethod
     def read(cls, arguments: argparse.Namespace) -> Command:

@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 DESCRIPTION = (
-    "From a folder of hospital images to a trained, exported, evaluated and tracked model. "
-    "voxflow COMMAND --help tells more."
+    "Train, export, evaluate and track medical-imaging models from a folder of hospital images. "
+    "`voxflow COMMAND --help` describes one command."
 )
 COMMANDS = (
     NewCommand,

@@ -29,7 +29,7 @@ class MigrateCommand(Command):
     """
 
     name: ClassVar[str] = "migrate"
-    help: ClassVar[str] = "write a Clara or TLT workspace as a MONAI bundle, and say what became of each component"
+    help: ClassVar[str] = "write a Clara or TLT workspace as a MONAI bundle, and report what became of each component"
 
     workspace: Path
     output: Path | None = None
@@ -40,12 +40,14 @@ class MigrateCommand(Command):
     @staticmethod
     def add_arguments(parser: argparse.ArgumentParser) -> None:
         """Declare the flags."""
-        parser.add_argument("workspace", type=Path, metavar="MMAR", help="the workspace's folder, which holds config/")
+        parser.add_argument("workspace", type=Path, metavar="MMAR", help="folder of the workspace, which holds config/")
         parser.add_argument("--to", choices=["bundle"], required=True, help="what to write: a MONAI bundle")
         parser.add_argument("--output", type=Path, metavar="DIR", help="the new folder (default: MMAR_bundle)")
         parser.add_argument("--config", default="config_train.json", help="file below config/ (default: %(default)s)")
-        parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="values that win over the files")
-        parser.add_argument("--json", action="store_true", help="the report as JSON on stdout instead of a table")
+        parser.add_argument(
+            "--set", nargs="+", default=[], metavar="KEY=VALUE", help="values that replace those of the files"
+        )
+        parser.add_argument("--json", action="store_true", help="write the report as JSON on stdout instead of a table")
 
     @classmethod
     def read(cls, arguments: argparse.Namespace) -> MigrateCommand:

@@ -27,7 +27,7 @@ class NewCommand(Command):
     """
 
     name: ClassVar[str] = "new"
-    help: ClassVar[str] = "make a workspace: an MMAR, and in a repository its block in params.yaml"
+    help: ClassVar[str] = "make a workspace: an MMAR folder and, in a repository, its block in params.yaml"
 
     workspace: str | None
     source: Path | None
@@ -42,15 +42,19 @@ class NewCommand(Command):
         parser.add_argument(
             "--source",
             type=Path,
-            help="folder with DICOM, NIfTI or PNG images; needed in a repository, elsewhere it becomes DATA_ROOT",
+            help="folder with DICOM, NIfTI or PNG images; required in a repository, elsewhere it becomes DATA_ROOT",
         )
-        parser.add_argument("--template", default="segmentation", help="what to start from (default: %(default)s)")
+        parser.add_argument(
+            "--template",
+            default="segmentation",
+            help="template of the workspace; --list shows all (default: %(default)s)",
+        )
         parser.add_argument(
             "--variant",
             default="published",
-            help="of a model of the zoo: published, or cpu for a small network (default: %(default)s)",
+            help="variant of a model of the zoo: published, or cpu for a small network (default: %(default)s)",
         )
-        parser.add_argument("--list", action="store_true", dest="lists", help="list the templates, make nothing")
+        parser.add_argument("--list", action="store_true", dest="lists", help="list the templates and make nothing")
 
     def run(self) -> int:
         """Write the workspace into the present folder, and say what comes next.

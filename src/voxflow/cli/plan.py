@@ -28,7 +28,7 @@ class PlanCommand(Command):
     """
 
     name: ClassVar[str] = "plan"
-    help: ClassVar[str] = "say what a training needs and takes: patch, batch, disk, memory, time an epoch"
+    help: ClassVar[str] = "propose patch and batch for a training, and measure its disk, memory and time per epoch"
 
     workspace: str
     applies: bool
@@ -38,14 +38,14 @@ class PlanCommand(Command):
     @staticmethod
     def add_arguments(parser: argparse.ArgumentParser) -> None:
         """Declare the flags."""
-        parser.add_argument("workspace", help="folder of an MMAR, or name of a workspace of params.yaml")
+        parser.add_argument("workspace", help="folder of an MMAR, or name of a workspace in params.yaml")
         parser.add_argument(
-            "--apply", dest="applies", action="store_true", help="write what is proposed into the configuration"
+            "--apply", dest="applies", action="store_true", help="write the proposed values into the configuration"
         )
         parser.add_argument(
-            "--quick", dest="tries", action="store_false", help="train no steps: time and memory stay unknown"
+            "--quick", dest="tries", action="store_false", help="train no steps; time and memory stay unknown"
         )
-        parser.add_argument("--json", dest="as_json", action="store_true", help="write JSON for machines")
+        parser.add_argument("--json", dest="as_json", action="store_true", help="write the result as JSON")
 
     def run(self) -> int:
         """Study the data, apply the proposal where asked, try some steps, and print the plan.

@@ -25,7 +25,7 @@ class ProfileCommand(Command):
     """
 
     name: ClassVar[str] = "profile"
-    help: ClassVar[str] = "make data checks by modality from what a workspace's data are like, to be edited"
+    help: ClassVar[str] = "derive data checks for each modality from a workspace's data; you can edit them"
 
     workspace: str
     writes: bool = False
@@ -35,8 +35,10 @@ class ProfileCommand(Command):
     def add_arguments(parser: argparse.ArgumentParser) -> None:
         """Declare the flags."""
         parser.add_argument("workspace", help="a key below 'workspaces' in params.yaml")
-        parser.add_argument("--write", action="store_true", dest="writes", help="put them into params.yaml")
-        parser.add_argument("--replace", action="store_true", dest="replaces", help="also where there are some already")
+        parser.add_argument("--write", action="store_true", dest="writes", help="write the checks into params.yaml")
+        parser.add_argument(
+            "--replace", action="store_true", dest="replaces", help="replace the checks that params.yaml already has"
+        )
 
     def run(self) -> int:
         """Profile what the stage validate measured.

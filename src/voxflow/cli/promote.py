@@ -25,7 +25,7 @@ class PromoteCommand(Command):
     """
 
     name: ClassVar[str] = "promote"
-    help: ClassVar[str] = "let a workspace's model become champion if it beats the present one, or by hand"
+    help: ClassVar[str] = "make a workspace's model champion if it is better than the present one, or by hand"
 
     workspace: str
     version: str | None = None
@@ -35,9 +35,12 @@ class PromoteCommand(Command):
     def add_arguments(parser: argparse.ArgumentParser) -> None:
         """Declare the flags."""
         parser.add_argument("workspace", help="a key below 'workspaces' in params.yaml")
-        parser.add_argument("--version", help="by hand: a version's number or alias (default: challenger)")
+        parser.add_argument("--version", help="version number or alias to promote by hand (default: challenger)")
         parser.add_argument(
-            "--because", default="", metavar="REASON", help="promote by hand, without comparing; stands on the version"
+            "--because",
+            default="",
+            metavar="REASON",
+            help="promote by hand, without a comparison; the reason is stored with the version",
         )
 
     def run(self) -> int:
@@ -74,7 +77,7 @@ class RollbackCommand(Command):
     """
 
     name: ClassVar[str] = "rollback"
-    help: ClassVar[str] = "make the champion before the present one champion again"
+    help: ClassVar[str] = "make the previous champion the champion again"
 
     workspace: str
     because: str = ""
@@ -82,8 +85,13 @@ class RollbackCommand(Command):
     @staticmethod
     def add_arguments(parser: argparse.ArgumentParser) -> None:
         """Declare the flags."""
-        parser.add_argument("workspace", help="the workspace, which the registered model is called as")
-        parser.add_argument("--because", default="", metavar="REASON", help="stands on the version that is left")
+        parser.add_argument("workspace", help="the workspace, which is also the name of the registered model")
+        parser.add_argument(
+            "--because",
+            default="",
+            metavar="REASON",
+            help="the reason, which is stored with the version that is no longer champion",
+        )
 
     def run(self) -> int:
         """Move the alias ``champion`` back, and say to which version.

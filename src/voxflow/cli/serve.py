@@ -29,7 +29,9 @@ class ServeCommand(Command):
     """
 
     name: ClassVar[str] = "serve"
-    help: ClassVar[str] = "answer HTTP requests with an exported model: a NIfTI or a zip of DICOM in, a mask or SEG out"
+    help: ClassVar[str] = (
+        "answer HTTP requests with an exported model: send a NIfTI or a zip of DICOM, receive a mask or SEG"
+    )
 
     model: Path
     host: str = "127.0.0.1"
@@ -43,13 +45,17 @@ class ServeCommand(Command):
         from voxflow.serving import ServeLimits
 
         parser.add_argument("model", type=Path, help="a model file, a folder of exported models, or an MMAR")
-        parser.add_argument("--host", default=cls.host, help="address to listen on (default: this machine alone)")
-        parser.add_argument("--port", type=int, default=cls.port)
-        parser.add_argument("--engine", default="auto", help="what runs it (default: the fastest that is there)")
+        parser.add_argument("--host", default=cls.host, help="address to listen on (default: this machine only)")
+        parser.add_argument("--port", type=int, default=cls.port, help="port to listen on (default: %(default)s)")
+        parser.add_argument(
+            "--engine", default="auto", help="engine that runs the model (default: the fastest available)"
+        )
         for name, info in ServeLimits.model_fields.items():
             kind = float if isinstance(info.default, float) else int
             flag = f"--{name.replace('_', '-')}"
-            parser.add_argument(flag, type=kind, metavar="N", help=f"at most (default: {info.default:g})")
+            parser.add_argument(
+                flag, type=kind, metavar="N", help=f"limit, see docs/serving.md (default: {info.default:g})"
+            )
 
     @classmethod
     def read(cls, arguments: argparse.Namespace) -> ServeCommand:

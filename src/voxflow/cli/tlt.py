@@ -143,13 +143,15 @@ def train_main(arguments: Sequence[str] | None = None) -> int:
         The exit code; see :mod:`voxflow.errors`.
     """
     parser = argparse.ArgumentParser(prog="tlt-train", description="Train a model.", allow_abbrev=False)
-    parser.add_argument("task", choices=("segmentation", "classification"), help="what is trained")
+    parser.add_argument("task", choices=("segmentation", "classification"), help="task of the model")
     parser.add_argument("-e", type=_parse_path, required=True, metavar="CONFIG", help="configuration")
     parser.add_argument("-d", type=_parse_path, required=True, metavar="DATALIST", help="datalist")
-    parser.add_argument("-r", type=_parse_path, required=True, metavar="FOLDER", help="checkpoints and event files")
+    parser.add_argument(
+        "-r", type=_parse_path, required=True, metavar="FOLDER", help="folder for checkpoints and event files"
+    )
     parser.add_argument("-c", metavar="CHECKPOINT", help="weights to start from")
     parser.add_argument(
-        "--file_root", type=_parse_path, metavar="FOLDER", help="what the datalist's paths are relative to"
+        "--file_root", type=_parse_path, metavar="FOLDER", help="folder that the datalist's paths are relative to"
     )
     _add_set_flag(parser)
     return run_command("tlt-train", parser, TltTrainCommand.read, arguments)
@@ -185,16 +187,18 @@ def infer_main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run_evaluate(program: Literal["tlt-evaluate", "tlt-infer"], arguments: Sequence[str] | None) -> int:
-    description = "Judge a model on labelled cases." if program == "tlt-evaluate" else "Run a model on cases."
+    description = "Evaluate a model on labelled cases." if program == "tlt-evaluate" else "Run a model on cases."
     parser = argparse.ArgumentParser(prog=program, description=description, allow_abbrev=False)
     parser.add_argument("--model_save_path", type=_parse_path, required=True, help="model file, such as model.trt.pb")
-    parser.add_argument("--model_format", choices=("trtmodel",), default="trtmodel", help="accepted: files say it")
+    parser.add_argument(
+        "--model_format", choices=("trtmodel",), default="trtmodel", help="accepted; the file itself shows its format"
+    )
     parser.add_argument("--config", type=_parse_path, required=True, help="configuration")
     parser.add_argument("--data_file", type=_parse_path, required=True, help="datalist")
-    parser.add_argument("--output_path", type=_parse_path, required=True, help="where results go")
-    parser.add_argument("--file_root", type=_parse_path, help="what the datalist's paths are relative to")
+    parser.add_argument("--output_path", type=_parse_path, required=True, help="folder for the results")
+    parser.add_argument("--file_root", type=_parse_path, help="folder that the datalist's paths are relative to")
     parser.add_argument("--setup", choices=("scanning_window", "standard"), help="windows, or the whole image at once")
-    parser.add_argument("--no_overwrite", action="store_true", help="keep results that are there")
+    parser.add_argument("--no_overwrite", action="store_true", help="keep existing results")
     for flag, why in IGNORED_FLAGS.items():
         parser.add_argument(f"--{flag}", help=f"accepted: {why}")
     _add_set_flag(parser)
