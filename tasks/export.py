@@ -9,7 +9,7 @@ from tasks.common import bundle_train
 from tasks.common.bundle import is_bundle
 from tasks.common.folds import main
 from voxflow.datalist import Datalist
-from voxflow.engines import engine_kind
+from voxflow.engines import get_engine_kind
 from voxflow.errors import EXIT_OK
 from voxflow.export import ExportOptions, export_model
 from voxflow.files import atomic_directory, write_json
@@ -33,10 +33,10 @@ def run(stage: Stage) -> int:
         with atomic_directory(stage.models / "export") as out:
             report = export_model(stage.models / "train" / "model.pt", out, options, cases, calibration=calibration)
         _record(stage, report, tracker)
-        report.require()
-    engines = ", ".join(name for name in report.published if "-" not in name)
+        report.require_published()
+    engines = ", ".join(name for name in report.published_engines if "-" not in name)
     left_out = f" ({', '.join(report.left_out)} left out)" if report.left_out else ""
-    summary = f"{engines} equal torch on {report.cases} cases{report.reduced_summary()}{left_out}"
+    summary = f"{engines} equal torch on {report.cases} cases{report.describe_reduced()}{left_out}"
     say(f"export {stage.title}: {summary} → {stage.models / 'export'}")
     return EXIT_OK
 
@@ -59,7 +59,7 @@ def _record(stage: Stage, report: ParityReport, tracker: Tracker) -> None:
     for engine in report.measured:
         tracker.log_metrics({f"parity/{engine.engine}_max_probability_difference": engine.max_probability_difference})
         tracker.log_metrics({f"parity/{engine.engine}_min_dice": engine.min_dice})
-    onnx_file = stage.models / "export" / engine_kind("onnxruntime").file
+    onnx_file = stage.models / "export" / get_engine_kind("onnxruntime").file
     if onnx_file.is_file():
         tracker.log_model(onnx_file)
 

@@ -15,7 +15,7 @@ from torch._dynamo.exc import BackendCompilerFailed
 
 from tests.inference.models import UNET, build_seeded, save_unet, volume_spec
 from voxflow.components import Component
-from voxflow.engines import OpenVinoEngine, engine_kind, open_engine, write_onnx, write_openvino, write_torchscript
+from voxflow.engines import OpenVinoEngine, get_engine_kind, open_engine, write_onnx, write_openvino, write_torchscript
 from voxflow.errors import DataError, InputError, MissingDependencyError
 from voxflow.training import save_model
 
@@ -141,7 +141,7 @@ def test_auto_takes_the_fastest_that_is_there(exported: Path, tmp_path: Path) ->
 
 
 def test_auto_passes_over_an_engine_that_cannot_run(exported: Path, tmp_path: Path) -> None:
-    if engine_kind("tensorrt").why_unavailable() is None:
+    if get_engine_kind("tensorrt").explain_unavailable() is None:
         pytest.skip("TensorRT can run here")
     (tmp_path / "model.engine").write_bytes(b"")
     shutil.copy(exported / "model.onnx", tmp_path / "model.onnx")

@@ -24,7 +24,7 @@ from tests.engines.reference_engine import ReferenceEngine, ReferenceKind
 from tests.inference.models import save_unet, volume_spec
 from tests.mmar.workspaces import segmentation_mmar
 from voxflow.cli.main import main
-from voxflow.engines import catalogue, machine_bound_suffixes, open_engine, rank_kinds
+from voxflow.engines import catalogue, list_machine_bound_suffixes, open_engine, rank_kinds
 from voxflow.executor import Threads
 from voxflow.export import ExportOptions, export_model
 from voxflow.geometry import Geometry
@@ -57,7 +57,7 @@ def exported(case: InferenceCase, tmp_path: Path) -> Path:
     folder = tmp_path / "export"
     folder.mkdir()
     options = ExportOptions(engines=("openvino", "reference"))
-    export_model(save_unet(tmp_path / "model.pt"), folder, options, [case]).require()
+    export_model(save_unet(tmp_path / "model.pt"), folder, options, [case]).require_published()
     return folder
 
 
@@ -69,8 +69,8 @@ def folder(path: Path) -> Path:
 def test_it_is_exported_and_passes_the_gate(case: InferenceCase, tmp_path: Path) -> None:
     out = folder(tmp_path / "out")
     report = export_model(save_unet(tmp_path / "model.pt"), out, ExportOptions(engines=("reference",)), [case])
-    report.require()
-    assert report.published == ["reference"]
+    report.require_published()
+    assert report.published_engines == ["reference"]
     assert report.metrics()["reference"]["max_probability_difference"] < 1e-5
     assert [path.name for path in out.iterdir()] == ["model.reference"]
 
@@ -105,12 +105,12 @@ def test_a_precision_of_its_own_goes_the_way_of_every_other(
         samples.extend(sample.shape for sample in inputs)
         shutil.copyfile(source.onnx_file, file)
 
-    monkeypatch.setattr(ReferenceKind, "precision", lambda kind, options: "int4")
+    monkeypatch.setattr(ReferenceKind, "read_precision", lambda kind, options: "int4")
     monkeypatch.setattr(ReferenceKind, "is_calibrated", lambda kind, precision: True)
     monkeypatch.setattr(ReferenceKind, "write_reduced", write)
     options = ExportOptions(engines=("reference",))
     report = export_model(save_unet(tmp_path / "model.pt"), folder(tmp_path / "out"), options, [case])
-    assert report.published == ["reference", "reference-int4"]
+    assert report.published_engines == ["reference", "reference-int4"]
     assert samples == [(1, 1, 16, 16, 8)]
 
 
@@ -125,7 +125,7 @@ def test_auto_takes_it_by_its_place_in_the_catalogue(exported: Path, monkeypatch
 def test_a_file_that_does_not_fit_the_machine_is_passed_over(
     exported: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(ReferenceKind, "why_unfit", lambda kind, file: "made for another machine")
+    monkeypatch.setattr(ReferenceKind, "explain_unfit", lambda kind, file: "made for another machine")
     assert open_engine(exported).name == "openvino"
     assert "model.reference: passed over: made for another machine" in capsys.readouterr().err
 
@@ -140,9 +140,9 @@ def test_configurations_may_name_it_and_are_refused_as_before() -> None:
 
 
 def test_a_file_that_is_bound_to_a_machine_is_not_registered(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert machine_bound_suffixes() == {".engine"}
+    assert list_machine_bound_suffixes() == {".engine"}
     monkeypatch.setattr(ReferenceKind, "is_portable", False)
-    assert machine_bound_suffixes() == {".engine", ".reference"}
+    assert list_machine_bound_suffixes() == {".engine", ".reference"}
 
 
 def test_every_door_gives_the_mask_that_openvino_gives(case: InferenceCase, exported: Path, tmp_path: Path) -> None:
@@ -210,7 +210,8 @@ from voxflow.cli.main import main
 from voxflow.export import ExportOptions, export_model
 out = Path("export")
 out.mkdir()
-export_model(save_unet(Path("model.pt")), out, ExportOptions(engines=("reference",)), [], on_noise=True).require()
+options = ExportOptions(engines=("reference",))
+export_model(save_unet(Path("model.pt")), out, options, [], on_noise=True).require_published()
 sys.exit(main(["infer", "export", "--images", sys.argv[1], "--out", "out"]))
 """
 

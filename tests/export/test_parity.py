@@ -10,7 +10,7 @@ import pytest
 from tests.inference.models import UNET, build_seeded, radiograph_spec, save_densenet, save_unet, volume_spec
 from voxflow.components import Component
 from voxflow.engines import (
-    engine_kind,
+    get_engine_kind,
     open_engine,
     timing_cache_path,
     write_onnx,
@@ -50,7 +50,7 @@ def out(tmp_path: Path) -> Path:
 def test_every_engine_equals_torch(volume_case: InferenceCase, out: Path, tmp_path: Path) -> None:
     options = ExportOptions(engines=("torchscript", "onnx", "openvino"))
     report = export_model(save_unet(tmp_path / "model.pt"), out, options, [volume_case])
-    report.require()
+    report.require_published()
     assert sorted(path.name for path in out.iterdir()) == ["model.bin", "model.onnx", "model.ts", "model.xml"]
     assert [parity.engine for parity in report.measured] == ["torchscript", "onnxruntime", "openvino"]
     assert max(parity.max_probability_difference for parity in report.measured) < 1e-5
@@ -63,7 +63,7 @@ def test_a_classifier_passes_the_same_gate(out: Path, tmp_path: Path) -> None:
     options = ExportOptions(engines=("torchscript", "onnx", "openvino"))
     case = InferenceCase("a", (tmp_path / "a.png",))
     report = export_model(save_densenet(tmp_path / "model.pt"), out, options, [case])
-    report.require()
+    report.require_published()
     assert max(parity.max_probability_difference for parity in report.measured) < 1e-5
 
 
@@ -90,7 +90,7 @@ def test_a_damaged_engine_is_removed_and_named(
     with pytest.raises(
         ParityError, match=r"not published: openvino: a probability differs by .* \(max_abs_difference\)"
     ):
-        report.require()
+        report.require_published()
 
 
 def test_logits_that_are_not_numbers_never_pass(volume_case: InferenceCase) -> None:
@@ -99,29 +99,29 @@ def test_logits_that_are_not_numbers_never_pass(volume_case: InferenceCase) -> N
 
     sick, sound = ThresholdEngine(threshold=np.nan), ThresholdEngine()
     parity = measure_parity(sick, Reference(sound, [np.ones((1, 16, 16, 8), np.float32)]))
-    assert "a probability differs by inf" in parity.faults(ExportOptions())
+    assert "a probability differs by inf" in parity.describe_faults(ExportOptions())
 
 
 def test_tensorrt_is_left_out_with_a_line(
     volume_case: InferenceCase, out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    if engine_kind("tensorrt").why_unavailable() is None:
+    if get_engine_kind("tensorrt").explain_unavailable() is None:
         pytest.skip("TensorRT can run here")
     options = ExportOptions(engines=("torchscript", "tensorrt"))
     report = export_model(save_unet(tmp_path / "model.pt"), out, options, [volume_case])
-    report.require()
+    report.require_published()
     assert "tensorrt" in report.left_out
     assert "TensorRT engine left out: " in capsys.readouterr().err
     assert sorted(path.name for path in out.iterdir()) == ["model.ts"]
 
 
 def test_tensorrt_engine_equals_torch(volume_case: InferenceCase, out: Path, tmp_path: Path) -> None:
-    reason = engine_kind("tensorrt").why_unavailable()
+    reason = get_engine_kind("tensorrt").explain_unavailable()
     if reason is not None:
         pytest.skip(reason)
     options = ExportOptions(engines=("tensorrt",))
     report = export_model(save_unet(tmp_path / "model.pt"), out, options, [volume_case])
-    report.require()
+    report.require_published()
     assert open_engine(out).name == "tensorrt"
 
 
@@ -133,8 +133,8 @@ def test_less_precision_is_published_where_its_masks_hold(
         pytest.importorskip("nncf")
     options = ExportOptions(engines=("openvino",), openvino_precision=precision, reduced_min_dice=0.9)
     report = export_model(save_unet(tmp_path / "model.pt"), out, options, [volume_case])
-    report.require()
-    assert report.published == ["openvino", f"openvino-{precision}"]
+    report.require_published()
+    assert report.published_engines == ["openvino", f"openvino-{precision}"]
     assert sorted(path.name for path in out.iterdir()) == ["model.bin", "model.xml"]
     text = (out / "model.xml").read_text()
     assert ('value="bf16"' in text) is (precision == "bf16")
@@ -157,8 +157,8 @@ def test_less_precision_is_withheld_with_a_line_where_its_masks_do_not_hold(
     monkeypatch.setattr("voxflow.engines.openvino.OpenVinoKind.write_reduced", write_damaged)
     options = ExportOptions(engines=("openvino",), openvino_precision="bf16")
     report = export_model(save_unet(tmp_path / "model.pt"), out, options, [volume_case])
-    report.require()
-    assert report.published == ["openvino"]
+    report.require_published()
+    assert report.published_engines == ["openvino"]
     assert report.metrics()["openvino-bf16"]["published"] == 0
     line = capsys.readouterr().err
     assert "openvino-bf16 not published, float32 stays: masks agree to a Dice of" in line
@@ -175,7 +175,7 @@ def test_int8_without_nncf_is_left_out_with_a_line(
     monkeypatch.setattr("voxflow.engines.openvino.find_spec", lambda name: None)
     options = ExportOptions(engines=("openvino",), openvino_precision="int8")
     report = export_model(save_unet(tmp_path / "model.pt"), out, options, [volume_case])
-    report.require()
+    report.require_published()
     assert report.left_out == {"openvino-int8": "nncf is not installed (pip install 'voxflow[int8]')"}
     assert "openvino-int8 left out, float32 stays: nncf is not installed" in capsys.readouterr().err
 
@@ -186,7 +186,7 @@ def test_int8_without_a_case_to_calibrate_on_is_left_out(
     pytest.importorskip("nncf")
     options = ExportOptions(engines=("openvino",), openvino_precision="int8")
     report = export_model(save_unet(tmp_path / "model.pt"), out, options, [], on_noise=True)
-    assert report.published == ["openvino"]
+    assert report.published_engines == ["openvino"]
     assert "openvino-int8 left out, float32 stays: there is no case to calibrate it on" in capsys.readouterr().err
 
 

@@ -33,7 +33,7 @@ NORMS = {"use_groupnorm": True, "in_channels": 1, "num_classes": 2, "blocks_down
 def _tensorrt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine that seems to have TensorRT and a GPU."""
     monkeypatch.setitem(sys.modules, "tensorrt", fake_tensorrt)
-    monkeypatch.setattr("voxflow.engines.tensorrt.TensorRtKind.why_unavailable", lambda kind: None)
+    monkeypatch.setattr("voxflow.engines.tensorrt.TensorRtKind.explain_unavailable", lambda kind: None)
     monkeypatch.setattr("torch.cuda.get_device_name", lambda: "NVIDIA H100")
     monkeypatch.setattr("torch.cuda.current_stream", lambda: fake_tensorrt.STREAM)
     monkeypatch.setattr(TensorRtEngine, "device", "cpu")
@@ -56,8 +56,8 @@ def out(tmp_path: Path) -> Path:
 
 def test_an_engine_is_built_compared_and_published(case: InferenceCase, out: Path, tmp_path: Path) -> None:
     report = export_model(save_unet(tmp_path / "model.pt"), out, FP32, [case])
-    report.require()
-    assert report.published == ["onnxruntime", "tensorrt"]
+    report.require_published()
+    assert report.published_engines == ["onnxruntime", "tensorrt"]
     engine = open_engine(out)
     assert (engine.name, engine.spec, engine.is_local) == ("tensorrt", volume_spec(), False)
     assert (engine.smallest, engine.largest, engine.batch) == ((16, 16, 8), (32, 32, 16), 4)
@@ -74,8 +74,8 @@ def test_half_precision_takes_the_place_of_single_where_its_masks_hold(
 ) -> None:
     options = ExportOptions(engines=("tensorrt",), tensorrt_precision="fp16")
     report = export_model(save_unet(tmp_path / "model.pt"), out, options, [case])
-    report.require()
-    assert report.published == ["tensorrt", "tensorrt-fp16"]
+    report.require_published()
+    assert report.published_engines == ["tensorrt", "tensorrt-fp16"]
     assert sorted(path.name for path in out.iterdir()) == ["model.engine", "model.engine.json"]
     half = next(parity for parity in report.measured if parity.engine == "tensorrt-fp16")
     assert 0 < half.max_probability_difference < 0.01

@@ -70,7 +70,7 @@ def test_the_spleen_configuration_learns_and_its_model_is_exported_and_evaluated
     report = export_model(
         tmp_path / "out/model.pt", tmp_path / "export", ExportOptions(engines=("torchscript", "onnx")), cases
     )
-    report.require()
+    report.require_published()
     (tmp_path / "eval").mkdir()
     engine = open_engine(tmp_path / "export", "onnxruntime")
     evaluation = evaluate_segmentation(engine, cases, tmp_path / "eval", EvaluateOptions())

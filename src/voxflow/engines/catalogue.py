@@ -31,17 +31,17 @@ CATALOGUE: list[EngineKind] = [
 ]
 
 
-def engine_kinds() -> tuple[EngineKind, ...]:
+def list_engine_kinds() -> tuple[EngineKind, ...]:
     """List all engines, from the reference on.
 
     Example:
-        >>> [kind.file for kind in engine_kinds()]
+        >>> [kind.file for kind in list_engine_kinds()]
         ['model.pt', 'model.ts', 'model.onnx', 'model.xml', 'model.engine']
     """
     return tuple(CATALOGUE)
 
 
-def exported_kinds(formats: Iterable[str] | None = None) -> tuple[EngineKind, ...]:
+def list_exported_kinds(formats: Iterable[str] | None = None) -> tuple[EngineKind, ...]:
     """List the engines that a file is exported for.
 
     Args:
@@ -52,49 +52,49 @@ def exported_kinds(formats: Iterable[str] | None = None) -> tuple[EngineKind, ..
     return tuple(by_format.values()) if formats is None else tuple(by_format[name] for name in formats)
 
 
-def engine_kind(name: str) -> EngineKind:
+def get_engine_kind(name: str) -> EngineKind:
     """Return the engine of a name.
 
     Raises:
         KeyError: the catalogue has none.
 
     Example:
-        >>> engine_kind("openvino").title
+        >>> get_engine_kind("openvino").title
         'OpenVINO'
     """
     return {kind.name: kind for kind in CATALOGUE}[name]
 
 
-def kind_of_file(path: Path) -> EngineKind | None:
+def find_kind_of_file(path: Path) -> EngineKind | None:
     """Return the engine that runs a file, by the file's ending; None: no engine does.
 
     Example:
         >>> from pathlib import Path
-        >>> kind_of_file(Path("models/model.fzn.onnx")).name
+        >>> find_kind_of_file(Path("models/model.fzn.onnx")).name
         'onnxruntime'
     """
     return next((kind for kind in CATALOGUE if path.suffix == kind.suffix), None)
 
 
-def model_files(model: Path, name: str) -> tuple[Path, ...]:
+def list_model_files(model: Path, name: str) -> tuple[Path, ...]:
     """List the files that an engine reads when it opens a model.
 
     Args:
         model: a model file, or a folder of exported models.
         name: the engine's.
     """
-    kind = engine_kind(name)
+    kind = get_engine_kind(name)
     file = model / kind.file if model.is_dir() else model
-    return (file, *(path for path in kind.sidecars(file) if path.is_file()))
+    return (file, *(path for path in kind.list_sidecars(file) if path.is_file()))
 
 
-def machine_bound_suffixes() -> frozenset[str]:
+def list_machine_bound_suffixes() -> frozenset[str]:
     """List the endings of files that are of no use on another machine.
 
     Such a file is built anew where it is needed: it is not registered, and does not tell one model from another.
 
     Example:
-        >>> machine_bound_suffixes()
+        >>> list_machine_bound_suffixes()
         frozenset({'.engine'})
     """
     return frozenset(kind.suffix for kind in CATALOGUE if not kind.is_portable)
@@ -131,21 +131,21 @@ def open_engine(path: Path, engine: EngineChoice = "auto") -> Engine:
         return _open_chosen(engine, candidates, path)
     reasons = []
     for kind, file in candidates.items():
-        reason = why_unusable(kind, file)
+        reason = explain_unusable(kind, file)
         if reason is None:
             return kind.open(file)
         reasons.append(f"{kind.name}: {reason}")
     raise InputError(f"no usable model; {'; '.join(reasons) or 'expected ' + _join_names(rank_kinds())}", path=path)
 
 
-def why_unusable(kind: EngineKind, file: Path) -> str | None:
+def explain_unusable(kind: EngineKind, file: Path) -> str | None:
     """Say why a file can't be run on this machine; None when it can.
 
     Where the engine is there and the very file does not fit, a line tells so: another engine is slower.
     """
-    reason = kind.why_unavailable()
+    reason = kind.explain_unavailable()
     if reason is None:
-        reason = kind.why_unfit(file)
+        reason = kind.explain_unfit(file)
         if reason is not None:
             say(f"{file}: passed over: {reason}")
     return reason
@@ -156,7 +156,7 @@ def _open_chosen(choice: str, candidates: dict[EngineKind, Path], path: Path) ->
     kind = next((kind for kind in candidates if choice in (kind.name, *kind.variants)), None)
     if kind is None:
         raise InputError(f"no model for the engine {choice!r}; there is {_join_names(candidates)}", path=path)
-    reason = kind.why_unavailable()
+    reason = kind.explain_unavailable()
     if reason is not None:
         raise MissingDependencyError(f"the engine {kind.name} can't run here: {reason}")
     return kind.open(candidates[kind], choice if choice in kind.variants else None)
@@ -167,7 +167,7 @@ def _find_files(path: Path) -> dict[EngineKind, Path]:
     kinds = rank_kinds()
     if path.is_dir():
         return {kind: path / kind.file for kind in kinds if (path / kind.file).is_file()}
-    kind = kind_of_file(path)
+    kind = find_kind_of_file(path)
     if kind is None:
         endings = ", ".join(kind.suffix for kind in kinds)
         raise InputError(f"a model file ends in one of {endings}", path=path)
@@ -183,7 +183,7 @@ def _check_choice(value: object) -> str:
 
 
 def _check_format(value: object) -> str:
-    return _check_member(value, [kind.format for kind in exported_kinds() if kind.format])
+    return _check_member(value, [kind.format for kind in list_exported_kinds() if kind.format])
 
 
 def _check_member(value: object, allowed: list[str]) -> str:

@@ -48,23 +48,23 @@ def is_local(operators: Iterable[str]) -> bool:
     return not any(_GLOBAL.search(operator) for operator in operators)
 
 
-def onnx_operators(path: Path) -> set[str]:
+def list_onnx_operators(path: Path) -> set[str]:
     """List the operators that an ONNX file uses."""
     import onnx
 
     return {node.op_type for node in onnx.load(str(path)).graph.node}
 
 
-def fixed_size(shape: Sequence[int | str | None]) -> tuple[int, ...] | None:
+def get_fixed_size(shape: Sequence[int | str | None]) -> tuple[int, ...] | None:
     """Return the spatial size that a file is bound to; None where it leaves an axis open.
 
     Args:
         shape: of each spatial axis the number of voxels; None, or ONNX's name of the axis, where it is open.
 
     Example:
-        >>> fixed_size([96, 96, 64])
+        >>> get_fixed_size([96, 96, 64])
         (96, 96, 64)
-        >>> fixed_size(["i", "j", "k"]) is None
+        >>> get_fixed_size(["i", "j", "k"]) is None
         True
     """
     sizes = tuple(size for size in shape if isinstance(size, int))

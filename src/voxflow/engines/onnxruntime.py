@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from typing_extensions import override
 
-from voxflow.engines.files import fixed_size, is_local, onnx_operators, read_spec
+from voxflow.engines.files import get_fixed_size, is_local, list_onnx_operators, read_spec
 from voxflow.engines.protocol import Engine, EngineKind
-from voxflow.engines.source import INPUT_NAME, OUTPUT_NAME, example_input
+from voxflow.engines.source import INPUT_NAME, OUTPUT_NAME, make_example_input
 from voxflow.errors import DataError, VoxflowError
 from voxflow.files import atomic_path
 from voxflow.machine import count_cores
@@ -68,9 +68,9 @@ class OnnxRuntimeEngine(Engine):
         except Exception as error:
             raise DataError(f"no ONNX model: {str(error).splitlines()[0]}", path=path) from error
         self.spec = read_spec(self._session.get_modelmeta().custom_metadata_map.get(SPEC_KEY, ""), path)
-        self.is_local = is_local(onnx_operators(path))
+        self.is_local = is_local(list_onnx_operators(path))
         self._input = self._session.get_inputs()[0]
-        self.smallest = self.largest = fixed_size(self._input.shape[2:])
+        self.smallest = self.largest = get_fixed_size(self._input.shape[2:])
 
     @override
     def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -122,7 +122,7 @@ def write_source_onnx(source: ExportSource) -> Path:
 def _export_onnx(module: torch.nn.Module, spec: ModelSpec, path: Path, opset: int, *, is_open: bool) -> None:
     import torch
 
-    example = example_input(spec)
+    example = make_example_input(spec)
     axes: dict[str, dict[int, str]] = {INPUT_NAME: {0: "batch"}, OUTPUT_NAME: {0: "batch"}}
     if is_open:
         space = {n + 2: axis for n, axis in enumerate(AXES[: example.ndim - 2])}
@@ -153,7 +153,7 @@ def _matches_at_second_size(module: torch.nn.Module, spec: ModelSpec, path: Path
     import onnxruntime
     import torch
 
-    example = example_input(spec, larger=1)
+    example = make_example_input(spec, larger=1)
     with torch.inference_mode():
         expected = module(example).numpy()
     session = _open_session(path, onnxruntime.SessionOptions())

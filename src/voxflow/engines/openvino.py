@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from typing_extensions import override
 
-from voxflow.engines.files import fixed_size, is_local, read_spec
+from voxflow.engines.files import get_fixed_size, is_local, read_spec
 from voxflow.engines.protocol import Engine, EngineKind
 from voxflow.engines.subpixel import use_subpixels
 from voxflow.errors import DataError
@@ -56,7 +56,7 @@ class OpenVinoKind(EngineKind):
     is_optimised: ClassVar[bool] = True
 
     @override
-    def sidecars(self, file: Path) -> tuple[Path, ...]:
+    def list_sidecars(self, file: Path) -> tuple[Path, ...]:
         return (file.with_suffix(".bin"),)
 
     @override
@@ -69,7 +69,7 @@ class OpenVinoKind(EngineKind):
         write_openvino(source.onnx_file, source.spec, source.folder / self.file, fp16_weights=half)
 
     @override
-    def precision(self, options: WriteOptions) -> str:
+    def read_precision(self, options: WriteOptions) -> str:
         return options.openvino_precision
 
     @override
@@ -77,7 +77,7 @@ class OpenVinoKind(EngineKind):
         return precision == "int8"
 
     @override
-    def why_no_precision(self, precision: str, source: ExportSource) -> str | None:
+    def explain_no_precision(self, precision: str, source: ExportSource) -> str | None:
         if precision == "int8" and find_spec("nncf") is None:
             return "nncf is not installed (pip install 'voxflow[int8]')"
         return None
@@ -122,7 +122,7 @@ class OpenVinoEngine(Engine):
             raise DataError(f"no OpenVINO model: {_last_line(error)}", path=path) from error
         has_spec = model.has_rt_info(list(SPEC_RT_INFO))
         self.spec = read_spec(model.get_rt_info(list(SPEC_RT_INFO)).astype(str) if has_spec else "", path)
-        self.smallest = self.largest = fixed_size(
+        self.smallest = self.largest = get_fixed_size(
             [None if axis.is_dynamic else axis.get_length() for axis in list(model.input(0).get_partial_shape())[2:]]
         )
         self.is_local = is_local(operator.get_type_name() for operator in model.get_ops())

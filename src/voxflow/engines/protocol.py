@@ -97,7 +97,7 @@ class EngineKind(ABC):
         """The ending of its files, such as ".xml"."""
         return self.file[self.file.rindex(".") :]
 
-    def why_unavailable(self) -> str | None:
+    def explain_unavailable(self) -> str | None:
         """Say why no model can run or be written on this machine; None when all is there.
 
         Returns:
@@ -106,7 +106,7 @@ class EngineKind(ABC):
         """
         return None if find_spec(self.package) else f"{self.package} is not installed (pip install {self.package})"
 
-    def why_unfit(self, file: Path) -> str | None:
+    def explain_unfit(self, file: Path) -> str | None:
         """Say why this very file can't run on this machine, though the engine can; None when it fits.
 
         Args:
@@ -124,7 +124,7 @@ class EngineKind(ABC):
         """
         return False
 
-    def sidecars(self, file: Path) -> tuple[Path, ...]:
+    def list_sidecars(self, file: Path) -> tuple[Path, ...]:
         """List the files that belong to a model file and lie beside it.
 
         Args:
@@ -155,7 +155,7 @@ class EngineKind(ABC):
         """
         raise NotImplementedError(f"{self.name} writes no file")
 
-    def precision(self, options: WriteOptions) -> str:
+    def read_precision(self, options: WriteOptions) -> str:
         """Say which precision the options ask for.
 
         Returns:
@@ -171,11 +171,11 @@ class EngineKind(ABC):
         """
         return False
 
-    def why_no_precision(self, precision: str, source: ExportSource) -> str | None:
+    def explain_no_precision(self, precision: str, source: ExportSource) -> str | None:
         """Say why a model of this precision can't be written here; None when it can.
 
         Args:
-            precision: as :meth:`precision` gave it.
+            precision: as :meth:`read_precision` gave it.
             source: what it would be made from.
         """
         return None
@@ -188,7 +188,7 @@ class EngineKind(ABC):
         Args:
             source: what it is made from.
             file: the new one, in another folder.
-            precision: as :meth:`precision` gave it.
+            precision: as :meth:`read_precision` gave it.
             samples: inputs (1, channel, *space) to calibrate on; none where the precision needs none.
         """
         raise NotImplementedError(f"{self.name} has one precision")

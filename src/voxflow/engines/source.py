@@ -53,7 +53,7 @@ class ExportSource:
             (self.folder / OnnxRuntimeKind.file).unlink(missing_ok=True)
 
 
-def example_input(spec: ModelSpec, *, larger: int = 0) -> torch.Tensor:
+def make_example_input(spec: ModelSpec, *, larger: int = 0) -> torch.Tensor:
     """Draw a batch (1, channel, *space) of noise as large as one training window; the same at every call.
 
     Args:
@@ -64,7 +64,7 @@ def example_input(spec: ModelSpec, *, larger: int = 0) -> torch.Tensor:
         >>> from voxflow.spec import ModelSpec
         >>> classes = {"class_names": ("background", "spleen"), "activation": "softmax"}
         >>> spec = ModelSpec(task="segmentation", window=(60, 60, 30), divisor=16, **classes)
-        >>> tuple(example_input(spec).shape), tuple(example_input(spec, larger=1).shape)
+        >>> tuple(make_example_input(spec).shape), tuple(make_example_input(spec, larger=1).shape)
         ((1, 1, 64, 64, 32), (1, 1, 80, 80, 48))
     """
     import torch

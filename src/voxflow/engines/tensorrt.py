@@ -17,10 +17,10 @@ from pydantic import BaseModel, ConfigDict
 from typing_extensions import override
 
 from voxflow.components import find_custom_folder
-from voxflow.engines.files import is_local, onnx_operators
+from voxflow.engines.files import is_local, list_onnx_operators
 from voxflow.engines.half import write_half
 from voxflow.engines.protocol import Engine, EngineKind
-from voxflow.engines.source import INPUT_NAME, OUTPUT_NAME, example_input
+from voxflow.engines.source import INPUT_NAME, OUTPUT_NAME, make_example_input
 from voxflow.errors import DataError, VoxflowError
 from voxflow.files import atomic_path, write_json
 from voxflow.spec import ModelSpec
@@ -49,7 +49,7 @@ class TensorRtKind(EngineKind):
     is_portable: ClassVar[bool] = False
 
     @override
-    def why_unavailable(self) -> str | None:
+    def explain_unavailable(self) -> str | None:
         try:
             import tensorrt  # noqa: F401
         except (ImportError, OSError):
@@ -59,9 +59,9 @@ class TensorRtKind(EngineKind):
         return None if torch.cuda.is_available() else "torch sees no NVIDIA GPU"
 
     @override
-    def why_unfit(self, file: Path) -> str | None:
+    def explain_unfit(self, file: Path) -> str | None:
         try:
-            return EngineDescription.read_beside(file).why_elsewhere
+            return EngineDescription.read_beside(file).mismatch
         except DataError as error:
             return str(error)
 
@@ -70,7 +70,7 @@ class TensorRtKind(EngineKind):
         return True
 
     @override
-    def sidecars(self, file: Path) -> tuple[Path, ...]:
+    def list_sidecars(self, file: Path) -> tuple[Path, ...]:
         return (description_path(file),)
 
     @override
@@ -82,11 +82,11 @@ class TensorRtKind(EngineKind):
         write_tensorrt(source.onnx_file, source.spec, source.folder / self.file, source.options)
 
     @override
-    def precision(self, options: WriteOptions) -> str:
+    def read_precision(self, options: WriteOptions) -> str:
         return options.tensorrt_precision
 
     @override
-    def why_no_precision(self, precision: str, source: ExportSource) -> str | None:
+    def explain_no_precision(self, precision: str, source: ExportSource) -> str | None:
         return None if source.onnx_file.is_file() else "the ONNX file that it is made of was not published"
 
     @override
@@ -130,7 +130,7 @@ class EngineDescription(BaseModel):
             raise DataError("no description of an engine; export it again", path=file) from error
 
     @property
-    def why_elsewhere(self) -> str | None:
+    def mismatch(self) -> str | None:
         """Why the engine can't run on this machine; None when it can."""
         current = read_platform()
         if self.built_for == current:
@@ -148,7 +148,7 @@ class TensorRtEngine(Engine):
         import tensorrt
 
         description = EngineDescription.read_beside(path)
-        reason = description.why_elsewhere
+        reason = description.mismatch
         if reason is not None:
             raise DataError(reason, path=path)
         self.spec = description.spec.with_custom_folder(find_custom_folder(path))
@@ -234,7 +234,7 @@ def write_tensorrt(onnx_file: Path, spec: ModelSpec, path: Path, options: WriteO
     # An engine is none the worse where the user's cache folder can't be written.
     with suppress(OSError), atomic_path(timings) as temporary:
         temporary.write_bytes(bytes(config.get_timing_cache().serialize()))
-    description = {"spec": spec.model_dump(mode="json"), "is_local": is_local(onnx_operators(onnx_file))}
+    description = {"spec": spec.model_dump(mode="json"), "is_local": is_local(list_onnx_operators(onnx_file))}
     write_json(description_path(path), description | {"built_for": read_platform()})
 
 
@@ -262,7 +262,7 @@ def _network_flags(tensorrt: Any) -> int:
 
 def _size_profile(builder: Any, network: Any, spec: ModelSpec, options: WriteOptions) -> Any:
     """Sizes from one window to a few; an axis that the ONNX file fixes stays as it is."""
-    window = tuple(example_input(spec).shape)[2:]
+    window = tuple(make_example_input(spec).shape)[2:]
     axes = tuple(network.get_input(0).shape)
     largest = tuple(side * options.tensorrt_scale for side in window)
 

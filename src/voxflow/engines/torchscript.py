@@ -9,7 +9,7 @@ from typing_extensions import override
 
 from voxflow.engines.files import is_local, read_spec
 from voxflow.engines.protocol import Engine, EngineKind
-from voxflow.engines.source import example_input
+from voxflow.engines.source import make_example_input
 from voxflow.engines.torch import choose_batch, place_module, run_module
 from voxflow.errors import DataError
 from voxflow.files import atomic_path
@@ -94,6 +94,6 @@ def write_torchscript(module: torch.nn.Module, spec: ModelSpec, path: Path) -> N
             scripted: Any = torch.jit.script(module)
         except Exception:  # noqa: BLE001 - the compiler raises whatever the network's code leads it to
             warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)  # type: ignore[attr-defined]
-            scripted = torch.jit.trace(module, example_input(spec))  # type: ignore[no-untyped-call]
+            scripted = torch.jit.trace(module, make_example_input(spec))  # type: ignore[no-untyped-call]
         with atomic_path(path) as temporary:
             torch.jit.save(scripted, str(temporary), _extra_files={SPEC_FILE: spec.model_dump_json()})

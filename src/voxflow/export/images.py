@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from voxflow.engines import example_input
+from voxflow.engines import make_example_input
 from voxflow.errors import DataError
 from voxflow.inference import read_radiographs, read_volumes
 from voxflow.prediction import prepare_radiograph, prepare_volume
@@ -37,7 +37,7 @@ def prepare_images(cases: Sequence[InferenceCase], spec: ModelSpec) -> list[NDAr
 
 def make_noise(spec: ModelSpec) -> list[NDArray[np.float32]]:
     """Make two images (channel, *space) of noise, of the training window's size and a little more."""
-    return [example_input(spec)[0].numpy(), example_input(spec, larger=1)[0].numpy()]
+    return [make_example_input(spec)[0].numpy(), make_example_input(spec, larger=1)[0].numpy()]
 
 
 def _crop_middle(image: NDArray[np.float32], spec: ModelSpec) -> NDArray[np.float32]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from voxflow.engines import ExportSource, TorchEngine, exported_kinds, open_engine
+from voxflow.engines import ExportSource, TorchEngine, list_exported_kinds, open_engine
 from voxflow.export.images import make_noise, prepare_images
 from voxflow.export.parity import Parity, ParityReport, Reference, measure_parity
 from voxflow.export.reduced import publish_reduced
@@ -59,10 +59,10 @@ def export_model(
 
 def _write_formats(source: ExportSource, formats: Sequence[str]) -> dict[str, str]:
     """Write every format; returns those that can't be made here, with the reason."""
-    kinds = [kind for kind in exported_kinds() if kind.format in formats]
+    kinds = [kind for kind in list_exported_kinds() if kind.format in formats]
     left_out = {}
     for kind in kinds:
-        reason = kind.why_unavailable()
+        reason = kind.explain_unavailable()
         if reason is not None:
             left_out[str(kind.format)] = reason
             say(f"export: {kind.title} engine left out: {reason}")
@@ -76,12 +76,12 @@ def _compare(
     reference: Reference, source: ExportSource, options: ExportOptions, left_out: Collection[str]
 ) -> tuple[list[Parity], dict[str, str]]:
     """Compare every file that was written with torch; removes those that are too far, and returns why."""
-    kinds = exported_kinds(name for name in options.engines if name not in left_out)
+    kinds = list_exported_kinds(name for name in options.engines if name not in left_out)
     measured: list[Parity] = []
     refused: dict[str, str] = {}
     for kind in track(kinds, "comparing with torch"):
         measured.append(measure_parity(open_engine(source.folder / kind.file, kind.name), reference))
-        faults = measured[-1].faults(options)
+        faults = measured[-1].describe_faults(options)
         if faults:
             refused[kind.name] = faults
             _remove_files(kind, source.folder)
@@ -90,5 +90,5 @@ def _compare(
 
 def _remove_files(kind: EngineKind, folder: Path) -> None:
     file = folder / kind.file
-    for path in (file, *kind.sidecars(file)):
+    for path in (file, *kind.list_sidecars(file)):
         path.unlink(missing_ok=True)

@@ -6,11 +6,11 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
-from voxflow.engines import ExportFormat, Precision, exported_kinds
+from voxflow.engines import ExportFormat, Precision, list_exported_kinds
 
 
 def _all_formats() -> tuple[str, ...]:
-    return tuple(kind.format for kind in exported_kinds() if kind.format)
+    return tuple(kind.format for kind in list_exported_kinds() if kind.format)
 
 
 class ExportOptions(BaseModel):

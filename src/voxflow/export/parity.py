@@ -48,13 +48,13 @@ class Parity:
     seconds: float
     torch_seconds: float
 
-    def faults(self, options: ExportOptions) -> str:
+    def describe_faults(self, options: ExportOptions) -> str:
         """Say in words what lies outside the bounds; empty when nothing does.
 
         Example:
             >>> from voxflow.export import ExportOptions
             >>> parity = Parity("openvino", 0.4, 0.02, 1.0, seconds=1.0, torch_seconds=2.0)
-            >>> parity.faults(ExportOptions())
+            >>> parity.describe_faults(ExportOptions())
             'a probability differs by 0.02, allowed 0.01 (max_abs_difference)'
         """
         faults = []
@@ -67,7 +67,7 @@ class Parity:
             faults.append(f"masks agree to a Dice of {self.min_dice:.5f}, needed {options.min_dice:g} (min_dice)")
         return " and ".join(faults)
 
-    def reduced_faults(self, options: ExportOptions) -> str:
+    def describe_reduced_faults(self, options: ExportOptions) -> str:
         """Say in words what lies outside the bound on a model of less precision; empty when nothing does."""
         if self.min_dice >= options.reduced_min_dice:
             return ""
@@ -101,13 +101,15 @@ class ParityReport:
     withheld: dict[str, str] = field(default_factory=dict)
 
     @property
-    def published(self) -> list[str]:
+    def published_engines(self) -> list[str]:
         """Names of the engines that are there."""
         return [parity.engine for parity in self.measured if parity.engine not in self.refused | self.withheld]
 
-    def reduced_summary(self) -> str:
+    def describe_reduced(self) -> str:
         """Name the published models of less precision, near torch and not equal, as the end of a sentence."""
-        reduced = [parity for parity in self.measured if "-" in parity.engine and parity.engine in self.published]
+        reduced = [
+            parity for parity in self.measured if "-" in parity.engine and parity.engine in self.published_engines
+        ]
         return "".join(f", {parity.engine} to a Dice of {parity.min_dice:.4f}" for parity in reduced)
 
     def metrics(self) -> dict[str, Any]:
@@ -122,11 +124,11 @@ class ParityReport:
                 "max_probability_difference": float(f"{parity.max_probability_difference:.4g}"),
                 "min_dice": round(parity.min_dice, 6),
                 "speedup_over_torch": round(parity.torch_seconds / max(parity.seconds, 1e-9), 2),
-                "published": int(parity.engine in self.published),
+                "published": int(parity.engine in self.published_engines),
             }
         return blocks
 
-    def require(self) -> None:
+    def require_published(self) -> None:
         """Pass when every engine was published.
 
         Raises:

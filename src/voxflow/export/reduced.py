@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from voxflow.engines import exported_kinds, open_engine
+from voxflow.engines import list_exported_kinds, open_engine
 from voxflow.export.images import prepare_images
 from voxflow.export.parity import ParityReport, Reference, measure_parity
 from voxflow.prediction import PredictOptions, extract_window, plan_image
@@ -44,15 +44,15 @@ def publish_reduced(
     Returns:
         The report with an entry for each model of less precision: published, withheld or left out.
     """
-    for kind in exported_kinds():
-        precision = kind.precision(options)
-        if precision == "fp32" or kind.name not in report.published:
+    for kind in list_exported_kinds():
+        precision = kind.read_precision(options)
+        if precision == "fp32" or kind.name not in report.published_engines:
             continue
         name = f"{kind.name}-{precision}"
         if kind.is_calibrated(precision) and not calibration:
             reason: str | None = "there is no case to calibrate it on"
         else:
-            reason = kind.why_no_precision(precision, source)
+            reason = kind.explain_no_precision(precision, source)
         if reason is None:
             samples = _read_samples(kind, source, calibration[: options.calibration_cases], precision)
             report = _publish(report, reference, source, options, kind=kind, precision=precision, samples=samples)
@@ -77,10 +77,10 @@ def _publish(
         file = Path(folder) / kind.file
         kind.write_reduced(source, file, precision, samples)
         measured = measure_parity(open_engine(file), reference, name)
-        faults = measured.reduced_faults(options)
+        faults = measured.describe_reduced_faults(options)
         if not faults:
             # The model file comes last: what lies beside it must be there when somebody opens it.
-            for path in (*kind.sidecars(file), file):
+            for path in (*kind.list_sidecars(file), file):
                 path.replace(source.folder / path.name)
     if faults:
         say(f"export: {name} not published, float32 stays: {faults}")

@@ -12,7 +12,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from voxflow.engines import model_files
+from voxflow.engines import list_model_files
 from voxflow.files import write_text
 from voxflow.prediction import PredictOptions
 
@@ -117,7 +117,7 @@ def compute_maker_digest(engine: Engine, models: Sequence[Path], options: InferO
     engine_name = engine.name if options.engine == "auto" else options.engine
     settings = options.model_dump_json(include=set(PredictOptions.model_fields))
     custom_folders = {transform.custom for transform in engine.spec.preprocess if transform.custom}
-    files = [file for model in models for file in model_files(model, engine.name)]
+    files = [file for model in models for file in list_model_files(model, engine.name)]
     files += [file for folder in sorted(custom_folders) for file in sorted(folder.rglob("*.py"))]
     if code:
         files += sorted(Path(__file__).parents[1].rglob("*.py"))

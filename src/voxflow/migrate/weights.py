@@ -73,6 +73,6 @@ def build_bundle_network(network_def: Node) -> torch.nn.Module:
 
 def _make_example(spec: ModelSpec) -> torch.Tensor:
     """A fixed random batch of one training window."""
-    from voxflow.engines import example_input
+    from voxflow.engines import make_example_input
 
-    return example_input(spec)
+    return make_example_input(spec)

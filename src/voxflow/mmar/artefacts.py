@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Literal
 
-from voxflow.engines import engine_kinds, exported_kinds, kind_of_file, why_unusable
+from voxflow.engines import explain_unusable, find_kind_of_file, list_engine_kinds, list_exported_kinds
 from voxflow.errors import DataError
 
 if TYPE_CHECKING:
@@ -93,21 +93,21 @@ def read_role(path: Path) -> tuple[Role, str]:
         for ending in (_MIDDLES[role] + suffix for suffix in _suffixes(role)):
             if path.name.endswith(ending):
                 return role, path.name.removesuffix(ending)
-    endings = ", ".join(kind.suffix for kind in engine_kinds())
+    endings = ", ".join(kind.suffix for kind in list_engine_kinds())
     raise DataError(f"no such model; its name should end in .ckpt, .fzn.pb, .trt.pb or one of {endings}", path=path)
 
 
 def is_usable(path: Path) -> bool:
     """Whether an engine on this machine can run the file: a TensorRT engine needs its GPU and its version."""
-    kind = kind_of_file(path)
-    return kind is None or why_unusable(kind, path) is None
+    kind = find_kind_of_file(path)
+    return kind is None or explain_unusable(kind, path) is None
 
 
 def _suffixes(role: Role) -> list[str]:
     """The endings of a role's files, the preferred first: nearest to torch, or for optimised models the fastest."""
     if role == "checkpoint":
-        return [kind.suffix for kind in engine_kinds() if kind.format is None]
-    kinds = [kind for kind in exported_kinds() if kind.is_optimised == (role == "optimised model")]
+        return [kind.suffix for kind in list_engine_kinds() if kind.format is None]
+    kinds = [kind for kind in list_exported_kinds() if kind.is_optimised == (role == "optimised model")]
     return [kind.suffix for kind in (reversed(kinds) if role == "optimised model" else kinds)]
 
 

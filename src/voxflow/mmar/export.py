@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from voxflow.datalist import Datalist
-from voxflow.engines import exported_kinds
+from voxflow.engines import list_exported_kinds
 from voxflow.errors import DataError, VoxflowError
 from voxflow.export import ExportOptions, export_model
 from voxflow.files import atomic_directory, write_json
@@ -68,7 +68,7 @@ class MmarExport:
         )
         names = ", ".join(path.name for path in self.files.values())
         left_out = f" ({', '.join(self.report.left_out)} left out)" if self.report.left_out else ""
-        return f"{names} equal torch on {compared_on}{self.report.reduced_summary()}{left_out}"
+        return f"{names} equal torch on {compared_on}{self.report.describe_reduced()}{left_out}"
 
 
 def export_checkpoint(folder: Path, names: ExportNames, options: ExportOptions) -> MmarExport:
@@ -95,7 +95,7 @@ def export_checkpoint(folder: Path, names: ExportNames, options: ExportOptions) 
                 report = _export(checkpoint, out, options, cases, calibration)
             files = {
                 kind.name: path
-                for kind in reversed(exported_kinds())
+                for kind in reversed(list_exported_kinds())
                 if (path := _move_files(kind, scratch, folder, names))
             }
         finally:
@@ -105,7 +105,7 @@ def export_checkpoint(folder: Path, names: ExportNames, options: ExportOptions) 
         tracker.log_artifact(parity, "export")
         if "onnxruntime" in files and names.name == "model":
             tracker.log_model(files["onnxruntime"])
-    report.require()
+    report.require_published()
     return MmarExport(files, report)
 
 
@@ -147,7 +147,7 @@ def _take_present(cases: Iterable[Case], count: int) -> list[InferenceCase]:
 def _move_files(kind: EngineKind, scratch: Path, folder: Path, names: ExportNames) -> Path | None:
     """Bring one engine's files to their names; an older file of an engine that was not made now is removed."""
     file, target = scratch / kind.file, folder / names.file(kind)
-    for source, place in zip((*kind.sidecars(file), file), (*kind.sidecars(target), target), strict=True):
+    for source, place in zip((*kind.list_sidecars(file), file), (*kind.list_sidecars(target), target), strict=True):
         if source.is_file():
             source.replace(place)
         else:
