@@ -30,7 +30,7 @@ def test_auc_is_the_rank_sum() -> None:
         assert score.auc == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("drawn", [np.arange(40), *DRAWN])
+@pytest.mark.parametrize("sample", [np.arange(40), *DRAWN])
 def test_every_measure_is_scikit_learns_on_any_sample_of_the_cases(sample: np.ndarray) -> None:
     truth, probabilities = TRUTH[sample, 0], CHANCES[sample, 0]
     (score,) = score_classes(truth[:, None], probabilities[:, None], ["a"], specificity=0.8, samples=0).classes
