@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
+import pickle
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +13,7 @@ import pytest
 from pydantic import BaseModel
 
 from voxflow.components import Component, ComponentModel
+from voxflow.config import load_workflow
 from voxflow.lint import check_workspace
 from voxflow.planning import find_target
 from voxflow.training import DataFacts
@@ -63,6 +66,19 @@ def test_a_changed_component_is_parsed_anew() -> None:
     typed = ComponentModel()
     assert component.with_typed(typed).typed is typed
     assert component.with_typed(typed).model_copy(update={"args": {"squared_pred": True}}).typed is None
+
+
+def test_parsed_arguments_make_no_difference_to_comparing_copying_and_pickling() -> None:
+    path = ROOT / "tests/config/clara4/segmentation_ct_spleen.json"
+    places = {"DATASET_JSON": "list.json", "DATA_ROOT": "data", "MMAR_CKPT_DIR": "models"}
+    keys = {"TRAIN_DATALIST_KEY": "training", "VAL_DATALIST_KEY": "validation"}
+    workflow, again = (load_workflow(path, overrides=places | keys) for _ in range(2))
+    assert workflow == again
+    assert pickle.loads(pickle.dumps(workflow)) == workflow  # noqa: S301 (written on the line itself)
+    deep = copy.deepcopy(workflow)
+    assert deep == workflow
+    assert deep.train.model.typed is workflow.train.model.typed
+    assert deep.train.model.args is not workflow.train.model.args
 
 
 def test_a_file_can_not_bring_parsed_arguments_along() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
@@ -25,7 +26,7 @@ class ComponentReference(Protocol):
         """Its arguments as plain JSON values."""
 
 
-class Component(BaseModel):
+class Component(BaseModel):  # noqa: PLW1641 (its arguments are a dict, which has no hash)
     """One component of a configuration.
 
     Attributes:
@@ -66,19 +67,33 @@ class Component(BaseModel):
         Args:
             typed: the registry's class with ``args`` parsed into it; nobody parses them again.
         """
-        copy = self.model_copy()
-        copy._typed = typed
-        return copy
+        carrier = self.model_copy()
+        carrier._typed = typed
+        return carrier
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """Copy the component, with some fields changed.
 
         A change leaves the parsed arguments behind, which might no longer fit.
         """
-        copy = super().model_copy(update=update, deep=deep)
+        changed = super().model_copy(update=update, deep=deep)
         if update:
-            copy._typed = None
-        return copy
+            changed._typed = None
+        return changed
+
+    # What was parsed follows from the arguments, and may hold what can't be pickled (MONAI's objects, one a thread):
+    # comparing and pickling leave it out, a copy shares it.
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Component) and self.__dict__ == other.__dict__
+
+    def __getstate__(self) -> dict[Any, Any]:
+        return super().__getstate__() | {"__pydantic_private__": {"_typed": None}}
+
+    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
+        fields = copy.deepcopy(self.__dict__, memo)
+        deep = type(self).model_construct(self.model_fields_set, **fields)
+        deep._typed = self._typed
+        return deep
 
     @property
     def where_args(self) -> str:
