@@ -48,6 +48,7 @@ CHANGES_NOTHING_IN: dict[str, dict[str, str]] = {
         (
             "voxflow.components.writers",
             "voxflow.components.custom.writers",
+            "voxflow.components.tlt.writers",
             "voxflow.components.transforms.saving",
         ),
         "a chain's writers return the sample as it is, and write to folders that are no output of the stage",

@@ -4,11 +4,6 @@ from .catalogue import find_kinds as find_kinds
 from .catalogue import list_component_names as list_component_names
 from .chain import Chain as Chain
 from .chain import build_transform as build_transform
-from .columns import LABEL_FORMAT as LABEL_FORMAT
-from .columns import compute_probabilities as compute_probabilities
-from .columns import count_logits as count_logits
-from .columns import logit_slices as logit_slices
-from .columns import name_logits as name_logits
 from .component import Component as Component
 from .component import ComponentReference as ComponentReference
 from .custom.code import digest_custom_code as digest_custom_code
@@ -16,6 +11,11 @@ from .custom.code import find_custom_faults as find_custom_faults
 from .custom.code import find_custom_folder as find_custom_folder
 from .fields import FieldUser as FieldUser
 from .fields import GridShape as GridShape
+from .label_format import LABEL_FORMAT as LABEL_FORMAT
+from .label_format import compute_probabilities as compute_probabilities
+from .label_format import count_logits as count_logits
+from .label_format import logit_slices as logit_slices
+from .label_format import name_logits as name_logits
 from .learning.inferers import Inferer as Inferer
 from .learning.inferers import TFScanWindowInferer as TFScanWindowInferer
 from .learning.inferers import TFSimpleInferer as TFSimpleInferer

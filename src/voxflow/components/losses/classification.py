@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from voxflow.components.columns import logit_slices
+from voxflow.components.label_format import logit_slices
 from voxflow.components.losses.base import Loss
 from voxflow.components.registry import register
 from voxflow.errors import ConfigError

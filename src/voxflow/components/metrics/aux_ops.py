@@ -7,7 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 import numpy as np
 from pydantic import BeforeValidator, Field
 
-from voxflow.components.columns import compute_probabilities, encode_one_vs_rest, predict_classes, read_label_format
+from voxflow.components.label_format import (
+    compute_probabilities,
+    encode_one_vs_rest,
+    predict_classes,
+    read_label_format,
+)
 from voxflow.components.metrics.base import AuxiliaryOperation, Outputs, mean_defined
 from voxflow.components.metrics.overlap import compute_dice_by_class
 from voxflow.components.registry import register

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from pydantic import NonNegativeInt  # noqa: TC002 (pydantic reads annotations at run time)
 
-from voxflow.components.columns import encode_one_vs_rest, read_label_format
+from voxflow.components.label_format import encode_one_vs_rest, read_label_format
 from voxflow.components.metrics.base import Metric, Outputs
 from voxflow.components.registry import register
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from voxflow.components.registry import register
-from voxflow.components.transforms.answers import SplitAcrossChannels, ThresholdValues
 from voxflow.components.transforms.base import FieldNames  # noqa: TC001 (pydantic reads annotations at run time)
 from voxflow.components.transforms.brats import BratsConvertLabels
+from voxflow.components.transforms.postprocessing import SplitAcrossChannels, ThresholdValues
 
 
 @register("transform", name="BratsConvertLabels")
