@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -123,3 +124,11 @@ def test_folders_are_named_after_the_workspace() -> None:
     stage = Stage("demo", "split", {"task": "segmentation", "source": "raw"})
     assert stage.metrics == Path("data/metrics/demo/split.json")
     assert (stage.volumes, stage.models) == (Path("data/volumes/demo"), Path("mmars/demo/models"))
+
+
+@pytest.mark.parametrize("name", ["serve", "ingest", "answer", "champion", "monitor", "carry", "backup"])
+def test_programs_of_operators_answer_to_their_former_names(name: str) -> None:
+    """Units of systemd and crontabs hold these names."""
+    specification = find_spec(f"tasks.{name}")
+    assert specification is not None
+    assert str(specification.origin).endswith(f"tasks/ops/{name}.py")
