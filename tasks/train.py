@@ -99,9 +99,9 @@ def _build_target(stage: Stage, options: TrainOptions, datalist_file: Path, deci
         evaluation=None,
         environment=environment if environment.is_file() else None,
         overrides={**places, **decided, **options.set},
-        decided=frozenset(decided),
+        planned=frozenset(decided),
         labels=stage.resampled / "labels.json",
-        from_here=True,
+        is_from_cwd=True,
     )
 
 

@@ -56,22 +56,22 @@ class PlanCommand(Command):
         """
         from voxflow.planning import apply_proposal, study_to_json, study_workspace, try_training
 
-        studied, changed = study_workspace(self.workspace), list[str]()
+        study, changed = study_workspace(self.workspace), list[str]()
         if self.applies:
-            studied, changed = apply_proposal(studied, self.workspace)
-        trial = try_training(studied) if self.tries else None
+            study, changed = apply_proposal(study, self.workspace)
+        trial = try_training(study) if self.tries else None
         if self.as_json:
-            sys.stdout.write(study_to_json(studied, trial, changed) + "\n")
+            sys.stdout.write(study_to_json(study, trial, changed) + "\n")
         else:
-            rows = _make_rows(studied, trial)
+            rows = _make_rows(study, trial)
             width = max(map(len, rows))
             sys.stdout.writelines(f"{name:{width}}  {value}\n" for name, value in rows.items())
             sys.stdout.writelines(f"written: {path}\n" for path in changed)
         return EXIT_OK
 
 
-def _make_rows(studied: Study, trial: Trial | None) -> dict[str, str]:
-    proposal = studied.proposal
+def _make_rows(study: Study, trial: Trial | None) -> dict[str, str]:
+    proposal = study.proposal
     data, layout = proposal.fingerprint, proposal.layout
     volumes = ", ".join(f"{c.value}: {c.median_ml:g} ml in {c.cases}" for c in data.classes)
     rows = {
@@ -80,11 +80,11 @@ def _make_rows(studied: Study, trial: Trial | None) -> dict[str, str]:
         "spacing": f"{_join(data.spacing_mm.median)} mm",
         "classes": volumes or "none",
         "machine": proposal.machine.line,
-        "patch": _state_both(_join(layout.patch), _join(studied.configured["patch"] or ("whole image",))),
-        "batch": _state_both(str(layout.batch), str(studied.configured["batch"])),
-        "workers": _state_both(str(proposal.workers), str(studied.configured["workers"])),
+        "patch": _state_both(_join(layout.patch), _join(study.configured["patch"] or ("whole image",))),
+        "batch": _state_both(str(layout.batch), str(study.configured["batch"])),
+        "workers": _state_both(str(proposal.workers), str(study.configured["workers"])),
     }
-    if studied.is_auto:
+    if study.is_auto:
         rows["network"] = f"levels of {', '.join(map(str, layout.filters))} filters"
     return rows | _describe_costs(trial, data.gigabytes)
 

@@ -104,14 +104,14 @@ def _note_fault(
     elif fault["type"] == "missing":
         findings.error("missing-argument", component.where_args, f"{name} needs the argument {argument!r}")
     else:
-        kind, message, fix = _refusal_of(fault)
+        kind, message, fix = _read_refusal(fault)
         if not fault["loc"]:
             findings.error(kind, place, f"{name}: {message}", fix)
         else:
             findings.error(kind, place, f"{message}, received {show(fault['input'])}", fix)
 
 
-def _refusal_of(fault: ErrorDetails) -> tuple[str, str, str | Suggestion]:
+def _read_refusal(fault: ErrorDetails) -> tuple[str, str, str | Suggestion]:
     """Code, message and fix: a validator's own where it gives them."""
     error = fault.get("ctx", {}).get("error")
     if isinstance(error, ArgumentError):

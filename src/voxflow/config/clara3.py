@@ -46,7 +46,7 @@ EVALUATION_SECTION: SectionLayout = {
 SECTIONS = ("train", "validate")
 
 
-def detect(config: Mapping[str, Any]) -> bool:
+def is_clara3(config: Mapping[str, Any]) -> bool:
     """Whether a file is in this dialect: it is asked last, and takes every file that no other dialect wants."""
     del config
     return True
@@ -63,7 +63,7 @@ def read_workflow(source: ConfigSource) -> Workflow:
     """
     config = source.settle(Globals.model_fields, SECTIONS)
     values = read_values(Globals, config, source, component_keys=SECTIONS)
-    reader = ComponentReader.of(source, config)
+    reader = ComponentReader.for_source(source, config)
     train = reader.read_object(config, "train", TRAIN, needed=("model", "loss", "optimizer", "image_pipeline"))
     validate = reader.read_object(config, "validate", VALIDATE, needed=("image_pipeline", "inferer"))
     pipeline = train.get("image_pipeline")
@@ -92,7 +92,7 @@ def read_evaluation(source: ConfigSource) -> Evaluation:
     """
     config = source.settle(EvaluationValues.model_fields, EVALUATION_SECTION)
     values = read_values(EvaluationValues, config, source, component_keys=EVALUATION_SECTION)
-    parts = ComponentReader.of(source, config).read_section(config, EVALUATION_SECTION, "")
+    parts = ComponentReader.for_source(source, config).read_section(config, EVALUATION_SECTION, "")
     if "pre_transforms" not in config:
         source.findings.error(
             "missing-component", "pre_transforms", "missing; the transforms that load an image are needed"

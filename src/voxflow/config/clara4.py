@@ -94,7 +94,7 @@ NOT_COMPARED = ("Invertd", "SaveImaged")
 OUTPUT_ARGUMENTS = ("output_transform", "batch_transform", "global_epoch_transform")
 
 
-def detect(config: Mapping[str, Any]) -> bool:
+def is_clara4(config: Mapping[str, Any]) -> bool:
     """Whether a file is in this dialect: its sections hold datasets and trainers of MONAI."""
     sections = [config.get(name) for name in SECTIONS]
     keys = {key for section in sections if isinstance(section, dict) for key in section}
@@ -113,12 +113,12 @@ def read_workflow(source: ConfigSource) -> Workflow:
     plain = {key for key, value in source.config.items() if key not in SECTIONS and not isinstance(value, list)}
     config = source.settle([*plain, *GLOBALS], SECTIONS)
     train, validate = (_read_section(source, config, name) for name in SECTIONS)
-    reader = Clara4Reader.of(source, config)
+    reader = Clara4Reader.for_source(source, config)
     values = _read_globals(source, config, train)
     parts = _LoopReader(reader, train, validate, epochs=values.epochs if values else 1)
     pipelines = [parts.read_pipeline(section, name) for section, name in zip((train, validate), SECTIONS, strict=True)]
     task = infer_task(source, parts.task, pipelines[0])
-    sections = parts.train(pipelines[0]), parts.validate(pipelines[1])
+    sections = parts.read_train(pipelines[0]), parts.read_validate(pipelines[1])
     source.findings.raise_errors()
     return Workflow(
         task=task,
@@ -258,7 +258,7 @@ class _LoopReader:
         loaded = [c.args.get("keys", []) for c in self.transforms["train"] if c.name.endswith("LoadImaged")]
         return "segmentation" if any("label" in keys for keys in loaded) else "classification"
 
-    def train(self, pipeline: Component | None) -> dict[str, Any]:
+    def read_train(self, pipeline: Component | None) -> dict[str, Any]:
         """Read the parts of training, by the fields of :class:`~voxflow.config.workflow.TrainSection`.
 
         Args:
@@ -283,7 +283,7 @@ class _LoopReader:
             read("inferer", section["inferer"], "train.inferer")
         return parts
 
-    def validate(self, pipeline: Component | None) -> dict[str, Any]:
+    def read_validate(self, pipeline: Component | None) -> dict[str, Any]:
         """Read the parts of validation, by the fields of :class:`~voxflow.config.workflow.ValidateSection`.
 
         Args:
@@ -382,7 +382,7 @@ class _LoopReader:
             "num_workers": settings.get("num_workers", 0),
         }
         component = Component(name=f"{kind}ImagePipeline{'WithCache' * cached}", args=args, where=f"{name}.dataset")
-        return self.reader.check("pipeline", component)
+        return self.reader.check_component("pipeline", component)
 
     def _note_unknown(self, kind: str, name: Any, json_path: str, names: Sequence[str]) -> None:
         code = "unknown-component" if isinstance(name, str) else DEFAULT_CODE

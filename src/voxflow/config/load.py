@@ -35,9 +35,9 @@ class Dialect:
 
 # Asked in this order; the last takes what no other wants.
 DIALECTS: dict[str, Dialect] = {
-    "clara4": Dialect(clara4.detect, clara4.read_workflow, clara4.read_evaluation),
-    "tlt2": Dialect(tlt2.detect, tlt2.read_workflow, tlt2.read_evaluation),
-    "clara3": Dialect(clara3.detect, clara3.read_workflow, clara3.read_evaluation),
+    "clara4": Dialect(clara4.is_clara4, clara4.read_workflow, clara4.read_evaluation),
+    "tlt2": Dialect(tlt2.is_tlt2, tlt2.read_workflow, tlt2.read_evaluation),
+    "clara3": Dialect(clara3.is_clara3, clara3.read_workflow, clara3.read_evaluation),
 }
 
 

@@ -44,7 +44,7 @@ class ComponentReader:
     flat: ClassVar[bool] = False  # whether arguments stand beside the name
 
     @classmethod
-    def of(cls, source: ConfigSource, config: Mapping[str, Any]) -> ComponentReader:
+    def for_source(cls, source: ConfigSource, config: Mapping[str, Any]) -> ComponentReader:
         """Make a reader of a settled configuration, which knows every component that a ``{"ref": ...}`` may mean."""
         reader = cls(source.findings, source.custom, source.components)
         for json_path, component in find_components(config):
@@ -152,9 +152,9 @@ class ComponentReader:
             )
             self.findings.error("unknown-component", f"{json_path}.name", message, near)
             return None
-        return self.check(kind, self.resolve_name(kind, component))
+        return self.check_component(kind, self.resolve_name(kind, component))
 
-    def check(self, kind: Kind, component: Component) -> Component:
+    def check_component(self, kind: Kind, component: Component) -> Component:
         """Hold a component against the registry; it then carries its typed arguments, where they have no fault."""
         checked = check_component(kind, component, self.findings)
         self.components.append((kind, checked))

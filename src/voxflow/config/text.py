@@ -49,9 +49,9 @@ def read_json(path: Path, findings: FindingCollector | None = None) -> dict[str,
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError as error:
-        raise _fault(path, "missing-file", "file not found") from error
+        raise _make_fault(path, "missing-file", "file not found") from error
     except (OSError, UnicodeDecodeError) as error:
-        raise _fault(path, "unreadable-file", f"unreadable: {error}") from error
+        raise _make_fault(path, "unreadable-file", f"unreadable: {error}") from error
     plain, warning = _forgive(text, path)
     if warning and findings:
         findings.add(dataclasses.replace(warning, file=findings.file))
@@ -60,7 +60,7 @@ def read_json(path: Path, findings: FindingCollector | None = None) -> dict[str,
     # Both texts have the same length and lines, so that a fault's column is that of the user's own file.
     value = _parse(plain, text, path)
     if not isinstance(value, dict):
-        raise _fault(path, "syntax", f"expected a JSON object {{...}}, received a {type(value).__name__}")
+        raise _make_fault(path, "syntax", f"expected a JSON object {{...}}, received a {type(value).__name__}")
     return value
 
 
@@ -83,7 +83,7 @@ def log_warning(finding: Finding) -> None:
     logger.warning("%s: %s", place, finding.text)
 
 
-def _fault(path: Path, code: str, message: str, place: str = "", literal: str = "") -> FaultyConfigError:
+def _make_fault(path: Path, code: str, message: str, place: str = "", literal: str = "") -> FaultyConfigError:
     """One fault that leaves nothing to be read; ``literal`` is the JSON literal that was probably meant."""
     fix = f"write {literal}" if literal else "mend the JSON there" if code == "syntax" else ""
     text = f"{message}; did you mean {literal}?" if literal else message
@@ -117,18 +117,18 @@ def _parse(plain: str, text: str, path: Path) -> Any:
         # A file that is cut off breaks after its last line.
         line = next(iter(text.splitlines()[error.lineno - 1 :]), "").strip()
         place = f"line {error.lineno}, column {error.colno}"
-        ending, literal = _literal_hint(plain, error.pos)
+        ending, literal = _guess_literal(plain, error.pos)
         message = f"not valid JSON: {error.msg}, at {line!r}{ending}"
-        raise _fault(path, "syntax", message, place, literal) from error
+        raise _make_fault(path, "syntax", message, place, literal) from error
     except RecursionError as error:
         message = "not readable: its objects and lists are nested too deeply"
-        raise _fault(path, DEFAULT_CODE, message) from error
+        raise _make_fault(path, DEFAULT_CODE, message) from error
     if repeated:
-        raise _fault(path, "syntax", f"a key stands twice in one object: {', '.join(map(repr, repeated))}")
+        raise _make_fault(path, "syntax", f"a key stands twice in one object: {', '.join(map(repr, repeated))}")
     return value
 
 
-def _literal_hint(text: str, position: int) -> tuple[str, str]:
+def _guess_literal(text: str, position: int) -> tuple[str, str]:
     """What to say of a bare word, and the literal that it was meant to be: ``ture`` and Python's ``True`` are true."""
     word = re.match(r"[A-Za-z]+", text[position:])
     if word is None:

@@ -164,7 +164,7 @@ class Tlt2Reader(ComponentReader):
         return component.model_copy(update={"name": canonical})
 
 
-def detect(config: Mapping[str, Any]) -> bool:
+def is_tlt2(config: Mapping[str, Any]) -> bool:
     """Whether a file is in this dialect.
 
     It is, where it has a key that TLT 2 alone knows, or writes the arguments of most components beside their names.
@@ -191,7 +191,7 @@ def read_workflow(source: ConfigSource) -> Workflow:
     parsed_values = read_values(Tlt2Values, config, source, component_keys=(*TOP, *SECTIONS))
     values = parsed_values or Tlt2Values()
     config = _move_into_components(config, values)
-    reader = Tlt2Reader.of(source, config)
+    reader = Tlt2Reader.for_source(source, config)
     top = reader.read_section(config, TOP, "")
     reader.require_components(config, TOP, ("net_config",))
     train = reader.read_object(config, "train", TRAIN, needed=("loss", "optimizer"))
@@ -235,7 +235,7 @@ def read_evaluation(source: ConfigSource) -> Evaluation:
     """
     config = source.settle(Tlt2EvaluationValues.model_fields, EVALUATE)
     values = read_values(Tlt2EvaluationValues, config, source, component_keys=EVALUATE) or Tlt2EvaluationValues()
-    parts = Tlt2Reader.of(source, config).read_section(config, EVALUATE, "")
+    parts = Tlt2Reader.for_source(source, config).read_section(config, EVALUATE, "")
     if "pre_transforms" not in config:
         source.findings.error(
             "missing-component", "pre_transforms", "missing; the transforms that load an image are needed"
@@ -268,7 +268,7 @@ def _move_into_components(config: dict[str, Any], values: Tlt2Values) -> dict[st
         }
         top_values: dict[str, Any] = {"in_channels": values.num_channels, "num_classes": values.num_classes}
         top_values |= {"weight_decay": values.weight_decay, "data_format": values.data_format}
-        takes = _known_arguments("network", network)
+        takes = _find_argument_names("network", network)
         network_values = {key: value for key, value in top_values.items() if value is not None and key in takes}
         spread["net_config"] = network = network_values | network
     if isinstance(train, dict):
@@ -289,12 +289,16 @@ def _complete_optimizer(optimizer: dict[str, Any], values: Tlt2Values, *, has_de
     completed = dict(optimizer)
     if values.learning_rate is not None:
         completed["lr"] = values.learning_rate
-    if values.weight_decay is not None and not has_decay and "weight_decay" in _known_arguments("optimizer", optimizer):
+    if (
+        values.weight_decay is not None
+        and not has_decay
+        and "weight_decay" in _find_argument_names("optimizer", optimizer)
+    ):
         completed.setdefault("weight_decay", values.weight_decay)
     return completed
 
 
-def _known_arguments(kind: Kind, component: Mapping[str, Any]) -> set[str]:
+def _find_argument_names(kind: Kind, component: Mapping[str, Any]) -> set[str]:
     """The arguments that the component named here takes, as far as it is known."""
     if component.get("path"):
         return {"in_channels", "num_classes"} if kind == "network" else {"weight_decay"}

@@ -121,7 +121,7 @@ class Datalist:
         """
         reader = _CaseReader(FindingCollector(path), (root or path.parent).absolute(), outside_root)
         reader.read_label_format(content.get("label_format", []))
-        parts = {key: reader.read_part(key, value) for key, value in content.items() if _names_cases(key, value)}
+        parts = {key: reader.read_part(key, value) for key, value in content.items() if _is_case_list(key, value)}
         _raise_faults(reader.findings)
         metadata = {key: value for key, value in content.items() if key not in parts and key != "label_format"}
         return cls(path, reader.root, parts, reader.label_format, metadata)
@@ -227,7 +227,7 @@ class _CaseReader:
         self.findings.error(code, json_path, message, FIXES.get(code, ""))
 
 
-def _names_cases(key: str, value: Any) -> bool:
+def _is_case_list(key: str, value: Any) -> bool:
     if not isinstance(value, list) or key == "label_format":
         return False
     is_bare = key in _BARE_LISTS and all(isinstance(item, str) for item in value)

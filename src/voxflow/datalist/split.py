@@ -159,7 +159,7 @@ def _format_part(part: float | tuple[str, ...]) -> str:
 
 def _assign_listed(labelled: pd.DataFrame, options: SplitOptions) -> dict[str, str]:
     """The patients that options list by name."""
-    patient_of = _patients_by_name(labelled)
+    patient_of = _map_patients(labelled)
     fixed: dict[str, str] = {}
     unknown, leaking = [], []
     for part in (TESTING, VALIDATION):
@@ -176,7 +176,7 @@ def _assign_listed(labelled: pd.DataFrame, options: SplitOptions) -> dict[str, s
     return fixed
 
 
-def _patients_by_name(labelled: pd.DataFrame) -> dict[str, str]:
+def _map_patients(labelled: pd.DataFrame) -> dict[str, str]:
     patient_of: dict[str, str] = {}
     for column in ("source", "case", "patient"):
         if column in labelled.columns:

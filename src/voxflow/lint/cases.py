@@ -89,7 +89,7 @@ def _has_root(root: Path, sources: list[CaseSource], variables: Mapping[str, Any
     if is_folder(root):
         return True
     data_root = variables.get("DATA_ROOT")
-    if not (isinstance(data_root, str) and data_root and target.resolve(data_root) == root) and not target.made_by:
+    if not (isinstance(data_root, str) and data_root and target.resolve(data_root) == root) and not target.make_command:
         source = next(source for source in sources if source.root == root)
         json_path = source.key_path.replace("data_list_key", "data_file_base_dir")
         source.notes.error("missing-file", json_path, f"no such folder: {root}", "give the folder of the images")
@@ -131,8 +131,8 @@ def _read_source(source: CaseSource, target: Target, report: CheckReport) -> Len
         is_file = False
     if is_file:
         return read_leniently(source.path, source.root.absolute(), notes)
-    if target.made_by:
-        notes.warning("not-made-yet", "", "the datalist is not there yet", f"make it with: {target.made_by}")
+    if target.make_command:
+        notes.warning("not-made-yet", "", "the datalist is not there yet", f"make it with: {target.make_command}")
     else:
         fix = "correct DATASET_JSON in the environment, or give it with --set"
         notes.error("missing-file", "", "the datalist is not there", fix)

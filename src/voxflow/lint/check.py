@@ -8,7 +8,7 @@ from voxflow.config import read_json
 from voxflow.findings import FaultyConfigError
 from voxflow.lint.cases import check_labels, check_loaders, read_data
 from voxflow.lint.classes import check_classes, check_metrics_classes
-from voxflow.lint.environment import check_environment, check_places, variables_in
+from voxflow.lint.environment import check_environment, check_paths, find_variables
 from voxflow.lint.flow import FieldFlow, check_loaded, check_not_random
 from voxflow.lint.reading import read_evaluation, read_workflow
 from voxflow.lint.report import CheckReport
@@ -56,7 +56,7 @@ def check_workspace(target: Target) -> CheckReport:
         report.findings = [finding for finding in report.findings if finding.code != "unset-variable"]
     # A patch that follows from the median volume is larger than half of them, on purpose.
     report.findings = [
-        finding for finding in report.findings if finding.code != "patch-larger" or finding.where not in target.decided
+        finding for finding in report.findings if finding.code != "patch-larger" or finding.where not in target.planned
     ]
     report.sort()
     return report
@@ -80,7 +80,7 @@ def _check_values(target: Target, environment: dict[str, Any], report: CheckRepo
     for path in (target.config, target.evaluation):
         if path is None:
             continue
-        used |= variables_in(path.read_text(encoding="utf-8", errors="replace"))
+        used |= find_variables(path.read_text(encoding="utf-8", errors="replace"))
         content = _read_content(path, report.at(path))
         check_globals({**content, **{key: outside[key] for key in outside if key in content}}, report.at(path))
         config |= content
@@ -88,9 +88,9 @@ def _check_values(target: Target, environment: dict[str, Any], report: CheckRepo
     if target.environment:
         notes = report.at(target.environment)
         check_environment(environment, used, config, notes)
-        check_places(target, variables, notes)
+        check_paths(target, variables, notes)
     elif target.config:
-        check_places(target, variables, report.at(target.config))
+        check_paths(target, variables, report.at(target.config))
     return variables
 
 

@@ -39,7 +39,7 @@ class WorkspaceData:
 
     def grids(self, section: str) -> list[tuple[ListedCase, ImageHeader]]:
         """The cases of a section whose header is known."""
-        return self.images.of_images(self.items(section))
+        return self.images.list_first_headers(self.items(section))
 
     def channels(self, section: str) -> dict[str, int]:
         """Count the channels of image and label once they are loaded; a field is absent where its cases differ."""

@@ -22,11 +22,11 @@ TEXTS = ("DATA_ROOT", "DATASET_JSON", "DATA_LIST_KEY", "MMAR_CKPT", "MMAR_CKPT_D
 WORDS = ("do_validation", "output_infer_result")
 
 
-def variables_in(text: str) -> set[str]:
+def find_variables(text: str) -> set[str]:
     """Find the names of the variables that a text uses as ``{NAME}``.
 
     Example:
-        >>> sorted(variables_in('{"file": "{DATA_ROOT}/{NAME}.json", "size": [96, 96]}'))
+        >>> sorted(find_variables('{"file": "{DATA_ROOT}/{NAME}.json", "size": [96, 96]}'))
         ['DATA_ROOT', 'NAME']
     """
     return set(_VARIABLE.findall(text))
@@ -58,7 +58,7 @@ def check_environment(
         notes.error("wrong-value", "PROCESSING_TASK", f"unknown task {show(task)}", fix)
 
 
-def check_places(target: Target, variables: Mapping[str, Any], notes: FindingCollector) -> None:
+def check_paths(target: Target, variables: Mapping[str, Any], notes: FindingCollector) -> None:
     """Note a data root, weights and a checkpoint that do not exist; the datalist is looked for where it is read.
 
     Args:
@@ -68,7 +68,7 @@ def check_places(target: Target, variables: Mapping[str, Any], notes: FindingCol
     """
     root = variables.get("DATA_ROOT")
     # Where the stages make the data, that the datalist is not there yet says it all.
-    if isinstance(root, str) and root and not target.made_by and not is_folder(target.resolve(root)):
+    if isinstance(root, str) and root and not target.make_command and not is_folder(target.resolve(root)):
         message = f"no such folder: {target.resolve(root)}"
         fix = "correct DATA_ROOT in the environment, or give it with --set"
         notes.error("missing-file", "DATA_ROOT", message, fix)

@@ -49,7 +49,7 @@ class ImageHeaders:
         """The header of a file; None where it is not known."""
         return self.files[path].header if isinstance(path, Path) and path in self.files else None
 
-    def of_images(self, items: Iterable[ListedCase]) -> list[tuple[ListedCase, ImageHeader]]:
+    def list_first_headers(self, items: Iterable[ListedCase]) -> list[tuple[ListedCase, ImageHeader]]:
         """Each case whose first image has a known header."""
         first_headers = [(item, self.header(item.images[0])) for item in items if item.images]
         return [(item, header) for item, header in first_headers if header]
@@ -185,7 +185,7 @@ def _note_labels(items: list[ListedCase], images: ImageHeaders, notes: FindingCo
 
 
 def _note_bits(items: list[ListedCase], images: ImageHeaders, notes: FindingCollector) -> None:
-    pngs = [(item, header) for item, header in images.of_images(items) if header.colour]
+    pngs = [(item, header) for item, header in images.list_first_headers(items) if header.colour]
     by_bits = Counter(header.bits for _, header in pngs if header.colour != "palette")
     if len(by_bits) > 1:
         counts = " and ".join(f"{count} of {bits} bits" for bits, count in sorted(by_bits.items()))

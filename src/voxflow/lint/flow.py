@@ -124,7 +124,7 @@ def check_not_random(parts: Iterable[PlacedComponent], notes: FindingCollector, 
             notes.error("random-validation", part.where, message, "take it out of this list")
 
 
-def grid_before(parts: list[PlacedComponent], stop: PlacedComponent, grid: GridShape) -> GridShape | None:
+def follow_grid(parts: list[PlacedComponent], stop: PlacedComponent, grid: GridShape) -> GridShape | None:
     """Follow an image's grid through a chain until it reaches one transform.
 
     Args:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from voxflow.components import FieldUser, Network, Pipeline
-from voxflow.lint.flow import grid_before
+from voxflow.lint.flow import follow_grid
 
 if TYPE_CHECKING:
     from voxflow.lint.data import WorkspaceData
@@ -26,13 +26,13 @@ def check_sizes(reading: ConfigReading, data: WorkspaceData) -> None:
     for section in ("train", "validate", "evaluate"):
         chain = [*reading.parts_of(section, "pre_transforms"), *reading.parts_of(section, "transforms")]
         pipeline = reading.part_of(section, "image_pipeline")
-        crops = [part for part in chain if _patch(part)]
-        sizes = [(part.argument("size"), _patch(part)) for part in crops[-1:]]
+        crops = [part for part in chain if _patch_size(part)]
+        sizes = [(part.argument("size"), _patch_size(part)) for part in crops[-1:]]
         cropped = _output_size(pipeline)
         if pipeline and cropped and -1 not in cropped:
             sizes.append((pipeline.argument("output_crop_size"), cropped))
             _check_handed_on(reading, crops, pipeline, cropped)
-        sizes += _window(reading, section)
+        sizes += _window_size(reading, section)
         if model:
             for json_path, size in sizes:
                 _check_axes(reading, json_path, size, model)
@@ -44,7 +44,7 @@ def check_sizes(reading: ConfigReading, data: WorkspaceData) -> None:
             _check_volumes(reading, section, chain, crop, data)
 
 
-def _patch(part: PlacedComponent) -> tuple[int, ...] | None:
+def _patch_size(part: PlacedComponent) -> tuple[int, ...] | None:
     return part.model.patch() if part.kind == "transform" and isinstance(part.model, FieldUser) else None
 
 
@@ -52,7 +52,7 @@ def _output_size(pipeline: PlacedComponent | None) -> tuple[int, ...] | None:
     return pipeline.model.output_crop_size if pipeline and isinstance(pipeline.model, Pipeline) else None
 
 
-def _window(reading: ConfigReading, section: str) -> list[tuple[str, tuple[int, ...] | None]]:
+def _window_size(reading: ConfigReading, section: str) -> list[tuple[str, tuple[int, ...] | None]]:
     inferer = reading.part_of(section, "inferer")
     size = getattr(inferer.model, "roi_size", None) if inferer else None
     return [(inferer.argument("roi_size"), size)] if inferer and size else []
@@ -78,7 +78,7 @@ def _check_strides(reading: ConfigReading, json_path: str, size: tuple[int, ...]
 def _check_handed_on(
     reading: ConfigReading, crops: list[PlacedComponent], pipeline: PlacedComponent, cropped: tuple[int, ...]
 ) -> None:
-    patch = _patch(crops[-1]) if crops else None
+    patch = _patch_size(crops[-1]) if crops else None
     if patch and len(patch) == len(cropped) and patch != cropped:
         message = f"{list(cropped)}, but {crops[-1].name} makes {list(patch)}: the rest is cut off or filled with 0"
         reading.notes.warning("crop-size", pipeline.argument("output_crop_size"), message, f"write {list(patch)}")
@@ -107,19 +107,19 @@ def _grid_at_end(chain: list[PlacedComponent], header: ImageHeader) -> tuple[int
     if not chain:
         return header.size
     last = chain[-1]
-    grid = grid_before(chain, last, (header.size, header.spacing))
+    grid = follow_grid(chain, last, (header.size, header.spacing))
     after = last.model.grid_after(grid) if grid and isinstance(last.model, FieldUser) else None
-    return (_patch(last) or after[0]) if after else None
+    return (_patch_size(last) or after[0]) if after else None
 
 
 def _check_volumes(
     reading: ConfigReading, section: str, chain: list[PlacedComponent], crop: PlacedComponent, data: WorkspaceData
 ) -> None:
-    size = _patch(crop)
+    size = _patch_size(crop)
     small: list[tuple[ListedCase, tuple[int, ...]]] = []
     grids = data.grids(section)
     for item, header in grids:
-        grid = grid_before(chain, crop, (header.size, header.spacing))
+        grid = follow_grid(chain, crop, (header.size, header.spacing))
         if grid and size and len(grid[0]) == len(size) and any(n < m for n, m in zip(grid[0], size, strict=True)):
             small.append((item, grid[0]))
     if small and size:

@@ -84,8 +84,8 @@ def check_preparation(reading: ConfigReading, evaluation: ConfigReading | None) 
 def _compare_arguments(
     learnt: list[PlacedComponent], used: list[PlacedComponent], notes: FindingCollector, source: str
 ) -> None:
-    before = _fixed_intensities(learnt)
-    after = _fixed_intensities(used)
+    before = _group_intensities(learnt)
+    after = _group_intensities(used)
     for name, parts in after.items():
         if name not in before or len(before[name]) != len(parts):
             continue
@@ -97,7 +97,7 @@ def _compare_arguments(
                     notes.warning("preparation", part.argument(argument), message, f"write {show(expected)}")
 
 
-def _fixed_intensities(parts: list[PlacedComponent]) -> dict[str, list[PlacedComponent]]:
+def _group_intensities(parts: list[PlacedComponent]) -> dict[str, list[PlacedComponent]]:
     parts_by_name: dict[str, list[PlacedComponent]] = {}
     for part in parts:
         is_intensity = type(part.model).__module__.endswith("intensity")

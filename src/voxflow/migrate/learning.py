@@ -7,15 +7,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from voxflow.migrate.translation import Args, Facts, Node, Translation, approximate, exact, node, translates
+from voxflow.migrate.translation import Args, Facts, Node, Translation, approximate, exact, node, translator
 
 
-@translates("loss", "Dice", "dice_loss")
+@translator("loss", "Dice", "dice_loss")
 def _dice(args: Args, facts: Facts) -> Translation:
     return exact(node("DiceLoss", **_overlap(args, facts)))
 
 
-@translates("loss", "DiceCE")
+@translator("loss", "DiceCE")
 def _dice_ce(args: Args, facts: Facts) -> Translation:
     weights = {"lambda_dice": args.get("lambda_dice", 1.0), "lambda_ce": args.get("lambda_ce", 1.0)}
     return exact(node("DiceCELoss", **_overlap(args, facts), batch=args.get("batch", False), **weights))
@@ -33,7 +33,7 @@ def _overlap(args: Args, facts: Facts) -> dict[str, Any]:
     }
 
 
-@translates("loss", "Focal")
+@translator("loss", "Focal")
 def _focal(args: Args, facts: Facts) -> Translation:
     loss = node(
         "FocalLoss",
@@ -45,7 +45,7 @@ def _focal(args: Args, facts: Facts) -> Translation:
     return approximate("MONAI leaves a skipped background out of the softmax, too", loss)
 
 
-@translates("loss", "BinaryClassificationLoss", "MulticlassClassificationLoss", "classification_loss")
+@translator("loss", "BinaryClassificationLoss", "MulticlassClassificationLoss", "classification_loss")
 def _classification(args: Args, facts: Facts) -> Translation:
     if any(classes > 1 for classes in facts.label_format):
         return _multiclass(args, facts)
@@ -66,17 +66,17 @@ def _multiclass(args: Args, facts: Facts) -> Translation:
     return Translation(expression=f"$lambda logits, label: {rule}")
 
 
-@translates("optimizer", "Adam")
+@translator("optimizer", "Adam")
 def _adam(args: Args, facts: Facts) -> Translation:
     return exact(_optimizer("torch.optim.Adam", args, facts))
 
 
-@translates("optimizer", "AdamW")
+@translator("optimizer", "AdamW")
 def _adamw(args: Args, facts: Facts) -> Translation:
     return exact(_optimizer("torch.optim.AdamW", args, facts))
 
 
-@translates("optimizer", "NovoGrad")
+@translator("optimizer", "NovoGrad")
 def _novograd(args: Args, facts: Facts) -> Translation:
     betas = [args.get("beta1", 0.95), args.get("beta2", 0.99)]
     average = args.get("grad_averaging", False)
@@ -89,20 +89,20 @@ def _optimizer(target: str, args: Args, facts: Facts, **more: Any) -> Node:
     return node(target, params="$@network.parameters()", lr=rate, weight_decay=decay, **more)
 
 
-@translates("lr_policy", "DecayOnStep")
+@translator("lr_policy", "DecayOnStep")
 def _decay(args: Args, facts: Facts) -> Translation:
     del facts
     return exact(_scheduler("StepLR", step_size=args["decay_freq"], gamma=args["decay_ratio"]))
 
 
-@translates("lr_policy", "ReducePoly", "ReduceLR_Poly")
+@translator("lr_policy", "ReducePoly", "ReduceLR_Poly")
 def _poly(args: Args, facts: Facts) -> Translation:
     del facts
     power = args.get("poly_power", 0.9)
     return exact(_scheduler("PolynomialLR", total_iters="@total_steps", power=power))
 
 
-@translates("lr_policy", "ReduceCosine")
+@translator("lr_policy", "ReduceCosine")
 def _cosine(args: Args, facts: Facts) -> Translation:
     del facts
     share = f"min(1.0, step / (@total_steps * {args.get('rate', 1.0)}))"
@@ -110,7 +110,7 @@ def _cosine(args: Args, facts: Facts) -> Translation:
     return exact(_scheduler("LambdaLR", lr_lambda=rule))
 
 
-@translates("lr_policy", "OneCycle")
+@translator("lr_policy", "OneCycle")
 def _one_cycle(args: Args, facts: Facts) -> Translation:
     del facts
     warmup, start, end = args.get("warmup", 0.3), args.get("start", 0.04), args.get("end", 4e-6)
@@ -125,7 +125,7 @@ def _scheduler(target: str, **args: Any) -> Node:
     return node(f"torch.optim.lr_scheduler.{target}", optimizer="@optimizer", **args)
 
 
-@translates("inferer", "TFScanWindowInferer")
+@translator("inferer", "TFScanWindowInferer")
 def _windows(args: Args, facts: Facts) -> Translation:
     del facts
     inferer = node(
@@ -138,7 +138,7 @@ def _windows(args: Args, facts: Facts) -> Translation:
     return exact(inferer)
 
 
-@translates("inferer", "TFSimpleInferer")
+@translator("inferer", "TFSimpleInferer")
 def _whole(args: Args, facts: Facts) -> Translation:
     del args, facts
     return exact(node("SimpleInferer"))

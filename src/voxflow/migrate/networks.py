@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, cast
 
 from voxflow.components import Component, read_network
-from voxflow.migrate.translation import Args, Facts, Node, Translation, approximate, exact, node, translates
+from voxflow.migrate.translation import Args, Facts, Node, Translation, approximate, exact, node, translator
 
 if TYPE_CHECKING:
     from voxflow.components import DenseNet, PlainUnetNetwork, RadiographNetwork, SegAhnet, SegResnet, Unet
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 SCRIPTS = "scripts."
 
 
-@translates("network", "Unet")
+@translator("network", "Unet")
 def _unet(args: Args, facts: Facts) -> Translation:
     typed = cast("Unet", read_network(Component(name="Unet", args=args)))
     norm = "batch" if typed.use_batch_norm or typed.use_group_norm else None
@@ -40,14 +40,14 @@ def _unet(args: Args, facts: Facts) -> Translation:
     return exact(_with_group_norm(network, typed))
 
 
-@translates("network", "PlainUnet")
+@translator("network", "PlainUnet")
 def _plain_unet(args: Args, facts: Facts) -> Translation:
     typed = cast("PlainUnetNetwork", read_network(Component(name="PlainUnet", args=args)))
     sizes = {"in_channels": facts.in_channels, "classes": facts.classes}
     return exact(node(f"{SCRIPTS}plain_unet.PlainUnet", **sizes, **typed.layout))
 
 
-@translates("network", "SegResnet", "SegmResnet")
+@translator("network", "SegResnet", "SegmResnet")
 def _segresnet(args: Args, facts: Facts) -> Translation:
     typed = cast("SegResnet", read_network(Component(name="SegResnet", args=args)))
     network = node(
@@ -77,7 +77,7 @@ def _with_group_norm(network: Node, typed: Unet | SegResnet) -> Node:
     return node(f"{SCRIPTS}norms.with_group_norm", network=network, groups=typed.use_group_normG)
 
 
-@translates("network", "SegAhnet")
+@translator("network", "SegAhnet")
 def _ahnet(args: Args, facts: Facts) -> Translation:
     from voxflow.components import AHNET_AXES
 
@@ -93,30 +93,30 @@ def _ahnet(args: Args, facts: Facts) -> Translation:
     # MONAI's AHNet takes its slices along the last axis only.
     if typed.plane != "z":
         network = node(f"{SCRIPTS}wrappers.AcrossAxis", network=network, axis=AHNET_AXES[typed.plane])
-    return _from_scratch(network, typed.pretrain_weight_name)
+    return _note_fresh_weights(network, typed.pretrain_weight_name)
 
 
-@translates("network", "DenseNet121", "Densenet121")
+@translator("network", "DenseNet121", "Densenet121")
 def _densenet121(args: Args, facts: Facts) -> Translation:
     typed = cast("RadiographNetwork", read_network(Component(name="DenseNet121", args=args)))
     network = node("DenseNet121", **_classifier(facts), dropout_prob=typed.dropout)
-    return _from_scratch(network, typed.pretrain_weight_name)
+    return _note_fresh_weights(network, typed.pretrain_weight_name)
 
 
-@translates("network", "DenseNet")
+@translator("network", "DenseNet")
 def _densenet(args: Args, facts: Facts) -> Translation:
     typed = cast("DenseNet", read_network(Component(name="DenseNet", args=args)))
     layers = {"init_features": typed.init_features, "growth_rate": typed.growth_rate}
     blocks = list(typed.block_config)
     network = node("DenseNet", **_classifier(facts), **layers, block_config=blocks, dropout_prob=typed.dropout)
-    return _from_scratch(network, typed.pretrain_weight_name)
+    return _note_fresh_weights(network, typed.pretrain_weight_name)
 
 
 def _classifier(facts: Facts) -> dict[str, Any]:
     return {"spatial_dims": 2, "in_channels": facts.in_channels, "out_channels": facts.classes}
 
 
-def _from_scratch(network: Node, weights: str) -> Translation:
+def _note_fresh_weights(network: Node, weights: str) -> Translation:
     if weights:
         return approximate("a training begins from fresh weights, not from pretrain_weight_name", network)
     return exact(network)

@@ -6,12 +6,12 @@ a finding.
 
 from __future__ import annotations
 
-from voxflow.migrate.translation import Args, Facts, Translation, approximate, exact, node, translates
+from voxflow.migrate.translation import Args, Facts, Translation, approximate, exact, node, translator
 
 PREDICTION_AND_LABEL = "$monai.handlers.from_engine(['pred', 'label'])"
 
 
-@translates("metric", "ComputeAverageDice", "MetricAverageFromArrayDice")
+@translator("metric", "ComputeAverageDice", "MetricAverageFromArrayDice")
 def _dice(args: Args, facts: Facts) -> Translation:
     del args
     metric = node(
@@ -23,7 +23,7 @@ def _dice(args: Args, facts: Facts) -> Translation:
     return approximate(why, metric)
 
 
-@translates("metric", "ComputeAUC", "MetricAUC")
+@translator("metric", "ComputeAUC", "MetricAUC")
 def _auc(args: Args, facts: Facts) -> Translation:
     del facts
     index = args.get("class_index")
@@ -35,7 +35,7 @@ def _auc(args: Args, facts: Facts) -> Translation:
     return approximate("a finding that all cases share makes MONAI's average undefined; Voxflow leaves it out", metric)
 
 
-@translates("metric", "ComputeAverage", "MetricAverage")
+@translator("metric", "ComputeAverage", "MetricAverage")
 def _average(args: Args, facts: Facts) -> Translation:
     field = str(args.get("field", args.get("applied_key", "model")))
     if field in facts.dice_fields:
@@ -49,8 +49,8 @@ def _average(args: Args, facts: Facts) -> Translation:
     return approximate("the accuracy, averaged by batch", node("ignite.metrics.Average", output_transform=mean))
 
 
-@translates("aux_op", "ComputeAccuracy", "compute_accuracy", "ComputeBinaryPreds")
-@translates("aux_op", "DiceMaskedOutput", "dice_metric_masked_output", "NegLoss")
+@translator("aux_op", "ComputeAccuracy", "compute_accuracy", "ComputeBinaryPreds")
+@translator("aux_op", "DiceMaskedOutput", "dice_metric_masked_output", "NegLoss")
 def _auxiliary(args: Args, facts: Facts) -> Translation:
     del args, facts
     return exact(why="nothing to do: metrics of the bundle read the postprocessed prediction and label themselves")

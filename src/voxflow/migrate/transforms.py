@@ -18,17 +18,17 @@ from voxflow.migrate.translation import (
     exact,
     list_fields,
     node,
-    translates,
+    translator,
 )
 
 
-@translates("transform", "LoadNifti", "LoadNifty")
+@translator("transform", "LoadNifti", "LoadNifty")
 def _load_volume(args: Args, facts: Facts) -> Translation:
     del facts
     return exact(node("LoadImaged", keys=list_fields(args), ensure_channel_first=True))
 
 
-@translates("transform", "LoadPng")
+@translator("transform", "LoadPng")
 def _load_png(args: Args, facts: Facts) -> Translation:
     del facts
     keys = list_fields(args)
@@ -37,26 +37,26 @@ def _load_png(args: Args, facts: Facts) -> Translation:
     return exact(loader, node("EnsureTyped", keys=keys, dtype="$torch.float32"), why="grey PNG, as the loader reads")
 
 
-@translates("transform", "ConvertToChannelsFirst", "ConvertToChannelsLast", "VolumeTo4dArray", "NPExpandDims")
+@translator("transform", "ConvertToChannelsFirst", "ConvertToChannelsLast", "VolumeTo4dArray", "NPExpandDims")
 def _channels(args: Args, facts: Facts) -> Translation:
     del args, facts
     return exact(why="nothing to do: channels are first from the loader on")
 
 
-@translates("transform", "CopyProperties", "LoadResolutionFromNifty", "Load3DShapeFromNumpy")
+@translator("transform", "CopyProperties", "LoadResolutionFromNifty", "Load3DShapeFromNumpy")
 def _properties(args: Args, facts: Facts) -> Translation:
     del args, facts
     return exact(why="nothing to do: MONAI's arrays carry their affine with them")
 
 
-@translates("transform", "RepeatChannel", "NPRepChannels")
+@translator("transform", "RepeatChannel", "NPRepChannels")
 def _repeat(args: Args, facts: Facts) -> Translation:
     del facts
     repeats = args.get("repeat_times", args.get("repeat"))
     return exact(node("RepeatChanneld", keys=list_fields(args), repeats=repeats))
 
 
-@translates("transform", "ScaleIntensityRange")
+@translator("transform", "ScaleIntensityRange")
 def _scale_range(args: Args, facts: Facts) -> Translation:
     del facts
     if "a_min" not in args:
@@ -65,7 +65,7 @@ def _scale_range(args: Args, facts: Facts) -> Translation:
     return exact(node("ScaleIntensityRanged", keys=list_fields(args), **bounds, clip=args.get("clip", False)))
 
 
-@translates("transform", "CenterData")
+@translator("transform", "CenterData")
 def _center(args: Args, facts: Facts) -> Translation:
     def by_channel(value: Any) -> list[float] | None:
         values = value if isinstance(value, list) else [value]
@@ -77,19 +77,19 @@ def _center(args: Args, facts: Facts) -> Translation:
     )
 
 
-@translates("transform", "NormalizeNonzeroIntensities")
+@translator("transform", "NormalizeNonzeroIntensities")
 def _normalize(args: Args, facts: Facts) -> Translation:
     del facts
     return exact(node("NormalizeIntensityd", keys=list_fields(args), nonzero=True, channel_wise=True))
 
 
-@translates("transform", "ScaleIntensityOscillation")
+@translator("transform", "ScaleIntensityOscillation")
 def _oscillate(args: Args, facts: Facts) -> Translation:
     del facts
     return exact(node("RandScaleIntensityd", keys=list_fields(args), factors=args["magnitude"], prob=1.0))
 
 
-@translates("transform", "ScaleShiftIntensity", "AugmentIntensityRandomScaleShift")
+@translator("transform", "ScaleShiftIntensity", "AugmentIntensityRandomScaleShift")
 def _scale_shift(args: Args, facts: Facts) -> Translation:
     del facts
     keys, by_channel = list_fields(args), {"nonzero": True, "channel_wise": True}
@@ -100,14 +100,14 @@ def _scale_shift(args: Args, facts: Facts) -> Translation:
     )
 
 
-@translates("transform", "AddGaussianNoise")
+@translator("transform", "AddGaussianNoise")
 def _noise(args: Args, facts: Facts) -> Translation:
     del facts
     probability, deviation = args.get("probability", 1.0), args.get("magnitude", 0.1)
     return exact(node("RandGaussianNoised", keys=list_fields(args), prob=probability, std=deviation, sample_std=True))
 
 
-@translates("transform", "AdjustContrast")
+@translator("transform", "AdjustContrast")
 def _contrast(args: Args, facts: Facts) -> Translation:
     del facts
     return approximate(
@@ -115,19 +115,19 @@ def _contrast(args: Args, facts: Facts) -> Translation:
     )
 
 
-@translates("transform", "ThresholdValues")
+@translator("transform", "ThresholdValues")
 def _threshold(args: Args, facts: Facts) -> Translation:
     del facts
     return exact(node("AsDiscreted", keys=list_fields(args), threshold=args.get("threshold", 0.5)))
 
 
-@translates("transform", "ArgmaxAcrossChannels")
+@translator("transform", "ArgmaxAcrossChannels")
 def _argmax(args: Args, facts: Facts) -> Translation:
     del facts
     return exact(node("AsDiscreted", keys=list_fields(args), argmax=True))
 
 
-@translates("transform", "BratsConvertLabels")
+@translator("transform", "BratsConvertLabels")
 def _brats(args: Args, facts: Facts) -> Translation:
     del facts
     from voxflow.components import BRATS_VALUES
@@ -139,7 +139,7 @@ def _brats(args: Args, facts: Facts) -> Translation:
     return exact(node("Lambdad", keys=list_fields(args), func=expression))
 
 
-@translates("transform", "SplitBasedOnLabel", "SplitAcrossChannels")
+@translator("transform", "SplitBasedOnLabel", "SplitAcrossChannels")
 def _split(args: Args, facts: Facts) -> Translation:
     names: Any = args.get("label_names", args.get("channel_names", []))
     names = list(names.values()) if isinstance(names, dict) else list(names)
@@ -148,7 +148,7 @@ def _split(args: Args, facts: Facts) -> Translation:
     return Translation(verdict="not carried", why=why)
 
 
-@translates("transform", "ScaleToShape", "NPResizeImage")
+@translator("transform", "ScaleToShape", "NPResizeImage")
 def _resize(args: Args, facts: Facts) -> Translation:
     keys = list_fields(args)
     size: list[int] = args["target_shape"] if "target_shape" in args else args["output_shape"]
@@ -163,7 +163,7 @@ def _resize(args: Args, facts: Facts) -> Translation:
     return exact(node("Lambdad", keys=keys, func=expression))
 
 
-@translates("transform", "ScaleByResolution", "ResampleVolume")
+@translator("transform", "ScaleByResolution", "ResampleVolume")
 def _resolution(args: Args, facts: Facts) -> Translation:
     del facts
     keys = list_fields(args)
@@ -176,13 +176,13 @@ def _resolution(args: Args, facts: Facts) -> Translation:
     return approximate(why, node("Spacingd", keys=keys, pixdim=target, mode=interpolation))
 
 
-@translates("transform", "RandomAxisFlip")
+@translator("transform", "RandomAxisFlip")
 def _axis_flip(args: Args, facts: Facts) -> Translation:
     del facts
     return exact(node("RandAxisFlipd", keys=list_fields(args), prob=args.get("probability", 0.5)))
 
 
-@translates("transform", "RandomSpatialFlip", "NPRandomFlip3D")
+@translator("transform", "RandomSpatialFlip", "NPRandomFlip3D")
 def _spatial_flip(args: Args, facts: Facts) -> Translation:
     keys, probability = list_fields(args), args.get("probability", 0.5)
     return exact(
@@ -190,7 +190,7 @@ def _spatial_flip(args: Args, facts: Facts) -> Translation:
     )
 
 
-@translates("transform", "FlipAxisRandom")
+@translator("transform", "FlipAxisRandom")
 def _one_flip(args: Args, facts: Facts) -> Translation:
     del facts
     axes = args.get("axis", 0)
@@ -198,7 +198,7 @@ def _one_flip(args: Args, facts: Facts) -> Translation:
     return exact(*(node("RandFlipd", keys=list_fields(args), prob=0.5, spatial_axis=axis) for axis in several))
 
 
-@translates("transform", "RandomRotate3D", "NPRandomRot90_XY")
+@translator("transform", "RandomRotate3D", "NPRandomRot90_XY")
 def _quarter_turns(args: Args, facts: Facts) -> Translation:
     keys, probability = list_fields(args), args.get("probability", 0.5)
     if facts.patch is None or facts.patch[0] == facts.patch[1]:
@@ -207,7 +207,7 @@ def _quarter_turns(args: Args, facts: Facts) -> Translation:
     return exact(node("RandLambdad", keys=keys, prob=probability, func=turn), why="the patch is not square: half turns")
 
 
-@translates("transform", "RandomRotate2D", "NP2DRotate")
+@translator("transform", "RandomRotate2D", "NP2DRotate")
 def _rotate(args: Args, facts: Facts) -> Translation:
     keys, angle = list_fields(args), math.radians(float(args["angle"]))
     shared: dict[str, Any] = {"keep_size": True, "mode": choose_modes(keys, "bilinear"), "padding_mode": "border"}
@@ -218,7 +218,7 @@ def _rotate(args: Args, facts: Facts) -> Translation:
     return approximate("the turn's sense may be the other one", node("Rotated", keys=keys, angle=fixed, **shared))
 
 
-@translates("transform", "RandomZoom", "NPRandomZoom3D")
+@translator("transform", "RandomZoom", "NPRandomZoom3D")
 def _zoom(args: Args, facts: Facts) -> Translation:
     keys = list_fields(args)
     low, high = args.get("lower_limits", 0.9), args.get("upper_limits", 1.1)
@@ -235,13 +235,13 @@ def _zoom(args: Args, facts: Facts) -> Translation:
     return approximate("MONAI rounds the zoomed size to whole voxels, and draws every axis apart from a list", zoom)
 
 
-@translates("transform", "FastCropByPosNegRatio", "CropByPosNegRatio", "CropByPosNegRatioLabelOnly")
+@translator("transform", "FastCropByPosNegRatio", "CropByPosNegRatio", "CropByPosNegRatioLabelOnly")
 def _ratio_crop(args: Args, facts: Facts) -> Translation:
     del facts
     return exact(*_padded_crop(args, list(args["size"])))
 
 
-@translates("transform", "CropSubVolumePosNegRatioCtrlEpoch")
+@translator("transform", "CropSubVolumePosNegRatioCtrlEpoch")
 def _ratio_by_epoch(args: Args, facts: Facts) -> Translation:
     del facts
     start = args.get("ratio_start", 1.0)
@@ -249,7 +249,7 @@ def _ratio_by_epoch(args: Args, facts: Facts) -> Translation:
     return approximate(f"the ratio stays at its first value, {start}; a bundle's transforms know no epoch", *nodes)
 
 
-@translates("transform", "FastPosNegRatioCropROI", "TransformVolumeCropROIFastPosNegRatio")
+@translator("transform", "FastPosNegRatioCropROI", "TransformVolumeCropROIFastPosNegRatio")
 def _bent_crop(args: Args, facts: Facts) -> Translation:
     del facts
     size, keys = list(args["size"]), _crop_keys(args)
@@ -297,7 +297,7 @@ def _padded_crop(args: Args, size: list[int]) -> tuple[Node, Node]:
     return node("SpatialPadd", keys=keys, spatial_size=size), crop
 
 
-@translates("transform", "CropFixedSizeRandomCenter", "CropSubVolumeRandomWithinBounds")
+@translator("transform", "CropFixedSizeRandomCenter", "CropSubVolumeRandomWithinBounds")
 def _random_crop(args: Args, facts: Facts) -> Translation:
     del facts
     keys, size = list_fields(args), args["size"]
@@ -305,13 +305,13 @@ def _random_crop(args: Args, facts: Facts) -> Translation:
     return exact(pad, node("RandSpatialCropd", keys=keys, roi_size=size, random_center=True, random_size=False))
 
 
-@translates("transform", "CropSubVolumeCenter")
+@translator("transform", "CropSubVolumeCenter")
 def _center_crop(args: Args, facts: Facts) -> Translation:
     del facts
     return exact(node("CenterSpatialCropd", keys=list_fields(args), roi_size=args["size"]))
 
 
-@translates("transform", "CropForegroundObject")
+@translator("transform", "CropForegroundObject")
 def _foreground(args: Args, facts: Facts) -> Translation:
     del facts
     label, size = args.get("label_field", "label"), args["size"]
@@ -322,7 +322,7 @@ def _foreground(args: Args, facts: Facts) -> Translation:
     )
 
 
-@translates("transform", "CropRandomSizeWithDisplacement", "CropRandomSubImageInRange")
+@translator("transform", "CropRandomSizeWithDisplacement", "CropRandomSubImageInRange")
 def _random_size(args: Args, facts: Facts) -> Translation:
     del facts
     keys = list_fields(args, *([args["image_field"]] if "image_field" in args else []))
@@ -335,7 +335,7 @@ def _random_size(args: Args, facts: Facts) -> Translation:
     return approximate(why, node("RandSpatialCropd", keys=keys, roi_size=lower, random_center=True, random_size=True))
 
 
-@translates("transform", "AddExtremePointsChannel")
+@translator("transform", "AddExtremePointsChannel")
 def _extreme_points(args: Args, facts: Facts) -> Translation:
     del facts
     image, label = args.get("image_field", "image"), args.get("label_field", "label")
@@ -343,13 +343,13 @@ def _extreme_points(args: Args, facts: Facts) -> Translation:
     return approximate("MONAI shifts a point by up to pert voxels evenly", points | {"pert": args.get("pert", 0.0)})
 
 
-@translates("transform", "SaveAsNifti", "WriteNiftyResults")
+@translator("transform", "SaveAsNifti", "WriteNiftyResults")
 def _save(args: Args, facts: Facts) -> Translation:
     del args, facts
     return Translation(verdict="not carried", why="a look at intermediate images; add SaveImaged where one is wanted")
 
 
-@translates("transform", "MergeBatchDims")
+@translator("transform", "MergeBatchDims")
 def _merge(args: Args, facts: Facts) -> Translation:
     del args, facts
     return exact(why="nothing to do: MONAI's loader flattens several patches of a case into the batch")

@@ -90,7 +90,7 @@ class Translation:
 _table: dict[tuple[str, str], Callable[[Args, Facts], Translation]] = {}
 
 
-def translates(
+def translator(
     kind: str, *names: str
 ) -> Callable[[Callable[[Args, Facts], Translation]], Callable[[Args, Facts], Translation]]:
     """Decorator: this function translates components of a kind under these names.

@@ -26,10 +26,10 @@ class Target:
         evaluation: the configuration of validation and inference; None: there is none to check.
         environment: the environment file; None: none.
         overrides: values that win over both.
-        decided: those of them that follow from the data themselves.
+        planned: those of them that follow from the data themselves.
         labels: where the stages note the names of the classes.
-        from_here: relative paths are from the present folder, not below the MMAR.
-        made_by: the command that makes data which is not there yet; empty: data must be there.
+        is_from_cwd: relative paths are from the present folder, not below the MMAR.
+        make_command: the command that makes data which is not there yet; empty: data must be there.
     """
 
     name: str
@@ -38,17 +38,17 @@ class Target:
     evaluation: Path | None
     environment: Path | None
     overrides: dict[str, Any] = field(default_factory=dict)
-    decided: frozenset[str] = frozenset()
+    planned: frozenset[str] = frozenset()
     labels: Path | None = None
-    from_here: bool = False
-    made_by: str = ""
+    is_from_cwd: bool = False
+    make_command: str = ""
 
     def resolve(self, path: str) -> Path:
         """Resolve a path of the configuration: absolute, below the MMAR, or from the present folder."""
         below = self.mmar / path
         try:
-            is_from_here = Path(path).exists() or self.from_here
-            return Path(path) if is_from_here and not below.exists() else below
+            is_below_cwd = Path(path).exists() or self.is_from_cwd
+            return Path(path) if is_below_cwd and not below.exists() else below
         except (OSError, ValueError):
             return below
 
@@ -94,10 +94,10 @@ def find_target(
         evaluation=configs[1],
         environment=place if place.is_file() else None,
         overrides={**places, **planned_values, **(wins or {}), **(overrides or {})},
-        decided=frozenset(planned_values),
+        planned=frozenset(planned_values),
         labels=Path("data/resampled") / name / "labels.json" if places else None,
-        from_here=bool(places),
-        made_by=f"dvc repro split@{name}" if places else "",
+        is_from_cwd=bool(places),
+        make_command=f"dvc repro split@{name}" if places else "",
     )
 
 

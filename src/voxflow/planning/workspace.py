@@ -73,7 +73,7 @@ def study_workspace(name: str) -> Study:
         raise ConfigError(f"plans are for segmentation of volumes; the task is {workflow.task}", path=target.config)
     root, datalist_path = (_find_path(target, workflow, variable) for variable in ("DATA_ROOT", "DATASET_JSON"))
     if not datalist_path.is_file():
-        first = f"; {target.made_by} makes it" if target.made_by else ""
+        first = f"; {target.make_command} makes it" if target.make_command else ""
         raise DataError(f"no datalist there, so that there is no image to measure{first}", path=datalist_path)
     datalist = Datalist.read(datalist_path, root)
     train = _read_block(name).get("train") or {}
@@ -128,11 +128,11 @@ def _read_sizes(workflow: Workflow) -> dict[str, Any]:
     return {"patch": patches[-1] if patches else None, "batch": batch, "workers": pipeline.get("num_workers", 0)}
 
 
-def try_training(studied: Study, steps: int = 5) -> Trial:
+def try_training(study: Study, steps: int = 5) -> Trial:
     """Train a few steps as the configuration stands now, to measure how long one takes.
 
     Args:
-        studied: the workspace.
+        study: the workspace.
         steps: how many.
 
     Raises:
@@ -140,21 +140,21 @@ def try_training(studied: Study, steps: int = 5) -> Trial:
     """
     from voxflow.training import TrainOptions, read_facts, try_steps
 
-    target = studied.target
-    values = {key: value for key, value in studied.train.items() if key in TrainOptions.model_fields}
+    target = study.target
+    values = {key: value for key, value in study.train.items() if key in TrainOptions.model_fields}
     options = TrainOptions.model_validate(values)
-    classes = studied.proposal.fingerprint.classes
+    classes = study.proposal.fingerprint.classes
     if target.labels and target.labels.is_file():
-        facts = read_facts(target.labels, {}, studied.datalist.metadata)
+        facts = read_facts(target.labels, {}, study.datalist.metadata)
     else:
         from voxflow.training import DataFacts
 
         names = tuple(f"class_{value}" for value in range(max((label.value for label in classes), default=1) + 1))
         facts = DataFacts(class_names=names)
-    return try_steps(_load_workflow(target), studied.datalist, options, facts=facts, steps=steps)
+    return try_steps(_load_workflow(target), study.datalist, options, facts=facts, steps=steps)
 
 
-def apply_proposal(studied: Study, name: str) -> tuple[Study, list[str]]:
+def apply_proposal(study: Study, name: str) -> tuple[Study, list[str]]:
     """Write the proposal into the workspace's configuration; with ``plan: auto``, all that it decides.
 
     Returns:
@@ -163,23 +163,23 @@ def apply_proposal(studied: Study, name: str) -> tuple[Study, list[str]]:
     Raises:
         ConfigError: the configuration is not of the form that a plan is for.
     """
-    target, proposal = studied.target, studied.proposal
+    target, proposal = study.target, study.proposal
     evaluation: dict[str, Any] = {}
-    if studied.is_auto:
-        places, _ = plan_training(studied.train, Path("data/resampled") / Path(name).name, studied.config)
+    if study.is_auto:
+        places, _ = plan_training(study.train, Path("data/resampled") / Path(name).name, study.config)
         evaluation = plan_evaluation(proposal, target.evaluation) if target.evaluation else {}
     else:
         # The plan's patch suits the plan's network; the one that is configured may need another multiple.
         multiple = _find_divisor(target)
         patch = [-(-n // multiple) * multiple for n in proposal.layout.patch]
         layout = proposal.layout.model_copy(update={"patch": tuple(patch)})
-        places = place_sizes(read_json(studied.config), layout, proposal.workers, path=studied.config)
+        places = place_sizes(read_json(study.config), layout, proposal.workers, path=study.config)
         if target.evaluation and "roi_size" in read_json(target.evaluation).get("inferer", {}).get("args", {}):
             evaluation = {"inferer.args.roi_size": patch}
-    changed = [_write_values(studied.config, places)]
+    changed = [_write_values(study.config, places)]
     if evaluation and target.evaluation:
         changed.append(_write_values(target.evaluation, evaluation))
-    if studied.is_auto:
+    if study.is_auto:
         write_text(PARAMS, _replace_auto(PARAMS.read_text(encoding="utf-8"), Path(name).name))
         changed.append(str(PARAMS))
     return study_workspace(name), changed
@@ -212,15 +212,15 @@ def _replace_auto(text: str, name: str) -> str:
     return text[: start.end()] + block + text[end:]
 
 
-def study_to_json(studied: Study, trial: Trial | None, changed: list[str]) -> str:
+def study_to_json(study: Study, trial: Trial | None, changed: list[str]) -> str:
     """The answer for machines."""
     return json.dumps(
         {
-            "workspace": studied.target.name,
-            **studied.proposal.to_json(),
-            "workers": studied.proposal.workers,
-            "plan": AUTO if studied.is_auto else CONFIG,
-            "configured": studied.configured,
+            "workspace": study.target.name,
+            **study.proposal.to_json(),
+            "workers": study.proposal.workers,
+            "plan": AUTO if study.is_auto else CONFIG,
+            "configured": study.configured,
             "measured": None if trial is None else {**vars(trial), "epoch_seconds": trial.epoch_seconds},
             "changed": changed,
         },
