@@ -76,22 +76,33 @@ def open_bundle(
         workflow = ConfigWorkflow(
             config_file=[str(file) for file in files], logging_file=False, workflow_type=None, bundle_root=str(bundle)
         )
-        parser = workflow.parser
-        for name, folder in folders.items():
-            if not has_id(parser, name):
-                ids = [key for key in parser.get() if key.endswith(("dir", "path", "root"))]
-                message = f"no id {name!r} that Voxflow could put its folder in{suggest(name, ids)}"
-                raise ConfigError(message, path=files[0])
-            parser[name] = str(folder.resolve())
-        for name, items in data.items():
-            if has_id(parser, name) and name not in options.set:
-                parser[name] = items
-        for name, value in options.set.items():
-            parser[name] = value
+        _fill_in(workflow.parser, files[0], options, folders=folders, data=data)
         _as_one_line(workflow.initialize)
         yield workflow
     finally:
         sys.path[:] = before
+
+
+def _fill_in(
+    parser: Any,
+    config: Path,
+    options: BundleOptions,
+    *,
+    folders: Mapping[str, Path],
+    data: Mapping[str, list[BundleItem]],
+) -> None:
+    """Put Voxflow's folders and cases into a configuration, and over all what ``set`` says."""
+    for name, folder in folders.items():
+        if not has_id(parser, name):
+            ids = [key for key in parser.get() if key.endswith(("dir", "path", "root"))]
+            message = f"no id {name!r} that Voxflow could put its folder in{suggest(name, ids)}"
+            raise ConfigError(message, path=config)
+        parser[name] = str(folder.resolve())
+    for name, items in data.items():
+        if has_id(parser, name) and name not in options.set:
+            parser[name] = items
+    for name, value in options.set.items():
+        parser[name] = value
 
 
 def run_workflow(workflow: Any) -> None:

@@ -79,6 +79,10 @@ def train_bundle(
         is_interrupted = interruption.is_requested
     watch.require()
     _name_best(out, is_needed=not is_interrupted)
+    return _summarise_training(trainer, watch, is_interrupted=is_interrupted)
+
+
+def _summarise_training(trainer: Any, watch: TrainingWatch, *, is_interrupted: bool) -> BundleResult:
     best, epoch = watch.best
     counts = {"epochs": int(trainer.state.epoch), "steps": watch.steps, "best_epoch": epoch}
     values = {"seconds": round(watch.seconds, 1), "train_loss": watch.train_loss, **watch.metrics}

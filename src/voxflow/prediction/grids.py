@@ -73,9 +73,10 @@ def resample_labels(labels: Volume, geometry: Geometry) -> Volume:
         >>> resample_labels(coarse, fine).array.ravel()
         array([1, 1, 2, 2], dtype=uint8)
     """
-    order, places = map_positions(labels.geometry, geometry)
+    order, positions = map_positions(labels.geometry, geometry)
     nearest = [
-        np.clip(np.floor(at + 0.5).astype(int), 0, n - 1) for at, n in zip(places, labels.array.shape, strict=True)
+        np.clip(np.floor(place + 0.5).astype(int), 0, n - 1)
+        for place, n in zip(positions, labels.array.shape, strict=True)
     ]
     return Volume(np.ascontiguousarray(labels.array[np.ix_(*nearest)].transpose(order)), geometry)
 
@@ -103,5 +104,5 @@ def map_positions(source: Geometry, target: Geometry) -> tuple[Sequence[int], li
     drift = np.abs(turn - aligned) @ np.asarray(target.size)
     if sorted(axes) != [0, 1, 2] or drift.max() > 0.1:
         raise DataError("the two grids are rotated against each other")
-    places = [matrix[n, 3] + turn[n, axes[n]] * np.arange(target.size[axes[n]]) for n in range(3)]
-    return [int(n) for n in np.argsort(axes)], places
+    axis_positions = [matrix[n, 3] + turn[n, axes[n]] * np.arange(target.size[axes[n]]) for n in range(3)]
+    return [int(n) for n in np.argsort(axes)], axis_positions

@@ -39,12 +39,12 @@ class MirroringEngine(Engine):
     """
 
     def __init__(self, engine: Engine, axes: Sequence[Axis]) -> None:
-        places = sorted(AXES.index(axis) for axis in set(axes))
+        indices = sorted(AXES.index(axis) for axis in set(axes))
         self._engine = engine
         self.name, self.spec, self.is_local, self.batch = engine.name, engine.spec, engine.is_local, engine.batch
         self.smallest, self.largest = engine.smallest, engine.largest
-        self._flips = [tuple(n - 3 for n in subset) for count in range(1, len(places) + 1)
-                       for subset in combinations(places, count)]  # fmt: skip
+        self._flips = [tuple(n - 3 for n in subset) for count in range(1, len(indices) + 1)
+                       for subset in combinations(indices, count)]  # fmt: skip
 
     def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         """See :class:`voxflow.engines.Engine`."""

@@ -70,15 +70,15 @@ class NativeGridRestorer:
     """
 
     def __init__(self, source: Geometry, target: Geometry, spec: ModelSpec, along: int, across: int) -> None:
-        self._order, at = map_positions(source, target)
-        clipped = [np.clip(place, 0, n - 1) for place, n in zip(at, source.size, strict=True)]
-        self._at = [np.where(abs(place - np.rint(place)) < CENTRE, np.rint(place), place) for place in clipped]
+        self._order, positions = map_positions(source, target)
+        clipped = [np.clip(place, 0, n - 1) for place, n in zip(positions, source.size, strict=True)]
+        self._positions = [np.where(abs(place - np.rint(place)) < CENTRE, np.rint(place), place) for place in clipped]
         self._size, self._spec, self._along, self._across = source.size, spec, along, across
 
     @property
     def is_exact(self) -> bool:
         """Whether every voxel of the target lies on one of the source, so that nothing is interpolated."""
-        return all(np.array_equal(place, np.rint(place)) for place in self._at)
+        return all(np.array_equal(place, np.rint(place)) for place in self._positions)
 
     def block(self, block: slice) -> tuple[slice, BlockRestorer]:
         """Begin a block of the network's grid.
@@ -90,17 +90,17 @@ class NativeGridRestorer:
             The voxels along that axis whose logits the block needs, one more than its own where another block
             follows; and what brings them back.
         """
-        at = self._at[self._across]
-        last = self._size[self._across]
-        upper = np.inf if block.stop == last else block.stop
-        mine = np.flatnonzero((at >= block.start) & (at < upper))
-        needed = slice(block.start, min(block.stop + 1, last))
-        places = list(self._at)
-        places[self._across] = at[mine] - needed.start
+        across_positions = self._positions[self._across]
+        length = self._size[self._across]
+        upper = np.inf if block.stop == length else block.stop
+        covered = np.flatnonzero((across_positions >= block.start) & (across_positions < upper))
+        needed = slice(block.start, min(block.stop + 1, length))
+        positions = list(self._positions)
+        positions[self._across] = across_positions[covered] - needed.start
         # Parallel axes run one way, so that what a block fills lies side by side.
-        filled = [slice(0, len(place)) for place in self._at]
-        filled[self._across] = slice(int(mine[0]), int(mine[-1]) + 1) if len(mine) else slice(0, 0)
-        return needed, BlockRestorer(places, filled, self._order, (self._along, self._size[self._along]), self._spec)
+        filled = [slice(0, len(place)) for place in self._positions]
+        filled[self._across] = slice(int(covered[0]), int(covered[-1]) + 1) if len(covered) else slice(0, 0)
+        return needed, BlockRestorer(positions, filled, self._order, (self._along, self._size[self._along]), self._spec)
 
 
 class BlockRestorer:
@@ -108,13 +108,13 @@ class BlockRestorer:
 
     def __init__(
         self,
-        at: Sequence[NDArray[np.float64]],
+        positions: Sequence[NDArray[np.float64]],
         filled: Sequence[slice],
         order: Sequence[int],
         along: tuple[int, int],
         spec: ModelSpec,
     ) -> None:
-        self._at, self._filled, self._order = at, filled, order
+        self._positions, self._filled, self._order = positions, filled, order
         self._along, self._length = along
         self._scores: _OneMapPlanes | _ManyClassPlanes = (
             _OneMapPlanes if _is_decided_by_one_map(spec) else _ManyClassPlanes
@@ -126,20 +126,20 @@ class BlockRestorer:
         Yields:
             A box of the target and its label values (i, j, k).
         """
-        at = self._at[self._along]
-        filled = math.prod(len(positions) for axis, positions in enumerate(self._at) if axis != self._along)
+        places = self._positions[self._along]
+        filled = math.prod(len(positions) for axis, positions in enumerate(self._positions) if axis != self._along)
         step = self._scores.start(logits, filled)
         for first in range(part.start, part.stop, step):
             stop = min(first + step, part.stop)
             self._scores.add(slice(first - part.start, stop - part.start))
             begin = stop - self._scores.planes
-            voxels = np.flatnonzero((at >= begin) & ((at < stop - 1) | (stop == self._length)))
-            places, box = list(self._at), list(self._filled)
-            places[self._along] = at[voxels] - begin
-            if not all(len(positions) for positions in places):
+            voxels = np.flatnonzero((places >= begin) & ((places < stop - 1) | (stop == self._length)))
+            read_positions, box = list(self._positions), list(self._filled)
+            read_positions[self._along] = places[voxels] - begin
+            if not all(len(positions) for positions in read_positions):
                 continue
             box[self._along] = slice(int(voxels[0]), int(voxels[-1]) + 1)
-            labels = self._scores.labels([_make_taps(positions, axis) for axis, positions in enumerate(places)])
+            labels = self._scores.labels([_make_taps(positions, axis) for axis, positions in enumerate(read_positions)])
             i, j, k = (box[axis] for axis in self._order)
             yield (i, j, k), labels.transpose(self._order)
         self._scores.end()
@@ -331,10 +331,10 @@ def _count_plane_voxels(logits: NDArray[Any], axis: int) -> int:
     return math.prod(n for number, n in enumerate(logits.shape[1:]) if number != axis)
 
 
-def _make_taps(at: NDArray[np.float64], axis: int) -> Taps:
-    low = np.floor(at).astype(np.intp)
-    weight = at - low
-    return Taps(low, low + (weight > 0), weight, 0, len(at), axis)
+def _make_taps(positions: NDArray[np.float64], axis: int) -> Taps:
+    low = np.floor(positions).astype(np.intp)
+    weight = positions - low
+    return Taps(low, low + (weight > 0), weight, 0, len(positions), axis)
 
 
 def _find_mixed_cells(labels: NDArray[Any]) -> NDArray[np.bool_]:

@@ -131,29 +131,38 @@ def make_app(engine: Engine, options: InferOptions | None = None, limits: ServeL
 
     # The pages that FastAPI could show load scripts from outside.
     app = FastAPI(title="Voxflow", docs_url=None, redoc_url=None, lifespan=lifespan)
+    _add_responses(app, service)
+    _add_routes(app, service)
+    return app
+
+
+def _add_responses(app: FastAPI, service: Service) -> None:
+    """Count every answer, and say in JSON why a request is not served."""
 
     @app.middleware("http")
-    async def count(request: Request, call_next: Any) -> Response:
+    async def count_response(request: Request, call_next: Any) -> Response:
         response: Response = await call_next(request)
         if request.url.path == "/predict":
             service.answered[response.status_code] += 1
         return response
 
     @app.exception_handler(RefusedError)
-    async def refused(_: Request, error: RefusedError) -> Response:
+    async def report_refusal(_: Request, error: RefusedError) -> Response:
         headers = {"Retry-After": str(RETRY_AFTER_S)} if error.status == 503 else None
         return JSONResponse({"error": str(error)}, error.status, headers)
 
     @app.exception_handler(ClientDisconnect)
-    async def gone(_: Request, __: ClientDisconnect) -> Response:
+    async def report_disconnect(_: Request, __: ClientDisconnect) -> Response:
         return JSONResponse({"error": "the body ended early"}, 400)
 
+
+def _add_routes(app: FastAPI, service: Service) -> None:
     @app.get("/health")
     async def health() -> dict[str, Any]:
-        spec = engine.spec
+        spec = service.engine.spec
         return {
             "status": "ok",
-            "engine": engine.name,
+            "engine": service.engine.name,
             "task": spec.task,
             "classes": list(spec.class_names),
             "waiting": service.accepted,
@@ -167,5 +176,3 @@ def make_app(engine: Engine, options: InferOptions | None = None, limits: ServeL
     @app.post("/predict")
     async def predict(request: Request, format: Format = "auto") -> Response:
         return await service.predict(request, format)
-
-    return app
