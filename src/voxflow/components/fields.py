@@ -28,6 +28,9 @@ class FieldUser:
 
     Attributes:
         takes_paths: it reads files: the fields that it reads may still be paths. Every other one needs arrays.
+        sets_intensities: it brings intensities to the scale that the network learns on, so that validation must do the
+            same with the same arguments.
+        moves_voxels: it moves an image's voxels, so that the mask must go along.
 
     Example:
         >>> from voxflow.components import create, Component
@@ -38,6 +41,8 @@ class FieldUser:
     """
 
     takes_paths: ClassVar[bool] = False
+    sets_intensities: ClassVar[bool] = False
+    moves_voxels: ClassVar[bool] = False
 
     def reads(self) -> tuple[str, ...]:
         """Return the fields that must be there before it runs.

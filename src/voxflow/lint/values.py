@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from voxflow.components import CenterData, FieldTransform
+from voxflow.components import CenterData
 from voxflow.findings import show
 
 if TYPE_CHECKING:
@@ -100,8 +100,7 @@ def _compare_arguments(
 def _group_intensities(parts: list[PlacedComponent]) -> dict[str, list[PlacedComponent]]:
     parts_by_name: dict[str, list[PlacedComponent]] = {}
     for part in parts:
-        is_intensity = type(part.model).__module__.endswith("intensity")
-        if part.model and is_intensity and isinstance(part.model, FieldTransform):
+        if part.model and part.model.sets_intensities:
             parts_by_name.setdefault(part.name, []).append(part)
     return parts_by_name
 
@@ -116,7 +115,7 @@ def check_masks_follow(reading: ConfigReading) -> None:
         return
     for section in ("train", "validate"):
         for part in reading.parts_of(section, "pre_transforms"):
-            if part.model is None or not type(part.model).__module__.endswith("spatial"):
+            if part.model is None or not part.model.moves_voxels:
                 continue
             reads = part.model.reads()
             if "image" in reads and "label" not in reads:

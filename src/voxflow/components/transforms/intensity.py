@@ -41,6 +41,8 @@ class ScaleIntensityRange(FieldTransform):
         array([[[0. , 0.5, 1. ]]], dtype=float32)
     """
 
+    sets_intensities: ClassVar[bool] = True
+
     a_offset: float = 0.0
     a_min: float
     a_max: float
@@ -79,6 +81,7 @@ class CenterData(FieldTransform):
     """Subtract, then divide, by channel; left out they are the channel's own mean and standard deviation."""
 
     by_channel: ClassVar[bool] = True
+    sets_intensities: ClassVar[bool] = True
 
     subtrahend: PerChannel | None = None
     divisor: PerChannel | None = None
@@ -112,6 +115,8 @@ class CenterData(FieldTransform):
 @register("transform")
 class NormalizeNonzeroIntensities(FieldTransform):
     """By channel, bring the voxels that are not 0 to mean 0 and standard deviation 1; zeros stay 0."""
+
+    sets_intensities: ClassVar[bool] = True
 
     def change(self, array: NDArray[Any]) -> NDArray[Any]:
         """Bring each channel's values that are not 0 to mean 0 and standard deviation 1.

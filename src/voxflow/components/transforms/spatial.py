@@ -30,6 +30,7 @@ class ScaleToShape(FieldTransform):
     """Resize to ``target_shape``, outer edge to outer edge; linear for images (averaging when shrinking)."""
 
     is_preprocessing: ClassVar[bool] = False
+    moves_voxels: ClassVar[bool] = True
 
     target_shape: tuple[PositiveInt, ...]
 
@@ -67,6 +68,8 @@ class ScaleToShape(FieldTransform):
 @register("transform")
 class RandomAxisFlip(RandomFieldTransform):
     """With ``probability``, flip along one spatial axis, chosen evenly."""
+
+    moves_voxels: ClassVar[bool] = True
 
     probability: Probability = 0.5
 
@@ -118,6 +121,8 @@ class RandomRotate3D(RandomFieldTransform):
     A patch that is not square in that plane keeps its shape: it is turned by 180 degrees.
     """
 
+    moves_voxels: ClassVar[bool] = True
+
     probability: Probability = 0.5
 
     def draw(self, sample: Sample, rng: np.random.Generator) -> Draw:
@@ -150,6 +155,8 @@ class RandomRotate2D(RandomFieldTransform):
         angle: degrees; where it is drawn the largest, either way round.
         is_drawn: the argument ``is_random``: draw the angle anew for each sample.
     """
+
+    moves_voxels: ClassVar[bool] = True
 
     angle: float
     is_drawn: bool = Field(default=True, alias="is_random")
@@ -196,6 +203,8 @@ class RandomZoom(RandomFieldTransform):
         upper_limits: largest factor.
         keep_size: the shape stays; else it grows and shrinks with the factor.
     """
+
+    moves_voxels: ClassVar[bool] = True
 
     fields: FieldNames = Field(validation_alias=AliasChoices("fields", "image_field"))
     label_field: str | None = None
