@@ -251,3 +251,22 @@ def test_the_registered_model_gives_the_logits_that_its_file_gives(
     expected = predict_volume(engine, Volume(array, GRID), options).mask.array
     monkeypatch.setattr(engine, "run", lambda batch: np.asarray(model.predict({"image": batch})["logits"]))
     np.testing.assert_array_equal(predict_volume(engine, Volume(array, GRID), options).mask.array, expected)
+
+
+@pytest.mark.filterwarnings("ignore")  # what MONAI and ignite warn of in their own modules
+@pytest.mark.parametrize("house", ["windows"], indirect=True)
+def test_a_bundle_made_of_the_mmar_gives_its_mask(house: House) -> None:
+    pytest.importorskip("ignite", reason="MONAI's engines need pytorch-ignite: pip install voxflow[bundle]")
+    from voxflow.bundle import BundleOptions, infer_bundle
+    from voxflow.migrate import migrate_to_bundle
+
+    array = write_image(house.root / "image.nii.gz")
+    key = {"DATA_LIST_KEY": "validation"}
+    bundle = migrate_to_bundle(house.mmar, house.root / "bundle", overrides=key).folder
+    data = {"dataset#data": [{"image": str(house.root / "image.nii.gz")}]}
+    (house.root / "masks").mkdir()
+    infer_bundle(bundle, bundle / "models", house.root / "masks", BundleOptions(), data=data)
+    (mask,) = (house.root / "masks").rglob("*.nii.gz")
+    engine = open_engine(house.mmar / "models/model.pt")
+    expected = predict_volume(engine, Volume(array, GRID), PredictOptions(plan=house.plan)).mask.array
+    np.testing.assert_array_equal(read_volume(mask).array, expected)
