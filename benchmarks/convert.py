@@ -103,12 +103,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     for flag, default in (("--series", 8), ("--slices", 300), ("--size", 512), ("--rounds", 3)):
         parser.add_argument(flag, type=int, default=default)
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         source, out = Path(folder) / "dicom", Path(folder) / "out"
-        for number in range(1, given.series + 1):
-            write_series(source, number, given.slices, given.size)
-        compare(out, commands(source, out), given.rounds)
+        for number in range(1, arguments.series + 1):
+            write_series(source, number, arguments.slices, arguments.size)
+        compare(out, commands(source, out), arguments.rounds)
 
 
 if __name__ == "__main__":

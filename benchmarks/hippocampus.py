@@ -110,8 +110,8 @@ def voxflow(work: Path, seconds: float, clock: str) -> tuple[dict[str, float], C
     with (work / "mmars" / NAME / "models/curves.csv").open(newline="") as stream:
         curve = [(float(row["seconds"]), float(row["mean_dice"])) for row in csv.DictReader(stream)]
     trained = json.loads((work / "data/metrics" / NAME / "train.json").read_text())
-    found = {"anterior": metrics["dice_label_1"], "posterior": metrics["dice_label_2"]}
-    return found | {"seconds": trained["seconds"], "steps": trained["steps"]}, curve
+    scores = {"anterior": metrics["dice_label_1"], "posterior": metrics["dice_label_2"]}
+    return scores | {"seconds": trained["seconds"], "steps": trained["steps"]}, curve
 
 
 def monai(work: Path, seconds: float, clock: str) -> tuple[dict[str, float], Curve]:
@@ -146,16 +146,16 @@ def train_monai(work: Path, seconds: float, clock: str, out: Path) -> None:
         ResizeWithPadOrCropd,
     )
 
-    both = ["image", "label"]
+    keys = ["image", "label"]
     root = work / "data/resampled" / NAME
-    listed = json.loads((work / "data/datalists" / NAME / "dataset_0.json").read_text())
-    parts = {key: [{k: str(root / item[k]) for k in both} for item in listed[key]] for key in
+    datalist = json.loads((work / "data/datalists" / NAME / "dataset_0.json").read_text())
+    parts = {key: [{k: str(root / item[k]) for k in keys} for item in datalist[key]] for key in
              ("training", "validation", "testing")}  # fmt: skip
-    head = [LoadImaged(both), EnsureChannelFirstd(both), NormalizeIntensityd("image", nonzero=True)]
+    head = [LoadImaged(keys), EnsureChannelFirstd(keys), NormalizeIntensityd("image", nonzero=True)]
     affine = {"rotate_range": [np.pi / 18] * 3, "scale_range": [0.1] * 3, "mode": ("bilinear", "nearest")}
     tail = [
-        ResizeWithPadOrCropd(both, SIZE),
-        RandAffined(both, prob=1.0, padding_mode="zeros", **affine),
+        ResizeWithPadOrCropd(keys, SIZE),
+        RandAffined(keys, prob=1.0, padding_mode="zeros", **affine),
         RandScaleIntensityd("image", factors=0.1, prob=1.0),
     ]
     dataset = CacheDataset(parts["training"], Compose([*head, *tail]), progress=False)
@@ -185,10 +185,10 @@ def train_monai(work: Path, seconds: float, clock: str, out: Path) -> None:
                 break
         if share >= (len(curve) + 1) / VALIDATIONS:
             curve.append((now() - began, float(np.mean(dice(network, unseen["validation"])))))
-    taken = now() - began
+    elapsed = now() - began
     anterior, posterior = dice(network, unseen["testing"])
-    found = {"anterior": anterior, "posterior": posterior, "seconds": taken, "steps": steps}
-    out.write_text(json.dumps({"found": found, "curve": curve}))
+    scores = {"anterior": anterior, "posterior": posterior, "seconds": elapsed, "steps": steps}
+    out.write_text(json.dumps({"found": scores, "curve": curve}))
 
 
 def one_cycle(share: float) -> float:
@@ -208,8 +208,8 @@ def dice(network: Any, cases: list[Any]) -> tuple[float, float]:
     with torch.inference_mode():
         for case in cases:
             logits = sliding_window_inference(case["image"].as_tensor()[None], SIZE, 4, network, mode="gaussian")
-            found, truth = logits.argmax(1)[0].numpy(), case["label"][0].numpy()
-            pairs = [(found == value, truth == value) for value in (1, 2)]
+            mask, truth = logits.argmax(1)[0].numpy(), case["label"][0].numpy()
+            pairs = [(mask == value, truth == value) for value in (1, 2)]
             scores.append([2 * (a & b).sum() / (a.sum() + b.sum()) for a, b in pairs])
     network.train()
     anterior, posterior = np.mean(scores, 0)
@@ -226,16 +226,16 @@ def draw(path: Path, content: Results, clock: str) -> None:
     figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
     for side, runs in content.items():
         colour = COLOURS[side]
-        for number, one in enumerate(runs.values()):
-            curve = np.array(one["curve"]).reshape(-1, 2)
+        for number, result in enumerate(runs.values()):
+            curve = np.array(result["curve"]).reshape(-1, 2)
             axes.plot(curve[:, 0], curve[:, 1], color=colour, lw=1.2, alpha=0.6)
-            mean = (one["anterior"] + one["posterior"]) / 2
+            mean = (result["anterior"] + result["posterior"]) / 2
             # What lies below the axes is shown at their foot, as pointing down.
             mean, mark = (mean, "o") if mean > LEAST else (LEAST + 0.003, "v")
-            axes.plot(one["seconds"], mean, mark, color=colour, ms=8, label=None if number else NAMES[side])
-            text, below = f"{one['anterior']:.3f} / {one['posterior']:.3f}", side == "monai"
-            where = {"xytext": (8, -14 if below else 8), "textcoords": "offset points", "ha": "right"}
-            axes.annotate(text, (one["seconds"], mean), color=colour, **where)
+            axes.plot(result["seconds"], mean, mark, color=colour, ms=8, label=None if number else NAMES[side])
+            text, below = f"{result['anterior']:.3f} / {result['posterior']:.3f}", side == "monai"
+            placement = {"xytext": (8, -14 if below else 8), "textcoords": "offset points", "ha": "right"}
+            axes.annotate(text, (result["seconds"], mean), color=colour, **placement)
     word = "of training" if clock == "wall" else "that both cores have worked for the training"
     axes.set(xscale="log", ylim=(LEAST, 0.92), xlabel=f"seconds {word}; two cores, no GPU", ylabel="mean Dice")
     axes.set_title("Hippocampus: points are 20 unseen cases (anterior / posterior), lines 8 in validation", fontsize=9)
@@ -258,31 +258,31 @@ def main() -> int:
     parser.add_argument("--work", type=Path, help="an empty folder for the workspace, or one of an earlier run")
     parser.add_argument("--by-processor", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--monai", type=float, help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    if given.by_processor:
+    arguments = parser.parse_args()
+    if arguments.by_processor:
         return train_by_processor()
-    if given.monai:
-        train_monai(given.source, given.monai, given.clock, given.results)
+    if arguments.monai:
+        train_monai(arguments.source, arguments.monai, arguments.clock, arguments.results)
         return 0
-    if "nnunet" in given.sides and (given.nnunet is None or given.clock != "wall"):
+    if "nnunet" in arguments.sides and (arguments.nnunet is None or arguments.clock != "wall"):
         parser.error("the side nnunet needs --nnunet PYTHON, and the clock on the wall")
-    kept = Path(given.results) if given.results else Path(os.devnull)
-    content = json.loads(kept.read_text() or "{}") if kept.exists() else {}
+    results_file = Path(arguments.results) if arguments.results else Path(os.devnull)
+    content = json.loads(results_file.read_text() or "{}") if results_file.exists() else {}
     with tempfile.TemporaryDirectory(prefix="voxflow-hippocampus-") as temporary:
-        folder = given.work or Path(temporary)
+        folder = arguments.work or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
         if not (folder / "data/datalists").exists():
-            prepare(folder, given.source)
-        for seconds in given.seconds:
-            for side in given.sides:
+            prepare(folder, arguments.source)
+        for seconds in arguments.seconds:
+            for side in arguments.sides:
                 if side == "nnunet":
-                    found, curve = nnunet(folder.absolute(), seconds, given.nnunet.absolute())
+                    scores, curve = nnunet(folder.absolute(), seconds, arguments.nnunet.absolute())
                 else:
-                    found, curve = {"voxflow": voxflow, "monai": monai}[side](folder, seconds, given.clock)
-                content.setdefault(side, {})[f"{seconds:g}"] = {**found, "curve": curve}
-                kept.write_text(json.dumps(content, indent=1))
-    if given.chart:
-        draw(given.chart, content, given.clock)
+                    scores, curve = {"voxflow": voxflow, "monai": monai}[side](folder, seconds, arguments.clock)
+                content.setdefault(side, {})[f"{seconds:g}"] = {**scores, "curve": curve}
+                results_file.write_text(json.dumps(content, indent=1))
+    if arguments.chart:
+        draw(arguments.chart, content, arguments.clock)
     report(content)
     return 0
 
@@ -290,14 +290,16 @@ def main() -> int:
 def report(content: Results) -> None:
     """Print the figures, and how much larger the others' share of wrong voxels is."""
     for side, runs in content.items():
-        for seconds, one in runs.items():
+        for seconds, result in runs.items():
             for name in ("anterior", "posterior"):
-                print(f"figure {side}_{name}_{seconds}s {one[name]:.4f} Dice")
-            print(f"figure {side}_steps_{seconds}s {one['steps']:.0f} steps in {one['seconds']:.0f} s")
-    own = content.get("voxflow", {})
+                print(f"figure {side}_{name}_{seconds}s {result[name]:.4f} Dice")
+            print(f"figure {side}_steps_{seconds}s {result['steps']:.0f} steps in {result['seconds']:.0f} s")
+    ours = content.get("voxflow", {})
     for side in sorted(content.keys() - {"voxflow"}):
-        for seconds in sorted(own.keys() & content[side].keys(), key=float):
-            errors = [2 - one["anterior"] - one["posterior"] for one in (own[seconds], content[side][seconds])]
+        for seconds in sorted(ours.keys() & content[side].keys(), key=float):
+            errors = [
+                2 - result["anterior"] - result["posterior"] for result in (ours[seconds], content[side][seconds])
+            ]
             print(f"ratio error_{side}_to_voxflow_{seconds}s {errors[1] / errors[0]:.2f}")
 
 

@@ -141,11 +141,11 @@ def prepare(folder: Path, image: Path, slices: int | None) -> Path:
     return grown
 
 
-def agreement(one: Path, other: Path) -> float:
+def agreement(first: Path, second: Path) -> float:
     """Share of voxels in which two masks agree."""
     from voxflow.volumes import read_volume
 
-    a, b = (read_volume(next(path.rglob("*.nii.gz"))).array for path in (one, other))
+    a, b = (read_volume(next(path.rglob("*.nii.gz"))).array for path in (first, second))
     return float(np.mean(a == b))
 
 
@@ -177,15 +177,17 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--side", choices=("monai", "default", "same"), help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    if given.side == "monai":
-        infer_by_monai(given.image, given.folder / "weights.pt", given.folder / "monai")
-    elif given.side:
-        infer_by_voxflow(given.image, given.folder / "models", given.folder / given.side, given.side)
+    arguments = parser.parse_args()
+    if arguments.side == "monai":
+        infer_by_monai(arguments.image, arguments.folder / "weights.pt", arguments.folder / "monai")
+    elif arguments.side:
+        infer_by_voxflow(
+            arguments.image, arguments.folder / "models", arguments.folder / arguments.side, arguments.side
+        )
     else:
         with tempfile.TemporaryDirectory() as temporary:
-            image = prepare(Path(temporary), given.image, given.slices)
-            compare(Path(temporary), image, given.rounds, "")
+            image = prepare(Path(temporary), arguments.image, arguments.slices)
+            compare(Path(temporary), image, arguments.rounds, "")
 
 
 if __name__ == "__main__":

@@ -42,13 +42,13 @@ def measure(command: Sequence[str]) -> Run:
     watcher = threading.Thread(target=_watch, args=(process, peak))
     watcher.start()
     assert process.stdout is not None
-    told = process.stdout.read()
+    output = process.stdout.read()
     _, status, usage = os.wait4(process.pid, 0)
     wall = time.perf_counter() - begin
     process.returncode = os.waitstatus_to_exitcode(status)
     watcher.join()
     if process.returncode:
-        raise RuntimeError(f"{command[0]} ended with {process.returncode}: {told.decode()[-2000:]}")
+        raise RuntimeError(f"{command[0]} ended with {process.returncode}: {output.decode()[-2000:]}")
     return Run(wall, usage.ru_utime + usage.ru_stime, float(peak[0]))
 
 
@@ -57,7 +57,7 @@ def _watch(process: subprocess.Popen[bytes], peak: list[int]) -> None:
         parent = psutil.Process(process.pid)
         while process.returncode is None and parent.status() != psutil.STATUS_ZOMBIE:
             begin = time.perf_counter()
-            peak[0] = max(peak[0], sum(_resident(one) for one in [parent, *parent.children(recursive=True)]))
+            peak[0] = max(peak[0], sum(_resident(member) for member in [parent, *parent.children(recursive=True)]))
             time.sleep(max(SAMPLE_S, (time.perf_counter() - begin) / SAMPLE_SHARE))
     except psutil.NoSuchProcess:
         return
@@ -83,4 +83,4 @@ def figures(name: str, runs: Sequence[Run]) -> None:
 def ratio(theirs: Sequence[Run], ours: Sequence[Run], figure: str) -> float:
     """Median over the rounds of theirs / ours: above 1, we are ahead."""
     pairs = zip(theirs, ours, strict=True)
-    return float(statistics.median(getattr(one, figure) / getattr(other, figure) for one, other in pairs))
+    return float(statistics.median(getattr(first, figure) / getattr(second, figure) for first, second in pairs))

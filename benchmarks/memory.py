@@ -71,10 +71,10 @@ def infer(image: Path, out: Path, classes: int, plan: str, memory_mb: int) -> No
     """One side: read, infer, write."""
     from voxflow.inference import InferenceCase, InferOptions, infer_cases
 
-    given = {"overlays": 0, "memory_mb": memory_mb, "bytes_per_voxel": BYTES_PER_VOXEL}
+    values = {"overlays": 0, "memory_mb": memory_mb, "bytes_per_voxel": BYTES_PER_VOXEL}
     engine = Stand(classes, is_local=plan == "local", spacing=COARSER if plan == "coarser" else None)
-    done = infer_cases(engine, [InferenceCase("ct", (image,))], out, InferOptions.model_validate(given))
-    assert done.metrics["cases"] == 1, done.failures.rows
+    result = infer_cases(engine, [InferenceCase("ct", (image,))], out, InferOptions.model_validate(values))
+    assert result.metrics["cases"] == 1, result.failures.rows
 
 
 def main() -> None:
@@ -83,16 +83,24 @@ def main() -> None:
     parser.add_argument("--slices", type=int, default=1000)
     parser.add_argument("--memory-mb", type=int, default=6144, help="the budget of one volume")
     parser.add_argument("--side", nargs=3, help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    if given.side:
-        folder, classes, plan = given.side
+    arguments = parser.parse_args()
+    if arguments.side:
+        folder, classes, plan = arguments.side
         with tempfile.TemporaryDirectory() as out:
-            infer(Path(folder) / "ct.nii", Path(out), int(classes), plan, given.memory_mb)
+            infer(Path(folder) / "ct.nii", Path(out), int(classes), plan, arguments.memory_mb)
         return
     with tempfile.TemporaryDirectory() as folder:
-        write_image(Path(folder) / "ct.nii", given.slices)
+        write_image(Path(folder) / "ct.nii", arguments.slices)
         for classes, plan in product((2, 100), ("local", "windows", "coarser")):
-            command = [sys.executable, "-m", "benchmarks.memory", "--memory-mb", str(given.memory_mb), "--side", folder]
+            command = [
+                sys.executable,
+                "-m",
+                "benchmarks.memory",
+                "--memory-mb",
+                str(arguments.memory_mb),
+                "--side",
+                folder,
+            ]
             figures(f"{plan}_{classes}_classes", [measure([*command, str(classes), plan])])
 
 

@@ -25,25 +25,25 @@ DATASET, CONFIGURATION = "Dataset004_Hippocampus", "3d_fullres"
 DECAY = 0.9
 
 
-def lay_out(root: Path, listed: dict[str, list[dict[str, str]]], raw: Path) -> dict[str, list[str]]:
+def lay_out(root: Path, datalist: dict[str, list[dict[str, str]]], raw: Path) -> dict[str, list[str]]:
     """Copy images and labels to where nnU-Net looks for them; the names of the cases by part."""
     names: dict[str, list[str]] = {}
     for part in ("training", "validation", "testing"):
         kind = "Ts" if part == "testing" else "Tr"
-        for item in listed[part]:
+        for item in datalist[part]:
             name = Path(item["label"]).name.removesuffix(".nii.gz")
             names.setdefault(part, []).append(name)
             for folder, key, suffix in (("images", "image", "_0000"), ("labels", "label", "")):
                 target = raw / f"{folder}{kind}" / f"{name}{suffix}.nii.gz"
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(root / item[key], target)
-    told = {
+    description = {
         "channel_names": {"0": "MRI"},
         "labels": {"background": 0, "anterior": 1, "posterior": 2},
         "numTraining": len(names["training"]) + len(names["validation"]),
         "file_ending": ".nii.gz",
     }
-    (raw / "dataset.json").write_text(json.dumps(told))
+    (raw / "dataset.json").write_text(json.dumps(description))
     return names
 
 
@@ -91,14 +91,16 @@ def predict(trainer: Any, source: Path, target: Path) -> None:
     )
 
 
-def dice(found: Path, truth: Path, names: list[str]) -> tuple[float, float]:
+def dice(masks: Path, truth: Path, names: list[str]) -> tuple[float, float]:
     """Mean Dice of both classes."""
     import SimpleITK as sitk
 
     scores = []
     for name in names:
-        one, other = (sitk.GetArrayFromImage(sitk.ReadImage(str(each / f"{name}.nii.gz"))) for each in (found, truth))
-        pairs = [(one == value, other == value) for value in (1, 2)]
+        mask, label = (
+            sitk.GetArrayFromImage(sitk.ReadImage(str(folder / f"{name}.nii.gz"))) for folder in (masks, truth)
+        )
+        pairs = [(mask == value, label == value) for value in (1, 2)]
         scores.append([2 * (a & b).sum() / (a.sum() + b.sum()) for a, b in pairs])
     anterior, posterior = np.mean(scores, 0)
     return float(anterior), float(posterior)
@@ -113,14 +115,14 @@ def main() -> None:
         (home / kind).mkdir(parents=True)
         os.environ[f"nnUNet_{kind}"] = str(home / kind)
     raw = home / "raw" / DATASET
-    listed = json.loads((work / "data/datalists/hippocampus/dataset_0.json").read_text())
-    names = lay_out(work / "data/resampled/hippocampus", listed, raw)
+    datalist = json.loads((work / "data/datalists/hippocampus/dataset_0.json").read_text())
+    names = lay_out(work / "data/resampled/hippocampus", datalist, raw)
     prepare = Path(sys.executable).with_name("nnUNetv2_plan_and_preprocess")
     subprocess.run([str(prepare), "-d", "4", "-c", CONFIGURATION, "-np", "2"], check=True)
-    trainer, found = train(home / "preprocessed" / DATASET, names, seconds)
+    trainer, scores = train(home / "preprocessed" / DATASET, names, seconds)
     predict(trainer, raw / "imagesTs", home / "found")
     anterior, posterior = dice(home / "found", raw / "labelsTs", names["testing"])
-    results.write_text(json.dumps({"found": {"anterior": anterior, "posterior": posterior, **found}, "curve": []}))
+    results.write_text(json.dumps({"found": {"anterior": anterior, "posterior": posterior, **scores}, "curve": []}))
     # Its workers for augmentation wait for ever.
     os._exit(0)
 

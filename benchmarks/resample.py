@@ -111,20 +111,20 @@ def _peak() -> float:
     return 1024.0 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
 
 
-def measured(side: str, source: Path, target: Path) -> Run:
+def measure_side(side: str, source: Path, target: Path) -> Run:
     """Run one side in a process of its own."""
     command = [sys.executable, "-m", "benchmarks.resample", "--side", side, str(source), str(target)]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
-    return Run(**json.loads(done.stdout.splitlines()[-1]))
+    result = subprocess.run(command, check=True, capture_output=True, text=True)
+    return Run(**json.loads(result.stdout.splitlines()[-1]))
 
 
 def check_agreement(shape: tuple[int, ...], folder: Path) -> None:
     """Hold the voxels of both against each other, at the same points; a difference ends the benchmark."""
-    mine, other = np.load(folder / "voxflow.npy", mmap_mode="r"), np.load(folder / "monai.npy", mmap_mode="r")
-    if mine.shape != other.shape:
-        raise SystemExit(f"resample: error: grids differ: {mine.shape} and {other.shape}")
+    ours, monai = np.load(folder / "voxflow.npy", mmap_mode="r"), np.load(folder / "monai.npy", mmap_mode="r")
+    if ours.shape != monai.shape:
+        raise SystemExit(f"resample: error: grids differ: {ours.shape} and {monai.shape}")
     inside = tuple(slice(0, int((n - 1) * mm / TARGET_MM) + 1) for n, mm in zip(shape, SPACING_MM, strict=True))
-    apart = np.abs(mine[inside].astype(np.float32) - other[inside])
+    apart = np.abs(ours[inside].astype(np.float32) - monai[inside])
     print(f"figure agreement_voxels {apart.size}")
     print(f"figure agreement_largest_difference {apart.max():.3f} HU")
     print(f"figure agreement_mean_difference {apart.mean():.3f} HU")
@@ -139,16 +139,17 @@ def compare(folder: Path, slices: int, size: int, rounds: int) -> None:
     runs: dict[str, list[Run]] = {side: [] for side in SIDES}
     for _ in range(rounds):
         for side in SIDES:
-            runs[side].append(measured(side, source, folder / f"{side}.npy"))
+            runs[side].append(measure_side(side, source, folder / f"{side}.npy"))
     check_agreement((size, size, slices), folder)
     for side in SIDES:
         figures(side, runs[side])
     for side in SIDES[:-1]:
         ending = side.removeprefix("monai")
         for figure in ("wall", "cpu", "memory"):
-            each = [getattr(a, figure) / getattr(b, figure) for a, b in zip(runs[side], runs["voxflow"], strict=True)]
+            ratios = [getattr(a, figure) / getattr(b, figure) for a, b in zip(runs[side], runs["voxflow"], strict=True)]
             print(f"ratio {figure}{ending} {ratio(runs[side], runs['voxflow'], figure):.2f}")
-            print(f"figure ratio_{figure}{ending}_spread {min(each):.2f} {statistics.median(each):.2f} {max(each):.2f}")
+            spread = f"{min(ratios):.2f} {statistics.median(ratios):.2f} {max(ratios):.2f}"
+            print(f"figure ratio_{figure}{ending}_spread {spread}")
 
 
 def main() -> None:
@@ -157,12 +158,12 @@ def main() -> None:
     for flag, default in (("--slices", 300), ("--size", 512), ("--rounds", 3)):
         parser.add_argument(flag, type=int, default=default)
     parser.add_argument("--side", nargs=3, metavar=("SIDE", "SOURCE", "TARGET"), help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    if given.side:
-        one_side(given.side[0], Path(given.side[1]), Path(given.side[2]))
+    arguments = parser.parse_args()
+    if arguments.side:
+        one_side(arguments.side[0], Path(arguments.side[1]), Path(arguments.side[2]))
         return
     with tempfile.TemporaryDirectory() as folder:
-        compare(Path(folder), given.slices, given.size, given.rounds)
+        compare(Path(folder), arguments.slices, arguments.size, arguments.rounds)
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ UNET = {
 WINDOW = (40, 56, 40)
 
 
-def exported(folder: Path, model: Path | None) -> Path:
+def export_model_file(folder: Path, model: Path | None) -> Path:
     """A folder with the OpenVINO model."""
     import torch
 
@@ -59,20 +59,20 @@ def exported(folder: Path, model: Path | None) -> Path:
     return folder
 
 
-def cases_a_second(engine: Engine, images: list[Path], warm: int, given: dict[str, object]) -> tuple[float, float]:
+def cases_a_second(engine: Engine, images: list[Path], warm: int, values: dict[str, object]) -> tuple[float, float]:
     """Cases a second of wall time, and of CPU time."""
     from voxflow.inference import InferenceCase, InferOptions, infer_cases
 
-    options = InferOptions.model_validate(given)
+    options = InferOptions.model_validate(values)
     cases = [InferenceCase(path.name.removesuffix(".nii.gz"), (path,)) for path in images]
     with tempfile.TemporaryDirectory() as out:
         infer_cases(engine, cases[:warm], Path(out), options)
     with tempfile.TemporaryDirectory() as out:
         wall, cpu = time.perf_counter(), time.process_time()
-        done = infer_cases(engine, cases, Path(out), options).metrics["cases"]
+        count = infer_cases(engine, cases, Path(out), options).metrics["cases"]
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-    assert done == len(cases)
-    return done / wall, done / cpu
+    assert count == len(cases)
+    return count / wall, count / cpu
 
 
 def main() -> None:
@@ -84,11 +84,11 @@ def main() -> None:
     parser.add_argument("--model", type=Path, help="a model.pt, or a folder of exported models")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--warm", type=int, default=10)
-    given = parser.parse_args()
-    images = sorted(given.images.glob("*.nii.gz"))
+    arguments = parser.parse_args()
+    images = sorted(arguments.images.glob("*.nii.gz"))
     with tempfile.TemporaryDirectory() as folder:
-        engine = open_engine(exported(Path(folder), given.model))
-        rates = [cases_a_second(engine, images, given.warm, {"overlays": 0}) for _ in range(given.rounds)]
+        engine = open_engine(export_model_file(Path(folder), arguments.model))
+        rates = [cases_a_second(engine, images, arguments.warm, {"overlays": 0}) for _ in range(arguments.rounds)]
     walls, cpus = zip(*rates, strict=True)
     print(f"figure hippocampus_cases_per_second {statistics.median(walls):.1f} cases/s")
     print(f"figure hippocampus_cases_per_second_least {min(walls):.1f} cases/s")

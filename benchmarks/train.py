@@ -156,17 +156,17 @@ def monai_loader(folder: Path) -> Any:
         Spacingd,
     )
 
-    both = ["image", "label"]
+    keys = ["image", "label"]
     crop = {"spatial_size": [PATCH] * 3, "pos": 1, "neg": 1, "num_samples": PATCHES_A_CASE, "image_threshold": 0}
     transforms = Compose(
         [
-            LoadImaged(keys=both),
-            EnsureChannelFirstd(keys=both),
-            Orientationd(keys=both, axcodes="RAS", labels=None),
-            Spacingd(keys=both, pixdim=SPACING, mode=("bilinear", "nearest")),
+            LoadImaged(keys=keys),
+            EnsureChannelFirstd(keys=keys),
+            Orientationd(keys=keys, axcodes="RAS", labels=None),
+            Spacingd(keys=keys, pixdim=SPACING, mode=("bilinear", "nearest")),
             ScaleIntensityRanged("image", *CLIP_HU, 0.0, 1.0, clip=True),
-            EnsureTyped(keys=both),
-            RandCropByPosNegLabeld(keys=both, label_key="label", image_key="image", **crop),
+            EnsureTyped(keys=keys),
+            RandCropByPosNegLabeld(keys=keys, label_key="label", image_key="image", **crop),
         ]
     )
     files = [
@@ -185,7 +185,7 @@ def by_engine(loader: Any, parts: dict[str, Any], clock: Clock, out: Path) -> No
     from monai.inferers import SimpleInferer
     from monai.transforms import Activationsd, AsDiscreted, Compose
 
-    def noted(engine: Any) -> None:
+    def note_step(engine: Any) -> None:
         if clock.step():
             engine.terminate()
 
@@ -209,7 +209,7 @@ def by_engine(loader: Any, parts: dict[str, Any], clock: Clock, out: Path) -> No
             TensorBoardStatsHandler(log_dir=str(out), tag_name="train_loss", output_transform=loss_of),
         ],
     )
-    trainer.add_event_handler(ignite.engine.Events.ITERATION_COMPLETED, noted)
+    trainer.add_event_handler(ignite.engine.Events.ITERATION_COMPLETED, note_step)
     trainer.run()
 
 
@@ -241,7 +241,7 @@ def voxflow(folder: Path, out: Path, clock: Clock, precision: str) -> None:
 
     step = loop.TrainingLoop.step
 
-    def noted(self: Any, epoch: int, group: list[Any]) -> None:
+    def step_and_note(self: Any, epoch: int, group: list[Any]) -> None:
         step(self, epoch, group)
         if clock.step(lambda: pure(self, group)):
             raise TimeIsUpError
@@ -253,7 +253,7 @@ def voxflow(folder: Path, out: Path, clock: Clock, precision: str) -> None:
             self.fabric.backward(logits, logits.detach())
         self.optimizer.zero_grad(set_to_none=True)
 
-    loop.TrainingLoop.step = noted  # type: ignore[method-assign]
+    loop.TrainingLoop.step = step_and_note  # type: ignore[method-assign]
     config = out.with_suffix(".config.json")
     config.write_text(json.dumps(configuration()))
     cases = tuple(Case(n, (folder / f"{n}.nii.gz",), folder / f"{n}_label.nii.gz", n) for n in names(folder))
@@ -318,11 +318,11 @@ def run(side: str, folder: Path, work: Path, seconds: float, device: str) -> dic
 def compare(folder: Path, work: Path, seconds: float, rounds: int, device: str) -> None:
     """Print every figure, and the ratios within a round."""
     sides = ["monai", "loop", "bf16", "fp32"]
-    found: dict[str, list[dict[str, float]]] = {side: [] for side in sides}
+    results: dict[str, list[dict[str, float]]] = {side: [] for side in sides}
     for number in range(rounds):
         os.environ["VOXFLOW_CACHE"] = str(work / f"cache{number}")
         for side in sides:
-            found[side].append(run(side, folder, work, seconds, device))
+            results[side].append(run(side, folder, work, seconds, device))
     units = {
         "rate": "patches/s",
         "cpu": "CPU s/patch",
@@ -332,15 +332,15 @@ def compare(folder: Path, work: Path, seconds: float, rounds: int, device: str) 
     }
     for side in sides:
         for name, unit in units.items():
-            if name in found[side][0]:
-                print(f"figure {side}_{name} {statistics.median(each[name] for each in found[side]):.3f} {unit}")
+            if name in results[side][0]:
+                print(f"figure {side}_{name} {statistics.median(result[name] for result in results[side]):.3f} {unit}")
     # bf16 runs first and finds an empty cache, fp32 finds what bf16 has prepared.
     firsts = {"monai": "monai", "voxflow_cold": "bf16", "voxflow_warm": "fp32"}
     for name, side in firsts.items():
-        print(f"figure {name}_first_step {statistics.median(each['first'] for each in found[side]):.1f} s")
+        print(f"figure {name}_first_step {statistics.median(result['first'] for result in results[side]):.1f} s")
     for peer, ending in (("loop", "_to_loop"), ("monai", "")):
         for side in ("bf16", "fp32"):
-            pairs = list(zip(found[peer], found[side], strict=True))
+            pairs = list(zip(results[peer], results[side], strict=True))
             rates = [ours["rate"] / theirs["rate"] for theirs, ours in pairs]
             print(f"figure {side}{ending}_spread {min(rates):.2f}-{max(rates):.2f} of {rounds} round(s)")
             print(f"ratio {side}{ending}_cpu {statistics.median(p['cpu'] / o['cpu'] for p, o in pairs):.2f}")
@@ -380,18 +380,18 @@ def main() -> int:
     parser.add_argument("--side", choices=["monai", "loop", "bf16", "fp32"], help=argparse.SUPPRESS)
     parser.add_argument("--data", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--out", type=Path, help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    if given.side:
-        one_side(given.side, given.data, given.out, Clock(given.seconds, given.device))
+    arguments = parser.parse_args()
+    if arguments.side:
+        one_side(arguments.side, arguments.data, arguments.out, Clock(arguments.seconds, arguments.device))
         return 0
     work = Path(tempfile.mkdtemp(prefix="voxflow-train-"))
     try:
-        if given.ram:
-            compare_memory(work, given.seconds)
+        if arguments.ram:
+            compare_memory(work, arguments.seconds)
         else:
             (work / "data").mkdir()
-            write_cases(work / "data", given.cases, tuple(given.size))
-            compare(work / "data", work, given.seconds, given.rounds, given.device)
+            write_cases(work / "data", arguments.cases, tuple(arguments.size))
+            compare(work / "data", work, arguments.seconds, arguments.rounds, arguments.device)
     finally:
         shutil.rmtree(work)
     return 0

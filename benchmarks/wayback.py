@@ -40,10 +40,10 @@ def logits_of(classes: int, grid: Geometry) -> NDArray[np.float32]:
     random = np.random.default_rng(0)
     coarse = target_geometry(grid, ORGAN_MM)
     fields = [Volume(random.normal(size=coarse.size).astype(np.float32), coarse) for _ in range(classes)]
-    made = np.ascontiguousarray(np.stack([resample(field, grid, "bspline").array for field in fields]) * 8)
-    others = made[1:].max(axis=0) if classes > 1 else made[0]
-    made[0] += np.median(others - made[0])
-    return made
+    logits = np.ascontiguousarray(np.stack([resample(field, grid, "bspline").array for field in fields]) * 8)
+    competitors = logits[1:].max(axis=0) if classes > 1 else logits[0]
+    logits[0] += np.median(competitors - logits[0])
+    return logits
 
 
 def by_labels(logits: NDArray[np.float32], grid: Geometry, spec: ModelSpec) -> NDArray[Any]:
@@ -66,11 +66,11 @@ def by_simpleitk(logits: NDArray[np.float32], grid: Geometry, spec: ModelSpec) -
     reference = Volume(np.empty(NATIVE.size, dtype=np.uint8), NATIVE).to_sitk()
     best = np.full(NATIVE.size, -1, dtype=np.float32)
     mask = np.zeros(NATIVE.size, dtype=np.uint8)
-    for value, each in enumerate(chances):
-        image = sitk.Resample(Volume(each, grid).to_sitk(), reference, sitk.Transform(), sitk.sitkLinear)
-        back = Volume.from_sitk(image).array
-        np.copyto(mask, value, where=back > best)
-        np.maximum(best, back, out=best)
+    for value, probability in enumerate(chances):
+        image = sitk.Resample(Volume(probability, grid).to_sitk(), reference, sitk.Transform(), sitk.sitkLinear)
+        resampled = Volume.from_sitk(image).array
+        np.copyto(mask, value, where=resampled > best)
+        np.maximum(best, resampled, out=best)
     return mask
 
 
@@ -79,33 +79,33 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--classes", type=int, nargs="+", default=[2, 14, 60])
     parser.add_argument("--rounds", type=int, default=3)
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     grid = target_geometry(NATIVE, SPACING, "RAS")
     ways: dict[str, Callable[..., NDArray[Any]]] = {
         "simpleitk": by_simpleitk,
         "labels": by_labels,
         "probabilities": by_probabilities,
     }
-    for classes in given.classes:
+    for classes in arguments.classes:
         spec = ModelSpec(
             task="segmentation", class_names=("background", *map(str, range(1, classes))), activation="softmax"
         )
         logits = logits_of(classes, grid)
-        walls: dict[str, list[float]] = {way: [] for way in ways}
+        walls: dict[str, list[float]] = {method: [] for method in ways}
         masks = {}
-        for _ in range(given.rounds):
-            for way, run in ways.items():
+        for _ in range(arguments.rounds):
+            for method, run in ways.items():
                 began = time.perf_counter()
-                masks[way] = run(logits, grid, spec)
-                walls[way].append(time.perf_counter() - began)
-        for way, times in walls.items():
-            print(f"figure {way}_{classes}_wall {statistics.median(times):.3f} s")
-            print(f"figure {way}_{classes}_least {min(times):.3f} s")
-            print(f"figure {way}_{classes}_most {max(times):.3f} s")
+                masks[method] = run(logits, grid, spec)
+                walls[method].append(time.perf_counter() - began)
+        for method, times in walls.items():
+            print(f"figure {method}_{classes}_wall {statistics.median(times):.3f} s")
+            print(f"figure {method}_{classes}_least {min(times):.3f} s")
+            print(f"figure {method}_{classes}_most {max(times):.3f} s")
         agreement = np.mean(masks["probabilities"] == masks["simpleitk"])
         print(f"figure probabilities_{classes}_agreement {agreement:.6f} share")
-        peer, own = statistics.median(walls["simpleitk"]), statistics.median(walls["probabilities"])
-        print(f"ratio probabilities_{classes} {peer / own:.2f}")
+        peer, ours = statistics.median(walls["simpleitk"]), statistics.median(walls["probabilities"])
+        print(f"ratio probabilities_{classes} {peer / ours:.2f}")
 
 
 if __name__ == "__main__":

@@ -66,8 +66,8 @@ def _quietly(command: list[str], folder: Path) -> None:
 
 
 def _programs() -> Path:
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    candidates = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
     on_path = shutil.which("initdb")
-    if not found and on_path is None:
+    if not candidates and on_path is None:
         pytest.skip("PostgreSQL is missing: make test-services installs it")
-    return found[-1].parent if found else Path(str(on_path)).parent
+    return candidates[-1].parent if candidates else Path(str(on_path)).parent

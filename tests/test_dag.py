@@ -66,5 +66,5 @@ def test_the_readmes_picture_is_the_graph(monkeypatch: pytest.MonkeyPatch) -> No
     picture = re.search(r"```mermaid\ngraph LR\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     assert picture
     chains = [re.findall(r"(\w+)(?:\[[^]]*\])?", line) for line in picture[1].splitlines()]
-    drawn = {pair for chain in chains for pair in pairwise(chain)}
-    assert drawn == set(direct)
+    picture_edges = {pair for chain in chains for pair in pairwise(chain)}
+    assert picture_edges == set(direct)

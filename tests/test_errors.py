@@ -24,12 +24,12 @@ TREE = {
 
 
 def test_the_tree_is_as_it_is_drawn() -> None:
-    found = {
-        name: (one.__bases__[0].__name__, one.exit_code)
-        for name, one in inspect.getmembers(errors, inspect.isclass)
-        if issubclass(one, VoxflowError)
+    tree = {
+        name: (error.__bases__[0].__name__, error.exit_code)
+        for name, error in inspect.getmembers(errors, inspect.isclass)
+        if issubclass(error, VoxflowError)
     }
-    assert found == TREE
+    assert tree == TREE
     assert errors.__doc__ is not None
     assert all(name in errors.__doc__ for name in TREE)
 

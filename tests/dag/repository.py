@@ -25,13 +25,13 @@ class Repository:
 
     @classmethod
     def copy_to(cls, root: Path) -> Repository:
-        listed = subprocess.run(
+        tracked = subprocess.run(
             ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
             cwd=ROOT,
             capture_output=True,
             check=True,
         )
-        for name in filter(None, listed.stdout.decode().split("\0")):
+        for name in filter(None, tracked.stdout.decode().split("\0")):
             if (ROOT / name).is_file():
                 (root / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(ROOT / name, root / name)

@@ -91,8 +91,8 @@ def test_predictions_have_a_row_a_case_and_the_old_name_links_to_them(repository
 
 @pytest.mark.parametrize(("workspace", "key"), [(SPLEEN, "mean_dice"), (CHEST, "mean_auc")])
 def test_metrics_and_plots_show(repository: Repository, workspace: str, key: str) -> None:
-    shown = json.loads(repository.run("dvc", "metrics", "show", "--json").stdout)
-    files = shown[""]["data"]
+    metrics = json.loads(repository.run("dvc", "metrics", "show", "--json").stdout)
+    files = metrics[""]["data"]
     assert key in files[f"data/metrics/{workspace}/evaluate.json"]["data"]
     repository.run("dvc", "plots", "show", "--out", "plots-page")
     assert workspace in repository.read("plots-page/index.html")
@@ -100,11 +100,11 @@ def test_metrics_and_plots_show(repository: Repository, workspace: str, key: str
 
 
 def test_summary_names_scores_reports_and_what_was_set_aside(repository: Repository) -> None:
-    said = repository.run("python", "-m", "tasks.ops.summary").stderr
-    assert re.search(rf"{SPLEEN}: mean Dice \d\.\d{{3}} on \d+ unseen cases", said)
-    assert re.search(rf"{CHEST}: mean AUC (\d\.\d{{3}}|undefined) on \d+ unseen cases", said)
-    assert f"mmars/{SPLEEN}/eval/report.html" in said
-    assert "quarantined series" in said
+    printed = repository.run("python", "-m", "tasks.ops.summary").stderr
+    assert re.search(rf"{SPLEEN}: mean Dice \d\.\d{{3}} on \d+ unseen cases", printed)
+    assert re.search(rf"{CHEST}: mean AUC (\d\.\d{{3}}|undefined) on \d+ unseen cases", printed)
+    assert f"mmars/{SPLEEN}/eval/report.html" in printed
+    assert "quarantined series" in printed
 
 
 def test_second_run_runs_nothing(repository: Repository) -> None:

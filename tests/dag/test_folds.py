@@ -28,16 +28,16 @@ def ran(output: str) -> set[str]:
 
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Repository:
-    made = Repository.copy_to(tmp_path_factory.mktemp("repository"))
-    params = made.params
+    copy = Repository.copy_to(tmp_path_factory.mktemp("repository"))
+    params = copy.params
     params["samples"] = {CHEST: params["samples"][CHEST] | {"images": 48}}
     params["workspaces"].pop(SPLEEN)
     params["workspaces"][CHEST]["train"]["set"] = {"epochs": 1}
     params["workspaces"][CHEST]["export"]["engines"] = ["onnx", "openvino"]
-    made.set_params(params)
-    made.run("dvc", "repro", f"train@{CHEST}")
-    made.run(sys.executable, "-m", "voxflow.cli.main", "folds", CHEST, "2")
-    return made
+    copy.set_params(params)
+    copy.run("dvc", "repro", f"train@{CHEST}")
+    copy.run(sys.executable, "-m", "voxflow.cli.main", "folds", CHEST, "2")
+    return copy
 
 
 def test_folds_run_once_and_the_workspaces_own_training_not_again(repository: Repository) -> None:
@@ -82,7 +82,7 @@ def test_a_flow_takes_the_folds_along(repository: Repository) -> None:
 
 def test_without_folds_their_stages_are_gone(repository: Repository) -> None:
     repository.run(sys.executable, "-m", "voxflow.cli.main", "folds", CHEST, "0")
-    listed = repository.run("dvc", "stage", "list", "--name-only").stdout
-    assert "fold" not in listed
-    assert "ensemble" not in listed
+    stages = repository.run("dvc", "stage", "list", "--name-only").stdout
+    assert "fold" not in stages
+    assert "ensemble" not in stages
     assert not {f"train@{CHEST}"} & ran(repository.run("dvc", "repro", f"train@{CHEST}").stdout)

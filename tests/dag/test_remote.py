@@ -90,9 +90,9 @@ def test_a_fresh_clone_pulls_from_s3_and_runs_nothing(repository: Path, bucket: 
     assert not (second / "one").exists()
     dvc(second, "pull", "--quiet")
     assert (second / "two").read_text() == "datadata"
-    said = dvc(second, "repro")
-    assert "Data and pipelines are up to date" in said
-    assert "Running stage" not in said
+    output = dvc(second, "repro")
+    assert "Data and pipelines are up to date" in output
+    assert "Running stage" not in output
 
 
 def test_a_backup_without_a_remote_is_wrong_input(repository: Path) -> None:

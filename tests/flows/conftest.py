@@ -54,23 +54,23 @@ class Server:
         return {run["name"]: run for run in runs}
 
     def artifacts(self, flow_run: str) -> dict[str, Any]:
-        found = self.post("/artifacts/filter", artifacts={"flow_run_id": {"any_": [flow_run]}})
-        return {artifact["type"]: artifact for artifact in found}
+        artifacts = self.post("/artifacts/filter", artifacts={"flow_run_id": {"any_": [flow_run]}})
+        return {artifact["type"]: artifact for artifact in artifacts}
 
     def log(self, flow_run: str) -> str:
         lines = self.post("/logs/filter", logs={"flow_run_id": {"any_": [flow_run]}}, limit=200)
         return "\n".join(line["message"] for line in lines)
 
     def flow_runs(self, name: str) -> list[Any]:
-        found: list[Any] = self.post("/flow_runs/filter", flow_runs={"name": {"any_": [name]}}, sort="START_TIME_DESC")
-        return found
+        runs: list[Any] = self.post("/flow_runs/filter", flow_runs={"name": {"any_": [name]}}, sort="START_TIME_DESC")
+        return runs
 
 
-def until(condition: Any, what: str) -> Any:
+def until(condition: Any, event: str) -> Any:
     """Ask again until there is an answer: the server writes states and logs a moment after they happen."""
     end = time.monotonic() + PATIENCE_S
     while not (answer := condition()):
-        assert time.monotonic() < end, f"{what} did not happen within {PATIENCE_S:.0f} s"
+        assert time.monotonic() < end, f"{event} did not happen within {PATIENCE_S:.0f} s"
         time.sleep(0.3)
     return answer
 
@@ -83,10 +83,10 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     variables = environment() | {"PREFECT_HOME": str(home), "PREFECT_API_URL": address}
     command = [PREFECT, "server", "start", "--host", "127.0.0.1", "--port", str(port)]
     with (home / "server.log").open("w") as log, leash.start(command, environment=variables, output=log) as process:
-        found = Server(address, variables)
-        until(lambda: found.healthy() or process.poll() is not None, "the start of the server")
+        prefect_server = Server(address, variables)
+        until(lambda: prefect_server.healthy() or process.poll() is not None, "the start of the server")
         assert process.poll() is None, (home / "server.log").read_text()
-        yield found
+        yield prefect_server
         leash.let_go(process)
 
 

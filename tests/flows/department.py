@@ -51,8 +51,8 @@ class Department:
             with contextlib.suppress(psutil.NoSuchProcess):
                 command = child.cmdline()
                 if "worker" in command and "leash.py" not in " ".join(command):
-                    for each in [*child.children(recursive=True), child]:
-                        each.kill()
+                    for process in [*child.children(recursive=True), child]:
+                        process.kill()
         assert self.process.wait(PATIENCE_S) != 0
 
     def stop(self) -> None:

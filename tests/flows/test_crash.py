@@ -55,8 +55,8 @@ def run(server: Server, repository: Path) -> None:
 
 
 def of_state(server: Server, name: str) -> list[Any]:
-    found: list[Any] = server.post("/flow_runs/filter", flow_runs={"state": {"name": {"any_": [name]}}})
-    return found
+    runs: list[Any] = server.post("/flow_runs/filter", flow_runs={"state": {"name": {"any_": [name]}}})
+    return runs
 
 
 def all_gone(repository: Path) -> bool:
@@ -88,14 +88,14 @@ def test_a_killed_run_is_taken_up_again_and_lets_go_of_its_slot(department: Depa
     run(server, repository)
     until((repository / "begun").is_file, "the stage's beginning")
     until(lambda: of_state(server, "AwaitingConcurrencySlot"), "the other run's wait for the slot")
-    (left,) = of_state(server, "Running")
+    (orphan,) = of_state(server, "Running")
     kill_all(department)
     assert not (repository / "done").exists()
 
     department.start()
     until(lambda: len(of_state(server, "Completed")) == 2, "the end of both runs")
-    runs = {each["id"]: each["run_count"] for each in of_state(server, "Completed")}
-    assert runs.pop(left["id"]) == 2
+    runs = {entry["id"]: entry["run_count"] for entry in of_state(server, "Completed")}
+    assert runs.pop(orphan["id"]) == 2
     assert list(runs.values()) == [1]
     assert (repository / "done").is_file()
 
@@ -119,11 +119,11 @@ def test_a_run_that_is_lost_for_good_keeps_its_slot_as_long_as_its_lease(departm
     shutil.rmtree(repository / AT_WORK)
 
     department.start()
-    (left,) = of_state(server, "Running")
+    (orphan,) = of_state(server, "Running")
     run(server, repository)
     until(lambda: of_state(server, "AwaitingConcurrencySlot"), "the wait for the slot")
     let_leases_end(repository.parent / "prefect/concurrency_leases")
-    (done,) = until(lambda: of_state(server, "Completed"), "the next run")
-    assert done["id"] != left["id"]
-    assert [each["id"] for each in of_state(server, "Running")] == [left["id"]]
+    (next_run,) = until(lambda: of_state(server, "Completed"), "the next run")
+    assert next_run["id"] != orphan["id"]
+    assert [entry["id"] for entry in of_state(server, "Running")] == [orphan["id"]]
     assert (repository / "done").is_file()

@@ -99,22 +99,22 @@ def send_at_once(repository: Path, orthanc: Orthanc, folder: Path, numbers: rang
         send(orthanc, folder, numbers)
 
 
-def answered(orthanc: Orthanc) -> dict[str, int]:
+def count_answers(orthanc: Orthanc) -> dict[str, int]:
     """How many SEG objects lie beside each study."""
     try:
-        found = orthanc.series("SEG")
+        objects = orthanc.series("SEG")
     except OSError:
         return {}
     counts: dict[str, int] = {}
-    for each in found:
-        counts[each["study"]] = counts.get(each["study"], 0) + len(each["instances"])
+    for series in objects:
+        counts[series["study"]] = counts.get(series["study"], 0) + len(series["instances"])
     return counts
 
 
 def completed_since(server: Server, name: str, moment: datetime) -> bool:
     runs = server.flow_runs(f"{name} {WORKSPACE}")
-    done = [run for run in runs if run["state_type"] == "COMPLETED"]
-    return any(datetime.fromisoformat(run["start_time"]) > moment for run in done)
+    completed = [run for run in runs if run["state_type"] == "COMPLETED"]
+    return any(datetime.fromisoformat(run["start_time"]) > moment for run in completed)
 
 
 def stop_midway(repository: Path, module: str, is_midway: Callable[[], bool]) -> psutil.Process:
@@ -134,8 +134,8 @@ def stop_midway(repository: Path, module: str, is_midway: Callable[[], bool]) ->
                     time.sleep(0.001)
         return None
 
-    found: psutil.Process = until(caught, f"{module} in the middle of its work")
-    return found
+    caught_process: psutil.Process = until(caught, f"{module} in the middle of its work")
+    return caught_process
 
 
 def is_fetching(repository: Path) -> bool:
@@ -169,7 +169,7 @@ def test_studies_come_back_with_a_seg_once_whatever_is_killed(
     server, repository = running_department.server, running_department.repository
     send(orthanc, tmp_path / "sent", range(1, 4))
     prefect(server, repository, "deploy", "--all")
-    until(lambda: answered(orthanc) == studies(3), "SEGs beside the first studies")
+    until(lambda: count_answers(orthanc) == studies(3), "SEGs beside the first studies")
 
     send_at_once(repository, orthanc, tmp_path / "sent", range(4, 7))
     stop_midway(repository, "tasks.ops.ingest", lambda: is_fetching(repository))
@@ -183,25 +183,25 @@ def test_studies_come_back_with_a_seg_once_whatever_is_killed(
     program.resume()
     (errand,) = until(lambda: awaiting_retry(server), "another try after the PACS was lost")
     orthanc.start()
-    until(lambda: answered(orthanc) == studies(6), "SEGs beside the studies of the broken round")
-    errand = until(lambda: ended(server, errand["id"]), "the end of the errand")
+    until(lambda: count_answers(orthanc) == studies(6), "SEGs beside the studies of the broken round")
+    errand = until(lambda: find_ended(server, errand["id"]), "the end of the errand")
     assert (errand["state_type"], errand["run_count"] > 1) == ("COMPLETED", True)
 
     send_at_once(repository, orthanc, tmp_path / "sent", range(7, 10))
     stop_midway(repository, "tasks.ops.answer", lambda: is_answering(repository, already=6))
     killed |= runs_at_work(repository)
     running_department.kill_worker()
-    assert answered(orthanc) != studies(9)
+    assert count_answers(orthanc) != studies(9)
     running_department.start()
-    until(lambda: answered(orthanc) == studies(9), "SEGs beside all studies")
+    until(lambda: count_answers(orthanc) == studies(9), "SEGs beside all studies")
     another_round(server)
-    assert answered(orthanc) == studies(9)
+    assert count_answers(orthanc) == studies(9)
     assert objects_in(repository) == 9 * SLICES
     with Ledger.of(WORKSPACE, repository / LEDGER_FOLDER) as ledger:
         assert ledger.count_states() == {"taken": 9, "failed": 0, "made": 0, "sent": 9, "kept": 0, "refused": 0}
-    found = server.post("/flow_runs/filter", flow_runs={"id": {"any_": sorted(killed)}})
-    assert {each["state_type"] for each in found} == {"COMPLETED"}
-    assert max(each["run_count"] for each in found) == 2
+    flow_runs = server.post("/flow_runs/filter", flow_runs={"id": {"any_": sorted(killed)}})
+    assert {flow_run["state_type"] for flow_run in flow_runs} == {"COMPLETED"}
+    assert max(flow_run["run_count"] for flow_run in flow_runs) == 2
     assert not killed & runs_at_work(repository)
     health = f"http://127.0.0.1:{running_department.ports[1]}/health"
     with urllib.request.urlopen(health, timeout=30) as response:
@@ -214,9 +214,9 @@ def another_round(server: Server) -> None:
     until(lambda: all(completed_since(server, name, now) for name in ("ingest", "infer")), "another round")
 
 
-def ended(server: Server, task_run: str) -> Any:
-    (found,) = server.post("/task_runs/filter", task_runs={"id": {"any_": [task_run]}})
-    return found if found["state_type"] in ("COMPLETED", "FAILED", "CRASHED") else None
+def find_ended(server: Server, task_run: str) -> Any:
+    (record,) = server.post("/task_runs/filter", task_runs={"id": {"any_": [task_run]}})
+    return record if record["state_type"] in ("COMPLETED", "FAILED", "CRASHED") else None
 
 
 def runs_at_work(repository: Path) -> set[str]:

@@ -58,7 +58,7 @@ def test_the_champion_answers_or_the_flow_says_that_there_is_none(server: Server
     assert without["state_type"] == "FAILED"
     assert f"no version of {WORKSPACE} is called 'champion'" in without["state"]["message"]
     tried = until(lambda: server.stage_runs(without["id"]), "the errand's state")
-    assert {each["name"]: each["run_count"] for each in tried.values()} == {f"champion {WORKSPACE}": 1}
+    assert {task_run["name"]: task_run["run_count"] for task_run in tried.values()} == {f"champion {WORKSPACE}": 1}
 
     for content in ("first", "second"):
         exported = repository / "registered" / content

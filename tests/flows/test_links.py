@@ -55,7 +55,7 @@ stages:
 
 
 @pytest.fixture
-def trained(server: Server, tmp_path: Path) -> tuple[Path, str, int]:
+def training(server: Server, tmp_path: Path) -> tuple[Path, str, int]:
     """A repository after one flow run, the id of that, and the port that MLflow's pages were promised on."""
     repository, port = make_repository(tmp_path / "repository"), reserve_port()
     for name, text in (("dvc.yaml", GRAPH), ("train.py", TRAIN), ("report.py", REPORT)):
@@ -73,8 +73,8 @@ def get(address: str, **headers: str) -> bytes:
 
 
 @pytest.mark.timeout(600)
-def test_links_lead_there_and_back(server: Server, trained: tuple[Path, str, int]) -> None:
-    repository, flow_run, port = trained
+def test_links_lead_there_and_back(server: Server, training: tuple[Path, str, int]) -> None:
+    repository, flow_run, port = training
     page = f"{server.address.removesuffix('/api')}/runs/flow-run/{flow_run}"
     run_id = json.loads((repository / f"mmars/{WORKSPACE}/models/train/run.json").read_text())["run_id"]
     text = until(lambda: server.artifacts(flow_run).get("markdown"), "the links")["data"]
@@ -96,13 +96,13 @@ def test_links_lead_there_and_back(server: Server, trained: tuple[Path, str, int
     ):
         until(lambda: is_healthy(port) or process.poll() is not None, "the start of MLflow")
         base = f"http://127.0.0.1:{port}"
-        found = json.loads(get(f"{base}/api/2.0/mlflow/runs/get?run_id={run_id}"))["run"]
+        run = json.loads(get(f"{base}/api/2.0/mlflow/runs/get?run_id={run_id}"))["run"]
         # The page shows the file by this request.
         report = get(f"{base}/get-artifact?path=report.html&run_uuid={run_id}")
         leash.let_go(process)
     assert report == b"the report"
-    assert found["info"]["experiment_id"] == "1"
-    tags = {tag["key"]: tag["value"] for tag in found["data"]["tags"]}
+    assert run["info"]["experiment_id"] == "1"
+    tags = {tag["key"]: tag["value"] for tag in run["data"]["tags"]}
     assert (tags["flow_run"], tags["flow_run_url"]) == (flow_run, page)
     assert (tags["last_flow_run"], tags["last_flow_run_url"]) == (flow_run, page)
     assert b"<html" in get(page, Accept="text/html")
@@ -117,8 +117,8 @@ def is_healthy(port: int) -> bool:
 
 
 @pytest.mark.timeout(600)
-def test_for_dvc_a_flow_has_changed_nothing(trained: tuple[Path, str, int], server: Server) -> None:
-    repository, flow_run, _ = trained
+def test_for_dvc_a_flow_has_changed_nothing(training: tuple[Path, str, int], server: Server) -> None:
+    repository, flow_run, _ = training
     lock = (repository / "dvc.lock").read_bytes()
     assert flow_run.encode() not in lock
     dvc = [sys.executable, "-m", "dvc", "repro"]

@@ -30,8 +30,8 @@ def test_stages_run_and_one_that_was_killed_is_tried_again(server: Server, repos
     assert run(server, repository, WORKSPACE, "--retry-delay", "0.1") == 0
     flow_run, *_ = server.flow_runs(f"pipeline {WORKSPACE}")  # other tests may have run it before
     assert flow_run["state_type"] == "COMPLETED"
-    runs = until(lambda: completed(server.stage_runs(flow_run["id"])), "the stages' completion")
-    assert {name: one["run_count"] for name, one in runs.items()} == dict.fromkeys(ALL_STAGES, 1) | {
+    runs = until(lambda: if_completed(server.stage_runs(flow_run["id"])), "the stages' completion")
+    assert {name: stage_run["run_count"] for name, stage_run in runs.items()} == dict.fromkeys(ALL_STAGES, 1) | {
         f"right@{WORKSPACE}": 2
     }
     assert runs[f"right@{WORKSPACE}"]["start_time"] < runs[f"left@{WORKSPACE}"]["end_time"]
@@ -45,8 +45,8 @@ def test_stages_run_and_one_that_was_killed_is_tried_again(server: Server, repos
     assert '"result": "ran"' in artifacts["table"]["data"]
 
 
-def completed(runs: dict[str, Any]) -> dict[str, Any]:
-    return runs if len(runs) == 4 and all(one["state_type"] == "COMPLETED" for one in runs.values()) else {}
+def if_completed(runs: dict[str, Any]) -> dict[str, Any]:
+    return runs if len(runs) == 4 and all(stage_run["state_type"] == "COMPLETED" for stage_run in runs.values()) else {}
 
 
 def test_wrong_input_is_not_tried_again_and_what_follows_does_not_run(server: Server, repository: Path) -> None:
@@ -109,7 +109,7 @@ def test_the_scheduled_deployment_is_registered_and_triggered(server: Server, re
     ):
         until(lambda: server.post("/work_pools/filter"), "the worker's pool")
         prefect(server, repository, "deploy", "--all")
-        deployments = {one["name"]: one for one in server.post("/deployments/filter")}
+        deployments = {deployment["name"]: deployment for deployment in server.post("/deployments/filter")}
         on = {"nightly-spleen", "nightly-chestxray", "retrain-spleen", "monitor-spleen"}
         assert on | {"ingest-spleen", "infer-spleen", "backup"} <= set(deployments)
         assert all(deployments[name]["schedules"][0]["active"] for name in on)

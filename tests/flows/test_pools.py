@@ -34,8 +34,8 @@ def clones(tmp_path: Path) -> tuple[Clone, Clone]:
 @pytest.mark.filterwarnings("ignore:_NoneStep.value:DeprecationWarning")  # pygtrie, which DVC uses
 def test_the_two_deployments_run_every_stage_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
-    listed = [stage for deployment in POOLS["deployments"] for stage in deployment["parameters"]["stages"]]
-    assert sorted(listed) == sorted(node.name for node in read_graph(SPLEEN))
+    stages = [stage for deployment in POOLS["deployments"] for stage in deployment["parameters"]["stages"]]
+    assert sorted(stages) == sorted(node.name for node in read_graph(SPLEEN))
 
 
 def test_the_second_machine_goes_on_where_the_first_ended(server: Server, clones: tuple[Clone, Clone]) -> None:
@@ -48,9 +48,9 @@ def test_the_second_machine_goes_on_where_the_first_ended(server: Server, clones
     assert gpu.recorded == {f"{stage}@{SPLEEN}" for stages in PARTS.values() for stage in stages}
     assert not (cpu.root / f"{SPLEEN}-right").exists()
     second, first = server.flow_runs(f"pipeline {SPLEEN}")[:2]
-    own = {f"{stage}@{SPLEEN}" for stage in PARTS["train-spleen"]}
+    trained_here = {f"{stage}@{SPLEEN}" for stage in PARTS["train-spleen"]}
     carried = {f"pull for {SPLEEN}", f"push of {SPLEEN}"}
-    assert until(lambda: set(server.stage_runs(second["id"])) == own | carried, "the second run's tasks")
+    assert until(lambda: set(server.stage_runs(second["id"])) == trained_here | carried, "the second run's tasks")
     assert f"pulled left@{SPLEEN}, sample@{SPLEEN}" in until(lambda: server.log(second["id"]), "the second run's log")
     assert first["state_type"] == second["state_type"] == "COMPLETED"
 

@@ -54,7 +54,7 @@ def test_no_run_is_lost_and_one_workspace_is_trained_in_turn(server: Server, tmp
         subprocess.Popen([*command, workspace], cwd=repository, env=server.environment)
         for workspace in ("spleen_demo", "chestxray_demo", "spleen_demo", "chestxray_demo")
     ]
-    assert [one.wait(PATIENCE_S) for one in started] == [0, 0, 0, 0]
+    assert [item.wait(PATIENCE_S) for item in started] == [0, 0, 0, 0]
     with sqlite3.connect(repository / "mlflow.db") as store:
         runs = store.execute("SELECT run_uuid, status FROM runs").fetchall()
         assert [status for _, status in runs] == ["FINISHED"] * 4
@@ -63,5 +63,5 @@ def test_no_run_is_lost_and_one_workspace_is_trained_in_turn(server: Server, tmp
             assert store.execute(query, (run,)).fetchone() == (EPOCHS,)
     store.close()
     for workspace in ("spleen_demo", "chestxray_demo"):
-        found = server.flow_runs(f"pipeline {workspace}")
-        assert [one["state_type"] for one in found] == ["COMPLETED"] * 2
+        flow_runs = server.flow_runs(f"pipeline {workspace}")
+        assert [item["state_type"] for item in flow_runs] == ["COMPLETED"] * 2

@@ -20,8 +20,8 @@ def write_cubes(root: Path, name: str = "cubes", *, first_seed: int = 0) -> dict
     resampled = root / "data/resampled" / name
     resampled.mkdir(parents=True)
     cases = [write_cube(resampled, f"cube{n}", first_seed + n) for n in range(4)]
-    listed = [{"image": c.image[0].name, "label": f"{c.id}_label.nii.gz", "case": c.id} for c in cases]
-    datalist = {"modality": {"0": "CT"}, "training": listed[:3], "validation": listed[3:]}
+    entries = [{"image": c.image[0].name, "label": f"{c.id}_label.nii.gz", "case": c.id} for c in cases]
+    datalist = {"modality": {"0": "CT"}, "training": entries[:3], "validation": entries[3:]}
     write_json(root / f"data/datalists/{name}/dataset_0.json", datalist)
     write_json(resampled / "labels.json", {"0": "background", "1": "cube"})
     config = volume_config()

@@ -49,8 +49,8 @@ def commit(root: Path) -> None:
 
 def run(root: Path, *command: str) -> str:
     """Run a program in the repository; what it said."""
-    given = [sys.executable, "-m", "dvc", *command[1:]] if command[0] == "dvc" else list(command)
-    result = subprocess.run(given, cwd=root, env=environment(), capture_output=True, text=True, check=False)
-    said = result.stdout + result.stderr
-    assert result.returncode == 0, said
-    return said
+    variables = [sys.executable, "-m", "dvc", *command[1:]] if command[0] == "dvc" else list(command)
+    result = subprocess.run(variables, cwd=root, env=environment(), capture_output=True, text=True, check=False)
+    output = result.stdout + result.stderr
+    assert result.returncode == 0, output
+    return output

@@ -59,8 +59,8 @@ def loading(keys: Any) -> list[dict[str, Any]]:
 
 def train_config() -> dict[str, Any]:
     """In the form of the model zoo's spleen bundle, for cubes and a CPU."""
-    both = ["image", "label"]
-    crop = {"_target_": "RandCropByPosNegLabeld", "keys": both, "label_key": "label", "spatial_size": [16, 16, 16]}
+    keys = ["image", "label"]
+    crop = {"_target_": "RandCropByPosNegLabeld", "keys": keys, "label_key": "label", "spatial_size": [16, 16, 16]}
     files = "$list(sorted(glob.glob(@dataset_dir + '/imagesTr/*.nii.gz')))"
     post = [
         {"_target_": "Activationsd", "keys": "pred", "softmax": True},
@@ -80,7 +80,7 @@ def train_config() -> dict[str, Any]:
         "loss": {"_target_": "DiceCELoss", "to_onehot_y": True, "softmax": True},
         "optimizer": {"_target_": "Novograd", "params": "$@network.parameters()", "lr": 0.02},
         "train": {
-            "preprocessing": {"_target_": "Compose", "transforms": [*loading(both), {**crop, "num_samples": 2}]},
+            "preprocessing": {"_target_": "Compose", "transforms": [*loading(keys), {**crop, "num_samples": 2}]},
             "dataset": {
                 "_target_": "CacheDataset",
                 "data": "$[{'image': i} for i in @images]",
@@ -105,7 +105,7 @@ def train_config() -> dict[str, Any]:
             },
         },
         "validate": {
-            "preprocessing": {"_target_": "Compose", "transforms": loading(both)},
+            "preprocessing": {"_target_": "Compose", "transforms": loading(keys)},
             "dataset": {"_target_": "Dataset", "data": "$[]", "transform": "@validate#preprocessing"},
             "dataloader": {"_target_": "DataLoader", "dataset": "@validate#dataset", "batch_size": 1},
             "inferer": {"_target_": "SlidingWindowInferer", "roi_size": [16, 16, 16], "overlap": 0.25},
@@ -149,9 +149,9 @@ def evaluate_config() -> dict[str, Any]:
 
 
 def inference_config() -> dict[str, Any]:
-    made = {key: value for key, value in train_config().items() if key in ("bundle_root", "output_dir", "device")}
+    shared = {key: value for key, value in train_config().items() if key in ("bundle_root", "output_dir", "device")}
     save = {"_target_": "SaveImaged", "keys": "pred", "output_dir": "@output_dir", "output_postfix": "trans"}
-    return made | {
+    return shared | {
         "network_def": network(),
         "network": "$@network_def.to(@device)",
         "preprocessing": {"_target_": "Compose", "transforms": loading("image")},
@@ -194,8 +194,8 @@ def block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tracker: Kept) -> dic
         monkeypatch.setattr(module, "continue_run", lambda *_: contextlib.nullcontext(tracker))
     resampled = tmp_path / "data/resampled/spleen"
     cases = [write_cube(resampled, f"cube{n}", n) for n in range(4)]
-    listed = [{"image": c.image[0].name, "label": f"{c.id}_label.nii.gz", "case": c.id} for c in cases]
-    split = {"training": listed[:2], "validation": listed[2:3], "testing": listed[3:]}
+    entries = [{"image": c.image[0].name, "label": f"{c.id}_label.nii.gz", "case": c.id} for c in cases]
+    split = {"training": entries[:2], "validation": entries[2:3], "testing": entries[3:]}
     write_json(tmp_path / "data/datalists/spleen/dataset_0.json", split)
     configs = tmp_path / "mmars/spleen/config/configs"
     write_json(configs / "train.json", train_config())
@@ -228,8 +228,8 @@ def test_the_stages_run_the_bundles_own_configurations(
     steps = {step: values for step, values in tracker.rows if step is not None}  # type: ignore[attr-defined]
     assert steps.keys() == {1, 2}
     assert max(values["val_mean_dice"] for values in steps.values()) == pytest.approx(numbers["val_mean_dice"])
-    said = capsys.readouterr().err.splitlines()[-1]
-    assert said.startswith("train spleen: 2 epochs of the bundle's own training, best")
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.startswith("train spleen: 2 epochs of the bundle's own training, best")
 
     assert export_stage.run(Stage("spleen", "export", block)) == 0
     assert (stage.models / "export/model.ts").is_file()
@@ -238,9 +238,9 @@ def test_the_stages_run_the_bundles_own_configurations(
 
     evaluated = Stage("spleen", "evaluate", block)
     assert evaluate_stage.run(evaluated) == 0
-    found = json.loads(evaluated.metrics.read_text())
-    assert found["cases"] == 1
-    assert 0 < found["val_mean_dice"] <= 1
+    metrics = json.loads(evaluated.metrics.read_text())
+    assert metrics["cases"] == 1
+    assert 0 < metrics["val_mean_dice"] <= 1
     assert (stage.evaluation / "test/metrics.csv").is_file()
 
     image = (stage.resampled / "cube3.nii.gz").resolve()

@@ -68,8 +68,8 @@ def clones(tmp_path: Path) -> tuple[Clone, Clone]:
 def test_what_one_clone_makes_the_other_goes_on_with(clones: tuple[Clone, Clone]) -> None:
     cpu, gpu = clones
     cpu.make(f"sample@{SPLEEN}")
-    said = cpu.carry("push", SPLEEN, "--stages", "sample")
-    assert said.splitlines()[-1] == f"carry {SPLEEN}: pushed sample@{SPLEEN}"
+    output = cpu.carry("push", SPLEEN, "--stages", "sample")
+    assert output.splitlines()[-1] == f"carry {SPLEEN}: pushed sample@{SPLEEN}"
     assert f"carry {SPLEEN}: pulled sample@{SPLEEN}" in gpu.carry("pull", SPLEEN, "--stages", "left,right")
     assert (gpu.root / f"{SPLEEN}-raw").read_text() == "one\n"
     gpu.make(f"left@{SPLEEN}")
@@ -95,14 +95,14 @@ def test_commits_that_only_this_clone_has_are_wrong_input_and_stay(clones: tuple
     gpu.make(f"sample@{CHEST}")
     lock = (gpu.root / "dvc.lock").read_text()
     gpu.run("git", "commit", "--quiet", "--allow-empty", "--message", "mine")
-    said = gpu.carry("push", CHEST, "--stages", "sample", code=2)
-    assert f"carry {CHEST}: error: git merge: " in said
+    output = gpu.carry("push", CHEST, "--stages", "sample", code=2)
+    assert f"carry {CHEST}: error: git merge: " in output
     assert (gpu.root / "dvc.lock").read_text() == lock
 
 
 def test_an_unknown_stage_is_wrong_input(clones: tuple[Clone, Clone]) -> None:
-    said = clones[0].carry("pull", SPLEEN, "--stages", "left,trian", code=2)
-    assert "no stage trian for workspace 'spleen_demo'; known: sample, left, right, report" in said
+    output = clones[0].carry("pull", SPLEEN, "--stages", "left,trian", code=2)
+    assert "no stage trian for workspace 'spleen_demo'; known: sample, left, right, report" in output
 
 
 def test_data_that_nobody_pushed_may_come_later(clones: tuple[Clone, Clone]) -> None:

@@ -123,12 +123,12 @@ def test_every_module_that_imports_or_reads_by_a_name_is_known() -> None:
     by_name = re.compile(r"import_module\((?!\")|__import__|PackageLoader|importlib\.resources|__file__")
     reached = set.union(*(CODE.reach(stage) for stage in CODE.stages))
     files = {name: CODE.find_file(name) for name in reached}
-    found = {
+    dynamic = {
         name
         for name, path in files.items()
         if path and by_name.search(path.read_text(encoding="utf-8").replace("attach_stub(__name__, __file__)", ""))
     }
-    assert found <= {
+    assert dynamic <= {
         "tasks",  # the folder of the operators' programs
         "voxflow.cluster_work",  # the digest of all code, which the machines of a cluster compare
         "voxflow.components.custom.code",  # a workspace's own classes

@@ -33,43 +33,43 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def stored(root: Path) -> dict[str, dict[str, str]]:
+def read_runs(root: Path) -> dict[str, dict[str, str]]:
     """Tags, parameters and status of every run by its name."""
     with closing(sqlite3.connect(root / "mlflow.db")) as store:
-        found = {}
+        runs = {}
         for run_id, name, status in store.execute("SELECT run_uuid, name, status FROM runs"):
             tags = store.execute("SELECT key, value FROM tags WHERE run_uuid = ?", (run_id,)).fetchall()
             params = store.execute("SELECT key, value FROM params WHERE run_uuid = ?", (run_id,)).fetchall()
-            found[name] = dict(tags) | dict(params) | {"id": run_id, "status": status}
-    return found
+            runs[name] = dict(tags) | dict(params) | {"id": run_id, "status": status}
+    return runs
 
 
 @pytest.mark.parametrize(("name", "epochs"), [("swift-here", 1), ("calm-copy", 3), ("queue-one", 4), ("queue-two", 5)])
 def test_an_experiment_is_one_run_of_its_name_and_numbers(repository: Path, name: str, epochs: int) -> None:
-    found = stored(repository)[name]
-    assert found["status"] == "FINISHED"
-    assert found["dvc_exp"] == name
-    assert found["dvc_exp_baseline"] == run(repository, "git", "rev-parse", "HEAD").strip()
-    assert found["train.set.epochs"] == str(epochs)
+    experiment = read_runs(repository)[name]
+    assert experiment["status"] == "FINISHED"
+    assert experiment["dvc_exp"] == name
+    assert experiment["dvc_exp_baseline"] == run(repository, "git", "rev-parse", "HEAD").strip()
+    assert experiment["train.set.epochs"] == str(epochs)
     with closing(sqlite3.connect(repository / "mlflow.db")) as store:
         query = "SELECT MAX(step) FROM metrics WHERE run_uuid = ? AND key = 'train_loss'"
-        assert store.execute(query, (found["id"],)).fetchone() == (epochs,)
+        assert store.execute(query, (experiment["id"],)).fetchone() == (epochs,)
 
 
 def test_experiments_stand_below_their_commit_and_the_training_of_the_commit_by_itself(repository: Path) -> None:
-    found = stored(repository)
-    above = [each for name, each in found.items() if name.startswith("experiments on ")]
+    runs = read_runs(repository)
+    above = [entry for name, entry in runs.items() if name.startswith("experiments on ")]
     assert len(above) == 1
-    assert {each.get("mlflow.parentRunId") for name, each in found.items() if name in {*IN_PLACE, *IN_COPIES}} == {
+    assert {entry.get("mlflow.parentRunId") for name, entry in runs.items() if name in {*IN_PLACE, *IN_COPIES}} == {
         above[0]["id"]
     }
-    assert len(found) == 6
-    assert sum("mlflow.parentRunId" in each for each in found.values()) == 4
+    assert len(runs) == 6
+    assert sum("mlflow.parentRunId" in entry for entry in runs.values()) == 4
 
 
 def test_dvc_lists_the_same_experiments_and_leaves_no_store_behind(repository: Path) -> None:
-    listed = json.loads(run(repository, "dvc", "exp", "show", "--json"))
-    names = {one["name"] for each in listed for one in each.get("experiments") or []}
+    revisions = json.loads(run(repository, "dvc", "exp", "show", "--json"))
+    names = {experiment["name"] for revision in revisions for experiment in revision.get("experiments") or []}
     assert names == {*IN_PLACE, *IN_COPIES}
     assert list(repository.rglob("mlflow.db")) == [repository / "mlflow.db"]
     assert not list((repository / ".voxflow").rglob("*.jsonl"))
@@ -77,9 +77,9 @@ def test_dvc_lists_the_same_experiments_and_leaves_no_store_behind(repository: P
 
 def test_an_applied_experiment_leads_to_its_run(repository: Path) -> None:
     run(repository, "dvc", "exp", "apply", "calm-copy")
-    kept = json.loads((repository / "mmars/cubes/models/train/run.json").read_text())
-    assert kept == {
-        "run_id": stored(repository)["calm-copy"]["id"],
+    run_file = json.loads((repository / "mmars/cubes/models/train/run.json").read_text())
+    assert run_file == {
+        "run_id": read_runs(repository)["calm-copy"]["id"],
         "experiment": "cubes",
         "tracking_uri": "sqlite:///mlflow.db",
     }

@@ -76,8 +76,13 @@ def volumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     def entries(*names: str) -> list[dict[str, Any]]:
         return [{"image": f"images/{name}.nii.gz", "case": name, "patient": name} for name in names]
 
-    known = [entry | {"label": f"labels/{entry['case']}.nii.gz"} for entry in entries("seen", "t1", "t2")]
-    parts = {"training": [], "validation": known[:1], "testing": known[1:], "inference": entries("u1", "u2")}
+    seen_entries = [entry | {"label": f"labels/{entry['case']}.nii.gz"} for entry in entries("seen", "t1", "t2")]
+    parts = {
+        "training": [],
+        "validation": seen_entries[:1],
+        "testing": seen_entries[1:],
+        "inference": entries("u1", "u2"),
+    }
     prepare(tmp_path, "segmentation", parts)
     save_unet(Path("mmars/ws/models/train/model.pt"), volume_spec(spacing_mm=(1, 1, 2), orientation="LPS"))
     return tmp_path
@@ -102,10 +107,10 @@ def test_a_workspace_goes_from_checkpoint_to_masks(volumes: Path, capsys: pytest
     assert stage("infer") == 0
     assert read_json("data/metrics/ws/infer.json")["cases"] == 2
     assert read_volume(Path("mmars/ws/eval/infer/u1/u1.nii.gz")).geometry.is_close(GRID)
-    said = capsys.readouterr().err
-    assert "export ws: torchscript, onnxruntime, openvino equal torch on 1 cases" in said
-    assert "evaluate ws: mean Dice " in said
-    assert "infer ws: masks for 2 of 2 cases (openvino) → mmars/ws/eval/infer" in said
+    printed = capsys.readouterr().err
+    assert "export ws: torchscript, onnxruntime, openvino equal torch on 1 cases" in printed
+    assert "evaluate ws: mean Dice " in printed
+    assert "infer ws: masks for 2 of 2 cases (openvino) → mmars/ws/eval/infer" in printed
 
 
 def test_bad_cases_end_with_3_and_none_good_with_1(volumes: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -167,42 +172,42 @@ def kill_after_two(root: Path) -> None:
         shutil.copy("data/volumes/ws/images/u1.nii.gz", f"data/volumes/ws/images/{name}.nii.gz")
         with Path("data/volumes/ws/cases.csv").open("a") as table:
             table.write(f"{name},{name},images/{name}.nii.gz,,,in/{name}.nii.gz\n")
-    listed = Path("data/datalists/ws/dataset_0.json")
-    content = json.loads(listed.read_text())
+    datalist = Path("data/datalists/ws/dataset_0.json")
+    content = json.loads(datalist.read_text())
     content["inference"] += [{"image": "images/u1.nii.gz", "case": name, "patient": name} for name in ("u3", "u4")]
-    listed.write_text(json.dumps(content))
-    where = str(Path(__file__).parents[2])
+    datalist.write_text(json.dumps(content))
+    checkout = str(Path(__file__).parents[2])
     ended = subprocess.run(
-        [sys.executable, "-c", KILLED, "ws"], cwd=root, env={**os.environ, "PYTHONPATH": f"{where}/src:{where}"},
+        [sys.executable, "-c", KILLED, "ws"], cwd=root, env={**os.environ, "PYTHONPATH": f"{checkout}/src:{checkout}"},
         check=False,
     )  # fmt: skip
     assert ended.returncode == -signal.SIGKILL
 
 
 @pytest.fixture
-def predicted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+def predictions(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Grows by one at each case that the network is shown."""
     from voxflow.inference import run
     from voxflow.prediction import predict_prepared as predict
 
-    seen: list[int] = []
+    calls: list[int] = []
 
-    def counted(*arguments: Any) -> Any:
-        seen.append(1)
+    def count_predictions(*arguments: Any) -> Any:
+        calls.append(1)
         return predict(*arguments)
 
-    monkeypatch.setattr(run, "predict_prepared", counted)
-    return seen
+    monkeypatch.setattr(run, "predict_prepared", count_predictions)
+    return calls
 
 
 def test_a_killed_inference_goes_on_and_leaves_what_one_run_would(
-    volumes: Path, predicted: list[int], capsys: pytest.CaptureFixture[str]
+    volumes: Path, predictions: list[int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert stage("export") == 0
     kill_after_two(volumes)
     assert not Path("mmars/ws/eval/infer").exists()
     assert stage("infer") == 0
-    assert 1 <= len(predicted) < 4
+    assert 1 <= len(predictions) < 4
     assert "infer ws: going on after " in capsys.readouterr().err
     resumed = contents("mmars/ws/eval/infer")
     assert names_in("mmars/ws/eval") == ["infer"]
@@ -217,29 +222,29 @@ def contents(folder: str) -> dict[str, bytes]:
 
 
 def test_what_another_model_other_options_or_another_image_made_is_not_gone_on_from(
-    volumes: Path, predicted: list[int]
+    volumes: Path, predictions: list[int]
 ) -> None:
     assert stage("export") == 0
     kill_after_two(volumes)
     params = Path("params.yaml").read_text()
     Path("params.yaml").write_text(params.replace("infer: {}", "infer: {blend: constant}"))
     assert stage("infer") == 0
-    assert len(predicted) == 4
+    assert len(predictions) == 4
     assert names_in("mmars/ws/eval") == ["infer"]
 
 
 def test_of_a_changed_image_or_a_case_that_is_listed_no_more_nothing_is_kept(
-    volumes: Path, predicted: list[int]
+    volumes: Path, predictions: list[int]
 ) -> None:
     assert stage("export") == 0
     kill_after_two(volumes)
     shutil.copy("data/volumes/ws/images/seen.nii.gz", "data/volumes/ws/images/u1.nii.gz")
-    listed = Path("data/datalists/ws/dataset_0.json")
-    content = json.loads(listed.read_text())
+    datalist = Path("data/datalists/ws/dataset_0.json")
+    content = json.loads(datalist.read_text())
     content["inference"] = [entry for entry in content["inference"] if entry["case"] == "u1"]
-    listed.write_text(json.dumps(content))
+    datalist.write_text(json.dumps(content))
     assert stage("infer") == 0
-    assert len(predicted) == 1
+    assert len(predictions) == 1
     assert {"u2", "u3"}.isdisjoint(names_in("mmars/ws/eval/infer"))
 
 
@@ -251,14 +256,14 @@ def test_an_interrupted_inference_says_what_it_keeps(
 
     noted: list[int] = []
 
-    def interrupted(*arguments: Any, **named: Any) -> None:
+    def interrupt(*arguments: Any, **named: Any) -> None:
         noted.append(1)
         if len(noted) == 2:
             raise KeyboardInterrupt
         write_overlay(*arguments, **named)
 
     assert stage("export") == 0
-    monkeypatch.setattr(inference, "write_overlay", interrupted)
+    monkeypatch.setattr(inference, "write_overlay", interrupt)
     assert stage("infer") == 130
     assert "infer ws: 1 of 2 cases are finished; the next run goes on from them" in capsys.readouterr().err
 
@@ -268,10 +273,10 @@ def test_nothing_to_infer_is_no_failure(
     part: dict[str, list[Any]], volumes: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert stage("export") == 0
-    listed = Path("data/datalists/ws/dataset_0.json")
-    content = json.loads(listed.read_text())
+    datalist = Path("data/datalists/ws/dataset_0.json")
+    content = json.loads(datalist.read_text())
     del content["inference"]
-    listed.write_text(json.dumps(content | part))
+    datalist.write_text(json.dumps(content | part))
     assert stage("infer") == 0
     assert "no case under 'inference', nothing to infer" in capsys.readouterr().err
     assert {"failures.json", "preds_outputs.csv", "preds.csv", "overlays"} == set(names_in("mmars/ws/eval/infer"))
@@ -279,8 +284,8 @@ def test_nothing_to_infer_is_no_failure(
 
 def test_nothing_to_evaluate_on_is_wrong_input(volumes: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert stage("export") == 0
-    listed = Path("data/datalists/ws/dataset_0.json")
-    listed.write_text(json.dumps(json.loads(listed.read_text()) | {"testing": []}))
+    datalist = Path("data/datalists/ws/dataset_0.json")
+    datalist.write_text(json.dumps(json.loads(datalist.read_text()) | {"testing": []}))
     assert stage("evaluate") == 2
     assert "dataset_0.json: testing: no case to evaluate on" in capsys.readouterr().err
 
@@ -316,12 +321,12 @@ def test_dicom_cases_get_a_segmentation_object(volumes: Path, monkeypatch: pytes
     assert stage("export") == 0
     table = Path("data/volumes/ws/cases.csv")
     table.write_text(table.read_text().replace("u1.nii.gz,,,in/u1.nii.gz", "u1.nii.gz,,1.2.3,"))
-    asked: list[set[Origin]] = []
+    requests: list[set[Origin]] = []
     files = SourceFiles((Path("data/raw/ws/slice"),))
 
-    def found(source: Path, wanted: set[Origin], options: ConvertOptions) -> dict[Origin, SourceFiles]:
-        asked.append(wanted)
-        return dict.fromkeys(wanted, files)
+    def found(source: Path, origins: set[Origin], options: ConvertOptions) -> dict[Origin, SourceFiles]:
+        requests.append(origins)
+        return dict.fromkeys(origins, files)
 
     def written(path: Path, mask: Volume, source: SourceFiles, names: dict[int, str]) -> None:
         assert (mask.geometry.is_close(GRID), source, names) == (True, files, {1: "organ"})
@@ -330,7 +335,7 @@ def test_dicom_cases_get_a_segmentation_object(volumes: Path, monkeypatch: pytes
     monkeypatch.setattr("tasks.infer.find_sources", found)
     monkeypatch.setattr("voxflow.dicom.write_segmentation", written)
     assert stage("infer") == 0
-    assert asked == [{Origin("1.2.3")}]
+    assert requests == [{Origin("1.2.3")}]
     assert names_in("mmars/ws/eval/infer/u1") == ["u1.nii.gz", "u1_seg.dcm"]
     assert names_in("mmars/ws/eval/infer/u2") == ["u2.nii.gz"]
 
@@ -365,27 +370,27 @@ def test_radiographs_go_the_same_way(
 def test_the_training_run_is_continued(volumes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import contextlib
 
-    kept: list[tuple[str, str]] = []
+    artifacts: list[tuple[str, str]] = []
 
     class Record(NullTracker):
         """Notes what is kept."""
 
         def log_metrics(self, values: Any, step: int | None = None) -> None:
-            kept.extend(("metric", name) for name in values)
+            artifacts.extend(("metric", name) for name in values)
 
         def log_artifact(self, path: Path, folder: str | None = None) -> None:
             assert path.exists()
-            kept.append((folder or "", path.name))
+            artifacts.append((folder or "", path.name))
 
         def log_model(self, path: Path, name: str = "model") -> str:
-            kept.append((name, path.name))
+            artifacts.append((name, path.name))
             return ""
 
     Path("mmars/ws/models/train/run.json").write_text('{"run_id": "r1", "experiment": "ws"}')
     for module in (export, evaluate, infer):
         monkeypatch.setattr(module, "continue_run", lambda run_id: contextlib.nullcontext(Record(run_id)))
     assert [stage(name) for name in STAGES] == [0, 0, 0]
-    assert {("export", "parity.json"), ("model", "model.onnx"), ("metric", "test/mean_dice")} <= set(kept)
-    assert {("test", "per_case.csv"), ("test/overlays", "overlays"), ("infer", "preds_outputs.csv")} <= set(kept)
+    assert {("export", "parity.json"), ("model", "model.onnx"), ("metric", "test/mean_dice")} <= set(artifacts)
+    assert {("test", "per_case.csv"), ("test/overlays", "overlays"), ("infer", "preds_outputs.csv")} <= set(artifacts)
     # Masks of the test part let two models be compared by picture; those of inference stay in DVC.
-    assert [folder for folder, name in kept if name == "masks"] == ["test/masks"]
+    assert [folder for folder, name in artifacts if name == "masks"] == ["test/masks"]

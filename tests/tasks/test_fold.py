@@ -116,7 +116,7 @@ def read_json(path: str) -> Any:
 
 
 @pytest.fixture(scope="module")
-def done(workspace: Path) -> dict[str, int]:
+def exit_codes(workspace: Path) -> dict[str, int]:
     codes = {}
     for number in (1, 2):
         for module in (train, export, evaluate):
@@ -126,8 +126,8 @@ def done(workspace: Path) -> dict[str, int]:
     return codes
 
 
-def test_every_stage_ends_well_in_folders_of_its_own(done: dict[str, int]) -> None:
-    assert set(done.values()) == {0}
+def test_every_stage_ends_well_in_folders_of_its_own(exit_codes: dict[str, int]) -> None:
+    assert set(exit_codes.values()) == {0}
     assert not Path("mmars/cubes/models/train").exists()
     for number in (1, 2):
         names = {path.name for path in Path(f"mmars/cubes/models/folds/{number}/train").iterdir()}
@@ -135,7 +135,7 @@ def test_every_stage_ends_well_in_folders_of_its_own(done: dict[str, int]) -> No
         assert read_json(f"mmars/cubes/models/folds/{number}/train/run.json")["run_id"] == f"run of fold {number}"
 
 
-@pytest.mark.usefixtures("done")
+@pytest.mark.usefixtures("exit_codes")
 def test_a_fold_is_judged_on_what_it_held_out() -> None:
     held_out = {
         number: {path.name[0] for path in Path(f"mmars/cubes/eval/folds/{number}/held_out/masks").iterdir()}
@@ -144,7 +144,7 @@ def test_a_fold_is_judged_on_what_it_held_out() -> None:
     assert held_out == {1: {"c", "d"}, 2: {"a", "b"}}
 
 
-@pytest.mark.usefixtures("done")
+@pytest.mark.usefixtures("exit_codes")
 def test_the_comparison_has_each_fold_their_spread_and_the_ensemble(adopted: list[str]) -> None:
     with Path("mmars/cubes/eval/ensemble/cross_validation.csv").open() as stream:
         rows = {row["model"]: row for row in csv.DictReader(stream)}
@@ -160,7 +160,7 @@ def test_the_comparison_has_each_fold_their_spread_and_the_ensemble(adopted: lis
     assert read_json("mmars/cubes/eval/ensemble/run.json")["run_id"] == "run of cross-validation"
 
 
-@pytest.mark.usefixtures("done")
+@pytest.mark.usefixtures("exit_codes")
 def test_cases_without_a_label_get_a_mask_of_all_folds() -> None:
     mask = read_volume(Path("mmars/cubes/eval/ensemble/infer/g/g.nii.gz")).array
     truth = read_volume(Path("data/volumes/cubes/g_label.nii.gz")).array
@@ -187,9 +187,9 @@ def test_wrong_params_are_one_line(
     module: ModuleType, arguments: tuple[str, ...], line: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run_program(module, *arguments) == 2
-    said = capsys.readouterr().err
-    assert said.count("\n") == 1
-    assert re.search(line, said), said
+    printed = capsys.readouterr().err
+    assert printed.count("\n") == 1
+    assert re.search(line, printed), printed
 
 
 def test_a_wrong_entry_of_folds_is_named(
@@ -198,6 +198,6 @@ def test_a_wrong_entry_of_folds_is_named(
     monkeypatch.chdir(tmp_path)
     Path("params.yaml").write_text(yaml.safe_dump({"workspaces": {"cubes": {}}, "folds": {"bad": {"fold": 0}}}))
     assert run_program(train, "cubes", "--fold", "1") == 2
-    said = capsys.readouterr().err
-    assert said.count("\n") == 1
-    assert re.search("params.yaml: folds.bad.workspace: Field required, got .*folds.bad.fold: Input", said), said
+    printed = capsys.readouterr().err
+    assert printed.count("\n") == 1
+    assert re.search("params.yaml: folds.bad.workspace: Field required, got .*folds.bad.fold: Input", printed), printed

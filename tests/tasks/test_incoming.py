@@ -59,7 +59,7 @@ def send(orthanc: Orthanc, folder: Path, number: int) -> None:
 
 def beside(orthanc: Orthanc) -> list[str]:
     """The studies that hold SEG objects, each as often as it does."""
-    return sorted(each["study"] for each in orthanc.series("SEG") for _ in each["instances"])
+    return sorted(series["study"] for series in orthanc.series("SEG") for _ in series["instances"])
 
 
 @pytest.mark.parametrize("protocol", ["web", "dimse"])

@@ -53,6 +53,6 @@ def test_resampling_with_a_wrong_case_too_is_wrong_input(
     (VOLUMES / "images/p0_1.nii.gz").write_bytes(b"no image")
     lose(monkeypatch, resample, 1)
     assert run(resample, monkeypatch) == 2
-    said = capsys.readouterr().err
-    assert "2 case(s) can't be resampled\np0_1: data/volumes/demo/images/p0_1.nii.gz: " in said
-    assert f"p1_1: {REASON}" in said
+    printed = capsys.readouterr().err
+    assert "2 case(s) can't be resampled\np0_1: data/volumes/demo/images/p0_1.nii.gz: " in printed
+    assert f"p1_1: {REASON}" in printed

@@ -75,9 +75,9 @@ def prepare_inference() -> None:
     Path("mmars/demo/models/train/run.json").write_text('{"run_id": "", "experiment": "demo"}')
     cases = sorted(path.name.removesuffix(".nii.gz") for path in Path("data/resampled/demo/images").iterdir())
     Path(f"data/volumes/demo/images/{cases[1]}.nii.gz").write_bytes(b"no image")
-    listed = [{"image": f"images/{case}.nii.gz", "case": case} for case in cases]
+    entries = [{"image": f"images/{case}.nii.gz", "case": case} for case in cases]
     Path("data/datalists/demo").mkdir(parents=True)
-    Path("data/datalists/demo/dataset_0.json").write_text(json.dumps({"inference": listed}))
+    Path("data/datalists/demo/dataset_0.json").write_text(json.dumps({"inference": entries}))
 
 
 # Three processes import torch and MONAI for the last one.
@@ -108,16 +108,16 @@ def test_a_stage_makes_the_same_though_a_worker_is_killed(
     assert "is gone; another one works on its cases" in capsys.readouterr().err
 
 
-def same(expected: Path, made: Path) -> None:
+def same(expected: Path, actual: Path) -> None:
     """Two folders hold the same files, byte by byte; a DICOM SEG has new UIDs and times each time."""
     files = {path.relative_to(expected) for path in expected.rglob("*") if path.is_file()}
-    assert {path.relative_to(made) for path in made.rglob("*") if path.is_file()} == files
+    assert {path.relative_to(actual) for path in actual.rglob("*") if path.is_file()} == files
     for file in files:
         if file.suffix == ".dcm":
-            one, other = (pydicom.dcmread(folder / file).PixelData for folder in (expected, made))
+            expected_bytes, actual_bytes = (pydicom.dcmread(folder / file).PixelData for folder in (expected, actual))
         else:
-            one, other = (folder.joinpath(file).read_bytes() for folder in (expected, made))
-        assert one == other, file
+            expected_bytes, actual_bytes = (folder.joinpath(file).read_bytes() for folder in (expected, actual))
+        assert expected_bytes == actual_bytes, file
 
 
 def test_the_parameter_is_no_part_of_any_stages_hash() -> None:

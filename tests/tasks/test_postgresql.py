@@ -65,7 +65,7 @@ def rows(database: postgresql.PostgreSql, name: str, query: str) -> list[tuple[o
     try:
         with connection.cursor() as cursor:
             cursor.execute(query)
-            found: list[tuple[object, ...]] = cursor.fetchall()
-            return found
+            records: list[tuple[object, ...]] = cursor.fetchall()
+            return records
     finally:
         connection.close()

@@ -29,16 +29,16 @@ def quiet(_line: str) -> None:
 
 
 def test_a_stage_runs_once_and_then_has_not_changed(repository: Path) -> None:
-    said: list[str] = []
+    lines: list[str] = []
     with Reproducer(repository) as reproducer:
         reproducer.run("sample@spleen_demo", force=False, say=quiet)
-        assert reproducer.run("left@spleen_demo", force=False, say=said.append).verdict == "ran"
+        assert reproducer.run("left@spleen_demo", force=False, say=lines.append).verdict == "ran"
         assert reproducer.run("left@spleen_demo", force=False, say=quiet).verdict == "unchanged"
         (repository / "spleen_demo-left").unlink()
         assert reproducer.run("left@spleen_demo", force=False, say=quiet).verdict == "from cache"
         assert reproducer.run("left@spleen_demo", force=True, say=quiet).verdict == "ran"
-    assert said[0] == "Running stage 'left@spleen_demo':"
-    assert not any("git add" in line for line in said)
+    assert lines[0] == "Running stage 'left@spleen_demo':"
+    assert not any("git add" in line for line in lines)
 
 
 @pytest.mark.parametrize(
@@ -62,16 +62,16 @@ def test_a_failure_says_its_reason_and_kind(
 def test_a_stage_waits_for_another_dvc_process(repository: Path) -> None:
     (repository / "spleen_demo-raw").write_text("one")
     command = [sys.executable, "-m", "dvc", "repro", "--single-item", "left@spleen_demo"]
-    said: list[str] = []
-    with subprocess.Popen(command, cwd=repository, env=environment(), stdout=subprocess.PIPE, text=True) as other:
-        assert other.stdout is not None
-        other.stdout.readline()
+    lines: list[str] = []
+    with subprocess.Popen(command, cwd=repository, env=environment(), stdout=subprocess.PIPE, text=True) as dvc:
+        assert dvc.stdout is not None
+        dvc.stdout.readline()
         with Reproducer(repository) as reproducer:
-            outcome = reproducer.run("left@spleen_demo", force=False, say=said.append)
-        other.communicate()
+            outcome = reproducer.run("left@spleen_demo", force=False, say=lines.append)
+        dvc.communicate()
     assert outcome.verdict == "unchanged"
-    assert said[0] == "left@spleen_demo: another DVC process is in the way, waiting for it"
-    assert not any("rwlock" in line or "busy" in line for line in said)
+    assert lines[0] == "left@spleen_demo: another DVC process is in the way, waiting for it"
+    assert not any("rwlock" in line or "busy" in line for line in lines)
 
 
 def test_stopping_ends_the_stage_that_runs(repository: Path) -> None:

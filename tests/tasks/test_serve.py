@@ -76,14 +76,14 @@ def test_a_taken_port_is_said_in_one_line(command: dict[str, object]) -> None:
     with socket.socket() as holder:
         holder.bind(("127.0.0.1", 0))
         holder.listen()
-        taken = holder.getsockname()[1]
+        port = holder.getsockname()[1]
         result = subprocess.run(  # type: ignore[call-overload]
             [
                 sys.executable,
                 "-m",
                 "tasks.ops.serve",
                 "--mlflow-port",
-                str(taken),
+                str(port),
                 "--prefect-port",
                 str(reserve_port()),
             ],
@@ -91,7 +91,7 @@ def test_a_taken_port_is_said_in_one_line(command: dict[str, object]) -> None:
             check=False,
         )
     assert result.returncode == 2
-    assert result.stderr.startswith(f"serve: error: port {taken} can't be used: Address already in use")
+    assert result.stderr.startswith(f"serve: error: port {port} can't be used: Address already in use")
     assert "choose another: MLFLOW_PORT=" in result.stderr
     assert result.stderr.count("\n") == 1
 
@@ -106,4 +106,7 @@ def test_everything_listens_on_loopback_only() -> None:
 def test_runs_on_a_server_need_no_second_one() -> None:
     from tasks.ops.serve import list_services
 
-    assert [one.name for one in list_services(1, 2, "https://mlflow.example")] == ["Prefect server", "Prefect worker"]
+    assert [service.name for service in list_services(1, 2, "https://mlflow.example")] == [
+        "Prefect server",
+        "Prefect worker",
+    ]

@@ -60,9 +60,9 @@ def test_radiographs_carry_their_findings_and_folds_rotate(
     assert run(split, monkeypatch, {"testing": 0.25, "validation": 0.25, "folds": 3}) == 0
     first = Datalist.read(OUT / "dataset_0.json", RESAMPLED)
     assert first.label_format == (1, 1)
-    known = table.set_index("case")
+    by_case = table.set_index("case")
     for case in first.cases("training"):
-        assert case.label == tuple(known.loc[case.id, ["finding:mass", "finding:effusion"]])
+        assert case.label == tuple(by_case.loc[case.id, ["finding:mass", "finding:effusion"]])
     folds = [Datalist.read(OUT / f"fold_{number}.json", RESAMPLED) for number in (1, 2, 3)]
     assert all(fold.parts["testing"] == first.parts["testing"] for fold in folds)
     validated = sorted(case.id for fold in folds for case in fold.cases("validation"))

@@ -24,13 +24,13 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 BOTH = ("left", "right")
 
 
-def trained(root: Path, *names: str) -> list[tuple[Outcome, list[str]]]:
+def train_both(root: Path, *names: str) -> list[tuple[Outcome, list[str]]]:
     """Train workspaces of one repository at once, each by a DVC of its own."""
 
     def one(name: str) -> tuple[Outcome, list[str]]:
-        said: list[str] = []
+        lines: list[str] = []
         with Reproducer(root) as reproducer:
-            return reproducer.run(f"train@{name}", force=False, say=said.append), said
+            return reproducer.run(f"train@{name}", force=False, say=lines.append), lines
 
     with ThreadPoolExecutor(len(names)) as pool:
         return list(pool.map(one, names))
@@ -47,28 +47,28 @@ def _packages() -> Iterator[None]:
 def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = make_cubes_repository(tmp_path_factory.mktemp("alone") / "repository", *BOTH)
     for name in BOTH:
-        trained(root, name)
+        train_both(root, name)
     return root
 
 
 @pytest.fixture(scope="module")
 def at_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = make_cubes_repository(tmp_path_factory.mktemp("at_once") / "repository", *BOTH)
-    assert [outcome.verdict for outcome, _ in trained(root, *BOTH)] == ["ran", "ran"]
+    assert [outcome.verdict for outcome, _ in train_both(root, *BOTH)] == ["ran", "ran"]
     return root
 
 
-def recorded(root: Path, name: str) -> dict[str, list[tuple[int, float]]]:
+def read_curves(root: Path, name: str) -> dict[str, list[tuple[int, float]]]:
     """What MLflow's store holds of a workspace's run: steps and values by metric; the machine's own are left out."""
     run = read_run_file(root / f"mmars/{name}/models/train/run.json")
     with closing(sqlite3.connect(root / "mlflow.db")) as store:
         assert store.execute("SELECT status FROM runs WHERE run_uuid = ?", (run,)).fetchall() == [("FINISHED",)]
         query = "SELECT key, step, value FROM metrics WHERE run_uuid = ? ORDER BY key, step"
-        found: dict[str, list[tuple[int, float]]] = {}
+        curves: dict[str, list[tuple[int, float]]] = {}
         for key, step, value in store.execute(query, (run,)):
             if not key.startswith("system/"):
-                found.setdefault(key, []).append((step, value))
-    return found
+                curves.setdefault(key, []).append((step, value))
+    return curves
 
 
 def weights(root: Path, name: str, file: str) -> dict[str, Any]:
@@ -86,27 +86,27 @@ def tensors(content: Any, place: str = "") -> Any:
 
 @pytest.mark.parametrize("name", BOTH)
 def test_every_number_of_both_is_recorded_as_of_one_alone(alone: Path, at_once: Path, name: str) -> None:
-    expected, found = recorded(alone, name), recorded(at_once, name)
-    assert {"train_loss", "mean_dice", "train/mean_dice"} <= set(found)
-    assert {key: [step for step, _ in values] for key, values in found.items()} == {
+    expected, actual = read_curves(alone, name), read_curves(at_once, name)
+    assert {"train_loss", "mean_dice", "train/mean_dice"} <= set(actual)
+    assert {key: [step for step, _ in values] for key, values in actual.items()} == {
         key: [step for step, _ in values] for key, values in expected.items()
     }
-    for key in (key for key in found if "seconds" not in key and "per_second" not in key):
-        assert found[key] == expected[key], key
+    for key in (key for key in actual if "seconds" not in key and "per_second" not in key):
+        assert actual[key] == expected[key], key
 
 
 @pytest.mark.parametrize("name", BOTH)
 @pytest.mark.parametrize("file", ["model.pt", "model_final.pt"])
 def test_weights_are_those_of_a_training_alone(alone: Path, at_once: Path, name: str, file: str) -> None:
-    expected, found = weights(alone, name, file), weights(at_once, name, file)
+    expected, actual = weights(alone, name, file), weights(at_once, name, file)
     assert len(expected) > 10
-    assert list(found) == list(expected)
-    assert all(torch.equal(found[place], expected[place]) for place in expected)
+    assert list(actual) == list(expected)
+    assert all(torch.equal(actual[place], expected[place]) for place in expected)
 
 
 def test_the_workspaces_differ(alone: Path) -> None:
-    left, right = (weights(alone, name, "model.pt") for name in BOTH)
-    assert not all(torch.equal(left[place], right[place]) for place in left)
+    first, second = (weights(alone, name, "model.pt") for name in BOTH)
+    assert not all(torch.equal(first[place], second[place]) for place in first)
 
 
 def test_no_run_was_lost_or_begun_twice(at_once: Path) -> None:
@@ -117,11 +117,11 @@ def test_no_run_was_lost_or_begun_twice(at_once: Path) -> None:
 
 def test_the_second_of_one_workspace_waits_in_one_line_and_finds_it_done(tmp_path: Path) -> None:
     root = make_cubes_repository(tmp_path / "repository", "one")
-    ended = trained(root, "one", "one")
+    ended = train_both(root, "one", "one")
     assert sorted(outcome.verdict for outcome, _ in ended) == ["ran", "unchanged"]
-    said = next(lines for outcome, lines in ended if outcome.verdict == "unchanged")
-    waiting = [line for line in said if "another DVC process" in line]
+    output = next(lines for outcome, lines in ended if outcome.verdict == "unchanged")
+    waiting = [line for line in output if "another DVC process" in line]
     assert waiting == ["train@one: another DVC process is in the way, waiting for it"]
-    assert not any("ERROR" in line for line in said)
+    assert not any("ERROR" in line for line in output)
     with closing(sqlite3.connect(root / "mlflow.db")) as store:
         assert store.execute("SELECT status FROM runs").fetchall() == [("FINISHED",)]

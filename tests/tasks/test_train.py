@@ -29,8 +29,8 @@ def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
 
 def test_trains_and_writes_what_later_stages_read(stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
     assert stage_program.run(stage) == 0
-    made = {path.name for path in (stage.models / "train").iterdir()}
-    assert made == {"model.pt", "model_final.pt", "events", "run.json"}
+    names = {path.name for path in (stage.models / "train").iterdir()}
+    assert names == {"model.pt", "model_final.pt", "events", "run.json"}
     assert (stage.models / "curves.csv").read_text().startswith("epoch,train_loss,learning_rate,seconds,mean_dice")
     assert json.loads((stage.models / "train" / "run.json").read_text())["run_id"] == "run7"
     numbers = json.loads(stage.metrics.read_text())
@@ -77,8 +77,10 @@ def test_a_warning_of_the_check_is_said_and_training_goes_on(stage: Stage, capsy
     path = stage.datalists / "dataset_0.json"
     write_json(path, json.loads(path.read_text()) | {"numTraining": 9})
     assert stage_program.run(stage) == 0
-    said = "train cubes: warning: data/datalists/cubes/dataset_0.json: numTraining: 9, but 'training' lists 3; write 3"
-    assert said in capsys.readouterr().err
+    warning = (
+        "train cubes: warning: data/datalists/cubes/dataset_0.json: numTraining: 9, but 'training' lists 3; write 3"
+    )
+    assert warning in capsys.readouterr().err
 
 
 def test_a_misspelt_option_is_said_with_its_place(stage: Stage) -> None:
@@ -99,9 +101,9 @@ def test_a_workspace_of_clara_4_is_checked_and_trains(stage: Stage) -> None:
         "validate.inferer.args.roi_size": [16, 16, 16],
         **{"TRAIN_DATALIST_KEY": "training", "VAL_DATALIST_KEY": "validation", "MMAR_CKPT_DIR": "m"},
     }
-    given = {**stage.block, "train": {"threads": 1, "workers": 0, "set": small}}
-    assert stage_program.run(Stage("cubes", "train", given)) == 0
+    block = {**stage.block, "train": {"threads": 1, "workers": 0, "set": small}}
+    assert stage_program.run(Stage("cubes", "train", block)) == 0
     assert json.loads(stage.metrics.read_text())["epochs"] == 2
-    broken = {**given, "train": {"set": small | {"train.loss.name": "DiceLos"}}}
+    broken = {**block, "train": {"set": small | {"train.loss.name": "DiceLos"}}}
     with pytest.raises(ConfigError, match="unknown loss 'DiceLos'; write 'DiceLoss'"):
         stage_program.run(Stage("cubes", "train", broken))
