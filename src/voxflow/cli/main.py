@@ -98,6 +98,7 @@ def run_guarded(program: str, run: Callable[[], int], *, debug: bool = False) ->
     Raises:
         Exception: any other error is a bug, and keeps its traceback.
     """
+    # OSError too: a full disk or a missing permission is no bug, and its text names the file.
     try:
         return run()
     except (VoxflowError, OSError) as error:

@@ -184,6 +184,7 @@ def _read_test_predictions(places: Places) -> list[tuple[str, dict[str, Value]]]
 
 def _measure_volumes(path: Path, names: Mapping[int, str]) -> dict[str, Value]:
     mask = read_volume(path)
+    # Integers, since a mask may be stored as floats; a value without a name is counted and not reported.
     counts = np.bincount(mask.array.ravel().astype(np.int64), minlength=max(names) + 1)
     voxel_ml = float(np.prod(mask.geometry.spacing)) / 1000
     return {f"predicted_{name}_ml": float(counts[value] * voxel_ml) for value, name in names.items()}

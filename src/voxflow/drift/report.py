@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 COLUMNS = ("name", "verdict", "psi", "statistic", "p_value", "adjusted", "before", "now", "outside")
 TEMPLATE = "drift.html.j2"
-CHARTS = 12
+CHARTS = 12  # features that are drawn, those that moved first
 
 
 def write_drift(

@@ -75,6 +75,7 @@ def read_scores(path: Path) -> CaseScores:
     classes_by_prefix = {
         prefix: tuple(c.removeprefix(prefix) for c in columns if c.startswith(prefix)) for prefix in TASKS
     }
+    # A table of a classification has both the probability and, under the class's own name, the truth.
     prefix = next((prefix for prefix, classes in classes_by_prefix.items() if classes), "")
     if not prefix or "case" not in columns:
         raise DataError(f"expected columns case and {DICE}CLASS or {PROBABILITY}CLASS, found {columns}", path=path)

@@ -38,6 +38,7 @@ def digest_test_part(datalist: Path, volumes: Path, key: str = "testing") -> str
         for name in [*row["image"].split(";"), row.get("label", "")]:
             if name.strip():
                 digest.update(_digest_file(volumes / name.strip()))
+        # Findings are the labels of a radiograph; columns in alphabetical order, so that their order does not count.
         digest.update(json.dumps([row[column] for column in sorted(row) if column.startswith(FINDING)]).encode())
     return digest.hexdigest()
 

@@ -95,6 +95,7 @@ def _make_card(root: Path, page_folder: Path, name: str, block: Mapping[str, Any
             )
         else:
             missing.append(f"{title} ({written_by})")
+    # Written by the last flow run; a stage that a person started leaves none.
     links += _read_flow_links(root / LAST_FLOW_RUNS / f"{name}.json")
     failed = (quality / f"{name}.failed" / "report.json").is_file()
     alerts = [f"drift of {', '.join(drift_result.get('moved', []))}"] if drift_result.get("alert") else []

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 Row = dict[str, str]
 
-SMALLEST = 0.001
+SMALLEST = 0.001  # what three decimals can show
 # How Python writes a finite number; float() also takes pseudonyms that happen to hold only digits, "e" and "_".
 NUMBER = re.compile(r"[-+]?\d+(?:\.\d*)?(?:e[-+]\d+)?")
 

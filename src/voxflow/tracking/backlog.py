@@ -68,6 +68,7 @@ class Backlog:
         """
         with contextlib.suppress(OSError):
             self.path.parent.mkdir(parents=True, exist_ok=True)
+            # One line a call and no rewriting: a killed process loses at most the line that it was writing.
             head = "" if self.is_waiting else self._header_line() + "\n"
             line = json.dumps({"time": int(time.time() * 1000), **entry}, default=str)
             with self.path.open("a", encoding="utf-8") as stream:

@@ -40,7 +40,7 @@ def sqlite_path(uri: str) -> Path:
 def _file_lock(database: Path) -> Iterator[None]:
     try:
         import fcntl
-    except ImportError:
+    except ImportError:  # Windows: two that begin at once may see an error of SQLite's, and begin again
         yield
         return
     with database.with_name(f"{database.name}.lock").open("w") as lock:

@@ -55,6 +55,7 @@ def find_run_pages(run_id: str) -> RunPages:
     base = find_pages_address()
     if base is None:
         return RunPages(strip_password(str(info.artifact_uri)))
+    # The routes of MLflow's single page; they stand behind the "#", which no server sees.
     experiment = f"{base}/#/experiments/{quote(str(info.experiment_id))}"
     run = f"{experiment}/runs/{quote(run_id)}"
     return RunPages(run, experiment, f"{run}/artifactPath/report.html")

@@ -18,7 +18,7 @@ from voxflow.tracking.tracker import SQLITE, get_tracking_uri
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-CHECKPOINT = "models/model.pt"  # where the run of a training keeps it
+CHECKPOINT = "models/model.pt"  # of the run's artifacts, kept by the stage train
 
 
 @dataclass(frozen=True)

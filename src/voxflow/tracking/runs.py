@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 VERSION = re.compile(r"(?P<name>[^/@]+)(?:@(?P<alias>[\w-]+)|/(?P<number>\d+))")
-SHORTEST_PREFIX = 6
-MOST_RUNS = 5000
+SHORTEST_PREFIX = 6  # characters of a run's id; fewer are likely to mean several runs
+MOST_RUNS = 5000  # that are looked through; MLflow answers no more than 50,000 at once
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 CHAMPION, CHALLENGER = "champion", "challenger"
 FOLDER = "registered"  # of a run's artifacts: what its model versions are made of, a folder each
 MARK = "version.json"
-_FILES, _DIGEST = "voxflow_files", "voxflow_sha256"
+_FILES, _DIGEST = "voxflow_files", "voxflow_sha256"  # tags of versions: registries hold them, so they stay
 
 
 @dataclass(frozen=True)

@@ -160,6 +160,7 @@ def _pack(value: Any, arrays: list[NDArray[Any]]) -> Any:
     if isinstance(value, np.ndarray):
         if value.dtype.hasobject:
             raise TypeError(f"an array of {value.dtype} can't be kept in a file")
+        # ascontiguousarray makes an array of no axes one of one axis; reshape takes that back.
         arrays.append(np.ascontiguousarray(value).reshape(value.shape))
         return {"array": len(arrays) - 1}
     if isinstance(value, dict):

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     import torch
 
-FORMAT = 1
+FORMAT = 1  # of the file; another number is refused by every version that does not know it
 _KEYS = {"format", "state_dict", "network", "spec", "epoch", "metric"}
 
 

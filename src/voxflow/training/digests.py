@@ -58,6 +58,7 @@ def digest_training(
     from voxflow.config import Workflow as WorkflowModel
 
     plain = TypeAdapter(WorkflowModel).dump_python(workflow, mode="json")
+    # "variables" hold the places of data and models; what of them decides stands in the components already.
     config = _without_places({key: value for key, value in plain.items() if key not in {"path", "variables"}})
     decisive = options.model_dump(mode="json", include=set(_DECISIVE))
     start = "" if options.checkpoint is None else digest_file(options.checkpoint)
@@ -108,6 +109,7 @@ def digest_file(path: Path) -> str:
         DataError: the file can't be read.
     """
     try:
+        # The time of the last change and the inode tell a file that was replaced by one of the same size and date.
         state = path.stat()
         return _digest_content(path.absolute(), (state.st_size, state.st_mtime_ns, state.st_ctime_ns, state.st_ino))
     except OSError as error:
@@ -119,7 +121,7 @@ def _digest_content(path: Path, state: tuple[int, int, int, int]) -> str:
     note = cache_folder() / DIGESTS / digest_values([str(path), *state])
     if state[0] >= LEAST_NOTED_BYTES:
         with contextlib.suppress(OSError):
-            os.utime(note)
+            os.utime(note)  # so that pruning sees that it is in use
             return note.read_text(encoding="ascii")
     with path.open("rb") as stream:
         digest = hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=16)).hexdigest()

@@ -174,6 +174,7 @@ class World:
                 f"process {self.rank} of {self.size}: another process of this training has ended or does not answer "
                 f"({text.splitlines()[0][:200]}); the same command goes on from the last state.pt"
             ) from error
+        # Not after an error: leaving the group could wait for the process that is lost.
         if self.size > 1:
             import torch
 

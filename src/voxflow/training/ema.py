@@ -48,6 +48,7 @@ class WeightAverage:
         decay = min(self.decay, (1 + step) / (10 + step))
         with torch.no_grad():
             averages, weights = ([p.detach() for p in module.parameters()] for module in (self.network, network))
+            # All tensors in one call, as torch's own optimizers and AveragedModel do.
             torch._foreach_lerp_(averages, weights, 1 - decay)
             for average_buffer, buffer in zip(self.network.buffers(), network.buffers(), strict=True):
                 average_buffer.copy_(buffer)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-FORMAT = "brain.Event:2"
+FORMAT = "brain.Event:2"  # what TensorBoard asks for in the first event of a file
 _COUNT = itertools.count()
 
 
@@ -66,6 +66,7 @@ class EventFile:
                     event.wall_time = time.time()
                     writer.write(event.SerializeToString())
         except OSError:
+            # Half an event would hide all later ones: TensorBoard stops reading at a record whose checksum is wrong.
             if bytes_before:
                 os.truncate(self._path, bytes_before)
             else:

@@ -161,6 +161,7 @@ class TrainingLoop:
             OSError: the final checkpoint can't be written.
         """
         values, minutes = self.plan.workflow.globals, self.options.max_minutes
+        # What ran before a continuation counts against the time budget.
         self._start_time = time.monotonic() - self.result.seconds
         self._state_time = time.monotonic()
         deadline = self._start_time + minutes * 60 if minutes else math.inf
@@ -182,6 +183,7 @@ class TrainingLoop:
         group: list[Batch] = []
         for number, batch in enumerate(self.batches.iterate_epoch(epoch, self._epoch_batch), self._epoch_batch + 1):
             group.append(batch)
+            # The last step of an epoch takes what is left, so that an epoch never ends between two steps.
             if len(group) < self.options.accumulate and number < self.batches.steps:
                 continue
             self.step(epoch, group)
@@ -217,6 +219,7 @@ class TrainingLoop:
         Raises:
             TrainingError: the loss is not a number; on a GPU it may be that of an earlier step.
         """
+        # Set before each step and not by a torch scheduler: a continued training then needs no scheduler's state.
         rate = self._learning_rate()
         for parameters in self.optimizer.param_groups:
             parameters["lr"] = rate

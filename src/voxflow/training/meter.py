@@ -51,6 +51,7 @@ class LossMeter:
         if loss.device.type == "cpu":
             self._record(float(loss), place)
             return
+        # float(loss) would wait for the GPU to finish the step, and leave it idle until the next one is launched.
         copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
         host_loss = torch.empty((), dtype=torch.float32, pin_memory=True)
         host_loss.copy_(loss, non_blocking=True)

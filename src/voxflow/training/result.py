@@ -9,6 +9,7 @@ from typing import Literal
 Ending = Literal["finished", "time is up", "no more improvement", "interrupted"]
 
 
+# state.pt keeps the fields by name: with one of another name, unfinished runs of earlier versions can't be continued.
 @dataclass
 class TrainingResult:
     """How a training went.

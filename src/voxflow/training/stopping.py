@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 
+# state.pt keeps the fields by name; see TrainingResult.
 @dataclass
 class Patience:
     """Counts validations since the last better value.

@@ -154,4 +154,5 @@ def _measure_peak_memory() -> int:
     except ImportError:
         return int(psutil.Process().memory_info().rss)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # Bytes on macOS, kibibytes on Linux.
     return int(peak if sys.platform == "darwin" else peak * 1024)

@@ -113,6 +113,7 @@ def load_weights(network: torch.nn.Module, weights: Mapping[str, torch.Tensor], 
             f"it has {_list_first(weights)}, the network {_list_first(targets)}",
             path=path,
         )
+    # Not strict: which weights fit, by name and shape, was decided above; torch passes over names, but not over shapes.
     network.load_state_dict({parameter_names[name]: weights[name] for name in fitting}, strict=False)
     mismatched = [
         f"{name} {list(weights[name].shape)} instead of {list(target.shape)}"

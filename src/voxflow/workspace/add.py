@@ -194,6 +194,7 @@ def _require_no_leak(cases: Sequence[Row], split: Sequence[Row], places: Places,
 def _plan_copies(source: Path, folder: Path, *, is_dicom: bool) -> list[tuple[Path, Path]]:
     target = source
     if is_dicom:
+        # A sub-folder of its own: files of DICOM are often called alike in every delivery (IM0001).
         target, number = source / folder.resolve().name, 2
         while target.exists():
             target, number = source / f"{folder.resolve().name}-{number}", number + 1

@@ -23,6 +23,7 @@ TEMPLATES = Path(__file__).parent / "templates"
 COMMON = "_common"
 ZOO = "_zoo"
 FINDINGS = "findings.csv"
+# Names a folder, a key of params.yaml, a stage of DVC and a registered model, each with rules of its own.
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 _NOT_COPIED = shutil.ignore_patterns(PARAMS.name, "description.txt", "__pycache__")
 
