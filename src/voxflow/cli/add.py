@@ -19,8 +19,8 @@ class AddCommand(Command):
     """Add patients.
 
     Attributes:
-        folder: what has arrived.
-        workspace: whose source it goes to; None: the only one of params.yaml.
+        folder: the images that have arrived.
+        workspace: the workspace whose source they go to; None: the only one of params.yaml.
     """
 
     name: ClassVar[str] = "add"

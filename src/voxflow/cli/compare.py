@@ -22,7 +22,7 @@ class CompareCommand(Command):
     Attributes:
         old, new: each a run, a model version, or a folder that evaluate wrote.
         out: the page; None: mmars/WS/eval/compare.html, else compare.html here.
-        workspace: whose images the pictures are drawn on; None: the runs'.
+        workspace: the workspace whose images the pictures are drawn on; None: the runs'.
     """
 
     name: ClassVar[str] = "compare"

@@ -19,10 +19,10 @@ class DriftCommand(Command):
     """Look for drift.
 
     Attributes:
-        workspace: whose training data are the reference.
+        workspace: the workspace whose training data are the reference.
         folder: the incoming studies.
         predictions: preds_outputs.csv of them; None: predictions are not compared.
-        out: where table and page go; None: data/drift/WORKSPACE.
+        out: folder for table and page; None: data/drift/WORKSPACE.
     """
 
     name: ClassVar[str] = "drift"

@@ -19,7 +19,7 @@ class ProfileCommand(Command):
     """Make suites.
 
     Attributes:
-        workspace: whose data.
+        workspace: the workspace whose data are profiled.
         writes: put them into params.yaml; otherwise they are printed.
         replaces: also where there are suites already, which may have been edited.
     """

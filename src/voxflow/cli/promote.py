@@ -19,8 +19,8 @@ class PromoteCommand(Command):
     """Let a model become champion.
 
     Attributes:
-        workspace: whose.
-        version: which of its versions; None: its present model.
+        workspace: the workspace whose model is to be promoted.
+        version: one of its versions; None: its present model.
         because: why it needs no comparison; empty: the rules decide.
     """
 
@@ -72,7 +72,7 @@ class RollbackCommand(Command):
     """Make the champion before this one champion again.
 
     Attributes:
-        workspace: whose.
+        workspace: the workspace whose champion goes back.
         because: why; stands on the version that is left.
     """
 

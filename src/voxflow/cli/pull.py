@@ -34,8 +34,8 @@ class PullCommand(Command):
 
     Attributes:
         model: the model's name; empty where all are listed.
-        version: which; the registry's, else the template.
-        folder: where it goes; None: a folder of the model's name.
+        version: the version's number or alias; the registry's, else the template's.
+        folder: the folder to make; None: a folder of the model's name.
         listing: "models", "versions" or nothing: fetch.
         unused: flags that were given and mean nothing here.
     """

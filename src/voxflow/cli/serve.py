@@ -23,8 +23,8 @@ class ServeCommand(Command):
 
     Attributes:
         model: a model file, a folder of exported models, or an MMAR.
-        host, port: where to listen.
-        engine: which engine runs the model.
+        host, port: the address to listen on.
+        engine: the engine that runs the model, or "auto".
         limits: fields of ``ServeLimits`` that were given.
     """
 

@@ -28,10 +28,10 @@ class TltTrainCommand(Command):
     """Train with TLT 2's flags.
 
     Attributes:
-        task: what is trained.
+        task: "segmentation" or "classification".
         config: the configuration.
         datalist: the cases.
-        output: where checkpoints and event files go.
+        output: folder for checkpoints and event files.
         checkpoint: weights to start from; None or empty: from scratch.
         file_root: what the datalist's paths are relative to; None: the configuration's image_base_dir, else the
             datalist's folder.
@@ -86,7 +86,7 @@ class TltEvaluateCommand(Command):
         model: the model file, or a name that stands for one.
         config: the configuration.
         datalist: the cases, under ``validation`` unless ``--set DATA_LIST_KEY`` says otherwise.
-        output: where results go.
+        output: folder for the results.
         file_root: what the datalist's paths are relative to; None: the datalist's folder.
         setup: windows over the image, or the whole image at once; None: as the model was trained.
         overwrite: replace results that are there.

@@ -34,7 +34,7 @@ def write_comparison(
         new: the model in question.
         page: the file.
         volumes: what the stage convert made, for the pictures; may be missing.
-        options: of the paired test.
+        options: seed and number of permutations of the paired test; None: the defaults.
 
     Raises:
         DataError: both have no case in common, or answer different questions.

@@ -36,8 +36,8 @@ def draw_changes(
     Args:
         old: drawn to the left.
         new: drawn to the right.
-        gains: by case, for the titles.
-        cases: which to draw, in order.
+        gains: change of the Dice by case, for the titles.
+        cases: the cases to draw, in this order.
         volumes: what the stage convert made: images and labels on their own grid.
     """
     rows = {row["case"]: row for row in read_rows(volumes / "cases.csv") or []}

@@ -40,8 +40,8 @@ class FeatureDrift:
         verdict: "moved" where both the index and the test say so; "too few" where no drift could be proven.
         psi: population stability index.
         statistic: Kolmogorov-Smirnov's D; None for a category.
-        p_value: of the test, this feature alone.
-        adjusted: the same, for looking at all features (Holm).
+        p_value: p of the test of this feature alone.
+        adjusted: p adjusted for looking at all features (Holm).
         before, now: median and middle half, or the most frequent categories, as text.
         outside: share of the incoming patients beyond what training had: below its least, above its greatest value,
             or a category that it did not have.
@@ -65,7 +65,7 @@ class FeatureDrift:
 
 @dataclass(frozen=True)
 class DriftResult:
-    """What was found.
+    """Which features of the incoming patients differ from the training's.
 
     Attributes:
         features: those that moved first.

@@ -169,7 +169,7 @@ def _read_scanner(path: Path) -> dict[str, Value]:
 
 
 def _read_test_predictions(places: Places) -> list[tuple[str, dict[str, Value]]]:
-    """What the model said of the cases that it never saw: volumes in ml, or probabilities."""
+    """Read what the model predicted for the cases that it never saw: volumes in ml, or probabilities."""
     rows = read_rows(places.evaluation / "test" / "preds_outputs.csv")
     if rows is not None:
         return [(_patient_of(row["case"]), _read_predictions(row)) for row in rows]

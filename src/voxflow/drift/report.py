@@ -28,11 +28,11 @@ def write_drift(
     """Write the table, the numbers and the page.
 
     Args:
-        drift: what was found.
+        drift: the features with their verdicts.
         reference: the training's sample, for the plots.
         incoming: the other one.
         folder: gets drift.csv, drift.json, drift.html.
-        workspace: for the title.
+        workspace: its name, for the title.
     """
     checked_at = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     write_table(folder / "drift.csv", [vars(feature) for feature in drift.features], COLUMNS)

@@ -60,7 +60,7 @@ def category_stability(reference: Sequence[str], incoming: Sequence[str]) -> flo
 
     Args:
         reference: the category of each of the training's patients.
-        incoming: that of each incoming patient; it may be one that the training did not have.
+        incoming: the category of each incoming patient; the training may not have had it.
     """
     reference_counts, incoming_counts = Counter(reference), Counter(incoming)
     names = sorted({*reference_counts, *incoming_counts})
@@ -112,7 +112,7 @@ def adjust_p_values(p_values: Sequence[float]) -> list[float]:
     """Adjust p values for looking at many features at once, by Holm's method (1979).
 
     Args:
-        p_values: of each feature alone.
+        p_values: one for each feature, tested alone.
 
     Returns:
         Adjusted values in the same order: where those up to alpha count, the chance of even one false alarm among all

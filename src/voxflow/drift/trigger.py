@@ -33,7 +33,7 @@ def list_reasons_to_retrain(drift: DriftResult | None, labelled: int, options: R
     Args:
         drift: what the check of incoming studies found; None: no study came.
         labelled: as :func:`count_new_labelled_cases` counts them.
-        options: which of both counts, and from how many cases on.
+        options: whether drift counts, and how many new labelled cases make a training due.
     """
     reasons = []
     if options.on_drift and drift is not None and drift.moved_features:

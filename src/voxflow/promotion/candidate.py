@@ -32,7 +32,7 @@ class Candidate:
         export: the folder of exported engines.
         parity: parity.json.
         per_case: per_case.csv of the evaluation; may be missing.
-        digest: what tells this model from every other: a hash of its exported files.
+        digest: SHA-256 of its exported files, which tells this model from every other.
         judged: the model as the decision sees it.
     """
 

@@ -51,7 +51,7 @@ class Decision:
     Attributes:
         verdict: "promoted": the challenger becomes champion; "kept": it does not; "champion": it is already;
             "undecided": the registry could not be asked.
-        reasons: in words, one a rule.
+        reasons: one sentence for each rule that decided.
         compared: the paired comparison; None where there was none.
         facts: names, versions and bounds, as text.
     """

@@ -13,7 +13,7 @@ class PromoteOptions(BaseModel):
         alpha: the greatest p of the paired test, one-sided, that counts as proof.
         worst_class: how much the score of any class may fall.
         permutations: how many swaps the test draws; all of them where there are no more.
-        seed: of the draws.
+        seed: decides which swaps and cases are drawn.
         automatic: let the stage move the alias; otherwise it writes what it would do, and ``voxflow promote`` does.
     """
 

@@ -46,7 +46,7 @@ class PairedResult:
         new, old: the key metric of each.
         gain: new minus old.
         interval: 95 % of it, by resampling cases; NaN where it can't be told.
-        p_value: of a gain as great, were both models equally good: every case's two results swapped at random.
+        p_value: how often a gain as great comes up when every case's two results are swapped at random.
         least_p: the least p that so few cases can reach.
         wins, losses, ties: cases by which is better.
         classes: change of each class's score; NaN where it is undefined.

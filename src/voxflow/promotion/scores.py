@@ -24,12 +24,12 @@ TASKS = {PROBABILITY: "classification", DICE: "segmentation"}
 
 @dataclass(frozen=True, eq=False)
 class CaseScores:
-    """What an evaluation found of each case.
+    """The scores of each case in one evaluation.
 
     Attributes:
         task: "segmentation" (values are Dice, NaN where undefined) or "classification" (values are probabilities).
         classes: names.
-        values: by case, one a class.
+        values: for each case one number a class.
         truth: classification: 0 or 1 by case, one a class; empty for a segmentation.
     """
 

@@ -71,7 +71,7 @@ def promote_by_hand(name: str, number: str, because: str) -> Decision:
 
     Args:
         name: the workspace.
-        number: of the version, or an alias.
+        number: the version's number, or an alias.
         because: why; stands on the version.
 
     Raises:

@@ -30,7 +30,7 @@ def draw_lines(series: Mapping[str, Points], *, x_title: str, y_range: tuple[flo
 
     Args:
         series: points by name; a name without points draws nothing.
-        x_title: what x counts.
+        x_title: label of the x axis.
         y_range: the least and greatest y to show; taken from the points when left out.
 
     Returns:
@@ -68,8 +68,8 @@ def draw_scatter(points: Sequence[tuple[str, float, float]], *, x_title: str, y_
 
     Args:
         points: name, x, y.
-        x_title: what x is.
-        y_title: what y is.
+        x_title: label of the x axis.
+        y_title: label of the y axis.
 
     Returns:
         One ``<svg>`` element; empty without points.

@@ -19,7 +19,7 @@ class CrossValidation:
     """The part of the page.
 
     Attributes:
-        folds: how many; 0 where the workspace has none.
+        folds: number of folds; 0 where the workspace has none.
         table: a row a score.
         run_id: the MLflow run that is the folds' parent; empty when it is not known.
     """

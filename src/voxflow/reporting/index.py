@@ -25,8 +25,8 @@ class PageLink:
     """A page that is there.
 
     Attributes:
-        title: what it is.
-        href: where, from the index.
+        title: the page's name.
+        href: its address, relative to the index where it is a file.
         description: what it says, in a few words.
         written_at: when it was written.
     """
@@ -39,7 +39,7 @@ class PageLink:
 
 @dataclass(frozen=True)
 class WorkspaceCard:
-    """What the index says of one workspace."""
+    """The part of the index about one workspace: key score, alerts, links, and what is not there yet."""
 
     name: str
     task: str
@@ -105,7 +105,7 @@ def _make_card(root: Path, page_folder: Path, name: str, block: Mapping[str, Any
 
 
 def _read_flow_links(path: Path) -> list[PageLink]:
-    """What a flow run left: its own page and that of the MLflow run, where they are served."""
+    """Read the links that the last flow run left: to its own page and that of the MLflow run, where they are served."""
     content = read_json(path)
     return (
         [PageLink(link["title"], link["address"], link["about"]) for link in content]
@@ -115,7 +115,7 @@ def _read_flow_links(path: Path) -> list[PageLink]:
 
 
 def _find_check_pages(quality: Path, name: str) -> Path:
-    """Those of the run that failed, where one did: they are what a person must see."""
+    """Find the pages of the data checks: of the run that failed, where one did, since a person must see them."""
     failed = quality / f"{name}.failed" / "docs/index.html"
     return failed if failed.is_file() else quality / name / "docs/index.html"
 

@@ -22,7 +22,7 @@ def write_report(sources: ReportSources, page: Path, card: Path, options: Report
     """Write the report and the model card; a part that is missing is named with the reason.
 
     Args:
-        sources: where the parts lie.
+        sources: folders and files of the workspace.
         page: the HTML file; everything that it shows is inside it.
         card: the Markdown file.
         options: title, description, how many pictures.

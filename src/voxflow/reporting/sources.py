@@ -34,7 +34,7 @@ class ReportOptions(BaseModel):
 
 @dataclass(frozen=True)
 class ReportSources:
-    """What a report is made of; any of these files may be missing, and the page then says so.
+    """The folders and files that a report is made of; each may be missing, and the page then says so.
 
     Attributes:
         workspace: its name.
@@ -47,7 +47,7 @@ class ReportSources:
         evaluation: holds test/ and infer/, and ensemble/ where there are folds.
         metrics: holds one flat JSON file a stage.
         settings: the workspace's block of params.yaml.
-        provenance: what it was made of, such as the git commit and hashes, by name.
+        provenance: the git commit, digests of dvc.lock and the datalist, and the like, by name.
     """
 
     workspace: str

@@ -22,7 +22,7 @@ NUMBER = re.compile(r"[-+]?\d+(?:\.\d*)?(?:e[-+]\d+)?")
 
 @dataclass(frozen=True)
 class Table:
-    """What a reader sees as a table: column titles and cells, in order.
+    """A table as a page shows it: column titles and cells, in order.
 
     Attributes:
         missing: why there is nothing to show; empty when there is.

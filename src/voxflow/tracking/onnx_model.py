@@ -33,7 +33,7 @@ def log_onnx(path: Path, name: str) -> str:
 
 
 def _read_signature(model: Any) -> Any:
-    """What the ONNX graph states of its inputs and outputs; -1 where a size may vary."""
+    """Read the signature from the ONNX graph's inputs and outputs; -1 where a size may vary."""
     from mlflow.models import ModelSignature
     from mlflow.types import Schema, TensorSpec
     from onnx.helper import tensor_dtype_to_np_dtype

@@ -18,7 +18,7 @@ PAGES_VARIABLE = "VOXFLOW_MLFLOW_URL"
 
 @dataclass(frozen=True)
 class RunPages:
-    """Where one run is.
+    """The addresses at which one run can be looked at.
 
     Attributes:
         run: its page, or the address of its folder of files.
@@ -42,7 +42,7 @@ def find_pages_address() -> str | None:
 
 
 def find_run_pages(run_id: str) -> RunPages:
-    """Where a run is.
+    """Find the addresses at which a run can be looked at.
 
     Raises:
         VoxflowError: the store can't be reached, or does not have the run.

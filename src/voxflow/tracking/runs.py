@@ -29,7 +29,7 @@ class Run:
         run_id: MLflow's.
         name: MLflow's name of it.
         params: as params.yaml names them.
-        tags: what is known of it.
+        tags: commit, digests, workspace and other short facts.
     """
 
     run_id: str

@@ -18,7 +18,7 @@ def find_parent_tag(client: Any, run_id: str, tags: Mapping[str, str]) -> dict[s
     Args:
         client: MLflow's.
         run_id: the run of the experiment.
-        tags: what is being recorded of it, BASELINE among it.
+        tags: those that are being recorded, BASELINE among them.
 
     Returns:
         Nothing for a run that has a parent.

@@ -30,7 +30,7 @@ class RegisteredVersion:
         name: the registered model, which is called as its workspace.
         number: counts from 1.
         run_id: the MLflow run of its training.
-        tags: what is known of it.
+        tags: parity, test part, decision and other short facts.
     """
 
     name: str
@@ -51,11 +51,11 @@ def register_version(
     """Register what was exported as a new version, or find the version that it is already.
 
     Args:
-        name: of the registered model.
+        name: the registered model's.
         run_id: the run of the training; where the store does not know it, it gets one of its own.
-        digest: what tells this model from every other.
+        digest: SHA-256 of the exported files, which tells this model from every other.
         folders: what the version consists of: files and folders, by the name of the folder that they are kept under.
-        tags: of a new version.
+        tags: those that a new version gets.
         skip: endings of files in the folders that are not kept, such as ".engine", of no use on another machine.
 
     Raises:
@@ -111,7 +111,7 @@ def set_alias(version: RegisteredVersion, alias: str) -> None:
     """Let an alias mean this version, and no other one.
 
     Args:
-        version: which.
+        version: the version that gets it.
         alias: such as "champion"; it leaves the version that it stood on.
 
     Raises:

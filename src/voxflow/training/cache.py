@@ -65,7 +65,7 @@ class CaseCache:
 
     Attributes:
         folder: holds one file a case.
-        options: how long and how much is kept.
+        options: for how many days, and how many gigabytes, prepared cases are kept.
     """
 
     folder: Path

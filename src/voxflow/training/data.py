@@ -42,7 +42,7 @@ class SampleStore(Protocol):
 
 @dataclass(frozen=True)
 class Batch:
-    """What one step learns from.
+    """One batch of images with their labels.
 
     Attributes:
         image: (batch, channel, ...spatial), float32.
@@ -65,11 +65,11 @@ class Batches:
     Attributes:
         store: the cases.
         chain: its tail is run.
-        pipeline: how many cases make a batch, and its crop size.
-        seed: of every choice.
+        pipeline: says how many cases make a batch, and to which size images are fitted.
+        seed: decides every random choice.
         workers: threads that prepare ahead; 0: the caller's own.
-        rank: which of the processes this one is.
-        world_size: how many processes share an epoch.
+        rank: number of this process, counted from 0.
+        world_size: number of processes that share an epoch.
         skip: a case whose transforms fail is named and replaced by the next one, instead of an error.
         pin: page-locked memory, from which a GPU copies in the background.
     """
@@ -142,7 +142,7 @@ class Batches:
         return Batch(batch.image.pin_memory(), batch.label.pin_memory(), batch.cases)
 
     def _draw_patches(self, index: int, seed: tuple[int, ...]) -> list[Sample]:
-        """What the tail makes of one case; of the next one where it fails and that is allowed.
+        """Run the chain's random transforms on one case; on the next one where they fail and that is allowed.
 
         The seed is the training's own, then the epoch.
         """
@@ -165,7 +165,7 @@ def collate(samples: Sequence[Sample], size: tuple[int, ...]) -> Batch:
 
     Args:
         samples: each with ``image`` (channel, ...spatial), ``label`` and ``case``.
-        size: what images and masks are cropped or padded to, an axis; -1 leaves an axis as it is.
+        size: voxels of each axis that images and masks are cropped or padded to; -1 leaves an axis as it is.
 
     Raises:
         DataError: the samples differ in shape.

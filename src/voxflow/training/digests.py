@@ -43,9 +43,9 @@ def digest_training(
 
     Args:
         workflow: its file's place and the places of components in it don't count.
-        cases: in the order of the datalist; images and labels count by content, wherever they lie.
+        cases: the cases in the order of the datalist; their images and labels count by content, wherever they lie.
         options: those that change the result.
-        facts: of the data.
+        facts: class names and grid of the data.
 
     Returns:
         Digests of "configuration", "options", "data" and "start weights"; the last is empty where there are none.
@@ -75,7 +75,7 @@ def list_differences(first: dict[str, str], second: dict[str, str]) -> list[str]
 
     Args:
         first: digests by part, as :func:`digest_training` returns them.
-        second: likewise; a part that one of them lacks differs.
+        second: digests of another training; a part that one of them lacks differs.
 
     Example:
         >>> list_differences({"data": "1f", "options": "a0"}, {"data": "2e", "options": "a0"})

@@ -66,16 +66,16 @@ class TrainingLoop:
     """The state of one training.
 
     Args:
-        plan: the parts.
+        plan: network, loss, optimizer, chains, metrics: the parts of the training.
         options: how to run them.
-        fabric: device and precision.
+        fabric: lightning-fabric, which knows device and precision.
         world: the processes that train together; only the first writes.
-        batches: to learn from.
+        batches: random batches to learn from.
         validation_store: cases to validate on.
         out: folder of the checkpoints.
-        recorder: gets a row a validation.
-        run: what names the run in state.pt: its fingerprint and the tracker's run id.
-        start: weights to begin from.
+        recorder: gets one row for each validation; None in all processes but the first.
+        run: facts that name the run in state.pt: the key "fingerprint", its digests, and "run_id", the tracker's.
+        start: weights to begin from, by name; None: those of the configured network.
     """
 
     def __init__(
@@ -199,7 +199,7 @@ class TrainingLoop:
         return "finished"
 
     def _decide_next(self, interruption: Interruption, deadline: float) -> Signal:
-        """What all processes do after a step: the most urgent of what each would do."""
+        """Agree with the other processes on what to do after a step: the most urgent of what each would do."""
         now = time.monotonic()
         if interruption.is_requested:
             signal = Signal.INTERRUPTED

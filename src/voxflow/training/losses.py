@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class DiceSettings:
-    """What the loss is made of; see :class:`voxflow.components.DiceCE`."""
+    """The arguments of a Dice or Dice and cross entropy loss; see :class:`voxflow.components.DiceCE`."""
 
     squared: bool
     smooth: float
@@ -42,7 +42,7 @@ def cpu_loss(loss: Loss, activation: str) -> LossFunction | None:
 
     Args:
         loss: the configured loss.
-        activation: of the network's logits.
+        activation: the network's final activation; only "softmax" has a fast form.
 
     Returns:
         A function of logits (batch, class, i, j, k) or (batch, class, rows, columns), any float type, and labels
@@ -146,7 +146,7 @@ def _sum_classes(logits: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor
 
 
 def _sum_two_classes(logits: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """The same for two classes, of which one is the rest of the other: probabilities (voxel,) of class 1."""
+    """Do the same for two classes, of which one is the rest of the other: probabilities (voxel,) of class 1."""
     voxels = float(mask.numel())
     difference = torch.empty(logits.shape[1:]).copy_(logits[1]).sub_(logits[0]).view(-1)
     inside = mask.float()
@@ -174,7 +174,7 @@ def _write_gradient(
     inside, slope, mean = torch.empty(mask.numel()), torch.empty(mask.numel()), torch.zeros(mask.numel())
 
     def slope_of(number: int) -> torch.Tensor:
-        """By the probability of one class: (voxel,), in the memory of ``slope``."""
+        """Return the loss's slope by the probability of one class: (voxel,), in the memory of ``slope``."""
         inside.copy_(mask == number)
         torch.mul(inside, on_mask[number], out=slope)
         if squared:
@@ -198,7 +198,7 @@ def _write_two_class_gradient(
     weight: float,
     squared: bool,
 ) -> None:
-    """The same for two classes: the gradient of one is the negative of the other's."""
+    """Do the same for two classes: the gradient of one is the negative of the other's."""
     inside = mask.float()
     by_mask, by_first = sum(on_mask), sum(on_probability) if squared else 0.0
     constant = -sum(on_mask[:1]) - on_probability[0] + (0.0 if squared else on_probability[1])

@@ -28,7 +28,7 @@ class LossMeter:
 
     Attributes:
         total: sum of the losses since ``reset``.
-        count: how many.
+        count: number of losses since ``reset``.
     """
 
     total: float = 0.0
@@ -40,7 +40,7 @@ class LossMeter:
 
         Args:
             loss: a number on any device.
-            place: what to tell of it when it is not finite (epoch, cases).
+            place: epoch and cases of the step, which the error names when the loss is not finite.
 
         Raises:
             LossNotFinite: it, or one before it, is not a number.

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat
 
 
 class CacheOptions(BaseModel):
-    """Where cases are kept after their deterministic transforms, and for how long.
+    """The folder of cases after their deterministic transforms, and how long they are kept there.
 
     Attributes:
         folder: None: the folder that VOXFLOW_CACHE names, else ``voxflow`` in the user's cache folder
@@ -33,11 +33,11 @@ class TrainOptions(BaseModel):
         plan: "auto": network, patch, batch, scaling of intensities and how often is validated follow from the data's
             fingerprint and this machine, and win over the configuration; ``set`` wins over both. "config": the
             configuration alone decides.
-        seed: of every random choice; the configuration's ``determinism`` wins over it.
+        seed: decides every random choice; the configuration's ``determinism`` wins over it.
         precision: "auto" computes in bfloat16 where the processor has instructions for it, unless the
             configuration says ``use_amp: false``.
         accelerator: "auto" takes a GPU where there is one.
-        threads: of the processor; None: all that this process may use.
+        threads: number of CPU threads; None: all that this process may use.
         workers: threads that prepare batches ahead; None: one where a second core is free.
         max_minutes: the training ends cleanly after this long, whatever ``epochs`` says.
         schedule: what the learning-rate policy goes by: the epochs, or "minutes": its whole course fits into
@@ -47,7 +47,7 @@ class TrainOptions(BaseModel):
         freeze: parameters that stay as they are, by name: ``["encoder.*", "model.0"]``.
         resume: go on with a run of the same configuration, data and start weights that was killed or interrupted.
         state_minutes: how often, at least, all that a continuation needs is written down.
-        state_epochs: the same in epochs; None: after each validation.
+        state_epochs: how often state.pt is written, in epochs; None: after each validation.
         accumulate: batches whose gradients make one step of the optimizer.
         clip_norm: longest gradient (L2 norm over all parameters); None: as it is.
         ema: decay of a running average of the weights (0.999, say), which is then validated and kept instead of
@@ -59,7 +59,7 @@ class TrainOptions(BaseModel):
         stopping_metric: name of a metric; None: the key metric.
         peer_timeout_minutes: with several processes, how long one waits for the others before it gives up.
         on_bad_case: a case that can't be read or transformed stops the training, or is named and left out.
-        cache: of prepared cases.
+        cache: folder and limits of the prepared cases.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -99,7 +99,7 @@ class TrainOptions(BaseModel):
 
 
 class DataFacts(BaseModel):
-    """What the stages before know of the data and the model file must remember; see ``ModelSpec``.
+    """What earlier stages know of the data and the model file must remember; see ``ModelSpec``.
 
     Attributes:
         class_names: names of the classes or findings; a column of several classes may have one name for all.

@@ -197,20 +197,20 @@ class TrainingPlan:
 
     @property
     def _spacing(self) -> tuple[float, float, float] | None:
-        """What validation resamples to last; else the data's own."""
+        """The spacing in mm that validation resamples to last; else the data's own."""
         targets = [getattr(transform, "target_resolution", None) for transform in self.valid_chain.head]
         spacings = [target for target in targets if isinstance(target, tuple)]
         return spacings[-1] if spacings else self.facts.spacing_mm
 
     @property
     def _orientation(self) -> str | None:
-        """What validation turns images to last; else the data's own."""
+        """The orientation, such as "LPS", that validation turns images to last; else the data's own."""
         axis_codes = [axes for transform in self.valid_chain.head if (axes := getattr(transform, "axcodes", None))]
         return axis_codes[-1] if axis_codes else self.facts.orientation
 
 
 def _read_preprocessing(transform: Transform) -> TransformSpec | None:
-    """What of a validation transform inference must repeat: changes of the image after loading and resampling."""
+    """Describe what inference must repeat of a transform: changes of the image after loading and resampling."""
     args = transform.for_field("image") if transform.is_preprocessing else None
     if args is None:
         return None

@@ -24,7 +24,7 @@ class Recorder:
     Args:
         events: folder of the TensorBoard event files.
         curves: the CSV file, rewritten whole at each row so that it can be watched.
-        tracker: gets the same numbers.
+        tracker: records the same numbers.
         rows: those of a run that is continued; events of later epochs than theirs are taken back.
     """
 

@@ -18,13 +18,13 @@ class TrainingResult:
         ending: why it stopped.
         epochs: epochs that were begun.
         steps: steps that the optimizer took.
-        seconds: of the loop, reading the data left out; what ran before a continuation counts.
+        seconds: duration of the loop without preparing the cases; what ran before a continuation counts.
         key_metric: name of the metric that chose the best model; empty when nothing could be validated.
         best_epoch: the best model's epoch.
         best_metric: its key metric; NaN when there is none.
         metrics: every metric at the best epoch.
         train_loss: mean loss since the last validation.
-        precision: what it computed in.
+        precision: "bf16", "fp16" or "fp32", in which the network was computed.
         continued_at: the step that a killed run was continued at; 0: it was begun afresh.
     """
 

@@ -60,13 +60,13 @@ def train(
     A run of the same fingerprint that was killed or interrupted goes on where its last state.pt stands.
 
     Args:
-        workflow: what to train, checked.
+        workflow: the checked configuration.
         datalist: cases under the keys that the workflow's pipelines name.
         options: seed, precision, threads, time budget, start weights.
         out: folder for model.pt (best key metric), model_final.pt, events/ and, until the run is complete, state.pt;
             an older run's are removed.
         facts: class names and grid of the data, for the model file.
-        tracker: gets metrics by epoch.
+        tracker: records the metrics of each validation.
         curves: the CSV of metrics by epoch; ``out``/curves.csv when left out.
 
     Raises:
@@ -122,7 +122,7 @@ def prepare_data(
         cases: those to learn from, then those to validate on.
         options: cache, threads, workers, what to do about a bad case.
         world: the processes; each begins at another place of the list.
-        seed: of the batches.
+        seed: decides the order of the cases and every random transform.
 
     Raises:
         DataError: cases can't be used; the message names every one.

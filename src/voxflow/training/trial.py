@@ -33,17 +33,17 @@ GB = 1e9
 
 @dataclass(frozen=True)
 class Trial:
-    """What was measured.
+    """What a few steps of a training took.
 
     Attributes:
         step_seconds: median over the steps, the wait for a batch included.
-        steps: that were timed.
+        steps: number of steps that were timed.
         steps_an_epoch: batches of the whole datalist.
-        cache_gb: of all cases to learn from and to validate on, by the size of those that were prepared.
+        cache_gb: disk space of all cases to learn from and to validate on, by the size of those that were prepared.
         memory_gb: the most that this process held.
         gpu_memory_gb: the most that torch held there; 0 without a GPU.
-        precision: that it computed in.
-        parameters: of the network.
+        precision: "bf16", "fp16" or "fp32", in which the network was computed.
+        parameters: number of the network's weights.
     """
 
     step_seconds: float
@@ -67,11 +67,11 @@ def try_steps(
     """Train a few steps on a few of the cases; nothing is kept but those cases in the cache.
 
     Args:
-        workflow: what to train, checked.
+        workflow: the checked configuration.
         datalist: all cases.
-        options: as training would have them.
-        facts: of the data.
-        steps: to time, after two that warm up.
+        options: as for the training itself.
+        facts: class names and grid of the data.
+        steps: number of steps to time, after two that warm up.
 
     Raises:
         ConfigError: the workflow does not fit the data.

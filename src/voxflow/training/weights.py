@@ -24,7 +24,7 @@ _WRAPPERS = ("module.", "_orig_mod.", "network.")
 
 @dataclass(frozen=True)
 class WeightsReport:
-    """What a file of weights gave to a network.
+    """Which weights of a file were loaded into a network, and which were not.
 
     Attributes:
         loaded: names that were loaded.
@@ -99,7 +99,7 @@ def load_weights(network: torch.nn.Module, weights: Mapping[str, torch.Tensor], 
     Args:
         network: changed in place.
         weights: as ``read_weights`` returns them.
-        path: where they come from, for the message.
+        path: the file that they come from, for the message.
 
     Raises:
         DataError: not one fits.

@@ -42,15 +42,15 @@ FINDING = "finding:"
 
 @dataclass(frozen=True)
 class AddedPatients:
-    """What was added.
+    """What an addition of patients brought.
 
     Attributes:
         new: patients that the workspace did not have.
         returning: patients that it has more studies of now.
-        cases, labelled: of both.
-        files: how many were copied.
+        cases, labelled: cases, and labelled cases, of both.
+        files: number of files that were copied.
         frozen: patients of the test part, which stays as it is; 0 where there was no split yet.
-        place: where the files are now.
+        place: the folder that the files are in now.
     """
 
     new: int
@@ -83,7 +83,7 @@ def add_patients(places: Places, folder: Path) -> AddedPatients:
 
     Args:
         places: the workspace.
-        folder: what has arrived.
+        folder: the images that have arrived.
 
     Raises:
         ConfigError: the source is not in the repository, or a stage makes it.

@@ -148,7 +148,7 @@ def copy_template(template: str, folder: Path, words: Mapping[str, str]) -> None
     Args:
         template: one of :func:`list_templates`, or another name of a model of the zoo.
         folder: the MMAR to make; what is there is replaced.
-        words: what stands in for ``@WORD@`` in templates for one's own data.
+        words: the values of ``@WORD@`` in templates for one's own data.
 
     Raises:
         ConfigError: no such template.

@@ -15,8 +15,8 @@ def set_value(text: str, keys: Sequence[str], value: Any) -> str:
     r"""Set one value in the text of params.yaml; mappings on the way to it are made where they are missing.
 
     Args:
-        text: of params.yaml.
-        keys: where it stands, such as ``("workspaces", "spleen", "split", "testing")``.
+        text: the content of params.yaml.
+        keys: the path of keys to the value, such as ``("workspaces", "spleen", "split", "testing")``.
         value: lists are written in one line, and mappings of mappings block by block.
 
     Example:
@@ -62,7 +62,7 @@ def format_yaml(value: Mapping[str, Any]) -> str:
     """Write a mapping as it would stand in params.yaml.
 
     Args:
-        value: of plain values; inner mappings without further ones stand in one line.
+        value: a mapping of plain values; inner mappings without further ones stand in one line.
     """
     from ruamel.yaml import YAML
 

@@ -19,7 +19,7 @@ class _Facts(BaseModel):
 
 
 class Recipe(_Facts):
-    """What a network is trained with; the components stand as configurations write them.
+    """The components and numbers that a network is trained with; the components stand as configurations write them.
 
     Attributes:
         network, loss, optimizer, lr_policy: components; ``"@NAME@"`` is a hole (see :mod:`.files`).
@@ -116,14 +116,14 @@ class ZooModel(_Facts):
 
     @property
     def line(self) -> str:
-        """What a list of templates says: what it does, what was published, its shortest name."""
+        """One line for a list of templates: what the model does, what was published, its shortest name."""
         metric = "" if self.task == "classification" else "Dice "
         scores = ", ".join(f"{name} {score:.3f}" for name, score in self.scores.items())
         return f"{self.summary}; published {metric}{scores}; in short {min(self.aliases, key=len)}"
 
     @property
     def task(self) -> Literal["segmentation", "classification"]:
-        """What the model does."""
+        """The model's task: "segmentation" or "classification"."""
         return "classification" if self.family == "chestxray" else "segmentation"
 
     @property
