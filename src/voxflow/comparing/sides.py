@@ -25,7 +25,7 @@ class Side:
         folder: what the stage evaluate wrote; masks/ where they were kept.
         workspace: empty where it is not known.
         params: what it was trained with.
-        tags: commit, hashes, experiment.
+        tags: commit, digests, experiment.
     """
 
     name: str

@@ -47,7 +47,7 @@ NOT_SCORES = ("case", "image", "mask")
 
 @dataclass
 class PatientFeatures:
-    """A fingerprint: by feature, by patient, one value. A patient with several studies counts once, by their middle.
+    """Features of patients, one value each. A patient with several studies counts once, by the middle of their values.
 
     Attributes:
         features: numbers are floats, categories text.
@@ -77,7 +77,7 @@ class PatientFeatures:
 
 
 def measure_training_set(places: Places) -> PatientFeatures:
-    """The fingerprint of what a workspace's model learned from, and of what it said of the cases that it did not.
+    """Measure the cases that a workspace's model learned from, and what it predicted for those that it did not.
 
     Raises:
         DataError: the stages validate and split have not run.
@@ -96,7 +96,7 @@ def measure_training_set(places: Places) -> PatientFeatures:
 
 
 def measure_incoming(folder: Path, places: Places, predictions: Path | None = None) -> PatientFeatures:
-    """The fingerprint of incoming studies.
+    """Measure incoming studies.
 
     Args:
         folder: DICOM, NIfTI or PNG as a hospital sends it, converted here by the workspace's own options; or a folder

@@ -34,7 +34,7 @@ class JudgedModel:
     Attributes:
         name: how it is called in reasons, such as "version 3".
         scores: None where its evaluation left no table by case.
-        test_part: hash of the cases that it was judged on; empty when it is not known.
+        test_part: digest of the cases that it was judged on; empty when it is not known.
         parity: why its exported engines can't be trusted; empty when they can.
     """
 

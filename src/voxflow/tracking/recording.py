@@ -48,7 +48,7 @@ def begin_run(
     Args:
         experiment: the workspace's name.
         params: the workspace's block of params.yaml.
-        datalist: the datalist file, whose hash becomes a tag.
+        datalist: the datalist file, whose digest becomes a tag.
         run_id: the run to go on with; one that the store does not know (any more) is begun afresh.
         name: what the run is called; left out, it is called as the experiment of DVC that it belongs to, else MLflow
             invents a name.

@@ -32,7 +32,7 @@ _DECISIVE = (
     *("early_stopping", "stopping_metric"),
 )
 DIGEST_THREADS = 8
-DIGESTS = "hashes"
+DIGESTS = "hashes"  # the folder's name; caches of earlier versions have it
 LEAST_NOTED_BYTES = 1 << 20  # smaller files are hashed sooner than looked up
 
 
@@ -143,7 +143,7 @@ def digest_case(case: Case) -> list[Any]:
 
 
 def _digest_custom_code(value: Any) -> str:
-    """A hash of the code of the user's own components; empty where there is none."""
+    """A digest of the code of the user's own components; empty where there is none."""
     if isinstance(value, dict):
         if value.get("path") and value.get("custom"):
             return digest_custom_code(Path(value["custom"]))

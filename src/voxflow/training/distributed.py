@@ -98,7 +98,7 @@ class World:
         """Let no process train on something else: machines have copies of their own of configuration and data.
 
         Args:
-            identity: a hash for each part of what decides the result.
+            identity: a digest for each part of what decides the result.
 
         Raises:
             ConfigError: at every process, where any has another one than the first.

@@ -57,7 +57,8 @@ def train(
 ) -> TrainingResult:
     """Train a network and keep its best and its final state.
 
-    A run of the same fingerprint that was killed or interrupted goes on where its last state.pt stands.
+    A run that was killed or interrupted goes on where its last state.pt stands, if its configuration, decisive options,
+    data and start weights have the same digests.
 
     Args:
         workflow: the checked configuration.

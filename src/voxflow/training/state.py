@@ -56,11 +56,11 @@ def read_state(path: Path) -> dict[str, Any] | None:
 
 
 def find_matching_state(path: Path, identity: dict[str, str]) -> tuple[dict[str, Any] | None, str]:
-    """Return the state of an unfinished run of the same fingerprint, or None and the reason why there is none.
+    """Read the state of an unfinished run if it computes the same as the training that begins.
 
     Args:
         path: the file.
-        identity: the fingerprint of the training that begins.
+        identity: digests of the training that begins, as ``digest_training`` returns them.
 
     Returns:
         The state, and an empty reason; or None, and a reason that is empty when there simply was no run.

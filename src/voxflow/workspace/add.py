@@ -172,18 +172,20 @@ def _require_no_leak(cases: Sequence[Row], split: Sequence[Row], places: Places,
             path=folder,
         )
     test_cases = {row["case"] for row in split if row["part"] == TESTING}
-    hashes = {
+    test_pixels = {
         row["pixel_hash"]: row["case"]
         for row in read_rows(places.quality / "measurements.csv") or []
         if row["case"] in test_cases and row.get("pixel_hash")
     }
-    if not hashes:
+    if not test_pixels:
         return
     import pandas as pd
 
     table = pd.read_csv(volumes / "cases.csv", dtype="str", keep_default_na=False)
     pixel_hashes = dict(zip(table["case"], measure_cases(table, volumes)["pixel_hash"], strict=True))
-    same_pixels = [f"{case} (as {hashes[pixels]})" for case, pixels in pixel_hashes.items() if pixels in hashes]
+    same_pixels = [
+        f"{case} (as {test_pixels[pixels]})" for case, pixels in pixel_hashes.items() if pixels in test_pixels
+    ]
     if same_pixels:
         raise DataError(
             f"leakage: {_join_names(same_pixels)} shows the same pixels as the test part; nothing was added",

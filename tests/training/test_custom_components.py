@@ -119,7 +119,7 @@ def read(mmar: Path) -> Workflow:
     return load_workflow(mmar / "config" / "config_train.json", overrides={"DATASET_JSON": "x", "DATA_ROOT": "y"})
 
 
-def test_a_workspace_of_own_components_trains_and_infers(
+def test_a_workspace_of_custom_components_trains_and_infers(
     mmar: Path, cubes: Datalist, facts: DataFacts, options: TrainOptions
 ) -> None:
     out = mmar / "models" / "train"
