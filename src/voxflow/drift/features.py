@@ -50,7 +50,7 @@ class PatientFeatures:
     """Features of patients, one value each. A patient with several studies counts once, by the middle of their values.
 
     Attributes:
-        features: numbers are floats, categories text.
+        features: by feature, then by patient; numbers are floats, categories text.
     """
 
     features: dict[str, dict[str, Value]] = field(default_factory=dict)
