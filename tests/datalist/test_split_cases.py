@@ -62,11 +62,11 @@ def test_the_seed_decides_whatever_the_order_of_rows() -> None:
 def test_patients_stay_whole_and_findings_are_everywhere(seed: int) -> None:
     table = radiographs(seed)
     (split,) = split_cases(table, SplitOptions(seed=seed, testing=0.25, validation=0.15))
-    done = parts(table, split)
-    assert set(done["part"]) == TRAINED_ON
-    assert done.groupby("patient")["part"].nunique().max() == 1
-    assert list_lacking_findings(done) == []
-    share = done.groupby("part")["finding:f1"].mean()
+    table_of_parts = parts(table, split)
+    assert set(table_of_parts["part"]) == TRAINED_ON
+    assert table_of_parts.groupby("patient")["part"].nunique().max() == 1
+    assert list_lacking_findings(table_of_parts) == []
+    share = table_of_parts.groupby("part")["finding:f1"].mean()
     assert share.max() - share.min() < 0.06
 
 

@@ -44,8 +44,8 @@ def cube_workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Bright cubes: 3D segmentation, trained for two epochs."""
     base = tmp_path_factory.mktemp("cubes")
     cases = [write_cube(base / "data", f"cube{n}", n) for n in range(4)]
-    listed = [{"image": c.image[0].name, "label": f"{c.id}_label.nii.gz"} for c in cases]
-    datalist = {"labels": {"0": "background", "1": "cube"}, "training": listed[:3], "validation": listed[3:]}
+    items = [{"image": c.image[0].name, "label": f"{c.id}_label.nii.gz"} for c in cases]
+    datalist = {"labels": {"0": "background", "1": "cube"}, "training": items[:3], "validation": items[3:]}
     config = volume_config() | {"epochs": 2, "num_training_epoch_per_valid": 1}
     flip = {"name": "RandomAxisFlip", "args": {"fields": ["image", "label"]}}
     config["train"]["pre_transforms"].append(flip)
@@ -61,8 +61,8 @@ def corner_workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     base = tmp_path_factory.mktemp("corners")
     (base / "data").mkdir()
     cases = [write_corner(base / "data", f"corner{n}", n) for n in range(8)]
-    listed = [{"image": c.image[0].name, "label": list(c.label or ())} for c in cases]  # type: ignore[arg-type]
-    datalist = {"label_format": [1, 1], "training": listed[:5], "validation": listed[5:]}
+    items = [{"image": c.image[0].name, "label": list(c.label or ())} for c in cases]  # type: ignore[arg-type]
+    datalist = {"label_format": [1, 1], "training": items[:5], "validation": items[5:]}
     workspace = write_workspace(base / "corners", radiograph_config() | {"epochs": 1}, datalist, base / "data")
     train_workspace(workspace, base / "data", DataFacts(class_names=("corner", "none")))
     return workspace

@@ -156,8 +156,8 @@ def test_the_bundles_network_gives_the_same_logits(name: str, request: pytest.Fi
 
 def test_weights_that_mean_something_else_are_refused(cube_workspace: Path, tmp_path: Path) -> None:
     model = cube_workspace / "models/train/model.pt"
-    other = {"spatial_dims": 3, "in_channels": 1, "out_channels": 2, "strides": [[2, 2, 2]], "num_res_units": 1}
-    network = {"_target_": "UNet", **other, "channels": [4, 8], "act": "relu", "norm": "instance"}
+    arguments = {"spatial_dims": 3, "in_channels": 1, "out_channels": 2, "strides": [[2, 2, 2]], "num_res_units": 1}
+    network = {"_target_": "UNet", **arguments, "channels": [4, 8], "act": "relu", "norm": "instance"}
     with pytest.raises(ParityError, match=r"weights don't fit the bundle's network"):
         write_weights(model, network, tmp_path / "model.pt")
     network |= {"act": ["prelu", {"init": 0.2}], "norm": ["instance", {"eps": 10.0}]}

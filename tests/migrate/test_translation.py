@@ -54,8 +54,8 @@ def test_a_volume_comes_out_the_same(name: str, args: dict[str, Any], tmp_path: 
     case = write_cube(tmp_path, "cube", 1)
     chain = [("LoadNifti", {"fields": ["image", "label"]}), (name, args)]
     expected: Any = {"image": case.image, "label": case.label}
-    for each, its in chain:
-        expected = build_transform(Component(name=each, args=its))(expected)
+    for transform, its in chain:
+        expected = build_transform(Component(name=transform, args=its))(expected)
     result = monai_chain(chain, VOLUME)({"image": str(case.image[0]), "label": str(case.label)})
     for field in ("image", "label"):
         np.testing.assert_allclose(result[field].numpy(), expected[field], rtol=1e-5, atol=2e-5)
@@ -72,8 +72,8 @@ def test_a_radiograph_comes_out_the_same(name: str, args: dict[str, Any], tmp_pa
     case = write_corner(tmp_path, "corner", 1)
     chain = [("LoadPng", {"fields": "image"}), (name, args)]
     expected: Any = {"image": case.image}
-    for each, its in chain:
-        expected = build_transform(Component(name=each, args=its))(expected)
+    for transform, its in chain:
+        expected = build_transform(Component(name=transform, args=its))(expected)
     result = monai_chain(chain, RADIOGRAPH)({"image": str(case.image[0])})
     np.testing.assert_allclose(result["image"].numpy(), expected["image"], rtol=1e-5, atol=1e-3)
 
@@ -93,9 +93,13 @@ def test_patches_hold_the_object_as_often_and_have_the_same_size(tmp_path: Path)
     whole: Any = {"image": case.image, "label": case.label}
     ours = Chain.build([Component(name=name, args=its) for name, its in chain])
     expected = ours.run_tail(ours.run_head(whole), np.random.default_rng(1))
-    made = monai_chain(chain, VOLUME)({"image": str(case.image[0]), "label": str(case.label)})
-    assert {patch["image"].shape for patch in made} == {patch["image"].shape for patch in expected} == {(1, 8, 8, 20)}
-    inside = [np.mean([np.asarray(p["label"])[0, 4, 4, 10] > 0 for p in patches]) for patches in (made, expected)]
+    translated = monai_chain(chain, VOLUME)({"image": str(case.image[0]), "label": str(case.label)})
+    assert (
+        {patch["image"].shape for patch in translated}
+        == {patch["image"].shape for patch in expected}
+        == {(1, 8, 8, 20)}
+    )
+    inside = [np.mean([np.asarray(p["label"])[0, 4, 4, 10] > 0 for p in patches]) for patches in (translated, expected)]
     assert inside[0] == pytest.approx(inside[1], abs=0.3)
     assert min(inside) > 0.4
 
@@ -130,8 +134,8 @@ def test_a_loss_is_the_same_number(name: str, args: dict[str, Any], facts: Facts
 def test_a_policy_gives_the_same_rates(name: str, args: dict[str, Any]) -> None:
     component = Component(name=name, args=args)
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
-    made = translate("lr_policy", component, VOLUME).value | {"optimizer": "@optimizer_of"}
-    scheduler = build_nodes(made, optimizer_of=optimizer, total_steps=30)
+    definition = translate("lr_policy", component, VOLUME).value | {"optimizer": "@optimizer_of"}
+    scheduler = build_nodes(definition, optimizer_of=optimizer, total_steps=30)
     policy = create("lr_policy", component)
     for step in range(30):
         assert optimizer.param_groups[0]["lr"] == pytest.approx(0.1 * policy.factor(step, 30), rel=1e-6, abs=1e-9)

@@ -62,11 +62,11 @@ def test_a_few_steps_are_really_timed(capsys: pytest.CaptureFixture[str]) -> Non
     assert measured["step_seconds"] > 0
     assert measured["epoch_seconds"] == pytest.approx(measured["step_seconds"] * measured["steps_an_epoch"])
     files = list(Path("cache").rglob("*.case"))
-    each = sum(path.stat().st_size for path in files) / len(files)
+    bytes_per_case = sum(path.stat().st_size for path in files) / len(files)
     labelled = sum(
         len(read_json(Path("data/datalists/demo/dataset_0.json"))[key]) for key in ("training", "validation")
     )
-    assert measured["cache_gb"] == pytest.approx(each * labelled / 1e9)
+    assert measured["cache_gb"] == pytest.approx(bytes_per_case * labelled / 1e9)
 
 
 def test_quick_trains_nothing(capsys: pytest.CaptureFixture[str]) -> None:

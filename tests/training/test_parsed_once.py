@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from pydantic import BaseModel
 
-from voxflow.components import Component, ComponentModel
+from voxflow.components import Component, ComponentModel, build_transform, create
 from voxflow.config import load_workflow
 from voxflow.lint import check_workspace
 from voxflow.planning import find_target
@@ -23,6 +23,14 @@ if TYPE_CHECKING:
     from voxflow.config import Workflow
 
 ROOT = Path(__file__).resolve().parents[2]
+SPLEEN4 = ROOT / "tests/config/clara4/segmentation_ct_spleen.json"
+PLACES4 = {
+    "DATASET_JSON": "list.json",
+    "DATA_ROOT": "data",
+    "MMAR_CKPT_DIR": "models",
+    "TRAIN_DATALIST_KEY": "training",
+    "VAL_DATALIST_KEY": "validation",
+}
 CLASSES = {"spleen_demo": ("background", "spleen"), "chestxray_demo": ("nodule", "effusion", "consolidation")}
 
 
@@ -61,6 +69,15 @@ def test_check_and_training_parse_each_component_of_a_demo_once(
     assert plan.metrics == tuple(metric.typed for metric in workflow.validate.metrics)
 
 
+def test_metrics_take_the_parsed_transforms_that_predictions_are_compared_after(parses: Counter[str]) -> None:
+    workflow = load_workflow(SPLEEN4, overrides=PLACES4)
+    parses.clear()
+    metrics: list[Any] = [create("metric", metric) for metric in workflow.validate.metrics]
+    built = [build_transform(transform) for metric in metrics for transform in metric.post_transforms]
+    assert len(built) >= len(metrics) > 1
+    assert not parses
+
+
 def test_a_changed_component_is_parsed_anew() -> None:
     component = Component(name="Dice")
     typed = ComponentModel()
@@ -69,10 +86,7 @@ def test_a_changed_component_is_parsed_anew() -> None:
 
 
 def test_parsed_arguments_make_no_difference_to_comparing_copying_and_pickling() -> None:
-    path = ROOT / "tests/config/clara4/segmentation_ct_spleen.json"
-    places = {"DATASET_JSON": "list.json", "DATA_ROOT": "data", "MMAR_CKPT_DIR": "models"}
-    keys = {"TRAIN_DATALIST_KEY": "training", "VAL_DATALIST_KEY": "validation"}
-    workflow, again = (load_workflow(path, overrides=places | keys) for _ in range(2))
+    workflow, again = (load_workflow(SPLEEN4, overrides=PLACES4) for _ in range(2))
     assert workflow == again
     assert pickle.loads(pickle.dumps(workflow)) == workflow  # noqa: S301 (written on the line itself)
     deep = copy.deepcopy(workflow)

@@ -238,7 +238,7 @@ class _LoopReader:
         epochs: of the whole training, for learning-rate schedulers.
     """
 
-    reader: Clara4Reader | ComponentReader
+    reader: Clara4Reader
     train_section: Mapping[str, Any]
     validate_section: Mapping[str, Any]
     epochs: int
@@ -321,7 +321,6 @@ class _LoopReader:
         return [item | {"disabled": True, "args": {}} if item in skipped else item for item in items]
 
     def _read_metrics(self, section: Mapping[str, Any], post: tuple[Component, ...]) -> list[Component | None]:
-        transforms = [{"name": component.name, "args": component.args} for component in post]
         metrics: list[tuple[str, Any, bool]] = []
         for key in ("key_metric", "metrics", "additional_metrics"):
             value = section.get(key)
@@ -331,23 +330,25 @@ class _LoopReader:
                 ]
             elif value is not None:
                 metrics.append((f"validate.{key}", value, key == "key_metric"))
-        return [
-            self._read_metric(json_path, metric, transforms, is_key=is_key) for json_path, metric, is_key in metrics
-        ]
+        return [self._read_metric(json_path, metric, post, is_key=is_key) for json_path, metric, is_key in metrics]
 
-    def _read_metric(self, json_path: str, metric: Any, transforms: list[Any], *, is_key: bool) -> Component | None:
+    def _read_metric(
+        self, json_path: str, metric: Any, post: tuple[Component, ...], *, is_key: bool
+    ) -> Component | None:
         if not isinstance(metric, dict) or not isinstance(metric.get("name"), str):
             return self.reader.read_component("metric", metric, json_path)
         inner = metric.get("args") or {}
-        plain_args = {key: value for key, value in inner.items() if not self._is_wired(key, value, json_path)}
+        plain_args = {key: value for key, value in inner.items() if not self.reader.is_wired(key, value, json_path)}
         label = metric.get("log_label", metric["name"])
+        transforms = [{"name": component.name, "args": component.args} for component in post]
         args = {"name": label, "is_key_metric": is_key, "post_transforms": transforms, "args": plain_args}
-        return self.reader.read_component(
+        component = self.reader.read_component(
             "metric", {k: v for k, v in metric.items() if k != "log_label"} | {"args": args}, json_path
         )
-
-    def _is_wired(self, key: str, value: Any, json_path: str) -> bool:
-        return isinstance(self.reader, Clara4Reader) and self.reader.is_wired(key, value, json_path)
+        if component is None or component.typed is None or not all(transform.typed for transform in post):
+            return component
+        # The transforms are parsed already; each metric would parse them again, for every batch that it measures.
+        return component.with_typed(component.typed.model_copy(update={"post_transforms": post}))
 
     def read_pipeline(self, section: Mapping[str, Any], name: str) -> Component | None:
         """Read dataset and data loader as one of Voxflow's image pipelines.
@@ -366,7 +367,7 @@ class _LoopReader:
             return None
         for place, part in (("dataset", dataset), ("dataloader", loader)):
             for key, value in (part.get("args") or {}).items():
-                self._is_wired(key, value, f"{name}.{place}")
+                self.reader.is_wired(key, value, f"{name}.{place}")
         if dataset.get("name") not in DATASETS:
             self._note_unknown("dataset", dataset.get("name"), f"{name}.dataset.name", DATASETS)
         kind = "Segmentation" if self.task == "segmentation" else "Classification"
@@ -423,7 +424,7 @@ class _LoopReader:
             if handler not in HANDLERS:
                 self._note_unknown("handler", handler, f"{json_path}.name", HANDLERS)
             for key, value in args.items():
-                self._is_wired(key, value, json_path)
+                self.reader.is_wired(key, value, json_path)
             if handler == "CheckpointLoader" and args.get("load_path"):
                 self.reader.findings.warning("ignored", json_path, "weights begin from params' train.checkpoint")
 

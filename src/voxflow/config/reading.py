@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from voxflow.components import Component, list_component_names
 from voxflow.config.check import check_component
@@ -44,7 +44,7 @@ class ComponentReader:
     flat: ClassVar[bool] = False  # whether arguments stand beside the name
 
     @classmethod
-    def for_source(cls, source: ConfigSource, config: Mapping[str, Any]) -> ComponentReader:
+    def for_source(cls, source: ConfigSource, config: Mapping[str, Any]) -> Self:
         """Make a reader of a settled configuration, which knows every component that a ``{"ref": ...}`` may mean."""
         reader = cls(source.findings, source.custom, source.components)
         for json_path, component in find_components(config):
