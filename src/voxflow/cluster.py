@@ -37,6 +37,8 @@ R = TypeVar("R")
 VARIABLE, KEY, HERE = "VOXFLOW_DASK", "dask", "off"
 PROCESSES = re.compile(r"local:([1-9]\d*)")
 SCHEDULER = re.compile(r"(tcp|tls|ws|wss)://[^\s/]+:\d+")
+# Seconds: for the scheduler to answer; for a first worker to come; without any worker, before the run ends with an
+# error; between two looks at the cluster; and for workers to end the cases that they are at when a run is given up.
 CONNECT_S = 10.0
 FIRST_WORKER_S = 30.0
 ALL_GONE_S = 60.0

@@ -87,6 +87,7 @@ class TrainingWatch:
         rate = _read_rate(self.trainer)
         self.recorder.write_row(epoch, {"train_loss": self.train_loss, **rate, "seconds": self.seconds, **metrics})
         value = metrics.get(self.key, math.nan)
+        # Written so that a first value beats NaN, and of equal ones the longer trained is kept.
         if not math.isnan(value) and not value < self.best[0]:
             self.best, self.metrics = (value, epoch), metrics
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from matplotlib.axes import Axes
 
+# As many as there are colours; two curves of one colour could not be told apart.
 MOST_CLASSES = 7
 
 

@@ -69,6 +69,7 @@ def measure_overlap(mask: Volume, reference: Volume, label: int, tolerance_mm: f
         >>> overlap.dice, overlap.hd95_mm, overlap.volume_error_ml
         (0.8, 2.0, -0.008)
     """
+    # NIfTI headers hold single precision, so that one grid, written twice, can differ by micrometres.
     if not mask.geometry.is_close(reference.geometry, tolerance_mm=1e-2):
         grids = [f"{grid.size} at {_format_spacing(grid.spacing)} mm" for grid in (mask.geometry, reference.geometry)]
         raise DataError(f"mask and reference lie on different grids: {' and '.join(grids)}")
@@ -81,6 +82,7 @@ def measure_overlap(mask: Volume, reference: Volume, label: int, tolerance_mm: f
     if not all(sizes):
         return Overlap(0.0, 0.0, 0.0, NAN, volume_error, "empty in the mask" if sizes[1] else "empty in the reference")
     common = int((predicted & true).sum())
+    # From surface voxel to surface voxel, as MONAI's metrics measure.
     distances = measure_surface_distances(predicted, true, spacing)
     return Overlap(
         2 * common / sum(sizes),

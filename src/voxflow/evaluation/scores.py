@@ -21,6 +21,7 @@ MEASURES = ("auc", "average_precision", "accuracy", "sensitivity", "brier", "ece
 NEED_BOTH = ("auc", "average_precision", "sensitivity")
 BINS = 10
 LEVEL = 0.95
+# Fixed, so that the same cases always have the same intervals.
 SEED = 0
 # Weights that are held at a time.
 AT_A_TIME = 1 << 21

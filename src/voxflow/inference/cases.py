@@ -154,7 +154,7 @@ def _make_native_case(
 ) -> InferenceCase:
     if is_mask:
         label = volumes / row["label"] if row.get("label") else None
-    # A case of several channels names them in one cell.
+    # A case of several channels names them in one cell, since cases.csv has one row a case.
     images = tuple(volumes / part.strip() for part in row["image"].split(";"))
     if row.get("source") or not row.get("series_uid"):
         return InferenceCase(case, images, label)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 # Colour-blind safe (Okabe and Ito); a class keeps its colour, dashes tell the prediction from the label.
 COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7")
 DPI = 110
+# A legend of more would cover the picture, and there are no more colours.
 MOST_NAMED = 7
 
 

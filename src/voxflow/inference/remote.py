@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from voxflow.inference.infer import InferenceResult, InferOptions
     from voxflow.spec import ModelSpec
 
+# Stands for the images of cases beyond the first dozen, which no picture shows.
 NO_PICTURE = np.zeros((1, 1), np.uint8)
 
 
@@ -96,6 +97,7 @@ def infer_on_executor(
     """
     began = time.perf_counter()
     (out / "overlays").mkdir(exist_ok=True)
+    # Workers keep a model open from case to case, and know by this whether it is still the same files.
     model_key = _ModelKey.of(models)
     name, spec = _describe_on_worker(executor, model_key, out)
     is_volume = spec.task == "segmentation"

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from voxflow.inference.run import ClassifiedCase
 
+# Three rows of four: what fits a screen.
 SHEET_TILES = 12
 
 
@@ -33,7 +34,7 @@ class ContactSheet:
             truth: what is known of it, in words; empty when unknown.
         """
         if len(self._tiles) < SHEET_TILES:
-            name = max(probabilities, key=lambda probability: probabilities[probability])
+            name = max(probabilities, key=probabilities.__getitem__)
             title = f"{case}\n{name} {probabilities[name]:.2f}"
             self._tiles.append(RadiographTile(image, f"{title} ({truth})" if truth else title))
 

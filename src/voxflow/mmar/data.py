@@ -71,6 +71,7 @@ def collect_facts(workflow: Workflow, datalist: Datalist) -> DataFacts:
     """
     modality = datalist.metadata.get("modality", "")
     if isinstance(modality, dict):
+        # The Decathlon's datalists name a modality for each channel; the first stands for all.
         modality = next(iter(modality.values()), "")
     return DataFacts(class_names=_find_class_names(workflow, datalist), modality=str(modality))
 
@@ -94,6 +95,7 @@ def _find_class_names(workflow: Workflow, datalist: Datalist) -> tuple[str, ...]
     for names in _find_channel_names(workflow):
         if len(names) == count:
             return names
+    # A sigmoid network has no channel for the background that the datalist lists.
     if len(label_names) == count + 1:
         return label_names[1:]
     if network.final_activation == "sigmoid":

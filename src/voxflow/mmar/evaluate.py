@@ -147,6 +147,7 @@ class _EvaluationPass:
         self.finished = list(
             read_ahead(remaining, self._read, self._work, self.failures, leaves_room=self._leaves_room, doing=doing)
         )
+        # Predictions that were judged and not computed stay in the table as they are.
         if not self.known_logits:
             self.writing.finish()
         metrics = self._report()

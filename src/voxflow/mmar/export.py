@@ -146,6 +146,7 @@ def _take_present(cases: Iterable[Case], count: int) -> list[InferenceCase]:
 
 def _move_files(kind: EngineKind, scratch: Path, folder: Path, names: ExportNames) -> Path | None:
     """Bring one engine's files to their names; an older file of an engine that was not made now is removed."""
+    # The engine's own file goes last: where it is, the files beside it are there too.
     file, target = scratch / kind.file, folder / names.file(kind)
     for source, place in zip((*kind.list_sidecars(file), file), (*kind.list_sidecars(target), target), strict=True):
         if source.is_file():

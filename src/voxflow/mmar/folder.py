@@ -126,6 +126,7 @@ def find_input(value: str | Path, root: Path) -> Path:
         The path that is there; the one below the MMAR when none is.
     """
     path = Path(value)
+    # A configuration's paths are meant from the MMAR, those that are typed from where one stands.
     bases = [root, Path.cwd(), *filter(None, [find_repository(root)])]
     return next((base / path for base in bases if (base / path).exists()), root / path)
 

@@ -67,6 +67,7 @@ class Passage:
             inferer = TFScanWindowInferer(roi_size=engine.spec.window, overlap=engine.spec.overlap)
         if isinstance(inferer, TFScanWindowInferer):
             _check_window(inferer.roi_size, engine, evaluation)
+            # Windows of the size that the configuration states, also where memory would allow larger ones.
             options = PredictOptions(plan="windows", batch=inferer.batch_size)
             return cls(engine, options, _with_windows(engine, inferer.roi_size, inferer.overlap))
         return cls._of_monai(engine, inferer) if isinstance(inferer, MonaiInferer) else cls._whole(engine, inferer)
@@ -108,6 +109,7 @@ class Passage:
             return self._ask_inferer(self.inferer, image)
         if spec.task == "classification":
             return np.array(self.engine.run(image[None])[0])
+        # A window of the image's own size: one smaller than the training's is not padded up to that.
         windows = self.spec or _with_windows(self.engine, image.shape[1:], spec.overlap)
         return predict_logits(self.engine, image, self.options, spec=windows)
 

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from voxflow.mmar.passage import Setup
 
 ANSWER = "model"
+# No field of a configuration is called so, and no transform touches it: metrics need logits that stay what they were.
 LOGITS = "_logits"
 
 

@@ -43,6 +43,7 @@ class MirroringEngine(Engine):
         self._engine = engine
         self.name, self.spec, self.is_local, self.batch = engine.name, engine.spec, engine.is_local, engine.batch
         self.smallest, self.largest = engine.smallest, engine.largest
+        # Axes counted from the end, since a batch (batch, channel, i, j, k) has two in front.
         self._flips = [tuple(n - 3 for n in subset) for count in range(1, len(indices) + 1)
                        for subset in combinations(indices, count)]  # fmt: skip
 

@@ -136,6 +136,7 @@ def predict_prepared(engine: Engine, prepared: PreparedImage, options: PredictOp
         DataError: the options name a class that the model does not have.
     """
     spec, names = engine.spec, label_names(engine.spec)
+    # Before the network runs: a name that was mistyped must not cost minutes.
     unknown = options.clean.find_unknown(names)
     if unknown:
         raise DataError(f"clean: no class {', '.join(unknown)}; the model has {', '.join(names.values())}")
@@ -207,6 +208,7 @@ def prepare_volume(volumes: Sequence[Volume], spec: ModelSpec) -> tuple[NDArray[
     for volume in volumes:
         require_finite(volume.array)
     first = resample_to_network(volumes[0], spec)
+    # Whatever grid the other channels came on: voxels of all channels must lie in one place.
     further_channels = [
         resample(channel, first.geometry, "linear", float(channel.array.min())).array for channel in volumes[1:]
     ]
