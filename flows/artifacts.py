@@ -69,7 +69,12 @@ def write_index() -> None:
 
 
 def make_artifact_key(workspace: str) -> str:
-    """The workspace's name with what Prefect takes in keys."""
+    """Write the workspace's name with what Prefect takes in keys: small letters, digits and dashes.
+
+    Example:
+        >>> make_artifact_key("Spleen_demo")
+        'spleen-demo'
+    """
     return re.sub(r"[^a-z0-9]+", "-", workspace.lower()).strip("-")
 
 

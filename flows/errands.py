@@ -26,7 +26,15 @@ def is_worth_another_errand(_task: Task[..., object], _run: TaskRun, state: Stat
 
 @task(task_run_name="{name}", cache_policy=NO_CACHE, retry_condition_fn=is_worth_another_errand, persist_result=False)
 def run_errand(name: str, module: str, arguments: Sequence[str]) -> State[object]:
-    """Run one program; a failure is returned: a traceback would say nothing more."""
+    """Run one program of tasks/ops; its lines go to the task's log.
+
+    A failure is returned, not raised: a traceback would say nothing more.
+
+    Args:
+        name: of the task, on Prefect's page.
+        module: such as ``tasks.ops.ingest``.
+        arguments: its command line.
+    """
     logger = get_run_logger()
     try:
         return Completed(message=run_program(module, arguments, logger.info))

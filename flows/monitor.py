@@ -40,7 +40,14 @@ def convert(workspace: str) -> None:
 
 @task(task_run_name="monitor {workspace}", cache_policy=NO_CACHE, persist_result=False)
 def look(workspace: str) -> dict[str, Any]:
-    """Run ``python -m tasks.ops.monitor``; its lines go to the log."""
+    """Run ``python -m tasks.ops.monitor``; its lines go to the log.
+
+    Returns:
+        What it wrote to monitor.json.
+
+    Raises:
+        RuntimeError: it ended otherwise than well or with an alert.
+    """
     logger = get_run_logger()
     command = [sys.executable, "-m", "tasks.ops.monitor", workspace]
     result = subprocess.run(command, capture_output=True, text=True, check=False)

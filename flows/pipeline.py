@@ -46,7 +46,15 @@ def is_worth_another_try(_task: Task[..., object], run: TaskRun, state: State[ob
 
 @task(task_run_name="{address}", cache_policy=NO_CACHE, retry_condition_fn=is_worth_another_try, persist_result=False)
 def run_stage(address: str, force: bool, reproducer: Reproducer) -> Outcome | State[StageError]:
-    """Run one stage; its lines go to the task's log. A failure is returned: a traceback would say nothing more."""
+    """Run one stage; its lines go to the task's log.
+
+    A failure is returned, not raised: a traceback would say nothing more.
+
+    Args:
+        address: the stage as DVC calls it, such as ``train@spleen_demo``.
+        force: run it even when nothing changed.
+        reproducer: runs it through DVC.
+    """
     logger = get_run_logger()
     try:
         outcome = reproducer.run(address, force=force, say=logger.info)
@@ -172,7 +180,11 @@ def main() -> int:
 
 
 def run_for_exit_code(run: Callable[[], State[Any]]) -> int:
-    """What a program ends with that ran a flow."""
+    """Run a flow as a program, and return what the program ends with (see ``voxflow.errors``).
+
+    Args:
+        run: runs the flow and returns its state.
+    """
     try:
         state = run()
     except KeyboardInterrupt:

@@ -51,7 +51,10 @@ def recoverable(flow: Flow[Parameters, Result]) -> Flow[Parameters, Result]:
 
 
 def hold_lock(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
-    """Take the lock of a run that begins; where a run has no deployment, nobody could take it up again."""
+    """Take the lock of a run that begins; Prefect calls this when a flow starts to run.
+
+    A run without a deployment takes none, since nobody could take it up again.
+    """
     del flow, state
     if flow_run.deployment_id is None:
         return

@@ -16,7 +16,15 @@ POLL_S = 1.0
 
 @contextlib.contextmanager
 def wait_for_turn(workspace: str, say: Callable[[str], None], folder: Path = Path(".voxflow")) -> Iterator[None]:
-    """Hold the workspace's lock inside the block; the system lets go of it when this process ends, however it ends."""
+    """Hold the workspace's lock inside the block, after those who hold it now.
+
+    The system lets go of it when this process ends, however it ends.
+
+    Args:
+        workspace: whose lock.
+        say: gets one line when there is somebody to wait for.
+        folder: where locks are.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / f"{workspace}.lock").open("w") as lock:
         waiting = False
@@ -30,7 +38,13 @@ def wait_for_turn(workspace: str, say: Callable[[str], None], folder: Path = Pat
 
 @contextlib.contextmanager
 def try_turn(workspace: str, folder: Path = Path(".voxflow")) -> Iterator[bool]:
-    """As :func:`wait_for_turn`, for work that comes round again soon: yields whether it is ours, and never waits."""
+    """Hold the workspace's lock inside the block where nobody holds it, and never wait.
+
+    For work that comes round again soon.
+
+    Yields:
+        Whether it is ours.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / f"{workspace}.lock").open("w") as lock:
         yield _try_lock(lock.fileno())

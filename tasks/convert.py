@@ -13,7 +13,11 @@ from voxflow.progress import say
 
 
 def run(stage: Stage) -> int:
-    """Write data/volumes/WORKSPACE; exit code 3 when something was quarantined."""
+    """Write data/volumes/WS: volumes, labels, cases.csv, and conversion.csv with a verdict a series.
+
+    Returns:
+        3 when a series was quarantined, each with its reason.
+    """
     options = stage.options(ConvertOptions)
     with open_executor(choose_cluster()) as executor:
         summary = convert_folder(stage.source, stage.volumes, options, executor)

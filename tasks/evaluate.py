@@ -40,7 +40,13 @@ HELD_OUT = "validation"
 
 
 def run(stage: Stage) -> int:
-    """Evaluate and record; a bad case is reported and the others go on."""
+    """Judge the workspace's model on the datalist's unseen cases, and record the scores.
+
+    A bad case is reported and the others go on.
+
+    Returns:
+        3 where some cases failed, 1 where all did.
+    """
     if is_bundle(stage):
         return bundle_infer.evaluate(stage)
     options = stage.options(EvaluateOptions)
@@ -48,7 +54,11 @@ def run(stage: Stage) -> int:
 
 
 def run_fold(stage: FoldStage) -> int:
-    """Evaluate one fold's model on the cases that it held out of its training."""
+    """Judge one fold's model on the cases that this fold held out of its training.
+
+    Returns:
+        As :func:`run`.
+    """
     if is_bundle(stage):
         return bundle_infer.evaluate(stage, HELD_OUT, "held_out")
     return _evaluate_trained(
@@ -57,7 +67,11 @@ def run_fold(stage: FoldStage) -> int:
 
 
 def run_ensemble(stage: EnsembleStage) -> int:
-    """Evaluate the folds' models together, compare the folds, and record both."""
+    """Judge the folds' models together on the unseen cases, compare the folds, and record both below one MLflow run.
+
+    Returns:
+        As :func:`run`.
+    """
     options = stage.options(EvaluateOptions)
     cases = list_labelled_cases(stage, options.key)
     scores = read_scores(stage)

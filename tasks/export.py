@@ -24,7 +24,11 @@ if TYPE_CHECKING:
 
 
 def run(stage: Stage) -> int:
-    """Export, compare, record; an engine that differs is removed and ends the stage with an error."""
+    """Write every engine's file and parity.json, and keep the ONNX model with the MLflow run.
+
+    Raises:
+        ParityError: an engine differs from torch by more than its bound; its file is removed.
+    """
     if is_bundle(stage):
         return bundle_train.export(stage)
     options = stage.options(ExportOptions)

@@ -44,7 +44,13 @@ if TYPE_CHECKING:
 
 
 def run(stage: Stage) -> int:
-    """Infer and record; a bad case is reported and the others go on."""
+    """Make masks or probabilities for the datalist's cases without a label, and record how it went.
+
+    A bad case is reported and the others go on.
+
+    Returns:
+        3 where some cases failed, 1 where all did.
+    """
     if is_bundle(stage):
         return bundle_infer.infer(stage)
     options = stage.options(InferOptions)
@@ -61,7 +67,12 @@ def run_ensemble(stage: EnsembleStage) -> int:
 
 
 def list_unlabelled_cases(stage: Stage, options: InferOptions) -> list[InferenceCase]:
-    """The datalist's cases to infer, as they came, with their DICOM files where a DICOM SEG is wanted."""
+    """List the datalist's cases to infer, as they came: on their own grid, before the stage resample.
+
+    Args:
+        stage: whose datalist.
+        options: names the datalist's part; where a DICOM SEG is wanted, each case of DICOM gets its files.
+    """
     datalist = Datalist.read(stage.datalist, stage.resampled)
     images = [(case.id, None) for case in datalist.parts.get(options.key, ())]
     cases = find_native_cases(images, stage.volumes, is_mask=False)

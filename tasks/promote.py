@@ -16,7 +16,10 @@ EXPERIMENT = "DVC_EXP_NAME"
 
 
 def run(stage: Stage) -> int:
-    """Decide, and write the decision with its numbers to mmars/WS/eval/decision.json."""
+    """Decide whether the model becomes champion, and write the decision to mmars/WS/eval/decision.json.
+
+    A store of models that can't be reached leaves the decision open: that is no reason to have no report.
+    """
     options = stage.options(PromoteOptions)
     decision = _decide(read_candidate(Places(stage.workspace, stage.block)), options)
     write_json(stage.evaluation / "decision.json", decision.as_json())

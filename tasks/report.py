@@ -12,7 +12,10 @@ from voxflow.tracking import continue_run, read_provenance, read_run_file
 
 
 def run(stage: Stage) -> int:
-    """Write both, and keep them with the MLflow run of the training."""
+    """Write report.html and model_card.md, and keep both with the MLflow run of the training.
+
+    What a stage has not left yet is told on the page; it is no error.
+    """
     options = stage.options(ReportOptions)
     page, card = stage.evaluation / "report.html", stage.evaluation / "model_card.md"
     write_report(_collect_sources(stage), page, card, options)

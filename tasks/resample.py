@@ -32,7 +32,13 @@ if TYPE_CHECKING:
 
 
 def run(stage: Stage) -> int:
-    """Write data/resampled/WS, the fingerprint of its volumes with it; see ``voxflow.volumes.resample_cases``."""
+    """Write data/resampled/WS, and for segmentation the fingerprint of its volumes.
+
+    See ``voxflow.volumes.resample_cases``.
+
+    Raises:
+        DataError: an image and its label lie on different grids; all such cases are named.
+    """
     table = read_cases(stage.volumes / "cases.csv")
     options = _choose_options(stage, table)
     numbers: dict[str, float] = {"cases": len(table)}

@@ -50,7 +50,11 @@ Sample = TypeAdapter[AbdominalCt | ChestXray](Annotated[AbdominalCt | ChestXray,
 
 
 def run(stage: Stage) -> int:
-    """Write data/raw/WS."""
+    """Write data/raw/WS: one folder a patient, or all radiographs in one.
+
+    Raises:
+        ConfigError: the block of ``samples`` in params.yaml is wrong.
+    """
     try:
         sample = Sample.validate_python(stage.block)
     except ValidationError as error:

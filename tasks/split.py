@@ -19,7 +19,13 @@ if TYPE_CHECKING:
 
 
 def run(stage: Stage) -> int:
-    """Write data/datalists/WS; see ``voxflow.datalist.split_cases``."""
+    """Write data/datalists/WS: dataset_0.json, one fold_N.json a fold, and split.csv.
+
+    See ``voxflow.datalist.split_cases``.
+
+    Raises:
+        QualityError: a patient would be in two parts.
+    """
     table = read_cases(stage.resampled / "cases.csv")
     labels: dict[str, Any] = json.loads((stage.resampled / "labels.json").read_text(encoding="utf-8"))
     splits = split_cases(table, stage.options(SplitOptions))

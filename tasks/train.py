@@ -28,7 +28,13 @@ if TYPE_CHECKING:
 
 
 def run(stage: Stage) -> int:
-    """Check the workspace as ``voxflow check`` does, then train; see ``voxflow.training.train``."""
+    """Check the workspace as ``voxflow check`` does, then train; see ``voxflow.training.train``.
+
+    A training that was cut off goes on from its last checkpoint, in the same MLflow run.
+
+    Returns:
+        130 when it was interrupted.
+    """
     if is_bundle(stage):
         return bundle_train.train(stage)
     options = _read_options(stage)

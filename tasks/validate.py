@@ -32,7 +32,12 @@ if TYPE_CHECKING:
 
 
 def run(stage: Stage) -> int:
-    """Write data/quality/WS; where a critical check fails, data/quality/WS.failed, and stop."""
+    """Write data/quality/WS: measurements.csv, report.json and the pages of Great Expectations.
+
+    Raises:
+        QualityError: a critical check failed. The same files then lie in data/quality/WS.failed, since DVC removes the
+            outputs of a stage that fails.
+    """
     options = stage.options(ValidateOptions)
     table = read_cases(stage.volumes / "cases.csv")
     measured = measure_cases(table, stage.volumes)

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-SOURCE = Path(__file__).resolve().parents[1] / "src"
+ROOT = Path(__file__).resolve().parents[1]
 MODULES = sorted(
-    ".".join(path.relative_to(SOURCE).with_suffix("").parts).removesuffix(".__init__")
-    for path in (SOURCE / "voxflow").rglob("*.py")
+    ".".join(path.relative_to(folder.parent).with_suffix("").parts).removesuffix(".__init__")
+    for folder in (ROOT / "src/voxflow", ROOT / "tasks", ROOT / "flows")
+    for path in folder.rglob("*.py")
     if ">>>" in path.read_text(encoding="utf-8")
 )
 

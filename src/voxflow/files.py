@@ -18,6 +18,14 @@ def atomic_path(target: Path) -> Iterator[Path]:
     """Yield a temporary path beside ``target`` that replaces it when the block ends well.
 
     The temporary name keeps the target's suffixes, since many writers choose their format by them.
+
+    Example:
+        >>> with atomic_path(Path("scores.csv")) as temporary:
+        ...     _ = temporary.write_text("case,dice")
+        ...     Path("scores.csv").exists()
+        False
+        >>> Path("scores.csv").read_text()
+        'case,dice'
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     suffix = "".join(target.suffixes[-2:])
@@ -39,7 +47,13 @@ def atomic_path(target: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def atomic_directory(target: Path) -> Iterator[Path]:
-    """Yield an empty temporary folder beside ``target`` that replaces it when the block ends well."""
+    """Yield an empty temporary folder beside ``target`` that replaces it when the block ends well.
+
+    When the block raises, the temporary folder is removed, and what stood at ``target`` stays as it was.
+
+    Args:
+        target: the folder to write; its parents are made.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=".partial-", dir=target.parent))
     try:
@@ -59,7 +73,11 @@ def write_text(target: Path, text: str) -> None:
 
 
 def write_json(target: Path, value: Mapping[str, Any] | list[Any]) -> None:
-    """Write JSON, indented, keys in the order given, whole or not at all; NaN is refused."""
+    """Write JSON whole or not at all: indented, with the keys in the order of ``value``.
+
+    Raises:
+        ValueError: a number is NaN or infinite, which JSON does not know.
+    """
     write_text(target, json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
 
 

@@ -24,7 +24,11 @@ SENDERS = ("openvino_telemetry",)
 
 
 def silence_telemetry() -> None:
-    """Set every opt-out that the user has not set, for this process and, where there is a variable, its children."""
+    """Turn usage statistics and update checks of all libraries off, unless the user has set a variable otherwise.
+
+    Environment variables hold for this process and those that it starts. What has no variable is made to be missing in
+    this process, see :data:`SENDERS`.
+    """
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     for module in SENDERS:

@@ -23,7 +23,16 @@ def is_bundle(stage: Stage) -> bool:
 
 
 def read_bundle_options(stage: Stage, name: str | None = None) -> BundleOptions:
-    """The stage's options, once the bundle may run at all."""
+    """Read the stage's options, once the bundle may run at all.
+
+    Args:
+        stage: of a workspace of ``kind: bundle``.
+        name: another stage whose options count; None: the stage's own.
+
+    Raises:
+        ConfigError: params.yaml does not say ``trust: true``, or options are wrong.
+        MissingDependencyError: MONAI's engines are not installed.
+    """
     require_trust(trust=stage.block.get("trust") is True, json_path=f"workspaces.{stage.workspace}.trust")
     return replace(stage, name=name or stage.name).options(BundleOptions)
 

@@ -21,7 +21,16 @@ if TYPE_CHECKING:
 
 
 def evaluate(stage: Stage, key: str | None = None, part: str = "test") -> int:
-    """Judge the trained bundle by its own configuration on the datalist's unseen cases, or those under ``key``."""
+    """Judge the trained bundle by its own configuration.
+
+    Args:
+        stage: of a workspace of ``kind: bundle``.
+        key: the datalist's part to judge on; None: what the options name, else ``testing``.
+        part: the folder below eval/ that tables go to.
+
+    Raises:
+        DataError: that part has no labelled case.
+    """
     options = read_bundle_options(stage)
     data = (
         {"validate#dataset#data": _list_items(stage, key or options.key or "testing")}

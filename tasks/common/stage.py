@@ -38,7 +38,11 @@ class Stage(WorkspaceLayout):
     block: dict[str, Any]
 
     def options(self, model: type[Options]) -> Options:
-        """Parse this stage's own key of the block into ``model``; every fault is reported at once."""
+        """Parse this stage's own key of the block into ``model``.
+
+        Raises:
+            ConfigError: it does not fit; every fault is reported at once.
+        """
         return self.options_of(self.name, model)
 
     @property

@@ -19,7 +19,16 @@ from voxflow.tracking import describe_model
 
 
 def run(stage: Stage, model: str | None = None, send: bool = True) -> int:
-    """Answer every series that waits; exit code 3 when some could not be answered."""
+    """Make masks for every series of the inbox that has no answer yet, and send them back.
+
+    Args:
+        stage: the workspace.
+        model: a model file or a folder of exported models; None: the workspace's own, or the one that ``answer`` names.
+        send: masks go to the PACS that params.yaml names; otherwise they are kept.
+
+    Returns:
+        3 when some series could not be answered, 1 when none was sent.
+    """
     incoming = Incoming.of(stage)
     back_to = incoming.back_to if send else None
     settings = read_settings(back_to) if back_to else None

@@ -24,7 +24,14 @@ WRONG_SETTING = re.compile(
 
 
 def push(remote: str | None) -> int:
-    """Run ``dvc push``; its lines go on to stderr."""
+    """Run ``dvc push``; its lines go on to stderr.
+
+    Args:
+        remote: its name in .dvc/config; None: the default one.
+
+    Returns:
+        2 for a setting that stays wrong (no such remote, no right to write), 1 for what may work later.
+    """
     command = [sys.executable, "-m", "dvc", "push", *(["--remote", remote] if remote else [])]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     lines = [line for line in (result.stdout + result.stderr).splitlines() if line.strip()]
@@ -38,7 +45,13 @@ def push(remote: str | None) -> int:
 
 
 def copy_databases(target: Path) -> list[Path]:
-    """Copy every SQLite file, whole also while it is written to; PostgreSQL has ``pg_dump`` for that."""
+    """Copy every SQLite file of the repository, whole also while it is written to.
+
+    Databases of PostgreSQL have ``pg_dump`` for that.
+
+    Args:
+        target: the folder of the copies; a copy of the same name is replaced.
+    """
     copies = []
     for source in [path for pattern in DATABASES for path in sorted(Path().glob(pattern))]:
         copy = target / source.as_posix().lstrip(".").replace("/", "_")

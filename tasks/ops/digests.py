@@ -22,7 +22,15 @@ HEAD = "# The code that the stage {stage} can reach; made by `make digests`, see
 
 
 def digest_lines(code: Code, stage: str) -> str:
-    """The file of one stage: a line a module, or a file that a module reads, with its digest."""
+    """Make the text of one stage's file: a line a module, or a file that a module reads, with its digest.
+
+    Args:
+        code: of the repository.
+        stage: a program of tasks/.
+
+    Raises:
+        ConfigError: an import leads nowhere, or the stage does not say which components it builds.
+    """
     lines = []
     for module in code.reach(stage):
         lines.append(f"{module} {code.digest(module)}\n")

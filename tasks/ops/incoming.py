@@ -51,5 +51,12 @@ class Incoming:
 
 
 def read_settings(name: str) -> PacsSettings:
-    """The entry ``name`` below ``pacs`` in params.yaml."""
+    """Read one archive of params.yaml.
+
+    Args:
+        name: its key below ``pacs``.
+
+    Raises:
+        ConfigError: there is no such entry, or values of it are wrong.
+    """
     return parse_settings(read_params().get("pacs"), name)

@@ -19,7 +19,11 @@ if TYPE_CHECKING:
 
 
 def run(stage: Stage) -> int:
-    """Fill the workspace's inbox; exit code 3 when a series could not be taken, 1 when none ever could."""
+    """Fill the workspace's inbox with the series that are new; each is taken once.
+
+    Returns:
+        3 when a series could not be taken, 1 when none ever could.
+    """
     incoming = Incoming.of(stage)
     with Ledger.of(stage.workspace) as ledger, _archive(incoming) as archive:
         series = ingest(archive, incoming.inbox, ledger, incoming.ingest)

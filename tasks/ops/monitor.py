@@ -23,7 +23,13 @@ from voxflow.progress import say
 
 
 def run(stage: Stage) -> int:
-    """Write data/drift/WS/monitor.json, and drift.html where there is an inbox; exit code 4 is the alert."""
+    """Compare the inbox with the training data, and count the labels that no training has seen.
+
+    Writes data/drift/WS/monitor.json, and drift.html where there is an inbox.
+
+    Returns:
+        4, the alert, where a feature has moved.
+    """
     places, options = Places(stage.workspace, stage.block), stage.options(MonitorOptions)
     drift = _measure_drift(places, options)
     labelled = count_new_labelled_cases(places)

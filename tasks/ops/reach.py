@@ -120,7 +120,11 @@ class Code:
         return reached
 
     def list_imports(self, module: str) -> set[str]:
-        """The modules that one module imports, and the packages that these lie in."""
+        """List the modules that one module imports, inside functions too, and the packages that these lie in.
+
+        Args:
+            module: its full name, such as "voxflow.volumes.files".
+        """
         imports = self._read_imports(module)
         modules = {name for name in imports.modules if self.find_file(name)}
         modules |= {target for pair in imports.names if (target := self.find_home(*pair))}
@@ -211,7 +215,12 @@ class Code:
 
 
 def changes_nothing(module: str, stage: str) -> bool:
-    """Whether no result of a stage depends on a module that it can reach."""
+    """Tell whether no result of a stage depends on a module that it can reach.
+
+    Example:
+        >>> changes_nothing("voxflow.lint.check", "train"), changes_nothing("voxflow.training.loop", "train")
+        (True, False)
+    """
     names = {*CHANGES_NOTHING, *CHANGES_NOTHING_IN.get(stage, {})}
     return any(module == name or module.startswith(f"{name}.") for name in names)
 

@@ -50,7 +50,13 @@ class Service:
 
 
 def list_services(prefect_port: int, mlflow_port: int, store: str) -> tuple[Service, ...]:
-    """What is started, in order; the MLflow server is left out when the runs are on a server already."""
+    """List what is started, in order.
+
+    Args:
+        prefect_port: of the Prefect server.
+        mlflow_port: of MLflow's pages.
+        store: where the runs are; when that is a server, no other MLflow server is started.
+    """
     programs = Path(sys.executable).parent
     prefect, mlflow = str(programs / "prefect"), str(programs / "mlflow")
     server = (prefect, "server", "start", "--host", HOST, "--port", str(prefect_port))

@@ -16,7 +16,15 @@ if TYPE_CHECKING:
 
 
 def summarise_workspace(workspace: str, block: dict[str, Any]) -> list[str]:
-    """The lines for one workspace; empty when its report is not there yet."""
+    """Say what one workspace has reached: its score, where report and masks are, what was quarantined.
+
+    Args:
+        workspace: a key of params.yaml.
+        block: what stands there.
+
+    Returns:
+        The lines; none when its report is not there yet.
+    """
     stage = Stage(workspace, "evaluate", block)
     report = stage.evaluation / "report.html"
     if not report.is_file():
