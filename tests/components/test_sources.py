@@ -37,13 +37,13 @@ def read_registrations(path: Path) -> Iterator[tuple[str, str, str]]:
 
 def test_the_table_lists_the_modules_that_hold_components_and_no_others() -> None:
     registered = {entry for path in COMPONENTS.rglob("*.py") for entry in read_registrations(path)}
-    listed = {
+    entries = {
         (dialect, kind, module)
         for dialect, kinds in MODULES.items()
         for kind, modules in kinds.items()
         for module in modules
     }
-    assert listed == registered
+    assert entries == registered
 
 
 @pytest.mark.parametrize(

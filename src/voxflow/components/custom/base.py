@@ -26,6 +26,7 @@ class CustomComponent(ComponentModel):
     """What every component of a user's class holds.
 
     Attributes:
+        kind: where configurations may name the class.
         path: the class, as the configuration writes it.
         custom: the workspace's folder ``custom/``.
         arguments: keywords of its constructor.
@@ -111,6 +112,7 @@ def adapts(kind: Kind) -> Callable[[type[Adapter]], type[Adapter]]:
     """Class decorator: this class fits a user's class to a kind of component."""
 
     def add(adapter: type[Adapter]) -> type[Adapter]:
+        adapter.kind = kind
         ADAPTERS[kind] = adapter
         return adapter
 

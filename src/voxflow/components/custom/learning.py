@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from pydantic import PrivateAttr
 
@@ -17,14 +17,11 @@ if TYPE_CHECKING:
     import torch
 
     from voxflow.components.losses.base import LossFunction
-    from voxflow.components.registry import Kind
 
 
 @adapts("loss")
 class CustomLoss(CustomComponent, Loss):
     """A callable (logits, label) → a tensor of one number."""
-
-    kind: ClassVar[Kind] = "loss"
 
     def build(self, activation: str, label_format: Sequence[int] = ()) -> LossFunction:
         """Make the user's loss, and hold what it returns against what a loss must return.
@@ -53,8 +50,6 @@ class CustomLoss(CustomComponent, Loss):
 class CustomOptimizer(CustomComponent, Optimizer):
     """A ``torch.optim.Optimizer``."""
 
-    kind: ClassVar[Kind] = "optimizer"
-
     def build(self, parameters: Iterable[torch.nn.Parameter], lr: float, weight_decay: float) -> torch.optim.Optimizer:
         """Make the user's optimizer.
 
@@ -78,7 +73,6 @@ class CustomOptimizer(CustomComponent, Optimizer):
 class CustomPolicy(CustomComponent, LearningRatePolicy):
     """A callable (step, total) → what the learning rate is multiplied by."""
 
-    kind: ClassVar[Kind] = "lr_policy"
     _object: Any = PrivateAttr(default=None)
 
     def factor(self, step: int, total: int) -> float:
@@ -91,8 +85,6 @@ class CustomPolicy(CustomComponent, LearningRatePolicy):
 @adapts("inferer")
 class CustomInferer(CustomComponent, Inferer):
     """A callable (image, network) → logits, as MONAI's inferers are."""
-
-    kind: ClassVar[Kind] = "inferer"
 
     def infer(self, network: torch.nn.Module, image: torch.Tensor) -> torch.Tensor:
         """Ask the user's inferer."""

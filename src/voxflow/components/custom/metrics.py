@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pydantic import PrivateAttr
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from voxflow.components.registry import Kind
 
 _METRIC_METHODS = (("update", "compute"), ("extend", "aggregate"))
 
@@ -30,8 +29,6 @@ class CustomMetric(CustomComponent, Metric):
     Attributes:
         label_field: the output that is right.
     """
-
-    kind: ClassVar[Kind] = "metric"
 
     label_field: str = "label"
     _object: Any = PrivateAttr(default=None)
@@ -100,8 +97,6 @@ class CustomMetric(CustomComponent, Metric):
 @adapts("aux_op")
 class CustomAuxiliaryOperation(CustomComponent, AuxiliaryOperation):
     """A callable on the outputs of one batch, a dict of arrays; it returns the outputs to add."""
-
-    kind: ClassVar[Kind] = "aux_op"
 
     def compute(self, outputs: Outputs) -> Outputs:
         """Ask the user's operation."""

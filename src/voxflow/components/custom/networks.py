@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from voxflow.components.custom.base import CustomComponent, adapts
 from voxflow.components.custom.code import locate_class, read_constants
@@ -14,14 +14,11 @@ if TYPE_CHECKING:
     import torch
 
     from voxflow.components.custom.code import LocatedClass
-    from voxflow.components.registry import Kind
 
 
 @adapts("network")
 class CustomNetwork(CustomComponent, Network):
     """A ``torch.nn.Module`` that answers with logits; the class may say ``divisor`` and ``spatial_dims``."""
-
-    kind: ClassVar[Kind] = "network"
 
     @classmethod
     def kind_arguments(cls, located: LocatedClass, args: Mapping[str, Any]) -> dict[str, Any]:

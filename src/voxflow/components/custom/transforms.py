@@ -14,7 +14,6 @@ from voxflow.components.custom.code import load_class, read_constants
 from voxflow.components.transforms.base import Draw, RandomTransform, Sample, Transform
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
 
     from voxflow.components.custom.code import LocatedClass
@@ -24,22 +23,15 @@ if TYPE_CHECKING:
 _CHANCE = frozenset(("random", "rand", "randn", "randint", "randperm", "default_rng", "RandomState", "Randomizable"))
 
 
-@adapts("transform")
-class CustomTransform(CustomComponent, Transform):
-    """A callable on the sample: a dict of NumPy arrays, axes (channel, ...spatial); it returns the sample."""
+class _TransformObject(CustomComponent):
+    """A user's object that is made once, and called for each sample from several threads."""
 
     kind: ClassVar[Kind] = "transform"
     _object: Any = PrivateAttr(default=None)
 
-    @classmethod
-    def fit(cls, located: LocatedClass, path: str, custom: Path) -> type[CustomComponent]:
-        """The adapter for random transforms where the class draws at random."""
-        return CustomRandomTransform if _is_random(located, path, custom) else cls
-
     def model_post_init(self, context: Any) -> None:
-        """Make the user's object once; it is called from several threads."""
+        """Make the user's object; not at each call, since a constructor may read files."""
         super().model_post_init(context)
-        # Once, not at each call: a constructor may read files.
         self._object = self.make()
 
     def for_field(self, name: str) -> dict[str, Any] | None:
@@ -49,7 +41,23 @@ class CustomTransform(CustomComponent, Transform):
             None where the arguments name other fields; all arguments where they name none, since it may change every
             field.
         """
-        return _for_field(self.arguments, name)
+        for key in ("fields", "field", "keys"):
+            value = self.arguments.get(key)
+            if value is not None:
+                names = [value] if isinstance(value, str) else list(value)
+                alone = name if isinstance(value, str) else [name]
+                return {**self.arguments, key: alone} if name in names else None
+        return dict(self.arguments)
+
+
+@adapts("transform")
+class CustomTransform(_TransformObject, Transform):
+    """A callable on the sample: a dict of NumPy arrays, axes (channel, ...spatial); it returns the sample."""
+
+    @classmethod
+    def fit(cls, located: LocatedClass, path: str, custom: Path) -> type[CustomComponent]:
+        """The adapter for random transforms where the class draws at random."""
+        return CustomRandomTransform if _is_random(located, path, custom) else cls
 
     def __call__(self, sample: Sample) -> Sample:
         """Return the transformed sample."""
@@ -59,24 +67,12 @@ class CustomTransform(CustomComponent, Transform):
         return to_arrays(transformed)
 
 
-class CustomRandomTransform(CustomComponent, RandomTransform):
+class CustomRandomTransform(_TransformObject, RandomTransform):
     """A random callable on the sample: it takes the generator as ``rng``, or is MONAI's Randomizable.
 
     Such a class repeats itself for a seed. One that draws from the global ``random`` or ``numpy.random`` works
     and does not.
     """
-
-    kind: ClassVar[Kind] = "transform"
-    _object: Any = PrivateAttr(default=None)
-
-    def model_post_init(self, context: Any) -> None:
-        """Make the user's object once."""
-        super().model_post_init(context)
-        self._object = self.make()
-
-    def for_field(self, name: str) -> dict[str, Any] | None:
-        """The arguments with that field alone; without any that name fields, it may change every one."""
-        return _for_field(self.arguments, name)
 
     def draw(self, sample: Sample, rng: np.random.Generator) -> Draw:
         """Choose the seed of everything that the user's object draws.
@@ -134,13 +130,3 @@ def _is_random(located: LocatedClass, path: str, custom: Path) -> bool:
         or (isinstance(node, ast.Attribute) and node.attr in _CHANCE)
         for node in nodes
     )
-
-
-def _for_field(arguments: Mapping[str, Any], name: str) -> dict[str, Any] | None:
-    for key in ("fields", "field", "keys"):
-        value = arguments.get(key)
-        if value is not None:
-            named = [value] if isinstance(value, str) else list(value)
-            alone = name if isinstance(value, str) else [name]
-            return {**arguments, key: alone} if name in named else None
-    return dict(arguments)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from voxflow.components.custom.base import CustomComponent, adapts, copy_sample
 from voxflow.components.writers import Writer
@@ -11,7 +11,6 @@ from voxflow.components.writers import Writer
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from voxflow.components.registry import Kind
     from voxflow.components.transforms.base import Sample
 
 
@@ -22,8 +21,6 @@ class CustomWriter(CustomComponent, Writer):
     Attributes:
         field: what is written, where the class says so.
     """
-
-    kind: ClassVar[Kind] = "writer"
 
     field: str = "model"
 

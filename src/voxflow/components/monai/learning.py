@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
-from pydantic import Field, PositiveInt, PrivateAttr, model_validator
+from pydantic import Field, PositiveInt, PrivateAttr
 
 from voxflow.components.learning.inferers import Inferer
 from voxflow.components.learning.optimizers import LearningRatePolicy, Optimizer
 from voxflow.components.losses.base import Loss
-from voxflow.components.monai.names import (
-    OPEN_CONFIG,
-    MonaiAdapter,
-    adapts,
-    check_arguments,
-    find_monai_class,
-    read_parameters,
-)
+from voxflow.components.monai.names import MonaiAdapter, adapts, read_parameters
 from voxflow.findings import ArgumentError
 
 if TYPE_CHECKING:
@@ -31,21 +24,13 @@ NOT_FACTORS = ("OneCycleLR", "CyclicLR", "ReduceLROnPlateau", "SequentialLR", "C
 
 
 @adapts("loss")
-class MonaiLoss(MonaiAdapter, Loss):
+class MonaiLoss(Loss, MonaiAdapter):
     """Any loss of ``monai.losses`` or ``torch.nn``; its arguments are MONAI's."""
-
-    model_config = OPEN_CONFIG
-
-    @model_validator(mode="after")
-    def _check_constructor(self) -> Self:
-        if self.target:
-            check_arguments("loss", self.target, self.model_extra or {})
-        return self
 
     @property
     def activation(self) -> str:
         """What it turns logits into probabilities with; empty when it does not say."""
-        args = self.model_extra or {}
+        args = self.arguments
         if args.get("sigmoid") or self.target == "BCEWithLogitsLoss":
             return "sigmoid"
         return "softmax" if args.get("softmax") or self.target == "CrossEntropyLoss" else ""
@@ -62,13 +47,13 @@ class MonaiLoss(MonaiAdapter, Loss):
             else (batch, 1, ...) of integers to a loss that makes it one-hot, or of the logits' type.
         """
         del activation, label_format
-        loss: Any = find_monai_class("loss", self.target)(**(self.model_extra or {}))
+        loss: Any = self.find_target()(**self.arguments)
         is_cross_entropy = self.target in ("CrossEntropyLoss", "NLLLoss")
 
         def compute_loss(logits: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
             if is_cross_entropy:
                 label = (label[:, 0] if label.ndim > 1 and label.shape[1] == 1 else label).long()
-            elif not (self.model_extra or {}).get("to_onehot_y"):
+            elif not self.arguments.get("to_onehot_y"):
                 label = label.to(logits.dtype)
             value: torch.Tensor = loss(logits, label)
             return value
@@ -77,16 +62,10 @@ class MonaiLoss(MonaiAdapter, Loss):
 
 
 @adapts("optimizer")
-class MonaiOptimizer(MonaiAdapter, Optimizer):
+class MonaiOptimizer(Optimizer, MonaiAdapter):
     """Any optimizer of ``torch.optim`` or ``monai.optimizers``."""
 
-    model_config = OPEN_CONFIG
-
-    @model_validator(mode="after")
-    def _check_constructor(self) -> Self:
-        if self.target:
-            check_arguments("optimizer", self.target, self.model_extra or {}, ("params", "lr", "weight_decay"))
-        return self
+    filled: ClassVar[tuple[str, ...]] = ("params", "lr", "weight_decay")
 
     def build(self, parameters: Iterable[torch.nn.Parameter], lr: float, weight_decay: float) -> torch.optim.Optimizer:
         """Build MONAI's or torch's optimizer.
@@ -96,16 +75,16 @@ class MonaiOptimizer(MonaiAdapter, Optimizer):
             lr: where the configuration gave none.
             weight_decay: where the configuration gave none; 0 leaves the class its own default.
         """
-        optimizer_class = find_monai_class("optimizer", self.target)
+        optimizer_class = self.find_target()
         takes, _ = read_parameters(optimizer_class)
         settings = {name: value for name, value in self.settings(lr, weight_decay).items() if name in takes}
         if self.weight_decay is None and not weight_decay:
             settings.pop("weight_decay", None)  # the class's own default, which is not always 0
-        return cast("torch.optim.Optimizer", optimizer_class(parameters, **settings, **(self.model_extra or {})))
+        return cast("torch.optim.Optimizer", optimizer_class(parameters, **settings, **self.arguments))
 
 
 @adapts("lr_policy")
-class MonaiPolicy(MonaiAdapter, LearningRatePolicy):
+class MonaiPolicy(LearningRatePolicy, MonaiAdapter):
     """Any scheduler of ``torch.optim.lr_scheduler`` or ``monai.optimizers`` whose rates are factors of the first.
 
     Attributes:
@@ -113,20 +92,18 @@ class MonaiPolicy(MonaiAdapter, LearningRatePolicy):
         by_epoch: it is stepped once an epoch, as MONAI's handler does by default; else every iteration.
     """
 
-    model_config = OPEN_CONFIG
+    filled: ClassVar[tuple[str, ...]] = ("optimizer",)
     _factors: list[float] = PrivateAttr(default_factory=list)
     _scheduler: Any = PrivateAttr(default=None)
 
     training_epochs: PositiveInt = 1
     by_epoch: bool = Field(default=True)
 
-    @model_validator(mode="after")
-    def _check_constructor(self) -> Self:
+    def check_arguments(self) -> None:
+        """Hold the arguments against the scheduler's constructor; it must be one of factors."""
         if self.target in NOT_FACTORS:
             raise ArgumentError("its rates can't be said as factors of the first one", fix="use another scheduler")
-        if self.target:
-            check_arguments("lr_policy", self.target, self.model_extra or {}, ("optimizer",))
-        return self
+        super().check_arguments()
 
     def factor(self, step: int, total: int) -> float:
         """Return the scheduler's rate at a step, with a first rate of 1.
@@ -146,7 +123,7 @@ class MonaiPolicy(MonaiAdapter, LearningRatePolicy):
         if self._scheduler is None:
             # A scheduler drives an optimizer, here one with a single weight that nothing uses.
             optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
-            self._scheduler = find_monai_class("lr_policy", self.target)(optimizer, **(self.model_extra or {}))
+            self._scheduler = self.find_target()(optimizer, **self.arguments)
         else:
             self._scheduler.optimizer.step()
             self._scheduler.step()
@@ -154,30 +131,22 @@ class MonaiPolicy(MonaiAdapter, LearningRatePolicy):
 
 
 @adapts("inferer")
-class MonaiInferer(MonaiAdapter, Inferer):
+class MonaiInferer(Inferer, MonaiAdapter):
     """Any inferer of ``monai.inferers``; its arguments are MONAI's."""
-
-    model_config = OPEN_CONFIG
-
-    @model_validator(mode="after")
-    def _check_constructor(self) -> Self:
-        if self.target:
-            check_arguments("inferer", self.target, self.model_extra or {})
-        return self
 
     @property
     def roi_size(self) -> tuple[int, ...] | None:
         """The window in voxels; None when the whole image goes through at once."""
-        size = (self.model_extra or {}).get("roi_size")
+        size = self.arguments.get("roi_size")
         return tuple(size) if isinstance(size, list) else None
 
     @property
     def overlap(self) -> float:
         """Share of a window that neighbours share."""
-        return float((self.model_extra or {}).get("overlap", 0.25))
+        return float(self.arguments.get("overlap", 0.25))
 
     def infer(self, network: torch.nn.Module, image: torch.Tensor) -> torch.Tensor:
         """Return logits."""
         # What is shown to the network keeps no affine, which every layer would carry along.
-        args = {name: value for name, value in (self.model_extra or {}).items() if name not in ("device", "sw_device")}
-        return cast("torch.Tensor", find_monai_class("inferer", self.target)(**args)(inputs=image, network=network))
+        args = {name: value for name, value in self.arguments.items() if name not in ("device", "sw_device")}
+        return cast("torch.Tensor", self.find_target()(**args)(inputs=image, network=network))

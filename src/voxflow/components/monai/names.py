@@ -9,9 +9,9 @@ from __future__ import annotations
 import functools
 import importlib
 import inspect
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
-from pydantic import ConfigDict
+from pydantic import ConfigDict, model_validator
 
 from voxflow.components.registry import ComponentModel, ComponentSource, Kind, set_component_name
 from voxflow.findings import ArgumentError, suggest
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 Adapter = TypeVar("Adapter", bound="MonaiAdapter")
 PREFIX = "monai:"
-# An adapter holds the arguments of MONAI's class as extra values beside its own fields.
+# Arguments of MONAI's classes are extra values beside a component's own fields.
 OPEN_CONFIG = ConfigDict(frozen=True, extra="allow", strict=True, allow_inf_nan=False)
 # Where each kind's classes stand, and the class that each must inherit from.
 MONAI_MODULES: dict[Kind, tuple[tuple[str, ...], tuple[str, str]]] = {
@@ -87,19 +87,55 @@ def _list_public_names(kind: Kind) -> Iterator[str]:
 
 
 class MonaiAdapter(ComponentModel):
-    """A component that stands for one of MONAI's or torch's classes.
+    """A component that stands for one of MONAI's or torch's classes; its extra values are that class's arguments.
+
+    A kind's adapter inherits from the kind first and from this class last, whose ``model_config`` then holds.
 
     Attributes:
-        target: that class's name.
+        kind: of the component.
+        target: that class's name; empty for the adapters themselves.
+        filled: arguments of its constructor that Voxflow gives.
     """
 
+    model_config = OPEN_CONFIG
+    kind: ClassVar[Kind]
     target: ClassVar[str] = ""
+    filled: ClassVar[tuple[str, ...]] = ()
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """What the class is built with."""
+        return dict(self.model_extra or {})
+
+    @model_validator(mode="after")
+    def _check_target(self) -> Self:
+        if self.target:
+            self.check_arguments()
+        return self
+
+    def check_arguments(self) -> None:
+        """Hold the arguments against the class's constructor, without building anything.
+
+        Raises:
+            ValueError: an argument is unknown, missing or refused.
+        """
+        check_arguments(self.kind, self.target, self.arguments, self.filled)
 
     @classmethod
     def fit(cls, target: Any) -> type[MonaiAdapter]:
         """The adapter for a class of MONAI's; one that needs another kind of adapter overrides this."""
         del target
         return cls
+
+    @classmethod
+    def find_target(cls) -> Any:
+        """The class itself; imports MONAI."""
+        return find_monai_class(cls.kind, cls.target)
+
+    @classmethod
+    def parameter_names(cls) -> set[str]:
+        """The parameters of the class's constructor."""
+        return set(read_parameters(cls.find_target())[0])
 
 
 _adapters: dict[Kind, type[MonaiAdapter]] = {}
@@ -109,6 +145,7 @@ def adapts(kind: Kind) -> Callable[[type[Adapter]], type[Adapter]]:
     """Class decorator: the components of a kind that stand for MONAI's classes inherit from this one."""
 
     def add(adapter: type[Adapter]) -> type[Adapter]:
+        adapter.kind = kind
         _adapters[kind] = adapter
         return adapter
 

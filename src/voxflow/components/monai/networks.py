@@ -3,19 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from pydantic import model_validator
 
-from voxflow.components.monai.names import (
-    OPEN_CONFIG,
-    MonaiAdapter,
-    adapts,
-    check_arguments,
-    find_monai_class,
-    modernise_arguments,
-    read_parameters,
-)
+from voxflow.components.monai.names import MonaiAdapter, adapts, modernise_arguments
 from voxflow.components.networks.base import Network
 
 if TYPE_CHECKING:
@@ -26,52 +18,44 @@ STRIDES = {"BasicUNet": 16, "BasicUnet": 16, "VNet": 16, "AHNet": 32, "UNETR": 1
 
 
 @adapts("network")
-class MonaiNetwork(MonaiAdapter, Network):
+class MonaiNetwork(Network, MonaiAdapter):
     """Any network of ``monai.networks.nets`` that answers with logits; its arguments are MONAI's."""
 
-    model_config = OPEN_CONFIG
+    filled: ClassVar[tuple[str, ...]] = ("in_channels", "out_channels", "num_classes")
 
     @model_validator(mode="before")
     @classmethod
     def _modernise(cls, values: Any) -> Any:
         if not isinstance(values, dict) or not cls.target:
             return values
-        arguments = modernise_arguments(values, cls._parameter_names())
+        arguments = modernise_arguments(values, cls.parameter_names())
         if "num_classes" not in arguments and "out_channels" in arguments:
             arguments["num_classes"] = arguments["out_channels"]
         return arguments
 
-    @model_validator(mode="after")
-    def _check_constructor(self) -> Self:
-        if self.target:
-            check_arguments(
-                "network", self.target, self.model_extra or {}, ("in_channels", "out_channels", "num_classes")
-            )
-            out = (self.model_extra or {}).get("out_channels")
-            if out is not None and self.num_classes is not None and out != self.num_classes:
-                raise ValueError(f"out_channels is {out}, but {self.num_classes} classes are learnt")
-        return self
-
-    @classmethod
-    def _parameter_names(cls) -> set[str]:
-        return set(read_parameters(find_monai_class("network", cls.target))[0])
+    def check_arguments(self) -> None:
+        """Hold the arguments against the network's constructor, and its channels against the classes."""
+        super().check_arguments()
+        out = self.arguments.get("out_channels")
+        if out is not None and self.num_classes is not None and out != self.num_classes:
+            raise ValueError(f"out_channels is {out}, but {self.num_classes} classes are learnt")
 
     def build(self) -> torch.nn.Module:
         """Build MONAI's network."""
-        takes, args = self._parameter_names(), dict(self.model_extra or {})
+        takes, args = self.parameter_names(), self.arguments
         counts = {"in_channels": self.in_channels, "out_channels": self.num_classes, "num_classes": self.num_classes}
         filled = {name: value for name, value in counts.items() if name in takes and value is not None}
-        return cast("torch.nn.Module", find_monai_class("network", self.target)(**{**filled, **args}))
+        return cast("torch.nn.Module", self.find_target()(**{**filled, **args}))
 
     @property
     def spatial_dims(self) -> int:
         """What the configuration says; 3 when it says nothing."""
-        return int((self.model_extra or {}).get("spatial_dims", 3))
+        return int(self.arguments.get("spatial_dims", 3))
 
     @property
     def divisor(self) -> int:
         """The total stride, as far as the arguments tell."""
-        args = self.model_extra or {}
+        args = self.arguments
         if isinstance(args.get("strides"), list):
             steps = [step if isinstance(step, list) else [step] * self.spatial_dims for step in args["strides"]]
             return max(int(math.prod(axis)) for axis in zip(*steps, strict=True))

@@ -18,10 +18,7 @@ from voxflow.components.monai.names import (
     OPEN_CONFIG,
     MonaiAdapter,
     adapts,
-    check_arguments,
-    find_monai_class,
     modernise_arguments,
-    read_parameters,
 )
 from voxflow.components.registry import register
 from voxflow.components.transforms.base import Draw, FieldNames, RandomTransform, Sample, Transform, is_mask
@@ -40,14 +37,13 @@ _RADIOGRAPHS = (".png",)
 
 
 @adapts("transform")
-class MonaiTransform(MonaiAdapter, Transform):
+class MonaiTransform(Transform, MonaiAdapter):
     """Any transform of ``monai.transforms`` that works on a dictionary; its arguments are MONAI's.
 
     Attributes:
         keys: the sample's fields.
     """
 
-    model_config = OPEN_CONFIG
     _built: threading.local = PrivateAttr(default_factory=threading.local)
 
     keys: FieldNames
@@ -57,17 +53,7 @@ class MonaiTransform(MonaiAdapter, Transform):
     def _modernise(cls, values: Any) -> Any:
         if cls.target == "AsDiscreted" and isinstance(values, dict):
             values = _modern_as_discrete(values)
-        return (
-            modernise_arguments(values, _parameter_names(cls.target))
-            if isinstance(values, dict) and cls.target
-            else values
-        )
-
-    @model_validator(mode="after")
-    def _check_constructor(self) -> Self:
-        if self.target:
-            check_arguments("transform", self.target, self.arguments)
-        return self
+        return modernise_arguments(values, cls.parameter_names()) if isinstance(values, dict) and cls.target else values
 
     @classmethod
     def fit(cls, target: Any) -> type[MonaiAdapter]:
@@ -79,7 +65,7 @@ class MonaiTransform(MonaiAdapter, Transform):
     @property
     def arguments(self) -> dict[str, Any]:
         """What MONAI's class is built with."""
-        return {"keys": list(self.keys), **(self.model_extra or {})}
+        return {"keys": list(self.keys), **super().arguments}
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -105,7 +91,7 @@ class MonaiTransform(MonaiAdapter, Transform):
     def _monai_object(self) -> Any:
         """MONAI's object, one a thread: random ones keep what they drew in themselves."""
         if not hasattr(self._built, "transform"):
-            self._built.transform = find_monai_class("transform", self.target)(**self.arguments)
+            self._built.transform = self.find_target()(**self.arguments)
         return self._built.transform
 
     def patch(self) -> tuple[int, ...] | None:
@@ -253,10 +239,6 @@ for _name in (
 def _first_path(value: Any) -> Path | None:
     first = value[0] if isinstance(value, list | tuple) and value else value
     return Path(first) if isinstance(first, str | Path) else None
-
-
-def _parameter_names(target: str) -> set[str]:
-    return set(read_parameters(find_monai_class("transform", target))[0])
 
 
 def _modern_as_discrete(values: dict[str, Any]) -> dict[str, Any]:
