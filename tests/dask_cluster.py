@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @contextlib.contextmanager
-def two_workers(folder: Path) -> Iterator[Any]:
+def start_two_workers(folder: Path) -> Iterator[Any]:
     distributed = pytest.importorskip("distributed", reason="distributed is not installed (voxflow[scale])")
     cluster = distributed.LocalCluster(
         n_workers=2,
@@ -33,7 +33,7 @@ def two_workers(folder: Path) -> Iterator[Any]:
         yield cluster
 
 
-class Killer(threading.Thread):
+class WorkerKiller(threading.Thread):
     """Kills the first worker that has a case, once ``ready`` says so; a stopped process can't finish it meanwhile."""
 
     def __init__(self, cluster: Any, ready: Callable[[], bool]) -> None:
@@ -65,9 +65,9 @@ class Killer(threading.Thread):
 
 
 @contextlib.contextmanager
-def one_killed(cluster: Any, ready: Callable[[], bool]) -> Iterator[None]:
+def kill_one_worker(cluster: Any, ready: Callable[[], bool]) -> Iterator[None]:
     """In the block one worker is killed while it has a case."""
-    killer = Killer(cluster, ready)
+    killer = WorkerKiller(cluster, ready)
     killer.start()
     yield
     killer.join(60)

@@ -30,7 +30,7 @@ LINGER_S = 1.0
 
 
 @functools.cache
-def _unshare() -> tuple[str, ...]:
+def _unshare_command() -> tuple[str, ...]:
     """How to get a network namespace here; empty where the system does not allow it."""
     for options in (["--net", "--mount"], ["--map-root-user", "--net", "--mount"]):
         command = ["unshare", *options]
@@ -42,17 +42,17 @@ def _unshare() -> tuple[str, ...]:
     return ()
 
 
-def why_no_namespace() -> str:
+def explain_missing_namespace() -> str:
     """A reason to skip a test; empty where namespaces are allowed."""
-    return "" if _unshare() else "this system allows no network namespace (unshare --net)"
+    return "" if _unshare_command() else "this system allows no network namespace (unshare --net)"
 
 
-def network_namespace() -> tuple[str, ...]:
+def namespace_command() -> tuple[str, ...]:
     """What to write before a command so that it runs with loopback alone; empty where that is not allowed."""
-    return (*_unshare(), sys.executable, "-S", str(Path(__file__).resolve())) if _unshare() else ()
+    return (*_unshare_command(), sys.executable, "-S", str(Path(__file__).resolve())) if _unshare_command() else ()
 
 
-def recorded_connections(log: Path, environment: dict[str, str]) -> dict[str, str]:
+def record_connections(log: Path, environment: dict[str, str]) -> dict[str, str]:
     """The environment in which a command, and all that it starts, writes down whom it tries to reach into ``log``."""
     quiet = {name: value for name, value in environment.items() if name not in CI_VARIABLES}
     path = os.pathsep.join(filter(None, [str(HOOK), environment.get("PYTHONPATH", "")]))
@@ -63,10 +63,10 @@ def main(command: list[str]) -> int:
     """Inside the namespace: bring loopback up, run the command, write down what the kernel counted."""
     _bring_up("lo")
     _ask_nobody_for_names()
-    before = _without_route()
+    before = _count_unroutable()
     code = subprocess.run(command, check=False).returncode
     time.sleep(LINGER_S)
-    count = _without_route() - before
+    count = _count_unroutable() - before
     if count and os.environ.get(VARIABLE):
         with Path(os.environ[VARIABLE]).open("a", encoding="utf-8") as stream:
             stream.write(f"kernel: {count} attempts had no route, in {' '.join(command[:4])!r}\n")
@@ -89,7 +89,7 @@ def _ask_nobody_for_names() -> None:
         subprocess.run(["mount", "--bind", settings.name, target], capture_output=True, check=False)
 
 
-def _without_route() -> int:
+def _count_unroutable() -> int:
     """How often the kernel had no route in this namespace, IPv4 and IPv6."""
     names, values = [line.split() for line in Path("/proc/net/snmp").read_text().splitlines() if line.startswith("Ip:")]
     count = int(dict(zip(names, values, strict=True))["OutNoRoutes"])

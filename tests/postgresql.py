@@ -35,8 +35,8 @@ class PostgreSql:
 
 
 @contextlib.contextmanager
-def running() -> Iterator[PostgreSql]:
-    programs = _programs()
+def start_server() -> Iterator[PostgreSql]:
+    programs = _program_folder()
     pytest.importorskip("psycopg2", reason="psycopg2 is not installed (pip install 'voxflow[postgresql]')")
     folder = Path(tempfile.mkdtemp(prefix="voxflow-postgresql-"))
     # The server refuses to run as root.
@@ -49,11 +49,11 @@ def running() -> Iterator[PostgreSql]:
     control = [*as_owner, str(programs / "pg_ctl"), "-D", str(data), "-w", "-t", str(int(PATIENCE_S))]
     initialise = [*as_owner, str(programs / "initdb"), "-D", str(data), "-U", OWNER, "-A", "trust", "-E", "UTF8"]
     try:
-        _quietly(initialise, folder)
-        _quietly([*control, "-l", str(log), "-o", options, "start"], folder)
+        _run_quietly(initialise, folder)
+        _run_quietly([*control, "-l", str(log), "-o", options, "start"], folder)
         for database in ("prefect", "mlflow"):
             make = [str(programs / "createdb"), "-h", "127.0.0.1", "-p", str(port), "-U", OWNER, database]
-            _quietly(make, folder)
+            _run_quietly(make, folder)
         yield PostgreSql(port)
     finally:
         subprocess.run([*control, "-m", "immediate", "stop"], check=False, cwd=folder, stdout=subprocess.DEVNULL)
@@ -61,11 +61,11 @@ def running() -> Iterator[PostgreSql]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _quietly(command: list[str], folder: Path) -> None:
+def _run_quietly(command: list[str], folder: Path) -> None:
     subprocess.run(command, check=True, cwd=folder, stdout=subprocess.DEVNULL)
 
 
-def _programs() -> Path:
+def _program_folder() -> Path:
     candidates = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
     on_path = shutil.which("initdb")
     if not candidates and on_path is None:

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.dask_cluster import two_workers
+from tests.cluster_jobs import die_at_three, double, fail_at_three, write_slowly
+from tests.dask_cluster import start_two_workers
 from tests.flows.repository import ROOT, environment
-from tests.on_workers import die_at_three, double, fail_at_three, slow
 from tests.ports import reserve_port
 from voxflow import cluster
 from voxflow.cluster import Cluster, choose_cluster, open_executor
@@ -32,7 +32,7 @@ OUT = Path("out")
 
 @pytest.fixture(scope="module")
 def scheduler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with two_workers(tmp_path_factory.mktemp("dask")) as running:
+    with start_two_workers(tmp_path_factory.mktemp("dask")) as running:
         yield running.scheduler_address
 
 
@@ -82,7 +82,7 @@ def test_a_case_that_kills_its_workers_is_named_and_the_others_are_done(capsys: 
 
 
 def test_whoever_stops_early_leaves_nobody_writing(executor: Cluster) -> None:
-    running = executor.run(slow, range(20), lost, into=OUT)
+    running = executor.run(write_slowly, range(20), lost, into=OUT)
     next(running)
     running.close()
     begun = {path.name.partition("-")[2] for path in OUT.glob("begun-*")}
@@ -120,7 +120,7 @@ def test_a_scheduler_that_dies_ends_the_work() -> None:
             stack.callback(started[-1].kill)
         executor = stack.enter_context(open_executor(address))
         assert executor is not None
-        running = executor.run(slow, range(20), lost, into=OUT)
+        running = executor.run(write_slowly, range(20), lost, into=OUT)
         next(running)
         started[0].kill()
         with pytest.raises(ClusterError, match=f"the connection to the Dask scheduler at {address} was lost"):

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.flows.repository import environment, make_repository
-from tests.offline import network_namespace, recorded_connections, why_no_namespace
+from tests.offline import explain_missing_namespace, namespace_command, record_connections
 from voxflow.offline import QUIET, silence_telemetry
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-namespace_needed = pytest.mark.skipif(bool(why_no_namespace()), reason=why_no_namespace())
+namespace_needed = pytest.mark.skipif(bool(explain_missing_namespace()), reason=explain_missing_namespace())
 
 LIBRARIES = ["torch", "monai", "lightning_fabric", "mlflow", "great_expectations", "openvino", "onnxruntime", "prefect"]
 
@@ -72,9 +72,9 @@ def run(command: list[str], attempts: Path, folder: Path, *, silent: bool = True
     """
     inherited = {name: value for name, value in environment().items() if name not in QUIET}
     home = {"HOME": str(folder), "PREFECT_HOME": str(folder / "prefect"), "NO_PROXY": "*", "no_proxy": "*"}
-    variables = recorded_connections(attempts, inherited | home)
+    variables = record_connections(attempts, inherited | home)
     result = subprocess.run(
-        [*network_namespace(), *command], cwd=folder, env=variables, capture_output=True, text=True, check=False
+        [*namespace_command(), *command], cwd=folder, env=variables, capture_output=True, text=True, check=False
     )
     assert result.returncode == 0 or not silent, result.stdout + result.stderr
     return attempts.read_text(encoding="utf-8").splitlines() if attempts.exists() else []

@@ -8,18 +8,20 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.dag.repository import CHEST, SPLEEN, FirstRun, Repository
-from tests.offline import network_namespace, recorded_connections
+from tests.offline import namespace_command, record_connections
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
 def make_small(params: dict[str, Any]) -> None:
-    """Fewer patients, one epoch: the same way through the graph, in a minute or two."""
+    """Fewer patients, coarser voxels, a narrower network, one epoch: the same way through the graph in a minute."""
     params["samples"][SPLEEN]["patients"] = 8
     params["samples"][CHEST]["images"] = 48
     for workspace in (SPLEEN, CHEST):
         params["workspaces"][workspace]["train"]["set"] = {"epochs": 1}
+    params["workspaces"][SPLEEN]["resample"]["spacing_mm"] = [3.0, 3.0, 6.0]
+    params["workspaces"][SPLEEN]["train"]["set"]["train.model.args.nf_enc"] = [4, 8, 16, 32]
 
 
 @pytest.fixture(scope="session")
@@ -30,8 +32,8 @@ def first_run(tmp_path_factory: pytest.TempPathFactory) -> FirstRun:
     repository.set_params(params)
     logs = tmp_path_factory.mktemp("logs")
     log, modules = logs / "connections.txt", logs / "modules.txt"
-    environment = recorded_connections(log, repository.environment) | {"VOXFLOW_MODULES": str(modules)}
-    result = repository.run(*network_namespace(), "dvc", "repro", env=environment)
+    environment = record_connections(log, repository.environment) | {"VOXFLOW_MODULES": str(modules)}
+    result = repository.run(*namespace_command(), "dvc", "repro", env=environment)
     connections = log.read_text().splitlines() if log.exists() else []
     return FirstRun(repository, result.stdout + result.stderr, connections, imported_modules(modules))
 

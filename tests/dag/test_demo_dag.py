@@ -149,7 +149,7 @@ def test_one_mlflow_run_holds_everything_of_a_training(repository: Repository) -
 
 def test_a_changed_spacing_runs_what_follows_for_that_workspace_only(repository: Repository) -> None:
     params = repository.params
-    params["workspaces"][SPLEEN]["resample"]["spacing_mm"] = [2.5, 2.5, 5.0]
+    params["workspaces"][SPLEEN]["resample"]["spacing_mm"] = [3.5, 3.5, 7.0]
     repository.set_params(params)
     again = ran(repository.run("dvc", "repro").stdout)
     assert again == {f"{stage}@{SPLEEN}" for stage in STAGES[STAGES.index("resample") :]}

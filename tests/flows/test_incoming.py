@@ -53,7 +53,7 @@ def department(tmp_path: Path) -> Iterator[tuple[Department, Orthanc]]:
             "OMP_NUM_THREADS": "1",
         }
         with contextlib.suppress(pytest.skip.Exception):
-            database = stack.enter_context(postgresql.running())
+            database = stack.enter_context(postgresql.start_server())
             variables["PREFECT_API_DATABASE_CONNECTION_URL"] = database.url("prefect", "asyncpg")
             variables["MLFLOW_TRACKING_URI"] = database.url("mlflow", "psycopg2")
         repository = make_repository(tmp_path / "repository")

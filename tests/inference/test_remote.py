@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from tests.case_losing_executor import REASON, CaseLosingExecutor
 from tests.inference.models import save_densenet, save_unet
-from tests.losing import REASON, Losing
 from voxflow.errors import InputError
 from voxflow.executor import Threads
 from voxflow.geometry import Geometry
@@ -79,7 +79,7 @@ def test_a_lost_case_is_a_failure_with_its_reason(
     volumes: list[InferenceCase], model: ModelFolders, tmp_path: Path
 ) -> None:
     _, out = folders(tmp_path)
-    result = infer_on_executor(Losing(2), model, volumes, out, InferOptions())
+    result = infer_on_executor(CaseLosingExecutor(2), model, volumes, out, InferOptions())
     assert json.loads((out / "failures.json").read_text()) == [{"case": "2", "reason": REASON}]
     assert result.failures.exit_code(3) == 3
 

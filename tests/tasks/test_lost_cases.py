@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tasks import convert, resample
-from tests.losing import REASON, Losing
+from tests.case_losing_executor import REASON, CaseLosingExecutor
 from tests.tasks.demo_cases import VOLUMES, run, write_volumes
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def lose(monkeypatch: pytest.MonkeyPatch, program: ModuleType, number: int) -> None:
-    monkeypatch.setattr(program, "open_executor", lambda _: contextlib.nullcontext(Losing(number)))
+    monkeypatch.setattr(program, "open_executor", lambda _: contextlib.nullcontext(CaseLosingExecutor(number)))
 
 
 def test_conversion_lists_it_as_quarantined_and_keeps_the_order(monkeypatch: pytest.MonkeyPatch) -> None:

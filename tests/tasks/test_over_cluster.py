@@ -15,7 +15,7 @@ import yaml
 
 from tasks import convert, infer, resample, sample
 from tasks.common.stage import main
-from tests.dask_cluster import one_killed, two_workers
+from tests.dask_cluster import kill_one_worker, start_two_workers
 from tests.inference.models import save_unet, volume_spec
 from tests.test_dag import STAGES
 
@@ -47,7 +47,7 @@ def run(program: ModuleType, monkeypatch: pytest.MonkeyPatch, cluster: str = "of
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    with two_workers(tmp_path_factory.mktemp("dask")) as running:
+    with start_two_workers(tmp_path_factory.mktemp("dask")) as running:
         yield running
 
 
@@ -102,7 +102,7 @@ def test_a_stage_makes_the_same_though_a_worker_is_killed(
         assert run(infer, monkeypatch) == code
     shutil.move(place, tmp_path / "expected")
     begun = place.parent.absolute()
-    with one_killed(cluster, lambda: any(begun.glob(".partial-*/*/*.nii.gz"))):
+    with kill_one_worker(cluster, lambda: any(begun.glob(".partial-*/*/*.nii.gz"))):
         assert run(program, monkeypatch, cluster.scheduler_address) == code
     same(tmp_path / "expected", place)
     assert "is gone; another one works on its cases" in capsys.readouterr().err

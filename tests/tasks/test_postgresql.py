@@ -27,7 +27,7 @@ with begin_run("spleen", params={"a": 1}) as tracker:
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_both_services_and_a_run_live_in_postgresql(tmp_path: Path) -> None:
-    with postgresql.running() as database:
+    with postgresql.start_server() as database:
         prefect, mlflow = reserve_port(), reserve_port()
         variables = environment() | {
             "PREFECT_HOME": str(tmp_path / "prefect"),

@@ -42,7 +42,7 @@ def uri(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
         if request.param == "sqlite":
             yield f"sqlite:///{tmp_path}/mlflow.db"
         else:
-            yield stack.enter_context(postgresql.running()).url("mlflow", "psycopg2")
+            yield stack.enter_context(postgresql.start_server()).url("mlflow", "psycopg2")
 
 
 @pytest.mark.slow

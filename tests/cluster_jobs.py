@@ -28,7 +28,7 @@ def die_at_three(number: int) -> int:
     return double(number)
 
 
-def slow(number: int) -> int:
+def write_slowly(number: int) -> int:
     Path(f"out/begun-{number}").touch()
     time.sleep(1.5)
     Path(f"out/ended-{number}").touch()

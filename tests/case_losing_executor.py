@@ -14,7 +14,7 @@ R = TypeVar("R")
 REASON = "4 Dask workers died at work on it"
 
 
-class Losing:
+class CaseLosingExecutor:
     """Does every case but one, which it gives up; a single item is always done.
 
     Args:
