@@ -7,6 +7,8 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_ROOT_USER_ACTION := ignore
 READY := $(VENV)/.ready
+# A test process a core, up to eight: each needs about 2 GB.
+AT_ONCE := -n $(shell nproc) --maxprocesses 8
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-all test-services lint format serve lock clean
@@ -32,10 +34,11 @@ demo: $(READY) ## run all stages on the two demo workspaces
 	@$(BIN)/python -m tasks.ops.summary
 
 test: $(READY) lint ## make lint, and all tests but the slow ones
-	$(BIN)/python -m pytest -m "not slow" --cov --cov-report=term:skip-covered
+	$(BIN)/python -m pytest $(AT_ONCE) -m "not slow" --cov --cov-report=term:skip-covered
 
-test-all: $(READY) lint ## make lint, and all tests, with long trainings and real images
-	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered
+# The slow tests one by one: they train with all cores, and some measure time and memory.
+test-all: test ## make lint, and all tests, with long trainings and real images
+	$(BIN)/python -m pytest -m slow --cov --cov-append --cov-report=term:skip-covered
 
 test-services: ## install Orthanc, PostgreSQL and Chromium for the tests (needs root and apt-get)
 	@.ci/services

@@ -1,4 +1,4 @@
-"""Shared fixtures: where real images lie, and skipping with a reason when they do not."""
+"""Shared fixtures: where real images lie, stores of a test's own; and how tests are shared out to processes."""
 
 from __future__ import annotations
 
@@ -7,16 +7,54 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-ROOT = Path(__file__).resolve().parent.parent
+TESTS = Path(__file__).resolve().parent
+ROOT = TESTS.parent
 STORE_VARIABLE = "MLFLOW_TRACKING_URI"
+
+# Folders whose tests share what takes long to prepare (a run of the whole DAG, a Prefect server, trained models): one
+# process runs all of them. Of the other folders, the tests of a file stay together.
+SHARED_FOLDERS = ("dag", "flows", "migrate", "mmar", "promotion", "pacs")
+# What takes longest begins first, so that no process has long to go when the others have ended.
+LONGEST_FOLDERS = ("dag", "flows", "tasks", "migrate", "mmar")
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # There are as many test processes as cores; more threads than that only wait for each other.
+    os.environ["OMP_NUM_THREADS"] = "1"
+
+
+class FolderScheduling(LoadScopeScheduling):  # type: ignore[misc]
+    """Hands test processes whole files, and whole folders where the tests of a folder share something."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        path = nodeid.partition("::")[0]
+        folder = path.split("/")[1]
+        return folder if folder in SHARED_FOLDERS else path
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> FolderScheduling:
+    """Share out the tests of ``pytest -n 2``; pytest-xdist's own loadgroup does nothing with pytest 9.2."""
+    config.option.loadscopereorder = False
+    return FolderScheduling(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes longest where several processes run the tests."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        items.sort(key=_rank)
+
+
+def _rank(item: pytest.Item) -> int:
+    folder = item.path.relative_to(TESTS).parts[0]
+    return LONGEST_FOLDERS.index(folder) if folder in LONGEST_FOLDERS else len(LONGEST_FOLDERS)
 
 
 @pytest.fixture(scope="session", autouse=True)
-def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def _separate_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Keep what trainings prepare out of the user's cache."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("VOXFLOW_CACHE", str(tmp_path_factory.mktemp("cache")))
@@ -24,13 +62,13 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def _mappings_stay_apart(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+def _separate_mappings(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Conversions leave the way back from pseudonyms on the machine; tests leave nothing in the working folder."""
     monkeypatch.setenv("VOXFLOW_MAPPING_FOLDER", str(tmp_path_factory.getbasetemp() / "mapping"))
 
 
 @pytest.fixture(autouse=True)
-def _stores_stay_apart() -> Iterator[None]:
+def _separate_store() -> Iterator[None]:
     """MLflow puts the store that it was told of into the environment, for whatever comes next."""
     before = os.environ.get(STORE_VARIABLE)
     yield

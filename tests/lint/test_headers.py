@@ -67,7 +67,11 @@ def test_a_file_that_is_cut_off_is_told_by_its_length(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["a.nii", "a.nii.gz", "a.mha", "a.mhd", "a.nrrd", "a.png"])
-@pytest.mark.parametrize("content", [b"x", b"NDims = 3\nDimSize = a b c\n", bytes(400), gzip.compress(b"x" * 400)])
+@pytest.mark.parametrize(
+    "content",
+    [b"x", b"NDims = 3\nDimSize = a b c\n", bytes(400), gzip.compress(b"x" * 400)],
+    ids=["a letter", "text", "zeros", "gzip"],
+)
 def test_what_is_no_image_is_an_error_of_the_data(tmp_path: Path, name: str, content: bytes) -> None:
     path = tmp_path / name
     path.write_bytes(content)

@@ -61,13 +61,20 @@ def test_a_failure_says_its_reason_and_kind(
 
 def test_a_stage_waits_for_another_dvc_process(repository: Path) -> None:
     (repository / "spleen_demo-raw").write_text("one")
+    graph = repository / "dvc.yaml"
+    graph.write_text(graph.read_text().replace("sleep 1;", "until [ -e go ]; do sleep 0.1; done;"))
     command = [sys.executable, "-m", "dvc", "repro", "--single-item", "left@spleen_demo"]
     lines: list[str] = []
+
+    def let_it_end(line: str) -> None:
+        lines.append(line)
+        (repository / "go").touch()
+
     with subprocess.Popen(command, cwd=repository, env=environment(), stdout=subprocess.PIPE, text=True) as dvc:
         assert dvc.stdout is not None
         dvc.stdout.readline()
         with Reproducer(repository) as reproducer:
-            outcome = reproducer.run("left@spleen_demo", force=False, say=lines.append)
+            outcome = reproducer.run("left@spleen_demo", force=False, say=let_it_end)
         dvc.communicate()
     assert outcome.verdict == "unchanged"
     assert lines[0] == "left@spleen_demo: another DVC process is in the way, waiting for it"
