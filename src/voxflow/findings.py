@@ -201,11 +201,6 @@ class FindingCollector:
         """The findings of severity error."""
         return [finding for finding in self.findings if finding.severity == "error"]
 
-    @property
-    def warnings(self) -> list[Finding]:
-        """The findings of severity warning."""
-        return [finding for finding in self.findings if finding.severity == "warning"]
-
     def raise_errors(self, title: str = "") -> None:
         """Raise one exception that holds every error, its text capped at ``MAX_SHOWN``; warnings alone pass.
 

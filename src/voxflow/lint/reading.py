@@ -73,11 +73,6 @@ class PlacedComponent:
         """Its name as the configuration writes it."""
         return plain_name(self.component.name)
 
-    @property
-    def is_custom(self) -> bool:
-        """Whether its class is the user's own."""
-        return self.component.path is not None
-
     def argument(self, name: str) -> str:
         """The JSON path of one of its arguments."""
         return f"{self.component.where_args}.{name}"

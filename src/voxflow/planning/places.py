@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
-from voxflow.errors import ConfigError
+from voxflow.findings import FaultyConfigError, Finding
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -40,7 +40,8 @@ def place_sizes(
     values: dict[str, Any] = {}
     crops = [n for n, crop in enumerate(_value_at(config, CROP, path)) if _is_crop(crop)]
     if not crops:
-        raise ConfigError("no transform takes patches; nothing says where a patch size goes", path=path, where=CROP)
+        message = "no transform takes patches; nothing says where a patch size goes"
+        raise FaultyConfigError.of(Finding("missing-component", "error", path, CROP, message))
     values[f"{CROP}[{crops[-1]}].args.size"] = patch
     pipeline = _value_at(config, "train.image_pipeline.args", path)
     if -1 not in pipeline.get("output_crop_size", [-1]):
@@ -133,8 +134,7 @@ def _value_at(config: Mapping[str, Any], json_path: str, path: Path) -> Any:
     value: Any = config
     for part in json_path.split("."):
         if not isinstance(value, dict) or part not in value:
-            raise ConfigError(
-                f"no {part!r} there; planning reads configurations of Clara 3's form", path=path, where=json_path
-            )
+            message = f"no {part!r} there; planning reads configurations of Clara 3's form"
+            raise FaultyConfigError.of(Finding("missing-component", "error", path, json_path, message))
         value = value[part]
     return value

@@ -12,6 +12,7 @@ from voxflow.config import load_workflow, read_json, set_nested
 from voxflow.datalist import Datalist
 from voxflow.errors import ConfigError, DataError
 from voxflow.files import write_text
+from voxflow.findings import FaultyConfigError, Finding
 from voxflow.places import PARAMS, read_workspaces
 from voxflow.planning.places import place_sizes
 from voxflow.planning.proposal import AUTO, CONFIG, Proposal, plan_evaluation, plan_training
@@ -196,7 +197,7 @@ def _write_values(path: Path, places: Mapping[str, Any]) -> str:
     for place, value in places.items():
         fault = set_nested(content, place, value)
         if fault:
-            raise ConfigError(fault, path=path, where=place)
+            raise FaultyConfigError.of(Finding("override", "error", path, place, fault))
     write_text(path, format_json(content) + "\n")
     return str(path)
 
