@@ -7,7 +7,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_ROOT_USER_ACTION := ignore
 READY := $(VENV)/.ready
-# A test process a core, up to eight: each needs about 2 GB.
+# One test process for each core, at most eight: each needs about 2 GB.
 AT_ONCE := -n $(shell nproc) --maxprocesses 8
 
 .DEFAULT_GOAL := help
@@ -36,7 +36,7 @@ demo: $(READY) ## run all stages on the two demo workspaces
 test: $(READY) lint ## make lint, and all tests but the slow ones
 	$(BIN)/python -m pytest $(AT_ONCE) -m "not slow" --cov --cov-report=term:skip-covered
 
-# The slow tests one by one: they train with all cores, and some measure time and memory.
+# The slow tests run one after the other: they train with all cores, and some measure time and memory.
 test-all: test ## make lint, and all tests, with long trainings and real images
 	$(BIN)/python -m pytest -m slow --cov --cov-append --cov-report=term:skip-covered
 

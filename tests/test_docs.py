@@ -6,11 +6,23 @@ import re
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
+from pydantic import BaseModel
 
 from voxflow.cli.main import COMMANDS
+from voxflow.dicom import ConvertOptions
+from voxflow.drift import MonitorOptions
+from voxflow.evaluation import EvaluateOptions
+from voxflow.export import ExportOptions
+from voxflow.inference import InferOptions
+from voxflow.pacs import AnswerOptions, IngestOptions
+from voxflow.promotion import PromoteOptions
+from voxflow.quality import ValidateOptions
+from voxflow.training import TrainOptions
+from voxflow.volumes import ResampleOptions
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *ROOT.glob("mmars/*/docs/*.md")])
@@ -21,6 +33,19 @@ GENERATED = {
     "docs/README.md",
     "docs/index.html",  # of Great Expectations' Data Docs
     "src/voxflow/engines/reference.py",  # what the reader of CONTRIBUTING.md writes
+}
+OPTIONS: dict[str, type[BaseModel]] = {
+    "answer": AnswerOptions,
+    "convert": ConvertOptions,
+    "evaluate": EvaluateOptions,
+    "export": ExportOptions,
+    "infer": InferOptions,
+    "ingest": IngestOptions,
+    "monitor": MonitorOptions,
+    "promote": PromoteOptions,
+    "resample": ResampleOptions,
+    "train": TrainOptions,
+    "validate": ValidateOptions,
 }
 FOLDERS = r"(?:src|tasks|flows|tests|docs|benchmarks|deploy|mmars/[a-z]+_demo/config)"
 
@@ -63,6 +88,20 @@ def test_stages_exist(page: Path) -> None:
     assert set(calls) <= stages
 
 
+def test_settings_of_examples_are_valid(page: Path) -> None:
+    for settings in find_settings(page):
+        for stage, model in OPTIONS.items():
+            if stage in settings:
+                model.model_validate(settings[stage])
+
+
+@pytest.mark.parametrize(("heading", "model"), [("Options", ConvertOptions), ("Resampling", ResampleOptions)])
+def test_the_tables_of_options_name_every_option(heading: str, model: type[BaseModel]) -> None:
+    _, _, section = (ROOT / "docs/conversion.md").read_text("utf-8").partition(f"\n## {heading}\n")
+    names = re.findall(r"^\| `([a-z_]+)` \|", section.partition("\n## ")[0], re.MULTILINE)
+    assert sorted(names) == sorted(model.model_fields)
+
+
 def test_files_of_the_repository_exist(page: Path) -> None:
     paths = [code for code in find_inline_code(page) if re.fullmatch(FOLDERS + r"/[\w./-]*", code)]
     assert [path for path in paths if path not in GENERATED and not (ROOT / path).exists()] == []
@@ -82,6 +121,15 @@ def find_inline_code(page: Path) -> list[str]:
     """Find what stands between single backticks outside of blocks of code."""
     prose = re.sub(r"^```.*?^```", "", page.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
     return re.findall(r"`([^`\n]+)`", prose)
+
+
+def find_settings(page: Path) -> Iterator[dict[str, Any]]:
+    """Find the settings of stages that the page's examples of params.yaml hold, by stage; not those of bundles."""
+    for block in re.findall(r"^```yaml\n(.*?)^```", page.read_text("utf-8"), re.MULTILINE | re.DOTALL):
+        content = yaml.safe_load(block)
+        for settings in [content, *content.get("workspaces", {}).values()]:
+            if settings.get("kind") != "bundle":
+                yield settings
 
 
 def find_imports(page: Path) -> Iterator[str]:

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Run the exported model on cases, no labels needed; masks or predictions are written to eval/.
+# Run the exported model on cases; no labels are needed. Masks or predictions are written to eval/.
 my_dir="$(dirname "$0")"
 . "$my_dir/set_env.sh"
 echo "MMAR_ROOT set to $MMAR_ROOT"

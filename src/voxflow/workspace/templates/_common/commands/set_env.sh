@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# What every script of this folder needs; the one to edit where Python must find modules of your own.
+# Settings for all scripts of this folder. Edit this file if Python must find modules of your own.
 MMAR_ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 export MMAR_ROOT
 export PYTHONPATH="$MMAR_ROOT/custom${PYTHONPATH:+:$PYTHONPATH}"
 
-# Older train_Ngpu.sh scripts start their processes with mpirun. Where there is no MPI, torchrun does the same.
+# Older train_Ngpu.sh scripts start their processes with mpirun. If there is no MPI, torchrun does the same.
 if ! command -v mpirun > /dev/null; then
     mpirun() {
         local processes=1

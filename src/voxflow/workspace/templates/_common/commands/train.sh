@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Train from scratch. Values given to this script win over all others: ./train.sh epochs=20 learning_rate=0.0002
+# Train from scratch. Values given to this script replace all others: ./train.sh epochs=20 learning_rate=0.0002
 my_dir="$(dirname "$0")"
 . "$my_dir/set_env.sh"
 echo "MMAR_ROOT set to $MMAR_ROOT"

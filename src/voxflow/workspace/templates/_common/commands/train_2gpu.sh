@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Train from scratch in two processes: on two GPUs, or without one on the processor.
+# Train from scratch in two processes: on two GPUs, or on the CPU if there are none.
 # Scale the learning rate with the number of processes: ./train_2gpu.sh learning_rate=0.0002
 my_dir="$(dirname "$0")"
 . "$my_dir/set_env.sh"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Train on from models/model.pt in two processes; see train_2gpu.sh and train_finetune.sh.
+# Continue training from models/model.pt in two processes; see train_2gpu.sh and train_finetune.sh.
 my_dir="$(dirname "$0")"
 . "$my_dir/set_env.sh"
 echo "MMAR_ROOT set to $MMAR_ROOT"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Train on from the best model of an earlier training, models/model.pt; another one: MMAR_CKPT=/path/to/model.pt
+# Continue from the best model of an earlier training, models/model.pt. For another one: MMAR_CKPT=/path/to/model.pt
 my_dir="$(dirname "$0")"
 . "$my_dir/set_env.sh"
 echo "MMAR_ROOT set to $MMAR_ROOT"

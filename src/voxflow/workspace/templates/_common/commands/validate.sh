@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Judge the exported model on labelled cases; what it finds is written to eval/.
+# Evaluate the exported model on labelled cases; the results are written to eval/.
 my_dir="$(dirname "$0")"
 . "$my_dir/set_env.sh"
 echo "MMAR_ROOT set to $MMAR_ROOT"
