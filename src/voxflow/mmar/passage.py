@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from voxflow.spec import ModelSpec
 
 Setup = Literal["scanning_window", "standard"]
-# Arguments of MONAI's SlidingWindowInferer that a window plan can say.
-PLANNED = {"roi_size", "sw_batch_size", "overlap", "mode"}
+# Arguments of MONAI's SlidingWindowInferer that a window plan can say, and the options that say two of them.
+PLANNED = {"roi_size": "", "overlap": "", "sw_batch_size": "batch", "mode": "blend"}
 
 
 @dataclass(frozen=True)
@@ -65,32 +65,33 @@ class Passage:
             inferer = TFSimpleInferer()
         else:
             inferer = TFScanWindowInferer(roi_size=engine.spec.window, overlap=engine.spec.overlap)
-        if isinstance(inferer, TFScanWindowInferer):
-            _check_window(inferer.roi_size, engine, evaluation)
-            # Windows of the size that the configuration states, also where memory would allow larger ones.
-            options = PredictOptions(plan="windows", batch=inferer.batch_size)
-            return cls(engine, options, _with_windows(engine, inferer.roi_size, inferer.overlap))
-        return cls._of_monai(engine, inferer) if isinstance(inferer, MonaiInferer) else cls._whole(engine, inferer)
+        passage = cls._plan(engine, inferer)
+        if passage.spec is not None and passage.spec.window is not None:
+            _check_window(passage.spec.window, engine, evaluation)
+        return passage
 
     @classmethod
-    def _of_monai(cls, engine: Engine, inferer: MonaiInferer) -> Passage:
-        """An inferer of MONAI's; its sliding window blends alike unless told otherwise."""
-        arguments, roi = inferer.model_extra or {}, inferer.roi_size
-        if inferer.target == "SimpleInferer" and not arguments:
-            return cls._whole(engine, TFSimpleInferer())
-        mode = arguments.get("mode", "constant")
-        is_planned = inferer.target == "SlidingWindowInferer" and not arguments.keys() - PLANNED
-        if not (is_planned and roi and len(roi) == 3 and min(roi) > 0 and mode in ("constant", "gaussian")):
-            return cls._whole(engine, inferer)
-        options = PredictOptions(plan="windows", blend=mode, batch=arguments.get("sw_batch_size", 1))
-        return cls(engine, options, _with_windows(engine, roi, inferer.overlap))
+    def _plan(cls, engine: Engine, inferer: Inferer) -> Passage:
+        whole = PredictOptions(plan="whole")
+        match inferer:
+            case TFScanWindowInferer():
+                # Windows of the size that the configuration states, also where memory would allow larger ones.
+                options = PredictOptions(plan="windows", batch=inferer.batch_size)
+                return cls(engine, options, _with_windows(engine, inferer.roi_size, inferer.overlap))
+            case TFSimpleInferer():
+                return cls(engine, whole)
+            case MonaiInferer() if inferer.target == "SimpleInferer" and not inferer.model_extra:
+                return cls(engine, whole)
+            case MonaiInferer() if inferer.roi_size is not None and _is_plannable(inferer):
+                # MONAI's windows count alike where they overlap, unless told otherwise.
+                arguments = {"blend": "constant", "batch": 1} | {
+                    PLANNED[name]: value for name, value in (inferer.model_extra or {}).items() if PLANNED[name]
+                }
+                options = PredictOptions.model_validate({"plan": "windows", **arguments})
+                return cls(engine, options, _with_windows(engine, inferer.roi_size, inferer.overlap))
+        return cls(engine, whole, inferer=inferer)
 
-    @classmethod
-    def _whole(cls, engine: Engine, inferer: Inferer) -> Passage:
-        custom = None if isinstance(inferer, TFSimpleInferer) else inferer
-        return cls(engine, PredictOptions(plan="whole"), inferer=custom)
-
-    def logits(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
+    def compute_logits(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
         """Show the model an image.
 
         Args:
@@ -134,6 +135,13 @@ class Passage:
             return torch.from_numpy(np.array(logits[inside]))
 
         return run
+
+
+def _is_plannable(inferer: MonaiInferer) -> bool:
+    """Whether a window plan says all that an inferer of MONAI's is told."""
+    arguments, roi = inferer.model_extra or {}, inferer.roi_size or ()
+    is_sliding_window = inferer.target == "SlidingWindowInferer" and not arguments.keys() - PLANNED.keys()
+    return is_sliding_window and len(roi) == 3 and min(roi) > 0 and isinstance(inferer.overlap, float)
 
 
 def _with_windows(engine: Engine, window: tuple[int, ...], overlap: float) -> ModelSpec:

@@ -108,7 +108,7 @@ class CaseRunner:
         image = sample.get(self.input_name)
         if not isinstance(image, np.ndarray):
             raise DataError(f"no transform loads {self.input_name!r}; pre_transforms begin with LoadNifti or LoadPng")
-        return self.add_answer(sample, self.passage.logits(np.ascontiguousarray(image, dtype=np.float32)))
+        return self.add_answer(sample, self.passage.compute_logits(np.ascontiguousarray(image, dtype=np.float32)))
 
     def add_answer(self, sample: Sample, logits: NDArray[Any]) -> Sample:
         """Add an answer that is known already to a sample.
