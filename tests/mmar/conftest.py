@@ -25,10 +25,13 @@ def _no_store(monkeypatch: pytest.MonkeyPatch) -> None:
 def trained_once(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A segmentation and a classification, trained and exported; not to be changed."""
     roots = {}
-    for name, make in (("segmentation", segmentation_mmar), ("classification", classification_mmar)):
-        root = roots[name] = make(tmp_path_factory.mktemp(name) / "mmar")
-        assert train_main(["-m", str(root), "--set", *QUICK]) == 0
-        assert export_main(["--model_file_path", str(root / "models")]) == 0
+    with pytest.MonkeyPatch.context() as patch:
+        # Set by whatever ran before in this process, it would make the trainings keep a record.
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        for name, make in (("segmentation", segmentation_mmar), ("classification", classification_mmar)):
+            root = roots[name] = make(tmp_path_factory.mktemp(name) / "mmar")
+            assert train_main(["-m", str(root), "--set", *QUICK]) == 0
+            assert export_main(["--model_file_path", str(root / "models")]) == 0
     return roots
 
 
