@@ -32,6 +32,7 @@ GENERATED = {
     "docs/migration.json",  # of a bundle that `voxflow migrate` writes
     "docs/README.md",
     "docs/index.html",  # of Great Expectations' Data Docs
+    "tasks/digests/STAGE.txt",  # one for each stage
     "src/voxflow/engines/reference.py",  # what the reader of CONTRIBUTING.md writes
 }
 OPTIONS: dict[str, type[BaseModel]] = {
