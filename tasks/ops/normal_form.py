@@ -156,8 +156,11 @@ def _message_values(function: ast.FunctionDef | ast.AsyncFunctionDef) -> set[int
     called to make it, since a call may do more than tell.
     """
     values: dict[str, list[ast.expr]] = {}
-    for node in ast.walk(function):
-        if isinstance(node, ast.Assign | ast.AugAssign):
+    shared: set[str] = set()
+    for node in _walk_scope(function):
+        if isinstance(node, ast.Global | ast.Nonlocal):
+            shared.update(node.names)
+        elif isinstance(node, ast.Assign | ast.AugAssign):
             targets = node.targets if isinstance(node, ast.Assign) else [node.target]
             for target in targets:
                 if isinstance(target, ast.Name):
@@ -165,13 +168,21 @@ def _message_values(function: ast.FunctionDef | ast.AsyncFunctionDef) -> set[int
     messages: set[int] = set()
     while True:
         # A text may be a part of another one: what is read by a message may be known only in the next round.
-        read_elsewhere = set(_names_outside_messages(function, messages))
+        read_elsewhere = shared.union(_names_outside_messages(function, messages))
         texts = {
             id(text) for name in values.keys() - read_elsewhere for value in values[name] for text in _texts(value)
         }
         if texts <= messages:
             return messages
         messages |= texts
+
+
+def _walk_scope(node: ast.AST) -> Iterator[ast.AST]:
+    """Every node below, but for the bodies of classes, whose names are attributes."""
+    for child in ast.iter_child_nodes(node):
+        if not isinstance(child, ast.ClassDef):
+            yield child
+            yield from _walk_scope(child)
 
 
 def _names_outside_messages(node: ast.AST, messages: set[int]) -> Iterator[str]:

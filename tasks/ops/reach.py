@@ -127,7 +127,10 @@ class Code:
         """
         imports = self._read_imports(module)
         modules = {name for name in imports.modules if self.find_file(name)}
-        modules |= {target for pair in imports.names if (target := self.find_home(*pair))}
+        modules |= {home for pair in imports.names if (home := self.find_home(*pair))}
+        # A package that is imported itself (`from voxflow import volumes`) may be asked for all that it offers.
+        packages = [name for name in modules if name in imports.modules or tuple(name.rsplit(".", 1)) in imports.names]
+        modules |= {home for name in packages for offer in self._door(name) if (home := self.find_home(name, offer))}
         return modules | {parent for name in {*modules, module} for parent in _parents(name)} - {module}
 
     def find_home(self, module: str, name: str) -> str | None:

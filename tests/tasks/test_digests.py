@@ -81,9 +81,18 @@ def test_what_may_change_a_result_changes_the_digest(old: str, new: str) -> None
     assert digest_code(MODULE.replace(old, new, 1)) != digest_code(MODULE)
 
 
-def test_a_text_that_is_more_than_a_message_counts() -> None:
-    module = "def f(x):\n    word = 'a'\n    say(word)\n    return word\n"
-    assert digest_code(module.replace("'a'", "'b'")) != digest_code(module)
+@pytest.mark.parametrize(
+    "module",
+    [
+        "def f(x):\n    word = 'old'\n    say(word)\n    return word\n",
+        "def f():\n    global word\n    word = 'old'\n    say(word)\n",
+        "def f():\n    word = 1\n    def g():\n        nonlocal word\n        word = 'old'\n    return word, g()\n",
+        "def f():\n    class Part:\n        name = 'old'\n    return Part\n",
+        "def f(path):\n    name = read(path, 'old')\n    say(name)\n",
+    ],
+)
+def test_a_text_that_is_more_than_a_message_counts(module: str) -> None:
+    assert digest_code(module.replace("old", "new")) != digest_code(module)
 
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: str(path.relative_to(ROOT)))
@@ -109,6 +118,24 @@ def test_an_import_through_a_door_reaches_one_module() -> None:
     assert CODE.find_home("numpy", "ndarray") is None
     with pytest.raises(ConfigError, match=r"voxflow\.volumes offers no 'nothing'"):
         CODE.find_home("voxflow.volumes", "nothing")
+
+
+def test_a_package_that_is_imported_itself_reaches_all_that_it_offers(tmp_path: Path) -> None:
+    package = tmp_path / "src/voxflow/scores"
+    package.mkdir(parents=True)
+    for name, text in (("__init__.py", ""), ("__init__.pyi", "from .dice import dice as dice\n"), ("dice.py", "")):
+        (package / name).write_text(text)
+    (package.parent / "__init__.py").write_text("")
+    (tmp_path / "tasks").mkdir()
+    for name, line in (
+        ("one", "from voxflow import scores"),
+        ("two", "import voxflow.scores"),
+        ("three", "import voxflow"),
+    ):
+        (tmp_path / f"tasks/{name}.py").write_text(line)
+    (tmp_path / "tasks/__init__.py").write_text("")
+    reached = {stage: "voxflow.scores.dice" in Code(tmp_path).reach(stage) for stage in Code(tmp_path).stages}
+    assert reached == {"one": True, "two": True, "three": False}
 
 
 def test_tables_name_what_there_is() -> None:
