@@ -93,13 +93,21 @@ def test_padding_is_taken_off_again() -> None:
     assert np.allclose(logits[1], image[0] - 0.5)
 
 
-@pytest.mark.parametrize("blocks", [1, 2, 3])
-@pytest.mark.parametrize("half", [False, True])
-def test_blocks_and_half_precision_change_no_more_than_rounding(blocks: int, half: bool, tmp_path: Path) -> None:
-    engine = TorchEngine(save_unet(tmp_path / "model.pt", volume_spec(overlap=0.5)))
+@pytest.fixture(scope="module")
+def windows_of_an_image(tmp_path_factory: pytest.TempPathFactory) -> tuple[Engine, np.ndarray, WindowPlan, np.ndarray]:
+    """An engine, an image, its plan of many windows, and its logits by that plan."""
+    engine = TorchEngine(save_unet(tmp_path_factory.mktemp("windows") / "model.pt", volume_spec(overlap=0.5)))
     image = np.random.default_rng(1).normal(size=(1, 50, 34, 21)).astype(np.float32)
     plan = plan_windows(image.shape[1:], engine, "windows")
-    expected = assemble_logits(engine, image, plan)
+    return engine, image, plan, assemble_logits(engine, image, plan)
+
+
+@pytest.mark.parametrize("blocks", [1, 2, 3])
+@pytest.mark.parametrize("half", [False, True])
+def test_blocks_and_half_precision_change_no_more_than_rounding(
+    blocks: int, half: bool, windows_of_an_image: tuple[Engine, np.ndarray, WindowPlan, np.ndarray]
+) -> None:
+    engine, image, plan, expected = windows_of_an_image
     received = assemble_logits(engine, image, replace(plan, blocks=blocks, half=half))
     assert np.abs(received - expected).max() < (2e-3 if half else 1e-6) * np.abs(expected).max()
 
