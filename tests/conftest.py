@@ -20,7 +20,7 @@ STORE_VARIABLE = "MLFLOW_TRACKING_URI"
 # process runs all of them. Of the other folders, the tests of a file stay together.
 SHARED_FOLDERS = ("dag", "flows", "migrate", "mmar", "promotion", "pacs")
 # What takes longest begins first, so that no process has long to go when the others have ended.
-LONGEST_FOLDERS = ("dag", "flows", "tasks", "migrate", "mmar")
+LONGEST = ("dag", "flows", "workspace", "training", "test_offline.py", "tasks", "mmar", "migrate")
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     # There are as many test processes as cores; more threads than that only wait for each other.
@@ -49,8 +49,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def _rank(item: pytest.Item) -> int:
-    folder = item.path.relative_to(TESTS).parts[0]
-    return LONGEST_FOLDERS.index(folder) if folder in LONGEST_FOLDERS else len(LONGEST_FOLDERS)
+    name = item.path.relative_to(TESTS).parts[0]
+    return LONGEST.index(name) if name in LONGEST else len(LONGEST)
 
 
 @pytest.fixture(scope="session", autouse=True)
