@@ -1,4 +1,4 @@
-"""What a flow run leaves on its Prefect page, links to report and MLflow among it, and what leads back to the page."""
+"""Shows on a flow run's Prefect page links to the report and to MLflow, and stores the links back to that page."""
 
 from __future__ import annotations
 

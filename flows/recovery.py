@@ -1,4 +1,4 @@
-"""Takes up again what a killed worker left: ``python -m flows.recovery``, before a worker is started.
+"""Restarts the runs that a killed worker left: ``python -m flows.recovery``, before a worker is started.
 
 Each run of a deployment holds a lock for as long as its process lives, however that ends. A lock that nobody holds, of
 a run that the server believes to be going or knows to have crashed, says that its process is gone: it is scheduled

@@ -1,4 +1,4 @@
-"""Lets two flow runs of one workspace in one repository take turns instead of fighting over its folders."""
+"""Lets two flow runs of one workspace in one repository take turns, since both write to the same folders."""
 
 from __future__ import annotations
 

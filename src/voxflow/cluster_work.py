@@ -1,4 +1,4 @@
-"""What a Dask worker does with one case: in whose folder, with which code, one at a time."""
+"""What a Dask worker does with one case: in which folder, with which code, and one case at a time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Keeps one promise: no library that Voxflow uses phones home unless the user asks for it."""
+"""Switches off usage reports and update checks of all libraries that Voxflow uses, unless the user set them."""
 
 import os
 import sys

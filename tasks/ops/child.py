@@ -1,4 +1,4 @@
-"""Runs one program of this folder as a child that ends when its parent does, and tells what its exit code means."""
+"""Runs a program of this folder as a child process that ends with its parent, and explains its exit code."""
 
 from __future__ import annotations
 

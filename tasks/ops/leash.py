@@ -1,4 +1,4 @@
-"""Starts children that never outlive their parent, however that ends: ``python leash.py COMMAND...``.
+"""Starts a command that never outlives its parent, however the parent ends: ``python leash.py COMMAND...``.
 
 The leash is a pipe. Whoever starts this program holds the write end of its standard input; when that end is closed,
 by hand or because its holder was killed, the command and all that it started are ended. Nothing else works for a

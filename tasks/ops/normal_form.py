@@ -1,4 +1,4 @@
-"""What a module computes, as one digest: its syntax tree without what changes no result.
+"""Computes a digest of what a module computes: of its syntax tree without the parts that change no result.
 
 Left out are comments, docstrings, layout, the order of imports, imports for types only, and the wording of messages: a
 typo that is mended in a docstring or an error runs no stage again. Standard library only, and the same on every

@@ -1,4 +1,4 @@
-"""Which modules a stage's program can reach by its imports, those inside functions included.
+"""Finds the modules that a stage's program can reach by its imports, including those inside functions.
 
 An import through a package's door (``from voxflow.volumes import read_volume``) reaches the module that the name is
 defined in, by ``__init__.pyi``, and not the whole package. Imports for types only reach nothing. What is imported by

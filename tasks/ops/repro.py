@@ -1,4 +1,4 @@
-"""Runs one stage through DVC, as a child that ends when its parent does, and says what came of it."""
+"""Runs one stage through DVC, as a child process that ends with its parent, and reports the result."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""MONAI bundles as they are: their own configurations run by monai.bundle, watched from outside."""
+"""Runs MONAI bundles unchanged: monai.bundle runs their own configurations, and Voxflow records the progress."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""The options of a bundle's stages: which of its configurations are read, and what wins over them."""
+"""The options of a bundle's stages: which of its configurations are read, and which values replace theirs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Opens a bundle: its configurations parsed by MONAI, with Voxflow's folders and cases put in."""
+"""Opens a bundle: MONAI parses its configurations, and Voxflow puts its folders and cases in."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Exports a bundle as TorchScript by monai.bundle, and holds it against the network in torch."""
+"""Exports a bundle as TorchScript by monai.bundle, and compares it with the network in torch."""
 
 from __future__ import annotations
 

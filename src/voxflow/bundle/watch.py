@@ -1,4 +1,4 @@
-"""Listens to a bundle's ignite engines: the loss and metrics of each epoch, and ending early."""
+"""Records the loss and metrics of each epoch from a bundle's ignite engines, and can end the training early."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs ``voxflow add``: patients that have arrived go into a workspace."""
+"""Runs ``voxflow add``: adds new patients to a workspace."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs ``voxflow check``: everything that is wrong with a workspace, before anything heavy runs."""
+"""Runs ``voxflow check``: lists all faults of a workspace before a training starts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs ``voxflow compare``: two models side by side, on a page."""
+"""Runs ``voxflow compare``: shows two models side by side on one page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs ``voxflow convert``: a folder of images becomes volumes, labels and a case table, without a workspace."""
+"""Runs ``voxflow convert``: converts a folder of images to volumes, labels and a case table, without a workspace."""
 
 from __future__ import annotations
 

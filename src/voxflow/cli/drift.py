@@ -1,4 +1,4 @@
-"""Runs ``voxflow drift``: incoming studies against a workspace's training data."""
+"""Runs ``voxflow drift``: compares incoming studies with a workspace's training data."""
 
 from __future__ import annotations
 

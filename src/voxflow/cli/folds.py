@@ -1,4 +1,4 @@
-"""Runs ``voxflow folds``: the cross-validation of a workspace, switched on and off."""
+"""Runs ``voxflow folds``: switches the cross-validation of a workspace on and off."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs ``voxflow index``: writes the page that leads to all others."""
+"""Runs ``voxflow index``: writes the page with links to all others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Medical imaging from DICOM to a trained, exported and evaluated model.
+"""The command ``voxflow``: finds the sub-command, runs it and returns its exit code.
 
 Every command says what is wrong in one line, and ends with 0 when all is well, 1 for a failure while working, 2 for
 wrong input, 3 when some cases failed and were reported, 4 for an alert, 130 when it was interrupted.

@@ -1,4 +1,4 @@
-"""Runs ``voxflow new``: makes a workspace for one's own folder of images, or one of the model zoo."""
+"""Runs ``voxflow new``: makes a workspace for a folder of images, or one of the model zoo."""
 
 from __future__ import annotations
 

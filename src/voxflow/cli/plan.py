@@ -1,4 +1,4 @@
-"""Runs ``voxflow plan``: says what a training will need and take, before anyone waits for it."""
+"""Runs ``voxflow plan``: measures what a training needs in memory, disk and time before it starts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs ``voxflow profile``: makes a suite of data checks from a workspace's own data."""
+"""Runs ``voxflow profile``: derives a suite of data checks from a workspace's own data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs ``voxflow promote`` and ``voxflow rollback``: who is champion, decided by rules or by a person."""
+"""Runs ``voxflow promote`` and ``voxflow rollback``: choose the champion, by rules or by a person's decision."""
 
 from __future__ import annotations
 

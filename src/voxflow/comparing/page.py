@@ -1,4 +1,4 @@
-"""Writes compare.html: paired scores, who wins where, what differs, and pictures of the largest changes."""
+"""Writes compare.html: paired scores, the better model for each class, differences, pictures of the largest changes."""
 
 from __future__ import annotations
 

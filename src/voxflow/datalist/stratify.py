@@ -1,4 +1,4 @@
-"""Dealing patients to parts so that every trait is spread over all of them.
+"""Distributes patients over parts so that each part has its share of every trait.
 
 Iterative stratification (after Sechidis, Tsoumakas and Vlahavas 2011) with patients as the items: those with the
 rarest trait are dealt first, each to the part that lacks most of what the patient brings, all traits counted. What

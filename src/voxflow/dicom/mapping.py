@@ -1,4 +1,4 @@
-"""The file that leads from pseudonyms back to patients, for its owner alone: never versioned, never published."""
+"""The file from pseudonyms to patients: only its owner can read it, and it is never versioned or published."""
 
 from __future__ import annotations
 

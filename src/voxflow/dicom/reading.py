@@ -1,4 +1,4 @@
-"""One volume's way from its objects to real values: grid, pixels, padding, units, and what was remedied."""
+"""Turns one volume's DICOM objects into real values: grid, pixels, padding, units, and the corrections made."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bringing a stack of slices that lies on no regular grid onto one: a tilted gantry's shear, and spacing that changes.
+"""Corrects slices that are not on a regular grid: shears a tilted gantry, resamples a changing spacing.
 
 Plan: :func:`plan_remedy` measures how far each slice is shifted sideways from the first (shear), and where it lies
 along the normal; it lays the regular grid that holds them all. :func:`apply_remedy` then fills that grid plane by

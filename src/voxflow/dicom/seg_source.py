@@ -1,4 +1,4 @@
-"""The way back of a mask: from its volume's grid onto the slices that the volume was made of."""
+"""Brings a mask from its volume's grid back onto the slices that the volume was made of."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Taking a series apart that holds several volumes: echoes, time points, acquisitions, orientations.
+"""Divides a series that holds several volumes: echoes, time points, acquisitions, orientations.
 
 Plan: a series whose slices all look one way and lie at different places is one volume. Otherwise the attributes of
 :data:`SPLIT_ATTRIBUTES` are tried, first alone, then in pairs and threes, until the groups of slices with equal values

@@ -1,4 +1,4 @@
-"""Compares the features of two groups of patients: which moved, how far, and how sure that is."""
+"""Compares the features of two groups of patients: which features differ, how much, and how certain that is."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What may be asked of the files that engines are written to."""
+"""The options for writing the files of engines."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Draws a classifier's ROC curves, and how often what it calls probable is there (calibration)."""
+"""Draws a classifier's ROC curves and its calibration (how often findings of a given probability are present)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the export stage may be told."""
+"""The options of the stage export."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The parity gate: an exported engine answers as torch does on real cases, or it is not published."""
+"""The parity gate: an exported engine is published only if it gives the same results as torch on real cases."""
 
 from __future__ import annotations
 

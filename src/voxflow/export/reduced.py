@@ -1,4 +1,4 @@
-"""Models of less precision, as OpenVINO in int8: each takes the place of the one in float32 if its masks hold."""
+"""Models of lower precision, such as OpenVINO in int8: each replaces the float32 model if its masks stay the same."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The cases that a model is shown: their files, how these are read, and an account of those that can't be used."""
+"""The cases that a model is run on: their files, reading them, and a list of those that can't be used."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Finds the cases in what a user points at: one file, a folder, a datalist, or DICOM."""
+"""Finds the cases in what a user names: one file, a folder, a datalist, or DICOM."""
 
 from __future__ import annotations
 

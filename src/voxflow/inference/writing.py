@@ -1,4 +1,4 @@
-"""Makes a classification's table and its picture: one row, and one tile of a contact sheet, a case."""
+"""Makes the table and the picture of a classification: one row and one tile of a contact sheet for each case."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Channels and classes: network, loss, labels and metrics must count alike."""
+"""Compares the numbers of channels and classes of network, loss, labels and metrics."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The image files of a datalist: whether they exist, what their headers say, and who stands in two parts."""
+"""Checks the image files of a datalist: whether they exist, what their headers say, and who is in two parts."""
 
 from __future__ import annotations
 

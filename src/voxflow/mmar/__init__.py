@@ -1,4 +1,4 @@
-"""Runs an MMAR by hand, without a pipeline around it: train, export, evaluate and infer in its folder."""
+"""Trains, exports, evaluates and infers with an MMAR in its own folder, without a pipeline around it."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""Reads an MMAR's cases from the datalists that its pipelines name, and what the model file must remember of them."""
+"""Reads an MMAR's cases from the datalists of its pipelines, and the facts of the data for the model file."""
 
 from __future__ import annotations
 

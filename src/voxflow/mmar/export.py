@@ -1,4 +1,4 @@
-"""Exports a checkpoint where it lies: the regular and the optimised model under Clara's names beside it."""
+"""Exports an MMAR's checkpoint: writes the regular and the optimised model beside it, under Clara's names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An MMAR folder as a command was told of it: its files, its variables, where relative paths begin."""
+"""An MMAR folder as named on a command line: its files, its variables, and where relative paths begin."""
 
 from __future__ import annotations
 

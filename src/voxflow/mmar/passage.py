@@ -1,4 +1,4 @@
-"""Takes an image through a model as an MMAR's configuration says: its inferer as a window plan, or called as it is.
+"""Runs an image through a model with the inferer of an MMAR's configuration: as a window plan, or called directly.
 
 Clara's two inferers, and those of MONAI that do the same, become the plan of windows that every other way to a mask
 takes. Any other inferer, such as a user's own, is called with the network and the whole image.

@@ -1,4 +1,4 @@
-"""Chooses the record that an MMAR's runs are kept in: MLFLOW_TRACKING_URI, else its repository's, else none."""
+"""Chooses where an MMAR's runs are recorded: MLFLOW_TRACKING_URI, else its repository's store, else nowhere."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Writes an evaluation's text files: one a number, the Dice of each case; and reads its predictions again."""
+"""Writes an evaluation's text files, one for each number and the Dice of each case, and reads predictions back."""
 
 from __future__ import annotations
 

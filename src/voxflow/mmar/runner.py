@@ -1,4 +1,4 @@
-"""One case's way through an evaluation configuration: its transforms, the model, the transforms after it."""
+"""Runs one case through an evaluation configuration: its transforms, the model, the transforms after it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reads ``--set KEY=VALUE``: what was typed, as typed values."""
+"""Turns the text of ``--set KEY=VALUE`` into typed values."""
 
 from __future__ import annotations
 

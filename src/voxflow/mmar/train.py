@@ -1,4 +1,4 @@
-"""Trains an MMAR where it stands: its configuration and cases in, its models folder out."""
+"""Trains an MMAR in its own folder: reads its configuration and cases, writes its models folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs a configuration's writers: each case's volumes as it is done, tables when all are."""
+"""Runs a configuration's writers: each case's volumes when the case is finished, tables at the end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Answering what came in: each new series gets its masks, and their DICOM SEG goes back beside its study.
+"""Makes masks for each new series, and sends their DICOM SEG back into its study.
 
 Masks of a series are made in a folder of their own, put in their place at once, and only then sent. The ledger notes
 each step after it is done. A cut at any moment repeats at most one step, and every step may be repeated: a SEG keeps

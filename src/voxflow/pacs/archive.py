@@ -1,4 +1,4 @@
-"""The protocol that everything which holds series speaks: a PACS by DICOMweb or DIMSE, or a folder."""
+"""The protocol of every archive that holds series: a PACS by DICOMweb or DIMSE, or a folder."""
 
 from __future__ import annotations
 

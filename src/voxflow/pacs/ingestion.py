@@ -1,4 +1,4 @@
-"""Taking in what is new: each series once, whole or not at all, and on from where a cut left it.
+"""Fetches new series, each once and completely, and continues after an interruption.
 
 A series is fetched into a hidden folder beside its place and moved there when it is whole. One that grows later on is
 completed by the files that it lacks. The ledger notes how many objects were seen and since when, so that a series that

@@ -1,4 +1,4 @@
-"""The ledger of a workspace: which series came in, and what became of them. A cut at any moment leaves it true."""
+"""The ledger of a workspace: which series were fetched, and their state. It stays correct after any interruption."""
 
 from __future__ import annotations
 

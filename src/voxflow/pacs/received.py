@@ -1,4 +1,4 @@
-"""The check of what an archive sent: it is the object that was asked for, and it is there to its end."""
+"""Checks what an archive sent: it is the requested object, and it is complete."""
 
 from __future__ import annotations
 

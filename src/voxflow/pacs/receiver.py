@@ -1,4 +1,4 @@
-"""Listening while a PACS sends what a C-MOVE asked for; anything else is refused."""
+"""Receives the objects that a PACS sends after a C-MOVE; all others are refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Patch, batch and network of a training from the data's fingerprint and the machine, by nnU-Net's rules."""
+"""Derives patch, batch and network of a training from the data's fingerprint and the machine, by nnU-Net's rules."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Planning one workspace: its data measured, its training tried for a few steps, its configuration changed."""
+"""Plans one workspace: measures its data, tries its training for a few steps, changes its configuration."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tidies a predicted mask: drops islands that no organ has, and fills holes that none has either."""
+"""Cleans a predicted mask: removes small islands and fills holes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Several models that answer as one by the mean of their probabilities, as the folds of a cross-validation do."""
+"""Averages the probabilities of several models, such as those of the folds of a cross-validation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Turns logits into label values, and tells what these are called."""
+"""Turns logits into label values, and names the labels."""
 
 from __future__ import annotations
 

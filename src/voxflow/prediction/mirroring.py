@@ -1,4 +1,4 @@
-"""Test-time augmentation by mirroring: a network is shown an image and its mirror images; its logits are averaged."""
+"""Test-time augmentation by mirroring: predicts an image and its mirror images, and averages the logits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One image's way through a model: checked, brought to the network's grid, run in windows, brought back as a mask."""
+"""Predicts one image: checks it, resamples it to the network's grid, runs windows, and returns the mask on its grid."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Promotion: a new model against the present champion, case by case, and the decision that is written down."""
+"""Promotion: compares a new model with the present champion case by case, and records the decision."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""Gathers what a workspace puts forward: its exported model, its parity, its scores, and what it was judged on."""
+"""Collects the facts of a workspace's new model: exported files, parity, scores, and its test part."""
 
 from __future__ import annotations
 

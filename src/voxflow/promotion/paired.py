@@ -1,4 +1,4 @@
-"""Compares two models on the same cases: the gain, its interval, its p value, and what each class did.
+"""Compares two models on the same cases: the gain, its interval, its p value, and the change of each class.
 
 Both models answer the same cases, so the comparison is paired. The results of both are stacked in one array, the new
 model's rows first: row n and row n + count are one case. A score is a function of row numbers, so that three questions

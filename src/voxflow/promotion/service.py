@@ -1,4 +1,4 @@
-"""Carries a decision out at the registry: versions, aliases, tags, and the history that a roll-back goes back in."""
+"""Applies a decision to the registry: versions, aliases, tags, and the history that a roll-back uses."""
 
 from __future__ import annotations
 

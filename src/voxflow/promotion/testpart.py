@@ -1,4 +1,4 @@
-"""Tells whether two evaluations were on the same cases: a digest of the test part, images and labels included."""
+"""Decides whether two evaluations used the same cases, by a digest of the test part with images and labels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Data checks: what is measured of every case, what is expected of it, and how grave a miss is."""
+"""Data checks: the measurements of every case, the expectations, and their severity."""
 
 import lazy_loader
 

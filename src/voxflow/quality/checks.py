@@ -1,4 +1,4 @@
-"""Running checks on a table by Great Expectations, and reading its answer back by case."""
+"""Runs checks on a table by Great Expectations, and reads the results of each case."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Making Great Expectations' Data Docs complete in themselves.
+"""Changes Great Expectations' Data Docs so that they load nothing from the internet.
 
 As they come, their pages fetch styles, scripts and pictures from eight public servers each time that someone looks at
 them, show nothing readable where these can't be reached, and carry 4 MB of fonts. Here every page keeps its text and

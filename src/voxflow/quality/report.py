@@ -1,4 +1,4 @@
-"""The file report.json: every check, how grave it is, and the cases that fail it."""
+"""The file report.json: every check, its severity, and the cases that fail it."""
 
 from __future__ import annotations
 

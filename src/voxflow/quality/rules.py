@@ -1,4 +1,4 @@
-"""Custom suites: rules by modality that stand in params.yaml, made by profiling and then edited."""
+"""Custom suites: rules for each modality in params.yaml, which ``voxflow profile`` makes and users edit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is expected of volumes and radiographs; every bound can be set in params.yaml."""
+"""The expectations of volumes and radiographs; every limit can be set in params.yaml."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Writes the index: one page that leads to every other, workspace by workspace."""
+"""Writes the index: one page with links to all others, for each workspace."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Writes the report, one HTML page that needs nothing but itself, and the model card."""
+"""Writes the report, one HTML page that loads nothing else, and the model card."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reads from the stages' files what each part of a report says.
+"""Reads the content of each part of a report from the stages' files.
 
 Each function returns what one part of the template shows. Where a stage has not run, its table has no rows, and says in
 ``missing`` which file is not there and which stage writes it: a report can be written at any time.

@@ -1,4 +1,4 @@
-"""Says where a report's parts lie, and which versions made them."""
+"""The files of a report's parts, and the versions of software and data that made them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reads what the stages left: tables, JSON and pictures, or the reason why one is not there."""
+"""Reads the tables, JSON and pictures of the stages, or the reason why one is missing."""
 
 from __future__ import annotations
 

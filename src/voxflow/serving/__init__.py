@@ -1,4 +1,4 @@
-"""The HTTP service: an exported model behind a socket that trusts nobody."""
+"""The HTTP service of an exported model, which trusts no client."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""The routes of the service, its queue of one, and its counters."""
+"""The routes of the HTTP service, its queue, which works on one request at a time, and its counters."""
 
 from __future__ import annotations
 

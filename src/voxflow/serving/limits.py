@@ -1,4 +1,4 @@
-"""What the service takes at most, and the error that says so."""
+"""The limits of the HTTP service, and the error of a request that exceeds them."""
 
 from __future__ import annotations
 

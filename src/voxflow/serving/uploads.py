@@ -1,4 +1,4 @@
-"""Looks at what clients send: what it is, and whether it may be unpacked. Names in an archive are never used."""
+"""Checks what clients send: its kind, and whether it may be unpacked. Names in an archive are never used."""
 
 from __future__ import annotations
 

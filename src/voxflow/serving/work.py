@@ -1,4 +1,4 @@
-"""One request's work: from the upload to the file that is sent back."""
+"""The work of one HTTP request: from the upload to the file that is sent back."""
 
 from __future__ import annotations
 

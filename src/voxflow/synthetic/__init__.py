@@ -1,4 +1,4 @@
-"""Invented patients, written as real DICOM, so that everything can be tried without any download."""
+"""Synthetic patients, written as real DICOM, so that everything can be tried without any download."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""The invented abdomen: soft organs of nearly one intensity, drawn in the patient's own frame."""
+"""The synthetic abdomen: soft organs of similar intensity, drawn in the patient's coordinates."""
 
 from __future__ import annotations
 

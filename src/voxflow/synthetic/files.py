@@ -1,4 +1,4 @@
-"""The DICOM attributes that every invented object carries, and shuffled files whose names say nothing."""
+"""The DICOM attributes that every synthetic object carries, and shuffled files without meaningful names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The labels of invented patients, in the two forms that hospitals hold them: DICOM SEG and RTSTRUCT."""
+"""The labels of synthetic patients, in the two forms that hospitals use: DICOM SEG and RTSTRUCT."""
 
 from __future__ import annotations
 

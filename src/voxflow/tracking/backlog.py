@@ -1,4 +1,4 @@
-"""Keeps what the MLflow store could not take in a file, line by line, until the store is back."""
+"""Writes to a file what the MLflow store could not take, line by line, until the store can be reached again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lets one process at a time open a store: two that make its tables at once break each other's work."""
+"""Lets only one process at a time open a store: two that make its tables at the same time disturb each other."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Finds where a run can be looked at: on MLflow's pages where they are served, else in its folder of files."""
+"""Finds the address of a run: MLflow's page if one is served, else its folder of files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Says what a run was made of: parameters as flat text, the git commit, digests of dvc.lock and the datalist."""
+"""Collects what a run was made from: parameters as flat text, the git commit, digests of dvc.lock and the datalist."""
 
 from __future__ import annotations
 

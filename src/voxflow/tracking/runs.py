@@ -1,4 +1,4 @@
-"""Finds a run by what a person calls it, and downloads its files."""
+"""Finds a run by the name that a user types, and downloads its files."""
 
 from __future__ import annotations
 

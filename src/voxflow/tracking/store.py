@@ -1,4 +1,4 @@
-"""Reaches the MLflow store: quietly, within seconds, and saying early when it is not there.
+"""Connects to the MLflow store: without noise, within seconds, and with an early message if it can't be reached.
 
 MLflow by itself retries a server for minutes, prints progress bars and migration logs, and needs a minute and a half to
 find out that a SQLite file can't be opened. A training must not wait for any of that.

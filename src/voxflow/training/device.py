@@ -1,4 +1,4 @@
-"""Chooses what a training computes on, in which precision and with how many threads, and seeds its generators."""
+"""Chooses the device, precision and number of threads of a training, and seeds the random generators."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reads what the model file must remember of its data: class names, grid, modality."""
+"""Reads the facts of the data that the model file stores: class names, grid, modality."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Records what can be looked at while a training runs: TensorBoard events, curves.csv, metrics at the tracker."""
+"""Records the progress of a training: TensorBoard events, curves.csv, metrics at the tracker."""
 
 from __future__ import annotations
 

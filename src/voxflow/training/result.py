@@ -1,4 +1,4 @@
-"""Holds what a training says of itself: how it ended, how long it took, what its best model scored."""
+"""The result of a training: how it ended, how long it took, and the score of its best model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decides on early stopping: how long a training goes on without getting better."""
+"""Decides on early stopping: how many validations may pass without a better score."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tries a training for a few steps, to tell what it takes in time, memory and disk before anyone waits for it."""
+"""Tries a training for a few steps, to measure its time, memory and disk before the real one."""
 
 from __future__ import annotations
 

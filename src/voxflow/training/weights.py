@@ -1,4 +1,4 @@
-"""Loads start weights into a network: which fit, which don't, and which layers stay as they are."""
+"""Loads start weights into a network: which of them fit, and which layers are frozen."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The pair that must stay together: voxels and the grid that they lie on."""
+"""A volume: an array of voxels together with its grid."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Adds patients to a workspace: no leak, the test part as it was, the raw data versioned.
+"""Adds patients to a workspace without a leak: the test part stays as it was, and the raw data is versioned.
 
 The steps, of which none changes the repository before all checks have passed:
 

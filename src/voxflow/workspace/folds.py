@@ -1,4 +1,4 @@
-"""Writes into params.yaml which folds of a workspace are trained, so that every other line stays as it was.
+"""Switches the folds of a workspace on and off: edits their lines in params.yaml and leaves the rest as it is.
 
 params.yaml belongs to its user, with comments and layout. A YAML library that keeps comments still moves some of them,
 so lines are edited as text, and the result is parsed: where it does not mean exactly what it should, nothing is

@@ -1,4 +1,4 @@
-"""Makes the parts of a configuration that are one a class: metrics, writers, the names of their fields."""
+"""Makes the parts of a configuration that are repeated for each class: metrics, writers, the names of their fields."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Writes a model's files: base files of its family, with their holes filled by the model's facts.
+"""Writes a model's files: the base files of its family, with their placeholders replaced by the model's facts.
 
 A hole is a string ``"@name@"``. Alone in a JSON string it becomes a value of any type, and drops out together with
 its key where the value is None; as an item of a list it becomes several items where the value is a list.

@@ -1,4 +1,4 @@
-"""Words the facts of a model for its docs/Readme.md and docs/license.txt."""
+"""Writes the texts of a model's docs/Readme.md and docs/license.txt."""
 
 from __future__ import annotations
 
