@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import re
 import sys
 from pathlib import Path
@@ -206,13 +207,24 @@ def stages_to_run(repository: Repository) -> set[str]:
         return {address.partition("@")[0] for address in dvc.status()}
 
 
+@contextlib.contextmanager
+def changed(repository: Repository, file: str) -> Iterator[None]:
+    """Let a file compute something else for the length of the block."""
+    path = repository.root / file
+    before = path.read_text(encoding="utf-8")
+    path.write_text(before + CHANGE, encoding="utf-8")
+    try:
+        yield
+    finally:
+        path.write_text(before, encoding="utf-8")
+        write_digests(repository.root)
+
+
 @pytest.mark.parametrize(
     ("file", "stages"),
     [
         ("src/voxflow/dicom/series.py", {"convert"}),
-        ("src/voxflow/components/losses/base.py", {"train"}),
         ("src/voxflow/components/writers.py", set()),
-        ("src/voxflow/components/transforms/saving.py", {"export", "evaluate", "infer"}),
         ("src/voxflow/training/loop.py", {"train"}),
         ("src/voxflow/lint/check.py", set()),
         ("src/voxflow/reporting/templates/compare.html.j2", {"report"}),
@@ -220,14 +232,23 @@ def stages_to_run(repository: Repository) -> set[str]:
         ("tasks/ops/ingest.py", set()),
     ],
 )
+def test_a_change_of_code_changes_the_digests_of_stages_that_reach_it(
+    repository: Repository, file: str, stages: set[str]
+) -> None:
+    with changed(repository, file):
+        assert set(write_digests(repository.root)) == stages
+
+
+@pytest.mark.parametrize(
+    ("file", "stages"),
+    [
+        ("src/voxflow/components/losses/base.py", {"train"}),
+        ("src/voxflow/components/transforms/saving.py", {"export", "evaluate", "infer"}),
+    ],
+)
 def test_dvc_runs_what_a_change_reaches(repository: Repository, file: str, stages: set[str]) -> None:
-    path = repository.root / file
-    before = path.read_text(encoding="utf-8")
-    path.write_text(before + CHANGE, encoding="utf-8")
-    try:
+    with changed(repository, file):
         assert stages_to_run(repository) == stages
-    finally:
-        path.write_text(before, encoding="utf-8")
 
 
 def with_other_messages(source: str) -> str:
