@@ -77,4 +77,6 @@ def remember(workspace: str, links: list[Link], variables: Mapping[str, str]) ->
         [Link("Last flow run", variables[FLOW_RUN_PAGE], variables[FLOW_RUN])] if FLOW_RUN_PAGE in variables else []
     )
     served = [link for link in [*flow_links, *links] if link.address.startswith(("http://", "https://"))]
-    write_json(LAST_FLOW_RUNS / f"{workspace}.json", [vars(link) for link in served])
+    # The index of any version reads the file: its keys stay.
+    entries = [{"title": link.title, "address": link.address, "about": link.note} for link in served]
+    write_json(LAST_FLOW_RUNS / f"{workspace}.json", entries)
