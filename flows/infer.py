@@ -23,7 +23,7 @@ def infer(
     retries: int = 3,
     retry_delay_seconds: float = 20.0,
 ) -> State[object]:
-    """Answer every study in the inbox that has no answer yet.
+    """Make masks for every study in the inbox that has none yet, and send them back.
 
     Args:
         workspace: a key of params.yaml, whose blocks ``ingest`` and ``answer`` name inbox and PACS.

@@ -15,7 +15,7 @@ from flows.turn import try_turn
 @recoverable
 @flow(name="ingest", flow_run_name="ingest {workspace}", persist_result=False)
 def ingest(workspace: str, retries: int = 3, retry_delay_seconds: float = 20.0) -> State[object]:
-    """Take in what is new; what was taken before a cut is not taken again.
+    """Fetch new studies; after an interruption, only the missing ones are fetched.
 
     Args:
         workspace: a key of params.yaml, whose block ``ingest`` says from where and what.

@@ -62,7 +62,7 @@ def look(workspace: str) -> dict[str, Any]:
 @recoverable
 @flow(name="monitor", flow_run_name="monitor {workspace}", persist_result=False)
 def monitor(workspace: str, start_training: bool = True) -> State[object]:
-    """Compare the inbox with the training data; retrain when drift or new labels ask for it.
+    """Compare the inbox with the training data; start a training if drift or new labels require it.
 
     Args:
         workspace: a key of params.yaml, whose block ``monitor`` names the inbox and the bounds.

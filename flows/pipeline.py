@@ -77,7 +77,7 @@ def pipeline(
     carry: bool = False,
     then: str | None = None,
 ) -> State[object]:
-    """Run every stage of a workspace that changed, those that do not need each other at once.
+    """Run every stage of a workspace whose inputs changed; independent stages run at the same time.
 
     Args:
         workspace: a key of params.yaml.

@@ -19,7 +19,7 @@ from flows.recovery import recoverable
 @recoverable
 @flow(name="retrain", flow_run_name="retrain {workspace}", persist_result=False)
 def retrain(workspace: str, force: bool = False, retries: int = 2, retry_delay_seconds: float = 10.0) -> State[object]:
-    """Train on what has arrived; the new model becomes champion where it beats the present one.
+    """Train with the new data; the new model becomes champion if it is better than the present one.
 
     Args:
         workspace: a key of params.yaml.
