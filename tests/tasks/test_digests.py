@@ -148,11 +148,12 @@ def test_tables_name_what_there_is() -> None:
 
 def looks_up_by_name(source: str) -> bool:
     """Whether a module imports what it computes the name of, or reads files beside itself."""
-    for node in ast.walk(ast.parse(source.replace("attach_stub(__name__, __file__)", ""))):
+    for node in ast.walk(ast.parse(source.replace("attach_stub(__name__, __file__)", "attach_stub()"))):
         if isinstance(node, ast.Name) and node.id in {"__file__", "__import__", "PackageLoader"}:
             return True
-        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module"):
-            return not isinstance(node.args[0], ast.Constant)
+        is_import = isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module")
+        if isinstance(node, ast.Call) and is_import and not isinstance(node.args[0], ast.Constant):
+            return True
     return False
 
 
