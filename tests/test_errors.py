@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import inspect
+import pickle
 from pathlib import Path
 
 from voxflow import errors
+from voxflow.datalist.model import FaultyDatalistError
 from voxflow.errors import ConfigError, DataError, DicomError, InputError, VoxflowError
+from voxflow.findings import FaultyConfigError, Finding
 
 TREE = {
     "VoxflowError": ("Exception", 1),
@@ -58,3 +61,10 @@ def test_a_config_error_lists_every_finding() -> None:
     error = ConfigError("2 faults", path="c.json", findings=["one", "two"])
     assert str(error) == "c.json: 2 faults\none\ntwo"
     assert error.findings == ("one", "two")
+
+
+def test_errors_with_findings_come_whole_out_of_a_process() -> None:
+    fault = Finding("own-class", "error", Path("custom/losses.py"), "", "the file defines no class 'Dise'")
+    for error in (FaultyConfigError.of(fault), FaultyDatalistError("2 faults", path=fault.file, faults=[fault])):
+        copy = pickle.loads(pickle.dumps(error))  # noqa: S301
+        assert (type(copy), str(copy), copy.path, copy.faults) == (type(error), str(error), fault.file, (fault,))

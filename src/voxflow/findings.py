@@ -87,7 +87,7 @@ class FaultyConfigError(ConfigError):
         self,
         message: str,
         *,
-        faults: Sequence[Finding],
+        faults: Sequence[Finding] = (),
         path: Path | None = None,
         where: str | None = None,
         findings: Sequence[str] = (),

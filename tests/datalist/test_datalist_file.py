@@ -9,6 +9,7 @@ import pytest
 
 from voxflow.datalist import Datalist
 from voxflow.errors import DataError
+from voxflow.findings import Finding
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -146,3 +147,15 @@ def test_missing_files_are_named_with_their_place(tmp_path: Path) -> None:
     datalist = read(tmp_path, {"training": [{"image": "a.nii"}, {"image": "b.nii", "label": "b_seg.nii"}]})
     with pytest.raises(DataError, match=r"training\[1\]: file not found: .*b.nii\n.*file not found: .*b_seg.nii"):
         datalist.check_files(["training"])
+
+
+def test_many_faults_are_not_compared_with_one_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(finding: Finding, other: object) -> bool:
+        raise AssertionError("a wrong root makes 100,000 paths wrong, and comparing them takes half an hour")
+
+    monkeypatch.setattr(Finding, "__eq__", refuse)
+    names = [f"{number}.nii" for number in range(30)]
+    with pytest.raises(DataError, match="30 faults"):
+        read(tmp_path, {"training": [{"image": name} for name in names]}).check_files()
+    with pytest.raises(DataError, match="30 faults"):
+        read(tmp_path, {"training": [{"image": f"../{name}"} for name in names]})

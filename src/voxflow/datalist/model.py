@@ -10,12 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from voxflow.errors import DataError
-from voxflow.findings import FindingCollector
+from voxflow.findings import Finding
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from voxflow.findings import Finding
 
 SHOWN_FAULTS = 20
 FIXES = {
@@ -37,7 +35,7 @@ class FaultyDatalistError(DataError):
         faults: everything that is wrong with it; the text shows the first of them.
     """
 
-    def __init__(self, message: str, *, path: Path, faults: Sequence[Finding]) -> None:
+    def __init__(self, message: str, *, path: Path | None = None, faults: Sequence[Finding] = ()) -> None:
         self.faults = tuple(faults)
         super().__init__(message, path=path)
 
@@ -119,10 +117,10 @@ class Datalist:
             ...
             voxflow.datalist.model.FaultyDatalistError: /data/list.json: training[0].image: '../a.png' leaves ...
         """
-        reader = _CaseReader(FindingCollector(path), (root or path.parent).absolute(), outside_root)
+        reader = _CaseReader(path, (root or path.parent).absolute(), outside_root)
         reader.read_label_format(content.get("label_format", []))
         parts = {key: reader.read_part(key, value) for key, value in content.items() if _is_case_list(key, value)}
-        _raise_faults(reader.findings)
+        _raise_faults(path, reader.faults)
         metadata = {key: value for key, value in content.items() if key not in parts and key != "label_format"}
         return cls(path, reader.root, parts, reader.label_format, metadata)
 
@@ -142,21 +140,24 @@ class Datalist:
         Raises:
             DataError: names each missing file with its JSON path.
         """
-        findings = FindingCollector(self.path)
+        faults: list[Finding] = []
         for key in keys or list(self.parts):
             for number, case in enumerate(self.cases(key)):
                 for file in (*case.image, *([case.label] if isinstance(case.label, Path) else [])):
                     if not file.is_file():
-                        findings.error("missing-file", f"{key}[{number}]", f"file not found: {file}")
-        _raise_faults(findings)
+                        message = f"file not found: {file}"
+                        faults.append(Finding("missing-file", "error", self.path, f"{key}[{number}]", message))
+        _raise_faults(self.path, faults)
 
 
 @dataclass
 class _CaseReader:
-    findings: FindingCollector
+    path: Path
     root: Path
     outside_root: bool
     label_format: tuple[int, ...] = ()
+    # A plain list: a wrong root gives a fault a case, and each has a place of its own, so that none is noted twice.
+    faults: list[Finding] = field(default_factory=list)
 
     def read_label_format(self, value: Any) -> None:
         if isinstance(value, list) and all(_is_whole(n) and n > 0 for n in value):
@@ -224,7 +225,7 @@ class _CaseReader:
         return path
 
     def _note(self, code: str, json_path: str, message: str) -> None:
-        self.findings.error(code, json_path, message, FIXES.get(code, ""))
+        self.faults.append(Finding(code, "error", self.path, json_path, message, FIXES.get(code, "")))
 
 
 def _is_case_list(key: str, value: Any) -> bool:
@@ -242,13 +243,12 @@ def _strip_suffix(path: Path) -> str:
     return path.name.removesuffix("".join(path.suffixes[-2:]) if path.name.endswith(".gz") else path.suffix)
 
 
-def _raise_faults(findings: FindingCollector) -> None:
+def _raise_faults(path: Path, faults: Sequence[Finding]) -> None:
     """Raise one error that names the faults; what to do about each is for the check, which has the room to say it."""
-    faults = findings.errors
     if not faults:
         return
     lines = [f"{fault.where}: {fault.message}" for fault in faults[:SHOWN_FAULTS]]
     if len(faults) > SHOWN_FAULTS:
         lines.append(f"... and {len(faults) - SHOWN_FAULTS} more")
     message = lines[0] if len(lines) == 1 else "\n".join([f"{len(faults)} faults", *lines])
-    raise FaultyDatalistError(message, path=findings.file, faults=faults)
+    raise FaultyDatalistError(message, path=path, faults=faults)

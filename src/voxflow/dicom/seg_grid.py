@@ -10,7 +10,7 @@ from voxflow.dicom.grid import compute_plane_axes
 from voxflow.errors import DicomError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -58,8 +58,7 @@ def resample_frames(
     thickness = thickness_mm or (float(steps.min()) if steps.size else float(min(geometry.spacing)))
     stacks = _stack_frames(frames, numbers, slices, distances)
     masks = {n: np.zeros(geometry.size, dtype=np.bool_) for n in numbers}
-    for k in range(geometry.size[2]):
-        index, valid = _find_pixels(k, geometry, first, (slices, corners), thickness)
+    for k, (index, valid) in enumerate(_find_pixels(geometry, first, slices, corners, thickness)):
         for number, stack in stacks.items():
             masks[number][:, :, k][valid] = stack[index]
     has_pixels = any(stack.any() for stack in stacks.values())
@@ -69,38 +68,37 @@ def resample_frames(
 
 
 def _find_pixels(
-    k: int,
     geometry: Geometry,
     plane: Plane,
-    grid: tuple[NDArray[np.float64], NDArray[np.float64]],
+    slices: NDArray[np.float64],
+    corners: NDArray[np.float64],
     thickness: float,
-) -> tuple[tuple[NDArray[np.intp], ...], NDArray[np.bool_]]:
-    """Find the nearest pixel of the segmentation to each voxel of a slice of the image.
+) -> Iterator[tuple[tuple[NDArray[np.intp], ...], NDArray[np.bool_]]]:
+    """Find the nearest pixel of the segmentation to each voxel of the image, slice by slice of the image.
 
     Args:
-        k: the slice of the image.
         geometry: the image's grid.
         plane: any frame of the segmentation, for its axes and size.
-        grid: (slices,), how far each slice of the segmentation lies along its normal, and (slices, 3), where its first
-            pixel lies; mm.
+        slices: (slices,), how far each slice of the segmentation lies along its normal, mm.
+        corners: (slices, 3), where the first pixel of each of them lies, mm.
         thickness: of a slice of the segmentation, mm.
 
-    Returns:
-        Indices (slice, row, column) of the voxels that have such a pixel, and which do (i, j).
+    Yields:
+        Of each slice, indices (slice, row, column) of the voxels that have such a pixel, and which do (i, j).
     """
-    slices, corners = grid
     along_row, along_column, normal = compute_plane_axes(plane)
     plane_axes = np.column_stack([along_row / plane.spacing[1], along_column / plane.spacing[0]])
     i, j = np.meshgrid(*map(np.arange, geometry.size[:2]), indexing="ij")
-    points = geometry.to_physical(np.stack([i, j, np.full_like(i, k)], axis=-1).astype(np.float64))
-    distance = points @ normal
-    nearest = _find_nearest_slices(slices, distance)
-    pixel_position = (points - corners[nearest]) @ plane_axes
-    # Rounded first, so that a voxel halfway between two pixels takes the same one on every machine.
-    column, row = (np.rint(np.round(pixel_position[..., axis], 6)).astype(np.intp) for axis in (0, 1))
-    valid = (column >= 0) & (column < plane.columns) & (row >= 0) & (row < plane.rows)
-    valid &= np.abs(slices[nearest] - distance) <= thickness / 2 * 1.001
-    return (nearest[valid], row[valid], column[valid]), valid
+    for k in range(geometry.size[2]):
+        points = geometry.to_physical(np.stack([i, j, np.full_like(i, k)], axis=-1).astype(np.float64))
+        distance = points @ normal
+        nearest = _find_nearest_slices(slices, distance)
+        pixel_position = (points - corners[nearest]) @ plane_axes
+        # Rounded first, so that a voxel halfway between two pixels takes the same one on every machine.
+        column, row = (np.rint(np.round(pixel_position[..., axis], 6)).astype(np.intp) for axis in (0, 1))
+        valid = (column >= 0) & (column < plane.columns) & (row >= 0) & (row < plane.rows)
+        valid &= np.abs(slices[nearest] - distance) <= thickness / 2 * 1.001
+        yield (nearest[valid], row[valid], column[valid]), valid
 
 
 def _stack_frames(
