@@ -11,7 +11,7 @@ READY := $(VENV)/.ready
 AT_ONCE := -n $(shell nproc) --maxprocesses 8
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all test-services lint format serve lock clean
+.PHONY: help setup demo test test-all test-services lint digests format serve lock clean
 
 help: ## list these commands
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed 's/:.*## /\t/' | expand -t 16
