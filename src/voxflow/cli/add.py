@@ -33,9 +33,7 @@ class AddCommand(Command):
     def add_arguments(parser: argparse.ArgumentParser) -> None:
         """Declare the flags."""
         parser.add_argument("folder", type=Path, help="folder with the new DICOM, NIfTI or PNG files; they are copied")
-        parser.add_argument(
-            "--to", dest="workspace", metavar="WORKSPACE", help="needed if params.yaml has several workspaces"
-        )
+        parser.add_argument("--to", dest="workspace", metavar="WORKSPACE", help="needed if params.yaml has several")
 
     def run(self) -> int:
         """Add, and say what was added and what comes next.

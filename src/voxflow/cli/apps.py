@@ -162,15 +162,8 @@ class ExportCommand(Command):
             choices=("fp32", "bf16", "int8"),
             help="precision of the OpenVINO model; bf16, int8: only if the masks stay the same (default: fp32)",
         )
-        parser.add_argument(
-            "--set",
-            dest="settings",
-            nargs="*",
-            action="extend",
-            default=[],
-            metavar="KEY=VALUE",
-            help="keys of 'export' in params.yaml, such as engines='[\"onnx\"]' or tensorrt_precision=fp16",
-        )
+        keys = "keys of 'export' in params.yaml, such as engines='[\"onnx\"]' or tensorrt_precision=fp16"
+        add_set_flag(parser, keys)
 
     @classmethod
     def read(cls, arguments: argparse.Namespace) -> ExportCommand:
@@ -225,14 +218,13 @@ def add_flags(parser: argparse.ArgumentParser, config: str) -> None:
     """Declare the flags that training and evaluation share; ``config`` is the default configuration."""
     parser.add_argument("-c", "--config", default=config, help="configuration, relative to the MMAR (%(default)s)")
     parser.add_argument("-e", "--environment", help="environment file (default: config/environment.json if it exists)")
+    add_set_flag(parser, "values that replace those of the environment and the configuration")
+
+
+def add_set_flag(parser: argparse.ArgumentParser, meaning: str) -> None:
+    """Declare ``--set KEY=VALUE ...``, which may be given several times."""
     parser.add_argument(
-        "--set",
-        dest="settings",
-        nargs="*",
-        action="extend",
-        default=[],
-        metavar="KEY=VALUE",
-        help="values that replace those of the environment and the configuration",
+        "--set", dest="settings", nargs="*", action="extend", default=[], metavar="KEY=VALUE", help=meaning
     )
 
 
@@ -241,20 +233,11 @@ def add_export_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model_file_format", choices=("CKPT",), default="CKPT", help="kind of the exported file: always a checkpoint"
     )
-    parser.add_argument(
-        "--regular_frozen_file_ext",
-        default=".fzn.pb",
-        help="file extension of the regular model (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--trt_file_ext", default=".trt.pb", help="file extension of the optimised model (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--trt_precision_mode", choices=("FP32", "FP16"), default="FP32", help="precision of the optimised model"
-    )
-    parser.add_argument(
-        "--max_batch_size", type=_parse_positive, default=5, help="largest batch of a TensorRT engine (default: 5)"
-    )
+    regular = "the regular model's suffix (default: %(default)s)"
+    parser.add_argument("--regular_frozen_file_ext", default=".fzn.pb", help=regular)
+    parser.add_argument("--trt_file_ext", default=".trt.pb", help="the optimised model's suffix (default: %(default)s)")
+    parser.add_argument("--trt_precision_mode", choices=("FP32", "FP16"), default="FP32", help="of the optimised model")
+    parser.add_argument("--max_batch_size", type=_parse_positive, default=5, help="largest TensorRT batch (default: 5)")
     for flag, why in IGNORED_FLAGS.items():
         action = "store_true" if flag == "trt_dynamic_mode" else "store"
         parser.add_argument(f"--{flag}", action=action, help=f"accepted: {why}")
@@ -334,7 +317,6 @@ def run_command(
     parser.add_argument("--debug", action="store_true", help="show the traceback of a failure")
     namespace = parser.parse_args(sys.argv[1:] if arguments is None else list(arguments))
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
-
     return run_guarded(program, lambda: read(namespace).run(), debug=namespace.debug)
 
 

@@ -41,9 +41,7 @@ class CheckCommand(Command):
         """Declare the flags, those of training among them."""
         parser.add_argument("workspace", help="folder of an MMAR, or name of a workspace in params.yaml")
         parser.add_argument("-c", "--config", metavar="FILE", help="check only this configuration")
-        parser.add_argument(
-            "-e", "--environment", metavar="FILE", help="environment file (default: config/environment.json)"
-        )
+        parser.add_argument("-e", "--environment", metavar="FILE", help="default: config/environment.json")
         parser.add_argument(
             "--set",
             nargs="+",

@@ -36,15 +36,11 @@ class CompareCommand(Command):
     @staticmethod
     def add_arguments(parser: argparse.ArgumentParser) -> None:
         """Declare the flags."""
-        explanation = (
-            "a run's id or name, an experiment of DVC, MODEL@champion, MODEL/3, or a folder such as mmars/WS/eval/test"
-        )
-        parser.add_argument("old", help=explanation)
+        forms = "a run's id or name, a DVC experiment, MODEL@champion, MODEL/3, or a folder such as mmars/WS/eval/test"
+        parser.add_argument("old", help=forms)
         parser.add_argument("new", help="the same for the other model; changes are those from old to new")
         parser.add_argument("--out", type=Path, help="file of the page (default: mmars/WS/eval/compare.html)")
-        parser.add_argument(
-            "--workspace", help="workspace whose images are shown in the pictures (default: that of the runs)"
-        )
+        parser.add_argument("--workspace", help="workspace whose images the pictures show (default: the runs')")
 
     def run(self) -> int:
         """Write the page, and say the result in a line.

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from voxflow.cli.command import Command
+from voxflow.cli.options import describe_flags
 from voxflow.errors import EXIT_OK, EXIT_SOME_FAILED, ConfigError, DataError
 from voxflow.progress import say
 
@@ -64,20 +65,12 @@ class ConvertCommand(Command):
         parser.add_argument(
             "--spacing-tolerance-mm", type=float, metavar="MM", help="tolerance of the slices' positions (default: 0.1)"
         )
-        parser.add_argument(
-            "--min-slices", type=int, metavar="N", help="least number of slices of a volume (default: 3)"
-        )
+        parser.add_argument("--min-slices", type=int, metavar="N", help="fewest slices of a volume (default: 3)")
         for flag, choices, subject in CHOICES:
             parser.add_argument(f"--{flag}", choices=choices, help=f"{subject} (default: {choices[0]})")
-        parser.add_argument(
-            "--window",
-            nargs="+",
-            metavar="CENTRE WIDTH",
-            help="intensity window of radiographs: two numbers, or 'stated' (default: none)",
-        )
-        parser.add_argument(
-            "--radiograph-bits", type=int, choices=(16, 8), help="bits of the PNG of a radiograph (default: 16)"
-        )
+        window = "intensity window of radiographs: two numbers, or 'stated' (default: none)"
+        parser.add_argument("--window", nargs="+", metavar="CENTRE WIDTH", help=window)
+        parser.add_argument("--radiograph-bits", type=int, choices=(16, 8), help="bits of the PNG files (default: 16)")
         parser.add_argument("--workers", type=int, metavar="N", help="number of processes (default: one per core)")
 
     @classmethod
@@ -112,9 +105,7 @@ class ConvertCommand(Command):
         try:
             options = ConvertOptions.model_validate(self.options)
         except ValidationError as error:
-            raise ConfigError(
-                "; ".join(f"--{_name_flag(fault['loc'])}: {fault['msg']}" for fault in error.errors())
-            ) from error
+            raise ConfigError(describe_flags(error)) from error
         self._check_target()
         summary = convert_folder(self.source, self.target, options)
         *reasons, counts = summary.format_lines(self.target)
@@ -129,10 +120,6 @@ class ConvertCommand(Command):
             raise DataError("the target would replace the source", path=self.target)
         if self.target.exists() and not self.force:
             raise DataError("is there already; --force replaces it", path=self.target)
-
-
-def _name_flag(place: tuple[int | str, ...]) -> str:
-    return str(place[0]).replace("_", "-") if place else "options"
 
 
 def _parse_label(text: str) -> tuple[str, str]:

@@ -120,20 +120,16 @@ class DataConvertCommand:
         """The volumes of every folder are called as it is, and numbered where there are several."""
         from voxflow.dicom import ConvertOptions, group_headers, scan_folder
 
-        parts = [
-            part for part in group_headers(scan_folder(self.folder).headers, ConvertOptions()) if part.kind == "volume"
-        ]
+        headers = scan_folder(self.folder).headers
+        parts = [part for part in group_headers(headers, ConvertOptions()) if part.kind == "volume"]
         folders = [min(header.path for header in part.headers).parent for part in parts]
         items = []
         for number, (part, folder) in enumerate(zip(parts, folders, strict=True)):
             count = f"_{folders[: number + 1].count(folder)}" if folders.count(folder) > 1 else ""
             inside = folder.relative_to(self.folder)
             inside = inside if inside.name else Path(self.folder.resolve().name)
-            items.append(
-                VolumeToConvert(
-                    self.output / inside.parent / f"{inside.name}{count}{self.target}", folder, part.headers
-                )
-            )
+            target = self.output / inside.parent / f"{inside.name}{count}{self.target}"
+            items.append(VolumeToConvert(target, folder, part.headers))
         return items
 
 
@@ -143,21 +139,12 @@ def read_arguments(arguments: Sequence[str] | None = None) -> DataConvertCommand
     Raises:
         DataError: a resolution is not one or three positive numbers.
     """
-    parser = argparse.ArgumentParser(
-        description="Convert images from one format to another, and resample them on request."
-    )
+    parser = argparse.ArgumentParser(description="Convert images to another format, and resample them on request.")
     parser.add_argument("-d", dest="folder", type=Path, required=True, help="input folder with sub-folders")
     parser.add_argument("-o", dest="output", type=Path, required=True, help="output folder")
     parser.add_argument("-f", dest="force", action="store_true", help="overwrite existing files")
-    parser.add_argument(
-        "-l",
-        dest="labels",
-        action="store_true",
-        help="the images are label maps: use nearest-neighbour interpolation instead of linear",
-    )
-    parser.add_argument(
-        "-r", dest="resolution", type=float, nargs="+", default=(), help="spacing in mm: one value or three"
-    )
+    parser.add_argument("-l", dest="labels", action="store_true", help="label maps: nearest neighbour, not linear")
+    parser.add_argument("-r", dest="resolution", type=float, nargs="+", default=(), help="mm: one value or three")
     parser.add_argument("-s", dest="source", choices=SOURCES, default=".dcm", help="input type (default: %(default)s)")
     parser.add_argument("-e", dest="target", choices=TARGETS, default=".nii.gz", help="output type (%(default)s)")
     namespace = parser.parse_args(arguments)

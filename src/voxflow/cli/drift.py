@@ -26,9 +26,7 @@ class DriftCommand(Command):
     """
 
     name: ClassVar[str] = "drift"
-    help: ClassVar[str] = (
-        "compare incoming studies with a workspace's training data; exit code 4 means that they drifted"
-    )
+    help: ClassVar[str] = "compare incoming studies with a workspace's training data; exit code 4: they drifted"
 
     workspace: str
     folder: Path
@@ -41,9 +39,7 @@ class DriftCommand(Command):
         parser.add_argument("workspace", help="a key below 'workspaces' in params.yaml")
         parser.add_argument("folder", type=Path, help="incoming studies: DICOM, NIfTI, PNG, or converted volumes")
         parser.add_argument("--predictions", type=Path, metavar="CSV", help="preds_outputs.csv of the same studies")
-        parser.add_argument(
-            "--out", type=Path, help="folder for the table and the page (default: data/drift/WORKSPACE)"
-        )
+        parser.add_argument("--out", type=Path, help="folder for table and page (default: data/drift/WORKSPACE)")
 
     def run(self) -> int:
         """Compare, write drift.csv, drift.json and drift.html, and say what moved.

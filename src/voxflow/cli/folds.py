@@ -24,9 +24,7 @@ class FoldsCommand(Command):
     """
 
     name: ClassVar[str] = "folds"
-    help: ClassVar[str] = (
-        "switch the cross-validation of a workspace on or off: k trainings, and an ensemble of their models"
-    )
+    help: ClassVar[str] = "switch a workspace's cross-validation on or off: k trainings and an ensemble of their models"
 
     workspace: str
     count: int

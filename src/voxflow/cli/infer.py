@@ -50,19 +50,11 @@ class InferCommand(Command):
             "With --images, MMAR may also be a model file or a folder of exported models, and --set takes the keys "
             "of 'infer' in params.yaml, such as back=probabilities or clean.fill_holes='[\"all\"]'.",
         )
-        images.add_argument(
-            "--images", type=Path, help="a volume, a radiograph, a folder of them, a datalist, or DICOM"
-        )
+        images.add_argument("--images", type=Path, help="a volume, a radiograph, a folder of them, a datalist or DICOM")
         images.add_argument("--out", type=Path, help="the folder for the results")
-        images.add_argument(
-            "--key", default="inference", help="key of the datalist whose cases are used (default: %(default)s)"
-        )
-        images.add_argument(
-            "--root", type=Path, help="folder that the datalist's paths are relative to (default: the datalist's own)"
-        )
-        images.add_argument(
-            "--no_overwrite", action="store_true", help="keep existing results, and continue an earlier run"
-        )
+        images.add_argument("--key", default="inference", help="the datalist's key (default: %(default)s)")
+        images.add_argument("--root", type=Path, help="what the datalist's paths are relative to (default: its folder)")
+        images.add_argument("--no_overwrite", action="store_true", help="keep results, and continue an earlier run")
 
     @classmethod
     def read(cls, arguments: argparse.Namespace) -> Command:
@@ -107,11 +99,9 @@ class InferCommand(Command):
         ledger = ResultLedger(self.out, compute_maker_digest(engine, [models], options))
         self.out.mkdir(parents=True, exist_ok=True)
         # Beside the results: converted DICOM may be large, and /tmp may be small.
-        with tempfile.TemporaryDirectory(prefix=".work-", dir=self.out) as scratch:
+        with tempfile.TemporaryDirectory(prefix=".work-", dir=self.out) as work:
             is_segmentation = engine.spec.task == "segmentation"
-            inputs = find_cases(
-                self.images, Path(scratch), is_segmentation=is_segmentation, key=self.key, root=self.root
-            )
+            inputs = find_cases(self.images, Path(work), is_segmentation=is_segmentation, key=self.key, root=self.root)
             inference = infer_cases(engine, inputs.cases, self.out, options, refused=inputs.refused, ledger=ledger)
         count = int(inference.metrics["cases"])
         total = len(inputs.cases) + len(inputs.refused)

@@ -82,9 +82,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code; see :mod:`voxflow.errors`.
     """
     namespace = make_parser().parse_args(arguments)
-    return run_guarded(
-        f"voxflow {namespace.command}", lambda: int(namespace.read(namespace).run()), debug=namespace.debug
-    )
+    program = f"voxflow {namespace.command}"
+    return run_guarded(program, lambda: int(namespace.read(namespace).run()), debug=namespace.debug)
 
 
 def run_guarded(program: str, run: Callable[[], int], *, debug: bool = False) -> int:

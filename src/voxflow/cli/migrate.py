@@ -44,9 +44,7 @@ class MigrateCommand(Command):
         parser.add_argument("--to", choices=["bundle"], required=True, help="what to write: a MONAI bundle")
         parser.add_argument("--output", type=Path, metavar="DIR", help="the new folder (default: MMAR_bundle)")
         parser.add_argument("--config", default="config_train.json", help="file below config/ (default: %(default)s)")
-        parser.add_argument(
-            "--set", nargs="+", default=[], metavar="KEY=VALUE", help="values that replace those of the files"
-        )
+        parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="values that replace the files'")
         parser.add_argument("--json", action="store_true", help="write the report as JSON on stdout instead of a table")
 
     @classmethod

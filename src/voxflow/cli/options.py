@@ -9,7 +9,7 @@ from voxflow.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from pydantic import BaseModel
+    from pydantic import BaseModel, ValidationError
 
     Options = TypeVar("Options", bound=BaseModel)
 
@@ -45,8 +45,13 @@ def parse_options(model: type[Options], settings: Mapping[str, Any]) -> Options:
         messages = []
         for fault in error.errors():
             key = ".".join(map(str, fault["loc"]))
-            names = (
-                ", ".join(model.model_fields) if fault["type"] == "extra_forbidden" and len(fault["loc"]) == 1 else ""
-            )
-            messages.append(f"{key}: {fault['msg']}{f'; there is {names}' if names else ''}")
+            is_unknown = fault["type"] == "extra_forbidden" and len(fault["loc"]) == 1
+            known_keys = f"; there is {', '.join(model.model_fields)}" if is_unknown else ""
+            messages.append(f"{key}: {fault['msg']}{known_keys}")
         raise ConfigError(f"--set {'; '.join(messages)}") from error
+
+
+def describe_flags(error: ValidationError) -> str:
+    """Say in one line which flags have wrong values; a flag is called as its option, with hyphens."""
+    flags = ((str(next(iter(fault["loc"]), "options")).replace("_", "-"), fault["msg"]) for fault in error.errors())
+    return "; ".join(f"--{flag}: {message}" for flag, message in flags)

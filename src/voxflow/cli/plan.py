@@ -39,12 +39,8 @@ class PlanCommand(Command):
     def add_arguments(parser: argparse.ArgumentParser) -> None:
         """Declare the flags."""
         parser.add_argument("workspace", help="folder of an MMAR, or name of a workspace in params.yaml")
-        parser.add_argument(
-            "--apply", dest="applies", action="store_true", help="write the proposed values into the configuration"
-        )
-        parser.add_argument(
-            "--quick", dest="tries", action="store_false", help="train no steps; time and memory stay unknown"
-        )
+        parser.add_argument("--apply", dest="applies", action="store_true", help="write the proposed configuration")
+        parser.add_argument("--quick", dest="tries", action="store_false", help="measure no time and no memory")
         parser.add_argument("--json", dest="as_json", action="store_true", help="write the result as JSON")
 
     def run(self) -> int:

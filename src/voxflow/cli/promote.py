@@ -36,12 +36,8 @@ class PromoteCommand(Command):
         """Declare the flags."""
         parser.add_argument("workspace", help="a key below 'workspaces' in params.yaml")
         parser.add_argument("--version", help="version number or alias to promote by hand (default: challenger)")
-        parser.add_argument(
-            "--because",
-            default="",
-            metavar="REASON",
-            help="promote by hand, without a comparison; the reason is stored with the version",
-        )
+        because = "promote by hand, without a comparison; the reason is stored with the version"
+        parser.add_argument("--because", default="", metavar="REASON", help=because)
 
     def run(self) -> int:
         """Decide, and say why.
@@ -86,12 +82,8 @@ class RollbackCommand(Command):
     def add_arguments(parser: argparse.ArgumentParser) -> None:
         """Declare the flags."""
         parser.add_argument("workspace", help="the workspace, which is also the name of the registered model")
-        parser.add_argument(
-            "--because",
-            default="",
-            metavar="REASON",
-            help="the reason, which is stored with the version that is no longer champion",
-        )
+        because = "the reason, which is stored with the version that is no longer champion"
+        parser.add_argument("--because", default="", metavar="REASON", help=because)
 
     def run(self) -> int:
         """Move the alias ``champion`` back, and say to which version.

@@ -113,11 +113,8 @@ def read_arguments(arguments: argparse.Namespace) -> PullCommand:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code (see :mod:`voxflow.errors`)."""
-    parser = argparse.ArgumentParser(
-        prog="tlt-pull",
-        description="List and fetch models, from the built-in templates and the MLflow model registry.",
-        allow_abbrev=False,
-    )
+    description = "List and fetch models, from the built-in templates and the MLflow model registry."
+    parser = argparse.ArgumentParser(prog="tlt-pull", description=description, allow_abbrev=False)
     parser.add_argument("-lm", "--list_models", action="store_true", help="list the models")
     parser.add_argument("-lv", "--list_versions", action="store_true", help="list the versions of the model -m")
     parser.add_argument("-m", "--model", help="the model's name")

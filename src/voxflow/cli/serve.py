@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from voxflow.cli.command import Command
+from voxflow.cli.options import describe_flags
 from voxflow.errors import EXIT_OK, ConfigError
 from voxflow.progress import say
 
@@ -29,9 +30,7 @@ class ServeCommand(Command):
     """
 
     name: ClassVar[str] = "serve"
-    help: ClassVar[str] = (
-        "answer HTTP requests with an exported model: send a NIfTI or a zip of DICOM, receive a mask or SEG"
-    )
+    help: ClassVar[str] = "serve an exported model over HTTP: send a NIfTI or a zip of DICOM, receive a mask or SEG"
 
     model: Path
     host: str = "127.0.0.1"
@@ -47,15 +46,11 @@ class ServeCommand(Command):
         parser.add_argument("model", type=Path, help="a model file, a folder of exported models, or an MMAR")
         parser.add_argument("--host", default=cls.host, help="address to listen on (default: this machine only)")
         parser.add_argument("--port", type=int, default=cls.port, help="port to listen on (default: %(default)s)")
-        parser.add_argument(
-            "--engine", default="auto", help="engine that runs the model (default: the fastest available)"
-        )
+        parser.add_argument("--engine", default="auto", help="engine of the model (default: the fastest available)")
         for name, info in ServeLimits.model_fields.items():
             kind = float if isinstance(info.default, float) else int
             flag = f"--{name.replace('_', '-')}"
-            parser.add_argument(
-                flag, type=kind, metavar="N", help=f"limit, see docs/serving.md (default: {info.default:g})"
-            )
+            parser.add_argument(flag, type=kind, metavar="N", help=f"see docs/serving.md (default: {info.default:g})")
 
     @classmethod
     def read(cls, arguments: argparse.Namespace) -> ServeCommand:
@@ -84,9 +79,7 @@ class ServeCommand(Command):
             limits = ServeLimits.model_validate(self.limits)
             options = InferOptions.model_validate({"engine": self.engine})
         except ValidationError as error:
-            raise ConfigError(
-                "; ".join(f"--{str(fault['loc'][0]).replace('_', '-')}: {fault['msg']}" for fault in error.errors())
-            ) from error
+            raise ConfigError(describe_flags(error)) from error
         engine = open_engine(resolve_model(self.model), options.engine)
         if self.host not in LOOPBACK:
             say(f"serve: warning: {self.host} is open to other machines, and nobody has to say who he is")

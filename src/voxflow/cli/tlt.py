@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from voxflow.cli.apps import export_main, run_command, say_unused
+from voxflow.cli.apps import add_set_flag, export_main, run_command, say_unused
 from voxflow.cli.command import Command
 from voxflow.errors import EXIT_INTERRUPTED, EXIT_OK
 from voxflow.progress import say
@@ -21,6 +21,8 @@ IGNORED_FLAGS = {
     "metagraph_tag": "a model file holds one graph",
     "signature_tag": "a model file has one input and one output",
 }
+ROOT_HELP = "folder that the datalist's paths are relative to"
+SET_HELP = "values that win over the configuration"
 
 
 @dataclass(frozen=True)
@@ -45,19 +47,6 @@ class TltTrainCommand(Command):
     checkpoint: str | None = None
     file_root: Path | None = None
     settings: tuple[str, ...] = ()
-
-    @classmethod
-    def read(cls, arguments: argparse.Namespace) -> TltTrainCommand:
-        """Take the parsed flags, which TLT calls by one letter each."""
-        return cls(
-            arguments.task,
-            arguments.e,
-            arguments.d,
-            arguments.r,
-            arguments.c,
-            arguments.file_root,
-            settings=tuple(arguments.settings),
-        )
 
     def run(self) -> int:
         """Train, and say how it ended.
@@ -105,6 +94,12 @@ class TltEvaluateCommand(Command):
     settings: tuple[str, ...] = ()
     unused: Mapping[str, str] = field(default_factory=dict)
 
+    @classmethod
+    def read(cls, arguments: argparse.Namespace) -> Command:
+        """Take the parsed flags, and note those that mean nothing here."""
+        arguments.unused = {flag: why for flag, why in IGNORED_FLAGS.items() if getattr(arguments, flag) is not None}
+        return super().read(arguments)
+
     def run(self) -> int:
         """Evaluate or infer, and say what came of it.
 
@@ -122,12 +117,9 @@ class TltEvaluateCommand(Command):
             "output_infer_result": not measures,
         }
         mmar = _open_mmar(self.config, self.datalist, self.file_root, values, self.settings)
+        model = self.model.absolute()
         outcome = evaluate_mmar(
-            mmar,
-            model=self.model.absolute(),
-            setup=self.setup,
-            overwrite=self.overwrite,
-            keep_predictions=measures,
+            mmar, model=model, setup=self.setup, overwrite=self.overwrite, keep_predictions=measures
         )
         say(f"{self.program}: {outcome.summary()}")
         return outcome.exit_code
@@ -144,16 +136,13 @@ def train_main(arguments: Sequence[str] | None = None) -> int:
     """
     parser = argparse.ArgumentParser(prog="tlt-train", description="Train a model.", allow_abbrev=False)
     parser.add_argument("task", choices=("segmentation", "classification"), help="task of the model")
-    parser.add_argument("-e", type=_parse_path, required=True, metavar="CONFIG", help="configuration")
-    parser.add_argument("-d", type=_parse_path, required=True, metavar="DATALIST", help="datalist")
-    parser.add_argument(
-        "-r", type=_parse_path, required=True, metavar="FOLDER", help="folder for checkpoints and event files"
-    )
-    parser.add_argument("-c", metavar="CHECKPOINT", help="weights to start from")
-    parser.add_argument(
-        "--file_root", type=_parse_path, metavar="FOLDER", help="folder that the datalist's paths are relative to"
-    )
-    _add_set_flag(parser)
+    parser.add_argument("-e", dest="config", type=_parse_path, required=True, metavar="CONFIG", help="configuration")
+    parser.add_argument("-d", dest="datalist", type=_parse_path, required=True, metavar="DATALIST", help="datalist")
+    events = "folder for checkpoints and event files"
+    parser.add_argument("-r", dest="output", type=_parse_path, required=True, metavar="FOLDER", help=events)
+    parser.add_argument("-c", dest="checkpoint", metavar="CHECKPOINT", help="weights to start from")
+    parser.add_argument("--file_root", type=_parse_path, metavar="FOLDER", help=ROOT_HELP)
+    add_set_flag(parser, SET_HELP)
     return run_command("tlt-train", parser, TltTrainCommand.read, arguments)
 
 
@@ -189,42 +178,22 @@ def infer_main(arguments: Sequence[str] | None = None) -> int:
 def _run_evaluate(program: Literal["tlt-evaluate", "tlt-infer"], arguments: Sequence[str] | None) -> int:
     description = "Evaluate a model on labelled cases." if program == "tlt-evaluate" else "Run a model on cases."
     parser = argparse.ArgumentParser(prog=program, description=description, allow_abbrev=False)
-    parser.add_argument("--model_save_path", type=_parse_path, required=True, help="model file, such as model.trt.pb")
+    parser.set_defaults(program=program)
+    model = "model file, such as model.trt.pb"
+    parser.add_argument("--model_save_path", dest="model", type=_parse_path, required=True, help=model)
     parser.add_argument(
         "--model_format", choices=("trtmodel",), default="trtmodel", help="accepted; the file itself shows its format"
     )
     parser.add_argument("--config", type=_parse_path, required=True, help="configuration")
-    parser.add_argument("--data_file", type=_parse_path, required=True, help="datalist")
-    parser.add_argument("--output_path", type=_parse_path, required=True, help="folder for the results")
-    parser.add_argument("--file_root", type=_parse_path, help="folder that the datalist's paths are relative to")
+    parser.add_argument("--data_file", dest="datalist", type=_parse_path, required=True, help="datalist")
+    parser.add_argument("--output_path", dest="output", type=_parse_path, required=True, help="folder for the results")
+    parser.add_argument("--file_root", type=_parse_path, help=ROOT_HELP)
     parser.add_argument("--setup", choices=("scanning_window", "standard"), help="windows, or the whole image at once")
-    parser.add_argument("--no_overwrite", action="store_true", help="keep existing results")
+    parser.add_argument("--no_overwrite", dest="overwrite", action="store_false", help="keep existing results")
     for flag, why in IGNORED_FLAGS.items():
         parser.add_argument(f"--{flag}", help=f"accepted: {why}")
-    _add_set_flag(parser)
-
-    def read(parsed: argparse.Namespace) -> TltEvaluateCommand:
-        return TltEvaluateCommand(
-            program=program,
-            model=parsed.model_save_path,
-            config=parsed.config,
-            datalist=parsed.data_file,
-            output=parsed.output_path,
-            file_root=parsed.file_root,
-            setup=parsed.setup,
-            overwrite=not parsed.no_overwrite,
-            settings=tuple(parsed.settings),
-            unused={flag: why for flag, why in IGNORED_FLAGS.items() if getattr(parsed, flag) is not None},
-        )
-
-    return run_command(program, parser, read, arguments)
-
-
-def _add_set_flag(parser: argparse.ArgumentParser) -> None:
-    explanation = "values that win over the configuration"
-    parser.add_argument(
-        "--set", dest="settings", nargs="*", action="extend", default=[], metavar="KEY=VALUE", help=explanation
-    )
+    add_set_flag(parser, SET_HELP)
+    return run_command(program, parser, TltEvaluateCommand.read, arguments)
 
 
 def _open_mmar(
