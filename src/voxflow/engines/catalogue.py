@@ -164,12 +164,11 @@ def _open_chosen(choice: str, candidates: dict[EngineKind, Path], path: Path) ->
 
 def _find_files(path: Path) -> dict[EngineKind, Path]:
     """The model files that a path stands for, in the order that "auto" tries them."""
-    kinds = rank_kinds()
     if path.is_dir():
-        return {kind: path / kind.file for kind in kinds if (path / kind.file).is_file()}
+        return {kind: path / kind.file for kind in rank_kinds() if (path / kind.file).is_file()}
     kind = find_kind_of_file(path)
     if kind is None:
-        endings = ", ".join(kind.suffix for kind in kinds)
+        endings = ", ".join(kind.suffix for kind in rank_kinds())
         raise InputError(f"a model file ends in one of {endings}", path=path)
     return {kind: path}
 

@@ -104,15 +104,15 @@ class Passage:
             DataError: values that are no numbers, or another number of channels than the network takes.
         """
         spec = self.engine.spec
+        if self.inferer is None and spec.task == "segmentation":
+            # A window of the image's own size: one smaller than the training's is not padded up to that.
+            windows = self.spec or _with_windows(self.engine, image.shape[1:], spec.overlap)
+            return predict_logits(self.engine, image, self.options, spec=windows)
         require_finite(image)
         require_channels(image, spec)
         if self.inferer is not None:
             return self._ask_inferer(self.inferer, image)
-        if spec.task == "classification":
-            return np.array(self.engine.run(image[None])[0])
-        # A window of the image's own size: one smaller than the training's is not padded up to that.
-        windows = self.spec or _with_windows(self.engine, image.shape[1:], spec.overlap)
-        return predict_logits(self.engine, image, self.options, spec=windows)
+        return np.array(self.engine.run(image[None])[0])
 
     def _ask_inferer(self, inferer: Inferer, image: NDArray[np.float32]) -> NDArray[np.float32]:
         import torch
