@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +16,7 @@ from voxflow.lint import check_workspace
 from voxflow.planning import Target, plan_training
 from voxflow.progress import say
 from voxflow.tracking import NullTracker, begin_run, write_run_file
-from voxflow.training import TrainingResult, TrainOptions, find_unfinished_run, is_first_process, read_facts, train
+from voxflow.training import TrainOptions, find_unfinished_run, is_first_process, read_facts, train
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -58,12 +57,12 @@ def run(stage: Stage) -> int:
         result = train(workflow, datalist, options, out, facts=facts, tracker=tracker, curves=curves)
         if curves.is_file():
             tracker.log_artifact(curves)
-        numbers = _collect_numbers(result)
+        numbers = result.to_metrics()
         tracker.log_metrics({f"train/{name}": value for name, value in numbers.items()})
         if result.ending == "interrupted":
             tracker.mark_interrupted()
     write_json(stage.metrics, numbers)
-    _report(stage, result, out)
+    say(f"train {stage.title}: {result.summary()} → {out}")
     return EXIT_INTERRUPTED if result.ending == "interrupted" else EXIT_OK
 
 
@@ -119,22 +118,6 @@ def _check(target: Target) -> Workflow:
             if finding.severity == "warning":
                 say(f"train {target.name}: warning: {finding.line}")
     return report.require_workflow()
-
-
-def _collect_numbers(result: TrainingResult) -> dict[str, float]:
-    """The result as flat finite numbers, as JSON and ``dvc metrics`` want them."""
-    counts = {"epochs": result.epochs, "steps": result.steps, "best_epoch": result.best_epoch}
-    values = {"seconds": round(result.seconds, 1), "train_loss": result.train_loss, **result.metrics}
-    return counts | {name: value for name, value in values.items() if math.isfinite(value)}
-
-
-def _report(stage: Stage, result: TrainingResult, out: Path) -> None:
-    ended = "" if result.ending == "finished" else f" ({result.ending})"
-    best = (
-        f", best {result.key_metric} {result.best_metric:.4f} in epoch {result.best_epoch}" if result.key_metric else ""
-    )
-    minutes = f"{result.seconds / 60:.1f} min in {result.precision}"
-    say(f"train {stage.title}: {result.epochs} epochs{ended}, {minutes}{best} → {out}")
 
 
 if __name__ == "__main__":

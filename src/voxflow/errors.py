@@ -109,3 +109,14 @@ class PacsError(VoxflowError):
     def __init__(self, message: str, *, lost: bool = False) -> None:
         super().__init__(message)
         self.lost = lost
+
+
+def last_line_of(error: Exception) -> str:
+    r"""The last line of a library's error that holds anything; SimpleITK's and OpenVINO's begin with their C++ code.
+
+    Example:
+        >>> last_line_of(RuntimeError("Exception thrown in ImageFileReader::Execute\n  unsupported pixel type\n"))
+        'unsupported pixel type'
+    """
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else "no reason given"

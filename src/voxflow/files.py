@@ -81,6 +81,24 @@ def write_json(target: Path, value: Mapping[str, Any] | list[Any]) -> None:
     write_text(target, json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
 
 
+def read_json_or_none(path: Path) -> Any:
+    """Read JSON of any kind that another program left; None when it is not there, can't be read or is no JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError):
+        return None
+
+
+def make_file_name(name: str) -> str:
+    """Replace by ``_`` what does not belong into the name of a file, as in a metric's or a class's name.
+
+    Example:
+        >>> make_file_name("dice_kidney (left)")
+        'dice_kidney__left_'
+    """
+    return "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in name)
+
+
 def _umask() -> int:
     current = os.umask(0)
     os.umask(current)

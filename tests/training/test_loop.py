@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from voxflow.datalist import Datalist
 
 
-@dataclass(frozen=True)
+@dataclass
 class Listener(NullTracker):
     """Keeps what it is told; sends this process a signal when told to at an epoch."""
 

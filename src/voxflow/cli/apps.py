@@ -59,11 +59,12 @@ class TrainCommand(Command):
         Returns:
             0, or 130 when the training was interrupted.
         """
-        from voxflow.mmar import Mmar, is_main_process, parse_settings, train_mmar
+        from voxflow.mmar import Mmar, parse_settings, train_mmar
+        from voxflow.training import is_first_process
 
         mmar = Mmar.open(self.mmar, self.config, self.environment, parse_settings(self.settings))
         outcome = train_mmar(mmar, write_stats=self.write_train_stats)
-        if is_main_process():
+        if is_first_process():
             say(f"train {mmar.root.name}: {outcome.summary()}")
         return EXIT_INTERRUPTED if outcome.result.ending == "interrupted" else EXIT_OK
 

@@ -54,14 +54,15 @@ class TltTrainCommand(Command):
         Returns:
             0, or 130 when the training was interrupted.
         """
-        from voxflow.mmar import is_main_process, train_mmar
+        from voxflow.mmar import train_mmar
+        from voxflow.training import is_first_process
 
         values = {"PROCESSING_TASK": self.task, "MMAR_CKPT_DIR": _absolute(self.output)}
         if self.checkpoint:
             values["MMAR_CKPT"] = _absolute(Path(self.checkpoint))
         mmar = _open_mmar(self.config, self.datalist, self.file_root, values, self.settings)
         outcome = train_mmar(mmar)
-        if is_main_process():
+        if is_first_process():
             say(f"tlt-train {self.task}: {outcome.summary()}")
         return EXIT_INTERRUPTED if outcome.result.ending == "interrupted" else EXIT_OK
 

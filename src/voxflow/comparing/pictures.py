@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from voxflow.errors import InputError
-from voxflow.inference import COLOURS, compute_grey_window
+from voxflow.inference import COLOURS, compute_grey_window, orient_for_viewing
 from voxflow.reporting import Picture, read_rows
-from voxflow.volumes import Volume, read_volume, resample, target_geometry
+from voxflow.volumes import read_volume
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from voxflow.comparing.sides import Side
+    from voxflow.volumes import Volume
 
 DPI = 100
 
@@ -49,7 +50,7 @@ def draw_changes(
             continue
         try:
             files = [volumes / row["image"].split(";")[0], volumes / row["label"], *masks]
-            image, label, before, after = (_orient_for_viewing(read_volume(path)) for path in files)
+            image, label, before, after = (orient_for_viewing(read_volume(path)) for path in files)
         except (InputError, OSError):
             continue
         if not image.array.shape == label.array.shape == before.array.shape == after.array.shape:
@@ -57,11 +58,6 @@ def draw_changes(
         png = _draw_side_by_side(image, label, {old.name: before, new.name: after})
         pictures.append(Picture(f"{case}: {gains[case]:+.3f}", f"data:image/png;base64,{png}"))
     return pictures
-
-
-def _orient_for_viewing(volume: Volume) -> Volume:
-    """Seen as radiologists look: columns to the patient's left, rows to the back."""
-    return resample(volume, target_geometry(volume.geometry, None, "LPS"), "nearest")
 
 
 def _draw_side_by_side(image: Volume, label: Volume, masks: Mapping[str, Volume]) -> str:

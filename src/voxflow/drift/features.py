@@ -191,9 +191,9 @@ def _measure_volumes(path: Path, names: Mapping[int, str]) -> dict[str, Value]:
 
 
 def _read_label_names(path: Path) -> dict[int, str]:
-    from voxflow.reporting import read_json
+    from voxflow.files import read_json_or_none
 
-    content = read_json(path)
+    content = read_json_or_none(path)
     by_value = {value: name for value, name in content.items() if value.isdigit()} if isinstance(content, dict) else {}
     return {int(value): str(name) for value, name in by_value.items() if int(value) > 0}
 

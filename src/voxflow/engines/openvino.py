@@ -22,7 +22,7 @@ from typing_extensions import override
 from voxflow.engines.files import get_fixed_size, is_local, read_spec
 from voxflow.engines.protocol import Engine, EngineKind
 from voxflow.engines.subpixel import use_subpixels
-from voxflow.errors import DataError
+from voxflow.errors import DataError, last_line_of
 from voxflow.machine import count_cores
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ class OpenVinoEngine(Engine):
         try:
             model = core.read_model(str(path))
         except RuntimeError as error:
-            raise DataError(f"no OpenVINO model: {_last_line(error)}", path=path) from error
+            raise DataError(f"no OpenVINO model: {last_line_of(error)}", path=path) from error
         has_spec = model.has_rt_info(list(SPEC_RT_INFO))
         self.spec = read_spec(model.get_rt_info(list(SPEC_RT_INFO)).astype(str) if has_spec else "", path)
         self.smallest = self.largest = get_fixed_size(
@@ -220,8 +220,3 @@ def _quantise(model: Any, samples: Sequence[NDArray[np.float32]]) -> Any:
     # NNCF shows progress of its own, on the output that is for results.
     with contextlib.redirect_stdout(io.StringIO()):
         return nncf.quantize(model, nncf.Dataset(list(samples)), preset=preset, subset_size=len(samples))
-
-
-def _last_line(error: RuntimeError) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else "no reason given"

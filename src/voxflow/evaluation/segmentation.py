@@ -15,6 +15,7 @@ from voxflow.errors import DataError
 from voxflow.evaluation.overlap import TOLERANCE_MM, Overlap, measure_overlap
 from voxflow.evaluation.reports import average_defined, make_failed_rows, write_dice_report, write_summary
 from voxflow.evaluation.scores import Interval, compute_mean_interval
+from voxflow.files import make_file_name
 from voxflow.inference import Failures, read_volumes, segment_cases, write_overlay
 from voxflow.prediction import PredictOptions, label_names
 from voxflow.tables import write_table
@@ -139,7 +140,7 @@ def _write_scores(scores: Scores, names: Sequence[str], failures: Failures, out:
     for name in names:
         overlaps = {case: by_class[name] for case, by_class in scores.items()}
         dices = ((case, overlap.dice) for case, overlap in overlaps.items())
-        write_dice_report(out / f"{_make_file_name(name)}_dice_report.txt", dices)
+        write_dice_report(out / f"{make_file_name(name)}_dice_report.txt", dices)
         for kind, short in KINDS.items():
             metrics[f"{short}_{name}"] = average_defined(getattr(overlap, kind) for overlap in overlaps.values())
         for remark, short in REMARKS.items():
@@ -182,7 +183,3 @@ def _write_best_and_worst(cases: dict[str, InferenceCase], scores: Scores, names
         mask = read_volume(out / "masks" / f"{case}.nii.gz")
         title = f"{rank}: {case}  Dice {means[case]:.3f}"
         write_overlay(out / "overlays" / f"{rank}_{case}.png", image, mask, names, label=reference, title=title)
-
-
-def _make_file_name(name: str) -> str:
-    return "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in name)

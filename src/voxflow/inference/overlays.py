@@ -56,8 +56,7 @@ def write_overlay(
         label: the reference, on the same grid; drawn solid.
         title: what is said above the picture.
     """
-    # Seen as radiologists look: from below, so that columns run to the patient's left and rows to the back.
-    upright = [_turn_upright(volume) for volume in (image, mask, label) if volume is not None]
+    upright = [orient_for_viewing(volume) for volume in (image, mask, label) if volume is not None]
     index = find_largest_slice(upright[-1].array if upright[-1].array.any() else upright[1].array)
     column_mm, row_mm, _ = upright[0].geometry.spacing
     figure, axes = _make_canvas(upright[0].array.shape[0] * column_mm, upright[0].array.shape[1] * row_mm)
@@ -125,7 +124,8 @@ def compute_grey_window(image: NDArray[Any]) -> tuple[float, float]:
     return float(low), float(high) if high > low else float(low) + 1
 
 
-def _turn_upright(volume: Volume) -> Volume:
+def orient_for_viewing(volume: Volume) -> Volume:
+    """Turn a volume to LPS, as radiologists look, from below: columns to the patient's left, rows to the back."""
     return resample(volume, target_geometry(volume.geometry, None, "LPS"), "nearest")
 
 

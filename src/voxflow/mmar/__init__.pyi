@@ -7,7 +7,6 @@ from .export import MmarExport as MmarExport
 from .export import export_checkpoint as export_checkpoint
 from .folder import Mmar as Mmar
 from .folder import find_repository as find_repository
-from .record import is_main_process as is_main_process
 from .settings import parse_settings as parse_settings
 from .train import MmarTraining as MmarTraining
 from .train import train_mmar as train_mmar

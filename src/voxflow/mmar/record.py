@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from typing import TYPE_CHECKING
 
 from voxflow.tracking import NullTracker, begin_run, continue_run, read_run_file, use_store, write_run_file
+from voxflow.training import is_first_process
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -16,11 +16,6 @@ if TYPE_CHECKING:
     from voxflow.tracking import Tracker
 
 RUN_FILE = "run.json"
-
-
-def is_main_process() -> bool:
-    """Whether this is the one process of a training that speaks and writes; the only one, or the first of several."""
-    return os.environ.get("RANK", "0") == "0"
 
 
 @contextlib.contextmanager
@@ -33,7 +28,7 @@ def open_new_record(mmar: Mmar, datalist: Path, unfinished: str | None = None) -
         unfinished: id of the run that the training continues; None or empty: a new one.
     """
     with use_store(mmar.repository) as is_kept:
-        if not is_kept or not is_main_process():
+        if not is_kept or not is_first_process():
             yield NullTracker()
             return
         values = dict(mmar.settings)

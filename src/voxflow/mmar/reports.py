@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from voxflow.components import ComputeAverageDice
 from voxflow.evaluation import write_dice_report
-from voxflow.files import write_text
+from voxflow.files import make_file_name, write_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -37,9 +37,9 @@ def write_metric(
         return {metric.name: math.nan}
     numbers = metric.summarise(measured, class_names)
     for name, value in numbers.items():
-        write_text(folder / f"{file_name(name)}.txt", f"{value:.6f}\n" if math.isfinite(value) else "undefined\n")
+        write_text(folder / f"{make_file_name(name)}.txt", f"{value:.6f}\n" if math.isfinite(value) else "undefined\n")
     if isinstance(metric, ComputeAverageDice):
-        report = folder / f"{file_name(metric.name)}_dice_report.txt"
+        report = folder / f"{make_file_name(metric.name)}_dice_report.txt"
         write_dice_report(report, zip(cases, metric.average_by_case(measured), strict=True))
     return numbers
 
@@ -62,8 +62,3 @@ def read_predictions(folder: Path, class_names: Sequence[str]) -> dict[str, list
     if not rows or not {"case", *class_names} <= rows[0].keys():
         return {}
     return {row["case"]: [float(row[name]) for name in class_names] for row in rows}
-
-
-def file_name(name: str) -> str:
-    """A metric's or a field's name as a file's."""
-    return "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in name)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -14,10 +13,10 @@ from voxflow.files import write_json
 from voxflow.lint import check_workspace
 from voxflow.mmar.artefacts import find_model
 from voxflow.mmar.data import collect_facts, describe_data, read_training_data
-from voxflow.mmar.record import is_main_process, open_new_record
+from voxflow.mmar.record import open_new_record
 from voxflow.planning import Target
 from voxflow.progress import say
-from voxflow.training import TrainOptions, find_unfinished_run, read_checkpoint, train
+from voxflow.training import TrainOptions, find_unfinished_run, is_first_process, read_checkpoint, train
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -46,14 +45,7 @@ class MmarTraining:
 
     def summary(self) -> str:
         """One line for a person."""
-        result = self.result
-        ended = "" if result.ending == "finished" else f" ({result.ending})"
-        best = ""
-        if result.key_metric:
-            best = f", best {result.key_metric} {result.best_metric:.4f} in epoch {result.best_epoch}"
-        return (
-            f"{result.epochs} epochs{ended}, {result.seconds / 60:.1f} min in {result.precision}{best} → {self.models}"
-        )
+        return f"{self.result.summary()} → {self.models}"
 
 
 def train_mmar(mmar: Mmar, *, write_stats: bool = False) -> MmarTraining:
@@ -81,10 +73,10 @@ def train_mmar(mmar: Mmar, *, write_stats: bool = False) -> MmarTraining:
         result = train(workflow, datalist, options, mmar.models, facts=facts, tracker=tracker)
         if result.ending == "interrupted":
             tracker.mark_interrupted()
-        numbers = _collect_numbers(result)
+        numbers = result.to_metrics()
         tracker.log_metrics({f"train/{name}": value for name, value in numbers.items()})
         tracker.log_artifact(mmar.models / "model.pt", "models")
-    if is_main_process():
+    if is_first_process():
         write_json(mmar.models / DATA_FILE, dict(describe_data(mmar, workflow)))
         if write_stats:
             ends = {"ending": result.ending, "key_metric": result.key_metric}
@@ -116,7 +108,7 @@ def _check(mmar: Mmar, overrides: dict[str, Any]) -> Workflow:
     report = check_workspace(
         Target(mmar.root.name, mmar.root, mmar.config, None, mmar.environment, overrides=overrides)
     )
-    if is_main_process():
+    if is_first_process():
         for finding in report.findings:
             if finding.severity == "warning":
                 say(f"train {mmar.root.name}: warning: {finding.line}")
@@ -159,12 +151,6 @@ def _subtract_past_epochs(options: TrainOptions, workflow: Workflow) -> Workflow
     if remaining < 1:
         message = f"{values.epochs}, but {options.checkpoint} was trained for {past} already; ask for more"
         raise ConfigError(message, path=workflow.path, where="epochs")
-    if is_main_process():
+    if is_first_process():
         say(f"continue_from_checkpoint_epoch: {past} of {values.epochs} epochs are done, {remaining} follow")
     return replace(workflow, globals=values.model_copy(update={"epochs": remaining}))
-
-
-def _collect_numbers(result: TrainingResult) -> dict[str, float]:
-    counts = {"epochs": result.epochs, "steps": result.steps, "best_epoch": result.best_epoch}
-    values = {"seconds": round(result.seconds, 1), "train_loss": result.train_loss, **result.metrics}
-    return counts | {name: value for name, value in values.items() if math.isfinite(value)}

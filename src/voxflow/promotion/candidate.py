@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from voxflow.engines import list_machine_bound_suffixes
 from voxflow.errors import DataError
+from voxflow.files import read_json_or_none
 from voxflow.promotion.decision import JudgedModel, find_parity_fault
 from voxflow.promotion.scores import read_scores
 from voxflow.promotion.testpart import digest_test_part
@@ -57,7 +57,7 @@ def read_candidate(places: Places) -> Candidate:
         name="the challenger",
         scores=read_scores(per_case) if per_case.is_file() else None,
         test_part=digest_test_part(places.datalists / "dataset_0.json", places.volumes, key),
-        parity=find_parity_fault(_read_json(places.models / PARITY)),
+        parity=find_parity_fault(read_json_or_none(places.models / PARITY)),
     )
     export = places.models / "export"
     run_id = read_run_file(places.models / "train" / "run.json")
@@ -77,10 +77,3 @@ def _digest_export(folder: Path) -> str:
         with path.open("rb") as stream:
             digest.update(path.relative_to(folder).as_posix().encode() + hashlib.file_digest(stream, "sha256").digest())
     return digest.hexdigest()
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError):
-        return None

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from voxflow.errors import DataError
+from voxflow.evaluation import metric_name
 from voxflow.promotion.paired import compare_cases
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ class Decision:
                 "gain_high": high,
                 **{f"change_{name}": change for name, change in classes.items()},
             }
-            tags |= {_make_tag_name(name): f"{value}" for name, value in flat.items() if value is not None}
+            tags |= {metric_name(name): f"{value}" for name, value in flat.items() if value is not None}
         return tags
 
     def line(self) -> str:
@@ -210,7 +211,3 @@ def _round_numbers(compared: PairedResult) -> dict[str, Any]:
 
 def _round_finite(value: float) -> float | None:
     return round(value, DIGITS) if math.isfinite(value) else None
-
-
-def _make_tag_name(name: str) -> str:
-    return "".join(letter if letter.isalnum() or letter in "_-. /" else "_" for letter in name)

@@ -15,6 +15,5 @@ from .tables import Row as Row
 from .tables import Table as Table
 from .tables import make_table as make_table
 from .tables import parse_number as parse_number
-from .tables import read_json as read_json
 from .tables import read_rows as read_rows
 from .tables import spell_name as spell_name

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from voxflow.reporting.tables import Row, Table, make_table, parse_number, read_json, read_rows
+from voxflow.files import read_json_or_none
+from voxflow.reporting.tables import Row, Table, make_table, parse_number, read_rows
 
 if TYPE_CHECKING:
     from voxflow.reporting.sources import ReportSources
@@ -43,7 +44,7 @@ def tabulate_folds(sources: ReportSources) -> CrossValidation:
     names = [name for name in by_model[folds[0]] if name not in NOT_SCORES]
     rows = [_make_row("cases", by_model, folds, "")]
     rows += [_make_row(name, by_model, folds, _format_spread(by_model, name)) for name in names]
-    run = read_json(folder / "run.json") or {}
+    run = read_json_or_none(folder / "run.json") or {}
     return CrossValidation(len(folds), make_table(rows, missing="", rounded=True), str(run.get("run_id") or ""))
 
 

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from voxflow.files import write_text
+from voxflow.files import read_json_or_none, write_text
 from voxflow.places import LAST_FLOW_RUNS
 from voxflow.reporting.page import render_template
-from voxflow.reporting.tables import read_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -106,7 +105,7 @@ def _make_card(root: Path, page_folder: Path, name: str, block: Mapping[str, Any
 
 def _read_flow_links(path: Path) -> list[PageLink]:
     """Read the links that the last flow run left: to its own page and that of the MLflow run, where they are served."""
-    content = read_json(path)
+    content = read_json_or_none(path)
     return (
         [PageLink(link["title"], link["address"], link["about"]) for link in content]
         if isinstance(content, list)
@@ -144,5 +143,5 @@ def _describe_checks(report: Mapping[str, Any]) -> str:
 
 
 def _read_object(path: Path) -> dict[str, Any]:
-    content = read_json(path)
+    content = read_json_or_none(path)
     return content if isinstance(content, dict) else {}

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from voxflow.files import write_text
+from voxflow.files import read_json_or_none, write_text
 from voxflow.reporting import sections
 from voxflow.reporting.folds import tabulate_folds
 from voxflow.reporting.sources import ReportOptions, ReportSources, installed_versions
-from voxflow.reporting.tables import make_table, read_json, read_pictures
+from voxflow.reporting.tables import make_table, read_pictures
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -37,7 +37,7 @@ def write_report(sources: ReportSources, page: Path, card: Path, options: Report
 
 def _collect_facts(sources: ReportSources, options: ReportOptions) -> dict[str, Any]:
     header = sections.read_header(sources)
-    run = read_json(sources.models / "train" / "run.json") or {}
+    run = read_json_or_none(sources.models / "train" / "run.json") or {}
     provenance = {**sources.provenance, "mlflow_run": run.get("run_id") or "none"}
     versions = {**installed_versions(), **provenance}
     return {

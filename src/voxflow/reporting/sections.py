@@ -10,8 +10,9 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from voxflow.files import read_json_or_none
 from voxflow.reporting.charts import draw_lines, series_colour
-from voxflow.reporting.tables import Row, Table, make_table, parse_number, read_json, read_rows, spell_name
+from voxflow.reporting.tables import Row, Table, make_table, parse_number, read_rows, spell_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -86,7 +87,7 @@ def make_key_figures(sources: ReportSources) -> tuple[KeyFigure, ...]:
 
 def count_parts(sources: ReportSources) -> dict[str, int]:
     """Count the cases in each part of the datalist; empty when there is no datalist."""
-    datalist = read_json(sources.datalist)
+    datalist = read_json_or_none(sources.datalist)
     if not isinstance(datalist, dict):
         return {}
     return {part: len(datalist[part]) for part in PARTS if isinstance(datalist.get(part), list)}
@@ -98,7 +99,7 @@ def read_header(sources: ReportSources) -> dict[str, Any]:
     Returns:
         Its block ``metadata``; without one, as in the Medical Decathlon's dataset.json, the datalist itself.
     """
-    datalist = read_json(sources.datalist)
+    datalist = read_json_or_none(sources.datalist)
     if not isinstance(datalist, dict):
         return {}
     block = datalist.get("metadata")
@@ -139,7 +140,7 @@ def tabulate_scores(sources: ReportSources) -> Table:
     Args:
         sources: metrics/evaluate.json holds the numbers, eval/test/summary.json the intervals.
     """
-    summary = read_json(sources.evaluation / "test" / "summary.json")
+    summary = read_json_or_none(sources.evaluation / "test" / "summary.json")
     bounds = summary.get("intervals_95", {}) if isinstance(summary, dict) else {}
     rows = [
         {
@@ -177,7 +178,7 @@ def tabulate_failures(sources: ReportSources) -> Table:
     rows = [
         {"stage": stage, "case": str(row.get("case", "")), "reason": str(row.get("reason", ""))}
         for stage, folder in (("evaluate", "test"), ("infer", "infer"))
-        for row in read_json(sources.evaluation / folder / "failures.json") or []
+        for row in read_json_or_none(sources.evaluation / folder / "failures.json") or []
     ]
     return make_table(rows, missing="None: every case went through.")
 
@@ -216,7 +217,7 @@ def tabulate_checks(sources: ReportSources) -> Table:
         A row a check, with at most five of the cases that fail it.
     """
     path = sources.quality / "report.json"
-    report = read_json(path)
+    report = read_json_or_none(path)
     if not isinstance(report, dict):
         return Table(missing=_explain_absence(path, "validate"))
     rows = [_make_check_row(check) for check in report.get("checks", [])]
@@ -242,7 +243,7 @@ def tabulate_parity(sources: ReportSources) -> Table:
         sources: parity.json holds a block for each engine.
     """
     path = sources.models / "parity.json"
-    report = read_json(path)
+    report = read_json_or_none(path)
     blocks = report if isinstance(report, dict) else {}
     rows = [
         {"engine": engine} | {name: _format_parity(name, value) for name, value in block.items()}
@@ -265,7 +266,7 @@ def tabulate_decision(sources: ReportSources) -> Table:
         sources: eval/decision.json, which the stage promote writes.
     """
     path = sources.evaluation / "decision.json"
-    record = read_json(path)
+    record = read_json_or_none(path)
     if not isinstance(record, dict):
         return Table(missing=_explain_absence(path, "promote"))
     numbers = record.get("numbers") or {}
@@ -298,7 +299,7 @@ def tabulate_training(sources: ReportSources) -> Table:
     Args:
         sources: the training configuration, the workspace's block of params.yaml and metrics/train.json.
     """
-    config = read_json(sources.config)
+    config = read_json_or_none(sources.config)
     rows = []
     if isinstance(config, dict) and isinstance(config.get("train"), dict):
         parts = {"network": "model", "loss": "loss", "optimizer": "optimizer", "learning rate policy": "lr_policy"}
@@ -320,7 +321,7 @@ def tabulate_training(sources: ReportSources) -> Table:
 
 
 def _read_numbers(sources: ReportSources, stage: str) -> dict[str, float]:
-    content = read_json(sources.metrics / f"{stage}.json")
+    content = read_json_or_none(sources.metrics / f"{stage}.json")
     return {name: float(value) for name, value in content.items()} if isinstance(content, dict) else {}
 
 

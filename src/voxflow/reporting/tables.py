@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import base64
 import csv
-import json
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -56,14 +55,6 @@ def read_rows(path: Path) -> list[Row] | None:
         return None
     with path.open(encoding="utf-8", newline="") as stream:
         return list(csv.DictReader(stream))
-
-
-def read_json(path: Path) -> Any:
-    """Read JSON of any kind; None when the file is not there, can't be read or is no JSON."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError):
-        return None
 
 
 def read_pictures(folder: Path, most: int, *, order: Sequence[str] = ()) -> tuple[Picture, ...]:

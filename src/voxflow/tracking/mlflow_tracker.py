@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,11 +18,10 @@ from voxflow.progress import say
 from voxflow.tracking.backlog import Backlog
 from voxflow.tracking.locking import lock_store
 from voxflow.tracking.onnx_model import log_onnx
-from voxflow.tracking.provenance import make_safe_name, to_params
 from voxflow.tracking.store import first_line_of, has_run, ignore_deprecations, store_failures
 from voxflow.tracking.sweeps import BASELINE, PARENT, find_parent_tag
 from voxflow.tracking.table import log_table
-from voxflow.tracking.tracker import get_tracking_uri
+from voxflow.tracking.tracker import Tracker, get_tracking_uri
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -32,67 +30,8 @@ RETRY_S = 600  # how long a store that is away is left alone
 BATCH = 100  # of parameters and tags, as MLflow takes them at most
 
 
-class EntryTracker(ABC):
-    """Turns the calls of a :class:`voxflow.tracking.Tracker` into entries that can be recorded now or later."""
-
-    status: str
-
-    @abstractmethod
-    def _record(self, subject: str, entry: dict[str, Any]) -> None:
-        """Record an entry, or keep it for later; ``subject`` names it in a warning."""
-
-    def log_params(self, values: Mapping[str, Any]) -> None:
-        """Record parameters.
-
-        Args:
-            values: nested mappings are flattened to dotted names; a value that the run has already is kept, since
-                MLflow lets no parameter change.
-        """
-        self._record("parameters", {"kind": "params", "values": to_params(values)})
-
-    def log_metrics(self, values: Mapping[str, float], step: int | None = None) -> None:
-        """Record numbers.
-
-        Args:
-            values: by name; NaN and infinities are left out.
-            step: the epoch; None: 0.
-        """
-        finite = {make_safe_name(key): float(value) for key, value in values.items() if math.isfinite(value)}
-        if finite:
-            self._record("metrics", {"kind": "metrics", "values": finite, "step": step})
-
-    def log_tags(self, values: Mapping[str, str]) -> None:
-        """Record short facts."""
-        self._record("tags", {"kind": "tags", "values": dict(values)})
-
-    def log_artifact(self, path: Path, folder: str | None = None) -> None:
-        """Keep a copy of a file or a folder; one that is not there is named in a warning.
-
-        Args:
-            path: the file, or a folder with all that it holds.
-            folder: of the run's artifacts; None: their top.
-        """
-        if not path.exists():
-            say(f"warning: {path} is not there, so MLflow keeps no copy of it")
-            return
-        self._record(f"{path}", {"kind": "artifact", "path": str(path.absolute()), "folder": folder})
-
-    def log_table(self, path: Path, name: str) -> None:
-        """Keep a CSV as a table; one of this name that is there is replaced, a missing CSV is passed over."""
-        if path.is_file():
-            self._record(f"{path}", {"kind": "table", "path": str(path.absolute()), "name": name})
-
-    def adopt(self, run_ids: Sequence[str]) -> None:
-        """Make this run the parent of others; one that the store does not know is left out."""
-        self._record("child runs", {"kind": "children", "values": [run_id for run_id in run_ids if run_id]})
-
-    def mark_interrupted(self) -> None:
-        """Let the run end as KILLED."""
-        self.status = "KILLED"
-
-
 @dataclass
-class MlflowTracker(EntryTracker):
+class MlflowTracker(Tracker):
     """Records into one MLflow run, which is active while the context of begin_run or continue_run lasts.
 
     Attributes:
@@ -113,11 +52,7 @@ class MlflowTracker(EntryTracker):
         self._client = MlflowClient()
 
     def log_model(self, path: Path, name: str = "model") -> str:
-        """Keep an ONNX file as an MLflow model, with the signature that its inputs and outputs state.
-
-        Returns:
-            The model's URI; empty when the store can't take it. A model does not wait in the backlog.
-        """
+        """Keep an ONNX file as an MLflow model, with the signature that its inputs and outputs state."""
         if self._is_lost:
             return ""
         try:
@@ -221,7 +156,7 @@ class MlflowTracker(EntryTracker):
 
 
 @dataclass
-class OfflineTracker(EntryTracker):
+class OfflineTracker(Tracker):
     """Keeps everything for a store that was away when the run began; a later run sends it.
 
     Attributes:
@@ -237,11 +172,6 @@ class OfflineTracker(EntryTracker):
     def _record(self, subject: str, entry: dict[str, Any]) -> None:
         del subject
         self.backlog.add(entry)
-
-    def log_model(self, path: Path, name: str = "model") -> str:
-        """Return no URI: a model is not kept for later, since the workspace has it."""
-        del path, name
-        return ""
 
     def end(self, status: str) -> None:
         """Keep how the run ended.

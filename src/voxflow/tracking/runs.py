@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import re
-import tempfile
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from voxflow.errors import DataError
 from voxflow.files import atomic_directory
 from voxflow.tracking.registry import query_store
+from voxflow.tracking.store import download_artifacts
 from voxflow.tracking.versions import find_version
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
 VERSION = re.compile(r"(?P<name>[^/@]+)(?:@(?P<alias>[\w-]+)|/(?P<number>\d+))")
 SHORTEST_PREFIX = 6  # characters of a run's id; fewer are likely to mean several runs
@@ -92,14 +92,8 @@ def _search_runs(text: str) -> list[Run]:
 
 
 def _download_folder(run: Run, folder: str, out: Path) -> None:
-    from mlflow import MlflowClient
-
-    client = MlflowClient()
-    if not client.list_artifacts(run.run_id, folder):
+    if not download_artifacts(run.run_id, folder, out):
         raise DataError(f"the run {run.name} ({run.run_id}) has no {folder}/; the stage evaluate keeps it")
-    with tempfile.TemporaryDirectory(dir=out) as scratch:
-        for path in list(Path(client.download_artifacts(run.run_id, folder, scratch)).iterdir()):
-            path.rename(out / path.name)
 
 
 def _to_run(entity: Any) -> Run:

@@ -10,7 +10,9 @@ import contextlib
 import logging
 import os
 import sqlite3
+import tempfile
 import warnings
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from voxflow.tracking.locking import sqlite_path
@@ -107,6 +109,28 @@ def _check_sqlite(uri: str) -> None:
     if uri.startswith(SQLITE):
         with contextlib.closing(sqlite3.connect(sqlite_path(uri))) as connection:
             connection.execute("PRAGMA schema_version").fetchone()
+
+
+def download_artifacts(run_id: str, folder: str, target: Path) -> bool:
+    """Download what a folder of a run's artifacts holds.
+
+    Args:
+        run_id: of the run.
+        folder: of its artifacts, such as "test".
+        target: an existing folder, which gets the files and folders.
+
+    Returns:
+        False where the run has no such folder.
+    """
+    from mlflow import MlflowClient
+
+    client = MlflowClient()
+    if not client.list_artifacts(run_id, folder):
+        return False
+    with tempfile.TemporaryDirectory(dir=target) as scratch:
+        for path in list(Path(client.download_artifacts(run_id, folder, scratch)).iterdir()):
+            path.rename(target / path.name)
+    return True
 
 
 def store_failures() -> tuple[type[Exception], ...]:

@@ -7,14 +7,18 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
 from voxflow.errors import DataError
 from voxflow.files import write_json
 from voxflow.places import find_home
+from voxflow.progress import say
+from voxflow.tracking.provenance import make_safe_name, to_params
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -26,95 +30,99 @@ DEFAULT_URI = f"{SQLITE}{DEFAULT_FILE}"
 URI_VARIABLE = "MLFLOW_TRACKING_URI"
 
 
-class Tracker(Protocol):
-    """The record of one run.
+class Tracker(ABC):
+    """The record of one run; each call becomes an entry, which is recorded now or later.
 
     No call raises because the record can't be kept: a training of many hours must not end for the sake of its record.
+
+    Attributes:
+        run_id: the run's id; empty when no record is kept.
+        status: what the run ends with when its context ends without an error.
     """
 
-    @property
-    def run_id(self) -> str:
-        """The run's id; empty when no record is kept."""
+    run_id: str
+    status: str
+
+    @abstractmethod
+    def _record(self, subject: str, entry: dict[str, Any]) -> None:
+        """Record an entry, or keep it for later; ``subject`` names it in a warning."""
 
     def log_params(self, values: Mapping[str, Any]) -> None:
         """Record parameters.
 
         Args:
-            values: nested mappings are flattened to dotted names as in params.yaml, such as ``train.seed``.
+            values: nested mappings are flattened to dotted names as in params.yaml, such as ``train.seed``; a value
+                that the run has already is kept, since MLflow lets no parameter change.
         """
+        self._record("parameters", {"kind": "params", "values": to_params(values)})
 
     def log_metrics(self, values: Mapping[str, float], step: int | None = None) -> None:
         """Record numbers.
 
         Args:
-            values: by name; those that are not finite are left out.
+            values: by name; NaN and infinities are left out.
             step: the epoch, counted from 1; None for a number of the whole run.
         """
+        finite = {make_safe_name(key): float(value) for key, value in values.items() if math.isfinite(value)}
+        if finite:
+            self._record("metrics", {"kind": "metrics", "values": finite, "step": step})
 
     def log_tags(self, values: Mapping[str, str]) -> None:
         """Record short facts, such as a commit."""
+        self._record("tags", {"kind": "tags", "values": dict(values)})
 
     def log_artifact(self, path: Path, folder: str | None = None) -> None:
-        """Keep a copy of a file, or of a folder with what it holds.
+        """Keep a copy of a file or a folder; one that is not there is named in a warning.
 
         Args:
-            path: the file or folder.
+            path: the file, or a folder with all that it holds.
             folder: of the run's artifacts, such as "models"; None: their top.
         """
+        if not path.exists():
+            say(f"warning: {path} is not there, so MLflow keeps no copy of it")
+            return
+        self._record(f"{path}", {"kind": "artifact", "path": str(path.absolute()), "folder": folder})
 
     def log_table(self, path: Path, name: str) -> None:
         """Keep a CSV as a table that MLflow's pages show and compare row by row.
 
         Args:
             path: the CSV; nothing is kept where it is missing.
-            name: the artifact; ends in ``.json``, such as ``test/per_case.json``.
+            name: the artifact; ends in ``.json``, such as ``test/per_case.json``; one of this name is replaced.
         """
+        if path.is_file():
+            self._record(f"{path}", {"kind": "table", "path": str(path.absolute()), "name": name})
 
     def log_model(self, path: Path, name: str = "model") -> str:
         """Keep an exported ONNX file as a model that can be registered, served and loaded.
 
         Returns:
-            The model's URI, for ``mlflow.pyfunc.load_model`` or the registry; empty when it was not kept.
+            The model's URI, for ``mlflow.pyfunc.load_model`` or the registry; empty when it was not kept: a model does
+            not wait for a store that is away, since the workspace has it.
         """
-
-    def adopt(self, run_ids: Sequence[str]) -> None:
-        """Make this run the parent of others, so that they are shown and compared below it."""
-
-    def mark_interrupted(self) -> None:
-        """Note that a person ended the work early, so that the run ends as KILLED although no error is raised."""
-
-
-@dataclass(frozen=True)
-class NullTracker:
-    """Keeps no record."""
-
-    run_id: str = ""
-
-    def log_params(self, values: Mapping[str, Any]) -> None:
-        """Drop them."""
-
-    def log_metrics(self, values: Mapping[str, float], step: int | None = None) -> None:
-        """Drop them."""
-
-    def log_tags(self, values: Mapping[str, str]) -> None:
-        """Drop them."""
-
-    def log_artifact(self, path: Path, folder: str | None = None) -> None:
-        """Drop it."""
-
-    def log_table(self, path: Path, name: str) -> None:
-        """Drop it."""
-
-    def log_model(self, path: Path, name: str = "model") -> str:
-        """Drop it."""
-        del path, name
         return ""
 
     def adopt(self, run_ids: Sequence[str]) -> None:
-        """Drop it."""
+        """Make this run the parent of others; one that the store does not know is left out."""
+        self._record("child runs", {"kind": "children", "values": [run_id for run_id in run_ids if run_id]})
 
     def mark_interrupted(self) -> None:
+        """Note that a person ended the work early, so that the run ends as KILLED although no error is raised."""
+        self.status = "KILLED"
+
+
+@dataclass
+class NullTracker(Tracker):
+    """Keeps no record."""
+
+    run_id: str = ""
+    status: str = "FINISHED"
+
+    def _record(self, subject: str, entry: dict[str, Any]) -> None:
         """Drop it."""
+
+    def log_artifact(self, path: Path, folder: str | None = None) -> None:
+        """Drop it, whether it is there or not."""
 
 
 def get_tracking_uri() -> str:

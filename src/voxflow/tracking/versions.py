@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import tempfile
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from voxflow.errors import DataError
-from voxflow.files import atomic_directory, write_json
+from voxflow.files import atomic_directory, read_json_or_none, write_json
 from voxflow.tracking.registry import query_store
-from voxflow.tracking.store import get_experiment_id, has_run
+from voxflow.tracking.store import download_artifacts, get_experiment_id, has_run
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
+    from pathlib import Path
 
 CHAMPION, CHALLENGER = "champion", "challenger"
 FOLDER = "registered"  # of a run's artifacts: what its model versions are made of, a folder each
@@ -179,7 +177,7 @@ def materialise_champion(name: str, target: Path, alias: str = CHAMPION) -> Regi
     if version is None:
         raise DataError(f"no version of {name} is called {alias!r}; `voxflow promote {name}` chooses the champion")
     mark = {"model": name, "version": version.number, "sha256": version.tags.get(_DIGEST, "")}
-    if _read_mark(target / MARK) == mark:
+    if read_json_or_none(target / MARK) == mark:
         return version
     with atomic_directory(target) as out:
         query_store(lambda: _download_folder(version, "export", out))
@@ -193,7 +191,7 @@ def describe_model(folder: Path) -> str:
     Returns:
         ``NAME/VERSION`` where :func:`materialise_champion` put it there, else the folder's path.
     """
-    mark = _read_mark(folder / MARK)
+    mark = read_json_or_none(folder / MARK)
     return f"{mark['model']}/{mark['version']}" if isinstance(mark, dict) and "version" in mark else str(folder)
 
 
@@ -262,24 +260,12 @@ def _is_registered(name: str) -> bool:
 
 def _download_folder(version: RegisteredVersion, part: str, out: Path) -> None:
     place = version.tags.get(_FILES)
-    client = _client()
-    if not place or not client.list_artifacts(version.run_id, f"{place}/{part}"):
+    if not place or not download_artifacts(version.run_id, f"{place}/{part}", out):
         raise DataError(f"version {version.number} of {version.name} was registered without {part}/")
-    with tempfile.TemporaryDirectory(dir=out) as scratch:
-        download = Path(client.download_artifacts(version.run_id, f"{place}/{part}", scratch))
-        for path in list(download.iterdir()):
-            path.rename(out / path.name)
 
 
 def _to_version(entity: Any) -> RegisteredVersion:
     return RegisteredVersion(str(entity.name), str(entity.version), str(entity.run_id or ""), dict(entity.tags))
-
-
-def _read_mark(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError):
-        return None
 
 
 def _client() -> Any:

@@ -39,3 +39,20 @@ class TrainingResult:
     train_loss: float = math.nan
     precision: str = "fp32"
     continued_at: int = 0
+
+    def to_metrics(self) -> dict[str, float]:
+        """Return the counts and the finite numbers, flat, as JSON and ``dvc metrics`` want them.
+
+        Example:
+            >>> TrainingResult(epochs=2, steps=8, best_epoch=1, seconds=3.14, metrics={"val_dice": 0.5}).to_metrics()
+            {'epochs': 2, 'steps': 8, 'best_epoch': 1, 'seconds': 3.1, 'val_dice': 0.5}
+        """
+        counts = {"epochs": self.epochs, "steps": self.steps, "best_epoch": self.best_epoch}
+        values = {"seconds": round(self.seconds, 1), "train_loss": self.train_loss, **self.metrics}
+        return counts | {name: value for name, value in values.items() if math.isfinite(value)}
+
+    def summary(self) -> str:
+        """One line for a person: how long it took, how it ended, and what the best model scored."""
+        ended = "" if self.ending == "finished" else f" ({self.ending})"
+        best = f", best {self.key_metric} {self.best_metric:.4f} in epoch {self.best_epoch}" if self.key_metric else ""
+        return f"{self.epochs} epochs{ended}, {self.seconds / 60:.1f} min in {self.precision}{best}"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from voxflow.errors import DataError
+from voxflow.errors import DataError, last_line_of
 from voxflow.files import atomic_path
 from voxflow.volumes.nifti import read_voxels, write_nifti
 from voxflow.volumes.volume import Volume, read_sitk_geometry
@@ -48,7 +48,7 @@ def read_volume(path: Path) -> Volume:
         # A fourth axis of one is none.
         return Volume(voxels.reshape(geometry.size, order="F"), geometry)
     except RuntimeError as error:
-        raise DataError(f"unreadable image: {_take_last_line(error)}", path=path) from error
+        raise DataError(f"unreadable image: {last_line_of(error)}", path=path) from error
     except DataError as error:
         raise DataError(error.message, path=path) from error
 
@@ -79,7 +79,7 @@ def read_channels(path: Path) -> list[Volume]:
             return [Volume.from_sitk(sitk.VectorIndexSelectionCast(image, n)) for n in range(values)]
         return [Volume.from_sitk(image)]
     except RuntimeError as error:
-        raise DataError(f"unreadable image: {_take_last_line(error)}", path=path) from error
+        raise DataError(f"unreadable image: {last_line_of(error)}", path=path) from error
     except DataError as error:
         raise DataError(error.message, path=path) from error
 
@@ -95,7 +95,7 @@ def read_geometry(path: Path) -> Geometry:
         reader.ReadImageInformation()
         return read_sitk_geometry(reader)
     except RuntimeError as error:
-        raise DataError(f"unreadable image: {_take_last_line(error)}", path=path) from error
+        raise DataError(f"unreadable image: {last_line_of(error)}", path=path) from error
     except DataError as error:
         raise DataError(error.message, path=path) from error
 
@@ -197,8 +197,3 @@ def _open_reader(path: Path) -> sitk.ImageFileReader:
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     return reader
-
-
-def _take_last_line(error: RuntimeError) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else "no reason given"
