@@ -9,37 +9,20 @@ _FEDERATED = "learning between sites is not part of Voxflow; train at each site,
 _SESSION = ("it changes a TensorFlow session from outside", "write an own component in the workspace's custom folder")
 _TRITON = "it is Triton's client; evaluate the exported model with one of the engines"
 _FILES = ("TensorFlow's files can't be read", "use CheckpointLoader or FrozenGraphModelLoader")
-
 _TENSORFLOW = ("it is TensorFlow's session", "use TFSimpleInferer or TFScanWindowInferer, which run torch here")
 
-# Why, and what to do instead where one thing is sure to do.
-_REASONS: dict[str, str | tuple[str, str]] = {
-    "AdjustLayerLRs": _SESSION,
-    "BestMetricGenerator": _FEDERATED,
-    "DataCompressor": _FEDERATED,
-    "DataDeCompressor": _FEDERATED,
-    "IteratorNumberGenerator": _FEDERATED,
-    "LaplacianProtocol": _FEDERATED,
-    "MMARExecutor": _AUTOML,
-    "MMARHandler": _AUTOML,
-    "MMARStatsHandler": _AUTOML,
-    "MMARTensorboardHandler": _AUTOML,
-    "ModelAggregator": _FEDERATED,
-    "ModelDecryptor": _FEDERATED,
-    "ModelEncryptor": _FEDERATED,
-    "PercentileProtocol": _FEDERATED,
-    "RLController": _AUTOML,
-    "SVTProtocol": _FEDERATED,
-    "SavedModelLoader": _FILES,
-    "TFInference": _TENSORFLOW,
-    "TFModelReaderWriter": _FEDERATED,
-    "TFModelSaver": _FEDERATED,
-    "TFModelValidator": _FEDERATED,
-    "TRTISInference": _TRITON,
-    "TRTISSession": _TRITON,
-    "TrainingCommandModule": _FEDERATED,
-    "ValidateResultProcessor": _FEDERATED,
-}
+# Why, and what to do instead where one thing is sure to do; the names that it is true of.
+_REFUSED: tuple[tuple[str | tuple[str, str], str], ...] = (
+    (_AUTOML, "MMARExecutor MMARHandler MMARStatsHandler MMARTensorboardHandler RLController"),
+    (_FEDERATED, "BestMetricGenerator DataCompressor DataDeCompressor IteratorNumberGenerator TrainingCommandModule"),
+    (_FEDERATED, "LaplacianProtocol PercentileProtocol SVTProtocol ModelAggregator ModelDecryptor ModelEncryptor"),
+    (_FEDERATED, "TFModelReaderWriter TFModelSaver TFModelValidator ValidateResultProcessor"),
+    (_TRITON, "TRTISInference TRTISSession"),
+    (_SESSION, "AdjustLayerLRs"),
+    (_FILES, "SavedModelLoader"),
+    (_TENSORFLOW, "TFInference"),
+)
+_REASONS = {name: reason for reason, names in _REFUSED for name in names.split()}
 _MODULES = ("ai4med.", "dlmed.", "tensorflow.", "tf.", "keras.", "nvmidl.")
 
 

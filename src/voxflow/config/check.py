@@ -70,10 +70,8 @@ def _check_custom(kind: Kind, component: Component, findings: FindingCollector) 
         findings.error(DEFAULT_CODE, f"{component.where}.path", refused.message, refused.fix)
         return
     for fault in find_custom_faults(component, kind):
-        is_argument = fault.where.startswith(".args")
-        place = (
-            component.where_args + fault.where.removeprefix(".args") if is_argument else component.where + fault.where
-        )
+        inside = fault.where.removeprefix(".args")
+        place = (component.where if inside == fault.where else component.where_args) + inside
         findings.add(dataclasses.replace(fault, file=findings.file, where=place))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, cast
 
 from voxflow.config.reading import ComponentReader
-from voxflow.config.values import infer_task, read_values
+from voxflow.config.values import infer_evaluation_task, infer_task, read_values
 from voxflow.config.workflow import Evaluation, EvaluationValues, Globals, TrainSection, ValidateSection, Workflow
 
 if TYPE_CHECKING:
@@ -93,14 +93,7 @@ def read_evaluation(source: ConfigSource) -> Evaluation:
     config = source.settle(EvaluationValues.model_fields, EVALUATION_SECTION)
     values = read_values(EvaluationValues, config, source, component_keys=EVALUATION_SECTION)
     parts = ComponentReader.for_source(source, config).read_section(config, EVALUATION_SECTION, "")
-    if "pre_transforms" not in config:
-        source.findings.error(
-            "missing-component", "pre_transforms", "missing; the transforms that load an image are needed"
-        )
-    # An evaluation names no pipeline that would tell the task, so that the components which only one task has decide.
-    names = {c.name for key in ("pre_transforms", "val_metrics", "writers") for c in parts.get(key, ())}
-    classifies = names & {"LoadPng", "ComputeAUC", "WriteClassificationResults"}
-    task = infer_task(source, "classification" if classifies else "segmentation")
+    task = infer_evaluation_task(source, config, parts, {"LoadPng", "ComputeAUC", "WriteClassificationResults"})
     source.findings.raise_errors()
     return Evaluation(
         task=task,

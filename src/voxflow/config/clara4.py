@@ -25,34 +25,10 @@ if TYPE_CHECKING:
     from voxflow.config.workflow import Evaluation
 
 SECTIONS = ("train", "validate")
-TRAIN_KEYS = [
-    "model",
-    "loss",
-    "optimizer",
-    "lr_scheduler",
-    "pre_transforms",
-    "post_transforms",
-    "dataset",
-    "dataloader",
-    "inferer",
-    "handlers",
-    "key_metric",
-    "additional_metrics",
-    "metrics",
-    "trainer",
-]
-VALIDATE_KEYS = [
-    "pre_transforms",
-    "post_transforms",
-    "dataset",
-    "dataloader",
-    "inferer",
-    "handlers",
-    "key_metric",
-    "additional_metrics",
-    "metrics",
-    "evaluator",
-]
+_LOOP_KEYS = ["pre_transforms", "post_transforms", "dataset", "dataloader", "inferer", "handlers"]
+_LOOP_KEYS += ["key_metric", "additional_metrics", "metrics"]
+TRAIN_KEYS = ["model", "loss", "optimizer", "lr_scheduler", *_LOOP_KEYS, "trainer"]
+VALIDATE_KEYS = [*_LOOP_KEYS, "evaluator"]
 # Globals of Clara 4 and what they are called here; the others are variables of the file's own.
 GLOBALS = {
     "epochs": "epochs",
@@ -404,9 +380,8 @@ class _LoopReader:
 
     def _add_steps(self, scheduler: dict[str, Any]) -> dict[str, Any]:
         """The scheduler with when it steps: MONAI's handler does once an epoch unless told else."""
-        handlers = [
-            h for h in _list_enabled(self.train_section.get("handlers")) if h.get("name") == "LrScheduleHandler"
-        ]
+        enabled = _list_enabled(self.train_section.get("handlers"))
+        handlers = [handler for handler in enabled if handler.get("name") == "LrScheduleHandler"]
         if not handlers:
             message = "no LrScheduleHandler steps it; add one to train.handlers"
             self.reader.findings.error("wrong-value", "train.lr_scheduler", message)

@@ -68,12 +68,7 @@ class ComponentReader:
         for key, (kind, several) in layout.items():
             if key not in section:
                 continue
-            json_path = f"{prefix}{key}"
-            part = (
-                self.read_list(kind, section[key], json_path)
-                if several
-                else self.read_component(kind, section[key], json_path)
-            )
+            part = (self.read_list if several else self.read_component)(kind, section[key], f"{prefix}{key}")
             if part is not None:
                 parts[key] = part
         return parts
@@ -94,9 +89,8 @@ class ComponentReader:
         """
         section = config.get(name)
         if not isinstance(section, dict):
-            self.findings.error(
-                "wrong-value", name, f"expected an object with {', '.join(layout)}, received {show(section)}"
-            )
+            message = f"expected an object with {', '.join(layout)}, received {show(section)}"
+            self.findings.error("wrong-value", name, message)
             return {}
         for key in section.keys() - layout.keys():
             self.findings.error("unknown-key", f"{name}.{key}", "unknown key", suggest(key, layout))

@@ -22,7 +22,7 @@ from pydantic import (
 from voxflow.components import Component, canonical_name, find_component
 from voxflow.config.check import attach_typed, list_argument_names
 from voxflow.config.reading import SEARCH_KEYS, ComponentReader, find_components
-from voxflow.config.values import infer_task, read_values
+from voxflow.config.values import infer_evaluation_task, infer_task, read_values
 from voxflow.config.workflow import Evaluation, EvaluationValues, Globals, TrainSection, ValidateSection, Workflow
 from voxflow.findings import show, suggest
 
@@ -236,12 +236,7 @@ def read_evaluation(source: ConfigSource) -> Evaluation:
     config = source.settle(Tlt2EvaluationValues.model_fields, EVALUATE)
     values = read_values(Tlt2EvaluationValues, config, source, component_keys=EVALUATE) or Tlt2EvaluationValues()
     parts = Tlt2Reader.for_source(source, config).read_section(config, EVALUATE, "")
-    if "pre_transforms" not in config:
-        source.findings.error(
-            "missing-component", "pre_transforms", "missing; the transforms that load an image are needed"
-        )
-    names = {c.name for key in ("pre_transforms", "val_metrics", "writers") for c in parts.get(key, ())}
-    task = infer_task(source, "classification" if names & _SIGNS_OF_RADIOGRAPHS else "segmentation")
+    task = infer_evaluation_task(source, config, parts, _SIGNS_OF_RADIOGRAPHS)
     source.findings.raise_errors()
     outputs = [name for pair in values.output_nodes.items() for name in pair if name]
     return Evaluation(
@@ -263,9 +258,8 @@ def _move_into_components(config: dict[str, Any], values: Tlt2Values) -> dict[st
     spread = {**config}
     network, train = config.get("net_config"), config.get("train")
     if isinstance(network, dict):
-        network = {
-            key: "" if value is None and key == "pretrain_weight_name" else value for key, value in network.items()
-        }
+        unnamed = {"pretrain_weight_name": ""} if network.get("pretrain_weight_name", "") is None else {}
+        network = network | unnamed
         top_values: dict[str, Any] = {"in_channels": values.num_channels, "num_classes": values.num_classes}
         top_values |= {"weight_decay": values.weight_decay, "data_format": values.data_format}
         takes = _find_argument_names("network", network)

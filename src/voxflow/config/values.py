@@ -9,7 +9,7 @@ from pydantic import BaseModel, ValidationError
 from voxflow.findings import show, suggest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Set
 
     from voxflow.components import Component
     from voxflow.config.source import ConfigSource
@@ -70,3 +70,21 @@ def infer_task(source: ConfigSource, inferred: Task, pipeline: Component | None 
         source.findings.error("wrong-task", "PROCESSING_TASK", message)
     task: Task = stated
     return task
+
+
+def infer_evaluation_task(
+    source: ConfigSource, config: Mapping[str, Any], parts: Mapping[str, Any], signs: Set[str]
+) -> Task:
+    """Decide the task of an evaluation, which names no pipeline that would tell it, and note if nothing loads an image.
+
+    Args:
+        source: takes the findings.
+        config: the settled configuration.
+        parts: its components by key.
+        signs: components that only classification has.
+    """
+    if "pre_transforms" not in config:
+        message = "missing; the transforms that load an image are needed"
+        source.findings.error("missing-component", "pre_transforms", message)
+    names = {component.name for key in ("pre_transforms", "val_metrics", "writers") for component in parts.get(key, ())}
+    return infer_task(source, "classification" if names & signs else "segmentation")

@@ -180,9 +180,8 @@ def merge_labels(
         try:
             if repeated:
                 raise DicomError(f"{', '.join(repeated)}: already labelled by another object of the same image")
-            label_masks = _read_masks(
-                label, geometry, sorted(name_by_number), resample=options.label_grid == "resample"
-            )
+            resamples = options.label_grid == "resample"
+            label_masks = _read_masks(label, geometry, sorted(name_by_number), resample=resamples)
         except DicomError as error:
             merged.problems[label.sop_uid] = str(error)
             continue
@@ -190,9 +189,8 @@ def merge_labels(
             merged.problems[label.sop_uid] = f"unreadable: {type(error).__name__}"
             continue
         merged.remedies[label.sop_uid] = label_masks.remedy
-        merged.remarks[label.sop_uid] = _paint_masks(
-            merged.array, label_masks.masks, name_by_number, values, options.overlap
-        )
+        remark = _paint_masks(merged.array, label_masks.masks, name_by_number, values, options.overlap)
+        merged.remarks[label.sop_uid] = remark
         painted_names.update(name_by_number.values())
         for number, name in name_by_number.items():
             if merged.channels:

@@ -36,10 +36,9 @@ def choose_mapping_path(target: Path) -> Path:
     target_folder, working_folder = target.resolve(), Path.cwd()
     if folder.resolve().is_relative_to(target_folder):
         raise ConfigError(f"the mapping of pseudonyms would lie in {target}, which is passed on", path=folder)
-    relative = (
-        target_folder.relative_to(working_folder) if target_folder.is_relative_to(working_folder) else target_folder
-    )
-    return folder / (re.sub(r"[^A-Za-z0-9.-]+", "_", relative.as_posix()).strip("_") + ".csv")
+    if target_folder.is_relative_to(working_folder):
+        target_folder = target_folder.relative_to(working_folder)
+    return folder / (re.sub(r"[^A-Za-z0-9.-]+", "_", target_folder.as_posix()).strip("_") + ".csv")
 
 
 def write_mapping(path: Path, cases: Sequence[ConvertedCase], headers: Iterable[DicomHeader]) -> None:

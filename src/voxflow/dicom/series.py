@@ -162,9 +162,8 @@ def _write_labels(job: ConversionJob, geometry: Geometry) -> tuple[_LabelTexts, 
     texts["label"] = f"labels/{job.case}{job.options.volume_format}"
     texts["label_source"] = "+".join(sorted({label.kind for label in usable_labels}))
     write_volume(job.target / texts["label"], Volume(merged.array, geometry))
-    channels = {
-        f"channels/{job.case}/{value}{job.options.volume_format}": mask for value, mask in merged.channels.items()
-    }
+    suffix = job.options.volume_format
+    channels = {f"channels/{job.case}/{value}{suffix}": mask for value, mask in merged.channels.items()}
     for path, mask in channels.items():
         write_volume(job.target / path, Volume(mask.view(np.uint8), geometry))
     texts["label_channels"] = CHANNEL_SEPARATOR.join(channels)

@@ -58,9 +58,8 @@ def find_sources(source: Path, origins: Collection[Origin], options: ConvertOpti
     series = {origin.series_uid for origin in origins}
     headers = [header for header in scan_folder(source).headers if header.series_uid in series]
     parts = [part for part in group_headers(headers, options) if part.kind == "volume"]
-    files_by_origin = {
-        Origin(*part.key): SourceFiles(tuple(h.path for h in part.headers), part.frames) for part in parts
-    }
+    sources = (SourceFiles(tuple(header.path for header in part.headers), part.frames) for part in parts)
+    files_by_origin = {Origin(*part.key): files for part, files in zip(parts, sources, strict=True)}
     return {
         origin: source_files
         for origin in origins

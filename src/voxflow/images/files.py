@@ -102,11 +102,7 @@ def convert_pair(job: ImageFileJob) -> ConversionOutcome:
     try:
         if job.pair.image is None:
             raise DataError("a label without an image of the same name")
-        return (
-            _write_radiograph_case(job, row, job.pair.image)
-            if job.pair.is_png
-            else _write_volume_case(job, row, job.pair.image)
-        )
+        return (_write_radiograph_case if job.pair.is_png else _write_volume_case)(job, row, job.pair.image)
     except InputError as error:
         return ConversionOutcome((replace(row, reason=_describe_error(error)),))
 
@@ -190,9 +186,9 @@ def _write_radiograph_case(job: ImageFileJob, row: ConversionRow, image: Path) -
 
 
 def _plan_jobs(files: ImageFiles, target: Path, options: ImageOptions) -> list[ImageFileJob]:
-    patients = [find_patient(pair, options.patient_pattern) for pair in files.pairs]
+    known_patients = files.findings.patients
     patients = [
-        files.findings.patients.get(files.path_of(pair)) or p for pair, p in zip(files.pairs, patients, strict=True)
+        known_patients.get(files.path_of(pair)) or find_patient(pair, options.patient_pattern) for pair in files.pairs
     ]
     names = assign_pseudonyms(set(patients), load_pseudonym_key(options.pseudonym_key))
     cases = number_cases(patients, names)

@@ -123,9 +123,7 @@ def resample_cases(
         raise DataError("\n".join([f"{len(faults)} case(s) can't be resampled", *faults]))
     changed = table.copy()
     for column in ("size", "spacing_mm", "orientation"):
-        changed[column] = [
-            change.get(column, job.row.get(column, "")) for change, job in zip(changes, jobs, strict=True)
-        ]
+        changed[column] = [(job.row | change).get(column, "") for job, change in zip(jobs, changes, strict=True)]
     return changed
 
 

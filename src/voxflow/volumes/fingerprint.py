@@ -172,9 +172,8 @@ def measure_fingerprint(cases: Sequence[tuple[Sequence[Path], Path | None]], mod
     channels = min(len(measurement.intensities) for measurement in measurements)
     labelled = [measurement for measurement in measurements if measurement.voxels is not None]
     # Where some cases have labels, those without say nothing of what lies inside of them.
-    intensities = np.concatenate(
-        [measurement.intensities[:channels] for measurement in labelled or measurements], axis=1
-    )
+    sampled = [measurement.intensities[:channels] for measurement in labelled or measurements]
+    intensities = np.concatenate(sampled, axis=1)
     return Fingerprint(
         cases=len(measurements),
         labelled=len(labelled),
@@ -229,9 +228,8 @@ def _compute_classes(labelled: Sequence[_CaseMeasurement]) -> tuple[ClassVolume,
         volumes = [voxels[value] * voxel_ml for voxels, voxel_ml in voxels_and_ml if value in voxels]
         share = sum(voxels.get(value, 0) for voxels, _ in voxels_and_ml) / total
         median = float(f"{np.median(volumes):.6g}")
-        class_volumes.append(
-            ClassVolume(value=value, cases=len(volumes), median_ml=median, share=float(f"{share:.4g}"))
-        )
+        share = float(f"{share:.4g}")
+        class_volumes.append(ClassVolume(value=value, cases=len(volumes), median_ml=median, share=share))
     return tuple(class_volumes)
 
 

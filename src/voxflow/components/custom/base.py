@@ -61,9 +61,8 @@ class CustomComponent(ComponentModel):
             args: all arguments of the configuration; the class's constructor may take these, too.
         """
         del located
-        return {
-            name: args[name] for name in cls.model_fields if name in args and name not in CustomComponent.model_fields
-        }
+        names = cls.model_fields.keys() - CustomComponent.model_fields.keys()
+        return {name: args[name] for name in args if name in names}
 
     def make(self, *positional: Any, **defaults: Any) -> Any:
         """Make the user's object.
@@ -79,9 +78,8 @@ class CustomComponent(ComponentModel):
         custom_class = load_class(self.path, self.custom)
         offered = OFFERED_ARGUMENTS[self.kind]
         keywords = {**defaults, **self.arguments}
-        accepted = {
-            name: value for name, value in keywords.items() if name not in offered or takes_argument(custom_class, name)
-        }
+        untaken = [name for name in keywords if name in offered and not takes_argument(custom_class, name)]
+        accepted = {name: value for name, value in keywords.items() if name not in untaken}
         return self.guard(custom_class, *positional, **accepted)
 
     def guard(self, function: Callable[..., Any], *args: Any, **keywords: Any) -> Any:

@@ -55,12 +55,10 @@ class TFScanWindowInferer(Inferer):
         """
         from monai.inferers import sliding_window_inference
 
-        return cast(
-            "torch.Tensor",
-            sliding_window_inference(
-                image, self.roi_size, self.batch_size, network, overlap=self.overlap, mode="gaussian"
-            ),
+        logits = sliding_window_inference(
+            image, self.roi_size, self.batch_size, network, overlap=self.overlap, mode="gaussian"
         )
+        return cast("torch.Tensor", logits)
 
 
 @register("inferer")

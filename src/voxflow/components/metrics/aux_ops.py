@@ -20,13 +20,13 @@ from voxflow.components.registry import register
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-Tags = Annotated[
-    tuple[str, ...],
-    BeforeValidator(
-        lambda value: (value,) if isinstance(value, str) else tuple(value) if type(value) is list else value
-    ),
-    Field(min_length=1),
-]
+
+def _parse_tags(value: Any) -> Any:
+    """Clara writes "dice" as well as ["dice"]."""
+    return (value,) if isinstance(value, str) else tuple(value) if type(value) is list else value
+
+
+Tags = Annotated[tuple[str, ...], BeforeValidator(_parse_tags), Field(min_length=1)]
 
 
 @register("aux_op")

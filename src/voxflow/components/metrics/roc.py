@@ -65,17 +65,12 @@ class ComputeAUC(Metric):
         scores, labels, findings = self._select_findings(batches)
         if self.auc_average == "micro" and self.class_index is None:
             return {self.name: compute_auc(scores.ravel(), labels.ravel())}
-        scores_by_finding = np.array(
-            [compute_auc(score, label) for score, label in zip(scores.T, labels.T, strict=True)]
-        )
-        defined = ~np.isnan(scores_by_finding)
+        auc = np.array([compute_auc(score, label) for score, label in zip(scores.T, labels.T, strict=True)])
+        defined = ~np.isnan(auc)
         self._report([n for n, is_defined in zip(findings, defined, strict=True) if not is_defined], class_names)
-        weights = (labels == 1).sum(0) if self.auc_average == "weighted" else np.ones(len(scores_by_finding))
-        return {
-            self.name: float(np.average(scores_by_finding[defined], weights=weights[defined]))
-            if defined.any()
-            else np.nan
-        }
+        weights = (labels == 1).sum(0) if self.auc_average == "weighted" else np.ones(len(auc))
+        mean = float(np.average(auc[defined], weights=weights[defined])) if defined.any() else np.nan
+        return {self.name: mean}
 
     def find_undefined(self, batches: Sequence[NDArray[Any]]) -> list[int]:
         """The findings, from 0, that have no AUC because they are the same in every case."""

@@ -14,12 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 from pydantic import PrivateAttr, model_validator
 
-from voxflow.components.monai.names import (
-    OPEN_CONFIG,
-    MonaiAdapter,
-    adapts,
-    modernise_arguments,
-)
+from voxflow.components.monai.names import OPEN_CONFIG, MonaiAdapter, adapts, modernise_arguments
 from voxflow.components.registry import register
 from voxflow.components.transforms.base import Draw, FieldNames, RandomTransform, Sample, Transform, is_mask
 from voxflow.components.transforms.grids import SPACING, affine_key
@@ -76,9 +71,8 @@ class MonaiTransform(Transform, MonaiAdapter):
         """Return the transformed sample."""
         samples = self._call(sample)
         if len(samples) != 1:
-            raise ValueError(
-                f"{self.target} makes {len(samples)} samples of one; it belongs behind the random transforms"
-            )
+            message = f"{self.target} makes {len(samples)} samples of one; it belongs behind the random transforms"
+            raise ValueError(message)
         return samples[0]
 
     def _call(self, sample: Sample, seed: int | None = None) -> list[Sample]:
@@ -247,9 +241,8 @@ def _modern_as_discrete(values: dict[str, Any]) -> dict[str, Any]:
     count = values.get("n_classes", values.get("num_classes"))
     if count is not None and "to_onehot" in values:
         flags = values["to_onehot"]
-        arguments["to_onehot"] = (
-            [count if f else None for f in flags] if isinstance(flags, list) else count if flags else None
-        )
+        counts = [count if flag else None for flag in (flags if isinstance(flags, list) else [flags])]
+        arguments["to_onehot"] = counts if isinstance(flags, list) else counts[0]
     if values.get("threshold_values"):
         arguments["threshold"] = values.get("logit_thresh", 0.5)
     return arguments

@@ -90,9 +90,8 @@ class AdjustContrast(RandomFieldTransform):
         """
         channels = len(get_field(sample, self.fields[0], self))
         less = rng.random(channels) < 0.5
-        return {
-            "factors": np.where(less, rng.uniform(self.LOWEST, 1, channels), rng.uniform(1, self.HIGHEST, channels))
-        }
+        lower, higher = rng.uniform(self.LOWEST, 1, channels), rng.uniform(1, self.HIGHEST, channels)
+        return {"factors": np.where(less, lower, higher)}
 
     def change(self, array: NDArray[Any], parameters: Draw) -> NDArray[Any]:
         """Stretch every channel about its mean.

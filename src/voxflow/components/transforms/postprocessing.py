@@ -132,8 +132,7 @@ def _add_masks(
     if len(parts) != len(names):
         raise ValueError(f"{len(names)} names {list(names)} for the {len(parts)} channels of {source!r}")
     affine = sample.get(affine_key(source))
-    masks = {
-        name: part[None] if keep_type else part[None].astype(np.uint8) for name, part in zip(names, parts, strict=True)
-    }
+    arrays = (part[None] if keep_type else part[None].astype(np.uint8) for part in parts)
+    masks = dict(zip(names, arrays, strict=True))
     affines = {} if affine is None else {affine_key(name): np.array(affine) for name in names}
     return sample | masks | affines

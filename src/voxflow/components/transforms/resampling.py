@@ -100,9 +100,8 @@ class ResampleVolume(Transform):
         if not np.allclose(grid.spacing, present, rtol=1e-3):
             grid = Geometry.from_parts(array.shape[1:], present, grid.origin, grid.direction)
         target = self._target_grid(sample, grid)
-        return resample_field(sample | affine_entries([self.field], grid), self.field, target) | {
-            SPACING: target.spacing
-        }
+        resampled = resample_field(sample | affine_entries([self.field], grid), self.field, target)
+        return resampled | {SPACING: target.spacing}
 
     def _read_spacing(self, sample: Sample, resolution: tuple[float, ...] | str) -> tuple[float, ...]:
         values = get_field(sample, resolution, self) if isinstance(resolution, str) else resolution
