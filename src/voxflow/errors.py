@@ -120,3 +120,14 @@ def last_line_of(error: Exception) -> str:
     """
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1] if lines else "no reason given"
+
+
+def join_names(names: Sequence[str], most: int = 10) -> str:
+    """The first names of a list, and how many more there are.
+
+    Example:
+        >>> join_names(["a_1", "b_1", "c_1"], most=2)
+        'a_1, b_1 and 1 more'
+    """
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

@@ -1,4 +1,4 @@
-"""Writes tables as CSV files, and predictions under the names that Clara's documents give them."""
+"""Reads and writes tables as CSV files, and predictions under the names that Clara's documents give them."""
 
 from __future__ import annotations
 
@@ -11,6 +11,35 @@ from voxflow.files import atomic_path
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
+
+Row = dict[str, str]
+
+FINDING_PREFIX = "finding:"  # of the columns of cases.csv that say what a radiograph shows: 1, 0, or empty for unknown
+
+
+def read_rows(path: Path) -> list[Row] | None:
+    """Read a CSV with a header.
+
+    Returns:
+        A mapping of column to text for each row; None when the file is not there.
+    """
+    if not path.is_file():
+        return None
+    with path.open(encoding="utf-8", newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def is_labelled(row: Row) -> bool:
+    """Whether a row of cases.csv has a mask, or for radiographs all of its findings.
+
+    Example:
+        >>> is_labelled({"label": "labels/a_1.nii.gz"}), is_labelled({"label": "", "finding:mass": "0"})
+        (True, True)
+        >>> is_labelled({"label": "", "finding:mass": "0", "finding:effusion": ""})
+        False
+    """
+    findings = [value for name, value in row.items() if name.startswith(FINDING_PREFIX)]
+    return all(findings) if findings else bool(row.get("label"))
 
 
 def write_table(path: Path, rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:

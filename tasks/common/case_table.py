@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from voxflow.errors import DataError
+from voxflow.tables import FINDING_PREFIX
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -12,7 +13,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 NEEDED = ("case", "patient", "modality", "image", "label")
-FINDING = "finding:"
 
 
 def read_cases(path: Path) -> pd.DataFrame:
@@ -34,7 +34,7 @@ def read_cases(path: Path) -> pd.DataFrame:
         raise DataError(f"lacks the column(s) {', '.join(missing)}", path=path)
     if table.empty:
         raise DataError("holds no case", path=path)
-    for column in table.columns[table.columns.str.startswith(FINDING)]:
+    for column in table.columns[table.columns.str.startswith(FINDING_PREFIX)]:
         try:
             table[column] = pd.to_numeric(table[column].replace("", None)).astype("float64")
         except ValueError as error:

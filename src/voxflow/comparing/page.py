@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from voxflow.comparing.pictures import draw_changes
-from voxflow.errors import DataError
+from voxflow.errors import DataError, join_names
 from voxflow.files import write_text
 from voxflow.promotion import PairedResult, PromoteOptions, compare_cases, compute_case_gains
 from voxflow.reporting import COLOURS, Chart, KeyFigure, Table, draw_scatter, make_table, render_template
@@ -97,8 +97,7 @@ def _list_notices(old: Side, new: Side, common: list[str]) -> list[str]:
     for side in (old, new):
         alone = sorted({*side.scores.values} - {*common})
         if alone:
-            more = f" and {len(alone) - 5} more" if len(alone) > 5 else ""
-            notices.append(f"Only {side.name} has scores of {', '.join(alone[:5])}{more}; they are left out here.")
+            notices.append(f"Only {side.name} has scores of {join_names(alone, 5)}; they are left out here.")
     return notices
 
 

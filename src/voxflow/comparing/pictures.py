@@ -14,7 +14,8 @@ import numpy as np
 
 from voxflow.errors import InputError
 from voxflow.inference import COLOURS, compute_grey_window, orient_for_viewing
-from voxflow.reporting import Picture, read_rows
+from voxflow.reporting import Picture
+from voxflow.tables import read_rows
 from voxflow.volumes import read_volume
 
 if TYPE_CHECKING:

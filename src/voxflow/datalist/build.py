@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from voxflow.datalist.split import FINDING, INFERENCE, TESTING, TRAINING, VALIDATION
+from voxflow.datalist.split import INFERENCE, TESTING, TRAINING, VALIDATION
+from voxflow.tables import FINDING_PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,7 +27,7 @@ def build_datalist(table: pd.DataFrame, labels: Mapping[str, Any], *, name: str)
     Returns:
         Metadata, ``label_format`` for classification, and the four parts.
     """
-    findings = [column for column in table.columns if column.startswith(FINDING)]
+    findings = [column for column in table.columns if column.startswith(FINDING_PREFIX)]
     counts = table["part"].value_counts()
     datalist: dict[str, Any] = {
         "name": name,

@@ -9,16 +9,15 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import BaseModel, ConfigDict, Field
 
 from voxflow.datalist.stratify import spread_patients
-from voxflow.errors import DataError
+from voxflow.errors import DataError, join_names
+from voxflow.tables import FINDING_PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     import pandas as pd
 
-FINDING = "finding:"
 TRAINING, VALIDATION, TESTING, INFERENCE = "training", "validation", "testing", "inference"
-SHOWN_NAMES = 10
 
 PartChoice = Annotated[float, Field(ge=0)] | tuple[str, ...]
 
@@ -95,7 +94,7 @@ def list_lacking_findings(table: pd.DataFrame) -> list[str]:
         rows = table[table["part"] == part]
         for column in _finding_columns(table):
             lacks += [
-                f"{part} has no case {word} {column.removeprefix(FINDING)}"
+                f"{part} has no case {word} {column.removeprefix(FINDING_PREFIX)}"
                 for value, word in ((1, "with"), (0, "without"))
                 if not (rows[column] == value).any()
             ]
@@ -103,7 +102,7 @@ def list_lacking_findings(table: pd.DataFrame) -> list[str]:
 
 
 def _finding_columns(table: pd.DataFrame) -> list[str]:
-    return [column for column in table.columns if column.startswith(FINDING)]
+    return [column for column in table.columns if column.startswith(FINDING_PREFIX)]
 
 
 def _is_labelled(table: pd.DataFrame) -> pd.Series[bool]:
@@ -170,9 +169,9 @@ def _assign_listed(labelled: pd.DataFrame, options: SplitOptions) -> dict[str, s
             elif fixed.setdefault(patient_of[name], part) != part:
                 leaking.append(patient_of[name])
     if unknown:
-        raise DataError(f"no labelled case, patient or source file is called {_join_names(unknown)}")
+        raise DataError(f"no labelled case, patient or source file is called {join_names(unknown)}")
     if leaking:
-        raise DataError(f"leakage: the lists put patients in testing and in validation: {_join_names(leaking)}")
+        raise DataError(f"leakage: the lists put patients in testing and in validation: {join_names(leaking)}")
     return fixed
 
 
@@ -194,8 +193,3 @@ def _make_folds(
     share, more = divmod(len(unseen), folds)
     fold_of = spread_patients(unseen, traits, {str(fold): share + (fold < more) for fold in range(folds)})
     return [parts | {p: VALIDATION if fold_of[p] == str(fold) else TRAINING for p in unseen} for fold in range(folds)]
-
-
-def _join_names(names: list[str]) -> str:
-    more = f" and {len(names) - SHOWN_NAMES} more" if len(names) > SHOWN_NAMES else ""
-    return ", ".join(names[:SHOWN_NAMES]) + more

@@ -18,7 +18,8 @@ import numpy as np
 from voxflow.dicom import PARSE_ERRORS, ConvertOptions, convert_folder, read_dataset, scan_folder
 from voxflow.errors import DataError
 from voxflow.quality import measure_cases
-from voxflow.reporting import parse_number, read_rows
+from voxflow.reporting import parse_number
+from voxflow.tables import read_rows
 from voxflow.volumes import read_volume
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from voxflow.drift.check import DriftResult, FeatureDrift
     from voxflow.drift.features import PatientFeatures, Value
-    from voxflow.reporting import Row
+    from voxflow.tables import Row
 
 COLUMNS = ("name", "verdict", "psi", "statistic", "p_value", "adjusted", "before", "now", "outside")
 TEMPLATE = "drift.html.j2"

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from voxflow.reporting import read_rows
+from voxflow.tables import is_labelled, read_rows
 
 if TYPE_CHECKING:
     from voxflow.drift.check import DriftResult
     from voxflow.drift.options import RetrainOptions
     from voxflow.places import Places
-
-FINDING = "finding:"
 
 
 def count_new_labelled_cases(places: Places) -> int:
@@ -23,7 +21,7 @@ def count_new_labelled_cases(places: Places) -> int:
     split = read_rows(places.datalists / "split.csv") or []
     in_split = {row["case"] for row in split if row["part"] != "inference"}
     return sum(
-        _is_labelled(row) and row["case"] not in in_split for row in read_rows(places.volumes / "cases.csv") or []
+        is_labelled(row) and row["case"] not in in_split for row in read_rows(places.volumes / "cases.csv") or []
     )
 
 
@@ -41,8 +39,3 @@ def list_reasons_to_retrain(drift: DriftResult | None, labelled: int, options: R
     if options.new_labelled and labelled >= options.new_labelled:
         reasons.append(f"{labelled} labelled cases that no training has seen (from {options.new_labelled} on)")
     return reasons
-
-
-def _is_labelled(row: dict[str, str]) -> bool:
-    findings = [value for name, value in row.items() if name.startswith(FINDING)]
-    return all(findings) if findings else bool(row.get("label"))

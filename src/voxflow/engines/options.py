@@ -1,33 +1,24 @@
-"""The options for writing the files of engines."""
+"""What may be asked of the files that engines are written to."""
 
 from __future__ import annotations
 
-from typing import Literal, Protocol
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
 # What OpenVINO's model computes in.
 Precision = Literal["fp32", "bf16", "int8"]
 
 
-class WriteOptions(Protocol):
+class WriteOptions(BaseModel):
     """What engines read of the options of an export; :class:`voxflow.export.ExportOptions` says what each means."""
 
-    @property
-    def opset(self) -> int: ...  # noqa: D102
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
-    @property
-    def fp16_weights(self) -> bool: ...  # noqa: D102
-
-    @property
-    def openvino_precision(self) -> Precision: ...  # noqa: D102
-
-    @property
-    def tensorrt_precision(self) -> Literal["fp32", "fp16"]: ...  # noqa: D102
-
-    @property
-    def tensorrt_batch(self) -> int: ...  # noqa: D102
-
-    @property
-    def tensorrt_scale(self) -> int: ...  # noqa: D102
-
-    @property
-    def tensorrt_workspace_mb(self) -> int: ...  # noqa: D102
+    opset: int = Field(default=18, ge=13, le=20)
+    fp16_weights: bool = False
+    openvino_precision: Precision = "fp32"
+    tensorrt_precision: Literal["fp32", "fp16"] = "fp32"
+    tensorrt_batch: PositiveInt = 4
+    tensorrt_scale: PositiveInt = 2
+    tensorrt_workspace_mb: PositiveInt = 4096

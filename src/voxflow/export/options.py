@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from pydantic import Field, PositiveInt
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt
-
-from voxflow.engines import ExportFormat, Precision, list_exported_kinds
+from voxflow.engines import ExportFormat, WriteOptions, list_exported_kinds
 
 
 def _all_formats() -> tuple[str, ...]:
     return tuple(kind.format for kind in list_exported_kinds() if kind.format)
 
 
-class ExportOptions(BaseModel):
+class ExportOptions(WriteOptions):
     """Which files to make, and how far each may be from torch.
 
     Attributes:
@@ -35,18 +33,9 @@ class ExportOptions(BaseModel):
         tensorrt_workspace_mb: memory that TensorRT may use while it chooses kernels.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     engines: tuple[ExportFormat, ...] = Field(default_factory=_all_formats)
     parity_cases: PositiveInt = 2
     max_abs_difference: float = Field(default=1e-2, gt=0)
     min_dice: float = Field(default=0.999, ge=0, le=1)
-    opset: int = Field(default=18, ge=13, le=20)
-    fp16_weights: bool = False
-    openvino_precision: Precision = "fp32"
     calibration_cases: PositiveInt = 16
     reduced_min_dice: float = Field(default=0.99, ge=0, le=1)
-    tensorrt_precision: Literal["fp32", "fp16"] = "fp32"
-    tensorrt_batch: PositiveInt = 4
-    tensorrt_scale: PositiveInt = 2
-    tensorrt_workspace_mb: PositiveInt = 4096

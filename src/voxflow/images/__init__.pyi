@@ -9,7 +9,6 @@ from .pseudonyms import KEY_VARIABLE as KEY_VARIABLE
 from .pseudonyms import assign_pseudonyms as assign_pseudonyms
 from .pseudonyms import load_pseudonym_key as load_pseudonym_key
 from .pseudonyms import number_cases as number_cases
-from .table import FINDING_PREFIX as FINDING_PREFIX
 from .table import ConversionOutcome as ConversionOutcome
 from .table import ConversionRow as ConversionRow
 from .table import ConversionSummary as ConversionSummary

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Literal, TypedDict
 
 from voxflow.files import atomic_path, write_json
+from voxflow.tables import FINDING_PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from voxflow.geometry import Geometry
 
 Verdict = Literal["converted", "remedied", "quarantined", "skipped"]
-FINDING_PREFIX = "finding:"
 MAX_REASONS = 10
 
 

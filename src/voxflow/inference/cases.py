@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import csv
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from voxflow.errors import EXIT_FAILURE, EXIT_OK, EXIT_SOME_FAILED, DataError, InputError
+from voxflow.errors import EXIT_FAILURE, EXIT_OK, EXIT_SOME_FAILED, DataError, InputError, join_names
 from voxflow.files import write_json
+from voxflow.tables import read_rows
 from voxflow.volumes import Volume, read_radiograph, read_volume
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -141,11 +141,14 @@ def find_native_cases(
         DataError: cases.csv is missing or does not hold a case; all of those at once.
     """
     table = volumes / "cases.csv"
-    rows = {row["case"]: row for row in _read_rows(table)}
+    all_rows = read_rows(table)
+    if all_rows is None:
+        raise DataError("file not found; run the stage convert first", path=table)
+    rows = {row["case"]: row for row in all_rows}
     names = list(labels)
     missing = [case for case, _ in names if case not in rows]
     if missing:
-        raise DataError(f"no row for {_join_names(missing)}; run the stages convert and split again", path=table)
+        raise DataError(f"no row for {join_names(missing)}; run the stages convert and split again", path=table)
     return [_make_native_case(case, label, rows[case], volumes, is_mask) for case, label in names]
 
 
@@ -162,15 +165,3 @@ def _make_native_case(
 
     origin = Origin(row["series_uid"], int(row.get("volume") or 1), row.get("instance_uid") or "")
     return InferenceCase(case, images, label, origin)
-
-
-def _read_rows(table: Path) -> list[dict[str, str]]:
-    if not table.is_file():
-        raise DataError("file not found; run the stage convert first", path=table)
-    with table.open(encoding="utf-8", newline="") as stream:
-        return list(csv.DictReader(stream))
-
-
-def _join_names(names: Sequence[str], most: int = 10) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more

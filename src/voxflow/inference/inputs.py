@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -10,6 +9,7 @@ from voxflow.datalist import Datalist
 from voxflow.dicom import ConvertOptions, convert_folder, find_sources
 from voxflow.errors import DataError
 from voxflow.inference.cases import InferenceCase, find_native_cases
+from voxflow.tables import read_rows
 from voxflow.volumes import VOLUME_SUFFIXES
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def convert_dicom_cases(
     """
     options = options or ConvertOptions(mapping=False)
     convert_folder(source, volumes, options)
-    rows = _read_rows(volumes / "cases.csv")
+    rows = read_rows(volumes / "cases.csv") or []
     names = [row["case"] for row in rows if row["image"].endswith(RADIOGRAPH_SUFFIXES) is not is_segmentation]
     if not names:
         raise DataError("it holds no image of the kind that the model takes", path=source)
@@ -83,7 +83,7 @@ def convert_dicom_cases(
     sources = find_sources(source, kind, options) if is_segmentation and kind else {}
     refused = [
         {"case": row.get("series") or row.get("case") or "series", "reason": row.get("reason", "")}
-        for row in _read_rows(volumes / "conversion.csv")
+        for row in read_rows(volumes / "conversion.csv") or []
         if row.get("verdict") == "quarantined"
     ]
     native = [replace(case, source=sources.get(case.origin) if case.origin else None) for case in cases]
@@ -120,8 +120,3 @@ def _make_folder(source: Path, scratch: Path) -> Path:
     alone.mkdir()
     (alone / "file.dcm").symlink_to(source.resolve())
     return alone
-
-
-def _read_rows(table: Path) -> list[dict[str, str]]:
-    with table.open(encoding="utf-8", newline="") as stream:
-        return list(csv.DictReader(stream))

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from typing import TYPE_CHECKING, Any
 
 from voxflow.components import ComputeAverageDice
 from voxflow.evaluation import write_dice_report
 from voxflow.files import make_file_name, write_text
+from voxflow.tables import read_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -54,11 +54,7 @@ def read_predictions(folder: Path, class_names: Sequence[str]) -> dict[str, list
     Returns:
         By case, in the order of the classes; empty where the file is missing or has not these classes.
     """
-    file = folder / PREDICTIONS
-    if not file.is_file():
-        return {}
-    with file.open(encoding="utf-8", newline="") as stream:
-        rows: list[Mapping[str, str]] = list(csv.DictReader(stream))
+    rows = read_rows(folder / PREDICTIONS)
     if not rows or not {"case", *class_names} <= rows[0].keys():
         return {}
     return {row["case"]: [float(row[name]) for name in class_names] for row in rows}

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
 from typing import TYPE_CHECKING, Any
 
 from voxflow.errors import DataError
+from voxflow.tables import FINDING_PREFIX, read_rows
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-FINDING = "finding:"
 
 
 def digest_test_part(datalist: Path, volumes: Path, key: str = "testing") -> str:
@@ -29,7 +27,10 @@ def digest_test_part(datalist: Path, volumes: Path, key: str = "testing") -> str
         DataError: a file is missing, or the datalist names a case that cases.csv does not have.
     """
     digest = hashlib.sha256()
-    rows = {row["case"]: row for row in _read_table(volumes / "cases.csv")}
+    all_rows = read_rows(volumes / "cases.csv")
+    if all_rows is None:
+        raise DataError("file not found; the stage convert writes it", path=volumes / "cases.csv")
+    rows = {row["case"]: row for row in all_rows}
     for case in sorted(_list_cases(datalist, key)):
         if case not in rows:
             raise DataError(f"no row for {case}; run the stages convert and split again", path=volumes / "cases.csv")
@@ -39,7 +40,7 @@ def digest_test_part(datalist: Path, volumes: Path, key: str = "testing") -> str
             if name.strip():
                 digest.update(_digest_file(volumes / name.strip()))
         # Findings are the labels of a radiograph; columns in alphabetical order, so that their order does not count.
-        digest.update(json.dumps([row[column] for column in sorted(row) if column.startswith(FINDING)]).encode())
+        digest.update(json.dumps([row[column] for column in sorted(row) if column.startswith(FINDING_PREFIX)]).encode())
     return digest.hexdigest()
 
 
@@ -51,14 +52,6 @@ def _list_cases(datalist: Path, key: str) -> list[str]:
         raise DataError("file not found; the stage split writes it", path=datalist) from error
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
         raise DataError(f"expected a list of cases, each with its name: {error}", path=datalist, where=key) from error
-
-
-def _read_table(path: Path) -> list[dict[str, str]]:
-    try:
-        with path.open(encoding="utf-8", newline="") as stream:
-            return list(csv.DictReader(stream))
-    except FileNotFoundError as error:
-        raise DataError("file not found; the stage convert writes it", path=path) from error
 
 
 def _digest_file(path: Path) -> bytes:

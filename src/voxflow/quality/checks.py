@@ -8,7 +8,7 @@ import warnings
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from voxflow.errors import QualityError
+from voxflow.errors import QualityError, join_names
 from voxflow.quality.docs import make_self_contained
 
 if TYPE_CHECKING:
@@ -89,9 +89,8 @@ class CheckOutcome:
             >>> CheckOutcome(check, success=False, failures={"a_1": "2"}).format_line()
             'rows: a_1 (2)'
         """
-        cases = ", ".join(f"{case} ({value})" for case, value in list(self.failures.items())[:5])
-        more = f" and {len(self.failures) - 5} more" if len(self.failures) > 5 else ""
-        return f"{self.check.name}: {cases}{more}"
+        cases = [f"{case} ({value})" for case, value in self.failures.items()]
+        return f"{self.check.name}: {join_names(cases, 5)}"
 
 
 def run_checks(

@@ -11,6 +11,7 @@ import numpy as np
 from voxflow.errors import DataError
 from voxflow.machine import count_cores
 from voxflow.progress import track
+from voxflow.tables import FINDING_PREFIX
 from voxflow.volumes import CHANNEL_SEPARATOR, read_radiograph, read_volume
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def measure_cases(table: pd.DataFrame, folder: Path) -> pd.DataFrame:
     rows = table.to_dict("records")
     with ThreadPoolExecutor(count_cores()) as pool:
         measured = list(track(pool.map(lambda row: _measure_case(row, folder), rows), "measuring", total=len(rows)))
-    findings = [column for column in table.columns if column.startswith("finding:")]
+    findings = [column for column in table.columns if column.startswith(FINDING_PREFIX)]
     identity = table[["case", "patient", "modality", *findings]].reset_index(drop=True)
     return pd.concat([identity, pd.DataFrame(measured)], axis=1)
 

@@ -11,9 +11,7 @@ from .sections import KeyFigure as KeyFigure
 from .sources import ReportOptions as ReportOptions
 from .sources import ReportSources as ReportSources
 from .tables import Picture as Picture
-from .tables import Row as Row
 from .tables import Table as Table
 from .tables import make_table as make_table
 from .tables import parse_number as parse_number
-from .tables import read_rows as read_rows
 from .tables import spell_name as spell_name

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from voxflow.files import read_json_or_none
-from voxflow.reporting.tables import Row, Table, make_table, parse_number, read_rows
+from voxflow.reporting.tables import Table, make_table, parse_number
+from voxflow.tables import Row, read_rows
 
 if TYPE_CHECKING:
     from voxflow.reporting.sources import ReportSources

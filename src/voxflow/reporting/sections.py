@@ -10,9 +10,11 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from voxflow.errors import join_names
 from voxflow.files import read_json_or_none
 from voxflow.reporting.charts import draw_lines, series_colour
-from voxflow.reporting.tables import Row, Table, make_table, parse_number, read_rows, spell_name
+from voxflow.reporting.tables import Table, make_table, parse_number, spell_name
+from voxflow.tables import Row, read_rows
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -226,13 +228,12 @@ def tabulate_checks(sources: ReportSources) -> Table:
 
 def _make_check_row(check: Mapping[str, Any]) -> Row:
     failed = [f"{case} ({value})" for case, value in (check.get("failures") or {}).items()]
-    more = f" and {len(failed) - MOST_NAMED} more" if len(failed) > MOST_NAMED else ""
     return {
         "outcome": "passed" if check.get("success") else "failed",
         "severity": str(check.get("severity", "")),
         "check": str(check.get("name", "")),
         "column": str(check.get("column", "")),
-        "cases that fail it": ", ".join(failed[:MOST_NAMED]) + more,
+        "cases that fail it": join_names(failed, MOST_NAMED),
     }
 
 
@@ -280,10 +281,7 @@ def tabulate_decision(sources: ReportSources) -> Table:
         **{name: value for name, value in numbers.items() if name not in ("classes", "interval")},
         "gain, 95 % interval": None if low is None else f"{low:+.4f} to {high:+.4f}",
         **classes,
-        **{
-            name: record.get(name)
-            for name in ("margin", "alpha", "worst_class", "parity", "test_part_sha256", "decided")
-        },
+        **{name: record.get(name) for name in BOUNDS},
     }
     rows = [{"what": spell_name(name), "value": str(value)} for name, value in facts.items() if value not in (None, "")]
     return make_table(rows, missing="", rounded=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import csv
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -12,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-Row = dict[str, str]
+    from voxflow.tables import Row
 
 SMALLEST = 0.001  # what three decimals can show
 # How Python writes a finite number; float() also takes pseudonyms that happen to hold only digits, "e" and "_".
@@ -43,18 +42,6 @@ class Picture:
 
     title: str
     source: str
-
-
-def read_rows(path: Path) -> list[Row] | None:
-    """Read a CSV with a header.
-
-    Returns:
-        A mapping of column to text for each row; None when the file is not there.
-    """
-    if not path.is_file():
-        return None
-    with path.open(encoding="utf-8", newline="") as stream:
-        return list(csv.DictReader(stream))
 
 
 def read_pictures(folder: Path, most: int, *, order: Sequence[str] = ()) -> tuple[Picture, ...]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
-from voxflow.errors import ConfigError, DataError
+from voxflow.errors import ConfigError, DataError, join_names
 from voxflow.findings import nearest_name
 
 if TYPE_CHECKING:
@@ -48,8 +48,7 @@ class WeightsReport:
             ("not in the network, so unused", self.unused),
         ):
             if names:
-                more = f" and {len(names) - SHOWN_NAMES} more" if len(names) > SHOWN_NAMES else ""
-                parts.append(f"{heading}: {', '.join(names[:SHOWN_NAMES])}{more}")
+                parts.append(f"{heading}: {join_names(names, SHOWN_NAMES)}")
         return "; ".join(parts)
 
 

@@ -22,22 +22,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from voxflow.dicom import ConvertOptions, convert_folder
-from voxflow.errors import ConfigError, DataError, VoxflowError
+from voxflow.errors import ConfigError, DataError, VoxflowError, join_names
 from voxflow.files import write_text
 from voxflow.places import PARAMS, read_params
 from voxflow.quality import measure_cases
-from voxflow.reporting import read_rows
+from voxflow.tables import is_labelled, read_rows
 from voxflow.workspace.params_file import set_value
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from voxflow.places import Places
-    from voxflow.reporting import Row
+    from voxflow.tables import Row
 
-SHOWN = 10  # names in a message
 TESTING = "testing"
-FINDING = "finding:"
 
 
 @dataclass(frozen=True)
@@ -124,7 +122,7 @@ def add_patients(places: Places, folder: Path) -> AddedPatients:
         new=len(patients - split_patients),
         returning=len(patients & split_patients),
         cases=len(cases),
-        labelled=sum(_is_labelled(row) for row in cases),
+        labelled=sum(is_labelled(row) for row in cases),
         files=len(pairs),
         frozen=len(test_patients),
         place=_find_place(pairs, source),
@@ -167,7 +165,7 @@ def _require_no_leak(cases: Sequence[Row], split: Sequence[Row], places: Places,
     if leaking_patients:
         verb = "is" if len(leaking_patients) == 1 else "are"
         raise DataError(
-            f"leakage: {_join_names(leaking_patients)} {verb} in the test part; new studies of them would change what "
+            f"leakage: {join_names(leaking_patients)} {verb} in the test part; new studies of them would change what "
             "models are judged on, or train on it. Nothing was added: take them out of the folder",
             path=folder,
         )
@@ -188,7 +186,7 @@ def _require_no_leak(cases: Sequence[Row], split: Sequence[Row], places: Places,
     ]
     if same_pixels:
         raise DataError(
-            f"leakage: {_join_names(same_pixels)} shows the same pixels as the test part; nothing was added",
+            f"leakage: {join_names(same_pixels)} shows the same pixels as the test part; nothing was added",
             path=folder,
         )
 
@@ -211,7 +209,7 @@ def _require_no_clash(pairs: list[tuple[Path, Path]], joined: set[str], folder: 
         if target.exists() and target.name not in joined and not filecmp.cmp(origin, target, shallow=False)
     ]
     if clashes:
-        raise DataError(f"{_join_names(clashes)} would replace a file of another content in {source}", path=folder)
+        raise DataError(f"{join_names(clashes)} would replace a file of another content in {source}", path=folder)
 
 
 def _merge_findings(places: Places, source: Path, folder: Path) -> dict[Path, tuple[str, str]]:
@@ -245,13 +243,3 @@ def _undo(new_files: Sequence[Path], source: Path, texts: dict[Path, str]) -> No
             folder.rmdir()
     for path, text in texts.items():
         write_text(path, text)
-
-
-def _is_labelled(row: Row) -> bool:
-    findings = [value for name, value in row.items() if name.startswith(FINDING)]
-    return all(findings) if findings else bool(row.get("label"))
-
-
-def _join_names(names: Sequence[str]) -> str:
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more
