@@ -42,14 +42,8 @@ class CheckCommand(Command):
         parser.add_argument("workspace", help="folder of an MMAR, or name of a workspace in params.yaml")
         parser.add_argument("-c", "--config", metavar="FILE", help="check only this configuration")
         parser.add_argument("-e", "--environment", metavar="FILE", help="default: config/environment.json")
-        parser.add_argument(
-            "--set",
-            nargs="+",
-            action="extend",
-            default=[],
-            metavar="KEY=VALUE",
-            help="values that replace those of the files, as in training",
-        )
+        values = "values that replace those of the files, as in training"
+        parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help=values)
         parser.add_argument("--json", action="store_true", help="write the result as JSON; see docs/check.md")
 
     @classmethod

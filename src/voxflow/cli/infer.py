@@ -54,7 +54,8 @@ class InferCommand(Command):
         images.add_argument("--out", type=Path, help="the folder for the results")
         images.add_argument("--key", default="inference", help="the datalist's key (default: %(default)s)")
         images.add_argument("--root", type=Path, help="what the datalist's paths are relative to (default: its folder)")
-        images.add_argument("--no_overwrite", action="store_true", help="keep results, and continue an earlier run")
+        keep = "keep existing results, and continue an earlier run"
+        images.add_argument("--no_overwrite", dest="overwrite", action="store_false", help=keep)
 
     @classmethod
     def read(cls, arguments: argparse.Namespace) -> Command:
@@ -63,22 +64,14 @@ class InferCommand(Command):
         Raises:
             ConfigError: flags that go together, one without the other.
         """
-        if arguments.images is None and arguments.out is None and not arguments.no_overwrite:
+        if arguments.images is None and arguments.out is None and arguments.overwrite:
             return InferMmarCommand.read(arguments)
         from voxflow.mmar import parse_settings
 
         if arguments.images is None or arguments.out is None:
             raise ConfigError("--images and --out go together")
-        settings = nest_settings(parse_settings(arguments.settings))
-        return cls(
-            arguments.mmar,
-            arguments.images,
-            arguments.out,
-            arguments.key,
-            arguments.root,
-            not arguments.no_overwrite,
-            settings,
-        )
+        arguments.model, arguments.settings = arguments.mmar, nest_settings(parse_settings(arguments.settings))
+        return super().read(arguments)
 
     def run(self) -> int:
         """Infer; exit code 3 when some cases could not be used.

@@ -39,21 +39,12 @@ class NewCommand(Command):
     def add_arguments(parser: argparse.ArgumentParser) -> None:
         """Declare the flags."""
         parser.add_argument("workspace", nargs="?", help="name of the workspace, such as liver_2026")
-        parser.add_argument(
-            "--source",
-            type=Path,
-            help="folder with DICOM, NIfTI or PNG images; required in a repository, elsewhere it becomes DATA_ROOT",
-        )
-        parser.add_argument(
-            "--template",
-            default="segmentation",
-            help="template of the workspace; --list shows all (default: %(default)s)",
-        )
-        parser.add_argument(
-            "--variant",
-            default="published",
-            help="variant of a model of the zoo: published, or cpu for a small network (default: %(default)s)",
-        )
+        source = "folder with DICOM, NIfTI or PNG images; required in a repository, elsewhere it becomes DATA_ROOT"
+        parser.add_argument("--source", type=Path, help=source)
+        template = "template of the workspace; --list shows all (default: %(default)s)"
+        parser.add_argument("--template", default="segmentation", help=template)
+        variant = "variant of a model of the zoo: published, or cpu for a small network (default: %(default)s)"
+        parser.add_argument("--variant", default="published", help=variant)
         parser.add_argument("--list", action="store_true", dest="lists", help="list the templates and make nothing")
 
     def run(self) -> int:

@@ -131,9 +131,7 @@ def _version_names(version: ModelVersion) -> set[str]:
 
 
 def _list_models(built_in: Mapping[str, str], registered: Sequence[ModelVersion]) -> Rows:
-    rows: Rows = [
-        (name, "template", TEMPLATE_VERSION, description.splitlines()[0]) for name, description in built_in.items()
-    ]
+    rows: Rows = [(name, "template", TEMPLATE_VERSION, text.splitlines()[0]) for name, text in built_in.items()]
     latest = {v.name: v for v in registered}  # the last of each name has the highest number
     return rows + [(v.name, "registry", v.version, v.description) for v in latest.values()]
 

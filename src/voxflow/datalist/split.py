@@ -139,9 +139,7 @@ def _count_patients(part: float | tuple[str, ...], patients: int) -> int:
 
 
 def _require_no_empty_part(parts: dict[str, str], options: SplitOptions) -> None:
-    sizes = {
-        part: sum(patient_part == part for patient_part in parts.values()) for part in (TRAINING, VALIDATION, TESTING)
-    }
+    sizes = {part: list(parts.values()).count(part) for part in (TRAINING, VALIDATION, TESTING)}
     expected = _part_sizes(len(parts), 0, options)
     short = [part for part, size in sizes.items() if size < max(1, expected.get(part, 0))]
     if short:

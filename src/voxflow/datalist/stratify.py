@@ -58,13 +58,8 @@ def _deal(order: Sequence[str], traits: Mapping[str, Traits], sizes: Mapping[str
         )
         patient = next(candidate for candidate in having.get(rarest, without) if candidate not in dealt)
         is_open = [part for part in sizes if room[part] > 0] or [last]
-        part = max(
-            is_open,
-            key=lambda candidate: (
-                _measure_lack(lacking[candidate], share[candidate], cases, traits[patient]),
-                room[candidate],
-            ),
-        )
+        lacks = {p: _measure_lack(lacking[p], share[p], cases, traits[patient]) for p in is_open}
+        part = max(is_open, key=lambda p: (lacks[p], room[p]))
         dealt[patient] = part
         room[part] -= 1
         for trait, count in traits[patient].items():

@@ -16,7 +16,7 @@ from voxflow.dicom.headers import PARSE_ERRORS
 from voxflow.dicom.labels import LabelObject, assign_label_values, match_volumes, read_label_object
 from voxflow.dicom.mapping import choose_mapping_path, write_mapping
 from voxflow.dicom.scan import scan_folder
-from voxflow.dicom.series import ConversionJob, convert_part, describe_part, quarantine_job
+from voxflow.dicom.series import ConversionJob, convert_part, describe_label, describe_part, quarantine_job
 from voxflow.errors import DataError, DicomError
 from voxflow.executor import process_map, thread_map
 from voxflow.files import atomic_directory
@@ -89,11 +89,8 @@ def convert_folder(
         else:
             files = pair_files(source, scan.other_files, options)
             outcomes, labels = convert_files(files, folder, options, executor)
-            converted = ConversionResult(
-                *_flatten_outcomes(outcomes),
-                labels,
-                {"other_files": len(scan.other_files) - files.file_count, "copies": 0},
-            )
+            notes = {"other_files": len(scan.other_files) - files.file_count, "copies": 0}
+            converted = ConversionResult(*_flatten_outcomes(outcomes), labels, notes)
         if not converted.cases:
             raise DataError(_explain_failure(converted.rows), path=source)
         if mapping:
@@ -121,9 +118,8 @@ def _convert_dicom(
     rows, cases = _flatten_outcomes([outcomes[n] for n in range(len(jobs))])
     rows += label_rows + unmatched + [describe_part(part) for part in parts if part.kind == "skipped"]
     members = [header for part in images for header in part.headers]
-    unmatched_count = findings.report_unmatched(
-        {name for header in members for name in (header.sop_uid, header.path.name)}
-    )
+    names_of_images = {name for header in members for name in (header.sop_uid, header.path.name)}
+    unmatched_count = findings.report_unmatched(names_of_images)
     label_description: dict[str, object] = {"findings": list(findings.names)} if findings.names else {}
     label_description = label_description or dict(describe_labels(names, values))
     notes = {"other_files": len(scan.other_files), "copies": scan.copies, "findings_without_image": unmatched_count}
@@ -161,14 +157,13 @@ def _plan_jobs(
 def _read_labels(parts: Sequence[SeriesPart]) -> tuple[list[LabelObject], list[ConversionRow]]:
     labels, rows = [], []
     for part in parts:
+        row = replace(describe_part(part), verdict="quarantined")
         try:
             labels.append(read_label_object(part))
         except DicomError as error:
-            rows.append(replace(describe_part(part), verdict="quarantined", reason=str(error)))
+            rows.append(replace(row, reason=str(error)))
         except PARSE_ERRORS as error:
-            rows.append(
-                replace(describe_part(part), verdict="quarantined", reason=f"unreadable: {type(error).__name__}")
-            )
+            rows.append(replace(row, reason=f"unreadable: {type(error).__name__}"))
     return labels, rows
 
 
@@ -179,9 +174,7 @@ def _match_labels(
     matched: dict[tuple[str, int, str], tuple[LabelObject, ...]] = {}
     rows = []
     for label in labels:
-        row = ConversionRow(
-            verdict="skipped", modality=label.kind.upper(), study_uid=label.study_uid, series_uid=label.series_uid
-        )
+        row = replace(describe_label(label), verdict="skipped")
         if not any(name.casefold() in values for name in label.names.values()):
             rows.append(replace(row, reason=f"holds none of the labels asked for: {', '.join(sorted(values))}"))
             continue

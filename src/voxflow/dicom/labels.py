@@ -102,21 +102,14 @@ def match_volumes(label: LabelObject, volumes: Sequence[SeriesPart]) -> list[Ser
     by_series = [v for v in volumes if v.first.series_uid in label.series_refs]
     if by_image or by_series:
         return by_image or by_series
-    by_frame = [
-        v
-        for v in volumes
-        if v.first.patient == label.patient and v.first.frame_of_reference in label.frames_of_reference
-    ]
-    if len(by_frame) > 1:
-        raise DicomError(
-            f"{len(by_frame)} image series share its frame of reference, and it refers to none of them",
-            where="(0020,0052)",
-        )
-    if not by_frame:
-        raise DicomError(
-            "no image series here is the one that it refers to, or shares its frame of reference", where="(0020,0052)"
-        )
-    return by_frame
+    of_patient = [v for v in volumes if v.first.patient == label.patient]
+    by_frame = [v for v in of_patient if v.first.frame_of_reference in label.frames_of_reference]
+    if len(by_frame) == 1:
+        return by_frame
+    message = "no image series here is the one that it refers to, or shares its frame of reference"
+    if by_frame:
+        message = f"{len(by_frame)} image series share its frame of reference, and it refers to none of them"
+    raise DicomError(message, where="(0020,0052)")
 
 
 def assign_label_values(names: Iterable[str], configured_values: Mapping[str, int] | None) -> dict[str, int]:

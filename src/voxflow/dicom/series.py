@@ -115,10 +115,8 @@ def describe_part(part: SeriesPart) -> ConversionRow:
 def quarantine_job(job: ConversionJob, reason: str) -> ConversionOutcome:
     """Describe a case that can't be made: a quarantined row for its image, and a skipped one for each label object."""
     row = replace(describe_part(job.part), verdict="quarantined", reason=reason)
-    labels = [
-        replace(_describe_label(label), verdict="skipped", reason="its image series was quarantined")
-        for label in job.labels
-    ]
+    because = "its image series was quarantined"
+    labels = [replace(describe_label(label), verdict="skipped", reason=because) for label in job.labels]
     return ConversionOutcome((row, *labels))
 
 
@@ -174,18 +172,15 @@ def _describe_verdict(label: LabelObject, merged: MergedLabels) -> ConversionRow
     """The row of a label object that belongs to a converted image."""
     problem, remedy = merged.problems.get(label.sop_uid), merged.remedies.get(label.sop_uid, "")
     if problem:
-        return replace(_describe_label(label), verdict="quarantined", reason=problem)
+        return replace(describe_label(label), verdict="quarantined", reason=problem)
     remarks = "; ".join(text for text in (remedy, merged.remarks.get(label.sop_uid, "")) if text)
-    return replace(_describe_label(label), verdict="remedied" if remedy else "converted", reason=remarks)
+    return replace(describe_label(label), verdict="remedied" if remedy else "converted", reason=remarks)
 
 
-def _describe_label(label: LabelObject) -> ConversionRow:
-    return ConversionRow(
-        verdict="converted",
-        modality=label.kind.upper(),
-        study_uid=label.study_uid,
-        series_uid=label.series_uid,
-    )
+def describe_label(label: LabelObject) -> ConversionRow:
+    """The row of a label object, before it is known what becomes of it."""
+    kind = label.kind.upper()
+    return ConversionRow(verdict="converted", modality=kind, study_uid=label.study_uid, series_uid=label.series_uid)
 
 
 def _write_radiograph_case(job: ConversionJob, array: NDArray[Any], spacing: tuple[float, ...]) -> ConversionOutcome:

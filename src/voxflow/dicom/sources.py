@@ -70,10 +70,6 @@ def find_sources(source: Path, origins: Collection[Origin], options: ConvertOpti
 def _find_whole_series(files_by_origin: Mapping[Origin, SourceFiles], origin: Origin) -> SourceFiles | None:
     if origin.instance_uid:
         return None
-    files = [
-        file
-        for key, source_files in files_by_origin.items()
-        if key.series_uid == origin.series_uid
-        for file in source_files.files
-    ]
+    volumes = [volume for key, volume in files_by_origin.items() if key.series_uid == origin.series_uid]
+    files = [file for volume in volumes for file in volume.files]
     return SourceFiles(tuple(dict.fromkeys(files))) if files else None

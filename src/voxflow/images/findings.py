@@ -137,9 +137,8 @@ def read_findings_from_folders(files: Mapping[str, str]) -> RadiographFindings:
     # One folder tells nothing apart.
     if len(folders) < 2:
         return RadiographFindings()
-    return RadiographFindings(
-        names, {key: tuple(int(folder == name) for name in names) for key, folder in files.items()}
-    )
+    values = {key: tuple(int(folder == name) for name in names) for key, folder in files.items()}
+    return RadiographFindings(names, values)
 
 
 _VALUE_BY_TEXT: dict[str, int | None] = {

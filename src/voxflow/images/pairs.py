@@ -69,12 +69,8 @@ class ImageFiles:
 
     def keys_of(self, pair: ImagePair) -> tuple[str, ...]:
         """What a CSV of findings may name an image by: its path or its file's name, each with or without the suffix."""
-        return (
-            self.path_of(pair),
-            pair.image.name if pair.image else "",
-            PurePosixPath(pair.name).name,
-            pair.name,
-        )
+        file_name = pair.image.name if pair.image else ""
+        return self.path_of(pair), file_name, PurePosixPath(pair.name).name, pair.name
 
     def findings_of(self, pair: ImagePair) -> tuple[int | None, ...]:
         """What is known of an image: 0, 1 or None for each finding."""

@@ -144,12 +144,8 @@ def _check_channels(data: WorkspaceData, findings: FindingCollector) -> None:
         if len(counts) > 1 and data.listing:
             differences = ", ".join(f"{count} in {json_path}" for count, json_path in sorted(counts.items()))
             json_path = next(reversed(counts.values()))
-            findings.error(
-                "channel-count",
-                f"{json_path}.image",
-                f"cases differ in their channels: {differences}",
-                "list as many for each",
-            )
+            message = f"cases differ in their channels: {differences}"
+            findings.error("channel-count", f"{json_path}.image", message, "list as many for each")
         named = len(data.listing.modality) if data.listing else 0
         # One modality for all channels, or the modalities of a mixed data set of one channel, are all right.
         if data.listing and named > 1 and len(counts) == 1 and 1 < next(iter(counts)) != named:

@@ -48,13 +48,8 @@ class Bundle:
     def _translate(self, kind: str, component: Component, json_path: str = "") -> Translation:
         """Translate one component and note what became of it."""
         translation = translate(kind, component, self.facts)
-        self.report.add(
-            json_path or component.where,
-            plain_name(component.name),
-            translation.becomes,
-            translation.verdict,
-            translation.why,
-        )
+        place, name = json_path or component.where, plain_name(component.name)
+        self.report.add(place, name, translation.becomes, translation.verdict, translation.why)
         return translation
 
     def _translate_required(self, kind: str, component: Component, json_path: str = "") -> Any:
@@ -70,11 +65,8 @@ class Bundle:
     def _make_places(self) -> dict[str, Any]:
         """What both train.json and inference.json begin with."""
         source = self.source
-        datalist = (
-            "$@bundle_root + '/configs/datalist.json'"
-            if source.datalist
-            else str(source.variables.get("DATASET_JSON", ""))
-        )
+        stated = str(source.variables.get("DATASET_JSON", ""))
+        datalist = "$@bundle_root + '/configs/datalist.json'" if source.datalist else stated
         return {
             "imports": ["$import math", "$import torch", "$import monai", "$import ignite"],
             "bundle_root": ".",
@@ -111,11 +103,8 @@ class Bundle:
 
     def _note_globals(self) -> None:
         values, add = self.source.workflow.globals, self.report.add
-        for name, key in (
-            ("epochs", "epochs"),
-            ("num_training_epoch_per_valid", "val_interval"),
-            ("learning_rate",) * 2,
-        ):
+        keys = {"epochs": "epochs", "num_training_epoch_per_valid": "val_interval", "learning_rate": "learning_rate"}
+        for name, key in keys.items():
             add(name, str(getattr(values, name)), key, "exact")
         if values.use_amp:
             add("use_amp", "true", "amp", "approximate", "half precision by autocast, on a GPU only")
@@ -301,25 +290,12 @@ class Bundle:
         handlers = [node("StatsHandler", iteration_log=False)]
         post = self._make_postprocessing(with_label=False, invert="@preprocessing")
         if self.facts.task == "segmentation":
-            post.append(
-                node(
-                    "SaveImaged",
-                    keys="pred",
-                    output_dir="@output_dir",
-                    output_postfix="seg",
-                    output_dtype="$numpy.uint8",
-                )
-            )
+            saving = {"output_dir": "@output_dir", "output_postfix": "seg", "output_dtype": "$numpy.uint8"}
+            post.append(node("SaveImaged", keys="pred", **saving))
         else:
-            handlers.append(
-                node(
-                    "ClassificationSaver",
-                    output_dir="@output_dir",
-                    filename="preds_outputs.csv",
-                    batch_transform=FILES,
-                    output_transform="$monai.handlers.from_engine(['pred'])",
-                )
-            )
+            saving = {"output_dir": "@output_dir", "filename": "preds_outputs.csv", "batch_transform": FILES}
+            scores = "$monai.handlers.from_engine(['pred'])"
+            handlers.append(node("ClassificationSaver", **saving, output_transform=scores))
         self._note_outputs()
         evaluator = node(
             "SupervisedEvaluator",
@@ -393,11 +369,8 @@ class Bundle:
         saved = "SaveImaged" if self.facts.task == "segmentation" else "ClassificationSaver"
         for key, becomes in kinds.items():
             for number, component in enumerate(self.source.validation.get(key) or []):
-                name = (
-                    str(component.get("name", component.get("path", "")))
-                    if isinstance(component, dict)
-                    else str(component)
-                )
+                is_form = isinstance(component, dict)
+                name = str(component.get("name", component.get("path", "")) if is_form else component)
                 place = f"config_validation.{key}[{number}]"
                 if key == "val_metrics":
                     self.report.add(place, name, becomes, "approximate", "the metrics of the training's validation")
@@ -412,21 +385,13 @@ class Bundle:
         """What stands over train.json when the trained model is judged."""
         loader = node("CheckpointLoader", load_path="$@ckpt_dir + '/model.pt'", load_dict={"model": "@network"})
         names = [*self.train["validate"].get("key_metric", {}), *self.train["validate"].get("additional_metrics", {})]
-        return {
-            "validate#handlers": [
-                loader | {"map_location": "@device"},
-                node("StatsHandler", iteration_log=False),
-                node(
-                    "MetricsSaver",
-                    save_dir="@output_dir",
-                    metrics=names or "*",
-                    metric_details="*",
-                    batch_transform=FILES,
-                    summary_ops="*",
-                ),
-            ],
-            "run": ["$@validate#evaluator.run()"],
-        }
+        saving = {"save_dir": "@output_dir", "metrics": names or "*", "metric_details": "*", "batch_transform": FILES}
+        handlers = [
+            loader | {"map_location": "@device"},
+            node("StatsHandler", iteration_log=False),
+            node("MetricsSaver", **saving, summary_ops="*"),
+        ]
+        return {"validate#handlers": handlers, "run": ["$@validate#evaluator.run()"]}
 
 
 def _restrict_to_image(transform: Node) -> Node | None:

@@ -128,14 +128,8 @@ def _scheduler(target: str, **args: Any) -> Node:
 @translator("inferer", "TFScanWindowInferer")
 def _windows(args: Args, facts: Facts) -> Translation:
     del facts
-    inferer = node(
-        "SlidingWindowInferer",
-        roi_size=args["roi_size"],
-        sw_batch_size=args.get("batch_size", 1),
-        overlap=args.get("overlap", 0.25),
-        mode="gaussian",
-    )
-    return exact(inferer)
+    windows = {"roi_size": args["roi_size"], "sw_batch_size": args.get("batch_size", 1)}
+    return exact(node("SlidingWindowInferer", **windows, overlap=args.get("overlap", 0.25), mode="gaussian"))
 
 
 @translator("inferer", "TFSimpleInferer")

@@ -111,9 +111,7 @@ def _gather_facts(
 ) -> Facts:
     typed = read_network(network)
     names = spec.class_names if spec else _find_class_names(workflow, typed.num_classes, datalist, data_root)
-    crops = [
-        component.args for component in workflow.train.pre_transforms if any(key in component.args for key in CROPS)
-    ]
+    crops = [c.args for c in workflow.train.pre_transforms if any(key in c.args for key in CROPS)]
     patch = next((crops[-1][key] for key in CROPS if key in crops[-1]), None) if crops else None
     return Facts(
         task=workflow.task,

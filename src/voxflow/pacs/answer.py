@@ -134,15 +134,12 @@ def _answer_series(context: AnswerContext, ledger: Ledger, entry: LedgerEntry, r
     if note.get("instances") != entry.taken_count:
         note = _make_masks(context, entry, folder)
         result.answered.append(entry.series_uid)
-    ledger.record_answer(
-        entry.series_uid, entry.taken_count, "made", model=str(note["model"]), mask_series_uids=note["own"]
-    )
+    uid, count, model = entry.series_uid, entry.taken_count, str(note["model"])
+    ledger.record_answer(uid, count, "made", model=model, mask_series_uids=note["own"])
     if context.archive is not None:
         context.archive.store([folder / name for name in note["files"]])
         result.sent.append(entry.series_uid)
-    ledger.record_answer(
-        entry.series_uid, entry.taken_count, "sent" if context.archive else "kept", model=str(note["model"])
-    )
+    ledger.record_answer(uid, count, "sent" if context.archive else "kept", model=model)
 
 
 def _make_masks(context: AnswerContext, entry: LedgerEntry, folder: Path) -> dict[str, Any]:

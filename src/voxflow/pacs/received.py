@@ -25,9 +25,8 @@ def check_received(path: Path, uid: str, archive: str) -> None:
     import pydicom
 
     try:
-        received_uid = str(
-            pydicom.dcmread(path, specific_tags=["SOPInstanceUID"], stop_before_pixels=True).SOPInstanceUID
-        )
+        head = pydicom.dcmread(path, specific_tags=["SOPInstanceUID"], stop_before_pixels=True)
+        received_uid = str(head.SOPInstanceUID)
     except PARSE_ERRORS as error:
         raise PacsError(f"{archive}: fetch {uid}: what it sent is no DICOM ({type(error).__name__})") from error
     except pydicom.errors.InvalidDicomError as error:

@@ -85,9 +85,8 @@ def study_workspace(name: str) -> Study:
 def _load_workflow(target: Target) -> Workflow:
     if target.config is None:
         raise ConfigError("there is no training configuration to plan for", path=target.mmar)
-    overrides = {
-        key: value for key, value in target.overrides.items() if not key.startswith(("inferer", "pre_transforms"))
-    }
+    of_evaluation = ("inferer", "pre_transforms")
+    overrides = {key: value for key, value in target.overrides.items() if not key.startswith(of_evaluation)}
     return load_workflow(target.config, environment=target.environment, overrides=overrides, workspace=target.mmar)
 
 
@@ -117,16 +116,12 @@ def _read_fingerprint(root: Path, datalist: Datalist, workflow: Workflow) -> Fin
 
 
 def _read_sizes(workflow: Workflow) -> dict[str, Any]:
-    patches = [
-        transform.args["size"]
-        for transform in workflow.train.pre_transforms
-        if isinstance(transform.args.get("size"), list)
-    ]
     crops = [transform for transform in workflow.train.pre_transforms if isinstance(transform.args.get("size"), list)]
     pipeline = workflow.train.image_pipeline.args
     of_a_case = crops[-1].args.get("batch_size", 1) if crops else 1
     batch = pipeline.get("output_batch_size", 1) * of_a_case
-    return {"patch": patches[-1] if patches else None, "batch": batch, "workers": pipeline.get("num_workers", 0)}
+    patch = crops[-1].args["size"] if crops else None
+    return {"patch": patch, "batch": batch, "workers": pipeline.get("num_workers", 0)}
 
 
 def try_training(study: Study, steps: int = 5) -> Trial:

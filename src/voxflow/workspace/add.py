@@ -182,13 +182,11 @@ def _require_no_leak(cases: Sequence[Row], split: Sequence[Row], places: Places,
     table = pd.read_csv(volumes / "cases.csv", dtype="str", keep_default_na=False)
     pixel_hashes = dict(zip(table["case"], measure_cases(table, volumes)["pixel_hash"], strict=True))
     same_pixels = [
-        f"{case} (as {test_pixels[pixels]})" for case, pixels in pixel_hashes.items() if pixels in test_pixels
+        f"{case} (as {test_pixels[digest]})" for case, digest in pixel_hashes.items() if digest in test_pixels
     ]
     if same_pixels:
-        raise DataError(
-            f"leakage: {join_names(same_pixels)} shows the same pixels as the test part; nothing was added",
-            path=folder,
-        )
+        message = f"leakage: {join_names(same_pixels)} shows the same pixels as the test part; nothing was added"
+        raise DataError(message, path=folder)
 
 
 def _plan_copies(source: Path, folder: Path, *, is_dicom: bool) -> list[tuple[Path, Path]]:

@@ -125,8 +125,5 @@ def _is_random(located: LocatedClass, path: str, custom: Path) -> bool:
     if hasattr(custom_class, "set_random_state") or takes_argument(getattr(custom_class, "__call__", None), "rng"):  # noqa: B004
         return True
     nodes = list(ast.walk(located.node))
-    return any(
-        (isinstance(node, ast.Name) and node.id in _CHANCE)
-        or (isinstance(node, ast.Attribute) and node.attr in _CHANCE)
-        for node in nodes
-    )
+    names = {node.id for node in nodes if isinstance(node, ast.Name)}
+    return not _CHANCE.isdisjoint(names | {node.attr for node in nodes if isinstance(node, ast.Attribute)})

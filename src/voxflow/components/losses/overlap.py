@@ -105,14 +105,8 @@ class DiceCE(OverlapLoss):
         del label_format
         from monai.losses import DiceCELoss
 
-        return self.cast_label(
-            DiceCELoss(
-                **self.shared_arguments(activation),
-                batch=self.batch,
-                lambda_dice=self.lambda_dice,
-                lambda_ce=self.lambda_ce,
-            )
-        )
+        shared, weights = self.shared_arguments(activation), (self.lambda_dice, self.lambda_ce)
+        return self.cast_label(DiceCELoss(**shared, batch=self.batch, lambda_dice=weights[0], lambda_ce=weights[1]))
 
 
 @register("loss")
