@@ -140,6 +140,13 @@ def test_auto_takes_the_fastest_that_is_there(exported: Path, tmp_path: Path) ->
     assert open_engine(tmp_path).name == "torchscript"
 
 
+def test_a_file_names_its_engine_and_no_gpu_is_looked_for(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        type(get_engine_kind("torch")), "uses_gpu", lambda _: pytest.fail("looking for a GPU imports torch")
+    )
+    assert open_engine(exported / "model.xml").name == "openvino"
+
+
 def test_auto_passes_over_an_engine_that_cannot_run(exported: Path, tmp_path: Path) -> None:
     if get_engine_kind("tensorrt").explain_unavailable() is None:
         pytest.skip("TensorRT can run here")

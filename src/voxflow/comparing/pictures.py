@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import base64
 import io
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from voxflow.errors import InputError
-from voxflow.inference import COLOURS, compute_grey_window, orient_for_viewing
+from voxflow.inference import compute_grey_window, draw_contours, orient_for_viewing
 from voxflow.reporting import Picture
 from voxflow.tables import read_rows
 from voxflow.volumes import read_volume
@@ -21,8 +21,6 @@ from voxflow.volumes import read_volume
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
-
-    from numpy.typing import NDArray
 
     from voxflow.comparing.sides import Side
     from voxflow.volumes import Volume
@@ -74,19 +72,11 @@ def _draw_side_by_side(image: Volume, label: Volume, masks: Mapping[str, Volume]
     for axes, (name, mask) in zip(figure.subplots(1, 2), masks.items(), strict=True):
         axes.axis("off")
         axes.imshow(image.array[:, :, index].T, cmap="gray", vmin=low, vmax=high, aspect=row_mm / column_mm)
-        _draw_outlines(axes, label.array[:, :, index].T, "solid")
-        _draw_outlines(axes, mask.array[:, :, index].T, "dashed")
+        for volume, style in ((label, "solid"), (mask, "dashed")):
+            labels = volume.array[:, :, index].T
+            draw_contours(axes, labels, (int(value) for value in np.unique(labels) if value > 0), style)
         axes.set_title(f"{name}  slice {index + 1} of {image.array.shape[2]}", fontsize=8)
     FigureCanvasAgg(figure)
     out = io.BytesIO()
     figure.savefig(out, format="png", metadata={"Software": None})
     return base64.b64encode(out.getvalue()).decode()
-
-
-def _draw_outlines(axes: Any, labels: NDArray[Any], style: str) -> None:
-    for value in (int(v) for v in np.unique(labels) if v > 0):
-        # One voxel of margin closes the outline of what touches the border.
-        region = np.pad(labels == value, 1).astype(float)
-        rows, columns = (np.arange(-1, n + 1) for n in labels.shape)
-        colour = COLOURS[(value - 1) % len(COLOURS)]
-        axes.contour(columns, rows, region, levels=[0.5], colors=[colour], linestyles=style, linewidths=1.2)

@@ -11,7 +11,7 @@ from voxflow.files import atomic_path
 from voxflow.volumes import Volume, resample, target_geometry
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     from matplotlib.figure import Figure
@@ -63,7 +63,7 @@ def write_overlay(
     low, high = compute_grey_window(upright[0].array)
     axes.imshow(_take_plane(upright[0], index), cmap="gray", vmin=low, vmax=high, aspect=row_mm / column_mm)
     for volume, style in zip(upright[1:], ("dashed", "solid"), strict=False):
-        _draw_contours(axes, _take_plane(volume, index), names, style)
+        draw_contours(axes, _take_plane(volume, index), names, style)
     axes.set_title(f"{title}  slice {index + 1} of {upright[0].array.shape[2]}".strip(), fontsize=8)
     _draw_legend(axes, names, has_label=label is not None)
     save_figure(figure, path)
@@ -144,21 +144,22 @@ def _make_canvas(width_mm: float, height_mm: float) -> tuple[Figure, Any]:
     return figure, axes
 
 
-def _draw_contours(axes: Any, labels: NDArray[Any], names: Mapping[int, str], style: str) -> None:
-    for value in names:
+def draw_contours(axes: Any, labels: NDArray[Any], values: Iterable[int], style: str) -> None:
+    """Draw the outline of each label value in the colour of its class.
+
+    Args:
+        axes: matplotlib's.
+        labels: label values (rows, columns).
+        values: those to draw, from 1.
+        style: "solid" or "dashed".
+    """
+    for value in values:
         region = labels == value
         # One voxel of margin closes the outline of what touches the border.
         if region.any() and min(region.shape) > 1:
             rows, columns = (np.arange(-1, n + 1) for n in region.shape)
-            axes.contour(
-                columns,
-                rows,
-                np.pad(region, 1).astype(float),
-                levels=[0.5],
-                colors=[_pick_colour(value)],
-                linestyles=style,
-                linewidths=1.2,
-            )
+            padded, colour = np.pad(region, 1).astype(float), _pick_colour(value)
+            axes.contour(columns, rows, padded, levels=[0.5], colors=[colour], linestyles=style, linewidths=1.2)
 
 
 def _pick_colour(value: int) -> str:
