@@ -46,7 +46,9 @@ def parse_options(model: type[Options], settings: Mapping[str, Any]) -> Options:
         for fault in error.errors():
             key = ".".join(map(str, fault["loc"]))
             is_unknown = fault["type"] == "extra_forbidden" and len(fault["loc"]) == 1
-            known_keys = f"; there is {', '.join(model.model_fields)}" if is_unknown else ""
+            # Its own fields first, then those that it inherits.
+            names = sorted(model.model_fields, key=lambda name: name not in model.__annotations__)
+            known_keys = f"; there is {', '.join(names)}" if is_unknown else ""
             messages.append(f"{key}: {fault['msg']}{known_keys}")
         raise ConfigError(f"--set {'; '.join(messages)}") from error
 
