@@ -7,8 +7,8 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_ROOT_USER_ACTION := ignore
 READY := $(VENV)/.ready
-# One test process for each core, at most eight: each needs about 2 GB.
-AT_ONCE := -n $(shell nproc) --maxprocesses 8
+# One test process more than cores, since some tests wait for servers; at most eight: each needs about 2 GB.
+AT_ONCE := -n $(shell echo $$(($$(nproc) + 1))) --maxprocesses 8
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-all test-services lint digests format serve lock clean
