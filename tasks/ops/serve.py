@@ -35,7 +35,7 @@ DEFAULT_STORE = "sqlite:///mlflow.db"
 
 
 @dataclass(frozen=True)
-class Service:
+class ServerProgram:
     """A program that is kept running.
 
     Attributes:
@@ -49,7 +49,7 @@ class Service:
     health: str | None = None
 
 
-def list_services(prefect_port: int, mlflow_port: int, store: str) -> tuple[Service, ...]:
+def list_services(prefect_port: int, mlflow_port: int, store: str) -> tuple[ServerProgram, ...]:
     """List what is started, in order.
 
     Args:
@@ -63,13 +63,13 @@ def list_services(prefect_port: int, mlflow_port: int, store: str) -> tuple[Serv
     worker = (prefect, "--no-prompt", "worker", "start", "--pool", WORK_POOL, "--type", "process")
     pages = (mlflow, "server", "--host", HOST, "--port", str(mlflow_port), "--backend-store-uri", store)
     started = [
-        Service("Prefect server", server, f"http://{HOST}:{prefect_port}/api/health"),
-        Service(
+        ServerProgram("Prefect server", server, f"http://{HOST}:{prefect_port}/api/health"),
+        ServerProgram(
             "MLflow",
             (*pages, "--workers", "1", "--uvicorn-opts", "--log-level warning"),
             f"http://{HOST}:{mlflow_port}/health",
         ),
-        Service(WORKER, worker),
+        ServerProgram(WORKER, worker),
     ]
     return tuple(service for service in started if service.name != "MLflow" or not is_server(store))
 
@@ -152,7 +152,7 @@ def _check_free(port: int, variable: str) -> None:
             raise InputError(f"port {port} can't be used: {error.strerror}; choose another: {variable}=...") from error
 
 
-def _wait_until_healthy(service: Service, process: subprocess.Popen[str]) -> None:
+def _wait_until_healthy(service: ServerProgram, process: subprocess.Popen[str]) -> None:
     until = time.monotonic() + START_TIMEOUT_S
     while service.health is not None and not _answers(service.health):
         if process.poll() is not None:

@@ -37,6 +37,10 @@ DESCRIPTION = (
     "Train, export, evaluate and track medical-imaging models from a folder of hospital images. "
     "`voxflow COMMAND --help` describes one command."
 )
+EXIT_CODES = (
+    "exit codes: 0 success; 1 failure; 2 wrong input; 3 some series were quarantined, or some cases failed; "
+    "4 studies have drifted; 130 interrupted"
+)
 COMMANDS = (
     NewCommand,
     AddCommand,
@@ -61,7 +65,7 @@ COMMANDS = (
 
 def make_parser() -> argparse.ArgumentParser:
     """Make the parser of ``voxflow``, without importing what the commands need: ``--help`` must not wait for torch."""
-    top = argparse.ArgumentParser(prog="voxflow", description=DESCRIPTION)
+    top = argparse.ArgumentParser(prog="voxflow", description=DESCRIPTION, epilog=EXIT_CODES)
     top.add_argument("--version", action="version", version=f"voxflow {__version__}")
     top.add_argument("--debug", action="store_true", help="show the traceback of a failure")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -71,12 +70,6 @@ class ComputeAUC(Metric):
         weights = (labels == 1).sum(0) if self.auc_average == "weighted" else np.ones(len(auc))
         mean = float(np.average(auc[defined], weights=weights[defined])) if defined.any() else np.nan
         return {self.name: mean}
-
-    def find_undefined(self, batches: Sequence[NDArray[Any]]) -> list[int]:
-        """The findings, from 0, that have no AUC because they are the same in every case."""
-        scores, labels, findings = self._select_findings(batches)
-        scores_by_finding = [compute_auc(score, label) for score, label in zip(scores.T, labels.T, strict=True)]
-        return [n for n, value in zip(findings, scores_by_finding, strict=True) if math.isnan(value)]
 
     def _select_findings(self, batches: Sequence[NDArray[Any]]) -> tuple[NDArray[Any], NDArray[Any], list[int]]:
         scores, labels = np.concatenate(batches, axis=1)
