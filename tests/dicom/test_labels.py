@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from tests.dicom.objects import Series, random_values, rtstruct, save, seg
 from voxflow.dicom import ConvertOptions, convert_folder
-from voxflow.dicom.rtstruct import Contour, fill_contours, fill_outline, interpolate_sparse_slices
+from voxflow.dicom.contours import Contour, FilledContours, fill_contours, fill_outline
+from voxflow.dicom.label_grid import LabelGrid
 from voxflow.errors import DicomError
 from voxflow.geometry import Geometry
 from voxflow.volumes import read_volume
@@ -128,19 +129,25 @@ def test_of_two_planes_in_one_slice_the_nearer_one_counts() -> None:
     geometry = Geometry((8, 8, 3), np.diag([1.0, 1, 5, 1]))
     near = np.array([[0.5, 0.5, 5], [3.5, 0.5, 5], [3.5, 3.5, 5], [0.5, 3.5, 5]])
     far = near + np.array([3.0, 0, 2])
-    assert np.array_equal(
-        fill_contours([Contour(near), Contour(far)], geometry), fill_contours([Contour(near)], geometry)
+    both, alone = (
+        fill_contours(contours, LabelGrid(geometry)) for contours in ([Contour(near), Contour(far)], [Contour(near)])
     )
+    assert np.array_equal(both.mask, alone.mask)
+    assert (both.unused, alone.unused) == (1, 0)
 
 
 def test_contours_outside_of_the_image_are_an_error() -> None:
     geometry = Geometry((8, 8, 3), np.diag([1.0, 1, 5, 1]))
     with pytest.raises(DicomError, match="all contours lie outside of the image"):
-        fill_contours([Contour(np.array([[0.0, 0, 90], [3, 0, 90], [0, 3, 90]]))], geometry)
+        fill_contours([Contour(np.array([[0.0, 0, 90], [3, 0, 90], [0, 3, 90]]))], LabelGrid(geometry))
 
 
 SQUARE = np.array([[0.0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0]])
 FLAT = Geometry((12, 12, 9), np.eye(4))
+
+
+def fill(contours: list[Contour]) -> FilledContours:
+    return fill_contours(contours, LabelGrid(FLAT))
 
 
 def square(side: float, corner: float, k: int = 4, *, exclusive: bool = False) -> Contour:
@@ -160,26 +167,29 @@ def square(side: float, corner: float, k: int = 4, *, exclusive: bool = False) -
     ],
 )
 def test_holes_islands_and_overlaps_of_contours(contours: list[Contour], pixels: int) -> None:
-    assert int(fill_contours(contours, FLAT)[:, :, 4].sum()) == pixels
+    assert int(fill(contours).mask[:, :, 4].sum()) == pixels
 
 
 def test_a_contour_between_slices_counts_for_the_nearer_one() -> None:
     moved = Contour(square(4, 1).points + np.array([0, 0, 0.4]))
-    assert np.array_equal(fill_contours([moved], FLAT), fill_contours([square(4, 1)], FLAT))
+    assert np.array_equal(fill([moved]).mask, fill([square(4, 1)]).mask)
 
 
 def test_slices_between_sparse_contours_are_interpolated() -> None:
-    mask = fill_contours([square(8, 1, 1), square(6, 2, 4), square(4, 3, 7)], FLAT)
-    filled = interpolate_sparse_slices(mask)
-    assert filled.any(axis=(0, 1)).tolist() == [False] + [True] * 7 + [False]
-    assert np.array_equal(filled[:, :, [1, 4, 7]], mask[:, :, [1, 4, 7]])
-    areas = filled.sum(axis=(0, 1))[1:8]
+    contours = [square(8, 1, 1), square(6, 2, 4), square(4, 3, 7)]
+    filled = fill(contours)
+    assert filled.is_interpolated
+    assert filled.mask.any(axis=(0, 1)).tolist() == [False] + [True] * 7 + [False]
+    for contour, k in zip(contours, (1, 4, 7), strict=True):
+        assert np.array_equal(filled.mask[:, :, k], fill([contour]).mask[:, :, k])
+    areas = filled.mask.sum(axis=(0, 1))[1:8]
     assert (np.diff(areas) <= 0).all()
 
 
 def test_contours_with_gaps_of_their_own_stay_as_they_are() -> None:
-    mask = fill_contours([square(4, 1, k) for k in (0, 1, 2, 6, 7)], FLAT)
-    assert interpolate_sparse_slices(mask) is mask
+    filled = fill([square(4, 1, k) for k in (0, 1, 2, 6, 7)])
+    assert not filled.is_interpolated
+    assert np.flatnonzero(filled.mask.any(axis=(0, 1))).tolist() == [0, 1, 2, 6, 7]
 
 
 def test_a_label_map_gives_its_segments(tmp_path: Path) -> None:

@@ -11,14 +11,18 @@ import pytest
 
 from tests.dicom.objects import Series, random_values, save
 from voxflow.dicom import ConvertOptions, convert_folder, write_segmentation
+from voxflow.dicom.label_grid import LabelGrid
 from voxflow.dicom.pixels import read_series
 from voxflow.dicom.plain import read_header
-from voxflow.dicom.seg import read_segments
+from voxflow.dicom.references import read_segment_references
+from voxflow.dicom.seg import Segmentation
 from voxflow.errors import DicomError
 from voxflow.volumes import Volume
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from numpy.typing import NDArray
 
 
 @pytest.fixture
@@ -33,9 +37,17 @@ def mask(series: list[Path]) -> Volume:
     return Volume(np.random.default_rng(2).integers(0, 3, geometry.size).astype(np.uint8), geometry)
 
 
+def read_masks(path: Path, image: Volume) -> dict[int, NDArray[np.bool_]]:
+    dataset = pydicom.dcmread(path)
+    references = read_segment_references(dataset, [item.SegmentNumber for item in dataset.SegmentSequence])
+    frames = {number: segment.items for number, segment in references.items()}
+    segmentation, grid = Segmentation(path, frames), LabelGrid(image.geometry)
+    return {number: segmentation.read_mask(number, items, grid).array for number, items in frames.items()}
+
+
 def test_what_is_written_reads_back_voxel_by_voxel(tmp_path: Path, series: list[Path], mask: Volume) -> None:
     write_segmentation(tmp_path / "seg.dcm", mask, series[::-1], {1: "spleen", 2: "left kidney"})
-    masks = read_segments(tmp_path / "seg.dcm", mask.geometry).masks
+    masks = read_masks(tmp_path / "seg.dcm", mask)
     assert np.array_equal(masks[1] + 2 * masks[2].astype(int), mask.array)
 
 
@@ -62,13 +74,13 @@ def test_it_names_algorithm_segment_and_series(tmp_path: Path, series: list[Path
 def test_an_empty_mask_can_be_written(tmp_path: Path, series: list[Path], mask: Volume) -> None:
     empty = Volume(np.zeros_like(mask.array), mask.geometry)
     write_segmentation(tmp_path / "seg.dcm", empty, series, {1: "spleen"})
-    assert not read_segments(tmp_path / "seg.dcm", mask.geometry).masks[1].any()
+    assert not read_masks(tmp_path / "seg.dcm", mask)[1].any()
 
 
 def test_values_need_not_follow_each_other(tmp_path: Path, series: list[Path], mask: Volume) -> None:
     sparse = Volume((mask.array > 1).astype(np.uint8) * 7, mask.geometry)
     write_segmentation(tmp_path / "seg.dcm", sparse, series, {3: "liver", 7: "spleen"})
-    masks = read_segments(tmp_path / "seg.dcm", mask.geometry).masks
+    masks = read_masks(tmp_path / "seg.dcm", mask)
     assert not masks[1].any()
     assert np.array_equal(masks[2], sparse.array == 7)
 

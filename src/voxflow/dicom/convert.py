@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 
 from voxflow.dicom.group import SeriesPart, group_headers
 from voxflow.dicom.headers import PARSE_ERRORS
-from voxflow.dicom.labels import LabelObject, assign_label_values, match_volumes, read_label_object
+from voxflow.dicom.labels import LabelObject, LabelShare, assign_label_values, match_label, read_label_object
 from voxflow.dicom.mapping import choose_mapping_path, write_mapping
+from voxflow.dicom.references import ImageIndex
 from voxflow.dicom.scan import scan_folder
 from voxflow.dicom.series import ConversionJob, convert_part, describe_label, describe_part, quarantine_job
 from voxflow.errors import DataError, DicomError
@@ -38,7 +39,7 @@ from voxflow.images import (
 from voxflow.progress import track
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Mapping, Sequence
+    from collections.abc import Generator, Sequence
     from pathlib import Path
 
     from voxflow.dicom.options import ConvertOptions
@@ -105,11 +106,14 @@ def _convert_dicom(
     parts = group_headers(scan.headers, options)
     images = [part for part in parts if part.kind in ("volume", "radiograph")]
     labels, label_rows = _read_labels([part for part in parts if part.kind == "label"])
-    names = [name for label in labels for name in label.names.values()]
+    # Converted ones first, so that a label's place among them is that of its image's job.
+    index = ImageIndex(images + [part for part in parts if part.kind == "skipped"])
+    matched, unmatched = _match_labels(labels, index, options)
+    shares = [share for n, members in matched.items() if n < len(images) for share in members]
+    names = [share.label.names[number] for share in shares for number in share.items]
     values = assign_label_values(names, options.labels)
-    matched, unmatched = _match_labels(labels, [part for part in images if part.kind == "volume"], values)
     jobs = _plan_jobs(images, folder, options, findings)
-    jobs = [replace(job, labels=matched.get(job.part.key, ()), values=values) for job in jobs]
+    jobs = [replace(job, labels=tuple(matched.get(n, ())), values=values) for n, job in enumerate(jobs)]
     numbered_outcomes = (
         executor.run(convert_part, jobs, quarantine_job, into=folder) if executor else _run_jobs(jobs, options.workers)
     )
@@ -168,21 +172,32 @@ def _read_labels(parts: Sequence[SeriesPart]) -> tuple[list[LabelObject], list[C
 
 
 def _match_labels(
-    labels: Sequence[LabelObject], volumes: Sequence[SeriesPart], values: Mapping[str, int]
-) -> tuple[dict[tuple[str, int, str], tuple[LabelObject, ...]], list[ConversionRow]]:
-    """Labels by the key of their volume, and a row for each label that belongs to none."""
-    matched: dict[tuple[str, int, str], tuple[LabelObject, ...]] = {}
+    labels: Sequence[LabelObject], images: ImageIndex, options: ConvertOptions
+) -> tuple[dict[int, list[LabelShare]], list[ConversionRow]]:
+    """What belongs to each converted volume, by its place; and a row for what belongs to none, or to one left out."""
+    matched: dict[int, list[LabelShare]] = {}
     rows = []
+    configured = None if options.labels is None else assign_label_values((), options.labels)
     for label in labels:
         row = replace(describe_label(label), verdict="skipped")
-        if not any(name.casefold() in values for name in label.names.values()):
-            rows.append(replace(row, reason=f"holds none of the labels asked for: {', '.join(sorted(values))}"))
+        chosen = [n for n, name in label.names.items() if configured is None or name.casefold() in configured]
+        if not chosen:
+            rows.append(
+                replace(row, reason=f"holds none of the labels asked for: {', '.join(sorted(configured or ()))}")
+            )
             continue
-        try:
-            for part in match_volumes(label, volumes):
-                matched[part.key] = (*matched.get(part.key, ()), label)
-        except DicomError as error:
-            rows.append(replace(row, verdict="quarantined", reason=str(error)))
+        shares, problems = match_label(label, images, chosen)
+        for n, share in shares.items():
+            part = images.parts[n]
+            if part.kind == "volume":
+                matched.setdefault(n, []).append(share)
+            else:
+                reason = (
+                    f"its image is left out: {part.reason}" if part.reason else "labels of radiographs are not read"
+                )
+                rows.append(replace(row, reason=reason))
+        if problems:
+            rows.append(replace(row, verdict="quarantined", reason=label.describe_numbers(problems, chosen)))
     return matched, rows
 
 

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from voxflow.dicom.headers import PARSE_ERRORS, RT_STRUCTURE_SET, read_dataset
-from voxflow.dicom.rtstruct import read_rois
-from voxflow.dicom.seg import LabelMasks, read_segments
-from voxflow.errors import DicomError
+from voxflow.dicom.references import (
+    BY_FRAME_OF_REFERENCE,
+    ImageIndex,
+    References,
+    read_roi_references,
+    read_segment_references,
+)
+from voxflow.dicom.rtstruct import StructureSet, list_contours
+from voxflow.dicom.seg import Segmentation
+from voxflow.errors import DicomError, join_names
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -20,8 +27,8 @@ if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
     from voxflow.dicom.group import SeriesPart
+    from voxflow.dicom.label_grid import LabelGrid, LabelMask
     from voxflow.dicom.options import ConvertOptions
-    from voxflow.geometry import Geometry
 
 
 _OVERLAP_RULES = {
@@ -42,8 +49,9 @@ class LabelObject:
         names: name by segment number or ROI number, ascending.
         patient: as :attr:`DicomHeader.patient`.
         sop_uid, series_uid, study_uid: its own UIDs.
-        sop_refs, series_refs: UIDs of the images and series that it refers to.
-        frames_of_reference: FrameOfReferenceUID (0020,0052) of those that it is drawn in.
+        order: where it stands among the label objects of one image: by SeriesNumber (0020,0011), InstanceNumber
+            (0020,0013) and SOPInstanceUID.
+        references: what each of them refers to, by number.
     """
 
     path: Path
@@ -53,63 +61,97 @@ class LabelObject:
     sop_uid: str
     series_uid: str
     study_uid: str
-    sop_refs: frozenset[str]
-    series_refs: frozenset[str]
-    frames_of_reference: frozenset[str]
+    order: tuple[int, int, str]
+    references: dict[int, References] = field(repr=False)
+
+    def describe_numbers(self, reason_by_number: Mapping[int, str], chosen: Iterable[int]) -> str:
+        """Say why some segments or ROIs can't be used, by number and name; one reason once, and alone if of all."""
+        numbers_by_reason: dict[str, list[int]] = {}
+        for number, reason in reason_by_number.items():
+            numbers_by_reason.setdefault(reason, []).append(number)
+        noun = "ROI" if self.kind == "rtstruct" else "segment"
+        return "; ".join(
+            reason
+            if len(self.names) > 1 and numbers == sorted(chosen) and len(numbers) > 1
+            else f"{noun} {join_names([f'{number} ({self.names[number]})' for number in numbers], most=5)}: {reason}"
+            for reason, numbers in numbers_by_reason.items()
+        )
+
+
+@dataclass(frozen=True)
+class LabelShare:
+    """What of a label object belongs to one volume.
+
+    Attributes:
+        label: the object.
+        items: the frames of each segment, or the contours of each ROI, that belong to the volume, by number.
+        remark: how the volume was found, where that is a weaker claim.
+    """
+
+    label: LabelObject
+    items: Mapping[int, frozenset[int]]
+    remark: str = ""
 
 
 def read_label_object(part: SeriesPart) -> LabelObject:
     """Read what a label object names and refers to, without its masks.
 
     Raises:
-        DicomError: it names no segment or ROI.
+        DicomError: it names no segment or ROI, or two of one number.
     """
     header = part.first
     dataset = read_dataset(header.path)
-    rtstruct = header.sop_class == RT_STRUCTURE_SET
-    names = dict(sorted(_read_roi_names(dataset) if rtstruct else _read_segment_names(dataset)))
+    is_rtstruct = header.sop_class == RT_STRUCTURE_SET
+    where = "(3006,0020)" if is_rtstruct else "(0062,0002)"
+    pairs = sorted(_read_roi_names(dataset) if is_rtstruct else _read_segment_names(dataset))
+    names = dict(pairs)
+    noun = "ROI" if is_rtstruct else "segment"
     if not names:
-        raise DicomError("no ROI is named" if rtstruct else "no segment is named", where="(3006,0020)")
-    frames = {header.frame_of_reference} if header.frame_of_reference else set()
-    series = list(_find_referenced_series(dataset))
-    for item in dataset.get("ReferencedFrameOfReferenceSequence") or []:
-        frames.add(str(item.get("FrameOfReferenceUID", "")))
+        raise DicomError(f"no {noun} is named", where=where)
+    if len(names) < len(pairs):
+        raise DicomError(f"several of its {noun}s have one number", where=where)
+    references = (
+        read_roi_references(dataset, {number: list(list_contours(dataset, number)) for number in names})
+        if is_rtstruct
+        else read_segment_references(dataset, names)
+    )
     return LabelObject(
         path=header.path,
-        kind="rtstruct" if rtstruct else "seg",
+        kind="rtstruct" if is_rtstruct else "seg",
         names=names,
         patient=header.patient,
         sop_uid=header.sop_uid,
         series_uid=header.series_uid,
         study_uid=header.study_uid,
-        sop_refs=frozenset(uid for item in series for uid in _find_referenced_instances(item)),
-        series_refs=frozenset(str(item.get("SeriesInstanceUID", "")) for item in series) - {""},
-        frames_of_reference=frozenset(frames) - {""},
+        order=(int(dataset.get("SeriesNumber") or 0), int(dataset.get("InstanceNumber") or 0), header.sop_uid),
+        references=references,
     )
 
 
-def match_volumes(label: LabelObject, volumes: Sequence[SeriesPart]) -> list[SeriesPart]:
-    """Find the volumes that a label object belongs to: by the images, then the series, then the frame of reference.
+def match_label(
+    label: LabelObject, images: ImageIndex, chosen: Iterable[int]
+) -> tuple[dict[int, LabelShare], dict[int, str]]:
+    """Find the parts that a label object belongs to.
 
-    A frame of reference counts only within one patient, and only where one volume has it: identity never hangs on one
-    UID alone.
+    Args:
+        label: the object.
+        images: all parts that hold images, converted or not.
+        chosen: numbers of the segments or ROIs that count.
 
-    Raises:
-        DicomError: no volume, or several in the same frame of reference.
+    Returns:
+        What belongs to each part, by the part's place among ``images.parts``; and why a segment or ROI belongs to
+        none, by its number.
     """
-    # The images are the strongest claim: they tell the volumes of one series apart.
-    by_image = [v for v in volumes if any(header.sop_uid in label.sop_refs for header in v.headers)]
-    by_series = [v for v in volumes if v.first.series_uid in label.series_refs]
-    if by_image or by_series:
-        return by_image or by_series
-    of_patient = [v for v in volumes if v.first.patient == label.patient]
-    by_frame = [v for v in of_patient if v.first.frame_of_reference in label.frames_of_reference]
-    if len(by_frame) == 1:
-        return by_frame
-    message = "no image series here is the one that it refers to, or shares its frame of reference"
-    if by_frame:
-        message = f"{len(by_frame)} image series share its frame of reference, and it refers to none of them"
-    raise DicomError(message, where="(0020,0052)")
+    ownership = images.assign_owners({number: label.references[number] for number in chosen}, label.patient)
+    shares = {
+        part: LabelShare(
+            label,
+            {number: frozenset(items) for number, items in sorted(numbers.items())},
+            BY_FRAME_OF_REFERENCE if part in ownership.by_frame_of_reference else "",
+        )
+        for part, numbers in ownership.items.items()
+    }
+    return shares, ownership.problems
 
 
 def assign_label_values(names: Iterable[str], configured_values: Mapping[str, int] | None) -> dict[str, int]:
@@ -140,85 +182,173 @@ class MergedLabels:
 
     Attributes:
         array: labels (i, j, k).
-        problems: the reason by SOPInstanceUID of each object that could not be used.
+        channels: where ``overlap`` is "channels", the whole mask (i, j, k) of each label value, overlaps and all.
+        usable: SOPInstanceUID of each object of which something is in the volume.
+        problems: what of an object could not be used, and why, by SOPInstanceUID.
         remedies: how an object came onto the image's grid, by SOPInstanceUID.
         remarks: what else the user should know, by SOPInstanceUID.
-        channels: where ``overlap`` is "channels", the whole mask (i, j, k) of each label value, overlaps and all.
     """
 
     array: NDArray[np.uint8] | NDArray[np.uint16]
-    problems: dict[str, str]
-    remedies: dict[str, str]
-    remarks: dict[str, str]
-    channels: dict[int, NDArray[np.bool_]]
+    channels: dict[int, NDArray[np.bool_]] = field(default_factory=dict)
+    usable: set[str] = field(default_factory=set)
+    problems: dict[str, str] = field(default_factory=dict)
+    remedies: dict[str, str] = field(default_factory=dict)
+    remarks: dict[str, str] = field(default_factory=dict)
 
 
 def merge_labels(
-    labels: Sequence[LabelObject], geometry: Geometry, values: Mapping[str, int], options: ConvertOptions
+    shares: Sequence[LabelShare], grid: LabelGrid, values: Mapping[str, int], options: ConvertOptions
 ) -> MergedLabels:
     """Make one label volume of all label objects of an image.
 
-    Where segments overlap, ``options.overlap`` says which one counts: the last or the first by number, or the one
-    that ``labels`` names last. With "channels" the last by number counts here, and each label is kept whole beside it.
+    The objects count in the order of their numbers (:attr:`LabelObject.order`), and their segments or ROIs in that of
+    theirs. Where they overlap, ``options.overlap`` says which one counts: the last or the first of that order, or the
+    one that ``labels`` names last. With "channels" the last counts here, and each label is kept whole beside it.
+    One name in two objects is one label where they share no voxel, or all; else the first object's counts.
     """
     fits_8_bits = max(values.values(), default=0) < 256
-    array = np.zeros(geometry.size, np.uint8) if fits_8_bits else np.zeros(geometry.size, np.uint16)
-    # Of every label, drawn here or not, so that all cases have the same channels.
-    channel_values = sorted(set(values.values())) if options.overlap == "channels" else []
-    merged = MergedLabels(array, {}, {}, {}, {value: np.zeros(geometry.size, np.bool_) for value in channel_values})
-    painted_names: set[str] = set()
-    for label in labels:
-        name_by_number = {number: name.casefold() for number, name in label.names.items() if name.casefold() in values}
-        repeated = sorted(painted_names.intersection(name_by_number.values()))
-        try:
-            if repeated:
-                raise DicomError(f"{', '.join(repeated)}: already labelled by another object of the same image")
-            resamples = options.label_grid == "resample"
-            label_masks = _read_masks(label, geometry, sorted(name_by_number), resample=resamples)
-        except DicomError as error:
-            merged.problems[label.sop_uid] = str(error)
-            continue
-        except PARSE_ERRORS as error:
-            merged.problems[label.sop_uid] = f"unreadable: {type(error).__name__}"
-            continue
-        merged.remedies[label.sop_uid] = label_masks.remedy
-        remark = _paint_masks(merged.array, label_masks.masks, name_by_number, values, options.overlap)
-        merged.remarks[label.sop_uid] = remark
-        painted_names.update(name_by_number.values())
-        for number, name in name_by_number.items():
-            if merged.channels:
-                merged.channels[values[name]] |= label_masks.masks[number]
+    size = grid.geometry.size
+    merged = MergedLabels(np.zeros(size, np.uint8) if fits_8_bits else np.zeros(size, np.uint16))
+    if options.overlap == "channels":
+        # Of every label, drawn here or not, so that all cases have the same channels.
+        merged.channels.update({value: np.zeros(size, np.bool_) for value in sorted(set(values.values()))})
+    drawings = [
+        _Drawing(share, grid, values, resample=options.label_grid == "resample")
+        for share in sorted(shares, key=lambda share: share.label.order)
+    ]
+    order = [(drawing, number) for drawing in drawings for number in drawing.numbers]
+    if options.overlap == "listed":
+        name_order = list(values)
+        order.sort(key=lambda entry: name_order.index(entry[0].names[entry[1]]))
+    painter = _Painter(merged, options.overlap, _find_repeated_names(drawings))
+    for drawing, number in order:
+        mask = drawing.read(number)
+        if mask is not None:
+            painter.paint(drawing, number, mask, values[drawing.names[number]])
+    for drawing in drawings:
+        drawing.report(merged, painter.overlapping.get(drawing.sop_uid, 0), _OVERLAP_RULES[options.overlap])
     return merged
 
 
-def _paint_masks(
-    label_map: NDArray[Any],
-    masks: Mapping[int, NDArray[np.bool_]],
-    name_by_number: Mapping[int, str],
-    values: Mapping[str, int],
-    overlap: str,
-) -> str:
-    """Paint the masks of one object, the one that counts last; says how many voxels lie in several."""
-    order = sorted(name_by_number, reverse=overlap == "first")
-    if overlap == "listed":
-        name_order = list(values)
-        order.sort(key=lambda number: name_order.index(name_by_number[number]))
-    covered, is_overlapping = np.zeros(label_map.shape, dtype=np.bool_), np.zeros(label_map.shape, dtype=np.bool_)
-    for number in order:
-        is_overlapping |= covered & masks[number] & (label_map != values[name_by_number[number]])
-        covered |= masks[number]
-        label_map[masks[number]] = values[name_by_number[number]]
-    return (
-        f"{int(is_overlapping.sum())} voxels lie in several segments: {_OVERLAP_RULES[overlap]}"
-        if is_overlapping.any()
-        else ""
-    )
+class _Drawing:
+    """One label object while its masks are read, and what became of each."""
+
+    def __init__(self, share: LabelShare, grid: LabelGrid, values: Mapping[str, int], *, resample: bool) -> None:
+        self.share, self.grid, self._resample = share, grid, resample
+        self.sop_uid = share.label.sop_uid
+        self.names = {
+            n: share.label.names[n].casefold() for n in share.items if share.label.names[n].casefold() in values
+        }
+        self.numbers = sorted(self.names)
+        self.problems: dict[int, str] = {}
+        self._remedies: dict[int, str] = {}
+        self._remarks: dict[int, str] = {}
+        self._reader: StructureSet | Segmentation | None = None
+        self._fault = ""
+
+    def read(self, number: int) -> LabelMask | None:
+        """The mask of a segment or ROI; None, and a problem, where it can't be read."""
+        try:
+            mask = self._open().read_mask(number, self.share.items[number], self.grid)
+        except DicomError as error:
+            self.problems[number] = str(error)
+            return None
+        except PARSE_ERRORS as error:
+            self.problems[number] = f"unreadable: {type(error).__name__}"
+            return None
+        self._remedies[number], self._remarks[number] = mask.remedy, mask.remark
+        return mask
+
+    def note(self, number: int, remark: str) -> None:
+        """Add a remark about a segment or ROI."""
+        self._remarks[number] = ", ".join(text for text in (self._remarks.get(number, ""), remark) if text)
+
+    def report(self, merged: MergedLabels, overlapping: int, overlap_rule: str) -> None:
+        """Put into words what became of the object."""
+        label = self.share.label
+        if self.problems:
+            merged.problems[self.sop_uid] = label.describe_numbers(self.problems, self.numbers)
+        if len(self.problems) == len(self.numbers):
+            return
+        merged.usable.add(self.sop_uid)
+        repeated = [name for name in dict.fromkeys(self.names.values()) if list(self.names.values()).count(name) > 1]
+        remarks = {number: remark for number, remark in self._remarks.items() if remark}
+        texts = [
+            self.share.remark,
+            f"{overlapping} voxels lie in several segments: {overlap_rule}" if overlapping else "",
+            f"several of one name are one label: {join_names(repeated)}" if repeated else "",
+            label.describe_numbers(remarks, []) if remarks else "",
+        ]
+        merged.remarks[self.sop_uid] = "; ".join(text for text in texts if text)
+        merged.remedies[self.sop_uid] = "; ".join(dict.fromkeys(text for text in self._remedies.values() if text))
+
+    def _open(self) -> StructureSet | Segmentation:
+        if self._fault:
+            raise DicomError(self._fault)
+        if self._reader is None:
+            label = self.share.label
+            try:
+                if label.kind == "rtstruct":
+                    self._reader = StructureSet(label.path)
+                else:
+                    self._reader = Segmentation(label.path, self.share.items, resample=self._resample)
+            except DicomError as error:
+                self._fault = str(error)
+                raise
+        return self._reader
 
 
-def _read_masks(label: LabelObject, geometry: Geometry, numbers: Sequence[int], *, resample: bool) -> LabelMasks:
-    if label.kind == "rtstruct":
-        return LabelMasks(*read_rois(label.path, geometry, numbers))
-    return read_segments(label.path, geometry, resample=resample)
+class _Painter:
+    """Paints masks into the label volume, one after the other, and counts where they overlap."""
+
+    def __init__(self, merged: MergedLabels, overlap: str, repeated_names: set[str]) -> None:
+        self._merged, self._keeps_first = merged, overlap == "first"
+        self._covered = np.zeros(merged.array.shape, dtype=np.bool_)
+        self._by_name: dict[str, list[tuple[str, NDArray[np.bool_]]]] = {name: [] for name in repeated_names}
+        self.overlapping: dict[str, int] = {}
+
+    def paint(self, drawing: _Drawing, number: int, label_mask: LabelMask, value: int) -> None:
+        """Paint one mask, unless another object has that label there already."""
+        mask, array = label_mask.array, self._merged.array
+        problem = self._compare_with_other_objects(drawing, number, mask)
+        if problem:
+            drawing.problems[number] = problem
+            return
+        is_shared = self._covered & mask & (array != value)
+        count = int(is_shared.sum())
+        if count:
+            self.overlapping[drawing.sop_uid] = self.overlapping.get(drawing.sop_uid, 0) + count
+        array[mask & ~self._covered if self._keeps_first else mask] = value
+        self._covered |= mask
+        if self._merged.channels:
+            self._merged.channels[value] |= mask
+
+    def _compare_with_other_objects(self, drawing: _Drawing, number: int, mask: NDArray[np.bool_]) -> str:
+        """Why a label of a name that another object has too can't be used; empty where it can."""
+        name = drawing.names[number]
+        if name not in self._by_name:
+            return ""
+        earlier = np.zeros_like(mask)
+        for sop_uid, painted in self._by_name[name]:
+            if sop_uid != drawing.sop_uid:
+                earlier |= painted
+        shared, union = int((earlier & mask).sum()), int((earlier | mask).sum())
+        if shared and shared < union:
+            return (
+                f"already labelled by another object of the same image, and differs: {shared} of {union} voxels are in "
+                f"both. Leave one of the two out of the source, or give them different names"
+            )
+        if shared:
+            drawing.note(number, "equal to the label of that name in another object")
+        self._by_name[name].append((drawing.sop_uid, mask))
+        return ""
+
+
+def _find_repeated_names(drawings: Sequence[_Drawing]) -> set[str]:
+    """The names that several objects have."""
+    names = [name for drawing in drawings for name in set(drawing.names.values())]
+    return {name for name in names if names.count(name) > 1}
 
 
 def _read_segment_names(dataset: Dataset) -> Iterator[tuple[int, str]]:
@@ -232,17 +362,3 @@ def _read_segment_names(dataset: Dataset) -> Iterator[tuple[int, str]]:
 def _read_roi_names(dataset: Dataset) -> Iterator[tuple[int, str]]:
     for item in dataset.get("StructureSetROISequence") or []:
         yield int(item.ROINumber), str(item.get("ROIName") or f"ROI {item.ROINumber}").strip()
-
-
-def _find_referenced_series(dataset: Dataset) -> Iterator[Dataset]:
-    yield from dataset.get("ReferencedSeriesSequence") or []
-    for frame in dataset.get("ReferencedFrameOfReferenceSequence") or []:
-        for study in frame.get("RTReferencedStudySequence") or []:
-            yield from study.get("RTReferencedSeriesSequence") or []
-
-
-def _find_referenced_instances(series: Dataset) -> Iterator[str]:
-    # A SEG names its images in the first, an RTSTRUCT in the second.
-    for keyword in ("ReferencedInstanceSequence", "ContourImageSequence"):
-        for item in series.get(keyword) or []:
-            yield str(item.get("ReferencedSOPInstanceUID", ""))

@@ -37,12 +37,14 @@ class VolumeReading:
         units: of the values; empty where nothing is stated, as in MR.
         remark: what the user should know, though nothing was changed.
         remedy: what was changed to make a volume of it; empty where nothing was.
+        remedy_plan: how its slices were moved then, for the labels that were drawn on them.
     """
 
     volume: Volume
     units: str = ""
     remark: str = ""
     remedy: str = ""
+    remedy_plan: RemedyPlan | None = None
 
 
 def read_part(part: SeriesPart, options: ConvertOptions) -> VolumeReading:
@@ -63,17 +65,17 @@ def read_part(part: SeriesPart, options: ConvertOptions) -> VolumeReading:
     )
     # Before units and remedies: blended with real values, padding could no longer be told apart.
     replace_padding(volume.array, headers)
-    remedy = ""
-    if fit_grid.remedy_plan:
-        volume, remedy = apply_remedy(volume.array, fit_grid.remedy_plan), fit_grid.remedy_plan.description
+    remedy, plan = "", fit_grid.remedy_plan
+    if plan:
+        volume, remedy = apply_remedy(volume.array, plan), plan.description
     if part.first.modality != "PT":
-        return VolumeReading(volume, _read_units(headers[0]), part.remark, remedy)
+        return VolumeReading(volume, _read_units(headers[0]), part.remark, remedy, plan)
     datasets = cast("list[Dataset]", headers)  # PET is always read by pydicom
     scale = compute_suv_scale(datasets) if options.pet == "suv" else read_stated_scale(datasets)
     if scale.factor != 1:
         volume = Volume(volume.array.astype(np.float32) * np.float32(scale.factor), volume.geometry)
     remarks = "; ".join(text for text in (part.remark, scale.remark) if text)
-    return VolumeReading(volume, scale.units, remarks, remedy)
+    return VolumeReading(volume, scale.units, remarks, remedy, plan)
 
 
 class _GridFitter:

@@ -33,6 +33,8 @@ def resample_frames(
     numbers: Sequence[int],
     thickness_mm: float,
     geometry: Geometry,
+    *,
+    is_spacing: bool,
 ) -> tuple[dict[int, NDArray[np.bool_]], str]:
     """Take for each voxel of the image the nearest pixel of the segmentation.
 
@@ -41,6 +43,7 @@ def resample_frames(
         numbers: the segments, by SegmentNumber (0062,0004).
         thickness_mm: how far a slice of the segmentation reaches along its normal; 0 if it does not say.
         geometry: the image's grid.
+        is_spacing: whether ``thickness_mm`` is SpacingBetweenSlices (0018,0088), and no SliceThickness (0018,0050).
 
     Returns:
         Mask (i, j, k) by segment number, and what was done, in words.
@@ -56,6 +59,9 @@ def resample_frames(
     steps = np.diff(slices)
     corners = _find_corners(slices, distances, frames)
     thickness = thickness_mm or (float(steps.min()) if steps.size else float(min(geometry.spacing)))
+    if not is_spacing:
+        # Thin slices far apart: a voxel between two of them still has a nearest one.
+        thickness = max(thickness, _find_usual_step(steps))
     stacks = _stack_frames(frames, numbers, slices, distances)
     masks = {n: np.zeros(geometry.size, dtype=np.bool_) for n in numbers}
     for k, (index, valid) in enumerate(_find_pixels(geometry, first, slices, corners, thickness)):
@@ -142,6 +148,12 @@ def _find_corners(
 def _find_distinct_slices(distances: NDArray[np.float64]) -> NDArray[np.float64]:
     ordered = np.sort(distances)
     return np.asarray(ordered[np.concatenate([[True], np.diff(ordered) > SAME_SLICE_MM])])
+
+
+def _find_usual_step(steps: NDArray[np.float64]) -> float:
+    """The distance that most neighbouring slices have, mm; 0 where no two have the same."""
+    lengths, counts = np.unique(np.round(steps, 2), return_counts=True)
+    return float(lengths[counts.argmax()]) if counts.size and counts.max() > 1 else 0.0
 
 
 def _find_nearest_slices(slices: NDArray[np.float64], distance: NDArray[np.float64]) -> NDArray[np.intp]:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, TypedDict
 import numpy as np
 
 from voxflow.dicom.headers import PARSE_ERRORS
-from voxflow.dicom.labels import LabelObject, MergedLabels, merge_labels
+from voxflow.dicom.label_grid import LabelGrid
+from voxflow.dicom.labels import LabelObject, LabelShare, merge_labels
 from voxflow.dicom.radiograph import read_radiograph_object
 from voxflow.dicom.reading import VolumeReading, read_part
 from voxflow.errors import InputError
@@ -16,14 +17,14 @@ from voxflow.images import ConversionOutcome, ConversionRow, ConvertedCase, Verd
 from voxflow.volumes import CHANNEL_SEPARATOR, Volume, write_radiograph, write_volume
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from numpy.typing import NDArray
 
     from voxflow.dicom.group import SeriesPart
+    from voxflow.dicom.labels import MergedLabels
     from voxflow.dicom.options import ConvertOptions
-    from voxflow.geometry import Geometry
 
 
 class _LabelTexts(TypedDict):
@@ -43,7 +44,7 @@ class ConversionJob:
         case, patient: pseudonyms.
         target: the folder that images/ and labels/ lie in.
         options: how strictly to check, and what to remedy.
-        labels: the label objects that belong to it.
+        labels: what of each label object belongs to it.
         values: label value by case-folded name.
         findings: of a radiograph.
     """
@@ -53,7 +54,7 @@ class ConversionJob:
     patient: str
     target: Path
     options: ConvertOptions
-    labels: tuple[LabelObject, ...] = ()
+    labels: tuple[LabelShare, ...] = ()
     values: Mapping[str, int] = field(default_factory=dict)
     findings: Mapping[str, int | None] = field(default_factory=dict)
 
@@ -116,7 +117,7 @@ def quarantine_job(job: ConversionJob, reason: str) -> ConversionOutcome:
     """Describe a case that can't be made: a quarantined row for its image, and a skipped one for each label object."""
     row = replace(describe_part(job.part), verdict="quarantined", reason=reason)
     because = "its image series was quarantined"
-    labels = [replace(describe_label(label), verdict="skipped", reason=because) for label in job.labels]
+    labels = [replace(describe_label(share.label), verdict="skipped", reason=because) for share in job.labels]
     return ConversionOutcome((row, *labels))
 
 
@@ -124,7 +125,7 @@ def _write_volume_case(job: ConversionJob, reading: VolumeReading) -> Conversion
     volume = reading.volume
     image = f"images/{job.case}{job.options.volume_format}"
     write_volume(job.target / image, volume)
-    label, rows = _write_labels(job, volume.geometry)
+    label, rows = _write_labels(job, LabelGrid(volume.geometry, reading.remedy_plan))
     texts = format_geometry(volume.geometry)
     first = job.part.first
     case = ConvertedCase(
@@ -147,34 +148,37 @@ def _write_volume_case(job: ConversionJob, reading: VolumeReading) -> Conversion
     return ConversionOutcome((row, *rows), (case,))
 
 
-def _write_labels(job: ConversionJob, geometry: Geometry) -> tuple[_LabelTexts, list[ConversionRow]]:
+def _write_labels(job: ConversionJob, grid: LabelGrid) -> tuple[_LabelTexts, list[ConversionRow]]:
     """Write the label volume, and its channels where asked; gives their columns and a row for each label object."""
     texts: _LabelTexts = {"label": "", "label_source": "", "label_channels": ""}
     if not job.labels:
         return texts, []
-    merged = merge_labels(job.labels, geometry, job.values, job.options)
-    rows = [replace(_describe_verdict(label, merged), case=job.case) for label in job.labels]
-    usable_labels = [label for label in job.labels if label.sop_uid not in merged.problems]
+    merged = merge_labels(job.labels, grid, job.values, job.options)
+    labels = [share.label for share in job.labels]
+    rows = [replace(row, case=job.case) for label in labels for row in _describe_verdicts(label, merged, grid)]
+    usable_labels = [label for label in labels if label.sop_uid in merged.usable]
     if not usable_labels:
         return texts, rows
     texts["label"] = f"labels/{job.case}{job.options.volume_format}"
     texts["label_source"] = "+".join(sorted({label.kind for label in usable_labels}))
-    write_volume(job.target / texts["label"], Volume(merged.array, geometry))
+    write_volume(job.target / texts["label"], Volume(merged.array, grid.geometry))
     suffix = job.options.volume_format
     channels = {f"channels/{job.case}/{value}{suffix}": mask for value, mask in merged.channels.items()}
     for path, mask in channels.items():
-        write_volume(job.target / path, Volume(mask.view(np.uint8), geometry))
+        write_volume(job.target / path, Volume(mask.view(np.uint8), grid.geometry))
     texts["label_channels"] = CHANNEL_SEPARATOR.join(channels)
     return texts, rows
 
 
-def _describe_verdict(label: LabelObject, merged: MergedLabels) -> ConversionRow:
-    """The row of a label object that belongs to a converted image."""
-    problem, remedy = merged.problems.get(label.sop_uid), merged.remedies.get(label.sop_uid, "")
-    if problem:
-        return replace(describe_label(label), verdict="quarantined", reason=problem)
-    remarks = "; ".join(text for text in (remedy, merged.remarks.get(label.sop_uid, "")) if text)
-    return replace(describe_label(label), verdict="remedied" if remedy else "converted", reason=remarks)
+def _describe_verdicts(label: LabelObject, merged: MergedLabels, grid: LabelGrid) -> Iterator[ConversionRow]:
+    """The rows of a label object that belongs to a converted image: for what is in its label, and for what is not."""
+    uid, row = label.sop_uid, describe_label(label)
+    if uid in merged.usable:
+        remedy = merged.remedies[uid] or ("moved with its image" if grid.plan else "")
+        reason = "; ".join(text for text in (remedy, merged.remarks[uid]) if text)
+        yield replace(row, verdict="remedied" if remedy else "converted", reason=reason)
+    if uid in merged.problems:
+        yield replace(row, verdict="quarantined", reason=merged.problems[uid])
 
 
 def describe_label(label: LabelObject) -> ConversionRow:
