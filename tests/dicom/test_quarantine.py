@@ -98,8 +98,14 @@ def test_localizers_captures_and_other_modalities_are_skipped_by_kind(tmp_path: 
     (tmp_path / "in/notes.txt").write_text("no image")
     summary = convert_folder(tmp_path / "in", tmp_path / "out", ConvertOptions(modalities=("CT",), pseudonym_key="k"))
     reasons = sorted(row["reason"] for row in table(tmp_path / "out") if row["verdict"] == "skipped")
-    assert reasons == ["localizer", "modality MR is not among CT", "no image (SR)", "secondary capture"]
-    assert (summary.cases, summary.skipped, summary.quarantined) == (1, 4, 0)
+    assert reasons == [
+        "localizer",
+        "modality MR is not among CT",
+        "no image (.txt)",
+        "no image (SR)",
+        "secondary capture",
+    ]
+    assert (summary.cases, summary.skipped, summary.quarantined) == (1, 5, 0)
 
 
 def test_magnitude_and_phase_in_one_series_become_two_cases(tmp_path: Path) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
-from pathlib import Path
+import os
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -13,8 +14,11 @@ import SimpleITK as sitk
 from voxflow.dicom import ConvertOptions, convert_folder
 from voxflow.errors import DataError
 from voxflow.geometry import Geometry
-from voxflow.images import parse_role_and_name
+from voxflow.images import list_files
 from voxflow.volumes import Volume, read_volume, write_volume
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 GEOMETRY = Geometry.from_parts((5, 6, 7), (1, 1.5, 2), (-3, 4, 9))
 
@@ -29,26 +33,22 @@ def label(values: int = 3) -> Volume:
 
 def convert(folder: Path, **options: object) -> list[dict[str, str]]:
     convert_folder(folder / "in", folder / "out", ConvertOptions.model_validate({"pseudonym_key": "k"} | options))
-    with (folder / "out/cases.csv").open(encoding="utf-8") as stream:
+    return read_table(folder / "out/cases.csv")
+
+
+def read_table(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as stream:
         return list(csv.DictReader(stream))
 
 
-@pytest.mark.parametrize(
-    ("path", "expected"),
-    [
-        ("imagesTr/a.nii.gz", ("image", "a")),
-        ("labelsTr/a.nii.gz", ("label", "a")),
-        ("x/PET_image.nii.gz", ("image", "x/PET")),
-        ("x/PET_mask.nii.gz", ("label", "x/PET")),
-        ("site/images/a.mha", ("image", "site/a")),
-        ("a_seg.nrrd", ("label", "a")),
-        ("a.nii", ("image", "a")),
-        ("images/a_label.nii.gz", ("label", "a")),
-        ("labels/_seg.nii.gz", ("label", "_seg")),
-    ],
-)
-def test_roles_and_names_come_from_folders_or_endings(path: str, expected: tuple[str, str]) -> None:
-    assert parse_role_and_name(Path(path)) == expected
+def write_pair(folder: Path, image_name: str, label_name: str, value: int = 0) -> None:
+    """An image whose first voxel is ``value``, and a label whose first voxel is ``value``, too."""
+    for name in (image_name, label_name):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        array = np.zeros((5, 6, 7), np.uint8)
+        array.flat[0] = value
+        write_volume(folder / name.lower(), Volume(array, GEOMETRY))
+        (folder / name.lower()).rename(folder / name)
 
 
 def test_voxels_and_geometry_pass_unchanged(tmp_path: Path) -> None:
@@ -111,8 +111,132 @@ def test_what_does_not_fit_is_quarantined_with_values(tmp_path: Path) -> None:
     assert "unreadable image" in reasons
 
 
-def test_two_files_of_one_name_are_an_error(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("image_name", "label_name"),
+    [
+        ("imagesTr/0_image.nii.gz", "labelsTr/0_image.nii.gz"),
+        ("images/0_seg.nii.gz", "labels/0_seg.nii.gz"),
+        ("images/a.nii.gz", "images/a_label.nii.gz"),
+        ("x/PET_image.nii.gz", "x/PET_mask.nii.gz"),
+        ("case1/ct.nii.gz", "case1/seg.nii.gz"),
+        ("image.nii.gz", "label.nii.gz"),
+        ("volume-0.nii", "segmentation-0.nii"),
+        ("data/scans/a.nii.gz", "data/segmentations/a.nii.gz"),
+        ("segmentation/images/a.nii.gz", "segmentation/labels/a.nii.gz"),
+        ("imagesTr/liver_0000.nii.gz", "labelsTr/liver.nii.gz"),
+        ("images/M\u00fcller.NII.GZ", "labels/Mu\u0308ller.nii.gz"),
+        ("images/A.nii.gz", "labels/a.mha"),
+        ("images/O'Brien, 50% #2 (1).nii.gz", "labels/O'Brien, 50% #2 (1).nii.gz"),
+        ("images/-rf\nx.nii.gz", "labels/-rf\nx.nii.gz"),
+        (f"images/{'x' * 200}.nii.gz", f"labels/{'x' * 200}.nii.gz"),
+        ("images/case_mask_1.nii.gz", "labels/case_mask_1.nii.gz"),
+    ],
+)
+@pytest.mark.parametrize("keep_names", [False, True])
+def test_a_label_goes_to_the_image_of_its_name(
+    tmp_path: Path, image_name: str, label_name: str, keep_names: bool
+) -> None:
+    write_pair(tmp_path / "in", image_name, label_name)
+    (row,) = convert(tmp_path, keep_names=keep_names)
+    assert (tmp_path / "out" / row["image"]).is_file()
+    assert (tmp_path / "out" / row["label"]).is_file()
+
+
+def test_the_same_number_in_another_part_is_another_patient(tmp_path: Path) -> None:
+    write_pair(tmp_path / "in", "imagesTr/001.nii.gz", "labelsTr/001.nii.gz", value=1)
+    write_pair(tmp_path / "in", "imagesTs/001.nii.gz", "labelsTs/001.nii.gz", value=2)
+    rows = convert(tmp_path)
+    assert len({row["patient"] for row in rows}) == 2
+    for row in rows:
+        image, mask = (read_volume(tmp_path / "out" / row[column]).array.flat[0] for column in ("image", "label"))
+        assert image == mask == (1 if row["source"].startswith("imagesTr") else 2)
+
+
+def test_names_that_meet_as_case_ids_are_kept_apart(tmp_path: Path) -> None:
+    names = ("\u60a3\u80051", "\u75c5\u4eba1", "pat 1", "pat_1", "A", "a", "M\u00fcller", "M\u00f6ller")
+    for value, name in enumerate(names):
+        write_pair(tmp_path / "in", f"images/{name}.nii.gz", f"labels/{name}.nii.gz", value)
+    rows = convert(tmp_path, keep_names=True)
+    assert len({row["case"].lower() for row in rows}) == len(names)
+    assert {"pat_1", "A"} < {row["case"] for row in rows}
+    for row in rows:
+        value = names.index(row["source"].removeprefix("images/").removesuffix(".nii.gz"))
+        assert read_volume(tmp_path / "out" / row["image"]).array.flat[0] == value
+        assert read_volume(tmp_path / "out" / row["label"]).array.flat[0] == value
+
+
+def test_an_ambiguous_pair_stops_no_other_and_every_file_is_named(tmp_path: Path) -> None:
+    for name in ("a.nii.gz", "a.mha", "a_image.nii.gz", "b.nii.gz", "c_image.nii.gz", "c.nii.gz"):
+        write_volume(tmp_path / "in" / name, image())
+    for name in ("a_label.nii.gz", "b_label.nii.gz", "c_label.nii.gz", "label_of_nothing.nii.gz"):
+        write_volume(tmp_path / "in" / name, label())
+    cases = convert(tmp_path)
+    rows = {row["source"]: row for row in read_table(tmp_path / "out/conversion.csv")}
+    assert {row["source"]: bool(row["label"]) for row in cases} == {
+        "a_image.nii.gz": False,
+        "b.nii.gz": True,
+        "c.nii.gz": False,
+        "c_image.nii.gz": False,
+    }
+    assert "it may be the label of 2 images: c.nii.gz, c_image.nii.gz" in rows["c_label.nii.gz"]["reason"]
+    assert "2 files are the image of one name: a.mha, a.nii.gz" in rows["a.mha"]["reason"]
+    assert "a label without an image" in rows["label_of_nothing.nii.gz"]["reason"]
+    assert sum(int(row["files"]) for row in rows.values()) == 10
+
+
+def test_linked_folders_are_read_once_and_loops_end(tmp_path: Path) -> None:
+    write_pair(tmp_path / "disk", "images/a.nii.gz", "labels/a.nii.gz")
+    (tmp_path / "in/deep").mkdir(parents=True)
+    (tmp_path / "in/images").symlink_to(tmp_path / "disk/images")
+    (tmp_path / "in/labels").symlink_to(tmp_path / "disk/labels")
+    (tmp_path / "in/once_more").symlink_to(tmp_path / "disk")
+    (tmp_path / "in/deep/up").symlink_to(tmp_path / "in")
+    (tmp_path / "in/above").symlink_to(tmp_path)
+    (tmp_path / "in/self").symlink_to("self")
+    files = [file.relative_to(tmp_path / "in").as_posix() for file in list_files(tmp_path / "in")]
+    assert sorted(files) == ["images/a.nii.gz", "labels/a.nii.gz", "self"]
+    assert [bool(row["label"]) for row in convert(tmp_path)] == [True]
+
+
+def test_every_file_that_is_no_image_is_in_the_table(tmp_path: Path) -> None:
+    write_volume(tmp_path / "in/images/a.mhd", image())
+    for name in ("notes.txt", "more.txt", "b.hdr", "c.npy", "d.zip", "e.dcm", "f.dcm", "strange.xyz", "lone.raw"):
+        (tmp_path / "in" / name).write_bytes(b"" if name == "f.dcm" else b"text")
+    (tmp_path / "in/images/.hidden.nii.gz").write_bytes(b"")
+    (tmp_path / "in/gone").symlink_to("nowhere")
+    convert(tmp_path)
+    rows = read_table(tmp_path / "out/conversion.csv")
+    reasons = {row["source"]: (row["verdict"], row["reason"]) for row in rows}
+    assert reasons.pop("images/a.mhd") == ("converted", "")
+    assert reasons["more.txt, notes.txt"] == ("skipped", "no image (.txt)")
+    assert reasons["b.hdr"] == ("skipped", "an image or an archive that is not read (.hdr): save it as NIfTI")
+    assert reasons["e.dcm"] == ("quarantined", "no DICOM, although its name ends in .dcm")
+    assert reasons["f.dcm"] == ("quarantined", "an empty file")
+    assert reasons["gone"] == ("quarantined", "a link to nothing")
+    assert reasons["images/.hidden.nii.gz"] == ("skipped", "a hidden file: its name begins with a dot; rename it")
+    assert len(reasons) == 10
+
+
+def test_a_name_that_is_no_utf8_is_listed(tmp_path: Path) -> None:
+    write_volume(tmp_path / "in/a.nii.gz", image())
+    raw_name = os.fsencode(tmp_path / "in") + b"/M\xfcller.nii.gz"
+    with open(raw_name, "wb") as stream:  # noqa: PTH123
+        stream.write((tmp_path / "in/a.nii.gz").read_bytes())
+    convert(tmp_path, keep_names=True)
+    assert "M\\udcfcller.nii.gz" in {row["source"] for row in read_table(tmp_path / "out/conversion.csv")}
+
+
+def test_values_that_are_no_numbers_are_counted(tmp_path: Path) -> None:
+    spoilt = image()
+    spoilt.array.flat[:3] = np.nan
+    write_volume(tmp_path / "in/a.nii.gz", spoilt)
+    convert(tmp_path)
+    (row,) = read_table(tmp_path / "out/conversion.csv")
+    assert (row["verdict"], row["reason"]) == ("converted", "3 voxels are no numbers (NaN or infinite)")
+
+
+def test_where_nothing_can_be_converted_all_reasons_are_told(tmp_path: Path) -> None:
     write_volume(tmp_path / "in/a.nii.gz", image())
     write_volume(tmp_path / "in/a.mha", image())
-    with pytest.raises(DataError, match="two files are the image of 'a'"):
+    with pytest.raises(DataError, match=r"2 files are the image of one name: a\.mha, a\.nii\.gz"):
         convert(tmp_path)

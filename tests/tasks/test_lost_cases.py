@@ -31,7 +31,7 @@ def test_conversion_lists_it_as_quarantined_and_keeps_the_order(monkeypatch: pyt
     lose(monkeypatch, convert, 1)
     assert run(convert, monkeypatch, {"pseudonym_key": "k", "keep_names": True}) == 3
     rows = list(csv.DictReader((VOLUMES / "conversion.csv").read_text().splitlines()))
-    assert [(row["verdict"], row["reason"]) for row in rows if row["reason"]] == [("quarantined", REASON)]
+    assert [row["reason"] for row in rows if row["verdict"] == "quarantined"] == [REASON]
     cases = list(csv.DictReader((VOLUMES / "cases.csv").read_text().splitlines()))
     assert [row["case"] for row in cases] == ["p0_1", "p2_1", "p3_1"]
 

@@ -107,7 +107,7 @@ class DataConvertCommand:
         return ""
 
     def _files(self) -> list[VolumeToConvert]:
-        from voxflow.dicom import list_files
+        from voxflow.images import list_files
 
         files = [file for file in list_files(self.folder) if file.name.lower().endswith(self.source)]
         return [VolumeToConvert(self.output / self._target_of(file), file) for file in files]

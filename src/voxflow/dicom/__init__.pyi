@@ -7,7 +7,6 @@ from .headers import read_dataset as read_dataset
 from .options import ConvertOptions as ConvertOptions
 from .pixels import read_series as read_series
 from .plain import read_header as read_header
-from .scan import list_files as list_files
 from .scan import scan_folder as scan_folder
 from .sources import Origin as Origin
 from .sources import SourceFiles as SourceFiles

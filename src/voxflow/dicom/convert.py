@@ -1,4 +1,4 @@
-"""The conversion of a whole folder of images; what it holds decides between DICOM and other image files.
+"""The conversion of a whole folder of images: its DICOM, then its other image files.
 
 Plan: read all headers; group them into parts (volumes, radiographs, label objects); give every label object to the
 volumes that it was drawn on; make each case, in threads, processes or on a cluster; then write the tables. A part that
@@ -26,10 +26,15 @@ from voxflow.images import (
     ConversionRow,
     ConversionSummary,
     ConvertedCase,
+    EarlierCases,
     RadiographFindings,
+    SourceNamer,
     assign_pseudonyms,
     convert_files,
     describe_labels,
+    describe_other_files,
+    describe_values,
+    label_series,
     load_pseudonym_key,
     number_cases,
     pair_files,
@@ -66,10 +71,13 @@ class ConversionResult:
     notes: dict[str, int]
 
 
+NO_DICOM = ConversionResult([], [], {}, {})
+
+
 def convert_folder(
     source: Path, target: Path, options: ConvertOptions, executor: Executor | None = None
 ) -> ConversionSummary:
-    """Convert a folder tree of DICOM (or else NIfTI, MHA, NRRD, PNG) to volumes, labels and a case table.
+    """Convert a folder tree of DICOM, NIfTI, MetaImage, NRRD and pictures to volumes, labels and a case table.
 
     Args:
         source: any folder tree; files are known by their content.
@@ -84,19 +92,53 @@ def convert_folder(
     """
     mapping = choose_mapping_path(target) if options.mapping else None
     scan = scan_folder(source, options.workers)
+    key = load_pseudonym_key(options.pseudonym_key)
+    namer = SourceNamer(source, key, [header.path for header in scan.headers])
     with atomic_directory(target) as folder:
-        if scan.headers:
-            converted = _convert_dicom(scan, source, folder, options, executor=executor)
-        else:
-            files = pair_files(source, scan.other_files, options)
-            outcomes, labels = convert_files(files, folder, options, executor)
-            notes = {"other_files": len(scan.other_files) - files.file_count, "copies": 0}
-            converted = ConversionResult(*_flatten_outcomes(outcomes), labels, notes)
+        dicom = _convert_dicom(scan, source, folder, options, executor=executor) if scan.headers else None
+        converted = _convert_other_files(scan, folder, options, namer, executor, dicom=dicom or NO_DICOM)
+        rows = namer.name_rows(converted.rows)
         if not converted.cases:
-            raise DataError(_explain_failure(converted.rows), path=source)
+            raise DataError(_explain_failure(rows), path=source)
         if mapping:
-            write_mapping(mapping, converted.cases, scan.headers)
-        return write_tables(folder, converted.rows, converted.cases, converted.labels, converted.notes)
+            write_mapping(mapping, rows, converted.cases, source)
+        return write_tables(folder, rows, converted.cases, converted.labels, converted.notes)
+
+
+def _convert_other_files(
+    scan: FolderScan,
+    folder: Path,
+    options: ConvertOptions,
+    namer: SourceNamer,
+    executor: Executor | None,
+    *,
+    dicom: ConversionResult,
+) -> ConversionResult:
+    """Add to the result of the folder's DICOM what its other files became, label files of DICOM series among them."""
+    files = pair_files(namer.source, scan.other_files, options, describe=namer.name_file, has_cases=bool(dicom.cases))
+    lone_labels = [pair for pair in files.pairs if pair.is_lone_label] if scan.headers else []
+    files = replace(files, pairs=tuple(pair for pair in files.pairs if pair not in lone_labels))
+    has_label_names = len(dicom.labels) > 1
+    earlier = EarlierCases(
+        {header.patient for header in scan.headers}, [case.case for case in dicom.cases], has_label_names
+    )
+    outcomes = convert_files(files, folder, options, namer, executor, earlier=earlier)
+    rows, cases = _flatten_outcomes(outcomes)
+    series = ConversionOutcome(tuple(dicom.rows), tuple(dicom.cases))
+    labelled = label_series(lone_labels, series, folder, options, namer, has_label_names=has_label_names)
+    other_rows = describe_other_files(
+        scan.other_files, namer, namer.source / options.findings if options.findings else None
+    )
+    label_values = {value for outcome in (*outcomes, labelled) for value in outcome.label_values}
+    labels = describe_values(label_values, options) if label_values or not dicom.labels else dicom.labels
+    if files.findings.names:
+        labels = {"findings": list(files.findings.names)}
+    return ConversionResult(
+        rows=[*dicom.rows, *rows, *labelled.rows, *other_rows],
+        cases=[*labelled.cases, *cases],
+        labels=labels,
+        notes={"copies": 0, **dicom.notes, "other_files": sum(row.files for row in other_rows)},
+    )
 
 
 def _convert_dicom(
@@ -126,7 +168,7 @@ def _convert_dicom(
     unmatched_count = findings.report_unmatched(names_of_images)
     label_description: dict[str, object] = {"findings": list(findings.names)} if findings.names else {}
     label_description = label_description or dict(describe_labels(names, values))
-    notes = {"other_files": len(scan.other_files), "copies": scan.copies, "findings_without_image": unmatched_count}
+    notes = {"copies": scan.copies, "findings_without_image": unmatched_count}
     return ConversionResult(rows, cases, label_description, notes)
 
 
@@ -207,6 +249,9 @@ def _flatten_outcomes(outcomes: Sequence[ConversionOutcome]) -> tuple[list[Conve
 
 
 def _explain_failure(rows: Sequence[ConversionRow]) -> str:
+    if not any(row.modality for row in rows):
+        file_count = sum(row.files for row in rows)
+        return f"{file_count} file(s), and none of them is DICOM, NIfTI, MetaImage, NRRD or PNG (or another picture)"
     reasons = list(dict.fromkeys(row.reason for row in rows if row.reason))
     first_reasons = "; ".join(reasons[:MAX_REASONS])
     more = f"; and {len(reasons) - MAX_REASONS} more reasons" if len(reasons) > MAX_REASONS else ""

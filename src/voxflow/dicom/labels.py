@@ -48,6 +48,7 @@ class LabelObject:
         kind: which of the two.
         names: name by segment number or ROI number, ascending.
         patient: as :attr:`DicomHeader.patient`.
+        patient_id: PatientID (0010,0020).
         sop_uid, series_uid, study_uid: its own UIDs.
         order: where it stands among the label objects of one image: by SeriesNumber (0020,0011), InstanceNumber
             (0020,0013) and SOPInstanceUID.
@@ -58,6 +59,7 @@ class LabelObject:
     kind: Literal["seg", "rtstruct"]
     names: dict[int, str]
     patient: str
+    patient_id: str
     sop_uid: str
     series_uid: str
     study_uid: str
@@ -120,6 +122,7 @@ def read_label_object(part: SeriesPart) -> LabelObject:
         kind="rtstruct" if is_rtstruct else "seg",
         names=names,
         patient=header.patient,
+        patient_id=header.patient_id,
         sop_uid=header.sop_uid,
         series_uid=header.series_uid,
         study_uid=header.study_uid,

@@ -10,16 +10,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from voxflow.errors import ConfigError
+from voxflow.images import RowOrigin
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterator, Sequence
 
-    from voxflow.dicom.headers import DicomHeader
-    from voxflow.images import ConvertedCase
+    from voxflow.images import ConversionRow, ConvertedCase
 
 FOLDER_VARIABLE = "VOXFLOW_MAPPING_FOLDER"
 FOLDER = Path(".voxflow/mapping")
-HEADER = ("case", "patient", "patient_id", "study_uid", "series_uid", "source")
+HEADER = ("case", "patient", "patient_id", "study_uid", "series_uid", "source", "name", "row", "verdict")
 # Neither git nor DVC looks into a folder that says so itself, wherever it lies.
 IGNORES = (".gitignore", ".dvcignore")
 
@@ -41,16 +41,15 @@ def choose_mapping_path(target: Path) -> Path:
     return folder / (re.sub(r"[^A-Za-z0-9.-]+", "_", target_folder.as_posix()).strip("_") + ".csv")
 
 
-def write_mapping(path: Path, cases: Sequence[ConvertedCase], headers: Iterable[DicomHeader]) -> None:
-    """Write which patient, study and series each case is, or which file; readable by its owner alone.
+def write_mapping(path: Path, rows: Sequence[ConversionRow], cases: Sequence[ConvertedCase], source: Path) -> None:
+    """Write which patient, series and files each row of conversion.csv is; readable by its owner alone.
 
     Args:
         path: where :func:`choose_mapping_path` says; replaced whole or not at all.
+        rows: what became of each series and file; a row of several files has a line for each.
         cases: what was made.
-        headers: of the objects that they were made of; PatientID (0010,0020) comes from there.
+        source: the folder that was converted.
     """
-    # By the series: each case names the one that it was made of.
-    patients = {header.series_uid: header.patient_id for header in headers}
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     for name in IGNORES:
         (path.parent / name).write_text("*\n", encoding="ascii")
@@ -60,9 +59,21 @@ def write_mapping(path: Path, cases: Sequence[ConvertedCase], headers: Iterable[
         with os.fdopen(handle, "w", newline="", encoding="utf-8") as stream:
             writer = csv.writer(stream, lineterminator="\n")
             writer.writerow(HEADER)
-            for case in cases:
-                patient_id = patients.get(case.series_uid, "")
-                writer.writerow((case.case, case.patient, patient_id, case.study_uid, case.series_uid, case.source))
+            writer.writerows(_list_lines(rows, cases, source))
         Path(temporary).replace(path)
     finally:
         Path(temporary).unlink(missing_ok=True)
+
+
+def _list_lines(
+    rows: Sequence[ConversionRow], cases: Sequence[ConvertedCase], source: Path
+) -> Iterator[tuple[object, ...]]:
+    patients = {case.case: case.patient for case in cases}
+    for number, row in enumerate(rows, start=1):
+        origin = row.origin or RowOrigin(source)
+        uids = (row.study_uid, row.series_uid)
+        for path in (origin.path, *origin.other_paths):
+            # A name that is no valid UTF-8 is written as Python writes its bytes.
+            place = os.fsencode(path.relative_to(source).as_posix()).decode("utf-8", "backslashreplace")
+            name = row.source or place
+            yield row.case, patients.get(row.case, ""), origin.patient_id, *uids, place, name, number, row.verdict

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from voxflow.dicom.plain import read_header
-from voxflow.errors import DataError
 from voxflow.executor import process_map
+from voxflow.images import list_files
 from voxflow.progress import track
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from voxflow.dicom.headers import DicomHeader
 
 # Below this, starting processes takes longer than reading.
@@ -50,20 +50,3 @@ def scan_folder(source: Path, workers: int | None = None) -> FolderScan:
     readable_count = sum(header is not None for header in header_by_file)
     other_files = tuple(file for file, header in zip(files, header_by_file, strict=True) if header is None)
     return FolderScan(tuple(headers.values()), other_files, readable_count - len(headers))
-
-
-def list_files(source: Path) -> list[Path]:
-    """List all files below a folder, in the order of their paths; hidden files and folders are left out.
-
-    Raises:
-        DataError: the folder is missing or empty.
-    """
-    if not source.is_dir():
-        raise DataError("no such folder", path=source)
-    files = []
-    for folder, folder_names, file_names in os.walk(source):
-        folder_names[:] = sorted(name for name in folder_names if not name.startswith("."))
-        files += [Path(folder) / name for name in sorted(file_names) if not name.startswith(".")]
-    if not files:
-        raise DataError("the folder is empty; expected DICOM, NIfTI (or MHA, NRRD) or PNG files", path=source)
-    return files

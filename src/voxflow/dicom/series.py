@@ -13,7 +13,15 @@ from voxflow.dicom.labels import LabelObject, LabelShare, merge_labels
 from voxflow.dicom.radiograph import read_radiograph_object
 from voxflow.dicom.reading import VolumeReading, read_part
 from voxflow.errors import InputError
-from voxflow.images import ConversionOutcome, ConversionRow, ConvertedCase, Verdict, format_geometry
+from voxflow.images import (
+    ConversionOutcome,
+    ConversionRow,
+    ConvertedCase,
+    RowOrigin,
+    Verdict,
+    find_common_path,
+    format_geometry,
+)
 from voxflow.volumes import CHANNEL_SEPARATOR, Volume, write_radiograph, write_volume
 
 if TYPE_CHECKING:
@@ -110,6 +118,7 @@ def describe_part(part: SeriesPart) -> ConversionRow:
         files=len(part.headers),
         study_uid=first.study_uid,
         series_uid=first.series_uid,
+        origin=RowOrigin(find_common_path(header.path for header in part.headers), first.patient_id),
     )
 
 
@@ -184,7 +193,13 @@ def _describe_verdicts(label: LabelObject, merged: MergedLabels, grid: LabelGrid
 def describe_label(label: LabelObject) -> ConversionRow:
     """The row of a label object, before it is known what becomes of it."""
     kind = label.kind.upper()
-    return ConversionRow(verdict="converted", modality=kind, study_uid=label.study_uid, series_uid=label.series_uid)
+    return ConversionRow(
+        verdict="converted",
+        modality=kind,
+        study_uid=label.study_uid,
+        series_uid=label.series_uid,
+        origin=RowOrigin(label.path, label.patient_id),
+    )
 
 
 def _write_radiograph_case(job: ConversionJob, array: NDArray[Any], spacing: tuple[float, ...]) -> ConversionOutcome:

@@ -1,14 +1,20 @@
+from .files import EarlierCases as EarlierCases
 from .files import convert_files as convert_files
+from .files import describe_values as describe_values
 from .findings import RadiographFindings as RadiographFindings
 from .findings import read_findings as read_findings
 from .findings import read_findings_from_folders as read_findings_from_folders
 from .options import ImageOptions as ImageOptions
+from .origins import RowOrigin as RowOrigin
+from .origins import SourceNamer as SourceNamer
+from .origins import find_common_path as find_common_path
+from .others import describe_other_files as describe_other_files
 from .pairs import pair_files as pair_files
-from .pairs import parse_role_and_name as parse_role_and_name
 from .pseudonyms import KEY_VARIABLE as KEY_VARIABLE
 from .pseudonyms import assign_pseudonyms as assign_pseudonyms
 from .pseudonyms import load_pseudonym_key as load_pseudonym_key
 from .pseudonyms import number_cases as number_cases
+from .series_labels import label_series as label_series
 from .table import ConversionOutcome as ConversionOutcome
 from .table import ConversionRow as ConversionRow
 from .table import ConversionSummary as ConversionSummary
@@ -17,3 +23,4 @@ from .table import Verdict as Verdict
 from .table import describe_labels as describe_labels
 from .table import format_geometry as format_geometry
 from .table import write_tables as write_tables
+from .tree import list_files as list_files

@@ -1,4 +1,4 @@
-"""Making cases of image files that are no DICOM: volumes (NIfTI, MetaImage, NRRD) with labels, and PNG radiographs.
+"""Making cases of image files that are no DICOM: volumes (NIfTI, MetaImage, NRRD) with labels, and radiographs.
 
 Voxels and grids pass unchanged; headers' texts do not, since they may hold names. A pair of files that can't be trusted
 becomes a row that says why, and never stops the others.
@@ -6,7 +6,6 @@ becomes a row that says why, and never stops the others.
 
 from __future__ import annotations
 
-import re
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
@@ -15,19 +14,25 @@ import numpy as np
 
 from voxflow.errors import DataError, InputError
 from voxflow.executor import process_map
+from voxflow.images.labels import NO_NAMES, read_label
+from voxflow.images.names import choose_case_ids
+from voxflow.images.origins import RowOrigin
 from voxflow.images.pairs import find_patient
+from voxflow.images.pictures import LOSSY_SUFFIXES, read_picture
 from voxflow.images.pseudonyms import assign_pseudonyms, load_pseudonym_key, number_cases
 from voxflow.images.table import ConversionOutcome, ConversionRow, ConvertedCase, describe_labels, format_geometry
 from voxflow.progress import track
-from voxflow.volumes import Volume, read_radiograph, read_volume, write_radiograph, write_volume
+from voxflow.volumes import read_volume, write_radiograph, write_volume
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Mapping, Sequence
+    from collections.abc import Collection, Generator, Iterable, Mapping, Sequence
     from pathlib import Path
 
     from voxflow.executor import Executor
     from voxflow.images.options import ImageOptions
-    from voxflow.images.pairs import ImageFiles, ImagePair
+    from voxflow.images.origins import SourceNamer
+    from voxflow.images.pairing import ImagePair
+    from voxflow.images.pairs import ImageFiles
 
 
 @dataclass(frozen=True)
@@ -36,7 +41,7 @@ class ImageFileJob:
 
     Attributes:
         pair: the files.
-        source: the folder that they lie below.
+        source_name: what the image, or a label without one, is called.
         case, patient: pseudonyms.
         target: the folder that images/ and labels/ lie in.
         suffix: of the volumes that are written.
@@ -46,7 +51,7 @@ class ImageFileJob:
     """
 
     pair: ImagePair
-    source: Path
+    source_name: str
     case: str
     patient: str
     target: Path
@@ -56,34 +61,58 @@ class ImageFileJob:
     findings_source: Literal["csv", "folder"] = "csv"
 
 
+@dataclass(frozen=True)
+class EarlierCases:
+    """What was made of the same folder before: cases of DICOM.
+
+    Attributes:
+        patients: texts that tell their patients apart.
+        case_ids: their ids.
+        has_label_names: their labels have names.
+    """
+
+    patients: Collection[str] = ()
+    case_ids: Collection[str] = ()
+    has_label_names: bool = False
+
+
 def convert_files(
-    files: ImageFiles, target: Path, options: ImageOptions, executor: Executor | None = None
-) -> tuple[list[ConversionOutcome], dict[str, object]]:
+    files: ImageFiles,
+    target: Path,
+    options: ImageOptions,
+    namer: SourceNamer,
+    executor: Executor | None = None,
+    *,
+    earlier: EarlierCases,
+) -> list[ConversionOutcome]:
     """Check every image and label and write them under their case's name, without their headers' texts.
 
     Args:
         files: the pairs, of :func:`pair_files`.
         target: the folder to write to.
         options: how strictly to check.
+        namer: what files are called in the tables.
         executor: who makes the cases; None: processes of this machine.
+        earlier: what was made of the folder's DICOM.
 
     Returns:
-        What became of each pair, in their order, and the content of labels.json.
+        What became of each pair, in their order.
     """
-    jobs = _plan_jobs(files, target, options)
+    jobs = _plan_jobs(files, target, options, namer, earlier)
     files.findings.report_unmatched({key for pair in files.pairs for key in files.keys_of(pair)})
     numbered_outcomes = (
         executor.run(convert_pair, jobs, _report_lost, into=target) if executor else _run_jobs(jobs, options.workers)
     )
     with closing(numbered_outcomes):
         outcome_by_number = dict(track(numbered_outcomes, "checking", total=len(jobs)))
-    outcomes = [outcome_by_number[number] for number in range(len(jobs))]
-    if files.findings.names:
-        return outcomes, {"findings": list(files.findings.names)}
+    return [outcome_by_number[number] for number in range(len(jobs))]
+
+
+def describe_values(label_values: Iterable[int], options: ImageOptions) -> dict[str, object]:
+    """Make the content of labels.json: the values' names by the option labels, else the numbers as names."""
     if options.labels:
-        return outcomes, dict(describe_labels(options.labels, {n.casefold(): v for n, v in options.labels.items()}))
-    label_values = sorted({value for outcome in outcomes for value in outcome.label_values} - {0})
-    return outcomes, {"0": "background", **{str(value): f"label_{value}" for value in label_values}}
+        return dict(describe_labels(options.labels, {n.casefold(): v for n, v in options.labels.items()}))
+    return {"0": "background", **{str(value): f"label_{value}" for value in sorted(set(label_values) - {0})}}
 
 
 def _run_jobs(jobs: Sequence[ImageFileJob], workers: int | None) -> Generator[tuple[int, ConversionOutcome]]:
@@ -96,20 +125,27 @@ def convert_pair(job: ImageFileJob) -> ConversionOutcome:
     """Make one case of an image file and its label file.
 
     Returns:
-        Rows for the tables. Where no case can be made, a row with the verdict "quarantined" and a reason.
+        Rows for the tables. Where no case can be made, a row with the verdict "quarantined" or "skipped" and a reason.
     """
     row = _describe_quarantined(job)
+    if job.pair.reason or job.pair.image is None:
+        return ConversionOutcome((replace(row, verdict="skipped" if job.pair.is_skipped else "quarantined"),))
     try:
-        if job.pair.image is None:
-            raise DataError("a label without an image of the same name")
-        return (_write_radiograph_case if job.pair.is_png else _write_volume_case)(job, row, job.pair.image)
+        return (_write_radiograph_case if job.pair.is_picture else _write_volume_case)(job, row, job.pair.image)
     except InputError as error:
-        return ConversionOutcome((replace(row, reason=_describe_error(error)),))
+        return ConversionOutcome((replace(row, reason=_describe_error(error, job)),))
 
 
 def _describe_quarantined(job: ImageFileJob) -> ConversionRow:
-    row = ConversionRow(verdict="quarantined", modality="PNG" if job.pair.is_png else "volume")
-    return replace(row, files=(job.pair.image is not None) + (job.pair.label is not None))
+    path, *other_paths = job.pair.files
+    return ConversionRow(
+        verdict="quarantined",
+        reason=job.pair.reason,
+        modality=path.suffix[1:].upper() if job.pair.is_picture else "volume",
+        files=len(job.pair.files),
+        source=job.source_name,
+        origin=RowOrigin(path, other_paths=tuple(other_paths)),
+    )
 
 
 def _report_lost(job: ImageFileJob, reason: str) -> ConversionOutcome:
@@ -118,7 +154,9 @@ def _report_lost(job: ImageFileJob, reason: str) -> ConversionOutcome:
 
 def _write_volume_case(job: ImageFileJob, row: ConversionRow, image: Path) -> ConversionOutcome:
     volume = read_volume(image)
-    label = _read_checked_label(job, volume)
+    if volume.array.dtype.kind == "c":
+        raise DataError("a voxel holds a complex number; save magnitude or phase as an image of its own")
+    label = read_label(job.pair.label, volume.geometry, job.values) if job.pair.label else None
     case = ConvertedCase(
         case=job.case,
         patient=job.patient,
@@ -126,49 +164,22 @@ def _write_volume_case(job: ImageFileJob, row: ConversionRow, image: Path) -> Co
         image=f"images/{job.case}{job.suffix}",
         label=f"labels/{job.case}{job.suffix}" if label else "",
         label_source="nifti" if label else "",
-        source=image.relative_to(job.source).as_posix(),
+        source=job.source_name,
         **format_geometry(volume.geometry),
     )
     write_volume(job.target / case.image, volume)
     if label:
         write_volume(job.target / case.label, label)
     values = tuple(int(value) for value in np.unique(label.array)) if label else ()
-    converted = replace(row, verdict="converted", case=job.case, **format_geometry(volume.geometry))
+    wrong_values = 0 if volume.array.dtype.kind in "iub" else int((~np.isfinite(volume.array)).sum())
+    reason = f"{wrong_values} voxels are no numbers (NaN or infinite)" if wrong_values else ""
+    texts = format_geometry(volume.geometry)
+    converted = replace(row, verdict="converted", reason=reason, case=job.case, **texts)
     return ConversionOutcome((converted,), (case,), values)
 
 
-def _read_checked_label(job: ImageFileJob, volume: Volume) -> Volume | None:
-    """The label with whole, known values on the image's own grid.
-
-    Raises:
-        DataError: it has another grid than the image, or values that it should not have.
-    """
-    if job.pair.label is None:
-        return None
-    label = read_volume(job.pair.label)
-    # A hundredth of a millimetre: NIfTI keeps the affine in single precision.
-    if not label.geometry.is_close(volume.geometry, tolerance_mm=1e-2):
-        image_texts, label_texts = format_geometry(volume.geometry), format_geometry(label.geometry)
-        raise DataError(
-            f"image and label lie on different grids: size {image_texts['size']} and {label_texts['size']}, spacing "
-            f"{image_texts['spacing_mm']} and {label_texts['spacing_mm']} mm, "
-            f"origin {_format_origin(volume)} and {_format_origin(label)}"
-        )
-    values = np.unique(label.array)
-    if not np.array_equal(values, np.rint(values)) or values.min() < 0 or values.max() > 65535:
-        raise DataError(f"label values are no whole numbers from 0: {values[:5].tolist()}")
-    unknown = sorted({int(value) for value in values} - {0, *job.values}) if job.values else []
-    if unknown:
-        raise DataError(
-            f"label values {unknown} have no name in the option labels, which names {list(job.values or ())}"
-        )
-    # The narrowest type that holds them all: uint8 in nearly every data set.
-    dtype = np.uint8 if values.max() < 256 else np.uint16
-    return Volume(label.array.astype(dtype), volume.geometry)
-
-
 def _write_radiograph_case(job: ImageFileJob, row: ConversionRow, image: Path) -> ConversionOutcome:
-    array = read_radiograph(image)
+    array = read_picture(image)
     size = " ".join(map(str, array.shape))
     has_findings = any(value is not None for value in job.findings.values())
     case = ConvertedCase(
@@ -177,28 +188,36 @@ def _write_radiograph_case(job: ImageFileJob, row: ConversionRow, image: Path) -
         modality="",
         image=f"images/{job.case}.png",
         label_source=job.findings_source if has_findings else "",
-        source=image.relative_to(job.source).as_posix(),
+        source=job.source_name,
         size=size,
         findings=job.findings,
     )
     write_radiograph(job.target / case.image, array)
-    return ConversionOutcome((replace(row, verdict="converted", case=job.case, size=size),), (case,))
+    is_lossy = image.suffix.lower() in LOSSY_SUFFIXES
+    reason = "JPEG: its values were compressed with loss" if is_lossy else ""
+    return ConversionOutcome((replace(row, verdict="converted", reason=reason, case=job.case, size=size),), (case,))
 
 
-def _plan_jobs(files: ImageFiles, target: Path, options: ImageOptions) -> list[ImageFileJob]:
+def _plan_jobs(
+    files: ImageFiles, target: Path, options: ImageOptions, namer: SourceNamer, earlier: EarlierCases
+) -> list[ImageFileJob]:
     known_patients = files.findings.patients
     patients = [
         known_patients.get(files.path_of(pair)) or find_patient(pair, options.patient_pattern) for pair in files.pairs
     ]
-    names = assign_pseudonyms(set(patients), load_pseudonym_key(options.pseudonym_key))
+    # Together with those of DICOM, so that no two patients get one pseudonym.
+    names = assign_pseudonyms({*patients, *earlier.patients}, load_pseudonym_key(options.pseudonym_key))
     cases = number_cases(patients, names)
     if options.keep_names:
-        # A case id becomes file names, so that only such characters stay.
-        cases = [re.sub(r"[^A-Za-z0-9.-]+", "_", pair.name) for pair in files.pairs]
+        kept_pairs = [n for n, pair in enumerate(files.pairs) if not pair.reason]
+        ids = choose_case_ids([files.pairs[n].name for n in kept_pairs], earlier.case_ids)
+        for n, case_id in zip(kept_pairs, ids, strict=True):
+            cases[n] = case_id
+    is_nameless = earlier.has_label_names and not options.labels
     return [
         ImageFileJob(
-            pair=pair,
-            source=files.source,
+            pair=replace(pair, reason=NO_NAMES) if is_nameless and pair.label and not pair.reason else pair,
+            source_name=namer.name_file(pair.files[0]),
             case=case,
             patient=names[patient],
             target=target,
@@ -211,10 +230,9 @@ def _plan_jobs(files: ImageFiles, target: Path, options: ImageOptions) -> list[I
     ]
 
 
-def _describe_error(error: InputError) -> str:
-    """The message alone: paths may hold names of patients."""
-    return f"{error.where}: {error.message}" if error.where else error.message
-
-
-def _format_origin(volume: Volume) -> str:
-    return " ".join(f"{mm:.2f}" for mm in volume.geometry.origin)
+def _describe_error(error: InputError, job: ImageFileJob) -> str:
+    """The message without the folders of the file, which may hold names of patients."""
+    message = f"{error.where}: {error.message}" if error.where else error.message
+    for path in job.pair.files:
+        message = message.replace(str(path), path.name)
+    return message

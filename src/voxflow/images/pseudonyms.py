@@ -54,7 +54,10 @@ def assign_pseudonyms(patients: Iterable[str], key: bytes) -> dict[str, str]:
         >>> assign_pseudonyms(["id 4711", "id 4712"], b"secret")
         {'id 4711': 'ffa291df', 'id 4712': '314672ab'}
     """
-    digests = {patient: hmac.new(key, patient.encode(), hashlib.sha256).hexdigest() for patient in patients}
+    digests = {
+        patient: hmac.new(key, patient.encode("utf-8", "surrogateescape"), hashlib.sha256).hexdigest()
+        for patient in patients
+    }
     length = LENGTH
     # Joining two patients would leak one into the other's training and test cases.
     while len({digest[:length] for digest in digests.values()}) < len(digests):

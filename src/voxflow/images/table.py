@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from voxflow.geometry import Geometry
+    from voxflow.images.origins import RowOrigin
 
 Verdict = Literal["converted", "remedied", "quarantined", "skipped"]
 MAX_REASONS = 10
@@ -31,6 +32,8 @@ class ConversionRow:
         size, spacing_mm, orientation, units: of the volume.
         study_uid, series_uid: StudyInstanceUID (0020,000D), SeriesInstanceUID (0020,000E).
         case: the case that it became; empty where it became none.
+        source: what its file or folder is called: the path below the source, or of DICOM a pseudonym of it.
+        origin: where its files lie; no column.
     """
 
     verdict: Verdict
@@ -44,6 +47,11 @@ class ConversionRow:
     study_uid: str = ""
     series_uid: str = ""
     case: str = ""
+    source: str = ""
+    origin: RowOrigin | None = None
+
+
+ROW_COLUMNS = tuple(f.name for f in fields(ConversionRow) if f.name != "origin")
 
 
 @dataclass(frozen=True)
@@ -129,7 +137,7 @@ class ConversionSummary:
             cases=len(cases),
             labelled=sum(case.is_labelled for case in cases),
             patients=len({case.patient for case in cases}),
-            reasons=tuple(f"series {number} ({row.modality}): {row.reason}" for number, row in quarantined),
+            reasons=tuple(f"series {number} ({_name_row(row)}): {row.reason}" for number, row in quarantined),
         )
 
     @property
@@ -153,6 +161,10 @@ class ConversionSummary:
             f"{self.labelled} labelled"
         )
         return [*reason_lines, f"{counts} → {target}"]
+
+
+def _name_row(row: ConversionRow) -> str:
+    return ", ".join(text for text in (row.modality, row.source) if text)
 
 
 class GeometryTexts(TypedDict):
@@ -197,8 +209,8 @@ def write_tables(
     summary = ConversionSummary.count(rows, cases)
     _write_rows(
         folder / "conversion.csv",
-        ["series", *(f.name for f in fields(ConversionRow))],
-        map(_number_row, enumerate(rows)),
+        ["series", *ROW_COLUMNS],
+        ([number, *(getattr(row, name) for name in ROW_COLUMNS)] for number, row in enumerate(rows, start=1)),
     )
     findings = list(dict.fromkeys(name for case in cases for name in case.findings))
     columns = [f.name for f in fields(ConvertedCase) if f.name != "findings"]
@@ -207,10 +219,6 @@ def write_tables(
     write_json(folder / "labels.json", dict(labels))
     write_json(folder / "conversion.json", {**summary.metrics, **notes, "reasons": list(summary.reasons)})
     return summary
-
-
-def _number_row(item: tuple[int, ConversionRow]) -> list[object]:
-    return [item[0] + 1, *asdict(item[1]).values()]
 
 
 def _list_case_values(case: ConvertedCase, columns: Sequence[str], findings: Sequence[str]) -> list[object]:

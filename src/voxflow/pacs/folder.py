@@ -6,9 +6,10 @@ import shutil
 import time
 from typing import TYPE_CHECKING
 
-from voxflow.dicom import list_files, read_header
+from voxflow.dicom import read_header
 from voxflow.errors import DataError, PacsError
 from voxflow.files import atomic_path
+from voxflow.images import list_files
 from voxflow.pacs.archive import RemoteSeries, check_uid
 
 if TYPE_CHECKING:

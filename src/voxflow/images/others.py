@@ -1,0 +1,89 @@
+"""Rows for the files that no case is made of, so that each file that was looked at is in conversion.csv."""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from typing import TYPE_CHECKING
+
+from voxflow.errors import join_names
+from voxflow.images.names import is_image_file
+from voxflow.images.origins import RowOrigin, SourceNamer
+from voxflow.images.table import ConversionRow, Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+# Images that are not read, and what to do with them.
+TO_CONVERT = {
+    **dict.fromkeys((".hdr", ".img", ".nhdr", ".mgz", ".mgh", ".mnc", ".gipl", ".vtk", ".mif"), "save it as NIfTI"),
+    **dict.fromkeys((".npy", ".npz", ".h5", ".hdf5", ".mat"), "an array without a grid; save it as NIfTI"),
+    **dict.fromkeys((".gif", ".webp", ".jp2", ".j2k", ".jxl", ".heic", ".svg"), "save it as a grey PNG"),
+    **dict.fromkeys((".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".7z", ".rar", ".zst"), "unpack it"),
+}
+DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
+DATA_SUFFIXES = (".raw", ".zraw")
+# Only suffixes that say nothing of a patient are named.
+TEXT_SUFFIXES = (
+    *(".txt", ".csv", ".tsv", ".json", ".jsonl", ".xml", ".yaml", ".yml", ".md", ".rst", ".html", ".pdf", ".log"),
+    *(".bval", ".bvec", ".doc", ".docx", ".xls", ".xlsx", ".py", ".sh", ".ini", ".cfg", ".toml", ".dvc", ".sha256"),
+)
+
+_Kind = tuple[Verdict, str, str]
+
+
+def describe_other_files(files: Iterable[Path], namer: SourceNamer, findings: Path | None) -> list[ConversionRow]:
+    """Describe the files that are neither DICOM nor images that can be read: one row for each kind, in a stable order.
+
+    Args:
+        files: all files that are no DICOM.
+        namer: names them.
+        findings: the CSV of findings, which needs no row.
+
+    Returns:
+        Rows "quarantined" of files that should have been readable, and "skipped" of all others. A row of one file, and
+        each file that was meant to be an image, has the file's name; other rows name a group.
+    """
+    files = list(files)
+    headers = {file.with_suffix("") for file in files if file.suffix.lower() == ".mhd"}
+    files_by_kind: dict[_Kind, list[Path]] = defaultdict(list)
+    for file in files:
+        is_voxel_data = file.suffix.lower() in DATA_SUFFIXES and file.with_suffix("") in headers
+        if file != findings and not is_image_file(file) and not is_voxel_data:
+            files_by_kind[_tell_kind(file)].append(file)
+    rows = []
+    for kind, members in sorted(files_by_kind.items()):
+        is_image = bool(kind[1])
+        for group in [[file] for file in members] if is_image else [members]:
+            rows.append(_describe_group(kind, group, namer))
+    return rows
+
+
+def _describe_group(kind: _Kind, files: Sequence[Path], namer: SourceNamer) -> ConversionRow:
+    verdict, modality, reason = kind
+    # Files in a folder of DICOM are often named after the patient.
+    names = "" if namer.dicom_files else join_names([namer.name_file(file) for file in files])
+    origin = RowOrigin(files[0], other_paths=tuple(files[1:]))
+    return ConversionRow(verdict, reason, modality, len(files), source=names, origin=origin)
+
+
+def _tell_kind(file: Path) -> _Kind:
+    suffix = file.suffix.lower()
+    if file.is_dir():
+        return "quarantined", "folder", "a folder that may not be read"
+    if not file.exists():
+        return "quarantined", "file", "a link to nothing"
+    if suffix in TO_CONVERT:
+        return "skipped", suffix[1:], f"an image or an archive that is not read ({suffix}): {TO_CONVERT[suffix]}"
+    if suffix in TEXT_SUFFIXES:
+        return "skipped", "", f"no image ({suffix})"
+    if not os.access(file, os.R_OK):
+        return "quarantined", "file", "a file that may not be read"
+    if suffix in DATA_SUFFIXES:
+        return "skipped", suffix[1:], "voxels without a header of the same name (.mhd); save the image as NIfTI"
+    if suffix in DICOM_SUFFIXES and file.stat().st_size == 0:
+        return "quarantined", "DICOM", "an empty file"
+    if suffix in DICOM_SUFFIXES:
+        return "quarantined", "DICOM", f"no DICOM, although its name ends in {suffix}"
+    return "skipped", "", "no image: neither DICOM nor of a known suffix"
