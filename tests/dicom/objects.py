@@ -10,7 +10,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian, RTStructureSetStorage, generate_uid
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -109,6 +109,58 @@ def rtstruct(contours: Sequence[NDArray[np.float64]], *, frame: str = FRAME, nam
         for points in contours
     ]
     d.ROIContourSequence = [item(ReferencedROINumber=4, ContourSequence=contour_items)]
+    return d
+
+
+def structure_set(
+    rois: Mapping[str, Sequence[Dataset]], images: Sequence[Dataset] = (), frames: Sequence[str] = (), **more: Any
+) -> Dataset:
+    """ROIs numbered from 1, each of items of :func:`contour`.
+
+    The whole refers to ``images``; ``frames`` are the frames of reference of the ROIs, else that of the images.
+    """
+    d = new(RTStructureSetStorage, "RTSTRUCT", str(generate_uid()))
+    series: dict[tuple[str, str], list[Dataset]] = {}
+    for image in images:
+        series.setdefault((image.FrameOfReferenceUID, image.SeriesInstanceUID), []).append(image)
+    d.ReferencedFrameOfReferenceSequence = [
+        item(
+            FrameOfReferenceUID=frame,
+            RTReferencedStudySequence=[
+                item(
+                    RTReferencedSeriesSequence=[
+                        item(SeriesInstanceUID=uid, ContourImageSequence=[refer(image) for image in members])
+                    ]
+                )
+            ],
+        )
+        for (frame, uid), members in series.items()
+    ]
+    frames = frames or [images[0].FrameOfReferenceUID if images else FRAME] * len(rois)
+    d.StructureSetROISequence = [
+        item(ROINumber=n, ROIName=name, ReferencedFrameOfReferenceUID=frame)
+        for n, (name, frame) in enumerate(zip(rois, frames, strict=True), start=1)
+    ]
+    d.ROIContourSequence = [
+        item(ReferencedROINumber=n, ContourSequence=list(contours)) for n, contours in enumerate(rois.values(), start=1)
+    ]
+    for keyword, value in more.items():
+        setattr(d, keyword, value)
+    return d
+
+
+def contour(points: Any, image: Dataset | None = None, kind: str = "CLOSED_PLANAR", frame: int = 0) -> Dataset:
+    """A contour of points (points, 3) in mm, drawn on one image, or on one frame of it (from 1)."""
+    d = item(ContourGeometricType=kind, ContourData=[float(f"{v:.9g}") for v in np.ravel(points)])
+    if image is not None:
+        d.ContourImageSequence = [refer(image, frame)]
+    return d
+
+
+def refer(image: Dataset, frame: int = 0) -> Dataset:
+    d = item(ReferencedSOPClassUID=image.SOPClassUID, ReferencedSOPInstanceUID=image.SOPInstanceUID)
+    if frame:
+        d.ReferencedFrameNumber = frame
     return d
 
 

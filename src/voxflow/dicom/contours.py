@@ -210,10 +210,11 @@ def _assign_slices(heights: NDArray[np.float64], slices: int) -> dict[int, int]:
     """The slice of each plane: the nearest one, unless a plane that is nearer has it."""
     slice_by_plane: dict[int, int] = {}
     distances = np.round(np.abs(heights - np.rint(heights)), 3)
-    for n in sorted(range(len(heights)), key=lambda n: (distances[n], heights[n])):
-        # Two where it lies halfway. The upper one first, so that planes that all lie halfway stay neighbours.
+    # Planes that lie halfway all go up, so that they stay neighbours; or all down where the last would leave the image.
+    is_upward = not (np.abs(heights - (slices - 0.5)) <= HALFWAY).any()
+    for n in sorted(range(len(heights)), key=lambda n: (distances[n], heights[n] if is_upward else -heights[n])):
         candidates = {int(np.floor(heights[n] + 0.5 + HALFWAY)), int(np.ceil(heights[n] - 0.5 - HALFWAY))}
-        for k in sorted(candidates, reverse=True):
+        for k in sorted(candidates, reverse=is_upward):
             if 0 <= k < slices and k not in slice_by_plane.values():
                 slice_by_plane[n] = k
                 break
@@ -236,9 +237,10 @@ def _fill_between(mask: NDArray[np.bool_], heights: NDArray[np.float64], slice_b
 
 
 def _find_usual_step(heights: NDArray[np.float64]) -> float:
-    """The distance that most neighbouring planes have, the least of several; 0 where no two have the same."""
-    steps, counts = np.unique(np.round(np.diff(heights), 1), return_counts=True)
-    return float(steps[counts.argmax()]) if counts.size and counts.max() > 1 else 0.0
+    """The distance that most neighbouring planes have, in slices; 0 where no two have the same."""
+    steps = np.diff(heights)
+    lengths, members, counts = np.unique(np.round(steps, 1), return_inverse=True, return_counts=True)
+    return float(steps[members == counts.argmax()].mean()) if lengths.size and counts.max() > 1 else 0.0
 
 
 def _reaches_into(outline: NDArray[np.float64], size: tuple[int, int]) -> bool:
@@ -322,7 +324,7 @@ def _lay_plane_grid(contours: Sequence[Contour], normal: NDArray[np.float64], ge
     voxel = float(np.abs(geometry.direction.T @ normal) @ np.array(geometry.spacing))
     planes = np.array([heights[plane].mean() for plane in _group_heights(heights / voxel)])
     inside = planes[(planes >= low[2] - voxel) & (planes <= high[2] + voxel)]
-    step = (_find_usual_step(inside) or float(np.diff(inside).min())) if len(inside) > 1 else voxel
+    step = (_find_usual_step(inside / voxel) * voxel or float(np.diff(inside).min())) if len(inside) > 1 else voxel
     pixel = min(geometry.spacing) / 2
     spacing = np.array([pixel, pixel, step])
     # The first slice lies on a plane of contours.

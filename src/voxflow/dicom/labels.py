@@ -150,11 +150,20 @@ def match_label(
         part: LabelShare(
             label,
             {number: frozenset(items) for number, items in sorted(numbers.items())},
-            BY_FRAME_OF_REFERENCE if part in ownership.by_frame_of_reference else "",
+            BY_FRAME_OF_REFERENCE
+            if part in ownership.by_frame_of_reference
+            else _compare_frames_of_reference(label, numbers, images.parts[part]),
         )
         for part, numbers in ownership.items.items()
     }
     return shares, ownership.problems
+
+
+def _compare_frames_of_reference(label: LabelObject, numbers: Iterable[int], part: SeriesPart) -> str:
+    """What to say where a label is drawn in another frame of reference than the image that it refers to."""
+    frames = frozenset[str]().union(*(label.references[number].frames_of_reference for number in numbers))
+    is_other = bool(frames and part.first.frame_of_reference and part.first.frame_of_reference not in frames)
+    return "its frame of reference (0020,0052) is another than that of the image that it refers to" if is_other else ""
 
 
 def assign_label_values(names: Iterable[str], configured_values: Mapping[str, int] | None) -> dict[str, int]:
@@ -249,6 +258,7 @@ class _Drawing:
         self._remarks: dict[int, str] = {}
         self._reader: StructureSet | Segmentation | None = None
         self._fault = ""
+        self._has_voxels = False
 
     def read(self, number: int) -> LabelMask | None:
         """The mask of a segment or ROI; None, and a problem, where it can't be read."""
@@ -261,6 +271,7 @@ class _Drawing:
             self.problems[number] = f"unreadable: {type(error).__name__}"
             return None
         self._remedies[number], self._remarks[number] = mask.remedy, mask.remark
+        self._has_voxels |= bool(mask.array.any())
         return mask
 
     def note(self, number: int, remark: str) -> None:
@@ -270,6 +281,8 @@ class _Drawing:
     def report(self, merged: MergedLabels, overlapping: int, overlap_rule: str) -> None:
         """Put into words what became of the object."""
         label = self.share.label
+        if label.kind == "rtstruct" and any(self.share.items.values()) and not self._has_voxels:
+            self.problems = self._remarks | self.problems
         if self.problems:
             merged.problems[self.sop_uid] = label.describe_numbers(self.problems, self.numbers)
         if len(self.problems) == len(self.numbers):
@@ -355,10 +368,11 @@ def _find_repeated_names(drawings: Sequence[_Drawing]) -> set[str]:
 
 
 def _read_segment_names(dataset: Dataset) -> Iterator[tuple[int, str]]:
+    is_label_map = str(dataset.get("SegmentationType", "")) == "LABELMAP"
     for item in dataset.get("SegmentSequence") or []:
         number = int(item.SegmentNumber)
-        # Number 0 of a label map is its background.
-        if number > 0:
+        # Number 0 of a label map is its background (PS3.3 C.8.20.2); elsewhere it breaks the rules, and is a segment.
+        if number > 0 or not is_label_map:
             yield number, str(item.get("SegmentLabel") or f"segment {number}").strip()
 
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from voxflow.dicom.group import SeriesPart
 
 FRAME_OF_REFERENCE = "(0020,0052)"
+_PER_FRAME = "PerFrameFunctionalGroupsSequence"
 BY_FRAME_OF_REFERENCE = (
     "nothing that it refers to is here: given to the only volume of its patient in its frame of reference"
 )
@@ -103,6 +104,7 @@ class ImageIndex:
             patient: of the label object, as :attr:`DicomHeader.patient`.
         """
         ownership = Ownership()
+        empty: dict[int, list[int]] = {}
         for number, references in references_by_number.items():
             try:
                 owners = self._find_item_owners(references, patient)
@@ -111,19 +113,19 @@ class ImageIndex:
                         references, patient, ownership
                     )
                     owners = [parts for _ in references.items]
+                    empty |= {} if references.items else {number: parts}
             except DicomError as error:
-                if references.items:
-                    ownership.problems[number] = str(error)
+                ownership.problems[number] = str(error)
                 continue
             siblings = list(dict.fromkeys(part for parts in owners for part in parts))
             for item, parts in zip(references.items, owners, strict=True):
                 for part in parts or siblings:
                     ownership.items.setdefault(part, {}).setdefault(number, set()).add(item)
         # What has no frame or contour is empty in every image that the object labels.
-        for numbers in ownership.items.values():
-            for number, references in references_by_number.items():
-                if not references.items:
-                    numbers.setdefault(number, set())
+        labelled = list(ownership.items)
+        for number, parts in empty.items():
+            for part in labelled or parts:
+                ownership.items.setdefault(part, {})[number] = set()
         return ownership
 
     def _find_item_owners(self, references: References, patient: str) -> list[list[int]]:
@@ -206,19 +208,27 @@ def read_segment_references(dataset: Dataset, numbers: Iterable[int]) -> dict[in
 
     Returns:
         References by SegmentNumber (0062,0004). In a label map, each segment has all frames.
+
+    Raises:
+        DicomError: frames are not described, or name no segment of the object.
     """
+    count, described = int(dataset.get("NumberOfFrames") or 0), len(_list_images(dataset, _PER_FRAME))
+    if not 1 <= count <= max(1, described):
+        raise DicomError(f"says to hold {count} frames and describes {described}", where="(0028,0008)")
     is_label_map = str(dataset.get("SegmentationType", "")) == "LABELMAP"
     frames: dict[int, list[tuple[int, frozenset[Source]]]] = {number: [] for number in numbers}
-    for frame in range(int(dataset.get("NumberOfFrames") or 0)):
+    for frame in range(count):
         sources = _collect_sources(
             image
             for item in find_functional_groups(dataset, frame, "DerivationImageSequence")
             for image in item.get("SourceImageSequence") or []
         )
         identified = find_functional_groups(dataset, frame, "SegmentIdentificationSequence")
-        segments = frames if is_label_map else [int(item.ReferencedSegmentNumber) for item in identified[:1]]
+        segments = list(frames) if is_label_map else [int(item.ReferencedSegmentNumber) for item in identified[:1]]
+        if not segments or segments[0] not in frames:
+            raise DicomError(f"frame {frame + 1} names no segment of the object", where="(0062,000A)")
         for number in segments:
-            frames.get(number, []).append((frame, sources))
+            frames[number].append((frame, sources))
     series = list(_list_series(dataset))
     sources = _collect_sources(
         image for item in [*series, dataset] for image in _list_images(item, "ReferencedInstanceSequence")
@@ -273,7 +283,7 @@ def read_roi_references(dataset: Dataset, contours_by_number: Mapping[int, Seque
 
 def find_functional_groups(dataset: Dataset, frame: int, keyword: str) -> list[Dataset]:
     """Find all items of a functional group of one frame: its own, or those that all frames share (PS3.3 C.7.6.16)."""
-    per_frame = dataset.get("PerFrameFunctionalGroupsSequence") or []
+    per_frame = dataset.get(_PER_FRAME) or []
     shared = dataset.get("SharedFunctionalGroupsSequence") or []
     for groups in (per_frame[frame : frame + 1], shared[:1]):
         for group in groups:
