@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from voxflow.dicom.group import SeriesPart, group_headers
-from voxflow.dicom.headers import PARSE_ERRORS
+from voxflow.dicom.headers import PARSE_ERRORS, explain_parse_error
 from voxflow.dicom.labels import LabelObject, LabelShare, assign_label_values, match_label, read_label_object
 from voxflow.dicom.mapping import choose_mapping_path, write_mapping
 from voxflow.dicom.references import ImageIndex
@@ -149,7 +149,7 @@ def _convert_dicom(
     images = [part for part in parts if part.kind in ("volume", "radiograph")]
     labels, label_rows = _read_labels([part for part in parts if part.kind == "label"])
     # Converted ones first, so that a label's place among them is that of its image's job.
-    index = ImageIndex(images + [part for part in parts if part.kind == "skipped"])
+    index = ImageIndex(images + [part for part in parts if part.kind in ("skipped", "unreadable")])
     matched, unmatched = _match_labels(labels, index, options)
     shares = [share for n, members in matched.items() if n < len(images) for share in members]
     names = [share.label.names[number] for share in shares for number in share.items]
@@ -163,6 +163,7 @@ def _convert_dicom(
         outcomes = dict(track(numbered_outcomes, "converting", total=len(jobs)))
     rows, cases = _flatten_outcomes([outcomes[n] for n in range(len(jobs))])
     rows += label_rows + unmatched + [describe_part(part) for part in parts if part.kind == "skipped"]
+    rows += [replace(describe_part(part), verdict="quarantined") for part in parts if part.kind == "unreadable"]
     members = [header for part in images for header in part.headers]
     names_of_images = {name for header in members for name in (header.sop_uid, header.path.name)}
     unmatched_count = findings.report_unmatched(names_of_images)
@@ -209,7 +210,7 @@ def _read_labels(parts: Sequence[SeriesPart]) -> tuple[list[LabelObject], list[C
         except DicomError as error:
             rows.append(replace(row, reason=str(error)))
         except PARSE_ERRORS as error:
-            rows.append(replace(row, reason=f"unreadable: {type(error).__name__}"))
+            rows.append(replace(row, reason=explain_parse_error(error)))
     return labels, rows
 
 

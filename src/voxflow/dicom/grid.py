@@ -25,7 +25,12 @@ if TYPE_CHECKING:
 POSITION, ORIENTATION, SPACING = "(0020,0032)", "(0020,0037)", "(0028,0030)"
 # Decimal strings hold 16 characters; scanners round cosines to six decimals and fewer.
 COSINE_TOLERANCE = 1e-3
-SAME_POSITION_MM = 1e-3
+# How far pixels of two slices may come apart at the far edge of the matrix, in pixels: spacing is rounded when written.
+FAR_EDGE_PIXELS = 0.1
+# Slices that lie closer than this share of a pixel, and than this length, lie at one place: a micro-CT has steps of µm.
+SAME_POSITION_PIXELS, SAME_POSITION_MM = 0.01, 1e-3
+# The tolerance in mm is meant for clinical images; of a finer step, no more than this share of it is tolerated.
+STEP_SHARE = 0.2
 # A gap of more than this many usual gaps means that a slice is not there.
 MISSING_GAP_RATIO = 1.5
 
@@ -65,12 +70,12 @@ def fit_slice_grid(planes: Sequence[Plane], *, tolerance_mm: float, min_slices: 
     positions = np.array([plane.position for plane in planes])
     distances = positions @ normal
     order = np.argsort(distances, kind="stable")
-    _check_steps(distances[order])
+    _check_steps(distances[order], limit_same_position(planes[0]))
     # The mean step: the rounding of single positions cancels out.
     step = float((distances[order[-1]] - distances[order[0]]) / (len(planes) - 1))
     # The first slice's own position: a grid fitted to all would move every voxel by a fraction.
     first = positions[order[0]]
-    _check_on_grid(positions[order], first, normal, step, tolerance_mm)
+    _check_on_grid(positions[order], first, normal, step, limit_tolerance(tolerance_mm, step))
     # PixelSpacing is between rows first, so along j; i runs along the columns (PS3.3 10.7.1.3).
     spacing = (planes[0].spacing[1], planes[0].spacing[0], step)
     size = (planes[0].columns, planes[0].rows, len(planes))
@@ -98,6 +103,32 @@ def compute_plane_axes(plane: Plane) -> tuple[NDArray[np.float64], NDArray[np.fl
     return along_row, along_column, np.cross(along_row, along_column)
 
 
+def limit_tolerance(tolerance_mm: float, step: float) -> float:
+    """Limit how far a slice may lie from its place, mm, to a share of the step between slices.
+
+    Example:
+        >>> limit_tolerance(0.1, 2.5), limit_tolerance(0.1, 0.02)
+        (0.1, 0.004)
+    """
+    return min(tolerance_mm, STEP_SHARE * abs(step))
+
+
+def limit_same_position(plane: Plane) -> float:
+    """Compute how close slices must lie to lie at one place, mm."""
+    return min(SAME_POSITION_MM, SAME_POSITION_PIXELS * min(plane.spacing, default=1.0))
+
+
+def measure_spacing(plane: Plane) -> NDArray[np.float64]:
+    """Measure PixelSpacing (0028,0030) so that a difference tells how far pixels come apart at the far edge, in pixels.
+
+    Returns:
+        (2,), along columns and along rows; NaN where the spacing is no two positive numbers.
+    """
+    spacing = np.array(plane.spacing if len(plane.spacing) == 2 else (np.nan, np.nan), dtype=np.float64)
+    # The logarithm: its differences are relative ones.
+    return np.log(np.where(spacing > 0, spacing, np.nan)) * (plane.rows, plane.columns)
+
+
 def _check_complete(planes: Sequence[Plane]) -> None:
     for tag, name, length in (
         (POSITION, "position", 3),
@@ -120,9 +151,11 @@ def _check_same(planes: Sequence[Plane]) -> None:
     sizes = sorted({(plane.rows, plane.columns) for plane in planes})
     if len(sizes) > 1:
         raise DicomError(f"slices of different size (rows, columns): {', '.join(map(str, sizes))}", where="(0028,0010)")
-    for tag, name, tolerance in ((ORIENTATION, "orientation", COSINE_TOLERANCE), (SPACING, "spacing", 1e-4)):
+    measures = np.array([measure_spacing(plane) for plane in planes])
+    for tag, name, tolerance in ((ORIENTATION, "orientation", COSINE_TOLERANCE), (SPACING, "spacing", FAR_EDGE_PIXELS)):
         values = np.array([getattr(plane, name) for plane in planes])
-        differences = np.abs(values - values[0]).max(axis=1)
+        numbers = measures if tag == SPACING else values
+        differences = np.abs(numbers - numbers[0]).max(axis=1)
         if differences.max() > tolerance:
             example = _format_numbers(values[int(differences.argmax())])
             count = int((differences > tolerance).sum())
@@ -133,12 +166,12 @@ def _check_same(planes: Sequence[Plane]) -> None:
             )
 
 
-def _check_steps(distances: NDArray[np.float64]) -> None:
+def _check_steps(distances: NDArray[np.float64], same_position_mm: float) -> None:
     """Distances along the normal, ascending, mm: no two at one place, and none left out."""
     steps = np.diff(distances)
-    repeated_count = int((steps < SAME_POSITION_MM).sum())
+    repeated_count = int((steps < same_position_mm).sum())
     if repeated_count:
-        distance = distances[int(np.argmax(steps < SAME_POSITION_MM))]
+        distance = distances[int(np.argmax(steps < same_position_mm))]
         raise DicomError(
             f"{repeated_count} slice(s) at the same position as another, first at {distance:.2f} mm", where=POSITION
         )
@@ -190,14 +223,14 @@ def _check_on_grid(
         steps = np.diff(positions @ normal)
         raise IrregularSlicesError(
             f"irregular spacing: slices lie {steps.min():.3f} to {steps.max():.3f} mm apart, one of them "
-            f"{off_along.max():.3f} mm off the regular grid (tolerance {tolerance_mm} mm)",
+            f"{off_along.max():.3f} mm off the regular grid (tolerance {tolerance_mm:.3g} mm)",
             where=POSITION,
         )
     off_sideways = np.linalg.norm(offsets - (offsets @ normal)[:, None] * normal, axis=1)
     if off_sideways.max() > tolerance_mm:
         raise IrregularSlicesError(
             f"slices shifted sideways by up to {off_sideways.max():.2f} mm, as with a tilted gantry "
-            f"(tolerance {tolerance_mm} mm)",
+            f"(tolerance {tolerance_mm:.3g} mm)",
             where=POSITION,
         )
 

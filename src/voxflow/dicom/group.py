@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, cast
 
 from voxflow.dicom.headers import LABEL_CLASSES, SECONDARY_CAPTURE, DicomHeader
 from voxflow.dicom.options import RADIOGRAPH_MODALITIES, VOLUME_MODALITIES
 from voxflow.dicom.split import read_frame_headers, split_series
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from voxflow.dicom.options import ConvertOptions
 
-PartKind = Literal["volume", "radiograph", "label", "skipped"]
+PartKind = Literal["volume", "radiograph", "label", "skipped", "unreadable"]
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class SeriesPart:
     Attributes:
         kind: what is made of it.
         headers: its objects.
-        reason: why it is left out, for ``skipped``.
+        reason: why it is left out, for ``skipped`` and ``unreadable``.
         number: which volume of its series it is, from 1.
         remark: the same in words; empty where there is one.
         frames: of a multi-frame object that holds several volumes, those of this one, from 0.
@@ -58,36 +59,93 @@ def group_headers(headers: Iterable[DicomHeader], options: ConvertOptions) -> li
     Returns:
         Parts of all kinds, those to skip among them with their reason, ordered by :attr:`SeriesPart.key`.
     """
-    members_by_part: dict[tuple[PartKind, str, str], list[DicomHeader]] = {}
+    members_by_part: dict[tuple[str, ...], list[DicomHeader]] = {}
     for header in headers:
-        kind, reason = _classify(header, options)
-        # A radiograph, a label and a multi-frame object stand for themselves; other objects are slices of their series.
-        is_single_object = kind in ("radiograph", "label") or (kind == "volume" and header.frame_count > 1)
-        part_uid = header.sop_uid if is_single_object else header.series_uid
-        members_by_part.setdefault((kind, reason, part_uid), []).append(header)
+        members_by_part.setdefault(_identify_part(header, options), []).append(header)
     parts = []
-    for (kind, reason, _), members in members_by_part.items():
-        parts += _split_volumes(members, options) if kind == "volume" else [SeriesPart(kind, tuple(members), reason)]
-    return sorted(parts, key=lambda part: part.key)
+    for (kind, reason, *_), members in members_by_part.items():
+        part_kind = cast("PartKind", kind)
+        parts += (
+            _split_volumes(members, options) if kind == "volume" else [SeriesPart(part_kind, tuple(members), reason)]
+        )
+    return sorted(_remark_shared_uids(parts), key=lambda part: part.key)
+
+
+def _identify_part(header: DicomHeader, options: ConvertOptions) -> tuple[str, ...]:
+    """What all objects of a part have in common: no UID alone, since anonymisers delete and repeat them."""
+    kind, reason = _classify(header, options)
+    if kind == "unreadable":
+        return kind, reason, header.series_uid, str(header.path.parent)
+    # A radiograph, a label and a multi-frame object stand for themselves; other objects are slices of their series.
+    is_single_object = kind in ("radiograph", "label") or (kind == "volume" and header.is_multiframe)
+    if is_single_object:
+        own_uid = header.concatenation.uid if header.concatenation else str(header.path)
+        return kind, reason, header.patient, header.series_uid, own_uid
+    return kind, reason, header.patient, header.series_uid, header.modality
+
+
+def _remark_shared_uids(parts: Sequence[SeriesPart]) -> list[SeriesPart]:
+    """Say of each volume whose UIDs also stand in objects of another patient, or in other objects of its own."""
+    patients_by_series: dict[str, set[str]] = {}
+    for part in parts:
+        patients_by_series.setdefault(part.first.series_uid, set()).add(part.first.patient)
+    # The time points of a multi-frame object share its header.
+    uses = Counter({id(header): header.sop_uid for part in parts for header in part.headers}.values())
+    remarked = []
+    for part in parts:
+        remarks = [part.remark] if part.remark else []
+        if part.kind == "volume" and not part.first.series_uid:
+            remarks.append("SeriesInstanceUID (0020,000E) is missing; what else the slices have in common decided")
+        elif part.kind == "volume" and len(patients_by_series[part.first.series_uid]) > 1:
+            remarks.append("objects of another patient have the same SeriesInstanceUID (0020,000E)")
+        if part.kind in ("volume", "radiograph") and any(uses[header.sop_uid] > 1 for header in part.headers):
+            remarks.append("other objects have the same SOPInstanceUID (0008,0018) and another content")
+        remarked.append(replace(part, remark="; ".join(remarks)))
+    return remarked
 
 
 def _split_volumes(headers: list[DicomHeader], options: ConvertOptions) -> list[SeriesPart]:
     """The volumes of a series, or of one multi-frame object."""
-    is_multiframe = headers[0].frame_count > 1
-    slices = read_frame_headers(headers[0]) if is_multiframe else sorted(headers, key=lambda header: header.sop_uid)
-    pieces = split_series(slices, options.min_slices)
+    is_multiframe = headers[0].is_multiframe
+    if is_multiframe:
+        headers = sorted(headers, key=lambda header: header.concatenation.number if header.concatenation else 0)
+        fault = _find_missing_part(headers)
+        if fault:
+            return [SeriesPart("unreadable", tuple(headers), fault)]
+    slices = read_frame_headers(headers) if is_multiframe else sorted(headers, key=lambda header: header.sop_uid)
+    pieces = split_series(slices, options.min_slices, options.spacing_tolerance_mm)
+    volume_count = sum(not piece.left_out for piece in pieces)
     parts = []
     for number, piece in enumerate(pieces, start=1):
         members = tuple(headers) if is_multiframe else tuple(slices[n] for n in piece.members)
-        remark = f"volume {number} of {len(pieces)} in its series, by {piece.by}" if piece.by else ""
-        part = SeriesPart("volume", members, "", number, remark, piece.members if is_multiframe and piece.by else ())
+        if piece.left_out:
+            parts.append(SeriesPart("skipped", members, piece.left_out, number))
+            continue
+        remark = f"volume {number} of {volume_count} in its series, by {piece.by}" if piece.by else ""
+        is_subset = is_multiframe and len(pieces) > 1
+        part = SeriesPart("volume", members, "", number, remark, piece.members if is_subset else ())
         if number > 1 and options.several_volumes == "first":
             part = replace(part, kind="skipped", reason=f"{remark}; only the first is asked for")
         parts.append(part)
     return parts
 
 
+def _find_missing_part(headers: Sequence[DicomHeader]) -> str:
+    """What is wrong with the parts of a concatenation, in the order of their numbers; empty where it is whole."""
+    parts = [header.concatenation for header in headers if header.concatenation]
+    numbers = [part.number for part in parts]
+    total = max([part.total or part.number for part in parts], default=0)
+    if numbers == list(range(1, total + 1)):
+        return ""
+    return (
+        f"(0020,9162): a concatenation, one image in {total} objects, of which number "
+        f"{', '.join(map(str, numbers))} is here, where each of 1 to {total} must be once"
+    )
+
+
 def _classify(header: DicomHeader, options: ConvertOptions) -> tuple[PartKind, str]:
+    if header.fault:
+        return "unreadable", header.fault
     if header.sop_class in LABEL_CLASSES:
         return "label", ""
     # Multi-frame secondary captures have the same UID with a further component.
@@ -101,4 +159,9 @@ def _classify(header: DicomHeader, options: ConvertOptions) -> tuple[PartKind, s
     modalities = options.modalities or VOLUME_MODALITIES + RADIOGRAPH_MODALITIES
     if header.modality not in modalities:
         return "skipped", f"modality {header.modality or 'unknown'} is not among {', '.join(modalities)}"
+    if "MOSAIC" in header.image_type:
+        return (
+            "unreadable",
+            "a Siemens mosaic, a volume in one picture: export it as enhanced MR, or use dcm2niix",
+        )
     return ("radiograph" if header.modality in RADIOGRAPH_MODALITIES else "volume"), ""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import struct
 import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from pydicom.dataset import Dataset
@@ -17,6 +19,7 @@ LABEL_MAP_SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.7"
 RT_STRUCTURE_SET = "1.2.840.10008.5.1.4.1.1.481.3"
 LABEL_CLASSES = (SEGMENTATION, LABEL_MAP_SEGMENTATION, RT_STRUCTURE_SET)
 SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
+MEDIA_STORAGE_DIRECTORY = "1.2.840.10008.1.3.10"
 
 # What pydicom raises at values that make no sense; its readers document none of them.
 PARSE_ERRORS = (
@@ -52,6 +55,9 @@ _TAGS = [
     "EchoTime",
     "AcquisitionNumber",
     "TemporalPositionIdentifier",
+    "ConcatenationUID",
+    "InConcatenationNumber",
+    "InConcatenationTotalNumber",
 ]
 # Further attributes that may tell the volumes of one series apart, each with its tag.
 VARYING = (
@@ -61,6 +67,7 @@ VARYING = (
     "TriggerTime (0018,1060)",
     "FrameReferenceTime (0054,1300)",
     "AcquisitionTime (0008,0032)",
+    "ContentTime (0008,0033)",
 )
 _VARYING_TAGS = [name.split()[0] for name in VARYING]
 
@@ -126,6 +133,21 @@ class PlainPixels:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class Concatenation:
+    """Of which image an object is one part, where a multi-frame image is cut into several (PS3.3 C.7.6.16.2.2.4).
+
+    Attributes:
+        uid: ConcatenationUID (0020,9161).
+        number: InConcatenationNumber (0020,9162), from 1.
+        total: InConcatenationTotalNumber (0020,9163); 0 where it is missing.
+    """
+
+    uid: str
+    number: int
+    total: int
+
+
 class DicomAttributes(Protocol):
     """Anything that gives the values of DICOM attributes by their keyword: a pydicom data set, or a dictionary."""
 
@@ -138,7 +160,7 @@ class DicomHeader:
     """The header of one DICOM object, as far as conversion needs it.
 
     UIDs and texts that are not there are empty; ``varying`` follows :data:`VARYING`. ``pixels`` is known where they can
-    be read without a parser.
+    be read without a parser. ``fault`` says why nothing can be made of the object, though it is DICOM.
     """
 
     path: Path
@@ -158,6 +180,13 @@ class DicomHeader:
     temporal_position: str
     varying: tuple[str, ...]
     pixels: PlainPixels | None = None
+    concatenation: Concatenation | None = None
+    fault: str = ""
+
+    @property
+    def is_multiframe(self) -> bool:
+        """Whether its frames are told apart by functional groups; a part of a concatenation may have one alone."""
+        return self.frame_count > 1 or self.concatenation is not None
 
     @property
     def patient(self) -> str:
@@ -191,6 +220,28 @@ def read_dataset(path: Path, *, pixels: bool = False, tags: list[str] | None = N
     return dataset
 
 
+def read_concatenation(paths: Sequence[Path]) -> Dataset:
+    """Read a multi-frame image that is cut into several objects as one object, with its pixels.
+
+    Args:
+        paths: of the objects, in the order of InConcatenationNumber (0020,9162); one path is read as it is.
+    """
+    datasets = [read_dataset(path, pixels=True) for path in paths]
+    if len(datasets) == 1:
+        return datasets[0]
+    for dataset in datasets:
+        if dataset.file_meta.TransferSyntaxUID.is_compressed:
+            dataset.decompress()
+    joined = datasets[0]
+    frame_counts = [int(dataset.get("NumberOfFrames") or 1) for dataset in datasets]
+    frame_bytes = int(joined.Rows) * int(joined.Columns) * int(joined.BitsAllocated) // 8
+    pixels = [dataset.PixelData[: count * frame_bytes] for dataset, count in zip(datasets, frame_counts, strict=True)]
+    groups = [group for dataset in datasets for group in dataset.PerFrameFunctionalGroupsSequence]
+    joined.PerFrameFunctionalGroupsSequence, joined.NumberOfFrames = groups, sum(frame_counts)
+    joined.PixelData = b"".join(pixels)
+    return joined
+
+
 def _detect_transfer_syntax(dataset: Dataset) -> str:
     """The syntax that a file without meta header turned out to have; such files are never compressed."""
     implicit, little = dataset.original_encoding
@@ -203,40 +254,68 @@ def parse_unusual_header(path: Path) -> DicomHeader | None:
     """Read the header of a DICOM object by pydicom, many times slower than ``read_header`` in ``plain``.
 
     Returns:
-        The header; None for a file that is no DICOM object, and for a DICOMDIR.
+        The header, with its ``fault`` where it can't be trusted; None for a file that is no DICOM object, and for a
+        DICOMDIR.
     """
-    if not _is_dicom_like(path):
+    has_prefix = _has_dicom_prefix(path)
+    if has_prefix is None:
         return None
     try:
         dataset = read_dataset(path, tags=[*_TAGS, *_VARYING_TAGS])
-        return _build_header(path, dataset)
-    except PARSE_ERRORS:
-        return None
+        sop_class = _read_text(dataset, "SOPClassUID") or str(dataset.file_meta.get("MediaStorageSOPClassUID", ""))
+        if sop_class == MEDIA_STORAGE_DIRECTORY or not (has_prefix or sop_class):
+            return None
+        return _build_header(path, dataset, sop_class)
+    except PARSE_ERRORS as error:
+        # Without the prefix, it may be any file that begins with these bytes.
+        return _make_unreadable_header(path, explain_parse_error(error)) if has_prefix else None
 
 
-def _is_dicom_like(path: Path) -> bool:
-    """Whether it has the magic word, or begins with a data element of group 2 or 8, as old exports do."""
+def explain_parse_error(error: BaseException) -> str:
+    """Say in words why an object can't be read; what the error itself says may hold values of the patient's."""
+    if isinstance(error, MemoryError):
+        return "unreadable: it asks for more memory than there is"
+    if isinstance(error, OSError) and not isinstance(error, EOFError) and error.errno is not None:
+        return f"unreadable: {os.strerror(error.errno)}"
+    return "unreadable: the file is damaged or cut off, or one of its values is not of the kind that DICOM asks for"
+
+
+def _has_dicom_prefix(path: Path) -> bool | None:
+    """Whether it has the magic word; None where it begins as no DICOM object does, nor as old exports do."""
     try:
         with path.open("rb") as stream:
             start = stream.read(132)
     except OSError:
-        return False
-    # PS3.10 7.1: 128 bytes of preamble, then the prefix.
-    return start[128:132] == b"DICM" or start[:2] in (b"\x02\x00", b"\x08\x00")
-
-
-def _build_header(path: Path, dataset: Dataset) -> DicomHeader | None:
-    sop_class = _read_text(dataset, "SOPClassUID") or str(dataset.file_meta.get("MediaStorageSOPClassUID", ""))
-    sop_uid = _read_text(dataset, "SOPInstanceUID")
-    if not sop_class or not sop_uid:
         return None
+    # PS3.10 7.1: 128 bytes of preamble, then the prefix.
+    if start[128:132] == b"DICM":
+        return True
+    # Old exports begin with a data element of group 2 or 8; big endian ones tell their VR.
+    is_big_endian = start[:2] in (b"\x00\x02", b"\x00\x08") and start[4:6].isalpha() and start[4:6].isupper()
+    return False if start[:2] in (b"\x02\x00", b"\x08\x00") or is_big_endian else None
+
+
+def _make_unreadable_header(path: Path, fault: str) -> DicomHeader:
+    plane = Plane((), (), (), 0, 0)
+    return DicomHeader(path, "", "", "", "", "", "", (), "", 1, 1, plane, "", "", "", ("",) * len(VARYING), fault=fault)
+
+
+def _build_header(path: Path, dataset: Dataset, sop_class: str) -> DicomHeader:
+    sop_uid = _read_text(dataset, "SOPInstanceUID") or str(dataset.file_meta.get("MediaStorageSOPInstanceUID", ""))
+    counts = {name: _read_count(dataset, name) for name in ("Rows", "Columns", "NumberOfFrames", "SamplesPerPixel")}
+    faults = [
+        *([] if sop_class else ["SOPClassUID (0008,0016) is missing: nothing says what kind of object it is"]),
+        *([] if sop_uid else ["SOPInstanceUID (0008,0018) is missing"]),
+        *(f"{name} is no whole number" for name, count in counts.items() if count is None),
+    ]
     plane = Plane(
         position=_read_numbers(dataset, "ImagePositionPatient"),
         orientation=_read_numbers(dataset, "ImageOrientationPatient"),
         spacing=_read_numbers(dataset, "PixelSpacing"),
-        rows=int(dataset.get("Rows") or 0),
-        columns=int(dataset.get("Columns") or 0),
+        rows=counts["Rows"] or 0,
+        columns=counts["Columns"] or 0,
     )
+    concatenation_uid = _read_text(dataset, "ConcatenationUID")
     return DicomHeader(
         path=path,
         sop_class=sop_class,
@@ -247,13 +326,21 @@ def _build_header(path: Path, dataset: Dataset) -> DicomHeader | None:
         modality=_read_text(dataset, "Modality"),
         image_type=tuple(str(part) for part in _read_values(dataset, "ImageType")),
         frame_of_reference=_read_text(dataset, "FrameOfReferenceUID"),
-        frame_count=int(dataset.get("NumberOfFrames") or 1),
-        samples=int(dataset.get("SamplesPerPixel") or 1),
+        frame_count=counts["NumberOfFrames"] or 1,
+        samples=counts["SamplesPerPixel"] or 1,
         plane=plane,
         echo_time=_read_text(dataset, "EchoTime"),
         acquisition=_read_text(dataset, "AcquisitionNumber"),
         temporal_position=_read_text(dataset, "TemporalPositionIdentifier"),
         varying=tuple(_read_text(dataset, keyword) for keyword in _VARYING_TAGS),
+        concatenation=Concatenation(
+            concatenation_uid,
+            _read_count(dataset, "InConcatenationNumber") or 0,
+            _read_count(dataset, "InConcatenationTotalNumber") or 0,
+        )
+        if concatenation_uid
+        else None,
+        fault="; ".join(faults),
     )
 
 
@@ -269,5 +356,17 @@ def _read_values(dataset: Dataset, keyword: str) -> list[Any]:
     return list(value) if not isinstance(value, str) and hasattr(value, "__iter__") else [value]
 
 
+def _read_count(dataset: Dataset, keyword: str) -> int | None:
+    """A whole number, 0 where it is missing; None where it is none."""
+    try:
+        return int(dataset.get(keyword) or 0)
+    except PARSE_ERRORS:
+        return None
+
+
 def _read_numbers(dataset: Dataset, keyword: str) -> tuple[float, ...]:
-    return tuple(float(value) for value in _read_values(dataset, keyword))
+    """The values of an attribute; none where one is no number, as with a decimal comma: the grid then names it."""
+    try:
+        return tuple(float(value) for value in _read_values(dataset, keyword))
+    except PARSE_ERRORS:
+        return ()

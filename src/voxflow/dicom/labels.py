@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from voxflow.dicom.headers import PARSE_ERRORS, RT_STRUCTURE_SET, read_dataset
+from voxflow.dicom.headers import PARSE_ERRORS, RT_STRUCTURE_SET, explain_parse_error, read_dataset
 from voxflow.dicom.references import (
     BY_FRAME_OF_REFERENCE,
     ImageIndex,
@@ -268,7 +268,7 @@ class _Drawing:
             self.problems[number] = str(error)
             return None
         except PARSE_ERRORS as error:
-            self.problems[number] = f"unreadable: {type(error).__name__}"
+            self.problems[number] = explain_parse_error(error)
             return None
         self._remedies[number], self._remarks[number] = mask.remedy, mask.remark
         self._has_voxels |= bool(mask.array.any())

@@ -9,7 +9,7 @@ import numpy as np
 
 from voxflow.dicom.enhanced import read_frame_planes, read_frame_rescales
 from voxflow.dicom.grid import fit_slice_grid
-from voxflow.dicom.headers import read_dataset
+from voxflow.dicom.headers import read_concatenation, read_dataset
 from voxflow.dicom.plain import read_plain_values
 from voxflow.dicom.stack import SliceStack
 from voxflow.errors import DicomError
@@ -41,7 +41,7 @@ def read_series(
     frames: Sequence[int] = (),
     on_object: Callable[[DicomAttributes], None] | None = None,
 ) -> Volume:
-    """Read a series of single-frame objects, or one multi-frame object, as a volume.
+    """Read a series of single-frame objects, or one multi-frame object or concatenation, as a volume.
 
     Args:
         headers: its objects.
@@ -59,8 +59,8 @@ def read_series(
         DicomError: the slices make no volume that can be trusted, or pixels can't be decoded.
     """
     fit_grid = fit_grid or partial(fit_slice_grid, tolerance_mm=tolerance_mm, min_slices=min_slices)
-    if len(headers) == 1 and headers[0].frame_count > 1:
-        return _read_multiframe(headers[0].path, fit_grid, frames, on_object)
+    if headers[0].is_multiframe:
+        return _read_multiframe([header.path for header in headers], fit_grid, frames, on_object)
     geometry, order = fit_grid([header.plane for header in headers])
     stack = SliceStack(len(order))
     for index in order:
@@ -145,9 +145,9 @@ def read_rescale(dataset: DicomAttributes) -> tuple[float, float]:
 
 
 def _read_multiframe(
-    path: Path, fit_grid: GridFit, frames: Sequence[int], on_object: Callable[[DicomAttributes], None] | None
+    paths: Sequence[Path], fit_grid: GridFit, frames: Sequence[int], on_object: Callable[[DicomAttributes], None] | None
 ) -> Volume:
-    dataset = read_dataset(path, pixels=True)
+    dataset = read_concatenation(paths)
     planes, rescales = read_frame_planes(dataset), read_frame_rescales(dataset)
     frames = frames or range(len(planes))
     geometry, order = fit_grid([planes[frame] for frame in frames])

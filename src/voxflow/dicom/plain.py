@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from voxflow.dicom.elements import EXPLICIT_VR, IMPLICIT_VR, Elements, UnusualFileError, read_elements
-from voxflow.dicom.headers import VARYING, DicomHeader, PlainPixels, Plane, parse_unusual_header
+from voxflow.dicom.headers import VARYING, Concatenation, DicomHeader, PlainPixels, Plane, parse_unusual_header
 from voxflow.errors import DicomError
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ _ELEMENTS = {
     "SOPClassUID": (0x00080016, b"UI"),
     "SOPInstanceUID": (0x00080018, b"UI"),
     "AcquisitionTime": (0x00080032, b"TM"),
+    "ContentTime": (0x00080033, b"TM"),
     "Modality": (0x00080060, b"CS"),
     "PatientID": (0x00100020, b"LO"),
     "EchoTime": (0x00180081, b"DS"),
@@ -38,6 +39,9 @@ _ELEMENTS = {
     "ImageOrientationPatient": (0x00200037, b"DS"),
     "FrameOfReferenceUID": (0x00200052, b"UI"),
     "TemporalPositionIdentifier": (0x00200100, b"IS"),
+    "ConcatenationUID": (0x00209161, b"UI"),
+    "InConcatenationNumber": (0x00209162, b"US"),
+    "InConcatenationTotalNumber": (0x00209163, b"US"),
     "SamplesPerPixel": (0x00280002, b"US"),
     "PhotometricInterpretation": (0x00280004, b"CS"),
     "NumberOfFrames": (0x00280008, b"IS"),
@@ -110,6 +114,7 @@ def read_plain_header(path: Path) -> DicomHeader:
         temporal_position=fields.read_text("TemporalPositionIdentifier"),
         varying=tuple(fields.read_text(name) for name in _VARYING),
         pixels=_locate_pixels(fields, plane),
+        concatenation=_read_concatenation(fields),
     )
 
 
@@ -198,6 +203,15 @@ class _HeaderFields:
         if len(raw) != 2:
             raise UnusualFileError
         return int.from_bytes(raw, "little")
+
+
+def _read_concatenation(fields: _HeaderFields) -> Concatenation | None:
+    uid = fields.read_text("ConcatenationUID")
+    if not uid:
+        return None
+    return Concatenation(
+        uid, fields.read_count("InConcatenationNumber"), fields.read_count("InConcatenationTotalNumber")
+    )
 
 
 def _locate_pixels(fields: _HeaderFields, plane: Plane) -> PlainPixels | None:

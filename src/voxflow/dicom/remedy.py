@@ -13,7 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from voxflow.dicom.grid import POSITION, SAME_POSITION_MM, compute_plane_axes, find_missing_slices
+from voxflow.dicom.grid import (
+    POSITION,
+    compute_plane_axes,
+    find_missing_slices,
+    limit_same_position,
+    limit_tolerance,
+)
 from voxflow.errors import DicomError
 from voxflow.geometry import Geometry
 from voxflow.volumes import Volume
@@ -86,8 +92,9 @@ def plan_remedy(planes: Sequence[Plane], *, tolerance_mm: float, tilt: bool, irr
     offsets = np.array([planes[n].position for n in order]) - planes[order[0]].position
     distances = offsets @ normal
     steps = np.diff(distances)
+    tolerance_mm = limit_tolerance(tolerance_mm, float(np.median(steps)))
     is_even = bool(np.abs(distances - np.linspace(0, distances[-1], len(distances))).max() <= tolerance_mm)
-    if steps.min() < SAME_POSITION_MM or find_missing_slices(steps).any() or not (is_even or irregular):
+    if steps.min() < limit_same_position(planes[0]) or find_missing_slices(steps).any() or not (is_even or irregular):
         return None
     sideways = offsets - distances[:, None] * normal
     largest_shift = float(np.linalg.norm(sideways, axis=1).max())
@@ -181,7 +188,7 @@ def _measure_tilt(sideways: NDArray[np.float64], distances: NDArray[np.float64],
         largest_shift = float(np.linalg.norm(sideways, axis=1).max())
         raise DicomError(
             f"slices shifted sideways by up to {largest_shift:.2f} mm, and no tilt of a gantry "
-            f"explains it: {unexplained:.2f} mm stay at {degrees:.1f} degrees (tolerance {tolerance_mm} mm)",
+            f"explains it: {unexplained:.2f} mm stay at {degrees:.1f} degrees (tolerance {tolerance_mm:.3g} mm)",
             where=POSITION,
         )
     return degrees

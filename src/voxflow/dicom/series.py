@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 
-from voxflow.dicom.headers import PARSE_ERRORS
+from voxflow.dicom.headers import PARSE_ERRORS, explain_parse_error
 from voxflow.dicom.label_grid import LabelGrid
 from voxflow.dicom.labels import LabelObject, LabelShare, merge_labels
 from voxflow.dicom.radiograph import read_radiograph_object
@@ -94,7 +94,7 @@ def convert_part(job: ConversionJob) -> ConversionOutcome:
     except InputError as error:
         return quarantine_job(job, str(error))
     except PARSE_ERRORS as error:
-        return quarantine_job(job, f"unreadable: {type(error).__name__}")
+        return quarantine_job(job, explain_parse_error(error))
     # Outside of the try: a full disk is no fault of the series.
     return (
         _write_radiograph_case(job, picture, spacing)
@@ -124,7 +124,8 @@ def describe_part(part: SeriesPart) -> ConversionRow:
 
 def quarantine_job(job: ConversionJob, reason: str) -> ConversionOutcome:
     """Describe a case that can't be made: a quarantined row for its image, and a skipped one for each label object."""
-    row = replace(describe_part(job.part), verdict="quarantined", reason=reason)
+    reasons = "; ".join(text for text in (reason, job.part.remark) if text)
+    row = replace(describe_part(job.part), verdict="quarantined", reason=reasons)
     because = "its image series was quarantined"
     labels = [replace(describe_label(share.label), verdict="skipped", reason=because) for share in job.labels]
     return ConversionOutcome((row, *labels))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -58,8 +59,13 @@ def find_sources(source: Path, origins: Collection[Origin], options: ConvertOpti
     series = {origin.series_uid for origin in origins}
     headers = [header for header in scan_folder(source).headers if header.series_uid in series]
     parts = [part for part in group_headers(headers, options) if part.kind == "volume"]
-    sources = (SourceFiles(tuple(header.path for header in part.headers), part.frames) for part in parts)
-    files_by_origin = {Origin(*part.key): files for part, files in zip(parts, sources, strict=True)}
+    uses = Counter(Origin(*part.key) for part in parts)
+    files_by_origin = {
+        Origin(*part.key): SourceFiles(tuple(header.path for header in part.headers), part.frames)
+        for part in parts
+        # Anonymisers may give two patients the same UIDs: nothing then says which of them is meant.
+        if uses[Origin(*part.key)] == 1
+    }
     return {
         origin: source_files
         for origin in origins

@@ -94,6 +94,6 @@ class DropFolder:
             except FileNotFoundError:
                 continue
             header = read_header(file) if is_complete else None
-            if header is not None:
+            if header is not None and not header.fault:
                 headers_by_series.setdefault(header.series_uid, {}).setdefault(header.sop_uid, header)
         return {uid: list(headers.values()) for uid, headers in headers_by_series.items()}
