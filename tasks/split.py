@@ -10,7 +10,7 @@ from tasks.common.case_table import read_cases
 from tasks.common.stage import Stage, main
 from voxflow.datalist import SplitOptions, build_datalist, list_lacking_findings, split_cases
 from voxflow.errors import EXIT_OK
-from voxflow.files import atomic_directory, write_json
+from voxflow.files import atomic_directory, read_text, write_json
 from voxflow.progress import say
 from voxflow.quality import require_separate_patients
 
@@ -27,7 +27,7 @@ def run(stage: Stage) -> int:
         QualityError: a patient would be in two parts.
     """
     table = read_cases(stage.resampled / "cases.csv")
-    labels: dict[str, Any] = json.loads((stage.resampled / "labels.json").read_text(encoding="utf-8"))
+    labels: dict[str, Any] = json.loads(read_text(stage.resampled / "labels.json"))
     splits = split_cases(table, stage.options(SplitOptions))
     tables = [table.assign(part=table["case"].map(split)) for split in splits]
     for part_table in tables:

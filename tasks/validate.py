@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tasks.common.case_table import read_cases
 from tasks.common.stage import Stage, main
 from voxflow.errors import EXIT_OK
-from voxflow.files import atomic_directory, write_json
+from voxflow.files import atomic_directory, read_text, write_json
 from voxflow.progress import say
 from voxflow.quality import (
     CheckOutcome,
@@ -67,7 +66,7 @@ def _count_failed(outcomes: list[CheckOutcome]) -> int:
 
 
 def _build_checks(stage: Stage, options: ValidateOptions, measured: pd.DataFrame) -> list[DataCheck]:
-    labels = json.loads(Path(stage.volumes / "labels.json").read_text(encoding="utf-8"))
+    labels = json.loads(read_text(stage.volumes / "labels.json"))
     modalities = sorted({modality for modality in measured["modality"] if modality})
     if stage.task == "classification":
         return build_radiograph_checks(options, modalities, labels["findings"])

@@ -1,5 +1,6 @@
-"""Writes files and folders whole or not at all: nothing half written ever stands under its final name."""
+"""Writes files and folders whole or not at all, and reads texts that people write."""
 
+import codecs
 import contextlib
 import errno
 import json
@@ -10,6 +11,15 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from voxflow.errors import DataError
+
+# UTF-32's mark begins with that of UTF-16.
+_OTHER_ENCODINGS = (
+    (codecs.BOM_UTF32_LE, "UTF-32"),
+    (codecs.BOM_UTF32_BE, "UTF-32"),
+    (codecs.BOM_UTF16_LE, "UTF-16"),
+    (codecs.BOM_UTF16_BE, "UTF-16"),
+)
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -66,6 +76,34 @@ def atomic_directory(target: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def read_text(path: Path) -> str:
+    r"""Read a text that a person may have written: UTF-8, with or without a byte-order mark, with any line ends.
+
+    Returns:
+        The text without the mark; every line ends in ``\n``.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        DataError: it is in another encoding, such as UTF-16.
+
+    Example:
+        >>> size = Path("table.csv").write_bytes(b"\xef\xbb\xbfcase,dice\r\na,0.9\r\n")
+        >>> read_text(Path("table.csv"))
+        'case,dice\na,0.9\n'
+    """
+    raw = path.read_bytes()
+    encoding = next((name for mark, name in _OTHER_ENCODINGS if raw.startswith(mark)), "")
+    if encoding:
+        raise DataError(f"a text in {encoding}; save it as UTF-8", path=path)
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        message = f"no UTF-8: line {line} holds the byte 0x{raw[error.start]:02x}; save the file as UTF-8"
+        raise DataError(message, path=path) from error
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
 def write_text(target: Path, text: str) -> None:
     """Write UTF-8 text whole or not at all."""
     with atomic_path(target) as temporary:
@@ -84,8 +122,8 @@ def write_json(target: Path, value: Mapping[str, Any] | list[Any]) -> None:
 def read_json_or_none(path: Path) -> Any:
     """Read JSON of any kind that another program left; None when it is not there, can't be read or is no JSON."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError):
+        return json.loads(read_text(path))
+    except (OSError, DataError, json.JSONDecodeError):
         return None
 
 

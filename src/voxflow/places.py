@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from voxflow.errors import ConfigError
+from voxflow.errors import ConfigError, DataError
+from voxflow.files import read_text
 from voxflow.findings import FindingCollector
 
 if TYPE_CHECKING:
@@ -165,8 +166,10 @@ def read_params(path: Path = PARAMS, *, may_lack: bool = False) -> dict[str, Any
             return {}
         raise ConfigError("file not found; run stages from the root of the repository", path=path)
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, OSError, UnicodeDecodeError) as error:
+        content = yaml.safe_load(read_text(path))
+    except DataError as error:
+        raise ConfigError(error.message, path=path) from error
+    except (yaml.YAMLError, OSError) as error:
         raise ConfigError(f"not valid YAML: {error}", path=path) from error
     return content if isinstance(content, dict) else {}
 

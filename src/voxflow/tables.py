@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import csv
+import io
 import math
 from typing import TYPE_CHECKING, Any
 
-from voxflow.files import atomic_path
+from voxflow.errors import DataError
+from voxflow.files import atomic_path, read_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
 Row = dict[str, str]
+DELIMITERS = (",", ";", "\t")  # of several that make as many columns, the first
 
 FINDING_PREFIX = "finding:"  # of the columns of cases.csv that say what a radiograph shows: 1, 0, or empty for unknown
 
@@ -22,11 +25,35 @@ def read_rows(path: Path) -> list[Row] | None:
 
     Returns:
         A mapping of column to text for each row; None when the file is not there.
+
+    Raises:
+        DataError: it is no CSV in UTF-8.
     """
     if not path.is_file():
         return None
-    with path.open(encoding="utf-8", newline="") as stream:
-        return list(csv.DictReader(stream))
+    text, delimiter = read_csv_text(path)
+    try:
+        return list(csv.DictReader(io.StringIO(text), delimiter=delimiter))
+    except csv.Error as error:
+        raise DataError(f"no CSV: {error}", path=path) from error
+
+
+def read_csv_text(path: Path) -> tuple[str, str]:
+    """Read a CSV as people save it: UTF-8 with or without a byte-order mark, any line ends, commas, semicolons or tabs.
+
+    Returns:
+        The text, and what separates its cells: of comma, semicolon and tab what makes the most columns of the header.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        DataError: it is no UTF-8.
+    """
+    text = read_text(path)
+    # Excel's own note of the separator.
+    if text.startswith("sep=") and text[5:6] == "\n":
+        return text[6:], text[4]
+    header = text.partition("\n")[0]
+    return text, max(DELIMITERS, key=lambda delimiter: len(next(csv.reader([header], delimiter=delimiter), [])))
 
 
 def is_labelled(row: Row) -> bool:

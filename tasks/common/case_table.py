@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import io
 from typing import TYPE_CHECKING
 
 from voxflow.errors import DataError
-from voxflow.tables import FINDING_PREFIX
+from voxflow.tables import FINDING_PREFIX, read_csv_text
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,10 +25,11 @@ def read_cases(path: Path) -> pd.DataFrame:
     import pandas as pd
 
     try:
-        table = pd.read_csv(path, dtype="str", keep_default_na=False)
+        text, delimiter = read_csv_text(path)
+        table = pd.read_csv(io.StringIO(text), sep=delimiter, dtype="str", keep_default_na=False)
     except FileNotFoundError as error:
         raise DataError("file not found; the stage before writes it", path=path) from error
-    except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
+    except (pd.errors.EmptyDataError, pd.errors.ParserError) as error:
         raise DataError(f"not a CSV table: {error}", path=path) from error
     missing = [column for column in NEEDED if column not in table.columns]
     if missing:

@@ -49,7 +49,7 @@ class ProfileCommand(Command):
         """
         import pandas as pd
 
-        from voxflow.files import write_text
+        from voxflow.files import read_text, write_text
         from voxflow.places import PARAMS, Places
         from voxflow.quality import profile_suites
         from voxflow.workspace import format_yaml, set_value
@@ -68,7 +68,7 @@ class ProfileCommand(Command):
                 "there are suites already; --replace overwrites what was edited", path=PARAMS, where=json_path
             )
         keys = ("workspaces", self.workspace, "validate", "suites")
-        write_text(PARAMS, set_value(PARAMS.read_text(encoding="utf-8"), keys, suites))
+        write_text(PARAMS, set_value(read_text(PARAMS), keys, suites))
         count = sum(len(rules) for rules in suites.values())
         say(f"profile {self.workspace}: {count} rules for {', '.join(suites)} → {PARAMS}: {json_path}; edit them there")
         return EXIT_OK

@@ -8,6 +8,8 @@ import logging
 import re
 from typing import TYPE_CHECKING, Any
 
+from voxflow.errors import DataError
+from voxflow.files import read_text
 from voxflow.findings import DEFAULT_CODE, FaultyConfigError, Finding, FindingCollector, nearest_name
 
 if TYPE_CHECKING:
@@ -47,11 +49,13 @@ def read_json(path: Path, findings: FindingCollector | None = None) -> dict[str,
         {'epochs': 20}
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_text(path)
     except FileNotFoundError as error:
         raise _make_fault(path, "missing-file", "file not found") from error
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
         raise _make_fault(path, "unreadable-file", f"unreadable: {error}") from error
+    except DataError as error:
+        raise _make_fault(path, "unreadable-file", f"unreadable: {error.message}") from error
     plain, warning = _forgive(text, path)
     if warning and findings:
         findings.add(dataclasses.replace(warning, file=findings.file))

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from voxflow.errors import DataError
+from voxflow.files import read_text
 from voxflow.findings import Finding
 
 if TYPE_CHECKING:
@@ -89,10 +90,10 @@ class Datalist:
             DataError: not found, not JSON (line and column), or wrong cases (JSON paths).
         """
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = json.loads(read_text(path))
         except FileNotFoundError as error:
             raise DataError("file not found", path=path) from error
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        except json.JSONDecodeError as error:
             raise DataError(f"not valid JSON: {error}", path=path) from error
         if not isinstance(content, dict):
             raise DataError("expected an object with keys such as 'training'", path=path)

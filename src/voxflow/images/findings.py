@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import io
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from voxflow.errors import DataError
 from voxflow.progress import say
+from voxflow.tables import read_csv_text
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -67,20 +69,21 @@ def read_findings(path: Path) -> RadiographFindings:
     """Read a CSV of findings; all that is wrong with it is reported at once.
 
     Args:
-        path: UTF-8, with a header. One column names the image (``sop_instance_uid``, ``file`` ...), one may name the
-            patient, each other one is a finding with 0, 1 or nothing.
+        path: as :func:`voxflow.tables.read_csv_text` reads it, with a header. One column names the image
+            (``sop_instance_uid``, ``file`` ...), one may name the patient, each other one is a finding with 0, 1 or
+            nothing.
 
     Raises:
         DataError: missing, without a column that names the image, a value that is neither 0, 1 nor empty, or an
             image named twice.
     """
     try:
-        with path.open(newline="", encoding="utf-8-sig") as stream:
-            rows = list(csv.reader(stream))
+        text, delimiter = read_csv_text(path)
+        rows = [row for row in csv.reader(io.StringIO(text), delimiter=delimiter) if any(row)]
     except FileNotFoundError as error:
         raise DataError("file not found", path=path) from error
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"no CSV in UTF-8: {error}", path=path) from error
+    except csv.Error as error:
+        raise DataError(f"no CSV: {error}", path=path) from error
     header = [name.strip() for name in rows[0]] if rows else []
     image = _find_column(header, IMAGE_COLUMNS)
     if image is None:
@@ -106,10 +109,10 @@ def _parse_rows(
         key = row[keys[0]].strip()
         if key in values:
             faults.append(f"row {number} names an image for the second time")
-        wrong_values = [f"{header[n]}={row[n]!r}" for n in columns if row[n].strip().lower() not in _VALUE_BY_TEXT]
+        wrong_values = [f"{header[n]}={row[n]!r}" for n in columns if _normalise(row[n]) not in _VALUE_BY_TEXT]
         if wrong_values:
             faults.append(f"row {number}: {', '.join(wrong_values)}; expected 0, 1 or nothing")
-        values[key] = tuple(_VALUE_BY_TEXT.get(row[n].strip().lower()) for n in columns)
+        values[key] = tuple(_VALUE_BY_TEXT.get(_normalise(row[n])) for n in columns)
         if keys[1] is not None:
             patients[key] = row[keys[1]].strip()
     if faults:
@@ -146,6 +149,10 @@ _VALUE_BY_TEXT: dict[str, int | None] = {
     **dict.fromkeys(NEGATIVE, 0),
     **dict.fromkeys(UNKNOWN, None),
 }
+
+
+def _normalise(cell: str) -> str:
+    return cell.strip().lower().replace(",", ".")  # a decimal comma
 
 
 def _find_column(header: Sequence[str], accepted: Sequence[str]) -> int | None:

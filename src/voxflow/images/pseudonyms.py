@@ -9,6 +9,7 @@ import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from voxflow.files import read_text
 from voxflow.places import find_home
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def load_pseudonym_key(configured_key: str | None, key_file: Path | None = None)
         handle = os.open(key_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(handle, "w", encoding="ascii") as stream:
             stream.write(secrets.token_hex(32) + "\n")
-    return key_file.read_text(encoding="ascii").strip().encode()
+    return read_text(key_file).strip().encode()
 
 
 def assign_pseudonyms(patients: Iterable[str], key: bytes) -> dict[str, str]:

@@ -6,6 +6,8 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from voxflow.errors import DataError
+from voxflow.files import read_text
 from voxflow.lint.files import ImageHeaders
 
 if TYPE_CHECKING:
@@ -55,10 +57,10 @@ class WorkspaceData:
             labels: labels.json; None: there is none.
         """
         try:
-            content = json.loads("" if labels is None else labels.read_text(encoding="utf-8"))
+            content = json.loads("" if labels is None else read_text(labels))
             names = content["findings"] if "findings" in content else {int(key): name for key, name in content.items()}
             self.class_names, self.classes_from = _order_names(names), "names in labels.json"
-        except (OSError, ValueError, TypeError, AttributeError):
+        except (OSError, DataError, ValueError, TypeError, AttributeError):
             if self.listing is None:
                 return
             if self.listing.label_format:

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from voxflow.datalist import Datalist, FaultyDatalistError
+from voxflow.errors import DataError
+from voxflow.files import read_text
 from voxflow.findings import show, suggest
 
 if TYPE_CHECKING:
@@ -113,14 +115,15 @@ def read_leniently(path: Path, root: Path, notes: FindingCollector) -> LenientDa
 
 def _read_object(path: Path, notes: FindingCollector) -> dict[str, Any] | None:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_text(path))
     except json.JSONDecodeError as error:
         line = next(iter(error.doc.splitlines()[error.lineno - 1 :]), "").strip()
         place = f"line {error.lineno}, column {error.colno}"
         notes.error("syntax", place, f"not valid JSON: {error.msg}, at {show(line)}", "mend the JSON there")
         return None
-    except (OSError, UnicodeDecodeError, RecursionError) as error:
-        notes.error("unreadable-file", "", f"unreadable: {error}", "give a datalist in UTF-8")
+    except (OSError, DataError, RecursionError) as error:
+        reason = error.message if isinstance(error, DataError) else error
+        notes.error("unreadable-file", "", f"unreadable: {reason}", "give a datalist in UTF-8")
         return None
     if isinstance(content, dict):
         return content

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from voxflow.components import plain_name
 from voxflow.errors import ConfigError
+from voxflow.files import read_text
 from voxflow.migrate.report import MigrationReport
 from voxflow.migrate.translation import Node, Translation, node, translate
 
@@ -328,7 +329,7 @@ class Bundle:
 
         if self.source.datalist is None:
             return str(self.source.variables.get("DATA_LIST_KEY", "validation"))
-        datalist = json.loads(self.source.datalist.read_text(encoding="utf-8"))
+        datalist = json.loads(read_text(self.source.datalist))
         configured = self.source.variables.get("DATA_LIST_KEY")
         keys = [key for key in (configured, *INFERENCE_KEYS) if key and datalist.get(key)]
         return keys[0] if keys else "validation"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from voxflow.components import Component, create, plain_name, read_network
 from voxflow.config import load_workflow, read_json
 from voxflow.errors import ConfigError
+from voxflow.files import read_text
 from voxflow.migrate.translation import Facts, list_fields
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ def read_source(folder: Path, config: str = TRAIN, overrides: Mapping[str, Any] 
     datalist = Path(str((overrides or {}).get("DATASET_JSON", places["DATASET_JSON"])))
     datalist = datalist if datalist.is_absolute() or datalist.is_file() else folder / "config" / datalist.name
     data_root = Path(str((overrides or {}).get("DATA_ROOT", places["DATA_ROOT"])))
-    datalist_content = json.loads(datalist.read_text(encoding="utf-8")) if datalist.is_file() else {}
+    datalist_content = json.loads(read_text(datalist)) if datalist.is_file() else {}
     validation = folder / "config" / VALIDATION
     model = next((folder / "models" / name for name in MODELS if (folder / "models" / name).is_file()), None)
     network, spec = _read_trained(model) if model else (workflow.train.model, None)
@@ -146,7 +147,7 @@ def _find_class_names(
 ) -> tuple[str, ...]:
     """Names from the data where it says them, else numbers; the count must be known from somewhere."""
     labels = data_root / "labels.json"
-    names_or_labels = json.loads(labels.read_text(encoding="utf-8")) if labels.is_file() else datalist.get("labels", {})
+    names_or_labels = json.loads(read_text(labels)) if labels.is_file() else datalist.get("labels", {})
     if isinstance(names_or_labels, dict) and isinstance(names_or_labels.get("findings"), list):
         names_or_labels = names_or_labels["findings"]
     if isinstance(names_or_labels, dict) and names_or_labels:

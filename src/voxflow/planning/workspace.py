@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from voxflow.config import load_workflow, read_json, set_nested
 from voxflow.datalist import Datalist
 from voxflow.errors import ConfigError, DataError
-from voxflow.files import write_text
+from voxflow.files import read_text, write_text
 from voxflow.findings import FaultyConfigError, Finding
 from voxflow.places import PARAMS, read_workspaces
 from voxflow.planning.places import place_sizes
@@ -176,7 +176,7 @@ def apply_proposal(study: Study, name: str) -> tuple[Study, list[str]]:
     if evaluation and target.evaluation:
         changed.append(_write_values(target.evaluation, evaluation))
     if study.is_auto:
-        write_text(PARAMS, _replace_auto(PARAMS.read_text(encoding="utf-8"), Path(name).name))
+        write_text(PARAMS, _replace_auto(read_text(PARAMS), Path(name).name))
         changed.append(str(PARAMS))
     return study_workspace(name), changed
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from voxflow.errors import DataError
+from voxflow.tables import read_csv_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -65,12 +67,12 @@ def read_scores(path: Path) -> CaseScores:
         DataError: the file is missing, or no table by case.
     """
     try:
-        with path.open(encoding="utf-8", newline="") as stream:
-            reader = csv.DictReader(stream)
-            columns, rows = list(reader.fieldnames or []), list(reader)
+        text, delimiter = read_csv_text(path)
+        reader = csv.DictReader(io.StringIO(text), delimiter=delimiter)
+        columns, rows = list(reader.fieldnames or []), list(reader)
     except FileNotFoundError as error:
         raise DataError("file not found; the stage evaluate writes it", path=path) from error
-    except (UnicodeDecodeError, csv.Error) as error:
+    except csv.Error as error:
         raise DataError(f"not a CSV table: {error}", path=path) from error
     classes_by_prefix = {
         prefix: tuple(c.removeprefix(prefix) for c in columns if c.startswith(prefix)) for prefix in TASKS

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from voxflow.errors import DataError
+from voxflow.files import read_text
 from voxflow.training.options import DataFacts
 from voxflow.volumes import parse_spacing, read_geometry
 
@@ -48,7 +49,7 @@ def read_facts(labels: Path, resampling: Mapping[str, Any], metadata: Mapping[st
 
 def _read_class_names(labels: Path) -> tuple[str, ...]:
     try:
-        content = json.loads(labels.read_text(encoding="utf-8"))
+        content = json.loads(read_text(labels))
         if "findings" in content:
             return tuple(str(name) for name in content["findings"])
         names = {int(value): str(name) for value, name in content.items()}

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 
 from voxflow.dicom import ConvertOptions, convert_folder
 from voxflow.errors import ConfigError, DataError, VoxflowError, join_names
-from voxflow.files import write_text
+from voxflow.files import read_text, write_text
 from voxflow.places import PARAMS, read_params
 from voxflow.quality import measure_cases
 from voxflow.tables import is_labelled, read_rows
@@ -102,7 +102,7 @@ def add_patients(places: Places, folder: Path) -> AddedPatients:
     tables = _merge_findings(places, source, folder)
     _require_no_clash(pairs, {table.name for table in tables}, folder, source)
     test_patients = sorted({row["patient"] for row in split if row["part"] == TESTING})
-    params, new_files = PARAMS.read_text(encoding="utf-8"), [target for _, target in pairs if not target.exists()]
+    params, new_files = read_text(PARAMS), [target for _, target in pairs if not target.exists()]
     try:
         for origin, target in pairs:
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -215,7 +215,7 @@ def _merge_findings(places: Places, source: Path, folder: Path) -> dict[Path, tu
     table_name = places.options_of("convert", ConvertOptions).findings
     if not table_name or not (source / table_name).is_file() or not (folder / table_name).is_file():
         return {}
-    before, more = ((root / table_name).read_text(encoding="utf-8") for root in (source, folder))
+    before, more = (read_text(root / table_name) for root in (source, folder))
     if next(csv.reader(before.splitlines()), []) != next(csv.reader(more.splitlines()), []):
         raise DataError(f"other columns than {source / table_name}", path=folder / table_name)
     present = set(before.splitlines())

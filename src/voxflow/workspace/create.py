@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from voxflow.errors import ConfigError, DataError
-from voxflow.files import atomic_directory, write_json, write_text
+from voxflow.files import atomic_directory, read_text, write_json, write_text
 from voxflow.findings import suggest
 from voxflow.places import PARAMS, read_workspaces
 from voxflow.workspace.zoo import VARIANTS, ZooModel, find_model, read_zoo, write_model
@@ -138,7 +138,7 @@ def _create_in_repository(name: str, source: Path, template: str, *, root: Path,
         make_mmar(template, folder, variant=variant, data_root=f"data/resampled/{name}", datalist=datalist)
         words |= collect_block_words(model, variant, words["FINDINGS"])
     block = _fill_words((TEMPLATES / (template if model is None else ZOO) / PARAMS).read_text(encoding="utf-8"), words)
-    write_text(params, _insert_block(params.read_text(encoding="utf-8"), block))
+    write_text(params, _insert_block(read_text(params), block))
     return folder
 
 

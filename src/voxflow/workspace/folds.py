@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from voxflow.errors import ConfigError
-from voxflow.files import write_text
+from voxflow.files import read_text, write_text
 from voxflow.findings import suggest
 from voxflow.places import read_params
 
@@ -38,7 +38,7 @@ def set_folds(params_file: Path, workspace: str, count: int) -> None:
     """
     if not params_file.is_file():
         raise ConfigError("file not found; run from the root of the repository", path=params_file)
-    text = params_file.read_text(encoding="utf-8")
+    text = read_text(params_file)
     content = read_params(params_file)
     workspaces = content.get("workspaces") or {}
     if workspace not in workspaces:
