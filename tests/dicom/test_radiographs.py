@@ -41,6 +41,57 @@ def test_monochrome1_is_inverted_in_the_range_of_the_stored_bits(tmp_path: Path)
     assert np.array_equal(array, VALUES)
 
 
+@pytest.mark.parametrize("kind", ["MONOCHROME1", "MONOCHROME2"])
+@pytest.mark.parametrize("padding", [0, 4095])
+@pytest.mark.parametrize("window", [None, (2000.0, 3000.0), "stated"])
+@pytest.mark.parametrize("bits", [8, 16])
+def test_padding_is_the_darkest(tmp_path: Path, kind: str, padding: int, window: Any, bits: int) -> None:
+    values = VALUES + 200
+    values[:2] = padding
+    changes: dict[str, Any] = {"PhotometricInterpretation": kind, "WindowCenter": 2000, "WindowWidth": 3000}
+    plain, _ = read_radiograph_object(save(radiograph(values, **changes), tmp_path / "a"), window=window, bits=bits)
+    padded = radiograph(values, PixelPaddingValue=padding, **changes)
+    picture, _ = read_radiograph_object(save(padded, tmp_path / "b"), window=window, bits=bits)
+    assert (picture[:2] == 0).all()
+    assert np.array_equal(picture[2:], plain[2:])
+
+
+def test_a_range_of_padding_is_darkest_whole_unless_it_is_all(tmp_path: Path) -> None:
+    changes: dict[str, Any] = {"PhotometricInterpretation": "MONOCHROME1", "PixelPaddingValue": 4095}
+    picture, _ = read_radiograph_object(
+        save(radiograph(VALUES, PixelPaddingRangeLimit=3000, **changes), tmp_path / "a")
+    )
+    assert np.array_equal(picture, np.where(VALUES >= 3000, 0, 4095 - VALUES))
+    with pytest.raises(DicomError, match=r"\(0028,0120\): all pixels are padding"):
+        read_radiograph_object(save(radiograph(VALUES, PixelPaddingRangeLimit=0, **changes), tmp_path / "b"))
+
+
+def test_attributes_that_contradict_each_other_on_what_is_bright_are_refused(tmp_path: Path) -> None:
+    inverse: dict[str, Any] = {"PresentationLUTShape": "INVERSE", "PhotometricInterpretation": "MONOCHROME1"}
+    picture, _ = read_radiograph_object(save(radiograph(**inverse), tmp_path / "a"))
+    assert np.array_equal(picture, 4095 - VALUES)
+    path = save(radiograph(PresentationLUTShape="INVERSE"), tmp_path / "b")
+    with pytest.raises(DicomError, match=r"\(2050,0020\): INVERSE contradicts PhotometricInterpretation MONOCHROME2"):
+        read_radiograph_object(path)
+
+
+def test_a_table_or_slope_that_turns_values_around_turns_the_picture(tmp_path: Path) -> None:
+    changes: dict[str, dict[str, Any]] = {
+        "slope": {"RescaleSlope": -1, "RescaleIntercept": 4095},
+        "table": {"ModalityLUTSequence": [voi_lut()]},
+        "window": {"VOILUTSequence": [voi_lut()]},
+    }
+    for name, change in changes.items():
+        picture, _ = read_radiograph_object(save(radiograph(**change), tmp_path / name))
+        assert np.array_equal(picture, 4095 - VALUES)
+
+
+def test_palette_indices_are_no_radiograph(tmp_path: Path) -> None:
+    path = save(radiograph(PhotometricInterpretation="PALETTE COLOR"), tmp_path / "x")
+    with pytest.raises(DicomError, match=r"\(0028,0004\): expected grey pixels, received PALETTE COLOR"):
+        read_radiograph_object(path)
+
+
 def test_signed_values_begin_at_zero(tmp_path: Path) -> None:
     signed = (VALUES.astype(np.int32) - 2048).astype(np.int16)
     array, _ = read_radiograph_object(save(radiograph(signed), tmp_path / "x"))

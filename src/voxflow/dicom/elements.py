@@ -69,7 +69,8 @@ def read_elements(path: Path, vr_by_tag: Mapping[int, bytes]) -> Elements:
 
     Args:
         path: the file; only its start is read.
-        vr_by_tag: tags, (group << 16) + element, each with the VR that it must have; empty for any.
+        vr_by_tag: tags, (group << 16) + element, each with the VR that it must have; empty for any. Of a sequence
+            (``b"SQ"``) only its presence is told, by empty bytes.
 
     Raises:
         UnusualFileError: this is for pydicom to read, or to refuse.
@@ -117,12 +118,14 @@ def _walk_elements(data: bytes, size: int, vr_by_tag: Mapping[int, bytes]) -> El
         if tag >= PIXELS:
             pixels = (value, length) if tag == PIXELS and length != UNDEFINED else None
             break
+        if vr_by_tag.get(tag) == b"SQ":
+            values[tag] = b""
         if length == UNDEFINED:
             position = _skip_sequence(data, value, vr, walk is _parse_explicit)
             continue
         position = value + length
         expected = vr_by_tag.get(tag)
-        if expected is None:
+        if expected is None or expected == b"SQ":
             continue
         if vr is not None and expected and vr != expected:
             raise UnusualFileError

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from voxflow.dicom.headers import Plane
 from voxflow.errors import DicomError
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
+
+
+# PS3.3 C.7.6.16.2.9: these stand in PixelValueTransformationSequence (0028,9145).
+TRANSFORMED = ("RescaleSlope", "RescaleIntercept", "RescaleType")
+FRAME_TYPE_GROUPS = ("CTImageFrameTypeSequence", "MRImageFrameTypeSequence", "PETFrameTypeSequence")
 
 
 def find_functional_group(dataset: Dataset, frame: int, keyword: str) -> Dataset | None:
@@ -22,15 +27,20 @@ def find_functional_group(dataset: Dataset, frame: int, keyword: str) -> Dataset
     Returns:
         The item; None where the object has no such group for the frame.
     """
+    items = find_functional_groups(dataset, frame, keyword)
+    return items[0] if items else None
+
+
+def find_functional_groups(dataset: Dataset, frame: int, keyword: str) -> list[Dataset]:
+    """Find all items of a functional group, as :func:`find_functional_group` finds the first."""
     per_frame = dataset.get("PerFrameFunctionalGroupsSequence") or []
     shared = dataset.get("SharedFunctionalGroupsSequence") or []
     for groups in (per_frame[frame : frame + 1], shared[:1]):
         for group in groups:
             sequence = group.get(keyword)
             if sequence:
-                first: Dataset = sequence[0]
-                return first
-    return None
+                return list(sequence)
+    return []
 
 
 def read_frame_planes(dataset: Dataset) -> list[Plane]:
@@ -48,22 +58,35 @@ def read_frame_planes(dataset: Dataset) -> list[Plane]:
     return [_read_plane(dataset, frame) for frame in range(frames)]
 
 
-def read_frame_rescales(dataset: Dataset) -> list[tuple[float, float]]:
-    """Read the slope and intercept of each frame of an enhanced object.
+class FrameAttributes:
+    """What an enhanced object says of one frame: the frame's functional groups, then those of all, then the top level.
 
-    Returns:
-        RescaleSlope (0028,1053) and RescaleIntercept (0028,1052) of each frame, from PixelValueTransformationSequence
-        (0028,9145), else those of the whole object; 1 and 0 where there are none.
+    So a frame reads as the header of a single-frame object does, by the same keywords.
+
+    Args:
+        dataset: a multi-frame object.
+        frame: its number, from 0.
     """
-    slope, intercept = dataset.get("RescaleSlope"), dataset.get("RescaleIntercept")
-    object_rescale = (1.0 if slope is None else float(slope), 0.0 if intercept is None else float(intercept))
-    rescales = []
-    for frame in range(int(dataset.NumberOfFrames)):
-        item = find_functional_group(dataset, frame, "PixelValueTransformationSequence")
-        rescales.append(
-            (float(item.RescaleSlope), float(item.RescaleIntercept)) if item is not None else object_rescale
-        )
-    return rescales
+
+    def __init__(self, dataset: Dataset, frame: int) -> None:
+        self.dataset = dataset
+        self.frame = frame
+
+    def get(self, keyword: str, /) -> Any:
+        """Give the value of an attribute; None where neither a group nor the object has it."""
+        if keyword == "ImageType":
+            frame_types = [self._find_in_group(group, "FrameType") for group in FRAME_TYPE_GROUPS]
+            return next((value for value in frame_types if value), self.dataset.get(keyword))
+        if keyword == "RealWorldValueMappingSequence":
+            return find_functional_groups(self.dataset, self.frame, keyword) or self.dataset.get(keyword)
+        if keyword in TRANSFORMED:
+            value = self._find_in_group("PixelValueTransformationSequence", keyword)
+            return self.dataset.get(keyword) if value is None else value
+        return self.dataset.get(keyword)
+
+    def _find_in_group(self, group: str, keyword: str) -> Any:
+        item = find_functional_group(self.dataset, self.frame, group)
+        return None if item is None else item.get(keyword)
 
 
 def _read_plane(dataset: Dataset, frame: int) -> Plane:

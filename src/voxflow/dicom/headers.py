@@ -124,6 +124,8 @@ class PlainPixels:
         return {
             "Modality": modality,
             "PixelRepresentation": int(self.signed),
+            "BitsAllocated": 16,
+            "BitsStored": self.bits_stored,
             "RescaleSlope": self.slope,
             "RescaleIntercept": self.intercept,
             "RescaleType": self.rescale_type,

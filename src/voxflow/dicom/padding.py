@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from math import ceil, floor
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from voxflow.dicom.enhanced import read_frame_rescales
+from voxflow.dicom.pet_times import read_number
 from voxflow.dicom.pixels import read_rescale
+from voxflow.errors import DicomError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
-    from pydicom.dataset import Dataset
 
     from voxflow.dicom.headers import DicomAttributes
 
@@ -22,28 +23,34 @@ PADDING_TAGS = (
     "Modality",
     "PixelPaddingValue",
     "PixelPaddingRangeLimit",
+    "FloatPixelPaddingValue",
+    "FloatPixelPaddingRangeLimit",
+    "DoubleFloatPixelPaddingValue",
+    "DoubleFloatPixelPaddingRangeLimit",
     "PixelRepresentation",
+    "BitsStored",
+    "BitsAllocated",
     "RescaleSlope",
     "RescaleIntercept",
     "RescaleType",
     "LossyImageCompression",
-    "NumberOfFrames",
-    "SharedFunctionalGroupsSequence",
-    "PerFrameFunctionalGroupsSequence",
 )
 
 
 def replace_padding(array: NDArray[Any], headers: Sequence[DicomAttributes]) -> None:
     """Give padding pixels the lowest real value of the volume, in place.
 
-    Padding is PixelPaddingValue (0028,0120), or from there to PixelPaddingRangeLimit (0028,0121). A padding of 0
-    stays as it is in MR and PET, where 0 is no signal as well.
+    Padding is PixelPaddingValue (0028,0120), or from there to PixelPaddingRangeLimit (0028,0121), which may be lower. A
+    padding of 0 stays as it is in MR and PET, where 0 is no signal as well.
 
     Args:
         array: real values (i, j, slices).
-        headers: of each slice, in their order, or of one multi-frame object.
+        headers: of each slice, or of each frame, in their order.
+
+    Raises:
+        DicomError: the volume is padding and nothing else.
     """
-    bounds = list(_find_padding_ranges(headers, array.shape[2]))
+    bounds = [_scale_padding_range(header, array.dtype) for header in headers]
     if all(bound is None for bound in bounds):
         return
     lowest, masks = None, []
@@ -53,43 +60,57 @@ def replace_padding(array: NDArray[Any], headers: Sequence[DicomAttributes]) -> 
         measured = array[:, :, k] if mask is None else array[:, :, k][~mask]
         if measured.size:
             lowest = measured.min() if lowest is None else min(lowest, measured.min())
+    if lowest is None:
+        raise DicomError("all pixels are padding", where="(0028,0120)")
     for k, mask in enumerate(masks):
         if mask is not None:
-            array[:, :, k][mask] = array.dtype.type(0) if lowest is None else lowest
+            array[:, :, k][mask] = lowest
 
 
-def _find_padding_ranges(headers: Sequence[DicomAttributes], slices: int) -> Iterator[tuple[Any, Any] | None]:
-    """The lowest and highest real value of padding in each slice."""
-    if len(headers) == slices:
-        for header in headers:
-            yield _find_padding_range(header, read_rescale(header))
-        return
-    # One object for all slices has frames, and only pydicom reads those.
-    rescales = set(read_frame_rescales(cast("Dataset", headers[0])))
-    # Frames that are scaled in different ways: which slice has which is not told here.
-    bound = _find_padding_range(headers[0], rescales.pop()) if len(rescales) == 1 else None
-    yield from (bound for _ in range(slices))
+def find_padding_range(header: DicomAttributes) -> tuple[float, float] | None:
+    """Find between which stored values all is padding.
 
-
-def _find_padding_range(header: DicomAttributes, rescale: tuple[float, float]) -> tuple[Any, Any] | None:
-    value = _read_stored_value(header, "PixelPaddingValue")
+    Returns:
+        The padding value and the other end of its range, which may be lower; None where there is no padding, or where
+        it can't be told from measured values.
+    """
     # Lossy pixels no longer hold the padding value exactly.
-    is_lossy = header.get("LossyImageCompression") == "01"
-    if value is None or is_lossy or (value == 0 and header.get("Modality") != "CT"):
+    if header.get("LossyImageCompression") == "01":
         return None
-    limit = _read_stored_value(header, "PixelPaddingRangeLimit")
+    for kind, read in (("Float", read_number), ("DoubleFloat", read_number), ("", _read_stored_value)):
+        value = read(header, f"{kind}PixelPaddingValue")
+        if value is not None:
+            limit = read(header, f"{kind}PixelPaddingRangeLimit")
+            return value, value if limit is None else limit
+    return None
+
+
+def _scale_padding_range(header: DicomAttributes, dtype: np.dtype[Any]) -> tuple[Any, Any] | None:
+    """The lowest and highest real value of padding in a slice."""
+    stored = find_padding_range(header)
+    if stored is None or (stored[0] == 0 and header.get("Modality") != "CT"):
+        return None
+    slope, intercept = read_rescale(header)
     # A negative slope turns the range around.
-    bounds = sorted(end * rescale[0] + rescale[1] for end in (value, value if limit is None else limit))
-    # As a volume of fractions is: in float64 a bound would miss the very values that it is meant for.
-    return np.float32(bounds[0]), np.float32(bounds[1])
+    low, high = sorted(end * slope + intercept for end in stored)
+    # As the volume's values are: in float64 a bound would miss the very fractions that it is meant for.
+    return (ceil(low), floor(high)) if dtype.kind == "i" else (np.float32(low), np.float32(high))
 
 
 def _read_stored_value(header: DicomAttributes, keyword: str) -> int | None:
-    """The number as the pixels hold it; signed ones are at times written as unsigned."""
-    try:
-        value = int(header.get(keyword))
-    except (TypeError, ValueError):
+    """The number as the pixels hold it; None where no pixel can hold it.
+
+    Signed numbers are at times written as unsigned ones, and the other way round.
+    """
+    number = read_number(header, keyword)
+    if number is None:
         return None
-    if int(header.get("PixelRepresentation") or 0) == 1 and value >= 2**15:
-        return value - 2**16
-    return value % 2**16 if value < 0 and int(header.get("PixelRepresentation") or 0) == 0 else value
+    allocated = int(read_number(header, "BitsAllocated") or 16)
+    stored = int(read_number(header, "BitsStored") or allocated)
+    value = int(number) % 2**allocated
+    if int(header.get("PixelRepresentation") or 0) == 1:
+        # By the sign of the stored bits where the bits above them are not set.
+        bits = stored if value < 2**stored else allocated
+        value -= 2**bits if value >= 2 ** (bits - 1) else 0
+        return value if -(2 ** (stored - 1)) <= value < 2 ** (stored - 1) else None
+    return value if value < 2**stored else None

@@ -1,4 +1,4 @@
-"""From stored pixels to real values: decoding, clearing unused bits, and each slice's own rescale."""
+"""From stored pixels to real values: decoding, clearing unused bits, and each slice's own rescale or look-up table."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from voxflow.dicom.enhanced import read_frame_planes, read_frame_rescales
+from voxflow.dicom.enhanced import FrameAttributes, read_frame_planes
 from voxflow.dicom.grid import fit_slice_grid
 from voxflow.dicom.headers import read_concatenation, read_dataset
 from voxflow.dicom.plain import read_plain_values
@@ -49,11 +49,11 @@ def read_series(
         min_slices: fewer are no volume.
         fit_grid: gives the grid and the order of planes in place of :func:`fit_slice_grid`.
         frames: of a multi-frame object, those that make the volume, from 0; empty takes all.
-        on_object: is shown what each object says of its pixels, in the order of slices.
+        on_object: is shown what each object, or frame, says of its pixels, in the order of slices.
 
     Returns:
-        Values after RescaleSlope (0028,1053) and RescaleIntercept (0028,1052): int16 (or int32) where these are
-        whole numbers in all slices, else float32.
+        Values after RescaleSlope (0028,1053) and RescaleIntercept (0028,1052), or the ModalityLUTSequence (0028,3000):
+        int16 (or int32) where these are whole numbers in all slices, else float32.
 
     Raises:
         DicomError: the slices make no volume that can be trusted, or pixels can't be decoded.
@@ -77,7 +77,39 @@ def _read_slice(header: DicomHeader) -> tuple[NDArray[Any], DicomAttributes]:
     if header.pixels is not None and header.modality != "PT":
         return read_plain_values(header), header.pixels.to_attributes(header.modality)
     dataset = read_dataset(header.path, pixels=True)
-    return decode_stored_values(dataset), dataset
+    check_grey(dataset)
+    stored = _apply_modality_lut(decode_stored_values(dataset), dataset)
+    return stored, FrameAttributes(dataset, 0)
+
+
+def check_grey(dataset: Dataset) -> None:
+    """Refuse pixels that are colours, which are no measurement.
+
+    Raises:
+        DicomError: PhotometricInterpretation (0028,0004) is no shade of grey, or some values stand for colours.
+    """
+    kind = str(dataset.get("PhotometricInterpretation") or "")
+    if kind not in ("MONOCHROME1", "MONOCHROME2"):
+        palette = ": its values are indices of a palette" if kind == "PALETTE COLOR" else ""
+        raise DicomError(f"expected grey pixels, received {kind or 'none stated'}{palette}", where="(0028,0004)")
+    # PS3.3 C.8.16.2.1.2: values above LargestMonochromePixelValue (0028,9099) are then indices of a palette.
+    presentation = str(dataset.get("PixelPresentation") or "")
+    if presentation in ("COLOR", "MIXED"):
+        raise DicomError(f"expected grey pixels, received PixelPresentation {presentation}", where="(0008,9205)")
+
+
+def _apply_modality_lut(stored: NDArray[Any], dataset: Dataset) -> NDArray[Any]:
+    """PS3.3 C.11.1: a table in place of slope and intercept; the data set then states the table's units."""
+    if not dataset.get("ModalityLUTSequence"):
+        return stored
+    if dataset.get("PixelPaddingValue") is not None:
+        raise DicomError("a table maps padding to values that may be measured ones, too", where="(0028,3000)")
+    from pydicom.pixels.processing import apply_modality_lut
+
+    values = apply_modality_lut(stored, dataset)
+    dataset.RescaleSlope, dataset.RescaleIntercept = 1, 0
+    dataset.RescaleType = str(dataset.ModalityLUTSequence[0].get("ModalityLUTType") or "US")
+    return np.asarray(values)
 
 
 def decode_stored_values(dataset: Dataset) -> NDArray[Any]:
@@ -90,7 +122,7 @@ def decode_stored_values(dataset: Dataset) -> NDArray[Any]:
         (rows, columns) or (frames, rows, columns), before rescale.
 
     Raises:
-        DicomError: colour pixels, or pixels that no decoder reads.
+        DicomError: colour pixels, pixels that no decoder reads, or floating point numbers that are none.
     """
     if int(dataset.get("SamplesPerPixel") or 1) != 1:
         raise DicomError(
@@ -100,7 +132,7 @@ def decode_stored_values(dataset: Dataset) -> NDArray[Any]:
     try:
         array = _view_plain_values(dataset)
         if array is None:
-            array = dataset.pixel_array
+            array = _decode_all_bits(dataset) if _is_shifted(dataset) else dataset.pixel_array
     except Exception as error:
         syntax = dataset.file_meta.get("TransferSyntaxUID")
         name = getattr(syntax, "name", "an unknown transfer syntax")
@@ -124,46 +156,77 @@ def _view_plain_values(dataset: Dataset) -> NDArray[Any] | None:
 
 
 def _clear_unused_bits(array: NDArray[Any], dataset: Dataset) -> NDArray[Any]:
-    """Old scanners keep overlays in the bits above BitsStored (0028,0101)."""
+    """Old scanners keep overlays in the bits beside those of BitsStored (0028,0101)."""
+    if array.dtype.kind == "f":
+        if not np.isfinite(array).all():
+            raise DicomError("some pixels are NaN or infinite", where="(7FE0,0008)")
+        return array
     stored, allocated = int(dataset.BitsStored), int(dataset.BitsAllocated)
     # PS3.5 8.1.1: bits that are not stored may hold anything.
     if not 1 < stored < allocated or array.dtype.kind not in "iu" or array.dtype.itemsize * 8 != allocated:
         return array
+    top = int(dataset.HighBit) + 1 if _is_shifted(dataset) else stored
     # Up and down again: signed values keep their sign.
-    shift = allocated - stored
-    return np.asarray((array << shift) >> shift)
+    return np.asarray((array << (allocated - top)) >> (allocated - stored))
+
+
+def _is_shifted(dataset: Dataset) -> bool:
+    """Whether the stored bits do not begin at the lowest one, which HighBit (0028,0102) tells (PS3.5 8.1.1)."""
+    stored, allocated = int(dataset.get("BitsStored") or 0), int(dataset.get("BitsAllocated") or 0)
+    # Decoders of compressed pixels give the sample as it is, wherever it was.
+    is_compressed = dataset.file_meta.TransferSyntaxUID.is_compressed
+    return 0 < stored <= int(dataset.get("HighBit") or 0) < allocated and not is_compressed
+
+
+def _decode_all_bits(dataset: Dataset) -> NDArray[Any]:
+    """Decode without pydicom's clearing of high bits, which does not look at HighBit (pydicom#2066)."""
+    stored, high_bit = dataset.BitsStored, dataset.HighBit
+    dataset.BitsStored, dataset.HighBit = dataset.BitsAllocated, dataset.BitsAllocated - 1
+    try:
+        return np.asarray(dataset.pixel_array)
+    finally:
+        dataset.BitsStored, dataset.HighBit = stored, high_bit
 
 
 def read_rescale(dataset: DicomAttributes) -> tuple[float, float]:
-    """Read the rescale of a single-frame object (PS3.3 C.11.1): real value = stored value × slope + intercept.
+    """Read the rescale of one slice (PS3.3 C.11.1): real value = stored value × slope + intercept.
 
     Returns:
         RescaleSlope (0028,1053) and RescaleIntercept (0028,1052); 1 and 0 where there are none.
+
+    Raises:
+        DicomError: they are no numbers.
     """
     slope, intercept = dataset.get("RescaleSlope"), dataset.get("RescaleIntercept")
-    return 1.0 if slope is None else float(slope), 0.0 if intercept is None else float(intercept)
+    try:
+        return 1.0 if slope in (None, "") else float(slope), 0.0 if intercept in (None, "") else float(intercept)
+    except (TypeError, ValueError) as error:
+        raise DicomError("RescaleSlope or RescaleIntercept is no number", where="(0028,1053)") from error
 
 
 def _read_multiframe(
     paths: Sequence[Path], fit_grid: GridFit, frames: Sequence[int], on_object: Callable[[DicomAttributes], None] | None
 ) -> Volume:
     dataset = read_concatenation(paths)
-    planes, rescales = read_frame_planes(dataset), read_frame_rescales(dataset)
+    check_grey(dataset)
+    planes = read_frame_planes(dataset)
     frames = frames or range(len(planes))
     geometry, order = fit_grid([planes[frame] for frame in frames])
-    stored = decode_stored_values(dataset)
-    if on_object:
-        on_object(dataset)
+    stored = _apply_modality_lut(decode_stored_values(dataset), dataset)
     stack = SliceStack(len(order))
     for index in order:
-        stack.add(stored[frames[index]], rescales[frames[index]])
+        attributes = FrameAttributes(dataset, frames[index])
+        stack.add(stored[frames[index]], read_rescale(attributes))
+        if on_object:
+            on_object(attributes)
     return Volume(stack.values.transpose(2, 1, 0), geometry)
 
 
 def _check_claimed_size(dataset: Dataset) -> None:
     """A size that lies would have a decoder take all memory."""
     pixels = int(dataset.Rows) * int(dataset.Columns) * int(dataset.get("NumberOfFrames") or 1)
-    byte_count = len(dataset.get("PixelData") or b"")
+    names = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
+    byte_count = next((len(dataset[name].value or b"") for name in names if name in dataset), 0)
     if pixels > MAX_UNCHECKED_PIXELS and pixels > MAX_PIXELS_PER_BYTE * byte_count:
         raise DicomError(f"{pixels} pixels are claimed and {byte_count} bytes are there", where="(0028,0010)")
 

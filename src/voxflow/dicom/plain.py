@@ -26,6 +26,7 @@ _ELEMENTS = {
     "AcquisitionTime": (0x00080032, b"TM"),
     "ContentTime": (0x00080033, b"TM"),
     "Modality": (0x00080060, b"CS"),
+    "PixelPresentation": (0x00089205, b"CS"),
     "PatientID": (0x00100020, b"LO"),
     "EchoTime": (0x00180081, b"DS"),
     "InversionTime": (0x00180082, b"DS"),
@@ -50,6 +51,7 @@ _ELEMENTS = {
     "PixelSpacing": (0x00280030, b"DS"),
     "BitsAllocated": (0x00280100, b"US"),
     "BitsStored": (0x00280101, b"US"),
+    "HighBit": (0x00280102, b"US"),
     "PixelRepresentation": (0x00280103, b"US"),
     "RescaleIntercept": (0x00281052, b"DS"),
     "RescaleSlope": (0x00281053, b"DS"),
@@ -59,8 +61,10 @@ _ELEMENTS = {
 }
 # US or SS, as the pixels are: both are taken.
 _PADDING = {"PixelPaddingValue": (0x00280120, b""), "PixelPaddingRangeLimit": (0x00280121, b"")}
-_TAGS = {name: tag for name, (tag, _) in (_ELEMENTS | _PADDING).items()}
-_VRS = dict((*_ELEMENTS.values(), *_PADDING.values()))
+# What makes pixels mean something else than slope and intercept say: tables, and what single frames state.
+_SEQUENCES = {"ModalityLUTSequence": (0x00283000, b"SQ"), "SharedFunctionalGroupsSequence": (0x52009229, b"SQ")}
+_TAGS = {name: tag for name, (tag, _) in (_ELEMENTS | _PADDING | _SEQUENCES).items()}
+_VRS = dict((*_ELEMENTS.values(), *_PADDING.values(), *_SEQUENCES.values()))
 # In the order of VARYING, as DicomHeader.varying has them.
 _VARYING = tuple(name.split()[0] for name in VARYING)
 
@@ -224,10 +228,14 @@ def _locate_pixels(fields: _HeaderFields, plane: Plane) -> PlainPixels | None:
         and sum(elements.pixels) <= elements.size
         and fields.read_count("BitsAllocated") == 16
         and 0 < bits <= 16
+        and fields.read_short("HighBit") in (None, bits - 1)
+        and not (fields.read_text("Modality") == "CT" and not fields.read_numbers("RescaleIntercept"))
+        and not any(_TAGS[name] in elements.values for name in _SEQUENCES)
         and sign in (0, 1)
         and fields.read_count("SamplesPerPixel") == 1
         and fields.read_text("NumberOfFrames") in ("", "1")
         and fields.read_text("PhotometricInterpretation") in ("MONOCHROME1", "MONOCHROME2")
+        and fields.read_text("PixelPresentation") in ("", "MONOCHROME")
     )
     if not is_plain or elements.pixels is None:
         return None

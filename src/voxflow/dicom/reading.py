@@ -3,29 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from voxflow.dicom.enhanced import FrameAttributes
 from voxflow.dicom.grid import IrregularSlicesError, fit_slice_grid
 from voxflow.dicom.padding import PADDING_TAGS, replace_padding
-from voxflow.dicom.pet import PET_TAGS, PHILIPS_GROUP, compute_suv_scale, read_stated_scale
+from voxflow.dicom.pet import PET_TAGS, compute_suv_scale, read_philips_factors, read_stated_scale
 from voxflow.dicom.pixels import read_series
 from voxflow.dicom.remedy import RemedyPlan, apply_remedy, plan_remedy
+from voxflow.dicom.units import UNIT_TAGS, name_units
 from voxflow.volumes import Volume
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pydicom.dataset import Dataset
-
     from voxflow.dicom.group import SeriesPart
     from voxflow.dicom.headers import DicomAttributes, Plane
     from voxflow.dicom.options import ConvertOptions
     from voxflow.geometry import Geometry
-
-# The defined terms of PS3.3 C.11.1.1.2, less US (unspecified).
-RESCALE_TYPES = ("OD", "HU", "MGML", "Z_EFF", "ED", "EDW", "HU_MOD", "PCT")
 
 
 @dataclass(frozen=True)
@@ -68,14 +65,17 @@ def read_part(part: SeriesPart, options: ConvertOptions) -> VolumeReading:
     remedy, plan = "", fit_grid.remedy_plan
     if plan:
         volume, remedy = apply_remedy(volume.array, plan), plan.description
-    if part.first.modality != "PT":
-        return VolumeReading(volume, _read_units(headers[0]), part.remark, remedy, plan)
-    datasets = cast("list[Dataset]", headers)  # PET is always read by pydicom
-    scale = compute_suv_scale(datasets) if options.pet == "suv" else read_stated_scale(datasets)
-    if scale.factor != 1:
-        volume = Volume(volume.array.astype(np.float32) * np.float32(scale.factor), volume.geometry)
-    remarks = "; ".join(text for text in (part.remark, scale.remark) if text)
-    return VolumeReading(volume, scale.units, remarks, remedy, plan)
+    if part.first.modality == "PT":
+        voxel_ml = abs(float(np.linalg.det(volume.geometry.affine[:3, :3]))) / 1000
+        integral_ml = float(volume.array.sum(dtype=np.float64)) * voxel_ml
+        scale = compute_suv_scale(headers, integral_ml) if options.pet == "suv" else read_stated_scale(headers)
+        if scale.factor != 1:
+            volume = Volume(volume.array.astype(np.float32) * np.float32(scale.factor), volume.geometry)
+        units, unit_remark = scale.units, scale.remark
+    else:
+        units, unit_remark = name_units(part, headers)
+    remarks = "; ".join(text for text in (part.remark, unit_remark) if text)
+    return VolumeReading(volume, units, remarks, remedy, plan)
 
 
 class _GridFitter:
@@ -97,25 +97,11 @@ class _GridFitter:
             return self.remedy_plan.stack_geometry, self.remedy_plan.order
 
 
-def _read_units(header: DicomAttributes) -> str:
-    """RescaleType (0028,1054), which CT may leave out when it is HU; MR states none, and free text is left out."""
-    stated = str(header.get("RescaleType") or "").strip()
-    if header.get("Modality") != "CT":
-        return ""
-    return stated if stated in RESCALE_TYPES else "HU" if stated in ("", "US") else ""
-
-
-def _copy_attributes(dataset: DicomAttributes) -> DicomAttributes:
-    """A few attributes of an object: kept for all slices, whole objects would be a second volume."""
-    if isinstance(dataset, dict):
-        return dataset
-    from pydicom.dataset import Dataset
-
-    dataset = cast("Dataset", dataset)
-    attributes = Dataset()
-    for keyword in (*PADDING_TAGS, *PET_TAGS):
-        if keyword in dataset:
-            attributes[keyword] = dataset[keyword]
-    for element in dataset.group_dataset(PHILIPS_GROUP):
-        attributes.add(element)
-    return attributes
+def _copy_attributes(attributes: DicomAttributes) -> DicomAttributes:
+    """A few attributes of an object or frame: kept for all slices, whole objects would be a second volume."""
+    if isinstance(attributes, dict):
+        return attributes
+    values = {keyword: attributes.get(keyword) for keyword in (*PADDING_TAGS, *PET_TAGS, *UNIT_TAGS)}
+    if isinstance(attributes, FrameAttributes):
+        values |= read_philips_factors(attributes.dataset)
+    return values

@@ -55,6 +55,10 @@ class SliceStack:
         if not (isfinite(slope) and 0 < abs(slope) <= MAX_SLOPE and abs(intercept) <= MAX_INTERCEPT):
             raise DicomError(f"slope {slope:g} and intercept {intercept:g} can't be right", where="(0028,1053)")
         is_whole = slope.is_integer() and intercept.is_integer() and stored.dtype.kind in "iu"
+        if is_whole and stored.dtype.itemsize > 2 and _fits_long_only(stored, int(slope), int(intercept)):
+            target = self._take_next_slice(stored.shape, np.int32)
+            target[...] = stored.astype(np.int64) * int(slope) + int(intercept)
+            return
         if not (is_whole and stored.dtype.itemsize <= 2):
             self._take_next_slice(stored.shape, np.float32)[...] = stored.astype(np.float64) * slope + intercept
             return
@@ -83,6 +87,12 @@ class SliceStack:
         self._count += 1
         next_slice: NDArray[Any] = self.values[self._count - 1]
         return next_slice
+
+
+def _fits_long_only(stored: NDArray[Any], slope: int, intercept: int) -> bool:
+    """Whether int32 holds the real values, and float32 would lose their last digits."""
+    largest = max(abs(int(extreme) * slope + intercept) for extreme in (stored.min(), stored.max()))
+    return 2**24 < largest < 2**31
 
 
 _WIDTH = {np.dtype(np.int16): 0, np.dtype(np.int32): 1, np.dtype(np.float32): 2}

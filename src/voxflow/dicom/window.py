@@ -74,19 +74,33 @@ def _apply_voi_lut(values: NDArray[np.float64], dataset: Dataset) -> NDArray[np.
     As pydicom's apply_voi, which counts the values in eight bits where the entries have eight.
     """
     table = dataset.VOILUTSequence[0]
-    count, first, bits = (int(value) for value in table.LUTDescriptor)
-    # PS3.3 C.11.2.1.1: a count of 0 means 65536, which 16 bits do not hold.
-    count = count or 2**16
+    first, bits = int(table.LUTDescriptor[1]), int(table.LUTDescriptor[2])
     if not 8 <= bits <= 16:
         raise DicomError(f"a VOI LUT of {bits} bits; expected 8 to 16", where="(0028,3002)")
+    entries = _read_lut_entries(table, dataset)
+    index = np.clip(np.rint(values) - first, 0, len(entries) - 1).astype(np.intp)
+    return np.asarray(entries[index] / (2**bits - 1))
+
+
+def is_decreasing_lut(table: Dataset, dataset: Dataset) -> bool:
+    """Whether a look-up table maps its first value to more than its last one; False for a table that is none."""
+    try:
+        entries = _read_lut_entries(table, dataset)
+    except (DicomError, AttributeError, TypeError, ValueError):
+        return False
+    return bool(entries[0] > entries[-1])
+
+
+def _read_lut_entries(table: Dataset, dataset: Dataset) -> NDArray[np.float64]:
+    # PS3.3 C.11.2.1.1: a count of 0 means 65536, which 16 bits do not hold.
+    count = int(table.LUTDescriptor[0]) or 2**16
     entries = table.LUTData
     if isinstance(entries, bytes):
         words = "<u2" if dataset.original_encoding[1] else ">u2"
         entries = np.frombuffer(entries, np.uint8 if len(entries) < 2 * count else words)
     if len(entries) < count:
         raise DicomError(f"a VOI LUT of {count} entries holds {len(entries)}", where="(0028,3006)")
-    index = np.clip(np.rint(values) - first, 0, count - 1).astype(np.intp)
-    return np.asarray(np.asarray(entries, dtype=np.float64)[index] / (2**bits - 1))
+    return np.asarray(entries, dtype=np.float64)[:count]
 
 
 def _read_first_number(value: Any) -> float | None:
