@@ -20,19 +20,48 @@ if TYPE_CHECKING:
 
 # LPS: +x to the patient's Left, +y to Posterior, +z to Superior (DICOM, ITK). RAS flips x and y (NIfTI).
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+# Of a voxel along each axis: far below what an outline is off by, and above what rounding in headers makes (spacings of
+# four digits, single precision).
+GRID_TOLERANCE = 0.05
+# The least sine of the angle between an axis and the plane of the other two; whatever a voxel's size is.
+FLATTEST = 1e-6
 _TOWARDS = (("R", "L"), ("A", "P"), ("I", "S"))
+
+
+@dataclass(frozen=True)
+class NiftiForms:
+    """The two ways in which a NIfTI header states one grid, as they stand in it (RAS).
+
+    They go with the grid, so that a mask on an image's own grid can state both as its image does.
+
+    Attributes:
+        qform_code, sform_code: what each way is relative to; 0: it is not stated.
+        pixdim: qfac, then the steps along (i, j, k).
+        quaternion: b, c, d, then the offset (x, y, z) of the qform.
+        rows: the first three rows of the sform's affine, row by row.
+        units: NIfTI's code of the unit of length.
+    """
+
+    qform_code: int
+    sform_code: int
+    pixdim: tuple[float, ...]
+    quaternion: tuple[float, ...]
+    rows: tuple[float, ...]
+    units: int
 
 
 @dataclass(frozen=True, eq=False)
 class Geometry:
     """The grid of a 3D image: how many voxels it has, and where they lie in the patient.
 
-    Two grids are compared with :meth:`is_close`, never with ``==``: affines from two files differ in the last digits.
+    Two grids are compared with :meth:`is_close` or :meth:`find_axes`, never with ``==``: affines from two files differ
+    in the last digits.
 
     Attributes:
         size: number of voxels along (i, j, k).
         affine: 4×4 float64, homogeneous voxel index (i, j, k, 1) → position in mm, LPS. A voxel's index
             names its centre, so index (0, 0, 0) maps to the centre of the first voxel. Read-only.
+        forms: how the NIfTI file that the grid was read from states it; None where there was none.
 
     Raises:
         DataError: the affine is not a finite, invertible 4×4 matrix, or the size is not three positive counts.
@@ -40,13 +69,14 @@ class Geometry:
 
     size: tuple[int, int, int]
     affine: NDArray[np.float64] = field(repr=False)
+    forms: NiftiForms | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         affine = np.array(self.affine, dtype=np.float64)
         if affine.shape != (4, 4) or not np.isfinite(affine).all():
             raise DataError(f"an affine is a finite 4×4 matrix, received shape {affine.shape}: {affine.tolist()}")
-        # The determinant is the volume of a voxel, mm³.
-        if abs(np.linalg.det(affine[:3, :3])) < 1e-9:
+        steps = np.linalg.norm(affine[:3, :3], axis=0)
+        if not steps.all() or abs(np.linalg.det(affine[:3, :3] / steps)) < FLATTEST:
             raise DataError(f"the affine is singular: {affine.tolist()}")
         if len(self.size) != 3 or min(self.size) < 1:
             raise DataError(f"a size is three positive voxel counts, received {self.size}")
@@ -179,3 +209,40 @@ class Geometry:
         corners = np.array([[i, j, k] for i in (0, 1) for j in (0, 1) for k in (0, 1)]) * (np.array(self.size) - 1)
         distances = np.linalg.norm(self.to_physical(corners) - grid.to_physical(corners), axis=1)
         return bool(distances.max() <= tolerance_mm)
+
+    def find_axes(self, grid: Geometry) -> tuple[tuple[int, int, int], tuple[bool, bool, bool]] | None:
+        """Find how to order and flip this grid's axes so that its voxels become those of another grid.
+
+        No voxel centre may be farther off than :data:`GRID_TOLERANCE` of the other grid's voxel along any axis.
+
+        Args:
+            grid: the other grid.
+
+        Returns:
+            For each axis of ``grid`` the axis of this one, and whether it runs the other way; None where the voxels
+            are others. ((0, 1, 2), (False, False, False)) says that both are one grid.
+
+        Example:
+            >>> grid = Geometry.from_parts((4, 3, 2), (1, 1, 2))
+            >>> Geometry.from_parts((4, 3, 2), (1, 1, 2), (3, 0, 0), (-1, 0, 0, 0, 1, 0, 0, 0, 1)).find_axes(grid)
+            ((0, 1, 2), (True, False, False))
+            >>> Geometry.from_parts((4, 3, 2), (1, 1, 2), (0.5, 0, 0)).find_axes(grid) is None
+            True
+        """
+        matrix = np.linalg.solve(grid.affine, self.affine)
+        turn = matrix[:3, :3]
+        largest = np.argmax(np.abs(turn), axis=1)
+        order = (int(largest[0]), int(largest[1]), int(largest[2]))
+        if sorted(order) != [0, 1, 2] or tuple(self.size[axis] for axis in order) != grid.size:
+            return None
+        # How each axis is stepped along by the other grid's: backwards where the cosine is negative.
+        signs = np.array([turn[row, axis] for row, axis in enumerate(order)])
+        corners = np.array([[i, j, k] for i in (0, 1) for j in (0, 1) for k in (0, 1)]) * (np.array(self.size) - 1)
+        matches = corners[:, order]
+        matches = np.where(signs < 0, np.array(grid.size) - 1 - matches, matches)
+        distances = np.abs(corners @ turn.T + matrix[:3, 3] - matches)
+        if distances.max() > GRID_TOLERANCE:
+            return None
+        # An axis of one voxel runs nowhere.
+        flips = [bool(sign < 0) and count > 1 for sign, count in zip(signs, grid.size, strict=True)]
+        return order, (flips[0], flips[1], flips[2])

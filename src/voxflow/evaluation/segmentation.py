@@ -19,12 +19,13 @@ from voxflow.files import make_file_name
 from voxflow.inference import Failures, read_volumes, segment_cases, write_overlay
 from voxflow.prediction import PredictOptions, label_names
 from voxflow.tables import write_table
-from voxflow.volumes import read_volume, write_volume
+from voxflow.volumes import read_label, read_volume, write_volume
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from voxflow.engines import Engine
+    from voxflow.geometry import Geometry
     from voxflow.inference import InferenceCase, Metrics, SegmentedCase
     from voxflow.volumes import Volume
 
@@ -117,17 +118,17 @@ def complete_metrics(metrics: Metrics, cases: int, failures: Failures) -> Metric
 
 
 def _compare(segmented_case: SegmentedCase, names: dict[int, str], tolerance_mm: float) -> dict[str, Overlap]:
-    reference = _read_reference(segmented_case.case)
+    reference = _read_reference(segmented_case.case, segmented_case.image.geometry)
     return {
         name: measure_overlap(segmented_case.prediction.mask, reference, value, tolerance_mm)
         for value, name in names.items()
     }
 
 
-def _read_reference(case: InferenceCase) -> Volume:
+def _read_reference(case: InferenceCase, grid: Geometry) -> Volume:
     if not isinstance(case.label, Path):
         raise DataError("the case has no mask to compare with")
-    return read_volume(case.label)
+    return read_label(case.label, grid)
 
 
 def _write_scores(scores: Scores, names: Sequence[str], failures: Failures, out: Path) -> Metrics:
@@ -179,7 +180,8 @@ def _write_best_and_worst(cases: dict[str, InferenceCase], scores: Scores, names
     ranked = sorted((case for case in means if not math.isnan(means[case])), key=lambda case: (-means[case], case))
     extremes = {"best": ranked[0], "worst": ranked[-1]} if ranked else {}
     for rank, case in extremes.items():
-        image, reference = read_volumes(cases[case])[0], _read_reference(cases[case])
+        image = read_volumes(cases[case])[0]
+        reference = _read_reference(cases[case], image.geometry)
         mask = read_volume(out / "masks" / f"{case}.nii.gz")
         title = f"{rank}: {case}  Dice {means[case]:.3f}"
         write_overlay(out / "overlays" / f"{rank}_{case}.png", image, mask, names, label=reference, title=title)

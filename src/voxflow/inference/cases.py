@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from voxflow.errors import EXIT_FAILURE, EXIT_OK, EXIT_SOME_FAILED, DataError, InputError, join_names
 from voxflow.files import write_json
 from voxflow.tables import read_rows
-from voxflow.volumes import Volume, read_radiograph, read_volume
+from voxflow.volumes import Volume, read_image, read_radiograph, require_finite
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -36,6 +36,7 @@ class InferenceCase:
         label: mask file, or 0 and 1 by class; None when unknown.
         origin: the DICOM series and volume that it came from; None when it was no DICOM.
         source: the files that it was made of, where a DICOM SEG is wanted.
+        file: how tables name its image; empty: by the file's own name.
     """
 
     id: str
@@ -43,6 +44,12 @@ class InferenceCase:
     label: Path | tuple[int, ...] | None = None
     origin: Origin | None = None
     source: SourceFiles | None = None
+    file: str = ""
+
+    @property
+    def image_name(self) -> str:
+        """How tables name the image."""
+        return self.file or self.images[0].name
 
 
 @dataclass
@@ -104,12 +111,18 @@ class Failures:
 
 
 def read_volumes(case: InferenceCase) -> tuple[Volume, ...]:
-    """Read the channels of a volume.
+    """Read the channels of a volume, all on the first one's grid; one file may hold several.
 
     Raises:
-        DataError: a file is missing or unreadable.
+        DataError: a file is missing, unreadable or on another grid, or holds values that are no numbers.
     """
-    return tuple(read_volume(path) for path in case.images)
+    volumes: list[Volume] = []
+    for path in case.images:
+        channels = read_image([path], volumes[0].geometry if volumes else None)
+        for channel in channels:
+            require_finite(channel.array, path)
+        volumes += channels
+    return tuple(volumes)
 
 
 def read_radiographs(case: InferenceCase) -> tuple[NDArray[Any], ...]:

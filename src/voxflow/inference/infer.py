@@ -260,7 +260,7 @@ class _SegmentationRun:
 def _make_mask_row(case: InferenceCase, mask: Volume, names: Mapping[int, str]) -> dict[str, Any]:
     voxel_ml = math.prod(mask.geometry.spacing) / 1000
     volumes = [float(counts * voxel_ml) for counts in _count_voxels(mask.array, names)]
-    files = {"case": case.id, "image": case.images[0].name, "mask": mask_path(case.id)}
+    files = {"case": case.id, "image": case.image_name, "mask": mask_path(case.id)}
     return files | dict(zip(_name_volume_columns(names), volumes, strict=True))
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
+from itertools import count
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from voxflow.datalist import Datalist
@@ -14,7 +17,6 @@ from voxflow.volumes import VOLUME_SUFFIXES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
 RADIOGRAPH_SUFFIXES = (".png",)
 
@@ -51,16 +53,16 @@ def find_cases(
     suffixes = VOLUME_SUFFIXES if is_segmentation else RADIOGRAPH_SUFFIXES
     if not source.exists():
         raise DataError("no such file or folder", path=source)
-    if source.name.endswith(".json"):
+    if source.name.lower().endswith(".json"):
         datalist_cases = Datalist.read(source, root, outside_root=True).cases(key)
         return InputCases(tuple(InferenceCase(case.id, case.image) for case in datalist_cases))
-    if source.is_file() and source.name.endswith((*VOLUME_SUFFIXES, *RADIOGRAPH_SUFFIXES)):
-        if not source.name.endswith(suffixes):
+    if source.is_file() and _has_suffix(source, (*VOLUME_SUFFIXES, *RADIOGRAPH_SUFFIXES)):
+        if not _has_suffix(source, suffixes):
             raise DataError(f"the model takes {' '.join(suffixes)}", path=source)
         return InputCases((InferenceCase(_strip_suffix(source.name), (source,)),))
     files = _list_files(source, suffixes) if source.is_dir() else []
     if files:
-        return InputCases(tuple(InferenceCase(name, (path,)) for name, path in _name_files(source, files)))
+        return InputCases(_name_files(source, files))
     return convert_dicom_cases(_make_folder(source, scratch), scratch / "volumes", is_segmentation=is_segmentation)
 
 
@@ -91,25 +93,63 @@ def convert_dicom_cases(
 
 
 def _list_files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
-    hidden = (path for path in folder.rglob("*") if path.name.endswith(suffixes) and path.is_file())
-    return sorted(path for path in hidden if not any(part.startswith(".") for part in path.relative_to(folder).parts))
+    """Files below a folder, hidden ones left out; links to folders are followed, each folder once."""
+    files: list[Path] = []
+    seen: set[Path] = set()
+    for parent, folder_names, file_names in os.walk(folder, followlinks=True):
+        seen.add(Path(parent).resolve())
+        folder_names[:] = [
+            name
+            for name in sorted(folder_names)
+            if not name.startswith(".") and (Path(parent) / name).resolve() not in seen
+        ]
+        files += [Path(parent) / name for name in file_names if not name.startswith(".")]
+    return sorted(path for path in files if _has_suffix(path, suffixes) and path.is_file())
 
 
-def _name_files(folder: Path, files: Sequence[Path]) -> list[tuple[str, Path]]:
-    """A case is called as its file is; where two files share a name, as their ways from the folder are."""
+def _name_files(folder: Path, files: Sequence[Path]) -> tuple[InferenceCase, ...]:
+    """A case is called as its file is; where names meet, as its way from the folder, with a number where those meet.
+
+    Names that differ only in case meet, too: their results would be one file on some disks.
+    """
     stems = [_strip_suffix(path.name) for path in files]
-    if len(set(stems)) == len(stems):
-        return list(zip(stems, files, strict=True))
-    long_names = ["_".join((*path.relative_to(folder).parts[:-1], _strip_suffix(path.name))) for path in files]
-    return [
-        (long_name if long_names.count(long_name) == 1 else path.name, path)
-        for long_name, path in zip(long_names, files, strict=True)
-    ]
+    if not _has_equal(stems):
+        return tuple(InferenceCase(name, (path,)) for name, path in zip(stems, files, strict=True))
+    places = [path.relative_to(folder) for path in files]
+    long_names = ["_".join((*place.parts[:-1], stem)) for place, stem in zip(places, stems, strict=True)]
+    return tuple(
+        InferenceCase(name, (path,), file=place.as_posix())
+        for name, path, place in zip(_number_equal(long_names), files, places, strict=True)
+    )
+
+
+def _number_equal(names: Sequence[str]) -> list[str]:
+    """Give each name that was there before the first number that is free."""
+    unique_names: list[str] = []
+    taken = {name.casefold() for name in names}
+    seen: set[str] = set()
+    for name in names:
+        numbered = (f"{name}_{number}" for number in count(2))
+        is_repeated = name.casefold() in seen
+        unique = next(other for other in numbered if other.casefold() not in taken) if is_repeated else name
+        unique_names.append(unique)
+        seen.add(unique.casefold())
+        taken.add(unique.casefold())
+    return unique_names
+
+
+def _has_equal(names: Sequence[str]) -> bool:
+    return len({name.casefold() for name in names}) < len(names)
+
+
+def _has_suffix(path: Path, suffixes: tuple[str, ...]) -> bool:
+    """Whether a file's name ends so, in upper or lower case."""
+    return path.name.lower().endswith(suffixes)
 
 
 def _strip_suffix(name: str) -> str:
-    suffix = next(ending for ending in (*VOLUME_SUFFIXES, *RADIOGRAPH_SUFFIXES) if name.endswith(ending))
-    return name.removesuffix(suffix)
+    suffix = next(ending for ending in (*VOLUME_SUFFIXES, *RADIOGRAPH_SUFFIXES) if name.lower().endswith(ending))
+    return name[: -len(suffix)]
 
 
 def _make_folder(source: Path, scratch: Path) -> Path:

@@ -82,7 +82,7 @@ def segment_cases(
 
     def read(case: InferenceCase) -> tuple[Volume, PreparedImage]:
         with suppress(DataError):  # reading says the same
-            announce_image(engine, read_geometry(case.images[0]), options)
+            announce_image(engine, read_geometry(case.images[0], has_channels=True), options)
         volumes = read_volumes(case)
         return volumes[0], prepare_image(volumes, engine.spec)
 

@@ -51,4 +51,4 @@ def name_prediction_columns(names: Sequence[str]) -> list[str]:
 
 def make_prediction_rows(results: Sequence[ClassifiedCase]) -> list[dict[str, Any]]:
     """Make the rows of a classification's preds_outputs.csv: case, image, and the probability of each class."""
-    return [{"case": result.case.id, "image": result.case.images[0].name} | result.probabilities for result in results]
+    return [{"case": result.case.id, "image": result.case.image_name} | result.probabilities for result in results]

@@ -11,15 +11,16 @@ from typing import TYPE_CHECKING
 
 from voxflow.errors import DataError
 from voxflow.lint.headers import RADIOGRAPHS, VOLUMES, ImageHeader, is_radiograph, is_volume, read_header
+from voxflow.volumes import describe_forms, describe_mismatch, describe_turn, read_channels, read_geometry
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from voxflow.findings import FindingCollector
+    from voxflow.geometry import Geometry
     from voxflow.lint.listing import LenientDatalist, ListedCase
 
 THREADS = 16  # headers wait for the disk, not for the processor
-SPACING_TOLERANCE = 1e-3  # mm; NIfTI stores spacings as float32, other formats as text of some digits
 
 
 @dataclass
@@ -28,12 +29,14 @@ class ImageFile:
 
     Attributes:
         header: None where it is missing, faulty or of a format without a known header.
+        geometry: of a volume, the grid of its voxels; None where it is not known.
         identity: device and inode: two names of one file have the same.
         fault: what is wrong with it; empty when it is all right.
         code: the finding's.
     """
 
     header: ImageHeader | None = None
+    geometry: Geometry | None = None
     identity: tuple[int, int] | None = None
     fault: str = ""
     code: str = ""
@@ -48,6 +51,10 @@ class ImageHeaders:
     def header(self, path: Path | tuple[int, ...] | None) -> ImageHeader | None:
         """The header of a file; None where it is not known."""
         return self.files[path].header if isinstance(path, Path) and path in self.files else None
+
+    def geometry(self, path: Path) -> Geometry | None:
+        """The grid of a volume; None where it is not known."""
+        return self.files[path].geometry if path in self.files else None
 
     def list_first_headers(self, items: Iterable[ListedCase]) -> list[tuple[ListedCase, ImageHeader]]:
         """Each case whose first image has a known header."""
@@ -73,7 +80,8 @@ def check_files(listing: LenientDatalist, keys: list[str], notes: FindingCollect
     _note_leaks(parts, images, notes)
     for key, items in parts.items():
         _note_repeats(key, items, notes)
-        _note_labels(items, images, notes)
+        _note_grids(items, images, notes)
+    _note_forms(parts, images, notes)
     _note_bits([item for items in parts.values() for item in items], images, notes)
     return images
 
@@ -90,6 +98,10 @@ def _inspect_file(path: Path) -> ImageFile:
             file.fault, file.code = f"unknown image format {path.suffix!r}", "image-format"
         else:
             file.header = read_header(path)
+            if is_volume(path):
+                file.geometry = read_geometry(path, has_channels=True)
+        if file.header and file.header.is_doubtful:
+            read_channels(path)
         if file.header and file.header.missing:
             file.fault = f"the file is cut off: {file.header.missing} bytes are missing"
             file.code = "unreadable-image"
@@ -162,26 +174,32 @@ def _note_repeats(key: str, items: list[ListedCase], notes: FindingCollector) ->
         notes.error("empty-part", key, "lists no cases", f"add cases to {key!r}")
 
 
-def _note_labels(items: list[ListedCase], images: ImageHeaders, notes: FindingCollector) -> None:
-    """Labels and channels that lie on another grid than their image."""
-    sizes, spacings = [], []
+def _note_grids(items: list[ListedCase], images: ImageHeaders, notes: FindingCollector) -> None:
+    """Labels and channels whose voxels are not their image's."""
+    mismatches, turns = [], []
     for item in items:
-        grid = images.header(item.images[0]) if item.images else None
-        other_files = [(place, path) for place, path in item.files[1:] if images.header(path)]
-        for json_path, path in other_files:
-            header = images.header(path)
-            if grid is None or header is None or len(grid.size) != len(header.size):
+        image = images.geometry(item.images[0]) if item.images else None
+        others = [(json_path, images.geometry(path)) for json_path, path in item.files[1:]]
+        for json_path, grid in others:
+            if image is None or grid is None:
                 continue
-            if header.size != grid.size:
-                message = f"{_format_size(header.size)} voxels, the image has {_format_size(grid.size)}"
-                sizes.append((json_path, message, "resample it to the image's grid"))
-            elif any(abs(a - b) > SPACING_TOLERANCE for a, b in zip(header.spacing, grid.spacing, strict=True)):
-                message = (
-                    f"spacing {_format_spacing(header.spacing)} mm, the image has {_format_spacing(grid.spacing)} mm"
-                )
-                spacings.append((json_path, message, "check that it belongs to this image"))
-    notes.add_alike("error", "grid-mismatch", sizes)
-    notes.add_alike("warning", "spacing-mismatch", spacings)
+            if grid.find_axes(image) is None:
+                mismatches.append((json_path, describe_mismatch(grid, image), "resample it to the image's grid"))
+            elif turn := describe_turn(grid, image):
+                turns.append((json_path, turn, "check that it belongs to this image"))
+    notes.add_alike("error", "grid-mismatch", mismatches)
+    notes.add_alike("warning", "turned-axes", turns)
+
+
+def _note_forms(parts: dict[str, list[ListedCase]], images: ImageHeaders, notes: FindingCollector) -> None:
+    """NIfTI files whose header states two places."""
+    files = dict(reversed([pair for items in parts.values() for item in items for pair in item.files]))
+    differing = [
+        (json_path, note, "check where the image lies, and state one place")
+        for json_path, path in files.items()
+        if (grid := images.geometry(path)) and (note := describe_forms(grid))
+    ]
+    notes.add_alike("warning", "two-places", differing[::-1])
 
 
 def _note_bits(items: list[ListedCase], images: ImageHeaders, notes: FindingCollector) -> None:
@@ -217,11 +235,3 @@ def is_folder(path: Path) -> bool:
 
 def _part_name(json_path: str) -> str:
     return json_path.rpartition("[")[0]
-
-
-def _format_size(size: tuple[int, ...]) -> str:
-    return " × ".join(map(str, size))
-
-
-def _format_spacing(spacing: tuple[float, ...]) -> str:
-    return " × ".join(f"{step:g}" for step in spacing)

@@ -33,6 +33,8 @@ class ImageHeader:
         bits: of one value; 0 where unknown.
         colour: PNG: "grey", "RGB", "palette", "grey and alpha" or "RGBA"; else empty.
         missing: bytes that the file is too short by; 0 where only reading it all would tell.
+        is_doubtful: a compressed file whose end states another length than its header, as where it is cut off; only
+            reading it all tells.
     """
 
     size: tuple[int, ...]
@@ -41,6 +43,7 @@ class ImageHeader:
     bits: int = 0
     colour: str = ""
     missing: int = 0
+    is_doubtful: bool = False
 
 
 def is_volume(path: Path) -> bool:
@@ -111,8 +114,17 @@ def _read_nifti(path: Path) -> ImageHeader:
         bits = _NIFTI_BITS.get(code, 0)
         expected_bytes = int(offset) + math.prod(size) * channels * bits // 8
         missing = 0 if compressed else max(0, expected_bytes - path.stat().st_size)
-        return ImageHeader(size, tuple(abs(step) for step in steps[1 : 1 + len(size)]), channels, bits, missing=missing)
+        is_doubtful = compressed and _read_gzip_length(path) != expected_bytes % 2**32
+        spacing = tuple(abs(step) for step in steps[1 : 1 + len(size)])
+        return ImageHeader(size, spacing, channels, bits, missing=missing, is_doubtful=is_doubtful)
     raise ValueError("no NIfTI header")
+
+
+def _read_gzip_length(path: Path) -> int:
+    """The length modulo 2^32 that the last four bytes of a gzip file state (RFC 1952, ISIZE)."""
+    with path.open("rb") as stream:
+        stream.seek(-4, 2)
+        return int.from_bytes(stream.read(4), "little")
 
 
 def _read_meta_image(path: Path) -> ImageHeader:

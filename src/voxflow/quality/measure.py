@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-GRID_TOLERANCE_MM = 1e-2
 SAMPLED_ABOVE = 1_000_000
 
 
@@ -73,10 +72,10 @@ def _measure_volume(images: list[Path], label: Path | None) -> dict[str, Any]:
     facts: dict[str, Any] = {f"size_{axis}": n for axis, n in zip("ijk", geometry.size, strict=True)}
     facts |= {f"spacing_{axis}": round(mm, 4) for axis, mm in zip("ijk", geometry.spacing, strict=True)}
     facts |= _measure_intensity([volume.array for volume in volumes])
-    facts["channels_on_grid"] = all(v.geometry.is_close(geometry, GRID_TOLERANCE_MM) for v in volumes)
+    facts["channels_on_grid"] = all(volume.geometry.find_axes(geometry) is not None for volume in volumes)
     if label is not None:
         mask = read_volume(label)
-        facts["label_on_grid"] = mask.geometry.is_close(geometry, GRID_TOLERANCE_MM)
+        facts["label_on_grid"] = mask.geometry.find_axes(geometry) is not None
         facts["label_values"] = " ".join(f"{value:g}" for value in np.unique(mask.array))
         facts["label_voxels"] = int(np.count_nonzero(mask.array))
     return facts

@@ -1,3 +1,7 @@
+from .alignment import align as align
+from .alignment import describe_mismatch as describe_mismatch
+from .alignment import describe_turn as describe_turn
+from .alignment import round_labels as round_labels
 from .dataset import CHANNEL_SEPARATOR as CHANNEL_SEPARATOR
 from .dataset import ResampleOptions as ResampleOptions
 from .dataset import resample_cases as resample_cases
@@ -5,6 +9,8 @@ from .dataset import resize_radiograph as resize_radiograph
 from .files import VOLUME_SUFFIXES as VOLUME_SUFFIXES
 from .files import read_channels as read_channels
 from .files import read_geometry as read_geometry
+from .files import read_image as read_image
+from .files import read_label as read_label
 from .files import read_radiograph as read_radiograph
 from .files import read_volume as read_volume
 from .files import write_radiograph as write_radiograph
@@ -16,6 +22,8 @@ from .fingerprint import Spread as Spread
 from .fingerprint import measure_fingerprint as measure_fingerprint
 from .fingerprint import read_fingerprint as read_fingerprint
 from .fingerprint import write_fingerprint as write_fingerprint
+from .nifti import is_nifti as is_nifti
+from .nifti_header import describe_forms as describe_forms
 from .resampling import Extent as Extent
 from .resampling import Interpolation as Interpolation
 from .resampling import count_threads as count_threads

@@ -15,6 +15,7 @@ from voxflow.errors import ClusterError, DataError
 from voxflow.executor import Threads
 from voxflow.machine import count_cores
 from voxflow.progress import track
+from voxflow.volumes.alignment import align
 from voxflow.volumes.files import (
     HEADER_SUFFIX,
     read_geometry,
@@ -24,6 +25,7 @@ from voxflow.volumes.files import (
     write_volume,
 )
 from voxflow.volumes.resampling import Extent, parse_spacing, resample, target_geometry
+from voxflow.volumes.volume import require_finite
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -36,7 +38,6 @@ if TYPE_CHECKING:
     from voxflow.volumes.volume import Volume
 
 CHANNEL_SEPARATOR = ";"
-GEOMETRY_TOLERANCE_MM = 1e-2
 
 
 class ResampleOptions(BaseModel):
@@ -191,10 +192,11 @@ def _resample_volumes(row: dict[str, Any], source: Path, target: Path, options: 
     grid: Geometry | None = None
     for name in str(row["image"]).split(CHANNEL_SEPARATOR):
         image = read_volume(source / name)
+        require_finite(image.array, source / name)
         if first is None or grid is None:
             first = image.geometry
             grid = options.choose_grid(first)
-        _check_same_grid(first, image.geometry, source / name)
+        image = align(image, first, source / name)
         if _copy_if_on_grid(image, grid, source / name, target / name):
             continue
         # Outside the image nothing was measured: the darkest value seen is the least surprising.
@@ -204,8 +206,7 @@ def _resample_volumes(row: dict[str, Any], source: Path, target: Path, options: 
     if first is None or grid is None:
         raise DataError("the row names no image")
     for name in _list_labels(row):
-        label = read_volume(source / name)
-        _check_same_grid(first, label.geometry, source / name)
+        label = align(read_volume(source / name), first, source / name)
         if not _copy_if_on_grid(label, grid, source / name, target / name):
             write_volume(target / name, resample(label, grid, options.label_interpolation))
     return {
@@ -222,24 +223,16 @@ def _list_labels(row: dict[str, Any]) -> list[str]:
 
 
 def _copy_if_on_grid(volume: Volume, grid: Geometry, source: Path, target: Path) -> bool:
-    """Whether a volume is on the grid already; its file is then copied as it is."""
+    """Whether a volume is on the grid already; its file is then copied as it is, if it states that grid itself."""
     is_on_grid = volume.geometry.is_close(grid, tolerance_mm=1e-6)
-    if is_on_grid and source.name.endswith(HEADER_SUFFIX):
-        # Its voxels lie in a file of their own, whose name the header holds.
+    if not is_on_grid:
+        return False
+    # The voxels of a .mhd lie in a file of their own, whose name the header holds.
+    if source.name.lower().endswith(HEADER_SUFFIX) or not read_geometry(source).is_close(grid, tolerance_mm=1e-6):
         write_volume(target, volume)
-    elif is_on_grid:
+    else:
         _copy_file(source, target)
-    return is_on_grid
-
-
-def _check_same_grid(expected: Geometry, received: Geometry, path: Path) -> None:
-    if not expected.is_close(received, GEOMETRY_TOLERANCE_MM):
-        raise DataError(
-            f"its grid is not the image's: size {received.size}, spacing {_round_mm(received.spacing)} mm, origin "
-            f"{_round_mm(received.origin)}; the image has size {expected.size}, spacing "
-            f"{_round_mm(expected.spacing)} mm, origin {_round_mm(expected.origin)}",
-            path=path,
-        )
+    return True
 
 
 def has_overlap(image: Geometry, grid: Geometry) -> bool:

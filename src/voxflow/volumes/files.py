@@ -9,16 +9,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from voxflow.errors import DataError, last_line_of
+from voxflow.errors import DataError
 from voxflow.files import atomic_path
-from voxflow.volumes.nifti import read_voxels, write_nifti
+from voxflow.volumes.alignment import align, round_labels
+from voxflow.volumes.checksums import require_intact
+from voxflow.volumes.nifti import is_nifti, name_file, read_header, read_nifti, write_nifti
 from voxflow.volumes.volume import Volume, read_sitk_geometry
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import SimpleITK as sitk
     from numpy.typing import NDArray
 
     from voxflow.geometry import Geometry
+    from voxflow.volumes.nifti_header import NiftiHeader
 
 # Two files: a header, and the voxels beside it.
 HEADER_SUFFIX = ".mhd"
@@ -27,30 +32,24 @@ DATA_SUFFIXES = (".zraw", ".raw")
 
 
 def read_volume(path: Path) -> Volume:
-    """Read a 3D image file.
+    """Read a 3D image file, all of it: one that is damaged or ends early is refused.
 
     Args:
-        path: NIfTI (.nii, .nii.gz), MetaImage (.mha, .mhd), NRRD, or whatever else SimpleITK reads.
+        path: NIfTI (.nii, .nii.gz), MetaImage (.mha, .mhd), NRRD, or whatever else SimpleITK reads; the ending in
+            upper or lower case.
 
     Returns:
-        Voxels (i, j, k) and their grid in LPS, mm. Voxels have the file's type, or float where its header scales them.
+        Voxels (i, j, k) and their grid in LPS, mm. Voxels have the file's type, or float where its header scales them;
+        NaN and infinite values stay.
 
     Raises:
         DataError: the file is missing, unreadable, ends early, is not 3D, or has several values a voxel.
     """
-    reader = _open_reader(path)
-    voxels = read_voxels(path) if path.name.endswith((".nii", ".nii.gz")) else None
-    try:
-        if voxels is None:
-            return Volume.from_sitk(reader.Execute())
-        reader.ReadImageInformation()
-        geometry = read_sitk_geometry(reader)
-        # A fourth axis of one is none.
-        return Volume(voxels.reshape(geometry.size, order="F"), geometry)
-    except RuntimeError as error:
-        raise DataError(f"unreadable image: {last_line_of(error)}", path=path) from error
-    except DataError as error:
-        raise DataError(error.message, path=path) from error
+    if is_nifti(path):
+        voxels, header = read_nifti(path)
+        return Volume(voxels[..., 0], _read_grid(path, header))
+    with name_file(path):
+        return Volume.from_sitk(_read_by_itk(path))
 
 
 def read_channels(path: Path) -> list[Volume]:
@@ -64,40 +63,89 @@ def read_channels(path: Path) -> list[Volume]:
     """
     import SimpleITK as sitk
 
-    reader = _open_reader(path)
-    # ITK fills what a file lacks with whatever its memory held, and reads NaN as zeros.
-    voxels = read_voxels(path) if path.name.endswith((".nii", ".nii.gz")) else None
-    try:
-        if voxels is not None and voxels.ndim == 3:
-            reader.ReadImageInformation()
-            return [Volume(voxels, read_sitk_geometry(reader))]
-        image = reader.Execute()
+    if is_nifti(path):
+        voxels, header = read_nifti(path)
+        geometry = _read_grid(path, header, has_channels=True)
+        return [Volume(voxels[..., n], geometry) for n in range(header.channels)]
+    with name_file(path):
+        image = _read_by_itk(path)
         if image.GetDimension() == 4:
             return [Volume.from_sitk(image[:, :, :, n]) for n in range(image.GetSize()[3])]
         values = image.GetNumberOfComponentsPerPixel()
         if values > 1:
             return [Volume.from_sitk(sitk.VectorIndexSelectionCast(image, n)) for n in range(values)]
         return [Volume.from_sitk(image)]
-    except RuntimeError as error:
-        raise DataError(f"unreadable image: {last_line_of(error)}", path=path) from error
-    except DataError as error:
-        raise DataError(error.message, path=path) from error
 
 
-def read_geometry(path: Path) -> Geometry:
+def read_image(paths: Sequence[Path], grid: Geometry | None = None) -> list[Volume]:
+    """Read the channels of one image, from one file or several, on one grid.
+
+    Args:
+        paths: in the order of the channels; each file may hold several.
+        grid: that all are brought to; None: the first file's.
+
+    Raises:
+        DataError: a file can't be read, or its voxels are not those of the grid.
+    """
+    volumes: list[Volume] = []
+    for path in paths:
+        for channel in read_channels(path):
+            grid = grid or channel.geometry
+            volumes.append(align(channel, grid, path))
+    return volumes
+
+
+def read_label(path: Path, grid: Geometry) -> Volume:
+    """Read a label map and bring it onto its image's grid.
+
+    Args:
+        path: the file.
+        grid: the image's.
+
+    Returns:
+        Values as uint8, or uint16 where one is above 255.
+
+    Raises:
+        DataError: the file can't be read, its voxels are not the image's, or a value is no whole number from 0.
+    """
+    label = align(read_volume(path), grid, path)
+    return Volume(round_labels(label.array, path), grid)
+
+
+def read_geometry(path: Path, *, has_channels: bool = False) -> Geometry:
     """Read the geometry of a 3D image without its voxels.
+
+    Args:
+        path: the file.
+        has_channels: an image of several channels is taken, too.
 
     Raises:
         DataError: as for :func:`read_volume`.
     """
-    reader = _open_reader(path)
-    try:
+    if is_nifti(path):
+        return _read_grid(path, read_header(path), has_channels=has_channels)
+    with name_file(path):
+        reader = _open_reader(path)
         reader.ReadImageInformation()
-        return read_sitk_geometry(reader)
-    except RuntimeError as error:
-        raise DataError(f"unreadable image: {last_line_of(error)}", path=path) from error
-    except DataError as error:
-        raise DataError(error.message, path=path) from error
+        return read_sitk_geometry(reader, has_channels=has_channels)
+
+
+def _read_grid(path: Path, header: NiftiHeader, *, has_channels: bool = False) -> Geometry:
+    if not has_channels and header.channels != 1:
+        message = f"expected a 3D image with one value a voxel, received {header.axes}D with {header.components}"
+        raise DataError(message, path=path)
+    with name_file(path):
+        return header.read_geometry()
+
+
+def _read_by_itk(path: Path) -> sitk.Image:
+    """Read a file of another format by ITK, which checks that voxels are there but no checksum."""
+    reader = _open_reader(path)
+    require_intact(path)
+    image = reader.Execute()
+    if "complex" in image.GetPixelIDTypeAsString():
+        raise DataError("unreadable image: it holds complex numbers; save it as whole numbers or 32-bit floats")
+    return image
 
 
 def write_volume(path: Path, volume: Volume) -> None:
@@ -107,14 +155,14 @@ def write_volume(path: Path, volume: Volume) -> None:
         DataError: the suffix is unknown.
         OSError: the file can't be written.
     """
-    if not path.name.endswith(VOLUME_SUFFIXES):
+    if not path.name.lower().endswith(VOLUME_SUFFIXES):
         raise DataError(f"unknown image format, expected one of {', '.join(VOLUME_SUFFIXES)}", path=path)
-    if path.name.endswith(HEADER_SUFFIX):
+    if path.name.lower().endswith(HEADER_SUFFIX):
         _write_header_and_data(path, volume)
         return
     with atomic_path(path) as temporary:
-        if path.name.endswith((".nii", ".nii.gz")):
-            write_nifti(temporary, volume, compress=path.name.endswith(".gz"))
+        if is_nifti(path):
+            write_nifti(temporary, volume, compress=path.name.lower().endswith(".gz"))
         else:
             _write_by_itk(temporary, volume)
 

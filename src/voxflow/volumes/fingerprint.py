@@ -17,7 +17,7 @@ from voxflow.errors import DataError
 from voxflow.files import write_json
 from voxflow.machine import count_cores
 from voxflow.progress import track
-from voxflow.volumes.files import read_volume
+from voxflow.volumes.files import read_image, read_label
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -186,13 +186,11 @@ def measure_fingerprint(cases: Sequence[tuple[Sequence[Path], Path | None]], mod
 
 
 def _measure_case(images: Sequence[Path], label: Path | None) -> _CaseMeasurement:
-    volumes = [read_volume(path) for path in images]
+    volumes = read_image(images)
     geometry = volumes[0].geometry
     inside, voxels = None, None
     if label is not None:
-        mask = read_volume(label).array
-        if mask.shape != volumes[0].array.shape:
-            raise DataError(f"label has {mask.shape} voxels, its image {volumes[0].array.shape}", path=label)
+        mask = read_label(label, geometry).array
         values, counts = np.unique(mask, return_counts=True)
         voxels = {int(value): int(count) for value, count in zip(values, counts, strict=True)}
         inside = np.flatnonzero(mask)

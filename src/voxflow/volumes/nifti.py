@@ -6,16 +6,19 @@ counted, and the checksum of a compressed file is held against what came out.
 
 from __future__ import annotations
 
-import math
+import io
 import struct
-from dataclasses import dataclass
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from voxflow.errors import DataError
+from voxflow.errors import DataError, last_line_of
+from voxflow.geometry import NiftiForms
+from voxflow.volumes.nifti_header import DATATYPES, HEADER_BYTES, NiftiHeader, parse_header
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -29,9 +32,11 @@ MILLIMETRES = 2
 # Of four, the one whose files are the smallest, and no slower on images than the others.
 LEVEL = 3
 BUFFER = 1 << 20
+GZIP = b"\x1f\x8b"
+MOST_DEFLATED = 1100  # deflate makes at most 1032 bytes of one
+ENDINGS = (".nii.gz", ".nii", ".hdr.gz", ".hdr", ".img.gz", ".img")
 
 _HEADER = struct.Struct("<i10s18sihcB8h3f4h8f3fhBB4f2i80s24s2h6f12f16s4s")
-_DATATYPES = {"u1": 2, "i2": 4, "i4": 8, "f4": 16, "f8": 64, "i1": 256, "u2": 512, "u4": 768, "i8": 1024, "u8": 1280}
 
 
 def write_nifti(path: Path, volume: Volume, *, compress: bool) -> None:
@@ -58,83 +63,178 @@ def write_nifti(path: Path, volume: Volume, *, compress: bool) -> None:
             stream.write(voxels.data)
 
 
-def read_voxels(path: Path) -> NDArray[Any] | None:
-    """Read the voxels of a .nii or .nii.gz file, and make sure that it is whole.
+def read_header(path: Path) -> NiftiHeader:
+    """Read what the header of a NIfTI-1 file says.
 
-    Returns:
-        Real values with axes (i, j, k, ...) as many as the header says, NaN included (ITK reads zeros there): as
-        stored, or float32 (of float64, float64) where the header scales them. None for types that NumPy lacks.
+    Args:
+        path: .nii, compressed or not, or one of the two files of a pair (.hdr, .img).
 
     Raises:
-        DataError: the file is damaged, ends early, or has no NIfTI header.
+        DataError: the file is missing, or has no header that can be read.
+    """
+    with name_file(path), _open(_find_header_file(path)) as stream:
+        return parse_header(stream.read(HEADER_BYTES))
+
+
+def read_nifti(path: Path) -> tuple[NDArray[Any], NiftiHeader]:
+    """Read the voxels of a NIfTI-1 file, and make sure that it is whole.
+
+    Args:
+        path: as for :func:`read_header`.
+
+    Returns:
+        Real values with axes (i, j, k, channel), NaN included (ITK reads zeros there): as stored, or float32 (of
+        float64, float64) where the header scales them. The header beside them.
+
+    Raises:
+        DataError: the file is damaged, ends early, or has no header that can be read.
+    """
+    with name_file(path):
+        header, raw = _read_file(_find_header_file(path))
+        if header.is_pair:
+            image = path.with_name(path.name[: -len(_find_ending(path))] + _find_pair_ending(path, "img"))
+            _, raw = _read_file(image, header)
+    values = raw.view(header.dtype)
+    if header.components > 1:  # the colours of a voxel stand together
+        voxels = np.moveaxis(values.reshape((header.components, *header.size), order="F"), 0, -1)
+    else:
+        voxels = values.reshape(header.size, order="F")
+    voxels = voxels.reshape((*header.size[:3], -1), order="F")
+    slope, intercept = header.scale
+    if (slope, intercept) == (1, 0):
+        return voxels.astype(header.dtype.newbyteorder("="), copy=False), header
+    scaled = voxels.astype(np.float64) * slope + intercept
+    return scaled if header.dtype.str[1:] == "f8" else scaled.astype(np.float32), header
+
+
+def is_nifti(path: Path) -> bool:
+    """Whether a file's name says that it is NIfTI, in whatever case.
+
+    Example:
+        >>> from pathlib import Path
+        >>> is_nifti(Path("CASE.NII.GZ")), is_nifti(Path("case.mha"))
+        (True, False)
+    """
+    return path.name.lower().endswith(ENDINGS)
+
+
+def _find_ending(path: Path) -> str:
+    return next(ending for ending in ENDINGS if path.name.lower().endswith(ending))
+
+
+def _find_pair_ending(path: Path, kind: str) -> str:
+    """The ending of the file of a pair that holds "hdr" or "img", written as the other one's is."""
+    ending = path.name[-len(_find_ending(path)) :]
+    kind = kind.upper() if ending[1:4].isupper() else kind
+    return f".{kind}{ending[4:]}"
+
+
+def _find_header_file(path: Path) -> Path:
+    if not _find_ending(path).startswith(".img"):
+        return path
+    return path.with_name(path.name[: -len(_find_ending(path))] + _find_pair_ending(path, "hdr"))
+
+
+@contextmanager
+def name_file(path: Path) -> Iterator[None]:
+    """Say of a file that can't be read which one it is, whatever reads it.
+
+    Raises:
+        DataError: for every error that a damaged or missing file is known to raise.
     """
     import zlib
 
-    from isal import igzip
+    from isal import igzip_lib
 
     try:
-        with igzip.open(path, "rb") if path.name.endswith(".gz") else path.open("rb") as stream:
-            layout = _parse_layout(stream.read(_HEADER.size), path)
-            stream.seek(layout.offset)
-            raw = np.empty(layout.bytes, dtype=np.uint8)
-            byte_count = _read_into(stream, raw)
-            while stream.read(BUFFER):  # the checksum stands at the end
-                pass
+        yield
     except FileNotFoundError as error:
-        raise DataError("file not found", path=path) from error
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"unreadable image: damaged, or it ends early: {error}", path=path) from error
-    if byte_count < layout.bytes:
-        raise DataError(
-            f"unreadable image: it ends early, {layout.bytes} bytes of voxels are claimed and {byte_count} are there",
-            path=path,
-        )
-    if layout.dtype is None:
-        return None
-    voxels = raw.view(layout.dtype).reshape(layout.size, order="F")
-    slope, intercept = layout.scale
-    if (slope, intercept) == (1, 0):
-        return voxels.astype(layout.dtype.newbyteorder("="), copy=False)
-    scaled = voxels.astype(np.float64) * slope + intercept
-    return scaled if layout.dtype.str[1:] == "f8" else scaled.astype(np.float32)
+        raise DataError("file not found", path=error.filename or path) from error
+    except (OSError, EOFError, RuntimeError, zlib.error, igzip_lib.IsalError) as error:  # type: ignore[misc]
+        raise DataError(f"unreadable image: damaged, or it ends early: {last_line_of(error)}", path=path) from error
+    except DataError as error:
+        raise DataError(error.message, path=error.path or path) from error
 
 
-@dataclass(frozen=True)
-class _VoxelLayout:
-    """What a NIfTI header says of the voxels that follow it.
+@contextmanager
+def _open(path: Path) -> Iterator[Any]:
+    """Open a file; its first bytes tell whether it is compressed, since names are not always right."""
+    from isal import igzip
 
-    Attributes:
-        offset: of the first voxel in the uncompressed file, bytes.
-        size: voxels along (i, j, k, ...), as many axes as the header states.
-        bytes: of all voxels.
-        dtype: of a voxel, with its byte order; None for a type that NumPy lacks.
-        scale: slope and intercept; (1, 0) where nothing is scaled.
+    with path.open("rb") as stream:
+        is_compressed = stream.read(2) == GZIP
+        stream.seek(0)
+        if not is_compressed:
+            yield stream
+            return
+        with igzip.IGzipFile(fileobj=stream, mode="rb") as archive:
+            yield archive
+
+
+def _read_file(path: Path, header: NiftiHeader | None = None) -> tuple[NiftiHeader, NDArray[np.uint8]]:
+    """The header, and the bytes of the voxels that stand behind it; none where they stand in a file of their own.
+
+    Args:
+        path: the file.
+        header: of the file of voxels of a pair, which has none itself.
     """
+    from isal import igzip_lib
 
-    offset: int
-    size: tuple[int, ...]
-    bytes: int
-    dtype: np.dtype[Any] | None
-    scale: tuple[float, float]
+    try:
+        with _open(path) as stream:
+            return _read_stream(stream, path, header)
+    except (EOFError, OSError, igzip_lib.IsalError):  # type: ignore[misc]
+        content = _inflate_members(path)
+        if content is None:
+            raise
+        return _read_stream(io.BytesIO(content), path, header)
 
 
-def _parse_layout(header: bytes, path: Path) -> _VoxelLayout:
-    order = next((o for o in "<>" if header[:4] == struct.pack(f"{o}i", _HEADER.size)), "")
-    if header[4:8] == b"n+2\0":
-        raise DataError("unreadable image: NIfTI-2, which few tools read; save it as NIfTI-1", path=path)
-    if not order or header[344:348] != b"n+1\0":
-        raise DataError("unreadable image: no header of a single NIfTI-1 file", path=path)
-    sizes = struct.unpack(f"{order}8h", header[40:56])
-    datatype, bits = struct.unpack(f"{order}2h", header[70:74])
-    offset, slope, intercept = struct.unpack(f"{order}3f", header[108:120])
-    size = sizes[1 : 1 + sizes[0]]
-    if not 1 <= sizes[0] <= 7 or min(size) < 1 or bits < 1:
-        raise DataError(f"unreadable image: its header claims the size {list(sizes)}", path=path)
-    name = {number: name for name, number in _DATATYPES.items()}.get(datatype)
-    dtype = np.dtype(f"{order}{name}") if name else None
-    # A slope of 0 means that nothing is scaled; one that is no number can mean nothing else.
-    scale = (slope, intercept) if slope and math.isfinite(slope) and math.isfinite(intercept) else (1.0, 0.0)
-    return _VoxelLayout(int(offset), size, math.prod(size) * bits // 8, dtype, scale)
+def _read_stream(stream: Any, path: Path, header: NiftiHeader | None) -> tuple[NiftiHeader, NDArray[np.uint8]]:
+    is_of_pair = header is not None
+    header = header or parse_header(stream.read(HEADER_BYTES))
+    if header.is_pair and not is_of_pair:
+        return header, np.empty(0, np.uint8)
+    # Before memory is taken for what can't be there.
+    most = path.stat().st_size * (1 if isinstance(stream, io.BufferedReader) else MOST_DEFLATED)
+    if header.bytes > most:
+        raise DataError(_describe_short(header, most))
+    raw = np.empty(header.bytes, dtype=np.uint8)
+    stream.seek(header.offset)
+    byte_count = _read_into(stream, raw)
+    if byte_count < header.bytes:
+        raise DataError(_describe_short(header, byte_count))
+    if not isinstance(stream, io.BufferedReader):
+        while stream.read(BUFFER):  # the checksum stands at the end
+            pass
+    return header, raw
+
+
+def _describe_short(header: NiftiHeader, byte_count: int) -> str:
+    return (
+        f"unreadable image: damaged, or it ends early: {header.bytes} bytes of voxels are claimed and at most "
+        f"{byte_count} are there"
+    )
+
+
+def _inflate_members(path: Path) -> bytes | None:
+    """What the whole members of a gzip file hold, where rubbish follows them; None where a member is not whole.
+
+    Only asked where reading failed: a reader that goes straight on can't tell rubbish from a member that ends early.
+    """
+    import zlib
+
+    compressed, parts = path.read_bytes(), []
+    while compressed.startswith(GZIP):
+        member = zlib.decompressobj(wbits=31)  # gzip, its checksum included
+        try:
+            parts.append(member.decompress(compressed))
+        except zlib.error:
+            return None
+        if not member.eof:
+            return None
+        compressed = member.unused_data
+    return b"".join(parts)
 
 
 def _read_into(stream: Any, raw: NDArray[np.uint8]) -> int:
@@ -160,21 +260,27 @@ def _write_compressed(stream: BinaryIO, header: bytes, voxels: NDArray[Any]) -> 
 
 def _build_header(array: NDArray[Any], geometry: Geometry, path: Path) -> bytes:
     """The 348 bytes of a NIfTI-1 header, and the four that say that no extension follows."""
-    datatype = _DATATYPES.get(array.dtype.str[1:])
+    datatype = DATATYPES.get(array.dtype.str[1:])
     if datatype is None:
         raise DataError(f"NIfTI has no voxel type {array.dtype}", path=path)
-    affine = geometry.affine_ras
-    spacing = geometry.spacing
-    handedness, quaternion = _compute_quaternion(affine[:3, :3] / np.asarray(spacing))
+    forms = geometry.forms or _state_scanner(geometry)
     return _HEADER.pack(
         _HEADER.size, b"", b"", 0, 0, b"\0", 0,
         3, *array.shape, 1, 1, 1, 1,
         0, 0, 0, 0, datatype, array.dtype.itemsize * 8, 0,
-        handedness, *spacing, 1, 1, 1, 1,
-        _HEADER.size + len(NO_EXTENSION), 1, 0, 0, 0, MILLIMETRES,
-        0, 0, 0, 0, 0, 0, b"", b"", SCANNER, SCANNER,
-        *quaternion, *affine[:3, 3], *affine[:3].ravel(), b"", b"n+1",
+        *forms.pixdim, 1, 1, 1, 1,
+        _HEADER.size + len(NO_EXTENSION), 1, 0, 0, 0, forms.units,
+        0, 0, 0, 0, 0, 0, b"", b"", forms.qform_code, forms.sform_code,
+        *forms.quaternion, *forms.rows, b"", b"n+1",
     ) + NO_EXTENSION  # fmt: skip
+
+
+def _state_scanner(geometry: Geometry) -> NiftiForms:
+    """State a grid that came from elsewhere, both ways alike, in scanner coordinates."""
+    affine, spacing = geometry.affine_ras, geometry.spacing
+    handedness, quaternion = _compute_quaternion(affine[:3, :3] / np.asarray(spacing))
+    offset, rows = affine[:3, 3].tolist(), affine[:3].ravel().tolist()
+    return NiftiForms(SCANNER, SCANNER, (handedness, *spacing), (*quaternion, *offset), tuple(rows), MILLIMETRES)
 
 
 def _compute_quaternion(direction: NDArray[np.float64]) -> tuple[float, tuple[float, float, float]]:

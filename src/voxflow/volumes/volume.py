@@ -83,8 +83,12 @@ def require_finite(array: NDArray[Any], path: Path | None = None) -> None:
         raise DataError("the image holds NaN or infinite values", path=path)
 
 
-def read_sitk_geometry(image: sitk.Image | sitk.ImageFileReader) -> Geometry:
+def read_sitk_geometry(image: sitk.Image | sitk.ImageFileReader, *, has_channels: bool = False) -> Geometry:
     """Read the grid of a SimpleITK image, or of a file reader that has read its header.
+
+    Args:
+        image: the image or the reader.
+        has_channels: several values a voxel, or a fourth axis, are taken, too.
 
     Raises:
         DataError: the image is not 3D, or has several values a voxel.
@@ -94,6 +98,9 @@ def read_sitk_geometry(image: sitk.Image | sitk.ImageFileReader) -> Geometry:
     is_image = isinstance(image, sitk.Image)
     components = image.GetNumberOfComponentsPerPixel() if is_image else image.GetNumberOfComponents()
     dimension = image.GetDimension()
-    if dimension != 3 or components != 1:
+    if has_channels and dimension == 4:
+        direction = np.reshape(image.GetDirection(), (4, 4))[:3, :3]
+        return Geometry.from_parts(image.GetSize()[:3], image.GetSpacing()[:3], image.GetOrigin()[:3], direction)
+    if dimension != 3 or (components != 1 and not has_channels):
         raise DataError(f"expected a 3D image with one value a voxel, received {dimension}D with {components}")
     return Geometry.from_parts(image.GetSize(), image.GetSpacing(), image.GetOrigin(), image.GetDirection())

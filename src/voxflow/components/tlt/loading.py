@@ -136,10 +136,10 @@ class LoadResolutionFromNifty(Transform):
         }
 
     def _grid(self, sample: Sample) -> Geometry:
-        from voxflow.volumes import read_channels
+        from voxflow.volumes import read_geometry as read_file_geometry
 
         paths = list_paths(get_field(sample, self.field, self))
-        return read_channels(paths[0])[0].geometry if paths else read_geometry(sample, self.field)
+        return read_file_geometry(paths[0], has_channels=True) if paths else read_geometry(sample, self.field)
 
 
 @register("transform", dialect="tlt2")

@@ -5,11 +5,12 @@ Augmentations that turn, flip or zoom the content leave it as it is: they change
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from voxflow.geometry import Geometry
+from voxflow.geometry import Geometry, NiftiForms
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from voxflow.components.transforms.base import Sample
 
 SPACING = "spacing"  # (i, j, k) in mm of the image that was loaded first, or as it was resampled since
+NATIVE = "native"  # the grid of the image's file, in plain values, which stays whatever becomes of the image
 
 
 def affine_key(name: str) -> str:
@@ -36,13 +38,33 @@ def affine_key(name: str) -> str:
 def read_geometry(sample: Sample, name: str) -> Geometry:
     """Return the grid of a field (channel, i, j, k).
 
-    Without an affine beside the field it begins at 0 with the sample's spacing, or with 1 mm.
+    Without an affine beside the field it begins at 0 with the sample's spacing, or with 1 mm. Where it is the image
+    file's own grid, it says how that file states it.
     """
     shape = sample[name].shape[-3:]
     affine = sample.get(affine_key(name))
     if affine is not None:
-        return Geometry(shape, affine)
+        native = read_native(sample)
+        is_native = native is not None and native.size == shape and np.array_equal(native.affine, affine)
+        return Geometry(shape, affine, native.forms if native is not None and is_native else None)
     return Geometry.from_parts(shape, sample.get(SPACING, (1.0, 1.0, 1.0)))
+
+
+def note_native(geometry: Geometry) -> dict[str, Any]:
+    """Return the sample's entry that keeps the grid of the image's file."""
+    forms = geometry.forms and asdict(geometry.forms)
+    return {NATIVE: {"size": geometry.size, "affine": geometry.affine.tolist(), "forms": forms}}
+
+
+def read_native(sample: Sample) -> Geometry | None:
+    """Return the grid of the image's file; None where no volume was loaded."""
+    native = sample.get(NATIVE)
+    if native is None:
+        return None
+    stated: dict[str, Any] = native["forms"] or {}
+    # A case that was kept as JSON comes back with lists.
+    fields: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in stated.items()}
+    return Geometry(tuple(native["size"]), np.array(native["affine"]), NiftiForms(**fields) if fields else None)
 
 
 def affine_entries(names: Iterable[str], geometry: Geometry) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -10,7 +11,14 @@ from pydantic import PositiveInt  # noqa: TC002 (pydantic reads annotations at r
 
 from voxflow.components.registry import register
 from voxflow.components.transforms.base import FieldNames, FieldTransform, Sample, Transform, get_field
-from voxflow.components.transforms.grids import SPACING, affine_entries, affine_key
+from voxflow.components.transforms.grids import (
+    NATIVE,
+    SPACING,
+    affine_entries,
+    affine_key,
+    note_native,
+    read_native,
+)
 from voxflow.errors import DataError
 
 if TYPE_CHECKING:
@@ -18,9 +26,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from voxflow.geometry import Geometry
     from voxflow.volumes import Volume
 
-LABEL_FIELD = "label"
+IMAGE_FIELD, LABEL_FIELD = "image", "label"
 
 
 @register("transform")
@@ -28,8 +37,9 @@ class LoadNifti(Transform):
     """Read NIfTI, MetaImage or NRRD volumes: paths become (channel, i, j, k).
 
     Several paths become several channels, and so do the volumes of a 4D file (a one-hot mask, say). The field "label"
-    is read as integers, every other one as float32. ``sample["spacing"]`` becomes the voxel spacing along (i, j, k)
-    in mm, and each field's affine is noted beside it.
+    is read as integers, every other one as float32. All channels and fields must have the image's voxels: where only
+    their axes run otherwise, they are turned to the image's. ``sample["spacing"]`` becomes the voxel spacing along
+    (i, j, k) in mm, and each field's affine is noted beside it.
 
     Attributes:
         as_closest_canonical: turn and flip axes so that (i, j, k) increase to right, anterior and superior.
@@ -42,22 +52,23 @@ class LoadNifti(Transform):
     as_closest_canonical: bool = False
 
     def makes(self) -> tuple[str, ...]:
-        """Its fields, their affines, and the spacing."""
-        return (*self.fields, *map(affine_key, self.fields), SPACING)
+        """Its fields, their affines, the spacing, and the grid of the file."""
+        return (*self.fields, *map(affine_key, self.fields), SPACING, NATIVE)
 
     def __call__(self, sample: Sample) -> Sample:
         """Read every field that is a path; a field that is an array already stays."""
-        from voxflow.volumes import require_finite
+        from voxflow.volumes import read_image, require_finite
 
         loaded = dict(sample)
         for name in self.fields:
             paths = list_paths(get_field(sample, name, self))
             if not paths:
                 continue
-            volumes = [self._to_canonical(volume) for path in paths for volume in _read_channels(path)]
-            shapes = {volume.array.shape for volume in volumes}
-            if len(shapes) > 1:
-                raise DataError(f"channels of one image differ in size: {sorted(shapes)}", path=paths[0])
+            native = _find_native(loaded, name)
+            channels = read_image(paths, native)
+            if native is None or NATIVE not in loaded:
+                loaded |= note_native(channels[0].geometry)
+            volumes = [self._to_canonical(volume) for volume in channels]
             array = np.stack([volume.array for volume in volumes])
             if name == LABEL_FIELD:
                 loaded[name] = _to_mask(array, paths[0])
@@ -163,18 +174,24 @@ def list_paths(value: Any) -> list[Path]:
     return []
 
 
-def _read_channels(path: Path) -> list[Volume]:
-    from voxflow.volumes import read_channels
+def _find_native(sample: Sample, name: str) -> Geometry | None:
+    """The grid that a field must be on: the image's, whether it is loaded already or is yet to be."""
+    from voxflow.volumes import read_geometry
 
-    return read_channels(path)
+    native = read_native(sample)
+    paths = list_paths(sample.get(IMAGE_FIELD)) if native is None and name != IMAGE_FIELD else []
+    if not paths:
+        return native
+    with suppress(DataError):  # loading the image will say why
+        return read_geometry(paths[0], has_channels=True)
+    return None
 
 
 def _to_mask(array: NDArray[Any], path: Path) -> NDArray[Any]:
-    # NIfTI's slope and intercept make floats of whole numbers.
-    values = array if array.dtype.kind in "iub" else np.rint(array)
-    if values is not array and not np.array_equal(values, array):
-        raise DataError("a label holds values that are no whole numbers", path=path)
-    if values.size and (values.min() < 0 or values.max() > np.iinfo(np.int16).max):
-        raise DataError(f"label values lie between {values.min()} and {values.max()}, expected 0 to 32767", path=path)
+    from voxflow.volumes import round_labels
+
     # One byte a voxel where it does: masks are cached, and most have few classes.
-    return values.astype(np.uint8 if values.max(initial=0) < 256 else np.int16)
+    values = round_labels(array, path)
+    if values.max(initial=0) > np.iinfo(np.int16).max:
+        raise DataError(f"label values go up to {values.max()}, expected 0 to 32767", path=path)
+    return values if values.dtype == np.uint8 else values.astype(np.int16)

@@ -1,0 +1,101 @@
+"""Brings labels and further channels onto the grid of their image: axes are reordered and flipped, nothing is blended.
+
+Every way into the library compares grids here, so that the same pair of files is taken, or refused, everywhere.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from voxflow.errors import DataError
+from voxflow.volumes.volume import Volume
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from voxflow.geometry import Geometry
+
+SAME_AXES = ((0, 1, 2), (False, False, False))
+# Labels that are stored as scaled integers or floats come back as 0.9999 or 1.0001.
+LABEL_TOLERANCE = 1e-3
+HIGHEST_LABEL = 65535
+
+
+def align(volume: Volume, grid: Geometry, path: Path | None = None) -> Volume:
+    """Bring a label or a channel onto its image's grid; its voxels must be the image's, in whatever order.
+
+    Args:
+        volume: the label or the channel.
+        grid: the image's.
+        path: the file that the volume comes from, for the message.
+
+    Returns:
+        The same values, on ``grid`` itself; where the axes are the same, the array is not copied.
+
+    Raises:
+        DataError: the voxels lie elsewhere.
+    """
+    axes = volume.geometry.find_axes(grid)
+    if axes is None:
+        raise DataError(describe_mismatch(volume.geometry, grid), path=path)
+    if axes == SAME_AXES:
+        return Volume(volume.array, grid)
+    order, flips = axes
+    array = volume.array.transpose(order)[tuple(slice(None, None, -1 if flip else 1) for flip in flips)]
+    return Volume(np.asfortranarray(array), grid)
+
+
+def describe_mismatch(received: Geometry, image: Geometry) -> str:
+    """Say in one line how a label's or channel's grid differs from its image's."""
+    return (
+        f"its grid is not the image's, they lie on different grids: {_describe(received)}; the image has "
+        f"{_describe(image)}"
+    )
+
+
+def describe_turn(received: Geometry, image: Geometry) -> str:
+    """Say how the axes of a label or channel run against its image's; empty where they are the same.
+
+    The two must have the same voxels.
+    """
+    if received.find_axes(image) in (SAME_AXES, None):
+        return ""
+    return f"its axes run along {received.orientation}, the image's along {image.orientation}; turned to the image's"
+
+
+def round_labels(array: NDArray[Any], path: Path | None = None) -> NDArray[Any]:
+    """Turn label values into whole numbers of the narrowest type, uint8 or uint16.
+
+    Args:
+        array: of any shape; values may be off a whole number by :data:`LABEL_TOLERANCE`.
+        path: the file that they come from, for the message.
+
+    Raises:
+        DataError: a value is no whole number from 0 to 65535.
+    """
+    if array.dtype.kind == "f":
+        values = np.rint(array)
+        is_whole = np.abs(values - array) <= LABEL_TOLERANCE
+        if not is_whole.all():
+            wrong = float(array[~is_whole].reshape(-1)[0])
+            raise DataError(f"a label holds values that are no whole numbers, such as {wrong:.4g}", path=path)
+    else:
+        values = array
+    least, most = (values.min(), values.max()) if values.size else (0, 0)
+    if least < 0 or most > HIGHEST_LABEL:
+        raise DataError(f"label values lie between {least} and {most}, expected 0 to {HIGHEST_LABEL}", path=path)
+    return np.asarray(values.astype(np.uint8 if most < 256 else np.uint16, copy=False))
+
+
+def _describe(grid: Geometry) -> str:
+    size, spacing = _join(grid.size, "d"), _join(grid.spacing, ".6g")
+    origin = ", ".join(f"{mm:.6g}" for mm in grid.origin)
+    return f"size {size}, spacing {spacing} mm, origin ({origin}) mm, axes along {grid.orientation}"
+
+
+def _join(values: tuple[float, ...], number_format: str) -> str:
+    return " × ".join(f"{value:{number_format}}" for value in values)
