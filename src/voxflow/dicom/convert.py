@@ -34,6 +34,7 @@ from voxflow.images import (
     describe_labels,
     describe_other_files,
     describe_values,
+    find_patient_folders,
     label_series,
     load_pseudonym_key,
     number_cases,
@@ -119,9 +120,8 @@ def _convert_other_files(
     lone_labels = [pair for pair in files.pairs if pair.is_lone_label] if scan.headers else []
     files = replace(files, pairs=tuple(pair for pair in files.pairs if pair not in lone_labels))
     has_label_names = len(dicom.labels) > 1
-    earlier = EarlierCases(
-        {header.patient for header in scan.headers}, [case.case for case in dicom.cases], has_label_names
-    )
+    patients = find_patient_folders(((header.path, header.patient) for header in scan.headers), namer.source)
+    earlier = EarlierCases(patients, [case.case for case in dicom.cases], has_label_names)
     outcomes = convert_files(files, folder, options, namer, executor, earlier=earlier)
     rows, cases = _flatten_outcomes(outcomes)
     series = ConversionOutcome(tuple(dicom.rows), tuple(dicom.cases))

@@ -8,6 +8,7 @@ from .options import ImageOptions as ImageOptions
 from .origins import RowOrigin as RowOrigin
 from .origins import SourceNamer as SourceNamer
 from .origins import find_common_path as find_common_path
+from .origins import find_patient_folders as find_patient_folders
 from .others import describe_other_files as describe_other_files
 from .pairs import pair_files as pair_files
 from .pseudonyms import KEY_VARIABLE as KEY_VARIABLE

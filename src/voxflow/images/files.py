@@ -66,14 +66,21 @@ class EarlierCases:
     """What was made of the same folder before: cases of DICOM.
 
     Attributes:
-        patients: texts that tell their patients apart.
+        patients: texts that tell their patients apart, by the folders that hold files of one patient alone.
         case_ids: their ids.
         has_label_names: their labels have names.
     """
 
-    patients: Collection[str] = ()
+    patients: Mapping[Path, str] = field(default_factory=dict)
     case_ids: Collection[str] = ()
     has_label_names: bool = False
+
+    def find_patient(self, file: Path, source: Path) -> str:
+        """Whose DICOM alone lies in a file's folder or below; empty where that is nobody's, or several patients'.
+
+        An image and its export to NIfTI, as two patients, could be in the training and in the test part.
+        """
+        return self.patients.get(file.parent, "") if file.parent != source else ""
 
 
 def convert_files(
@@ -203,11 +210,14 @@ def _plan_jobs(
 ) -> list[ImageFileJob]:
     known_patients = files.findings.patients
     patients = [
-        known_patients.get(files.path_of(pair)) or find_patient(pair, options.patient_pattern) for pair in files.pairs
+        known_patients.get(files.path_of(pair))
+        or earlier.find_patient(pair.files[0], files.source)
+        or find_patient(pair, options.patient_pattern)
+        for pair in files.pairs
     ]
     # Together with those of DICOM, so that no two patients get one pseudonym.
-    names = assign_pseudonyms({*patients, *earlier.patients}, load_pseudonym_key(options.pseudonym_key))
-    cases = number_cases(patients, names)
+    names = assign_pseudonyms({*patients, *earlier.patients.values()}, load_pseudonym_key(options.pseudonym_key))
+    cases = number_cases(patients, names, earlier.case_ids)
     if options.keep_names:
         kept_pairs = [n for n, pair in enumerate(files.pairs) if not pair.reason]
         ids = choose_case_ids([files.pairs[n].name for n in kept_pairs], earlier.case_ids)

@@ -91,6 +91,29 @@ class SourceNamer:
         return frozenset(str(parent) for folder in folders for parent in (Path(folder), *Path(folder).parents))
 
 
+def find_patient_folders(files: Iterable[tuple[Path, str]], source: Path) -> dict[Path, str]:
+    """Find the folders below a source that hold, at any depth, files of one patient alone.
+
+    Args:
+        files: with the patient of each.
+        source: the folder that was searched.
+
+    Returns:
+        The patient by folder.
+
+    Example:
+        >>> folders = find_patient_folders([(Path("in/a/1.dcm"), "ann"), (Path("in/b/x/2.dcm"), "bob")], Path("in"))
+        >>> {folder.as_posix(): patient for folder, patient in folders.items()}
+        {'in/a': 'ann', 'in/b/x': 'bob', 'in/b': 'bob'}
+    """
+    patients: dict[Path, set[str]] = {}
+    for folder, patient in {(os.path.dirname(file), patient): None for file, patient in files}:  # noqa: PTH120
+        for parent in (Path(folder), *Path(folder).parents):
+            if parent != source and parent.is_relative_to(source):
+                patients.setdefault(parent, set()).add(patient)
+    return {folder: next(iter(names)) for folder, names in patients.items() if len(names) == 1}
+
+
 def find_common_path(paths: Iterable[Path]) -> Path:
     """The file itself, or the folder that all files lie in.
 

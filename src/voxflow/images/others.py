@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
@@ -42,8 +43,8 @@ def describe_other_files(files: Iterable[Path], namer: SourceNamer, findings: Pa
         findings: the CSV of findings, which needs no row.
 
     Returns:
-        Rows "quarantined" of files that should have been readable, and "skipped" of all others. A row of one file, and
-        each file that was meant to be an image, has the file's name; other rows name a group.
+        Rows "quarantined" of files that should have been readable, and "skipped" of all others. A file that was meant
+        to be an image has a row of its own, or with the DICOM files of its folder.
     """
     files = list(files)
     headers = {file.with_suffix("") for file in files if file.suffix.lower() == ".mhd"}
@@ -54,9 +55,12 @@ def describe_other_files(files: Iterable[Path], namer: SourceNamer, findings: Pa
             files_by_kind[_tell_kind(file)].append(file)
     rows = []
     for kind, members in sorted(files_by_kind.items()):
-        is_image = bool(kind[1])
-        for group in [[file] for file in members] if is_image else [members]:
-            rows.append(_describe_group(kind, group, namer))
+        is_meant_as_image = bool(kind[1])
+        groups: dict[Path, list[Path]] = defaultdict(list)
+        for file in members:
+            # A series that can't be read is one row, as one that can.
+            groups[file.parent if kind[1] == "DICOM" else file if is_meant_as_image else namer.source].append(file)
+        rows += [_describe_group(kind, group, namer) for group in groups.values()]
     return rows
 
 
@@ -70,19 +74,21 @@ def _describe_group(kind: _Kind, files: Sequence[Path], namer: SourceNamer) -> C
 
 def _tell_kind(file: Path) -> _Kind:
     suffix = file.suffix.lower()
-    if file.is_dir():
-        return "quarantined", "folder", "a folder that may not be read"
-    if not file.exists():
-        return "quarantined", "file", "a link to nothing"
-    if suffix in TO_CONVERT:
-        return "skipped", suffix[1:], f"an image or an archive that is not read ({suffix}): {TO_CONVERT[suffix]}"
     if suffix in TEXT_SUFFIXES:
         return "skipped", "", f"no image ({suffix})"
+    try:
+        status = file.stat()
+    except OSError:
+        return "quarantined", "file", "a link to nothing"
+    if stat.S_ISDIR(status.st_mode):
+        return "quarantined", "folder", "a folder that may not be read"
+    if suffix in TO_CONVERT:
+        return "skipped", suffix[1:], f"an image or an archive that is not read ({suffix}): {TO_CONVERT[suffix]}"
     if not os.access(file, os.R_OK):
         return "quarantined", "file", "a file that may not be read"
     if suffix in DATA_SUFFIXES:
         return "skipped", suffix[1:], "voxels without a header of the same name (.mhd); save the image as NIfTI"
-    if suffix in DICOM_SUFFIXES and file.stat().st_size == 0:
+    if suffix in DICOM_SUFFIXES and status.st_size == 0:
         return "quarantined", "DICOM", "an empty file"
     if suffix in DICOM_SUFFIXES:
         return "quarantined", "DICOM", f"no DICOM, although its name ends in {suffix}"

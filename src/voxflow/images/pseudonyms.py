@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import os
 import secrets
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ from voxflow.files import read_text
 from voxflow.places import find_home
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
 KEY_VARIABLE = "VOXFLOW_PSEUDONYM_KEY"
 KEY_FILE = Path(".voxflow/pseudonym.key")
@@ -66,12 +67,13 @@ def assign_pseudonyms(patients: Iterable[str], key: bytes) -> dict[str, str]:
     return {patient: digest[:length] for patient, digest in digests.items()}
 
 
-def number_cases(patients: Iterable[str], names: dict[str, str]) -> list[str]:
+def number_cases(patients: Iterable[str], names: dict[str, str], other_ids: Collection[str] = ()) -> list[str]:
     """Make a case id for each image: its patient's pseudonym and a running number.
 
     Args:
         patients: of each image, in a stable order.
         names: pseudonym by patient.
+        other_ids: of other cases, which are left out.
 
     Example:
         >>> number_cases(["ann", "bob", "ann"], {"ann": "3f2a", "bob": "9c01"})
@@ -80,6 +82,7 @@ def number_cases(patients: Iterable[str], names: dict[str, str]) -> list[str]:
     counts: dict[str, int] = {}
     cases = []
     for patient in patients:
-        counts[patient] = counts.get(patient, 0) + 1
+        numbers = count(counts.get(patient, 0) + 1)
+        counts[patient] = next(n for n in numbers if f"{names[patient]}_{n}" not in other_ids)
         cases.append(f"{names[patient]}_{counts[patient]}")
     return cases
