@@ -126,7 +126,7 @@ def read_label_object(part: SeriesPart) -> LabelObject:
         sop_uid=header.sop_uid,
         series_uid=header.series_uid,
         study_uid=header.study_uid,
-        order=(int(dataset.get("SeriesNumber") or 0), int(dataset.get("InstanceNumber") or 0), header.sop_uid),
+        order=(_read_count(dataset, "SeriesNumber"), _read_count(dataset, "InstanceNumber"), header.sop_uid),
         references=references,
     )
 
@@ -189,24 +189,37 @@ def assign_label_values(names: Iterable[str], configured_values: Mapping[str, in
 
 
 @dataclass(frozen=True)
+class LabelOutcome:
+    """What became of one label object in the label volume of an image.
+
+    Attributes:
+        label: the object.
+        is_usable: whether anything of it is in the volume.
+        problem: what of it could not be used, and why; empty where all could.
+        remedy: how it came onto the image's grid, where it was not drawn on it.
+        remark: what else the user should know.
+    """
+
+    label: LabelObject
+    is_usable: bool
+    problem: str = ""
+    remedy: str = ""
+    remark: str = ""
+
+
+@dataclass(frozen=True)
 class MergedLabels:
     """The one label volume of an image, and what became of each label object.
 
     Attributes:
         array: labels (i, j, k).
         channels: where ``overlap`` is "channels", the whole mask (i, j, k) of each label value, overlaps and all.
-        usable: SOPInstanceUID of each object of which something is in the volume.
-        problems: what of an object could not be used, and why, by SOPInstanceUID.
-        remedies: how an object came onto the image's grid, by SOPInstanceUID.
-        remarks: what else the user should know, by SOPInstanceUID.
+        outcomes: of each object, in the order in which they count.
     """
 
     array: NDArray[np.uint8] | NDArray[np.uint16]
     channels: dict[int, NDArray[np.bool_]] = field(default_factory=dict)
-    usable: set[str] = field(default_factory=set)
-    problems: dict[str, str] = field(default_factory=dict)
-    remedies: dict[str, str] = field(default_factory=dict)
-    remarks: dict[str, str] = field(default_factory=dict)
+    outcomes: list[LabelOutcome] = field(default_factory=list)
 
 
 def merge_labels(
@@ -238,8 +251,7 @@ def merge_labels(
         mask = drawing.read(number)
         if mask is not None:
             painter.paint(drawing, number, mask, values[drawing.names[number]])
-    for drawing in drawings:
-        drawing.report(merged, painter.overlapping.get(drawing.sop_uid, 0), _OVERLAP_RULES[options.overlap])
+    merged.outcomes.extend(drawing.conclude(_OVERLAP_RULES[options.overlap]) for drawing in drawings)
     return merged
 
 
@@ -248,12 +260,12 @@ class _Drawing:
 
     def __init__(self, share: LabelShare, grid: LabelGrid, values: Mapping[str, int], *, resample: bool) -> None:
         self.share, self.grid, self._resample = share, grid, resample
-        self.sop_uid = share.label.sop_uid
         self.names = {
             n: share.label.names[n].casefold() for n in share.items if share.label.names[n].casefold() in values
         }
         self.numbers = sorted(self.names)
         self.problems: dict[int, str] = {}
+        self.overlapping_voxels = 0
         self._remedies: dict[int, str] = {}
         self._remarks: dict[int, str] = {}
         self._reader: StructureSet | Segmentation | None = None
@@ -278,26 +290,26 @@ class _Drawing:
         """Add a remark about a segment or ROI."""
         self._remarks[number] = ", ".join(text for text in (self._remarks.get(number, ""), remark) if text)
 
-    def report(self, merged: MergedLabels, overlapping: int, overlap_rule: str) -> None:
+    def conclude(self, overlap_rule: str) -> LabelOutcome:
         """Put into words what became of the object."""
         label = self.share.label
         if label.kind == "rtstruct" and any(self.share.items.values()) and not self._has_voxels:
             self.problems = self._remarks | self.problems
-        if self.problems:
-            merged.problems[self.sop_uid] = label.describe_numbers(self.problems, self.numbers)
+        problem = label.describe_numbers(self.problems, self.numbers) if self.problems else ""
         if len(self.problems) == len(self.numbers):
-            return
-        merged.usable.add(self.sop_uid)
+            return LabelOutcome(label, is_usable=False, problem=problem)
         repeated = [name for name in dict.fromkeys(self.names.values()) if list(self.names.values()).count(name) > 1]
         remarks = {number: remark for number, remark in self._remarks.items() if remark}
         texts = [
             self.share.remark,
-            f"{overlapping} voxels lie in several segments: {overlap_rule}" if overlapping else "",
+            f"{self.overlapping_voxels} voxels lie in several segments: {overlap_rule}"
+            if self.overlapping_voxels
+            else "",
             f"several of one name are one label: {join_names(repeated)}" if repeated else "",
             label.describe_numbers(remarks, []) if remarks else "",
         ]
-        merged.remarks[self.sop_uid] = "; ".join(text for text in texts if text)
-        merged.remedies[self.sop_uid] = "; ".join(dict.fromkeys(text for text in self._remedies.values() if text))
+        remedy = "; ".join(dict.fromkeys(text for text in self._remedies.values() if text))
+        return LabelOutcome(label, True, problem, remedy, "; ".join(text for text in texts if text))
 
     def _open(self) -> StructureSet | Segmentation:
         if self._fault:
@@ -321,8 +333,7 @@ class _Painter:
     def __init__(self, merged: MergedLabels, overlap: str, repeated_names: set[str]) -> None:
         self._merged, self._keeps_first = merged, overlap == "first"
         self._covered = np.zeros(merged.array.shape, dtype=np.bool_)
-        self._by_name: dict[str, list[tuple[str, NDArray[np.bool_]]]] = {name: [] for name in repeated_names}
-        self.overlapping: dict[str, int] = {}
+        self._by_name: dict[str, list[tuple[_Drawing, NDArray[np.bool_]]]] = {name: [] for name in repeated_names}
 
     def paint(self, drawing: _Drawing, number: int, label_mask: LabelMask, value: int) -> None:
         """Paint one mask, unless another object has that label there already."""
@@ -331,10 +342,7 @@ class _Painter:
         if problem:
             drawing.problems[number] = problem
             return
-        is_shared = self._covered & mask & (array != value)
-        count = int(is_shared.sum())
-        if count:
-            self.overlapping[drawing.sop_uid] = self.overlapping.get(drawing.sop_uid, 0) + count
+        drawing.overlapping_voxels += int((self._covered & mask & (array != value)).sum())
         array[mask & ~self._covered if self._keeps_first else mask] = value
         self._covered |= mask
         if self._merged.channels:
@@ -346,8 +354,8 @@ class _Painter:
         if name not in self._by_name:
             return ""
         earlier = np.zeros_like(mask)
-        for sop_uid, painted in self._by_name[name]:
-            if sop_uid != drawing.sop_uid:
+        for painted_drawing, painted in self._by_name[name]:
+            if painted_drawing is not drawing:
                 earlier |= painted
         shared, union = int((earlier & mask).sum()), int((earlier | mask).sum())
         if shared and shared < union:
@@ -357,7 +365,7 @@ class _Painter:
             )
         if shared:
             drawing.note(number, "equal to the label of that name in another object")
-        self._by_name[name].append((drawing.sop_uid, mask))
+        self._by_name[name].append((drawing, mask))
         return ""
 
 
@@ -365,6 +373,14 @@ def _find_repeated_names(drawings: Sequence[_Drawing]) -> set[str]:
     """The names that several objects have."""
     names = [name for drawing in drawings for name in set(drawing.names.values())]
     return {name for name in names if names.count(name) > 1}
+
+
+def _read_count(dataset: Dataset, keyword: str) -> int:
+    """A whole number; 0 where it is missing or none, since it decides about an order alone."""
+    try:
+        return int(dataset.get(keyword) or 0)
+    except (TypeError, ValueError):
+        return 0
 
 
 def _read_segment_names(dataset: Dataset) -> Iterator[tuple[int, str]]:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from voxflow.dicom.group import SeriesPart
 
 FRAME_OF_REFERENCE = "(0020,0052)"
+# Fewer slices that were left out are a scout.
+FEWEST_SLICES = 3
 _PER_FRAME = "PerFrameFunctionalGroupsSequence"
 BY_FRAME_OF_REFERENCE = (
     "nothing that it refers to is here: given to the only volume of its patient in its frame of reference"
@@ -148,7 +150,7 @@ class ImageIndex:
             for part in self._find_source_owners(source, references, patient)
         ]
         if named:
-            return list(dict.fromkeys(named))
+            return self._leave_out_scouts(list(dict.fromkeys(named)))
         members = [n for uid in sorted(references.series) for n in self._by_series.get(uid, ())]
         members = self._check_patient(members, patient)
         volumes = [n for n in members if self.parts[n].kind == "volume"]
@@ -159,6 +161,11 @@ class ImageIndex:
                     f"its series holds {count} volumes, and it names no image of one of them", where="(0008,1115)"
                 )
         return volumes or members
+
+    def _leave_out_scouts(self, parts: list[int]) -> list[int]:
+        """Parts without the slices that were left out of a series of which a volume is among them."""
+        series = {self.parts[n].first.series_uid for n in parts if self.parts[n].kind == "volume"}
+        return [n for n in parts if _is_volume(self.parts[n]) or self.parts[n].first.series_uid not in series]
 
     def _find_frame_owners(self, references: References, patient: str, ownership: Ownership) -> list[int]:
         volumes = self._find_volumes_of_frame(references, patient)
@@ -183,9 +190,10 @@ class ImageIndex:
     def _find_source_owners(self, source: Source, references: References, patient: str) -> list[int]:
         owners = [n for n in self._by_sop_uid.get(source.sop_uid, ()) if _has_frames(self.parts[n], source)]
         owners = self._check_patient(owners, patient)
-        # A SOP UID that was used in two series: the one that the object names.
-        in_series = [n for n in owners if self.parts[n].first.series_uid in references.series]
-        return in_series or owners
+        # A SOP UID that was used twice: the image that fits all else that the object names.
+        in_series = [n for n in owners if self.parts[n].first.series_uid in references.series] or owners
+        frames = references.frames_of_reference
+        return [n for n in in_series if self.parts[n].first.frame_of_reference in frames] or in_series
 
     def _check_patient(self, parts: list[int], patient: str) -> list[int]:
         """Those of the label's patient; identity never hangs on one UID alone."""
@@ -319,16 +327,25 @@ def _read_uid(item: Dataset, keyword: str) -> str:
 
 
 def _has_frames(part: SeriesPart, source: Source) -> bool:
-    """Whether a part of a multi-frame object holds any frame that is referred to."""
-    return not (part.frames and source.frames) or not source.frames.isdisjoint(frame + 1 for frame in part.frames)
+    """Whether a part of a multi-frame object, or of a concatenation, holds any frame that is referred to."""
+    if not (part.frames and source.frames):
+        return True
+    # The frames of a concatenation are counted through all of its objects.
+    before = 0
+    for header in part.headers:
+        if header.sop_uid == source.sop_uid:
+            break
+        before += header.frame_count
+    return not source.frames.isdisjoint(frame + 1 - before for frame in part.frames)
 
 
 def _is_volume(part: SeriesPart) -> bool:
     """Whether labels may be drawn on it by its frame of reference: no scout, and no dose."""
     first = part.first
     is_picture = "LOCALIZER" in first.image_type or first.sop_class.startswith(SECONDARY_CAPTURE)
+    has_slices = first.plane.rows > 0 and sum(header.frame_count for header in part.headers) >= FEWEST_SLICES
     return part.kind == "volume" or (
-        part.kind == "skipped" and first.modality in VOLUME_MODALITIES and first.plane.rows > 0 and not is_picture
+        part.kind in ("skipped", "unreadable") and first.modality in VOLUME_MODALITIES and has_slices and not is_picture
     )
 
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from voxflow.dicom.group import SeriesPart
-    from voxflow.dicom.labels import MergedLabels
+    from voxflow.dicom.labels import LabelOutcome
     from voxflow.dicom.options import ConvertOptions
 
 
@@ -164,9 +164,8 @@ def _write_labels(job: ConversionJob, grid: LabelGrid) -> tuple[_LabelTexts, lis
     if not job.labels:
         return texts, []
     merged = merge_labels(job.labels, grid, job.values, job.options)
-    labels = [share.label for share in job.labels]
-    rows = [replace(row, case=job.case) for label in labels for row in _describe_verdicts(label, merged, grid)]
-    usable_labels = [label for label in labels if label.sop_uid in merged.usable]
+    rows = [replace(row, case=job.case) for outcome in merged.outcomes for row in _describe_outcome(outcome, grid)]
+    usable_labels = [outcome.label for outcome in merged.outcomes if outcome.is_usable]
     if not usable_labels:
         return texts, rows
     texts["label"] = f"labels/{job.case}{job.options.volume_format}"
@@ -180,15 +179,15 @@ def _write_labels(job: ConversionJob, grid: LabelGrid) -> tuple[_LabelTexts, lis
     return texts, rows
 
 
-def _describe_verdicts(label: LabelObject, merged: MergedLabels, grid: LabelGrid) -> Iterator[ConversionRow]:
+def _describe_outcome(outcome: LabelOutcome, grid: LabelGrid) -> Iterator[ConversionRow]:
     """The rows of a label object that belongs to a converted image: for what is in its label, and for what is not."""
-    uid, row = label.sop_uid, describe_label(label)
-    if uid in merged.usable:
-        remedy = merged.remedies[uid] or ("moved with its image" if grid.plan else "")
-        reason = "; ".join(text for text in (remedy, merged.remarks[uid]) if text)
+    row = describe_label(outcome.label)
+    if outcome.is_usable:
+        remedy = outcome.remedy or ("moved with its image" if grid.plan else "")
+        reason = "; ".join(text for text in (remedy, outcome.remark) if text)
         yield replace(row, verdict="remedied" if remedy else "converted", reason=reason)
-    if uid in merged.problems:
-        yield replace(row, verdict="quarantined", reason=merged.problems[uid])
+    if outcome.problem:
+        yield replace(row, verdict="quarantined", reason=outcome.problem)
 
 
 def describe_label(label: LabelObject) -> ConversionRow:
