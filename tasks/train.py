@@ -106,6 +106,7 @@ def _build_target(stage: Stage, options: TrainOptions, datalist_file: Path, deci
         overrides={**places, **decided, **options.set},
         planned=frozenset(decided),
         labels=stage.resampled / "labels.json",
+        allow_repeated_cases=options.allow_repeated_cases,
         is_from_cwd=True,
     )
 

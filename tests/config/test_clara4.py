@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from voxflow.config import Workflow, detect_dialect, load_evaluation, load_workflow
-from voxflow.config.references import UnreadableReferenceError, is_known_output, read_reference
+from voxflow.config.references import UnreadableReferenceError, read_output_fields, read_reference
 from voxflow.errors import ConfigError
 from voxflow.files import write_json
 
@@ -102,9 +102,12 @@ def test_an_unknown_component_is_named_with_the_nearest() -> None:
 
 
 def test_only_claras_own_functions_of_an_output_are_known() -> None:
-    assert is_known_output("lambda x: (x['pred'], x['label'])")
-    assert is_known_output("#monai.handlers.from_engine(['pred', 'label'])")
-    assert not is_known_output("lambda x: __import__('os')")
+    assert read_output_fields("lambda x: (x['pred'], x['label'])") == ("pred", "label")
+    assert read_output_fields("#monai.handlers.from_engine(['pred', 'label'])") == ("pred", "label")
+    assert read_output_fields("lambda x: x[0]['loss']") == ("loss",)
+    assert read_output_fields("lambda x: None") == ()
+    for code in ("lambda x: __import__('os')", "lambda x: x[f()]", "lambda x, y: x['pred']", "from_engine(open('x'))"):
+        assert read_output_fields(code) is None
 
 
 @pytest.mark.parametrize(

@@ -20,4 +20,6 @@ if TYPE_CHECKING:
 def test_published_configurations_have_no_finding(make: Callable[[], dict[str, Any]], tmp_path: Path) -> None:
     write_files(tmp_path / "ws", segmentation() | {"config_train.json": make()})
     write_images(tmp_path / "ws" / "data")
-    assert not check_workspace(find_target(str(tmp_path / "ws"))).findings
+    codes = {finding.code for finding in check_workspace(find_target(str(tmp_path / "ws"))).findings}
+    # A crop about the centre, which windows over whole volumes make needless, is said.
+    assert codes <= {"crop-size"}

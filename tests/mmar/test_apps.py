@@ -164,7 +164,7 @@ def test_an_export_older_than_its_checkpoint_is_said(segmentation: Path, capsys:
         (["--set", "epochs=many"], "received 'many'"),
         (["--set", "threads=0"], "--set threads: Input should be greater than 0, received 0"),
         (["-c", "config/config_trian.json"], "file not found, neither there nor at"),
-        (["--set", "MMAR_CKPT=models/none.ckpt"], "no checkpoint: looked for none.pt"),
+        (["--set", "MMAR_CKPT=models/none.ckpt"], "models/none.ckpt; give the checkpoint to start from"),
         (["--set", "DATASET_JSON=none.json"], "none.json: the datalist is not there; correct DATASET_JSON"),
         (
             ["--set", "train.image_pipeline.args.data_list_key=trainings"],

@@ -30,7 +30,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Engine:
 def passage_of(engine: Engine, name: str = "", /, setup: Any = None, **args: Any) -> Passage:
     dialect = "" if name.startswith("TF") else "monai:"
     inferer = Component(name=dialect + name, args=args) if name else None
-    evaluation: Any = SimpleNamespace(inferer=inferer, path=None)
+    evaluation: Any = SimpleNamespace(inferer=inferer, path=None, use_scanning_window=None)
     return Passage.build(evaluation, engine, setup)
 
 

@@ -1,1 +1,5 @@
 """The programs that old MMAR scripts call as ``nvmidl.apps``; they are written in :mod:`voxflow.cli.apps`."""
+
+from voxflow.cli.refused_apps import install
+
+install(__name__)

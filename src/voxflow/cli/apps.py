@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from voxflow.cli.command import Command
-from voxflow.cli.options import parse_options
-from voxflow.errors import EXIT_INTERRUPTED, EXIT_OK, DataError
+from voxflow.errors import EXIT_INTERRUPTED, EXIT_OK
 from voxflow.progress import say
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-
-    from voxflow.mmar import ExportNames
 
 # Where an MMAR has its files; the flags -c and -e name others.
 TRAIN_CONFIG = "config/config_train.json"
@@ -45,6 +43,7 @@ class TrainCommand(Command):
     environment: str | None = None
     settings: tuple[str, ...] = ()
     write_train_stats: bool = False
+    allow_repeated_cases: ClassVar[bool] = False
 
     @staticmethod
     def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -63,10 +62,16 @@ class TrainCommand(Command):
         from voxflow.training import is_first_process
 
         mmar = Mmar.open(self.mmar, self.config, self.environment, parse_settings(self.settings))
-        outcome = train_mmar(mmar, write_stats=self.write_train_stats)
+        outcome = train_mmar(mmar, write_stats=self.write_train_stats, allow_repeated_cases=self.allow_repeated_cases)
         if is_first_process():
-            say(f"train {mmar.root.name}: {outcome.summary()}")
+            say(f"train {mmar.name}: {outcome.summary()}")
         return EXIT_INTERRUPTED if outcome.result.ending == "interrupted" else EXIT_OK
+
+
+class TrainAppCommand(TrainCommand):
+    """Train as Clara's own train.sh does, which lets a case stand in two parts of a datalist that a person wrote."""
+
+    allow_repeated_cases = True
 
 
 @dataclass(frozen=True)
@@ -101,7 +106,7 @@ class EvaluateCommand(Command):
 
         mmar = Mmar.open(self.mmar, self.config, self.environment, parse_settings(self.settings))
         outcome = evaluate_mmar(mmar)
-        say(f"{self.name} {mmar.root.name}: {outcome.summary()}")
+        say(f"{self.name} {mmar.name}: {outcome.summary()}")
         return outcome.exit_code
 
 
@@ -118,103 +123,6 @@ class InferMmarCommand(EvaluateCommand):
         return cls(arguments.mmar, arguments.config, arguments.environment, settings)
 
 
-# Flags of the old export that speak of TensorFlow's graphs or of what is always so here.
-IGNORED_FLAGS = {
-    "input_node_names": "an exported model's input is called 'image'",
-    "output_node_names": "its output is called 'logits'",
-    "checkpoint_ext": "a checkpoint ends in .pt",
-    "meta_file_ext": "a checkpoint is one file",
-    "trt_min_seg_size": "an engine takes the network whole",
-    "trt_dynamic_mode": "sizes are always open",
-}
-
-
-@dataclass(frozen=True)
-class ExportCommand(Command):
-    """Export a checkpoint.
-
-    Attributes:
-        folder: the models folder.
-        names: which checkpoint, and what the files are called.
-        precision: "FP16": OpenVINO's weights, and TensorRT's arithmetic, in half precision.
-        batch: greatest batch of a TensorRT engine.
-        settings: fields of ``ExportOptions``, which win.
-        unused: flags that were given and mean nothing here, with the reason.
-    """
-
-    name: ClassVar[str] = "export"
-    help: ClassVar[str] = "export an MMAR's checkpoint as a regular and an optimised model"
-
-    folder: Path
-    names: ExportNames
-    precision: str = "FP32"
-    batch: int = 5
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    unused: Mapping[str, str] = field(default_factory=dict)
-
-    @staticmethod
-    def add_arguments(parser: argparse.ArgumentParser) -> None:
-        """Declare the flags of ``voxflow export``."""
-        parser.add_argument("mmar", type=Path, help="the MMAR folder, a folder of checkpoints, or one checkpoint (.pt)")
-        parser.add_argument("--model_name", default="model", help="base name of the checkpoint (default: %(default)s)")
-        add_export_flags(parser)
-        parser.add_argument(
-            "--openvino_precision",
-            choices=("fp32", "bf16", "int8"),
-            help="precision of the OpenVINO model; bf16, int8: only if the masks stay the same (default: fp32)",
-        )
-        keys = "keys of 'export' in params.yaml, such as engines='[\"onnx\"]' or tensorrt_precision=fp16"
-        add_set_flag(parser, keys)
-
-    @classmethod
-    def read(cls, arguments: argparse.Namespace) -> ExportCommand:
-        """Take the parsed flags of ``voxflow export`` or of the old programs, which name the folder by another flag.
-
-        Raises:
-            DataError: a file that is no checkpoint was named.
-        """
-        from voxflow.mmar import ExportNames, parse_settings
-
-        name, folder = arguments.model_name, getattr(arguments, "model_file_path", None)
-        if folder is None:
-            folder, name = _find_checkpoint(arguments.mmar, name)
-        names = ExportNames(name, arguments.regular_frozen_file_ext, arguments.trt_file_ext)
-        unused = {flag: why for flag, why in IGNORED_FLAGS.items() if getattr(arguments, flag) not in (None, False)}
-        settings = dict(parse_settings(getattr(arguments, "settings", ())))
-        if getattr(arguments, "openvino_precision", None) is not None:
-            settings["openvino_precision"] = arguments.openvino_precision
-        return cls(folder, names, arguments.trt_precision_mode, arguments.max_batch_size, settings, unused)
-
-    def run(self) -> int:
-        """Export, and say which files were made.
-
-        Raises:
-            ConfigError: a setting that there is not, or a wrong value.
-            DataError: no checkpoint is there.
-        """
-        from voxflow.export import ExportOptions
-        from voxflow.mmar import export_checkpoint
-
-        say_unused(self.unused)
-        half = self.precision == "FP16"
-        values = {"fp16_weights": half, "tensorrt_precision": "fp16" if half else "fp32", "tensorrt_batch": self.batch}
-        options = parse_options(ExportOptions, values | dict(self.settings))
-        outcome = export_checkpoint(self.folder, self.names, options)
-        say(f"export: {outcome.summary()} → {self.folder}")
-        return EXIT_OK
-
-
-def _find_checkpoint(path: Path, name: str) -> tuple[Path, str]:
-    """The folder and the base name of the checkpoint that a path stands for."""
-    from voxflow.mmar import Mmar
-
-    if path.is_file():
-        if path.suffix != ".pt":
-            raise DataError("only a checkpoint (.pt) can be exported", path=path)
-        return path.parent, path.stem
-    return (path if (path / f"{name}.pt").is_file() else Mmar.open(path).models), name
-
-
 def add_flags(parser: argparse.ArgumentParser, config: str) -> None:
     """Declare the flags that training and evaluation share; ``config`` is the default configuration."""
     parser.add_argument("-c", "--config", default=config, help="configuration, relative to the MMAR (%(default)s)")
@@ -227,21 +135,6 @@ def add_set_flag(parser: argparse.ArgumentParser, meaning: str) -> None:
     parser.add_argument(
         "--set", dest="settings", nargs="*", action="extend", default=[], metavar="KEY=VALUE", help=meaning
     )
-
-
-def add_export_flags(parser: argparse.ArgumentParser) -> None:
-    """Declare every flag that Clara's export had beside path and name of the model; some have no meaning here."""
-    parser.add_argument(
-        "--model_file_format", choices=("CKPT",), default="CKPT", help="kind of the exported file: always a checkpoint"
-    )
-    regular = "the regular model's suffix (default: %(default)s)"
-    parser.add_argument("--regular_frozen_file_ext", default=".fzn.pb", help=regular)
-    parser.add_argument("--trt_file_ext", default=".trt.pb", help="the optimised model's suffix (default: %(default)s)")
-    parser.add_argument("--trt_precision_mode", choices=("FP32", "FP16"), default="FP32", help="of the optimised model")
-    parser.add_argument("--max_batch_size", type=_parse_positive, default=5, help="largest TensorRT batch (default: 5)")
-    for flag, why in IGNORED_FLAGS.items():
-        action = "store_true" if flag == "trt_dynamic_mode" else "store"
-        parser.add_argument(f"--{flag}", action=action, help=f"accepted: {why}")
 
 
 def say_unused(unused: Mapping[str, str]) -> None:
@@ -257,7 +150,7 @@ def train_main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code; see :mod:`voxflow.errors`.
     """
-    return _run_app(TrainCommand, "train", arguments)
+    return _run_app(TrainAppCommand, "train", arguments)
 
 
 def evaluate_main(arguments: Sequence[str] | None = None) -> int:
@@ -279,11 +172,9 @@ def export_main(arguments: Sequence[str] | None = None, program: str = "nvmidl.a
     Returns:
         The exit code; see :mod:`voxflow.errors`.
     """
-    parser = argparse.ArgumentParser(prog=program, description=ExportCommand.help, allow_abbrev=False)
-    parser.add_argument("--model_file_path", type=Path, required=True, help="the folder of models")
-    parser.add_argument("--model_name", default="model", help="base name of the checkpoint (default: %(default)s)")
-    add_export_flags(parser)
-    return run_command("export", parser, ExportCommand.read, arguments)
+    from voxflow.cli.export import run_export
+
+    return run_export(arguments, program)
 
 
 def _run_app(command: type[TrainCommand | EvaluateCommand], name: str, arguments: Sequence[str] | None) -> int:
@@ -291,9 +182,33 @@ def _run_app(command: type[TrainCommand | EvaluateCommand], name: str, arguments
     config = TRAIN_CONFIG if name == "train" else VALIDATION_CONFIG
     parser.add_argument("-m", "--mmar", type=Path, required=True, help="the MMAR folder")
     add_flags(parser, config)
+    # torch.distributed.launch adds it for each process; the ranks themselves stand in the environment.
+    parser.add_argument(
+        "--local-rank", "--local_rank", dest="local_rank", type=int, help="as torch's launcher gives it"
+    )
     if name == "train":
         parser.add_argument("--write_train_stats", action="store_true", help="write models/train_stats.json")
-    return run_command(name, parser, command.read, arguments)
+    return run_command(name, parser, lambda namespace: _read_app(command, namespace), arguments)
+
+
+def _read_app(command: type[TrainCommand | EvaluateCommand], namespace: argparse.Namespace) -> Command:
+    """The command of one process; of several that evaluate, the first does all the work."""
+    if namespace.local_rank is not None:
+        os.environ.setdefault("LOCAL_RANK", str(namespace.local_rank))
+    if issubclass(command, EvaluateCommand) and os.environ.get("RANK", "0") != "0":
+        return IdleCommand()
+    return command.read(namespace)
+
+
+class IdleCommand(Command):
+    """Do nothing: another process of the same job does it all."""
+
+    name = "idle"
+    help = "do nothing"
+
+    def run(self) -> int:
+        """Return success."""
+        return EXIT_OK
 
 
 def run_command(
@@ -319,10 +234,3 @@ def run_command(
     namespace = parser.parse_args(sys.argv[1:] if arguments is None else list(arguments))
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     return run_guarded(program, lambda: read(namespace).run(), debug=namespace.debug)
-
-
-def _parse_positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"expected 1 or more, received {text}")
-    return value

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING
 
 from voxflow import __version__
 from voxflow.cli.add import AddCommand
-from voxflow.cli.apps import EvaluateCommand, ExportCommand, TrainCommand
+from voxflow.cli.apps import EvaluateCommand, TrainCommand
 from voxflow.cli.check import CheckCommand
 from voxflow.cli.compare import CompareCommand
 from voxflow.cli.convert import ConvertCommand
 from voxflow.cli.drift import DriftCommand
+from voxflow.cli.export import ExportCommand
 from voxflow.cli.folds import FoldsCommand
 from voxflow.cli.index import IndexCommand
 from voxflow.cli.infer import InferCommand

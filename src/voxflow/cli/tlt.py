@@ -61,7 +61,7 @@ class TltTrainCommand(Command):
         if self.checkpoint:
             values["MMAR_CKPT"] = _absolute(Path(self.checkpoint))
         mmar = _open_mmar(self.config, self.datalist, self.file_root, values, self.settings)
-        outcome = train_mmar(mmar)
+        outcome = train_mmar(mmar, allow_repeated_cases=True)  # as TLT 2 did
         if is_first_process():
             say(f"tlt-train {self.task}: {outcome.summary()}")
         return EXIT_INTERRUPTED if outcome.result.ending == "interrupted" else EXIT_OK

@@ -34,12 +34,14 @@ from .losses.overlap import DiceCE as DiceCE
 from .losses.overlap import OverlapLoss as OverlapLoss
 from .metrics.aux_ops import ComputeAccuracy as ComputeAccuracy
 from .metrics.aux_ops import ComputeBinaryPreds as ComputeBinaryPreds
+from .metrics.average import ComputeAverage as ComputeAverage
 from .metrics.base import AuxiliaryOperation as AuxiliaryOperation
 from .metrics.base import Metric as Metric
 from .metrics.base import Outputs as Outputs
 from .metrics.overlap import ComputeAverageDice as ComputeAverageDice
 from .metrics.roc import ComputeAUC as ComputeAUC
 from .monai.learning import MonaiInferer as MonaiInferer
+from .monai.metrics import MonaiMetric as MonaiMetric
 from .monai.names import MONAI_MODULES as MONAI_MODULES
 from .monai.names import find_monai_class as find_monai_class
 from .monai.names import read_parameters as read_parameters
@@ -73,6 +75,7 @@ from .transforms.base import get_field as get_field
 from .transforms.brats import BRATS_VALUES as BRATS_VALUES
 from .transforms.brats import BratsConvertLabels as BratsConvertLabels
 from .transforms.cropping import crop_or_pad as crop_or_pad
+from .transforms.grids import SOURCE as SOURCE
 from .transforms.grids import affine_key as affine_key
 from .transforms.intensity import CenterData as CenterData
 from .writers import WriteNifti as WriteNifti

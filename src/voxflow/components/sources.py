@@ -74,6 +74,7 @@ MODULES: Mapping[Dialect | Literal["custom"], Mapping[Kind, tuple[str, ...]]] = 
         "lr_policy": ("voxflow.components.monai.learning",),
         "inferer": ("voxflow.components.monai.learning",),
         "metric": ("voxflow.components.monai.metrics",),
+        "writer": ("voxflow.components.monai.writers",),
     },
     "custom": {
         "transform": ("voxflow.components.custom.transforms",),

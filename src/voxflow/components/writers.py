@@ -51,6 +51,10 @@ class WriteNifti(Writer):
     dtype: VoxelType = "float32"
     write_path: str = ""
 
+    def file_name(self, case: str) -> str:
+        """The file of a case, below the folder that bears the case's name."""
+        return f"{case}_{self.field}.nii.gz"
+
     def write(self, samples: Iterable[Sample], out: Path, class_names: Sequence[str] = ()) -> list[Path]:
         """Write a file a case."""
         del class_names

@@ -1,4 +1,5 @@
 from .clara3 import EVALUATION_SECTION as EVALUATION_SECTION
+from .foreign import APP_ADVICE as APP_ADVICE
 from .load import DIALECTS as DIALECTS
 from .load import Inspection as Inspection
 from .load import detect_dialect as detect_dialect
@@ -13,6 +14,7 @@ from .workflow import Determinism as Determinism
 from .workflow import Evaluation as Evaluation
 from .workflow import EvaluationValues as EvaluationValues
 from .workflow import Globals as Globals
+from .workflow import MetricReports as MetricReports
 from .workflow import TrainSection as TrainSection
 from .workflow import ValidateSection as ValidateSection
 from .workflow import Workflow as Workflow

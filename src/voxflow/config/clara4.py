@@ -11,24 +11,30 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from voxflow.components import Component
-from voxflow.config.reading import ComponentReader
-from voxflow.config.references import UnreadableReferenceError, is_known_output, is_reference, read_reference
+from voxflow.config.clara4_reading import (
+    LOADER,
+    TRAIN_KEYS,
+    VALIDATE_KEYS,
+    Clara4Reader,
+    check_forms,
+    is_disabled,
+    is_key_metric,
+    list_enabled,
+    modernise_name,
+    strip_metric,
+)
+from voxflow.config.references import UnreadableReferenceError, is_reference, read_reference
 from voxflow.config.values import infer_task, read_values
 from voxflow.config.workflow import Globals, TrainSection, ValidateSection, Workflow
-from voxflow.findings import DEFAULT_CODE, FaultyConfigError, Finding, show, suggest
+from voxflow.findings import DEFAULT_CODE, show, suggest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from voxflow.components import Kind
     from voxflow.config.source import ConfigSource
-    from voxflow.config.workflow import Evaluation
 
 SECTIONS = ("train", "validate")
-_LOOP_KEYS = ["pre_transforms", "post_transforms", "dataset", "dataloader", "inferer", "handlers"]
-_LOOP_KEYS += ["key_metric", "additional_metrics", "metrics"]
-TRAIN_KEYS = ["model", "loss", "optimizer", "lr_scheduler", *_LOOP_KEYS, "trainer"]
-VALIDATE_KEYS = [*_LOOP_KEYS, "evaluator"]
 # Globals of Clara 4 and what they are called here; the others are variables of the file's own.
 GLOBALS = {
     "epochs": "epochs",
@@ -40,39 +46,14 @@ GLOBALS = {
     "amp": "use_amp",
     "use_amp": "use_amp",
 }
-# Which reference an argument may hold; Voxflow wires the same.
-WIRED = {
-    "params": "@model.parameters()",
-    "optimizer": "@optimizer",
-    "transform": "@pre_transforms",
-    "dataset": "@dataset",
-    "lr_scheduler": "@lr_scheduler",
-    "validator": "@evaluator",
-}
-HANDLERS = [
-    "CheckpointLoader",
-    "CheckpointSaver",
-    "ClassificationSaver",
-    "GarbageCollector",
-    "LrScheduleHandler",
-    "MetricLogger",
-    "MetricsSaver",
-    "SegmentationSaver",
-    "SmartCacheHandler",
-    "StatsHandler",
-    "TensorBoardImageHandler",
-    "TensorBoardStatsHandler",
-    "ValidationHandler",
-]
 CACHED = ("CacheDataset", "SmartCacheDataset", "PersistentDataset", "LMDBDataset", "CacheNTransDataset")
 DATASETS = (*CACHED, "Dataset")
 NOT_COMPARED = ("Invertd", "SaveImaged")
-OUTPUT_ARGUMENTS = ("output_transform", "batch_transform", "global_epoch_transform")
 
 
 def is_clara4(config: Mapping[str, Any]) -> bool:
     """Whether a file is in this dialect: its sections hold datasets and trainers of MONAI."""
-    sections = [config.get(name) for name in SECTIONS]
+    sections = [config, *(config.get(name) for name in SECTIONS)]
     keys = {key for section in sections if isinstance(section, dict) for key in section}
     return bool(keys & {"dataset", "dataloader", "trainer", "evaluator", "lr_scheduler"})
 
@@ -103,21 +84,9 @@ def read_workflow(source: ConfigSource) -> Workflow:
         train=TrainSection(**sections[0]),
         validate=ValidateSection(**sections[1]),
         dialect="clara4",
+        start_weights=parts.find_start_weights(),
         variables=source.variables,
     )
-
-
-def read_evaluation(source: ConfigSource) -> Evaluation:
-    """Refuse: the model file that training writes says itself how images are prepared.
-
-    Raises:
-        FaultyConfigError: always.
-    """
-    message = (
-        "configurations of validation in Clara 4's form are not read; evaluate and infer by the workspace's stages, "
-        "which take what they need from the trained model"
-    )
-    raise FaultyConfigError.of(Finding(DEFAULT_CODE, "error", source.path, "", message))
 
 
 def _read_section(source: ConfigSource, config: Mapping[str, Any], name: str) -> dict[str, Any]:
@@ -130,13 +99,13 @@ def _read_section(source: ConfigSource, config: Mapping[str, Any], name: str) ->
         return {}
     for key in section.keys() - set(keys):
         source.findings.error("unknown-key", f"{name}.{key}", "unknown key", suggest(key, keys))
-    return section
+    return {key: check_forms(value, f"{name}.{key}", source.findings) for key, value in section.items()}
 
 
 def _read_globals(source: ConfigSource, config: Mapping[str, Any], train: Mapping[str, Any]) -> Globals | None:
     """The values that training knows; the file's other values are variables that stand where they are used."""
     global_values = {new: config[old] for old, new in GLOBALS.items() if old in config}
-    for handler in _list_enabled(train.get("handlers")):
+    for handler in list_enabled(train.get("handlers")):
         interval = (handler.get("args") or {}).get("interval")
         if handler.get("name") == "ValidationHandler" and interval is not None:
             global_values["num_training_epoch_per_valid"] = interval
@@ -151,56 +120,6 @@ def _read_globals(source: ConfigSource, config: Mapping[str, Any], train: Mappin
             key: seeds[key] for key in seeds if key in ("random_seed", "python_seed", "numpy_seed")
         }
     return read_values(Globals, global_values, source)
-
-
-class Clara4Reader(ComponentReader):
-    """Components under MONAI's names, references resolved to what Voxflow wires itself."""
-
-    keys = ("name", "path", "args", "disabled", "log_label")
-
-    def resolve_name(self, kind: Kind, component: Component) -> Component:
-        """Give the component its name in the registry, ``monai:NAME``, without the arguments that Voxflow wires."""
-        if component.path:
-            return component
-        args = {key: value for key, value in component.args.items() if not self.is_wired(key, value, component.where)}
-        return component.model_copy(update={"name": f"monai:{component.name}", "args": args})
-
-    def is_wired(self, key: str, value: Any, json_path: str) -> bool:
-        """Whether an argument refers to what Voxflow wires itself, such as ``"params": "#@model.parameters()"``.
-
-        Any other reference is noted as a fault, and so is code; both count as wired, so that no class receives them.
-        """
-        if key in OUTPUT_ARGUMENTS:
-            if value is not None and not (isinstance(value, str) and is_known_output(value)):
-                self._refuse_code(f"{json_path}.args.{key}", value)
-            return True
-        if isinstance(value, str) and value.lstrip().startswith("lambda"):
-            self._refuse_code(f"{json_path}.args.{key}", value)
-            return True
-        if not is_reference(value):
-            return False
-        try:
-            reference = read_reference(value, self.scope)
-        except UnreadableReferenceError as error:
-            self.findings.error(error.code, f"{json_path}.args.{key}", error.message, error.fix)
-            return True
-        if str(reference) not in (WIRED.get(key), f"@{key}"):
-            expected = f"; expected {WIRED[key]!r}" if key in WIRED else ""
-            self.findings.error("wrong-value", f"{json_path}.args.{key}", f"{value!r} can't be wired here{expected}")
-        return True
-
-    def _refuse_code(self, json_path: str, value: Any) -> None:
-        self.findings.error("wrong-value", json_path, f"{show(value)} is code, and no code of a configuration is run")
-
-    @property
-    def scope(self) -> list[str]:
-        """What a reference may name."""
-        return sorted({*TRAIN_KEYS, *VALIDATE_KEYS})
-
-
-def _list_enabled(value: Any) -> list[dict[str, Any]]:
-    items = value if isinstance(value, list) else []
-    return [item for item in items if isinstance(item, dict) and item.get("disabled") is not True]
 
 
 @dataclass
@@ -232,7 +151,7 @@ class _LoopReader:
     def task(self) -> Any:
         """Segmentation where a mask is loaded, else classification."""
         loaded = [c.args.get("keys", []) for c in self.transforms["train"] if c.name.endswith("LoadImaged")]
-        return "segmentation" if any("label" in keys for keys in loaded) else "classification"
+        return "segmentation" if any("label" in keys for keys in loaded if isinstance(keys, list)) else "classification"
 
     def read_train(self, pipeline: Component | None) -> dict[str, Any]:
         """Read the parts of training, by the fields of :class:`~voxflow.config.workflow.TrainSection`.
@@ -290,7 +209,7 @@ class _LoopReader:
         """The transforms that predictions are compared after; on the network's own grid, and without being saved."""
         if not isinstance(items, list):
             return items
-        skipped = [item for item in items if isinstance(item, dict) and item.get("name") in NOT_COMPARED]
+        skipped = [i for i in items if isinstance(i, dict) and modernise_name(str(i.get("name"))) in NOT_COMPARED]
         for item in skipped:
             self.reader.findings.warning("ignored", item["name"], "validation compares on the network's grid")
         # Disabled instead of left out, so that the others keep their places in errors.
@@ -302,7 +221,8 @@ class _LoopReader:
             value = section.get(key)
             if isinstance(value, list):
                 metrics += [
-                    (f"validate.{key}[{n}]", metric, key == "key_metric" and n == 0) for n, metric in enumerate(value)
+                    (f"validate.{key}[{n}]", metric, is_key_metric(metric, key == "key_metric" and n == 0))
+                    for n, metric in enumerate(value)
                 ]
             elif value is not None:
                 metrics.append((f"validate.{key}", value, key == "key_metric"))
@@ -313,14 +233,10 @@ class _LoopReader:
     ) -> Component | None:
         if not isinstance(metric, dict) or not isinstance(metric.get("name"), str):
             return self.reader.read_component("metric", metric, json_path)
-        inner = metric.get("args") or {}
-        plain_args = {key: value for key, value in inner.items() if not self.reader.is_wired(key, value, json_path)}
-        label = metric.get("log_label", metric["name"])
         transforms = [{"name": component.name, "args": component.args} for component in post]
-        args = {"name": label, "is_key_metric": is_key, "post_transforms": transforms, "args": plain_args}
-        component = self.reader.read_component(
-            "metric", {k: v for k, v in metric.items() if k != "log_label"} | {"args": args}, json_path
-        )
+        arguments = self.reader.read_metric_arguments(metric, json_path)
+        args = {"is_key_metric": is_key, "post_transforms": transforms, **arguments}
+        component = self.reader.read_component("metric", strip_metric(metric) | {"args": args}, json_path)
         if component is None or component.typed is None or not all(transform.typed for transform in post):
             return component
         # The transforms are parsed already; each metric would parse them again, for every batch that it measures.
@@ -371,7 +287,7 @@ class _LoopReader:
             return model
         loss = self.train_section.get("loss")
         says = dict(loss.get("args") or {}) if isinstance(loss, dict) else {}
-        for item in _list_enabled(self.validate_section.get("post_transforms")):
+        for item in list_enabled(self.validate_section.get("post_transforms")):
             if item.get("name") == "Activationsd":
                 says = {**(item.get("args") or {}), **{key: value for key, value in says.items() if value}}
         is_binary = isinstance(loss, dict) and loss.get("name") == "BCEWithLogitsLoss"
@@ -380,7 +296,7 @@ class _LoopReader:
 
     def _add_steps(self, scheduler: dict[str, Any]) -> dict[str, Any]:
         """The scheduler with when it steps: MONAI's handler does once an epoch unless told else."""
-        enabled = _list_enabled(self.train_section.get("handlers"))
+        enabled = list_enabled(self.train_section.get("handlers"))
         handlers = [handler for handler in enabled if handler.get("name") == "LrScheduleHandler"]
         if not handlers:
             message = "no LrScheduleHandler steps it; add one to train.handlers"
@@ -392,16 +308,13 @@ class _LoopReader:
     def _check_handlers(self, section: Mapping[str, Any], name: str) -> None:
         """Check handlers by name and reference; what they do is Voxflow's loop."""
         for number, item in enumerate(section.get("handlers") or []):
-            json_path = f"{name}.handlers[{number}]"
-            if not isinstance(item, dict) or item.get("disabled") is True:
-                continue
-            handler, args = item.get("name"), item.get("args") or {}
-            if handler not in HANDLERS:
-                self._note_unknown("handler", handler, f"{json_path}.name", HANDLERS)
-            for key, value in args.items():
-                self.reader.is_wired(key, value, json_path)
-            if handler == "CheckpointLoader" and args.get("load_path"):
-                self.reader.findings.warning("ignored", json_path, "weights begin from params' train.checkpoint")
+            if isinstance(item, dict) and not is_disabled(item):
+                self.reader.check_handler(item, f"{name}.handlers[{number}]")
+
+    def find_start_weights(self) -> str:
+        """The file that an enabled CheckpointLoader of training loads; empty: none."""
+        loaders = [item for item in list_enabled(self.train_section.get("handlers")) if item["name"] == LOADER]
+        return next((str(item.get("args", {}).get("load_path") or "") for item in loaders), "")
 
     def _check_engine(self, section: Mapping[str, Any], name: str) -> None:
         """Check what the trainer or evaluator is wired to."""

@@ -134,7 +134,7 @@ class ComponentReader:
             return self._follow_reference(kind, value["ref"], json_path)
         if value.get("disabled") is True:
             return None
-        component = self._read_form(value, json_path)
+        component = self._read_form(self._move_key_metric(kind, value, json_path), json_path)
         if component is None:
             return None
         if ":" in component.name:
@@ -147,6 +147,18 @@ class ComponentReader:
             self.findings.error("unknown-component", f"{json_path}.name", message, near)
             return None
         return self.check_component(kind, self.resolve_name(kind, component))
+
+    def _move_key_metric(self, kind: Kind, value: dict[str, Any], json_path: str) -> dict[str, Any]:
+        """A metric whose ``is_key_metric`` stands beside its arguments, as published files have it, with it in them."""
+        args = value.get("args", {})
+        if kind != "metric" or "is_key_metric" not in value or self.flat or not isinstance(args, dict):
+            return value
+        is_key = value["is_key_metric"]
+        if args.get("is_key_metric", is_key) != is_key:
+            message = f"{show(is_key)}, but its args say {show(args['is_key_metric'])}"
+            self.findings.error("wrong-value", f"{json_path}.is_key_metric", message, "say it once")
+        rest = {key: item for key, item in value.items() if key != "is_key_metric"}
+        return {**rest, "args": {"is_key_metric": is_key, **args}}
 
     def check_component(self, kind: Kind, component: Component) -> Component:
         """Hold a component against the registry; it then carries its typed arguments, where they have no fault."""

@@ -14,23 +14,10 @@ from typing import TYPE_CHECKING, Any
 from voxflow.findings import ArgumentError, suggest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 _NAME = re.compile(r"@([A-Za-z_]\w*)")
 _STAND_IN = "component_"
-# Functions of a handler's output that Clara's own configurations hold; the loop gives each handler what it needs.
-KNOWN_OUTPUTS = (
-    "lambda x: None",
-    "lambda x: x['loss']",
-    "lambda x: x[0]['loss']",
-    "lambda x: (x['pred'], x['label'])",
-    "lambda x: (x[0]['pred'], x[0]['label'])",
-    "from_engine('loss')",
-    "from_engine('loss', first=True)",
-    "from_engine(['loss'], first=True)",
-    "from_engine(['pred', 'label'])",
-    "from_engine(('pred', 'label'))",
-)
 
 
 class UnreadableReferenceError(ArgumentError):
@@ -109,20 +96,60 @@ def read_reference(text: str, component_names: Iterable[str]) -> ComponentPath:
 _RULE = "only '@name' and '#@name.method()' of a component of this file are read, and no code is run"
 
 
-def is_known_output(text: str) -> bool:
-    """Whether a text is one of the functions of a handler's output that Clara's own configurations hold.
+def read_output_fields(text: str) -> tuple[str, ...] | None:
+    """Read which fields a function of a handler's output names, in the forms that Clara's own configurations have.
 
-    The text is compared as a syntax tree and never run, so that spaces and module names make no difference.
+    The text is looked at as a syntax tree and never run, so that spaces and module names make no difference.
+
+    Returns:
+        The fields in order, () for a function of nothing; None where the text is any other code.
 
     Example:
-        >>> is_known_output("#monai.handlers.from_engine(['pred','label'])")
+        >>> read_output_fields("#monai.handlers.from_engine(['pred', 'label'])")
+        ('pred', 'label')
+        >>> read_output_fields("lambda x: (x['pred_tc'], x['label_tc'])")
+        ('pred_tc', 'label_tc')
+        >>> read_output_fields("lambda x: print(x)") is None
         True
-        >>> is_known_output("lambda x: print(x)")
-        False
     """
     plain = text.removeprefix("#").strip().replace("monai.handlers.", "").replace("utils.", "")
     try:
-        expression = ast.dump(ast.parse(plain, mode="eval"))
+        body = ast.parse(plain, mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return False
-    return expression in {ast.dump(ast.parse(output, mode="eval")) for output in KNOWN_OUTPUTS}
+        return None
+    if isinstance(body, ast.Lambda):
+        return _read_lambda(body)
+    if not isinstance(body, ast.Call) or not isinstance(body.func, ast.Name) or body.func.id != "from_engine":
+        return None
+    options = [keyword for keyword in body.keywords if keyword.arg == "first"]
+    if len(body.args) != 1 or len(options) != len(body.keywords):
+        return None
+    names = body.args[0].elts if isinstance(body.args[0], ast.List | ast.Tuple) else [body.args[0]]
+    return _take_texts(names)
+
+
+def _read_lambda(body: ast.Lambda) -> tuple[str, ...] | None:
+    """``lambda x: x['a']``, ``lambda x: (x['a'], x['b'])``, and the same of ``x[0]``."""
+    arguments = [argument.arg for argument in body.args.args]
+    if len(arguments) != 1:
+        return None
+    if isinstance(body.body, ast.Constant) and body.body.value is None:
+        return ()
+    items = body.body.elts if isinstance(body.body, ast.Tuple) else [body.body]
+    names = []
+    for item in items:
+        if not isinstance(item, ast.Subscript):
+            return None
+        holder = item.value
+        if isinstance(holder, ast.Subscript) and isinstance(holder.slice, ast.Constant) and holder.slice.value == 0:
+            holder = holder.value
+        if not isinstance(holder, ast.Name) or holder.id != arguments[0]:
+            return None
+        names.append(item.slice)
+    return _take_texts(names)
+
+
+def _take_texts(nodes: Sequence[ast.expr]) -> tuple[str, ...] | None:
+    values = [node.value for node in nodes if isinstance(node, ast.Constant)]
+    texts = tuple(value for value in values if isinstance(value, str))
+    return texts if len(texts) == len(nodes) else None

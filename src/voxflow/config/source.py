@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from voxflow.config.substitution import CLARA_VARIABLES, resolve, substitute
+from voxflow.config.substitution import CLARA_VARIABLES, SWITCHES, find_names, resolve, substitute
 from voxflow.findings import FindingCollector, suggest
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from voxflow.findings import Suggestion
 
 # Variables that a configuration may use though nobody sets them: from scratch, without weights to begin from.
-EMPTY_BY_DEFAULT = ("PRETRAIN_WEIGHTS_FILE", "MMAR_CKPT")
+EMPTY_BY_DEFAULT = ("PRETRAIN_WEIGHTS_FILE", "MMAR_CKPT", "MMAR_TORCHSCRIPT")
 # Values of either kind of configuration; an environment.json serves both, so it may hold any of them.
 SHARED_VALUES = frozenset(
     (
@@ -32,6 +32,7 @@ SHARED_VALUES = frozenset(
         "output_infer_result",
         "train_summary_recording_interval",
         "use_amp",
+        "use_scanning_window",
     )
 )
 
@@ -69,6 +70,11 @@ class ConfigSource:
         """The only folder that a user's own classes are loaded from."""
         return self.workspace / "custom"
 
+    @property
+    def used_names(self) -> set[str]:
+        """The names that the file, its environment or the overrides use as ``{NAME}``: variables, however spelt."""
+        return find_names([self.config, dict(self.environment), dict(self.overrides)])
+
     def settle(self, values: Iterable[str], sections: Iterable[str]) -> dict[str, Any]:
         """Put environment and overrides in their places, substitute variables, and return what then stands there.
 
@@ -77,17 +83,20 @@ class ConfigSource:
             sections: its keys that hold components; ``--set train.optimizer.name=…`` reaches into them.
         """
         config = copy.deepcopy(self.config)
-        values, sections = frozenset(values), frozenset(sections)
+        values, sections, used = frozenset(values), frozenset(sections), frozenset({*self.used_names, *SWITCHES})
         environment = FindingCollector(self.environment_path or Path("environment.json"), self.findings.findings)
         for key, value in self.environment.items():
             # One environment.json serves both configurations; what only the other one knows is no fault of this one.
             if key in SHARED_VALUES - values:
                 continue
-            fault, fix = _override(config, key, value, values=values, sections=sections)
+            # Whatever it calls its own variables; one that nothing uses is for the check to say.
+            is_variable = key in used or key != key.lower()
+            fault, fix = _override(config, key, value, values=values, sections=sections, is_variable=is_variable)
             if fault:
                 environment.error("override", key, fault, fix)
         for key, value in self.overrides.items():
-            fault, fix = _override(config, key, value, values=values, sections=sections)
+            is_variable = key in used or key.isupper()
+            fault, fix = _override(config, key, value, values=values, sections=sections, is_variable=is_variable)
             if fault:
                 self.findings.error("override", f"--set {key}", fault, fix)
         self.variables = self._gather_variables(config)
@@ -107,14 +116,20 @@ class ConfigSource:
 
 
 def _override(
-    config: dict[str, Any], key: str, value: Any, *, values: frozenset[str], sections: frozenset[str]
+    config: dict[str, Any],
+    key: str,
+    value: Any,
+    *,
+    values: frozenset[str],
+    sections: frozenset[str],
+    is_variable: bool,
 ) -> tuple[str, str | Suggestion]:
     """Put one value from outside in its place; return what is wrong with its key, and what to write instead."""
     if key in values or key in sections:
         config[key] = value
     elif _first_key(key) in sections:
         return set_nested(config, key, value) or "", ""
-    elif not key.isupper():
+    elif not is_variable:
         names = [*values, *CLARA_VARIABLES, *(f"{section}.…" for section in sections)]
         return "no such value (variables are upper case)", suggest(key, names)
     return "", ""

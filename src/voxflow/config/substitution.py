@@ -21,10 +21,30 @@ CLARA_VARIABLES = (
     "MMAR_CKPT_DIR",
     "MMAR_EVAL_OUTPUT_PATH",
     "MMAR_ROOT",
+    "MMAR_TORCHSCRIPT",
     "PRETRAIN_WEIGHTS_FILE",
     "PROCESSING_TASK",
 )
+# Values in lower case that Clara's scripts set though no section of a configuration reads them: those of a run ...
+RUN_SWITCHES = ("allow_repeated_cases", "dont_load_ckpt_model", "dont_load_ts_model", "use_gpu")
+# ... and those that change no result here.
+WITHOUT_MEANING = ("cudnn_benchmark", "cudnn_deterministic", "print_conf", "tf32")
+SWITCHES = (*RUN_SWITCHES, *WITHOUT_MEANING)
 _VARIABLE = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
+
+
+def find_names(value: Any) -> set[str]:
+    """Find every name that the strings of a JSON value use as ``{NAME}``.
+
+    Example:
+        >>> sorted(find_names({"handlers": [{"disabled": "{dont_load}"}], "file": "{ROOT}/a.json"}))
+        ['ROOT', 'dont_load']
+    """
+    if isinstance(value, dict):
+        return set[str]().union(*map(find_names, value.values()))
+    if isinstance(value, list):
+        return set[str]().union(*map(find_names, value))
+    return set(_VARIABLE.findall(value)) if isinstance(value, str) else set()
 
 
 def resolve(variables: Mapping[str, Any], findings: FindingCollector) -> dict[str, Any]:

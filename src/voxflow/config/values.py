@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from voxflow.config.substitution import SWITCHES
 from voxflow.findings import show, suggest
 
 if TYPE_CHECKING:
@@ -18,7 +19,10 @@ if TYPE_CHECKING:
 Values = TypeVar("Values", bound=BaseModel)
 TASKS: tuple[Task, ...] = ("segmentation", "classification")
 # Keys of tools around training that have no part in one training; said, then left alone.
-IGNORED = {"lr_search": "AutoML's search is not carried; training uses learning_rate"}
+IGNORED = {
+    "lr_search": "AutoML's search is not carried; training uses learning_rate",
+    "search": "AutoML's search is not carried; training uses the values as they stand",
+}
 
 
 def read_values(
@@ -33,7 +37,8 @@ def read_values(
         component_keys: keys of components, which are read elsewhere.
     """
     component_keys = tuple(component_keys)
-    plain_values = {key: value for key, value in config.items() if key not in component_keys and not key.isupper()}
+    passed_over = {*component_keys, *SWITCHES, *source.used_names - model.model_fields.keys()}
+    plain_values = {key: value for key, value in config.items() if key not in passed_over and not key.isupper()}
     for key in plain_values.keys() & IGNORED.keys():
         source.findings.warning("ignored", key, IGNORED[key])
         del plain_values[key]

@@ -69,7 +69,11 @@ class TrainSection:
 
 @dataclass(frozen=True)
 class ValidateSection:
-    """What validation is made of; disabled components are left out."""
+    """What validation is made of; disabled components are left out.
+
+    Attributes:
+        centre_crop: the crop that the file's image pipeline asks for though windows judge whole volumes; None: none.
+    """
 
     image_pipeline: Component
     inferer: Component
@@ -77,6 +81,7 @@ class ValidateSection:
     pre_transforms: tuple[Component, ...] = ()
     batch_transforms: tuple[Component, ...] = ()
     handlers: tuple[Component, ...] = ()
+    centre_crop: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -87,6 +92,7 @@ class Workflow:
         task: what the model does, from PROCESSING_TASK or else from the kind of image pipeline.
         path: the file that it was read from.
         dialect: the language that the file is written in.
+        start_weights: the checkpoint that the training is to begin from, as the file names it; empty: fresh weights.
         variables: DATA_ROOT, DATASET_JSON, MMAR_CKPT and the like, after configuration < environment < ``--set``.
     """
 
@@ -96,11 +102,12 @@ class Workflow:
     train: TrainSection
     validate: ValidateSection
     dialect: str = "clara3"
+    start_weights: str = ""
     variables: dict[str, Any] = field(default_factory=dict)
 
 
 class EvaluationValues(BaseModel):
-    """The plain values of a configuration of validation and inference; see :class:`EvaluationResult`."""
+    """The plain values of a configuration of validation and inference; see :class:`Evaluation`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -108,6 +115,24 @@ class EvaluationValues(BaseModel):
     do_validation: bool = True
     output_infer_result: bool = True
     multi_gpu: bool = False
+    use_scanning_window: bool | None = None
+
+
+@dataclass(frozen=True)
+class MetricReports:
+    """The CSV files that Clara 4's MetricsSaver writes.
+
+    Attributes:
+        folder: where they go; empty: the evaluation's own folder.
+        metrics: names of the metrics in metrics.csv; None: none, () every one.
+        details: names of those that get NAME_raw.csv; likewise.
+        summaries: what NAME_summary.csv holds, such as ("mean", "90percentile"); () everything, None: no such file.
+    """
+
+    folder: str = ""
+    metrics: tuple[str, ...] | None = ()
+    details: tuple[str, ...] | None = None
+    summaries: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -133,6 +158,10 @@ class Evaluation:
         do_validation: compute the metrics.
         output_infer_result: run the writers.
         multi_gpu: share the images between processes.
+        use_scanning_window: how an image goes through the model where no inferer says; None: the command says.
+        answers_logits: ``output_names`` hold logits, which post_transforms turn into masks, as Clara 4 has it.
+        network: the network that the file describes for the weights of a checkpoint; None: the model file's own.
+        metric_reports: CSV files of the metrics; None: none.
         dialect: the language that the file is written in.
         variables: DATA_ROOT, DATASET_JSON, MMAR_CKPT_DIR and the like, after configuration < environment <
             ``--set``.
@@ -155,5 +184,9 @@ class Evaluation:
     do_validation: bool = True
     output_infer_result: bool = True
     multi_gpu: bool = False
+    use_scanning_window: bool | None = None
+    answers_logits: bool = False
+    network: Component | None = None
+    metric_reports: MetricReports | None = None
     dialect: str = "clara3"
     variables: dict[str, Any] = field(default_factory=dict)

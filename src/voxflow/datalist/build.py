@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 PARTS = (TRAINING, VALIDATION, TESTING, INFERENCE)
 CHANNELS = ";"
+# How the description of a datalist ends that a split has made.
+SPLIT_MARK = "split by patient"
 
 
 def build_datalist(table: pd.DataFrame, labels: Mapping[str, Any], *, name: str) -> dict[str, Any]:
@@ -31,7 +33,7 @@ def build_datalist(table: pd.DataFrame, labels: Mapping[str, Any], *, name: str)
     counts = table["part"].value_counts()
     datalist: dict[str, Any] = {
         "name": name,
-        "description": f"{name}, split by patient",
+        "description": f"{name}, {SPLIT_MARK}",
         "labels": labels.get("findings", labels) if findings else dict(labels),
         "modality": {
             str(n): value

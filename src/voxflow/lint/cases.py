@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from voxflow.findings import suggest
 from voxflow.lint.data import WorkspaceData
-from voxflow.lint.files import check_files, is_folder
+from voxflow.lint.files import check_files, is_folder, judge_repeats
 from voxflow.lint.headers import is_radiograph, is_volume
 from voxflow.lint.listing import LenientDatalist, read_leniently
 
@@ -72,12 +72,13 @@ def read_data(
             data.sections[source.section] = listing.parts[source.key]
         elif source.key:
             _note_key(source, listing)
-    _note_same_key(sources)
+    allows_repeats = variables.get("allow_repeated_cases", target.allow_repeated_cases) is True
+    _note_same_key(sources, listings, allows_repeats=allows_repeats)
     for place, listing in listings.items():
         if listing and _has_root(place[1], sources, variables, target):
             used = {source.key for source in sources if (source.path, source.root) == place}
             keys = [key for key in listing.parts if key in used]
-            images = check_files(listing, keys, report.at(listing.path))
+            images = check_files(listing, keys, report.at(listing.path), allows_repeats=allows_repeats)
             data.images.files |= images.files
     root = sources[0].root if sources else None
     data.read_classes(target.labels or (root / "labels.json" if root else None))
@@ -152,12 +153,17 @@ def _note_key(source: CaseSource, listing: LenientDatalist) -> None:
         source.notes.warning("unknown-part", source.key_path, message, f"set DATA_LIST_KEY in the environment; {fix}")
 
 
-def _note_same_key(sources: list[CaseSource]) -> None:
+def _note_same_key(
+    sources: list[CaseSource], listings: Mapping[tuple[Path, Path], LenientDatalist | None], *, allows_repeats: bool
+) -> None:
     by_section = {source.section: source for source in sources}
     train, validate = by_section.get("train"), by_section.get("validate")
     if train and validate and train.key and (train.path, train.key) == (validate.path, validate.key):
         message = f"{validate.key!r} is what training learns from, too"
-        validate.notes.error("leak", validate.key_path, message, "validate on cases of their own")
+        listing = listings.get((validate.path, validate.root))
+        severity, hint = judge_repeats(listing, allows_repeats=allows_repeats) if listing else ("error", "")
+        fix = f"validate on cases of their own{hint}"
+        validate.notes.add_alike(severity, "leak", [(validate.key_path, message, fix)])
 
 
 def check_labels(data: WorkspaceData, task: str | None, section: str, notes: FindingCollector) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from voxflow.config import read_json
+from voxflow.config import Workflow, read_json
 from voxflow.findings import FaultyConfigError
 from voxflow.lint.cases import check_labels, check_loaders, read_data
 from voxflow.lint.classes import check_classes, check_metrics_classes
@@ -44,7 +44,7 @@ def check_workspace(target: Target) -> CheckReport:
         train = read_workflow(target.config, target, outside, report)
     if target.evaluation:
         evaluation = read_evaluation(target.evaluation, target, outside, report)
-    variables = _check_values(target, environment or {}, report)
+    variables = _check_values(target, environment or {}, report, train)
     data = read_data({"train": train, "validate": train, "evaluate": evaluation}, variables, target, report)
     if train and train.is_read:
         _check_training(train, data, report)
@@ -52,6 +52,7 @@ def check_workspace(target: Target) -> CheckReport:
         _check_evaluation(evaluation, data)
     if train:
         check_preparation(train, evaluation)
+        _check_start(train, target)
     if environment is None:  # what it would have set is no fault of the configurations
         report.findings = [finding for finding in report.findings if finding.code != "unset-variable"]
     # A patch that follows from the median volume is larger than half of them, on purpose.
@@ -73,7 +74,9 @@ def _read_environment(target: Target, report: CheckReport) -> dict[str, Any] | N
     return None
 
 
-def _check_values(target: Target, environment: dict[str, Any], report: CheckReport) -> dict[str, Any]:
+def _check_values(
+    target: Target, environment: dict[str, Any], report: CheckReport, train: ConfigReading | None
+) -> dict[str, Any]:
     """Check the values beside the components; gives every variable, the winner of each."""
     outside = {**environment, **target.overrides}
     used, config = set[str](), dict[str, Any]()
@@ -88,10 +91,20 @@ def _check_values(target: Target, environment: dict[str, Any], report: CheckRepo
     if target.environment:
         notes = report.at(target.environment)
         check_environment(environment, used, config, notes)
-        check_paths(target, variables, notes)
+        check_paths(target, variables, notes, _find_start(train, variables))
     elif target.config:
-        check_paths(target, variables, report.at(target.config))
+        check_paths(target, variables, report.at(target.config), _find_start(train, variables))
     return variables
+
+
+def _find_start(train: ConfigReading | None, variables: dict[str, Any]) -> str:
+    """The checkpoint that training begins from: what Clara 4's CheckpointLoader names, elsewhere MMAR_CKPT."""
+    workflow = train.loaded if train else None
+    if isinstance(workflow, Workflow) and workflow.dialect == "clara4":
+        return workflow.start_weights
+    checkpoint = variables.get("MMAR_CKPT")
+    is_loaded = variables.get("dont_load_ckpt_model") is not True
+    return checkpoint if isinstance(checkpoint, str) and is_loaded else ""
 
 
 def _read_content(path: Path, notes: FindingCollector) -> dict[str, Any]:
@@ -100,6 +113,13 @@ def _read_content(path: Path, notes: FindingCollector) -> dict[str, Any]:
         return read_json(path, notes)
     except FaultyConfigError:
         return {}
+
+
+def _check_start(reading: ConfigReading, target: Target) -> None:
+    """Warn in a pipeline's workspace that its own options name the weights to begin from."""
+    if target.is_from_cwd and isinstance(reading.loaded, Workflow) and reading.loaded.start_weights:
+        message = f"{reading.loaded.start_weights!r} is not loaded: weights begin from params' train.checkpoint"
+        reading.notes.warning("ignored", "train.handlers", message, "name it there, or disable the CheckpointLoader")
 
 
 def _check_training(reading: ConfigReading, data: WorkspaceData, report: CheckReport) -> None:

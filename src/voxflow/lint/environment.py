@@ -18,7 +18,14 @@ if TYPE_CHECKING:
 
 _VARIABLE = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 TASKS = ("segmentation", "classification")
-TEXTS = ("DATA_ROOT", "DATASET_JSON", "DATA_LIST_KEY", "MMAR_CKPT", "MMAR_CKPT_DIR", "MMAR_EVAL_OUTPUT_PATH")
+TEXTS = (
+    "DATA_ROOT",
+    "DATASET_JSON",
+    "DATA_LIST_KEY",
+    "MMAR_CKPT",
+    "MMAR_CKPT_DIR",
+    "MMAR_EVAL_OUTPUT_PATH",
+)
 WORDS = ("do_validation", "output_infer_result")
 
 
@@ -45,7 +52,7 @@ def check_environment(
     """
     names = {*CLARA_VARIABLES, *used, *configurable, *WORDS}
     for key, value in environment.items():
-        if key not in names and key.isupper():
+        if key not in names and key != key.lower():
             near = nearest_name(key, names, cutoff=0.7)
             fix = f"write {near!r}" if near else "leave it out"
             notes.warning("unused-variable", key, f"no configuration uses the variable {key!r}", fix)
@@ -58,13 +65,14 @@ def check_environment(
         notes.error("wrong-value", "PROCESSING_TASK", f"unknown task {show(task)}", fix)
 
 
-def check_paths(target: Target, variables: Mapping[str, Any], notes: FindingCollector) -> None:
+def check_paths(target: Target, variables: Mapping[str, Any], notes: FindingCollector, start: str) -> None:
     """Note a data root, weights and a checkpoint that do not exist; the datalist is looked for where it is read.
 
     Args:
         target: the workspace, which resolves relative paths.
         variables: every variable, the winner of each.
         notes: of the environment file, or of the configuration where there is none.
+        start: the checkpoint that training begins from; empty: none.
     """
     root = variables.get("DATA_ROOT")
     # Where the stages make the data, that the datalist is not there yet says it all.
@@ -76,9 +84,8 @@ def check_paths(target: Target, variables: Mapping[str, Any], notes: FindingColl
     if isinstance(weights, str) and weights and not _is_file(target.resolve(weights)):
         message = f"file not found: {weights}; training begins from fresh weights"
         notes.warning("missing-file", "PRETRAIN_WEIGHTS_FILE", message, "give a file that is there, or an empty text")
-    checkpoint = variables.get("MMAR_CKPT")
-    if isinstance(checkpoint, str) and checkpoint and not _has_checkpoint(target.resolve(checkpoint)):
-        message = f"file not found: {checkpoint}"
+    if start and not _has_checkpoint(target.resolve(start)):
+        message = f"file not found: {start}"
         notes.error("missing-file", "MMAR_CKPT", message, "give the checkpoint to start from, or an empty text")
 
 

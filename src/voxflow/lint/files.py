@@ -16,7 +16,7 @@ from voxflow.volumes import describe_forms, describe_mismatch, describe_turn, re
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from voxflow.findings import FindingCollector
+    from voxflow.findings import FindingCollector, Severity
     from voxflow.geometry import Geometry
     from voxflow.lint.listing import LenientDatalist, ListedCase
 
@@ -62,7 +62,9 @@ class ImageHeaders:
         return [(item, header) for item, header in first_headers if header]
 
 
-def check_files(listing: LenientDatalist, keys: list[str], notes: FindingCollector) -> ImageHeaders:
+def check_files(
+    listing: LenientDatalist, keys: list[str], notes: FindingCollector, *, allows_repeats: bool = False
+) -> ImageHeaders:
     """Look at every file under some keys of a datalist and note what is wrong.
 
     Headers are read by several threads: on a network disk they wait for the disk, not for the processor.
@@ -71,13 +73,14 @@ def check_files(listing: LenientDatalist, keys: list[str], notes: FindingCollect
         listing: the datalist.
         keys: those that a section reads.
         notes: of the datalist.
+        allows_repeats: a case under two keys is a warning, unless a split has made the datalist.
     """
     parts = {key: listing.parts[key] for key in keys}
     files = {path for items in parts.values() for item in items for _, path in item.files}
     with ThreadPoolExecutor(THREADS) as pool:
         images = ImageHeaders(dict(zip(files, pool.map(_inspect_file, files), strict=True)))
     _note_faults(parts, images, notes)
-    _note_leaks(parts, images, notes)
+    _note_leaks(parts, images, notes, listing, allows_repeats=allows_repeats)
     for key, items in parts.items():
         _note_repeats(key, items, notes)
         _note_grids(items, images, notes)
@@ -135,8 +138,16 @@ def _note_faults(parts: dict[str, list[ListedCase]], images: ImageHeaders, notes
         notes.add_alike("error", code, faults)
 
 
-def _note_leaks(parts: dict[str, list[ListedCase]], images: ImageHeaders, notes: FindingCollector) -> None:
+def _note_leaks(
+    parts: dict[str, list[ListedCase]],
+    images: ImageHeaders,
+    notes: FindingCollector,
+    listing: LenientDatalist,
+    *,
+    allows_repeats: bool,
+) -> None:
     """Images and patients that stand under two of the keys."""
+    severity, hint = judge_repeats(listing, allows_repeats=allows_repeats)
     files: dict[tuple[int, int] | Path, str] = {}
     patients: dict[str, str] = {}
     leaks: dict[str, list[tuple[str, str, str]]] = {"leak": [], "patient-leak": []}
@@ -146,7 +157,8 @@ def _note_leaks(parts: dict[str, list[ListedCase]], images: ImageHeaders, notes:
                 first = files.setdefault(images.files[path].identity or path, item.json_path)
                 if _part_name(first) != key:
                     message = f"{path.name} is {first}, too"
-                    leaks["leak"].append((json_path, message, f"keep it in {_part_name(first)!r} or in {key!r} only"))
+                    fix = f"keep it in {_part_name(first)!r} or in {key!r} only{hint}"
+                    leaks["leak"].append((json_path, message, fix))
             first = patients.setdefault(item.patient, item.json_path) if item.patient else item.json_path
             if _part_name(first) != key and not any(place == f"{item.json_path}.image" for place, *_ in leaks["leak"]):
                 message = f"the patient {item.patient!r} is in {first}, too"
@@ -154,7 +166,21 @@ def _note_leaks(parts: dict[str, list[ListedCase]], images: ImageHeaders, notes:
                     (f"{item.json_path}.patient", message, "keep a patient's cases in one part")
                 )
     for code, overlaps in leaks.items():
-        notes.add_alike("error", code, overlaps)
+        notes.add_alike(severity, code, overlaps)
+
+
+def judge_repeats(listing: LenientDatalist, *, allows_repeats: bool) -> tuple[Severity, str]:
+    """How bad a case in two parts is, and what ends the advice.
+
+    Args:
+        listing: the datalist; a split never makes one.
+        allows_repeats: ``allow_repeated_cases`` is set.
+    """
+    if listing.is_split:
+        return "error", ""
+    if allows_repeats:
+        return "warning", ": allow_repeated_cases is set, and its score says nothing of other patients"
+    return "error", ", or set allow_repeated_cases to true if it is meant"
 
 
 def _note_repeats(key: str, items: list[ListedCase], notes: FindingCollector) -> None:

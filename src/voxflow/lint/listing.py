@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from voxflow.datalist import Datalist, FaultyDatalistError
+from voxflow.datalist import SPLIT_MARK, Datalist, FaultyDatalistError
 from voxflow.errors import DataError
 from voxflow.files import read_text
 from voxflow.findings import show, suggest
@@ -73,6 +73,7 @@ class LenientDatalist:
         label_format: classification: the highest value a position.
         labels: names by label value, from its metadata.
         modality: such as "CT"; empty when not told.
+        is_split: a split has made it; a person wrote any other.
     """
 
     path: Path
@@ -81,6 +82,7 @@ class LenientDatalist:
     label_format: tuple[int, ...] = ()
     labels: dict[int, str] = field(default_factory=dict)
     modality: tuple[str, ...] = ()
+    is_split: bool = False
 
 
 def read_leniently(path: Path, root: Path, notes: FindingCollector) -> LenientDatalist | None:
@@ -105,8 +107,9 @@ def read_leniently(path: Path, root: Path, notes: FindingCollector) -> LenientDa
     }
     declared_format = content.get("label_format")
     label_format = tuple(n for n in declared_format if isinstance(n, int)) if isinstance(declared_format, list) else ()
+    is_split = str(content.get("description", "")).endswith(SPLIT_MARK)
     listing = LenientDatalist(
-        path, root, parts, label_format, _read_labels(content, notes), _read_modality(content, notes)
+        path, root, parts, label_format, _read_labels(content, notes), _read_modality(content, notes), is_split
     )
     _check_counts(content, listing, notes)
     _check_rules(path, root, notes)

@@ -93,6 +93,8 @@ def read_role(path: Path) -> tuple[Role, str]:
         for ending in (_MIDDLES[role] + suffix for suffix in _suffixes(role)):
             if path.name.endswith(ending):
                 return role, path.name.removesuffix(ending)
+    if path.suffix == ".ts":  # Clara 4's name of a TorchScript file
+        return "regular export", path.stem
     endings = ", ".join(kind.suffix for kind in list_engine_kinds())
     raise DataError(f"no such model; its name should end in .ckpt, .fzn.pb, .trt.pb or one of {endings}", path=path)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,8 +10,11 @@ from typing import TYPE_CHECKING, Any
 from voxflow.components import logit_slices, read_network
 from voxflow.config import read_json
 from voxflow.datalist import Datalist
-from voxflow.errors import DataError
+from voxflow.errors import DataError, VoxflowError
 from voxflow.training import DataFacts
+
+# Beside the models: where the cases lie that a training read.
+DATA_FILE = "data.json"
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -153,3 +157,19 @@ def describe_data(mmar: Mmar, workflow: Workflow) -> Mapping[str, str]:
         "key": str(pipeline["data_list_key"]),
         "training_key": str(workflow.train.image_pipeline.args["data_list_key"]),
     }
+
+
+def read_learnt_images(models: Path) -> set[tuple[Path, ...]]:
+    """Read which images a training learnt from, as it noted in its folder of models; empty where that is not known.
+
+    Args:
+        models: the folder of a model, which holds data.json or lies below the one that does.
+    """
+    for folder in (models, models.parent):
+        try:
+            noted = json.loads((folder / DATA_FILE).read_text(encoding="utf-8"))
+            datalist = Datalist.read(Path(noted["datalist"]), Path(noted["root"]))
+        except (OSError, ValueError, KeyError, TypeError, VoxflowError):
+            continue
+        return {case.image for case in datalist.parts.get(noted["training_key"], ())}
+    return set()

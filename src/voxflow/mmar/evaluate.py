@@ -16,9 +16,9 @@ from voxflow.evaluation import metric_name
 from voxflow.files import write_json
 from voxflow.inference import ROOM, Failures, InferenceCase, read_ahead
 from voxflow.mmar.artefacts import find_model
-from voxflow.mmar.data import read_datalist
+from voxflow.mmar.data import read_datalist, read_learnt_images
 from voxflow.mmar.record import continue_record
-from voxflow.mmar.reports import read_predictions, write_metric
+from voxflow.mmar.reports import read_predictions, write_metric, write_metric_reports
 from voxflow.mmar.runner import CaseRunner
 from voxflow.mmar.writing import CaseWriters
 from voxflow.progress import say
@@ -49,6 +49,7 @@ class MmarEvaluation:
         cases: how many went well.
         failures: the others.
         engine: what ran the model.
+        repeats: cases that the model's training learnt from.
     """
 
     folder: Path
@@ -56,6 +57,7 @@ class MmarEvaluation:
     cases: int
     failures: Failures
     engine: str
+    repeats: int = 0
 
     @property
     def exit_code(self) -> int:
@@ -66,7 +68,8 @@ class MmarEvaluation:
         """One line for a person."""
         numbers = ", ".join(f"{name} {value:.4f}" for name, value in self.metrics.items())
         scores = f"{numbers} on " if numbers else ""
-        return f"{scores}{self.cases} case(s) ({self.engine}){self.failures.summary()} → {self.folder}"
+        repeats = f", {self.repeats} of them in its training, too" if self.repeats and numbers else ""
+        return f"{scores}{self.cases} case(s){repeats} ({self.engine}){self.failures.summary()} → {self.folder}"
 
 
 def evaluate_mmar(
@@ -102,7 +105,7 @@ def evaluate_mmar(
     mmar.eval.mkdir(parents=True, exist_ok=True)
     with continue_record(mmar.models, mmar.repository) as tracker:
         evaluation_pass = _EvaluationPass(
-            mmar, evaluation, runner, overwrite=overwrite, keep_predictions=keep_predictions
+            mmar, evaluation, runner, file.parent, overwrite=overwrite, keep_predictions=keep_predictions
         )
         result = evaluation_pass.run(cases)
         tracker.log_metrics({f"eval/{metric_name(name)}": value for name, value in result.metrics.items()})
@@ -116,6 +119,7 @@ class _EvaluationPass:
     mmar: Mmar
     evaluation: Evaluation
     runner: CaseRunner
+    models: Path
     overwrite: bool
     keep_predictions: bool
     failures: Failures = field(default_factory=Failures)
@@ -128,6 +132,8 @@ class _EvaluationPass:
         ]
         self.measurements: list[list[NDArray[Any]]] = [[] for _ in self.metrics]
         self.finished: list[str] = []
+        self.images: dict[str, str] = {}
+        self.repeats = 0
         self.writing = CaseWriters.build(
             self.evaluation, self.mmar.root, self.mmar.eval, names, overwrite=self.overwrite
         )
@@ -142,6 +148,9 @@ class _EvaluationPass:
 
     def run(self, cases: Sequence[InferenceCase]) -> MmarEvaluation:
         """Do every case that can be done, then write what concerns all of them."""
+        self.images = {case.id: str(case.images[0]) for case in cases}
+        learnt = read_learnt_images(self.models) if self.metrics else set()
+        self.repeats = sum(case.images in learnt for case in cases)
         remaining = [case for case in cases if self.metrics or not self.writing.is_done(case.id)]
         doing = "evaluating" if self.metrics else "inferring"
         self.finished = list(
@@ -153,7 +162,9 @@ class _EvaluationPass:
         metrics = self._report()
         self.failures.write(self.mmar.eval)
         engine: Engine = self.runner.engine
-        return MmarEvaluation(self.mmar.eval, metrics, len(self.finished), self.failures, engine.name)
+        return MmarEvaluation(
+            self.mmar.eval, metrics, len(self.finished), self.failures, engine.name, repeats=self.repeats
+        )
 
     def _read(self, case: InferenceCase) -> Sample:
         if case.id in self.known_logits:
@@ -179,13 +190,21 @@ class _EvaluationPass:
     def _report(self) -> dict[str, float]:
         numbers: dict[str, float] = {}
         names = self.runner.engine.spec.class_names
+        rows = []
         for metric, values in zip(self.metrics, self.measurements, strict=True):
             folder = self.mmar.root / metric.report_path if metric.report_path else self.mmar.eval
             folder.mkdir(parents=True, exist_ok=True)
-            numbers |= write_metric(metric, values, self.finished, folder, names)
+            own_numbers = write_metric(metric, values, self.finished, folder, names)
+            rows.append((metric, values, own_numbers))
+            numbers |= own_numbers
+        reports = self.evaluation.metric_reports
+        if reports is not None and rows:
+            folder = self.mmar.root / reports.folder if reports.folder else self.mmar.eval
+            write_metric_reports(reports, rows, [self.images[case] for case in self.finished], folder)
         defined = {name: value for name, value in numbers.items() if math.isfinite(value)}
         if self.metrics:
             counts = {"cases": len(self.finished), "failed_cases": len(self.failures.cases)}
+            counts |= {"repeated_cases": self.repeats} if self.repeats else {}
             write_json(self.mmar.eval / METRICS_FILE, defined | counts)
         return defined
 

@@ -9,18 +9,19 @@ from typing import TYPE_CHECKING
 
 from voxflow.datalist import Datalist
 from voxflow.engines import list_exported_kinds
-from voxflow.errors import DataError, VoxflowError
+from voxflow.errors import ConfigError, DataError, VoxflowError
 from voxflow.export import ExportOptions, export_model
-from voxflow.files import atomic_directory, write_json
+from voxflow.files import atomic_directory, write_json, write_text
 from voxflow.inference import InferenceCase
 from voxflow.mmar.artefacts import find_model
+from voxflow.mmar.data import DATA_FILE
 from voxflow.mmar.folder import find_repository
 from voxflow.mmar.record import continue_record
-from voxflow.mmar.train import DATA_FILE
 from voxflow.progress import say
+from voxflow.spec import ModelSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from voxflow.datalist import Case
     from voxflow.engines import EngineKind
@@ -107,6 +108,99 @@ def export_checkpoint(folder: Path, names: ExportNames, options: ExportOptions) 
             tracker.log_model(files["onnxruntime"])
     report.require_published()
     return MmarExport(files, report)
+
+
+def export_file(checkpoint: Path, output: Path, options: ExportOptions, shape: Sequence[int] = ()) -> MmarExport:
+    """Export a checkpoint to one file of one's own name, as Clara 4's export.sh does.
+
+    Args:
+        checkpoint: the model, or a name that stands for one.
+        output: the file; its ending says the format, such as .ts for TorchScript.
+        options: bounds of the comparison with torch.
+        shape: (batch, channel, *space) that the file must take; () any. Sizes stay open whatever it says.
+
+    Raises:
+        ConfigError: no format has this ending, or the network can't take the shape.
+        DataError: there is no checkpoint.
+        ParityError: the file differs from torch by more than its bound.
+    """
+    kinds = [kind for kind in list_exported_kinds() if not kind.is_optimised and kind.suffix == output.suffix]
+    if not kinds or not kinds[0].format:
+        endings = ", ".join(kind.suffix for kind in list_exported_kinds() if not kind.is_optimised)
+        raise ConfigError(f"--output_path ends in one of {endings}", path=output)
+    kind, model = kinds[0], find_model(checkpoint)
+    check_input_shape(shape, model)
+    cases, calibration = _read_cases(model.parent, options)
+    options = options.model_copy(update={"engines": (kind.format,)})
+    output.parent.mkdir(parents=True, exist_ok=True)
+    scratch = output.parent / f".export-{output.stem}"
+    try:
+        with atomic_directory(scratch) as out:
+            report = _export(model, out, options, cases, calibration)
+        report.require_published()
+        (scratch / kind.file).replace(output)
+    finally:
+        _remove_scratch(scratch)
+    return MmarExport({kind.name: output}, report)
+
+
+def check_input_shape(shape: Sequence[int], model: Path) -> None:
+    """Hold the shape of an input against the network that is exported.
+
+    Args:
+        shape: (batch, channel, *space), or (channel, *space); () says nothing.
+        model: a checkpoint.
+
+    Raises:
+        ConfigError: another number of axes or channels, or sizes that the network can't halve often enough.
+    """
+    if not shape:
+        return
+    from voxflow.training import read_checkpoint
+
+    spec = ModelSpec.model_validate_json(read_checkpoint(model)["spec"])
+    axes = 3 if spec.task == "segmentation" else 2
+    channels, space = list(shape[-axes - 1 : -axes]), list(shape[-axes:])
+    if len(shape) not in (axes + 1, axes + 2) or channels != [spec.in_channels]:
+        expected = ["batch", spec.in_channels, *(["size"] * axes)]
+        raise ConfigError(f"input shape {list(shape)}, but the network takes {expected}", path=model)
+    if any(size < 1 or size % spec.divisor for size in space):
+        raise ConfigError(f"input shape {list(shape)}: each size is a multiple of {spec.divisor}", path=model)
+
+
+def write_triton_config(folder: Path, names: ExportNames, model_name: str, shape: Sequence[int], batch: int) -> Path:
+    """Write config.pbtxt, with which Triton serves the exported ONNX file.
+
+    Args:
+        folder: the models folder, which holds the exported files.
+        names: what they are called.
+        model_name: what Triton calls the model; empty: as the checkpoint.
+        shape: (channel, *space) of the input; () leaves the sizes open.
+        batch: greatest batch.
+
+    Raises:
+        ConfigError: the network can't take the shape.
+    """
+    from voxflow.training import read_checkpoint
+
+    checkpoint = find_model(folder / f"{names.name}.ckpt")
+    check_input_shape(shape, checkpoint)
+    spec = ModelSpec.model_validate_json(read_checkpoint(checkpoint)["spec"])
+    axes = 3 if spec.task == "segmentation" else 2
+    space = list(shape[-axes:]) or [-1] * axes
+    onnx = next(names.file(kind) for kind in list_exported_kinds() if kind.suffix == ".onnx")
+    answer = [len(spec.class_names), *(space if spec.task == "segmentation" else [])]
+    lines = [
+        f'name: "{model_name or names.name}"',
+        'platform: "onnxruntime_onnx"',
+        f'default_model_filename: "{onnx}"',
+        f"max_batch_size: {batch}",
+        f'input [ {{ name: "image" data_type: TYPE_FP32 dims: {[spec.in_channels, *space]} }} ]',
+        f'output [ {{ name: "logits" data_type: TYPE_FP32 dims: {answer} }} ]',
+    ]
+    path = folder / "config.pbtxt"
+    write_text(path, "\n".join(lines) + "\n")
+    return path
 
 
 def _export(

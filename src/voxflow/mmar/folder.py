@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from voxflow.config import read_json
-from voxflow.errors import ConfigError
+from voxflow.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -63,7 +63,8 @@ class Mmar:
         Raises:
             ConfigError: no such folder or file, or a file that is no JSON object.
         """
-        root = root.absolute()
+        # Scripts say commands/.., which no record and no workspace should be called.
+        root = root.resolve() if ".." in root.parts else root.absolute()
         if not root.is_dir():
             raise ConfigError("no such MMAR folder", path=root)
         config_file = _find_file(config, root)
@@ -76,6 +77,11 @@ class Mmar:
         stated = {key: value for key, value in read_json(config_file).items() if not isinstance(value, dict | list)}
         stated |= read_json(environment_file) if environment_file else {}
         return cls(root, config_file, environment_file, settings, _resolve_paths(DEFAULTS | stated | settings, root))
+
+    @property
+    def name(self) -> str:
+        """What the MMAR is called: its folder's name."""
+        return self.root.name or "mmar"
 
     @property
     def overrides(self) -> dict[str, Any]:
@@ -92,6 +98,23 @@ class Mmar:
     def eval(self) -> Path:
         """Where evaluation and inference write."""
         return Path(self.variables["MMAR_EVAL_OUTPUT_PATH"])
+
+    def find_checkpoint(self) -> Path:
+        """The trained model: what ``--set MMAR_CKPT`` names, else model.pt of MMAR_CKPT_DIR, else the files' MMAR_CKPT.
+
+        MMAR_CKPT of a file comes last: it may name the weights that the training began from.
+        """
+        from voxflow.mmar.artefacts import find_model
+
+        if self.settings.get("MMAR_CKPT"):
+            return find_model(Path(self.variables["MMAR_CKPT"]))
+        stated = self.variables.get("MMAR_CKPT")
+        try:
+            return find_model(self.models / "model.ckpt")
+        except DataError:
+            if not stated:
+                raise
+            return find_model(Path(stated))
 
     def input_path(self, value: str | Path) -> Path:
         """Find an input: below the MMAR, else below the present folder, else in the repository that holds the MMAR.

@@ -61,7 +61,7 @@ class Passage:
         """
         if evaluation.inferer is not None:
             inferer: Inferer = create("inferer", evaluation.inferer)
-        elif engine.spec.window is None or setup == "standard":
+        elif engine.spec.window is None or "standard" in (setup, _read_setup(evaluation)):
             inferer = TFSimpleInferer()
         else:
             inferer = TFScanWindowInferer(roi_size=engine.spec.window, overlap=engine.spec.overlap)
@@ -135,6 +135,13 @@ class Passage:
             return torch.from_numpy(np.array(logits[inside]))
 
         return run
+
+
+def _read_setup(evaluation: Evaluation) -> Setup | None:
+    """What ``use_scanning_window`` asks for, where the file has no inferer."""
+    if evaluation.use_scanning_window is None:
+        return None
+    return "scanning_window" if evaluation.use_scanning_window else "standard"
 
 
 def _is_plannable(inferer: MonaiInferer) -> bool:

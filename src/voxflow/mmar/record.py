@@ -32,8 +32,8 @@ def open_new_record(mmar: Mmar, datalist: Path, unfinished: str | None = None) -
             yield NullTracker()
             return
         values = dict(mmar.settings)
-        with begin_run(mmar.root.name, params=values, datalist=datalist, run_id=unfinished) as tracker:
-            write_run_file(mmar.models / RUN_FILE, tracker, mmar.root.name)
+        with begin_run(mmar.name, params=values, datalist=datalist, run_id=unfinished) as tracker:
+            write_run_file(mmar.models / RUN_FILE, tracker, mmar.name)
             tracker.log_artifact(mmar.config, "config")
             yield tracker
 

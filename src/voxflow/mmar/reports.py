@@ -5,20 +5,32 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from voxflow.components import ComputeAverageDice
+import numpy as np
+
+from voxflow.components import ComputeAverage, ComputeAverageDice, MonaiMetric
 from voxflow.evaluation import write_dice_report
 from voxflow.files import make_file_name, write_text
 from voxflow.tables import read_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
 
     from voxflow.components import Metric
+    from voxflow.config import MetricReports
 
 PREDICTIONS = "preds_outputs.csv"
+# What a summary says of the cases' values.
+SUMMARIES: dict[str, Callable[[NDArray[Any]], float]] = {
+    "mean": lambda values: float(values.mean()),
+    "median": lambda values: float(np.median(values)),
+    "max": lambda values: float(values.max()),
+    "min": lambda values: float(values.min()),
+    "90percentile": lambda values: float(np.percentile(values, 90)),
+    "std": lambda values: float(values.std()),
+}
 
 
 def write_metric(
@@ -30,7 +42,8 @@ def write_metric(
         metric: what was measured.
         measured: what it kept of each case.
         cases: the cases, in the same order.
-        folder: an existing folder; gets NAME.txt for each number, and NAME_dice_report.txt for a Dice.
+        folder: an existing folder; gets NAME.txt for each number, NAME_raw_results.txt and NAME_summary_results.txt,
+            and NAME_dice_report.txt for a Dice.
         class_names: of the model.
     """
     if not measured:
@@ -38,10 +51,73 @@ def write_metric(
     numbers = metric.summarise(measured, class_names)
     for name, value in numbers.items():
         write_text(folder / f"{make_file_name(name)}.txt", f"{value:.6f}\n" if math.isfinite(value) else "undefined\n")
+    by_case = list_case_values(metric, measured)
     if isinstance(metric, ComputeAverageDice):
         report = folder / f"{make_file_name(metric.name)}_dice_report.txt"
-        write_dice_report(report, zip(cases, metric.average_by_case(measured), strict=True))
+        write_dice_report(report, zip(cases, by_case, strict=True))
+    if len(by_case) == len(cases):
+        _write_results(metric.name, dict(zip(cases, by_case, strict=True)), folder)
     return numbers
+
+
+def list_case_values(metric: Metric, measured: Sequence[NDArray[Any]]) -> list[float]:
+    """List what each case scored; empty for a metric that is of all cases together.
+
+    Args:
+        metric: what was measured.
+        measured: what it kept of each case.
+    """
+    if isinstance(metric, ComputeAverageDice):
+        return metric.average_by_case(measured)
+    if isinstance(metric, ComputeAverage):
+        return [_mean(np.asarray(values, float)) for values in measured]
+    return [_mean(row) for row in metric.values_by_case(measured)] if isinstance(metric, MonaiMetric) else []
+
+
+def _mean(values: NDArray[Any]) -> float:
+    defined = values[np.isfinite(values)]
+    return float(defined.mean()) if defined.size else math.nan
+
+
+def _write_results(name: str, by_case: dict[str, float], folder: Path) -> None:
+    """Write NAME_raw_results.txt, a line a case, and NAME_summary_results.txt, as Clara 3's notebooks show them."""
+    raw = [f"{case}\t{value:.4f}" for case, value in by_case.items()]
+    write_text(folder / f"{make_file_name(name)}_raw_results.txt", "\n".join(["filename\tvalue", *raw]) + "\n")
+    values = np.array([value for value in by_case.values() if math.isfinite(value)])
+    rows = [f"{key}\t{summary(values):.4f}" for key, summary in SUMMARIES.items()] if values.size else []
+    lines = ["statistic\tvalue", *rows, f"cases\t{len(by_case)}", f"defined\t{values.size}"]
+    write_text(folder / f"{make_file_name(name)}_summary_results.txt", "\n".join(lines) + "\n")
+
+
+def write_metric_reports(
+    reports: MetricReports,
+    metrics: Sequence[tuple[Metric, Sequence[NDArray[Any]], dict[str, float]]],
+    images: Sequence[str],
+    folder: Path,
+) -> None:
+    """Write metrics.csv, NAME_raw.csv and NAME_summary.csv, as MONAI's MetricsSaver does.
+
+    Args:
+        reports: which of them.
+        metrics: each metric, what it kept of each case, and its numbers.
+        images: the file of each case.
+        folder: an existing folder.
+    """
+    from monai.handlers.utils import write_metrics_reports
+
+    numbers = {name: value for _, _, values in metrics for name, value in values.items()}
+    listed = {name: np.float64(numbers[name]) for name in _choose(reports.metrics, numbers)}
+    measured = {metric.name: values for metric, values, _ in metrics if isinstance(metric, MonaiMetric) and values}
+    by_name = {metric.name: metric for metric, _, _ in metrics if isinstance(metric, MonaiMetric)}
+    details = {name: by_name[name].values_by_case(measured[name]) for name in _choose(reports.details, measured)}
+    details = {name: values for name, values in details.items() if len(values) == len(images)}
+    operations = None if reports.summaries is None else list(reports.summaries or ("*",))
+    write_metrics_reports(str(folder), list(images), listed, details, operations)
+
+
+def _choose(wanted: tuple[str, ...] | None, names: Iterable[str]) -> list[str]:
+    """The names that are wanted: None none of them, () all."""
+    return [] if wanted is None else [name for name in names if not wanted or name in wanted]
 
 
 def read_predictions(folder: Path, class_names: Sequence[str]) -> dict[str, list[float]]:

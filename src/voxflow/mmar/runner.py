@@ -9,6 +9,7 @@ import numpy as np
 
 from voxflow.components import (
     LABEL_FORMAT,
+    SOURCE,
     Chain,
     ComputeAccuracy,
     ComputeAUC,
@@ -19,6 +20,7 @@ from voxflow.components import (
 from voxflow.errors import ConfigError, DataError
 from voxflow.mmar.passage import Passage
 from voxflow.prediction import logits_to_probabilities
+from voxflow.volumes import read_geometry
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,6 +49,7 @@ class CaseRunner:
         output_names: fields that the answer goes by.
         input_name: the field that the model takes.
         label_format: classification: classes of each position of a label.
+        answers_logits: the answer's fields hold logits, not probabilities, and the sample knows the image file's grid.
     """
 
     engine: Engine
@@ -57,6 +60,7 @@ class CaseRunner:
     output_names: tuple[str, ...] = (ANSWER,)
     input_name: str = "image"
     label_format: tuple[int, ...] = ()
+    answers_logits: bool = False
 
     @classmethod
     def build(
@@ -83,6 +87,7 @@ class CaseRunner:
             output_names=evaluation.output_names,
             input_name=evaluation.input_name,
             label_format=tuple(label_format),
+            answers_logits=evaluation.answers_logits,
         )
 
     def prepare(self, case: InferenceCase) -> Sample:
@@ -94,7 +99,12 @@ class CaseRunner:
         Raises:
             DataError: a file can't be read, or holds values that are no numbers.
         """
-        return self.before.run_head({"case": case.id, "image": case.images, "label": case.label})
+        sample: Sample = {"case": case.id, "image": case.images, "label": case.label}
+        if self.answers_logits and self.engine.spec.task == "segmentation":
+            sample[SOURCE] = read_geometry(case.images[0])
+        if self.answers_logits and isinstance(case.label, tuple):
+            sample["label"] = np.asarray(case.label, np.float32).reshape(-1, 1, 1)
+        return self.before.run_head(sample)
 
     def answer(self, sample: Sample) -> Sample:
         """Show the image to the model.
@@ -117,9 +127,11 @@ class CaseRunner:
             sample: the case.
             logits: (class, ...spatial).
         """
-        probabilities = self._probabilities(logits)
+        value = logits if self.answers_logits else self._probabilities(logits)
+        if self.answers_logits and value.ndim == 1:  # MONAI's transforms of images take the findings as channels
+            value = value.reshape(-1, 1, 1)
         names = {ANSWER, *self.output_names}
-        answer = sample | dict.fromkeys(names, probabilities) | {LOGITS: logits}
+        answer = sample | dict.fromkeys(names, value) | {LOGITS: logits}
         affine = sample.get(affine_key(self.input_name))
         if affine is None:
             return answer
@@ -148,6 +160,8 @@ class CaseRunner:
         """
         outputs: Outputs = {key: value[None] for key, value in sample.items() if isinstance(value, np.ndarray)}
         logits = outputs.pop(LOGITS)
+        if self.answers_logits:
+            return outputs
         context = {"activation": self.engine.spec.activation, LABEL_FORMAT: self.label_format}
         if self.engine.spec.task == "classification" and "label" in outputs:
             # What training's auxiliary operations make, under the names that they have unless told otherwise.

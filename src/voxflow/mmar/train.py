@@ -12,7 +12,7 @@ from voxflow.errors import ConfigError, DataError
 from voxflow.files import write_json
 from voxflow.lint import check_workspace
 from voxflow.mmar.artefacts import find_model
-from voxflow.mmar.data import collect_facts, describe_data, read_training_data
+from voxflow.mmar.data import DATA_FILE, collect_facts, describe_data, read_training_data
 from voxflow.mmar.record import open_new_record
 from voxflow.planning import Target
 from voxflow.progress import say
@@ -22,12 +22,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from voxflow.config import Workflow
+    from voxflow.datalist import Datalist
     from voxflow.mmar.folder import Mmar
     from voxflow.training import TrainingResult
 
 STATS_FILE = "train_stats.json"
-DATA_FILE = "data.json"
 # What --set may say of how the training is run, beside what it says of the configuration.
+REPEATS = "allow_repeated_cases"
 RUN_KEYS = TrainOptions.model_fields.keys() - {"config", "environment", "set", "checkpoint"}
 
 
@@ -38,22 +39,26 @@ class MmarTraining:
     Attributes:
         result: how it went.
         models: the folder of model.pt and model_final.pt.
+        repeats: cases of validation that training learnt from.
     """
 
     result: TrainingResult
     models: Path
+    repeats: int = 0
 
     def summary(self) -> str:
         """One line for a person."""
-        return f"{self.result.summary()} → {self.models}"
+        repeats = f"; {self.repeats} case(s) of validation are in training, too" if self.repeats else ""
+        return f"{self.result.summary()}{repeats} → {self.models}"
 
 
-def train_mmar(mmar: Mmar, *, write_stats: bool = False) -> MmarTraining:
+def train_mmar(mmar: Mmar, *, write_stats: bool = False, allow_repeated_cases: bool = False) -> MmarTraining:
     """Train what the MMAR's configuration says on what its pipelines name.
 
     Args:
         mmar: opened on a training configuration. ``MMAR_CKPT`` names a checkpoint to start from.
         write_stats: write train_stats.json beside the models.
+        allow_repeated_cases: a case in two parts of the datalist is a warning, where no file and no ``--set`` says.
 
     Raises:
         ConfigError: the configuration or a value of ``--set`` is wrong.
@@ -61,9 +66,10 @@ def train_mmar(mmar: Mmar, *, write_stats: bool = False) -> MmarTraining:
         TrainingError: the loss is not a number.
     """
     adopt_mpi_ranks()
-    options = _read_options(mmar)
-    overrides = {key: value for key, value in mmar.overrides.items() if key not in RUN_KEYS}
-    workflow = _check(mmar, overrides)
+    _read_options(mmar)
+    overrides = {key: value for key, value in mmar.overrides.items() if key not in RUN_KEYS - {REPEATS}}
+    workflow = _check(mmar, overrides, allow_repeated_cases=allow_repeated_cases)
+    options = _read_options(mmar, _find_start_weights(mmar, workflow))
     options = _apply_configuration(options, workflow)
     workflow = _subtract_past_epochs(options, workflow)
     workflow, datalist = read_training_data(mmar, workflow)
@@ -73,7 +79,7 @@ def train_mmar(mmar: Mmar, *, write_stats: bool = False) -> MmarTraining:
         result = train(workflow, datalist, options, mmar.models, facts=facts, tracker=tracker)
         if result.ending == "interrupted":
             tracker.mark_interrupted()
-        numbers = result.to_metrics()
+        numbers = result.to_metrics() | count_repeats(datalist, workflow)
         tracker.log_metrics({f"train/{name}": value for name, value in numbers.items()})
         tracker.log_artifact(mmar.models / "model.pt", "models")
     if is_first_process():
@@ -81,7 +87,7 @@ def train_mmar(mmar: Mmar, *, write_stats: bool = False) -> MmarTraining:
         if write_stats:
             ends = {"ending": result.ending, "key_metric": result.key_metric}
             write_json(mmar.models / STATS_FILE, ends | numbers)
-    return MmarTraining(result, mmar.models)
+    return MmarTraining(result, mmar.models, int(numbers.get("repeated_cases", 0)))
 
 
 def adopt_mpi_ranks() -> None:
@@ -103,23 +109,49 @@ def adopt_mpi_ranks() -> None:
         os.environ.setdefault(name, value)
 
 
-def _check(mmar: Mmar, overrides: dict[str, Any]) -> Workflow:
+def count_repeats(datalist: Datalist, workflow: Workflow) -> dict[str, float]:
+    """Count the validation's cases that training learns from, for every report of the numbers; {} where there are none.
+
+    Args:
+        datalist: both parts.
+        workflow: names them.
+    """
+    keys = [section.image_pipeline.args["data_list_key"] for section in (workflow.validate, workflow.train)]
+    judged, learnt = (datalist.parts.get(str(key), ()) for key in keys)
+    images = {case.image for case in learnt}
+    count = sum(case.image in images for case in judged)
+    return {"repeated_cases": count} if count else {}
+
+
+def _check(mmar: Mmar, overrides: dict[str, Any], *, allow_repeated_cases: bool) -> Workflow:
     """Check configuration and data as ``voxflow check`` does: every fault at once, before anything heavy is done."""
-    report = check_workspace(
-        Target(mmar.root.name, mmar.root, mmar.config, None, mmar.environment, overrides=overrides)
-    )
+    files = (mmar.name, mmar.root, mmar.config, None, mmar.environment)
+    report = check_workspace(Target(*files, overrides=overrides, allow_repeated_cases=allow_repeated_cases))
     if is_first_process():
         for finding in report.findings:
             if finding.severity == "warning":
-                say(f"train {mmar.root.name}: warning: {finding.line}")
+                say(f"train {mmar.name}: warning: {finding.line}")
     return report.require_workflow()
 
 
-def _read_options(mmar: Mmar) -> TrainOptions:
-    values: dict[str, Any] = {key: value for key, value in mmar.settings.items() if key in RUN_KEYS}
-    start = mmar.variables.get("MMAR_CKPT")
+def _find_start_weights(mmar: Mmar, workflow: Workflow) -> Path | None:
+    """The checkpoint to begin from: what an enabled CheckpointLoader of Clara 4 names, elsewhere MMAR_CKPT."""
+    stated = mmar.variables.get("MMAR_CKPT") or ""
+    is_loaded = mmar.variables.get("dont_load_ckpt_model") is not True
+    start = workflow.start_weights if workflow.dialect == "clara4" else stated if is_loaded else ""
     if start:
-        values["checkpoint"] = find_model(mmar.input_path(str(start)))
+        return find_model(mmar.input_path(str(start)))
+    if mmar.settings.get("MMAR_CKPT") and is_first_process():
+        reason = "no CheckpointLoader of train.handlers is enabled" if is_loaded else "dont_load_ckpt_model is true"
+        say(f"train {mmar.name}: MMAR_CKPT is not loaded: {reason}; the weights are fresh")
+    return None
+
+
+def _read_options(mmar: Mmar, checkpoint: Path | None = None) -> TrainOptions:
+    values: dict[str, Any] = {key: value for key, value in mmar.settings.items() if key in RUN_KEYS}
+    values["checkpoint"] = checkpoint
+    if mmar.variables.get("use_gpu") is False:
+        values.setdefault("accelerator", "cpu")
     try:
         return TrainOptions.model_validate(values)
     except ValidationError as error:

@@ -87,7 +87,7 @@ class CaseWriters:
         return path
 
     def _file_path(self, writer: WriteNifti, case: str) -> Path:
-        return self.out / writer.write_path / case / f"{case}_{writer.field}.nii.gz"
+        return self.out / writer.write_path / case / writer.file_name(case)
 
 
 def _place_below(writer: Writer, root: Path) -> Writer:

@@ -28,6 +28,8 @@ class Target:
         overrides: values that win over both.
         planned: those of them that follow from the data themselves.
         labels: where the stages note the names of the classes.
+        allow_repeated_cases: a case in two parts of a datalist that a person wrote is a warning, where neither
+            configuration, environment nor overrides say so.
         is_from_cwd: relative paths are from the present folder, not below the MMAR.
         make_command: the command that makes data which is not there yet; empty: data must be there.
     """
@@ -40,6 +42,7 @@ class Target:
     overrides: dict[str, Any] = field(default_factory=dict)
     planned: frozenset[str] = frozenset()
     labels: Path | None = None
+    allow_repeated_cases: bool = False
     is_from_cwd: bool = False
     make_command: str = ""
 
@@ -96,6 +99,7 @@ def find_target(
         overrides={**places, **planned_values, **(wins or {}), **(overrides or {})},
         planned=frozenset(planned_values),
         labels=Path("data/resampled") / name / "labels.json" if places else None,
+        allow_repeated_cases=options.get("allow_repeated_cases") is True,
         is_from_cwd=bool(places),
         make_command=f"dvc repro split@{name}" if places else "",
     )

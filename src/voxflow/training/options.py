@@ -58,6 +58,8 @@ class TrainOptions(BaseModel):
         early_stopping: end after this many validations without a better ``stopping_metric``; None: never.
         stopping_metric: name of a metric; None: the key metric.
         peer_timeout_minutes: with several processes, how long one waits for the others before it gives up.
+        allow_repeated_cases: a case in two parts of a datalist that a person wrote is a warning, not an error; the
+            split stage's own datalist never has one.
         on_bad_case: a case that can't be read or transformed stops the training, or is named and left out.
         cache: folder and limits of the prepared cases.
     """
@@ -88,6 +90,7 @@ class TrainOptions(BaseModel):
     early_stopping: PositiveInt | None = None
     stopping_metric: str | None = None
     peer_timeout_minutes: PositiveFloat = 30.0
+    allow_repeated_cases: bool = False
     on_bad_case: Literal["stop", "skip"] = "stop"
     cache: CacheOptions = CacheOptions()
 

@@ -24,8 +24,12 @@ class MonaiMetric(Metric):
     Attributes:
         post_transforms: what turns the network's answer (the field ``pred``) and the label into what is compared.
         args: the handler's own arguments.
+        label_field: the output that holds the label.
+        compared: the fields of prediction and label once ``post_transforms`` have run.
     """
 
+    label_field: str = "label"
+    compared: tuple[str, str] = ("pred", "label")
     post_transforms: tuple[TransformSpec, ...] = ()
     args: dict[str, Any] = Field(default_factory=dict)
 
@@ -39,15 +43,33 @@ class MonaiMetric(Metric):
 
         transforms = [build_transform(spec) for spec in self.post_transforms]
         pairs = []
-        for pred, label in zip(np.asarray(outputs[self.field]), np.asarray(outputs["label"]), strict=True):
+        labels = np.asarray(outputs[self.label_field])
+        for pred, label in zip(np.asarray(outputs[self.field]), labels, strict=True):
             sample: dict[str, Any] = {"pred": pred, "label": label}
             if pred.ndim == 1:
                 sample = {name: value.reshape(-1, 1, 1) for name, value in sample.items()}
             for transform in transforms:
                 sample = transform(sample)
-            pair = [torch.as_tensor(np.ascontiguousarray(sample[name])).float() for name in ("pred", "label")]
+            pair = [torch.as_tensor(np.ascontiguousarray(sample[name])).float() for name in self._compared_fields]
             pairs.append((pair[0].flatten(), pair[1].flatten()) if pred.ndim == 1 else (pair[0], pair[1]))
         return pairs
+
+    @property
+    def _compared_fields(self) -> tuple[str, str]:
+        """The two fields to compare; an evaluation's own chain has made them already."""
+        return self.compared if self.post_transforms else ("pred", "label")
+
+    def values_by_case(self, batches: Sequence[NDArray[Any]]) -> NDArray[Any]:
+        """What each case scored, for a report.
+
+        Args:
+            batches: what :meth:`measure` returned, in order.
+
+        Returns:
+            (case, class), NaN where undefined; (0, 0) for a metric that is of all cases together.
+        """
+        del batches
+        return np.zeros((0, 0))
 
 
 class IterationMetric(MonaiMetric):
@@ -60,6 +82,10 @@ class IterationMetric(MonaiMetric):
             values.append(np.asarray(self.compute(pred[None], label[None]), float).reshape(1, -1))
         scores = np.concatenate(values)
         return np.where(np.isfinite(scores), scores, np.nan)
+
+    def values_by_case(self, batches: Sequence[NDArray[Any]]) -> NDArray[Any]:
+        """The numbers of each case and class."""
+        return np.concatenate(batches)
 
     def compute(self, pred: Any, label: Any) -> Any:
         """Compute one case's numbers.
@@ -139,6 +165,11 @@ class Accuracy(MonaiMetric):
             right += int((answer == truth.reshape(answer.shape)).sum())
             total += truth.numel()
         return np.array([[right, total]], float)
+
+    def values_by_case(self, batches: Sequence[NDArray[Any]]) -> NDArray[Any]:
+        """The share of each case."""
+        counts = np.concatenate(batches)
+        return np.asarray(counts[:, :1] / counts[:, 1:])
 
     def summarise(self, batches: Sequence[NDArray[Any]], class_names: Sequence[str]) -> dict[str, float]:
         """The share under ``name``."""

@@ -39,6 +39,25 @@ class MonaiNetwork(Network, MonaiAdapter):
         out = self.arguments.get("out_channels")
         if out is not None and self.num_classes is not None and out != self.num_classes:
             raise ValueError(f"out_channels is {out}, but {self.num_classes} classes are learnt")
+        self._check_lists()
+
+    def _check_lists(self) -> None:
+        """Check the arguments that sizes are computed from, which MONAI would only stumble over when it builds."""
+        args, dims = self.arguments, self.arguments.get("spatial_dims", 3)
+        if not isinstance(dims, int) or isinstance(dims, bool) or dims not in (1, 2, 3):
+            raise ValueError(f"spatial_dims is 1, 2 or 3, not {dims!r}")
+        strides = args.get("strides", [])
+        steps = strides if isinstance(strides, list) else [strides]
+        for step in steps:
+            axes = step if isinstance(step, list) else [step] * dims
+            if len(axes) != dims or not all(isinstance(n, int) and n > 0 for n in axes):
+                raise ValueError(f"strides are whole numbers, or {dims} of them for each level; received {step!r}")
+        channels = args.get("channels")
+        if "strides" in args and isinstance(channels, list) and len(steps) != len(channels) - 1:
+            needed = f"{len(channels)} channels need {len(channels) - 1} strides"
+            raise ValueError(f"{needed}, not {len(steps)}")
+        if not isinstance(args.get("blocks_down", []), list):
+            raise ValueError(f"blocks_down is a list, not {args['blocks_down']!r}")
 
     def build(self) -> torch.nn.Module:
         """Build MONAI's network."""

@@ -17,7 +17,7 @@ from pydantic import PrivateAttr, model_validator
 from voxflow.components.monai.names import OPEN_CONFIG, MonaiAdapter, adapts, modernise_arguments
 from voxflow.components.registry import register
 from voxflow.components.transforms.base import Draw, FieldNames, RandomTransform, Sample, Transform, is_mask
-from voxflow.components.transforms.grids import SPACING, affine_key
+from voxflow.components.transforms.grids import SPACING, affine_key, return_to_source
 from voxflow.components.transforms.loading import LoadNifti, LoadPng
 from voxflow.errors import DataError
 
@@ -61,6 +61,14 @@ class MonaiTransform(Transform, MonaiAdapter):
     def arguments(self) -> dict[str, Any]:
         """What MONAI's class is built with."""
         return {"keys": list(self.keys), **super().arguments}
+
+    def makes(self) -> tuple[str, ...]:
+        """Its keys, and the new fields that its arguments name."""
+        extra = self.model_extra or {}
+        suffixes, names = extra.get("output_postfixes"), extra.get("names", extra.get("name"))
+        split = [f"{key}_{suffix}" for key in self.keys for suffix in (suffixes if isinstance(suffixes, list) else ())]
+        new = [names] if isinstance(names, str) else names if isinstance(names, list) else []
+        return (*self.keys, *split, *map(str, new))
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -228,6 +236,31 @@ for _name in (
     "ToDeviced",
 ):
     register("transform", "clara4", name=_name)(type(_name, (_NoOperation,), {"__module__": __name__}))
+
+
+@register("transform", "clara4", name="Invertd")
+class Invertd(_StandIn):
+    """Brings an answer back to the grid of the image's file, as MONAI does by undoing the transforms before the model.
+
+    Attributes:
+        nearest_interp: take the nearest voxel instead of blending.
+    """
+
+    nearest_interp: bool | list[bool] = True
+
+    def for_field(self, name: str) -> dict[str, Any] | None:
+        """Nothing: inference returns masks to the image by itself."""
+        del name
+        return None
+
+    def __call__(self, sample: Sample) -> Sample:
+        """Resample every key; a sample that knows no grid of a file stays as it is."""
+        inverted = dict(sample)
+        for number, name in enumerate(self.keys):
+            if name in inverted:
+                nearest = self.nearest_interp[number] if isinstance(self.nearest_interp, list) else self.nearest_interp
+                inverted |= return_to_source(inverted, name, is_nearest=nearest)
+        return inverted
 
 
 def _first_path(value: Any) -> Path | None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from voxflow.components.transforms.base import Sample
 
+SOURCE = "_source"  # the grid of the image's file, in an evaluation that returns masks to it
 SPACING = "spacing"  # (i, j, k) in mm of the image that was loaded first, or as it was resampled since
 NATIVE = "native"  # the grid of the image's file, in plain values, which stays whatever becomes of the image
 
@@ -123,3 +124,24 @@ def rescale_affines(sample: Sample, names: Iterable[str], shape: tuple[int, ...]
         ratio = old / np.array(shape)
         affines |= move_affines(sample, [name], np.diag(ratio), ratio / 2 - 0.5)
     return affines
+
+
+def return_to_source(sample: Sample, name: str, *, is_nearest: bool) -> Sample:
+    """Resample a field onto the grid of the image's file, which the sample knows under ``SOURCE``.
+
+    Args:
+        sample: holds the field (channel, i, j, k).
+        name: the field.
+        is_nearest: take the nearest voxel; else blend. Voxels outside the field's grid become 0.
+
+    Returns:
+        The entries to replace: the field and its affine; {} where it lies there already or no file's grid is known.
+    """
+    from voxflow.volumes import Volume, resample
+
+    source, own = sample.get(SOURCE), read_geometry(sample, name)
+    if not isinstance(source, Geometry) or (own.size == source.size and np.allclose(own.affine, source.affine)):
+        return {}
+    interpolation: Any = "nearest" if is_nearest else "linear"
+    channels = [resample(Volume(channel, own), source, interpolation).array for channel in sample[name]]
+    return {name: np.stack(channels), **affine_entries([name], source)}

@@ -1,0 +1,183 @@
+"""Components of Clara 4 under MONAI's names: references, handlers, metrics, and the forms that its versions have.
+
+Training and evaluation files share them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from voxflow.config.reading import ComponentReader
+from voxflow.config.references import UnreadableReferenceError, is_reference, read_output_fields, read_reference
+from voxflow.findings import DEFAULT_CODE, show, suggest
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from voxflow.components import Component, Kind
+    from voxflow.findings import FindingCollector
+
+_LOOP_KEYS = ["pre_transforms", "post_transforms", "dataset", "dataloader", "inferer", "handlers"]
+_LOOP_KEYS += ["key_metric", "additional_metrics", "metrics"]
+TRAIN_KEYS = ["model", "loss", "optimizer", "lr_scheduler", *_LOOP_KEYS, "trainer"]
+VALIDATE_KEYS = [*_LOOP_KEYS, "evaluator"]
+# Which reference an argument may hold; Voxflow wires the same.
+WIRED = {
+    "params": "@model.parameters()",
+    "optimizer": "@optimizer",
+    "transform": "@pre_transforms",
+    "dataset": "@dataset",
+    "lr_scheduler": "@lr_scheduler",
+    "validator": "@evaluator",
+}
+HANDLERS = [
+    "CheckpointLoader",
+    "CheckpointSaver",
+    "ClassificationSaver",
+    "GarbageCollector",
+    "LrScheduleHandler",
+    "MetricLogger",
+    "MetricsSaver",
+    "SegmentationSaver",
+    "SmartCacheHandler",
+    "StatsHandler",
+    "TensorBoardImageHandler",
+    "TensorBoardStatsHandler",
+    "ValidationHandler",
+]
+OLD_LOADERS = ("LoadNiftid", "LoadPngd", "LoadDatad")
+LOADER = "CheckpointLoader"
+OUTPUT_ARGUMENTS = ("output_transform", "batch_transform", "global_epoch_transform")
+
+
+class Clara4Reader(ComponentReader):
+    """Components under MONAI's names, references resolved to what Voxflow wires itself."""
+
+    keys = ("name", "path", "args", "disabled", "log_label", "is_key_metric", "rank")
+
+    def resolve_name(self, kind: Kind, component: Component) -> Component:
+        """Give the component its name in the registry, ``monai:NAME``, without the arguments that Voxflow wires."""
+        if component.path:
+            return component
+        args = {key: value for key, value in component.args.items() if not self.is_wired(key, value, component.where)}
+        name = modernise_name(component.name) if kind == "transform" else component.name
+        return component.model_copy(update={"name": f"monai:{name}", "args": args})
+
+    def is_wired(self, key: str, value: Any, json_path: str) -> bool:
+        """Whether an argument refers to what Voxflow wires itself, such as ``"params": "#@model.parameters()"``.
+
+        Any other reference is noted as a fault, and so is code; both count as wired, so that no class receives them.
+        """
+        if key in OUTPUT_ARGUMENTS:
+            if value is not None and not (isinstance(value, str) and read_output_fields(value) is not None):
+                self._refuse_code(f"{json_path}.args.{key}", value)
+            return True
+        if isinstance(value, str) and value.lstrip().startswith("lambda"):
+            self._refuse_code(f"{json_path}.args.{key}", value)
+            return True
+        if not is_reference(value):
+            return False
+        try:
+            reference = read_reference(value, self.scope)
+        except UnreadableReferenceError as error:
+            self.findings.error(error.code, f"{json_path}.args.{key}", error.message, error.fix)
+            return True
+        if str(reference) not in (WIRED.get(key), f"@{key}"):
+            expected = f"; expected {WIRED[key]!r}" if key in WIRED else ""
+            self.findings.error("wrong-value", f"{json_path}.args.{key}", f"{value!r} can't be wired here{expected}")
+        return True
+
+    def check_handler(self, item: Mapping[str, Any], json_path: str) -> None:
+        """Check a handler by its name and what its arguments refer to.
+
+        Args:
+            item: as it stands in the file.
+            json_path: where it stands.
+        """
+        name = item.get("name")
+        if name not in HANDLERS:
+            code = "unknown-component" if isinstance(name, str) else DEFAULT_CODE
+            self.findings.error(code, f"{json_path}.name", f"unknown handler {name!r}", suggest(str(name), HANDLERS))
+        for key, value in (item.get("args") or {}).items():
+            self.is_wired(key, value, json_path)
+
+    def _refuse_code(self, json_path: str, value: Any) -> None:
+        self.findings.error("wrong-value", json_path, f"{show(value)} is code, and no code of a configuration is run")
+
+    def read_metric_arguments(self, metric: Mapping[str, Any], json_path: str) -> dict[str, Any]:
+        """The name of a metric, its class's own arguments, and the two fields that it compares.
+
+        Args:
+            metric: as it stands in the file.
+            json_path: where it stands.
+        """
+        inner = metric.get("args") or {}
+        fields = self.read_fields(inner.get("output_transform"))
+        compared = {"compared": list(fields)} if len(fields) == 2 else {}
+        plain_args = {key: value for key, value in inner.items() if not self.is_wired(key, value, json_path)}
+        return {"name": metric.get("log_label", metric["name"]), "args": plain_args, **compared}
+
+    def read_fields(self, output: Any) -> tuple[str, ...]:
+        """The fields that a handler's ``output_transform`` names; () where it names none."""
+        return (read_output_fields(output) or ()) if isinstance(output, str) else ()
+
+    @property
+    def scope(self) -> list[str]:
+        """What a reference may name."""
+        return sorted({*TRAIN_KEYS, *VALIDATE_KEYS})
+
+
+def check_forms(value: Any, json_path: str, findings: FindingCollector) -> Any:
+    """A part of a section whose components have objects for arguments and whose handlers are a list; faults are noted.
+
+    Args:
+        value: as it stands in the file.
+        json_path: where it stands.
+        findings: where a wrong form is noted; {} or [] then stands in its place.
+    """
+    if json_path.endswith("handlers") and not isinstance(value, list):
+        findings.error("wrong-value", json_path, f"expected a list of components, received {show(value)}")
+        return []
+    if isinstance(value, list):
+        return [check_forms(item, f"{json_path}[{n}]", findings) for n, item in enumerate(value)]
+    if not isinstance(value, dict) or not value.keys() & {"name", "path"}:
+        return value
+    if not isinstance(value.get("args", {}), dict):
+        findings.error("wrong-value", f"{json_path}.args", f"expected an object, received {show(value['args'])}")
+        return value | {"args": {}}
+    return value
+
+
+def modernise_name(name: str) -> str:
+    """Give a transform the name that this MONAI and Voxflow know it by.
+
+    Example:
+        >>> [modernise_name(name) for name in ("LoadNiftid", "ScaleIntensityRangeD", "AddChannelDict", "Spacingd")]
+        ['LoadImaged', 'ScaleIntensityRanged', 'AddChanneld', 'Spacingd']
+    """
+    for suffix in ("Dict", "D"):
+        if name.endswith(suffix) and len(name) > len(suffix):
+            name = f"{name.removesuffix(suffix)}d"
+    return "LoadImaged" if name in OLD_LOADERS else name
+
+
+def is_disabled(item: Any) -> bool:
+    """Whether a component takes no part; Clara 4.0's notebooks say so among its arguments, too."""
+    args = item.get("args") if isinstance(item, dict) else None
+    return isinstance(item, dict) and (item.get("disabled") is True or (args or {}).get("disabled") is True)
+
+
+def list_enabled(value: Any) -> list[dict[str, Any]]:
+    """List the components of a list that take part."""
+    items = value if isinstance(value, list) else []
+    return [item for item in items if isinstance(item, dict) and not is_disabled(item)]
+
+
+def is_key_metric(metric: Any, is_first: bool) -> bool:
+    """Whether a metric chooses the best model: it says so itself, or stands first under ``key_metric``."""
+    return bool(metric.get("is_key_metric", is_first)) if isinstance(metric, dict) else is_first
+
+
+def strip_metric(metric: Mapping[str, Any]) -> dict[str, Any]:
+    """A metric without the keys beside its arguments that only Clara 4 writes."""
+    return {key: value for key, value in metric.items() if key not in ("log_label", "is_key_metric")}
