@@ -73,7 +73,7 @@ class MigrateCommand(Command):
         else:
             for line in migration.report.lines():
                 say(line)
-        weights = "no weights: the workspace is not trained"
+        weights = migration.weights_line
         if migration.logit_difference is not None:
             weights = f"weights with the same logits (difference {migration.logit_difference:.1g})"
         say(f"migrate {folder.name}: {migration.report.summary()}; {weights} → {target}")

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from voxflow.components import Component
+    from voxflow.migrate.report import Verdict
     from voxflow.migrate.translation import Facts
     from voxflow.migrate.workspace import MigrationSource
 
@@ -258,6 +259,11 @@ class Bundle:
             num_workers=args.get("num_workers", 0),
         )
         why = "an epoch's last batch may be smaller, where Voxflow fills it up" if shuffle else ""
+        crop = self.source.workflow.validate.centre_crop
+        if not shuffle and crop is not None:
+            why = (
+                f"whole volumes are judged, as in Voxflow; the file asks for a crop of {list(crop)} about their centre"
+            )
         name = f"{dataset['_target_']}, DataLoader"
         self.report.add(pipeline.where, pipeline.name, name, "approximate" if why else "exact", why)
         return {"dataset": dataset, "dataloader": loader}
@@ -366,21 +372,26 @@ class Bundle:
 
     def _note_outputs(self) -> None:
         """Note what became of config_validation.json."""
-        kinds = {"post_transforms": "SaveImaged after argmax", "writers": "", "val_metrics": "evaluate.json"}
         saved = "SaveImaged" if self.facts.task == "segmentation" else "ClassificationSaver"
-        for key, becomes in kinds.items():
+        kinds = {
+            "post_transforms": ("postprocessing", "one mask of class indices, from the likeliest class of each voxel"),
+            "writers": (saved, "one file an image, NAME_seg.nii.gz, whatever the fields and folders of the writers"),
+            "val_metrics": ("evaluate.json", "the metrics of the training's validation"),
+        }
+        if self.facts.task == "classification":
+            kinds["post_transforms"] = ("postprocessing", "probabilities as they are")
+            kinds["writers"] = (saved, "one table, preds_outputs.csv")
+        for key, (becomes, why) in kinds.items():
             for number, component in enumerate(self.source.validation.get(key) or []):
                 is_form = isinstance(component, dict)
                 name = str(component.get("name", component.get("path", "")) if is_form else component)
-                place = f"config_validation.{key}[{number}]"
-                if key == "val_metrics":
-                    self.report.add(place, name, becomes, "approximate", "the metrics of the training's validation")
-                else:
-                    self.report.add(place, name, saved if key == "writers" else "postprocessing", "exact")
+                self.report.add(f"config_validation.{key}[{number}]", name, becomes, "approximate", why)
         if "model_loader" in self.source.validation:
-            name = str(self.source.validation["model_loader"].get("name", ""))
+            loader = self.source.validation["model_loader"]
+            name = str(loader.get("name", "")) if isinstance(loader, dict) else str(loader)
             why = "the weights themselves are loaded, not an exported graph"
-            self.report.add("config_validation.model_loader", name, "CheckpointLoader", "exact", why)
+            verdict: Verdict = "exact" if name == "CheckpointLoader" else "approximate"
+            self.report.add("config_validation.model_loader", name, "CheckpointLoader", verdict, why)
 
     def _make_evaluate(self) -> dict[str, Any]:
         """What stands over train.json when the trained model is judged."""

@@ -41,15 +41,18 @@ def make_metadata(source: MigrationSource) -> dict[str, Any]:
     return content
 
 
-def make_readme(source: MigrationSource, report: MigrationReport, *, is_trained: bool) -> str:
+def make_readme(source: MigrationSource, report: MigrationReport) -> str:
     """Make the content of docs/README.md: how to run the bundle, and what became of each component.
 
     Args:
         source: the workspace.
         report: what became of each component.
-        is_trained: the bundle has weights.
     """
-    weights = "models/model.pt holds the trained weights." if is_trained else "There are no weights yet; train first."
+    weights = "models/model.pt holds the trained weights."
+    if source.model is None:
+        names = ", ".join(path.name for path in source.foreign_models)
+        reason = f" ({names} of the workspace is of another network)" if names else ""
+        weights = f"There are no weights yet{reason}; train first."
     commands = [
         ("Train", "--config_file configs/train.json"),
         ("Evaluate", "--config_file \"['configs/train.json','configs/evaluate.json']\""),

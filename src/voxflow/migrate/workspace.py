@@ -20,8 +20,11 @@ if TYPE_CHECKING:
     from voxflow.spec import ModelSpec
 
 TRAIN, VALIDATION, ENVIRONMENT = "config_train.json", "config_validation.json", "environment.json"
-# Where a trained model may lie below models/: the stage's folder first, then where Clara's commands leave it.
+# Where a trained model may lie below the folder of models: the stage's folder first, then where Clara's commands leave
+# it.
 MODELS = ("train/model.pt", "model.pt")
+# Arguments of a network that a training fills in; the configuration need not have them.
+FILLED = ("in_channels", "num_classes", "out_channels", "input_size", "final_activation", "pretrain_weight_name")
 MASKED_DICE = ("DiceMaskedOutput", "dice_metric_masked_output")
 CROPS = ("size", "spatial_size")
 
@@ -37,7 +40,8 @@ class MigrationSource:
         variables: environment.json.
         datalist: the datalist file; None when it isn't there.
         data_root: the folder that the datalist's paths begin in.
-        model: the trained model; None when there is none.
+        model: the trained model of this configuration's network; None when there is none.
+        foreign_models: models that were found and hold another network.
         spec: what the trained model says of itself.
         network: the network, as trained, else as configured.
         facts: what translators want to know.
@@ -53,6 +57,17 @@ class MigrationSource:
     spec: ModelSpec | None
     network: Component
     facts: Facts
+    foreign_models: tuple[Path, ...] = ()
+
+    @property
+    def weights_line(self) -> str:
+        """Why the bundle has no weights; empty where it has some."""
+        if self.model is not None:
+            return ""
+        if not self.foreign_models:
+            return "no weights: the workspace is not trained"
+        names = ", ".join(map(str, self.foreign_models))
+        return f"no weights: {names} is of another network than {self.workflow.path.name}; name its own by MMAR_CKPT"
 
 
 def read_source(folder: Path, config: str = TRAIN, overrides: Mapping[str, Any] | None = None) -> MigrationSource:
@@ -73,6 +88,7 @@ def read_source(folder: Path, config: str = TRAIN, overrides: Mapping[str, Any] 
     environment = folder / "config" / ENVIRONMENT
     variables = read_json(environment) if environment.is_file() else {}
     places = {"DATA_ROOT": variables.get("DATA_ROOT", "."), "DATASET_JSON": variables.get("DATASET_JSON", "")}
+    places |= {"MMAR_ROOT": folder.as_posix(), "MMAR_CKPT_DIR": variables.get("MMAR_CKPT_DIR", "models")}
     workflow = load_workflow(
         path, environment=environment if environment.is_file() else None, overrides={**places, **(overrides or {})}
     )
@@ -81,7 +97,7 @@ def read_source(folder: Path, config: str = TRAIN, overrides: Mapping[str, Any] 
     data_root = Path(str((overrides or {}).get("DATA_ROOT", places["DATA_ROOT"])))
     datalist_content = json.loads(read_text(datalist)) if datalist.is_file() else {}
     validation = folder / "config" / VALIDATION
-    model = next((folder / "models" / name for name in MODELS if (folder / "models" / name).is_file()), None)
+    model, foreign = _find_model(folder, workflow)
     network, spec = _read_trained(model) if model else (workflow.train.model, None)
     return MigrationSource(
         folder=folder,
@@ -94,7 +110,44 @@ def read_source(folder: Path, config: str = TRAIN, overrides: Mapping[str, Any] 
         spec=spec,
         network=network,
         facts=_gather_facts(workflow, network, spec, datalist_content, data_root),
+        foreign_models=foreign,
     )
+
+
+def _find_model(folder: Path, workflow: Workflow) -> tuple[Path | None, tuple[Path, ...]]:
+    """The trained model whose network is the configuration's, and those of other networks that were found before it.
+
+    It is looked for where MMAR_CKPT_DIR says (``models`` by default), and then under the name MMAR_CKPT.
+    """
+    variables = workflow.variables
+    models = folder / str(variables.get("MMAR_CKPT_DIR") or "models")
+    names = [models / name for name in MODELS]
+    stated = str(variables.get("MMAR_CKPT") or "")
+    candidates = [*names, *([folder / stated] if stated else [])]
+    foreign: list[Path] = []
+    for path in dict.fromkeys(path for path in candidates if path.is_file()):
+        if is_same_network(workflow.train.model, _read_trained(path)[0]):
+            return path, tuple(foreign)
+        foreign.append(path)
+    return None, tuple(foreign)
+
+
+def is_same_network(configured: Component, trained: Component) -> bool:
+    """Whether a trained network is the one that a configuration describes.
+
+    Args:
+        configured: as the configuration has it.
+        trained: as the model file has it, with what the data decided filled in.
+    """
+    if (plain_name(configured.name), configured.path) != (plain_name(trained.name), trained.path):
+        return False
+    if configured.path:
+        return configured.args == {key: trained.args[key] for key in configured.args if key in trained.args}
+    expected, found = read_network(configured).model_dump(), read_network(trained).model_dump()
+    decided = {key for key in FILLED if expected.get(key) is None}
+    return {k: v for k, v in expected.items() if k not in decided} == {
+        k: v for k, v in found.items() if k not in decided
+    }
 
 
 def _read_trained(model: Path) -> tuple[Component, ModelSpec]:

@@ -32,11 +32,13 @@ class Migration:
         report: what became of each component.
         logit_difference: greatest relative difference of the logits, trained network against the bundle's; None
             where there were no weights.
+        weights_line: why the bundle has no weights; empty where it has some.
     """
 
     folder: Path
     report: MigrationReport
     logit_difference: float | None
+    weights_line: str = ""
 
 
 def migrate_to_bundle(
@@ -71,12 +73,12 @@ def migrate_to_bundle(
         if source.model is not None:
             difference = write_weights(source.model, bundle.network, folder / "models" / "model.pt")
         report = bundle.report
-        write_text(folder / "docs" / "README.md", make_readme(source, report, is_trained=source.model is not None))
+        write_text(folder / "docs" / "README.md", make_readme(source, report))
         licence = workspace / "docs" / "license.txt"
         if licence.is_file():
             shutil.copyfile(licence, folder / "docs" / "license.txt")
         write_json(folder / "docs" / REPORT, report.as_json() | {"logit_difference": difference})
-    return Migration(target, report, difference)
+    return Migration(target, report, difference, source.weights_line)
 
 
 def _write_scripts(modules: set[str], folder: Path) -> None:
