@@ -154,6 +154,12 @@ RULES = [
         "slices state different values of SeriesTime (0008,0031)",
     ),
     Rule(
+        "values stated as SUV",
+        write_pet({"Units": "GML"}, {"Units": "GML", "PatientWeight": 0.0003}),
+        "not in SUV: the values stated so hold",
+        "converted",
+    ),
+    Rule(
         "grey values",
         write_ct({}, {"PhotometricInterpretation": "PALETTE COLOR"}),
         "expected grey pixels, received PALETTE COLOR: its values are indices of a palette",
@@ -164,6 +170,11 @@ RULES = [
         "not in HU: RescaleType (0028,1054) is US",
         "converted",
         check=check_hounsfield,
+    ),
+    Rule(
+        "one rescale a volume",
+        write_ct({"RescaleSlope": 1}, {"RescaleSlope": [1] * 5 + [None]}),
+        "1 of 6 slices state no RescaleSlope, the others do",
     ),
     Rule(
         "one unit a volume",

@@ -99,6 +99,40 @@ def test_values_that_are_suv_stay_as_they_are(tmp_path: Path) -> None:
     assert np.array_equal(array, times(1))
 
 
+def test_values_stated_as_suv_hold_no_more_than_the_dose(tmp_path: Path) -> None:
+    # 635 ml of SUV 1: a patient of 0.3 g is too light for it.
+    array, row = convert_pet(tmp_path, {"Units": "GML", "PatientWeight": 0.0003})
+    assert row["units"] == "other units"
+    assert "not in SUV: the values stated so hold 2." in row["reason"]
+    assert np.array_equal(array, times(1))
+
+
+def test_frames_of_a_dynamic_scan_share_its_start(tmp_path: Path) -> None:
+    """Rb-82, injected 10 s after the start; three frames of 30 s in one series, decay corrected to the start."""
+    drug = item(**DOSE | {"RadionuclideHalfLife": 75, "RadiopharmaceuticalStartTime": "120010"})
+    for n in range(3):
+        frame = {
+            "RadiopharmaceuticalInformationSequence": [drug],
+            "AcquisitionTime": f"12{30 * n // 60:02d}{30 * n % 60:02d}",
+            "FrameReferenceTime": 30_000 * n + 14_500,
+            "ActualFrameDuration": 30_000,
+            "TemporalPositionIdentifier": n + 1,
+        }
+        for k, dataset in enumerate(Series(random_values(seed=n).clip(0), uid="1.2.3").datasets()):
+            dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+            for keyword, value in (STATED | frame).items():
+                setattr(dataset, keyword, value)
+            save(dataset, tmp_path / f"in/{n}{k}")
+    convert_folder(tmp_path / "in", tmp_path / "out", ConvertOptions(pseudonym_key="k", workers=1))
+    factor = 70_000 / (3.5e8 * 2 ** (10 / 75))
+    with (tmp_path / "out/cases.csv").open(encoding="utf-8") as stream:
+        cases = list(csv.DictReader(stream))
+    for n, case in enumerate(cases):
+        array = read_volume(tmp_path / "out" / case["image"]).array.transpose(2, 1, 0)
+        assert np.allclose(array, random_values(seed=n).clip(0) * factor, rtol=1e-6)
+    assert [case["units"] for case in cases] == ["SUVbw g/ml"] * 3
+
+
 def test_counts_are_no_activity(tmp_path: Path) -> None:
     array, row = convert_pet(tmp_path, {"Units": "CNTS"})
     assert (row["units"], row["reason"]) == ("CNTS", "not in SUV: Units (0054,1001) are CNTS")

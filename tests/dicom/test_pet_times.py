@@ -77,6 +77,17 @@ def expected_factor(elapsed: float, half_life: float) -> float:
         ),
         # A late frame of a dynamic scan: the series' start is the reference.
         ({}, {"AcquisitionTime": "114000", "FrameReferenceTime": 2_550_000, "ActualFrameDuration": 300_000}, 3600),
+        # Made anew later on: FrameReferenceTime counts to the mean of the frame, or to its start where it is too short.
+        (
+            {"RadionuclideHalfLife": RB82},
+            {
+                "SeriesTime": "130000",
+                "AcquisitionTime": "100130",
+                "FrameReferenceTime": 0,
+                "ActualFrameDuration": 60_000,
+            },
+            90,
+        ),
         # The nuclide's own half life, where only the nuclide is stated.
         ({"RadionuclideHalfLife": None, "RadionuclideCodeSequence": [{"CodeValue": "C-111A1"}]}, {}, 3600),
     ],

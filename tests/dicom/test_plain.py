@@ -60,7 +60,7 @@ def compare_pixels(read: DicomHeader) -> None:
         expected = dataset.get(keyword)
         read_values = attributes.get(keyword)
         if keyword.startswith("RescaleS") or keyword.startswith("RescaleI"):
-            expected = float(keyword == "RescaleSlope") if expected is None else float(expected)
+            expected = None if expected is None else float(expected)
         elif expected is not None and keyword.startswith("PixelPadding"):
             expected = int(expected) % 2**16
         elif not keyword.startswith("PixelPadding"):

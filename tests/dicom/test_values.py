@@ -9,11 +9,14 @@ import numpy as np
 import pydicom
 import pytest
 import SimpleITK
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pydicom.pixels.processing import apply_modality_lut, apply_rescale
 from pydicom.uid import EnhancedCTImageStorage, EnhancedMRImageStorage, generate_uid
 
 from tests.dicom.objects import FRAME, IDENTITY, Series, item, new, random_values, save
 from voxflow.dicom import ConvertOptions, convert_folder
+from voxflow.dicom.pixels import decode_stored_values
 from voxflow.errors import DataError
 from voxflow.volumes import read_volume
 
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from pydicom.dataset import Dataset
 
+ALLOCATED = {8: "uint8", 16: "<u2", 32: "<u4"}
 OPTIONS = ConvertOptions(pseudonym_key="k", workers=1)
 
 
@@ -83,6 +87,27 @@ def test_only_the_stored_bits_count_wherever_they_lie(tmp_path: Path, bits: int,
     )
 
 
+@settings(max_examples=150, deadline=None)
+@given(st.data())
+def test_any_layout_of_bits_is_read(data: st.DataObject) -> None:
+    allocated = data.draw(st.sampled_from(list(ALLOCATED)))
+    bits = data.draw(st.integers(2, allocated))
+    high_bit, frames = data.draw(st.integers(bits - 1, allocated - 1)), data.draw(st.integers(1, 2))
+    signed, rng = data.draw(st.booleans()), np.random.default_rng(data.draw(st.integers(0, 99)))
+    low = -(2 ** (bits - 1)) if signed else 0
+    true = rng.integers(low, low + 2**bits, (frames, 4, 6), dtype=np.int64)
+    used = (2**bits - 1) << (high_bit + 1 - bits)
+    words = ((true << (high_bit + 1 - bits)) & used) | (rng.integers(0, 2**allocated, true.shape) & ~used)
+    dataset = new(EnhancedCTImageStorage, "CT", str(generate_uid()))
+    dataset.NumberOfFrames, dataset.Rows, dataset.Columns = true.shape
+    dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
+    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = allocated, bits, high_bit
+    dataset.PixelRepresentation = int(signed)
+    dataset.PixelData = words.astype(ALLOCATED[allocated]).tobytes()
+    dataset["PixelData"].VR = "OB" if allocated == 8 else "OW"
+    assert np.array_equal(decode_stored_values(dataset).reshape(true.shape), true)
+
+
 @pytest.mark.parametrize("dtype", [np.uint8, np.int32, np.float32])
 def test_other_sizes_of_pixels_keep_their_values(tmp_path: Path, dtype: type) -> None:
     values: NDArray[Any] = (random_values().clip(0) % 250).astype(dtype)
@@ -115,7 +140,7 @@ def test_numbers_that_are_none_are_refused(tmp_path: Path) -> None:
         dataset.BitsAllocated, dataset.FloatPixelData = 32, values.tobytes()
 
     write(tmp_path, change)
-    with pytest.raises(DataError, match=r"\(7FE0,0008\): some pixels are NaN or infinite"):
+    with pytest.raises(DataError, match=r"\(7FE0,0008\): some pixels are NaN, infinite or too large"):
         convert(tmp_path)
 
 
@@ -144,7 +169,9 @@ def test_colours_are_no_measurement(tmp_path: Path, changes: dict[str, Any], rea
         ({"RescaleType": "MARKER"}, "", "not in HU: RescaleType (0028,1054) is another unit"),
         ({"RescaleIntercept": None, "RescaleSlope": None}, "", "not in HU: RescaleIntercept (0028,1052) is missing"),
         ({"ImageType": "DERIVED\\PRIMARY\\AXIAL\\CBF"}, "", "not in HU: ImageType (0008,0008) is CBF"),
+        ({"ImageType": "DERIVED\\SECONDARY\\DE_IODINE"}, "", "not in HU: ImageType (0008,0008) is IODINE"),
         ({"ImageType": "DERIVED\\SECONDARY\\REFORMATTED\\AVERAGE"}, "HU", ""),
+        ({"PhotometricInterpretation": "MONOCHROME1"}, "HU", ""),
         ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.13.1.2"}, "", "not in HU: SOPClassUID (0008,0016) is of no CT image"),
         ({"Modality": "MR", "RescaleType": "HU"}, "", ""),
     ],
@@ -160,6 +187,19 @@ def test_only_what_is_stated_in_hounsfield_units_is_called_so(
 def test_slices_of_different_units_are_no_volume(tmp_path: Path) -> None:
     Series(random_values(), changes={"RescaleType": ["HU"] * 5 + ["MGML"]}).write(tmp_path / "in")
     with pytest.raises(DataError, match=r"\(0028,1054\): slices state different units: HU, MGML"):
+        convert(tmp_path)
+
+
+@pytest.mark.parametrize("modality", ["CT", "MR"])
+@pytest.mark.parametrize("keyword", ["RescaleSlope", "RescaleIntercept"])
+def test_slices_without_a_rescale_are_no_part_of_a_volume_with_one(tmp_path: Path, modality: str, keyword: str) -> None:
+    def change(dataset: Dataset, k: int) -> None:
+        dataset.Modality = modality
+        if k == 3:
+            del dataset[keyword]
+
+    write(tmp_path, change)
+    with pytest.raises(DataError, match=f"1 of 6 slices state no {keyword}, the others do"):
         convert(tmp_path)
 
 
@@ -236,6 +276,18 @@ def test_frames_are_scaled_named_and_padded_by_their_functional_groups(tmp_path:
     assert row["units"] == "MGML"
     assert np.allclose(array[:, 1:], expected, rtol=1e-6)
     assert np.allclose(array[:, 0], expected.min(), rtol=1e-6)
+
+
+def test_padding_of_each_frame_is_its_own(tmp_path: Path) -> None:
+    values = random_values().clip(-400)
+    groups: list[dict[str, Any]] = []
+    for k in range(6):
+        values[k, 0] = -2000 - k
+        groups.append({"RescaleSlope": 1, "RescaleIntercept": 0, "PixelPaddingValue": -2000 - k})
+    save(enhanced(values, groups), tmp_path / "in/one")
+    array, _ = convert(tmp_path)
+    assert np.array_equal(array[:, 1:], values[:, 1:])
+    assert (array[:, 0] == values[:, 1:].min()).all()
 
 
 def test_frames_of_different_units_are_no_volume(tmp_path: Path) -> None:

@@ -11,8 +11,9 @@ if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
 
-# PS3.3 C.7.6.16.2.9: these stand in PixelValueTransformationSequence (0028,9145).
-TRANSFORMED = ("RescaleSlope", "RescaleIntercept", "RescaleType")
+# PS3.3 C.7.6.16.2.9: the first three stand in PixelValueTransformationSequence (0028,9145). Padding belongs to the top
+# level; writers that state it for each frame have no other place for it than beside the rescale.
+TRANSFORMED = ("RescaleSlope", "RescaleIntercept", "RescaleType", "PixelPaddingValue", "PixelPaddingRangeLimit")
 FRAME_TYPE_GROUPS = ("CTImageFrameTypeSequence", "MRImageFrameTypeSequence", "PETFrameTypeSequence")
 
 
@@ -79,10 +80,10 @@ class FrameAttributes:
             return next((value for value in frame_types if value), self.dataset.get(keyword))
         if keyword == "RealWorldValueMappingSequence":
             return find_functional_groups(self.dataset, self.frame, keyword) or self.dataset.get(keyword)
+        value = None
         if keyword in TRANSFORMED:
             value = self._find_in_group("PixelValueTransformationSequence", keyword)
-            return self.dataset.get(keyword) if value is None else value
-        return self.dataset.get(keyword)
+        return self.dataset.get(keyword) if value is None else value
 
     def _find_in_group(self, group: str, keyword: str) -> Any:
         item = find_functional_group(self.dataset, self.frame, group)

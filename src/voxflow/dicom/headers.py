@@ -99,7 +99,7 @@ class PlainPixels:
         offset: of the first pixel in the file, bytes.
         signed: PixelRepresentation (0028,0103) is 1.
         bits_stored: (0028,0101).
-        slope, intercept: RescaleSlope (0028,1053) and RescaleIntercept (0028,1052); 1 and 0 where there are none.
+        slope, intercept: RescaleSlope (0028,1053) and RescaleIntercept (0028,1052); None where there are none.
         rescale_type: (0028,1054).
         padding, padding_limit: PixelPaddingValue (0028,0120) and PixelPaddingRangeLimit (0028,0121), as unsigned.
         lossy: LossyImageCompression (0028,2110).
@@ -108,8 +108,8 @@ class PlainPixels:
     offset: int
     signed: bool
     bits_stored: int
-    slope: float = 1.0
-    intercept: float = 0.0
+    slope: float | None = None
+    intercept: float | None = None
     rescale_type: str = ""
     padding: int | None = None
     padding_limit: int | None = None

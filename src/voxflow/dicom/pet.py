@@ -11,7 +11,7 @@ from math import isclose, isfinite
 from typing import TYPE_CHECKING
 
 from voxflow.dicom.pet_times import NoSuvError, read_number
-from voxflow.dicom.suv import compute_suv_factor
+from voxflow.dicom.suv import MAX_RECOVERY, compute_suv_factor
 from voxflow.errors import DicomError
 
 if TYPE_CHECKING:
@@ -98,12 +98,12 @@ def compute_suv_scale(datasets: Sequence[DicomAttributes], integral_ml: float = 
         return PetScale(1.0, OTHER_UNITS, "not in SUV: RealWorldValueMappingSequence (0040,9096) maps frames unequally")
     suv_units = _name_suv(units, datasets)
     if suv_units:
-        return PetScale(real_world_factor, suv_units)
+        return _check_uptake(PetScale(real_world_factor, suv_units), datasets[0], integral_ml)
     to_activity: float | None = real_world_factor
     if units == "CNTS":
         to_suv = _find_common_factor(read_number(dataset, PHILIPS_SUV) for dataset in datasets)
         if to_suv and to_suv > 0:
-            return PetScale(to_suv, SUV)
+            return _check_uptake(PetScale(to_suv, SUV), datasets[0], integral_ml)
         to_activity = _find_common_factor(read_number(dataset, PHILIPS_ACTIVITY) for dataset in datasets)
     if units not in ("BQML", "CNTS") or not to_activity or to_activity < 0:
         return PetScale(real_world_factor, units, f"not in SUV: Units (0054,1001) are {units or 'not stated'}")
@@ -112,6 +112,18 @@ def compute_suv_scale(datasets: Sequence[DicomAttributes], integral_ml: float = 
     except NoSuvError as reason:
         return PetScale(to_activity, ACTIVITY, f"not in SUV: {reason}")
     return PetScale(to_activity * factor, SUV, remark)
+
+
+def _check_uptake(scale: PetScale, dataset: DicomAttributes, integral_ml: float) -> PetScale:
+    """Take back the claim of values that are SUV as stated, where they would be more than the dose.
+
+    SUV is activity by dose and weight: times the volume in ml, the sum of all of it is the weight in g at most.
+    """
+    weight = read_number(dataset, "PatientWeight") or 0.0
+    if weight <= 0 or integral_ml * scale.factor <= MAX_RECOVERY * weight * 1000:
+        return scale
+    times = integral_ml * scale.factor / (weight * 1000)
+    return PetScale(1.0, OTHER_UNITS, f"not in SUV: the values stated so hold {times:.3g} times the dose")
 
 
 def read_stated_scale(datasets: Sequence[DicomAttributes]) -> PetScale:

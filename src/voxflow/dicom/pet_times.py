@@ -224,7 +224,9 @@ def _infer_start(acquired: datetime, frame: DicomAttributes, half_life: float) -
     frame_decay = rate * duration / 1000
     # The moment within a frame at which activity equals the frame's mean, s after its start.
     middle = log(frame_decay / -expm1(-frame_decay)) / rate if frame_decay > 0 else 0.0
-    return acquired + timedelta(seconds=middle - reference / 1000)
+    # No frame's mean comes before it: so short a time was counted to the frame's start, as GE does.
+    ahead = reference / 1000 - middle
+    return acquired - timedelta(seconds=ahead if ahead >= 0 else reference / 1000)
 
 
 def _read_datetime(dataset: DicomAttributes, event: str, zone: timezone | None) -> datetime | None:

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 # Up to so many pixels a size is believed; above, if a byte does not stand for more than so many of them.
 MAX_UNCHECKED_PIXELS, MAX_PIXELS_PER_BYTE = 2**28, 1000
+# Single precision holds no more, with room for a slope.
+MAX_FLOAT = 1e30
 LITTLE_ENDIAN = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1")
 
 
@@ -158,8 +160,8 @@ def _view_plain_values(dataset: Dataset) -> NDArray[Any] | None:
 def _clear_unused_bits(array: NDArray[Any], dataset: Dataset) -> NDArray[Any]:
     """Old scanners keep overlays in the bits beside those of BitsStored (0028,0101)."""
     if array.dtype.kind == "f":
-        if not np.isfinite(array).all():
-            raise DicomError("some pixels are NaN or infinite", where="(7FE0,0008)")
+        if not (np.abs(array) < MAX_FLOAT).all():
+            raise DicomError("some pixels are NaN, infinite or too large", where="(7FE0,0008)")
         return array
     stored, allocated = int(dataset.BitsStored), int(dataset.BitsAllocated)
     # PS3.5 8.1.1: bits that are not stored may hold anything.

@@ -229,7 +229,6 @@ def _locate_pixels(fields: _HeaderFields, plane: Plane) -> PlainPixels | None:
         and fields.read_count("BitsAllocated") == 16
         and 0 < bits <= 16
         and fields.read_short("HighBit") in (None, bits - 1)
-        and not (fields.read_text("Modality") == "CT" and not fields.read_numbers("RescaleIntercept"))
         and not any(_TAGS[name] in elements.values for name in _SEQUENCES)
         and sign in (0, 1)
         and fields.read_count("SamplesPerPixel") == 1
@@ -244,8 +243,8 @@ def _locate_pixels(fields: _HeaderFields, plane: Plane) -> PlainPixels | None:
         offset=elements.pixels[0],
         signed=sign == 1,
         bits_stored=bits,
-        slope=slope[0] if slope else 1.0,
-        intercept=intercept[0] if intercept else 0.0,
+        slope=slope[0] if slope else None,
+        intercept=intercept[0] if intercept else None,
         rescale_type=fields.read_text("RescaleType"),
         padding=fields.read_short("PixelPaddingValue"),
         padding_limit=fields.read_short("PixelPaddingRangeLimit"),

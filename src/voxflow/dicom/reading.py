@@ -13,7 +13,7 @@ from voxflow.dicom.padding import PADDING_TAGS, replace_padding
 from voxflow.dicom.pet import PET_TAGS, compute_suv_scale, read_philips_factors, read_stated_scale
 from voxflow.dicom.pixels import read_series
 from voxflow.dicom.remedy import RemedyPlan, apply_remedy, plan_remedy
-from voxflow.dicom.units import UNIT_TAGS, name_units
+from voxflow.dicom.units import UNIT_TAGS, check_rescales, name_units
 from voxflow.volumes import Volume
 
 if TYPE_CHECKING:
@@ -60,6 +60,7 @@ def read_part(part: SeriesPart, options: ConvertOptions) -> VolumeReading:
         frames=part.frames,
         on_object=lambda attributes: headers.append(_copy_attributes(attributes)),
     )
+    check_rescales(headers)
     # Before units and remedies: blended with real values, padding could no longer be told apart.
     replace_padding(volume.array, headers)
     remedy, plan = "", fit_grid.remedy_plan

@@ -6,6 +6,7 @@ its values, under the unit that it states or under none, and the table says why.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from voxflow.errors import DicomError
@@ -63,12 +64,26 @@ def name_units(part: SeriesPart, headers: Sequence[DicomAttributes]) -> tuple[st
         return "", "not in HU: SOPClassUID (0008,0016) is of no CT image"
     if not stated[0] and all(header.get("RescaleIntercept") is None for header in headers):
         return "", "not in HU: RescaleIntercept (0028,1052) is missing"
-    image_types = {str(value).strip().upper() for header in part.headers for value in header.image_type}
-    image_types |= {str(value).strip().upper() for header in headers for value in header.get("ImageType") or ()}
-    maps = sorted(image_types & NOT_HU_TYPES)
+    image_types = {str(value).upper() for header in part.headers for value in header.image_type}
+    image_types |= {str(value).upper() for header in headers for value in header.get("ImageType") or ()}
+    # Vendors join words in one value: "PERFUSION CBF", "DE_IODINE".
+    words = image_types | {word for value in image_types for word in re.split("[^A-Z0-9]+", value)}
+    maps = sorted(words & NOT_HU_TYPES)
     if maps:
         return "", f"not in HU: ImageType (0008,0008) is {', '.join(maps)}"
     return "HU", ""
+
+
+def check_rescales(headers: Sequence[DicomAttributes]) -> None:
+    """Refuse slices that state a rescale beside others that state none: they would differ by all of it.
+
+    Raises:
+        DicomError: so it is.
+    """
+    for keyword, where in (("RescaleSlope", "(0028,1053)"), ("RescaleIntercept", "(0028,1052)")):
+        missing = sum(header.get(keyword) in (None, "") for header in headers)
+        if 0 < missing < len(headers):
+            raise DicomError(f"{missing} of {len(headers)} slices state no {keyword}, the others do", where=where)
 
 
 def _describe_type(rescale_type: str) -> str:
