@@ -52,7 +52,8 @@ class Converted:
         return [r["reason"] for r in self.rows if r["modality"] in ("SEG", "RTSTRUCT") and r["verdict"] == verdict]
 
 
-def triangle(z: float, x: float = 0.0) -> NDArray[np.float64]:
+def box(z: float, x: float = 0.0) -> NDArray[np.float64]:
+    """A rectangle at a height, mm, whose left edge is moved."""
     return np.array([[0.6 + x, 0.8, z], [5.4, 0.8, z], [5.4, 8.2, z], [0.6 + x, 8.2, z]])
 
 
@@ -62,7 +63,7 @@ def ct(uid: str, **changes: Any) -> Series:
 
 def drawn_on(series: Series, slices: tuple[int, ...] = (2, 3), *, by_contour: bool = True, **more: Any) -> Dataset:
     images = series.datasets()
-    contours = [contour(triangle(2.0 * k), images[k] if by_contour else None) for k in slices]
+    contours = [contour(box(2.0 * k), images[k] if by_contour else None) for k in slices]
     return structure_set({"Organ": contours}, images if more.pop("by_object", True) else (), [ONE_FRAME], **more)
 
 
@@ -112,8 +113,7 @@ def test_a_segmentation_of_one_time_point_labels_that_one(tmp_path: Path, names_
     second = [n for n, time in enumerate(times) if time == max(times)]
     z = [float(planes[n].ImagePositionPatient[2]) for n in second[:2]]
     contours = [
-        contour(triangle(height), image, frame=n + 1 if names_frames else 0)
-        for n, height in zip(second, z, strict=False)
+        contour(box(height), image, frame=n + 1 if names_frames else 0) for n, height in zip(second, z, strict=False)
     ]
     save(structure_set({"Organ": contours}, [image]), tmp_path / "in/rt")
     converted = Converted(tmp_path)
@@ -146,7 +146,7 @@ def test_rois_of_one_structure_set_go_each_to_its_own_frame_of_reference(tmp_pat
     scan, image = ct("1.2.1"), Series(random_values(), uid="1.2.2", frame="1.2.88", changes={"Modality": "MR"})
     for series in (scan, image):
         series.write(tmp_path / "in" / series.uid)
-    rois = {"Bone": [contour(triangle(2.0))], "Nerve": [contour(triangle(6.0, 2.0))]}
+    rois = {"Bone": [contour(box(2.0))], "Nerve": [contour(box(6.0, 2.0))]}
     save(
         structure_set(rois, [*scan.datasets(), *image.datasets()], [ONE_FRAME, "1.2.88"]),
         tmp_path / "in/rt",
@@ -200,28 +200,28 @@ def two_sets(folder: Path, second: list[Dataset], **more: Any) -> Converted:
     series = ct("1.2.1")
     series.write(folder / "in/a")
     images = series.datasets()
-    save(structure_set({"Organ": [contour(triangle(4.0), images[2])]}, images, SeriesNumber=1), folder / "in/rt1")
-    other = [contour(triangle(8.0), images[4])]
+    save(structure_set({"Organ": [contour(box(4.0), images[2])]}, images, SeriesNumber=1), folder / "in/rt1")
+    other = [contour(box(8.0), images[4])]
     save(structure_set({"Organ": second, "Other": other}, images, SeriesNumber=2, **more), folder / "in/rt2")
     return Converted(folder)
 
 
 def test_one_name_in_two_objects_is_one_label_where_they_are_apart(tmp_path: Path) -> None:
-    converted = two_sets(tmp_path, [contour(triangle(6.0))])
+    converted = two_sets(tmp_path, [contour(box(6.0))])
     label = converted.label("1.2.1")
     assert label is not None
     assert [np.unique(label[k]).tolist() for k in (2, 3, 4)] == [[0, 1], [0, 1], [0, 2]]
 
 
 def test_the_same_label_in_two_objects_counts_once(tmp_path: Path) -> None:
-    converted = two_sets(tmp_path, [contour(triangle(4.0))])
+    converted = two_sets(tmp_path, [contour(box(4.0))])
     remark = "ROI 1 (Organ): equal to the label of that name in another object"
     assert sorted(converted.labels("converted")) == ["", remark]
     assert not converted.labels("quarantined")
 
 
 def test_another_version_of_a_label_is_refused_and_the_rest_of_its_object_kept(tmp_path: Path) -> None:
-    converted = two_sets(tmp_path, [contour(triangle(4.0, 2.0))])
+    converted = two_sets(tmp_path, [contour(box(4.0, 2.0))])
     label = converted.label("1.2.1")
     assert label is not None
     assert np.unique(label[4]).tolist() == [0, 2]
@@ -240,7 +240,7 @@ def test_ct_mr_and_pet_with_a_structure_set_each_give_three_clean_workspaces(tmp
         series = Series(random_values(seed=n).clip(0), uid=f"1.2.{n}", frame=ONE_FRAME, changes=tags)
         series.write(tmp_path / "in" / modality)
         images = series.datasets()
-        save(structure_set({roi: [contour(triangle(2.0 * n), images[n])]}, images), tmp_path / "in" / roi)
+        save(structure_set({roi: [contour(box(2.0 * n), images[n])]}, images), tmp_path / "in" / roi)
         expected[modality] = (f"1.2.{n}", roi, n)
     for modality, (uid, roi, k) in expected.items():
         workspace = tmp_path / modality
@@ -254,3 +254,53 @@ def test_ct_mr_and_pet_with_a_structure_set_each_give_three_clean_workspaces(tmp
         assert np.flatnonzero(label.any(axis=(1, 2))).tolist() == [k]
         assert int(label.sum()) == 5 * 5
         assert len(converted.labels("skipped")) == 2
+
+
+@pytest.mark.parametrize(("overlap", "value"), [("last", 2), ("first", 1), ("listed", 1), ("channels", 2)])
+def test_labels_of_two_objects_overlap_by_the_order_of_their_series_numbers(
+    tmp_path: Path, overlap: str, value: int
+) -> None:
+    series = ct("1.2.1")
+    series.write(tmp_path / "in/a")
+    images = series.datasets()
+    # Written in the other order, so that neither file names nor UIDs decide.
+    for number, name in ((7, "Second"), (3, "First")):
+        rois = {name: [contour(box(4.0, number / 4), images[2])]}
+        save(structure_set(rois, images, SeriesNumber=number), tmp_path / f"in/{10 - number}")
+    converted = Converted(tmp_path, overlap=overlap, labels={"Second": 2, "First": 1})
+    label = converted.label("1.2.1")
+    assert label is not None
+    # Both have rows 1 to 5; the first columns 2 to 5, the second 3 to 5.
+    assert np.unique(label[2, 1:6, 3:6]).tolist() == [value]
+    (reason,) = [text for text in converted.labels("converted") if text]
+    assert reason.startswith("15 voxels lie in several segments")
+
+
+def test_two_label_objects_of_one_sop_uid_are_two(tmp_path: Path) -> None:
+    series = ct("1.2.1")
+    series.write(tmp_path / "in/a")
+    images = series.datasets()
+    for k, height in (("1", 4.0), ("2", 800.0)):
+        dataset = structure_set({f"Organ{k}": [contour(box(height), images[2])]}, images)
+        dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = images[0].SOPInstanceUID + ".9"
+        save(dataset, tmp_path / f"in/rt{k}")
+    converted = Converted(tmp_path)
+    assert converted.labels("converted") == [""]
+    assert converted.labels("quarantined") == ["ROI 1 (Organ2): (3006,0050): all contours lie outside of the image"]
+
+
+def test_thin_slices_of_a_segmentation_far_apart_leave_no_gap_on_another_grid(tmp_path: Path) -> None:
+    fine = Series(random_values((16, 9, 7)), uid="1.2.1", frame=ONE_FRAME, step=1.0, origin=(0.4, 0, 0))
+    fine.write(tmp_path / "in/a")
+    coarse = Series(random_values(), uid="1.2.1", frame=ONE_FRAME, step=3.0)
+    mask = np.zeros((*SHAPE, 1), np.uint8)
+    mask[1:5, 2:6, 2:5] = 1
+    dataset = seg(coarse, mask, ["Organ"])
+    measures = dataset.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
+    measures.SliceThickness = 1.0
+    if "SpacingBetweenSlices" in measures:
+        del measures.SpacingBetweenSlices
+    save(dataset, tmp_path / "in/seg")
+    label = Converted(tmp_path).label("1.2.1")
+    assert label is not None
+    assert np.flatnonzero(label.any(axis=(1, 2))).tolist() == list(range(2, 14))

@@ -2,8 +2,8 @@
 
 The way of a folder, module by module: ``scan`` finds the objects, ``plain`` and ``headers`` read their headers;
 ``group`` and ``split`` sort them into volumes, radiographs and labels; ``series`` makes one case of each, by
-``reading`` (``grid``, ``pixels``, ``padding``, ``pet``, ``remedy``) and ``labels`` (``seg``, ``rtstruct``); ``convert``
-writes the tables.
+``reading`` (``grid``, ``pixels``, ``padding``, ``pet``, ``remedy``) and ``labels`` (``references`` to images,
+``label_grid``, ``seg``, ``rtstruct`` with ``contours``); ``convert`` writes the tables.
 """
 
 import lazy_loader

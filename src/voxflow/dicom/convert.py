@@ -53,6 +53,8 @@ if TYPE_CHECKING:
     from voxflow.executor import Executor
 
 MAX_REASONS = 5
+# More label objects than these are read in processes.
+FEW_LABELS = 8
 
 
 @dataclass(frozen=True)
@@ -147,7 +149,7 @@ def _convert_dicom(
     findings = read_findings(source / options.findings) if options.findings else RadiographFindings()
     parts = group_headers(scan.headers, options)
     images = [part for part in parts if part.kind in ("volume", "radiograph")]
-    labels, label_rows = _read_labels([part for part in parts if part.kind == "label"])
+    labels, label_rows = _read_labels([part for part in parts if part.kind == "label"], options.workers)
     # Converted ones first, so that a label's place among them is that of its image's job.
     index = ImageIndex(images + [part for part in parts if part.kind in ("skipped", "unreadable")])
     matched, unmatched = _match_labels(labels, index, options)
@@ -201,17 +203,23 @@ def _plan_jobs(
     ]
 
 
-def _read_labels(parts: Sequence[SeriesPart]) -> tuple[list[LabelObject], list[ConversionRow]]:
-    labels, rows = [], []
-    for part in parts:
-        row = replace(describe_part(part), verdict="quarantined")
-        try:
-            labels.append(read_label_object(part))
-        except DicomError as error:
-            rows.append(replace(row, reason=str(error)))
-        except PARSE_ERRORS as error:
-            rows.append(replace(row, reason=explain_parse_error(error)))
-    return labels, rows
+def _read_labels(parts: Sequence[SeriesPart], workers: int | None) -> tuple[list[LabelObject], list[ConversionRow]]:
+    """The label objects that can be read, and a row for each other one."""
+    # pydicom takes about half a millisecond for the references of a frame.
+    with process_map(workers if len(parts) > FEW_LABELS else 1) as run:
+        results = list(run(_read_label, parts))
+    labels = [result for result in results if isinstance(result, LabelObject)]
+    return labels, [result for result in results if isinstance(result, ConversionRow)]
+
+
+def _read_label(part: SeriesPart) -> LabelObject | ConversionRow:
+    try:
+        return read_label_object(part)
+    except DicomError as error:
+        reason = str(error)
+    except PARSE_ERRORS as error:
+        reason = explain_parse_error(error)
+    return replace(describe_part(part), verdict="quarantined", reason=reason)
 
 
 def _match_labels(

@@ -223,20 +223,7 @@ def read_segment_references(dataset: Dataset, numbers: Iterable[int]) -> dict[in
     count, described = int(dataset.get("NumberOfFrames") or 0), len(_list_images(dataset, _PER_FRAME))
     if not 1 <= count <= max(1, described):
         raise DicomError(f"says to hold {count} frames and describes {described}", where="(0028,0008)")
-    is_label_map = str(dataset.get("SegmentationType", "")) == "LABELMAP"
-    frames: dict[int, list[tuple[int, frozenset[Source]]]] = {number: [] for number in numbers}
-    for frame in range(count):
-        sources = _collect_sources(
-            image
-            for item in find_functional_groups(dataset, frame, "DerivationImageSequence")
-            for image in item.get("SourceImageSequence") or []
-        )
-        identified = find_functional_groups(dataset, frame, "SegmentIdentificationSequence")
-        segments = list(frames) if is_label_map else [int(item.ReferencedSegmentNumber) for item in identified[:1]]
-        if not segments or segments[0] not in frames:
-            raise DicomError(f"frame {frame + 1} names no segment of the object", where="(0062,000A)")
-        for number in segments:
-            frames[number].append((frame, sources))
+    frames = _group_frames(dataset, numbers, count)
     series = list(_list_series(dataset))
     sources = _collect_sources(
         image for item in [*series, dataset] for image in _list_images(item, "ReferencedInstanceSequence")
@@ -251,6 +238,27 @@ def read_segment_references(dataset: Dataset, numbers: Iterable[int]) -> dict[in
         )
         for number, members in frames.items()
     }
+
+
+def _group_frames(
+    dataset: Dataset, numbers: Iterable[int], count: int
+) -> dict[int, list[tuple[int, frozenset[Source]]]]:
+    """The frames of each segment, from 0, and the images that each frame was drawn on."""
+    is_label_map = str(dataset.get("SegmentationType", "")) == "LABELMAP"
+    frames: dict[int, list[tuple[int, frozenset[Source]]]] = {number: [] for number in numbers}
+    for frame in range(count):
+        sources = _collect_sources(
+            image
+            for item in find_functional_groups(dataset, frame, "DerivationImageSequence")
+            for image in item.get("SourceImageSequence") or []
+        )
+        identified = find_functional_groups(dataset, frame, "SegmentIdentificationSequence")
+        segments = list(frames) if is_label_map else [int(item.ReferencedSegmentNumber) for item in identified[:1]]
+        if not segments or segments[0] not in frames:
+            raise DicomError(f"frame {frame + 1} names no segment of the object", where="(0062,000A)")
+        for number in segments:
+            frames[number].append((frame, sources))
+    return frames
 
 
 def read_roi_references(dataset: Dataset, contours_by_number: Mapping[int, Sequence[Dataset]]) -> dict[int, References]:
