@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import nibabel
 import numpy as np
 from PIL import Image
 
@@ -59,6 +60,24 @@ def write_pair(folder: Path, is_inside: bool) -> None:
 def write_fraction(folder: Path, is_inside: bool) -> None:
     write_image(folder / "images/a.nii.gz")
     write_label(folder / "labels/a.nii.gz", value=1 if is_inside else 0.5)
+
+
+def write_spoilt(folder: Path, is_inside: bool) -> None:
+    for name, value in (("a", 1.0), ("b", 1.0 if is_inside else np.nan)):
+        write_volume(folder / f"{name}.nii.gz", Volume(np.full(GRID.size, value, np.float32), GRID))
+
+
+def write_channels(folder: Path, is_inside: bool) -> None:
+    write_image(folder / "a.nii.gz")
+    array = np.ones((*GRID.size, 1 if is_inside else 2), np.float32)
+    nibabel.save(nibabel.Nifti1Image(array, np.eye(4)), folder / "b.nii.gz")
+
+
+def write_cut(folder: Path, is_inside: bool) -> None:
+    for name in ("a.nii.gz", "b.nii.gz"):
+        write_image(folder / name)
+    file = (folder / "b.nii.gz").rename(folder / "b.NII.GZ")
+    file.write_bytes(file.read_bytes()[: None if is_inside else -5])
 
 
 def write_linked_file(folder: Path, is_inside: bool) -> None:
@@ -123,7 +142,10 @@ def check_turned(inside: Path, outside: Path) -> None:
 
 RULES = [
     Rule("one grid for image and label", write_pair, "grid", options={"labels": {"one": 1}}),
-    Rule("whole values in a label", write_fraction, "label values are no whole numbers from 0: [0.5]"),
+    Rule("numbers in an image", write_spoilt, "NaN or infinite", inside=("converted", "converted")),
+    Rule("one value a voxel", write_channels, "expected a 3D image", inside=("converted", "converted")),
+    Rule("whole file", write_cut, "damaged, or it ends early", inside=("converted", "converted")),
+    Rule("whole values in a label", write_fraction, "a label holds values that are no whole numbers, such as 0.5"),
     Rule(
         "label of an image file",
         write_files(["case1/image.nii.gz", "b.nii.gz"], ["case1/mask.nii.gz"], ["case2/mask.nii.gz"]),

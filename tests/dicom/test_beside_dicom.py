@@ -87,7 +87,7 @@ def test_a_label_file_that_fits_no_series_is_listed_and_stops_nothing(tmp_path: 
     rows, cases = convert(tmp_path, mapping=False)
     by_source = {row["source"]: (row["verdict"], row["reason"]) for row in rows}
     assert not [row for row in cases if row["label"]]
-    assert by_source["labels/case1.nii.gz"][1].startswith("image and label lie on different grids")
+    assert by_source["labels/case1.nii.gz"][1].startswith("its grid is not the image's")
     assert by_source["labels/case2.nii.gz"][1].startswith("2 files are the label of one DICOM series")
     assert by_source["labels/case3.nii.gz"] == ("skipped", "its image series was quarantined")
     assert "SeriesInstanceUID" in by_source["labels/case9.nii.gz"][1]

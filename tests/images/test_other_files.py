@@ -7,6 +7,7 @@ import json
 import os
 from typing import TYPE_CHECKING
 
+import nibabel
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -103,9 +104,10 @@ def test_what_does_not_fit_is_quarantined_with_values(tmp_path: Path) -> None:
     summary = convert_folder(tmp_path / "in", tmp_path / "out", options)
     reasons = " ".join(summary.reasons)
     assert (summary.cases, summary.quarantined) == (1, 5)
-    assert "different grids" in reasons
-    assert "origin -3.00 4.00 9.00 and -3.00 4.00 10.00" in reasons
-    assert "no whole numbers from 0: [0.0, 0.5, 1.0]" in reasons
+    assert "labels/moved.nii.gz: its grid is not the image's" in reasons
+    assert "origin (-3, 4, 10) mm" in reasons
+    assert "the image has size 5 × 6 × 7, spacing 1 × 1.5 × 2 mm, origin (-3, 4, 9) mm" in reasons
+    assert "a label holds values that are no whole numbers, such as 0.5" in reasons
     assert "label values [2, 3] have no name" in reasons
     assert "a label without an image of the same name" in reasons
     assert "unreadable image" in reasons
@@ -226,13 +228,23 @@ def test_a_name_that_is_no_utf8_is_listed(tmp_path: Path) -> None:
     assert "M\\udcfcller.nii.gz" in {row["source"] for row in read_table(tmp_path / "out/conversion.csv")}
 
 
-def test_values_that_are_no_numbers_are_counted(tmp_path: Path) -> None:
-    spoilt = image()
-    spoilt.array.flat[:3] = np.nan
-    write_volume(tmp_path / "in/a.nii.gz", spoilt)
-    convert(tmp_path)
+def test_a_qform_that_contradicts_the_sform_and_a_turned_label_are_told(tmp_path: Path) -> None:
+    header = nibabel.Nifti1Image(np.zeros((5, 6, 7), np.float32), np.eye(4))
+    header.set_sform(np.eye(4), 1)
+    header.set_qform(np.diag([1.0, 1, 1, 1]) + np.eye(4, k=3) * 30, 1)
+    array = np.zeros((5, 6, 7), np.uint8)
+    array[0] = 1
+    flip = np.diag([-1.0, 1, 1, 1])
+    flip[0, 3] = 4
+    (tmp_path / "in").mkdir()
+    nibabel.save(header, tmp_path / "in/a_image.nii.gz")
+    nibabel.save(nibabel.Nifti1Image(array, flip), tmp_path / "in/a_label.nii.gz")
+    (case,) = convert(tmp_path)
     (row,) = read_table(tmp_path / "out/conversion.csv")
-    assert (row["verdict"], row["reason"]) == ("converted", "3 voxels are no numbers (NaN or infinite)")
+    assert "place it up to 30.00 mm apart; the sform is taken" in row["reason"]
+    assert "label: its axes run along" in row["reason"]
+    mask = np.asanyarray(nibabel.load(tmp_path / "out" / case["label"]).dataobj)
+    assert np.array_equal(mask, array[::-1])
 
 
 def test_where_nothing_can_be_converted_all_reasons_are_told(tmp_path: Path) -> None:

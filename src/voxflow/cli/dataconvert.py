@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -80,7 +81,13 @@ class DataConvertCommand:
         present = [item.target for item in items if item.target.exists()]
         if present and not self.force:
             raise DataError(f"{len(present)} file(s) are there already, first {present[0]}; -f overwrites them")
-        faults = [fault for item in track(items, "converting") if (fault := self._convert(item))]
+        # Also on file systems that know no case.
+        counts = Counter(str(item.target).lower() for item in items)
+        faults = [
+            fault
+            for item in track(items, "converting")
+            if (fault := self._convert(item, is_alone=counts[str(item.target).lower()] == 1))
+        ]
         for fault in faults:
             say(f"  quarantined: {fault}")
         if len(faults) == len(items):
@@ -88,11 +95,13 @@ class DataConvertCommand:
         say(f"dataconvert: {len(items) - len(faults)} of {len(items)} volumes converted → {self.output}")
         return EXIT_SOME_FAILED if faults else EXIT_OK
 
-    def _convert(self, item: VolumeToConvert) -> str:
+    def _convert(self, item: VolumeToConvert, *, is_alone: bool) -> str:
         """Make one file; gives what is wrong with its source, or nothing."""
         from voxflow.dicom import PARSE_ERRORS
         from voxflow.volumes import resample, target_geometry, write_volume
 
+        if not is_alone:
+            return f"{item.source}: another volume would become {item.target}, too; rename one of them"
         try:
             volume = item.load()
         except VoxflowError as error:
@@ -109,7 +118,11 @@ class DataConvertCommand:
     def _files(self) -> list[VolumeToConvert]:
         from voxflow.images import list_files
 
-        files = [file for file in list_files(self.folder) if file.name.lower().endswith(self.source)]
+        files = [
+            file
+            for file in list_files(self.folder)
+            if file.name.lower().endswith(self.source) and not file.name.startswith(".")
+        ]
         return [VolumeToConvert(self.output / self._target_of(file), file) for file in files]
 
     def _target_of(self, file: Path) -> Path:

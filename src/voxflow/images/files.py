@@ -10,11 +10,9 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
-import numpy as np
-
 from voxflow.errors import DataError, InputError
 from voxflow.executor import process_map
-from voxflow.images.labels import NO_NAMES, read_label
+from voxflow.images.labels import NO_NAMES, read_known_label
 from voxflow.images.names import choose_case_ids
 from voxflow.images.origins import RowOrigin
 from voxflow.images.pairs import find_patient
@@ -22,13 +20,15 @@ from voxflow.images.pictures import LOSSY_SUFFIXES, read_picture
 from voxflow.images.pseudonyms import assign_pseudonyms, load_pseudonym_key, number_cases
 from voxflow.images.table import ConversionOutcome, ConversionRow, ConvertedCase, describe_labels, format_geometry
 from voxflow.progress import track
-from voxflow.volumes import read_volume, write_radiograph, write_volume
+from voxflow.volumes import describe_forms, read_volume, require_finite, write_radiograph, write_volume
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Generator, Iterable, Mapping, Sequence
     from pathlib import Path
 
     from voxflow.executor import Executor
+    from voxflow.geometry import Geometry
+    from voxflow.images.labels import LabelReading
     from voxflow.images.options import ImageOptions
     from voxflow.images.origins import SourceNamer
     from voxflow.images.pairing import ImagePair
@@ -42,6 +42,7 @@ class ImageFileJob:
     Attributes:
         pair: the files.
         source_name: what the image, or a label without one, is called.
+        label_name: what the label of an image is called.
         case, patient: pseudonyms.
         target: the folder that images/ and labels/ lie in.
         suffix: of the volumes that are written.
@@ -52,6 +53,7 @@ class ImageFileJob:
 
     pair: ImagePair
     source_name: str
+    label_name: str
     case: str
     patient: str
     target: Path
@@ -161,9 +163,9 @@ def _report_lost(job: ImageFileJob, reason: str) -> ConversionOutcome:
 
 def _write_volume_case(job: ImageFileJob, row: ConversionRow, image: Path) -> ConversionOutcome:
     volume = read_volume(image)
-    if volume.array.dtype.kind == "c":
-        raise DataError("a voxel holds a complex number; save magnitude or phase as an image of its own")
-    label = read_label(job.pair.label, volume.geometry, job.values) if job.pair.label else None
+    # Each later stage would refuse the image, and with it all others.
+    require_finite(volume.array)
+    label = _read_label_of_pair(job, volume.geometry)
     case = ConvertedCase(
         case=job.case,
         patient=job.patient,
@@ -176,13 +178,21 @@ def _write_volume_case(job: ImageFileJob, row: ConversionRow, image: Path) -> Co
     )
     write_volume(job.target / case.image, volume)
     if label:
-        write_volume(job.target / case.label, label)
-    values = tuple(int(value) for value in np.unique(label.array)) if label else ()
-    wrong_values = 0 if volume.array.dtype.kind in "iub" else int((~np.isfinite(volume.array)).sum())
-    reason = f"{wrong_values} voxels are no numbers (NaN or infinite)" if wrong_values else ""
+        write_volume(job.target / case.label, label.volume)
+    remarks = describe_forms(volume.geometry), label.remark if label else ""
+    reason = "; ".join(text for text in remarks if text)
     texts = format_geometry(volume.geometry)
     converted = replace(row, verdict="converted", reason=reason, case=job.case, **texts)
-    return ConversionOutcome((converted,), (case,), values)
+    return ConversionOutcome((converted,), (case,), label.values if label else ())
+
+
+def _read_label_of_pair(job: ImageFileJob, grid: Geometry) -> LabelReading | None:
+    if job.pair.label is None:
+        return None
+    try:
+        return read_known_label(job.pair.label, grid, job.values)
+    except DataError as error:
+        raise DataError(f"{job.label_name}: {error.message}") from error
 
 
 def _write_radiograph_case(job: ImageFileJob, row: ConversionRow, image: Path) -> ConversionOutcome:
@@ -228,6 +238,7 @@ def _plan_jobs(
         ImageFileJob(
             pair=replace(pair, reason=NO_NAMES) if is_nameless and pair.label and not pair.reason else pair,
             source_name=namer.name_file(pair.files[0]),
+            label_name=namer.name_file(pair.files[-1]),
             case=case,
             patient=names[patient],
             target=target,

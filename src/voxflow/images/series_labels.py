@@ -10,11 +10,9 @@ from collections import defaultdict
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from voxflow.errors import InputError, join_names
 from voxflow.executor import thread_map
-from voxflow.images.labels import NO_NAMES, read_label
+from voxflow.images.labels import NO_NAMES, read_known_label
 from voxflow.images.names import IMAGE_FOLDERS, LABEL_FOLDERS, fold_name, parse_name
 from voxflow.images.origins import RowOrigin
 from voxflow.images.pairing import NO_IMAGE
@@ -136,13 +134,13 @@ def _label_case(job: _LabelJob) -> ConversionOutcome:
     grid = read_geometry(job.target / job.case.image)
     path = job.row.origin.path if job.row.origin else job.target
     try:
-        label = read_label(path, grid, job.values, turn=True)
+        label = read_known_label(path, grid, job.values)
     except InputError as error:
         return ConversionOutcome((replace(job.row, reason=error.message.replace(str(path), job.row.source)),))
     case = replace(job.case, label=f"labels/{job.case.case}{job.suffix}", label_source="nifti")
-    write_volume(job.target / case.label, label)
-    row = replace(job.row, verdict="converted", reason="the label of a DICOM series, by name")
-    return ConversionOutcome((row,), (case,), tuple(int(value) for value in np.unique(label.array)))
+    write_volume(job.target / case.label, label.volume)
+    reason = "; ".join(text for text in ("the label of a DICOM series, by name", label.remark) if text)
+    return ConversionOutcome((replace(job.row, verdict="converted", reason=reason),), (case,), label.values)
 
 
 def _find_series(label: FileName, series: Sequence[_Series]) -> list[_Series]:
