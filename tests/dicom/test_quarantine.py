@@ -130,12 +130,12 @@ def test_labels_without_their_image_are_quarantined_and_the_image_goes_on(tmp_pa
     triangle = np.array([[1.0, 1, 2], [5, 1, 2], [3, 8, 2]])
     Series(random_values()).write(tmp_path / "in/ct")
     save(rtstruct([triangle], frame="1.2.99"), tmp_path / "in/lost")
-    across = triangle + np.array([[0.0, 0, 0], [0, 0, 4], [0, 0, 2]])
-    save(rtstruct([across], name="across"), tmp_path / "in/across")
+    bent = np.vstack([triangle, [[1.0, 8, 6]]])
+    save(rtstruct([bent], name="bent"), tmp_path / "in/bent")
     summary = convert_folder(tmp_path / "in", tmp_path / "out", OPTIONS)
     assert (summary.cases, summary.labelled, summary.quarantined) == (1, 0, 2)
     assert "shares its frame of reference" in " ".join(summary.reasons)
-    assert "a contour runs through 2.0 slices" in " ".join(summary.reasons)
+    assert "a closed contour is not planar" in " ".join(summary.reasons)
 
 
 def test_two_series_in_one_frame_of_reference_leave_a_label_undecided(tmp_path: Path) -> None:
