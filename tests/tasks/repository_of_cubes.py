@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tempfile
 from typing import TYPE_CHECKING
 
 import yaml
@@ -50,7 +51,12 @@ def commit(root: Path) -> None:
 def run(root: Path, *command: str) -> str:
     """Run a program in the repository; what it said."""
     variables = [sys.executable, "-m", "dvc", *command[1:]] if command[0] == "dvc" else list(command)
-    result = subprocess.run(variables, cwd=root, env=environment(), capture_output=True, text=True, check=False)
-    output = result.stdout + result.stderr
-    assert result.returncode == 0, output
+    # Into a file: a worker of DVC's queue may outlive the command, and a pipe would be open until it ends.
+    with tempfile.TemporaryFile("w+") as said:
+        status = subprocess.run(
+            variables, cwd=root, env=environment(), stdout=said, stderr=said, check=False
+        ).returncode
+        said.seek(0)
+        output = said.read()
+    assert status == 0, output
     return output

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import sqlite3
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,6 +14,7 @@ import pytest
 from tests.tasks.repository_of_cubes import commit, make_cubes_repository, run
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
@@ -21,7 +24,7 @@ IN_PLACE, IN_COPIES = ("swift-here",), ("calm-copy", "queue-one", "queue-two")
 
 
 @pytest.fixture(scope="module")
-def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     root = make_cubes_repository(tmp_path_factory.mktemp("experiments") / "repository", "cubes")
     run(root, "dvc", "repro")
     commit(root)
@@ -30,7 +33,11 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run(root, "dvc", "exp", "run", "--queue", "--name", "queue-one", "-S", f"{EPOCHS}=4")
     run(root, "dvc", "exp", "run", "--queue", "--name", "queue-two", "-S", f"{EPOCHS}=5")
     run(root, "dvc", "exp", "run", "--run-all", "--jobs", "2")
-    return root
+    yield root
+    # On a busy machine, DVC 3.67's workers may wait for ever once their queue is empty.
+    for file in (root / ".dvc/tmp/exps/celery").glob("*.pid"):
+        with suppress(ProcessLookupError):
+            os.kill(int(file.read_text()), signal.SIGTERM)
 
 
 def read_runs(root: Path) -> dict[str, dict[str, str]]:
