@@ -124,6 +124,9 @@ def test_copies_of_a_file_count_once(tmp_path: Path) -> None:
     series.write(tmp_path / "in/a")
     series.write(tmp_path / "in/b")
     assert convert_folder(tmp_path / "in", tmp_path / "out", OPTIONS).quarantined == 0
+    image, copies = table(tmp_path / "out")
+    assert (image["verdict"], copies["verdict"], image["files"]) == ("converted", "skipped", copies["files"])
+    assert copies["reason"] == "a copy of a DICOM object that another file holds"
 
 
 def test_labels_without_their_image_are_quarantined_and_the_image_goes_on(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ class ConvertCommand(Command):
     """Convert a folder.
 
     Attributes:
-        source: any folder tree with DICOM, or else NIfTI, MetaImage, NRRD or PNG.
+        source: any folder tree with DICOM, NIfTI, MetaImage, NRRD or pictures.
         target: the folder to make.
         force: replace the target when it is there.
         options: the fields of ConvertOptions that were given.

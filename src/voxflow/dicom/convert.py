@@ -128,9 +128,8 @@ def _convert_other_files(
     rows, cases = _flatten_outcomes(outcomes)
     series = ConversionOutcome(tuple(dicom.rows), tuple(dicom.cases))
     labelled = label_series(lone_labels, series, folder, options, namer, has_label_names=has_label_names)
-    other_rows = describe_other_files(
-        scan.other_files, namer, namer.source / options.findings if options.findings else None
-    )
+    findings = namer.source / options.findings if options.findings else None
+    other_rows = describe_other_files(scan.other_files, namer, findings, copies=scan.copies)
     label_values = {value for outcome in (*outcomes, labelled) for value in outcome.label_values}
     labels = describe_values(label_values, options) if label_values or not dicom.labels else dicom.labels
     if files.findings.names:
@@ -139,7 +138,7 @@ def _convert_other_files(
         rows=[*dicom.rows, *rows, *labelled.rows, *other_rows],
         cases=[*labelled.cases, *cases],
         labels=labels,
-        notes={"copies": 0, **dicom.notes, "other_files": sum(row.files for row in other_rows)},
+        notes={"copies": 0, **dicom.notes, "other_files": sum(row.files for row in other_rows) - len(scan.copies)},
     )
 
 
@@ -171,7 +170,7 @@ def _convert_dicom(
     unmatched_count = findings.report_unmatched(names_of_images)
     label_description: dict[str, object] = {"findings": list(findings.names)} if findings.names else {}
     label_description = label_description or dict(describe_labels(names, values))
-    notes = {"copies": scan.copies, "findings_without_image": unmatched_count}
+    notes = {"copies": len(scan.copies), "findings_without_image": unmatched_count}
     return ConversionResult(rows, cases, label_description, notes)
 
 

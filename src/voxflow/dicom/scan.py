@@ -31,12 +31,12 @@ class FolderScan:
     Attributes:
         headers: its DICOM objects, in the order of their paths; those that can't be read have a ``fault``.
         other_files: its other files.
-        copies: number of files left out since another one holds the same object.
+        copies: files left out since another one holds the same object.
     """
 
     headers: tuple[DicomHeader, ...]
     other_files: tuple[Path, ...]
-    copies: int
+    copies: tuple[Path, ...]
 
 
 def scan_folder(source: Path, workers: int | None = None) -> FolderScan:
@@ -51,7 +51,9 @@ def scan_folder(source: Path, workers: int | None = None) -> FolderScan:
     headers = [header for header in header_by_file if header is not None]
     distinct_headers = _leave_out_copies(headers)
     other_files = tuple(file for file, header in zip(files, header_by_file, strict=True) if header is None)
-    return FolderScan(tuple(distinct_headers), other_files, len(headers) - len(distinct_headers))
+    distinct_files = {header.path for header in distinct_headers}
+    copies = tuple(header.path for header in headers if header.path not in distinct_files)
+    return FolderScan(tuple(distinct_headers), other_files, copies)
 
 
 def _leave_out_copies(headers: Sequence[DicomHeader]) -> list[DicomHeader]:

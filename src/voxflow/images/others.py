@@ -34,13 +34,16 @@ TEXT_SUFFIXES = (
 _Kind = tuple[Verdict, str, str]
 
 
-def describe_other_files(files: Iterable[Path], namer: SourceNamer, findings: Path | None) -> list[ConversionRow]:
+def describe_other_files(
+    files: Iterable[Path], namer: SourceNamer, findings: Path | None, *, copies: Sequence[Path] = ()
+) -> list[ConversionRow]:
     """Describe the files that are neither DICOM nor images that can be read: one row for each kind, in a stable order.
 
     Args:
         files: all files that are no DICOM.
         namer: names them.
         findings: the CSV of findings, which needs no row.
+        copies: DICOM files that hold the object of another file.
 
     Returns:
         Rows "quarantined" of files that should have been readable, and "skipped" of all others. A file that was meant
@@ -49,6 +52,8 @@ def describe_other_files(files: Iterable[Path], namer: SourceNamer, findings: Pa
     files = list(files)
     headers = {file.with_suffix("") for file in files if file.suffix.lower() == ".mhd"}
     files_by_kind: dict[_Kind, list[Path]] = defaultdict(list)
+    if copies:
+        files_by_kind["skipped", "", "a copy of a DICOM object that another file holds"] = list(copies)
     for file in files:
         is_voxel_data = file.suffix.lower() in DATA_SUFFIXES and file.with_suffix("") in headers
         if file != findings and not is_image_file(file) and not is_voxel_data:

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 from voxflow.dicom import ConvertOptions, convert_folder
 from voxflow.errors import ConfigError, DataError, VoxflowError, join_names
 from voxflow.files import read_text, write_text
+from voxflow.images import list_files
 from voxflow.places import PARAMS, read_params
 from voxflow.quality import measure_cases
 from voxflow.tables import is_labelled, read_rows
@@ -196,7 +197,7 @@ def _plan_copies(source: Path, folder: Path, *, is_dicom: bool) -> list[tuple[Pa
         target, number = source / folder.resolve().name, 2
         while target.exists():
             target, number = source / f"{folder.resolve().name}-{number}", number + 1
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    files = sorted(path for path in list_files(folder) if path.is_file())
     return [(path, target / path.relative_to(folder)) for path in files]
 
 
