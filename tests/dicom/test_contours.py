@@ -132,6 +132,12 @@ def test_oblique_contours_give_the_voxels_between_their_planes(geometry: Geometr
     assert (filled.across, filled.outside) == (len(heights), 0)
 
 
+def test_a_small_contour_across_thick_slices_is_not_taken_for_a_line_in_one() -> None:
+    thick = Geometry.from_parts((12, 12, 9), (1, 1, 10))
+    filled = fill([np.array([[5.0, 2.6, 48], [5, 6.4, 48], [5, 6.4, 52], [5, 2.6, 52]])], thick)
+    assert np.argwhere(filled.mask).tolist() == [[5, j, 5] for j in range(3, 7)]
+
+
 def test_a_contour_that_is_not_planar_is_an_error() -> None:
     bent = np.array([[0.0, 0, 0], [8, 0, 6], [8, 8, 0], [0, 8, 6]])
     with pytest.raises(DicomError, match=r"a closed contour is not planar: points are 3\.00 mm off"):

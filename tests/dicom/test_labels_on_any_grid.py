@@ -157,6 +157,21 @@ def test_a_label_moves_with_an_image_that_is_mended(tmp_path: Path, kind: str, l
     _check_centre(moved, offsets, series, lean)
 
 
+def test_a_slice_that_the_resampled_image_does_not_take_is_counted(tmp_path: Path) -> None:
+    """Slice 1 lies at 1 mm, and the new planes at 0 and 2 mm, on slices of their own."""
+    series = write_ramp(tmp_path / "in/ct", UNEVEN)
+    axes = np.array(series.orientation).reshape(2, 3) * np.array([[0.8], [1.5]])
+    corners = np.array([[3.5, 2.5], [10.5, 2.5], [10.5, 7.5], [3.5, 7.5]])
+    contours = [contour(corners @ axes + height * series.normal) for height in (1.0, 2.0)]
+    save(structure_set({"Organ": contours}), tmp_path / "in/label")
+    convert_folder(tmp_path / "in", tmp_path / "out", OPTIONS)
+    text = (tmp_path / "out/conversion.csv").read_text()
+    assert "moved with its image" in text
+    assert "1 slice(s) of it lie between the planes of the resampled image" in text
+    moved = read_volume(next((tmp_path / "out/labels").iterdir()))
+    assert np.flatnonzero(moved.array.any(axis=(0, 1))).tolist() == [1]
+
+
 def _check_centre(moved: Volume, offsets: NDArray[np.float64], series: Series, lean: float) -> None:
     """The middle of the block in each plane lies on the line through the middles of its slices."""
     row, column = np.array(series.orientation).reshape(2, 3)

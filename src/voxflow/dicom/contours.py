@@ -63,6 +63,7 @@ class FilledContours:
         unused: how many belong to a plane that lies farther from its slice than another one.
         across: how many are drawn across the slices.
         is_interpolated: whether slices between the contours were filled.
+        lost_slices: what to say of slices that the resampled image does not take; empty if there are none.
     """
 
     mask: NDArray[np.bool_]
@@ -70,6 +71,7 @@ class FilledContours:
     unused: int = 0
     across: int = 0
     is_interpolated: bool = False
+    lost_slices: str = ""
 
 
 def fill_contours(contours: Sequence[Contour], grid: LabelGrid) -> FilledContours:
@@ -98,6 +100,7 @@ def fill_contours(contours: Sequence[Contour], grid: LabelGrid) -> FilledContour
         unused=sum(part.unused for part in filled),
         across=sum(len(members) for axis, members in contours_by_axis.items() if axis != 2),
         is_interpolated=any(part.is_interpolated for part in filled),
+        lost_slices="".join(part.lost_slices for part in filled),
     )
 
 
@@ -138,16 +141,17 @@ def fill_outline(outline: NDArray[np.float64], size: tuple[int, int]) -> NDArray
 
 def _find_slice_axis(contour: Contour, grid: LabelGrid) -> int | None:
     """The axis of the image's grid that a contour is drawn across, 2 where it lies in a slice; None where oblique."""
-    if np.ptp(grid.to_index(contour.points)[:, 2]) <= ONE_SLICE:
-        return 2
     extents = np.ptp(grid.geometry.to_index(contour.points), axis=0)
-    return next((axis for axis in (0, 1, 2) if extents[axis] <= ONE_SLICE), None)
+    extents[2] = np.ptp(grid.to_index(contour.points)[:, 2])
+    # The thinnest: a small contour across thick slices may lie within one.
+    axis = 2 - int(np.round(extents, 3)[::-1].argmin())
+    return axis if extents[axis] <= ONE_SLICE else None
 
 
 def _fill_along_axis(contours: Sequence[Contour], axis: int | None, grid: LabelGrid) -> FilledContours:
     if axis == 2:
         filled = _fill_planes(contours, [grid.to_index(contour.points) for contour in contours], grid.drawn_size)
-        return replace(filled, mask=grid.move(filled.mask))
+        return replace(filled, mask=grid.move(filled.mask), lost_slices=grid.describe_lost_slices(filled.mask))
     if axis is None:
         return _fill_oblique(contours, grid.geometry)
     order = [*(n for n in range(3) if n != axis), axis]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -104,17 +104,30 @@ class LabelGrid:
         if self.plan is None:
             return mask
         moved = np.zeros(self.geometry.size, dtype=np.bool_)
-        positions = self.plan.slice_positions
-        for k in range(moved.shape[2]):
-            nearest = int(np.abs(positions - k).argmin())
-            if abs(positions[nearest] - k) <= 0.5:
-                moved[:, :, k] = mask[:, :, nearest]
-                continue
-            upper = int(np.searchsorted(positions, k))
-            if 0 < upper < len(positions):
-                share = (k - positions[upper - 1]) / (positions[upper] - positions[upper - 1])
-                (moved[:, :, k],) = interpolate_masks(mask[:, :, upper - 1], mask[:, :, upper], [share])
+        for k, (lower, upper, share) in enumerate(self._find_slices_of_planes()):
+            if lower == upper:
+                moved[:, :, k] = mask[:, :, lower]
+            else:
+                (moved[:, :, k],) = interpolate_masks(mask[:, :, lower], mask[:, :, upper], [share])
         return moved
+
+    def describe_lost_slices(self, mask: NDArray[np.bool_]) -> str:
+        """Say how many slices of a mask of the size :attr:`drawn_size` no plane of the image takes, if any."""
+        used = {n for planes in self._find_slices_of_planes() for n in planes[:2]}
+        lost = [n for n in np.flatnonzero(mask.any(axis=(0, 1))) if self.plan is not None and n not in used]
+        return f"{len(lost)} slice(s) of it lie between the planes of the resampled image" if lost else ""
+
+    def _find_slices_of_planes(self) -> Iterator[tuple[int, int, float]]:
+        """Of each plane of the image, the two slices that a label is taken from, and how far it lies between them."""
+        positions = np.zeros(0) if self.plan is None else self.plan.slice_positions
+        for k in range(self.geometry.size[2] if len(positions) else 0):
+            nearest = int(np.abs(positions - k).argmin())
+            upper = int(np.searchsorted(positions, k))
+            if abs(positions[nearest] - k) <= 0.5 or not 0 < upper < len(positions):
+                yield nearest, nearest, 0.0
+            else:
+                share = (k - positions[upper - 1]) / (positions[upper] - positions[upper - 1])
+                yield upper - 1, upper, float(share)
 
 
 def interpolate_masks(

@@ -66,6 +66,7 @@ class StructureSet:
             remarks = ["no contours"]
         elif contours and not filled.mask.any():
             remarks.append("no voxel's centre lies inside")
+        remarks += [filled.lost_slices] if filled.lost_slices else []
         remedy = "contours lie farther apart than slices: interpolated between" if filled.is_interpolated else ""
         return LabelMask(filled.mask, remedy, ", ".join(remarks))
 

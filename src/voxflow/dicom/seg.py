@@ -103,8 +103,11 @@ class Segmentation:
         is_empty = not mask.any()
         if outside and is_empty:
             raise DicomError("nothing of the segmentation lies inside of its image", where=PLANE_POSITION)
-        remark = f"{outside} pixels lie outside of the image" if outside else "empty" if is_empty else ""
-        return LabelMask(grid.move(mask), remark=remark)
+        remarks = [
+            f"{outside} pixels lie outside of the image" if outside else "empty" if is_empty else "",
+            grid.describe_lost_slices(mask),
+        ]
+        return LabelMask(grid.move(mask), remark=", ".join(text for text in remarks if text))
 
     def _read_frame(self, frame: int, number: int) -> NDArray[np.bool_]:
         """The mask (rows, columns) of a segment in one frame; a label map has several segments a frame."""
