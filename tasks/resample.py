@@ -77,8 +77,10 @@ def _measure(table: pd.DataFrame, folder: Path) -> Fingerprint:
         ([folder / n for n in image.split(CHANNEL_SEPARATOR)], folder / label if label else None)
         for image, label in rows
     ]
-    modalities = set(table["modality"])
-    return measure_fingerprint(cases, modalities.pop() if len(modalities) == 1 else "")
+    modalities, units = set(table["modality"]), set(table.get("units", ()))
+    # CT in HU and CT that measures something else are no more comparable than CT and MR.
+    is_one_scale = len(modalities) == 1 and len(units) <= 1
+    return measure_fingerprint(cases, modalities.pop() if is_one_scale else "")
 
 
 if __name__ == "__main__":

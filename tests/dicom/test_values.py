@@ -166,6 +166,7 @@ def test_colours_are_no_measurement(tmp_path: Path, changes: dict[str, Any], rea
         ({"RescaleType": ["HU"] * 3 + [""] * 3}, "HU", ""),
         ({"RescaleType": "MGML"}, "MGML", ""),
         ({"RescaleType": "US"}, "", "not in HU: RescaleType (0028,1054) is US"),
+        ({"RescaleType": ["HU"] * 5 + ["US"]}, "", "not in HU: RescaleType (0028,1054) is US"),
         ({"RescaleType": "MARKER"}, "", "not in HU: RescaleType (0028,1054) is another unit"),
         ({"RescaleIntercept": None, "RescaleSlope": None}, "", "not in HU: RescaleIntercept (0028,1052) is missing"),
         ({"ImageType": "DERIVED\\PRIMARY\\AXIAL\\CBF"}, "", "not in HU: ImageType (0008,0008) is CBF"),

@@ -45,6 +45,17 @@ def test_volumes_come_to_one_spacing_and_orientation(
     assert capsys.readouterr().err.splitlines()[-1] == "resample demo: 8 cases → data/resampled/demo"
 
 
+@pytest.mark.parametrize(("units", "modality"), [("HU", "CT"), ("", "")])
+def test_values_of_different_units_have_no_modality_in_common(
+    monkeypatch: pytest.MonkeyPatch, units: str, modality: str
+) -> None:
+    table = write_volumes()
+    table["units"] = [units, *["HU"] * 7]
+    table.to_csv(VOLUMES / "cases.csv", index=False)
+    assert run(resample, monkeypatch) == 0
+    assert json.loads((OUT / "fingerprint.json").read_text())["modality"] == modality
+
+
 def test_masks_stay_where_they_are_in_the_patient(monkeypatch: pytest.MonkeyPatch) -> None:
     write_volumes()
     assert run(resample, monkeypatch, {"spacing_mm": 0.5, "orientation": "LPS"}) == 0

@@ -217,7 +217,9 @@ def _infer_start(acquired: datetime, frame: DicomAttributes, half_life: float) -
     """A series that was made anew later on: each slice tells how far it lies behind the start of the scan."""
     reference, duration = read_number(frame, "FrameReferenceTime"), read_number(frame, "ActualFrameDuration")
     if reference is None or duration is None:
-        raise NoSuvError("the series is younger than its acquisition, and FrameReferenceTime (0054,1300) is missing")
+        raise NoSuvError(
+            "SeriesTime (0008,0031) is missing or after the acquisition, and FrameReferenceTime (0054,1300) is missing"
+        )
     if not (0 <= reference <= 1000 * DAY_SECONDS and 0 <= duration <= 1000 * DAY_SECONDS):
         raise NoSuvError("FrameReferenceTime (0054,1300) or ActualFrameDuration (0018,1242) can't be right")
     rate = log(2) / half_life

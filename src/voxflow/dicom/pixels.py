@@ -108,7 +108,11 @@ def _apply_modality_lut(stored: NDArray[Any], dataset: Dataset) -> NDArray[Any]:
         raise DicomError("a table maps padding to values that may be measured ones, too", where="(0028,3000)")
     from pydicom.pixels.processing import apply_modality_lut
 
-    values = apply_modality_lut(stored, dataset)
+    try:
+        values = apply_modality_lut(stored, dataset)
+    except Exception as error:
+        message = f"the modality's table can't be applied: {_take_first_line(error)}"
+        raise DicomError(message, where="(0028,3000)") from error
     dataset.RescaleSlope, dataset.RescaleIntercept = 1, 0
     dataset.RescaleType = str(dataset.ModalityLUTSequence[0].get("ModalityLUTType") or "US")
     return np.asarray(values)

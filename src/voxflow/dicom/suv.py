@@ -128,8 +128,8 @@ def _read_weight_and_dose(dataset: DicomAttributes, radiopharmaceutical: DicomAt
         raise NoSuvError(f"PatientWeight (0010,1030) can't be right in kg; expected {MIN_WEIGHT_KG} to {MAX_WEIGHT_KG}")
     if not MIN_DOSE_BY_WEIGHT <= dose / weight <= MAX_DOSE_BY_WEIGHT:
         raise NoSuvError(
-            f"RadionuclideTotalDose (0018,1074) by PatientWeight (0010,1030) is {dose / weight:.2g} Bq/kg; expected "
-            f"{MIN_DOSE_BY_WEIGHT:.0e} to {MAX_DOSE_BY_WEIGHT:.0e}"
+            "RadionuclideTotalDose (0018,1074) by PatientWeight (0010,1030) is not within "
+            f"{MIN_DOSE_BY_WEIGHT:.0e} and {MAX_DOSE_BY_WEIGHT:.0e} Bq/kg"
         )
     return weight, dose
 

@@ -51,8 +51,9 @@ def name_units(part: SeriesPart, headers: Sequence[DicomAttributes]) -> tuple[st
     if part.first.modality != "CT":
         return "", ""
     stated = sorted({str(header.get("RescaleType") or "").strip().upper() for header in headers})
-    if stated == ["", "HU"]:
-        stated = ["HU"]
+    if set(stated) <= {"", "HU", "US"}:
+        # Slices in HU beside others that leave it open are no more than that.
+        stated = stated[-1:]
     if len(stated) > 1:
         names = ", ".join(_describe_type(name) for name in stated)
         raise DicomError(f"slices state different units: {names}", where="(0028,1054)")
