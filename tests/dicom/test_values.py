@@ -279,6 +279,21 @@ def test_frames_are_scaled_named_and_padded_by_their_functional_groups(tmp_path:
     assert np.allclose(array[:, 0], expected.min(), rtol=1e-6)
 
 
+def test_enhanced_objects_of_one_frame_make_a_volume(tmp_path: Path) -> None:
+    values = random_values()
+    values[:, 0] = -2000
+    series = str(generate_uid())
+    for k in range(6):
+        dataset = enhanced(values[k : k + 1], [{"RescaleSlope": 2, "RescaleIntercept": 5, "RescaleType": "MGML"}])
+        dataset.SeriesInstanceUID, dataset.PixelPaddingValue = series, -2000
+        dataset.PerFrameFunctionalGroupsSequence[0].PlanePositionSequence[0].ImagePositionPatient = [0, 0, 2 * k]
+        save(dataset, tmp_path / f"in/{k}")
+    array, row = convert(tmp_path)
+    assert np.array_equal(array[:, 1:], values[:, 1:] * 2.0 + 5)
+    assert (array[:, 0] == array[:, 1:].min()).all()
+    assert (row["units"], row["files"]) == ("MGML", "6")
+
+
 def test_padding_of_each_frame_is_its_own(tmp_path: Path) -> None:
     values = random_values().clip(-400)
     groups: list[dict[str, Any]] = []

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, cast
 
-from voxflow.dicom.headers import LABEL_CLASSES, SECONDARY_CAPTURE, DicomHeader
+from voxflow.dicom.headers import ENHANCED_CLASSES, LABEL_CLASSES, SECONDARY_CAPTURE, DicomHeader
 from voxflow.dicom.options import RADIOGRAPH_MODALITIES, VOLUME_MODALITIES
 from voxflow.dicom.split import read_frame_headers, split_series
 
@@ -112,7 +112,7 @@ def _split_volumes(headers: list[DicomHeader], options: ConvertOptions) -> list[
         fault = _find_missing_part(headers)
         if fault:
             return [SeriesPart("unreadable", tuple(headers), fault)]
-    slices = read_frame_headers(headers) if is_multiframe else sorted(headers, key=lambda header: header.sop_uid)
+    slices = read_frame_headers(headers) if is_multiframe else _complete_slices(headers)
     pieces = split_series(slices, options.min_slices, options.spacing_tolerance_mm)
     volume_count = sum(not piece.left_out for piece in pieces)
     parts = []
@@ -128,6 +128,13 @@ def _split_volumes(headers: list[DicomHeader], options: ConvertOptions) -> list[
             part = replace(part, kind="skipped", reason=f"{remark}; only the first is asked for")
         parts.append(part)
     return parts
+
+
+def _complete_slices(headers: Sequence[DicomHeader]) -> list[DicomHeader]:
+    """The headers in the order of their UIDs; enhanced objects of one frame say in functional groups where it lies."""
+    ordered = sorted(headers, key=lambda header: header.sop_uid)
+    is_enhanced = [not header.plane.position and header.sop_class in ENHANCED_CLASSES for header in ordered]
+    return [read_frame_headers([h])[0] if enhanced else h for h, enhanced in zip(ordered, is_enhanced, strict=True)]
 
 
 def _find_missing_part(headers: Sequence[DicomHeader]) -> str:
