@@ -49,25 +49,41 @@ def equal_arrays(mine: list[NDArray[Any]], expected: list[NDArray[Any]]) -> bool
 @pytest.mark.parametrize(
     ("volumes", "by"),
     [
-        ([{"TemporalPositionIdentifier": n} for n in (2, 10)], "TemporalPositionIdentifier (0020,0100)"),
-        ([{"EchoTime": t} for t in (2.5, 11.0, 100.0)], "EchoTime (0018,0081)"),
-        ([{"AcquisitionNumber": n} for n in (1, 2)], "AcquisitionNumber (0020,0012)"),
-        ([{"DiffusionBValue": float(b)} for b in (0, 50, 800)], "DiffusionBValue (0018,9087)"),
-        ([{"TriggerTime": t} for t in (0, 40.5, 300)], "TriggerTime (0018,1060)"),
-        ([{"AcquisitionTime": t} for t in ("080000", "080012")], "AcquisitionTime (0008,0032)"),
+        (
+            [{"TemporalPositionIdentifier": n} for n in (2, 10)],
+            ["TemporalPositionIdentifier (0020,0100) {}", "2", "10"],
+        ),
+        ([{"EchoTime": t} for t in (2.5, 11.0, 100.0)], ["EchoTime (0018,0081) {} ms", "2.5", "11", "100"]),
+        ([{"AcquisitionNumber": n} for n in (1, 2)], ["AcquisitionNumber (0020,0012) {}", "1", "2"]),
+        (
+            [{"DiffusionBValue": float(b)} for b in (0, 50, 800)],
+            ["DiffusionBValue (0018,9087) {} s/mm2", "0", "50", "800"],
+        ),
+        ([{"TriggerTime": t} for t in (0, 40.5, 300)], ["TriggerTime (0018,1060) {} ms", "0", "40.5", "300"]),
+        (
+            [{"AcquisitionTime": t} for t in ("075950", "080002.5")],
+            ["AcquisitionTime (0008,0032) {} s after the first", "0", "12.5"],
+        ),
         (
             [{"EchoTime": e, "TemporalPositionIdentifier": t} for e in (2, 4) for t in (1, 2)],
-            "EchoTime (0018,0081) and TemporalPositionIdentifier (0020,0100)",
+            [
+                "EchoTime (0018,0081) {} ms and TemporalPositionIdentifier (0020,0100) {}",
+                *("2 1", "2 2", "4 1", "4 2"),
+            ],
         ),
     ],
 )
 def test_each_volume_is_a_case_in_the_order_of_what_varies(
-    tmp_path: Path, volumes: list[dict[str, Any]], by: str
+    tmp_path: Path, volumes: list[dict[str, Any]], by: list[str]
 ) -> None:
     expected = write(tmp_path / "in", volumes)
     assert equal_arrays(convert_arrays(tmp_path), expected)
     reasons = [row["reason"] for row in table(tmp_path, "conversion")]
-    assert reasons == [f"volume {n} of {len(volumes)} in its series, by {by}" for n in range(1, len(volumes) + 1)]
+    attribute, *values = by
+    assert reasons == [
+        f"volume {n} of {len(volumes)} in its series, by {attribute.format(*value.split())}"
+        for n, value in enumerate(values, start=1)
+    ]
 
 
 def test_the_first_alone_is_converted_when_params_say_so(tmp_path: Path) -> None:

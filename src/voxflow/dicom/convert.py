@@ -17,7 +17,13 @@ from voxflow.dicom.labels import LabelObject, LabelShare, assign_label_values, m
 from voxflow.dicom.mapping import choose_mapping_path, write_mapping
 from voxflow.dicom.references import ImageIndex
 from voxflow.dicom.scan import scan_folder
-from voxflow.dicom.series import ConversionJob, convert_part, describe_label, describe_part, quarantine_job
+from voxflow.dicom.series import (
+    ConversionJob,
+    convert_part,
+    describe_label,
+    describe_part,
+    quarantine_job,
+)
 from voxflow.errors import DataError, DicomError
 from voxflow.executor import process_map, thread_map
 from voxflow.files import atomic_directory

@@ -27,10 +27,11 @@ POSITION, ORIENTATION, SPACING = "(0020,0032)", "(0020,0037)", "(0028,0030)"
 COSINE_TOLERANCE = 1e-3
 # How far pixels of two slices may come apart at the far edge of the matrix, in pixels: spacing is rounded when written.
 FAR_EDGE_PIXELS = 0.1
-# Slices that lie closer than this share of a pixel, and than this length, lie at one place: a micro-CT has steps of µm.
-SAME_POSITION_PIXELS, SAME_POSITION_MM = 0.01, 1e-3
-# The tolerance in mm is meant for clinical images; of a finer step, no more than this share of it is tolerated.
-STEP_SHARE = 0.2
+# Slices that lie closer than this share of a pixel lie at one place: positions are rounded, and a micro-CT has steps
+# of micrometres.
+SAME_POSITION_PIXELS = 0.01
+# The tolerance in mm is meant for clinical images; of finer steps and pixels, no more than this share is tolerated.
+STEP_SHARE, PIXEL_SHARE = 0.2, 0.5
 # A gap of more than this many usual gaps means that a slice is not there.
 MISSING_GAP_RATIO = 1.5
 
@@ -75,7 +76,7 @@ def fit_slice_grid(planes: Sequence[Plane], *, tolerance_mm: float, min_slices: 
     step = float((distances[order[-1]] - distances[order[0]]) / (len(planes) - 1))
     # The first slice's own position: a grid fitted to all would move every voxel by a fraction.
     first = positions[order[0]]
-    _check_on_grid(positions[order], first, normal, step, limit_tolerance(tolerance_mm, step))
+    _check_on_grid(positions[order], first, normal, step, limit_tolerance(tolerance_mm, step, planes[0]))
     # PixelSpacing is between rows first, so along j; i runs along the columns (PS3.3 10.7.1.3).
     spacing = (planes[0].spacing[1], planes[0].spacing[0], step)
     size = (planes[0].columns, planes[0].rows, len(planes))
@@ -103,19 +104,29 @@ def compute_plane_axes(plane: Plane) -> tuple[NDArray[np.float64], NDArray[np.fl
     return along_row, along_column, np.cross(along_row, along_column)
 
 
-def limit_tolerance(tolerance_mm: float, step: float) -> float:
-    """Limit how far a slice may lie from its place, mm, to a share of the step between slices.
+def limit_tolerance(tolerance_mm: float, step: float, plane: Plane) -> tuple[float, float]:
+    """Limit how far a slice may lie from its place to a share of the voxel.
+
+    Args:
+        tolerance_mm: what is tolerated in large voxels.
+        step: between slices, mm.
+        plane: any of the slices.
+
+    Returns:
+        The tolerance along the normal and within the plane, mm.
 
     Example:
-        >>> limit_tolerance(0.1, 2.5), limit_tolerance(0.1, 0.02)
-        (0.1, 0.004)
+        >>> from voxflow.dicom.headers import Plane
+        >>> mouse = Plane((0, 0, 0), (1, 0, 0, 0, 1, 0), spacing=(0.02, 0.02), rows=500, columns=500)
+        >>> limit_tolerance(0.1, 0.02, mouse)
+        (0.004, 0.01)
     """
-    return min(tolerance_mm, STEP_SHARE * abs(step))
+    return min(tolerance_mm, STEP_SHARE * abs(step)), min(tolerance_mm, PIXEL_SHARE * min(plane.spacing))
 
 
 def limit_same_position(plane: Plane) -> float:
     """Compute how close slices must lie to lie at one place, mm."""
-    return min(SAME_POSITION_MM, SAME_POSITION_PIXELS * min(plane.spacing, default=1.0))
+    return SAME_POSITION_PIXELS * min(plane.spacing, default=0.1)
 
 
 def measure_spacing(plane: Plane) -> NDArray[np.float64]:
@@ -215,22 +226,23 @@ def _check_on_grid(
     first_position: NDArray[np.float64],
     normal: NDArray[np.float64],
     step: float,
-    tolerance_mm: float,
+    tolerances_mm: tuple[float, float],
 ) -> None:
+    along_mm, sideways_mm = tolerances_mm
     offsets = positions - (first_position + np.arange(len(positions))[:, None] * step * normal)
     off_along = np.abs(offsets @ normal)
-    if off_along.max() > tolerance_mm:
+    if off_along.max() > along_mm:
         steps = np.diff(positions @ normal)
         raise IrregularSlicesError(
             f"irregular spacing: slices lie {steps.min():.3f} to {steps.max():.3f} mm apart, one of them "
-            f"{off_along.max():.3f} mm off the regular grid (tolerance {tolerance_mm:.3g} mm)",
+            f"{off_along.max():.3f} mm off the regular grid (tolerance {along_mm:.3g} mm)",
             where=POSITION,
         )
     off_sideways = np.linalg.norm(offsets - (offsets @ normal)[:, None] * normal, axis=1)
-    if off_sideways.max() > tolerance_mm:
+    if off_sideways.max() > sideways_mm:
         raise IrregularSlicesError(
             f"slices shifted sideways by up to {off_sideways.max():.2f} mm, as with a tilted gantry "
-            f"(tolerance {tolerance_mm:.3g} mm)",
+            f"(tolerance {sideways_mm:.3g} mm)",
             where=POSITION,
         )
 

@@ -6,9 +6,16 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, cast
 
-from voxflow.dicom.headers import ENHANCED_CLASSES, LABEL_CLASSES, SECONDARY_CAPTURE, DicomHeader
+from voxflow.dicom.frames import read_frame_headers
+from voxflow.dicom.headers import (
+    ENHANCED_CLASSES,
+    LABEL_CLASSES,
+    MEDIA_STORAGE_DIRECTORY,
+    SECONDARY_CAPTURE,
+    DicomHeader,
+)
 from voxflow.dicom.options import RADIOGRAPH_MODALITIES, VOLUME_MODALITIES
-from voxflow.dicom.split import read_frame_headers, split_series
+from voxflow.dicom.split import split_series
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -121,7 +128,8 @@ def _split_volumes(headers: list[DicomHeader], options: ConvertOptions) -> list[
         if piece.left_out:
             parts.append(SeriesPart("skipped", members, piece.left_out, number))
             continue
-        remark = f"volume {number} of {volume_count} in its series, by {piece.by}" if piece.by else ""
+        place = f"volume {number} of {volume_count} in its series, by {piece.by}" if piece.by else ""
+        remark = "; ".join(text for text in (place, piece.remark) if text)
         is_subset = is_multiframe and len(pieces) > 1
         part = SeriesPart("volume", members, "", number, remark, piece.members if is_subset else ())
         if number > 1 and options.several_volumes == "first":
@@ -152,7 +160,7 @@ def _find_missing_part(headers: Sequence[DicomHeader]) -> str:
 
 def _classify(header: DicomHeader, options: ConvertOptions) -> tuple[PartKind, str]:
     if header.fault:
-        return "unreadable", header.fault
+        return "skipped" if header.sop_class == MEDIA_STORAGE_DIRECTORY else "unreadable", header.fault
     if header.sop_class in LABEL_CLASSES:
         return "label", ""
     # Multi-frame secondary captures have the same UID with a further component.

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from pydicom.dataset import Dataset
@@ -22,6 +22,11 @@ LABEL_CLASSES = (SEGMENTATION, LABEL_MAP_SEGMENTATION, RT_STRUCTURE_SET)
 ENHANCED_CLASSES = tuple(f"1.2.840.10008.5.1.4.1.1.{end}" for end in ("2.1", "2.2", "4.1", "4.4", "130", "128.1"))
 SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 MEDIA_STORAGE_DIRECTORY = "1.2.840.10008.1.3.10"
+# CR, DX for presentation and for processing, CT, MR, PET: the images that are converted.
+IMAGE_CLASSES = (
+    *(f"1.2.840.10008.5.1.4.1.1.{end}" for end in ("1", "1.1", "1.1.1", "2", "4", "128")),
+    *ENHANCED_CLASSES,
+)
 
 # What pydicom raises at values that make no sense; its readers document none of them.
 PARSE_ERRORS = (
@@ -72,6 +77,7 @@ VARYING = (
     "ContentTime (0008,0033)",
 )
 _VARYING_TAGS = [name.split()[0] for name in VARYING]
+_PLANE_TAGS = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,8 +264,7 @@ def parse_unusual_header(path: Path) -> DicomHeader | None:
     """Read the header of a DICOM object by pydicom, many times slower than ``read_header`` in ``plain``.
 
     Returns:
-        The header, with its ``fault`` where it can't be trusted; None for a file that is no DICOM object, and for a
-        DICOMDIR.
+        The header, with its ``fault`` where it can't be trusted; None for a file that is no DICOM object.
     """
     has_prefix = _has_dicom_prefix(path)
     if has_prefix is None:
@@ -267,7 +272,7 @@ def parse_unusual_header(path: Path) -> DicomHeader | None:
     try:
         dataset = read_dataset(path, tags=[*_TAGS, *_VARYING_TAGS])
         sop_class = _read_text(dataset, "SOPClassUID") or str(dataset.file_meta.get("MediaStorageSOPClassUID", ""))
-        if sop_class == MEDIA_STORAGE_DIRECTORY or not (has_prefix or sop_class):
+        if not (has_prefix or sop_class):
             return None
         return _build_header(path, dataset, sop_class)
     except PARSE_ERRORS as error:
@@ -307,18 +312,10 @@ def _make_unreadable_header(path: Path, fault: str) -> DicomHeader:
 def _build_header(path: Path, dataset: Dataset, sop_class: str) -> DicomHeader:
     sop_uid = _read_text(dataset, "SOPInstanceUID") or str(dataset.file_meta.get("MediaStorageSOPInstanceUID", ""))
     counts = {name: _read_count(dataset, name) for name in ("Rows", "Columns", "NumberOfFrames", "SamplesPerPixel")}
-    faults = [
-        *([] if sop_class else ["SOPClassUID (0008,0016) is missing: nothing says what kind of object it is"]),
-        *([] if sop_uid else ["SOPInstanceUID (0008,0018) is missing"]),
-        *(f"{name} is no whole number" for name, count in counts.items() if count is None),
-    ]
-    plane = Plane(
-        position=_read_numbers(dataset, "ImagePositionPatient"),
-        orientation=_read_numbers(dataset, "ImageOrientationPatient"),
-        spacing=_read_numbers(dataset, "PixelSpacing"),
-        rows=counts["Rows"] or 0,
-        columns=counts["Columns"] or 0,
-    )
+    numbers = {name: _read_numbers(dataset, name) for name in _PLANE_TAGS}
+    position, orientation, spacing = (values or () for values in numbers.values())
+    plane = Plane(position, orientation, spacing, counts["Rows"] or 0, counts["Columns"] or 0)
+    faults = _list_faults(sop_class, sop_uid, counts, numbers)
     concatenation_uid = _read_text(dataset, "ConcatenationUID")
     return DicomHeader(
         path=path,
@@ -348,8 +345,30 @@ def _build_header(path: Path, dataset: Dataset, sop_class: str) -> DicomHeader:
     )
 
 
+def _list_faults(
+    sop_class: str, sop_uid: str, counts: Mapping[str, int | None], numbers: Mapping[str, tuple[float, ...] | None]
+) -> list[str]:
+    if sop_class == MEDIA_STORAGE_DIRECTORY:
+        return ["a DICOMDIR, a list of DICOM files"]
+    return [
+        *([] if sop_class else ["SOPClassUID (0008,0016) is missing: nothing says what kind of object it is"]),
+        *([] if sop_uid else ["SOPInstanceUID (0008,0018) is missing"]),
+        *(f"{name} is no whole number" for name, count in counts.items() if count is None),
+        *(["Rows (0028,0010) is missing: the file is cut off"] if _lacks_rows(sop_class, counts) else []),
+        *(f"{name} is no number, as with a decimal comma" for name, values in numbers.items() if values is None),
+    ]
+
+
+def _lacks_rows(sop_class: str, counts: Mapping[str, int | None]) -> bool:
+    return sop_class in IMAGE_CLASSES and counts["Rows"] == 0
+
+
 def _read_text(dataset: Dataset, keyword: str) -> str:
-    value = dataset.get(keyword)
+    try:
+        value = dataset.get(keyword)
+    except PARSE_ERRORS:
+        # As it is written, such as a number with a decimal comma.
+        value = bytes(dataset.get_item(keyword).value).decode("ascii", "replace")
     return "" if value is None else str(value).strip()
 
 
@@ -368,9 +387,9 @@ def _read_count(dataset: Dataset, keyword: str) -> int | None:
         return None
 
 
-def _read_numbers(dataset: Dataset, keyword: str) -> tuple[float, ...]:
-    """The values of an attribute; none where one is no number, as with a decimal comma: the grid then names it."""
+def _read_numbers(dataset: Dataset, keyword: str) -> tuple[float, ...] | None:
+    """The values of an attribute; None where one is no number."""
     try:
         return tuple(float(value) for value in _read_values(dataset, keyword))
     except PARSE_ERRORS:
-        return ()
+        return None

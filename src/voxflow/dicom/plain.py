@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from voxflow.dicom.elements import EXPLICIT_VR, IMPLICIT_VR, Elements, UnusualFileError, read_elements
-from voxflow.dicom.headers import VARYING, Concatenation, DicomHeader, PlainPixels, Plane, parse_unusual_header
+from voxflow.dicom.headers import (
+    IMAGE_CLASSES,
+    VARYING,
+    Concatenation,
+    DicomHeader,
+    PlainPixels,
+    Plane,
+    parse_unusual_header,
+)
 from voxflow.errors import DicomError
 
 if TYPE_CHECKING:
@@ -73,7 +81,7 @@ def read_header(path: Path) -> DicomHeader | None:
     """Read the header of a DICOM object: fast where the file keeps every rule, by pydicom otherwise.
 
     Returns:
-        The header; None for a file that is no DICOM object, and for a DICOMDIR.
+        The header; None for a file that is no DICOM object.
     """
     try:
         return read_plain_header(path)
@@ -100,6 +108,8 @@ def read_plain_header(path: Path) -> DicomHeader:
         rows=fields.read_count("Rows"),
         columns=fields.read_count("Columns"),
     )
+    if not plane.rows and sop_class in IMAGE_CLASSES:
+        raise UnusualFileError
     return DicomHeader(
         path=path,
         sop_class=sop_class,

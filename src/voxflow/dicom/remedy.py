@@ -92,15 +92,15 @@ def plan_remedy(planes: Sequence[Plane], *, tolerance_mm: float, tilt: bool, irr
     offsets = np.array([planes[n].position for n in order]) - planes[order[0]].position
     distances = offsets @ normal
     steps = np.diff(distances)
-    tolerance_mm = limit_tolerance(tolerance_mm, float(np.median(steps)))
-    is_even = bool(np.abs(distances - np.linspace(0, distances[-1], len(distances))).max() <= tolerance_mm)
+    along_mm, sideways_mm = limit_tolerance(tolerance_mm, float(np.median(steps)), planes[0])
+    is_even = bool(np.abs(distances - np.linspace(0, distances[-1], len(distances))).max() <= along_mm)
     if steps.min() < limit_same_position(planes[0]) or find_missing_slices(steps).any() or not (is_even or irregular):
         return None
     sideways = offsets - distances[:, None] * normal
     largest_shift = float(np.linalg.norm(sideways, axis=1).max())
-    if largest_shift > tolerance_mm and not tilt:
+    if largest_shift > sideways_mm and not tilt:
         return None
-    degrees = _measure_tilt(sideways, distances, tolerance_mm) if largest_shift > tolerance_mm else 0.0
+    degrees = _measure_tilt(sideways, distances, sideways_mm) if largest_shift > sideways_mm else 0.0
     count = len(planes) if is_even else max(2, round(float(distances[-1] / np.median(steps))) + 1)
     step = float(distances[-1]) / (count - 1)
     sheared = f"gantry tilt of {degrees:.2f} degrees corrected by shear, slices moved by up to {largest_shift:.2f} mm"

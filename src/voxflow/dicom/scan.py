@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from voxflow.dicom.headers import PARSE_ERRORS, read_dataset
+from voxflow.dicom.pixels import decode_stored_values, read_rescale
 from voxflow.dicom.plain import read_header, read_plain_values
+from voxflow.errors import DicomError
 from voxflow.executor import process_map
 from voxflow.images import list_files
 from voxflow.progress import track
@@ -49,41 +51,47 @@ def scan_folder(source: Path, workers: int | None = None) -> FolderScan:
     with process_map(workers if len(files) >= PARALLEL_FROM_FILES else 1) as run:
         header_by_file = list(track(run(read_header, files), "reading headers", total=len(files)))
     headers = [header for header in header_by_file if header is not None]
-    distinct_headers = _leave_out_copies(headers)
+    distinct_headers, copies = _find_copies(headers)
     other_files = tuple(file for file, header in zip(files, header_by_file, strict=True) if header is None)
-    distinct_files = {header.path for header in distinct_headers}
-    copies = tuple(header.path for header in headers if header.path not in distinct_files)
-    return FolderScan(tuple(distinct_headers), other_files, copies)
+    return FolderScan(tuple(distinct_headers), other_files, tuple(copies))
 
 
-def _leave_out_copies(headers: Sequence[DicomHeader]) -> list[DicomHeader]:
-    """Keep the first of objects that are the same; a SOPInstanceUID alone proves nothing, anonymisers repeat it."""
+def _find_copies(headers: Sequence[DicomHeader]) -> tuple[list[DicomHeader], list[Path]]:
+    """The first of objects that are the same, and files of the others; their content decides, not the UID."""
     first_by_uid: dict[str, list[DicomHeader]] = {}
-    distinct_headers = []
+    distinct_headers, copies = [], []
     for header in headers:
         namesakes = first_by_uid.setdefault(header.sop_uid, []) if header.sop_uid else []
         if any(_is_same_object(header, namesake) for namesake in namesakes):
-            continue
-        namesakes.append(header)
-        distinct_headers.append(header)
-    return distinct_headers
+            copies.append(header.path)
+        else:
+            namesakes.append(header)
+            distinct_headers.append(header)
+    return distinct_headers, copies
 
 
 def _is_same_object(header: DicomHeader, namesake: DicomHeader) -> bool:
     """Whether two objects of one UID have one header, as far as it is read, and the same pixels."""
-    pixels = replace(header.pixels, offset=0) if header.pixels else None
-    other_pixels = replace(namesake.pixels, offset=0) if namesake.pixels else None
-    if replace(header, path=namesake.path, pixels=other_pixels) != replace(namesake, pixels=other_pixels):
+    if replace(header, path=namesake.path, pixels=None) != replace(namesake, pixels=None):
         return False
-    if pixels != other_pixels:
-        return False
-    if header.pixels and namesake.pixels:
-        return bool(np.array_equal(read_plain_values(header), read_plain_values(namesake)))
-    if cmp(header.path, namesake.path, shallow=False):
-        return True
-    # One of them may have been stored anew, with another preamble or private attributes.
+    pixels, other_pixels = header.pixels, namesake.pixels
     try:
-        values = [read_dataset(path, pixels=True).get("PixelData") for path in (header.path, namesake.path)]
-    except PARSE_ERRORS:
+        if pixels and other_pixels:
+            return replace(pixels, offset=0) == replace(other_pixels, offset=0) and bool(
+                np.array_equal(read_plain_values(header), read_plain_values(namesake))
+            )
+        return cmp(header.path, namesake.path, shallow=False) or _has_same_content(header.path, namesake.path)
+    except (DicomError, *PARSE_ERRORS):
         return False
-    return values[0] is not None and values[0] == values[1]
+
+
+def _has_same_content(path: Path, other_path: Path) -> bool:
+    """Whether objects differ in how they were stored alone: preamble, private attributes, lossless compression."""
+    datasets = [read_dataset(path, pixels=True) for path in (path, other_path)]
+    if any("PixelData" in dataset for dataset in datasets):
+        first, second = (decode_stored_values(dataset) for dataset in datasets)
+        meanings = [(read_rescale(d), d.get("PerFrameFunctionalGroupsSequence")) for d in datasets]
+        return meanings[0] == meanings[1] and np.array_equal(first, second)
+    for dataset in datasets:
+        dataset.remove_private_tags()
+    return bool(datasets[0] == datasets[1])
