@@ -127,16 +127,21 @@ def fill_outline(outline: NDArray[np.float64], size: tuple[int, int]) -> NDArray
     # From its lower end, so that an edge drawn there and back crosses at the very same number both times.
     upwards = (start[:, 1] < end[:, 1]) | ((start[:, 1] == end[:, 1]) & (start[:, 0] <= end[:, 0]))
     start, end = np.where(upwards[:, None], start, end), np.where(upwards[:, None], end, start)
-    toggles = np.zeros((size[0] + 1, size[1]), dtype=np.int32)
     low = np.ceil(start[:, 1]).clip(0, size[1]).astype(int)
     high = np.ceil(end[:, 1]).clip(0, size[1]).astype(int)
+    # In the outline's own box alone: most are far smaller than a slice.
+    left, right = (int(i) for i in np.ceil([outline[:, 0].min(), outline[:, 0].max()]).clip(0, size[0]))
+    bottom, top = int(low.min()), int(high.max())
+    toggles = np.zeros((right - left + 1, top - bottom), dtype=np.int32)
     for edge in np.flatnonzero(high > low):
         # Rows j that this edge crosses; everything to the right of the crossing changes sides.
         rows = np.arange(low[edge], high[edge])
         slope = (end[edge, 0] - start[edge, 0]) / (end[edge, 1] - start[edge, 1])
         crossing = start[edge, 0] + (rows - start[edge, 1]) * slope
-        np.add.at(toggles, (np.ceil(crossing).clip(0, size[0]).astype(int), rows), 1)
-    return np.asarray(np.cumsum(toggles[:-1], axis=0) % 2 == 1)
+        np.add.at(toggles, (np.ceil(crossing).clip(left, right).astype(int) - left, rows - bottom), 1)
+    mask = np.zeros(size, dtype=np.bool_)
+    mask[left:right, bottom:top] = np.cumsum(toggles[:-1], axis=0) % 2 == 1
+    return mask
 
 
 def _find_slice_axis(contour: Contour, grid: LabelGrid) -> int | None:
