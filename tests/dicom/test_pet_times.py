@@ -88,6 +88,8 @@ def expected_factor(elapsed: float, half_life: float) -> float:
             },
             90,
         ),
+        # A fraction of a second that only one of the times has.
+        ({}, {"SeriesTime": "110000.6"}, 3600.6),
         # The nuclide's own half life, where only the nuclide is stated.
         ({"RadionuclideHalfLife": None, "RadionuclideCodeSequence": [{"CodeValue": "C-111A1"}]}, {}, 3600),
     ],
@@ -138,6 +140,11 @@ def test_a_shifted_date_leaves_the_time_of_day_and_is_told() -> None:
             "(0054,1300) contradict each other",
         ),
         ({}, {"DecayCorrectionDateTime": "20200110110000"}, "DecayCorrectionDateTime (0018,9701) and"),
+        (
+            {},
+            {"AcquisitionDate": None, "AcquisitionTime": None, "AcquisitionDateTime": "20200108114000"},
+            "(0054,1300) contradict each other",
+        ),
         ({"RadionuclideHalfLife": 109.77}, {}, "(0018,1075) is 109.77 s, which no nuclide for PET has"),
         (
             {"RadionuclideHalfLife": 1221.8, "RadionuclideCodeSequence": [{"CodeValue": "77004003"}]},

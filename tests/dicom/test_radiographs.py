@@ -56,6 +56,12 @@ def test_padding_is_the_darkest(tmp_path: Path, kind: str, padding: int, window:
     assert np.array_equal(picture[2:], plain[2:])
 
 
+def test_padding_of_a_lossy_radiograph_is_dark_where_it_has_its_value(tmp_path: Path) -> None:
+    changes: dict[str, Any] = {"PhotometricInterpretation": "MONOCHROME1", "LossyImageCompression": "01"}
+    picture, _ = read_radiograph_object(save(radiograph(VALUES, PixelPaddingValue=0, **changes), tmp_path / "a"))
+    assert np.array_equal(picture, np.where(VALUES == 0, 0, 4095 - VALUES))
+
+
 def test_a_range_of_padding_is_darkest_whole_unless_it_is_all(tmp_path: Path) -> None:
     changes: dict[str, Any] = {"PhotometricInterpretation": "MONOCHROME1", "PixelPaddingValue": 4095}
     picture, _ = read_radiograph_object(

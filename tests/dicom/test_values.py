@@ -236,6 +236,16 @@ def test_padding_is_known_however_it_is_written(
     assert (array[mask] == values[~mask].min() - 100).all()
 
 
+def test_padding_of_lossy_pixels_stays_and_is_told(tmp_path: Path) -> None:
+    values = random_values()
+    values[:, 0] = -2000
+    changes = {"PixelPaddingValue": -2000, "LossyImageCompression": "01"}
+    Series(values, changes=changes).write(tmp_path / "in")
+    array, row = convert(tmp_path)
+    assert np.array_equal(array, values - 100)
+    assert row["reason"] == "padding stays, since lossy pixels do not hold its value exactly"
+
+
 def test_a_volume_of_padding_alone_is_refused(tmp_path: Path) -> None:
     Series(np.full((6, 9, 7), -2000, np.int16), changes={"PixelPaddingValue": -2000}).write(tmp_path / "in")
     with pytest.raises(DataError, match=r"\(0028,0120\): all pixels are padding"):

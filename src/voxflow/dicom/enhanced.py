@@ -81,6 +81,8 @@ class FrameAttributes:
         if keyword == "RealWorldValueMappingSequence":
             return find_functional_groups(self.dataset, self.frame, keyword) or self.dataset.get(keyword)
         value = None
+        if keyword == "AcquisitionDateTime":
+            value = self._find_in_group("FrameContentSequence", "FrameAcquisitionDateTime")
         if keyword in TRANSFORMED:
             value = self._find_in_group("PixelValueTransformationSequence", keyword)
         return self.dataset.get(keyword) if value is None else value

@@ -37,7 +37,7 @@ PADDING_TAGS = (
 )
 
 
-def replace_padding(array: NDArray[Any], headers: Sequence[DicomAttributes]) -> None:
+def replace_padding(array: NDArray[Any], headers: Sequence[DicomAttributes]) -> str:
     """Give padding pixels the lowest real value of the volume, in place.
 
     Padding is PixelPaddingValue (0028,0120), or from there to PixelPaddingRangeLimit (0028,0121), which may be lower. A
@@ -47,12 +47,18 @@ def replace_padding(array: NDArray[Any], headers: Sequence[DicomAttributes]) -> 
         array: real values (i, j, slices).
         headers: of each slice, or of each frame, in their order.
 
+    Returns:
+        What the user should know of padding that stays, or "".
+
     Raises:
         DicomError: the volume is padding and nothing else.
     """
+    # Lossy pixels hold the padding value here and there alone, and beside it what would pass for the lowest value.
+    if any(is_lossy(header) and _scale_padding_range(header, array.dtype) for header in headers):
+        return "padding stays, since lossy pixels do not hold its value exactly"
     bounds = [_scale_padding_range(header, array.dtype) for header in headers]
     if all(bound is None for bound in bounds):
-        return
+        return ""
     lowest, masks = None, []
     for k, bound in enumerate(bounds):
         mask = None if bound is None else (array[:, :, k] >= bound[0]) & (array[:, :, k] <= bound[1])
@@ -65,18 +71,20 @@ def replace_padding(array: NDArray[Any], headers: Sequence[DicomAttributes]) -> 
     for k, mask in enumerate(masks):
         if mask is not None:
             array[:, :, k][mask] = lowest
+    return ""
+
+
+def is_lossy(header: DicomAttributes) -> bool:
+    """Whether the pixels were compressed with a loss at any time, by LossyImageCompression (0028,2110)."""
+    return str(header.get("LossyImageCompression") or "") == "01"
 
 
 def find_padding_range(header: DicomAttributes) -> tuple[float, float] | None:
     """Find between which stored values all is padding.
 
     Returns:
-        The padding value and the other end of its range, which may be lower; None where there is no padding, or where
-        it can't be told from measured values.
+        The padding value and the other end of its range, which may be lower; None where there is no padding.
     """
-    # Lossy pixels no longer hold the padding value exactly.
-    if header.get("LossyImageCompression") == "01":
-        return None
     for kind, read in (("Float", read_number), ("DoubleFloat", read_number), ("", _read_stored_value)):
         value = read(header, f"{kind}PixelPaddingValue")
         if value is not None:

@@ -50,6 +50,7 @@ PET_TAGS = (
     "SeriesTime",
     "AcquisitionDate",
     "AcquisitionTime",
+    "AcquisitionDateTime",
     "FrameReferenceTime",
     "ActualFrameDuration",
 )

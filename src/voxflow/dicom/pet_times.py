@@ -191,8 +191,9 @@ def _find_decay_reference(datasets: Sequence[DicomAttributes], half_life: float,
         return series
     if acquired is None:
         raise NoSuvError("neither SeriesTime (0008,0031) nor AcquisitionTime (0008,0032) can be read")
-    if series is not None and _subtract(acquired, series) >= 0:
-        _check_gap(_subtract(acquired, series), first, half_life)
+    # Fractions of a second are cut off in one of them at times.
+    if series is not None and _subtract(acquired, series) > -1:
+        _check_gap(max(0, _subtract(acquired, series)), first, half_life)
         return series
     return _infer_start(acquired, first, half_life)
 
@@ -233,4 +234,6 @@ def _infer_start(acquired: datetime, frame: DicomAttributes, half_life: float) -
 
 def _read_datetime(dataset: DicomAttributes, event: str, zone: timezone | None) -> datetime | None:
     date, time = str(dataset.get(f"{event}Date") or ""), str(dataset.get(f"{event}Time") or "")
-    return parse_moment(date.replace(".", "") + time, zone) if date and time else None
+    if date and time:
+        return parse_moment(date.replace(".", "") + time, zone)
+    return parse_moment(str(dataset.get(f"{event}DateTime") or ""), zone)

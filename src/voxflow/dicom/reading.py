@@ -62,7 +62,7 @@ def read_part(part: SeriesPart, options: ConvertOptions) -> VolumeReading:
     )
     check_rescales(headers)
     # Before units and remedies: blended with real values, padding could no longer be told apart.
-    replace_padding(volume.array, headers)
+    padding_remark = replace_padding(volume.array, headers)
     remedy, plan = "", fit_grid.remedy_plan
     if plan:
         volume, remedy = apply_remedy(volume.array, plan), plan.description
@@ -75,7 +75,7 @@ def read_part(part: SeriesPart, options: ConvertOptions) -> VolumeReading:
         units, unit_remark = scale.units, scale.remark
     else:
         units, unit_remark = name_units(part, headers)
-    remarks = "; ".join(text for text in (part.remark, unit_remark) if text)
+    remarks = "; ".join(text for text in (part.remark, unit_remark, padding_remark) if text)
     return VolumeReading(volume, units, remarks, remedy, plan)
 
 
