@@ -232,30 +232,6 @@ def test_another_version_of_a_label_is_refused_and_the_rest_of_its_object_kept(t
     )
 
 
-def test_ct_mr_and_pet_with_a_structure_set_each_give_three_clean_workspaces(tmp_path: Path) -> None:
-    """All three share one frame of reference, as after registration."""
-    expected = {}
-    for n, (modality, roi) in enumerate((("CT", "Bone"), ("MR", "Nerve"), ("PT", "Lesion")), start=1):
-        tags = {"Modality": modality} | ({"Units": "BQML"} if modality == "PT" else {})
-        series = Series(random_values(seed=n).clip(0), uid=f"1.2.{n}", frame=ONE_FRAME, changes=tags)
-        series.write(tmp_path / "in" / modality)
-        images = series.datasets()
-        save(structure_set({roi: [contour(box(2.0 * n), images[n])]}, images), tmp_path / "in" / roi)
-        expected[modality] = (f"1.2.{n}", roi, n)
-    for modality, (uid, roi, k) in expected.items():
-        workspace = tmp_path / modality
-        workspace.mkdir()
-        (workspace / "in").symlink_to(tmp_path / "in")
-        converted = Converted(workspace, modalities=[modality])
-        assert [case["series_uid"] for case in converted.cases] == [uid]
-        assert converted.names == {"0": "background", "1": roi}
-        label = converted.label(uid)
-        assert label is not None
-        assert np.flatnonzero(label.any(axis=(1, 2))).tolist() == [k]
-        assert int(label.sum()) == 5 * 5
-        assert len(converted.labels("skipped")) == 2
-
-
 @pytest.mark.parametrize(("overlap", "value"), [("last", 2), ("first", 1), ("listed", 1), ("channels", 2)])
 def test_labels_of_two_objects_overlap_by_the_order_of_their_series_numbers(
     tmp_path: Path, overlap: str, value: int
