@@ -11,6 +11,7 @@ import nibabel
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from PIL import Image
 
 from voxflow.dicom import ConvertOptions, convert_folder
 from voxflow.errors import DataError
@@ -252,3 +253,67 @@ def test_where_nothing_can_be_converted_all_reasons_are_told(tmp_path: Path) -> 
     write_volume(tmp_path / "in/a.mha", image())
     with pytest.raises(DataError, match=r"2 files are the image of one name: a\.mha, a\.nii\.gz"):
         convert(tmp_path)
+
+
+def write_pictures(folder: Path, *names: str) -> None:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.arange(60, dtype=np.uint8).reshape(6, 10)).save(folder / name)
+
+
+def test_findings_name_images_as_people_write_paths(tmp_path: Path) -> None:
+    write_pictures(tmp_path / "in", "x/a.png", "x/M\u00fcller.png", "y/a.png", "y/b.png")
+    text = "file,patient_id,mass\r\nx\\a.png,p,1\r\n./y/a.png,p,0\r\nb.png,p,1\r\nx/Mu\u0308ller.png,q,0\r\n"
+    (tmp_path / "in/f.csv").write_bytes(text.encode("utf-8-sig"))
+    cases = {row["source"]: row for row in convert(tmp_path, findings="f.csv")}
+    assert {source: row["finding:mass"] for source, row in cases.items()} == {
+        "x/a.png": "1",
+        "x/M\u00fcller.png": "0",
+        "y/a.png": "0",
+        "y/b.png": "1",
+    }
+    assert len({row["patient"] for row in cases.values()}) == 2
+
+
+def test_a_file_name_of_two_images_gives_its_findings_to_neither(tmp_path: Path) -> None:
+    write_pictures(tmp_path / "in", "x/a.png", "y/a.png", "y/b.png")
+    (tmp_path / "in/f.csv").write_text("file,mass\na.png,1\nb.png,0\n")
+    assert [row["source"] for row in convert(tmp_path, findings="f.csv")] == ["y/b.png"]
+    rows = {row["source"]: row["reason"] for row in read_table(tmp_path / "out/conversion.csv")}
+    assert "which other images have, too; write the path below the source" in rows["x/a.png"]
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".JPEG", ".tif", ".TIFF", ".bmp", ".png"])
+def test_grey_pictures_of_any_format_become_png(tmp_path: Path, suffix: str) -> None:
+    write_pictures(tmp_path / "in", f"a{suffix}")
+    (row,) = convert(tmp_path)
+    with Image.open(tmp_path / "in" / row["source"]) as theirs, Image.open(tmp_path / "out" / row["image"]) as mine:
+        assert np.array_equal(np.asarray(theirs), np.asarray(mine))
+
+
+def test_pictures_whose_grey_values_can_not_be_trusted_are_named(tmp_path: Path) -> None:
+    write_pictures(tmp_path / "in", "good.png", "cut.png")
+    grey = np.arange(60, dtype=np.uint8).reshape(6, 10)
+    (tmp_path / "in/cut.png").write_bytes((tmp_path / "in/cut.png").read_bytes()[:60])
+    colours = np.stack([grey, grey, 255 - grey], axis=2)
+    Image.fromarray(colours).save(tmp_path / "in/colour.jpg")
+    Image.fromarray(np.dstack([grey, grey, grey, grey])).save(tmp_path / "in/clear.png")
+    Image.fromarray(grey.astype(np.float32)).save(tmp_path / "in/float.tif")
+    Image.fromarray(grey).save(tmp_path / "in/pages.tif", save_all=True, append_images=[Image.fromarray(grey)])
+    convert(tmp_path)
+    reasons = {row["source"]: row["reason"] for row in read_table(tmp_path / "out/conversion.csv")}
+    assert reasons == {
+        "good.png": "",
+        "cut.png": "unreadable image: damaged, cut off, or no picture",
+        "colour.jpg": "a picture in colour; save it as a grey PNG of 8 or 16 bits",
+        "clear.png": "a picture that is transparent in part; save it as a grey PNG of 8 or 16 bits",
+        "float.tif": "a picture of F values; save it as a grey PNG of 8 or 16 bits",
+        "pages.tif": "a picture of 2 pages; save each as a file, or the stack as NIfTI",
+    }
+
+
+def test_the_voxels_beside_a_header_belong_to_its_case(tmp_path: Path) -> None:
+    write_volume(tmp_path / "in/a.mhd", image())
+    convert(tmp_path)
+    (row,) = read_table(tmp_path / "out/conversion.csv")
+    assert (row["verdict"], row["files"]) == ("converted", "2")

@@ -7,6 +7,7 @@ can't be trusted becomes a row that says why ("quarantined"), and never stops th
 
 from __future__ import annotations
 
+from collections import Counter
 from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -51,9 +52,10 @@ from voxflow.images import (
 from voxflow.progress import track
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Generator, Mapping, Sequence
     from pathlib import Path
 
+    from voxflow.dicom.headers import DicomHeader
     from voxflow.dicom.options import ConvertOptions
     from voxflow.dicom.scan import FolderScan
     from voxflow.executor import Executor
@@ -161,7 +163,7 @@ def _convert_dicom(
     shares = [share for n, members in matched.items() if n < len(images) for share in members]
     names = [share.label.names[number] for share in shares for number in share.items]
     values = assign_label_values(names, options.labels)
-    jobs = _plan_jobs(images, folder, options, findings)
+    jobs = _plan_jobs(images, source, folder, options, findings)
     jobs = [replace(job, labels=tuple(matched.get(n, ())), values=values) for n, job in enumerate(jobs)]
     numbered_outcomes = (
         executor.run(convert_part, jobs, quarantine_job, into=folder) if executor else _run_jobs(jobs, options.workers)
@@ -172,7 +174,8 @@ def _convert_dicom(
     rows += label_rows + unmatched + [describe_part(part) for part in parts if part.kind == "skipped"]
     rows += [replace(describe_part(part), verdict="quarantined") for part in parts if part.kind == "unreadable"]
     members = [header for part in images for header in part.headers]
-    names_of_images = {name for header in members for name in (header.sop_uid, header.path.name)}
+    counts = Counter(header.path.name for header in members)
+    names_of_images = {key for header in members for key in _list_keys(header, source, counts)}
     unmatched_count = findings.report_unmatched(names_of_images)
     label_description: dict[str, object] = {"findings": list(findings.names)} if findings.names else {}
     label_description = label_description or dict(describe_labels(names, values))
@@ -191,8 +194,9 @@ def _run_jobs(jobs: Sequence[ConversionJob], workers: int | None) -> Generator[t
 
 
 def _plan_jobs(
-    images: Sequence[SeriesPart], folder: Path, options: ConvertOptions, findings: RadiographFindings
+    images: Sequence[SeriesPart], source: Path, folder: Path, options: ConvertOptions, findings: RadiographFindings
 ) -> list[ConversionJob]:
+    counts = Counter(part.first.path.name for part in images)
     names = assign_pseudonyms({part.first.patient for part in images}, load_pseudonym_key(options.pseudonym_key))
     cases = number_cases((part.first.patient for part in images), names)
     return [
@@ -202,10 +206,16 @@ def _plan_jobs(
             patient=names[part.first.patient],
             target=folder,
             options=options,
-            findings=dict(zip(findings.names, findings.look_up(part.first.sop_uid, part.first.path.name), strict=True)),
+            findings=dict(zip(findings.names, findings.look_up(*_list_keys(part.first, source, counts)), strict=True)),
         )
         for part, case in zip(images, cases, strict=True)
     ]
+
+
+def _list_keys(header: DicomHeader, source: Path, counts: Mapping[str, int]) -> list[str]:
+    """What a CSV of findings may name an image by; hospitals call the files of every study alike (IM0001)."""
+    names = [header.path.name] if counts[header.path.name] == 1 else []
+    return [header.sop_uid, header.path.relative_to(source).as_posix(), *names]
 
 
 def _read_labels(parts: Sequence[SeriesPart], workers: int | None) -> tuple[list[LabelObject], list[ConversionRow]]:

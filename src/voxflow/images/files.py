@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 from voxflow.errors import DataError, InputError
 from voxflow.executor import process_map
 from voxflow.images.labels import NO_NAMES, read_known_label
-from voxflow.images.names import choose_case_ids
+from voxflow.images.names import choose_case_ids, list_data_files
 from voxflow.images.origins import RowOrigin
 from voxflow.images.pairs import find_patient
 from voxflow.images.pictures import LOSSY_SUFFIXES, read_picture
@@ -146,12 +146,12 @@ def convert_pair(job: ImageFileJob) -> ConversionOutcome:
 
 
 def _describe_quarantined(job: ImageFileJob) -> ConversionRow:
-    path, *other_paths = job.pair.files
+    path, *other_paths = [file for member in job.pair.files for file in (member, *list_data_files(member))]
     return ConversionRow(
         verdict="quarantined",
         reason=job.pair.reason,
         modality=path.suffix[1:].upper() if job.pair.is_picture else "volume",
-        files=len(job.pair.files),
+        files=1 + len(other_paths),
         source=job.source_name,
         origin=RowOrigin(path, other_paths=tuple(other_paths)),
     )
@@ -218,11 +218,9 @@ def _write_radiograph_case(job: ImageFileJob, row: ConversionRow, image: Path) -
 def _plan_jobs(
     files: ImageFiles, target: Path, options: ImageOptions, namer: SourceNamer, earlier: EarlierCases
 ) -> list[ImageFileJob]:
-    known_patients = files.findings.patients
     patients = [
-        known_patients.get(files.path_of(pair))
-        or earlier.find_patient(pair.files[0], files.source)
-        or find_patient(pair, options.patient_pattern)
+        files.findings.find_patient(*files.keys_of(pair))
+        or find_patient(pair, options.patient_pattern, earlier.find_patient(pair.files[0], files.source))
         for pair in files.pairs
     ]
     # Together with those of DICOM, so that no two patients get one pseudonym.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import unicodedata
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -28,7 +29,7 @@ class RadiographFindings:
 
     Attributes:
         names: of the findings.
-        values: 0, 1 or None (unknown) for each finding, by image.
+        values: 0, 1 or None (unknown) for each finding, by image; see :func:`normalise_key`.
         patients: the patient that the table names, by image.
     """
 
@@ -50,8 +51,16 @@ class RadiographFindings:
             >>> findings.look_up("images/a.png", "a.png"), findings.look_up("b.png")
             ((1,), (None,))
         """
-        known_values = [self.values[key] for key in keys if key in self.values]
+        known_values = [self.values[key] for key in map(normalise_key, keys) if key in self.values]
         return known_values[0] if known_values else (None,) * len(self.names)
+
+    def find_patient(self, *keys: str) -> str:
+        """Find the patient that the table gives to an image, by the same names; empty where it says nothing."""
+        return next((self.patients[key] for key in map(normalise_key, keys) if self.patients.get(key)), "")
+
+    def knows(self, *keys: str) -> bool:
+        """Whether the table names an image by one of several names."""
+        return any(normalise_key(key) in self.values for key in keys)
 
     def report_unmatched(self, images: Collection[str]) -> int:
         """Count the rows that name none of some images, and tell the user where there are any.
@@ -59,10 +68,21 @@ class RadiographFindings:
         Args:
             images: all names that the images of the folder may go by.
         """
-        unmatched_count = sum(key not in images for key in self.values)
+        known_keys = {normalise_key(key) for key in images}
+        unmatched_count = sum(key not in known_keys for key in self.values)
         if unmatched_count:
             say(f"findings: {unmatched_count} of {len(self.values)} rows name no image in the folder")
         return unmatched_count
+
+
+def normalise_key(text: str) -> str:
+    r"""Write the name of an image in one way, whoever wrote it: Windows, macOS, or a person by hand.
+
+    Example:
+        >>> normalise_key(r" .\images\a.png")
+        'images/a.png'
+    """
+    return unicodedata.normalize("NFC", text.strip().replace("\\", "/").removeprefix("./"))
 
 
 def read_findings(path: Path) -> RadiographFindings:
@@ -106,7 +126,7 @@ def _parse_rows(
         if len(row) != len(header):
             faults.append(f"row {number} has {len(row)} values, the header {len(header)}")
             continue
-        key = row[keys[0]].strip()
+        key = normalise_key(row[keys[0]])
         if key in values:
             faults.append(f"row {number} names an image for the second time")
         wrong_values = [f"{header[n]}={row[n]!r}" for n in columns if _normalise(row[n]) not in _VALUE_BY_TEXT]
@@ -140,7 +160,7 @@ def read_findings_from_folders(files: Mapping[str, str]) -> RadiographFindings:
     # One folder tells nothing apart.
     if len(folders) < 2:
         return RadiographFindings()
-    values = {key: tuple(int(folder == name) for name in names) for key, folder in files.items()}
+    values = {normalise_key(key): tuple(int(folder == name) for name in names) for key, folder in files.items()}
     return RadiographFindings(names, values)
 
 

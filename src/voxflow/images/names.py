@@ -19,6 +19,7 @@ Role = Literal["image", "label"]
 
 VOLUME_FILE_SUFFIXES = VOLUME_SUFFIXES
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".tif", ".tiff")
+DATA_SUFFIXES = (".raw", ".zraw")
 IMAGE_FOLDERS = ("images", "image", "imagestr", "imagests", "imagesval")
 LABEL_FOLDERS = ("labels", "label", "masks", "mask", "labelstr", "labelsts", "labelsval")
 # These say a role, too, but stay part of a case's name, as they always did.
@@ -149,6 +150,13 @@ def is_image_file(path: Path) -> bool:
 def is_picture(path: Path) -> bool:
     """Whether a file's name says that it is a picture of two dimensions."""
     return path.name.lower().endswith(PICTURE_SUFFIXES)
+
+
+def list_data_files(path: Path) -> list[Path]:
+    """The files of voxels that lie beside a header of the same name (.mhd); of another image, none."""
+    if path.suffix.lower() != ".mhd":
+        return []
+    return [file for suffix in DATA_SUFFIXES if (file := path.with_suffix(suffix)).is_file()]
 
 
 def strip_suffix(name: str) -> str:

@@ -8,7 +8,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from voxflow.errors import join_names
-from voxflow.images.names import is_image_file
+from voxflow.images.names import DATA_SUFFIXES, is_image_file, list_data_files
 from voxflow.images.origins import RowOrigin, SourceNamer
 from voxflow.images.table import ConversionRow, Verdict
 
@@ -24,7 +24,6 @@ TO_CONVERT = {
     **dict.fromkeys((".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".7z", ".rar", ".zst"), "unpack it"),
 }
 DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
-DATA_SUFFIXES = (".raw", ".zraw")
 # Only suffixes that say nothing of a patient are named.
 TEXT_SUFFIXES = (
     *(".txt", ".csv", ".tsv", ".json", ".jsonl", ".xml", ".yaml", ".yml", ".md", ".rst", ".html", ".pdf", ".log"),
@@ -50,13 +49,12 @@ def describe_other_files(
         to be an image has a row of its own, or with the DICOM files of its folder.
     """
     files = list(files)
-    headers = {file.with_suffix("") for file in files if file.suffix.lower() == ".mhd"}
+    data_files = {data_file for file in files for data_file in list_data_files(file)}
     files_by_kind: dict[_Kind, list[Path]] = defaultdict(list)
     if copies:
         files_by_kind["skipped", "", "a copy of a DICOM object that another file holds"] = list(copies)
     for file in files:
-        is_voxel_data = file.suffix.lower() in DATA_SUFFIXES and file.with_suffix("") in headers
-        if file != findings and not is_image_file(file) and not is_voxel_data:
+        if file != findings and not is_image_file(file) and file not in data_files:
             files_by_kind[_tell_kind(file)].append(file)
     rows = []
     for kind, members in sorted(files_by_kind.items()):

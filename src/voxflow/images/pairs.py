@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -45,9 +47,25 @@ class ImageFiles:
         return pair.image.relative_to(self.source).as_posix() if pair.image else pair.name
 
     def keys_of(self, pair: ImagePair) -> tuple[str, ...]:
-        """What a CSV of findings may name an image by: its path or its file's name, each with or without the suffix."""
-        file_name = pair.image.name if pair.image else ""
-        return self.path_of(pair), file_name, PurePosixPath(pair.name).name, pair.name
+        """What a CSV of findings may name an image by: its path, or its file's name where no other has it.
+
+        Each with the suffix or without.
+        """
+        return (
+            self.path_of(pair),
+            pair.name,
+            *(n for n in _list_short_names(pair) if self._counts_by_short_name[n] == 1),
+        )
+
+    def find_shared_name(self, pair: ImagePair) -> str:
+        """The name by which the findings mean one of several images, this one among them; empty where there is none."""
+        if self.findings.knows(*self.keys_of(pair)):
+            return ""
+        return next((name for name in _list_short_names(pair) if self.findings.knows(name)), "")
+
+    @cached_property
+    def _counts_by_short_name(self) -> Counter[str]:
+        return Counter(name for pair in self.pairs for name in _list_short_names(pair))
 
     def findings_of(self, pair: ImagePair) -> tuple[int | None, ...]:
         """What is known of an image: 0, 1 or None for each finding."""
@@ -84,6 +102,9 @@ def pair_files(
         pictures = [pair for pair in ordered if pair.is_picture and not pair.reason]
         findings = read_findings_from_folders({pair.name: PurePosixPath(pair.name).parent.name for pair in pictures})
     paired_files = ImageFiles(source, ordered, findings)
+    if options.findings:
+        ordered = tuple(_refuse_shared_name(pair, paired_files.find_shared_name(pair)) for pair in ordered)
+        paired_files = ImageFiles(source, ordered, findings)
     if not has_cases and all(is_picture(name.path) for name in names):
         return paired_files
     findings = findings if options.findings else RadiographFindings()
@@ -91,25 +112,39 @@ def pair_files(
     return ImageFiles(source, tuple(kept_pairs), findings)
 
 
+def _list_short_names(pair: ImagePair) -> set[str]:
+    return {pair.image.name, PurePosixPath(pair.name).name} if pair.image else set()
+
+
+def _refuse_shared_name(pair: ImagePair, name: str) -> ImagePair:
+    if not name or pair.reason:
+        return pair
+    reason = "the findings name it by its file's name, which other images have, too; write the path below the source"
+    return replace(pair, reason=reason)
+
+
 def _skip_illustration(pair: ImagePair, keys: Sequence[str], findings: RadiographFindings) -> ImagePair:
-    if not pair.is_picture or pair.reason or not findings.values.keys().isdisjoint(keys):
+    if not pair.is_picture or pair.reason or findings.knows(*keys):
         return pair
     reason = "a picture beside volumes or DICOM; it is converted where the option findings names it, or alone"
     return replace(pair, reason=reason, is_skipped=True)
 
 
-def find_patient(pair: ImagePair, pattern: str | None) -> str:
+def find_patient(pair: ImagePair, pattern: str | None, dicom_patient: str = "") -> str:
     """Tell from a file's name which patient it shows.
 
     Args:
         pair: the files.
         pattern: a regular expression whose first group, found in the pair's name, names the patient. Without one, or
             where it does not match, the number before ``_`` names the patient of a PNG.
+        dicom_patient: whose DICOM alone lies in the same folder; it counts before the number.
 
     Returns:
         A text that tells patients apart; a file of which nothing is known is a patient of its own.
     """
     match = re.search(pattern, pair.name) if pattern else None
+    if match is None and dicom_patient:
+        return dicom_patient
     if match is None and pair.is_picture:
         match = NUMBERED.match(PurePosixPath(pair.name).name)
     return f"file {match.group(1)}" if match else f"file {pair.name}"

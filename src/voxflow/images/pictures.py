@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import struct
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -37,7 +39,11 @@ def read_picture(path: Path) -> NDArray[np.uint8] | NDArray[np.uint16]:
     from PIL import Image
 
     try:
-        with Image.open(path) as image:
+        content = io.BytesIO(path.read_bytes())
+        # Pillow decodes a PNG without a look at its checksums, but for this.
+        Image.open(content).verify()
+        content.seek(0)
+        with Image.open(content) as image:
             _check_layout(image)
             return _read_grey(image)
     except FileNotFoundError as error:
@@ -45,7 +51,7 @@ def read_picture(path: Path) -> NDArray[np.uint8] | NDArray[np.uint16]:
     except Image.DecompressionBombError as error:
         raise DataError(f"unreadable image: {error}", path=path) from error
     # Pillow's decoders raise all of these on damaged files.
-    except (OSError, SyntaxError, ValueError, EOFError, OverflowError) as error:
+    except (OSError, SyntaxError, ValueError, EOFError, OverflowError, struct.error) as error:
         raise DataError("unreadable image: damaged, cut off, or no picture", path=path) from error
 
 
