@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from tasks.common.bundle import bundle_folder, list_labelled_items, read_bundle_options
 from voxflow.bundle import evaluate_bundle, infer_bundle
 from voxflow.datalist import Datalist
-from voxflow.errors import EXIT_OK, DataError
+from voxflow.errors import EXIT_OK, EXIT_SOME_FAILED, DataError
 from voxflow.evaluation import metric_name
 from voxflow.files import atomic_directory, write_json
 from voxflow.inference import find_native_cases
@@ -43,7 +43,7 @@ def evaluate(stage: Stage, key: str | None = None, part: str = "test") -> int:
         _record(stage, result, tracker, part)
     score = f"{result.key_metric} {result.numbers[result.key_metric]:.4f}" if result.key_metric else "no metric"
     say(f"evaluate {stage.title}: {score} on {result.numbers['cases']:g} cases → {stage.evaluation / part}")
-    return EXIT_OK
+    return EXIT_SOME_FAILED if result.failures else EXIT_OK
 
 
 def infer(stage: Stage) -> int:
@@ -62,7 +62,7 @@ def infer(stage: Stage) -> int:
             result = infer_bundle(bundle_folder(stage), stage.models / "train", out, options, data=data)
         _record(stage, result, tracker, "infer")
     say(f"infer {stage.workspace}: {result.numbers['cases']:g} cases by the bundle's own inference → {target}")
-    return EXIT_OK
+    return EXIT_SOME_FAILED if result.failures else EXIT_OK
 
 
 def _list_items(stage: Stage, key: str) -> list[BundleItem]:

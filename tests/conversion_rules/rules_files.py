@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from typing import TYPE_CHECKING
 
 import nibabel
@@ -54,12 +55,14 @@ def write_files(always: Sequence[str], inside: Sequence[str], outside: Sequence[
 
 def write_pair(folder: Path, is_inside: bool) -> None:
     write_image(folder / "images/a.nii.gz")
-    write_label(folder / "labels/a.nii.gz", Geometry.from_parts(GRID.size, (1, 1, 1), (0 if is_inside else 3, 0, 0)))
+    write_label(
+        folder / "labels/a.nii.gz", Geometry.from_parts(GRID.size, (1, 1, 1), (0.04 if is_inside else 0.06, 0, 0))
+    )
 
 
 def write_fraction(folder: Path, is_inside: bool) -> None:
     write_image(folder / "images/a.nii.gz")
-    write_label(folder / "labels/a.nii.gz", value=1 if is_inside else 0.5)
+    write_label(folder / "labels/a.nii.gz", value=1.0009 if is_inside else 0.998)
 
 
 def write_spoilt(folder: Path, is_inside: bool) -> None:
@@ -140,12 +143,39 @@ def check_turned(inside: Path, outside: Path) -> None:
     assert set(np.argwhere(read_volume(label).array)[:, 0]) == {0}
 
 
+def write_axes_of_label(folder: Path, is_inside: bool) -> None:
+    write_image(folder / "images/a.nii.gz")
+    last = (GRID.size[0] - 1 if is_inside else 0, 0, 0)
+    turned = Geometry.from_parts(GRID.size, (1, 1, 1), last, (-1, 0, 0, 0, 1, 0, 0, 0, 1))
+    array = np.zeros(GRID.size, np.float32)
+    array[0] = 1
+    write_volume(folder / "labels/a.nii.gz", Volume(array, turned))
+
+
+def check_axes_of_label(inside: Path, _outside: Path) -> None:
+    (label,) = (inside / "labels").iterdir()
+    assert read_volume(label).array[:, 0, 0].tolist() == [0, 0, 0, 0, 1]
+
+
+def write_header(offset: int, form: str, inside: Sequence[float], outside: Sequence[float]) -> Callable[..., None]:
+    """Write a sound image, and one beside it whose header holds these numbers from a byte on."""
+
+    def write(folder: Path, is_inside: bool) -> None:
+        for name in ("a.nii", "b.nii"):
+            write_image(folder / name)
+        data = bytearray((folder / "b.nii").read_bytes())
+        struct.pack_into(f"<{form}", data, offset, *(inside if is_inside else outside))
+        (folder / "b.nii").write_bytes(data)
+
+    return write
+
+
 RULES = [
     Rule("one grid for image and label", write_pair, "grid", options={"labels": {"one": 1}}),
     Rule("numbers in an image", write_spoilt, "NaN or infinite", inside=("converted", "converted")),
     Rule("one value a voxel", write_channels, "expected a 3D image", inside=("converted", "converted")),
     Rule("whole file", write_cut, "damaged, or it ends early", inside=("converted", "converted")),
-    Rule("whole values in a label", write_fraction, "a label holds values that are no whole numbers, such as 0.5"),
+    Rule("whole values in a label", write_fraction, "label values are no whole numbers from 0: [0.998"),
     Rule(
         "label of an image file",
         write_files(["case1/image.nii.gz", "b.nii.gz"], ["case1/mask.nii.gz"], ["case2/mask.nii.gz"]),
@@ -206,6 +236,52 @@ RULES = [
         "names of a label's values",
         write_named_and_numbered,
         "label files hold numbers, and other labels here have names",
+        inside=("converted", "converted"),
+    ),
+    Rule(
+        "axes of a label",
+        write_axes_of_label,
+        "its grid is not the image's, they lie on different grids",
+        inside_reason="label: its axes run along RPS, the image's along LPS; turned to the image's",
+        check=check_axes_of_label,
+    ),
+    # The x of the sform's offset, in voxels of 1 mm.
+    Rule(
+        "one place of a NIfTI file",
+        write_header(292, "f", [0.4], [0.6]),
+        "its qform (code 1) and sform (code 1) place it up to 0.60 mm apart; the sform is taken",
+        "converted",
+        inside=("converted", "converted"),
+    ),
+    Rule(
+        "right angles of an affine",
+        write_header(284, "f", [np.sin(np.radians(0.9))], [np.sin(np.radians(1.2))]),
+        "the axes of its affine are 1.2 degrees off a right angle, at most 1 are taken",
+        inside=("converted", "converted"),
+    ),
+    # Of a qform alone: its code, the sform's, and the quaternion's b, c and d.
+    Rule(
+        "rotation of a qform",
+        write_header(252, "2h3f", [1, 0, 0.6, 0.8, 0], [1, 0, 0.6, 0.81, 0]),
+        "its quaternion (0.6, 0.81, 0) is no rotation",
+        inside=("converted", "converted"),
+    ),
+    Rule(
+        "scaling of a NIfTI file",
+        write_header(112, "2f", [0, np.nan], [2, np.nan]),
+        "its values are scaled by 2 and moved by nan",
+        inside=("converted", "converted"),
+    ),
+    Rule(
+        "begin of a NIfTI file's voxels",
+        write_header(108, "f", [352], [0]),
+        "its header claims that the voxels begin at byte 0",
+        inside=("converted", "converted"),
+    ),
+    Rule(
+        "length of a NIfTI file",
+        write_header(42, "h", [GRID.size[0]], [GRID.size[0] + 1]),
+        "damaged, or it ends early: 1008 bytes of voxels are claimed",
         inside=("converted", "converted"),
     ),
 ]

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import nibabel
 import numpy as np
 import pytest
 import yaml
@@ -20,6 +21,7 @@ from voxflow.cli.apps import evaluate_main, export_main, train_main
 from voxflow.cli.main import main as voxflow
 from voxflow.cli.tlt import infer_main as tlt_infer
 from voxflow.engines import open_engine
+from voxflow.errors import DataError
 from voxflow.executor import Threads
 from voxflow.files import write_json
 from voxflow.geometry import Geometry
@@ -146,6 +148,23 @@ def by_tlt(house: House, images: tuple[Path, ...]) -> Path | str:
     return outcome(house.root / "tlt", "case/case_outputs.nii.gz")
 
 
+def by_a_bundle(house: House, images: tuple[Path, ...]) -> Path | str:
+    pytest.importorskip("ignite", reason="MONAI's engines need pytorch-ignite: pip install voxflow[bundle]")
+    from voxflow.bundle import BundleOptions, infer_bundle
+    from voxflow.migrate import migrate_to_bundle
+
+    key = {"DATA_LIST_KEY": "validation"}
+    bundle = migrate_to_bundle(house.mmar, house.root / "bundle", overrides=key).folder
+    paths = [str(image) for image in images]
+    (house.root / "masks").mkdir()
+    try:
+        data = {"dataset#data": [{"image": paths[0] if len(paths) == 1 else paths}]}
+        infer_bundle(bundle, bundle / "models", house.root / "masks", BundleOptions(), data=data)
+    except DataError as error:
+        return str(error)
+    return next((house.root / "masks").rglob("*.nii.gz"))
+
+
 DOORS: list[Door] = [by_the_stage, by_the_command, by_a_worker, by_the_service, by_the_mmar, by_nvmidl, by_tlt]
 
 
@@ -202,14 +221,66 @@ def test_every_door_gives_the_mask_that_the_model_gives(house: House, door: Door
     np.testing.assert_array_equal(read_volume(mask).array, expected)
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf])
-@pytest.mark.parametrize("door", DOORS, ids=lambda door: door.__name__)
+def write_nan(folder: Path) -> None:
+    write_image(folder / "image.nii.gz", corner=np.nan)
+
+
+def write_infinity(folder: Path) -> None:
+    write_image(folder / "image.nii.gz", corner=np.inf)
+
+
+def write_half(folder: Path) -> None:
+    write_image(folder / "image.nii.gz")
+    whole = (folder / "image.nii.gz").read_bytes()
+    (folder / "image.nii.gz").write_bytes(whole[: len(whole) // 2])
+
+
+def write_wrong_checksum(folder: Path) -> None:
+    write_image(folder / "image.nii.gz")
+    data = bytearray((folder / "image.nii.gz").read_bytes())
+    data[-8] ^= 255
+    (folder / "image.nii.gz").write_bytes(data)
+
+
+def write_complex(folder: Path) -> None:
+    nibabel.save(nibabel.Nifti1Image(np.ones(GRID.size, np.complex64), GRID.affine_ras), folder / "image.nii.gz")
+
+
+FAULTS: dict[Callable[[Path], None], str] = {
+    write_nan: "the image holds NaN or infinite values",
+    write_infinity: "the image holds NaN or infinite values",
+    write_half: "unreadable image: damaged, or it ends early",
+    write_wrong_checksum: "unreadable image: damaged, or it ends early: CRC check failed",
+    write_complex: "unreadable image: a voxel holds a complex number",
+}
+
+
+@pytest.mark.filterwarnings("ignore")  # what MONAI and ignite warn of in their own modules
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
+@pytest.mark.parametrize("door", [*DOORS, by_a_bundle], ids=lambda door: door.__name__)
 @pytest.mark.parametrize("house", ["windows"], indirect=True)
-def test_every_door_refuses_an_image_that_holds_no_numbers(house: House, door: Door, value: float) -> None:
-    write_image(house.root / "image.nii.gz", corner=value)
+def test_every_door_refuses_an_image_for_the_same_reason(
+    house: House, door: Door, fault: Callable[[Path], None]
+) -> None:
+    fault(house.root)
     reason = door(house, (house.root / "image.nii.gz",))
     assert isinstance(reason, str)
-    assert reason.endswith("the image holds NaN or infinite values")
+    assert f"image.nii.gz: {FAULTS[fault]}" in reason
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    "door", [door for door in (*DOORS, by_a_bundle) if door is not by_the_service], ids=lambda door: door.__name__
+)
+@pytest.mark.parametrize("house", ["windows"], indirect=True)
+def test_every_door_refuses_a_second_channel_on_another_grid(house: House, door: Door) -> None:
+    images = (house.root / "one.nii.gz", house.root / "two.nii.gz")
+    write_image(images[0])
+    moved = Geometry(GRID.size, GRID.affine + np.pad([[0.06]], [(0, 3), (3, 0)]))
+    write_volume(images[1], Volume(write_image(images[1]), moved))
+    reason = door(house, images)
+    assert isinstance(reason, str)
+    assert "two.nii.gz: its grid is not the image's, they lie on different grids" in reason
 
 
 @pytest.mark.parametrize("door", [door for door in DOORS if door is not by_the_service], ids=lambda door: door.__name__)
@@ -220,17 +291,6 @@ def test_every_door_refuses_a_wrong_number_of_channels(house: House, door: Door)
     for seed, image in enumerate(images):
         write_image(image, seed)
     assert door(house, images) == "the network takes 1 channel(s), the image has 2"
-
-
-@pytest.mark.parametrize("door", DOORS, ids=lambda door: door.__name__)
-@pytest.mark.parametrize("house", ["windows"], indirect=True)
-def test_every_door_refuses_an_image_that_ends_early(house: House, door: Door) -> None:
-    write_image(house.root / "image.nii.gz")
-    whole = (house.root / "image.nii.gz").read_bytes()
-    (house.root / "image.nii.gz").write_bytes(whole[: len(whole) // 2])
-    reason = door(house, (house.root / "image.nii.gz",))
-    assert isinstance(reason, str)
-    assert "unreadable image: damaged, or it ends early" in reason
 
 
 @pytest.mark.filterwarnings("ignore:.*Any type hint is inferred as AnyType")
@@ -256,17 +316,9 @@ def test_the_registered_model_gives_the_logits_that_its_file_gives(
 @pytest.mark.filterwarnings("ignore")  # what MONAI and ignite warn of in their own modules
 @pytest.mark.parametrize("house", ["windows"], indirect=True)
 def test_a_bundle_made_of_the_mmar_gives_its_mask(house: House) -> None:
-    pytest.importorskip("ignite", reason="MONAI's engines need pytorch-ignite: pip install voxflow[bundle]")
-    from voxflow.bundle import BundleOptions, infer_bundle
-    from voxflow.migrate import migrate_to_bundle
-
     array = write_image(house.root / "image.nii.gz")
-    key = {"DATA_LIST_KEY": "validation"}
-    bundle = migrate_to_bundle(house.mmar, house.root / "bundle", overrides=key).folder
-    data = {"dataset#data": [{"image": str(house.root / "image.nii.gz")}]}
-    (house.root / "masks").mkdir()
-    infer_bundle(bundle, bundle / "models", house.root / "masks", BundleOptions(), data=data)
-    (mask,) = (house.root / "masks").rglob("*.nii.gz")
+    mask = by_a_bundle(house, (house.root / "image.nii.gz",))
+    assert isinstance(mask, Path), mask
     engine = open_engine(house.mmar / "models/model.pt")
     expected = predict_volume(engine, Volume(array, GRID), PredictOptions(plan=house.plan)).mask.array
     np.testing.assert_array_equal(read_volume(mask).array, expected)

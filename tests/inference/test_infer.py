@@ -9,6 +9,7 @@ import os
 import time
 from typing import TYPE_CHECKING
 
+import nibabel
 import numpy as np
 import pytest
 
@@ -16,7 +17,7 @@ from tests.inference.models import BrightnessEngine, ThresholdEngine, volume_spe
 from voxflow.dicom import Origin
 from voxflow.errors import DataError
 from voxflow.geometry import Geometry
-from voxflow.inference import InferenceCase, InferOptions, find_native_cases, infer_cases, read_volumes
+from voxflow.inference import InferenceCase, InferOptions, find_cases, find_native_cases, infer_cases, read_volumes
 from voxflow.volumes import Volume, read_volume, write_radiograph, write_volume
 
 if TYPE_CHECKING:
@@ -149,3 +150,36 @@ def test_the_engine_is_told_what_it_will_be_shown(plan: Plan, case: InferenceCas
     infer_cases(engine, [case], out, InferOptions(plan=plan, overlays=0))
     assert len(engine.expected) == 1
     assert set(engine.shapes) == set(engine.expected)
+
+
+def test_images_of_a_folder_are_found_by_any_ending_through_links_and_under_names_that_stay_apart(
+    tmp_path: Path,
+) -> None:
+    grid = Geometry.from_parts((4, 4, 4), (1, 1, 1))
+    for name in ("in/a/x.nii.gz", "in/a_x.nii.gz", "in/B.NII.GZ", "in/b.nii.gz", "disk/c.nii.gz"):
+        write_volume(tmp_path / name, Volume(np.zeros((4, 4, 4), np.float32), grid))
+    (tmp_path / "in/more").symlink_to(tmp_path / "disk")
+    (tmp_path / "in/more2").symlink_to(tmp_path / "in")
+    cases = find_cases(tmp_path / "in", tmp_path, is_segmentation=True).cases
+    assert [(case.id, case.image_name) for case in cases] == [
+        ("B", "B.NII.GZ"),
+        ("a_x", "a/x.nii.gz"),
+        ("a_x_2", "a_x.nii.gz"),
+        ("b_2", "b.nii.gz"),
+        ("more_c", "more/c.nii.gz"),
+    ]
+
+
+def test_a_mask_states_both_places_that_its_image_states(
+    tmp_path: Path, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = nibabel.Nifti1Image(np.zeros((24, 20, 12), np.float32), None)
+    image.header.set_qform(np.diag([-1.0, -1, 2, 1]), 1)
+    image.header.set_sform(np.diag([-1.0, -1, 2, 1]) + np.pad([[40.0]], [(0, 3), (3, 0)]), 4)
+    nibabel.save(image, tmp_path / "a.nii.gz")
+    infer_cases(ThresholdEngine(), [InferenceCase("a", (tmp_path / "a.nii.gz",))], out, InferOptions(overlays=0))
+    mask = nibabel.Nifti1Image.from_filename(out / "a/a.nii.gz")
+    np.testing.assert_array_equal(mask.affine, image.header.get_sform())
+    np.testing.assert_array_equal(mask.header.get_qform(), image.header.get_qform())
+    assert (int(mask.header["qform_code"]), int(mask.header["sform_code"])) == (1, 4)
+    assert "case a: its qform (code 1) and sform (code 4) place it up to 40.00 mm apart" in capsys.readouterr().err

@@ -74,5 +74,5 @@ def test_label_values_are_whole_within_a_thousandth(tmp_path: Path, value: float
         assert label.array.dtype == np.uint8
         assert (label.array.sum(), label.array[1, 2, 3]) == (1, 1)
         return
-    with pytest.raises(DataError, match=r"label\.nii\.gz: a label holds values that are no whole numbers, such as"):
+    with pytest.raises(DataError, match=r"label\.nii\.gz: label values are no whole numbers from 0"):
         read_label(tmp_path / "label.nii.gz", grid())

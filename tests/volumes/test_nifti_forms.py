@@ -132,7 +132,7 @@ def change_header(folder: Path, offset: int, form: str, *values: Any) -> Path:
     (40, "8h", (3, 9, 0, 7, 1, 1, 1, 1), r"its header claims the size \[3, 9, 0, 7"),
     (40, "8h", (3, 9000, 9000, 9000, 1, 1, 1, 1), "damaged, or it ends early: 1458000000000 bytes of voxels"),
     (40, "8h", (2, 9, 8, 1, 1, 1, 1, 1), "expected a 3D image with one value a voxel, received 2D"),
-    (70, "h", (32,), "it holds complex numbers"),
+    (70, "h", (32,), "a voxel holds a complex number"),
     (70, "h", (1536,), "it holds 128-bit floats"),
     (70, "h", (7,), "voxels of the unknown type 7"),
     (108, "f", (0.0,), "its header claims that the voxels begin at byte 0"),

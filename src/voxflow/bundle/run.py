@@ -7,10 +7,12 @@ import shutil
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from voxflow.bundle.images import check_images
 from voxflow.bundle.options import DEFAULT_EVALUATOR
 from voxflow.bundle.parts import get_part, has_id, open_bundle, run_workflow
 from voxflow.bundle.watch import TrainingWatch, is_number
 from voxflow.errors import DataError
+from voxflow.files import write_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,11 +33,13 @@ class BundleResult:
         numbers: flat and finite, as ``dvc metrics`` wants them.
         key_metric: name of the metric that decides; empty when there is none.
         is_interrupted: a person ended it early.
+        failures: the images that could not be used: file and reason.
     """
 
     numbers: dict[str, float] = field(default_factory=dict)
     key_metric: str = ""
     is_interrupted: bool = False
+    failures: tuple[dict[str, str], ...] = ()
 
 
 def train_bundle(
@@ -59,7 +63,7 @@ def train_bundle(
 
     Raises:
         ConfigError: a configuration is missing, or has no such id.
-        DataError: the configuration wrote no checkpoint.
+        DataError: an image or label can't be used, or the configuration wrote no checkpoint.
         TrainingError: the loss is not a number.
     """
     from voxflow.training import Interruption, Recorder
@@ -67,7 +71,8 @@ def train_bundle(
     _clear_folder(out)
     folders = {options.checkpoints: out, options.outputs: out / "events"}
     with (
-        open_bundle(bundle, "train", options, folders=folders, data=data) as workflow,
+        check_images(data) as checked,
+        open_bundle(bundle, "train", options, folders=folders, data=checked) as workflow,
         Interruption() as interruption,
     ):
         recorder = Recorder(out / "events", curves, tracker)
@@ -104,20 +109,37 @@ def evaluate_bundle(
 
     Raises:
         ConfigError: a configuration is missing, or has no such id.
-        DataError: there is no trained model.
+        DataError: there is no trained model, or no image can be used.
     """
-    engine = _run(bundle, "evaluate", model, out, options=options, data=data)
+    failures: list[dict[str, str]] = []
+    with check_images(data, failures) as checked:
+        engine = _run(bundle, "evaluate", model, out, options=options, data=checked)
+        count = _count_cases(checked, engine)
+    _write_failures(failures, out)
     metrics = {name: float(value) for name, value in engine.state.metrics.items() if is_number(value)}
     key = str(getattr(engine.state, "key_metric_name", None) or next(iter(metrics), ""))
-    return BundleResult({**metrics, "cases": _count_cases(data, engine)}, key)
+    return BundleResult({**metrics, **_count(count, failures)}, key, failures=tuple(failures))
 
 
 def infer_bundle(
     bundle: Path, model: Path, out: Path, options: BundleOptions, *, data: Mapping[str, list[BundleItem]]
 ) -> BundleResult:
     """Run a trained bundle on cases without a label; see :func:`evaluate_bundle`."""
-    engine = _run(bundle, "infer", model, out, options=options, data=data)
-    return BundleResult({"cases": _count_cases(data, engine)})
+    failures: list[dict[str, str]] = []
+    with check_images(data, failures) as checked:
+        engine = _run(bundle, "infer", model, out, options=options, data=checked)
+        count = _count_cases(checked, engine)
+    _write_failures(failures, out)
+    return BundleResult(_count(count, failures), failures=tuple(failures))
+
+
+def _write_failures(failures: list[dict[str, str]], out: Path) -> None:
+    if failures:
+        write_json(out / "failures.json", failures)
+
+
+def _count(cases: int, failures: list[dict[str, str]]) -> dict[str, float]:
+    return {"cases": cases, **({"failed_cases": len(failures)} if failures else {})}
 
 
 def _run(

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, replace
 from itertools import count
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from voxflow.datalist import Datalist
 from voxflow.dicom import ConvertOptions, convert_folder, find_sources
 from voxflow.errors import DataError
+from voxflow.images import list_files
 from voxflow.inference.cases import InferenceCase, find_native_cases
 from voxflow.tables import read_rows
 from voxflow.volumes import VOLUME_SUFFIXES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
 RADIOGRAPH_SUFFIXES = (".png",)
 
@@ -60,7 +60,7 @@ def find_cases(
         if not _has_suffix(source, suffixes):
             raise DataError(f"the model takes {' '.join(suffixes)}", path=source)
         return InputCases((InferenceCase(_strip_suffix(source.name), (source,)),))
-    files = _list_files(source, suffixes) if source.is_dir() else []
+    files = _list_images(source, suffixes) if source.is_dir() else []
     if files:
         return InputCases(_name_files(source, files))
     return convert_dicom_cases(_make_folder(source, scratch), scratch / "volumes", is_segmentation=is_segmentation)
@@ -92,19 +92,9 @@ def convert_dicom_cases(
     return InputCases(tuple(native), tuple(refused))
 
 
-def _list_files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
-    """Files below a folder, hidden ones left out; links to folders are followed, each folder once."""
-    files: list[Path] = []
-    seen: set[Path] = set()
-    for parent, folder_names, file_names in os.walk(folder, followlinks=True):
-        seen.add(Path(parent).resolve())
-        folder_names[:] = [
-            name
-            for name in sorted(folder_names)
-            if not name.startswith(".") and (Path(parent) / name).resolve() not in seen
-        ]
-        files += [Path(parent) / name for name in file_names if not name.startswith(".")]
-    return sorted(path for path in files if _has_suffix(path, suffixes) and path.is_file())
+def _list_images(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
+    """Image files below a folder, hidden ones left out; links are followed."""
+    return sorted(path for path in list_files(folder) if _has_suffix(path, suffixes) and not path.name.startswith("."))
 
 
 def _name_files(folder: Path, files: Sequence[Path]) -> tuple[InferenceCase, ...]:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from voxflow.errors import DataError
 from voxflow.inference.cases import read_radiographs, read_volumes
 from voxflow.prediction import announce_image, predict_prepared, predict_radiograph, prepare_image
-from voxflow.progress import track
-from voxflow.volumes import read_geometry, write_volume
+from voxflow.progress import say, track
+from voxflow.volumes import describe_forms, read_geometry, write_volume
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -84,6 +84,9 @@ def segment_cases(
         with suppress(DataError):  # reading says the same
             announce_image(engine, read_geometry(case.images[0], has_channels=True), options)
         volumes = read_volumes(case)
+        note = describe_forms(volumes[0].geometry)
+        if note:
+            say(f"warning: case {case.id}: {note}")
         return volumes[0], prepare_image(volumes, engine.spec)
 
     def work(case: InferenceCase, content: tuple[Volume, PreparedImage]) -> SegmentedCase:

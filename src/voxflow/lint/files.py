@@ -205,14 +205,15 @@ def _note_grids(items: list[ListedCase], images: ImageHeaders, notes: FindingCol
     mismatches, turns = [], []
     for item in items:
         image = images.geometry(item.images[0]) if item.images else None
-        others = [(json_path, images.geometry(path)) for json_path, path in item.files[1:]]
-        for json_path, grid in others:
+        for json_path, path in item.files[1:]:
+            grid = images.geometry(path)
             if image is None or grid is None:
                 continue
             if grid.find_axes(image) is None:
-                mismatches.append((json_path, describe_mismatch(grid, image), "resample it to the image's grid"))
+                message = f"{path.name}: {describe_mismatch(grid, image)}"
+                mismatches.append((json_path, message, "resample it to the image's grid"))
             elif turn := describe_turn(grid, image):
-                turns.append((json_path, turn, "check that it belongs to this image"))
+                turns.append((json_path, f"{path.name}: {turn}", "check that it belongs to this image"))
     notes.add_alike("error", "grid-mismatch", mismatches)
     notes.add_alike("warning", "turned-axes", turns)
 
@@ -221,7 +222,7 @@ def _note_forms(parts: dict[str, list[ListedCase]], images: ImageHeaders, notes:
     """NIfTI files whose header states two places."""
     files = dict(reversed([pair for items in parts.values() for item in items for pair in item.files]))
     differing = [
-        (json_path, note, "check where the image lies, and state one place")
+        (json_path, f"{path.name}: {note}", "check where the image lies, and state one place")
         for json_path, path in files.items()
         if (grid := images.geometry(path)) and (note := describe_forms(grid))
     ]

@@ -5,6 +5,7 @@ Every way into the library compares grids here, so that the same pair of files i
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,6 +24,7 @@ SAME_AXES = ((0, 1, 2), (False, False, False))
 # Labels that are stored as scaled integers or floats come back as 0.9999 or 1.0001.
 LABEL_TOLERANCE = 1e-3
 HIGHEST_LABEL = 65535
+MOST_VALUES = 5  # that a message names
 
 
 def align(volume: Volume, grid: Geometry, path: Path | None = None) -> Volume:
@@ -50,10 +52,17 @@ def align(volume: Volume, grid: Geometry, path: Path | None = None) -> Volume:
 
 
 def describe_mismatch(received: Geometry, image: Geometry) -> str:
-    """Say in one line how a label's or channel's grid differs from its image's."""
+    """Say in one line how a label's or channel's grid differs from its image's, whose values come first."""
+    sizes, spacings = (
+        " and ".join(" × ".join(f"{value:.6g}" for value in values) for values in pair)
+        for pair in ((image.size, received.size), (image.spacing, received.spacing))
+    )
+    # A tenth of a voxel can be told apart, and two digits at least.
+    digits = max(2, 1 - math.floor(math.log10(min(image.spacing))))
+    origins = " and ".join(" ".join(f"{mm:.{digits}f}" for mm in grid.origin) for grid in (image, received))
     return (
-        f"its grid is not the image's, they lie on different grids: {_describe(received)}; the image has "
-        f"{_describe(image)}"
+        f"its grid is not the image's, they lie on different grids: size {sizes}, spacing {spacings} mm, "
+        f"origin {origins} mm, axes along {image.orientation} and {received.orientation}"
     )
 
 
@@ -79,23 +88,12 @@ def round_labels(array: NDArray[Any], path: Path | None = None) -> NDArray[Any]:
     """
     if array.dtype.kind == "f":
         values = np.rint(array)
-        is_whole = np.abs(values - array) <= LABEL_TOLERANCE
-        if not is_whole.all():
-            wrong = float(array[~is_whole].reshape(-1)[0])
-            raise DataError(f"a label holds values that are no whole numbers, such as {wrong:.4g}", path=path)
+        if not (np.abs(values - array) <= LABEL_TOLERANCE).all():
+            wrong = np.unique(array)[:MOST_VALUES].tolist()
+            raise DataError(f"label values are no whole numbers from 0: {wrong}", path=path)
     else:
         values = array
     least, most = (values.min(), values.max()) if values.size else (0, 0)
     if least < 0 or most > HIGHEST_LABEL:
         raise DataError(f"label values lie between {least} and {most}, expected 0 to {HIGHEST_LABEL}", path=path)
     return np.asarray(values.astype(np.uint8 if most < 256 else np.uint16, copy=False))
-
-
-def _describe(grid: Geometry) -> str:
-    size, spacing = _join(grid.size, "d"), _join(grid.spacing, ".6g")
-    origin = ", ".join(f"{mm:.6g}" for mm in grid.origin)
-    return f"size {size}, spacing {spacing} mm, origin ({origin}) mm, axes along {grid.orientation}"
-
-
-def _join(values: tuple[float, ...], number_format: str) -> str:
-    return " × ".join(f"{value:{number_format}}" for value in values)

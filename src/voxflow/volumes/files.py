@@ -14,6 +14,7 @@ from voxflow.files import atomic_path
 from voxflow.volumes.alignment import align, round_labels
 from voxflow.volumes.checksums import require_intact
 from voxflow.volumes.nifti import is_nifti, name_file, read_header, read_nifti, write_nifti
+from voxflow.volumes.nifti_header import NO_COMPLEX
 from voxflow.volumes.volume import Volume, read_sitk_geometry
 
 if TYPE_CHECKING:
@@ -144,7 +145,7 @@ def _read_by_itk(path: Path) -> sitk.Image:
     require_intact(path)
     image = reader.Execute()
     if "complex" in image.GetPixelIDTypeAsString():
-        raise DataError("unreadable image: it holds complex numbers; save it as whole numbers or 32-bit floats")
+        raise DataError(NO_COMPLEX)
     return image
 
 

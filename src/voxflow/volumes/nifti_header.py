@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 HEADER_BYTES = 348
 DATATYPES = {"u1": 2, "i2": 4, "i4": 8, "f4": 16, "f8": 64, "i1": 256, "u2": 512, "u4": 768, "i8": 1024, "u8": 1280}
 _COLOURS = {128: 3, 2304: 4}  # RGB and RGBA, one byte a colour
-_REFUSED = {1: "single bits", 32: "complex numbers", 1536: "128-bit floats", 1792: "complex numbers"} | {
-    2048: "complex numbers"
-}
+NO_COMPLEX = "unreadable image: a voxel holds a complex number; save magnitude or phase as an image of its own"
+_COMPLEX = (32, 1792, 2048)
+_REFUSED = {1: "single bits", 1536: "128-bit floats"}
 _UNIT_MM = {1: 1000.0, 3: 0.001}  # metres and micrometres; all else is taken for millimetres
 HIGHEST_CODE = 5  # of qform_code and sform_code; others state nothing
 _QUATERNION_SLACK = 3 * float(np.finfo(np.float32).eps)  # nibabel's: what single precision takes from a length of 1
@@ -156,6 +156,8 @@ def _find_dtype(datatype: int, order: str) -> np.dtype[np.generic]:
     if datatype in _COLOURS:
         return np.dtype("u1")
     name = {number: name for name, number in DATATYPES.items()}.get(datatype)
+    if datatype in _COMPLEX:
+        raise DataError(NO_COMPLEX)
     if name is None:
         content = _REFUSED.get(datatype, f"voxels of the unknown type {datatype}")
         raise DataError(f"unreadable image: it holds {content}; save it as whole numbers or 32-bit floats")
