@@ -280,3 +280,30 @@ def test_thin_slices_of_a_segmentation_far_apart_leave_no_gap_on_another_grid(tm
     label = Converted(tmp_path).label("1.2.1")
     assert label is not None
     assert np.flatnonzero(label.any(axis=(1, 2))).tolist() == list(range(2, 14))
+
+
+def test_rois_that_name_no_frame_of_reference_of_several_are_refused(tmp_path: Path) -> None:
+    scan, image = ct("1.2.1"), Series(random_values(), uid="1.2.2", frame="1.2.88", changes={"Modality": "MR"})
+    for series in (scan, image):
+        series.write(tmp_path / "in" / series.uid)
+    rois = {"Bone": [contour(box(2.0))], "Nerve": [contour(box(6.0), image.datasets()[3])]}
+    dataset = structure_set(rois, [*scan.datasets(), *image.datasets()])
+    for roi in dataset.StructureSetROISequence:
+        del roi.ReferencedFrameOfReferenceUID
+    save(dataset, tmp_path / "in/rt")
+    converted = Converted(tmp_path)
+    assert converted.label("1.2.1") is None
+    assert converted.label("1.2.2") is not None
+    assert converted.labels("quarantined") == [
+        "ROI 1 (Bone): (0020,0052): refers to images of 2 frames of reference, and does not say in which it is drawn"
+    ]
+
+
+def test_a_label_of_several_volumes_says_so(tmp_path: Path) -> None:
+    scan, second = ct("1.2.1"), ct("1.2.2")
+    for series in (scan, second):
+        series.write(tmp_path / "in" / series.uid)
+    images = [*scan.datasets(), *second.datasets()]
+    save(structure_set({"Organ": [contour(box(4.0))]}, images), tmp_path / "in/rt")
+    converted = Converted(tmp_path)
+    assert converted.labels("converted") == ["it refers to 2 volumes, and labels each"] * 2

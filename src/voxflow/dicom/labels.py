@@ -146,17 +146,25 @@ def match_label(
         none, by its number.
     """
     ownership = images.assign_owners({number: label.references[number] for number in chosen}, label.patient)
-    shares = {
-        part: LabelShare(
-            label,
-            {number: frozenset(items) for number, items in sorted(numbers.items())},
-            BY_FRAME_OF_REFERENCE
-            if part in ownership.by_frame_of_reference
-            else _compare_frames_of_reference(label, numbers, images.parts[part]),
-        )
-        for part, numbers in ownership.items.items()
-    }
+    shares = {}
+    for part, numbers in ownership.items.items():
+        remarks = [
+            BY_FRAME_OF_REFERENCE if part in ownership.by_frame_of_reference else "",
+            _compare_frames_of_reference(label, numbers, images.parts[part]),
+            _describe_repeats(ownership.items, part),
+        ]
+        items = {number: frozenset(members) for number, members in sorted(numbers.items())}
+        shares[part] = LabelShare(label, items, "; ".join(text for text in remarks if text))
     return shares, ownership.problems
+
+
+def _describe_repeats(items_by_part: Mapping[int, Mapping[int, set[int]]], part: int) -> str:
+    """What to say where frames or contours of one part belong to others, too."""
+    count = sum(
+        any(not members.isdisjoint(numbers.get(number, ())) for number, members in items_by_part[part].items())
+        for numbers in items_by_part.values()
+    )
+    return f"it refers to {count} volumes, and labels each" if count > 1 else ""
 
 
 def _compare_frames_of_reference(label: LabelObject, numbers: Iterable[int], part: SeriesPart) -> str:

@@ -150,7 +150,7 @@ class ImageIndex:
             for part in self._find_source_owners(source, references, patient)
         ]
         if named:
-            return self._leave_out_scouts(list(dict.fromkeys(named)))
+            return self._check_one_frame(self._leave_out_scouts(list(dict.fromkeys(named))), references)
         members = [n for uid in sorted(references.series) for n in self._by_series.get(uid, ())]
         members = self._check_patient(members, patient)
         volumes = [n for n in members if self.parts[n].kind == "volume"]
@@ -160,7 +160,17 @@ class ImageIndex:
                 raise DicomError(
                     f"its series holds {count} volumes, and it names no image of one of them", where="(0008,1115)"
                 )
-        return volumes or members
+        return self._check_one_frame(volumes or members, references)
+
+    def _check_one_frame(self, parts: list[int], references: References) -> list[int]:
+        """Those in the label's own frame of reference; it can't be drawn in several."""
+        frames = references.frames_of_reference
+        in_frame = [n for n in parts if self.parts[n].first.frame_of_reference in frames] or parts
+        count = len({self.parts[n].first.frame_of_reference for n in in_frame})
+        if count > 1:
+            message = f"refers to images of {count} frames of reference, and does not say in which it is drawn"
+            raise DicomError(message, where=FRAME_OF_REFERENCE)
+        return in_frame
 
     def _leave_out_scouts(self, parts: list[int]) -> list[int]:
         """Parts without the slices that were left out of a series of which a volume is among them."""
@@ -225,14 +235,13 @@ def read_segment_references(dataset: Dataset, numbers: Iterable[int]) -> dict[in
         raise DicomError(f"says to hold {count} frames and describes {described}", where="(0028,0008)")
     frames = _group_frames(dataset, numbers, count)
     series = list(_list_series(dataset))
-    sources = _collect_sources(
-        image for item in [*series, dataset] for image in _list_images(item, "ReferencedInstanceSequence")
-    )
+    instances = [image for item in [*series, dataset] for image in _list_images(item, "ReferencedInstanceSequence")]
+    sources = _collect_sources([*instances, *_list_images(dataset, "SourceImageSequence")])
     return {
         number: References(
             items=tuple(frame for frame, _ in members),
             item_sources=tuple(item_sources for _, item_sources in members),
-            sources=sources or _collect_sources(_list_images(dataset, "SourceImageSequence")),
+            sources=sources,
             series=frozenset(_read_uid(item, "SeriesInstanceUID") for item in series) - {""},
             frames_of_reference=frozenset([_read_uid(dataset, "FrameOfReferenceUID")]) - {""},
         )
