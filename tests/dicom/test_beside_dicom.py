@@ -42,6 +42,13 @@ def read_table(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(stream))
 
 
+def test_an_output_below_the_source_is_no_input_the_next_time(tmp_path: Path) -> None:
+    Series(random_values()).write(tmp_path / "in/ct")
+    options = ConvertOptions(pseudonym_key="k", workers=1, mapping=False)
+    counts = [convert_folder(tmp_path / "in", tmp_path / "in/out", options).cases for _ in range(2)]
+    assert counts == [1, 1]
+
+
 @pytest.mark.parametrize("slices", [1, SLICES])
 def test_dicom_hides_no_other_images(tmp_path: Path, slices: int) -> None:
     Series(random_values()[:slices]).write(tmp_path / "in/extra")

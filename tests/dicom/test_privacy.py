@@ -20,7 +20,7 @@ from pydicom.uid import ComprehensiveSRStorage, ComputedRadiographyImageStorage
 
 from tests.dicom.objects import Series, new, pixels, random_values, rtstruct, save, seg
 from voxflow.dicom import ConvertOptions, convert_folder
-from voxflow.dicom.mapping import FOLDER_VARIABLE
+from voxflow.dicom.mapping import FOLDER_VARIABLE, choose_mapping_path
 from voxflow.errors import ConfigError
 from voxflow.images import KEY_VARIABLE, assign_pseudonyms, load_pseudonym_key, number_cases
 
@@ -126,6 +126,15 @@ def test_the_mapping_leads_back_and_is_for_its_owner_only(tmp_path: Path, monkey
     assert DvcIgnoreFilter(LocalFileSystem(), str(tmp_path)).is_ignored_file(str(mapping.resolve()))
 
 
+def test_targets_whose_names_meet_have_two_mappings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv(FOLDER_VARIABLE)
+    targets = [Path(name) for name in ("a_b", "a b", "\u60a3", "\u75c5", "x" * 250)]
+    mappings = {choose_mapping_path(target) for target in targets}
+    assert len(mappings) == len(targets)
+    assert max(len(mapping.name) for mapping in mappings) < 220
+
+
 def test_no_mapping_is_written_where_params_say_so_or_into_what_is_passed_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -188,6 +197,7 @@ def test_cases_are_numbered_within_a_patient() -> None:
         ({"patient_pattern": "^abc"}, "the pattern needs a group"),
         ({"patient_pattern": "("}, "not a regular expression"),
         ({"labels": {"a": 0}}, "greater than or equal to 1"),
+        ({"labels": {"Liver": 1, "liver": 2}}, "'Liver' and 'liver' differ in upper and lower case alone"),
         ({"modality": "CT"}, "Extra inputs are not permitted"),
     ],
 )

@@ -102,7 +102,7 @@ def convert_folder(
             findings is wrong.
     """
     mapping = choose_mapping_path(target) if options.mapping else None
-    scan = scan_folder(source, options.workers)
+    scan = scan_folder(source, options.workers, without=target)
     key = load_pseudonym_key(options.pseudonym_key)
     namer = SourceNamer(source, key, [header.path for header in scan.headers])
     with atomic_directory(target) as folder:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import os
 import re
 import tempfile
@@ -21,6 +22,7 @@ FOLDER_VARIABLE = "VOXFLOW_MAPPING_FOLDER"
 FOLDER = Path(".voxflow/mapping")
 HEADER = ("case", "patient", "patient_id", "study_uid", "series_uid", "source", "name", "row", "verdict")
 # Neither git nor DVC looks into a folder that says so itself, wherever it lies.
+MAX_NAME_LENGTH = 200
 IGNORES = (".gitignore", ".dvcignore")
 
 
@@ -38,7 +40,12 @@ def choose_mapping_path(target: Path) -> Path:
         raise ConfigError(f"the mapping of pseudonyms would lie in {target}, which is passed on", path=folder)
     if target_folder.is_relative_to(working_folder):
         target_folder = target_folder.relative_to(working_folder)
-    return folder / (re.sub(r"[^A-Za-z0-9.-]+", "_", target_folder.as_posix()).strip("_") + ".csv")
+    text = target_folder.as_posix()
+    name = re.sub(r"[^A-Za-z0-9.-]+", "_", text).strip("_")
+    # "a b" and "a_b" are two conversions, and a file system takes 255 bytes.
+    if re.search(r"[^A-Za-z0-9._/-]", text) or len(name) > MAX_NAME_LENGTH:
+        name = f"{name[:MAX_NAME_LENGTH]}-{hashlib.sha256(os.fsencode(text)).hexdigest()[:8]}"
+    return folder / f"{name}.csv"
 
 
 def write_mapping(path: Path, rows: Sequence[ConversionRow], cases: Sequence[ConvertedCase], source: Path) -> None:

@@ -41,13 +41,18 @@ class FolderScan:
     copies: tuple[Path, ...]
 
 
-def scan_folder(source: Path, workers: int | None = None) -> FolderScan:
+def scan_folder(source: Path, workers: int | None = None, *, without: Path | None = None) -> FolderScan:
     """Read the header of every file below ``source``.
+
+    Args:
+        source: the folder.
+        workers: processes; None takes the number of cores.
+        without: a folder below it that is left out.
 
     Raises:
         DataError: the folder is missing or empty.
     """
-    files = list_files(source)
+    files = list_files(source, without)
     with process_map(workers if len(files) >= PARALLEL_FROM_FILES else 1) as run:
         header_by_file = list(track(run(read_header, files), "reading headers", total=len(files)))
     headers = [header for header in header_by_file if header is not None]

@@ -39,6 +39,16 @@ class ImageOptions(BaseModel):
     volume_format: Literal[".nii.gz", ".nii", ".mha", ".mhd", ".nrrd"] = ".nii.gz"
     workers: int | None = Field(default=None, ge=1)
 
+    @field_validator("labels")
+    @classmethod
+    def _distinct_names(cls, value: dict[str, int] | None) -> dict[str, int] | None:
+        spellings: dict[str, str] = {}
+        for name, number in (value or {}).items():
+            other = spellings.setdefault(name.casefold(), name)
+            if value and value[other] != number:
+                raise ValueError(f"{other!r} and {name!r} differ in upper and lower case alone, and have two values")
+        return value
+
     @field_validator("patient_pattern")
     @classmethod
     def _pattern_with_group(cls, value: str | None) -> str | None:

@@ -10,12 +10,16 @@ from voxflow.errors import DataError
 from voxflow.images.names import is_image_file
 
 
-def list_files(source: Path) -> list[Path]:
+def list_files(source: Path, without: Path | None = None) -> list[Path]:
     """List all files below a folder, in the order of their paths.
 
     A folder that several links lead to is listed once, under its own path where that lies below ``source``. A link to
     a folder that ``source`` lies in is not followed. Hidden folders and files are left out, but for hidden images. A
     folder that may not be read is listed like a file, so that whoever reads it finds the fault.
+
+    Args:
+        source: the folder.
+        without: a folder that is left out, such as the output of the time before.
 
     Raises:
         DataError: the folder is missing or empty.
@@ -24,6 +28,8 @@ def list_files(source: Path) -> list[Path]:
         raise DataError("no such folder", path=source)
     files: list[Path] = []
     seen_folders = {_identify(folder) for folder in source.resolve().parents}
+    if without is not None and without.is_dir():
+        seen_folders.add(_identify(without))
     pending = deque([source])
     while pending:
         # Links come last, so that a folder below the source has its own path.
