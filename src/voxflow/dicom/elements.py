@@ -118,13 +118,13 @@ def _walk_elements(data: bytes, size: int, vr_by_tag: Mapping[int, bytes]) -> El
         if tag >= PIXELS:
             pixels = (value, length) if tag == PIXELS and length != UNDEFINED else None
             break
-        if vr_by_tag.get(tag) == b"SQ":
+        expected = vr_by_tag.get(tag)
+        if expected == b"SQ":
             values[tag] = b""
         if length == UNDEFINED:
             position = _skip_sequence(data, value, vr, walk is _parse_explicit)
             continue
         position = value + length
-        expected = vr_by_tag.get(tag)
         if expected is None or expected == b"SQ":
             continue
         if vr is not None and expected and vr != expected:

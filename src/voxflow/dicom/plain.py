@@ -34,7 +34,6 @@ _ELEMENTS = {
     "AcquisitionTime": (0x00080032, b"TM"),
     "ContentTime": (0x00080033, b"TM"),
     "Modality": (0x00080060, b"CS"),
-    "PixelPresentation": (0x00089205, b"CS"),
     "PatientID": (0x00100020, b"LO"),
     "EchoTime": (0x00180081, b"DS"),
     "InversionTime": (0x00180082, b"DS"),
@@ -69,10 +68,11 @@ _ELEMENTS = {
 }
 # US or SS, as the pixels are: both are taken.
 _PADDING = {"PixelPaddingValue": (0x00280120, b""), "PixelPaddingRangeLimit": (0x00280121, b"")}
-# What makes pixels mean something else than slope and intercept say: tables, and what single frames state.
-_SEQUENCES = {"ModalityLUTSequence": (0x00283000, b"SQ"), "SharedFunctionalGroupsSequence": (0x52009229, b"SQ")}
-_TAGS = {name: tag for name, (tag, _) in (_ELEMENTS | _PADDING | _SEQUENCES).items()}
-_VRS = dict((*_ELEMENTS.values(), *_PADDING.values(), *_SEQUENCES.values()))
+_TAGS = {name: tag for name, (tag, _) in (_ELEMENTS | _PADDING).items()}
+# By these, pixels mean something else than slope and intercept at the top level say: PixelPresentation,
+# ModalityLUTSequence, SharedFunctionalGroupsSequence.
+_UNPLAIN = {0x00089205: b"", 0x00283000: b"SQ", 0x52009229: b"SQ"}
+_VRS = dict((*_ELEMENTS.values(), *_PADDING.values())) | _UNPLAIN
 # In the order of VARYING, as DicomHeader.varying has them.
 _VARYING = tuple(name.split()[0] for name in VARYING)
 
@@ -179,14 +179,16 @@ class _HeaderFields:
         if vr == b"FD":
             return tuple(str(value) for (value,) in struct.iter_unpack("<d", raw))
         # PS3.5 6.2: UIDs are padded by a zero byte, other text by a blank.
-        text = raw.rstrip(b"\0" if vr == b"UI" else b" ")
+        text = raw.rstrip(b"\0" if vr == b"UI" else b" ").decode("latin-1")
         if not text:
             return ()
-        if not text.isascii() or not text.decode("ascii").isprintable():
+        if not text.isascii() or not text.isprintable():
             raise UnusualFileError
-        values = tuple(text.decode("ascii").split("\\"))
+        values = tuple(text.split("\\"))
         # Blanks within and numbers such as "+1" or "007" are for pydicom to understand.
-        if any(value != value.strip() or (vr == b"IS" and str(int(value)) != value) for value in values):
+        if " " in text and any(value != value.strip() for value in values):
+            raise UnusualFileError
+        if vr == b"IS" and any(str(int(value)) != value for value in values):
             raise UnusualFileError
         return values
 
@@ -239,12 +241,11 @@ def _locate_pixels(fields: _HeaderFields, plane: Plane) -> PlainPixels | None:
         and fields.read_count("BitsAllocated") == 16
         and 0 < bits <= 16
         and fields.read_short("HighBit") in (None, bits - 1)
-        and not any(_TAGS[name] in elements.values for name in _SEQUENCES)
+        and _UNPLAIN.keys().isdisjoint(elements.values)
         and sign in (0, 1)
         and fields.read_count("SamplesPerPixel") == 1
         and fields.read_text("NumberOfFrames") in ("", "1")
         and fields.read_text("PhotometricInterpretation") in ("MONOCHROME1", "MONOCHROME2")
-        and fields.read_text("PixelPresentation") in ("", "MONOCHROME")
     )
     if not is_plain or elements.pixels is None:
         return None
