@@ -166,3 +166,54 @@ def test_a_configuration_of_validation_says_what_to_use_instead(tmp_path: Path) 
     write_json(tmp_path / "config_validation.json", {"validate": SPLEEN["validate"]})
     with pytest.raises(ConfigError, match="evaluate and infer by the workspace's stages"):
         load_evaluation(tmp_path / "config_validation.json")
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        ("train.handlers", {"name": "StatsHandler"}),
+        ("train.handlers[0].args", [1]),
+        ("train.handlers[0].args", "text"),
+        ("train.dataset.args", "text"),
+        ("train.dataloader.args", [4]),
+        ("train.trainer.args", 3),
+        ("train.loss.args", [True]),
+        ("train.model.args", ["UNet"]),
+        ("train.lr_scheduler.args", 5000),
+        ("train.model.args.strides", [[2, 2], [2]]),
+        ("train.model.args.strides", [[2, 2, 2], [2, 2]]),
+        ("train.model.args.strides", [2]),
+        ("train.model.args.strides", ["2", None, 2, 2]),
+        ("train.model.args.spatial_dims", "three"),
+        ("train.pre_transforms[0].args.keys", 5),
+        ("validate.post_transforms", {"name": "Activationsd"}),
+        ("validate.post_transforms[0].args", ["pred"]),
+        ("validate.key_metric", "MeanDice"),
+        ("validate.key_metric.args", ["include_background"]),
+        ("validate.evaluator.args", [1]),
+        ("validate.inferer.args", None),
+    ],
+)
+def test_a_wrong_form_is_a_finding_and_no_traceback(place: str, value: Any, tmp_path: Path) -> None:
+    from voxflow.config.source import set_nested
+    from voxflow.lint import check_workspace
+    from voxflow.planning import Target
+
+    config = copy.deepcopy(SPLEEN)
+    assert set_nested(config, place, value) is None
+    write_json(tmp_path / "config_train.json", config)
+    target = Target("ws", tmp_path, tmp_path / "config_train.json", None, None, overrides={**PLACES, **KEYS})
+    assert check_workspace(target).errors
+
+
+def test_a_loader_that_is_disabled_loads_nothing(tmp_path: Path) -> None:
+    config = copy.deepcopy(SPLEEN)
+    loader: dict[str, Any] = {"name": "CheckpointLoader", "args": {"load_path": "{MMAR_CKPT}"}}
+    config["dont_load_ckpt_model"] = True
+    inside = {"name": "CheckpointLoader", "args": {"load_path": "{MMAR_CKPT}", "disabled": True}}
+    for form in (loader | {"disabled": "{dont_load_ckpt_model}"}, inside):
+        config["train"]["handlers"][0] = form
+        assert load(config, tmp_path, MMAR_CKPT="models/model.pt").start_weights == ""
+    config["train"]["handlers"][0] = loader | {"disabled": "{dont_load_ckpt_model}"}
+    workflow = load(config, tmp_path, MMAR_CKPT="models/model.pt", dont_load_ckpt_model=False)
+    assert workflow.start_weights == "models/model.pt"

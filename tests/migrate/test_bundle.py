@@ -224,3 +224,48 @@ def test_a_clara4_workspace_keeps_its_components(
     fast = {"train#dataloader#num_workers": 0, "validate#dataloader#num_workers": 0}
     run_stock(migration.folder, monkeypatch, "train", epochs=1, val_interval=1, **fast)
     assert (migration.folder / "models/model.pt").is_file()
+
+
+def test_the_named_configuration_decides_the_network_and_the_weights(
+    cube_workspace: Path, tmp_path: Path, content: Callable[[Path], Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    workspace = shutil.copytree(cube_workspace, tmp_path / "cubes")
+    config = content(workspace / "config/config_train.json")
+    config["train"]["model"]["args"]["nf_enc"] = [4, 12]
+    write_json(workspace / "config/config_b.json", config)
+    command = ["migrate", str(workspace), "--to", "bundle", "--config", "config_b.json"]
+    assert main([*command, "--output", str(tmp_path / "other"), "--set", "train.model.args.num_classes=2"]) == 0
+    said = capsys.readouterr().err
+    assert "train/model.pt is of another network than config_b.json; name its own by MMAR_CKPT" in said
+    assert "not trained" not in said
+    assert content(tmp_path / "other/configs/train.json")["network_def"]["channels"] == [4, 12]
+    assert not list((tmp_path / "other/models").iterdir())
+
+
+@pytest.mark.parametrize(
+    "values", [{"MMAR_CKPT_DIR": "models/b"}, {"MMAR_CKPT_DIR": "none", "MMAR_CKPT": "models/b/model.pt"}]
+)
+def test_weights_are_looked_for_where_the_variables_say(
+    cube_workspace: Path, tmp_path: Path, values: dict[str, str]
+) -> None:
+    workspace = shutil.copytree(cube_workspace, tmp_path / "cubes")
+    (workspace / "models/train").rename(workspace / "models/b")
+    migration = migrate_to_bundle(workspace, tmp_path / "bundle", overrides=values)
+    assert migration.logit_difference is not None
+    assert not migration.weights_line
+
+
+def test_a_centre_crop_that_is_not_judged_is_said(
+    cube_workspace: Path, tmp_path: Path, content: Callable[[Path], Any]
+) -> None:
+    workspace = shutil.copytree(cube_workspace, tmp_path / "cubes")
+    config = content(workspace / "config/config_train.json")
+    config["validate"]["image_pipeline"]["args"]["output_crop_size"] = [16, 16, 16]
+    config["validate"]["inferer"] = {"name": "TFScanWindowInferer", "args": {"roi_size": [16, 16, 16]}}
+    write_json(workspace / "config/config_train.json", config)
+    migration = migrate_to_bundle(workspace, tmp_path / "bundle")
+    entry = next(e for e in migration.report.entries if e.where == "validate.image_pipeline")
+    assert entry.verdict == "approximate"
+    assert "whole volumes are judged" in entry.why
+    steps = content(migration.folder / "configs/train.json")["validate"]["preprocessing"]["transforms"]
+    assert "ResizeWithPadOrCropd" not in {step["_target_"] for step in steps}

@@ -216,3 +216,59 @@ def test_a_network_takes_the_weights_and_gives_the_same_logits(
     image = torch.randn(1, 1, *size)
     with torch.inference_mode():
         torch.testing.assert_close(twin(image), network(image), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(21, 17, 16), (9, 30, 12)])
+def test_windows_answer_with_the_same_logits(shape: tuple[int, ...]) -> None:
+    component = Component(name="TFScanWindowInferer", args={"roi_size": [12, 8, 16], "batch_size": 3})
+    network = torch.nn.Conv3d(1, 2, 3, padding=1)
+    image = torch.randn(1, 1, *shape)
+    with torch.inference_mode():
+        expected = create("inferer", component).infer(network, image)
+        windows = build_nodes(translate("inferer", component, VOLUME).value)
+        torch.testing.assert_close(windows(image, network), expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "args"),
+    [("Adam", {"weight_decay": 0.1}), ("AdamW", {"lr": 0.01}), ("NovoGrad", {"beta1": 0.9, "grad_averaging": True})],
+)
+def test_an_optimizer_takes_the_same_steps(name: str, args: dict[str, Any]) -> None:
+    component = Component(name=name, args=args)
+    twins = [torch.nn.Linear(3, 2), torch.nn.Linear(3, 2)]
+    twins[1].load_state_dict(twins[0].state_dict())
+    own = create("optimizer", component).build(twins[0].parameters(), 0.02, 0.0)
+    definition = translate("optimizer", component, VOLUME).value | {"params": "$@twin.parameters()"}
+    other = build_nodes(definition, twin=twins[1], learning_rate=0.02)
+    batch = torch.randn(5, 3)
+    for _ in range(4):
+        for network, optimizer in zip(twins, (own, other), strict=True):
+            optimizer.zero_grad()
+            (network(batch) ** 2).sum().backward()
+            optimizer.step()
+    torch.testing.assert_close(twins[1].weight, twins[0].weight)
+
+
+def test_a_masked_dice_that_is_called_exact_is_the_same_number() -> None:
+    """What MONAI's handler computes of a bundle's postprocessed masks, where one case lacks a class."""
+    args: dict[str, Any] = {"tags": ["dice", "one", "two"], "skip_background": True}
+    operation = create("aux_op", Component(name="DiceMaskedOutput", args=args))
+    classes = ("background", "one", "two")
+    facts = Facts("segmentation", 1, classes, dice_fields={"dice": None, "one": 1, "two": 2}, dice_background=False)
+    generator = torch.Generator().manual_seed(1)
+    logits = torch.randn(3, 3, 6, 5, 4, generator=generator)
+    label = torch.randint(0, 3, (3, 1, 6, 5, 4), generator=generator)
+    label[1][label[1] == 2] = 1
+    values = operation.compute({"model": logits.numpy(), "label": label.numpy(), "activation": "softmax"})
+    masks = torch.nn.functional.one_hot(logits.argmax(1), 3).movedim(-1, 1).float()
+    truth = torch.nn.functional.one_hot(label[:, 0], 3).movedim(-1, 1).float()
+    items = [{"pred": mask, "label": true} for mask, true in zip(masks, truth, strict=True)]
+    for field in args["tags"]:
+        metric = Component(name="ComputeAverage", args={"name": "mean", "field": field})
+        translation = translate("metric", metric, facts)
+        typed = create("metric", metric)
+        expected = typed.summarise([typed.measure(values)], classes)["mean"]
+        handler = build_nodes(translation.value, imports=["$import monai"])
+        handler.update(handler._output_transform(items))
+        assert translation.verdict == "exact"
+        assert float(handler.metric_fn.aggregate()) == pytest.approx(expected, abs=1e-5)

@@ -31,7 +31,8 @@ def test_in_a_repository_one_run_holds_it_all_and_its_model_can_be_pulled(
     for name in ("dvc.yaml", "params.yaml"):
         (tmp_path / name).touch()
     monkeypatch.chdir(tmp_path)
-    assert train_main(["-m", str(segmentation), "--set", "epochs=1", *QUICK]) == 0
+    # As set_env.sh of old MMARs names the folder.
+    assert train_main(["-m", f"{segmentation}/commands/..", "--set", "epochs=1", *QUICK]) == 0
     assert export_main(["--model_file_path", str(segmentation / "models")]) == 0
     assert evaluate_main(["-m", str(segmentation)]) == 0
     run_id = json.loads((segmentation / "models" / "run.json").read_text())["run_id"]
@@ -39,6 +40,7 @@ def test_in_a_repository_one_run_holds_it_all_and_its_model_can_be_pulled(
     client = mlflow.MlflowClient()
     run = client.get_run(run_id)
     assert {"train/steps", "eval/mean_dice"} <= run.data.metrics.keys()
+    assert client.get_experiment(run.info.experiment_id).name == segmentation.name
     assert run.data.params["epochs"] == "1"
     model = client.search_logged_models(experiment_ids=[run.info.experiment_id])[0]
     mlflow.register_model(f"models:/{model.model_id}", "boxes")

@@ -51,6 +51,7 @@ from .networks.base import NETWORK_MODULES as NETWORK_MODULES
 from .networks.base import Network as Network
 from .networks.base import build_network as build_network
 from .networks.base import complete_network as complete_network
+from .networks.base import is_same_network as is_same_network
 from .networks.base import network_module_file as network_module_file
 from .networks.base import read_network as read_network
 from .networks.plain_unet import PlainUnetNetwork as PlainUnetNetwork

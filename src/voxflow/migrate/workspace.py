@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from voxflow.components import Component, create, plain_name, read_network
+from voxflow.components import Component, create, is_same_network, plain_name, read_network
 from voxflow.config import load_workflow, read_json
 from voxflow.errors import ConfigError
 from voxflow.files import read_text
@@ -23,8 +23,6 @@ TRAIN, VALIDATION, ENVIRONMENT = "config_train.json", "config_validation.json", 
 # Where a trained model may lie below the folder of models: the stage's folder first, then where Clara's commands leave
 # it.
 MODELS = ("train/model.pt", "model.pt")
-# Arguments of a network that a training fills in; the configuration need not have them.
-FILLED = ("in_channels", "num_classes", "out_channels", "input_size", "final_activation", "pretrain_weight_name")
 MASKED_DICE = ("DiceMaskedOutput", "dice_metric_masked_output")
 CROPS = ("size", "spatial_size")
 
@@ -130,24 +128,6 @@ def _find_model(folder: Path, workflow: Workflow) -> tuple[Path | None, tuple[Pa
             return path, tuple(foreign)
         foreign.append(path)
     return None, tuple(foreign)
-
-
-def is_same_network(configured: Component, trained: Component) -> bool:
-    """Whether a trained network is the one that a configuration describes.
-
-    Args:
-        configured: as the configuration has it.
-        trained: as the model file has it, with what the data decided filled in.
-    """
-    if (plain_name(configured.name), configured.path) != (plain_name(trained.name), trained.path):
-        return False
-    if configured.path:
-        return configured.args == {key: trained.args[key] for key in configured.args if key in trained.args}
-    expected, found = read_network(configured).model_dump(), read_network(trained).model_dump()
-    decided = {key for key in FILLED if expected.get(key) is None}
-    return {k: v for k, v in expected.items() if k not in decided} == {
-        k: v for k, v in found.items() if k not in decided
-    }
 
 
 def _read_trained(model: Path) -> tuple[Component, ModelSpec]:

@@ -10,13 +10,13 @@ import numpy as np
 
 from voxflow.components import create
 from voxflow.config import load_evaluation
-from voxflow.engines import open_engine
 from voxflow.errors import DataError
 from voxflow.evaluation import metric_name
 from voxflow.files import write_json
 from voxflow.inference import ROOM, Failures, InferenceCase, read_ahead
 from voxflow.mmar.artefacts import find_model
 from voxflow.mmar.data import read_datalist, read_learnt_images
+from voxflow.mmar.models import open_model
 from voxflow.mmar.record import continue_record
 from voxflow.mmar.reports import read_predictions, write_metric, write_metric_reports
 from voxflow.mmar.runner import CaseRunner
@@ -100,7 +100,7 @@ def evaluate_mmar(
     datalist, cases = _read_cases(mmar, evaluation)
     file = find_model(model or _find_model_path(mmar, evaluation))
     _warn_of_older_export(file)
-    engine = open_engine(file)
+    engine = open_model(file, evaluation, datalist)
     runner = CaseRunner.build(evaluation, engine, setup=setup, label_format=datalist.label_format)
     mmar.eval.mkdir(parents=True, exist_ok=True)
     with continue_record(mmar.models, mmar.repository) as tracker:

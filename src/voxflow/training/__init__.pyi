@@ -12,3 +12,5 @@ from .session import find_unfinished_run as find_unfinished_run
 from .session import train as train
 from .trial import Trial as Trial
 from .trial import try_steps as try_steps
+from .weights import load_weights as load_weights
+from .weights import read_weights as read_weights

@@ -139,6 +139,13 @@ class TrainingPlan:
         return (size[0], size[1], size[2]) if size and len(size) == 3 else None
 
     @property
+    def _window(self) -> tuple[int, int, int] | None:
+        """The window that inference slides: the training patch; in Clara 4 that of validation, which may be larger."""
+        if self.workflow.dialect == "clara4" and self.roi is not None and min(self.roi) > 0:
+            return self.roi
+        return self.patch or self.roi
+
+    @property
     def key_metric(self) -> Metric | None:
         """The metric that decides which model is the best: the one marked, else the first."""
         marked = [metric for metric in self.metrics if metric.is_key_metric]
@@ -189,7 +196,7 @@ class TrainingPlan:
             orientation=self._orientation,
             size=None if is_volume else size,
             preprocess=tuple(filter(None, map(_read_preprocessing, self.valid_chain.head))),
-            window=(self.patch or self.roi) if is_volume else None,
+            window=self._window if is_volume else None,
             divisor=self.network.divisor,
             overlap=getattr(self.inferer, "overlap", 0.25),
             modality=self.facts.modality,

@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, Field, PositiveInt
 
 from voxflow.components.catalogue import create
 from voxflow.components.component import Component
-from voxflow.components.registry import ComponentModel
+from voxflow.components.registry import ComponentModel, plain_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,6 +29,10 @@ def _parse_filters(value: Any) -> Any:
 
 # The package of the torch modules that MONAI has no class for; bundles carry copies of its files.
 NETWORK_MODULES = "voxflow.components.networks.modules"
+# Arguments of a network that a training fills in; the configuration need not have them.
+FILLED = ("in_channels", "num_classes", "out_channels", "input_size")
+# Those that change neither the network's weights nor its logits.
+OUTSIDE = {"final_activation", "pretrain_weight_name"}
 Filters = Annotated[tuple[PositiveInt, ...], BeforeValidator(_parse_filters), Field(min_length=1)]
 
 
@@ -132,3 +136,20 @@ def complete_network(
         counts["input_size"] = list(patch)
     reference = {key: getattr(component, key) for key in ("where", "path", "custom") if hasattr(component, key)}
     return Component(name=component.name, args={**counts, **component.args}, **reference)
+
+
+def is_same_network(configured: Component, trained: Component) -> bool:
+    """Whether a trained network is the one that a configuration describes.
+
+    Args:
+        configured: as the configuration has it.
+        trained: as the model file has it, with what the data decided filled in.
+    """
+    if (plain_name(configured.name), configured.path) != (plain_name(trained.name), trained.path):
+        return False
+    if configured.path:
+        return configured.args == {key: trained.args[key] for key in configured.args if key in trained.args}
+    expected, found = read_network(configured).model_dump(), read_network(trained).model_dump()
+    ignored = OUTSIDE | {key for key in FILLED if expected.get(key) is None}
+    own, other = ({key: value for key, value in args.items() if key not in ignored} for args in (expected, found))
+    return own == other
