@@ -29,8 +29,10 @@ IMAGE_ENDS = ("_image", "_img", "_volume")
 LABEL_ENDS = ("_label", "_mask", "_seg", "_segmentation", "-label")
 IMAGE_WORDS = ("image", "img", "volume", "vol", "scan")
 LABEL_WORDS = ("label", "labels", "mask", "masks", "seg", "segs", "segmentation", "annotation", "gt", "groundtruth")
-_WORDS = re.compile(rf"(?:^|[-_. ])({'|'.join(IMAGE_WORDS + LABEL_WORDS)})(?=$|[-_. ])", re.IGNORECASE)
-_SUBSET = re.compile(r"(?:images|labels)(tr|ts|val)", re.IGNORECASE)
+_WORDS = re.compile(rf"(?:^|[-_. ])({'|'.join(IMAGE_WORDS + LABEL_WORDS)})(?=$|[-_. \d])", re.IGNORECASE)
+# imagesTr, labels_test ... of many data sets; 1: what the folder holds, 2: of which part.
+_SUBSET = re.compile(r"(images?|imgs?|labels?|masks?|segs?)[-_]?(train|test|tr|ts|valid|val|va)", re.IGNORECASE)
+_SUBSETS = {"train": "tr", "tr": "tr", "test": "ts", "ts": "ts", "valid": "val", "val": "val", "va": "val"}
 MAX_ID_LENGTH = 200  # an id becomes part of longer names, and a file system takes 255 bytes
 
 
@@ -88,7 +90,7 @@ def parse_name(path: Path, source: Path) -> FileName:
     named_folders = [folder for folder in folders if folder.lower() not in IMAGE_FOLDERS + LABEL_FOLDERS]
     key_folders = [folder for folder in named_folders if not _read_folder_role(folder)]
     words = [word.lower() for word in _WORDS.findall(stem)]
-    subsets = [match[1].lower() for folder in folders if (match := _SUBSET.fullmatch(folder))]
+    subsets = [_SUBSETS[match[2].lower()] for folder in folders if (match := _SUBSET.fullmatch(folder))]
     return FileName(
         path=path,
         name=PurePosixPath(*named_folders, _strip_ending(stem)).as_posix(),
@@ -183,6 +185,9 @@ def _choose_folder_role(folders: Sequence[str]) -> Role | Literal[""]:
 
 
 def _read_folder_role(folder: str) -> Role | Literal[""]:
+    match = _SUBSET.fullmatch(folder)
+    if match:
+        return "image" if match[1].lower().startswith("im") else "label"
     if folder.lower() in LABEL_FOLDERS + OTHER_LABEL_FOLDERS:
         return "label"
     return "image" if folder.lower() in IMAGE_FOLDERS + OTHER_IMAGE_FOLDERS else ""
