@@ -199,11 +199,31 @@ def test_what_encloses_nothing_is_counted(tmp_path: Path) -> None:
     )
 
 
-def test_a_structure_set_that_encloses_nothing_is_no_empty_label(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("contours", "reason"),
+    [
+        ([contour([[3, 3, 4]], kind="POINT")], "1 of 1 point or open contour(s) enclose nothing"),
+        ([contour(SQUARE / 9 + 0.1)], "no voxel's centre lies inside"),
+        ([], "no contours"),
+    ],
+)
+def test_a_structure_set_that_encloses_nothing_is_no_empty_label(
+    tmp_path: Path, contours: list[Dataset], reason: str
+) -> None:
     with pytest.raises((FileNotFoundError, StopIteration)):
-        convert(tmp_path, {"Centre": [contour([[3, 3, 4]], kind="POINT")]})
+        convert(tmp_path, {"Centre": contours})
+    assert f"quarantined,ROI 1 (Centre): {reason}" in (tmp_path / "out/conversion.csv").read_text()
+
+
+def test_contours_without_a_name_are_counted(tmp_path: Path) -> None:
+    series = Series(random_values(), uid="1.2.1")
+    series.write(tmp_path / "in/ct")
+    dataset = structure_set({"Organ": ORGAN, "Lost": ORGAN}, series.datasets())
+    del dataset.ROIContourSequence[1].ReferencedROINumber
+    save(dataset, tmp_path / "in/rt")
+    convert_folder(tmp_path / "in", tmp_path / "out", ConvertOptions(pseudonym_key="k", workers=1))
     text = (tmp_path / "out/conversion.csv").read_text()
-    assert "quarantined,ROI 1 (Centre): 1 of 1 point or open contour(s) enclose nothing" in text
+    assert "converted,1 contour(s) of an ROI without a name are left out; ROI 2 (Lost): no contours" in text
 
 
 def test_two_rois_of_one_number_are_refused(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from voxflow.dicom.references import (
     read_roi_references,
     read_segment_references,
 )
-from voxflow.dicom.rtstruct import StructureSet, list_contours
+from voxflow.dicom.rtstruct import StructureSet, count_nameless_contours, list_contours
 from voxflow.dicom.seg import Segmentation
 from voxflow.errors import DicomError, join_names
 
@@ -53,6 +53,7 @@ class LabelObject:
         order: where it stands among the label objects of one image: by SeriesNumber (0020,0011), InstanceNumber
             (0020,0013) and SOPInstanceUID.
         references: what each of them refers to, by number.
+        remark: what the user should know of the object as a whole.
     """
 
     path: Path
@@ -65,6 +66,7 @@ class LabelObject:
     study_uid: str
     order: tuple[int, int, str]
     references: dict[int, References] = field(repr=False)
+    remark: str = ""
 
     def describe_numbers(self, reason_by_number: Mapping[int, str], chosen: Iterable[int]) -> str:
         """Say why some segments or ROIs can't be used, by number and name; one reason once, and alone if of all."""
@@ -117,6 +119,7 @@ def read_label_object(part: SeriesPart) -> LabelObject:
         if is_rtstruct
         else read_segment_references(dataset, names)
     )
+    nameless = count_nameless_contours(dataset, names)
     return LabelObject(
         path=header.path,
         kind="rtstruct" if is_rtstruct else "seg",
@@ -128,6 +131,7 @@ def read_label_object(part: SeriesPart) -> LabelObject:
         study_uid=header.study_uid,
         order=(_read_count(dataset, "SeriesNumber"), _read_count(dataset, "InstanceNumber"), header.sop_uid),
         references=references,
+        remark=f"{nameless} contour(s) of an ROI without a name are left out" if nameless else "",
     )
 
 
@@ -149,6 +153,7 @@ def match_label(
     shares = {}
     for part, numbers in ownership.items.items():
         remarks = [
+            label.remark,
             BY_FRAME_OF_REFERENCE if part in ownership.by_frame_of_reference else "",
             _compare_frames_of_reference(label, numbers, images.parts[part]),
             _describe_repeats(ownership.items, part),
@@ -301,7 +306,8 @@ class _Drawing:
     def conclude(self, overlap_rule: str) -> LabelOutcome:
         """Put into words what became of the object."""
         label = self.share.label
-        if label.kind == "rtstruct" and any(self.share.items.values()) and not self._has_voxels:
+        # A segment may be empty, but a structure set that encloses nothing does not say that there is nothing.
+        if label.kind == "rtstruct" and not self._has_voxels:
             self.problems = self._remarks | self.problems
         problem = label.describe_numbers(self.problems, self.numbers) if self.problems else ""
         if len(self.problems) == len(self.numbers):

@@ -74,8 +74,14 @@ class StructureSet:
 def list_contours(dataset: Dataset, number: int) -> Iterator[Dataset]:
     """List the items of ContourSequence (3006,0040) of one ROI, in the order of the object."""
     for roi in dataset.get("ROIContourSequence") or []:
-        if int(roi.ReferencedROINumber) == number:
+        if roi.get("ReferencedROINumber") == number:
             yield from roi.get("ContourSequence") or []
+
+
+def count_nameless_contours(dataset: Dataset, numbers: Collection[int]) -> int:
+    """Count the contours of no ROI that the object names."""
+    rois = dataset.get("ROIContourSequence") or []
+    return sum(len(roi.get("ContourSequence") or []) for roi in rois if roi.get("ReferencedROINumber") not in numbers)
 
 
 def _read_contour(item: Dataset) -> Contour:
