@@ -307,3 +307,36 @@ def test_a_label_of_several_volumes_says_so(tmp_path: Path) -> None:
     save(structure_set({"Organ": [contour(box(4.0))]}, images), tmp_path / "in/rt")
     converted = Converted(tmp_path)
     assert converted.labels("converted") == ["it refers to 2 volumes, and labels each"] * 2
+
+
+@pytest.mark.parametrize("refers", [True, False])
+def test_a_lone_scout_within_the_series_owns_no_label(tmp_path: Path, refers: bool) -> None:
+    images = ct("1.2.1").datasets()
+    scout = Series(
+        random_values((1, 9, 7)), orientation=(1, 0, 0, 0, 0, -1), uid="1.2.1", frame=ONE_FRAME, origin=(0, 5, 9)
+    ).datasets()[0]
+    scout.SOPInstanceUID = scout.file_meta.MediaStorageSOPInstanceUID = images[0].SOPInstanceUID + ".9"
+    for k, image in enumerate([*images, scout]):
+        save(image, tmp_path / f"in/{k}")
+    rois = {"Organ": [contour(box(4.0))]}
+    save(structure_set(rois, [*images, scout] if refers else (), [ONE_FRAME]), tmp_path / "in/rt")
+    converted = Converted(tmp_path)
+    assert converted.label("1.2.1") is not None
+    assert not converted.labels("skipped") + converted.labels("quarantined")
+
+
+def test_frames_of_a_concatenation_are_counted_through_all_of_its_objects() -> None:
+    from voxflow.dicom import SeriesPart
+    from voxflow.dicom.headers import DicomHeader
+    from voxflow.dicom.references import Source, _has_frames
+
+    def header(uid: str, count: int) -> DicomHeader:
+        fields: dict[str, Any] = dict.fromkeys(DicomHeader.__dataclass_fields__, "")
+        return DicomHeader(**fields | {"sop_uid": uid, "frame_count": count})
+
+    # Two objects of four frames; the second time point is the last three of all eight.
+    part = SeriesPart("volume", (header("1", 4), header("2", 4)), frames=(5, 6, 7))
+    assert not _has_frames(part, Source("1", frozenset({1, 2, 3, 4})))
+    assert not _has_frames(part, Source("2", frozenset({1})))
+    assert _has_frames(part, Source("2", frozenset({2})))
+    assert _has_frames(part, Source("2"))
