@@ -221,6 +221,22 @@ def test_every_door_gives_the_mask_that_the_model_gives(house: House, door: Door
     np.testing.assert_array_equal(read_volume(mask).array, expected)
 
 
+@pytest.mark.parametrize("door", DOORS, ids=lambda door: door.__name__)
+@pytest.mark.parametrize("house", ["windows"], indirect=True)
+def test_every_door_states_both_places_that_the_image_states(house: House, door: Door) -> None:
+    image = nibabel.Nifti1Image(write_image(house.root / "image.nii.gz"), None)
+    turn = np.array([[0.0, -1, 0, 0], [1, 0, 0, 0], [0, 0, 2, 0], [0, 0, 0, 1]])
+    image.header.set_qform(GRID.affine_ras, 1)
+    image.header.set_sform(turn, 4)
+    nibabel.save(image, house.root / "image.nii.gz")
+    mask = door(house, (house.root / "image.nii.gz",))
+    assert isinstance(mask, Path), mask
+    header = nibabel.Nifti1Image.from_filename(mask).header
+    assert (int(header["qform_code"]), int(header["sform_code"])) == (1, 4)
+    np.testing.assert_array_equal(header.get_sform(), turn)
+    np.testing.assert_array_equal(header.get_qform(), image.header.get_qform())
+
+
 def write_nan(folder: Path) -> None:
     write_image(folder / "image.nii.gz", corner=np.nan)
 

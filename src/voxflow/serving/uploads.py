@@ -52,7 +52,7 @@ def check_nifti(upload: Path, kind: UploadKind, limits: ServeLimits) -> None:
         with gzip.open(upload, "rb") if kind == "nifti.gz" else upload.open("rb") as stream:
             header = stream.read(NIFTI_HEADER)
     except (OSError, EOFError, zlib.error) as error:
-        raise RefusedError(422, f"no gzip file: {error}") from error
+        raise RefusedError(422, f"unreadable image: damaged, or it ends early: gzip: {error}") from error
     if len(header) < NIFTI_HEADER:
         raise RefusedError(422, f"the NIfTI header has 348 bytes, received {len(header)}")
     # Of a NIfTI-1 header: its length at byte 0 tells the byte order; dim at 40, bitpix at 72, magic at 344.
@@ -64,7 +64,7 @@ def check_nifti(upload: Path, kind: UploadKind, limits: ServeLimits) -> None:
     dimensions = struct.unpack(f"{order}8h", header[40:56])
     sizes = dimensions[1 : 1 + max(0, min(7, dimensions[0]))]
     if not sizes or min(sizes) < 1:
-        raise RefusedError(422, f"the NIfTI header claims the size {list(sizes)}")
+        raise RefusedError(422, f"unreadable image: its header claims the size {list(dimensions)}")
     # Inference computes in 32 bits, whatever the file holds.
     bytes_in_memory = math.prod(sizes) * max(4, struct.unpack(f"{order}h", header[72:74])[0] // 8)
     if bytes_in_memory > limits.unpacked_mb * MB:

@@ -16,6 +16,7 @@ import numpy as np
 
 from voxflow.errors import DataError
 from voxflow.geometry import LPS_TO_RAS, Geometry, NiftiForms
+from voxflow.volumes.volume import require_right_angles
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -29,8 +30,6 @@ _REFUSED = {1: "single bits", 1536: "128-bit floats"}
 _UNIT_MM = {1: 1000.0, 3: 0.001}  # metres and micrometres; all else is taken for millimetres
 HIGHEST_CODE = 5  # of qform_code and sform_code; others state nothing
 _QUATERNION_SLACK = 3 * float(np.finfo(np.float32).eps)  # nibabel's: what single precision takes from a length of 1
-# Beyond, lengths along the axes would no longer give volumes and distances; 1 degree is less than 0.02 % of them.
-MOST_SHEAR_DEGREES = 1.0
 # Two ways that differ by less mean the same place: a qform near half a turn loses a quarter of a voxel to rounding.
 FORMS_TOLERANCE = 0.5
 
@@ -86,13 +85,7 @@ class NiftiHeader:
         size = (self.size[0], self.size[1], self.size[2])
         affine = _compute_affine(self.forms, size)
         geometry = Geometry(size, LPS_TO_RAS @ affine, self.forms)
-        cosines = geometry.direction.T @ geometry.direction - np.eye(3)
-        shear = math.degrees(math.asin(min(1.0, float(np.abs(cosines).max()))))
-        if shear > MOST_SHEAR_DEGREES:
-            raise DataError(
-                f"the axes of its affine are {shear:.1f} degrees off a right angle, at most {MOST_SHEAR_DEGREES:g} are "
-                "taken; resample it to a grid of right angles"
-            )
+        require_right_angles(geometry)
         return geometry
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
 
     import SimpleITK as sitk
     from numpy.typing import NDArray
+
+# Beyond, lengths along the axes would no longer give volumes and distances; 1 degree is less than 0.02 % of them.
+MOST_SHEAR_DEGREES = 1.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,6 +87,21 @@ def require_finite(array: NDArray[Any], path: Path | None = None) -> None:
         raise DataError("the image holds NaN or infinite values", path=path)
 
 
+def require_right_angles(geometry: Geometry) -> None:
+    """Refuse a grid whose axes are far from perpendicular.
+
+    Raises:
+        DataError: two axes are more than :data:`MOST_SHEAR_DEGREES` off a right angle.
+    """
+    cosines = np.abs(geometry.direction.T @ geometry.direction - np.eye(3))
+    shear = math.degrees(math.asin(min(1.0, float(cosines.max()))))
+    if shear > MOST_SHEAR_DEGREES:
+        raise DataError(
+            f"the axes of its affine are {shear:.1f} degrees off a right angle, at most {MOST_SHEAR_DEGREES:g} are "
+            "taken; resample it to a grid of right angles"
+        )
+
+
 def read_sitk_geometry(image: sitk.Image | sitk.ImageFileReader, *, has_channels: bool = False) -> Geometry:
     """Read the grid of a SimpleITK image, or of a file reader that has read its header.
 
@@ -91,7 +110,7 @@ def read_sitk_geometry(image: sitk.Image | sitk.ImageFileReader, *, has_channels
         has_channels: several values a voxel, or a fourth axis, are taken, too.
 
     Raises:
-        DataError: the image is not 3D, or has several values a voxel.
+        DataError: the image is not 3D, has several values a voxel, or its axes are far from perpendicular.
     """
     import SimpleITK as sitk
 
@@ -100,7 +119,11 @@ def read_sitk_geometry(image: sitk.Image | sitk.ImageFileReader, *, has_channels
     dimension = image.GetDimension()
     if has_channels and dimension == 4:
         direction = np.reshape(image.GetDirection(), (4, 4))[:3, :3]
-        return Geometry.from_parts(image.GetSize()[:3], image.GetSpacing()[:3], image.GetOrigin()[:3], direction)
+        geometry = Geometry.from_parts(image.GetSize()[:3], image.GetSpacing()[:3], image.GetOrigin()[:3], direction)
+        require_right_angles(geometry)
+        return geometry
     if dimension != 3 or (components != 1 and not has_channels):
         raise DataError(f"expected a 3D image with one value a voxel, received {dimension}D with {components}")
-    return Geometry.from_parts(image.GetSize(), image.GetSpacing(), image.GetOrigin(), image.GetDirection())
+    geometry = Geometry.from_parts(image.GetSize(), image.GetSpacing(), image.GetOrigin(), image.GetDirection())
+    require_right_angles(geometry)
+    return geometry
