@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import subprocess
@@ -71,11 +72,19 @@ def write_index() -> None:
 def make_artifact_key(workspace: str) -> str:
     """Write the workspace's name with what Prefect takes in keys: small letters, digits and dashes.
 
+    A name with other letters, or with dashes, ends in a digest of itself, so that no two workspaces share a key.
+
     Example:
-        >>> make_artifact_key("Spleen_demo")
+        >>> make_artifact_key("spleen_demo")
         'spleen-demo'
+        >>> make_artifact_key("Spleen_demo")
+        'spleen-demo-9bf479'
     """
-    return re.sub(r"[^a-z0-9]+", "-", workspace.lower()).strip("-")
+    key = workspace.replace("_", "-")
+    if re.fullmatch(r"[a-z0-9_]+", workspace):
+        return key
+    digest = hashlib.sha256(workspace.encode()).hexdigest()[:6]
+    return f"{re.sub(r'[^a-z0-9-]', '-', key.lower())}-{digest}"
 
 
 def _format_value(value: Any) -> str:

@@ -17,7 +17,7 @@ from tasks.common.folds import main
 from voxflow.datalist import Datalist
 from voxflow.engines import open_engine
 from voxflow.errors import DataError
-from voxflow.evaluation import EvaluateOptions, evaluate_classification, evaluate_segmentation, metric_name
+from voxflow.evaluation import EvaluateOptions, evaluate_classification, evaluate_segmentation
 from voxflow.files import atomic_directory, write_json
 from voxflow.inference import find_native_cases
 from voxflow.prediction import open_ensemble
@@ -91,7 +91,7 @@ def run_ensemble(stage: EnsembleStage) -> int:
         summary = summarise(scores)
         table = write_comparison(stage, scores, summary, unseen)
         write_json(stage.metrics, unseen | summary)
-        tracker.log_metrics({metric_name(name): value for name, value in summary.items()})
+        tracker.log_metrics(summary)
         tracker.log_artifact(table)
     key = "mean_dice" if stage.task == "segmentation" else "mean_auc"
     if f"folds/{key}" in summary:
@@ -150,7 +150,7 @@ def evaluate(
 
 def _record(stage: Stage, evaluation: EvaluationResult, tracker: Tracker, part: str) -> None:
     write_json(stage.metrics, evaluation.metrics)
-    tracker.log_metrics({f"{part}/{metric_name(name)}": value for name, value in evaluation.metrics.items()})
+    tracker.log_metrics({f"{part}/{name}": value for name, value in evaluation.metrics.items()})
     folder = stage.evaluation / part
     for path in sorted(folder.iterdir()):
         # Many large masks stay in DVC; the others let two runs be compared by picture.

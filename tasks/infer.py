@@ -18,7 +18,6 @@ from tasks.common.folds import main
 from voxflow.cluster import choose_cluster, open_executor
 from voxflow.datalist import Datalist
 from voxflow.dicom import ConvertOptions, find_sources
-from voxflow.evaluation import metric_name
 from voxflow.files import atomic_directory, write_json
 from voxflow.inference import (
     InferenceCase,
@@ -158,7 +157,7 @@ def _add_sources(stage: Stage, cases: list[InferenceCase]) -> list[InferenceCase
 
 def _record(stage: Stage, inference: InferenceResult, tracker: Tracker) -> None:
     write_json(stage.metrics, inference.metrics)
-    tracker.log_metrics({f"infer/{metric_name(name)}": value for name, value in inference.metrics.items()})
+    tracker.log_metrics({f"infer/{name}": value for name, value in inference.metrics.items()})
     folder = stage.evaluation / "infer"
     for name in ("preds_outputs.csv", "failures.json", "overlays"):
         tracker.log_artifact(folder / name, "infer/overlays" if name == "overlays" else "infer")

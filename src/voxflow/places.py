@@ -12,9 +12,10 @@ from pydantic import BaseModel, ValidationError
 from voxflow.errors import ConfigError, DataError
 from voxflow.files import read_text
 from voxflow.findings import FindingCollector
+from voxflow.naming import fold_name, make_case_name
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 Options = TypeVar("Options", bound=BaseModel)
 
@@ -146,7 +147,27 @@ def load_params(key: str, workspace: str) -> dict[str, Any]:
     if workspace not in blocks:
         names = ", ".join(sorted(blocks)) or "none"
         raise ConfigError(f"no workspace {workspace!r}; known: {names}", path=PARAMS, where=key)
+    check_workspace_name(workspace, blocks)
     return dict(blocks[workspace])
+
+
+def check_workspace_name(workspace: str, others: Iterable[str], path: Path = PARAMS) -> None:
+    """Refuse a workspace that has no folders of its own.
+
+    Args:
+        workspace: its name, which names its folders.
+        others: names of workspaces; itself may be among them.
+        path: the file that holds them.
+
+    Raises:
+        ConfigError: its name is none of a folder, or another's folder has it on macOS and Windows.
+    """
+    if make_case_name(workspace) != workspace:
+        raise ConfigError(f"{workspace!r} can't name a folder; call it {make_case_name(workspace)!r}", path=path)
+    twin = next((str(n) for n in others if str(n) != workspace and fold_name(str(n)) == fold_name(workspace)), None)
+    if twin is not None:
+        message = f"{workspace!r} and {twin!r} would share one folder where upper and lower case are the same"
+        raise ConfigError(message, path=path, where="workspaces")
 
 
 def read_params(path: Path = PARAMS, *, may_lack: bool = False) -> dict[str, Any]:

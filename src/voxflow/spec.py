@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from voxflow.naming import name_classes
 
 Task = Literal["segmentation", "classification"]
 
@@ -37,7 +39,7 @@ class ModelSpec(BaseModel):
         task: what the answer means: a class of each voxel, or findings of a radiograph.
         in_channels: channels of the input tensor.
         class_names: segmentation: name of label value 0, 1, ... in order of the output channels; classification:
-            name of each finding.
+            name of each finding. No two are the same, see :func:`voxflow.naming.name_classes`.
         activation: what turns logits into probabilities; the exported network returns logits.
         spacing_mm: segmentation: voxel spacing along (i, j, k) that the network was trained at; None: native.
         orientation: segmentation: where (i, j, k) increase to, such as "LPS"; None: as stored.
@@ -69,6 +71,13 @@ class ModelSpec(BaseModel):
     divisor: int = 1
     overlap: float = 0.25
     modality: str = ""
+
+    @model_validator(mode="after")
+    def _name_classes(self) -> Self:
+        # The model is frozen; model files of earlier versions may name two classes alike.
+        names = name_classes(self.class_names, are_columns=self.task == "classification")
+        object.__setattr__(self, "class_names", names)
+        return self
 
     def with_custom_folder(self, folder: Path | None) -> ModelSpec:
         """Return this spec with the place of its custom transforms, which a model file does not hold.

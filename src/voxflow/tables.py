@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import re
 from typing import TYPE_CHECKING, Any
 
 from voxflow.errors import DataError
@@ -83,6 +84,16 @@ def write_predictions(folder: Path, rows: Sequence[Mapping[str, Any]], columns: 
     link = folder / "preds.csv"
     link.unlink(missing_ok=True)
     link.symlink_to("preds_outputs.csv")
+
+
+def escape_cell(text: str) -> str:
+    r"""A text as the cell of a Markdown table shows it: it ends at a bar and at a line's end, and marks are none.
+
+    Example:
+        >>> print(escape_cell("liver<15|a*b"))
+        liver\<15\|a\*b
+    """
+    return " ".join(re.sub(r"([\\`*<|])", r"\\\1", text).splitlines())
 
 
 def _cell(value: Any) -> Any:

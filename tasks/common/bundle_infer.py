@@ -8,7 +8,6 @@ from tasks.common.bundle import bundle_folder, list_labelled_items, read_bundle_
 from voxflow.bundle import evaluate_bundle, infer_bundle
 from voxflow.datalist import Datalist
 from voxflow.errors import EXIT_OK, EXIT_SOME_FAILED, DataError
-from voxflow.evaluation import metric_name
 from voxflow.files import atomic_directory, write_json
 from voxflow.inference import find_native_cases
 from voxflow.progress import say
@@ -83,6 +82,6 @@ def _list_native_items(stage: Stage, key: str) -> list[BundleItem]:
 
 def _record(stage: Stage, result: BundleResult, tracker: Tracker, name: str) -> None:
     write_json(stage.metrics, result.numbers)
-    tracker.log_metrics({f"{name}/{metric_name(key)}": value for key, value in result.numbers.items()})
+    tracker.log_metrics({f"{name}/{key}": value for key, value in result.numbers.items()})
     for path in sorted((stage.evaluation / name).glob("*.csv")):
         tracker.log_artifact(path, name)

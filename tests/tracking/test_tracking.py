@@ -338,7 +338,7 @@ def test_params_are_flattened_as_params_yaml_names_them() -> None:
 
 def test_names_that_mlflow_refuses_are_mended() -> None:
     assert to_params({"Dice#Alias": "x" * 9000, "pseudonym_key": None}) == {
-        "Dice_Alias": "x" * 5900,
+        "Dice_Alias-7bae28": "x" * 5900,
         "pseudonym_key": "None",
     }
 

@@ -94,8 +94,11 @@ def _fill_in(
     """Put Voxflow's folders and cases into a configuration, and over all what ``set`` says."""
     for name, folder in folders.items():
         if not has_id(parser, name):
-            ids = [key for key in parser.get() if key.endswith(("dir", "path", "root"))]
-            message = f"no id {name!r} that Voxflow could put its folder in{suggest(name, ids)}"
+            # No advice: another folder's id, since both would be one, and a folder that the bundle reads from.
+            used = {*folders, options.checkpoints, options.outputs}
+            ids = [key for key in parser.get() if key.endswith("dir") and not key.startswith(("data", "bundle"))]
+            near = suggest(name, set(ids) - used)
+            message = f"no id {name!r} that Voxflow could put its folder in{near}"
             raise ConfigError(message, path=config)
         parser[name] = str(folder.resolve())
     for name, items in data.items():

@@ -75,7 +75,7 @@ def _draw_side_by_side(image: Volume, label: Volume, masks: Mapping[str, Volume]
         for volume, style in ((label, "solid"), (mask, "dashed")):
             labels = volume.array[:, :, index].T
             draw_contours(axes, labels, (int(value) for value in np.unique(labels) if value > 0), style)
-        axes.set_title(f"{name}  slice {index + 1} of {image.array.shape[2]}", fontsize=8)
+        axes.set_title(f"{name}  slice {index + 1} of {image.array.shape[2]}", fontsize=8, parse_math=False)
     FigureCanvasAgg(figure)
     out = io.BytesIO()
     figure.savefig(out, format="png", metadata={"Software": None})

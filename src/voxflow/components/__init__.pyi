@@ -38,6 +38,7 @@ from .metrics.average import ComputeAverage as ComputeAverage
 from .metrics.base import AuxiliaryOperation as AuxiliaryOperation
 from .metrics.base import Metric as Metric
 from .metrics.base import Outputs as Outputs
+from .metrics.base import summarise_metrics as summarise_metrics
 from .metrics.overlap import ComputeAverageDice as ComputeAverageDice
 from .metrics.roc import ComputeAUC as ComputeAUC
 from .monai.learning import MonaiInferer as MonaiInferer

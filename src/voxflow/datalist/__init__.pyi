@@ -3,6 +3,7 @@ from .build import build_datalist as build_datalist
 from .model import Case as Case
 from .model import Datalist as Datalist
 from .model import FaultyDatalistError as FaultyDatalistError
+from .model import join_listed_path as join_listed_path
 from .split import SplitOptions as SplitOptions
 from .split import list_lacking_findings as list_lacking_findings
 from .split import split_cases as split_cases

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os.path
-import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from voxflow.errors import DataError
 from voxflow.files import read_text
 from voxflow.findings import Finding
+from voxflow.naming import name_cases
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,8 +25,6 @@ FIXES = {
 }
 # The Decathlon lists its unlabelled images as bare paths; other lists of strings are metadata.
 _BARE_LISTS = ("test", "testing", "inference")
-# An id names files and folders of outputs, so it must stay one plain file name.
-_ID = re.compile(r"\w[\w.+@\[\] -]*")
 
 
 class FaultyDatalistError(DataError):
@@ -46,7 +44,7 @@ class Case:
     """One training or inference item.
 
     Attributes:
-        id: its name in tables and outputs.
+        id: its name in tables and of its files; as the datalist has it, but for what no file can be called.
         image: image files; several are joined as channels.
         label: segmentation: the label file; classification: one class a position of ``label_format``; None when
             unknown.
@@ -170,18 +168,22 @@ class _CaseReader:
         items_with_names = [(self._read_images(item, f"{key}[{n}]"), item) for n, item in enumerate(items)]
         paths_by_stem: dict[str, set[str]] = {}
         for names, _ in items_with_names:
-            paths_by_stem.setdefault(_strip_suffix(Path(names[0])), set()).add(names[0])
+            paths_by_stem.setdefault(_strip_suffix(_as_path(names[0])), set()).add(names[0])
+        names = []
+        for images, item in items_with_names:
+            path = _as_path(images[0])
+            stem = _strip_suffix(path)
+            name = stem if len(paths_by_stem[stem]) == 1 else "/".join((*path.parent.parts, stem))
+            stated = item.get("case") if isinstance(item, dict) else None
+            names.append(name if stated in (None, "") else str(stated))
+        ids = name_cases(names)
         cases: list[Case] = []
-        images_by_id: dict[str, tuple[Path, ...]] = {}
-        for n, (names, item) in enumerate(items_with_names):
-            fields = item if isinstance(item, dict) else {}
-            stem = _strip_suffix(Path(names[0]))
-            name = stem if len(paths_by_stem[stem]) == 1 else "_".join((*Path(names[0]).parent.parts, stem))
-            case = self._read_case(str(fields.get("case") or name), names, fields, f"{key}[{n}]")
+        images_by_name: dict[str, tuple[Path, ...]] = {}
+        for n, (name, (images, item)) in enumerate(zip(names, items_with_names, strict=True)):
+            case = self._read_case(ids[name], images, item if isinstance(item, dict) else {}, f"{key}[{n}]")
             # The same image twice weighs it double, which is fine; two images of one name would overwrite each other.
-            if images_by_id.setdefault(case.id, case.image) != case.image:
-                message = f"another image before it is called {case.id!r}, too"
-                self._note("duplicate-name", f"{key}[{n}].case", message)
+            if images_by_name.setdefault(name, case.image) != case.image:
+                self._note("duplicate-name", f"{key}[{n}].case", f"another image before it is called {name!r}, too")
             cases.append(case)
         return tuple(cases)
 
@@ -194,8 +196,6 @@ class _CaseReader:
         return [json_path]
 
     def _read_case(self, name: str, images: list[str], item: dict[str, Any], json_path: str) -> Case:
-        if not _ID.fullmatch(name):
-            self._note("datalist-form", f"{json_path}.case", f"{name!r} can't name a file")
         paths = tuple(self._resolve_path(image, f"{json_path}.image") for image in images)
         label = self._read_label(item.get("label"), f"{json_path}.label")
         return Case(name, paths, label, str(item.get("patient", name)))
@@ -219,14 +219,25 @@ class _CaseReader:
         return None
 
     def _resolve_path(self, name: str, json_path: str) -> Path:
-        # Links are not followed: DVC may link every image to its cache, outside of the root.
-        path = Path(os.path.normpath(self.root / name))
+        path = join_listed_path(self.root, name)
         if not self.outside_root and not path.is_relative_to(os.path.normpath(self.root)):
             self._note("outside-root", json_path, f"{name!r} leaves the data root {self.root}")
         return path
 
     def _note(self, code: str, json_path: str, message: str) -> None:
         self.faults.append(Finding(code, "error", self.path, json_path, message, FIXES.get(code, "")))
+
+
+def join_listed_path(root: Path, name: str) -> Path:
+    r"""Find a path that a datalist names.
+
+    Args:
+        root: what the datalist's paths are relative to.
+        name: as it stands there; ``\`` parts folders, as on Windows, unless there is a file of that very name.
+    """
+    # Links are not followed: DVC may link every image to its cache, outside of the root.
+    path = Path(os.path.normpath(root / name))
+    return Path(os.path.normpath(root / name.replace("\\", "/"))) if "\\" in name and not path.exists() else path
 
 
 def _is_case_list(key: str, value: Any) -> bool:
@@ -241,7 +252,11 @@ def _is_whole(value: Any) -> bool:
 
 
 def _strip_suffix(path: Path) -> str:
-    return path.name.removesuffix("".join(path.suffixes[-2:]) if path.name.endswith(".gz") else path.suffix)
+    return path.name.removesuffix("".join(path.suffixes[-2:]) if path.suffix.lower() == ".gz" else path.suffix)
+
+
+def _as_path(name: str) -> Path:
+    return Path(name.replace("\\", "/"))
 
 
 def _raise_faults(path: Path, faults: Sequence[Finding]) -> None:

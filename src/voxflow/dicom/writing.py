@@ -17,6 +17,7 @@ from voxflow.dicom.seg_source import place_on_slices
 from voxflow.dicom.sources import SourceFiles
 from voxflow.errors import DicomError
 from voxflow.files import atomic_path
+from voxflow.naming import make_distinct_names
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -40,6 +41,9 @@ _MAY_BE_EMPTY = (
     "ReferringPhysicianName",
     "PositionReferenceIndicator",
 )
+
+
+SEGMENT_LABEL = 54  # characters; a digest that keeps two labels apart needs ten of the 64
 
 
 @dataclass(frozen=True)
@@ -87,7 +91,8 @@ def write_segmentation(
     planes = read_frame_planes(images[0]) if _is_multiframe(images) else [_read_plane(image) for image in images]
     values, remark = place_on_slices(mask, planes)
     label_values = _check_names(mask, names, path)
-    segments, segment_names = _number_segments(label_values)[values], [names[value] for value in label_values]
+    segments = _number_segments(label_values)[values]
+    segment_names = [names[value] for value in label_values]
     with _silence_highdicom():
         dataset = _build_segmentation(images, segments, segment_names, algorithm or SegmentationAlgorithm())
     if source.frames:
@@ -140,7 +145,10 @@ def _build_segmentation(
         source_images=images,
         pixel_array=frames,
         segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
-        segment_descriptions=[_describe_segment(number, name, algorithm) for number, name in enumerate(names, start=1)],
+        segment_descriptions=[
+            _describe_segment(number, name, label, algorithm)
+            for number, (name, label) in enumerate(zip(names, _label_segments(names), strict=True), start=1)
+        ],
         series_instance_uid=hd.UID(),
         series_number=algorithm.series_number,
         sop_instance_uid=hd.UID(),
@@ -156,13 +164,19 @@ def _build_segmentation(
     return dataset
 
 
-def _describe_segment(number: int, name: str, algorithm: SegmentationAlgorithm) -> Any:
+def _label_segments(names: Sequence[str]) -> list[str]:
+    """SegmentLabel (0062,0005) of each name: LO, at most 64 characters, where a backslash parts values (PS3.5 6.2)."""
+    distinct = make_distinct_names(names, lambda name: name.replace("\\", "_").strip()[:SEGMENT_LABEL] or "_")
+    return [distinct[name] for name in names]
+
+
+def _describe_segment(number: int, name: str, label: str, algorithm: SegmentationAlgorithm) -> Any:
     import highdicom as hd
     from pydicom.sr.codedict import codes
 
     return hd.seg.SegmentDescription(
         segment_number=number,
-        segment_label=name[:64],
+        segment_label=label,
         segmented_property_category=codes.SCT.AnatomicalStructure,
         segmented_property_type=_find_code(name),
         algorithm_type=hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,

@@ -1,5 +1,4 @@
 from .classification import evaluate_classification as evaluate_classification
-from .reports import metric_name as metric_name
 from .reports import write_dice_report as write_dice_report
 from .segmentation import EvaluateOptions as EvaluateOptions
 from .segmentation import EvaluationResult as EvaluationResult

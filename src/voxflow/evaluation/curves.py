@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from voxflow.inference import COLOURS, DPI, save_figure
+from voxflow.inference import COLOURS, DPI, draw_legend, save_figure
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,7 +36,8 @@ def write_curves(path: Path, roc: Sequence[dict[str, Any]], bins: Sequence[dict[
         ("mean probability", "share that has it"),
         marker="o",
     )
-    calibration_axes.legend(fontsize=7)
+    lines = calibration_axes.get_lines()[1:]  # the first is the diagonal
+    draw_legend(calibration_axes, lines, _name_lines(bins), fontsize=7)
     save_figure(figure, path)
 
 
@@ -44,7 +45,11 @@ def _plot(
     axes: Axes, rows: Sequence[dict[str, Any]], keys: tuple[str, str], labels: tuple[str, str], *, marker: str
 ) -> None:
     axes.plot([0, 1], [0, 1], color="0.8", linewidth=1)
-    for name, colour in zip(list(dict.fromkeys(row["class"] for row in rows))[:MOST_CLASSES], COLOURS, strict=False):
+    for name, colour in zip(_name_lines(rows), COLOURS, strict=False):
         x, y = ([row[key] for row in rows if row["class"] == name] for key in keys)
-        axes.plot(x, y, color=colour, marker=marker, markersize=3, linewidth=1.2, label=str(name))
+        axes.plot(x, y, color=colour, marker=marker, markersize=3, linewidth=1.2)
     axes.set(xlabel=labels[0], ylabel=labels[1], xlim=(0, 1), ylim=(0, 1.01), aspect="equal")
+
+
+def _name_lines(rows: Sequence[dict[str, Any]]) -> list[str]:
+    return list(dict.fromkeys(str(row["class"]) for row in rows))[:MOST_CLASSES]

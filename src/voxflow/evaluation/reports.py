@@ -90,13 +90,3 @@ def average_defined(values: Iterable[float]) -> float:
     """
     defined = [value for value in values if not math.isnan(value)]
     return sum(defined) / len(defined) if defined else math.nan
-
-
-def metric_name(name: str) -> str:
-    """Make a name that MLflow takes for a metric; what it would refuse in a class's name becomes an underscore.
-
-    Example:
-        >>> metric_name("dice_kidney (left)")
-        'dice_kidney _left_'
-    """
-    return "".join(letter if letter.isalnum() or letter in "_-. /" else "_" for letter in name)

@@ -15,8 +15,8 @@ from voxflow.errors import DataError
 from voxflow.evaluation.overlap import TOLERANCE_MM, Overlap, measure_overlap
 from voxflow.evaluation.reports import average_defined, make_failed_rows, write_dice_report, write_summary
 from voxflow.evaluation.scores import Interval, compute_mean_interval
-from voxflow.files import make_file_name
 from voxflow.inference import Failures, read_volumes, segment_cases, write_overlay
+from voxflow.naming import name_files
 from voxflow.prediction import PredictOptions, label_names
 from voxflow.tables import write_table
 from voxflow.volumes import read_label, read_volume, write_volume
@@ -138,10 +138,11 @@ def _write_scores(scores: Scores, names: Sequence[str], failures: Failures, out:
     write_table(out / "per_case.csv", [*make_failed_rows(failures.rows, scores), *rows], columns)
     mean = write_dice_report(out / "mean_dice.txt", ((row["case"], row["mean_dice"]) for row in rows))
     metrics: Metrics = {"mean_dice": mean}
+    files = name_files(names)
     for name in names:
         overlaps = {case: by_class[name] for case, by_class in scores.items()}
         dices = ((case, overlap.dice) for case, overlap in overlaps.items())
-        write_dice_report(out / f"{make_file_name(name)}_dice_report.txt", dices)
+        write_dice_report(out / f"{files[name]}_dice_report.txt", dices)
         for kind, short in KINDS.items():
             metrics[f"{short}_{name}"] = average_defined(getattr(overlap, kind) for overlap in overlaps.values())
         for remark, short in REMARKS.items():

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
-import unicodedata
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Literal
 
+from voxflow.naming import RESERVED_CASES, make_distinct_names
 from voxflow.volumes import VOLUME_SUFFIXES
 
 if TYPE_CHECKING:
@@ -103,16 +101,6 @@ def parse_name(path: Path, source: Path) -> FileName:
     )
 
 
-def fold_name(name: str) -> str:
-    """A name as file systems that know no case, or decompose letters, have it.
-
-    Example:
-        >>> fold_name("Mu\u0308ller") == fold_name("M\u00dcLLER")
-        True
-    """
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
-
-
 def choose_case_ids(names: Sequence[str], other_ids: Collection[str] = ()) -> list[str]:
     """Make the case ids of file names; ids become file names, so that only ASCII letters, digits, ``_.-`` stay.
 
@@ -128,19 +116,7 @@ def choose_case_ids(names: Sequence[str], other_ids: Collection[str] = ()) -> li
         >>> choose_case_ids(["liver 1", "liver_1", "spleen"])
         ['liver_1-59bf0e', 'liver_1', 'spleen']
     """
-    plain_ids = {name: _replace_letters(name) for name in names}
-    counts = Counter(case_id.lower() for case_id in plain_ids.values())
-    used_ids = {case_id.lower() for case_id in other_ids}
-    ids = {}
-    # Who needs no change keeps the name; of "A" and "a", the first.
-    for name in sorted(plain_ids, key=lambda name: (name != plain_ids[name], name)):
-        case_id = plain_ids[name]
-        if case_id.lower() in used_ids or (counts[case_id.lower()] > 1 and name != case_id):
-            digest = hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()
-            length = next(n for n in range(6, 65) if f"{case_id.lower()}-{digest[:n]}" not in used_ids)
-            case_id = f"{case_id}-{digest[:length]}"
-        used_ids.add(case_id.lower())
-        ids[name] = case_id
+    ids = make_distinct_names(names, _replace_letters, (*RESERVED_CASES, *other_ids))
     return [ids[name] for name in names]
 
 

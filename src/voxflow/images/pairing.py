@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from voxflow.errors import join_names
-from voxflow.images.names import FileName, fold_name, is_picture, strip_suffix
+from voxflow.images.names import FileName, is_picture, strip_suffix
+from voxflow.naming import fold_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 from voxflow.errors import InputError, join_names
 from voxflow.executor import thread_map
 from voxflow.images.labels import NO_NAMES, read_known_label
-from voxflow.images.names import IMAGE_FOLDERS, LABEL_FOLDERS, fold_name, parse_name
+from voxflow.images.names import IMAGE_FOLDERS, LABEL_FOLDERS, parse_name
 from voxflow.images.origins import RowOrigin
 from voxflow.images.pairing import NO_IMAGE
 from voxflow.images.table import ConversionOutcome, ConversionRow
+from voxflow.naming import fold_name
 from voxflow.volumes import read_geometry, write_volume
 
 if TYPE_CHECKING:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, replace
-from itertools import count
 from typing import TYPE_CHECKING
 
 from voxflow.datalist import Datalist
@@ -11,6 +11,7 @@ from voxflow.dicom import ConvertOptions, convert_folder, find_sources
 from voxflow.errors import DataError
 from voxflow.images import list_files
 from voxflow.inference.cases import InferenceCase, find_native_cases
+from voxflow.naming import fold_name, name_cases
 from voxflow.tables import read_rows
 from voxflow.volumes import VOLUME_SUFFIXES
 
@@ -59,7 +60,7 @@ def find_cases(
     if source.is_file() and _has_suffix(source, (*VOLUME_SUFFIXES, *RADIOGRAPH_SUFFIXES)):
         if not _has_suffix(source, suffixes):
             raise DataError(f"the model takes {' '.join(suffixes)}", path=source)
-        return InputCases((InferenceCase(_strip_suffix(source.name), (source,)),))
+        return InputCases(_name_files(source.parent, [source]))
     files = _list_images(source, suffixes) if source.is_dir() else []
     if files:
         return InputCases(_name_files(source, files))
@@ -98,38 +99,22 @@ def _list_images(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
 
 
 def _name_files(folder: Path, files: Sequence[Path]) -> tuple[InferenceCase, ...]:
-    """A case is called as its file is; where names meet, as its way from the folder, with a number where those meet.
+    """A case is called as its file is; where names meet, as its way from the folder, made distinct by a digest.
 
     Names that differ only in case meet, too: their results would be one file on some disks.
     """
-    stems = [_strip_suffix(path.name) for path in files]
-    if not _has_equal(stems):
-        return tuple(InferenceCase(name, (path,)) for name, path in zip(stems, files, strict=True))
     places = [path.relative_to(folder) for path in files]
-    long_names = ["_".join((*place.parts[:-1], stem)) for place, stem in zip(places, stems, strict=True)]
+    names = [_strip_suffix(path.name) for path in files]
+    has_equal = len({fold_name(name) for name in names}) < len(names)
+    if has_equal:
+        names = ["/".join((*place.parts[:-1], name)) for place, name in zip(places, names, strict=True)]
+        counts = Counter(names)  # as of a.nii and a.mha
+        names = [name if counts[name] == 1 else place.as_posix() for place, name in zip(places, names, strict=True)]
+    ids = name_cases(names)
     return tuple(
-        InferenceCase(name, (path,), file=place.as_posix())
-        for name, path, place in zip(_number_equal(long_names), files, places, strict=True)
+        InferenceCase(ids[name], (path,), file=place.as_posix() if has_equal or ids[name] != name else "")
+        for name, path, place in zip(names, files, places, strict=True)
     )
-
-
-def _number_equal(names: Sequence[str]) -> list[str]:
-    """Give each name that was there before the first number that is free."""
-    unique_names: list[str] = []
-    taken = {name.casefold() for name in names}
-    seen: set[str] = set()
-    for name in names:
-        numbered = (f"{name}_{number}" for number in count(2))
-        is_repeated = name.casefold() in seen
-        unique = next(other for other in numbered if other.casefold() not in taken) if is_repeated else name
-        unique_names.append(unique)
-        seen.add(unique.casefold())
-        taken.add(unique.casefold())
-    return unique_names
-
-
-def _has_equal(names: Sequence[str]) -> bool:
-    return len({name.casefold() for name in names}) < len(names)
 
 
 def _has_suffix(path: Path, suffixes: tuple[str, ...]) -> bool:

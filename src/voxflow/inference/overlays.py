@@ -22,6 +22,7 @@ COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#C
 DPI = 110
 # A legend of more would cover the picture, and there are no more colours.
 MOST_NAMED = 7
+MOST_LETTERS = 48  # of a name in a picture
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,8 @@ def write_overlay(
     axes.imshow(_take_plane(upright[0], index), cmap="gray", vmin=low, vmax=high, aspect=row_mm / column_mm)
     for volume, style in zip(upright[1:], ("dashed", "solid"), strict=False):
         draw_contours(axes, _take_plane(volume, index), names, style)
-    axes.set_title(f"{title}  slice {index + 1} of {upright[0].array.shape[2]}".strip(), fontsize=8)
+    text = f"{shorten_name(title)}  slice {index + 1} of {upright[0].array.shape[2]}".strip()
+    axes.set_title(text, fontsize=8, parse_math=False)
     _draw_legend(axes, names, has_label=label is not None)
     save_figure(figure, path)
 
@@ -87,7 +89,7 @@ def write_contact_sheet(path: Path, tiles: Sequence[RadiographTile], columns: in
     for axes, tile in zip(grid.flat, tiles, strict=False):
         low, high = compute_grey_window(tile.image)
         axes.imshow(tile.image, cmap="gray", vmin=low, vmax=high)
-        axes.set_title(tile.title, fontsize=7)
+        axes.set_title(tile.title, fontsize=7, parse_math=False)
     save_figure(figure, path)
 
 
@@ -170,11 +172,37 @@ def _draw_legend(axes: Any, names: Mapping[int, str], *, has_label: bool) -> Non
     from matplotlib.lines import Line2D
 
     entries = list(names.items())[:MOST_NAMED]
-    lines = [Line2D([], [], color=_pick_colour(value), label=name) for value, name in entries]
+    lines = [(name, Line2D([], [], color=_pick_colour(value))) for value, name in entries]
     if has_label:
-        lines.append(Line2D([], [], color="0.5", label="label"))
-    lines.append(Line2D([], [], color="0.5", linestyle="dashed", label="prediction"))
-    axes.legend(handles=lines, fontsize=6, loc="lower left", framealpha=0.6)
+        lines.append(("label", Line2D([], [], color="0.5")))
+    lines.append(("prediction", Line2D([], [], color="0.5", linestyle="dashed")))
+    texts, handles = zip(*lines, strict=True)
+    draw_legend(axes, handles, texts, fontsize=6, loc="lower left", framealpha=0.6)
+
+
+def draw_legend(axes: Any, handles: Sequence[Any], names: Sequence[str], **settings: Any) -> None:
+    """Draw a legend that shows names as they are: matplotlib leaves out those that begin with ``_``, and sets ``$``.
+
+    Args:
+        axes: matplotlib's.
+        handles: the lines.
+        names: one a line.
+        settings: of matplotlib's legend.
+    """
+    legend = axes.legend(handles, [str(n) for n in range(len(handles))], **settings)
+    for text, name in zip(legend.get_texts(), names, strict=True):
+        text.set_parse_math(False)
+        text.set_text(shorten_name(name))
+
+
+def shorten_name(name: str) -> str:
+    """A name as a picture has room for it: its beginning and its end.
+
+    Example:
+        >>> shorten_name("a" * 60 + "_left")
+        'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaa...aaaaaaaaaa_left'
+    """
+    return name if len(name) <= MOST_LETTERS else f"{name[:30]}...{name[-15:]}"
 
 
 def save_figure(figure: Figure, path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from voxflow.inference.overlays import RadiographTile, write_contact_sheet
+from voxflow.inference.overlays import RadiographTile, shorten_name, write_contact_sheet
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -35,8 +35,8 @@ class ContactSheet:
         """
         if len(self._tiles) < SHEET_TILES:
             name = max(probabilities, key=probabilities.__getitem__)
-            title = f"{case}\n{name} {probabilities[name]:.2f}"
-            self._tiles.append(RadiographTile(image, f"{title} ({truth})" if truth else title))
+            title = f"{shorten_name(case)}\n{shorten_name(name)} {probabilities[name]:.2f}"
+            self._tiles.append(RadiographTile(image, f"{title} ({shorten_name(truth)})" if truth else title))
 
     def write(self, path: Path) -> None:
         """Write the picture; nothing when there was no case."""

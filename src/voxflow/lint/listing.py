@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-import os.path
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from voxflow.datalist import SPLIT_MARK, Datalist, FaultyDatalistError
+from voxflow.datalist import SPLIT_MARK, Datalist, FaultyDatalistError, join_listed_path
 from voxflow.errors import DataError
 from voxflow.files import read_text
 from voxflow.findings import show, suggest
+from voxflow.naming import name_classes
 
 if TYPE_CHECKING:
     from voxflow.findings import FindingCollector
@@ -149,7 +149,7 @@ def _check_keys(content: dict[str, Any], notes: FindingCollector) -> None:
 
 def _read_case(item: Any, json_path: str, root: Path, notes: FindingCollector) -> ListedCase:
     if isinstance(item, str):
-        return ListedCase(json_path, (root / item,), None, "")
+        return ListedCase(json_path, (join_listed_path(root, item),), None, "")
     if not isinstance(item, dict):
         fix = 'write {"image": ..., "label": ...}'
         notes.error("datalist-form", json_path, f"expected an object, received {show(item)}", fix)
@@ -160,11 +160,11 @@ def _read_case(item: Any, json_path: str, root: Path, notes: FindingCollector) -
         )
     image = item.get("image")
     names = [image] if isinstance(image, str) else image if isinstance(image, list) else []
-    images = tuple(_join_paths(root, name) for name in names if isinstance(name, str) and name)
+    images = tuple(join_listed_path(root, name) for name in names if isinstance(name, str) and name)
     label = item.get("label")
     read: Path | tuple[int, ...] | None = None
     if isinstance(label, str) and label:
-        read = _join_paths(root, label)
+        read = join_listed_path(root, label)
     elif isinstance(label, list):
         read = tuple(n for n in label if isinstance(n, int))
     return ListedCase(json_path, images, read, str(item["patient"]) if "patient" in item else "")
@@ -186,7 +186,15 @@ def _read_labels(content: dict[str, Any], notes: FindingCollector) -> dict[int, 
     if gaps or min(names, default=0) < 0:
         message = f"names the values {sorted(names)}; {gaps or 'negative ones'} would be a class without a name"
         notes.warning("datalist-labels", "labels", message, "name every value from 0 on")
+    _check_label_names(dict(sorted(names.items())), notes)
     return names
+
+
+def _check_label_names(names: dict[int, str], notes: FindingCollector) -> None:
+    for (value, name), distinct in zip(names.items(), name_classes(list(names.values())), strict=True):
+        if distinct != name:
+            message = f"value {value} is called {name!r}, which is no name of its own; tables will say {distinct!r}"
+            notes.warning("datalist-labels", f"labels.{value}", message, "give each value another name")
 
 
 def _read_modality(content: dict[str, Any], notes: FindingCollector) -> tuple[str, ...]:
@@ -227,7 +235,3 @@ _COUNTS = {
     "numTest": ("testing", "test"),
     "numValidation": ("validation",),
 }
-
-
-def _join_paths(root: Path, name: str) -> Path:
-    return Path(os.path.normpath(root / name))

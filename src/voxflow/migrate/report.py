@@ -6,6 +6,8 @@ import textwrap
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from voxflow.tables import escape_cell
+
 Verdict = Literal["exact", "approximate", "not carried"]
 VERDICTS: tuple[Verdict, ...] = ("exact", "approximate", "not carried")
 
@@ -82,5 +84,5 @@ class MigrationReport:
         rows = ["| place | component | in the bundle | verdict | why |", "|---|---|---|---|---|"]
         for entry in self.entries:
             cells = (entry.where, entry.name, entry.becomes, entry.verdict, entry.why)
-            rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+            rows.append("| " + " | ".join(escape_cell(cell) for cell in cells) + " |")
         return "\n".join(rows) + "\n"

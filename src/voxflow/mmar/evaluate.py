@@ -11,7 +11,6 @@ import numpy as np
 from voxflow.components import create
 from voxflow.config import load_evaluation
 from voxflow.errors import DataError
-from voxflow.evaluation import metric_name
 from voxflow.files import write_json
 from voxflow.inference import ROOM, Failures, InferenceCase, read_ahead
 from voxflow.mmar.artefacts import find_model
@@ -108,7 +107,7 @@ def evaluate_mmar(
             mmar, evaluation, runner, file.parent, overwrite=overwrite, keep_predictions=keep_predictions
         )
         result = evaluation_pass.run(cases)
-        tracker.log_metrics({f"eval/{metric_name(name)}": value for name, value in result.metrics.items()})
+        tracker.log_metrics({f"eval/{name}": value for name, value in result.metrics.items()})
     return result
 
 

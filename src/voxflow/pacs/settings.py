@@ -93,6 +93,10 @@ def parse_settings(blocks: Mapping[str, Any] | None, name: str) -> DicomWebSetti
     if name not in blocks:
         names = ", ".join(sorted(blocks)) or "none"
         raise ConfigError(f"no PACS {name!r}; known: {names}", path=PARAMS, where="pacs")
+    variable = name_secret_variable(name, "PASSWORD")
+    if others := [other for other in blocks if other != name and name_secret_variable(other, "PASSWORD") == variable]:
+        message = f"{name!r} and {others[0]!r} would read one {variable}; call them by names that differ in letters"
+        raise ConfigError(message, path=PARAMS, where="pacs")
     try:
         return _ADAPTER.validate_python(blocks[name])
     except ValidationError as error:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from voxflow.errors import DataError
-from voxflow.evaluation import metric_name
+from voxflow.naming import make_metric_name
 from voxflow.promotion.paired import compare_cases
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ class Decision:
                 "gain_high": high,
                 **{f"change_{name}": change for name, change in classes.items()},
             }
-            tags |= {metric_name(name): f"{value}" for name, value in flat.items() if value is not None}
+            tags |= {make_metric_name(name): f"{value}" for name, value in flat.items() if value is not None}
         return tags
 
     def line(self) -> str:

@@ -11,6 +11,7 @@ import html
 import re
 import shutil
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -85,7 +86,7 @@ def write_docs_index(docs: Path, title: str) -> None:
     pages = sorted(page.relative_to(docs) for page in docs.rglob("*.html"))
     by_suite = {_find_suite_name("validations", page): page.as_posix() for page in pages if "validations" in page.parts}
     expected = [page for page in pages if "expectations" in page.parts]
-    target = html.escape(next(iter(by_suite.values()), "#"))
+    target = html.escape(quote(next(iter(by_suite.values()), "#"), safe="/#"))
     results = "".join(_format_item(page, f"results of {suite}") for suite, page in by_suite.items())
     suites = "".join(_format_item(page.as_posix(), f"what is expected of {page.stem}") for page in expected)
     # With one suite the page of its results is what a reader wants.
@@ -103,4 +104,4 @@ def _find_suite_name(folder: str, page: Path) -> str:
 
 
 def _format_item(name: str, title: str) -> str:
-    return f'<li><a href="{html.escape(name)}">{html.escape(title)}</a></li>'
+    return f'<li><a href="{html.escape(quote(name))}">{html.escape(title)}</a></li>'

@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from voxflow.files import read_json_or_none, write_text
 from voxflow.places import LAST_FLOW_RUNS
@@ -90,7 +91,12 @@ def _make_card(root: Path, page_folder: Path, name: str, block: Mapping[str, Any
             written_at = datetime.fromtimestamp(file.stat().st_mtime).astimezone().strftime("%Y-%m-%d %H:%M")
             # Relative, so that the whole repository can be copied or served below any address.
             links.append(
-                PageLink(title, os.path.relpath(path, page_folder).replace(os.sep, "/"), description, written_at)
+                PageLink(
+                    title,
+                    quote(os.path.relpath(path, page_folder).replace(os.sep, "/"), safe="/#"),
+                    description,
+                    written_at,
+                )
             )
         else:
             missing.append(f"{title} ({written_by})")

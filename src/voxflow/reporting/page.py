@@ -10,6 +10,7 @@ from voxflow.reporting import sections
 from voxflow.reporting.folds import tabulate_folds
 from voxflow.reporting.sources import ReportOptions, ReportSources, installed_versions
 from voxflow.reporting.tables import make_table, read_pictures
+from voxflow.tables import escape_cell
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -107,6 +108,5 @@ def render_template(template: str, facts: Mapping[str, Any]) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    # A cell of a Markdown table ends at a bar and at a line's end.
-    environment.filters["cell"] = lambda text: text.replace("|", "\\|").replace("\n", " ")
+    environment.filters["cell"] = escape_cell
     return environment.get_template(template).render(facts)

@@ -85,7 +85,10 @@ def make_table(
     filled_columns = [name for name in (columns or list(rows[0])) if any(row.get(name) for row in rows)]
     show = _round_cell if rounded else str
     cells = tuple(tuple(show(row.get(name) or "") for name in filled_columns) for row in rows)
-    return Table(tuple(spell_name(name) for name in filled_columns), cells)
+    titles = [spell_name(name) for name in filled_columns]
+    # Two columns that spell alike keep their names.
+    pairs = zip(filled_columns, titles, strict=True)
+    return Table(tuple(title if titles.count(title) == 1 else name for name, title in pairs), cells)
 
 
 def parse_number(text: str | None) -> float | None:

@@ -9,6 +9,7 @@ import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from voxflow.naming import make_metric_name
 from voxflow.tracking.sweeps import BASELINE, EXPERIMENT
 
 if TYPE_CHECKING:
@@ -21,7 +22,6 @@ NONE = "none"
 FLOW_RUN, FLOW_RUN_PAGE = "VOXFLOW_FLOW_RUN", "VOXFLOW_FLOW_RUN_URL"
 # The pseudonym key would let anyone who reads the runs test guesses of patients' names.
 _SECRET = re.compile(r"(pseudonym_key|password|secret|token)$", re.IGNORECASE)
-_NOT_IN_NAMES = re.compile(r"[^\w\-. :/]")
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -52,19 +52,9 @@ def to_params(values: Mapping[str, Any]) -> dict[str, str]:
         {'convert.pseudonym_key': '***', 'note': '5 % of cases'}
     """
     return {
-        make_safe_name(key): "***" if _SECRET.search(key) and value is not None else str(value)[:LONGEST_VALUE]
+        make_metric_name(key): "***" if _SECRET.search(key) and value is not None else str(value)[:LONGEST_VALUE]
         for key, value in flatten(values).items()
     }
-
-
-def make_safe_name(name: str) -> str:
-    """The name with what MLflow refuses in names (``#``, ``@``, ``(``, ...) replaced by ``_``.
-
-    Example:
-        >>> make_safe_name("dice_left kidney (#2)")
-        'dice_left kidney __2_'
-    """
-    return _NOT_IN_NAMES.sub("_", name)
 
 
 def read_provenance(datalist: Path | None) -> dict[str, str]:

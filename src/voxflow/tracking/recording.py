@@ -151,7 +151,7 @@ def _send_backlogs() -> None:
         run_id = backlog.run_id
         if not has_run(run_id):
             client = MlflowClient()
-            run_id = client.create_run(get_experiment_id(backlog.experiment or "unnamed")).info.run_id
+            run_id = client.create_run(get_experiment_id(backlog.experiment)).info.run_id
             backlog.run_id = run_id
         try:
             backlog.send(MlflowTracker(run_id).record_entry)

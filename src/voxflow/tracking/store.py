@@ -15,6 +15,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from voxflow.naming import make_case_name
 from voxflow.tracking.locking import sqlite_path
 from voxflow.tracking.tracker import SQLITE, get_tracking_uri
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 ARTIFACTS = "mlartifacts"
+UNNAMED = "unnamed"  # the experiment of what has no name
 # A server that is away must not hold a training up: MLflow's own defaults wait for minutes.
 PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
 NO_BARS = {"MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
@@ -76,6 +78,9 @@ def get_experiment_id(name: str) -> str:
 
     A new experiment keeps its artifacts beside the SQLite file, or where the server says.
 
+    Args:
+        name: of the experiment; one that is a place in a path, such as ``..``, or nothing becomes ``unnamed``.
+
     Returns:
         MLflow's id of the experiment.
 
@@ -85,6 +90,7 @@ def get_experiment_id(name: str) -> str:
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 
+    name = UNNAMED if not name.strip(". /") else name
     client = MlflowClient()
     experiment = client.get_experiment_by_name(name)
     if experiment is None:
@@ -101,7 +107,7 @@ def get_experiment_id(name: str) -> str:
 def _artifact_location(experiment: str) -> str | None:
     if not get_tracking_uri().startswith(SQLITE):
         return None
-    return (sqlite_path(get_tracking_uri()).parent / ARTIFACTS / experiment).as_uri()
+    return (sqlite_path(get_tracking_uri()).parent / ARTIFACTS / make_case_name(experiment)).as_uri()
 
 
 def _check_sqlite(uri: str) -> None:

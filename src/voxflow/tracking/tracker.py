@@ -16,9 +16,10 @@ from urllib.parse import urlsplit, urlunsplit
 
 from voxflow.errors import DataError
 from voxflow.files import write_json
+from voxflow.naming import make_distinct_names, make_metric_name
 from voxflow.places import find_home
 from voxflow.progress import say
-from voxflow.tracking.provenance import make_safe_name, to_params
+from voxflow.tracking.provenance import to_params
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -63,7 +64,8 @@ class Tracker(ABC):
             values: by name; NaN and infinities are left out.
             step: the epoch, counted from 1; None for a number of the whole run.
         """
-        finite = {make_safe_name(key): float(value) for key, value in values.items() if math.isfinite(value)}
+        names = make_distinct_names(values, make_metric_name)
+        finite = {names[key]: float(value) for key, value in values.items() if math.isfinite(value)}
         if finite:
             self._record("metrics", {"kind": "metrics", "values": finite, "step": step})
 

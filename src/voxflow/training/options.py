@@ -3,7 +3,18 @@
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    field_validator,
+    model_validator,
+)
+
+from voxflow.naming import name_classes
 
 
 class CacheOptions(BaseModel):
@@ -120,3 +131,8 @@ class DataFacts(BaseModel):
     antialias: bool = False
     size: tuple[int, int] | None = None
     modality: str = ""
+
+    @field_validator("class_names")
+    @classmethod
+    def _name_classes(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        return name_classes(names)

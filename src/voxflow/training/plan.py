@@ -17,6 +17,7 @@ from voxflow.components import (
 )
 from voxflow.errors import ConfigError
 from voxflow.findings import FindingCollector
+from voxflow.naming import name_classes
 from voxflow.spec import ModelSpec, TransformSpec
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ class TrainingPlan:
             ConfigError: the parts don't fit each other or the data, all at once.
         """
         train, validate = workflow.train, workflow.validate
-        names = name_logits(facts.class_names, facts.label_format)
+        names = name_classes(name_logits(facts.class_names, facts.label_format))
         plan = cls(
             workflow=workflow,
             facts=facts.model_copy(update={"class_names": names}),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from voxflow.components import LABEL_FORMAT
+from voxflow.components import LABEL_FORMAT, summarise_metrics
 from voxflow.training.data import collate
 from voxflow.training.distributed import World
 
@@ -46,11 +46,8 @@ def validate(
     in_case_order = [
         values for turn in zip_longest(*world.gather(measurements)) for values in turn if values is not None
     ]
-    numbers: dict[str, float] = {}
-    for number, metric in enumerate(plan.metrics):
-        values = [values[number] for values in in_case_order]
-        numbers |= metric.summarise(values, plan.facts.class_names)
-    return numbers
+    by_metric = [[values[number] for values in in_case_order] for number in range(len(plan.metrics))]
+    return summarise_metrics(plan.metrics, by_metric, plan.facts.class_names)
 
 
 def _iterate_batches(store: SampleStore, plan: TrainingPlan, world: World) -> Iterator[Batch]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from voxflow.errors import ConfigError, DataError
 from voxflow.files import atomic_directory, read_text, write_json, write_text
 from voxflow.findings import suggest
-from voxflow.places import PARAMS, read_workspaces
+from voxflow.places import PARAMS, check_workspace_name, read_workspaces
 from voxflow.workspace.zoo import VARIANTS, ZooModel, find_model, read_zoo, write_model
 from voxflow.workspace.zoo.files import make_environment
 from voxflow.workspace.zoo.params import collect_block_words
@@ -194,7 +194,9 @@ def _check_name(name: str, folder: Path, params: Path) -> None:
         raise ConfigError(f"a workspace is named with letters, digits, _ and -, a letter first, received {name!r}")
     if folder.exists():
         raise ConfigError(f"the workspace {name!r} exists already", path=folder)
-    if name in read_workspaces(params):
+    workspaces = read_workspaces(params)
+    check_workspace_name(name, workspaces, params)
+    if name in workspaces:
         raise ConfigError(f"the workspace {name!r} exists already", path=params, where="workspaces")
 
 

@@ -92,6 +92,29 @@ class AuxiliaryOperation(ComponentModel, ABC):
         """
 
 
+def summarise_metrics(
+    metrics: Sequence[Metric], measured: Sequence[Sequence[NDArray[Any]]], class_names: Sequence[str]
+) -> dict[str, float]:
+    """Return the numbers of several metrics, none of which takes another's place.
+
+    Args:
+        metrics: in order.
+        measured: what each kept of all batches.
+        class_names: of the answer's channels.
+
+    Returns:
+        Numbers by name. Where a class makes a metric's number be called as another metric, such as ``dice_left`` of
+        the metric ``dice``, it is called ``dice_left (dice)``.
+    """
+    numbers: dict[str, float] = {}
+    own_names = {metric.name for metric in metrics}
+    for metric, values in zip(metrics, measured, strict=True):
+        for name, value in metric.summarise(values, class_names).items():
+            is_free = name == metric.name or name not in own_names | numbers.keys()
+            numbers[name if is_free else f"{name} ({metric.name})"] = value
+    return numbers
+
+
 def mean_defined(values: NDArray[Any]) -> float:
     """Return the mean of the values that are not NaN; NaN when nothing is left.
 
