@@ -127,16 +127,6 @@ def read_json_or_none(path: Path) -> Any:
         return None
 
 
-def make_file_name(name: str) -> str:
-    """Replace by ``_`` what does not belong into the name of a file, as in a metric's or a class's name.
-
-    Example:
-        >>> make_file_name("dice_kidney (left)")
-        'dice_kidney__left_'
-    """
-    return "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in name)
-
-
 def _umask() -> int:
     current = os.umask(0)
     os.umask(current)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from voxflow.datalist import Datalist
 from voxflow.errors import DataError
 from voxflow.findings import Finding
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from voxflow.naming import fold_name
 
 
 def read(folder: Path, content: Any, **options: Any) -> Datalist:
@@ -158,3 +159,39 @@ def test_many_faults_are_not_compared_with_one_another(tmp_path: Path, monkeypat
         read(tmp_path, {"training": [{"image": name} for name in names]}).check_files()
     with pytest.raises(DataError, match="30 faults"):
         read(tmp_path, {"training": [{"image": f"../{name}"} for name in names]})
+
+
+@pytest.mark.parametrize(
+    "name", ["CT (1)", "scan#2", "a,b", "O'Brien", "50%", "{x}", "Mu\u0308ller", "a" * 200, '"q"', "-x"]
+)
+def test_files_are_called_as_people_call_them(name: str, tmp_path: Path) -> None:
+    (tmp_path / f"{name}.nii.gz").touch()
+    datalist = read(tmp_path, {"training": [{"image": f"{name}.nii.gz"}]})
+    datalist.check_files()
+    expected = {'"q"': "_q_", "-x": "_x"}.get(name, name)
+    assert datalist.cases("training")[0].id == expected
+
+
+@given(st.lists(st.text(st.sampled_from("aA /:.\\ü"), min_size=1, max_size=4), min_size=1, max_size=8, unique=True))
+def test_every_case_of_a_list_has_an_id_of_its_own(names: list[str]) -> None:
+    items = [{"image": f"{number}.nii", "case": name} for number, name in enumerate(names)]
+    cases = Datalist.of({"training": items}, Path("/data/list.json")).cases("training")
+    assert len({fold_name(case.id) for case in cases}) == len(names)
+    assert [case.image[0].name for case in cases] == [f"{number}.nii" for number in range(len(names))]
+
+
+def test_images_whose_folders_meet_are_told_apart(tmp_path: Path) -> None:
+    content = {"training": [{"image": "p/1/ct.nii"}, {"image": "p_1/ct.nii"}, {"image": "A.nii"}, {"image": "x/a.nii"}]}
+    ids = [case.id for case in read(tmp_path, content).cases("training")]
+    assert len({case.lower() for case in ids}) == 4
+    assert ids[2] == "A"
+
+
+def test_paths_that_windows_writes_are_found(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images/a.nii").touch()
+    datalist = read(tmp_path, {"training": [{"image": "images\\a.nii"}]})
+    datalist.check_files()
+    assert datalist.cases("training")[0].id == "a"
+    with pytest.raises(DataError, match="leaves the data root"):
+        read(tmp_path, {"training": [{"image": "..\\a.nii"}]})

@@ -145,3 +145,23 @@ def test_classification_names_bad_cases(tmp_path: Path, out: Path) -> None:
     assert evaluation.failures.cases == {"broken", "short"}
     assert evaluation.metrics["cases"] == 0
     assert evaluation.failures.exit_code(0) == 1
+
+
+def test_classes_whose_names_meet_keep_their_reports_and_numbers(tmp_path: Path, out: Path) -> None:
+    classes = ("background", "liver<1500", "liver>1500", "GTV/28", "GTV 28", "Organ", "organ", "organ", "..")
+    engine = ThresholdEngine(volume_spec(class_names=classes))
+    evaluation = evaluate_segmentation(engine, [volume_case(tmp_path, "a")], out, EvaluateOptions(bootstrap=0))
+    assert evaluation.metrics["dice_liver<1500"] == 1
+    assert evaluation.metrics["empty_organ (7)"] == 1
+    reports = {path.name.lower() for path in out.glob("*_dice_report.txt")}
+    assert len(reports) == len(classes) - 1
+    assert all((out / f"{name}_dice_report.txt").is_file() for name in ("Organ", "organ__7_"))
+
+
+def test_findings_called_as_columns_of_the_table_have_columns_of_their_own(tmp_path: Path, out: Path) -> None:
+    engine = BrightnessEngine()
+    engine.spec = engine.spec.model_validate(engine.spec.model_dump() | {"class_names": ("case", "remark")})
+    evaluate_classification(engine, [radiograph_case(tmp_path, "a", 140, (1, 0))], out)
+    (row,) = rows(out / "per_case.csv")
+    assert (row["case"], row["case (0)"], row["remark (1)"], row["remark"]) == ("a", "1", "0", "")
+    assert rows(out / "preds_outputs.csv")[0]["case"] == "a"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from voxflow.components import create
+from voxflow.components import create, summarise_metrics
 from voxflow.config import load_evaluation
 from voxflow.errors import DataError
 from voxflow.files import write_json
@@ -20,6 +20,7 @@ from voxflow.mmar.record import continue_record
 from voxflow.mmar.reports import read_predictions, write_metric, write_metric_reports
 from voxflow.mmar.runner import CaseRunner
 from voxflow.mmar.writing import CaseWriters
+from voxflow.naming import name_files
 from voxflow.progress import say
 
 if TYPE_CHECKING:
@@ -187,15 +188,14 @@ class _EvaluationPass:
         return case.id
 
     def _report(self) -> dict[str, float]:
-        numbers: dict[str, float] = {}
-        names = self.runner.engine.spec.class_names
-        rows = []
-        for metric, values in zip(self.metrics, self.measurements, strict=True):
+        numbers_of = summarise_metrics(self.metrics, self.measurements, self.runner.engine.spec.class_names)
+        numbers = {name: value for values in numbers_of for name, value in values.items()}
+        files = name_files(dict.fromkeys([*(metric.name for metric in self.metrics), *numbers]))
+        rows = list(zip(self.metrics, self.measurements, numbers_of, strict=True))
+        for metric, values, own_numbers in rows:
             folder = self.mmar.root / metric.report_path if metric.report_path else self.mmar.eval
             folder.mkdir(parents=True, exist_ok=True)
-            own_numbers = write_metric(metric, values, self.finished, folder, names)
-            rows.append((metric, values, own_numbers))
-            numbers |= own_numbers
+            write_metric(metric, values, own_numbers, self.finished, folder, files=files)
         reports = self.evaluation.metric_reports
         if reports is not None and rows:
             folder = self.mmar.root / reports.folder if reports.folder else self.mmar.eval

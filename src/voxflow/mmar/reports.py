@@ -9,11 +9,11 @@ import numpy as np
 
 from voxflow.components import ComputeAverage, ComputeAverageDice, MonaiMetric
 from voxflow.evaluation import write_dice_report
-from voxflow.files import make_file_name, write_text
+from voxflow.files import write_text
 from voxflow.tables import read_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -34,30 +34,35 @@ SUMMARIES: dict[str, Callable[[NDArray[Any]], float]] = {
 
 
 def write_metric(
-    metric: Metric, measured: Sequence[NDArray[Any]], cases: Sequence[str], folder: Path, class_names: Sequence[str]
-) -> dict[str, float]:
-    """Write a metric's files and return its numbers, NaN where one is not defined.
+    metric: Metric,
+    measured: Sequence[NDArray[Any]],
+    numbers: Mapping[str, float],
+    cases: Sequence[str],
+    folder: Path,
+    *,
+    files: Mapping[str, str],
+) -> None:
+    """Write a metric's files.
 
     Args:
         metric: what was measured.
         measured: what it kept of each case.
+        numbers: what that comes to, NaN where it is not defined.
         cases: the cases, in the same order.
         folder: an existing folder; gets NAME.txt for each number, NAME_raw_results.txt and NAME_summary_results.txt,
             and NAME_dice_report.txt for a Dice.
-        class_names: of the model.
+        files: NAME for each number and each metric.
     """
     if not measured:
-        return {metric.name: math.nan}
-    numbers = metric.summarise(measured, class_names)
+        return
     for name, value in numbers.items():
-        write_text(folder / f"{make_file_name(name)}.txt", f"{value:.6f}\n" if math.isfinite(value) else "undefined\n")
+        write_text(folder / f"{files[name]}.txt", f"{value:.6f}\n" if math.isfinite(value) else "undefined\n")
     by_case = list_case_values(metric, measured)
     if isinstance(metric, ComputeAverageDice):
-        report = folder / f"{make_file_name(metric.name)}_dice_report.txt"
+        report = folder / f"{files[metric.name]}_dice_report.txt"
         write_dice_report(report, zip(cases, by_case, strict=True))
     if len(by_case) == len(cases):
-        _write_results(metric.name, dict(zip(cases, by_case, strict=True)), folder)
-    return numbers
+        _write_results(files[metric.name], dict(zip(cases, by_case, strict=True)), folder)
 
 
 def list_case_values(metric: Metric, measured: Sequence[NDArray[Any]]) -> list[float]:
@@ -82,11 +87,11 @@ def _mean(values: NDArray[Any]) -> float:
 def _write_results(name: str, by_case: dict[str, float], folder: Path) -> None:
     """Write NAME_raw_results.txt, a line a case, and NAME_summary_results.txt, as Clara 3's notebooks show them."""
     raw = [f"{case}\t{value:.4f}" for case, value in by_case.items()]
-    write_text(folder / f"{make_file_name(name)}_raw_results.txt", "\n".join(["filename\tvalue", *raw]) + "\n")
+    write_text(folder / f"{name}_raw_results.txt", "\n".join(["filename\tvalue", *raw]) + "\n")
     values = np.array([value for value in by_case.values() if math.isfinite(value)])
     rows = [f"{key}\t{summary(values):.4f}" for key, summary in SUMMARIES.items()] if values.size else []
     lines = ["statistic\tvalue", *rows, f"cases\t{len(by_case)}", f"defined\t{values.size}"]
-    write_text(folder / f"{make_file_name(name)}_summary_results.txt", "\n".join(lines) + "\n")
+    write_text(folder / f"{name}_summary_results.txt", "\n".join(lines) + "\n")
 
 
 def write_metric_reports(

@@ -47,7 +47,8 @@ def validate(
         values for turn in zip_longest(*world.gather(measurements)) for values in turn if values is not None
     ]
     by_metric = [[values[number] for values in in_case_order] for number in range(len(plan.metrics))]
-    return summarise_metrics(plan.metrics, by_metric, plan.facts.class_names)
+    numbers = summarise_metrics(plan.metrics, by_metric, plan.facts.class_names)
+    return {name: value for values in numbers for name, value in values.items()}
 
 
 def _iterate_batches(store: SampleStore, plan: TrainingPlan, world: World) -> Iterator[Batch]:

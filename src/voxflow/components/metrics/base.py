@@ -94,24 +94,25 @@ class AuxiliaryOperation(ComponentModel, ABC):
 
 def summarise_metrics(
     metrics: Sequence[Metric], measured: Sequence[Sequence[NDArray[Any]]], class_names: Sequence[str]
-) -> dict[str, float]:
-    """Return the numbers of several metrics, none of which takes another's place.
+) -> list[dict[str, float]]:
+    """Return the numbers of each of several metrics, none of which takes another's place.
 
     Args:
         metrics: in order.
-        measured: what each kept of all batches.
+        measured: what each kept of all batches; of none it has the number NaN.
         class_names: of the answer's channels.
 
     Returns:
-        Numbers by name. Where a class makes a metric's number be called as another metric, such as ``dice_left`` of
-        the metric ``dice``, it is called ``dice_left (dice)``.
+        Numbers by name for each metric. Where a class makes a metric's number be called as another metric, such as
+        ``dice_left`` of the metric ``dice``, it is called ``dice_left (dice)``.
     """
-    numbers: dict[str, float] = {}
-    own_names = {metric.name for metric in metrics}
+    taken = {metric.name for metric in metrics}
+    numbers: list[dict[str, float]] = []
     for metric, values in zip(metrics, measured, strict=True):
-        for name, value in metric.summarise(values, class_names).items():
-            is_free = name == metric.name or name not in own_names | numbers.keys()
-            numbers[name if is_free else f"{name} ({metric.name})"] = value
+        values_by_name = metric.summarise(values, class_names) if len(values) else {metric.name: np.nan}
+        free = {name: name == metric.name or name not in taken for name in values_by_name}
+        numbers.append({n if free[n] else f"{n} ({metric.name})": value for n, value in values_by_name.items()})
+        taken |= numbers[-1].keys()
     return numbers
 
 
