@@ -163,9 +163,9 @@ def test_images_of_a_folder_are_found_by_any_ending_through_links_and_under_name
     cases = find_cases(tmp_path / "in", tmp_path, is_segmentation=True).cases
     assert [(case.id, case.image_name) for case in cases] == [
         ("B", "B.NII.GZ"),
-        ("a_x", "a/x.nii.gz"),
-        ("a_x_2", "a_x.nii.gz"),
-        ("b_2", "b.nii.gz"),
+        ("a_x-1653a0", "a/x.nii.gz"),
+        ("a_x", "a_x.nii.gz"),
+        ("b-3e23e8", "b.nii.gz"),
         ("more_c", "more/c.nii.gz"),
     ]
 
