@@ -32,9 +32,7 @@ def evaluate(stage: Stage, key: str | None = None, part: str = "test") -> int:
     """
     options = read_bundle_options(stage)
     data = (
-        {"validate#dataset#data": _list_items(stage, key or options.key or "testing")}
-        if options.data == "split"
-        else {}
+        {options.validate_data: _list_items(stage, key or options.key or "testing")} if options.data == "split" else {}
     )
     with continue_run(read_run_file(stage.models / "train" / "run.json")) as tracker:
         with atomic_directory(stage.evaluation / part) as out:
@@ -48,9 +46,11 @@ def evaluate(stage: Stage, key: str | None = None, part: str = "test") -> int:
 def infer(stage: Stage) -> int:
     """Run the trained bundle by its own configuration on the datalist's cases without a label."""
     options = read_bundle_options(stage)
-    data = {"dataset#data": _list_native_items(stage, options.key or "inference")} if options.data == "split" else {}
+    data = (
+        {options.infer_data: _list_native_items(stage, options.key or "inference")} if options.data == "split" else {}
+    )
     target = stage.evaluation / "infer"
-    if data and not data["dataset#data"]:
+    if data and not data[options.infer_data]:
         with atomic_directory(target):
             pass
         write_json(stage.metrics, {"cases": 0})

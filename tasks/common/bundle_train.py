@@ -26,8 +26,8 @@ def train(stage: Stage) -> int:
     datalist = Datalist.read(datalist_file, stage.resampled)
     data: dict[str, list[BundleItem]] = {}
     if options.data == "split":
-        data = {"train#dataset#data": list_labelled_items(datalist, "training")}
-        data["validate#dataset#data"] = list_labelled_items(datalist, "validation")
+        data = {options.train_data: list_labelled_items(datalist, "training")}
+        data[options.validate_data] = list_labelled_items(datalist, "validation")
     out, curves = stage.models / "train", stage.models / "curves.csv"
     with begin_run(stage.workspace, params=stage.block, datalist=datalist_file, name=stage.run_name) as tracker:
         write_run_file(out / "run.json", tracker, stage.workspace)

@@ -13,8 +13,9 @@ class BundleOptions(BaseModel):
     Attributes:
         config: configurations relative to the bundle, read one over the other.
         set: values that win over them, by MONAI's ids: ``train#trainer#max_epochs: 20``.
-        data: "split" puts the cases of Voxflow's split in the place of the configuration's own data
-            (``train#dataset#data``, ``validate#dataset#data``, ``dataset#data``); "own" leaves the configuration's.
+        data: "split" puts the cases of Voxflow's split in the place of the configuration's own data; "own" leaves the
+            configuration's.
+        train_data, validate_data, infer_data: ids of the cases to train on, to validate and evaluate on, and to infer.
         key: the datalist's key whose cases are evaluated or inferred.
         trainer: id of the trainer.
         evaluator: id of what validates, evaluates or infers.
@@ -29,6 +30,9 @@ class BundleOptions(BaseModel):
     config: tuple[str, ...] = ()
     set: dict[str, Any] = Field(default_factory=dict)
     data: Literal["split", "own"] = "split"
+    train_data: str = "train#dataset#data"
+    validate_data: str = "validate#dataset#data"
+    infer_data: str = "dataset#data"
     key: str = ""
     trainer: str = "train#trainer"
     evaluator: str = ""

@@ -6,6 +6,7 @@ import contextlib
 import sys
 from typing import TYPE_CHECKING, Any
 
+from voxflow.bundle.guard import hold_to_bounds, list_components, redirect_components
 from voxflow.bundle.options import DEFAULT_CONFIG
 from voxflow.errors import ConfigError, MissingDependencyError, VoxflowError
 from voxflow.findings import suggest
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from voxflow.bundle.guard import StageBounds
     from voxflow.bundle.options import BundleOptions
     from voxflow.datalist import Case
 
@@ -47,6 +49,7 @@ def open_bundle(
     *,
     folders: Mapping[str, Path],
     data: Mapping[str, list[BundleItem]],
+    bounds: StageBounds,
 ) -> Iterator[Any]:
     """Open a bundle's configurations for one stage.
 
@@ -55,7 +58,8 @@ def open_bundle(
         stage: "train", "evaluate" or "infer".
         options: which configurations, what wins.
         folders: a path by id; where the configuration has no such id there is an error.
-        data: lists of items by id, put in where the configuration has the id.
+        data: lists of items by id; where the configuration has no such id there is an error.
+        bounds: what the run may load, read and write, until the workflow is closed.
 
     Yields:
         MONAI's ConfigWorkflow, initialised.
@@ -77,8 +81,12 @@ def open_bundle(
             config_file=[str(file) for file in files], logging_file=False, workflow_type=None, bundle_root=str(bundle)
         )
         _fill_in(workflow.parser, files[0], options, folders=folders, data=data)
-        _as_one_line(workflow.initialize)
-        yield workflow
+        with hold_to_bounds(bounds):
+            redirect_components(workflow.parser, files[0], bounds)
+            for name, value in options.set.items():
+                workflow.parser[name] = value
+            _as_one_line(workflow.initialize)
+            yield workflow
     finally:
         sys.path[:] = before
 
@@ -91,7 +99,7 @@ def _fill_in(
     folders: Mapping[str, Path],
     data: Mapping[str, list[BundleItem]],
 ) -> None:
-    """Put Voxflow's folders and cases into a configuration, and over all what ``set`` says."""
+    """Put Voxflow's folders and cases, and what ``set`` says, into a configuration."""
     for name, folder in folders.items():
         if not has_id(parser, name):
             # No advice: another folder's id, since both would be one, and a folder that the bundle reads from.
@@ -102,8 +110,16 @@ def _fill_in(
             raise ConfigError(message, path=config)
         parser[name] = str(folder.resolve())
     for name, items in data.items():
-        if has_id(parser, name) and name not in options.set:
-            parser[name] = items
+        if name in options.set:
+            continue
+        if not has_id(parser, name):
+            ids = [f"{place}#data" for place, component in list_components(parser.get()) if "data" in component]
+            message = (
+                f"no id {name!r} that the split's cases could be put in{suggest(name, ids)}; name it by train_data, "
+                f"validate_data or infer_data (data sets here: {', '.join(ids) or 'none'}), or say data: own"
+            )
+            raise ConfigError(message, path=config)
+        parser[name] = items
     for name, value in options.set.items():
         parser[name] = value
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 import shutil
+from collections.abc import Sized
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from voxflow.bundle.guard import StageBounds, list_input_files
 from voxflow.bundle.images import check_images
 from voxflow.bundle.options import DEFAULT_EVALUATOR
 from voxflow.bundle.parts import get_part, has_id, open_bundle, run_workflow
 from voxflow.bundle.watch import TrainingWatch, is_number
-from voxflow.errors import DataError
+from voxflow.errors import ConfigError, DataError
 from voxflow.files import write_json
 
 if TYPE_CHECKING:
@@ -72,7 +74,9 @@ def train_bundle(
     folders = {options.checkpoints: out, options.outputs: out / "events"}
     with (
         check_images(data) as checked,
-        open_bundle(bundle, "train", options, folders=folders, data=checked) as workflow,
+        open_bundle(
+            bundle, "train", options, folders=folders, data=checked, bounds=_bound_training(bundle, out, checked)
+        ) as workflow,
         Interruption() as interruption,
     ):
         recorder = Recorder(out / "events", curves, tracker)
@@ -85,6 +89,11 @@ def train_bundle(
     watch.require()
     _name_best(out, is_needed=not is_interrupted)
     return _summarise_training(trainer, watch, is_interrupted=is_interrupted)
+
+
+def _bound_training(bundle: Path, out: Path, data: Mapping[str, list[BundleItem]]) -> StageBounds:
+    inputs = list_input_files(data)
+    return StageBounds((out,), inputs=inputs, protected=(bundle, *{path.parent for path in inputs}))
 
 
 def _summarise_training(trainer: Any, watch: TrainingWatch, *, is_interrupted: bool) -> BundleResult:
@@ -114,7 +123,7 @@ def evaluate_bundle(
     failures: list[dict[str, str]] = []
     with check_images(data, failures) as checked:
         engine = _run(bundle, "evaluate", model, out, options=options, data=checked)
-        count = _count_cases(checked, engine)
+        count = _count_cases(checked, engine, bundle)
     _write_failures(failures, out)
     metrics = {name: float(value) for name, value in engine.state.metrics.items() if is_number(value)}
     key = str(getattr(engine.state, "key_metric_name", None) or next(iter(metrics), ""))
@@ -128,7 +137,7 @@ def infer_bundle(
     failures: list[dict[str, str]] = []
     with check_images(data, failures) as checked:
         engine = _run(bundle, "infer", model, out, options=options, data=checked)
-        count = _count_cases(checked, engine)
+        count = _count_cases(checked, engine, bundle)
     _write_failures(failures, out)
     return BundleResult(_count(count, failures), failures=tuple(failures))
 
@@ -150,9 +159,23 @@ def _run(
     # Where the configuration has no folder of checkpoints, its loader names the file itself.
     weights = options.set | {options.load_path: str((model / MODEL).resolve())}
     folders = {options.outputs: out, options.checkpoints: model}
-    with open_for_weights(bundle, stage, options, folders=folders, weights=weights, data=data) as workflow:
+    inputs = list_input_files(data)
+    bounds = StageBounds(
+        (out,),
+        weights=(model / MODEL).resolve(),
+        inputs=inputs,
+        protected=(bundle, model, *{path.parent for path in inputs}),
+    )
+    with open_for_weights(
+        bundle, stage, options, folders=folders, weights=weights, data=data, bounds=bounds
+    ) as workflow:
         engine = get_part(workflow, options.evaluator or DEFAULT_EVALUATOR[stage])
         run_workflow(workflow)
+    if not bounds.load_count:
+        raise ConfigError(
+            f"the configuration loaded no weights, so that {bounds.weights} was not judged; give it a CheckpointLoader",
+            path=bundle,
+        )
     return engine
 
 
@@ -164,6 +187,7 @@ def open_for_weights(
     folders: dict[str, Path],
     weights: dict[str, Any],
     data: Mapping[str, list[BundleItem]],
+    bounds: StageBounds,
 ) -> Any:
     """Open a configuration that reads trained weights, from a folder or by a path of its own.
 
@@ -174,6 +198,7 @@ def open_for_weights(
         folders: paths by id.
         weights: ``options.set``, and the path of the weights by the id that the loader has for it.
         data: lists of items by id.
+        bounds: what the run may load, read and write.
     """
     from monai.bundle import ConfigParser
 
@@ -186,12 +211,18 @@ def open_for_weights(
         options = options.model_copy(update={"set": {options.load_path: weights[options.load_path], **options.set}})
         if not has_id(stated, options.checkpoints):
             folders = {name: path for name, path in folders.items() if name != options.checkpoints}
-    return open_bundle(bundle, stage, options, folders=folders, data=data)
+    return open_bundle(bundle, stage, options, folders=folders, data=data, bounds=bounds)
 
 
-def _count_cases(data: Mapping[str, list[BundleItem]], engine: Any) -> int:
-    """How many cases went through: what was put in, else what the engine counted."""
-    return sum(len(cases) for cases in data.values()) or int(engine.state.iteration)
+def _count_cases(data: Mapping[str, list[BundleItem]], engine: Any, bundle: Path) -> int:
+    """How many cases went through: those of the engine's data set, which must be the ones that were put in."""
+    dataset = getattr(getattr(engine, "data_loader", None), "dataset", None)
+    count = len(dataset) if isinstance(dataset, Sized) else int(engine.state.iteration)
+    expected = sum(len(cases) for cases in data.values())
+    if data and count != expected:
+        message = f"the evaluator went through {count} cases, and the stage has {expected}: it reads other data"
+        raise ConfigError(message, path=bundle)
+    return count
 
 
 def _clear_folder(out: Path) -> None:
