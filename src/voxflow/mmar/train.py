@@ -83,6 +83,7 @@ def train_mmar(mmar: Mmar, *, write_stats: bool = False, allow_repeated_cases: b
         tracker.log_metrics({f"train/{name}": value for name, value in numbers.items()})
         tracker.log_artifact(mmar.models / "model.pt", "models")
     if is_first_process():
+        _warn_of_no_score(mmar, workflow, datalist, result)
         write_json(mmar.models / DATA_FILE, dict(describe_data(mmar, workflow)))
         if write_stats:
             ends = {"ending": result.ending, "key_metric": result.key_metric}
@@ -107,6 +108,19 @@ def adopt_mpi_ranks() -> None:
         "TORCHELASTIC_RUN_ID": f"mpirun-{os.getppid()}",
     }.items():
         os.environ.setdefault(name, value)
+
+
+def _warn_of_no_score(mmar: Mmar, workflow: Workflow, datalist: Datalist, result: TrainingResult) -> None:
+    """Say that validation has run and told nothing, so that nobody takes the model for the best of several."""
+    key = str(workflow.validate.image_pipeline.args["data_list_key"])
+    if (
+        result.key_metric
+        or result.ending == "interrupted"
+        or not (workflow.validate.metrics and datalist.parts.get(key))
+    ):
+        return
+    reason = "no class is in the validation's cases, or in the crop of them that is judged"
+    say(f"train {mmar.name}: warning: no metric of validation is defined: {reason}; model.pt is not chosen by one")
 
 
 def count_repeats(datalist: Datalist, workflow: Workflow) -> dict[str, float]:

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
+# Keys that stand in configurations of validation and inference: Clara 3's and TLT 2's, then Clara 4's.
+EVALUATION_SIGNS = ("val_metrics", "writers", "label_transforms", "model_loader", "evaluator", "dataset", "metrics")
+
+
 @dataclass(frozen=True)
 class Target:
     """One workspace.
@@ -157,7 +161,7 @@ def _is_evaluation(path: Path) -> bool:
         text = path.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return False
-    return '"train"' not in text and any(f'"{key}"' in text for key in ("val_metrics", "writers", "label_transforms"))
+    return '"train"' not in text and any(f'"{key}":' in text for key in EVALUATION_SIGNS)
 
 
 def _find_file(mmar: Path, path: str) -> Path:
