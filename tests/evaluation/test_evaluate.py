@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,9 +14,6 @@ from voxflow.evaluation import EvaluateOptions, evaluate_classification, evaluat
 from voxflow.geometry import Geometry
 from voxflow.inference import InferenceCase
 from voxflow.volumes import Volume, read_volume, write_radiograph, write_volume
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 GRID = Geometry.from_parts((24, 20, 10), (0.8, 0.8, 3), (5, 6, 7))
 
@@ -165,3 +162,15 @@ def test_findings_called_as_columns_of_the_table_have_columns_of_their_own(tmp_p
     (row,) = rows(out / "per_case.csv")
     assert (row["case"], row["case (0)"], row["remark (1)"], row["remark"]) == ("a", "1", "0", "")
     assert rows(out / "preds_outputs.csv")[0]["case"] == "a"
+
+
+def test_a_label_whose_axes_run_otherwise_is_judged_where_it_lies(tmp_path: Path, out: Path) -> None:
+    case = volume_case(tmp_path, "a")
+    assert isinstance(case.label, Path)
+    label = read_volume(case.label)
+    affine = label.geometry.affine * [-1, 1, 1, 1]
+    affine[:3, 3] = label.geometry.to_physical(np.array([label.geometry.size[0] - 1, 0, 0]))
+    # Fractions come of scaled labels.
+    voxels = label.array[::-1].astype(np.float32) * np.float32(0.9999)
+    write_volume(case.label, Volume(voxels, Geometry(label.geometry.size, affine)))
+    assert evaluate_segmentation(ThresholdEngine(), [case], out, EvaluateOptions()).metrics["dice_organ"] == 1
