@@ -107,7 +107,8 @@ def read_text(path: Path) -> str:
 def write_text(target: Path, text: str) -> None:
     """Write UTF-8 text whole or not at all."""
     with atomic_path(target) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        # A file name that is no UTF-8 stays readable, as JSON writes it.
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def write_json(target: Path, value: Mapping[str, Any] | list[Any]) -> None:

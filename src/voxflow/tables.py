@@ -72,7 +72,10 @@ def is_labelled(row: Row) -> bool:
 
 def write_table(path: Path, rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
     """Write a CSV with a header, also when there are no rows; NaN and None become empty cells."""
-    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
+    with (
+        atomic_path(path) as temporary,
+        temporary.open("w", encoding="utf-8", errors="backslashreplace", newline="") as stream,
+    ):
         writer = csv.DictWriter(stream, columns)
         writer.writeheader()
         writer.writerows({key: _cell(row.get(key)) for key in columns} for row in rows)

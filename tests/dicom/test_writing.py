@@ -71,6 +71,17 @@ def test_it_names_algorithm_segment_and_series(tmp_path: Path, series: list[Path
     assert dataset.PatientID == "MARKER-ID"
 
 
+def test_segments_whose_labels_would_meet_are_told_apart(tmp_path: Path, series: list[Path], mask: Volume) -> None:
+    write_segmentation(tmp_path / "seg.dcm", mask, series, {1: "lobe of liver " * 6 + "left", 2: "lobe of liver " * 6})
+    labels = [item.SegmentLabel for item in pydicom.dcmread(tmp_path / "seg.dcm").SegmentSequence]
+    assert len(set(labels)) == 2
+    assert max(map(len, labels)) <= 64
+    write_segmentation(tmp_path / "seg.dcm", mask, series, {1: "a\\b", 2: "a_b"})
+    labels = [item.SegmentLabel for item in pydicom.dcmread(tmp_path / "seg.dcm").SegmentSequence]
+    assert labels[1] == "a_b"
+    assert labels[0].startswith("a_b-")
+
+
 def test_an_empty_mask_can_be_written(tmp_path: Path, series: list[Path], mask: Volume) -> None:
     empty = Volume(np.zeros_like(mask.array), mask.geometry)
     write_segmentation(tmp_path / "seg.dcm", empty, series, {1: "spleen"})

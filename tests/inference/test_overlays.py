@@ -86,3 +86,12 @@ def test_grey_window_ignores_the_brightest_and_copes_with_flat_images() -> None:
 def test_contact_sheet_holds_its_tiles(tmp_path: Path) -> None:
     write_contact_sheet(tmp_path / "sheet.png", [RadiographTile(np.eye(30), f"case {n}") for n in range(5)])
     assert picture(tmp_path / "sheet.png").shape[0] > 400
+
+
+@pytest.mark.parametrize("name", ["_organ", "$x^{", "a$b$c", "o" * 200, "#1 <b>"])
+def test_names_are_drawn_as_they_are(name: str, tmp_path: Path) -> None:
+    image, mask = scene()
+    write_overlay(tmp_path / "a.png", image, mask, {1: name}, label=mask, title=name)
+    write_overlay(tmp_path / "b.png", image, mask, {1: "other"}, label=mask, title=name)
+    assert (picture(tmp_path / "a.png") != picture(tmp_path / "b.png")).any()
+    write_contact_sheet(tmp_path / "sheet.png", [RadiographTile(np.zeros((4, 4)), name)])

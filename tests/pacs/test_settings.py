@@ -41,3 +41,11 @@ def test_the_boundary_is_read_with_and_without_quotes() -> None:
     assert parse_boundary('multipart/related; type="application/dicom"; boundary="a-b"') == b"a-b"
     assert parse_boundary("Multipart/Related; boundary=ab; type=x") == b"ab"
     assert parse_boundary("application/dicom") is None
+
+
+def test_two_pacs_share_no_password() -> None:
+    blocks = {
+        name: {"protocol": "dicomweb", "url": "https://pacs.example/dicom-web"} for name in ("clinic-2", "clinic_2")
+    }
+    with pytest.raises(ConfigError, match="would read one VOXFLOW_PACS_CLINIC_2_PASSWORD"):
+        parse_settings(blocks, "clinic-2")

@@ -336,6 +336,26 @@ def test_params_are_flattened_as_params_yaml_names_them() -> None:
     assert flatten(block) == {"train.set.train.loss.name": "Dice", "train.seed": 3, "validate": {}}
 
 
+@pytest.mark.usefixtures("store")
+def test_metrics_of_classes_whose_names_meet_are_all_kept() -> None:
+    names = ["liver<1500", "liver>1500", "GTV/28", "GTV 28", "GTV//28", "../x", "Organ", "organ"]
+    values = {f"test/dice_{name}": number for number, name in enumerate(names, start=1)}
+    with begin_run("spleen") as tracker:
+        tracker.log_metrics(values)
+    recorded = {n: v for n, v in read_run(tracker.run_id).data.metrics.items() if not n.startswith("system/")}
+    assert sorted(recorded.values()) == sorted(values.values())
+    assert recorded["test/dice_GTV/28"] == values["test/dice_GTV/28"]
+
+
+@pytest.mark.usefixtures("store")
+def test_an_experiment_is_never_a_place_in_a_path() -> None:
+    with begin_run("..") as tracker:
+        pass
+    from mlflow import MlflowClient
+
+    assert MlflowClient().get_experiment(read_run(tracker.run_id).info.experiment_id).name == "unnamed"
+
+
 def test_names_that_mlflow_refuses_are_mended() -> None:
     assert to_params({"Dice#Alias": "x" * 9000, "pseudonym_key": None}) == {
         "Dice_Alias-7bae28": "x" * 5900,
