@@ -174,3 +174,14 @@ def test_auc_of_a_column_of_several_classes_is_each_class_against_the_rest() -> 
     metric = build("ComputeAUC", field="model")
     value = metric.summarise([metric.measure({"model": scores, "label": label, "label_format": (2,)})], [])["value"]
     assert value == pytest.approx(roc_auc_score(np.eye(3)[label[:, 0]], scores))
+
+
+def test_a_class_takes_no_other_metrics_name() -> None:
+    from voxflow.components import ComputeAverageDice, summarise_metrics
+
+    metrics = [ComputeAverageDice(name="dice"), ComputeAverageDice(name="dice_left")]
+    both = [[np.array([[0.2, 0.4]])], [np.array([[0.9]])]]
+    numbers = summarise_metrics(metrics, both, ("background", "left", "right"))
+    assert list(numbers[0]) == ["dice", "dice_left (dice)", "dice_right"]
+    assert numbers[1] == {"dice_left": pytest.approx(0.9)}
+    assert np.isnan(summarise_metrics(metrics[:1], [[]], ())[0]["dice"])

@@ -170,6 +170,24 @@ def test_images_of_a_folder_are_found_by_any_ending_through_links_and_under_name
     ]
 
 
+def test_every_image_has_a_mask_whatever_it_is_called(tmp_path: Path, out: Path) -> None:
+    grid = Geometry.from_parts((4, 4, 4), (1, 1, 1))
+    names = ["CT (1)", "a,b #2", "O'Brien", "$x^{", "_50%", "-rf", "a\nb", "a_b", "overlays", "Mu\u0308ller", "b" * 200]
+    names += ["failures.json", os.fsdecode(b"caf\xe9")]
+    for name in names:
+        write_volume(tmp_path / "in" / f"{name}.nii.gz", Volume(np.ones((4, 4, 4), np.float32), grid))
+    cases = find_cases(tmp_path / "in", tmp_path, is_segmentation=True).cases
+    result = infer_cases(ThresholdEngine(), cases, out, InferOptions())
+    assert (result.metrics["cases"], result.metrics["failed_cases"]) == (len(names), 0)
+    with (out / "preds_outputs.csv").open(encoding="utf-8", newline="") as stream:
+        table = {row["image"]: row for row in csv.DictReader(stream)}
+    assert len(table) == len(names)
+    assert len({row["mask"].lower() for row in table.values()}) == len(names)
+    for row in table.values():
+        assert read_volume(out / row["mask"]).array.all()
+        assert (out / "overlays" / f"{row['case']}.png").is_file() or len(table) > InferOptions().overlays
+
+
 def test_a_mask_states_both_places_that_its_image_states(
     tmp_path: Path, out: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -22,3 +22,8 @@ def test_words_and_names_are_no_numbers(text: str | None) -> None:
 def test_a_case_whose_name_looks_like_a_huge_number_is_shown_as_it_is() -> None:
     table = make_table([{"case": "98e65432_1", "dice": "0.912345"}], missing="", rounded=True)
     assert table.rows == (("98e65432_1", "0.912"),)
+
+
+def test_columns_that_spell_alike_keep_their_names() -> None:
+    table = make_table([{"case": "a", "dice_left_kidney": "1", "dice_left kidney": "0"}], missing="")
+    assert table.columns == ("case", "dice_left_kidney", "dice_left kidney")
