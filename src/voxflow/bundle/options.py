@@ -23,6 +23,7 @@ class BundleOptions(BaseModel):
         outputs: id of the folder that everything else is written to.
         load_path: id of the path that weights are read from, for configurations that state it by itself.
         network: id of the network, for the export.
+        init_id, run_id, final_id: ids of what is done before, in and after the run, as ``monai.bundle run`` names them.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -40,6 +41,9 @@ class BundleOptions(BaseModel):
     outputs: str = "output_dir"
     load_path: str = "checkpointloader#load_path"
     network: str = "network_def"
+    init_id: str = "initialize"
+    run_id: str = "run"
+    final_id: str = "finalize"
 
 
 DEFAULT_CONFIG = {

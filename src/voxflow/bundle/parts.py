@@ -78,8 +78,15 @@ def open_bundle(
     before, sys.path[:] = list(sys.path), [str(bundle), *sys.path]
     try:
         workflow = ConfigWorkflow(
-            config_file=[str(file) for file in files], logging_file=False, workflow_type=None, bundle_root=str(bundle)
+            config_file=[str(file) for file in files],
+            logging_file=False,
+            init_id=options.init_id,
+            run_id=options.run_id,
+            final_id=options.final_id,
+            workflow_type=None,
+            bundle_root=str(bundle),
         )
+        _require_entry(workflow.parser, files[0], options)
         _fill_in(workflow.parser, files[0], options, folders=folders, data=data)
         with hold_to_bounds(bounds):
             redirect_components(workflow.parser, files[0], bounds)
@@ -89,6 +96,14 @@ def open_bundle(
             yield workflow
     finally:
         sys.path[:] = before
+
+
+def _require_entry(parser: Any, config: Path, options: BundleOptions) -> None:
+    """Refuse a configuration that does not say what to run, before anything of it is built."""
+    if has_id(parser, options.run_id) or options.run_id in options.set:
+        return
+    message = f"no id {options.run_id!r} to run; run_id names it where the bundle calls it otherwise"
+    raise ConfigError(message, path=config)
 
 
 def _fill_in(
