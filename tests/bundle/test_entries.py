@@ -43,6 +43,13 @@ def test_a_bundle_is_entered_by_the_ids_that_the_options_name(tmp_path: Path) ->
     assert run_bundle(bundle, options) == ["prepare", "training", "end"]
 
 
+@pytest.mark.parametrize("suffix", [".yaml", ".yml"])
+def test_a_yaml_bundle_needs_no_option(tmp_path: Path, suffix: str) -> None:
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs/train").with_suffix(suffix).write_text("calls: $list()\nrun: [\"$@calls.append('yaml')\"]\n")
+    assert run_bundle(tmp_path, BundleOptions()) == ["yaml"]
+
+
 def test_only_what_is_run_must_be_there(tmp_path: Path) -> None:
     bundle = write_bundle(tmp_path, run="$@calls.append('run')")
     assert run_bundle(bundle, BundleOptions()) == ["run"]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 class BundleOptions(BaseModel):
@@ -52,3 +55,19 @@ DEFAULT_CONFIG = {
     "infer": ("configs/inference.json",),
 }
 DEFAULT_EVALUATOR = {"train": "validate#evaluator", "evaluate": "validate#evaluator", "infer": "evaluator"}
+
+
+def list_config_files(bundle: Path, stage: str, options: BundleOptions) -> list[Path]:
+    """List the configurations of a stage: those of the options, else the zoo's, as YAML where there is no JSON.
+
+    Args:
+        bundle: its folder.
+        stage: "train", "evaluate" or "infer".
+        options: of the stage.
+    """
+    if options.config:
+        return [bundle / name for name in options.config]
+    files = [bundle / name for name in DEFAULT_CONFIG[stage]]
+    yaml_files = [file.with_suffix(suffix) for file in files for suffix in (".yaml", ".yml")]
+    by_stem = {file.stem: file for file in reversed(yaml_files) if file.is_file()}
+    return [file if file.is_file() else by_stem.get(file.stem, file) for file in files]

@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from voxflow.bundle.guard import hold_to_bounds, list_components, redirect_components
-from voxflow.bundle.options import DEFAULT_CONFIG
+from voxflow.bundle.options import list_config_files
 from voxflow.errors import ConfigError, MissingDependencyError, VoxflowError
 from voxflow.findings import suggest
 
@@ -70,7 +70,7 @@ def open_bundle(
     from monai.bundle import ConfigWorkflow
 
     bundle = bundle.resolve()
-    files = [bundle / name for name in options.config or DEFAULT_CONFIG[stage]]
+    files = list_config_files(bundle, stage, options)
     for file in files:
         if not file.is_file():
             raise ConfigError(f"file not found; workspaces.*.{stage}.config names the configurations", path=file)

@@ -202,9 +202,9 @@ def open_for_weights(
     """
     from monai.bundle import ConfigParser
 
-    from voxflow.bundle.options import DEFAULT_CONFIG
+    from voxflow.bundle.options import list_config_files
 
-    files = [str(bundle / name) for name in options.config or DEFAULT_CONFIG[stage] if (bundle / name).is_file()]
+    files = [str(file) for file in list_config_files(bundle, stage, options) if file.is_file()]
     stated = ConfigParser()
     stated.read_config(files)
     if has_id(stated, options.load_path):

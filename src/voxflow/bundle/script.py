@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from typing import TYPE_CHECKING, Any
 
-from voxflow.bundle.options import DEFAULT_CONFIG
+from voxflow.bundle.options import list_config_files
 from voxflow.errors import DataError, ParityError
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def export_bundle(bundle: Path, model: Path, out: Path, options: BundleOptions) 
 
     if not (model / MODEL).is_file():
         raise DataError("file not found; train first", path=model / MODEL)
-    files = [str(bundle / name) for name in options.config or DEFAULT_CONFIG["train"]]
+    files = [str(file) for file in list_config_files(bundle, "train", options)]
     meta = bundle / "configs" / "metadata.json"
     with warnings.catch_warnings():
         # torch and MONAI warn of TorchScript's age; the format stays a deliverable while torch, pinned, writes it.
