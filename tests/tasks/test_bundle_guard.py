@@ -166,3 +166,17 @@ def test_a_file_beside_the_inputs_is_not_opened_to_write(
     with pytest.raises(VoxflowError, match=r"the bundle writes .*i0.nii.gz, outside of .*eval/test"):
         evaluate(bundle, model, items)
     assert len(nibabel.load(items[0]["image"]).get_fdata()) == size
+
+
+def test_one_id_may_name_the_folder_of_checkpoints_and_of_all_else(
+    tmp_path: Path, bundle: Path, items: list[dict[str, Any]]
+) -> None:
+    one_id = {"ckpt_dir": "@output_dir"}
+    change(bundle, "train", **one_id)
+    out, options = tmp_path / "mmars/ws/models/train", BundleOptions(set=EPOCH, checkpoints="output_dir")
+    data = {options.train_data: items, options.validate_data: items}
+    train_bundle(bundle, out, options, data=data, tracker=NullTracker(), curves=out.parent / "curves.csv")
+    assert (out / "model.pt").is_file()
+    before = (out / "model.pt").read_bytes()
+    assert evaluate(bundle, out, items, checkpoints="output_dir")["cases"] == 2
+    assert (out / "model.pt").read_bytes() == before

@@ -71,7 +71,8 @@ def train_bundle(
     from voxflow.training import Interruption, Recorder
 
     _clear_folder(out)
-    folders = {options.checkpoints: out, options.outputs: out / "events"}
+    # One id may be both: checkpoints then decide, since the stages after this one look for them.
+    folders = {options.outputs: out / "events", options.checkpoints: out}
     with (
         check_images(data) as checked,
         open_bundle(
@@ -158,7 +159,8 @@ def _run(
         raise DataError("file not found; train first", path=model / MODEL)
     # Where the configuration has no folder of checkpoints, its loader names the file itself.
     weights = options.set | {options.load_path: str((model / MODEL).resolve())}
-    folders = {options.outputs: out, options.checkpoints: model}
+    # One id may be both: nothing may be written where the trained model lies.
+    folders = {options.checkpoints: model, options.outputs: out}
     inputs = list_input_files(data)
     bounds = StageBounds(
         (out,),
