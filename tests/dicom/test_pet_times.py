@@ -88,6 +88,9 @@ def expected_factor(elapsed: float, half_life: float) -> float:
             },
             90,
         ),
+        # Years of anonymizers.
+        ({}, {"SeriesDate": "19000101", "AcquisitionDate": "19000101"}, 3600),
+        ({}, {"SeriesDate": "00020101", "AcquisitionDate": "00020101"}, 3600),
         # A fraction of a second that only one of the times has.
         ({}, {"SeriesTime": "110000.6"}, 3600.6),
         # The nuclide's own half life, where only the nuclide is stated.
@@ -239,8 +242,8 @@ def pet_headers(draw: st.DrawFn) -> tuple[list[dict[str, Any]], float, bool]:
     if style != "bare":
         stated = injected
         if fault == "injection's date moved":
-            # Earlier by so much that no nuclide lives on, or later.
-            stated += timedelta(days=draw(st.integers(1, 900)) * draw(st.sampled_from([1, -60])))
+            # By so much that no nuclide lives on; less can't be told from another true date.
+            stated += timedelta(days=draw(st.integers(60, 900)) * draw(st.sampled_from([1, -1])))
         stated = stated.astimezone(UTC) if style == "utc" else stated
         zone_text = "" if style == "local" else f"{stated:%z}"
         dose["RadiopharmaceuticalStartDateTime"] = f"{stated:%Y%m%d%H%M%S}{zone_text}"

@@ -149,6 +149,7 @@ def test_numbers_that_are_none_are_refused(tmp_path: Path) -> None:
     [
         ({"PhotometricInterpretation": "PALETTE COLOR"}, "received PALETTE COLOR: its values are indices of a palette"),
         ({"PhotometricInterpretation": "RGB"}, "expected grey pixels, received RGB"),
+        ({"PhotometricInterpretation": "MARKER"}, "expected grey pixels, received an unknown term"),
         ({"PixelPresentation": "MIXED"}, "expected grey pixels, received PixelPresentation MIXED"),
     ],
 )

@@ -67,28 +67,38 @@ class FrameAttributes:
     Args:
         dataset: a multi-frame object.
         frame: its number, from 0.
+        top_level: what was found at the top level, to look it up once for all frames.
     """
 
-    def __init__(self, dataset: Dataset, frame: int) -> None:
+    def __init__(self, dataset: Dataset, frame: int, top_level: dict[str, Any] | None = None) -> None:
         self.dataset = dataset
         self.frame = frame
+        self.top_level = {} if top_level is None else top_level
+        self._groups: dict[str, Dataset | None] = {}
 
     def get(self, keyword: str, /) -> Any:
         """Give the value of an attribute; None where neither a group nor the object has it."""
         if keyword == "ImageType":
             frame_types = [self._find_in_group(group, "FrameType") for group in FRAME_TYPE_GROUPS]
-            return next((value for value in frame_types if value), self.dataset.get(keyword))
+            return next((value for value in frame_types if value), self._find_at_top(keyword))
         if keyword == "RealWorldValueMappingSequence":
-            return find_functional_groups(self.dataset, self.frame, keyword) or self.dataset.get(keyword)
+            return find_functional_groups(self.dataset, self.frame, keyword) or self._find_at_top(keyword)
         value = None
         if keyword == "AcquisitionDateTime":
             value = self._find_in_group("FrameContentSequence", "FrameAcquisitionDateTime")
         if keyword in TRANSFORMED:
             value = self._find_in_group("PixelValueTransformationSequence", keyword)
-        return self.dataset.get(keyword) if value is None else value
+        return self._find_at_top(keyword) if value is None else value
+
+    def _find_at_top(self, keyword: str) -> Any:
+        if keyword not in self.top_level:
+            self.top_level[keyword] = self.dataset.get(keyword)
+        return self.top_level[keyword]
 
     def _find_in_group(self, group: str, keyword: str) -> Any:
-        item = find_functional_group(self.dataset, self.frame, group)
+        if group not in self._groups:
+            self._groups[group] = find_functional_group(self.dataset, self.frame, group)
+        item = self._groups[group]
         return None if item is None else item.get(keyword)
 
 

@@ -97,7 +97,8 @@ def parse_moment(text: str, zone: timezone | None = None) -> datetime | None:
         moment = datetime.strptime(digits.ljust(14, "0") + (fraction or "0"), "%Y%m%d%H%M%S%f")
     except ValueError:
         return None
-    return moment.replace(tzinfo=stated_zone) if 1900 < moment.year < 2200 else None
+    # Anonymizers write any year; the first and the last one leave no room for the time before and after.
+    return moment.replace(tzinfo=stated_zone) if 1 < moment.year < 9999 else None
 
 
 def read_number(dataset: DicomAttributes, keyword: str) -> float | None:
@@ -128,7 +129,7 @@ def _measure_by_clock(corrected_to: datetime, time: str, zone: timezone | None, 
     if not time or (corrected_to.tzinfo is not None and zone is None):
         return None
     scan = corrected_to.astimezone(zone) if zone else corrected_to
-    same_day = parse_moment(scan.strftime("%Y%m%d") + time, zone)
+    same_day = parse_moment(f"{scan.year:04}{scan:%m%d}{time}", zone)
     return None if same_day is None else (_subtract(scan, same_day) + latest) % DAY_SECONDS - latest
 
 

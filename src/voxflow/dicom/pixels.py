@@ -29,6 +29,11 @@ if TYPE_CHECKING:
 
 # Up to so many pixels a size is believed; above, if a byte does not stand for more than so many of them.
 MAX_UNCHECKED_PIXELS, MAX_PIXELS_PER_BYTE = 2**28, 1000
+# The other terms of PS3.3 C.7.6.3.1.2; what is none of them may be any text, and is not told.
+COLOURS = (
+    *("PALETTE COLOR", "RGB", "HSV", "ARGB", "CMYK", "XYB", "YBR_FULL", "YBR_FULL_422", "YBR_PARTIAL_422"),
+    *("YBR_PARTIAL_420", "YBR_ICT", "YBR_RCT"),
+)
 # Single precision holds no more, with room for a slope.
 MAX_FLOAT = 1e30
 LITTLE_ENDIAN = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1")
@@ -93,7 +98,8 @@ def check_grey(dataset: Dataset) -> None:
     kind = str(dataset.get("PhotometricInterpretation") or "")
     if kind not in ("MONOCHROME1", "MONOCHROME2"):
         palette = ": its values are indices of a palette" if kind == "PALETTE COLOR" else ""
-        raise DicomError(f"expected grey pixels, received {kind or 'none stated'}{palette}", where="(0028,0004)")
+        name = kind if kind in COLOURS else "an unknown term" if kind else "none stated"
+        raise DicomError(f"expected grey pixels, received {name}{palette}", where="(0028,0004)")
     # PS3.3 C.8.16.2.1.2: values above LargestMonochromePixelValue (0028,9099) are then indices of a palette.
     presentation = str(dataset.get("PixelPresentation") or "")
     if presentation in ("COLOR", "MIXED"):
@@ -219,9 +225,9 @@ def _read_multiframe(
     frames = frames or range(len(planes))
     geometry, order = fit_grid([planes[frame] for frame in frames])
     stored = _apply_modality_lut(decode_stored_values(dataset), dataset)
-    stack = SliceStack(len(order))
+    stack, top_level = SliceStack(len(order)), dict[str, Any]()
     for index in order:
-        attributes = FrameAttributes(dataset, frames[index])
+        attributes = FrameAttributes(dataset, frames[index], top_level)
         stack.add(stored[frames[index]], read_rescale(attributes))
         if on_object:
             on_object(attributes)
