@@ -66,7 +66,10 @@ class WorkerKiller(threading.Thread):
 
 @contextlib.contextmanager
 def kill_one_worker(cluster: Any, ready: Callable[[], bool]) -> Iterator[None]:
-    """In the block one worker is killed while it has a case."""
+    """In the block one worker is killed while it has a case; first, one that was killed before is replaced."""
+    end = time.monotonic() + 60
+    while len(cluster.scheduler.workers) < len(cluster.workers) and time.monotonic() < end:
+        time.sleep(0.05)
     killer = WorkerKiller(cluster, ready)
     killer.start()
     yield

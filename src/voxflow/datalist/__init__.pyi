@@ -1,5 +1,5 @@
-from .build import SPLIT_MARK as SPLIT_MARK
 from .build import build_datalist as build_datalist
+from .model import SPLIT_MARK as SPLIT_MARK
 from .model import Case as Case
 from .model import Datalist as Datalist
 from .model import FaultyDatalistError as FaultyDatalistError

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from voxflow.datalist.model import SPLIT_MARK
 from voxflow.datalist.split import INFERENCE, TESTING, TRAINING, VALIDATION
 from voxflow.tables import FINDING_PREFIX
 
@@ -14,8 +15,6 @@ if TYPE_CHECKING:
 
 PARTS = (TRAINING, VALIDATION, TESTING, INFERENCE)
 CHANNELS = ";"
-# How the description of a datalist ends that a split has made.
-SPLIT_MARK = "split by patient"
 
 
 def build_datalist(table: pd.DataFrame, labels: Mapping[str, Any], *, name: str) -> dict[str, Any]:

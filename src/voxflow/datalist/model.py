@@ -16,6 +16,8 @@ from voxflow.naming import name_cases
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+# How the description of a datalist ends that a split has made.
+SPLIT_MARK = "split by patient"
 SHOWN_FAULTS = 20
 FIXES = {
     "outside-root": "keep paths below the data root, without '..' and absolute paths",
