@@ -8,7 +8,7 @@ along a series stays one value.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -201,8 +201,13 @@ SPLIT_ATTRIBUTES = (
     SplitAttribute("matrix", number_matrices),
     *(_make_number(name, _read_varying(n), *TOLERANCE_AND_UNIT[name], repeats=True) for n, name in enumerate(VARYING)),
 )
-# Slices of another study or frame of reference are never slices of one volume, wherever they lie.
+# Slices of another study, series or frame of reference are never slices of one volume, wherever they lie. Where
+# anonymisers gave one SeriesInstanceUID to all series, their numbers often stayed.
 DIVIDING_ATTRIBUTES = (
+    replace(
+        _make_number("SeriesNumber (0020,0011)", lambda header: header.series_number),
+        number=lambda headers: number_uids([header.series_number for header in headers]),
+    ),
     SplitAttribute(
         "StudyInstanceUID (0020,000D)", lambda headers: number_uids([header.study_uid for header in headers])
     ),

@@ -67,7 +67,7 @@ def group_headers(headers: Iterable[DicomHeader], options: ConvertOptions) -> li
         Parts of all kinds, those to skip among them with their reason, ordered by :attr:`SeriesPart.key`.
     """
     members_by_part: dict[tuple[str, ...], list[DicomHeader]] = {}
-    for header in headers:
+    for header in _complete_patients(list(headers)):
         members_by_part.setdefault(_identify_part(header, options), []).append(header)
     parts = []
     for (kind, reason, *_), members in members_by_part.items():
@@ -76,6 +76,22 @@ def group_headers(headers: Iterable[DicomHeader], options: ConvertOptions) -> li
             _split_volumes(members, options) if kind == "volume" else [SeriesPart(part_kind, tuple(members), reason)]
         )
     return sorted(_remark_shared_uids(parts), key=lambda part: part.key)
+
+
+def _complete_patients(headers: Sequence[DicomHeader]) -> list[DicomHeader]:
+    """Give objects without PatientID (0010,0020) that of their study and series, where these are of one patient."""
+    if all(header.patient_id for header in headers):
+        return list(headers)
+    patients: dict[tuple[str, str], set[str]] = {}
+    for header in headers:
+        if header.patient_id and header.study_uid and header.series_uid:
+            patients.setdefault((header.study_uid, header.series_uid), set()).add(header.patient_id)
+    completed = []
+    for header in headers:
+        of_series = patients.get((header.study_uid, header.series_uid), set())
+        is_clear = not header.patient_id and len(of_series) == 1
+        completed.append(replace(header, patient_id=next(iter(of_series))) if is_clear else header)
+    return completed
 
 
 def _identify_part(header: DicomHeader, options: ConvertOptions) -> tuple[str, ...]:
@@ -93,18 +109,20 @@ def _identify_part(header: DicomHeader, options: ConvertOptions) -> tuple[str, .
 
 def _remark_shared_uids(parts: Sequence[SeriesPart]) -> list[SeriesPart]:
     """Say of each volume whose UIDs also stand in objects of another patient, or in other objects of its own."""
-    patients_by_series: dict[str, set[str]] = {}
+    owners_by_series: dict[str, set[tuple[str, str]]] = {}
     for part in parts:
-        patients_by_series.setdefault(part.first.series_uid, set()).add(part.first.patient)
+        if part.kind == "volume":
+            owners_by_series.setdefault(part.first.series_uid, set()).add((part.first.patient, part.first.modality))
     # The time points of a multi-frame object share its header.
-    uses = Counter({id(header): header.sop_uid for part in parts for header in part.headers}.values())
+    readable_parts = [part for part in parts if part.kind != "unreadable"]
+    uses = Counter({id(header): header.sop_uid for part in readable_parts for header in part.headers}.values())
     remarked = []
     for part in parts:
         remarks = [part.remark] if part.remark else []
         if part.kind == "volume" and not part.first.series_uid:
             remarks.append("SeriesInstanceUID (0020,000E) is missing; what else the slices have in common decided")
-        elif part.kind == "volume" and len(patients_by_series[part.first.series_uid]) > 1:
-            remarks.append("objects of another patient have the same SeriesInstanceUID (0020,000E)")
+        elif part.kind == "volume" and len(owners_by_series[part.first.series_uid]) > 1:
+            remarks.append("objects of another patient or modality have the same SeriesInstanceUID (0020,000E)")
         if part.kind in ("volume", "radiograph") and any(uses[header.sop_uid] > 1 for header in part.headers):
             remarks.append("other objects have the same SOPInstanceUID (0008,0018) and another content")
         remarked.append(replace(part, remark="; ".join(remarks)))
@@ -150,6 +168,8 @@ def _find_missing_part(headers: Sequence[DicomHeader]) -> str:
     parts = [header.concatenation for header in headers if header.concatenation]
     numbers = [part.number for part in parts]
     total = max([part.total or part.number for part in parts], default=0)
+    if 0 in numbers:
+        return "(0020,9162): a concatenation, one image in several objects, which do not say in which order"
     if numbers == list(range(1, total + 1)):
         return ""
     return (

@@ -6,6 +6,7 @@ import os
 import struct
 import zlib
 from dataclasses import dataclass
+from io import BytesIO
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ _TAGS = [
     "SOPClassUID",
     "SOPInstanceUID",
     "SeriesInstanceUID",
+    "SeriesNumber",
     "StudyInstanceUID",
     "PatientID",
     "Modality",
@@ -191,6 +193,7 @@ class DicomHeader:
     varying: tuple[str, ...]
     pixels: PlainPixels | None = None
     concatenation: Concatenation | None = None
+    series_number: str = ""
     fault: str = ""
 
     @property
@@ -223,7 +226,12 @@ def read_dataset(path: Path, *, pixels: bool = False, tags: list[str] | None = N
     # A number of a wrong length stays bytes; else it raises an error that is no ValueError.
     config.convert_wrong_length_to_UN = True
     # Forced, since old exports have neither preamble nor meta information.
-    dataset = pydicom.dcmread(path, stop_before_pixels=not pixels, specific_tags=tags, force=True)
+    stream: Path | BytesIO = path
+    with path.open("rb") as file:
+        if file.read(4) == b"DICM":
+            # The prefix without its preamble, which says nothing (PS3.10 7.1).
+            stream = BytesIO(bytes(128) + b"DICM" + file.read())
+    dataset = pydicom.dcmread(stream, stop_before_pixels=not pixels, specific_tags=tags, force=True)
     # pydicom decodes no pixels without it.
     if "TransferSyntaxUID" not in dataset.file_meta:
         dataset.file_meta.add_new(0x00020010, "UI", _detect_transfer_syntax(dataset))
@@ -271,10 +279,9 @@ def parse_unusual_header(path: Path) -> DicomHeader | None:
         return None
     try:
         dataset = read_dataset(path, tags=[*_TAGS, *_VARYING_TAGS])
-        sop_class = _read_text(dataset, "SOPClassUID") or str(dataset.file_meta.get("MediaStorageSOPClassUID", ""))
-        if not (has_prefix or sop_class):
+        if not (has_prefix or _read_text(dataset, "SOPClassUID") or "MediaStorageSOPClassUID" in dataset.file_meta):
             return None
-        return _build_header(path, dataset, sop_class)
+        return _build_header(path, dataset)
     except PARSE_ERRORS as error:
         # Without the prefix, it may be any file that begins with these bytes.
         return _make_unreadable_header(path, explain_parse_error(error)) if has_prefix else None
@@ -296,8 +303,8 @@ def _has_dicom_prefix(path: Path) -> bool | None:
             start = stream.read(132)
     except OSError:
         return None
-    # PS3.10 7.1: 128 bytes of preamble, then the prefix.
-    if start[128:132] == b"DICM":
+    # PS3.10 7.1: 128 bytes of preamble, then the prefix; some files lack the preamble alone.
+    if b"DICM" in (start[128:132], start[:4]):
         return True
     # Old exports begin with a data element of group 2 or 8; big endian ones tell their VR.
     is_big_endian = start[:2] in (b"\x00\x02", b"\x00\x08") and start[4:6].isalpha() and start[4:6].isupper()
@@ -309,13 +316,18 @@ def _make_unreadable_header(path: Path, fault: str) -> DicomHeader:
     return DicomHeader(path, "", "", "", "", "", "", (), "", 1, 1, plane, "", "", "", ("",) * len(VARYING), fault=fault)
 
 
-def _build_header(path: Path, dataset: Dataset, sop_class: str) -> DicomHeader:
+def _build_header(path: Path, dataset: Dataset) -> DicomHeader:
+    stored_class = str(dataset.file_meta.get("MediaStorageSOPClassUID", ""))
+    sop_class = _read_text(dataset, "SOPClassUID") or stored_class
     sop_uid = _read_text(dataset, "SOPInstanceUID") or str(dataset.file_meta.get("MediaStorageSOPInstanceUID", ""))
     counts = {name: _read_count(dataset, name) for name in ("Rows", "Columns", "NumberOfFrames", "SamplesPerPixel")}
     numbers = {name: _read_numbers(dataset, name) for name in _PLANE_TAGS}
     position, orientation, spacing = (values or () for values in numbers.values())
     plane = Plane(position, orientation, spacing, counts["Rows"] or 0, counts["Columns"] or 0)
     faults = _list_faults(sop_class, sop_uid, counts, numbers)
+    # Where the file is cut off within the class, the file meta has it whole.
+    if not counts["Rows"] and {sop_class, stored_class} & set(IMAGE_CLASSES):
+        faults.append("Rows (0028,0010) is missing: the file is cut off")
     concatenation_uid = _read_text(dataset, "ConcatenationUID")
     return DicomHeader(
         path=path,
@@ -341,6 +353,7 @@ def _build_header(path: Path, dataset: Dataset, sop_class: str) -> DicomHeader:
         )
         if concatenation_uid
         else None,
+        series_number=_read_text(dataset, "SeriesNumber"),
         fault="; ".join(faults),
     )
 
@@ -354,13 +367,8 @@ def _list_faults(
         *([] if sop_class else ["SOPClassUID (0008,0016) is missing: nothing says what kind of object it is"]),
         *([] if sop_uid else ["SOPInstanceUID (0008,0018) is missing"]),
         *(f"{name} is no whole number" for name, count in counts.items() if count is None),
-        *(["Rows (0028,0010) is missing: the file is cut off"] if _lacks_rows(sop_class, counts) else []),
         *(f"{name} is no number, as with a decimal comma" for name, values in numbers.items() if values is None),
     ]
-
-
-def _lacks_rows(sop_class: str, counts: Mapping[str, int | None]) -> bool:
-    return sop_class in IMAGE_CLASSES and counts["Rows"] == 0
 
 
 def _read_text(dataset: Dataset, keyword: str) -> str:

@@ -42,6 +42,7 @@ _ELEMENTS = {
     "DiffusionBValue": (0x00189087, b"FD"),
     "StudyInstanceUID": (0x0020000D, b"UI"),
     "SeriesInstanceUID": (0x0020000E, b"UI"),
+    "SeriesNumber": (0x00200011, b"IS"),
     "AcquisitionNumber": (0x00200012, b"IS"),
     "ImagePositionPatient": (0x00200032, b"DS"),
     "ImageOrientationPatient": (0x00200037, b"DS"),
@@ -129,6 +130,7 @@ def read_plain_header(path: Path) -> DicomHeader:
         varying=tuple(fields.read_text(name) for name in _VARYING),
         pixels=_locate_pixels(fields, plane),
         concatenation=_read_concatenation(fields),
+        series_number=fields.read_text("SeriesNumber"),
     )
 
 
@@ -198,6 +200,8 @@ class _HeaderFields:
         Raises:
             UnusualFileError: there are several.
         """
+        if _TAGS[name] not in self.elements.values:
+            return ""
         values = self.read_texts(name)
         if len(values) > 1:
             raise UnusualFileError

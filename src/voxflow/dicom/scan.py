@@ -63,21 +63,49 @@ def scan_folder(source: Path, workers: int | None = None, *, without: Path | Non
 
 def _find_copies(headers: Sequence[DicomHeader]) -> tuple[list[DicomHeader], list[Path]]:
     """The first of objects that are the same, and files of the others; their content decides, not the UID."""
-    first_by_uid: dict[str, list[DicomHeader]] = {}
-    distinct_headers, copies = [], []
+    first_by_uid: dict[str, list[int]] = {}
+    distinct_headers: list[DicomHeader] = []
+    copies = []
     for header in headers:
         namesakes = first_by_uid.setdefault(header.sop_uid, []) if header.sop_uid else []
-        if any(_is_same_object(header, namesake) for namesake in namesakes):
+        if any(_is_same_object(header, distinct_headers[n]) for n in namesakes):
             copies.append(header.path)
-        else:
-            namesakes.append(header)
-            distinct_headers.append(header)
+            continue
+        checked_header = header
+        for n in namesakes:
+            checked_header, distinct_headers[n] = _mark_broken_copy(checked_header, distinct_headers[n])
+        namesakes.append(len(distinct_headers))
+        distinct_headers.append(checked_header)
     return distinct_headers, copies
+
+
+def _mark_broken_copy(header: DicomHeader, namesake: DicomHeader) -> tuple[DicomHeader, DicomHeader]:
+    """Of two objects of one header and other content, mark the one whose pixels can't be read if the other's can."""
+    if _has_same_header(header, namesake) and header.plane.rows and not header.fault:
+        is_readable = [_has_readable_pixels(header), _has_readable_pixels(namesake)]
+        fault = "a broken copy, whose pixels can't be read, of an object that another file holds whole"
+        if is_readable == [False, True]:
+            return replace(header, fault=fault), namesake
+        if is_readable == [True, False]:
+            return header, replace(namesake, fault=fault)
+    return header, namesake
+
+
+def _has_readable_pixels(header: DicomHeader) -> bool:
+    try:
+        decode_stored_values(read_dataset(header.path, pixels=True))
+    except (DicomError, *PARSE_ERRORS):
+        return False
+    return True
+
+
+def _has_same_header(header: DicomHeader, namesake: DicomHeader) -> bool:
+    return replace(header, path=namesake.path, pixels=None) == replace(namesake, pixels=None)
 
 
 def _is_same_object(header: DicomHeader, namesake: DicomHeader) -> bool:
     """Whether two objects of one UID have one header, as far as it is read, and the same pixels."""
-    if replace(header, path=namesake.path, pixels=None) != replace(namesake, pixels=None):
+    if not _has_same_header(header, namesake):
         return False
     pixels, other_pixels = header.pixels, namesake.pixels
     try:

@@ -1,11 +1,12 @@
 """Divides a series that holds several volumes: echoes, time points, acquisitions, orientations.
 
-Plan: slices of another study or frame of reference are no volume together. What is left is one volume if its slices all
-look one way and lie at different places. Otherwise the attributes of :data:`SPLIT_ATTRIBUTES` are tried, first alone,
-then in pairs and threes, until the groups of slices with equal values are each one volume of enough slices. Times and
-the like only count where all volumes cover the same places, since else they could deal the slices of one volume out
-over two. Where each slice has a value of its own, the first of each place make one volume, the second another, and so
-on, if no value of one volume lies among those of another. A scout that lies among the slices is left out before.
+Plan: slices of another study, series number or frame of reference are no volume together. What is left is one volume if
+its slices all look one way and lie at different places. Otherwise the attributes of :data:`SPLIT_ATTRIBUTES` are tried,
+first alone, then in pairs and threes, until the groups of slices with equal values are each one volume of enough
+slices. Times and the like only count where all volumes cover the same places, since else they could deal the slices of
+one volume out over two. Where each slice has a value of its own, the first of each place make one volume, the second
+another, and so on, if no value of one volume lies among those of another. A scout that lies among the slices is left
+out before.
 """
 
 from __future__ import annotations
@@ -110,7 +111,7 @@ def _divide_series(headers: Sequence[DicomHeader], limits: _GridLimits) -> list[
         return _split_by_values(headers, limits)
     pieces = []
     for members in _group_members(list(zip(*(numbers[attribute] for attribute in varying), strict=True))):
-        names = [attribute.name for attribute in varying]
+        names = [attribute.describe([headers[n] for n in members], headers) for attribute in varying]
         for piece in _select_members(_split_by_values([headers[n] for n in members], limits), members):
             pieces.append(replace(piece, by=" and ".join([*names, *([piece.by] if piece.by else [])])))
     return pieces
