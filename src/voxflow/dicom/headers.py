@@ -79,6 +79,12 @@ VARYING = (
     "ContentTime (0008,0033)",
 )
 _VARYING_TAGS = [name.split()[0] for name in VARYING]
+_COUNT_TAGS = {
+    "Rows": "(0028,0010)",
+    "Columns": "(0028,0011)",
+    "NumberOfFrames": "(0028,0008)",
+    "SamplesPerPixel": "(0028,0002)",
+}
 _PLANE_TAGS = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
 
 
@@ -320,13 +326,13 @@ def _build_header(path: Path, dataset: Dataset) -> DicomHeader:
     stored_class = str(dataset.file_meta.get("MediaStorageSOPClassUID", ""))
     sop_class = _read_text(dataset, "SOPClassUID") or stored_class
     sop_uid = _read_text(dataset, "SOPInstanceUID") or str(dataset.file_meta.get("MediaStorageSOPInstanceUID", ""))
-    counts = {name: _read_count(dataset, name) for name in ("Rows", "Columns", "NumberOfFrames", "SamplesPerPixel")}
+    counts = {name: _read_count(dataset, name) for name in _COUNT_TAGS}
     numbers = {name: _read_numbers(dataset, name) for name in _PLANE_TAGS}
     position, orientation, spacing = (values or () for values in numbers.values())
     plane = Plane(position, orientation, spacing, counts["Rows"] or 0, counts["Columns"] or 0)
     faults = _list_faults(sop_class, sop_uid, counts, numbers)
     # Where the file is cut off within the class, the file meta has it whole.
-    if not counts["Rows"] and {sop_class, stored_class} & set(IMAGE_CLASSES):
+    if counts["Rows"] == 0 and {sop_class, stored_class} & set(IMAGE_CLASSES):
         faults.append("Rows (0028,0010) is missing: the file is cut off")
     concatenation_uid = _read_text(dataset, "ConcatenationUID")
     return DicomHeader(
@@ -366,7 +372,7 @@ def _list_faults(
     return [
         *([] if sop_class else ["SOPClassUID (0008,0016) is missing: nothing says what kind of object it is"]),
         *([] if sop_uid else ["SOPInstanceUID (0008,0018) is missing"]),
-        *(f"{name} is no whole number" for name, count in counts.items() if count is None),
+        *(f"{name} {_COUNT_TAGS[name]} is no whole number" for name, count in counts.items() if count is None),
         *(f"{name} is no number, as with a decimal comma" for name, values in numbers.items() if values is None),
     ]
 
