@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
+import csv
 from typing import TYPE_CHECKING, Any
 
 import nibabel
 import numpy as np
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydicom.uid import EnhancedCTImageStorage, EnhancedMRImageStorage, RLELossless, generate_uid
 from scipy.spatial.transform import Rotation
 
 from tests.dicom.objects import FRAME, item, new, save
-from voxflow.dicom import ConvertOptions, convert_folder
+from tests.dicom.physical_points import ANGLES, assert_pixels_are_voxels
+from voxflow.dicom import ConvertOptions, Origin, convert_folder, find_sources, write_segmentation
+from voxflow.errors import DicomError
+from voxflow.volumes import Volume, read_volume
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
-    import pytest
     from numpy.typing import NDArray
     from pydicom.dataset import Dataset
 
-RIGHT_ANGLES = st.tuples(*[st.sampled_from([-180.0, -90.0, 0.0, 90.0])] * 3)
-ANY_ANGLES = st.tuples(st.floats(-180, 180), st.floats(-85, 85), st.floats(-180, 180))
+OPTIONS = ConvertOptions(pseudonym_key="k", workers=1)
 
 
 def make_object(
@@ -62,7 +66,7 @@ def make_object(
 
 @settings(max_examples=30, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
-    turn=st.one_of(RIGHT_ANGLES, ANY_ANGLES),
+    turn=ANGLES,
     spacing=st.tuples(st.floats(0.2, 4), st.floats(0.2, 4), st.floats(0.3, 9)),
     corner=st.tuples(*[st.floats(-900, 900)] * 3),
     shape=st.tuples(st.integers(6, 12), st.integers(8, 14), st.integers(8, 14)),
@@ -101,18 +105,58 @@ def test_the_same_physical_point_lies_under_every_voxel_of_every_frame(
         if packed:
             d.compress(RLELossless, generate_instance_uid=False)
         save(d, folder / f"in/{rng.integers(1_000_000)}")
-    convert_folder(folder / "in", folder / "out", ConvertOptions(pseudonym_key="k", workers=1))
+    convert_folder(folder / "in", folder / "out", OPTIONS)
     (path,) = (folder / "out/images").iterdir()
     image = nibabel.load(path)
-    voxels = np.asarray(image.dataobj)
-    assert voxels.size == stored.size
-    # DICOM PS3.3 C.7.6.2.1.1, frame by frame, and NIfTI's affine as nibabel reads it.
-    to_voxel = np.linalg.inv(np.diag([-1.0, -1.0, 1.0, 1.0]) @ image.affine)
-    y, x = np.mgrid[: shape[1], : shape[2]]
+    assert np.prod(image.shape) == stored.size
     for frame, position in enumerate(positions):
-        points = position + x[..., None] * right * axes[:, 0] + y[..., None] * down * axes[:, 1]
-        index = points @ to_voxel[:3, :3].T + to_voxel[:3, 3]
-        nearest = np.rint(index).astype(int)
-        assert np.abs(index - nearest).max() < 0.01
         expected = stored[frame] * slopes[frame] - 5
-        assert np.allclose(voxels[tuple(np.moveaxis(nearest, -1, 0))], expected, atol=1e-3)
+        assert_pixels_are_voxels(image, position, axes[:, :2].T, (down, right), expected)
+
+
+def write_concatenation(folder: Path, **attributes: Any) -> None:
+    """Eight frames in two objects; as attributes, what they say of their concatenation."""
+    stored = np.random.default_rng(0).integers(0, 4096, (8, 9, 7)).astype(np.uint16)
+    positions = np.outer(np.arange(8), (0.0, 0.0, 2.0))
+    for number, frames in enumerate((range(4), range(4, 8)), start=1):
+        chosen = list(frames)
+        d = make_object(stored[chosen], positions[chosen], np.eye(3), (1.0, 1.0), [1.0] * 4, modality="CT")
+        d.ConcatenationUID, d.InConcatenationNumber = "1.2.7", number
+        for keyword, value in attributes.items():
+            setattr(d, keyword, value)
+        save(d, folder / str(number))
+
+
+def read_table(folder: Path, name: str) -> list[dict[str, str]]:
+    with (folder / f"out/{name}.csv").open(encoding="utf-8") as stream:
+        return list(csv.DictReader(stream))
+
+
+@pytest.mark.parametrize(
+    ("total", "reason"),
+    [
+        ({}, "one image in 2 objects, which do not say how many they are in all"),
+        ({"InConcatenationTotalNumber": 2}, ""),
+    ],
+)
+def test_a_concatenation_that_does_not_say_how_many_parts_it_has_is_told(
+    tmp_path: Path, total: dict[str, int], reason: str
+) -> None:
+    write_concatenation(tmp_path / "in", **total)
+    convert_folder(tmp_path / "in", tmp_path / "out", OPTIONS)
+    (row,) = read_table(tmp_path, "conversion")
+    assert (row["verdict"], row["size"]) == ("converted", "7 9 8")
+    assert row["reason"] == reason
+
+
+def test_no_dicom_seg_is_written_for_a_concatenation(tmp_path: Path) -> None:
+    write_concatenation(tmp_path / "in", InConcatenationTotalNumber=2)
+    convert_folder(tmp_path / "in", tmp_path / "out", OPTIONS)
+    (case,) = read_table(tmp_path, "cases")
+    origin = Origin(case["series_uid"], int(case["volume"]), case["instance_uid"])
+    source = find_sources(tmp_path / "in", [origin], OPTIONS)[origin]
+    image = read_volume(tmp_path / "out" / case["image"])
+    mask = Volume(np.ones(image.geometry.size, np.uint8), image.geometry)
+    with pytest.raises(DicomError, match="no DICOM SEG is written for a concatenation"):
+        write_segmentation(tmp_path / "mask.dcm", mask, source, {1: "organ"})
+    assert not (tmp_path / "mask.dcm").exists()

@@ -90,6 +90,7 @@ def open_bundle(
         _fill_in(workflow.parser, files[0], options, folders=folders, data=data)
         with hold_to_bounds(bounds):
             redirect_components(workflow.parser, files[0], bounds)
+            # Once more: what the user sets wins over what was redirected, and is held to the bounds all the same.
             for name, value in options.set.items():
                 workflow.parser[name] = value
             _as_one_line(workflow.initialize)

@@ -138,6 +138,9 @@ def _split_volumes(headers: list[DicomHeader], options: ConvertOptions) -> list[
         if fault:
             return [SeriesPart("unreadable", tuple(headers), fault)]
     slices = read_frame_headers(headers) if is_multiframe else _complete_slices(headers)
+    # InConcatenationTotalNumber may be left out (PS3.3 C.7.6.16.2.2.4); a lost last part then leaves no trace.
+    is_counted = all(header.concatenation is None or header.concatenation.total for header in headers)
+    doubt = "" if is_counted else f"one image in {len(headers)} objects, which do not say how many they are in all"
     pieces = split_series(slices, options.min_slices, options.spacing_tolerance_mm)
     volume_count = sum(not piece.left_out for piece in pieces)
     parts = []
@@ -147,7 +150,7 @@ def _split_volumes(headers: list[DicomHeader], options: ConvertOptions) -> list[
             parts.append(SeriesPart("skipped", members, piece.left_out, number))
             continue
         place = f"volume {number} of {volume_count} in its series, by {piece.by}" if piece.by else ""
-        remark = "; ".join(text for text in (place, piece.remark) if text)
+        remark = "; ".join(text for text in (place, piece.remark, doubt) if text)
         is_subset = is_multiframe and len(pieces) > 1
         part = SeriesPart("volume", members, "", number, remark, piece.members if is_subset else ())
         if number > 1 and options.several_volumes == "first":

@@ -82,10 +82,13 @@ def write_segmentation(
         algorithm: what made the mask.
 
     Raises:
-        DicomError: the files make no volume, or the mask lies on another grid or has a value without a name.
+        DicomError: the files make no volume or are a concatenation, or the mask lies on another grid or has a value
+            without a name.
     """
     source = source if isinstance(source, SourceFiles) else SourceFiles(tuple(source))
     images = [_complete_attributes(read_dataset(file)) for file in source.files]
+    if len(images) > 1 and any(int(image.get("NumberOfFrames") or 1) > 1 for image in images):
+        raise DicomError(f"no DICOM SEG is written for a concatenation, one image in {len(images)} multi-frame objects")
     if source.frames:
         images = [_select_frames(images[0], source.frames)]
     planes = read_frame_planes(images[0]) if _is_multiframe(images) else [_read_plane(image) for image in images]
