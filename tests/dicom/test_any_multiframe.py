@@ -132,21 +132,14 @@ def read_table(folder: Path, name: str) -> list[dict[str, str]]:
         return list(csv.DictReader(stream))
 
 
-@pytest.mark.parametrize(
-    ("total", "reason"),
-    [
-        ({}, "one image in 2 objects, which do not say how many they are in all"),
-        ({"InConcatenationTotalNumber": 2}, ""),
-    ],
-)
-def test_a_concatenation_that_does_not_say_how_many_parts_it_has_is_told(
-    tmp_path: Path, total: dict[str, int], reason: str
-) -> None:
+@pytest.mark.parametrize("total", [{}, {"InConcatenationTotalNumber": 2}])
+def test_a_concatenation_that_does_not_say_how_many_parts_it_has_is_told(tmp_path: Path, total: dict[str, int]) -> None:
     write_concatenation(tmp_path / "in", **total)
     convert_folder(tmp_path / "in", tmp_path / "out", OPTIONS)
     (row,) = read_table(tmp_path, "conversion")
     assert (row["verdict"], row["size"]) == ("converted", "7 9 8")
-    assert row["reason"] == reason
+    is_told = "one image in 2 objects, which do not say how many they are in all" in row["reason"]
+    assert is_told is not bool(total)
 
 
 def test_no_dicom_seg_is_written_for_a_concatenation(tmp_path: Path) -> None:
