@@ -12,6 +12,7 @@ from voxflow.bundle.guard import StageBounds, list_input_files
 from voxflow.bundle.images import check_images
 from voxflow.bundle.options import DEFAULT_EVALUATOR
 from voxflow.bundle.parts import get_part, has_id, open_bundle, run_workflow
+from voxflow.bundle.reading import use_bundle
 from voxflow.bundle.watch import TrainingWatch, is_number
 from voxflow.errors import ConfigError, DataError
 from voxflow.files import write_json
@@ -74,6 +75,7 @@ def train_bundle(
     # One id may be both: checkpoints then decide, since the stages after this one look for them.
     folders = {options.outputs: out / "events", options.checkpoints: out}
     with (
+        use_bundle(bundle),
         check_images(data) as checked,
         open_bundle(
             bundle, "train", options, folders=folders, data=checked, bounds=_bound_training(bundle, out, checked)
@@ -168,9 +170,12 @@ def _run(
         inputs=inputs,
         protected=(bundle, model, *{path.parent for path in inputs}),
     )
-    with open_for_weights(
-        bundle, stage, options, folders=folders, weights=weights, data=data, bounds=bounds
-    ) as workflow:
+    with (
+        use_bundle(bundle),
+        open_for_weights(
+            bundle, stage, options, folders=folders, weights=weights, data=data, bounds=bounds
+        ) as workflow,
+    ):
         engine = get_part(workflow, options.evaluator or DEFAULT_EVALUATOR[stage])
         run_workflow(workflow)
     if not bounds.load_count:

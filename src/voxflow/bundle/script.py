@@ -6,6 +6,7 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 from voxflow.bundle.options import list_config_files
+from voxflow.bundle.reading import use_bundle
 from voxflow.errors import DataError, ParityError
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def export_bundle(bundle: Path, model: Path, out: Path, options: BundleOptions) 
         raise DataError("file not found; train first", path=model / MODEL)
     files = [str(file) for file in list_config_files(bundle, "train", options)]
     meta = bundle / "configs" / "metadata.json"
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), use_bundle(bundle):
         # torch and MONAI warn of TorchScript's age; the format stays a deliverable while torch, pinned, writes it.
         warnings.simplefilter("ignore")
         shape = _find_input_shape(meta)
