@@ -28,8 +28,22 @@ RESERVED_FINDINGS = ("case", "image", "remark")
 PROBABILITY = "probability_"
 # What Windows takes in no file's name, control characters, and bytes that are no UTF-8.
 _NOT_IN_FILES = re.compile(r'[/\\:*?"<>|\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+')
+_LONG_PSEUDONYM = re.compile(r"^([0-9a-f]{8})[0-9a-f]{8,}(?=_|$)")
 _NOT_IN_METRICS = re.compile(r"[^\w\-. :/]")
 _NOT_PRINTED = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
+
+
+def shorten_pseudonym(name: str) -> str:
+    """The first 8 digits of a pseudonym, which are the whole of one that an earlier version gave.
+
+    Args:
+        name: of a patient or a case; one that does not begin with a long pseudonym is returned as it is.
+
+    Example:
+        >>> shorten_pseudonym("ffa291df314672ab_2"), shorten_pseudonym("ffa291df_2"), shorten_pseudonym("patient7")
+        ('ffa291df_2', 'ffa291df_2', 'patient7')
+    """
+    return _LONG_PSEUDONYM.sub(r"\1", name)
 
 
 def fold_name(name: str) -> str:

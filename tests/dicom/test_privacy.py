@@ -179,13 +179,6 @@ def test_pseudonyms_depend_on_the_key_and_on_nothing_else() -> None:
     assert assign_pseudonyms(["a"], b"1") != assign_pseudonyms(["a"], b"2")
 
 
-def test_pseudonyms_grow_rather_than_join_two_patients() -> None:
-    patients = [f"id {n}" for n in range(300_000)]
-    names = assign_pseudonyms(patients, b"key")
-    assert len(set(names.values())) == len(patients)
-    assert {len(name) for name in names.values()} == {12}
-
-
 def test_cases_are_numbered_within_a_patient() -> None:
     assert number_cases(["x", "y", "x"], {"x": "aa", "y": "bb"}) == ["aa_1", "bb_1", "aa_2"]
 

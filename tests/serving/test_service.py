@@ -104,7 +104,10 @@ def test_json_tells_the_volumes(start: Start, tmp_path: Path) -> None:
     assert answer["cases"][0]["organ_ml"] == pytest.approx((array > 0.5).sum() * 5 / 1000)
 
 
-def test_a_zip_of_dicom_comes_back_as_a_seg_of_its_series(start: Start) -> None:
+def test_a_zip_of_dicom_comes_back_as_a_seg_of_its_series(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VOXFLOW_MAPPING_FOLDER", str(tmp_path / "mapping"))
     series = Series(random_values((6, 20, 24)).clip(0))
     answer = start(ThresholdEngine(volume_spec(), 300)).post("/predict", content=dicom_zip(series))
     assert (answer.status_code, answer.headers["content-type"]) == (200, "application/dicom")
@@ -112,6 +115,7 @@ def test_a_zip_of_dicom_comes_back_as_a_seg_of_its_series(start: Start) -> None:
     sent = {str(dataset.SOPInstanceUID) for dataset in series.datasets()}
     referenced = seg.ReferencedSeriesSequence[0].ReferencedInstanceSequence
     assert {str(item.ReferencedSOPInstanceUID) for item in referenced} <= sent
+    assert not (tmp_path / "mapping").exists()  # no file leads from pseudonyms back to the sent patient
 
 
 def test_several_series_come_back_as_a_zip_that_names_the_bad_one(start: Start) -> None:

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from voxflow.datalist.stratify import spread_patients
 from voxflow.errors import DataError, join_names
+from voxflow.naming import shorten_pseudonym
 from voxflow.tables import FINDING_PREFIX
 
 if TYPE_CHECKING:
@@ -68,8 +69,7 @@ def split_cases(table: pd.DataFrame, options: SplitOptions) -> list[dict[str, st
     """
     labelled = table[_is_labelled(table)]
     traits = _count_traits(labelled)
-    # By a digest of seed and pseudonym, not by a shuffle: a patient that is added later moves no other in the order.
-    order = sorted(traits, key=lambda patient: hashlib.sha256(f"{options.seed}:{patient}".encode()).hexdigest())
+    order = sorted(traits, key=lambda patient: (_digest_patient(patient, options.seed), patient))
     fixed = _assign_listed(labelled, options)
     free = [patient for patient in order if patient not in fixed]
     parts = fixed | spread_patients(free, traits, _part_sizes(len(order), len(free), options))
@@ -81,6 +81,15 @@ def split_cases(table: pd.DataFrame, options: SplitOptions) -> list[dict[str, st
         {str(case): split[patient_of[case]] if case in patient_of else INFERENCE for case in table["case"]}
         for split in splits
     ]
+
+
+def _digest_patient(patient: str, seed: int) -> str:
+    """Decide a patient's place in the order of the split.
+
+    By a digest of seed and pseudonym, not by a shuffle: a patient that is added later moves no other. Of a pseudonym,
+    its first 8 digits count, so that a split is the same as in earlier versions, which gave shorter ones.
+    """
+    return hashlib.sha256(f"{seed}:{shorten_pseudonym(patient)}".encode()).hexdigest()
 
 
 def list_lacking_findings(table: pd.DataFrame) -> list[str]:
@@ -175,10 +184,16 @@ def _assign_listed(labelled: pd.DataFrame, options: SplitOptions) -> dict[str, s
 
 def _map_patients(labelled: pd.DataFrame) -> dict[str, str]:
     patient_of: dict[str, str] = {}
+    short_names: dict[str, set[str]] = {}
     for column in ("source", "case", "patient"):
         if column in labelled.columns:
-            patient_of |= dict(zip(labelled[column].astype(str), labelled["patient"].astype(str), strict=True))
-    return patient_of
+            pairs = zip(labelled[column].astype(str), labelled["patient"].astype(str), strict=True)
+            patient_of |= dict(pairs)
+    # Lists of earlier versions hold shorter pseudonyms.
+    for name, patient in patient_of.items():
+        short_names.setdefault(shorten_pseudonym(name), set()).add(patient)
+    unique_names = {name: patients.pop() for name, patients in short_names.items() if len(patients) == 1}
+    return unique_names | patient_of
 
 
 def _make_folds(

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from voxflow.dicom.group import SeriesPart, group_headers
 from voxflow.dicom.headers import PARSE_ERRORS, explain_parse_error
 from voxflow.dicom.labels import LabelObject, LabelShare, assign_label_values, match_label, read_label_object
-from voxflow.dicom.mapping import choose_mapping_path, write_mapping
+from voxflow.dicom.mapping import choose_mapping_path, keep_pseudonyms, read_pseudonyms, write_mapping
 from voxflow.dicom.references import ImageIndex
 from voxflow.dicom.scan import scan_folder
 from voxflow.dicom.series import (
@@ -36,7 +36,6 @@ from voxflow.images import (
     EarlierCases,
     RadiographFindings,
     SourceNamer,
-    assign_pseudonyms,
     convert_files,
     describe_labels,
     describe_other_files,
@@ -59,6 +58,7 @@ if TYPE_CHECKING:
     from voxflow.dicom.options import ConvertOptions
     from voxflow.dicom.scan import FolderScan
     from voxflow.executor import Executor
+    from voxflow.images import PseudonymBook
 
 MAX_REASONS = 5
 # More label objects than these are read in processes.
@@ -104,14 +104,18 @@ def convert_folder(
     mapping = choose_mapping_path(target) if options.mapping else None
     scan = scan_folder(source, options.workers, without=target)
     key = load_pseudonym_key(options.pseudonym_key)
+    pseudonyms = read_pseudonyms(key, mapping)
     namer = SourceNamer(source, key, [header.path for header in scan.headers])
     with atomic_directory(target) as folder:
-        dicom = _convert_dicom(scan, source, folder, options, executor=executor) if scan.headers else None
-        converted = _convert_other_files(scan, folder, options, namer, executor, dicom=dicom or NO_DICOM)
+        dicom = NO_DICOM
+        if scan.headers:
+            dicom = _convert_dicom(scan, source, folder, options, pseudonyms, executor=executor)
+        converted = _convert_other_files(scan, folder, options, namer, executor, dicom=dicom, pseudonyms=pseudonyms)
         rows = namer.name_rows(converted.rows)
         if not converted.cases:
             raise DataError(_explain_failure(rows), path=source)
         if mapping:
+            keep_pseudonyms(pseudonyms)
             write_mapping(mapping, rows, converted.cases, source)
         return write_tables(folder, rows, converted.cases, converted.labels, converted.notes)
 
@@ -124,6 +128,7 @@ def _convert_other_files(
     executor: Executor | None,
     *,
     dicom: ConversionResult,
+    pseudonyms: PseudonymBook,
 ) -> ConversionResult:
     """Add to the result of the folder's DICOM what its other files became, label files of DICOM series among them."""
     files = pair_files(namer.source, scan.other_files, options, describe=namer.name_file, has_cases=bool(dicom.cases))
@@ -132,7 +137,7 @@ def _convert_other_files(
     has_label_names = len(dicom.labels) > 1
     patients = find_patient_folders(((header.path, header.patient) for header in scan.headers), namer.source)
     earlier = EarlierCases(patients, [case.case for case in dicom.cases], has_label_names)
-    outcomes = convert_files(files, folder, options, namer, executor, earlier=earlier)
+    outcomes = convert_files(files, folder, options, namer, executor, earlier=earlier, pseudonyms=pseudonyms)
     rows, cases = _flatten_outcomes(outcomes)
     series = ConversionOutcome(tuple(dicom.rows), tuple(dicom.cases))
     labelled = label_series(lone_labels, series, folder, options, namer, has_label_names=has_label_names)
@@ -151,7 +156,13 @@ def _convert_other_files(
 
 
 def _convert_dicom(
-    scan: FolderScan, source: Path, folder: Path, options: ConvertOptions, *, executor: Executor | None
+    scan: FolderScan,
+    source: Path,
+    folder: Path,
+    options: ConvertOptions,
+    pseudonyms: PseudonymBook,
+    *,
+    executor: Executor | None,
 ) -> ConversionResult:
     findings = read_findings(source / options.findings) if options.findings else RadiographFindings()
     parts = group_headers(scan.headers, options)
@@ -163,7 +174,8 @@ def _convert_dicom(
     shares = [share for n, members in matched.items() if n < len(images) for share in members]
     names = [share.label.names[number] for share in shares for number in share.items]
     values = assign_label_values(names, options.labels)
-    jobs = _plan_jobs(images, source, folder, options, findings)
+    names_of_patients = pseudonyms.assign({part.first.patient for part in images})
+    jobs = _plan_jobs(images, source, folder, options, findings, names=names_of_patients)
     jobs = [replace(job, labels=tuple(matched.get(n, ())), values=values) for n, job in enumerate(jobs)]
     numbered_outcomes = (
         executor.run(convert_part, jobs, quarantine_job, into=folder) if executor else _run_jobs(jobs, options.workers)
@@ -194,10 +206,15 @@ def _run_jobs(jobs: Sequence[ConversionJob], workers: int | None) -> Generator[t
 
 
 def _plan_jobs(
-    images: Sequence[SeriesPart], source: Path, folder: Path, options: ConvertOptions, findings: RadiographFindings
+    images: Sequence[SeriesPart],
+    source: Path,
+    folder: Path,
+    options: ConvertOptions,
+    findings: RadiographFindings,
+    *,
+    names: dict[str, str],
 ) -> list[ConversionJob]:
     counts = Counter(part.first.path.name for part in images)
-    names = assign_pseudonyms({part.first.patient for part in images}, load_pseudonym_key(options.pseudonym_key))
     cases = number_cases((part.first.patient for part in images), names)
     return [
         ConversionJob(

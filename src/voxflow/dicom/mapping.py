@@ -1,4 +1,8 @@
-"""The file from pseudonyms to patients: only its owner can read it, and it is never versioned or published."""
+"""The files behind pseudonyms: only their owner can read them, and they are never versioned or published.
+
+Each conversion has a mapping, which leads from its cases back to patients. One file, ``pseudonyms.txt``, keeps which
+pseudonym a patient has in all conversions of a repository: lines are added to it, and none is ever changed.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from voxflow.errors import ConfigError
-from voxflow.images import RowOrigin
+from voxflow.images import PseudonymBook, RowOrigin
+from voxflow.places import find_home
+from voxflow.progress import say
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -24,6 +30,10 @@ HEADER = ("case", "patient", "patient_id", "study_uid", "series_uid", "source", 
 # Neither git nor DVC looks into a folder that says so itself, wherever it lies.
 MAX_NAME_LENGTH = 200
 IGNORES = (".gitignore", ".dvcignore")
+# A name that no mapping has, since they all end in .csv.
+BOOK = "pseudonyms.txt"
+BOOK_LINE = re.compile(r"([0-9a-f]{8,64}) ([0-9a-f]{8,64})")
+DIGEST_LENGTH = 64
 
 
 def choose_mapping_path(target: Path) -> Path:
@@ -57,9 +67,7 @@ def write_mapping(path: Path, rows: Sequence[ConversionRow], cases: Sequence[Con
         cases: what was made.
         source: the folder that was converted.
     """
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    for name in IGNORES:
-        (path.parent / name).write_text("*\n", encoding="ascii")
+    _make_private_folder(path.parent)
     # Made for its owner only, and so from its first byte on.
     handle, temporary = tempfile.mkstemp(prefix=".partial-", dir=path.parent)
     try:
@@ -70,6 +78,96 @@ def write_mapping(path: Path, rows: Sequence[ConversionRow], cases: Sequence[Con
         Path(temporary).replace(path)
     finally:
         Path(temporary).unlink(missing_ok=True)
+
+
+def read_pseudonyms(key: bytes, mapping: Path | None) -> PseudonymBook:
+    """Read which patients have a pseudonym.
+
+    Args:
+        key: the secret of the pseudonyms.
+        mapping: of the conversion. Where there is no ``pseudonyms.txt`` yet, the mappings beside it, which an earlier
+            version wrote, tell the pseudonyms that are in use; None: they are not read.
+    """
+    book = PseudonymBook(key)
+    path = _find_book()
+    if path.is_file():
+        _read_book(path, book)
+    elif mapping is not None:
+        for file in (mapping, *sorted(mapping.parent.glob("*.csv"))):
+            try:
+                _read_old_mapping(file, book)
+            except (OSError, csv.Error) as error:
+                say(f"warning: {file} can't be read, so patients of it may get other pseudonyms: {error}")
+    return book
+
+
+def keep_pseudonyms(book: PseudonymBook) -> None:
+    """Add to ``pseudonyms.txt`` what it does not have.
+
+    Raises:
+        OSError: the disk is full, say.
+    """
+    path, earlier = _find_book(), PseudonymBook(book.key)
+    _make_private_folder(path.parent)
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+    with os.fdopen(handle, "a+", encoding="ascii", errors="replace") as stream:
+        _read_book(path, earlier)
+        new_names = {digest: name for digest, name in book.names.items() if digest not in earlier.names}
+        new_names |= {name: name for name in book.old_names - earlier.old_names}
+        text = "".join(f"{digest} {name}\n" for digest, name in sorted(new_names.items()))
+        # A process that was killed while it wrote may have left half a line.
+        stream.write(f"\n{text}" if stream.tell() and not _ends_in_newline(path) else text)
+
+
+def _find_book() -> Path:
+    return Path(os.environ.get(FOLDER_VARIABLE) or find_home() / FOLDER) / BOOK
+
+
+def _ends_in_newline(path: Path) -> bool:
+    with path.open("rb") as stream:
+        stream.seek(-1, os.SEEK_END)
+        return stream.read() == b"\n"
+
+
+def _read_book(path: Path, book: PseudonymBook) -> None:
+    """Add what a file says; the first line of a patient, and of a pseudonym, counts."""
+    used = set()
+    for line in path.read_text(encoding="ascii", errors="replace").splitlines():
+        match = BOOK_LINE.fullmatch(line)
+        if match is None or not match[1].startswith(match[2]):
+            continue
+        if len(match[1]) < DIGEST_LENGTH:
+            book.old_names.add(match[2])
+        elif match[1] not in book.names and match[2] not in used:
+            book.names[match[1]] = match[2]
+            used.add(match[2])
+
+
+def _read_old_mapping(path: Path, book: PseudonymBook) -> None:
+    """Add the pseudonyms of a mapping that an earlier version wrote, by the patients that its lines name."""
+    if not path.is_file():
+        return
+    with path.open(newline="", encoding="utf-8", errors="replace") as stream:
+        rows = csv.DictReader(stream)
+        patients = {(row.get("patient") or "", row.get("patient_id"), row.get("study_uid")) for row in rows}
+    used = set(book.names.values())
+    for name, patient_id, study_uid in sorted(patients, key=str):
+        if not re.fullmatch(r"[0-9a-f]{8,64}", name) or name in used:
+            continue
+        # As DicomHeader.patient has it; what stands for the patient of another file is not in the mapping.
+        text = f"id {patient_id}" if patient_id else f"study {study_uid}" if study_uid else ""
+        digest = book.digest_patient(text)
+        if not text:
+            book.old_names.add(name)
+        elif digest.startswith(name):
+            book.names.setdefault(digest, name)
+
+
+def _make_private_folder(folder: Path) -> None:
+    """Make a folder that its owner alone can look into, and that neither git nor DVC takes."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for name in IGNORES:
+        (folder / name).write_text("*\n", encoding="ascii")
 
 
 def _list_lines(

@@ -12,6 +12,7 @@ from .origins import find_patient_folders as find_patient_folders
 from .others import describe_other_files as describe_other_files
 from .pairs import pair_files as pair_files
 from .pseudonyms import KEY_VARIABLE as KEY_VARIABLE
+from .pseudonyms import PseudonymBook as PseudonymBook
 from .pseudonyms import assign_pseudonyms as assign_pseudonyms
 from .pseudonyms import load_pseudonym_key as load_pseudonym_key
 from .pseudonyms import number_cases as number_cases

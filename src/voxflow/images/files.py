@@ -17,7 +17,7 @@ from voxflow.images.names import choose_case_ids, list_data_files
 from voxflow.images.origins import RowOrigin
 from voxflow.images.pairs import find_patient
 from voxflow.images.pictures import LOSSY_SUFFIXES, read_picture
-from voxflow.images.pseudonyms import assign_pseudonyms, load_pseudonym_key, number_cases
+from voxflow.images.pseudonyms import number_cases
 from voxflow.images.table import ConversionOutcome, ConversionRow, ConvertedCase, describe_labels, format_geometry
 from voxflow.progress import track
 from voxflow.volumes import describe_forms, read_volume, require_finite, write_radiograph, write_volume
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from voxflow.images.origins import SourceNamer
     from voxflow.images.pairing import ImagePair
     from voxflow.images.pairs import ImageFiles
+    from voxflow.images.pseudonyms import PseudonymBook
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,7 @@ def convert_files(
     executor: Executor | None = None,
     *,
     earlier: EarlierCases,
+    pseudonyms: PseudonymBook,
 ) -> list[ConversionOutcome]:
     """Check every image and label and write them under their case's name, without their headers' texts.
 
@@ -103,11 +105,12 @@ def convert_files(
         namer: what files are called in the tables.
         executor: who makes the cases; None: processes of this machine.
         earlier: what was made of the folder's DICOM.
+        pseudonyms: of all patients, those of DICOM among them, so that no two patients get one.
 
     Returns:
         What became of each pair, in their order.
     """
-    jobs = _plan_jobs(files, target, options, namer, earlier)
+    jobs = _plan_jobs(files, target, options, namer, earlier, pseudonyms=pseudonyms)
     files.findings.report_unmatched({key for pair in files.pairs for key in files.keys_of(pair)})
     numbered_outcomes = (
         executor.run(convert_pair, jobs, _report_lost, into=target) if executor else _run_jobs(jobs, options.workers)
@@ -216,15 +219,20 @@ def _write_radiograph_case(job: ImageFileJob, row: ConversionRow, image: Path) -
 
 
 def _plan_jobs(
-    files: ImageFiles, target: Path, options: ImageOptions, namer: SourceNamer, earlier: EarlierCases
+    files: ImageFiles,
+    target: Path,
+    options: ImageOptions,
+    namer: SourceNamer,
+    earlier: EarlierCases,
+    *,
+    pseudonyms: PseudonymBook,
 ) -> list[ImageFileJob]:
     patients = [
         files.findings.find_patient(*files.keys_of(pair))
         or find_patient(pair, options.patient_pattern, earlier.find_patient(pair.files[0], files.source))
         for pair in files.pairs
     ]
-    # Together with those of DICOM, so that no two patients get one pseudonym.
-    names = assign_pseudonyms({*patients, *earlier.patients.values()}, load_pseudonym_key(options.pseudonym_key))
+    names = pseudonyms.assign(patients)
     cases = number_cases(patients, names, earlier.case_ids)
     if options.keep_names:
         kept_pairs = [n for n, pair in enumerate(files.pairs) if not pair.reason]

@@ -90,8 +90,8 @@ def _convert_dicom(upload: Path, folder: Path, limits: ServeLimits, *, is_segmen
     source.mkdir()
     unpack_zip(upload, source, limits)
     upload.unlink()
-    # The pseudonyms leave this folder nowhere: any key will do.
-    options = ConvertOptions(pseudonym_key=secrets.token_hex(16), workers=1)
+    # The pseudonyms leave this folder nowhere: any key will do, and no file leads from them back to patients.
+    options = ConvertOptions(pseudonym_key=secrets.token_hex(16), workers=1, mapping=False)
     try:
         converted = convert_dicom_cases(source, volumes, is_segmentation=is_segmentation, options=options)
     except InputError as error:

@@ -25,13 +25,14 @@ from voxflow.dicom import ConvertOptions, convert_folder
 from voxflow.errors import ConfigError, DataError, VoxflowError, join_names
 from voxflow.files import read_text, write_text
 from voxflow.images import list_files
+from voxflow.naming import shorten_pseudonym
 from voxflow.places import PARAMS, read_params
 from voxflow.quality import measure_cases
 from voxflow.tables import is_labelled, read_rows
 from voxflow.workspace.params_file import set_value
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from voxflow.places import Places
     from voxflow.tables import Row
@@ -118,7 +119,7 @@ def add_patients(places: Places, folder: Path) -> AddedPatients:
         _undo(new_files, source, {PARAMS: params} | {path: text[0] for path, text in tables.items()})
         raise
     split_patients = {row["patient"] for row in split}
-    patients = {row["patient"] for row in cases}
+    patients = _list_patients(cases, split_patients)
     return AddedPatients(
         new=len(patients - split_patients),
         returning=len(patients & split_patients),
@@ -159,10 +160,16 @@ def _convert_folder(places: Places, folder: Path, target: Path) -> list[Row]:
     return read_rows(target / "cases.csv") or []
 
 
+def _list_patients(cases: Sequence[Row], earlier_patients: Collection[str]) -> set[str]:
+    """The patients of cases, by the names that they had when the split was made; earlier versions gave shorter ones."""
+    names = {row["patient"] for row in cases}
+    return {short if (short := shorten_pseudonym(name)) in earlier_patients else name for name in names}
+
+
 def _require_no_leak(cases: Sequence[Row], split: Sequence[Row], places: Places, volumes: Path, folder: Path) -> None:
     """No patient, and no image, that the model is tested on may come back as training data."""
     test_patients = {row["patient"] for row in split if row["part"] == TESTING}
-    leaking_patients = sorted({row["patient"] for row in cases} & test_patients)
+    leaking_patients = sorted(_list_patients(cases, test_patients) & test_patients)
     if leaking_patients:
         verb = "is" if len(leaking_patients) == 1 else "are"
         raise DataError(
