@@ -12,7 +12,6 @@ import os
 import queue
 import re
 import secrets
-import shutil
 import tempfile
 import time
 from collections import deque
@@ -23,6 +22,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from voxflow.cluster_work import Call, CaseError, Identity, do_case, wait_until_idle
 from voxflow.errors import ClusterError, ConfigError, MissingDependencyError
+from voxflow.files import remove_partials
 from voxflow.places import read_params
 from voxflow.progress import say
 
@@ -240,11 +240,7 @@ class _ClusterRun:
     def close(self) -> None:
         if self._running:
             self._cluster.give_up([future for *_, future in self._running.values()], self._token)
-        for partial in list(self._into.rglob(".partial-*")):
-            if partial.is_dir():
-                shutil.rmtree(partial, ignore_errors=True)
-            else:
-                partial.unlink(missing_ok=True)
+        remove_partials(self._into)
 
     def _submit(self, number: int, item: object) -> None:
         future = self._cluster.submit(self._call, item)

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import hashlib
 import os
-import pickle
 import threading
 import time
 from collections import Counter
@@ -16,7 +15,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from voxflow.errors import ClusterError, VoxflowError
+from voxflow.errors import ClusterError
+from voxflow.executor import make_portable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -89,7 +89,7 @@ def do_case(call: Call, item: object) -> Any:
             with _inside(call.root):
                 return call.work(item)
         except Exception as error:  # noqa: BLE001 - raised where the stage is
-            return CaseError(_make_portable(error))
+            return CaseError(make_portable(error))
 
 
 async def wait_until_idle(token: str, limit_s: float) -> None:
@@ -135,12 +135,3 @@ def _own_address() -> str:
     from distributed import get_worker
 
     return str(get_worker().address)
-
-
-def _make_portable(error: Exception) -> Exception:
-    """The same, or its words where it can't travel."""
-    try:
-        pickle.loads(pickle.dumps(error))  # noqa: S301 - written on the line itself
-    except Exception:  # noqa: BLE001 - whatever its class does
-        return VoxflowError(f"{type(error).__name__}: {error}")
-    return error

@@ -76,6 +76,15 @@ def atomic_directory(target: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def remove_partials(folder: Path) -> None:
+    """Remove what processes that were killed left half written below a folder that nobody writes to any more."""
+    for partial in list(folder.rglob(".partial-*")):
+        if partial.is_dir():
+            shutil.rmtree(partial, ignore_errors=True)
+        else:
+            partial.unlink(missing_ok=True)
+
+
 def read_text(path: Path) -> str:
     r"""Read a text that a person may have written: UTF-8, with or without a byte-order mark, with any line ends.
 

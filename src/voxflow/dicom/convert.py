@@ -27,7 +27,7 @@ from voxflow.dicom.series import (
 )
 from voxflow.errors import DataError, DicomError
 from voxflow.executor import process_map, thread_map
-from voxflow.files import atomic_directory
+from voxflow.files import atomic_directory, remove_partials
 from voxflow.images import (
     ConversionOutcome,
     ConversionRow,
@@ -111,6 +111,7 @@ def convert_folder(
         if scan.headers:
             dicom = _convert_dicom(scan, source, folder, options, pseudonyms, executor=executor)
         converted = _convert_other_files(scan, folder, options, namer, executor, dicom=dicom, pseudonyms=pseudonyms)
+        remove_partials(folder)
         rows = namer.name_rows(converted.rows)
         if not converted.cases:
             raise DataError(_explain_failure(rows), path=source)
@@ -202,7 +203,7 @@ def _run_jobs(jobs: Sequence[ConversionJob], workers: int | None) -> Generator[t
     with thread_map(workers) as run:
         yield from zip(plain, run(convert_part, [jobs[n] for n in plain]), strict=True)
     with process_map(workers if len(heavy) > 1 else 1) as run:
-        yield from zip(heavy, run(convert_part, [jobs[n] for n in heavy]), strict=True)
+        yield from zip(heavy, run(convert_part, [jobs[n] for n in heavy], quarantine_job), strict=True)
 
 
 def _plan_jobs(
@@ -239,7 +240,7 @@ def _read_labels(parts: Sequence[SeriesPart], workers: int | None) -> tuple[list
     """The label objects that can be read, and a row for each other one."""
     # pydicom takes about half a millisecond for the references of a frame.
     with process_map(workers if len(parts) > FEW_LABELS else 1) as run:
-        results = list(run(_read_label, parts))
+        results = list(run(_read_label, parts, _quarantine_label))
     labels = [result for result in results if isinstance(result, LabelObject)]
     return labels, [result for result in results if isinstance(result, ConversionRow)]
 
@@ -248,9 +249,12 @@ def _read_label(part: SeriesPart) -> LabelObject | ConversionRow:
     try:
         return read_label_object(part)
     except DicomError as error:
-        reason = str(error)
+        return _quarantine_label(part, str(error))
     except PARSE_ERRORS as error:
-        reason = explain_parse_error(error)
+        return _quarantine_label(part, explain_parse_error(error))
+
+
+def _quarantine_label(part: SeriesPart, reason: str) -> ConversionRow:
     return replace(describe_part(part), verdict="quarantined", reason=reason)
 
 

@@ -290,7 +290,7 @@ def parse_unusual_header(path: Path) -> DicomHeader | None:
         return _build_header(path, dataset)
     except PARSE_ERRORS as error:
         # Without the prefix, it may be any file that begins with these bytes.
-        return _make_unreadable_header(path, explain_parse_error(error)) if has_prefix else None
+        return describe_unreadable(path, explain_parse_error(error)) if has_prefix else None
 
 
 def explain_parse_error(error: BaseException) -> str:
@@ -317,7 +317,8 @@ def _has_dicom_prefix(path: Path) -> bool | None:
     return False if start[:2] in (b"\x02\x00", b"\x08\x00") or is_big_endian else None
 
 
-def _make_unreadable_header(path: Path, fault: str) -> DicomHeader:
+def describe_unreadable(path: Path, fault: str) -> DicomHeader:
+    """Give the header of an object of which nothing can be read, with the reason."""
     plane = Plane((), (), (), 0, 0)
     return DicomHeader(path, "", "", "", "", "", "", (), "", 1, 1, plane, "", "", "", ("",) * len(VARYING), fault=fault)
 

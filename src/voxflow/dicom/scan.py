@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from voxflow.dicom.headers import PARSE_ERRORS, read_dataset
+from voxflow.dicom.headers import PARSE_ERRORS, describe_unreadable, read_dataset
 from voxflow.dicom.pixels import decode_stored_values, read_rescale
 from voxflow.dicom.plain import read_header, read_plain_values
 from voxflow.errors import DicomError
@@ -54,7 +54,7 @@ def scan_folder(source: Path, workers: int | None = None, *, without: Path | Non
     """
     files = list_files(source, without)
     with process_map(workers if len(files) >= PARALLEL_FROM_FILES else 1) as run:
-        header_by_file = list(track(run(read_header, files), "reading headers", total=len(files)))
+        header_by_file = list(track(run(read_header, files, describe_unreadable), "reading headers", total=len(files)))
     headers = [header for header in header_by_file if header is not None]
     distinct_headers, copies = _find_copies(headers)
     other_files = tuple(file for file, header in zip(files, header_by_file, strict=True) if header is None)

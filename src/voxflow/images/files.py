@@ -130,7 +130,7 @@ def describe_values(label_values: Iterable[int], options: ImageOptions) -> dict[
 def _run_jobs(jobs: Sequence[ImageFileJob], workers: int | None) -> Generator[tuple[int, ConversionOutcome]]:
     # Below, starting processes takes longer than the work.
     with process_map(workers if len(jobs) > 64 else 1) as run:
-        yield from enumerate(run(convert_pair, jobs))
+        yield from enumerate(run(convert_pair, jobs, _report_lost))
 
 
 def convert_pair(job: ImageFileJob) -> ConversionOutcome:
