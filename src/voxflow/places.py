@@ -9,17 +9,19 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from voxflow import bounds
 from voxflow.errors import ConfigError, DataError
 from voxflow.files import read_text
 from voxflow.findings import FindingCollector
 from voxflow.naming import fold_name, make_case_name
+from voxflow.texts import parse_yaml
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 Options = TypeVar("Options", bound=BaseModel)
 
-PARAMS = Path("params.yaml")
+PARAMS = bounds.PARAMS
 # Of each workspace, where the pages of its last flow run are: a list of links in WORKSPACE.json.
 LAST_FLOW_RUNS = Path(".voxflow/flow_runs")
 # DVC's: set for the stages of `dvc exp run`; the root is the real repository's, wherever the experiment runs.
@@ -171,28 +173,30 @@ def check_workspace_name(workspace: str, others: Iterable[str], path: Path = PAR
 
 
 def read_params(path: Path = PARAMS, *, may_lack: bool = False) -> dict[str, Any]:
-    """Read the whole of params.yaml; nothing else reads it.
+    """Read the whole of params.yaml; nothing else reads it, but for the limits (:mod:`voxflow.bounds`).
 
     Args:
         path: the file.
         may_lack: no file is as good as an empty one, as for an MMAR outside of a repository.
 
     Raises:
-        ConfigError: the file is missing or can't be read, or it is no YAML.
+        ConfigError: the file is missing or can't be read, it is no YAML, or its limits are wrong.
     """
-    import yaml
-
     if not path.is_file():
         if may_lack:
             return {}
         raise ConfigError("file not found; run stages from the root of the repository", path=path)
     try:
-        content = yaml.safe_load(read_text(path))
+        content = parse_yaml(read_text(path))
     except DataError as error:
         raise ConfigError(error.message, path=path) from error
-    except (yaml.YAMLError, OSError) as error:
-        raise ConfigError(f"not valid YAML: {error}", path=path) from error
-    return content if isinstance(content, dict) else {}
+    except OSError as error:
+        raise ConfigError(f"can't be read: {error}", path=path) from error
+    if not isinstance(content, dict):
+        return {}
+    # Before any work begins: the images would be refused one by one.
+    bounds.parse_limits(content.get(bounds.KEY), path)
+    return content
 
 
 def read_workspaces(path: Path = PARAMS) -> dict[str, Any]:
