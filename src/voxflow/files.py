@@ -5,6 +5,7 @@ import contextlib
 import errno
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -12,6 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from voxflow.errors import DataError
+
+# One token at a time, so that what looks like a comment inside a string stays a string.
+_STRING_OR_COMMENT = re.compile(r'"(?:\\.|[^"\\\n])*"|//[^\n]*|/\*.*?\*/', re.DOTALL)
+# A comma that follows a value: "[,]" stays an error.
+_STRING_OR_COMMA = re.compile(r'"(?:\\.|[^"\\\n])*"|[\[{,]\s*,|,(?=\s*[}\]])')
+_FORGIVABLE = re.compile(r"/[/*]|,\s*[}\]]")
 
 # UTF-32's mark begins with that of UTF-16.
 _OTHER_ENCODINGS = (
@@ -111,6 +118,36 @@ def read_text(path: Path) -> str:
         message = f"no UTF-8: line {line} holds the byte 0x{raw[error.start]:02x}; save the file as UTF-8"
         raise DataError(message, path=path) from error
     return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def forgive_json(text: str) -> tuple[str, int, int]:
+    """Blank out what JSON does not know and people write: ``//`` and ``/* */`` comments, and trailing commas.
+
+    Returns:
+        The text with every other character at its line and column, the number of comments, that of commas.
+
+    Example:
+        >>> forgive_json('{"url": "http://a", /* b */ "size": [1, 2,],}')
+        ('{"url": "http://a",         "size": [1, 2 ] }', 1, 2)
+    """
+    if not _FORGIVABLE.search(text):  # datalists may be long
+        return text, 0, 0
+    without_comments, comments = _blank(_STRING_OR_COMMENT, text)
+    plain, commas = _blank(_STRING_OR_COMMA, without_comments)
+    return plain, comments, commas
+
+
+def _blank(pattern: re.Pattern[str], text: str) -> tuple[str, int]:
+    count = 0
+
+    def replace(match: re.Match[str]) -> str:
+        nonlocal count
+        if match[0][0] in '"[{' or (len(match[0]) > 1 and match[0][0] == ","):
+            return match[0]
+        count += 1
+        return re.sub(r"[^\n]", " ", match[0])
+
+    return pattern.sub(replace, text), count
 
 
 def write_text(target: Path, text: str) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from voxflow.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Container, Iterable, Sequence
     from pathlib import Path
 
     from pydantic import ValidationError
@@ -237,14 +237,18 @@ class Suggestion:
     Attributes:
         nearest: the nearest known name; empty where none is near.
         known: every known name, sorted.
+        is_taken: the nearest name stands beside the misspelt one already; written twice, the file would be wrong.
     """
 
     nearest: str = ""
     known: tuple[str, ...] = ()
+    is_taken: bool = False
 
     @property
     def fix(self) -> str:
         """What to write: the nearest name, else some of the known ones."""
+        if self.is_taken:
+            return f"{self.nearest!r} is there already: take one of the two out"
         if self.nearest or len(self.known) <= MAX_NAMES + 2:
             return f"write {self.nearest!r}" if self.nearest else self.question
         return f"known: {', '.join(self.known[:MAX_NAMES])}, ... ({len(self.known)} in all)"
@@ -252,6 +256,8 @@ class Suggestion:
     @property
     def question(self) -> str:
         """The nearest name as a question, else all known ones; empty where there are none."""
+        if self.is_taken:
+            return f"did you mean {self.nearest!r}? It is there already: take one of the two out"
         if self.nearest:
             return f"did you mean {self.nearest!r}?"
         return f"known: {', '.join(self.known)}" if self.known else ""
@@ -261,13 +267,16 @@ class Suggestion:
         return f"; {self.question}" if self.question else ""
 
 
-def suggest(name: str, known_names: Iterable[str], *, ignore_case: bool = True) -> Suggestion:
+def suggest(
+    name: str, known_names: Iterable[str], *, ignore_case: bool = True, present: Container[str] = ()
+) -> Suggestion:
     """Find what a misspelt name was meant to be; the text of the result ends a message.
 
     Args:
         name: as the user wrote it.
         known_names: what may be written.
         ignore_case: whether ``dice`` is as near to ``Dice`` as can be.
+        present: what is written there already, such as the other keys of the object.
 
     Example:
         >>> str(suggest("Dise", ["CrossEntropy", "Dice"]))
@@ -276,11 +285,14 @@ def suggest(name: str, known_names: Iterable[str], *, ignore_case: bool = True) 
         "write 'Dice'"
         >>> str(suggest("Hausdorff", ["CrossEntropy", "Dice"]))
         '; known: CrossEntropy, Dice'
+        >>> str(suggest("looss", ["loss", "model"], present=["loss", "looss"]))
+        "; did you mean 'loss'? It is there already: take one of the two out"
     """
     sorted_names = tuple(sorted(known_names))
     by_spelling = {candidate.lower() if ignore_case else candidate: candidate for candidate in sorted_names}
     match = nearest_name(name.lower() if ignore_case else name, by_spelling)
-    return Suggestion(by_spelling[match] if match else "", sorted_names)
+    nearest = by_spelling[match] if match else ""
+    return Suggestion(nearest, sorted_names, is_taken=bool(nearest) and nearest in present)
 
 
 def nearest_name(name: str, known_names: Iterable[str], *, cutoff: float = 0.6) -> str:

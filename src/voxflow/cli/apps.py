@@ -137,6 +137,13 @@ def add_set_flag(parser: argparse.ArgumentParser, meaning: str) -> None:
     )
 
 
+def add_rank_flag(parser: argparse.ArgumentParser) -> None:
+    """Declare what torch.distributed.launch adds for each process; the ranks themselves stand in the environment."""
+    parser.add_argument(
+        "--local-rank", "--local_rank", dest="local_rank", type=int, help="as torch's launcher gives it"
+    )
+
+
 def say_unused(unused: Mapping[str, str]) -> None:
     """Say in one line which of the given flags mean nothing here, each with its reason."""
     if unused:
@@ -182,10 +189,7 @@ def _run_app(command: type[TrainCommand | EvaluateCommand], name: str, arguments
     config = TRAIN_CONFIG if name == "train" else VALIDATION_CONFIG
     parser.add_argument("-m", "--mmar", type=Path, required=True, help="the MMAR folder")
     add_flags(parser, config)
-    # torch.distributed.launch adds it for each process; the ranks themselves stand in the environment.
-    parser.add_argument(
-        "--local-rank", "--local_rank", dest="local_rank", type=int, help="as torch's launcher gives it"
-    )
+    add_rank_flag(parser)
     if name == "train":
         parser.add_argument("--write_train_stats", action="store_true", help="write models/train_stats.json")
     return run_command(name, parser, lambda namespace: _read_app(command, namespace), arguments)

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import argparse
-import json
+import os
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from voxflow.cli.apps import TRAIN_CONFIG, add_flags, add_set_flag, run_command, say_unused
+from voxflow.cli.apps import (
+    TRAIN_CONFIG,
+    IdleCommand,
+    add_flags,
+    add_rank_flag,
+    add_set_flag,
+    run_command,
+    say_unused,
+)
 from voxflow.cli.command import Command
 from voxflow.cli.options import parse_options
 from voxflow.errors import EXIT_OK, ConfigError, DataError
@@ -19,6 +28,8 @@ if TYPE_CHECKING:
 
     from voxflow.mmar import ExportNames
 
+# Numbers of a shape, with commas or blanks between them, and with or without brackets.
+_SHAPE = re.compile(r"\s*[\[(]?\s*\d+(?:[\s,]+\d+)*\s*,?\s*[\])]?\s*")
 # Flags of the old export that speak of TensorFlow's graphs or of what is always so here.
 IGNORED_FLAGS = {
     "input_node_names": "an exported model's input is called 'image'",
@@ -162,7 +173,9 @@ class ExportFileCommand(Command):
 
         model = self.model
         if self.mmar is not None:
-            mmar = Mmar.open(self.mmar, self.config, self.environment, parse_settings(self.settings))
+            is_named = self.config != TRAIN_CONFIG
+            values = parse_settings(self.settings)
+            mmar = Mmar.open(self.mmar, self.config, self.environment, values, needs_config=is_named)
             model = mmar.find_checkpoint() if model is None else mmar.input_path(model)
         if model is None:
             raise DataError("no checkpoint: name it with --model_path, or its MMAR with -m")
@@ -182,7 +195,7 @@ def _find_checkpoint(path: Path, name: str, values: Mapping[str, Any]) -> tuple[
         return path.parent, path.stem
     if (path / f"{name}.pt").is_file() and not values:
         return path, name
-    mmar = Mmar.open(path, values=values)
+    mmar = Mmar.open(path, values=values, needs_config=False)
     if name != "model":
         return mmar.models, name
     checkpoint = mmar.find_checkpoint()
@@ -238,6 +251,7 @@ def add_file_flags(parser: argparse.ArgumentParser) -> None:
         "--output_path", type=Path, help="the file to write, .ts or .onnx (default: model.ts beside it)"
     )
     parser.add_argument("--input_shape", default="", help='what the file must take, such as "[1, 1, 160, 160, 160]"')
+    add_rank_flag(parser)
 
 
 def _read_export(arguments: argparse.Namespace) -> Command:
@@ -247,6 +261,8 @@ def _read_export(arguments: argparse.Namespace) -> Command:
         ConfigError: neither names a model, or the shape is none.
     """
     values = vars(arguments)
+    if values.get("local_rank") is not None and os.environ.get("RANK", "0") != "0":
+        return IdleCommand()
     if any(values.get(key) is not None for key in ("mmar", "model_path", "output_path")):
         shape = _parse_shape(values["input_shape"])
         settings, model = tuple(values["settings"]), values["model_path"]
@@ -258,13 +274,9 @@ def _read_export(arguments: argparse.Namespace) -> Command:
 
 
 def _parse_shape(text: str) -> tuple[int, ...]:
-    try:
-        numbers = json.loads(text) if text else []
-    except json.JSONDecodeError:
-        numbers = None
-    if not isinstance(numbers, list) or not all(isinstance(n, int) for n in numbers):
+    if text and not _SHAPE.fullmatch(text):
         raise ConfigError(f"--input_shape is a list such as [1, 1, 160, 160, 160], not {text!r}")
-    return tuple(numbers)
+    return tuple(int(number) for number in re.findall(r"\d+", text))
 
 
 def _parse_positive(text: str) -> int:

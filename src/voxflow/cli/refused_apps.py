@@ -23,7 +23,7 @@ class RefusedApps(importlib.abc.MetaPathFinder, importlib.abc.InspectLoader):
     """Finds any module of a family of programs, and runs it as its refusal.
 
     Attributes:
-        package: "nvmidl.apps" or "medl.apps".
+        package: "nvmidl.apps", "medl.apps" or "dlmed".
     """
 
     def __init__(self, package: str) -> None:
@@ -54,7 +54,7 @@ def install(package: str) -> None:
     """Answer for the refused programs of a package.
 
     Args:
-        package: "nvmidl.apps" or "medl.apps".
+        package: "nvmidl.apps", "medl.apps" or "dlmed".
     """
     if not any(isinstance(finder, RefusedApps) and finder.package == package for finder in sys.meta_path):
         sys.meta_path.append(RefusedApps(package))

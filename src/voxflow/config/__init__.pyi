@@ -1,5 +1,6 @@
 from .clara3 import EVALUATION_SECTION as EVALUATION_SECTION
 from .foreign import APP_ADVICE as APP_ADVICE
+from .foreign import refuse_foreign as refuse_foreign
 from .load import DIALECTS as DIALECTS
 from .load import Inspection as Inspection
 from .load import detect_dialect as detect_dialect
@@ -9,6 +10,8 @@ from .load import load_evaluation as load_evaluation
 from .load import load_workflow as load_workflow
 from .source import set_nested as set_nested
 from .substitution import CLARA_VARIABLES as CLARA_VARIABLES
+from .substitution import read_switch as read_switch
+from .substitution import read_switches as read_switches
 from .text import read_json as read_json
 from .workflow import Determinism as Determinism
 from .workflow import Evaluation as Evaluation

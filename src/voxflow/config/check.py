@@ -97,7 +97,7 @@ def _note_fault(
     argument = str(fault["loc"][-1]) if fault["loc"] else ""
     # pydantic's own sentences know neither the component nor its other arguments, so that these two are said anew.
     if fault["type"] == "extra_forbidden":
-        near = suggest(argument, list_argument_names(model))
+        near = suggest(argument, list_argument_names(model), present=component.args)
         findings.error("unknown-argument", place, f"{name} takes no argument {argument!r}", near)
     elif fault["type"] == "missing":
         findings.error("missing-argument", component.where_args, f"{name} needs the argument {argument!r}")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from voxflow.components import Component
 from voxflow.config.clara4_reading import (
     LOADER,
+    SINGLE_KEYS,
     TRAIN_KEYS,
     VALIDATE_KEYS,
     Clara4Reader,
@@ -23,6 +24,7 @@ from voxflow.config.clara4_reading import (
     modernise_name,
     strip_metric,
 )
+from voxflow.config.reading import choose_component
 from voxflow.config.references import UnreadableReferenceError, is_reference, read_reference
 from voxflow.config.values import infer_task, read_values
 from voxflow.config.workflow import Globals, TrainSection, ValidateSection, Workflow
@@ -98,8 +100,13 @@ def _read_section(source: ConfigSource, config: Mapping[str, Any], name: str) ->
         )
         return {}
     for key in section.keys() - set(keys):
-        source.findings.error("unknown-key", f"{name}.{key}", "unknown key", suggest(key, keys))
-    return {key: check_forms(value, f"{name}.{key}", source.findings) for key, value in section.items()}
+        source.findings.error("unknown-key", f"{name}.{key}", "unknown key", suggest(key, keys, present=section))
+    parts = {key: check_forms(value, f"{name}.{key}", source.findings) for key, value in section.items()}
+    for key in parts.keys() & set(SINGLE_KEYS):
+        component, _ = choose_component(key, parts[key], f"{name}.{key}", source.findings)
+        # One that can't be chosen has its finding; the first then stands for it, so that it isn't called missing, too.
+        parts[key] = parts[key][0] if component is None and parts[key] else component
+    return parts
 
 
 def _read_globals(source: ConfigSource, config: Mapping[str, Any], train: Mapping[str, Any]) -> Globals | None:
@@ -170,7 +177,7 @@ class _LoopReader:
             if key == "model":
                 value = self._add_activation(value)
             parts[key] = read(kind, value, f"train.{key}")
-        if isinstance(section.get("lr_scheduler"), dict):
+        if section.get("lr_scheduler") is not None:
             parts["lr_policy"] = read("lr_policy", self._add_steps(section["lr_scheduler"]), "train.lr_scheduler")
         if section.get("key_metric") or section.get("additional_metrics"):
             self.reader.findings.warning("ignored", "train", "metrics are computed in validation only")
@@ -294,8 +301,10 @@ class _LoopReader:
         activation = "sigmoid" if (says.get("sigmoid") or is_binary) and not says.get("softmax") else "softmax"
         return model | {"args": {"final_activation": activation, **(model.get("args") or {})}}
 
-    def _add_steps(self, scheduler: dict[str, Any]) -> dict[str, Any]:
+    def _add_steps(self, scheduler: Any) -> Any:
         """The scheduler with when it steps: MONAI's handler does once an epoch unless told else."""
+        if not isinstance(scheduler, dict) or is_disabled(scheduler):
+            return scheduler
         enabled = list_enabled(self.train_section.get("handlers"))
         handlers = [handler for handler in enabled if handler.get("name") == "LrScheduleHandler"]
         if not handlers:

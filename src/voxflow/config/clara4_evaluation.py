@@ -113,7 +113,7 @@ class _EvaluationReader:
         sections = {key: value for key, value in config.items() if key in EVALUATION_KEYS}
         self.config = {key: check_forms(value, key, self.findings) for key, value in sections.items()}
         for key in {key for key, value in config.items() if isinstance(value, dict | list)} - set(EVALUATION_KEYS):
-            self.findings.error("unknown-key", key, "unknown key", suggest(key, EVALUATION_KEYS))
+            self.findings.error("unknown-key", key, "unknown key", suggest(key, EVALUATION_KEYS, present=config))
         self.handlers = list_enabled(self.config.get("handlers"))
         self.with_label = with_label and bool(self._list_metrics())
 

@@ -21,6 +21,8 @@ _LOOP_KEYS = ["pre_transforms", "post_transforms", "dataset", "dataloader", "inf
 _LOOP_KEYS += ["key_metric", "additional_metrics", "metrics"]
 TRAIN_KEYS = ["model", "loss", "optimizer", "lr_scheduler", *_LOOP_KEYS, "trainer"]
 VALIDATE_KEYS = [*_LOOP_KEYS, "evaluator"]
+# Keys of one component; files of AutoML list several, of which all but one are disabled.
+SINGLE_KEYS = ("model", "loss", "optimizer", "lr_scheduler", "dataset", "dataloader", "inferer", "trainer", "evaluator")
 # Which reference an argument may hold; Voxflow wires the same.
 WIRED = {
     "params": "@model.parameters()",
@@ -47,6 +49,7 @@ HANDLERS = [
 ]
 OLD_LOADERS = ("LoadNiftid", "LoadPngd", "LoadDatad")
 LOADER = "CheckpointLoader"
+_NAMES = {"name", "path", "ts_path", "ckpt_path"}
 OUTPUT_ARGUMENTS = ("output_transform", "batch_transform", "global_epoch_transform")
 
 
@@ -140,8 +143,12 @@ def check_forms(value: Any, json_path: str, findings: FindingCollector) -> Any:
         return []
     if isinstance(value, list):
         return [check_forms(item, f"{json_path}[{n}]", findings) for n, item in enumerate(value)]
-    if not isinstance(value, dict) or not value.keys() & {"name", "path"}:
+    if not isinstance(value, dict) or not value.keys() & _NAMES:
         return value
+    if not isinstance(value.get("disabled", False), bool):
+        findings.error(
+            "wrong-value", f"{json_path}.disabled", f"expected true or false, received {show(value['disabled'])}"
+        )
     if not isinstance(value.get("args", {}), dict):
         findings.error("wrong-value", f"{json_path}.args", f"expected an object, received {show(value['args'])}")
         return value | {"args": {}}

@@ -23,8 +23,12 @@ PATHOLOGY = (
     "whole-slide pathology is not carried: Voxflow reads volumes and radiographs; MONAI's own bundle "
     "pathology_tumor_detection trains on slides"
 )
-# The families of Clara's programs that are not carried, by the name below nvmidl.apps and medl.apps.
-APP_ADVICE = {"aas": ANNOTATION, "automl": AUTOML, "fed_learn": FEDERATED}
+ADMINISTRATION = (
+    "Clara's administration of AutoML and federated learning is not carried; train with other values by --set, or at "
+    "each site"
+)
+# The families of Clara's programs that are not carried, by the name below nvmidl.apps, medl.apps and dlmed.
+APP_ADVICE = {"aas": ANNOTATION, "automl": AUTOML, "fed_learn": FEDERATED, "hci": ADMINISTRATION}
 # What a file of each kind has at its top, and what no configuration of one training has.
 _TOPS: tuple[tuple[frozenset[str], str], ...] = (
     (frozenset(("controller", "executor")), AUTOML),

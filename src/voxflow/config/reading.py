@@ -93,7 +93,7 @@ class ComponentReader:
             self.findings.error("wrong-value", name, message)
             return {}
         for key in section.keys() - layout.keys():
-            self.findings.error("unknown-key", f"{name}.{key}", "unknown key", suggest(key, layout))
+            self.findings.error("unknown-key", f"{name}.{key}", "unknown key", suggest(key, layout, present=section))
         self.require_components(section, layout, needed, f"{name}.")
         return self.read_section(section, layout, f"{name}.")
 
@@ -126,6 +126,9 @@ class ComponentReader:
         Returns:
             The component, with its typed arguments where it has no fault; None when it is disabled or has no such form.
         """
+        value, json_path = choose_component(kind, value, json_path, self.findings)
+        if value is None:
+            return None
         if not isinstance(value, dict):
             message = f"expected an object such as {self.example()}, received {show(value)}"
             self.findings.error("wrong-value", json_path, message)
@@ -180,7 +183,7 @@ class ComponentReader:
         known_keys = {*self.keys, *SEARCH_KEYS}
         for key in content.keys() - known_keys:
             message = "unknown key of a component (arguments stand in args)"
-            self.findings.error("unknown-key", f"{json_path}.{key}", message, suggest(key, self.keys))
+            self.findings.error("unknown-key", f"{json_path}.{key}", message, suggest(key, self.keys, present=content))
         args = content.get("args", {})
         if not isinstance(args, dict):
             self.findings.error("wrong-value", f"{json_path}.args", f"expected an object, received {show(args)}")
@@ -247,6 +250,30 @@ class ComponentReader:
         if "name" in content and "path" in content:
             message = f"path decides; the name {content['name']!r} is only a label"
             self.findings.warning("ignored", json_path, message)
+
+
+def choose_component(kind: str, value: Any, json_path: str, findings: FindingCollector) -> tuple[Any, str]:
+    """Choose the one component of a list that takes part, as files of AutoML list losses and optimizers.
+
+    Args:
+        kind: what is expected there, for the message.
+        value: what stands there; anything but a list is returned as it is.
+        json_path: where that is.
+        findings: where a list of which none or several take part is noted.
+
+    Returns:
+        The component and its JSON path; None and the list's path where it can't be chosen.
+    """
+    if not isinstance(value, list):
+        return value, json_path
+    enabled = [n for n, item in enumerate(value) if not (isinstance(item, dict) and item.get("disabled") is True)]
+    if len(enabled) == 1:
+        return value[enabled[0]], f"{json_path}[{enabled[0]}]"
+    search = any(isinstance(item, dict) and item.keys() & SEARCH_KEYS for item in value)
+    reason = "; AutoML's search, which would choose, is not carried" if search else ""
+    message = f"{len(enabled)} of {len(value)} take part, and exactly one {kind} is needed{reason}"
+    findings.error("wrong-value", json_path, message, "set disabled to true in all others")
+    return None, json_path
 
 
 def _split_alias(name: Any) -> tuple[str, str]:

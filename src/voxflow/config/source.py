@@ -7,11 +7,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from voxflow.config.substitution import CLARA_VARIABLES, SWITCHES, find_names, resolve, substitute
+from voxflow.config.substitution import (
+    CLARA_VARIABLES,
+    SWITCHES,
+    find_names,
+    read_switches,
+    resolve,
+    substitute,
+)
 from voxflow.findings import FindingCollector, suggest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Set
 
     from voxflow.components import Component, Kind
     from voxflow.findings import Suggestion
@@ -82,9 +89,11 @@ class ConfigSource:
             values: the dialect's plain keys at the top of the file, such as ``epochs``.
             sections: its keys that hold components; ``--set train.optimizer.name=…`` reaches into them.
         """
-        config = copy.deepcopy(self.config)
+        config = read_switches(copy.deepcopy(self.config), self.findings)
         values, sections, used = frozenset(values), frozenset(sections), frozenset({*self.used_names, *SWITCHES})
         environment = FindingCollector(self.environment_path or Path("environment.json"), self.findings.findings)
+        self.environment = read_switches(self.environment, environment)
+        self.overrides = read_switches(self.overrides, self.findings)
         for key, value in self.environment.items():
             # One environment.json serves both configurations; what only the other one knows is no fault of this one.
             if key in SHARED_VALUES - values:
@@ -99,10 +108,22 @@ class ConfigSource:
             fault, fix = _override(config, key, value, values=values, sections=sections, is_variable=is_variable)
             if fault:
                 self.findings.error("override", f"--set {key}", fault, fix)
+            elif key.isupper() and not {key} & {*used, *CLARA_VARIABLES, *self.config, *self.environment}:
+                near = suggest(key, [*CLARA_VARIABLES, *values])
+                fix = near if near.nearest else "leave it out"
+                self.findings.warning("unused-variable", f"--set {key}", "this file uses no such variable", fix)
+        self._note_unused(used | {*CLARA_VARIABLES}, [*values, *sections, *CLARA_VARIABLES])
         self.variables = self._gather_variables(config)
         self.is_settled = True
         settled: dict[str, Any] = substitute(config, self.variables, self.findings)
         return settled
+
+    def _note_unused(self, used: Set[str], names: list[str]) -> None:
+        """Warn of a key in capitals, which is a variable, where nothing uses it and a known key is spelt alike."""
+        for key in self.config:
+            near = suggest(key, names, present=self.config)
+            if key.isupper() and key not in used and near.nearest:
+                self.findings.warning("unused-variable", key, "a variable that this file does not use", near)
 
     def _gather_variables(self, config: Mapping[str, Any]) -> dict[str, Any]:
         """Every plain value of the file, the environment and the overrides by name, with ``{VAR}`` inside resolved."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from voxflow.findings import suggest
+from voxflow.findings import show, suggest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,7 +30,32 @@ RUN_SWITCHES = ("allow_repeated_cases", "dont_load_ckpt_model", "dont_load_ts_mo
 # ... and those that change no result here.
 WITHOUT_MEANING = ("cudnn_benchmark", "cudnn_deterministic", "print_conf", "tf32")
 SWITCHES = (*RUN_SWITCHES, *WITHOUT_MEANING)
+_WORDS = {"true": True, "false": False}
 _VARIABLE = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
+
+
+def read_switch(value: Any) -> bool | None:
+    """Read a value that is true or false, also where a file has it as text; None where it is neither.
+
+    Example:
+        >>> [read_switch(value) for value in (True, "False", "true", 1, "yes")]
+        [True, False, True, None, None]
+    """
+    return _WORDS.get(value.lower()) if isinstance(value, str) else value if isinstance(value, bool) else None
+
+
+def read_switches(values: Mapping[str, Any], findings: FindingCollector | None = None) -> dict[str, Any]:
+    """Read the switches among values as true or false; one that is neither is noted and stays.
+
+    Args:
+        values: of a configuration, an environment file or ``--set``.
+        findings: of that file; None: nothing is noted.
+    """
+    switches = {key: read_switch(values[key]) for key in RUN_SWITCHES if key in values}
+    for key, value in switches.items():
+        if value is None and findings is not None:
+            findings.error("wrong-value", key, f"expected true or false, received {show(values[key])}")
+    return {**values, **{key: value for key, value in switches.items() if value is not None}}
 
 
 def find_names(value: Any) -> set[str]:

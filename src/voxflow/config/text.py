@@ -9,7 +9,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from voxflow.errors import DataError
-from voxflow.files import read_text
+from voxflow.files import forgive_json, read_text
 from voxflow.findings import DEFAULT_CODE, FaultyConfigError, Finding, FindingCollector, nearest_name
 
 if TYPE_CHECKING:
@@ -18,9 +18,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 LITERALS = ("true", "false", "null")
-# One token at a time, so that what looks like a comment inside a string stays a string.
-_STRING_OR_COMMENT = re.compile(r'"(?:\\.|[^"\\\n])*"|//[^\n]*|/\*.*?\*/', re.DOTALL)
-_STRING_OR_COMMA = re.compile(r'"(?:\\.|[^"\\\n])*"|,(?=\s*[}\]])')
 
 
 def read_json(path: Path, findings: FindingCollector | None = None) -> dict[str, Any]:
@@ -69,9 +66,8 @@ def read_json(path: Path, findings: FindingCollector | None = None) -> dict[str,
 
 
 def _forgive(text: str, path: Path) -> tuple[str, Finding | None]:
-    """Blank out comments and trailing commas; every other character keeps its line and column."""
-    without_comments, comments = _blank(_STRING_OR_COMMENT, text)
-    plain, commas = _blank(_STRING_OR_COMMA, without_comments)
+    """Blank out comments and trailing commas, with the warning that says so."""
+    plain, comments, commas = forgive_json(text)
     if comments or commas:
         message, fix = (
             f"forgave {comments} comment(s) and {commas} trailing comma(s)",
@@ -92,19 +88,6 @@ def _make_fault(path: Path, code: str, message: str, place: str = "", literal: s
     fix = f"write {literal}" if literal else "mend the JSON there" if code == "syntax" else ""
     text = f"{message}; did you mean {literal}?" if literal else message
     return FaultyConfigError.of(Finding(code, "error", path, place, message, fix), text)
-
-
-def _blank(pattern: re.Pattern[str], text: str) -> tuple[str, int]:
-    count = 0
-
-    def replace(match: re.Match[str]) -> str:
-        nonlocal count
-        if match[0].startswith('"'):
-            return match[0]
-        count += 1
-        return re.sub(r"[^\n]", " ", match[0])
-
-    return pattern.sub(replace, text), count
 
 
 def _parse(plain: str, text: str, path: Path) -> Any:

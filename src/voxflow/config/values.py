@@ -48,7 +48,7 @@ def read_values(
         for fault in error.errors():
             json_path = ".".join(map(str, fault["loc"]))
             if fault["type"] == "extra_forbidden":
-                near = suggest(str(fault["loc"][-1]), [*model.model_fields, *component_keys])
+                near = suggest(str(fault["loc"][-1]), [*model.model_fields, *component_keys], present=config)
                 source.findings.error("unknown-key", json_path, "unknown key", near)
             else:
                 source.findings.error("wrong-value", json_path, f"{fault['msg']}, received {show(fault['input'])}")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from voxflow.errors import DataError
-from voxflow.files import read_text
+from voxflow.files import forgive_json, read_text
 from voxflow.findings import Finding
 from voxflow.naming import name_cases
 
@@ -90,7 +90,7 @@ class Datalist:
             DataError: not found, not JSON (line and column), or wrong cases (JSON paths).
         """
         try:
-            content = json.loads(read_text(path))
+            content = json.loads(forgive_json(read_text(path))[0])
         except FileNotFoundError as error:
             raise DataError("file not found", path=path) from error
         except json.JSONDecodeError as error:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from voxflow.config import read_switch
 from voxflow.findings import suggest
 from voxflow.lint.data import WorkspaceData
 from voxflow.lint.files import check_files, is_folder, judge_repeats
@@ -72,7 +73,7 @@ def read_data(
             data.sections[source.section] = listing.parts[source.key]
         elif source.key:
             _note_key(source, listing)
-    allows_repeats = variables.get("allow_repeated_cases", target.allow_repeated_cases) is True
+    allows_repeats = bool(read_switch(variables.get("allow_repeated_cases", target.allow_repeated_cases)))
     _note_same_key(sources, listings, allows_repeats=allows_repeats)
     for place, listing in listings.items():
         if listing and _has_root(place[1], sources, variables, target):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from voxflow.config import Workflow, read_json
+from voxflow.config import Workflow, read_json, read_switch
 from voxflow.findings import FaultyConfigError
 from voxflow.lint.cases import check_labels, check_loaders, read_data
 from voxflow.lint.classes import check_classes, check_metrics_classes
@@ -103,7 +103,7 @@ def _find_start(train: ConfigReading | None, variables: dict[str, Any]) -> str:
     if isinstance(workflow, Workflow) and workflow.dialect == "clara4":
         return workflow.start_weights
     checkpoint = variables.get("MMAR_CKPT")
-    is_loaded = variables.get("dont_load_ckpt_model") is not True
+    is_loaded = not read_switch(variables.get("dont_load_ckpt_model"))
     return checkpoint if isinstance(checkpoint, str) and is_loaded else ""
 
 

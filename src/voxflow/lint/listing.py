@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from voxflow.datalist import SPLIT_MARK, Datalist, FaultyDatalistError, join_listed_path
 from voxflow.errors import DataError
-from voxflow.files import read_text
+from voxflow.files import forgive_json, read_text
 from voxflow.findings import show, suggest
 from voxflow.naming import name_classes
 
@@ -118,7 +118,11 @@ def read_leniently(path: Path, root: Path, notes: FindingCollector) -> LenientDa
 
 def _read_object(path: Path, notes: FindingCollector) -> dict[str, Any] | None:
     try:
-        content = json.loads(read_text(path))
+        plain, comments, commas = forgive_json(read_text(path))
+        if comments or commas:
+            message = f"forgave {comments} comment(s) and {commas} trailing comma(s)"
+            notes.warning("syntax", "", message, "take them out: JSON has neither")
+        content = json.loads(plain)
     except json.JSONDecodeError as error:
         line = next(iter(error.doc.splitlines()[error.lineno - 1 :]), "").strip()
         place = f"line {error.lineno}, column {error.colno}"

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from voxflow.config import read_json
+from voxflow.config import read_json, read_switches, refuse_foreign
 from voxflow.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ class Mmar:
         values: Mapping[str, Any] | None = None,
         *,
         has_environment: bool = True,
+        needs_config: bool = True,
     ) -> Self:
         """Find the files and settle the variables.
 
@@ -59,6 +60,7 @@ class Mmar:
             environment: likewise; None: config/environment.json where there is one.
             values: of ``--set``; they win over the environment, which wins over the configuration.
             has_environment: whether one is looked for where none is named; TLT 2 knew none.
+            needs_config: whether the configuration must be there; an export reads no more of it than its variables.
 
         Raises:
             ConfigError: no such folder or file, or a file that is no JSON object.
@@ -67,16 +69,19 @@ class Mmar:
         root = root.resolve() if ".." in root.parts else root.absolute()
         if not root.is_dir():
             raise ConfigError("no such MMAR folder", path=root)
-        config_file = _find_file(config, root)
+        config_file = _find_file(config, root) if needs_config else _look_for_file(config, root) or root / config
         if environment is None:
             is_there = has_environment and (root / ENVIRONMENT).is_file()
             environment_file = root / ENVIRONMENT if is_there else None
         else:
             environment_file = _find_file(environment, root)
         settings = dict(values or {})
-        stated = {key: value for key, value in read_json(config_file).items() if not isinstance(value, dict | list)}
+        content = read_json(config_file) if needs_config or config_file.is_file() else {}
+        refuse_foreign(content, config_file)
+        stated = {key: value for key, value in content.items() if not isinstance(value, dict | list)}
         stated |= read_json(environment_file) if environment_file else {}
-        return cls(root, config_file, environment_file, settings, _resolve_paths(DEFAULTS | stated | settings, root))
+        variables = _resolve_paths(read_switches(DEFAULTS | stated | settings), root)
+        return cls(root, config_file, environment_file, settings, variables)
 
     @property
     def name(self) -> str:
@@ -165,8 +170,11 @@ def _resolve_paths(variables: Mapping[str, Any], root: Path) -> dict[str, Any]:
 
 
 def _find_file(name: str | Path, root: Path) -> Path:
-    places = [root / name, Path.cwd() / name]
-    file = next((place for place in places if place.is_file()), None)
+    file = _look_for_file(name, root)
     if file is None:
-        raise ConfigError(f"file not found, neither there nor at {places[1]}", path=places[0])
+        raise ConfigError(f"file not found, neither there nor at {Path.cwd() / name}", path=root / name)
     return file
+
+
+def _look_for_file(name: str | Path, root: Path) -> Path | None:
+    return next((place for place in (root / name, Path.cwd() / name) if place.is_file()), None)

@@ -151,7 +151,7 @@ def _check(mmar: Mmar, overrides: dict[str, Any], *, allow_repeated_cases: bool)
 def _find_start_weights(mmar: Mmar, workflow: Workflow) -> Path | None:
     """The checkpoint to begin from: what an enabled CheckpointLoader of Clara 4 names, elsewhere MMAR_CKPT."""
     stated = mmar.variables.get("MMAR_CKPT") or ""
-    is_loaded = mmar.variables.get("dont_load_ckpt_model") is not True
+    is_loaded = not mmar.variables.get("dont_load_ckpt_model")
     start = workflow.start_weights if workflow.dialect == "clara4" else stated if is_loaded else ""
     if start:
         return find_model(mmar.input_path(str(start)))
