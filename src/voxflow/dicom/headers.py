@@ -10,9 +10,10 @@ from io import BytesIO
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
+    from numpy.typing import NDArray
     from pydicom.dataset import Dataset
 
 SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.4"
@@ -244,18 +245,22 @@ def read_dataset(path: Path, *, pixels: bool = False, tags: list[str] | None = N
     return dataset
 
 
-def read_concatenation(paths: Sequence[Path]) -> Dataset:
+def read_concatenation(paths: Sequence[Path], decode: Callable[[Dataset], NDArray[Any]]) -> Dataset:
     """Read a multi-frame image that is cut into several objects as one object, with its pixels.
 
     Args:
         paths: of the objects, in the order of InConcatenationNumber (0020,9162); one path is read as it is.
+        decode: decodes the compressed pixels of one of several.
     """
     datasets = [read_dataset(path, pixels=True) for path in paths]
     if len(datasets) == 1:
         return datasets[0]
     for dataset in datasets:
-        if dataset.file_meta.TransferSyntaxUID.is_compressed:
-            dataset.decompress()
+        if dataset.file_meta.TransferSyntaxUID.is_encapsulated:
+            dataset.PixelData = decode(dataset).tobytes()
+            dataset.file_meta.add_new(0x00020010, "UI", "1.2.840.10008.1.2.1")
+            # Decoders give the sample as it is, wherever its bits were.
+            dataset.HighBit = int(dataset.BitsStored) - 1
     joined = datasets[0]
     frame_counts = [int(dataset.get("NumberOfFrames") or 1) for dataset in datasets]
     frame_bytes = int(joined.Rows) * int(joined.Columns) * int(joined.BitsAllocated) // 8

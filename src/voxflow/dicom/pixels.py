@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from voxflow.dicom.claims import check_object
+from voxflow.dicom.decoders import decode_frames
 from voxflow.dicom.enhanced import FrameAttributes, read_frame_planes
 from voxflow.dicom.grid import fit_slice_grid
 from voxflow.dicom.headers import read_concatenation, read_dataset
@@ -27,8 +29,6 @@ if TYPE_CHECKING:
 
     GridFit = Callable[[Sequence[Plane]], tuple[Geometry, list[int]]]
 
-# Up to so many pixels a size is believed; above, if a byte does not stand for more than so many of them.
-MAX_UNCHECKED_PIXELS, MAX_PIXELS_PER_BYTE = 2**28, 1000
 # The other terms of PS3.3 C.7.6.3.1.2; what is none of them may be any text, and is not told.
 COLOURS = (
     *("PALETTE COLOR", "RGB", "HSV", "ARGB", "CMYK", "XYB", "YBR_FULL", "YBR_FULL_422", "YBR_PARTIAL_422"),
@@ -140,16 +140,24 @@ def decode_stored_values(dataset: Dataset) -> NDArray[Any]:
         raise DicomError(
             f"expected grey pixels, received {dataset.get('PhotometricInterpretation')}", where="(0028,0004)"
         )
-    _check_claimed_size(dataset)
     try:
-        array = _view_plain_values(dataset)
-        if array is None:
-            array = _decode_all_bits(dataset) if _is_shifted(dataset) else dataset.pixel_array
+        array = _decode(dataset, check_object(dataset))
+    except DicomError:
+        raise
     except Exception as error:
         syntax = dataset.file_meta.get("TransferSyntaxUID")
         name = getattr(syntax, "name", "an unknown transfer syntax")
         raise DicomError(f"pixels can't be decoded ({name}): {_take_first_line(error)}", where="(7FE0,0010)") from error
     return _clear_unused_bits(array, dataset)
+
+
+def _decode(dataset: Dataset, frame_count: int) -> NDArray[Any]:
+    if dataset.file_meta.TransferSyntaxUID.is_encapsulated:
+        return decode_frames(dataset, frame_count)
+    array = _view_plain_values(dataset)
+    if array is None:
+        array = _decode_all_bits(dataset) if _is_shifted(dataset) else dataset.pixel_array
+    return array
 
 
 def _view_plain_values(dataset: Dataset) -> NDArray[Any] | None:
@@ -219,7 +227,7 @@ def read_rescale(dataset: DicomAttributes) -> tuple[float, float]:
 def _read_multiframe(
     paths: Sequence[Path], fit_grid: GridFit, frames: Sequence[int], on_object: Callable[[DicomAttributes], None] | None
 ) -> Volume:
-    dataset = read_concatenation(paths)
+    dataset = read_concatenation(paths, decode_stored_values)
     check_grey(dataset)
     planes = read_frame_planes(dataset)
     frames = frames or range(len(planes))
@@ -232,15 +240,6 @@ def _read_multiframe(
         if on_object:
             on_object(attributes)
     return Volume(stack.values.transpose(2, 1, 0), geometry)
-
-
-def _check_claimed_size(dataset: Dataset) -> None:
-    """A size that lies would have a decoder take all memory."""
-    pixels = int(dataset.Rows) * int(dataset.Columns) * int(dataset.get("NumberOfFrames") or 1)
-    names = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
-    byte_count = next((len(dataset[name].value or b"") for name in names if name in dataset), 0)
-    if pixels > MAX_UNCHECKED_PIXELS and pixels > MAX_PIXELS_PER_BYTE * byte_count:
-        raise DicomError(f"{pixels} pixels are claimed and {byte_count} bytes are there", where="(0028,0010)")
 
 
 def _take_first_line(error: Exception) -> str:

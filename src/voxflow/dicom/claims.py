@@ -1,0 +1,85 @@
+"""What headers claim, held against the limits and the bytes that are there, before memory is taken."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from voxflow.bounds import check_array
+from voxflow.errors import DataError, DicomError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pydicom.dataset import Dataset
+
+    from voxflow.dicom.headers import DicomHeader
+
+_BITS = {"PixelData": 0, "FloatPixelData": 32, "DoubleFloatPixelData": 64}
+
+
+def check_object(dataset: Dataset) -> int:
+    """Check the size that an object claims for its pixels.
+
+    Args:
+        dataset: with its pixels.
+
+    Returns:
+        NumberOfFrames (0028,0008).
+
+    Raises:
+        DicomError: there are none, the size makes no sense, or is beyond the limits, or not that of the bytes there.
+    """
+    name = next((name for name in _BITS if name in dataset), None)
+    if name is None:
+        raise DicomError("no pixels are there", where="(7FE0,0010)")
+    rows, columns, frames = int(dataset.Rows or 0), int(dataset.Columns or 0), int(dataset.get("NumberOfFrames") or 1)
+    bits = _BITS[name] or int(dataset.BitsAllocated or 0)
+    if min(rows, columns, frames) < 1 or not (bits == 1 or (bits % 8 == 0 and 8 <= bits <= 64)):
+        raise DicomError(
+            f"{rows} rows, {columns} columns, {frames} frames of {bits} bits can't be", where="(0028,0010)"
+        )
+    data = dataset[name].value or b""
+    is_compressed = dataset.file_meta.TransferSyntaxUID.is_encapsulated
+    _check_shape((columns, rows, frames), max(1, bits // 8), len(data) if is_compressed else None)
+    if not is_compressed:
+        _check_length(dataset, name, math.ceil(rows * columns * frames * bits / 8))
+    return frames
+
+
+def check_series(headers: Sequence[DicomHeader]) -> None:
+    """Check the size of the volume that the objects of a series would make, by their headers alone.
+
+    Raises:
+        DicomError: it is beyond the limits.
+    """
+    first = headers[0].plane
+    is_plain = all(header.pixels for header in headers)
+    file_bytes = None if is_plain else sum(header.path.stat().st_size for header in headers)
+    frames = sum(header.frame_count for header in headers)
+    rows = max(header.plane.rows for header in headers)
+    columns = max((header.plane.columns for header in headers), default=first.columns)
+    # 16 bits: what most volumes have in the end.
+    _check_shape((columns, rows, frames), 2, file_bytes)
+
+
+def _check_shape(shape: tuple[int, int, int], voxel_bytes: int, file_bytes: int | None) -> None:
+    try:
+        check_array(shape, voxel_bytes, file_bytes=file_bytes)
+    except DataError as error:
+        raise DicomError(error.message, where="(0028,0010)") from error
+
+
+def _check_length(dataset: Dataset, name: str, expected: int) -> None:
+    """Hold the bytes of uncompressed pixels against the claim; zeros behind them are padding."""
+    data = dataset[name].value or b""
+    if len(data) < expected:
+        message = f"pixels can't be decoded: {expected} bytes of them are claimed and {len(data)} are there"
+        raise DicomError(message, where="(7FE0,0010)")
+    # One byte makes an odd length even (PS3.5 8.1.1), whatever it is.
+    if data[expected + 1 :].strip(b"\0"):
+        raise DicomError(
+            f"{expected} bytes of pixels are claimed and {len(data)} are there: the size is wrong", where="(7FE0,0010)"
+        )
+    if len(data) > expected + 1:
+        setattr(dataset, name, data[: expected + expected % 2])

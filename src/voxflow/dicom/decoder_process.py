@@ -1,0 +1,174 @@
+"""The program of a process that decodes compressed frames, so that no frame can harm the process that asks for it.
+
+Decoders are written in C and C++: a damaged frame may make them abort, take all memory or never end. Here the kernel
+ends them: memory and time are limited by what an honest frame of this size needs. What decoders print is kept, since
+GDCM says there alone that pixels are damaged; and the next decoder is not asked where one that can read this
+compression refused the frame, since libjpeg fills what is missing with grey and says nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import re
+import resource
+import signal
+import sys
+import warnings
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from pydicom.dataset import Dataset
+
+# Beside the frame, and for each of its bytes: openjpeg computes in 32 bits, and keeps a copy.
+FREE_BYTES, BYTES_FOR_A_BYTE = 512 << 20, 16
+# Of processor time for an object, and how many bytes are decoded in each further second: JPEG 2000 makes 20 MB.
+FREE_SECONDS, BYTES_A_SECOND = 5, 4 << 20
+PRINTED_BYTES = 1 << 20
+# What decoders print of damage; IJG's remark on the parameters of a scan is none.
+_DAMAGE = re.compile(r"corrupt|premature|truncat|inconsisten|extraneous|bad |fail|error|short|expected|missing", re.I)
+# pydicom compares the compressed length with the decoded one; that they are equal may well be.
+_HARMLESS = "The number of bytes of compressed pixel data matches"
+# Decoders that are not asked once another one has refused a frame.
+LENIENT, LENIENT_OF_JPEG_2000 = ("pillow", "pylibjpeg"), ("pillow",)
+JPEG_2000 = ("1.2.840.10008.1.2.4.9", "1.2.840.10008.1.2.4.20")
+# What pydicom says where a decoder does not know this kind of pixels, and was not asked.
+_UNABLE = ("does not support", "Unable to decode signed", "Unable to decode unsigned")
+
+
+def decode_frame(attributes: dict[str, Any], frame: bytes) -> tuple[NDArray[Any], str]:
+    """Decode one compressed frame.
+
+    Args:
+        attributes: of the Image Pixel module by keyword, and TransferSyntaxUID.
+        frame: its bytes.
+
+    Returns:
+        (rows, columns), and what the decoders say of damage; empty where they say nothing.
+    """
+    # Of a frame before, which can't be decoded anyway.
+    _read_printed()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        array = _decode(_build_dataset(attributes, frame))
+    complaints = [text for item in caught if not (text := str(item.message)).startswith(_HARMLESS)]
+    printed = [line for line in _read_printed().splitlines() if _DAMAGE.search(line)]
+    return array, "; ".join([*complaints, *printed][:1])
+
+
+def import_decoders() -> None:
+    """Import all that decodes, so that no import falls into the limits of an object."""
+    from pydicom.pixels.decoders.base import get_decoder
+    from pydicom.uid import HTJ2KLossless, JPEG2000Lossless, JPEGBaseline8Bit, JPEGLSLossless, RLELossless
+
+    for syntax in (HTJ2KLossless, JPEG2000Lossless, JPEGBaseline8Bit, JPEGLSLossless, RLELossless):
+        get_decoder(syntax)
+
+
+def _build_dataset(attributes: dict[str, Any], frame: bytes) -> Dataset:
+    from pydicom.dataset import Dataset, FileMetaDataset
+    from pydicom.encaps import encapsulate
+
+    dataset = Dataset()
+    dataset.file_meta = FileMetaDataset()
+    for keyword, value in attributes.items():
+        setattr(dataset.file_meta if keyword == "TransferSyntaxUID" else dataset, keyword, value)
+    dataset.PixelData = encapsulate([frame], has_bot=False)
+    dataset["PixelData"].VR = "OB"
+    return dataset
+
+
+def _decode(dataset: Dataset) -> NDArray[Any]:
+    """Decode by the first of pydicom's decoders that can read this syntax; see the module's docstring."""
+    from pydicom.pixels.decoders.base import get_decoder
+
+    syntax = dataset.file_meta.TransferSyntaxUID
+    decoder = get_decoder(syntax)
+    failure, is_refused = RuntimeError("no decoder is there for this compression"), False
+    for plugin in decoder.available_plugins:
+        if is_refused and plugin in (LENIENT_OF_JPEG_2000 if syntax.startswith(JPEG_2000) else LENIENT):
+            continue
+        try:
+            return decoder.as_array(dataset, decoding_plugin=plugin)[0]
+        except RuntimeError as error:
+            failure = error
+            is_refused = is_refused or not any(text in str(error) for text in _UNABLE)
+    raise failure
+
+
+def _read_printed() -> str:
+    """What was printed to standard error since the last call; it is not buffered, as standard output is."""
+    length = min(os.fstat(2).st_size, PRINTED_BYTES)
+    if not length:
+        return ""
+    text = os.pread(2, length, 0).decode("ascii", "replace")
+    os.ftruncate(2, 0)
+    os.lseek(2, 0, os.SEEK_SET)
+    return text
+
+
+class ResourceLimits:
+    """The memory and the time that the frames of one object may take of this process.
+
+    Args:
+        frame_bytes: of one decoded frame.
+    """
+
+    def __init__(self, frame_bytes: int) -> None:
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        self._seconds = used.ru_utime + used.ru_stime + FREE_SECONDS
+        self._seconds_a_frame = frame_bytes / BYTES_A_SECOND
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+        most = pages * resource.getpagesize() + FREE_BYTES + BYTES_FOR_A_BYTE * frame_bytes
+        resource.setrlimit(resource.RLIMIT_AS, (most, resource.RLIM_INFINITY))
+
+    def add_frame(self) -> None:
+        """Allow the time of one more frame; beyond it, the kernel ends the process by SIGXCPU."""
+        self._seconds += self._seconds_a_frame
+        resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(self._seconds), resource.RLIM_INFINITY))
+
+
+def serve(connection: Connection) -> None:
+    """Decode what comes until the process that asks is gone.
+
+    It sends ("object", bytes of a decoded frame) and then ("frame", attributes, bytes) for each. An answer is (type of
+    the array, its shape, what the decoder says of damage) followed by the array's bytes; or ("", (), error).
+    """
+    limits = ResourceLimits(0)
+    while True:
+        try:
+            kind, *arguments = connection.recv()
+        except EOFError:
+            return
+        if kind == "object":
+            limits = ResourceLimits(*arguments)
+            continue
+        limits.add_frame()
+        try:
+            array, complaint = decode_frame(*arguments)
+        except Exception as error:  # noqa: BLE001 - of whatever kind, the frame can't be decoded
+            connection.send(("", (), str(error)))
+            continue
+        connection.send((array.dtype.str, array.shape, complaint))
+        connection.send_bytes(array.data.cast("B"))
+
+
+def main() -> None:
+    """Serve the process at the other end of the file descriptor that is the only argument."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # A crash is an answer, and needs no dump; nor may a decoder print for ever.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (64 * PRINTED_BYTES, resource.RLIM_INFINITY))
+    printed = os.memfd_create("printed")
+    os.dup2(printed, 2)
+    logging.getLogger("pydicom").setLevel(logging.CRITICAL)
+    import_decoders()
+    serve(Connection(int(sys.argv[1])))
+
+
+if __name__ == "__main__":
+    main()
