@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from pydantic import ValidationError
 
-Severity = Literal["error", "warning"]
+Severity = Literal["error", "warning", "note"]
 MAX_SHOWN = 40  # faults in the text of one exception
 MAX_ALIKE = 10  # of one kind in one file; a wrong root makes every path of a datalist wrong
 MAX_NAMES = 8  # known names in a fix; the text of an exception lists them all
@@ -33,7 +33,7 @@ class Finding:
     Attributes:
         code: what kind of thing it is, such as "unknown-argument"; stable from version to version.
         severity: "error": training or evaluation would stop, or learn something wrong; "warning": it runs, but
-            perhaps not as meant.
+            perhaps not as meant; "note": nothing is wrong, but the user should know it.
         file: the file that holds it.
         where: the JSON path in the file, or "line 3, column 5"; empty: the file as a whole.
         message: what is wrong, with the value.

@@ -81,7 +81,7 @@ def parse_yaml(text: str, path: Path | None = None) -> Any:
     # The parser in C is ten times faster; its own limit of nesting is 1000.
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
-        _check_yaml(text, loader)
+        check_yaml(text)
         return yaml.load(text, Loader=loader)  # noqa: S506 - one of the two safe loaders
     except RecursionError as error:
         raise DataError(describe_depth("YAML"), path=path) from error
@@ -151,10 +151,20 @@ class _Collection:
         self.keys: set[str] = set()
 
 
-def _check_yaml(text: str, loader: Any) -> None:
-    """Refuse nesting, references and repeated keys, from the events of the parser, which makes no values yet."""
+def check_yaml(text: str, *, may_repeat: bool = False) -> None:
+    """Refuse nesting, references and repeated keys, from the events of the parser, which makes no values yet.
+
+    Args:
+        text: YAML.
+        may_repeat: let a key stand twice.
+
+    Raises:
+        ValueError: it is nested too deep, stands for too many values, or a key stands twice.
+        YAMLError: it is no YAML.
+    """
     import yaml
 
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     opened: list[_Collection] = []
     values_by_anchor: dict[str | None, int] = {}
     for event in yaml.parse(text, Loader=loader):
@@ -175,7 +185,7 @@ def _check_yaml(text: str, loader: Any) -> None:
         if anchor:
             values_by_anchor[anchor] = values
         if opened:
-            _add_member(opened[-1], event, values)
+            _add_member(opened[-1], event, values, may_repeat=may_repeat)
 
 
 def _check_number(event: Any) -> None:
@@ -185,14 +195,14 @@ def _check_number(event: Any) -> None:
         raise ValueError(f"line {event.start_mark.line + 1}: a number of {count} characters")
 
 
-def _add_member(collection: _Collection, event: Any, values: int) -> None:
+def _add_member(collection: _Collection, event: Any, values: int, *, may_repeat: bool) -> None:
     import yaml
 
     line = event.start_mark.line + 1
     collection.values += values
     if collection.values > MOST_VALUES:
         raise ValueError(f"line {line}: its references (&, *) stand for more than {MOST_VALUES:,} values")
-    if collection.is_mapping and collection.members % 2 == 0 and isinstance(event, yaml.ScalarEvent):
+    if not may_repeat and collection.is_mapping and collection.members % 2 == 0 and isinstance(event, yaml.ScalarEvent):
         if event.value in collection.keys and event.value != "<<":
             raise ValueError(f"line {line}: the key {event.value[:SHOWN]!r} stands twice in one mapping")
         collection.keys.add(event.value)

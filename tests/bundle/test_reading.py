@@ -66,8 +66,10 @@ def test_files_are_merged_as_monai_merges_them_and_each_value_knows_its_file(tmp
         ("a.yaml", "", "a.yaml: expected named values, received nothing"),
         ("a.yaml", "1: 2", "a.yaml: expected named values, received the name 1"),
         ("a.json", "[]", "a.json: expected named values, received a list"),
-        ("a.yaml", "a: &a\n  b: *a\n", "a.yaml: nested deeper than 60 levels"),
-        ("a.json", '{"a": ' + "[" * 100_000, "a.json: nested deeper than 60 levels"),
+        ("a.yaml", "a: &a\n  b: *a\n", "stand for more than 1,000,000 values"),
+        ("a.yaml", "a: " + "[" * 1000, "of more than 100 levels of lists and objects"),
+        ("a.json", '{"a": ' + "[" * 100_000, "a.json: nested deeper than 100 levels"),
+        ("a.json", '{"a": ' + "[" * 101 + "]" * 101 + "}", "a.json: nested deeper than 100 levels"),
         ("a.yaml", "a: !!python/object/apply:os.getcwd []", "a.yaml: line 1, column 4: no valid YAML: "),
         ("a.txt", "{}", "a configuration ends in .json"),
         ("b.json", None, "b.json: file not found"),
@@ -87,8 +89,10 @@ def test_a_few_lines_that_stand_for_billions_of_values_are_refused_quickly(tmp_p
     lines = ["a0: &a0 [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]"]
     lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 12)]
     (tmp_path / "a.yaml").write_text("\n".join(lines))
-    with pytest.raises(FaultyConfigError, match="holds more than 1,000,000 values"):
-        read_config_file(tmp_path / "a.yaml")
+    (tmp_path / "b.yaml").write_text("\n".join(f"a{n}: &a{n} {{<<: [*a{n - 1}, *a{n - 1}]}}" for n in range(1, 99)))
+    for name in ("a.yaml", "b.yaml"):
+        with pytest.raises(FaultyConfigError, match="stand for more than 1,000,000 values"):
+            read_config_file(tmp_path / name)
 
 
 def test_a_key_that_stands_twice_is_a_warning(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+from voxflow.bundle import BundleTarget, check_bundle
 from voxflow.cli.main import main
 from voxflow.errors import ConfigError, ParityError
 from voxflow.files import write_json
@@ -140,6 +141,8 @@ def test_metadata_holds_against_the_schema_and_the_network(
     # A schema that lies there already is not downloaded.
     verify_metadata(meta_file="configs/metadata.json", filepath=str(tmp_path / "schema.json"))
     verify_net_in_out("network_def", meta_file="configs/metadata.json", config_file="configs/inference.json")
+    report = check_bundle(BundleTarget(name, bundle))
+    assert [finding.line for finding in report.findings if finding.severity == "error"] == []
 
 
 @pytest.mark.parametrize("name", ["cube", "corner"])

@@ -1,3 +1,6 @@
+from .check import BundleTarget as BundleTarget
+from .check import check_bundle as check_bundle
+from .check import find_bundle as find_bundle
 from .options import BundleOptions as BundleOptions
 from .parts import BundleItem as BundleItem
 from .parts import list_items as list_items

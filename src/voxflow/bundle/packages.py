@@ -11,12 +11,12 @@ import importlib.util
 import pydoc
 import re
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from voxflow.errors import MissingDependencyError, VoxflowError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 # What the model zoo's configurations and scripts import, where pip knows it by another name.
 _PIP_NAMES = {
@@ -63,6 +63,7 @@ _SAME_NAMES = frozenset(
 )  # fmt: skip
 # Packages of no registry, with where their authors say to get them.
 _ELSEWHERE = {"detectron2": "git+https://github.com/facebookresearch/detectron2.git"}
+_PIP_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
 _NO_MODULE = re.compile(r"No module named '([\w.]+)'")
 _NOT_LOCATED = re.compile(r"Cannot locate class or function path: '([\w.]+)'")
 
@@ -124,6 +125,27 @@ def describe_missing(module: str) -> tuple[str, str]:
     root = module.partition(".")[0]
     install = name_install(root) or "see the bundle's README for the package that holds it"
     return f"the package {root!r} is not installed", install
+
+
+def check_requirements(metadata: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """Find the packages that a bundle's metadata.json names and that are not installed.
+
+    Args:
+        metadata: its content.
+
+    Returns:
+        Id, message and what to do of each.
+    """
+    gaps: list[tuple[str, str, str]] = []
+    for key, word in (("required_packages_version", "needs"), ("optional_packages_version", "can use")):
+        packages = metadata.get(key)
+        for name, version in packages.items() if isinstance(packages, dict) else ():
+            if _PIP_NAME.fullmatch(str(name)) is None:
+                gaps.append((key, f"{name!r} is no name of a package", ""))
+            elif not has_distribution(name):
+                message = f"the bundle {word} the package {name} (made with {version}), which is not installed"
+                gaps.append((f"{key}#{name}", message, f'pip install "{name}"'))
+    return gaps
 
 
 @contextlib.contextmanager

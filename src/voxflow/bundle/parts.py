@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from voxflow.bundle.guard import hold_to_bounds, list_components, redirect_components
 from voxflow.bundle.options import list_config_files
+from voxflow.bundle.workflows import advise_workflow
 from voxflow.errors import ConfigError, MissingDependencyError, VoxflowError
 from voxflow.findings import suggest
 
@@ -73,7 +74,8 @@ def open_bundle(
     files = list_config_files(bundle, stage, options)
     for file in files:
         if not file.is_file():
-            raise ConfigError(f"file not found; workspaces.*.{stage}.config names the configurations", path=file)
+            message = f"file not found; workspaces.*.{stage}.config names the configurations{advise_workflow(bundle)}"
+            raise ConfigError(message, path=file)
     # A bundle's own modules stand beside configs/ and are imported by their names.
     before, sys.path[:] = list(sys.path), [str(bundle), *sys.path]
     try:
@@ -104,7 +106,7 @@ def _require_entry(parser: Any, config: Path, options: BundleOptions) -> None:
     if has_id(parser, options.run_id) or options.run_id in options.set:
         return
     message = f"no id {options.run_id!r} to run; run_id names it where the bundle calls it otherwise"
-    raise ConfigError(message, path=config)
+    raise ConfigError(message + advise_workflow(config.parents[1]), path=config)
 
 
 def _fill_in(

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from voxflow.bundle.packages import name_missing_packages
 from voxflow.errors import DataError
 from voxflow.findings import FaultyConfigError, Finding, FindingCollector, suggest
+from voxflow.texts import MOST_LEVELS, check_yaml, is_too_deep
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -25,9 +26,6 @@ if TYPE_CHECKING:
 CONFIG_SUFFIXES = (".json", ".yaml", ".yml")
 SEPARATOR = "#"  # MONAI writes "::", too
 MERGE = "+"
-# A few lines of YAML's aliases may stand for billions of items; the zoo's largest configuration has some thousands.
-MAX_ITEMS = 1_000_000
-MAX_DEPTH = 60
 
 
 @dataclass
@@ -143,9 +141,8 @@ def read_config_file(path: Path, findings: FindingCollector | None = None) -> di
         raise _fault(path, "unreadable-file", error.message if isinstance(error, DataError) else str(error)) from error
     try:
         content, repeated = _parse_json(text, path) if path.suffix.lower() == ".json" else _parse_yaml(text, path)
-        _require_bounds(content, path)
     except RecursionError as error:
-        raise _fault(path, "syntax", f"nested deeper than {MAX_DEPTH} levels") from error
+        raise _fault(path, "syntax", f"nested deeper than {MOST_LEVELS} levels") from error
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
         raise _fault(path, "syntax", f"expected named values, received {_describe(content)}")
     for key in repeated:
@@ -174,7 +171,10 @@ def _parse_json(text: str, path: Path) -> tuple[Any, list[str]]:
         return dict(pairs)
 
     try:
-        return json.loads(text, object_pairs_hook=collect), repeated
+        content = json.loads(text, object_pairs_hook=collect)
+        if is_too_deep(content):
+            raise RecursionError
+        return content, repeated
     except json.JSONDecodeError as error:
         place = f"line {error.lineno}, column {error.colno}"
         fix = "mend the JSON there; it has no comments and no trailing commas"
@@ -188,6 +188,7 @@ def _parse_yaml(text: str, path: Path) -> tuple[Any, list[str]]:
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
+            check_yaml(text, may_repeat=True)
             content = yaml.load(text, CheckKeyDuplicatesYamlLoader)  # noqa: S506 - a subclass of SafeLoader
     except (yaml.YAMLError, TypeError, ValueError) as error:  # an unhashable key; a date that is none
         mark = getattr(error, "problem_mark", None)
@@ -196,22 +197,6 @@ def _parse_yaml(text: str, path: Path) -> tuple[Any, list[str]]:
         raise _fault(path, "syntax", f"no valid YAML: {reason}", place, "mend the YAML there") from error
     texts = [str(warning.message) for warning in caught]
     return content, [text.split("`")[1] for text in texts if text.startswith("Duplicate key: `")]
-
-
-def _require_bounds(content: Any, path: Path) -> None:
-    """Refuse what YAML's aliases make endless."""
-    level, count = [content], 0
-    for _ in range(MAX_DEPTH):
-        children: list[Any] = []
-        for value in level:
-            children.extend(value.values() if isinstance(value, dict) else value if isinstance(value, list) else ())
-            if count + len(children) > MAX_ITEMS:
-                raise _fault(path, "syntax", f"holds more than {MAX_ITEMS:,} values")
-        count += len(children)
-        level = children
-        if not level:
-            return
-    raise _fault(path, "syntax", f"nested deeper than {MAX_DEPTH} levels")
 
 
 def merge_config_files(files: Sequence[Path], findings: FindingCollector | None = None) -> BundleConfig:

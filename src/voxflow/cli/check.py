@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from voxflow.cli.command import Command
@@ -14,13 +14,15 @@ from voxflow.errors import EXIT_OK, EXIT_WRONG_INPUT, ConfigError
 if TYPE_CHECKING:
     import argparse
 
+    from voxflow.lint import CheckReport
+
 
 @dataclass(frozen=True)
 class CheckCommand(Command):
     """Check a workspace.
 
     Attributes:
-        workspace: the path of an MMAR's folder, or the name of a workspace of params.yaml.
+        workspace: the path of an MMAR's or a bundle's folder, or the name of a workspace of params.yaml.
         config: one configuration instead of both.
         environment: the environment file.
         overrides: values that win over both.
@@ -39,7 +41,7 @@ class CheckCommand(Command):
     @staticmethod
     def add_arguments(parser: argparse.ArgumentParser) -> None:
         """Declare the flags, those of training among them."""
-        parser.add_argument("workspace", help="folder of an MMAR, or name of a workspace in params.yaml")
+        parser.add_argument("workspace", help="folder of an MMAR or a bundle, or name of a workspace in params.yaml")
         parser.add_argument("-c", "--config", metavar="FILE", help="check only this configuration")
         parser.add_argument("-e", "--environment", metavar="FILE", help="default: config/environment.json")
         values = "values that replace those of the files, as in training"
@@ -62,17 +64,29 @@ class CheckCommand(Command):
         Returns:
             0, or 2 when the report holds an error.
         """
-        from voxflow.lint import check_workspace, render_report
-        from voxflow.planning import find_target
+        from voxflow.lint import render_report
 
-        target = find_target(self.workspace, config=self.config, environment=self.environment, overrides=self.overrides)
-        report = check_workspace(target)
+        report = self._check()
         if self.as_json:
             sys.stdout.write(json.dumps(report.to_json(), indent=2, ensure_ascii=False) + "\n")
         else:
             # https://no-color.org: the variable counts whatever its value is.
             sys.stdout.write(render_report(report, colours=sys.stdout.isatty() and "NO_COLOR" not in os.environ))
         return EXIT_WRONG_INPUT if report.errors else EXIT_OK
+
+    def _check(self) -> CheckReport:
+        from voxflow.bundle import check_bundle, find_bundle
+        from voxflow.lint import check_workspace
+        from voxflow.planning import find_target
+
+        bundle = find_bundle(self.workspace)
+        if bundle is None:
+            return check_workspace(
+                find_target(self.workspace, config=self.config, environment=self.environment, overrides=self.overrides)
+            )
+        if self.environment:
+            raise ConfigError("-e: a bundle has no environment file; --set replaces values by their ids")
+        return check_bundle(replace(bundle, config=self.config or "", overrides=self.overrides))
 
 
 def _parse_override(text: str) -> tuple[str, Any]:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from voxflow.config import Workflow
 
 SCHEMA = 1
+SEVERITIES = ("error", "warning", "note")
 
 
 @dataclass
@@ -53,12 +54,12 @@ class CheckReport:
     @property
     def warnings(self) -> int:
         """How many findings are warnings."""
-        return len(self.findings) - self.errors
+        return sum(finding.severity == "warning" for finding in self.findings)
 
     def sort(self) -> None:
-        """Order by file, in the order that the files were checked; errors first within each."""
+        """Order by file, in the order that the files were checked; errors first within each, notes last."""
         files = list(dict.fromkeys(finding.file for finding in self.findings))
-        self.findings.sort(key=lambda finding: (files.index(finding.file), finding.severity))
+        self.findings.sort(key=lambda finding: (files.index(finding.file), SEVERITIES.index(finding.severity)))
 
     def to_json(self) -> dict[str, Any]:
         """Return the whole report as docs/check.md describes it: plain values, findings in the report's order."""

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from voxflow.lint.report import CheckReport
 
 RED, YELLOW, GREEN, BOLD, DIM, PLAIN = "\033[31m", "\033[33m", "\033[32m", "\033[1m", "\033[2m", "\033[0m"
-COLOURS = {"error": RED, "warning": YELLOW}
+COLOURS = {"error": RED, "warning": YELLOW, "note": BOLD}
 WIDTH = len("warning")
 
 
@@ -42,7 +42,7 @@ def _render_finding(finding: Finding, colours: bool) -> list[str]:
 
 
 def _render_counts(report: CheckReport, colours: bool) -> str:
-    if not report.findings:
+    if not report.errors and not report.warnings:
         return f"check {report.workspace}: {_paint('nothing is wrong', GREEN, colours)}"
     parts = []
     for count, word in ((report.errors, "error"), (report.warnings, "warning")):
