@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, cast
 
 from voxflow.cli.command import Command
 from voxflow.errors import EXIT_OK, ConfigError
+from voxflow.layouts import TITLES
 from voxflow.progress import say
 
 if TYPE_CHECKING:
     import argparse
+
+    from voxflow.layouts import Layout, LayoutName
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,7 @@ class NewCommand(Command):
         source: the folder of images; None where the MMAR stands alone.
         template: the template that its configuration starts from.
         variant: of a template of the zoo: "published" or "cpu".
+        layout: the layout to read the source by; None: what it is recognised as; "none": pairs of images and labels.
         lists: say what templates there are and make nothing.
     """
 
@@ -33,6 +37,7 @@ class NewCommand(Command):
     source: Path | None
     template: str
     variant: str
+    layout: str | None
     lists: bool
 
     @staticmethod
@@ -45,6 +50,8 @@ class NewCommand(Command):
         parser.add_argument("--template", default="segmentation", help=template)
         variant = "variant of a model of the zoo: published, or cpu for a small network (default: %(default)s)"
         parser.add_argument("--variant", default="published", help=variant)
+        layout = "layout of the source (default: what it is recognised as); none: pair images and labels by their names"
+        parser.add_argument("--layout", choices=[*TITLES, "none"], help=layout)
         parser.add_argument("--list", action="store_true", dest="lists", help="list the templates and make nothing")
 
     def run(self) -> int:
@@ -61,7 +68,8 @@ class NewCommand(Command):
         from voxflow.places import read_workspaces
         from voxflow.workspace import create_workspace
 
-        folder = create_workspace(self.workspace, self.source, self.template, variant=self.variant)
+        layout = self._recognise_layout()
+        folder = create_workspace(self.workspace, self.source, self.template, variant=self.variant, layout=layout)
         if self.workspace in read_workspaces():
             say(f"new {self.workspace}: made {folder} and a block in params.yaml; look through both, then run")
             say(f"  dvc repro report@{self.workspace}")
@@ -69,6 +77,19 @@ class NewCommand(Command):
             say(f"new {self.workspace}: made {folder}; its docs/Readme.md says how to name your images; then run")
             say(f"  {folder}/commands/train.sh")
         return EXIT_OK
+
+    def _recognise_layout(self) -> Layout | None:
+        """The source's layout, after saying what it is; nothing is copied or read but descriptions and names."""
+        from voxflow.workspace import recognise_source
+
+        if self.source is None or not self.source.is_dir() or self.layout == "none":
+            return None
+        layout = recognise_source(self.source, cast("LayoutName | None", self.layout))
+        if layout is not None:
+            for line in layout.format_lines():
+                say(line)
+            say("  another layout: --layout NAME; images and labels by their names alone: --layout none")
+        return layout
 
 
 def _list_templates() -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from voxflow.dicom.group import SeriesPart, group_headers
@@ -17,7 +17,7 @@ from voxflow.dicom.headers import PARSE_ERRORS, explain_parse_error
 from voxflow.dicom.labels import LabelObject, LabelShare, assign_label_values, match_label, read_label_object
 from voxflow.dicom.mapping import choose_mapping_path, keep_pseudonyms, read_pseudonyms, write_mapping
 from voxflow.dicom.references import ImageIndex
-from voxflow.dicom.scan import scan_folder
+from voxflow.dicom.scan import FolderScan, scan_folder
 from voxflow.dicom.series import (
     ConversionJob,
     convert_part,
@@ -37,17 +37,24 @@ from voxflow.images import (
     RadiographFindings,
     SourceNamer,
     convert_files,
+    convert_layout,
     describe_labels,
     describe_other_files,
     describe_values,
     find_patient_folders,
     label_series,
+    list_files,
+    list_regions,
     load_pseudonym_key,
+    name_combinations,
     number_cases,
     pair_files,
     read_findings,
+    unite_labels,
+    write_case_form,
     write_tables,
 )
+from voxflow.layouts import recognise_layout
 from voxflow.progress import track
 
 if TYPE_CHECKING:
@@ -56,7 +63,6 @@ if TYPE_CHECKING:
 
     from voxflow.dicom.headers import DicomHeader
     from voxflow.dicom.options import ConvertOptions
-    from voxflow.dicom.scan import FolderScan
     from voxflow.executor import Executor
     from voxflow.images import PseudonymBook
 
@@ -74,12 +80,16 @@ class ConversionResult:
         cases: of cases.csv.
         labels: the content of labels.json.
         notes: further counts for conversion.json.
+        regions: the values of each class, where classes overlap.
+        channels: names of the channels, where a case has several.
     """
 
     rows: list[ConversionRow]
     cases: list[ConvertedCase]
     labels: dict[str, object]
     notes: dict[str, int]
+    regions: dict[str, list[int]] = field(default_factory=dict)
+    channels: tuple[str, ...] = ()
 
 
 NO_DICOM = ConversionResult([], [], {}, {})
@@ -102,15 +112,19 @@ def convert_folder(
             findings is wrong.
     """
     mapping = choose_mapping_path(target) if options.mapping else None
-    scan = scan_folder(source, options.workers, without=target)
+    scan = FolderScan((), (), ()) if options.layout else scan_folder(source, options.workers, without=target)
     key = load_pseudonym_key(options.pseudonym_key)
     pseudonyms = read_pseudonyms(key, mapping)
     namer = SourceNamer(source, key, [header.path for header in scan.headers])
     with atomic_directory(target) as folder:
-        dicom = NO_DICOM
-        if scan.headers:
-            dicom = _convert_dicom(scan, source, folder, options, pseudonyms, executor=executor)
-        converted = _convert_other_files(scan, folder, options, namer, executor, dicom=dicom, pseudonyms=pseudonyms)
+        if options.layout:
+            files = list_files(source, without=target)
+            converted = _convert_layout(files, folder, options, namer, executor, pseudonyms=pseudonyms)
+        else:
+            dicom = NO_DICOM
+            if scan.headers:
+                dicom = _convert_dicom(scan, source, folder, options, pseudonyms, executor=executor)
+            converted = _convert_other_files(scan, folder, options, namer, executor, dicom=dicom, pseudonyms=pseudonyms)
         remove_partials(folder)
         rows = namer.name_rows(converted.rows)
         if not converted.cases:
@@ -118,7 +132,34 @@ def convert_folder(
         if mapping:
             keep_pseudonyms(pseudonyms)
             write_mapping(mapping, rows, converted.cases, source)
+        write_case_form(folder, converted.channels, converted.regions)
         return write_tables(folder, rows, converted.cases, converted.labels, converted.notes)
+
+
+def _convert_layout(
+    files: Sequence[Path],
+    folder: Path,
+    options: ConvertOptions,
+    namer: SourceNamer,
+    executor: Executor | None,
+    *,
+    pseudonyms: PseudonymBook,
+) -> ConversionResult:
+    """Convert a folder of a known layout, such as nnU-Net's."""
+    layout = recognise_layout(namer.source, files, options.layout)
+    if layout is None:
+        raise DataError("its layout is not known", path=namer.source)
+    if options.overlap not in ("last", "first", "regions"):
+        raise DataError(f"overlap {options.overlap!r} is for DICOM; with a layout: last, first or regions")
+    converted = convert_layout(layout, folder, options, namer, executor, overlap=options.overlap, pseudonyms=pseudonyms)
+    return ConversionResult(
+        rows=converted.rows,
+        cases=converted.cases,
+        labels=converted.labels,
+        notes={"copies": 0, "other_files": 0},
+        regions=converted.regions,
+        channels=layout.channels if len(layout.channels) > 1 else (),
+    )
 
 
 def _convert_other_files(
@@ -153,6 +194,7 @@ def _convert_other_files(
         cases=[*labelled.cases, *cases],
         labels=labels,
         notes={"copies": 0, **dicom.notes, "other_files": sum(row.files for row in other_rows) - len(scan.copies)},
+        regions=dicom.regions,
     )
 
 
@@ -183,6 +225,7 @@ def _convert_dicom(
     )
     with closing(numbered_outcomes):
         outcomes = dict(track(numbered_outcomes, "converting", total=len(jobs)))
+    united = unite_labels(folder, list(outcomes.values()), max(values.values(), default=0))
     rows, cases = _flatten_outcomes([outcomes[n] for n in range(len(jobs))])
     rows += label_rows + unmatched + [describe_part(part) for part in parts if part.kind == "skipped"]
     rows += [replace(describe_part(part), verdict="quarantined") for part in parts if part.kind == "unreadable"]
@@ -192,8 +235,13 @@ def _convert_dicom(
     unmatched_count = findings.report_unmatched(names_of_images)
     label_description: dict[str, object] = {"findings": list(findings.names)} if findings.names else {}
     label_description = label_description or dict(describe_labels(names, values))
+    regions = {}
+    if united:
+        names_by_value = {value: str(label_description[str(value)]) for value in sorted(set(values.values()))}
+        regions = list_regions({name: (value,) for value, name in names_by_value.items()}, united)
+        label_description |= {str(value): name for value, name in name_combinations(united, names_by_value).items()}
     notes = {"copies": len(scan.copies), "findings_without_image": unmatched_count}
-    return ConversionResult(rows, cases, label_description, notes)
+    return ConversionResult(rows, cases, label_description, notes, regions)
 
 
 def _run_jobs(jobs: Sequence[ConversionJob], workers: int | None) -> Generator[tuple[int, ConversionOutcome]]:

@@ -36,6 +36,7 @@ _OVERLAP_RULES = {
     "first": "the first by number counts",
     "listed": "the last as listed counts",
     "channels": "each is whole in its channel, and the last by number counts in the label volume",
+    "regions": "each is whole in its region",
 }
 
 
@@ -226,7 +227,7 @@ class MergedLabels:
 
     Attributes:
         array: labels (i, j, k).
-        channels: where ``overlap`` is "channels", the whole mask (i, j, k) of each label value, overlaps and all.
+        channels: where ``overlap`` is "channels" or "regions", the whole mask (i, j, k) of each label value.
         outcomes: of each object, in the order in which they count.
     """
 
@@ -248,7 +249,7 @@ def merge_labels(
     fits_8_bits = max(values.values(), default=0) < 256
     size = grid.geometry.size
     merged = MergedLabels(np.zeros(size, np.uint8) if fits_8_bits else np.zeros(size, np.uint16))
-    if options.overlap == "channels":
+    if options.overlap in ("channels", "regions"):
         # Of every label, drawn here or not, so that all cases have the same channels.
         merged.channels.update({value: np.zeros(size, np.bool_) for value in sorted(set(values.values()))})
     drawings = [

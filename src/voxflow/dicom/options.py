@@ -29,7 +29,8 @@ class ConvertOptions(ImageOptions):
             refuses it.
         overlap: which segment counts where several lie: the "last" or the "first" by its number, or by "listed" the
             one that ``labels`` names last. "channels" writes each label whole, a mask file of its own, beside the label
-            volume, in which the last counts.
+            volume, in which the last counts. "regions" keeps all in the label volume: a voxel of several classes has a
+            value of its own, and regions.json says which values each class has.
         pet: "suv" turns PET into standardised uptake values (body weight) where the attributes allow; "stated" keeps
             what the series states.
         window: radiographs: the part of the values that is spread over all of the grey: (centre, width) in the values
@@ -45,7 +46,7 @@ class ConvertOptions(ImageOptions):
     gantry_tilt: Literal["shear", "quarantine"] = "shear"
     irregular_spacing: Literal["resample", "quarantine"] = "quarantine"
     label_grid: Literal["resample", "quarantine"] = "resample"
-    overlap: Literal["last", "first", "listed", "channels"] = "last"
+    overlap: Literal["last", "first", "listed", "channels", "regions"] = "last"
     pet: Literal["suv", "stated"] = "suv"
     window: Literal["stated"] | tuple[float, Annotated[float, Field(ge=1)]] | None = None
     radiograph_bits: Literal[8, 16] = 16

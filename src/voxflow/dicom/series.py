@@ -21,6 +21,7 @@ from voxflow.images import (
     Verdict,
     find_common_path,
     format_geometry,
+    merge_masks,
 )
 from voxflow.volumes import CHANNEL_SEPARATOR, Volume, write_radiograph, write_volume
 
@@ -135,7 +136,7 @@ def _write_volume_case(job: ConversionJob, reading: VolumeReading) -> Conversion
     volume = reading.volume
     image = f"images/{job.case}{job.options.volume_format}"
     write_volume(job.target / image, volume)
-    label, rows = _write_labels(job, LabelGrid(volume.geometry, reading.remedy_plan))
+    label, combinations, rows = _write_labels(job, LabelGrid(volume.geometry, reading.remedy_plan))
     texts = format_geometry(volume.geometry)
     first = job.part.first
     case = ConvertedCase(
@@ -155,28 +156,38 @@ def _write_volume_case(job: ConversionJob, reading: VolumeReading) -> Conversion
     remarks = "; ".join(text for text in (reading.remedy, reading.remark) if text)
     verdict: Verdict = "remedied" if reading.remedy else "converted"
     row = replace(describe_part(job.part), verdict=verdict, reason=remarks, case=job.case, units=reading.units, **texts)
-    return ConversionOutcome((row, *rows), (case,))
+    return ConversionOutcome((row, *rows), (case,), combinations=combinations)
 
 
-def _write_labels(job: ConversionJob, grid: LabelGrid) -> tuple[_LabelTexts, list[ConversionRow]]:
-    """Write the label volume, and its channels where asked; gives their columns and a row for each label object."""
+def _write_labels(
+    job: ConversionJob, grid: LabelGrid
+) -> tuple[_LabelTexts, Mapping[int, tuple[int, ...]], list[ConversionRow]]:
+    """Write the label volume, and its channels where asked.
+
+    Returns:
+        Their columns; the classes that values above the labels' stand for; and a row for each label object.
+    """
     texts: _LabelTexts = {"label": "", "label_source": "", "label_channels": ""}
     if not job.labels:
-        return texts, []
+        return texts, {}, []
     merged = merge_labels(job.labels, grid, job.values, job.options)
     rows = [replace(row, case=job.case) for outcome in merged.outcomes for row in _describe_outcome(outcome, grid)]
     usable_labels = [outcome.label for outcome in merged.outcomes if outcome.is_usable]
     if not usable_labels:
-        return texts, rows
+        return texts, {}, rows
     texts["label"] = f"labels/{job.case}{job.options.volume_format}"
     texts["label_source"] = "+".join(sorted({label.kind for label in usable_labels}))
+    if job.options.overlap == "regions":
+        label = merge_masks(merged.channels, grid.geometry, max(job.values.values()))
+        write_volume(job.target / texts["label"], label.volume)
+        return texts, label.combinations, rows
     write_volume(job.target / texts["label"], Volume(merged.array, grid.geometry))
     suffix = job.options.volume_format
     channels = {f"channels/{job.case}/{value}{suffix}": mask for value, mask in merged.channels.items()}
     for path, mask in channels.items():
         write_volume(job.target / path, Volume(mask.view(np.uint8), grid.geometry))
     texts["label_channels"] = CHANNEL_SEPARATOR.join(channels)
-    return texts, rows
+    return texts, {}, rows
 
 
 def _describe_outcome(outcome: LabelOutcome, grid: LabelGrid) -> Iterator[ConversionRow]:

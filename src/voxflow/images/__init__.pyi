@@ -4,6 +4,13 @@ from .files import describe_values as describe_values
 from .findings import RadiographFindings as RadiographFindings
 from .findings import read_findings as read_findings
 from .findings import read_findings_from_folders as read_findings_from_folders
+from .layout_cases import LayoutConversion as LayoutConversion
+from .layout_cases import convert_layout as convert_layout
+from .layout_labels import list_regions as list_regions
+from .layout_labels import masks_overlap as masks_overlap
+from .layout_labels import merge_masks as merge_masks
+from .layout_labels import name_combinations as name_combinations
+from .layout_labels import unite_labels as unite_labels
 from .options import ImageOptions as ImageOptions
 from .origins import RowOrigin as RowOrigin
 from .origins import SourceNamer as SourceNamer
@@ -24,5 +31,6 @@ from .table import ConvertedCase as ConvertedCase
 from .table import Verdict as Verdict
 from .table import describe_labels as describe_labels
 from .table import format_geometry as format_geometry
+from .table import write_case_form as write_case_form
 from .table import write_tables as write_tables
 from .tree import list_files as list_files

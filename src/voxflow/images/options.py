@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from voxflow.layouts import LayoutName
+
 LabelValue = Annotated[int, Field(ge=1, le=255)]
 
 
@@ -24,6 +26,7 @@ class ImageOptions(BaseModel):
         patient_pattern: for NIfTI and PNG, a regular expression whose first group, found in the file's path
             without suffix, names the patient. None: a PNG named ``NUMBER_NUMBER`` belongs to patient NUMBER, any
             other file to a patient of its own.
+        layout: read the folder as a data set of this known layout; None pairs images and labels by their names.
         keep_names: for NIfTI and PNG, use file names as case ids in place of pseudonyms.
         volume_format: the suffix of the volumes and labels that are written.
         workers: processes; None takes the number of cores.
@@ -35,6 +38,7 @@ class ImageOptions(BaseModel):
     labels: dict[str, LabelValue] | None = Field(default=None, min_length=1)
     pseudonym_key: str | None = Field(default=None, min_length=1)
     patient_pattern: str | None = None
+    layout: LayoutName | None = None
     keep_names: bool = False
     volume_format: Literal[".nii.gz", ".nii", ".mha", ".mhd", ".nrrd"] = ".nii.gz"
     workers: int | None = Field(default=None, ge=1)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 Verdict = Literal["converted", "remedied", "quarantined", "skipped"]
 MAX_REASONS = 10
+CASE_FORM = "case_form.json"
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,8 @@ class ConvertedCase:
     """One row of cases.csv; ``findings`` becomes one column each, empty where unknown.
 
     ``volume`` is its number in the series, and ``instance_uid`` the lowest SOPInstanceUID of what it was made of.
-    ``label_channels`` names one mask a label, joined by ";", where labels may overlap.
+    ``label_channels`` names one mask a label, joined by ";", where labels may overlap. ``subset`` is the part that the
+    data set itself uses the case for, "training" or "testing"; a table without any has no such column.
     """
 
     case: str
@@ -79,6 +81,7 @@ class ConvertedCase:
     orientation: str = ""
     units: str = ""
     remedy: str = ""
+    subset: str = ""
     findings: Mapping[str, int | None] = field(default_factory=dict)
 
     @property
@@ -95,11 +98,13 @@ class ConversionOutcome:
     Attributes:
         rows, cases: for the tables.
         label_values: the values that the label of an image file holds; 0 among them.
+        combinations: the classes, by their values, that the higher values of the one case's label stand for.
     """
 
     rows: tuple[ConversionRow, ...]
     cases: tuple[ConvertedCase, ...] = ()
     label_values: tuple[int, ...] = ()
+    combinations: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -214,11 +219,28 @@ def write_tables(
     )
     findings = list(dict.fromkeys(name for case in cases for name in case.findings))
     columns = [f.name for f in fields(ConvertedCase) if f.name != "findings"]
+    if not any(case.subset for case in cases):
+        columns.remove("subset")
     header = [*columns, *(FINDING_PREFIX + name for name in findings)]
     _write_rows(folder / "cases.csv", header, (_list_case_values(case, columns, findings) for case in cases))
     write_json(folder / "labels.json", dict(labels))
     write_json(folder / "conversion.json", {**summary.metrics, **notes, "reasons": list(summary.reasons)})
     return summary
+
+
+def write_case_form(folder: Path, channels: Sequence[str], regions: Mapping[str, Sequence[int]]) -> None:
+    """Write what makes a case more than one image with classes that exclude each other.
+
+    Args:
+        folder: the conversion's target. It gets case_form.json with the keys that are needed; none is needed for one
+            channel and exclusive classes.
+        channels: names of the channels, in the model's order.
+        regions: the label values of each class, where a voxel may belong to several.
+    """
+    form = {"channels": list(channels), "regions": {name: list(values) for name, values in regions.items()}}
+    content = {key: value for key, value in form.items() if value}
+    if content:
+        write_json(folder / CASE_FORM, content)
 
 
 def _list_case_values(case: ConvertedCase, columns: Sequence[str], findings: Sequence[str]) -> list[object]:

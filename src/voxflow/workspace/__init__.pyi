@@ -4,6 +4,7 @@ from .create import create_workspace as create_workspace
 from .create import find_template as find_template
 from .create import list_templates as list_templates
 from .create import make_mmar as make_mmar
+from .create import recognise_source as recognise_source
 from .folds import set_folds as set_folds
 from .params_file import format_yaml as format_yaml
 from .params_file import set_value as set_value

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 from voxflow.errors import ConfigError, DataError
 from voxflow.files import atomic_directory, read_text, write_json, write_text
 from voxflow.findings import suggest
+from voxflow.images import list_files, masks_overlap
+from voxflow.layouts import recognise_layout
 from voxflow.places import PARAMS, check_workspace_name, read_workspaces
 from voxflow.workspace.zoo import VARIANTS, ZooModel, find_model, read_zoo, write_model
 from voxflow.workspace.zoo.files import make_environment
@@ -18,6 +20,8 @@ from voxflow.workspace.zoo.params import collect_block_words
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from voxflow.layouts import Layout, LayoutName
 
 TEMPLATES = Path(__file__).parent / "templates"
 COMMON = "_common"
@@ -46,6 +50,7 @@ def create_workspace(
     *,
     root: Path | None = None,
     variant: str = "published",
+    layout: Layout | None = None,
 ) -> Path:
     """Make a workspace; what stands there already is kept as it is.
 
@@ -58,6 +63,7 @@ def create_workspace(
         template: one of :func:`list_templates`, or another name of a model of the zoo.
         root: the repository's root, the present folder when left out.
         variant: zoo: "published", or "cpu" for a small network.
+        layout: of the source, which its block then states; see :func:`recognise_source`.
 
     Returns:
         The MMAR's folder.
@@ -81,7 +87,23 @@ def create_workspace(
         return make_mmar(template, folder, variant=variant, data_root=data_root)
     if source is None:
         raise DataError("--source is needed in a repository: the folder that holds the images")
-    return _create_in_repository(name, source, template, root=root, variant=variant)
+    return _create_in_repository(name, source, template, root=root, variant=variant, layout=layout)
+
+
+def recognise_source(source: Path, name: LayoutName | None = None) -> Layout | None:
+    """Tell which known layout a folder of images has.
+
+    Args:
+        source: the folder.
+        name: the layout to read it by; None: the first that fits.
+
+    Returns:
+        None where it has none, such as a folder of DICOM, or of images and labels of the same names.
+
+    Raises:
+        DataError: the folder is missing or empty, has not the layout ``name``, or its description is wrong.
+    """
+    return recognise_layout(source, list_files(source), name)
 
 
 def make_mmar(
@@ -123,7 +145,9 @@ def make_mmar(
     return folder
 
 
-def _create_in_repository(name: str, source: Path, template: str, *, root: Path, variant: str) -> Path:
+def _create_in_repository(
+    name: str, source: Path, template: str, *, root: Path, variant: str, layout: Layout | None
+) -> Path:
     folder, params = root / "mmars" / name, root / PARAMS
     model = find_model(template)
     words = _collect_words(name, source.as_posix(), model.summary if model else list_templates()[template])
@@ -138,6 +162,8 @@ def _create_in_repository(name: str, source: Path, template: str, *, root: Path,
         make_mmar(template, folder, variant=variant, data_root=f"data/resampled/{name}", datalist=datalist)
         words |= collect_block_words(model, variant, words["FINDINGS"])
     block = _fill_words((TEMPLATES / (template if model is None else ZOO) / PARAMS).read_text(encoding="utf-8"), words)
+    if layout is not None:
+        block = _state_layout(block, layout)
     write_text(params, _insert_block(read_text(params), block))
     return folder
 
@@ -213,6 +239,15 @@ def _insert_block(text: str, block: str) -> str:
     before = text[:end].rstrip()
     after = text[end:]
     return f"{before}\n\n{block}" + (f"\n{after}" if after else "")
+
+
+def _state_layout(block: str, layout: Layout) -> str:
+    """Write the layout below ``convert`` of a block, and to keep what overlaps where masks do."""
+    lines = [f"layout: {layout.name}"]
+    if masks_overlap(layout):
+        lines.append("overlap: regions")
+    text = "".join(f"      {line}\n" for line in lines)
+    return re.sub(r"^    convert:(?: \{\})?\n", f"    convert:\n{text}", block, flags=re.MULTILINE)
 
 
 def _copy_templates(part: str, target: Path, words: Mapping[str, str]) -> None:

@@ -1,0 +1,246 @@
+"""Makes cases of a folder that has a known layout: several channels, masks of classes, regions, parts.
+
+Files are read by :mod:`voxflow.layouts`; here they become images/, labels/ and rows, as those of plain folders do.
+"""
+
+from __future__ import annotations
+
+from contextlib import closing
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from voxflow.errors import DataError, InputError, join_names
+from voxflow.executor import process_map
+from voxflow.images.layout_labels import Overlap, list_regions, name_combinations, read_layout_label, unite_labels
+from voxflow.images.names import choose_case_ids
+from voxflow.images.origins import RowOrigin
+from voxflow.images.pseudonyms import number_cases
+from voxflow.images.table import ConversionOutcome, ConversionRow, ConvertedCase, format_geometry
+from voxflow.progress import track
+from voxflow.volumes import CHANNEL_SEPARATOR, read_channels, require_finite, write_volume
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from voxflow.executor import Executor
+    from voxflow.images.layout_labels import Combination, LayoutLabel
+    from voxflow.images.options import ImageOptions
+    from voxflow.images.origins import SourceNamer
+    from voxflow.images.pseudonyms import PseudonymBook
+    from voxflow.layouts import Layout, LayoutCase
+    from voxflow.volumes import Volume
+
+
+@dataclass(frozen=True)
+class LayoutJob:
+    """One case to make, with all that a worker process needs.
+
+    Attributes:
+        case: its files.
+        channels: names of the channels.
+        classes, ignore: of the layout.
+        source_name: what its first file is called.
+        case_id, patient: pseudonyms.
+        target: the folder that images/ and labels/ lie in.
+        suffix: of the volumes that are written.
+        overlap: which class counts where masks overlap, or "regions".
+    """
+
+    case: LayoutCase
+    channels: tuple[str, ...]
+    classes: Mapping[str, tuple[int, ...]]
+    ignore: int | None
+    source_name: str
+    case_id: str
+    patient: str
+    target: Path
+    suffix: str
+    overlap: Overlap = "last"
+
+
+@dataclass(frozen=True)
+class LayoutConversion:
+    """What became of all cases.
+
+    Attributes:
+        rows, cases: for the tables.
+        labels: the content of labels.json.
+        regions: the values of each class, where classes overlap; else empty.
+    """
+
+    rows: list[ConversionRow]
+    cases: list[ConvertedCase]
+    labels: dict[str, object]
+    regions: dict[str, list[int]]
+
+
+def convert_layout(
+    layout: Layout,
+    target: Path,
+    options: ImageOptions,
+    namer: SourceNamer,
+    executor: Executor | None = None,
+    *,
+    overlap: Overlap,
+    pseudonyms: PseudonymBook,
+) -> LayoutConversion:
+    """Make every case of a layout; a case that can't be trusted becomes a row that says why.
+
+    Args:
+        layout: of :func:`voxflow.layouts.recognise_layout`.
+        target: the folder to write to.
+        options: how strictly to check.
+        namer: what files are called in the tables.
+        executor: who makes the cases; None: processes of this machine.
+        overlap: which class counts where masks overlap: the "last" or "first" by name, or "regions" to keep all.
+        pseudonyms: of the patients.
+    """
+    jobs = _plan_jobs(layout, target, options, namer, pseudonyms)
+    jobs = [replace(job, overlap=overlap) for job in jobs]
+    if executor:
+        numbered_outcomes = executor.run(convert_layout_case, jobs, _report_lost, into=target)
+        with closing(numbered_outcomes):
+            by_number = dict(track(numbered_outcomes, "converting", total=len(jobs)))
+        outcomes = [by_number[number] for number in range(len(jobs))]
+    else:
+        with process_map(options.workers if len(jobs) > 1 else 1) as run:
+            outcomes = list(track(run(convert_layout_case, jobs, _report_lost), "converting", total=len(jobs)))
+    highest = max((value for values in layout.classes.values() for value in values), default=0)
+    united = unite_labels(target, outcomes, highest)
+    rows = [row for outcome in outcomes for row in outcome.rows]
+    return LayoutConversion(
+        rows=[*rows, *_describe_unplaced(layout, namer)],
+        cases=[case for outcome in outcomes for case in outcome.cases],
+        labels=_name_values(layout, united),
+        regions=list_regions(layout.classes, united) if united or layout.has_regions else {},
+    )
+
+
+def convert_layout_case(job: LayoutJob) -> ConversionOutcome:
+    """Write one case's channels and label."""
+    row = _describe_quarantined(job)
+    try:
+        return _write_case(job, row)
+    except InputError as error:
+        message = f"{error.where}: {error.message}" if error.where else error.message
+        for path in job.case.files:
+            message = message.replace(str(path), path.name)
+        return ConversionOutcome((replace(row, reason=message),))
+
+
+def _write_case(job: LayoutJob, row: ConversionRow) -> ConversionOutcome:
+    images = _read_channels(job)
+    label = _read_label(job, images) if job.case.labels else None
+    count = len(images)
+    numbers = [""] if count == 1 else [f"_{number:04d}" for number in range(count)]
+    names = [f"images/{job.case_id}{number}{job.suffix}" for number in numbers]
+    for name, image in zip(names, images, strict=True):
+        write_volume(job.target / name, image)
+    texts = format_geometry(images[0].geometry)
+    case = ConvertedCase(
+        case=job.case_id,
+        patient=job.patient,
+        modality="",
+        image=CHANNEL_SEPARATOR.join(names),
+        label=f"labels/{job.case_id}{job.suffix}" if label else "",
+        label_source="nifti" if label else "",
+        source=job.source_name,
+        subset=job.case.part,
+        **texts,
+    )
+    if label:
+        write_volume(job.target / case.label, label.volume)
+    remark = label.remark if label else ""
+    row = replace(row, verdict="converted", reason=remark, case=job.case_id, **texts)
+    return ConversionOutcome((row,), (case,), combinations=label.combinations if label else {})
+
+
+def _read_channels(job: LayoutJob) -> list[Volume]:
+    lacking = [name for name, source in zip(job.channels, job.case.channels, strict=True) if source is None]
+    if lacking:
+        raise DataError(f"lacks the channel {join_names(lacking)} of {join_names(job.channels)}")
+    volumes_by_path: dict[Path, list[Volume]] = {}
+    images = []
+    for name, source in zip(job.channels, job.case.channels, strict=True):
+        if source is None:
+            continue
+        volumes = volumes_by_path.setdefault(source.path, []) or read_channels(source.path)
+        volumes_by_path[source.path] = volumes
+        if source.index is None and len(volumes) != 1:
+            raise DataError(f"expected one channel, {name}; the file holds {len(volumes)}", path=source.path)
+        if source.index is not None and source.index >= len(volumes):
+            raise DataError(f"lacks the channel {name}: the file holds {len(volumes)}", path=source.path)
+        image = volumes[source.index or 0]
+        require_finite(image.array, source.path)
+        images.append(image)
+    return images
+
+
+def _read_label(job: LayoutJob, images: Sequence[Volume]) -> LayoutLabel:
+    grids = [image.geometry for image in images]
+    try:
+        return read_layout_label(job.case.labels, grids, job.classes, ignore=job.ignore, overlap=job.overlap)
+    except DataError as error:
+        raise DataError(f"label: {error.message}") from error
+
+
+def _plan_jobs(
+    layout: Layout,
+    target: Path,
+    options: ImageOptions,
+    namer: SourceNamer,
+    pseudonyms: PseudonymBook,
+) -> list[LayoutJob]:
+    patients = [f"file {case.patient}" for case in layout.cases]
+    names = pseudonyms.assign(patients)
+    ids = choose_case_ids([case.name for case in layout.cases]) if options.keep_names else number_cases(patients, names)
+    return [
+        LayoutJob(
+            case=case,
+            channels=layout.channels,
+            classes=layout.classes,
+            ignore=layout.ignore,
+            source_name=namer.name_file(case.files[0]),
+            case_id=case_id,
+            patient=names[patient],
+            target=target,
+            suffix=options.volume_format,
+        )
+        for case, case_id, patient in zip(layout.cases, ids, patients, strict=True)
+    ]
+
+
+def _describe_quarantined(job: LayoutJob) -> ConversionRow:
+    path, *other_paths = job.case.files
+    return ConversionRow(
+        verdict="quarantined",
+        modality="volume",
+        files=1 + len(other_paths),
+        source=job.source_name,
+        origin=RowOrigin(path, other_paths=tuple(other_paths)),
+    )
+
+
+def _report_lost(job: LayoutJob, reason: str) -> ConversionOutcome:
+    return ConversionOutcome((replace(_describe_quarantined(job), reason=reason),))
+
+
+def _describe_unplaced(layout: Layout, namer: SourceNamer) -> list[ConversionRow]:
+    return [
+        ConversionRow(
+            verdict="skipped", reason=reason, modality="volume", source=namer.name_file(path), origin=RowOrigin(path)
+        )
+        for path, reason in layout.unplaced.items()
+    ]
+
+
+def _name_values(layout: Layout, united: Mapping[Combination, int]) -> dict[str, object]:
+    """The content of labels.json: the name of each value; one that only regions have is called after the smallest."""
+    names = {0: "background"}
+    by_size = sorted(layout.classes.items(), key=lambda item: (len(item[1]), item[0]))
+    for name, values in by_size:
+        for value in values:
+            names.setdefault(value, name if len(values) == 1 else f"{name}, value {value}")
+    names |= name_combinations(united, {values[0]: name for name, values in layout.classes.items()})
+    return {str(value): names[value] for value in sorted(names)}

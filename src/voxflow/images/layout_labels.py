@@ -1,0 +1,279 @@
+"""Makes one label map of a case's label files: of a map as it is, or of masks of classes that may overlap.
+
+A voxel of several classes gets a value of its own, which stands for all of them: so a label is always one map, and a
+class that overlaps others is a region, a set of its values. Cases are read apart, so each numbers what overlaps in it
+by itself; :func:`unite_combinations` then gives each combination one value in all cases.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from voxflow.errors import DataError, join_names
+from voxflow.volumes import Volume, align, describe_turn, read_channels, read_volume, round_labels, write_volume
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from voxflow.geometry import Geometry
+    from voxflow.images.table import ConversionOutcome
+    from voxflow.layouts import LabelSource, Layout
+
+Overlap = Literal["last", "first", "regions"]
+Combination = tuple[int, ...]
+MAX_OFF_GRID = 0.01  # voxels, of a crop's corner from the image's grid
+
+
+@dataclass(frozen=True)
+class LayoutLabel:
+    """The label of one case.
+
+    Attributes:
+        volume: values (i, j, k) on the grid of one of the case's channels.
+        values: those that occur; 0 among them.
+        combinations: the classes, by their values, that each value above the classes' stands for.
+        remark: what the user should know.
+    """
+
+    volume: Volume
+    values: tuple[int, ...]
+    combinations: Mapping[int, Combination] = field(default_factory=dict)
+    remark: str = ""
+
+
+def read_layout_label(
+    sources: Sequence[LabelSource],
+    grids: Sequence[Geometry],
+    classes: Mapping[str, tuple[int, ...]],
+    *,
+    ignore: int | None,
+    overlap: Overlap,
+) -> LayoutLabel:
+    """Read the label of one case.
+
+    Args:
+        sources: a map, or masks by class.
+        grids: of the case's channels.
+        classes: values by class; none: any value.
+        ignore: the value of voxels that nobody labelled; a map that holds it is refused.
+        overlap: of masks: which class counts where several lie, or "regions" to keep all.
+
+    Raises:
+        DataError: a file is unreadable, lies on the grid of no channel, or a map has a value of no class.
+    """
+    if not sources[0].class_name:
+        return _read_map(sources[0], grids, {value for values in classes.values() for value in values}, ignore)
+    masks: dict[int, NDArray[np.bool_]] = {}
+    grid, remarks = grids[0], []
+    for source in sources:
+        mask, grid, remark = _read_mask(source, grids)
+        value = classes[source.class_name][0]
+        # A class may have several masks, such as the lesions of an organ.
+        masks[value] = masks[value] | mask if value in masks else mask
+        remarks.append(remark)
+    unknown = tuple(name for name, values in classes.items() if values[0] not in masks)
+    label = merge_masks(masks, grid, max(value for values in classes.values() for value in values), overlap)
+    texts = [
+        *dict.fromkeys(remarks),
+        label.remark,
+        f"no mask of {join_names(unknown)}: taken as empty" if unknown else "",
+    ]
+    remark = "; ".join(text for text in texts if text)
+    return LayoutLabel(label.volume, label.values, label.combinations, remark)
+
+
+def masks_overlap(layout: Layout, most_cases: int = 5) -> bool:
+    """Whether masks of different classes share voxels in one of the first labelled cases.
+
+    Args:
+        layout: whose cases may have masks.
+        most_cases: that are read.
+
+    Raises:
+        DataError: a mask can't be read.
+    """
+    labelled = [case for case in layout.cases if case.labels and case.labels[0].class_name]
+    for case in labelled[:most_cases]:
+        covered: NDArray[np.bool_] | None = None
+        for label in case.labels:
+            array = read_channels(label.path)[label.layer or 0].array
+            mask = array != 0 if label.value is None else array == label.value
+            if covered is not None and covered.shape == mask.shape and bool((covered & mask).any()):
+                return True
+            covered = mask if covered is None or covered.shape != mask.shape else covered | mask
+    return False
+
+
+def _read_map(source: LabelSource, grids: Sequence[Geometry], allowed: set[int], ignore: int | None) -> LayoutLabel:
+    volume, grid, remark = _place(source, grids)
+    array = round_labels(volume.array)
+    values = tuple(int(value) for value in np.unique(array))
+    if ignore in values:
+        count = int((array == ignore).sum())
+        raise DataError(f"{count} voxels have the value {ignore} (ignore), and training can't leave voxels out")
+    unknown = sorted(set(values) - {0} - allowed) if allowed else []
+    if unknown:
+        raise DataError(f"label values {unknown} are of no class; the classes have {sorted(allowed)}")
+    return LayoutLabel(Volume(array, grid), values, remark=remark)
+
+
+def _read_mask(source: LabelSource, grids: Sequence[Geometry]) -> tuple[NDArray[np.bool_], Geometry, str]:
+    volume, grid, remark = _place(source, grids)
+    array = volume.array
+    if source.value is None:
+        values = np.unique(array)
+        if len(values) > 2 or not np.array_equal(values, np.round(values)):
+            raise DataError(f"the mask of {source.class_name} has {len(values)} values; expected 0 and one other")
+    return array != 0 if source.value is None else array == source.value, grid, remark
+
+
+def _place(source: LabelSource, grids: Sequence[Geometry]) -> tuple[Volume, Geometry, str]:
+    """Read a label on the grid of the channel that it was drawn on; 3D Slicer's crop of it is filled up with 0."""
+    layers = read_channels(source.path)
+    if source.layer is None and len(layers) > 1:
+        raise DataError(f"expected one label, the file holds {len(layers)}", path=source.path)
+    volume = layers[source.layer or 0]
+    for grid in grids:
+        if volume.geometry.find_axes(grid) is not None:
+            return align(volume, grid), grid, describe_turn(volume.geometry, grid)
+    embedded = _embed(volume, grids[0]) if source.value is not None else None
+    # Raises what the difference is, where it is no crop either.
+    return (embedded, grids[0], "") if embedded else (align(volume, grids[0]), grids[0], "")
+
+
+def _embed(volume: Volume, grid: Geometry) -> Volume | None:
+    """Put a crop of a grid, as 3D Slicer saves segmentations, in its place; None where it is no crop."""
+    corner = np.linalg.solve(grid.affine[:3, :3], np.subtract(volume.geometry.origin, grid.origin))
+    start = np.rint(corner).astype(int)
+    stop = start + volume.array.shape
+    is_crop = (
+        np.allclose(volume.geometry.affine[:3, :3], grid.affine[:3, :3], atol=1e-3 * min(grid.spacing))
+        and bool((np.abs(corner - start) <= MAX_OFF_GRID).all())
+        and bool((start >= 0).all() and (stop <= grid.size).all())
+    )
+    if not is_crop:
+        return None
+    array = np.zeros(grid.size, volume.array.dtype)
+    array[tuple(slice(a, b) for a, b in zip(start, stop, strict=True))] = volume.array
+    return Volume(array, grid)
+
+
+def merge_masks(
+    masks: Mapping[int, NDArray[np.bool_]], grid: Geometry, highest: int, overlap: Overlap = "regions"
+) -> LayoutLabel:
+    """Make one map of masks.
+
+    Args:
+        masks: (i, j, k) of each class, by its value.
+        grid: of the masks.
+        highest: the highest value of a class in all cases.
+        overlap: which class counts where several lie; "regions": each combination of classes gets a value after
+            ``highest``, for this case alone.
+    """
+    array: NDArray[Any] = np.zeros(grid.size, np.uint16)
+    depth = np.zeros(grid.size, np.uint16)
+    for value, mask in sorted(masks.items()):
+        array[mask & (depth == 0) if overlap == "first" else mask] = value
+        depth += mask
+    shared = depth > 1
+    combinations: dict[int, Combination] = {}
+    remark = ""
+    if shared.any() and overlap == "regions":
+        ordered = sorted(masks)
+        rows, inverse = np.unique(
+            np.stack([masks[value][shared] for value in ordered], axis=1), axis=0, return_inverse=True
+        )
+        found = [tuple(value for value, is_in in zip(ordered, row, strict=True) if is_in) for row in rows]
+        array[shared] = highest + 1 + inverse.reshape(-1)
+        combinations = {highest + 1 + number: combination for number, combination in enumerate(found)}
+    elif shared.any():
+        remark = f"{int(shared.sum())} voxels lie in several classes: the {overlap} counts"
+    array = round_labels(array)
+    return LayoutLabel(
+        Volume(array, grid), tuple(int(value) for value in np.unique(array)), combinations, remark=remark
+    )
+
+
+def unite_combinations(combinations: Iterable[Mapping[int, Combination]], highest: int) -> dict[Combination, int]:
+    """Give each combination of classes one value in all cases, after those of the classes.
+
+    Args:
+        combinations: of each case.
+        highest: the highest value of a class.
+
+    Raises:
+        DataError: there are more than a label of 16 bits can hold.
+
+    Example:
+        >>> unite_combinations([{4: (1, 2)}, {4: (1, 2, 3), 5: (1, 3)}], highest=3)
+        {(1, 2): 4, (1, 3): 5, (1, 2, 3): 6}
+    """
+    distinct = sorted({combination for of_case in combinations for combination in of_case.values()}, key=_sort_key)
+    if highest + len(distinct) > np.iinfo(np.uint16).max:
+        raise DataError(f"classes overlap in {len(distinct)} ways; a label map has room for 65535 values")
+    return {combination: highest + number for number, combination in enumerate(distinct, start=1)}
+
+
+def _sort_key(combination: Combination) -> tuple[int, Combination]:
+    return len(combination), combination
+
+
+def unite_labels(folder: Path, outcomes: Sequence[ConversionOutcome], highest: int) -> dict[Combination, int]:
+    """Give each combination of classes one value in the labels of all cases; see :func:`unite_combinations`.
+
+    Args:
+        folder: that the labels were written to; those whose values change are written again.
+        outcomes: of the cases.
+        highest: the highest value of a class.
+
+    Returns:
+        The value of each combination; empty where no classes overlap.
+    """
+    united = unite_combinations([outcome.combinations for outcome in outcomes], highest)
+    for outcome in outcomes:
+        if any(united[combination] != value for value, combination in outcome.combinations.items()):
+            path = folder / outcome.cases[0].label
+            label = read_volume(path)
+            write_volume(path, Volume(_renumber(label.array, outcome.combinations, united), label.geometry))
+    return united
+
+
+def name_combinations(united: Mapping[Combination, int], names: Mapping[int, str]) -> dict[int, str]:
+    """Name the value of each combination after its classes.
+
+    Example:
+        >>> name_combinations({(1, 2): 3}, {1: "liver", 2: "tumour"})
+        {3: 'liver + tumour'}
+    """
+    return {value: " + ".join(names[number] for number in combination) for combination, value in united.items()}
+
+
+def list_regions(classes: Mapping[str, Sequence[int]], united: Mapping[Combination, int]) -> dict[str, list[int]]:
+    """List the values of each class, where a voxel may belong to several.
+
+    Args:
+        classes: the values of each class, without combinations; of masks, one.
+        united: the value of each combination.
+
+    Example:
+        >>> list_regions({"liver": (1,), "tumour": (2,)}, {(1, 2): 3})
+        {'liver': [1, 3], 'tumour': [2, 3]}
+    """
+    return {
+        name: sorted({*values, *(value for combination, value in united.items() if values[0] in combination)})
+        for name, values in classes.items()
+    }
+
+
+def _renumber(array: NDArray[Any], local: Mapping[int, Combination], united: Mapping[Combination, int]) -> NDArray[Any]:
+    """Replace a case's own values of combinations by those of all cases."""
+    table = np.arange(max(int(array.max()), *local, 0) + 1, dtype=np.uint16)
+    for value, combination in local.items():
+        table[value] = united[combination]
+    return round_labels(table[array])

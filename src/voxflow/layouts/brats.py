@@ -1,0 +1,96 @@
+"""Reads BraTS data sets: a folder for each visit, and in it a file for each contrast and for the segmentation."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from itertools import islice
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from voxflow.layouts.folder import strip_suffix
+from voxflow.layouts.model import ChannelSource, LabelSource, Layout, LayoutCase, choose_map_values, sort_cases
+from voxflow.volumes import read_volume
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from voxflow.layouts.folder import FolderFiles
+
+# The endings until 2021 and since 2023 (BraTS-GLI), in lower case.
+CONTRASTS = {
+    "t1": "T1",
+    "t1n": "T1",
+    "t1ce": "T1c",
+    "t1gd": "T1c",
+    "t1c": "T1c",
+    "t2": "T2",
+    "t2w": "T2",
+    "flair": "FLAIR",
+    "t2f": "FLAIR",
+}
+CHANNELS = ("T1", "T1c", "T2", "FLAIR")
+SEGMENTATION = "seg"
+NECROSIS, OEDEMA = 1, 2
+# The cases whose labels are read to tell the value of enhancing tumour: 4 until 2021, 3 since 2023.
+MAX_READ = 20
+_NAME = re.compile(rf"(.+)[-_]({'|'.join([*CONTRASTS, SEGMENTATION])})", re.IGNORECASE)
+# A visit of a patient: BraTS-GLI-00012-001.
+_VISIT = re.compile(r"(BraTS-[A-Za-z]+-\d+)-\d{3}")
+
+
+def recognise_brats(folder: FolderFiles) -> Layout | None:
+    """Read a BraTS data set by the endings of its files, of either style (``_t1ce`` or ``-t1c``).
+
+    Returns:
+        Four channels and the nested regions whole tumour, tumour core and enhancing tumour. None where the files of no
+        case end in at least three of the contrasts.
+    """
+    groups: dict[tuple[Path, str], dict[str, Path]] = defaultdict(dict)
+    for parent, files in folder.by_folder.items():
+        for file in files:
+            match = _NAME.fullmatch(strip_suffix(file.name))
+            if match:
+                ending = match[2].lower()
+                groups[parent, match[1]][CONTRASTS.get(ending, SEGMENTATION)] = file
+    groups = {key: files for key, files in groups.items() if set(files) - {SEGMENTATION}}
+    if not any(len(set(files) - {SEGMENTATION}) >= len(CHANNELS) - 1 for files in groups.values()):
+        return None
+    cases = [_make_case(name, files) for (_, name), files in groups.items()]
+    labels = [label.path for case in cases for label in case.labels]
+    classes = _choose_regions(labels)
+    return Layout(
+        name="brats",
+        root=folder.source,
+        channels=CHANNELS,
+        classes=classes,
+        map_values=choose_map_values(classes),
+        cases=sort_cases(cases),
+        unplaced=folder.explain_unplaced([file for case in cases for file in case.files]),
+    )
+
+
+def _make_case(name: str, files: dict[str, Path]) -> LayoutCase:
+    visit = _VISIT.fullmatch(name)
+    return LayoutCase(
+        name=name,
+        patient=visit[1] if visit else name,
+        channels=tuple(ChannelSource(files[channel]) if channel in files else None for channel in CHANNELS),
+        labels=(LabelSource(files[SEGMENTATION]),) if SEGMENTATION in files else (),
+    )
+
+
+def _choose_regions(labels: Sequence[Path]) -> dict[str, tuple[int, ...]]:
+    """The regions by the values that the first labels hold; with 3 and 4, 4 is the resection cavity of 2024."""
+    values: set[int] = set()
+    for path in islice(labels, MAX_READ):
+        values |= {int(value) for value in np.unique(read_volume(path).array)}
+    enhancing = 4 if 4 in values and 3 not in values else 3
+    regions = {
+        "whole tumour": (NECROSIS, OEDEMA, enhancing),
+        "tumour core": (NECROSIS, enhancing),
+        "enhancing tumour": (enhancing,),
+    }
+    return regions | ({"resection cavity": (4,)} if values >= {3, 4} else {})

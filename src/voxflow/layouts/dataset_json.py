@@ -1,0 +1,261 @@
+"""Reads dataset.json: nnU-Net's raw data (versions 1 and 2) and the Medical Segmentation Decathlon."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from voxflow.errors import DataError, join_names
+from voxflow.files import read_text
+from voxflow.layouts.folder import strip_suffix
+from voxflow.layouts.model import (
+    ChannelSource,
+    LabelSource,
+    Layout,
+    LayoutCase,
+    LayoutName,
+    Part,
+    choose_map_values,
+    make_unique,
+    sort_cases,
+)
+from voxflow.texts import parse_json
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from voxflow.layouts.folder import FolderFiles
+
+FILE = "dataset.json"
+# Folder of images, folder of their labels, and what the data set uses the cases for.
+FOLDERS: tuple[tuple[str, str, Part], ...] = (("imagesTr", "labelsTr", "training"), ("imagesTs", "labelsTs", "testing"))
+IGNORE = "ignore"
+
+
+def recognise_nnunet(folder: FolderFiles) -> Layout | None:
+    """Read nnU-Net's raw data: ``imagesTr/CASE_0000.nii.gz`` for each channel, ``labelsTr/CASE.nii.gz``.
+
+    Args:
+        folder: ``Dataset001_NAME``, or a folder that holds one.
+
+    Returns:
+        None where no dataset.json is nnU-Net's.
+
+    Raises:
+        DataError: dataset.json is wrong, or there are several data sets.
+    """
+    description = _find_description(folder, _is_nnunet)
+    if description is None:
+        return None
+    names = description.read_channels("channel_names" if "channel_names" in description.content else "modality")
+    listed = description.content.get("dataset")
+    if isinstance(listed, dict):
+        cases = [description.read_named_case(name, item, len(names)) for name, item in listed.items()]
+    else:
+        cases = list(_list_numbered_cases(description, folder, len(names)))
+    return _build_layout("nnunet", description, folder, names, cases)
+
+
+def recognise_msd(folder: FolderFiles) -> Layout | None:
+    """Read a task of the Decathlon: dataset.json lists the files; several channels are one 4D file.
+
+    Args:
+        folder: ``Task01_NAME``, or a folder that holds one.
+
+    Returns:
+        None where no dataset.json is the Decathlon's.
+
+    Raises:
+        DataError: dataset.json is wrong, lists a file that is not there, or there are several data sets.
+    """
+    description = _find_description(folder, _is_msd)
+    if description is None:
+        return None
+    names = description.read_channels("modality")
+    cases = []
+    parts: tuple[tuple[Part, str], ...] = (("training", "training"), ("testing", "test"))
+    for part, key in parts:
+        for number, item in enumerate(description.content.get(key) or []):
+            image, labels = description.read_item(item, f"{key}[{number}]")
+            name = strip_suffix(image.name)
+            cases.append(LayoutCase(name, name, _list_volumes(image, len(names)), labels, part))
+    return _build_layout("msd", description, folder, names, cases)
+
+
+def _build_layout(
+    name: LayoutName, description: _Description, folder: FolderFiles, channels: tuple[str, ...], cases: list[LayoutCase]
+) -> Layout:
+    classes, ignore = description.read_classes()
+    return Layout(
+        name=name,
+        root=description.root,
+        channels=channels,
+        classes=classes,
+        map_values=description.read_map_values(classes),
+        cases=_separate_parts(cases),
+        ignore=ignore,
+        unplaced=folder.explain_unplaced([description.path, *(file for case in cases for file in case.files)]),
+        remarks=description.check_count(cases),
+    )
+
+
+@dataclass(frozen=True)
+class _Description:
+    """One dataset.json, whose keys are read with their checks.
+
+    Attributes:
+        path: the file.
+        content: of it.
+    """
+
+    path: Path
+    content: Mapping[str, Any]
+
+    @property
+    def root(self) -> Path:
+        return self.path.parent
+
+    def _fail(self, message: str, where: str) -> DataError:
+        return DataError(message, path=self.path, where=where)
+
+    def read_channels(self, key: str) -> tuple[str, ...]:
+        """The channels' names by their numbers, from 0 without a gap."""
+        names = self.content.get(key)
+        if isinstance(names, list):
+            names = {str(number): name for number, name in enumerate(names)}
+        if not isinstance(names, dict) or not names:
+            raise self._fail('expected names of the channels, such as {"0": "CT"}', key)
+        if {str(number) for number in names} != {str(number) for number in range(len(names))}:
+            raise self._fail(f"channels are numbered from 0 without a gap, received {', '.join(names)}", key)
+        return make_unique([str(names[str(number)]) for number in range(len(names))])
+
+    def read_classes(self) -> tuple[dict[str, tuple[int, ...]], int | None]:
+        """Values by class without the background, and the value to leave out; ``{"1": "spleen"}`` is read, too."""
+        labels = self.content.get("labels")
+        if not isinstance(labels, dict):
+            raise self._fail('expected values by name, such as {"background": 0, "spleen": 1}', "labels")
+        classes: dict[str, tuple[int, ...]] = {}
+        for key, value in labels.items():
+            is_turned = key.isdigit() and isinstance(value, str)
+            name, numbers = (value, [int(key)]) if is_turned else (key, value if isinstance(value, list) else [value])
+            if not numbers or not all(type(number) is int and number >= 0 for number in numbers):
+                raise self._fail(f"expected whole numbers from 0, received {value!r}", f"labels.{key}")
+            if name in classes:
+                raise self._fail(f"two classes are called {name!r}", f"labels.{key}")
+            classes[name] = tuple(numbers)
+        ignore = classes.pop(IGNORE, None)
+        return {name: values for name, values in classes.items() if values != (0,)}, ignore[0] if ignore else None
+
+    def read_map_values(self, classes: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
+        """The value of each class in one map, painted in this order; nnU-Net's ``regions_class_order`` states them."""
+        order = self.content.get("regions_class_order")
+        if order is None:
+            return choose_map_values(classes)
+        if not isinstance(order, list) or len(order) != len(classes) or not all(type(n) is int for n in order):
+            message = f"expected {len(classes)} whole numbers, one for each class, received {order!r}"
+            raise self._fail(message, "regions_class_order")
+        return dict(zip(classes, order, strict=True))
+
+    def read_item(self, item: Any, where: str) -> tuple[Path, tuple[LabelSource, ...]]:
+        """The image and label of one entry, which is an object of two paths, or of the test part one path."""
+        image = item.get("image") if isinstance(item, dict) else item
+        label = item.get("label") if isinstance(item, dict) else None
+        if not isinstance(image, str) or not isinstance(label, str | None):
+            raise self._fail('expected {"image": PATH, "label": PATH}, or a path', where)
+        labels = (LabelSource(self._find_file(label, where)),) if label else ()
+        return self._find_file(image, where), labels
+
+    def read_named_case(self, name: str, item: Any, channel_count: int) -> LayoutCase:
+        """A case of nnU-Net's key ``dataset``, which states the files of each case."""
+        where = f"dataset.{name}"
+        images = item.get("images") if isinstance(item, dict) else None
+        if not isinstance(images, list) or len(images) != channel_count:
+            raise self._fail(f'expected {{"images": [{channel_count} paths], "label": PATH}}', where)
+        channels = tuple(ChannelSource(self._find_file(str(image), where)) for image in images)
+        label = item.get("label")
+        labels = (LabelSource(self._find_file(str(label), where)),) if label else ()
+        return LayoutCase(name, name, channels, labels, "training")
+
+    def check_count(self, cases: Sequence[LayoutCase]) -> tuple[str, ...]:
+        """A remark where the description states another number of cases than there are."""
+        stated = self.content.get("numTraining")
+        count = sum(case.part == "training" for case in cases)
+        return () if stated in (None, count) else (f"{FILE} states {stated} cases for training; {count} are there",)
+
+    def _find_file(self, name: str, where: str) -> Path:
+        path = PurePosixPath(name)
+        if ".." in path.parts or path.is_absolute():
+            raise self._fail(f"{name!r} leads out of the data set's folder", where)
+        file = self.root / path
+        if not file.is_file():
+            raise self._fail(f"lists {name!r}, which is not there", where)
+        return file
+
+
+def _find_description(folder: FolderFiles, is_this: Callable[[_Description, FolderFiles], bool]) -> _Description | None:
+    descriptions = [
+        _Description(path, content) for path in folder.files if path.name == FILE and (content := _read(path))
+    ]
+    descriptions = [description for description in descriptions if is_this(description, folder)]
+    if len(descriptions) > 1:
+        names = join_names([folder.shorten(description.root) for description in descriptions])
+        raise DataError(f"{len(descriptions)} data sets lie here: {names}; take one of them as the source")
+    return descriptions[0] if descriptions else None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    content = parse_json(read_text(path), path)
+    return content if isinstance(content, dict) else {}
+
+
+def _is_nnunet(description: _Description, folder: FolderFiles) -> bool:
+    if "channel_names" in description.content:
+        return True
+    # Version 1 has the Decathlon's keys; only the names of the files differ.
+    images = folder.list_volumes(description.root / "imagesTr")
+    return "modality" in description.content and any(split_channel(strip_suffix(file.name)) for file in images)
+
+
+def _is_msd(description: _Description, folder: FolderFiles) -> bool:
+    return {"modality", "training"} <= description.content.keys() and not _is_nnunet(description, folder)
+
+
+def _list_numbered_cases(description: _Description, folder: FolderFiles, channel_count: int) -> Iterator[LayoutCase]:
+    """Cases of files that end in the number of their channel; a number beyond the channels has no place."""
+    for images, labels, part in FOLDERS:
+        label_by_name = {strip_suffix(file.name): file for file in folder.list_volumes(description.root / labels)}
+        by_case: dict[str, dict[int, ChannelSource]] = {}
+        for file in folder.list_volumes(description.root / images):
+            split = split_channel(strip_suffix(file.name))
+            if split and split[1] < channel_count:
+                by_case.setdefault(split[0], {})[split[1]] = ChannelSource(file)
+        for name, channels in by_case.items():
+            label = (LabelSource(label_by_name[name]),) if name in label_by_name else ()
+            yield LayoutCase(name, name, tuple(channels.get(n) for n in range(channel_count)), label, part)
+
+
+def split_channel(stem: str) -> tuple[str, int] | None:
+    """Split nnU-Net's number of the channel from a name.
+
+    Example:
+        >>> split_channel("liver_012_0001"), split_channel("liver_012")
+        (('liver_012', 1), None)
+    """
+    name, _, number = stem.rpartition("_")
+    return (name, int(number)) if name and len(number) == 4 and number.isdigit() else None
+
+
+def _list_volumes(image: Path, channel_count: int) -> tuple[ChannelSource | None, ...]:
+    if channel_count == 1:
+        return (ChannelSource(image),)
+    return tuple(ChannelSource(image, number) for number in range(channel_count))
+
+
+def _separate_parts(cases: Sequence[LayoutCase]) -> tuple[LayoutCase, ...]:
+    """Name apart what stands in both parts: numbers may start from 1 again in each."""
+    counts = Counter(case.name for case in cases)
+    apart = (replace(case, name=f"{case.part}_{case.name}") if counts[case.name] > 1 else case for case in cases)
+    return sort_cases(replace(case, patient=case.name) for case in apart)

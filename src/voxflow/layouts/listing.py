@@ -1,0 +1,119 @@
+"""Reads a table of paths, CSV or Excel: a row for each case, a column for each channel and for the label."""
+
+from __future__ import annotations
+
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+from voxflow.errors import DataError, MissingDependencyError
+from voxflow.layouts.folder import is_volume
+from voxflow.layouts.masks import build_mask_layout
+from voxflow.layouts.model import ChannelSource, LabelSource, Layout, LayoutCase, Part, sort_cases
+from voxflow.tables import read_rows
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from voxflow.layouts.folder import FolderFiles
+
+IMAGE, LABEL, MASK = "image", "label", "mask"
+SEPARATOR = ":"
+EXCEL = (".xlsx", ".xlsm")
+ENDINGS = (".csv", ".tsv", *EXCEL)
+PARTS: Mapping[str, Part] = {"train": "training", "training": "training", "test": "testing", "testing": "testing"}
+
+
+def recognise_table(folder: FolderFiles) -> Layout | None:
+    """Read a table in the source folder itself whose columns name files below it.
+
+    The columns: ``image``, or ``image:NAME`` for each channel; ``label`` for a map, or ``mask:NAME`` for each class;
+    ``case``, ``patient`` and ``part`` (training, testing) where the table has them.
+
+    Returns:
+        None where no table has a column ``image`` with a volume in its first row.
+
+    Raises:
+        DataError: two tables have one, a row names no image or a file that is not there, or leads out of the source.
+    """
+    tables = []
+    for file in folder.files:
+        if file.parent == folder.source and file.suffix.lower() in ENDINGS:
+            rows = _read_table(file)
+            if rows and any(
+                _split_column(column)[0] == IMAGE and is_volume(Path(text)) for column, text in rows[0].items()
+            ):
+                tables.append((file, rows))
+    if len(tables) > 1:
+        raise DataError(
+            f"{len(tables)} tables of paths lie here, {tables[0][0].name} and {tables[1][0].name}; keep one"
+        )
+    return _read_cases(*tables[0], folder) if tables else None
+
+
+def _read_table(path: Path) -> list[dict[str, str]]:
+    if path.suffix.lower() not in EXCEL:
+        rows = read_rows(path) or []
+        return [
+            {name.strip().lower() if SEPARATOR not in name else name.strip(): text for name, text in row.items()}
+            for row in rows
+            if row
+        ]
+    import pandas as pd
+
+    try:
+        table = pd.read_excel(path, dtype=str, keep_default_na=False)
+    except ImportError as error:
+        raise MissingDependencyError(
+            "reading Excel tables needs openpyxl: pip install openpyxl, or save as CSV"
+        ) from error
+    except (ValueError, OSError, KeyError) as error:
+        raise DataError(f"no table that can be read: {error}", path=path) from error
+    return [{str(name).strip(): str(text) for name, text in row.items()} for row in table.to_dict("records")]
+
+
+def _read_cases(path: Path, rows: Sequence[Mapping[str, str]], folder: FolderFiles) -> Layout:
+    columns = {column: _split_column(column) for column in rows[0]}
+    images = [(column, name or IMAGE) for column, (kind, name) in columns.items() if kind == IMAGE]
+    masks = [(column, name) for column, (kind, name) in columns.items() if kind in (LABEL, MASK)]
+    cases = []
+    for number, row in enumerate(rows, start=2):
+        finder = _RowReader(path, number, row, folder)
+        channels = tuple(ChannelSource(file) if (file := finder.find_file(column)) else None for column, _ in images)
+        labels = tuple(LabelSource(file, name) for column, name in masks if (file := finder.find_file(column)))
+        name = row.get("case") or f"row_{number}"
+        if not any(channels):
+            raise DataError("names no image", path=path, where=f"line {number}")
+        cases.append(LayoutCase(name, row.get("patient") or name, channels, labels, PARTS.get(row.get("part", ""), "")))
+    names = [case.name for case in cases]
+    doubled = next((name for name in names if names.count(name) > 1), None) if len(set(names)) < len(names) else None
+    if doubled:
+        raise DataError(f"two rows are called {doubled!r}", path=path, where="case")
+    layout = build_mask_layout("table", folder, tuple(name for _, name in images), cases)
+    if any(name for _, name in masks):
+        return layout
+    return Layout("table", folder.source, layout.channels, {}, {}, sort_cases(cases), unplaced=layout.unplaced)
+
+
+class _RowReader:
+    """Finds the files that one row names."""
+
+    def __init__(self, path: Path, number: int, row: Mapping[str, str], folder: FolderFiles) -> None:
+        self._path, self._number, self._row, self._folder = path, number, row, folder
+
+    def find_file(self, column: str) -> Path | None:
+        """The file of a cell; None where the cell is empty."""
+        text = (self._row.get(column) or "").strip().replace("\\", "/")
+        if not text:
+            return None
+        where = f"line {self._number}, column {column}"
+        if PurePosixPath(text).is_absolute() or ".." in PurePosixPath(text).parts:
+            raise DataError(f"{text!r} leads out of the source; write paths below it", path=self._path, where=where)
+        file = self._folder.source / text
+        if not file.is_file():
+            raise DataError(f"{text!r} is not there", path=self._path, where=where)
+        return file
+
+
+def _split_column(column: str) -> tuple[str, str]:
+    kind, _, name = column.partition(SEPARATOR)
+    return kind.strip().lower(), name.strip()

@@ -1,0 +1,127 @@
+"""Reads folders of cases with a mask for each class: TotalSegmentator's data, and images with masks beside them."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from voxflow.layouts.folder import strip_suffix
+from voxflow.layouts.model import ChannelSource, LabelSource, Layout, LayoutCase, LayoutName, Part, sort_cases
+from voxflow.tables import read_rows
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from pathlib import Path
+
+    from voxflow.layouts.folder import FolderFiles
+
+TOTALSEGMENTATOR_IMAGES = {"ct": "CT", "mri": "MR", "mr": "MR"}
+TOTALSEGMENTATOR_MASKS = "segmentations"
+TOTALSEGMENTATOR_TABLE = "meta.csv"
+IMAGE_WORDS = ("image", "img", "volume", "vol", "scan", "ct", "mr", "mri", "pet", "pt", "t1", "t1c", "t2", "flair")
+MASK_FOLDERS = ("masks", "mask", "labels", "label", "segmentations", "segmentation", "segs", "seg", "rois")
+_AFFIX = re.compile(r"^(mask|seg|label|roi)[-_ ]|[-_ ](mask|seg|label|roi)$", re.IGNORECASE)
+
+
+def recognise_totalsegmentator(folder: FolderFiles) -> Layout | None:
+    """Read TotalSegmentator's data: ``s0001/ct.nii.gz``, ``s0001/segmentations/CLASS.nii.gz``, and ``meta.csv``.
+
+    Returns:
+        Classes by name, with the values 1, 2, ... in that order. None where no folder looks so.
+    """
+    images = {parent: _find_images(files, TOTALSEGMENTATOR_IMAGES) for parent, files in folder.by_folder.items()}
+    images = {parent: files for parent, files in images.items() if len(files) == 1}
+    masks = {parent: folder.list_volumes(parent / TOTALSEGMENTATOR_MASKS) for parent in images}
+    if not any(masks.values()):
+        return None
+    parts = _read_parts(folder)
+    cases = [
+        LayoutCase(
+            name=parent.name,
+            patient=parent.name,
+            channels=(ChannelSource(files[0]),),
+            labels=tuple(LabelSource(mask, strip_suffix(mask.name)) for mask in masks[parent]),
+            part=parts.get(parent.name, ""),
+        )
+        for parent, files in images.items()
+    ]
+    words = {TOTALSEGMENTATOR_IMAGES[strip_suffix(files[0].name).lower()] for files in images.values()}
+    return build_mask_layout("totalsegmentator", folder, (" or ".join(sorted(words)),), cases)
+
+
+def recognise_masks(folder: FolderFiles) -> Layout | None:
+    """Read a folder for each case, with images called image, ct, t1 ... and a mask for each class.
+
+    The masks lie beside the images, or in a folder ``masks`` (labels, segmentations) beside them.
+
+    Returns:
+        Channels by the images' names. None where no folder has images and at least two masks, or where cases have
+        different images.
+    """
+    groups: dict[Path, tuple[list[Path], list[Path]]] = {}
+    for parent, files in folder.by_folder.items():
+        images = _find_images(files, IMAGE_WORDS)
+        masks = [file for file in files if file not in images]
+        for name in MASK_FOLDERS:
+            masks += folder.list_volumes(parent / name)
+        if images:
+            groups[parent] = images, masks
+    names = {tuple(strip_suffix(file.name).lower() for file in images) for images, _ in groups.values()}
+    if len(groups) < 2 or len(names) != 1 or max(len(masks) for _, masks in groups.values()) < 2:
+        return None
+    cases = [
+        LayoutCase(
+            name=parent.relative_to(folder.source).as_posix(),
+            patient=parent.relative_to(folder.source).as_posix(),
+            channels=tuple(ChannelSource(image) for image in images),
+            labels=tuple(LabelSource(mask, _name_class(mask)) for mask in masks),
+        )
+        for parent, (images, masks) in groups.items()
+    ]
+    return build_mask_layout("masks", folder, names.pop(), cases)
+
+
+def build_mask_layout(
+    name: LayoutName, folder: FolderFiles, channels: tuple[str, ...], cases: Sequence[LayoutCase]
+) -> Layout:
+    """Make a layout of cases whose labels are masks by class name.
+
+    Args:
+        name: of the layout.
+        folder: its files.
+        channels: names of the channels.
+        cases: whose labels name their classes.
+    """
+    names = sorted({label.class_name for case in cases for label in case.labels})
+    values = {class_name: number for number, class_name in enumerate(names, start=1)}
+    lacking = [
+        case.name for case in cases if case.labels and len({label.class_name for label in case.labels}) < len(names)
+    ]
+    remarks = (
+        (f"{len(lacking)} labelled case(s) lack a mask of some class, which is taken as empty",) if lacking else ()
+    )
+    return Layout(
+        name=name,
+        root=folder.source,
+        channels=channels,
+        classes={class_name: (value,) for class_name, value in values.items()},
+        map_values=values,
+        cases=sort_cases(cases),
+        unplaced=folder.explain_unplaced([file for case in cases for file in case.files]),
+        remarks=remarks,
+    )
+
+
+def _find_images(files: Iterable[Path], words: Collection[str]) -> list[Path]:
+    return [file for file in files if strip_suffix(file.name).lower() in words]
+
+
+def _name_class(mask: Path) -> str:
+    stem = strip_suffix(mask.name)
+    return _AFFIX.sub("", stem) or stem
+
+
+def _read_parts(folder: FolderFiles) -> Mapping[str, Part]:
+    """What meta.csv uses each case for; its values train, val and test."""
+    rows = read_rows(folder.source / TOTALSEGMENTATOR_TABLE) or []
+    return {row.get("image_id", ""): "testing" if row.get("split") == "test" else "training" for row in rows}

@@ -1,0 +1,197 @@
+"""What a known folder layout says: its channels, its classes, and the files of each case."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
+
+LayoutName = Literal["nnunet", "msd", "brats", "bids", "totalsegmentator", "slicer", "masks", "table"]
+Part = Literal["", "training", "testing"]
+
+
+@dataclass(frozen=True)
+class ChannelSource:
+    """Where one channel of an image lies.
+
+    Attributes:
+        path: the file.
+        index: which volume of a 4D file, from 0; None: the file is 3D.
+    """
+
+    path: Path
+    index: int | None = None
+
+
+@dataclass(frozen=True)
+class LabelSource:
+    """Where a label of a case lies: a map of values, or the mask of one class.
+
+    Attributes:
+        path: the file.
+        class_name: of which class it is the mask; empty: the file's values are those of :attr:`Layout.classes`.
+        value: of the class's voxels in the file; None: each that is not 0.
+        layer: which layer of a file of several, from 0; None: the file has one.
+    """
+
+    path: Path
+    class_name: str = ""
+    value: int | None = None
+    layer: int | None = None
+
+
+@dataclass(frozen=True)
+class LayoutCase:
+    """The files of one case.
+
+    Attributes:
+        name: unique in the layout.
+        patient: whose images they are; the same text for several cases of one patient.
+        channels: in the order of :attr:`Layout.channels`; None where the case lacks one.
+        labels: a map, or masks of classes; empty where the case has none.
+        part: what the data set itself uses the case for; empty where it does not say.
+    """
+
+    name: str
+    patient: str
+    channels: tuple[ChannelSource | None, ...]
+    labels: tuple[LabelSource, ...] = ()
+    part: Part = ""
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All files, each once: the images, then the labels."""
+        images = [channel.path for channel in self.channels if channel]
+        return tuple(dict.fromkeys([*images, *(label.path for label in self.labels)]))
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A folder that is read by a known layout.
+
+    Attributes:
+        name: of the layout, as the option ``layout`` takes it.
+        root: the folder that the layout begins in.
+        channels: names of the channels in the model's order.
+        classes: the values of each class in the label maps, without the background. One value: the classes exclude each
+            other. Several: the class is a region that other classes may lie in.
+        map_values: the value of each class in one map of all classes, in the order to paint them, later over earlier.
+        ignore: the value of voxels that nobody labelled; None where there is none.
+        cases: ordered by name.
+        unplaced: files that the layout has no place for, with the reason.
+        remarks: what the user should know, one sentence each.
+    """
+
+    name: LayoutName
+    root: Path
+    channels: tuple[str, ...]
+    classes: Mapping[str, tuple[int, ...]]
+    map_values: Mapping[str, int]
+    cases: tuple[LayoutCase, ...]
+    ignore: int | None = None
+    unplaced: Mapping[Path, str] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
+
+    @property
+    def has_regions(self) -> bool:
+        """Whether a voxel may belong to several classes."""
+        values = [value for values in self.classes.values() for value in values]
+        return len(values) != len(set(values)) or any(len(values) > 1 for values in self.classes.values())
+
+    def format_lines(self) -> list[str]:
+        """Say in a few lines what the folder is taken for: cases, channels, classes, and what has no place."""
+        labelled = sum(bool(case.labels) for case in self.cases)
+        patients = len({case.patient for case in self.cases})
+        lines = [f"{self.root}: {TITLES[self.name]}"]
+        lines.append(f"  {len(self.cases)} cases of {patients} patients, {labelled} labelled{_count_parts(self.cases)}")
+        lines.append(f"  channels: {', '.join(self.channels)}")
+        lines += self._list_incomplete()
+        lines.append(f"  classes: {_format_classes(self.classes)}")
+        if self.ignore is not None:
+            lines.append(f"  value {self.ignore} means not labelled (ignore): cases with such voxels are quarantined")
+        lines += [f"  {remark}" for remark in self.remarks]
+        return lines + _format_unplaced(self.unplaced, self.root)
+
+    def _list_incomplete(self) -> list[str]:
+        counts = Counter(
+            channel
+            for case in self.cases
+            for channel, file in zip(self.channels, case.channels, strict=True)
+            if not file
+        )
+        return [f"  {count} case(s) lack the channel {channel}" for channel, count in counts.items()]
+
+
+TITLES: Mapping[LayoutName, str] = {
+    "nnunet": "nnU-Net's raw data",
+    "msd": "a task of the Medical Segmentation Decathlon",
+    "brats": "a BraTS data set: a folder for each case, a file for each contrast",
+    "bids": "a BIDS data set with its derivatives",
+    "totalsegmentator": "TotalSegmentator's data: a folder for each case, a mask for each class",
+    "slicer": "images with segmentations of 3D Slicer (.seg.nrrd)",
+    "masks": "images with a mask for each class beside them",
+    "table": "a table of paths",
+}
+MAX_UNPLACED = 5
+
+
+def sort_cases(cases: Iterable[LayoutCase]) -> tuple[LayoutCase, ...]:
+    """Order cases by their names, so that equal folders give equal tables."""
+    return tuple(sorted(cases, key=lambda case: case.name))
+
+
+def choose_map_values(classes: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
+    """Choose the value of each class in one map, painted from the largest region to the smallest.
+
+    Returns:
+        For each class, in the order to paint them, a value of its own that lies in no later class, where it has one.
+
+    Example:
+        >>> choose_map_values({"enhancing": (4,), "whole tumour": (1, 2, 4), "core": (1, 4)})
+        {'whole tumour': 2, 'core': 1, 'enhancing': 4}
+    """
+    order = sorted(classes, key=lambda name: -len(classes[name]))
+    values = {}
+    for number, name in enumerate(order):
+        later = {value for other in order[number + 1 :] for value in classes[other]}
+        values[name] = next((value for value in classes[name] if value not in later), classes[name][0])
+    return values
+
+
+def make_unique(names: Sequence[str]) -> tuple[str, ...]:
+    """Number names that stand several times, as in the channels MRI, MRI.
+
+    Example:
+        >>> make_unique(["MRI", "CT", "MRI"])
+        ('MRI', 'CT', 'MRI 2')
+    """
+    unique: list[str] = []
+    for name in names:
+        candidates = (name, *(f"{name} {number}" for number in range(2, len(names) + 2)))
+        unique.append(next(candidate for candidate in candidates if candidate not in unique))
+    return tuple(unique)
+
+
+def _count_parts(cases: Iterable[LayoutCase]) -> str:
+    counts = Counter(case.part for case in cases if case.part)
+    return "".join(f", {counts[part]} for {part}" for part in ("training", "testing") if counts[part])
+
+
+def _format_classes(classes: Mapping[str, tuple[int, ...]]) -> str:
+    return ", ".join(f"{name} ({' + '.join(map(str, values))})" for name, values in classes.items()) or "none named"
+
+
+def _format_unplaced(unplaced: Mapping[Path, str], root: Path) -> list[str]:
+    lines = [
+        f"  no place for {_shorten(path, root)}: {reason}" for path, reason in list(unplaced.items())[:MAX_UNPLACED]
+    ]
+    more = len(unplaced) - MAX_UNPLACED
+    return [*lines, f"  and {more} more files without a place"] if more > 0 else lines
+
+
+def _shorten(path: Path, root: Path) -> str:
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name

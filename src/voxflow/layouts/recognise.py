@@ -1,0 +1,55 @@
+"""Tells which known layout a folder has: each layout's reader is asked, the strictest first."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from voxflow.errors import DataError
+from voxflow.layouts.bids import recognise_bids
+from voxflow.layouts.brats import recognise_brats
+from voxflow.layouts.dataset_json import recognise_msd, recognise_nnunet
+from voxflow.layouts.folder import FolderFiles
+from voxflow.layouts.listing import recognise_table
+from voxflow.layouts.masks import recognise_masks, recognise_totalsegmentator
+from voxflow.layouts.model import TITLES
+from voxflow.layouts.slicer import recognise_slicer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from pathlib import Path
+
+    from voxflow.layouts.model import Layout, LayoutName
+
+# A description that the data set holds says more than the names of its files.
+READERS: Mapping[LayoutName, Callable[[FolderFiles], Layout | None]] = {
+    "nnunet": recognise_nnunet,
+    "msd": recognise_msd,
+    "bids": recognise_bids,
+    "table": recognise_table,
+    "slicer": recognise_slicer,
+    "totalsegmentator": recognise_totalsegmentator,
+    "brats": recognise_brats,
+    "masks": recognise_masks,
+}
+
+
+def recognise_layout(source: Path, files: Iterable[Path], name: LayoutName | None = None) -> Layout | None:
+    """Tell the layout of a folder, and which files each case has.
+
+    Args:
+        source: the folder.
+        files: all files below it.
+        name: the layout to read it by; None: the first that fits.
+
+    Returns:
+        None where no known layout fits and ``name`` is None.
+
+    Raises:
+        DataError: the folder does not have the layout ``name``, or a description in it is wrong.
+    """
+    folder = FolderFiles(source, files)
+    readers = READERS if name is None else {name: READERS[name]}
+    layout = next((layout for read in readers.values() if (layout := read(folder))), None)
+    if layout is None and name is not None:
+        raise DataError(f"does not look like {TITLES[name]}", path=source)
+    return layout

@@ -1,0 +1,215 @@
+"""One data set, written in every known layout, converts to the same cases, voxels and regions."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import nibabel
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from tests.layouts.datasets import (
+    LAYOUTS,
+    REGIONS,
+    TWO,
+    Patient,
+    make_patients,
+    write_array,
+    write_nnunet,
+    write_slicer,
+)
+from voxflow.dicom import ConvertOptions, convert_folder
+from voxflow.errors import DataError
+from voxflow.tables import read_rows
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+
+def convert(source: Path, target: Path, layout: str, **options: Any) -> dict[str, dict[str, str]]:
+    """Convert a folder of a layout; gives the rows of cases.csv by case."""
+    block = {"layout": layout, "keep_names": True, "pseudonym_key": "k", "mapping": False, "workers": 1, **options}
+    convert_folder(source, target, ConvertOptions.model_validate(block))
+    return {row["case"]: row for row in read_rows(target / "cases.csv") or []}
+
+
+def find_row(cases: dict[str, dict[str, str]], patient: Patient) -> dict[str, str]:
+    """The row of a patient's case."""
+    return next(row for case, row in cases.items() if patient.name in case)
+
+
+def list_reasons(target: Path) -> list[str]:
+    """The reasons of conversion.csv."""
+    return [row["reason"] for row in read_rows(target / "conversion.csv") or []]
+
+
+def read_array(path: Path) -> NDArray[Any]:
+    """Read a volume by nibabel, an independent reader."""
+    return np.asanyarray(nibabel.load(path).dataobj)
+
+
+def read_form(folder: Path) -> dict[str, Any]:
+    """Read case_form.json."""
+    content: dict[str, Any] = json.loads((folder / "case_form.json").read_text())
+    return content
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_voxels_are_those_of_the_data_set(tmp_path: Path, layout: str) -> None:
+    count, write = LAYOUTS[layout]
+    patients = make_patients(count)
+    write(tmp_path / "in", patients)
+    cases = convert(tmp_path / "in", tmp_path / "out", layout)
+    assert len(cases) == len(patients)
+    channels = read_form(tmp_path / "out").get("channels", ["image"]) if count > 1 else ["image"]
+    for patient in patients:
+        names = find_row(cases, patient)["image"].split(";")
+        arrays = dict(zip(channels, (read_array(tmp_path / "out" / name) for name in names), strict=True))
+        order = TWO if set(channels) == set(TWO) else channels
+        for channel, truth in zip(order, patient.images, strict=True):
+            np.testing.assert_array_equal(arrays[channel], truth, err_msg=channel)
+
+
+@pytest.mark.parametrize("layout", ["nnunet", "brats", "totalsegmentator", "masks", "slicer"])
+def test_regions_are_those_of_the_data_set(tmp_path: Path, layout: str) -> None:
+    count, write = LAYOUTS[layout]
+    patients = make_patients(count)
+    write(tmp_path / "in", patients)
+    cases = convert(tmp_path / "in", tmp_path / "out", layout, overlap="regions")
+    regions = {name.replace("_", " "): values for name, values in read_form(tmp_path / "out")["regions"].items()}
+    assert regions.keys() == REGIONS.keys()
+    for patient in patients:
+        label = read_array(tmp_path / "out" / find_row(cases, patient)["label"])
+        for name, values in REGIONS.items():
+            np.testing.assert_array_equal(np.isin(label, regions[name]), np.isin(patient.label, values), err_msg=name)
+
+
+def test_label_names_tell_which_classes_a_value_stands_for(tmp_path: Path) -> None:
+    LAYOUTS["masks"][1](tmp_path / "in", make_patients(1))
+    convert(tmp_path / "in", tmp_path / "out", "masks", overlap="regions")
+    names = json.loads((tmp_path / "out" / "labels.json").read_text())
+    assert names["1"] == "enhancing_tumour"
+    assert names["4"] == "tumour_core + whole_tumour"
+    assert names["5"] == "enhancing_tumour + tumour_core + whole_tumour"
+
+
+def test_without_regions_the_last_class_counts_and_the_row_says_so(tmp_path: Path) -> None:
+    patients = make_patients(1)
+    LAYOUTS["masks"][1](tmp_path / "in", patients)
+    cases = convert(tmp_path / "in", tmp_path / "out", "masks")
+    label = read_array(tmp_path / "out" / find_row(cases, patients[0])["label"])
+    np.testing.assert_array_equal(label, np.where(patients[0].label > 0, 3, 0))
+    shared = int(np.isin(patients[0].label, (1, 4)).sum())
+    assert list_reasons(tmp_path / "out")[0] == f"{shared} voxels lie in several classes: the last counts"
+
+
+def test_combinations_have_one_value_in_all_cases(tmp_path: Path) -> None:
+    masks = {"a": {"x": [0, 1], "y": [1, 2], "z": [4]}, "b": {"x": [0], "y": [2], "z": [2, 4]}}
+    for case, classes in masks.items():
+        write_array(tmp_path / "in" / case / "image.nii.gz", np.arange(40, dtype=np.int16).reshape(10, 2, 2))
+        for name, rows in classes.items():
+            array = np.zeros((10, 2, 2), np.uint8)
+            array[rows] = 1
+            write_array(tmp_path / "in" / case / f"{name}.nii.gz", array)
+    cases = convert(tmp_path / "in", tmp_path / "out", "masks", overlap="regions")
+    regions = read_form(tmp_path / "out")["regions"]
+    for case, row in cases.items():
+        label = read_array(tmp_path / "out" / row["label"])
+        for name, rows in masks[case].items():
+            assert np.flatnonzero(np.isin(label, regions[name])[:, 0, 0]).tolist() == rows
+    assert regions == {"x": [1, 4], "y": [2, 4, 5], "z": [3, 5]}
+
+
+def test_exclusive_classes_need_no_form(tmp_path: Path) -> None:
+    write_array(tmp_path / "in" / "a" / "ct.nii.gz", np.ones((4, 4, 4), np.int16))
+    for number, name in enumerate(("liver", "spleen")):
+        mask = np.zeros((4, 4, 4), np.uint8)
+        mask[number] = 1
+        write_array(tmp_path / "in" / "a" / "segmentations" / f"{name}.nii.gz", mask)
+    convert(tmp_path / "in", tmp_path / "out", "totalsegmentator", overlap="regions")
+    assert not (tmp_path / "out" / "case_form.json").exists()
+    assert json.loads((tmp_path / "out" / "labels.json").read_text()) == {
+        "0": "background",
+        "1": "liver",
+        "2": "spleen",
+    }
+
+
+def test_case_without_a_channel_is_a_row_and_the_others_go_on(tmp_path: Path) -> None:
+    write_nnunet(tmp_path / "in", make_patients(2), TWO)
+    (tmp_path / "in" / "Dataset001_TUMOUR" / "imagesTr" / "bob_0001.nii.gz").unlink()
+    cases = convert(tmp_path / "in", tmp_path / "out", "nnunet")
+    assert sorted(cases) == ["ann", "cid"]
+    assert "lacks the channel FLAIR of T1w, FLAIR" in list_reasons(tmp_path / "out")
+
+
+def test_value_of_no_class_is_a_row(tmp_path: Path) -> None:
+    patients = make_patients(2)
+    write_nnunet(tmp_path / "in", patients, TWO)
+    wrong = np.where(patients[0].label == 4, 9, patients[0].label)
+    write_array(tmp_path / "in" / "Dataset001_TUMOUR" / "labelsTr" / "ann.nii.gz", wrong)
+    cases = convert(tmp_path / "in", tmp_path / "out", "nnunet")
+    assert "ann" not in cases
+    assert "label: label values [9] are of no class; the classes have [1, 2, 4]" in list_reasons(tmp_path / "out")
+
+
+def test_parts_of_the_data_set_are_kept(tmp_path: Path) -> None:
+    write_nnunet(tmp_path / "in", make_patients(2), TWO)
+    cases = convert(tmp_path / "in", tmp_path / "out", "nnunet")
+    subsets = {case: row["subset"] for case, row in cases.items()}
+    assert subsets == {"ann": "training", "bob": "training", "cid": "testing"}
+
+
+def test_label_with_voxels_to_ignore_is_a_row(tmp_path: Path) -> None:
+    patients = make_patients(1)
+    write_nnunet(tmp_path / "in", patients, ("CT",))
+    root = tmp_path / "in" / "Dataset001_TUMOUR"
+    content = json.loads((root / "dataset.json").read_text())
+    del content["regions_class_order"]
+    labels = {"background": 0, "a": 1, "b": 2, "ignore": 4}
+    (root / "dataset.json").write_text(json.dumps(content | {"labels": labels}))
+    write_array(root / "labelsTr" / "bob.nii.gz", np.where(patients[1].label == 4, 0, patients[1].label))
+    cases = convert(tmp_path / "in", tmp_path / "out", "nnunet")
+    assert list(cases) == ["bob"]
+    count = int((patients[0].label == 4).sum())
+    reason = f"label: {count} voxels have the value 4 (ignore), and training can't leave voxels out"
+    assert reason in list_reasons(tmp_path / "out")
+
+
+def test_crop_of_a_slicer_segmentation_is_put_in_its_place(tmp_path: Path) -> None:
+    patients = make_patients(1)
+    write_slicer(tmp_path / "in", patients)
+    for patient in patients:
+        path = tmp_path / "in" / f"{patient.name}.seg.nrrd"
+        whole = sitk.ReadImage(str(path))
+        crop = whole[1:9, 1:9, 1:8]
+        for key in whole.GetMetaDataKeys():
+            if key.startswith("Segment"):
+                crop.SetMetaData(key, whole.GetMetaData(key))
+        sitk.WriteImage(crop, str(path))
+    cases = convert(tmp_path / "in", tmp_path / "out", "slicer", overlap="regions")
+    regions = read_form(tmp_path / "out")["regions"]
+    for patient in patients:
+        label = read_array(tmp_path / "out" / find_row(cases, patient)["label"])
+        assert label.shape == patient.label.shape
+        for name, values in REGIONS.items():
+            np.testing.assert_array_equal(np.isin(label, regions[name]), np.isin(patient.label, values), err_msg=name)
+
+
+def test_label_on_the_grid_of_no_channel_is_a_row(tmp_path: Path) -> None:
+    write_nnunet(tmp_path / "in", make_patients(2), TWO)
+    small = np.zeros((3, 3, 3), np.uint8)
+    write_array(tmp_path / "in" / "Dataset001_TUMOUR" / "labelsTr" / "ann.nii.gz", small)
+    cases = convert(tmp_path / "in", tmp_path / "out", "nnunet")
+    assert "ann" not in cases
+
+
+def test_layout_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    write_array(tmp_path / "in" / "image.nii.gz", np.ones((4, 4, 4), np.int16))
+    with pytest.raises(DataError, match="does not look like a task of the Medical Segmentation Decathlon"):
+        convert(tmp_path / "in", tmp_path / "out", "msd")
+    assert not (tmp_path / "out").exists()

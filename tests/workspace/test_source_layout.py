@@ -1,0 +1,61 @@
+"""``voxflow new`` tells the layout of the source, before anything is copied."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+
+from tests.layouts.datasets import LAYOUTS, make_patients, write_array
+from voxflow.cli.main import main
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "params.yaml").write_text("workspaces: {}\n")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def read_convert_block(root: Path) -> dict[str, Any]:
+    """The key ``convert`` of the new workspace."""
+    block: dict[str, Any] = yaml.safe_load((root / "params.yaml").read_text())["workspaces"]["mine"]["convert"]
+    return block
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_layout_stands_in_the_block(root: Path, layout: str, capsys: pytest.CaptureFixture[str]) -> None:
+    count, write = LAYOUTS[layout]
+    write(root / "raw", make_patients(count))
+    assert main(["new", "mine", "--source", "raw", "--template", "auto"]) == 0
+    block = read_convert_block(root)
+    assert block["layout"] == layout
+    assert block.get("overlap") == ("regions" if layout in {"masks", "totalsegmentator", "slicer"} else None)
+    said = capsys.readouterr().err
+    assert "3 cases of 3 patients" in said
+    assert "classes: " in said
+
+
+def test_plain_pairs_have_no_layout(root: Path) -> None:
+    image = make_patients(1)[0].images[0]
+    write_array(root / "raw" / "images" / "a.nii.gz", image)
+    write_array(root / "raw" / "labels" / "a.nii.gz", (image > 0).astype("uint8"))
+    assert main(["new", "mine", "--source", "raw", "--template", "segmentation_ct"]) == 0
+    assert read_convert_block(root) == {"modalities": ["CT"]}
+
+
+def test_layout_none_pairs_by_names(root: Path) -> None:
+    LAYOUTS["nnunet"][1](root / "raw", make_patients(2))
+    assert main(["new", "mine", "--source", "raw", "--template", "auto", "--layout", "none"]) == 0
+    assert not read_convert_block(root)
+
+
+def test_wrong_layout_makes_no_workspace(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    LAYOUTS["nnunet"][1](root / "raw", make_patients(2))
+    assert main(["new", "mine", "--source", "raw", "--layout", "brats"]) == 2
+    assert "raw: does not look like a BraTS data set" in capsys.readouterr().err
+    assert not (root / "mmars").exists()
