@@ -16,6 +16,8 @@ VoxflowError                 exit 1   something failed while working
 from collections.abc import Sequence
 from pathlib import Path
 
+MOST_CHARACTERS = 2000  # of a line of a message
+
 EXIT_OK = 0
 EXIT_FAILURE = 1
 EXIT_WRONG_INPUT = 2
@@ -42,6 +44,8 @@ class InputError(VoxflowError):
     exit_code = EXIT_WRONG_INPUT
 
     def __init__(self, message: str, *, path: Path | str | None = None, where: str | None = None) -> None:
+        # What a file holds may stand in it: a damaged header, a cell without an end.
+        message = shorten(message)
         self.message = message
         self.path = path
         self.where = where
@@ -109,6 +113,18 @@ class PacsError(VoxflowError):
     def __init__(self, message: str, *, lost: bool = False) -> None:
         super().__init__(message)
         self.lost = lost
+
+
+def shorten(text: str, most: int = MOST_CHARACTERS) -> str:
+    """Cut each line of a text that is longer than any message, so that no table or log takes a file's content.
+
+    Example:
+        >>> shorten("label values 1, 2, 3, 4", most=14)
+        'label values …'
+    """
+    if len(text) <= most:
+        return text
+    return "\n".join(line if len(line) <= most else f"{line[: most - 1]}…" for line in text.split("\n"))
 
 
 def last_line_of(error: Exception) -> str:

@@ -7,12 +7,14 @@ import json
 import os
 import re
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from voxflow.errors import DataError
+from voxflow.texts import parse_json
 
 # One token at a time, so that what looks like a comment inside a string stays a string.
 _STRING_OR_COMMENT = re.compile(r'"(?:\\.|[^"\\\n])*"|//[^\n]*|/\*.*?\*/', re.DOTALL)
@@ -27,6 +29,13 @@ _OTHER_ENCODINGS = (
     (codecs.BOM_UTF16_LE, "UTF-16"),
     (codecs.BOM_UTF16_BE, "UTF-16"),
 )
+_SPECIAL_FILES = (
+    (stat.S_ISFIFO, "a named pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
+MOST_TEXT_BYTES = 1 << 28  # a table of a million cases
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -92,6 +101,30 @@ def remove_partials(folder: Path) -> None:
             partial.unlink(missing_ok=True)
 
 
+def describe_special_file(path: Path) -> str:
+    """Say what a path is that must never be opened, such as "a named pipe": reading may wait for ever, or never end.
+
+    Returns:
+        Empty for a regular file, a folder, a link to one of them, and what is not there.
+    """
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return ""
+    return next((name for is_special, name in _SPECIAL_FILES if is_special(mode)), "")
+
+
+def require_regular_file(path: Path) -> None:
+    """Refuse a named pipe, a socket or a device before it is opened.
+
+    Raises:
+        DataError: it is one.
+    """
+    special = describe_special_file(path)
+    if special:
+        raise DataError(f"{special}, expected a file; it is not opened", path=path)
+
+
 def read_text(path: Path) -> str:
     r"""Read a text that a person may have written: UTF-8, with or without a byte-order mark, with any line ends.
 
@@ -100,13 +133,17 @@ def read_text(path: Path) -> str:
 
     Raises:
         FileNotFoundError: there is no such file.
-        DataError: it is in another encoding, such as UTF-16.
+        DataError: it is in another encoding, such as UTF-16; it is longer than any text; or it is no regular file.
 
     Example:
         >>> size = Path("table.csv").write_bytes(b"\xef\xbb\xbfcase,dice\r\na,0.9\r\n")
         >>> read_text(Path("table.csv"))
         'case,dice\na,0.9\n'
     """
+    require_regular_file(path)
+    byte_count = path.stat().st_size
+    if byte_count > MOST_TEXT_BYTES:
+        raise DataError(f"a text of {byte_count:,} bytes; at most {MOST_TEXT_BYTES:,} are read", path=path)
     raw = path.read_bytes()
     encoding = next((name for mark, name in _OTHER_ENCODINGS if raw.startswith(mark)), "")
     if encoding:
@@ -169,8 +206,8 @@ def write_json(target: Path, value: Mapping[str, Any] | list[Any]) -> None:
 def read_json_or_none(path: Path) -> Any:
     """Read JSON of any kind that another program left; None when it is not there, can't be read or is no JSON."""
     try:
-        return json.loads(read_text(path))
-    except (OSError, DataError, json.JSONDecodeError):
+        return parse_json(read_text(path))
+    except (OSError, DataError):
         return None
 
 

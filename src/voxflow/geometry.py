@@ -25,6 +25,7 @@ LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 GRID_TOLERANCE = 0.05
 # The least sine of the angle between an axis and the plane of the other two; whatever a voxel's size is.
 FLATTEST = 1e-6
+LARGEST_MM = 1e12  # far beyond any place; the limits of params.yaml are narrower
 _TOWARDS = (("R", "L"), ("A", "P"), ("I", "S"))
 
 
@@ -73,7 +74,8 @@ class Geometry:
 
     def __post_init__(self) -> None:
         affine = np.array(self.affine, dtype=np.float64)
-        if affine.shape != (4, 4) or not np.isfinite(affine).all():
+        # NaN is not smaller than anything. Squares of larger numbers overflow.
+        if affine.shape != (4, 4) or not np.abs(affine).max() < LARGEST_MM:
             raise DataError(f"an affine is a finite 4×4 matrix, received shape {affine.shape}: {affine.tolist()}")
         steps = np.linalg.norm(affine[:3, :3], axis=0)
         if not steps.all() or abs(np.linalg.det(affine[:3, :3] / steps)) < FLATTEST:

@@ -62,10 +62,10 @@ def test_voxels_lie_where_nibabel_places_them_and_what_is_written_states_the_sam
 
 @pytest.mark.parametrize(("unit", "millimetres"), [("micron", 0.001), ("mm", 1), ("meter", 1000)])
 def test_the_unit_of_length_counts(tmp_path: Path, unit: str, millimetres: float) -> None:
-    image = nibabel.Nifti1Image(np.zeros((3, 3, 3), np.uint8), np.diag([2.0, 3, 4, 1]))
+    image = nibabel.Nifti1Image(np.zeros((3, 3, 3), np.uint8), np.diag([0.02, 0.03, 0.04, 1]))
     image.header.set_xyzt_units(unit)
     nibabel.save(image, tmp_path / "a.nii")
-    assert read_geometry(tmp_path / "a.nii").spacing == pytest.approx([n * millimetres for n in (2, 3, 4)])
+    assert read_geometry(tmp_path / "a.nii").spacing == pytest.approx([n * millimetres for n in (0.02, 0.03, 0.04)])
 
 
 def test_two_places_are_told_and_one_is_not(tmp_path: Path) -> None:

@@ -104,14 +104,14 @@ class DataConvertCommand:
             return f"{item.source}: another volume would become {item.target}, too; rename one of them"
         try:
             volume = item.load()
+            if self.resolution:
+                fill = 0.0 if self.labels else float(volume.array.min())
+                grid = target_geometry(volume.geometry, self.resolution)
+                volume = resample(volume, grid, "nearest" if self.labels else "linear", fill)
         except VoxflowError as error:
             return f"{item.source}: {error}"
         except PARSE_ERRORS as error:
             return f"{item.source}: unreadable: {type(error).__name__}"
-        if self.resolution:
-            fill = 0.0 if self.labels else float(volume.array.min())
-            grid = target_geometry(volume.geometry, self.resolution)
-            volume = resample(volume, grid, "nearest" if self.labels else "linear", fill)
         write_volume(item.target, volume)
         return ""
 

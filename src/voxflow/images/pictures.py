@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import io
-import struct
+import warnings
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from voxflow.errors import DataError
+from voxflow.volumes import open_picture
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,6 +24,8 @@ PHOTOMETRIC = 0x0106  # of TIFF; 0: the least value is white
 DEEP_MODES = ("I", "I;16", "I;16B", "I;16L")
 GREY_MODES = ("1", "L", "P", "RGB", "RGBA", "LA", "PA")
 LOSSY_SUFFIXES = (".jpg", ".jpeg", ".jfif")
+SCAN, MOST_SCANS = b"\xff\xda", 100  # of a progressive JPEG, which is decoded anew for each; cameras make 10
+MOST_PAGES = 100
 SAVE_AS = "save it as a grey PNG of 8 or 16 bits"
 
 
@@ -36,29 +39,25 @@ def read_picture(path: Path) -> NDArray[np.uint8] | NDArray[np.uint16]:
         DataError: no picture, cut off, of several pages, turned by its Exif data, in colour, transparent, or of values
             that are no whole numbers up to 65535.
     """
-    from PIL import Image
-
     try:
-        content = io.BytesIO(path.read_bytes())
-        # Pillow decodes a PNG without a look at its checksums, but for this.
-        Image.open(content).verify()
-        content.seek(0)
-        with Image.open(content) as image:
-            _check_layout(image)
-            return _read_grey(image)
-    except FileNotFoundError as error:
-        raise DataError("file not found", path=path) from error
-    except Image.DecompressionBombError as error:
-        raise DataError(f"unreadable image: {error}", path=path) from error
-    # Pillow's decoders raise all of these on damaged files.
-    except (OSError, SyntaxError, ValueError, EOFError, OverflowError, struct.error) as error:
-        raise DataError("unreadable image: damaged, cut off, or no picture", path=path) from error
+        # Pillow warns of what it leaves out of a damaged file.
+        with warnings.catch_warnings(action="error", category=UserWarning):
+            # It decodes a PNG without a look at its checksums, but for this; and it forgets the file.
+            with open_picture(path) as image:
+                image.verify()
+            with open_picture(path) as image:
+                _check_layout(image, path)
+                return _read_grey(image)
+    except UserWarning as warning:
+        raise DataError(f"unreadable image: damaged: {warning}", path=path) from warning
 
 
-def _check_layout(image: Image.Image) -> None:
-    pages = getattr(image, "n_frames", 1)
+def _check_layout(image: Image.Image, path: Path) -> None:
+    pages = _count_pages(image)
     if pages > 1:
         raise DataError(f"a picture of {pages} pages; save each as a file, or the stack as NIfTI")
+    if image.format == "JPEG" and path.read_bytes().count(SCAN) > MOST_SCANS:
+        raise DataError(f"a JPEG of more than {MOST_SCANS} scans; {SAVE_AS}")
     turned = image.getexif().get(ORIENTATION, 1)
     if turned not in (0, 1):
         raise DataError(f"its Exif data turn it (Orientation {turned}); save it upright, as a grey PNG")
@@ -67,6 +66,17 @@ def _check_layout(image: Image.Image) -> None:
     is_tiff = image.format == "TIFF"
     if is_tiff and image.mode in DEEP_MODES and image.tag_v2.get(PHOTOMETRIC) == 0:  # type: ignore[attr-defined]
         raise DataError(f"a TIFF of 16 bits whose least value is white; {SAVE_AS} whose least value is black")
+
+
+def _count_pages(image: Image.Image) -> int:
+    """Count the pages, at most :data:`MOST_PAGES`: thousands take minutes."""
+    pages = 1
+    with suppress(EOFError):
+        while pages < MOST_PAGES:
+            image.seek(pages)
+            pages += 1
+    image.seek(0)
+    return pages
 
 
 def _read_grey(image: Image.Image) -> NDArray[Any]:

@@ -7,6 +7,7 @@ from .dataset import ResampleOptions as ResampleOptions
 from .dataset import resample_cases as resample_cases
 from .dataset import resize_radiograph as resize_radiograph
 from .files import VOLUME_SUFFIXES as VOLUME_SUFFIXES
+from .files import open_picture as open_picture
 from .files import read_channels as read_channels
 from .files import read_geometry as read_geometry
 from .files import read_image as read_image

@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import errno
+import math
+import re
+import struct
 import tempfile
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from voxflow.bounds import check_array, check_picture, read_limits
 from voxflow.errors import DataError
-from voxflow.files import atomic_path
+from voxflow.files import atomic_path, require_regular_file
 from voxflow.volumes.alignment import align, round_labels
-from voxflow.volumes.checksums import require_intact
+from voxflow.volumes.foreign import META_SUFFIXES, NRRD_SUFFIXES, find_voxels
 from voxflow.volumes.nifti import is_nifti, name_file, read_header, read_nifti, write_nifti
 from voxflow.volumes.nifti_header import NO_COMPLEX
 from voxflow.volumes.volume import Volume, read_sitk_geometry
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     import SimpleITK as sitk
     from numpy.typing import NDArray
+    from PIL import Image
 
     from voxflow.geometry import Geometry
     from voxflow.volumes.nifti_header import NiftiHeader
@@ -29,15 +35,21 @@ if TYPE_CHECKING:
 # Two files: a header, and the voxels beside it.
 HEADER_SUFFIX = ".mhd"
 VOLUME_SUFFIXES = (".nii.gz", ".nii", ".mha", HEADER_SUFFIX, ".nrrd")
+PICTURE_FORMATS = ("PNG", "JPEG", "BMP", "TIFF")
 DATA_SUFFIXES = (".zraw", ".raw")
+# ITK's classes for files that stand alone; others follow names and links to other files, or decode DICOM.
+_LONE_FILE_READERS = (
+    *("BMPImageIO", "GiplImageIO", "JPEGImageIO", "LSMImageIO", "MRCImageIO", "PNGImageIO", "TIFFImageIO"),
+    "VTKImageIO",
+)
 
 
 def read_volume(path: Path) -> Volume:
     """Read a 3D image file, all of it: one that is damaged or ends early is refused.
 
     Args:
-        path: NIfTI (.nii, .nii.gz), MetaImage (.mha, .mhd), NRRD, or whatever else SimpleITK reads; the ending in
-            upper or lower case.
+        path: NIfTI (.nii, .nii.gz), MetaImage (.mha, .mhd), NRRD, or of the formats whose files
+            stand alone (GIPL, VTK, MRC, TIFF); the ending in upper or lower case.
 
     Returns:
         Voxels (i, j, k) and their grid in LPS, mm. Voxels have the file's type, or float where its header scales them;
@@ -126,9 +138,7 @@ def read_geometry(path: Path, *, has_channels: bool = False) -> Geometry:
     if is_nifti(path):
         return _read_grid(path, read_header(path), has_channels=has_channels)
     with name_file(path):
-        reader = _open_reader(path)
-        reader.ReadImageInformation()
-        return read_sitk_geometry(reader, has_channels=has_channels)
+        return read_sitk_geometry(_open_reader(path), has_channels=has_channels)
 
 
 def _read_grid(path: Path, header: NiftiHeader, *, has_channels: bool = False) -> Geometry:
@@ -141,12 +151,7 @@ def _read_grid(path: Path, header: NiftiHeader, *, has_channels: bool = False) -
 
 def _read_by_itk(path: Path) -> sitk.Image:
     """Read a file of another format by ITK, which checks that voxels are there but no checksum."""
-    reader = _open_reader(path)
-    require_intact(path)
-    image = reader.Execute()
-    if "complex" in image.GetPixelIDTypeAsString():
-        raise DataError(NO_COMPLEX)
-    return image
+    return _open_reader(path, is_intact=True).Execute()
 
 
 def write_volume(path: Path, volume: Volume) -> None:
@@ -195,6 +200,34 @@ def _write_by_itk(path: Path, volume: Volume) -> None:
         raise OSError(errno.EIO, "could not be written (is the disk full?): what was read back differs", str(path))
 
 
+@contextmanager
+def open_picture(path: Path) -> Iterator[Image.Image]:
+    """Open a PNG, JPEG, BMP or TIFF by Pillow, once the size that its header claims is checked; nothing is decoded yet.
+
+    Raises:
+        DataError: it is no such picture, it is too large, or what the block does with it fails on damaged data.
+    """
+    from PIL import Image
+
+    require_regular_file(path)
+    # This is the limit that counts; Pillow's own, which it warns of, stays where it is lower.
+    Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS or 0, read_limits().pixels)
+    try:
+        # Of the formats that Pillow knows, some start other programs.
+        with Image.open(path, formats=PICTURE_FORMATS) as image:
+            check_picture(image.height, image.width)
+            yield image
+    except FileNotFoundError as error:
+        raise DataError("file not found", path=path) from error
+    except DataError as error:
+        raise DataError(error.message, path=error.path or path) from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise DataError(f"unreadable image: {error}", path=path) from error
+    # Pillow's decoders raise all of these on damaged files.
+    except (OSError, SyntaxError, ValueError, EOFError, OverflowError, TypeError, struct.error) as error:
+        raise DataError("unreadable image: damaged, cut off, or no picture", path=path) from error
+
+
 def read_radiograph(path: Path) -> NDArray[Any]:
     """Read a 2D grey image.
 
@@ -203,19 +236,12 @@ def read_radiograph(path: Path) -> NDArray[Any]:
         radiograph stored as RGB or RGBA has equal channels, and their luminance is taken.
 
     Raises:
-        DataError: the file is missing or no image.
+        DataError: the file is missing, damaged, no image, or has more pixels than may be taken.
     """
-    from PIL import Image, UnidentifiedImageError
-
-    try:
-        with Image.open(path) as image:
-            if image.mode.startswith("I"):
-                return np.asarray(image).astype(np.uint16)
-            return np.asarray(image.convert("L"))
-    except FileNotFoundError as error:
-        raise DataError("file not found", path=path) from error
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
-        raise DataError(f"unreadable image: {error}", path=path) from error
+    with open_picture(path) as image:
+        if image.mode.startswith("I"):
+            return np.asarray(image).astype(np.uint16)
+        return np.asarray(image.convert("L"))
 
 
 def write_radiograph(path: Path, array: NDArray[Any]) -> None:
@@ -238,11 +264,44 @@ def write_radiograph(path: Path, array: NDArray[Any]) -> None:
         Image.fromarray(array).save(temporary, format="PNG")
 
 
-def _open_reader(path: Path) -> sitk.ImageFileReader:
+def _open_reader(path: Path, *, is_intact: bool = False) -> sitk.ImageFileReader:
+    """Make a reader that has read the header, once all that it names and claims is checked.
+
+    Args:
+        path: the file.
+        is_intact: compressed voxels are checked, too.
+    """
     import SimpleITK as sitk
 
+    require_regular_file(path)
     if not path.is_file():
         raise DataError("file not found", path=path)
+    stored = find_voxels(path)
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
+    reader.SetImageIO(_choose_reader(path, reader))
+    reader.ReadImageInformation()
+    value = sitk.GetPixelIDValueAsString(reader.GetPixelID())
+    if "complex" in value:
+        raise DataError(NO_COMPLEX)
+    bits = re.search(r"(\d+)-bit", value)
+    value_bytes, values = int(bits[1]) // 8 if bits else 8, reader.GetNumberOfComponents()
+    size = reader.GetSize()
+    check_array(size, value_bytes * values, file_bytes=stored.byte_count if stored and stored.deflate else None)
+    if stored:
+        stored.require_room(math.prod(size) * values, value_bytes)
+    if stored and is_intact:
+        stored.require_intact(math.prod(size) * values * value_bytes)
     return reader
+
+
+def _choose_reader(path: Path, reader: sitk.ImageFileReader) -> str:
+    """The class of ITK that reads a file: by its name, since others might take it and follow its header elsewhere."""
+    if path.name.lower().endswith(META_SUFFIXES):
+        return "MetaImageIO"
+    if path.name.lower().endswith(NRRD_SUFFIXES):
+        return "NrrdImageIO"
+    name = str(reader.GetImageIOFromFileName(str(path)))
+    if name not in _LONE_FILE_READERS:
+        raise DataError("unreadable image: of no format that is read here; save it as NIfTI")
+    return name

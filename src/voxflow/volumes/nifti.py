@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
+from voxflow.bounds import check_array
 from voxflow.errors import DataError, last_line_of
+from voxflow.files import require_regular_file
 from voxflow.geometry import NiftiForms
 from voxflow.volumes.nifti_header import DATATYPES, HEADER_BYTES, NiftiHeader, parse_header
 
@@ -33,6 +35,8 @@ MILLIMETRES = 2
 LEVEL = 3
 BUFFER = 1 << 20
 GZIP = b"\x1f\x8b"
+CHUNK = 1 << 16  # of compressed bytes: at most 66 MB come of it
+SLACK = 1 << 26  # bytes that may follow the voxels
 MOST_DEFLATED = 1100  # deflate makes at most 1032 bytes of one
 ENDINGS = (".nii.gz", ".nii", ".hdr.gz", ".hdr", ".img.gz", ".img")
 
@@ -70,10 +74,12 @@ def read_header(path: Path) -> NiftiHeader:
         path: .nii, compressed or not, or one of the two files of a pair (.hdr, .img).
 
     Raises:
-        DataError: the file is missing, or has no header that can be read.
+        DataError: the file is missing, has no header that can be read, or claims more than may be taken.
     """
     with name_file(path), _open(_find_header_file(path)) as stream:
-        return parse_header(stream.read(HEADER_BYTES))
+        header = parse_header(stream.read(HEADER_BYTES))
+        check_array(header.size, header.voxel_bytes)
+        return header
 
 
 def read_nifti(path: Path) -> tuple[NDArray[Any], NiftiHeader]:
@@ -103,7 +109,9 @@ def read_nifti(path: Path) -> tuple[NDArray[Any], NiftiHeader]:
     slope, intercept = header.scale
     if (slope, intercept) == (1, 0):
         return voxels.astype(header.dtype.newbyteorder("="), copy=False), header
-    scaled = voxels.astype(np.float64) * slope + intercept
+    scaled = voxels.astype(np.float64)
+    scaled *= slope
+    scaled += intercept
     return scaled if header.dtype.str[1:] == "f8" else scaled.astype(np.float32), header
 
 
@@ -161,6 +169,7 @@ def _open(path: Path) -> Iterator[Any]:
     """Open a file; its first bytes tell whether it is compressed, since names are not always right."""
     from isal import igzip
 
+    require_regular_file(path)
     with path.open("rb") as stream:
         is_compressed = stream.read(2) == GZIP
         stream.seek(0)
@@ -184,7 +193,7 @@ def _read_file(path: Path, header: NiftiHeader | None = None) -> tuple[NiftiHead
         with _open(path) as stream:
             return _read_stream(stream, path, header)
     except (EOFError, OSError, igzip_lib.IsalError):  # type: ignore[misc]
-        content = _inflate_members(path)
+        content = _inflate_members(path, header)
         if content is None:
             raise
         return _read_stream(io.BytesIO(content), path, header)
@@ -196,18 +205,28 @@ def _read_stream(stream: Any, path: Path, header: NiftiHeader | None) -> tuple[N
     if header.is_pair and not is_of_pair:
         return header, np.empty(0, np.uint8)
     # Before memory is taken for what can't be there.
-    most = path.stat().st_size * (1 if isinstance(stream, io.BufferedReader) else MOST_DEFLATED)
+    file_bytes, is_compressed = path.stat().st_size, not isinstance(stream, io.BufferedReader)
+    most = file_bytes * MOST_DEFLATED if is_compressed else max(0, file_bytes - header.offset)
     if header.bytes > most:
         raise DataError(_describe_short(header, most))
+    check_array(header.size, header.voxel_bytes, file_bytes=file_bytes if is_compressed else None)
     raw = np.empty(header.bytes, dtype=np.uint8)
     stream.seek(header.offset)
     byte_count = _read_into(stream, raw)
     if byte_count < header.bytes:
         raise DataError(_describe_short(header, byte_count))
-    if not isinstance(stream, io.BufferedReader):
-        while stream.read(BUFFER):  # the checksum stands at the end
-            pass
+    if is_compressed:
+        _read_to_end(stream)
     return header, raw
+
+
+def _read_to_end(stream: Any) -> None:
+    """Read what follows the voxels, since the checksum stands at the end; a little is padding, much is a bomb."""
+    remaining = SLACK
+    while block := stream.read(BUFFER):
+        remaining -= len(block)
+        if remaining < 0:
+            raise DataError(f"unreadable image: it unpacks to {SLACK >> 20} MB more than its header says")
 
 
 def _describe_short(header: NiftiHeader, byte_count: int) -> str:
@@ -217,24 +236,36 @@ def _describe_short(header: NiftiHeader, byte_count: int) -> str:
     )
 
 
-def _inflate_members(path: Path) -> bytes | None:
+def _inflate_members(path: Path, header: NiftiHeader | None) -> bytes | None:
     """What the whole members of a gzip file hold, where rubbish follows them; None where a member is not whole.
 
     Only asked where reading failed: a reader that goes straight on can't tell rubbish from a member that ends early.
+
+    Args:
+        path: the file.
+        header: of the image; None: it is in the file itself. No more is inflated than it says.
     """
     import zlib
 
-    compressed, parts = path.read_bytes(), []
-    while compressed.startswith(GZIP):
-        member = zlib.decompressobj(wbits=31)  # gzip, its checksum included
+    compressed = path.read_bytes()
+    inflated, position = bytearray(), 0
+    most = 0 if header is None else header.offset + header.bytes + SLACK
+    member: Any = None
+    while position < len(compressed) and (member is not None or compressed.startswith(GZIP, position)):
+        member = member or zlib.decompressobj(wbits=31)  # gzip, its checksum included
+        chunk = compressed[position : position + CHUNK]
         try:
-            parts.append(member.decompress(compressed))
-        except zlib.error:
+            inflated += member.decompress(chunk)
+            if not most and len(inflated) >= HEADER_BYTES:
+                header = parse_header(bytes(inflated[:HEADER_BYTES]))
+                most = header.offset + header.bytes + SLACK
+        except (zlib.error, DataError):
             return None
-        if not member.eof:
+        if most and len(inflated) > most:
             return None
-        compressed = member.unused_data
-    return b"".join(parts)
+        position += len(chunk) - len(member.unused_data)
+        member = None if member.eof else member
+    return bytes(inflated) if member is None else None
 
 
 def _read_into(stream: Any, raw: NDArray[np.uint8]) -> int:
@@ -263,7 +294,9 @@ def _build_header(array: NDArray[Any], geometry: Geometry, path: Path) -> bytes:
     datatype = DATATYPES.get(array.dtype.str[1:])
     if datatype is None:
         raise DataError(f"NIfTI has no voxel type {array.dtype}", path=path)
-    forms = geometry.forms or _state_scanner(geometry)
+    forms = geometry.forms
+    if forms is None or not np.isfinite([*forms.pixdim, *forms.quaternion, *forms.rows]).all():
+        forms = _state_scanner(geometry)
     return _HEADER.pack(
         _HEADER.size, b"", b"", 0, 0, b"\0", 0,
         3, *array.shape, 1, 1, 1, 1,

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from voxflow.bounds import check_grid
 from voxflow.errors import DataError
 from voxflow.geometry import LPS_TO_RAS, Geometry, NiftiForms
 from voxflow.volumes.volume import require_right_angles
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 HEADER_BYTES = 348
+MOST_OFFSET = 1 << 26  # bytes of a header with its extensions; those of AFNI take a few megabytes
 DATATYPES = {"u1": 2, "i2": 4, "i4": 8, "f4": 16, "f8": 64, "i1": 256, "u2": 512, "u4": 768, "i8": 1024, "u8": 1280}
 _COLOURS = {128: 3, 2304: 4}  # RGB and RGBA, one byte a colour
 NO_COMPLEX = "unreadable image: a voxel holds a complex number; save magnitude or phase as an image of its own"
@@ -57,9 +59,14 @@ class NiftiHeader:
     is_pair: bool = False
 
     @property
+    def voxel_bytes(self) -> int:
+        """Bytes of one voxel."""
+        return self.components * self.dtype.itemsize
+
+    @property
     def bytes(self) -> int:
         """Bytes of all voxels."""
-        return math.prod(self.size) * self.components * self.dtype.itemsize
+        return math.prod(self.size) * self.voxel_bytes
 
     @property
     def axes(self) -> int:
@@ -76,15 +83,19 @@ class NiftiHeader:
         """Compute the grid of the first three axes, LPS, mm.
 
         Raises:
-            DataError: there are fewer axes, the affine is singular, or its axes are far from perpendicular.
+            DataError: there are fewer axes, the affine is absurd or singular, or its axes are far from perpendicular.
         """
         if len(self.size) < 3:
             raise DataError(
                 f"expected a 3D image with one value a voxel, received {len(self.size)}D with {self.components}"
             )
         size = (self.size[0], self.size[1], self.size[2])
-        affine = _compute_affine(self.forms, size)
+        with np.errstate(invalid="ignore", over="ignore"):
+            affine = _compute_affine(self.forms, size)
+        if not np.isfinite(affine).all():
+            raise DataError("unreadable image: its affine holds NaN or infinite values")
         geometry = Geometry(size, LPS_TO_RAS @ affine, self.forms)
+        check_grid(size, geometry.spacing, geometry.origin)
         require_right_angles(geometry)
         return geometry
 
@@ -106,14 +117,20 @@ def parse_header(header: bytes) -> NiftiHeader:
     if not 1 <= sizes[0] <= 7 or min(size) < 1:
         raise DataError(f"unreadable image: its header claims the size {list(sizes)}")
     (datatype,) = struct.unpack(f"{order}h", header[70:72])
+    dtype, components = _find_dtype(datatype, order), _COLOURS.get(datatype, 1)
+    (bits,) = struct.unpack(f"{order}h", header[72:74])
+    if bits not in (0, 8 * components * dtype.itemsize):
+        raise DataError(
+            f"unreadable image: its header claims {bits} bits a voxel, its type {datatype} has another size"
+        )
     offset, slope, intercept = struct.unpack(f"{order}3f", header[108:120])
     is_pair = magic == b"ni1\0"
-    if not math.isfinite(offset) or offset < (0 if is_pair else HEADER_BYTES):
+    if not (0 if is_pair else HEADER_BYTES) <= offset <= MOST_OFFSET:
         raise DataError(f"unreadable image: its header claims that the voxels begin at byte {offset:g}")
     return NiftiHeader(
         size=size,
-        dtype=_find_dtype(datatype, order),
-        components=_COLOURS.get(datatype, 1),
+        dtype=dtype,
+        components=components,
         offset=int(offset),
         scale=_read_scale(slope, intercept),
         forms=_parse_forms(header, order),
@@ -133,8 +150,12 @@ def describe_forms(geometry: Geometry) -> str:
         return ""
     corners = np.array([[i, j, k, 1] for i in (0, 1) for j in (0, 1) for k in (0, 1)]) * [*geometry.size, 1]
     try:
-        other = _compute_qform(forms)
+        with np.errstate(invalid="ignore", over="ignore"):
+            other = _compute_qform(forms)
+        is_readable = bool(np.isfinite(other).all())
     except DataError:
+        is_readable = False
+    if not is_readable:
         return f"its qform (code {forms.qform_code}) can't be read; the sform (code {forms.sform_code}) is taken"
     distance = float(np.linalg.norm((corners @ (other - geometry.affine_ras).T)[:, :3], axis=1).max())
     if distance <= FORMS_TOLERANCE * min(geometry.spacing):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
+from voxflow.bounds import check_resampling
 from voxflow.errors import DataError
 from voxflow.geometry import Geometry
 from voxflow.volumes.separable import compute_parallel_taps, resample_parallel
@@ -64,7 +65,7 @@ def target_geometry(
         extent: what of the box stays: the first voxel's outer corner ("faces"), or its centre ("centres").
 
     Raises:
-        DataError: no spacing, or no orientation.
+        DataError: no spacing, no orientation, or a grid of far more voxels than the image has.
 
     Example:
         >>> old = Geometry.from_parts(size=(10, 10, 5), spacing=(1, 1, 4))
@@ -81,12 +82,14 @@ def target_geometry(
         return reoriented
     spacing = np.asarray(parse_spacing(spacing_mm))
     if extent == "centres":
-        size = np.round((np.asarray(reoriented.size) - 1) * reoriented.spacing / spacing + 1).astype(int)
-        return Geometry.from_parts(size.tolist(), spacing.tolist(), reoriented.origin, reoriented.direction)
+        size = np.round((np.asarray(reoriented.size) - 1) * reoriented.spacing / spacing + 1)
+        check_resampling(reoriented.size, size.tolist())
+        return Geometry.from_parts(size.astype(int).tolist(), spacing.tolist(), reoriented.origin, reoriented.direction)
     # Halves are rounded down: the last centre would lie on the outer face, inside or outside by chance.
-    size = np.maximum(1, np.ceil(np.asarray(reoriented.extent) / spacing - 0.5 - 1e-4)).astype(int)
+    size = np.maximum(1, np.ceil(np.asarray(reoriented.extent) / spacing - 0.5 - 1e-4))
+    check_resampling(reoriented.size, size.tolist())
     first_centre = reoriented.to_physical(np.array([-0.5] * 3)) + reoriented.direction @ (spacing / 2)
-    return Geometry.from_parts(size.tolist(), spacing.tolist(), first_centre.tolist(), reoriented.direction)
+    return Geometry.from_parts(size.astype(int).tolist(), spacing.tolist(), first_centre.tolist(), reoriented.direction)
 
 
 def resample(

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from voxflow.bounds import check_grid
 from voxflow.errors import DataError
 from voxflow.geometry import Geometry
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     import SimpleITK as sitk
@@ -119,11 +121,17 @@ def read_sitk_geometry(image: sitk.Image | sitk.ImageFileReader, *, has_channels
     dimension = image.GetDimension()
     if has_channels and dimension == 4:
         direction = np.reshape(image.GetDirection(), (4, 4))[:3, :3]
-        geometry = Geometry.from_parts(image.GetSize()[:3], image.GetSpacing()[:3], image.GetOrigin()[:3], direction)
-        require_right_angles(geometry)
-        return geometry
+        return _make_geometry(image.GetSize()[:3], image.GetSpacing()[:3], image.GetOrigin()[:3], direction)
     if dimension != 3 or (components != 1 and not has_channels):
         raise DataError(f"expected a 3D image with one value a voxel, received {dimension}D with {components}")
-    geometry = Geometry.from_parts(image.GetSize(), image.GetSpacing(), image.GetOrigin(), image.GetDirection())
+    return _make_geometry(image.GetSize(), image.GetSpacing(), image.GetOrigin(), image.GetDirection())
+
+
+def _make_geometry(
+    size: Sequence[int], spacing: Sequence[float], origin: Sequence[float], direction: Sequence[float] | NDArray[Any]
+) -> Geometry:
+    # An axis of negative steps is turned.
+    check_grid(size, [abs(mm) for mm in spacing], origin)
+    geometry = Geometry.from_parts(size, spacing, origin, direction)
     require_right_angles(geometry)
     return geometry
