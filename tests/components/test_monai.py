@@ -241,3 +241,20 @@ def test_auc_and_accuracy_are_those_of_scikit_learn() -> None:
 def test_only_public_classes_of_the_kind_can_be_named(name: str) -> None:
     with pytest.raises(ConfigError, match=f"unknown transform {name!r}"):
         build_transform(component(name, keys="image"))
+
+
+@pytest.mark.parametrize(
+    ("name", "args", "message"),
+    [
+        ("MeanDice", {"includ_background": False}, "takes no argument 'includ_background'; did you mean 'include_back"),
+        ("MeanDice", {"include_background": "false"}, "include_background: expected bool, received 'false'"),
+        ("MeanDice", {"reduction": "mean_channel"}, "reduction: 'mean_channel' is not carried; write 'mean'"),
+        ("HausdorffDistance", {"symmetric": True}, "takes no argument 'symmetric'"),
+        ("Accuracy", {"is_multilabel": True}, "is_multilabel: True is not carried"),
+    ],
+)
+def test_a_metrics_argument_that_is_not_computed_is_refused(name: str, args: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        create("metric", component(name, name="score", args=args))
+    fixed = {"reduction": "mean", "save_details": False, "device": "cpu"}
+    assert create("metric", component("MeanDice", name="score", args=fixed)).name == "score"

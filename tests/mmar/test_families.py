@@ -20,7 +20,7 @@ from voxflow.cli.main import main
 from voxflow.components.metrics.overlap import compute_dice
 from voxflow.config import APP_ADVICE
 from voxflow.files import write_json
-from voxflow.training import read_checkpoint
+from voxflow.training import load_model, read_checkpoint
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -173,6 +173,72 @@ def test_getting_started_of_clara_4(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "weights taken" in capsys.readouterr().err
     assert run_script(mmar, "train_multi_gpu.sh") == 0
     assert "weights taken" not in capsys.readouterr().err
+
+
+def test_files_that_clara_4_itself_wrote_are_judged_and_exported(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A checkpoint of weights, in 4.1 with its configuration, and a TorchScript file that says nothing of itself."""
+    mmar = families.getting_started4(tmp_path / "GettingStarted")
+    assert run_script(mmar, "train_W_Config.sh", "config_train_Unet.json") == 0
+    models, validation = mmar / "models/config_train_Unet", mmar / "config/config_validation.json"
+    assert run_script(mmar, "export.sh") == 0
+    assert run_script(mmar, "validate.sh") == 0
+    expected = json.loads((mmar / "eval/metrics.json").read_text())["val_mean_dice"]
+
+    network, _ = load_model(models / "model.pt")
+    traced = torch.jit.trace(network, torch.zeros(1, 1, 20, 20, 20))  # type: ignore[no-untyped-call]
+    torch.jit.save(traced, str(models / "model.ts"))
+    capsys.readouterr()
+    assert run_script(mmar, "validate.sh") == 0
+    assert "it takes 1 channel(s) and answers 2 classes" in capsys.readouterr().err
+    assert json.loads((mmar / "eval/metrics.json").read_text())["val_mean_dice"] == pytest.approx(expected, abs=1e-3)
+    assert run_script(mmar, "infer.sh") == 0
+    assert (mmar / "eval/spleen_2/spleen_2_seg.nii.gz").is_file()
+    # Elsewhere it can't be used, which one line says.
+    capsys.readouterr()
+    images = str(tmp_path / "sampleData/imagesTr")
+    assert main(["infer", str(models / "model.ts"), "--images", images, "--out", str(tmp_path / "out")]) == 2
+    assert "export its checkpoint with Voxflow, or evaluate it by the ts_path" in capsys.readouterr().err
+
+    configuration = json.loads((mmar / "config/config_train_Unet.json").read_text())
+    torch.save({"model": network.state_dict(), "train_conf": configuration}, models / "model.pt")
+    content = json.loads(validation.read_text())
+    content["model"][1] = {"ckpt_path": "{MMAR_CKPT}", "disabled": "{dont_load_ckpt_model}"}
+    write_json(validation, content)
+    assert run_script(mmar, "validate_ckpt.sh") == 0
+    assert json.loads((mmar / "eval/metrics.json").read_text())["val_mean_dice"] == pytest.approx(expected, abs=1e-3)
+
+    (models / "model.ts").unlink()
+    assert run_script(mmar, "export.sh") == 0
+    assert "model.pt holds weights alone" in capsys.readouterr().err
+    assert run_script(mmar, "validate.sh") == 0
+    assert "answers 2 classes" not in capsys.readouterr().err
+    assert json.loads((mmar / "eval/metrics.json").read_text())["val_mean_dice"] == pytest.approx(expected, abs=1e-3)
+
+    torch.save(network.state_dict(), models / "model.pt")
+    assert run_script(mmar, "validate_ckpt.sh") == 2
+    assert "describe its network under model in the place of ckpt_path" in capsys.readouterr().err
+
+
+def test_a_torchscript_file_of_something_else_is_refused_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mmar = families.getting_started4(tmp_path / "mmar")
+    models = mmar / "models/config_train_Unet"
+    models.mkdir()
+    for module, line in (
+        (torch.nn.Conv3d(1, 2, 3), "with no logits of that size"),
+        (torch.nn.Linear(4, 2), "it can't be run on an image of 1"),
+    ):
+        torch.jit.save(torch.jit.script(module), str(models / "model.ts"))
+        assert run_script(mmar, "validate.sh") == 2
+        said = capsys.readouterr().err.strip()
+        assert line in said
+        assert "\n" not in said
+    (models / "model.ts").write_bytes(b"PK\x03\x04 no archive")
+    assert run_script(mmar, "validate.sh") == 2
+    assert "no TorchScript file" in capsys.readouterr().err
 
 
 def test_an_evaluation_of_clara_4_1_inverts_to_the_images_own_grid(tmp_path: Path) -> None:

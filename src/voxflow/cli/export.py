@@ -171,7 +171,7 @@ class ExportFileCommand(Command):
         from voxflow.export import ExportOptions
         from voxflow.mmar import Mmar, export_file, parse_settings
 
-        model = self.model
+        model, mmar = self.model, None
         if self.mmar is not None:
             is_named = self.config != TRAIN_CONFIG
             values = parse_settings(self.settings)
@@ -180,7 +180,7 @@ class ExportFileCommand(Command):
         if model is None:
             raise DataError("no checkpoint: name it with --model_path, or its MMAR with -m")
         output = self.output or model.with_suffix(".ts")
-        outcome = export_file(model, output, ExportOptions(), self.shape)
+        outcome = export_file(model, output, ExportOptions(), self.shape, mmar)
         say(f"export: {outcome.summary()} → {output}")
         return EXIT_OK
 

@@ -75,7 +75,7 @@ class MigrateCommand(Command):
                 say(line)
         weights = migration.weights_line
         if migration.logit_difference is not None:
-            weights = f"weights with the same logits (difference {migration.logit_difference:.1g})"
+            weights = f"weights with the same logits (difference {migration.logit_difference:.1g}) of {migration.model}"
         say(f"migrate {folder.name}: {migration.report.summary()}; {weights} → {target}")
         return EXIT_OK
 

@@ -31,4 +31,6 @@ from .tensorrt import timing_cache_path as timing_cache_path
 from .tensorrt import write_tensorrt as write_tensorrt
 from .torch import TorchEngine as TorchEngine
 from .torchscript import TorchScriptEngine as TorchScriptEngine
+from .torchscript import has_torchscript_spec as has_torchscript_spec
+from .torchscript import open_foreign_torchscript as open_foreign_torchscript
 from .torchscript import write_torchscript as write_torchscript

@@ -29,7 +29,10 @@ def read_spec(text: str | bytes, path: Path) -> ModelSpec:
         DataError: there is none.
     """
     if not text:
-        raise DataError("the model file carries no Voxflow spec; export it with Voxflow", path=path)
+        message = "the model file carries no Voxflow spec; export its checkpoint with Voxflow"
+        if path.suffix == ".ts":
+            message += ", or evaluate it by the ts_path of a config_validation.json of Clara 4"
+        raise DataError(message, path=path)
     return ModelSpec.model_validate_json(text).with_custom_folder(find_custom_folder(path))
 
 

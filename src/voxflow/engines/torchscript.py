@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+import zipfile
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from typing_extensions import override
@@ -16,6 +17,7 @@ from voxflow.files import atomic_path
 from voxflow.machine import has_gpu
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     import numpy as np
@@ -58,7 +60,16 @@ class TorchScriptEngine(Engine):
 
     name = TorchScriptKind.name
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, spec: ModelSpec | None = None) -> None:
+        """Load the file.
+
+        Args:
+            path: model.ts.
+            spec: of a file that another program exported; None: the file's own.
+
+        Raises:
+            DataError: no TorchScript, or it has no spec.
+        """
         import torch
 
         files = {SPEC_FILE: ""}
@@ -68,7 +79,7 @@ class TorchScriptEngine(Engine):
                 module: Any = torch.jit.load(str(path), map_location="cpu", _extra_files=files)  # type: ignore[no-untyped-call]
             except RuntimeError as error:
                 raise DataError(f"no TorchScript file: {str(error).splitlines()[0]}", path=path) from error
-        self.spec = read_spec(files[SPEC_FILE], path)
+        self.spec = spec or read_spec(files[SPEC_FILE], path)
         self.is_local = is_local([str(module.inlined_graph)])
         self.module, self.device = place_module(module)
         self.batch = choose_batch(self.device)
@@ -76,6 +87,48 @@ class TorchScriptEngine(Engine):
     @override
     def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         return run_module(self.module, self.device, batch)
+
+
+def has_torchscript_spec(path: Path) -> bool:
+    """Whether a TorchScript file is one of Voxflow's own; False, too, where it can't be read."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(name.endswith(f"/extra/{SPEC_FILE}") for name in archive.namelist())
+    except (OSError, zipfile.BadZipFile):
+        return False
+
+
+def open_foreign_torchscript(path: Path, spec: ModelSpec, size: Sequence[int]) -> TorchScriptEngine:
+    """Open a TorchScript file that another program exported, such as Clara 4; its channels are read from itself.
+
+    Args:
+        path: the file.
+        spec: what is known of it; its channels and classes are corrected by the file.
+        size: a spatial size that it takes, such as (96, 96, 96).
+
+    Raises:
+        DataError: no TorchScript, or it answers an image of this size with anything but logits on its grid.
+    """
+    import torch
+
+    engine = TorchScriptEngine(path, spec)
+    weights = (value for value in engine.module.parameters() if value.ndim == len(size) + 2)
+    first = next(weights, None)
+    channels = spec.in_channels if first is None else int(first.shape[1])  # a frozen module has no parameters
+    example = torch.zeros((1, channels, *size), device=engine.device)
+    try:
+        with torch.inference_mode():
+            answer = engine.module(example)
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise DataError(f"it can't be run on an image of {channels} × {list(size)}: {reason}", path=path) from error
+    expected = tuple(size) if spec.task == "segmentation" else ()
+    if not isinstance(answer, torch.Tensor) or tuple(answer.shape[2:]) != expected or answer.ndim < 2:
+        raise DataError(f"it answers an image of {list(size)} with no logits of that size", path=path)
+    classes = int(answer.shape[1])
+    names = spec.class_names if len(spec.class_names) == classes else tuple(f"class_{n}" for n in range(classes))
+    engine.spec = spec.model_copy(update={"in_channels": channels, "class_names": names})
+    return engine
 
 
 def write_torchscript(module: torch.nn.Module, spec: ModelSpec, path: Path) -> None:

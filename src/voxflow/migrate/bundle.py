@@ -5,18 +5,20 @@ Longer than most files: each of the three is one object that is read from top to
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from voxflow.components import plain_name
+from voxflow.components import Component, plain_name
+from voxflow.config import read_json
 from voxflow.errors import ConfigError
-from voxflow.files import read_text
 from voxflow.migrate.report import MigrationReport
+from voxflow.migrate.transforms import describe_centre_crop
 from voxflow.migrate.translation import Node, Translation, node, translate
+from voxflow.migrate.workspace import CROPS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from voxflow.components import Component
     from voxflow.migrate.report import Verdict
     from voxflow.migrate.translation import Facts
     from voxflow.migrate.workspace import MigrationSource
@@ -47,9 +49,16 @@ class Bundle:
         self.inference = self._make_inference()
         self.evaluate = self._make_evaluate()
 
-    def _translate(self, kind: str, component: Component, json_path: str = "") -> Translation:
-        """Translate one component and note what became of it."""
+    def _translate(self, kind: str, component: Component, json_path: str = "", *, fixed: bool = False) -> Translation:
+        """Translate one component and note what became of it; ``fixed``: Voxflow draws the same at every validation."""
         translation = translate(kind, component, self.facts)
+        if (
+            fixed
+            and translation.verdict == "exact"
+            and any(n["_target_"].startswith("Rand") for n in translation.nodes)
+        ):
+            why = "MONAI draws anew at every validation, Voxflow the same for each case"
+            translation = replace(translation, verdict="approximate", why=why)
         place, name = json_path or component.where, plain_name(component.name)
         self.report.add(place, name, translation.becomes, translation.verdict, translation.why)
         return translation
@@ -61,8 +70,8 @@ class Bundle:
             raise ConfigError(message, path=self.source.workflow.path, where=json_path or component.where)
         return value
 
-    def _translate_all(self, kind: str, components: Iterable[Component]) -> list[Node]:
-        return [item for component in components for item in self._translate(kind, component).nodes]
+    def _translate_all(self, kind: str, components: Iterable[Component], *, fixed: bool = False) -> list[Node]:
+        return [item for component in components for item in self._translate(kind, component, fixed=fixed).nodes]
 
     def _make_places(self) -> dict[str, Any]:
         """What both train.json and inference.json begin with."""
@@ -121,7 +130,7 @@ class Bundle:
         section = self.source.workflow.train
         transforms = [
             *self._translate_all("transform", section.pre_transforms),
-            *self._make_cropping(section.image_pipeline),
+            *self._make_cropping(section.image_pipeline, section.pre_transforms),
         ]
         transforms.append(self._make_typing())
         first = next(
@@ -165,10 +174,11 @@ class Bundle:
     def _make_validation(self) -> dict[str, Any]:
         section = self.source.workflow.validate
         transforms = [
-            *self._translate_all("transform", section.pre_transforms),
-            *self._make_cropping(section.image_pipeline),
+            *self._translate_all("transform", section.pre_transforms, fixed=True),
+            *self._make_cropping(section.image_pipeline, section.pre_transforms),
         ]
         self._note_extras(section.batch_transforms, section.handlers)
+        self._translate_all("transform", self._own_steps)
         metrics = self._make_metrics()
         key = next(iter(metrics), None)
         evaluator = node(
@@ -232,10 +242,12 @@ class Bundle:
             return node("EnsureTyped", keys=["image", "label"], dtype="$torch.float32", track_meta=False)
         return node("EnsureTyped", keys=["image", "label"])
 
-    def _make_cropping(self, pipeline: Component) -> list[Node]:
-        """The pipeline's own crop, where the transforms have not already made images of that size."""
+    def _make_cropping(self, pipeline: Component, transforms: Iterable[Component]) -> list[Node]:
+        """The pipeline's own crop, where the section's transforms have not already made images of that size."""
         size = pipeline.args.get("output_crop_size")
-        if not isinstance(size, list) or all(n == -1 for n in size) or tuple(size) == self.facts.patch:
+        if not isinstance(size, list) or all(n == -1 for n in size):
+            return []
+        if any(transform.args.get(key) == size for transform in transforms for key in CROPS):
             return []
         keys = ["image", "label"] if self.facts.task == "segmentation" else ["image"]
         return [node("ResizeWithPadOrCropd", keys=keys, spatial_size=size)]
@@ -250,7 +262,10 @@ class Bundle:
         dataset = node("CacheDataset" if cached else "Dataset", data=datalist, transform=f"@{section}#preprocessing")
         if cached:
             dataset |= {"cache_rate": 1.0, "num_workers": args.get("num_workers", 0)}
-        batch = 1 if args.get("batched_by_transforms") or -1 in (args.get("output_crop_size") or [0]) else None
+        size = args.get("output_crop_size") or [0]
+        # Clara 4 states no size; its training learns from patches.
+        is_open = -1 in size and not (shuffle and self.facts.patch is not None)
+        batch = 1 if args.get("batched_by_transforms") or is_open else None
         loader = node(
             "DataLoader",
             dataset=f"@{section}#dataset",
@@ -258,7 +273,10 @@ class Bundle:
             shuffle=shuffle,
             num_workers=args.get("num_workers", 0),
         )
+        section_part = self.source.workflow.train if shuffle else self.source.workflow.validate
+        crops = self._make_cropping(pipeline, section_part.pre_transforms)
         why = "an epoch's last batch may be smaller, where Voxflow fills it up" if shuffle else ""
+        why = "; ".join(filter(None, (why, describe_centre_crop(size) if crops else "")))
         crop = self.source.workflow.validate.centre_crop
         if not shuffle and crop is not None:
             why = (
@@ -272,6 +290,8 @@ class Bundle:
         """From logits to what metrics read (one channel a class) or, without a label, to a mask on the image's grid."""
         facts = self.facts
         transforms = [node("Activationsd", keys="pred", **{facts.activation: True})]
+        if with_label and self._own_steps:
+            return [item for step in self._own_steps for item in translate("transform", step, facts).nodes]
         if facts.task == "classification":
             return transforms
         if invert:
@@ -286,6 +306,16 @@ class Bundle:
         else:
             transforms.append(node("AsDiscreted", keys="pred", argmax=True))
         return transforms
+
+    @property
+    def _own_steps(self) -> list[Component]:
+        """What Clara 4's configuration itself makes of prediction and label before they are compared."""
+        metrics = self.source.workflow.validate.metrics
+        stated = [metric.args["post_transforms"] for metric in metrics if "post_transforms" in metric.args]
+        return [
+            Component(name=step["name"], args=step["args"], where=f"validate.post_transforms[{number}]")
+            for number, step in enumerate(stated[0] if stated else [])
+        ]
 
     def _make_inference(self) -> dict[str, Any]:
         """On images as they are: brought to the training's grid where the model knows it, and the answer back."""
@@ -331,11 +361,9 @@ class Bundle:
         }
 
     def _choose_inference_key(self) -> str:
-        import json
-
         if self.source.datalist is None:
             return str(self.source.variables.get("DATA_LIST_KEY", "validation"))
-        datalist = json.loads(read_text(self.source.datalist))
+        datalist = read_json(self.source.datalist)
         configured = self.source.variables.get("DATA_LIST_KEY")
         keys = [key for key in (configured, *INFERENCE_KEYS) if key and datalist.get(key)]
         return keys[0] if keys else "validation"
@@ -363,8 +391,6 @@ class Bundle:
         configured = self.source.validation.get("inferer")
         component = self.source.workflow.validate.inferer
         if isinstance(configured, dict) and isinstance(configured.get("name"), str):
-            from voxflow.components import Component
-
             args = configured.get("args") or {key: value for key, value in configured.items() if key != "name"}
             component = Component(name=configured["name"], args=args, where="inferer")
         translation = translate("inferer", component, self.facts)

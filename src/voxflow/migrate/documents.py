@@ -50,8 +50,9 @@ def make_readme(source: MigrationSource, report: MigrationReport) -> str:
     """
     weights = "models/model.pt holds the trained weights."
     if source.model is None:
-        names = ", ".join(path.name for path in source.foreign_models)
-        reason = f" ({names} of the workspace is of another network)" if names else ""
+        names = ", ".join(path.name for path in source.foreign_models or source.unread_models)
+        why = "of another network" if source.foreign_models else "TensorFlow's, which can't be read"
+        reason = f" ({names} of the workspace is {why})" if names else ""
         weights = f"There are no weights yet{reason}; train first."
     commands = [
         ("Train", "--config_file configs/train.json"),

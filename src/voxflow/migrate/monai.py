@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from voxflow.components import create, plain_name
-from voxflow.migrate.scoring import PREDICTION_AND_LABEL
 from voxflow.migrate.translation import Args, Facts, Node, Translation, approximate, exact, node
 
 if TYPE_CHECKING:
@@ -22,6 +21,13 @@ NOTHING = (
     "CastToTyped",
 )
 METRICS = {"Accuracy": "ignite.metrics.Accuracy"}
+# What MONAI's and ignite's handlers do otherwise; MeanDice and MeanIoUHandler are the same numbers.
+DIFFERENCES = {
+    "Accuracy": "ignite compares every channel of the one-hot masks by its largest value",
+    "HausdorffDistance": "a distance that is infinite makes MONAI's mean infinite; Voxflow leaves it out",
+    "ROCAUC": "a finding that all cases share makes MONAI's average undefined; Voxflow leaves it out",
+    "SurfaceDistance": "a distance that is infinite makes MONAI's mean infinite; Voxflow leaves it out",
+}
 
 
 def translate_monai(kind: str, component: ComponentReference, facts: Facts) -> Translation:
@@ -99,8 +105,7 @@ def _policy(kind: Any, name: str, component: ComponentReference, facts: Facts) -
 
 def _metric(kind: Any, name: str, component: ComponentReference, facts: Facts) -> Translation:
     del kind, facts
-    args = dict(component.args.get("args") or {})
-    metric = node(METRICS.get(name, name), output_transform=PREDICTION_AND_LABEL, **args)
-    if name == "Accuracy":
-        return approximate("ignite compares every channel of the one-hot masks by its largest value", metric)
-    return exact(metric)
+    fields = list(component.args.get("compared") or ("pred", "label"))
+    output = f"$monai.handlers.from_engine({fields})"
+    metric = node(METRICS.get(name, name), output_transform=output, **dict(component.args.get("args") or {}))
+    return approximate(DIFFERENCES[name], metric) if name in DIFFERENCES else exact(metric)

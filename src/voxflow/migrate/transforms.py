@@ -61,8 +61,15 @@ def _scale_range(args: Args, facts: Facts) -> Translation:
     del facts
     if "a_min" not in args:
         return Translation(verdict="not carried", why=f"a magnitude of {args.get('magnitude')} states no range")
-    bounds = {key: args[key] for key in ("a_min", "a_max", "b_min", "b_max")}
-    return exact(node("ScaleIntensityRanged", keys=list_fields(args), **bounds, clip=args.get("clip", False)))
+    keys, offset = list_fields(args), args.get("a_offset", 0)
+    bounds = {key: args[key] - offset for key in ("a_min", "a_max")} | {key: args[key] for key in ("b_min", "b_max")}
+    low, high = sorted((args["b_min"], args["b_max"]))
+    is_mirrored = args.get("clip", False) and low != args["b_min"]
+    clip = args.get("clip", False) and not is_mirrored
+    scale = node("ScaleIntensityRanged", keys=keys, **bounds, clip=clip)
+    # MONAI clips to (b_min, b_max) as they stand, which of a range turned round leaves one value.
+    cut = node("Lambdad", keys=keys, func=f"$lambda x: x.clamp({low}, {high})")
+    return exact(scale, cut) if is_mirrored else exact(scale)
 
 
 @translator("transform", "CenterData")
@@ -77,6 +84,18 @@ def _center(args: Args, facts: Facts) -> Translation:
     )
 
 
+@translator("transform", "tlt2:CenterData")
+def _center_all(args: Args, facts: Facts) -> Translation:
+    """TLT 2 takes mean and deviation of all channels together."""
+    shift, scale = args.get("subtrahend"), args.get("divisor")
+    if shift is not None and scale is not None:
+        return _center(args, facts)
+    if isinstance(shift, list) or isinstance(scale, list):
+        why = "MONAI has no value a channel beside one of all channels; each channel has its own"
+        return approximate(why, *_center(args, facts).nodes)
+    return exact(node("NormalizeIntensityd", keys=list_fields(args), subtrahend=shift, divisor=scale))
+
+
 @translator("transform", "NormalizeNonzeroIntensities")
 def _normalize(args: Args, facts: Facts) -> Translation:
     del facts
@@ -86,7 +105,8 @@ def _normalize(args: Args, facts: Facts) -> Translation:
 @translator("transform", "ScaleIntensityOscillation")
 def _oscillate(args: Args, facts: Facts) -> Translation:
     del facts
-    return exact(node("RandScaleIntensityd", keys=list_fields(args), factors=args["magnitude"], prob=1.0))
+    factors = {"factors": args["magnitude"], "prob": args.get("probability", 1.0)}
+    return exact(node("RandScaleIntensityd", keys=list_fields(args), **factors))
 
 
 @translator("transform", "ScaleShiftIntensity", "AugmentIntensityRandomScaleShift")
@@ -103,8 +123,10 @@ def _scale_shift(args: Args, facts: Facts) -> Translation:
 @translator("transform", "AddGaussianNoise")
 def _noise(args: Args, facts: Facts) -> Translation:
     del facts
-    probability, deviation = args.get("probability", 1.0), args.get("magnitude", 0.1)
-    return exact(node("RandGaussianNoised", keys=list_fields(args), prob=probability, std=deviation, sample_std=True))
+    keys, probability = list_fields(args), args.get("probability", 0.5)
+    deviation = args.get("magnitude", math.sqrt(args.get("variance", 0.1)))
+    noise = node("RandGaussianNoised", keys=keys, prob=probability, std=deviation, sample_std=True)
+    return exact(noise) if "magnitude" in args else approximate("MONAI draws the deviation, not the variance", noise)
 
 
 @translator("transform", "AdjustContrast")
@@ -118,7 +140,9 @@ def _contrast(args: Args, facts: Facts) -> Translation:
 @translator("transform", "ThresholdValues")
 def _threshold(args: Args, facts: Facts) -> Translation:
     del facts
-    return exact(node("AsDiscreted", keys=list_fields(args), threshold=args.get("threshold", 0.5)))
+    keys = list_fields(args)
+    # MONAI's threshold counts what equals it, too.
+    return exact(node("Lambdad", keys=keys, func=f"$lambda x: (x > {args.get('threshold', 0.5)}).float()"))
 
 
 @translator("transform", "ArgmaxAcrossChannels")
@@ -176,24 +200,23 @@ def _resolution(args: Args, facts: Facts) -> Translation:
     return approximate(why, node("Spacingd", keys=keys, pixdim=target, mode=interpolation))
 
 
-@translator("transform", "RandomAxisFlip")
+@translator("transform", "RandomAxisFlip", "NPRandomFlip3D")
 def _axis_flip(args: Args, facts: Facts) -> Translation:
     del facts
     return exact(node("RandAxisFlipd", keys=list_fields(args), prob=args.get("probability", 0.5)))
 
 
-@translator("transform", "RandomSpatialFlip", "NPRandomFlip3D")
+@translator("transform", "RandomSpatialFlip")
 def _spatial_flip(args: Args, facts: Facts) -> Translation:
     keys, probability = list_fields(args), args.get("probability", 0.5)
-    return exact(
-        *(node("RandFlipd", keys=keys, prob=probability, spatial_axis=axis) for axis in range(facts.spatial_dims))
-    )
+    axes = [axis for axis in range(facts.spatial_dims) if "ijk"[axis] in args.get("axes", "ijk")]
+    return exact(*(node("RandFlipd", keys=keys, prob=probability, spatial_axis=axis) for axis in axes))
 
 
 @translator("transform", "FlipAxisRandom")
 def _one_flip(args: Args, facts: Facts) -> Translation:
     del facts
-    axes = args.get("axis", 0)
+    axes = args.get("axis", [0, 1, 2])
     several = axes if isinstance(axes, list) else [axes]
     return exact(*(node("RandFlipd", keys=list_fields(args), prob=0.5, spatial_axis=axis) for axis in several))
 
@@ -201,21 +224,34 @@ def _one_flip(args: Args, facts: Facts) -> Translation:
 @translator("transform", "RandomRotate3D", "NPRandomRot90_XY")
 def _quarter_turns(args: Args, facts: Facts) -> Translation:
     keys, probability = list_fields(args), args.get("probability", 0.5)
-    if facts.patch is None or facts.patch[0] == facts.patch[1]:
-        return exact(node("RandRotate90d", keys=keys, prob=probability, max_k=3, spatial_axes=[0, 1]))
+    quarter = node("RandRotate90d", keys=keys, prob=probability, max_k=3, spatial_axes=[0, 1])
+    if facts.patch is None:
+        return approximate("an image that is not square in the plane changes its shape by a quarter turn", quarter)
+    if facts.patch[0] == facts.patch[1]:
+        return exact(quarter)
     turn = "$lambda x: torch.rot90(x, 2, (1, 2))"
     return exact(node("RandLambdad", keys=keys, prob=probability, func=turn), why="the patch is not square: half turns")
 
 
-@translator("transform", "RandomRotate2D", "NP2DRotate")
+@translator("transform", "RandomRotate2D")
 def _rotate(args: Args, facts: Facts) -> Translation:
+    return _turn(args, facts, is_drawn=args.get("is_random", True))
+
+
+@translator("transform", "NP2DRotate")
+def _rotate_radiograph(args: Args, facts: Facts) -> Translation:
+    return _turn(args, facts, is_drawn=args.get("random", False))
+
+
+def _turn(args: Args, facts: Facts, *, is_drawn: bool) -> Translation:
     keys, angle = list_fields(args), math.radians(float(args["angle"]))
     shared: dict[str, Any] = {"keep_size": True, "mode": choose_modes(keys, "bilinear"), "padding_mode": "border"}
-    if args.get("is_random", args.get("random", True)):
+    if is_drawn:
         turn = "range_x" if facts.spatial_dims == 2 else "range_z"
         return exact(node("RandRotated", keys=keys, prob=1.0, **{turn: angle}, **shared))
-    fixed: Any = angle if facts.spatial_dims == 2 else [0.0, 0.0, angle]
-    return approximate("the turn's sense may be the other one", node("Rotated", keys=keys, angle=fixed, **shared))
+    # MONAI turns the other way round.
+    fixed: Any = -angle if facts.spatial_dims == 2 else [0.0, 0.0, -angle]
+    return exact(node("Rotated", keys=keys, angle=fixed, **shared))
 
 
 @translator("transform", "RandomZoom", "NPRandomZoom3D")
@@ -237,8 +273,12 @@ def _zoom(args: Args, facts: Facts) -> Translation:
 
 @translator("transform", "FastCropByPosNegRatio", "CropByPosNegRatio", "CropByPosNegRatioLabelOnly")
 def _ratio_crop(args: Args, facts: Facts) -> Translation:
-    del facts
-    return exact(*_padded_crop(args, list(args["size"])))
+    nodes = _padded_crop(args, list(args["size"]))
+    if args.get("classes_alike"):
+        return approximate("centres fall on every labelled voxel alike, not on every class", *nodes)
+    if facts.one_hot:
+        return approximate("MONAI takes the label's first channel for the background", *nodes)
+    return exact(*nodes)
 
 
 @translator("transform", "CropSubVolumePosNegRatioCtrlEpoch")
@@ -256,7 +296,8 @@ def _bent_crop(args: Args, facts: Facts) -> Translation:
     turn = math.radians(float(args.get("rotation_degree", 15.0))) if args.get("rotation") else 0.0
     scale = float(args.get("scale_factor", 0.1)) if args.get("scale") else 0.0
     if not turn and not scale and not args.get("deform"):
-        return exact(*_padded_crop(args, size))
+        why = "Voxflow interpolates each patch about its centre, half a voxel aside where a size is even"
+        return approximate(why, *_padded_crop(args, size))
     affine = node(
         "RandAffined",
         keys=keys,
@@ -292,7 +333,7 @@ def _padded_crop(args: Args, size: list[int]) -> tuple[Node, Node]:
         spatial_size=size,
         pos=args.get("pos", 1.0),
         neg=args.get("neg", 1.0),
-        num_samples=args.get("batch_size", args.get("batches_to_gen_at_once", 1)),
+        num_samples=args.get("batch_size", 1),
     )
     return node("SpatialPadd", keys=keys, spatial_size=size), crop
 
@@ -308,7 +349,19 @@ def _random_crop(args: Args, facts: Facts) -> Translation:
 @translator("transform", "CropSubVolumeCenter")
 def _center_crop(args: Args, facts: Facts) -> Translation:
     del facts
-    return exact(node("CenterSpatialCropd", keys=list_fields(args), roi_size=args["size"]))
+    crop = node("ResizeWithPadOrCropd", keys=list_fields(args), spatial_size=args["size"])
+    why = describe_centre_crop(args["size"])
+    return approximate(why, crop) if why else exact(crop)
+
+
+def describe_centre_crop(size: list[int]) -> str:
+    """Say how MONAI's crop about the centre differs from Voxflow's; empty where it does not.
+
+    Args:
+        size: voxels along each spatial axis; -1 keeps an axis whole.
+    """
+    is_odd = any(n > 0 and n % 2 for n in size)
+    return "MONAI cuts an odd size one voxel aside out of an even number of voxels" if is_odd else ""
 
 
 @translator("transform", "CropForegroundObject")

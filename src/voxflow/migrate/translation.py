@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from voxflow.components import plain_name
+from voxflow.components import find_component, plain_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -127,13 +127,22 @@ def translate(kind: str, component: ComponentReference, facts: Facts) -> Transla
         from voxflow.migrate.monai import translate_monai
 
         return translate_monai(kind, component, facts)
-    args = {key: value for key, value in component.args.items() if value is not None}
-    function = _table.get((kind, plain_name(component.name)))
+    args = _read_defaults(kind, component.name) | {
+        key: value for key, value in component.args.items() if value is not None
+    }
+    function = _table.get((kind, component.name)) or _table.get((kind, plain_name(component.name)))
     if function is not None:
         return function(args, facts)
     return Translation(
         verdict="not carried", why=f"MONAI has no {kind} that does what {plain_name(component.name)} does"
     )
+
+
+def _read_defaults(kind: str, name: str) -> Args:
+    """The chance of a random transform that states none, which the dialects do not have alike."""
+    model = find_component(kind, name)  # type: ignore[arg-type]
+    field = model.model_fields.get("probability") if model else None
+    return {} if field is None or field.is_required() else {"probability": field.default}
 
 
 def list_translatable(kind: str) -> set[str]:

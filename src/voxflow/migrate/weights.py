@@ -21,8 +21,16 @@ if TYPE_CHECKING:
 MAX_DIFFERENCE = 1e-5
 
 
-def write_weights(model: Path, network_def: Node, target: Path) -> float:
+def write_weights(
+    model: Path, network_def: Node, target: Path, bare: tuple[torch.nn.Module, ModelSpec] | None = None
+) -> float:
     """Write model.pt for ``network_def`` from a trained model; return the greatest difference of their logits.
+
+    Args:
+        model: its file.
+        network_def: the bundle's network.
+        target: the file to write.
+        bare: the network and what is known of it, where the file holds weights alone.
 
     Raises:
         ParityError: the weights don't fit the bundle's network, or its logits differ; nothing is written.
@@ -31,7 +39,7 @@ def write_weights(model: Path, network_def: Node, target: Path) -> float:
 
     from voxflow.training import load_model
 
-    network, spec = load_model(model)
+    network, spec = bare or load_model(model)
     twin = build_bundle_network(network_def)
     try:
         twin.load_state_dict(network.state_dict())

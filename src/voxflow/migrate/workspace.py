@@ -7,14 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from voxflow.components import Component, create, is_same_network, plain_name, read_network
+from voxflow.components import Component, complete_network, create, is_same_network, plain_name, read_network
 from voxflow.config import load_workflow, read_json
-from voxflow.errors import ConfigError
+from voxflow.errors import ConfigError, DataError
 from voxflow.files import read_text
 from voxflow.migrate.translation import Facts, list_fields
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    import torch
 
     from voxflow.config import Workflow
     from voxflow.spec import ModelSpec
@@ -25,6 +27,8 @@ TRAIN, VALIDATION, ENVIRONMENT = "config_train.json", "config_validation.json", 
 MODELS = ("train/model.pt", "model.pt")
 MASKED_DICE = ("DiceMaskedOutput", "dice_metric_masked_output")
 CROPS = ("size", "spatial_size")
+# How names of TensorFlow's files end: of a checkpoint its index and its graph, of an export the graph.
+TENSORFLOW = (".index", ".meta", ".pb", ".h5", ".ckpt")
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,8 @@ class MigrationSource:
         data_root: the folder that the datalist's paths begin in.
         model: the trained model of this configuration's network; None when there is none.
         foreign_models: models that were found and hold another network.
-        spec: what the trained model says of itself.
+        unread_models: files of TensorFlow's models that were found.
+        spec: what the trained model says of itself; None, too, where it holds weights alone.
         network: the network, as trained, else as configured.
         facts: what translators want to know.
     """
@@ -56,12 +61,15 @@ class MigrationSource:
     network: Component
     facts: Facts
     foreign_models: tuple[Path, ...] = ()
+    unread_models: tuple[Path, ...] = ()
 
     @property
     def weights_line(self) -> str:
         """Why the bundle has no weights; empty where it has some."""
         if self.model is not None:
             return ""
+        if not self.foreign_models and self.unread_models:
+            return f"no weights: {', '.join(map(str, self.unread_models))} is TensorFlow's, which can't be read"
         if not self.foreign_models:
             return "no weights: the workspace is not trained"
         names = ", ".join(map(str, self.foreign_models))
@@ -93,10 +101,14 @@ def read_source(folder: Path, config: str = TRAIN, overrides: Mapping[str, Any] 
     datalist = Path(str((overrides or {}).get("DATASET_JSON", places["DATASET_JSON"])))
     datalist = datalist if datalist.is_absolute() or datalist.is_file() else folder / "config" / datalist.name
     data_root = Path(str((overrides or {}).get("DATA_ROOT", places["DATA_ROOT"])))
-    datalist_content = json.loads(read_text(datalist)) if datalist.is_file() else {}
+    datalist_content = read_json(datalist) if datalist.is_file() else {}
     validation = folder / "config" / VALIDATION
-    model, foreign = _find_model(folder, workflow)
+    model, foreign, bare = _find_model(folder, workflow)
     network, spec = _read_trained(model) if model else (workflow.train.model, None)
+    facts = _gather_facts(workflow, network, spec, datalist_content, data_root)
+    if model is None and bare:
+        fitting = [path for path in bare if _has_weights_of(network, facts, path)]
+        model, foreign = next(iter(fitting), None), (*foreign, *(path for path in bare if path not in fitting))
     return MigrationSource(
         folder=folder,
         workflow=workflow,
@@ -107,27 +119,66 @@ def read_source(folder: Path, config: str = TRAIN, overrides: Mapping[str, Any] 
         model=model,
         spec=spec,
         network=network,
-        facts=_gather_facts(workflow, network, spec, datalist_content, data_root),
+        facts=facts,
         foreign_models=foreign,
+        unread_models=_find_tensorflow(folder, workflow),
     )
 
 
-def _find_model(folder: Path, workflow: Workflow) -> tuple[Path | None, tuple[Path, ...]]:
-    """The trained model whose network is the configuration's, and those of other networks that were found before it.
+def _find_model(folder: Path, workflow: Workflow) -> tuple[Path | None, tuple[Path, ...], tuple[Path, ...]]:
+    """The trained model whose network is the configuration's, those of other networks, and those of weights alone.
 
     It is looked for where MMAR_CKPT_DIR says (``models`` by default), and then under the name MMAR_CKPT.
     """
+    from voxflow.training import has_only_weights
+
     variables = workflow.variables
-    models = folder / str(variables.get("MMAR_CKPT_DIR") or "models")
+    models = _find_models_folder(folder, workflow)
     names = [models / name for name in MODELS]
     stated = str(variables.get("MMAR_CKPT") or "")
     candidates = [*names, *([folder / stated] if stated else [])]
     foreign: list[Path] = []
-    for path in dict.fromkeys(path for path in candidates if path.is_file()):
-        if is_same_network(workflow.train.model, _read_trained(path)[0]):
-            return path, tuple(foreign)
-        foreign.append(path)
-    return None, tuple(foreign)
+    bare: list[Path] = []
+    for path in dict.fromkeys(path for path in candidates if path.is_file() and path.suffix not in TENSORFLOW):
+        if has_only_weights(path):
+            bare.append(path)
+        elif is_same_network(workflow.train.model, _read_trained(path)[0]):
+            return path, tuple(foreign), tuple(bare)
+        else:
+            foreign.append(path)
+    return None, tuple(foreign), tuple(bare)
+
+
+def _find_models_folder(folder: Path, workflow: Workflow) -> Path:
+    return folder / str(workflow.variables.get("MMAR_CKPT_DIR") or "models")
+
+
+def _find_tensorflow(folder: Path, workflow: Workflow) -> tuple[Path, ...]:
+    """The files of a model that TensorFlow wrote."""
+    models = _find_models_folder(folder, workflow)
+    files = sorted(models.iterdir()) if models.is_dir() else []
+    return tuple(file for file in files if file.is_file() and file.suffix in TENSORFLOW)
+
+
+def _has_weights_of(network: Component, facts: Facts, path: Path) -> bool:
+    """Whether a file of weights alone holds each of a network's."""
+    try:
+        build_trained_network(network, facts, path)
+    except DataError:
+        return False
+    return True
+
+
+def build_trained_network(network: Component, facts: Facts, path: Path) -> torch.nn.Module:
+    """Build a network with the weights of a file that holds nothing else.
+
+    Raises:
+        DataError: the file lacks one of its weights.
+    """
+    from voxflow.training import build_with_weights
+
+    complete = complete_network(network, in_channels=facts.in_channels, num_classes=facts.classes)
+    return build_with_weights(complete, path)[0]
 
 
 def _read_trained(model: Path) -> tuple[Component, ModelSpec]:

@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
+from voxflow.components import read_network
+from voxflow.config import read_json
 from voxflow.errors import ConfigError
 from voxflow.files import atomic_directory, write_json, write_text
 from voxflow.migrate.bundle import Bundle
 from voxflow.migrate.documents import make_metadata, make_readme
 from voxflow.migrate.networks import find_scripts
 from voxflow.migrate.weights import write_weights
-from voxflow.migrate.workspace import TRAIN, read_source
+from voxflow.migrate.workspace import TRAIN, build_trained_network, read_source
+from voxflow.spec import ModelSpec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    import torch
+
     from voxflow.migrate.report import MigrationReport
+    from voxflow.migrate.workspace import MigrationSource
 
 REPORT = "migration.json"
 
@@ -33,12 +39,14 @@ class Migration:
         logit_difference: greatest relative difference of the logits, trained network against the bundle's; None
             where there were no weights.
         weights_line: why the bundle has no weights; empty where it has some.
+        model: the file that the weights are of; None where there are none.
     """
 
     folder: Path
     report: MigrationReport
     logit_difference: float | None
     weights_line: str = ""
+    model: Path | None = None
 
 
 def migrate_to_bundle(
@@ -68,17 +76,33 @@ def migrate_to_bundle(
         write_json(folder / "configs" / "metadata.json", make_metadata(source))
         _write_scripts(find_scripts(bundle.network), folder / "scripts")
         if source.datalist is not None:
-            shutil.copyfile(source.datalist, folder / "configs" / "datalist.json")
+            # MONAI reads plain JSON: no byte-order mark, no comments.
+            write_json(folder / "configs" / "datalist.json", read_json(source.datalist))
         (folder / "models").mkdir()
         if source.model is not None:
-            difference = write_weights(source.model, bundle.network, folder / "models" / "model.pt")
+            bare = _build_bare(source) if source.spec is None else None
+            difference = write_weights(source.model, bundle.network, folder / "models" / "model.pt", bare)
         report = bundle.report
         write_text(folder / "docs" / "README.md", make_readme(source, report))
         licence = workspace / "docs" / "license.txt"
         if licence.is_file():
             shutil.copyfile(licence, folder / "docs" / "license.txt")
         write_json(folder / "docs" / REPORT, report.as_json() | {"logit_difference": difference})
-    return Migration(target, report, difference, source.weights_line)
+    return Migration(target, report, difference, source.weights_line, source.model)
+
+
+def _build_bare(source: MigrationSource) -> tuple[torch.nn.Module, ModelSpec]:
+    """The network of a file of weights alone, and what the configuration says of it."""
+    facts = source.facts
+    spec = ModelSpec(
+        task=facts.task,
+        in_channels=facts.in_channels,
+        class_names=facts.class_names,
+        activation="sigmoid" if facts.activation == "sigmoid" else "softmax",
+        window=(facts.patch[0], facts.patch[1], facts.patch[2]) if facts.patch and len(facts.patch) == 3 else None,
+        divisor=read_network(source.network).divisor,
+    )
+    return build_trained_network(source.network, facts, cast("Path", source.model)), spec
 
 
 def _write_scripts(modules: set[str], folder: Path) -> None:

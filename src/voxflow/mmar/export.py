@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from voxflow.components import read_network
+from voxflow.config import load_workflow
 from voxflow.datalist import Datalist
 from voxflow.engines import list_exported_kinds
 from voxflow.errors import ConfigError, DataError, VoxflowError
@@ -14,18 +18,19 @@ from voxflow.export import ExportOptions, export_model
 from voxflow.files import atomic_directory, write_json, write_text
 from voxflow.inference import InferenceCase
 from voxflow.mmar.artefacts import find_model
-from voxflow.mmar.data import DATA_FILE
+from voxflow.mmar.data import DATA_FILE, collect_facts, read_training_data
 from voxflow.mmar.folder import find_repository
 from voxflow.mmar.record import continue_record
 from voxflow.progress import say
 from voxflow.spec import ModelSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from voxflow.datalist import Case
     from voxflow.engines import EngineKind
     from voxflow.export import ParityReport
+    from voxflow.mmar.folder import Mmar
 
 PARITY_FILE = "{name}.parity.json"
 
@@ -110,7 +115,9 @@ def export_checkpoint(folder: Path, names: ExportNames, options: ExportOptions) 
     return MmarExport(files, report)
 
 
-def export_file(checkpoint: Path, output: Path, options: ExportOptions, shape: Sequence[int] = ()) -> MmarExport:
+def export_file(
+    checkpoint: Path, output: Path, options: ExportOptions, shape: Sequence[int] = (), mmar: Mmar | None = None
+) -> MmarExport:
     """Export a checkpoint to one file of one's own name, as Clara 4's export.sh does.
 
     Args:
@@ -118,6 +125,7 @@ def export_file(checkpoint: Path, output: Path, options: ExportOptions, shape: S
         output: the file; its ending says the format, such as .ts for TorchScript.
         options: bounds of the comparison with torch.
         shape: (batch, channel, *space) that the file must take; () any. Sizes stay open whatever it says.
+        mmar: opened on the training configuration of a checkpoint of weights alone; None: it holds its network.
 
     Raises:
         ConfigError: no format has this ending, or the network can't take the shape.
@@ -129,19 +137,40 @@ def export_file(checkpoint: Path, output: Path, options: ExportOptions, shape: S
         endings = ", ".join(kind.suffix for kind in list_exported_kinds() if not kind.is_optimised)
         raise ConfigError(f"--output_path ends in one of {endings}", path=output)
     kind, model = kinds[0], find_model(checkpoint)
-    check_input_shape(shape, model)
     cases, calibration = _read_cases(model.parent, options)
     options = options.model_copy(update={"engines": (kind.format,)})
     output.parent.mkdir(parents=True, exist_ok=True)
     scratch = output.parent / f".export-{output.stem}"
     try:
-        with atomic_directory(scratch) as out:
-            report = _export(model, out, options, cases, calibration)
+        with _open_checkpoint(model, mmar) as whole, atomic_directory(scratch) as out:
+            check_input_shape(shape, whole)
+            report = _export(whole, out, options, cases, calibration)
         report.require_published()
         (scratch / kind.file).replace(output)
     finally:
         _remove_scratch(scratch)
     return MmarExport({kind.name: output}, report)
+
+
+@contextlib.contextmanager
+def _open_checkpoint(model: Path, mmar: Mmar | None) -> Iterator[Path]:
+    """The checkpoint; of weights alone, one that the training configuration makes of them."""
+    from voxflow.training import DataFacts, adopt_weights, has_only_weights
+
+    if mmar is None or not mmar.config.is_file() or not has_only_weights(model):
+        yield model
+        return
+    workflow = load_workflow(mmar.config, environment=mmar.environment, overrides=mmar.overrides, workspace=mmar.root)
+    try:
+        workflow, datalist = read_training_data(mmar, workflow)
+        facts = collect_facts(workflow, datalist)
+    except DataError:  # the data is gone; classes are numbered
+        count = read_network(workflow.train.model).num_classes or 2
+        facts = DataFacts(class_names=tuple(f"class_{n}" for n in range(count)))
+    with tempfile.TemporaryDirectory() as folder:
+        whole = Path(folder) / "model.pt"
+        say(f"export: {adopt_weights(model, workflow, facts, whole)}")
+        yield whole
 
 
 def check_input_shape(shape: Sequence[int], model: Path) -> None:

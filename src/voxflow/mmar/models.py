@@ -1,7 +1,7 @@
 """Opens the model of an evaluation, and holds it against the network that the configuration describes.
 
-A checkpoint of MONAI's own, a plain state_dict as Clara 4 wrote it, holds weights alone: the configuration says the
-rest.
+Files that Clara 4 itself wrote are taken, too. A checkpoint holds weights alone, in 4.1 with the configuration of its
+training; a TorchScript file holds no more than the network. The evaluation's configuration says the rest.
 """
 
 from __future__ import annotations
@@ -11,15 +11,16 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from voxflow.components import Component, build_network, complete_network, is_same_network, read_network
-from voxflow.engines import open_engine
+from voxflow.components import Component, build_network, complete_network, create, is_same_network, read_network
+from voxflow.engines import has_torchscript_spec, open_engine, open_foreign_torchscript
 from voxflow.errors import ConfigError, DataError
 from voxflow.progress import say
 from voxflow.spec import ModelSpec
-from voxflow.training import load_weights, read_checkpoint, read_weights, save_model
+from voxflow.training import build_with_weights, has_only_weights, read_checkpoint, save_model
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import Any
 
     import torch
 
@@ -40,12 +41,13 @@ def open_model(file: Path, evaluation: Evaluation, datalist: Datalist) -> Engine
         ConfigError: the file holds another network than the configuration describes.
         DataError: the file can't be read, or has not all the weights of the network.
     """
+    if file.suffix == ".ts" and not has_torchscript_spec(file):
+        return _open_torchscript(file, evaluation, datalist)
+    if file.suffix == ".pt" and file.is_file() and has_only_weights(file):
+        return _open_weights(file, evaluation, evaluation.network or _read_training_network(file), datalist)
     if evaluation.network is None or file.suffix != ".pt":
         return open_engine(file)
-    try:
-        content = read_checkpoint(file)
-    except DataError:
-        return _open_weights(file, evaluation, evaluation.network, datalist)
+    content = read_checkpoint(file)
     trained = Component.model_validate(json.loads(content["network"]))
     if not is_same_network(evaluation.network, trained):
         described = f"{evaluation.network.name.removeprefix('monai:')} as the file describes it"
@@ -72,24 +74,57 @@ def _open_weights(file: Path, evaluation: Evaluation, network: Component, datali
         message = "in_channels and out_channels are needed, since the checkpoint holds weights alone"
         raise ConfigError(message, path=evaluation.path, where=network.where)
     component = complete_network(network, in_channels=typed.in_channels, num_classes=typed.num_classes)
-    module = build_network(component)
-    report = load_weights(module, read_weights(file), file)
-    if report.missing or report.mismatched:
-        raise DataError(f"not the weights of {network.name}: {report.line()}", path=file)
-    say(f"{file.name} holds weights alone; the configuration's network takes them: {report.line()}")
-    labels = datalist.metadata.get("labels")
-    names = tuple(str(name) for name in labels.values()) if isinstance(labels, dict) else ()
-    if len(names) != typed.num_classes:
-        names = tuple(f"class_{n}" for n in range(typed.num_classes))
-    is_sigmoid = any(step.args.get("sigmoid") for step in evaluation.post_transforms)
-    spec = ModelSpec(
-        task=evaluation.task,
-        in_channels=typed.in_channels,
-        class_names=names,
-        activation="sigmoid" if is_sigmoid else "softmax",
-        divisor=typed.divisor,
-    )
+    module, line = build_with_weights(component, file)
+    say(line)
+    spec = _describe_model(evaluation, datalist, typed.num_classes)
+    spec = spec.model_copy(update={"in_channels": typed.in_channels, "divisor": typed.divisor})
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.pt"
         save_model(path, module, component, spec=spec, epoch=0, metric=float("nan"))
         return open_engine(path)
+
+
+def _describe_model(evaluation: Evaluation, datalist: Datalist, classes: int | None = None) -> ModelSpec:
+    """What a configuration and its datalist say of a model whose file says nothing."""
+    labels = datalist.metadata.get("labels")
+    names = tuple(str(name) for name in labels.values()) if isinstance(labels, dict) else ()
+    if not names or (classes is not None and len(names) != classes):
+        names = tuple(f"class_{n}" for n in range(classes or 2))
+    is_sigmoid = any(step.args.get("sigmoid") for step in evaluation.post_transforms)
+    images = [case.image for cases in datalist.parts.values() for case in cases[:1]]
+    return ModelSpec(
+        task=evaluation.task,
+        in_channels=len(images[0]) if images else 1,
+        class_names=names,
+        activation="sigmoid" if is_sigmoid else "softmax",
+    )
+
+
+def _open_torchscript(file: Path, evaluation: Evaluation, datalist: Datalist) -> Engine:
+    """A TorchScript file that Clara exported, run in the windows of the configuration's inferer."""
+    inferer: Any = create("inferer", evaluation.inferer) if evaluation.inferer is not None else None
+    size = getattr(inferer, "roi_size", None) or ((64, 64, 64) if evaluation.task == "segmentation" else (256, 256))
+    engine = open_foreign_torchscript(file, _describe_model(evaluation, datalist), size)
+    spec = engine.spec
+    say(
+        f"{file.name} was not exported by Voxflow: it takes {spec.in_channels} channel(s) and answers "
+        f"{len(spec.class_names)} classes; the configuration says the rest"
+    )
+    return engine
+
+
+def _read_training_network(file: Path) -> Component:
+    """The network that a checkpoint of Clara 4.1 tells of in ``train_conf``.
+
+    Raises:
+        DataError: it tells of none, or of a class of the user's own.
+    """
+    import torch
+
+    configuration: Any = torch.load(file, map_location="cpu", weights_only=True)
+    for key in ("train_conf", "train", "model"):
+        configuration = configuration.get(key) if isinstance(configuration, dict) else None
+    if not isinstance(configuration, dict) or not isinstance(configuration.get("name"), str):
+        message = "it holds weights alone; describe its network under model in the place of ckpt_path"
+        raise DataError(message, path=file)
+    return Component(name=f"monai:{configuration['name']}", args=configuration.get("args") or {}, where="train_conf")

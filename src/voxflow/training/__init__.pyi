@@ -1,3 +1,6 @@
+from .adoption import adopt_weights as adopt_weights
+from .adoption import build_with_weights as build_with_weights
+from .adoption import has_only_weights as has_only_weights
 from .checkpoint import load_model as load_model
 from .checkpoint import read_checkpoint as read_checkpoint
 from .checkpoint import save_model as save_model

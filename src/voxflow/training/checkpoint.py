@@ -90,7 +90,11 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError) as error:
         raise DataError(f"no model file: {str(error).splitlines()[0]}", path=path) from error
     if not isinstance(content, dict) or content.keys() < _KEYS or content.get("format") != FORMAT:
-        raise DataError(f"no Voxflow model file of format {FORMAT}", path=path)
+        message = f"no Voxflow model file of format {FORMAT}"
+        if isinstance(content, dict) and "format" not in content:
+            message += "; a file of weights alone needs its configuration: train from it (MMAR_CKPT), or export it by "
+            message += "-c config_train.json --model_path"
+        raise DataError(message, path=path)
     return content
 
 

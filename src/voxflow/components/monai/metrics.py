@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from voxflow.components.chain import build_transform
 from voxflow.components.metrics.base import Metric, Outputs, mean_defined
 from voxflow.components.registry import register
+from voxflow.findings import ArgumentError, suggest
 from voxflow.spec import TransformSpec  # noqa: TC001 (pydantic reads annotations at run time)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
+
+
+# Arguments of MONAI's handlers that have one value here: classes are averaged, then cases.
+FIXED: dict[str, tuple[Any, ...]] = {"reduction": ("mean",), "is_multilabel": (False,)}
+# Those that change no number.
+WITHOUT_MEANING = ("device", "return_with_label", "save_details")
 
 
 class MonaiMetric(Metric):
@@ -32,6 +39,25 @@ class MonaiMetric(Metric):
     compared: tuple[str, str] = ("pred", "label")
     post_transforms: tuple[TransformSpec, ...] = ()
     args: dict[str, Any] = Field(default_factory=dict)
+
+    # The handler's arguments that are obeyed, with their types.
+    obeyed: ClassVar[dict[str, tuple[type, ...]]] = {}
+
+    @model_validator(mode="after")
+    def _check_arguments(self) -> Self:
+        """Refuse what is not computed: an argument that nobody reads would leave other numbers than were asked for."""
+        for name, value in self.args.items():
+            if name in self.obeyed:
+                if not isinstance(value, self.obeyed[name]):
+                    words = " or ".join(kind.__name__ for kind in self.obeyed[name])
+                    raise ArgumentError(f"{name}: expected {words}, received {value!r}", code="wrong-type")
+            elif name in FIXED:
+                if value not in FIXED[name]:
+                    raise ArgumentError(f"{name}: {value!r} is not carried", fix=f"write {FIXED[name][0]!r}")
+            elif name not in WITHOUT_MEANING:
+                near = suggest(name, [*self.obeyed, *FIXED, *WITHOUT_MEANING], present=self.args)
+                raise ArgumentError(f"takes no argument {name!r}", code="unknown-argument", fix=near)
+        return self
 
     def pairs(self, outputs: Outputs) -> list[tuple[Any, Any]]:
         """Return prediction and label of each case of a batch, after ``post_transforms``.
@@ -109,17 +135,22 @@ class IterationMetric(MonaiMetric):
 class MeanDice(IterationMetric):
     """MONAI's Dice; a class that is not in the label is left out."""
 
+    obeyed: ClassVar[dict[str, tuple[type, ...]]] = {"include_background": (bool,), "num_classes": (int,)}
+
     def compute(self, pred: Any, label: Any) -> Any:
         """Dice of each class."""
         from monai.metrics import DiceMetric
 
         background = self.args.get("include_background", True)
-        return DiceMetric(include_background=background, reduction="none")(pred, label)
+        classes = self.args.get("num_classes")
+        return DiceMetric(include_background=background, reduction="none", num_classes=classes)(pred, label)
 
 
 @register("metric", "clara4", name="MeanIoUHandler")
 class MeanIoU(IterationMetric):
     """MONAI's intersection over union."""
+
+    obeyed: ClassVar[dict[str, tuple[type, ...]]] = {"include_background": (bool,)}
 
     def compute(self, pred: Any, label: Any) -> Any:
         """Jaccard of each class."""
@@ -132,6 +163,13 @@ class MeanIoU(IterationMetric):
 class HausdorffDistance(IterationMetric):
     """MONAI's Hausdorff distance, in voxels."""
 
+    obeyed: ClassVar[dict[str, tuple[type, ...]]] = {
+        "include_background": (bool,),
+        "distance_metric": (str,),
+        "percentile": (float, int),
+        "directed": (bool,),
+    }
+
     def compute(self, pred: Any, label: Any) -> Any:
         """The distance of each class."""
         from monai.metrics import compute_hausdorff_distance
@@ -143,6 +181,12 @@ class HausdorffDistance(IterationMetric):
 @register("metric", "clara4", name="SurfaceDistance")
 class SurfaceDistance(IterationMetric):
     """MONAI's average surface distance, in voxels."""
+
+    obeyed: ClassVar[dict[str, tuple[type, ...]]] = {
+        "include_background": (bool,),
+        "distance_metric": (str,),
+        "symmetric": (bool,),
+    }
 
     def compute(self, pred: Any, label: Any) -> Any:
         """The distance of each class."""
@@ -181,6 +225,8 @@ class Accuracy(MonaiMetric):
 @register("metric", "clara4", name="ROCAUC")
 class RocAuc(MonaiMetric):
     """MONAI's area under the ROC curve over all cases."""
+
+    obeyed: ClassVar[dict[str, tuple[type, ...]]] = {"average": (str,)}
 
     def measure(self, outputs: Outputs) -> NDArray[Any]:
         """Scores and labels (2, batch, class)."""
