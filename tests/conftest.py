@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 TESTS = Path(__file__).resolve().parent
 ROOT = TESTS.parent
-STORE_VARIABLE = "MLFLOW_TRACKING_URI"
+STORE_VARIABLES = ("MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
 
 # Folders whose tests share what takes long to prepare (a run of the whole DAG, a Prefect server, trained models): one
 # process runs all of them. Of the other folders, the tests of a file stay together.
@@ -70,11 +70,12 @@ def _separate_mappings(tmp_path_factory: pytest.TempPathFactory, monkeypatch: py
 @pytest.fixture(autouse=True)
 def _separate_store() -> Iterator[None]:
     """MLflow puts the store that it was told of into the environment, for whatever comes next."""
-    before = os.environ.get(STORE_VARIABLE)
+    before = {name: os.environ.get(name) for name in STORE_VARIABLES}
     yield
-    os.environ.pop(STORE_VARIABLE, None)
-    if before is not None:
-        os.environ[STORE_VARIABLE] = before
+    for name, value in before.items():
+        os.environ.pop(name, None)
+        if value is not None:
+            os.environ[name] = value
 
 
 @pytest.fixture(scope="session")

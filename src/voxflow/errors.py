@@ -16,6 +16,8 @@ VoxflowError                 exit 1   something failed while working
 from collections.abc import Sequence
 from pathlib import Path
 
+from voxflow.redaction import hide_secrets
+
 MOST_CHARACTERS = 2000  # of a line of a message
 
 EXIT_OK = 0
@@ -30,6 +32,10 @@ class VoxflowError(Exception):
     """The root: anything that a command reports as one clear line."""
 
     exit_code = EXIT_FAILURE
+
+    def __str__(self) -> str:
+        """The message without secrets; it reaches logs, tables and pages."""
+        return hide_secrets(super().__str__())
 
 
 class InputError(VoxflowError):

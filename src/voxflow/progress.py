@@ -5,6 +5,8 @@ import time
 from collections.abc import Iterable, Iterator, Sized
 from typing import TypeVar
 
+from voxflow.redaction import hide_secrets
+
 T = TypeVar("T")
 
 PLAIN_INTERVAL_S = 10.0
@@ -40,6 +42,6 @@ def _plain(items: Iterable[T], description: str, total: int | None) -> Iterator[
 
 
 def say(line: str) -> None:
-    """Write one line for a person to stderr, at once."""
-    sys.stderr.write(line + "\n")
+    """Write one line for a person to stderr, at once, and without secrets."""
+    sys.stderr.write(hide_secrets(line) + "\n")
     sys.stderr.flush()

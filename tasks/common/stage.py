@@ -16,6 +16,7 @@ from pydantic import BaseModel
 from voxflow.errors import EXIT_FAILURE, EXIT_INTERRUPTED, EXIT_OK, VoxflowError
 from voxflow.places import WorkspaceLayout, load_params
 from voxflow.progress import say
+from voxflow.redaction import SecretFilter
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -109,11 +110,13 @@ def run_guarded(title: str, work: Callable[[], int], debug: bool) -> int:
     # A scheduler's SIGTERM ends a stage as Ctrl-C does: what is half done is cleared away.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(SecretFilter())
     try:
         return work() or EXIT_OK
     except (VoxflowError, OSError) as error:
         if debug:
-            traceback.print_exc()
+            say(traceback.format_exc())
         say(f"{title}: error: {error}")
         return error.exit_code if isinstance(error, VoxflowError) else EXIT_FAILURE
     except KeyboardInterrupt:

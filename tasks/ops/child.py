@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from tasks.ops import leash
 from tasks.ops.repro import StageError
 from voxflow.errors import EXIT_FAILURE, EXIT_OK, EXIT_SOME_FAILED, EXIT_WRONG_INPUT
+from voxflow.redaction import hide_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -41,7 +42,7 @@ def run_program(module: str, arguments: Sequence[str], say: Callable[[str], None
     with leash.start(command, environment=environment, output=subprocess.PIPE) as child:
         for line in child.stdout or ():
             if line.strip():
-                last = line.rstrip()
+                last = hide_secrets(line.rstrip())
                 say(last)
         code = child.wait()
     if code in (EXIT_OK, EXIT_SOME_FAILED):

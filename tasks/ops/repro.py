@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Literal
 
 from tasks.ops import leash
 from voxflow.errors import EXIT_FAILURE, EXIT_INTERRUPTED, EXIT_WRONG_INPUT, VoxflowError
+from voxflow.redaction import hide_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -129,7 +130,7 @@ class Reproducer:
                     # What DVC says of its locks, with the advice to remove them, is not for who only has to wait.
                     is_locked = is_locked or LOCKED.search(line) is not None
                     if not is_locked:
-                        say(line.rstrip())
+                        say(hide_secrets(line.rstrip()))
                     lines.append(line.rstrip())
             code = child.wait()
         with self._guard:

@@ -7,22 +7,24 @@ import contextlib
 import os
 import signal
 import socket
+import sqlite3
 import sys
 import time
 import urllib.error
 import urllib.request
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tasks.ops import leash
-from voxflow.errors import EXIT_OK, InputError, VoxflowError
+from tasks.ops.restore import correct_deployments
+from voxflow.errors import EXIT_FAILURE, EXIT_OK, InputError, VoxflowError
 from voxflow.progress import say
-from voxflow.tracking import PAGES_VARIABLE, is_server
+from voxflow.tracking import PAGES_VARIABLE, check_store, is_server
 
 if TYPE_CHECKING:
     import subprocess
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 HOST = "127.0.0.1"
 WORK_POOL, WORKER = "voxflow", "Prefect worker"
@@ -42,11 +44,13 @@ class ServerProgram:
         name: for messages.
         command: program and arguments.
         health: an address that answers 200 when the service is ready; None: there is nothing to ask.
+        variables: of the environment, for this program alone.
     """
 
     name: str
     command: tuple[str, ...]
     health: str | None = None
+    variables: Mapping[str, str] = field(default_factory=dict)
 
 
 def list_services(prefect_port: int, mlflow_port: int, store: str) -> tuple[ServerProgram, ...]:
@@ -61,13 +65,15 @@ def list_services(prefect_port: int, mlflow_port: int, store: str) -> tuple[Serv
     prefect, mlflow = str(programs / "prefect"), str(programs / "mlflow")
     server = (prefect, "server", "start", "--host", HOST, "--port", str(prefect_port))
     worker = (prefect, "--no-prompt", "worker", "start", "--pool", WORK_POOL, "--type", "process")
-    pages = (mlflow, "server", "--host", HOST, "--port", str(mlflow_port), "--backend-store-uri", store)
+    # The store is in the environment: everybody on this machine can read a command line, and it may hold a password.
+    pages = (mlflow, "server", "--host", HOST, "--port", str(mlflow_port))
     started = [
         ServerProgram("Prefect server", server, f"http://{HOST}:{prefect_port}/api/health"),
         ServerProgram(
             "MLflow",
             (*pages, "--workers", "1", "--uvicorn-opts", "--log-level warning"),
             f"http://{HOST}:{mlflow_port}/health",
+            {"MLFLOW_BACKEND_STORE_URI": store},
         ),
         ServerProgram(WORKER, worker),
     ]
@@ -92,14 +98,16 @@ def serve(prefect_port: int, mlflow_port: int) -> int:
 
     Raises:
         InputError: a port is taken.
-        VoxflowError: a service ended by itself or did not answer in time.
+        VoxflowError: the store can't be used; a service ended by itself or did not answer in time.
     """
     store = os.environ.get("MLFLOW_TRACKING_URI", DEFAULT_STORE)
     services = list_services(prefect_port, mlflow_port, store)
     _check_free(prefect_port, "PREFECT_PORT")
     if not is_server(store):
         _check_free(mlflow_port, "MLFLOW_PORT")
+        check_store(store)
     variables = make_environment(prefect_port, mlflow_port)
+    correct_deployments(Path(variables["PREFECT_HOME"]))
     with contextlib.ExitStack() as running:
         started: dict[str, subprocess.Popen[str]] = {}
         for service in services:
@@ -108,7 +116,7 @@ def serve(prefect_port: int, mlflow_port: int) -> int:
                 for server, process in zip(services, started.values(), strict=False):
                     _wait_until_healthy(server, process)
                 running.enter_context(_recover(variables))
-            started[service.name] = leash.start(service.command, environment=variables)
+            started[service.name] = leash.start(service.command, environment=variables | dict(service.variables))
             running.enter_context(_end_on_exit(started[service.name]))
         say(
             f"Prefect  http://{HOST}:{prefect_port}  (elsewhere: export PREFECT_API_URL={variables['PREFECT_API_URL']})"
@@ -200,9 +208,9 @@ def main() -> int:
     except KeyboardInterrupt:
         say("serve: ended")
         return EXIT_OK
-    except VoxflowError as error:
+    except (VoxflowError, OSError, sqlite3.Error) as error:
         say(f"serve: error: {error}")
-        return error.exit_code
+        return error.exit_code if isinstance(error, VoxflowError) else EXIT_FAILURE
 
 
 if __name__ == "__main__":

@@ -107,7 +107,7 @@ def run_guarded(program: str, run: Callable[[], int], *, debug: bool = False) ->
         return run()
     except (VoxflowError, OSError) as error:
         if debug:
-            traceback.print_exc()
+            say(traceback.format_exc())
         say(f"{program}: error: {error}")
         return error.exit_code if isinstance(error, VoxflowError) else EXIT_FAILURE
     except KeyboardInterrupt:

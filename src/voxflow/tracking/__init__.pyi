@@ -1,3 +1,5 @@
+from .moving import check_store as check_store
+from .moving import move_store as move_store
 from .pages import PAGES_VARIABLE as PAGES_VARIABLE
 from .pages import RunPages as RunPages
 from .pages import find_pages_address as find_pages_address

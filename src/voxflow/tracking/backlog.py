@@ -64,13 +64,14 @@ class Backlog:
         """Keep one entry, with the time of day; a disk that takes nothing any more loses it.
 
         Args:
-            entry: as ``MlflowTracker.record_entry`` takes it; what is no JSON is kept as text.
+            entry: as ``MlflowTracker.record_entry`` takes it; what is no JSON is kept as text. A path below the
+                repository is kept relative to it, since the repository may be moved before the file is sent.
         """
         with contextlib.suppress(OSError):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             # One line a call and no rewriting: a killed process loses at most the line that it was writing.
             head = "" if self.is_waiting else self._header_line() + "\n"
-            line = json.dumps({"time": int(time.time() * 1000), **entry}, default=str)
+            line = json.dumps({"time": int(time.time() * 1000), **entry, **_shorten_path(entry)}, default=str)
             with self.path.open("a", encoding="utf-8") as stream:
                 stream.write(f"{head}{line}\n")
 
@@ -87,7 +88,8 @@ class Backlog:
             while lines:
                 # The last line may have been cut off when its process was killed.
                 with contextlib.suppress(json.JSONDecodeError):
-                    record_entry(json.loads(lines[0]))
+                    entry = json.loads(lines[0])
+                    record_entry(entry | ({"path": str(_find_root() / entry["path"])} if "path" in entry else {}))
                 lines.pop(0)
         finally:
             if lines:
@@ -99,8 +101,17 @@ class Backlog:
         return json.dumps({"experiment": self.experiment, "run_id": self.run_id})
 
 
+def _find_root() -> Path:
+    return find_home().absolute()
+
+
 def _backlog_folder() -> Path:
-    return (find_home() / FOLDER).absolute()
+    return _find_root() / FOLDER
+
+
+def _shorten_path(entry: Mapping[str, Any]) -> dict[str, str]:
+    path, root = Path(entry.get("path", "")), _find_root()
+    return {"path": path.relative_to(root).as_posix()} if path.is_relative_to(root) else {}
 
 
 def find_left_behind() -> Iterator[Backlog]:

@@ -92,6 +92,9 @@ class MlflowTracker(Tracker):
         from mlflow.entities import Metric, Param, RunTag
 
         values = entry.get("values", {})
+        if "path" in entry and not Path(entry["path"]).exists():
+            say(f"warning: {entry['path']} is not there any more, so MLflow keeps no copy of it")
+            return
         match entry["kind"]:
             case "params":
                 # MLflow refuses a whole batch when one of its parameters has another value already.

@@ -8,9 +8,10 @@ from typing import Any
 from urllib.parse import quote
 
 from voxflow.errors import DataError
+from voxflow.redaction import hide_secrets
 from voxflow.tracking.locking import sqlite_path
 from voxflow.tracking.registry import query_store
-from voxflow.tracking.tracker import SQLITE, get_tracking_uri, is_server, strip_password
+from voxflow.tracking.tracker import SQLITE, get_tracking_uri, is_server
 
 # Set by `make serve`, whose pages show a store that is a database.
 PAGES_VARIABLE = "VOXFLOW_MLFLOW_URL"
@@ -38,7 +39,7 @@ def find_pages_address() -> str | None:
         The address without a slash at its end and without a password; None where no pages are known to be served.
     """
     address = get_tracking_uri() if is_server(get_tracking_uri()) else os.environ.get(PAGES_VARIABLE, "")
-    return strip_password(address).rstrip("/") if address.startswith(("http://", "https://")) else None
+    return hide_secrets(address).rstrip("/") if address.startswith(("http://", "https://")) else None
 
 
 def find_run_pages(run_id: str) -> RunPages:
@@ -54,7 +55,7 @@ def find_run_pages(run_id: str) -> RunPages:
     info = query_store(lambda: _read_run_info(run_id))
     base = find_pages_address()
     if base is None:
-        return RunPages(strip_password(str(info.artifact_uri)))
+        return RunPages(hide_secrets(str(info.artifact_uri)))
     # The routes of MLflow's single page; they stand behind the "#", which no server sees.
     experiment = f"{base}/#/experiments/{quote(str(info.experiment_id))}"
     run = f"{experiment}/runs/{quote(run_id)}"

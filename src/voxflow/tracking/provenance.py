@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from voxflow.naming import make_metric_name
+from voxflow.redaction import hide_secrets, hide_values
 from voxflow.tracking.sweeps import BASELINE, EXPERIMENT
 
 if TYPE_CHECKING:
@@ -20,8 +20,6 @@ NONE = "none"
 # What a scheduler tells the stages that it starts: which of its runs they belong to, and that run's page. They become
 # tags of the MLflow run and stand in no file, so that what a stage makes is the same whoever started it.
 FLOW_RUN, FLOW_RUN_PAGE = "VOXFLOW_FLOW_RUN", "VOXFLOW_FLOW_RUN_URL"
-# The pseudonym key would let anyone who reads the runs test guesses of patients' names.
-_SECRET = re.compile(r"(pseudonym_key|password|secret|token)$", re.IGNORECASE)
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -51,10 +49,8 @@ def to_params(values: Mapping[str, Any]) -> dict[str, str]:
         >>> to_params({"convert": {"pseudonym_key": "abc"}, "note": "5 % of cases"})
         {'convert.pseudonym_key': '***', 'note': '5 % of cases'}
     """
-    return {
-        make_metric_name(key): "***" if _SECRET.search(key) and value is not None else str(value)[:LONGEST_VALUE]
-        for key, value in flatten(values).items()
-    }
+    # The pseudonym key would let anyone who reads the runs test guesses of patients' names.
+    return {make_metric_name(key): str(value)[:LONGEST_VALUE] for key, value in flatten(hide_values(values)).items()}
 
 
 def read_provenance(datalist: Path | None) -> dict[str, str]:
@@ -79,7 +75,7 @@ def read_flow_run_tags(prefix: str = "") -> dict[str, str]:
         prefix: of the tags' names.
     """
     values = {"flow_run": os.environ.get(FLOW_RUN), "flow_run_url": os.environ.get(FLOW_RUN_PAGE)}
-    return {f"{prefix}{tag}": value for tag, value in values.items() if value}
+    return {f"{prefix}{tag}": hide_secrets(value) for tag, value in values.items() if value}
 
 
 def _read_experiment_tags() -> dict[str, str]:

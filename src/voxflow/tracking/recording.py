@@ -14,7 +14,9 @@ from voxflow.progress import say
 from voxflow.tracking.backlog import Backlog, find_left_behind
 from voxflow.tracking.locking import lock_store
 from voxflow.tracking.mlflow_tracker import MlflowTracker, OfflineTracker
+from voxflow.tracking.moving import require_place
 from voxflow.tracking.provenance import read_flow_run_tags, read_provenance
+from voxflow.tracking.running import end_killed_runs, hold_run
 from voxflow.tracking.store import (
     configure_mlflow,
     first_line_of,
@@ -118,14 +120,16 @@ def _active_run(experiment: str | None, run_id: str | None) -> Iterator[Tracker]
         explanation = f"what is to be recorded is kept in {tracker.backlog.path}"
         say(f"warning: the MLflow store can't be used, {explanation} and sent when it is back: {first_line_of(error)}")
     status = "FAILED"
-    try:
-        yield tracker
-        status = tracker.status
-    except KeyboardInterrupt:
-        status = "KILLED"
-        raise
-    finally:
-        tracker.end(status)
+    has_run_here = isinstance(tracker, MlflowTracker)
+    with hold_run(get_tracking_uri(), tracker.run_id) if has_run_here else contextlib.nullcontext():
+        try:
+            yield tracker
+            status = tracker.status
+        except KeyboardInterrupt:
+            status = "KILLED"
+            raise
+        finally:
+            tracker.end(status)
 
 
 def _start_run(experiment: str | None, run_id: str | None) -> MlflowTracker:
@@ -133,12 +137,17 @@ def _start_run(experiment: str | None, run_id: str | None) -> MlflowTracker:
     import mlflow
 
     with lock_store(get_tracking_uri()), ignore_deprecations():
-        if experiment is None:
-            run = mlflow.start_run(run_id=run_id, log_system_metrics=False)
-        else:
+        client = mlflow.MlflowClient()
+        end_killed_runs(get_tracking_uri(), client, without=run_id)
+        if experiment is None or has_run(run_id):
+            require_place(client.get_run(run_id).info.artifact_uri)
             mlflow.set_system_metrics_sampling_interval(SYSTEM_METRICS_INTERVAL_S)
-            run_place = {"run_id": run_id} if has_run(run_id) else {"experiment_id": get_experiment_id(experiment)}
-            run = mlflow.start_run(**run_place, log_system_metrics=True)
+            run = mlflow.start_run(run_id=run_id, log_system_metrics=experiment is not None)
+        else:
+            experiment_id = get_experiment_id(experiment)
+            require_place(client.get_experiment(experiment_id).artifact_location)
+            mlflow.set_system_metrics_sampling_interval(SYSTEM_METRICS_INTERVAL_S)
+            run = mlflow.start_run(experiment_id=experiment_id, log_system_metrics=True)
     _send_backlogs()
     return MlflowTracker(run.info.run_id, backlog=Backlog.for_run(experiment or "", run.info.run_id))
 

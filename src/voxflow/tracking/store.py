@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING
 
 from voxflow.naming import make_case_name
 from voxflow.tracking.locking import sqlite_path
-from voxflow.tracking.tracker import SQLITE, get_tracking_uri
+from voxflow.tracking.moving import correct_places
+from voxflow.tracking.tracker import SQLITE, get_tracking_uri, is_server, move_credentials
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,16 +33,22 @@ NO_BARS = {"MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
 def configure_mlflow() -> None:
     """Point MLflow at the tracking store, quietly and without waiting for minutes.
 
+    A store that was moved, copied or restored finds its files where it lies now.
+
     Raises:
         sqlite3.Error: the store is a file that is no database.
+        sqlalchemy.exc.SQLAlchemyError: the database is away, or it was moved and can't be written.
     """
     for name, value in (PATIENCE | NO_BARS).items():
         os.environ.setdefault(name, value)
+    move_credentials()
     import mlflow
 
     for noisy in ("mlflow", "alembic"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
-    _check_sqlite(get_tracking_uri())
+    _check_database(get_tracking_uri())
+    with ignore_deprecations():
+        correct_places(get_tracking_uri())
     mlflow.set_tracking_uri(get_tracking_uri())
 
 
@@ -110,11 +117,16 @@ def _artifact_location(experiment: str) -> str | None:
     return (sqlite_path(get_tracking_uri()).parent / ARTIFACTS / make_case_name(experiment)).as_uri()
 
 
-def _check_sqlite(uri: str) -> None:
-    """Find a file that can't be opened at once; MLflow would try for a minute and a half."""
+def _check_database(uri: str) -> None:
+    """Find a database that can't be opened at once; MLflow would try for a minute and a half."""
     if uri.startswith(SQLITE):
         with contextlib.closing(sqlite3.connect(sqlite_path(uri))) as connection:
             connection.execute("PRAGMA schema_version").fetchone()
+    elif not is_server(uri):
+        from sqlalchemy import NullPool, create_engine
+
+        with create_engine(uri, poolclass=NullPool).connect():
+            pass
 
 
 def download_artifacts(run_id: str, folder: str, target: Path) -> bool:

@@ -12,13 +12,14 @@ import os
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 from voxflow.errors import DataError
 from voxflow.files import write_json
 from voxflow.naming import make_distinct_names, make_metric_name
 from voxflow.places import find_home
 from voxflow.progress import say
+from voxflow.redaction import hide_secrets, hide_values
 from voxflow.tracking.provenance import to_params
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ class Tracker(ABC):
 
     def log_tags(self, values: Mapping[str, str]) -> None:
         """Record short facts, such as a commit."""
-        self._record("tags", {"kind": "tags", "values": dict(values)})
+        self._record("tags", {"kind": "tags", "values": hide_values(values)})
 
     def log_artifact(self, path: Path, folder: str | None = None) -> None:
         """Keep a copy of a file or a folder; one that is not there is named in a warning.
@@ -147,15 +148,20 @@ def is_server(uri: str) -> bool:
     return uri.startswith(("http://", "https://", "databricks"))
 
 
-def strip_password(uri: str) -> str:
-    """The address without the user and the password that it may hold.
+def move_credentials() -> None:
+    """Move the user and the password of a server's address from ``MLFLOW_TRACKING_URI`` to variables of their own.
 
-    Example:
-        >>> strip_password("https://me:secret@mlflow.hospital:5000/x")
-        'https://mlflow.hospital:5000/x'
+    MLflow repeats the address in its errors, its logs and its tracebacks; of these variables it says nothing. Those
+    that are set already count.
     """
-    parts = urlsplit(uri)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])) if "@" in parts.netloc else uri
+    uri = os.environ.get(URI_VARIABLE, "")
+    parts = urlsplit(uri) if uri.startswith(("http://", "https://")) else None
+    user_and_password, at, host = parts.netloc.rpartition("@") if parts else ("", "", "")
+    if parts and at:
+        user, _, password = user_and_password.partition(":")
+        os.environ.setdefault("MLFLOW_TRACKING_USERNAME", unquote(user))
+        os.environ.setdefault("MLFLOW_TRACKING_PASSWORD", unquote(password))
+        os.environ[URI_VARIABLE] = urlunsplit(parts._replace(netloc=host))
 
 
 @contextlib.contextmanager
@@ -192,7 +198,7 @@ def write_run_file(path: Path, tracker: Tracker, experiment: str) -> None:
     """
     # The place of this clone of the repository is nobody's business elsewhere.
     uri = DEFAULT_URI if get_tracking_uri() == f"{SQLITE}{find_home() / DEFAULT_FILE}" else get_tracking_uri()
-    address = strip_password(uri)
+    address = hide_secrets(uri)
     write_json(path, {"run_id": tracker.run_id, "experiment": experiment, "tracking_uri": address})
 
 
