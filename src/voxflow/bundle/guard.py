@@ -1,9 +1,10 @@
 """Holds a run of a bundle to its stage: it loads the stage's weights, reads the stage's cases, writes to its folder.
 
-A bundle's configuration is a program, with ids, paths and expressions of its own. What Voxflow can see before the run,
-it replaces: the path of each CheckpointLoader, the root of each SaveImage. The rest is held at the doors by which a
-run of MONAI passes (``torch.load``, ``LoadImage``, ``ImageWriter``, ``torch.save``, opening a file to write): what
-goes elsewhere ends the run with the path, and never with a number that stands for something else.
+A bundle's configuration is a program, with ids, paths and expressions of its own. What can be seen before the run is
+replaced (:mod:`voxflow.bundle.redirect`). The rest is held here, at the doors by which a run passes: ``torch.load``,
+``torch.save``, ``LoadImage``, ``ImageWriter``, and Python's own events of files that are opened, moved and removed.
+What goes elsewhere ends the run with the path and the id that names it. Worker processes are held, too, however they
+are started. A library that opens files in C is not seen here; :mod:`voxflow.bundle.verify` compares the files.
 """
 
 from __future__ import annotations
@@ -12,21 +13,39 @@ import contextlib
 import os
 import sys
 import tempfile
-from dataclasses import dataclass
+import threading
+from dataclasses import dataclass, field
 from filecmp import cmp
 from functools import wraps
+from inspect import signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
+from voxflow.bundle.reading import walk
 from voxflow.errors import ConfigError
+from voxflow.volumes import VOLUME_SUFFIXES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-# Arguments of MONAI's handlers, transforms and of TensorBoard that name a folder to write to.
-WRITING_ARGUMENTS = ("save_dir", "output_dir", "log_dir")
-IMAGE_SAVERS = ("SaveImage", "SaveImaged")
 WRITE_FLAGS = os.O_WRONLY | os.O_RDWR | os.O_CREAT
+IMAGE_SUFFIXES = (*VOLUME_SUFFIXES, ".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".dcm", ".svs")
+# Events of Python's audit hooks, with the arguments that hold a path which is written, and that of its folder's number.
+WRITE_EVENTS = {
+    "os.link": ((1,), 3),
+    "os.mkdir": ((0,), 2),
+    "os.rename": ((0, 1), 3),
+    "os.symlink": ((1,), 2),
+    "os.truncate": ((0,), None),
+    "shutil.copyfile": ((1,), None),
+    "shutil.copytree": ((1,), None),
+    "shutil.make_archive": ((0,), None),
+    "shutil.move": ((0, 1), None),
+    "shutil.unpack_archive": ((1,), None),
+}
+REMOVE_EVENTS = {"os.remove": ((0,), 1), "os.rmdir": ((0,), 1), "shutil.rmtree": ((0,), 1)}
+# Where libraries keep what they download or compile; no bundle's result lies there.
+CACHE_VARIABLES = ("XDG_CACHE_HOME", "TORCH_HOME", "HF_HOME", "MPLCONFIGDIR", "TRITON_CACHE_DIR", "NUMBA_CACHE_DIR")
 
 
 @dataclass
@@ -35,17 +54,29 @@ class StageBounds:
 
     Attributes:
         folders: everything that is written goes below one of these.
-        weights: the only file that weights may come from; None in a training, which may begin with any.
+        weights: the only file that the evaluator's weights may come from; None in a training, which may begin with any.
         inputs: the images and labels of the stage's cases; empty where the configuration's own are used.
-        protected: folders in which no file may be opened to write, unless they belong to ``folders``.
+        protected: folders whose files must be the same after the run; none that ``folders`` lie in.
+        image_root: the folder that all images lie below; None where there are none.
         load_count: how often ``weights`` was loaded.
+        other_loads: files of other weights that were loaded.
+        has_verified_weights: whether the evaluator's network was seen with ``weights`` in it.
+        saved_images: the images that were written.
+        faults: what was refused, which may have been caught by the bundle's own code.
+        parser: MONAI's ConfigParser, to name ids in messages.
     """
 
     folders: tuple[Path, ...]
     weights: Path | None = None
     inputs: frozenset[Path] = frozenset()
     protected: tuple[Path, ...] = ()
+    image_root: Path | None = None
     load_count: int = 0
+    other_loads: list[Path] = field(default_factory=list)
+    has_verified_weights: bool = False
+    saved_images: set[Path] = field(default_factory=set)
+    faults: list[ConfigError] = field(default_factory=list)
+    parser: Any = None
 
     def __post_init__(self) -> None:
         self.folders = tuple(folder.resolve() for folder in self.folders)
@@ -53,17 +84,35 @@ class StageBounds:
         # A folder that the stage's own lies in has other writers, Voxflow among them.
         self.protected = tuple(f for f in protected if not any(own.is_relative_to(f) for own in self.folders))
 
+    def __getstate__(self) -> dict[str, Any]:
+        """For a worker process that begins anew: a parser holds whole networks."""
+        return self.__dict__ | {"parser": None}
+
     @property
-    def input_root(self) -> Path | None:
-        """The folder that all inputs lie below; None where there are none."""
-        return Path(os.path.commonpath([path.parent for path in self.inputs])) if self.inputs else None
+    def cache(self) -> Path:
+        """The folder for what datasets keep on the disk during the run."""
+        return self.folders[0] / ".cache"
+
+    def refuse(self, message: str, path: Path) -> NoReturn:
+        """Refuse a file.
+
+        Raises:
+            ConfigError: always; the message names the ids of the configuration that lead to the file.
+        """
+        ids = find_ids(self.parser, path) if self.parser is not None else []
+        named = f" ({'id' if len(ids) == 1 else 'ids'} {', '.join(ids)}: set another value below `set`)" if ids else ""
+        self.faults.append(ConfigError(message + named))
+        raise self.faults[-1]
+
+    def is_protected(self, path: Path) -> bool:
+        """Whether a path is in a protected folder or beside the inputs."""
+        resolved = path.resolve()
+        beside = any(resolved == source or resolved.parent == source.parent for source in self.inputs)
+        return beside or any(resolved.is_relative_to(folder) for folder in self.protected)
 
     def may_write(self, path: Path) -> bool:
-        """Whether a path lies below one of the folders, or is temporary."""
-        temporary = Path(tempfile.gettempdir()).resolve()
-        is_temporary_run = any(folder.is_relative_to(temporary) for folder in self.folders)
-        folders = self.folders if is_temporary_run else (*self.folders, temporary)
-        return any(path.resolve().is_relative_to(folder) for folder in folders)
+        """Whether a path lies below one of the stage's folders."""
+        return any(path.resolve().is_relative_to(folder) for folder in self.folders)
 
     def check_write(self, path: object) -> None:
         """Refuse a file outside of the stage's folder.
@@ -72,20 +121,57 @@ class StageBounds:
             ConfigError: it is one.
         """
         if isinstance(path, (str, os.PathLike)) and not self.may_write(Path(path)):
-            raise ConfigError(f"the bundle writes {Path(path).resolve()}, outside of {self.folders[0]}")
+            resolved = Path(path).resolve()
+            self.refuse(f"the bundle writes {resolved}, outside of {self.folders[0]}", resolved)
 
-    def check_weights(self, source: object) -> None:
-        """Refuse weights that are not the stage's; a file of the same bytes is as good.
+    def check_image_write(self, path: object) -> None:
+        """Refuse an image outside of the stage's folder, and one that is written over another case's.
 
         Raises:
-            ConfigError: they are others.
+            ConfigError: it is one.
+        """
+        self.check_write(path)
+        if self.weights is None or not isinstance(path, (str, os.PathLike)):
+            return
+        resolved = Path(path).resolve()
+        if resolved in self.saved_images:
+            advice = "give SaveImage data_root_dir or separate_folder, so that each case has a file"
+            self.refuse(f"the bundle writes {resolved} twice, for two cases; {advice}", resolved)
+        self.saved_images.add(resolved)
+
+    def check_weights(self, source: object) -> None:
+        """Count a file of weights that is loaded: the stage's, or another; a file of the same bytes is as good.
+
+        Raises:
+            ConfigError: other weights are loaded once the evaluator runs.
         """
         path = source if isinstance(source, (str, os.PathLike)) else getattr(source, "name", None)
         if self.weights is None or not isinstance(path, (str, os.PathLike)) or not Path(path).is_file():
             return
-        if not cmp(path, self.weights, shallow=False):
-            raise ConfigError(f"the bundle loads {Path(path).resolve()}, where {self.weights} is to be judged")
-        self.load_count += 1
+        if self.may_write(Path(path)):  # what a dataset of the run keeps there
+            return
+        if cmp(path, self.weights, shallow=False):
+            self.load_count += 1
+            return
+        self.other_loads.append(Path(path).resolve())
+        if self.has_verified_weights:
+            self.refuse_weights()
+
+    def refuse_weights(self) -> NoReturn:
+        """Refuse a run that does not judge the stage's weights.
+
+        Raises:
+            ConfigError: always.
+        """
+        weights = self.weights
+        if self.other_loads:
+            path = self.other_loads[-1]
+            self.refuse(f"the bundle loads {path}, where {weights} is to be judged", path)
+        message = f"the configuration loaded no weights, so that {weights} was not judged; give it a CheckpointLoader"
+        if self.load_count:
+            message = f"the evaluator's network does not hold the weights of {weights}, which the configuration loaded"
+        self.faults.append(ConfigError(message))
+        raise self.faults[-1]
 
     def check_input(self, source: object) -> None:
         """Refuse an image that is none of the stage's cases.
@@ -95,103 +181,142 @@ class StageBounds:
         """
         paths = source if isinstance(source, (list, tuple)) else [source]
         for path in paths:
-            if self.inputs and Path(str(path)).resolve() not in self.inputs:
-                raise ConfigError(f"the bundle reads {Path(str(path)).resolve()}, which is no case of the stage")
+            resolved = Path(str(path)).resolve()
+            if self.inputs and resolved not in self.inputs and not self.may_write(resolved):
+                self.refuse(f"the bundle reads {resolved}, which is no case of the stage", resolved)
 
 
-def list_input_files(data: Mapping[str, Sequence[Mapping[str, Any]]]) -> frozenset[Path]:
+def list_input_files(data: Mapping[str, Sequence[Mapping[str, Any]]], field_name: str = "") -> frozenset[Path]:
     """List the files that cases name.
 
     Args:
         data: cases by id, each with paths by field.
+        field_name: only those of this field; empty for all.
     """
     paths: set[Path] = set()
     for items in data.values():
         for item in items:
-            for value in item.values():
+            for value in [item[field_name]] if field_name else item.values():
                 texts = value if isinstance(value, (list, tuple)) else [value]
                 paths.update(Path(text).resolve() for text in texts if isinstance(text, str))
     return frozenset(paths)
 
 
-def redirect_components(parser: Any, config: Path, bounds: StageBounds) -> None:
-    """Point what loads weights and what saves images at the stage, and refuse what writes to another folder.
+def find_ids(parser: Any, path: Path) -> list[str]:
+    """List the ids of a configuration that lead to a file: whose text names it, or whose value is its nearest folder.
 
     Args:
-        parser: MONAI's ConfigParser, with the stage's folders and cases in it.
-        config: the configuration, for messages.
-        bounds: of the stage.
-
-    Raises:
-        ConfigError: a component writes outside of the stage's folder; the message names its id.
+        parser: MONAI's ConfigParser.
+        path: absolute.
     """
-    for name, component in list(list_components(parser.get())):
-        target = str(component["_target_"]).rsplit(".", 1)[-1]
-        if target == "CheckpointLoader" and bounds.weights is not None:
-            parser[f"{name}#load_path"] = str(bounds.weights)
-        # An evaluation must not write over the checkpoints that it judges.
-        if target == "CheckpointSaver" and bounds.weights is not None:
-            parser[f"{name}#save_dir"] = str(bounds.folders[0])
-        if target in IMAGE_SAVERS and component.get("data_root_dir") and bounds.input_root is not None:
-            parser[f"{name}#data_root_dir"] = str(bounds.input_root)
-    for name, component in list_components(parser.get()):
-        for argument in WRITING_ARGUMENTS:
-            if component.get(argument) and component.get("_disabled_") is not True:
-                _check_folder(parser, f"{name}#{argument}", config, bounds)
+    texts = [(name, value) for name, value in walk(parser.get()) if isinstance(value, str)]
+    for part in (str(path), path.name):
+        ids = [name for name, text in texts if part in text]
+        if ids:
+            return ids[:3]
+    values = {name: value for name, value in parser.ref_resolver.resolved_content.items() if value}
+    folders = {
+        name: Path(value).resolve() for name, value in values.items() if isinstance(value, (str, os.PathLike)) and value
+    }
+    leading = {name: folder for name, folder in folders.items() if folder == path or folder in path.parents}
+    depth = max((len(folder.parts) for folder in leading.values()), default=0)
+    return [name for name, folder in leading.items() if len(folder.parts) == depth][:3]
 
 
-def _check_folder(parser: Any, name: str, config: Path, bounds: StageBounds) -> None:
+# An audit hook can't be removed, so that one for all runs looks at the bounds of the present one.
+_present_bounds: list[StageBounds] = []
+_hooks: list[Callable[[str, tuple[Any, ...]], None]] = []
+_lifted = threading.local()
+
+
+@contextlib.contextmanager
+def lift_bounds() -> Iterator[None]:
+    """Let Voxflow's own code write in this thread, such as the curves of a training."""
+    before, _lifted.is_lifted = getattr(_lifted, "is_lifted", False), True
     try:
-        folder = parser.get_parsed_content(name)
-    except Exception:  # noqa: BLE001 - an expression that fails now fails in the run, too, which then says why
-        return
-    if isinstance(folder, (str, os.PathLike)) and not bounds.may_write(Path(folder)):
-        message = (
-            f"writes to {Path(folder).resolve()}; the stage's folder is {bounds.folders[0]}: set this id below `set`"
-        )
-        raise ConfigError(message, path=config, where=name)
-
-
-def list_components(value: Any, name: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
-    """List all dictionaries of a configuration with a ``_target_``, each with its id.
-
-    Example:
-        >>> [name for name, _ in list_components({"net": {"_target_": "UNet"}, "all": [{"_target_": "Dataset"}]})]
-        ['net', 'all#0']
-    """
-    if isinstance(value, dict):
-        if isinstance(value.get("_target_"), str):
-            yield name, value
-        children = value.items()
-    elif isinstance(value, list):
-        children = enumerate(value)  # type: ignore[assignment]
-    else:
-        return
-    for key, child in children:
-        yield from list_components(child, f"{name}#{key}" if name else str(key))
+        yield
+    finally:
+        _lifted.is_lifted = before
 
 
 @contextlib.contextmanager
 def hold_to_bounds(bounds: StageBounds) -> Iterator[None]:
-    """Check what is loaded, read and written while a bundle runs; worker processes that it forks are held, too."""
+    """Check what is loaded, read and written while a bundle runs, in its worker processes, too.
+
+    Temporary files go to a folder that is removed afterwards.
+    """
+    with contextlib.ExitStack() as stack:
+        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="voxflow-"))).resolve()
+        bounds.folders = (*bounds.folders, scratch)
+        stack.callback(setattr, bounds, "folders", bounds.folders[:-1])
+        _use_temporary_folder(scratch, stack)
+        _replace_functions(bounds, stack)
+        _present_bounds.append(bounds)
+        stack.callback(_present_bounds.remove, bounds)
+        if not _hooks:
+            _hooks.append(_check_event)
+            sys.addaudithook(_check_event)
+        yield
+
+
+def _use_temporary_folder(folder: Path, stack: contextlib.ExitStack) -> None:
+    stack.callback(setattr, tempfile, "tempdir", tempfile.tempdir)
+    tempfile.tempdir = str(folder)
+    before = os.environ.get("TMPDIR")
+    stack.callback(os.environ.pop if before is None else os.environ.__setitem__, "TMPDIR", before)  # type: ignore[arg-type]
+    os.environ["TMPDIR"] = str(folder)
+
+
+def _replace_functions(bounds: StageBounds, stack: contextlib.ExitStack) -> None:
+    """Put checks before the functions that load, read and write."""
     import torch
     from monai.data import ImageWriter
     from monai.transforms import LoadImage
+    from torch.utils.data import DataLoader
 
     doors: list[tuple[Any, str, Callable[[Any], None], int]] = [
         (torch, "load", bounds.check_weights, 0),
         (torch.jit, "load", bounds.check_weights, 0),
         (torch, "save", bounds.check_write, 1),
         (LoadImage, "__call__", bounds.check_input, 1),
-        (ImageWriter, "write", bounds.check_write, 1),
+        (ImageWriter, "write", bounds.check_image_write, 1),
     ]
-    with contextlib.ExitStack() as stack:
-        for owner, name, check, position in doors:
-            original = getattr(owner, name)
-            setattr(owner, name, _check_first(original, check, position))
-            stack.callback(setattr, owner, name, original)
-        stack.enter_context(_watch_opened_files(bounds))
-        yield
+    if "SimpleITK" in sys.modules:
+        doors.append((sys.modules["SimpleITK"], "WriteImage", bounds.check_write, 1))
+        doors.append((sys.modules["SimpleITK"].ImageFileWriter, "SetFileName", bounds.check_write, 1))
+    for owner, name, check, position in doors:
+        original = getattr(owner, name)
+        stack.callback(setattr, owner, name, original)
+        setattr(owner, name, _check_first(original, check, position))
+    original_init = DataLoader.__init__
+    stack.callback(setattr, DataLoader, "__init__", original_init)
+
+    @wraps(original_init)
+    def init_with_guard(*args: Any, **kwargs: Any) -> None:
+        arguments = signature(original_init).bind(*args, **kwargs)
+        arguments.arguments["worker_init_fn"] = _WorkerStart(bounds, arguments.arguments.get("worker_init_fn"))
+        original_init(*arguments.args, **arguments.kwargs)
+
+    DataLoader.__init__ = init_with_guard  # type: ignore[method-assign]
+
+
+@dataclass
+class _WorkerStart:
+    """Begins a worker process of a DataLoader; one that was not forked has to be held anew."""
+
+    bounds: StageBounds
+    start: Callable[[int], None] | None
+
+    def __call__(self, worker: int) -> None:
+        if not _present_bounds:
+            stack = contextlib.ExitStack()
+            stack.enter_context(hold_to_bounds(self.bounds))
+            _worker_stacks.append(stack)
+        if self.start is not None:
+            self.start(worker)
+
+
+_worker_stacks: list[contextlib.ExitStack] = []
 
 
 def _check_first(function: Callable[..., Any], check: Callable[[Any], None], position: int) -> Callable[..., Any]:
@@ -199,42 +324,67 @@ def _check_first(function: Callable[..., Any], check: Callable[[Any], None], pos
 
     @wraps(function)
     def checked(*args: Any, **kwargs: Any) -> Any:
-        keywords = ("f", "filename")
-        check(args[position] if len(args) > position else next((kwargs[k] for k in keywords if k in kwargs), None))
+        if not getattr(_lifted, "is_lifted", False):
+            keywords = ("f", "filename", "fileName")
+            check(args[position] if len(args) > position else next((kwargs[k] for k in keywords if k in kwargs), None))
         return function(*args, **kwargs)
 
     return checked
 
 
-# An audit hook can't be removed, so that one for all runs looks at the bounds of the present one.
-_present_bounds: list[StageBounds] = []
-_hooks: list[Callable[[str, tuple[Any, ...]], None]] = []
+def _check_event(event: str, arguments: tuple[Any, ...]) -> None:
+    """Look at a file that Python opens, moves or removes."""
+    if not _present_bounds or getattr(_lifted, "is_lifted", False):
+        return
+    if event == "open":
+        _check_opened_file(arguments)
+    elif event in WRITE_EVENTS:
+        positions, folder = WRITE_EVENTS[event]
+        for path in _list_paths(arguments, positions, folder):
+            if event != "os.mkdir" or not path.exists():
+                _check_written_path(path)
+    elif event in REMOVE_EVENTS:
+        # Elsewhere, a temporary file of anybody may go at any time.
+        positions, folder = REMOVE_EVENTS[event]
+        for path in _list_paths(arguments, positions, folder):
+            if any(bounds.is_protected(path) for bounds in _present_bounds):
+                _check_written_path(path)
 
 
-@contextlib.contextmanager
-def _watch_opened_files(bounds: StageBounds) -> Iterator[None]:
-    if not _hooks:
-        _hooks.append(_check_opened_file)
-        sys.addaudithook(_check_opened_file)
-    _present_bounds.append(bounds)
-    try:
-        yield
-    finally:
-        _present_bounds.remove(bounds)
+def _list_paths(arguments: tuple[Any, ...], positions: tuple[int, ...], folder: int | None) -> list[Path]:
+    """The paths of an event; none where a file is named from an open folder, whose own event came before."""
+    if folder is not None and len(arguments) > folder and arguments[folder] not in (None, -1):
+        return []
+    values = [arguments[position] for position in positions if position < len(arguments)]
+    return [Path(os.fsdecode(value)) for value in values if isinstance(value, (str, bytes, os.PathLike))]
 
 
-def _check_opened_file(event: str, arguments: tuple[Any, ...]) -> None:
-    if event != "open" or not _present_bounds or not isinstance(arguments[0], (str, bytes, os.PathLike)):
+def _check_opened_file(arguments: tuple[Any, ...]) -> None:
+    if not isinstance(arguments[0], (str, bytes, os.PathLike)):
         return
     mode, flags = arguments[1], arguments[2]
     is_write = any(letter in mode for letter in "wax+") if isinstance(mode, str) else bool((flags or 0) & WRITE_FLAGS)
-    if not is_write:
-        return
     path = Path(os.fsdecode(arguments[0]))
+    if is_write:
+        _check_written_path(path)
+    elif path.name.lower().endswith(IMAGE_SUFFIXES) and not _is_of_python(path):
+        for bounds in _present_bounds:
+            bounds.check_input(path)
+
+
+def _is_of_python(path: Path) -> bool:
+    """Whether a file came with a package, such as an icon."""
+    return any(path.resolve().is_relative_to(prefix) for prefix in (sys.prefix, sys.base_prefix))
+
+
+def _check_written_path(path: Path) -> None:
     # Modules beside the configuration are compiled there.
     if "__pycache__" in path.parts:
         return
+    resolved = path.resolve()
+    homes = [Path(os.environ[name]) for name in CACHE_VARIABLES if os.environ.get(name)]
+    allowed = (Path("/dev"), Path("/proc"), Path("~/.cache").expanduser(), Path("~/.config").expanduser(), *homes)
+    if any(resolved.is_relative_to(folder.resolve()) for folder in allowed):
+        return
     for bounds in _present_bounds:
-        is_protected = any(path.resolve().is_relative_to(folder) for folder in bounds.protected)
-        if is_protected and not bounds.may_write(path):
-            bounds.check_write(path)
+        bounds.check_write(resolved)

@@ -19,6 +19,9 @@ class BundleOptions(BaseModel):
         data: "split" puts the cases of Voxflow's split in the place of the configuration's own data; "own" leaves the
             configuration's.
         train_data, validate_data, infer_data: ids of the cases to train on, to validate and evaluate on, and to infer.
+            An empty id says that the bundle has no such part.
+        image_key, label_key: the fields in which the bundle's data sets hold images and labels; without ``image_key``,
+            a case is its image's path.
         key: the datalist's key whose cases are evaluated or inferred.
         trainer: id of the trainer.
         evaluator: id of what validates, evaluates or infers.
@@ -37,6 +40,8 @@ class BundleOptions(BaseModel):
     train_data: str = "train#dataset#data"
     validate_data: str = "validate#dataset#data"
     infer_data: str = "dataset#data"
+    image_key: str = "image"
+    label_key: str = "label"
     key: str = ""
     trainer: str = "train#trainer"
     evaluator: str = ""

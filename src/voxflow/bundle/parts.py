@@ -3,24 +3,41 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
+import pydoc
+import re
+import shutil
 import sys
+from importlib.machinery import ModuleSpec
+from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from voxflow.bundle.guard import hold_to_bounds, list_components, redirect_components
+from voxflow.bundle.guard import hold_to_bounds
 from voxflow.bundle.options import list_config_files
+from voxflow.bundle.redirect import (
+    check_folders,
+    has_id,
+    list_components,
+    put_cases,
+    put_folders,
+    redirect_components,
+)
 from voxflow.bundle.workflows import advise_workflow
 from voxflow.errors import ConfigError, MissingDependencyError, VoxflowError
-from voxflow.findings import suggest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
-    from pathlib import Path
 
     from voxflow.bundle.guard import StageBounds
     from voxflow.bundle.options import BundleOptions
     from voxflow.datalist import Case
 
 BundleItem = dict[str, Any]
+# Ids that the model zoo's bundles run by.
+USUAL_ENTRIES = ("run", "training", "evaluating", "inference")
+_REFUSED_IN_WORKER = re.compile(r"voxflow\.errors\.ConfigError: (.*)")
+_CAUSE_IN_WORKER = re.compile(r"^([\w.]+(?:Error|Exception): .*)", re.MULTILINE)
 NOT_TRUSTED = (
     "running a bundle runs the code in its configurations ('$' expressions, any class that '_target_' names); look "
     "through them, then say trust: true beside kind: bundle"
@@ -34,8 +51,6 @@ def require_trust(*, trust: bool, json_path: str) -> None:
         ConfigError: it is not trusted.
         MissingDependencyError: pytorch-ignite is missing.
     """
-    from importlib.util import find_spec
-
     if trust is not True:
         raise ConfigError(NOT_TRUSTED, path="params.yaml", where=json_path)
     if find_spec("ignite") is None:
@@ -88,25 +103,47 @@ def open_bundle(
             workflow_type=None,
             bundle_root=str(bundle),
         )
-        _require_entry(workflow.parser, files[0], options)
-        _fill_in(workflow.parser, files[0], options, folders=folders, data=data)
+        bounds.parser = workflow.parser
+        _require_entry(workflow.parser, files[0], stage, options)
+        _import_writers([*files, *bundle.glob("scripts/**/*.py")])
         with hold_to_bounds(bounds):
-            redirect_components(workflow.parser, files[0], bounds)
-            # Once more: what the user sets wins over what was redirected, and is held to the bounds all the same.
-            for name, value in options.set.items():
-                workflow.parser[name] = value
-            _as_one_line(workflow.initialize)
+            _fill_in(workflow.parser, files[0], options, folders=folders, data=data, bounds=bounds)
+            call_in_one_line(workflow.initialize, bounds)
             yield workflow
     finally:
         sys.path[:] = before
+        _forget_modules(bundle)
+        shutil.rmtree(bounds.cache, ignore_errors=True)
 
 
-def _require_entry(parser: Any, config: Path, options: BundleOptions) -> None:
+def _require_entry(parser: Any, config: Path, stage: str, options: BundleOptions) -> None:
     """Refuse a configuration that does not say what to run, before anything of it is built."""
-    if has_id(parser, options.run_id) or options.run_id in options.set:
-        return
-    message = f"no id {options.run_id!r} to run; run_id names it where the bundle calls it otherwise"
-    raise ConfigError(message + advise_workflow(config.parents[1]), path=config)
+    here = [name for name in USUAL_ENTRIES if name in parser and name != options.run_id]
+    advice = f" (here: {', '.join(here)})" if here else ""
+    if not has_id(parser, options.run_id) and options.run_id not in options.set:
+        message = f"no id {options.run_id!r} to run; run_id names it where the bundle calls it otherwise{advice}"
+        raise ConfigError(message + advise_workflow(config.parents[1]), path=config)
+    text = str(options.set.get(options.run_id, parser.get(options.run_id)))
+    if stage != "train" and re.search(rf"@{re.escape(options.trainer)}\b", text):
+        message = f"runs {options.trainer!r}, which trains; run_id names what the stage {stage} is to run{advice}"
+        raise ConfigError(message, path=config, where=options.run_id)
+
+
+def _import_writers(files: list[Path]) -> None:
+    """Import what writes images by itself, where a bundle uses it, so that it can be held to the bounds."""
+    is_used = any("SimpleITK" in file.read_text(encoding="utf-8", errors="replace") for file in files)
+    if is_used and find_spec("SimpleITK") is not None:
+        importlib.import_module("SimpleITK")
+
+
+def _forget_modules(bundle: Path) -> None:
+    """Forget a bundle's own modules: another bundle's have the same names."""
+    for name, module in list(sys.modules.items()):
+        spec = getattr(module, "__spec__", None)
+        if isinstance(spec, ModuleSpec):
+            places = [spec.origin or "", *(spec.submodule_search_locations or ())]
+            if any(Path(place).is_absolute() and Path(place).resolve().is_relative_to(bundle) for place in places):
+                del sys.modules[name]
 
 
 def _fill_in(
@@ -116,68 +153,78 @@ def _fill_in(
     *,
     folders: Mapping[str, Path],
     data: Mapping[str, list[BundleItem]],
+    bounds: StageBounds,
 ) -> None:
     """Put Voxflow's folders and cases, and what ``set`` says, into a configuration."""
-    for name, folder in folders.items():
-        if not has_id(parser, name):
-            # No advice: another folder's id, since both would be one, and a folder that the bundle reads from.
-            used = {*folders, options.checkpoints, options.outputs}
-            ids = [key for key in parser.get() if key.endswith("dir") and not key.startswith(("data", "bundle"))]
-            near = suggest(name, set(ids) - used)
-            message = f"no id {name!r} that Voxflow could put its folder in{near}"
-            raise ConfigError(message, path=config)
-        parser[name] = str(folder.resolve())
-    for name, items in data.items():
-        if name in options.set:
-            continue
-        if not has_id(parser, name):
-            ids = [f"{place}#data" for place, component in list_components(parser.get()) if "data" in component]
-            message = (
-                f"no id {name!r} that the split's cases could be put in{suggest(name, ids)}; name it by train_data, "
-                f"validate_data or infer_data (data sets here: {', '.join(ids) or 'none'}), or say data: own"
-            )
-            raise ConfigError(message, path=config)
-        parser[name] = items
-    for name, value in options.set.items():
-        parser[name] = value
+
+    def set_values() -> None:
+        for name, value in options.set.items():
+            parser[name] = value
+
+    set_values()
+    lacking = put_folders(parser, config, options, folders, bounds)
+    # A component that is copied by %id is one of its own, with places of its own.
+    call_in_one_line(parser.resolve_macro_and_relative_ids, bounds)
+    put_cases(parser, config, options, data)
+    redirect_components(parser, config, bounds, options, lacking)
+    # Once more: what the user sets wins over what was redirected, and is held to the bounds all the same.
+    set_values()
+    check_folders(parser, config, bounds)
 
 
-def run_workflow(workflow: Any) -> None:
+def run_workflow(workflow: Any, bounds: StageBounds | None = None) -> None:
     """Do what the configuration says under ``run`` and ``finalize``.
 
     Raises:
         VoxflowError: something in it failed; the message is the first cause.
     """
-    _as_one_line(workflow.run)
-    _as_one_line(workflow.finalize)
+    call_in_one_line(workflow.run, bounds)
+    call_in_one_line(workflow.finalize, bounds)
 
 
-def _as_one_line(call: Callable[[], Any]) -> Any:
-    """Call something of the bundle's; MONAI wraps what fails in an error a level, and the innermost says what it is."""
+def call_in_one_line(call: Callable[[], Any], bounds: StageBounds | None) -> Any:
+    """Call something of the bundle's, and say in one line why it failed.
+
+    MONAI wraps what fails in an error a level, and the innermost says what it is; a worker process sends a text.
+
+    Raises:
+        VoxflowError: it failed.
+    """
     try:
         return call()
-    except (RuntimeError, ValueError, TypeError, KeyError, AttributeError, ImportError) as error:
+    except Exception as error:
         first: BaseException = error
         while first.__cause__ is not None:
             first = first.__cause__
-        text = (str(first).splitlines() or [""])[0]
-        raise VoxflowError(f"the bundle's own configuration failed: {type(first).__name__}: {text}") from error
+        if isinstance(first, pydoc.ErrorDuringImport):
+            raise first from None  # what opened the bundle says whether a package is missing
+        if bounds is not None and bounds.faults:
+            raise bounds.faults[0] from error
+        refused = _REFUSED_IN_WORKER.search(str(error)) or _REFUSED_IN_WORKER.search(str(first))
+        if refused:
+            raise ConfigError(refused[1]) from error
+        if isinstance(first, VoxflowError):
+            raise first from None
+        lines = str(first).splitlines() or [""]
+        if lines[0].startswith("Caught ") and (causes := _CAUSE_IN_WORKER.findall(str(first))):
+            lines = causes
+        else:
+            lines[0] = f"{type(first).__name__}: {lines[0]}"
+        raise VoxflowError(f"the bundle's own configuration failed: {lines[0]}") from error
 
 
-def has_id(parser: Any, name: str) -> bool:
-    """Whether a configuration states an id."""
-    return name in parser
-
-
-def get_part(workflow: Any, name: str) -> Any:
+def get_part(workflow: Any, name: str, bounds: StageBounds) -> Any:
     """An object of the configuration, such as its trainer.
 
     Raises:
         ConfigError: the configuration has no such id.
     """
     if not has_id(workflow.parser, name):
-        raise ConfigError(f"no id {name!r}", path=workflow.config_root_path)
-    return _as_one_line(lambda: workflow.parser.get_parsed_content(name))
+        kind = name.rsplit("#", 1)[-1]
+        ids = [place for place, _ in list_components(workflow.parser.get()) if place.lower().endswith(kind)]
+        advice = f"; `{kind}` names it (here: {', '.join(ids)})" if ids else ""
+        raise ConfigError(f"no id {name!r}{advice}", path=workflow.config_root_path)
+    return call_in_one_line(lambda: workflow.parser.get_parsed_content(name), bounds)
 
 
 def list_items(cases: Sequence[Case], *, with_label: bool = True) -> list[BundleItem]:

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+import os
 import shutil
-from collections.abc import Sized
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from voxflow.bundle.guard import StageBounds, list_input_files
 from voxflow.bundle.images import check_images
 from voxflow.bundle.options import DEFAULT_EVALUATOR
-from voxflow.bundle.parts import get_part, has_id, open_bundle, run_workflow
+from voxflow.bundle.parts import get_part, open_bundle, run_workflow
 from voxflow.bundle.reading import use_bundle
+from voxflow.bundle.redirect import has_id
+from voxflow.bundle.verify import EngineProof, check_dataset, count_cases, require_unchanged
 from voxflow.bundle.watch import TrainingWatch, is_number
-from voxflow.errors import ConfigError, DataError
+from voxflow.errors import ConfigError, DataError, VoxflowError
 from voxflow.files import write_json
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
+    from collections.abc import Iterator, Mapping
 
     from voxflow.bundle.options import BundleOptions
     from voxflow.bundle.parts import BundleItem
@@ -74,29 +77,53 @@ def train_bundle(
     _clear_folder(out)
     # One id may be both: checkpoints then decide, since the stages after this one look for them.
     folders = {options.outputs: out / "events", options.checkpoints: out}
-    with (
-        use_bundle(bundle),
-        check_images(data) as checked,
-        open_bundle(
-            bundle, "train", options, folders=folders, data=checked, bounds=_bound_training(bundle, out, checked)
-        ) as workflow,
-        Interruption() as interruption,
-    ):
-        recorder = Recorder(out / "events", curves, tracker)
-        name = options.evaluator or DEFAULT_EVALUATOR["train"]
-        evaluator = get_part(workflow, name) if has_id(workflow.parser, name) else None
-        trainer = get_part(workflow, options.trainer)
-        watch = TrainingWatch(trainer, evaluator, recorder, interruption)
-        run_workflow(workflow)
-        is_interrupted = interruption.is_requested
-    watch.require()
+    with use_bundle(bundle), check_images(data) as checked, _withdraw_checkpoints(out):
+        bounds = StageBounds((out,), inputs=list_input_files(checked), protected=(bundle,))
+        with (
+            require_unchanged(bounds),
+            open_bundle(bundle, "train", options, folders=folders, data=checked, bounds=bounds) as workflow,
+            Interruption() as interruption,
+        ):
+            trainer, evaluator = _get_training_parts(workflow, options, checked, bounds)
+            proof = EngineProof(trainer, options.trainer, bounds)
+            recorder = Recorder(out / "events", curves, tracker)
+            watch = TrainingWatch(trainer, evaluator, recorder, interruption)
+            run_workflow(workflow, bounds)
+            watch.require()
+            proof.require()
+    is_interrupted = interruption.is_requested
     _name_best(out, is_needed=not is_interrupted)
     return _summarise_training(trainer, watch, is_interrupted=is_interrupted)
 
 
-def _bound_training(bundle: Path, out: Path, data: Mapping[str, list[BundleItem]]) -> StageBounds:
-    inputs = list_input_files(data)
-    return StageBounds((out,), inputs=inputs, protected=(bundle, *{path.parent for path in inputs}))
+def _get_training_parts(
+    workflow: Any, options: BundleOptions, data: Mapping[str, list[BundleItem]], bounds: StageBounds
+) -> tuple[Any, Any]:
+    """The trainer, and the evaluator or None; each goes through the cases of its part."""
+    name = options.evaluator or DEFAULT_EVALUATOR["train"]
+    has_evaluator = bool(options.evaluator) or has_id(workflow.parser, name)
+    evaluator = get_part(workflow, name, bounds) if has_evaluator else None
+    trainer = get_part(workflow, options.trainer, bounds)
+    engines = (
+        (trainer, options.trainer, options.train_data, "training"),
+        (evaluator, name, options.validate_data, "validation"),
+    )
+    for engine, engine_name, data_name, part in engines:
+        # A list that `set` puts there is the user's own.
+        if engine is not None and data_name in data and data_name not in options.set:
+            check_dataset(engine, data[data_name], engine_name, bounds, part=part)
+    return trainer, evaluator
+
+
+@contextlib.contextmanager
+def _withdraw_checkpoints(out: Path) -> Iterator[None]:
+    """Give no checkpoint out as the stage's result where the run is refused; it is kept by another name."""
+    try:
+        yield
+    except VoxflowError:
+        for checkpoint in (*out.glob("*.pt"), *out.glob("*.pth")):
+            checkpoint.rename(checkpoint.with_name(f"{checkpoint.name}.refused"))
+        raise
 
 
 def _summarise_training(trainer: Any, watch: TrainingWatch, *, is_interrupted: bool) -> BundleResult:
@@ -123,26 +150,19 @@ def evaluate_bundle(
         ConfigError: a configuration is missing, or has no such id.
         DataError: there is no trained model, or no image can be used.
     """
-    failures: list[dict[str, str]] = []
-    with check_images(data, failures) as checked:
-        engine = _run(bundle, "evaluate", model, out, options=options, data=checked)
-        count = _count_cases(checked, engine, bundle)
-    _write_failures(failures, out)
-    metrics = {name: float(value) for name, value in engine.state.metrics.items() if is_number(value)}
-    key = str(getattr(engine.state, "key_metric_name", None) or next(iter(metrics), ""))
-    return BundleResult({**metrics, **_count(count, failures)}, key, failures=tuple(failures))
+    engine, numbers, failures = _run(bundle, "evaluate", model, out, options=options, data=data)
+    state = getattr(engine, "state", None)
+    metrics = {name: float(value) for name, value in getattr(state, "metrics", {}).items() if is_number(value)}
+    key = str(getattr(state, "key_metric_name", None) or next(iter(metrics), ""))
+    return BundleResult({**metrics, **numbers}, key, failures=failures)
 
 
 def infer_bundle(
     bundle: Path, model: Path, out: Path, options: BundleOptions, *, data: Mapping[str, list[BundleItem]]
 ) -> BundleResult:
     """Run a trained bundle on cases without a label; see :func:`evaluate_bundle`."""
-    failures: list[dict[str, str]] = []
-    with check_images(data, failures) as checked:
-        engine = _run(bundle, "infer", model, out, options=options, data=checked)
-        count = _count_cases(checked, engine, bundle)
-    _write_failures(failures, out)
-    return BundleResult(_count(count, failures), failures=tuple(failures))
+    _, numbers, failures = _run(bundle, "infer", model, out, options=options, data=data)
+    return BundleResult(numbers, failures=failures)
 
 
 def _write_failures(failures: list[dict[str, str]], out: Path) -> None:
@@ -156,80 +176,52 @@ def _count(cases: int, failures: list[dict[str, str]]) -> dict[str, float]:
 
 def _run(
     bundle: Path, stage: str, model: Path, out: Path, *, options: BundleOptions, data: Mapping[str, list[BundleItem]]
-) -> Any:
-    if not (model / MODEL).is_file():
+) -> tuple[Any, dict[str, float], tuple[dict[str, str], ...]]:
+    """Run a stage on trained weights: its engine, how many cases it went through, and the images that failed."""
+    weights = (model / MODEL).resolve()
+    if not weights.is_file():
         raise DataError("file not found; train first", path=model / MODEL)
-    # Where the configuration has no folder of checkpoints, its loader names the file itself.
-    weights = options.set | {options.load_path: str((model / MODEL).resolve())}
+    name = options.evaluator or DEFAULT_EVALUATOR[stage]
     # One id may be both: nothing may be written where the trained model lies.
     folders = {options.checkpoints: model, options.outputs: out}
-    inputs = list_input_files(data)
-    bounds = StageBounds(
-        (out,),
-        weights=(model / MODEL).resolve(),
-        inputs=inputs,
-        protected=(bundle, model, *{path.parent for path in inputs}),
-    )
-    with (
-        use_bundle(bundle),
-        open_for_weights(
-            bundle, stage, options, folders=folders, weights=weights, data=data, bounds=bounds
-        ) as workflow,
-    ):
-        engine = get_part(workflow, options.evaluator or DEFAULT_EVALUATOR[stage])
-        run_workflow(workflow)
-    if not bounds.load_count:
-        raise ConfigError(
-            f"the configuration loaded no weights, so that {bounds.weights} was not judged; give it a CheckpointLoader",
-            path=bundle,
+    images = list_input_files(data, "image")
+    failures: list[dict[str, str]] = []
+    with use_bundle(bundle), check_images(data, failures) as checked, _withdraw_results(out):
+        bounds = StageBounds(
+            (out,),
+            weights=weights,
+            inputs=list_input_files(checked),
+            protected=(bundle, model),
+            image_root=Path(os.path.commonpath([path.parent for path in images])) if images else None,
         )
-    return engine
+        with (
+            require_unchanged(bounds),
+            open_bundle(bundle, stage, options, folders=folders, data=checked, bounds=bounds) as workflow,
+        ):
+            engine = get_part(workflow, name, bounds)
+            items = [item for id_, part in checked.items() for item in part if id_ not in options.set]
+            if items:
+                check_dataset(engine, items, name, bounds)
+            proof = EngineProof(engine, name, bounds)
+            run_workflow(workflow, bounds)
+            proof.require()
+        count = count_cases(engine, {} if set(checked) & set(options.set) else checked, name)
+        if stage == "infer" and not any(path.is_file() for path in out.rglob("*")):
+            raise ConfigError(f"the bundle's inference wrote nothing to {out}; give it a SaveImaged", path=bundle)
+    _write_failures(failures, out)
+    return engine, _count(count, failures), tuple(failures)
 
 
-def open_for_weights(
-    bundle: Path,
-    stage: str,
-    options: BundleOptions,
-    *,
-    folders: dict[str, Path],
-    weights: dict[str, Any],
-    data: Mapping[str, list[BundleItem]],
-    bounds: StageBounds,
-) -> Any:
-    """Open a configuration that reads trained weights, from a folder or by a path of its own.
-
-    Args:
-        bundle: its folder.
-        stage: "evaluate" or "infer".
-        options: which configurations, what wins.
-        folders: paths by id.
-        weights: ``options.set``, and the path of the weights by the id that the loader has for it.
-        data: lists of items by id.
-        bounds: what the run may load, read and write.
-    """
-    from monai.bundle import ConfigParser
-
-    from voxflow.bundle.options import list_config_files
-
-    files = [str(file) for file in list_config_files(bundle, stage, options) if file.is_file()]
-    stated = ConfigParser()
-    stated.read_config(files)
-    if has_id(stated, options.load_path):
-        options = options.model_copy(update={"set": {options.load_path: weights[options.load_path], **options.set}})
-        if not has_id(stated, options.checkpoints):
-            folders = {name: path for name, path in folders.items() if name != options.checkpoints}
-    return open_bundle(bundle, stage, options, folders=folders, data=data, bounds=bounds)
-
-
-def _count_cases(data: Mapping[str, list[BundleItem]], engine: Any, bundle: Path) -> int:
-    """How many cases went through: those of the engine's data set, which must be the ones that were put in."""
-    dataset = getattr(getattr(engine, "data_loader", None), "dataset", None)
-    count = len(dataset) if isinstance(dataset, Sized) else int(engine.state.iteration)
-    expected = sum(len(cases) for cases in data.values())
-    if data and count != expected:
-        message = f"the evaluator went through {count} cases, and the stage has {expected}: it reads other data"
-        raise ConfigError(message, path=bundle)
-    return count
+@contextlib.contextmanager
+def _withdraw_results(out: Path) -> Iterator[None]:
+    """Leave nothing of a run that was refused: a part of the masks looks like all of them."""
+    before = set(out.rglob("*"))
+    try:
+        yield
+    except Exception:
+        for path in sorted(set(out.rglob("*")) - before, reverse=True):
+            path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()
+        raise
 
 
 def _clear_folder(out: Path) -> None:

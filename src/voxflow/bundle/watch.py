@@ -6,6 +6,7 @@ import math
 import time
 from typing import TYPE_CHECKING, Any
 
+from voxflow.bundle.guard import lift_bounds
 from voxflow.errors import TrainingError
 
 if TYPE_CHECKING:
@@ -85,7 +86,8 @@ class TrainingWatch:
         self.train_loss = sum(self._losses) / len(self._losses) if self._losses else math.nan
         self._losses = []
         rate = _read_rate(self.trainer)
-        self.recorder.write_row(epoch, {"train_loss": self.train_loss, **rate, "seconds": self.seconds, **metrics})
+        with lift_bounds():
+            self.recorder.write_row(epoch, {"train_loss": self.train_loss, **rate, "seconds": self.seconds, **metrics})
         value = metrics.get(self.key, math.nan)
         # Written so that a first value beats NaN, and of equal ones the longer trained is kept.
         if not math.isnan(value) and not value < self.best[0]:

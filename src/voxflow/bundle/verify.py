@@ -1,0 +1,241 @@
+"""Proves what a bundle's run did: it judged the stage's weights on all of its cases, and changed no file elsewhere."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Mapping, Sequence, Sized
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from voxflow.bundle.guard import lift_bounds, list_input_files
+from voxflow.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from voxflow.bundle.guard import StageBounds
+    from voxflow.bundle.parts import BundleItem
+
+WRAPPERS = ("module.", "_orig_mod.")  # of DataParallel, of torch.compile
+MOST_CHANGES = 5
+
+
+class EngineProof:
+    """Watches the engine that a stage asks for.
+
+    Args:
+        engine: an ignite engine, or an object of the bundle's own.
+        name: its id, for messages.
+        bounds: of the stage.
+
+    Attributes:
+        has_run: whether it ended a run; None for an object that does not say.
+    """
+
+    def __init__(self, engine: Any, name: str, bounds: StageBounds) -> None:
+        self.engine, self.name, self.bounds = engine, name, bounds
+        self.has_run: bool | None = None
+        if hasattr(engine, "add_event_handler"):
+            from ignite.engine import Events
+
+            self.has_run = False
+            engine.add_event_handler(Events.COMPLETED, self._note_run)
+            if bounds.weights is not None:
+                # After the bundle's own handlers, which load the weights in the same event.
+                engine.add_event_handler(Events.STARTED, self._check_weights)
+
+    def _note_run(self, _engine: Any) -> None:
+        self.has_run = True
+
+    def _check_weights(self, engine: Any) -> None:
+        network, weights = getattr(engine, "network", None), self.bounds.weights
+        if weights is None or network is None or not hasattr(network, "state_dict"):
+            return
+        with lift_bounds():
+            is_equal = compare_weights(network.state_dict(), weights)
+        if is_equal is False:
+            self.bounds.refuse_weights()
+        self.bounds.has_verified_weights = is_equal is True
+
+    def require(self) -> None:
+        """Require that the run was the stage's.
+
+        Raises:
+            ConfigError: it judged other weights, or another engine ran.
+        """
+        if self.bounds.faults:  # caught by the bundle's own code
+            raise self.bounds.faults[0]
+        if self.has_run is False:
+            raise ConfigError(
+                f"the configuration did not run {self.name!r}; `trainer` and `evaluator` name what it runs"
+            )
+        bounds = self.bounds
+        is_in_doubt = not bounds.has_verified_weights and (bounds.other_loads or not bounds.load_count)
+        if bounds.weights is not None and is_in_doubt:
+            bounds.refuse_weights()
+
+
+def compare_weights(state: Mapping[str, Any], path: Path) -> bool | None:
+    """Compare a network's weights with those of a checkpoint.
+
+    Args:
+        state: tensors by name.
+        path: the checkpoint: tensors by name, or several such dictionaries by name.
+
+    Returns:
+        Whether they are equal; None where the checkpoint has none for all of the network's names.
+    """
+    import torch
+
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception:  # noqa: BLE001 - it holds more than weights, such as a logger; the loads decide
+        return None
+    own = {_unwrap(name): value for name, value in state.items() if isinstance(value, torch.Tensor)}
+    verdict: bool | None = None
+    for stated in _list_states(content):
+        if not own or not own.keys() <= stated.keys():
+            continue
+        if all(_is_equal(value, stated[name]) for name, value in own.items()):
+            return True
+        verdict = False
+    return verdict
+
+
+def _unwrap(name: str) -> str:
+    for prefix in WRAPPERS:
+        name = name.removeprefix(prefix)
+    return name
+
+
+def _list_states(content: Any) -> Iterator[dict[str, Any]]:
+    import torch
+
+    if not isinstance(content, Mapping):
+        return
+    tensors = {_unwrap(str(name)): value for name, value in content.items() if isinstance(value, torch.Tensor)}
+    if tensors:
+        yield tensors
+    for value in content.values():
+        yield from _list_states(value)
+
+
+def _is_equal(value: Any, stated: Any) -> bool:
+    import torch
+
+    value = value.detach().cpu()
+    return value.shape == stated.shape and torch.equal(value, stated.to(value.dtype))
+
+
+def check_dataset(
+    engine: Any, items: Sequence[BundleItem], name: str, bounds: StageBounds, *, part: str = "stage"
+) -> None:
+    """Require that an engine goes through a stage's cases, before it runs.
+
+    Args:
+        engine: with a data loader, or without one that can be looked at.
+        items: the cases.
+        name: the engine's id, for messages.
+        bounds: of the stage.
+        part: what the cases are, for messages.
+
+    Raises:
+        ConfigError: its data set holds other files, or lacks some.
+    """
+    dataset = getattr(getattr(engine, "data_loader", None), "dataset", None)
+    files = list_dataset_files(dataset)
+    if files is None:
+        return
+    expected = list_input_files({"": items})
+    others = sorted(files - expected)
+    if others:
+        bounds.refuse(f"the bundle reads {others[0]}, which is no case of the {part}", others[0])
+    images = list_input_files({"": items}, "image")
+    if missing := sorted(images - files):
+        count = f"{len(images) - len(missing)} of the {part}'s {len(images)} images"
+        raise ConfigError(f"{name!r} goes through {count}: it reads other data")
+
+
+def list_dataset_files(dataset: Any) -> frozenset[Path] | None:
+    """List the files that a data set is made of; None where it can't be known.
+
+    Args:
+        dataset: of torch or MONAI: items, or other data sets.
+    """
+    if hasattr(dataset, "indices") and hasattr(dataset, "dataset"):  # torch's Subset
+        inner = getattr(dataset.dataset, "data", dataset.dataset)
+        if not isinstance(inner, Sequence):
+            return None
+        return _list_item_files([inner[index] for index in dataset.indices])
+    parts = getattr(dataset, "datasets", None)
+    if isinstance(parts, Iterable):
+        files = [list_dataset_files(part) for part in parts]
+        return frozenset().union(*(part for part in files if part)) if None not in files else None
+    data = getattr(dataset, "data", None)
+    if isinstance(data, Sequence) and not isinstance(data, str):
+        if data and all(hasattr(item, "data") for item in data):  # MONAI's ZipDataset
+            files = [list_dataset_files(part) for part in data]
+            return frozenset().union(*(part for part in files if part)) if None not in files else None
+        return _list_item_files(data)
+    return list_dataset_files(data) if hasattr(data, "data") else None
+
+
+def _list_item_files(items: Sequence[Any]) -> frozenset[Path] | None:
+    rows = [item if isinstance(item, Mapping) else {"": item} for item in items]
+    values = [value for row in rows for value in row.values()]
+    if not all(isinstance(row.get("", ""), (str, list, tuple)) for row in rows) or not values:
+        return None
+    texts = [text for value in values for text in (value if isinstance(value, (list, tuple)) else [value])]
+    return frozenset(Path(text).resolve() for text in texts if isinstance(text, str))
+
+
+def count_cases(engine: Any, data: Mapping[str, Sequence[BundleItem]], name: str) -> int:
+    """Count the cases that an engine went through, which must be the ones that were put in.
+
+    Args:
+        engine: after its run.
+        data: the cases by id; empty where the configuration's own were used.
+        name: the engine's id, for messages.
+
+    Raises:
+        ConfigError: it went through more or fewer.
+    """
+    loader = getattr(engine, "data_loader", None)
+    dataset, batch = getattr(loader, "dataset", None), getattr(loader, "batch_size", None)
+    expected = sum(len(cases) for cases in data.values())
+    steps = getattr(getattr(engine, "state", None), "iteration", expected)
+    count = len(dataset) if isinstance(dataset, Sized) else int(steps)
+    if batch:  # a loader may drop the last batch, and an engine may stop before the end
+        count = min(count, steps * batch)
+    if data and count != expected:
+        message = f"the evaluator went through {count} cases, and the stage has {expected}: it reads other data"
+        raise ConfigError(message, where=name)
+    return count
+
+
+@contextlib.contextmanager
+def require_unchanged(bounds: StageBounds) -> Iterator[None]:
+    """Compare the names, sizes and times of protected files before and after a run, whoever wrote them.
+
+    Raises:
+        ConfigError: some were written, changed or removed.
+    """
+    before = _list_files(bounds)
+    yield
+    after = _list_files(bounds)
+    changed = sorted(path for path in before.keys() | after.keys() if before.get(path) != after.get(path))
+    if changed:
+        more = f" and {len(changed) - MOST_CHANGES} more" if len(changed) > MOST_CHANGES else ""
+        names = ", ".join(map(str, changed[:MOST_CHANGES]))
+        bounds.refuse(f"the bundle wrote, changed or removed {names}{more}, outside of {bounds.folders[0]}", changed[0])
+
+
+def _list_files(bounds: StageBounds) -> dict[Path, tuple[float, ...]]:
+    """Size and time by file: of the stage's inputs, and of all in folders that nobody else writes to meanwhile."""
+    paths = {path for folder in bounds.protected for path in folder.rglob("*") if "__pycache__" not in path.parts}
+    stats: dict[Path, tuple[float, ...]] = {}
+    for path in (*paths, *bounds.inputs):
+        with contextlib.suppress(OSError):
+            stat = path.stat()
+            stats[path] = (stat.st_size, stat.st_mtime_ns) if path.is_file() else ()
+    return stats
