@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import os
 import pydoc
 import re
 import shutil
@@ -142,7 +143,7 @@ def _forget_modules(bundle: Path) -> None:
         spec = getattr(module, "__spec__", None)
         if isinstance(spec, ModuleSpec):
             places = [spec.origin or "", *(spec.submodule_search_locations or ())]
-            if any(Path(place).is_absolute() and Path(place).resolve().is_relative_to(bundle) for place in places):
+            if any(place.startswith(f"{bundle}{os.sep}") for place in places):
                 del sys.modules[name]
 
 
@@ -213,8 +214,8 @@ def call_in_one_line(call: Callable[[], Any], bounds: StageBounds | None) -> Any
         raise VoxflowError(f"the bundle's own configuration failed: {lines[0]}") from error
 
 
-def get_part(workflow: Any, name: str, bounds: StageBounds) -> Any:
-    """An object of the configuration, such as its trainer.
+def require_engine(workflow: Any, name: str) -> None:
+    """Require that a configuration has an engine, such as its trainer.
 
     Raises:
         ConfigError: the configuration has no such id.
@@ -224,7 +225,6 @@ def get_part(workflow: Any, name: str, bounds: StageBounds) -> Any:
         ids = [place for place, _ in list_components(workflow.parser.get()) if place.lower().endswith(kind)]
         advice = f"; `{kind}` names it (here: {', '.join(ids)})" if ids else ""
         raise ConfigError(f"no id {name!r}{advice}", path=workflow.config_root_path)
-    return call_in_one_line(lambda: workflow.parser.get_parsed_content(name), bounds)
 
 
 def list_items(cases: Sequence[Case], *, with_label: bool = True) -> list[BundleItem]:

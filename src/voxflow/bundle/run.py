@@ -8,15 +8,14 @@ import os
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from voxflow.bundle.guard import StageBounds, list_input_files
 from voxflow.bundle.images import check_images
 from voxflow.bundle.options import DEFAULT_EVALUATOR
-from voxflow.bundle.parts import get_part, open_bundle, run_workflow
+from voxflow.bundle.parts import open_bundle, require_engine, run_workflow
 from voxflow.bundle.reading import use_bundle
-from voxflow.bundle.redirect import has_id
-from voxflow.bundle.verify import EngineProof, check_dataset, count_cases, require_unchanged
+from voxflow.bundle.verify import EngineProof, check_dataset, count_cases, find_built, meet_engine, require_unchanged
 from voxflow.bundle.watch import TrainingWatch, is_number
 from voxflow.errors import ConfigError, DataError, VoxflowError
 from voxflow.files import write_json
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from voxflow.bundle.options import BundleOptions
     from voxflow.bundle.parts import BundleItem
     from voxflow.tracking import Tracker
+    from voxflow.training import Interruption, Recorder
 
 MODEL = "model.pt"
 
@@ -84,35 +84,54 @@ def train_bundle(
             open_bundle(bundle, "train", options, folders=folders, data=checked, bounds=bounds) as workflow,
             Interruption() as interruption,
         ):
-            trainer, evaluator = _get_training_parts(workflow, options, checked, bounds)
-            proof = EngineProof(trainer, options.trainer, bounds)
+            require_engine(workflow, options.trainer)
             recorder = Recorder(out / "events", curves, tracker)
-            watch = TrainingWatch(trainer, evaluator, recorder, interruption)
-            run_workflow(workflow, bounds)
-            watch.require()
-            proof.require()
+            training = _Training(workflow.parser, options, checked, bounds, recorder, interruption)
+            with meet_engine(workflow.parser, options.trainer, training.begin):
+                run_workflow(workflow, bounds)
+            watch = training.require()
     is_interrupted = interruption.is_requested
     _name_best(out, is_needed=not is_interrupted)
-    return _summarise_training(trainer, watch, is_interrupted=is_interrupted)
+    return _summarise_training(watch, is_interrupted=is_interrupted)
 
 
-def _get_training_parts(
-    workflow: Any, options: BundleOptions, data: Mapping[str, list[BundleItem]], bounds: StageBounds
-) -> tuple[Any, Any]:
-    """The trainer, and the evaluator or None; each goes through the cases of its part."""
-    name = options.evaluator or DEFAULT_EVALUATOR["train"]
-    has_evaluator = bool(options.evaluator) or has_id(workflow.parser, name)
-    evaluator = get_part(workflow, name, bounds) if has_evaluator else None
-    trainer = get_part(workflow, options.trainer, bounds)
-    engines = (
-        (trainer, options.trainer, options.train_data, "training"),
-        (evaluator, name, options.validate_data, "validation"),
-    )
-    for engine, engine_name, data_name, part in engines:
+@dataclass
+class _Training:
+    """Begins to watch a training once its trainer runs."""
+
+    parser: Any
+    options: BundleOptions
+    data: Mapping[str, list[BundleItem]]
+    bounds: StageBounds
+    recorder: Recorder
+    interruption: Interruption
+    watch: TrainingWatch | None = None
+
+    def __post_init__(self) -> None:
+        self.proof = EngineProof(self.options.trainer, self.bounds)
+
+    def begin(self, trainer: Any) -> None:
+        """Watch the trainer and its evaluator, which must go through the cases of their parts."""
+        options, name = self.options, self.options.evaluator or DEFAULT_EVALUATOR["train"]
+        evaluator = find_built(self.parser, name)
+        self._check_cases(trainer, options.trainer, options.train_data, "training")
+        self._check_cases(evaluator, name, options.validate_data, "validation")
+        self.proof.attach(trainer)
+        self.watch = TrainingWatch(trainer, evaluator, self.recorder, self.interruption)
+
+    def _check_cases(self, engine: Any, name: str, data_name: str, part: str) -> None:
         # A list that `set` puts there is the user's own.
-        if engine is not None and data_name in data and data_name not in options.set:
-            check_dataset(engine, data[data_name], engine_name, bounds, part=part)
-    return trainer, evaluator
+        if engine is not None and data_name in self.data and data_name not in self.options.set:
+            check_dataset(engine, self.data[data_name], name, self.bounds, part=part)
+
+    def require(self) -> TrainingWatch:
+        """Require that the trainer ran."""
+        watch = self.watch
+        if watch is not None:
+            watch.require()
+            self.proof.has_ended |= self.interruption.is_requested
+        self.proof.require()
+        return cast("TrainingWatch", watch)
 
 
 @contextlib.contextmanager
@@ -126,9 +145,9 @@ def _withdraw_checkpoints(out: Path) -> Iterator[None]:
         raise
 
 
-def _summarise_training(trainer: Any, watch: TrainingWatch, *, is_interrupted: bool) -> BundleResult:
+def _summarise_training(watch: TrainingWatch, *, is_interrupted: bool) -> BundleResult:
     best, epoch = watch.best
-    counts = {"epochs": int(trainer.state.epoch), "steps": watch.steps, "best_epoch": epoch}
+    counts = {"epochs": int(watch.trainer.state.epoch), "steps": watch.steps, "best_epoch": epoch}
     values = {"seconds": round(watch.seconds, 1), "train_loss": watch.train_loss, **watch.metrics}
     numbers = counts | {name: value for name, value in values.items() if math.isfinite(value)}
     return BundleResult(numbers, watch.key if not math.isnan(best) else "", is_interrupted)
@@ -198,18 +217,23 @@ def _run(
             require_unchanged(bounds),
             open_bundle(bundle, stage, options, folders=folders, data=checked, bounds=bounds) as workflow,
         ):
-            engine = get_part(workflow, name, bounds)
+            require_engine(workflow, name)
+            proof = EngineProof(name, bounds)
             items = [item for id_, part in checked.items() for item in part if id_ not in options.set]
-            if items:
-                check_dataset(engine, items, name, bounds)
-            proof = EngineProof(engine, name, bounds)
-            run_workflow(workflow, bounds)
+
+            def begin(engine: Any) -> None:
+                if items:
+                    check_dataset(engine, items, name, bounds)
+                proof.attach(engine)
+
+            with meet_engine(workflow.parser, name, begin):
+                run_workflow(workflow, bounds)
             proof.require()
-        count = count_cases(engine, {} if set(checked) & set(options.set) else checked, name)
+        count = count_cases(proof.engine, {} if set(checked) & set(options.set) else checked, name)
         if stage == "infer" and not any(path.is_file() for path in out.rglob("*")):
             raise ConfigError(f"the bundle's inference wrote nothing to {out}; give it a SaveImaged", path=bundle)
     _write_failures(failures, out)
-    return engine, _count(count, failures), tuple(failures)
+    return proof.engine, _count(count, failures), tuple(failures)
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Mapping, Sequence, Sized
+from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ from voxflow.bundle.guard import lift_bounds, list_input_files
 from voxflow.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from voxflow.bundle.guard import StageBounds
     from voxflow.bundle.parts import BundleItem
@@ -20,32 +21,71 @@ WRAPPERS = ("module.", "_orig_mod.")  # of DataParallel, of torch.compile
 MOST_CHANGES = 5
 
 
+@contextlib.contextmanager
+def meet_engine(parser: Any, name: str, begin: Callable[[Any], None]) -> Iterator[None]:
+    """Call a function with an engine of the configuration when it starts to run.
+
+    Not before: the configuration may seed its random numbers in the same list of expressions that runs the engine,
+    and a network that was built before would have other weights than by MONAI's own command line.
+
+    Args:
+        parser: MONAI's ConfigParser, which builds the engine when it is needed.
+        name: the engine's id.
+        begin: gets the engine, once.
+    """
+    from ignite.engine import Engine
+
+    original = Engine.run
+    met: list[Any] = []
+
+    @wraps(original)
+    def run(engine: Any, *args: Any, **kwargs: Any) -> Any:
+        if not met and find_built(parser, name) is engine:
+            met.append(engine)
+            begin(engine)
+        return original(engine, *args, **kwargs)
+
+    Engine.run = run
+    try:
+        yield
+    finally:
+        Engine.run = original
+
+
+def find_built(parser: Any, name: str) -> Any:
+    """Return an object of the configuration; None where it was not built yet."""
+    return parser.ref_resolver.resolved_content.get(parser.ref_resolver.normalize_id(name))
+
+
 class EngineProof:
     """Watches the engine that a stage asks for.
 
     Args:
-        engine: an ignite engine, or an object of the bundle's own.
-        name: its id, for messages.
+        name: its id.
         bounds: of the stage.
 
     Attributes:
-        has_run: whether it ended a run; None for an object that does not say.
+        engine: what was watched; None before.
+        has_ended: whether it came to the end of its run.
     """
 
-    def __init__(self, engine: Any, name: str, bounds: StageBounds) -> None:
-        self.engine, self.name, self.bounds = engine, name, bounds
-        self.has_run: bool | None = None
-        if hasattr(engine, "add_event_handler"):
-            from ignite.engine import Events
+    def __init__(self, name: str, bounds: StageBounds) -> None:
+        self.name, self.bounds = name, bounds
+        self.engine: Any = None
+        self.has_ended = False
 
-            self.has_run = False
-            engine.add_event_handler(Events.COMPLETED, self._note_run)
-            if bounds.weights is not None:
-                # After the bundle's own handlers, which load the weights in the same event.
-                engine.add_event_handler(Events.STARTED, self._check_weights)
+    def attach(self, engine: Any) -> None:
+        """Watch an ignite engine that is about to run."""
+        from ignite.engine import Events
 
-    def _note_run(self, _engine: Any) -> None:
-        self.has_run = True
+        self.engine = engine
+        engine.add_event_handler(Events.COMPLETED, self._note_end)
+        if self.bounds.weights is not None:
+            # After the bundle's own handlers, which load the weights in the same event.
+            engine.add_event_handler(Events.STARTED, self._check_weights)
+
+    def _note_end(self, _engine: Any) -> None:
+        self.has_ended = True
 
     def _check_weights(self, engine: Any) -> None:
         network, weights = getattr(engine, "network", None), self.bounds.weights
@@ -63,16 +103,17 @@ class EngineProof:
         Raises:
             ConfigError: it judged other weights, or another engine ran.
         """
-        if self.bounds.faults:  # caught by the bundle's own code
-            raise self.bounds.faults[0]
-        if self.has_run is False:
-            raise ConfigError(
-                f"the configuration did not run {self.name!r}; `trainer` and `evaluator` name what it runs"
-            )
         bounds = self.bounds
+        if bounds.faults:  # caught by the bundle's own code
+            raise bounds.faults[0]
+        if self.engine is None:
+            message = f"the configuration ran no engine {self.name!r}; `trainer` and `evaluator` name what it runs"
+            raise ConfigError(message)
         is_in_doubt = not bounds.has_verified_weights and (bounds.other_loads or not bounds.load_count)
         if bounds.weights is not None and is_in_doubt:
             bounds.refuse_weights()
+        if not self.has_ended:
+            raise ConfigError(f"the run of {self.name!r} did not come to its end")
 
 
 def compare_weights(state: Mapping[str, Any], path: Path) -> bool | None:
