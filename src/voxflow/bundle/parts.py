@@ -11,7 +11,6 @@ import shutil
 import sys
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from voxflow.bundle.guard import hold_to_bounds
@@ -29,6 +28,7 @@ from voxflow.errors import ConfigError, MissingDependencyError, VoxflowError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
 
     from voxflow.bundle.guard import StageBounds
     from voxflow.bundle.options import BundleOptions

@@ -6,8 +6,8 @@ import contextlib
 import re
 from typing import TYPE_CHECKING, Any
 
-from voxflow.bundle.guard import IMAGE_SAVERS, WRITING_ARGUMENTS
 from voxflow.bundle.reading import SEPARATOR, get_item, has_item, set_item, walk
+from voxflow.bundle.redirect import IMAGE_SAVERS, WRITING_ARGUMENTS
 from voxflow.bundle.references import TARGET
 
 if TYPE_CHECKING:
