@@ -180,3 +180,31 @@ def test_claras_administration_answers_in_one_line() -> None:
     assert result.returncode == 2
     assert result.stderr.startswith("dlmed.hci.tools.admin: Clara's administration of AutoML and federated learning")
     assert result.stderr.count("\n") == 1
+
+
+def test_a_value_reaches_a_component_that_has_no_arguments_yet(tmp_path: Path) -> None:
+    mmar = families.getting_started3(tmp_path / "mmar")
+    assert run_train(mmar, CONFIG3, "train.optimizer.args.lr=0.1") == 0
+
+
+def test_a_checkpoint_of_tensorflow_to_begin_from_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    mmar = families.getting_started3(tmp_path / "mmar")
+    (mmar / "models/model.ckpt.index").write_bytes(b"names")
+    assert run_train(mmar, CONFIG3, "MMAR_CKPT=models/model.ckpt") == 2
+    assert "models/model.ckpt is TensorFlow's, which can't be read" in capsys.readouterr().err
+
+
+def test_a_switch_among_the_arguments_is_read_like_one_beside_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As Clara 4.0's notebooks disable the loader of the checkpoint."""
+    mmar = families.getting_started4(tmp_path / "mmar")
+    content = json.loads((mmar / CONFIG4).read_text())
+    loader = content["train"]["handlers"][0]
+    loader["args"]["disabled"] = loader.pop("disabled")
+    write_json(mmar / CONFIG4, content)
+    assert run_train(mmar, CONFIG4) == 0
+    assert "start weights" not in capsys.readouterr().err
+    assert run_train(mmar, CONFIG4, "dont_load_ckpt_model=no") == 2
+    said = capsys.readouterr().err
+    assert "dont_load_ckpt_model: expected true or false, received 'no'" in said

@@ -145,11 +145,12 @@ def check_forms(value: Any, json_path: str, findings: FindingCollector) -> Any:
         return [check_forms(item, f"{json_path}[{n}]", findings) for n, item in enumerate(value)]
     if not isinstance(value, dict) or not value.keys() & _NAMES:
         return value
-    if not isinstance(value.get("disabled", False), bool):
-        findings.error(
-            "wrong-value", f"{json_path}.disabled", f"expected true or false, received {show(value['disabled'])}"
-        )
-    if not isinstance(value.get("args", {}), dict):
+    args = value.get("args", {})
+    for place, part in ((json_path, value), (f"{json_path}.args", args)):
+        if isinstance(part, dict) and not isinstance(part.get("disabled", False), bool):
+            message = f"expected true or false, received {show(part['disabled'])}"
+            findings.error("wrong-value", f"{place}.disabled", message)
+    if not isinstance(args, dict):
         findings.error("wrong-value", f"{json_path}.args", f"expected an object, received {show(value['args'])}")
         return value | {"args": {}}
     return value

@@ -175,10 +175,15 @@ def set_nested(config: dict[str, Any], key: str, value: Any) -> str | None:
         {'name': 'Focal'}
         >>> set_nested(config, "train.pre_transforms[0].name", "LoadPng")
         "the configuration holds no '0' there"
+        >>> set_nested(config, "train.loss.args.gamma", 3)
+        >>> config["train"]["loss"]
+        {'name': 'Focal', 'args': {'gamma': 3}}
     """
     *parents, last = key.replace("[", ".").replace("]", "").split(".")
     place: Any = config
     for part in parents:
+        if part == "args" and isinstance(place, dict) and place.keys() & {"name", "path"}:
+            place.setdefault("args", {})
         try:
             place = place[int(part)] if isinstance(place, list) else place[part]
         except (KeyError, IndexError, ValueError, TypeError):

@@ -85,7 +85,9 @@ def check_paths(target: Target, variables: Mapping[str, Any], notes: FindingColl
         message = f"file not found: {weights}; training begins from fresh weights"
         notes.warning("missing-file", "PRETRAIN_WEIGHTS_FILE", message, "give a file that is there, or an empty text")
     if start and not _has_checkpoint(target.resolve(start)):
-        message = f"file not found: {start}"
+        path = target.resolve(start)
+        is_foreign = any(_is_file(path.with_name(path.name + ending)) for ending in (".index", ".meta"))
+        message = f"{start} is TensorFlow's, which can't be read" if is_foreign else f"file not found: {start}"
         notes.error("missing-file", "MMAR_CKPT", message, "give the checkpoint to start from, or an empty text")
 
 
