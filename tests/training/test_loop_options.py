@@ -158,7 +158,7 @@ def test_a_full_disk_costs_the_state_a_warning_and_keeps_the_older_one(
 
 
 def test_a_final_model_that_can_not_be_written_is_said(tmp_path: Path) -> None:
-    from voxflow.training.checkpoint import save_torch
+    from voxflow.torch_files import save_torch
 
     with pytest.raises(OSError, match=r"File too large|could not be written"), little_room():
         save_torch(tmp_path / "model.pt", {"x": torch.zeros(100_000)})

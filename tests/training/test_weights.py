@@ -63,7 +63,7 @@ def test_files_that_hold_no_weights_or_code_are_refused(tmp_path: Path) -> None:
             return (exec, ("raise SystemExit",))
 
     torch.save({"model": Evil()}, tmp_path / "evil.pt")
-    with pytest.raises(DataError, match="no file of weights that can be read without running its code"):
+    with pytest.raises(DataError, match=r"no file of weights: it can.t be read without running code that it holds"):
         read_weights(tmp_path / "evil.pt")
     torch.save([1, 2], tmp_path / "list.pt")
     with pytest.raises(DataError, match="no weights in it"):

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pickle
 import sys
 import tempfile
 import threading
@@ -22,7 +23,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from voxflow.bundle.reading import walk
-from voxflow.errors import ConfigError
+from voxflow.errors import ConfigError, DataError
+from voxflow.torch_files import explain_torch_error
 from voxflow.volumes import VOLUME_SUFFIXES
 
 if TYPE_CHECKING:
@@ -288,6 +290,7 @@ def _replace_functions(bounds: StageBounds, stack: contextlib.ExitStack) -> None
         original = getattr(owner, name)
         stack.callback(setattr, owner, name, original)
         setattr(owner, name, _check_first(original, check, position))
+    torch.load = _explain_refusal(torch.load)
     original_init = DataLoader.__init__
     stack.callback(setattr, DataLoader, "__init__", original_init)
 
@@ -330,6 +333,19 @@ def _check_first(function: Callable[..., Any], check: Callable[[Any], None], pos
         return function(*args, **kwargs)
 
     return checked
+
+
+def _explain_refusal(load: Callable[..., Any]) -> Callable[..., Any]:
+    """The same function, which does not advise to switch off the check that a file holds no code."""
+
+    @wraps(load)
+    def explained(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return load(*args, **kwargs)
+        except pickle.UnpicklingError as error:
+            raise DataError(explain_torch_error(error), path=str(args[0]) if args else None) from error
+
+    return explained
 
 
 def _check_event(event: str, arguments: tuple[Any, ...]) -> None:

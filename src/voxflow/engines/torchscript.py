@@ -13,8 +13,8 @@ from voxflow.engines.protocol import Engine, EngineKind
 from voxflow.engines.source import make_example_input
 from voxflow.engines.torch import choose_batch, place_module, run_module
 from voxflow.errors import DataError
-from voxflow.files import atomic_path
 from voxflow.machine import has_gpu
+from voxflow.torch_files import open_torch_file
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -148,5 +148,5 @@ def write_torchscript(module: torch.nn.Module, spec: ModelSpec, path: Path) -> N
         except Exception:  # noqa: BLE001 - the compiler raises whatever the network's code leads it to
             warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)  # type: ignore[attr-defined]
             scripted = torch.jit.trace(module, make_example_input(spec))  # type: ignore[no-untyped-call]
-        with atomic_path(path) as temporary:
-            torch.jit.save(scripted, str(temporary), _extra_files={SPEC_FILE: spec.model_dump_json()})
+        with open_torch_file(path) as stream:
+            torch.jit.save(scripted, stream, _extra_files={SPEC_FILE: spec.model_dump_json()})

@@ -6,8 +6,8 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from voxflow.errors import ParityError
-from voxflow.files import atomic_path
 from voxflow.migrate.networks import SCRIPTS
+from voxflow.torch_files import save_torch
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -57,8 +57,7 @@ def write_weights(
             f"{model}: the bundle's network answers otherwise, by {difference:.2g} (at most {MAX_DIFFERENCE})"
         )
     weights = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
-    with atomic_path(target) as temporary:
-        torch.save(weights, temporary)
+    save_torch(target, weights)
     return difference
 
 

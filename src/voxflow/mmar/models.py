@@ -16,6 +16,7 @@ from voxflow.engines import has_torchscript_spec, open_engine, open_foreign_torc
 from voxflow.errors import ConfigError, DataError
 from voxflow.progress import say
 from voxflow.spec import ModelSpec
+from voxflow.torch_files import read_torch
 from voxflow.training import build_with_weights, has_only_weights, read_checkpoint, save_model
 
 if TYPE_CHECKING:
@@ -119,9 +120,7 @@ def _read_training_network(file: Path) -> Component:
     Raises:
         DataError: it tells of none, or of a class of the user's own.
     """
-    import torch
-
-    configuration: Any = torch.load(file, map_location="cpu", weights_only=True)
+    configuration: Any = read_torch(file, "checkpoint of Clara 4.1")
     for key in ("train_conf", "train", "model"):
         configuration = configuration.get(key) if isinstance(configuration, dict) else None
     if not isinstance(configuration, dict) or not isinstance(configuration.get("name"), str):

@@ -7,13 +7,12 @@ that a file holds is ever run. Network and spec stand in it as JSON text.
 from __future__ import annotations
 
 import json
-import shutil
 from typing import TYPE_CHECKING, Any
 
 from voxflow.components import Component, build_network, find_custom_folder
 from voxflow.errors import DataError
-from voxflow.files import atomic_path
 from voxflow.spec import ModelSpec
+from voxflow.torch_files import read_torch, save_torch
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -52,43 +51,20 @@ def save_model(
     save_torch(path, content)
 
 
-def save_torch(path: Path, content: dict[str, Any]) -> None:
-    """Write with torch.save, whole or not at all.
-
-    Raises:
-        OSError: the disk is full, say; an older file stays.
-    """
-    import torch
-
-    with atomic_path(path) as temporary:
-        try:
-            torch.save(content, temporary)
-        except RuntimeError as error:
-            # torch's own writer says nothing of the disk; a full one is by far the likeliest.
-            free_space = f"{shutil.disk_usage(path.parent).free / 1e6:.1f} MB are free there"
-            raise OSError(f"{path}: could not be written, {free_space}: {str(error).splitlines()[0]}") from error
-
-
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """Read a checkpoint's content onto the CPU without running any code that it holds.
 
     Raises:
         DataError: the file is missing or no checkpoint of Voxflow.
     """
-    import pickle
     import zipfile
-
-    import torch
 
     if not path.is_file():
         raise DataError("file not found; train first", path=path)
     # torch.load takes old pickle files, too; a file that was cut off would be read as one, with a confusing error.
     if not zipfile.is_zipfile(path):
         raise DataError("no model file, or only a part of one", path=path)
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError) as error:
-        raise DataError(f"no model file: {str(error).splitlines()[0]}", path=path) from error
+    content = read_torch(path, "model file")
     if not isinstance(content, dict) or content.keys() < _KEYS or content.get("format") != FORMAT:
         message = f"no Voxflow model file of format {FORMAT}"
         if isinstance(content, dict) and "format" not in content:

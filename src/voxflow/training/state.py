@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import pickle
 import random
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from voxflow.errors import DataError
 from voxflow.progress import say
-from voxflow.training.checkpoint import save_torch
+from voxflow.torch_files import read_torch, save_torch
 from voxflow.training.digests import list_differences
 
 if TYPE_CHECKING:
@@ -39,15 +39,13 @@ def read_state(path: Path) -> dict[str, Any] | None:
         The state as :func:`save_state` took it; None when there is no file, or, with a warning, when it is damaged or
         of another format: a training that can't be continued begins afresh.
     """
-    import torch
-
     if not path.is_file():
         return None
     try:
         # Mapped: with Adam's moments a state is three times the model, and each tensor is copied out of it only once.
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError) as error:
-        say(f"warning: {path} can't be read, so the run is not continued: {str(error).splitlines()[0]}")
+        content = read_torch(path, "state of a training", mmap=True)
+    except DataError as error:
+        say(f"warning: {path} can't be read, so the run is not continued: {error.message}")
         return None
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         say(f"warning: {path} is of another version, so the run is not continued")

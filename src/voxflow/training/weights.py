@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from voxflow.errors import ConfigError, DataError, join_names
 from voxflow.findings import nearest_name
+from voxflow.torch_files import read_torch
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -60,18 +61,9 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
     Raises:
         DataError: the file is missing, damaged, needs code to be read, or holds no weights.
     """
-    import pickle
-
-    import torch
-
     if not path.is_file():
         raise DataError("file of start weights not found", path=path)
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError, AttributeError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise DataError(f"no file of weights that can be read without running its code: {reason}", path=path) from error
-    weights = _find_weights(content)
+    weights = _find_weights(read_torch(path, "file of weights"))
     if not weights:
         raise DataError(f"no weights in it: expected names with tensors, at the top or under {_NESTED[0]!r}", path=path)
     return weights
