@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ from voxflow.errors import EXIT_OK
 from voxflow.files import atomic_directory, read_text, write_json
 from voxflow.progress import say
 from voxflow.quality import require_separate_patients
+from voxflow.texts import parse_json
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,7 +27,7 @@ def run(stage: Stage) -> int:
         QualityError: a patient would be in two parts.
     """
     table = read_cases(stage.resampled / "cases.csv")
-    labels: dict[str, Any] = json.loads(read_text(stage.resampled / "labels.json"))
+    labels: dict[str, Any] = parse_json(read_text(stage.resampled / "labels.json"))
     splits = split_cases(table, stage.options(SplitOptions))
     tables = [table.assign(part=table["case"].map(split)) for split in splits]
     for part_table in tables:

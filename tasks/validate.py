@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
 from typing import TYPE_CHECKING
@@ -25,6 +24,7 @@ from voxflow.quality import (
     run_suites,
     write_quality_report,
 )
+from voxflow.texts import parse_json
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -66,7 +66,7 @@ def _count_failed(outcomes: list[CheckOutcome]) -> int:
 
 
 def _build_checks(stage: Stage, options: ValidateOptions, measured: pd.DataFrame) -> list[DataCheck]:
-    labels = json.loads(read_text(stage.volumes / "labels.json"))
+    labels = parse_json(read_text(stage.volumes / "labels.json"))
     modalities = sorted({modality for modality in measured["modality"] if modality})
     if stage.task == "classification":
         return build_radiograph_checks(options, modalities, labels["findings"])

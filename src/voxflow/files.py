@@ -17,9 +17,11 @@ from voxflow.errors import DataError
 from voxflow.texts import parse_json
 
 # One token at a time, so that what looks like a comment inside a string stays a string.
-_STRING_OR_COMMENT = re.compile(r'"(?:\\.|[^"\\\n])*"|//[^\n]*|/\*.*?\*/', re.DOTALL)
+# A string or a comment without an end goes as far as it can: looked for from each of its marks, megabytes take hours.
+_STRING_OR_COMMENT = re.compile(r'"(?:\\.|[^"\\\n])*+"?|//[^\n]*|/\*.*?(?:\*/|\Z)', re.DOTALL)
 # A comma that follows a value: "[,]" stays an error.
-_STRING_OR_COMMA = re.compile(r'"(?:\\.|[^"\\\n])*"|[\[{,]\s*,|,(?=\s*[}\]])')
+_STRING_OR_COMMA = re.compile(r'"(?:\\.|[^"\\\n])*+"?|[\[{,]\s*,|,(?=\s*[}\]])')
+MOST_FORGIVEN = 16_000_000  # characters: people write no longer texts by hand
 _FORGIVABLE = re.compile(r"/[/*]|,\s*[}\]]")
 
 # UTF-32's mark begins with that of UTF-16.
@@ -167,7 +169,7 @@ def forgive_json(text: str) -> tuple[str, int, int]:
         >>> forgive_json('{"url": "http://a", /* b */ "size": [1, 2,],}')
         ('{"url": "http://a",         "size": [1, 2 ] }', 1, 2)
     """
-    if not _FORGIVABLE.search(text):  # datalists may be long
+    if len(text) > MOST_FORGIVEN or not _FORGIVABLE.search(text):  # datalists may be long
         return text, 0, 0
     without_comments, comments = _blank(_STRING_OR_COMMENT, text)
     plain, commas = _blank(_STRING_OR_COMMA, without_comments)

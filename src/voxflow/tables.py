@@ -8,7 +8,7 @@ import math
 import re
 from typing import TYPE_CHECKING, Any
 
-from voxflow.errors import DataError
+from voxflow.errors import DataError, shorten
 from voxflow.files import atomic_path, read_text
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 Row = dict[str, str]
 DELIMITERS = (",", ";", "\t")  # of several that make as many columns, the first
 
+MOST_CELL = 32_767  # characters, as in Excel: no text of a file's own goes uncut into a table
 FINDING_PREFIX = "finding:"  # of the columns of cases.csv that say what a radiograph shows: 1, 0, or empty for unknown
 
 
@@ -33,10 +34,7 @@ def read_rows(path: Path) -> list[Row] | None:
     if not path.is_file():
         return None
     text, delimiter = read_csv_text(path)
-    try:
-        return list(csv.DictReader(io.StringIO(text), delimiter=delimiter))
-    except csv.Error as error:
-        raise DataError(f"no CSV: {error}", path=path) from error
+    return list(csv.DictReader(io.StringIO(text), delimiter=delimiter))
 
 
 def read_csv_text(path: Path) -> tuple[str, str]:
@@ -47,14 +45,38 @@ def read_csv_text(path: Path) -> tuple[str, str]:
 
     Raises:
         FileNotFoundError: there is no such file.
-        DataError: it is no UTF-8.
+        DataError: it is no UTF-8, or no CSV: a cell has more than 131,072 characters, or it holds NUL.
     """
     text = read_text(path)
+    if "\0" in text:
+        line = text.count("\n", 0, text.index("\0")) + 1
+        raise DataError(f"no CSV: line {line} holds a NUL", path=path)
     # Excel's own note of the separator.
     if text.startswith("sep=") and text[5:6] == "\n":
-        return text[6:], text[4]
-    header = text.partition("\n")[0]
-    return text, max(DELIMITERS, key=lambda delimiter: len(next(csv.reader([header], delimiter=delimiter), [])))
+        text, delimiter = text[6:], text[4]
+    else:
+        header = text.partition("\n")[0]
+        delimiter = max(DELIMITERS, key=lambda delimiter: _count_cells(header, delimiter))
+    if len(text) > csv.field_size_limit():
+        _check_cells(text, delimiter, path)
+    return text, delimiter
+
+
+def _count_cells(line: str, delimiter: str) -> int:
+    try:
+        return len(next(csv.reader([line], delimiter=delimiter), []))
+    except csv.Error:
+        return 0
+
+
+def _check_cells(text: str, delimiter: str, path: Path) -> None:
+    """Refuse a cell that is too long before any row counts; a quote without an end takes all lines behind it."""
+    reader = csv.reader(io.StringIO(text), delimiter=delimiter)
+    try:
+        for _ in reader:
+            pass
+    except csv.Error as error:
+        raise DataError(f"no CSV: line {reader.line_num}: {error}", path=path) from error
 
 
 def is_labelled(row: Row) -> bool:
@@ -102,4 +124,6 @@ def escape_cell(text: str) -> str:
 def _cell(value: Any) -> Any:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
+    if isinstance(value, str):
+        return shorten(value, MOST_CELL)
     return round(value, 6) if isinstance(value, float) else value

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from voxflow.errors import DataError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 # JSON: a datalist of 100,000 cases has 30 MB, and one value takes up to 30 times its text in memory. YAML: 0.2 MB for a
@@ -26,6 +27,19 @@ MOST_DIGITS = 20  # 64 bits and a sign
 MOST_NUMBER_CHARACTERS = 400
 _OF_NUMBERS = string.hexdigits + "xob_+-:."
 SHOWN = 80
+
+
+def make_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Make a dict of an object's pairs.
+
+    Raises:
+        ValueError: a key stands twice.
+    """
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        repeated, _ = Counter(key for key, _ in pairs).most_common(1)[0]
+        raise ValueError(f"the key {repeated[:SHOWN]!r} stands twice in one object")
+    return content
 
 
 def parse_json(text: str, path: Path | None = None) -> Any:
@@ -45,22 +59,39 @@ def parse_json(text: str, path: Path | None = None) -> Any:
         ...
         voxflow.errors.DataError: not valid JSON: the key 'case' stands twice in one object
     """
+    try:
+        return decode_json(text)
+    except json.JSONDecodeError as error:
+        raise DataError(f"not valid JSON: {_shorten(error)}", path=path) from error
+    except DataError as error:
+        raise DataError(error.message, path=path) from error
+
+
+def decode_json(text: str, make: Callable[[list[tuple[str, Any]]], Any] = make_object) -> Any:
+    """Parse JSON for a reader that says itself where a fault of syntax is; all else is as for :func:`parse_json`.
+
+    Args:
+        text: as the file holds it.
+        make: makes a value of the names and values of an object.
+
+    Raises:
+        json.JSONDecodeError: it is no JSON.
+        DataError: as for :func:`parse_json`.
+    """
     if len(text) > MOST_JSON_CHARACTERS:
-        raise DataError(f"a JSON of {len(text):,} characters; at most {MOST_JSON_CHARACTERS:,} are read", path=path)
+        raise DataError(f"a JSON of {len(text):,} characters; at most {MOST_JSON_CHARACTERS:,} are read")
     try:
         value = json.loads(
-            text,
-            object_pairs_hook=make_object,
-            parse_constant=parse_float,
-            parse_float=parse_float,
-            parse_int=parse_int,
+            text, object_pairs_hook=make, parse_constant=parse_float, parse_float=parse_float, parse_int=parse_int
         )
     except RecursionError as error:
-        raise DataError(describe_depth("JSON"), path=path) from error
+        raise DataError(describe_depth("JSON")) from error
+    except json.JSONDecodeError:
+        raise
     except ValueError as error:
-        raise DataError(f"not valid JSON: {_shorten(error)}", path=path) from error
+        raise DataError(f"not valid JSON: {_shorten(error)}") from error
     if is_too_deep(value):
-        raise DataError(describe_depth("JSON"), path=path)
+        raise DataError(describe_depth("JSON"))
     return value
 
 
@@ -127,19 +158,6 @@ def is_too_deep(value: Any) -> bool:
         if not level:
             return False
     return True
-
-
-def make_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Make a dict of an object's pairs.
-
-    Raises:
-        ValueError: a key stands twice.
-    """
-    content = dict(pairs)
-    if len(content) < len(pairs):
-        repeated, _ = Counter(key for key, _ in pairs).most_common(1)[0]
-        raise ValueError(f"the key {repeated[:SHOWN]!r} stands twice in one object")
-    return content
 
 
 class _Collection:
@@ -211,7 +229,7 @@ def _add_member(collection: _Collection, event: Any, values: int, *, may_repeat:
 
 def describe_depth(form: str) -> str:
     """Say that a text is nested too deeply; ``form``: JSON or YAML."""
-    return f"not readable: a {form} of more than {MOST_LEVELS} levels of lists and objects"
+    return f"not readable: nested too deeply, a {form} of more than {MOST_LEVELS} levels of lists and objects"
 
 
 def _shorten(error: Exception) -> str:

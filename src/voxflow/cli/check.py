@@ -96,5 +96,5 @@ def _parse_override(text: str) -> tuple[str, Any]:
         raise ConfigError(f"--set: expected KEY=VALUE, received {text!r}")
     try:
         return key, json.loads(value)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         return key, value

@@ -86,5 +86,5 @@ def _parse_pair(text: str) -> tuple[str, Any]:
         raise ConfigError(f"expected KEY=VALUE, received {text!r}", where="--set")
     try:
         return key, json.loads(value)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         return key, value

@@ -6,17 +6,20 @@ import dataclasses
 import json
 import logging
 import re
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from voxflow.errors import DataError
 from voxflow.files import forgive_json, read_text
-from voxflow.findings import DEFAULT_CODE, FaultyConfigError, Finding, FindingCollector, nearest_name
+from voxflow.findings import DEFAULT_CODE, FaultyConfigError, Finding, FindingCollector, nearest_name, show
+from voxflow.texts import decode_json
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 logger = logging.getLogger(__name__)
 
+MOST_SHOWN = 200  # characters of a line
 LITERALS = ("true", "false", "null")
 
 
@@ -94,22 +97,21 @@ def _parse(plain: str, text: str, path: Path) -> Any:
     repeated: list[str] = []
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        keys = [key for key, _ in pairs]
-        repeated.extend(sorted({key for key in keys if keys.count(key) > 1}))
+        counts = Counter(key for key, _ in pairs)
+        repeated.extend(sorted(key for key, count in counts.items() if count > 1))
         return {key: value for key, value in pairs if not key.startswith("__")}
 
     try:
-        value = json.loads(plain, object_pairs_hook=unique)
+        value = decode_json(plain, unique)
     except json.JSONDecodeError as error:
         # A file that is cut off breaks after its last line.
         line = next(iter(text.splitlines()[error.lineno - 1 :]), "").strip()
         place = f"line {error.lineno}, column {error.colno}"
         ending, literal = _guess_literal(plain, error.pos)
-        message = f"not valid JSON: {error.msg}, at {line!r}{ending}"
+        message = f"not valid JSON: {error.msg}, at {show(line, MOST_SHOWN)}{ending}"
         raise _make_fault(path, "syntax", message, place, literal) from error
-    except RecursionError as error:
-        message = "not readable: its objects and lists are nested too deeply"
-        raise _make_fault(path, DEFAULT_CODE, message) from error
+    except DataError as error:
+        raise _make_fault(path, DEFAULT_CODE, error.message) from error
     if repeated:
         raise _make_fault(path, "syntax", f"a key stands twice in one object: {', '.join(map(repr, repeated))}")
     return value

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os.path
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from voxflow.errors import DataError
 from voxflow.files import forgive_json, read_text
-from voxflow.findings import Finding
+from voxflow.findings import Finding, show
 from voxflow.naming import name_cases
+from voxflow.texts import parse_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 # How the description of a datalist ends that a split has made.
 SPLIT_MARK = "split by patient"
 SHOWN_FAULTS = 20
+MOST_LABELS = 10_000  # at one position of label_format
 FIXES = {
     "outside-root": "keep paths below the data root, without '..' and absolute paths",
     "missing-image": 'write "image": a path, or a list of paths that become channels',
@@ -90,11 +91,9 @@ class Datalist:
             DataError: not found, not JSON (line and column), or wrong cases (JSON paths).
         """
         try:
-            content = json.loads(forgive_json(read_text(path))[0])
+            content = parse_json(forgive_json(read_text(path))[0], path)
         except FileNotFoundError as error:
             raise DataError("file not found", path=path) from error
-        except json.JSONDecodeError as error:
-            raise DataError(f"not valid JSON: {error}", path=path) from error
         if not isinstance(content, dict):
             raise DataError("expected an object with keys such as 'training'", path=path)
         return cls.of(content, path, root, outside_root=outside_root)
@@ -161,10 +160,11 @@ class _CaseReader:
     faults: list[Finding] = field(default_factory=list)
 
     def read_label_format(self, value: Any) -> None:
-        if isinstance(value, list) and all(_is_whole(n) and n > 0 for n in value):
+        if isinstance(value, list) and all(_is_whole(n) and 0 < n <= MOST_LABELS for n in value):
             self.label_format = tuple(value)
         else:
-            self._note("label-format", "label_format", f"expected a list of positive whole numbers, received {value!r}")
+            message = f"expected a list of whole numbers from 1 to {MOST_LABELS}, received {show(value)}"
+            self._note("label-format", "label_format", message)
 
     def read_part(self, key: str, items: list[Any]) -> tuple[Case, ...]:
         items_with_names = [(self._read_images(item, f"{key}[{n}]"), item) for n, item in enumerate(items)]

@@ -18,6 +18,7 @@ from voxflow.dicom.headers import (
     parse_unusual_header,
 )
 from voxflow.errors import DicomError
+from voxflow.files import describe_special_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -82,8 +83,10 @@ def read_header(path: Path) -> DicomHeader | None:
     """Read the header of a DICOM object: fast where the file keeps every rule, by pydicom otherwise.
 
     Returns:
-        The header; None for a file that is no DICOM object.
+        The header; None for a file that is no DICOM object, and for what is no file and is never opened.
     """
+    if describe_special_file(path):
+        return None
     try:
         return read_plain_header(path)
     except (UnusualFileError, ValueError, OverflowError, OSError):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from voxflow.errors import DataError
+from voxflow.errors import DataError, join_names
 from voxflow.volumes import Volume, align, describe_forms, describe_turn, read_volume, round_labels
 
 if TYPE_CHECKING:
@@ -53,5 +53,6 @@ def read_known_label(path: Path, grid: Geometry, values: Collection[int] | None)
     present_values = tuple(int(value) for value in np.unique(array))
     unknown = sorted(set(present_values) - {0, *values}) if values else []
     if unknown:
-        raise DataError(f"label values {unknown} have no name in the option labels, which names {sorted(values or ())}")
+        texts = [join_names([str(value) for value in numbers]) for numbers in (unknown, sorted(values or ()))]
+        raise DataError(f"label values [{texts[0]}] have no name in the option labels, which names [{texts[1]}]")
     return LabelReading(Volume(array, grid), present_values, "; ".join(f"label: {text}" for text in remarks if text))

@@ -8,6 +8,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from voxflow.errors import join_names
+from voxflow.files import describe_special_file
 from voxflow.images.names import DATA_SUFFIXES, is_image_file, list_data_files
 from voxflow.images.origins import RowOrigin, SourceNamer
 from voxflow.images.table import ConversionRow, Verdict
@@ -77,6 +78,9 @@ def _describe_group(kind: _Kind, files: Sequence[Path], namer: SourceNamer) -> C
 
 def _tell_kind(file: Path) -> _Kind:
     suffix = file.suffix.lower()
+    special = describe_special_file(file)
+    if special:
+        return "quarantined", "file", f"{special}, expected a file; it is not opened"
     if suffix in TEXT_SUFFIXES:
         return "skipped", "", f"no image ({suffix})"
     try:

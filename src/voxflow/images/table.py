@@ -6,8 +6,9 @@ import csv
 from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Literal, TypedDict
 
+from voxflow.errors import shorten
 from voxflow.files import atomic_path, write_json
-from voxflow.tables import FINDING_PREFIX
+from voxflow.tables import FINDING_PREFIX, MOST_CELL
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -253,7 +254,7 @@ def _write_rows(path: Path, header: Sequence[str], rows: Iterable[Sequence[objec
         # One line end on every system, so that equal tables are equal bytes.
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(header)
-        writer.writerows(rows)
+        writer.writerows([shorten(cell, MOST_CELL) if isinstance(cell, str) else cell for cell in row] for row in rows)
 
 
 def describe_labels(names: Iterable[str], values: Mapping[str, int]) -> dict[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from voxflow.errors import EXIT_FAILURE, EXIT_OK, EXIT_SOME_FAILED, DataError, InputError, join_names
+from voxflow.errors import EXIT_FAILURE, EXIT_OK, EXIT_SOME_FAILED, DataError, InputError, join_names, shorten
 from voxflow.files import write_json
 from voxflow.tables import read_rows
 from voxflow.volumes import Volume, read_image, read_radiograph, require_finite
@@ -79,7 +79,7 @@ class Failures:
             return work()
         except _CASE_ERRORS as error:
             lines = str(error).strip().splitlines()
-            self.rows.append({"case": case.id, "reason": lines[0] if lines else type(error).__name__})
+            self.rows.append({"case": case.id, "reason": shorten(lines[0]) if lines else type(error).__name__})
             return None
 
     @property

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from voxflow.errors import DataError
 from voxflow.files import read_text
 from voxflow.lint.files import ImageHeaders
+from voxflow.texts import parse_json
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -57,7 +57,7 @@ class WorkspaceData:
             labels: labels.json; None: there is none.
         """
         try:
-            content = json.loads("" if labels is None else read_text(labels))
+            content = parse_json("" if labels is None else read_text(labels))
             names = content["findings"] if "findings" in content else {int(key): name for key, name in content.items()}
             self.class_names, self.classes_from = _order_names(names), "names in labels.json"
         except (OSError, DataError, ValueError, TypeError, AttributeError):

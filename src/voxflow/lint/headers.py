@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from voxflow.errors import DataError
+from voxflow.files import require_regular_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -72,6 +73,7 @@ def read_header(path: Path) -> ImageHeader | None:
         DataError: the file is not what its name says.
         OSError: the file can't be read.
     """
+    require_regular_file(path)
     name = path.name.lower()
     try:
         if name.endswith((".nii", ".nii.gz")):
@@ -81,7 +83,7 @@ def read_header(path: Path) -> ImageHeader | None:
         if name.endswith((".nrrd", ".nhdr")):
             return _read_nrrd(path)
         return _read_png(path) if name.endswith(".png") else None
-    except (ValueError, KeyError, IndexError, struct.error, zlib.error) as error:
+    except (ValueError, KeyError, IndexError, ArithmeticError, struct.error, zlib.error) as error:
         raise DataError(f"unreadable header: {error}", path=path) from error
 
 

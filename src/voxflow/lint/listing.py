@@ -12,6 +12,8 @@ from voxflow.errors import DataError
 from voxflow.files import forgive_json, read_text
 from voxflow.findings import show, suggest
 from voxflow.naming import name_classes
+from voxflow.texts import decode_json
+from voxflow.volumes import HIGHEST_LABEL
 
 if TYPE_CHECKING:
     from voxflow.findings import FindingCollector
@@ -122,13 +124,13 @@ def _read_object(path: Path, notes: FindingCollector) -> dict[str, Any] | None:
         if comments or commas:
             message = f"forgave {comments} comment(s) and {commas} trailing comma(s)"
             notes.warning("syntax", "", message, "take them out: JSON has neither")
-        content = json.loads(plain)
+        content = decode_json(plain)
     except json.JSONDecodeError as error:
         line = next(iter(error.doc.splitlines()[error.lineno - 1 :]), "").strip()
         place = f"line {error.lineno}, column {error.colno}"
         notes.error("syntax", place, f"not valid JSON: {error.msg}, at {show(line)}", "mend the JSON there")
         return None
-    except (OSError, DataError, RecursionError) as error:
+    except (OSError, DataError) as error:
         reason = error.message if isinstance(error, DataError) else error
         notes.error("unreadable-file", "", f"unreadable: {reason}", "give a datalist in UTF-8")
         return None
@@ -185,6 +187,10 @@ def _read_labels(content: dict[str, Any], notes: FindingCollector) -> dict[int, 
     except (AttributeError, TypeError, ValueError):
         fix = 'write {"0": "background", "1": "spleen"}'
         notes.warning("datalist-labels", "labels", f"names no label values: {show(declared)}", fix)
+        return {}
+    if max(names, default=0) > HIGHEST_LABEL:
+        message = f"names the value {show(max(names))}"
+        notes.error("datalist-labels", "labels", message, f"label values go up to {HIGHEST_LABEL}")
         return {}
     gaps = sorted(set(range(max(names, default=0) + 1)) - names.keys())
     if gaps or min(names, default=0) < 0:

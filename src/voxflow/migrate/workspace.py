@@ -12,6 +12,8 @@ from voxflow.config import load_workflow, read_json
 from voxflow.errors import ConfigError, DataError
 from voxflow.files import read_text
 from voxflow.migrate.translation import Facts, list_fields
+from voxflow.texts import parse_json
+from voxflow.volumes import HIGHEST_LABEL
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -231,11 +233,13 @@ def _find_class_names(
 ) -> tuple[str, ...]:
     """Names from the data where it says them, else numbers; the count must be known from somewhere."""
     labels = data_root / "labels.json"
-    names_or_labels = json.loads(read_text(labels)) if labels.is_file() else datalist.get("labels", {})
+    names_or_labels = parse_json(read_text(labels), labels) if labels.is_file() else datalist.get("labels", {})
     if isinstance(names_or_labels, dict) and isinstance(names_or_labels.get("findings"), list):
         names_or_labels = names_or_labels["findings"]
     if isinstance(names_or_labels, dict) and names_or_labels:
         numbered = {int(value): str(name) for value, name in names_or_labels.items()}
+        if not 0 <= min(numbered) <= max(numbered) <= HIGHEST_LABEL:
+            raise DataError(f"label values must be 0 to {HIGHEST_LABEL}", path=labels)
         names = tuple(numbered.get(value, f"class_{value}") for value in range(max(numbered) + 1))
     else:
         names = tuple(str(name) for name in names_or_labels or ())

@@ -12,6 +12,7 @@ from voxflow.config import read_json
 from voxflow.datalist import Datalist
 from voxflow.errors import DataError, VoxflowError
 from voxflow.training import DataFacts
+from voxflow.volumes import HIGHEST_LABEL
 
 # Beside the models: where the cases lie that a training read.
 DATA_FILE = "data.json"
@@ -118,6 +119,8 @@ def _read_label_names(labels: Any) -> tuple[str, ...]:
     if not isinstance(labels, dict) or not all(str(value).isdecimal() for value in labels):
         return ()
     names = {int(value): str(name) for value, name in labels.items()}
+    if max(names, default=0) > HIGHEST_LABEL:
+        return ()
     return tuple(names.get(value, f"class_{value}") for value in range(max(names, default=-1) + 1))
 
 

@@ -39,7 +39,7 @@ def parse_value(text: str) -> Any:
         return spelled[text]
     try:
         value = json.loads(text)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         return text
     # NaN and Infinity are no JSON, though Python reads them.
     return text if isinstance(value, float) and not math.isfinite(value) else value

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from voxflow.errors import DataError
 from voxflow.files import read_text
 from voxflow.tables import FINDING_PREFIX, read_rows
+from voxflow.texts import parse_json
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,11 +48,11 @@ def digest_test_part(datalist: Path, volumes: Path, key: str = "testing") -> str
 
 def _list_cases(datalist: Path, key: str) -> list[str]:
     try:
-        content: dict[str, Any] = json.loads(read_text(datalist))
+        content: dict[str, Any] = parse_json(read_text(datalist), datalist)
         return [str(entry["case"]) for entry in content[key]]
     except FileNotFoundError as error:
         raise DataError("file not found; the stage split writes it", path=datalist) from error
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
+    except (KeyError, TypeError) as error:
         raise DataError(f"expected a list of cases, each with its name: {error}", path=datalist, where=key) from error
 
 

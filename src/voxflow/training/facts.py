@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from voxflow.errors import DataError
+from voxflow.errors import DataError, join_names
 from voxflow.files import read_text
+from voxflow.texts import parse_json
 from voxflow.training.options import DataFacts
-from voxflow.volumes import parse_spacing, read_geometry
+from voxflow.volumes import HIGHEST_LABEL, parse_spacing, read_geometry
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -49,16 +49,18 @@ def read_facts(labels: Path, resampling: Mapping[str, Any], metadata: Mapping[st
 
 def _read_class_names(labels: Path) -> tuple[str, ...]:
     try:
-        content = json.loads(read_text(labels))
+        content = parse_json(read_text(labels))
         if "findings" in content:
             return tuple(str(name) for name in content["findings"])
         names = {int(value): str(name) for value, name in content.items()}
     except FileNotFoundError as error:
         raise DataError("file not found; the stage resample writes it", path=labels) from error
-    except (ValueError, TypeError, AttributeError) as error:
+    except (DataError, ValueError, TypeError, AttributeError) as error:
+        reason = error.message if isinstance(error, DataError) else error
         form = '{"0": "background", "1": NAME, ...} or {"findings": [NAME, ...]}'
-        raise DataError(f"expected {form}: {error}", path=labels) from error
-    if not names or min(names) < 0:
-        raise DataError(f"label values must be 0 or more, received {sorted(names)}", path=labels)
+        raise DataError(f"expected {form}: {reason}", path=labels) from error
+    if not names or min(names) < 0 or max(names) > HIGHEST_LABEL:
+        values = join_names([str(value) for value in sorted(names)])
+        raise DataError(f"label values must be 0 to {HIGHEST_LABEL}, received {values}", path=labels)
     # The network's channels are counted through; a value that the data skips gets a channel without a name.
     return tuple(names.get(value, f"class_{value}") for value in range(max(names) + 1))

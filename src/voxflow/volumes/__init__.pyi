@@ -1,3 +1,4 @@
+from .alignment import HIGHEST_LABEL as HIGHEST_LABEL
 from .alignment import align as align
 from .alignment import describe_mismatch as describe_mismatch
 from .alignment import describe_turn as describe_turn

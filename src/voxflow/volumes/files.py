@@ -222,7 +222,7 @@ def open_picture(path: Path) -> Iterator[Image.Image]:
     except DataError as error:
         raise DataError(error.message, path=error.path or path) from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise DataError(f"unreadable image: {error}", path=path) from error
+        raise DataError(f"unreadable image: {error} (limits.pixels in params.yaml)", path=path) from error
     # Pillow's decoders raise all of these on damaged files.
     except (OSError, SyntaxError, ValueError, EOFError, OverflowError, TypeError, struct.error) as error:
         raise DataError("unreadable image: damaged, cut off, or no picture", path=path) from error
