@@ -107,10 +107,11 @@ class StageBounds:
         raise self.faults[-1]
 
     def is_protected(self, path: Path) -> bool:
-        """Whether a path is in a protected folder or beside the inputs."""
+        """Whether a path is beside the inputs or in a protected folder, or a folder that holds such files."""
         resolved = path.resolve()
-        beside = any(resolved == source or resolved.parent == source.parent for source in self.inputs)
-        return beside or any(resolved.is_relative_to(folder) for folder in self.protected)
+        is_beside = any(s.parent == resolved.parent or s.is_relative_to(resolved) for s in self.inputs)
+        folders = self.protected
+        return is_beside or any(resolved.is_relative_to(f) or f.is_relative_to(resolved) for f in folders)
 
     def may_write(self, path: Path) -> bool:
         """Whether a path lies below one of the stage's folders."""
@@ -283,9 +284,13 @@ def _replace_functions(bounds: StageBounds, stack: contextlib.ExitStack) -> None
         (LoadImage, "__call__", bounds.check_input, 1),
         (ImageWriter, "write", bounds.check_image_write, 1),
     ]
-    if "SimpleITK" in sys.modules:
-        doors.append((sys.modules["SimpleITK"], "WriteImage", bounds.check_write, 1))
-        doors.append((sys.modules["SimpleITK"].ImageFileWriter, "SetFileName", bounds.check_write, 1))
+    if itk := sys.modules.get("SimpleITK"):
+        doors += [
+            (itk, "ReadImage", bounds.check_input, 0),
+            (itk, "WriteImage", bounds.check_write, 1),
+            (itk.ImageFileReader, "SetFileName", bounds.check_input, 1),
+            (itk.ImageFileWriter, "SetFileName", bounds.check_write, 1),
+        ]
     for owner, name, check, position in doors:
         original = getattr(owner, name)
         stack.callback(setattr, owner, name, original)
