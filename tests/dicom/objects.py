@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
-STUDY, FRAME = generate_uid(entropy_srcs=["study"]), generate_uid(entropy_srcs=["frame"])
+# Short enough for tests to append to them.
+STUDY, FRAME = (str(generate_uid(entropy_srcs=[name]))[:48].rstrip(".") for name in ("study", "frame"))
 
 
 @dataclass

@@ -258,7 +258,7 @@ def test_two_label_objects_of_one_sop_uid_are_two(tmp_path: Path) -> None:
     images = series.datasets()
     for k, height in (("1", 4.0), ("2", 800.0)):
         dataset = structure_set({f"Organ{k}": [contour(box(height), images[2])]}, images)
-        dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = images[0].SOPInstanceUID + ".9"
+        dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = images[0].SOPInstanceUID[:-2] + ".9"
         save(dataset, tmp_path / f"in/rt{k}")
     converted = Converted(tmp_path)
     assert converted.labels("converted") == [""]
@@ -315,7 +315,7 @@ def test_a_lone_scout_within_the_series_owns_no_label(tmp_path: Path, refers: bo
     scout = Series(
         random_values((1, 9, 7)), orientation=(1, 0, 0, 0, 0, -1), uid="1.2.1", frame=ONE_FRAME, origin=(0, 5, 9)
     ).datasets()[0]
-    scout.SOPInstanceUID = scout.file_meta.MediaStorageSOPInstanceUID = images[0].SOPInstanceUID + ".9"
+    scout.SOPInstanceUID = scout.file_meta.MediaStorageSOPInstanceUID = images[0].SOPInstanceUID[:-2] + ".9"
     for k, image in enumerate([*images, scout]):
         save(image, tmp_path / f"in/{k}")
     rois = {"Organ": [contour(box(4.0))]}

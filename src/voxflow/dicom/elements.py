@@ -42,8 +42,8 @@ class UnusualFileError(Exception):
     """The file holds something that this reader leaves to pydicom; never leaves this package."""
 
 
-class _TooShortError(Exception):
-    """What was read of the file ends before the element does."""
+class TooShortError(Exception):
+    """What was read of the file ends before the element does; never leaves this package."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def read_elements(path: Path, vr_by_tag: Mapping[int, bytes]) -> Elements:
             data += stream.read(length - len(data)) or b""
             try:
                 return _walk_elements(data, stream.seek(0, 2), vr_by_tag)
-            except _TooShortError:
+            except TooShortError:
                 stream.seek(len(data))
     raise UnusualFileError
 
@@ -101,7 +101,7 @@ def read_elements(path: Path, vr_by_tag: Mapping[int, bytes]) -> Elements:
 def _walk_elements(data: bytes, size: int, vr_by_tag: Mapping[int, bytes]) -> Elements:
     if data[128:132] != b"DICM":
         raise UnusualFileError
-    transfer_syntax, first_element = _read_file_meta(data)
+    transfer_syntax, first_element = read_file_meta(data)
     if transfer_syntax != IMPLICIT_VR and not transfer_syntax.startswith((*COMPRESSED, EXPLICIT_VR)):
         raise UnusualFileError
     if transfer_syntax.startswith(EXPLICIT_VR + "."):  # deflated
@@ -130,19 +130,24 @@ def _walk_elements(data: bytes, size: int, vr_by_tag: Mapping[int, bytes]) -> El
         if vr is not None and expected and vr != expected:
             raise UnusualFileError
         if position > len(data):
-            raise _TooShortError
+            raise TooShortError
         values[tag] = data[value:position]
     return Elements(transfer_syntax, values, pixels, size)
 
 
-def _read_file_meta(data: bytes) -> tuple[str, int]:
-    """The transfer syntax, and where the data set begins."""
+def read_file_meta(data: bytes) -> tuple[str, int]:
+    """Read the transfer syntax from the start of a file with preamble and prefix, and find where its data set begins.
+
+    Raises:
+        UnusualFileError: it is not as it should be.
+        TooShortError: the file, or what was read of it, ends before it does.
+    """
     position, transfer_syntax = 132, ""
     while data[position : position + 2] == b"\x02\x00":
         tag, _, value, length = _parse_explicit(data, position)
         position = value + length
         if position > len(data):
-            raise _TooShortError
+            raise TooShortError
         if tag == 0x00020010:
             transfer_syntax = data[value:position].rstrip(b"\0 ").decode("ascii", "replace")
     if not transfer_syntax:
@@ -150,11 +155,16 @@ def _read_file_meta(data: bytes) -> tuple[str, int]:
     return transfer_syntax, position
 
 
+def is_vr(text: bytes) -> bool:
+    """Whether two bytes are a value representation (PS3.5 6.2)."""
+    return text in _SHORT_VRS or text in _LONG_VRS
+
+
 def _parse_explicit(data: bytes, position: int) -> tuple[int, bytes | None, int, int]:
     """Tag, value representation, offset and length of the value of the element at a position."""
     # The longest header of an element: tag, VR, two reserved bytes, length (PS3.5 7.1.2).
     if position + 12 > len(data):
-        raise _TooShortError
+        raise TooShortError
     group, element, vr, length = _TAG_VR_LENGTH.unpack_from(data, position)
     if vr in _SHORT_VRS:
         return (group << 16) + element, vr, position + 8, length
@@ -165,7 +175,7 @@ def _parse_explicit(data: bytes, position: int) -> tuple[int, bytes | None, int,
 
 def _parse_implicit(data: bytes, position: int) -> tuple[int, bytes | None, int, int]:
     if position + 8 > len(data):
-        raise _TooShortError
+        raise TooShortError
     group, element, length = _TAG_LENGTH.unpack_from(data, position)
     return (group << 16) + element, None, position + 8, length
 

@@ -6,8 +6,10 @@ import os
 import struct
 import zlib
 from dataclasses import dataclass
-from io import BytesIO
 from typing import TYPE_CHECKING, Any, Protocol
+
+from voxflow.dicom.elements import UNDEFINED
+from voxflow.dicom.files import UnfitFileError, find_start, open_dataset
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -85,6 +87,23 @@ _COUNT_TAGS = {
     "Columns": "(0028,0011)",
     "NumberOfFrames": "(0028,0008)",
     "SamplesPerPixel": "(0028,0002)",
+}
+# Texts with their tag and the most characters that they may have: of what reaches tables, as PS3.5 6.2 says; of others,
+# what no scanner writes.
+LONGEST_TEXT = 1024
+_TEXT_TAGS = {
+    "SOPClassUID": ("(0008,0016)", 64),
+    "SOPInstanceUID": ("(0008,0018)", 64),
+    "SeriesInstanceUID": ("(0020,000E)", 64),
+    "StudyInstanceUID": ("(0020,000D)", 64),
+    "FrameOfReferenceUID": ("(0020,0052)", 64),
+    "ConcatenationUID": ("(0020,9161)", 64),
+    "PatientID": ("(0010,0020)", 64),
+    "Modality": ("(0008,0060)", 16),
+    "SeriesNumber": ("(0020,0011)", LONGEST_TEXT),
+    "EchoTime": ("(0018,0081)", LONGEST_TEXT),
+    "AcquisitionNumber": ("(0020,0012)", LONGEST_TEXT),
+    "TemporalPositionIdentifier": ("(0020,0100)", LONGEST_TEXT),
 }
 _PLANE_TAGS = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
 
@@ -223,6 +242,7 @@ def read_dataset(path: Path, *, pixels: bool = False, tags: list[str] | None = N
         tags: keywords of the only attributes to read; None reads all.
 
     Raises:
+        ValueError: it is cut off within an element, or asks for more than is taken.
         pydicom.errors.InvalidDicomError: no DICOM file.
     """
     import pydicom
@@ -233,16 +253,23 @@ def read_dataset(path: Path, *, pixels: bool = False, tags: list[str] | None = N
     # A number of a wrong length stays bytes; else it raises an error that is no ValueError.
     config.convert_wrong_length_to_UN = True
     # Forced, since old exports have neither preamble nor meta information.
-    stream: Path | BytesIO = path
-    with path.open("rb") as file:
-        if file.read(4) == b"DICM":
-            # The prefix without its preamble, which says nothing (PS3.10 7.1).
-            stream = BytesIO(bytes(128) + b"DICM" + file.read())
+    stream = open_dataset(path)
     dataset = pydicom.dcmread(stream, stop_before_pixels=not pixels, specific_tags=tags, force=True)
+    if tags is None:
+        _check_last_element(dataset)
     # pydicom decodes no pixels without it.
     if "TransferSyntaxUID" not in dataset.file_meta:
         dataset.file_meta.add_new(0x00020010, "UI", _detect_transfer_syntax(dataset))
     return dataset
+
+
+def _check_last_element(dataset: Dataset) -> None:
+    """Refuse an element that the file ends in, of which pydicom gives what is there: contours would be lost."""
+    from pydicom.dataelem import RawDataElement
+
+    last: Any = dataset.get_item(max(dataset.keys())) if len(dataset) else None
+    if isinstance(last, RawDataElement) and last.length != UNDEFINED and len(last.value or b"") < last.length:
+        raise UnfitFileError(f"cut off within {last.tag}, of which {last.length} bytes are claimed")
 
 
 def read_concatenation(paths: Sequence[Path], decode: Callable[[Dataset], NDArray[Any]]) -> Dataset:
@@ -285,41 +312,27 @@ def parse_unusual_header(path: Path) -> DicomHeader | None:
     Returns:
         The header, with its ``fault`` where it can't be trusted; None for a file that is no DICOM object.
     """
-    has_prefix = _has_dicom_prefix(path)
-    if has_prefix is None:
+    start = find_start(path)
+    if not start:
         return None
+    if start == "cut":
+        return describe_unreadable(path, "cut off in its preamble, or its first block is lost")
     try:
-        dataset = read_dataset(path, tags=[*_TAGS, *_VARYING_TAGS])
-        if not (has_prefix or _read_text(dataset, "SOPClassUID") or "MediaStorageSOPClassUID" in dataset.file_meta):
-            return None
-        return _build_header(path, dataset)
+        header = _build_header(path, read_dataset(path, tags=[*_TAGS, *_VARYING_TAGS]))
     except PARSE_ERRORS as error:
-        # Without the prefix, it may be any file that begins with these bytes.
-        return describe_unreadable(path, explain_parse_error(error)) if has_prefix else None
+        header = describe_unreadable(path, explain_parse_error(error))
+    return None if start == "number" and not header.sop_class else header
 
 
 def explain_parse_error(error: BaseException) -> str:
     """Say in words why an object can't be read; what the error itself says may hold values of the patient's."""
+    if isinstance(error, UnfitFileError):
+        return f"unreadable: {error}"
     if isinstance(error, MemoryError):
         return "unreadable: it asks for more memory than there is"
     if isinstance(error, OSError) and not isinstance(error, EOFError) and error.errno is not None:
         return f"unreadable: {os.strerror(error.errno)}"
     return "unreadable: the file is damaged or cut off, or one of its values is not of the kind that DICOM asks for"
-
-
-def _has_dicom_prefix(path: Path) -> bool | None:
-    """Whether it has the magic word; None where it begins as no DICOM object does, nor as old exports do."""
-    try:
-        with path.open("rb") as stream:
-            start = stream.read(132)
-    except OSError:
-        return None
-    # PS3.10 7.1: 128 bytes of preamble, then the prefix; some files lack the preamble alone.
-    if b"DICM" in (start[128:132], start[:4]):
-        return True
-    # Old exports begin with a data element of group 2 or 8; big endian ones tell their VR.
-    is_big_endian = start[:2] in (b"\x00\x02", b"\x00\x08") and start[4:6].isalpha() and start[4:6].isupper()
-    return False if start[:2] in (b"\x02\x00", b"\x08\x00") or is_big_endian else None
 
 
 def describe_unreadable(path: Path, fault: str) -> DicomHeader:
@@ -329,55 +342,69 @@ def describe_unreadable(path: Path, fault: str) -> DicomHeader:
 
 
 def _build_header(path: Path, dataset: Dataset) -> DicomHeader:
+    texts = {name: _read_text(dataset, name) for name in _TEXT_TAGS}
     stored_class = str(dataset.file_meta.get("MediaStorageSOPClassUID", ""))
-    sop_class = _read_text(dataset, "SOPClassUID") or stored_class
-    sop_uid = _read_text(dataset, "SOPInstanceUID") or str(dataset.file_meta.get("MediaStorageSOPInstanceUID", ""))
+    texts["SOPClassUID"] = texts["SOPClassUID"] or stored_class
+    texts["SOPInstanceUID"] = texts["SOPInstanceUID"] or str(dataset.file_meta.get("MediaStorageSOPInstanceUID", ""))
+    varying = tuple(_read_text(dataset, keyword) for keyword in _VARYING_TAGS)
+    faults = _blank_long_texts(texts, max(map(len, varying)))
     counts = {name: _read_count(dataset, name) for name in _COUNT_TAGS}
     numbers = {name: _read_numbers(dataset, name) for name in _PLANE_TAGS}
     position, orientation, spacing = (values or () for values in numbers.values())
     plane = Plane(position, orientation, spacing, counts["Rows"] or 0, counts["Columns"] or 0)
-    faults = _list_faults(sop_class, sop_uid, counts, numbers)
+    faults += _list_faults(texts, counts, numbers)
     # Where the file is cut off within the class, the file meta has it whole.
-    if counts["Rows"] == 0 and {sop_class, stored_class} & set(IMAGE_CLASSES):
+    if counts["Rows"] == 0 and {texts["SOPClassUID"], stored_class} & set(IMAGE_CLASSES):
         faults.append("Rows (0028,0010) is missing: the file is cut off")
-    concatenation_uid = _read_text(dataset, "ConcatenationUID")
+    concatenation = Concatenation(
+        texts["ConcatenationUID"],
+        _read_count(dataset, "InConcatenationNumber") or 0,
+        _read_count(dataset, "InConcatenationTotalNumber") or 0,
+    )
     return DicomHeader(
         path=path,
-        sop_class=sop_class,
-        sop_uid=sop_uid,
-        series_uid=_read_text(dataset, "SeriesInstanceUID"),
-        study_uid=_read_text(dataset, "StudyInstanceUID"),
-        patient_id=_read_text(dataset, "PatientID"),
-        modality=_read_text(dataset, "Modality"),
+        sop_class=texts["SOPClassUID"],
+        sop_uid=texts["SOPInstanceUID"],
+        series_uid=texts["SeriesInstanceUID"],
+        study_uid=texts["StudyInstanceUID"],
+        patient_id=texts["PatientID"],
+        modality=texts["Modality"],
         image_type=tuple(str(part) for part in _read_values(dataset, "ImageType")),
-        frame_of_reference=_read_text(dataset, "FrameOfReferenceUID"),
+        frame_of_reference=texts["FrameOfReferenceUID"],
         frame_count=counts["NumberOfFrames"] or 1,
         samples=counts["SamplesPerPixel"] or 1,
         plane=plane,
-        echo_time=_read_text(dataset, "EchoTime"),
-        acquisition=_read_text(dataset, "AcquisitionNumber"),
-        temporal_position=_read_text(dataset, "TemporalPositionIdentifier"),
-        varying=tuple(_read_text(dataset, keyword) for keyword in _VARYING_TAGS),
-        concatenation=Concatenation(
-            concatenation_uid,
-            _read_count(dataset, "InConcatenationNumber") or 0,
-            _read_count(dataset, "InConcatenationTotalNumber") or 0,
-        )
-        if concatenation_uid
-        else None,
-        series_number=_read_text(dataset, "SeriesNumber"),
-        fault="; ".join(faults),
+        echo_time=texts["EchoTime"],
+        acquisition=texts["AcquisitionNumber"],
+        temporal_position=texts["TemporalPositionIdentifier"],
+        varying=varying,
+        concatenation=concatenation if concatenation.uid else None,
+        series_number=texts["SeriesNumber"],
+        fault="; ".join(dict.fromkeys(faults)),
     )
 
 
+def _blank_long_texts(texts: dict[str, str], longest_varying: int) -> list[str]:
+    """Take out texts that are longer than their kind may be, so that no table gets them; returns a fault for each."""
+    faults = []
+    for name, (tag, most) in _TEXT_TAGS.items():
+        if len(texts[name]) > most or not texts[name].isprintable():
+            faults.append(f"{name} {tag} has {len(texts[name])} characters, at most {most} printable ones are allowed")
+            texts[name] = ""
+    if longest_varying > LONGEST_TEXT:
+        faults.append(f"an attribute has {longest_varying} characters")
+    return faults
+
+
 def _list_faults(
-    sop_class: str, sop_uid: str, counts: Mapping[str, int | None], numbers: Mapping[str, tuple[float, ...] | None]
+    texts: Mapping[str, str], counts: Mapping[str, int | None], numbers: Mapping[str, tuple[float, ...] | None]
 ) -> list[str]:
-    if sop_class == MEDIA_STORAGE_DIRECTORY:
+    if texts["SOPClassUID"] == MEDIA_STORAGE_DIRECTORY:
         return ["a DICOMDIR, a list of DICOM files"]
+    has_class, has_uid = texts["SOPClassUID"], texts["SOPInstanceUID"]
     return [
-        *([] if sop_class else ["SOPClassUID (0008,0016) is missing: nothing says what kind of object it is"]),
-        *([] if sop_uid else ["SOPInstanceUID (0008,0018) is missing"]),
+        *([] if has_class else ["SOPClassUID (0008,0016) is missing: nothing says what kind of object it is"]),
+        *([] if has_uid else ["SOPInstanceUID (0008,0018) is missing"]),
         *(f"{name} {_COUNT_TAGS[name]} is no whole number" for name, count in counts.items() if count is None),
         *(f"{name} is no number, as with a decimal comma" for name, values in numbers.items() if values is None),
     ]

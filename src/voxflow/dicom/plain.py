@@ -68,6 +68,8 @@ _ELEMENTS = {
     "LossyImageCompression": (0x00282110, b"CS"),
     "FrameReferenceTime": (0x00541300, b"DS"),
 }
+# PS3.5 6.2: of a UID and of a PatientID. Numbers are often written with more digits than 16.
+LONGEST_UID, LONGEST_RAW_TEXT = 64, 255
 # US or SS, as the pixels are: both are taken.
 _PADDING = {"PixelPaddingValue": (0x00280120, b""), "PixelPaddingRangeLimit": (0x00280121, b"")}
 _TAGS = {name: tag for name, (tag, _) in (_ELEMENTS | _PADDING).items()}
@@ -183,6 +185,8 @@ class _HeaderFields:
             return ()
         if vr == b"FD":
             return tuple(str(value) for (value,) in struct.iter_unpack("<d", raw))
+        if len(raw) > (LONGEST_UID if vr in (b"UI", b"LO") else LONGEST_RAW_TEXT):
+            raise UnusualFileError
         # PS3.5 6.2: UIDs are padded by a zero byte, other text by a blank.
         text = raw.rstrip(b"\0" if vr == b"UI" else b" ").decode("latin-1")
         if not text:
