@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from voxflow.bounds import check_array
+from voxflow.bounds import check_array, check_grid, check_resampling
 from voxflow.errors import DataError, DicomError
 
 if TYPE_CHECKING:
@@ -61,6 +61,35 @@ def check_series(headers: Sequence[DicomHeader]) -> None:
     columns = max((header.plane.columns for header in headers), default=first.columns)
     # 16 bits: what most volumes have in the end.
     _check_shape((columns, rows, frames), 2, file_bytes)
+
+
+def check_geometry(size: Sequence[int], spacing_mm: Sequence[float], position_mm: Sequence[float]) -> None:
+    """Refuse slices that lie where no scanner puts them.
+
+    Args:
+        size: pixels along each axis.
+        spacing_mm: between them along each axis.
+        position_mm: of one of them.
+
+    Raises:
+        DicomError: a length is absurd; names it and the limit.
+    """
+    try:
+        check_grid(size, spacing_mm, position_mm)
+    except DataError as error:
+        raise DicomError(error.message, where="(0020,0032)") from error
+
+
+def check_new_grid(size: Sequence[int], new_size: Sequence[int]) -> None:
+    """Refuse a grid for moved slices that has far more voxels than these.
+
+    Raises:
+        DicomError: names both sizes and the limit.
+    """
+    try:
+        check_resampling(size, new_size)
+    except DataError as error:
+        raise DicomError(error.message, where="(0020,0032)") from error
 
 
 def _check_shape(shape: tuple[int, int, int], voxel_bytes: int, file_bytes: int | None) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from voxflow.dicom.claims import check_geometry
 from voxflow.errors import DicomError
 from voxflow.geometry import Geometry
 
@@ -80,6 +81,7 @@ def fit_slice_grid(planes: Sequence[Plane], *, tolerance_mm: float, min_slices: 
     # PixelSpacing is between rows first, so along j; i runs along the columns (PS3.3 10.7.1.3).
     spacing = (planes[0].spacing[1], planes[0].spacing[0], step)
     size = (planes[0].columns, planes[0].rows, len(planes))
+    check_geometry(size, spacing, first.tolist())
     direction = np.column_stack([along_row, along_column, normal])
     return Geometry.from_parts(size, spacing, first.tolist(), direction), [int(n) for n in order]
 
@@ -156,6 +158,10 @@ def _check_complete(planes: Sequence[Plane]) -> None:
         raise DicomError(
             f"the spacing is not positive: {_format_numbers(min(p.spacing for p in planes))}", where=SPACING
         )
+    # Before anything is computed of them: the square of 1e300 is no number.
+    farthest = max(planes, key=lambda plane: max(map(abs, plane.position)))
+    coarsest = max(planes, key=lambda plane: max(plane.spacing))
+    check_geometry((coarsest.rows, coarsest.columns), coarsest.spacing, farthest.position)
 
 
 def _check_same(planes: Sequence[Plane]) -> None:

@@ -14,6 +14,7 @@ from voxflow.dicom.headers import (
     SECONDARY_CAPTURE,
     DicomHeader,
 )
+from voxflow.dicom.missing import mark_incomplete
 from voxflow.dicom.options import RADIOGRAPH_MODALITIES, VOLUME_MODALITIES
 from voxflow.dicom.split import split_series
 
@@ -75,7 +76,8 @@ def group_headers(headers: Iterable[DicomHeader], options: ConvertOptions) -> li
         parts += (
             _split_volumes(members, options) if kind == "volume" else [SeriesPart(part_kind, tuple(members), reason)]
         )
-    return sorted(_remark_shared_uids(parts), key=lambda part: part.key)
+    unreadable = [header for part in parts if part.kind == "unreadable" for header in part.headers if header.fault]
+    return sorted(mark_incomplete(_remark_shared_uids(parts), unreadable), key=lambda part: part.key)
 
 
 def _complete_patients(headers: Sequence[DicomHeader]) -> list[DicomHeader]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from voxflow.dicom.claims import check_geometry, check_new_grid
 from voxflow.dicom.grid import (
     POSITION,
     compute_plane_axes,
@@ -111,6 +112,8 @@ def plan_remedy(planes: Sequence[Plane], *, tolerance_mm: float, tilt: bool, irr
     slice_positions = np.arange(float(count)) if is_even else np.round(distances / step, DECIMALS)
     first = planes[order[0]].position
     shifts, corner, target = _lay_grid(planes[0], first, sideways * bool(degrees), count, step)
+    check_new_grid((planes[0].columns, planes[0].rows, len(planes)), target.size)
+    check_geometry(target.size, target.spacing, target.origin)
     return RemedyPlan([int(n) for n in order], shifts, slice_positions, corner, target, description)
 
 

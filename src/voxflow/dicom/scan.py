@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from voxflow.dicom.files import DICOM_SUFFIXES, has_dicom_name, is_regular
 from voxflow.dicom.headers import PARSE_ERRORS, describe_unreadable, read_dataset
 from voxflow.dicom.pixels import decode_stored_values, read_rescale
 from voxflow.dicom.plain import read_header, read_plain_values
@@ -56,9 +57,24 @@ def scan_folder(source: Path, workers: int | None = None, *, without: Path | Non
     with process_map(workers if len(files) >= PARALLEL_FROM_FILES else 1) as run:
         header_by_file = list(track(run(read_header, files, describe_unreadable), "reading headers", total=len(files)))
     headers = [header for header in header_by_file if header is not None]
+    other_files = [file for file, header in zip(files, header_by_file, strict=True) if header is None]
+    folders = {header.path.parent for header in headers}
+    lost_files = {file: fault for file in other_files if file.parent in folders and (fault := _find_fault(file))}
+    headers += [describe_unreadable(file, fault) for file, fault in lost_files.items()]
     distinct_headers, copies = _find_copies(headers)
-    other_files = tuple(file for file, header in zip(files, header_by_file, strict=True) if header is None)
-    return FolderScan(tuple(distinct_headers), other_files, tuple(copies))
+    return FolderScan(
+        tuple(distinct_headers), tuple(file for file in other_files if file not in lost_files), tuple(copies)
+    )
+
+
+def _find_fault(file: Path) -> str:
+    """Why a file beside DICOM files, which looks like one of them by its name, is none; empty where it does not."""
+    if not has_dicom_name(file) or not is_regular(file):
+        return ""
+    if file.stat().st_size == 0:
+        return "an empty file"
+    suffix = file.suffix.lower()
+    return f"no DICOM, although its name ends in {suffix}" if suffix in DICOM_SUFFIXES else ""
 
 
 def _find_copies(headers: Sequence[DicomHeader]) -> tuple[list[DicomHeader], list[Path]]:
