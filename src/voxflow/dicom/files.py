@@ -6,7 +6,6 @@ A file that was cut off, or whose first block is lost, is still known by what is
 
 from __future__ import annotations
 
-import stat
 import zlib
 from io import BytesIO
 from typing import TYPE_CHECKING, Literal
@@ -31,14 +30,6 @@ FileStart = Literal["prefix", "element", "number", "cut", ""]
 
 class UnfitFileError(ValueError):
     """A file that is not read, with a reason that holds nothing of the patient's."""
-
-
-def is_regular(path: Path) -> bool:
-    """Whether it may be opened: a pipe, a socket or a device would keep whoever reads it waiting."""
-    try:
-        return stat.S_ISREG(path.stat().st_mode)
-    except OSError:
-        return False
 
 
 def find_start(path: Path) -> FileStart:

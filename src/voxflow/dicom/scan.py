@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from voxflow.dicom.files import DICOM_SUFFIXES, has_dicom_name, is_regular
+from voxflow.dicom.files import DICOM_SUFFIXES, has_dicom_name
 from voxflow.dicom.headers import PARSE_ERRORS, describe_unreadable, read_dataset
 from voxflow.dicom.pixels import decode_stored_values, read_rescale
 from voxflow.dicom.plain import read_header, read_plain_values
@@ -69,7 +69,7 @@ def scan_folder(source: Path, workers: int | None = None, *, without: Path | Non
 
 def _find_fault(file: Path) -> str:
     """Why a file beside DICOM files, which looks like one of them by its name, is none; empty where it does not."""
-    if not has_dicom_name(file) or not is_regular(file):
+    if not has_dicom_name(file) or not file.is_file():
         return ""
     if file.stat().st_size == 0:
         return "an empty file"
