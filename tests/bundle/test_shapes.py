@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 import torch
 
+from tests.bundle.shape_parts import write_config
 from tests.bundle.shapes import SHAPES
 from tests.bundle.workspaces import Workspace, list_files
+from voxflow.bundle import export_bundle
 from voxflow.volumes import read_volume
 
 if TYPE_CHECKING:
@@ -50,6 +52,22 @@ def test_the_stages_give_what_monai_gives(name: str, tmp_path: Path, monkeypatch
     assert before == {folder: list_files(folder) for folder in before}
     assert list((tmp_path / "elsewhere").iterdir()) == []
     assert {path.name for path in (tmp_path / "ws/mmars/ws").iterdir()} == {"config", "models", "eval"}
+
+
+def test_an_export_takes_the_network_that_was_trained(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path / "ws", SHAPES["searched"])
+    values = {"network_def#num_res_units": 1}
+    workspace.train(set=values)
+    weights = torch.load(workspace.model / "model.pt", weights_only=True)
+    torch.save({"optimizer": {"step": 1}, "network": weights}, workspace.model / "model.pt")
+    image = {"type": "image", "num_channels": 1, "spatial_shape": [8, 8, 8], "dtype": "float32", "value_range": []}
+    formats = {"inputs": {"image": image | {"is_patch_data": True}}, "outputs": {"pred": image}}
+    write_config(workspace.bundle, "metadata.json", {"version": "0.1", "network_data_format": formats})
+    (tmp_path / "export").mkdir()
+    options = workspace.options("train", set=values)
+    numbers = export_bundle(workspace.bundle, workspace.model, tmp_path / "export", options)
+    assert numbers["torchscript_max_logit_difference"] < 1e-4
+    assert {path.name for path in (tmp_path / "export").iterdir()} == {"model.ts"}
 
 
 def compare_results(out: Path, expected: Path) -> None:

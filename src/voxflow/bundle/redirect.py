@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 # Arguments of MONAI's handlers, transforms and of TensorBoard that name a folder to write to.
 WRITING_ARGUMENTS = ("save_dir", "output_dir", "log_dir")
+# Arguments that the stage sets: the path of weights, the folder that the masks' tree begins at, a data set's cache.
+REPLACED_ARGUMENTS = ("load_path", "data_root_dir", "cache_dir")
 IMAGE_SAVERS = ("SaveImage", "SaveImaged")
 _REFERENCE = re.compile(r"\$?@([\w#:]+)")
 
@@ -201,16 +203,17 @@ def redirect_components(
     """
     if bounds.weights is not None and options.load_path and has_id(parser, options.load_path):
         parser[options.load_path] = str(bounds.weights)
+    path, root, cache = REPLACED_ARGUMENTS
     for name, component in list(list_components(parser.get())):
-        if bounds.weights is not None and "load_path" in component:
-            _point_at_weights(parser, name, bounds.weights)
+        if bounds.weights is not None and path in component:
+            _point_at_weights(parser, f"{name}#{path}", bounds.weights)
         # An evaluation must not write over the checkpoints that it judges.
         if bounds.weights is not None and _is_a(component, "CheckpointSaver"):
             parser[f"{name}#save_dir"] = str(bounds.folders[0])
-        if _is_a(component, *IMAGE_SAVERS) and component.get("data_root_dir") and bounds.image_root is not None:
-            parser[f"{name}#data_root_dir"] = str(bounds.image_root)
-        if component.get("cache_dir") and "data" in component:
-            parser[f"{name}#cache_dir"] = str(bounds.cache)
+        if _is_a(component, *IMAGE_SAVERS) and component.get(root) and bounds.image_root is not None:
+            parser[f"{name}#{root}"] = str(bounds.image_root)
+        if component.get(cache) and "data" in component:
+            parser[f"{name}#{cache}"] = str(bounds.cache)
     for name, folder in lacking.items():
         for place in list(_list_folder_ids(parser, name == options.checkpoints)):
             parser[place] = str(folder.resolve())
@@ -236,6 +239,6 @@ def _point_at_weights(parser: Any, name: str, weights: Path) -> None:
 
     An expression may ask there whether the file exists (``_disabled_: $not os.path.exists(@ckpt_path)``).
     """
-    for source in _follow_references(parser, f"{name}#load_path"):
+    for source in _follow_references(parser, name):
         parser[source] = str(weights)
-    parser[f"{name}#load_path"] = str(weights)
+    parser[name] = str(weights)

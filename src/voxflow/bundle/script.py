@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from typing import TYPE_CHECKING, Any
 
+from voxflow.bundle.guard import StageBounds, hold_to_bounds
 from voxflow.bundle.options import list_config_files
 from voxflow.bundle.reading import use_bundle
 from voxflow.errors import DataError, ParityError
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 MODEL, SCRIPT = "model.pt", "model.ts"
 MOST = 1e-4
+# What savers call the network beside an optimizer or a logger.
+STATE_NAMES = ("model", "network", "net", "state_dict")
 
 
 def export_bundle(bundle: Path, model: Path, out: Path, options: BundleOptions) -> dict[str, Any]:
@@ -41,28 +44,42 @@ def export_bundle(bundle: Path, model: Path, out: Path, options: BundleOptions) 
         raise DataError("file not found; train first", path=model / MODEL)
     files = [str(file) for file in list_config_files(bundle, "train", options)]
     meta = bundle / "configs" / "metadata.json"
-    with warnings.catch_warnings(), use_bundle(bundle):
+    values = {"bundle_root": str(bundle.resolve()), **options.set}
+    bounds = StageBounds((out,), protected=(bundle, model))
+    with warnings.catch_warnings(), use_bundle(bundle), hold_to_bounds(bounds):
         # torch and MONAI warn of TorchScript's age; the format stays a deliverable while torch, pinned, writes it.
         warnings.simplefilter("ignore")
         shape = _find_input_shape(meta)
+        state, key = _read_state(model / MODEL)
         ckpt_export(
             net_id=options.network,
             filepath=str(out / SCRIPT),
             ckpt_file=str(model / MODEL),
             meta_file=str(meta),
             config_file=files,
-            bundle_root=str(bundle.resolve()),
+            key_in_ckpt=key,
+            **values,
         )
         parser = ConfigParser()
         parser.read_config(files)
+        parser.update(values)
         network = parser.get_parsed_content(options.network)
-        network.load_state_dict(torch.load(model / MODEL, map_location="cpu", weights_only=True))
+        network.load_state_dict(state)
         scripted: Any = torch.jit.load(str(out / SCRIPT), map_location="cpu")  # type: ignore[no-untyped-call]
     difference = _compare_logits(network, scripted, shape)
     if difference > MOST:
         (out / SCRIPT).unlink()
         raise ParityError(f"{out / SCRIPT}: differs from torch by {difference:.2g} (at most {MOST})")
     return {"torchscript_max_logit_difference": difference, "cases": 1}
+
+
+def _read_state(path: Path) -> tuple[dict[str, Any], str | None]:
+    """A checkpoint's weights, and the name that they have in it; None where it holds nothing else."""
+    import torch
+
+    content = torch.load(path, map_location="cpu", weights_only=True)
+    key = next((name for name in STATE_NAMES if isinstance(content.get(name), dict)), None)
+    return (content[key] if key else content), key
 
 
 def _compare_logits(network: Any, scripted: Any, shape: tuple[int, ...]) -> float:
