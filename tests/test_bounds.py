@@ -86,7 +86,29 @@ def test_params_change_the_limits_at_once(tmp_path: Path) -> None:
 def test_wrong_limits_are_named_before_any_work(tmp_path: Path) -> None:
     (tmp_path / "params.yaml").write_text("limits: {voxel: 1000, pixels: -1}\n")
     for read in (read_params, read_limits):
-        with pytest.raises(ConfigError, match=r"2 wrong limit.*\n.*limits\.voxel.*\n?.*limits\.pixels|limits\.pixels"):
+        with pytest.raises(ConfigError) as caught:
             read()
-    with pytest.raises(ConfigError, match="limits"):
-        parse_limits([])
+        first, *lines = str(caught.value).splitlines()
+        assert first.endswith("2 wrong limit(s)")
+        assert lines[0].endswith("limits.voxel: unknown limit 'voxel'; did you mean 'voxels'?")
+        assert "limits.pixels: Input should be greater than 0" in lines[1]
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ({"limits": [1]}, "valid dictionary"),
+        ({"limits": {"voxels": "many"}}, r"limits\.voxels: .*valid integer"),
+        ({"limits": {"spacing_mm": math.nan}}, r"limits\.spacing_mm: "),
+        ({"limit": {"voxels": 5}}, "unknown key 'limit'; did you mean 'limits'"),
+        ({"Limits": {"voxels": 5}}, "unknown key 'Limits'; did you mean 'limits'"),
+    ],
+)
+def test_limits_that_would_not_count_are_refused(content: dict[str, object], reason: str) -> None:
+    with pytest.raises(ConfigError, match=reason):
+        parse_limits(content)
+
+
+def test_other_keys_of_params_are_none_of_the_limits() -> None:
+    content = {"workspaces": {"a": {}}, "dask": None, "pacs": {}, "samples": {}, "folds": {}, 1: 2}
+    assert parse_limits(content) == parse_limits({"limits": None}) == Limits()

@@ -17,11 +17,11 @@ from pydantic import BaseModel, ConfigDict, PositiveFloat, PositiveInt, Validati
 
 from voxflow.errors import DataError
 from voxflow.files import read_text
-from voxflow.findings import FindingCollector
+from voxflow.findings import FindingCollector, nearest_name, show, suggest
 from voxflow.texts import parse_yaml
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 PARAMS = Path("params.yaml")
 KEY = "limits"
@@ -82,19 +82,38 @@ def read_limits(path: Path = PARAMS) -> Limits:
     return _read_limits(path.absolute(), status.st_mtime_ns, status.st_size)
 
 
-def parse_limits(value: Any, path: Path = PARAMS) -> Limits:
-    """Read what stands under ``limits`` of params.yaml; nothing there means the defaults.
+def parse_limits(content: Mapping[Any, Any], path: Path = PARAMS) -> Limits:
+    """Read the limits of the content of a params.yaml; where there are none, the defaults.
 
     Raises:
         ConfigError: a key is unknown, or a value is no positive number; all are named at once.
+
+    Example:
+        >>> parse_limits({"limits": {"voxels": 1000}}).voxels
+        1000
+        >>> parse_limits({"limits": {"voxel": 1000}})
+        Traceback (most recent call last):
+        ...
+        voxflow.findings.FaultyConfigError: 1 wrong limit(s)
+        params.yaml: limits.voxel: unknown limit 'voxel'; did you mean 'voxels'?
     """
     findings = FindingCollector(path)
+    for key in content:
+        if key != KEY and nearest_name(str(key).lower(), [KEY], cutoff=0.8):
+            findings.error("unknown-key", str(key), f"unknown key {key!r}", suggest(str(key), [KEY]))
+    given_limits = content.get(KEY) or {}
+    limits = Limits()
+    if isinstance(given_limits, dict):
+        for key in given_limits.keys() - Limits.model_fields.keys():
+            advice = suggest(str(key), Limits.model_fields)
+            findings.error("unknown-key", f"{KEY}.{key}", f"unknown limit {show(key)}", advice)
+        given_limits = {key: value for key, value in given_limits.items() if key in Limits.model_fields}
     try:
-        return Limits.model_validate({} if value is None else value)
+        limits = Limits.model_validate(given_limits)
     except ValidationError as error:
         findings.add_validation(error, KEY)
-        findings.raise_errors(f"{error.error_count()} wrong limit(s)")
-        raise
+    findings.raise_errors(f"{len(findings.errors)} wrong limit(s)")
+    return limits
 
 
 def check_array(shape: Sequence[int], voxel_bytes: int, *, file_bytes: int | None = None) -> None:
@@ -205,7 +224,7 @@ def check_resampling(size: Sequence[int], new_size: Sequence[float]) -> None:
 @lru_cache(maxsize=8)
 def _read_limits(path: Path, _modified: int, _bytes: int) -> Limits:
     content = parse_yaml(read_text(path), path)
-    return parse_limits(content.get(KEY) if isinstance(content, dict) else None)
+    return parse_limits(content if isinstance(content, dict) else {}, path)
 
 
 def _explain(amount: float, most: float, key: str) -> str:

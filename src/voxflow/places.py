@@ -195,7 +195,7 @@ def read_params(path: Path = PARAMS, *, may_lack: bool = False) -> dict[str, Any
     if not isinstance(content, dict):
         return {}
     # Before any work begins: the images would be refused one by one.
-    bounds.parse_limits(content.get(bounds.KEY), path)
+    bounds.parse_limits(content, path)
     return content
 
 

@@ -11,6 +11,7 @@ import contextlib
 import json
 import sys
 import warnings
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from voxflow.bundle.packages import name_missing_packages
 from voxflow.errors import DataError
 from voxflow.findings import FaultyConfigError, Finding, FindingCollector, suggest
-from voxflow.texts import MOST_LEVELS, check_yaml, is_too_deep
+from voxflow.texts import MOST_LEVELS, check_yaml, decode_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -165,16 +166,16 @@ def _parse_json(text: str, path: Path) -> tuple[Any, list[str]]:
     repeated: list[str] = []
 
     def collect(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        names = [name for name, _ in pairs]
-        if len(set(names)) < len(names):
-            repeated.extend(sorted({name for name in names if names.count(name) > 1}))
-        return dict(pairs)
+        content = dict(pairs)
+        if len(content) < len(pairs):
+            counts = Counter(name for name, _ in pairs)
+            repeated.extend(sorted(name for name, count in counts.items() if count > 1))
+        return content
 
     try:
-        content = json.loads(text, object_pairs_hook=collect)
-        if is_too_deep(content):
-            raise RecursionError
-        return content, repeated
+        return decode_json(text, collect), repeated
+    except DataError as error:
+        raise _fault(path, "syntax", error.message) from error
     except json.JSONDecodeError as error:
         place = f"line {error.lineno}, column {error.colno}"
         fix = "mend the JSON there; it has no comments and no trailing commas"

@@ -109,10 +109,15 @@ def read_nifti(path: Path) -> tuple[NDArray[Any], NiftiHeader]:
     slope, intercept = header.scale
     if (slope, intercept) == (1, 0):
         return voxels.astype(header.dtype.newbyteorder("="), copy=False), header
-    scaled = voxels.astype(np.float64)
-    scaled *= slope
-    scaled += intercept
-    return scaled if header.dtype.str[1:] == "f8" else scaled.astype(np.float32), header
+    return _scale(voxels, slope, intercept), header
+
+
+def _scale(voxels: NDArray[Any], slope: float, intercept: float) -> NDArray[Any]:
+    """Scale stored values (i, j, k, channel) in double precision, slice by slice, since all at once takes 16 bytes."""
+    scaled = np.empty_like(voxels, dtype=np.float64 if voxels.dtype.str[1:] == "f8" else np.float32, order="F")
+    for k in range(voxels.shape[2]):
+        scaled[:, :, k] = voxels[:, :, k].astype(np.float64) * slope + intercept
+    return scaled
 
 
 def is_nifti(path: Path) -> bool:
