@@ -110,5 +110,12 @@ def test_limits_that_would_not_count_are_refused(content: dict[str, object], rea
 
 
 def test_other_keys_of_params_are_none_of_the_limits() -> None:
-    content = {"workspaces": {"a": {}}, "dask": None, "pacs": {}, "samples": {}, "folds": {}, 1: 2}
+    content: dict[object, object] = {
+        "workspaces": {"a": {}},
+        "dask": None,
+        "pacs": {},
+        "samples": {},
+        "folds": {},
+        1: 2,
+    }
     assert parse_limits(content) == parse_limits({"limits": None}) == Limits()
