@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -135,6 +136,11 @@ def test_a_good_bundle_has_no_fault_and_is_called_a_program(tmp_path: Path) -> N
              "write 'monai.losses.dice.DiceCELoss'"),
         ),
         (
+            {"train#preprocessing#transforms#1#_target_": "AddChanneld"},
+            ("error", "unknown-component", "train.json: train#preprocessing#transforms#1#_target_",
+             "'AddChanneld': MONAI has no 'AddChanneld'", "write 'EnsureChannelFirstd'"),
+        ),
+        (
             {"loss#softmx": True},
             ("error", "unknown-argument", "train.json: loss#softmx", "DiceCELoss takes no argument 'softmx'",
              "write 'softmax'"),
@@ -246,6 +252,10 @@ def test_a_fault_of_the_configuration_is_named_with_its_id_and_what_to_do(
         ({"a": {"_target_": "torch.nn.Conv3d", "_mode_": "callable", "in_channels": 1}, "run": ["@a"]}, False),
         ({"a": {"_target_": "$@b.upper"}, "b": "x", "run": ["@a"]}, False),
         ({"mail": "someone@example.org", "run": ["@mail"]}, False),
+        ({"a": {"b": "@"}, "run": ["@a"]}, True),
+        ({"n": {"a#b": {"c": 1}}, "run": ["$1"]}, False),
+        ({"a": {"_target_": f"scripts_of_check.{'x' * 300}.y"}, "run": ["@a"]}, True),
+        ({"a": f"%{'x' * 300}.json::y", "run": ["$1"]}, True),
     ],
 )
 def test_the_check_finds_an_error_where_the_stage_fails_and_only_there(
@@ -321,6 +331,34 @@ def test_a_stage_that_would_train_instead_is_an_error(tmp_path: Path) -> None:
         "runs 'train#trainer', which trains; this is the stage evaluate",
         "evaluate.run_id names what the stage is to run: evaluating",
     )
+
+
+@pytest.mark.parametrize(
+    ("train", "infer", "expected"),
+    [
+        ({"validate#handlers": []}, {}, ("no-result", "train.json", "give it a CheckpointSaver")),
+        ({}, {"initialize": []}, ("no-weights", "inference.json", "give it a CheckpointLoader")),
+        ({}, {"postprocessing#transforms": []}, ("no-result", "inference.json", "give it a SaveImaged")),
+    ],
+)
+def test_a_stage_that_would_end_without_its_result_is_an_error(
+    tmp_path: Path, train: Json, infer: Json, expected: tuple[str, ...]
+) -> None:
+    (finding,) = check(write_bundle(tmp_path, train=train, infer=infer))
+    assert (finding.severity, finding.code, finding.file.name, finding.fix) == ("error", *expected)
+
+
+def test_thousands_of_faults_are_counted_in_seconds(tmp_path: Path) -> None:
+    count = 2000
+    chain = {f"link{n}": f"$@link{n + 1}" for n in range(count)}
+    faults = {f"lost{n}": f"@nowhere{n}" for n in range(count)}
+    names = {f"part{n}": {"_target_": f"NoSuch{n}", "x": f"$unknown{n}"} for n in range(count)}
+    bundle = write_bundle(tmp_path, train={**chain, **faults, **names, "initialize": ["@link0"]})
+    began = time.process_time()
+    messages = [finding.message for finding in check(bundle)]
+    assert time.process_time() - began < 60
+    assert messages.count(f"and {count - 50} more like this") == 3  # references, components, names
+    assert "'@link2000': no such id" in messages
 
 
 def test_what_params_name_in_vain_is_named_there(tmp_path: Path) -> None:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from collections import Counter
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from voxflow.bundle.expressions import check_expressions, list_import
-from voxflow.bundle.needs import check_needs, find_vain_values, note_vain_values
+from voxflow.bundle.needs import check_effects, check_needs, find_vain_values, note_vain_values
 from voxflow.bundle.options import DEFAULT_EVALUATOR, BundleOptions, list_config_files
 from voxflow.bundle.packages import check_requirements, describe_missing, is_installed
 from voxflow.bundle.program import list_code
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
 STAGES = ("train", "evaluate", "infer")
 METADATA = "configs/metadata.json"
 _RANK = ("note", "warning", "error")
+MOST_ALIKE = 50
 # By the words of a configuration's name; all others are for training.
 _STAGE_WORDS = {"infer": "infer", "inference": "infer", "evaluate": "evaluate", "eval": "evaluate", "test": "evaluate"}
 # What MONAI's ckpt_export and the comparison after it read of metadata.json.
@@ -88,6 +91,8 @@ def find_bundle(workspace: str) -> BundleTarget | None:
         ConfigError: the workspace is a bundle, and its folder is missing.
     """
     path = Path(workspace)
+    if any((path / "config" / name).is_file() for name in ("config_train.json", "config_validation.json")):
+        return None  # an MMAR
     blocks = {str(name): block for name, block in read_workspaces().items() if isinstance(block, dict)}
     for name, block in blocks.items():
         mmar = Path("mmars") / name
@@ -129,8 +134,15 @@ def check_bundle(target: BundleTarget) -> CheckReport:
 def _hide_from_imports(bundle: Path) -> Iterator[None]:
     """Take the bundle off Python's path, where a user's PYTHONPATH or present folder may have put it."""
     before = list(sys.path)
-    inside = bundle.resolve()
-    sys.path[:] = [entry for entry in before if not Path(entry or ".").resolve().is_relative_to(inside)]
+    folder = bundle.resolve()
+    # An environment, or Voxflow itself, may lie below the folder that is checked.
+    kept = (Path(sys.prefix).resolve(), Path(sys.base_prefix).resolve(), Path(__file__).resolve().parents[2])
+
+    def is_hidden(entry: str) -> bool:
+        path = Path(entry or ".").resolve()
+        return path.is_relative_to(folder) and not any(path.is_relative_to(place) for place in kept)
+
+    sys.path[:] = [entry for entry in before if not is_hidden(entry)]
     try:
         yield
     finally:
@@ -143,10 +155,24 @@ def _merge_findings(findings: list[Finding]) -> list[Finding]:
     for finding in findings:
         where, message, fix = map(_escape, (finding.where, finding.message, finding.fix))
         key = (finding.code, str(finding.file), where, message)
-        known = merged.get(key)
-        if known is None or _RANK.index(finding.severity) > _RANK.index(known.severity):
+        before = merged.get(key)
+        if before is None or _RANK.index(finding.severity) > _RANK.index(before.severity):
             merged[key] = replace(finding, where=where, message=message, fix=fix)
-    return list(merged.values())
+    return _cap(list(merged.values()))
+
+
+def _cap(findings: list[Finding]) -> list[Finding]:
+    """The first of each kind in each file, and how many more there are."""
+    counts: Counter[tuple[str, str, Path]] = Counter()
+    capped: list[Finding] = []
+    for finding in findings:
+        kind = (finding.code, finding.severity, finding.file)
+        counts[kind] += 1
+        capped += [finding] if counts[kind] <= MOST_ALIKE else []
+    more = {kind: count - MOST_ALIKE for kind, count in counts.items() if count > MOST_ALIKE}
+    for (code, severity, file), count in more.items():
+        capped.append(Finding(code, severity, file, "", f"and {count} more like this"))  # type: ignore[arg-type]
+    return capped
 
 
 def _escape(text: str) -> str:
@@ -207,8 +233,8 @@ class _BundleCheck:
                 self.findings.append(fault)
         self._check_metadata()
         # What a bundle is stands above all that is wrong with it.
-        shown = {file: content for file, content in self.contents.items() if file in self.read_files}
-        self.findings[:0] = list_code(self.target.folder, shown, self.finder)
+        contents = {file: content for file, content in self.contents.items() if file in self.read_files}
+        self.findings[:0] = list_code(self.target.folder, contents, self.finder)
 
     def _check_params(self) -> None:
         findings = FindingCollector(PARAMS, self.findings)
@@ -233,14 +259,15 @@ class _BundleCheck:
         try:
             self.read_files.update(files)
             config = merge_config_files(files, notes)
-            config.content["_meta_"] = dict(self.metadata)
+            config.content["_meta_"] = deepcopy(self.metadata)
+            config.set_origin("_meta_", target.folder / METADATA)
             used = {file.resolve() for file in files}
-            others = {file: content for file, content in self.contents.items() if file.resolve() not in used}
-            reading = StageReading(target.folder, stage, config, others, self.findings)
+            unread = {file: content for file, content in self.contents.items() if file.resolve() not in used}
+            reading = StageReading(target.folder, stage, config, unread, self.findings)
             vain = find_vain_values(reading, options, self.finder)
             self.vain.append(vain)
-            own = {key: fix for key, fix in vain.items() if key not in target.overrides}
-            note_vain_values(reading, own, target.place(stage))
+            in_params = {key: fix for key, fix in vain.items() if key not in target.overrides}
+            note_vain_values(reading, in_params, target.place(stage))
             effective = {key: value for key, value in options.set.items() if key not in vain}
             self._check_reading(reading, options.model_copy(update={"set": effective}), is_configured=is_configured)
         except FaultyConfigError as error:
@@ -267,7 +294,7 @@ class _BundleCheck:
         if next((_STAGE_WORDS[word] for word in words if word in _STAGE_WORDS), "train") != stage:
             return []
         base = list_config_files(folder, stage, options.model_copy(update={"config": ()}))
-        below = [other for other in base if other.is_file() and other.resolve() != file.resolve()]
+        below = [path for path in base if path.is_file() and path.resolve() != file.resolve()]
         is_override = words[0] == "multi" or words[-1] == "trt" or stage == "evaluate"
         return [*below, file] if is_override else [file]
 
@@ -296,22 +323,25 @@ class _BundleCheck:
         engines.append(options.evaluator or DEFAULT_EVALUATOR[reading.stage])
         trace_stage(reading, [options.init_id, options.run_id, options.final_id, *engines])
         check_references(reading)
-        self._check_code(reading)
+        targets = self._check_code(reading)
+        if is_configured:
+            check_effects(reading, targets)
 
     def _check_other_files(self) -> None:
         """Look at the code in configurations that no stage reads by itself; what they refer to stands elsewhere."""
-        others = self.contents.keys() - self.read_files - {self.target.folder / METADATA}
-        self.read_files |= others
-        for file in sorted(others):
+        unread = self.contents.keys() - self.read_files - {self.target.folder / METADATA}
+        self.read_files |= unread
+        for file in sorted(unread):
             reading = StageReading(self.target.folder, "", BundleConfig(self.contents[file], file), {}, self.findings)
             self._check_code(reading, is_whole=False)
 
-    def _check_code(self, reading: StageReading, *, is_whole: bool = True) -> None:
+    def _check_code(self, reading: StageReading, *, is_whole: bool = True) -> dict[str, Target]:
         expressions = check_expressions(reading, self.finder, is_whole=is_whole)
         targets = self._check_components(reading)
         names = {target.path for target in targets.values()}
         names |= {list_import(expression.statement)[1] for expression in expressions if expression.statement}
         self._check_scripts(names)
+        return targets
 
     def _check_components(self, reading: StageReading) -> dict[str, Target]:
         targets: dict[str, Target] = {}

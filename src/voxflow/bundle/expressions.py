@@ -125,10 +125,10 @@ def check_expressions(reading: StageReading, finder: TargetFinder, *, is_whole: 
         All of them.
     """
     expressions = list_expressions(reading)
-    statements = [(each, each.statement) for each in expressions if each.statement]
+    statements = [(item, item.statement) for item in expressions if item.statement]
     imported = {name: path for _, node in statements if node for name, path in [list_import(node)]}
     # MONAI runs every import as soon as it builds anything.
-    reading.reached |= {each.name for each, _ in statements}
+    reading.reached |= {item.name for item, _ in statements}
     used: set[str] = set()
     for expression in expressions:
         if expression.is_always_parsed:
@@ -168,8 +168,7 @@ def find_free_names(code: str) -> set[str]:
 
 
 def _check_names(reading: StageReading, expression: Expression, names: set[str], imported: Mapping[str, str]) -> None:
-    known = {*GLOBALS, *imported, _REFERENCES, *dir(builtins)}
-    for name in sorted(names - known):
+    for name in sorted(names - {*GLOBALS, *imported, _REFERENCES, *dir(builtins)}):
         is_module = name in sys.stdlib_module_names or is_installed(name)
         near = suggest(name, {*GLOBALS, *imported}, ignore_case=False).nearest
         advice = f"write {near!r}" if near else ""

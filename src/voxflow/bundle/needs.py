@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from voxflow.bundle.references import StageReading
-    from voxflow.bundle.targets import TargetFinder
+    from voxflow.bundle.targets import Target, TargetFinder
     from voxflow.findings import Severity
 
 _MEANINGS = {
@@ -106,10 +106,36 @@ def _check_entry(reading: StageReading, options: BundleOptions) -> None:
         entry = get_item(reading.content, options.run_id)
     names = {name for _, text in walk(entry) if isinstance(text, str) for name in list_references(text)}
     if reading.stage != "train" and options.trainer in names:
-        others = [name for name in _list_runs(reading.content) if name != options.run_id]
-        fix = f"{reading.stage}.run_id names what the stage is to run{': ' if others else ''}{', '.join(others)}"
+        entries = [name for name in _list_runs(reading.content) if name != options.run_id]
+        fix = f"{reading.stage}.run_id names what the stage is to run{': ' if entries else ''}{', '.join(entries)}"
         message = f"runs {options.trainer!r}, which trains; this is the stage {reading.stage}"
         reading.note("error", "wrong-entry", options.run_id, message, fix)
+
+
+def check_effects(reading: StageReading, targets: Mapping[str, Target]) -> None:
+    """Note a stage that would end without its result: no weights loaded, no checkpoint or mask written.
+
+    Args:
+        reading: the configuration, traced.
+        targets: what its components name, by id.
+    """
+    reached = {name: target for name, target in targets.items() if name in reading.reached}
+    texts = [text for name, text in reading.list_texts() if name in reading.reached and text.startswith(EXPRESSION)]
+    names = [target.path.rpartition(".")[2] for target in reached.values()]
+    if not any(name.endswith(("Trainer", "Evaluator")) for name in names):
+        return
+    if any(target.origin != "library" for target in reached.values()):
+        return  # code that is not known may do it
+    loads = any("load_path" in get_item(reading.content, name) for name in reached)
+    if reading.stage != "train" and not loads and not any("load" in text.lower() for text in texts):
+        message = f"nothing that the stage {reading.stage} builds loads weights"
+        reading.note("error", "no-weights", "", message, "give it a CheckpointLoader")
+    saver = {"train": "CheckpointSaver", "infer": "SaveImaged"}.get(reading.stage, "")
+    word = "Checkpoint" if reading.stage == "train" else "Save"
+    if saver and not any(word in name for name in names) and not any("save" in text.lower() for text in texts):
+        result = "a checkpoint" if reading.stage == "train" else "a result"
+        message = f"nothing that the stage {reading.stage} builds writes {result}"
+        reading.note("error", "no-result", "", message, f"give it a {saver}")
 
 
 def _list_targets(content: dict[str, Any], *endings: str) -> Iterator[str]:

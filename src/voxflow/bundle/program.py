@@ -53,7 +53,7 @@ def list_code(bundle: Path, contents: Mapping[Path, Mapping[str, Any]], finder: 
     expressions = {file: list(_list_expressions(content)) for file, content in contents.items()}
     statements = [item.statement for items in expressions.values() for item in items if item.statement]
     modules = GLOBALS | dict(map(list_import, statements))
-    listed: list[Finding] = []
+    counts: list[Finding] = []
     dangers: list[Finding] = []
     for file, content in contents.items():
         texts = {
@@ -61,15 +61,15 @@ def list_code(bundle: Path, contents: Mapping[Path, Mapping[str, Any]], finder: 
             "expression": [item.name for item in expressions[file] if not item.statement],
             "component": [f"{name} ({path})" for name, path in _list_foreign(content, finder)],
         }
-        listed += [Finding(RUNS, "warning", file, "", _count(kind, names)) for kind, names in texts.items() if names]
+        counts += [Finding(RUNS, "warning", file, "", _count(kind, names)) for kind, names in texts.items() if names]
         for item in expressions[file]:
             words = _list_dangers(item, modules)
             dangers += [Finding(DANGEROUS, "warning", file, item.name, text, _READ_IT) for text in words]
-    if not listed:
+    if not counts:
         return []
     message = "a bundle is a program: it has all rights of the person who runs it"
     fix = "read what is listed as runs-code and dangerous-code, and scripts/, before you write trust: true"
-    return [Finding(RUNS, "warning", bundle, "", message, fix), *listed, *dangers]
+    return [Finding(RUNS, "warning", bundle, "", message, fix), *counts, *dangers]
 
 
 def _count(kind: str, names: list[str]) -> str:

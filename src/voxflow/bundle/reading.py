@@ -35,25 +35,35 @@ class BundleConfig:
 
     Attributes:
         content: values by id.
-        origins: for each id that a file sets, the file that set it last.
         first: the file of what none of them sets.
+        origins: for each id that a file sets, the number of the setting, and the file; the last one counts.
+        count: of settings.
     """
 
     content: dict[str, Any]
     first: Path
-    origins: dict[str, Path] = field(default_factory=dict)
+    origins: dict[str, tuple[int, Path]] = field(default_factory=dict)
+    count: int = 0
+
+    def set_origin(self, name: str, file: Path) -> None:
+        """Note that a file sets an id, later than all before."""
+        self.origins.pop(name, None)
+        self.count += 1
+        self.origins[name] = (self.count, file)
 
     def find_file(self, name: str) -> Path:
         """Return the file that an id comes from.
 
         Example:
-            >>> config = BundleConfig({}, Path("a.json"), {"train": Path("a.json"), "train#amp": Path("b.json")})
+            >>> config = BundleConfig({}, Path("a.json"))
+            >>> config.set_origin("train", Path("a.json"))
+            >>> config.set_origin("train#amp", Path("b.json"))
             >>> config.find_file("train#amp").name, config.find_file("train#trainer").name
             ('b.json', 'a.json')
         """
         parts = split_id(name)
-        ids = (SEPARATOR.join(parts[:count]) for count in range(len(parts), 0, -1))
-        return next((self.origins[known] for known in ids if known in self.origins), self.first)
+        ids = (SEPARATOR.join(parts[:count]) for count in range(1, len(parts) + 1))
+        return max((self.origins[id_] for id_ in ids if id_ in self.origins), default=(0, self.first))[1]
 
 
 def split_id(name: str) -> list[str]:
@@ -138,7 +148,7 @@ def read_config_file(path: Path, findings: FindingCollector | None = None) -> di
         if not path.is_file():
             raise _fault(path, "missing-file", "file not found")
         text = read_text(path)
-    except (OSError, DataError) as error:
+    except (OSError, ValueError, DataError) as error:
         raise _fault(path, "unreadable-file", error.message if isinstance(error, DataError) else str(error)) from error
     try:
         content, repeated = _parse_json(text, path) if path.suffix.lower() == ".json" else _parse_yaml(text, path)
@@ -235,8 +245,7 @@ def _replace(merged: BundleConfig, name: str, value: Any, file: Path) -> None:
         message = f"sets a value inside of {parent!r}, which is not there"
         fault = Finding("override", "error", file, name, message, advice.nearest and advice.fix, advice.nearest)
         raise FaultyConfigError.of(fault, f"{message}{advice if advice.nearest else ''}") from None
-    merged.origins = {id_: path for id_, path in merged.origins.items() if not id_.startswith(name + SEPARATOR)}
-    merged.origins[name] = file
+    merged.set_origin(name, file)
 
 
 def _extend(merged: BundleConfig, name: str, value: Any, file: Path) -> None:
@@ -250,7 +259,8 @@ def _extend(merged: BundleConfig, name: str, value: Any, file: Path) -> None:
     else:
         message = f"adds a {type(value).__name__} to a {type(target).__name__}; both must be lists or both objects"
         raise _fault(file, "override", message, name)
-    merged.origins |= {f"{name}{SEPARATOR}{key}": file for key in keys}
+    for key in keys:
+        merged.set_origin(f"{name}{SEPARATOR}{key}", file)
 
 
 @contextlib.contextmanager
@@ -290,4 +300,7 @@ def use_bundle(bundle: Path) -> Iterator[None]:
 def find_macro_file(path: str, bundle: Path) -> Path:
     """Return the file that ``%path::id`` names: in the bundle's folder, else from the present folder."""
     inside = bundle / path
-    return inside if inside.is_file() else Path(path)
+    try:
+        return inside if inside.is_file() else Path(path)
+    except (OSError, ValueError):  # no name of a file
+        return Path(path)

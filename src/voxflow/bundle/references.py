@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from voxflow.findings import Severity
 
 TARGET, EXPRESSION, MACRO = "_target_", "$", "%"
+METADATA = "_meta_"  # where MONAI puts the content of metadata.json
+# Of a configuration with thousands of faults, the first ones alone get advice.
+MOST_ADVICE = 40
 
 
 @dataclass
@@ -39,7 +42,7 @@ class StageReading:
         bundle: its folder.
         stage: "train", "evaluate" or "infer".
         config: the merged configurations; macros are expanded, and the stage's own values stand in it.
-        others: configurations of the bundle that the stage does not read, by their file.
+        unread: configurations of the bundle that the stage does not read, by their file.
         findings: what is wrong.
         reached: the ids that the stage builds.
     """
@@ -47,7 +50,7 @@ class StageReading:
     bundle: Path
     stage: str
     config: BundleConfig
-    others: Mapping[Path, Mapping[str, Any]] = field(default_factory=dict)
+    unread: Mapping[Path, Mapping[str, Any]] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
     reached: set[str] = field(default_factory=set)
 
@@ -58,17 +61,17 @@ class StageReading:
 
     def note(self, severity: Severity, code: str, name: str, message: str, fix: str = "") -> None:
         """Note a finding at an id, in the file that sets it."""
-        finding = Finding(code, severity, self.config.find_file(name), name, message, fix)
-        if finding not in self.findings:
-            self.findings.append(finding)
+        self.findings.append(Finding(code, severity, self.config.find_file(name), name, message, fix))
 
     def note_reached(self, code: str, name: str, message: str, fix: str = "") -> None:
         """Note an error where the stage builds the id, else a warning."""
         self.note("error" if name in self.reached else "warning", code, name, message, fix)
 
     def list_texts(self) -> Iterator[tuple[str, str]]:
-        """List all texts of the configuration with their ids."""
-        return ((name, value) for name, value in walk(self.content) if isinstance(value, str))
+        """List all texts of the configuration with their ids; those of the metadata where a stage reaches them."""
+        for name, value in walk(self.content):
+            if isinstance(value, str) and (not name.startswith(METADATA) or name in self.reached):
+                yield name, value
 
     def list_components(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """List all objects with a ``_target_``, but those that are switched off."""
@@ -91,7 +94,8 @@ def list_references(text: str) -> list[str]:
     """
     from monai.bundle import ReferenceResolver
 
-    return [name.replace("::", SEPARATOR) for name in ReferenceResolver.match_refs_pattern(text) if name]
+    # A bare "@" is the whole configuration.
+    return [name.replace("::", SEPARATOR) for name in ReferenceResolver.match_refs_pattern(text)]
 
 
 def expand_macros(reading: StageReading) -> None:
@@ -161,20 +165,20 @@ def trace_stage(reading: StageReading, roots: Sequence[str]) -> None:
     """
     finished: set[str] = set()
     for root in [name for name in roots if has_item(reading.content, name)]:
-        path: list[str] = [root]
-        waiting = [_list_edges(reading, root)]
+        # The ids on the way from the root, each with those that it still waits for.
+        path: dict[str, Iterator[str]] = {root: _list_edges(reading, root)}
         while path:
-            name = next(waiting[-1], None)
+            current = next(reversed(path))
+            name = next(path[current], None)
             if name is None:
-                finished.add(path.pop())
-                waiting.pop()
+                finished.add(current)
+                del path[current]
             elif name in path:
-                circle = " → ".join([*path[path.index(name) :], name])
+                names = list(path)
+                circle = " → ".join([*names[names.index(name) :][:MOST_ADVICE], name])
                 reading.note("error", "circular-reference", name, f"refers to itself: {circle}")
-                finished.add(name)
             elif name not in finished and has_item(reading.content, name):
-                path.append(name)
-                waiting.append(_list_edges(reading, name))
+                path[name] = _list_edges(reading, name)
 
 
 def _list_edges(reading: StageReading, name: str) -> Iterator[str]:
@@ -195,17 +199,19 @@ def _is_component(value: Any) -> bool:
 
 def check_references(reading: StageReading) -> None:
     """Note every ``@id`` that the configuration lacks."""
+    count = 0
     for name, text in reading.list_texts():
         for reference in list_references(text):
             if not has_item(reading.content, reference):
-                message = f"'@{reference}': no such id"
-                reading.note_reached("unresolved-reference", name, message, _advise(reading, reference))
+                count += 1
+                advice = _advise(reading, reference) if count <= MOST_ADVICE else ""
+                reading.note_reached("unresolved-reference", name, f"'@{reference}': no such id", advice)
 
 
 def _advise(reading: StageReading, reference: str) -> str:
     """The nearest id; else the other configuration of the bundle that has it."""
     near = _suggest(reference, reading.content)
-    holders = [file for file, content in reading.others.items() if has_item(content, reference)]
+    holders = [file for file, content in reading.unread.items() if has_item(content, reference)]
     if near or not holders:
         return near
     # The shortest name is the base of those that only override.
@@ -215,5 +221,5 @@ def _advise(reading: StageReading, reference: str) -> str:
 
 def _suggest(name: str, content: Any) -> str:
     depth = name.count(SEPARATOR)
-    near = nearest_name(name, {known for known, _ in walk(content) if known and known.count(SEPARATOR) == depth})
+    near = nearest_name(name, {id_ for id_, _ in walk(content) if id_ and id_.count(SEPARATOR) == depth})
     return f"write {near!r}" if near else ""

@@ -103,7 +103,9 @@ def replace_values(
 
 
 def _replace(reading: StageReading, options: BundleOptions, name: str, value: Any, words: str) -> None:
-    if name not in options.set:
+    if name in options.set:
+        return
+    with contextlib.suppress(KeyError):  # a key with "#" in it is the place of no id
         set_item(reading.content, name, value)
         reading.note("note", "replaced", name, f"the stage {reading.stage} puts {words} here")
 

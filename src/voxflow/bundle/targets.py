@@ -18,15 +18,29 @@ import warnings
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from voxflow.bundle.packages import describe_missing, is_installed
 from voxflow.bundle.source import MAX_SCRIPTS, list_definitions, list_script_imports, read_script
 from voxflow.findings import suggest
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
 LIBRARIES = frozenset({"monai", "torch", "ignite", "numpy"})
 _SPECIAL = frozenset({"_target_", "_disabled_", "_requires_", "_desc_", "_mode_", "_debug_"})
 _ABSENT = object()
+MOST_TARGETS = 500
+MOST_LETTERS = 200  # of a file's name, on every system
+# What MONAI has removed, with what does the same.
+_RENAMED = {
+    "AddChannel": "EnsureChannelFirst",
+    "AddChanneld": "EnsureChannelFirstd",
+    "AsChannelFirst": "EnsureChannelFirst",
+    "AsChannelFirstd": "EnsureChannelFirstd",
+    "SplitChannel": "SplitDim",
+    "SplitChanneld": "SplitDimd",
+}
 
 
 @dataclass(frozen=True)
@@ -69,11 +83,13 @@ class TargetFinder:
 
     def __init__(self, bundle: Path) -> None:
         self.bundle = bundle
+        self._targets: dict[str, Target] = {}
 
     def is_own(self, path: str) -> bool:
         """Whether a dotted path begins with a module of the bundle's own."""
-        root = path.partition(".")[0]
-        if root in LIBRARIES or not root.isidentifier():
+        parts = path.split(".")
+        root = parts[0]
+        if root in LIBRARIES or not all(part.isidentifier() and len(part) < MOST_LETTERS for part in parts):
             return False
         return (self.bundle / root).is_dir() or (self.bundle / f"{root}.py").is_file()
 
@@ -83,6 +99,11 @@ class TargetFinder:
         Args:
             path: a short name of MONAI's, or a dotted path.
         """
+        if path not in self._targets:
+            self._targets[path] = self._find(path)
+        return self._targets[path]
+
+    def _find(self, path: str) -> Target:
         root, dot, _ = path.partition(".")
         names = list_short_names()
         if path in names:
@@ -90,14 +111,21 @@ class TargetFinder:
         if not dot and hasattr(builtins, path):
             return Target(path, "builtin")
         if not dot:
-            near = suggest(path, names)
-            return Target(path, "library", fault=(f"MONAI has no {path!r}", near.fix if near.nearest else ""))
+            return Target(path, "library", fault=(f"MONAI has no {path!r}", self._suggest_short(path, names)))
         if self.is_own(path):
             return self._find_own(path)
         if root in LIBRARIES:
             return self._find_in_library(path, path)
         fault = None if is_installed(root) else describe_missing(root)
         return Target(path, "package", fault=fault, code="missing-package")
+
+    def _suggest_short(self, name: str, names: Mapping[str, Any]) -> str:
+        if name in _RENAMED:
+            return f"write {_RENAMED[name]!r}"
+        if len(self._targets) > MOST_TARGETS:  # a search takes 10 ms
+            return ""
+        near = suggest(name, names)
+        return near.fix if near.nearest else ""
 
     def _find_in_library(self, path: str, written: str) -> Target:
         component, fault = _traverse(path)
@@ -165,13 +193,13 @@ class TargetFinder:
             File, line and module of each; modules of the bundle that these import are followed.
         """
         gaps: list[tuple[Path, int, str]] = []
-        waiting, seen = [path], set[Path]()
-        while waiting and len(seen) < MAX_SCRIPTS:
+        waiting, files = [path], set[Path]()
+        while waiting and len(files) < MAX_SCRIPTS:
             current = waiting.pop()
             for file in self._list_loaded(current):
-                if file in seen:
+                if file in files:
                     continue
-                seen.add(file)
+                files.add(file)
                 tree, _ = read_script(file)
                 for line, module in list_script_imports(tree, file, self.bundle) if tree else ():
                     if self.is_own(module):
@@ -239,18 +267,18 @@ def find_argument_faults(target: Target, component: dict[str, Any]) -> list[tupl
     Returns:
         Code, argument, message and fix of each; none where the signature does not tell.
     """
-    taken = _list_parameters(target)
-    if taken is None:
+    parameters = _list_parameters(target)
+    if parameters is None:
         return []
-    names, required, is_open = taken
-    given = {name for name in component if name not in _SPECIAL}
+    names, required, is_open = parameters
+    arguments = {str(name) for name in component if name not in _SPECIAL}
     short = target.path.rpartition(".")[2]
     faults = []
-    for name in sorted(given - names) if not is_open else ():
+    for name in sorted(arguments - names) if not is_open else ():
         near = suggest(name, names, ignore_case=False)
         faults.append(("unknown-argument", name, f"{short} takes no argument {name!r}", near.fix))
     if component.get("_mode_", "default") == "default":
-        missing = sorted(required - given)
+        missing = sorted(required - arguments)
         faults += [("missing-argument", "", f"{short} needs the argument {name!r}", "") for name in missing]
     return faults
 
