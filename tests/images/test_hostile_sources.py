@@ -17,7 +17,8 @@ from PIL import Image
 from voxflow.dicom import ConvertOptions, convert_folder
 from voxflow.errors import DataError
 from voxflow.geometry import Geometry
-from voxflow.images import read_findings
+from voxflow.images import pictures, read_findings
+from voxflow.images.pictures import read_picture
 from voxflow.volumes import Volume, write_volume
 
 if TYPE_CHECKING:
@@ -153,3 +154,40 @@ def test_a_hostile_table_of_findings_is_one_line(tmp_path: Path, content: bytes,
     with pytest.raises(DataError, match=rf"findings\.csv: .*{reason}") as caught:
         read_findings(tmp_path / "findings.csv")
     assert len(str(caught.value)) < 2500
+
+
+def test_paths_without_end_and_links_in_circles_are_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = tmp_path / "in"
+    write_image(source / "good.nii.gz")
+    (source / "circle").symlink_to("circle")
+    (source / "circle.nii").symlink_to("circle.nii")
+    (source / "up").symlink_to("..")
+    (source / "nothing.dcm").symlink_to("nothing")
+    monkeypatch.chdir(source)
+    for _ in range(25):  # longer than any path may be
+        os.mkdir("d" * 200)  # noqa: PTH102 - a path of its own would be too long
+        os.chdir("d" * 200)
+    rows = convert(tmp_path)
+    os.chdir(source)
+    reasons = {name[:20]: reason for name, (verdict, reason) in rows.items() if verdict == "quarantined"}
+    assert rows["good.nii.gz"][0] == "converted"
+    assert reasons["d" * 20] == "can't be read: File name too long"
+    assert reasons["circle"] == "can't be read: Too many levels of symbolic links"
+    assert "Too many levels of symbolic links" in reasons["circle.nii"]
+    assert reasons["nothing.dcm"] == "a link to nothing"
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P", "LA"])
+def test_colours_anywhere_in_a_large_picture_are_seen(
+    tmp_path: Path, mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pictures, "PIXELS_AT_A_TIME", 1000)
+    grey = np.tile(np.arange(250, dtype=np.uint8), (101, 1))
+    picture = Image.fromarray(grey).convert(mode)
+    picture.save(tmp_path / "a.png")
+    np.testing.assert_array_equal(read_picture(tmp_path / "a.png"), grey)
+    if mode in ("RGB", "RGBA"):
+        picture.putpixel((7, 100), (255, 0, 0, 255)[: len(mode)])
+        picture.save(tmp_path / "a.png")
+        with pytest.raises(DataError, match="a picture in colour"):
+            read_picture(tmp_path / "a.png")

@@ -85,8 +85,10 @@ def _tell_kind(file: Path) -> _Kind:
         return "skipped", "", f"no image ({suffix})"
     try:
         status = file.stat()
-    except OSError:
+    except FileNotFoundError:
         return "quarantined", "file", "a link to nothing"
+    except OSError as error:
+        return "quarantined", "file", f"can't be read: {error.strerror}"
     if stat.S_ISDIR(status.st_mode):
         return "quarantined", "folder", "a folder that may not be read"
     if suffix in TO_CONVERT:

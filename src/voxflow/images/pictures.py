@@ -26,6 +26,7 @@ GREY_MODES = ("1", "L", "P", "RGB", "RGBA", "LA", "PA")
 LOSSY_SUFFIXES = (".jpg", ".jpeg", ".jfif")
 SCAN, MOST_SCANS = b"\xff\xda", 100  # of a progressive JPEG, which is decoded anew for each; cameras make 10
 MOST_PAGES = 100
+PIXELS_AT_A_TIME = 1 << 22
 SAVE_AS = "save it as a grey PNG of 8 or 16 bits"
 
 
@@ -87,9 +88,13 @@ def _read_grey(image: Image.Image) -> NDArray[Any]:
         return values.astype(np.uint16)
     if image.mode in ("1", "L"):
         return np.asarray(image.convert("L"))
-    colours = np.asarray(image.convert("RGBA")).astype(np.int16)
-    if colours[..., 3].min() < 255:
-        raise DataError(f"a picture that is transparent in part; {SAVE_AS}")
-    if np.ptp(colours[..., :3], axis=2).max() > MAX_CHANNEL_DIFFERENCE:
-        raise DataError(f"a picture in colour; {SAVE_AS}")
+    # A part at a time: four colours in 16 bits take eight times the picture.
+    step = max(1, PIXELS_AT_A_TIME // image.width)
+    for top in range(0, image.height, step):
+        part = image.crop((0, top, image.width, min(top + step, image.height)))
+        colours = np.asarray(part.convert("RGBA")).astype(np.int16)
+        if colours[..., 3].min() < 255:
+            raise DataError(f"a picture that is transparent in part; {SAVE_AS}")
+        if np.ptp(colours[..., :3], axis=2).max() > MAX_CHANNEL_DIFFERENCE:
+            raise DataError(f"a picture in colour; {SAVE_AS}")
     return np.asarray(image.convert("L"))

@@ -48,6 +48,9 @@ def _walk(root: Path, files: list[Path], seen_folders: set[tuple[int, int]]) -> 
     for folder, folder_names, file_names in os.walk(root, onerror=lambda error: unreadable.append(error.filename)):
         folder_names[:] = sorted(name for name in folder_names if not name.startswith("."))
         parent = Path(folder)
+        # A path may be longer than the system takes.
+        unreadable.extend(str(parent / name) for name in folder_names if not _is_reachable(parent / name))
+        folder_names[:] = [name for name in folder_names if _is_reachable(parent / name)]
         links += [parent / name for name in folder_names if (parent / name).is_symlink()]
         seen_folders.add(_identify(parent))
         # A link may have led into the middle of a tree that is read from its top now.
@@ -60,6 +63,14 @@ def _walk(root: Path, files: list[Path], seen_folders: set[tuple[int, int]]) -> 
 def _identify(folder: Path) -> tuple[int, int]:
     status = folder.stat()
     return status.st_dev, status.st_ino
+
+
+def _is_reachable(folder: Path) -> bool:
+    try:
+        folder.stat()
+    except OSError:
+        return False
+    return True
 
 
 def _is_hidden(name: str) -> bool:
