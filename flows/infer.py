@@ -9,7 +9,7 @@ from prefect.client.schemas.objects import State  # noqa: TC002
 
 from flows.errands import make_final_state, make_skipped_state, run_errand
 from flows.recovery import recoverable
-from flows.turn import try_turn
+from voxflow.locks import try_lock
 
 EXPORT, CHAMPION = "export", "champion"
 
@@ -35,7 +35,7 @@ def infer(
     """
     errand = run_errand.with_options(retries=retries, retry_delay_seconds=retry_delay_seconds)
     arguments = [workspace, *([] if send else ["--keep"])]
-    with try_turn(f"{workspace}.infer") as ours:
+    with try_lock(f"{workspace}.infer") as ours:
         if not ours:
             return make_skipped_state(workspace)
         if model == CHAMPION:

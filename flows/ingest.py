@@ -9,7 +9,7 @@ from prefect.client.schemas.objects import State  # noqa: TC002
 
 from flows.errands import make_final_state, make_skipped_state, run_errand
 from flows.recovery import recoverable
-from flows.turn import try_turn
+from voxflow.locks import try_lock
 
 
 @recoverable
@@ -23,7 +23,7 @@ def ingest(workspace: str, retries: int = 3, retry_delay_seconds: float = 20.0) 
         retry_delay_seconds: how long to wait before.
     """
     errand = run_errand.with_options(retries=retries, retry_delay_seconds=retry_delay_seconds)
-    with try_turn(f"{workspace}.ingest") as ours:
+    with try_lock(f"{workspace}.ingest") as ours:
         if not ours:
             return make_skipped_state(workspace)
         return make_final_state(errand(f"ingest {workspace}", "tasks.ops.ingest", [workspace], return_state=True))

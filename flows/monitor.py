@@ -21,11 +21,11 @@ from flows.artifacts import make_artifact_key, write_index
 from flows.pipeline import run_for_exit_code
 from flows.recovery import recoverable
 from flows.retrain import retrain
-from flows.turn import wait_for_turn
 from tasks.ops.digests import check_digests
 from tasks.ops.graph import read_graph
 from tasks.ops.repro import Reproducer
 from voxflow.errors import EXIT_ALERT, EXIT_OK
+from voxflow.locks import hold_workspace
 
 
 @task(task_run_name="convert {workspace}", cache_policy=NO_CACHE, persist_result=False)
@@ -68,7 +68,7 @@ def monitor(workspace: str, start_training: bool = True) -> State[object]:
         workspace: a key of params.yaml, whose block ``monitor`` names the inbox and the bounds.
         start_training: let a training start when one is due; otherwise only say so.
     """
-    with wait_for_turn(workspace, get_run_logger().info):
+    with hold_workspace(workspace, "monitor", get_run_logger().info):
         convert(workspace)
         summary = look(workspace)
     _publish(workspace, summary)

@@ -23,11 +23,11 @@ from prefect.tasks import Task  # noqa: TC002
 from flows.artifacts import make_flow_run_variables, publish
 from flows.errands import make_final_state, run_errand
 from flows.recovery import recoverable
-from flows.turn import wait_for_turn
 from tasks.ops.digests import check_digests
 from tasks.ops.graph import Node, read_graph
 from tasks.ops.repro import Outcome, Reproducer, StageError
 from voxflow.errors import EXIT_FAILURE, EXIT_INTERRUPTED, EXIT_OK, VoxflowError
+from voxflow.locks import hold_workspace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -95,7 +95,7 @@ def pipeline(
     try:
         check_digests()
         nodes = read_graph(workspace, stage_names)
-        with wait_for_turn(workspace, logger.info), Reproducer(variables=variables) as reproducer:
+        with hold_workspace(workspace, "pipeline", logger.info), Reproducer(variables=variables) as reproducer:
             if carry:
                 brought = errand(f"pull for {workspace}", "tasks.ops.carry", ["pull", *carrying], return_state=True)
                 if not brought.is_completed():

@@ -18,7 +18,7 @@ from tasks.common.folds import main
 from voxflow.cluster import choose_cluster, open_executor
 from voxflow.datalist import Datalist
 from voxflow.dicom import ConvertOptions, find_sources
-from voxflow.files import atomic_directory, write_json
+from voxflow.files import atomic_directory, replace_folder, write_json
 from voxflow.inference import (
     InferenceCase,
     InferOptions,
@@ -123,10 +123,12 @@ def _resume_output(
     stage: Stage, target: Path, maker: str, cases: Sequence[InferenceCase]
 ) -> Iterator[tuple[Path, ResultLedger]]:
     """A folder that becomes ``target`` when the block ends well, and else keeps the finished cases for the next run."""
-    folder = target.with_name(f".partial-{target.name}-{maker[:12]}")
-    for leftover in target.parent.glob(f".partial-{target.name}-*"):
-        if leftover != folder:
-            shutil.rmtree(leftover)
+    folder = target.with_name(f".unfinished-{target.name}-{maker[:12]}")
+    # Of other models and options; before version 1 they were called .partial-.
+    for pattern in (f".unfinished-{target.name}-*", f".partial-{target.name}-*"):
+        for leftover in target.parent.glob(pattern):
+            if leftover != folder:
+                shutil.rmtree(leftover)
     folder.mkdir(parents=True, exist_ok=True)
     ledger = ResultLedger(folder, maker, is_exclusive=True)
     ledger.keep_only(cases)
@@ -142,9 +144,7 @@ def _resume_output(
             shutil.rmtree(folder)
         raise
     ledger.remove()
-    if target.exists():
-        shutil.rmtree(target)
-    folder.replace(target)
+    replace_folder(folder, target)
 
 
 def _add_sources(stage: Stage, cases: list[InferenceCase]) -> list[InferenceCase]:

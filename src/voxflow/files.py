@@ -2,7 +2,9 @@
 
 import codecs
 import contextlib
+import ctypes
 import errno
+import functools
 import json
 import os
 import re
@@ -13,7 +15,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from voxflow.errors import DataError
+from voxflow.errors import DataError, last_line_of
+from voxflow.leftovers import PARTIAL, REPLACED, remove_leftovers, sign_process
 from voxflow.texts import parse_json
 
 # One token at a time, so that what looks like a comment inside a string stays a string.
@@ -39,6 +42,10 @@ _SPECIAL_FILES = (
 )
 MOST_TEXT_BYTES = 1 << 28  # a table of a million cases
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+# A file system with less than two blocks free can't take the smallest file in its own folder.
+_FULL_BYTES = 8192
+# Of Linux's renameat2 (linux/fs.h, fcntl.h).
+_RENAME_EXCHANGE, _AT_CWD = 2, -100
 
 
 @contextlib.contextmanager
@@ -46,6 +53,9 @@ def atomic_path(target: Path) -> Iterator[Path]:
     """Yield a temporary path beside ``target`` that replaces it when the block ends well.
 
     The temporary name keeps the target's suffixes, since many writers choose their format by them.
+
+    Raises:
+        OSError: the disk is full, say, whatever the writer in the block raised then; an older file stays.
 
     Example:
         >>> with atomic_path(Path("scores.csv")) as temporary:
@@ -55,52 +65,177 @@ def atomic_path(target: Path) -> Iterator[Path]:
         >>> Path("scores.csv").read_text()
         'case,dice'
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    suffix = "".join(target.suffixes[-2:])
-    handle, name = tempfile.mkstemp(prefix=".partial-", suffix=suffix, dir=target.parent)
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        temporary.chmod(0o666 & ~_umask())
-        temporary.replace(target)
-    except OSError as error:
-        # A write to an open file does not say which one it was.
-        if error.errno in _NO_ROOM and error.filename is None:
-            error.filename = str(target)
-        raise
-    finally:
-        temporary.unlink(missing_ok=True)
+    with _name_full_disk(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers_once(target.parent.absolute())
+        suffix = "".join(target.suffixes[-2:])
+        handle, name = tempfile.mkstemp(prefix=name_partials(), suffix=suffix, dir=target.parent)
+        os.close(handle)
+        temporary = Path(name)
+        try:
+            yield temporary
+            temporary.chmod(0o666 & ~_umask())
+            temporary.replace(target)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
 def atomic_directory(target: Path) -> Iterator[Path]:
     """Yield an empty temporary folder beside ``target`` that replaces it when the block ends well.
 
-    When the block raises, the temporary folder is removed, and what stood at ``target`` stays as it was.
+    When the block raises, the temporary folder is removed, and what stood at ``target`` stays as it was. A process that
+    is killed leaves at ``target`` the old folder or the new one, whole; the next one that writes beside it clears the
+    other away.
 
     Args:
         target: the folder to write; its parents are made.
+
+    Raises:
+        NotADirectoryError: a file is there.
+        OSError: the disk is full, say, whatever the writer in the block raised then.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=".partial-", dir=target.parent))
+    target = target.resolve() if target.is_symlink() else target
+    if target.exists() and not target.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(target))
+    with _name_full_disk(target), temporary_folder(target.parent) as temporary:
+        yield temporary
+        replace_folder(temporary, target)
+
+
+@contextlib.contextmanager
+def temporary_folder(parent: Path) -> Iterator[Path]:
+    """Yield an empty folder inside ``parent`` that is gone when the block ends, or when the next run finds it there.
+
+    For what is too large for /tmp, and for what is renamed to its place when it is whole.
+    """
+    parent.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(parent)
+    temporary = Path(tempfile.mkdtemp(prefix=name_partials(), dir=parent))
     try:
         yield temporary
-        temporary.chmod(0o777 & ~_umask())
-        if target.exists():
-            shutil.rmtree(target)
-        temporary.replace(target)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def replace_folder(folder: Path, target: Path) -> None:
+    """Put a folder into the place of another, which is removed; a kill at any moment leaves one of them there, whole.
+
+    The two names are swapped in one step where the file system can do it. Elsewhere the old folder stands aside for a
+    moment, and :func:`voxflow.leftovers.remove_leftovers` brings it back when the process died then.
+
+    Args:
+        folder: the new one, beside ``target``.
+        target: what it is called from now on; it need not exist.
+    """
+    folder.chmod(0o777 & ~_umask())
+    if not target.exists():
+        folder.replace(target)
+    elif exchange(folder, target):
+        # Its name is that of the new one until now: what a kill leaves of it counts as half written.
+        shutil.rmtree(folder, ignore_errors=True)
+    else:
+        aside = target.with_name(f"{REPLACED}{sign_process()}-{target.name}")
+        try:
+            target.replace(aside)
+        except OSError as error:
+            # The folder of an image of Docker can't be renamed, only removed.
+            if error.errno != errno.EXDEV:
+                raise
+            shutil.rmtree(target)
+        try:
+            folder.replace(target)
+        except OSError:
+            aside.replace(target)
+            raise
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def exchange(first: Path, second: Path) -> bool:
+    """Swap two names of one file system in one step; False where the system or the file system can't."""
+    try:
+        rename = ctypes.CDLL(None, use_errno=True).renameat2
+    except (AttributeError, OSError, TypeError):
+        return False
+    return bool(rename(_AT_CWD, os.fsencode(first), _AT_CWD, os.fsencode(second), _RENAME_EXCHANGE) == 0)
+
+
+@contextlib.contextmanager
+def report_failed_write(target: Path) -> Iterator[None]:
+    """Make an ``OSError`` of what a library in C++ raises when it can't write a file.
+
+    Args:
+        target: the file, for the message.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        _raise_if_full(target, error)
+        raise OSError(f"{target}: could not be written: {last_line_of(error)}") from error
+
+
+def name_partials() -> str:
+    """Return what the names of files and folders that this process has half written begin with."""
+    return f"{PARTIAL}{sign_process()}-"
+
+
 def remove_partials(folder: Path) -> None:
     """Remove what processes that were killed left half written below a folder that nobody writes to any more."""
-    for partial in list(folder.rglob(".partial-*")):
+    for partial in list(folder.rglob(f"{PARTIAL}*")):
         if partial.is_dir():
             shutil.rmtree(partial, ignore_errors=True)
         else:
             partial.unlink(missing_ok=True)
+
+
+def explain_os_error(error: OSError) -> str:
+    """Say what an error of the system means for who runs a command; a full disk comes with what to do.
+
+    Example:
+        >>> print(explain_os_error(FileNotFoundError(errno.ENOENT, "No such file or directory", "a.csv")))
+        [Errno 2] No such file or directory: 'a.csv'
+    """
+    if error.errno not in _NO_ROOM:
+        return str(error)
+    free = _measure_free(Path(os.fsdecode(error.filename))) if error.filename else None
+    room = f"{free / 1e6:.1f} MB are free there; " if error.errno != errno.EFBIG and free is not None else ""
+    return f"{error}; {room}make room and run the same command again: what was finished stays"
+
+
+@contextlib.contextmanager
+def _name_full_disk(target: Path) -> Iterator[None]:
+    """Make of a library's error on a full disk one that says so, and which file it was."""
+    try:
+        yield
+    except OSError as error:
+        # A write to an open file does not say which one it was.
+        if error.errno in _NO_ROOM and error.filename is None:
+            error.filename = str(target)
+        raise
+    except Exception as error:
+        # Libraries in C++ say anything then: a failed write, or a file that is cut off when they read it again.
+        _raise_if_full(target, error)
+        raise
+
+
+def _raise_if_full(target: Path, error: Exception) -> None:
+    free = _measure_free(target)
+    if free is not None and free < _FULL_BYTES:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target)) from error
+
+
+def _measure_free(path: Path) -> int | None:
+    """The bytes that are free where a file is or would be; None where that can't be known."""
+    for folder in (path, *path.absolute().parents):
+        with contextlib.suppress(OSError):
+            return shutil.disk_usage(folder).free
+    return None
+
+
+@functools.lru_cache(maxsize=1024)
+def _remove_leftovers_once(folder: Path) -> None:
+    """Once for each folder and process: a folder of many images would be listed for each of them."""
+    remove_leftovers(folder)
 
 
 def describe_special_file(path: Path) -> str:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-import shutil
 from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, Any
 
 from voxflow.errors import DataError
-from voxflow.files import atomic_path
+from voxflow.files import atomic_path, report_failed_write
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,13 +32,9 @@ def open_torch_file(path: Path) -> Iterator[IO[bytes]]:
     Raises:
         OSError: the disk is full, say.
     """
-    with atomic_path(path) as temporary, temporary.open("wb") as stream:
-        try:
-            yield stream
-        except RuntimeError as error:
-            # torch's own writer says nothing of the disk; a full one is by far the likeliest.
-            free_space = f"{shutil.disk_usage(path.parent).free / 1e6:.1f} MB are free there"
-            raise OSError(f"{path}: could not be written, {free_space}: {str(error).splitlines()[0]}") from error
+    # torch's own writer says nothing of the disk; a full one is by far the likeliest.
+    with atomic_path(path) as temporary, report_failed_write(path), temporary.open("wb") as stream:
+        yield stream
 
 
 def save_torch(path: Path, content: Any) -> None:

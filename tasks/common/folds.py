@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError
 
-from tasks.common.stage import Stage, run_guarded, stage_parser
+from tasks.common.stage import Stage, own_workspace, run_guarded, stage_parser
 from voxflow.errors import ConfigError
 from voxflow.findings import FaultyConfigError, FindingCollector
 from voxflow.places import PARAMS, load_params, read_params
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 WORKSPACES, FOLDS, ENSEMBLES = "workspaces", "folds", "ensembles"
 Entry = TypeVar("Entry", bound=BaseModel)
+AnyStage = TypeVar("AnyStage", bound=Stage)
 
 
 class FoldEntry(BaseModel):
@@ -151,16 +152,18 @@ def main(
     arguments = parser.parse_args()
     workspace, fold = arguments.workspace, getattr(arguments, "fold", None)
     if run_fold and fold is not None:
-        return run_guarded(
-            f"{name}_fold {workspace}-{fold}", lambda: run_fold(load_fold(workspace, fold, name)), arguments.debug
-        )
-    if run_ensemble and getattr(arguments, "ensemble", False):
-        return run_guarded(
-            f"{name}_ensemble {workspace}", lambda: run_ensemble(load_ensemble(workspace, name)), arguments.debug
-        )
-    return run_guarded(
-        f"{name} {workspace}", lambda: run(Stage(workspace, name, load_params(WORKSPACES, workspace))), arguments.debug
-    )
+        title, work = f"{name}_fold {workspace}-{fold}", lambda: _run_alone(load_fold(workspace, fold, name), run_fold)
+    elif run_ensemble and getattr(arguments, "ensemble", False):
+        title, work = f"{name}_ensemble {workspace}", lambda: _run_alone(load_ensemble(workspace, name), run_ensemble)
+    else:
+        title = f"{name} {workspace}"
+        work = lambda: _run_alone(Stage(workspace, name, load_params(WORKSPACES, workspace)), run)  # noqa: E731
+    return run_guarded(title, work, arguments.debug)
+
+
+def _run_alone(stage: AnyStage, run: Callable[[AnyStage], int]) -> int:
+    with own_workspace(stage, stage.fold if isinstance(stage, FoldStage) else None):
+        return run(stage)
 
 
 def load_fold(workspace: str, number: int, name: str) -> FoldStage:

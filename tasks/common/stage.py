@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
 import signal
 import sys
@@ -14,12 +15,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pydantic import BaseModel
 
 from voxflow.errors import EXIT_FAILURE, EXIT_INTERRUPTED, EXIT_OK, VoxflowError
+from voxflow.files import explain_os_error
+from voxflow.leftovers import remove_leftovers
+from voxflow.locks import hold_workspace
 from voxflow.places import WorkspaceLayout, load_params
 from voxflow.progress import say
 from voxflow.redaction import SecretFilter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 Options = TypeVar("Options", bound=BaseModel)
 
@@ -67,19 +71,41 @@ class Stage(WorkspaceLayout):
         return Path("data/metrics") / self.workspace / f"{self.name}.json"
 
 
-def main(name: str, run: Callable[[Stage], int], *, key: str = "workspaces") -> int:
+def main(name: str, run: Callable[[Stage], int], *, key: str = "workspaces", lock: str = "") -> int:
     """Run one stage as a program and return its exit code (see ``voxflow.errors``).
 
     Args:
         name: the stage, as dvc.yaml names it.
         run: the work; returns the exit code, says its own last line.
         key: the block of params.yaml that holds the workspace.
+        lock: of a program that may run beside a training: what it locks instead of the whole workspace.
     """
     arguments = stage_parser(name, key).parse_args()
     workspace = arguments.workspace
-    return run_guarded(
-        f"{name} {workspace}", lambda: run(Stage(workspace, name, load_params(key, workspace))), arguments.debug
-    )
+
+    def work() -> int:
+        stage = Stage(workspace, name, load_params(key, workspace))
+        with hold_workspace(f"{workspace}.{lock}", name, say) if lock else own_workspace(stage):
+            return run(stage)
+
+    return run_guarded(f"{name} {workspace}", work, arguments.debug)
+
+
+@contextlib.contextmanager
+def own_workspace(stage: Stage, fold: int | None = None) -> Iterator[None]:
+    """Be the only one that writes to a workspace inside the block, once what killed processes left is cleared away.
+
+    Args:
+        stage: whose workspace; a second process waits, and says for whom.
+        fold: the only fold that is written to; None: all of the workspace may be.
+    """
+    with hold_workspace(stage.workspace, stage.name, say, fold=fold):
+        for output in (stage.raw, stage.volumes, stage.quality, stage.resampled, stage.datalists):
+            remove_leftovers(output.parent)
+        for tree in (stage.mmar / "models", stage.mmar / "eval", Path("data/metrics") / stage.workspace):
+            for folder in (tree, *tree.glob("*/"), *tree.glob("folds/*/"), *tree.glob("folds/*/*/")):
+                remove_leftovers(folder)
+        yield
 
 
 def stage_parser(name: str, key: str = "workspaces") -> argparse.ArgumentParser:
@@ -117,7 +143,7 @@ def run_guarded(title: str, work: Callable[[], int], debug: bool) -> int:
     except (VoxflowError, OSError) as error:
         if debug:
             say(traceback.format_exc())
-        say(f"{title}: error: {error}")
+        say(f"{title}: error: {explain_os_error(error) if isinstance(error, OSError) else error}")
         return error.exit_code if isinstance(error, VoxflowError) else EXIT_FAILURE
     except KeyboardInterrupt:
         say(f"{title}: interrupted, nothing half done was left")

@@ -12,6 +12,7 @@ from voxflow.dicom import ConvertOptions
 from voxflow.engines import open_engine
 from voxflow.errors import EXIT_FAILURE, EXIT_OK, EXIT_SOME_FAILED
 from voxflow.inference import InferOptions
+from voxflow.locks import hold_workspace
 from voxflow.pacs import AnswerContext, Ledger, answer_new_series, open_archive
 from voxflow.places import load_params
 from voxflow.progress import say
@@ -65,13 +66,13 @@ def program() -> int:
     parser.add_argument("--keep", action="store_true", help="do not send the DICOM SEG to the PACS")
     arguments = parser.parse_args()
     workspace = arguments.workspace
-    return run_guarded(
-        f"answer {workspace}",
-        lambda: run(
-            Stage(workspace, "answer", load_params("workspaces", workspace)), arguments.model, not arguments.keep
-        ),
-        arguments.debug,
-    )
+
+    def work() -> int:
+        stage = Stage(workspace, "answer", load_params("workspaces", workspace))
+        with hold_workspace(f"{workspace}.infer", "answer", say):
+            return run(stage, arguments.model, not arguments.keep)
+
+    return run_guarded(f"answer {workspace}", work, arguments.debug)
 
 
 if __name__ == "__main__":

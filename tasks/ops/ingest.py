@@ -45,4 +45,4 @@ def _archive(incoming: Incoming) -> AbstractContextManager[Archive]:
 
 
 if __name__ == "__main__":
-    sys.exit(main("ingest", run))
+    sys.exit(main("ingest", run, lock="ingest"))

@@ -12,7 +12,6 @@ import psutil
 import pytest
 import yaml
 
-from flows.turn import try_turn
 from tasks.ops.serve import AT_WORK
 from tests import postgresql
 from tests.dicom.objects import Series, random_values
@@ -21,6 +20,7 @@ from tests.flows.department import Department
 from tests.flows.repository import environment, make_repository
 from tests.inference.models import save_unet
 from tests.pacs.orthanc import PASSWORD, Orthanc, running
+from voxflow.locks import try_lock
 from voxflow.pacs import LEDGER_FOLDER, Ledger
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def send_at_once(repository: Path, orthanc: Orthanc, folder: Path, numbers: rang
     """Send while no ingest looks: half a series would be answered now, and again when it has grown."""
     with contextlib.ExitStack() as turn:
         name = f"{WORKSPACE}.ingest"
-        until(lambda: turn.enter_context(try_turn(name, repository / ".voxflow")), "a moment without an ingest")
+        until(lambda: turn.enter_context(try_lock(name, repository / ".voxflow")), "a moment without an ingest")
         send(orthanc, folder, numbers)
 
 

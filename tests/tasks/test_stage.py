@@ -40,6 +40,9 @@ def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]
     return run
 
 
+ADVICE = "make room and run the same command again: what was finished stays"
+
+
 def raising(error: BaseException) -> Callable[[Stage], int]:
     def work(stage: Stage) -> int:
         del stage
@@ -58,7 +61,7 @@ def test_the_works_exit_code_is_the_programs(code: int, start: Callable[..., int
     [
         (DataError("no slices", path="a.nii"), 2, "split demo: error: a.nii: no slices"),
         (QualityError("leakage"), 1, "split demo: error: leakage"),
-        (OSError(28, "No space left on device"), 1, "split demo: error: [Errno 28] No space left on device"),
+        (OSError(28, "No space left on device"), 1, f"split demo: error: [Errno 28] No space left on device; {ADVICE}"),
         (KeyboardInterrupt(), 130, "split demo: interrupted, nothing half done was left"),
     ],
 )

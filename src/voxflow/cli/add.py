@@ -41,6 +41,7 @@ class AddCommand(Command):
         Raises:
             ConfigError: it is not clear which workspace is meant.
         """
+        from voxflow.locks import hold_file, hold_workspace
         from voxflow.places import PARAMS, Places, read_workspaces
         from voxflow.workspace import add_patients
 
@@ -51,7 +52,8 @@ class AddCommand(Command):
                 raise ConfigError(f"--to WORKSPACE is needed: {', '.join(names) or 'none'} are known", path=PARAMS)
             workspace = names[0]
         places = Places.of(workspace)
-        added = add_patients(places, self.folder)
+        with hold_workspace(workspace, self.name, say), hold_file(PARAMS, say):
+            added = add_patients(places, self.folder)
         say(f"add {workspace}: {added.line()}")
         say(f"  git add params.yaml {places.source}.dvc; dvc repro report@{workspace}")
         return EXIT_OK

@@ -41,9 +41,12 @@ class FoldsCommand(Command):
         Raises:
             ConfigError: no such workspace, a count of 1, or a file that can't be edited line by line.
         """
+        from voxflow.locks import hold_file, hold_workspace
         from voxflow.workspace import set_folds
 
-        set_folds(Path("params.yaml"), self.workspace, self.count)
+        params = Path("params.yaml")
+        with hold_workspace(self.workspace, self.name, say), hold_file(params, say):
+            set_folds(params, self.workspace, self.count)
         if self.count:
             say(f"folds {self.workspace}: {self.count} in params.yaml; now run")
             say(f"  dvc repro evaluate_ensemble@{self.workspace}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -81,7 +80,9 @@ class InferCommand(Command):
             DataError: no model, or nothing to infer on.
         """
         from voxflow.engines import open_engine
+        from voxflow.files import temporary_folder
         from voxflow.inference import InferOptions, ResultLedger, compute_maker_digest, find_cases, infer_cases
+        from voxflow.locks import hold_outputs
         from voxflow.mmar import resolve_model
 
         if self.out.exists() and not self.out.is_dir():
@@ -90,11 +91,10 @@ class InferCommand(Command):
         models = resolve_model(self.model)
         engine = open_engine(models, options.engine)
         ledger = ResultLedger(self.out, compute_maker_digest(engine, [models], options))
-        self.out.mkdir(parents=True, exist_ok=True)
         # Beside the results: converted DICOM may be large, and /tmp may be small.
-        with tempfile.TemporaryDirectory(prefix=".work-", dir=self.out) as work:
+        with hold_outputs(self.out, self.name, say), temporary_folder(self.out) as work:
             is_segmentation = engine.spec.task == "segmentation"
-            inputs = find_cases(self.images, Path(work), is_segmentation=is_segmentation, key=self.key, root=self.root)
+            inputs = find_cases(self.images, work, is_segmentation=is_segmentation, key=self.key, root=self.root)
             inference = infer_cases(engine, inputs.cases, self.out, options, refused=inputs.refused, ledger=ledger)
         count = int(inference.metrics["cases"])
         total = len(inputs.cases) + len(inputs.refused)

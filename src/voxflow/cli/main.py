@@ -29,6 +29,7 @@ from voxflow.cli.profile import ProfileCommand
 from voxflow.cli.promote import PromoteCommand, RollbackCommand
 from voxflow.cli.serve import ServeCommand
 from voxflow.errors import EXIT_FAILURE, EXIT_INTERRUPTED, VoxflowError
+from voxflow.files import explain_os_error
 from voxflow.progress import say
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ def run_guarded(program: str, run: Callable[[], int], *, debug: bool = False) ->
     except (VoxflowError, OSError) as error:
         if debug:
             say(traceback.format_exc())
-        say(f"{program}: error: {error}")
+        say(f"{program}: error: {explain_os_error(error) if isinstance(error, OSError) else error}")
         return error.exit_code if isinstance(error, VoxflowError) else EXIT_FAILURE
     except KeyboardInterrupt:
         say(f"{program}: interrupted")

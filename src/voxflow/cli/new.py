@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, cast
@@ -65,11 +66,13 @@ class NewCommand(Command):
             return _list_templates()
         if self.workspace is None:
             raise ConfigError("a workspace needs a name, such as liver_2026; --list shows the templates")
-        from voxflow.places import read_workspaces
+        from voxflow.locks import hold_file
+        from voxflow.places import PARAMS, read_workspaces
         from voxflow.workspace import create_workspace
 
         layout = self._recognise_layout()
-        folder = create_workspace(self.workspace, self.source, self.template, variant=self.variant, layout=layout)
+        with hold_file(PARAMS, say) if PARAMS.is_file() else nullcontext():
+            folder = create_workspace(self.workspace, self.source, self.template, variant=self.variant, layout=layout)
         if self.workspace in read_workspaces():
             say(f"new {self.workspace}: made {folder} and a block in params.yaml; look through both, then run")
             say(f"  dvc repro report@{self.workspace}")

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from voxflow.cli.command import Command
 from voxflow.errors import EXIT_OK
+from voxflow.progress import say
 
 if TYPE_CHECKING:
     import argparse
@@ -50,11 +52,14 @@ class PlanCommand(Command):
             ConfigError: the configuration does not fit the data.
             DataError: the data are not there.
         """
+        from voxflow.locks import hold_file, hold_workspace
+        from voxflow.places import PARAMS
         from voxflow.planning import apply_proposal, study_to_json, study_workspace, try_training
 
         study, changed = study_workspace(self.workspace), list[str]()
         if self.applies:
-            study, changed = apply_proposal(study, self.workspace)
+            with hold_workspace(Path(self.workspace).name, self.name, say), hold_file(PARAMS, say):
+                study, changed = apply_proposal(study, self.workspace)
         trial = try_training(study) if self.tries else None
         if self.as_json:
             sys.stdout.write(study_to_json(study, trial, changed) + "\n")

@@ -45,12 +45,13 @@ class PromoteCommand(Command):
         Raises:
             ConfigError: a version was named without a reason.
         """
+        from voxflow.locks import hold_workspace
         from voxflow.promotion import PromoteOptions, judge_candidate, promote_by_hand, read_candidate
         from voxflow.tracking import CHALLENGER, use_store
 
         if self.version and not self.because:
             raise ConfigError("--version needs --because: what the rules compare is the workspace's present model")
-        with use_store(Path.cwd()):
+        with hold_workspace(self.workspace, self.name, say), use_store(Path.cwd()):
             if self.because:
                 decision = promote_by_hand(self.workspace, self.version or CHALLENGER, self.because)
             else:
@@ -91,10 +92,11 @@ class RollbackCommand(Command):
         Raises:
             ConfigError: there is no champion, or none before it.
         """
+        from voxflow.locks import hold_workspace
         from voxflow.promotion import roll_back
         from voxflow.tracking import use_store
 
-        with use_store(Path.cwd()):
+        with hold_workspace(self.workspace, self.name, say), use_store(Path.cwd()):
             former, champion = roll_back(self.workspace, self.because)
         say(f"rollback {self.workspace}: version {champion.number} is champion again, version {former.number} was left")
         return EXIT_OK

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from voxflow.errors import ConfigError
+from voxflow.files import name_partials
 from voxflow.images import PseudonymBook, RowOrigin
 from voxflow.places import find_home
 from voxflow.progress import say
@@ -69,7 +70,7 @@ def write_mapping(path: Path, rows: Sequence[ConversionRow], cases: Sequence[Con
     """
     _make_private_folder(path.parent)
     # Made for its owner only, and so from its first byte on.
-    handle, temporary = tempfile.mkstemp(prefix=".partial-", dir=path.parent)
+    handle, temporary = tempfile.mkstemp(prefix=name_partials(), dir=path.parent)
     try:
         with os.fdopen(handle, "w", newline="", encoding="utf-8") as stream:
             writer = csv.writer(stream, lineterminator="\n")

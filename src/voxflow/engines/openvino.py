@@ -23,6 +23,7 @@ from voxflow.engines.files import get_fixed_size, is_local, read_spec
 from voxflow.engines.protocol import Engine, EngineKind
 from voxflow.engines.subpixel import use_subpixels
 from voxflow.errors import DataError, last_line_of
+from voxflow.files import report_failed_write
 from voxflow.machine import count_cores
 
 if TYPE_CHECKING:
@@ -101,7 +102,8 @@ class OpenVinoKind(EngineKind):
             model = _quantise(model, samples)
         else:
             model.set_rt_info("bf16", list(PRECISION_RT_INFO))
-        ov.save_model(model, str(file), compress_to_fp16=False)
+        with report_failed_write(file):
+            ov.save_model(model, str(file), compress_to_fp16=False)
 
 
 class OpenVinoEngine(Engine):
@@ -207,7 +209,8 @@ def write_openvino(onnx_file: Path, spec: ModelSpec, path: Path, *, fp16_weights
     model = ov.Core().read_model(str(onnx_file))
     use_subpixels(model)
     model.set_rt_info(spec.model_dump_json(), list(SPEC_RT_INFO))
-    ov.save_model(model, str(path), compress_to_fp16=fp16_weights)
+    with report_failed_write(path):
+        ov.save_model(model, str(path), compress_to_fp16=fp16_weights)
 
 
 def _quantise(model: Any, samples: Sequence[NDArray[np.float32]]) -> Any:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,6 +10,7 @@ import numpy as np
 from voxflow.engines import list_exported_kinds, open_engine
 from voxflow.export.images import prepare_images
 from voxflow.export.parity import ParityReport, Reference, measure_parity
+from voxflow.files import temporary_folder
 from voxflow.prediction import PredictOptions, extract_window, plan_image
 from voxflow.progress import say
 
@@ -73,8 +72,8 @@ def _publish(
     samples: Sequence[NDArray[np.float32]],
 ) -> ParityReport:
     name = f"{kind.name}-{precision}"
-    with tempfile.TemporaryDirectory(dir=source.folder, prefix=".reduced-") as folder:
-        file = Path(folder) / kind.file
+    with temporary_folder(source.folder) as folder:
+        file = folder / kind.file
         kind.write_reduced(source, file, precision, samples)
         measured = measure_parity(open_engine(file), reference, name)
         faults = measured.describe_reduced_faults(options)

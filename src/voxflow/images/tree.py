@@ -8,6 +8,7 @@ from pathlib import Path
 
 from voxflow.errors import DataError
 from voxflow.images.names import is_image_file
+from voxflow.leftovers import PARTIAL
 
 
 def list_files(source: Path, without: Path | None = None) -> list[Path]:
@@ -75,4 +76,4 @@ def _is_reachable(folder: Path) -> bool:
 
 def _is_hidden(name: str) -> bool:
     # macOS keeps a file's attributes beside it, as ._NAME.
-    return name.startswith("._") or (name.startswith(".") and not is_image_file(Path(name)))
+    return name.startswith(("._", PARTIAL)) or (name.startswith(".") and not is_image_file(Path(name)))

@@ -289,7 +289,20 @@ def _name_volume_columns(names: Mapping[int, str]) -> list[str]:
 def _write_segmentation(case: InferenceCase, mask: Volume, names: Mapping[int, str], out: Path) -> None:
     from voxflow.dicom import write_segmentation
 
+    path = _seg_path(case.id, out)
     try:
-        write_segmentation(_seg_path(case.id, out), mask, case.source or (), names)
-    except (InputError, ValueError, RuntimeError) as error:
-        raise InputError(f"the mask is there, its DICOM SEG is not: {error}") from error
+        write_segmentation(path, mask, case.source or (), names)
+    except Exception as error:
+        # Nothing else can be written either; a source that is gone is this case's alone.
+        if isinstance(error, OSError) and error.filename in (None, str(path)):
+            raise
+        raise InputError(f"the mask is there, its DICOM SEG is not: {_explain_no_segmentation(error)}") from error
+
+
+def _explain_no_segmentation(error: Exception) -> str:
+    """Without what a library quotes of the files' values, which may be a patient's."""
+    if isinstance(error, OSError):
+        return f"its DICOM files can't be read: {error.strerror}"
+    if isinstance(error, (InputError, AttributeError)):  # the latter names an attribute that is missing
+        return str(error)
+    return f"its DICOM files have values that are not as DICOM asks for ({type(error).__name__})"

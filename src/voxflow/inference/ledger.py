@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from voxflow.engines import list_model_files
-from voxflow.files import write_text
+from voxflow.files import remove_partials, write_text
 from voxflow.prediction import PredictOptions
 
 if TYPE_CHECKING:
@@ -78,8 +78,7 @@ class ResultLedger:
         out = self._folder.parent
         for folder in [path for path in out.iterdir() if path.is_dir() and path.name not in {*names, NOTES, PICTURES}]:
             shutil.rmtree(folder)
-        for half in list(out.rglob(".partial-*")):
-            half.unlink()
+        remove_partials(out)
         for path in (*self._list_notes(), *(out / PICTURES).glob("*.png")):
             if path.name.removesuffix(".png") not in names:
                 path.unlink()

@@ -13,6 +13,7 @@ from voxflow.config import load_evaluation
 from voxflow.errors import DataError
 from voxflow.files import write_json
 from voxflow.inference import ROOM, Failures, InferenceCase, read_ahead
+from voxflow.locks import hold_outputs
 from voxflow.mmar.artefacts import find_model
 from voxflow.mmar.data import read_datalist, read_learnt_images
 from voxflow.mmar.models import open_model
@@ -103,7 +104,7 @@ def evaluate_mmar(
     engine = open_model(file, evaluation, datalist)
     runner = CaseRunner.build(evaluation, engine, setup=setup, label_format=datalist.label_format)
     mmar.eval.mkdir(parents=True, exist_ok=True)
-    with continue_record(mmar.models, mmar.repository) as tracker:
+    with hold_outputs(mmar.eval, "evaluate", say), continue_record(mmar.models, mmar.repository) as tracker:
         evaluation_pass = _EvaluationPass(
             mmar, evaluation, runner, file.parent, overwrite=overwrite, keep_predictions=keep_predictions
         )

@@ -15,8 +15,9 @@ from voxflow.datalist import Datalist
 from voxflow.engines import list_exported_kinds
 from voxflow.errors import ConfigError, DataError, VoxflowError
 from voxflow.export import ExportOptions, export_model
-from voxflow.files import atomic_directory, write_json, write_text
+from voxflow.files import temporary_folder, write_json, write_text
 from voxflow.inference import InferenceCase
+from voxflow.locks import hold_outputs
 from voxflow.mmar.artefacts import find_model
 from voxflow.mmar.data import DATA_FILE, collect_facts, read_training_data
 from voxflow.mmar.folder import find_repository
@@ -94,18 +95,17 @@ def export_checkpoint(folder: Path, names: ExportNames, options: ExportOptions) 
         raise DataError("no such folder of models", path=folder)
     checkpoint = find_model(folder / f"{names.name}.ckpt")
     cases, calibration = _read_cases(folder, options)
-    with continue_record(folder, find_repository(folder.absolute())) as tracker:
-        scratch = folder / f".export-{names.name}"
-        try:
-            with atomic_directory(scratch) as out:
-                report = _export(checkpoint, out, options, cases, calibration)
+    with (
+        hold_outputs(folder, "export", say),
+        continue_record(folder, find_repository(folder.absolute())) as tracker,
+    ):
+        with temporary_folder(folder) as scratch:
+            report = _export(checkpoint, scratch, options, cases, calibration)
             files = {
                 kind.name: path
                 for kind in reversed(list_exported_kinds())
                 if (path := _move_files(kind, scratch, folder, names))
             }
-        finally:
-            _remove_scratch(scratch)
         parity = folder / PARITY_FILE.format(name=names.name)
         write_json(parity, report.metrics())
         tracker.log_artifact(parity, "export")
@@ -139,16 +139,15 @@ def export_file(
     kind, model = kinds[0], find_model(checkpoint)
     cases, calibration = _read_cases(model.parent, options)
     options = options.model_copy(update={"engines": (kind.format,)})
-    output.parent.mkdir(parents=True, exist_ok=True)
-    scratch = output.parent / f".export-{output.stem}"
-    try:
-        with _open_checkpoint(model, mmar) as whole, atomic_directory(scratch) as out:
-            check_input_shape(shape, whole)
-            report = _export(whole, out, options, cases, calibration)
+    with (
+        hold_outputs(output.parent, "export", say),
+        temporary_folder(output.parent) as scratch,
+        _open_checkpoint(model, mmar) as whole,
+    ):
+        check_input_shape(shape, whole)
+        report = _export(whole, scratch, options, cases, calibration)
         report.require_published()
         (scratch / kind.file).replace(output)
-    finally:
-        _remove_scratch(scratch)
     return MmarExport({kind.name: output}, report)
 
 
@@ -277,10 +276,3 @@ def _move_files(kind: EngineKind, scratch: Path, folder: Path, names: ExportName
         else:
             place.unlink(missing_ok=True)
     return target if target.is_file() else None
-
-
-def _remove_scratch(scratch: Path) -> None:
-    if scratch.is_dir():
-        for file in scratch.iterdir():
-            file.unlink()
-        scratch.rmdir()

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from voxflow.errors import ConfigError, DataError
 from voxflow.files import write_json
 from voxflow.lint import check_workspace
+from voxflow.locks import hold_outputs
 from voxflow.mmar.artefacts import find_model
 from voxflow.mmar.data import DATA_FILE, collect_facts, describe_data, read_training_data
 from voxflow.mmar.record import open_new_record
@@ -73,6 +74,20 @@ def train_mmar(mmar: Mmar, *, write_stats: bool = False, allow_repeated_cases: b
     options = _apply_configuration(options, workflow)
     workflow = _subtract_past_epochs(options, workflow)
     workflow, datalist = read_training_data(mmar, workflow)
+    with hold_outputs(mmar.models, "train", say):
+        result, numbers = _train_and_record(mmar, workflow, datalist, options)
+        if is_first_process():
+            _warn_of_no_score(mmar, workflow, datalist, result)
+            write_json(mmar.models / DATA_FILE, dict(describe_data(mmar, workflow)))
+            if write_stats:
+                ends = {"ending": result.ending, "key_metric": result.key_metric}
+                write_json(mmar.models / STATS_FILE, ends | numbers)
+    return MmarTraining(result, mmar.models, int(numbers.get("repeated_cases", 0)))
+
+
+def _train_and_record(
+    mmar: Mmar, workflow: Workflow, datalist: Datalist, options: TrainOptions
+) -> tuple[TrainingResult, dict[str, float]]:
     facts = collect_facts(workflow, datalist)
     unfinished = find_unfinished_run(workflow, datalist, options, mmar.models, facts=facts)
     with open_new_record(mmar, datalist.path, unfinished) as tracker:
@@ -82,13 +97,7 @@ def train_mmar(mmar: Mmar, *, write_stats: bool = False, allow_repeated_cases: b
         numbers = result.to_metrics() | count_repeats(datalist, workflow)
         tracker.log_metrics({f"train/{name}": value for name, value in numbers.items()})
         tracker.log_artifact(mmar.models / "model.pt", "models")
-    if is_first_process():
-        _warn_of_no_score(mmar, workflow, datalist, result)
-        write_json(mmar.models / DATA_FILE, dict(describe_data(mmar, workflow)))
-        if write_stats:
-            ends = {"ending": result.ending, "key_metric": result.key_metric}
-            write_json(mmar.models / STATS_FILE, ends | numbers)
-    return MmarTraining(result, mmar.models, int(numbers.get("repeated_cases", 0)))
+    return result, numbers
 
 
 def adopt_mpi_ranks() -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import csv
 import json
-import tempfile
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ConfigDict
 
 from voxflow.errors import DataError, InputError, PacsError
-from voxflow.files import atomic_directory, write_json
+from voxflow.files import atomic_directory, temporary_folder, write_json
 from voxflow.progress import say
 
 if TYPE_CHECKING:
@@ -151,9 +150,8 @@ def _make_masks(context: AnswerContext, entry: LedgerEntry, folder: Path) -> dic
     from voxflow.inference import infer_cases
 
     source = context.inbox / entry.study_uid / entry.series_uid
-    context.out.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".partial-", dir=context.out) as work, atomic_directory(folder) as out:
-        cases = _convert_series(context, source, Path(work) / "volumes")
+    with temporary_folder(context.out) as work, atomic_directory(folder) as out:
+        cases = _convert_series(context, source, work / "volumes")
         inference = infer_cases(context.engine, cases, out, context.infer)
         files = sorted(file.relative_to(out).as_posix() for file in out.glob("*/*_seg.dcm"))
         if inference.failures.rows:

@@ -6,16 +6,14 @@ import errno
 import math
 import re
 import struct
-import tempfile
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from voxflow.bounds import check_array, check_picture, read_limits
 from voxflow.errors import DataError
-from voxflow.files import atomic_path, require_regular_file
+from voxflow.files import atomic_path, require_regular_file, temporary_folder
 from voxflow.volumes.alignment import align, round_labels
 from voxflow.volumes.foreign import META_SUFFIXES, NRRD_SUFFIXES, find_voxels
 from voxflow.volumes.nifti import is_nifti, name_file, read_header, read_nifti, write_nifti
@@ -24,6 +22,7 @@ from voxflow.volumes.volume import Volume, read_sitk_geometry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
     import SimpleITK as sitk
     from numpy.typing import NDArray
@@ -175,9 +174,8 @@ def write_volume(path: Path, volume: Volume) -> None:
 
 def _write_header_and_data(path: Path, volume: Volume) -> None:
     """The header, which makes the pair readable, goes first and comes last."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".partial-", dir=path.parent) as folder:
-        written = Path(folder) / path.name
+    with temporary_folder(path.parent) as folder:
+        written = folder / path.name
         _write_by_itk(written, volume)
         path.unlink(missing_ok=True)
         for suffix in DATA_SUFFIXES:

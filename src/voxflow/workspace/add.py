@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 
 from voxflow.dicom import ConvertOptions, convert_folder
 from voxflow.errors import ConfigError, DataError, VoxflowError, join_names
-from voxflow.files import read_text, write_text
+from voxflow.files import atomic_path, read_text, write_text
 from voxflow.images import list_files
 from voxflow.naming import shorten_pseudonym
 from voxflow.places import PARAMS, read_params
@@ -107,8 +107,9 @@ def add_patients(places: Places, folder: Path) -> AddedPatients:
     params, new_files = read_text(PARAMS), [target for _, target in pairs if not target.exists()]
     try:
         for origin, target in pairs:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(origin, target)
+            # Whole files only: after a kill, the same addition finds what it has copied and goes on.
+            with atomic_path(target) as temporary:
+                shutil.copy2(origin, temporary)
         for path, text in tables.items():
             write_text(path, text[1])
         if test_patients:
