@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from voxflow.errors import DataError, MissingDependencyError
+from voxflow.files import require_regular_file
 from voxflow.layouts.folder import is_volume
 from voxflow.layouts.masks import build_mask_layout
 from voxflow.layouts.model import ChannelSource, LabelSource, Layout, LayoutCase, Part, sort_cases
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 
 IMAGE, LABEL, MASK = "image", "label", "mask"
 SEPARATOR = ":"
+MOST_WORKBOOK_BYTES = 1 << 25  # unpacked: a table of 100,000 rows; openpyxl takes 50 times as much
 EXCEL = (".xlsx", ".xlsm")
 ENDINGS = (".csv", ".tsv", *EXCEL)
 PARTS: Mapping[str, Part] = {"train": "training", "training": "training", "test": "testing", "testing": "testing"}
@@ -60,15 +63,31 @@ def _read_table(path: Path) -> list[dict[str, str]]:
         ]
     import pandas as pd
 
+    _check_workbook(path)
     try:
         table = pd.read_excel(path, dtype=str, keep_default_na=False)
     except ImportError as error:
         raise MissingDependencyError(
             "reading Excel tables needs openpyxl: pip install openpyxl, or save as CSV"
         ) from error
-    except (ValueError, OSError, KeyError) as error:
+    # What openpyxl raises on damaged workbooks.
+    except (ValueError, OSError, LookupError, TypeError, AttributeError, SyntaxError) as error:
         raise DataError(f"no table that can be read: {error}", path=path) from error
     return [{str(name).strip(): str(text) for name, text in row.items()} for row in table.to_dict("records")]
+
+
+def _check_workbook(path: Path) -> None:
+    """Refuse a workbook that is no zip or unpacks to far more than a table; zipfile reads no more than it says."""
+    require_regular_file(path)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            byte_count = sum(member.file_size for member in archive.infolist())
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+        raise DataError(f"no workbook that can be read: {error}", path=path) from error
+    if byte_count > MOST_WORKBOOK_BYTES:
+        raise DataError(
+            f"a workbook that unpacks to {byte_count:,} bytes; at most {MOST_WORKBOOK_BYTES:,} are read", path=path
+        )
 
 
 def _read_cases(path: Path, rows: Sequence[Mapping[str, str]], folder: FolderFiles) -> Layout:

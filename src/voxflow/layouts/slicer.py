@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from voxflow.errors import DataError
+from voxflow.files import require_regular_file
 from voxflow.layouts.folder import strip_suffix
 from voxflow.layouts.masks import build_mask_layout
 from voxflow.layouts.model import ChannelSource, LabelSource, Layout, LayoutCase
@@ -44,8 +45,6 @@ def recognise_slicer(folder: FolderFiles) -> Layout | None:
     Returns:
         Classes by the segments' names, with the values 1, 2, ... in that order. None where there is no .seg.nrrd.
 
-    Raises:
-        DataError: a header can't be read.
     """
     segmentations = [file for file in folder.files if file.name.lower().endswith(ENDING)]
     if not segmentations:
@@ -56,7 +55,11 @@ def recognise_slicer(folder: FolderFiles) -> Layout | None:
         if image is None:
             reasons[file] = NO_IMAGE
             continue
-        layers = read_segments(file)
+        try:
+            layers = read_segments(file)
+        except DataError as error:
+            reasons[file] = error.message
+            continue
         is_layered = len({segment.layer for segment in layers}) > 1
         labels = tuple(
             LabelSource(file, segment.name, segment.value, segment.layer if is_layered else None) for segment in layers
@@ -83,6 +86,7 @@ def read_segments(path: Path) -> tuple[Segment, ...]:
     Raises:
         DataError: the file is no NRRD, or its header lists no segment.
     """
+    require_regular_file(path)
     with path.open("rb") as stream:
         header = stream.read(MAX_HEADER).partition(b"\n\n")[0]
     if not header.startswith(b"NRRD"):

@@ -1,0 +1,60 @@
+"""Data sets in a known layout with hostile files in them."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from voxflow.errors import DataError
+from voxflow.geometry import Geometry
+from voxflow.images import list_files
+from voxflow.layouts import recognise_layout
+from voxflow.volumes import Volume, write_volume
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = pytest.mark.timeout(60)
+
+
+def write_image(path: Path) -> None:
+    write_volume(path, Volume(np.zeros((4, 4, 4), np.int16), Geometry.from_parts((4, 4, 4), (1, 1, 1))))
+
+
+def test_a_segmentation_that_can_not_be_read_stops_no_other(tmp_path: Path) -> None:
+    for name in ("a", "b", "c", "d"):
+        write_image(tmp_path / name / "ct.nrrd")
+    segments = "NRRD0004\nSegment0_ID:=1\nSegment0_Name:=spleen\nSegment0_LabelValue:={}\n\n"
+    (tmp_path / "a/a.seg.nrrd").write_text(segments.format(1))
+    (tmp_path / "b/b.seg.nrrd").write_text(segments.format("9" * 5000))
+    (tmp_path / "c/c.seg.nrrd").write_bytes(b"\0" * 100)
+    os.mkfifo(tmp_path / "d/d.seg.nrrd")
+    layout = recognise_layout(tmp_path, list_files(tmp_path), "slicer")
+    assert layout is not None
+    assert [len(case.labels) for case in layout.cases].count(1) == 1
+    reasons = {file.name: reason for file, reason in layout.unplaced.items()}
+    assert reasons["b.seg.nrrd"] == "Segment0_LabelValue or Segment0_Layer is no whole number"
+    assert reasons["c.seg.nrrd"] == "no NRRD file"
+    assert reasons["d.seg.nrrd"] == "a named pipe, expected a file; it is not opened"
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [(bytes(100), "no workbook that can be read"), (None, "a workbook that unpacks to 41,943,040 bytes")],
+)
+def test_a_workbook_that_is_none_or_unpacks_without_end_is_refused(
+    tmp_path: Path, content: bytes | None, reason: str
+) -> None:
+    write_image(tmp_path / "a.nii")
+    path = tmp_path / "table.xlsx"
+    if content is None:
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("xl/worksheets/sheet1.xml", bytes(40 << 20))
+    else:
+        path.write_bytes(content)
+    with pytest.raises(DataError, match=reason):
+        recognise_layout(tmp_path, list_files(tmp_path), "table")
