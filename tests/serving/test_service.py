@@ -5,12 +5,11 @@ from __future__ import annotations
 import gzip
 import io
 import json
-import socket
 import struct
-import threading
 import time
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import httpx
@@ -18,13 +17,12 @@ import numpy as np
 import psutil
 import pydicom
 import pytest
-import uvicorn
 
 from tests.dicom.objects import Series, random_values
 from tests.inference.models import BrightnessEngine, ThresholdEngine, volume_spec
+from tests.serving.servers import SMALL, SlowEngine, run_service
 from voxflow.geometry import Geometry
-from voxflow.serving.app import make_app
-from voxflow.serving.limits import ServeLimits
+from voxflow.serving import ServeLimits
 from voxflow.volumes import Volume, read_volume, write_radiograph, write_volume
 
 if TYPE_CHECKING:
@@ -35,32 +33,20 @@ if TYPE_CHECKING:
 
     Start = Callable[..., httpx.Client]
 
-SMALL = ServeLimits(upload_mb=1, unpacked_mb=4, files=50, waiting=3)
 GRID = Geometry.from_parts((24, 20, 10), (1, 1, 5))
 
 
 @pytest.fixture
 def start() -> Iterator[Start]:
     """Runs a service on a free port of this machine."""
-    running = []
+    with ExitStack() as stack:
 
-    def begin(engine: Engine, limits: ServeLimits = SMALL) -> httpx.Client:
-        listener = socket.create_server(("127.0.0.1", 0))
-        server = uvicorn.Server(uvicorn.Config(make_app(engine, limits=limits), log_level="warning"))
-        thread = threading.Thread(target=server.run, args=([listener],))
-        thread.start()
-        client = httpx.Client(base_url=f"http://127.0.0.1:{listener.getsockname()[1]}", timeout=60, trust_env=False)
-        running.append((server, thread, client, listener))
-        while not server.started:
-            time.sleep(0.01)
-        return client
+        def begin(engine: Engine, limits: ServeLimits = SMALL) -> httpx.Client:
+            port, _ = stack.enter_context(run_service(engine, limits))
+            client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60, trust_env=False)
+            return stack.enter_context(client)
 
-    yield begin
-    for server, thread, client, listener in running:
-        client.close()
-        server.should_exit = True
-        thread.join()
-        listener.close()
+        yield begin
 
 
 def nifti(tmp_path: Path, seed: int = 0) -> tuple[bytes, np.ndarray]:
@@ -195,14 +181,6 @@ def test_a_link_in_a_zip_is_refused(start: Start) -> None:
     with zipfile.ZipFile(buffer, "w") as archive:
         archive.writestr(link, "/etc/passwd")
     assert "link" in start(ThresholdEngine()).post("/predict", content=buffer.getvalue()).json()["error"]
-
-
-class SlowEngine(ThresholdEngine):
-    """Takes its time, so that others wait."""
-
-    def run(self, batch: np.ndarray) -> np.ndarray:
-        time.sleep(0.3)
-        return super().run(batch)
 
 
 def test_who_finds_the_queue_full_is_told_to_come_back_and_who_was_accepted_is_answered(

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from voxflow.cli.command import Command
 from voxflow.cli.options import describe_flags
-from voxflow.errors import EXIT_OK, ConfigError
+from voxflow.errors import EXIT_FAILURE, EXIT_OK, ConfigError
 from voxflow.progress import say
 
 if TYPE_CHECKING:
     import argparse
 
-# Addresses that only this machine reaches; any other one opens the service to whoever is on the network.
-LOOPBACK = ("127.0.0.1", "::1", "localhost")
+    from voxflow.inference import InferOptions
+    from voxflow.serving import ServeLimits
+
+LOG_MB = 10
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,9 @@ class ServeCommand(Command):
         model: a model file, a folder of exported models, or an MMAR.
         host, port: the address to listen on.
         engine: the engine that runs the model, or "auto".
+        token_file: holds the token that clients must show; None: VOXFLOW_SERVE_TOKEN does, if anything.
+        log: the file of the log; None: standard error.
+        log_mb: of one file of the log.
         limits: fields of ``ServeLimits`` that were given.
     """
 
@@ -36,6 +42,9 @@ class ServeCommand(Command):
     host: str = "127.0.0.1"
     port: int = 8080
     engine: str = "auto"
+    token_file: Path | None = None
+    log: Path | None = None
+    log_mb: int = LOG_MB
     limits: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
@@ -47,10 +56,16 @@ class ServeCommand(Command):
         parser.add_argument("--host", default=cls.host, help="address to listen on (default: this machine only)")
         parser.add_argument("--port", type=int, default=cls.port, help="port to listen on (default: %(default)s)")
         parser.add_argument("--engine", default="auto", help="engine of the model (default: the fastest available)")
+        parser.add_argument("--token-file", type=Path, metavar="FILE", help="clients must show the token in this file")
+        parser.add_argument("--log", type=Path, metavar="FILE", help="log of requests (default: standard error)")
+        parser.add_argument(
+            "--log-mb", type=int, default=LOG_MB, metavar="N", help="size of a log (default: %(default)s)"
+        )
         for name, info in ServeLimits.model_fields.items():
             kind = float if isinstance(info.default, float) else int
+            default = "that of params.yaml" if info.default_factory else f"{info.default:g}"
             flag = f"--{name.replace('_', '-')}"
-            parser.add_argument(flag, type=kind, metavar="N", help=f"see docs/serving.md (default: {info.default:g})")
+            parser.add_argument(flag, type=kind, metavar="N", help=f"see docs/serving.md (default: {default})")
 
     @classmethod
     def read(cls, arguments: argparse.Namespace) -> ServeCommand:
@@ -59,30 +74,68 @@ class ServeCommand(Command):
 
         values = vars(arguments)
         limits = {name: values[name] for name in ServeLimits.model_fields if values[name] is not None}
-        return cls(arguments.model, arguments.host, arguments.port, arguments.engine, limits)
+        return cls(
+            arguments.model,
+            arguments.host,
+            arguments.port,
+            arguments.engine,
+            arguments.token_file,
+            arguments.log,
+            arguments.log_mb,
+            limits,
+        )
 
     def run(self) -> int:
         """Load the model and listen.
 
         Raises:
-            ConfigError: a limit is no positive number, or there is no such engine.
+            ConfigError: a limit is no positive number, there is no such engine, or the token is none.
+            OSError: the address is in use, or the log can't be written.
         """
-        import uvicorn
+        from voxflow.serving import load_token, start_log, stop_log
+
+        limits, options = self._check_flags()
+        token = load_token(self.token_file)
+        handler = start_log(self.log, self.log_mb)
+        try:
+            return self._listen(limits, options, token)
+        finally:
+            stop_log(handler)
+
+    def _check_flags(self) -> tuple[ServeLimits, InferOptions]:
         from pydantic import ValidationError
 
-        from voxflow.engines import open_engine
         from voxflow.inference import InferOptions
-        from voxflow.mmar import resolve_model
-        from voxflow.serving import ServeLimits, make_app
+        from voxflow.serving import ServeLimits
 
+        if self.log_mb < 1:
+            raise ConfigError("--log-mb: a positive number")
         try:
-            limits = ServeLimits.model_validate(self.limits)
-            options = InferOptions.model_validate({"engine": self.engine})
+            return ServeLimits.model_validate(self.limits), InferOptions.model_validate({"engine": self.engine})
         except ValidationError as error:
             raise ConfigError(describe_flags(error)) from error
+
+    def _listen(self, limits: ServeLimits, options: InferOptions, token: str | None) -> int:
+        from voxflow.engines import open_engine
+        from voxflow.mmar import resolve_model
+        from voxflow.serving import VARIABLE, is_loopback, make_app, make_server, open_listeners
+
         engine = open_engine(resolve_model(self.model), options.engine)
-        if self.host not in LOOPBACK:
-            say(f"serve: warning: {self.host} is open to other machines, and nobody has to say who he is")
-        say(f"serve: {self.model} ({engine.name}) on http://{self.host}:{self.port}/predict")
-        uvicorn.run(make_app(engine, options, limits), host=self.host, port=self.port, log_level="warning")
+        if token is None and not is_loopback(self.host):
+            say(
+                f"serve: warning: {self.host} is open to other machines, and nobody has to say who he is; "
+                f"set {VARIABLE} or --token-file, or put it behind a proxy with a log-in"
+            )
+        listeners = open_listeners(self.host, self.port)
+        app = make_app(engine, options, limits, token)
+        server = make_server(app)
+        port = listeners[0].getsockname()[1]
+        say(f"serve: {self.model} ({engine.name}) on http://{self.host}:{port}/predict")
+        try:
+            server.run(sockets=listeners)
+        finally:
+            if app.state.service.accepted:
+                say("serve: stopped before all requests were answered; see --stop-seconds")
+                # Python would wait for the thread that is at work.
+                os._exit(EXIT_FAILURE)
         return EXIT_OK

@@ -7,6 +7,7 @@ from .cases import read_volumes as read_volumes
 from .infer import InferenceResult as InferenceResult
 from .infer import InferOptions as InferOptions
 from .infer import infer_cases as infer_cases
+from .inputs import InputCases as InputCases
 from .inputs import convert_dicom_cases as convert_dicom_cases
 from .inputs import find_cases as find_cases
 from .ledger import ResultLedger as ResultLedger

@@ -1,2 +1,9 @@
 from .app import make_app as make_app
+from .connections import make_server as make_server
+from .connections import open_listeners as open_listeners
 from .limits import ServeLimits as ServeLimits
+from .requestlog import start_log as start_log
+from .requestlog import stop_log as stop_log
+from .tokens import VARIABLE as VARIABLE
+from .tokens import is_loopback as is_loopback
+from .tokens import load_token as load_token

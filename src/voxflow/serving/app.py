@@ -3,34 +3,45 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import shutil
-import tempfile
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, get_args
 
-# FastAPI reads the routes' annotations at run time.
-from fastapi import FastAPI, Request
-from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse, Response
-from starlette.background import BackgroundTask
-from starlette.requests import ClientDisconnect
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
 
 from voxflow.inference import InferOptions
-from voxflow.serving.limits import MB, RefusedError, ServeLimits
+from voxflow.serving.guard import RECORD, Guard
+from voxflow.serving.limits import GRACE_SECONDS, LEAST_RATE, MB, RefusedError, ServeLimits
+from voxflow.serving.scratch import ScratchFolder
 from voxflow.serving.work import Answer, Format, answer_request
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable, Sized
+    from pathlib import Path
+
+    from starlette.requests import Request
+    from starlette.types import Receive, Scope, Send
 
     from voxflow.engines import Engine
+    from voxflow.serving.requestlog import RequestRecord
 
-logger = logging.getLogger(__name__)
+RETRY_AFTER = {"Retry-After": "5"}
 
-RETRY_AFTER_S = 5
+
+@dataclass
+class Upload:
+    """One request's folder, and what its body takes on the disk."""
+
+    folder: Path
+    bytes: int = 0
 
 
 class Service:
@@ -42,125 +53,188 @@ class Service:
         self.limits = limits
         self.began = time.time()
         self.answered: Counter[int] = Counter()
-        self.seconds = 0.0
+        self.inference_seconds = 0.0
+        self.wait_seconds = 0.0
         self.accepted = 0
+        self.upload_bytes = 0
+        self.is_stopping = False
+        self.connections: Sized = ()
+        self._receiving: set[asyncio.Timeout] = set()
         # One at a time: an engine holds the memory of one volume, and takes all cores.
-        self.at_work = ThreadPoolExecutor(1, thread_name_prefix="infer")
+        self._at_work = ThreadPoolExecutor(1, thread_name_prefix="infer")
+        self._scratch: ScratchFolder | None = None
 
-    async def predict(self, request: Request, response_format: Format) -> Response:
+    def open(self) -> None:
+        """Make the folder of the uploads."""
+        self._scratch = ScratchFolder()
+
+    def close(self) -> None:
+        """Remove the folder of the uploads; work that is still going on is left alone."""
+        self._at_work.shutdown(wait=not self.accepted, cancel_futures=True)
+        if self._scratch is not None:
+            self._scratch.close()
+            self._scratch = None
+
+    def begin_stop(self) -> None:
+        """Accept nothing more; bodies that are still coming are refused."""
+        self.is_stopping = True
+        for timeout in self._receiving:
+            timeout.reschedule(asyncio.get_running_loop().time())
+
+    def explain_unready(self) -> str:
+        """Why no further request would be accepted at this moment; empty where one would."""
+        if self.is_stopping:
+            return "the service is stopping"
+        if self.accepted > self.limits.waiting:
+            return f"{self.accepted} requests are waiting; come back later"
+        return ""
+
+    async def predict(self, request: Request) -> Response:
         """Take a request in and answer it once the engine is free.
 
+        A body is read before its request takes a place in the queue, so that slow senders keep nobody waiting.
+
         Args:
-            request: whose body is the file itself.
-            response_format: what is sent back.
+            request: whose body is the file itself; its ``format`` says what is sent back.
 
         Raises:
             RefusedError: 503 where too many wait, 400 or 413 for a body that is empty or too large, 408 for one that
                 is too slow, 415 or 422 for one that can't be used.
         """
-        if self.accepted > self.limits.waiting:
-            raise RefusedError(503, f"{self.accepted} requests are waiting; come back later")
-        self.accepted += 1
-        folder = Path(tempfile.mkdtemp(prefix="voxflow-"))
+        response_format = _parse_request(request)
+        self._require_room()
+        if self._scratch is None:
+            raise RefusedError(503, "the service is stopping", RETRY_AFTER)
+        upload = Upload(self._scratch.make_folder())
         try:
-            await self._receive(request, folder / "upload")
-            began = time.perf_counter()
-            # Accepted work is done to its end, also when the client is gone.
-            file = await asyncio.shield(
-                asyncio.get_running_loop().run_in_executor(self.at_work, self._answer, folder, response_format)
-            )
-            self.seconds += time.perf_counter() - began
+            await self._receive(request, upload)
+            self._require_room()
+            answer = await self._work(upload.folder, response_format, request.scope[RECORD])
         except BaseException:
-            shutil.rmtree(folder, ignore_errors=True)
+            self._forget(upload)
             raise
-        finally:
-            self.accepted -= 1
-        forget = BackgroundTask(shutil.rmtree, folder, ignore_errors=True)
-        return FileResponse(file.path, media_type=file.media_type, filename=file.name, background=forget)
+        return _FileAnswer(answer, partial(self._forget, upload))
 
-    async def _receive(self, request: Request, target: Path) -> None:
+    def _require_room(self) -> None:
+        reason = self.explain_unready()
+        if reason:
+            raise RefusedError(503, reason, RETRY_AFTER)
+
+    async def _work(self, folder: Path, response_format: Format, record: RequestRecord) -> Answer:
+        began = time.perf_counter()
+
+        def work() -> Answer:
+            record.wait_seconds = time.perf_counter() - began
+            return answer_request(self.engine, folder, self.options, self.limits, response_format, record=record)
+
+        self.accepted += 1
+        future = asyncio.get_running_loop().run_in_executor(self._at_work, work)
+        future.add_done_callback(self._count_work)
+        # Accepted work is done to its end, also when the client is gone.
+        return await asyncio.shield(future)
+
+    def _count_work(self, future: asyncio.Future[Answer]) -> None:
+        self.accepted -= 1
+        if not future.cancelled():
+            future.exception()  # nobody asks for it where the client is gone
+
+    async def _receive(self, request: Request, upload: Upload) -> None:
+        """Write the body to the disk, within the limits of size and time."""
         most = self.limits.upload_mb * MB
         claimed = request.headers.get("content-length", "0")
         if claimed.isdecimal() and int(claimed) > most:
             raise RefusedError(413, f"the body has {int(claimed) // MB} MB, at most {self.limits.upload_mb} are taken")
-        received = 0
+        began = asyncio.get_running_loop().time()
+        last = began + self.limits.upload_seconds
         try:
-            async with asyncio.timeout(self.limits.upload_seconds):
-                with target.open("wb") as stream:
+            async with asyncio.timeout_at(min(last, began + GRACE_SECONDS)) as timeout:
+                self._receiving.add(timeout)
+                with (upload.folder / "upload").open("wb") as stream:
                     async for block in request.stream():
-                        received += len(block)
-                        if received > most:
-                            raise RefusedError(413, f"the body has more than {self.limits.upload_mb} MB")
                         stream.write(block)
+                        self._count_block(upload, len(block))
+                        if not self.is_stopping:
+                            timeout.reschedule(min(last, began + GRACE_SECONDS + upload.bytes / LEAST_RATE))
         except TimeoutError as error:
-            raise RefusedError(408, f"the body took longer than {self.limits.upload_seconds:g} s") from error
-        if not received:
+            if self.is_stopping:
+                raise RefusedError(503, "the service is stopping", RETRY_AFTER) from error
+            seconds = asyncio.get_running_loop().time() - began
+            raise RefusedError(408, f"the body has {upload.bytes} bytes after {seconds:.0f} s: too slow") from error
+        finally:
+            self._receiving.discard(timeout)
+        if not upload.bytes:
             raise RefusedError(400, "the body is empty; send the file itself, as with curl --data-binary @FILE")
 
-    def _answer(self, folder: Path, response_format: Format) -> Answer:
-        return answer_request(self.engine, folder, self.options, self.limits, response_format)
+    def _count_block(self, upload: Upload, byte_count: int) -> None:
+        upload.bytes += byte_count
+        self.upload_bytes += byte_count
+        if upload.bytes > self.limits.upload_mb * MB:
+            raise RefusedError(413, f"the body has more than {self.limits.upload_mb} MB")
+        if self.upload_bytes > (self.limits.waiting + 1) * self.limits.upload_mb * MB:
+            raise RefusedError(503, "the uploads of all clients together are too large; come back later", RETRY_AFTER)
 
-    def metrics(self) -> str:
+    def _forget(self, upload: Upload) -> None:
+        self.upload_bytes -= upload.bytes
+        upload.bytes = 0
+        shutil.rmtree(upload.folder, ignore_errors=True)
+
+    def count(self, record: RequestRecord) -> None:
+        """Count an answer to ``POST /predict``."""
+        if record.path == "/predict":
+            self.answered[record.status] += 1
+            self.inference_seconds += record.inference_seconds
+            self.wait_seconds += record.wait_seconds
+
+    def describe_metrics(self) -> str:
         """Counters as Prometheus reads them."""
-        lines = ["# TYPE voxflow_requests_total counter"]
+        lines = _describe_metric("requests_total", "counter", "Answers of /predict by status.")
         lines += [f'voxflow_requests_total{{status="{status}"}} {n}' for status, n in sorted(self.answered.items())]
-        lines += ["# TYPE voxflow_inference_seconds_total counter"]
-        lines += [f"voxflow_inference_seconds_total {self.seconds:.6f}"]
-        lines += ["# TYPE voxflow_requests_waiting gauge", f"voxflow_requests_waiting {self.accepted}"]
+        for name, kind, text, value in (
+            ("inference_seconds_total", "counter", "Time that inference took.", f"{self.inference_seconds:.6f}"),
+            ("wait_seconds_total", "counter", "Time that whole bodies waited for it.", f"{self.wait_seconds:.6f}"),
+            ("requests_waiting", "gauge", "Accepted requests, the one at work too.", self.accepted),
+            ("requests_receiving", "gauge", "Requests whose body is coming.", len(self._receiving)),
+            ("upload_bytes", "gauge", "Bytes of the bodies on the disk.", self.upload_bytes),
+            ("connections", "gauge", "Open connections.", len(self.connections)),
+        ):
+            lines += [*_describe_metric(name, kind, text), f"voxflow_{name} {value}"]
         return "\n".join(lines) + "\n"
 
 
-def make_app(engine: Engine, options: InferOptions | None = None, limits: ServeLimits | None = None) -> FastAPI:
+def make_app(
+    engine: Engine, options: InferOptions | None = None, limits: ServeLimits | None = None, token: str | None = None
+) -> Starlette:
     """Build the service.
 
     Args:
         engine: the loaded model.
         options: window plan, way back, cleaning; no pictures are drawn.
         limits: on what is taken.
+        token: what clients must show; None: nothing.
 
     Returns:
-        An ASGI application with ``POST /predict``, ``GET /health`` and ``GET /metrics``.
+        An ASGI application with ``POST /predict``, ``GET /health``, ``GET /ready`` and ``GET /metrics``. Limits on
+        connections and headers are the server's: :func:`voxflow.serving.make_server`.
     """
     options = (options or InferOptions()).model_copy(update={"overlays": 0})
     service = Service(engine, options, limits or ServeLimits())
 
     @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+    async def run_service(_: Starlette) -> AsyncIterator[None]:
+        service.open()
         yield
-        service.at_work.shutdown(wait=True)
+        service.close()
 
-    # The pages that FastAPI could show load scripts from outside.
-    app = FastAPI(title="Voxflow", docs_url=None, redoc_url=None, lifespan=lifespan)
-    _add_responses(app, service)
-    _add_routes(app, service)
+    guard = Middleware(Guard, token=token, count=service.count)
+    app = Starlette(routes=_make_routes(service), middleware=[guard], lifespan=run_service)
+    app.state.service = service
     return app
 
 
-def _add_responses(app: FastAPI, service: Service) -> None:
-    """Count every answer, and say in JSON why a request is not served."""
-
-    @app.middleware("http")
-    async def count_response(request: Request, call_next: Any) -> Response:
-        response: Response = await call_next(request)
-        if request.url.path == "/predict":
-            service.answered[response.status_code] += 1
-        return response
-
-    @app.exception_handler(RefusedError)
-    async def report_refusal(_: Request, error: RefusedError) -> Response:
-        headers = {"Retry-After": str(RETRY_AFTER_S)} if error.status == 503 else None
-        return JSONResponse({"error": str(error)}, error.status, headers)
-
-    @app.exception_handler(ClientDisconnect)
-    async def report_disconnect(_: Request, __: ClientDisconnect) -> Response:
-        return JSONResponse({"error": "the body ended early"}, 400)
-
-
-def _add_routes(app: FastAPI, service: Service) -> None:
-    @app.get("/health")
-    async def health() -> dict[str, Any]:
+def _make_routes(service: Service) -> list[Route]:
+    async def health(_: Request) -> Response:
         spec = service.engine.spec
-        return {
+        content = {
             "status": "ok",
             "engine": service.engine.name,
             "task": spec.task,
@@ -168,11 +242,50 @@ def _add_routes(app: FastAPI, service: Service) -> None:
             "waiting": service.accepted,
             "uptime_s": round(time.time() - service.began, 1),
         }
+        return JSONResponse(content)
 
-    @app.get("/metrics")
-    async def metrics() -> Response:
-        return PlainTextResponse(service.metrics())
+    async def ready(_: Request) -> Response:
+        reason = service.explain_unready()
+        if reason:
+            return JSONResponse({"error": reason}, 503, RETRY_AFTER)
+        return JSONResponse({"status": "ready", "waiting": service.accepted})
 
-    @app.post("/predict")
-    async def predict(request: Request, format: Format = "auto") -> Response:
-        return await service.predict(request, format)
+    async def metrics(_: Request) -> Response:
+        return PlainTextResponse(service.describe_metrics())
+
+    return [
+        Route("/health", health),
+        Route("/ready", ready),
+        Route("/metrics", metrics),
+        Route("/predict", service.predict, methods=["POST"]),
+    ]
+
+
+class _FileAnswer(FileResponse):
+    """Sends a file, and forgets the upload whatever becomes of that."""
+
+    def __init__(self, answer: Answer, forget: Callable[[], None]) -> None:
+        failed = {"X-Voxflow-Failed": str(answer.failed)}
+        super().__init__(answer.path, media_type=answer.media_type, filename=answer.name, headers=failed)
+        self._forget = forget
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._forget()
+
+
+def _parse_request(request: Request) -> Format:
+    """Read what is sent back, and refuse bodies that hold their file in some wrapping."""
+    if request.headers.get("content-type", "").strip().lower().startswith("multipart/"):
+        text = "the body is a form (multipart); send the file itself, as with curl --data-binary @FILE"
+        raise RefusedError(415, text)
+    response_format: Any = request.query_params.get("format", "auto")
+    if response_format not in get_args(Format):
+        raise RefusedError(400, f"format is one of {', '.join(get_args(Format))}")
+    return response_format  # type: ignore[no-any-return]
+
+
+def _describe_metric(name: str, kind: str, text: str) -> list[str]:
+    return [f"# HELP voxflow_{name} {text}", f"# TYPE voxflow_{name} {kind}"]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import gzip
+import io
 import math
-import shutil
+import os
 import stat
 import struct
 import zipfile
@@ -12,9 +12,11 @@ import zlib
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Literal
 
+from voxflow.bounds import FREE_VOXELS, read_limits
 from voxflow.serving.limits import MB, RefusedError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from voxflow.serving.limits import ServeLimits
@@ -24,6 +26,14 @@ UploadKind = Literal["nifti", "nifti.gz", "zip", "png"]
 NIFTI_HEADER = 348
 _STARTS: tuple[tuple[bytes, UploadKind], ...] = ((b"\x1f\x8b", "nifti.gz"), (b"PK\x03\x04", "zip"), (b"\x89PNG", "png"))
 _BLOCK = 1 << 20
+# The header of a compressed volume begins within so many bytes.
+GZIP_START = 1 << 16
+# Of a zip's list of files, for each file that it may have; one with a name of usual length takes 100.
+DIRECTORY_BYTES = 400
+# A zip may unpack to so much, whatever its own size.
+FREE_UNPACKED = 256 * MB
+ENCRYPTED = 1
+_ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError, struct.error)
 
 
 def detect_kind(upload: Path) -> UploadKind:
@@ -48,11 +58,7 @@ def check_nifti(upload: Path, kind: UploadKind, limits: ServeLimits) -> None:
     Raises:
         RefusedError: 413 where it is too large, 422 where it has no NIfTI header.
     """
-    try:
-        with gzip.open(upload, "rb") if kind == "nifti.gz" else upload.open("rb") as stream:
-            header = stream.read(NIFTI_HEADER)
-    except (OSError, EOFError, zlib.error) as error:
-        raise RefusedError(422, f"unreadable image: damaged, or it ends early: gzip: {error}") from error
+    header = _read_header(upload, kind)
     if len(header) < NIFTI_HEADER:
         raise RefusedError(422, f"the NIfTI header has 348 bytes, received {len(header)}")
     # Of a NIfTI-1 header: its length at byte 0 tells the byte order; dim at 40, bitpix at 72, magic at 344.
@@ -73,6 +79,43 @@ def check_nifti(upload: Path, kind: UploadKind, limits: ServeLimits) -> None:
         )
 
 
+def _read_header(upload: Path, kind: UploadKind) -> bytes:
+    with upload.open("rb") as stream:
+        if kind != "nifti.gz":
+            return stream.read(NIFTI_HEADER)
+        # Not gzip, which reads a name of any length in front of the content byte by byte.
+        header, compressed = b"", stream.read(GZIP_START)
+    try:
+        while len(header) < NIFTI_HEADER and compressed:
+            member = zlib.decompressobj(wbits=31)
+            header += member.decompress(compressed, NIFTI_HEADER - len(header))
+            compressed = member.unused_data
+    except zlib.error as error:
+        raise RefusedError(422, f"unreadable image: damaged, or it ends early: gzip: {error}") from error
+    if len(header) < NIFTI_HEADER:
+        raise RefusedError(422, "unreadable image: damaged, or it ends early: gzip: no whole NIfTI header in it")
+    return header
+
+
+def check_voxels(sizes: Sequence[Sequence[int]], upload_bytes: int) -> None:
+    """Refuse images that have far more voxels than what was sent can hold, before the model is shown them.
+
+    Each takes four bytes there, and time; scans have one or two for each byte of a file, in JPEG 2000 up to ten.
+
+    Args:
+        sizes: voxels along each axis of each image.
+        upload_bytes: of the file that was sent.
+
+    Raises:
+        RefusedError: 413.
+    """
+    voxels, most = sum(map(math.prod, sizes)), read_limits().expansion // 4
+    if voxels > max(FREE_VOXELS, most * upload_bytes):
+        raise RefusedError(
+            413, f"{upload_bytes} bytes hold images of {voxels} voxels: at most {most} for each byte are taken"
+        )
+
+
 def unpack_zip(upload: Path, target: Path, limits: ServeLimits) -> int:
     """Unpack a zip into numbered files, and return how many.
 
@@ -84,36 +127,66 @@ def unpack_zip(upload: Path, target: Path, limits: ServeLimits) -> int:
     Raises:
         RefusedError: 400 where it is damaged or hostile, 413 where it is too much.
     """
-    remaining = limits.unpacked_mb * MB
     try:
-        with zipfile.ZipFile(upload) as archive:
-            members = [member for member in archive.infolist() if not member.is_dir()]
-            _check_members(members, limits)
-            for number, member in enumerate(members):
-                with archive.open(member) as stream, (target / f"{number:06d}").open("wb") as out:
-                    while block := stream.read(_BLOCK):
-                        remaining -= len(block)
-                        if remaining < 0:
-                            raise RefusedError(413, f"the zip unpacks to more than {limits.unpacked_mb} MB")
-                        out.write(block)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
-        shutil.rmtree(target)
-        target.mkdir()
+        with _BoundedFile(upload, DIRECTORY_BYTES * limits.files) as file, zipfile.ZipFile(file) as archive:
+            members = archive.infolist()
+            if len(members) > limits.files:
+                raise RefusedError(413, f"the zip holds {len(members)} files, at most {limits.files} are taken")
+            members = [member for member in members if not member.is_dir()]
+            most = min(limits.unpacked_mb * MB, max(FREE_UNPACKED, read_limits().expansion * upload.stat().st_size))
+            _check_members(members, most)
+            remaining = most
+            for number, member in enumerate(members, start=1):
+                try:
+                    remaining = _unpack_member(archive, member, target / f"{number:06d}", remaining)
+                except _ZIP_ERRORS as error:  # whose words hold the file's name
+                    raise zipfile.BadZipFile(f"file {number} of {len(members)} in it is damaged") from error
+    except _ZIP_ERRORS as error:
         raise RefusedError(400, f"the zip can't be unpacked: {error}") from error
     return len(members)
 
 
-def _check_members(members: list[zipfile.ZipInfo], limits: ServeLimits) -> None:
+class _BoundedFile(io.FileIO):
+    """A file of which only so many bytes are read at a time: zipfile reads a zip's list of files in one piece."""
+
+    def __init__(self, path: Path, most: int) -> None:
+        super().__init__(path)
+        self._most = max(most, 2 * _BLOCK)
+
+    def read(self, size: int | None = -1) -> bytes:
+        if size is None or size < 0:
+            size = os.fstat(self.fileno()).st_size - self.tell()
+        if size > self._most:
+            raise zipfile.BadZipFile("its list of files is too long")
+        return super().read(size) or b""
+
+
+def _unpack_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, target: Path, remaining: int) -> int:
+    """Unpack one file, and return how many bytes the others may have."""
+    with archive.open(member) as stream, target.open("wb") as out:
+        while block := stream.read(_BLOCK):
+            remaining -= len(block)
+            if remaining < 0:
+                raise RefusedError(413, "the zip unpacks to more than it claims, and more than is taken")
+            out.write(block)
+    return remaining
+
+
+def _check_members(members: list[zipfile.ZipInfo], most: int) -> None:
     if not members:
         raise RefusedError(400, "the zip is empty")
-    if len(members) > limits.files:
-        raise RefusedError(413, f"the zip holds {len(members)} files, at most {limits.files} are taken")
     claimed = sum(member.file_size for member in members)
-    if claimed > limits.unpacked_mb * MB:
-        raise RefusedError(413, f"the zip unpacks to {claimed // MB} MB, at most {limits.unpacked_mb} are taken")
+    if claimed > most:
+        raise RefusedError(413, f"the zip unpacks to {claimed // MB} MB, at most {most // MB} are taken")
+    if len({member.filename for member in members}) < len(members):
+        raise RefusedError(400, "the zip holds one name twice")
     for member in members:
         path = PurePosixPath(member.filename.replace("\\", "/"))
         if path.is_absolute() or ".." in path.parts:
             raise RefusedError(400, "the zip holds a path that leads out of it")
-        if stat.S_ISLNK(member.external_attr >> 16):
-            raise RefusedError(400, "the zip holds a link")
+        if stat.S_IFMT(member.external_attr >> 16) not in (0, stat.S_IFREG):
+            raise RefusedError(400, "the zip holds a link, or something else that is no file")
+        if member.flag_bits & ENCRYPTED:
+            raise RefusedError(400, "the zip is encrypted")
+        if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise RefusedError(400, f"the zip is compressed by method {member.compress_type}; deflate is read")

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import json
 import secrets
+import time
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from voxflow.errors import InputError
-from voxflow.inference import InferenceCase, InferOptions, infer_cases
+from voxflow.inference import Failures, InferenceCase, InferOptions, InputCases, infer_cases
 from voxflow.serving.limits import RefusedError
-from voxflow.serving.uploads import check_nifti, detect_kind, unpack_zip
+from voxflow.serving.uploads import check_nifti, check_voxels, detect_kind, unpack_zip
+from voxflow.volumes import read_geometry
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from voxflow.engines import Engine
     from voxflow.serving.limits import ServeLimits
+    from voxflow.serving.requestlog import RequestRecord
 
 Format = Literal["auto", "nifti", "seg", "json"]
 
@@ -32,56 +35,96 @@ class Answer:
         path: the file.
         media_type: its content type.
         name: what a client may call it.
+        failed: how many series or images of the upload could not be used.
     """
 
     path: Path
     media_type: str
     name: str
+    failed: int = 0
 
 
 def answer_request(
-    engine: Engine, folder: Path, options: InferOptions, limits: ServeLimits, response_format: Format
+    engine: Engine,
+    folder: Path,
+    options: InferOptions,
+    limits: ServeLimits,
+    response_format: Format,
+    *,
+    record: RequestRecord | None = None,
 ) -> Answer:
-    """Infer on ``folder``/upload and return what is sent back; everything is written below ``folder``.
+    """Infer on ``folder``/upload; everything is written below ``folder``.
+
+    Args:
+        engine: the model.
+        folder: of this request.
+        options: of the inference.
+        limits: on what is taken.
+        response_format: what is sent back.
+        record: gets the seconds of inference.
 
     Raises:
         RefusedError: the upload can't be used.
     """
-    upload, out = folder / "upload", folder / "out"
-    kind = detect_kind(upload)
+    upload_bytes = (folder / "upload").stat().st_size
     is_segmentation = engine.spec.task == "segmentation"
-    if (kind == "png") is is_segmentation and kind != "zip":
-        raise RefusedError(415, f"the model does {engine.spec.task}, received {kind}")
-    if kind == "zip":
-        cases = _convert_dicom(upload, folder, limits, is_segmentation=is_segmentation)
-    else:
-        if kind != "png":
-            check_nifti(upload, kind, limits)
-        image = upload.rename(folder / {"nifti": "image.nii", "nifti.gz": "image.nii.gz", "png": "image.png"}[kind])
-        cases = [InferenceCase("image", (image,))]
-    out.mkdir()
-    result = infer_cases(engine, cases, out, options)
-    if result.failures.rows and len(result.failures.cases) == len(cases):
+    try:
+        inputs = _read_upload(folder, limits, is_segmentation=is_segmentation)
+        if is_segmentation:
+            check_voxels([_read_size(case) for case in inputs.cases], upload_bytes)
+        out = folder / "out"
+        out.mkdir()
+        began = time.perf_counter()
+        try:
+            result = infer_cases(engine, inputs.cases, out, options, refused=inputs.refused)
+        finally:
+            if record is not None:
+                record.inference_seconds = time.perf_counter() - began
+    except InputError as error:
+        raise RefusedError(422, _hide_folder(str(error), folder)) from error
+    if not result.metrics["cases"]:
         reasons = "; ".join(dict.fromkeys(row["reason"] for row in result.failures.rows))
-        raise RefusedError(422, reasons.replace(f"{folder}/", ""))
+        raise RefusedError(422, _hide_folder(reasons, folder))
+    answer = _choose_answer(out, response_format, result.failures, is_segmentation=is_segmentation)
+    return replace(answer, failed=len(result.failures.cases))
+
+
+def _choose_answer(out: Path, response_format: Format, failures: Failures, *, is_segmentation: bool) -> Answer:
     if response_format == "json" or not is_segmentation:
         return _write_table(out)
     masks, segs = sorted(out.glob("*/*.nii.gz")), sorted(out.glob("*/*_seg.dcm"))
-    if len(masks) == 1 and response_format == "nifti":
-        return Answer(masks[0], NIFTI, "mask.nii.gz")
-    if len(segs) == 1 and len(masks) == 1 and response_format in ("auto", "seg"):
-        return Answer(segs[0], DICOM, "seg.dcm")
     if response_format == "seg" and not segs:
-        reasons = "; ".join(row["reason"] for row in result.failures.rows)
+        reasons = "; ".join(row["reason"] for row in failures.rows)
         raise RefusedError(422, f"there is no DICOM SEG: {reasons or 'the upload was no DICOM'}")
-    if len(masks) == 1 and not segs:
+    # A single file has no place for the reasons of the others.
+    is_single = len(masks) == 1 and (response_format != "auto" or not failures.rows)
+    if is_single and response_format == "nifti":
+        return Answer(masks[0], NIFTI, "mask.nii.gz")
+    if is_single and len(segs) == 1:
+        return Answer(segs[0], DICOM, "seg.dcm")
+    if is_single and not segs:
         return Answer(masks[0], NIFTI, "mask.nii.gz")
     return _write_zip(
         out, segs if response_format == "seg" else masks if response_format == "nifti" else [*masks, *segs]
     )
 
 
-def _convert_dicom(upload: Path, folder: Path, limits: ServeLimits, *, is_segmentation: bool) -> list[InferenceCase]:
+def _read_upload(folder: Path, limits: ServeLimits, *, is_segmentation: bool) -> InputCases:
+    """Find out what was sent, and make cases of it."""
+    upload = folder / "upload"
+    kind = detect_kind(upload)
+    if (kind == "png") is is_segmentation and kind != "zip":
+        does, received = ("segmentation", "a radiograph") if is_segmentation else ("classification", "a volume")
+        raise RefusedError(415, f"the model does {does}, received {received} ({kind})")
+    if kind == "zip":
+        return _convert_dicom(upload, folder, limits, is_segmentation=is_segmentation)
+    if kind != "png":
+        check_nifti(upload, kind, limits)
+    image = upload.rename(folder / {"nifti": "image.nii", "nifti.gz": "image.nii.gz", "png": "image.png"}[kind])
+    return InputCases((InferenceCase("image", (image,)),))
+
+
+def _convert_dicom(upload: Path, folder: Path, limits: ServeLimits, *, is_segmentation: bool) -> InputCases:
     """Convert a zip of DICOM, as the stage convert does."""
     from voxflow.dicom import ConvertOptions
     from voxflow.inference import convert_dicom_cases
@@ -93,10 +136,17 @@ def _convert_dicom(upload: Path, folder: Path, limits: ServeLimits, *, is_segmen
     # The pseudonyms leave this folder nowhere: any key will do, and no file leads from them back to patients.
     options = ConvertOptions(pseudonym_key=secrets.token_hex(16), workers=1, mapping=False)
     try:
-        converted = convert_dicom_cases(source, volumes, is_segmentation=is_segmentation, options=options)
+        return convert_dicom_cases(source, volumes, is_segmentation=is_segmentation, options=options)
     except InputError as error:
-        raise RefusedError(422, str(error).replace(str(source), "the zip").replace(f"{folder}/", "")) from error
-    return list(converted.cases)
+        raise RefusedError(422, _hide_folder(str(error).replace(str(source), "the zip"), folder)) from error
+
+
+def _read_size(case: InferenceCase) -> tuple[int, ...]:
+    return read_geometry(case.images[0], has_channels=True).size
+
+
+def _hide_folder(text: str, folder: Path) -> str:
+    return text.replace(f"{folder}/", "")
 
 
 def _write_table(out: Path) -> Answer:
@@ -104,10 +154,14 @@ def _write_table(out: Path) -> Answer:
 
     with (out / "preds_outputs.csv").open(encoding="utf-8") as stream:
         rows = [{key: _parse_number(value) for key, value in row.items()} for row in csv.DictReader(stream)]
-    failures = json.loads((out / "failures.json").read_text(encoding="utf-8").replace(f"{out.parent}/", ""))
+    failures = json.loads(_read_failures(out))
     path = out / "answer.json"
     path.write_text(json.dumps({"cases": rows, "failures": failures}), encoding="utf-8")
     return Answer(path, JSON, "answer.json")
+
+
+def _read_failures(out: Path) -> str:
+    return _hide_folder((out / "failures.json").read_text(encoding="utf-8"), out.parent)
 
 
 def _parse_number(text: str) -> float | str:
@@ -120,6 +174,7 @@ def _parse_number(text: str) -> float | str:
 def _write_zip(out: Path, files: list[Path]) -> Answer:
     path = out / "answer.zip"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
-        for file in [*files, out / "preds_outputs.csv", out / "failures.json"]:
+        for file in [*files, out / "preds_outputs.csv"]:
             archive.write(file, file.name)
+        archive.writestr("failures.json", _read_failures(out))
     return Answer(path, ZIP, "answer.zip")
