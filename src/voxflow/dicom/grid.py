@@ -98,7 +98,8 @@ def compute_plane_axes(plane: Plane) -> tuple[NDArray[np.float64], NDArray[np.fl
     along_row, along_column = np.array(plane.orientation[:3]), np.array(plane.orientation[3:])
     lengths = np.linalg.norm(along_row), np.linalg.norm(along_column)
     # PS3.3 C.7.6.2.1.1 asks for orthonormal vectors; a hundredth is half a degree, more than any rounding.
-    if np.abs(np.array(lengths) - 1).max() > 0.01 or abs(along_row @ along_column) > 0.01:
+    is_orthonormal = np.abs(np.array(lengths) - 1).max() <= 0.01 and abs(along_row @ along_column) <= 0.01
+    if not is_orthonormal:
         raise DicomError(f"not two perpendicular unit vectors: {_format_numbers(plane.orientation)}", where=ORIENTATION)
     along_row = along_row / lengths[0]
     along_column = along_column - (along_column @ along_row) * along_row

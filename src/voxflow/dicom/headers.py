@@ -255,21 +255,25 @@ def read_dataset(path: Path, *, pixels: bool = False, tags: list[str] | None = N
     # Forced, since old exports have neither preamble nor meta information.
     stream = open_dataset(path)
     dataset = pydicom.dcmread(stream, stop_before_pixels=not pixels, specific_tags=tags, force=True)
-    if tags is None:
-        _check_last_element(dataset)
+    # Of a structure set, contours would be lost; of a header, the rest is still worth something.
+    cut_tag = _drop_cut_element(dataset)
+    if cut_tag and tags is None:
+        raise UnfitFileError(f"cut off within {cut_tag}")
     # pydicom decodes no pixels without it.
     if "TransferSyntaxUID" not in dataset.file_meta:
         dataset.file_meta.add_new(0x00020010, "UI", _detect_transfer_syntax(dataset))
     return dataset
 
 
-def _check_last_element(dataset: Dataset) -> None:
-    """Refuse an element that the file ends in, of which pydicom gives what is there: contours would be lost."""
+def _drop_cut_element(dataset: Dataset) -> str:
+    """Drop an element that the file ends in, of which pydicom gives what is there; returns its tag, or nothing."""
     from pydicom.dataelem import RawDataElement
 
     last: Any = dataset.get_item(max(dataset.keys())) if len(dataset) else None
-    if isinstance(last, RawDataElement) and last.length != UNDEFINED and len(last.value or b"") < last.length:
-        raise UnfitFileError(f"cut off within {last.tag}, of which {last.length} bytes are claimed")
+    if not isinstance(last, RawDataElement) or last.length == UNDEFINED or len(last.value or b"") >= last.length:
+        return ""
+    del dataset[last.tag]
+    return str(last.tag)
 
 
 def read_concatenation(paths: Sequence[Path], decode: Callable[[Dataset], NDArray[Any]]) -> Dataset:

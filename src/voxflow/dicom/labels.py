@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from voxflow.dicom.options import ConvertOptions
 
 
+# PS3.5 6.2, LO: names of segments and ROIs reach the tables. Of more labels than these, nobody drew any.
+LONGEST_NAME, MAX_LABELS = 64, 1024
 _OVERLAP_RULES = {
     "last": "the last by number counts",
     "first": "the first by number counts",
@@ -54,6 +56,7 @@ class LabelObject:
         order: where it stands among the label objects of one image: by SeriesNumber (0020,0011), InstanceNumber
             (0020,0013) and SOPInstanceUID.
         references: what each of them refers to, by number.
+        problems: why some of them can't be used, by number.
         remark: what the user should know of the object as a whole.
     """
 
@@ -67,6 +70,7 @@ class LabelObject:
     study_uid: str
     order: tuple[int, int, str]
     references: dict[int, References] = field(repr=False)
+    problems: dict[int, str] = field(default_factory=dict)
     remark: str = ""
 
     def describe_numbers(self, reason_by_number: Mapping[int, str], chosen: Iterable[int]) -> str:
@@ -111,6 +115,10 @@ def read_label_object(part: SeriesPart) -> LabelObject:
     pairs = sorted(_read_roi_names(dataset) if is_rtstruct else _read_segment_names(dataset))
     names = dict(pairs)
     noun = "ROI" if is_rtstruct else "segment"
+    if len(pairs) > MAX_LABELS:
+        raise DicomError(f"it names {len(pairs)} {noun}s, at most {MAX_LABELS} are taken", where=where)
+    long_names = {number: len(name) for number, name in names.items() if len(name) > LONGEST_NAME}
+    names |= {number: f"{noun} {number}" for number in long_names}
     if not names:
         raise DicomError(f"no {noun} is named", where=where)
     if len(names) < len(pairs):
@@ -132,6 +140,10 @@ def read_label_object(part: SeriesPart) -> LabelObject:
         study_uid=header.study_uid,
         order=(_read_count(dataset, "SeriesNumber"), _read_count(dataset, "InstanceNumber"), header.sop_uid),
         references=references,
+        problems={
+            number: f"{where}: its name has {count} characters, at most {LONGEST_NAME} are allowed"
+            for number, count in long_names.items()
+        },
         remark=f"{nameless} contour(s) of an ROI without a name are left out" if nameless else "",
     )
 
@@ -150,7 +162,8 @@ def match_label(
         What belongs to each part, by the part's place among ``images.parts``; and why a segment or ROI belongs to
         none, by its number.
     """
-    ownership = images.assign_owners({number: label.references[number] for number in chosen}, label.patient)
+    usable = {number: label.references[number] for number in chosen if number not in label.problems}
+    ownership = images.assign_owners(usable, label.patient)
     shares = {}
     for part, numbers in ownership.items.items():
         remarks = [
@@ -161,7 +174,7 @@ def match_label(
         ]
         items = {number: frozenset(members) for number, members in sorted(numbers.items())}
         shares[part] = LabelShare(label, items, "; ".join(text for text in remarks if text))
-    return shares, ownership.problems
+    return shares, ownership.problems | {n: label.problems[n] for n in chosen if n in label.problems}
 
 
 def _describe_repeats(items_by_part: Mapping[int, Mapping[int, set[int]]], part: int) -> str:

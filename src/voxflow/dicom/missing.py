@@ -92,7 +92,8 @@ def _may_belong(header: DicomHeader, member: DicomHeader) -> bool:
         (header.study_uid, member.study_uid),
         (header.patient_id, member.patient_id),
     )
-    return all(value in ("", expected) for value, expected in pairs)
+    # What a file ends in may be cut.
+    return all(expected.startswith(value) for value, expected in pairs)
 
 
 def _mark(part: SeriesPart, certain: Sequence[DicomHeader], possible: Sequence[DicomHeader]) -> SeriesPart:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, replace
 from filecmp import cmp
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,10 +21,11 @@ from voxflow.progress import track
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from voxflow.dicom.headers import DicomHeader
 
+# Of so many objects of one header, each with other pixels, another one may be a copy; of more, nobody made them.
+MAX_NAMESAKES = 4
 # Below this, starting processes takes longer than reading.
 PARALLEL_FROM_FILES = 10_000
 
@@ -79,25 +82,31 @@ def _find_fault(file: Path) -> str:
 
 def _find_copies(headers: Sequence[DicomHeader]) -> tuple[list[DicomHeader], list[Path]]:
     """The first of objects that are the same, and files of the others; their content decides, not the UID."""
-    first_by_uid: dict[str, list[int]] = {}
+    uses = Counter(header.sop_uid for header in headers)
+    first_by_content: dict[DicomHeader, list[int]] = {}
     distinct_headers: list[DicomHeader] = []
     copies = []
     for header in headers:
-        namesakes = first_by_uid.setdefault(header.sop_uid, []) if header.sop_uid else []
+        # All that a header says is compared at once: broken anonymisers give all objects of a hospital one UID.
+        is_unique = not header.sop_uid or uses[header.sop_uid] == 1
+        namesakes = [] if is_unique else first_by_content.setdefault(_drop_place(header), [])
         if any(_is_same_object(header, distinct_headers[n]) for n in namesakes):
             copies.append(header.path)
             continue
         checked_header = header
         for n in namesakes:
             checked_header, distinct_headers[n] = _mark_broken_copy(checked_header, distinct_headers[n])
-        namesakes.append(len(distinct_headers))
+        # Each is compared pixel by pixel with those before it.
+        if len(namesakes) < MAX_NAMESAKES:
+            namesakes.append(len(distinct_headers))
         distinct_headers.append(checked_header)
     return distinct_headers, copies
 
 
 def _mark_broken_copy(header: DicomHeader, namesake: DicomHeader) -> tuple[DicomHeader, DicomHeader]:
     """Of two objects of one header and other content, mark the one whose pixels can't be read if the other's can."""
-    if _has_same_header(header, namesake) and header.plane.rows and not header.fault:
+    is_plain = header.pixels is not None and namesake.pixels is not None
+    if header.plane.rows and not is_plain and not header.fault and not namesake.fault:
         is_readable = [_has_readable_pixels(header), _has_readable_pixels(namesake)]
         fault = "a broken copy, whose pixels can't be read, of an object that another file holds whole"
         if is_readable == [False, True]:
@@ -115,14 +124,13 @@ def _has_readable_pixels(header: DicomHeader) -> bool:
     return True
 
 
-def _has_same_header(header: DicomHeader, namesake: DicomHeader) -> bool:
-    return replace(header, path=namesake.path, pixels=None) == replace(namesake, pixels=None)
+def _drop_place(header: DicomHeader) -> DicomHeader:
+    """What a header says, without where it lies and where its pixels are."""
+    return replace(header, path=Path(), pixels=None)
 
 
 def _is_same_object(header: DicomHeader, namesake: DicomHeader) -> bool:
-    """Whether two objects of one UID have one header, as far as it is read, and the same pixels."""
-    if not _has_same_header(header, namesake):
-        return False
+    """Whether two objects of one header, as far as it is read, have the same pixels."""
     pixels, other_pixels = header.pixels, namesake.pixels
     try:
         if pixels and other_pixels:

@@ -26,7 +26,7 @@ from voxflow.dicom.attributes import (
     number_orientations,
     number_places,
 )
-from voxflow.dicom.grid import IrregularSlicesError, fit_slice_grid, limit_same_position
+from voxflow.dicom.grid import IrregularSlicesError, compute_plane_axes, fit_slice_grid, limit_same_position
 from voxflow.errors import DicomError
 
 if TYPE_CHECKING:
@@ -184,7 +184,11 @@ def _find_scouts(headers: Sequence[DicomHeader], limits: _GridLimits) -> set[int
     if not max(orientations) or any(len(header.plane.orientation) != 6 for header in headers):
         return set()
     stacks = _group_members(orientations)
-    normals = [_compute_normal(headers[members[0]]) for members in stacks]
+    try:
+        normals = [compute_plane_axes(headers[members[0]].plane)[2] for members in stacks]
+    except DicomError:
+        # A slice whose orientation is damaged is none; the grid check names it.
+        return set()
     axes = [normal for normal, members in zip(normals, stacks, strict=True) if len(members) >= limits.min_slices]
     scouts: set[int] = set()
     for normal, members in zip(normals, stacks, strict=True):
@@ -193,12 +197,6 @@ def _find_scouts(headers: Sequence[DicomHeader], limits: _GridLimits) -> set[int
                 return set()
             scouts.update(members)
     return scouts if axes else set()
-
-
-def _compute_normal(header: DicomHeader) -> NDArray[np.float64]:
-    orientation = header.plane.orientation
-    normal = np.cross(orientation[:3], orientation[3:])
-    return np.asarray(normal / max(float(np.linalg.norm(normal)), 1e-6))
 
 
 def _is_whole(headers: Sequence[DicomHeader], limits: _GridLimits) -> bool:
