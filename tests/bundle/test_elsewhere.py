@@ -182,11 +182,26 @@ def test_other_weights_are_not_judged(
     refuse(spleen, "evaluate", match)
 
 
+def test_a_training_begins_with_the_weights_that_the_bundle_begins_with(workspace: Callable[[str], Workspace]) -> None:
+    spleen = workspace("globbed")
+    path = "$@ckpt_dir + '/model.pt'"
+    first = restore(path, _disabled_="$not os.path.exists(@ckpt_dir + '/model.pt')")
+    handlers = [first, part("ValidationHandler", validator="@validate#evaluator", interval=1)]
+    spleen.change("train.json", {"train#handlers": handlers, "optimizer#lr": 0.0})
+    own = torch.load(spleen.bundle / "models/model.pt", weights_only=True)
+    spleen.train()
+    trained = torch.load(spleen.model / "model.pt", weights_only=True)
+    assert all(torch.equal(trained[name], own[name]) for name in own if name.endswith("weight"))
+    spleen.change("train.json", {"first": "$torch.load(@ckpt_dir + '/model.pt')"})
+    refuse(spleen, "train", "first: looks for files in 'ckpt_dir', which is the stage's own folder")
+
+
 # --- what is written -------------------------------------------------------------------------------------------------
 
 HELPERS = """
     import os
     import shutil
+    import sqlite3
     import tempfile
     import threading
     from concurrent.futures import ThreadPoolExecutor
@@ -227,6 +242,9 @@ HELPERS = """
 
     def itk(image, target):
         SimpleITK.WriteImage(SimpleITK.GetImageFromArray(np.zeros((2, 2))), str(target / "x.mha"))
+
+    def database(image, target):
+        sqlite3.connect(target / "x.db")
 
     def folder(image, target):
         (target / "a/b").mkdir(parents=True)
@@ -362,7 +380,12 @@ def test_two_cases_do_not_share_a_mask(workspace: Callable[[str], Workspace]) ->
     (spleen.data / "second").mkdir()
     shutil.copy(spleen.data / "imagesTs/c3.nii.gz", spleen.data / "second/c3.nii.gz")
     items = [{"image": str(spleen.data / f"{folder}/c3.nii.gz")} for folder in ("imagesTs", "second")]
-    refuse(spleen, "infer", r"writes .*c3_trans.nii.gz twice, for two cases; give SaveImage data_root_dir", items=items)
+    refuse(
+        spleen,
+        "infer",
+        r"writes .*c3_trans.nii.gz twice, for two cases or fields; give SaveImage data_root_dir",
+        items=items,
+    )
     spleen.change("inference.json", {"postprocessing#transforms#3#data_root_dir": "@dataset_dir"})
     assert spleen.infer(items=items) == {"cases": 2}
     assert len(list(spleen.out("infer").rglob("*.nii.gz"))) == 2

@@ -39,6 +39,7 @@ WRITE_EVENTS = {
     "os.rename": ((0, 1), 3),
     "os.symlink": ((1,), 2),
     "os.truncate": ((0,), None),
+    "sqlite3.connect": ((0,), None),
     "shutil.copyfile": ((1,), None),
     "shutil.copytree": ((1,), None),
     "shutil.make_archive": ((0,), None),
@@ -138,8 +139,8 @@ class StageBounds:
             return
         resolved = Path(path).resolve()
         if resolved in self.saved_images:
-            advice = "give SaveImage data_root_dir or separate_folder, so that each case has a file"
-            self.refuse(f"the bundle writes {resolved} twice, for two cases; {advice}", resolved)
+            advice = "give SaveImage data_root_dir, separate_folder or output_postfix, so that each image has a file"
+            self.refuse(f"the bundle writes {resolved} twice, for two cases or fields; {advice}", resolved)
         self.saved_images.add(resolved)
 
     def check_weights(self, source: object) -> None:
@@ -362,13 +363,14 @@ def _check_event(event: str, arguments: tuple[Any, ...]) -> None:
     elif event in WRITE_EVENTS:
         positions, folder = WRITE_EVENTS[event]
         for path in _list_paths(arguments, positions, folder):
-            if event != "os.mkdir" or not path.exists():
+            # A database that is there may only be read.
+            if event not in ("os.mkdir", "sqlite3.connect") or not (path.exists() or str(path) == ":memory:"):
                 _check_written_path(path)
     elif event in REMOVE_EVENTS:
         # Elsewhere, a temporary file of anybody may go at any time.
         positions, folder = REMOVE_EVENTS[event]
         for path in _list_paths(arguments, positions, folder):
-            if any(bounds.is_protected(path) for bounds in _present_bounds):
+            if any(not bounds.may_write(path) and bounds.is_protected(path) for bounds in _present_bounds):
                 _check_written_path(path)
 
 

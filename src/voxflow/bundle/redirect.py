@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from voxflow.bundle.reading import walk
 from voxflow.errors import ConfigError
 from voxflow.findings import suggest
 
@@ -66,6 +67,8 @@ def put_folders(
     Raises:
         ConfigError: there is no such id, and nothing that the folder could be given to.
     """
+    if bounds.weights is None:
+        _keep_first_weights(parser, config, options.checkpoints)
     lacking: dict[str, Path] = {}
     usual = {type(options).model_fields[name].default for name in ("checkpoints", "outputs")}
     for name, folder in folders.items():
@@ -83,6 +86,24 @@ def put_folders(
         else:
             lacking[name] = folder
     return lacking
+
+
+def _keep_first_weights(parser: Any, config: Path, folder: str) -> None:
+    """Let a training begin with the weights that the bundle begins with, before the folder they lie in is replaced.
+
+    Raises:
+        ConfigError: an expression looks into the folder for weights.
+    """
+    named = re.compile(rf"@{re.escape(folder)}\b")
+    for name, component in list(list_components(parser.get())):
+        if REPLACED_ARGUMENTS[0] in component and any(named.search(str(value)) for value in component.values()):
+            for argument in (REPLACED_ARGUMENTS[0], "_disabled_"):
+                if argument in component:
+                    parser[f"{name}#{argument}"] = parser.get_parsed_content(f"{name}#{argument}")
+    for name, text in walk(parser.get()):
+        if isinstance(text, str) and named.search(text) and re.search(r"\b(load|exists|isfile|is_file|glob)\b", text):
+            message = f"looks for files in {folder!r}, which is the stage's own folder; state the path by bundle_root"
+            raise ConfigError(message, path=config, where=name)
 
 
 def _has_folders_to_replace(parser: Any, is_for_checkpoints: bool) -> bool:
@@ -134,9 +155,12 @@ def put_cases(parser: Any, config: Path, options: BundleOptions, data: Mapping[s
             continue
         if not has_id(parser, name):
             ids = [f"{place}#data" for place, component in list_components(parser.get()) if "data" in component]
+            # A data set that an expression makes takes its list from an id in the expression.
+            expression = str(parser.get(name.removesuffix("#data"), ""))
+            ids += [id_ for id_ in re.findall(r"@([\w#]+)", expression) if has_id(parser, id_)]
             message = (
                 f"no id {name!r} that the split's cases could be put in{suggest(name, ids)}; name it by train_data, "
-                f"validate_data or infer_data (data sets here: {', '.join(ids) or 'none'}), or say data: own"
+                f"validate_data or infer_data (here: {', '.join(ids) or 'none'}), or say data: own"
             )
             raise ConfigError(message, path=config)
         for source in _follow_references(parser, name):

@@ -251,7 +251,7 @@ def _withdraw_results(out: Path) -> Iterator[None]:
 def _clear_folder(out: Path) -> None:
     """Remove what an older run left."""
     out.mkdir(parents=True, exist_ok=True)
-    for old in (*out.glob("*.pt"), *out.glob("*.pth")):
+    for old in (*out.glob("*.pt"), *out.glob("*.pth"), *out.glob("*.refused")):
         old.unlink()
     shutil.rmtree(out / "events", ignore_errors=True)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterable, Mapping, Sequence, Sized
 from functools import wraps
 from pathlib import Path
@@ -224,10 +225,10 @@ def list_dataset_files(dataset: Any) -> frozenset[Path] | None:
 def _list_item_files(items: Sequence[Any]) -> frozenset[Path] | None:
     rows = [item if isinstance(item, Mapping) else {"": item} for item in items]
     values = [value for row in rows for value in row.values()]
-    if not all(isinstance(row.get("", ""), (str, list, tuple)) for row in rows) or not values:
+    if not all(isinstance(row.get("", ""), (str, os.PathLike, list, tuple)) for row in rows) or not values:
         return None
     texts = [text for value in values for text in (value if isinstance(value, (list, tuple)) else [value])]
-    return frozenset(Path(text).resolve() for text in texts if isinstance(text, str))
+    return frozenset(Path(text).resolve() for text in texts if isinstance(text, (str, os.PathLike)))
 
 
 def count_cases(engine: Any, data: Mapping[str, Sequence[BundleItem]], name: str) -> int:
