@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
+from tests.bundle.shapes import SHAPES
+from tests.bundle.workspaces import Workspace
 from tests.tasks.test_bundle import evaluate_config, inference_config, train_config
 from voxflow.bundle import BundleOptions, BundleTarget, check_bundle, find_bundle
 from voxflow.bundle.guard import StageBounds
@@ -148,6 +150,21 @@ def test_a_good_bundle_has_no_fault_and_is_called_a_program(tmp_path: Path) -> N
         (
             {"network_def": {"_target_": "UNet", "spatial_dims": 3, "in_channels": 1, "channels": [4], "strides": []}},
             ("error", "missing-argument", "train.json: network_def", "UNet needs the argument 'out_channels'", ""),
+        ),
+        (
+            {"validate#handlers#0#save_dir": "/var/models"},
+            ("error", "outside-folder", "train.json: validate#handlers#0#save_dir",
+             "writes to '/var/models', which is not in the folder of the stage train", "set this id below `set`"),
+        ),
+        (
+            {"validate#handlers#0#save_dir": "$@bundle_root + '/models'"},
+            ("error", "outside-folder", "train.json: validate#handlers#0#save_dir",
+             "writes to \"$@bundle_root + '/models'\", which takes no folder of the stage", "set this id below `set`"),
+        ),
+        (
+            {"train#preprocessing#transforms#0#keys": ["scan", "label"]},
+            ("error", "wrong-field", "train.json: train#preprocessing#transforms#0#keys",
+             "loads 'scan', and a case has image, label", "train.image_key and label_key name its fields"),
         ),
         (
             {"device": "$torhc.device('cpu')"},
@@ -318,6 +335,31 @@ def test_ids_that_a_stage_needs_are_named_with_the_option_and_what_the_bundle_ha
     train = {**names, "train_data": "train_dataset#data", "validate_data": "val_dataset#data"}
     block = {"trust": True, "train": train}
     assert not [f for f in check(tmp_path, workspace="w", block=block) if f.where and f.file.name == "train.yaml"]
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_bundles_of_the_zoos_forms_that_the_stages_run_have_no_error(name: str, tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path / "ws", SHAPES[name])
+    stages = ("train", "evaluate", "infer")
+    options = {stage: workspace.options(stage).model_dump(exclude_unset=True) for stage in stages}
+    findings = check(workspace.bundle, workspace="ws", block={"trust": True, **options})
+    assert [finding.line for finding in findings if finding.severity == "error"] == []
+
+
+def test_folders_that_follow_from_the_stages_are_right(tmp_path: Path) -> None:
+    changes = {"events": "$@output_dir + '/events'", "train#handlers#1": {"_target_": "TensorBoardStatsHandler"}}
+    bundle = write_bundle(tmp_path, train={**changes, "train#handlers#1#log_dir": "$str(@events) + '/a'"})
+    assert check(bundle) == []
+
+
+def test_a_stage_that_does_not_run_its_engine_is_an_error(tmp_path: Path) -> None:
+    bundle = write_bundle(tmp_path, infer={"run": ["$print('done')"], "initialize": []})
+    (finding,) = [finding for finding in check(bundle) if finding.code == "wrong-entry"]
+    assert describe(finding)[2:] == (
+        "inference.json: run",
+        "does not run 'evaluator', which the stage infer watches",
+        "infer.evaluator names another",
+    )
 
 
 def test_a_stage_that_would_train_instead_is_an_error(tmp_path: Path) -> None:

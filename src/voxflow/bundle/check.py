@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from voxflow.bundle.expressions import check_expressions, list_import
-from voxflow.bundle.needs import check_effects, check_needs, find_vain_values, note_vain_values
+from voxflow.bundle.needs import check_effects, check_engine, check_needs, find_vain_values, note_vain_values
 from voxflow.bundle.options import DEFAULT_EVALUATOR, BundleOptions, list_config_files
 from voxflow.bundle.packages import check_requirements, describe_missing, is_installed
 from voxflow.bundle.program import list_code
@@ -319,9 +319,12 @@ class _BundleCheck:
             replace_values(reading, options, {"outputs": model / "events", "checkpoints": model})
         else:
             replace_values(reading, options, {"checkpoints": model, "outputs": out}, model / "model.pt")
-        engines = [options.trainer] if reading.stage == "train" else []
-        engines.append(options.evaluator or DEFAULT_EVALUATOR[reading.stage])
-        trace_stage(reading, [options.init_id, options.run_id, options.final_id, *engines])
+        evaluator = options.evaluator or DEFAULT_EVALUATOR[reading.stage]
+        engine = options.trainer if reading.stage == "train" else evaluator
+        trace_stage(reading, [options.init_id, options.run_id, options.final_id])
+        if is_configured and has_item(reading.content, options.run_id) and has_item(reading.content, engine):
+            check_engine(reading, options, engine)
+        trace_stage(reading, [engine, evaluator])
         check_references(reading)
         targets = self._check_code(reading)
         if is_configured:

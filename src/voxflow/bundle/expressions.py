@@ -32,13 +32,15 @@ class Expression:
 
     Attributes:
         name: its id.
-        text: what stands behind the ``$``, with MONAI's variable in the place of each reference.
+        source: what stands behind the ``$``.
+        text: the same with MONAI's variable in the place of each reference.
         tree: the parsed text; None where it is no Python.
         fault: why it can't be evaluated; empty where it can.
         is_always_parsed: MONAI parses it whether a stage reaches it or not.
     """
 
     name: str
+    source: str
     text: str
     tree: ast.Module | None
     fault: str = ""
@@ -67,29 +69,29 @@ def parse_expression(name: str, text: str) -> Expression:
         >>> parse_expression("a", "$@b + 1").text, parse_expression("a", "$@b +").fault
         ("__local_refs['b'] + 1", 'no valid Python: invalid syntax')
     """
-    code = text[len(EXPRESSION) :]
+    source = code = text[len(EXPRESSION) :]
     for reference in sorted(list_references(text), key=len, reverse=True):
         plain = reference.replace("#", "::")
         code = code.replace(f"@{plain}", f"{_REFERENCES}['{plain}']").replace(
             f"@{reference}", f"{_REFERENCES}['{plain}']"
         )
     # What holds the word "import" is parsed first of all, with its references still in it.
-    raw_fault = _parse(text[len(EXPRESSION) :])[1] if "import" in text else ""
+    raw_fault = _parse(source)[1] if "import" in text else ""
     tree, fault = _parse(code)
     if tree is None:
-        return Expression(name, code, None, fault, is_always_parsed=bool(raw_fault))
+        return Expression(name, source, code, None, fault, is_always_parsed=bool(raw_fault))
     if raw_fault:
         message = "MONAI takes it for an import, by the word 'import' behind a reference"
-        return Expression(name, code, tree, message, is_always_parsed=True)
+        return Expression(name, source, code, tree, message, is_always_parsed=True)
     if tree.body and isinstance(tree.body[0], ast.Import | ast.ImportFrom):
-        return Expression(name, code, tree)
+        return Expression(name, source, code, tree)
     if len(tree.body) != 1 or not isinstance(tree.body[0], ast.Expr):
-        return Expression(name, code, None, "a statement, where a value is expected")
+        return Expression(name, source, code, None, "a statement, where a value is expected")
     try:
         compile(tree, "<expression>", "exec", dont_inherit=True)  # finds a yield, and runs nothing
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        return Expression(name, code, None, f"no valid Python: {error}")
-    return Expression(name, code, tree)
+        return Expression(name, source, code, None, f"no valid Python: {error}")
+    return Expression(name, source, code, tree)
 
 
 def _parse(code: str) -> tuple[ast.Module | None, str]:
@@ -135,7 +137,7 @@ def check_expressions(reading: StageReading, finder: TargetFinder, *, is_whole: 
             reading.reached.add(expression.name)
         if expression.fault:
             reading.note_reached(
-                "expression-syntax", expression.name, f"{expression.fault}: {show('$' + expression.text)}"
+                "expression-syntax", expression.name, f"{expression.fault}: {show('$' + expression.source)}"
             )
         elif expression.tree and not expression.statement:
             names = find_free_names(expression.text)

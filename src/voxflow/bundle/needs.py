@@ -112,6 +112,20 @@ def _check_entry(reading: StageReading, options: BundleOptions) -> None:
         reading.note("error", "wrong-entry", options.run_id, message, fix)
 
 
+def check_engine(reading: StageReading, options: BundleOptions, engine: str) -> None:
+    """Note a stage whose engine is not among what it runs.
+
+    Args:
+        reading: the configuration, traced from what it runs.
+        options: of the stage.
+        engine: the id that the stage watches.
+    """
+    if engine not in reading.reached:
+        option = "trainer" if reading.stage == "train" else "evaluator"
+        message = f"does not run {engine!r}, which the stage {reading.stage} watches"
+        reading.note("error", "wrong-entry", options.run_id, message, f"{reading.stage}.{option} names another")
+
+
 def check_effects(reading: StageReading, targets: Mapping[str, Target]) -> None:
     """Note a stage that would end without its result: no weights loaded, no checkpoint or mask written.
 

@@ -92,7 +92,7 @@ def _list_foreign(content: Mapping[str, Any], finder: TargetFinder) -> Iterator[
 
 def _list_dangers(expression: Expression, modules: Mapping[str, str]) -> Iterator[str]:
     """What an expression calls that should be read first, each in words."""
-    text = show(f"{EXPRESSION}{expression.text}", limit=200)
+    text = show(f"{EXPRESSION}{expression.source}", limit=200)
     if expression.tree is None or expression.statement:
         return
     for path in sorted(set(list_paths(expression.tree, modules))):

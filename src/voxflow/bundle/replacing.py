@@ -7,11 +7,12 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from voxflow.bundle.reading import SEPARATOR, get_item, has_item, set_item, walk
-from voxflow.bundle.redirect import IMAGE_SAVERS, WRITING_ARGUMENTS
-from voxflow.bundle.references import TARGET
+from voxflow.bundle.redirect import IMAGE_SAVERS, WRITING_ARGUMENTS, list_components
+from voxflow.bundle.references import EXPRESSION, TARGET, list_references
+from voxflow.findings import show
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
     from voxflow.bundle.options import BundleOptions
@@ -47,17 +48,11 @@ def list_folder_places(content: Mapping[str, Any], *, of_checkpoints: bool) -> l
     """List the ids of the folders that components write to: those of checkpoints, or those of all else."""
     return [
         f"{name}{SEPARATOR}{argument}"
-        for name, component in _list_components(content)
+        for name, component in list_components(content)
         if _is_a(component, "CheckpointSaver") == of_checkpoints and component.get("_disabled_") is not True
         for argument in WRITING_ARGUMENTS
         if component.get(argument)
     ]
-
-
-def _list_components(content: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    for name, value in walk(content):
-        if isinstance(value, dict) and isinstance(value.get(TARGET), str):
-            yield name, value
 
 
 def _is_a(component: Mapping[str, Any], *names: str) -> bool:
@@ -82,6 +77,7 @@ def replace_values(
         folders: where "checkpoints" and "outputs" lie; where both are one id, the last counts.
         weights: the trained model that evaluation and inference load; None in training.
     """
+    texts = [folder.as_posix() for folder in folders.values()]
     for option, folder in folders.items():
         name, is_for_checkpoints = getattr(options, option), option == "checkpoints"
         if has_item(reading.content, name):
@@ -90,7 +86,7 @@ def replace_values(
             for place in list_folder_places(reading.content, of_checkpoints=is_for_checkpoints):
                 _replace(reading, options, place, folder.as_posix(), folder.as_posix())
     _replace_cases(reading, options)
-    for name, component in list(_list_components(reading.content)):
+    for name, component in list(list_components(reading.content)):
         if weights and "load_path" in component:
             for source in _follow_repetitions(reading.content, f"{name}#load_path"):
                 set_item(reading.content, source, weights.as_posix())
@@ -99,7 +95,66 @@ def replace_values(
             component["save_dir"] = folders["outputs"].as_posix()
         if _is_a(component, *IMAGE_SAVERS) and component.get("data_root_dir"):
             _replace(reading, options, f"{name}#data_root_dir", "", "the folder of its images")
+        if component.get("cache_dir") and "data" in component:
+            _replace(reading, options, f"{name}#cache_dir", "", "a folder that goes when it ends")
     put_set(reading, options)
+    _check_folders(reading, texts)
+    if options.image_key and list_parts(reading.stage, options):
+        _check_fields(reading, options)
+
+
+def _check_folders(reading: StageReading, folders: list[str]) -> None:
+    """Note components that write to another folder than the stage's, as far as their texts tell."""
+    for of_checkpoints in (True, False):
+        for name in list_folder_places(reading.content, of_checkpoints=of_checkpoints):
+            value = read_literal(reading.content, name)
+            fix = "set this id below `set`"
+            if value is None and not _mentions(reading.content, name, folders):
+                message = f"writes to {show(get_item(reading.content, name))}, which takes no folder of the stage"
+                reading.note("error", "outside-folder", name, message, fix)
+            elif value is not None and not value.startswith(tuple(folders)):
+                message = f"writes to {value!r}, which is not in the folder of the stage {reading.stage}"
+                reading.note("error", "outside-folder", name, message, fix)
+
+
+def read_literal(content: Mapping[str, Any], name: str) -> str | None:
+    """The text of an id, or of the id that it only repeats; None where an expression makes it."""
+    places = [name, *_follow_repetitions(content, name)]
+    value = get_item(content, places[-1])
+    return value if isinstance(value, str) and not value.startswith((EXPRESSION, "@")) else None
+
+
+def _mentions(content: Mapping[str, Any], name: str, folders: list[str]) -> bool:
+    """Whether an expression takes one of the folders, by the ids that it refers to."""
+    waiting, visited = [name], set[str]()
+    while waiting:
+        current = waiting.pop()
+        if current in visited or not has_item(content, current):
+            continue
+        visited.add(current)
+        texts = [text for _, text in walk(get_item(content, current)) if isinstance(text, str)]
+        if any(text.startswith(tuple(folders)) for text in texts):
+            return True
+        waiting += [reference for text in texts for reference in list_references(text) if reference]
+    return False
+
+
+def _check_fields(reading: StageReading, options: BundleOptions) -> None:
+    """Note images that are loaded from fields which no case has."""
+    fields = [options.image_key, *([options.label_key] if reading.stage != "infer" else [])]
+    for name, component in list_components(reading.content):
+        if not _is_a(component, "LoadImaged") or component.get("allow_missing_keys"):
+            continue
+        keys = component.get("keys")
+        count = len(keys) if isinstance(keys, list) else 0
+        places = [f"{name}#keys#{n}" for n in range(count)] if isinstance(keys, list) else [f"{name}#keys"]
+        literals = [read_literal(reading.content, place) for place in places if has_item(reading.content, place)]
+        # A case to infer has no label, and training's transforms may stand in the same file.
+        missing = [key for key in literals if key is not None and key not in {*fields, "label"}]
+        if missing:
+            message = f"loads {missing[0]!r}, and a case has {', '.join(fields)}"
+            fix = f"{reading.stage}.image_key and label_key name its fields"
+            reading.note("error", "wrong-field", f"{name}#keys", message, fix)
 
 
 def _replace(reading: StageReading, options: BundleOptions, name: str, value: Any, words: str) -> None:
