@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import shutil
 import sys
@@ -262,12 +263,26 @@ def write_complex(folder: Path) -> None:
     nibabel.save(nibabel.Nifti1Image(np.ones(GRID.size, np.complex64), GRID.affine_ras), folder / "image.nii.gz")
 
 
+def write_coarse(folder: Path) -> None:
+    """A file of 17 kB that would have 100 million voxels on the network's grid."""
+    array = np.random.default_rng(0).integers(0, 9, (41, 33, 30)).astype(np.uint8)
+    write_volume(folder / "image.nii.gz", Volume(array, Geometry.from_parts(array.shape, (20, 20, 20))))
+
+
+def write_lie(folder: Path) -> None:
+    write_image(folder / "image.nii.gz")
+    header = bytearray(gzip.decompress((folder / "image.nii.gz").read_bytes()))
+    header[72:74] = (8).to_bytes(2, "little")
+    (folder / "image.nii.gz").write_bytes(gzip.compress(header))
+
+
 FAULTS: dict[Callable[[Path], None], str] = {
     write_nan: "the image holds NaN or infinite values",
     write_infinity: "the image holds NaN or infinite values",
     write_half: "unreadable image: damaged, or it ends early",
     write_wrong_checksum: "unreadable image: damaged, or it ends early: CRC check failed",
     write_complex: "unreadable image: a voxel holds a complex number",
+    write_lie: "unreadable image: its header claims 8 bits a voxel, its type 16 has another size",
 }
 
 

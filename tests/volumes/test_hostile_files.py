@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 from PIL import Image
 
 from voxflow.errors import DataError
@@ -278,6 +279,29 @@ def test_compressed_voxels_for_itk_do_not_unpack_to_more_than_is_claimed(folder:
     assert read_volume(write_header(folder / name, changes, pack(bytes(64)))).array.shape == (4, 4, 4)
     with pytest.raises(DataError, match="it unpacks to more than the 64 bytes that it claims"):
         read_volume(write_header(folder / name, changes, pack(bytes(80 << 20))))
+
+
+def test_thousands_of_channels_take_no_time(folder: Path) -> None:
+    changes = {
+        "NDims": "4",
+        "DimSize": "2 2 2 60000",
+        "ElementSpacing": "1 1 1 1",
+        "Offset": "0 0 0 0",
+        "TransformMatrix": "1 0 0 0 0 1 0 0 0 0 1 0 0 0 0 1",
+    }
+    voxels = np.arange(8 * 60_000, dtype=np.uint32).astype(np.uint8)
+    channels = read_channels(write_header(folder / "a.mha", changes, voxels.tobytes()))
+    assert len(channels) == 60_000
+    np.testing.assert_array_equal(channels[7].array.ravel(order="F"), voxels[56:64])
+
+
+@pytest.mark.parametrize("suffix", [".gipl", ".vtk", ".mrc", ".tif"])
+def test_formats_that_itk_reads_beyond_their_end_are_not_read(folder: Path, suffix: str) -> None:
+    volume = Volume(np.zeros((5, 6, 7), dtype=np.int16), Geometry.from_parts((5, 6, 7), (1, 1, 2)))
+    sitk.WriteImage(volume.to_sitk(), str(folder / f"a{suffix}"))
+    for read in (read_volume, read_channels, read_geometry):
+        with pytest.raises(DataError, match=rf"a{suffix}: .* of no format that is read here; save it as NIfTI"):
+            read(folder / f"a{suffix}")
 
 
 @pytest.mark.parametrize("name", ["a.dcm", "a.h5", "a.xyz", "a"])

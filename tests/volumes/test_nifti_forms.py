@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import nibabel
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from voxflow.errors import DataError
@@ -43,6 +43,7 @@ def make_image(seed: int, codes: tuple[int, int], order: str = "<") -> nibabel.N
     return nibabel.Nifti1Image(array, None, header)
 
 
+@example(seed=8575, codes=(1, 0), order="<")  # all but half a turn, where single precision takes the rest
 @given(seed=st.integers(0, 10**6), codes=st.tuples(*[st.integers(0, 5)] * 2), order=st.sampled_from("<>"))
 def test_voxels_lie_where_nibabel_places_them_and_what_is_written_states_the_same(
     tmp_path_factory: pytest.TempPathFactory, seed: int, codes: tuple[int, int], order: str

@@ -15,7 +15,7 @@ from voxflow.bounds import check_array, check_picture, read_limits
 from voxflow.errors import DataError
 from voxflow.files import atomic_path, require_regular_file, temporary_folder
 from voxflow.volumes.alignment import align, round_labels
-from voxflow.volumes.foreign import META_SUFFIXES, NRRD_SUFFIXES, find_voxels
+from voxflow.volumes.foreign import META_SUFFIXES, find_voxels
 from voxflow.volumes.nifti import is_nifti, name_file, read_header, read_nifti, write_nifti
 from voxflow.volumes.nifti_header import NO_COMPLEX
 from voxflow.volumes.volume import Volume, read_sitk_geometry
@@ -36,19 +36,14 @@ HEADER_SUFFIX = ".mhd"
 VOLUME_SUFFIXES = (".nii.gz", ".nii", ".mha", HEADER_SUFFIX, ".nrrd")
 PICTURE_FORMATS = ("PNG", "JPEG", "BMP", "TIFF")
 DATA_SUFFIXES = (".zraw", ".raw")
-# ITK's classes for files that stand alone; others follow names and links to other files, or decode DICOM.
-_LONE_FILE_READERS = (
-    *("BMPImageIO", "GiplImageIO", "JPEGImageIO", "LSMImageIO", "MRCImageIO", "PNGImageIO", "TIFFImageIO"),
-    "VTKImageIO",
-)
 
 
 def read_volume(path: Path) -> Volume:
     """Read a 3D image file, all of it: one that is damaged or ends early is refused.
 
     Args:
-        path: NIfTI (.nii, .nii.gz), MetaImage (.mha, .mhd), NRRD, or of the formats whose files
-            stand alone (GIPL, VTK, MRC, TIFF); the ending in upper or lower case.
+        path: NIfTI (.nii, .nii.gz), MetaImage (.mha, .mhd), NRRD (.nrrd, .nhdr); the ending in upper or
+            lower case.
 
     Returns:
         Voxels (i, j, k) and their grid in LPS, mm. Voxels have the file's type, or float where its header scales them;
@@ -81,12 +76,13 @@ def read_channels(path: Path) -> list[Volume]:
         return [Volume(voxels[..., n], geometry) for n in range(header.channels)]
     with name_file(path):
         image = _read_by_itk(path)
-        if image.GetDimension() == 4:
-            return [Volume.from_sitk(image[:, :, :, n]) for n in range(image.GetSize()[3])]
-        values = image.GetNumberOfComponentsPerPixel()
-        if values > 1:
-            return [Volume.from_sitk(sitk.VectorIndexSelectionCast(image, n)) for n in range(values)]
-        return [Volume.from_sitk(image)]
+        geometry = read_sitk_geometry(image, has_channels=True)
+        # (k, j, i), with a fourth axis before it, or with several values a voxel behind it.
+        array = sitk.GetArrayFromImage(image)
+        if array.ndim == 3:
+            return [Volume(array.transpose(2, 1, 0), geometry)]
+        channels = array if image.GetDimension() == 4 else np.moveaxis(array, -1, 0)
+        return [Volume(channel.transpose(2, 1, 0), geometry) for channel in channels]
 
 
 def read_image(paths: Sequence[Path], grid: Geometry | None = None) -> list[Volume]:
@@ -277,7 +273,8 @@ def _open_reader(path: Path, *, is_intact: bool = False) -> sitk.ImageFileReader
     stored = find_voxels(path)
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
-    reader.SetImageIO(_choose_reader(path, reader))
+    # Any other of ITK's classes might take the file, and follow its header elsewhere or read beyond its end.
+    reader.SetImageIO("MetaImageIO" if path.name.lower().endswith(META_SUFFIXES) else "NrrdImageIO")
     reader.ReadImageInformation()
     value = sitk.GetPixelIDValueAsString(reader.GetPixelID())
     if "complex" in value:
@@ -285,21 +282,8 @@ def _open_reader(path: Path, *, is_intact: bool = False) -> sitk.ImageFileReader
     bits = re.search(r"(\d+)-bit", value)
     value_bytes, values = int(bits[1]) // 8 if bits else 8, reader.GetNumberOfComponents()
     size = reader.GetSize()
-    check_array(size, value_bytes * values, file_bytes=stored.byte_count if stored and stored.deflate else None)
-    if stored:
-        stored.require_room(math.prod(size) * values, value_bytes)
-    if stored and is_intact:
+    check_array(size, value_bytes * values, file_bytes=stored.byte_count if stored.deflate else None)
+    stored.require_room(math.prod(size) * values, value_bytes)
+    if is_intact:
         stored.require_intact(math.prod(size) * values * value_bytes)
     return reader
-
-
-def _choose_reader(path: Path, reader: sitk.ImageFileReader) -> str:
-    """The class of ITK that reads a file: by its name, since others might take it and follow its header elsewhere."""
-    if path.name.lower().endswith(META_SUFFIXES):
-        return "MetaImageIO"
-    if path.name.lower().endswith(NRRD_SUFFIXES):
-        return "NrrdImageIO"
-    name = str(reader.GetImageIOFromFileName(str(path)))
-    if name not in _LONE_FILE_READERS:
-        raise DataError("unreadable image: of no format that is read here; save it as NIfTI")
-    return name

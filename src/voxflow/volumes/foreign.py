@@ -92,22 +92,19 @@ class StoredVoxels:
                 _inflate(file, self.begin if file == self.files[0] else 0, self.deflate, byte_count + SLACK)
 
 
-def find_voxels(path: Path) -> StoredVoxels | None:
+def find_voxels(path: Path) -> StoredVoxels:
     """Find the files that hold the voxels of a MetaImage or NRRD.
 
     Args:
         path: any regular file.
 
-    Returns:
-        None for other formats, by the file's name.
-
     Raises:
-        DataError: it has no header, one that ITK would fail on, or one that names a file that is missing, or that lies
-            elsewhere than beside or below it.
+        DataError: its name is of another format; it has no header, one that ITK would fail on, or one that names a file
+            that is missing, or that lies elsewhere than beside or below it.
     """
     name = path.name.lower()
     if not name.endswith(META_SUFFIXES + NRRD_SUFFIXES):
-        return None
+        raise DataError("unreadable image: of no format that is read here; save it as NIfTI")
     with path.open("rb") as stream:
         text = stream.read(MOST_TEXT).decode("latin-1")
     return _read_meta_image(path, text) if name.endswith(META_SUFFIXES) else _read_nrrd(path, text)

@@ -213,7 +213,8 @@ def _compute_qform(forms: NiftiForms) -> NDArray[np.float64]:
     rest = 1 - (b * b + c * c + d * d)
     if not math.isfinite(rest) or rest < -_QUATERNION_SLACK:
         raise DataError(f"unreadable image: its quaternion ({b:g}, {c:g}, {d:g}) is no rotation")
-    a = math.sqrt(max(rest, 0.0))
+    # Within what single precision takes from a length of 1 nothing is left, as nibabel has it.
+    a = math.sqrt(rest) if rest >= _QUATERNION_SLACK else 0.0
     scale = 2 / (a * a + b * b + c * c + d * d)
     rotation = np.array([
         [1 - scale * (c * c + d * d), scale * (b * c - a * d), scale * (b * d + a * c)],
