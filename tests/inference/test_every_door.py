@@ -263,12 +263,6 @@ def write_complex(folder: Path) -> None:
     nibabel.save(nibabel.Nifti1Image(np.ones(GRID.size, np.complex64), GRID.affine_ras), folder / "image.nii.gz")
 
 
-def write_coarse(folder: Path) -> None:
-    """A file of 17 kB that would have 100 million voxels on the network's grid."""
-    array = np.random.default_rng(0).integers(0, 9, (41, 33, 30)).astype(np.uint8)
-    write_volume(folder / "image.nii.gz", Volume(array, Geometry.from_parts(array.shape, (20, 20, 20))))
-
-
 def write_lie(folder: Path) -> None:
     write_image(folder / "image.nii.gz")
     header = bytearray(gzip.decompress((folder / "image.nii.gz").read_bytes()))
