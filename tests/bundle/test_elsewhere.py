@@ -182,6 +182,26 @@ def test_other_weights_are_not_judged(
     refuse(spleen, "evaluate", match)
 
 
+def test_weights_that_the_stages_replace_may_be_loaded_before(workspace: Callable[[str], Workspace]) -> None:
+    spleen = workspace("globbed")
+    expected = spleen.evaluate()
+    spleen.change("evaluate.json", fill({"initialize": [f"${LOAD}"]}, spleen))
+    assert spleen.evaluate() == expected
+
+
+def test_a_second_engine_judges_no_other_weights(workspace: Callable[[str], Workspace]) -> None:
+    spleen = workspace("globbed")
+    other = {"_target_": "SupervisedEvaluator", "device": "@device", "val_data_loader": "@validate#dataloader"}
+    values = {
+        "first": "$copy.deepcopy(@network_def)",
+        "second": other | {"network": "@first"},
+        "imports": ["$import torch", "$import glob", "$import ignite", "$import copy"],
+        "run": [LOAD.replace("@network", "$@first"), RUN, "$@second.run()"],
+    }
+    spleen.change("evaluate.json", fill(values, spleen))
+    refuse(spleen, "evaluate", OTHER_LOADED)
+
+
 def test_a_training_begins_with_the_weights_that_the_bundle_begins_with(workspace: Callable[[str], Workspace]) -> None:
     spleen = workspace("globbed")
     path = "$@ckpt_dir + '/model.pt'"

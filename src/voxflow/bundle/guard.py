@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from voxflow.bundle.reading import walk
 from voxflow.errors import ConfigError, DataError
 from voxflow.torch_files import explain_torch_error
+from voxflow.tracking import get_tracking_uri
 from voxflow.volumes import VOLUME_SUFFIXES
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ WRITE_EVENTS = {
     "shutil.unpack_archive": ((1,), None),
 }
 REMOVE_EVENTS = {"os.remove": ((0,), 1), "os.rmdir": ((0,), 1), "shutil.rmtree": ((0,), 1)}
+SQLITE, ARTIFACT_FOLDERS = "sqlite:///", ("mlartifacts", "mlruns")
 # Where libraries keep what they download or compile; no bundle's result lies there.
 CACHE_VARIABLES = ("XDG_CACHE_HOME", "TORCH_HOME", "HF_HOME", "MPLCONFIGDIR", "TRITON_CACHE_DIR", "NUMBA_CACHE_DIR")
 
@@ -405,9 +407,14 @@ def _check_written_path(path: Path) -> None:
     if "__pycache__" in path.parts:
         return
     resolved = path.resolve()
+    if all(bounds.may_write(resolved) for bounds in _present_bounds):
+        return
     homes = [Path(os.environ[name]) for name in CACHE_VARIABLES if os.environ.get(name)]
-    allowed = (Path("/dev"), Path("/proc"), Path("~/.cache").expanduser(), Path("~/.config").expanduser(), *homes)
-    if any(resolved.is_relative_to(folder.resolve()) for folder in allowed):
+    # The artifacts of a bundle's own MLFlowHandler lie beside the runs of all stages.
+    uri = get_tracking_uri()
+    runs = [Path(uri.removeprefix(SQLITE)).parent / name for name in ARTIFACT_FOLDERS] if uri.startswith(SQLITE) else []
+    system = (Path("/dev"), Path("/proc"), Path("~/.cache").expanduser(), Path("~/.config").expanduser())
+    if any(resolved.is_relative_to(folder.resolve()) for folder in (*system, *homes, *runs)):
         return
     for bounds in _present_bounds:
         bounds.check_write(resolved)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,6 +33,8 @@ class BundleOptions(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+    # MONAI writes both; one form lets ids be compared.
+    _fold_separators = field_validator("set")(lambda values: {k.replace("::", "#"): v for k, v in values.items()})
 
     config: tuple[str, ...] = ()
     set: dict[str, Any] = Field(default_factory=dict)

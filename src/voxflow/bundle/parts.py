@@ -124,7 +124,7 @@ def _require_entry(parser: Any, config: Path, stage: str, options: BundleOptions
     if not has_id(parser, options.run_id) and options.run_id not in options.set:
         message = f"no id {options.run_id!r} to run; run_id names it where the bundle calls it otherwise{advice}"
         raise ConfigError(message + advise_workflow(config.parents[1]), path=config)
-    text = str(options.set.get(options.run_id, parser.get(options.run_id)))
+    text = str(options.set.get(options.run_id, parser.get(options.run_id))).replace("::", "#")
     if stage != "train" and re.search(rf"@{re.escape(options.trainer)}\b", text):
         message = f"runs {options.trainer!r}, which trains; run_id names what the stage {stage} is to run{advice}"
         raise ConfigError(message, path=config, where=options.run_id)

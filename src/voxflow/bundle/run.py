@@ -226,7 +226,7 @@ def _run(
                     check_dataset(engine, items, name, bounds)
                 proof.attach(engine)
 
-            with meet_engine(workflow.parser, name, begin):
+            with meet_engine(workflow.parser, name, begin, proof.attach_to_other):
                 run_workflow(workflow, bounds)
             proof.require()
         count = count_cases(proof.engine, {} if set(checked) & set(options.set) else checked, name)

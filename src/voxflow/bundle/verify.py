@@ -23,7 +23,9 @@ MOST_CHANGES = 5
 
 
 @contextlib.contextmanager
-def meet_engine(parser: Any, name: str, begin: Callable[[Any], None]) -> Iterator[None]:
+def meet_engine(
+    parser: Any, name: str, begin: Callable[[Any], None], begin_other: Callable[[Any], None] = lambda _: None
+) -> Iterator[None]:
     """Call a function with an engine of the configuration when it starts to run.
 
     Not before: the configuration may seed its random numbers in the same list of expressions that runs the engine,
@@ -33,6 +35,7 @@ def meet_engine(parser: Any, name: str, begin: Callable[[Any], None]) -> Iterato
         parser: MONAI's ConfigParser, which builds the engine when it is needed.
         name: the engine's id.
         begin: gets the engine, once.
+        begin_other: gets each other engine, whenever it runs.
     """
     from ignite.engine import Engine
 
@@ -41,7 +44,9 @@ def meet_engine(parser: Any, name: str, begin: Callable[[Any], None]) -> Iterato
 
     @wraps(original)
     def run(engine: Any, *args: Any, **kwargs: Any) -> Any:
-        if not met and find_built(parser, name) is engine:
+        if find_built(parser, name) is not engine:
+            begin_other(engine)
+        elif not met:
             met.append(engine)
             begin(engine)
         return original(engine, *args, **kwargs)
@@ -81,6 +86,12 @@ class EngineProof:
 
         self.engine = engine
         engine.add_event_handler(Events.COMPLETED, self._note_end)
+        self.attach_to_other(engine)
+
+    def attach_to_other(self, engine: Any) -> None:
+        """Let another engine judge no other weights: its results stand beside those of the stage's."""
+        from ignite.engine import Events
+
         if self.bounds.weights is not None:
             # After the bundle's own handlers, which load the weights in the same event.
             engine.add_event_handler(Events.STARTED, self._check_weights)
@@ -96,7 +107,7 @@ class EngineProof:
             is_equal = compare_weights(network.state_dict(), weights)
         if is_equal is False:
             self.bounds.refuse_weights()
-        self.bounds.has_verified_weights = is_equal is True
+        self.bounds.has_verified_weights |= is_equal is True and engine is self.engine
 
     def require(self) -> None:
         """Require that the run was the stage's.
