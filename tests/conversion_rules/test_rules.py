@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.conversion_rules import rules_files, rules_labels, rules_values, rules_volumes
+from tests.conversion_rules import rules_damage, rules_files, rules_labels, rules_values, rules_volumes
 from voxflow.dicom import ConvertOptions, convert_folder
 from voxflow.errors import DataError
 
 if TYPE_CHECKING:
     from tests.conversion_rules.rule import Rule
 
-RULES = rules_volumes.RULES + rules_values.RULES + rules_labels.RULES + rules_files.RULES
+RULES = rules_volumes.RULES + rules_values.RULES + rules_labels.RULES + rules_files.RULES + rules_damage.RULES
 PAGE = Path(__file__).parents[2] / "docs/conversion.md"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import struct
 import time
 import warnings
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 from pydicom.uid import UID
 
-from tests.dicom.hostile_files import FILES, deflate, write_bytes
+from tests.dicom.hostile_files import FILES, UNDEFINED, deflate, insert, write_bytes
 from tests.dicom.objects import Series, contour, random_values, save, structure_set
 from voxflow.dicom import ConvertOptions, convert_folder
 from voxflow.errors import DataError
@@ -198,3 +199,15 @@ def test_a_volume_of_many_small_files_is_counted_as_a_whole(tmp_path: Path, monk
     rows = {row["series_uid"]: row for row in convert(tmp_path)}
     assert "7 × 9 × 6 voxels: 378, at most 377 are taken (limits.voxels" in rows["1.2.3"]["reason"]
     assert rows["1.2.4"]["verdict"] == "converted"
+
+
+def test_a_sparse_file_is_not_read_to_its_end(tmp_path: Path) -> None:
+    write_sound_series(tmp_path)
+    element = struct.pack("<HH2sHI", 0x29, 0x1010, b"UN", 0, UNDEFINED)
+    path = tmp_path / "in/sparse"
+    path.write_bytes(insert(element)(Series(random_values(), uid="1.2.3").datasets()[0]))
+    with path.open("r+b") as stream:
+        stream.truncate(1 << 40)
+    rows = convert(tmp_path)
+    assert [row["verdict"] for row in rows] == ["converted", "quarantined"]
+    assert "it has 1048576 MB" in rows[1]["reason"]

@@ -49,9 +49,14 @@ class PixelLayout:
     bits_allocated: int
 
     @property
+    def frame_pixels(self) -> int:
+        """Pixels of a frame."""
+        return self.rows * self.columns
+
+    @property
     def frame_bytes(self) -> int:
         """Bytes of a decoded frame."""
-        return self.rows * self.columns * self.samples * ((self.bits_allocated + 7) // 8)
+        return self.frame_pixels * self.samples * ((self.bits_allocated + 7) // 8)
 
 
 def check_frame(frame: bytes, transfer_syntax: str, layout: PixelLayout) -> None:

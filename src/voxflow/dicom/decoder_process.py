@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from pydicom.dataset import Dataset
 
-# Beside the frame, and for each of its bytes: openjpeg computes in 32 bits, and keeps a copy.
-FREE_BYTES, BYTES_FOR_A_BYTE = 512 << 20, 16
+# Beside the frame, and for each of its pixels: openjpeg computes in 32 bits, and keeps a copy.
+FREE_BYTES, BYTES_A_PIXEL = 512 << 20, 16
 # Of processor time for an object, and how many bytes are decoded in each further second: JPEG 2000 makes 20 MB.
 FREE_SECONDS, BYTES_A_SECOND = 5, 4 << 20
 PRINTED_BYTES = 1 << 20
@@ -115,15 +115,16 @@ class ResourceLimits:
     """The memory and the time that the frames of one object may take of this process.
 
     Args:
+        frame_pixels: of one frame.
         frame_bytes: of one decoded frame.
     """
 
-    def __init__(self, frame_bytes: int) -> None:
+    def __init__(self, frame_pixels: int, frame_bytes: int) -> None:
         used = resource.getrusage(resource.RUSAGE_SELF)
         self._seconds = used.ru_utime + used.ru_stime + FREE_SECONDS
         self._seconds_a_frame = frame_bytes / BYTES_A_SECOND
         pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
-        most = pages * resource.getpagesize() + FREE_BYTES + BYTES_FOR_A_BYTE * frame_bytes
+        most = pages * resource.getpagesize() + FREE_BYTES + BYTES_A_PIXEL * frame_pixels
         resource.setrlimit(resource.RLIMIT_AS, (most, resource.RLIM_INFINITY))
 
     def add_frame(self) -> None:
@@ -135,10 +136,10 @@ class ResourceLimits:
 def serve(connection: Connection) -> None:
     """Decode what comes until the process that asks is gone.
 
-    It sends ("object", bytes of a decoded frame) and then ("frame", attributes, bytes) for each. An answer is (type of
-    the array, its shape, what the decoder says of damage) followed by the array's bytes; or ("", (), error).
+    It sends ("object", pixels and bytes of a frame) and then ("frame", attributes, bytes) for each. An answer is (type
+    of the array, its shape, what the decoder says of damage) followed by the array's bytes; or ("", (), error).
     """
-    limits = ResourceLimits(0)
+    limits = ResourceLimits(0, 0)
     while True:
         try:
             kind, *arguments = connection.recv()

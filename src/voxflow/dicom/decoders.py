@@ -71,7 +71,7 @@ class DecoderProcess:
             DicomError: a frame is damaged.
         """
         try:
-            self._connection.send(("object", layout.frame_bytes))
+            self._connection.send(("object", layout.frame_pixels, layout.frame_bytes))
             array = self._decode_frame(attributes, frames[0], None)
             if array.shape != (layout.rows, layout.columns):
                 raise DicomError(f"a frame was decoded to {array.shape} pixels", where=PIXEL_DATA)

@@ -10,6 +10,7 @@ import zlib
 from io import BytesIO
 from typing import TYPE_CHECKING, Literal
 
+from voxflow.bounds import read_limits
 from voxflow.dicom.elements import TooShortError, UnusualFileError, is_vr, read_file_meta
 
 if TYPE_CHECKING:
@@ -21,6 +22,8 @@ DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
 MAX_INFLATED_BYTES = 512 << 20
 # pydicom takes 25 microseconds and 600 bytes for each. The functional groups of 10,000 frames have 150,000.
 MAX_ITEMS, ITEM_BYTES = 300_000, 8
+# What stands beside the pixels; a sparse file may be of any size, and take a day to read.
+FREE_MEGABYTES = 1024
 DEFLATED, EXPLICIT = b"1.2.840.10008.1.2.1.99", b"1.2.840.10008.1.2.1\0\0\0"
 _ITEM_TAGS = (b"\xfe\xff\x00\xe0", b"\xff\xfe\xe0\x00")
 _BLOCK = 1 << 20
@@ -65,9 +68,12 @@ def open_dataset(path: Path) -> Path | BytesIO:
     """Give what pydicom may read of a file: the file itself, or its content in a form that pydicom can't be hurt by.
 
     Raises:
-        UnfitFileError: its data set inflates to too much, or is cut off, or has too many items.
+        UnfitFileError: it is too large, its data set inflates to too much or is cut off, or it has too many items.
         OSError: the file can't be read.
     """
+    megabytes, most = path.stat().st_size >> 20, read_limits().image_mb + FREE_MEGABYTES
+    if megabytes > most:
+        raise UnfitFileError(f"it has {megabytes} MB, an image and its header have at most {most} (limits.image_mb)")
     _check_items(path)
     with path.open("rb") as stream:
         start = stream.read(_BLOCK)

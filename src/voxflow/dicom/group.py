@@ -17,6 +17,7 @@ from voxflow.dicom.headers import (
 from voxflow.dicom.missing import mark_incomplete
 from voxflow.dicom.options import RADIOGRAPH_MODALITIES, VOLUME_MODALITIES
 from voxflow.dicom.split import split_series
+from voxflow.errors import join_names
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -179,7 +180,7 @@ def _find_missing_part(headers: Sequence[DicomHeader]) -> str:
         return ""
     return (
         f"(0020,9162): a concatenation, one image in {total} objects, of which number "
-        f"{', '.join(map(str, numbers))} is here, where each of 1 to {total} must be once"
+        f"{join_names(list(map(str, numbers)))} is here, where each of 1 to {total} must be once"
     )
 
 

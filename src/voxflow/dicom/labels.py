@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 # PS3.5 6.2, LO: names of segments and ROIs reach the tables. Of more labels than these, nobody drew any.
 LONGEST_NAME, MAX_LABELS = 64, 1024
+MOST_REASONS = 20
 _OVERLAP_RULES = {
     "last": "the last by number counts",
     "first": "the first by number counts",
@@ -79,12 +80,14 @@ class LabelObject:
         for number, reason in reason_by_number.items():
             numbers_by_reason.setdefault(reason, []).append(number)
         noun = "ROI" if self.kind == "rtstruct" else "segment"
-        return "; ".join(
+        texts = [
             reason
             if len(self.names) > 1 and numbers == sorted(chosen) and len(numbers) > 1
             else f"{noun} {join_names([f'{number} ({self.names[number]})' for number in numbers], most=5)}: {reason}"
             for reason, numbers in numbers_by_reason.items()
-        )
+        ]
+        more = f"; and {len(texts) - MOST_REASONS} more reasons" if len(texts) > MOST_REASONS else ""
+        return "; ".join(texts[:MOST_REASONS]) + more
 
 
 @dataclass(frozen=True)
