@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from monai.bundle import ConfigParser
 
-from voxflow.bundle import BundleOptions
+from voxflow.bundle import BundleOptions, BundleTarget, check_bundle
 from voxflow.bundle.guard import StageBounds
 from voxflow.bundle.parts import open_bundle, run_workflow
 from voxflow.bundle.reading import merge_config_files, read_config_file, use_bundle
 from voxflow.errors import MissingDependencyError, VoxflowError
-from voxflow.files import write_json
+from voxflow.files import write_json, write_text
 from voxflow.findings import FaultyConfigError, FindingCollector
 
 if TYPE_CHECKING:
@@ -153,6 +153,51 @@ def test_a_package_that_is_missing_at_run_time_is_named_with_the_pip_line(
     with pytest.raises(
         MissingDependencyError, match=r"'generative' is not installed: pip install \"monai-generative\""
     ):
+        run_bundle(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("config", "script", "expected"),
+    [
+        ({"net": {"_target_": "UNett"}, "run": ["@net"]}, "", "Cannot locate class or function path: 'UNett'"),
+        ({"net": {"_target_": "torch.optim.Adma"}, "run": ["@net"]}, "", "Cannot locate class or function path"),
+        (
+            {"net": {"_target_": "scripts_of_d.make"}, "run": ["@net"]},
+            "def make():\n try:\n  import generative\n except ImportError:\n  raise ValueError('no size')\n",
+            "ValueError: no size",
+        ),
+    ],
+)
+def test_what_fails_for_another_reason_names_no_package(
+    tmp_path: Path, config: dict[str, Any], script: str, expected: str
+) -> None:
+    write_json(tmp_path / "configs/train.json", config)
+    (tmp_path / "scripts_of_d.py").write_text(script)
+    with pytest.raises(VoxflowError, match=expected) as caught:
+        run_bundle(tmp_path)
+    assert not isinstance(caught.value, MissingDependencyError)
+
+
+def test_a_network_of_another_package_is_built_where_the_package_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = "import torch\nclass DiffusionModelUNet(torch.nn.Conv3d):\n    pass\n"
+    write_text(tmp_path / "site/generative/networks/nets/__init__.py", code)
+    monkeypatch.syspath_prepend(str(tmp_path / "site"))
+    network = {"_target_": "generative.networks.nets.DiffusionModelUNet", "in_channels": 1, "out_channels": 2}
+    config = {"net": {**network, "kernel_size": 1}, "calls": "$list()"}
+    write_json(tmp_path / "b/configs/train.json", {**config, "run": ["$@calls.append(@net.out_channels)"]})
+    codes = {finding.code for finding in check_bundle(BundleTarget("b", tmp_path / "b")).findings}
+    assert codes & {"missing-package", "unknown-component"} == set()
+    assert run_bundle(tmp_path / "b") == [2]
+    for name in [name for name in sys.modules if name.partition(".")[0] == "generative"]:
+        monkeypatch.delitem(sys.modules, name)
+
+
+def test_a_network_of_monai_that_needs_a_package_names_it(tmp_path: Path) -> None:
+    network = {"_target_": "SwinUNETR", "in_channels": 1, "out_channels": 2, "feature_size": 12}
+    write_json(tmp_path / "configs/train.json", {"net": network, "run": ["$@net(torch.zeros(1, 1, 32, 32, 32))"]})
+    with pytest.raises(MissingDependencyError, match=r"'einops' is not installed: pip install \"einops\""):
         run_bundle(tmp_path)
 
 

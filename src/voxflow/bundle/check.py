@@ -109,7 +109,8 @@ def find_bundle(workspace: str) -> BundleTarget | None:
 
 def _list_configs(bundle: Path) -> list[Path]:
     files = (file for file in (bundle / "configs").glob("*") if file.suffix.lower() in CONFIG_SUFFIXES)
-    return sorted(file for file in files if file.is_file())
+    # A name that a terminal would obey is none that a stage reads by default.
+    return sorted(file for file in files if file.is_file() and file.name.isprintable())
 
 
 def check_bundle(target: BundleTarget) -> CheckReport:

@@ -10,7 +10,7 @@ import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from voxflow.bundle.packages import describe_missing, is_installed
+from voxflow.bundle.packages import describe_missing, is_installed, name_install
 from voxflow.bundle.references import EXPRESSION, list_references
 from voxflow.findings import show, suggest
 
@@ -171,7 +171,7 @@ def find_free_names(code: str) -> set[str]:
 
 def _check_names(reading: StageReading, expression: Expression, names: set[str], imported: Mapping[str, str]) -> None:
     for name in sorted(names - {*GLOBALS, *imported, _REFERENCES, *dir(builtins)}):
-        is_module = name in sys.stdlib_module_names or is_installed(name)
+        is_module = name in sys.stdlib_module_names or is_installed(name) or bool(name_install(name))
         near = suggest(name, {*GLOBALS, *imported}, ignore_case=False).nearest
         advice = f"write {near!r}" if near else ""
         fix = f'add "$import {name}" to `imports`' if is_module else advice

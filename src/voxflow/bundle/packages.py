@@ -65,7 +65,8 @@ _SAME_NAMES = frozenset(
 _ELSEWHERE = {"detectron2": "git+https://github.com/facebookresearch/detectron2.git"}
 _PIP_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
 _NO_MODULE = re.compile(r"No module named '([\w.]+)'")
-_NOT_LOCATED = re.compile(r"Cannot locate class or function path: '([\w.]+)'")
+# Without a dot, it is a class that MONAI lacks.
+_NOT_LOCATED = re.compile(r"Cannot locate class or function path: '(\w+\.[\w.]+)'")
 
 
 def is_installed(module: str) -> bool:
@@ -175,7 +176,8 @@ def _find_missing(error: BaseException) -> str:
     while following is not None and following not in chain:
         chain.append(following)
         value = following.value if isinstance(following, pydoc.ErrorDuringImport) else None
-        following = value if isinstance(value, BaseException) else following.__cause__ or following.__context__
+        # No context: an import that failed and was caught is no reason of what fails later.
+        following = value if isinstance(value, BaseException) else following.__cause__
     names: list[str] = []
     for link in reversed(chain):
         names += [link.name] if isinstance(link, ImportError) and link.name else []
