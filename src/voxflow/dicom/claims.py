@@ -41,24 +41,28 @@ def check_object(dataset: Dataset) -> int:
         )
     data = dataset[name].value or b""
     is_compressed = dataset.file_meta.TransferSyntaxUID.is_encapsulated
-    _check_shape((columns, rows, frames), max(1, bits // 8), len(data) if is_compressed else None)
+    # Frames count as channels: a segmentation has one for each segment of each slice.
+    _check_shape((columns, rows, 1, frames), max(1, bits // 8), len(data) if is_compressed else None)
     if not is_compressed:
         _check_length(dataset, name, math.ceil(rows * columns * frames * bits / 8))
     return frames
 
 
-def check_series(headers: Sequence[DicomHeader]) -> None:
+def check_series(headers: Sequence[DicomHeader], frame_count: int = 0) -> None:
     """Check the size of the volume that the objects of a series would make, by their headers alone.
+
+    Args:
+        headers: of its objects.
+        frame_count: how many of the frames of a multi-frame object make the volume; 0 for all.
 
     Raises:
         DicomError: it is beyond the limits.
     """
-    first = headers[0].plane
     is_plain = all(header.pixels for header in headers)
     file_bytes = None if is_plain else sum(header.path.stat().st_size for header in headers)
-    frames = sum(header.frame_count for header in headers)
+    frames = frame_count or sum(header.frame_count for header in headers)
     rows = max(header.plane.rows for header in headers)
-    columns = max((header.plane.columns for header in headers), default=first.columns)
+    columns = max(header.plane.columns for header in headers)
     # 16 bits: what most volumes have in the end.
     _check_shape((columns, rows, frames), 2, file_bytes)
 
@@ -92,7 +96,7 @@ def check_new_grid(size: Sequence[int], new_size: Sequence[int]) -> None:
         raise DicomError(error.message, where="(0020,0032)") from error
 
 
-def _check_shape(shape: tuple[int, int, int], voxel_bytes: int, file_bytes: int | None) -> None:
+def _check_shape(shape: tuple[int, ...], voxel_bytes: int, file_bytes: int | None) -> None:
     try:
         check_array(shape, voxel_bytes, file_bytes=file_bytes)
     except DataError as error:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from voxflow.dicom.claims import check_object
+from voxflow.dicom.claims import check_object, check_series
 from voxflow.dicom.decoders import decode_frames
 from voxflow.dicom.enhanced import FrameAttributes, read_frame_planes
 from voxflow.dicom.grid import fit_slice_grid
@@ -65,6 +65,7 @@ def read_series(
     Raises:
         DicomError: the slices make no volume that can be trusted, or pixels can't be decoded.
     """
+    check_series(headers, len(frames))
     fit_grid = fit_grid or partial(fit_slice_grid, tolerance_mm=tolerance_mm, min_slices=min_slices)
     if headers[0].is_multiframe:
         return _read_multiframe([header.path for header in headers], fit_grid, frames, on_object)

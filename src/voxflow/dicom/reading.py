@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from voxflow.dicom.claims import check_series
 from voxflow.dicom.enhanced import FrameAttributes
 from voxflow.dicom.grid import IrregularSlicesError, fit_slice_grid
 from voxflow.dicom.padding import PADDING_TAGS, replace_padding
@@ -51,7 +50,6 @@ def read_part(part: SeriesPart, options: ConvertOptions) -> VolumeReading:
     Raises:
         DicomError: the slices make no volume that can be trusted, or pixels can't be decoded.
     """
-    check_series(part.headers)
     headers: list[DicomAttributes] = []
     fit_grid = _GridFitter(options)
     volume = read_series(
