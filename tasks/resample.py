@@ -12,6 +12,7 @@ from tasks.common.stage import Stage, main
 from voxflow.cluster import choose_cluster, open_executor
 from voxflow.errors import EXIT_OK
 from voxflow.files import atomic_directory, write_json
+from voxflow.images import CASE_FORM
 from voxflow.progress import say
 from voxflow.volumes import (
     CHANNEL_SEPARATOR,
@@ -46,6 +47,8 @@ def run(stage: Stage) -> int:
         resampled = resample_cases(table, stage.volumes, folder, options, executor)
         resampled.to_csv(folder / "cases.csv", index=False)
         shutil.copyfile(stage.volumes / "labels.json", folder / "labels.json")
+        if (stage.volumes / CASE_FORM).is_file():
+            shutil.copyfile(stage.volumes / CASE_FORM, folder / CASE_FORM)
         write_json(folder / "resample.json", options.model_dump(mode="json"))
         if stage.task == "segmentation":
             fingerprint = _measure(resampled, folder)

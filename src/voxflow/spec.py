@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from voxflow.naming import name_classes
 
@@ -51,6 +51,8 @@ class ModelSpec(BaseModel):
         window: segmentation: training patch (i, j, k); the smallest sensible inference window.
         divisor: each spatial size of the input must be a multiple of this (the network's total stride).
         overlap: segmentation: share of a window that neighbours share.
+        regions: segmentation: the label values of each output channel, where a voxel may belong to several of them;
+            else empty.
         modality: DICOM modality of the images, such as "CT"; empty when unknown.
     """
 
@@ -71,13 +73,24 @@ class ModelSpec(BaseModel):
     divisor: int = 1
     overlap: float = 0.25
     modality: str = ""
+    regions: tuple[tuple[int, ...], ...] = ()
 
     @model_validator(mode="after")
     def _name_classes(self) -> Self:
         # The model is frozen; model files of earlier versions may name two classes alike.
         names = name_classes(self.class_names, are_columns=self.task == "classification")
         object.__setattr__(self, "class_names", names)
+        if self.regions and (len(self.regions) != len(names) or self.activation != "sigmoid"):
+            raise ValueError(f"{len(self.regions)} regions need as many classes and a sigmoid")
         return self
+
+    @model_serializer(mode="wrap")
+    def _leave_out_no_regions(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # A model without regions has the file that it had before there were any.
+        content: dict[str, Any] = serialise(self)
+        if not self.regions:
+            content.pop("regions", None)
+        return content
 
     def with_custom_folder(self, folder: Path | None) -> ModelSpec:
         """Return this spec with the place of its custom transforms, which a model file does not hold.

@@ -60,6 +60,17 @@ def test_highdicom_finds_the_same_masks_by_source_image(tmp_path: Path, series: 
     assert np.array_equal(theirs[order].transpose(2, 1, 0), mask.array)
 
 
+def test_regions_become_segments_that_overlap(tmp_path: Path, series: list[Path], mask: Volume) -> None:
+    regions = {"organ": (1, 2), "tumour": (2,)}
+    write_segmentation(tmp_path / "seg.dcm", mask, series, {1: "organ", 2: "tumour"}, regions=regions)
+    masks = read_masks(tmp_path / "seg.dcm", mask)
+    assert np.array_equal(masks[1], mask.array > 0)
+    assert np.array_equal(masks[2], mask.array == 2)
+    uids = [pydicom.dcmread(path).SOPInstanceUID for path in series]
+    theirs = hd.seg.segread(tmp_path / "seg.dcm").get_pixels_by_source_instance(uids)
+    assert [int(theirs[..., n].sum()) for n in range(2)] == [int(masks[1].sum()), int(masks[2].sum())]
+
+
 def test_it_names_algorithm_segment_and_series(tmp_path: Path, series: list[Path], mask: Volume) -> None:
     write_segmentation(tmp_path / "seg.dcm", mask, series, {1: "spleen", 2: "thing without a code"})
     dataset = pydicom.dcmread(tmp_path / "seg.dcm")

@@ -13,7 +13,7 @@ from voxflow.config.source import set_nested
 from voxflow.errors import ConfigError
 from voxflow.files import write_json
 from voxflow.planning import plan_layout
-from voxflow.planning.places import place_evaluation, place_plan, place_sizes
+from voxflow.planning.places import place_evaluation, place_plan, place_regions, place_sizes
 from voxflow.workspace.create import TEMPLATES
 
 CONFIG = TEMPLATES / "auto" / "config" / "config_train.json"
@@ -64,3 +64,23 @@ def test_a_configuration_without_patches_is_refused() -> None:
         place_sizes(content, plan_layout(fingerprint((36, 50, 37)), LAPTOP), None, path=HERE)
     with pytest.raises(ConfigError, match="planning reads configurations of Clara 3's form"):
         place_sizes({"epochs": 1}, plan_layout(fingerprint((36, 50, 37)), LAPTOP), None, path=HERE)
+
+
+def test_regions_get_a_mask_each_and_a_sigmoid(tmp_path: Path) -> None:
+    content = read_json(CONFIG)
+    values = place_regions(content, {"organ": (1, 2), "tumour": (2,)}) | plan_of_template()
+    assert not any(set_nested(content, place, value) for place, value in values.items())
+    write_json(tmp_path / "config_train.json", content)
+    workflow = load_workflow(tmp_path / "config_train.json", overrides={"DATASET_JSON": "x", "DATA_ROOT": "y"})
+    for chain in (workflow.train.pre_transforms, workflow.validate.pre_transforms):
+        assert chain[-1].name == "ConvertToRegions"
+        assert chain[-1].args["regions"] == {"organ": [1, 2], "tumour": [2]}
+    assert workflow.train.model.args["final_activation"] == "sigmoid"
+    assert workflow.train.loss.args["is_onehot_targets"] is True
+
+
+def test_labels_that_a_configuration_splits_itself_stay_as_it_says() -> None:
+    content = read_json(CONFIG)
+    content["train"]["pre_transforms"].append({"name": "BratsConvertLabels", "args": {"fields": "label"}})
+    assert place_regions(content, {"organ": (1, 2)}) == {}
+    assert place_regions(read_json(CONFIG), {}) == {}

@@ -11,7 +11,7 @@ from voxflow.geometry import Geometry
 from voxflow.prediction.cleaning import CleaningOptions, clean_mask
 from voxflow.volumes import Volume
 
-NAMES = {1: "liver", 2: "spleen", 3: "absent"}
+NAMES = {"liver": (1,), "spleen": (2,), "absent": (3,)}
 
 
 def mask(seed: int = 0) -> Volume:

@@ -21,6 +21,7 @@ from voxflow.prediction import (
     predict_volume,
     prepare_image,
 )
+from voxflow.prediction.cleaning import CleaningOptions, clean_mask
 from voxflow.prediction.grids import resample_to_network
 from voxflow.prediction.mirroring import MirroringEngine
 from voxflow.prediction.native_grid import NativeGridRestorer
@@ -174,10 +175,67 @@ def test_the_strongest_class_is_that_of_every_class_interpolated(
     assert np.array_equal(mask[clear], expected[clear])
 
 
-@pytest.mark.parametrize(("activation", "names"), [*SEVERAL, ("softmax", ("background", "a"))])
+NESTED = {"whole tumour": (1, 2, 4), "tumour core": (1, 4), "enhancing tumour": (4,)}
+OVERLAPPING = {"liver": (1, 3), "tumour": (2, 3)}
+
+
+def region_spec(regions: dict[str, tuple[int, ...]], **changes: object) -> ModelSpec:
+    """A model of regions."""
+    values = tuple(regions.values())
+    return volume_spec(activation="sigmoid", class_names=tuple(regions), regions=values, divisor=1, **changes)
+
+
+@pytest.mark.parametrize(
+    ("regions", "expected"),
+    [
+        # Each row: is in the first, the second, the third region; then the value.
+        (NESTED, {(0, 0, 0): 0, (1, 0, 0): 2, (1, 1, 0): 1, (1, 1, 1): 4, (0, 1, 0): 1, (1, 0, 1): 4, (0, 0, 1): 4}),
+        (OVERLAPPING, {(0, 0): 0, (1, 0): 1, (0, 1): 2, (1, 1): 3}),
+        ({"organ": (1,), "apart": (2,)}, {(1, 0): 1, (0, 1): 2, (1, 1): 2}),
+        ({"only": (7,)}, {(0,): 0, (1,): 7}),
+    ],
+)
+def test_regions_get_the_value_that_belongs_to_them(
+    regions: dict[str, tuple[int, ...]], expected: dict[tuple[int, ...], int]
+) -> None:
+    logits = np.array([[1.0 if inside else -1.0 for inside in members] for members in expected]).T
+    labels = logits_to_labels(logits, region_spec(regions))
+    assert labels.tolist() == list(expected.values())
+
+
+@pytest.mark.parametrize("regions", [NESTED, OVERLAPPING, {"only": (7,)}])
+@pytest.mark.parametrize("spacing", [(1.5, 1.25, 2.0), (0.6, 3.0, 1.3)])
+def test_regions_come_back_as_each_is_interpolated(
+    regions: dict[str, tuple[int, ...]], spacing: tuple[float, float, float]
+) -> None:
+    spec = region_spec(regions, spacing_mm=spacing, orientation="SPL", window=(8, 8, 8))
+    image = turn(blob((1.1, 0.9, 1.3)), "RAS")
+    prepared = prepare_image([image], spec)
+    probabilities = 1 / (1 + np.exp(-Slopes(spec).run(prepared.image[None])[0].astype(np.float64)))
+    to_source = np.linalg.solve(prepared.grid.affine, image.geometry.affine)
+    at = to_source[:3, :3] @ np.indices(image.geometry.size).reshape(3, -1) + to_source[:3, 3:]
+    interpolated = np.stack([map_coordinates(channel, at, order=1, mode="nearest") for channel in probabilities])
+    clear = (abs(interpolated - 0.5) > 1e-5).all(axis=0)
+    options = PredictOptions(back="probabilities", plan="whole")
+    mask = predict_prepared(Slopes(spec), prepared, options).mask.array.ravel()
+    is_known = np.zeros_like(clear)
+    for value in [0, *{value for values in regions.values() for value in values}]:
+        pattern = np.array([value in values for values in regions.values()])
+        has_pattern = ((interpolated > 0.5) == pattern[:, None]).all(axis=0) & clear
+        assert (mask[has_pattern] == value).all()
+        is_known |= has_pattern
+    assert is_known.mean() > 0.4
+
+
+@pytest.mark.parametrize(
+    ("activation", "names"), [*SEVERAL, ("softmax", ("background", "a")), ("sigmoid", tuple(NESTED))]
+)
 def test_blocks_come_back_as_the_whole_does(activation: str, names: tuple[str, ...]) -> None:
     image = blob((1.1, 0.9, 1.3))
-    spec = volume_spec(spacing_mm=(1.5, 1.25, 2.0), orientation="SPL", activation=activation, class_names=names)
+    regions = tuple(NESTED.values()) if names == tuple(NESTED) else ()
+    spec = volume_spec(
+        spacing_mm=(1.5, 1.25, 2.0), orientation="SPL", activation=activation, class_names=names, regions=regions
+    )
     prepared = prepare_image([image], spec)
     logits = np.random.default_rng(0).normal(size=(len(names), *prepared.grid.size)).astype(np.float32)
     mask = {}
@@ -286,6 +344,14 @@ def test_cleaning_is_done_on_the_native_grid() -> None:
     mask = predict_volume(ThresholdEngine(volume_spec()), image, options).mask.array
     assert mask[1, 1, 1] == 0
     assert mask.sum() == (blob().array > 0.5).sum()
+
+
+def test_cleaning_takes_a_region_as_a_whole() -> None:
+    labels = np.zeros((12, 4, 4), np.uint8)
+    labels[0:5], labels[2:3], labels[8:10] = 2, 4, 4  # a tumour with its core, and an island of core
+    mask = Volume(labels, Geometry.from_parts(labels.shape, (1, 1, 1)))
+    clean_mask(mask, NESTED, CleaningOptions(largest_component=("whole tumour",)))
+    assert mask.array[:, 0, 0].tolist() == [2, 2, 4, 2, 2, 0, 0, 0, 0, 0, 0, 0]
 
 
 def test_cleaning_names_a_class_that_the_model_lacks() -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from monai.losses import DiceLoss
 
 from voxflow.components import BinaryClassificationLoss, Dice, DiceCE
 from voxflow.training.losses import cpu_loss
@@ -37,6 +38,38 @@ def test_value_and_gradient_are_monais(classes: int, args: dict[str, Any], *, la
     value = quick(fast_logits, label)
     (value * 0.5).backward()  # type: ignore[no-untyped-call]
     torch.testing.assert_close(value, loss.build("softmax")(logits, label), rtol=1e-6, atol=1e-6)
+    assert fast_logits.grad is not None
+    torch.testing.assert_close(fast_logits.grad, expected.grad, rtol=1e-4, atol=1e-8)
+
+
+@pytest.mark.parametrize("args", CASES)
+@pytest.mark.parametrize("last", [True, False])
+def test_regions_have_monais_dice_and_torchs_binary_cross_entropy(args: dict[str, Any], *, last: bool) -> None:
+    generator = torch.Generator().manual_seed(1)
+    logits = torch.randn(3, 4, 7, 6, 5, generator=generator) * 3
+    label = torch.randint(0, 2, (3, 4, 7, 6, 5), generator=generator, dtype=torch.uint8)
+    label[0, 1] = 0  # a region that a sample has not
+    if last:
+        logits = logits.contiguous(memory_format=torch.channels_last_3d)
+    loss = DiceCE(is_onehot_targets=True, **args)
+    quick = cpu_loss(loss, "sigmoid")
+    assert quick is not None
+    expected, fast_logits = logits.clone().requires_grad_(), logits.clone().requires_grad_()
+    reference = DiceLoss(
+        sigmoid=True,
+        include_background=not loss.skip_background,
+        squared_pred=loss.squared_pred,
+        batch=loss.batch,
+        smooth_nr=loss.smooth,
+        smooth_dr=loss.smooth,
+    )
+    entropy = torch.nn.functional.binary_cross_entropy_with_logits(expected, label.float())
+    truth = loss.lambda_dice * reference(expected, label.float()) + loss.lambda_ce * entropy
+    (truth * 0.5).backward()
+    value = quick(fast_logits, label)
+    (value * 0.5).backward()  # type: ignore[no-untyped-call]
+    torch.testing.assert_close(value, truth.detach(), rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(loss.build("sigmoid")(logits, label), truth.detach(), rtol=1e-6, atol=1e-6)
     assert fast_logits.grad is not None
     torch.testing.assert_close(fast_logits.grad, expected.grad, rtol=1e-4, atol=1e-8)
 

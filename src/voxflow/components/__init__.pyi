@@ -80,5 +80,6 @@ from .transforms.cropping import crop_or_pad as crop_or_pad
 from .transforms.grids import SOURCE as SOURCE
 from .transforms.grids import affine_key as affine_key
 from .transforms.intensity import CenterData as CenterData
+from .transforms.regions import ConvertToRegions as ConvertToRegions
 from .writers import WriteNifti as WriteNifti
 from .writers import Writer as Writer

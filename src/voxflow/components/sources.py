@@ -24,6 +24,7 @@ MODULES: Mapping[Dialect | Literal["custom"], Mapping[Kind, tuple[str, ...]]] = 
             "voxflow.components.transforms.batches",
             "voxflow.components.transforms.postprocessing",
             "voxflow.components.transforms.nested",
+            "voxflow.components.transforms.regions",
             "voxflow.components.transforms.saving",
         ),
         "network": (

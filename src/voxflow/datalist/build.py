@@ -9,7 +9,7 @@ from voxflow.datalist.split import INFERENCE, TESTING, TRAINING, VALIDATION
 from voxflow.tables import FINDING_PREFIX
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     import pandas as pd
 
@@ -17,13 +17,16 @@ PARTS = (TRAINING, VALIDATION, TESTING, INFERENCE)
 CHANNELS = ";"
 
 
-def build_datalist(table: pd.DataFrame, labels: Mapping[str, Any], *, name: str) -> dict[str, Any]:
+def build_datalist(
+    table: pd.DataFrame, labels: Mapping[str, Any], *, name: str, regions: Mapping[str, Sequence[int]] | None = None
+) -> dict[str, Any]:
     """Build the JSON of a datalist.
 
     Args:
         table: one row a case, with ``part`` and paths relative to the data root.
         labels: the content of labels.json: names by label value, or the list of findings.
         name: the data set's name.
+        regions: the label values of each class, where a voxel may belong to several.
 
     Returns:
         Metadata, ``label_format`` for classification, and the four parts.
@@ -42,6 +45,8 @@ def build_datalist(table: pd.DataFrame, labels: Mapping[str, Any], *, name: str)
         "numTraining": int(counts.get(TRAINING, 0) + counts.get(VALIDATION, 0)),
         "numTest": int(counts.get(TESTING, 0)),
     }
+    if regions:
+        datalist["regions"] = {region: list(values) for region, values in regions.items()}
     if findings:
         datalist["label_format"] = [1] * len(findings)
     rows = table.sort_values("case").to_dict("records")

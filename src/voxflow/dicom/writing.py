@@ -67,6 +67,7 @@ def write_segmentation(
     source: Sequence[Path] | SourceFiles,
     names: Mapping[int, str],
     *,
+    regions: Mapping[str, Sequence[int]] | None = None,
     algorithm: SegmentationAlgorithm | None = None,
 ) -> None:
     """Write a binary DICOM SEG that refers to the images it was made from.
@@ -79,6 +80,8 @@ def write_segmentation(
         mask: label values (i, j, k) on the grid of the volume that was converted.
         source: the DICOM files of the volume, in any order; or one multi-frame file, with the frames that are its.
         names: name by label value; every name becomes a segment, numbered from 1 in the order of the values.
+        regions: label values by the name of each region; then these become the segments, in their order, and a voxel
+            may lie in several.
         algorithm: what made the mask.
 
     Raises:
@@ -94,8 +97,11 @@ def write_segmentation(
     planes = read_frame_planes(images[0]) if _is_multiframe(images) else [_read_plane(image) for image in images]
     values, remark = place_on_slices(mask, planes)
     label_values = _check_names(mask, names, path)
-    segments = _number_segments(label_values)[values]
-    segment_names = [names[value] for value in label_values]
+    if regions:
+        segments = np.stack([np.isin(values, members) for members in regions.values()], axis=-1).astype(np.uint8)
+    else:
+        segments = _number_segments(label_values)[values]
+    segment_names = list(regions or [names[value] for value in label_values])
     with _silence_highdicom():
         dataset = _build_segmentation(images, segments, segment_names, algorithm or SegmentationAlgorithm())
     if source.frames:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from voxflow.prediction import select_values
 from voxflow.volumes import align
 
 if TYPE_CHECKING:
@@ -46,13 +47,15 @@ class Overlap:
     remark: str = ""
 
 
-def measure_overlap(mask: Volume, reference: Volume, label: int, tolerance_mm: float = TOLERANCE_MM) -> Overlap:
-    """Compare one label value of two label maps.
+def measure_overlap(
+    mask: Volume, reference: Volume, label: int | Sequence[int], tolerance_mm: float = TOLERANCE_MM
+) -> Overlap:
+    """Compare one class of two label maps.
 
     Args:
         mask: what the model found.
         reference: what it should have found, on the same grid.
-        label: the value.
+        label: the value of the class; several where it is a region.
         tolerance_mm: how far surfaces may lie apart for surface Dice.
 
     Raises:
@@ -69,7 +72,8 @@ def measure_overlap(mask: Volume, reference: Volume, label: int, tolerance_mm: f
         >>> overlap.dice, overlap.hd95_mm, overlap.volume_error_ml
         (0.8, 2.0, -0.008)
     """
-    predicted, true = mask.array == label, align(reference, mask.geometry).array == label
+    values = (label,) if isinstance(label, int) else label
+    predicted, true = (select_values(volume.array, values) for volume in (mask, align(reference, mask.geometry)))
     spacing = reference.geometry.spacing
     sizes = int(predicted.sum()), int(true.sum())
     volume_error = (sizes[0] - sizes[1]) * math.prod(spacing) / 1000

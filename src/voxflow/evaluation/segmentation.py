@@ -17,7 +17,7 @@ from voxflow.evaluation.reports import average_defined, make_failed_rows, write_
 from voxflow.evaluation.scores import Interval, compute_mean_interval
 from voxflow.inference import Failures, read_volumes, segment_cases, write_overlay
 from voxflow.naming import name_files
-from voxflow.prediction import PredictOptions, label_names
+from voxflow.prediction import PredictOptions, class_values, label_names
 from voxflow.tables import write_table
 from voxflow.volumes import read_label, read_volume, write_volume
 
@@ -90,18 +90,18 @@ def evaluate_segmentation(
         OSError: a result could not be written.
     """
     failures = Failures()
-    names = label_names(engine.spec)
+    classes = class_values(engine.spec)
     scores: Scores = {}
     for segmented_case in segment_cases(engine, cases, options, failures):
         overlaps = failures.attempt(
-            segmented_case.case, partial(_compare, segmented_case, names, options.surface_tolerance_mm)
+            segmented_case.case, partial(_compare, segmented_case, classes, options.surface_tolerance_mm)
         )
         if overlaps is not None:
             scores[segmented_case.case.id] = overlaps
             write_volume(out / "masks" / f"{segmented_case.case.id}.nii.gz", segmented_case.prediction.mask)
-    metrics = complete_metrics(_write_scores(scores, list(names.values()), failures, out), len(scores), failures)
-    intervals = _compute_intervals(scores, list(names.values()), options.bootstrap)
-    _write_best_and_worst({case.id: case for case in cases}, scores, names, out)
+    metrics = complete_metrics(_write_scores(scores, list(classes), failures, out), len(scores), failures)
+    intervals = _compute_intervals(scores, list(classes), options.bootstrap)
+    _write_best_and_worst({case.id: case for case in cases}, scores, label_names(engine.spec), out)
     failures.write(out)
     per_case = {
         case: {name: asdict(overlap) for name, overlap in by_class.items()} for case, by_class in scores.items()
@@ -117,11 +117,13 @@ def complete_metrics(metrics: Metrics, cases: int, failures: Failures) -> Metric
     return defined | {"cases": cases, "failed_cases": len(failures.cases)}
 
 
-def _compare(segmented_case: SegmentedCase, names: dict[int, str], tolerance_mm: float) -> dict[str, Overlap]:
+def _compare(
+    segmented_case: SegmentedCase, classes: dict[str, tuple[int, ...]], tolerance_mm: float
+) -> dict[str, Overlap]:
     reference = _read_reference(segmented_case.case, segmented_case.image.geometry)
     return {
-        name: measure_overlap(segmented_case.prediction.mask, reference, value, tolerance_mm)
-        for value, name in names.items()
+        name: measure_overlap(segmented_case.prediction.mask, reference, values, tolerance_mm)
+        for name, values in classes.items()
     }
 
 

@@ -227,6 +227,11 @@ class _Agreement:
         if self._spec.task == "classification":
             self._shares.append(_share_agreed(received, expected, self._spec))
             return
+        if self._spec.regions:
+            for number, (first, second) in enumerate(zip(received > 0, expected > 0, strict=True)):
+                self._both[number] += int((first & second).sum())
+                self._either[number] += int(first.sum()) + int(second.sum())
+            return
         first, second = logits_to_labels(received, self._spec).ravel(), logits_to_labels(expected, self._spec).ravel()
         classes = len(self._both)
         self._both += np.bincount(first[first == second], minlength=classes)

@@ -1,3 +1,6 @@
+from .case_form import CASE_FORM as CASE_FORM
+from .case_form import read_regions as read_regions
+from .case_form import write_case_form as write_case_form
 from .files import EarlierCases as EarlierCases
 from .files import convert_files as convert_files
 from .files import describe_values as describe_values
@@ -31,6 +34,5 @@ from .table import ConvertedCase as ConvertedCase
 from .table import Verdict as Verdict
 from .table import describe_labels as describe_labels
 from .table import format_geometry as format_geometry
-from .table import write_case_form as write_case_form
 from .table import write_tables as write_tables
 from .tree import list_files as list_files

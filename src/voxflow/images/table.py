@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 Verdict = Literal["converted", "remedied", "quarantined", "skipped"]
 MAX_REASONS = 10
-CASE_FORM = "case_form.json"
 
 
 @dataclass(frozen=True)
@@ -227,21 +226,6 @@ def write_tables(
     write_json(folder / "labels.json", dict(labels))
     write_json(folder / "conversion.json", {**summary.metrics, **notes, "reasons": list(summary.reasons)})
     return summary
-
-
-def write_case_form(folder: Path, channels: Sequence[str], regions: Mapping[str, Sequence[int]]) -> None:
-    """Write what makes a case more than one image with classes that exclude each other.
-
-    Args:
-        folder: the conversion's target. It gets case_form.json with the keys that are needed; none is needed for one
-            channel and exclusive classes.
-        channels: names of the channels, in the model's order.
-        regions: the label values of each class, where a voxel may belong to several.
-    """
-    form = {"channels": list(channels), "regions": {name: list(values) for name, values in regions.items()}}
-    content = {key: value for key, value in form.items() if value}
-    if content:
-        write_json(folder / CASE_FORM, content)
 
 
 def _list_case_values(case: ConvertedCase, columns: Sequence[str], findings: Sequence[str]) -> list[object]:

@@ -17,7 +17,7 @@ from voxflow.inference.cases import Failures
 from voxflow.inference.overlays import write_overlay
 from voxflow.inference.run import classify_cases, segment_cases, write_masks_behind
 from voxflow.inference.writing import ContactSheet, make_prediction_rows, name_prediction_columns
-from voxflow.prediction import PredictOptions, label_names
+from voxflow.prediction import PredictOptions, class_values, label_names
 from voxflow.tables import write_predictions
 from voxflow.volumes import read_volume
 
@@ -155,7 +155,7 @@ def segment_and_write(
     Returns:
         The rows of preds_outputs.csv by case: image, mask, and the volume of each class in ml.
     """
-    return _SegmentationRun(label_names(engine.spec), out, options, failures, ledger).run(engine, cases)
+    return _SegmentationRun(engine.spec, out, options, failures, ledger).run(engine, cases)
 
 
 def write_masks_table(
@@ -170,7 +170,7 @@ def write_masks_table(
         out: the folder of the results.
     """
     ordered = [rows[case.id] for case in cases if case.id in rows]
-    write_predictions(out, ordered, ["case", "image", "mask", *_name_volume_columns(label_names(spec))])
+    write_predictions(out, ordered, ["case", "image", "mask", *_name_volume_columns(spec)])
 
 
 def write_classes(results: Sequence[ClassifiedCase], spec: ModelSpec, out: Path, options: InferOptions) -> None:
@@ -198,7 +198,7 @@ def picture_path(case: str, out: Path) -> Path:
 class _SegmentationRun:
     """One run over cases: what it writes where, and the rows of those that are done."""
 
-    names: Mapping[int, str]
+    spec: ModelSpec
     out: Path
     options: InferOptions
     failures: Failures
@@ -222,11 +222,12 @@ class _SegmentationRun:
     def _finish(self, segmented_case: SegmentedCase) -> None:
         """Everything of a case beside its mask; the note that it is done comes last."""
         case, mask = segmented_case.case, segmented_case.prediction.mask
-        self.rows[case.id] = _make_mask_row(case, mask, self.names)
+        self.rows[case.id] = _make_mask_row(case, mask, self.spec)
         if self.options.dicom_seg and case.source:
             self._write_seg(case, mask)
         if len(self.rows) <= self.options.overlays:
-            write_overlay(picture_path(case.id, self.out), segmented_case.image, mask, self.names, title=case.id)
+            names = label_names(self.spec)
+            write_overlay(picture_path(case.id, self.out), segmented_case.image, mask, names, title=case.id)
         if self.ledger is not None and case.id not in self.failures.cases:
             self.ledger.note(case)
 
@@ -250,18 +251,20 @@ class _SegmentationRun:
             return False
         if self.options.dicom_seg and case.source and not _seg_path(case.id, self.out).is_file():
             self._write_seg(case, mask)
-        self.rows[case.id] = _make_mask_row(case, mask, self.names)
+        self.rows[case.id] = _make_mask_row(case, mask, self.spec)
         return True
 
     def _write_seg(self, case: InferenceCase, mask: Volume) -> None:
-        self.failures.attempt(case, partial(_write_segmentation, case, mask, self.names, self.out))
+        self.failures.attempt(case, partial(_write_segmentation, case, mask, self.spec, self.out))
 
 
-def _make_mask_row(case: InferenceCase, mask: Volume, names: Mapping[int, str]) -> dict[str, Any]:
+def _make_mask_row(case: InferenceCase, mask: Volume, spec: ModelSpec) -> dict[str, Any]:
     voxel_ml = math.prod(mask.geometry.spacing) / 1000
-    volumes = [float(counts * voxel_ml) for counts in _count_voxels(mask.array, names)]
+    names = label_names(spec)
+    counts = dict(zip(names, _count_voxels(mask.array, names), strict=True))
+    volumes = [float(sum(counts[value] for value in values) * voxel_ml) for values in class_values(spec).values()]
     files = {"case": case.id, "image": case.image_name, "mask": mask_path(case.id)}
-    return files | dict(zip(_name_volume_columns(names), volumes, strict=True))
+    return files | dict(zip(_name_volume_columns(spec), volumes, strict=True))
 
 
 def _count_voxels(labels: NDArray[Any], values: Iterable[int]) -> list[int]:
@@ -282,16 +285,17 @@ def _seg_path(case: str, out: Path) -> Path:
     return out / case / f"{case}_seg.dcm"
 
 
-def _name_volume_columns(names: Mapping[int, str]) -> list[str]:
-    return [f"{name}_ml" for name in names.values()]
+def _name_volume_columns(spec: ModelSpec) -> list[str]:
+    return [f"{name}_ml" for name in class_values(spec)]
 
 
-def _write_segmentation(case: InferenceCase, mask: Volume, names: Mapping[int, str], out: Path) -> None:
+def _write_segmentation(case: InferenceCase, mask: Volume, spec: ModelSpec, out: Path) -> None:
     from voxflow.dicom import write_segmentation
 
     path = _seg_path(case.id, out)
     try:
-        write_segmentation(path, mask, case.source or (), names)
+        regions = class_values(spec) if spec.regions else None
+        write_segmentation(path, mask, case.source or (), label_names(spec), regions=regions)
     except Exception as error:
         # Nothing else can be written either; a source that is gone is this case's alone.
         if isinstance(error, OSError) and error.filename in (None, str(path)):

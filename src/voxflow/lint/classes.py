@@ -9,6 +9,7 @@ from voxflow.components import (
     ClassificationImagePipeline,
     ClassificationLoss,
     ComputeAUC,
+    ConvertToRegions,
     Network,
     OverlapLoss,
 )
@@ -35,7 +36,8 @@ def check_classes(
     model = network.model if network and isinstance(network.model, Network) else None
     label = flow.channels.get("label")
     # A single nested class is one channel, too, and yet no longer the values of the file.
-    nested = any(isinstance(part.model, BratsConvertLabels) for part in reading.parts_of("train", "pre_transforms"))
+    converters = BratsConvertLabels, ConvertToRegions
+    nested = any(isinstance(part.model, converters) for part in reading.parts_of("train", "pre_transforms"))
     if network and model:
         _check_answer(reading, network, model, data, label, nested=nested)
         _check_input(reading, network, model, flow.channels.get("image"))

@@ -30,6 +30,7 @@ METADATA = (
     "numTraining",
     "numValidation",
     "reference",
+    "regions",
     "relase",  # as the Decathlon spells it
     "release",
     "tensorImageSize",
@@ -193,7 +194,7 @@ def _read_labels(content: dict[str, Any], notes: FindingCollector) -> dict[int, 
         notes.error("datalist-labels", "labels", message, f"label values go up to {HIGHEST_LABEL}")
         return {}
     gaps = sorted(set(range(max(names, default=0) + 1)) - names.keys())
-    if gaps or min(names, default=0) < 0:
+    if (gaps and not content.get("regions")) or min(names, default=0) < 0:
         message = f"names the values {sorted(names)}; {gaps or 'negative ones'} would be a class without a name"
         notes.warning("datalist-labels", "labels", message, "name every value from 0 on")
     _check_label_names(dict(sorted(names.items())), notes)

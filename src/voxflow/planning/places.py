@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from voxflow.findings import FaultyConfigError, Finding
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from voxflow.planning.layout import TrainingLayout
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 NETWORK = "PlainUnet"
 NORMALISATION = "NormalizeNonzeroIntensities"
+REGIONS = "ConvertToRegions"
+CONVERTERS = {REGIONS, "BratsConvertLabels", "SplitAcrossChannels", "SplitBasedOnLabel"}
 STEPS_A_VALIDATION = 250
 CROP, LEVELS = "train.pre_transforms", "train.model.args"
 # Hounsfield units mean the same in every image, so that all are scaled alike: by what lies inside the labels.
@@ -91,6 +93,32 @@ def place_plan(
                     f"{json_path}[{number}].args": scaling["args"],
                 }
     return values
+
+
+def place_regions(config: Mapping[str, Any], regions: Mapping[str, Sequence[int]]) -> dict[str, Any]:
+    """Place what a training of regions needs: a mask for each region, each judged by itself.
+
+    Args:
+        config: the content of a configuration of Clara 3's form.
+        regions: label values by name.
+
+    Returns:
+        Nothing where there are no regions, or where the configuration makes several channels of its label itself.
+    """
+    train, validate = config.get("train"), config.get("validate")
+    if not regions or not isinstance(train, dict) or not isinstance(validate, dict) or "model" not in train:
+        return {}
+    chains = {"train": train.get("pre_transforms", []), "validate": validate.get("pre_transforms", [])}
+    names = {str(step.get("name")) for chain in chains.values() for step in chain if isinstance(step, dict)}
+    if names & CONVERTERS:
+        return {}
+    args = {"fields": "label", "regions": {name: list(values) for name, values in regions.items()}}
+    step = {"name": REGIONS, "args": args}
+    return {
+        **{f"{section}.pre_transforms": [*chain, step] for section, chain in chains.items()},
+        f"{LEVELS}.final_activation": "sigmoid",
+        "train.loss.args.is_onehot_targets": True,
+    }
 
 
 def place_evaluation(config: Mapping[str, Any], layout: TrainingLayout, fingerprint: Fingerprint) -> dict[str, Any]:

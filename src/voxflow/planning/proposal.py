@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ConfigDict
 
 from voxflow.config import read_json
+from voxflow.images import read_regions
 from voxflow.machine import Machine, read_machine
 from voxflow.planning.layout import TrainingLayout, plan_layout
-from voxflow.planning.places import place_evaluation, place_plan
+from voxflow.planning.places import place_evaluation, place_plan, place_regions
 from voxflow.volumes import FINGERPRINT, Fingerprint, read_fingerprint
 
 if TYPE_CHECKING:
@@ -60,18 +61,23 @@ def plan_training(train: Mapping[str, Any], resampled: Path, config: Path) -> tu
         config: its training configuration.
 
     Returns:
-        Nothing, and no proposal, unless the block says ``plan: auto`` and there is a fingerprint.
+        What the regions of the labels need, where there are any; and with ``plan: auto``, where there is a fingerprint,
+        what follows from it. The proposal, or None.
 
     Raises:
         ConfigError: the configuration is not of the form that a plan is for.
         DataError: the fingerprint is damaged.
     """
+    if not config.is_file():
+        return {}, None
+    regions = read_regions(resampled) if train.get("regions", True) else {}
+    values = place_regions(read_json(config), regions)
     # Before the stage resample has run there is no fingerprint; the check then looks at the configuration as it is.
     place = resampled / FINGERPRINT
-    if train.get("plan") != AUTO or not place.is_file() or not config.is_file():
-        return {}, None
+    if train.get("plan") != AUTO or not place.is_file():
+        return values, None
     proposal = Proposal.make(read_fingerprint(place))
-    return place_plan(read_json(config), proposal.layout, proposal.fingerprint, path=config), proposal
+    return values | place_plan(read_json(config), proposal.layout, proposal.fingerprint, path=config), proposal
 
 
 def plan_evaluation(proposal: Proposal, config: Path) -> dict[str, Any]:

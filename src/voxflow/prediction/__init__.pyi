@@ -2,8 +2,10 @@ from .blending import extract_window as extract_window
 from .blending import iterate_slabs as iterate_slabs
 from .ensemble import Ensemble as Ensemble
 from .ensemble import open_ensemble as open_ensemble
+from .labels import class_values as class_values
 from .labels import label_names as label_names
 from .labels import logits_to_labels as logits_to_labels
+from .labels import select_values as select_values
 from .predict import Prediction as Prediction
 from .predict import PredictOptions as PredictOptions
 from .predict import PreparedImage as PreparedImage

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from voxflow.spec import ModelSpec
@@ -17,6 +19,8 @@ AT_A_TIME = 1 << 18
 
 def logits_to_labels(logits: NDArray[Any], spec: ModelSpec) -> NDArray[Any]:
     """Map logits to label values: the strongest class; with a sigmoid only where its probability is above one half.
+
+    Of regions each is judged by itself; see :func:`combine_regions`.
 
     Args:
         logits: (class, ...), of any float type.
@@ -43,6 +47,8 @@ def logits_to_labels(logits: NDArray[Any], spec: ModelSpec) -> NDArray[Any]:
 def label_names(spec: ModelSpec) -> dict[int, str]:
     """List the label values that a mask may hold, without the background, and their names.
 
+    A value of several regions is called after the smallest of them.
+
     Example:
         >>> from voxflow.spec import ModelSpec
         >>> label_names(ModelSpec(task="segmentation", class_names=("background", "spleen"), activation="softmax"))
@@ -50,8 +56,40 @@ def label_names(spec: ModelSpec) -> dict[int, str]:
         >>> label_names(ModelSpec(task="segmentation", class_names=("liver", "spleen"), activation="sigmoid"))
         {1: 'liver', 2: 'spleen'}
     """
+    if spec.regions:
+        by_size = sorted(zip(spec.class_names, spec.regions, strict=True), key=lambda item: -len(item[1]))
+        names = {value: name for name, values in by_size for value in values}
+        return {value: names[value] for value in sorted(names)}
     numbered = enumerate(spec.class_names, start=first_label(spec))
     return {value: name for value, name in numbered if value > 0}
+
+
+def class_values(spec: ModelSpec) -> dict[str, tuple[int, ...]]:
+    """List the label values of each class in a mask, without the background: several where it is a region.
+
+    Example:
+        >>> from voxflow.spec import ModelSpec
+        >>> spec = ModelSpec(
+        ...     task="segmentation", class_names=("organ", "tumour"), activation="sigmoid", regions=((1, 2), (2,))
+        ... )
+        >>> class_values(spec)
+        {'organ': (1, 2), 'tumour': (2,)}
+        >>> class_values(spec.model_copy(update={"regions": ()}))
+        {'organ': (1,), 'tumour': (2,)}
+    """
+    if spec.regions:
+        return dict(zip(spec.class_names, spec.regions, strict=True))
+    return {name: (value,) for value, name in label_names(spec).items()}
+
+
+def select_values(labels: NDArray[Any], values: Sequence[int]) -> NDArray[np.bool_]:
+    """Select the voxels of a class.
+
+    Args:
+        labels: label values, of any shape.
+        values: those of the class.
+    """
+    return np.asarray(labels == values[0] if len(values) == 1 else np.isin(labels, values))
 
 
 def first_label(spec: ModelSpec) -> int:
@@ -60,11 +98,49 @@ def first_label(spec: ModelSpec) -> int:
 
 
 def label_type(spec: ModelSpec) -> type[np.uint8] | type[np.uint16]:
-    """Tell the integer type that holds every label value of a model: uint8 up to 255 classes, else uint16."""
-    return np.uint8 if spec.out_channels < 256 else np.uint16
+    """Tell the integer type that holds every label value of a model: uint8 up to 255, else uint16."""
+    highest = max((value for values in spec.regions for value in values), default=spec.out_channels - 1)
+    return np.uint8 if highest < 256 else np.uint16
+
+
+def combine_regions(is_inside: NDArray[np.bool_], spec: ModelSpec) -> NDArray[Any]:
+    """Make one label map of regions.
+
+    Args:
+        is_inside: (region, ...): whether a voxel belongs to it.
+        spec: of the model, for the values of its regions.
+
+    Returns:
+        Label values (...): the value that belongs to these regions and no others. Where the data have no such value,
+        that of the smallest region; of equal ones the last.
+
+    Example:
+        >>> from voxflow.spec import ModelSpec
+        >>> spec = ModelSpec(
+        ...     task="segmentation", class_names=("organ", "tumour"), activation="sigmoid", regions=((1, 2), (2,))
+        ... )
+        >>> combine_regions(np.array([[False, True, True, False], [False, False, True, True]]), spec)
+        array([0, 1, 2, 2], dtype=uint8)
+    """
+    labels = np.zeros(is_inside.shape[1:], dtype=label_type(spec))
+    order = sorted(range(len(spec.regions)), key=lambda number: -len(spec.regions[number]))
+    for number in order:
+        later = {value for other in order[order.index(number) + 1 :] for value in spec.regions[other]}
+        values = spec.regions[number]
+        labels[is_inside[number]] = next((value for value in values if value not in later), values[0])
+    for value in sorted({value for values in spec.regions for value in values}):
+        members = [value in values for values in spec.regions]
+        if sum(members) > 1:
+            is_member = np.ones(labels.shape, dtype=np.bool_)
+            for inside, is_in in zip(is_inside, members, strict=True):
+                is_member &= inside == is_in
+            labels[is_member] = value
+    return labels
 
 
 def _pick_strongest(logits: NDArray[Any], spec: ModelSpec) -> NDArray[Any]:
+    if spec.regions:
+        return combine_regions(logits > 0, spec)
     best = logits[0].copy()
     labels = np.zeros(best.shape, dtype=label_type(spec))
     for value, score in enumerate(logits[1:], start=1):

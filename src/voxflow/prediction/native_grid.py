@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from voxflow.prediction.grids import map_positions
-from voxflow.prediction.labels import AT_A_TIME, first_label, label_type, logits_to_labels
+from voxflow.prediction.labels import AT_A_TIME, combine_regions, first_label, label_type, logits_to_labels
 from voxflow.prediction.probabilities import apply_sigmoid, logits_to_probabilities
 from voxflow.volumes import Taps, count_threads, resample_parallel
 
@@ -149,7 +149,7 @@ class _OneMapPlanes:
     """The planes of the one map that decides, along an axis."""
 
     def __init__(self, spec: ModelSpec, along: int) -> None:
-        self._value = first_label(spec) + spec.out_channels - 1
+        self._value = spec.regions[0][0] if spec.regions else first_label(spec) + spec.out_channels - 1
         self._along = along
         self._logits: NDArray[Any] = np.empty((spec.out_channels, *_size_without_planes(along)), dtype=np.float32)
         self._map: NDArray[np.float32] = np.empty(_size_without_planes(along), dtype=np.float32)
@@ -270,6 +270,8 @@ class _ManyClassPlanes:
 
     def _strongest(self, probabilities: NDArray[np.float32]) -> NDArray[Any]:
         """The label values of probabilities (voxel, class)."""
+        if self._spec.regions:
+            return combine_regions(probabilities.T > 0.5, self._spec)
         labels = probabilities.argmax(axis=1) + first_label(self._spec)
         if self._spec.activation == "sigmoid":
             labels[~(probabilities.max(axis=1) > 0.5)] = 0

@@ -13,7 +13,7 @@ from voxflow.errors import DataError
 from voxflow.prediction.cleaning import CleaningOptions, clean_mask
 from voxflow.prediction.ensemble import iterate_logits
 from voxflow.prediction.grids import network_grid, resample_labels, resample_to_network
-from voxflow.prediction.labels import label_names, label_type, logits_to_labels
+from voxflow.prediction.labels import class_values, label_type, logits_to_labels
 from voxflow.prediction.mirroring import Axis
 from voxflow.prediction.native_grid import NativeGridRestorer, count_restoring_bytes
 from voxflow.prediction.probabilities import logits_to_probabilities
@@ -135,16 +135,16 @@ def predict_prepared(engine: Engine, prepared: PreparedImage, options: PredictOp
     Raises:
         DataError: the options name a class that the model does not have.
     """
-    spec, names = engine.spec, label_names(engine.spec)
+    spec, classes = engine.spec, class_values(engine.spec)
     # Before the network runs: a name that was mistyped must not cost minutes.
-    unknown = options.clean.find_unknown(names)
+    unknown = options.clean.find_unknown(classes)
     if unknown:
-        raise DataError(f"clean: no class {', '.join(unknown)}; the model has {', '.join(names.values())}")
+        raise DataError(f"clean: no class {', '.join(unknown)}; the model has {', '.join(classes)}")
     restoring_bytes = _count_restoring(prepared.grid, prepared.native, spec, options)
     plan = plan_image(prepared.image, engine, options, extra_bytes=restoring_bytes)
     segment = _segment_by_labels if options.back == "labels" else _segment_by_probabilities
     mask = Volume(segment(engine, prepared, plan, options.flips), prepared.native)
-    clean_mask(mask, names, options.clean)
+    clean_mask(mask, classes, options.clean)
     return Prediction(mask, plan.count)
 
 

@@ -42,11 +42,12 @@ def cpu_loss(loss: Loss, activation: str) -> LossFunction | None:
 
     Args:
         loss: the configured loss.
-        activation: the network's final activation; only "softmax" has a fast form.
+        activation: the network's final activation. "softmax" has a fast form for labels of class indices, "sigmoid" for
+            a mask a class.
 
     Returns:
         A function of logits (batch, class, i, j, k) or (batch, class, rows, columns), any float type, and labels
-        (batch, 1, ...spatial); None where the loss has no fast form and its own must be built.
+        (batch, 1 or class, ...spatial); None where the loss has no fast form and its own must be built.
 
     Example:
         >>> from voxflow.components import create, Component
@@ -55,11 +56,12 @@ def cpu_loss(loss: Loss, activation: str) -> LossFunction | None:
         >>> round(float(compute_loss(logits, torch.tensor([[[[0, 1]]]]))), 4)  # both voxels are right
         0.0
     """
-    if type(loss) not in {Dice, DiceCE} or activation != "softmax":
+    if type(loss) not in {Dice, DiceCE}:
         return None
     overlap_loss = cast("OverlapLoss", loss)
-    if overlap_loss.is_onehot_targets:
+    if overlap_loss.is_onehot_targets != (activation == "sigmoid"):
         return None
+    function = _SigmoidDiceCE if activation == "sigmoid" else _DiceCE
     settings = DiceSettings(
         squared=overlap_loss.squared_pred,
         smooth=overlap_loss.smooth,
@@ -70,7 +72,7 @@ def cpu_loss(loss: Loss, activation: str) -> LossFunction | None:
     )
 
     def compute_loss(logits: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
-        return cast("torch.Tensor", _DiceCE.apply(logits, label, settings))  # type: ignore[no-untyped-call]
+        return cast("torch.Tensor", function.apply(logits, label, settings))  # type: ignore[no-untyped-call]
 
     return compute_loss
 
@@ -107,6 +109,51 @@ class _DiceCE(torch.autograd.Function):
             write(gradient[n], probabilities, mask, *scaled, weight=weight * scale, squared=settings.squared)
         ctx.parts = ctx.like = None
         return gradient, None, None
+
+
+class _SigmoidDiceCE(torch.autograd.Function):
+    """Logits (batch, class, ...spatial) of any float type, and a mask a class, (batch, class, ...spatial)."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: torch.Tensor, label: torch.Tensor, settings: DiceSettings) -> torch.Tensor:
+        pairs = zip(logits.detach(), label, strict=True)
+        samples = [_sum_channels(sample_logits, masks) for sample_logits, masks in pairs]
+        sums = torch.stack([row for _, row in samples]).double()
+        value, on_mask, on_probability = _combine_sums(sums, settings)
+        weight = settings.entropy / logits.numel()
+        ctx.parts = label, [plane for plane, _ in samples], on_mask.tolist(), on_probability.tolist(), weight, settings
+        ctx.like = logits
+        return (value + sums[:, 4].sum() * weight).float()
+
+    @staticmethod
+    def backward(ctx: Any, *outer: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+        label, samples, on_mask, on_probability, weight, settings = ctx.parts
+        gradient, scale = torch.empty_like(ctx.like), float(outer[0])
+        for n, probabilities in enumerate(samples):
+            for number, plane in enumerate(probabilities):
+                inside = label[n, number].reshape(-1).float()
+                slope = inside * on_mask[n][number]
+                slope.add_(plane if settings.squared else 1.0, alpha=on_probability[n][number])
+                # The slope of a sigmoid is p (1 - p); the cross entropy's own slope by the logit is p - t.
+                slope.mul_(torch.addcmul(plane, plane, plane, value=-1))
+                slope.add_(plane, alpha=weight).sub_(inside, alpha=weight)
+                gradient[n, number].copy_(slope.mul_(scale).view(gradient.shape[2:]))
+        ctx.parts = ctx.like = None
+        return gradient, None, None
+
+
+def _sum_channels(logits: torch.Tensor, masks: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Probabilities (class, voxel) of one sample whose channels are judged by themselves, and its sums (5, class)."""
+    planes = torch.empty(len(logits), logits[0].numel())
+    rows = []
+    for plane, channel, mask in zip(planes, logits, masks, strict=True):
+        plane.view(channel.shape).copy_(channel)
+        inside = mask.reshape(-1).float()
+        entropy = torch.nn.functional.softplus(plane).sum() - torch.dot(inside, plane)
+        plane.sigmoid_()
+        size = inside.sum()
+        rows.append(torch.stack((torch.dot(inside, plane), size, plane.sum(), torch.dot(plane, plane), entropy)))
+    return planes, torch.stack(rows, 1)
 
 
 def _combine_sums(sums: torch.Tensor, settings: DiceSettings) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

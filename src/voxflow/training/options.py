@@ -44,6 +44,8 @@ class TrainOptions(BaseModel):
         plan: "auto": network, patch, batch, scaling of intensities and how often is validated follow from the data's
             fingerprint and this machine, and win over the configuration; ``set`` wins over both. "config": the
             configuration alone decides.
+        regions: learn the regions of case_form.json, each judged by itself; false: the values of the label map, as
+            classes that exclude each other.
         seed: decides every random choice; the configuration's ``determinism`` wins over it.
         precision: "auto" computes in bfloat16 where the processor has instructions for it, unless the
             configuration says ``use_amp: false``.
@@ -81,6 +83,7 @@ class TrainOptions(BaseModel):
     environment: str = "config/environment.json"
     set: dict[str, Any] = Field(default_factory=dict)
     plan: Literal["config", "auto"] = "config"
+    regions: bool = True
     seed: NonNegativeInt = 0
     precision: Literal["auto", "bf16", "fp16", "fp32"] = "auto"
     accelerator: Literal["auto", "cpu", "cuda"] = "auto"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from voxflow.components import (
     Chain,
     Component,
+    ConvertToRegions,
     complete_network,
     count_logits,
     create,
@@ -62,7 +63,9 @@ class TrainingPlan:
             ConfigError: the parts don't fit each other or the data, all at once.
         """
         train, validate = workflow.train, workflow.validate
-        names = name_classes(name_logits(facts.class_names, facts.label_format))
+        train_chain, valid_chain = Chain.build(train.pre_transforms), Chain.build(validate.pre_transforms)
+        regions = _find_regions(train_chain)
+        names = name_classes(tuple(regions) or name_logits(facts.class_names, facts.label_format))
         plan = cls(
             workflow=workflow,
             facts=facts.model_copy(update={"class_names": names}),
@@ -70,9 +73,9 @@ class TrainingPlan:
             loss=create("loss", train.loss),
             optimizer=create("optimizer", train.optimizer),
             policy=create("lr_policy", train.lr_policy) if train.lr_policy else None,
-            train_chain=Chain.build(train.pre_transforms),
+            train_chain=train_chain,
             train_pipeline=create("pipeline", train.image_pipeline),
-            valid_chain=Chain.build(validate.pre_transforms),
+            valid_chain=valid_chain,
             valid_pipeline=create("pipeline", validate.image_pipeline),
             inferer=create("inferer", validate.inferer),
             metrics=tuple(create("metric", metric) for metric in validate.metrics),
@@ -100,6 +103,9 @@ class TrainingPlan:
             name = plain_name(changing[0].component_name())
             message = f"{name} is random; validation must be the same each time"
             findings.error("random-validation", "validate.pre_transforms", message)
+        if _find_regions(self.train_chain) != _find_regions(self.valid_chain):
+            message = "ConvertToRegions differs between training and validation"
+            findings.error("regions", "validate.pre_transforms", message)
         if sum(metric.is_key_metric for metric in self.metrics) > 1:
             findings.error("key-metrics", "validate.metrics", "several metrics say is_key_metric; exactly one decides")
         findings.raise_errors()
@@ -155,7 +161,8 @@ class TrainingPlan:
     @property
     def label_values(self) -> int:
         """Values of a mask lie below this; where channels are judged by themselves even a single one has 0 and 1."""
-        classes = len(self.facts.class_names)
+        highest = max((value for values in _find_regions(self.train_chain).values() for value in values), default=0)
+        classes = max(len(self.facts.class_names), highest + 1)
         return max(2, classes) if self.network.final_activation == "sigmoid" else classes
 
     def complete_network(self, in_channels: int) -> Component:
@@ -201,6 +208,7 @@ class TrainingPlan:
             divisor=self.network.divisor,
             overlap=getattr(self.inferer, "overlap", 0.25),
             modality=self.facts.modality,
+            regions=tuple(_find_regions(self.train_chain).values()),
         )
 
     @property
@@ -215,6 +223,12 @@ class TrainingPlan:
         """The orientation, such as "LPS", that validation turns images to last; else the data's own."""
         axis_codes = [axes for transform in self.valid_chain.head if (axes := getattr(transform, "axcodes", None))]
         return axis_codes[-1] if axis_codes else self.facts.orientation
+
+
+def _find_regions(chain: Chain) -> dict[str, tuple[int, ...]]:
+    """The label values of each region that a chain makes masks of; empty where it makes none."""
+    transforms = [transform for transform in (*chain.head, *chain.tail) if isinstance(transform, ConvertToRegions)]
+    return transforms[-1].regions if transforms else {}
 
 
 def _read_preprocessing(transform: Transform) -> TransformSpec | None:

@@ -96,7 +96,7 @@ class DiceCE(OverlapLoss):
     batch: bool = False
 
     def build(self, activation: str, label_format: Sequence[int] = ()) -> LossFunction:
-        """Build MONAI's DiceCELoss.
+        """Build MONAI's DiceCELoss; of masks that may overlap, Dice and binary cross entropy of each channel.
 
         Args:
             activation: "softmax" or "sigmoid".
@@ -105,8 +105,25 @@ class DiceCE(OverlapLoss):
         del label_format
         from monai.losses import DiceCELoss
 
+        if activation == "sigmoid" and self.is_onehot_targets:
+            return self.cast_label(self._build_for_regions())
         shared, weights = self.shared_arguments(activation), (self.lambda_dice, self.lambda_ce)
         return self.cast_label(DiceCELoss(**shared, batch=self.batch, lambda_dice=weights[0], lambda_ce=weights[1]))
+
+    def _build_for_regions(self) -> LossFunction:
+        """Dice plus binary cross entropy: MONAI's DiceCELoss lets several channels exclude each other (softmax)."""
+        from monai.losses import DiceLoss
+        from torch.nn import functional
+
+        dice = DiceLoss(**self.shared_arguments("sigmoid"), batch=self.batch)
+
+        def compute_loss(logits: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+            truth = label.to(logits.dtype)
+            entropy = functional.binary_cross_entropy_with_logits(logits, truth)
+            total: torch.Tensor = self.lambda_dice * dice(logits, label) + self.lambda_ce * entropy
+            return total
+
+        return compute_loss
 
 
 @register("loss")

@@ -1,0 +1,123 @@
+"""Nested regions and two channels, from nnU-Net's folder through all stages to masks and scores."""
+
+from __future__ import annotations
+
+import csv
+import importlib
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import nibabel
+import numpy as np
+import pytest
+import yaml
+
+from tasks.common.stage import Stage
+from tests.layouts.datasets import REGIONS, TWO, Patient, write_nnunet
+from voxflow.tracking import NullTracker
+from voxflow.workspace import create_workspace, recognise_source
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+STAGES = ("convert", "validate", "resample", "split", "train", "export", "evaluate", "infer")
+
+
+def make_patients() -> list[Patient]:
+    """Eight patients with a round tumour of three nested parts, which differ in two contrasts."""
+    patients = []
+    for seed in range(8):
+        generator = np.random.default_rng(seed)
+        centre = np.array([10, 10, 8]) + generator.integers(-2, 3, 3)
+        distance = np.sqrt(((np.indices((20, 20, 16)) - centre[:, None, None, None]) ** 2).sum(0))
+        label = np.select([distance < 2, distance < 4, distance < 7], [4, 1, 2]).astype(np.uint8)
+        first = generator.normal(100, 10, label.shape) + 80 * (label > 0)
+        second = generator.normal(100, 10, label.shape) + 80 * (label == 1) - 80 * (label == 4)
+        patients.append(Patient(f"p{seed}", (first.astype(np.int16), second.astype(np.int16)), label))
+    return patients
+
+
+@pytest.fixture(scope="module")
+def stages(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository in which all stages have run."""
+    root = tmp_path_factory.mktemp("regions")
+    (root / "params.yaml").write_text("workspaces: {}\n")
+    write_nnunet(root / "raw", make_patients(), TWO)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        create_workspace("brain", Path("raw"), "auto", layout=recognise_source(Path("raw")))
+        block = yaml.safe_load(Path("params.yaml").read_text())["workspaces"]["brain"]
+        block["convert"] |= {"pseudonym_key": "k", "keep_names": True, "mapping": False}
+        block["split"] = {"seed": 7, "testing": 2, "validation": 1}
+        block["train"] |= {"set": {"epochs": 40, "num_training_epoch_per_valid": 20}, "schedule": "epochs"}
+        del block["train"]["max_minutes"]
+        block["export"] = {"engines": ["torchscript", "onnx", "openvino"], "parity_cases": 1}
+        block["infer"] |= {"key": "testing", "dicom_seg": False}
+        for name in STAGES:
+            program = importlib.import_module(f"tasks.{name}")
+            if hasattr(program, "begin_run"):
+                patch.setattr(program, "begin_run", begin_run)
+            assert program.run(Stage("brain", name, block)) == 0
+    return root
+
+
+def begin_run(*_: Any, **__: Any) -> Any:
+    """Stand in for MLflow."""
+    import contextlib
+
+    return contextlib.nullcontext(NullTracker(""))
+
+
+def read_array(path: Path) -> NDArray[Any]:
+    """Read a volume by nibabel."""
+    return np.asanyarray(nibabel.load(path).dataobj)
+
+
+def test_model_file_knows_its_regions(stages: Path) -> None:
+    import torch
+
+    spec = json.loads(torch.load(stages / "mmars/brain/models/train/model.pt", weights_only=True)["spec"])
+    assert spec["class_names"] == list(REGIONS)
+    assert spec["regions"] == [list(values) for values in REGIONS.values()]
+    assert (spec["activation"], spec["in_channels"]) == ("sigmoid", 2)
+
+
+def test_scores_are_of_regions_as_numpy_counts_them(stages: Path) -> None:
+    out = stages / "mmars/brain/eval/test"
+    truth = {patient.name: patient.label for patient in make_patients()}
+    with (out / "per_case.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert len(rows) == 2
+    for row in rows:
+        mask = read_array(out / "masks" / f"{row['case']}.nii.gz")
+        for name, values in REGIONS.items():
+            predicted, true = np.isin(mask, values), np.isin(truth[row["case"]], values)
+            dice = 2 * (predicted & true).sum() / (predicted.sum() + true.sum())
+            assert float(row[f"dice_{name}"]) == pytest.approx(dice)
+    numbers = json.loads((stages / "data/metrics/brain/evaluate.json").read_text())
+    assert numbers["dice_whole tumour"] > 0.8
+
+
+def test_every_engine_agrees_by_region(stages: Path) -> None:
+    parity = json.loads((stages / "mmars/brain/models/parity.json").read_text())
+    for engine in ("torchscript", "onnxruntime", "openvino"):
+        assert parity[engine]["published"] == 1
+        assert parity[engine]["min_dice"] > 0.99
+
+
+def test_masks_hold_the_values_of_the_data_set_and_the_table_the_regions(stages: Path) -> None:
+    out = stages / "mmars/brain/eval/infer"
+    with (out / "preds_outputs.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert len(rows) == 2
+    for row in rows:
+        mask = read_array(out / row["mask"])
+        assert set(np.unique(mask)) <= {0, 1, 2, 4}
+        for name, values in REGIONS.items():
+            assert float(row[f"{name}_ml"]) == pytest.approx(np.isin(mask, values).sum() * 3 / 1000)
+
+
+def test_datalist_names_the_regions(stages: Path) -> None:
+    content = json.loads((stages / "data/datalists/brain/dataset_0.json").read_text())
+    assert content["regions"] == {name: list(values) for name, values in REGIONS.items()}
