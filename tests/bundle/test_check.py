@@ -218,6 +218,11 @@ def test_a_good_bundle_has_no_fault_and_is_called_a_program(tmp_path: Path) -> N
              "'SwinUNETR' may need it: the package 'einops' is not installed", 'pip install "einops"'),
         ),
         (
+            {"image_reader": "ITKReader", "train#preprocessing#transforms#0#reader": "@image_reader"},
+            ("warning", "missing-package", "train.json: train#preprocessing#transforms#0#reader",
+             "'LoadImaged' may need it: the package 'itk' is not installed", 'pip install "itk"'),
+        ),
+        (
             {"run#0": "$torch.distributed.init_process_group('nccl') or @train#trainer.run()"},
             ("error", "several-processes", "train.json: run#0", "a stage runs in one process",
              "leave this configuration out of `config`: it is for torchrun"),

@@ -19,11 +19,11 @@ from pydantic import ValidationError
 from voxflow.bundle.expressions import check_expressions, list_import
 from voxflow.bundle.needs import check_effects, check_engine, check_needs, find_vain_values, note_vain_values
 from voxflow.bundle.options import DEFAULT_EVALUATOR, BundleOptions, list_config_files
-from voxflow.bundle.packages import check_requirements, describe_missing, is_installed
+from voxflow.bundle.packages import check_requirements, describe_missing, find_reader_module, is_installed
 from voxflow.bundle.program import list_code
 from voxflow.bundle.reading import CONFIG_SUFFIXES, BundleConfig, has_item, merge_config_files, read_config_file
 from voxflow.bundle.references import StageReading, check_references, expand_macros, trace_stage
-from voxflow.bundle.replacing import put_set, replace_values
+from voxflow.bundle.replacing import put_set, read_literal, replace_values
 from voxflow.bundle.targets import TargetFinder, find_argument_faults, find_lazy_package
 from voxflow.bundle.workflows import describe_workflow, find_workflow_class
 from voxflow.errors import ConfigError
@@ -137,11 +137,11 @@ def _hide_from_imports(bundle: Path) -> Iterator[None]:
     before = list(sys.path)
     folder = bundle.resolve()
     # An environment, or Voxflow itself, may lie below the folder that is checked.
-    kept = (Path(sys.prefix).resolve(), Path(sys.base_prefix).resolve(), Path(__file__).resolve().parents[2])
+    environments = (Path(sys.prefix).resolve(), Path(sys.base_prefix).resolve(), Path(__file__).resolve().parents[2])
 
     def is_hidden(entry: str) -> bool:
         path = Path(entry or ".").resolve()
-        return path.is_relative_to(folder) and not any(path.is_relative_to(place) for place in kept)
+        return path.is_relative_to(folder) and not any(path.is_relative_to(place) for place in environments)
 
     sys.path[:] = [entry for entry in before if not is_hidden(entry)]
     try:
@@ -361,10 +361,14 @@ class _BundleCheck:
                 continue
             for code, argument, message, fix in find_argument_faults(target, component):
                 reading.note_reached(code, f"{name}#{argument}" if argument else name, message, fix)
-            lazy = find_lazy_package(target)
-            if lazy:
-                missing, install = describe_missing(lazy)
-                reading.note("warning", "missing-package", place, f"{path!r} may need it: {missing}", install)
+            modules = {place: find_lazy_package(target)}
+            if "reader" in component:
+                reader = f"{name}#reader"
+                modules[reader] = find_reader_module(read_literal(reading.content, reader) or "")
+            for argument, module in modules.items():
+                if module:
+                    missing, install = describe_missing(module)
+                    reading.note("warning", "missing-package", argument, f"{path!r} may need it: {missing}", install)
         return targets
 
     def _check_scripts(self, names: set[str]) -> None:

@@ -63,6 +63,17 @@ _SAME_NAMES = frozenset(
 )  # fmt: skip
 # Packages of no registry, with where their authors say to get them.
 _ELSEWHERE = {"detectron2": "git+https://github.com/facebookresearch/detectron2.git"}
+# MONAI's readers of images, by the argument `reader`, with what they import.
+_READERS = {
+    "cucim": "cucim",
+    "itkreader": "itk",
+    "nibabelreader": "nibabel",
+    "nrrdreader": "nrrd",
+    "openslide": "openslide",
+    "pilreader": "PIL",
+    "pydicomreader": "pydicom",
+    "tifffile": "tifffile",
+}
 _PIP_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
 _NO_MODULE = re.compile(r"No module named '([\w.]+)'")
 # Without a dot, it is a class that MONAI lacks.
@@ -126,6 +137,17 @@ def describe_missing(module: str) -> tuple[str, str]:
     root = module.partition(".")[0]
     install = name_install(root) or "see the bundle's README for the package that holds it"
     return f"the package {root!r} is not installed", install
+
+
+def find_reader_module(reader: str) -> str:
+    """Return the module that a reader of MONAI's needs and that is not installed; empty where nothing is missing.
+
+    Example:
+        >>> find_reader_module("NibabelReader")
+        ''
+    """
+    module = _READERS.get(reader.lower(), "")
+    return module if module and not is_installed(module) else ""
 
 
 def check_requirements(metadata: Mapping[str, Any]) -> list[tuple[str, str, str]]:
