@@ -129,6 +129,17 @@ def test_a_batch_that_is_dropped_is_noticed(workspace: Callable[[str], Workspace
     refuse(spleen, "evaluate", "went through 2 cases, and the stage has 3", items=spleen.items(*CASES[:3]))
 
 
+def test_a_list_in_the_place_of_a_data_set_is_named_and_taken(workspace: Callable[[str], Workspace]) -> None:
+    spleen = workspace("globbed")
+    expected = spleen.train()
+    cached = part("CacheDataset", data="@train#dataset", transform="@train#preprocessing")
+    spleen.change("train.json", {"train#dataset": [ITEM], "train#dataloader#dataset": cached})
+    match = r"no id 'train#dataset#data' that the split's cases could be put in.*\(here: .*train#dataset\)"
+    refuse(spleen, "train", match)
+    numbers = spleen.train(train_data="train#dataset")
+    assert {**numbers, "seconds": 0} == {**expected, "seconds": 0}
+
+
 def test_fields_that_no_case_has_are_named(workspace: Callable[[str], Workspace]) -> None:
     spleen = workspace("globbed")
     spleen.change("inference.json", {"preprocessing#transforms": load("scan")})
@@ -187,6 +198,17 @@ def test_weights_that_the_stages_replace_may_be_loaded_before(workspace: Callabl
     expected = spleen.evaluate()
     spleen.change("evaluate.json", fill({"initialize": [f"${LOAD}"]}, spleen))
     assert spleen.evaluate() == expected
+
+
+def test_a_path_of_weights_of_any_id_is_replaced_once_it_is_named(workspace: Callable[[str], Workspace]) -> None:
+    spleen = workspace("globbed")
+    expected = spleen.evaluate()
+    loading = "$@network.load_state_dict(torch.load(@best_model, weights_only=True))"
+    values = {"best_model": "$@bundle_root + '/models/model.pt'", "initialize": [loading], HANDLERS: []}
+    spleen.change("evaluate.json", values)
+    shutil.rmtree(spleen.out("evaluate"))
+    refuse(spleen, "evaluate", OTHER_LOADED + r" \(ids? .*best_model.*: `load_path` names the id of a path")
+    assert spleen.evaluate(load_path="best_model") == expected
 
 
 def test_a_second_engine_judges_no_other_weights(workspace: Callable[[str], Workspace]) -> None:

@@ -98,14 +98,14 @@ class StageBounds:
         """The folder for what datasets keep on the disk during the run."""
         return self.folders[0] / ".cache"
 
-    def refuse(self, message: str, path: Path) -> NoReturn:
+    def refuse(self, message: str, path: Path, advice: str = "set another value below `set`") -> NoReturn:
         """Refuse a file.
 
         Raises:
             ConfigError: always; the message names the ids of the configuration that lead to the file.
         """
         ids = find_ids(self.parser, path) if self.parser is not None else []
-        named = f" ({'id' if len(ids) == 1 else 'ids'} {', '.join(ids)}: set another value below `set`)" if ids else ""
+        named = f" ({'id' if len(ids) == 1 else 'ids'} {', '.join(ids)}: {advice})" if ids else ""
         self.faults.append(ConfigError(message + named))
         raise self.faults[-1]
 
@@ -172,7 +172,8 @@ class StageBounds:
         weights = self.weights
         if self.other_loads:
             path = self.other_loads[-1]
-            self.refuse(f"the bundle loads {path}, where {weights} is to be judged", path)
+            advice = "`load_path` names the id of a path, or use a CheckpointLoader"
+            self.refuse(f"the bundle loads {path}, where {weights} is to be judged", path, advice)
         message = f"the configuration loaded no weights, so that {weights} was not judged; give it a CheckpointLoader"
         if self.load_count:
             message = f"the evaluator's network does not hold the weights of {weights}, which the configuration loaded"

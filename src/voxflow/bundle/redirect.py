@@ -155,9 +155,11 @@ def put_cases(parser: Any, config: Path, options: BundleOptions, data: Mapping[s
             continue
         if not has_id(parser, name):
             ids = [f"{place}#data" for place, component in list_components(parser.get()) if "data" in component]
-            # A data set that an expression makes takes its list from an id in the expression.
-            expression = str(parser.get(name.removesuffix("#data"), ""))
-            ids += [id_ for id_ in re.findall(r"@([\w#]+)", expression) if has_id(parser, id_)]
+            # A data set may be the list itself, or an expression that takes the list from an id.
+            parent = name.removesuffix("#data")
+            dataset = parser.get(parent, "")
+            ids += [parent] if isinstance(dataset, list) else []
+            ids += [id_ for id_ in re.findall(r"@([\w#]+)", str(dataset)) if has_id(parser, id_)]
             message = (
                 f"no id {name!r} that the split's cases could be put in{suggest(name, ids)}; name it by train_data, "
                 f"validate_data or infer_data (here: {', '.join(ids) or 'none'}), or say data: own"
