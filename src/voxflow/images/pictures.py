@@ -25,7 +25,7 @@ DEEP_MODES = ("I", "I;16", "I;16B", "I;16L")
 GREY_MODES = ("1", "L", "P", "RGB", "RGBA", "LA", "PA")
 LOSSY_SUFFIXES = (".jpg", ".jpeg", ".jfif")
 SCAN, MOST_SCANS = b"\xff\xda", 100  # of a progressive JPEG, which is decoded anew for each; cameras make 10
-MOST_PAGES = 100
+MOST_PAGES = 10
 PIXELS_AT_A_TIME = 1 << 22
 SAVE_AS = "save it as a grey PNG of 8 or 16 bits"
 
@@ -70,7 +70,7 @@ def _check_layout(image: Image.Image, path: Path) -> None:
 
 
 def _count_pages(image: Image.Image) -> int:
-    """Count the pages, at most :data:`MOST_PAGES`: thousands take minutes."""
+    """Count the pages, at most :data:`MOST_PAGES`: thousands take minutes, since each is decoded."""
     pages = 1
     with suppress(EOFError):
         while pages < MOST_PAGES:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from voxflow.errors import DataError
+from voxflow.files import describe_special_file
 from voxflow.lint.headers import RADIOGRAPHS, VOLUMES, ImageHeader, is_radiograph, is_volume, read_header
 from voxflow.volumes import describe_forms, describe_mismatch, describe_turn, read_channels, read_geometry
 
@@ -95,6 +96,8 @@ def _inspect_file(path: Path) -> ImageFile:
         file = ImageFile(identity=(status.st_dev, status.st_ino))
         if path.is_dir():
             file.fault, file.code = "is a folder, expected an image file", "unreadable-image"
+        elif special := describe_special_file(path):
+            file.fault, file.code = f"is {special}, expected an image file", "unreadable-image"
         elif not status.st_size:
             file.fault, file.code = "the file is empty", "unreadable-image"
         elif not (is_volume(path) or is_radiograph(path)):

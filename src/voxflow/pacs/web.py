@@ -188,7 +188,7 @@ class DicomWebArchive:
     def _parse_json(self, answer: httpx.Response) -> list[dict[str, Any]]:
         try:
             items = answer.json()
-        except ValueError:
+        except (ValueError, RecursionError):
             items = None
         if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
             content_type = answer.headers.get("content-type", "nothing")
@@ -217,7 +217,7 @@ class DicomWebArchive:
     def _check_stored(self, answer: httpx.Response, file: Path) -> None:
         try:
             content = answer.json() if answer.content else {}
-        except ValueError:
+        except (ValueError, RecursionError):
             content = {}
         failed = content.get(FAILED, {}).get("Value", []) if isinstance(content, dict) else []
         reasons = {int(_read_value(item, FAILURE_REASON) or 0) for item in failed} - {DUPLICATE}
