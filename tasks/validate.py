@@ -53,7 +53,8 @@ def run(stage: Stage) -> int:
         keep_history(history, folder, f"Data quality of {stage.workspace}, run by run")
         # DVC drops the outputs of a failed stage; the reader still needs them.
         if any(not outcome.success and outcome.check.severity == "critical" for outcome in outcomes):
-            shutil.copytree(folder, failed)
+            with atomic_directory(failed) as copy:
+                shutil.copytree(folder, copy, dirs_exist_ok=True)
         require_critical(outcomes, failed / "report.json")
     write_json(stage.metrics, {"cases": len(table), "checks": len(outcomes), "failed": _count_failed(outcomes)})
     warned = "".join(f"\n  warning: {outcome.format_line()}" for outcome in outcomes if not outcome.success)

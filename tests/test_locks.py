@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from voxflow import locks
+from voxflow.errors import VoxflowError
 from voxflow.locks import hold_file, hold_outputs, hold_workspace, try_lock
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -241,3 +242,15 @@ def test_of_several_processes_of_one_training_the_first_holds_the_lock(monkeypat
         with hold_workspace("spleen", "train", pytest.fail):
             pass
         finish(first)
+
+
+def test_a_stage_of_dvc_does_not_wait_for_a_flow_that_may_wait_for_dvc(monkeypatch: pytest.MonkeyPatch) -> None:
+    with start("spleen", "pipeline", "0") as flow:
+        assert read_line(flow) == "holds"
+        monkeypatch.setenv("DVC_STAGE", "train@spleen")
+        message = (
+            rf"spleen is being written by process {flow.pid} \(pipeline spleen, since .*; run this again when it has"
+        )
+        with pytest.raises(VoxflowError, match=message), hold_workspace("spleen", "train", pytest.fail):
+            pytest.fail("two wrote at once")
+        finish(flow)

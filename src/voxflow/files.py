@@ -98,7 +98,7 @@ def atomic_directory(target: Path) -> Iterator[Path]:
     target = target.resolve() if target.is_symlink() else target
     if target.exists() and not target.is_dir():
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(target))
-    with _name_full_disk(target), temporary_folder(target.parent) as temporary:
+    with temporary_folder(target.parent) as temporary, _name_full_disk(target, temporary):
         yield temporary
         replace_folder(temporary, target)
 
@@ -197,31 +197,40 @@ def explain_os_error(error: OSError) -> str:
     """
     if error.errno not in _NO_ROOM:
         return str(error)
-    free = _measure_free(Path(os.fsdecode(error.filename))) if error.filename else None
-    room = f"{free / 1e6:.1f} MB are free there; " if error.errno != errno.EFBIG and free is not None else ""
+    is_full = error.errno == errno.ENOSPC and error.filename
+    free = _measure_free(Path(os.fsdecode(error.filename))) if is_full else None
+    room = "" if free is None else f"{free / 1e6:.1f} MB are free there and it needs more; "
     return f"{error}; {room}make room and run the same command again: what was finished stays"
 
 
 @contextlib.contextmanager
-def _name_full_disk(target: Path) -> Iterator[None]:
-    """Make of a library's error on a full disk one that says so, and which file it was."""
+def _name_full_disk(target: Path, temporary: Path | None = None) -> Iterator[None]:
+    """Make of a library's error on a full disk one that says so, and which file it was, by the name that it gets."""
     try:
         yield
-    except OSError as error:
-        # A write to an open file does not say which one it was.
-        if error.errno in _NO_ROOM and error.filename is None:
-            error.filename = str(target)
-        raise
     except Exception as error:
-        # Libraries in C++ say anything then: a failed write, or a file that is cut off when they read it again.
-        _raise_if_full(target, error)
+        if not isinstance(error, OSError) or error.errno is None:
+            _raise_if_full(target, error)
+        # A write to an open file does not say which one it was.
+        elif error.errno in _NO_ROOM and error.filename is None:
+            error.filename = str(target)
+        elif temporary is not None and isinstance(error.filename, (str, Path)):
+            error.filename = str(error.filename).replace(str(temporary), str(target), 1)
         raise
 
 
 def _raise_if_full(target: Path, error: Exception) -> None:
+    """Raise the error of a full disk in the place of what a library made of it."""
+    code, cause = 0, error.__cause__ or error.__context__
+    while cause is not None and not code:  # pydicom's error is a text with a traceback
+        code = cause.errno or 0 if isinstance(cause, OSError) and cause.errno in _NO_ROOM else 0
+        cause = cause.__cause__ or cause.__context__
     free = _measure_free(target)
-    if free is not None and free < _FULL_BYTES:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target)) from error
+    if not code and free is not None and free < _FULL_BYTES:
+        # Libraries in C++ say anything then: a failed write, or a file that is cut off when they read it again.
+        code = errno.ENOSPC
+    if code:
+        raise OSError(code, os.strerror(code), str(target)) from error
 
 
 def _measure_free(path: Path) -> int | None:

@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from voxflow.errors import VoxflowError
 from voxflow.leftovers import read_start, sign_process
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 FOLDER = Path(".voxflow")
 HOLDS = "VOXFLOW_HOLDS"
+STARTED_BY_DVC = "DVC_STAGE"
 POLL_S = 1.0
 FOLDER_LOCK = ".voxflow.lock"
 
@@ -62,6 +64,8 @@ def hold_workspace(
 ) -> Iterator[None]:
     """Hold the lock of a workspace inside the block, after those who hold it now.
 
+    A program that DVC has started does not wait: a flow that holds the lock may itself wait for that DVC.
+
     Stages of different folds may run at the same time, but none beside a stage of the whole workspace.
 
     Args:
@@ -70,12 +74,16 @@ def hold_workspace(
         say: gets one line when there is somebody to wait for.
         folder: where the locks of a repository are.
         fold: the number of the only fold that is written to; None: all of the workspace may be.
+
+    Raises:
+        VoxflowError: DVC has started this, and somebody else holds the lock.
     """
     command = f"{stage} {workspace}" if fold is None else f"{stage}_fold {workspace}-{fold}"
     # A stage whose flow was killed works on for seconds, without the flow's lock, until it is ended, too.
     part = f"stage-{stage}" if fold is None else f"fold-{fold}"
+    wait = _refuse_to_wait if STARTED_BY_DVC in os.environ else say
     with (
-        _hold(folder / f"{workspace}.lock", workspace, command, say, is_shared=fold is not None),
+        _hold(folder / f"{workspace}.lock", workspace, command, wait, is_shared=fold is not None),
         _hold(folder / f"{workspace}.{part}.lock", workspace, command, say),
     ):
         yield
@@ -127,12 +135,12 @@ def try_lock(name: str, folder: Path = FOLDER) -> Iterator[bool]:
         yield False
 
 
-class _BusyError(Exception):
+class _BusyError(VoxflowError):
     """Somebody else holds a lock."""
 
 
 def _refuse_to_wait(line: str) -> None:
-    raise _BusyError(line)
+    raise _BusyError(line.replace("waiting for it to end", "run this again when it has ended"))
 
 
 @contextlib.contextmanager

@@ -366,3 +366,18 @@ def test_names_that_mlflow_refuses_are_mended() -> None:
 def test_outside_a_repository_there_is_no_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert set(read_provenance(None).values()) == {"none"}
+
+
+def test_a_backlog_that_a_full_disk_cut_off_takes_and_gives_what_comes_later(tmp_path: Path) -> None:
+    for cut in (b"", b'{"experiment": "cu', b'{"experiment": "cubes", "run_id": "7"}\n{"time": 1, "na'):
+        backlog = Backlog(tmp_path / "7.jsonl", "cubes", "7")
+        backlog.path.write_bytes(cut)
+        entries: list[Any] = []
+        if not cut:
+            backlog.send(entries.append)
+            assert (entries, backlog.is_waiting) == ([], False)
+        backlog.add({"name": "loss"})
+        assert Backlog.read(backlog.path) == backlog
+        backlog.send(entries.append)
+        assert [entry["name"] for entry in entries] == ["loss"]
+        assert not backlog.is_waiting

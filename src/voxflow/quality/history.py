@@ -8,7 +8,7 @@ import shutil
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from voxflow.files import write_text
+from voxflow.files import atomic_directory, temporary_folder, write_text
 from voxflow.quality.docs import SKIP, STYLE
 
 if TYPE_CHECKING:
@@ -38,13 +38,14 @@ def keep_history(history: Path, result: Path, title: str) -> Path:
         The page.
     """
     run = history / datetime.now(UTC).strftime(FORMAT)
-    run.mkdir(parents=True)
-    shutil.copy(result / "report.json", run)
-    if (result / "docs").is_dir():
-        shutil.copytree(result / "docs", run / "docs")
+    with atomic_directory(run) as copy:
+        shutil.copy(result / "report.json", copy)
+        if (result / "docs").is_dir():
+            shutil.copytree(result / "docs", copy / "docs")
     runs = sorted(path for path in history.iterdir() if (path / "report.json").is_file())
-    for old in runs[:-KEPT]:
-        shutil.rmtree(old)
+    with temporary_folder(history) as bin_folder:
+        for old in runs[:-KEPT]:
+            old.replace(bin_folder / old.name)
     page = history / "index.html"
     write_text(page, _render_page(title, [(path.name, _read_report(path)) for path in reversed(runs[-KEPT:])]))
     return page

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import time
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from voxflow.files import write_text
 from voxflow.places import find_home
@@ -70,10 +71,19 @@ class Backlog:
         with contextlib.suppress(OSError):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             # One line a call and no rewriting: a killed process loses at most the line that it was writing.
-            head = "" if self.is_waiting else self._header_line() + "\n"
             line = json.dumps({"time": int(time.time() * 1000), **entry, **_shorten_path(entry)}, default=str)
-            with self.path.open("a", encoding="utf-8") as stream:
-                stream.write(f"{head}{line}\n")
+            with self.path.open("a+b") as stream:
+                stream.write(self._mend_end(stream) + line.encode() + b"\n")
+
+    def _mend_end(self, stream: IO[bytes]) -> bytes:
+        """What must stand before a new line: nothing, or what a full disk has cut off of the lines before."""
+        head = self._header_line().encode() + b"\n"
+        stream.seek(0)
+        if stream.readline() != head:
+            stream.truncate(0)
+            return head
+        stream.seek(-1, os.SEEK_END)
+        return b"" if stream.read() == b"\n" else b"\n"
 
     def send(self, record_entry: Callable[[Mapping[str, Any]], None]) -> None:
         """Hand over every line in order and remove the file; where one can't be recorded, it and the rest stay.
@@ -83,7 +93,8 @@ class Backlog:
         """
         if not self.is_waiting:
             return
-        _, *lines = self.path.read_text(encoding="utf-8").splitlines()
+        # Without even its first line where the disk was full when it was begun.
+        lines = self.path.read_text(encoding="utf-8").splitlines()[1:]
         try:
             while lines:
                 # The last line may have been cut off when its process was killed.

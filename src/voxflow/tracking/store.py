@@ -46,6 +46,8 @@ def configure_mlflow() -> None:
 
     for noisy in ("mlflow", "alembic"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
+    # It logs a traceback of what it raises, which is told in one line.
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     _check_database(get_tracking_uri())
     with ignore_deprecations():
         correct_places(get_tracking_uri())
