@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 Row = dict[str, str]
 DELIMITERS = (",", ";", "\t")  # of several that make as many columns, the first
 
+MOST_COLUMNS = 10_000  # each row has all of them in memory, however short its line is
 MOST_CELL = 32_767  # characters, as in Excel: no text of a file's own goes uncut into a table
 FINDING_PREFIX = "finding:"  # of the columns of cases.csv that say what a radiograph shows: 1, 0, or empty for unknown
 
@@ -57,6 +58,9 @@ def read_csv_text(path: Path) -> tuple[str, str]:
     else:
         header = text.partition("\n")[0]
         delimiter = max(DELIMITERS, key=lambda delimiter: _count_cells(header, delimiter))
+    columns = _count_cells(text.partition("\n")[0], delimiter)
+    if columns > MOST_COLUMNS:
+        raise DataError(f"no CSV: {columns:,} columns; at most {MOST_COLUMNS:,} are read", path=path)
     if len(text) > csv.field_size_limit():
         _check_cells(text, delimiter, path)
     return text, delimiter

@@ -143,6 +143,7 @@ def test_a_label_of_thousands_of_values_makes_no_reason_of_thousands(tmp_path: P
         (b'file,mass\na.png,"1' + b"x" * 200_000 + b'"\n', "no CSV: line 2: field larger than field limit"),
         (b'file,mass\na.png,"1\n' + b"x,y\n" * 50_000, "no CSV: line .*: field larger than field limit"),
         (b"file,mass\na.png,1\0\n", "no CSV: line 2 holds a NUL"),
+        (b"," * 100_000 + b"\n" + b"a\n" * 50_000, "no CSV: 100,001 columns; at most 10,000 are read"),
         (b"x" * 200_000, "no CSV: line 1: field larger than field limit"),
         (b"\xff\xfe" + "file,mass\n".encode("utf-16-le"), "UTF-16"),
         (b"file,mass\na.png,\xff\n", "no UTF-8: line 2"),
