@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import zipfile
 from typing import TYPE_CHECKING
@@ -58,3 +59,12 @@ def test_a_workbook_that_is_none_or_unpacks_without_end_is_refused(
         path.write_bytes(content)
     with pytest.raises(DataError, match=reason):
         recognise_layout(tmp_path, list_files(tmp_path), "table")
+
+
+@pytest.mark.parametrize("value", [10**9, -1, 1.5, [[1]], "x", None, [10**12]])
+def test_a_data_set_whose_classes_have_absurd_values_is_refused(tmp_path: Path, value: object) -> None:
+    write_image(tmp_path / "imagesTr/a_0000.nii.gz")
+    content = {"channel_names": {"0": "CT"}, "labels": {"background": 0, "spleen": value}, "file_ending": ".nii.gz"}
+    (tmp_path / "dataset.json").write_text(json.dumps(content))
+    with pytest.raises(DataError, match=r"labels\.spleen: expected whole numbers from 0"):
+        recognise_layout(tmp_path, list_files(tmp_path), "nnunet")

@@ -119,7 +119,8 @@ def _read_map(source: LabelSource, grids: Sequence[Geometry], allowed: set[int],
         raise DataError(f"{count} voxels have the value {ignore} (ignore), and training can't leave voxels out")
     unknown = sorted(set(values) - {0} - allowed) if allowed else []
     if unknown:
-        raise DataError(f"label values {unknown} are of no class; the classes have {sorted(allowed)}")
+        texts = [join_names([str(value) for value in numbers]) for numbers in (unknown, sorted(allowed))]
+        raise DataError(f"label values [{texts[0]}] are of no class; the classes have [{texts[1]}]")
     return LayoutLabel(Volume(array, grid), values, remark=remark)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from voxflow.errors import DataError, join_names
 from voxflow.files import read_text
+from voxflow.findings import show
 from voxflow.layouts.folder import strip_suffix
 from voxflow.layouts.model import (
     ChannelSource,
@@ -22,6 +23,7 @@ from voxflow.layouts.model import (
     sort_cases,
 )
 from voxflow.texts import parse_json
+from voxflow.volumes import HIGHEST_LABEL
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -141,8 +143,9 @@ class _Description:
         for key, value in labels.items():
             is_turned = key.isdigit() and isinstance(value, str)
             name, numbers = (value, [int(key)]) if is_turned else (key, value if isinstance(value, list) else [value])
-            if not numbers or not all(type(number) is int and number >= 0 for number in numbers):
-                raise self._fail(f"expected whole numbers from 0, received {value!r}", f"labels.{key}")
+            if not numbers or not all(type(number) is int and 0 <= number <= HIGHEST_LABEL for number in numbers):
+                message = f"expected whole numbers from 0 to {HIGHEST_LABEL}, received {show(value)}"
+                raise self._fail(message, f"labels.{key}")
             if name in classes:
                 raise self._fail(f"two classes are called {name!r}", f"labels.{key}")
             classes[name] = tuple(numbers)
