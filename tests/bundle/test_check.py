@@ -218,6 +218,11 @@ def test_a_good_bundle_has_no_fault_and_is_called_a_program(tmp_path: Path) -> N
              "'SwinUNETR' may need it: the package 'einops' is not installed", 'pip install "einops"'),
         ),
         (
+            {"train#handlers#1": {"_target_": "ClearMLStatsHandler", "project_name": "p"}},
+            ("warning", "missing-package", "train.json: train#handlers#1#_target_",
+             "'ClearMLStatsHandler' may need it: the package 'clearml' is not installed", 'pip install "clearml"'),
+        ),
+        (
             {"image_reader": "ITKReader", "train#preprocessing#transforms#0#reader": "@image_reader"},
             ("warning", "missing-package", "train.json: train#preprocessing#transforms#0#reader",
              "'LoadImaged' may need it: the package 'itk' is not installed", 'pip install "itk"'),

@@ -20,7 +20,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from voxflow.bundle.packages import describe_missing, is_installed
+from voxflow.bundle.packages import describe_missing, is_installed, name_install
 from voxflow.bundle.source import MAX_SCRIPTS, list_definitions, list_script_imports, read_script
 from voxflow.findings import suggest
 
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 LIBRARIES = frozenset({"monai", "torch", "ignite", "numpy"})
 _SPECIAL = frozenset({"_target_", "_disabled_", "_requires_", "_desc_", "_mode_", "_debug_"})
 _ABSENT = object()
+_IMPORT = "optional_import"
+# For a GPU's own memory, downloads and engines, which a bundle asks for by further arguments.
+_RARELY_NEEDED = frozenset({"cupy", "gdown", "huggingface_hub", "tensorrt", "torch_tensorrt"})
 MOST_TARGETS = 500
 MOST_LETTERS = 200  # of a file's name, on every system
 # What MONAI has removed, with what does the same.
@@ -314,18 +317,29 @@ def _list_own_parameters(node: ast.ClassDef | ast.FunctionDef) -> tuple[set[str]
 
 
 def find_lazy_package(target: Target) -> str:
-    """The package that MONAI's own network imports when it is used, and that is not installed; empty where none is.
+    """The package that a class of MONAI imports when it is used, and that is not installed; empty where none is.
 
-    MONAI puts an object that raises in the place of an optional import that failed.
+    MONAI puts an object that raises in the place of an optional import that failed, or imports in a method. Of a
+    network, the whole module is looked at, since its blocks are classes of their own.
     """
-    module = sys.modules.get(getattr(target.component, "__module__", ""))
-    if module is None or not module.__name__.startswith("monai.networks."):
-        return ""
-    lazy = {name: value for name, value in vars(module).items() if type(value).__name__ == "_LazyRaise"}
-    codes = [code for value in vars(module).values() for code in _list_codes(value, module.__name__)]
-    used = {name for code in codes for name in code.co_names} & lazy.keys()
-    texts = [str(vars(lazy[name]).get("_exception", "")) for name in sorted(used)]
-    return next((name for text in texts for name in re.findall(r"No module named '([\w.]+)'", text)), "")
+    component = target.component
+    owners = component.__mro__ if isinstance(component, type) else (component,)
+    names: list[str] = []
+    for owner in owners:
+        module = sys.modules.get(getattr(owner, "__module__", None) or "")
+        if module is None or not module.__name__.startswith("monai."):
+            continue
+        is_network = isinstance(owner, type) and module.__name__.startswith("monai.networks.")
+        values = vars(module).values() if is_network else (owner,)
+        for code in (code for value in values for code in _list_codes(value, module.__name__)):
+            lazy = [vars(module).get(name) for name in code.co_names]
+            texts = [str(vars(item).get("_exception", "")) for item in lazy if type(item).__name__ == "_LazyRaise"]
+            names += [name for text in texts for name in re.findall(r"No module named '([\w.]+)'", text)]
+            # optional_import("clearml") inside of a method.
+            constants = [text for text in code.co_consts if isinstance(text, str)] if _IMPORT in code.co_names else []
+            names += [text for text in constants if name_install(text) and not is_installed(text)]
+    needed = (name for name in names if name_install(name) and name.partition(".")[0] not in _RARELY_NEEDED)
+    return min(needed, default="")
 
 
 def _list_codes(value: Any, module: str) -> list[types.CodeType]:
