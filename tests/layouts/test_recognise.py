@@ -242,7 +242,10 @@ def test_table_names_the_cell_that_is_wrong(tmp_path: Path, cell: str, reason: s
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"labels": {"background": 0, "liver": "one"}}, r"labels.liver: expected whole numbers from 0, received 'one'"),
+        (
+            {"labels": {"background": 0, "liver": "one"}},
+            "labels.liver: expected whole numbers from 0 to 65535, received 'one'",
+        ),
         ({"labels": [0, 1]}, r"labels: expected values by name"),
         ({"channel_names": {"0": "CT", "2": "PET"}}, r"channels are numbered from 0 without a gap, received 0, 2"),
         ({"regions_class_order": [1]}, r"regions_class_order: expected 3 whole numbers"),
