@@ -30,6 +30,7 @@ from tests.serving.servers import (
 from voxflow.geometry import Geometry
 from voxflow.serving import limits as serving_limits
 from voxflow.serving.connections import BACKLOG, RESERVE, count_allowed_connections
+from voxflow.serving.requestlog import RareNotes
 from voxflow.serving.scratch import PREFIX, ScratchFolder
 from voxflow.volumes import Volume, write_volume
 
@@ -156,6 +157,13 @@ def test_connections_end_before_descriptors_do(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(resource, "getrlimit", lambda _: (64, 64))
     with pytest.raises(Exception, match="ulimit -n"):
         count_allowed_connections(1000)
+
+
+def test_faults_that_repeat_are_said_seldom(caplog: pytest.LogCaptureFixture) -> None:
+    notes = RareNotes()
+    for _ in range(2000):
+        notes.add("error: OSError at accept")
+    assert caplog.text.count("OSError") == 1
 
 
 def test_a_client_that_does_not_read_its_answer_is_given_up(tmp_path: Path) -> None:

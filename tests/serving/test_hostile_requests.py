@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import io
 import struct
@@ -177,6 +178,7 @@ REQUESTS: dict[str, tuple[bytes, int, str]] = {
     "bzip2": (post(make_zip(("a", b"x"), method=zipfile.ZIP_BZIP2)), 400, "method 12"),
     "LZMA": (post(make_zip(("a", b"x"), method=zipfile.ZIP_LZMA)), 400, "method 14"),
     "a list of files in the wrong place": (post(lie(FEW, 42, 1 << 31)), 400, "can't be unpacked"),
+    "a list of files in front of the zip": (post(FEW[:-6] + struct.pack("<IH", 1 << 30, 0)), 400, "can't be unpacked"),
     "a file that says to be small": (post(lie(make_zip(("a", bytes(9_000_000))), 24, 10)), 400, "can't be unpacked"),
     "a file that says to be huge": (post(lie(FEW, 24, 1 << 31)), 413, "unpacks to"),
     "a checksum that is wrong": (post(lie(FEW, 16, 7)), 400, "file 1 of 1"),
@@ -255,6 +257,33 @@ def test_a_body_comes_in_chunks_and_after_it_was_asked_for(service: tuple[int, S
         assert connection.recv(1000).startswith(b"HTTP/1.1 100")
         connection.sendall(good_body)
         assert read_answer(connection)[0] == 200
+
+
+def test_a_full_disk_is_said_and_leaves_nothing(
+    service: tuple[int, Service], good_body: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fill(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "/secret/path")
+
+    for name in ("app.Service._count_block", "work.infer_cases"):
+        with monkeypatch.context() as patches:
+            patches.setattr(f"voxflow.serving.{name}", fill)
+            assert ask(service[0], post(good_body)) == (507, {"error": "the disk of the service is full"})
+    wait_until_empty(service[1])
+
+
+def test_an_error_of_the_service_is_logged_without_its_words(
+    service: tuple[int, Service], good_body: bytes, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise TypeError("Doe^John")
+
+    monkeypatch.setattr("voxflow.serving.work.infer_cases", fail)
+    status, answer = ask(service[0], post(good_body))
+    assert status == 500
+    assert "Doe" not in answer["error"] + caplog.text
+    assert "TypeError at app.py" in caplog.text
+    wait_until_empty(service[1])
 
 
 def test_no_part_of_an_answer_is_sent_alone(service: tuple[int, Service], good_body: bytes) -> None:

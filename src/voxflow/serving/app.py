@@ -7,7 +7,7 @@ import shutil
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, get_args
@@ -64,12 +64,14 @@ class Service:
         self._at_work = ThreadPoolExecutor(1, thread_name_prefix="infer")
         self._scratch: ScratchFolder | None = None
 
-    def open(self) -> None:
-        """Make the folder of the uploads."""
-        self._scratch = ScratchFolder()
+    def open(self) -> ScratchFolder:
+        """Make the folder of the uploads, where it is not there yet."""
+        self._scratch = self._scratch or ScratchFolder()
+        return self._scratch
 
     def close(self) -> None:
         """Remove the folder of the uploads; work that is still going on is left alone."""
+        self.is_stopping = True
         self._at_work.shutdown(wait=not self.accepted, cancel_futures=True)
         if self._scratch is not None:
             self._scratch.close()
@@ -79,7 +81,8 @@ class Service:
         """Accept nothing more; bodies that are still coming are refused."""
         self.is_stopping = True
         for timeout in self._receiving:
-            timeout.reschedule(asyncio.get_running_loop().time())
+            with suppress(RuntimeError):  # its time is over already
+                timeout.reschedule(asyncio.get_running_loop().time())
 
     def explain_unready(self) -> str:
         """Why no further request would be accepted at this moment; empty where one would."""
@@ -103,9 +106,7 @@ class Service:
         """
         response_format = _parse_request(request)
         self._require_room()
-        if self._scratch is None:
-            raise RefusedError(503, "the service is stopping", RETRY_AFTER)
-        upload = Upload(self._scratch.make_folder())
+        upload = Upload(self.open().make_folder())
         try:
             await self._receive(request, upload)
             self._require_room()

@@ -6,6 +6,7 @@ process has no descriptors left: here connections end sooner than descriptors do
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import json
 import resource
@@ -20,11 +21,9 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from voxflow.errors import ConfigError
 from voxflow.serving.limits import HEADER_BYTES
-from voxflow.serving.requestlog import RareNotes, RequestRecord
+from voxflow.serving.requestlog import RareNotes, RequestRecord, describe_bug
 
 if TYPE_CHECKING:
-    import asyncio
-
     from starlette.applications import Starlette
 
     from voxflow.serving.app import Service
@@ -190,9 +189,19 @@ class LimitedProtocol(H11Protocol):
 class Server(uvicorn.Server):
     """A server that answers what it has accepted before it stops, and takes nothing more meanwhile."""
 
-    def __init__(self, config: uvicorn.Config, service: Service) -> None:
+    def __init__(self, config: uvicorn.Config, service: Service, notes: RareNotes) -> None:
         super().__init__(config)
         self._service = service
+        self._notes = notes
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, and say errors of connections seldom: asyncio writes each with its traceback."""
+        asyncio.get_running_loop().set_exception_handler(self._note_error)
+        await super().startup(sockets)
+
+    def _note_error(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        error = context.get("exception")
+        self._notes.add(f"error: {describe_bug(error) if error else context.get('message')}")
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop within the time that is left for it."""
@@ -220,7 +229,7 @@ def make_server(app: Starlette) -> Server:
         timeout_graceful_shutdown=limits.stop_seconds,
         h11_max_incomplete_event_size=HEADER_BYTES,
     )
-    return Server(config, service)
+    return Server(config, service, limiter.notes)
 
 
 def count_allowed_connections(connections: int) -> int:
@@ -231,7 +240,7 @@ def count_allowed_connections(connections: int) -> int:
     Raises:
         ConfigError: not even one.
     """
-    used = len(list(Path("/proc/self/fd").iterdir())) + BACKLOG + RESERVE
+    used = len(list(Path("/dev/fd").iterdir())) + BACKLOG + RESERVE
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != resource.RLIM_INFINITY and soft < used + connections:
         soft = used + connections if hard == resource.RLIM_INFINITY else min(hard, used + connections)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import logging.handlers
 import time
+import warnings
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from traceback import extract_tb
@@ -95,6 +97,8 @@ def describe_bug(error: BaseException) -> str:
 def start_log(path: Path | None, megabytes: int) -> Handler:
     """Send the log to a file that is replaced when it is full, the former ones kept; else to standard error.
 
+    Libraries no longer write anything to either: pydicom's warnings repeat what a file holds.
+
     Args:
         path: of the file; None: standard error.
         megabytes: of one file; there are up to five more.
@@ -109,6 +113,8 @@ def start_log(path: Path | None, megabytes: int) -> Handler:
     formatter = logging.Formatter("%(asctime)sZ %(message)s", "%Y-%m-%dT%H:%M:%S")
     formatter.converter = time.gmtime
     handler.setFormatter(formatter)
+    warnings.simplefilter("ignore")
+    logging.getLogger().addHandler(logging.NullHandler())
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     logger.propagate = False
@@ -118,7 +124,8 @@ def start_log(path: Path | None, megabytes: int) -> Handler:
 def stop_log(handler: Handler) -> None:
     """Close what :func:`start_log` opened."""
     logger.removeHandler(handler)
-    handler.close()
+    with suppress(OSError):  # as of a full disk
+        handler.close()
 
 
 class _RotatingLog(logging.handlers.RotatingFileHandler):

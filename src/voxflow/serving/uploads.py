@@ -160,6 +160,12 @@ class _BoundedFile(io.FileIO):
             raise zipfile.BadZipFile("its list of files is too long")
         return super().read(size) or b""
 
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        try:
+            return super().seek(offset, whence)
+        except OSError as error:
+            raise zipfile.BadZipFile("it names a place in front of its beginning") from error
+
 
 def _unpack_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, target: Path, remaining: int) -> int:
     """Unpack one file, and return how many bytes the others may have."""
