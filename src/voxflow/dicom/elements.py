@@ -8,6 +8,7 @@ steps over sequences, and ends at the pixels. Whatever it does not expect raises
 
 from __future__ import annotations
 
+import stat
 import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -87,14 +88,18 @@ def read_elements(path: Path, vr_by_tag: Mapping[int, bytes]) -> Elements:
         >>> elements.values[0x00080060], elements.size - sum(elements.pixels)
         (b'CT', 0)
     """
+    status = path.stat()
+    # A pipe or a device would keep whoever opens it waiting.
+    if not stat.S_ISREG(status.st_mode):
+        raise UnusualFileError
     with path.open("rb", buffering=0) as stream:
         data = b""
         for length in READ_LENGTHS:
             data += stream.read(length - len(data)) or b""
             try:
-                return _walk_elements(data, stream.seek(0, 2), vr_by_tag)
+                return _walk_elements(data, status.st_size, vr_by_tag)
             except TooShortError:
-                stream.seek(len(data))
+                continue
     raise UnusualFileError
 
 
@@ -162,21 +167,23 @@ def is_vr(text: bytes) -> bool:
 
 def _parse_explicit(data: bytes, position: int) -> tuple[int, bytes | None, int, int]:
     """Tag, value representation, offset and length of the value of the element at a position."""
-    # The longest header of an element: tag, VR, two reserved bytes, length (PS3.5 7.1.2).
-    if position + 12 > len(data):
-        raise TooShortError
-    group, element, vr, length = _TAG_VR_LENGTH.unpack_from(data, position)
-    if vr in _SHORT_VRS:
-        return (group << 16) + element, vr, position + 8, length
-    if vr in _LONG_VRS:
-        return (group << 16) + element, vr, position + 12, _LONG.unpack_from(data, position + 8)[0]
+    try:
+        group, element, vr, length = _TAG_VR_LENGTH.unpack_from(data, position)
+        if vr in _SHORT_VRS:
+            return (group << 16) + element, vr, position + 8, length
+        # Tag, VR, two reserved bytes, length (PS3.5 7.1.2).
+        if vr in _LONG_VRS:
+            return (group << 16) + element, vr, position + 12, _LONG.unpack_from(data, position + 8)[0]
+    except struct.error as error:
+        raise TooShortError from error
     raise UnusualFileError
 
 
 def _parse_implicit(data: bytes, position: int) -> tuple[int, bytes | None, int, int]:
-    if position + 8 > len(data):
-        raise TooShortError
-    group, element, length = _TAG_LENGTH.unpack_from(data, position)
+    try:
+        group, element, length = _TAG_LENGTH.unpack_from(data, position)
+    except struct.error as error:
+        raise TooShortError from error
     return (group << 16) + element, None, position + 8, length
 
 

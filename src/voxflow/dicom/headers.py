@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from voxflow.dicom.elements import UNDEFINED
 from voxflow.dicom.files import UnfitFileError, find_start, open_dataset
+from voxflow.files import describe_special_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -314,8 +315,11 @@ def parse_unusual_header(path: Path) -> DicomHeader | None:
     """Read the header of a DICOM object by pydicom, many times slower than ``read_header`` in ``plain``.
 
     Returns:
-        The header, with its ``fault`` where it can't be trusted; None for a file that is no DICOM object.
+        The header, with its ``fault`` where it can't be trusted; None for a file that is no DICOM object, and for what
+        is no file and is never opened.
     """
+    if describe_special_file(path):
+        return None
     start = find_start(path)
     if not start:
         return None

@@ -18,7 +18,6 @@ from voxflow.dicom.headers import (
     parse_unusual_header,
 )
 from voxflow.errors import DicomError
-from voxflow.files import describe_special_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -87,8 +86,6 @@ def read_header(path: Path) -> DicomHeader | None:
     Returns:
         The header; None for a file that is no DICOM object, and for what is no file and is never opened.
     """
-    if describe_special_file(path):
-        return None
     try:
         return read_plain_header(path)
     except (UnusualFileError, ValueError, OverflowError, OSError):
@@ -185,7 +182,7 @@ class _HeaderFields:
             return ()
         if vr == b"FD":
             return tuple(str(value) for (value,) in struct.iter_unpack("<d", raw))
-        if len(raw) > (LONGEST_UID if vr in (b"UI", b"LO") else LONGEST_RAW_TEXT):
+        if len(raw) > LONGEST_UID and (vr in (b"UI", b"LO") or len(raw) > LONGEST_RAW_TEXT):
             raise UnusualFileError
         # PS3.5 6.2: UIDs are padded by a zero byte, other text by a blank.
         text = raw.rstrip(b"\0" if vr == b"UI" else b" ").decode("latin-1")
