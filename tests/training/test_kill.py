@@ -10,7 +10,7 @@ import signal
 import sys
 import threading
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import pytest
 import torch
@@ -76,12 +76,13 @@ def set_trap(place: str, turn: int, share: float) -> list[int]:
             threading.Timer(share * 0.03, die).start()
         return real(*args, **kwargs)
 
-    def half_written(real: Callable[..., Any], content: Any, path: Path) -> None:
-        real(content, path)
+    def half_written(real: Callable[..., Any], content: Any, stream: IO[bytes]) -> None:
+        real(content, stream)
+        stream.flush()
         kind = "state" if "optimizer" in content else "final" if math.isnan(content["metric"]) else "model"
         counted.extend([1] * (kind == place))
         if len(counted) == turn:
-            os.truncate(path, int(path.stat().st_size * share))
+            stream.truncate(int(stream.tell() * share))
             die()
 
     counted: list[int] = []
