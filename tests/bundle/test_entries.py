@@ -55,6 +55,13 @@ def test_only_what_is_run_must_be_there(tmp_path: Path) -> None:
     assert run_bundle(bundle, BundleOptions()) == ["run"]
 
 
+@pytest.mark.parametrize("name", ["trian#amp", "calls#b#c", "steps#5", "steps#x"])
+def test_a_value_that_is_set_inside_of_nothing_is_refused_by_its_id(tmp_path: Path, name: str) -> None:
+    bundle = write_bundle(tmp_path, steps=[1], run="$1")
+    with pytest.raises(ConfigError, match=f"train.json: set: {name}: sets a value inside of what the configuration"):
+        run_bundle(bundle, BundleOptions(set={name: True}))
+
+
 def test_a_bundle_without_the_id_to_run_is_refused_before_it_is_built(tmp_path: Path) -> None:
     bundle = write_bundle(tmp_path, initialize="$1 / 0", training="$@calls.append('training')")
     with pytest.raises(ConfigError, match="no id 'run' to run; run_id names it"):

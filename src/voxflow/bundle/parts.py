@@ -160,7 +160,11 @@ def _fill_in(
 
     def set_values() -> None:
         for name, value in options.set.items():
-            parser[name] = value
+            try:
+                parser[name] = value
+            except (LookupError, TypeError, ValueError) as error:
+                message = "sets a value inside of what the configuration does not have"
+                raise ConfigError(message, path=config, where=f"set: {name}") from error
 
     set_values()
     lacking = put_folders(parser, config, options, folders, bounds)

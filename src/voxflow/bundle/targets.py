@@ -33,7 +33,7 @@ _ABSENT = object()
 _IMPORT = "optional_import"
 # For a GPU's own memory, downloads and engines, which a bundle asks for by further arguments.
 _RARELY_NEEDED = frozenset({"cupy", "gdown", "huggingface_hub", "tensorrt", "torch_tensorrt"})
-MOST_TARGETS = 500
+MOST_SEARCHES = 100  # for the name that was meant; each takes 10 ms
 MOST_LETTERS = 200  # of a file's name, on every system
 # What MONAI has removed, with what does the same.
 _RENAMED = {
@@ -87,6 +87,7 @@ class TargetFinder:
     def __init__(self, bundle: Path) -> None:
         self.bundle = bundle
         self._targets: dict[str, Target] = {}
+        self._searches = 0
 
     def is_own(self, path: str) -> bool:
         """Whether a dotted path begins with a module of the bundle's own."""
@@ -125,7 +126,8 @@ class TargetFinder:
     def _suggest_short(self, name: str, names: Mapping[str, Any]) -> str:
         if name in _RENAMED:
             return f"write {_RENAMED[name]!r}"
-        if len(self._targets) > MOST_TARGETS:  # a search takes 10 ms
+        self._searches += 1
+        if self._searches > MOST_SEARCHES:
             return ""
         near = suggest(name, names)
         return near.fix if near.nearest else ""
