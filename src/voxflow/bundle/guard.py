@@ -87,7 +87,7 @@ class StageBounds:
         self.folders = tuple(folder.resolve() for folder in self.folders)
         protected = [folder.resolve() for folder in self.protected]
         # A folder that the stage's own lies in has other writers, Voxflow among them.
-        self.protected = tuple(f for f in protected if not any(own.is_relative_to(f) for own in self.folders))
+        self.protected = tuple(f for f in protected if not any(stage.is_relative_to(f) for stage in self.folders))
 
     def __getstate__(self) -> dict[str, Any]:
         """For a worker process that begins anew: a parser holds whole networks."""

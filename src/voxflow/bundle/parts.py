@@ -84,8 +84,6 @@ def open_bundle(
     Raises:
         ConfigError: a configuration is missing or has no such id.
     """
-    from monai.bundle import ConfigWorkflow
-
     bundle = bundle.resolve()
     files = list_config_files(bundle, stage, options)
     for file in files:
@@ -95,15 +93,7 @@ def open_bundle(
     # A bundle's own modules stand beside configs/ and are imported by their names.
     before, sys.path[:] = list(sys.path), [str(bundle), *sys.path]
     try:
-        workflow = ConfigWorkflow(
-            config_file=[str(file) for file in files],
-            logging_file=False,
-            init_id=options.init_id,
-            run_id=options.run_id,
-            final_id=options.final_id,
-            workflow_type=None,
-            bundle_root=str(bundle),
-        )
+        workflow = _read_workflow(bundle, files, options)
         bounds.parser = workflow.parser
         _require_entry(workflow.parser, files[0], stage, options)
         _import_writers([*files, *bundle.glob("scripts/**/*.py")])
@@ -117,10 +107,24 @@ def open_bundle(
         shutil.rmtree(bounds.cache, ignore_errors=True)
 
 
+def _read_workflow(bundle: Path, files: list[Path], options: BundleOptions) -> Any:
+    from monai.bundle import ConfigWorkflow
+
+    return ConfigWorkflow(
+        config_file=[str(file) for file in files],
+        logging_file=False,
+        init_id=options.init_id,
+        run_id=options.run_id,
+        final_id=options.final_id,
+        workflow_type=None,
+        bundle_root=str(bundle),
+    )
+
+
 def _require_entry(parser: Any, config: Path, stage: str, options: BundleOptions) -> None:
     """Refuse a configuration that does not say what to run, before anything of it is built."""
-    here = [name for name in USUAL_ENTRIES if name in parser and name != options.run_id]
-    advice = f" (here: {', '.join(here)})" if here else ""
+    entries = [name for name in USUAL_ENTRIES if name in parser and name != options.run_id]
+    advice = f" (here: {', '.join(entries)})" if entries else ""
     if not has_id(parser, options.run_id) and options.run_id not in options.set:
         message = f"no id {options.run_id!r} to run; run_id names it where the bundle calls it otherwise{advice}"
         raise ConfigError(message + advise_workflow(config.parents[1]), path=config)

@@ -188,12 +188,12 @@ def rename_fields(item: Mapping[str, Any], options: BundleOptions) -> Any:
 
 def _follow_references(parser: Any, name: str) -> Iterator[str]:
     """The ids that a value only repeats: of ``dataset#data: "@datalist"``, ``datalist``, and so on."""
-    seen = {name}
-    while (match := _REFERENCE.fullmatch(str(parser[name]).strip())) and match[1] not in seen:
+    names = {name}
+    while (match := _REFERENCE.fullmatch(str(parser[name]).strip())) and match[1] not in names:
         name = match[1]
         if not has_id(parser, name):
             return
-        seen.add(name)
+        names.add(name)
         yield name
 
 

@@ -218,15 +218,9 @@ def _run(
             open_bundle(bundle, stage, options, folders=folders, data=checked, bounds=bounds) as workflow,
         ):
             require_engine(workflow, name)
-            proof = EngineProof(name, bounds)
             items = [item for id_, part in checked.items() for item in part if id_ not in options.set]
-
-            def begin(engine: Any) -> None:
-                if items:
-                    check_dataset(engine, items, name, bounds)
-                proof.attach(engine)
-
-            with meet_engine(workflow.parser, name, begin, proof.attach_to_other):
+            proof = EngineProof(name, bounds, items)
+            with meet_engine(workflow.parser, name, proof.attach, proof.attach_to_other):
                 run_workflow(workflow, bounds)
             proof.require()
         count = count_cases(proof.engine, {} if set(checked) & set(options.set) else checked, name)

@@ -38,7 +38,7 @@ def export_bundle(bundle: Path, model: Path, out: Path, options: BundleOptions) 
         ParityError: the exported network answers otherwise; the file is removed.
     """
     import torch
-    from monai.bundle import ConfigParser, ckpt_export
+    from monai.bundle import ckpt_export
 
     if not (model / MODEL).is_file():
         raise DataError("file not found; train first", path=model / MODEL)
@@ -60,10 +60,7 @@ def export_bundle(bundle: Path, model: Path, out: Path, options: BundleOptions) 
             key_in_ckpt=key,
             **values,
         )
-        parser = ConfigParser()
-        parser.read_config(files)
-        parser.update(values)
-        network = parser.get_parsed_content(options.network)
+        network = _build_network(files, values, options.network)
         network.load_state_dict(state)
         scripted: Any = torch.jit.load(str(out / SCRIPT), map_location="cpu")  # type: ignore[no-untyped-call]
     difference = _compare_logits(network, scripted, shape)
@@ -71,6 +68,15 @@ def export_bundle(bundle: Path, model: Path, out: Path, options: BundleOptions) 
         (out / SCRIPT).unlink()
         raise ParityError(f"{out / SCRIPT}: differs from torch by {difference:.2g} (at most {MOST})")
     return {"torchscript_max_logit_difference": difference, "cases": 1}
+
+
+def _build_network(files: list[str], values: dict[str, Any], name: str) -> Any:
+    from monai.bundle import ConfigParser
+
+    parser = ConfigParser()
+    parser.read_config(files)
+    parser.update(values)
+    return parser.get_parsed_content(name)
 
 
 def _read_state(path: Path) -> tuple[dict[str, Any], str | None]:

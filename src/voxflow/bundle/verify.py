@@ -69,14 +69,15 @@ class EngineProof:
     Args:
         name: its id.
         bounds: of the stage.
+        items: the cases that its data set must hold; none where the configuration's own are used.
 
     Attributes:
         engine: what was watched; None before.
         has_ended: whether it came to the end of its run.
     """
 
-    def __init__(self, name: str, bounds: StageBounds) -> None:
-        self.name, self.bounds = name, bounds
+    def __init__(self, name: str, bounds: StageBounds, items: Sequence[BundleItem] = ()) -> None:
+        self.name, self.bounds, self.items = name, bounds, items
         self.engine: Any = None
         self.has_ended = False
 
@@ -84,6 +85,8 @@ class EngineProof:
         """Watch an ignite engine that is about to run."""
         from ignite.engine import Events
 
+        if self.items:
+            check_dataset(engine, self.items, self.name, self.bounds)
         self.engine = engine
         engine.add_event_handler(Events.COMPLETED, self._note_end)
         self.attach_to_other(engine)
@@ -144,12 +147,12 @@ def compare_weights(state: Mapping[str, Any], path: Path) -> bool | None:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception:  # noqa: BLE001 - it holds more than weights, such as a logger; the loads decide
         return None
-    own = {_unwrap(name): value for name, value in state.items() if isinstance(value, torch.Tensor)}
+    required = {_unwrap(name): value for name, value in state.items() if isinstance(value, torch.Tensor)}
     verdict: bool | None = None
     for stated in _list_states(content):
-        if not own or not own.keys() <= stated.keys():
+        if not required or not required.keys() <= stated.keys():
             continue
-        if all(_is_equal(value, stated[name]) for name, value in own.items()):
+        if all(_is_equal(value, stated[name]) for name, value in required.items()):
             return True
         verdict = False
     return verdict
@@ -200,9 +203,8 @@ def check_dataset(
     if files is None:
         return
     expected = list_input_files({"": items})
-    others = sorted(files - expected)
-    if others:
-        bounds.refuse(f"the bundle reads {others[0]}, which is no case of the {part}", others[0])
+    for path in sorted(files - expected):
+        bounds.refuse(f"the bundle reads {path}, which is no case of the {part}", path)
     images = list_input_files({"": items}, "image")
     if missing := sorted(images - files):
         count = f"{len(images) - len(missing)} of the {part}'s {len(images)} images"
