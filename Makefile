@@ -7,6 +7,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_ROOT_USER_ACTION := ignore
 READY := $(VENV)/.ready
+HASHED := $(BIN)/python -m pip install --quiet --no-deps --require-hashes
 # One test process more than cores, since some tests wait for servers; at most eight: each needs about 2 GB.
 AT_ONCE := -n $(shell echo $$(($$(nproc) + 1))) --maxprocesses 8
 
@@ -16,17 +17,20 @@ AT_ONCE := -n $(shell echo $$(($$(nproc) + 1))) --maxprocesses 8
 help: ## list these commands
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed 's/:.*## /\t/' | expand -t 16
 
-$(READY): requirements.lock pyproject.toml
+$(READY): requirements.lock requirements-torch.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "setup: error: Python 3.11 or newer is needed, $(PYTHON) is older; try make PYTHON=python3.11"; exit 2; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
 		{ echo "setup: error: $(PYTHON) has no venv module; on Debian and Ubuntu install python3-venv"; exit 2; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --requirement requirements.lock
+	@# torch is taken from the build for the CPU if pip has one at hand, else from the registry; it is several gigabytes.
+	@sed -n '/^torch==/,/[^\\]$$/p' requirements.lock > $(VENV)/torch.lock
+	@$(HASHED) --no-index --requirement $(VENV)/torch.lock 2>/dev/null || $(HASHED) --requirement requirements-torch.lock
+	$(HASHED) --requirement requirements.lock
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $(READY)
 
-setup: $(READY) ## make .venv with the versions of requirements.lock
+setup: $(READY) ## make .venv with the versions, and from the very files, of requirements.lock
 
 demo: $(READY) ## run all stages on the two demo workspaces
 	@$(BIN)/python -m tasks.ops.digests --check
@@ -60,12 +64,11 @@ format: $(READY) ## format the code with ruff, and fix what ruff can fix
 serve: $(READY) ## start Prefect and MLflow on this machine only (PREFECT_PORT, MLFLOW_PORT)
 	@$(BIN)/python -m tasks.ops.serve
 
-lock: ## write requirements.lock anew from pyproject.toml
+lock: ## write requirements.lock and requirements-torch.lock anew from pyproject.toml
 	rm -rf $(VENV)-lock && $(PYTHON) -m venv $(VENV)-lock
-	$(VENV)-lock/bin/python -m pip install --quiet torch==2.13.0 '.[dev]'
-	{ head -n 1 requirements.lock; $(VENV)-lock/bin/python -m pip freeze --all \
-		| grep -viE '^(pip|voxflow|-e)' | sed -E 's/\+cpu//' | LC_ALL=C sort -f; } > requirements.lock.new
-	mv requirements.lock.new requirements.lock && rm -rf $(VENV)-lock
+	$(VENV)-lock/bin/python -m pip install --quiet 'pip-tools>=7.6'
+	$(VENV)-lock/bin/python tasks/ops/lock.py
+	rm -rf $(VENV)-lock
 
 clean: ## remove the tools' caches; data, models and metrics stay
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage
