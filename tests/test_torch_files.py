@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,8 +21,8 @@ from voxflow.training.state import read_state
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
+ROOT = Path(__file__).resolve().parents[1]
 CONTENT: dict[str, Any] = {"a": torch.arange(6.0), "text": "x", "nested": {"b": torch.ones(2, 3)}}
 
 
@@ -114,3 +117,17 @@ def test_a_damaged_file_is_named(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "model.pt").write_bytes(content)
     with pytest.raises(DataError, match=r"model.pt: no model file: \S+"):
         read_torch(tmp_path / "model.pt", "model file")
+
+
+def test_an_exported_script_is_the_same_in_every_process(tmp_path: Path) -> None:
+    program = (
+        "import sys; from pathlib import Path; import torch\n"
+        "from tests.inference.models import volume_spec\nfrom voxflow.engines.torchscript import write_torchscript\n"
+        "network = torch.nn.Sequential(torch.nn.Conv3d(1, 2, 3, padding=1), torch.nn.BatchNorm3d(2)).eval()\n"
+        "[torch.nn.init.ones_(value) for value in network.parameters()]\n"
+        "write_torchscript(network, volume_spec(), Path(sys.argv[1]))"
+    )
+    for seed in ("1", "2"):  # of the order in which Python goes through a set
+        command = [sys.executable, "-c", program, str(tmp_path / f"{seed}.ts")]
+        subprocess.run(command, check=True, cwd=ROOT, env=os.environ | {"PYTHONHASHSEED": seed})
+    assert (tmp_path / "1.ts").read_bytes() == (tmp_path / "2.ts").read_bytes()

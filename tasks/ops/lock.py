@@ -20,11 +20,14 @@ from pathlib import Path
 
 LOCK, TORCH_LOCK = Path("requirements.lock"), Path("requirements-torch.lock")
 HEAD = "# Exact versions of everything, made by `make lock` from pyproject.toml. Installed by `make setup`.\n"
-TORCH_HEAD = "# torch of the package registry, made by `make lock`; `make setup` takes it where no build for the CPU is at hand.\n"
+TORCH_HEAD = (
+    "# torch of the package registry, by `make lock`; `make setup` takes it where no build for the CPU is at hand.\n"
+)
 CUDA = re.compile(r"nvidia-|cuda-|triton$")
 LINUX = ' ; sys_platform == "linux"'
 ENTRY = re.compile(
-    r"^(?P<name>[A-Za-z0-9._-]+)==(?P<version>\S+)(?: ; [^\\\n]+)? \\\n(?P<hashes>(?: +--hash=sha256:[0-9a-f]{64}(?: \\)?\n?)+)",
+    r"^(?P<name>[A-Za-z0-9._-]+)==(?P<version>\S+)(?: ; [^\\\n]+)? \\\n"
+    r"(?P<hashes>(?: +--hash=sha256:[0-9a-f]{64}(?: \\)?\n?)+)",
     re.MULTILINE,
 )
 HASH = re.compile(r"[0-9a-f]{64}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 import zipfile
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from typing_extensions import override
@@ -17,7 +18,7 @@ from voxflow.machine import has_gpu
 from voxflow.torch_files import open_torch_file
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     import numpy as np
@@ -131,6 +132,29 @@ def open_foreign_torchscript(path: Path, spec: ModelSpec, size: Sequence[int]) -
     return engine
 
 
+class _SortedSet(set[str]):
+    """A set whose elements come in alphabetical order."""
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(sorted(super().__iter__()))
+
+
+@contextmanager
+def _order_constants() -> Iterator[None]:
+    """Let the compiler write a module's constants in one order.
+
+    torch 2.13 goes through a set of their names, whose order is another in each process (PYTHONHASHSEED).
+    """
+    from torch.jit import _recursive
+
+    names = vars(_recursive)
+    names["set"] = _SortedSet
+    try:
+        yield
+    finally:
+        names.pop("set", None)
+
+
 def write_torchscript(module: torch.nn.Module, spec: ModelSpec, path: Path) -> None:
     """Write model.ts: scripted where the network's code allows, so that any size is right; else traced.
 
@@ -141,7 +165,7 @@ def write_torchscript(module: torch.nn.Module, spec: ModelSpec, path: Path) -> N
     """
     import torch
 
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _order_constants():
         warnings.filterwarnings("ignore", _DEPRECATION, DeprecationWarning)
         try:
             scripted: Any = torch.jit.script(module)
