@@ -101,15 +101,15 @@ def parse_limits(content: Mapping[Any, Any], path: Path = PARAMS) -> Limits:
     for key in content:
         if key != KEY and nearest_name(str(key).lower(), [KEY], cutoff=0.8):
             findings.error("unknown-key", str(key), f"unknown key {key!r}", suggest(str(key), [KEY]))
-    given_limits = content.get(KEY) or {}
+    values = content.get(KEY) or {}
     limits = Limits()
-    if isinstance(given_limits, dict):
-        for key in given_limits.keys() - Limits.model_fields.keys():
+    if isinstance(values, dict):
+        for key in values.keys() - Limits.model_fields.keys():
             advice = suggest(str(key), Limits.model_fields)
             findings.error("unknown-key", f"{KEY}.{key}", f"unknown limit {show(key)}", advice)
-        given_limits = {key: value for key, value in given_limits.items() if key in Limits.model_fields}
+        values = {key: values[key] for key in values if key in Limits.model_fields}
     try:
-        limits = Limits.model_validate(given_limits)
+        limits = Limits.model_validate(values)
     except ValidationError as error:
         findings.add_validation(error, KEY)
     findings.raise_errors(f"{len(findings.errors)} wrong limit(s)")
