@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from voxflow.dicom import PARSE_ERRORS
+from voxflow.dicom import PARSE_ERRORS, read_dataset
 from voxflow.errors import PacsError
 
 if TYPE_CHECKING:
@@ -22,14 +22,9 @@ def check_received(path: Path, uid: str, archive: str) -> None:
     Raises:
         PacsError: it is.
     """
-    import pydicom
-
     try:
-        head = pydicom.dcmread(path, specific_tags=["SOPInstanceUID"], stop_before_pixels=True)
-        received_uid = str(head.SOPInstanceUID)
+        received_uid = str(read_dataset(path, tags=["SOPInstanceUID"]).SOPInstanceUID)
     except PARSE_ERRORS as error:
         raise PacsError(f"{archive}: fetch {uid}: what it sent is no DICOM ({type(error).__name__})") from error
-    except pydicom.errors.InvalidDicomError as error:
-        raise PacsError(f"{archive}: fetch {uid}: what it sent is no DICOM file") from error
     if received_uid != uid:
         raise PacsError(f"{archive}: fetch {uid}: it sent another object, {received_uid[:80]}")
