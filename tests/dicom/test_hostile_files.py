@@ -14,7 +14,7 @@ import pytest
 from pydicom.uid import UID
 
 from tests.dicom.hostile_files import FILES, UNDEFINED, deflate, insert, write_bytes
-from tests.dicom.objects import Series, contour, random_values, save, structure_set
+from tests.dicom.objects import Series, contour, new, pixels, random_values, save, structure_set
 from voxflow.dicom import ConvertOptions, convert_folder
 from voxflow.errors import DataError
 from voxflow.volumes import read_volume
@@ -211,3 +211,44 @@ def test_a_sparse_file_is_not_read_to_its_end(tmp_path: Path) -> None:
     rows = convert(tmp_path)
     assert [row["verdict"] for row in rows] == ["converted", "quarantined"]
     assert "it has 1048576 MB" in rows[1]["reason"]
+
+
+def test_a_grid_that_nifti_does_not_hold_costs_its_series_alone(tmp_path: Path) -> None:
+    write_sound_series(tmp_path)
+    Series(np.zeros((3, 2, 32_768), np.int16), uid="1.2.3", spacing=(0.1, 0.1)).write(tmp_path / "in/wide")
+    rows = {row["series_uid"]: row for row in convert(tmp_path)}
+    assert rows["1.2.99"]["verdict"] == "converted"
+    assert "NIfTI holds at most 32767 voxels along an axis, received 32768 × 2 × 3" in rows["1.2.3"]["reason"]
+    assert str(tmp_path) not in rows["1.2.3"]["reason"]
+
+
+def test_slices_shifted_far_on_fine_pixels_cost_their_series_alone(tmp_path: Path) -> None:
+    write_sound_series(tmp_path)
+    datasets = Series(random_values((12, 9, 7)), uid="1.2.3", spacing=(1e-4, 1e-4)).datasets()
+    for k, dataset in enumerate(datasets):
+        dataset.ImagePositionPatient = [0, 90 * k, 100 * k]
+        save(dataset, tmp_path / f"in/bad/{k}")
+    rows = {row["series_uid"]: row for row in convert(tmp_path)}
+    assert rows["1.2.99"]["verdict"] == "converted"
+    assert "voxels would become" in rows["1.2.3"]["reason"]
+
+
+@pytest.mark.parametrize("spacing", [["1e300", "1e300"], ["-1", "1"], ["nan", "1"]])
+def test_a_radiograph_is_converted_without_a_spacing_that_can_not_be(tmp_path: Path, spacing: list[str]) -> None:
+    dataset = new("1.2.840.10008.5.1.4.1.1.1", "CR", "1.2.3")
+    pixels(dataset, np.arange(60, dtype=np.uint16).reshape(6, 10))
+    dataset.ImagerPixelSpacing = spacing
+    save(dataset, tmp_path / "in/a")
+    (row,) = convert(tmp_path)
+    assert (row["verdict"], row["spacing_mm"]) == ("converted", "")
+    assert row["reason"].startswith("its spacing is left out: voxels are ")
+
+
+def test_an_empty_file_of_another_kind_of_name_is_no_slice(tmp_path: Path) -> None:
+    for k, dataset in enumerate(Series(random_values(), uid="1.2.3").datasets()):
+        save(dataset, tmp_path / f"in/{k}.dcm")
+    (tmp_path / "in/VERSION").touch()
+    assert sorted(row["verdict"] for row in convert(tmp_path)) == ["converted", "skipped"]
+    (tmp_path / "in/6.dcm").touch()
+    with pytest.raises(DataError, match="a slice may be missing"):
+        convert(tmp_path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from voxflow.bounds import check_array, check_grid, check_resampling
+from voxflow.bounds import check_array, check_grid, check_picture, check_resampling
 from voxflow.errors import DataError, DicomError
 
 if TYPE_CHECKING:
@@ -65,6 +65,18 @@ def check_series(headers: Sequence[DicomHeader], frame_count: int = 0) -> None:
     columns = max(header.plane.columns for header in headers)
     # 16 bits: what most volumes have in the end.
     _check_shape((columns, rows, frames), 2, file_bytes)
+
+
+def check_radiograph(dataset: Dataset) -> None:
+    """Check that a radiograph has no more pixels than its PNG may have.
+
+    Raises:
+        DicomError: it is beyond the limits.
+    """
+    try:
+        check_picture(int(dataset.get("Rows") or 0), int(dataset.get("Columns") or 0))
+    except DataError as error:
+        raise DicomError(error.message, where="(0028,0010)") from error
 
 
 def check_geometry(size: Sequence[int], spacing_mm: Sequence[float], position_mm: Sequence[float]) -> None:

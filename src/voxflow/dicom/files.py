@@ -58,10 +58,21 @@ def find_start(path: Path) -> FileStart:
     return "cut" if start and is_zero and has_dicom_name(path) else ""
 
 
+def find_name_kind(path: Path) -> str:
+    """Tell how a file is called: by its suffix, or by a number or a UID, of which the last part is no suffix.
+
+    Example:
+        >>> from pathlib import Path
+        >>> [find_name_kind(Path(name)) for name in ("IM7", "IM7.DCM", "1.2.840.7", "notes.txt")]
+        ['', '.dcm', '.1', '.txt']
+    """
+    suffix = path.suffix.lower()
+    return ".1" if suffix[1:].isdigit() else suffix
+
+
 def has_dicom_name(path: Path) -> bool:
     """Whether a file is called as DICOM files are: without a suffix, by a UID, or with a suffix of theirs."""
-    suffix = path.suffix.lower()
-    return suffix in ("", *DICOM_SUFFIXES) or suffix[1:].isdigit()
+    return find_name_kind(path) in ("", ".1", *DICOM_SUFFIXES)
 
 
 def open_dataset(path: Path) -> Path | BytesIO:

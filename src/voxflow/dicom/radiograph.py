@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from voxflow.dicom.claims import check_radiograph
 from voxflow.dicom.headers import read_dataset
 from voxflow.dicom.padding import find_padding_range
 from voxflow.dicom.pixels import check_grey, decode_stored_values
@@ -47,6 +48,7 @@ def read_radiograph_object(
     """
     dataset = read_dataset(path, pixels=True)
     check_grey(dataset)
+    check_radiograph(dataset)
     stored = decode_stored_values(dataset)
     if stored.ndim != 2:
         raise DicomError(f"a radiograph has one frame, received {stored.shape[0]}", where="(0028,0008)")

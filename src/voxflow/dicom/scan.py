@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from voxflow.dicom.files import DICOM_SUFFIXES, has_dicom_name
+from voxflow.dicom.files import DICOM_SUFFIXES, find_name_kind
 from voxflow.dicom.headers import PARSE_ERRORS, describe_unreadable, read_dataset
 from voxflow.dicom.pixels import decode_stored_values, read_rescale
 from voxflow.dicom.plain import read_header, read_plain_values
@@ -61,8 +61,14 @@ def scan_folder(source: Path, workers: int | None = None, *, without: Path | Non
         header_by_file = list(track(run(read_header, files, describe_unreadable), "reading headers", total=len(files)))
     headers = [header for header in header_by_file if header is not None]
     other_files = [file for file, header in zip(files, header_by_file, strict=True) if header is None]
-    folders = {header.path.parent for header in headers}
-    lost_files = {file: fault for file in other_files if file.parent in folders and (fault := _find_fault(file))}
+    names = {(header.path.parent, find_name_kind(header.path)) for header in headers}
+    folders = {folder for folder, _ in names}
+    lost_files = {
+        file: fault
+        for file in other_files
+        if file.parent in folders
+        and (fault := _find_fault(file, is_alike=(file.parent, find_name_kind(file)) in names))
+    }
     headers += [describe_unreadable(file, fault) for file, fault in lost_files.items()]
     distinct_headers, copies = _find_copies(headers)
     return FolderScan(
@@ -70,13 +76,13 @@ def scan_folder(source: Path, workers: int | None = None, *, without: Path | Non
     )
 
 
-def _find_fault(file: Path) -> str:
-    """Why a file beside DICOM files, which looks like one of them by its name, is none; empty where it does not."""
-    if not has_dicom_name(file) or not file.is_file():
+def _find_fault(file: Path, *, is_alike: bool) -> str:
+    """Why a file beside DICOM files is none, though its name is one of theirs or alike; empty where it is not."""
+    suffix = file.suffix.lower()
+    if not (is_alike or suffix in DICOM_SUFFIXES) or not file.is_file():
         return ""
     if file.stat().st_size == 0:
         return "an empty file"
-    suffix = file.suffix.lower()
     return f"no DICOM, although its name ends in {suffix}" if suffix in DICOM_SUFFIXES else ""
 
 

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 
+from voxflow.dicom.claims import check_geometry
 from voxflow.dicom.headers import PARSE_ERRORS, explain_parse_error
 from voxflow.dicom.label_grid import LabelGrid
 from voxflow.dicom.labels import LabelObject, LabelShare, merge_labels
 from voxflow.dicom.radiograph import read_radiograph_object
 from voxflow.dicom.reading import VolumeReading, read_part
-from voxflow.errors import InputError
+from voxflow.errors import DicomError, InputError
 from voxflow.images import (
     ConversionOutcome,
     ConversionRow,
@@ -96,12 +97,18 @@ def convert_part(job: ConversionJob) -> ConversionOutcome:
         return quarantine_job(job, str(error))
     except PARSE_ERRORS as error:
         return quarantine_job(job, explain_parse_error(error))
-    # Outside of the try: a full disk is no fault of the series.
-    return (
-        _write_radiograph_case(job, picture, spacing)
-        if job.part.kind == "radiograph"
-        else _write_volume_case(job, reading)
-    )
+    # Of OSError, none is caught: a full disk is no fault of the series.
+    try:
+        return (
+            _write_radiograph_case(job, picture, spacing)
+            if job.part.kind == "radiograph"
+            else _write_volume_case(job, reading)
+        )
+    except InputError as error:
+        # Its path is that of the output, which has no such file.
+        return quarantine_job(job, error.message)
+    except MemoryError as error:
+        return quarantine_job(job, explain_parse_error(error))
 
 
 def _read_radiograph(job: ConversionJob) -> tuple[NDArray[np.uint8] | NDArray[np.uint16], tuple[float, ...]]:
@@ -217,6 +224,8 @@ def _write_radiograph_case(job: ConversionJob, array: NDArray[Any], spacing: tup
     first = job.part.first
     image = f"images/{job.case}.png"
     write_radiograph(job.target / image, array)
+    remark = _find_spacing_fault(spacing, array.shape)
+    spacing = () if remark else spacing
     size, spacing_mm = " ".join(map(str, array.shape)), " ".join(f"{mm:.6g}" for mm in spacing)
     has_findings = any(value is not None for value in job.findings.values())
     case = ConvertedCase(
@@ -231,5 +240,18 @@ def _write_radiograph_case(job: ConversionJob, array: NDArray[Any], spacing: tup
         spacing_mm=spacing_mm,
         findings=job.findings,
     )
-    row = replace(describe_part(job.part), verdict="converted", case=job.case, size=size, spacing_mm=spacing_mm)
-    return ConversionOutcome((row,), (case,))
+    row = replace(describe_part(job.part), verdict="converted", reason=remark, case=job.case)
+    return ConversionOutcome((replace(row, size=size, spacing_mm=spacing_mm),), (case,))
+
+
+def _find_spacing_fault(spacing: tuple[float, ...], size: tuple[int, ...]) -> str:
+    """Why the spacing of a radiograph, which may lack one, is no such; empty where it is."""
+    if not spacing:
+        return ""
+    if len(spacing) != len(size):
+        return f"its spacing is left out: {len(spacing)} numbers instead of {len(size)}"
+    try:
+        check_geometry(size, spacing, ())
+    except DicomError as error:
+        return f"its spacing is left out: {error.message}"
+    return ""

@@ -294,11 +294,18 @@ def _write_compressed(stream: BinaryIO, header: bytes, voxels: NDArray[Any]) -> 
             archive.write(voxel_bytes[begin : begin + BUFFER])
 
 
+# The header counts voxels in 16 bits with a sign.
+MAX_AXIS = 32_767
+
+
 def _build_header(array: NDArray[Any], geometry: Geometry, path: Path) -> bytes:
     """The 348 bytes of a NIfTI-1 header, and the four that say that no extension follows."""
     datatype = DATATYPES.get(array.dtype.str[1:])
     if datatype is None:
         raise DataError(f"NIfTI has no voxel type {array.dtype}", path=path)
+    if max(array.shape) > MAX_AXIS:
+        size = " × ".join(map(str, array.shape))
+        raise DataError(f"NIfTI holds at most {MAX_AXIS} voxels along an axis, received {size}", path=path)
     forms = geometry.forms
     if forms is None or not np.isfinite([*forms.pixdim, *forms.quaternion, *forms.rows]).all():
         forms = _state_scanner(geometry)
