@@ -390,6 +390,15 @@ def test_a_stage_that_would_train_instead_is_an_error(tmp_path: Path) -> None:
     [
         ({"validate#handlers": []}, {}, ("no-result", "train.json", "give it a CheckpointSaver")),
         ({}, {"initialize": []}, ("no-weights", "inference.json", "give it a CheckpointLoader")),
+        (
+            {},
+            {"initialize": ["$@network.load_state_dict(torch.load(@bundle_root + '/models/model.pt'))"]},
+            (
+                "no-weights",
+                "inference.json",
+                "give it a CheckpointLoader, or name the id of its path by infer.load_path",
+            ),
+        ),
         ({}, {"postprocessing#transforms": []}, ("no-result", "inference.json", "give it a SaveImaged")),
     ],
 )
@@ -398,6 +407,20 @@ def test_a_stage_that_would_end_without_its_result_is_an_error(
 ) -> None:
     (finding,) = check(write_bundle(tmp_path, train=train, infer=infer))
     assert (finding.severity, finding.code, finding.file.name, finding.fix) == ("error", *expected)
+
+
+def test_weights_that_an_expression_loads_from_the_named_id_are_the_stages(tmp_path: Path) -> None:
+    load = "$@network.load_state_dict(torch.load(@ckpt_path))"
+    bundle = write_bundle(tmp_path, infer={"initialize": [load], "ckpt_path": "models/model.pt"})
+    assert [finding.code for finding in check(bundle)] == ["no-weights"]
+    block = {"trust": True, "infer": {"load_path": "ckpt_path"}}
+    assert check(bundle, workspace="w", block=block) == []
+
+
+def test_a_data_set_that_is_a_list_is_named(tmp_path: Path) -> None:
+    bundle = write_bundle(tmp_path, infer={"dataset": [{"image": "a.nii.gz"}]})
+    (finding,) = [finding for finding in check(bundle) if finding.code == "missing-id"]
+    assert finding.fix == "infer.infer_data: dataset; or infer.data: own"
 
 
 def test_thousands_of_faults_are_counted_in_seconds(tmp_path: Path) -> None:
@@ -418,7 +441,7 @@ def test_what_params_name_in_vain_is_named_there(tmp_path: Path) -> None:
     values = {"train#trainer#max_epoch": 3, "trian#trainer#amp": True, "val_intervall": 2, "loss#lambda_dice": 2.0}
     block = {
         "train": {"set": values, "trainer": "train#trainr", "evaluator": "validate#evaluator"},
-        "infer": {"cnfig": ["a.json"]},
+        "infer": {"load_path": "loader#load_path", "init_id": "prepare"},
         "evaluate": {"config": ["configs/train.json", "configs/evaluation.json"]},
     }
     found = {describe(f)[2]: describe(f) for f in check(bundle, workspace="w", block=block)}
@@ -428,8 +451,11 @@ def test_what_params_name_in_vain_is_named_there(tmp_path: Path) -> None:
         "params.yaml: workspaces.w.train.set.trian#trainer#amp": "write 'train#trainer#amp'",
         "params.yaml: workspaces.w.train.set.val_intervall": "write 'val_interval'",
         "params.yaml: workspaces.w.train.trainer": "train.trainer: train#trainer",
-        "params.yaml: workspaces.w.infer.cnfig": "",
+        "params.yaml: workspaces.w.infer.load_path": "infer.load_path: checkpointloader#load_path",
+        "params.yaml: workspaces.w.infer.init_id": "infer.init_id: initialize",
     }
+    (finding,) = check(bundle, workspace="w", block={"trust": True, "infer": {"cnfig": ["a.json"]}})
+    assert describe(finding)[:3] == ("error", "unknown-key", "params.yaml: workspaces.w.infer.cnfig")
     assert found["evaluation.json"][:2] == ("error", "missing-file")
     assert found["evaluation.json"][4].startswith("evaluate.config names others: configs/evaluate.json, ")
 

@@ -316,10 +316,11 @@ class _BundleCheck:
         mmar = Path("mmars") / (self.target.workspace or "NAME")
         model = mmar / "models/train"
         out = mmar / "eval" / ("test" if reading.stage == "evaluate" else "infer")
-        if reading.stage == "train":
-            replace_values(reading, options, {"outputs": model / "events", "checkpoints": model})
-        else:
-            replace_values(reading, options, {"checkpoints": model, "outputs": out}, model / "model.pt")
+        weights = None if reading.stage == "train" else model / "model.pt"
+        folders = {"checkpoints": model, "outputs": out}
+        if weights is None:  # where both are one id, checkpoints decide
+            folders = {"outputs": model / "events", "checkpoints": model}
+        replace_values(reading, options, folders, weights)
         evaluator = options.evaluator or DEFAULT_EVALUATOR[reading.stage]
         engine = options.trainer if reading.stage == "train" else evaluator
         trace_stage(reading, [options.init_id, options.run_id, options.final_id])
@@ -329,7 +330,7 @@ class _BundleCheck:
         check_references(reading)
         targets = self._check_code(reading)
         if is_configured:
-            check_effects(reading, targets)
+            check_effects(reading, targets, weights)
 
     def _check_other_files(self) -> None:
         """Look at the code in configurations that no stage reads by itself; what they refer to stands elsewhere."""

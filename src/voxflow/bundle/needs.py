@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from voxflow.bundle.options import DEFAULT_EVALUATOR, BundleOptions
 from voxflow.bundle.reading import SEPARATOR, get_item, has_item, split_id, walk
 from voxflow.bundle.references import EXPRESSION, TARGET, list_references
-from voxflow.bundle.replacing import list_folder_places, list_parts
+from voxflow.bundle.replacing import list_folder_places, list_parts, refers_to
 from voxflow.findings import Finding, nearest_name
 from voxflow.places import PARAMS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
 
     from voxflow.bundle.references import StageReading
     from voxflow.bundle.targets import Target, TargetFinder
@@ -26,6 +28,9 @@ _MEANINGS = {
     "network": "the network to export",
     "outputs": "the folder to write to",
     "checkpoints": "the folder of checkpoints",
+    "load_path": "the path of weights",
+    "init_id": "what is done first",
+    "final_id": "what is done last",
 }
 
 
@@ -59,6 +64,8 @@ def list_needs(stage: str, options: BundleOptions, content: dict[str, Any]) -> l
         names.append("outputs")
     if not _is_usual("checkpoints", options) or (is_training and not list_folder_places(content, of_checkpoints=True)):
         names.append("checkpoints")
+    # Those that a configuration may lack, but not where params.yaml names them.
+    names += [name for name in ("load_path", "init_id", "final_id") if name in options.model_fields_set]
     needs = [Need(name, getattr(options, name) or DEFAULT_EVALUATOR[stage], _MEANINGS[name]) for name in names]
     parts = list_parts(stage, options)
     return needs + [Need(option, name, f"the place for the cases of '{part}'") for option, name, part in parts]
@@ -126,24 +133,30 @@ def check_engine(reading: StageReading, options: BundleOptions, engine: str) -> 
         reading.note("error", "wrong-entry", options.run_id, message, f"{reading.stage}.{option} names another")
 
 
-def check_effects(reading: StageReading, targets: Mapping[str, Target]) -> None:
+def check_effects(reading: StageReading, targets: Mapping[str, Target], weights: Path | None) -> None:
     """Note a stage that would end without its result: no weights loaded, no checkpoint or mask written.
 
     Args:
         reading: the configuration, traced.
         targets: what its components name, by id.
+        weights: the trained model that evaluation and inference load; None in training.
     """
     reached = {name: target for name, target in targets.items() if name in reading.reached}
-    texts = [text for name, text in reading.list_texts() if name in reading.reached and text.startswith(EXPRESSION)]
+    expressions = [(n, text) for n, text in reading.list_texts() if n in reading.reached and text[:1] == EXPRESSION]
+    texts = [text for _, text in expressions]
     names = [target.path.rpartition(".")[2] for target in reached.values()]
     if not any(name.endswith(("Trainer", "Evaluator")) for name in names):
         return
     if any(target.origin != "library" for target in reached.values()):
         return  # code that is not known may do it
     loads = any("load_path" in get_item(reading.content, name) for name in reached)
-    if reading.stage != "train" and not loads and not any("load" in text.lower() for text in texts):
-        message = f"nothing that the stage {reading.stage} builds loads weights"
-        reading.note("error", "no-weights", "", message, "give it a CheckpointLoader")
+    loading = [name for name, text in expressions if re.search(r"\bload\w*\(", text)]
+    if weights and not loads and not any(refers_to(reading.content, name, [weights.as_posix()]) for name in loading):
+        message = f"nothing that the stage {reading.stage} builds loads {weights.as_posix()}"
+        fix = "give it a CheckpointLoader" + (
+            f", or name the id of its path by {reading.stage}.load_path" * bool(loading)
+        )
+        reading.note("error", "no-weights", "", message, fix)
     saver = {"train": "CheckpointSaver", "infer": "SaveImaged"}.get(reading.stage, "")
     word = "Checkpoint" if reading.stage == "train" else "Save"
     if saver and not any(word in name for name in names) and not any("save" in text.lower() for text in texts):
@@ -183,6 +196,10 @@ def _list_folders(content: dict[str, Any]) -> Iterator[str]:
 
 
 def _list_data(content: dict[str, Any]) -> Iterator[str]:
+    """The lists of data sets; a data set may be a list itself."""
+    for name, value in walk(content):
+        is_list = isinstance(value, list) and name.rpartition(SEPARATOR)[2] == "dataset"
+        yield from [name] if is_list else []
     for name in _list_targets(content, "Dataset", "SmartCacheDataset"):
         if has_item(content, f"{name}{SEPARATOR}data"):
             yield f"{name}{SEPARATOR}data"
@@ -195,6 +212,9 @@ _CANDIDATES: dict[str, Callable[[dict[str, Any]], Iterator[str]]] = {
     "network": _list_networks,
     "outputs": _list_folders,
     "checkpoints": _list_folders,
+    "load_path": lambda content: (name for name, _ in walk(content) if name.endswith(f"{SEPARATOR}load_path")),
+    "init_id": lambda content: (name for name in content if name.startswith("init")),
+    "final_id": lambda content: (name for name in content if name.startswith("final")),
 }
 
 

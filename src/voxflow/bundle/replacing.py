@@ -86,6 +86,8 @@ def replace_values(
             for place in list_folder_places(reading.content, of_checkpoints=is_for_checkpoints):
                 _replace(reading, options, place, folder.as_posix(), folder.as_posix())
     _replace_cases(reading, options)
+    if weights and options.load_path and has_item(reading.content, options.load_path):
+        set_item(reading.content, options.load_path, weights.as_posix())
     for name, component in list(list_components(reading.content)):
         if weights and "load_path" in component:
             for source in _follow_repetitions(reading.content, f"{name}#load_path"):
@@ -109,7 +111,7 @@ def _check_folders(reading: StageReading, folders: list[str]) -> None:
         for name in list_folder_places(reading.content, of_checkpoints=of_checkpoints):
             value = read_literal(reading.content, name)
             fix = "set this id below `set`"
-            if value is None and not _mentions(reading.content, name, folders):
+            if value is None and not refers_to(reading.content, name, folders):
                 message = f"writes to {show(get_item(reading.content, name))}, which takes no folder of the stage"
                 reading.note("error", "outside-folder", name, message, fix)
             elif value is not None and not value.startswith(tuple(folders)):
@@ -124,8 +126,8 @@ def read_literal(content: Mapping[str, Any], name: str) -> str | None:
     return value if isinstance(value, str) and not value.startswith((EXPRESSION, "@")) else None
 
 
-def _mentions(content: Mapping[str, Any], name: str, folders: list[str]) -> bool:
-    """Whether an expression takes one of the folders, by the ids that it refers to."""
+def refers_to(content: Mapping[str, Any], name: str, paths: list[str]) -> bool:
+    """Whether an expression takes one of the stage's paths, by the ids that it refers to."""
     waiting, visited = [name], set[str]()
     while waiting:
         current = waiting.pop()
@@ -133,7 +135,7 @@ def _mentions(content: Mapping[str, Any], name: str, folders: list[str]) -> bool
             continue
         visited.add(current)
         texts = [text for _, text in walk(get_item(content, current)) if isinstance(text, str)]
-        if any(text.startswith(tuple(folders)) for text in texts):
+        if any(text.startswith(tuple(paths)) for text in texts):
             return True
         waiting += [reference for text in texts for reference in list_references(text) if reference]
     return False
