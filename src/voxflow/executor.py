@@ -107,7 +107,7 @@ def _map_in_processes(
     position = 0
     for numbers, answer in _run_chunks(count, work, items, chunks):
         if isinstance(answer, str):
-            say(f"{answer}; what it was at is tried again, alone")
+            say(f"a worker process {answer}; what it was at is tried again, alone")
             suspects += numbers
         else:
             results.update(zip(numbers, answer, strict=True))
@@ -116,7 +116,7 @@ def _map_in_processes(
             position += 1
     for numbers, answer in _run_chunks(1, work, items, [range(n, n + 1) for n in sorted(suspects)]):
         for n in numbers:
-            results[n] = lost(items[n], answer) if isinstance(answer, str) else answer[0]
+            results[n] = lost(items[n], f"its worker process {answer}") if isinstance(answer, str) else answer[0]
     yield from (results[n] for n in sorted(results))
 
 
@@ -170,8 +170,7 @@ class _Worker:
         self._process.join(timeout=10)
         code = self._process.exitcode or 0
         cause = f"by {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
-        reason = f"its worker process was ended {cause}"
-        return f"{reason}, as for want of memory" if code == -signal.SIGKILL else reason
+        return f"was ended {cause}{', as for want of memory' if code == -signal.SIGKILL else ''}"
 
     def kill(self) -> None:
         self._process.kill()
