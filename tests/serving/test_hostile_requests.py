@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, JPEGLSLossless
 
+from tests.dicom.hostile_frames import BIG, SOF55, make_frame, make_object, patch
 from tests.dicom.objects import Series, random_values
 from tests.inference.models import ThresholdEngine
 from tests.serving.servers import SMALL, ask, connect, list_uploads, read_answer, run_service
@@ -112,6 +114,16 @@ def dicom_zip() -> list[tuple[str, bytes]]:
     return files
 
 
+def deflated_bomb(byte_count: int) -> bytes:
+    """A DICOM file whose pixels are deflated, in a zip that deflates them once more."""
+    dataset = Series(random_values((1, 20, 24)).clip(0)).datasets()[0]
+    dataset.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    dataset.PixelData = bytes(byte_count)
+    buffer = io.BytesIO()
+    dataset.save_as(buffer, enforce_file_format=True)
+    return make_zip(("a", buffer.getvalue()))
+
+
 FEW = make_zip(("a", b"hello"))
 ONE = FEW[FEW.index(b"PK\1\2") : FEW.index(b"PK\5\6")]
 LONG_LIST = ONE * (3_000_000 // len(ONE))
@@ -183,6 +195,7 @@ REQUESTS: dict[str, tuple[bytes, int, str]] = {
     "a file that says to be huge": (post(lie(FEW, 24, 1 << 31)), 413, "unpacks to"),
     "a checksum that is wrong": (post(lie(FEW, 16, 7)), 400, "file 1 of 1"),
     "a bomb": (post(make_zip(("a", bytes(60 << 20)))), 413, "unpacks to 60 MB"),
+    "a bomb inside DICOM": (post(deflated_bomb(60 << 20)), 413, "deflated DICOM"),
     "a zip64": (post(as_zip64(FEW)), 422, ""),
     "a zip64 that counts exabytes": (
         post(as_zip64(FEW).replace(struct.pack("<Q", len(ONE)), struct.pack("<Q", 1 << 62))),
@@ -336,6 +349,22 @@ def test_a_header_that_does_not_end_is_given_up(service: tuple[int, Service]) ->
     assert (status, answer["error"]) == (408, "the header took longer than 1 s")
     with connect(service[0]) as connection:  # one that is never begun is closed
         assert connection.recv(10) == b""
+
+
+def test_frames_that_abort_a_decoder_cost_their_series_alone() -> None:
+    files = dicom_zip()
+    for k in range(4):
+        dataset = make_object(JPEGLSLossless, patch(SOF55, 5, BIG)(make_frame(JPEGLSLossless)))
+        dataset.SeriesInstanceUID, dataset.FrameOfReferenceUID = "1.2.9", "1.3.9"
+        dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = UID(f"1.2.9.{k}")
+        dataset.ImagePositionPatient, dataset.InstanceNumber = [0, 0, 2 * k], k + 1
+        buffer = io.BytesIO()
+        dataset.save_as(buffer, enforce_file_format=True)
+        files.append((f"bad/{k}", buffer.getvalue()))
+    with run_service(ThresholdEngine(threshold=300), LIMITS) as (port, _):
+        status, answer = ask(port, post(make_zip(*files), path=b"/predict?format=json"))
+    assert (status, len(answer["cases"]), len(answer["failures"])) == (200, 1, 1)
+    assert "claims 65535 rows" in answer["failures"][0]["reason"]
 
 
 def test_a_series_that_can_not_be_used_is_named_beside_the_good_one(tmp_path: Path) -> None:

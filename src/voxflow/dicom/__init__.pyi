@@ -1,4 +1,5 @@
 from .convert import convert_folder as convert_folder
+from .files import count_inflated_bytes as count_inflated_bytes
 from .group import SeriesPart as SeriesPart
 from .group import group_headers as group_headers
 from .headers import PARSE_ERRORS as PARSE_ERRORS

@@ -33,6 +33,8 @@ DIRECTORY_BYTES = 400
 # A zip may unpack to so much, whatever its own size.
 FREE_UNPACKED = 256 * MB
 ENCRYPTED = 1
+# Deflated Explicit VR Little Endian (PS3.5 A.5).
+DEFLATED = b"1.2.840.10008.1.2.1.99"
 _ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError, struct.error)
 
 
@@ -168,13 +170,24 @@ class _BoundedFile(io.FileIO):
 
 
 def _unpack_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, target: Path, remaining: int) -> int:
-    """Unpack one file, and return how many bytes the others may have."""
+    """Unpack one file, and return how many bytes the others may have.
+
+    A DICOM file may be deflated once more, inside.
+    """
+    from voxflow.dicom import count_inflated_bytes
+
+    is_deflated = False
     with archive.open(member) as stream, target.open("wb") as out:
         while block := stream.read(_BLOCK):
+            is_deflated = is_deflated or DEFLATED in block[:1024]
             remaining -= len(block)
             if remaining < 0:
                 raise RefusedError(413, "the zip unpacks to more than it claims, and more than is taken")
             out.write(block)
+    if is_deflated:
+        remaining -= count_inflated_bytes(target, remaining)
+        if remaining < 0:
+            raise RefusedError(413, "the zip holds deflated DICOM files that inflate to more than is taken")
     return remaining
 
 
