@@ -279,6 +279,9 @@ HELPERS = """
     def pickled(image, target):
         torch.save({}, target / "x.pt")
 
+    def scripted(image, target):
+        torch.jit.script(torch.nn.ReLU()).save(target / "x.ts")
+
     def nifti(image, target):
         nibabel.save(nibabel.load(image), target / "x.nii.gz")
 

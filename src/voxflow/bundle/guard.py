@@ -205,7 +205,7 @@ def list_input_files(data: Mapping[str, Sequence[Mapping[str, Any]]], field_name
         for item in items:
             for value in [item[field_name]] if field_name else item.values():
                 texts = value if isinstance(value, (list, tuple)) else [value]
-                paths.update(Path(text).resolve() for text in texts if isinstance(text, str))
+                paths.update(Path(text).resolve() for text in texts if isinstance(text, (str, os.PathLike)))
     return frozenset(paths)
 
 
@@ -279,12 +279,15 @@ def _replace_functions(bounds: StageBounds, stack: contextlib.ExitStack) -> None
     import torch
     from monai.data import ImageWriter
     from monai.transforms import LoadImage
+    from torch.jit import _script
     from torch.utils.data import DataLoader
 
     doors: list[tuple[Any, str, Callable[[Any], None], int]] = [
         (torch, "load", bounds.check_weights, 0),
         (torch.jit, "load", bounds.check_weights, 0),
         (torch, "save", bounds.check_write, 1),
+        (torch.jit, "save", bounds.check_write, 1),
+        (_script.RecursiveScriptModule, "save", bounds.check_write, 1),
         (LoadImage, "__call__", bounds.check_input, 1),
         (ImageWriter, "write", bounds.check_image_write, 1),
     ]

@@ -44,6 +44,8 @@ def meet_engine(
 
     @wraps(original)
     def run(engine: Any, *args: Any, **kwargs: Any) -> Any:
+        if not hasattr(engine, "data_loader"):  # an engine of ignite's, which is given its data now
+            engine.data_loader = kwargs.get("data", args[0] if args else None)
         if find_built(parser, name) is not engine:
             begin_other(engine)
         elif not met:
@@ -232,7 +234,7 @@ def list_dataset_files(dataset: Any) -> frozenset[Path] | None:
             files = [list_dataset_files(part) for part in data]
             return frozenset().union(*(part for part in files if part)) if None not in files else None
         return _list_item_files(data)
-    return list_dataset_files(data) if hasattr(data, "data") else None
+    return None if data is None or isinstance(data, (str, Mapping)) else list_dataset_files(data)
 
 
 def _list_item_files(items: Sequence[Any]) -> frozenset[Path] | None:
