@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 # What a decoder needs to know of a frame (PS3.3 C.7.6.3) as numbers; the first four are its layout.
 _ATTRIBUTES = ("Rows", "Columns", "SamplesPerPixel", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation")
+# pydicom's words where GDCM decodes nothing, which says no more.
+GDCM_GAVE_NOTHING = "'NoneType' object has no attribute 'encode'"
 # Decoder processes that wait, by the process that started them: a fork must not talk to its parent's.
 _IDLE: dict[int, list[DecoderProcess]] = {}
 
@@ -172,7 +174,9 @@ def _pop_all(idle: list[DecoderProcess]) -> Iterator[DecoderProcess]:
 
 
 def _shorten(message: str) -> str:
-    return " ".join(message.split())[-160:]
+    """The end of what pydicom says, which is of the decoder that was asked last, in one line."""
+    reason = message.rpartition("available plugins:")[2].replace(GDCM_GAVE_NOTHING, "refused")
+    return " ".join(reason.split())[-160:]
 
 
 @atexit.register
