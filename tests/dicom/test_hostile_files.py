@@ -252,3 +252,14 @@ def test_an_empty_file_of_another_kind_of_name_is_no_slice(tmp_path: Path) -> No
     (tmp_path / "in/6.dcm").touch()
     with pytest.raises(DataError, match="a slice may be missing"):
         convert(tmp_path)
+
+
+def test_images_beyond_what_an_upload_may_have_decoded_are_refused(tmp_path: Path) -> None:
+    for number in range(3):
+        series = Series(np.zeros((3, 300, 400), np.int16), uid=f"1.2.{number}", frame=f"1.3.{number}")
+        series.write(tmp_path / f"in/{number}")
+    convert_folder(tmp_path / "in", tmp_path / "out", OPTIONS, decoded_mb=1)
+    with (tmp_path / "out/conversion.csv").open(encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [row["verdict"] for row in rows] == ["converted", "quarantined", "quarantined"]
+    assert rows[1]["reason"] == "all images together have more than 1 MB decoded"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from voxflow.bounds import check_array, check_grid, check_picture, check_resampling
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
     from pydicom.dataset import Dataset
 
+    from voxflow.dicom.group import SeriesPart
     from voxflow.dicom.headers import DicomHeader
 
 _BITS = {"PixelData": 0, "FloatPixelData": 32, "DoubleFloatPixelData": 64}
@@ -65,6 +67,30 @@ def check_series(headers: Sequence[DicomHeader], frame_count: int = 0) -> None:
     columns = max(header.plane.columns for header in headers)
     # 16 bits: what most volumes have in the end.
     _check_shape((columns, rows, frames), 2, file_bytes)
+
+
+def refuse_beyond(parts: Sequence[SeriesPart], most_mb: int) -> list[SeriesPart]:
+    """Leave out what no longer fits into a limit on all images of a folder together, by their headers alone.
+
+    Args:
+        parts: of the folder; those that are not decoded count nothing.
+        most_mb: decoded pixels of all of them (MiB).
+
+    Returns:
+        The parts in their order; those beyond the limit are "unreadable", with the reason.
+    """
+    remaining, limited = most_mb << 20, []
+    for part in parts:
+        is_decoded = part.kind in ("volume", "radiograph", "label")
+        # 16 bits a pixel, as in check_series; a segmentation may have a byte.
+        byte_count = 2 * sum(h.plane.rows * h.plane.columns * max(1, h.frame_count) for h in part.headers) * is_decoded
+        if byte_count > remaining:
+            reason = f"all images together have more than {most_mb} MB decoded"
+            limited.append(replace(part, kind="unreadable", reason=reason))
+        else:
+            remaining -= byte_count
+            limited.append(part)
+    return limited
 
 
 def check_radiograph(dataset: Dataset) -> None:

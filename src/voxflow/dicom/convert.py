@@ -12,6 +12,7 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from voxflow.dicom.claims import refuse_beyond
 from voxflow.dicom.group import SeriesPart, group_headers
 from voxflow.dicom.headers import PARSE_ERRORS, explain_parse_error
 from voxflow.dicom.labels import LabelObject, LabelShare, assign_label_values, match_label, read_label_object
@@ -96,7 +97,12 @@ NO_DICOM = ConversionResult([], [], {}, {})
 
 
 def convert_folder(
-    source: Path, target: Path, options: ConvertOptions, executor: Executor | None = None
+    source: Path,
+    target: Path,
+    options: ConvertOptions,
+    executor: Executor | None = None,
+    *,
+    decoded_mb: int | None = None,
 ) -> ConversionSummary:
     """Convert a folder tree of DICOM, NIfTI, MetaImage, NRRD and pictures to volumes, labels and a case table.
 
@@ -105,6 +111,8 @@ def convert_folder(
         target: made whole or not at all: images/, labels/, labels.json, cases.csv, conversion.csv, conversion.json.
         options: what to take and how strictly to check.
         executor: who makes the cases; None: threads and processes of this machine.
+        decoded_mb: the most that the pixels of all DICOM images together may have decoded (MiB), for folders of
+            strangers; None: each image counts alone.
 
     Raises:
         ConfigError: the mapping of pseudonyms would lie in the target.
@@ -123,7 +131,9 @@ def convert_folder(
         else:
             dicom = NO_DICOM
             if scan.headers:
-                dicom = _convert_dicom(scan, source, folder, options, pseudonyms, executor=executor)
+                parts = group_headers(scan.headers, options)
+                parts = parts if decoded_mb is None else refuse_beyond(parts, decoded_mb)
+                dicom = _convert_dicom(scan, source, folder, options, pseudonyms, parts=parts, executor=executor)
             converted = _convert_other_files(scan, folder, options, namer, executor, dicom=dicom, pseudonyms=pseudonyms)
         remove_partials(folder)
         rows = namer.name_rows(converted.rows)
@@ -205,10 +215,10 @@ def _convert_dicom(
     options: ConvertOptions,
     pseudonyms: PseudonymBook,
     *,
+    parts: Sequence[SeriesPart],
     executor: Executor | None,
 ) -> ConversionResult:
     findings = read_findings(source / options.findings) if options.findings else RadiographFindings()
-    parts = group_headers(scan.headers, options)
     images = [part for part in parts if part.kind in ("volume", "radiograph")]
     labels, label_rows = _read_labels([part for part in parts if part.kind == "label"], options.workers)
     # Converted ones first, so that a label's place among them is that of its image's job.

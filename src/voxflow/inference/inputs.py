@@ -68,15 +68,27 @@ def find_cases(
 
 
 def convert_dicom_cases(
-    source: Path, volumes: Path, *, is_segmentation: bool, options: ConvertOptions | None = None
+    source: Path,
+    volumes: Path,
+    *,
+    is_segmentation: bool,
+    options: ConvertOptions | None = None,
+    decoded_mb: int | None = None,
 ) -> InputCases:
     """Convert a folder of DICOM as the stage convert does, and find the cases in it with the files they came from.
+
+    Args:
+        source: the folder.
+        volumes: the folder to convert it to.
+        is_segmentation: whether volumes are wanted; else radiographs.
+        options: of the conversion.
+        decoded_mb: as in :func:`convert_folder`.
 
     Raises:
         DataError: nothing could be converted, or nothing of the kind that the model takes.
     """
     options = options or ConvertOptions(mapping=False)
-    convert_folder(source, volumes, options)
+    convert_folder(source, volumes, options, decoded_mb=decoded_mb)
     rows = read_rows(volumes / "cases.csv") or []
     names = [row["case"] for row in rows if row["image"].endswith(RADIOGRAPH_SUFFIXES) is not is_segmentation]
     if not names:

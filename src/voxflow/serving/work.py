@@ -136,7 +136,9 @@ def _convert_dicom(upload: Path, folder: Path, limits: ServeLimits, *, is_segmen
     # The pseudonyms leave this folder nowhere: any key will do, and no file leads from them back to patients.
     options = ConvertOptions(pseudonym_key=secrets.token_hex(16), workers=1, mapping=False)
     try:
-        return convert_dicom_cases(source, volumes, is_segmentation=is_segmentation, options=options)
+        return convert_dicom_cases(
+            source, volumes, is_segmentation=is_segmentation, options=options, decoded_mb=limits.unpacked_mb
+        )
     except InputError as error:
         raise RefusedError(422, _hide_folder(str(error).replace(str(source), "the zip"), folder)) from error
 
