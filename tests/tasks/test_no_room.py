@@ -198,7 +198,7 @@ def test_a_dicom_seg_that_cannot_be_made_is_a_line_of_its_case(
     files = SourceFiles((Path("in/u1.dcm"),))
     monkeypatch.setattr("tasks.infer.find_sources", lambda *_: {Origin("1.2.3"): files})
 
-    def refuse(*_: object) -> None:
+    def refuse(*_: object, **__: object) -> None:
         raise error
 
     monkeypatch.setattr("voxflow.dicom.write_segmentation", refuse)
@@ -222,7 +222,7 @@ def test_a_full_disk_under_a_dicom_seg_ends_the_work(
     files = SourceFiles((Path("in/u1.dcm"),))
     monkeypatch.setattr("tasks.infer.find_sources", lambda *_: {Origin("1.2.3"): files})
 
-    def refuse(path: Path, *_: object) -> None:
+    def refuse(path: Path, *_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
     monkeypatch.setattr("voxflow.dicom.write_segmentation", refuse)

@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
+import yaml
 
 from tasks.ops.repro import Outcome, Reproducer
 from tests.flows.repository import environment
+from tests.tasks.cubes import write_cubes
 from tests.tasks.repository_of_cubes import make_cubes_repository
 from voxflow.tracking import read_run_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
 BOTH = ("left", "right")
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def train_both(root: Path, *names: str) -> list[tuple[Outcome, list[str]]]:
@@ -125,3 +131,25 @@ def test_the_second_of_one_workspace_waits_in_one_line_and_finds_it_done(tmp_pat
     assert not any("ERROR" in line for line in output)
     with closing(sqlite3.connect(root / "mlflow.db")) as store:
         assert store.execute("SELECT status FROM runs").fetchall() == [("FINISHED",)]
+
+
+def test_two_programs_of_one_workspace_take_turns(tmp_path: Path) -> None:
+    """By hand, without DVC or a flow between them: each trains, one after the other, and the folder is one's."""
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump({"workspaces": {"cubes": write_cubes(tmp_path)}}))
+    command = [sys.executable, "-m", "tasks.train", "cubes"]
+    variables = environment() | {"PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"}
+    programs = [
+        subprocess.Popen(command, cwd=tmp_path, env=variables, stderr=subprocess.PIPE, text=True) for _ in range(2)
+    ]
+    lines = [program.communicate(timeout=1200)[1] for program in programs]
+    assert [program.returncode for program in programs] == [0, 0], lines
+    waits = [re.search(r"cubes is being written by process (\d+) \(train cubes, since ", line) for line in lines]
+    (waiting,) = [number for number, match in enumerate(waits) if match]
+    match = waits[waiting]
+    assert match is not None
+    assert int(match[1]) == programs[1 - waiting].pid
+    runs = set()
+    for line in lines:
+        assert "epoch 2: loss" in line
+        runs.add(re.search(r"best mean_dice \S+", line)[0])  # type: ignore[index]
+    assert len(runs) == 1
