@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from pydicom.dataset import Dataset
 
+# What Python runs to start it.
+PROGRAM = "voxflow.dicom.decoder_process"
 # Beside the frame, and for each of its pixels: openjpeg computes in 32 bits, and keeps a copy.
 FREE_BYTES, BYTES_A_PIXEL = 512 << 20, 16
 # Of processor time for an object, and how many bytes are decoded in each further second: JPEG 2000 makes 20 MB.

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from voxflow.dicom.codestreams import PIXEL_DATA, PixelLayout, check_frame
+from voxflow.dicom.decoder_process import PROGRAM
 from voxflow.dicom.encapsulation import split_frames
 from voxflow.errors import DicomError
 
@@ -42,7 +43,7 @@ class DecoderProcess:
         self._connection, remote_end = Pipe()
         # Not multiprocessing's: a worker of a pool may have no children of that kind.
         # -P: the current folder is no place to import from.
-        command = [sys.executable, "-P", "-m", "voxflow.dicom.decoder_process", str(remote_end.fileno())]
+        command = [sys.executable, "-P", "-m", PROGRAM, str(remote_end.fileno())]
         # Each further thread of a library takes address space, which is limited there.
         threads = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
         environment = {**os.environ, **threads, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
