@@ -135,7 +135,6 @@ class ServeCommand(Command):
             server.run(sockets=listeners)
         finally:
             if app.state.service.accepted:
-                say("serve: stopped before all requests were answered; see --stop-seconds")
-                # Python would wait for the thread that is at work.
+                # Its time is over, and Python would wait for the thread that is at work.
                 os._exit(EXIT_FAILURE)
         return EXIT_OK

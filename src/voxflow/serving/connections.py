@@ -20,6 +20,7 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from voxflow.errors import ConfigError
+from voxflow.progress import say
 from voxflow.serving.limits import HEADER_BYTES
 from voxflow.serving.requestlog import RareNotes, RequestRecord, describe_bug
 
@@ -207,6 +208,8 @@ class Server(uvicorn.Server):
         """Stop within the time that is left for it."""
         self._service.begin_stop()
         await super().shutdown(sockets)
+        if self._service.accepted:
+            say("serve: stopped before all requests were answered; see --stop-seconds")
 
 
 def make_server(app: Starlette) -> Server:
