@@ -124,6 +124,18 @@ def test_a_child_of_who_holds_the_lock_does_not_wait(tmp_path: Path) -> None:
         finish(flow)
 
 
+def test_a_child_does_not_wait_for_a_parent_that_could_not_write_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with start("spleen", "pipeline", "0") as flow:
+        assert read_line(flow) == "holds"
+        monkeypatch.setenv(locks.HOLDS, read_hold(tmp_path))
+        (tmp_path / ".voxflow/spleen.lock").write_text("")  # as on a full disk
+        with hold_workspace("spleen", "train", pytest.fail):
+            pass
+        finish(flow)
+
+
 def test_a_variable_of_a_parent_that_is_gone_opens_no_lock(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     with start("spleen", "pipeline", "0") as gone:
         assert read_line(gone) == "holds"

@@ -51,12 +51,6 @@ class Holder(NamedTuple):
         """Who it is, for a person."""
         return f"process {self.signature.partition('-')[0]} ({self.command}, since {self.since})"
 
-    @property
-    def is_alive(self) -> bool:
-        """Whether the process may still run; one of another machine may."""
-        pid, start, place = self.signature.split("-")
-        return place != sign_process().rpartition("-")[2] or read_start(int(pid)) == int(start)
-
 
 @contextlib.contextmanager
 def hold_workspace(
@@ -233,10 +227,17 @@ def _is_same_file(descriptor: int, path: Path) -> bool:
 
 def _is_inherited(path: Path) -> bool:
     """Whether a process that has started this one holds the lock."""
+    entries = (entry.rpartition("=") for entry in os.environ.get(HOLDS, "").split(os.pathsep))
+    parents = {signature for name, _, signature in entries if name == str(path)} - {sign_process()}
     holder = _read_holder(path)
-    if holder is None or holder.signature == sign_process():
-        return False
-    return f"{path}={holder.signature}" in os.environ.get(HOLDS, "").split(os.pathsep)
+    # On a full disk the parent could not write who it is.
+    return any(map(_is_alive, parents)) if holder is None else holder.signature in parents
+
+
+def _is_alive(signature: str) -> bool:
+    """Whether a process may still run; one of another machine may."""
+    pid, start, place = signature.split("-")
+    return place != sign_process().rpartition("-")[2] or read_start(int(pid)) == int(start)
 
 
 def _drop_from_environment(path: Path) -> None:
@@ -260,7 +261,7 @@ def _read_holder(path: Path) -> Holder | None:
     try:
         values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         holder = Holder(**{name: str(values[name]) for name in Holder._fields})
-        return holder if holder.is_alive else None
+        return holder if _is_alive(holder.signature) else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

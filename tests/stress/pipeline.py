@@ -97,6 +97,12 @@ class Pipeline:
         return sorted(path.relative_to(self.root).as_posix() for p in LEFTOVERS for path in self.root.rglob(p))
 
 
+def drop_own(stage: str, outputs: dict[str, str]) -> dict[str, str]:
+    """Without what a stage takes away when it begins: a training that begins anew clears its own folder."""
+    own = re.compile(r"/models/train/|/curves\.csv$" if stage == "train" else r"^$")
+    return {name: digest for name, digest in outputs.items() if not own.search(name)}
+
+
 def describe_table(title: str, rows: Sequence[Sequence[str]]) -> str:
     """Lay rows out for a person; the first holds the heads."""
     widths = [max(len(row[n]) for row in rows) for n in range(len(rows[0]))]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.stress.pipeline import ROOT, STAGES, Pipeline, describe_table
+from tests.stress.pipeline import ROOT, STAGES, Pipeline, describe_table, drop_own
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,7 +42,7 @@ def fill(folder: Path, room_kb: int) -> Path:
 def starve(pipeline: Pipeline, stage: str) -> Iterator[dict[str, Any]]:
     """Run a stage on a disk with hardly any room, and then with enough; yields what came of each run."""
     for room in ROOMS_KB:
-        before = pipeline.outputs()
+        before = drop_own(stage, pipeline.outputs())
         filler = fill(pipeline.root, room)
         result = pipeline.run(stage)
         filler.unlink()

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import random
-import re
 import signal
 from typing import TYPE_CHECKING
 
 import pytest
 import yaml
 
-from tests.stress.pipeline import STAGES, Pipeline, describe_table
+from tests.stress.pipeline import STAGES, Pipeline, describe_table, drop_own
 from tests.tasks.demo_cases import write_volumes
 
 if TYPE_CHECKING:
@@ -71,10 +70,7 @@ def test_twenty_kills_over_the_whole_graph_lose_nothing(tmp_path: Path, capsys: 
                 # A run that finds more done takes fewer steps.
                 rows.append((stage, f"{moment} of {total}", "ended before", "", ""))
                 continue
-            # A training begins anew in its own folder, where nothing else lies.
-            is_own = re.compile(r"/models/train/|/curves\.csv$" if stage == "train" else r"^$")
-            others = {name: digest for name, digest in finished.items() if not is_own.search(name)}
-            lost = list_lost(others, pipeline.outputs())
+            lost = list_lost(drop_own(stage, finished), pipeline.outputs())
             require_end(pipeline, stage)
             names = (lost, list_lost(finished, pipeline.outputs()), pipeline.leftovers())
             rows.append((stage, f"{moment} of {total}", *(", ".join(part) or "nothing" for part in names)))
