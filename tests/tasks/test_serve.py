@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING
 
 import psutil
 import pytest
+from sqlalchemy import NullPool, create_engine, inspect
 
 from tests.flows.repository import environment, make_repository
 from tests.ports import reserve_port
+from tests.postgresql import start_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -57,6 +59,38 @@ def test_pages_answer_until_ctrl_c_ends_everything(
         serve.send_signal(signal.SIGINT)
         assert "serve: ended\n" in lines
         assert serve.wait(60) == 0
+
+
+@pytest.mark.slow
+def test_the_password_of_a_database_is_on_no_command_line_and_in_no_line(
+    command: dict[str, object], nothing_left: list[psutil.Process]
+) -> None:
+    secret = "very-" + "s3cret"
+    ports = ["--prefect-port", str(reserve_port()), "--mlflow-port", str(reserve_port())]
+    with start_server() as database:
+        store = database.url("mlflow", "psycopg2").replace("postgres@", f"postgres:{secret}@")
+        command["env"] = {**command["env"], "MLFLOW_TRACKING_URI": store}  # type: ignore[dict-item]
+        command["stderr"] = subprocess.STDOUT
+        with subprocess.Popen(
+            [sys.executable, "-m", "tasks.ops.serve", *ports],
+            stdout=subprocess.PIPE,
+            **command,  # type: ignore[call-overload]
+        ) as serve:
+            lines = []
+            for line in iter(serve.stdout.readline, ""):
+                lines.append(line)
+                if line.startswith("Ctrl-C"):
+                    break
+            processes = [psutil.Process(serve.pid), *psutil.Process(serve.pid).children(recursive=True)]
+            nothing_left.extend(processes[1:])
+            assert len(processes) > 4
+            assert [process for process in processes if secret in " ".join(process.cmdline())] == []
+            tables = inspect(create_engine(store, poolclass=NullPool)).get_table_names()
+            serve.send_signal(signal.SIGINT)
+            lines += serve.stdout.readlines()
+            assert serve.wait(60) == 0
+    assert "experiments" in tables  # so MLflow has the address that is on no command line
+    assert [line for line in lines if secret in line] == []
 
 
 def test_a_signal_before_it_is_ready_ends_everything_too(
