@@ -29,7 +29,7 @@ from tests.serving.servers import (
 )
 from voxflow.geometry import Geometry
 from voxflow.serving import limits as serving_limits
-from voxflow.serving.connections import BACKLOG, RESERVE, count_allowed_connections
+from voxflow.serving.connections import BACKLOG, RESERVE, count_allowed_connections, open_listeners
 from voxflow.serving.requestlog import RareNotes
 from voxflow.serving.scratch import PREFIX, ScratchFolder
 from voxflow.volumes import Volume, write_volume
@@ -164,6 +164,16 @@ def test_faults_that_repeat_are_said_seldom(caplog: pytest.LogCaptureFixture) ->
     for _ in range(2000):
         notes.add("error: OSError at accept")
     assert caplog.text.count("OSError") == 1
+
+
+def test_a_port_in_use_is_an_error_and_a_missing_kind_of_address_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    (first,) = open_listeners("127.0.0.1", 0)
+    with first, pytest.raises(OSError, match="in use"):
+        open_listeners("127.0.0.1", first.getsockname()[1])
+    infos = [(socket.AF_INET, 1, 6, "", (host, 0)) for host in ("203.0.113.7", "127.0.0.1")]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: infos)
+    (second,) = open_listeners("localhost", 0)
+    second.close()
 
 
 def test_a_client_that_does_not_read_its_answer_is_given_up(tmp_path: Path) -> None:

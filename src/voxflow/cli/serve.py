@@ -130,7 +130,8 @@ class ServeCommand(Command):
         app = make_app(engine, options, limits, token)
         server = make_server(app)
         port = listeners[0].getsockname()[1]
-        say(f"serve: {self.model} ({engine.name}) on http://{self.host}:{port}/predict")
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        say(f"serve: {self.model} ({engine.name}) on http://{host}:{port}/predict")
         try:
             server.run(sockets=listeners)
         finally:

@@ -7,6 +7,7 @@ process has no descriptors left: here connections end sooner than descriptors do
 from __future__ import annotations
 
 import asyncio
+import errno
 import functools
 import json
 import resource
@@ -36,6 +37,8 @@ BACKLOG = 64
 RESERVE = 48
 # So long what still comes of a refused body is dropped before the connection is closed.
 LINGER_SECONDS = 5.0
+# An address that is none of this machine, as ::1 in a container without IPv6.
+_ABSENT = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 _PHRASES = {400: "Bad Request", 408: "Request Timeout", 431: "Request Header Fields Too Large", 501: "Not Implemented"}
 
 
@@ -255,13 +258,23 @@ def count_allowed_connections(connections: int) -> int:
 
 
 def open_listeners(host: str, port: int) -> list[socket.socket]:
-    """Listen on every address that a host's name has.
+    """Listen on every address that a host's name has, and that this machine has, too.
 
     Raises:
-        OSError: an address is in use, or is none of this machine.
+        OSError: none is left, or the port is in use at one of them.
     """
     listeners: list[socket.socket] = []
+    failure = OSError(f"no address of {host}")
     for family, _, _, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE):
         place = (str(address[0]), listeners[0].getsockname()[1] if listeners else port)
-        listeners.append(socket.create_server(place, family=family, backlog=BACKLOG))
+        try:
+            listeners.append(socket.create_server(place, family=family, backlog=BACKLOG))
+        except OSError as error:
+            if error.errno not in _ABSENT:
+                for listener in listeners:
+                    listener.close()
+                raise
+            failure = error
+    if not listeners:
+        raise failure
     return listeners
