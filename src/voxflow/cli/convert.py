@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from voxflow.cli.command import Command
 from voxflow.cli.options import describe_flags
 from voxflow.errors import EXIT_OK, EXIT_SOME_FAILED, ConfigError, DataError
+from voxflow.layouts import TITLES
 from voxflow.progress import say
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ CHOICES = (
     ("gantry-tilt", ("shear", "quarantine"), "what to do with series of a tilted gantry"),
     ("irregular-spacing", ("quarantine", "resample"), "what to do with series of uneven slice spacing"),
     ("label-grid", ("resample", "quarantine"), "what to do with a SEG on another grid than its image"),
-    ("overlap", ("last", "first", "listed", "channels"), "which segment to keep where several overlap"),
+    ("overlap", ("last", "first", "listed", "channels", "regions"), "which segment to keep where several overlap"),
     ("pet", ("suv", "stated"), "values of PET"),
     ("volume-format", (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd"), "file format of the volumes and labels"),
 )
@@ -59,6 +60,8 @@ class ConvertCommand(Command):
         parser.add_argument(
             "--patient-pattern", metavar="REGEX", help="regular expression whose first group is the patient of a file"
         )
+        layout = "read SOURCE as a data set of this layout (default: pair images and labels by their names)"
+        parser.add_argument("--layout", choices=tuple(TITLES), help=layout)
         no_mapping = "no file that leads from pseudonyms back to patients"
         parser.add_argument("--no-mapping", dest="mapping", action="store_false", default=None, help=no_mapping)
         parser.add_argument("--keep-names", action="store_true", default=None, help="use file names as case ids")

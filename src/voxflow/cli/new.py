@@ -85,7 +85,7 @@ class NewCommand(Command):
         """The source's layout, after saying what it is; nothing is copied or read but descriptions and names."""
         from voxflow.workspace import recognise_source
 
-        if self.source is None or not self.source.is_dir() or self.layout == "none":
+        if self.source is None or self.layout == "none" or not self.source.is_dir() or not any(self.source.iterdir()):
             return None
         layout = recognise_source(self.source, cast("LayoutName | None", self.layout))
         if layout is not None:
