@@ -25,6 +25,12 @@ def write_bytes(dataset: Dataset) -> bytes:
     return stream.getvalue()
 
 
+def _set(dataset: Dataset, **values: object) -> Dataset:
+    for keyword, value in values.items():
+        setattr(dataset, keyword, value)
+    return dataset
+
+
 def insert(element: bytes) -> Callable[[Dataset], bytes]:
     """Put an element of group 0029 or so before the pixels."""
     return lambda dataset: write_bytes(dataset).replace(PIXELS, element + PIXELS, 1)
@@ -133,6 +139,11 @@ FILES: dict[str, tuple[Callable[[Dataset], bytes], str]] = {
     "spacing with commas": (overwrite((0x28, 0x30), b"0,5\\0,5 "), "no number"),
     "slope of 1e300": (overwrite((0x28, 0x1053), b"1e300 "), "1e+300"),
     "slope in words": (overwrite((0x28, 0x1053), b"steep "), "RescaleSlope"),
+    "100,000 frames in a slice": (
+        lambda dataset: write_bytes(_set(dataset, NumberOfFrames=100_000)),
+        "NumberOfFrames (0028,0008) is more than 1",
+    ),
+    "no frame in a slice": (lambda dataset: write_bytes(_set(dataset, NumberOfFrames=-1)), "can't be"),
     "Rows of 3 bytes": (overwrite((0x28, 0x10), b"\x09\x00\x00"), "Rows"),
     "Rows of no byte": (overwrite((0x28, 0x10), b""), "Rows"),
     "Rows as text": (overwrite((0x28, 0x10), b"many", b"LO"), "Rows"),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal, cast
 from voxflow.dicom.frames import read_frame_headers
 from voxflow.dicom.headers import (
     ENHANCED_CLASSES,
+    IMAGE_CLASSES,
     LABEL_CLASSES,
     MEDIA_STORAGE_DIRECTORY,
     SECONDARY_CAPTURE,
@@ -69,7 +70,7 @@ def group_headers(headers: Iterable[DicomHeader], options: ConvertOptions) -> li
         Parts of all kinds, those to skip among them with their reason, ordered by :attr:`SeriesPart.key`.
     """
     members_by_part: dict[tuple[str, ...], list[DicomHeader]] = {}
-    for header in _complete_patients(list(headers)):
+    for header in _mark_false_multiframes(_complete_patients(list(headers))):
         members_by_part.setdefault(_identify_part(header, options), []).append(header)
     parts = []
     for (kind, reason, *_), members in members_by_part.items():
@@ -95,6 +96,22 @@ def _complete_patients(headers: Sequence[DicomHeader]) -> list[DicomHeader]:
         is_clear = not header.patient_id and len(of_series) == 1
         completed.append(replace(header, patient_id=next(iter(of_series))) if is_clear else header)
     return completed
+
+
+def _mark_false_multiframes(headers: Sequence[DicomHeader]) -> list[DicomHeader]:
+    """Mark a slice that claims to hold several frames, beside slices of its series that hold one as its class does."""
+    slices = {header.series_uid for header in headers if header.frame_count == 1 and not header.fault}
+    fault = "NumberOfFrames (0028,0008) is more than 1, in a slice of a series"
+    return [
+        replace(header, fault=fault)
+        if header.frame_count > 1
+        and not header.fault
+        and header.series_uid in slices
+        and header.sop_class in IMAGE_CLASSES
+        and header.sop_class not in ENHANCED_CLASSES
+        else header
+        for header in headers
+    ]
 
 
 def _identify_part(header: DicomHeader, options: ConvertOptions) -> tuple[str, ...]:
