@@ -143,6 +143,14 @@ FILES: dict[str, tuple[Callable[[Dataset], bytes], str]] = {
         lambda dataset: write_bytes(_set(dataset, NumberOfFrames=100_000)),
         "NumberOfFrames (0028,0008) is more than 1",
     ),
+    "a slice that is a part of an image": (
+        lambda dataset: write_bytes(_set(dataset, ConcatenationUID="1.2.7", InConcatenationNumber=1)),
+        "it is a part of an image",
+    ),
+    "no modality in a slice": (
+        lambda dataset: write_bytes(_set(dataset, Modality="")),
+        "Modality (0008,0060) is missing",
+    ),
     "no frame in a slice": (lambda dataset: write_bytes(_set(dataset, NumberOfFrames=-1)), "can't be"),
     "Rows of 3 bytes": (overwrite((0x28, 0x10), b"\x09\x00\x00"), "Rows"),
     "Rows of no byte": (overwrite((0x28, 0x10), b""), "Rows"),

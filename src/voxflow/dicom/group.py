@@ -70,7 +70,7 @@ def group_headers(headers: Iterable[DicomHeader], options: ConvertOptions) -> li
         Parts of all kinds, those to skip among them with their reason, ordered by :attr:`SeriesPart.key`.
     """
     members_by_part: dict[tuple[str, ...], list[DicomHeader]] = {}
-    for header in _mark_false_multiframes(_complete_patients(list(headers))):
+    for header in _mark_damaged_slices(_complete_patients(list(headers))):
         members_by_part.setdefault(_identify_part(header, options), []).append(header)
     parts = []
     for (kind, reason, *_), members in members_by_part.items():
@@ -98,20 +98,22 @@ def _complete_patients(headers: Sequence[DicomHeader]) -> list[DicomHeader]:
     return completed
 
 
-def _mark_false_multiframes(headers: Sequence[DicomHeader]) -> list[DicomHeader]:
-    """Mark a slice that claims to hold several frames, beside slices of its series that hold one as its class does."""
-    slices = {header.series_uid for header in headers if header.frame_count == 1 and not header.fault}
-    fault = "NumberOfFrames (0028,0008) is more than 1, in a slice of a series"
-    return [
-        replace(header, fault=fault)
-        if header.frame_count > 1
-        and not header.fault
-        and header.series_uid in slices
-        and header.sop_class in IMAGE_CLASSES
-        and header.sop_class not in ENHANCED_CLASSES
-        else header
-        for header in headers
-    ]
+def _mark_damaged_slices(headers: Sequence[DicomHeader]) -> list[DicomHeader]:
+    """Mark what must be a slice, by its class and series, and says to be something else; its series lacks it."""
+    slices = {
+        header.series_uid for header in headers if not header.is_multiframe and header.modality and not header.fault
+    }
+    marked = []
+    for header in headers:
+        is_slice = header.sop_class in IMAGE_CLASSES and header.sop_class not in ENHANCED_CLASSES
+        fault = ""
+        if is_slice and not header.fault and header.series_uid in slices:
+            if header.is_multiframe:
+                fault = "NumberOfFrames (0028,0008) is more than 1, or it is a part of an image, in a slice of a series"
+            elif not header.modality:
+                fault = "Modality (0008,0060) is missing in a slice of a series"
+        marked.append(replace(header, fault=fault) if fault else header)
+    return marked
 
 
 def _identify_part(header: DicomHeader, options: ConvertOptions) -> tuple[str, ...]:
