@@ -36,10 +36,11 @@ class Doom:
                 self.count += 1
             if 2 * number == self.moment:
                 os.kill(os.getpid(), signal.SIGKILL)
-            result = step(*arguments, **options)
-            if 2 * number + 1 == self.moment:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return result
+            try:
+                return step(*arguments, **options)
+            finally:
+                if 2 * number + 1 == self.moment:
+                    os.kill(os.getpid(), signal.SIGKILL)
 
         return run
 
