@@ -112,6 +112,13 @@ def test_validate(demo: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) 
     write_volumes()
     assert run_demo(validate, demo) == 0
     require_no_room(lambda: run_demo(validate, demo), capsys, most=2)
+    # Great Expectations logs a page that it can't write, and goes on.
+    capsys.readouterr()
+    with no_file_beyond(20_000):
+        assert run_demo(validate, demo) == 1
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.strip()]
+    assert line.startswith("validate demo: error: [Errno 27] File too large")
+    assert not list_leftovers()
 
 
 def test_resample(demo: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import sys
 import warnings
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
@@ -150,6 +151,7 @@ def _validate(table: pd.DataFrame, checks: Sequence[DataCheck], name: str, docs:
         # The second one sets a level of its own and announces its temporary folders.
         for noisy in ("great_expectations", "great_expectations.data_context.types.base"):
             logging.getLogger(noisy).setLevel(logging.ERROR)
+        logging.getLogger("great_expectations.render.renderer.site_builder").addFilter(_raise_write_error)
         context = gx.get_context(mode="ephemeral", project_config=_build_project_config())
         if docs is not None:
             context.add_data_docs_site(site_name=SITE, site_config=_build_site_config(docs))
@@ -169,6 +171,15 @@ def _validate(table: pd.DataFrame, checks: Sequence[DataCheck], name: str, docs:
         make_self_contained(docs, f"Data quality of {name}")
     by_key = {(r.expectation_config.type, r.expectation_config.description): r for r in validated.results}
     return [by_key[(check.to_expectation().expectation_type, check.name)] for check in checks]
+
+
+def _raise_write_error(record: logging.LogRecord) -> bool:
+    """Raise what Great Expectations only logs: a page that could not be written, on a full disk say."""
+    del record
+    error = sys.exc_info()[1]
+    if isinstance(error, OSError):
+        raise error
+    return True
 
 
 def _build_project_config() -> Any:
