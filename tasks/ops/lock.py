@@ -26,7 +26,7 @@ TORCH_HEAD = (
 CUDA = re.compile(r"nvidia-|cuda-|triton$")
 LINUX = ' ; sys_platform == "linux"'
 ENTRY = re.compile(
-    r"^(?P<name>[A-Za-z0-9._-]+)==(?P<version>\S+)(?: ; [^\\\n]+)? \\\n"
+    r"^(?P<name>[A-Za-z0-9._-]+(?:\[[A-Za-z0-9._,-]+\])?)==(?P<version>\S+)(?: ; [^\\\n]+)? \\\n"
     r"(?P<hashes>(?: +--hash=sha256:[0-9a-f]{64}(?: \\)?\n?)+)",
     re.MULTILINE,
 )
@@ -49,6 +49,11 @@ def write_entries(entries: Entries, head: str) -> str:
     return "".join(lines)
 
 
+def add_plain_names(entries: Entries) -> Entries:
+    """Add ``name`` for each ``name[extra]``: pip 23.2 looks for the two apart, and needs a hash for both."""
+    return entries | {(name.partition("[")[0], version): hashes for (name, version), hashes in entries.items()}
+
+
 def split_entries(entries: Entries, local_hashes: set[str]) -> tuple[Entries, Entries]:
     """Part the files that every machine takes, with the build of torch for the CPU, from the registry's torch.
 
@@ -68,7 +73,14 @@ def resolve() -> Entries:
     }
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "all.lock"
-        options = ["--quiet", "--generate-hashes", "--allow-unsafe", "--strip-extras", "--no-annotate", "--no-header"]
+        options = [
+            "--quiet",
+            "--generate-hashes",
+            "--allow-unsafe",
+            "--no-strip-extras",
+            "--no-annotate",
+            "--no-header",
+        ]
         options += ["--no-emit-index-url", "--no-emit-find-links", "--no-emit-options", "--extra", "dev"]
         command = [
             sys.executable,
@@ -81,7 +93,7 @@ def resolve() -> Entries:
             "pyproject.toml",
         ]
         subprocess.run(command, env=environment | {"PIP_CONFIG_FILE": os.devnull}, check=True)
-        return read_entries(target.read_text(encoding="utf-8"))
+        return add_plain_names(read_entries(target.read_text(encoding="utf-8")))
 
 
 def hash_local_build(version: str) -> set[str]:
