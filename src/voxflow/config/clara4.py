@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from voxflow.components import Component
 from voxflow.config.clara4_reading import (
+    CACHED,
     LOADER,
     SINGLE_KEYS,
     TRAIN_KEYS,
@@ -28,10 +29,10 @@ from voxflow.config.reading import choose_component
 from voxflow.config.references import UnreadableReferenceError, is_reference, read_reference
 from voxflow.config.values import infer_task, read_values
 from voxflow.config.workflow import Globals, TrainSection, ValidateSection, Workflow
-from voxflow.findings import DEFAULT_CODE, show, suggest
+from voxflow.findings import show, suggest
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from voxflow.components import Kind
     from voxflow.config.source import ConfigSource
@@ -48,8 +49,6 @@ GLOBALS = {
     "amp": "use_amp",
     "use_amp": "use_amp",
 }
-CACHED = ("CacheDataset", "SmartCacheDataset", "PersistentDataset", "LMDBDataset", "CacheNTransDataset")
-DATASETS = (*CACHED, "Dataset")
 NOT_COMPARED = ("Invertd", "SaveImaged")
 
 
@@ -267,8 +266,7 @@ class _LoopReader:
         for place, part in (("dataset", dataset), ("dataloader", loader)):
             for key, value in (part.get("args") or {}).items():
                 self.reader.is_wired(key, value, f"{name}.{place}")
-        if dataset.get("name") not in DATASETS:
-            self._note_unknown("dataset", dataset.get("name"), f"{name}.dataset.name", DATASETS)
+        self.reader.check_dataset_name(dataset, f"{name}.dataset")
         kind = "Segmentation" if self.task == "segmentation" else "Classification"
         cached = dataset.get("name") in CACHED and kind == "Segmentation"
         settings = loader.get("args") or {}
@@ -283,10 +281,6 @@ class _LoopReader:
         }
         component = Component(name=f"{kind}ImagePipeline{'WithCache' * cached}", args=args, where=f"{name}.dataset")
         return self.reader.check_component("pipeline", component)
-
-    def _note_unknown(self, kind: str, name: Any, json_path: str, names: Sequence[str]) -> None:
-        code = "unknown-component" if isinstance(name, str) else DEFAULT_CODE
-        self.reader.findings.error(code, json_path, f"unknown {kind} {name!r}", suggest(str(name), names))
 
     def _add_activation(self, model: Any) -> Any:
         """The network with what its logits become probabilities by: as the loss says, else the post transforms."""

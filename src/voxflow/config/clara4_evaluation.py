@@ -200,6 +200,7 @@ class _EvaluationReader:
             message = f"expected a dataset such as Dataset, received {show(dataset)}"
             self.findings.error("wrong-value", "dataset", message)
             return None
+        self.reader.check_dataset_name(dataset, "dataset")
         for place in ("dataset", "dataloader"):
             part = self.config.get(place)
             for key, value in ((part.get("args") or {}) if isinstance(part, dict) else {}).items():
@@ -218,6 +219,10 @@ class _EvaluationReader:
     def _read_model(self) -> dict[str, Any]:
         """The model file, and the network that the file describes for it; see :class:`Evaluation`."""
         value = self.config.get("model")
+        if value is None:
+            fix = "name a file (ts_path, ckpt_path), or describe a network"
+            self.findings.error("missing-component", "model", "missing", fix)
+            return {}
         items = value if isinstance(value, list) else [value]
         places = [f"model[{n}]" if isinstance(value, list) else "model" for n in range(len(items))]
         enabled = [(item, place) for item, place in zip(items, places, strict=True) if not is_disabled(item)]

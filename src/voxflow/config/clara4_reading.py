@@ -50,6 +50,8 @@ HANDLERS = [
 OLD_LOADERS = ("LoadNiftid", "LoadPngd", "LoadDatad")
 LOADER = "CheckpointLoader"
 _NAMES = {"name", "path", "ts_path", "ckpt_path"}
+CACHED = ("CacheDataset", "SmartCacheDataset", "PersistentDataset", "LMDBDataset", "CacheNTransDataset")
+DATASETS = (*CACHED, "Dataset")
 OUTPUT_ARGUMENTS = ("output_transform", "batch_transform", "global_epoch_transform")
 
 
@@ -104,6 +106,18 @@ class Clara4Reader(ComponentReader):
         for key, value in (item.get("args") or {}).items():
             self.is_wired(key, value, json_path)
 
+    def check_dataset_name(self, dataset: Mapping[str, Any], json_path: str) -> None:
+        """Check the class of a dataset; its other keys say which cases.
+
+        Args:
+            dataset: as it stands in the file.
+            json_path: where it stands.
+        """
+        name = dataset.get("name")
+        if name not in DATASETS:
+            code = "unknown-component" if isinstance(name, str) else DEFAULT_CODE
+            self.findings.error(code, f"{json_path}.name", f"unknown dataset {name!r}", suggest(str(name), DATASETS))
+
     def _refuse_code(self, json_path: str, value: Any) -> None:
         self.findings.error("wrong-value", json_path, f"{show(value)} is code, and no code of a configuration is run")
 
@@ -117,6 +131,10 @@ class Clara4Reader(ComponentReader):
         inner = metric.get("args") or {}
         fields = self.read_fields(inner.get("output_transform"))
         compared = {"compared": list(fields)} if len(fields) == 2 else {}
+        if fields and not compared:
+            message = f"names {len(fields)} field(s), {', '.join(fields)}; a metric compares two"
+            fix = "write lambda x: (x['pred'], x['label'])"
+            self.findings.error("wrong-value", f"{json_path}.args.output_transform", message, fix)
         plain_args = {key: value for key, value in inner.items() if not self.is_wired(key, value, json_path)}
         return {"name": metric.get("log_label", metric["name"]), "args": plain_args, **compared}
 

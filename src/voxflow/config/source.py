@@ -133,6 +133,8 @@ class ConfigSource:
         for name in EMPTY_BY_DEFAULT:
             if variables.get(name) is None:
                 variables[name] = ""
+        if "DATA_LIST_KEY" in self.used_names:
+            variables.setdefault("DATA_LIST_KEY", "validation")
         return resolve(variables, self.findings)
 
 

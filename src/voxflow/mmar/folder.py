@@ -91,7 +91,8 @@ class Mmar:
     @property
     def overrides(self) -> dict[str, Any]:
         """What wins over configuration and environment: ``--set``, and every path made absolute."""
-        paths = {key: value for key, value in self.variables.items() if key in (*DEFAULTS, *OUTPUTS, *INPUTS)}
+        # Which cases is for the configuration to say, before a default or the environment.
+        paths = {key: value for key, value in self.variables.items() if key in (*OUTPUTS, *INPUTS)}
         return {"MMAR_ROOT": self.root.as_posix(), **self.settings, **paths}
 
     @property

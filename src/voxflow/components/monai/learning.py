@@ -134,6 +134,14 @@ class MonaiPolicy(LearningRatePolicy, MonaiAdapter):
 class MonaiInferer(Inferer, MonaiAdapter):
     """Any inferer of ``monai.inferers``; its arguments are MONAI's."""
 
+    def check_arguments(self) -> None:
+        """Hold the arguments against the inferer's constructor, and the overlap against its range."""
+        overlap = self.arguments.get("overlap", 0.25)
+        is_number = isinstance(overlap, int | float) and not isinstance(overlap, bool)
+        if not is_number or not 0 <= overlap < 1:
+            raise ArgumentError(f"overlap: expected a number from 0 to below 1, received {overlap!r}")
+        super().check_arguments()
+
     @property
     def roi_size(self) -> tuple[int, ...] | None:
         """The window in voxels; None when the whole image goes through at once."""
