@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -29,6 +31,8 @@ def test_the_stages_give_what_monai_gives(name: str, tmp_path: Path, monkeypatch
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     before = {folder: list_files(folder) for folder in (workspace.bundle, workspace.data)}
+    # Something else in this process has modules of the name that bundles give to theirs.
+    monkeypatch.setitem(sys.modules, "scripts", ModuleType("scripts"))
 
     numbers = workspace.train()
     stock = workspace.run_stock("train", shape.trainer)

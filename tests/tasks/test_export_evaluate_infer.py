@@ -328,8 +328,8 @@ def test_dicom_cases_get_a_segmentation_object(volumes: Path, monkeypatch: pytes
         requests.append(origins)
         return dict.fromkeys(origins, files)
 
-    def written(path: Path, mask: Volume, source: SourceFiles, names: dict[int, str]) -> None:
-        assert (mask.geometry.is_close(GRID), source, names) == (True, files, {1: "organ"})
+    def written(path: Path, mask: Volume, source: SourceFiles, names: dict[int, str], *, regions: None) -> None:
+        assert (mask.geometry.is_close(GRID), source, names, regions) == (True, files, {1: "organ"}, None)
         path.write_bytes(b"SEG")
 
     monkeypatch.setattr("tasks.infer.find_sources", found)

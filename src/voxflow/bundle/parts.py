@@ -92,6 +92,7 @@ def open_bundle(
             raise ConfigError(message, path=file)
     # A bundle's own modules stand beside configs/ and are imported by their names.
     before, sys.path[:] = list(sys.path), [str(bundle), *sys.path]
+    _forget_scripts()
     try:
         workflow = _read_workflow(bundle, files, options)
         bounds.parser = workflow.parser
@@ -139,6 +140,12 @@ def _import_writers(files: list[Path]) -> None:
     is_used = any("SimpleITK" in file.read_text(encoding="utf-8", errors="replace") for file in files)
     if is_used and find_spec("SimpleITK") is not None:
         importlib.import_module("SimpleITK")
+
+
+def _forget_scripts() -> None:
+    """Forget a package ``scripts`` that this process imported from elsewhere: it would stand for the bundle's own."""
+    for name in [name for name in sys.modules if name.partition(".")[0] == "scripts"]:
+        del sys.modules[name]
 
 
 def _forget_modules(bundle: Path) -> None:
