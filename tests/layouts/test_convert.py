@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import nibabel
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
 from tests.layouts.datasets import (
     LAYOUTS,
@@ -22,6 +25,8 @@ from tests.layouts.datasets import (
 )
 from voxflow.dicom import ConvertOptions, convert_folder
 from voxflow.errors import DataError
+from voxflow.geometry import Geometry
+from voxflow.images import merge_masks
 from voxflow.tables import read_rows
 
 if TYPE_CHECKING:
@@ -200,7 +205,7 @@ def test_crop_of_a_slicer_segmentation_is_put_in_its_place(tmp_path: Path) -> No
             np.testing.assert_array_equal(np.isin(label, regions[name]), np.isin(patient.label, values), err_msg=name)
 
 
-def test_label_on_the_grid_of_no_channel_is_a_row(tmp_path: Path) -> None:
+def test_label_on_another_grid_is_a_row(tmp_path: Path) -> None:
     write_nnunet(tmp_path / "in", make_patients(2), TWO)
     small = np.zeros((3, 3, 3), np.uint8)
     write_array(tmp_path / "in" / "Dataset001_TUMOUR" / "labelsTr" / "ann.nii.gz", small)
@@ -213,3 +218,47 @@ def test_layout_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="does not look like a task of the Medical Segmentation Decathlon"):
         convert(tmp_path / "in", tmp_path / "out", "msd")
     assert not (tmp_path / "out").exists()
+
+
+def test_channel_on_another_grid_is_a_row_and_the_others_go_on(tmp_path: Path) -> None:
+    write_nnunet(tmp_path / "in", make_patients(2), TWO)
+    small = np.zeros((3, 3, 3), np.int16)
+    write_array(tmp_path / "in" / "Dataset001_TUMOUR" / "imagesTr" / "ann_0001.nii.gz", small)
+    cases = convert(tmp_path / "in", tmp_path / "out", "nnunet")
+    assert sorted(cases) == ["bob", "cid"]
+    assert any("its grid is not the image's" in reason for reason in list_reasons(tmp_path / "out"))
+
+
+def test_mask_on_another_grid_is_a_row_and_the_others_go_on(tmp_path: Path) -> None:
+    LAYOUTS["masks"][1](tmp_path / "in", make_patients(1))
+    write_array(tmp_path / "in" / "ann" / "tumour_core.nii.gz", np.ones((3, 3, 3), np.uint8))
+    cases = convert(tmp_path / "in", tmp_path / "out", "masks", overlap="regions")
+    assert sorted(cases) == ["bob", "cid"]
+    assert any("its grid is not the image's" in reason for reason in list_reasons(tmp_path / "out"))
+
+
+def test_values_without_names_are_named_by_their_numbers(tmp_path: Path) -> None:
+    LAYOUTS["table"][1](tmp_path / "in", make_patients(2))
+    convert(tmp_path / "in", tmp_path / "out", "table")
+    names = json.loads((tmp_path / "out" / "labels.json").read_text())
+    assert names == {"0": "background", "1": "label_1", "2": "label_2", "4": "label_4"}
+
+
+@given(masks=arrays(np.bool_, (6, 3, 2, 2)), values=st.lists(st.integers(1, 3), min_size=6, max_size=6))
+def test_any_masks_are_kept_whole_as_regions(masks: NDArray[np.bool_], values: list[int]) -> None:
+    grid = Geometry.from_parts((3, 2, 2), (1, 1, 1))
+    label = merge_masks(zip(values, masks, strict=True), grid, highest=3)
+    for value in set(values):
+        expected = np.any([mask for number, mask in zip(values, masks, strict=True) if number == value], axis=0)
+        members = [value, *(number for number, classes in label.combinations.items() if value in classes)]
+        np.testing.assert_array_equal(np.isin(label.volume.array, members), expected)
+    assert set(label.values) == set(np.unique(label.volume.array).tolist())
+    assert len(set(label.combinations.values())) == len(label.combinations)
+
+
+@pytest.mark.parametrize(("overlap", "expected"), [("last", [1, 2, 2, 0]), ("first", [1, 1, 2, 0])])
+def test_one_class_counts_where_two_lie(overlap: Literal["last", "first"], expected: list[int]) -> None:
+    first, second = (np.array(mask, np.bool_).reshape(4, 1, 1) for mask in ([1, 1, 0, 0], [0, 1, 1, 0]))
+    label = merge_masks([(1, first), (1, first), (2, second)], Geometry.from_parts((4, 1, 1), (1, 1, 1)), 2, overlap)
+    assert label.volume.array.ravel().tolist() == expected
+    assert label.remark == f"1 voxels lie in several classes: the {overlap} counts"

@@ -26,6 +26,8 @@ from tests.layouts.datasets import (
 )
 from voxflow.errors import DataError
 from voxflow.layouts import Layout, LayoutCase, recognise_layout
+from voxflow.prediction import logits_to_labels
+from voxflow.spec import ModelSpec
 from voxflow.volumes import read_channels, read_volume
 
 if TYPE_CHECKING:
@@ -110,8 +112,16 @@ def test_maps_have_the_names_of_their_values(tmp_path: Path, name: str) -> None:
 def test_nnunet_states_the_values_of_the_combined_map(tmp_path: Path) -> None:
     write_nnunet(tmp_path, make_patients(2), TWO)
     layout = recognise(tmp_path)
-    assert layout.map_values == {"whole tumour": 2, "tumour core": 1, "enhancing tumour": 4}
     assert layout.has_regions
+    spec = ModelSpec(
+        task="segmentation",
+        class_names=tuple(layout.classes),
+        activation="sigmoid",
+        regions=tuple(layout.classes.values()),
+    )
+    # What lies in the first region alone, in the first two, in all three.
+    logits = np.array([[1, 1, 1], [-1, 1, 1], [-1, -1, 1]])
+    assert logits_to_labels(logits, spec).tolist() == [2, 1, 4]
     assert [case.part for case in layout.cases] == ["training", "training", "testing"]
 
 
@@ -249,6 +259,7 @@ def test_table_names_the_cell_that_is_wrong(tmp_path: Path, cell: str, reason: s
         ({"labels": [0, 1]}, r"labels: expected values by name"),
         ({"channel_names": {"0": "CT", "2": "PET"}}, r"channels are numbered from 0 without a gap, received 0, 2"),
         ({"regions_class_order": [1]}, r"regions_class_order: expected 3 whole numbers"),
+        ({"regions_class_order": [2, 2, 4]}, r"regions_class_order: 2 is no value of tumour core, which has 1, 4"),
     ],
 )
 def test_wrong_description_is_named(tmp_path: Path, change: dict[str, Any], reason: str) -> None:

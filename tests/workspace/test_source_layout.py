@@ -59,3 +59,13 @@ def test_wrong_layout_makes_no_workspace(root: Path, capsys: pytest.CaptureFixtu
     assert main(["new", "mine", "--source", "raw", "--layout", "brats"]) == 2
     assert "raw: does not look like a BraTS data set" in capsys.readouterr().err
     assert not (root / "mmars").exists()
+
+
+def test_names_of_label_values_lie_beside_the_images(root: Path) -> None:
+    image = make_patients(1)[0].images[0]
+    write_array(root / "raw" / "images" / "a.nii.gz", image)
+    write_array(root / "raw" / "labels" / "a.nii.gz", (image > 0).astype("uint8"))
+    (root / "raw" / "readme.txt").write_bytes(b"\xff\xfe notes")
+    (root / "raw" / "snap.txt").write_text('1 255 0 0 1 1 1 "left \\ kidney"\n')
+    assert main(["new", "mine", "--source", "raw", "--template", "auto"]) == 0
+    assert read_convert_block(root) == {"labels": {"left \\ kidney": 1}}

@@ -338,26 +338,26 @@ def _check_first(function: Callable[..., Any], check: Callable[[Any], None], pos
     """The same function, which shows one of its arguments to a check before it begins."""
 
     @wraps(function)
-    def checked(*args: Any, **kwargs: Any) -> Any:
+    def call_checked(*args: Any, **kwargs: Any) -> Any:
         if not getattr(_lifted, "is_lifted", False):
             keywords = ("f", "filename", "fileName")
             check(args[position] if len(args) > position else next((kwargs[k] for k in keywords if k in kwargs), None))
         return function(*args, **kwargs)
 
-    return checked
+    return call_checked
 
 
 def _explain_refusal(load: Callable[..., Any]) -> Callable[..., Any]:
     """The same function, which does not advise to switch off the check that a file holds no code."""
 
     @wraps(load)
-    def explained(*args: Any, **kwargs: Any) -> Any:
+    def call_explained(*args: Any, **kwargs: Any) -> Any:
         try:
             return load(*args, **kwargs)
         except pickle.UnpicklingError as error:
             raise DataError(explain_torch_error(error), path=str(args[0]) if args else None) from error
 
-    return explained
+    return call_explained
 
 
 def _check_event(event: str, arguments: tuple[Any, ...]) -> None:

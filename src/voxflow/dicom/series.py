@@ -185,7 +185,7 @@ def _write_labels(
     texts["label"] = f"labels/{job.case}{job.options.volume_format}"
     texts["label_source"] = "+".join(sorted({label.kind for label in usable_labels}))
     if job.options.overlap == "regions":
-        label = merge_masks(merged.channels, grid.geometry, max(job.values.values()))
+        label = merge_masks(sorted(merged.channels.items()), grid.geometry, max(job.values.values()))
         write_volume(job.target / texts["label"], label.volume)
         return texts, label.combinations, rows
     write_volume(job.target / texts["label"], Volume(merged.array, grid.geometry))

@@ -11,19 +11,21 @@ from typing import TYPE_CHECKING
 
 from voxflow.errors import DataError, InputError, join_names
 from voxflow.executor import process_map
+from voxflow.images.files import describe_values
 from voxflow.images.layout_labels import Overlap, list_regions, name_combinations, read_layout_label, unite_labels
 from voxflow.images.names import choose_case_ids
 from voxflow.images.origins import RowOrigin
 from voxflow.images.pseudonyms import number_cases
 from voxflow.images.table import ConversionOutcome, ConversionRow, ConvertedCase, format_geometry
 from voxflow.progress import track
-from voxflow.volumes import CHANNEL_SEPARATOR, read_channels, require_finite, write_volume
+from voxflow.volumes import CHANNEL_SEPARATOR, align, read_channels, require_finite, write_volume
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
     from pathlib import Path
 
     from voxflow.executor import Executor
+    from voxflow.geometry import Geometry
     from voxflow.images.layout_labels import Combination, LayoutLabel
     from voxflow.images.options import ImageOptions
     from voxflow.images.origins import SourceNamer
@@ -109,10 +111,11 @@ def convert_layout(
     highest = max((value for values in layout.classes.values() for value in values), default=0)
     united = unite_labels(target, outcomes, highest)
     rows = [row for outcome in outcomes for row in outcome.rows]
+    values = {value for outcome in outcomes for value in outcome.label_values}
     return LayoutConversion(
         rows=[*rows, *_describe_unplaced(layout, namer)],
         cases=[case for outcome in outcomes for case in outcome.cases],
-        labels=_name_values(layout, united),
+        labels=_name_values(layout, united) if layout.classes else describe_values(values, options),
         regions=list_regions(layout.classes, united) if united or layout.has_regions else {},
     )
 
@@ -131,7 +134,7 @@ def convert_layout_case(job: LayoutJob) -> ConversionOutcome:
 
 def _write_case(job: LayoutJob, row: ConversionRow) -> ConversionOutcome:
     images = _read_channels(job)
-    label = _read_label(job, images) if job.case.labels else None
+    label = _read_label(job, images[0].geometry) if job.case.labels else None
     count = len(images)
     numbers = [""] if count == 1 else [f"_{number:04d}" for number in range(count)]
     names = [f"images/{job.case_id}{number}{job.suffix}" for number in numbers]
@@ -153,7 +156,9 @@ def _write_case(job: LayoutJob, row: ConversionRow) -> ConversionOutcome:
         write_volume(job.target / case.label, label.volume)
     remark = label.remark if label else ""
     row = replace(row, verdict="converted", reason=remark, case=job.case_id, **texts)
-    return ConversionOutcome((row,), (case,), combinations=label.combinations if label else {})
+    if label is None:
+        return ConversionOutcome((row,), (case,))
+    return ConversionOutcome((row,), (case,), label.values, label.combinations)
 
 
 def _read_channels(job: LayoutJob) -> list[Volume]:
@@ -161,7 +166,7 @@ def _read_channels(job: LayoutJob) -> list[Volume]:
     if lacking:
         raise DataError(f"lacks the channel {join_names(lacking)} of {join_names(job.channels)}")
     volumes_by_path: dict[Path, list[Volume]] = {}
-    images = []
+    images: list[Volume] = []
     for name, source in zip(job.channels, job.case.channels, strict=True):
         if source is None:
             continue
@@ -173,14 +178,14 @@ def _read_channels(job: LayoutJob) -> list[Volume]:
             raise DataError(f"lacks the channel {name}: the file holds {len(volumes)}", path=source.path)
         image = volumes[source.index or 0]
         require_finite(image.array, source.path)
-        images.append(image)
+        # The later stages read the channels of a case as one image.
+        images.append(align(image, images[0].geometry, source.path) if images else image)
     return images
 
 
-def _read_label(job: LayoutJob, images: Sequence[Volume]) -> LayoutLabel:
-    grids = [image.geometry for image in images]
+def _read_label(job: LayoutJob, grid: Geometry) -> LayoutLabel:
     try:
-        return read_layout_label(job.case.labels, grids, job.classes, ignore=job.ignore, overlap=job.overlap)
+        return read_layout_label(job.case.labels, grid, job.classes, ignore=job.ignore, overlap=job.overlap)
     except DataError as error:
         raise DataError(f"label: {error.message}") from error
 

@@ -7,7 +7,7 @@ by itself; :func:`unite_combinations` then gives each combination one value in a
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -16,7 +16,7 @@ from voxflow.errors import DataError, join_names
 from voxflow.volumes import Volume, align, describe_turn, read_channels, read_volume, round_labels, write_volume
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -35,7 +35,7 @@ class LayoutLabel:
     """The label of one case.
 
     Attributes:
-        volume: values (i, j, k) on the grid of one of the case's channels.
+        volume: values (i, j, k) on the grid of the case's channels.
         values: those that occur; 0 among them.
         combinations: the classes, by their values, that each value above the classes' stands for.
         remark: what the user should know.
@@ -49,43 +49,38 @@ class LayoutLabel:
 
 def read_layout_label(
     sources: Sequence[LabelSource],
-    grids: Sequence[Geometry],
+    grid: Geometry,
     classes: Mapping[str, tuple[int, ...]],
     *,
     ignore: int | None,
     overlap: Overlap,
 ) -> LayoutLabel:
-    """Read the label of one case.
+    """Read the label of one case; of several masks one at a time is in memory.
 
     Args:
         sources: a map, or masks by class.
-        grids: of the case's channels.
+        grid: of the case's channels.
         classes: values by class; none: any value.
         ignore: the value of voxels that nobody labelled; a map that holds it is refused.
         overlap: of masks: which class counts where several lie, or "regions" to keep all.
 
     Raises:
-        DataError: a file is unreadable, lies on the grid of no channel, or a map has a value of no class.
+        DataError: a file is unreadable, lies on another grid, or a map has a value of no class.
     """
     if not sources[0].class_name:
-        return _read_map(sources[0], grids, {value for values in classes.values() for value in values}, ignore)
-    masks: dict[int, NDArray[np.bool_]] = {}
-    grid, remarks = grids[0], []
-    for source in sources:
-        mask, grid, remark = _read_mask(source, grids)
-        value = classes[source.class_name][0]
-        # A class may have several masks, such as the lesions of an organ.
-        masks[value] = masks[value] | mask if value in masks else mask
-        remarks.append(remark)
-    unknown = tuple(name for name, values in classes.items() if values[0] not in masks)
-    label = merge_masks(masks, grid, max(value for values in classes.values() for value in values), overlap)
-    texts = [
-        *dict.fromkeys(remarks),
-        label.remark,
-        f"no mask of {join_names(unknown)}: taken as empty" if unknown else "",
-    ]
-    remark = "; ".join(text for text in texts if text)
-    return LayoutLabel(label.volume, label.values, label.combinations, remark)
+        return _read_map(sources[0], grid, {value for values in classes.values() for value in values}, ignore)
+    remarks: list[str] = []
+
+    def read_masks() -> Iterator[tuple[int, NDArray[np.bool_]]]:
+        for source in sorted(sources, key=lambda source: classes[source.class_name]):
+            mask, remark = _read_mask(source, grid)
+            remarks.append(remark)
+            yield classes[source.class_name][0], mask
+
+    label = merge_masks(read_masks(), grid, max(value for values in classes.values() for value in values), overlap)
+    unknown = sorted(classes.keys() - {source.class_name for source in sources})
+    remarks += [label.remark, f"no mask of {join_names(unknown)}: taken as empty" if unknown else ""]
+    return replace(label, remark="; ".join(text for text in dict.fromkeys(remarks) if text))
 
 
 def masks_overlap(layout: Layout, most_cases: int = 5) -> bool:
@@ -110,8 +105,8 @@ def masks_overlap(layout: Layout, most_cases: int = 5) -> bool:
     return False
 
 
-def _read_map(source: LabelSource, grids: Sequence[Geometry], allowed: set[int], ignore: int | None) -> LayoutLabel:
-    volume, grid, remark = _place(source, grids)
+def _read_map(source: LabelSource, grid: Geometry, allowed: set[int], ignore: int | None) -> LayoutLabel:
+    volume, remark = _read_on_grid(source, grid)
     array = round_labels(volume.array)
     values = tuple(int(value) for value in np.unique(array))
     if ignore in values:
@@ -124,28 +119,24 @@ def _read_map(source: LabelSource, grids: Sequence[Geometry], allowed: set[int],
     return LayoutLabel(Volume(array, grid), values, remark=remark)
 
 
-def _read_mask(source: LabelSource, grids: Sequence[Geometry]) -> tuple[NDArray[np.bool_], Geometry, str]:
-    volume, grid, remark = _place(source, grids)
+def _read_mask(source: LabelSource, grid: Geometry) -> tuple[NDArray[np.bool_], str]:
+    volume, remark = _read_on_grid(source, grid)
     array = volume.array
     if source.value is None:
         values = np.unique(array)
         if len(values) > 2 or not np.array_equal(values, np.round(values)):
             raise DataError(f"the mask of {source.class_name} has {len(values)} values; expected 0 and one other")
-    return array != 0 if source.value is None else array == source.value, grid, remark
+    return array != 0 if source.value is None else array == source.value, remark
 
 
-def _place(source: LabelSource, grids: Sequence[Geometry]) -> tuple[Volume, Geometry, str]:
-    """Read a label on the grid of the channel that it was drawn on; 3D Slicer's crop of it is filled up with 0."""
+def _read_on_grid(source: LabelSource, grid: Geometry) -> tuple[Volume, str]:
+    """Read a label, in the order of its image's voxels; 3D Slicer's crop of the image is filled up with 0."""
     layers = read_channels(source.path)
     if source.layer is None and len(layers) > 1:
         raise DataError(f"expected one label, the file holds {len(layers)}", path=source.path)
     volume = layers[source.layer or 0]
-    for grid in grids:
-        if volume.geometry.find_axes(grid) is not None:
-            return align(volume, grid), grid, describe_turn(volume.geometry, grid)
-    embedded = _embed(volume, grids[0]) if source.value is not None else None
-    # Raises what the difference is, where it is no crop either.
-    return (embedded, grids[0], "") if embedded else (align(volume, grids[0]), grids[0], "")
+    embedded = _embed(volume, grid) if source.value is not None and volume.geometry.find_axes(grid) is None else None
+    return embedded or align(volume, grid), "" if embedded else describe_turn(volume.geometry, grid)
 
 
 def _embed(volume: Volume, grid: Geometry) -> Volume | None:
@@ -166,39 +157,37 @@ def _embed(volume: Volume, grid: Geometry) -> Volume | None:
 
 
 def merge_masks(
-    masks: Mapping[int, NDArray[np.bool_]], grid: Geometry, highest: int, overlap: Overlap = "regions"
+    masks: Iterable[tuple[int, NDArray[np.bool_]]], grid: Geometry, highest: int, overlap: Overlap = "regions"
 ) -> LayoutLabel:
     """Make one map of masks.
 
     Args:
-        masks: (i, j, k) of each class, by its value.
+        masks: the value of a class and its voxels (i, j, k), in the order in which they are painted; a class may have
+            several masks, such as the lesions of an organ.
         grid: of the masks.
         highest: the highest value of a class in all cases.
         overlap: which class counts where several lie; "regions": each combination of classes gets a value after
             ``highest``, for this case alone.
     """
-    array: NDArray[Any] = np.zeros(grid.size, np.uint16)
-    depth = np.zeros(grid.size, np.uint16)
-    for value, mask in sorted(masks.items()):
-        array[mask & (depth == 0) if overlap == "first" else mask] = value
-        depth += mask
-    shared = depth > 1
-    combinations: dict[int, Combination] = {}
-    remark = ""
-    if shared.any() and overlap == "regions":
-        ordered = sorted(masks)
-        rows, inverse = np.unique(
-            np.stack([masks[value][shared] for value in ordered], axis=1), axis=0, return_inverse=True
-        )
-        found = [tuple(value for value, is_in in zip(ordered, row, strict=True) if is_in) for row in rows]
-        array[shared] = highest + 1 + inverse.reshape(-1)
-        combinations = {highest + 1 + number: combination for number, combination in enumerate(found)}
-    elif shared.any():
-        remark = f"{int(shared.sum())} voxels lie in several classes: the {overlap} counts"
-    array = round_labels(array)
-    return LayoutLabel(
-        Volume(array, grid), tuple(int(value) for value in np.unique(array)), combinations, remark=remark
-    )
+    array: NDArray[np.int32] = np.zeros(grid.size, np.int32)
+    shared = np.zeros(grid.size, np.bool_)
+    members: dict[int, Combination] = {0: ()}
+    for value, mask in masks:
+        members.setdefault(value, (value,))
+        covered = mask & (array != 0) & (array != value)
+        shared |= covered
+        if overlap == "regions":
+            for before in np.unique(array[covered]).tolist():
+                combination = tuple(sorted({*members[before], value}))
+                after = next((n for n, known in members.items() if known == combination), max(highest, *members) + 1)
+                members[after] = combination
+                array[covered & (array == before)] = after
+        array[mask & ~covered if overlap != "last" else mask] = value
+    values = tuple(int(value) for value in np.unique(array))
+    combinations = {value: members[value] for value in values if value > highest}
+    count = 0 if overlap == "regions" else int(shared.sum())
+    remark = f"{count} voxels lie in several classes: the {overlap} counts" if count else ""
+    return LayoutLabel(Volume(round_labels(array), grid), values, combinations, remark)
 
 
 def unite_combinations(combinations: Iterable[Mapping[int, Combination]], highest: int) -> dict[Combination, int]:

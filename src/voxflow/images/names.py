@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from voxflow.naming import RESERVED_CASES, make_distinct_names
 from voxflow.volumes import VOLUME_SUFFIXES
+from voxflow.volumes import strip_suffix as strip_suffix_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -139,8 +140,7 @@ def list_data_files(path: Path) -> list[Path]:
 
 def strip_suffix(name: str) -> str:
     """A file's name without the suffix of an image, in any case."""
-    suffixes = (*VOLUME_FILE_SUFFIXES, *PICTURE_SUFFIXES)
-    return next((name[: -len(suffix)] for suffix in suffixes if name.lower().endswith(suffix)), name)
+    return strip_suffix_of(name, (*VOLUME_FILE_SUFFIXES, *PICTURE_SUFFIXES))
 
 
 def _strip_ending(stem: str) -> str:

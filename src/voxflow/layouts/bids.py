@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 from voxflow.errors import DataError
 from voxflow.files import read_text
-from voxflow.layouts.folder import strip_suffix
 from voxflow.layouts.masks import build_mask_layout
-from voxflow.layouts.model import ChannelSource, LabelSource, Layout, LayoutCase, choose_map_values, sort_cases
+from voxflow.layouts.model import ChannelSource, LabelSource, Layout, LayoutCase, sort_cases
 from voxflow.tables import read_rows
 from voxflow.texts import parse_json
+from voxflow.volumes import strip_suffix
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -114,10 +114,9 @@ def _name_classes(
     maps = [label.path for case in cases for label in case.labels if not label.class_name]
     if not maps:
         layout = build_mask_layout("bids", folder, channels, cases)
-        classes, values, unplaced = layout.classes, layout.map_values, layout.unplaced
+        classes, unplaced = layout.classes, layout.unplaced
     else:
         classes = _read_map_table(maps, folder)
-        values = choose_map_values(classes)
         cases = [_keep_map(case) for case in cases]
         unplaced = folder.explain_unplaced([file for case in cases for file in case.files])
     return Layout(
@@ -125,7 +124,6 @@ def _name_classes(
         root=root,
         channels=channels,
         classes=classes,
-        map_values=values,
         cases=sort_cases(cases),
         unplaced={file: reasons.get(file, reason) for file, reason in unplaced.items()},
     )

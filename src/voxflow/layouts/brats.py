@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from voxflow.layouts.folder import strip_suffix
-from voxflow.layouts.model import ChannelSource, LabelSource, Layout, LayoutCase, choose_map_values, sort_cases
-from voxflow.volumes import read_volume
+from voxflow.layouts.model import ChannelSource, LabelSource, Layout, LayoutCase, sort_cases
+from voxflow.volumes import read_volume, strip_suffix
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -66,7 +65,6 @@ def recognise_brats(folder: FolderFiles) -> Layout | None:
         root=folder.source,
         channels=CHANNELS,
         classes=classes,
-        map_values=choose_map_values(classes),
         cases=sort_cases(cases),
         unplaced=folder.explain_unplaced([file for case in cases for file in case.files]),
     )

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from voxflow.errors import DataError, join_names
 from voxflow.files import read_text
 from voxflow.findings import show
-from voxflow.layouts.folder import strip_suffix
 from voxflow.layouts.model import (
     ChannelSource,
     LabelSource,
@@ -18,12 +17,11 @@ from voxflow.layouts.model import (
     LayoutCase,
     LayoutName,
     Part,
-    choose_map_values,
     make_unique,
     sort_cases,
 )
 from voxflow.texts import parse_json
-from voxflow.volumes import HIGHEST_LABEL
+from voxflow.volumes import HIGHEST_LABEL, strip_suffix
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -91,12 +89,12 @@ def _build_layout(
     name: LayoutName, description: _Description, folder: FolderFiles, channels: tuple[str, ...], cases: list[LayoutCase]
 ) -> Layout:
     classes, ignore = description.read_classes()
+    description.check_region_order(classes)
     return Layout(
         name=name,
         root=description.root,
         channels=channels,
         classes=classes,
-        map_values=description.read_map_values(classes),
         cases=_separate_parts(cases),
         ignore=ignore,
         unplaced=folder.explain_unplaced([description.path, *(file for case in cases for file in case.files)]),
@@ -152,15 +150,18 @@ class _Description:
         ignore = classes.pop(IGNORE, None)
         return {name: values for name, values in classes.items() if values != (0,)}, ignore[0] if ignore else None
 
-    def read_map_values(self, classes: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
-        """The value of each class in one map, painted in this order; nnU-Net's ``regions_class_order`` states them."""
+    def check_region_order(self, classes: Mapping[str, tuple[int, ...]]) -> None:
+        """Hold nnU-Net's ``regions_class_order``, the value of each region in one map, against the regions."""
         order = self.content.get("regions_class_order")
         if order is None:
-            return choose_map_values(classes)
+            return
         if not isinstance(order, list) or len(order) != len(classes) or not all(type(n) is int for n in order):
-            message = f"expected {len(classes)} whole numbers, one for each class, received {order!r}"
+            message = f"expected {len(classes)} whole numbers, one for each class, received {show(order)}"
             raise self._fail(message, "regions_class_order")
-        return dict(zip(classes, order, strict=True))
+        for number, (name, values) in zip(order, classes.items(), strict=True):
+            if number not in values:
+                message = f"{number} is no value of {name}, which has {', '.join(map(str, values))}"
+                raise self._fail(message, "regions_class_order")
 
     def read_item(self, item: Any, where: str) -> tuple[Path, tuple[LabelSource, ...]]:
         """The image and label of one entry, which is an object of two paths, or of the test part one path."""

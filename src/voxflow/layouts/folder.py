@@ -59,13 +59,3 @@ class FolderFiles:
 def is_volume(path: Path) -> bool:
     """Whether a file's name says that it holds voxels of three dimensions or more."""
     return path.name.lower().endswith(VOLUME_SUFFIXES)
-
-
-def strip_suffix(name: str) -> str:
-    """A file's name without the suffix of a volume, in any case.
-
-    Example:
-        >>> strip_suffix("liver_012.NII.GZ")
-        'liver_012'
-    """
-    return next((name[: -len(suffix)] for suffix in VOLUME_SUFFIXES if name.lower().endswith(suffix)), name)

@@ -29,7 +29,10 @@ def read_label_descriptions(path: Path) -> dict[str, int] | None:
     Raises:
         DataError: the file is of one of the forms, and two values have one name.
     """
-    text = read_text(path)
+    try:
+        text = read_text(path)
+    except DataError:  # no UTF-8, and so neither program's
+        return None
     lines = [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
     for form in (_ITKSNAP, _SLICER):
         matches = [form.fullmatch(line) for line in lines]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import zipfile
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -10,7 +12,7 @@ from voxflow.errors import DataError, MissingDependencyError
 from voxflow.files import require_regular_file
 from voxflow.layouts.folder import is_volume
 from voxflow.layouts.masks import build_mask_layout
-from voxflow.layouts.model import ChannelSource, LabelSource, Layout, LayoutCase, Part, sort_cases
+from voxflow.layouts.model import ChannelSource, LabelSource, Layout, LayoutCase, Part
 from voxflow.tables import read_rows
 
 if TYPE_CHECKING:
@@ -103,14 +105,13 @@ def _read_cases(path: Path, rows: Sequence[Mapping[str, str]], folder: FolderFil
         if not any(channels):
             raise DataError("names no image", path=path, where=f"line {number}")
         cases.append(LayoutCase(name, row.get("patient") or name, channels, labels, PARTS.get(row.get("part", ""), "")))
-    names = [case.name for case in cases]
-    doubled = next((name for name in names if names.count(name) > 1), None) if len(set(names)) < len(names) else None
-    if doubled:
-        raise DataError(f"two rows are called {doubled!r}", path=path, where="case")
+    name, count = Counter(case.name for case in cases).most_common(1)[0]
+    if count > 1:
+        raise DataError(f"{count} rows are called {name!r}", path=path, where="case")
+    if len({bool(name) for _, name in masks}) > 1:
+        raise DataError(f"has a column {LABEL!r} and columns {MASK}:NAME; a label is one map or masks", path=path)
     layout = build_mask_layout("table", folder, tuple(name for _, name in images), cases)
-    if any(name for _, name in masks):
-        return layout
-    return Layout("table", folder.source, layout.channels, {}, {}, sort_cases(cases), unplaced=layout.unplaced)
+    return layout if any(name for _, name in masks) else replace(layout, classes={})
 
 
 class _RowReader:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from voxflow.layouts.folder import strip_suffix
 from voxflow.layouts.model import ChannelSource, LabelSource, Layout, LayoutCase, LayoutName, Part, sort_cases
 from voxflow.tables import read_rows
+from voxflow.volumes import strip_suffix
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -105,7 +105,6 @@ def build_mask_layout(
         root=folder.source,
         channels=channels,
         classes={class_name: (value,) for class_name, value in values.items()},
-        map_values=values,
         cases=sort_cases(cases),
         unplaced=folder.explain_unplaced([file for case in cases for file in case.files]),
         remarks=remarks,

@@ -79,7 +79,6 @@ class Layout:
         channels: names of the channels in the model's order.
         classes: the values of each class in the label maps, without the background. One value: the classes exclude each
             other. Several: the class is a region that other classes may lie in.
-        map_values: the value of each class in one map of all classes, in the order to paint them, later over earlier.
         ignore: the value of voxels that nobody labelled; None where there is none.
         cases: ordered by name.
         unplaced: files that the layout has no place for, with the reason.
@@ -90,7 +89,6 @@ class Layout:
     root: Path
     channels: tuple[str, ...]
     classes: Mapping[str, tuple[int, ...]]
-    map_values: Mapping[str, int]
     cases: tuple[LayoutCase, ...]
     ignore: int | None = None
     unplaced: Mapping[Path, str] = field(default_factory=dict)
@@ -142,24 +140,6 @@ MAX_UNPLACED = 5
 def sort_cases(cases: Iterable[LayoutCase]) -> tuple[LayoutCase, ...]:
     """Order cases by their names, so that equal folders give equal tables."""
     return tuple(sorted(cases, key=lambda case: case.name))
-
-
-def choose_map_values(classes: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
-    """Choose the value of each class in one map, painted from the largest region to the smallest.
-
-    Returns:
-        For each class, in the order to paint them, a value of its own that lies in no later class, where it has one.
-
-    Example:
-        >>> choose_map_values({"enhancing": (4,), "whole tumour": (1, 2, 4), "core": (1, 4)})
-        {'whole tumour': 2, 'core': 1, 'enhancing': 4}
-    """
-    order = sorted(classes, key=lambda name: -len(classes[name]))
-    values = {}
-    for number, name in enumerate(order):
-        later = {value for other in order[number + 1 :] for value in classes[other]}
-        values[name] = next((value for value in classes[name] if value not in later), classes[name][0])
-    return values
 
 
 def make_unique(names: Sequence[str]) -> tuple[str, ...]:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from voxflow.errors import DataError
 from voxflow.files import require_regular_file
-from voxflow.layouts.folder import strip_suffix
 from voxflow.layouts.masks import build_mask_layout
 from voxflow.layouts.model import ChannelSource, LabelSource, Layout, LayoutCase
+from voxflow.volumes import strip_suffix
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -15,6 +15,7 @@ from .files import read_image as read_image
 from .files import read_label as read_label
 from .files import read_radiograph as read_radiograph
 from .files import read_volume as read_volume
+from .files import strip_suffix as strip_suffix
 from .files import write_radiograph as write_radiograph
 from .files import write_volume as write_volume
 from .fingerprint import FINGERPRINT as FINGERPRINT

@@ -38,6 +38,16 @@ PICTURE_FORMATS = ("PNG", "JPEG", "BMP", "TIFF")
 DATA_SUFFIXES = (".zraw", ".raw")
 
 
+def strip_suffix(name: str, suffixes: Sequence[str] = VOLUME_SUFFIXES) -> str:
+    """A file's name without its suffix, in any case; the name itself where it has another.
+
+    Example:
+        >>> strip_suffix("liver_012.NII.GZ")
+        'liver_012'
+    """
+    return next((name[: -len(suffix)] for suffix in suffixes if name.lower().endswith(suffix)), name)
+
+
 def read_volume(path: Path) -> Volume:
     """Read a 3D image file, all of it: one that is damaged or ends early is refused.
 

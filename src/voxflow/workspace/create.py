@@ -12,14 +12,14 @@ from voxflow.errors import ConfigError, DataError
 from voxflow.files import atomic_directory, read_text, write_json, write_text
 from voxflow.findings import suggest
 from voxflow.images import list_files, masks_overlap
-from voxflow.layouts import recognise_layout
+from voxflow.layouts import read_label_descriptions, recognise_layout
 from voxflow.places import PARAMS, check_workspace_name, read_workspaces
 from voxflow.workspace.zoo import VARIANTS, ZooModel, find_model, read_zoo, write_model
 from voxflow.workspace.zoo.files import make_environment
 from voxflow.workspace.zoo.params import collect_block_words
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from voxflow.layouts import Layout, LayoutName
 
@@ -27,6 +27,8 @@ TEMPLATES = Path(__file__).parent / "templates"
 COMMON = "_common"
 ZOO = "_zoo"
 FINDINGS = "findings.csv"
+DESCRIPTION_SUFFIXES = (".label", ".ctbl", ".txt")
+MAX_DESCRIPTION = 1 << 20  # bytes; a label takes about 60
 # Names a folder, a key of params.yaml, a stage of DVC and a registered model, each with rules of its own.
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 _NOT_COPIED = shutil.ignore_patterns(PARAMS.name, "description.txt", "__pycache__")
@@ -162,8 +164,7 @@ def _create_in_repository(
         make_mmar(template, folder, variant=variant, data_root=f"data/resampled/{name}", datalist=datalist)
         words |= collect_block_words(model, variant, words["FINDINGS"])
     block = _fill_words((TEMPLATES / (template if model is None else ZOO) / PARAMS).read_text(encoding="utf-8"), words)
-    if layout is not None:
-        block = _state_layout(block, layout)
+    block = _state_conversion(block, _describe_layout(layout) if layout else _describe_label_names(root / source))
     write_text(params, _insert_block(read_text(params), block))
     return folder
 
@@ -241,13 +242,30 @@ def _insert_block(text: str, block: str) -> str:
     return f"{before}\n\n{block}" + (f"\n{after}" if after else "")
 
 
-def _state_layout(block: str, layout: Layout) -> str:
-    """Write the layout below ``convert`` of a block, and to keep what overlaps where masks do."""
-    lines = [f"layout: {layout.name}"]
-    if masks_overlap(layout):
-        lines.append("overlap: regions")
-    text = "".join(f"      {line}\n" for line in lines)
-    return re.sub(r"^    convert:(?: \{\})?\n", f"    convert:\n{text}", block, flags=re.MULTILINE)
+def _describe_layout(layout: Layout) -> list[str]:
+    """The layout, and to keep what overlaps where masks do."""
+    return [f"layout: {layout.name}", *(["overlap: regions"] if masks_overlap(layout) else [])]
+
+
+def _describe_label_names(source: Path) -> list[str]:
+    """The names of label values, where ITK-SNAP's or 3D Slicer's file of them lies in the source folder itself."""
+    for file in sorted(file for file in source.iterdir() if file.suffix.lower() in DESCRIPTION_SUFFIXES):
+        names = read_label_descriptions(file) if file.is_file() and file.stat().st_size < MAX_DESCRIPTION else None
+        if names:
+            return [f"labels: {json.dumps(names, ensure_ascii=False)}"]
+    return []
+
+
+def _state_conversion(block: str, lines: Sequence[str]) -> str:
+    """Write lines below ``convert`` of a block; a key that stands there already keeps its value."""
+    new_lines = [line for line in lines if not re.search(rf"^      {line.partition(':')[0]}:", block, re.MULTILINE)]
+    text = "".join(f"      {line}\n" for line in new_lines)
+    # As a function: a name may hold a backslash.
+    return (
+        re.sub(r"^    convert:(?: \{\})?\n", lambda _: f"    convert:\n{text}", block, flags=re.MULTILINE)
+        if text
+        else block
+    )
 
 
 def _copy_templates(part: str, target: Path, words: Mapping[str, str]) -> None:

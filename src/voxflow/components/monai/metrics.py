@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
@@ -113,6 +114,7 @@ class IterationMetric(MonaiMetric):
         """The numbers of each case and class."""
         return np.concatenate(batches)
 
+    @abstractmethod
     def compute(self, pred: Any, label: Any) -> Any:
         """Compute one case's numbers.
 
@@ -123,7 +125,6 @@ class IterationMetric(MonaiMetric):
         Returns:
             (1, class); NaN or infinite where undefined.
         """
-        raise NotImplementedError
 
     def summarise(self, batches: Sequence[NDArray[Any]], class_names: Sequence[str]) -> dict[str, float]:
         """The mean under ``name``."""
