@@ -68,3 +68,26 @@ def test_a_data_set_whose_classes_have_absurd_values_is_refused(tmp_path: Path, 
     (tmp_path / "dataset.json").write_text(json.dumps(content))
     with pytest.raises(DataError, match=r"labels\.spleen: expected whole numbers from 0"):
         recognise_layout(tmp_path, list_files(tmp_path), "nnunet")
+
+
+def test_a_workbook_whose_cells_stand_far_out_takes_little_memory(tmp_path: Path) -> None:
+    openpyxl = pytest.importorskip("openpyxl", reason="Excel tables need openpyxl")
+    write_image(tmp_path / "a.nii")
+    book = openpyxl.Workbook()
+    for name, value in {"A1": "image", "A2": "a.nii", "XFD1": "far", "XFD2": "x", "A500": "a.nii"}.items():
+        book.active[name] = value
+    book.active["B1"] = "case"
+    book.active["B2"], book.active["B500"] = 7, "last"
+    book.save(tmp_path / "table.xlsx")
+    layout = recognise_layout(tmp_path, list_files(tmp_path), "table")
+    assert layout is not None
+    assert [case.name for case in layout.cases] == ["7", "last"]
+
+
+def test_a_workbook_of_too_many_rows_is_refused(tmp_path: Path) -> None:
+    openpyxl = pytest.importorskip("openpyxl", reason="Excel tables need openpyxl")
+    book = openpyxl.Workbook()
+    book.active["A1"], book.active["A2"], book.active["A1048576"] = "image", "a.nii", "b.nii"
+    book.save(tmp_path / "table.xlsx")
+    with pytest.raises(DataError, match="more than 100,000 rows"):
+        recognise_layout(tmp_path, list_files(tmp_path), "table")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zipfile
 from collections import Counter
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 IMAGE, LABEL, MASK = "image", "label", "mask"
 SEPARATOR = ":"
 MOST_WORKBOOK_BYTES = 1 << 25  # unpacked: a table of 100,000 rows; openpyxl takes 50 times as much
+MOST_ROWS, MOST_COLUMNS = 100_000, 1_000  # of a workbook
 EXCEL = (".xlsx", ".xlsm")
 ENDINGS = (".csv", ".tsv", *EXCEL)
 PARTS: Mapping[str, Part] = {"train": "training", "training": "training", "test": "testing", "testing": "testing"}
@@ -56,26 +58,39 @@ def recognise_table(folder: FolderFiles) -> Layout | None:
 
 
 def _read_table(path: Path) -> list[dict[str, str]]:
-    if path.suffix.lower() not in EXCEL:
-        rows = read_rows(path) or []
-        return [
-            {name.strip().lower() if SEPARATOR not in name else name.strip(): text for name, text in row.items()}
-            for row in rows
-            if row
-        ]
-    import pandas as pd
+    """The cells of each row by column; columns are in lower case, but for the name after the colon."""
+    rows = _read_workbook(path) if path.suffix.lower() in EXCEL else read_rows(path) or []
+    return [
+        {name.strip().lower() if SEPARATOR not in name else name.strip(): text for name, text in row.items() if name}
+        for row in rows
+        if row
+    ]
 
+
+def _read_workbook(path: Path) -> list[dict[str, str]]:
+    """The first sheet of a workbook, without its empty rows.
+
+    openpyxl alone and row by row: pandas fills each row up to its last cell, and one may stand in column 16,384.
+    """
     _check_workbook(path)
     try:
-        table = pd.read_excel(path, dtype=str, keep_default_na=False)
+        import openpyxl
     except ImportError as error:
         raise MissingDependencyError(
             "reading Excel tables needs openpyxl: pip install openpyxl, or save as CSV"
         ) from error
+    try:
+        with closing(openpyxl.load_workbook(path, read_only=True, data_only=True)) as book:
+            sheet = book.worksheets[0]
+            sheet.reset_dimensions()  # which the file may state wrong
+            cells = sheet.iter_rows(max_row=MOST_ROWS + 2, max_col=MOST_COLUMNS, values_only=True)
+            rows = [["" if value is None else str(value) for value in row] for row in cells]
     # What openpyxl raises on damaged workbooks.
-    except (ValueError, OSError, LookupError, TypeError, AttributeError, SyntaxError) as error:
+    except (ValueError, OSError, LookupError, TypeError, AttributeError, SyntaxError, zipfile.BadZipFile) as error:
         raise DataError(f"no table that can be read: {error}", path=path) from error
-    return [{str(name).strip(): str(text) for name, text in row.items()} for row in table.to_dict("records")]
+    if len(rows) > MOST_ROWS + 1:
+        raise DataError(f"a workbook of more than {MOST_ROWS:,} rows", path=path)
+    return [dict(zip(rows[0], row, strict=False)) for row in rows[1:] if any(row)]
 
 
 def _check_workbook(path: Path) -> None:
