@@ -1,3 +1,7 @@
+from .channels import ChannelMatch as ChannelMatch
+from .channels import ChannelRule as ChannelRule
+from .channels import ChannelRules as ChannelRules
+from .channels import match_channels as match_channels
 from .convert import convert_folder as convert_folder
 from .files import count_inflated_bytes as count_inflated_bytes
 from .group import SeriesPart as SeriesPart
@@ -12,4 +16,6 @@ from .scan import scan_folder as scan_folder
 from .sources import Origin as Origin
 from .sources import SourceFiles as SourceFiles
 from .sources import find_sources as find_sources
+from .traits import SeriesTraits as SeriesTraits
+from .traits import read_part_traits as read_part_traits
 from .writing import write_segmentation as write_segmentation
