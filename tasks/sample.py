@@ -12,7 +12,7 @@ from voxflow.errors import EXIT_OK, ConfigError
 from voxflow.files import atomic_directory
 from voxflow.places import PARAMS
 from voxflow.progress import say
-from voxflow.synthetic import write_abdominal_ct, write_chest_xray
+from voxflow.synthetic import write_abdominal_ct, write_brain_mr, write_chest_xray
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -46,7 +46,22 @@ class ChestXray(BaseModel):
         write_chest_xray(folder, self.images, self.seed)
 
 
-Sample = TypeAdapter[AbdominalCt | ChestXray](Annotated[AbdominalCt | ChestXray, Field(discriminator="kind")])
+class BrainMr(BaseModel):
+    """MR studies of four contrasts with a tumour, three nested regions as DICOM SEG."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["brain_mr"]
+    patients: int = 16
+    seed: int = 0
+
+    def write(self, folder: Path) -> None:
+        """Write the patients."""
+        write_brain_mr(folder, self.patients, self.seed)
+
+
+Kind = AbdominalCt | BrainMr | ChestXray
+Sample = TypeAdapter[Kind](Annotated[Kind, Field(discriminator="kind")])
 
 
 def run(stage: Stage) -> int:

@@ -48,7 +48,7 @@ def write_abdominal_ct(folder: Path, patients: int, seed: int) -> None:
         series = build_ct_series(person, abdomen, signed=bool(index % 2), feet_first=index == FEET_FIRST)
         objects += series if index < patients else series[: len(series) // 2] + series[len(series) // 2 + 1 :]
         if index < patients - UNLABELLED - BY_RTSTRUCT:
-            objects.append(build_seg(person, series, abdomen.spleen, ORGAN))
+            objects.append(build_seg(person, series, {ORGAN: abdomen.spleen}))
         elif index < patients - UNLABELLED:
             objects.append(build_rtstruct(person, series, abdomen, ORGAN))
         if index == WITH_LOCALIZER:

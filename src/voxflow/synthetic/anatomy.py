@@ -82,7 +82,7 @@ def draw_abdomen(rng: np.random.Generator, geometry: Geometry) -> Abdomen:
     """
     index = np.stack(np.meshgrid(*(np.arange(n) for n in geometry.size), indexing="ij"), -1)
     points = geometry.to_physical(index.astype(np.float64)).astype(np.float32)
-    wobble = _draw_smooth_noise(rng, points)
+    wobble = draw_smooth_noise(rng, points)
     hounsfield = np.full(geometry.size, AIR, np.float32)
     girth = rng.uniform(0.9, 1.08)
     body = Ellipsoid((0, 0, 0), (158 * girth, 112 * girth, 1e4)).measure_level(points)
@@ -140,7 +140,16 @@ def _draw_ribs(hounsfield: NDArray[np.float32], points: NDArray[np.float32], gir
     hounsfield[(np.abs(ring - 1) < 0.035) & (level < 11) & (points[..., 1] > -60)] = BONE
 
 
-def _draw_smooth_noise(rng: np.random.Generator, points: NDArray[np.float32]) -> NDArray[np.float32]:
+def draw_smooth_noise(rng: np.random.Generator, points: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Draw a relative change that varies slowly in space.
+
+    Args:
+        rng: decides the waves.
+        points: (..., 3), mm.
+
+    Returns:
+        (...), about 0.1 at most.
+    """
     total = np.zeros(points.shape[:-1], np.float32)
     for _ in range(4):
         wave = rng.normal(0, 1, 3) * 2 * np.pi / rng.uniform(60, 110)

@@ -9,36 +9,30 @@ import numpy as np
 from voxflow.synthetic.files import DAY, TIME, Person, new_dataset
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from highdicom.seg import SegmentDescription
     from numpy.typing import NDArray
     from pydicom import Dataset
 
     from voxflow.synthetic.anatomy import Abdomen
 
 
-def build_seg(person: Person, series: list[Dataset], mask: NDArray[np.bool_], name: str) -> Dataset:
-    """Build a binary DICOM SEG of one segment.
+def build_seg(person: Person, series: list[Dataset], masks: Mapping[str, NDArray[np.bool_]]) -> Dataset:
+    """Build a binary DICOM SEG of one segment a mask; masks may overlap.
 
     Args:
         person: whom it shows.
-        series: the CT Image objects, in the order of k.
-        mask: (i, j, k).
-        name: SegmentLabel (0062,0005).
+        series: the image objects, in the order of k.
+        masks: (i, j, k) by SegmentLabel (0062,0005).
     """
     import highdicom as hd
-    from pydicom.sr.codedict import codes
 
-    description = hd.seg.SegmentDescription(
-        segment_number=1,
-        segment_label=name,
-        segmented_property_category=codes.SCT.Organ,
-        segmented_property_type=codes.SCT.Spleen,
-        algorithm_type=hd.seg.SegmentAlgorithmTypeValues.MANUAL,
-    )
     segmentation: Dataset = hd.seg.Segmentation(
         source_images=series,
-        pixel_array=mask.transpose(2, 1, 0).astype(np.uint8),
+        pixel_array=np.stack([mask.transpose(2, 1, 0) for mask in masks.values()], -1).astype(np.uint8),
         segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
-        segment_descriptions=[description],
+        segment_descriptions=[_describe_segment(*item) for item in enumerate(masks, start=1)],
         series_instance_uid=person.uid("seg"),
         series_number=2,
         sop_instance_uid=person.uid("seg", "1"),
@@ -50,6 +44,20 @@ def build_seg(person: Person, series: list[Dataset], mask: NDArray[np.bool_], na
     )
     _fix_dates(segmentation, person)
     return segmentation
+
+
+def _describe_segment(number: int, name: str) -> SegmentDescription:
+    import highdicom as hd
+    from pydicom.sr.codedict import codes
+
+    is_organ = name == "spleen"
+    return hd.seg.SegmentDescription(
+        segment_number=number,
+        segment_label=name,
+        segmented_property_category=codes.SCT.Organ if is_organ else codes.SCT.MorphologicallyAbnormalStructure,
+        segmented_property_type=codes.SCT.Spleen if is_organ else codes.SCT.Neoplasm,
+        algorithm_type=hd.seg.SegmentAlgorithmTypeValues.MANUAL,
+    )
 
 
 def _fix_dates(segmentation: Dataset, person: Person) -> None:
