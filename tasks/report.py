@@ -42,6 +42,7 @@ def _collect_sources(stage: Stage) -> ReportSources:
         metrics=stage.metrics.parent,
         settings=_drop_secrets(stage),
         provenance=read_provenance(datalist),
+        resampled=stage.resampled,
     )
 
 

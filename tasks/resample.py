@@ -1,7 +1,8 @@
-"""Bring every case of a workspace to one spacing and orientation, or radiographs to one size."""
+"""Bring every case of a workspace to one spacing and orientation, or radiographs to one size; bad ones are left out."""
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import sys
 from dataclasses import replace
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 from tasks.common.case_table import read_cases
 from tasks.common.stage import Stage, main
 from voxflow.cluster import choose_cluster, open_executor
-from voxflow.errors import EXIT_OK
+from voxflow.errors import EXIT_OK, EXIT_SOME_FAILED, DataError
 from voxflow.files import atomic_directory, write_json
 from voxflow.images import CASE_FORM
 from voxflow.progress import say
@@ -35,16 +36,24 @@ if TYPE_CHECKING:
 def run(stage: Stage) -> int:
     """Write data/resampled/WS, and for segmentation the fingerprint of its volumes.
 
-    See ``voxflow.volumes.resample_cases``.
+    Cases that can't be resampled are listed in failures.json, and no later stage takes them. See
+    ``voxflow.volumes.resample_cases``.
+
+    Returns:
+        3 where some cases can't be resampled.
 
     Raises:
-        DataError: an image and its label lie on different grids; all such cases are named.
+        DataError: none can be.
     """
     table = read_cases(stage.volumes / "cases.csv")
     options = _choose_options(stage, table)
-    numbers: dict[str, float] = {"cases": len(table)}
     with open_executor(choose_cluster()) as executor, atomic_directory(stage.resampled) as folder:
-        resampled = resample_cases(table, stage.volumes, folder, options, executor)
+        resampled, failures = resample_cases(table, stage.volumes, folder, options, executor)
+        numbers: dict[str, float] = {"cases": len(resampled)}
+        if failures:
+            numbers["failed_cases"] = len(failures)
+            rows = [{"case": case, "reason": reason} for case, reason in failures.items()]
+            write_json(folder / "failures.json", rows)
         resampled.to_csv(folder / "cases.csv", index=False)
         shutil.copyfile(stage.volumes / "labels.json", folder / "labels.json")
         if (stage.volumes / CASE_FORM).is_file():
@@ -55,8 +64,11 @@ def run(stage: Stage) -> int:
             write_fingerprint(folder / FINGERPRINT, fingerprint)
             numbers |= fingerprint.to_metrics()
     write_json(stage.metrics, numbers)
-    say(f"resample {stage.workspace}: {len(table)} cases → {stage.resampled}")
-    return EXIT_OK
+    for case, reason in failures.items():
+        say(f"warning: left out: {case}: {reason}")
+    failed = f", {len(failures)} failed (failures.json)" if failures else ""
+    say(f"resample {stage.workspace}: {len(resampled)} cases{failed} → {stage.resampled}")
+    return EXIT_SOME_FAILED if failures else EXIT_OK
 
 
 def _choose_options(stage: Stage, table: pd.DataFrame) -> ResampleOptions:
@@ -66,8 +78,13 @@ def _choose_options(stage: Stage, table: pd.DataFrame) -> ResampleOptions:
         return stage.options(ResampleOptions)
     block = {**stage.block, "resample": {**parameters, "spacing_mm": None}}
     options = replace(stage, block=block).options(ResampleOptions)
-    names = [str(name).split(CHANNEL_SEPARATOR)[0] for name in table["image"]]
-    grids = [options.choose_grid(read_geometry(stage.volumes / name)) for name in names]
+    grids = []
+    for name in table["image"]:
+        # What can't be read fails by itself later, and has no voice here.
+        with contextlib.suppress(DataError):
+            grids.append(options.choose_grid(read_geometry(stage.volumes / str(name).split(CHANNEL_SEPARATOR)[0])))
+    if not grids:
+        raise DataError("no image can be read", path=stage.volumes / "cases.csv")
     spacing = target_spacing([grid.size for grid in grids], [grid.spacing for grid in grids])
     say(f"resample {stage.workspace}: spacing_mm: auto → {', '.join(f'{mm:g}' for mm in spacing)}")
     return options.model_copy(update={"spacing_mm": spacing})

@@ -35,3 +35,15 @@ class CaseLosingExecutor:
         assert into.is_dir()
         for number, item in reversed(list(enumerate(items))):
             yield number, lost(item, REASON) if number == self._number and len(items) > 1 else work(item)
+
+
+class AllLosingExecutor:
+    """Gives up every case."""
+
+    def run(
+        self, work: Callable[[T], R], items: Sequence[T], lost: Callable[[T, str], R], *, into: Path
+    ) -> Generator[tuple[int, R]]:
+        assert callable(work)
+        assert into.is_dir()
+        for number, item in enumerate(items):
+            yield number, lost(item, REASON)

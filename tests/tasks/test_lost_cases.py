@@ -1,4 +1,4 @@
-"""A case whose workers died again and again is named with its reason, in conversion and in resampling."""
+"""A case whose workers died again and again is listed with its reason, in conversion and in resampling."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tasks import convert, resample
-from tests.case_losing_executor import REASON, CaseLosingExecutor
+from tests.case_losing_executor import REASON, AllLosingExecutor, CaseLosingExecutor
 from tests.tasks.demo_cases import VOLUMES, run, write_volumes
+from voxflow.files import read_json_or_none as read_json
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -36,23 +37,25 @@ def test_conversion_lists_it_as_quarantined_and_keeps_the_order(monkeypatch: pyt
     assert [row["case"] for row in cases] == ["p0_1", "p2_1", "p3_1"]
 
 
-def test_resampling_fails_and_may_be_tried_again(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_resampling_lists_it_and_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     write_volumes(cases=3)
     lose(monkeypatch, resample, 1)
-    assert run(resample, monkeypatch) == 1
-    assert f"1 case(s) could not be resampled\np1_1: {REASON}" in capsys.readouterr().err
-    assert not Path("data/resampled/demo").exists()
+    assert run(resample, monkeypatch) == 3
+    out = Path("data/resampled/demo")
+    assert read_json(out / "failures.json") == [{"case": "p1_1", "reason": REASON}]
+    assert [row["case"] for row in csv.DictReader((out / "cases.csv").read_text().splitlines())] == ["p0_1", "p2_1"]
 
 
-def test_resampling_with_a_wrong_case_too_is_wrong_input(
+def test_resampling_that_lost_every_case_may_be_tried_again(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write_volumes(cases=3)
+    write_volumes(cases=2)
     (VOLUMES / "images/p0_1.nii.gz").write_bytes(b"no image")
     lose(monkeypatch, resample, 1)
-    assert run(resample, monkeypatch) == 2
+    assert run(resample, monkeypatch) == 2, "one of them is wrong input"
     printed = capsys.readouterr().err
     assert "2 case(s) can't be resampled\np0_1: data/volumes/demo/images/p0_1.nii.gz: " in printed
     assert f"p1_1: {REASON}" in printed
+    monkeypatch.setattr(resample, "open_executor", lambda _: contextlib.nullcontext(AllLosingExecutor()))
+    assert run(resample, monkeypatch) == 1
+    assert not Path("data/resampled/demo").exists()

@@ -1,4 +1,4 @@
-"""The stage resample: every case on one grid, or none at all and each bad one named."""
+"""The stage resample: every case on one grid; a bad one is listed, and the others go on."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 import SimpleITK as sitk
 from pydantic import ValidationError
 
-from tasks import resample
+from tasks import resample, split
 from tests.tasks.demo_cases import GRID, VOLUMES, run, write_radiographs, write_volumes
 from voxflow.geometry import Geometry
 from voxflow.volumes import ResampleOptions, Volume, read_radiograph, read_volume, write_radiograph, write_volume
@@ -136,20 +136,64 @@ def test_without_a_wish_files_stay_as_they_are(monkeypatch: pytest.MonkeyPatch) 
         assert (OUT / name).read_bytes() == (VOLUMES / name).read_bytes()
 
 
-def test_every_bad_case_is_named_and_nothing_is_left(
+def damage(number: int, kind: str) -> str:
+    """Make a case that can't be resampled to 2 mm; returns what must be said of it."""
+    case, rng = f"p{number}_1", np.random.default_rng(0)
+    image, label = VOLUMES / f"images/{case}.nii.gz", VOLUMES / f"labels/{case}.nii.gz"
+    if kind == "label elsewhere":
+        moved = Geometry.from_parts(GRID.size, GRID.spacing, (0.0, 0.0, 0.0))
+        write_volume(label, Volume(np.ones(GRID.size, dtype=np.uint8), moved))
+        return "its grid is not the image's"
+    if kind == "label of fractions":
+        write_volume(label, Volume(rng.random(GRID.size, dtype=np.float32), GRID))
+        return "label values are no whole numbers"
+    if kind == "voxels of 90 mm":
+        grid = Geometry.from_parts((40, 40, 40), (90.0, 90.0, 90.0))
+        write_volume(image, Volume(np.zeros(grid.size, dtype=np.int16), grid))
+        return "would become"
+    if kind == "NaN":
+        write_volume(image, Volume(np.full(GRID.size, np.nan, dtype=np.float32), GRID))
+        return "NaN or infinite"
+    if kind == "missing":
+        image.unlink()
+        return "file not found"
+    image.write_text("no image")
+    return "unreadable image"
+
+
+BAD = ("label elsewhere", "label of fractions", "voxels of 90 mm", "NaN", "missing", "no image")
+
+
+@pytest.mark.parametrize("spacing", [2.0, "auto"])
+def test_bad_cases_are_listed_and_the_others_go_on(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], spacing: float | str
+) -> None:
+    write_volumes(cases=10)
+    reasons = {f"p{n}_1": damage(n, kind) for n, kind in enumerate(BAD, start=1) if (kind, spacing) != (BAD[2], "auto")}
+    assert run(resample, monkeypatch, {"spacing_mm": spacing}) == 3
+    failures = {row["case"]: row["reason"] for row in json.loads((OUT / "failures.json").read_text())}
+    assert failures.keys() == reasons.keys()
+    assert [case for case, reason in reasons.items() if reason not in failures[case]] == []
+    good = [case for case in (f"p{n}_1" for n in range(10)) if case not in reasons]
+    assert list(pd.read_csv(OUT / "cases.csv")["case"]) == good
+    assert {path.name.removesuffix(".nii.gz") for path in OUT.rglob("*.nii.gz")} == set(good), "half a case is left"
+    metrics = json.loads(Path("data/metrics/demo/resample.json").read_text())
+    assert (metrics["cases"], metrics["failed_cases"]) == (len(good), len(reasons))
+    printed = capsys.readouterr().err
+    assert f"resample demo: {len(good)} cases, {len(reasons)} failed (failures.json) → data/resampled/demo" in printed
+    assert run(split, monkeypatch, {"testing": 0.3, "validation": 0.3, "folds": 0}) == 0
+    assert set(pd.read_csv("data/datalists/demo/split.csv")["case"]) == set(good)
+
+
+def test_where_every_case_is_bad_each_is_named_and_nothing_is_left(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write_volumes()
-    moved = Geometry.from_parts(GRID.size, GRID.spacing, (0.0, 0.0, 0.0))
-    write_volume(VOLUMES / "labels/p1_1.nii.gz", Volume(np.ones(GRID.size, dtype=np.uint8), moved))
-    (VOLUMES / "images/p2_1.nii.gz").unlink()
-    (VOLUMES / "images/p4_1.nii.gz").write_text("no image")
+    write_volumes(cases=3, unlabelled=0)
+    reasons = [damage(n, kind) for n, kind in enumerate(("label elsewhere", "missing", "no image"))]
     assert run(resample, monkeypatch, {"spacing_mm": 2.0}) == 2
     printed = capsys.readouterr().err
     assert "resample demo: error: 3 case(s) can't be resampled" in printed
-    assert "p1_1: data/volumes/demo/labels/p1_1.nii.gz: its grid is not the image's" in printed
-    assert "p2_1: data/volumes/demo/images/p2_1.nii.gz: file not found" in printed
-    assert "p4_1: data/volumes/demo/images/p4_1.nii.gz: unreadable image" in printed
+    assert [reason for reason in reasons if reason not in printed] == []
     assert not OUT.exists()
     assert not list(Path("data/resampled").iterdir())
 

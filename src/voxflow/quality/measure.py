@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from voxflow.errors import DataError
+from voxflow.errors import InputError
 from voxflow.machine import count_cores
 from voxflow.progress import track
 from voxflow.tables import FINDING_PREFIX
@@ -56,8 +56,10 @@ def _measure_case(row: dict[Any, Any], folder: Path) -> dict[str, Any]:
             "reason": "",
             **_measure_volume(images, folder / row["label"] if row["label"] else None),
         }
-    except (DataError, OSError, EOFError) as error:
-        return {"readable": False, "reason": error.message if isinstance(error, DataError) else str(error)}
+    # What a library raises on one file, too: the others are measured all the same.
+    except (InputError, OSError, EOFError, RuntimeError, ValueError, MemoryError) as error:
+        reason = error.message if isinstance(error, InputError) else str(error) or type(error).__name__
+        return {"readable": False, "reason": reason}
 
 
 def _measure_radiograph(images: list[Path]) -> dict[str, Any]:

@@ -26,6 +26,7 @@ NOT_CURVES = ("epoch", "learning_rate", "seconds")
 PARTS = ("training", "validation", "testing", "inference")
 PART_NAMES = {"training": "to learn from", "validation": "to choose by", "testing": "unseen", "inference": "no label"}
 KEY_SCORES = {"segmentation": ("mean_dice", "mean Dice"), "classification": ("mean_auc", "mean AUC")}
+FAILING = ("resample", "evaluate", "infer")  # stages that leave out bad cases, each with its reason
 MOST_NAMED = 5  # cases that a row of the data checks names
 BOUNDS = ("margin", "alpha", "worst_class", "parity", "test_part_sha256", "decided")
 DECISIONS = {
@@ -79,11 +80,10 @@ def make_key_figures(sources: ReportSources) -> tuple[KeyFigure, ...]:
         figures.append(
             KeyFigure(str(verdicts["quarantined"]), "series in quarantine", f"of {len(rows)} series or files")
         )
-    failed = [_read_numbers(sources, stage).get("failed_cases") for stage in ("evaluate", "infer")]
-    if any(count is not None for count in failed):
-        figures.append(
-            KeyFigure(f"{sum(count or 0 for count in failed):.0f}", "failed cases", "in evaluation and inference")
-        )
+    failed = {s: n for s in FAILING if (n := _read_numbers(sources, s).get("failed_cases")) is not None}
+    if failed:
+        stages = "resampling, evaluation and inference" if "resample" in failed else "evaluation and inference"
+        figures.append(KeyFigure(f"{sum(failed.values()):.0f}", "failed cases", f"in {stages}"))
     return tuple(figures)
 
 
@@ -176,11 +176,16 @@ def _rank_badness(row: Row) -> float:
 
 
 def tabulate_failures(sources: ReportSources) -> Table:
-    """Tabulate the cases that could not be used in evaluation or inference, each with its reason."""
+    """Tabulate the cases that could not be resampled, or used in evaluation or inference, each with its reason."""
+    folders = {
+        "resample": sources.resampled,
+        "evaluate": sources.evaluation / "test",
+        "infer": sources.evaluation / "infer",
+    }
     rows = [
         {"stage": stage, "case": str(row.get("case", "")), "reason": str(row.get("reason", ""))}
-        for stage, folder in (("evaluate", "test"), ("infer", "infer"))
-        for row in read_json_or_none(sources.evaluation / folder / "failures.json") or []
+        for stage, folder in folders.items()
+        for row in (folder and read_json_or_none(folder / "failures.json")) or []
     ]
     return make_table(rows, missing="None: every case went through.")
 

@@ -47,6 +47,7 @@ class ReportSources:
         evaluation: holds test/ and infer/, and ensemble/ where there are folds.
         metrics: holds one flat JSON file a stage.
         settings: the workspace's block of params.yaml.
+        resampled: holds failures.json where cases could not be resampled; None: there is no such stage.
         provenance: the git commit, digests of dvc.lock and the datalist, and the like, by name.
     """
 
@@ -61,6 +62,7 @@ class ReportSources:
     metrics: Path
     settings: Mapping[str, Any] = field(default_factory=dict)
     provenance: Mapping[str, str] = field(default_factory=dict)
+    resampled: Path | None = None
 
 
 def installed_versions() -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Resampling every case of a table to one grid: several cases at a time, and every fault listed."""
+"""Resampling every case of a table to one grid: several cases at a time; a bad case is named and left out."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
-from voxflow.errors import ClusterError, DataError
+from voxflow.errors import ClusterError, DataError, InputError, last_line_of, shorten
 from voxflow.executor import Threads
 from voxflow.machine import count_cores
 from voxflow.progress import track
-from voxflow.volumes.alignment import align
+from voxflow.volumes.alignment import align, round_labels
 from voxflow.volumes.files import (
+    DATA_SUFFIXES,
     HEADER_SUFFIX,
     read_geometry,
     read_radiograph,
@@ -100,8 +101,8 @@ class ResampleOptions(BaseModel):
 
 def resample_cases(
     table: pd.DataFrame, source: Path, target: Path, options: ResampleOptions, executor: Executor | None = None
-) -> pd.DataFrame:
-    """Resample every case of a table.
+) -> tuple[pd.DataFrame, dict[str, str]]:
+    """Resample every case of a table; what can't be resampled is left out, with the reason.
 
     Args:
         table: one row a case with ``case``, ``image``, ``label`` and, where labels may overlap, ``label_channels``;
@@ -112,20 +113,27 @@ def resample_cases(
         executor: who resamples; None: threads of this process.
 
     Returns:
-        The table with the new ``size``, ``spacing_mm`` and ``orientation``.
+        The rows of the resampled cases with the new ``size``, ``spacing_mm`` and ``orientation``, and by case the
+        reasons of those that can't be read, whose image and label lie on different grids, or whose workers died.
 
     Raises:
-        DataError: for every case that can't be read, or whose image and label lie on different grids; all at once.
-        ClusterError: for every case whose workers died, where that is all that went wrong.
+        DataError: no case can be resampled; each is named with its reason.
+        ClusterError: likewise, where the workers of all of them died.
     """
     jobs = [_Job(row, source, target, options) for row in table.to_dict("records")]
-    changes, faults = _run_jobs(jobs, executor or Threads(options.workers or count_cores()), target)
-    if faults:
-        raise DataError("\n".join([f"{len(faults)} case(s) can't be resampled", *faults]))
-    changed = table.copy()
+    results = _run_jobs(jobs, executor or Threads(options.workers or count_cores()), target)
+    is_resampled = [not isinstance(result, _Fault) for result in results]
+    faults = {str(job.row["case"]): r for job, r in zip(jobs, results, strict=True) if isinstance(r, _Fault)}
+    if not any(is_resampled):
+        lines = [f"{len(faults)} case(s) can't be resampled", *(f"{name}: {f.reason}" for name, f in faults.items())]
+        raise (ClusterError if all(fault.is_lost for fault in faults.values()) else DataError)("\n".join(lines))
+    resampled = table[is_resampled].copy()
+    rows = [job.row | result for job, result in zip(jobs, results, strict=True) if not isinstance(result, _Fault)]
     for column in ("size", "spacing_mm", "orientation"):
-        changed[column] = [(job.row | change).get(column, "") for job, change in zip(jobs, changes, strict=True)]
-    return changed
+        resampled[column] = [row.get(column, "") for row in rows]
+    if faults:
+        _remove_unlisted(target, rows)
+    return resampled, {name: fault.reason for name, fault in faults.items()}
 
 
 @dataclass(frozen=True)
@@ -146,28 +154,39 @@ class _Fault:
     is_lost: bool = False
 
 
-def _run_jobs(jobs: Sequence[_Job], executor: Executor, target: Path) -> tuple[list[dict[str, str]], list[str]]:
+def _run_jobs(jobs: Sequence[_Job], executor: Executor, target: Path) -> list[dict[str, str] | _Fault]:
     with (
         _limit_to_one_thread(),
         closing(executor.run(_resample_case, jobs, _report_lost, into=target)) as numbered_results,
     ):
         result_by_number = dict(track(numbered_results, "resampling", total=len(jobs)))
-    results = [(job.row["case"], result_by_number[number]) for number, job in enumerate(jobs)]
-    faults = [(case, result) for case, result in results if isinstance(result, _Fault)]
-    lines = [f"{case}: {fault.reason}" for case, fault in faults]
-    if faults and all(fault.is_lost for _, fault in faults):
-        raise ClusterError("\n".join([f"{len(faults)} case(s) could not be resampled", *lines]))
-    return [result for _, result in results if not isinstance(result, _Fault)], lines
+    return [result_by_number[number] for number in range(len(jobs))]
 
 
 def _resample_case(job: _Job) -> dict[str, str] | _Fault:
-    """Resample one case; gives what changes in its row."""
+    """Resample one case; gives what changes in its row.
+
+    Raises:
+        OSError: a file can't be written, which is no case's fault.
+    """
     work = _resample_radiographs if str(job.row["image"]).endswith(".png") else _resample_volumes
     with _limit_to_one_thread():
         try:
             return work(job.row, job.source, job.target, job.options)
-        except DataError as error:
+        except InputError as error:
             return _Fault(str(error))
+        # What libraries raise on one case: no memory for its grid, a filter that can't work on it.
+        except (RuntimeError, ValueError, MemoryError) as error:
+            return _Fault(shorten(f"{type(error).__name__}: {last_line_of(error)}"))
+
+
+def _remove_unlisted(target: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """Remove what was written of cases that were given up half way."""
+    listed = {target / name for row in rows for name in _list_files(row)}
+    # The voxels of a .mhd lie beside it.
+    listed |= {path.with_suffix(suffix) for path in listed for suffix in DATA_SUFFIXES if path.suffix == HEADER_SUFFIX}
+    for path in [path for path in target.rglob("*") if path.is_file() and path not in listed]:
+        path.unlink()
 
 
 def _report_lost(_job: _Job, reason: str) -> _Fault:
@@ -207,6 +226,7 @@ def _resample_volumes(row: dict[str, Any], source: Path, target: Path, options: 
         raise DataError("the row names no image")
     for name in _list_labels(row):
         label = align(read_volume(source / name), first, source / name)
+        round_labels(label.array, source / name)
         if not _copy_if_on_grid(label, grid, source / name, target / name):
             write_volume(target / name, resample(label, grid, options.label_interpolation))
     return {
@@ -214,6 +234,10 @@ def _resample_volumes(row: dict[str, Any], source: Path, target: Path, options: 
         "spacing_mm": " ".join(f"{value:g}" for value in grid.spacing),
         "orientation": grid.orientation,
     }
+
+
+def _list_files(row: dict[str, Any]) -> list[str]:
+    return [*str(row["image"]).split(CHANNEL_SEPARATOR), *_list_labels(row)]
 
 
 def _list_labels(row: dict[str, Any]) -> list[str]:
