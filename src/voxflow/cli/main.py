@@ -19,6 +19,7 @@ from voxflow.cli.compare import CompareCommand
 from voxflow.cli.convert import ConvertCommand
 from voxflow.cli.drift import DriftCommand
 from voxflow.cli.export import ExportCommand
+from voxflow.cli.export_dataset import ExportDatasetCommand
 from voxflow.cli.folds import FoldsCommand
 from voxflow.cli.index import IndexCommand
 from voxflow.cli.infer import InferCommand
@@ -57,6 +58,7 @@ COMMANDS = (
     InferCommand,
     ServeCommand,
     MigrateCommand,
+    ExportDatasetCommand,
     CompareCommand,
     PromoteCommand,
     RollbackCommand,

@@ -242,7 +242,7 @@ def _describe_unplaced(layout: Layout, namer: SourceNamer) -> list[ConversionRow
 
 def _name_values(layout: Layout, united: Mapping[Combination, int]) -> dict[str, object]:
     """The content of labels.json: the name of each value; one that only regions have is called after the smallest."""
-    names = {0: "background"}
+    names = {0: "background"} | dict(layout.value_names)
     by_size = sorted(layout.classes.items(), key=lambda item: (len(item[1]), item[0]))
     for name, values in by_size:
         for value in values:

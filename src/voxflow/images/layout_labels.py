@@ -8,12 +8,21 @@ by itself; :func:`unite_combinations` then gives each combination one value in a
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from voxflow.errors import DataError, join_names
-from voxflow.volumes import Volume, align, describe_turn, read_channels, read_volume, round_labels, write_volume
+from voxflow.volumes import (
+    Volume,
+    align,
+    describe_turn,
+    read_channels,
+    read_volume,
+    renumber_labels,
+    round_labels,
+    write_volume,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -108,6 +117,8 @@ def masks_overlap(layout: Layout, most_cases: int = 5) -> bool:
 def _read_map(source: LabelSource, grid: Geometry, allowed: set[int], ignore: int | None) -> LayoutLabel:
     volume, remark = _read_on_grid(source, grid)
     array = round_labels(volume.array)
+    if source.numbers:
+        array = renumber_labels(array, source.numbers)
     values = tuple(int(value) for value in np.unique(array))
     if ignore in values:
         count = int((array == ignore).sum())
@@ -230,7 +241,8 @@ def unite_labels(folder: Path, outcomes: Sequence[ConversionOutcome], highest: i
         if any(united[combination] != value for value, combination in outcome.combinations.items()):
             path = folder / outcome.cases[0].label
             label = read_volume(path)
-            write_volume(path, Volume(_renumber(label.array, outcome.combinations, united), label.geometry))
+            numbers = {value: united[combination] for value, combination in outcome.combinations.items()}
+            write_volume(path, Volume(renumber_labels(label.array, numbers), label.geometry))
     return united
 
 
@@ -259,11 +271,3 @@ def list_regions(classes: Mapping[str, Sequence[int]], united: Mapping[Combinati
         name: sorted({*values, *(value for combination, value in united.items() if values[0] in combination)})
         for name, values in classes.items()
     }
-
-
-def _renumber(array: NDArray[Any], local: Mapping[int, Combination], united: Mapping[Combination, int]) -> NDArray[Any]:
-    """Replace a case's own values of combinations by those of all cases."""
-    table = np.arange(max(int(array.max()), *local, 0) + 1, dtype=np.uint16)
-    for value, combination in local.items():
-        table[value] = united[combination]
-    return round_labels(table[array])

@@ -6,3 +6,6 @@ from .model import Layout as Layout
 from .model import LayoutCase as LayoutCase
 from .model import LayoutName as LayoutName
 from .recognise import recognise_layout as recognise_layout
+from .writing import DatasetForm as DatasetForm
+from .writing import Fold as Fold
+from .writing import write_dataset as write_dataset

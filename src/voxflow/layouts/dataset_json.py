@@ -33,6 +33,7 @@ FILE = "dataset.json"
 # Folder of images, folder of their labels, and what the data set uses the cases for.
 FOLDERS: tuple[tuple[str, str, Part], ...] = (("imagesTr", "labelsTr", "training"), ("imagesTs", "labelsTs", "testing"))
 IGNORE = "ignore"
+NOTES = "voxflow"  # the key of what voxflow.layouts.writing adds
 
 
 def recognise_nnunet(folder: FolderFiles) -> Layout | None:
@@ -76,9 +77,9 @@ def recognise_msd(folder: FolderFiles) -> Layout | None:
         return None
     names = description.read_channels("modality")
     cases = []
-    parts: tuple[tuple[Part, str], ...] = (("training", "training"), ("testing", "test"))
+    parts: tuple[tuple[Part, str], ...] = (("training", "training"), ("training", "validation"), ("testing", "test"))
     for part, key in parts:
-        for number, item in enumerate(description.content.get(key) or []):
+        for number, item in enumerate(description.read_list(key)):
             image, labels = description.read_item(item, f"{key}[{number}]")
             name = strip_suffix(image.name)
             cases.append(LayoutCase(name, name, _list_volumes(image, len(names)), labels, part))
@@ -90,16 +91,40 @@ def _build_layout(
 ) -> Layout:
     classes, ignore = description.read_classes()
     description.check_region_order(classes)
+    notes = description.read_notes()
+    cases = [notes.complete(case) for case in _separate_parts(cases)]
     return Layout(
         name=name,
         root=description.root,
         channels=channels,
-        classes=classes,
-        cases=_separate_parts(cases),
-        ignore=ignore,
+        classes={name: tuple(notes.values.get(value, value) for value in values) for name, values in classes.items()},
+        cases=tuple(cases),
+        ignore=None if ignore is None else notes.values.get(ignore, ignore),
         unplaced=folder.explain_unplaced([description.path, *(file for case in cases for file in case.files)]),
         remarks=description.check_count(cases),
+        value_names=notes.value_names,
     )
+
+
+@dataclass(frozen=True)
+class _Notes:
+    """What Voxflow has written beside the keys of the layout; empty in others' data sets.
+
+    Attributes:
+        values: what each label value stood for before it was numbered anew.
+        value_names: of those values.
+        patients: by case.
+    """
+
+    values: Mapping[int, int]
+    value_names: Mapping[int, str]
+    patients: Mapping[str, str]
+
+    def complete(self, case: LayoutCase) -> LayoutCase:
+        """Add what is noted of a case."""
+        is_changed = any(value != number for value, number in self.values.items())
+        labels = tuple(replace(label, numbers=self.values) if is_changed else label for label in case.labels)
+        return replace(case, patient=self.patients.get(case.name, case.patient), labels=labels)
 
 
 @dataclass(frozen=True)
@@ -148,7 +173,29 @@ class _Description:
                 raise self._fail(f"two classes are called {name!r}", f"labels.{key}")
             classes[name] = tuple(numbers)
         ignore = classes.pop(IGNORE, None)
-        return {name: values for name, values in classes.items() if values != (0,)}, ignore[0] if ignore else None
+        classes = self.read_regions() or {name: values for name, values in classes.items() if values != (0,)}
+        return classes, ignore[0] if ignore else None
+
+    def read_regions(self) -> dict[str, tuple[int, ...]]:
+        """Classes that overlap, as Voxflow writes them into the Decathlon's form, which has no place for them."""
+        regions = self.content.get("regions", {}) if NOTES in self.content else {}
+        try:
+            return {str(name): tuple(int(value) for value in values) for name, values in regions.items()}
+        except (AttributeError, TypeError, ValueError) as error:
+            raise self._fail('expected label values by name: {"tumour": [1, 2]}', "regions") from error
+
+    def read_notes(self) -> _Notes:
+        """The key ``voxflow``."""
+        notes = self.content.get(NOTES, {})
+        try:
+            values = {int(value): int(number) for value, number in notes.get("label_values", {}).items()}
+            names = {int(value): str(name) for value, name in notes.get("value_names", {}).items()}
+            patients = {str(name): str(patient) for name, patient in notes.get("patients", {}).items()}
+        except (AttributeError, TypeError, ValueError) as error:
+            raise self._fail("expected label_values, value_names and patients", NOTES) from error
+        if not all(0 <= number <= HIGHEST_LABEL for number in [*values, *values.values()]):
+            raise self._fail(f"expected label values from 0 to {HIGHEST_LABEL}", f"{NOTES}.label_values")
+        return _Notes(values, names, patients)
 
     def check_region_order(self, classes: Mapping[str, tuple[int, ...]]) -> None:
         """Hold nnU-Net's ``regions_class_order``, the value of each region in one map, against the regions."""
@@ -162,6 +209,13 @@ class _Description:
             if number not in values:
                 message = f"{number} is no value of {name}, which has {', '.join(map(str, values))}"
                 raise self._fail(message, "regions_class_order")
+
+    def read_list(self, key: str) -> list[Any]:
+        """The entries of a part; none where the key is missing."""
+        items = self.content.get(key) or []
+        if not isinstance(items, list):
+            raise self._fail(f"expected a list of cases, received {show(items)}", key)
+        return items
 
     def read_item(self, item: Any, where: str) -> tuple[Path, tuple[LabelSource, ...]]:
         """The image and label of one entry, which is an object of two paths, or of the test part one path."""
@@ -187,7 +241,8 @@ class _Description:
         """A remark where the description states another number of cases than there are."""
         stated = self.content.get("numTraining")
         count = sum(case.part == "training" for case in cases)
-        return () if stated in (None, count) else (f"{FILE} states {stated} cases for training; {count} are there",)
+        counts = (None, count, count - len(self.read_list("validation")))
+        return () if stated in counts else (f"{FILE} states {stated} cases for training; {count} are there",)
 
     def _find_file(self, name: str, where: str) -> Path:
         path = PurePosixPath(name)
@@ -218,9 +273,12 @@ def _read(path: Path) -> dict[str, Any]:
 def _is_nnunet(description: _Description, folder: FolderFiles) -> bool:
     if "channel_names" in description.content:
         return True
-    # Version 1 has the Decathlon's keys; only the names of the files differ.
+    # Version 1 has the Decathlon's keys; but what it lists as a.nii.gz is the file a_0000.nii.gz.
     images = folder.list_volumes(description.root / "imagesTr")
-    return "modality" in description.content and any(split_channel(strip_suffix(file.name)) for file in images)
+    items = [item.get("image") if isinstance(item, dict) else item for item in description.read_list("training")]
+    stated = {PurePosixPath(str(item)).name for item in items}
+    unlisted = [file for file in images if file.name not in stated]
+    return "modality" in description.content and any(split_channel(strip_suffix(file.name)) for file in unlisted)
 
 
 def _is_msd(description: _Description, folder: FolderFiles) -> bool:

@@ -36,12 +36,14 @@ class LabelSource:
         class_name: of which class it is the mask; empty: the file's values are those of :attr:`Layout.classes`.
         value: of the class's voxels in the file; None: each that is not 0.
         layer: which layer of a file of several, from 0; None: the file has one.
+        numbers: of a map whose values are numbered otherwise than the layout's: what each one stands for.
     """
 
     path: Path
     class_name: str = ""
     value: int | None = None
     layer: int | None = None
+    numbers: Mapping[int, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,7 @@ class Layout:
         cases: ordered by name.
         unplaced: files that the layout has no place for, with the reason.
         remarks: what the user should know, one sentence each.
+        value_names: names of label values, where they are others than those of the classes.
     """
 
     name: LayoutName
@@ -93,6 +96,7 @@ class Layout:
     ignore: int | None = None
     unplaced: Mapping[Path, str] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
+    value_names: Mapping[int, str] = field(default_factory=dict)
 
     @property
     def has_regions(self) -> bool:

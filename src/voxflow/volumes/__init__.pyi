@@ -2,6 +2,7 @@ from .alignment import HIGHEST_LABEL as HIGHEST_LABEL
 from .alignment import align as align
 from .alignment import describe_mismatch as describe_mismatch
 from .alignment import describe_turn as describe_turn
+from .alignment import renumber_labels as renumber_labels
 from .alignment import round_labels as round_labels
 from .dataset import CHANNEL_SEPARATOR as CHANNEL_SEPARATOR
 from .dataset import ResampleOptions as ResampleOptions
@@ -16,6 +17,7 @@ from .files import read_label as read_label
 from .files import read_radiograph as read_radiograph
 from .files import read_volume as read_volume
 from .files import strip_suffix as strip_suffix
+from .files import write_channels as write_channels
 from .files import write_radiograph as write_radiograph
 from .files import write_volume as write_volume
 from .fingerprint import FINGERPRINT as FINGERPRINT

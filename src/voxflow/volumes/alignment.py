@@ -14,6 +14,7 @@ from voxflow.errors import DataError
 from voxflow.volumes.volume import Volume
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -74,6 +75,23 @@ def describe_turn(received: Geometry, image: Geometry) -> str:
     if received.find_axes(image) in (SAME_AXES, None):
         return ""
     return f"its axes run along {received.orientation}, the image's along {image.orientation}; turned to the image's"
+
+
+def renumber_labels(array: NDArray[Any], numbers: Mapping[int, int]) -> NDArray[Any]:
+    """Give label values other numbers.
+
+    Args:
+        array: values as uint8 or uint16, of any shape.
+        numbers: the new number of each value; one without stays.
+
+    Example:
+        >>> renumber_labels(np.array([0, 1, 4], np.uint8), {4: 300})
+        array([  0,   1, 300], dtype=uint16)
+    """
+    table = np.arange(max(int(array.max(initial=0)), *numbers, 0) + 1, dtype=np.int64)
+    for value, number in numbers.items():
+        table[value] = number
+    return round_labels(table[array])
 
 
 def round_labels(array: NDArray[Any], path: Path | None = None) -> NDArray[Any]:

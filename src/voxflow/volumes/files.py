@@ -16,7 +16,7 @@ from voxflow.errors import DataError
 from voxflow.files import atomic_path, require_regular_file, temporary_folder
 from voxflow.volumes.alignment import align, round_labels
 from voxflow.volumes.foreign import META_SUFFIXES, find_voxels
-from voxflow.volumes.nifti import is_nifti, name_file, read_header, read_nifti, write_nifti
+from voxflow.volumes.nifti import is_nifti, name_file, read_header, read_nifti, write_nifti, write_nifti_channels
 from voxflow.volumes.nifti_header import NO_COMPLEX
 from voxflow.volumes.volume import Volume, read_sitk_geometry
 
@@ -176,6 +176,19 @@ def write_volume(path: Path, volume: Volume) -> None:
             write_nifti(temporary, volume, compress=path.name.lower().endswith(".gz"))
         else:
             _write_by_itk(temporary, volume)
+
+
+def write_channels(path: Path, channels: Sequence[Volume]) -> None:
+    """Write channels of one grid as one NIfTI file, whole or not at all; see :func:`read_channels`.
+
+    Raises:
+        DataError: NIfTI has no type for the voxels.
+        OSError: the file can't be written.
+    """
+    arrays = [channel.array for channel in channels]
+    with atomic_path(path) as temporary:
+        compress = path.name.lower().endswith(".gz")
+        write_nifti_channels(temporary, arrays, channels[0].geometry, compress=compress)
 
 
 def _write_header_and_data(path: Path, volume: Volume) -> None:

@@ -20,7 +20,7 @@ from voxflow.geometry import NiftiForms
 from voxflow.volumes.nifti_header import DATATYPES, HEADER_BYTES, NiftiHeader, parse_header
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -56,9 +56,26 @@ def write_nifti(path: Path, volume: Volume, *, compress: bool) -> None:
         DataError: NIfTI has no such voxel type.
     """
     array = volume.array.astype(np.uint8) if volume.array.dtype == np.bool_ else volume.array
-    voxels = np.ascontiguousarray(array.transpose(2, 1, 0))
-    voxels = voxels.astype(voxels.dtype.newbyteorder("<"), copy=False)
-    header = _build_header(array, volume.geometry, path)
+    write_nifti_channels(path, [array], volume.geometry, compress=compress)
+
+
+def write_nifti_channels(path: Path, arrays: Sequence[NDArray[Any]], geometry: Geometry, *, compress: bool) -> None:
+    """Write one image of several channels, as the fourth axis; one array gives a 3D file.
+
+    Args:
+        path: as of :func:`write_nifti`.
+        arrays: one (i, j, k) a channel; the file has the type that holds the values of all.
+        geometry: their grid.
+        compress: as of :func:`write_nifti`.
+
+    Raises:
+        OSError, DataError: as of :func:`write_nifti`.
+    """
+    dtype = np.result_type(*arrays).newbyteorder("<")
+    voxels = np.ascontiguousarray(arrays[0].transpose(2, 1, 0)).astype(dtype, copy=False)
+    if len(arrays) > 1:
+        voxels = np.stack([array.transpose(2, 1, 0).astype(dtype, copy=False) for array in arrays])
+    header = _build_header(voxels, geometry, path)
     with path.open("wb") as stream:
         if compress:
             _write_compressed(stream, header, voxels)
@@ -298,21 +315,21 @@ def _write_compressed(stream: BinaryIO, header: bytes, voxels: NDArray[Any]) -> 
 MAX_AXIS = 32_767
 
 
-def _build_header(array: NDArray[Any], geometry: Geometry, path: Path) -> bytes:
-    """The 348 bytes of a NIfTI-1 header, and the four that say that no extension follows."""
-    datatype = DATATYPES.get(array.dtype.str[1:])
+def _build_header(voxels: NDArray[Any], geometry: Geometry, path: Path) -> bytes:
+    """The 348 bytes of a NIfTI-1 header of (k, j, i) or (channel, k, j, i), and four: no extension follows."""
+    datatype, shape = DATATYPES.get(voxels.dtype.str[1:]), voxels.shape[::-1]
     if datatype is None:
-        raise DataError(f"NIfTI has no voxel type {array.dtype}", path=path)
-    if max(array.shape) > MAX_AXIS:
-        size = " × ".join(map(str, array.shape))
+        raise DataError(f"NIfTI has no voxel type {voxels.dtype}", path=path)
+    if max(shape) > MAX_AXIS:
+        size = " × ".join(map(str, shape))
         raise DataError(f"NIfTI holds at most {MAX_AXIS} voxels along an axis, received {size}", path=path)
     forms = geometry.forms
     if forms is None or not np.isfinite([*forms.pixdim, *forms.quaternion, *forms.rows]).all():
         forms = _state_scanner(geometry)
     return _HEADER.pack(
         _HEADER.size, b"", b"", 0, 0, b"\0", 0,
-        3, *array.shape, 1, 1, 1, 1,
-        0, 0, 0, 0, datatype, array.dtype.itemsize * 8, 0,
+        len(shape), *shape, *[1] * (7 - len(shape)),
+        0, 0, 0, 0, datatype, voxels.dtype.itemsize * 8, 0,
         *forms.pixdim, 1, 1, 1, 1,
         _HEADER.size + len(NO_EXTENSION), 1, 0, 0, 0, forms.units,
         0, 0, 0, 0, 0, 0, b"", b"", forms.qform_code, forms.sform_code,

@@ -5,6 +5,9 @@ from .create import find_template as find_template
 from .create import list_templates as list_templates
 from .create import make_mmar as make_mmar
 from .create import recognise_source as recognise_source
+from .datasets import DatasetExport as DatasetExport
+from .datasets import ExportStage as ExportStage
+from .datasets import export_dataset as export_dataset
 from .folds import set_folds as set_folds
 from .params_file import format_yaml as format_yaml
 from .params_file import set_value as set_value

@@ -1,0 +1,187 @@
+"""Writes a workspace's cases as a data set for others' tools, with the split of its datalists."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from voxflow.errors import ConfigError, DataError, join_names
+from voxflow.files import read_text
+from voxflow.images import CASE_FORM, list_files, read_regions
+from voxflow.layouts import (
+    ChannelSource,
+    DatasetForm,
+    Fold,
+    LabelSource,
+    Layout,
+    LayoutCase,
+    recognise_layout,
+    write_dataset,
+)
+from voxflow.places import PARAMS
+from voxflow.tables import read_rows
+from voxflow.texts import parse_json
+from voxflow.volumes import CHANNEL_SEPARATOR
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from voxflow.places import Places
+    from voxflow.tables import Row
+
+ExportStage = Literal["volumes", "resampled"]
+FOLDERS: Mapping[DatasetForm, str] = {"nnunet": "Dataset001_{}", "msd": "Task01_{}"}
+NO_NAME = "image"
+
+
+@dataclass(frozen=True)
+class DatasetExport:
+    """A data set that was written.
+
+    Attributes:
+        target: its folder.
+        cases, labelled, channels, classes: how many it has.
+        remarks: what the user should know, one sentence each.
+    """
+
+    target: Path
+    cases: int
+    labelled: int
+    channels: int
+    classes: int
+    remarks: tuple[str, ...]
+
+    def line(self) -> str:
+        """Say in one line what was written and where."""
+        return (
+            f"{self.cases} cases, {self.labelled} labelled, {self.channels} channel(s), {self.classes} class(es) "
+            f"→ {self.target}"
+        )
+
+
+def export_dataset(
+    places: Places, form: DatasetForm, target: Path | None = None, stage: ExportStage = "volumes"
+) -> DatasetExport:
+    """Write the cases of a workspace, all or none.
+
+    Args:
+        places: the workspace.
+        form: the layout to write.
+        target: the folder to make; None: one below data/datasets.
+        stage: whose cases: as they were converted, or as they were resampled.
+
+    Raises:
+        ConfigError: the workspace has radiographs.
+        DataError: the stage has not run, the folder is not empty, or a case can't be written in this form.
+    """
+    if places.task != "segmentation":
+        message = f"{form} is a layout of volumes with label maps; the workspace's task is {places.task}"
+        raise ConfigError(message, path=PARAMS, where=f"workspaces.{places.workspace}.task")
+    target = target or Path("data/datasets") / FOLDERS[form].format(places.workspace)
+    folder = places.volumes if stage == "volumes" else places.resampled
+    rows = read_rows(folder / "cases.csv")
+    if not rows:
+        name = "convert" if stage == "volumes" else "resample"
+        raise DataError(f"no cases here; run: dvc repro {name}@{places.workspace}", path=folder / "cases.csv")
+    splits = _read_splits(places.datalists)
+    layout = _describe_cases(places, form, folder, rows, splits)
+    remarks = write_dataset(layout, target, form, title=places.workspace, folds=_list_folds(splits))
+    if not splits:
+        remarks.append(f"no split yet (dvc repro split@{places.workspace}), so the data set's own parts count")
+    if layout.channels == (NO_NAME,) and form == "nnunet":
+        remarks.append('the channel has no name; for CT write "CT" into channel_names, by which nnU-Net scales it')
+    return DatasetExport(
+        target=target,
+        cases=len(layout.cases),
+        labelled=sum(bool(case.labels) for case in layout.cases),
+        channels=len(layout.channels),
+        classes=len(layout.classes),
+        remarks=tuple(remarks),
+    )
+
+
+def _describe_cases(
+    places: Places, form: DatasetForm, folder: Path, rows: Sequence[Row], splits: Sequence[Mapping[str, str]]
+) -> Layout:
+    """The cases of a folder as the layout that is to be written."""
+    regions, ignore = read_regions(folder), _read_form(folder).get("ignore")
+    names = {int(value): str(name) for value, name in _read_json(folder / "labels.json").items()}
+    named = {value: name for value, name in names.items() if value not in (0, ignore)}
+    twin = next((name for name in named.values() if list(named.values()).count(name) > 1), None)
+    if twin is not None and not regions:
+        raise DataError(f"two values are called {twin!r}; a class has one name", path=folder / "labels.json")
+    cases = [_make_case(row, folder, splits[0] if splits else None) for row in rows]
+    lacking = [case.name for case in cases if splits and case.name not in splits[0]]
+    if lacking:
+        message = f"lacks the case(s) {join_names(lacking)}; run: dvc repro split@{places.workspace}"
+        raise DataError(message, path=places.datalists)
+    return Layout(
+        name=form,
+        root=folder,
+        channels=_name_channels(places, folder, rows),
+        classes=regions or {name: (value,) for value, name in named.items()},
+        cases=tuple(cases),
+        ignore=ignore,
+        value_names=named,
+    )
+
+
+def _make_case(row: Row, folder: Path, split: Mapping[str, str] | None) -> LayoutCase:
+    part = row.get("subset", "") if split is None else split.get(row["case"], "")
+    is_training = bool(row["label"]) and part not in ("testing", "inference")
+    return LayoutCase(
+        name=row["case"],
+        patient=row["patient"],
+        channels=tuple(ChannelSource(folder / name) for name in row["image"].split(CHANNEL_SEPARATOR)),
+        labels=(LabelSource(folder / row["label"]),) if row["label"] else (),
+        part="training" if is_training else "testing",
+    )
+
+
+def _name_channels(places: Places, folder: Path, rows: Sequence[Row]) -> tuple[str, ...]:
+    """The channels' names; of a single one its modality, or what the source's own description calls it."""
+    channels = _read_form(folder).get("channels")
+    if channels:
+        return tuple(str(name) for name in channels)
+    modalities = {row.get("modality", "") for row in rows}
+    if len(modalities) == 1 and all(modalities):
+        return (modalities.pop(),)
+    name = (places.block.get("convert") or {}).get("layout")
+    if name and places.source.is_dir():
+        layout = recognise_layout(places.source, list_files(places.source), name)
+        if layout and len(layout.channels) == 1:
+            return layout.channels
+    return (NO_NAME,)
+
+
+def _read_splits(folder: Path) -> list[dict[str, str]]:
+    """The part of each case, in the split and then in each fold; nothing where there is no split yet."""
+    names = ["dataset_0.json", *sorted((path.name for path in folder.glob("fold_*.json")), key=_number_fold)]
+    contents = [_read_json(folder / name) for name in names if (folder / name).is_file()]
+    parts = ("training", "validation", "testing", "inference")
+    return [{item["case"]: part for part in parts for item in content.get(part, [])} for content in contents]
+
+
+def _number_fold(name: str) -> int:
+    digits = "".join(character for character in name if character.isdigit())
+    return int(digits or 0)
+
+
+def _list_folds(splits: Sequence[Mapping[str, str]]) -> list[Fold]:
+    """The folds of a cross-validation, or the split alone."""
+    return [
+        Fold(*(tuple(case for case, name in split.items() if name == part) for part in ("training", "validation")))
+        for split in splits[1:] or splits
+    ]
+
+
+def _read_form(folder: Path) -> dict[str, Any]:
+    return _read_json(folder / CASE_FORM) if (folder / CASE_FORM).is_file() else {}
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    content = parse_json(read_text(path), path)
+    if not isinstance(content, dict):
+        raise DataError("expected an object", path=path)
+    return content

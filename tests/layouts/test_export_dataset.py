@@ -1,0 +1,191 @@
+"""``voxflow export-dataset`` writes a workspace's cases for others' tools, and Voxflow reads back the same."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+import pytest
+
+from tests.layouts.exported import KINDS, ODD_NAMES, convert, make_workspace, read_cases, write_splits
+from voxflow.cli.main import main
+from voxflow.tables import read_rows
+
+NNUNET = "VOXFLOW_NNUNET_PYTHON"
+NNUNET_FOLDER, MSD_FOLDER = Path("data/datasets/Dataset001_mine"), Path("data/datasets/Task01_mine")
+FOLDERS = {"nnunet": NNUNET_FOLDER, "msd": MSD_FOLDER}
+VOLUMES = Path("data/volumes/mine")
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def list_cases() -> list[str]:
+    """The ids of the workspace's cases, in the order of the table."""
+    return [row["case"] for row in read_rows(VOLUMES / "cases.csv") or []]
+
+
+def read_json(path: Path) -> Any:
+    return json.loads(path.read_text())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("form", FOLDERS)
+def test_round_trip_loses_nothing(root: Path, form: str, kind: str) -> None:
+    make_workspace(root, KINDS[kind])
+    assert main(["export-dataset", "mine", "--to", form]) == 0
+    convert(FOLDERS[form], root / "again", form)
+    before, after = read_cases(VOLUMES), read_cases(root / "again")
+    assert list(after) == list(before)
+    assert len(after) == len(ODD_NAMES)
+    for name, case in before.items():
+        for array, expected in zip(after[name].arrays, case.arrays, strict=True):
+            np.testing.assert_array_equal(array, expected)
+        for affine, grid in zip(after[name].affines, case.affines, strict=True):
+            np.testing.assert_allclose(affine, grid, atol=1e-4)
+        np.testing.assert_array_equal(after[name].label, case.label)
+    assert read_json(root / "again/labels.json") == read_json(VOLUMES / "labels.json")
+    forms = [folder / "case_form.json" for folder in (VOLUMES, root / "again")]
+    assert [path.exists() for path in forms] == [len(KINDS[kind].channels) > 1] * 2
+    if forms[0].exists():
+        assert read_json(forms[1])["channels"] == read_json(forms[0])["channels"]
+        assert read_json(forms[1]).get("regions") == read_json(forms[0]).get("regions")
+
+
+def test_nnunet_gets_consecutive_values_and_is_told_what_they_were(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_workspace(root, KINDS["gaps"])
+    assert main(["export-dataset", "mine", "--to", "nnunet"]) == 0
+    content = read_json(NNUNET_FOLDER / "dataset.json")
+    assert content["labels"] == {"background": 0, "Leber & Milz": 1, "7": 2, "tumour": 3}
+    assert content["voxflow"]["label_values"] == {"1": 3, "2": 255, "3": 300}
+    assert "3 → 1, 255 → 2, 300 → 3" in capsys.readouterr().err
+    name = list_cases()[0]
+    label = np.asanyarray(nibabel.load(NNUNET_FOLDER / f"labelsTr/{name}.nii.gz").dataobj)
+    original = np.asanyarray(nibabel.load(VOLUMES / f"labels/{name}.nii.gz").dataobj)
+    np.testing.assert_array_equal(label, np.searchsorted([0, 3, 255, 300], original))
+
+
+def test_nnunet_gets_regions_in_the_order_that_it_paints_them(root: Path) -> None:
+    make_workspace(root, KINDS["regions"])
+    assert main(["export-dataset", "mine", "--to", "nnunet"]) == 0
+    content = read_json(NNUNET_FOLDER / "dataset.json")
+    labels = {"background": 0, "whole tumour": [1, 2, 3], "core": [1, 3], "enhancing": [3]}
+    assert list(content["labels"].items()) == list(labels.items())
+    assert content["regions_class_order"] == [2, 1, 3]
+    assert content["channel_names"] == {"0": "T1", "1": "T1 c", "2": "FLAIR"}
+
+
+def test_name_of_a_single_channel_is_that_of_the_source(root: Path) -> None:
+    make_workspace(root, KINDS["one channel"])
+    assert main(["export-dataset", "mine", "--to", "nnunet"]) == 0
+    assert read_json(NNUNET_FOLDER / "dataset.json")["channel_names"] == {"0": "CT"}
+
+
+def test_files_whose_bytes_can_stay_are_not_copied(root: Path) -> None:
+    make_workspace(root, KINDS["one channel"])
+    name = list_cases()[0]
+    assert main(["export-dataset", "mine", "--to", "msd"]) == 0
+    for folder in ("images", "labels"):
+        original = VOLUMES / folder / f"{name}.nii.gz"
+        assert (MSD_FOLDER / f"{folder}Tr/{name}.nii.gz").samefile(original)
+
+
+def test_split_and_folds_are_those_of_the_workspace(root: Path) -> None:
+    make_workspace(root, KINDS["one channel"])
+    a, b, c, d, e = list_cases()
+    rest = {e: "testing", d: "training"}
+    folds = [{a: "validation", b: "training", c: "training"}, {a: "training", b: "validation", c: "training"}]
+    write_splits(root, folds[0] | rest, *[fold | rest for fold in folds])
+    assert main(["export-dataset", "mine", "--to", "nnunet"]) == 0
+    splits = read_json(NNUNET_FOLDER / "splits_final.json")
+    assert [(set(split["train"]), set(split["val"])) for split in splits] == [({b, c, d}, {a}), ({a, c, d}, {b})]
+    assert [path.name for path in (NNUNET_FOLDER / "imagesTs").iterdir()] == [f"{e}_0000.nii.gz"]
+    assert main(["export-dataset", "mine", "--to", "msd"]) == 0
+    content = read_json(MSD_FOLDER / "dataset.json")
+    names = {
+        part: {Path(item["image"]).name.removesuffix(".nii.gz") for item in content[part]}
+        for part in ("training", "validation", "test")
+    }
+    assert names == {"training": {b, c, d}, "validation": {a}, "test": {e}}
+    assert content["numTraining"] == 3
+
+
+def test_cases_of_one_patient_stay_together(root: Path) -> None:
+    make_workspace(root, KINDS["one channel"])
+    path = VOLUMES / "cases.csv"
+    rows = read_rows(path) or []
+    path.write_text(path.read_text().replace(f",{rows[1]['patient']},", f",{rows[0]['patient']},"))
+    for form, folder in FOLDERS.items():
+        assert main(["export-dataset", "mine", "--to", form]) == 0
+        convert(folder, root / form, form)
+        patients = {row["case"]: row["patient"] for row in read_rows(root / form / "cases.csv") or []}
+        assert patients[rows[0]["case"]] == patients[rows[1]["case"]]
+        assert len(set(patients.values())) == len(ODD_NAMES) - 1
+
+
+def test_folder_with_something_else_is_left_alone(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_workspace(root, KINDS["one channel"])
+    (root / "there").mkdir()
+    (root / "there/notes.txt").write_text("mine")
+    assert main(["export-dataset", "mine", "--to", "nnunet", "--output", "there"]) == 2
+    assert "there: the folder is not empty" in capsys.readouterr().err
+    assert [path.name for path in (root / "there").iterdir()] == ["notes.txt"]
+
+
+def test_all_cases_that_can_not_be_written_are_named_and_nothing_is_left(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_workspace(root, KINDS["gaps"])
+    names = list_cases()
+    label = VOLUMES / f"labels/{names[0]}.nii.gz"
+    image = nibabel.load(label)
+    nibabel.save(nibabel.Nifti1Image(np.full(image.shape, 9, np.uint8), image.affine), label)
+    (VOLUMES / f"images/{names[1]}_0001.nii.gz").write_bytes((VOLUMES / f"images/{names[2]}_0001.nii.gz").read_bytes())
+    assert main(["export-dataset", "mine", "--to", "nnunet"]) == 2
+    said = capsys.readouterr().err
+    assert "2 case(s) can't be written" in said
+    assert "label values [9] have no name" in said
+    assert f"its grid is not that of {names[1]}_0000.nii.gz" in said
+    assert list(Path("data/datasets").iterdir()) == []
+
+
+def test_workspace_of_radiographs_is_refused(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    block = {"task": "classification", "source": "raw"}
+    (root / "params.yaml").write_text(json.dumps({"workspaces": {"mine": block}}))
+    assert main(["export-dataset", "mine", "--to", "msd"]) == 2
+    assert "the workspace's task is classification" in capsys.readouterr().err
+
+
+def test_workspace_that_is_not_converted_is_told_what_to_run(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    block = {"task": "segmentation", "source": "raw"}
+    (root / "params.yaml").write_text(json.dumps({"workspaces": {"mine": block}}))
+    assert main(["export-dataset", "mine", "--to", "msd", "--from", "resampled"]) == 2
+    assert "run: dvc repro resample@mine" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not os.environ.get(NNUNET), reason=f"{NNUNET} names no python that has nnunetv2")
+def test_check_of_nnunet_itself_accepts_the_data_sets(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number, kind in enumerate(KINDS.values()):
+        (root / str(number)).mkdir()
+        monkeypatch.chdir(root / str(number))
+        make_workspace(root / str(number), kind)
+        assert main(["export-dataset", "mine", "--to", "nnunet", "--output", str(root / f"Dataset00{number}_x")]) == 0
+    program = (
+        "import sys; from nnunetv2.experiment_planning.verify_dataset_integrity import verify_dataset_integrity\n"
+        "for folder in sys.argv[1:]: verify_dataset_integrity(folder, 1)"
+    )
+    command = [os.environ[NNUNET], "-c", program, *map(str, sorted(root.glob("Dataset*")))]
+    result = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | {"PYTHONPATH": ""})
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert result.stdout.count("verify_dataset_integrity Done") == len(KINDS)
+    assert not {"Error", "WARNING", "Warning"} & set(result.stdout.replace(":", " ").split())
