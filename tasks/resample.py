@@ -13,7 +13,7 @@ from tasks.common.stage import Stage, main
 from voxflow.cluster import choose_cluster, open_executor
 from voxflow.errors import EXIT_OK, EXIT_SOME_FAILED, DataError
 from voxflow.files import atomic_directory, write_json
-from voxflow.images import CASE_FORM
+from voxflow.images import CASE_FORM, read_channel_rules
 from voxflow.progress import say
 from voxflow.volumes import (
     CHANNEL_SEPARATOR,
@@ -46,9 +46,10 @@ def run(stage: Stage) -> int:
         DataError: none can be.
     """
     table = read_cases(stage.volumes / "cases.csv")
-    options = _choose_options(stage, table)
+    channels = list(read_channel_rules(stage.volumes))
+    options = _choose_options(stage, table, channels)
     with open_executor(choose_cluster()) as executor, atomic_directory(stage.resampled) as folder:
-        resampled, failures = resample_cases(table, stage.volumes, folder, options, executor)
+        resampled, failures = resample_cases(table, stage.volumes, folder, options, executor, channels=channels)
         numbers: dict[str, float] = {"cases": len(resampled)}
         if failures:
             numbers["failed_cases"] = len(failures)
@@ -67,22 +68,24 @@ def run(stage: Stage) -> int:
     for case, reason in failures.items():
         say(f"warning: left out: {case}: {reason}")
     failed = f", {len(failures)} failed (failures.json)" if failures else ""
-    say(f"resample {stage.workspace}: {len(resampled)} cases{failed} → {stage.resampled}")
+    beyond = f", {(resampled['outside'] != '').sum()} of them in part outside" if "outside" in resampled else ""
+    say(f"resample {stage.workspace}: {len(resampled)} cases{beyond}{failed} → {stage.resampled}")
     return EXIT_SOME_FAILED if failures else EXIT_OK
 
 
-def _choose_options(stage: Stage, table: pd.DataFrame) -> ResampleOptions:
+def _choose_options(stage: Stage, table: pd.DataFrame, channels: list[str]) -> ResampleOptions:
     """The stage's options; ``spacing_mm: auto`` becomes what suits most of the images."""
     parameters = stage.block.get("resample") or {}
     if parameters.get("spacing_mm") != "auto":
         return stage.options(ResampleOptions)
     block = {**stage.block, "resample": {**parameters, "spacing_mm": None}}
     options = replace(stage, block=block).options(ResampleOptions)
+    onto = options.find_onto(channels)
     grids = []
-    for name in table["image"]:
+    for names in (str(cell).split(CHANNEL_SEPARATOR) for cell in table["image"]):
         # What can't be read fails by itself later, and has no voice here.
-        with contextlib.suppress(DataError):
-            grids.append(options.choose_grid(read_geometry(stage.volumes / str(name).split(CHANNEL_SEPARATOR)[0])))
+        with contextlib.suppress(DataError, IndexError):
+            grids.append(options.choose_grid(read_geometry(stage.volumes / names[onto])))
     if not grids:
         raise DataError("no image can be read", path=stage.volumes / "cases.csv")
     spacing = target_spacing([grid.size for grid in grids], [grid.spacing for grid in grids])

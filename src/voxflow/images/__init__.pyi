@@ -1,4 +1,5 @@
 from .case_form import CASE_FORM as CASE_FORM
+from .case_form import read_channel_rules as read_channel_rules
 from .case_form import read_regions as read_regions
 from .case_form import write_case_form as write_case_form
 from .files import EarlierCases as EarlierCases

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from voxflow.errors import DataError
 from voxflow.files import read_text, write_json
@@ -15,15 +15,25 @@ if TYPE_CHECKING:
 CASE_FORM = "case_form.json"
 
 
-def write_case_form(folder: Path, channels: Sequence[str], regions: Mapping[str, Sequence[int]]) -> None:
+def write_case_form(
+    folder: Path,
+    channels: Sequence[str],
+    regions: Mapping[str, Sequence[int]],
+    rules: Mapping[str, Mapping[str, Any]] | None = None,
+) -> None:
     """Write the form beside labels.json, where one is needed.
 
     Args:
         folder: the conversion's target.
         channels: names of the channels, in the model's order; none of a single one.
         regions: the label values of each class, where a voxel may belong to several; else none.
+        rules: by channel, how its series is chosen among those of a study.
     """
-    form = {"channels": list(channels), "regions": {name: list(values) for name, values in regions.items()}}
+    form = {
+        "channels": list(channels),
+        "rules": {name: dict(rule) for name, rule in (rules or {}).items()},
+        "regions": {name: list(values) for name, values in regions.items()},
+    }
     content = {key: value for key, value in form.items() if value}
     if content:
         write_json(folder / CASE_FORM, content)
@@ -41,11 +51,39 @@ def read_regions(folder: Path) -> dict[str, tuple[int, ...]]:
     Raises:
         DataError: the file has another form.
     """
-    path = folder / CASE_FORM
-    if not path.is_file():
-        return {}
-    content = parse_json(read_text(path), path)
     try:
-        return {str(name): tuple(int(value) for value in values) for name, values in content.get("regions", {}).items()}
+        regions = _read_form(folder).get("regions", {})
+        return {str(name): tuple(int(value) for value in values) for name, values in regions.items()}
     except (AttributeError, TypeError, ValueError) as error:
-        raise DataError('expected label values by name: {"tumour": [1, 2]}', path=path, where="regions") from error
+        expected = 'expected label values by name: {"tumour": [1, 2]}'
+        raise DataError(expected, path=folder / CASE_FORM, where="regions") from error
+
+
+def read_channel_rules(folder: Path) -> dict[str, dict[str, Any]]:
+    """Read the channels of each case, and by which rule each one's series was chosen.
+
+    Args:
+        folder: that holds labels.json.
+
+    Returns:
+        A rule by name, in the order of the model's channels, empty where the channels were files; none for cases of one
+        image.
+
+    Raises:
+        DataError: the file has another form.
+    """
+    form = _read_form(folder)
+    try:
+        rules = form.get("rules", {})
+        return {str(name): dict(rules.get(name, {})) for name in form.get("channels", [])}
+    except (AttributeError, TypeError, ValueError) as error:
+        raise DataError("expected names of channels, and rules by name", path=folder / CASE_FORM) from error
+
+
+def _read_form(folder: Path) -> dict[str, Any]:
+    """The content of the file; nothing where there is none."""
+    path = folder / CASE_FORM
+    content = parse_json(read_text(path), path) if path.is_file() else {}
+    if not isinstance(content, dict):
+        raise DataError("expected an object", path=path)
+    return content

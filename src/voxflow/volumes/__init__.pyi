@@ -6,6 +6,7 @@ from .alignment import renumber_labels as renumber_labels
 from .alignment import round_labels as round_labels
 from .dataset import CHANNEL_SEPARATOR as CHANNEL_SEPARATOR
 from .dataset import ResampleOptions as ResampleOptions
+from .dataset import name_channel as name_channel
 from .dataset import resample_cases as resample_cases
 from .dataset import resize_radiograph as resize_radiograph
 from .files import VOLUME_SUFFIXES as VOLUME_SUFFIXES
@@ -29,6 +30,9 @@ from .fingerprint import read_fingerprint as read_fingerprint
 from .fingerprint import write_fingerprint as write_fingerprint
 from .nifti import is_nifti as is_nifti
 from .nifti_header import describe_forms as describe_forms
+from .overlap import has_overlap as has_overlap
+from .overlap import measure_overlap as measure_overlap
+from .overlap import require_overlap as require_overlap
 from .resampling import Extent as Extent
 from .resampling import Interpolation as Interpolation
 from .resampling import count_threads as count_threads

@@ -9,9 +9,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveInt,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
-from voxflow.errors import ClusterError, DataError, InputError, last_line_of, shorten
+from voxflow.errors import ClusterError, ConfigError, DataError, InputError, join_names, last_line_of, shorten
 from voxflow.executor import Threads
 from voxflow.machine import count_cores
 from voxflow.progress import track
@@ -25,6 +33,7 @@ from voxflow.volumes.files import (
     write_radiograph,
     write_volume,
 )
+from voxflow.volumes.overlap import has_overlap, measure_outside, require_overlap
 from voxflow.volumes.resampling import Extent, parse_spacing, resample, target_geometry
 from voxflow.volumes.volume import require_finite
 
@@ -39,6 +48,7 @@ if TYPE_CHECKING:
     from voxflow.volumes.volume import Volume
 
 CHANNEL_SEPARATOR = ";"
+OUTSIDE = "outside"
 
 
 class ResampleOptions(BaseModel):
@@ -51,6 +61,7 @@ class ResampleOptions(BaseModel):
         extent: volumes: what stays of the covered box, see :func:`voxflow.volumes.target_geometry`.
         reference: volumes: an image file whose grid all are brought to, in place of spacing and orientation; relative
             to the repository. Its voxels are not read.
+        onto: volumes of several channels: the name of the channel whose grid decides; None: the first.
         interpolation: of images.
         antialias: volumes: smooth images along the axes that get coarser, before they are sampled.
         label_interpolation: of label maps; neither makes new values, "label" has smoother borders.
@@ -64,6 +75,7 @@ class ResampleOptions(BaseModel):
     orientation: str | None = None
     extent: Extent = "faces"
     reference: Path | None = None
+    onto: str | None = None
     interpolation: Literal["linear", "bspline", "nearest"] = "linear"
     antialias: bool = False
     label_interpolation: Literal["nearest", "label"] = "label"
@@ -77,6 +89,31 @@ class ResampleOptions(BaseModel):
         if self.antialias and self.interpolation == "nearest":
             raise ValueError("antialias smooths before linear or bspline; nearest takes no part of it")
         return self
+
+    @model_serializer(mode="wrap")
+    def _leave_out_first(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # The options of cases of one image are written as they were before this key.
+        content: dict[str, Any] = serialise(self)
+        return {key: value for key, value in content.items() if key != "onto" or value}
+
+    def find_onto(self, channels: Sequence[str]) -> int:
+        """Find the channel whose grid decides.
+
+        Args:
+            channels: names of the channels, in order; empty where a case has one, or nobody named them.
+
+        Returns:
+            Its number, from 0.
+
+        Raises:
+            ConfigError: ``onto`` is the name of none.
+        """
+        if self.onto is None:
+            return 0
+        if self.onto not in channels:
+            message = f"{self.onto!r} is no channel; expected one of {join_names(channels) or 'several, with names'}"
+            raise ConfigError(message, where="resample.onto")
+        return list(channels).index(self.onto)
 
     def choose_grid(self, geometry: Geometry) -> Geometry:
         """Choose the grid to bring an image to.
@@ -100,9 +137,17 @@ class ResampleOptions(BaseModel):
 
 
 def resample_cases(
-    table: pd.DataFrame, source: Path, target: Path, options: ResampleOptions, executor: Executor | None = None
+    table: pd.DataFrame,
+    source: Path,
+    target: Path,
+    options: ResampleOptions,
+    executor: Executor | None = None,
+    *,
+    channels: Sequence[str] = (),
 ) -> tuple[pd.DataFrame, dict[str, str]]:
     """Resample every case of a table; what can't be resampled is left out, with the reason.
+
+    The channels of a case and its label come onto one grid, each by one interpolation.
 
     Args:
         table: one row a case with ``case``, ``image``, ``label`` and, where labels may overlap, ``label_channels``;
@@ -111,16 +156,21 @@ def resample_cases(
         target: an empty folder; files keep their relative paths.
         options: the grid to bring them to.
         executor: who resamples; None: threads of this process.
+        channels: names of the channels, where a case has several.
 
     Returns:
         The rows of the resampled cases with the new ``size``, ``spacing_mm`` and ``orientation``, and by case the
-        reasons of those that can't be read, whose image and label lie on different grids, or whose workers died.
+        reasons of those that can't be read, whose label lies on the grid of no channel, whose channels hardly overlap,
+        or whose workers died. Where a channel does not reach all of the grid, or a label reaches beyond it, the column
+        ``outside`` says which, and how much of the grid or of the label that is.
 
     Raises:
+        ConfigError: ``options.onto`` names no channel.
         DataError: no case can be resampled; each is named with its reason.
         ClusterError: likewise, where the workers of all of them died.
     """
-    jobs = [_Job(row, source, target, options) for row in table.to_dict("records")]
+    onto = options.find_onto(channels)
+    jobs = [_Job(row, source, target, options, tuple(channels), onto) for row in table.to_dict("records")]
     results = _run_jobs(jobs, executor or Threads(options.workers or count_cores()), target)
     is_resampled = [not isinstance(result, _Fault) for result in results]
     faults = {str(job.row["case"]): r for job, r in zip(jobs, results, strict=True) if isinstance(r, _Fault)}
@@ -129,7 +179,8 @@ def resample_cases(
         raise (ClusterError if all(fault.is_lost for fault in faults.values()) else DataError)("\n".join(lines))
     resampled = table[is_resampled].copy()
     rows = [job.row | result for job, result in zip(jobs, results, strict=True) if not isinstance(result, _Fault)]
-    for column in ("size", "spacing_mm", "orientation"):
+    is_cut = any(row.get(OUTSIDE) for row in rows)
+    for column in ("size", "spacing_mm", "orientation", *((OUTSIDE,) if is_cut else ())):
         resampled[column] = [row.get(column, "") for row in rows]
     if faults:
         _remove_unlisted(target, rows)
@@ -144,6 +195,8 @@ class _Job:
     source: Path
     target: Path
     options: ResampleOptions
+    channels: tuple[str, ...] = ()
+    onto: int = 0
 
 
 @dataclass(frozen=True)
@@ -172,7 +225,7 @@ def _resample_case(job: _Job) -> dict[str, str] | _Fault:
     work = _resample_radiographs if str(job.row["image"]).endswith(".png") else _resample_volumes
     with _limit_to_one_thread():
         try:
-            return work(job.row, job.source, job.target, job.options)
+            return work(job)
         except InputError as error:
             return _Fault(str(error))
         # What libraries raise on one case: no memory for its grid, a filter that can't work on it.
@@ -206,38 +259,75 @@ def _limit_to_one_thread() -> Iterator[None]:
         sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(thread_count)
 
 
-def _resample_volumes(row: dict[str, Any], source: Path, target: Path, options: ResampleOptions) -> dict[str, str]:
-    first: Geometry | None = None
-    grid: Geometry | None = None
-    for name in str(row["image"]).split(CHANNEL_SEPARATOR):
-        image = read_volume(source / name)
-        require_finite(image.array, source / name)
-        if first is None or grid is None:
-            first = image.geometry
-            grid = options.choose_grid(first)
-        image = align(image, first, source / name)
-        if _copy_if_on_grid(image, grid, source / name, target / name):
-            continue
-        # Outside the image nothing was measured: the darkest value seen is the least surprising.
-        darkest = float(image.array.min())
-        resampled = resample(image, grid, options.interpolation, darkest, antialias=options.antialias)
-        write_volume(target / name, resampled)
-    if first is None or grid is None:
-        raise DataError("the row names no image")
-    for name in _list_labels(row):
-        label = align(read_volume(source / name), first, source / name)
-        round_labels(label.array, source / name)
-        if not _copy_if_on_grid(label, grid, source / name, target / name):
-            write_volume(target / name, resample(label, grid, options.label_interpolation))
+def _resample_volumes(job: _Job) -> dict[str, str]:
+    names = str(job.row["image"]).split(CHANNEL_SEPARATOR)
+    if job.onto >= len(names):
+        raise DataError(f"lacks the channel {job.options.onto}, whose grid the others are brought to")
+    first = read_geometry(job.source / names[job.onto])
+    grid = job.options.choose_grid(first)
+    outside: dict[str, float] = {}
+    grids = {
+        name_channel(job.channels, n): first if n == job.onto else read_geometry(job.source / name)
+        for n, name in enumerate(names)
+    }
+    require_overlap(grids)
+    for channel, name in zip(grids, names, strict=True):
+        outside[channel] = _resample_channel(job, name, first, grid)
+    for name in _list_labels(job.row):
+        outside["label"] = _resample_label(job, name, first, grid, list(grids.values()))
     return {
         "size": " ".join(map(str, grid.size)),
         "spacing_mm": " ".join(f"{value:g}" for value in grid.spacing),
         "orientation": grid.orientation,
+        OUTSIDE: "; ".join(f"{name}: {share:.1%}" for name, share in outside.items() if share),
     }
 
 
 def _list_files(row: dict[str, Any]) -> list[str]:
     return [*str(row["image"]).split(CHANNEL_SEPARATOR), *_list_labels(row)]
+
+
+def name_channel(channels: Sequence[str], number: int) -> str:
+    """Return a channel's name, or its number from 1 where nobody named it.
+
+    Example:
+        >>> name_channel(["T1", "T2"], 1), name_channel([], 1)
+        ('T2', 'channel 2')
+    """
+    return channels[number] if number < len(channels) else f"channel {number + 1}"
+
+
+def _resample_channel(job: _Job, name: str, first: Geometry, grid: Geometry) -> float:
+    """Write one channel; gives the share of the grid that a channel of another grid does not reach."""
+    source, target = job.source / name, job.target / name
+    image = read_volume(source)
+    require_finite(image.array, source)
+    is_on_first = image.geometry.find_axes(first) is not None
+    if is_on_first:
+        image = align(image, first, source)
+    if not _copy_if_on_grid(image, grid, source, target):
+        # Outside the image nothing was measured: the darkest value seen is the least surprising.
+        darkest = float(image.array.min())
+        options = job.options
+        write_volume(target, resample(image, grid, options.interpolation, darkest, antialias=options.antialias))
+    return 0.0 if is_on_first else measure_outside(image.geometry, grid)
+
+
+def _resample_label(job: _Job, name: str, first: Geometry, grid: Geometry, grids: Sequence[Geometry]) -> float:
+    """Write a label, which lies on the grid of any channel; gives the share of it that lies beyond the new grid."""
+    source, target = job.source / name, job.target / name
+    label = read_volume(source)
+    of_channel = next((g for g in (first, *grids) if label.geometry.find_axes(g) is not None), first)
+    label = align(label, of_channel, source)
+    round_labels(label.array, source)
+    if not _copy_if_on_grid(label, grid, source, target):
+        write_volume(target, resample(label, grid, job.options.label_interpolation))
+    if of_channel is first:
+        return 0.0
+    voxels = np.argwhere(label.array != 0)
+    indices = grid.to_index(of_channel.to_physical(voxels))
+    is_inside = ((indices >= -0.5) & (indices <= np.array(grid.size) - 0.5)).all(axis=1)
+    return 1 - float(is_inside.mean()) if len(voxels) else 0.0
 
 
 def _list_labels(row: dict[str, Any]) -> list[str]:
@@ -259,27 +349,6 @@ def _copy_if_on_grid(volume: Volume, grid: Geometry, source: Path, target: Path)
     return True
 
 
-def has_overlap(image: Geometry, grid: Geometry) -> bool:
-    """Whether the centre of any voxel of ``grid`` lies inside of the box that ``image`` covers.
-
-    Example:
-        >>> from voxflow.geometry import Geometry
-        >>> image = Geometry.from_parts((10, 10, 10), (1, 1, 1))
-        >>> has_overlap(image, Geometry.from_parts((4, 4, 4), (2, 2, 2), origin=(8, 8, 8)))
-        True
-        >>> has_overlap(image, Geometry.from_parts((4, 4, 4), (2, 2, 2), origin=(40, 0, 0)))
-        False
-    """
-    indices = np.meshgrid(*(np.arange(n, dtype=np.float64) for n in grid.size), indexing="ij", sparse=True)
-    matrix = np.linalg.inv(image.affine) @ grid.affine
-    # A sum of three small arrays an axis, compared where they meet: no array of points is made.
-    inside: Any = True
-    for axis in range(3):
-        position = sum(matrix[axis, n] * indices[n] for n in range(3)) + matrix[axis, 3]
-        inside = inside & (position >= -0.5) & (position <= image.size[axis] - 0.5)
-    return bool(np.any(inside))
-
-
 def _find_centre(geometry: Geometry) -> tuple[float, ...]:
     return tuple(geometry.to_physical((np.array(geometry.size) - 1) / 2).tolist())
 
@@ -288,7 +357,8 @@ def _round_mm(values: tuple[float, ...]) -> tuple[float, ...]:
     return tuple(round(value, 3) for value in values)
 
 
-def _resample_radiographs(row: dict[str, Any], source: Path, target: Path, options: ResampleOptions) -> dict[str, str]:
+def _resample_radiographs(job: _Job) -> dict[str, str]:
+    row, source, target, options = job.row, job.source, job.target, job.options
     shapes: list[tuple[int, ...]] = []
     for name in str(row["image"]).split(CHANNEL_SEPARATOR):
         image = read_radiograph(source / name)
