@@ -220,13 +220,41 @@ def test_layout_that_is_not_there_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
-def test_channel_on_another_grid_is_a_row_and_the_others_go_on(tmp_path: Path) -> None:
+def write_second_channel(folder: Path, grid: Geometry, *, has_place: bool = True) -> None:
+    """Replace the second channel of the case ann."""
+    image = nibabel.Nifti1Image(np.full(grid.size, 7, np.int16), grid.affine_ras if has_place else None)
+    nibabel.save(image, folder / "Dataset001_TUMOUR" / "imagesTr" / "ann_0001.nii.gz")
+
+
+def read_affine(image: nibabel.Nifti1Image, factor: float) -> NDArray[np.float64]:
+    """The affine, LPS, of a grid of voxels that are larger by a factor."""
+    return np.asarray(np.diag([-1.0, -1, 1, 1]) @ image.affine @ np.diag([factor, factor, factor, 1]))
+
+
+def test_channel_on_a_grid_of_its_own_is_kept_and_the_row_says_so(tmp_path: Path) -> None:
     write_nnunet(tmp_path / "in", make_patients(2), TWO)
-    small = np.zeros((3, 3, 3), np.int16)
-    write_array(tmp_path / "in" / "Dataset001_TUMOUR" / "imagesTr" / "ann_0001.nii.gz", small)
+    first = nibabel.load(tmp_path / "in" / "Dataset001_TUMOUR" / "imagesTr" / "ann_0000.nii.gz")
+    write_second_channel(tmp_path / "in", Geometry(tuple(n // 2 for n in first.shape), read_affine(first, 2)))
+    cases = convert(tmp_path / "in", tmp_path / "out", "nnunet")
+    assert sorted(cases) == ["ann", "bob", "cid"]
+    assert any("lies on a grid of its own" in reason for reason in list_reasons(tmp_path / "out"))
+    kept = nibabel.load(tmp_path / "out" / cases["ann"]["image"].split(";")[1])
+    assert kept.shape == tuple(n // 2 for n in first.shape)
+
+
+@pytest.mark.parametrize(
+    ("shift_mm", "has_place", "reason"),
+    [(500.0, True, "lie beside each other"), (0.0, False, "does not say where it lies")],
+)
+def test_channel_of_another_place_is_a_row_and_the_others_go_on(
+    tmp_path: Path, shift_mm: float, has_place: bool, reason: str
+) -> None:
+    write_nnunet(tmp_path / "in", make_patients(2), TWO)
+    grid = Geometry.from_parts((3, 3, 3), (1, 1, 1), (shift_mm, 0, 0))
+    write_second_channel(tmp_path / "in", grid, has_place=has_place)
     cases = convert(tmp_path / "in", tmp_path / "out", "nnunet")
     assert sorted(cases) == ["bob", "cid"]
-    assert any("its grid is not the image's" in reason for reason in list_reasons(tmp_path / "out"))
+    assert any(reason in text for text in list_reasons(tmp_path / "out"))
 
 
 def test_mask_on_another_grid_is_a_row_and_the_others_go_on(tmp_path: Path) -> None:

@@ -18,10 +18,18 @@ from voxflow.images.origins import RowOrigin
 from voxflow.images.pseudonyms import number_cases
 from voxflow.images.table import ConversionOutcome, ConversionRow, ConvertedCase, format_geometry
 from voxflow.progress import track
-from voxflow.volumes import CHANNEL_SEPARATOR, align, read_channels, require_finite, write_volume
+from voxflow.volumes import (
+    CHANNEL_SEPARATOR,
+    align,
+    read_channels,
+    read_geometry,
+    require_finite,
+    require_overlap,
+    write_volume,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from voxflow.executor import Executor
@@ -134,7 +142,7 @@ def convert_layout_case(job: LayoutJob) -> ConversionOutcome:
 
 def _write_case(job: LayoutJob, row: ConversionRow) -> ConversionOutcome:
     images = _read_channels(job)
-    label = _read_label(job, images[0].geometry) if job.case.labels else None
+    label = _read_label(job, [image.geometry for image in images]) if job.case.labels else None
     count = len(images)
     numbers = [""] if count == 1 else [f"_{number:04d}" for number in range(count)]
     names = [f"images/{job.case_id}{number}{job.suffix}" for number in numbers]
@@ -154,8 +162,8 @@ def _write_case(job: LayoutJob, row: ConversionRow) -> ConversionOutcome:
     )
     if label:
         write_volume(job.target / case.label, label.volume)
-    remark = label.remark if label else ""
-    row = replace(row, verdict="converted", reason=remark, case=job.case_id, **texts)
+    remarks = [_describe_own_grids(job, images), label.remark if label else ""]
+    row = replace(row, verdict="converted", reason="; ".join(filter(None, remarks)), case=job.case_id, **texts)
     if label is None:
         return ConversionOutcome((row,), (case,))
     return ConversionOutcome((row,), (case,), label.values, label.combinations)
@@ -178,13 +186,32 @@ def _read_channels(job: LayoutJob) -> list[Volume]:
             raise DataError(f"lacks the channel {name}: the file holds {len(volumes)}", path=source.path)
         image = volumes[source.index or 0]
         require_finite(image.array, source.path)
-        # The later stages read the channels of a case as one image.
-        images.append(align(image, images[0].geometry, source.path) if images else image)
+        is_on_first = not images or image.geometry.find_axes(images[0].geometry) is not None
+        if not is_on_first:
+            _require_place(image.geometry, source.path)
+        images.append(align(image, images[0].geometry, source.path) if images and is_on_first else image)
+    require_overlap({name: image.geometry for name, image in zip(job.channels, images, strict=True)})
     return images
 
 
-def _read_label(job: LayoutJob, grid: Geometry) -> LayoutLabel:
+def _require_place(grid: Geometry, path: Path) -> None:
+    """Refuse a channel of another grid whose file does not say where it lies."""
+    if grid.forms is not None and not (grid.forms.qform_code or grid.forms.sform_code):
+        raise DataError("its grid is not the image's, and its header does not say where it lies", path=path)
+
+
+def _describe_own_grids(job: LayoutJob, images: Sequence[Volume]) -> str:
+    first = images[0].geometry
+    names = [name for name, image in zip(job.channels, images, strict=True) if image.geometry.find_axes(first) is None]
+    verb = "lies on a grid of its own" if len(names) == 1 else "lie on grids of their own"
+    return f"{join_names(names)} {verb}; the stage resample brings all channels to one" if names else ""
+
+
+def _read_label(job: LayoutJob, grids: Sequence[Geometry]) -> LayoutLabel:
+    """Read the label on the grid of whichever channel it lies on."""
     try:
+        of_label = read_geometry(job.case.labels[0].path, has_channels=True)
+        grid = next((grid for grid in grids if of_label.find_axes(grid) is not None), grids[0])
         return read_layout_label(job.case.labels, grid, job.classes, ignore=job.ignore, overlap=job.overlap)
     except DataError as error:
         raise DataError(f"label: {error.message}") from error

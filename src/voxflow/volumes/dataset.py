@@ -33,7 +33,7 @@ from voxflow.volumes.files import (
     write_radiograph,
     write_volume,
 )
-from voxflow.volumes.overlap import has_overlap, measure_outside, require_overlap
+from voxflow.volumes.overlap import has_overlap, measure_outside, require_cover, require_overlap
 from voxflow.volumes.resampling import Extent, parse_spacing, resample, target_geometry
 from voxflow.volumes.volume import require_finite
 
@@ -271,10 +271,13 @@ def _resample_volumes(job: _Job) -> dict[str, str]:
         for n, name in enumerate(names)
     }
     require_overlap(grids)
+    for channel, image_grid in grids.items():
+        require_cover(channel, image_grid, first)
     for channel, name in zip(grids, names, strict=True):
         outside[channel] = _resample_channel(job, name, first, grid)
     for name in _list_labels(job.row):
-        outside["label"] = _resample_label(job, name, first, grid, list(grids.values()))
+        share = _resample_label(job, name, first, grid, list(grids.values()))
+        outside["label"] = max(share, outside.get("label", 0.0))
     return {
         "size": " ".join(map(str, grid.size)),
         "spacing_mm": " ".join(f"{value:g}" for value in grid.spacing),
@@ -325,7 +328,7 @@ def _resample_label(job: _Job, name: str, first: Geometry, grid: Geometry, grids
     if of_channel is first:
         return 0.0
     voxels = np.argwhere(label.array != 0)
-    indices = grid.to_index(of_channel.to_physical(voxels))
+    indices = grid.to_index(of_channel.to_physical(voxels.astype(np.float64)))
     is_inside = ((indices >= -0.5) & (indices <= np.array(grid.size) - 0.5)).all(axis=1)
     return 1 - float(is_inside.mean()) if len(voxels) else 0.0
 

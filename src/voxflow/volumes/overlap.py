@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 # Of the smaller image's box. Channels of one examination show one place; a chest and an abdomen share some centimetres.
 LEAST_OVERLAP = 0.25
+LEAST_COVER = 0.05  # of the grid that a channel is brought to; below, the channel says nothing of nearly all voxels
 MOST_POINTS = 64  # along an axis: an overlap is known to one or two percent
 
 
@@ -57,12 +58,7 @@ def measure_overlap(first: Geometry, second: Geometry) -> float:
         >>> measure_overlap(body, Geometry.from_parts((50, 50, 50), (1, 1, 1), origin=(20, 20, 20)))
         1.0
     """
-    shares = []
-    for image, grid in ((first, second), (second, first)):
-        # The middles of equal pieces of each axis, so that a grid of a few voxels is cut as finely as a large one.
-        points = [(np.arange(MOST_POINTS) + 0.5) / MOST_POINTS * n - 0.5 for n in grid.size]
-        shares.append(float(np.mean(np.broadcast_to(_find_inside(image, grid, points), (MOST_POINTS,) * 3))))
-    return max(shares)
+    return max(_measure_share(first, second), _measure_share(second, first))
 
 
 def require_overlap(grids: Mapping[str, Geometry]) -> None:
@@ -84,6 +80,34 @@ def require_overlap(grids: Mapping[str, Geometry]) -> None:
                 f"the channels {name} and {other_name} {how_much}, at least {LEAST_OVERLAP:.0%} are needed: their "
                 f"centres are at {_format_centre(grid)} and {_format_centre(other_grid)} mm"
             )
+
+
+def require_cover(name: str, channel: Geometry, grid: Geometry) -> None:
+    """Refuse a channel that hardly reaches the grid that it would be brought to.
+
+    Args:
+        name: of the channel.
+        channel: its own grid.
+        grid: that of the channel that decides.
+
+    Raises:
+        DataError: it covers less than :data:`LEAST_COVER` of it.
+    """
+    if channel.is_close(grid):
+        return
+    cover = _measure_share(channel, grid)
+    if cover < LEAST_COVER:
+        raise DataError(
+            f"the channel {name} covers {cover:.0%} of the grid that it would be brought to, at least "
+            f"{LEAST_COVER:.0%} are needed; name a channel of a smaller field of view in resample.onto"
+        )
+
+
+def _measure_share(image: Geometry, grid: Geometry) -> float:
+    """Measure which share of the box of ``grid`` the box of ``image`` covers."""
+    # The middles of equal pieces of each axis, so that a grid of a few voxels is cut as finely as a large one.
+    points = [(np.arange(MOST_POINTS) + 0.5) / MOST_POINTS * n - 0.5 for n in grid.size]
+    return float(np.mean(np.broadcast_to(_find_inside(image, grid, points), (MOST_POINTS,) * 3)))
 
 
 def _find_inside(image: Geometry, grid: Geometry, points: list[NDArray[np.float64]]) -> Any:
