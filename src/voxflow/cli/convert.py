@@ -23,6 +23,8 @@ CHOICES = (
     ("label-grid", ("resample", "quarantine"), "what to do with a SEG on another grid than its image"),
     ("overlap", ("last", "first", "listed", "channels", "regions"), "which segment to keep where several overlap"),
     ("pet", ("suv", "stated"), "values of PET"),
+    ("channels-of", ("study", "patient"), "where the series of a case of several channels are looked for"),
+    ("frame-of-reference", ("same", "any"), "which frames of reference the channels of a case may have"),
     ("volume-format", (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd"), "file format of the volumes and labels"),
 )
 
@@ -71,6 +73,10 @@ class ConvertCommand(Command):
         parser.add_argument("--min-slices", type=int, metavar="N", help="fewest slices of a volume (default: 3)")
         for flag, choices, subject in CHOICES:
             parser.add_argument(f"--{flag}", choices=choices, help=f"{subject} (default: {choices[0]})")
+        channels = "which series are the channels of a case: YAML, such as {T1: {description: t1}}, or a file of it"
+        parser.add_argument("--channels", metavar="RULES", help=channels)
+        labels_on = "the channel whose labels count (default: the one that they are drawn on)"
+        parser.add_argument("--labels-on", metavar="CHANNEL", help=labels_on)
         window = "intensity window of radiographs: two numbers, or 'stated' (default: none)"
         parser.add_argument("--window", nargs="+", metavar="CENTRE WIDTH", help=window)
         parser.add_argument("--radiograph-bits", type=int, choices=(16, 8), help="bits of the PNG files (default: 16)")
@@ -89,6 +95,8 @@ class ConvertCommand(Command):
             options["window"] = "stated"
         if arguments.labels:
             options["labels"] = dict(_parse_label(text) for text in arguments.labels)
+        if arguments.channels:
+            options["channels"] = _parse_rules(arguments.channels)
         return cls(arguments.source, arguments.target, arguments.force, options)
 
     def run(self) -> int:
@@ -123,6 +131,14 @@ class ConvertCommand(Command):
             raise DataError("the target would replace the source", path=self.target)
         if self.target.exists() and not self.force:
             raise DataError("is there already; --force replaces it", path=self.target)
+
+
+def _parse_rules(text: str) -> Any:
+    from voxflow.files import read_text
+    from voxflow.texts import parse_yaml
+
+    path = Path(text)
+    return parse_yaml(text, Path("--channels")) if text.lstrip().startswith("{") else parse_yaml(read_text(path), path)
 
 
 def _parse_label(text: str) -> tuple[str, str]:

@@ -55,5 +55,9 @@ def parse_options(model: type[Options], settings: Mapping[str, Any]) -> Options:
 
 def describe_flags(error: ValidationError) -> str:
     """Say in one line which flags have wrong values; a flag is called as its option, with hyphens."""
-    flags = ((str(next(iter(fault["loc"]), "options")).replace("_", "-"), fault["msg"]) for fault in error.errors())
+    # Of a mapping, its own key says more than the option's.
+    flags = []
+    for fault in error.errors():
+        name, *keys = [*map(str, fault["loc"])] or ["options"]
+        flags.append((" ".join([name.replace("_", "-"), *(keys if name == "channels" else [])]), fault["msg"]))
     return "; ".join(f"--{flag}: {message}" for flag, message in flags)

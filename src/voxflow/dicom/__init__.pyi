@@ -16,6 +16,7 @@ from .scan import scan_folder as scan_folder
 from .sources import Origin as Origin
 from .sources import SourceFiles as SourceFiles
 from .sources import find_sources as find_sources
+from .sources import list_origins as list_origins
 from .traits import SeriesTraits as SeriesTraits
 from .traits import read_part_traits as read_part_traits
 from .writing import write_segmentation as write_segmentation

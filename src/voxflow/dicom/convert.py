@@ -10,8 +10,11 @@ from __future__ import annotations
 from collections import Counter
 from contextlib import closing
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import TYPE_CHECKING
 
+from voxflow.dicom.channel_cases import ChannelPlan, join_channels
+from voxflow.dicom.channel_job import ChannelJob, convert_channels, quarantine_channels
 from voxflow.dicom.claims import refuse_beyond
 from voxflow.dicom.group import SeriesPart, group_headers
 from voxflow.dicom.headers import PARSE_ERRORS, explain_parse_error
@@ -185,7 +188,11 @@ def _convert_other_files(
     """Add to the result of the folder's DICOM what its other files became, label files of DICOM series among them."""
     files = pair_files(namer.source, scan.other_files, options, describe=namer.name_file, has_cases=bool(dicom.cases))
     lone_labels = [pair for pair in files.pairs if pair.is_lone_label] if scan.headers else []
-    files = replace(files, pairs=tuple(pair for pair in files.pairs if pair not in lone_labels))
+    pairs = [pair for pair in files.pairs if pair not in lone_labels]
+    if len(options.channels or ()) > 1:
+        reason = f"one image, where a case has {', '.join(options.channels or ())}: join files by a `layout`"
+        pairs = [replace(pair, reason=pair.reason or reason) for pair in pairs]
+    files = replace(files, pairs=tuple(pairs))
     has_label_names = len(dicom.labels) > 1
     patients = find_patient_folders(((header.path, header.patient) for header in scan.headers), namer.source)
     earlier = EarlierCases(patients, [case.case for case in dicom.cases], has_label_names)
@@ -205,6 +212,7 @@ def _convert_other_files(
         labels=labels,
         notes={"copies": 0, **dicom.notes, "other_files": sum(row.files for row in other_rows) - len(scan.copies)},
         regions=dicom.regions,
+        channels=dicom.channels,
     )
 
 
@@ -219,24 +227,28 @@ def _convert_dicom(
     executor: Executor | None,
 ) -> ConversionResult:
     findings = read_findings(source / options.findings) if options.findings else RadiographFindings()
+    plan = join_channels(parts, options) if options.channels else None
+    parts = plan.all_parts if plan else parts
     images = [part for part in parts if part.kind in ("volume", "radiograph")]
     labels, label_rows = _read_labels([part for part in parts if part.kind == "label"], options.workers)
     # Converted ones first, so that a label's place among them is that of its image's job.
-    index = ImageIndex(images + [part for part in parts if part.kind in ("skipped", "unreadable")])
+    index = ImageIndex(
+        images + [part for part in parts if part.kind in ("skipped", "unreadable")],
+        labelled=plan.list_label_places(options.labels_on) if plan else (),
+        has_channels=plan is not None and bool(plan.several),
+    )
     matched, unmatched = _match_labels(labels, index, options)
     shares = [share for n, members in matched.items() if n < len(images) for share in members]
     names = [share.label.names[number] for share in shares for number in share.items]
     values = assign_label_values(names, options.labels)
     names_of_patients = pseudonyms.assign({part.first.patient for part in images})
-    jobs = _plan_jobs(images, source, folder, options, findings, names=names_of_patients)
+    jobs = _plan_jobs(images, source, folder, options, findings, names=names_of_patients, plan=plan)
     jobs = [replace(job, labels=tuple(matched.get(n, ())), values=values) for n, job in enumerate(jobs)]
-    numbered_outcomes = (
-        executor.run(convert_part, jobs, quarantine_job, into=folder) if executor else _run_jobs(jobs, options.workers)
-    )
-    with closing(numbered_outcomes):
-        outcomes = dict(track(numbered_outcomes, "converting", total=len(jobs)))
+    case_jobs: Sequence[ConversionJob | ChannelJob] = _group_jobs(jobs, plan) if plan else jobs
+    with closing(_start_jobs(case_jobs, folder, options.workers, executor)) as numbered_outcomes:
+        outcomes = dict(track(numbered_outcomes, "converting", total=len(case_jobs)))
     united = unite_labels(folder, list(outcomes.values()), max(values.values(), default=0))
-    rows, cases = _flatten_outcomes([outcomes[n] for n in range(len(jobs))])
+    rows, cases = _flatten_outcomes([outcomes[n] for n in range(len(case_jobs))])
     rows += label_rows + unmatched + [describe_part(part) for part in parts if part.kind == "skipped"]
     rows += [replace(describe_part(part), verdict="quarantined") for part in parts if part.kind == "unreadable"]
     members = [header for part in images for header in part.headers]
@@ -251,17 +263,46 @@ def _convert_dicom(
         regions = list_regions({name: (value,) for value, name in names_by_value.items()}, united)
         label_description |= {str(value): name for value, name in name_combinations(united, names_by_value).items()}
     notes = {"copies": len(scan.copies), "findings_without_image": unmatched_count}
-    return ConversionResult(rows, cases, label_description, notes, regions)
+    return ConversionResult(rows, cases, label_description, notes, regions, plan.several if plan else ())
 
 
-def _run_jobs(jobs: Sequence[ConversionJob], workers: int | None) -> Generator[tuple[int, ConversionOutcome]]:
+def _group_jobs(jobs: Sequence[ConversionJob], plan: ChannelPlan) -> Sequence[ConversionJob | ChannelJob]:
+    """One job a case."""
+    if not plan.several:
+        return list(jobs)
+    channel_jobs, remaining = [], iter(jobs)
+    for case in plan.cases:
+        channel_jobs.append(ChannelJob(plan.channels, tuple(islice(remaining, len(case.parts))), case.remark))
+    return channel_jobs
+
+
+def _start_jobs(
+    jobs: Sequence[ConversionJob | ChannelJob], folder: Path, workers: int | None, executor: Executor | None
+) -> Generator[tuple[int, ConversionOutcome]]:
+    """Begin to convert; each outcome comes with its job's number."""
+    if executor:
+        return executor.run(_convert_job, jobs, _quarantine_job, into=folder)
+    return _run_jobs(jobs, workers)
+
+
+def _convert_job(job: ConversionJob | ChannelJob) -> ConversionOutcome:
+    return convert_channels(job) if isinstance(job, ChannelJob) else convert_part(job)
+
+
+def _quarantine_job(job: ConversionJob | ChannelJob, reason: str) -> ConversionOutcome:
+    return quarantine_channels(job, reason) if isinstance(job, ChannelJob) else quarantine_job(job, reason)
+
+
+def _run_jobs(
+    jobs: Sequence[ConversionJob | ChannelJob], workers: int | None
+) -> Generator[tuple[int, ConversionOutcome]]:
     """Convert, plain volumes in threads and then what keeps Python busy in processes; each with its job's number."""
     plain = [n for n, job in enumerate(jobs) if job.is_plain]
     heavy = [n for n, job in enumerate(jobs) if not job.is_plain]
     with thread_map(workers) as run:
-        yield from zip(plain, run(convert_part, [jobs[n] for n in plain]), strict=True)
+        yield from zip(plain, run(_convert_job, [jobs[n] for n in plain]), strict=True)
     with process_map(workers if len(heavy) > 1 else 1) as run:
-        yield from zip(heavy, run(convert_part, [jobs[n] for n in heavy], quarantine_job), strict=True)
+        yield from zip(heavy, run(_convert_job, [jobs[n] for n in heavy], _quarantine_job), strict=True)
 
 
 def _plan_jobs(
@@ -272,9 +313,13 @@ def _plan_jobs(
     findings: RadiographFindings,
     *,
     names: dict[str, str],
+    plan: ChannelPlan | None,
 ) -> list[ConversionJob]:
     counts = Counter(part.first.path.name for part in images)
-    cases = number_cases((part.first.patient for part in images), names)
+    patients = [case.parts[0].first.patient for case in plan.cases] if plan else [p.first.patient for p in images]
+    cases = number_cases(patients, names)
+    if plan:
+        cases = [case_id for case_id, case in zip(cases, plan.cases, strict=True) for _ in case.parts]
     return [
         ConversionJob(
             part=part,

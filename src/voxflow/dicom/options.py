@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
+from voxflow.dicom.channels import ChannelRules  # noqa: TC001  pydantic reads it
+from voxflow.findings import suggest
 from voxflow.images import ImageOptions
 
 VOLUME_MODALITIES = ("CT", "MR", "PT")
@@ -36,6 +38,11 @@ class ConvertOptions(ImageOptions):
         window: radiographs: the part of the values that is spread over all of the grey: (centre, width) in the values
             after the modality's rescale, or what each has "stated" (VOI LUT, else its first window). None keeps all.
         radiograph_bits: of the PNG files, 16 or 8.
+        channels: the rules by which series become the channels of a case, by the channel's name in the model's order;
+            None makes a case of each series.
+        channels_of: where the series of a case are looked for: in one "study", or in all that a "patient" has.
+        frame_of_reference: "same" refuses channels whose frames of reference differ; "any" takes them as they lie.
+        labels_on: the channel whose labels count, where labels are drawn on several, or do not say on which.
     """
 
     modalities: tuple[str, ...] | None = Field(default=None, min_length=1)
@@ -50,6 +57,10 @@ class ConvertOptions(ImageOptions):
     pet: Literal["suv", "stated"] = "suv"
     window: Literal["stated"] | tuple[float, Annotated[float, Field(ge=1)]] | None = None
     radiograph_bits: Literal[8, 16] = 16
+    channels: ChannelRules | None = None
+    channels_of: Literal["study", "patient"] = "study"
+    frame_of_reference: Literal["same", "any"] = "same"
+    labels_on: str | None = None
 
     @field_validator("modalities")
     @classmethod
@@ -59,3 +70,14 @@ class ConvertOptions(ImageOptions):
         if unknown:
             raise ValueError(f"unknown modality {', '.join(unknown)}; known: {', '.join(supported)}")
         return value
+
+    @model_validator(mode="after")
+    def _channels_that_can_be(self) -> ConvertOptions:
+        for name, rule in (self.channels or {}).items():
+            if rule.modality and self.modalities and rule.modality not in self.modalities:
+                raise ValueError(f"the channel {name} is of {rule.modality}, which is not among `modalities`")
+        if self.labels_on and self.channels and self.labels_on not in self.channels:
+            raise ValueError(
+                f"`labels_on` names no channel: {self.labels_on!r}{suggest(self.labels_on, self.channels)}"
+            )
+        return self

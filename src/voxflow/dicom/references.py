@@ -16,7 +16,7 @@ from voxflow.dicom.options import VOLUME_MODALITIES
 from voxflow.errors import DicomError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from pydicom.dataset import Dataset
 
@@ -83,13 +83,19 @@ class Ownership:
 class ImageIndex:
     """Finds the parts that a label refers to."""
 
-    def __init__(self, parts: Sequence[SeriesPart]) -> None:
+    def __init__(
+        self, parts: Sequence[SeriesPart], labelled: Collection[int] = (), *, has_channels: bool = False
+    ) -> None:
         """Index images.
 
         Args:
             parts: with images of any kind, converted or left out.
+            labelled: places of those that a label lies on which says no more than its frame of reference.
+            has_channels: several parts are one case.
         """
         self.parts = parts
+        self._has_channels = has_channels
+        self._labelled = frozenset(labelled)
         self._by_sop_uid: dict[str, list[int]] = {}
         self._by_series: dict[str, list[int]] = {}
         for n, part in enumerate(parts):
@@ -179,12 +185,14 @@ class ImageIndex:
 
     def _find_frame_owners(self, references: References, patient: str, ownership: Ownership) -> list[int]:
         volumes = self._find_volumes_of_frame(references, patient)
+        volumes = [n for n in volumes if n in self._labelled] or volumes
         if len(volumes) == 1:
             ownership.by_frame_of_reference.add(volumes[0])
             return volumes
         message = "no image series here is the one that it refers to, or shares its frame of reference"
         if volumes:
             message = f"{len(volumes)} image series share its frame of reference, and it refers to none of them"
+            message += "; `labels_on` names the channel that it is drawn on" if self._has_channels else ""
         raise DicomError(message, where=FRAME_OF_REFERENCE)
 
     def _find_volumes_of_frame(self, references: References, patient: str) -> list[int]:

@@ -37,12 +37,15 @@ if TYPE_CHECKING:
     from voxflow.dicom.options import ConvertOptions
 
 
-class _LabelTexts(TypedDict):
+class LabelTexts(TypedDict):
     """The label columns of a case."""
 
     label: str
     label_source: str
     label_channels: str
+
+
+NO_LABEL: LabelTexts = {"label": "", "label_source": "", "label_channels": ""}
 
 
 @dataclass(frozen=True)
@@ -143,7 +146,7 @@ def _write_volume_case(job: ConversionJob, reading: VolumeReading) -> Conversion
     volume = reading.volume
     image = f"images/{job.case}{job.options.volume_format}"
     write_volume(job.target / image, volume)
-    label, combinations, rows = _write_labels(job, LabelGrid(volume.geometry, reading.remedy_plan))
+    label, combinations, rows = write_labels(job, LabelGrid(volume.geometry, reading.remedy_plan))
     texts = format_geometry(volume.geometry)
     first = job.part.first
     case = ConvertedCase(
@@ -166,15 +169,19 @@ def _write_volume_case(job: ConversionJob, reading: VolumeReading) -> Conversion
     return ConversionOutcome((row, *rows), (case,), combinations=combinations)
 
 
-def _write_labels(
+def write_labels(
     job: ConversionJob, grid: LabelGrid
-) -> tuple[_LabelTexts, Mapping[int, tuple[int, ...]], list[ConversionRow]]:
-    """Write the label volume, and its channels where asked.
+) -> tuple[LabelTexts, Mapping[int, tuple[int, ...]], list[ConversionRow]]:
+    """Write the label volume of a case, and its channels where asked.
+
+    Args:
+        job: the image that labels belong to.
+        grid: of that image.
 
     Returns:
         Their columns; the classes that values above the labels' stand for; and a row for each label object.
     """
-    texts: _LabelTexts = {"label": "", "label_source": "", "label_channels": ""}
+    texts = NO_LABEL.copy()
     if not job.labels:
         return texts, {}, []
     merged = merge_labels(job.labels, grid, job.values, job.options)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from voxflow.dicom.group import group_headers
 from voxflow.dicom.scan import scan_folder
+from voxflow.volumes import CHANNEL_SEPARATOR
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -43,6 +44,30 @@ class SourceFiles:
 
     files: tuple[Path, ...]
     frames: tuple[int, ...] = ()
+
+
+def list_origins(row: Mapping[str, str]) -> tuple[Origin, ...]:
+    """List which volumes a case is, one a channel.
+
+    Args:
+        row: of cases.csv.
+
+    Returns:
+        None where it was not made of DICOM.
+
+    Example:
+        >>> row = {"image": "a_0000.nii;a_0001.nii", "series_uid": "1.2;1.3", "volume": "1;2", "instance_uid": "1;2"}
+        >>> [(origin.series_uid, origin.volume) for origin in list_origins(row)]
+        [('1.2', 1), ('1.3', 2)]
+    """
+    if row.get("source") or not row.get("series_uid"):
+        return ()
+    count = len(row["image"].split(CHANNEL_SEPARATOR))
+    texts = [row.get(column) or "" for column in ("series_uid", "volume", "instance_uid")]
+    cells = [text.split(CHANNEL_SEPARATOR) if count > 1 else [text] for text in texts]
+    if any(len(values) != count for values in cells):
+        return ()
+    return tuple(Origin(uid, int(volume or 1), instance) for uid, volume, instance in zip(*cells, strict=True))
 
 
 def find_sources(source: Path, origins: Collection[Origin], options: ConvertOptions) -> dict[Origin, SourceFiles]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from voxflow.dicom import PARSE_ERRORS, ConvertOptions, convert_folder, read_dataset, scan_folder
+from voxflow.dicom import PARSE_ERRORS, ConvertOptions, convert_folder, list_origins, read_dataset, scan_folder
 from voxflow.errors import DataError
 from voxflow.quality import measure_cases
 from voxflow.reporting import parse_number
@@ -148,10 +148,12 @@ def _read_measurements(row: Mapping[str, str]) -> dict[str, Value]:
 
 def _read_scanners(source: Path, table: Path, cases: set[str]) -> list[tuple[str, dict[str, Value]]]:
     """Patient and scanner of every case that came from DICOM."""
+    # Of several channels, the first: all of a study come from one scanner.
     patient_of = {
-        row["series_uid"]: row["patient"]
+        origin.series_uid: row["patient"]
         for row in read_rows(table) or []
-        if row["case"] in cases and row.get("series_uid")
+        if row["case"] in cases
+        for origin in list_origins(row)[:1]
     }
     if not patient_of or not source.is_dir():
         return []

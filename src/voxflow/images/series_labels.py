@@ -18,7 +18,7 @@ from voxflow.images.origins import RowOrigin
 from voxflow.images.pairing import NO_IMAGE
 from voxflow.images.table import ConversionOutcome, ConversionRow
 from voxflow.naming import fold_name
-from voxflow.volumes import read_geometry, write_volume
+from voxflow.volumes import CHANNEL_SEPARATOR, read_geometry, write_volume
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -113,14 +113,15 @@ def _match_labels(
         path = pair.files[0]
         row = ConversionRow("quarantined", modality="volume", source=namer.name_file(path), origin=RowOrigin(path))
         matches = _find_series(parse_name(path, namer.source), series)
-        if len(matches) > 1:
+        cases = {match.row.case for match in matches}
+        if len(cases) == 1 and "" not in cases:
+            rows_by_case[matches[0].row.case].append(replace(row, case=matches[0].row.case))
+        elif len(matches) > 1:
             rows.append(replace(row, reason=f"it may be the label of {len(matches)} DICOM series; {FIX}"))
         elif not matches:
             rows.append(replace(row, reason=f"{NO_IMAGE}, in DICOM or in a file; {FIX}"))
-        elif not matches[0].row.case:
-            rows.append(replace(row, verdict="skipped", reason="its image series was quarantined"))
         else:
-            rows_by_case[matches[0].row.case].append(replace(row, case=matches[0].row.case))
+            rows.append(replace(row, verdict="skipped", reason="its image series was quarantined"))
     return rows, rows_by_case
 
 
@@ -132,9 +133,12 @@ def _find_conflict(case: ConvertedCase, rows: Sequence[ConversionRow]) -> str:
 
 
 def _label_case(job: _LabelJob) -> ConversionOutcome:
-    grid = read_geometry(job.target / job.case.image)
     path = job.row.origin.path if job.row.origin else job.target
     try:
+        # It was drawn on one of the channels; where it lies on the grid of none, the first one's says how it differs.
+        grids = [read_geometry(job.target / image) for image in job.case.image.split(CHANNEL_SEPARATOR)]
+        received = read_geometry(path) if len(grids) > 1 else grids[0]
+        grid = next((grid for grid in grids if received.find_axes(grid)), grids[0])
         label = read_known_label(path, grid, job.values)
     except InputError as error:
         return ConversionOutcome((replace(job.row, reason=error.message.replace(str(path), job.row.source)),))

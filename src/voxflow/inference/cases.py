@@ -174,7 +174,7 @@ def _make_native_case(
     images = tuple(volumes / part.strip() for part in row["image"].split(";"))
     if row.get("source") or not row.get("series_uid"):
         return InferenceCase(case, images, label)
-    from voxflow.dicom import Origin  # takes long, and a case that is no DICOM needs none of it
+    from voxflow.dicom import list_origins  # takes long, and a case that is no DICOM needs none of it
 
-    origin = Origin(row["series_uid"], int(row.get("volume") or 1), row.get("instance_uid") or "")
-    return InferenceCase(case, images, label, origin)
+    # Of several channels, masks lie on the first one's grid.
+    return InferenceCase(case, images, label, next(iter(list_origins(row)), None))

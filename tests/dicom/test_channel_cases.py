@@ -1,0 +1,280 @@
+"""Several series of a study become one case: images, label, tables, and a reason where there is none."""
+
+from __future__ import annotations
+
+import csv
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from pydicom.uid import MRImageStorage, PositronEmissionTomographyImageStorage, generate_uid
+
+from tests.dicom.objects import Series, contour, random_values, save, seg, structure_set
+from voxflow.dicom import ConvertOptions, convert_folder, find_sources, list_origins
+from voxflow.files import read_text
+from voxflow.synthetic import write_brain_mr
+from voxflow.texts import parse_json
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+BRAIN = {
+    "T1": {"modality": "MR", "description": "t1", "contrast": False},
+    "T1c": {"modality": "MR", "description": "t1", "contrast": True},
+    "T2": {"modality": "MR", "description": "t2", "not": "flair"},
+    "FLAIR": {"modality": "MR", "description": "flair"},
+}
+PET_CT = {"CT": {"modality": "CT"}, "PET": {"modality": "PT"}}
+
+
+def options(rules: Any, **more: Any) -> ConvertOptions:
+    values = {"channels": rules, "workers": 1, "mapping": False, "pseudonym_key": "key"} | more
+    return ConvertOptions.model_validate(values)
+
+
+def read_table(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8") as stream:
+        return list(csv.DictReader(stream))
+
+
+def convert(source: Path, rules: Any, **more: Any) -> tuple[list[dict[str, str]], list[dict[str, str]], Path]:
+    """Rows of cases.csv and of conversion.csv, and the folder."""
+    target = source.parent / "out"
+    convert_folder(source, target, options(rules, **more))
+    return read_table(target / "cases.csv"), read_table(target / "conversion.csv"), target
+
+
+def make_study(folder: Path, number: int = 1, pet_frame: str = "", **changes: Any) -> dict[str, Series]:
+    """A CT and a PET of one patient, on grids of their own."""
+    frame, study = str(generate_uid()), generate_uid()
+    common = {"StudyInstanceUID": study} | changes
+    ct = Series(
+        random_values((6, 9, 7), number), patient=f"P{number}", frame=frame, changes=common | {"SeriesNumber": 2}
+    )
+    pt = Series(
+        np.abs(random_values((4, 5, 6), number)),
+        patient=f"P{number}",
+        frame=pet_frame or frame,
+        spacing=(3.0, 3.0),
+        step=4.0,
+        changes=common
+        | {
+            "SeriesNumber": 3,
+            "Modality": "PT",
+            "SOPClassUID": PositronEmissionTomographyImageStorage,
+            "Units": "BQML",
+            "RescaleIntercept": 0,
+        },
+    )
+    for name, series in {"CT": ct, "PET": pt}.items():
+        series.write(folder / f"p{number}" / name)
+    return {"CT": ct, "PET": pt}
+
+
+@pytest.fixture(scope="module")
+def brain(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("brain") / "in"
+    write_brain_mr(folder, 6, 3)
+    return folder
+
+
+def read_series(folder: Path, uid: str) -> sitk.Image:
+    """SimpleITK's reading of one series of a folder whose files lie in disorder."""
+    reader = sitk.ImageFileReader()
+    positions = {}
+    for path in folder.rglob("I*"):
+        reader.SetFileName(str(path))
+        reader.SetImageIO("GDCMImageIO")
+        reader.ReadImageInformation()
+        if reader.GetMetaData("0020|000e").strip(" \0") == uid:
+            positions[float(reader.GetMetaData("0020|0032").split("\\")[2])] = str(path)
+    return sitk.ReadImage([positions[z] for z in sorted(positions)])
+
+
+def test_a_study_of_four_contrasts_is_one_case(brain: Path) -> None:
+    cases, rows, target = convert(brain, BRAIN, overlap="regions")
+    assert len(cases) == 6
+    assert parse_json(read_text(target / "case_form.json"))["channels"] == list(BRAIN)
+    for row in cases:
+        names = row["image"].split(";")
+        assert names == [f"images/{row['case']}_{n:04d}.nii.gz" for n in range(4)]
+        assert len(set(row["series_uid"].split(";"))) == 4
+        assert row["volume"] == "1;1;1;1"
+        assert row["modality"] == "MR"
+    labelled = [row for row in cases if row["label"]]
+    assert len(labelled) == 4
+    for name, uid in zip(labelled[0]["image"].split(";"), labelled[0]["series_uid"].split(";"), strict=True):
+        ours, reference = sitk.ReadImage(str(target / name)), read_series(brain, uid)
+        np.testing.assert_array_equal(sitk.GetArrayFromImage(ours), sitk.GetArrayFromImage(reference))
+        np.testing.assert_allclose(ours.GetOrigin(), reference.GetOrigin(), atol=1e-4)
+        np.testing.assert_allclose(ours.GetSpacing(), reference.GetSpacing(), atol=1e-5)
+    lacking = [row for row in rows if row["verdict"] == "quarantined"]
+    assert {row["reason"] for row in lacking} == {
+        "no case: lacks the channel FLAIR of T1, T1c, T2, FLAIR: no series fits its rule"
+    }
+    assert len(lacking) == 3
+    assert sum(int(row["files"]) for row in rows) == sum(path.is_file() for path in brain.rglob("*"))
+
+
+def test_the_series_of_each_channel_are_found_again(brain: Path) -> None:
+    cases, _, _ = convert(brain, BRAIN)
+    origins = [origin for row in cases for origin in list_origins(row)]
+    assert len(origins) == 24
+    assert {len(files.files) for files in find_sources(brain, origins, options(BRAIN)).values()} == {32}
+
+
+def test_channels_keep_their_own_grids_and_the_label_lies_on_that_of_its_series(tmp_path: Path) -> None:
+    study = make_study(tmp_path / "in")
+    masks = np.zeros((4, 5, 6, 1), np.uint8)
+    masks[1:3, 2:4, 1:4] = 1
+    save(seg(study["PET"], masks, ["tumour"]), tmp_path / "in/p1/seg.dcm")
+    (case,), rows, target = convert(tmp_path / "in", PET_CT)
+    ct, pet = (sitk.ReadImage(str(target / name)) for name in case["image"].split(";"))
+    label = sitk.ReadImage(str(target / case["label"]))
+    assert ct.GetSize() == (7, 9, 6)
+    assert pet.GetSize() == label.GetSize() == (6, 5, 4)
+    assert pet.GetSpacing() == label.GetSpacing()
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(label), masks[..., 0])
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(ct), study["CT"].stored - 100)
+    assert case["modality"] == "CT;PT"
+    assert case["units"].split(";")[0] == "HU"
+    assert {row["case"] for row in rows} == {case["case"]}
+
+
+@pytest.mark.parametrize("labels_on", [None, "PET", "CT"])
+def test_labels_on_several_channels_are_the_user_s_to_choose(tmp_path: Path, labels_on: str | None) -> None:
+    study = make_study(tmp_path / "in")
+    for name, shape in {"CT": (6, 9, 7, 1), "PET": (4, 5, 6, 1)}.items():
+        save(seg(study[name], np.ones(shape, np.uint8), ["tumour"]), tmp_path / f"in/p1/{name}.dcm")
+    (case,), rows, target = convert(tmp_path / "in", PET_CT, labels_on=labels_on)
+    segs = [row for row in rows if row["modality"] == "SEG"]
+    assert len(segs) == 2
+    if labels_on is None:
+        assert case["label"] == ""
+        assert all(row["verdict"] == "quarantined" and "`labels_on` names" in row["reason"] for row in segs)
+    else:
+        assert sorted(row["verdict"] for row in segs) == ["converted", "skipped"]
+        image = case["image"].split(";")[list(PET_CT).index(labels_on)]
+        label = sitk.ReadImage(str(target / case["label"]))
+        assert label.GetSize() == sitk.ReadImage(str(target / image)).GetSize()
+
+
+def test_labels_on_channels_of_one_grid_are_merged(tmp_path: Path) -> None:
+    study, frame = generate_uid(), str(generate_uid())
+    rules = {"T1": {"description": "t1"}, "T2": {"description": "t2"}}
+    for n, name in enumerate(rules):
+        changes = {"SeriesDescription": name, "Modality": "MR", "SOPClassUID": MRImageStorage}
+        series = Series(random_values(seed=n), frame=frame, changes=changes | {"StudyInstanceUID": study})
+        series.write(tmp_path / "in" / name)
+        masks = np.zeros((6, 9, 7, 1), np.uint8)
+        masks[n] = 1
+        save(seg(series, masks, [f"organ{n}"]), tmp_path / f"in/{name}.dcm")
+    (case,), _, target = convert(tmp_path / "in", rules)
+    label = sitk.GetArrayFromImage(sitk.ReadImage(str(target / case["label"])))
+    np.testing.assert_array_equal(label[:3, 0, 0], [1, 2, 0])
+
+
+@pytest.mark.parametrize("labels_on", [None, "PET"])
+def test_contours_that_name_no_image_go_to_the_channel_that_the_user_names(
+    tmp_path: Path, labels_on: str | None
+) -> None:
+    study = make_study(tmp_path / "in")
+    square = [[2, 2, 4], [8, 2, 4], [8, 8, 4], [2, 8, 4]]
+    rtstruct = structure_set({"GTV": [contour(square)]}, frames=[study["PET"].frame])
+    rtstruct.PatientID = "P1"
+    save(rtstruct, tmp_path / "in/p1/rs.dcm")
+    (case,), rows, target = convert(tmp_path / "in", PET_CT, labels_on=labels_on)
+    (row,) = [row for row in rows if row["modality"] == "RTSTRUCT"]
+    if labels_on:
+        assert sitk.ReadImage(str(target / case["label"])).GetSize() == (6, 5, 4)
+        assert row["verdict"] == "converted"
+    else:
+        assert row["verdict"] == "quarantined"
+        assert "2 image series share its frame of reference" in row["reason"]
+        assert "`labels_on`" in row["reason"]
+
+
+def test_one_bad_study_never_stops_the_others(tmp_path: Path) -> None:
+    source = tmp_path / "in"
+    make_study(source, 1)
+    other_frame = make_study(source, 2, pet_frame=str(generate_uid()))
+    damaged = make_study(source, 3)
+    path = sorted((source / "p3/PET").iterdir())[1]
+    path.write_bytes(path.read_bytes()[:-20])
+    twice = make_study(source, 4)
+    again = Series(random_values(), patient="P4", frame=twice["CT"].frame, changes=dict(twice["CT"].changes))
+    again.changes["SeriesNumber"] = 9
+    again.write(source / "p4/again")
+    cases, rows, target = convert(source, PET_CT)
+    assert len(cases) == 1
+    assert len(list((target / "images").iterdir())) == 2
+    reasons = {row["series_uid"]: (row["verdict"], row["reason"]) for row in rows}
+    assert "PET and CT have different frames" in reasons[other_frame["CT"].uid][1]
+    assert "whose series is quarantined" in reasons[damaged["CT"].uid][1]
+    assert reasons[damaged["PET"].uid][0] == "quarantined"
+    assert "2 series fit the channel CT (series 2, series 9)" in reasons[again.uid][1]
+    assert reasons[twice["PET"].uid][0] == "quarantined"
+    accepted, _, _ = convert(source, PET_CT, frame_of_reference="any")
+    assert len(accepted) == 2
+
+
+def test_descriptions_reach_no_output(tmp_path: Path) -> None:
+    source = tmp_path / "in"
+    make_study(source, 1)
+    make_study(source, 2, SeriesDescription="MARKER", ProtocolName="MARKER", pet_frame="1.2.3")
+    _, _, target = convert(source, PET_CT)
+    texts = [path.read_text("utf-8") for path in target.iterdir() if path.is_file()]
+    assert not any("MARKER" in text for text in texts)
+
+
+def test_studies_of_a_patient_are_joined_where_the_user_says_so(tmp_path: Path) -> None:
+    frame = str(generate_uid())
+    for name, modality in (("CT", "CT"), ("PET", "PT")):
+        changes = {"StudyInstanceUID": generate_uid(), "Modality": modality, "Units": "BQML", "RescaleIntercept": 0}
+        Series(np.abs(random_values()), frame=frame, changes=changes).write(tmp_path / "in" / name)
+    with pytest.raises(Exception, match="lacks the channel"):
+        convert(tmp_path / "in", PET_CT)
+    (case,), _, _ = convert(tmp_path / "in", PET_CT, channels_of="patient")
+    assert len(case["study_uid"].split(";")) == 2
+
+
+def test_one_rule_chooses_a_series(brain: Path) -> None:
+    cases, rows, target = convert(brain, {"FLAIR": {"description": "flair"}})
+    assert len(cases) == 6
+    assert not any(";" in row["image"] for row in cases)
+    assert not (target / "case_form.json").exists()
+    assert sum(row["reason"] == "fits the rule of no channel" for row in rows) == 18
+
+
+def test_single_image_files_are_no_cases_of_several_channels(tmp_path: Path) -> None:
+    make_study(tmp_path / "in")
+    sitk.WriteImage(sitk.GetImageFromArray(random_values()), str(tmp_path / "in/scan.nii.gz"))
+    cases, rows, _ = convert(tmp_path / "in", PET_CT)
+    assert len(cases) == 1
+    assert [row["verdict"] for row in rows if "one image, where a case has CT, PET" in row["reason"]] == ["quarantined"]
+
+
+def test_a_label_file_of_a_study_takes_the_channel_whose_grid_it_has(tmp_path: Path) -> None:
+    make_study(tmp_path / "in")
+    (tmp_path / "in/labels").mkdir()
+    mask = np.zeros((4, 5, 6), np.uint8)
+    mask[1, 2, 3] = 1
+    image = sitk.GetImageFromArray(mask)
+    image.SetSpacing((3.0, 3.0, 4.0))
+    sitk.WriteImage(image, str(tmp_path / "in/labels/p1.nii.gz"))
+    (case,), _, target = convert(tmp_path / "in", PET_CT)
+    label = sitk.ReadImage(str(target / case["label"]))
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(label), mask)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"modalities": ["CT"]}, "the channel PET is of PT, which is not among"),
+        ({"labels_on": "PT"}, "did you mean 'PET'"),
+    ],
+)
+def test_options_that_contradict_each_other(values: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        options(PET_CT, **values)
