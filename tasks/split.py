@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from tasks.common.case_table import read_cases
 from tasks.common.stage import Stage, main
-from voxflow.datalist import SplitOptions, build_datalist, list_lacking_findings, split_cases
-from voxflow.errors import EXIT_OK
+from voxflow.datalist import SplitOptions, build_datalist, list_lacking_findings, list_own_test_cases, split_cases
+from voxflow.errors import EXIT_OK, join_names
 from voxflow.files import atomic_directory, read_text, write_json
 from voxflow.images import read_regions
 from voxflow.progress import say
@@ -41,6 +41,9 @@ def run(stage: Stage) -> int:
         tables[0][["case", "patient", "part"]].to_csv(folder / "split.csv", index=False)
     numbers = _count_cases(tables[0])
     write_json(stage.metrics, numbers)
+    own_test_cases = list_own_test_cases(tables[0])
+    if own_test_cases:
+        say(f"warning: learned from although the data set keeps them for testing: {join_names(own_test_cases, 5)}")
     for line in list_lacking_findings(tables[0]):
         say(f"warning: {line}")
     counts = ", ".join(f"{count} {part}" for part, count in numbers.items() if not part.endswith("patients"))

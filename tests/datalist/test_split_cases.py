@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from voxflow.datalist import SplitOptions, split_cases
+from voxflow.datalist import SplitOptions, list_own_test_cases, split_cases
 from voxflow.datalist.split import list_lacking_findings
 from voxflow.datalist.stratify import spread_patients
 from voxflow.errors import DataError
@@ -162,3 +162,49 @@ def test_whatever_the_patients_all_are_dealt_once(rows: list[tuple[int, bool, bo
         assert all(counted[part] <= size for part, size in expected.items())
     else:
         assert all(counted[part] == size for part, size in expected.items() if part != str(len(sizes) - 1))
+
+
+def own_parts(subsets: str, patients: str | None = None) -> pd.DataFrame:
+    """One case a letter: R for training, E for testing, - for neither; patients likewise by letters."""
+    words = {"R": "training", "E": "testing", "-": ""}
+    cases = [f"c{n:02}" for n in range(len(subsets))]
+    table = pd.DataFrame({"case": cases, "patient": list(patients or cases), "label": "mask.nii.gz"})
+    return table.assign(subset=[words[letter] for letter in subsets])
+
+
+@pytest.mark.parametrize("testing", [None, "dataset"])
+@pytest.mark.parametrize("folds", [0, 3])
+def test_the_data_sets_own_test_part_is_the_test_part(testing: Literal["dataset"] | None, folds: int) -> None:
+    table = own_parts("RRRRRRRREEE")
+    for number, split in enumerate(split_cases(table, SplitOptions(testing=testing, folds=folds))):
+        own = set(table["case"][table["subset"] == "testing"])
+        assert {case for case, part in split.items() if part == "testing"} == own, number
+        assert set(split.values()) == {"training", "validation", "testing"}
+
+
+def test_another_case_of_a_test_patient_goes_with_it_and_an_unlabelled_one_is_inferred() -> None:
+    table = own_parts("RRRRE-E", "abcdeef")
+    table.loc[6, "label"] = ""
+    (split,) = split_cases(table, SplitOptions())
+    assert [split[case] for case in ("c04", "c05", "c06")] == ["testing", "testing", "inference"]
+
+
+def test_a_patient_in_both_parts_of_the_data_set_is_refused_with_the_cases() -> None:
+    with pytest.raises(DataError, match="training and in testing: c01, c05"):
+        split_cases(own_parts("RRRRRE", "abcdeb"), SplitOptions())
+
+
+def test_a_data_set_without_a_labelled_test_part_is_split_by_shares_unless_asked() -> None:
+    table = own_parts("RRRRRRRRRR")
+    (split,) = split_cases(table, SplitOptions())
+    assert split == split_cases(table.drop(columns="subset"), SplitOptions(testing=0.2))[0]
+    with pytest.raises(DataError, match="no labelled case is of the data set's own test part"):
+        split_cases(table, SplitOptions(testing="dataset"))
+
+
+def test_own_test_cases_that_a_share_puts_into_training_are_listed() -> None:
+    table = own_parts("RRRREEEEEE")
+    (split,) = split_cases(table, SplitOptions(testing=1, validation=1))
+    expected = [case for case in table["case"][4:] if split[case] != "testing"]
+    assert list_own_test_cases(parts(table, split)) == expected
+    assert expected

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -69,3 +70,14 @@ def test_names_of_label_values_lie_beside_the_images(root: Path) -> None:
     (root / "raw" / "snap.txt").write_text('1 255 0 0 1 1 1 "left \\ kidney"\n')
     assert main(["new", "mine", "--source", "raw", "--template", "auto"]) == 0
     assert read_convert_block(root) == {"labels": {"left \\ kidney": 1}}
+
+
+@pytest.mark.parametrize("has_labels", [True, False])
+def test_a_labelled_test_part_of_the_data_set_stands_in_the_block(root: Path, has_labels: bool) -> None:
+    LAYOUTS["nnunet"][1](root / "raw", make_patients(LAYOUTS["nnunet"][0]))
+    folder = root / "raw" / "Dataset001_TUMOUR"
+    if not has_labels:
+        shutil.rmtree(folder / "labelsTs")
+    assert main(["new", "mine", "--source", "raw", "--template", "auto"]) == 0
+    split = yaml.safe_load((root / "params.yaml").read_text())["workspaces"]["mine"]["split"]
+    assert split["testing"] == ("dataset" if has_labels else 0.2)

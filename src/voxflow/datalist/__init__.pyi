@@ -6,4 +6,5 @@ from .model import FaultyDatalistError as FaultyDatalistError
 from .model import join_listed_path as join_listed_path
 from .split import SplitOptions as SplitOptions
 from .split import list_lacking_findings as list_lacking_findings
+from .split import list_own_test_cases as list_own_test_cases
 from .split import split_cases as split_cases

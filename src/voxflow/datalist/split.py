@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 TRAINING, VALIDATION, TESTING, INFERENCE = "training", "validation", "testing", "inference"
 
 PartChoice = Annotated[float, Field(ge=0)] | tuple[str, ...]
+OWN = "dataset"  # the part that the data set itself keeps for testing
 
 
 class SplitOptions(BaseModel):
@@ -28,8 +29,9 @@ class SplitOptions(BaseModel):
 
     Attributes:
         seed: decides the split, together with the patients' pseudonyms.
-        testing: kept unseen for the evaluation: a share of the labelled patients (0.25), how many of them (20), or
-            a list of cases, patients or source files; a case brings all cases of its patient with it.
+        testing: kept unseen for the evaluation: a share of the labelled patients (0.25), how many of them (20), a list
+            of cases, patients or source files, or "dataset" for the data set's own test part; a case brings all cases
+            of its patient with it. None: "dataset" where its test part has labels, else 0.2.
         validation: chooses the best model; in the same forms, of all labelled patients.
         folds: k > 1 also rotates training and validation k times; the testing part stays the same.
     """
@@ -37,7 +39,7 @@ class SplitOptions(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     seed: int = 0
-    testing: PartChoice = 0.2
+    testing: PartChoice | Literal["dataset"] | None = None
     validation: PartChoice = 0.2
     folds: int = Field(default=0, ge=0)
 
@@ -56,7 +58,7 @@ def split_cases(table: pd.DataFrame, options: SplitOptions) -> list[dict[str, st
 
     Raises:
         DataError: a part would be empty, there are fewer patients than parts or folds, a list names what the table
-            does not have, or lists put a patient in two parts.
+            does not have, or lists, or the data set itself, put a patient in two parts.
 
     Example:
         >>> import pandas as pd
@@ -68,6 +70,7 @@ def split_cases(table: pd.DataFrame, options: SplitOptions) -> list[dict[str, st
         ['testing', 'training', 'validation']
     """
     labelled = table[_is_labelled(table)]
+    options = _choose_testing(labelled, options)
     traits = _count_traits(labelled)
     order = sorted(traits, key=lambda patient: (_digest_patient(patient, options.seed), patient))
     fixed = _assign_listed(labelled, options)
@@ -139,8 +142,8 @@ def _part_sizes(patients: int, free: int, options: SplitOptions) -> dict[str, in
     return sizes | {TRAINING: max(0, free - sum(sizes.values()))}
 
 
-def _count_patients(part: float | tuple[str, ...], patients: int) -> int:
-    if isinstance(part, tuple):
+def _count_patients(part: float | tuple[str, ...] | str | None, patients: int) -> int:
+    if not isinstance(part, float | int):
         return 0
     if part >= 1:
         return round(part)
@@ -159,14 +162,50 @@ def _require_no_empty_part(parts: dict[str, str], options: SplitOptions) -> None
         )
 
 
-def _format_part(part: float | tuple[str, ...]) -> str:
-    return f"{len(part)} listed" if isinstance(part, tuple) else f"{part:g}"
+def _format_part(part: float | tuple[str, ...] | str) -> str:
+    return f"{len(part)} listed" if isinstance(part, tuple) else part if isinstance(part, str) else f"{part:g}"
+
+
+def _choose_testing(labelled: pd.DataFrame, options: SplitOptions) -> SplitOptions:
+    """Put what ``testing`` stands for in its place."""
+    if options.testing is not None:
+        return options
+    return options.model_copy(update={"testing": OWN if _own_parts(labelled).eq(TESTING).any() else 0.2})
+
+
+def _own_parts(table: pd.DataFrame) -> pd.Series[str]:
+    """What the data set itself uses each case for; empty where it does not say."""
+    return table["subset"].fillna("") if "subset" in table.columns else table["case"].map(lambda _: "")
+
+
+def _list_own_test_patients(labelled: pd.DataFrame) -> list[str]:
+    """The patients of the data set's own test part."""
+    parts, patients = _own_parts(labelled), labelled["patient"].astype(str)
+    own = set(patients[parts == TESTING])
+    leaking = labelled["case"][patients.isin(own) & (patients.isin(set(patients[parts == TRAINING])))]
+    if len(leaking):
+        raise DataError(
+            f"leakage: the data set puts cases of one patient in training and in testing: {join_names(list(leaking))}"
+        )
+    if not own:
+        raise DataError("split.testing: dataset: no labelled case is of the data set's own test part")
+    return sorted(own)
+
+
+def list_own_test_cases(table: pd.DataFrame) -> list[str]:
+    """List the cases that the data set keeps for testing, and that are learned from all the same.
+
+    Args:
+        table: one row a case, with ``part``, and ``subset`` where the data set has parts.
+    """
+    is_learned = table["part"].isin((TRAINING, VALIDATION)) & (_own_parts(table) == TESTING)
+    return [str(case) for case in table["case"][is_learned]]
 
 
 def _assign_listed(labelled: pd.DataFrame, options: SplitOptions) -> dict[str, str]:
     """The patients that options list by name."""
     patient_of = _map_patients(labelled)
-    fixed: dict[str, str] = {}
+    fixed = dict.fromkeys(_list_own_test_patients(labelled), TESTING) if options.testing == OWN else {}
     unknown, leaking = [], []
     for part in (TESTING, VALIDATION):
         choice = getattr(options, part)

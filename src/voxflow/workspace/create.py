@@ -165,6 +165,8 @@ def _create_in_repository(
         words |= collect_block_words(model, variant, words["FINDINGS"])
     block = _fill_words((TEMPLATES / (template if model is None else ZOO) / PARAMS).read_text(encoding="utf-8"), words)
     block = _state_conversion(block, _describe_layout(layout) if layout else _describe_label_names(root / source))
+    if layout and any(case.part == "testing" and case.labels for case in layout.cases):
+        block = re.sub(r"^      testing: .*$", "      testing: dataset", block, flags=re.MULTILINE)
     write_text(params, _insert_block(read_text(params), block))
     return folder
 
