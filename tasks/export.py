@@ -40,7 +40,8 @@ def run(stage: Stage) -> int:
         report.require_published()
     engines = ", ".join(name for name in report.published_engines if "-" not in name)
     left_out = f" ({', '.join(report.left_out)} left out)" if report.left_out else ""
-    summary = f"{engines} equal torch on {report.cases} cases{report.describe_reduced()}{left_out}"
+    notes = report.describe_reduced() + left_out + report.describe_uncompared()
+    summary = f"{engines} equal torch on {report.cases} cases{notes}"
     say(f"export {stage.title}: {summary} → {stage.models / 'export'}")
     return EXIT_OK
 

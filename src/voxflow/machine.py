@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 GB = 1e9
 # Where a container's bound on memory stands, in bytes: control groups of version 2 and of version 1.
 _MEMORY_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
-_QUERY = ("--query-gpu=name,memory.total", "--format=csv,noheader,nounits")
+_FORMAT = "--format=csv,noheader,nounits"
 # Devices of the drivers that torch computes through: NVIDIA's, the same on Jetson and below WSL, AMD's.
 _GPU_DEVICES = ("/dev/nvidiactl", "/dev/nvmap", "/dev/dxg", "/dev/kfd")
 
@@ -56,6 +56,11 @@ def read_machine() -> Machine:
     return Machine(cores=count_cores(), memory_gb=round(_memory_bytes() / GB, 1), gpu=gpu, gpu_memory_gb=memory)
 
 
+def read_gpu_driver() -> str:
+    """Read the version of the GPU's driver; empty where there is none."""
+    return _query_gpu("driver_version")
+
+
 def count_cores() -> int:
     """Count the cores that this process may use.
 
@@ -92,12 +97,21 @@ def _memory_bytes() -> int:
 
 def _read_gpu() -> tuple[str, float]:
     """Name and GB of the first GPU; ("", 0) where there is none."""
+    try:
+        name, megabytes = _query_gpu("name,memory.total").rsplit(",", 1)
+        return name.strip(), round(float(megabytes) * 1.048576e6 / GB, 1)
+    except ValueError:
+        return "", 0.0
+
+
+def _query_gpu(fields: str) -> str:
+    """What the driver's program says of the first GPU; empty where there is none."""
     program = shutil.which("nvidia-smi")
     if program is None:
-        return "", 0.0
+        return ""
+    query = [program, f"--query-gpu={fields}", _FORMAT]
     try:
-        output = subprocess.run([program, *_QUERY], capture_output=True, text=True, timeout=20, check=True).stdout
-        name, megabytes = output.strip().splitlines()[0].rsplit(",", 1)
-        return name.strip(), round(float(megabytes) * 1.048576e6 / GB, 1)
-    except (OSError, subprocess.SubprocessError, ValueError, IndexError):
-        return "", 0.0
+        lines = subprocess.run(query, capture_output=True, text=True, timeout=20, check=True).stdout.splitlines()
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return lines[0].strip() if lines else ""

@@ -24,7 +24,8 @@ TORCH_HEAD = (
     "# torch of the package registry, by `make lock`; `make setup` takes it where no build for the CPU is at hand.\n"
 )
 CUDA = re.compile(r"nvidia-|cuda-|triton$")
-LINUX = ' ; sys_platform == "linux"'
+NOT_MACOS = re.compile(r"tensorrt-rtx-")
+LINUX, NO_MACOS = ' ; sys_platform == "linux"', ' ; sys_platform != "darwin"'
 ENTRY = re.compile(
     r"^(?P<name>[A-Za-z0-9._-]+(?:\[[A-Za-z0-9._,-]+\])?)==(?P<version>\S+)(?: ; [^\\\n]+)? \\\n"
     r"(?P<hashes>(?: +--hash=sha256:[0-9a-f]{64}(?: \\)?\n?)+)",
@@ -44,7 +45,8 @@ def write_entries(entries: Entries, head: str) -> str:
     """Write a lock file, as pip reads it with ``--require-hashes``."""
     lines = [head]
     for (name, version), hashes in sorted(entries.items()):
-        pin = f"{name}=={version}{LINUX if CUDA.match(name) else ''}"
+        marker = LINUX if CUDA.match(name) else NO_MACOS if NOT_MACOS.match(name) else ""
+        pin = f"{name}=={version}{marker}"
         lines.append(" \\\n".join([pin, *(f"    --hash=sha256:{text}" for text in sorted(hashes))]) + "\n")
     return "".join(lines)
 

@@ -24,7 +24,7 @@ from tests.engines.reference_engine import ReferenceEngine, ReferenceKind
 from tests.inference.models import save_unet, volume_spec
 from tests.mmar.workspaces import segmentation_mmar
 from voxflow.cli.main import main
-from voxflow.engines import catalogue, list_machine_bound_suffixes, open_engine, rank_kinds
+from voxflow.engines import catalogue, is_machine_bound, open_engine, rank_kinds
 from voxflow.executor import Threads
 from voxflow.export import ExportOptions, export_model
 from voxflow.geometry import Geometry
@@ -135,14 +135,17 @@ def test_configurations_may_name_it_and_are_refused_as_before() -> None:
     assert "reference" in ExportOptions().engines
     with pytest.raises(ValidationError, match=r"'auto', 'torch', .* 'tensorrt' or 'reference'"):
         InferOptions.model_validate({"engine": "referense"})
-    with pytest.raises(ValidationError, match="should be 'torchscript', 'onnx', 'openvino', 'tensorrt' or 'reference'"):
+    with pytest.raises(
+        ValidationError, match="should be 'torchscript', 'onnx', 'openvino', 'tensorrt_rtx', 'tensorrt' or 'reference'"
+    ):
         ExportOptions.model_validate({"engines": ["onnxruntime"]})
 
 
 def test_a_file_that_is_bound_to_a_machine_is_not_registered(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert list_machine_bound_suffixes() == {".engine"}
+    names = [Path(name) for name in ("model.engine", "model.rtx.engine", "model.xml", "model.reference", "notes.txt")]
+    assert [is_machine_bound(name) for name in names] == [True, False, False, False, False]
     monkeypatch.setattr(ReferenceKind, "is_portable", False)
-    assert list_machine_bound_suffixes() == {".engine", ".reference"}
+    assert [is_machine_bound(name) for name in names] == [True, False, False, True, False]
 
 
 def test_every_door_gives_the_mask_that_openvino_gives(case: InferenceCase, exported: Path, tmp_path: Path) -> None:
@@ -239,13 +242,13 @@ def test_what_contributing_says_is_enough(case: InferenceCase, tmp_path: Path) -
 def test_without_a_gpu_the_order_is_that_of_the_catalogue(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in ("torch", "torchscript"):
         monkeypatch.setattr(f"voxflow.engines.{module}.has_gpu", lambda: False)
-    assert ranked()[:6] == ["tensorrt", "reference", "openvino", "onnxruntime", "torchscript", "torch"]
+    assert ranked()[:7] == ["tensorrt", "tensorrt_rtx", "reference", "openvino", "onnxruntime", "torchscript", "torch"]
 
 
 def test_with_a_gpu_what_uses_it_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in ("torch", "torchscript"):
         monkeypatch.setattr(f"voxflow.engines.{module}.has_gpu", lambda: True)
-    assert ranked() == ["tensorrt", "torchscript", "torch", "reference", "openvino", "onnxruntime"]
+    assert ranked() == ["tensorrt", "tensorrt_rtx", "torchscript", "torch", "reference", "openvino", "onnxruntime"]
 
 
 def ranked() -> list[str]:

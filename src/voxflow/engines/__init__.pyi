@@ -3,9 +3,10 @@ from .catalogue import ExportFormat as ExportFormat
 from .catalogue import explain_unusable as explain_unusable
 from .catalogue import find_kind_of_file as find_kind_of_file
 from .catalogue import get_engine_kind as get_engine_kind
+from .catalogue import identifies_model as identifies_model
+from .catalogue import is_machine_bound as is_machine_bound
 from .catalogue import list_engine_kinds as list_engine_kinds
 from .catalogue import list_exported_kinds as list_exported_kinds
-from .catalogue import list_machine_bound_suffixes as list_machine_bound_suffixes
 from .catalogue import list_model_files as list_model_files
 from .catalogue import open_engine as open_engine
 from .catalogue import rank_kinds as rank_kinds
@@ -13,6 +14,12 @@ from .files import get_fixed_size as get_fixed_size
 from .files import is_local as is_local
 from .files import list_onnx_operators as list_onnx_operators
 from .files import read_spec as read_spec
+from .first_use import FirstUseEngine as FirstUseEngine
+from .first_use import Limits as Limits
+from .first_use import compare_at_first_use as compare_at_first_use
+from .first_use import explain_record as explain_record
+from .first_use import find_reference as find_reference
+from .first_use import name_record as name_record
 from .half import write_half as write_half
 from .onnxruntime import OnnxRuntimeEngine as OnnxRuntimeEngine
 from .onnxruntime import write_onnx as write_onnx
@@ -29,6 +36,8 @@ from .tensorrt import TensorRtEngine as TensorRtEngine
 from .tensorrt import read_platform as read_platform
 from .tensorrt import timing_cache_path as timing_cache_path
 from .tensorrt import write_tensorrt as write_tensorrt
+from .tensorrt_rtx import TensorRtRtxEngine as TensorRtRtxEngine
+from .tensorrt_rtx import write_tensorrt_rtx as write_tensorrt_rtx
 from .torch import TorchEngine as TorchEngine
 from .torchscript import TorchScriptEngine as TorchScriptEngine
 from .torchscript import has_torchscript_spec as has_torchscript_spec

@@ -10,6 +10,7 @@ from pydantic_core import PydanticKnownError
 from voxflow.engines.onnxruntime import OnnxRuntimeKind
 from voxflow.engines.openvino import OpenVinoKind
 from voxflow.engines.tensorrt import TensorRtKind
+from voxflow.engines.tensorrt_rtx import TensorRtRtxKind
 from voxflow.engines.torch import TorchKind
 from voxflow.engines.torchscript import TorchScriptKind
 from voxflow.errors import DataError, InputError, MissingDependencyError
@@ -27,6 +28,7 @@ CATALOGUE: list[EngineKind] = [
     TorchScriptKind(),
     OnnxRuntimeKind(),
     OpenVinoKind(),
+    TensorRtRtxKind(),
     TensorRtKind(),
 ]
 
@@ -36,7 +38,7 @@ def list_engine_kinds() -> tuple[EngineKind, ...]:
 
     Example:
         >>> [kind.file for kind in list_engine_kinds()]
-        ['model.pt', 'model.ts', 'model.onnx', 'model.xml', 'model.engine']
+        ['model.pt', 'model.ts', 'model.onnx', 'model.xml', 'model.rtx.engine', 'model.engine']
     """
     return tuple(CATALOGUE)
 
@@ -73,7 +75,8 @@ def find_kind_of_file(path: Path) -> EngineKind | None:
         >>> find_kind_of_file(Path("models/model.fzn.onnx")).name
         'onnxruntime'
     """
-    return next((kind for kind in CATALOGUE if path.suffix == kind.suffix), None)
+    kinds = [kind for kind in CATALOGUE if path.name.endswith(kind.suffix)]
+    return max(kinds, key=lambda kind: len(kind.suffix), default=None)
 
 
 def list_model_files(model: Path, name: str) -> tuple[Path, ...]:
@@ -88,16 +91,30 @@ def list_model_files(model: Path, name: str) -> tuple[Path, ...]:
     return (file, *(path for path in kind.list_sidecars(file) if path.is_file()))
 
 
-def list_machine_bound_suffixes() -> frozenset[str]:
-    """List the endings of files that are of no use on another machine.
-
-    Such a file is built anew where it is needed: it is not registered, and does not tell one model from another.
+def is_machine_bound(file: Path) -> bool:
+    """Tell whether a file is of no use on another machine, and so is not registered.
 
     Example:
-        >>> list_machine_bound_suffixes()
-        frozenset({'.engine'})
+        >>> from pathlib import Path
+        >>> is_machine_bound(Path("model.engine")), is_machine_bound(Path("model.rtx.engine"))
+        (True, False)
     """
-    return frozenset(kind.suffix for kind in CATALOGUE if not kind.is_portable)
+    kind = find_kind_of_file(file)
+    return kind is not None and not kind.is_portable
+
+
+def identifies_model(file: Path) -> bool:
+    """Tell whether a file's bytes tell one model from another.
+
+    A TensorRT engine's do not: two builds of one network differ; nor does the description beside it.
+
+    Example:
+        >>> from pathlib import Path
+        >>> [identifies_model(Path(name)) for name in ("model.onnx", "model.rtx.engine", "model.rtx.engine.json")]
+        [True, False, False]
+    """
+    kind = find_kind_of_file(file.with_name(file.name.removesuffix(".json")))
+    return kind is None or (kind.is_portable and kind.is_reproducible)
 
 
 def rank_kinds() -> tuple[EngineKind, ...]:
@@ -115,8 +132,8 @@ def open_engine(path: Path, engine: EngineChoice = "auto") -> Engine:
     Args:
         path: a model file, or a folder of exported models.
         engine: which engine; "auto" takes, of those whose file is there and that can run here, the first in the order
-            of :func:`rank_kinds`: without a GPU tensorrt, openvino, onnxruntime, torchscript, torch. A TensorRT
-            engine of another GPU or version is passed over with a line. "torch-bf16" runs torch's file in bfloat16,
+            of :func:`rank_kinds`: without a GPU openvino, onnxruntime, torchscript, torch. A TensorRT engine of
+            another GPU or version is passed over with a line. "torch-bf16" runs torch's file in bfloat16,
             "torch-compiled" compiles it when it first runs.
 
     Raises:

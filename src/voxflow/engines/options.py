@@ -22,3 +22,6 @@ class WriteOptions(BaseModel):
     tensorrt_batch: PositiveInt = 4
     tensorrt_scale: PositiveInt = 2
     tensorrt_workspace_mb: PositiveInt = 4096
+    max_abs_difference: float = Field(default=1e-2, gt=0)
+    min_dice: float = Field(default=0.999, ge=0, le=1)
+    reduced_min_dice: float = Field(default=0.99, ge=0, le=1)

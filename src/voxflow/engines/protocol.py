@@ -73,14 +73,16 @@ class EngineKind(ABC):
     Attributes:
         name: as ``engine:`` in params.yaml names it, such as "openvino".
         title: as a sentence names it, such as "OpenVINO".
-        file: its file in a folder of exported models, such as "model.xml". No other kind's file ends alike.
+        file: its file in a folder of exported models, such as "model.xml". No other kind's file ends alike; of two
+            endings that fit, as ".rtx.engine" and ".engine", the longer one counts.
         format: as ``engines:`` of the stage export names it; None: nothing is exported, the checkpoint itself is run.
-        package: what pip installs for it; Python imports it by the same name.
+        package: the module that Python imports for it; :meth:`explain_unavailable` says what pip installs.
         variants: other ways to run the same file, such as "torch-bf16". They are never taken unasked, since no file
             passed the parity gate with them.
         is_optimised: whether an MMAR knows its file as the optimised model (.trt), and not as the regular export
             (.fzn).
         is_portable: whether its file runs on other machines than the one that wrote it.
+        is_reproducible: whether the same model gives the same bytes; else its file does not tell models apart.
     """
 
     name: ClassVar[str]
@@ -91,20 +93,29 @@ class EngineKind(ABC):
     variants: ClassVar[tuple[str, ...]] = ()
     is_optimised: ClassVar[bool] = False
     is_portable: ClassVar[bool] = True
+    is_reproducible: ClassVar[bool] = True
 
     @property
     def suffix(self) -> str:
         """The ending of its files, such as ".xml"."""
-        return self.file[self.file.rindex(".") :]
+        return self.file[self.file.index(".") :]
 
     def explain_unavailable(self) -> str | None:
-        """Say why no model can run or be written on this machine; None when all is there.
+        """Say why no model can run on this machine; None when all is there.
 
         Returns:
             What is missing and what would help, as in "the engine tensorrt can't run here: torch sees no NVIDIA GPU".
-            The export leaves the engine out, and "auto" passes it over.
+            "auto" passes it over.
         """
         return None if find_spec(self.package) else f"{self.package} is not installed (pip install {self.package})"
+
+    def explain_unwritable(self) -> str | None:
+        """Say why no model can be written on this machine; None when all is there.
+
+        Returns:
+            A reason, with which the export leaves the engine out. Most engines write where they run.
+        """
+        return self.explain_unavailable()
 
     def explain_unfit(self, file: Path) -> str | None:
         """Say why this very file can't run on this machine, though the engine can; None when it fits.

@@ -1,7 +1,7 @@
 """The engine tensorrt: model.engine on an NVIDIA GPU; written against the Python API of TensorRT 10 and 11.
 
 An engine file belongs to one TensorRT version and one GPU model, so that ``model.engine.json`` beside it names
-both, with the spec.
+both, with the spec. :mod:`voxflow.engines.tensorrt_rtx` shares what both libraries have in common.
 """
 
 from __future__ import annotations
@@ -18,11 +18,13 @@ from typing_extensions import override
 
 from voxflow.components import find_custom_folder
 from voxflow.engines.files import is_local, list_onnx_operators
+from voxflow.engines.first_use import Limits
 from voxflow.engines.half import write_half
 from voxflow.engines.protocol import Engine, EngineKind
 from voxflow.engines.source import INPUT_NAME, OUTPUT_NAME, make_example_input
 from voxflow.errors import DataError, VoxflowError
 from voxflow.files import atomic_path, write_json
+from voxflow.machine import has_gpu
 from voxflow.spec import ModelSpec
 
 if TYPE_CHECKING:
@@ -54,14 +56,12 @@ class TensorRtKind(EngineKind):
             import tensorrt  # noqa: F401
         except (ImportError, OSError):
             return "tensorrt is not installed (pip install 'voxflow[tensorrt]'; it needs an NVIDIA GPU and CUDA 13)"
-        import torch
-
-        return None if torch.cuda.is_available() else "torch sees no NVIDIA GPU"
+        return None if has_gpu() else "torch sees no NVIDIA GPU"
 
     @override
     def explain_unfit(self, file: Path) -> str | None:
         try:
-            return EngineDescription.read_beside(file).mismatch
+            return EngineDescription.read_beside(file).explain_mismatch(read_platform())
         except DataError as error:
             return str(error)
 
@@ -74,12 +74,29 @@ class TensorRtKind(EngineKind):
         return (description_path(file),)
 
     @override
-    def open(self, file: Path, variant: str | None = None) -> TensorRtEngine:
+    def open(self, file: Path, variant: str | None = None) -> Engine:
         return TensorRtEngine(file)
 
     @override
     def write(self, source: ExportSource) -> None:
-        write_tensorrt(source.onnx_file, source.spec, source.folder / self.file, source.options)
+        self.build(source.onnx_file, source.spec, source.folder / self.file, source.options)
+
+    def build(
+        self, onnx_file: Path, spec: ModelSpec, path: Path, options: WriteOptions, *, is_reduced: bool = False
+    ) -> None:
+        """Write an engine file of this kind.
+
+        Args:
+            onnx_file: the network.
+            spec: goes into the description.
+            path: of the engine file.
+            options: as :func:`write_tensorrt` takes them.
+            is_reduced: whether the network computes in less precision than float32.
+
+        Raises:
+            VoxflowError: the library can't parse the file or build an engine.
+        """
+        write_tensorrt(onnx_file, spec, path, options)
 
     @override
     def read_precision(self, options: WriteOptions) -> str:
@@ -96,7 +113,7 @@ class TensorRtKind(EngineKind):
         """Write an engine in half precision; a strongly typed network computes in what its ONNX file says."""
         half = file.with_suffix(".onnx")
         write_half(source.onnx_file, half)
-        write_tensorrt(half, source.spec, file, source.options)
+        self.build(half, source.spec, file, source.options, is_reduced=True)
 
 
 class EngineDescription(BaseModel):
@@ -105,7 +122,8 @@ class EngineDescription(BaseModel):
     Attributes:
         spec: what the model takes and means.
         is_local: see :class:`voxflow.engines.Engine`.
-        built_for: the TensorRT version and the GPU that it runs on.
+        built_for: the version of TensorRT that it needs, and the GPU where it needs one model of GPU.
+        limits: how far it may be from the ONNX file at its first use; None: it was compared where it was built.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -113,6 +131,7 @@ class EngineDescription(BaseModel):
     spec: ModelSpec
     is_local: bool
     built_for: dict[str, str]
+    limits: Limits | None = None
 
     @classmethod
     def read_beside(cls, path: Path) -> EngineDescription:
@@ -129,13 +148,15 @@ class EngineDescription(BaseModel):
         except ValueError as error:
             raise DataError("no description of an engine; export it again", path=file) from error
 
-    @property
-    def mismatch(self) -> str | None:
-        """Why the engine can't run on this machine; None when it can."""
-        current = read_platform()
-        if self.built_for == current:
+    def explain_mismatch(self, platform: dict[str, str]) -> str | None:
+        """Say why the engine can't run on a platform; None when it can.
+
+        Args:
+            platform: what this machine has, by the keys of ``built_for``.
+        """
+        if self.built_for == platform:
             return None
-        return f"built for {_join_words(self.built_for)}, this machine has {_join_words(current)}; export it here"
+        return f"built for {_join_words(self.built_for)}, this machine has {_join_words(platform)}; export it here"
 
 
 class TensorRtEngine(Engine):
@@ -145,24 +166,32 @@ class TensorRtEngine(Engine):
     device: ClassVar[str] = "cuda"
 
     def __init__(self, path: Path) -> None:
-        import tensorrt
-
+        bindings, platform = self._import_bindings()
         description = EngineDescription.read_beside(path)
-        reason = description.mismatch
+        reason = description.explain_mismatch(platform)
         if reason is not None:
             raise DataError(reason, path=path)
         self.spec = description.spec.with_custom_folder(find_custom_folder(path))
         self.is_local = description.is_local
         # The logger and the runtime must outlive the engine.
-        self._logger = tensorrt.Logger(tensorrt.Logger.WARNING)
-        self._runtime = tensorrt.Runtime(self._logger)
+        self._logger = bindings.Logger(bindings.Logger.WARNING)
+        self._runtime = bindings.Runtime(self._logger)
         self._engine = self._runtime.deserialize_cuda_engine(path.read_bytes())
         if self._engine is None:
             raise DataError("TensorRT can't read this engine", path=path)
-        self._context = self._engine.create_execution_context()
+        self._context = self._create_context()
         least, _, most = self._engine.get_tensor_profile_shape(INPUT_NAME, 0)
         self.smallest, self.largest = tuple(least)[2:], tuple(most)[2:]
         self.batch = int(most[0])
+
+    def _import_bindings(self) -> tuple[Any, dict[str, str]]:
+        """Import TensorRT's module, and read what an engine file must have been built for."""
+        import tensorrt
+
+        return tensorrt, read_platform()
+
+    def _create_context(self) -> Any:
+        return self._engine.create_execution_context()
 
     @override
     def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -213,29 +242,68 @@ def write_tensorrt(onnx_file: Path, spec: ModelSpec, path: Path, options: WriteO
     """
     import tensorrt
 
-    logger = tensorrt.Logger(tensorrt.Logger.WARNING)
-    builder = tensorrt.Builder(logger)
-    network = builder.create_network(_network_flags(tensorrt))
-    parser = tensorrt.OnnxParser(network, logger)
-    if not parser.parse_from_file(str(onnx_file)):
-        reasons = "; ".join(str(parser.get_error(n)) for n in range(parser.num_errors))
-        raise VoxflowError(f"TensorRT can't parse the ONNX file: {reasons}")
-    config = builder.create_builder_config()
-    config.set_memory_pool_limit(tensorrt.MemoryPoolType.WORKSPACE, options.tensorrt_workspace_mb * 2**20)
-    config.clear_flag(tensorrt.BuilderFlag.TF32)
-    config.add_optimization_profile(_size_profile(builder, network, spec, options))
-    timings = timing_cache_path(read_platform())
-    _use_timings(config, timings)
-    plan = builder.build_serialized_network(network, config)
-    if plan is None:
-        raise VoxflowError("TensorRT built no engine; its own log says why")
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(bytes(plan))
+    platform = read_platform()
+    build = EngineBuild(tensorrt, onnx_file, spec, options, network_flags=_network_flags(tensorrt))
+    timings = timing_cache_path(platform)
+    _use_timings(build.config, timings)
+    build.write(path, platform)
     # An engine is none the worse where the user's cache folder can't be written.
     with suppress(OSError), atomic_path(timings) as temporary:
-        temporary.write_bytes(bytes(config.get_timing_cache().serialize()))
-    description = {"spec": spec.model_dump(mode="json"), "is_local": is_local(list_onnx_operators(onnx_file))}
-    write_json(description_path(path), description | {"built_for": read_platform()})
+        temporary.write_bytes(bytes(build.config.get_timing_cache().serialize()))
+
+
+class EngineBuild:
+    """The build of one engine file, by TensorRT or by TensorRT-RTX.
+
+    Args:
+        bindings: the library's Python module.
+        onnx_file: the network.
+        spec: goes into the description.
+        options: greatest batch and size, and memory for the search of kernels.
+        network_flags: of the library's INetworkDefinition.
+
+    Raises:
+        VoxflowError: the library can't parse the file.
+    """
+
+    def __init__(
+        self, bindings: Any, onnx_file: Path, spec: ModelSpec, options: WriteOptions, *, network_flags: int = 0
+    ) -> None:
+        logger = bindings.Logger(bindings.Logger.WARNING)
+        self._builder = bindings.Builder(logger)
+        self._network = self._builder.create_network(network_flags)
+        parser = bindings.OnnxParser(self._network, logger)
+        if not parser.parse_from_file(str(onnx_file)):
+            reasons = "; ".join(str(parser.get_error(n)) for n in range(parser.num_errors))
+            raise VoxflowError(f"TensorRT can't parse the ONNX file: {reasons}")
+        self.config = self._builder.create_builder_config()
+        self.config.set_memory_pool_limit(bindings.MemoryPoolType.WORKSPACE, options.tensorrt_workspace_mb * 2**20)
+        self.config.clear_flag(bindings.BuilderFlag.TF32)
+        self.config.add_optimization_profile(_size_profile(self._builder, self._network, spec, options))
+        # TensorRT reads weights of the parser's own copy, and logs, while it builds.
+        self._logger, self._parser = logger, parser
+        self._spec, self._is_local = spec, is_local(list_onnx_operators(onnx_file))
+
+    def write(self, path: Path, built_for: dict[str, str], limits: Limits | None = None) -> None:
+        """Build the engine, and write it and its description.
+
+        Args:
+            path: of the engine file.
+            built_for: as in :class:`EngineDescription`.
+            limits: as there.
+
+        Raises:
+            VoxflowError: no engine came of it.
+        """
+        plan = self._builder.build_serialized_network(self._network, self.config)
+        if plan is None:
+            raise VoxflowError("TensorRT built no engine; its own log says why")
+        with atomic_path(path) as temporary:
+            temporary.write_bytes(bytes(plan))
+        description = EngineDescription(
+            spec=self._spec, is_local=self._is_local, built_for=built_for, limits=limits
+        ).model_dump(mode="json", exclude=None if limits else {"limits"})
+        write_json(description_path(path), description)
 
 
 def _use_timings(config: Any, timings: Path) -> None:
@@ -248,9 +316,13 @@ def _use_timings(config: Any, timings: Path) -> None:
 
 def timing_cache_path(platform: dict[str, str]) -> Path:
     """Return where the kernels' timings on a platform are kept, so that the next build need not take them."""
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "voxflow"
     name = "-".join(re.sub(r"[^A-Za-z0-9.]+", "_", part) for part in platform.values())
-    return folder / f"tensorrt-{name}.timings"
+    return cache_folder() / f"tensorrt-{name}.timings"
+
+
+def cache_folder() -> Path:
+    """Return the user's folder for what engines may compute anew."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "voxflow"
 
 
 def _network_flags(tensorrt: Any) -> int:

@@ -50,10 +50,15 @@ def export_model(
     source = ExportSource(torch_engine.module.cpu(), spec, out, options)
     left_out = _write_formats(source, options.engines)
     torch_engine.module.to(torch_engine.device)
-    measured, refused = _compare(reference, source, options, left_out)
-    report = ParityReport(tuple(measured), refused, left_out, min(len(cases), len(reference.images)))
+    uncompared = _list_uncompared(options.engines, left_out)
+    measured, refused = _compare(reference, source, options, left_out, uncompared)
+    report = ParityReport(
+        tuple(measured), refused, left_out, min(len(cases), len(reference.images)), uncompared=uncompared
+    )
     report = publish_reduced(report, reference, source, options, calibration or cases)
-    source.remove_unasked(options.engines)
+    if not uncompared:
+        # Else the ONNX file is what they are compared with at their first use.
+        source.remove_unasked(options.engines)
     return report
 
 
@@ -62,7 +67,7 @@ def _write_formats(source: ExportSource, formats: Sequence[str]) -> dict[str, st
     kinds = [kind for kind in list_exported_kinds() if kind.format in formats]
     left_out = {}
     for kind in kinds:
-        reason = kind.explain_unavailable()
+        reason = kind.explain_unwritable()
         if reason is not None:
             left_out[str(kind.format)] = reason
             say(f"export: {kind.title} engine left out: {reason}")
@@ -72,11 +77,27 @@ def _write_formats(source: ExportSource, formats: Sequence[str]) -> dict[str, st
     return left_out
 
 
+def _list_uncompared(formats: Sequence[str], left_out: Collection[str]) -> dict[str, str]:
+    """The engines that were built here and can't run here, with the reason: they are compared at their first use."""
+    uncompared = {}
+    for kind in list_exported_kinds(name for name in formats if name not in left_out):
+        reason = kind.explain_unavailable()
+        if reason is not None:
+            uncompared[kind.name] = reason
+            say(f"export: the {kind.title} engine is compared at its first use: {reason}")
+    return uncompared
+
+
 def _compare(
-    reference: Reference, source: ExportSource, options: ExportOptions, left_out: Collection[str]
+    reference: Reference,
+    source: ExportSource,
+    options: ExportOptions,
+    left_out: Collection[str],
+    uncompared: Collection[str],
 ) -> tuple[list[Parity], dict[str, str]]:
     """Compare every file that was written with torch; removes those that are too far, and returns why."""
-    kinds = list_exported_kinds(name for name in options.engines if name not in left_out)
+    formats = [name for name in options.engines if name not in left_out]
+    kinds = [kind for kind in list_exported_kinds(formats) if kind.name not in uncompared]
     measured: list[Parity] = []
     refused: dict[str, str] = {}
     for kind in track(kinds, "comparing with torch"):

@@ -35,7 +35,4 @@ class ExportOptions(WriteOptions):
 
     engines: tuple[ExportFormat, ...] = Field(default_factory=_all_formats)
     parity_cases: PositiveInt = 2
-    max_abs_difference: float = Field(default=1e-2, gt=0)
-    min_dice: float = Field(default=0.999, ge=0, le=1)
     calibration_cases: PositiveInt = 16
-    reduced_min_dice: float = Field(default=0.99, ge=0, le=1)

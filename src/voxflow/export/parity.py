@@ -92,6 +92,7 @@ class ParityReport:
         left_out: engine → why it could not be made here.
         cases: how many cases were compared.
         withheld: model of less precision → why the one in float32 stands in its place.
+        uncompared: engine that can't run here → why; it is there, and is compared at its first use.
     """
 
     measured: tuple[Parity, ...]
@@ -99,11 +100,16 @@ class ParityReport:
     left_out: dict[str, str]
     cases: int
     withheld: dict[str, str] = field(default_factory=dict)
+    uncompared: dict[str, str] = field(default_factory=dict)
 
     @property
     def published_engines(self) -> list[str]:
-        """Names of the engines that are there."""
+        """Names of the engines that are there and gave what torch gives."""
         return [parity.engine for parity in self.measured if parity.engine not in self.refused | self.withheld]
+
+    def describe_uncompared(self) -> str:
+        """Name the engines that are compared at their first use, as the end of a sentence."""
+        return f"; {', '.join(self.uncompared)} compared at the first use" if self.uncompared else ""
 
     def describe_reduced(self) -> str:
         """Name the published models of less precision, near torch and not equal, as the end of a sentence."""
@@ -126,7 +132,7 @@ class ParityReport:
                 "speedup_over_torch": round(parity.torch_seconds / max(parity.seconds, 1e-9), 2),
                 "published": int(parity.engine in self.published_engines),
             }
-        return blocks
+        return blocks | {engine: {"published": 1, "compared": 0} for engine in self.uncompared}
 
     def require_published(self) -> None:
         """Pass when every engine was published.

@@ -16,6 +16,7 @@ from voxflow.progress import say
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -45,14 +46,16 @@ def publish_reduced(
     """
     for kind in list_exported_kinds():
         precision = kind.read_precision(options)
-        if precision == "fp32" or kind.name not in report.published_engines:
+        if precision == "fp32" or kind.name not in (*report.published_engines, *report.uncompared):
             continue
         name = f"{kind.name}-{precision}"
         if kind.is_calibrated(precision) and not calibration:
             reason: str | None = "there is no case to calibrate it on"
         else:
             reason = kind.explain_no_precision(precision, source)
-        if reason is None:
+        if reason is None and kind.name in report.uncompared:
+            _replace_uncompared(source, kind, precision)
+        elif reason is None:
             samples = _read_samples(kind, source, calibration[: options.calibration_cases], precision)
             report = _publish(report, reference, source, options, kind=kind, precision=precision, samples=samples)
         else:
@@ -78,13 +81,24 @@ def _publish(
         measured = measure_parity(open_engine(file), reference, name)
         faults = measured.describe_reduced_faults(options)
         if not faults:
-            # The model file comes last: what lies beside it must be there when somebody opens it.
-            for path in (*kind.list_sidecars(file), file):
-                path.replace(source.folder / path.name)
+            _move_files(kind, file, source.folder)
     if faults:
         say(f"export: {name} not published, float32 stays: {faults}")
     withheld = report.withheld | ({name: faults} if faults else {})
     return replace(report, measured=(*report.measured, measured), withheld=withheld)
+
+
+def _replace_uncompared(source: ExportSource, kind: EngineKind, precision: str) -> None:
+    """Put a model of less precision in place of one that can't run here either; its first use compares it."""
+    with temporary_folder(source.folder) as folder:
+        kind.write_reduced(source, folder / kind.file, precision, ())
+        _move_files(kind, folder / kind.file, source.folder)
+
+
+def _move_files(kind: EngineKind, file: Path, folder: Path) -> None:
+    # The model file comes last: what lies beside it must be there when somebody opens it.
+    for path in (*kind.list_sidecars(file), file):
+        path.replace(folder / path.name)
 
 
 def _read_samples(

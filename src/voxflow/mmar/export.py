@@ -73,9 +73,10 @@ class MmarExport:
         compared_on = (
             f"{self.report.cases} case(s)" if self.report.cases else "noise, since no case of the training was found"
         )
-        names = ", ".join(path.name for path in self.files.values())
+        names = ", ".join(path.name for name, path in self.files.items() if name not in self.report.uncompared)
         left_out = f" ({', '.join(self.report.left_out)} left out)" if self.report.left_out else ""
-        return f"{names} equal torch on {compared_on}{self.report.describe_reduced()}{left_out}"
+        notes = self.report.describe_reduced() + left_out + self.report.describe_uncompared()
+        return f"{names} equal torch on {compared_on}{notes}"
 
 
 def export_checkpoint(folder: Path, names: ExportNames, options: ExportOptions) -> MmarExport:

@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from voxflow.engines import list_machine_bound_suffixes
+from voxflow.engines import identifies_model
 from voxflow.errors import DataError
 from voxflow.files import read_json_or_none
 from voxflow.promotion.decision import JudgedModel, find_parity_fault
@@ -67,8 +67,7 @@ def read_candidate(places: Places) -> Candidate:
 
 
 def _digest_export(folder: Path) -> str:
-    # What is built anew on every machine, as a TensorRT engine is, is the same model.
-    models = (path for path in folder.rglob("*") if path.is_file() and path.suffix not in list_machine_bound_suffixes())
+    models = (path for path in folder.rglob("*") if path.is_file() and identifies_model(path))
     files = sorted(models) if folder.is_dir() else []
     if not files:
         raise DataError("no exported model; the stage export makes it", path=folder)

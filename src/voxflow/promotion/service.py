@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from voxflow.engines import list_machine_bound_suffixes
+from voxflow.engines import is_machine_bound
 from voxflow.errors import ConfigError, DataError
 from voxflow.files import write_json
 from voxflow.promotion.candidate import PER_CASE
@@ -144,7 +144,7 @@ def _register_candidate(candidate: Candidate) -> RegisteredVersion:
     }
     folders = {"export": candidate.export, "parity": candidate.parity}
     version = register_version(
-        candidate.name, candidate.run_id, candidate.digest, folders, tags, skip=list_machine_bound_suffixes()
+        candidate.name, candidate.run_id, candidate.digest, folders, tags, is_skipped=is_machine_bound
     )
     if candidate.per_case.is_file():
         attach_file(version, candidate.per_case, _scores_folder(model.test_part))

@@ -262,6 +262,8 @@ def tabulate_parity(sources: ReportSources) -> Table:
 def _format_parity(name: str, value: float) -> str:
     if name == "published":
         return "yes" if value else "no, it differs too much"
+    if name == "compared":
+        return "at its first use"
     return f"{value:g}"
 
 

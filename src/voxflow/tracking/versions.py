@@ -11,7 +11,7 @@ from voxflow.tracking.registry import query_store
 from voxflow.tracking.store import download_artifacts, get_experiment_id, has_run
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
 CHAMPION, CHALLENGER = "champion", "challenger"
@@ -44,7 +44,7 @@ def register_version(
     folders: Mapping[str, Path],
     tags: Mapping[str, str],
     *,
-    skip: Collection[str] = (),
+    is_skipped: Callable[[Path], bool] = lambda _: False,
 ) -> RegisteredVersion:
     """Register what was exported as a new version, or find the version that it is already.
 
@@ -54,12 +54,12 @@ def register_version(
         digest: SHA-256 of the exported files, which tells this model from every other.
         folders: what the version consists of: files and folders, by the name of the folder that they are kept under.
         tags: those that a new version gets.
-        skip: endings of files in the folders that are not kept, such as ".engine", of no use on another machine.
+        is_skipped: tells which files in the folders are not kept, since they are of no use on another machine.
 
     Raises:
         VoxflowError: the store can't be reached.
     """
-    files = dict(pair for folder, path in folders.items() for pair in _list_files(folder, path, skip))
+    files = dict(pair for folder, path in folders.items() for pair in _list_files(folder, path, is_skipped))
     version: RegisteredVersion = query_store(lambda: _find_or_create_version(name, run_id, digest, files, tags))
     return version
 
@@ -222,12 +222,12 @@ def _find_or_create_version(
     return _to_version(client.create_model_version(name, source, run_id, tags=version_tags, model_id=model_id or None))
 
 
-def _list_files(folder: str, path: Path, skip: Collection[str]) -> Iterator[tuple[Path, str]]:
+def _list_files(folder: str, path: Path, is_skipped: Callable[[Path], bool]) -> Iterator[tuple[Path, str]]:
     """Each file at or below a path, and the folder that it is kept under."""
     if path.is_file():
         yield path, folder
         return
-    for file in sorted(file for file in path.rglob("*") if file.is_file() and file.suffix not in skip):
+    for file in sorted(file for file in path.rglob("*") if file.is_file() and not is_skipped(file)):
         inside = file.parent.relative_to(path).as_posix()
         yield file, folder if inside == "." else f"{folder}/{inside}"
 

@@ -1,0 +1,136 @@
+"""An engine that was built without its GPU is compared on the first windows that it is shown, once."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from tests.inference.models import UNET, ThresholdEngine, build_seeded, radiograph_spec, volume_spec
+from voxflow.engines import (
+    FirstUseEngine,
+    Limits,
+    OnnxRuntimeEngine,
+    compare_at_first_use,
+    explain_record,
+    find_reference,
+    name_record,
+    write_onnx,
+)
+from voxflow.engines.first_use import WINDOWS
+from voxflow.errors import DataError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from voxflow.engines import Engine
+    from voxflow.spec import ModelSpec
+
+SINGLE = Limits(max_abs_difference=0.01, min_dice=0.999)
+HALF = Limits(max_abs_difference=None, min_dice=0.99)
+PLACE = {"gpu": "NVIDIA L4", "driver": "580.1"}
+
+
+class ShiftedEngine(ThresholdEngine):
+    """Answers as the reference does, with something added to the logits of the last class."""
+
+    name = "candidate"
+
+    def __init__(self, shift: float, spec: ModelSpec | None = None, threshold: float = 0.5) -> None:
+        super().__init__(spec, threshold)
+        self.shift = shift
+
+    def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        logits = super().run(batch).copy()
+        logits[:, -1] += np.float32(self.shift)
+        return logits
+
+
+def draw_windows() -> NDArray[np.float32]:
+    return np.random.default_rng(0).random((2, 1, 16, 16, 16)).astype(np.float32)
+
+
+def wrap(candidate: Engine, tmp_path: Path, limits: Limits = SINGLE) -> FirstUseEngine:
+    return FirstUseEngine(candidate, ThresholdEngine, limits=limits, record=tmp_path / "record.json", place=PLACE)
+
+
+def test_the_reference_answers_until_the_candidate_has_passed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    windows = draw_windows()
+    engine = wrap(ShiftedEngine(1e-4), tmp_path)
+    expected = ThresholdEngine().run(windows)
+    for _ in range(WINDOWS // 2):
+        assert not (tmp_path / "record.json").exists()
+        assert np.array_equal(engine.run(windows), expected)
+    assert np.array_equal(engine.run(windows), ShiftedEngine(1e-4).run(windows))
+    record = json.loads((tmp_path / "record.json").read_text())
+    assert record["gpu"] == "NVIDIA L4"
+    assert record["windows"] == WINDOWS
+    assert 0 < record["max_probability_difference"] < 1e-4
+    assert engine.name == "candidate"
+    assert "candidate equals torch on its first 8 windows" in capsys.readouterr().err
+    assert explain_record(tmp_path / "record.json") is None
+
+
+@pytest.mark.parametrize(
+    ("candidate", "limits", "fault"),
+    [
+        (ShiftedEngine(0.5), SINGLE, "a probability differs by"),
+        (ShiftedEngine(0, threshold=0.6), HALF, "masks agree to a Dice of"),
+        (ShiftedEngine(np.nan), HALF, "its answers are no numbers"),
+        (ShiftedEngine(np.nan), SINGLE, "a probability differs by inf"),
+    ],
+)
+def test_a_candidate_that_differs_never_answers(
+    candidate: Engine, limits: Limits, fault: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    windows = draw_windows()
+    engine = wrap(candidate, tmp_path, limits)
+    for _ in range(WINDOWS):
+        assert np.array_equal(engine.run(windows), ThresholdEngine().run(windows))
+    assert engine.name == "torch"
+    assert f"candidate is not used, torch answers: on this machine {fault}" in capsys.readouterr().err
+    assert fault in (explain_record(tmp_path / "record.json") or "")
+
+
+def test_findings_are_compared_by_their_share(tmp_path: Path) -> None:
+    from voxflow.engines.first_use import Tally
+
+    expected = np.array([[1.0, -1.0], [2.0, -3.0]], dtype=np.float32)
+    received = np.array([[1.0, -1.0], [2.0, 3.0]], dtype=np.float32)
+    tally = Tally(radiograph_spec())
+    tally.add(received, expected)
+    assert tally.min_dice == 0.75
+    assert "0.75" in tally.explain_fault(HALF)
+
+
+def test_a_comparison_is_made_once_and_belongs_to_the_file_and_the_machine(tmp_path: Path) -> None:
+    engine_file = tmp_path / "model.rtx.engine"
+    engine_file.write_bytes(b"an engine")
+    write_onnx(build_seeded(UNET), volume_spec(), tmp_path / "model.onnx", 18)
+    assert find_reference(engine_file) == tmp_path / "model.onnx"
+    candidate = OnnxRuntimeEngine(tmp_path / "model.onnx")
+    record = name_record(tmp_path, engine_file, PLACE)
+    assert name_record(tmp_path, engine_file, PLACE | {"driver": "590.2"}) != record
+    first = compare_at_first_use(candidate, engine_file, SINGLE, record, PLACE)
+    assert isinstance(first, FirstUseEngine)
+    first.run(np.zeros((WINDOWS, 1, 16, 16, 8), np.float32))
+    assert compare_at_first_use(candidate, engine_file, SINGLE, record, PLACE) is candidate
+    record.write_text('{"fault": "masks agree to a Dice of 0.1, needed 0.999"}')
+    with pytest.raises(DataError, match=r"model\.rtx\.engine: on this machine masks agree to a Dice of 0\.1"):
+        compare_at_first_use(candidate, engine_file, SINGLE, record, PLACE)
+
+
+def test_without_the_file_that_it_was_built_from_it_does_not_run(tmp_path: Path) -> None:
+    engine_file = tmp_path / "model.trt.rtx.engine"
+    engine_file.write_bytes(b"an engine")
+    with pytest.raises(DataError, match="no ONNX file lies beside it"):
+        compare_at_first_use(ThresholdEngine(), engine_file, SINGLE, tmp_path / "record.json", PLACE)
+    write_onnx(build_seeded(UNET), volume_spec(divisor=4), tmp_path / "model.fzn.onnx", 18)
+    with pytest.raises(DataError, match=r"model\.fzn\.onnx beside it is another model"):
+        compare_at_first_use(ThresholdEngine(), engine_file, SINGLE, tmp_path / "record.json", PLACE)
