@@ -18,6 +18,8 @@ from voxflow.workspace.create import TEMPLATES
 
 CONFIG = TEMPLATES / "auto" / "config" / "config_train.json"
 HERE = Path("config_train.json")
+TLT2 = Path(__file__).parents[2] / "docs" / "examples" / "brats" / "config_brats_16.json"
+CLARA4 = Path(__file__).parents[1] / "config" / "clara4" / "segmentation_ct_spleen.json"
 
 
 def plan_of_template(modality: str = "") -> dict[str, Any]:
@@ -68,7 +70,7 @@ def test_a_configuration_without_patches_is_refused() -> None:
 
 def test_regions_get_a_mask_each_and_a_sigmoid(tmp_path: Path) -> None:
     content = read_json(CONFIG)
-    values = place_regions(content, {"organ": (1, 2), "tumour": (2,)}) | plan_of_template()
+    values = place_regions(content, {"organ": (1, 2), "tumour": (2,)}, path=CONFIG) | plan_of_template()
     assert not any(set_nested(content, place, value) for place, value in values.items())
     write_json(tmp_path / "config_train.json", content)
     workflow = load_workflow(tmp_path / "config_train.json", overrides={"DATASET_JSON": "x", "DATA_ROOT": "y"})
@@ -82,5 +84,41 @@ def test_regions_get_a_mask_each_and_a_sigmoid(tmp_path: Path) -> None:
 def test_labels_that_a_configuration_splits_itself_stay_as_it_says() -> None:
     content = read_json(CONFIG)
     content["train"]["pre_transforms"].append({"name": "BratsConvertLabels", "args": {"fields": "label"}})
-    assert place_regions(content, {"organ": (1, 2)}) == {}
-    assert place_regions(read_json(CONFIG), {}) == {}
+    assert place_regions(content, {"organ": (1, 2)}, path=CONFIG) == {}
+    assert place_regions(read_json(CONFIG), {}, path=CONFIG) == {}
+
+
+def test_tlt2_configuration_gets_a_mask_for_each_region(tmp_path: Path) -> None:
+    content = read_json(TLT2)
+    for section in ("train", "validate"):
+        del content[section]["pre_transforms"][1]
+    content["net_config"]["final_activation"] = "softmax"
+    content |= {"num_classes": 2, "num_label_channels": 2}
+    values = place_regions(content, {"organ": (1, 2), "tumour": (2,)}, path=TLT2)
+    assert not any(set_nested(content, place, value) for place, value in values.items())
+    write_json(tmp_path / "config.json", content)
+    workflow = load_workflow(tmp_path / "config.json", overrides={"DATASET_JSON": "x", "DATA_ROOT": "y"})
+    for chain in (workflow.train.pre_transforms, workflow.validate.pre_transforms):
+        assert (chain[-1].name, chain[-1].args["regions"]) == ("ConvertToRegions", {"organ": [1, 2], "tumour": [2]})
+    assert workflow.train.model.args["final_activation"] == "sigmoid"
+
+
+def test_tlt2_configuration_that_converts_stays_as_it_is() -> None:
+    assert place_regions(read_json(TLT2), {"organ": (1, 2)}, path=TLT2) == {}
+
+
+def test_clara4_configuration_of_exclusive_classes_is_refused_and_one_with_a_converter_stays() -> None:
+    content = read_json(CLARA4)
+    with pytest.raises(ConfigError, match=r"regions \(organ, tumour\), which this configuration learns as if"):
+        place_regions(content, {"organ": (1, 2), "tumour": (2,)}, path=CLARA4)
+    convert = {"name": "ConvertToMultiChannelBasedOnBratsClassesd#Regions", "args": {"keys": "label"}}
+    content["train"]["pre_transforms"].insert(1, convert)
+    assert place_regions(content, {"organ": (1, 2)}, path=CLARA4) == {}
+
+
+def test_users_own_class_may_make_the_masks_where_the_network_has_sigmoids() -> None:
+    content = read_json(CONFIG)
+    content["train"]["pre_transforms"].append({"path": "mine.Nested"})
+    assert place_regions(content, {"organ": (1, 2)}, path=CONFIG) != {}
+    content["train"]["model"]["args"]["final_activation"] = "sigmoid"
+    assert place_regions(content, {"organ": (1, 2)}, path=CONFIG) == {}

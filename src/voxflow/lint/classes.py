@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from voxflow.components import (
-    BratsConvertLabels,
     ClassificationImagePipeline,
     ClassificationLoss,
     ComputeAUC,
-    ConvertToRegions,
     Network,
     OverlapLoss,
+    Transform,
 )
 
 if TYPE_CHECKING:
@@ -36,8 +35,9 @@ def check_classes(
     model = network.model if network and isinstance(network.model, Network) else None
     label = flow.channels.get("label")
     # A single nested class is one channel, too, and yet no longer the values of the file.
-    converters = BratsConvertLabels, ConvertToRegions
-    nested = any(isinstance(part.model, converters) for part in reading.parts_of("train", "pre_transforms"))
+    # The check runs no code of a user's: what that makes of a label stays open.
+    transforms = [part.model for part in reading.parts_of("train", "pre_transforms") if not part.component.path]
+    nested = any(isinstance(transform, Transform) and transform.list_regions(()) for transform in transforms)
     if network and model:
         _check_answer(reading, network, model, data, label, nested=nested)
         _check_input(reading, network, model, flow.channels.get("image"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
+from voxflow.config import detect_dialect
 from voxflow.findings import FaultyConfigError, Finding
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ NETWORK = "PlainUnet"
 NORMALISATION = "NormalizeNonzeroIntensities"
 REGIONS = "ConvertToRegions"
 CONVERTERS = {REGIONS, "BratsConvertLabels", "SplitAcrossChannels", "SplitBasedOnLabel"}
+MONAI_CONVERTER = "ConvertToMultiChannelBasedOnBratsClasses"
 STEPS_A_VALIDATION = 250
 CROP, LEVELS = "train.pre_transforms", "train.model.args"
 # Hounsfield units mean the same in every image, so that all are scaled alike: by what lies inside the labels.
@@ -95,30 +97,57 @@ def place_plan(
     return values
 
 
-def place_regions(config: Mapping[str, Any], regions: Mapping[str, Sequence[int]]) -> dict[str, Any]:
+def place_regions(config: Mapping[str, Any], regions: Mapping[str, Sequence[int]], *, path: Path) -> dict[str, Any]:
     """Place what a training of regions needs: a mask for each region, each judged by itself.
 
     Args:
-        config: the content of a configuration of Clara 3's form.
+        config: the content of a configuration of Clara 3's or TLT 2's form.
         regions: label values by name.
+        path: of the configuration, for errors.
 
     Returns:
         Nothing where there are no regions, or where the configuration makes several channels of its label itself.
+
+    Raises:
+        ConfigError: it has Clara 4's form, and would learn regions as values that exclude each other.
     """
     train, validate = config.get("train"), config.get("validate")
-    if not regions or not isinstance(train, dict) or not isinstance(validate, dict) or "model" not in train:
+    if not regions or not isinstance(train, dict) or not isinstance(validate, dict):
         return {}
     chains = {"train": train.get("pre_transforms", []), "validate": validate.get("pre_transforms", [])}
-    names = {str(step.get("name")) for chain in chains.values() for step in chain if isinstance(step, dict)}
-    if names & CONVERTERS:
+    steps = [step for chain in chains.values() for step in chain if isinstance(step, dict)]
+    dialect = detect_dialect(config)
+    network = {"clara3": "train.model.args", "tlt2": "net_config"}.get(dialect, "")
+    if any(_makes_channels(step) for step in steps) or _judges_own_masks(steps, config, network):
         return {}
-    args = {"fields": "label", "regions": {name: list(values) for name, values in regions.items()}}
-    step = {"name": REGIONS, "args": args}
+    if not network:
+        names = ", ".join(regions)
+        message = f"the labels hold regions ({names}), which this configuration learns as if they excluded each other"
+        fix = "make a mask of each in both chains and take sigmoids, or write regions: false below train in params.yaml"
+        raise FaultyConfigError.of(Finding("regions", "error", path, "train.pre_transforms", message, fix))
+    values = {name: list(members) for name, members in regions.items()}
+    args = {"fields": ["label"], "regions": values} if dialect == "tlt2" else {"fields": "label", "regions": values}
+    step = {"name": REGIONS, **args} if dialect == "tlt2" else {"name": REGIONS, "args": args}
     return {
         **{f"{section}.pre_transforms": [*chain, step] for section, chain in chains.items()},
-        f"{LEVELS}.final_activation": "sigmoid",
-        "train.loss.args.is_onehot_targets": True,
+        f"{network}.final_activation": "sigmoid",
+        "train.loss.is_onehot_targets" if dialect == "tlt2" else "train.loss.args.is_onehot_targets": True,
     }
+
+
+def _makes_channels(step: Mapping[str, Any]) -> bool:
+    plain = str(step.get("name")).partition("#")[0].rpartition(".")[2]
+    return plain in CONVERTERS or plain.startswith(MONAI_CONVERTER)
+
+
+def _judges_own_masks(steps: Sequence[Mapping[str, Any]], config: Mapping[str, Any], network: str) -> bool:
+    """Whether a user's own class may make the masks: the network then says already that each is judged by itself."""
+    if not any(step.get("path") for step in steps):
+        return False
+    value: Any = config
+    for part in network.split(".") if network else ():
+        value = value.get(part, {}) if isinstance(value, dict) else {}
+    return not network or (isinstance(value, dict) and value.get("final_activation") == "sigmoid")
 
 
 def place_evaluation(config: Mapping[str, Any], layout: TrainingLayout, fingerprint: Fingerprint) -> dict[str, Any]:

@@ -65,13 +65,13 @@ def plan_training(train: Mapping[str, Any], resampled: Path, config: Path) -> tu
         what follows from it. The proposal, or None.
 
     Raises:
-        ConfigError: the configuration is not of the form that a plan is for.
+        ConfigError: the configuration is not of the form that a plan is for, or can't learn the data's regions.
         DataError: the fingerprint is damaged.
     """
     if not config.is_file():
         return {}, None
     regions = read_regions(resampled) if train.get("regions", True) else {}
-    values = place_regions(read_json(config), regions)
+    values = place_regions(read_json(config), regions, path=config)
     # Before the stage resample has run there is no fingerprint; the check then looks at the configuration as it is.
     place = resampled / FINGERPRINT
     if train.get("plan") != AUTO or not place.is_file():

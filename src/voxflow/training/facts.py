@@ -35,8 +35,10 @@ def read_facts(labels: Path, resampling: Mapping[str, Any], metadata: Mapping[st
         # A new image keeps its own box, and gets the voxels that the network knows.
         grid = read_geometry(Path(resampling["reference"]))
         spacing, orientation = grid.spacing, grid.orientation
+    names, values = _read_class_names(labels)
     return DataFacts(
-        class_names=_read_class_names(labels),
+        class_names=names,
+        label_values=values,
         spacing_mm=None if spacing is None else parse_spacing(spacing),
         orientation=orientation,
         extent=resampling.get("extent", "faces"),
@@ -47,11 +49,12 @@ def read_facts(labels: Path, resampling: Mapping[str, Any], metadata: Mapping[st
     )
 
 
-def _read_class_names(labels: Path) -> tuple[str, ...]:
+def _read_class_names(labels: Path) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """The names of the network's channels, and the label values; none of findings."""
     try:
         content = parse_json(read_text(labels))
         if "findings" in content:
-            return tuple(str(name) for name in content["findings"])
+            return tuple(str(name) for name in content["findings"]), ()
         names = {int(value): str(name) for value, name in content.items()}
     except FileNotFoundError as error:
         raise DataError("file not found; the stage resample writes it", path=labels) from error
@@ -63,4 +66,4 @@ def _read_class_names(labels: Path) -> tuple[str, ...]:
         values = join_names([str(value) for value in sorted(names)])
         raise DataError(f"label values must be 0 to {HIGHEST_LABEL}, received {values}", path=labels)
     # The network's channels are counted through; a value that the data skips gets a channel without a name.
-    return tuple(names.get(value, f"class_{value}") for value in range(max(names) + 1))
+    return tuple(names.get(value, f"class_{value}") for value in range(max(names) + 1)), tuple(sorted(names))

@@ -121,12 +121,16 @@ class DataFacts(BaseModel):
     Attributes:
         class_names: names of the classes or findings; a column of several classes may have one name for all.
         label_format: classification: the datalist's, where it is known.
+        label_values: segmentation: the values that a label may hold, with the background's; empty where that is not
+            known.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     class_names: tuple[str, ...]
     label_format: tuple[int, ...] = ()
+    # What a training is known by has the values already: as the class names.
+    label_values: tuple[int, ...] = Field(default=(), exclude=True)
     spacing_mm: tuple[float, float, float] | None = None
     orientation: str | None = None
     interpolation: Literal["linear", "nearest", "bspline"] = "linear"

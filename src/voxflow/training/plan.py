@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from voxflow.components import (
+    BratsConvertLabels,
     Chain,
     Component,
     ConvertToRegions,
@@ -22,6 +23,8 @@ from voxflow.naming import name_classes
 from voxflow.spec import ModelSpec, TransformSpec
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from voxflow.components import (
         AuxiliaryOperation,
         Inferer,
@@ -39,7 +42,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """Every part of a training, typed, before data is read and before torch is imported."""
+    """Every part of a training, typed, before data is read and before torch is imported.
+
+    Attributes:
+        regions: the label values of each channel of the answer by its name, where the training's chain makes a mask
+            of each; else empty.
+    """
 
     workflow: Workflow
     facts: DataFacts
@@ -54,6 +62,7 @@ class TrainingPlan:
     inferer: Inferer
     metrics: tuple[Metric, ...]
     aux_ops: tuple[AuxiliaryOperation, ...]
+    regions: Mapping[str, tuple[int, ...]]
 
     @classmethod
     def build(cls, workflow: Workflow, facts: DataFacts) -> TrainingPlan:
@@ -64,12 +73,13 @@ class TrainingPlan:
         """
         train, validate = workflow.train, workflow.validate
         train_chain, valid_chain = Chain.build(train.pre_transforms), Chain.build(validate.pre_transforms)
-        regions = _find_regions(train_chain)
+        network = read_network(train.model)
+        regions = _find_regions(train_chain, network, facts)
         names = name_classes(tuple(regions) or name_logits(facts.class_names, facts.label_format))
         plan = cls(
             workflow=workflow,
             facts=facts.model_copy(update={"class_names": names}),
-            network=read_network(train.model),
+            network=network,
             loss=create("loss", train.loss),
             optimizer=create("optimizer", train.optimizer),
             policy=create("lr_policy", train.lr_policy) if train.lr_policy else None,
@@ -80,6 +90,7 @@ class TrainingPlan:
             inferer=create("inferer", validate.inferer),
             metrics=tuple(create("metric", metric) for metric in validate.metrics),
             aux_ops=tuple(create("aux_op", operation) for operation in train.aux_ops),
+            regions=regions,
         )
         plan._check()
         return plan
@@ -103,12 +114,26 @@ class TrainingPlan:
             name = plain_name(changing[0].component_name())
             message = f"{name} is random; validation must be the same each time"
             findings.error("random-validation", "validate.pre_transforms", message)
-        if _find_regions(self.train_chain) != _find_regions(self.valid_chain):
-            message = "ConvertToRegions differs between training and validation"
-            findings.error("regions", "validate.pre_transforms", message)
+        self._check_regions(findings)
         if sum(metric.is_key_metric for metric in self.metrics) > 1:
             findings.error("key-metrics", "validate.metrics", "several metrics say is_key_metric; exactly one decides")
         findings.raise_errors()
+
+    def _check_regions(self, findings: FindingCollector) -> None:
+        """Masks that validation makes otherwise, that need a sigmoid each, or that stay empty in every case."""
+        # As lists: the order of the channels counts.
+        if [*self.regions.items()] != [*_find_regions(self.valid_chain, self.network, self.facts).items()]:
+            message = "the label's masks differ between training and validation"
+            findings.error("regions", "validate.pre_transforms", message)
+        if self.regions and self.network.final_activation != "sigmoid":
+            message = f"the label becomes a mask for each of {', '.join(self.regions)}: each is judged by itself"
+            findings.error("activation", "train.model.args.final_activation", message, "write 'sigmoid'")
+        values = self.facts.label_values
+        for name, members in self.regions.items() if values else ():
+            if not set(members) & set(values):
+                means = f"{name} means label value {' or '.join(map(str, members))}"
+                message = f"{means}, the data have {', '.join(map(str, values))}"
+                findings.error("regions", "train.pre_transforms", message)
 
     def _check_sizes(self, findings: FindingCollector) -> None:
         """Windows that the network can't halve often enough, found before any data is read."""
@@ -161,7 +186,7 @@ class TrainingPlan:
     @property
     def label_values(self) -> int:
         """Values of a mask lie below this; where channels are judged by themselves even a single one has 0 and 1."""
-        highest = max((value for values in _find_regions(self.train_chain).values() for value in values), default=0)
+        highest = max((value for values in self.regions.values() for value in values), default=0)
         classes = max(len(self.facts.class_names), highest + 1)
         return max(2, classes) if self.network.final_activation == "sigmoid" else classes
 
@@ -208,7 +233,7 @@ class TrainingPlan:
             divisor=self.network.divisor,
             overlap=getattr(self.inferer, "overlap", 0.25),
             modality=self.facts.modality,
-            regions=tuple(_find_regions(self.train_chain).values()),
+            regions=tuple(self.regions.values()),
         )
 
     @property
@@ -225,10 +250,15 @@ class TrainingPlan:
         return axis_codes[-1] if axis_codes else self.facts.orientation
 
 
-def _find_regions(chain: Chain) -> dict[str, tuple[int, ...]]:
+def _find_regions(chain: Chain, network: Network, facts: DataFacts) -> Mapping[str, tuple[int, ...]]:
     """The label values of each region that a chain makes masks of; empty where it makes none."""
-    transforms = [transform for transform in (*chain.head, *chain.tail) if isinstance(transform, ConvertToRegions)]
-    return transforms[-1].regions if transforms else {}
+    for transform in reversed((*chain.head, *chain.tail)):
+        # A user's own class is tried out, which only a network that judges masks one by one is worth.
+        if network.final_activation == "sigmoid" or isinstance(transform, ConvertToRegions | BratsConvertLabels):
+            regions = transform.list_regions(facts.label_values)
+            if regions:
+                return regions
+    return {}
 
 
 def _read_preprocessing(transform: Transform) -> TransformSpec | None:

@@ -11,15 +11,17 @@ from pydantic import PrivateAttr
 
 from voxflow.components.custom.base import CustomComponent, adapts, copy_sample, takes_argument, to_arrays
 from voxflow.components.custom.code import load_class, read_constants
-from voxflow.components.transforms.base import Draw, RandomTransform, Sample, Transform
+from voxflow.components.transforms.base import LABEL, Draw, RandomTransform, Sample, Transform
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
     from pathlib import Path
 
     from voxflow.components.custom.code import LocatedClass
     from voxflow.components.registry import Kind
 
 # Names by which code draws at random; a class that uses one is never run once and kept.
+HIGHEST_TRIED = 16
 _CHANCE = frozenset(("random", "rand", "randn", "randint", "randperm", "default_rng", "RandomState", "Randomizable"))
 
 
@@ -58,6 +60,20 @@ class CustomTransform(_TransformObject, Transform):
     def fit(cls, located: LocatedClass, path: str, custom: Path) -> type[CustomComponent]:
         """The adapter for random transforms where the class draws at random."""
         return CustomRandomTransform if _is_random(located, path, custom) else cls
+
+    def list_regions(self, values: Collection[int]) -> Mapping[str, tuple[int, ...]]:
+        """Try each label value: one that turns it into several masks makes regions, named by their values ("1+4")."""
+        tried = np.arange(max(values, default=HIGHEST_TRIED) + 1, dtype=np.uint8)[None, None, None]
+        try:
+            label = self({"image": np.zeros(tried.shape, np.float32), LABEL: tried})[LABEL]
+        except Exception:  # noqa: BLE001 (it may need what only a case has: it is then no transform of labels alone)
+            return {}
+        masks = np.asarray(label)
+        if masks.ndim != tried.ndim or len(masks) < 2 or masks.shape[1:] != tried.shape[1:] or masks[..., 0].any():
+            return {}
+        members = [tuple(np.flatnonzero(mask.ravel()).tolist()) for mask in masks]
+        members = [tuple(value for value in member if value in (values or member)) for member in members]
+        return {"+".join(map(str, member)): member for member in members} if all(members) else {}
 
     def __call__(self, sample: Sample) -> Sample:
         """Return the transformed sample."""

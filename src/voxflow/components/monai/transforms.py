@@ -16,17 +16,21 @@ from pydantic import PrivateAttr, model_validator
 
 from voxflow.components.monai.names import OPEN_CONFIG, MonaiAdapter, adapts, modernise_arguments
 from voxflow.components.registry import register
-from voxflow.components.transforms.base import Draw, FieldNames, RandomTransform, Sample, Transform, is_mask
+from voxflow.components.transforms.base import LABEL, Draw, FieldNames, RandomTransform, Sample, Transform, is_mask
 from voxflow.components.transforms.grids import SPACING, affine_key, return_to_source
 from voxflow.components.transforms.loading import LoadNifti, LoadPng
 from voxflow.errors import DataError
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
     from numpy.typing import NDArray
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])  # its own inverse
 # Inference brings images to the network's grid itself, and cuts no image.
 _GRID_TRANSFORMS = ("Spacingd", "Orientationd", "Resized", "Zoomd", "Rotate90d", "Flipd")
+# What MONAI's ConvertToMultiChannelBasedOnBratsClasses makes, in its order; the value 3 is none of them.
+BRATS_CLASSES = {"TC": (1, 4), "WT": (2, 1, 4), "ET": (4,)}
 _CROP_WORDS = ("Crop", "Pad")
 _RADIOGRAPHS = (".png",)
 
@@ -102,6 +106,19 @@ class MonaiTransform(Transform, MonaiAdapter):
         size = extra.get("spatial_size", extra.get("roi_size"))
         fixed = "Crop" in self.target and not extra.get("random_size", self.target == "RandSpatialCropd")
         return tuple(size) if fixed and isinstance(size, list) and all(isinstance(n, int) for n in size) else None
+
+    def channels_after(self, channels: Mapping[str, int]) -> Mapping[str, int]:
+        """One a class of BraTS, where it makes those."""
+        del channels
+        return dict.fromkeys(self.keys, len(BRATS_CLASSES)) if self._makes_brats_classes else {}
+
+    def list_regions(self, values: Collection[int]) -> Mapping[str, tuple[int, ...]]:
+        """The classes of BraTS, where it makes those."""
+        return BRATS_CLASSES if self._makes_brats_classes and LABEL in self.keys else {}
+
+    @property
+    def _makes_brats_classes(self) -> bool:
+        return self.target.startswith("ConvertToMultiChannelBasedOnBratsClasses")
 
     def for_field(self, name: str) -> dict[str, Any] | None:
         """The arguments that do the same to one field alone; None for what inference does not repeat.

@@ -11,12 +11,15 @@ from pydantic import BeforeValidator, Field
 from voxflow.components.registry import ComponentModel
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
     from numpy.typing import NDArray
 
 # A sample maps a field to its value. An image is float32 and a mask an integer array, both with axes
 # (channel, i, j, k), radiographs (channel, rows, columns); before a loader has run the value is the path. Beside a
 # volume FIELD its grid stands under FIELD_affine (see ``grids``).
 Sample = dict[str, Any]
+LABEL = "label"
 Draw = dict[str, Any]
 
 
@@ -82,6 +85,18 @@ class Transform(ComponentModel, ABC):
         """
         del rng
         return [self(sample)]
+
+    def list_regions(self, values: Collection[int]) -> Mapping[str, tuple[int, ...]]:
+        """List the label values that each channel of the label gets, where it turns a label map into masks.
+
+        Args:
+            values: those that the data have; empty where that is not known.
+
+        Returns:
+            Values by the channel's name; {} where it makes no masks, as by default.
+        """
+        del values
+        return {}
 
     def for_field(self, name: str) -> dict[str, Any] | None:
         """The arguments, as a configuration gives them, that do the same to one field alone.

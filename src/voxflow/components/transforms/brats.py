@@ -8,16 +8,24 @@ import numpy as np
 from pydantic import BeforeValidator, Field, PositiveFloat
 
 from voxflow.components.registry import register
-from voxflow.components.transforms.base import Draw, FieldNames, FieldTransform, RandomTransform, Sample, get_field
+from voxflow.components.transforms.base import (
+    LABEL,
+    Draw,
+    FieldNames,
+    FieldTransform,
+    RandomTransform,
+    Sample,
+    get_field,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from numpy.typing import NDArray
 
 Tumour = Literal["TC", "WT", "ET"]
 # Label values of each class: 1 the necrotic and solid core, 2 oedema, 4 enhancing tumour, which some data sets call 3.
-BRATS_VALUES: dict[Tumour, tuple[int, ...]] = {"TC": (1, 3, 4), "WT": (1, 2, 3, 4), "ET": (3, 4)}
+BRATS_VALUES: dict[Tumour, tuple[int, ...]] = {"TC": (1, 4, 3), "WT": (2, 1, 4, 3), "ET": (4, 3)}
 LARGEST_PERTURBATION = 4.0  # voxels, where a configuration only says that there is one
 
 
@@ -39,6 +47,12 @@ class BratsConvertLabels(FieldTransform):
         del channels
         return dict.fromkeys(self.fields, len(self.classes))
 
+    def list_regions(self, values: Collection[int]) -> Mapping[str, tuple[int, ...]]:
+        """The values of each class; of 3 and 4, which mean the same, the one that the data have."""
+        if LABEL not in self.fields:
+            return {}
+        return {name: select_present(BRATS_VALUES[name], values) for name in self.classes}
+
     def change(self, array: NDArray[Any]) -> NDArray[Any]:
         """Turn label values into one mask a class.
 
@@ -56,6 +70,16 @@ class BratsConvertLabels(FieldTransform):
             received = f"{len(array)} channels" if len(array) != 1 else f"values {sorted(unknown)}"
             raise ValueError(f"a BraTS label has one channel of values 0 to 4, received {received}")
         return np.concatenate([np.isin(array, BRATS_VALUES[name]) for name in self.classes]).astype(np.uint8)
+
+
+def select_present(values: tuple[int, ...], present: Collection[int]) -> tuple[int, ...]:
+    """The values that the data have; all of them where the data have none, or where that is not known.
+
+    Example:
+        >>> select_present((1, 4, 3), {0, 1, 2, 3}), select_present((4, 3), ())
+        ((1, 3), (4, 3))
+    """
+    return tuple(value for value in values if value in present) or values
 
 
 @register("transform", dialect="tlt2")

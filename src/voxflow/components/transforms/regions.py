@@ -8,10 +8,10 @@ import numpy as np
 from pydantic import Field
 
 from voxflow.components.registry import register
-from voxflow.components.transforms.base import FieldNames, FieldTransform
+from voxflow.components.transforms.base import LABEL, FieldNames, FieldTransform
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from numpy.typing import NDArray
 
@@ -36,6 +36,11 @@ class ConvertToRegions(FieldTransform):
         """One a region."""
         del channels
         return dict.fromkeys(self.fields, len(self.regions))
+
+    def list_regions(self, values: Collection[int]) -> Mapping[str, tuple[int, ...]]:
+        """The regions as they are stated."""
+        del values
+        return self.regions if LABEL in self.fields else {}
 
     def change(self, array: NDArray[Any]) -> NDArray[Any]:
         """Turn label values into masks.
