@@ -12,6 +12,7 @@ from pydicom.uid import MRImageStorage, PositronEmissionTomographyImageStorage, 
 
 from tests.dicom.objects import Series, contour, random_values, save, seg, structure_set
 from voxflow.dicom import ConvertOptions, convert_folder, find_sources, list_origins
+from voxflow.errors import DataError
 from voxflow.files import read_text
 from voxflow.synthetic import write_brain_mr
 from voxflow.texts import parse_json
@@ -233,7 +234,7 @@ def test_studies_of_a_patient_are_joined_where_the_user_says_so(tmp_path: Path) 
     for name, modality in (("CT", "CT"), ("PET", "PT")):
         changes = {"StudyInstanceUID": generate_uid(), "Modality": modality, "Units": "BQML", "RescaleIntercept": 0}
         Series(np.abs(random_values()), frame=frame, changes=changes).write(tmp_path / "in" / name)
-    with pytest.raises(Exception, match="lacks the channel"):
+    with pytest.raises(DataError, match="lacks the channel"):
         convert(tmp_path / "in", PET_CT)
     (case,), _, _ = convert(tmp_path / "in", PET_CT, channels_of="patient")
     assert len(case["study_uid"].split(";")) == 2
@@ -278,3 +279,74 @@ def test_a_label_file_of_a_study_takes_the_channel_whose_grid_it_has(tmp_path: P
 def test_options_that_contradict_each_other(values: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         options(PET_CT, **values)
+
+
+def write_table(source: Path, *lines: str) -> None:
+    (source / "cases.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def test_a_table_names_the_series_of_each_case(tmp_path: Path) -> None:
+    source = tmp_path / "in"
+    first, second, third = (make_study(source, n) for n in (1, 2, 3))
+    masks = np.ones((6, 9, 7, 1), np.uint8)
+    for name in ("a", "b"):
+        save(seg(first["CT"], masks, [name]), source / f"p1/{name}.dcm")
+    write_table(
+        source,
+        "case,PET,CT,label",
+        f"one,{first['PET'].uid},p1/CT,p1/a.dcm",
+        f"two,p2\\PET,{second['CT'].uid}#1,",
+        "three,p3/PET,,",
+        f"four,{third['CT'].uid},p9/CT,",
+        "five,../out,p3,nothing",
+    )
+    cases, rows, target = convert(source, None, cases="cases.csv", keep_names=True)
+    assert [(row["case"], row["modality"], bool(row["label"])) for row in cases] == [
+        ("one", "PT;CT", True),
+        ("two", "PT;CT", False),
+    ]
+    assert parse_json(read_text(target / "case_form.json"))["channels"] == ["PET", "CT"]
+    ct = sitk.GetArrayFromImage(sitk.ReadImage(str(target / "images/one_0001.nii.gz")))
+    np.testing.assert_array_equal(ct, first["CT"].stored - 100)
+    assert parse_json(read_text(target / "labels.json")) == {"0": "background", "1": "a"}
+    reasons = [row["reason"] for row in rows if row["modality"] == "table"]
+    assert len(reasons) == 3
+    assert reasons[0].startswith("line 4: channel CT: its cell is empty")
+    assert "names no CT, MR or PET series here" in reasons[1]
+    assert "leads out of the source" in reasons[2]
+    assert "names 2 volumes" in reasons[2]
+    assert "no SEG or RTSTRUCT" in reasons[2]
+    assert any("names another label for its case" in row["reason"] for row in rows)
+    assert not any("no image (.csv)" in row["reason"] for row in rows)
+    assert {row["verdict"] for row in rows if row["series_uid"] == third["PET"].uid} == {"quarantined"}
+
+
+def test_a_table_joins_no_two_patients_and_uses_no_series_twice(tmp_path: Path) -> None:
+    source = tmp_path / "in"
+    for n in (1, 2, 3, 4):
+        make_study(source, n)
+    write_table(source, "case,CT,PET", "a,p1/CT,p2/PET", "b,p3/CT,p3/PET", "c,p3/CT,p1/PET", "d,p4/CT,p4/PET")
+    cases, rows, _ = convert(source, None, cases="cases.csv")
+    assert len(cases) == 1
+    reasons = {row["reason"].split(":")[0]: row["reason"] for row in rows if row["modality"] == "table"}
+    assert "of different patients" in reasons["line 2"]
+    assert "several cells" in reasons["line 3"]
+    assert "several cells" in reasons["line 4"]
+
+
+@pytest.mark.parametrize(
+    ("lines", "rules", "message"),
+    [
+        (["name,CT", "a,p1"], None, "expected a column 'case'"),
+        (["case", "a"], None, "no column for the channel"),
+        (["case,CT,PTE", "a,x,y"], PET_CT, "no column for the channel 'PET'; did you mean 'PTE'"),
+        (["case,CT,PET,X", "a,x,y,z"], PET_CT, "'X' is none of `channels`"),
+        (["case,CT,PET", "a,x,y", "a,v,w"], PET_CT, "2 rows have the case 'a'"),
+        (["case,CT,ct", "a,x,y"], None, "differ in upper and lower case alone"),
+    ],
+)
+def test_a_table_that_can_t_be_followed_is_refused(tmp_path: Path, lines: list[str], rules: Any, message: str) -> None:
+    make_study(tmp_path / "in")
+    write_table(tmp_path / "in", *lines)
+    with pytest.raises(DataError, match=message):
+        convert(tmp_path / "in", rules, cases="cases.csv")

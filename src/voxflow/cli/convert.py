@@ -75,6 +75,8 @@ class ConvertCommand(Command):
             parser.add_argument(f"--{flag}", choices=choices, help=f"{subject} (default: {choices[0]})")
         channels = "which series are the channels of a case: YAML, such as {T1: {description: t1}}, or a file of it"
         parser.add_argument("--channels", metavar="RULES", help=channels)
+        cases = "table below SOURCE that names the series of each case: columns case, one a channel, and label"
+        parser.add_argument("--cases", metavar="CSV", help=cases)
         labels_on = "the channel whose labels count (default: the one that they are drawn on)"
         parser.add_argument("--labels-on", metavar="CHANNEL", help=labels_on)
         window = "intensity window of radiographs: two numbers, or 'stated' (default: none)"

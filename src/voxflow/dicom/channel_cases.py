@@ -15,6 +15,7 @@ from voxflow.dicom.traits import read_part_traits
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from voxflow.dicom.group import SeriesPart
     from voxflow.dicom.options import ConvertOptions
@@ -30,13 +31,13 @@ class ChannelCase:
         parts: in the order of the channels.
         remark: what the user should know of the case.
         name: what the user's table calls it; empty where rules made it.
-        labels: places of the label objects that the user's table names for it; None where it has no such column.
+        labels: files of the label objects that the user's table names for it; None where it has no such column.
     """
 
     parts: tuple[SeriesPart, ...]
     remark: str = ""
     name: str = ""
-    labels: frozenset[str] | None = None
+    labels: frozenset[Path] | None = None
 
 
 @dataclass(frozen=True)
@@ -47,11 +48,13 @@ class ChannelPlan:
         channels: names of the channels, in the model's order.
         cases: ordered by their first channel.
         others: all other parts; an image among them is left out, with the reason.
+        refused: why rows of the user's table make no case.
     """
 
     channels: tuple[str, ...]
     cases: tuple[ChannelCase, ...]
     others: tuple[SeriesPart, ...]
+    refused: tuple[str, ...] = ()
 
     @property
     def all_parts(self) -> list[SeriesPart]:

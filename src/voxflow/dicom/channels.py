@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from itertools import combinations
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
@@ -52,6 +52,7 @@ def _check_range(value: tuple[float | None, float | None]) -> tuple[float | None
     return value
 
 
+Rule = TypeVar("Rule")
 Words = Annotated[tuple[str, ...], BeforeValidator(_split_words)]
 Range = Annotated[tuple[float | None, float | None], AfterValidator(_check_range)]
 
@@ -158,7 +159,7 @@ class ChannelRule(_Rule):
         return self.contrast in (None, series.contrast)
 
 
-def check_channels(rules: dict[str, ChannelRule]) -> dict[str, ChannelRule]:
+def check_channels(rules: dict[str, Rule]) -> dict[str, Rule]:
     """Check the names of channels.
 
     Raises:
@@ -235,7 +236,7 @@ def match_channels(
     problems += _find_shared(members, series)
     frames = {name: series[n].frame_of_reference for name, n in members.items()}
     if not problems and not any_frame_of_reference:
-        problems = _compare_frames(frames)
+        problems = compare_frames(frames)
     is_stated = any_frame_of_reference or all(frames.values()) or len(frames) == 1
     remark = "" if is_stated else "not all channels state a frame of reference (0020,0052): taken as they lie"
     duplicates = {n: channel for n, channel in duplicates.items() if n not in members.values()}
@@ -283,8 +284,12 @@ def _explain_missing(rule: ChannelRule, fitting: Sequence[SeriesTraits]) -> str:
     return "no series fits its rule"
 
 
-def _compare_frames(frames: Mapping[str, str]) -> list[str]:
-    """What is wrong with channels whose frames of reference differ."""
+def compare_frames(frames: Mapping[str, str]) -> list[str]:
+    """Say what is wrong with channels whose frames of reference differ; nothing where they may lie in one.
+
+    Args:
+        frames: FrameOfReferenceUID (0020,0052) by channel; empty where none is stated.
+    """
     first, *others = frames
     apart = [name for name in others if frames[name] and frames[first] and frames[name] != frames[first]]
     if not apart:

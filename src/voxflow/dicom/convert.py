@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from voxflow.dicom.case_table import join_by_table
 from voxflow.dicom.channel_cases import ChannelPlan, join_channels
 from voxflow.dicom.channel_job import ChannelJob, convert_channels, quarantine_channels
 from voxflow.dicom.claims import refuse_beyond
@@ -39,7 +40,9 @@ from voxflow.images import (
     ConvertedCase,
     EarlierCases,
     RadiographFindings,
+    RowOrigin,
     SourceNamer,
+    choose_case_ids,
     convert_files,
     convert_layout,
     describe_labels,
@@ -189,8 +192,9 @@ def _convert_other_files(
     files = pair_files(namer.source, scan.other_files, options, describe=namer.name_file, has_cases=bool(dicom.cases))
     lone_labels = [pair for pair in files.pairs if pair.is_lone_label] if scan.headers else []
     pairs = [pair for pair in files.pairs if pair not in lone_labels]
-    if len(options.channels or ()) > 1:
-        reason = f"one image, where a case has {', '.join(options.channels or ())}: join files by a `layout`"
+    if options.cases or len(options.channels or ()) > 1:
+        names = ", ".join(options.channels or dicom.channels)
+        reason = f"one image, where a case has {names}: join files by a `layout`"
         pairs = [replace(pair, reason=pair.reason or reason) for pair in pairs]
     files = replace(files, pairs=tuple(pairs))
     has_label_names = len(dicom.labels) > 1
@@ -200,8 +204,8 @@ def _convert_other_files(
     rows, cases = _flatten_outcomes(outcomes)
     series = ConversionOutcome(tuple(dicom.rows), tuple(dicom.cases))
     labelled = label_series(lone_labels, series, folder, options, namer, has_label_names=has_label_names)
-    findings = namer.source / options.findings if options.findings else None
-    other_rows = describe_other_files(scan.other_files, namer, findings, copies=scan.copies)
+    tables = [namer.source / name for name in (options.findings, options.cases) if name]
+    other_rows = describe_other_files(scan.other_files, namer, tables, copies=scan.copies)
     label_values = {value for outcome in (*outcomes, labelled) for value in outcome.label_values}
     labels = describe_values(label_values, options) if label_values or not dicom.labels else dicom.labels
     if files.findings.names:
@@ -227,7 +231,7 @@ def _convert_dicom(
     executor: Executor | None,
 ) -> ConversionResult:
     findings = read_findings(source / options.findings) if options.findings else RadiographFindings()
-    plan = join_channels(parts, options) if options.channels else None
+    plan = _plan_channels(parts, source, options)
     parts = plan.all_parts if plan else parts
     images = [part for part in parts if part.kind in ("volume", "radiograph")]
     labels, label_rows = _read_labels([part for part in parts if part.kind == "label"], options.workers)
@@ -238,6 +242,11 @@ def _convert_dicom(
         has_channels=plan is not None and bool(plan.several),
     )
     matched, unmatched = _match_labels(labels, index, options)
+    if plan:
+        matched, unnamed = _restrict_labels(matched, plan)
+        table = RowOrigin(source / (options.cases or ""))
+        refused = [ConversionRow("quarantined", reason, "table", 0, origin=table) for reason in plan.refused]
+        label_rows += unnamed + refused
     shares = [share for n, members in matched.items() if n < len(images) for share in members]
     names = [share.label.names[number] for share in shares for number in share.items]
     values = assign_label_values(names, options.labels)
@@ -264,6 +273,28 @@ def _convert_dicom(
         label_description |= {str(value): name for value, name in name_combinations(united, names_by_value).items()}
     notes = {"copies": len(scan.copies), "findings_without_image": unmatched_count}
     return ConversionResult(rows, cases, label_description, notes, regions, plan.several if plan else ())
+
+
+def _plan_channels(parts: Sequence[SeriesPart], source: Path, options: ConvertOptions) -> ChannelPlan | None:
+    """Which series are the channels of which case; None where each is a case of its own."""
+    if options.cases:
+        return join_by_table(parts, source, options)
+    return join_channels(parts, options) if options.channels else None
+
+
+def _restrict_labels(
+    matched: dict[int, list[LabelShare]], plan: ChannelPlan
+) -> tuple[dict[int, list[LabelShare]], list[ConversionRow]]:
+    """Leave out label objects that the user's table does not name for their case; a row for each of them."""
+    cases = [case for case in plan.cases for _ in case.parts]
+    restricted: dict[int, list[LabelShare]] = {}
+    dropped: dict[Path, LabelObject] = {}
+    for n, shares in matched.items():
+        allowed = cases[n].labels if n < len(cases) else None
+        restricted[n] = [share for share in shares if allowed is None or share.label.path in allowed]
+        dropped |= {share.label.path: share.label for share in shares if share not in restricted[n]}
+    reason = "the table names another label for its case, or none"
+    return restricted, [replace(describe_label(label), verdict="skipped", reason=reason) for label in dropped.values()]
 
 
 def _group_jobs(jobs: Sequence[ConversionJob], plan: ChannelPlan) -> Sequence[ConversionJob | ChannelJob]:
@@ -316,10 +347,10 @@ def _plan_jobs(
     plan: ChannelPlan | None,
 ) -> list[ConversionJob]:
     counts = Counter(part.first.path.name for part in images)
-    patients = [case.parts[0].first.patient for case in plan.cases] if plan else [p.first.patient for p in images]
-    cases = number_cases(patients, names)
     if plan:
-        cases = [case_id for case_id, case in zip(cases, plan.cases, strict=True) for _ in case.parts]
+        cases = _choose_case_ids(plan, options, names)
+    else:
+        cases = number_cases((part.first.patient for part in images), names)
     return [
         ConversionJob(
             part=part,
@@ -331,6 +362,15 @@ def _plan_jobs(
         )
         for part, case in zip(images, cases, strict=True)
     ]
+
+
+def _choose_case_ids(plan: ChannelPlan, options: ConvertOptions, names: dict[str, str]) -> list[str]:
+    """The case of each channel, one case after the other."""
+    if options.cases and options.keep_names:
+        ids = choose_case_ids([case.name for case in plan.cases])
+    else:
+        ids = number_cases((case.parts[0].first.patient for case in plan.cases), names)
+    return [case_id for case_id, case in zip(ids, plan.cases, strict=True) for _ in case.parts]
 
 
 def _list_keys(header: DicomHeader, source: Path, counts: Mapping[str, int]) -> list[str]:

@@ -40,6 +40,8 @@ class ConvertOptions(ImageOptions):
         radiograph_bits: of the PNG files, 16 or 8.
         channels: the rules by which series become the channels of a case, by the channel's name in the model's order;
             None makes a case of each series.
+        cases: a table below the source that names the series of each case, in place of rules: a CSV with the columns
+            ``case``, one for each channel, and perhaps ``label``.
         channels_of: where the series of a case are looked for: in one "study", or in all that a "patient" has.
         frame_of_reference: "same" refuses channels whose frames of reference differ; "any" takes them as they lie.
         labels_on: the channel whose labels count, where labels are drawn on several, or do not say on which.
@@ -58,6 +60,7 @@ class ConvertOptions(ImageOptions):
     window: Literal["stated"] | tuple[float, Annotated[float, Field(ge=1)]] | None = None
     radiograph_bits: Literal[8, 16] = 16
     channels: ChannelRules | None = None
+    cases: str | None = None
     channels_of: Literal["study", "patient"] = "study"
     frame_of_reference: Literal["same", "any"] = "same"
     labels_on: str | None = None

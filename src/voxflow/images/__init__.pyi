@@ -15,6 +15,7 @@ from .layout_labels import masks_overlap as masks_overlap
 from .layout_labels import merge_masks as merge_masks
 from .layout_labels import name_combinations as name_combinations
 from .layout_labels import unite_labels as unite_labels
+from .names import choose_case_ids as choose_case_ids
 from .options import ImageOptions as ImageOptions
 from .origins import RowOrigin as RowOrigin
 from .origins import SourceNamer as SourceNamer

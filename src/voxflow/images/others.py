@@ -35,14 +35,14 @@ _Kind = tuple[Verdict, str, str]
 
 
 def describe_other_files(
-    files: Iterable[Path], namer: SourceNamer, findings: Path | None, *, copies: Sequence[Path] = ()
+    files: Iterable[Path], namer: SourceNamer, tables: Sequence[Path], *, copies: Sequence[Path] = ()
 ) -> list[ConversionRow]:
     """Describe the files that are neither DICOM nor images that can be read: one row for each kind, in a stable order.
 
     Args:
         files: all files that are no DICOM.
         namer: names them.
-        findings: the CSV of findings, which needs no row.
+        tables: of findings and cases, which need no row.
         copies: DICOM files that hold the object of another file.
 
     Returns:
@@ -55,7 +55,7 @@ def describe_other_files(
     if copies:
         files_by_kind["skipped", "", "a copy of a DICOM object that another file holds"] = list(copies)
     for file in files:
-        if file != findings and not is_image_file(file) and file not in data_files:
+        if file not in tables and not is_image_file(file) and file not in data_files:
             files_by_kind[_tell_kind(file)].append(file)
     rows = []
     for kind, members in sorted(files_by_kind.items()):
