@@ -273,7 +273,24 @@ def test_wrong_description_is_named(tmp_path: Path, change: dict[str, Any], reas
 def test_decathlon_lists_a_file_that_is_not_there(tmp_path: Path) -> None:
     write_decathlon(tmp_path, make_patients(2), TWO)
     (tmp_path / "Task01_Tumour" / "imagesTr" / "bob.nii.gz").unlink()
-    with pytest.raises(DataError, match=r"training\[1\]: lists './imagesTr/bob.nii.gz', which is not there"):
+    layout = recognise(tmp_path)
+    assert len(layout.cases) == len(CASES)
+    assert layout.remarks == ("1 file(s) that dataset.json lists are not there: imagesTr/bob.nii.gz",)
+
+
+def test_decathlon_without_any_image_is_refused(tmp_path: Path) -> None:
+    write_decathlon(tmp_path, make_patients(2), TWO)
+    for image in tmp_path.rglob("images*/*"):
+        image.unlink()
+    with pytest.raises(DataError, match=r"no image is there, such as imagesTr/ann\.nii\.gz"):
+        recognise(tmp_path)
+
+
+def test_pictures_in_two_dimensions_are_no_volumes(tmp_path: Path) -> None:
+    write_nnunet(tmp_path, make_patients(2), TWO)
+    path = tmp_path / "Dataset001_TUMOUR" / "dataset.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"file_ending": ".png"}))
+    with pytest.raises(DataError, match=r"no image is there; its file_ending is \.png"):
         recognise(tmp_path)
 
 

@@ -106,7 +106,7 @@ def masks_overlap(layout: Layout, most_cases: int = 5) -> bool:
     for case in labelled[:most_cases]:
         covered: NDArray[np.bool_] | None = None
         for label in case.labels:
-            array = read_channels(label.path)[label.layer or 0].array
+            array = _read_layer(label).array
             mask = array != 0 if label.value is None else array == label.value
             if covered is not None and covered.shape == mask.shape and bool((covered & mask).any()):
                 return True
@@ -142,12 +142,17 @@ def _read_mask(source: LabelSource, grid: Geometry) -> tuple[NDArray[np.bool_], 
 
 def _read_on_grid(source: LabelSource, grid: Geometry) -> tuple[Volume, str]:
     """Read a label, in the order of its image's voxels; 3D Slicer's crop of the image is filled up with 0."""
-    layers = read_channels(source.path)
-    if source.layer is None and len(layers) > 1:
-        raise DataError(f"expected one label, the file holds {len(layers)}", path=source.path)
-    volume = layers[source.layer or 0]
+    volume = _read_layer(source)
     embedded = _embed(volume, grid) if source.value is not None and volume.geometry.find_axes(grid) is None else None
     return embedded or align(volume, grid), "" if embedded else describe_turn(volume.geometry, grid)
+
+
+def _read_layer(source: LabelSource) -> Volume:
+    layers = read_channels(source.path)
+    if (source.layer is None and len(layers) > 1) or (source.layer or 0) >= len(layers):
+        expected = "one label" if source.layer is None else f"a layer {source.layer}, from 0"
+        raise DataError(f"expected {expected}; the file holds {len(layers)}", path=source.path)
+    return layers[source.layer or 0]
 
 
 def _embed(volume: Volume, grid: Geometry) -> Volume | None:

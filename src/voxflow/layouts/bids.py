@@ -25,7 +25,12 @@ DERIVATIVES = "derivatives"
 MAP_SUFFIX, MASK_SUFFIXES = "dseg", ("mask", "roi")
 # Entities that tell several images of one visit apart; the others (task, run ...) stay as they are.
 CHANNEL_ENTITIES = ("ce", "acq", "rec", "trc", "echo", "part")
+# Entities that tell several segmentations of one visit apart; of masks, label and desc name the class.
+SPACES = ("space", "res", "atlas", "seg")
 NO_IMAGE = "no image of this subject and session"
+SERIES_FOLDERS = ("func", "dwi", "fmap", "perf")
+NO_CHANNEL = f"{', '.join(SERIES_FOLDERS)} hold series over time or directions, which are no channels"
+NO_IMAGE_SUFFIXES = ("probseg", "xfm", "warp")
 _ENTITY = re.compile(r"([a-zA-Z0-9]+)-([a-zA-Z0-9]+)")
 
 
@@ -33,7 +38,9 @@ def recognise_bids(folder: FolderFiles) -> Layout | None:
     """Read a BIDS data set with labels in derivatives: ``_dseg`` maps with a table, or ``_mask`` and ``_roi`` files.
 
     A case is a session of a subject, or a subject without sessions. A channel is a suffix (T1w, FLAIR, pet) with the
-    entities that tell two of them apart (ce-gd). Channels that fewer than half of the cases have are left out.
+    entities that tell two of them apart (ce-gd). Channels that fewer than half of the cases have are left out. Images
+    of derivatives count where a case has no others; of several runs, spaces or segmentations one counts, and the others
+    have the reason.
 
     Returns:
         None where no dataset_description.json states a BIDSVersion.
@@ -44,27 +51,36 @@ def recognise_bids(folder: FolderFiles) -> Layout | None:
     root = _find_root(folder)
     if root is None:
         return None
-    images: dict[str, dict[str, Path]] = defaultdict(dict)
+    raw: dict[str, list[Path]] = defaultdict(list)
+    derived: dict[str, list[Path]] = defaultdict(list)
     labels: dict[str, list[Path]] = defaultdict(list)
+    reasons: dict[Path, str] = {}
     for parent, files in folder.by_folder.items():
         is_derived = DERIVATIVES in parent.relative_to(root).parts if parent.is_relative_to(root) else True
         for file in files:
-            visit, channel, suffix = _parse_name(file)
+            visit, _, suffix = _parse_name(file)
             if visit and suffix in (MAP_SUFFIX, *MASK_SUFFIXES):
                 labels[visit].append(file)
-            elif visit and not is_derived:
-                images[visit].setdefault(channel, file)
-    channels = _choose_channels(list(images.values()))
+            elif parent.name in SERIES_FOLDERS:
+                reasons[file] = NO_CHANNEL
+            elif visit and suffix not in NO_IMAGE_SUFFIXES:
+                (derived if is_derived else raw)[visit].append(file)
+    visits = sorted({*raw, *derived} if not raw else {*raw, *(derived.keys() & labels.keys())})
+    images = {visit: _choose_images(raw.get(visit) or derived[visit], reasons) for visit in visits}
+    chosen_labels = _choose_labels(labels, reasons)
+    channels, images = _choose_channels(images)
     cases = [
         LayoutCase(
             name=visit,
             patient=visit.partition("_")[0],
             channels=tuple(ChannelSource(files[name]) if name in files else None for name in channels),
-            labels=tuple(_make_label(file) for file in labels.get(visit, ())),
+            labels=chosen_labels.get(visit, ()),
         )
         for visit, files in images.items()
+        if any(name in files for name in channels)
     ]
-    reasons = {file: NO_IMAGE for visit, files in labels.items() if visit not in images for file in files}
+    names = {case.name for case in cases}
+    reasons |= {file: NO_IMAGE for visit, files in labels.items() if visit not in names for file in files}
     return _name_classes(folder, root, channels, cases, reasons)
 
 
@@ -85,8 +101,7 @@ def _parse_name(file: Path) -> tuple[str, str, str]:
         >>> _parse_name(Path("sub-01_ses-2_ce-gd_T1w.nii.gz"))
         ('sub-01_ses-2', 'T1w ce-gd', 'T1w')
     """
-    *parts, suffix = strip_suffix(file.name).split("_")
-    entities = {match[1]: match[2] for part in parts if (match := _ENTITY.fullmatch(part))}
+    entities, suffix = _read_entities(file), strip_suffix(file.name).rpartition("_")[2]
     if "sub" not in entities:
         return "", "", suffix
     visit = "_".join(f"{key}-{entities[key]}" for key in ("sub", "ses") if key in entities)
@@ -94,17 +109,76 @@ def _parse_name(file: Path) -> tuple[str, str, str]:
     return visit, channel, suffix
 
 
-def _choose_channels(images: Sequence[Mapping[str, Path]]) -> tuple[str, ...]:
-    counts = Counter(channel for files in images for channel in files)
-    return tuple(sorted(channel for channel, count in counts.items() if count * 2 >= len(images)))
+def _read_entities(file: Path) -> dict[str, str]:
+    parts = strip_suffix(file.name).split("_")[:-1]
+    return {match[1]: match[2] for part in parts if (match := _ENTITY.fullmatch(part))}
+
+
+def _choose_images(files: Sequence[Path], reasons: dict[Path, str]) -> dict[str, Path]:
+    """One image a channel: the one with the fewest entities, such as the first run in the scanner's own space."""
+    images: dict[str, Path] = {}
+    for file in sorted(files, key=lambda file: (len(_read_entities(file)), file.name)):
+        first = images.setdefault(_parse_name(file)[1], file)
+        if first != file:
+            reasons[file] = f"another image of the same channel (a run or a space); {first.name} counts"
+    return images
+
+
+def _choose_channels(
+    images: Mapping[str, Mapping[str, Path]],
+) -> tuple[tuple[str, ...], dict[str, dict[str, Path]]]:
+    """The channels that half of the visits have, by suffix alone where sites call them otherwise (acq-A, acq-B)."""
+    by_visit = {visit: dict(files) for visit, files in images.items()}
+    for _ in range(2):
+        counts = Counter(channel for files in by_visit.values() for channel in files)
+        channels = sorted(channel for channel, count in counts.items() if count * 2 >= len(by_visit))
+        if channels:
+            return tuple(channels), by_visit
+        by_visit = {
+            visit: {channel.partition(" ")[0]: file for channel, file in sorted(files.items(), reverse=True)}
+            for visit, files in by_visit.items()
+        }
+    return (), by_visit
+
+
+def _choose_labels(
+    labels: Mapping[str, Sequence[Path]], reasons: dict[Path, str]
+) -> dict[str, tuple[LabelSource, ...]]:
+    """Of segmentations in several spaces or by several methods, take those that most visits have."""
+    variants = {file: _name_variant(file) for files in labels.values() for file in files}
+    suffix_of = {file: strip_suffix(file.name).rpartition("_")[2] for file in variants}
+    kinds = {file: MAP_SUFFIX if suffix == MAP_SUFFIX else "mask" for file, suffix in suffix_of.items()}
+    best = {}
+    for kind in set(kinds.values()):
+        counts = Counter(variants[file] for file in variants if kinds[file] == kind)
+        best[kind] = min(counts, key=lambda variant: (-counts[variant], len(variant), variant))
+    chosen: dict[str, tuple[LabelSource, ...]] = {}
+    for visit, files in labels.items():
+        kept = [file for file in files if variants[file] == best[kinds[file]]]
+        maps = [file for file in kept if kinds[file] == MAP_SUFFIX]
+        for file in files:
+            if file not in kept:
+                text = " ".join(best[kinds[file]]) or "the plain ones"
+                reasons[file] = (
+                    f"another segmentation of this visit ({' '.join(variants[file]) or 'plain'}); {text} count"
+                )
+            elif file in maps[1:]:
+                reasons[file] = f"another segmentation of this visit; {maps[0].name} counts"
+        chosen[visit] = tuple(_make_label(file) for file in kept if file not in maps[1:])
+    return chosen
+
+
+def _name_variant(file: Path) -> tuple[str, ...]:
+    entities = _read_entities(file)
+    keys = SPACES if not file.name.lower().partition(f"_{MAP_SUFFIX}.")[1] else (*SPACES, "desc")
+    return tuple(f"{key}-{entities[key]}" for key in keys if key in entities)
 
 
 def _make_label(file: Path) -> LabelSource:
-    *parts, suffix = strip_suffix(file.name).split("_")
+    entities, suffix = _read_entities(file), strip_suffix(file.name).rpartition("_")[2]
     if suffix == MAP_SUFFIX:
         return LabelSource(file)
-    name = next((part.partition("-")[2] for part in parts if part.startswith(("label-", "desc-"))), suffix)
-    return LabelSource(file, name)
+    return LabelSource(file, entities.get("label") or entities.get("desc") or suffix)
 
 
 def _name_classes(
@@ -135,14 +209,21 @@ def _keep_map(case: LayoutCase) -> LayoutCase:
 
 
 def _read_map_table(maps: Sequence[Path], folder: FolderFiles) -> dict[str, tuple[int, ...]]:
-    """The names of a map's values: the table beside the first map, or the one ``dseg.tsv`` of the data set."""
+    """The names of a map's values: the table beside a map, or the ``dseg.tsv`` of the data set and its method."""
     beside = [path.with_name(f"{strip_suffix(path.name)}.tsv") for path in maps]
-    shared = [file for file in folder.files if file.name.endswith(f"{MAP_SUFFIX}.tsv")]
+    variant = _name_variant(maps[0])
+    shared = [
+        file for file in folder.files if file.name.endswith(f"{MAP_SUFFIX}.tsv") and not file.name.startswith("sub-")
+    ]
+    shared.sort(key=lambda file: _name_variant(file) != variant)
     table = next((path for path in (*beside, *shared) if path.is_file()), None)
     if table is None:
         return {}
-    rows = read_rows(table) or []
     try:
-        return {row["name"]: (int(row["index"]),) for row in rows if int(row["index"]) != 0}
-    except (KeyError, ValueError) as error:
+        pairs = [(row["name"], int(row["index"])) for row in read_rows(table) or []]
+    except (KeyError, TypeError, ValueError) as error:
         raise DataError("expected the columns index (whole numbers) and name", path=table) from error
+    names = Counter(name for name, value in pairs if value != 0)
+    if names and names.most_common(1)[0][1] > 1:
+        raise DataError(f"two values are called {names.most_common(1)[0][0]!r}", path=table, where="name")
+    return {name: (value,) for name, value in pairs if value != 0}

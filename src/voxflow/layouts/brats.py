@@ -32,10 +32,20 @@ CONTRASTS = {
 }
 CHANNELS = ("T1", "T1c", "T2", "FLAIR")
 SEGMENTATION = "seg"
+# Besides BraTS's own, the endings of UPENN-GBM and UCSF-PDGM, which have its contrasts and values.
+SEGMENTATIONS = (SEGMENTATION, "segm", "tumor_segmentation")
 NECROSIS, OEDEMA = 1, 2
+# BraTS-PED from 2024 on: 1 enhancing, 2 not enhancing, 3 cysts, 4 oedema.
+PEDIATRIC = re.compile(r"BraTS-PED-", re.IGNORECASE)
+PEDIATRIC_REGIONS = {
+    "whole tumour": (1, 2, 3, 4),
+    "tumour core": (1, 2, 3),
+    "enhancing tumour": (1,),
+    "cystic component": (3,),
+}
 # The cases whose labels are read to tell the value of enhancing tumour: 4 until 2021, 3 since 2023.
 MAX_READ = 20
-_NAME = re.compile(rf"(.+)[-_]({'|'.join([*CONTRASTS, SEGMENTATION])})", re.IGNORECASE)
+_NAME = re.compile(rf"(.+?)[-_]({'|'.join([*CONTRASTS, *SEGMENTATIONS])})", re.IGNORECASE)
 # A visit of a patient: BraTS-GLI-00012-001.
 _VISIT = re.compile(r"(BraTS-[A-Za-z]+-\d+)-\d{3}")
 
@@ -81,10 +91,15 @@ def _make_case(name: str, files: dict[str, Path]) -> LayoutCase:
 
 
 def _choose_regions(labels: Sequence[Path]) -> dict[str, tuple[int, ...]]:
-    """The regions by the values that the first labels hold; with 3 and 4, 4 is the resection cavity of 2024."""
+    """The regions by the values that the first labels hold; with 3 and 4, 4 is the resection cavity of 2024.
+
+    Children's tumours of 2024 have other values; those of 2023 are as adults'.
+    """
     values: set[int] = set()
     for path in islice(labels, MAX_READ):
         values |= {int(value) for value in np.unique(read_volume(path).array)}
+    if 4 in values and PEDIATRIC.match(labels[0].name):
+        return PEDIATRIC_REGIONS
     enhancing = 4 if 4 in values and 3 not in values else 3
     regions = {
         "whole tumour": (NECROSIS, OEDEMA, enhancing),

@@ -101,7 +101,7 @@ def _build_layout(
         cases=tuple(cases),
         ignore=None if ignore is None else notes.values.get(ignore, ignore),
         unplaced=folder.explain_unplaced([description.path, *(file for case in cases for file in case.files)]),
-        remarks=description.check_count(cases),
+        remarks=description.check_count(cases) + description.check_files(cases),
         value_names=notes.value_names,
     )
 
@@ -166,6 +166,8 @@ class _Description:
         for key, value in labels.items():
             is_turned = key.isdigit() and isinstance(value, str)
             name, numbers = (value, [int(key)]) if is_turned else (key, value if isinstance(value, list) else [value])
+            # nnU-Net takes "1" for 1.
+            numbers = [int(number) if _is_digits(number) else number for number in numbers]
             if not numbers or not all(type(number) is int and 0 <= number <= HIGHEST_LABEL for number in numbers):
                 message = f"expected whole numbers from 0 to {HIGHEST_LABEL}, received {show(value)}"
                 raise self._fail(message, f"labels.{key}")
@@ -245,13 +247,29 @@ class _Description:
         return () if stated in counts else (f"{FILE} states {stated} cases for training; {count} are there",)
 
     def _find_file(self, name: str, where: str) -> Path:
-        path = PurePosixPath(name)
+        path = PurePosixPath(name.replace("\\", "/"))
         if ".." in path.parts or path.is_absolute():
             raise self._fail(f"{name!r} leads out of the data set's folder", where)
-        file = self.root / path
-        if not file.is_file():
-            raise self._fail(f"lists {name!r}, which is not there", where)
-        return file
+        return self.root / path
+
+    def check_files(self, cases: Sequence[LayoutCase]) -> tuple[str, ...]:
+        """A remark where files that the description lists are not there; their cases can't be converted.
+
+        Raises:
+            DataError: there is no case, or no image of one.
+        """
+        files = dict.fromkeys(file for case in cases for file in case.files)
+        lacking = {file: file.relative_to(self.root).as_posix() for file in files if not file.is_file()}
+        if not any(source and source.path not in lacking for case in cases for source in case.channels):
+            first = f", such as {next(iter(lacking.values()))}" if lacking else ""
+            ending = self.content.get("file_ending")
+            raise self._fail(f"no image is there{first}" + (f"; its file_ending is {ending}" if ending else ""), FILE)
+        names = join_names(list(lacking.values()))
+        return (f"{len(lacking)} file(s) that {FILE} lists are not there: {names}",) if lacking else ()
+
+
+def _is_digits(value: Any) -> bool:
+    return isinstance(value, str) and value.isdecimal() and len(value) <= len(str(HIGHEST_LABEL))
 
 
 def _find_description(folder: FolderFiles, is_this: Callable[[_Description, FolderFiles], bool]) -> _Description | None:
@@ -287,10 +305,15 @@ def _is_msd(description: _Description, folder: FolderFiles) -> bool:
 
 def _list_numbered_cases(description: _Description, folder: FolderFiles, channel_count: int) -> Iterator[LayoutCase]:
     """Cases of files that end in the number of their channel; a number beyond the channels has no place."""
+    ending = str(description.content.get("file_ending", ""))
     for images, labels, part in FOLDERS:
-        label_by_name = {strip_suffix(file.name): file for file in folder.list_volumes(description.root / labels)}
+        volumes, maps = (
+            [file for file in folder.list_volumes(description.root / name) if file.name.endswith(ending)]
+            for name in (images, labels)
+        )
+        label_by_name = {strip_suffix(file.name): file for file in maps}
         by_case: dict[str, dict[int, ChannelSource]] = {}
-        for file in folder.list_volumes(description.root / images):
+        for file in volumes:
             split = split_channel(strip_suffix(file.name))
             if split and split[1] < channel_count:
                 by_case.setdefault(split[0], {})[split[1]] = ChannelSource(file)

@@ -141,9 +141,11 @@ class _RowReader:
         if not text:
             return None
         where = f"line {self._number}, column {column}"
-        if PurePosixPath(text).is_absolute() or ".." in PurePosixPath(text).parts:
+        source = self._folder.source
+        # An absolute path may lie below the source, too.
+        file = source / text
+        if ".." in PurePosixPath(text).parts or not file.absolute().is_relative_to(source.absolute()):
             raise DataError(f"{text!r} leads out of the source; write paths below it", path=self._path, where=where)
-        file = self._folder.source / text
         if not file.is_file():
             raise DataError(f"{text!r} is not there", path=self._path, where=where)
         return file

@@ -34,7 +34,7 @@ def recognise_totalsegmentator(folder: FolderFiles) -> Layout | None:
     masks = {parent: folder.list_volumes(parent / TOTALSEGMENTATOR_MASKS) for parent in images}
     if not any(masks.values()):
         return None
-    parts = _read_parts(folder)
+    parts = _read_parts(next(iter(images)).parent)
     cases = [
         LayoutCase(
             name=parent.name,
@@ -120,7 +120,7 @@ def _name_class(mask: Path) -> str:
     return _AFFIX.sub("", stem) or stem
 
 
-def _read_parts(folder: FolderFiles) -> Mapping[str, Part]:
-    """What meta.csv uses each case for; its values train, val and test."""
-    rows = read_rows(folder.source / TOTALSEGMENTATOR_TABLE) or []
+def _read_parts(folder: Path) -> Mapping[str, Part]:
+    """What meta.csv beside the cases' folders uses each case for; its values train, val and test."""
+    rows = read_rows(folder / TOTALSEGMENTATOR_TABLE) or []
     return {row.get("image_id", ""): "testing" if row.get("split") == "test" else "training" for row in rows}

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import replace
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from voxflow.errors import DataError
@@ -11,7 +14,7 @@ from voxflow.layouts.dataset_json import recognise_msd, recognise_nnunet
 from voxflow.layouts.folder import FolderFiles
 from voxflow.layouts.listing import recognise_table
 from voxflow.layouts.masks import recognise_masks, recognise_totalsegmentator
-from voxflow.layouts.model import TITLES
+from voxflow.layouts.model import TITLES, sort_cases
 from voxflow.layouts.slicer import recognise_slicer
 
 if TYPE_CHECKING:
@@ -52,4 +55,19 @@ def recognise_layout(source: Path, files: Iterable[Path], name: LayoutName | Non
     layout = next((layout for read in readers.values() if (layout := read(folder))), None)
     if layout is None and name is not None:
         raise DataError(f"does not look like {TITLES[name]}", path=source)
-    return layout
+    return _name_apart(layout, folder) if layout else None
+
+
+def _name_apart(layout: Layout, folder: FolderFiles) -> Layout:
+    """Put the folder before the names of cases that are called alike, as in train/s0001 and test/s0001."""
+    counts = Counter(case.name for case in layout.cases)
+    if len(counts) == len(layout.cases):
+        return layout
+    cases = []
+    for case in layout.cases:
+        name = case.name
+        if counts[name] > 1:
+            place = PurePosixPath(folder.shorten(case.files[0])).parent
+            name = (place if place.name == name else place / name).as_posix()
+        cases.append(replace(case, name=name, patient=name if case.patient == case.name else case.patient))
+    return replace(layout, cases=sort_cases(cases))

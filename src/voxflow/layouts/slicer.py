@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 ENDING = ".seg.nrrd"
 MAX_HEADER = 1 << 22
+MOST_DIGITS = 10
+TWO = "another segmentation of the same image lies here; keep one"
 NO_IMAGE = "a segmentation without an image of its name, or a single image, in its folder"
 # Slicer's own words in the names of files that it saves.
 _WORDS = re.compile(r"[-_. ]*(segmentation|seg|label)([-_. ]?\d+)?$", re.IGNORECASE)
@@ -50,10 +53,11 @@ def recognise_slicer(folder: FolderFiles) -> Layout | None:
     if not segmentations:
         return None
     reasons, cases = {}, []
-    for file in segmentations:
-        image = _find_image(file, folder)
-        if image is None:
-            reasons[file] = NO_IMAGE
+    images = {file: _find_image(file, folder) for file in segmentations}
+    counts = Counter(images.values())
+    for file, image in images.items():
+        if image is None or counts[image] > 1:
+            reasons[file] = NO_IMAGE if image is None else TWO
             continue
         try:
             layers = read_segments(file)
@@ -93,15 +97,18 @@ def read_segments(path: Path) -> tuple[Segment, ...]:
         raise DataError("no NRRD file", path=path)
     lines = header.decode("utf-8", "replace").splitlines()
     values = dict(line.split(":=", 1) for line in lines if ":=" in line)
-    numbers = sorted({int(match[1]) for key in values if (match := re.fullmatch(r"Segment(\d+)_ID", key))})
-    segments = []
+    # Until 2020 each segment had a layer of its own, and no key said so.
+    has_own_layers = "dimension: 4" in lines and not any(key.endswith("_Layer") for key in values)
+    numbers = sorted({int(match[1]) for key in values if (match := re.fullmatch(r"Segment(\d{1,9})_ID", key))})
+    segments: list[Segment] = []
     for number in numbers:
         prefix = f"Segment{number}_"
-        try:
-            value, layer = int(values.get(f"{prefix}LabelValue", 1)), int(values.get(f"{prefix}Layer", 0))
-        except ValueError as error:
-            raise DataError(f"{prefix}LabelValue or {prefix}Layer is no whole number", path=path) from error
-        segments.append(Segment(values.get(f"{prefix}Name", f"Segment_{number + 1}").strip(), value, layer))
+        layer = str(len(segments) if has_own_layers else 0)
+        texts = values.get(f"{prefix}LabelValue", "1"), values.get(f"{prefix}Layer", layer)
+        if not all(text.strip().isdecimal() and len(text) < MOST_DIGITS for text in texts):
+            raise DataError(f"{prefix}LabelValue or {prefix}Layer is no whole number", path=path)
+        name = values.get(f"{prefix}Name", f"Segment_{number + 1}").strip()
+        segments.append(Segment(name, int(texts[0]), int(texts[1])))
     if not segments:
         raise DataError("its header lists no segment (Segment0_ID)", path=path)
     return tuple(segments)
