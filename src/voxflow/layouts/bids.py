@@ -158,10 +158,8 @@ def _choose_labels(
         maps = [file for file in kept if kinds[file] == MAP_SUFFIX]
         for file in files:
             if file not in kept:
-                text = " ".join(best[kinds[file]]) or "the plain ones"
-                reasons[file] = (
-                    f"another segmentation of this visit ({' '.join(variants[file]) or 'plain'}); {text} count"
-                )
+                names = [" ".join(variant) or "plain" for variant in (variants[file], best[kinds[file]])]
+                reasons[file] = f"another segmentation of this visit ({names[0]}); those that are {names[1]} count"
             elif file in maps[1:]:
                 reasons[file] = f"another segmentation of this visit; {maps[0].name} counts"
         chosen[visit] = tuple(_make_label(file) for file in kept if file not in maps[1:])

@@ -292,11 +292,11 @@ def _is_nnunet(description: _Description, folder: FolderFiles) -> bool:
     if "channel_names" in description.content:
         return True
     # Version 1 has the Decathlon's keys; but what it lists as a.nii.gz is the file a_0000.nii.gz.
-    images = folder.list_volumes(description.root / "imagesTr")
+    names = {file.name for file in folder.list_volumes(description.root / "imagesTr")}
     items = [item.get("image") if isinstance(item, dict) else item for item in description.read_list("training")]
-    stated = {PurePosixPath(str(item)).name for item in items}
-    unlisted = [file for file in images if file.name not in stated]
-    return "modality" in description.content and any(split_channel(strip_suffix(file.name)) for file in unlisted)
+    has_listed = any(PurePosixPath(str(item).replace("\\", "/")).name in names for item in items)
+    is_numbered = any(split_channel(strip_suffix(name)) for name in names)
+    return "modality" in description.content and is_numbered and not has_listed
 
 
 def _is_msd(description: _Description, folder: FolderFiles) -> bool:
