@@ -104,18 +104,21 @@ def read_elements(path: Path, vr_by_tag: Mapping[int, bytes]) -> Elements:
 
 
 def _walk_elements(data: bytes, size: int, vr_by_tag: Mapping[int, bytes]) -> Elements:
-    if data[128:132] != b"DICM":
-        raise UnusualFileError
-    transfer_syntax, first_element = read_file_meta(data)
-    if transfer_syntax != IMPLICIT_VR and not transfer_syntax.startswith((*COMPRESSED, EXPLICIT_VR)):
-        raise UnusualFileError
-    if transfer_syntax.startswith(EXPLICIT_VR + "."):  # deflated
-        raise UnusualFileError
-    walk = _parse_implicit if transfer_syntax == IMPLICIT_VR else _parse_explicit
+    transfer_syntax, first_element = _find_data_set(data)
+    is_explicit = transfer_syntax != IMPLICIT_VR
+    walk = _parse_explicit if is_explicit else _parse_implicit
     values: dict[int, bytes] = {}
-    position, previous_tag, pixels = first_element, 0, None
+    position, previous_tag, pixels, parse_usual = first_element, 0, None, _TAG_VR_LENGTH.unpack_from
     while position < size:
-        tag, vr, value, length = walk(data, position)
+        try:
+            group, element, vr, length = parse_usual(data, position)
+        except struct.error as error:
+            raise TooShortError from error
+        # Most elements are of this kind, and a call for each takes as long as all the rest.
+        if is_explicit and vr in _SHORT_VRS:
+            tag, value = (group << 16) + element, position + 8
+        else:
+            tag, vr, value, length = walk(data, position)
         # PS3.5 7.1: tags ascend, each stands once.
         if tag <= previous_tag:
             raise UnusualFileError
@@ -123,21 +126,32 @@ def _walk_elements(data: bytes, size: int, vr_by_tag: Mapping[int, bytes]) -> El
         if tag >= PIXELS:
             pixels = (value, length) if tag == PIXELS and length != UNDEFINED else None
             break
-        expected = vr_by_tag.get(tag)
+        position, expected = value + length, vr_by_tag.get(tag)
+        if length == UNDEFINED:
+            position = _skip_sequence(data, value, vr, is_explicit)
+        if expected is None:
+            continue
         if expected == b"SQ":
             values[tag] = b""
-        if length == UNDEFINED:
-            position = _skip_sequence(data, value, vr, walk is _parse_explicit)
-            continue
-        position = value + length
-        if expected is None or expected == b"SQ":
-            continue
-        if vr is not None and expected and vr != expected:
-            raise UnusualFileError
-        if position > len(data):
-            raise TooShortError
-        values[tag] = data[value:position]
+        elif length != UNDEFINED:
+            if vr is not None and expected and vr != expected:
+                raise UnusualFileError
+            if position > len(data):
+                raise TooShortError
+            values[tag] = data[value:position]
     return Elements(transfer_syntax, values, pixels, size)
+
+
+def _find_data_set(data: bytes) -> tuple[str, int]:
+    """The transfer syntax of a file that can be walked through, and where its data set begins."""
+    if data[128:132] != b"DICM":
+        raise UnusualFileError
+    transfer_syntax, first_element = read_file_meta(data)
+    if transfer_syntax != IMPLICIT_VR and not transfer_syntax.startswith((*COMPRESSED, EXPLICIT_VR)):
+        raise UnusualFileError
+    if transfer_syntax.startswith(EXPLICIT_VR + "."):  # deflated
+        raise UnusualFileError
+    return transfer_syntax, first_element
 
 
 def read_file_meta(data: bytes) -> tuple[str, int]:

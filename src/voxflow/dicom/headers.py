@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from voxflow.dicom.elements import UNDEFINED
 from voxflow.dicom.files import UnfitFileError, find_start, open_dataset
+from voxflow.dicom.quick_pickle import QuickPickle
 from voxflow.files import describe_special_file
 
 if TYPE_CHECKING:
@@ -110,7 +111,7 @@ _PLANE_TAGS = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"
 
 
 @dataclass(frozen=True, slots=True)
-class Plane:
+class Plane(QuickPickle):
     """Where one slice lies in the patient (PS3.3 C.7.6.2).
 
     Attributes:
@@ -129,7 +130,7 @@ class Plane:
 
 
 @dataclass(frozen=True, slots=True)
-class PlainPixels:
+class PlainPixels(QuickPickle):
     """Where the pixels of one uncompressed grey frame of 16 bits lie, and what they mean.
 
     Attributes:
@@ -173,7 +174,7 @@ class PlainPixels:
 
 
 @dataclass(frozen=True, slots=True)
-class Concatenation:
+class Concatenation(QuickPickle):
     """Of which image an object is one part, where a multi-frame image is cut into several (PS3.3 C.7.6.16.2.2.4).
 
     Attributes:
@@ -195,7 +196,7 @@ class DicomAttributes(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class DicomHeader:
+class DicomHeader(QuickPickle):
     """The header of one DICOM object, as far as conversion needs it.
 
     UIDs and texts that are not there are empty; ``varying`` follows :data:`VARYING`. ``pixels`` is known where they can

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -166,6 +167,7 @@ class _HeaderFields:
 
     def __init__(self, elements: Elements) -> None:
         self.elements = elements
+        self._values = elements.values
 
     def read_texts(self, name: str) -> tuple[str, ...]:
         """Read the values of a text attribute, which a backslash separates; none where it is missing or empty.
@@ -177,26 +179,8 @@ class _HeaderFields:
             UnusualFileError: pydicom might read another text.
         """
         tag, vr = _ELEMENTS[name]
-        raw = self.elements.values.get(tag)
-        if not raw:
-            return ()
-        if vr == b"FD":
-            return tuple(str(value) for (value,) in struct.iter_unpack("<d", raw))
-        if len(raw) > LONGEST_UID and (vr in (b"UI", b"LO") or len(raw) > LONGEST_RAW_TEXT):
-            raise UnusualFileError
-        # PS3.5 6.2: UIDs are padded by a zero byte, other text by a blank.
-        text = raw.rstrip(b"\0" if vr == b"UI" else b" ").decode("latin-1")
-        if not text:
-            return ()
-        if not text.isascii() or not text.isprintable():
-            raise UnusualFileError
-        values = tuple(text.split("\\"))
-        # Blanks within and numbers such as "+1" or "007" are for pydicom to understand.
-        if " " in text and any(value != value.strip() for value in values):
-            raise UnusualFileError
-        if vr == b"IS" and any(str(int(value)) != value for value in values):
-            raise UnusualFileError
-        return values
+        raw = self._values.get(tag)
+        return _parse_texts(vr, raw) if raw else ()
 
     def read_text(self, name: str) -> str:
         """Read the only value of a text attribute; empty where there is none.
@@ -204,16 +188,20 @@ class _HeaderFields:
         Raises:
             UnusualFileError: there are several.
         """
-        if _TAGS[name] not in self.elements.values:
+        tag, vr = _ELEMENTS[name]
+        raw = self._values.get(tag)
+        if not raw:
             return ""
-        values = self.read_texts(name)
+        values = _parse_texts(vr, raw)
         if len(values) > 1:
             raise UnusualFileError
         return values[0] if values else ""
 
     def read_numbers(self, name: str) -> tuple[float, ...]:
         """Read the values of a decimal string."""
-        return tuple(map(float, self.read_texts(name)))
+        tag, vr = _ELEMENTS[name]
+        raw = self._values.get(tag)
+        return _parse_numbers(vr, raw) if raw else ()
 
     def read_count(self, name: str) -> int:
         """Read an unsigned short; 0 where it is missing."""
@@ -221,12 +209,39 @@ class _HeaderFields:
 
     def read_short(self, name: str) -> int | None:
         """Read an unsigned short; None where it is missing."""
-        raw = self.elements.values.get(_TAGS[name])
+        raw = self._values.get(_TAGS[name])
         if raw is None:
             return None
         if len(raw) != 2:
             raise UnusualFileError
         return int.from_bytes(raw, "little")
+
+
+# The slices of a series hold the same texts, but for a few.
+@lru_cache(maxsize=1024)
+def _parse_texts(vr: bytes, raw: bytes) -> tuple[str, ...]:
+    if vr == b"FD":
+        return tuple(str(value) for (value,) in struct.iter_unpack("<d", raw))
+    if len(raw) > LONGEST_UID and (vr in (b"UI", b"LO") or len(raw) > LONGEST_RAW_TEXT):
+        raise UnusualFileError
+    # PS3.5 6.2: UIDs are padded by a zero byte, other text by a blank.
+    text = raw.rstrip(b"\0" if vr == b"UI" else b" ").decode("latin-1")
+    if not text:
+        return ()
+    if not text.isascii() or not text.isprintable():
+        raise UnusualFileError
+    values = tuple(text.split("\\"))
+    # Blanks within and numbers such as "+1" or "007" are for pydicom to understand.
+    if " " in text and any(value != value.strip() for value in values):
+        raise UnusualFileError
+    if vr == b"IS" and any(str(int(value)) != value for value in values):
+        raise UnusualFileError
+    return values
+
+
+@lru_cache(maxsize=1024)
+def _parse_numbers(vr: bytes, raw: bytes) -> tuple[float, ...]:
+    return tuple(map(float, _parse_texts(vr, raw)))
 
 
 def _read_concatenation(fields: _HeaderFields) -> Concatenation | None:
