@@ -123,6 +123,10 @@ def rle_header(*words: int) -> Callable[[bytes], bytes]:
     return lambda frame: struct.pack("<16I", *words, *[0] * (16 - len(words))) + frame[64:]
 
 
+def rle_segments(first: bytes, second: bytes) -> Callable[[bytes], bytes]:
+    return lambda _: struct.pack("<16I", 2, 64, 64 + len(first), *[0] * 13) + first + second
+
+
 def lengthen_rle(frame: bytes) -> bytes:
     """A run of 128 more bytes at the end of the last segment."""
     return frame + b"\x81\x07"
@@ -206,10 +210,14 @@ FRAMES: dict[str, tuple[UID, Callable[[bytes], bytes], str]] = {
     "RLE, segments in a circle": (RLELossless, rle_header(2, 64, 64), "do not follow each other"),
     "RLE, a segment beyond the end": (RLELossless, rle_header(2, 64, 2**31), "do not follow each other"),
     "RLE, a segment in the header": (RLELossless, rle_header(2, 0, 100), "do not follow each other"),
-    "RLE, cut": (RLELossless, cut(0.6), "can't be decoded"),
+    "RLE, cut": (RLELossless, cut(0.6), "holds fewer bytes"),
     "RLE, cut in its header": (RLELossless, lambda frame: frame[:20], "cut off"),
-    "RLE, too many bytes": (RLELossless, lengthen_rle, "non-conformant padding"),
-    "RLE, a hole": (RLELossless, cut_hole, "non-conformant padding|can't be decoded"),
+    "RLE, too many bytes": (RLELossless, lengthen_rle, "holds more bytes"),
+    "RLE, a hole": (RLELossless, cut_hole, "holds (more|fewer) bytes"),
+    # Runs of 128 for three million pixels, where the header says 3840.
+    "RLE, runs without end": (RLELossless, rle_segments(b"\x81\x00" * 3_000, b"\x81\x00" * 3_800), "holds more bytes"),
+    "RLE, bytes that stand for nothing": (RLELossless, rle_segments(b"\x80" * 8_000_000, b"\x81\x00"), "larger than"),
+    "RLE, a run without a value": (RLELossless, rle_segments(b"\x81", b"\x81"), "holds fewer bytes"),
 }
 
 

@@ -75,6 +75,26 @@ def test_a_header_that_claims_what_is_not_there_is_refused(name: str) -> None:
     assert read_peak_mb() - before < MOST_MB
 
 
+@pytest.mark.parametrize("bits", [8, 16])
+@pytest.mark.parametrize("signed", [False, True])
+@pytest.mark.parametrize("frames", [1, 3])
+def test_rle_is_decoded_as_by_pydicom(bits: int, signed: bool, frames: int) -> None:
+    rng = np.random.default_rng(bits)
+    limits = np.iinfo(f"{'i' if signed else 'u'}{bits // 8}")
+    values = rng.integers(limits.min, limits.max, (frames, 30, 41), dtype=limits.dtype, endpoint=True)
+    values[:, 5:20, 3:30] = limits.min  # runs, too
+    dataset = Series(make_picture()[None]).datasets()[0]
+    dataset.Rows, dataset.Columns, dataset.NumberOfFrames = 30, 41, frames
+    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = bits, bits, bits - 1
+    dataset.PixelRepresentation = int(signed)
+    dataset.PixelData = values.tobytes()
+    dataset.compress(RLELossless)
+    decoded = decode_stored_values(dataset)
+    assert decoded.dtype == dataset.pixel_array.dtype
+    assert np.array_equal(decoded, dataset.pixel_array)
+    assert np.array_equal(decoded, values.squeeze())
+
+
 def test_zeros_behind_plain_pixels_are_padding() -> None:
     dataset = Series(make_picture()[None]).datasets()[0]
     dataset.PixelData += bytes(9000)

@@ -16,6 +16,7 @@ import resource
 import signal
 import sys
 import warnings
+from functools import lru_cache
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -72,15 +73,23 @@ def import_decoders() -> None:
 
 
 def _build_dataset(attributes: dict[str, Any], frame: bytes) -> Dataset:
-    from pydicom.dataset import Dataset, FileMetaDataset
     from pydicom.encaps import encapsulate
+
+    dataset = _build_frameless(tuple(attributes.items()))
+    dataset.PixelData = encapsulate([frame], has_bot=False)
+    dataset["PixelData"].VR = "OB"
+    return dataset
+
+
+# The slices of a series have the same attributes.
+@lru_cache(maxsize=4)
+def _build_frameless(attributes: tuple[tuple[str, Any], ...]) -> Dataset:
+    from pydicom.dataset import Dataset, FileMetaDataset
 
     dataset = Dataset()
     dataset.file_meta = FileMetaDataset()
-    for keyword, value in attributes.items():
+    for keyword, value in attributes:
         setattr(dataset.file_meta if keyword == "TransferSyntaxUID" else dataset, keyword, value)
-    dataset.PixelData = encapsulate([frame], has_bot=False)
-    dataset["PixelData"].VR = "OB"
     return dataset
 
 
@@ -128,6 +137,8 @@ class ResourceLimits:
         pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
         most = pages * resource.getpagesize() + FREE_BYTES + BYTES_A_PIXEL * frame_pixels
         resource.setrlimit(resource.RLIMIT_AS, (most, resource.RLIM_INFINITY))
+        # Of the decoded frame; nor may a decoder print for ever.
+        resource.setrlimit(resource.RLIMIT_FSIZE, (64 * PRINTED_BYTES + frame_bytes, resource.RLIM_INFINITY))
 
     def add_frame(self) -> None:
         """Allow the time of one more frame; beyond it, the kernel ends the process by SIGXCPU."""
@@ -135,42 +146,53 @@ class ResourceLimits:
         resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(self._seconds), resource.RLIM_INFINITY))
 
 
-def serve(connection: Connection) -> None:
+def serve(connection: Connection, pixels: int) -> None:
     """Decode what comes until the process that asks is gone.
 
-    It sends ("object", pixels and bytes of a frame) and then ("frame", attributes, bytes) for each. An answer is (type
-    of the array, its shape, what the decoder says of damage) followed by the array's bytes; or ("", (), error).
+    It sends (object, bytes) for each frame; object is (attributes, pixels and bytes of a frame), or None where it is
+    the one before. An answer is (type of the array, its shape, what the decoder says of damage); or ("", (), error).
+
+    Args:
+        connection: to that process.
+        pixels: descriptor of the file in memory that takes the decoded frame.
     """
-    limits = ResourceLimits(0, 0)
+    limits, attributes = ResourceLimits(0, 0), {}
     while True:
         try:
-            kind, *arguments = connection.recv()
+            described, frame = connection.recv()
         except EOFError:
             return
-        if kind == "object":
-            limits = ResourceLimits(*arguments)
-            continue
+        if described:
+            attributes, frame_pixels, frame_bytes = described
+            limits = ResourceLimits(frame_pixels, frame_bytes)
         limits.add_frame()
         try:
-            array, complaint = decode_frame(*arguments)
+            array, complaint = decode_frame(attributes, frame)
+            if not complaint:
+                _write_whole(pixels, array.data.cast("B"))
         except Exception as error:  # noqa: BLE001 - of whatever kind, the frame can't be decoded
             connection.send(("", (), str(error)))
             continue
         connection.send((array.dtype.str, array.shape, complaint))
-        connection.send_bytes(array.data.cast("B"))
+
+
+def _write_whole(file: int, data: memoryview) -> None:
+    """Write to the start of a file; at most 2 GB go at a time."""
+    position = 0
+    while position < len(data):
+        position += os.pwrite(file, data[position:], position)
 
 
 def main() -> None:
-    """Serve the process at the other end of the file descriptor that is the only argument."""
+    """Serve the process at the other end of the first file descriptor; the second is of the file for pixels."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # A crash is an answer, and needs no dump; nor may a decoder print for ever.
+    # A crash is an answer, and needs no dump.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (64 * PRINTED_BYTES, resource.RLIM_INFINITY))
     printed = os.memfd_create("printed")
     os.dup2(printed, 2)
     logging.getLogger("pydicom").setLevel(logging.CRITICAL)
     import_decoders()
-    serve(Connection(int(sys.argv[1])))
+    serve(Connection(int(sys.argv[1])), int(sys.argv[2]))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,8 @@
-"""Decoding compressed pixels in a process of their own, which may die; each frame is checked before it goes there."""
+"""Decoding compressed pixels: RLE here, all else in a process of its own, which may die.
+
+Each frame is checked before it goes there. Decoded pixels come back in a file in memory, since a pipe takes them in
+many small pieces.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from voxflow.dicom.codestreams import PIXEL_DATA, PixelLayout, check_frame
+from voxflow.dicom.codestreams import PIXEL_DATA, RLE, PixelLayout, check_frame
 from voxflow.dicom.decoder_process import PROGRAM
 from voxflow.dicom.encapsulation import split_frames
+from voxflow.dicom.rle import decode_rle
 from voxflow.errors import DicomError
 
 if TYPE_CHECKING:
@@ -28,6 +33,8 @@ if TYPE_CHECKING:
 _ATTRIBUTES = ("Rows", "Columns", "SamplesPerPixel", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation")
 # pydicom's words where GDCM decodes nothing, which says no more.
 GDCM_GAVE_NOTHING = "'NoneType' object has no attribute 'encode'"
+# Of the file in memory that stays for the next frame.
+KEPT_BYTES = 32 << 20
 # Decoder processes that wait, by the process that started them: a fork must not talk to its parent's.
 _IDLE: dict[int, list[DecoderProcess]] = {}
 
@@ -41,9 +48,10 @@ class DecoderProcess:
 
     def __init__(self) -> None:
         self._connection, remote_end = Pipe()
+        self._pixels = os.memfd_create("pixels")
         # Not multiprocessing's: a worker of a pool may have no children of that kind.
         # -P: the current folder is no place to import from.
-        command = [sys.executable, "-P", "-m", PROGRAM, str(remote_end.fileno())]
+        command = [sys.executable, "-P", "-m", PROGRAM, str(remote_end.fileno()), str(self._pixels)]
         # Each further thread of a library takes address space, which is limited there.
         threads = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
         environment = {**os.environ, **threads, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
@@ -52,7 +60,7 @@ class DecoderProcess:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            pass_fds=[remote_end.fileno()],
+            pass_fds=[remote_end.fileno(), self._pixels],
             env=environment,
         )
         remote_end.close()
@@ -73,39 +81,36 @@ class DecoderProcess:
             DecoderDeathError: a frame has ended the process.
             DicomError: a frame is damaged.
         """
+        array: NDArray[Any] | None = None
         try:
-            self._connection.send(("object", layout.frame_pixels, layout.frame_bytes))
-            array = self._decode_frame(attributes, frames[0], None)
-            if array.shape != (layout.rows, layout.columns):
-                raise DicomError(f"a frame was decoded to {array.shape} pixels", where=PIXEL_DATA)
-            if len(frames) > 1:
-                first, array = array, np.empty((len(frames), *array.shape), dtype=array.dtype)
-                array[0] = first
-                for n, frame in enumerate(frames[1:], start=1):
-                    self._decode_frame(attributes, frame, array[n])
+            for n, frame in enumerate(frames):
+                # Further frames are of the same object.
+                self._connection.send((None if n else (attributes, layout.frame_pixels, layout.frame_bytes), frame))
+                dtype, shape, message = self._connection.recv()
+                if not dtype:
+                    raise DicomError(f"a frame can't be decoded: {_shorten(message)}", where=PIXEL_DATA)
+                if message:
+                    raise DicomError(f"a frame is damaged, its decoder says: {_shorten(message)}", where=PIXEL_DATA)
+                if array is None:
+                    _require_shape(shape, (layout.rows, layout.columns))
+                    array = np.empty((len(frames), *shape), dtype=dtype)
+                _require_shape((*shape, dtype), (*array.shape[1:], array.dtype.str))
+                _read_whole(self._pixels, array[n].data.cast("B"))
         except (EOFError, OSError) as error:
             raise DecoderDeathError(self._explain_death()) from error
+        if array is None:
+            raise DicomError("no compressed frame is there", where=PIXEL_DATA)
+        if array[0].nbytes > KEPT_BYTES:
+            os.ftruncate(self._pixels, 0)
         self.is_new = False
-        return array
-
-    def _decode_frame(self, attributes: dict[str, Any], frame: bytes, target: NDArray[Any] | None) -> NDArray[Any]:
-        self._connection.send(("frame", attributes, frame))
-        dtype, shape, message = self._connection.recv()
-        if not dtype:
-            raise DicomError(f"a frame can't be decoded: {_shorten(message)}", where=PIXEL_DATA)
-        array = np.empty(shape, dtype=dtype) if target is None else target
-        if (array.dtype.str, array.shape) != (dtype, shape):
-            raise DicomError(f"a frame was decoded to {shape} pixels, and another to {array.shape}", where=PIXEL_DATA)
-        self._connection.recv_bytes_into(array.data.cast("B"))
-        if message:
-            raise DicomError(f"a frame is damaged, its decoder says: {_shorten(message)}", where=PIXEL_DATA)
-        return array
+        return array if len(frames) > 1 else array[0]
 
     def close(self) -> None:
         """End it."""
         self._connection.close()
         self._process.kill()
         self._process.wait()
+        os.close(self._pixels)
 
     def _explain_death(self) -> str:
         code = self._process.wait()
@@ -137,6 +142,10 @@ def decode_frames(dataset: Dataset, frame_count: int) -> NDArray[Any]:
     frames = split_frames(dataset, frame_count)
     for frame in frames:
         check_frame(frame, syntax, layout)
+    if syntax == RLE and layout.samples == 1:
+        is_signed = attributes["PixelRepresentation"] == 1
+        arrays = [decode_rle(frame, layout, is_signed=is_signed) for frame in frames]
+        return np.stack(arrays) if len(arrays) > 1 else arrays[0]
     attributes["TransferSyntaxUID"] = syntax
     idle = _IDLE.setdefault(os.getpid(), [])
     for process in _take_processes(idle):
@@ -157,6 +166,21 @@ def decode_frames(dataset: Dataset, frame_count: int) -> NDArray[Any]:
             idle.append(process)
             break
     return array
+
+
+def _require_shape(shape: tuple[Any, ...], expected: tuple[Any, ...]) -> None:
+    if shape != expected:
+        raise DicomError(f"a frame was decoded to {shape} pixels, expected {expected}", where=PIXEL_DATA)
+
+
+def _read_whole(file: int, target: memoryview) -> None:
+    """Read the start of a file; at most 2 GB come at a time."""
+    position = 0
+    while position < len(target):
+        count = os.preadv(file, [target[position:]], position)
+        if not count:
+            raise EOFError
+        position += count
 
 
 def _take_processes(idle: list[DecoderProcess]) -> Iterator[DecoderProcess]:

@@ -82,10 +82,11 @@ def open_dataset(path: Path) -> Path | BytesIO:
         UnfitFileError: it is too large, its data set inflates to too much or is cut off, or it has too many items.
         OSError: the file can't be read.
     """
-    megabytes, most = path.stat().st_size >> 20, read_limits().image_mb + FREE_MEGABYTES
-    if megabytes > most:
+    size = path.stat().st_size
+    megabytes = size >> 20
+    if megabytes > FREE_MEGABYTES and megabytes > (most := read_limits().image_mb + FREE_MEGABYTES):
         raise UnfitFileError(f"it has {megabytes} MB, an image and its header have at most {most} (limits.image_mb)")
-    _check_items(path)
+    _check_items(path, size)
     with path.open("rb") as stream:
         start = stream.read(_BLOCK)
         # The prefix without its preamble, which says nothing (PS3.10 7.1).
@@ -93,7 +94,8 @@ def open_dataset(path: Path) -> Path | BytesIO:
         start = padding + start
         meta_length = _find_deflated(start)
         if not padding and not meta_length:
-            return path
+            # Small files are read once.
+            return BytesIO(start) if len(start) == size < _BLOCK else path
         data = start + stream.read()
     return BytesIO(_inflate(data, meta_length) if meta_length else data)
 
@@ -145,9 +147,9 @@ def _inflate(data: bytes, meta_length: int) -> bytes:
     return data[:meta_length].replace(DEFLATED, EXPLICIT) + inflated
 
 
-def _check_items(path: Path) -> None:
+def _check_items(path: Path, size: int) -> None:
     """Count what may be items of sequences, before pydicom makes an object of each."""
-    if path.stat().st_size < ITEM_BYTES * MAX_ITEMS:
+    if size < ITEM_BYTES * MAX_ITEMS:
         return
     counts = dict.fromkeys(_ITEM_TAGS, 0)
     with path.open("rb") as stream:
