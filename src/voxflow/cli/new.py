@@ -15,6 +15,7 @@ from voxflow.progress import say
 if TYPE_CHECKING:
     import argparse
 
+    from voxflow.dicom import ChannelProposal
     from voxflow.layouts import Layout, LayoutName
 
 
@@ -71,8 +72,11 @@ class NewCommand(Command):
         from voxflow.workspace import create_workspace
 
         layout = self._recognise_layout()
+        channels = self._propose_channels() if layout is None and PARAMS.is_file() else None
         with hold_file(PARAMS, say) if PARAMS.is_file() else nullcontext():
-            folder = create_workspace(self.workspace, self.source, self.template, variant=self.variant, layout=layout)
+            folder = create_workspace(
+                self.workspace, self.source, self.template, variant=self.variant, layout=layout, channels=channels
+            )
         if self.workspace in read_workspaces():
             say(f"new {self.workspace}: made {folder} and a block in params.yaml; look through both, then run")
             say(f"  dvc repro report@{self.workspace}")
@@ -80,6 +84,24 @@ class NewCommand(Command):
             say(f"new {self.workspace}: made {folder}; its docs/Readme.md says how to name your images; then run")
             say(f"  {folder}/commands/train.sh")
         return EXIT_OK
+
+    def _propose_channels(self) -> ChannelProposal | None:
+        """Rules for the series of a source of DICOM, after saying what its studies hold."""
+        from voxflow.dicom import propose_channels
+        from voxflow.workspace import takes_channels
+
+        if self.source is None or not self.source.is_dir() or not any(self.source.iterdir()):
+            return None
+        proposal = propose_channels(self.source)
+        if proposal is None:
+            return None
+        for line in proposal.lines:
+            say(line)
+        if takes_channels(self.template, proposal):
+            say("  the rules stand in params.yaml, below convert.channels: look through them, or take them out")
+        elif proposal.rules:
+            say(f"  the template {self.template} takes one series a case; --template auto takes all of these channels")
+        return proposal
 
     def _recognise_layout(self) -> Layout | None:
         """The source's layout, after saying what it is; nothing is copied or read but descriptions and names."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from itertools import combinations
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
@@ -30,8 +30,8 @@ COMPUTED = (
     *("PROJECTION", "CPR", "REFORMATTED", "VRT", "PJN", "PJN3D", "LOCALIZER", "SCREEN"),
 )
 WAYS_OUT = (
-    "let its rule say more (`description`, `not`, `contrast`, `image_type`, `sequence`), or name the series of each "
-    "case in a table (`cases`)"
+    "let its rule say more (`description`, `not`, `contrast`, `plane`, `image_type`, `sequence`), or name the series "
+    "of each case in a table (`cases`)"
 )
 
 
@@ -120,6 +120,7 @@ class ChannelRule(_Rule):
             has none, ProtocolName (0018,1030) counts.
         without: words of which none stands there; the key ``not``.
         contrast: whether a contrast agent was given.
+        plane: that its slices are nearest to: axial, sagittal or coronal.
         image_type: words that all stand in ImageType (0008,0008), such as ADC.
         sequence: how it was acquired.
     """
@@ -128,6 +129,7 @@ class ChannelRule(_Rule):
     description: Words = ()
     without: Words = Field(default=(), alias="not")
     contrast: bool | None = None
+    plane: Literal["axial", "sagittal", "coronal"] | None = None
     image_type: Words = ()
     sequence: SequenceRule | None = None
 
@@ -147,6 +149,7 @@ class ChannelRule(_Rule):
         text = series.description or series.protocol
         return (
             self.modality in (None, series.modality)
+            and self.plane in (None, series.plane)
             and all(holds_word(text, word) for word in self.description)
             and not any(holds_word(text, word) for word in self.without)
             and {word.upper() for word in self.image_type} <= image_type

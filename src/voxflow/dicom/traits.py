@@ -9,6 +9,8 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from voxflow.dicom.enhanced import find_functional_group
 from voxflow.dicom.headers import PARSE_ERRORS, read_dataset
 
@@ -32,7 +34,9 @@ TRAIT_TAGS = (
     "InversionTime",
     "RepetitionTime",
     "DiffusionBValue",
+    "ImageOrientationPatient",
 )
+PLANES = ("sagittal", "coronal", "axial")
 # Numbers of a frame of an enhanced object: the functional group, and the keyword there (PS3.3 C.8.13.5).
 _FRAME_NUMBERS = {
     "EchoTime": ("MREchoSequence", "EffectiveEchoTime"),
@@ -68,6 +72,7 @@ class SeriesTraits:
         variants: SequenceVariant (0018,0021).
         numbers: EchoTime, InversionTime, RepetitionTime (ms) and DiffusionBValue (s/mm²) by keyword, as far as stated.
         series_number: SeriesNumber (0020,0011); empty where it is missing or no number.
+        plane: "axial", "sagittal" or "coronal", to which its slices are nearest; empty where that is not stated.
         volume: its number in the series, from 1.
         frame_of_reference: FrameOfReferenceUID (0020,0052).
         fault: why the volume can't be used; empty where it can.
@@ -82,6 +87,7 @@ class SeriesTraits:
     variants: tuple[str, ...] = ()
     numbers: dict[str, float] = field(default_factory=dict)
     series_number: str = ""
+    plane: str = ""
     volume: int = 1
     frame_of_reference: str = ""
     fault: str = ""
@@ -118,6 +124,7 @@ class SeriesTraits:
             "sequence": _read_codes(attributes, "ScanningSequence"),
             "variants": _read_codes(attributes, "SequenceVariant"),
             "numbers": _read_numbers(attributes),
+            "plane": _name_plane(_list_values(attributes, "ImageOrientationPatient")),
             "series_number": number if re.fullmatch(r"\d{1,12}", number) else "",
         }
         return cls(**{**fields, **more})
@@ -138,6 +145,9 @@ def read_part_traits(part: SeriesPart) -> SeriesTraits:
         if first.is_multiframe:
             frame = part.frames[0] if part.frames else 0
             more["numbers"] = traits.numbers | _read_frame_numbers(dataset, frame)
+            orientation = find_functional_group(dataset, frame, "PlaneOrientationSequence")
+            if orientation is not None:
+                more["plane"] = _name_plane(_list_values(orientation, "ImageOrientationPatient"))
             more["sequence"] = traits.sequence or _read_frame_sequence(dataset, frame)
             traits = SeriesTraits.read(dataset, **more)
     except PARSE_ERRORS:
@@ -164,6 +174,16 @@ def judge_contrast(text: str, *, has_agent: bool) -> bool | None:
     if says_without and (says_with or has_agent):
         return None
     return says_with or has_agent
+
+
+def _name_plane(orientation: list[Any]) -> str:
+    """The plane that slices are nearest to, by the largest component of their normal in LPS."""
+    try:
+        rows, columns = np.array(orientation, np.float64).reshape(2, 3)
+    except (TypeError, ValueError):
+        return ""
+    normal = np.abs(np.cross(rows, columns))
+    return PLANES[int(normal.argmax())] if np.isfinite(normal).all() and normal.any() else ""
 
 
 def _has_agent(attributes: DicomAttributes) -> bool:

@@ -5,6 +5,7 @@ from .create import find_template as find_template
 from .create import list_templates as list_templates
 from .create import make_mmar as make_mmar
 from .create import recognise_source as recognise_source
+from .create import takes_channels as takes_channels
 from .datasets import DatasetExport as DatasetExport
 from .datasets import ExportStage as ExportStage
 from .datasets import export_dataset as export_dataset

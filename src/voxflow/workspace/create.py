@@ -14,6 +14,8 @@ from voxflow.findings import suggest
 from voxflow.images import list_files, masks_overlap
 from voxflow.layouts import read_label_descriptions, recognise_layout
 from voxflow.places import PARAMS, check_workspace_name, read_workspaces
+from voxflow.texts import parse_yaml
+from voxflow.workspace.params_file import format_yaml
 from voxflow.workspace.zoo import VARIANTS, ZooModel, find_model, read_zoo, write_model
 from voxflow.workspace.zoo.files import make_environment
 from voxflow.workspace.zoo.params import collect_block_words
@@ -21,6 +23,7 @@ from voxflow.workspace.zoo.params import collect_block_words
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from voxflow.dicom import ChannelProposal
     from voxflow.layouts import Layout, LayoutName
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -53,6 +56,7 @@ def create_workspace(
     root: Path | None = None,
     variant: str = "published",
     layout: Layout | None = None,
+    channels: ChannelProposal | None = None,
 ) -> Path:
     """Make a workspace; what stands there already is kept as it is.
 
@@ -66,6 +70,7 @@ def create_workspace(
         root: the repository's root, the present folder when left out.
         variant: zoo: "published", or "cpu" for a small network.
         layout: of the source, which its block then states; see :func:`recognise_source`.
+        channels: rules for the series of its DICOM, which the block then states where the template takes them.
 
     Returns:
         The MMAR's folder.
@@ -89,7 +94,21 @@ def create_workspace(
         return make_mmar(template, folder, variant=variant, data_root=data_root)
     if source is None:
         raise DataError("--source is needed in a repository: the folder that holds the images")
-    return _create_in_repository(name, source, template, root=root, variant=variant, layout=layout)
+    return _create_in_repository(name, source, template, root=root, variant=variant, layout=layout, channels=channels)
+
+
+def takes_channels(template: str, channels: ChannelProposal) -> bool:
+    """Whether the block of a template may state rules for channels: its model takes any number, of their modalities.
+
+    Args:
+        template: one of :func:`list_templates`, or another name of a model of the zoo.
+        channels: the rules.
+    """
+    if find_model(template) is not None or not (TEMPLATES / template / PARAMS).is_file():
+        return False
+    block = next(iter(parse_yaml(read_text(TEMPLATES / template / PARAMS).replace("@", "")).values()))
+    modalities = set((block.get("convert") or {}).get("modalities") or channels.modalities)
+    return bool(channels.rules) and block["task"] == "segmentation" and set(channels.modalities) <= modalities
 
 
 def recognise_source(source: Path, name: LayoutName | None = None) -> Layout | None:
@@ -148,7 +167,14 @@ def make_mmar(
 
 
 def _create_in_repository(
-    name: str, source: Path, template: str, *, root: Path, variant: str, layout: Layout | None
+    name: str,
+    source: Path,
+    template: str,
+    *,
+    root: Path,
+    variant: str,
+    layout: Layout | None,
+    channels: ChannelProposal | None,
 ) -> Path:
     folder, params = root / "mmars" / name, root / PARAMS
     model = find_model(template)
@@ -165,6 +191,8 @@ def _create_in_repository(
         words |= collect_block_words(model, variant, words["FINDINGS"])
     block = _fill_words((TEMPLATES / (template if model is None else ZOO) / PARAMS).read_text(encoding="utf-8"), words)
     block = _state_conversion(block, _describe_layout(layout) if layout else _describe_label_names(root / source))
+    if channels and takes_channels(template, channels):
+        block = _state_conversion(block, _describe_channels(channels))
     if layout and any(case.part == "testing" and case.labels for case in layout.cases):
         block = re.sub(r"^      testing: .*$", "      testing: dataset", block, flags=re.MULTILINE)
     write_text(params, _insert_block(read_text(params), block))
@@ -249,6 +277,18 @@ def _describe_layout(layout: Layout) -> list[str]:
     return [f"layout: {layout.name}", *(["overlap: regions"] if masks_overlap(layout) else [])]
 
 
+def _describe_channels(proposal: ChannelProposal) -> list[str]:
+    """The rules, and what is known of them."""
+    lines = [
+        "# Which series of a study are the channels of a case, in the model's order (docs/conversion.md). They fit "
+        f"{proposal.matching} of",
+        f"# {proposal.studies} studies. Take out a channel that you do not need, before the first training.",
+        "channels:",
+    ]
+    rules = format_yaml({name: dict(rule) for name, rule in proposal.rules.items()})
+    return [*lines, *(f"  {line}" for line in rules.splitlines())]
+
+
 def _describe_label_names(source: Path) -> list[str]:
     """The names of label values, where ITK-SNAP's or 3D Slicer's file of them lies in the source folder itself."""
     for file in sorted(file for file in source.iterdir() if file.suffix.lower() in DESCRIPTION_SUFFIXES):
@@ -260,7 +300,8 @@ def _describe_label_names(source: Path) -> list[str]:
 
 def _state_conversion(block: str, lines: Sequence[str]) -> str:
     """Write lines below ``convert`` of a block; a key that stands there already keeps its value."""
-    new_lines = [line for line in lines if not re.search(rf"^      {line.partition(':')[0]}:", block, re.MULTILINE)]
+    keys = set(re.findall(r"^      (\w+):", block, re.MULTILINE))
+    new_lines = [line for line in lines if line.partition(":")[0] not in keys]
     text = "".join(f"      {line}\n" for line in new_lines)
     # As a function: a name may hold a backslash.
     return (
